@@ -115,7 +115,7 @@ def read_image_bytes(data: bytes, name: str, *, at_least: int | None = None) -> 
 
 
 def read_size(path: Path) -> tuple[int, int]:
-    """Width and height in px of the upright image, from its header. ImageProblem when there is none."""
+    """Width and height in px of the upright image, from its header. ImageProblem if it has no size."""
     with image_errors(path):
         _check_file(path)
         with path.open("rb") as file:

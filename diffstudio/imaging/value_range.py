@@ -57,7 +57,7 @@ def sample_type_of(values: Values) -> SampleType:
 
 
 def measure(values: Values, declared: Range | None = None) -> Depth:
-    """The lowest and highest finite value of an image; 0 and 0 where there is none."""
+    """The lowest and highest finite value of an image; 0 and 0 if no value is finite."""
     low, high, not_numbers = np.inf, -np.inf, 0
     for block in _blocks(values):
         finite = block

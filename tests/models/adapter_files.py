@@ -57,3 +57,21 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
         {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}, path, dict(metadata or {})
     )
     return path
+
+
+def small_flux(**config: Any) -> Any:
+    """A FLUX.1 transformer of one block of each kind, in diffusers' class."""
+    from diffusers import FluxTransformer2DModel
+
+    torch.manual_seed(0)
+    return FluxTransformer2DModel(
+        num_layers=1,
+        num_single_layers=1,
+        num_attention_heads=2,
+        attention_head_dim=8,
+        in_channels=4,
+        joint_attention_dim=12,
+        pooled_projection_dim=6,
+        axes_dims_rope=(2, 2, 4),
+        **config,
+    ).eval()

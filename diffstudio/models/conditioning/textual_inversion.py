@@ -81,7 +81,7 @@ def names_in_prompt(text: str, names: Sequence[str]) -> list[str]:
 
 
 def unknown_names(text: str, names: Sequence[str]) -> list[str]:
-    """What follows `embedding:` in a text and is none of these names."""
+    """The names after `embedding:` in a text that are not among these."""
     pattern = _pattern(names)
     rest = text if pattern is None else pattern.sub(" ", text)
     return list(dict.fromkeys(re.findall(r"\bembedding:([^\s,:|()\[\]<>]+)", rest, re.IGNORECASE)))

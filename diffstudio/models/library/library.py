@@ -197,7 +197,7 @@ def _run_name(latest: Path) -> str:
 
 def _config_modified(path: Path) -> int:
     """Time of the last change of the `.yaml` config next to a checkpoint (see prediction_type.py), or of PEFT's config of
-    an adapter, in ns; 0 if there is none.
+    an adapter, in ns; 0 without a file.
     """
     changed = 0
     for config in (path.with_suffix(".yaml"), path.with_name(ADAPTER_CONFIG)):

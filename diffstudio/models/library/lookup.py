@@ -1,4 +1,4 @@
-"""Find a model in the library by its name or path, and suggest similar names where there is none. No torch."""
+"""Find a model in the library by its name or path, and suggest similar names if it is not found. No torch."""
 
 from __future__ import annotations
 

@@ -262,7 +262,7 @@ class Gallery(GalleryDatabase):
         return problem
 
     def sync_sidecar(self, image_id: int) -> StorageProblem | None:
-        """Make the record of an image agree with its sidecar, or write the sidecar if there is none.
+        """Make the record of an image agree with its sidecar, or write the sidecar if it is missing.
 
         Returns what kept it from being written.
         """

@@ -98,7 +98,7 @@ class Trash:
                     "WHERE id = ?",
                     [self._relative(moved), folder_id(moved.parent), modified_ns(moved), image_id],
                 )
-        except BaseException:
+        except BaseException:  # Ctrl+C too: the file goes back to where its record says it is
             with suppress(OSError):
                 if not source.exists() and moved.exists():
                     _move_back(moved, source)

@@ -55,7 +55,7 @@ class ImageDataset:
     """N images with captions and class labels, in the order of their paths."""
 
     images: NDArray[np.uint8]  # [N, size, size, 3], a memory map
-    captions: tuple[str, ...]  # "" where there is none
+    captions: tuple[str, ...]  # "" for an image without a caption
     classes: tuple[str, ...]  # names of the groups, sorted; "" for the folder itself
     labels: NDArray[np.int64]  # [N], the index of each image's group in `classes`
     held_out: NDArray[np.bool_]  # [N], not trained on

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from diffstudio.errors import CheckpointDamaged, CheckpointMissing, Interrupted
 from diffstudio.models.adapters.adapters import Adapters, AdapterUse
 from tests.models import small
-from tests.models.adapter_files import kohya, layers, lora_for, random, write
+from tests.models.adapter_files import kohya, layers, lora_for, random, small_flux, write
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore:__array__ implementation:DeprecationWarning"
@@ -401,27 +401,10 @@ def test_a_weight_that_the_next_adapter_leaves_alone_is_restored(tmp_path: Path)
 # Transformers
 
 
-def small_flux() -> Any:
-    from diffusers import FluxTransformer2DModel
-
-    torch.manual_seed(0)
-    return FluxTransformer2DModel(
-        num_layers=1,
-        num_single_layers=1,
-        num_attention_heads=2,
-        attention_head_dim=8,
-        in_channels=4,
-        joint_attention_dim=12,
-        pooled_projection_dim=6,
-        guidance_embeds=True,
-        axes_dims_rope=(2, 2, 4),
-    ).eval()
-
-
 def test_fused_matrices_of_flux_are_split_into_the_modules_of_diffusers(tmp_path: Path) -> None:
     from diffusers.loaders.lora_conversion_utils import swap_scale_shift
 
-    flux, d = small_flux(), 16
+    flux, d = small_flux(guidance_embeds=True), 16
     before = {name: value.clone() for name, value in flux.state_dict().items()}
     double, single = "transformer_blocks.0", "single_transformer_blocks.0"
     # kohya's name -> the rows of its matrix that belong to each module, as diffusers' conversion of whole checkpoints

@@ -17,8 +17,7 @@ from diffstudio.models.detection.detect_adapters import control_lora
 from diffstudio.models.detection.types import Role
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.lookup import find_model
-from tests.models.adapter_files import random, write
-from tests.models.adapters.test_rotations import small_flux
+from tests.models.adapter_files import random, small_flux, write
 
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from diffstudio.models.adapters.adapters import Adapters, AdapterUse
 from diffstudio.models.adapters.rotations import InputButterfly, InputRotation
-from tests.models.adapter_files import random, write
+from tests.models.adapter_files import random, small_flux, write
 
 
 def applied(module: nn.Module, tensors: dict[str, Tensor], folder: Path, weight: float = 1.0) -> Tensor:
@@ -135,22 +135,6 @@ def test_oft_of_peft_before_0_18_has_the_whole_last_term() -> None:
         r = torch.block_diag(*(series + last * q @ q @ q @ q))
         delta = InputRotation(skew, 5, halved)
         torch.testing.assert_close(weight + delta.difference(weight, None), weight @ r.T, rtol=1e-5, atol=1e-6)
-
-
-def small_flux() -> Any:
-    from diffusers import FluxTransformer2DModel
-
-    torch.manual_seed(0)
-    return FluxTransformer2DModel(
-        num_layers=1,
-        num_single_layers=1,
-        num_attention_heads=2,
-        attention_head_dim=8,
-        in_channels=4,
-        joint_attention_dim=12,
-        pooled_projection_dim=6,
-        axes_dims_rope=(2, 2, 4),
-    ).eval()
 
 
 @pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

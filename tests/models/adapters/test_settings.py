@@ -20,7 +20,7 @@ from diffstudio.models.adapters.settings import FileSettings, PeftConfig
 from diffstudio.models.detection.types import Role
 from diffstudio.models.library.library import Library
 from tests.models import small
-from tests.models.adapter_files import kohya, layers, write
+from tests.models.adapter_files import kohya, layers, small_flux, write
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::UserWarning", "ignore::FutureWarning", "ignore:__array__ implementation:DeprecationWarning"
@@ -181,19 +181,7 @@ def test_text_encoders_are_told_apart_by_the_shapes_of_their_layers(tmp_path: Pa
 
 
 def test_a_transformer_and_the_older_pickle_of_peft(tmp_path: Path) -> None:
-    from diffusers import FluxTransformer2DModel
-
-    torch.manual_seed(0)
-    flux: Any = FluxTransformer2DModel(
-        num_layers=1,
-        num_single_layers=1,
-        num_attention_heads=2,
-        attention_head_dim=8,
-        in_channels=4,
-        joint_attention_dim=12,
-        pooled_projection_dim=6,
-        axes_dims_rope=(2, 2, 4),
-    )
+    flux = small_flux()
     config = peft.LoraConfig(r=2, lora_alpha=16, target_modules=["to_q", "add_k_proj", "proj_mlp"])
     merged = saved_by_peft(flux, config, tmp_path / "both")
     (tmp_path / "pickled").mkdir()
