@@ -24,6 +24,12 @@ from typing import Any
 
 import psutil
 import pytest
+from hypothesis import settings
+
+# The same examples in every run, so that a failure is due to the change at hand.
+# `pytest --hypothesis-profile default` looks for new ones.
+settings.register_profile("repeatable", derandomize=True)
+settings.load_profile("repeatable")
 
 THREADS_THAT_STAY = ("asyncio_", "tqdm", "pytest_timeout")  # pools and monitors that live as long as the process
 
