@@ -325,7 +325,9 @@ def test(arguments: list[str]) -> int:
 
 
 def check(command: list[str], **environment: str) -> int:
-    return subprocess.run(command, cwd=str(ROOT), env=dict(os.environ, **environment), check=False).returncode
+    """The exit code of `command`, run in the project's root; bytecode is kept, for the tests start the program often."""
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return subprocess.run(command, cwd=str(ROOT), env=inherited | environment, check=False).returncode
 
 
 def test_in_real_display() -> int:
