@@ -38,11 +38,11 @@ def run_request(request: PictureRequest, arguments: argparse.Namespace, library:
     """
     import queue
 
-    from diffstudio.studio.generation.output_files import NamedFiles
+    from diffstudio.studio.generation.output_files import OutputFiles
     from diffstudio.studio.jobs.queue import Queue
     from diffstudio.studio.worker import Worker
 
-    files = NamedFiles(arguments.out, request, overwrite=arguments.force)
+    files = OutputFiles(arguments.out, request, overwrite=arguments.force)
     events: queue.SimpleQueue[Event] = queue.SimpleQueue()
     with stop_signals() as stop:
         jobs = Queue(None)  # in memory only: the window's queue is not touched

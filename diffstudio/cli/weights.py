@@ -219,13 +219,13 @@ def _precision(arguments: argparse.Namespace) -> Precision:
 
 def _target(arguments: argparse.Namespace, name: str, role: Role, *, is_folder: bool = False) -> Path:
     from diffstudio import paths
-    from diffstudio.studio.library.weight_requests import home_of, proposed
+    from diffstudio.studio.library.weight_requests import folder_for, free_path
     from diffstudio.studio.settings import load_settings
 
     if arguments.out is not None:
         return Path(arguments.out)
     folders = load_settings().folders
-    return proposed(name, home_of(role, folders[0] if folders else paths.checkpoints()), is_folder=is_folder)
+    return free_path(name, folder_for(role, folders[0] if folders else paths.checkpoints()), is_folder=is_folder)
 
 
 def _write(request: WeightRequest) -> int:

@@ -22,7 +22,7 @@ from diffstudio.models import loading
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory import devices
 from diffstudio.studio.events import ENDINGS, Stepped
-from diffstudio.studio.generation.output_files import NamedFiles
+from diffstudio.studio.generation.output_files import OutputFiles
 from diffstudio.studio.generation.preview import preview_images
 from diffstudio.studio.jobs.queue import Queue
 from diffstudio.studio.requests import GenerateRequest
@@ -78,7 +78,7 @@ def stop_to_stopped(checkpoint: str, times: int = 20) -> list[float]:
     chance = random.Random(0)
     with tempfile.TemporaryDirectory() as folder:
         request = GenerateRequest(prompt="red apple", checkpoint=checkpoint, steps=1000)
-        files = NamedFiles(str(Path(folder) / "out.png"), request, overwrite=True)
+        files = OutputFiles(str(Path(folder) / "out.png"), request, overwrite=True)
         worker = Worker(Queue(Path(folder) / "queue.sqlite"), Library(), files, Settings(), events.put)
         worker.start()
         try:

@@ -1,4 +1,4 @@
-"""NamedFiles: where the command line writes images (`--out`), instead of the gallery."""
+"""OutputFiles: where the command line writes images (`--out`), instead of the gallery."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class NamedFile:
-    """The file that `NamedFiles.add` wrote; a SavedImage."""
+class OutputFile:
+    """The file that `OutputFiles.add` wrote; a SavedImage."""
 
     path: Path
 
 
-class NamedFiles:
+class OutputFiles:
     """Where `--out` points: a file, a pattern with `{seed}` or `{number}` (from 1), or a folder.
 
     `out` is a folder if one is there, if it ends in a slash, or if it has no extension. With a plain file name, several
@@ -46,7 +46,7 @@ class NamedFiles:
         except OSError as error:
             raise storage_problem(_not_written(Path(out)), Path(out).parent, error) from error
 
-    def add(self, image: Image, request: PictureRequest, *, extra: Mapping[str, Any] | None = None) -> NamedFile:
+    def add(self, image: Image, request: PictureRequest, *, extra: Mapping[str, Any] | None = None) -> OutputFile:
         """Write image `extra["index"]` of the request atomically, with its metadata."""
         from diffstudio.studio.metadata import metadata
 
@@ -62,10 +62,10 @@ class NamedFiles:
         with storage_errors(failed, path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)  # a pattern may contain folders
         if self._is_folder and not self._overwrite:
-            return NamedFile(write_numbered(path, write, failed))
+            return OutputFile(write_numbered(path, write, failed))
         with atomic_write(path, failed, overwrite=self._overwrite) as file:
             write(file)
-        return NamedFile(path)
+        return OutputFile(path)
 
     def saved_images(self, token: str) -> int:
         """0: a job of the command line is not continued after a crash."""
@@ -119,7 +119,7 @@ def _pattern(out: Path, request: PictureRequest, is_folder: bool) -> str:
 
 def _short_name(prompt: str) -> str:
     """A prefix of the prompt as a file name that is valid on every system; letters of any script are kept."""
-    return re.sub(r"[^\w]+", "-", prompt).strip("-_")[:40].strip("-_") or "picture"
+    return re.sub(r"[^\w]+", "-", prompt).strip("-_")[:40].strip("-_") or "image"
 
 
 def _not_written(path: Path) -> str:

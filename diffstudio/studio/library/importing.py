@@ -27,10 +27,9 @@ FOLDERS = {
 
 
 def import_file(path: Path, folder: Path) -> Generator[float | Path, None, None]:
-    """Yields the progress, from 0 to 1, and at last the imported file's path, in the sub-folder of `folder` for its
-    kind.
+    """Import a model file into the sub-folder of `folder` for its kind; yields the progress, 0 to 1, then its new path.
 
-    PEFT's adapters have their config in their folder: both are imported, into a folder of that name.
+    A PEFT adapter has its config file next to it: both are imported, into a folder named after the adapter.
 
     On the same disk it is a hard link, which takes no space; elsewhere a copy. An existing file is kept: the same
     content is not imported twice, and another file of that name gets a number. Closed before its end, it leaves nothing
@@ -72,7 +71,7 @@ def import_file(path: Path, folder: Path) -> Generator[float | Path, None, None]
 
 
 def _folder_for(files: Sequence[Path], where: Path) -> Path:
-    """A folder of this name that has no other files of these names."""
+    """A folder called `where`, or `where-2` and so on, that has no different files of these names."""
     number, folder = 1, where
     while any((folder / one.name).exists() and not _has_same_content(folder / one.name, one) for one in files):
         number += 1

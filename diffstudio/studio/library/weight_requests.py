@@ -1,6 +1,6 @@
-"""What a person can ask of files of weights: convert, merge, fuse LoRAs, prune, export.
+"""Requests to the weight tools (convert, merge, fuse LoRAs, prune, export), and which of them fit a model file.
 
-No torch before one is carried out.
+No torch is imported before a request is carried out.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from diffstudio.models.tools.prune import prunable_bytes
 from diffstudio.models.tools.spec import Method, Precision, ToolProgress, precision_of
 from diffstudio.studio.library.importing import FOLDERS
 
-_FAMILIES_IN_ONE = ("sd1", "sd2", "sdxl", "sdxl_refiner")  # that have a single-file format
-_CONVERTED = (
+_SINGLE_FILE_FAMILIES = ("sd1", "sd2", "sdxl", "sdxl_refiner")  # whose diffusers folders have a single-file format
+_CONVERTIBLE_ROLES = (
     Role.CHECKPOINT,
     Role.NETWORK,
     Role.LORA,
@@ -42,7 +42,7 @@ class Tool(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ConvertRequest:
-    """A safetensors file with the same weights."""
+    """Write the same weights to a safetensors file, in another precision if that is given."""
 
     checkpoint: Checkpoint
     target: Path
@@ -51,7 +51,10 @@ class ConvertRequest:
 
 @dataclass(frozen=True, slots=True)
 class MergeRequest:
-    """One checkpoint of two, or of three where a difference is added. `beyond` allows shares outside 0 to 1."""
+    """Merge two checkpoints, or three for add difference.
+
+    `share` is the multiplier M; `beyond` allows values outside 0 to 1.
+    """
 
     inputs: tuple[Checkpoint, ...]
     target: Path
@@ -63,7 +66,7 @@ class MergeRequest:
 
 @dataclass(frozen=True, slots=True)
 class FuseLoraRequest:
-    """A checkpoint with LoRAs written into its weights, each with its factor."""
+    """Fuse LoRAs, each with its weight, into the weights of a new checkpoint."""
 
     checkpoint: Checkpoint
     loras: tuple[tuple[Checkpoint, float], ...]
@@ -73,7 +76,7 @@ class FuseLoraRequest:
 
 @dataclass(frozen=True, slots=True)
 class PruneRequest:
-    """What draws, alone. With `ema` the averaged weights take the place of the others."""
+    """Keep only the weights that inference needs; with `ema`, the EMA weights in place of the raw ones."""
 
     checkpoint: Checkpoint
     target: Path
@@ -83,7 +86,7 @@ class PruneRequest:
 
 @dataclass(frozen=True, slots=True)
 class ExportRequest:
-    """A diffusers folder."""
+    """Write a diffusers folder."""
 
     checkpoint: Checkpoint
     target: Path
@@ -94,7 +97,7 @@ WeightRequest: TypeAlias = ConvertRequest | MergeRequest | FuseLoraRequest | Pru
 
 
 def carry_out(request: WeightRequest) -> ToolProgress:
-    """How much is done, from 0 to 1; at last what was made. Closed before its end, it leaves nothing. DiffstudioError."""
+    """Yield the progress, 0 to 1, and finally the ToolResult. Closed early, it leaves no file. DiffstudioError."""
     match request:
         case ConvertRequest():
             from diffstudio.models.tools.convert import convert
@@ -123,29 +126,29 @@ def carry_out(request: WeightRequest) -> ToolProgress:
             yield from export(request.checkpoint, request.target, request.precision, library=library)
 
 
-# ---- what can be asked of a file, as its record tells ----------------------------------------------------------------
+# ---- which tools fit a model file, judged by its record --------------------------------------------------------------
 
 
-def offered(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> tuple[Tool, ...]:
-    """`others` are the models beside it, without which nothing can be merged.
+def available_tools(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> tuple[Tool, ...]:
+    """The tools that can be used on a model; `others` are the models to merge it with, and the LoRAs to fuse into it.
 
     Reads the header: not for the window's thread.
     """
-    can = [
-        (Tool.CONVERT, bool(precisions(checkpoint))),
+    possible = [
+        (Tool.CONVERT, bool(available_precisions(checkpoint))),
         (Tool.MERGE, bool(mergeable(checkpoint, others))),
         (Tool.FUSE_LORA, bool(fusable(checkpoint, others))),
         (Tool.PRUNE, bool(prunable_bytes(checkpoint))),
-        (Tool.EXPORT, exported(checkpoint)),
+        (Tool.EXPORT, is_exportable(checkpoint)),
     ]
-    return tuple(tool for tool, possible in can if possible)
+    return tuple(tool for tool, fits in possible if fits)
 
 
-def precisions(checkpoint: Checkpoint) -> tuple[Precision, ...]:
-    """What it can be stored in that it is not; as it is, first, where another container is what changes."""
-    if checkpoint.layout is Layout.GGUF or checkpoint.role not in _CONVERTED:
+def available_precisions(checkpoint: Checkpoint) -> tuple[Precision, ...]:
+    """The precisions that a model can be converted to, without its own; KEEP comes first where the file format changes."""
+    if checkpoint.layout is Layout.GGUF or checkpoint.role not in _CONVERTIBLE_ROLES:
         return ()
-    if checkpoint.layout is Layout.FOLDER and checkpoint.family not in _FAMILIES_IN_ONE:
+    if checkpoint.layout is Layout.FOLDER and checkpoint.family not in _SINGLE_FILE_FAMILIES:
         return ()
     small = checkpoint.layout is Layout.OURS or not checkpoint.can_generate
     other = [
@@ -157,25 +160,25 @@ def precisions(checkpoint: Checkpoint) -> tuple[Precision, ...]:
 
 
 def mergeable(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> list[Checkpoint]:
-    """Those it can be merged with."""
-    if not _opened(checkpoint) or not checkpoint.can_generate or checkpoint.family == "diffusers":
+    """The checkpoints that it can be merged with."""
+    if not _has_editable_layout(checkpoint) or not checkpoint.can_generate or checkpoint.family == "diffusers":
         return []
     return [
         other
         for other in others
         if other.path != checkpoint.path
         and other.can_generate
-        and _opened(other)
+        and _has_editable_layout(other)
         and other.family == checkpoint.family
         and other.prediction in (checkpoint.prediction, "")
         and (checkpoint.inpainting or not other.inpainting)
-        and (checkpoint.family != "pixel" or _alike(checkpoint, other))
+        and (checkpoint.family != "pixel" or _have_same_network(checkpoint, other))
     ]
 
 
 def fusable(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> list[Checkpoint]:
-    """The LoRAs that may be written into it."""
-    if not _opened(checkpoint) or not checkpoint.can_generate or checkpoint.family in ("pixel", "diffusers"):
+    """The LoRAs that can be fused into it."""
+    if not _has_editable_layout(checkpoint) or not checkpoint.can_generate or checkpoint.family in ("pixel", "diffusers"):
         return []
     return [
         other
@@ -186,41 +189,41 @@ def fusable(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> list[Checkp
     ]
 
 
-def exported(checkpoint: Checkpoint) -> bool:
-    """Whether a diffusers folder can be made of it."""
+def is_exportable(checkpoint: Checkpoint) -> bool:
+    """Whether it can be exported as a diffusers folder."""
     return (
         checkpoint.can_generate
-        and checkpoint.family in _FAMILIES_IN_ONE
+        and checkpoint.family in _SINGLE_FILE_FAMILIES
         and checkpoint.layout in (Layout.ORIGINAL, Layout.DIFFUSERS)
     )
 
 
-def _opened(checkpoint: Checkpoint) -> bool:
+def _has_editable_layout(checkpoint: Checkpoint) -> bool:
     return checkpoint.layout not in (Layout.GGUF, Layout.PICKLE)
 
 
-def _alike(one: Checkpoint, other: Checkpoint) -> bool:
-    """Trained here, with one network and one tokenizer."""
+def _have_same_network(one: Checkpoint, other: Checkpoint) -> bool:
+    """Whether two checkpoints trained here have the same network, tokenizer, schedule and classes."""
     return one.classes == other.classes and all(
         one.metadata.get(f"diffstudio.{key}") == other.metadata.get(f"diffstudio.{key}")
         for key in ("network", "tokenizer", "schedule")
     )
 
 
-# ---- where it goes ---------------------------------------------------------------------------------------------------
+# ---- output path -----------------------------------------------------------------------------------------------------
 
 
-def home_of(role: Role, folder: Path) -> Path:
-    """Where files of that role lie in a folder of models."""
+def folder_for(role: Role, folder: Path) -> Path:
+    """The sub-folder of a models folder for models of this role."""
     return folder / FOLDERS.get(role, "")
 
 
-def proposed(name: str, home: Path, *, is_folder: bool = False) -> Path:
-    """A free place for what is made: `name.safetensors`, or `name-2.safetensors`."""
+def free_path(name: str, folder: Path, *, is_folder: bool = False) -> Path:
+    """A path for the new model that does not exist yet: `name.safetensors`, or `name-2.safetensors` and so on."""
     plain = re.sub(r'[\\/:*?"<>|\x00-\x1f]', "-", name).strip(" .")[:150] or "model"
     ending, number = "" if is_folder else ".safetensors", 1
-    target = home / f"{plain}{ending}"
+    target = folder / f"{plain}{ending}"
     while os.path.lexists(target):
         number += 1
-        target = home / f"{plain}-{number}{ending}"
+        target = folder / f"{plain}-{number}{ending}"
     return target

@@ -31,7 +31,7 @@ def _invokeai_3(values: Mapping[str, Any]) -> FoundSettings:
     model = others.pop("model", None)
     found.values = {
         "prompt": others.pop("positive_prompt", None),
-        "negative": _or_none_given(others.pop("negative_prompt", None)),
+        "negative": _text_or_empty(others.pop("negative_prompt", None)),
         "steps": others.pop("steps", None),
         "sampler": others.pop("scheduler", None),
         "guidance": _guidance(others, "cfg_scale", "guidance"),
@@ -130,7 +130,7 @@ def read_novelai(texts: Mapping[str, str]) -> FoundSettings | None:
     negative, unwanted = _v4_prompt(others.pop("v4_negative_prompt", None))
     found.values = {
         "prompt": _first_given(prompt, others.pop("prompt", None), texts.get("Description")),
-        "negative": _or_none_given(_first_given(negative, others.pop("uc", None))),
+        "negative": _text_or_empty(_first_given(negative, others.pop("uc", None))),
         "steps": others.pop("steps", None),
         "sampler": others.pop("sampler", None),
         "spacing": others.pop("noise_schedule", None),
@@ -214,7 +214,7 @@ def read_swarmui(texts: Mapping[str, str]) -> FoundSettings | None:
     found = FoundSettings("SwarmUI")
     found.values = {
         "prompt": others.pop("prompt", None),
-        "negative": _or_none_given(others.pop("negativeprompt", None)),
+        "negative": _text_or_empty(others.pop("negativeprompt", None)),
         "model": _model_name(others.pop("model", None)),
         "seed": others.pop("seed", None),
         "steps": others.pop("steps", None),
@@ -245,7 +245,7 @@ def read_draw_things(texts: Mapping[str, str]) -> FoundSettings | None:
     found = FoundSettings("Draw Things")
     found.values = {
         "prompt": others.pop("c", None),
-        "negative": _or_none_given(others.pop("uc", None)),
+        "negative": _text_or_empty(others.pop("uc", None)),
         "steps": others.pop("steps", None),
         "guidance": others.pop("scale", None),
         "seed": others.pop("seed", None),
@@ -284,7 +284,7 @@ def _first_given(*values: Any) -> Any:
     return next((value for value in values if value not in (None, "")), None)
 
 
-def _or_none_given(negative: Any) -> Any:
+def _text_or_empty(negative: Any) -> Any:
     """A negative prompt; an empty one where the file holds none."""
     return "" if negative is None else negative
 

@@ -16,7 +16,7 @@ from diffstudio.models.files.hashes import cached_sha256, sha256_of
 from diffstudio.models.library.sidecars import Sidecar, read_sidecar
 from diffstudio.models.tools.prune import prunable_bytes
 from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
-from diffstudio.studio.library.weight_requests import Tool, offered
+from diffstudio.studio.library.weight_requests import Tool, available_tools
 from diffstudio.ui.tasks import NewestFirstQueue
 from diffstudio.ui.widgets.images import header_thumbnail, read_image
 
@@ -127,4 +127,4 @@ class BackgroundLookups(QObject):
 
 
 def _tools(checkpoint: Checkpoint, others: tuple[Checkpoint, ...]) -> tuple[tuple[Tool, ...], dict[str, int]]:
-    return offered(checkpoint, others), prunable_bytes(checkpoint)
+    return available_tools(checkpoint, others), prunable_bytes(checkpoint)

@@ -22,11 +22,11 @@ from diffstudio.studio.library.weight_requests import (
     MergeRequest,
     PruneRequest,
     WeightRequest,
+    available_precisions,
+    folder_for,
+    free_path,
     fusable,
-    home_of,
     mergeable,
-    precisions,
-    proposed,
 )
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
@@ -54,7 +54,7 @@ class ToolDialog(QDialog):
     def __init__(self, checkpoint: Checkpoint, folder: Path, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.checkpoint = checkpoint
-        self._folder, self._custom_name = home_of(checkpoint.role, folder), False
+        self._folder, self._custom_name = folder_for(checkpoint.role, folder), False
         self.setWindowTitle(f"{self.verb} {checkpoint.title}")
         self.setMinimumWidth(420)
         self.resize(480, 10)  # the height follows the contents: see _fit_height
@@ -157,7 +157,7 @@ class ToolDialog(QDialog):
     def _refresh(self) -> None:
         """Update the name, the needed space and the problem, if any."""
         if not self._custom_name:
-            free = proposed(self.default_name(), self._folder, is_folder=self.is_folder)
+            free = free_path(self.default_name(), self._folder, is_folder=self.is_folder)
             self.name.setText(free.name if self.is_folder else free.stem)
         self.folder_label.setText(str(self._folder))
         needed, free_bytes = self.size_bytes(), _free_bytes(self._folder)
@@ -218,7 +218,7 @@ class ConvertDialog(ToolDialog):
     verb, about = "Convert", "Writes the same weights to a new safetensors file. The source is not changed."
 
     def precisions(self) -> tuple[Precision, ...]:
-        return precisions(self.checkpoint)
+        return available_precisions(self.checkpoint)
 
     def default_name(self) -> str:
         precision = self.chosen_precision()

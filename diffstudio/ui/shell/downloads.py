@@ -23,68 +23,68 @@ class Downloads(QObject):
     progress = Signal(str)  # a message: which component, and how much of it
     finished = Signal(str)  # a message
     failed = Signal(str)  # a message; empty when the user stopped it
-    _progressed = Signal(object, object, object)  # piece, bytes, total bytes: from the download thread
+    _progressed = Signal(object, object, object)  # component, bytes, total bytes: from the download thread
 
     def __init__(self, tasks: Tasks) -> None:
         super().__init__()
         self._tasks, self._stop, self._busy = tasks, threading.Event(), False
         self._progressed.connect(self._show_progress)
 
-    def confirm(self, parent: QWidget, pieces: Sequence[str], home: Path) -> QMessageBox | None:
+    def confirm(self, parent: QWidget, components: Sequence[str], folder: Path) -> QMessageBox | None:
         """Ask before downloading; None while another download is under way."""
         if self._busy:
             return None
         return dialogs.confirm(
             parent,
-            button_text(pieces),
-            f"Download {_titles(pieces)}?",
-            f"About {human_bytes(download_bytes(pieces))} from {' and '.join(source_repositories(pieces))} on huggingface.co "
-            f"will be saved to {home}. No account is needed, and nothing about you is sent.",
-            lambda: self.start(pieces, home),
+            button_text(components),
+            f"Download {_titles(components)}?",
+            f"About {human_bytes(download_bytes(components))} from {' and '.join(source_repositories(components))} on huggingface.co "
+            f"will be saved to {folder}. No account is needed, and nothing about you is sent.",
+            lambda: self.start(components, folder),
         )
 
-    def start(self, pieces: Sequence[str], home: Path) -> None:
+    def start(self, components: Sequence[str], folder: Path) -> None:
         self._stop.clear()
         self._busy = True
-        self._tasks.start(self._fetch(tuple(pieces), home))
+        self._tasks.start(self._fetch(tuple(components), folder))
 
     def stop(self) -> None:
         """Stop; what has been downloaded is kept, and the next download resumes from it."""
         self._stop.set()
 
-    async def _fetch(self, pieces: tuple[str, ...], home: Path) -> None:
+    async def _fetch(self, components: tuple[str, ...], folder: Path) -> None:
         try:
-            for piece in pieces:
-                self._show_progress(piece, 0, 0)
+            for component in components:
+                self._show_progress(component, 0, 0)
                 await self._tasks.to_thread(
-                    download_component, piece, home, self._report_progress(piece), self._stop.is_set
+                    download_component, component, folder, self._report_progress(component), self._stop.is_set
                 )
         except Interrupted:
             self.failed.emit("")
         except DiffstudioError as error:
             self.failed.emit(str(error))
         else:
-            several = len(pieces) > 1
+            several = len(components) > 1
             self.finished.emit(
-                f"{_titles(pieces)[0].upper()}{_titles(pieces)[1:]} {'have' if several else 'has'} been downloaded."
+                f"{_titles(components)[0].upper()}{_titles(components)[1:]} {'have' if several else 'has'} been downloaded."
             )
         finally:
             self._stop.set()  # also stops a thread that is still running when the window closes
             self._busy = False
 
-    def _report_progress(self, piece: str) -> Callable[[int, int], None]:
-        return lambda done, of: self._progressed.emit(piece, done, of)
+    def _report_progress(self, component: str) -> Callable[[int, int], None]:
+        return lambda done, of: self._progressed.emit(component, done, of)
 
-    def _show_progress(self, piece: str, done: int, of: int) -> None:
+    def _show_progress(self, component: str, done: int, of: int) -> None:
         if not self._stop.is_set():
             how_much = f"{human_bytes(done)} of {human_bytes(of)}" if of else "connecting"
-            self.progress.emit(f"Downloading {COMPONENT_KINDS[piece].title}: {how_much}")
+            self.progress.emit(f"Downloading {COMPONENT_KINDS[component].title}: {how_much}")
 
 
-def button_text(pieces: Sequence[str]) -> str:
-    return f"Download ({human_bytes(download_bytes(pieces))})"
+def button_text(components: Sequence[str]) -> str:
+    return f"Download ({human_bytes(download_bytes(components))})"
 
 
-def _titles(pieces: Sequence[str]) -> str:
-    titles = [COMPONENT_KINDS[piece].title for piece in pieces]
+def _titles(components: Sequence[str]) -> str:
+    titles = [COMPONENT_KINDS[component].title for component in components]
     return titles[0] if len(titles) == 1 else f"{', '.join(titles[:-1])} and {titles[-1]}"
