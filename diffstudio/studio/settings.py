@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio import paths
-from diffstudio.atomic import make_private, storage_errors, write_text
+from diffstudio.atomic import free_name, make_private, storage_errors, write_text
 from diffstudio.atomic import replace as replace_file
 from diffstudio.errors import NOT_A_JSON_OBJECT, BadRequest, wrong_format
 
@@ -165,7 +165,7 @@ def _path(value: Any) -> Path:
 
 
 def _kept_aside(path: Path, why: str) -> LoadedSettings:
-    aside = path.with_name(path.name + ".damaged")
+    aside = free_name(path.with_name(path.name + ".damaged"))
     try:
         replace_file(path, aside)
         where = f" The old file is kept as {aside.name}."

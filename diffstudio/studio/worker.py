@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 _MAY_DIFFER = ("prompt", "negative", "guidance", "checkpoint")  # after a restart from a step
 _MOST_ATTEMPTS = 3  # at a job during which the program was killed each time
+_QUEUE_RETRY_SECONDS = 5.0  # after the queue could not be read: another program may have locked it
 _log = logging.getLogger(__name__)
 
 
@@ -89,6 +90,7 @@ class Worker:
         self._thread = threading.Thread(target=self._run, name="diffstudio-worker", daemon=True)
         self._cleanup = threading.Thread(target=self._clean_up, name="diffstudio-cleanup", daemon=True)
         self._warm_up_at: float | None = None
+        self._retry_seconds: float | None = None  # until the queue, which could not be read, is read again
 
     # Called from other threads
 
@@ -242,8 +244,10 @@ class Worker:
                     return queued
                 warm_up_now = self._warm_up_at is not None and time.monotonic() >= self._warm_up_at
                 if not warm_up_now:
-                    timeout = None if self._warm_up_at is None else max(0.0, self._warm_up_at - time.monotonic())
-                    self._changed.wait(timeout)
+                    timeouts = [self._retry_seconds] if self._retry_seconds is not None else []
+                    if self._warm_up_at is not None:
+                        timeouts.append(max(0.0, self._warm_up_at - time.monotonic()))
+                    self._changed.wait(min(timeouts, default=None))
                     continue
                 checkpoint, self._warm_up, self._warm_up_at = self._warm_up, None, None
             self._do_warm_up(checkpoint)
@@ -253,7 +257,9 @@ class Worker:
             queued = self._queue.take()
         except StorageProblem:
             _log.exception("The queue cannot be read")
+            self._retry_seconds = _QUEUE_RETRY_SECONDS
             return None
+        self._retry_seconds = None
         if queued is not None:
             self._running = self._last = _RunningJob(queued.job, queued.request, self._job_control(queued))
         return queued
@@ -408,7 +414,7 @@ class Worker:
             self._lease.release()
 
     def _do_warm_up(self, checkpoint: str | None) -> None:
-        """Failures are only logged: the job that needs it will report them."""
+        """Failures are only logged: the job that needs the model will report them."""
         try:
             import diffstudio.studio.generation.generate  # noqa: F401
 
@@ -417,7 +423,7 @@ class Worker:
                 self._loader.load(found, self.settings, lambda: self._closing, _ignore_progress)
         except Interrupted:
             _log.info("Warming up was interrupted")
-        except (DiffstudioError, ImportError, OSError, RuntimeError):
+        except Exception:  # noqa: BLE001 - nothing may end the thread that runs the jobs
             _log.info("Warming up failed", exc_info=True)
 
 

@@ -105,3 +105,12 @@ def test_the_settings_hold_prompts_and_are_private(tmp_path: Path) -> None:
     path.chmod(0o644)  # as version 0.1 wrote it
     read_settings(path)
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_second_damaged_file_does_not_replace_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "settings.json"
+    for text in ("{1", "{2"):
+        path.write_text(text)
+        read_settings(path)
+    assert (tmp_path / "settings.json.damaged").read_text() == "{1"
+    assert (tmp_path / "settings.json-2.damaged").read_text() == "{2"

@@ -7,20 +7,22 @@ import dataclasses
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from diffstudio import paths
-from diffstudio.errors import BadRequest
+from diffstudio.errors import BadRequest, StorageProblem
 from diffstudio.models.memory.lease import Lease
 from diffstudio.studio import worker
 from diffstudio.studio.events import ENDINGS, Cancelled, Finished, Loading, Paused, Resumed, Started, Stepped
-from diffstudio.studio.jobs.queue import Queue
+from diffstudio.studio.jobs.queue import Queue, QueuedJob
 from diffstudio.studio.requests import LATENT, UpscaleRequest
 from diffstudio.studio.settings import Settings
 from tests.models.tiny import write_tiny_checkpoint
@@ -277,3 +279,47 @@ def test_a_paused_job_is_paused_after_a_restart(opened: Callable[[], Studio], mo
     again.worker.resume(job)
     assert isinstance(again.ending(job), Finished) and "Resumed" in again.kinds(job)
     assert again.worker.pending() == []
+
+
+# Failures of the thread itself
+
+
+def test_a_failed_warm_up_does_not_end_the_worker(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studio.worker._library, "find", Mock(side_effect=ValueError("a bug")))
+    studio.worker.warm_up("tiny")
+    wait_until(lambda: studio.worker._warm_up_at is None)
+    monkeypatch.undo()
+    assert "Finished" in studio.kinds(studio.done(REQUEST))
+
+
+def test_a_queue_that_could_not_be_read_is_read_again(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_QUEUE_RETRY_SECONDS", 0.05)
+    take, failures = studio.worker._queue.take, [StorageProblem("The queue is locked")] * 2
+
+    def fails_twice() -> QueuedJob | None:
+        if failures:
+            raise failures.pop()
+        return take()
+
+    monkeypatch.setattr(studio.worker._queue, "take", fails_twice)
+    assert "Finished" in studio.kinds(studio.done(REQUEST))
+
+
+def test_models_that_were_dropped_no_longer_count_as_cached(studio: Studio) -> None:
+    studio.worker.settings = Settings(device="cpu")
+    studio.done(REQUEST)
+    loader = studio.worker._loader
+    assert loader._cached_bytes > 0
+    write_tiny_checkpoint(paths.checkpoints() / "other.safetensors", seed=1)
+    studio.done(dataclasses.replace(REQUEST, checkpoint="other"))
+    both = loader._cached_bytes
+    assert loader.drop_others() == 1 and loader._cached_bytes == loader.cache.weights_bytes() < both
+    loader.clear()
+    assert loader._cached_bytes == 0
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)

@@ -35,6 +35,7 @@ from diffstudio.studio.gallery.sidecar import (
     Sidecar,
     modified_ns,
     read_sidecar,
+    set_aside_if_damaged,
     sidecar_of,
     write_sidecar,
 )
@@ -264,21 +265,29 @@ class Gallery(GalleryDatabase):
     def sync_sidecar(self, image_id: int) -> StorageProblem | None:
         """Make the record of an image agree with its sidecar, or write the sidecar if it is missing.
 
-        Returns what kept it from being written.
+        Returns why it could not be read or written. One that cannot be read is renamed.
         """
+        problem = None
         statement = "SELECT path, starred, note FROM images WHERE id = ? AND trashed IS NULL"
         with self._files:
             for path, starred, note in self.read(statement, [image_id]):
                 image = self.folder / path
                 found = read_sidecar(image)
+                try:
+                    with storage_errors(f"{sidecar_of(image)} cannot be read", image.parent):
+                        aside = set_aside_if_damaged(image) if found is None else None
+                except StorageProblem as error:
+                    return error
+                if aside is not None:
+                    problem = _damaged_sidecar(image, aside)
                 if found is None and (starred or note) and image.exists():
                     found = Sidecar(bool(starred), note)
                     try:
                         write_sidecar(image, found)
-                    except StorageProblem as problem:
-                        return problem
+                    except StorageProblem as error:
+                        return error
                 self._record_sidecar(image_id, path, found or Sidecar(bool(starred), note))
-        return None
+        return problem
 
     def _record_sidecar(self, image_id: int, path: str, sidecar: Sidecar) -> None:
         with self.writing() as connection:
@@ -390,6 +399,14 @@ class Gallery(GalleryDatabase):
         return GalleryImage(
             image_id, self.folder / path, created, width, height, bool(starred), checkpoint, text, note, bool(missing)
         )
+
+
+def _damaged_sidecar(image: Path, aside: Path) -> StorageProblem:
+    return StorageProblem(
+        f"The star and note of {image.name} cannot be read from its sidecar",
+        "the file is damaged",
+        f"It is kept as {aside.name}",
+    )
 
 
 def _written(path: Path) -> int:

@@ -35,7 +35,7 @@ class RescanReport:
     unreadable: tuple[tuple[Path, str], ...] = ()  # the file or folder, and why
     missing: int = 0  # images whose folder is missing since the last rescan
     returned: int = 0  # images whose folder was missing
-    unsaved: tuple[StorageProblem, ...] = ()  # sidecars that could not be written
+    unsaved: tuple[StorageProblem, ...] = ()  # sidecars that could not be read or written
 
     @property
     def anything(self) -> bool:
@@ -208,11 +208,16 @@ def _record_moved(gallery: Gallery, lost: list[_Row], new: list[str], listing: _
         if changed:
             rows.remove(row)
             moved[row.id] = path
+            old = gallery.folder / row.path
+            left_behind = row.path in listing.sidecars and not old.exists()
             if path not in listing.sidecars:
+                if left_behind:
+                    with suppress(OSError):  # on another disk, for example: then it is written from the record
+                        sidecar_of(old).rename(sidecar_of(gallery.folder / path))
                 gallery.sync_sidecar(row.id)
-            if row.path in listing.sidecars and not (gallery.folder / row.path).exists():
+            if left_behind:
                 with suppress(OSError):
-                    sidecar_of(gallery.folder / row.path).unlink(missing_ok=True)
+                    sidecar_of(old).unlink(missing_ok=True)
     return moved
 
 
@@ -276,7 +281,7 @@ def _record_all(
 
 
 def _sync_sidecars(gallery: Gallery, listing: _Listing, cancelled: Callable[[], bool]) -> list[StorageProblem]:
-    """Read the sidecars that have changed, and write those that are missing: what could not be written."""
+    """Read the sidecars that have changed, and write those that are missing: what could not be read or written."""
     unsaved = []
     for row in _rows(gallery):
         if cancelled():

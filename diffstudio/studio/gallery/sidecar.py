@@ -1,8 +1,9 @@
 """Sidecars: what is known of an image that its file does not hold, its star and note, in a small JSON file beside it.
 
 `name.png.diffstudio.json`: `{"format": 1, "starred": true, "note": "…"}`. The image itself is never rewritten: its
-SHA-256 stays, and any format and any other program's image can have one. Keys that are unknown here are kept. In the
-trash, `home` is the path that the image had, and `deleted` the time when it was deleted.
+SHA-256 stays, and any format and any other program's image can have one. Keys that are unknown here are kept, and a
+sidecar that cannot be read is renamed before another one takes its place. In the trash, `home` is the path that the
+image had, and `deleted` the time when it was deleted.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from diffstudio.atomic import storage_errors, write_text
+from diffstudio.atomic import free_name, replace, storage_errors, write_text
 from diffstudio.studio.gallery.files import is_inside
 
 SUFFIX = ".diffstudio.json"
@@ -49,17 +50,32 @@ def read_sidecar(image: Path) -> Sidecar | None:
     )
 
 
-def write_sidecar(image: Path, sidecar: Sidecar, what: str = "") -> None:
-    """Write the sidecar of an image, or delete it if it would hold nothing. StorageProblem (`what` failed)."""
+def write_sidecar(image: Path, sidecar: Sidecar, *, moved_from: Path | None = None) -> None:
+    """Write the sidecar of an image, or delete it if it would hold nothing. StorageProblem.
+
+    `moved_from` is where the image was: the unknown keys of the sidecar there are kept too.
+    """
     path = sidecar_of(image)
     kept = {name: value for name, value in asdict(sidecar).items() if value}
-    values = (_values(path) or {}) | {"format": FORMAT}
+    before = (_values(sidecar_of(moved_from)) or {}) if moved_from is not None else {}
+    values = before | (_values(path) or {}) | {"format": FORMAT}
     values = {name: value for name, value in values.items() if name not in Sidecar.__dataclass_fields__} | kept
-    with storage_errors(what or f"{path} cannot be written", path.parent):
+    with storage_errors(f"{path} cannot be written", path.parent):
+        set_aside_if_damaged(image)
         if values.keys() != {"format"}:
-            write_text(path, json.dumps(values, ensure_ascii=False) + "\n", what)
+            write_text(path, json.dumps(values, ensure_ascii=False) + "\n")
         elif os.path.lexists(path):
             path.unlink(missing_ok=True)
+
+
+def set_aside_if_damaged(image: Path) -> Path | None:
+    """Rename a sidecar that cannot be read, so that nothing overwrites it: its new path, or None. OSError."""
+    path = sidecar_of(image)
+    if not path.is_file() or _values(path) is not None:
+        return None
+    aside = free_name(path.with_name(f"{path.name}.damaged"))
+    replace(path, aside)
+    return aside
 
 
 def modified_ns(image: Path) -> int:

@@ -19,7 +19,15 @@ from diffstudio.atomic import replace as replace_file
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.gallery.database import GalleryDatabase
 from diffstudio.studio.gallery.files import SUFFIXES, folder_id, is_inside
-from diffstudio.studio.gallery.sidecar import SUFFIX, Sidecar, modified_ns, read_sidecar, sidecar_of, write_sidecar
+from diffstudio.studio.gallery.sidecar import (
+    SUFFIX,
+    Sidecar,
+    modified_ns,
+    read_sidecar,
+    set_aside_if_damaged,
+    sidecar_of,
+    write_sidecar,
+)
 
 NOT_EMPTIED = "The trash could not be emptied"
 RESTORING = ".restoring"
@@ -55,7 +63,7 @@ class Trash:
         target = self._new_place(image_id, source)
         target.parent.mkdir(parents=True, exist_ok=True)
         try:
-            write_sidecar(target, sidecar)
+            write_sidecar(target, sidecar, moved_from=source)
             with self.records.writing() as connection:
                 connection.execute(
                     "UPDATE images SET trashed = ?, home = path, path = ? WHERE id = ? AND path = ?",
@@ -69,6 +77,7 @@ class Trash:
                 sidecar_of(target).unlink(missing_ok=True)
             raise
         with suppress(OSError):
+            set_aside_if_damaged(source)
             sidecar_of(source).unlink(missing_ok=True)
 
     def restore(self, image_id: int) -> bool:
@@ -90,7 +99,7 @@ class Trash:
         try:
             write_text(journal, self._relative(target))
             with suppress(StorageProblem):  # a long name, for example: the rescan tries again and says so
-                write_sidecar(target, sidecar)
+                write_sidecar(target, sidecar, moved_from=source)
             with self.records.writing() as connection:
                 moved = move_numbered(source, target)
                 connection.execute(

@@ -14,9 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from diffstudio.errors import CheckpointMissing
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import family_of
-from diffstudio.models.detection.types import Role
+from diffstudio.models.detection.types import Layout, Role
+from diffstudio.models.files.hashes import sha256_of
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.lookup import find_model, stem_of
 from diffstudio.networks.conditioning import Conditioning
@@ -67,18 +69,21 @@ def is_for_unsupported(lora: Checkpoint, checkpoint: Checkpoint) -> bool:
 def autov3(lora: Checkpoint) -> str:
     """The AutoV3 hash, by which other programs find a LoRA: of its tensors, so that edited metadata do not change it.
 
-    Taken from the header (`sshs_model_hash`) where trainers wrote it, as AUTOMATIC1111 does. Empty for a missing file.
+    Taken from the header (`sshs_model_hash`) where trainers wrote it, and of the whole file where that is not
+    safetensors, as AUTOMATIC1111 does. Empty for a missing file.
     """
     stored = lora.metadata.get("sshs_model_hash", "")
     if re.fullmatch(r"[0-9a-fA-F]{64}", stored):
         return stored[:_HASH_DIGITS].lower()
     digest = hashlib.sha256()
     try:
+        if lora.layout in (Layout.PICKLE, Layout.GGUF):
+            return sha256_of(lora.path)[:_HASH_DIGITS]
         with lora.path.open("rb") as file:
             file.seek(8 + struct.unpack("<Q", file.read(8))[0])
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
-    except (OSError, struct.error, OverflowError):
+    except (CheckpointMissing, OSError, struct.error, OverflowError):
         return ""
     return digest.hexdigest()[:_HASH_DIGITS]
 

@@ -115,10 +115,13 @@ class ModelLoader:
 
     def drop_others(self) -> int:
         """Drop all models but the newest from memory; returns how many those were."""
-        return self.cache.drop_others()
+        dropped = self.cache.drop_others()
+        self._cached_bytes = self.cache.weights_bytes()
+        return dropped
 
     def clear(self) -> None:
         self.cache.clear()
+        self._cached_bytes = 0
 
     def device_memory(self, settings: Settings) -> DeviceMemory | None:
         """The memory of the device that the next job runs on; None for an accelerator until torch is loaded.

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from diffstudio.atomic import make_database_private, replace
+from diffstudio.atomic import free_name, make_database_private, replace
 from diffstudio.errors import BadRequest, StorageProblem
 from diffstudio.studio.events import JobId
 from diffstudio.studio.requests import PictureRequest, TrainRequest, request_from_json
@@ -31,6 +31,7 @@ _COLUMNS = {  # added since version 0.1, which ignores them
     "paused": "INTEGER NOT NULL DEFAULT 0",
     "token": "TEXT NOT NULL DEFAULT ''",  # identifies the job's images in the gallery
 }
+_RESCUED = ("id", "place", "done", "attempts", "submitted", "request", "paused", "token")  # from a damaged database
 _JOBS = "SELECT id, request, done, attempts, paused, token FROM jobs WHERE running = 0 ORDER BY place, id"
 
 
@@ -76,15 +77,14 @@ class Queue:
         except sqlite3.DatabaseError as error:
             if self._path is None or isinstance(error, sqlite3.OperationalError):  # locked, or on a full disk: sound
                 raise
-            damaged = self._path.with_name(self._path.name + ".damaged")
+            damaged = free_name(self._path.with_name(self._path.name + ".damaged"))
             for suffix in ("-wal", "-shm", ""):  # a log left behind would be read into the new database
                 if (file := Path(f"{self._path}{suffix}")).exists():
                     replace(file, Path(f"{damaged}{suffix}"))
             database = self._open()
             rows = _rescued(damaged)
             database.executemany(
-                "INSERT OR IGNORE INTO jobs (id, place, done, attempts, submitted, request) VALUES (?, ?, ?, ?, ?, ?)",
-                rows,
+                f"INSERT OR IGNORE INTO jobs ({', '.join(_RESCUED)}) VALUES ({', '.join('?' * len(_RESCUED))})", rows
             )
             self.damage = (
                 f"The queue was damaged: {len(rows):,} waiting jobs could be read and are kept. "
@@ -276,9 +276,9 @@ def _rescued(path: Path) -> list[tuple[object, ...]]:
     for order in ("ASC", "DESC"):
         with suppress(sqlite3.Error), closing(sqlite3.connect(path)) as database:
             database.text_factory = lambda data: data.decode("utf-8", "replace")
-            for row in database.execute(
-                f"SELECT id, place, done, attempts, submitted, request FROM jobs NOT INDEXED ORDER BY id {order}"
-            ):
+            present = {row[1] for row in database.execute("PRAGMA table_info(jobs)")}
+            columns = (name if name in present else "''" for name in _RESCUED)  # of version 0.1, which had fewer
+            for row in database.execute(f"SELECT {', '.join(columns)} FROM jobs NOT INDEXED ORDER BY id {order}"):
                 rows[row[0]] = row
     return list(rows.values())
 

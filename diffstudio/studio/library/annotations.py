@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio import paths
-from diffstudio.atomic import replace, storage_errors, write_text
+from diffstudio.atomic import free_name, replace, storage_errors, write_text
 from diffstudio.errors import StorageProblem, wrong_format
 from diffstudio.models.files.file_access import file_stamp
 
@@ -40,9 +40,9 @@ def tidy_tags(tags: Iterable[str]) -> tuple[str, ...]:
     """Trimmed, without empty ones and duplicates (ignoring case), in the same order."""
     tidy: dict[str, str] = {}
     for tag in tags:
-        words = " ".join(tag.split())[:LONGEST_TAG]
-        if words:
-            tidy.setdefault(words.casefold(), words)
+        trimmed = " ".join(tag.split())[:LONGEST_TAG]
+        if trimmed:
+            tidy.setdefault(trimmed.casefold(), trimmed)
     return tuple(tidy.values())[:MOST_TAGS]
 
 
@@ -69,13 +69,10 @@ class Annotations:
             path = path.absolute()
             if (found := self._annotations.get(path)) is not None:
                 return found[1]
-            stamp = _stamp(path)
-            moved = [
-                known
-                for known, (known_stamp, _) in self._annotations.items()
-                if known_stamp == stamp and not known.exists()
-            ]
-            if stamp is None or not moved:
+            stamps = {known: stamp for known, (stamp, _) in self._annotations.items() if stamp[0] == path.name}
+            stamp = _stamp(path) if stamps else None  # the disk is read for a file of the same name only
+            moved = [known for known, known_stamp in stamps.items() if known_stamp == stamp and not known.exists()]
+            if not moved:
                 return NO_ANNOTATION
             self._annotations[path] = self._annotations.pop(moved[0])
             return self._annotations[path][1]
@@ -122,7 +119,7 @@ class Annotations:
             self._put_aside(str(error)[:200])
 
     def _put_aside(self, why: str) -> None:
-        aside = self._file.with_suffix(".damaged.json")
+        aside = free_name(self._file.with_suffix(".damaged.json"))
         try:
             replace(self._file, aside)
             where = f"it is kept as {aside}"

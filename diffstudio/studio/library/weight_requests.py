@@ -178,7 +178,11 @@ def mergeable(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> list[Chec
 
 def fusable(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> list[Checkpoint]:
     """The LoRAs that can be fused into it."""
-    if not _has_editable_layout(checkpoint) or not checkpoint.can_generate or checkpoint.family in ("pixel", "diffusers"):
+    if (
+        not _has_editable_layout(checkpoint)
+        or not checkpoint.can_generate
+        or checkpoint.family in ("pixel", "diffusers")
+    ):
         return []
     return [
         other

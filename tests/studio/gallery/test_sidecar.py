@@ -149,3 +149,58 @@ def test_a_file_that_other_programs_moved_takes_its_sidecar_along(gallery: Galle
     moved = image.path.rename(gallery.folder / "best" / "x.png")
     assert rescan(gallery).moved == 1
     assert read_sidecar(moved) == Sidecar(starred=True) and not sidecar_of(image.path).exists()
+
+
+def test_a_damaged_sidecar_is_kept_and_reported(gallery: Gallery) -> None:
+    known = gallery.add(Image.new("RGB", (8, 8)), GenerateRequest("one"))
+    gallery.set_note(known.id, "the best one")
+    plain = gallery.add(Image.new("RGB", (8, 8)), GenerateRequest("two"))
+    rescan(gallery)
+    for image in (known, plain):
+        sidecar_of(image.path).write_text('{"note": "half a no')
+    problems = [str(problem) for problem in rescan(gallery).unsaved]
+    assert len(problems) == 2 and all("cannot be read from its sidecar: the file is damaged" in one for one in problems)
+    for image in (known, plain):
+        kept = image.path.with_name(f"{sidecar_of(image.path).name}.damaged")
+        assert kept.read_text() == '{"note": "half a no' and any(kept.name in one for one in problems)
+    assert read_sidecar(known.path) == Sidecar(note="the best one") and read_sidecar(plain.path) is None
+    assert rescan(gallery).unsaved == ()
+
+
+def test_starring_an_image_with_a_damaged_sidecar_keeps_the_damaged_file(gallery: Gallery) -> None:
+    image = gallery.add(Image.new("RGB", (8, 8)), GenerateRequest("one"))
+    for number, name in ((1, ".damaged"), (2, "-2.damaged")):
+        sidecar_of(image.path).write_text(f"{{{number}")
+        gallery.star(image.id)
+        kept = image.path.with_name(f"{sidecar_of(image.path).name}{name}")
+        assert kept.read_text() == f"{{{number}" and read_sidecar(image.path) == Sidecar(starred=True)
+    sidecar_of(image.path).write_text("{3")
+    gallery.delete([image.id])
+    assert len(list(image.path.parent.glob("*.damaged"))) == 3 and not sidecar_of(image.path).exists()
+
+
+def test_a_damaged_sidecar_that_cannot_be_renamed_is_reported_and_left(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = gallery.add(Image.new("RGB", (8, 8)), GenerateRequest("one"))
+    sidecar_of(image.path).write_text("{")
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(module, "replace", refuse)
+    assert [problem.why for problem in rescan(gallery).unsaved] == [f"no permission to write to {image.path.parent}"]
+    assert sidecar_of(image.path).read_text() == "{"
+
+
+def test_keys_of_other_programs_survive_the_trash_and_a_move(gallery: Gallery) -> None:
+    image = gallery.add(Image.new("RGB", (8, 8)), GenerateRequest("one"))
+    sidecar_of(image.path).write_text(json.dumps({"format": 1, "starred": True, "colour": "red"}))
+    rescan(gallery)
+    gallery.delete([image.id])
+    assert gallery.undo([image.id]) == [image.id]
+    expected = {"format": 1, "starred": True, "colour": "red"}
+    assert json.loads(sidecar_of(image.path).read_text()) == expected
+    moved = image.path.rename(image.path.with_name("x.png"))
+    assert rescan(gallery).moved == 1
+    assert json.loads(sidecar_of(moved).read_text()) == expected and not sidecar_of(image.path).exists()

@@ -17,10 +17,13 @@ import torch
 from diffstudio import paths
 from diffstudio.cli import main
 from diffstudio.errors import CheckpointMissing
+from diffstudio.models.checkpoint import Checkpoint, Origin
+from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.training_metadata import suggested_words
+from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.events import Failed, ImageSaved, Noted
-from diffstudio.studio.generation.loras import find_lora, is_for_unsupported, misfit
+from diffstudio.studio.generation.loras import autov3, find_lora, is_for_unsupported, misfit
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.requests import GenerateRequest
 from tests.models import small
@@ -225,3 +228,14 @@ def test_a_lora_of_a_model_that_is_not_supported_is_left_out(studio: Studio, she
     (note,) = [event for event in studio.of(job) if isinstance(event, Noted)]
     assert note.text == "for-kolors was left out: it is for Kolors, which is not supported."
     assert np.array_equal(studio.pixels(job)[0], plain)
+
+
+def test_autov3_of_a_pickle_is_the_hash_of_the_whole_file(tmp_path: Path) -> None:
+    """Read as safetensors, its first bytes would give the length of a header beyond its end: the hash of nothing."""
+    path = tmp_path / "style.pt"
+    torch.save({"lora_up.weight": torch.zeros(4, 4)}, path)
+    about = (path, "style", "style", "sd1", Conditioning.TEXT, (), 0, 0, 0, "F32", 0, Origin.IMPORTED, 0.0)
+    lora = Checkpoint(*about, role=Role.LORA, layout=Layout.PICKLE)
+    assert autov3(lora) == hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    path.unlink()
+    assert autov3(lora) == ""

@@ -269,6 +269,33 @@ def test_a_damaged_database_is_kept_aside(tmp_path: Path) -> None:
     assert path.with_name("queue.sqlite.damaged").read_bytes().startswith(b"this was never")
 
 
+def test_a_second_damaged_database_does_not_replace_the_first_copy(tmp_path: Path) -> None:
+    path = tmp_path / "queue.sqlite"
+    for text, name in ((b"first", "queue.sqlite.damaged"), (b"second", "queue.sqlite-2.damaged")):
+        path.write_bytes(text * 1000)
+        queue = Queue(path)
+        queue.close()
+        assert name in queue.damage and path.with_name(name).read_bytes().startswith(text)
+    assert path.with_name("queue.sqlite.damaged").read_bytes().startswith(b"first")
+
+
+def test_a_rescued_job_stays_paused_and_keeps_the_token_of_its_images(tmp_path: Path) -> None:
+    path = tmp_path / "queue.sqlite"
+    queue = Queue(path)
+    submitted(queue, *(f"{index} " + "x" * 900 for index in range(60)))
+    before = queue.pending()
+    queue.set_paused(before[0].job, True)
+    queue.close()
+    data = bytearray(path.read_bytes())
+    data[-4096:] = random.Random(0).randbytes(4096)
+    path.write_bytes(data)
+    queue = Queue(path)
+    rescued = {queued.job: queued for queued in queue.pending()}
+    assert queue.damage and rescued[before[0].job].paused
+    assert all(rescued[one.job].token == one.token for one in before if one.job in rescued)
+    queue.close()
+
+
 def test_a_place_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageProblem, match="cannot be used"):
@@ -281,10 +308,12 @@ def test_a_place_that_cannot_be_written_is_explained(tmp_path: Path) -> None:
 def test_a_damaged_database_that_cannot_be_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "queue.sqlite"
     path.write_bytes(b"this was never a database" * 100)
-    path.with_name("queue.sqlite.damaged").mkdir()
-    with pytest.raises(StorageProblem, match=r"The queue .*queue.sqlite cannot be used: .*[Dd]irectory"):
-        Queue(path)
-    path.with_name("queue.sqlite.damaged").rmdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "diffstudio.studio.jobs.queue.replace", Mock(side_effect=PermissionError(13, "Permission denied"))
+        )
+        with pytest.raises(StorageProblem, match=r"The queue .*queue.sqlite cannot be used: .*Permission denied"):
+            Queue(path)
     monkeypatch.setattr(Queue, "_open", Mock(side_effect=sqlite3.DatabaseError("file is not a database")))
     with pytest.raises(StorageProblem, match="cannot be used: file is not a database. Free some space or close other"):
         Queue(path)

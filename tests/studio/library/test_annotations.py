@@ -83,3 +83,22 @@ def test_what_cannot_be_written_changes_nothing(weights: Path, tmp_path: Path, m
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageProblem, match="cannot be written"):
         Annotations(tmp_path / "file" / "annotations.json").put(weights, SAID)
+
+
+def test_a_second_damaged_file_does_not_replace_the_first(tmp_path: Path) -> None:
+    file = tmp_path / "annotations.json"
+    for text in ("{1", "{2"):
+        file.write_text(text)
+        Annotations(file)
+    assert (tmp_path / "annotations.damaged.json").read_text() == "{1"
+    assert (tmp_path / "annotations.damaged-2.json").read_text() == "{2"
+
+
+def test_the_disk_is_not_read_for_files_without_an_annotation(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The window asks for every file of its list."""
+    annotations = Annotations(tmp_path / "annotations.json")
+    annotations.put(weights, SAID)
+    monkeypatch.setattr(module, "file_stamp", lambda path: pytest.fail(f"{path} was read"))
+    assert not annotations.of(weights.with_name("other.safetensors")) and annotations.of(weights) == SAID
