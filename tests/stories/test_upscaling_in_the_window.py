@@ -194,12 +194,19 @@ def test_as_it_was_asked_before_and_what_is_not_here_any_more(qtbot: QtBot) -> N
     dialog = sheet(qtbot, before, sampled=True)
     assert dialog.sampled.isChecked() and dialog.request().scale == 3 and dialog.request().tiled
     assert dialog.request().upscaler == LANCZOS
+    assert dialog.warning.isVisible() and dialog.warning.text() == (
+        "The upscaler “gone” is missing; Lanczos is used instead."
+    )
     dialog.upscaler.set_value(LATENT)
     dialog.sampled.click()
     assert dialog.request().upscaler == LANCZOS  # without a checkpoint there is no latent
-    assert (
-        sheet(qtbot, UpscaleRequest(Path("/a.png"), checkpoint="lost"), sampled=True).request().checkpoint == "starter"
+    lost = sheet(qtbot, UpscaleRequest(Path("/a.png"), 2.4, checkpoint="lost"), sampled=True)
+    assert lost.request().checkpoint == "starter" and lost.request().scale == 2
+    assert lost.warning.text() == (
+        "The scale 2.4× is not offered here; 2× is chosen instead. "
+        "The checkpoint lost is missing; starter is chosen instead."
     )
+    assert not sheet(qtbot).warning.isVisible()
 
 
 def test_a_size_that_cannot_be_is_said_and_not_asked_for(qtbot: QtBot) -> None:

@@ -138,7 +138,11 @@ class Details(QFrame):
                 "Select an image to see its settings." if chosen == 0 else f"{chosen:,} images selected."
             )
         elif request is None:
-            self.placeholder.setText("This image has no settings.")
+            self.placeholder.setText(
+                "The settings of this image cannot be read by this version of diffstudio."
+                if image.request_json
+                else "This image has no settings."
+            )
         self.placeholder.setVisible(image is None or request is None)
         self.facts.show_facts(_rows(image) if image else [])
         self._show_note(image, before)

@@ -176,6 +176,13 @@ class Panel(QFrame):
         self._check()
         return found
 
+    def changed_settings(self, request: GenerateRequest) -> list[str]:
+        """The settings of a loaded request that are shown as another value: no control here holds theirs."""
+        try:
+            return labels.changed_settings(request, self.request(), self._size_to_make())
+        except BadRequest:  # an impossible request, which is shown by the button
+            return []
+
     def show_token_count(self, checkpoint: Checkpoint, text: str, counted: PromptTokenCount) -> None:
         """Show the token count of a prompt."""
         if checkpoint == self.checkpoint.current():

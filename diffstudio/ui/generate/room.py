@@ -38,7 +38,7 @@ from diffstudio.ui.generate.image_menu import add_shortcuts, image_menu
 from diffstudio.ui.generate.job_state import JobState
 from diffstudio.ui.generate.layout import GenerateLayout
 from diffstudio.ui.generate.queue_and_history import RecentImage
-from diffstudio.ui.widgets.images import image_size, numpy_to_qimage, read_image
+from diffstudio.ui.widgets.images import image_size, numpy_to_qimage, read_image, unreadable
 
 _EXAMPLES = 4  # prompts that the empty room offers
 _MAX_SOURCE_SIDE = 1024  # px of an image shown while it is upscaled
@@ -119,12 +119,12 @@ class GenerateRoom(GenerateLayout):
             self.upscale_requested.emit(request.source, request)
             return
         self._warnings = [warning] if needed else []
-        if not self.panel.load_from(request):
-            self._warnings.insert(
-                0,
-                f"The checkpoint “{request.checkpoint}” is missing; “{self._checkpoint_title()}” stays selected. "
-                "All other settings were loaded.",
-            )
+        found = self.panel.load_from(request)
+        if changed := self.panel.changed_settings(request):
+            self._warnings.append(f"Some settings were changed to what the panel offers: {'; '.join(changed)}.")
+        if not found:
+            missing = f"The checkpoint “{request.checkpoint}” is missing; “{self._checkpoint_title()}” stays selected."
+            self._warnings.insert(0, missing if self._warnings else f"{missing} All other settings were loaded.")
         if self._warnings:
             self.show_message("warn", " ".join(self._warnings))
         self.panel.prompt.setFocus()
@@ -295,7 +295,7 @@ class GenerateRoom(GenerateLayout):
     def _show_recent(self, recent: RecentImage) -> None:
         image = read_image(recent.path, 2048)
         if image.isNull():
-            self.show_message("warn", f"{recent.path.name} no longer exists: it was moved or deleted.")
+            self.show_message("warn", unreadable(recent.path))
             return
         self._live, self._shown_recent = False, recent
         self.canvas.scrub(None)

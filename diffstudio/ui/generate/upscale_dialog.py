@@ -55,6 +55,7 @@ class UpscaleDialog(QDialog):
         thumbnail = Thumbnail(_THUMB, 8, name=base.source.name)
         thumbnail.set_image(image)
         self.size_label = label("", "dim", wrap=True)
+        self.warning = label("", "warn", pixels=theme.SMALL_PIXELS, wrap=True)
         self.scale = ChipRow(labels.SCALES, tooltips=labels.SCALE_TIPS, name="Scale")
         self.scale.set_value(labels.nearest_scale(base.scale))
         self.upscaler = LabelledComboBox(terms.UPSCALER, (), "Lanczos, or an upscaler model from your model folders")
@@ -92,7 +93,9 @@ class UpscaleDialog(QDialog):
         self.cancel = SecondaryButton(actions.CANCEL, "", "Close (Escape)")
         self.button = PrimaryButton("Upscale", "", "Add to the queue (Ctrl+Enter)")
         self._update_upscalers(base.upscaler)
+        self.warning.setText(" ".join(self._changes(usual_checkpoint)))
         self._lay_out(thumbnail)
+        self.warning.setVisible(bool(self.warning.text()))
         self._connect()
         self._update_state()
         self.scale.chip(self.scale.value()).setFocus()
@@ -112,6 +115,17 @@ class UpscaleDialog(QDialog):
         return replace(request, strength=float(self.strength.value()), tiled=self.tiled.isChecked())
 
     # Inside
+
+    def _changes(self, usual_checkpoint: str) -> list[str]:
+        """A sentence for each setting of `base` that the dialog does not offer."""
+        base, changes = self._base, []
+        if self.upscaler.value() != base.upscaler:
+            changes.append(labels.missing_upscaler(base.upscaler))
+        if self.scale.value() != base.scale:
+            changes.append(f"The scale {base.scale:g}× is not offered here; {self.scale.value():g}× is chosen instead.")
+        if self.sampled.isChecked() and base.checkpoint and self.checkpoint.value() != base.checkpoint:
+            changes.append(f"The checkpoint {base.checkpoint} is missing; {usual_checkpoint} is chosen instead.")
+        return changes
 
     def _chosen(self) -> Checkpoint | None:
         return self._checkpoints.get(self._chosen_name())
@@ -188,6 +202,7 @@ class UpscaleDialog(QDialog):
         column.setContentsMargins(24, 24, 24, 16)
         column.setSpacing(12)
         column.addWidget(head)
+        column.addWidget(self.warning)
         column.addWidget(self.upscaler)
         column.addWidget(self.sampled)
         for part in self._refine_controls:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -79,8 +80,9 @@ class BackgroundLookups(QObject):
         if image.isNull() and sidecar.image is not None:
             image = read_image(sidecar.image, _IMAGE_SIDE)
         if image.isNull() and self._gallery is not None:
-            for newest in self._newest(checkpoint, 1):
-                image = read_image(self._gallery.thumbnail(newest))
+            with suppress(DiffstudioError):  # a deleted image, or unreadable records: then it has no thumbnail
+                for newest in self._newest(checkpoint, 1):
+                    image = read_image(self._gallery.thumbnail(newest))
         return image, sidecar
 
     def _newest_images(self, checkpoint: Checkpoint) -> list[tuple[QImage, str]]:

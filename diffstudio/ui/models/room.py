@@ -84,6 +84,8 @@ class ModelsRoom(QWidget):
         self._connect()
         self._make_shortcuts()
         self._show_page()
+        if self._annotations.problem:
+            self.message.show_message("warn", self._annotations.problem)
 
     def _connect(self) -> None:
         self.list.selectionModel().currentChanged.connect(self._show_chosen)

@@ -87,7 +87,8 @@ class ModelLibrary(QObject):
             self._watcher.removePaths(gone)
         if new := sorted(folders - watched):
             self._watcher.addPaths(new)
-        if any(_changed_recently(path) for path, _ in self.problems):
+        problems = [path for path, _ in self.problems]
+        if await self._tasks.to_thread(lambda: any(map(_changed_recently, problems))) and not self._closed:
             self._soon.start()
 
     async def _import(self, files: list[Path]) -> None:

@@ -22,7 +22,7 @@ from PySide6.QtWidgets import (
 )
 
 from diffstudio.ui.widgets import icons, theme
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_style_property
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_style_property, set_tooltip
 
 
 class SectionLabel(QWidget):
@@ -291,6 +291,9 @@ _BANNER_ICONS = {
 }
 
 
+_LONGEST_MESSAGE = 600  # characters; the tooltip has the whole text of a longer one
+
+
 class Banner(QFrame):
     """A message in the window, with an optional action button; it can be dismissed."""
 
@@ -324,7 +327,9 @@ class Banner(QFrame):
         """Show another message; an empty text hides the banner."""
         self._kind = kind
         set_style_property(self, "kind", kind)
-        self._text.setText(text if len(text) < 600 else text[:600] + " …")
+        cut = len(text) > _LONGEST_MESSAGE
+        self._text.setText(f"{text[:_LONGEST_MESSAGE]} …" if cut else text)
+        set_tooltip(self._text, text if cut else "")
         self.setAccessibleName(text[:200])
         self.action.setText(action)
         self.action.setVisible(bool(action))

@@ -50,11 +50,12 @@ class ImageController(QObject):
             self._window.show_message("warn", f"{path.name} cannot be upscaled: {reason}.")
             return
         base = before if before is not None else await self._tasks.to_thread(default_upscale_request, path)
+        size = await self._tasks.to_thread(image_size, path)
         models, chosen = self._checkpoints()
         dialog = UpscaleDialog(
             base,
             image,
-            image_size(path),
+            size,
             models,
             chosen.name if chosen is not None else "",
             self._window,

@@ -667,3 +667,17 @@ def test_closing_in_the_middle_of_thumbnails_leaves_nothing_running(
     room.grab()
     room.shut_down()
     assert not room._thumbnails.busy()
+
+
+def test_settings_of_a_newer_program_are_not_called_absent(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
+    image = add(gallery)
+    with gallery.writing() as connection:
+        connection.execute(
+            "UPDATE images SET request = ? WHERE id = ?", ['{"kind": "generate", "format": 99}', image.id]
+        )
+    room = show()
+    qtbot.waitUntil(lambda: room.model.rowCount() == 1)
+    pick(qtbot, room, 0)
+    assert "cannot be read by this version" in room.details.placeholder.text()

@@ -243,6 +243,16 @@ def test_pictures_and_masks_that_are_gone_or_broken(
     monkeypatch.setattr(start_module, "keep_mask", full)
     section._apply_mask(b"png", (0, 0, 0, 0))
     assert "the disk is full" in message[-1] and section.apply_to(GenerateRequest()).mask is None
+    Image.new("L", (8, 8), 255).save(tmp_path / "mask.png")
+    section.load_from(GenerateRequest(init=picture, mask=tmp_path / "mask.png"))
+    (tmp_path / "mask.png").write_text("damaged")
+    dialog = section.open_mask_editor()
+    assert dialog is not None and dialog.editor.is_blank()
+    assert (
+        message[-1]
+        == "mask.png cannot be read: it is not an image in a supported format. The mask editor starts without a mask."
+    )
+    dialog.reject()
     picture.unlink()
     assert section.open_mask_editor() is None and "no longer be read" in message[-1]
 

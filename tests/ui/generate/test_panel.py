@@ -20,7 +20,14 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.jobs.memory_forecast import MemoryForecast, MemoryQuery
 from diffstudio.studio.prompts.prompt_hints import EMPTY_PROMPT
 from diffstudio.studio.request_checks import LONGEST_PROMPT
-from diffstudio.studio.requests import LARGEST_SEED, GenerateRequest, SamplerName, SpacingName
+from diffstudio.studio.requests import (
+    LARGEST_SEED,
+    ControlNetUse,
+    GenerateRequest,
+    ResizeName,
+    SamplerName,
+    SpacingName,
+)
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.labels import title_of
 from diffstudio.ui.generate.panel import Panel
@@ -486,3 +493,65 @@ def test_a_file_that_is_dropped_on_the_prompt_is_the_windows(panel: Panel, tmp_p
     assert not panel.prompt.canInsertFromMimeData(data)
     data.setUrls([QUrl("https://example.org/a cat")])
     assert panel.prompt.canInsertFromMimeData(data)
+
+
+def test_what_the_panel_cannot_show_of_a_request_is_named(panel: Panel, tmp_path: Path) -> None:
+    """Sliders have ranges and steps, and some settings have no control: none of that may change an image unnoticed."""
+    Image.new("RGB", (64, 64)).save(tmp_path / "photo.png")
+    request = GenerateRequest("a", checkpoint="starter", steps=24, init=tmp_path / "photo.png", strength=0.6)
+    panel.load_from(request)
+    assert panel.changed_settings(request) == []
+    request = dataclasses.replace(
+        request,
+        steps=150,
+        guidance=7.25,
+        spacing=SpacingName.ALIGN_YOUR_STEPS,
+        count=100,
+        strength=0.333,
+        resize=ResizeName.PAD,
+        enlarge=2.5,
+        enlarge_guidance=20.0,
+        width=500,
+        height=64,
+    )
+    panel.load_from(request)
+    shown = panel.request()
+    assert panel.changed_settings(request) == [
+        "steps 150 → 100",
+        f"CFG scale 7.25 → {shown.guidance:g}",
+        f"scheduler align_your_steps → {shown.spacing}",
+        "images 100 → 64",
+        "denoising strength 0.333 → 0.33",
+        "resize mode pad → crop",
+        f"hires fix scale 2.5 → {shown.enlarge:g}",
+        "hires CFG scale 20 → 15",
+        f"size 500 × 64 → {shown.width} × 64 px",
+    ]
+
+
+def test_a_mask_or_a_hires_fix_that_the_panel_shows_differently_is_named(panel: Panel, tmp_path: Path) -> None:
+    for name in ("photo.png", "mask.png"):
+        Image.new("L", (64, 64), 255).save(tmp_path / name)
+    request = GenerateRequest(
+        "a", checkpoint="starter", init=tmp_path / "photo.png", mask=tmp_path / "mask.png", feather=300, padding=400
+    )
+    panel.load_from(request)
+    assert panel.changed_settings(request) == ["mask blur 300 → 128", "only-masked padding 400 → 256"]
+    request = GenerateRequest("a", checkpoint="starter", enlarge=2.0, enlarge_guidance=None, tiled=True)
+    panel.load_from(request)
+    assert panel.changed_settings(request) == []
+    panel.hires_fix.set_inpainting(True)
+    assert panel.changed_settings(request) == ["hires fix 2× → off"]
+    panel.set_checkpoints([])
+    assert panel.changed_settings(request) == []
+
+
+def test_values_are_shown_as_the_panel_calls_them() -> None:
+    asked = GenerateRequest("a", enlarge=2.0, enlarge_guidance=7.25, tiled=True)
+    shown = dataclasses.replace(asked, enlarge_guidance=None, tiled=False)
+    assert labels.changed_settings(asked, shown, (64, 64)) == ["hires CFG scale 7.25 → default", "tiled on → off"]
+    use = ControlNetUse("canny", Path("a.png"), scale=3.0)
+    asked = GenerateRequest("a", controls=(use,))
+    shown = GenerateRequest("a", controls=(dataclasses.replace(use, scale=2.0, network="/models/canny.safetensors"),))
+    assert labels.changed_settings(asked, shown, (64, 64)) == ["settings of the ControlNet canny"]
+    assert labels.changed_settings(asked, GenerateRequest("a"), (64, 64)) == []  # a missing one is reported elsewhere

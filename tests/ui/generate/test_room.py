@@ -255,6 +255,9 @@ def test_a_picture_that_is_gone_is_said_so(room: GenerateRoom, tmp_path: Path) -
     room.set_recent([RecentImage(tmp_path / "gone.png", numpy_to_qimage(picture(1)))], 1)
     room.right.thumbs[0].clicked.emit()
     assert "gone.png" in room.banner.text()
+    (tmp_path / "gone.png").write_text("not an image")
+    room.right.thumbs[0].clicked.emit()
+    assert room.banner.text() == "gone.png cannot be read: it is not an image in a supported format."
 
 
 def test_the_menu_of_a_picture_copies_saves_and_reuses(room: GenerateRoom, tmp_path: Path, qapp: QApplication) -> None:
@@ -314,8 +317,11 @@ def test_recent_pictures_stay_few(room: GenerateRoom) -> None:
 
 def test_a_request_for_a_missing_checkpoint_is_taken_over_with_a_word(room: GenerateRoom) -> None:
     room.use_settings(GenerateRequest("ghost", checkpoint="gone"))
-    assert "gone" in room.banner.text()
+    assert "gone" in room.banner.text() and "All other settings were loaded." in room.banner.text()
     assert room.panel.prompt.text() == "ghost"
+    room.use_settings(GenerateRequest("ghost", checkpoint="gone", steps=150))
+    assert "gone" in room.banner.text() and "All other settings" not in room.banner.text()
+    assert "Some settings were changed to what the panel offers: steps 150 → 100." in room.banner.text()
 
 
 @pytest.mark.parametrize("width, height", [(880, 620), (1000, 640), (1360, 860)])

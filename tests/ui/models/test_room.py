@@ -22,6 +22,7 @@ from diffstudio.errors import CheckpointDamaged, DiffstudioError, StorageProblem
 from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.studio.gallery.gallery import Gallery
+from diffstudio.studio.library.annotations import Annotations
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.models import model_info
 from diffstudio.ui.models.item_model import CheckpointsModel, Problem
@@ -188,6 +189,26 @@ def test_pictures_come_from_the_file_or_from_the_gallery(
     assert room.details.thumbnail.isVisible()
     pick(qtbot, room, 2)
     assert not room.details.thumbnail.isVisible()
+
+
+def test_the_description_beside_a_model_is_shown_even_if_its_newest_image_is_gone(
+    show: Callable[[], ModelsRoom], some: Any, gallery: Gallery, qtbot: QtBot
+) -> None:
+    checkpoints, problems = some
+    gallery.add(Image.new("RGB", (64, 64), "blue"), GenerateRequest(checkpoint="cats"), extra={}).path.unlink()
+    cats = checkpoints[1]
+    cats.path.with_suffix(".civitai.info").write_text(json.dumps({"trainedWords": ["sks cat"], "model": {}}))
+    room = show()
+    room.set_checkpoints(checkpoints, problems)
+    pick(qtbot, room, 1)
+    qtbot.waitUntil(lambda: room.details.trigger_words.words() == ["sks cat"])
+
+
+def test_unreadable_notes_are_reported_when_the_room_opens(tmp_path: Path, qtbot: QtBot) -> None:
+    (tmp_path / "annotations.json").write_text("{")
+    room = ModelsRoom(annotations=Annotations(tmp_path / "annotations.json"))
+    qtbot.addWidget(room, before_close_func=lambda widget: widget.shut_down())
+    assert "annotations.json cannot be read" in room.message.text() and "annotations.damaged" in room.message.text()
 
 
 def test_looking_again_shows_progress_and_keeps_what_was_chosen(

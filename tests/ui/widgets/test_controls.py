@@ -235,3 +235,11 @@ def test_what_qt_puts_into_a_search_field_has_a_name(qtbot: QtBot) -> None:
     assert [
         (button.accessibleName() or button.text(), bool(button.toolTip())) for button in field.findChildren(QToolButton)
     ] == [("Clear", True), ("Search", True)]
+
+
+def test_a_message_that_is_too_long_for_a_banner_is_whole_in_its_tooltip(qtbot: QtBot) -> None:
+    banner = Banner("warn", "x" * 600)
+    shown(qtbot, banner)
+    assert banner.text() == "x" * 600 and banner._text.toolTip() == ""
+    banner.show_message("warn", "y" * 601)
+    assert banner.text() == "y" * 600 + " …" and banner._text.toolTip() == "y" * 601

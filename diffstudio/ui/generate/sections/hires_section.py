@@ -132,7 +132,7 @@ class HiresSection(QWidget):
             self.scale.set_value(labels.nearest_scale(request.enlarge))
             if not self.upscaler.set_value(request.upscaler):
                 self.upscaler.set_value(LANCZOS)
-                self.failed.emit(f"The upscaler “{request.upscaler}” is missing; Lanczos is used instead.")
+                self.failed.emit(labels.missing_upscaler(request.upscaler))
             self.strength.set_value(request.enlarge_strength)
             self.steps.set_value(request.enlarge_steps)
             self.tiled.setChecked(request.tiled)

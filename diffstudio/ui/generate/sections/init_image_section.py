@@ -21,7 +21,7 @@ from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.dialogs import choose_image
 from diffstudio.ui.widgets.helpers import ElidedLabel
-from diffstudio.ui.widgets.images import Thumbnail, read_image, unreadable_reason
+from diffstudio.ui.widgets.images import Thumbnail, read_image, unreadable, unreadable_reason
 from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSlider
 
 _THUMB = 56
@@ -164,6 +164,8 @@ class InitImageSection(QWidget):
             self.failed.emit("The init image can no longer be read.")
             return None
         mask = read_image(self._mask) if self._mask is not None else None
+        if self._mask is not None and mask is not None and mask.isNull():
+            self.failed.emit(f"{unreadable(self._mask)} The mask editor starts without a mask.")
         dialog = MaskDialog(image, mask, self._sides, self.window())
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.mask_accepted.connect(self._apply_mask)
