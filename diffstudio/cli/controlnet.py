@@ -9,10 +9,11 @@ from typing import Any, TypeVar
 
 from diffstudio.cli.arguments import as_number, as_path, as_text
 from diffstudio.errors import BadRequest
+from diffstudio.studio.control_types import ControlTypeName
 from diffstudio.studio.requests import ControlNetUse, PreprocessorName
 
 _Value = TypeVar("_Value")
-_SETTINGS = ("control_as", "control_scale", "control_range", "control_thresholds")
+_SETTINGS = ("control_as", "control_scale", "control_range", "control_thresholds", "control_type")
 
 
 def add_controls(verb: argparse.ArgumentParser) -> None:
@@ -55,6 +56,12 @@ def add_controls(verb: argparse.ArgumentParser) -> None:
         action="append",
         help=f"thresholds of the canny preprocessor (default {default.low},{default.high})",
     )
+    verb.add_argument(
+        "--control-type",
+        metavar="NAME",
+        action="append",
+        help=f"what the image shows, for a union ControlNet: {', '.join(ControlTypeName)} (default {default.control_type})",
+    )
 
 
 def controls_of(arguments: argparse.Namespace) -> tuple[ControlNetUse, ...]:
@@ -77,7 +84,7 @@ def controls_of(arguments: argparse.Namespace) -> tuple[ControlNetUse, ...]:
             remedy="Give one with --control and --controlnet",
         )
     count = len(images)
-    prepares, scales, ranges, thresholds = (_for_each(name, given.get(name), count) for name in _SETTINGS)
+    prepares, scales, ranges, thresholds, types = (_for_each(name, given.get(name), count) for name in _SETTINGS)
     uses = []
     for index, (image, network) in enumerate(zip(images, networks, strict=True)):
         values: dict[str, Any] = {}
@@ -89,6 +96,8 @@ def controls_of(arguments: argparse.Namespace) -> tuple[ControlNetUse, ...]:
             values["begins"], values["ends"] = ranges[index]
         if thresholds:
             values["low"], values["high"] = map(round, thresholds[index])
+        if types:
+            values["control_type"] = types[index]
         uses.append(ControlNetUse(network, image, **values))
     return tuple(uses)
 

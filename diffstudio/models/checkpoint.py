@@ -61,6 +61,7 @@ class Checkpoint:
     inpainting: bool = False  # its network also takes a mask and the masked image
     reason: str = ""  # how it was detected, one sentence for the user
     edition: str = ""  # within the family: dev, schnell, 3.5 large
+    control_types: int = 0  # of a union ControlNet: how many types of control image it was trained on
     headers: tuple[Header, ...] = field(default=(), compare=False, repr=False)  # of its files, if they were just read
 
     @property
@@ -94,6 +95,7 @@ def with_detection(checkpoint: Checkpoint, found: Detection) -> Checkpoint:
         layout=found.layout,
         reason=found.reason,
         edition=found.edition,
+        control_types=found.control_types,
     )
     if not checkpoint.can_generate:
         return checkpoint

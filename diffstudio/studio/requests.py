@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, TypeVar
 from diffstudio.errors import CHOOSE_IMAGE_FOLDER, NO_FOLDER, BadRequest
 from diffstudio.imaging.limits import LARGEST_PIXELS
 from diffstudio.models.detection.families_table import PIXEL
+from diffstudio.studio.control_types import ControlTypeName
 from diffstudio.studio.request_checks import (
     LARGEST_SIDE,
     check_prompts,
@@ -108,9 +109,11 @@ class ControlNetUse:
     ends: float = 1.0  # and at which it stops
     low: int = 100  # Canny thresholds: a gradient below `low` is not an edge;
     high: int = 200  # above `high` it is one; in between it is where it continues another
+    control_type: ControlTypeName = ControlTypeName.AUTO  # of the image, for a union ControlNet
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prepare", named(PreprocessorName, "preprocessor", self.prepare))
+        object.__setattr__(self, "control_type", named(ControlTypeName, "control type", self.control_type))
         check_types(self)
         check_text("The ControlNet", self.network)
         check_range("The conditioning scale of a ControlNet", self.scale, 0.0, 4.0)

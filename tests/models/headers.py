@@ -179,6 +179,15 @@ def controlnet(family: str) -> Shapes:
 
 
 @cache
+def union_controlnet(control_types: int) -> Shapes:
+    """Those of xinsir's controlnet-union-sdxl-1.0 (6), and of its ProMax edition (8)."""
+    from diffusers import ControlNetUnionModel
+
+    config = {key: value for key, value in UNETS["sdxl"].items() if key not in ("up_block_types", "sample_size")}
+    return _built(ControlNetUnionModel, num_control_type=control_types, **config)
+
+
+@cache
 def clip(width: int = 768, layers: int = 12) -> Shapes:
     """As transformers has written it up to version 4, and everybody else still does."""
     from transformers import CLIPTextConfig, CLIPTextModel

@@ -20,6 +20,7 @@ from diffstudio.models.files.weights_reader import load_weights
 
 ControlNetResiduals = Callable[[Tensor, Tensor, Tensor, Any], dict[str, Any]]
 _EMBEDDING = "controlnet_cond_embedding"
+_TASKS, _HEADS = "task_embedding", 8  # of a union ControlNet: the tensor with a row for each type; attention heads
 DIFFERENCE = "difference"  # the empty tensor that marks a ControlNet stored as its difference from a U-Net
 
 
@@ -33,29 +34,61 @@ def controlnet_residuals(
     """
     if not controls:
         return None
-    spans = [_span(control, times) for control in controls]
+    calls = [(group, _span(group[0], times)) for group in _grouped_by_call(controls)]
 
     def residuals(x_t: Tensor, t: Tensor, text_states: Tensor, conditions: Any) -> dict[str, Any]:
         down: list[Tensor] = []
         mid: Tensor | None = None
-        for control, (first, last) in zip(controls, spans, strict=True):
+        for group, (first, last) in calls:
             if not last <= float(t[0]) <= first:
                 continue
-            image = control.image.to(x_t.device, dtype).expand(len(x_t), -1, -1, -1)
-            here, middle = control.network(
+            here, middle = group[0].network(
                 x_t.to(dtype),
                 t,
                 encoder_hidden_states=text_states,
-                controlnet_cond=image,
-                conditioning_scale=control.scale,
                 added_cond_kwargs=conditions,
                 return_dict=False,
+                **_control_arguments(group, x_t, dtype),
             )
             down = [one + other for one, other in zip(down, here, strict=True)] if down else list(here)
             mid = middle if mid is None else mid + middle
         return {} if mid is None else {"down_block_additional_residuals": down, "mid_block_additional_residual": mid}
 
     return residuals
+
+
+def _grouped_by_call(controls: Sequence[ControlNetInput]) -> list[list[ControlNetInput]]:
+    """The control images of each network call.
+
+    As in diffusers' StableDiffusionXLControlNetUnionPipeline, the images of one union ControlNet go into one call, which
+    fuses them, where they act in the same part of the steps. Those of another part, and those of other ControlNets,
+    are calls of their own, whose residuals are added, as diffusers' MultiControlNetUnionModel does. An image of scale 0
+    has no part in a union: diffusers would fuse an empty one.
+    """
+    calls: dict[object, list[ControlNetInput]] = {}
+    for index, control in enumerate(controls):
+        if control.control_type is None:
+            calls[index] = [control]
+        elif control.scale != 0:
+            calls.setdefault((control.network, control.begins, control.ends), []).append(control)
+    return list(calls.values())
+
+
+def _control_arguments(group: Sequence[ControlNetInput], x_t: Tensor, dtype: torch.dtype) -> dict[str, Any]:
+    """The arguments of a ControlNet's call that depend on its control images; x_t is [B,C,h,w]."""
+    images = [control.image.to(x_t.device, dtype).expand(len(x_t), -1, -1, -1) for control in group]
+    types = [control.control_type for control in group if control.control_type is not None]
+    if not types:
+        return {"controlnet_cond": images[0], "conditioning_scale": group[0].scale}
+    config: Any = group[0].network.config
+    given = torch.zeros(len(x_t), config.num_control_type, device=x_t.device, dtype=dtype)
+    given[:, types] = 1
+    return {
+        "controlnet_cond": images,
+        "conditioning_scale": [float(control.scale) for control in group],
+        "control_type": given,
+        "control_type_idx": types,
+    }
 
 
 def _span(control: ControlNetInput, times: Tensor | None) -> tuple[float, float]:
@@ -109,12 +142,12 @@ def load_controlnet(
     on_progress: Callable[[float], None] = lambda fraction: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> nn.Module:
-    """Load diffusers' ControlNetModel for the U-Net `network`.
+    """Load diffusers' ControlNetModel, or ControlNetUnionModel, for the U-Net `network`.
 
     `weights` are its tensors if they have been read already. CheckpointDamaged when tensors are missing;
     CheckpointUnknown when it is for another kind of network; Interrupted soon after `cancelled()` becomes true.
     """
-    from diffusers import ControlNetModel
+    from diffusers import ControlNetModel, ControlNetUnionModel
 
     state = dict(_read(checkpoint) if weights is None else weights)
     is_difference = state.pop(DIFFERENCE, None) is not None
@@ -127,14 +160,17 @@ def load_controlnet(
     ]
     if not embedding or "conv_in.weight" not in state:
         raise _unsupported(checkpoint.name)
+    kind = ControlNetUnionModel if _TASKS in state else ControlNetModel
     config = {
-        **_shared_config(network),
+        **_shared_config(network, kind),
         "in_channels": state["conv_in.weight"].shape[1],
         "conditioning_channels": state[f"{_EMBEDDING}.conv_in.weight"].shape[1],
         "conditioning_embedding_out_channels": _levels(embedding),
     }
+    if kind is ControlNetUnionModel:
+        config |= _union_config(state, config, checkpoint.name)
     with torch.device("meta"):
-        control: Any = ControlNetModel(**config)
+        control: Any = kind(**config)
     _check_shapes(state, control, checkpoint.name)
     here: dict[str, Tensor] = {}
     for number, (name, tensor) in enumerate(state.items(), 1):  # lazily read from the disk
@@ -166,14 +202,32 @@ def _with_base(state: Mapping[str, Tensor], network: nn.Module, name: str) -> di
     }
 
 
-def _shared_config(network: nn.Module) -> dict[str, Any]:
-    """The settings that a ControlNet shares with its U-Net."""
+def _shared_config(network: nn.Module, kind: type[nn.Module]) -> dict[str, Any]:
+    """The settings that a ControlNet of that class shares with its U-Net."""
     import inspect
 
-    from diffusers import ControlNetModel
-
     config: Any = network.config
-    return {name: config[name] for name in inspect.signature(ControlNetModel.__init__).parameters if name in config}
+    return {name: config[name] for name in inspect.signature(kind.__init__).parameters if name in config}
+
+
+def _union_config(state: Mapping[str, Tensor], config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The settings of a union ControlNet that a U-Net does not have. CheckpointUnknown where its tensors are of no use.
+
+    The number of attention heads cannot be seen in a file; all that are published have the default.
+    """
+    tasks, added = state[_TASKS], state.get("control_add_embedding.linear_1.weight")
+    if tasks.ndim != 2 or not len(tasks) or tasks.shape[1] != len(state["conv_in.weight"]) or tasks.shape[1] % _HEADS:
+        raise _unsupported(name, f"its {_TASKS} has the shape {tuple(tasks.shape)}")
+    layers = {key.split(".")[1] for key in state if key.startswith("transformer_layes.")}
+    width = added.shape[1] // len(tasks) if added is not None and added.ndim == 2 else len(tasks)
+    return {
+        "num_control_type": len(tasks),
+        "num_trans_channel": tasks.shape[1],
+        "num_proj_channel": tasks.shape[1],
+        "num_trans_head": _HEADS,
+        "num_trans_layer": max(1, len(layers)),
+        "addition_time_embed_dim": config.get("addition_time_embed_dim") or width,
+    }
 
 
 def _levels(channels: list[int]) -> tuple[int, ...]:
@@ -212,14 +266,16 @@ def _diffusers_names(state: dict[str, Tensor], network: nn.Module, name: str) ->
         raise CheckpointUnknown(
             f"{name} is a ControlNet-LLLite or control-LoRA, which is not supported", remedy="Choose a full ControlNet"
         )
-    if "task_embedding" in state:
-        raise _unsupported(name, "it is a union ControlNet, for several types of control image")
     if not any(key.removeprefix("control_model.").startswith("zero_convs.") for key in state):
         return state
+    if any(key.removeprefix("control_model.") == _TASKS for key in state):
+        raise _unsupported(name, "it is a union ControlNet whose tensors are not named as in diffusers")
+    from diffusers import ControlNetModel
     from diffusers.loaders.single_file_utils import convert_controlnet_checkpoint
 
     try:
-        converted: dict[str, Tensor] = convert_controlnet_checkpoint(state, config=dict(_shared_config(network)))
+        config = _shared_config(network, ControlNetModel)
+        converted: dict[str, Tensor] = convert_controlnet_checkpoint(state, config=config)
     except (KeyError, TypeError, IndexError) as error:
         raise _unsupported(name, str(error)[:200]) from error
     return {key: value for key, value in converted.items() if value is not None}

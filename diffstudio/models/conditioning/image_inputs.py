@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 class ControlNetInput:
     """A ControlNet and the image that it is given."""
 
-    network: nn.Module  # diffusers' ControlNetModel, on the model's device
+    network: nn.Module  # diffusers' ControlNetModel or ControlNetUnionModel, on the model's device
     image: Tensor  # [1,3,H,W] in [0,1]
     scale: float = 1.0  # conditioning scale
     begins: float = 0.0  # the part of the steps in which it acts
     ends: float = 1.0
+    control_type: int | None = None  # of a union ControlNet: which of its types the image is of
 
 
 @dataclass(frozen=True, slots=True)

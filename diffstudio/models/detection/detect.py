@@ -57,22 +57,19 @@ def _controlnet(names: TensorNames, metadata: Mapping[str, str]) -> Detection | 
     for prefix in ("control_model.", ""):
         at = names.below(prefix)
         if at.has("input_hint_block.0.weight"):
+            if at.has("task_embedding"):
+                return Detection(reason="A union ControlNet whose tensors are not named as in diffusers.")
             found = _as_controlnet(_context_family(at, "input_blocks.{}.1"), Layout.ORIGINAL, "input_hint_block")
             if not names.has("difference"):
                 return found
             why = "It is stored as its difference from a U-Net, which the checkpoint's is added to."
             return replace(found, edition="difference", reason=f"{found.reason} {why}")
     at = names.below("")
-    if at.has("task_embedding") and at.has("controlnet_cond_embedding.conv_in.weight"):
-        return Detection(
-            Role.UNKNOWN,
-            layout=Layout.DIFFUSERS,
-            reason="A union ControlNet, for several types of control image, which is not supported.",
-        )
     if at.has("controlnet_cond_embedding.conv_in.weight"):
-        return _as_controlnet(
-            _context_family(at, "down_blocks.{}.attentions.0"), Layout.DIFFUSERS, "controlnet_cond_embedding"
-        )
+        family = _context_family(at, "down_blocks.{}.attentions.0")
+        if at.has("task_embedding"):
+            return _union_controlnet(at, family)
+        return _as_controlnet(family, Layout.DIFFUSERS, "controlnet_cond_embedding")
     if at.has("controlnet_blocks.0.weight") and (
         at.has("controlnet_x_embedder.weight") or at.has("pos_embed_input.proj.weight")
     ):
@@ -85,6 +82,18 @@ def _controlnet(names: TensorNames, metadata: Mapping[str, str]) -> Detection | 
 def _as_controlnet(family: str, layout: Layout, mark: str) -> Detection:
     whose = FAMILIES[family].title if family in FAMILIES else "an unknown model"
     return Detection(Role.CONTROLNET, family, layout=layout, reason=f"It has {mark}: a ControlNet for {whose}.")
+
+
+_PROMAX = 8  # types of control image; without ProMax they are 6
+
+
+def _union_controlnet(at: TensorNames, family: str) -> Detection:
+    """A ControlNet for several types of control image: xinsir's union, or its ProMax edition. One row for each type."""
+    count = (at.shape("task_embedding") or (0,))[0]
+    kind = "union ControlNet (ProMax)" if count == _PROMAX else "union ControlNet"
+    whose = FAMILIES[family].title if family in FAMILIES else "an unknown model"
+    reason = f"It has task_embedding: a {kind} for {whose}, with {count} types of control image."
+    return Detection(Role.CONTROLNET, family, layout=Layout.DIFFUSERS, reason=reason, control_types=count)
 
 
 def _context_family(at: TensorNames, block: str) -> str:

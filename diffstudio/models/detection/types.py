@@ -51,6 +51,7 @@ class Detection:
     unused: tuple[
         str, ...
     ] = ()  # tensors that nothing here uses, with # for numbers; where `family` is unknown, the cause
+    control_types: int = 0  # of a union ControlNet: how many types of control image it was trained on
 
 
 class TensorNames:

@@ -49,7 +49,17 @@ class Override:
         parts = (f"{title} {self.edition}".strip(), self.prediction and f"predicts {prediction}")
         reason = f"Set by you: {', '.join(part for part in parts if part)}."
         return with_detection(
-            checkpoint, Detection(role, family, prediction, checkpoint.inpainting, checkpoint.layout, reason, edition)
+            checkpoint,
+            Detection(
+                role,
+                family,
+                prediction,
+                checkpoint.inpainting,
+                checkpoint.layout,
+                reason,
+                edition,
+                control_types=checkpoint.control_types,
+            ),
         )
 
 

@@ -65,7 +65,8 @@ def place_controlnet(controlnet: nn.Module, level: OffloadLevel, device: torch.d
     from accelerate import cpu_offload
 
     if level is OffloadLevel.LAYERS:
-        cpu_offload(controlnet, device, offload_buffers=True)
+        whole = ["MultiheadAttention"]  # of a union ControlNet: it uses the weights of its layers without calling them
+        cpu_offload(controlnet, device, offload_buffers=True, preload_module_classes=whole)
     else:
         controlnet.to(device)
 

@@ -17,7 +17,8 @@ from diffstudio.models.detection.types import Role
 from diffstudio.models.files.hashes import autov2, sha256_of
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.lookup import find_model
-from diffstudio.studio.requests import ControlNetUse, GenerateRequest
+from diffstudio.studio.control_types import CONTROL_TYPES, ControlTypeName
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest, PreprocessorName
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from diffstudio.studio.generation.init_image import InitImage
 
 CONTROLNET_FAMILIES = ("sd1", "sd2", "sdxl")  # whose ControlNets are supported
+_MADE_BY = {PreprocessorName.CANNY: ControlTypeName.LINES, PreprocessorName.SCRIBBLE: ControlTypeName.SOFT_EDGE}
 _OLD_HASH = (0x100000, 0x10000)  # the offset and length in bytes that are hashed for it
 _OLD_DIGITS = 8
 
@@ -43,6 +45,46 @@ def controlnet_misfit(network: Checkpoint, checkpoint: Checkpoint) -> str:
     return ""
 
 
+def control_types_of(network: Checkpoint) -> tuple[ControlTypeName, ...]:
+    """The control types among which a union ControlNet must be given one; empty for any other."""
+    return CONTROL_TYPES[: network.control_types]
+
+
+def made_control_type(preprocessor: PreprocessorName) -> ControlTypeName:
+    """The control type that a preprocessor makes; AUTO where that depends on the image."""
+    return _MADE_BY.get(preprocessor, ControlTypeName.AUTO)
+
+
+def control_type_of(use: ControlNetUse) -> ControlTypeName:
+    """What the control image shows: as chosen, else what the preprocessor makes; AUTO where that does not say."""
+    return made_control_type(use.prepare) if use.control_type is ControlTypeName.AUTO else use.control_type
+
+
+def _check_control_type(use: ControlNetUse, network: Checkpoint) -> None:
+    """BadRequest for a control type that the ControlNet does not have, or that is missing."""
+    types, chosen = control_types_of(network), control_type_of(use)
+    if not types:
+        if use.control_type is ControlTypeName.AUTO:
+            return
+        raise BadRequest(
+            f"{network.name} has no control types to choose from",
+            "it is not a union ControlNet",
+            "Leave the control type at auto, or choose a union ControlNet",
+        )
+    if chosen is ControlTypeName.AUTO:
+        raise BadRequest(
+            f"{network.name} needs to know what {use.image.name} shows",
+            f"it is a union ControlNet, and the preprocessor {use.prepare} does not determine the control type",
+            f"Choose the control type: {', '.join(types)}",
+        )
+    if chosen not in types:
+        raise BadRequest(
+            f"{network.name} does not have the control type {chosen}",
+            f"it was trained on {len(types)} types of control image",
+            f"Choose one of {', '.join(types)}; tile and repaint need the ProMax edition",
+        )
+
+
 def find_controlnet(library: Library | None, name: str) -> Checkpoint:
     """The ControlNet with this name (in any case) or path. CheckpointMissing suggests similar names."""
     return find_model(library, name, (Role.CONTROLNET,), "ControlNet")
@@ -53,7 +95,8 @@ def find_controlnets(
 ) -> tuple[Checkpoint, ...]:
     """The ControlNet of each of the request's `controls`; their images are checked too.
 
-    CheckpointMissing; BadRequest for a ControlNet that does not fit the checkpoint; ImageProblem for a missing image.
+    CheckpointMissing; BadRequest for a ControlNet that does not fit the checkpoint, and for a control type that it does
+    not have or needs; ImageProblem for a missing image.
     """
     return tuple(_find(use, library, checkpoint) for use in request.controls)
 
@@ -66,6 +109,7 @@ def _find(use: ControlNetUse, library: Library | None, checkpoint: Checkpoint | 
             why,
             "Choose a ControlNet of the checkpoint's family, or remove it",
         )
+    _check_control_type(use, network)
     if not use.image.is_file():
         raise ImageProblem(f"The image {use.image} does not exist", "a ControlNet needs it", "Choose another image")
     return network
@@ -159,14 +203,19 @@ class RequestControlNets:
         )
         pixels = control_image(use, (width, height), self._request.resize, whole, box)
         image = torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 255
-        return ControlNetInput(network, image, use.scale, use.begins, use.ends)
+        control_type = CONTROL_TYPES.index(control_type_of(use)) if file.control_types else None
+        return ControlNetInput(network, image, use.scale, use.begins, use.ends, control_type)
 
     def metadata(self) -> dict[str, Any]:
-        """`controlnets` for the image's metadata, in their order, each with name and hashes; empty without any."""
+        """`controlnets` for the image's metadata, in their order, each with name and hashes; empty without any.
+
+        For a union ControlNet also the control type that was used.
+        """
         controlnets = []
-        for file in self._files:
+        for use, file in zip(self._request.controls, self._files, strict=True):
             sha256 = autov2(sha256_of(file.path)) if file.path.is_file() else ""
-            controlnets.append({"name": file.name, "hash": sha256, "old_hash": old_hash(file.path)})
+            about = {"name": file.name, "hash": sha256, "old_hash": old_hash(file.path)}
+            controlnets.append(about | ({"control_type": control_type_of(use).value} if file.control_types else {}))
         return {"controlnets": controlnets} if controlnets else {}
 
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from diffstudio.studio.control_types import ControlTypeName
 from diffstudio.studio.requests import ControlNetUse, GenerateRequest, PictureRequest, PreprocessorName, ResizeName
 
 _INVERT = "invert (from white bg & black line)"
@@ -16,6 +17,14 @@ _MODULES = {
     PreprocessorName.INVERT: _INVERT,
 }
 _RESIZED = {ResizeName.CROP: "Crop and Resize", ResizeName.PAD: "Resize and Fill", ResizeName.STRETCH: "Just Resize"}
+_UNION_TYPES: dict[str, str] = {  # which has no tile and repaint
+    ControlTypeName.OPENPOSE: "OpenPose",
+    ControlTypeName.DEPTH: "Depth",
+    ControlTypeName.SOFT_EDGE: "Soft Edge",
+    ControlTypeName.LINES: "Hard Edge",
+    ControlTypeName.NORMAL: "Normal Map",
+    ControlTypeName.SEGMENT: "Segmentation",
+}
 _NAME = re.compile(r"ControlNet \d{1,2}")
 
 
@@ -47,6 +56,8 @@ def _text(use: ControlNetUse, resize: ResizeName, details: object) -> str:
         "Pixel Perfect": "True",
         "Control Mode": "Balanced",
     }
+    if union_type := _UNION_TYPES.get(str(details.get("control_type", use.control_type))):
+        values["Union Control Type"] = union_type
     return ", ".join(f"{key}: {value}" for key, value in values.items())
 
 
@@ -61,12 +72,13 @@ def not_imported(details: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
 
 
 def _usage(values: Mapping[str, str]) -> str:
-    """`canny, weight 0.8, from 0.1 to 0.9, without its control image`."""
+    """`canny, weight 0.8, from 0.1 to 0.9, without its control image`; of a union ControlNet also the control type."""
     begins, ends = values.get("Guidance Start", "0"), values.get("Guidance End", "1")
     whole = begins in ("0", "0.0") and ends in ("1", "1.0")
     module = values.get("Module", "").partition(" (")[0]
     parts = (
         module,
+        values.get("Union Control Type", "").casefold(),
         f"weight {values.get('Weight', '1')}",
         "" if whole else f"from {begins} to {ends}",
         "without its control image",

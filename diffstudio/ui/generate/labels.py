@@ -11,6 +11,7 @@ from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.detection.types import Role
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.control_types import ControlTypeName
 from diffstudio.studio.events import Stepped
 from diffstudio.studio.jobs.memory_forecast import MemoryForecast
 from diffstudio.studio.prompts.lora_tags import TAG
@@ -18,6 +19,7 @@ from diffstudio.studio.prompts.token_count import PromptTokenCount
 from diffstudio.studio.requests import (
     LANCZOS,
     LATENT,
+    ControlNetUse,
     GenerateRequest,
     PictureRequest,
     SamplerName,
@@ -49,6 +51,16 @@ SCHEDULERS: dict[SpacingName, tuple[str, str]] = {
     SpacingName.EXPONENTIAL: ("Exponential", "Noise levels evenly spaced on a logarithmic scale"),
     SpacingName.LOG_SNR: ("Log-SNR", "Timesteps evenly spaced in log signal-to-noise ratio"),
     SpacingName.ALIGN_YOUR_STEPS: ("Align your steps", "Published schedules optimised for each model family"),
+}
+CONTROL_TYPES = {
+    ControlTypeName.OPENPOSE: "Pose (OpenPose)",
+    ControlTypeName.DEPTH: "Depth",
+    ControlTypeName.SOFT_EDGE: "Soft edge (HED, PiDiNet, TED, scribble)",
+    ControlTypeName.LINES: "Lines (Canny, lineart, MLSD)",
+    ControlTypeName.NORMAL: "Normal map",
+    ControlTypeName.SEGMENT: "Segmentation",
+    ControlTypeName.TILE: "Tile",
+    ControlTypeName.REPAINT: "Repaint (inpainting)",
 }
 ORIGINS = {Origin.STARTER: "Included", Origin.TRAINED: "Trained here", Origin.IMPORTED: "Imported"}
 _CONDITIONINGS = {Conditioning.TEXT: "text", Conditioning.CLASS: "classes", Conditioning.NONE: "unconditional"}
@@ -216,15 +228,21 @@ def request_facts(request: PictureRequest, checkpoint: str) -> list[tuple[str, s
         facts.append((terms.MASK, request.mask.name))
     if any(request.outpaint):
         facts.append((terms.OUTPAINT, outpaint_text(request.outpaint)))
-    facts += [
-        (terms.CONTROLNET, f"{use.image.name}, {Path(use.network).stem} at {use.scale:g}") for use in request.controls
-    ]
+    facts += [(terms.CONTROLNET, controlnet_text(use)) for use in request.controls]
     if request.vae:
         facts.append((terms.VAE, Path(request.vae).stem))
     if request.enlarge > 1:
         larger = f"{request.enlarge:g}× with {upscaler(request.upscaler)}"
         facts.append((terms.HIRES_FIX, f"{larger}, denoising strength {request.enlarge_strength:g}"))
     return facts
+
+
+def controlnet_text(use: ControlNetUse) -> str:
+    """`pose.png as Pose (OpenPose), union at 0.8`; without the control type where none was chosen."""
+    image = use.image.name
+    if use.control_type is not ControlTypeName.AUTO:
+        image = f"{image} as {CONTROL_TYPES[use.control_type]}"
+    return f"{image}, {Path(use.network).stem} at {use.scale:g}"
 
 
 def outpaint_text(outpaint: tuple[int, int, int, int]) -> str:

@@ -42,6 +42,7 @@ LAYOUTS = {
     Layout.GGUF: "GGUF file",
     Layout.PICKLE: "pickle",
 }
+UNION_CONTROLNET = "union ControlNet"
 PREDICTIONS = {"eps": "the noise (eps)", "v": "v", "flow": "the flow velocity", "x0": "the clean image (sample)"}
 _DTYPES = {
     "F16": "16-bit",
@@ -64,7 +65,8 @@ def type_text(checkpoint: Checkpoint) -> str:
         return f"{title}, inpainting" if checkpoint.inpainting else title
     if checkpoint.role is Role.NETWORK and title:
         return f"{title}, {ROLES[checkpoint.role]}"
-    return f"{ROLES[checkpoint.role]} for {title}" if title else ROLES[checkpoint.role]
+    kind = UNION_CONTROLNET if checkpoint.control_types else ROLES[checkpoint.role]
+    return f"{kind} for {title}" if title else kind
 
 
 def summary(checkpoint: Checkpoint) -> str:

@@ -291,7 +291,12 @@ OTHERS: dict[str, tuple[Callable[[], Shapes], Role, str]] = {
         Role.CONTROLNET,
         "sd1",
     ),
-    "union ControlNet": (lambda: headers.controlnet("sdxl") | {"task_embedding": (6, 320)}, Role.UNKNOWN, "unknown"),
+    "union ControlNet": (lambda: headers.union_controlnet(6), Role.CONTROLNET, "sdxl"),
+    "union ControlNet in other names": (
+        lambda: {"task_embedding": (6, 320), "input_hint_block.0.weight": (16, 3, 3, 3)},
+        Role.UNKNOWN,
+        "unknown",
+    ),
     "CLIP": (headers.clip, Role.TEXT_ENCODER, "unknown"),
     "T5": (headers.t5, Role.TEXT_ENCODER, "unknown"),
     "CLIP of transformers 5": (
@@ -334,6 +339,15 @@ def test_what_goes_with_a_checkpoint_and_what_is_none(which: str) -> None:
     found = detect(shapes, {})
     assert (found.role, found.family) == (role, family), found.reason
     assert found.reason and found.reason.endswith(".")
+
+
+def test_a_union_controlnet_has_a_control_type_for_each_row(tmp_path: Path) -> None:
+    for count, words in ((6, "a union ControlNet for Stable Diffusion XL"), (8, "a union ControlNet (ProMax) for")):
+        read = read_checkpoint(write_header(tmp_path / f"{count}.safetensors", headers.union_controlnet(count)))
+        assert (read.role, read.family, read.control_types) == (Role.CONTROLNET, "sdxl", count)
+        assert words in read.reason and f"{count} types of control image" in read.reason
+    assert detect(headers.controlnet("sdxl"), {}).control_types == 0
+    assert detect(headers.controlnet("sdxl") | {"task_embedding": ()}, {}).control_types == 0
 
 
 def test_weights_of_eight_bits_are_known_and_counted(tmp_path: Path) -> None:

@@ -12,7 +12,10 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.library.lookup import similar_names
+from diffstudio.studio.control_types import ControlTypeName
+from diffstudio.studio.generation.controlnets import control_types_of, made_control_type
 from diffstudio.studio.requests import ControlNetUse, PreprocessorName
+from diffstudio.ui.generate.labels import CONTROL_TYPES
 from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe
@@ -95,6 +98,11 @@ class ControlNetCard(QWidget):
             PREPROCESSORS,
             "How the image is converted for the ControlNet. Choose None for depth maps, poses and edges made elsewhere",
         )
+        self.control_type = LabelledComboBox(
+            "Control type",
+            (),
+            "What the preprocessed image shows. A union ControlNet takes several types of image and needs to know which",
+        )
         self.low = LabelledSlider(
             "Canny low", 0, 500, 100, tooltip="Canny low threshold: gradients below it are not edges"
         )
@@ -121,6 +129,7 @@ class ControlNetCard(QWidget):
             "End", 1, 100, 100, suffix=" %", tooltip="The fraction of the steps at which the ControlNet ends"
         )
         self._preprocessor_chosen = False
+        self._control_types: dict[str, tuple[ControlTypeName, ...]] = {}  # of each union ControlNet
         self._lay_out()
         self.set_networks(networks)
         self._connect()
@@ -136,6 +145,7 @@ class ControlNetCard(QWidget):
             self.end.value() / 100,
             int(self.low.value()),
             int(self.high.value()),
+            self.control_type.value(),
         )
 
     def show_use(self, use: ControlNetUse) -> None:
@@ -148,9 +158,11 @@ class ControlNetCard(QWidget):
         self.low.set_value(use.low)
         self.high.set_value(use.high)
         self._update_state()
+        self.control_type.set_value(use.control_type)
 
     def set_networks(self, networks: Sequence[Checkpoint]) -> None:
         """Offer the ControlNets that fit. One with a similar name replaces a choice that no longer fits."""
+        self._control_types = {network.name: control_types_of(network) for network in networks}
         before, names = self.network.value(), [network.name for network in networks]
         self.network.set_choices([(network.name, network.title) for network in networks])
         if before is not None and before not in names and (near := similar_names(before, names, most=1, cutoff=0.3)):
@@ -186,6 +198,7 @@ class ControlNetCard(QWidget):
 
         self.network.value_changed.connect(chose_network)
         self.preprocessor.value_changed.connect(chose_preprocessor)
+        self.control_type.value_changed.connect(lambda _: self.changed.emit())
         self.scale.value_changed.connect(lambda _: self.changed.emit())
         for lower, upper, gap in ((self.low, self.high, 0), (self.start, self.end, 1)):
             for moved in (lower, upper):
@@ -196,6 +209,12 @@ class ControlNetCard(QWidget):
     def _update_state(self) -> None:
         for slider in (self.low, self.high):
             slider.setVisible(self.preprocessor.value() is PreprocessorName.CANNY)
+        types = self._control_types.get(self.network.value(), ())
+        made = made_control_type(self.preprocessor.value())
+        auto = f"Auto: {CONTROL_TYPES[made]}" if made in CONTROL_TYPES else "Choose one…"
+        choices = [(ControlTypeName.AUTO, auto), *((name, CONTROL_TYPES[name]) for name in types)]
+        self.control_type.set_choices(choices)
+        self.control_type.setVisible(bool(types))
 
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
@@ -211,6 +230,7 @@ class ControlNetCard(QWidget):
         for pair in (
             (self.network,),
             (self.preprocessor,),
+            (self.control_type,),
             (self.low, self.high),
             (self.scale,),
             (self.start, self.end),
