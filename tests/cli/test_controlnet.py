@@ -13,6 +13,7 @@ from PIL import Image
 from diffstudio.cli import _parser, main
 from diffstudio.cli.controlnet import controls_of
 from diffstudio.errors import BadRequest
+from diffstudio.studio.control_types import ControlTypeName
 from diffstudio.studio.requests import ControlNetUse, PreprocessorName
 from tests.studio.generation.test_controlnets import drawing, made, shelf  # noqa: F401 - fixtures
 
@@ -50,10 +51,14 @@ def test_one_and_several() -> None:
         "0,0.5",
         "--control-thresholds",
         "60,120",
+        "--control-type",
+        "auto",
+        "--control-type",
+        "Depth",
     )
     assert controls_of(several) == (
         ControlNetUse("n", Path("a.png"), PreprocessorName.CANNY, 0.5, 0.1, 0.9, 60, 120),
-        ControlNetUse("m", Path("b.png"), PreprocessorName.INVERT, 0.5, 0.0, 0.5, 60, 120),
+        ControlNetUse("m", Path("b.png"), PreprocessorName.INVERT, 0.5, 0.0, 0.5, 60, 120, ControlTypeName.DEPTH),
     )
 
 
@@ -71,6 +76,8 @@ def test_one_and_several() -> None:
             "given 2 times for 1 control images",
         ),
         (["--control", "a.png", "--controlnet", "n", "--control-as", "magic"], "no preprocessor called 'magic'"),
+        (["--control-type", "depth"], "--control-type was given without a control image"),
+        (["--control", "a.png", "--controlnet", "n", "--control-type", "magic"], "no control type called 'magic'"),
         (["--control", "a.png", "--controlnet", "n", "--control-range", "1,0"], "It must end after it starts"),
     ],
 )
@@ -103,3 +110,26 @@ def test_it_is_made(shelf: Path, drawing: Path, tmp_path: Path, capsys: pytest.C
     capsys.readouterr()
     assert main([*plain, str(out), "--force", "--control", str(drawing), "--controlnet", "control_edge"]) == 2
     assert "Choose one of: control_edges" in capsys.readouterr().err
+
+
+def test_a_union_is_given_its_control_type(
+    shelf: Path,  # noqa: F811
+    drawing: Path,  # noqa: F811
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    verb = ["generate", "a red apple", "--checkpoint", "small-xl", "--steps", "1", "--sampler", "euler", "--out"]
+    union = ["--control", str(drawing), "--controlnet", "control_union"]
+    assert main([*verb, str(tmp_path / "asked.png"), *union]) == 2
+    error = capsys.readouterr().err
+    assert (
+        "control_union needs to know what drawing.png shows" in error and "Choose the control type: openpose" in error
+    )
+    pixels = []
+    for name in ("canny", "depth"):
+        assert main([*verb, str(out := tmp_path / f"{name}.png"), *union, "--control-type", name]) == 0
+        with Image.open(out) as made_here:
+            pixels.append(np.array(made_here))
+            stored = json.loads(made_here.text["diffstudio"])["controls"][0]  # type: ignore[attr-defined]
+            assert stored["control_type"] == {"canny": "lines"}.get(name, name)
+    assert not np.array_equal(*pixels)

@@ -14,10 +14,11 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QImage
 from pytestqt.qtbot import QtBot
 
+from diffstudio.studio.control_types import ControlTypeName
 from diffstudio.studio.events import Failed, Finished, ImageSaved, Loading, Noted
 from diffstudio.studio.jobs.memory_forecast import DeviceMemory
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.requests import ControlNetUse, PreprocessorName
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest, PreprocessorName
 from diffstudio.ui.app import Desktop
 from tests.models.adapter_files import kohya, layers, write
 from tests.studio.generation.test_controlnets import drawing, made, shelf  # noqa: F401 - fixtures
@@ -87,6 +88,39 @@ def test_loras_and_a_picture_that_guides(desktop: Desktop, qtbot: QtBot, drawing
     qtbot.mouseClick(room.controls.use_settings, Qt.MouseButton.LeftButton)
     assert panel.request().controls == request.controls and [row.name for row in panel.loras.rows] == ["style", "zeros"]
     assert panel.loras.rows[0].slider.value() == 1.5
+
+
+def test_a_union_asks_for_the_control_type_and_use_settings_brings_it_back(
+    desktop: Desktop,
+    qtbot: QtBot,
+    drawing: Path,  # noqa: F811
+) -> None:
+    ears, room = EventRecorder(desktop), desktop.generate_room
+    panel = room.panel
+    panel.choose(next(each for each in desktop.checkpoints if each.name == "small-xl"))
+    panel.prompt.set_text("a red apple")
+    panel.controlnets.add_image(drawing)
+    (card,) = panel.controlnets.cards
+    card.network.set_value("control_union")
+    card.preprocessor.set_value(PreprocessorName.AS_GIVEN)
+    card.network.value_changed.emit("control_union")
+    panel.size_control.set_size(64, 64)
+    panel.sampling.steps.set_value(1)
+    panel.submit()
+    qtbot.waitUntil(lambda: ears.count(Failed) == 1, timeout=PATIENCE_MS)
+    failed = next(event for event in ears.events if isinstance(event, Failed))
+    assert "Choose the control type: openpose, depth" in str(failed.error)
+    card.control_type.set_value(ControlTypeName.DEPTH)
+    panel.submit()
+    qtbot.waitUntil(lambda: ears.count(Finished) + ears.count(Failed) == 2, timeout=PATIENCE_MS)
+    assert ears.count(Finished) == 1
+    use = ControlNetUse("control_union", drawing, control_type=ControlTypeName.DEPTH)
+    saved = next(event for event in ears.events if isinstance(event, ImageSaved))
+    assert metadata.read(saved.path).request.controls == (use,)
+    panel.controlnets.load_from(GenerateRequest())
+    assert panel.controlnets.cards == []
+    qtbot.mouseClick(room.controls.use_settings, Qt.MouseButton.LeftButton)
+    assert panel.request().controls == (use,)
 
 
 def _black(image: QImage) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from diffstudio.errors import BadRequest
+from diffstudio.studio.control_types import CONTROL_TYPES, ControlTypeName
 from diffstudio.studio.requests import (
     FORMAT,
     LATENT,
@@ -159,6 +161,39 @@ def test_the_interval_and_the_thresholds_of_a_controlnet() -> None:
         generate(controls=(control(), "canny"))
     with pytest.raises(BadRequest, match="9 ControlNets were given"):
         generate(controls=(control(),) * 9)
+
+
+def test_the_control_types_of_a_union_controlnet() -> None:
+    """The rows of task_embedding by xinsir's model card; other names for them are read, and one is written."""
+    assert [str(name) for name in CONTROL_TYPES] == [
+        "openpose",
+        "depth",
+        "soft_edge",
+        "lines",
+        "normal",
+        "segment",
+        "tile",
+        "repaint",
+    ]
+    for names, expected in (
+        (("openpose", "OpenPose", "pose"), ControlTypeName.OPENPOSE),
+        (("hed", "pidi", "scribble", "ted", "hed/pidi/scribble/ted", "Soft Edge"), ControlTypeName.SOFT_EDGE),
+        (("canny", "lineart", "anime_lineart", "mlsd", "canny/lineart/anime_lineart/mlsd"), ControlTypeName.LINES),
+        (("normal", "Normal Map"), ControlTypeName.NORMAL),
+        (("segment", "segmentation"), ControlTypeName.SEGMENT),
+        (("repaint", "inpaint"), ControlTypeName.REPAINT),
+    ):
+        for name in names:
+            assert control(control_type=name).control_type is expected
+    for wrong in ("magic", "", 3, None, ["depth"]):
+        with pytest.raises(BadRequest, match="control type"):
+            control(control_type=wrong)
+    request = GenerateRequest(controls=(control(control_type="canny"),))
+    stored = json.loads(json.dumps(request.to_json()))
+    assert stored["controls"][0]["control_type"] == "lines" and GenerateRequest.from_json(stored) == request
+    del stored["controls"][0]["control_type"]  # as it was written before
+    assert GenerateRequest.from_json(stored).controls == (control(),)
+    assert control().control_type is ControlTypeName.AUTO
 
 
 def test_what_goes_together() -> None:

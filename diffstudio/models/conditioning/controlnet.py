@@ -62,7 +62,7 @@ def _grouped_by_call(controls: Sequence[ControlNetInput]) -> list[list[ControlNe
 
     As in diffusers' StableDiffusionXLControlNetUnionPipeline, the images of one union ControlNet go into one call, which
     fuses them, where they act in the same part of the steps. Those of another part, and those of other ControlNets,
-    are calls of their own, whose residuals are added, as diffusers' MultiControlNetUnionModel does. An image of scale 0
+    are separate calls, whose residuals are added, as diffusers' MultiControlNetUnionModel does. An image of scale 0
     has no part in a union: diffusers would fuse an empty one.
     """
     calls: dict[object, list[ControlNetInput]] = {}

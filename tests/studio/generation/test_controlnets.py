@@ -22,10 +22,12 @@ from diffstudio import paths
 from diffstudio.errors import BadRequest, CheckpointMissing, ImageProblem
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.model_cache import weights_bytes
+from diffstudio.studio.control_types import CONTROL_TYPES, ControlTypeName
 from diffstudio.studio.events import Cancelled, Event, Failed, Finished, ImageSaved, Loading
 from diffstudio.studio.generation.control_preprocess import control_image
 from diffstudio.studio.generation.controlnets import (
     RequestControlNets,
+    control_type_of,
     controlnet_misfit,
     find_controlnet,
     find_controlnets,
@@ -33,7 +35,7 @@ from diffstudio.studio.generation.controlnets import (
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.requests import ControlNetUse, FillName, GenerateRequest, PreprocessorName, ResizeName
 from tests.models import small
-from tests.models.conditioning.test_controlnet import lively
+from tests.models.conditioning.test_controlnet import lively, lively_union
 from tests.models.families.beside import their_scheduler
 from tests.models.tiny import write_tiny_checkpoint
 from tests.studio.a_studio import Studio
@@ -61,6 +63,7 @@ def made() -> dict[str, Any]:
         "edges": lively(pipes["sd1"].unet),
         "depth": lively(pipes["sd1"].unet, seed=4),
         "xl": lively(pipes["sdxl"].unet),
+        "union": lively_union(pipes["sdxl"].unet),
     }
 
 
@@ -72,7 +75,7 @@ def shelf(made: dict[str, Any]) -> Path:
     made["sdxl"].save_pretrained(folder / "small-xl")
     (folder / "controlnet").mkdir()
     message = {}
-    for name, family in (("edges", "sd1"), ("depth", "sd1"), ("xl", "sdxl")):
+    for name, family in (("edges", "sd1"), ("depth", "sd1"), ("xl", "sdxl"), ("union", "sdxl")):
         made[name].save_pretrained(folder / "whole" / name)
         path = folder / "controlnet" / f"control_{name}.safetensors"
         (folder / "whole" / name / "diffusion_pytorch_model.safetensors").replace(path)
@@ -166,6 +169,72 @@ def test_for_xl_too(studio: Studio, made: dict[str, Any], drawing: Path) -> None
         add_watermarker=False,
     )
     assert np.abs(one(studio, request).astype(int) - expected).max() <= 1
+
+
+UNION = replace(REQUEST, checkpoint="small-xl")
+
+
+def test_a_union_with_several_images_is_that_of_diffusers(studio: Studio, made: dict[str, Any], drawing: Path) -> None:
+    """Loaded once for both images; what the preprocessor determines need not be chosen. The file says what was used."""
+    edges = ControlNetUse("control_union", drawing, PreprocessorName.CANNY, 0.8, low=50, high=150)
+    depth = ControlNetUse("control_union", drawing, PreprocessorName.INVERT, 0.6, control_type=ControlTypeName.DEPTH)
+    parts = made["sdxl"].components | {
+        "controlnet": made["union"],
+        "scheduler": their_scheduler("euler", "trailing"),
+        "add_watermarker": False,
+    }
+    pipeline = diffusers.StableDiffusionXLControlNetUnionPipeline(**parts)
+    pipeline.set_progress_bar_config(disable=True)
+    for uses, modes in (((edges,), [3]), ((edges, depth), [3, 1])):
+        expected = pipeline(
+            UNION.prompt,
+            negative_prompt=UNION.negative,
+            control_image=[shown(use) for use in uses],
+            control_mode=modes,
+            controlnet_conditioning_scale=[use.scale for use in uses],
+            num_inference_steps=UNION.steps,
+            guidance_scale=UNION.guidance,
+            generator=[torch.Generator().manual_seed(UNION.seed)],
+            width=64,
+            height=64,
+        ).images[0]
+        job = studio.done(replace(UNION, controls=uses))
+        (saved,) = [event for event in studio.of(job) if isinstance(event, ImageSaved)]
+        assert np.abs(studio.pixels(job)[0].astype(int) - np.array(expected)).max() <= 1
+    model = studio.worker._loader.cache.newest
+    assert model is not None
+    assert list(model.controlnets.components) == [str(paths.checkpoints() / "controlnet" / "control_union.safetensors")]  # type: ignore[attr-defined]
+    settings = metadata.read(saved.path)
+    assert settings.request == replace(UNION, controls=(edges, depth))
+    assert [about["control_type"] for about in settings.environment["controlnets"]] == ["lines", "depth"]
+    with Image.open(saved.path) as picture:
+        text = picture.text["parameters"]  # type: ignore[attr-defined]
+    assert text.count("Union Control Type: Hard Edge") == text.count("Union Control Type: Depth") == 1
+
+
+def test_the_control_type_is_asked_for_where_nothing_determines_it(shelf: Path, drawing: Path) -> None:
+    library, use = Library(), ControlNetUse("control_union", drawing)
+    xl = library.find("small-xl")
+
+    def found(*uses: ControlNetUse) -> int:
+        return len(find_controlnets(replace(UNION, controls=uses), library, xl))
+
+    for undetermined in (PreprocessorName.AS_GIVEN, PreprocessorName.INVERT):
+        with pytest.raises(BadRequest, match=f"drawing.png shows.*{undetermined}.*openpose, depth, soft_edge, lines"):
+            found(replace(use, prepare=undetermined))
+    for preprocessor, made_type in (
+        (PreprocessorName.CANNY, ControlTypeName.LINES),
+        (PreprocessorName.SCRIBBLE, ControlTypeName.SOFT_EDGE),
+    ):
+        made_here = replace(use, prepare=preprocessor)
+        assert control_type_of(made_here) is made_type and found(made_here) == 1
+        assert control_type_of(replace(made_here, control_type=ControlTypeName.TILE)) is ControlTypeName.TILE
+    assert found(*(replace(use, control_type=name) for name in CONTROL_TYPES[:6])) == 6
+    for name in (ControlTypeName.TILE, ControlTypeName.REPAINT):
+        with pytest.raises(BadRequest, match=f"does not have the control type {name}.*6 types.*ProMax"):
+            found(replace(use, control_type=name))
+    with pytest.raises(BadRequest, match="control_xl has no control types.*not a union"):
+        found(ControlNetUse("control_xl", drawing, control_type=ControlTypeName.DEPTH))
 
 
 def test_it_stays_beside_the_model_and_goes_with_it(studio: Studio, drawing: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from diffstudio.studio.control_types import ControlTypeName
 from diffstudio.studio.metadata import a1111_controlnet
 from diffstudio.studio.requests import ControlNetUse, GenerateRequest, PreprocessorName, ResizeName, UpscaleRequest
 
@@ -24,6 +25,23 @@ def test_each_is_a_field() -> None:
         "Threshold B: 150, Guidance Start: 0.1, Guidance End: 0.9, Pixel Perfect: True, Control Mode: Balanced"
     )
     assert second.startswith("Module: none, Model: edges, Weight: 0.8") and "Threshold" not in second
+
+
+def test_the_type_of_a_union_controlnet_has_the_extension_s_name() -> None:
+    """Chosen, or as it was determined when the image was made. The extension has no tile and no repaint."""
+    for control_type, name in (("lines", "Hard Edge"), ("soft_edge", "Soft Edge"), ("segment", "Segmentation")):
+        request = GenerateRequest(controls=(CANNY,))
+        (text,) = a1111_controlnet.fields(request, [{"control_type": control_type}]).values()
+        assert text.endswith(f", Union Control Type: {name}")
+    chosen = GenerateRequest(controls=(replace(CANNY, control_type=ControlTypeName.DEPTH),))
+    assert "Union Control Type: Depth" in a1111_controlnet.fields(chosen, None)["ControlNet 0"]
+    tile = GenerateRequest(controls=(replace(CANNY, control_type=ControlTypeName.TILE),))
+    for request, details in ((tile, None), (GenerateRequest(controls=(CANNY,)), [{"control_type": ["lines"]}])):
+        assert "Union" not in a1111_controlnet.fields(request, details)["ControlNet 0"]
+    values = {"Module": "none", "Model": "union [1]", "Union Control Type": "Hard Edge"}
+    assert a1111_controlnet.not_imported({"ControlNet 0": values}) == {
+        "ControlNet 0, union": "none, hard edge, weight 1, without its control image"
+    }
 
 
 def test_details_may_be_anything() -> None:

@@ -14,10 +14,13 @@ from PySide6.QtWidgets import QComboBox, QPushButton, QSlider, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.models.detection.types import Role
+from diffstudio.studio.control_types import ControlTypeName
 from diffstudio.studio.requests import MOST_CONTROLS, ControlNetUse, GenerateRequest, PreprocessorName
+from diffstudio.ui.generate.labels import request_facts
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.sections.controlnet_card import default_preprocessor
 from diffstudio.ui.generate.sections.controlnet_section import ControlNetSection
+from diffstudio.ui.models.model_info import type_text
 from tests.ui.desktop_helpers import drop_folder
 from tests.ui.samples import checkpoint
 
@@ -29,6 +32,8 @@ CANNY = checkpoint("sd15_canny", family="sd1", role=Role.CONTROLNET)
 DEPTH = checkpoint("sd15_depth", family="sd1", role=Role.CONTROLNET)
 XL_DEPTH = checkpoint("xl_depth", family="sdxl", role=Role.CONTROLNET)
 MODELS = [checkpoint(), SD1, XL, FLUX, CANNY, DEPTH, XL_DEPTH]
+UNION = checkpoint("xl_union", family="sdxl", role=Role.CONTROLNET, control_types=6)
+PROMAX = checkpoint("xl_union_promax", family="sdxl", role=Role.CONTROLNET, control_types=8)
 
 
 @pytest.fixture
@@ -184,6 +189,69 @@ def test_a_request_comes_back_as_it_was(section: ControlNetSection, picture: Pat
         and "ControlNet gone is missing" in message[0]
         and "gone.png no longer exists" in message[1]
     )
+
+
+def choices(combo: QComboBox) -> list[str]:
+    return [combo.itemText(index) for index in range(combo.count())]
+
+
+def test_the_control_type_is_chosen_for_a_union(section: ControlNetSection, picture: Path) -> None:
+    section.set_models([*MODELS, UNION, PROMAX])
+    section.set_checkpoint(XL)
+    section.add_image(picture)
+    (card,) = section.cards
+    assert card.network.value() == "xl_depth" and not card.control_type.isVisible()
+    assert section.uses()[0].control_type is ControlTypeName.AUTO
+    choose(card.network.combo, UNION.title)
+    assert card.control_type.isVisible() and choices(card.control_type.combo) == [
+        "Choose one…",
+        "Pose (OpenPose)",
+        "Depth",
+        "Soft edge (HED, PiDiNet, TED, scribble)",
+        "Lines (Canny, lineart, MLSD)",
+        "Normal map",
+        "Segmentation",
+    ]
+    choose(card.preprocessor.combo, "Canny edges")
+    assert card.control_type.combo.currentText() == "Auto: Lines (Canny, lineart, MLSD)"
+    choose(card.preprocessor.combo, "Scribble (dark lines on white)")
+    assert card.control_type.combo.currentText().startswith("Auto: Soft edge")
+    assert section.uses()[0].control_type is ControlTypeName.AUTO
+    changes: list[None] = []
+    section.changed.connect(lambda: changes.append(None))
+    choose(card.control_type.combo, "Depth")
+    assert changes and section.uses()[0].control_type is ControlTypeName.DEPTH
+    choose(card.network.combo, PROMAX.title)
+    assert section.uses()[0].control_type is ControlTypeName.DEPTH  # what a person chose stays
+    assert choices(card.control_type.combo)[-2:] == ["Tile", "Repaint (inpainting)"]
+    choose(card.control_type.combo, "Tile")
+    choose(card.network.combo, UNION.title)
+    assert section.uses()[0].control_type is ControlTypeName.AUTO  # it has no tile, and asks again
+    choose(card.network.combo, XL_DEPTH.title)
+    assert not card.control_type.isVisible() and section.uses()[0].control_type is ControlTypeName.AUTO
+
+
+def test_the_control_types_of_a_request_come_back(section: ControlNetSection, picture: Path) -> None:
+    section.set_models([*MODELS, UNION, PROMAX])
+    section.set_checkpoint(XL)
+    uses = (
+        ControlNetUse("xl_union", picture, control_type=ControlTypeName.OPENPOSE),
+        ControlNetUse("xl_union_promax", picture, control_type=ControlTypeName.REPAINT),
+        ControlNetUse("xl_union", picture, PreprocessorName.CANNY),
+    )
+    section.load_from(GenerateRequest(controls=uses))
+    assert section.uses() == uses
+
+
+def test_the_control_type_is_among_the_settings_of_an_image(picture: Path) -> None:
+    pose = ControlNetUse("xl_union", picture, scale=0.8, control_type=ControlTypeName.OPENPOSE)
+    for use, text in (
+        (pose, "picture.png as Pose (OpenPose), xl_union at 0.8"),
+        (replace(pose, control_type=ControlTypeName.AUTO), "picture.png, xl_union at 0.8"),
+    ):
+        assert ("ControlNet", text) in request_facts(GenerateRequest(controls=(use,)), "xl")
+    assert type_text(UNION) == "union ControlNet for Stable Diffusion XL"
+    assert type_text(XL_DEPTH) == "ControlNet for Stable Diffusion XL"
 
 
 def test_another_checkpoint_takes_the_network_most_alike(section: ControlNetSection, picture: Path) -> None:
