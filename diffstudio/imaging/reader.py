@@ -255,7 +255,7 @@ def _jpeg_xl(data: bytes, path: Path, at_least: int | None) -> _Decoded:
     if header.animated:
         notes.append(FIRST_FRAME)
     size = pixels.shape[1], pixels.shape[0]
-    declared = (0.0, 65535.0) if pixels.dtype == np.uint16 else (0.0, 1.0)
+    declared = (0.0, float(np.iinfo(pixels.dtype).max) if pixels.dtype.kind == "u" else 1.0)
     found: Image.Image | Samples = samples.split(pixels, declared)
     if pixels.dtype == np.uint8:
         found = Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
@@ -265,7 +265,7 @@ def _jpeg_xl(data: bytes, path: Path, at_least: int | None) -> _Decoded:
 def _is_animated(image: Image.Image) -> bool:
     try:
         return isinstance(image, _Frames) and image.is_animated
-    except Exception:  # noqa: BLE001 - damage behind the first frame costs nothing here
+    except Exception:  # noqa: BLE001 - damage after the first frame does not matter
         return False
 
 
@@ -293,17 +293,17 @@ def _profile(image: Image.Image, file: BinaryIO) -> tuple[bytes | None, str]:
 
 def _png_code_points(file: BinaryIO) -> tuple[int, int] | None:
     """Primaries and transfer function of the cICP chunk, which Pillow does not read."""
-    position, before = file.tell(), 8
+    position, chunk = file.tell(), 8
     try:
         for _ in range(_MOST_PNG_CHUNKS):
-            file.seek(before)
+            file.seek(chunk)
             head = file.read(10)
             length, kind = int.from_bytes(head[:4], "big"), head[4:8]
             if kind == b"cICP" and length == 4 and len(head) == 10:
                 return head[8], head[9]
             if len(head) < 8 or kind == b"IDAT":
                 break
-            before += length + 12
+            chunk += length + 12
         return None
     finally:
         file.seek(position)

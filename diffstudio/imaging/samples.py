@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from tifffile import TiffFile
 
 _ICC_PROFILE, _ORIENTATION = 34675, 274  # tags of TIFF
-_MIN_IS_WHITE = 0
+_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB = 0, 1, 2  # values of the tag PhotometricInterpretation
+_OTHER_COLOURS = {3: "palette indices", 5: "CMYK", 6: "YCbCr", 8: "CIE L*a*b*", 9: "ICC L*a*b*", 10: "ITU L*a*b*"}
+_ASSOCIATED_ALPHA, _UNASSOCIATED_ALPHA = 1, 2  # values of the tag ExtraSamples; 0 is data of any other kind
 
 
 class SamplesProblem(ValueError):
@@ -39,10 +41,14 @@ class Samples:
     orientation: int = 1
 
 
-def split(pixels: NDArray[Any], declared: Range | None = None, *, has_alpha: bool | None = None) -> Samples:
-    """Grey [H,W] or [H,W,C] as colours and opacity: of two or four channels, the last is the opacity.
+def split(
+    pixels: NDArray[Any], declared: Range | None = None, *, has_alpha: bool = True, premultiplied: bool = False
+) -> Samples:
+    """Grey [H,W] or [H,W,C] as colours and opacity: of two or four channels the last is alpha, or ignored if not
+    `has_alpha`.
 
-    SamplesProblem for another number of channels.
+    `declared` is the range of all channels. `premultiplied` colours are divided by alpha. SamplesProblem for more than
+    four channels.
     """
     if pixels.ndim == 2:
         return Samples(pixels, None, declared)
@@ -51,10 +57,24 @@ def split(pixels: NDArray[Any], declared: Range | None = None, *, has_alpha: boo
         raise SamplesProblem(f"it has {channels} channels; images have up to four")
     colours = pixels[..., : 3 if channels > 2 else 1]
     alpha = None
-    if channels in (2, 4) and has_alpha is not False:
+    if channels in (2, 4) and has_alpha:
         opaque = float(np.iinfo(pixels.dtype).max) if pixels.dtype.kind in "iu" else 1.0
+        if declared is not None:
+            opaque = declared[1]
+        if premultiplied:
+            colours = _divided(colours, pixels[..., -1], opaque)
         alpha = to_bits(pixels[..., -1], (0.0, opaque), 255).astype(np.uint8)
     return Samples(colours[..., 0] if colours.shape[2] == 1 else colours, alpha, declared)
+
+
+def _divided(colours: NDArray[Any], alpha: NDArray[Any], opaque: float) -> NDArray[Any]:
+    """Premultiplied colours [H,W,C] divided by alpha [H,W] / `opaque`; 0 where alpha is 0."""
+    factor = np.divide(opaque, alpha, out=np.zeros(alpha.shape, np.float32), where=alpha > 0)
+    divided = np.empty_like(colours)
+    for channel in range(colours.shape[2]):  # one at a time, so that no float copy of the whole image is made
+        exact = colours[..., channel] * factor
+        divided[..., channel] = exact if colours.dtype.kind == "f" else np.rint(np.clip(exact, 0, opaque))
+    return divided
 
 
 def read_png(file: BinaryIO, transparent: int | tuple[int, ...] | None) -> Samples:
@@ -88,7 +108,7 @@ def tiff_size(file: BinaryIO) -> tuple[int, int]:
 def read_tiff(file: BinaryIO) -> Samples:
     """The first page of a TIFF.
 
-    SamplesProblem when it is too large, cut short, or holds no image of one to four channels.
+    SamplesProblem when it is too large, cut short, or holds no grey or RGB image of one to four channels.
     """
     with _opened(file) as tiff:
         page = tiff.pages.first
@@ -98,6 +118,9 @@ def read_tiff(file: BinaryIO) -> Samples:
             raise SamplesProblem(TOO_LARGE)
         if page.samplesperpixel > 4 or page.imagedepth > 1 or page.dtype is None or page.dtype.kind not in "iuf":
             raise SamplesProblem(f"it has {page.samplesperpixel} channels of {page.dtype}, which is not supported")
+        if page.photometric not in (_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB):
+            colours = _OTHER_COLOURS.get(page.photometric, f"PhotometricInterpretation {int(page.photometric)}")
+            raise SamplesProblem(f"it stores {colours} in {page.dtype}, which is not supported")
         pixel_bytes = page.imagewidth * page.imagelength * page.samplesperpixel * page.dtype.itemsize
         if pixel_bytes > LARGEST_PIXELS_BYTES:
             raise SamplesProblem(
@@ -111,8 +134,14 @@ def read_tiff(file: BinaryIO) -> Samples:
         if page.axes.startswith("S"):  # one plane after the other
             pixels = np.moveaxis(pixels, 0, -1)
         declared = (0.0, 2.0**page.bitspersample - 1) if 8 < page.bitspersample < 16 else None
-        if page.photometric == _MIN_IS_WHITE and pixels.dtype.kind == "u":
-            pixels = np.asarray((declared[1] if declared else np.iinfo(pixels.dtype).max) - pixels, pixels.dtype)
-        samples = split(pixels, declared, has_alpha=bool(page.extrasamples))
+        samples = split(
+            pixels,
+            declared,
+            has_alpha=_ASSOCIATED_ALPHA in page.extrasamples or _UNASSOCIATED_ALPHA in page.extrasamples,
+            premultiplied=_ASSOCIATED_ALPHA in page.extrasamples,
+        )
+        values = samples.values
+        if page.photometric == _MIN_IS_WHITE and values.dtype.kind == "u":
+            values = np.asarray((declared[1] if declared else np.iinfo(values.dtype).max) - values, values.dtype)
         profile, orientation = (page.tags.valueof(tag) for tag in (_ICC_PROFILE, _ORIENTATION))
-        return Samples(samples.values, samples.alpha, declared, profile or None, int(orientation) if orientation else 1)
+        return Samples(values, samples.alpha, declared, profile or None, int(orientation) if orientation else 1)

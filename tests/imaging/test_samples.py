@@ -79,6 +79,41 @@ def test_twelve_bits_are_declared_and_hounsfield_units_are_stretched(tmp_path: P
     assert np.abs(image - (units + 1024.0) / 4080 * 255).max() <= 0.51
 
 
+def test_alpha_of_twelve_bits_reaches_full_opacity(tmp_path: Path) -> None:
+    pixels = np.full((8, 8, 4), 4095, np.uint16)
+    pixels[0, 0, 3] = 0
+    path = written(tmp_path / "a.tif", pixels, photometric="rgb", bitspersample=12, extrasamples=["unassalpha"])
+    alpha = np.asarray(load_image(path).image)[..., 3]
+    assert alpha[0, 0] == 0 and (alpha.flat[1:] == 255).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_premultiplied_colours_are_divided_by_alpha(tmp_path: Path, dtype: type) -> None:
+    """As Pillow does for 8 bits."""
+    level = 257 if dtype is np.uint16 else np.float32(1 / 255)
+    pixels = np.zeros((8, 8, 4), dtype)
+    pixels[..., 0], pixels[..., 3] = 64 * level, 128 * level
+    pixels[0, 0, 3] = 0
+    path = written(tmp_path / "a.tif", pixels, photometric="rgb", extrasamples=["assocalpha"])
+    image = np.asarray(load_image(path).image)
+    assert image[1, 1].tolist() == [128, 0, 0, 128] and image[0, 0].tolist() == [0, 0, 0, 0]
+
+
+def test_a_fourth_channel_that_is_not_alpha_is_ignored(tmp_path: Path) -> None:
+    path = written(tmp_path / "a.tif", np.ascontiguousarray(DEEP), photometric="rgb", extrasamples=["unspecified"])
+    image = load_image(path).image
+    assert image.mode == "RGB" and (np.asarray(image) == NOISE[..., :3]).all()
+
+
+def test_the_alpha_of_a_white_is_zero_image_is_not_inverted(tmp_path: Path) -> None:
+    pixels = np.dstack([65535 - DEEP[..., 0], DEEP[..., 1]])
+    path = written(
+        tmp_path / "a.tif", pixels, photometric="miniswhite", planarconfig="contig", extrasamples=["unassalpha"]
+    )
+    image = np.asarray(load_image(path).image)
+    assert (image[..., 0] == NOISE[..., 0]).all() and (image[..., -1] == NOISE[..., 1]).all()
+
+
 def _packed(tmp_path: Path) -> Path:
     """A TIFF of two pixels of 12 bits each, 0 and 4095, in three bytes."""
     entries = [
@@ -106,6 +141,8 @@ def _packed(tmp_path: Path) -> Path:
     [
         (np.zeros((20, 20, 5), np.uint16), {"photometric": "minisblack", "planarconfig": "contig"}, "5 channels"),
         (np.zeros((20, 20), np.complex64), {}, "of complex64"),
+        (DEEP[..., :3].copy(), {"photometric": "cielab"}, r"it stores CIE L\*a\*b\* in uint16"),
+        (NOISE.astype(np.float32), {"photometric": "separated"}, "it stores CMYK in float32"),
     ],
 )
 def test_what_is_no_picture_is_refused(tmp_path: Path, pixels: np.ndarray, how: dict[str, Any], why: str) -> None:
