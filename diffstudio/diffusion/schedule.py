@@ -90,7 +90,7 @@ class VariancePreserving(Schedule):
     """alpha^2 + sigma^2 = 1, from the betas of N training steps: Ho et al. 2020 (arXiv 2006.11239), eq. 4.
 
     t = 0 is the clean image and t = k the k-th training step, which is timestep k - 1 to the network. Between training
-    steps sigma / alpha is interpolated linearly in t.
+    steps sigma / alpha is interpolated linearly in t. ValueError for fewer than one step, and for betas outside (0, 1).
     """
 
     curve: BetaCurve = BetaCurve.SCALED_LINEAR
@@ -101,7 +101,12 @@ class VariancePreserving(Schedule):
     _sigma_over_alpha: Tensor = field(init=False, repr=False, compare=False)  # [N + 1] float64, increasing from 0
 
     def __post_init__(self) -> None:
-        alpha_bar = torch.cumprod(1 - self.betas(), dim=0)  # [N]
+        if self.steps < 1:
+            raise ValueError(f"a noise schedule needs at least one step, not {self.steps}")
+        betas = self.betas()
+        if not bool(((betas > 0) & (betas < 1)).all()):
+            raise ValueError(f"betas must be between 0 and 1, not from {betas.min():g} to {betas.max():g}")
+        alpha_bar = torch.cumprod(1 - betas, dim=0)  # [N]
         if self.zero_terminal_snr:
             alpha_bar = _with_zero_terminal_snr(alpha_bar)
         sigma_over_alpha = ((1 - alpha_bar) / alpha_bar).sqrt()
@@ -277,7 +282,7 @@ class RectifiedFlow(Schedule):
 
 
 def schedule_from_json(values: Mapping[str, Any]) -> Schedule:
-    """The schedule that `to_json` described. ValueError for an unknown kind, key or value."""
+    """The schedule that `to_json` described. ValueError for an unknown kind and for unknown or invalid keys and values."""
     values = dict(values)
     kind = values.pop("kind", None)
     try:
@@ -288,6 +293,6 @@ def schedule_from_json(values: Mapping[str, Any]) -> Schedule:
                 return VarianceExploding(**values)
             case "rectified_flow":
                 return RectifiedFlow(**values)
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, RuntimeError) as error:  # torch's error for too many steps is a RuntimeError
         raise ValueError(f"invalid {kind} schedule: {error}") from error
     raise ValueError(f"unknown kind of schedule: {kind!r}")

@@ -97,8 +97,21 @@ def test_schedules_survive_storage(schedule: Schedule) -> None:
 
 @pytest.mark.parametrize("damaged", [
     {}, {"kind": "sideways"}, {"kind": "variance_preserving"}, {"kind": "variance_preserving", "curve": "wavy"},
-    {"kind": "rectified_flow", "bend": 2},
+    {"kind": "rectified_flow", "bend": 2}, {"kind": "variance_preserving", "curve": "linear", "steps": -5},
+    {"kind": "variance_preserving", "curve": "linear", "steps": 10**15},
 ])  # fmt: skip
 def test_what_is_no_schedule_is_refused(damaged: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="schedule|BetaCurve"):
         schedule_from_json(damaged)
+
+
+@pytest.mark.parametrize(("steps", "first", "last", "why"), [
+    (0, 1e-4, 0.02, "at least one step, not 0"),
+    (1000, 1e-4, 2.0, "between 0 and 1, not from 0.0001 to 2"),
+    (1000, 0.0, 0.02, "between 0 and 1, not from 0 to 0.02"),
+])  # fmt: skip
+def test_schedules_without_steps_or_with_impossible_betas_are_refused(
+    steps: int, first: float, last: float, why: str
+) -> None:
+    with pytest.raises(ValueError, match=why):
+        VariancePreserving.linear(steps, first, last)

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from diffstudio.errors import NOT_A_JSON_OBJECT, CheckpointDamaged, CheckpointMissing
+from diffstudio.models.components.module_weights import missing_clause
 from diffstudio.models.files.file_access import first_line
 from diffstudio.models.files.formats import PICKLES, SAFETENSORS, variant
 from diffstudio.models.files.header import Headers
@@ -116,22 +117,24 @@ class FolderComponents(BaseComponents):
             return _from_pickles(pickles, kind, dict(self.config(name)), dtype, self._headers)
         variants = sorted({_variant(path) for path in kept}, key=lambda found: (bool(found), "non_ema" in found, found))
         try:
-            module: _M = load.from_pretrained(
+            module: _M
+            module, report = load.from_pretrained(
                 folder,
                 torch_dtype=dtype,
                 variant=variants[0] or None if variants else None,
                 use_safetensors=True,
                 local_files_only=True,
                 low_cpu_mem_usage=False,
+                output_loading_info=True,
             )
         except invalid_config_errors() as error:
-            raise self._not_loadable(name, error) from error
+            raise self._not_loadable(name, first_line(error)) from error
+        if missing := sorted(report["missing_keys"]):  # both libraries only warn, and fill them with random values
+            raise self._not_loadable(name, missing_clause(missing))
         return module.eval().requires_grad_(False)
 
-    def _not_loadable(self, name: str, error: Exception) -> CheckpointDamaged:
-        return CheckpointDamaged(
-            f"The {name} of {self.folder.name} cannot be loaded", first_line(error), "Download it again"
-        )
+    def _not_loadable(self, name: str, why: str) -> CheckpointDamaged:
+        return CheckpointDamaged(f"The {name} of {self.folder.name} cannot be loaded", why, "Download it again")
 
     def tokenizer(self, name: str, kind: type[_T]) -> _T:
         if not self.has(name):
@@ -139,7 +142,7 @@ class FolderComponents(BaseComponents):
         try:
             tokenizer: _T = kind.from_pretrained(self.folder / name, local_files_only=True)
         except invalid_config_errors() as error:
-            raise self._not_loadable(name, error) from error
+            raise self._not_loadable(name, first_line(error)) from error
         return tokenizer
 
 
@@ -206,8 +209,9 @@ def _from_pickles(
     try:
         module = empty_module(kind, config)
     except invalid_config_errors() as error:
-        why = (str(error).splitlines() or [""])[0][:200]
-        raise CheckpointDamaged(f"The configuration of {files[0].name} is invalid", why, "Download it again") from error
+        raise CheckpointDamaged(
+            f"The configuration of {files[0].name} is invalid", first_line(error), "Download it again"
+        ) from error
     expected = module.state_dict()
     named = {
         key: next(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -75,8 +75,12 @@ def _source(key: str, key_map: KeyMap) -> tuple[RowSlice, ...] | None:
 def _check_complete(sources: Mapping[str, tuple[RowSlice, ...] | None], expected: Mapping[str, Tensor]) -> None:
     absent = sorted(key for key, source in sources.items() if source is None and not _is_projection(key, expected[key]))
     if absent:
-        more = f", and {len(absent) - 1:,} more" if len(absent) > 1 else ""
-        raise WeightsMismatch(f"{absent[0]} is missing{more}")
+        raise WeightsMismatch(missing_clause(absent))
+
+
+def missing_clause(keys: Sequence[str]) -> str:
+    """`conv_in.bias is missing, and 3 more`."""
+    return f"{keys[0]} is missing{f', and {len(keys) - 1:,} more' if len(keys) > 1 else ''}"
 
 
 def _value(

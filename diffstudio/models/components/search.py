@@ -32,8 +32,6 @@ from diffstudio.models.library.library import Library
 from diffstudio.models.state_dicts.prefixes import COMPONENT_PREFIXES, LONE_COMPONENT_PREFIXES
 
 _EDITIONS = {"vae-sd": "4 channels", "vae-sdxl": "4 channels", "vae-sd3": "16 channels", "vae-flux": "16 channels"}
-
-
 _BITS = {"F32": 32, "F64": 64, "BF16": 16, "F16": 16, "F8_E4M3": 8, "F8_E5M2": 8}
 
 
@@ -98,16 +96,9 @@ class ComponentSearch:
     ) -> Iterator[tuple[tuple[int, int, int], ComponentLocation]]:
         for path in sorted(folder.path.glob("*/config.json")):
             about = _read(path)
-            kind = str(about.get("_class_name") or next(iter(about.get("architectures") or ()), ""))
-            try:
-                fits = kind in COMPONENT_KINDS[requirement.kind].classes and identifying_shape(
-                    requirement.kind, about
-                ) == identifying_shape(requirement.kind, config)
-            except (KeyError, TypeError, ValueError, AttributeError):
+            if not _describes(requirement.kind, about, config):
                 continue
-            if fits and requirement.component == "vae" and not _same_latents(about, config):
-                continue
-            if fits:
+            if requirement.component != "vae" or _same_latents(about, config):
                 yield (0, -_BITS.get(folder.dtype, 0), 1), FolderLocation(folder.path, path.parent.name)
 
     def tokenizer(self, kind: str, vocab_size: int, encoder: ComponentLocation | None) -> Path | None:
@@ -133,10 +124,7 @@ def locate_vae(
     """
     requirement = next(requirement for requirement in REQUIREMENTS[checkpoint.family] if requirement.component == "vae")
     if vae.layout is Layout.FOLDER:
-        about = _read(vae.path / requirement.component / "config.json")
-        if about.get("_class_name") in COMPONENT_KINDS[requirement.kind].classes and identifying_shape(
-            requirement.kind, about
-        ) == identifying_shape(requirement.kind, config):
+        if _describes(requirement.kind, _read(vae.path / requirement.component / "config.json"), config):
             return FolderLocation(vae.path, requirement.component)
     elif (
         prefix := matching_prefix(
@@ -198,6 +186,17 @@ def _family_rank(kind: str, model: Checkpoint) -> int | None:
         other for other, substrings in substrings_of.items() if any(substring in name for substring in substrings)
     } | ({"vae-flux"} if name in ("ae", "fluxae") else set())
     return 0 if kind in mentioned else 1 if not mentioned else None
+
+
+def _describes(kind: str, about: Mapping[str, Any], config: Mapping[str, Any]) -> bool:
+    """Whether a diffusers folder's config is that of such a component, of the size in `config`."""
+    try:
+        name = about.get("_class_name") or next(iter(about.get("architectures") or ()), "")
+        return name in COMPONENT_KINDS[kind].classes and identifying_shape(kind, about) == identifying_shape(
+            kind, config
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):  # values of other types than expected
+        return False
 
 
 def _same_latents(about: Mapping[str, Any], config: Mapping[str, Any]) -> bool:

@@ -41,6 +41,7 @@ from diffstudio.models.components.requirements import (
     missing_components_error,
 )
 from diffstudio.models.components.search import ComponentSearch, locate_vae
+from diffstudio.models.files.file_access import first_line
 from diffstudio.models.files.header import Headers
 from diffstudio.models.files.quantized_reader import TensorRows, open_rows
 from diffstudio.models.library.library import Library
@@ -142,7 +143,7 @@ class SingleFileComponents(BaseComponents):
         try:
             module = empty_module(kind, dict(self.config(name)))
         except invalid_config_errors() as error:
-            raise self._incomplete(name, (str(error).splitlines() or [""])[0][:200], place.path) from error
+            raise self._incomplete(name, first_line(error), place.path) from error
         self._load_weights(module, name, place, dtype)
         return module.eval().requires_grad_(False)
 
@@ -285,7 +286,8 @@ class SingleFileComponents(BaseComponents):
             try:
                 found = key_map(name, shapes, self._default_config(name))
             except (KeyError, IndexError, ValueError, RuntimeError) as error:
-                raise self._incomplete(name, f"{str(error).splitlines()[0][:120]} is missing") from error
+                why = f"{error.args[0]!s:.120} is missing" if isinstance(error, KeyError) else first_line(error)
+                raise self._incomplete(name, why, place.path) from error
             self._key_maps[name] = {
                 key: tuple(RowSlice(place.prefix + run.name, run.start, run.stop) for run in rows)
                 for key, rows in found.items()

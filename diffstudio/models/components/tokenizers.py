@@ -30,25 +30,26 @@ class KnownTokenizer:
 def tokenizer_in(folder: Path) -> KnownTokenizer | None:
     """The tokenizer in a folder, recognised by its vocabulary; None for others."""
     whole = _read_json(folder / "tokenizer.json")
-    model = whole.get("model") if isinstance(whole.get("model"), dict) else {}
-    assert isinstance(model, dict)
-    added = [str(token.get("content")) for token in whole.get("added_tokens") or () if isinstance(token, dict)]
-    vocabulary = model.get("vocab")
+    model, added = whole.get("model"), _contents(whole.get("added_tokens"))
+    vocabulary = model.get("vocab") if isinstance(model, dict) else None
     if isinstance(vocabulary, list) and [one[0] for one in vocabulary[:3] if isinstance(one, list) and one] == _T5:
         return KnownTokenizer("t5", len(vocabulary))
     if isinstance(vocabulary, dict) and _QWEN in added:
         return KnownTokenizer("qwen", len(vocabulary) + sum(token not in vocabulary for token in added))
     if not whole and (folder / "merges.txt").is_file():
         vocabulary = _read_json(folder / "vocab.json")
-        added_tokens = _read_json(folder / "tokenizer_config.json").get("added_tokens_decoder")
-        contents = (
-            [one.get("content") for one in added_tokens.values() if isinstance(one, dict)]
-            if isinstance(added_tokens, dict)
-            else []
-        )
-        if vocabulary and _QWEN in contents:
-            return KnownTokenizer("qwen", len(vocabulary) + sum(token not in vocabulary for token in contents))
+        by_id = _read_json(folder / "tokenizer_config.json").get("added_tokens_decoder")
+        added = _contents(list(by_id.values()) if isinstance(by_id, dict) else None)
+        if vocabulary and _QWEN in added:
+            return KnownTokenizer("qwen", len(vocabulary) + sum(token not in vocabulary for token in added))
     return None
+
+
+def _contents(added_tokens: Any) -> list[str]:
+    """The texts of a tokenizer's added tokens; empty for anything but a list."""
+    if not isinstance(added_tokens, list):
+        return []
+    return [str(token.get("content")) for token in added_tokens if isinstance(token, dict)]
 
 
 def tokenizer_folders(near: Path, diffusers_folders: Iterable[Path], folders: Iterable[Path]) -> Iterator[Path]:
@@ -82,12 +83,12 @@ def _below(folder: Path, depth: int) -> Iterator[Path]:
 
 
 def _children(folder: Path) -> list[Path]:
+    """The subfolders that are not hidden; none of a folder that cannot be read."""
     try:
-        return sorted(
-            Path(entry.path) for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")
-        )
+        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
     except OSError:
         return []
+    return [folder / name for name in names if os.path.isdir(folder / name)]  # unlike DirEntry.is_dir, never raises
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from diffstudio.models.detection.families_table import FAMILIES, Family
 from diffstudio.models.families.flow import unpack
 from diffstudio.models.families.pipeline_class import pipeline_class
 from diffstudio.models.families.pipeline_stepper import PipelineStepper, Reached, is_flow
+from diffstudio.models.files.file_access import first_line
 from diffstudio.models.model import (
     IN_A_PIPELINE,
     EncodedPrompt,
@@ -271,7 +272,7 @@ class _SteppedPipeline:
         except ValueError as error:
             raise BadRequest(
                 "The pipeline of this checkpoint refuses the request",
-                str(error).splitlines()[0][:200],
+                first_line(error),
                 "Try another size or other settings",
             ) from error
         if not isinstance(reached, Reached):
@@ -349,14 +350,12 @@ def load(
     except ImportError as error:
         raise CheckpointUnknown(
             f"{checkpoint.name} cannot be used here",
-            str(error).strip().splitlines()[0][:200],
+            str(error).strip().partition("\n")[0][:200],
             "Install what is missing, or choose another checkpoint",
         ) from error
     except invalid_config_errors() as error:
         raise CheckpointDamaged(
-            f"{checkpoint.name} cannot be loaded",
-            str(error).splitlines()[0][:200] if str(error) else "",
-            "Download it again",
+            f"{checkpoint.name} cannot be loaded", first_line(error), "Download it again"
         ) from error
     pipeline.set_progress_bar_config(disable=True)
     for part in pipeline.components.values():

@@ -20,7 +20,7 @@ from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.caption_words import CaptionWords
 from diffstudio.models.checkpoint import FORMAT, TRAIN_OR_DOWNLOAD, Checkpoint
 from diffstudio.models.detection.families_table import PIXEL
-from diffstudio.models.files.file_access import nonfinite
+from diffstudio.models.files.file_access import first_line, nonfinite
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
@@ -143,7 +143,7 @@ def load(checkpoint: Checkpoint | Path) -> Loaded:
     except Exception as error:  # tokenizers raises bare Exception, torch and safetensors their own types
         raise CheckpointDamaged(
             f"{checkpoint.path.name} cannot be loaded",
-            str(error).splitlines()[0] if str(error) else type(error).__name__,
+            first_line(error) or type(error).__name__,
             TRAIN_OR_DOWNLOAD,
         ) from error
     return Loaded(network.eval(), tokenizer, checkpoint.classes, schedule, guidance)

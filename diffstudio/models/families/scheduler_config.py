@@ -77,21 +77,18 @@ def scheduling_of(
     kind = str(config.get("_class_name", ""))
     if kind.startswith(("EDM", "FlowMatch")) or config.get("trained_betas") is not None:
         raise unsupported_schedule(name, f"its scheduler is {kind}" if kind else "it has custom betas")
-    if distilled or kind == "LCMScheduler":
-        distilled_steps = int(config.get("original_inference_steps") or 50)
-    else:
-        distilled_steps = 0
+    distilled = distilled or kind == "LCMScheduler"
     return Scheduling(
         _schedule(config, name),
         prediction or _prediction(config, name),
-        int(config.get("steps_offset") or 0),
-        distilled_steps,
+        _whole_number(config, "steps_offset", 0, name),
+        _whole_number(config, "original_inference_steps", 50, name) if distilled else 0,
         aligned_xl,
     )
 
 
 def _schedule(config: Mapping[str, Any], name: str) -> VariancePreserving:
-    curve = _CURVES.get(config.get("beta_schedule", "scaled_linear"))
+    curve = _CURVES.get(str(config.get("beta_schedule", "scaled_linear")))
     if curve is None:
         raise unsupported_schedule(name, f"its beta_schedule is {config['beta_schedule']!r}")
     try:
@@ -109,9 +106,17 @@ def _schedule(config: Mapping[str, Any], name: str) -> VariancePreserving:
         raise unsupported_schedule(name, str(error)[:200]) from error
 
 
+def _whole_number(config: Mapping[str, Any], key: str, default: int, name: str) -> int:
+    """A value of 0 or more; `default` where it is missing, null or 0."""
+    value = config.get(key) or default
+    if type(value) is not int or value < 0:
+        raise unsupported_schedule(name, f"its {key} is {value!r}")
+    return value
+
+
 def _prediction(config: Mapping[str, Any], name: str) -> str:
     prediction = config.get("prediction_type", "epsilon")
-    if prediction not in DIFFUSERS_PREDICTIONS:
+    if not isinstance(prediction, str) or prediction not in DIFFUSERS_PREDICTIONS:
         raise unsupported_schedule(name, f"its prediction_type is {prediction!r}")
     return DIFFUSERS_PREDICTIONS[prediction]
 

@@ -113,7 +113,7 @@ def walk_models(root: Path, avoid: Path) -> Iterator[tuple[Path, Role]]:
         for entry in entries:
             if entry.name == "adapter_model.bin" and {ADAPTER_CONFIG, "adapter_model.safetensors"} <= names:
                 continue  # PEFT's adapter in its older format too
-            if entry.is_dir():
+            if os.path.isdir(entry.path):  # unlike DirEntry.is_dir, never raises: a link may point to itself
                 if not entry.name.startswith(".") and not entry.name.endswith(".part") and entry.name not in _SKIPPED:
                     below.append((entry.path, ROLES.get(entry.name.lower(), role)))
             elif entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith("."):

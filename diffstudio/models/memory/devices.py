@@ -8,6 +8,7 @@ import psutil
 import torch
 
 from diffstudio.errors import BadRequest
+from diffstudio.models.files.file_access import first_line
 from diffstudio.models.memory.limits import dtype_name
 
 
@@ -23,7 +24,7 @@ def choose_device(name: str = "auto") -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise BadRequest(
             f"The device {name!r} cannot be used",
-            str(error).splitlines()[0][:200] if str(error) else "",
+            first_line(error),
             "Choose `auto` or `cpu` in the settings",
         ) from error
     return device

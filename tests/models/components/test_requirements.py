@@ -15,7 +15,7 @@ import safetensors.torch
 import torch
 from transformers import Qwen2Tokenizer, T5Tokenizer
 
-from diffstudio.errors import BadRequest, CheckpointMissing, CheckpointUnknown
+from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointMissing, CheckpointUnknown
 from diffstudio.models import loading
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import FolderComponents
@@ -29,7 +29,7 @@ from diffstudio.models.components.requirements import (
 )
 from diffstudio.models.components.search import ComponentSearch, compatible_vaes
 from diffstudio.models.components.single_file import SingleFileComponents
-from diffstudio.models.components.tokenizers import tokenizer_in
+from diffstudio.models.components.tokenizers import tokenizer_folders, tokenizer_in
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.state_dicts.to_original import TO_ORIGINAL, to_original, vae_to_original
@@ -211,8 +211,9 @@ def test_tokenizers_are_known_by_their_words(tmp_path: Path) -> None:
     assert known["t5"] is not None and known["qwen"] is not None and known["clip"] is known["nothing"] is None
     assert (known["t5"].kind, known["t5"].vocab_size) == ("t5", len(small_t5_tokenizer()))
     assert (known["qwen"].kind, known["qwen"].vocab_size) == ("qwen", len(small_qwen_tokenizer()))
-    (tmp_path / "t5" / "tokenizer.json").write_text("[" * 100_000)
-    assert tokenizer_in(tmp_path / "t5") is None
+    for damaged in ("[" * 100_000, '{"model": [], "added_tokens": 5}', '{"model": {"vocab": {"a": 0}}, "added_tokens": 5}'):
+        (tmp_path / "t5" / "tokenizer.json").write_text(damaged)
+        assert tokenizer_in(tmp_path / "t5") is None
 
 
 def test_qwens_in_the_form_that_comfyui_has_it(tmp_path: Path) -> None:
@@ -248,6 +249,21 @@ def test_qwens_in_the_form_that_comfyui_has_it(tmp_path: Path) -> None:
     )
     text = "<|im_start|>user\na red apple<|im_end|>\n"
     assert Qwen2Tokenizer.from_pretrained(old)(text).input_ids == small_qwen_tokenizer()(text).input_ids
+
+
+def test_added_tokens_of_another_type_than_text_are_no_error(tmp_path: Path) -> None:
+    (tmp_path / "merges.txt").write_text("")
+    (tmp_path / "vocab.json").write_text('{"a": 0}')
+    added = {"1": {"content": "<|im_start|>"}, "2": {"content": ["b"]}}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": added}))
+    known = tokenizer_in(tmp_path)
+    assert known is not None and known.kind == "qwen" and known.vocab_size == 3
+
+
+def test_a_link_to_itself_does_not_hide_the_tokenizers_next_to_it(tmp_path: Path) -> None:
+    small_t5_tokenizer().save_pretrained(tmp_path / "t5")
+    (tmp_path / "loop").symlink_to("loop")
+    assert tmp_path / "t5" in list(tokenizer_folders(tmp_path, (), ()))
 
 
 def test_t5s_file_alone_is_enough(tmp_path: Path) -> None:
@@ -339,6 +355,35 @@ def test_variants_of_a_component(tmp_path: Path) -> None:
         assert not read.training and not any(value.requires_grad for value in read.parameters())
     with pytest.raises(CheckpointMissing, match="has no text_encoder"):
         FolderComponents(tmp_path / "plain").module("text_encoder", AutoencoderKL, torch.float32)
+
+
+def test_a_component_whose_weights_are_incomplete_is_refused(tmp_path: Path) -> None:
+    """diffusers and transformers warn, and fill what is missing with random values."""
+    from diffusers import AutoencoderKL
+    from transformers import CLIPTextModel
+
+    small.small_sd1(tmp_path / "sd1")
+    for component, kind, key in (
+        ("vae", AutoencoderKL, "decoder.conv_in.bias"),
+        ("text_encoder", CLIPTextModel, "final_layer_norm.weight"),
+    ):
+        file = next((tmp_path / "sd1" / component).glob("*.safetensors"))
+        tensors = safetensors.torch.load_file(file)
+        stored = next(name for name in tensors if name.endswith(key))
+        del tensors[stored]
+        safetensors.torch.save_file(tensors, file, {"format": "pt"})
+        with pytest.raises(CheckpointDamaged, match=f"The {component} of sd1 cannot be loaded: .*{key} is missing"):
+            FolderComponents(tmp_path / "sd1").module(component, kind, torch.float32)
+
+
+def test_a_folder_whose_vae_has_an_incomplete_config_is_not_a_vae(tmp_path: Path) -> None:
+    folder = tmp_path / "models" / "sd1"
+    small.small_sd1(folder)
+    shutil.copytree(folder, tmp_path / "models" / "odd")
+    (tmp_path / "models" / "odd" / "vae" / "config.json").write_text('{"_class_name": "AutoencoderKL"}')
+    library = Library([tmp_path / "models"])
+    with pytest.raises(CheckpointUnknown, match="odd is not a VAE for sd1"):
+        open_components(library.find("sd1"), vae=library.find("odd"))
 
 
 def test_one_file_among_whole_checkpoints_of_another_family_lends_nothing(models: Path, flux: Made) -> None:

@@ -300,6 +300,10 @@ def test_checkpoints_distilled_for_few_steps_begin_without_guidance(tmp_path: Pa
         ("scheduler", {"trained_betas": [0.1]}, "its scheduler is DDIMScheduler"),
         ("scheduler", {"beta_schedule": "magic"}, "its beta_schedule is 'magic'"),
         ("scheduler", {"prediction_type": "magic"}, "its prediction_type is 'magic'"),
+        ("scheduler", {"beta_schedule": ["linear"]}, r"its beta_schedule is \['linear'\]"),
+        ("scheduler", {"prediction_type": ["epsilon"]}, r"its prediction_type is \['epsilon'\]"),
+        ("scheduler", {"beta_end": 2.0}, "betas must be between 0 and 1, not from 0.00085 to 2"),
+        ("scheduler", {"steps_offset": "one"}, "its steps_offset is 'one'"),
     ],
 )
 def test_what_cannot_be_sampled_is_refused_with_its_reason(

@@ -131,6 +131,12 @@ def test_without_a_starter_the_name_says_so(tmp_path: Path, monkeypatch: pytest.
         Library().find("starter")
 
 
+def test_a_link_to_itself_does_not_end_the_scan(starter: Path, tmp_path: Path) -> None:
+    write_tiny_checkpoint(tmp_path / "models" / "a.safetensors")
+    (tmp_path / "models" / "loop").symlink_to("loop")
+    assert [found.name for found in Library([tmp_path / "models"]).scan()] == ["starter", "a"]
+
+
 def test_looking_through_folders_loads_no_torch() -> None:
     code = (
         "import sys; from diffstudio.models.library.library import Library; Library().scan(); import diffstudio.studio.worker; "
