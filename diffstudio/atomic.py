@@ -58,11 +58,16 @@ def sqlite_code(error: sqlite3.Error) -> int:
     return code & 0xFF
 
 
+def disk_is_full(error: OSError) -> bool:
+    """Whether a write failed for lack of space or beyond a quota."""
+    return error.errno in _DISK_FULL
+
+
 def storage_problem(what: str, path: Path, error: OSError) -> StorageProblem:
     """The StorageProblem for an OSError, with its reason and remedy."""
+    if disk_is_full(error):
+        return StorageProblem(what, DISK_FULL, FREE_SPACE)
     match error.errno:
-        case number if number in _DISK_FULL:
-            return StorageProblem(what, DISK_FULL, FREE_SPACE)
         case number if number in _FORBIDDEN:
             return StorageProblem(
                 what, f"no permission to write to {path}", "Change its permissions, or choose another folder"
@@ -208,7 +213,10 @@ def link(source: Path, target: Path) -> bool:
 
 
 def replace_with_copy(source: Path, target: Path) -> None:
-    """Replace `target` with `source`, by a hard link where possible and else by a copy. StorageProblem."""
+    """Replace `target` with `source`, by a hard link where possible and else by a copy. StorageProblem.
+
+    OSError where `source` cannot be opened.
+    """
     part = target.with_name(_part_name())
     if link(source, part):
         with storage_errors(f"{target} cannot be written", target.parent):
@@ -222,7 +230,10 @@ def replace_with_copy(source: Path, target: Path) -> None:
 
 
 def move_numbered(source: Path, target: Path) -> Path:
-    """Move a file to `target`, or to `name-2.suffix` and so on if it exists. Atomic; never overwrites. OSError."""
+    """Move a file to `target`, or to `name-2.suffix` and so on if it exists; returns the path. Never overwrites. OSError.
+
+    Atomic where the file system has hard links; else the target's name is reserved by an empty file first.
+    """
     number = 1
     while True:
         candidate = _numbered(target, number)
@@ -231,7 +242,7 @@ def move_numbered(source: Path, target: Path) -> Path:
         except FileExistsError:
             number += 1
         except OSError as error:
-            if error.errno in _DISK_FULL or not source.exists():
+            if disk_is_full(error) or not source.exists():
                 raise
             return _move_without_links(source, target, number)
         else:
@@ -241,6 +252,7 @@ def move_numbered(source: Path, target: Path) -> Path:
 
 
 def _move_without_links(source: Path, target: Path, number: int) -> Path:
+    """As `move_numbered`, from this number on."""
     while True:
         candidate = _numbered(target, number)
         try:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointMissing, CheckpointUnknown
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import FolderComponents
 from diffstudio.models.components.open_components import open_components
 from diffstudio.models.detection.types import Layout, Role
@@ -29,7 +30,7 @@ from diffstudio.models.tools.export import export
 from diffstudio.models.tools.fuse_lora import fuse_lora
 from diffstudio.models.tools.merge import merge
 from diffstudio.models.tools.prune import ema_copies, prunable_bytes, prune
-from diffstudio.models.tools.spec import Method, Precision
+from diffstudio.models.tools.spec import Method, Precision, ToolResult
 from tests.models import adapter_files
 from tests.models.families.beside import CPU, ROUNDING, difference, ours, start, their_scheduler, theirs
 from tests.models.small_files import made, record, small_world
@@ -446,6 +447,22 @@ def test_what_does_not_draw_is_left_out(small_world: World, tmp_path: Path) -> N
         expected = copy if name.startswith("model.diffusion_model.") else found[name]
         assert expected is not None and torch.equal(value, expected.half()), name
     assert len(ema_copies(load(path))) == len(copies)
+
+
+def test_pruning_to_a_higher_precision_says_that_the_file_is_larger(tmp_path: Path) -> None:
+    half = {"decoder.conv_in.weight": torch.zeros(512, 4, 3, 3).half(), "loss.logvar": torch.zeros(1)}
+    safetensors.torch.save_file(half, tmp_path / "vae.safetensors")
+    vae = record(tmp_path / "vae.safetensors", "sd1", role=Role.VAE, layout=Layout.ORIGINAL)
+    result = made(prune(vae, tmp_path / "pruned.safetensors", Precision.FP32))
+    assert result.size_bytes > vae.size_bytes
+    assert (
+        result.notes[0]
+        == f"Left out: the VAE's training losses (4 bytes). The file is {_difference(vae, result)} larger."
+    )
+
+
+def _difference(checkpoint: Checkpoint, result: ToolResult) -> str:
+    return f"{result.size_bytes - checkpoint.size_bytes:,} bytes"
 
 
 def test_nothing_to_prune(small_world: World, tmp_path: Path) -> None:

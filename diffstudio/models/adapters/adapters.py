@@ -165,7 +165,7 @@ class Adapters:
         layers = [layer for layer in file.changes if is_positional(layer)]
         for named in {position_of(layer)[0] for layer in layers}:
             ours = [layer for layer in layers if position_of(layer)[0] == named]
-            best = -1
+            best, fittest = -1, dict[str, tuple[LayerMatch, ...]]()
             for component, order in self._orders(named):
                 places = {
                     layer: (LayerMatch(component, order[index]),)
@@ -173,9 +173,10 @@ class Adapters:
                     if (index := position_of(layer)[1]) < len(order)
                 }
                 fitting = sum(self._fits(file.changes[layer], place) for layer, place in places.items())
-                if fitting - (len(order) != len(ours)) > best:
-                    best = fitting - (len(order) != len(ours))
-                    found |= places
+                score = fitting - (len(order) != len(ours))  # of equal ones, the order of the same length
+                if score > best:
+                    best, fittest = score, places
+            found |= fittest
         return found
 
     def _orders(self, named: str) -> Iterator[tuple[str, list[str]]]:

@@ -2,7 +2,7 @@
 
 The program runs with HF_HUB_OFFLINE=1, so downloads run in a child process with this module as its program. It reports
 progress as lines of JSON, can be terminated at any time, and the next one resumes where it stopped. A file gets its
-final name once it is complete and its SHA-256 matches that of the repository.
+final name once it is complete and its SHA-256 matches that of the repository, which has one for large files only.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffstudio.atomic import replace
+from diffstudio.atomic import disk_is_full, not_written, replace, storage_errors
 from diffstudio.errors import FREE_SPACE_OR_FOLDER, BadRequest, CheckpointMissing, Interrupted, StorageProblem
 from diffstudio.models.components.requirements import COMPONENT_KINDS
+from diffstudio.models.files.file_access import first_line
 
 _PARTIAL = ".fetching"  # hidden, so that the library does not scan it
 _CHUNK_BYTES = 8 << 20
@@ -97,8 +98,8 @@ def download_component(
     """Download the files of a component kind into their folder below `home`, the models folder.
 
     `on_progress` gets the bytes so far and in total. BadRequest for a kind that cannot be downloaded, CheckpointMissing
-    where the repository cannot be reached or the file is corrupt, StorageProblem where the disk is full, Interrupted
-    soon after `cancelled()` becomes true: the next call resumes the download.
+    where the repository cannot be reached or the file is corrupt, StorageProblem where the disk is full or the folder
+    cannot be written to, Interrupted soon after `cancelled()` becomes true: the next call resumes the download.
     """
     if kind not in DOWNLOAD_SOURCES:
         known = f"Choose one of {', '.join(DOWNLOAD_SOURCES)}"
@@ -111,7 +112,7 @@ def download_component(
     for source in DOWNLOAD_SOURCES[kind]:
         target = home / COMPONENT_KINDS[kind].folder / source.name
         if not target.exists():
-            _download_file(kind, source, home, target, on_progress or _nobody, cancelled or _never)
+            _download_file(kind, source, home, target, on_progress or _ignore, cancelled or _never)
         done.append(target)
     return done
 
@@ -147,7 +148,8 @@ def _download_file(
             _end(process)
     if output.file is None:
         raise output.problem or output.failed("the connection was lost", "Try again")
-    replace(output.file, target)
+    with storage_errors(not_written(target), target.parent):
+        replace(output.file, target)
     shutil.rmtree(partial, ignore_errors=True)
     with contextlib.suppress(OSError):
         partial.parent.rmdir()  # unless another download is running
@@ -213,7 +215,7 @@ def _online() -> dict[str, str]:
     }
 
 
-def _nobody(done: int, of: int) -> None:
+def _ignore(done: int, of: int) -> None:
     """The default of `on_progress`."""
 
 
@@ -247,6 +249,11 @@ def _main(repository: str, file: str, partial: str) -> None:
                 expected_size=size or None,
                 headers=build_hf_headers(token=False),
             )
+    except OSError as error:
+        if not disk_is_full(error):
+            raise
+        _report(full=size)
+        return
     finally:
         over.set()
     if len(version) == 64 and _sha256(path) != version:
@@ -283,4 +290,4 @@ if __name__ == "__main__":
     try:
         _main(*sys.argv[1:4])
     except Exception as error:  # noqa: BLE001 - the parent process reports it
-        _report(problem=f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+        _report(problem=f"{type(error).__name__}: {first_line(error)}")

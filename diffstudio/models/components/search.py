@@ -40,6 +40,7 @@ class ComponentSearch:
 
     def __init__(self, checkpoint: Checkpoint, library: Library | None, headers: Headers | None = None) -> None:
         self._checkpoint, self._library, self._headers = checkpoint, library, headers or Headers()
+        self.notes: list[str] = []  # sentences about files that were expected to be used and are not
 
     @cached_property
     def _models(self) -> list[Checkpoint]:
@@ -51,13 +52,24 @@ class ComponentSearch:
         return min(found, key=lambda one: one[:-1])[-1] if found else None
 
     def next_to_checkpoint(self, requirement: Requirement, config: Mapping[str, Any]) -> FileLocation | None:
-        """A VAE named after the checkpoint in the same folder (`model.vae.safetensors`), as AUTOMATIC1111 uses it."""
+        """A VAE named after the checkpoint in the same folder (`model.vae.safetensors`), as AUTOMATIC1111 uses it.
+
+        One that cannot be used is named in `notes`.
+        """
         if requirement.component != "vae":
             return None
         for suffix in (".vae.safetensors", ".vae.sft", ".vae.pt", ".vae.ckpt"):
             path = self._checkpoint.path.with_name(self._checkpoint.path.stem + suffix)
-            if path.is_file() and (prefix := self._fits(path, requirement, config)) is not None:
+            if not path.is_file():
+                continue
+            why = f"{path.name} is not a {COMPONENT_KINDS[requirement.kind].title}."
+            try:
+                prefix = self._prefix_in(path, requirement, config)
+            except DiffstudioError as error:
+                prefix, why = None, str(error)
+            if prefix is not None:
                 return FileLocation(path, prefix)
+            self.notes.append(f"The VAE next to {self._checkpoint.name} is not used: {why}")
         return None
 
     def _candidates(
@@ -78,18 +90,24 @@ class ComponentSearch:
                 if family_rank is not None and prefix is not None:
                     yield (family_rank, -_BITS.get(model.dtype, 0), 0 if alone else 2), FileLocation(model.path, prefix)
 
-    def _fits(self, path: Path, requirement: Requirement, config: Mapping[str, Any], alone: bool = True) -> str | None:
+    def _fits(self, path: Path, requirement: Requirement, config: Mapping[str, Any], alone: bool) -> str | None:
+        """As `_prefix_in`, without errors: the library's list of problems names files that cannot be read."""
         try:
-            return matching_prefix(
-                requirement.kind,
-                _shapes(path, self._headers),
-                LONE_COMPONENT_PREFIXES
-                if alone
-                else COMPONENT_PREFIXES[self._checkpoint.family][requirement.component],
-                config,
-            )
+            return self._prefix_in(path, requirement, config, alone)
         except DiffstudioError:
             return None
+
+    def _prefix_in(
+        self, path: Path, requirement: Requirement, config: Mapping[str, Any], alone: bool = True
+    ) -> str | None:
+        """The prefix of the component's keys in a file, which holds it `alone` or is a whole checkpoint; None without it.
+
+        CheckpointMissing, CheckpointDamaged, CheckpointDangerous.
+        """
+        prefixes = (
+            LONE_COMPONENT_PREFIXES if alone else COMPONENT_PREFIXES[self._checkpoint.family][requirement.component]
+        )
+        return matching_prefix(requirement.kind, _shapes(path, self._headers), prefixes, config)
 
     def _in_folder(
         self, folder: Checkpoint, requirement: Requirement, config: Mapping[str, Any]

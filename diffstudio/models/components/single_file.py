@@ -61,7 +61,7 @@ class SingleFileComponents(BaseComponents):
 
     `configs` is a folder of component configurations, by default the family's own. A network whose unpacked weights
     would take more than `dense_bytes` keeps its packed matrices (fp8, GGUF). `notes` names the components that come
-    from other files. CheckpointMissing, CheckpointDamaged and CheckpointDangerous for a file that cannot be read.
+    from other files, and a VAE next to the file that cannot be used. CheckpointMissing, CheckpointDamaged and CheckpointDangerous for a file that cannot be read.
     """
 
     def __init__(
@@ -92,11 +92,11 @@ class SingleFileComponents(BaseComponents):
     @property
     def notes(self) -> tuple[str, ...]:
         if not self._external:
-            return ()
+            return tuple(self._search.notes)
         found = [
             f"the {self._title(name)} from {_source_name(place)}" for name, place in sorted(self._external.items())
         ]
-        return (f"{self.checkpoint.name} uses {listed(found)}.",)
+        return (f"{self.checkpoint.name} uses {listed(found)}.", *self._search.notes)
 
     def complete(self) -> None:
         """CheckpointMissing that names every component found neither in the file nor in the model folders, and where to

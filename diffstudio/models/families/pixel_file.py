@@ -142,9 +142,7 @@ def load(checkpoint: Checkpoint | Path) -> Loaded:
         raise
     except Exception as error:  # tokenizers raises bare Exception, torch and safetensors their own types
         raise CheckpointDamaged(
-            f"{checkpoint.path.name} cannot be loaded",
-            first_line(error) or type(error).__name__,
-            TRAIN_OR_DOWNLOAD,
+            f"{checkpoint.path.name} cannot be loaded", first_line(error) or type(error).__name__, TRAIN_OR_DOWNLOAD
         ) from error
     return Loaded(network.eval(), tokenizer, checkpoint.classes, schedule, guidance)
 

@@ -52,7 +52,7 @@ class Library:
         seen: dict[Stamp, Checkpoint | DiffstudioError] = {}
         overrides = self._overrides(problems)
         known, new = self._cached(), list[tuple[Stamp, str, Checkpoint]]()
-        for path, stamp, origin, name, role in self._files():
+        for path, stamp, origin, name, role in self._files(problems):
             suggested = f"{role} {origin} {_config_modified(path)}"
             read = self._seen.get(stamp) or known.get((stamp, suggested)) or _read(path, origin, role)
             seen[stamp] = _without_headers(read) if isinstance(read, Checkpoint) else read
@@ -128,10 +128,12 @@ class Library:
     def _named(self, name: str) -> Checkpoint | None:
         return next((checkpoint for checkpoint in self._checkpoints or () if checkpoint.name == name), None)
 
-    def _files(self) -> Iterator[tuple[Path, Stamp, Origin | None, str, Role]]:
+    def _files(
+        self, problems: list[tuple[Path, DiffstudioError]]
+    ) -> Iterator[tuple[Path, Stamp, Origin | None, str, Role]]:
         """Each file and diffusers folder once: its stamp, its origin, the name it prefers, the role of its folder."""
         seen: set[tuple[int, int]] = set()
-        for path, origin, name, role in self._candidates():
+        for path, origin, name, role in self._candidates(problems):
             try:
                 about = os.stat(path)
                 if stat.S_ISDIR(about.st_mode):
@@ -146,14 +148,16 @@ class Library:
                 path = path.absolute()
                 yield path, (path, about.st_mtime_ns, about.st_size), origin, name, role
 
-    def _candidates(self) -> Iterator[tuple[Path, Origin | None, str, Role]]:
+    def _candidates(
+        self, problems: list[tuple[Path, DiffstudioError]]
+    ) -> Iterator[tuple[Path, Origin | None, str, Role]]:
         if paths.starter().is_file():
             yield paths.starter(), Origin.STARTER, STARTER, Role.UNKNOWN
         runs = paths.runs()
         for path in sorted(runs.glob("*/checkpoints/latest.safetensors")):
             yield path, Origin.TRAINED, _run_name(path), Role.UNKNOWN
         for folder in self.folders:
-            for root in search_roots(folder):
+            for root in search_roots(folder, problems):
                 for path, role in walk_models(root.absolute(), runs):
                     yield path, None, "", role
 

@@ -11,8 +11,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from diffstudio.errors import CheckpointDamaged, DiffstudioError
 from diffstudio.models.adapters.adapter_config import ADAPTER_CONFIG
 from diffstudio.models.detection.types import Role
+from diffstudio.models.files.file_access import TOO_LARGE, first_line, regular_file_size
 from diffstudio.models.files.formats import INDEX, SUFFIXES
 
 # By a folder's name in lower case; used only for files that do not show their role themselves.
@@ -50,9 +52,11 @@ def detect_program(folder: Path) -> str:
     return ""
 
 
-def search_roots(folder: Path) -> tuple[Path, ...]:
+def search_roots(folder: Path, problems: list[tuple[Path, DiffstudioError]]) -> tuple[Path, ...]:
     """The folders to search in a folder that the user added: of another program's only its model folders, with those it
     refers to.
+
+    A configuration file that cannot be read is appended to `problems`, with its error.
     """
     program = detect_program(folder)
     if not program:
@@ -60,19 +64,30 @@ def search_roots(folder: Path) -> tuple[Path, ...]:
     root = folder if (folder / "models").is_dir() else folder.parent
     if program == "AUTOMATIC1111":
         return tuple(path for path in (root / "models", root / "embeddings") if path.is_dir())
-    return (root / "models", *_extra_paths(root / "extra_model_paths.yaml"))
+    extra = root / "extra_model_paths.yaml"
+    try:
+        return (root / "models", *_extra_paths(extra))
+    except CheckpointDamaged as error:
+        problems.append((extra, error))
+        return (root / "models",)
 
 
 def _extra_paths(file: Path) -> tuple[Path, ...]:
-    """The folders that ComfyUI's `extra_model_paths.yaml` names; none if it cannot be read."""
+    """The folders that ComfyUI's `extra_model_paths.yaml` names; none without the file. CheckpointDamaged."""
     import yaml  # type: ignore[import-untyped]
 
     try:
-        if file.stat().st_size > _LARGEST_YAML_BYTES:
-            return ()
+        if regular_file_size(file) > _LARGEST_YAML_BYTES:
+            raise ValueError(TOO_LARGE)
         config: Any = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+    except FileNotFoundError:
         return ()
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        raise CheckpointDamaged(
+            f"{file} cannot be read",
+            f"the model folders that it names are missing here ({first_line(error)})",
+            "Correct it, or remove it",
+        ) from error
     found: dict[Path, None] = {}
     for section in config.values() if isinstance(config, dict) else ():
         if not isinstance(section, dict):

@@ -23,9 +23,7 @@ def choose_device(name: str = "auto") -> torch.device:
         torch.zeros(1, device=device).item()  # fails on `meta`, which cannot compute
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise BadRequest(
-            f"The device {name!r} cannot be used",
-            first_line(error),
-            "Choose `auto` or `cpu` in the settings",
+            f"The device {name!r} cannot be used", first_line(error), "Choose `auto` or `cpu` in the settings"
         ) from error
     return device
 

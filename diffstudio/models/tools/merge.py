@@ -7,6 +7,7 @@ with their hashes.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Generator, Mapping, Sequence
 from functools import partial
@@ -70,8 +71,8 @@ def merge(
         parents.append(
             (yield from parent_record(checkpoint, "abc"[number], number / len(inputs), _HASHED / len(inputs)))
         )
-    opened = [open_checkpoint(checkpoint) for checkpoint in inputs]
-    try:
+    with contextlib.ExitStack() as files:
+        opened = [files.enter_context(open_checkpoint(checkpoint)) for checkpoint in inputs]
         named = in_common_naming(inputs, [weights.tensors for weights in opened])
         merged, notes = merged_tensors(inputs, named, share, method)
         merge_record = {"format": FORMAT, "method": str(method), "share": share, "inputs": parents}
@@ -84,9 +85,6 @@ def merge(
         )
         for fraction in write_file(target, stored, metadata):
             yield _HASHED + (1 - _HASHED) * fraction
-    finally:
-        for weights in opened:
-            weights.__exit__(None, None, None)
     yield ToolResult(target, target.stat().st_size, (*notes, *caster.notes(precision)))
 
 

@@ -87,7 +87,8 @@ def prune(
 def _notes(checkpoint: Checkpoint, size: int, dropped: Mapping[str, int], copies: int) -> tuple[str, ...]:
     swapped = f"Replaced {copies:,} tensors by their EMA copies. " if copies else ""
     what = f"Left out: {'; '.join(f'{what} ({_size(count)})' for what, count in dropped.items())}. " if dropped else ""
-    return (f"{swapped}{what}The file is {_size(checkpoint.size_bytes - size)} smaller.",)
+    saved = checkpoint.size_bytes - size  # less than 0 where another precision outweighs what was left out
+    return (f"{swapped}{what}The file is {_size(abs(saved))} {'smaller' if saved >= 0 else 'larger'}.",)
 
 
 def _size(count: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,31 @@ def test_a_list_of_matrices_in_a_pickle_is_used_for_the_part_that_it_fits(part: 
     assert (report.matched, report.note) == (len(paths), "")
     assert_added(root, before, paths, factors)
     adapters.detach()
+
+
+def test_positions_beyond_the_fitting_component_are_not_taken_from_another(tmp_path: Path) -> None:
+    """Five pairs, of which the first four fit the text encoder, and the fifth the fifth layer of the network."""
+    inner = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0", "ff.net.0.proj")
+    network = nested({f"down.transformer_blocks.0.{name}": nn.Linear(8, 8) for name in inner})
+    encoder = nested({f"layers.0.self_attn.{name}_proj": nn.Linear(4, 4) for name in ("k", "v", "q", "out")})
+    sides = (4, 4, 4, 4, 8)
+    torch.save([torch.randn(shape) for side in sides for shape in ((side, 2), (2, side))], tmp_path / "a.pt")
+    (report,) = Adapters(network, {"text_encoder": encoder}).use([AdapterUse(tmp_path / "a.pt", "a")])
+    assert report.matched == 4 and "Not applied: :4" in report.note
+
+
+def nested(layers: Mapping[str, nn.Module]) -> nn.Module:
+    """A module with these layers at these paths."""
+    root = nn.Module()
+    for path, layer in layers.items():
+        module = root
+        *outer, last = path.split(".")
+        for name in outer:
+            if name not in module._modules:
+                module.add_module(name, nn.Module())
+            module = module.get_submodule(name)
+        module.add_module(last, layer)
+    return root
 
 
 def test_positions_beyond_the_model_are_named(pipe: Any, tmp_path: Path) -> None:

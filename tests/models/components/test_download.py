@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import threading
 from collections.abc import Iterator
@@ -156,6 +157,27 @@ def test_a_full_disk_is_said(tmp_path: Path) -> None:
     output = download._ChildOutput("vae-flux", tmp_path, lambda done, of: None)
     output.read('{"full": 335304388}')
     assert "not enough disk space for the FLUX.1 VAE: it takes 0.3 GB" in str(output.problem)
+
+
+def test_a_disk_that_fills_up_during_the_download_is_reported_as_full(
+    hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from huggingface_hub import constants, file_download
+
+    def full(*args: object, **named: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(file_download, "http_get", full)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    source = DOWNLOAD_SOURCES["vae-flux"][0]
+    monkeypatch.setattr("huggingface_hub.hf_hub_url", lambda *names: "unused")
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", lambda *args, **named: Metadata())
+    download._main(source.repository, source.file, str(tmp_path))
+    assert capsys.readouterr().out == '{"full": 1000}\n'
+
+
+class Metadata:
+    size, etag, location = 1000, '"abc"', "unused"
 
 
 def test_the_command_line_gets_what_it_is_told_and_says_what_there_is(

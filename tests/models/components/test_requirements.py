@@ -5,6 +5,7 @@ one.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from functools import lru_cache
 from pathlib import Path
@@ -211,7 +212,11 @@ def test_tokenizers_are_known_by_their_words(tmp_path: Path) -> None:
     assert known["t5"] is not None and known["qwen"] is not None and known["clip"] is known["nothing"] is None
     assert (known["t5"].kind, known["t5"].vocab_size) == ("t5", len(small_t5_tokenizer()))
     assert (known["qwen"].kind, known["qwen"].vocab_size) == ("qwen", len(small_qwen_tokenizer()))
-    for damaged in ("[" * 100_000, '{"model": [], "added_tokens": 5}', '{"model": {"vocab": {"a": 0}}, "added_tokens": 5}'):
+    for damaged in (
+        "[" * 100_000,
+        '{"model": [], "added_tokens": 5}',
+        '{"model": {"vocab": {"a": 0}}, "added_tokens": 5}',
+    ):
         (tmp_path / "t5" / "tokenizer.json").write_text(damaged)
         assert tokenizer_in(tmp_path / "t5") is None
 
@@ -303,6 +308,20 @@ def test_a_vae_beside_the_checkpoint_and_under_its_name_is_used(
     vae = read.module("vae", AutoencoderKL, torch.float32)
     assert all(torch.equal(value, another_vae()[name]) for name, value in vae.state_dict().items())
     assert read.notes == ("anything-v3.safetensors uses the Stable Diffusion VAE from anything-v3.vae.safetensors.",)
+    whole = beside.read_bytes()
+    for unusable, why in (
+        (whole[:1000], r"anything-v3.vae.safetensors .*(damaged|cut short)"),
+        (None, "anything-v3.vae.safetensors is not a Stable Diffusion VAE."),
+    ):
+        if unusable is None:
+            safetensors.torch.save_file({"odd": torch.zeros(1)}, beside)
+        else:
+            beside.write_bytes(unusable)
+        read = SingleFileComponents(checkpoint(path, "sd1"), folder)
+        vae = read.module("vae", AutoencoderKL, torch.float32)
+        assert all(torch.equal(value, parts["vae"][name]) for name, value in vae.state_dict().items())
+        assert len(read.notes) == 1
+        assert re.match(f"The VAE next to anything-v3.safetensors is not used: {why}", read.notes[0]), read.notes
     beside.unlink()
     vae = SingleFileComponents(checkpoint(path, "sd1"), folder).module("vae", AutoencoderKL, torch.float32)
     assert all(torch.equal(value, parts["vae"][name]) for name, value in vae.state_dict().items())

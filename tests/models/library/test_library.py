@@ -137,6 +137,20 @@ def test_a_link_to_itself_does_not_end_the_scan(starter: Path, tmp_path: Path) -
     assert [found.name for found in Library([tmp_path / "models"]).scan()] == ["starter", "a"]
 
 
+def test_a_list_of_model_folders_that_cannot_be_read_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "comfy" / "models" / "checkpoints").mkdir(parents=True)
+    write_tiny_checkpoint(tmp_path / "elsewhere" / "a.safetensors")
+    extra = tmp_path / "comfy" / "extra_model_paths.yaml"
+    extra.write_text(f"mine:\n  checkpoints: {tmp_path / 'elsewhere'}\n")
+    library = Library([tmp_path / "comfy"])
+    assert "a" in [found.name for found in library.scan()] and not library.problems
+    for damaged in ("mine: [", "\udcff"):
+        extra.write_bytes(damaged.encode("utf-8", "surrogateescape"))
+        assert "a" not in [found.name for found in library.scan()]
+        ((path, error),) = library.problems
+        assert path == extra and "the model folders that it names are missing here" in str(error)
+
+
 def test_looking_through_folders_loads_no_torch() -> None:
     code = (
         "import sys; from diffstudio.models.library.library import Library; Library().scan(); import diffstudio.studio.worker; "
