@@ -165,9 +165,10 @@ class Adapters:
         layers = [layer for layer in file.changes if is_positional(layer)]
         for named in {position_of(layer)[0] for layer in layers}:
             ours = [layer for layer in layers if position_of(layer)[0] == named]
-            best, fittest = -1, dict[str, tuple[LayerMatch, ...]]()
+            best = -1
+            fittest: dict[str, tuple[LayerMatch, ...]] = {}
             for component, order in self._orders(named):
-                places = {
+                places: dict[str, tuple[LayerMatch, ...]] = {
                     layer: (LayerMatch(component, order[index]),)
                     for layer in ours
                     if (index := position_of(layer)[1]) < len(order)
