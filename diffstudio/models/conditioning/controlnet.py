@@ -202,12 +202,12 @@ def _with_base(state: Mapping[str, Tensor], network: nn.Module, name: str) -> di
     }
 
 
-def _shared_config(network: nn.Module, kind: type[nn.Module]) -> dict[str, Any]:
+def _shared_config(network: nn.Module, kind: Callable[..., object]) -> dict[str, Any]:
     """The settings that a ControlNet of that class shares with its U-Net."""
     import inspect
 
     config: Any = network.config
-    return {name: config[name] for name in inspect.signature(kind.__init__).parameters if name in config}
+    return {name: config[name] for name in inspect.signature(kind).parameters if name in config}
 
 
 def _union_config(state: Mapping[str, Tensor], config: Mapping[str, Any], name: str) -> dict[str, Any]:
