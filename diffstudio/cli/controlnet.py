@@ -52,7 +52,7 @@ def add_controls(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--control-thresholds",
         metavar="LOW,HIGH",
-        type=_pair,
+        type=_whole_pair,
         action="append",
         help=f"thresholds of the canny preprocessor (default {default.low},{default.high})",
     )
@@ -95,7 +95,7 @@ def controls_of(arguments: argparse.Namespace) -> tuple[ControlNetUse, ...]:
         if ranges:
             values["begins"], values["ends"] = ranges[index]
         if thresholds:
-            values["low"], values["high"] = map(round, thresholds[index])
+            values["low"], values["high"] = thresholds[index]
         if types:
             values["control_type"] = types[index]
         uses.append(ControlNetUse(network, image, **values))
@@ -123,3 +123,10 @@ def _pair(text: str) -> tuple[float, float]:
     if len(parts) != 2:
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is not two numbers separated by a comma")
     return parts[0], parts[1]
+
+
+def _whole_pair(text: str) -> tuple[int, int]:
+    low, high = _pair(text)
+    if not low.is_integer() or not high.is_integer():  # NaN and infinities are not, either
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not two whole numbers")
+    return int(low), int(high)

@@ -53,7 +53,7 @@ def add_models(verbs: Verbs) -> None:
     setting.add_argument(
         "--prediction", metavar="NAME", type=as_text, default="", help="prediction type: eps, v, flow, x0"
     )
-    setting.add_argument("--clear", action="store_true", help="back to the detected type")
+    setting.add_argument("--clear", action="store_true", help="return to the detected type")
     importing = add("import", "copy a file into the models folder", _import_model)
     importing.add_argument("file", metavar="FILE", type=as_path)
     fetching = add(
@@ -167,7 +167,7 @@ def _set_model(arguments: argparse.Namespace) -> int:
     overrides = Overrides()
     if arguments.clear:
         cleared = overrides.clear(checkpoint)
-        result = "is back to its detected type" if cleared else "already has its detected type"
+        result = "has its detected type again" if cleared else "already has its detected type"
         print(printable(f"{checkpoint.name} {result}."))
         return 0
     if not arguments.family and not arguments.prediction and not arguments.edition:
@@ -216,6 +216,7 @@ def _import_model(arguments: argparse.Namespace) -> int:
     try:
         for item in import_file(arguments.file, folders[0] if folders else paths.checkpoints()):
             if isinstance(item, Path):
+                progress("", last=True)
                 print(item)
             elif sys.stderr.isatty():
                 progress(f"{arguments.file.name}: {item:.0%}")

@@ -343,7 +343,9 @@ class TrainRequest:
         if self.steps is not None:
             check_range(_STEPS, self.steps, 1, 100_000_000)
         if self.minutes is not None and not 0 < self.minutes < 1e6:
-            raise BadRequest(f"The time to train is {shown(self.minutes)} minutes", remedy="Give more than 0")
+            raise BadRequest(
+                f"The time to train is {shown(self.minutes)} minutes", "it must be more than 0 and less than a million"
+            )
         if self.folder is None and not self.resume:
             raise BadRequest(NO_FOLDER, remedy=CHOOSE_IMAGE_FOLDER)
 

@@ -7,15 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QDialog, QHBoxLayout, QListWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QHBoxLayout, QListWidget, QMessageBox, QVBoxLayout, QWidget
 
 from diffstudio import paths
 from diffstudio.studio.settings import Settings, Theme
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.dialogs import choose_folder
+from diffstudio.ui.widgets.dialogs import choose_folder, message_box
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describe, label, scroll_area, set_tooltip
-from diffstudio.ui.widgets.image_actions import open_folder
+from diffstudio.ui.widgets.image_actions import not_shown, open_folder
 from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, ComboBox
 
 _DEVICES = (
@@ -130,9 +130,13 @@ class SettingsDialog(QDialog):
                 self, "Choose a folder for new images", "", lambda path: self._change(images_folder=path)
             )
         )
-        self.open_images.clicked.connect(lambda: open_folder(self.settings.images))
-        self.open_data.clicked.connect(lambda: open_folder(paths.data()))
+        self.open_images.clicked.connect(lambda: self._open_folder(self.settings.images))
+        self.open_data.clicked.connect(lambda: self._open_folder(paths.data()))
         self.done_button.clicked.connect(self.accept)
+
+    def _open_folder(self, folder: Path) -> None:
+        if not open_folder(folder):
+            message_box(QMessageBox.Icon.Warning, self.windowTitle(), not_shown(folder), parent=self).open()
 
     def _add(self, folder: Path) -> None:
         if folder not in self.settings.folders:

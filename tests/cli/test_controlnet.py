@@ -86,6 +86,9 @@ def test_what_makes_no_sense_is_said(arguments: list[str], message: str) -> None
         controls_of(parsed(*arguments))
     with pytest.raises(BadRequest, match="not two numbers"):
         parsed("--control-range", "1")
+    for text in ("nan,nan", "inf,1", "100.5,200"):
+        with pytest.raises(BadRequest, match="not two whole numbers"):
+            parsed("--control-thresholds", text)
 
 
 def test_it_is_made(shelf: Path, drawing: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:  # noqa: F811

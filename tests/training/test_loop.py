@@ -342,3 +342,19 @@ def test_a_sample_sheet_is_never_too_large_to_be_shown(tmp_path: Path, monkeypat
     sample_sheets.write_sheet(small, tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.info["srgb"] == 0
+
+
+def test_files_that_are_left_out_are_named_when_the_run_starts(folder: Path, recipe_file: str, tmp_path: Path) -> None:
+    (folder / "disc" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    (folder / "disc" / "cut.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    Image.new("RGB", (8, 8)).save(folder / "disc" / "tiny.png")
+    (folder / "disc" / "00.txt").write_bytes(b"\xff\xfe\x00")
+    run = train(tmp_path / "run", folder, recipe=recipe_file, steps=1)
+    (started,) = events_of(run, RunStarted)
+    assert isinstance(started, RunStarted)
+    assert "Left out because they cannot be read: 2 (disc/broken.png: " in started.why
+    assert "Left out because they are too small: 1 (disc/tiny.png: below 16 px)." in started.why
+    assert "Captions not used, or not completely: 1 (disc/00.txt: it is not text in UTF-8)." in started.why
+    train(run.path, resume=True)
+    resumed = events_of(run, RunStarted)[-1]
+    assert isinstance(resumed, RunStarted) and "too small: 1" in resumed.why

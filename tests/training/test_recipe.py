@@ -296,8 +296,10 @@ def test_ranges_of_values_are_kept_by_type_and_must_rise() -> None:
             Recipe.from_json({"data": {"ranges": {"uint16": limits}}})
 
 
-def test_the_ranges_in_a_checkpoints_header_are_found_or_left_out() -> None:
+def test_the_ranges_in_a_checkpoints_header_are_found_absent_or_invalid() -> None:
     stored = Recipe(data=DataRecipe(ranges=RangesRecipe(uint16=(0.0, 4095.0)))).to_json()
     assert ranges_of_recipe(stored) == {SampleType.UINT16: (0.0, 4095.0)}
-    for values in (Recipe().to_json(), {}, None, {"data": 3}, {"data": {"ranges": {"uint16": "wide"}}}):
+    for values in (Recipe().to_json(), {}, None, {"data": 3}):
         assert ranges_of_recipe(values) == {}
+    with pytest.raises(RunProblem):
+        ranges_of_recipe({"data": {"ranges": {"uint16": "wide"}}})

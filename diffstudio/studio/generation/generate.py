@@ -42,7 +42,10 @@ def generate(request: GenerateRequest, model: Model, resolved: Resolved, context
     """
     began = time.monotonic()
     request, width, height = _with_size(request, model)
-    init_image = load_init_image(request, width, height, trained_ranges(model.checkpoint))
+    ranges, note = trained_ranges(model.checkpoint)
+    init_image = load_init_image(request, width, height, ranges)
+    if note and init_image is not None:
+        yield Noted(context.job, note)
     for path in dict.fromkeys([request.init, request.mask, *(use.image for use in request.controls)]):
         if path is not None:
             yield from (Noted(context.job, note) for note in image_notes(path))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from diffstudio.errors import BadRequest, CheckpointDamaged
+from diffstudio.errors import BadRequest, CheckpointDamaged, RunProblem
 from diffstudio.imaging.masks import GREY, Box, Mask, feather_mask, fill_from_surroundings, masked_region
 from diffstudio.imaging.reader import NO_RANGES, WHITE, flatten, load_image, read_rgb, read_size
 from diffstudio.imaging.value_range import Range, SampleType
@@ -82,12 +82,20 @@ def load_init_image(
     return InitImage(init, small, whole, feather_mask(painted, request.feather), box)
 
 
-def trained_ranges(checkpoint: Checkpoint | None) -> dict[SampleType, Range]:
-    """Which values of 16-bit and float images were black and white when a checkpoint was trained here."""
+def trained_ranges(checkpoint: Checkpoint | None) -> tuple[dict[SampleType, Range], str]:
+    """Which values of 16-bit and float images were black and white when a checkpoint was trained here.
+
+    And a sentence if its recipe, which has them, cannot be read; otherwise empty.
+    """
+    if checkpoint is None or "diffstudio.recipe" not in checkpoint.metadata:
+        return {}, ""
     try:
-        return ranges_of_recipe(checkpoint.json("recipe")) if checkpoint is not None else {}
-    except CheckpointDamaged:
-        return {}
+        return ranges_of_recipe(checkpoint.json("recipe")), ""
+    except (CheckpointDamaged, RunProblem):
+        return {}, (
+            "The recipe in the checkpoint cannot be read: an init image of more than 8 bits a channel is read by its own "
+            "range of values, not by that of the training images."
+        )
 
 
 def canvas_size(request: GenerateRequest) -> tuple[int, int] | None:

@@ -132,6 +132,12 @@ class RequestLoras:
         used = [self._adapter_use(use) for use in uses if use.name not in left_out]
         attached = model.adapters.use(used, cancelled)
         notes = [f"{name} was left out: it is for {title}, which is not supported." for name, title in left_out.items()]
+        notes += [
+            f"The weight {text[:40]} of the LoRA {use.name} is not a number from -100 to 100; "
+            f"it is applied at {use.network:g}."
+            for use in uses
+            for text in use.unusable
+        ]
         return self._new([*notes, *(one.note for one in attached)])
 
     def metadata(self, uses: Sequence[LoraUse]) -> dict[str, Any]:

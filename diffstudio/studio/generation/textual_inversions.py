@@ -89,4 +89,5 @@ class RequestTextualInversions:
 
 def _as_text(names: Sequence[str]) -> str:
     shown = ", ".join(f"embedding:{name[:60]}" for name in names[:3])
-    return f"{shown} is read as plain text."
+    more = f" and {len(names) - 3} more" if names[3:] else ""
+    return f"{shown}{more} {'is' if len(names) == 1 else 'are'} read as plain text."

@@ -31,6 +31,7 @@ MOST_CHUNKS = 500_000  # a 4 GiB image in chunks of 8 KiB
 LARGEST_OTHER_BYTES = 512 << 20  # of a JPEG or WebP, which Pillow may hold in memory
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_TEXT_CHUNKS = (b"tEXt", b"zTXt", b"iTXt")
 _WITH_TEXT = ("JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 XMP_KEYWORD = "XML:com.adobe.xmp"
 
@@ -42,6 +43,7 @@ class ImageText:
     width: int
     height: int
     texts: dict[str, str]
+    unread: tuple[str, ...] = ()  # keywords of texts that are damaged or too large
 
 
 def read_text(path: Path) -> ImageText:
@@ -61,6 +63,7 @@ def read_text(path: Path) -> ImageText:
 def _read_png(file: BinaryIO, path: Path) -> ImageText:
     width = height = 0
     texts: dict[str, str] = {}
+    unread: dict[str, None] = {}
     held_bytes = 0
     for _ in range(MOST_CHUNKS):
         prefix = file.read(8)
@@ -70,13 +73,20 @@ def _read_png(file: BinaryIO, path: Path) -> ImageText:
         if kind == b"IHDR" and length == 13:
             width, height = struct.unpack(">II", file.read(8))
             file.seek(length - 8 + 4, 1)
-        elif kind in (b"tEXt", b"zTXt", b"iTXt") and length <= LARGEST_TEXT_BYTES:
-            body, checksum = file.read(length), file.read(4)
-            if len(checksum) == 4 and zlib.crc32(body, zlib.crc32(kind)) == int.from_bytes(checksum, "big"):
-                keyword, text = _text_chunk(kind, body)
+        elif kind in _TEXT_CHUNKS:
+            body = file.read(min(length, LARGEST_TEXT_BYTES))
+            file.seek(length - len(body), 1)
+            checksum = file.read(4)
+            keyword, text = _text_chunk(kind, body)
+            sound = len(checksum) == 4 and zlib.crc32(body, zlib.crc32(kind)) == int.from_bytes(checksum, "big")
+            if not sound or text is None:  # cut short, damaged or too large
+                unread[keyword] = None
+            elif text and len(texts) < MOST_TEXTS:
                 held_bytes += len(text)
-                if text and held_bytes <= LARGEST_TEXTS_BYTES and len(texts) < MOST_TEXTS:
+                if held_bytes <= LARGEST_TEXTS_BYTES:
                     texts.setdefault(keyword, text)
+                else:
+                    unread[keyword] = None
         elif kind == b"eXIf" and length <= LARGEST_TEXT_BYTES:
             exif = Image.Exif()
             exif.load(file.read(length))
@@ -90,30 +100,32 @@ def _read_png(file: BinaryIO, path: Path) -> ImageText:
         raise image_problem(path, "it is damaged (its header holds no size)")
     if XMP_KEYWORD in texts:
         _add_xmp(texts.pop(XMP_KEYWORD), texts)
-    return ImageText(width, height, texts)
+    return ImageText(width, height, texts, tuple(keyword for keyword in unread if keyword not in texts))
 
 
-def _text_chunk(kind: bytes, body: bytes) -> tuple[str, str]:
-    """Keyword and text of one chunk; no text when it is malformed or grows too large."""
+def _text_chunk(kind: bytes, body: bytes) -> tuple[str, str | None]:
+    """Keyword and text of one chunk; None for a text that is malformed or grows too large."""
     keyword, _, rest = body.partition(b"\0")
     name = keyword[:79].decode("latin-1")
     if kind == b"tEXt":
         return name, rest.decode("latin-1")
     if kind == b"zTXt":
-        return name, _inflated(rest[1:]).decode("latin-1") if rest[:1] == b"\0" else ""
+        inflated = _inflated(rest[1:]) if rest[:1] == b"\0" else None
+        return name, None if inflated is None else inflated.decode("latin-1")
     compressed, _, rest = rest[:1], rest[1:2], rest[2:]
     _language, _, rest = rest.partition(b"\0")
     _translated, _, text = rest.partition(b"\0")
-    return name, (_inflated(text) if compressed == b"\1" else text).decode("utf-8", "replace")
+    whole = _inflated(text) if compressed == b"\1" else text
+    return name, None if whole is None else whole.decode("utf-8", "replace")
 
 
-def _inflated(data: bytes) -> bytes:
+def _inflated(data: bytes) -> bytes | None:
     stream = zlib.decompressobj()
     try:
         text = stream.decompress(data, LARGEST_TEXT_BYTES)
     except zlib.error:
-        return b""
-    return b"" if stream.unconsumed_tail else text
+        return None
+    return None if stream.unconsumed_tail else text
 
 
 def _read_other(path: Path) -> ImageText:

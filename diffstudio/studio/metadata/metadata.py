@@ -37,6 +37,15 @@ JSON_KEY = "diffstudio"
 TEXT_KEY = "parameters"
 LARGEST_WEBP_SIDE = 16_383  # px
 LARGEST_JSON_CHARACTERS = 1 << 20
+_SETTINGS = {
+    JSON_KEY,
+    TEXT_KEY,
+    "prompt",
+    "invokeai_metadata",
+    "sd-metadata",
+    "Dream",
+    "Comment",
+}  # texts with settings
 _EXPANDED = ("prompt", "negative")  # of one image, where wildcards were expanded
 
 
@@ -114,9 +123,7 @@ def storable(text: str) -> str:
 
 
 def _hires_fields(request: GenerateRequest) -> dict[str, Any]:
-    """AUTOMATIC1111's names of a second pass; its strength is `Denoising strength` there, unless that is the first
-    one's.
-    """
+    """AUTOMATIC1111's fields of the hires fix. Its strength is `Denoising strength`, unless that is the first pass's."""
     if request.enlarge <= 1:
         return {}
     strength = "Hires denoising strength" if request.init is not None else "Denoising strength"
@@ -237,22 +244,27 @@ def read(path: Path) -> ImageSettings:
 
 def settings_of(text: ImageText, name: str) -> ImageSettings:
     """As `read`, from texts already taken from the file called `name`."""
+    unread = [f"the text {keyword}, which is damaged or too large" for keyword in text.unread if keyword in _SETTINGS]
     if JSON_KEY in text.texts:
         try:
             settings = _ours(text.texts[JSON_KEY])
-        except (ImageProblem, BadRequest):
+        except (ImageProblem, BadRequest) as error:
             if TEXT_KEY not in text.texts:
                 raise
+            unread.append(f"the exact settings: {str(error).rstrip('.')}")
         else:
             return replace(settings, width=text.width, height=text.height)
     imported = import_settings.read_texts(text.texts, text.width, text.height)
+    if imported is None and unread:
+        raise ImageProblem(f"The settings in {name} cannot be read", "; ".join(unread), import_settings.CHOOSE_ANOTHER)
     if imported is None:
         raise ImageProblem(
             f"{name} holds no settings",
             "it was not made by a program that writes them, or they were removed",
             import_settings.CHOOSE_ANOTHER,
         )
-    return ImageSettings(imported.request, imported.source, imported.not_imported, width=text.width, height=text.height)
+    not_imported = (*unread, *imported.not_imported)
+    return ImageSettings(imported.request, imported.source, not_imported, width=text.width, height=text.height)
 
 
 def settings_from_parameters(text: str) -> ImageSettings:
@@ -314,6 +326,7 @@ def _ours(text: str) -> ImageSettings:
     image = as_object(values.get("image"))
     index = image.get("index", 0)
     if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < asked.count:
+        dropped.append(f"which of the {asked.count:,} images this is: {shortened(index)}")
         index = 0
     expanded = {name: image[name] for name in _EXPANDED if name in image}
     wrong = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 TAG = re.compile(r"<(?:lora|lyco):([^<>:]+)((?::[^<>:]*)*)>")
 LARGEST_WEIGHT = 100.0
@@ -17,6 +17,7 @@ class LoraUse:
     name: str
     network: float = 1.0  # weight for the U-Net or transformer
     text: float = 1.0  # weight for the text encoders
+    unusable: tuple[str, ...] = field(default=(), compare=False)  # weights that are no numbers or too large, as written
 
     def tag(self) -> str:
         """As written in a prompt."""
@@ -26,7 +27,7 @@ class LoraUse:
 
 
 def lora_tags(text: str) -> tuple[str, tuple[LoraUse, ...]]:
-    """The prompt without its tags, and the tags in order. Weights that are not numbers count as 1."""
+    """The prompt without its tags, and the tags in order. Weights that are not numbers count as 1, and are named."""
     uses = tuple(parse_tag(match) for match in TAG.finditer(text))
     return TAG.sub("", text) if uses else text, uses
 
@@ -35,22 +36,28 @@ def parse_tag(tag: re.Match[str]) -> LoraUse:
     """The LoRA and weights of one match of TAG."""
     named: dict[str, float] = {}
     plain: list[float] = []
+    unusable: list[str] = []
     for argument in tag[2].split(":")[1:]:
         name, equals, number = argument.rpartition("=")
         if equals:
-            named[name.strip().lower()] = _weight(number)
+            named[name.strip().lower()] = _weight(number, unusable)
         else:
-            plain.append(_weight(number))
+            plain.append(_weight(number, unusable))
     text = named.get("te", plain[0] if plain else 1.0)
-    return LoraUse(tag[1].strip(), named.get("unet", plain[1] if len(plain) > 1 else text), text)
+    network = named.get("unet", plain[1] if len(plain) > 1 else text)
+    return LoraUse(tag[1].strip(), network, text, tuple(unusable))
 
 
-def _weight(number: str) -> float:
+def _weight(number: str, unusable: list[str]) -> float:
+    """A weight within bounds; what was written in place of one is added to `unusable`."""
     try:
-        value = float(number)
+        value = float(number or "1")
     except ValueError:
-        return 1.0
-    return max(-LARGEST_WEIGHT, min(LARGEST_WEIGHT, value)) if math.isfinite(value) else 1.0
+        value = math.nan
+    usable = max(-LARGEST_WEIGHT, min(LARGEST_WEIGHT, value)) if math.isfinite(value) else 1.0
+    if usable != value:
+        unusable.append(number.strip())
+    return usable
 
 
 def hashes_text(entries: object) -> str | None:

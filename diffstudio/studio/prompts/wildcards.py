@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -249,7 +251,7 @@ def _manager(folder: Path, stamp: _Stamp) -> WildcardManager:
     from dynamicprompts.wildcards.item import WildcardItem
     from dynamicprompts.wildcards.values import WildcardValues
 
-    collections, broken = _collections(folder, [file for file, _, _ in stamp])
+    collections, broken = _collections(folder, stamp)
 
     class Files(WildcardManager):
         """Raises BadRequest for an unknown wildcard, which the library would leave in the prompt."""
@@ -282,14 +284,17 @@ def _missing_wildcard(name: str, folder: Path, names: list[str], broken: list[st
     return BadRequest(f"There is no wildcard __{name}__", why, remedy)
 
 
-def _collections(folder: Path, files: Sequence[Path]) -> tuple[dict[str, Any], list[str]]:
+def _collections(folder: Path, stamp: _Stamp) -> tuple[dict[str, Any], list[str]]:
     """The wildcards by name, and a clause for each file that could not be read."""
     from dynamicprompts.wildcards.collection import WildcardTextFile
 
     found: dict[str, Any] = {}
     broken: list[str] = []
-    for file in files:
+    for file, _, size in stamp:
         name = file.relative_to(folder).with_suffix("").as_posix()
+        if size > _LARGEST_FILE_BYTES:
+            broken.append(f"{file.name} is larger than {_LARGEST_FILE_BYTES >> 20} MiB")
+            continue
         if file.suffix == ".txt":
             found[name] = WildcardTextFile(file, encoding="utf-8-sig")
             continue
@@ -310,11 +315,12 @@ def _files_below(folder: Path) -> Iterator[tuple[Path, int, int]]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             file = Path(here, name)
-            if file.suffix not in (".txt", ".yaml", ".json") or not file.is_file():
+            if file.suffix not in (".txt", ".yaml", ".json"):
                 continue
-            about = file.stat()
-            if about.st_size <= _LARGEST_FILE_BYTES:
-                count += 1
-                if count > _MOST_FILES:
-                    return
-                yield file, about.st_mtime_ns, about.st_size
+            with suppress(OSError):  # a broken link, or deleted since it was listed
+                about = file.stat()
+                if stat.S_ISREG(about.st_mode):
+                    count += 1
+                    if count > _MOST_FILES:
+                        return
+                    yield file, about.st_mtime_ns, about.st_size

@@ -105,11 +105,17 @@ class Runs:
         return run
 
     def list(self) -> list[RunSummary]:
-        """All runs in the folder, newest first."""
+        """All runs in the folder, newest first. StorageProblem when it cannot be read."""
         try:
             folders = [path for path in self.folder.iterdir() if path.is_dir()]
-        except OSError:  # not created yet, or deleted
+        except FileNotFoundError:  # not created yet, or deleted
             return []
+        except OSError as error:
+            raise StorageProblem(
+                f"The training runs in {self.folder} cannot be read",
+                error.strerror or str(error),
+                "Check the folder's permissions, and that its drive is connected",
+            ) from error
         with self._lock:
             self._reap()
             summaries = [self.summary(RunFolder(path)) for path in folders if _is_run(path)]
@@ -266,7 +272,8 @@ class Runs:
                 error.strerror or str(error),
                 "Free some space or memory, then try again",
             ) from error
-        self._children.append(child)
+        with self._lock:
+            self._children.append(child)
         with contextlib.suppress(StorageProblem):  # the events contain the pid too
             write_launch(run.path, Launch(child.pid, creation_time(run.path), offset, log_offset, values))
 

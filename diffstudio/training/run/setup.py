@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.data.dataset import ImageDataset, build_dataset
-from diffstudio.training.data.inspect_folder import FolderReport, InspectionProgress, inspect_folder
+from diffstudio.training.data.inspect_folder import MIN_SIDE, FolderReport, InspectionProgress, Skipped, inspect_folder
 from diffstudio.training.recipe import RangesRecipe, Recipe, RunRecipe
 from diffstudio.training.recipe_choice import check_recipe_name, choose_recipe
 from diffstudio.training.run.run_folder import RunFolder, already_a_run
@@ -27,8 +28,6 @@ from diffstudio.training.run.setup_progress import SetupProgress
 from diffstudio.training.trainer import Trainer, seconds_per_step
 
 MIN_STEPS = 20
-
-
 _START_ANEW = "Start a new run; the checkpoints of this one can still be used"
 
 
@@ -71,7 +70,8 @@ def new_run(
     if tokenizer is not None:
         write_text(run.tokenizer_file, tokenizer.to_json())
     batches = Batches(dataset, recipe, tokenizer)
-    why = " ".join([choice.why, measured, *(f"{found.sentence()}." for found in report.ranges)])
+    found = (f"{of_type.sentence()}." for of_type in report.ranges)
+    why = " ".join(filter(None, [choice.why, measured, *found, *left_out(report, dataset.skipped)]))
     return RunContext(run, recipe, dataset, tokenizer, trainer, batches, why)
 
 
@@ -102,7 +102,24 @@ def resumed_run(path: Path, progress: SetupProgress) -> RunContext:
     why = "Resumed where it stopped."
     if trainer.fingerprint not in (None, dataset.file.name):
         why = "Resumed, but the folder has changed since: the result will differ from that of an uninterrupted run."
+    why = " ".join([why, *left_out(report, dataset.skipped)])
     return RunContext(run, recipe, dataset, tokenizer, trainer, Batches(dataset, recipe, tokenizer), why)
+
+
+def left_out(report: FolderReport, lost: Sequence[Skipped]) -> list[str]:
+    """A sentence for each kind of file that is not used, or not completely; `lost` could not be decoded again."""
+    small = [Skipped(path, f"below {MIN_SIDE} px") for path in report.too_small]
+    kinds = (
+        ("Left out because they cannot be read", [*report.skipped, *lost]),
+        ("Left out because they are too small", small),
+        ("Captions not used, or not completely", report.caption_problems),
+        ("Used with limits", report.notes),
+    )
+    return [
+        f"{what}: {len(files):,} ({files[0].path}: {files[0].why}{', …' if files[1:] else ''})."
+        for what, files in kinds
+        if files
+    ]
 
 
 def _with_ranges(recipe: Recipe, report: FolderReport) -> Recipe:

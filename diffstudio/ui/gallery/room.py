@@ -264,18 +264,21 @@ class GalleryRoom(QWidget):
         self._trash.undo()
 
     def _show_restored(self, images: Sequence[GalleryImage], missing: int) -> None:
+        self.message.hide()
         self._tasks.start(self._insert_restored(images, missing))
 
     async def _insert_restored(self, images: Sequence[GalleryImage], missing: int) -> None:
-        self.message.hide()
         await self.model.insert(images)
         if images and (index := self.model.index_of(images[0].id)).isValid():
             self._select_row(index.row())
         self.changed.emit()
         if missing:
-            self._show_message(
-                "warn", f"{missing:,} images could not be restored: their files are no longer in the trash."
+            which = (
+                "1 image could not be restored: its file is"
+                if missing == 1
+                else f"{missing:,} images could not be restored: their files are"
             )
+            self._show_message("warn", f"{which} no longer in the trash.")
 
     def _show_emptied(self, count: int) -> None:
         self._show_message("good", f"{count:,} image{'' if count == 1 else 's'} moved to the system's trash.")

@@ -40,8 +40,13 @@ class SelectionActions(QObject):
         return images[0] if len(images) == 1 else None
 
     def use_settings(self) -> None:
-        image = self.only_image()
-        if image is not None and (request := request_to_reuse(image)) is not None:
+        if (image := self.only_image()) is not None:
+            self._tasks.start(self._use_settings(image))
+
+    async def _use_settings(self, image: GalleryImage) -> None:
+        """In a thread: where a file of the request is gone, the image is read, and files are hashed to find it again."""
+        request = await self._tasks.to_thread(request_to_reuse, image)
+        if request is not None:
             self.use_settings_requested.emit(request)
 
     def upscale(self) -> None:
@@ -83,8 +88,11 @@ class SelectionActions(QObject):
             image_actions.ask_where_to_save(self._parent_widget, image.path, partial(self.save_copy, image))
 
     def save_copy(self, image: GalleryImage, target: Path) -> None:
+        self._tasks.start(self._save_copy(image, target))
+
+    async def _save_copy(self, image: GalleryImage, target: Path) -> None:
         try:
-            metadata.save_copy(image.path, target)
+            await self._tasks.to_thread(metadata.save_copy, image.path, target)
         except DiffstudioError as error:
             self.message.emit("bad", str(error))
         else:
@@ -93,7 +101,7 @@ class SelectionActions(QObject):
     def show_in_folder(self) -> None:
         image = self.only_image()
         if image is not None and not image_actions.show_in_folder(image.path):
-            self.message.emit("warn", f"No file manager could be opened. The image is {image.path}.")
+            self.message.emit("warn", image_actions.not_shown(image.path))
 
     def star_selected(self) -> None:
         self.star(self._selection())

@@ -82,14 +82,20 @@ class GalleryTrash(QObject):
     async def _restore(self, image_ids: Sequence[int] | None) -> None:
         """Restore these images, or all."""
 
-        def restore() -> tuple[list[GalleryImage], int]:
-            restored = self._gallery.undo(self._gallery.trashed() if image_ids is None else image_ids)
-            images = [image for each in restored if (image := self._gallery.get(each)) is not None]
-            return images, 0 if image_ids is None else len(image_ids) - len(restored)
+        images: list[GalleryImage] = []
+
+        def restore() -> int:
+            chosen = self._gallery.trashed() if image_ids is None else image_ids
+            for each in chosen:  # one by one: those before one that cannot be restored are shown
+                restored = self._gallery.undo([each])
+                images.extend(image for one in restored if (image := self._gallery.get(one)) is not None)
+            return 0 if image_ids is None else len(chosen) - len(images)
 
         try:
-            images, missing = await self._tasks.to_thread(restore)
+            missing = await self._tasks.to_thread(restore)
         except DiffstudioError as error:
+            if images:
+                self.restored.emit(images, 0)
             self.failed.emit(error)
             self.changed.emit()
             return

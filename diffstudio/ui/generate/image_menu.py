@@ -26,8 +26,14 @@ def image_menu(
     start: Callable[[Path], None],
     upscale: Callable[[Path], None],
     failed: Callable[[DiffstudioError], None],
+    warn: Callable[[str], None],
 ) -> QMenu:
     """`path` is None for an unsaved preview; `request` is None when the image carries no settings."""
+
+    def show_in_folder(path: Path) -> None:
+        if not image_actions.show_in_folder(path):
+            warn(image_actions.not_shown(path))
+
     entries: list[MenuEntry | None] = [
         entry(actions.COPY_IMAGE, lambda: image_actions.copy(image, path)),
         entry(actions.SAVE_AS, lambda: image_actions.save_as(parent, image, path, failed)),
@@ -43,7 +49,7 @@ def image_menu(
             None,
             entry(actions.START_FROM_IMAGE, lambda: start(path)),
             entry(actions.UPSCALE, lambda: upscale(path)),
-            entry(actions.SHOW_IN_FOLDER, lambda: image_actions.show_in_folder(path)),
+            entry(actions.SHOW_IN_FOLDER, lambda: show_in_folder(path)),
         ]
     return build_menu(parent, entries, "Image")
 

@@ -368,6 +368,7 @@ class GenerateRoom(GenerateLayout):
             use=self.use_settings,
             start=self.start_from,
             failed=self._not_saved,
+            warn=lambda text: self.show_message("warn", text),
             upscale=lambda path: self.upscale_requested.emit(path, None),
         )
 

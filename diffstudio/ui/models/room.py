@@ -384,7 +384,7 @@ class ModelsRoom(QWidget):
         if image_actions.show_in_folder(entry.path):
             self.folder_opened.emit(entry.path.parent)
         else:
-            self.message.show_message("warn", f"No file manager could be opened. The file is {entry.path}.")
+            self.message.show_message("warn", image_actions.not_shown(entry.path))
 
     def _ask_to_delete(self) -> None:
         entry = self.chosen()

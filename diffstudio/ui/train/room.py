@@ -47,7 +47,7 @@ from diffstudio.ui.widgets.controls import Banner
 from diffstudio.ui.widgets.dialogs import choose_folder
 from diffstudio.ui.widgets.drag_and_drop import DropOverlay, DroppedKind, dropped_paths
 from diffstudio.ui.widgets.helpers import describe, set_tooltip
-from diffstudio.ui.widgets.image_actions import open_folder
+from diffstudio.ui.widgets.image_actions import not_shown, open_folder
 
 SHOWN_MS, HIDDEN_MS = 500, 2500  # between two refreshes
 _WIDE = 1180  # px: from this width on, the columns are as wide as in the Generate room
@@ -296,8 +296,8 @@ class TrainRoom(QWidget):
 
     def _open_folder(self) -> None:
         path = self.selected()
-        if path is not None:
-            open_folder(path)
+        if path is not None and not open_folder(path):
+            self._show_message("warn", not_shown(path))
 
     def _update_speed(self, recipe: Recipe) -> None:
         self._tasks.start(self._show_speed(recipe))

@@ -140,6 +140,11 @@ def write(image: QImage, path: Path | None, target: Path) -> None:
         metadata.save_copy(whole, target)
 
 
+def not_shown(path: Path) -> str:
+    """The message when `show_in_folder` or `open_folder` failed."""
+    return f"No file manager could be opened. The path is {path}."
+
+
 def show_in_folder(path: Path) -> bool:
     """Show a file in the file manager, selected where the system supports it; False without a file manager."""
     if sys.platform == "win32":
@@ -152,6 +157,9 @@ def show_in_folder(path: Path) -> bool:
 
 
 def open_folder(folder: Path) -> bool:
-    """Open a folder in the file manager; False without a file manager."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Open a folder in the file manager; False without a file manager, or if the folder cannot be created."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
     return QDesktopServices.openUrl(QUrl.fromLocalFile(str(folder)))

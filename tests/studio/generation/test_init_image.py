@@ -212,8 +212,12 @@ def test_a_checkpoint_reads_deep_images_as_it_was_trained(tmp_path: Path) -> Non
     recipe = {"data": {"ranges": {"uint16": [0.0, 4095.0]}}}
     about = (Path("a"), "a", "a", "pixel", Conditioning.TEXT, (), 64, 64, 0, "F32", 0, Origin.TRAINED, 0.0)
     trained = Checkpoint(*about, metadata={"diffstudio.recipe": json.dumps(recipe)})
-    ranges = trained_ranges(trained)
+    ranges, note = trained_ranges(trained)
+    assert note == ""
     alone, known = load_init_image(request, 64, 64), load_init_image(request, 64, 64, ranges)
     assert alone is not None and known is not None
     assert (alone.init[0, 0, 0], known.init[0, 0, 0]) == (8, 128)
-    assert trained_ranges(Checkpoint(*about)) == trained_ranges(None) == {}
+    assert trained_ranges(Checkpoint(*about)) == trained_ranges(None) == ({}, "")
+    for damaged in ("{", json.dumps({"data": {"ranges": {"uint16": "wide"}}})):
+        ranges, note = trained_ranges(Checkpoint(*about, metadata={"diffstudio.recipe": damaged}))
+        assert ranges == {} and note.startswith("The recipe in the checkpoint cannot be read")

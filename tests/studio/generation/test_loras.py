@@ -4,6 +4,7 @@ says.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator
@@ -239,3 +240,9 @@ def test_autov3_of_a_pickle_is_the_hash_of_the_whole_file(tmp_path: Path) -> Non
     assert autov3(lora) == hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     path.unlink()
     assert autov3(lora) == ""
+
+
+def test_a_weight_that_is_no_number_is_reported_beside_the_image(studio: Studio) -> None:
+    job = studio.done(dataclasses.replace(REQUEST, prompt="a red apple <lora:style one:0,8>"))
+    notes = [event.text for event in studio.of(job) if isinstance(event, Noted)]
+    assert notes == ["The weight 0,8 of the LoRA style one is not a number from -100 to 100; it is applied at 1."]

@@ -54,3 +54,11 @@ def test_what_cannot_be_shown_is_said_once_and_stays_a_word(library: Library) ->
     assert "wide does not fit this checkpoint" in unfit
     assert "The embedding evil is read as plain text" in dangerous and "would have run" in dangerous
     assert shown.textual_inversions.known == () and words.attach(shown, ["evil wide"]) == () and not Path(RAN).exists()
+
+
+def test_unknown_embeddings_are_all_counted(library: Library) -> None:
+    embeddings, shown = RequestTextualInversions(textual_inversion_files(library)), model()
+    prompt = " ".join(f"embedding:{name}" for name in "abcde")
+    assert embeddings.attach(shown, [prompt]) == (
+        "There is no such embedding: embedding:a, embedding:b, embedding:c and 2 more are read as plain text.",
+    )

@@ -53,6 +53,24 @@ def test_text_chunks(tmp_path: Path, data: bytes, expected: dict[str, str]) -> N
     assert (found.width, found.height, found.texts) == (40, 30, expected)
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        chunk(b"zTXt", b"a\0\1" + zlib.compress(b"an unknown method")),
+        chunk(b"zTXt", b"a\0\0not compressed"),
+        chunk(b"iTXt", b"a\0\1\0en\0\0not compressed"),
+        chunk(b"tEXt", b"a\0wrong checksum", crc=1),
+        chunk(b"tEXt", b"a\0cut")[:-2],
+        chunk(b"tEXt", b"a\0" + b"x" * (image_text.LARGEST_TEXT_BYTES + 1)),
+    ],
+)
+def test_a_text_that_is_damaged_or_too_large_is_named(tmp_path: Path, data: bytes) -> None:
+    found = read_text(png(tmp_path / "a.png", HEADER, chunk(b"tEXt", b"b\0c"), data))
+    assert found.texts == {"b": "c"} and found.unread == ("a",)
+    again = read_text(png(tmp_path / "b.png", HEADER, chunk(b"tEXt", b"a\0whole"), data))
+    assert again.texts == {"a": "whole"} and again.unread == ()
+
+
 def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(image_text, "LARGEST_TEXT_BYTES", 100)
     monkeypatch.setattr(image_text, "LARGEST_TEXTS_BYTES", 150)
@@ -60,8 +78,10 @@ def test_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = chunk(b"zTXt", b"bomb\0\0" + zlib.compress(bytes(10_000)))
     large = chunk(b"tEXt", b"large\0" + b"x" * 200)
     assert read_text(png(tmp_path / "a.png", HEADER, bomb, large, chunk(b"tEXt", b"a\0b"))).texts == {"a": "b"}
-    many = [chunk(b"tEXt", b"%d\0" % number + b"x" * 60) for number in range(4)]
-    assert list(read_text(png(tmp_path / "b.png", HEADER, *many)).texts) == ["0", "1"]
+    assert read_text(png(tmp_path / "a.png", HEADER, bomb, large)).unread == ("bomb", "large")
+    many = [chunk(b"tEXt", b"%d\0" % number + b"x" * 90) for number in range(4)]
+    found = read_text(png(tmp_path / "b.png", HEADER, *many))
+    assert list(found.texts) == ["0"] and found.unread == ("1", "2", "3")
     small = [chunk(b"tEXt", b"%d\0x" % number) for number in range(4)]
     assert list(read_text(png(tmp_path / "c.png", HEADER, *small)).texts) == ["0", "1"]
     monkeypatch.setattr(image_text, "MOST_CHUNKS", 2)

@@ -23,7 +23,7 @@ from sd_parsers.parsers import AUTOMATIC1111Parser
 from diffstudio import __version__
 from diffstudio.errors import DiffstudioError, ImageProblem, StorageProblem
 from diffstudio.studio.metadata import import_settings, metadata
-from diffstudio.studio.metadata.image_text import LARGEST_TEXT_BYTES, read_text
+from diffstudio.studio.metadata.image_text import LARGEST_TEXT_BYTES, ImageText, read_text
 from diffstudio.studio.requests import LARGEST_SEED, GenerateRequest, SamplerName, SpacingName, UpscaleRequest
 
 REQUEST = GenerateRequest(
@@ -567,9 +567,26 @@ def test_text_without_settings_is_refused() -> None:
 
 def test_where_the_json_is_damaged_the_text_is_read(tmp_path: Path) -> None:
     path = with_texts(tmp_path / "a.png", diffstudio="{", parameters="a cat\nSteps: 4, Sampler: Euler, Seed: 9")
-    assert metadata.read(path).request.seed == 9
+    found = metadata.read(path)
+    assert found.request.seed == 9
+    assert "the exact settings: The image's settings are damaged. Choose another image" in found.not_imported
     with pytest.raises(ImageProblem, match="settings are damaged"):
         metadata.read(with_texts(tmp_path / "b.png", diffstudio="{"))
+    newer = json.dumps(REQUEST.to_json() | {"format": 99})
+    path = with_texts(tmp_path / "c.png", diffstudio=newer, parameters="a cat\nSteps: 4, Sampler: Euler, Seed: 9")
+    assert any("are of format 99" in phrase for phrase in metadata.read(path).not_imported)
+
+
+def test_settings_in_a_text_that_cannot_be_read_are_not_called_absent() -> None:
+    with pytest.raises(
+        ImageProblem, match=r"The settings in a\.png cannot be read: the text parameters, which is damaged"
+    ):
+        metadata.settings_of(ImageText(8, 8, {}, ("parameters", "XML:com.adobe.xmp")), "a.png")
+    with pytest.raises(ImageProblem, match=r"a\.png holds no settings"):
+        metadata.settings_of(ImageText(8, 8, {}, ("XML:com.adobe.xmp",)), "a.png")
+    texts = {"parameters": "a cat\nSteps: 4, Sampler: Euler, Seed: 9"}
+    found = metadata.settings_of(ImageText(8, 8, texts, ("prompt",)), "a.png")
+    assert found.not_imported[0] == "the text prompt, which is damaged or too large"
 
 
 def test_an_index_out_of_range_counts_as_the_first(tmp_path: Path) -> None:
@@ -577,6 +594,7 @@ def test_an_index_out_of_range_counts_as_the_first(tmp_path: Path) -> None:
         values = REQUEST.to_json() | {"image": {"index": index}, "environment": 7}
         found = metadata.read(with_texts(tmp_path / "a.png", diffstudio=json.dumps(values)))
         assert found.request.seed == REQUEST.seed and found.environment == {} and found.checkpoint == "starter"
+        assert any(phrase.startswith("which of the ") for phrase in found.not_imported)
 
 
 def test_copies_of_images_without_settings_or_files(tmp_path: Path) -> None:

@@ -38,3 +38,8 @@ def test_tags_are_changed_in_place() -> None:
     assert add_tag("a cat ", LoraUse("z")) == "a cat <lora:z:1>" and add_tag("", LoraUse("z")) == "<lora:z:1>"
     assert with_weight(LoraUse("x", 0.5, 0.5), 0.75) == LoraUse("x", 0.75, 0.75)
     assert with_weight(LoraUse("x", 0.5, 0.2), 0.75) == LoraUse("x", 0.75, 0.2)
+
+
+def test_weights_that_cannot_be_used_are_named() -> None:
+    text = "<lora:a:0,8> <lora:b:0.5:te=x> <lora:c:1e9> <lora:d:> <lora:e:0.5>"
+    assert [use.unusable for use in lora_tags(text)[1]] == [("0,8",), ("x",), ("1e9",), (), ()]

@@ -21,6 +21,7 @@ from diffstudio.errors import BadRequest
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.events import Failed, ImageSaved
 from diffstudio.studio.metadata import metadata
+from diffstudio.studio.prompts import wildcards
 from diffstudio.studio.prompts.wildcards import PromptVariants, escaped, expand, is_template
 from diffstudio.studio.requests import GenerateRequest
 from tests.models.tiny import write_tiny_checkpoint
@@ -232,3 +233,13 @@ def test_a_yaml_bomb_is_named_as_what_cannot_be_read(files: Path, caplog: pytest
         expand("__p__", "0")
     assert drawn("__shade__", 20) == {"dark", "light"}  # the other files are not affected
     assert len(caplog.text) < 1000
+
+
+def test_a_file_that_is_too_large_is_named_and_a_broken_link_is_passed_over(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wildcards, "_LARGEST_FILE_BYTES", 1 << 20)
+    (files / "huge.txt").write_bytes(b"x\n" * (1 << 20))
+    (files / "gone.txt").symlink_to(files / "nowhere")
+    with pytest.raises(BadRequest, match=r"huge\.txt is larger than 1 MiB"):
+        expand("__huge__", "0")

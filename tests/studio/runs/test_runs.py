@@ -373,6 +373,9 @@ def test_damage_is_passed_over(runs: Runs, pictures: Path) -> None:
 
 def test_no_folder_is_no_runs(tmp_path: Path) -> None:
     assert Runs(tmp_path / "nowhere").list() == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageProblem, match=r"The training runs in .*file cannot be read: Not a directory"):
+        Runs(tmp_path / "file").list()
 
 
 def test_a_run_that_took_the_place_of_another_is_read_anew(runs: Runs, pictures: Path) -> None:

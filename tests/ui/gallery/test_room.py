@@ -385,11 +385,13 @@ def test_save_as_asks_where_and_keeps_the_settings(
     assert dialog is not None and dialog.isVisible()
     dialog.fileSelected.emit(str(tmp_path / "mine.webp"))
     dialog.close()
+    settle(qtbot, room)
     assert metadata.read(tmp_path / "mine.webp").request.seed == 3
     assert room.message.text() == f"Saved as {tmp_path / 'mine.webp'}."
     image = room.current()
     assert image is not None
     room.selection_actions.save_copy(image, tmp_path / "nowhere" / "x.png")
+    settle(qtbot, room)
     assert "could not be written" in room.message.text()
 
 
@@ -681,3 +683,21 @@ def test_settings_of_a_newer_program_are_not_called_absent(
     qtbot.waitUntil(lambda: room.model.rowCount() == 1)
     pick(qtbot, room, 0)
     assert "cannot be read by this version" in room.details.placeholder.text()
+
+
+def test_images_restored_before_one_that_cannot_be_are_shown(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [add(gallery, colour=colour) for colour in ("red", "blue")]
+    gallery.delete([image.id for image in images])
+    room, undo = show(), gallery.undo
+
+    def fails_at_the_second(image_ids: list[int]) -> list[int]:
+        if images[0].id in image_ids:
+            raise StorageProblem("The second could not be brought back", "the disk is full")
+        return undo(image_ids)
+
+    monkeypatch.setattr(gallery, "undo", fails_at_the_second)
+    room._trash.restore_all()
+    settle(qtbot, room)
+    assert room.model.rowCount() == 1 and "could not be brought back" in room.message.text()

@@ -19,6 +19,7 @@ from diffstudio.studio.prompts.wildcards import expand
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.generate.queue_and_history import RecentImage
 from diffstudio.ui.generate.room import GenerateRoom
+from diffstudio.ui.widgets import image_actions
 from diffstudio.ui.widgets.helpers import ElidedLabel
 from diffstudio.ui.widgets.images import numpy_to_qimage
 from tests.ui.samples import checkpoint, picture, stepped, whole_job
@@ -260,7 +261,9 @@ def test_a_picture_that_is_gone_is_said_so(room: GenerateRoom, tmp_path: Path) -
     assert room.banner.text() == "gone.png cannot be read: it is not an image in a supported format."
 
 
-def test_the_menu_of_a_picture_copies_saves_and_reuses(room: GenerateRoom, tmp_path: Path, qapp: QApplication) -> None:
+def test_the_menu_of_a_picture_copies_saves_and_reuses(
+    room: GenerateRoom, tmp_path: Path, qapp: QApplication, monkeypatch: pytest.MonkeyPatch
+) -> None:
     file = tmp_path / "a.png"
     Image.fromarray(picture(9, 32)).save(file)
     request = GenerateRequest("ghost", seed=5, steps=9)
@@ -280,6 +283,10 @@ def test_the_menu_of_a_picture_copies_saves_and_reuses(room: GenerateRoom, tmp_p
     assert data.hasImage() and data.urls()[0].toLocalFile() == str(file)
     actions["Use settings"].trigger()
     assert (room.panel.request().prompt, room.panel.request().seed, room.panel.request().steps) == ("ghost", 5, 9)
+    with monkeypatch.context() as patch:
+        patch.setattr(image_actions, "show_in_folder", lambda path: False)
+        actions["Show in folder"].trigger()
+    assert room.banner.text() == f"No file manager could be opened. The path is {file}."
     actions["Copy prompt"].trigger()
     assert qapp.clipboard().text() == "ghost"
     bare = [action.text() for action in room.menu(numpy_to_qimage(picture(9)), None, None).actions() if action.text()]

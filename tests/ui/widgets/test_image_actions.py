@@ -109,3 +109,8 @@ def test_an_image_that_is_in_no_file_yet_is_saved_as_srgb(tmp_path: Path) -> Non
     with Image.open(tmp_path / "a.png") as image:
         assert "srgb" in image.info or "icc_profile" in image.info
     assert not shown.colorSpace().isValid()
+
+
+def test_a_folder_that_cannot_be_made_is_not_opened(tmp_path: Path, qapp: QApplication) -> None:
+    (tmp_path / "file").write_text("")
+    assert not image_actions.open_folder(tmp_path / "file" / "images")
