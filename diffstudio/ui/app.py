@@ -135,6 +135,7 @@ class Desktop(QObject):
         self.downloads.finished.connect(self.model_library.rescan)
         room.gallery_requested.connect(lambda: window.show_room(GALLERY))
         room.models_room_requested.connect(lambda: window.show_room(MODELS))
+        room.rescan_requested.connect(self.model_library.rescan)
         room.train_room_requested.connect(lambda: window.show_room(TRAIN))
 
     # After the first paint

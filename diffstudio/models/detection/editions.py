@@ -40,3 +40,14 @@ def named_edition(family: str, *texts: str) -> str:
 def is_unclear(family: str, edition: str) -> bool:
     """Whether the user must be asked which edition a file is of."""
     return family in _ASKED and not edition
+
+
+def edition_question(family: str, edition: str) -> str:
+    """What the user is asked then; empty where the edition is known or makes no difference."""
+    if not is_unclear(family, edition):
+        return ""
+    editions = EDITIONS[family]
+    return (
+        f"Which edition is this checkpoint: {', '.join(editions)}? The file does not say. Until you choose, "
+        f"{editions[0]}’s steps and CFG scale are used."
+    )

@@ -23,6 +23,7 @@ from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.sections.add_buttons import AddButtons
 from diffstudio.ui.generate.sections.checkpoint_chooser import CheckpointChooser
+from diffstudio.ui.generate.sections.edition_question import EditionQuestion
 from diffstudio.ui.generate.sections.controlnet_section import ControlNetSection
 from diffstudio.ui.generate.sections.hires_section import HiresSection
 from diffstudio.ui.generate.sections.init_image_section import InitImageSection
@@ -47,6 +48,7 @@ class Panel(QFrame):
     generate_requested = Signal(object)  # GenerateRequest
     token_count_requested = Signal(object, object)  # Checkpoint, prompt; answer with show_token_count
     models_room_requested = Signal()
+    rescan_requested = Signal()  # of the model folders
     memory_forecast_requested = Signal(object)  # MemoryQuery; answer with show_memory_forecast
     message = Signal(str)  # a warning for the room
     background_work_requested = Signal(object, object)  # a function for another thread, and a callback for its result
@@ -56,6 +58,7 @@ class Panel(QFrame):
         self.setObjectName("panel")
         self.setProperty("side", "left")
         self.checkpoint = CheckpointChooser()
+        self.edition_question = EditionQuestion()
         self.prompt = PromptEdit(
             terms.PROMPT,
             "Describe the image…",
@@ -241,6 +244,7 @@ class Panel(QFrame):
         self.classes.setVisible(conditioning is Conditioning.CLASS)
         if checkpoint is not None and conditioning is Conditioning.CLASS:
             self.classes.set_choices([(name, name) for name in checkpoint.classes])
+        self.edition_question.set_checkpoint(checkpoint)
         self.size_control.set_limits(None if checkpoint is None else limits_of(checkpoint))
         self.loras.set_checkpoint(checkpoint)
         self.controlnets.set_checkpoint(checkpoint)
@@ -293,6 +297,8 @@ class Panel(QFrame):
     def _connect(self) -> None:
         self.checkpoint.chosen.connect(self._checkpoint_changed)
         self.checkpoint.models_room_requested.connect(self.models_room_requested)
+        self.edition_question.answered.connect(self.rescan_requested)
+        self.edition_question.failed.connect(self.message)
         for edit in (self.prompt, self.negative):
             edit.too_long.connect(self._check)
             edit.submitted.connect(self.submit)
@@ -332,6 +338,7 @@ class Panel(QFrame):
         heading.addWidget(SectionLabel(terms.PROMPT), 1)
         heading.addWidget(self.history)
         column.addWidget(self.checkpoint)
+        column.addWidget(self.edition_question)
         column.addWidget(self.prompt_section)
         column.setSpacing(8)
         column.addWidget(self.unprompted)

@@ -57,6 +57,7 @@ class GenerateRoom(GenerateLayout):
     move_requested = Signal(object, object)  # JobId, -1 or 1
     gallery_requested = Signal()
     models_room_requested = Signal()
+    rescan_requested = Signal()  # of the model folders
     train_room_requested = Signal()
 
     def __init__(self, read_filmstrip: Callable[[JobId], Sequence[tuple[Picture, ...]]] = lambda job: ()) -> None:
@@ -404,6 +405,7 @@ class GenerateRoom(GenerateLayout):
             section.failed.connect(self._add_warning)
         self.panel.message.connect(self._add_warning)
         self.panel.models_room_requested.connect(self.models_room_requested)
+        self.panel.rescan_requested.connect(self.rescan_requested)
         self.empty.clicked.connect(self._empty_state_clicked)
         self.empty.example_chosen.connect(self.panel.use_example)
         self.panel.checkpoint.chosen.connect(self._show_empty_state)

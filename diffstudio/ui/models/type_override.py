@@ -7,7 +7,7 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.detection.editions import EDITIONS, is_unclear
+from diffstudio.models.detection.editions import EDITIONS, edition_question
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.library.overrides import Override, Overrides
@@ -81,10 +81,9 @@ class TypeOverride(QWidget):
         self.edition.set_choices([("", "As detected"), *((edition, edition) for edition in editions)])
         self.edition.set_value(override.edition)
         self.edition.setVisible(bool(editions))
-        self.question.setVisible(bool(editions) and is_unclear(checkpoint.family, checkpoint.edition))
-        self.question.setPlainText(
-            f"Which edition is it: {', '.join(editions)}? Until you choose: {''.join(editions[:1])}."
-        )
+        question = edition_question(checkpoint.family, checkpoint.edition) if editions else ""
+        self.question.setVisible(bool(question))
+        self.question.setPlainText(question)
 
     def _save(self) -> None:
         checkpoint, family, prediction = self._checkpoint, self.family.value(), self.prediction.value()

@@ -34,7 +34,7 @@ class SamplingSection(QWidget):
         super().__init__()
         self._models: tuple[Checkpoint, ...] = ()
         self._checkpoint: Checkpoint | None = None
-        self._loaded_for: Path | None = None  # the checkpoint whose settings were considered last
+        self._loaded_for: tuple[Path, str, str] | None = None  # file, family, edition whose settings were considered
         self._recommended = PIXEL  # the recommended settings that were loaded last
         self.steps = LabelledSlider(
             terms.STEPS, 1, MAX_STEPS, PIXEL.steps, tooltip="Denoising steps: more are slower and can add detail"
@@ -137,7 +137,8 @@ class SamplingSection(QWidget):
         if checkpoint is None:
             return
         self.cfg_scale.setEnabled(checkpoint.conditioning is not Conditioning.NONE)
-        another, self._loaded_for = checkpoint.path != self._loaded_for, checkpoint.path
+        this = checkpoint.path, checkpoint.family, checkpoint.edition
+        another, self._loaded_for = this != self._loaded_for, this
         if another and load_recommended:
             self._load_recommended(checkpoint)
 
