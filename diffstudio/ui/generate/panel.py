@@ -23,8 +23,8 @@ from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.sections.add_buttons import AddButtons
 from diffstudio.ui.generate.sections.checkpoint_chooser import CheckpointChooser
-from diffstudio.ui.generate.sections.edition_question import EditionQuestion
 from diffstudio.ui.generate.sections.controlnet_section import ControlNetSection
+from diffstudio.ui.generate.sections.edition_question import EditionQuestion
 from diffstudio.ui.generate.sections.hires_section import HiresSection
 from diffstudio.ui.generate.sections.init_image_section import InitImageSection
 from diffstudio.ui.generate.sections.lora_section import LoraSection
