@@ -33,6 +33,7 @@ IS_A_FOLDER = "it is a folder"
 MOVED_OR_DELETED = "It may have been moved or deleted"
 NOT_A_JSON_OBJECT = "it is not a JSON object"
 NOT_A_PLAIN_FILE = "it is not a plain file"
+NOT_FOUND_AGAIN = "no file with that content was found where it was used, or in the gallery"
 NO_FOLDER = "No folder was given"
 
 
@@ -125,16 +126,13 @@ def no_image_at(path: Path) -> ImageProblem:
     return ImageProblem(f"There is no image at {path}", remedy=MOVED_OR_DELETED)
 
 
-NOT_FOUND_AGAIN = "no file with that content was found where it was used, or in the gallery"
-
-
 def missing_sources(needed: Sequence[str]) -> str:
     """`The init image photo.png is needed`, from the name and kind of each file."""
     return f"The {' and the '.join(needed)} {'is' if len(needed) == 1 else 'are'} needed"
 
 
 def unreadable(error: OSError) -> str:
-    """The clause for a file that the system does not let be read."""
+    """The clause for a file that the operating system refuses to read."""
     return f"it cannot be read ({(error.strerror or str(error)).lower()})"
 
 

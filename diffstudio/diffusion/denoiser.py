@@ -1,7 +1,7 @@
 """Denoisers: any network's prediction converted to the expected clean image.
 
 Samplers and losses use denoisers only. Each wrapper cites the prediction of its network and solves it for x_0. The
-network is given x_t and the time in its own convention, and may answer in half precision: the estimate has the dtype of
+network is given x_t and the time in its own convention, and may return half precision: the estimate has the dtype of
 x_t.
 """
 

@@ -3,7 +3,7 @@
     x_t = alpha(t) * x_0 + sigma(t) * eps,    eps ~ N(0, 1)
 
 Time runs from 0 (the clean image) to `t_max` (noise, or nearly). Sampling uses float64 times on the CPU, training
-float32 times on any device; every method answers in the dtype and on the device of its argument, with its shape.
+float32 times on any device; every method returns a tensor of its argument's shape, dtype and device.
 """
 
 from __future__ import annotations

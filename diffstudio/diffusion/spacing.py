@@ -48,11 +48,11 @@ def times_from_noise_level(
 ) -> Tensor:
     """As `sampling_times` of a flow, but a `strength` means the same noise level with every spacing.
 
-    `log_snr` has its second time at `guided_from`, where guidance begins: what the image will be is decided there, and
-    times above it are wasted.
+    `log_snr` has its second time at `guided_from`, where guidance begins: the composition is decided there, and steps at
+    higher noise would be wasted.
 
     `karras`, `exponential` and `log_snr` crowd their steps at low noise, where the last half of them would hardly
-    change an image. With a strength below 1 they are laid out from where `uniform` starts, in as many steps as it keeps.
+    change an image. With a strength below 1 they start where `uniform` starts, with as many steps as it keeps.
     """
     space = partial(log_snr, second=guided_from) if spacing == "log_snr" and guided_from < 1 else spacing
     times = sampling_times(schedule, steps, space, strength=strength)

@@ -38,7 +38,7 @@ class ProfileProblem(ValueError):
 def to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, str]:
     """An image of mode L, LA, RGB, RGBA, CMYK or LAB as RGB, or as RGBA with its transparency unchanged.
 
-    The second value says what could not be done; it is empty when nothing is to be said.
+    The second value is a note about what could not be done, or empty.
     """
     if image.mode in ("LA", "RGBA"):
         base, note = to_srgb(image.convert(image.mode[:-1]), profile)

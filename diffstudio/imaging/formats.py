@@ -1,4 +1,4 @@
-"""Which image formats are read: their names, file name endings and first bytes. No Pillow, no Qt.
+"""Which image formats are read: their names, file name suffixes and first bytes. No Pillow, no Qt.
 
 Every list of image files is made from this table: file dialogs, drag and drop, the gallery, folders of training images.
 """
@@ -12,8 +12,8 @@ from pathlib import Path
 JPEG_XL = "JPEG XL"  # read by imagecodecs
 HEIF = "HEIF"  # read by pillow-heif, where that is installed
 
-# Pillow's name of each format -> file name endings. Left out is what starts another program (EPS), holds no pixels
-# without a plug-in (WMF), or hides an image of another size inside (ICO, ICNS).
+# Pillow's name of each format -> file name suffixes. Left out are formats that start another program (EPS), need a
+# plug-in for pixels (WMF), or hold images of several sizes (ICO, ICNS).
 SUFFIXES_OF: dict[str, tuple[str, ...]] = {
     "PNG": (".png", ".apng"),
     "JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"),

@@ -1,4 +1,4 @@
-"""How large an image file may be to be read, and why one is not read: for every reader. No Pillow, no Qt."""
+"""The limits of image sizes, and the reasons why a file is not read, for all readers. No Pillow, no Qt."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks of inpainting: soft edges, the region around what is masked, and what is put under the mask. No torch."""
+"""Masks for inpainting: feathered edges, the region around the mask, and what fills the masked area. No torch."""
 
 from __future__ import annotations
 

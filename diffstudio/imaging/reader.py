@@ -109,7 +109,7 @@ def image_notes(path: Path) -> tuple[str, ...]:
 
 
 def read_image_bytes(data: bytes, name: str, *, at_least: int | None = None) -> Image.Image:
-    """An image that is in no file of its own; `name` is what an ImageProblem calls it."""
+    """An image that is part of another file, as `load_image`; `name` is what an ImageProblem calls it."""
     with image_errors(Path(name)):
         return _load(io.BytesIO(data), Path(name), at_least, NO_RANGES).image
 

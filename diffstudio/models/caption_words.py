@@ -22,30 +22,13 @@ from diffstudio.models.checkpoint import Checkpoint, Origin
 MOST_WORDS = 20_000  # in a header; a folder with more has no list, and no word of a prompt is called unknown
 MOST_EXAMPLES = 40
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
-# Words without a meaning of their own here: captions often have none of them, and nobody expects them to be drawn.
-_FUNCTION_WORDS = {
-    *(
-        "a",
-        "the",
-        "an",
-        "and",
-        "or",
-        "but",
-        "of",
-        "in",
-        "on",
-        "at",
-        "by",
-        "to",
-        "for",
-        "from",
-        "with",
-        "without",
-        "into",
-    ),
-    *("onto", "over", "under", "near", "is", "are", "be", "it", "its", "this", "that", "these", "those", "as", "no"),
-    *("not", "very", "some", "my", "your", "his", "her", "their", "our"),
-}
+# Captions often lack these, and no one expects to see them in the image.
+_FUNCTION_WORDS = frozenset(
+    _WORD.findall(
+        "a the an and or but of in on at by to for from with without into onto over under near is are be it its this that "
+        "these those as no not very some my your his her their our"
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +57,7 @@ class CaptionWords:
 
 
 def count_words(captions: Iterable[str], examples: Sequence[str] = ()) -> CaptionWords:
-    """The words of these captions; none of them if there are more than `MOST_WORDS`."""
+    """Count the words of captions; the result has no words if there are more than `MOST_WORDS` different ones."""
     counts = Counter(
         _plain(word) for caption in captions for word in _WORD.findall(unicodedata.normalize("NFKC", caption))
     )

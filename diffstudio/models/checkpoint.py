@@ -21,9 +21,8 @@ from diffstudio.models.detection.types import Detection, Layout, Role
 from diffstudio.models.files.header import Header
 from diffstudio.networks.conditioning import Conditioning
 
-FORMAT = (
-    2  # of checkpoints trained with diffstudio; 1 has the state-dict keys of version 0.1 (networks.state_dict_keys)
-)
+# Of checkpoints trained with diffstudio; format 1 has the state-dict keys of version 0.1 (networks.state_dict_keys).
+FORMAT = 2
 TRAIN_OR_DOWNLOAD = "Train or download it again"
 LARGEST_SIDE = 65_536  # px that a header may declare
 
@@ -105,7 +104,7 @@ def with_detection(checkpoint: Checkpoint, found: Detection) -> Checkpoint:
 
 
 def _with_named_edition(checkpoint: Checkpoint) -> Checkpoint:
-    """With the edition that its metadata or its name says; a sentence in `reason` where neither does and it matters."""
+    """With the edition that its metadata or its name has; a sentence in `reason` where neither does and it matters."""
     texts = checkpoint.metadata.get("modelspec.architecture", ""), checkpoint.title, checkpoint.name
     edition = named_edition(checkpoint.family, *texts)
     if not is_unclear(checkpoint.family, edition):

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _M = TypeVar("_M", bound=nn.Module)
 _T = TypeVar("_T", bound="PreTrainedTokenizerBase")
 _FamilyLoader: TypeAlias = Callable[[Checkpoint, Components, torch.device, torch.dtype], Model]
-# of the loading time, roughly
+# Rough shares of the loading time.
 _SHARES = {"unet": 6, "transformer": 6, "vae": 1, "text_encoder": 2, "text_encoder_2": 3, "text_encoder_3": 4}
 
 
@@ -64,9 +64,9 @@ def load(
         headers.of(checkpoint.path).check()  # damage is reported before anything is loaded
     checkpoint, vae = replace(checkpoint, headers=()), replace(vae, headers=()) if vae is not None else None
     progress(0.0)
-    over = threading.Event()
-    with ThreadPoolExecutor(1, "hash") as beside:
-        hashed = _hashed(checkpoint, beside, lambda: over.is_set() or stop())
+    finished = threading.Event()
+    with ThreadPoolExecutor(1, "hash") as executor:
+        hashed = _start_hashing(checkpoint, executor, lambda: finished.is_set() or stop())
         try:
             _stop_if(stop)
             model = _read(
@@ -83,14 +83,16 @@ def load(
             check_finite(checkpoint, _modules_to_check(model, checkpoint), lambda: _stop_if(stop))
             model.sha256 = hashed.result() if hashed is not None else ""
         finally:
-            over.set()
+            finished.set()
     progress(1.0)
     return model
 
 
-def _hashed(checkpoint: Checkpoint, beside: ThreadPoolExecutor, stop: Callable[[], bool]) -> Future[str] | None:
+def _start_hashing(
+    checkpoint: Checkpoint, executor: ThreadPoolExecutor, stop: Callable[[], bool]
+) -> Future[str] | None:
     """The SHA-256 of the file, as other programs use it; None for a folder."""
-    return None if checkpoint.layout is Layout.FOLDER else beside.submit(sha256_of, checkpoint.path, None, stop)
+    return None if checkpoint.layout is Layout.FOLDER else executor.submit(sha256_of, checkpoint.path, None, stop)
 
 
 def _read(
@@ -159,8 +161,8 @@ def _modules_to_check(model: Model, checkpoint: Checkpoint) -> dict[str, nn.Modu
     Memory-mapped weights would be read a second time, which takes half as long as loading. The first step of an image
     finds such values too (studio/generation/passes.py), except in the VAE, which is small and always checked.
     """
-    stays = model.device.type == "cpu" and TORCH_DTYPES.get(checkpoint.dtype) is model.dtype
-    return {name: module for name, module in model.modules.items() if not stays or name == "vae"}
+    is_mapped = model.device.type == "cpu" and TORCH_DTYPES.get(checkpoint.dtype) is model.dtype
+    return {name: module for name, module in model.modules.items() if not is_mapped or name == "vae"}
 
 
 class _WithProgress(Components):

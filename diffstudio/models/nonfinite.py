@@ -33,9 +33,8 @@ def check_finite(
                 before_tensor()
                 names.append(name)
                 finite.append(_is_finite(weight))
-        if finite and not bool(
-            torch.stack([one.to(finite[0].device) for one in finite]).all()
-        ):  # synchronises with the GPU once
+        # Stacked, so that a GPU is synchronised once.
+        if finite and not bool(torch.stack([one.to(finite[0].device) for one in finite]).all()):
             name = names[[bool(one) for one in finite].index(False)]
             raise _not_finite(checkpoint, component, name, module.get_parameter(name))
 

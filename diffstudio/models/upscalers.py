@@ -1,4 +1,4 @@
-"""Upscalers: networks that enlarge an image in one forward pass (ESRGAN, Real-ESRGAN), tile by tile.
+"""Upscalers: networks that upscale an image in one forward pass (ESRGAN, Real-ESRGAN), tile by tile.
 
 Nearly all files have one of two architectures: the residual-in-residual dense network of ESRGAN (Wang et al. 2018,
 arXiv 1809.00219) and Real-ESRGAN (Wang et al. 2021, arXiv 2107.10833), and the latter's compact network of plain
@@ -63,14 +63,14 @@ class ResidualDenseBlock(nn.Module):
 class DenseNetwork(nn.Module):
     """ESRGAN's generator: RRDB blocks, then `ups` upsamplings by 2.
 
-    For smaller factors, Real-ESRGAN applies pixel-unshuffle by `folds` first.
+    For smaller factors, Real-ESRGAN first applies pixel-unshuffle: `unshuffle` px along a side become channels.
     """
 
-    def __init__(self, width: int, growth: int, depth: int, ups: int, folds: int = 1) -> None:
+    def __init__(self, width: int, growth: int, depth: int, ups: int, unshuffle: int = 1) -> None:
         super().__init__()
-        self.ups, self.folds = ups, folds  # `folds`: px along a side that become channels
-        self.scale = 2**ups // folds
-        self.conv_first = nn.Conv2d(3 * folds**2, width, 3, padding=1)
+        self.ups, self.unshuffle = ups, unshuffle
+        self.scale = 2**ups // unshuffle
+        self.conv_first = nn.Conv2d(3 * unshuffle**2, width, 3, padding=1)
         self.body = nn.Sequential(*(ResidualDenseBlock(width, growth) for _ in range(depth)))
         self.conv_body = nn.Conv2d(width, width, 3, padding=1)
         for index in range(ups):
@@ -80,9 +80,9 @@ class DenseNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:  # [B,3,H,W] in [0,1] -> [B,3,scale H,scale W]
         height, width = x.shape[-2:]
-        if self.folds > 1:
-            x = F.pad(x, (0, -width % self.folds, 0, -height % self.folds), mode="replicate")
-            x = F.pixel_unshuffle(x, self.folds)
+        if self.unshuffle > 1:
+            x = F.pad(x, (0, -width % self.unshuffle, 0, -height % self.unshuffle), mode="replicate")
+            x = F.pixel_unshuffle(x, self.unshuffle)
         x = self.conv_first(x)
         x = x + self.conv_body(self.body(x))
         for index in range(self.ups):
@@ -94,9 +94,7 @@ class DenseNetwork(nn.Module):
 
 
 class CompactNetwork(nn.Module):
-    """Real-ESRGAN's compact network: plain convolutions and pixel-shuffle, added to the nearest-neighbour upscaled
-    image.
-    """
+    """Real-ESRGAN's compact network: plain convolutions and pixel-shuffle, added to the image upscaled by repetition."""
 
     def __init__(self, width: int, depth: int, scale: int) -> None:
         super().__init__()
@@ -133,27 +131,27 @@ class Upscaler:
         self,
         image: Tensor,
         *,
-        fold: int = 1,
+        downscale: int = 1,
         tile_size: int = limits.UPSCALER_TILE_SIZE,
         overlap: int = limits.UPSCALER_TILE_OVERLAP,
     ) -> Generator[tuple[int, int], None, Tensor]:
         """The same as a generator that yields (tiles done, tiles) and returns the image.
 
-        Each tile is downscaled by `fold`, a divisor of `scale`, as soon as it is computed: a network for 4× can upscale
+        Each tile is downscaled by `downscale`, a divisor of `scale`, as soon as it is computed: a network for 4× can upscale
         2× without the memory for 4×. OutOfMemory if not even the smallest tile fits.
         """
 
         @torch.no_grad()
-        def enlarge(tile: Tensor, _: Tile) -> Tensor:
-            enlarged: Tensor = self.network(tile.to(self.device)).float()
-            if fold > 1:
-                enlarged = F.interpolate(enlarged, scale_factor=1 / fold, mode="bicubic", antialias=True)
-            return enlarged.cpu()
+        def upscale(tile: Tensor, _: Tile) -> Tensor:
+            upscaled: Tensor = self.network(tile.to(self.device)).float()
+            if downscale > 1:
+                upscaled = F.interpolate(upscaled, scale_factor=1 / downscale, mode="bicubic", antialias=True)
+            return upscaled.cpu()
 
         while True:
             try:
-                enlarged = yield from each_tile(enlarge, image.cpu(), tile_size, overlap, scale=self.scale // fold)
-                return enlarged.clamp_(0, 1)
+                upscaled = yield from each_tile(upscale, image.cpu(), tile_size, overlap, scale=self.scale // downscale)
+                return upscaled.clamp_(0, 1)
             except (RuntimeError, MemoryError) as error:
                 if not devices.is_out_of_memory(error):
                     raise
@@ -240,10 +238,10 @@ def _dense(weights: Mapping[str, Tensor]) -> DenseNetwork:
     width, channels = weights["conv_first.weight"].shape[:2]
     depth = 1 + max(int(found[1]) for key in weights if (found := re.match(r"body\.(\d+)\.", key)))
     ups = sum(re.fullmatch(r"conv_up\d\.weight", key) is not None for key in weights)
-    folds = round((channels / 3) ** 0.5)
-    if 3 * folds**2 != channels:
+    unshuffle = round((channels / 3) ** 0.5)
+    if 3 * unshuffle**2 != channels:
         raise RuntimeError(f"its first convolution takes {channels} channels")
-    return DenseNetwork(width, weights["body.0.rdb1.conv1.weight"].shape[0], depth, ups, folds)
+    return DenseNetwork(width, weights["body.0.rdb1.conv1.weight"].shape[0], depth, ups, unshuffle)
 
 
 def _compact(weights: Mapping[str, Tensor]) -> CompactNetwork:

@@ -1,4 +1,4 @@
-"""CaptionTokenizer: byte-pair encoding learnt from the captions of a training set."""
+"""CaptionTokenizer: a byte-pair tokenizer trained on the captions of a training set."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """PixelTransformer: predicts the clean image from noisy pixels, a small JiT (Li & He 2025, arXiv 2511.13720).
 
 There is no autoencoder: an image is cut into patches, each projected through a bottleneck to one token. The condition
-is given twice, as tokens in context and as a vector that modulates every block (adaLN-Zero of DiT: Peebles & Xie 2022,
+enters twice, as context tokens and as a vector that modulates every block (adaLN-Zero of DiT: Peebles & Xie 2022,
 arXiv 2212.09748). In the shapes, N is the number of image tokens, T of text or class tokens, D the hidden size, C
 `cond_dim`.
 """
@@ -141,7 +141,7 @@ class PatchEmbed(nn.Module):
 
 
 class ConditionEmbed(nn.Module):
-    """Time and condition -> the modulating vector [B,C] and the tokens in context [B,T,D]."""
+    """Time and condition -> the modulating vector [B,C] and the context tokens [B,T,D]."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -151,7 +151,6 @@ class ConditionEmbed(nn.Module):
         if config.conditioning is Conditioning.TEXT:
             self.token_embed = nn.Embedding(config.vocab_size, config.hidden_size)
             self.token_pos_embed = nn.Parameter(0.02 * torch.randn(1, config.text_tokens, config.hidden_size))
-            # Of the pooled tokens.
             self.text_embed = nn.Sequential(nn.Linear(config.hidden_size, width), nn.SiLU(), nn.Linear(width, width))
             nn.init.normal_(self.token_embed.weight, std=0.5)
         elif config.conditioning is Conditioning.CLASS:
@@ -200,7 +199,7 @@ class Block(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with rotary embedding and RMS-normalised q and k, the latter as in SD3 (2403.03206)."""
+    """Multi-head self-attention with rotary embedding and RMS-normalised q and k (SD3, arXiv 2403.03206)."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
@@ -294,7 +293,7 @@ def rotary_embedding(rows: int, columns: int, context: int, config: TransformerC
     """Cosines and sines of the rotary embedding over two axes, [2,context+rows*columns,1,head_dim/2].
 
     RoFormer: Su et al. 2021 (arXiv 2104.09864). Half of a head's pairs rotate with the row and half with the column,
-    measured from the centre in patches of the trained grid; the tokens in context are not rotated.
+    measured from the centre in patches of the trained grid; context tokens are not rotated.
     """
     pairs = config.hidden_size // config.num_heads // 4
     frequencies = (math.pi / 2) * 16.0 ** (-torch.arange(pairs, device=device) / pairs)

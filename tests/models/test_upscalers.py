@@ -22,9 +22,9 @@ CPU = torch.device("cpu")
 State = dict[str, Tensor]
 
 
-def dense(ups: int = 2, folds: int = 1) -> DenseNetwork:
-    torch.manual_seed(ups + 10 * folds)
-    return DenseNetwork(8, 4, 2, ups, folds).eval()
+def dense(ups: int = 2, unshuffle: int = 1) -> DenseNetwork:
+    torch.manual_seed(ups + 10 * unshuffle)
+    return DenseNetwork(8, 4, 2, ups, unshuffle).eval()
 
 
 def first_names(state: State) -> State:
@@ -71,7 +71,7 @@ def test_three_ways_to_name_the_same_network(ups: int) -> None:
 
 
 def test_a_folded_picture_of_odd_sides_keeps_its_size() -> None:
-    network = dense(ups=2, folds=2)
+    network = dense(ups=2, unshuffle=2)
     found = build_upscaler(network.state_dict(), "x2plus.pth", CPU)
     assert found.scale == 2
     assert found(torch.rand(1, 3, 7, 11)).shape == (1, 3, 14, 22)
@@ -144,7 +144,7 @@ def test_enlarged_less_than_the_network_does_in_less_memory() -> None:
     network = dense()
     picture = torch.nn.functional.interpolate(torch.rand(1, 3, 6, 8), size=(60, 80), mode="bicubic").clamp(0, 1)
     upscaler = Upscaler(network, 4, CPU)
-    half = finish(upscaler.each_tile(picture, fold=2, tile_size=40, overlap=16))
+    half = finish(upscaler.each_tile(picture, downscale=2, tile_size=40, overlap=16))
     assert half.shape == (1, 3, 120, 160)
     whole = torch.nn.functional.interpolate(upscaler(picture), scale_factor=0.5, mode="bicubic", antialias=True)
     assert (half - whole).abs().mean() < 0.01

@@ -1,4 +1,4 @@
-"""PEFT's `adapter_config.json`, which lies beside the weights of an adapter and says how strong it is. No torch."""
+"""PEFT's `adapter_config.json`: the settings of an adapter, in a file next to its weights. No torch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def adapter_config_path(weights: Path) -> Path | None:
 
 
 def read_adapter_config(path: Path) -> dict[str, Any]:
-    """CheckpointDamaged for a file that is not a JSON object."""
+    """The settings as they are stored. CheckpointDamaged for a file that cannot be read or is not a JSON object."""
     try:
         if regular_file_size(path) > _LARGEST_BYTES:
             raise ValueError(TOO_LARGE)

@@ -1,7 +1,7 @@
 """Read an adapter file of any kind and in any naming: its layers and the change of each.
 
-`key_names` takes its keys apart, `settings` says what is known besides the tensors, `parse_layer` makes the change of
-one layer, `layer_matching` matches the layers to a model's modules.
+`key_names` splits its keys, `settings` reads what is stored besides the tensors, `parse_layer` makes the change of one
+layer, `layer_matching` matches the layers to a model's modules.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class AdapterFile:
 def read_adapter(path: Path, header: Header | None = None) -> AdapterFile:
     """Read an adapter from a safetensors file or a pickle, onto the CPU, in its stored precision.
 
-    `header` is the file's, if it was read already. PEFT's `adapter_config.json` beside the file is read too.
+    `header` is the file's, if it was read already. PEFT's `adapter_config.json` next to the file is read too.
 
     CheckpointMissing, CheckpointDangerous; CheckpointDamaged when it is not an adapter, or contains NaN or Inf values;
     CheckpointUnknown for one that nothing here can apply.
@@ -139,7 +139,7 @@ def _with_alpha(settings: LayerSettings, alpha: float) -> LayerSettings:
 
 
 def _assumed(changes: Mapping[str, Change], settings: FileSettings) -> str:
-    """What PEFT keeps in its config, where that is missing."""
+    """What was assumed where PEFT's config, which has it, is missing: a sentence, or empty."""
     unsaid = [layer for layer in changes if settings.is_unknown(layer)]
     if not settings.has_config and any(isinstance(change.delta, InputRotation) for change in changes.values()):
         return f"{_NO_CONFIG} PEFT's default transform (Cayley-Neumann, 5 terms)."

@@ -1,4 +1,4 @@
-"""Apply adapters (LoRA and its kin) to a model in memory, and remove them again bit for bit.
+"""Apply adapters (LoRA and related kinds) to a model in memory, and remove them again bit for bit.
 
 A weight that an adapter changes is replaced by `weight + factor * change`, and the original is kept: on the CPU the
 loaded tensor itself, on an accelerator a copy in main memory. A denoising step then costs the same however many
@@ -302,7 +302,7 @@ def _same(a: WeightUpdates, b: WeightUpdates) -> bool:
 
 
 def _stamps(path: Path) -> tuple[FileStamp | None, ...]:
-    """Of the file and of the config that may lie beside it."""
+    """The stamps of the file and of PEFT's config next to it, None for a file that is missing."""
     return file_stamp(path), file_stamp(path.with_name(ADAPTER_CONFIG))
 
 

@@ -12,12 +12,8 @@ from collections.abc import Iterator
 from torch import nn
 
 _BLOCK = re.compile(r"(.+\.transformer_blocks\.\d+)\.")
-_IN_BLOCK = ("attn1.to_q", "attn1.to_k", "attn1.to_v", "attn1.to_out.0", "ff.net.0.proj") + (
-    "attn2.to_q",
-    "attn2.to_k",
-    "attn2.to_v",
-    "attn2.to_out.0",
-)
+_PROJECTIONS = ("to_q", "to_k", "to_v", "to_out.0")
+_IN_BLOCK = (*(f"attn1.{name}" for name in _PROJECTIONS), "ff.net.0.proj", *(f"attn2.{name}" for name in _PROJECTIONS))
 _ENCODER_LAYER = re.compile(r"(.*layers\.\d+\.self_attn)\.")
 _IN_ATTENTION = ("k_proj", "v_proj", "q_proj", "out_proj")
 _RESNET = re.compile(r".+\.resnets\.\d+\.(?:conv1|time_emb_proj|conv2|conv_shortcut)")

@@ -16,13 +16,13 @@ _COMPONENTS = (*NETWORKS, *TEXT_ENCODERS)
 _PEFT_KINDS = ("LORA", "LOHA", "LOKR", "OFT", "BOFT", "IA3")
 # Initialisations of PEFT that change the base weights too, so that the adapter alone is only half of the change.
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
-_PATTERN, _WHOLE = r"(.*\.)?({})$", r"(?:{})\Z"  # of parts of a module's path, and of all of it
+_PATTERN, _WHOLE = r"(.*\.)?({})$", r"(?:{})\Z"  # for the end of a module's path, and for all of it
 _LONGEST_PATTERN, _LONGEST_NAME, _MOST_REPEATS = 300, 300, 3
 
 
 @dataclass(frozen=True, slots=True)
 class LayerSettings:
-    """What is known of one layer. The defaults are those of a file that says nothing."""
+    """What is known of one layer. The defaults are for a file without settings."""
 
     alpha: float | None = None  # None for a scale of 1
     rank: int = 0  # PEFT's r, which scales factors that have no rank too; 0 if unknown
@@ -109,7 +109,7 @@ class PeftConfig:
         return False if self.kind == "IA3" else None
 
     def _version(self) -> tuple[int, ...]:
-        """Of the PEFT that saved it; it is stored since 0.18."""
+        """The version of PEFT that saved it, which is stored since 0.18; (0, 0) if unknown."""
         found = re.match(r"(\d{1,4})\.(\d{1,4})", str(self._values.get("peft_version", "")))
         return (int(found[1]), int(found[2])) if found is not None else (0, 0)
 
@@ -140,7 +140,7 @@ def _compiled(pattern: str) -> re.Pattern[str] | None:
 
 
 class FileSettings:
-    """The settings of all layers of a file: from PEFT's config beside it, diffusers' metadata, or kohya's.
+    """The settings of all layers of a file: from PEFT's config next to it, diffusers' metadata, or kohya's.
 
     kohya's `ss_network_alpha` counts only where the file has no alpha of its own.
     """
@@ -186,9 +186,9 @@ class FileSettings:
         )
 
     def is_unknown(self, layer: str) -> bool:
-        """Whether PEFT saved this layer, and its config is missing: then nothing says how strong it is.
+        """Whether the layer's alpha is unknown: PEFT saved it, and PEFT's config is missing.
 
-        Of its names (`lora_A`) with the prefix of another naming, diffusers' or ComfyUI's, alpha is the rank.
+        Where PEFT's tensor names (`lora_A`) follow another program's prefix, diffusers' or ComfyUI's, alpha is the rank.
         """
         if self._configs or self._has_alphas or self._kohya[0] is not None:
             return False

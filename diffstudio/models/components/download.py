@@ -49,9 +49,8 @@ _COMFY_FLUX, _COMFY_Z, _COMFY_QWEN = (
     "Comfy-Org/z_image_turbo",
     "Comfy-Org/Qwen-Image_ComfyUI",
 )
-DOWNLOAD_SOURCES: Mapping[
-    str, tuple[DownloadSource, ...]
-] = {  # component kind -> its files; none that require an account
+# Component kind -> its files, from repositories that require no account.
+DOWNLOAD_SOURCES: Mapping[str, tuple[DownloadSource, ...]] = {
     "clip_l": (DownloadSource(_COMFY_FLUX, "clip_l.safetensors", 246_144_152),),
     "clip_g": (
         DownloadSource("Comfy-Org/stable-diffusion-3.5-fp8", "text_encoders/clip_g.safetensors", 1_389_382_176),

@@ -170,9 +170,7 @@ class SingleFileComponents(BaseComponents):
                 self._library,
             )
         tokenizer = FolderComponents(folder.parent).tokenizer(folder.name, kind)
-        tokenizer.chat_template = (
-            None  # may be that of another model with the same vocabulary; families bring their own
-        )
+        tokenizer.chat_template = None  # may be another model's with the same vocabulary; families have their own
         return tokenizer
 
     # ---- locations of components -------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from diffstudio.errors import BadRequest, must_be_between
 
 
 def layer_count(text_encoder: Any) -> int:
-    """The number of layers of one of transformers' CLIP text encoders."""
+    """The number of layers of a CLIP text encoder of transformers."""
     return int(text_encoder.config.num_hidden_layers)
 
 

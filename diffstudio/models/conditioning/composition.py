@@ -14,7 +14,7 @@ from diffstudio.diffusion.guidance import PairedNetwork
 
 T = TypeVar("T")
 
-# Encoded texts of B rows each -> the network for as many times B images, in the same order.
+# n encoded texts of B rows each -> the network for a batch of n · B images, in the same order.
 NetworkOf = Callable[[Sequence[T]], Network]
 
 _MOST_AT_ONCE = 2  # texts of each image in one network call: as many as guidance alone takes

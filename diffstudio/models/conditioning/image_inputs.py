@@ -16,8 +16,8 @@ class ControlNetInput:
     network: nn.Module  # diffusers' ControlNetModel or ControlNetUnionModel, on the model's device
     image: Tensor  # [1,3,H,W] in [0,1]
     scale: float = 1.0  # conditioning scale
-    begins: float = 0.0  # the part of the steps in which it acts
-    ends: float = 1.0
+    begins: float = 0.0  # it acts from this fraction of the steps
+    ends: float = 1.0  # to this one
     control_type: int | None = None  # of a union ControlNet: which of its types the image is of
 
 

@@ -71,7 +71,7 @@ def read_textual_inversion(path: Path, name: str = "", header: Header | None = N
 def names_in_prompt(text: str, names: Sequence[str]) -> list[str]:
     """The names that occur in a text as separate words, ignoring case.
 
-    As in ComfyUI with `embedding:` in front, then also with a folder and a file's ending.
+    After ComfyUI's `embedding:`, a name may also have a folder and a file suffix: `embedding:faces/ann.safetensors`.
     """
     pattern = _pattern(names)
     by_folded = {name.casefold(): name for name in names}
@@ -88,7 +88,7 @@ def unknown_names(text: str, names: Sequence[str]) -> list[str]:
 
 
 def _pattern(names: Sequence[str]) -> re.Pattern[str] | None:
-    """The longest name first, so that `bad-hands` does not match in `bad-hands-5`."""
+    """A pattern of all names; the longest first, so that `bad-hands` does not match in `bad-hands-5`. None without any."""
     if not names:
         return None
     ordered = "|".join(re.escape(name) for name in sorted(names, key=len, reverse=True))

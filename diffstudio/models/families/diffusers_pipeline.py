@@ -61,15 +61,9 @@ class DiffusersPipelineModel(Model):
     guides_last_call = True  # as the pipeline does
 
     def __init__(
-        self,
-        checkpoint: Checkpoint | None,
-        pipeline: Any,
-        *,
-        device: torch.device,
-        dtype: torch.dtype,
-        sha256: str = "",
+        self, checkpoint: Checkpoint | None, pipeline: Any, *, device: torch.device, dtype: torch.dtype
     ) -> None:
-        self.checkpoint, self.pipeline, self.sha256 = checkpoint, pipeline, sha256
+        self.checkpoint, self.pipeline = checkpoint, pipeline
         self.device, self.dtype = device, dtype
         self.takes: Mapping[str, inspect.Parameter] = inspect.signature(pipeline.__call__).parameters
         self.schedule: Schedule = (
@@ -77,12 +71,12 @@ class DiffusersPipelineModel(Model):
         )
         guidance = self.takes[name].default if (name := self._guidance_name) else None
         self.guidance = float(guidance) if isinstance(guidance, (int, float)) else FAMILIES[FAMILY].guidance
-        parts = {name: part for name, part in pipeline.components.items() if isinstance(part, nn.Module)}
+        modules = _modules(pipeline)
         self.network = next(
-            (parts[name] for name in ("transformer", "unet", "prior", "decoder") if name in parts), nn.Module()
+            (modules[name] for name in ("transformer", "unet", "prior", "decoder") if name in modules), nn.Module()
         )
-        self.text_encoders = {name: part for name, part in parts.items() if "text_encoder" in name}
-        self.vae = parts.get("vae")
+        self.text_encoders = {name: module for name, module in modules.items() if "text_encoder" in name}
+        self.vae = modules.get("vae")
 
     @property
     def own_sampler(self) -> OwnSampler:
@@ -94,8 +88,8 @@ class DiffusersPipelineModel(Model):
 
     @property
     def modules(self) -> Mapping[str, nn.Module]:
-        components = {name: part for name, part in self.pipeline.components.items() if isinstance(part, nn.Module)}
-        return {"network" if part is self.network else name: part for name, part in components.items()}
+        modules = _modules(self.pipeline)
+        return {"network" if module is self.network else name: module for name, module in modules.items()}
 
     @cached_property
     def adapters(self) -> Adapters:
@@ -111,7 +105,7 @@ class DiffusersPipelineModel(Model):
 
     @property
     def _scale_factor(self) -> int:
-        """Image px to one of the latents'."""
+        """Image px per latent px, along a side."""
         factor = getattr(self.pipeline, "vae_scale_factor", 8)
         return factor if isinstance(factor, int) else 8
 
@@ -223,11 +217,11 @@ class DiffusersPipelineModel(Model):
 
     @property
     def _schedulers(self) -> list[Any]:
-        """One, or that of each half."""
+        """The pipeline's scheduler, or one for each half of a two-stage pipeline."""
         found = {
-            id(part): part
-            for name, part in self.pipeline.components.items()
-            if name.endswith("scheduler") and part is not None
+            id(component): component
+            for name, component in self.pipeline.components.items()
+            if name.endswith("scheduler") and component is not None
         }
         return list(found.values())
 
@@ -240,6 +234,11 @@ class DiffusersPipelineModel(Model):
             if name in self.takes and self.takes[name].default is not None
         ]
         return names[0] if names else None
+
+
+def _modules(pipeline: Any) -> dict[str, nn.Module]:
+    """The pipeline's components that are modules, by diffusers' names."""
+    return {name: component for name, component in pipeline.components.items() if isinstance(component, nn.Module)}
 
 
 class _SteppedPipeline:
@@ -333,7 +332,7 @@ def _images(output: Any) -> Tensor:
 
 
 def load(
-    checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
+    checkpoint: Checkpoint, components: Components, device: torch.device, dtype: torch.dtype
 ) -> DiffusersPipelineModel:
     """Load a diffusers folder as its own pipeline.
 
@@ -358,7 +357,6 @@ def load(
             f"{checkpoint.name} cannot be loaded", first_line(error), "Download it again"
         ) from error
     pipeline.set_progress_bar_config(disable=True)
-    for part in pipeline.components.values():
-        if isinstance(part, nn.Module):
-            part.eval().requires_grad_(False)
-    return DiffusersPipelineModel(checkpoint, pipeline.to(device), device=device, dtype=dtype, sha256=sha256)
+    for module in _modules(pipeline).values():
+        module.eval().requires_grad_(False)
+    return DiffusersPipelineModel(checkpoint, pipeline.to(device), device=device, dtype=dtype)

@@ -72,11 +72,11 @@ class Shift:
             if not (
                 0 < shift.constant < 1000
                 and shift.tokens[0] != shift.tokens[1]
-                and max(map(abs, shift.mu)) < 10
+                and all(abs(mu) < 10 for mu in shift.mu)
                 and 0 <= shift.terminal < 1
             ):
                 raise ValueError(f"{shift}")
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise CheckpointDamaged(
                 "The checkpoint has no valid scheduler configuration",
                 f"its scheduler_config.json is invalid ({str(error)[:150]})",
@@ -140,7 +140,6 @@ class FlowModel(LatentModel, ABC):
         device: torch.device,
         dtype: torch.dtype,
         side: int = 0,
-        sha256: str = "",
     ) -> None:
         super().__init__(
             checkpoint,
@@ -153,7 +152,6 @@ class FlowModel(LatentModel, ABC):
             side=side or FAMILIES[family].side,
             device=device,
             dtype=dtype,
-            sha256=sha256,
         )
         self.shift = shift
         self.schedule = RectifiedFlow(shift.at(self._tokens(*self.default_size)))
@@ -198,7 +196,7 @@ class FlowModel(LatentModel, ABC):
             return reduce(PromptEmbeds.__add__, [known[text] for text in texts])
 
         def encode(texts: StepTexts) -> FlowPrompt:
-            count, together = len(texts.negative), rows([text for part in texts.positive for text in part])
+            count, together = len(texts.negative), rows([text for subprompt in texts.positive for text in subprompt])
             subprompts = (
                 together.rows(range(first, first + count)) for first in range(0, len(texts.positive) * count, count)
             )
@@ -252,7 +250,7 @@ class FlowModel(LatentModel, ABC):
         """x_t [B,C,h,w], t [B] in [0,1] -> velocity [B,C,h,w], with one row of `embeds` per image."""
 
 
-# ---- helpers of the families -----------------------------------------------------------------------------------------
+# ---- shared by the families ------------------------------------------------------------------------------------------
 
 
 def pack(latents: Tensor) -> Tensor:
@@ -276,9 +274,9 @@ def token_ids(tokenizer: Any, prompts: Sequence[str], length: int) -> Tensor:
     return ids
 
 
-def read_shift(parts: Components, default: Shift) -> Shift:
+def read_shift(components: Components, default: Shift) -> Shift:
     """The shift in the checkpoint's scheduler config, or the family's default."""
-    return Shift.read(parts.config("scheduler")) if parts.has("scheduler") else default
+    return Shift.read(components.config("scheduler")) if components.has("scheduler") else default
 
 
 def vae_dtype(dtype: torch.dtype) -> torch.dtype:
@@ -286,12 +284,12 @@ def vae_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.float32 if dtype is torch.float16 else dtype
 
 
-def part(parts: Components, name: str, kind: Any, dtype: torch.dtype, device: torch.device) -> Any:
+def load_component(components: Components, name: str, kind: Any, dtype: torch.dtype, device: torch.device) -> Any:
     """Load a component of the diffusers or transformers class `kind` onto the device.
 
     CheckpointMissing, CheckpointDamaged.
     """
-    module: Any = parts.module(name, kind, dtype)
+    module: Any = components.module(name, kind, dtype)
     if module.dtype is torch.float32 and dtype is not torch.float32:
         module = module.to(dtype)  # diffusers' loader ignores `dtype` for modules with a position buffer
     return module.to(device)

@@ -21,8 +21,8 @@ from diffstudio.models.families.flow import (
     FlowModel,
     PromptEmbeds,
     Shift,
+    load_component,
     pack,
-    part,
     read_shift,
     token_ids,
     unpack,
@@ -80,9 +80,7 @@ class FluxModel(FlowModel):
         return velocity
 
 
-def load(
-    checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
-) -> FluxModel:
+def load(checkpoint: Checkpoint, components: Components, device: torch.device, dtype: torch.dtype) -> FluxModel:
     """Load a checkpoint of this family.
 
     CheckpointMissing, CheckpointDamaged; CheckpointUnknown for FLUX.1 tools, which take an image as input.
@@ -91,22 +89,22 @@ def load(
     from transformers import CLIPTextModel, CLIPTokenizer, T5EncoderModel, T5Tokenizer
 
     tokenizers = {
-        "tokenizer": parts.tokenizer("tokenizer", CLIPTokenizer),
-        "tokenizer_2": parts.tokenizer("tokenizer_2", T5Tokenizer),
+        "tokenizer": components.tokenizer("tokenizer", CLIPTokenizer),
+        "tokenizer_2": components.tokenizer("tokenizer_2", T5Tokenizer),
     }
-    vae = part(parts, "vae", AutoencoderKL, vae_dtype(dtype), device)
+    vae = load_component(components, "vae", AutoencoderKL, vae_dtype(dtype), device)
     encoders = {
-        "text_encoder": part(parts, "text_encoder", CLIPTextModel, dtype, device),
-        "text_encoder_2": part(parts, "text_encoder_2", T5EncoderModel, dtype, device),
+        "text_encoder": load_component(components, "text_encoder", CLIPTextModel, dtype, device),
+        "text_encoder_2": load_component(components, "text_encoder_2", T5EncoderModel, dtype, device),
     }
-    network = part(parts, "transformer", FluxTransformer2DModel, dtype, device)
+    network = load_component(components, "transformer", FluxTransformer2DModel, dtype, device)
     if network.config.in_channels != vae.config.latent_channels * PATCH * PATCH:
         raise CheckpointUnknown(
             f"{checkpoint.name} is one of the FLUX.1 tools, which are not supported",
             "its network takes a second image as input",
             "Choose FLUX.1 dev or schnell",
         )
-    shift = read_shift(parts, _DEV if network.config.guidance_embeds else _SCHNELL)
+    shift = read_shift(components, _DEV if network.config.guidance_embeds else _SCHNELL)
     return FluxModel(
         checkpoint,
         network,
@@ -117,7 +115,6 @@ def load(
         tokenizers=tokenizers,
         device=device,
         dtype=dtype,
-        sha256=sha256,
     )
 
 

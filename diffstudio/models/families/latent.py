@@ -48,9 +48,8 @@ class LatentModel(Model):
         side: int,
         device: torch.device,
         dtype: torch.dtype,
-        sha256: str = "",
     ) -> None:
-        self.checkpoint, self.schedule, self.sha256 = checkpoint, schedule, sha256
+        self.checkpoint, self.schedule = checkpoint, schedule
         self.network, self.vae = network, vae
         self.text_encoders, self.tokenizers = text_encoders, tokenizers
         self._family = FAMILIES[family]
@@ -92,7 +91,7 @@ class LatentModel(Model):
 
     @property
     def largest_side(self) -> int:
-        """In px."""
+        """The largest width or height of an image, in px."""
         return _LARGEST_TIMES_TRAINED * self._side
 
     def check_size(self, width: int, height: int) -> None:

@@ -18,7 +18,7 @@ from diffstudio.models.files.folder_check import needs_code
 from diffstudio.models.files.formats import INDEX
 
 _CONTROLLED = "needs a control image"
-_OTHER_TASKS = (  # by what the names of a pipeline's parameters contain
+_OTHER_TASKS = (  # by a substring of a pipeline's parameter names
     ("video", "generates video"),
     ("frame", "generates video"),
     ("audio", "generates audio"),
@@ -61,8 +61,8 @@ def pipeline_class(checkpoint: Checkpoint) -> Any:
 def _other_task(kind: Any, known: bool) -> str:
     """What a pipeline does, by its parameters; empty for text-to-image. `known` ones may take images as well."""
     parameters = inspect.signature(kind.__call__).parameters
-    for part, task in _OTHER_TASKS:
-        if any(part in name for name in parameters):
+    for substring, task in _OTHER_TASKS:
+        if any(substring in name for name in parameters):
             return task
     if not known and _IMAGE_INPUTS & parameters.keys():
         return "edits images"

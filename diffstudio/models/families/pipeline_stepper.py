@@ -74,8 +74,8 @@ class PipelineStepper:
     def _share(self, scheduler: Any) -> float:
         """The share of the network calls that are done, this one included; schedulers have equal shares."""
         calls = self._calls[id(scheduler)] = self._calls.get(id(scheduler), 0) + 1
-        part = min(1.0, calls / max(1, len(scheduler.timesteps)))
-        return (len(self._calls) - 1 + part) / len(self._schedulers)
+        done = min(1.0, calls / max(1, len(scheduler.timesteps)))
+        return (len(self._calls) - 1 + done) / len(self._schedulers)
 
     def _wait_at(self, reached: Reached) -> None:
         """Called in the pipeline's thread. Interrupted when the context ends."""

@@ -32,7 +32,7 @@ from diffstudio.networks.transformer import Condition, PixelTransformer
 
 FAMILY = "pixel"
 _TEXT_FEATURES = PromptFeature.TEXT | PromptFeature.SCHEDULE | PromptFeature.AND | PromptFeature.NEGATIVE
-_SECOND_TIMES = (0.9, 0.95)  # of `log_snr`: between these, where guidance begins
+_SECOND_TIMES = (0.9, 0.95)  # limits of the second time of `log_snr`, which is where guidance begins
 _LARGEST_TIMES_TRAINED = 2  # of the training size: positions are interpolated, and larger images fall apart
 
 
@@ -64,7 +64,6 @@ class PixelModel(Model):
         guidance: Mapping[str, Any] | None = None,
         device: torch.device | None = None,
         dtype: torch.dtype = torch.float32,
-        sha256: str = "",
     ) -> None:
         self.checkpoint = checkpoint
         self.network = network
@@ -74,7 +73,6 @@ class PixelModel(Model):
         self.config = network.config
         self.device = device if device is not None else next(network.parameters()).device
         self.dtype = dtype
-        self.sha256 = sha256
         about = guidance or {}
         self.guidance = float(about.get("scale", 3.0))
         lowest, highest = about.get("interval", (0.05, 0.95))
@@ -126,7 +124,7 @@ class PixelModel(Model):
 
     def prompt_encoder(self, clip_skip: int | None) -> PromptEncoder:
         def encode(texts: StepTexts) -> PixelPrompt:
-            subprompts = tuple(self._condition(part) for part in texts.positive)
+            subprompts = tuple(self._condition(prompts) for prompts in texts.positive)
             negative = self._condition([text if text.strip() else "" for text in texts.negative])
             return PixelPrompt(
                 Composition(subprompts, texts.weights), negative, self._condition([""] * len(texts.negative))
@@ -199,14 +197,14 @@ class PixelModel(Model):
         return CleanPrediction(network, self.schedule)
 
     def _prediction(self, conditions: Sequence[Condition]) -> Network:
-        """The network for as many times B images as there are conditions, each of B rows."""
-        together = Condition(
+        """The network for a batch of len(conditions) · B images; each condition has B rows."""
+        joined = Condition(
             *(
                 torch.cat([row for row in rows if row is not None]) if rows[0] is not None else None
                 for rows in zip(*conditions, strict=True)
             )
         )
-        return lambda x_t, t: self._call(x_t, t, together)
+        return lambda x_t, t: self._call(x_t, t, joined)
 
     @torch.no_grad()
     def _call(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
@@ -216,7 +214,7 @@ class PixelModel(Model):
         return estimate.float()
 
 
-def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, sha256: str = "") -> PixelModel:
+def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> PixelModel:
     """Load a checkpoint trained with diffstudio. CheckpointDamaged, CheckpointUnknown."""
     loaded = pixel_file.load(checkpoint)
     try:
@@ -238,7 +236,6 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, sha25
         guidance=loaded.guidance,
         device=device,
         dtype=dtype,
-        sha256=sha256,
     )
 
 

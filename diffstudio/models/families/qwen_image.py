@@ -22,8 +22,8 @@ from diffstudio.models.families.flow import (
     FlowModel,
     PromptEmbeds,
     Shift,
+    load_component,
     pack,
-    part,
     read_shift,
     unpack,
     vae_dtype,
@@ -123,9 +123,7 @@ class QwenImageModel(FlowModel):
         return velocity
 
 
-def load(
-    checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
-) -> QwenImageModel:
+def load(checkpoint: Checkpoint, components: Components, device: torch.device, dtype: torch.dtype) -> QwenImageModel:
     """Load a checkpoint of this family.
 
     CheckpointMissing, CheckpointDamaged; CheckpointUnknown for the variants that edit images or split them into layers.
@@ -133,24 +131,25 @@ def load(
     from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
     from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
-    about = parts.config("transformer")
+    about = components.config("transformer")
     if about.get("zero_cond_t") or about.get("use_additional_t_cond"):
         raise CheckpointUnknown(
             f"{checkpoint.name} is not supported", "it is a variant that edits images", "Choose Qwen-Image itself"
         )
-    tokenizers = {"tokenizer": parts.tokenizer("tokenizer", Qwen2Tokenizer)}
-    vae = part(parts, "vae", AutoencoderKLQwenImage, vae_dtype(dtype), device)
-    encoders = {"text_encoder": part(parts, "text_encoder", Qwen2_5_VLForConditionalGeneration, dtype, device)}
-    network = part(parts, "transformer", QwenImageTransformer2DModel, dtype, device)
+    tokenizers = {"tokenizer": components.tokenizer("tokenizer", Qwen2Tokenizer)}
+    vae = load_component(components, "vae", AutoencoderKLQwenImage, vae_dtype(dtype), device)
+    encoders = {
+        "text_encoder": load_component(components, "text_encoder", Qwen2_5_VLForConditionalGeneration, dtype, device)
+    }
+    network = load_component(components, "transformer", QwenImageTransformer2DModel, dtype, device)
     return QwenImageModel(
         checkpoint,
         network,
         vae,
         FAMILY,
-        read_shift(parts, _SHIFT),
+        read_shift(components, _SHIFT),
         text_encoders=encoders,
         tokenizers=tokenizers,
         device=device,
         dtype=dtype,
-        sha256=sha256,
     )

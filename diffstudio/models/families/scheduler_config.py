@@ -64,14 +64,14 @@ class Scheduling:
 
 
 def scheduling_of(
-    parts: Components, name: str, prediction: str = "", *, distilled: bool = False, aligned_xl: bool = False
+    components: Components, name: str, prediction: str = "", *, distilled: bool = False, aligned_xl: bool = False
 ) -> Scheduling:
     """Read the checkpoint's `scheduler` config; without one, Stable Diffusion's defaults. `prediction` overrides it.
 
     `name` is the checkpoint's. CheckpointUnknown for an unsupported noise schedule.
     """
     try:
-        config = parts.config("scheduler")
+        config = components.config("scheduler")
     except CheckpointMissing:
         config = {}
     kind = str(config.get("_class_name", ""))

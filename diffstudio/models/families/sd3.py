@@ -20,7 +20,7 @@ from diffstudio.models.families.flow import (
     FlowModel,
     PromptEmbeds,
     Shift,
-    part,
+    load_component,
     read_shift,
     token_ids,
     vae_dtype,
@@ -48,7 +48,7 @@ class SD3Model(FlowModel):
 
     @property
     def largest_side(self) -> int:
-        """In px, limited by the network's position embeddings."""
+        """The largest width or height in px, limited by the network's position embeddings."""
         config: Any = self.network.config
         positions: int = config.pos_embed_max_size  # along a side
         return min(super().largest_side, positions * PATCH * self.vae_scale_factor)
@@ -102,9 +102,7 @@ class SD3Model(FlowModel):
         return velocity
 
 
-def load(
-    checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
-) -> SD3Model:
+def load(checkpoint: Checkpoint, components: Components, device: torch.device, dtype: torch.dtype) -> SD3Model:
     """Load a checkpoint of this family, with T5 (`text_encoder_3`) if it is there.
 
     CheckpointMissing, CheckpointDamaged.
@@ -118,23 +116,26 @@ def load(
         T5Tokenizer,
     )
 
-    tokenizers: dict[str, PreTrainedTokenizerBase] = {name: parts.tokenizer(name, CLIPTokenizer) for name, _ in _CLIPS}
-    encoders = {name: part(parts, name, CLIPTextModelWithProjection, dtype, device) for _, name in _CLIPS}
-    if parts.has("text_encoder_3"):
-        tokenizers["tokenizer_3"] = parts.tokenizer("tokenizer_3", T5Tokenizer)
-        encoders["text_encoder_3"] = part(parts, "text_encoder_3", T5EncoderModel, dtype, device)
-    vae = part(parts, "vae", AutoencoderKL, vae_dtype(dtype), device)
-    network = part(parts, "transformer", SD3Transformer2DModel, dtype, device)
+    tokenizers: dict[str, PreTrainedTokenizerBase] = {
+        name: components.tokenizer(name, CLIPTokenizer) for name, _ in _CLIPS
+    }
+    encoders = {
+        name: load_component(components, name, CLIPTextModelWithProjection, dtype, device) for _, name in _CLIPS
+    }
+    if components.has("text_encoder_3"):
+        tokenizers["tokenizer_3"] = components.tokenizer("tokenizer_3", T5Tokenizer)
+        encoders["text_encoder_3"] = load_component(components, "text_encoder_3", T5EncoderModel, dtype, device)
+    vae = load_component(components, "vae", AutoencoderKL, vae_dtype(dtype), device)
+    network = load_component(components, "transformer", SD3Transformer2DModel, dtype, device)
     return SD3Model(
         checkpoint,
         network,
         vae,
         FAMILY,
-        read_shift(parts, _SHIFT),
+        read_shift(components, _SHIFT),
         text_encoders=encoders,
         tokenizers=tokenizers,
         device=device,
         dtype=dtype,
         side=network.config.sample_size * 2 ** (len(vae.config.block_out_channels) - 1),
-        sha256=sha256,
     )

@@ -37,8 +37,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _RESCALE = 0.7  # of guidance, with zero terminal SNR: Lin et al. 2023, arXiv 2305.08891, section 3.4
-# in the names of checkpoints that were distilled to few steps without guidance
-_FEW_STEPS = ("turbo", "lightning", "hyper")
+_FEW_STEPS = ("turbo", "lightning", "hyper")  # in the names of checkpoints distilled to few steps without guidance
 _NEEDS_UNCONDITIONAL = PromptFeature.AND | PromptFeature.NEGATIVE
 _PROMPT_FEATURES = (
     PromptFeature.TEXT
@@ -109,7 +108,6 @@ class StableDiffusion(LatentModel):
         tokenizers: Mapping[str, PreTrainedTokenizerBase],
         device: torch.device,
         dtype: torch.dtype,
-        sha256: str = "",
     ) -> None:
         config: Any = network.config
         super().__init__(
@@ -123,7 +121,6 @@ class StableDiffusion(LatentModel):
             side=0,
             device=device,
             dtype=dtype,
-            sha256=sha256,
         )
         self.scheduling = scheduling
         self._side = _side(config.sample_size) * self.vae_scale_factor or self._family.side
@@ -144,7 +141,7 @@ class StableDiffusion(LatentModel):
 
     @property
     def prompt_features(self) -> PromptFeature:
-        """Those with guidance as an input have no unconditional prediction to compose with."""
+        """A network that takes the guidance scale as an input has no unconditional prediction to compose with."""
         return _PROMPT_FEATURES & ~_NEEDS_UNCONDITIONAL if self._guidance_width else _PROMPT_FEATURES
 
     def prompt_encoder(self, clip_skip: int | None) -> PromptEncoder:
@@ -173,7 +170,7 @@ class StableDiffusion(LatentModel):
     ) -> prompt_weighting.EncodedPrompts:
         """Encode with the text encoder of that number, "" or "_2": all subprompts, then the negative prompts."""
         encoder = self.text_encoders[f"text_encoder{number}"]
-        rows = [text for part in (*texts.positive, texts.negative) for text in part]
+        rows = [text for prompts in (*texts.positive, texts.negative) for text in prompts]
 
         def encode(ids: Tensor) -> tuple[Tensor, Tensor | None]:
             out = encoder(ids.to(self.device), output_hidden_states=skipped > 0 or self.hidden_layer > 1)
@@ -286,9 +283,9 @@ class StableDiffusion(LatentModel):
                     if images.mask is None or images.image is None
                     else (images.mask >= 0.5).float()
                 )
-                around = self.encode_image(image * (1 - mask))
-                small = F.interpolate(mask, x_t.shape[-2:]).to(around)
-                cache[shape] = torch.cat((small.expand(len(around), -1, -1, -1), around), dim=1)  # [1 or B,1 + C,h,w]
+                latents = self.encode_image(image * (1 - mask))
+                small = F.interpolate(mask, x_t.shape[-2:]).to(latents)
+                cache[shape] = torch.cat((small.expand(len(latents), -1, -1, -1), latents), dim=1)  # [1 or B,1 + C,h,w]
             inputs = cache[shape]
             return inputs.repeat(len(x_t) // len(inputs), 1, 1, 1).to(x_t)  # twice the batch when guided
 
@@ -308,20 +305,17 @@ def _side(sample_size: Any) -> int:
 _S = TypeVar("_S", bound=StableDiffusion)
 
 
-def load(
-    checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
-) -> StableDiffusion:
+def load(checkpoint: Checkpoint, components: Components, device: torch.device, dtype: torch.dtype) -> StableDiffusion:
     """Load a checkpoint of family `sd1` or `sd2`. CheckpointMissing, CheckpointDamaged, CheckpointUnknown."""
-    return load_as(StableDiffusion, checkpoint, parts, device, dtype, sha256, encoders=("",))
+    return load_as(StableDiffusion, checkpoint, components, device, dtype, encoders=("",))
 
 
 def load_as(
     kind: type[_S],
     checkpoint: Checkpoint,
-    parts: Components,
+    components: Components,
     device: torch.device,
     dtype: torch.dtype,
-    sha256: str,
     *,
     encoders: Sequence[str],
 ) -> _S:
@@ -329,7 +323,7 @@ def load_as(
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-    channels = parts.config("unet").get("in_channels", 4)
+    channels = components.config("unet").get("in_channels", 4)
     if channels not in (4, 9):
         raise CheckpointUnknown(
             f"{checkpoint.name} is not supported", f"its network takes {channels} channels", "Choose another checkpoint"
@@ -342,12 +336,12 @@ def load_as(
     }
 
     def module(name: str, dtype: torch.dtype = dtype) -> Any:
-        return parts.module(name, kinds[name], dtype).to(device)
+        return components.module(name, kinds[name], dtype).to(device)
 
     network = module("unet")
-    overflows = dtype is torch.float16 and bool(parts.config("vae").get("force_upcast", True))
+    overflows = dtype is torch.float16 and bool(components.config("vae").get("force_upcast", True))
     scheduling = scheduling_of(
-        parts,
+        components,
         checkpoint.name,
         checkpoint.prediction,
         distilled=bool(network.config.time_cond_proj_dim),
@@ -361,7 +355,6 @@ def load_as(
         checkpoint.family,
         device=device,
         dtype=dtype,
-        sha256=sha256,
         text_encoders={f"text_encoder{n}": module(f"text_encoder{n}") for n in encoders},
-        tokenizers={f"tokenizer{n}": parts.tokenizer(f"tokenizer{n}", CLIPTokenizer) for n in encoders},
+        tokenizers={f"tokenizer{n}": components.tokenizer(f"tokenizer{n}", CLIPTokenizer) for n in encoders},
     )

@@ -74,12 +74,10 @@ class StableDiffusionXL(StableDiffusion):
         return {"text_embeds": embeds.pooled, "time_ids": torch.cat((size, torch.zeros_like(size), last), dim=1)}
 
 
-def load(
-    checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
-) -> StableDiffusionXL:
+def load(checkpoint: Checkpoint, components: Components, device: torch.device, dtype: torch.dtype) -> StableDiffusionXL:
     """Load a checkpoint of family `sdxl` or `sdxl_refiner`.
 
     CheckpointMissing, CheckpointDamaged, CheckpointUnknown.
     """
     encoders = ("_2",) if checkpoint.family == "sdxl_refiner" else ("", "_2")
-    return load_as(StableDiffusionXL, checkpoint, parts, device, dtype, sha256, encoders=encoders)
+    return load_as(StableDiffusionXL, checkpoint, components, device, dtype, encoders=encoders)

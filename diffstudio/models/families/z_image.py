@@ -1,5 +1,6 @@
-"""Z-Image (Alibaba 2025, arXiv 2511.22699): Qwen3 as text encoder; the network's time runs from noise, its guidance
-scale starts at 0.
+"""Z-Image (Alibaba 2025, arXiv 2511.22699): Qwen3 as text encoder.
+
+The network's time runs from 0 (noise) to 1, and a guidance scale of 0 is no guidance.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from diffstudio.diffusion.denoiser import Network
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components
 from diffstudio.models.conditioning.composition import Composition
-from diffstudio.models.families.flow import FlowModel, PromptEmbeds, Shift, part, read_shift, vae_dtype
+from diffstudio.models.families.flow import FlowModel, PromptEmbeds, Shift, load_component, read_shift, vae_dtype
 
 FAMILY = "z_image"
 _SHIFT = Shift(3.0)  # of Z-Image-Turbo; the default without a scheduler config
@@ -60,28 +61,25 @@ class ZImageModel(FlowModel):
         return velocity
 
 
-def load(
-    checkpoint: Checkpoint, parts: Components, device: torch.device, dtype: torch.dtype, sha256: str = ""
-) -> ZImageModel:
+def load(checkpoint: Checkpoint, components: Components, device: torch.device, dtype: torch.dtype) -> ZImageModel:
     """Load a checkpoint of this family. CheckpointMissing, CheckpointDamaged."""
     from diffusers import AutoencoderKL, ZImageTransformer2DModel
     from transformers import Qwen2Tokenizer, Qwen3Model
 
-    tokenizers = {"tokenizer": parts.tokenizer("tokenizer", Qwen2Tokenizer)}
-    vae = part(parts, "vae", AutoencoderKL, vae_dtype(dtype), device)
-    encoders = {"text_encoder": part(parts, "text_encoder", Qwen3Model, dtype, device)}
-    network = part(parts, "transformer", ZImageTransformer2DModel, dtype, device)
+    tokenizers = {"tokenizer": components.tokenizer("tokenizer", Qwen2Tokenizer)}
+    vae = load_component(components, "vae", AutoencoderKL, vae_dtype(dtype), device)
+    encoders = {"text_encoder": load_component(components, "text_encoder", Qwen3Model, dtype, device)}
+    network = load_component(components, "transformer", ZImageTransformer2DModel, dtype, device)
     return ZImageModel(
         checkpoint,
         network,
         vae,
         FAMILY,
-        read_shift(parts, _SHIFT),
+        read_shift(components, _SHIFT),
         text_encoders=encoders,
         tokenizers=tokenizers,
         device=device,
         dtype=dtype,
-        sha256=sha256,
     )
 
 

@@ -60,9 +60,7 @@ def find_vae(library: Models | None, name: str) -> Checkpoint:
 
 
 def match_name(models: Iterable[Checkpoint], name: str) -> Checkpoint | None:
-    """The model of this name, in any case: its name, its file's name, or the one its trainer gave it
-    (`ss_output_name`).
-    """
+    """The model of this name, in any case: its name in the library, its file's name, or its `ss_output_name`."""
     folded, models = name.casefold(), tuple(models)
     if not folded:
         return None

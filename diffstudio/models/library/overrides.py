@@ -30,7 +30,7 @@ PREDICTIONS = ("eps", "v", "flow", "x0")
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """Of one file; empty fields stay as detected."""
+    """The user's correction for one file; empty fields stay as detected."""
 
     family: str = ""
     prediction: str = ""

@@ -32,8 +32,10 @@ _FIELDS = tuple(field.name for field in fields(Checkpoint) if field.name not in 
 
 
 class RecordCache:
-    """`suggested` is what was known of a file before it was read, which its record depends on: role, origin, config
-    next to it.
+    """The records of model files, in an SQLite database.
+
+    A record also depends on what was known of its file before it was read (`suggested`): role, origin, config next to
+    it.
     """
 
     def __init__(self, file: Path | None = None) -> None:

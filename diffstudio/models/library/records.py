@@ -153,7 +153,7 @@ def _safetensors(header: Header, content: SafetensorsHeader, origin: Origin | No
 
 
 def _detect(path: Path, shapes: Shapes, metadata: Mapping[str, str]) -> Detection:
-    """What a file is, by its tensors, its metadata and PEFT's config beside it. CheckpointDamaged for the config."""
+    """What a file is, by its tensors, its metadata and PEFT's config next to it. CheckpointDamaged for the config."""
     config_path = adapter_config_path(path)
     if config_path is None:
         return detect(shapes, metadata)
@@ -327,15 +327,11 @@ def _folder_found(
             family = "diffusers"
     declared = scheduler.get("prediction_type", "epsilon")
     flow = family in FAMILIES and FAMILIES[family].flow
-    prediction = (
-        "flow"
-        if flow
-        else ""
-        if family == "diffusers"
-        else DIFFUSERS_PREDICTIONS.get(declared, "")
-        if isinstance(declared, str)
-        else ""
-    )
+    prediction = ""
+    if flow:
+        prediction = "flow"
+    elif family != "diffusers" and isinstance(declared, str):
+        prediction = DIFFUSERS_PREDICTIONS.get(declared, "")
     edition = ""
     if family == "flux":
         edition = "dev" if config.get("guidance_embeds") else "schnell"

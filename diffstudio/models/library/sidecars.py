@@ -1,7 +1,6 @@
-"""Sidecar files next to a model, by AUTOMATIC1111, Civitai helpers and others: preview image, description, trigger
-words.
+"""Sidecar files next to a model, by AUTOMATIC1111, Civitai helpers and others. No torch.
 
-No torch.
+They hold a preview image, a description and trigger words.
 
 AUTOMATIC1111 and Forge: `name.json`, `name.txt`, `name.preview.png`. Civitai's helpers: `name.civitai.info`. Stability
 Matrix: `name.cm-info.json`. LoRA Manager: `name.metadata.json`. SwarmUI: `name.swarm.json`. ComfyUI's managers:
@@ -75,7 +74,7 @@ class Sidecar:
     tags: tuple[str, ...] = ()
     base: str = ""  # base model
     negative: str = ""  # recommended negative prompt
-    strength: float = 0.0  # recommended LoRA weight; 0 if none is given
+    lora_weight: float = 0.0  # recommended; 0 if none is given
 
 
 NO_SIDECAR = Sidecar()
@@ -85,17 +84,17 @@ def read_sidecar(path: Path) -> Sidecar:
     """The sidecars of a weights file or a diffusers folder, merged."""
     stem = path.name if path.is_dir() else path.stem
     try:
-        there = {entry.name for entry in os.scandir(path.parent) if entry.name.startswith(f"{stem}.")}
+        names = {entry.name for entry in os.scandir(path.parent) if entry.name.startswith(f"{stem}.")}
     except OSError:
         return NO_SIDECAR
-    if len(there) < 2 and not path.is_dir():
+    if len(names) < 2 and not path.is_dir():
         return NO_SIDECAR
-    image = next((path.parent / (stem + ending) for ending in _IMAGES if stem + ending in there), None)
-    tables = [table for ending in _TABLES if stem + ending in there if (table := _table(path.parent / (stem + ending)))]
+    image = next((path.parent / (stem + ending) for ending in _IMAGES if stem + ending in names), None)
+    tables = [table for ending in _TABLES if stem + ending in names if (table := _table(path.parent / (stem + ending)))]
     description = _first_text(tables, _DESCRIPTIONS)
-    if not description and f"{stem}.txt" in there:
+    if not description and f"{stem}.txt" in names:
         description = _plain_text(_read(path.parent / f"{stem}.txt"))
-    strength = next((number for table in tables if (number := _number(table.get("preferred weight")))), 0.0)
+    lora_weight = next((number for table in tables if (number := _number(table.get("preferred weight")))), 0.0)
     return Sidecar(
         image,
         _first_text(tables, _TITLES)[:_LONGEST_WORD],
@@ -104,7 +103,7 @@ def read_sidecar(path: Path) -> Sidecar:
         _first_list(tables, _TAGS),
         next((base for base in _texts(tables, _BASES) if base.casefold() not in _UNSPECIFIED), "")[:100],
         _first_text(tables, ("negative text",))[:_LONGEST_TEXT],
-        strength,
+        lora_weight,
     )
 
 

@@ -15,9 +15,7 @@ _MOST_SUGGESTED = 12
 
 
 def trigger_words(metadata: Mapping[str, str]) -> tuple[str, ...]:
-    """As its author names them, else from the names of the training folders, which kohya calls `<repeats>_<trigger
-    word>`.
-    """
+    """As its author names them, else from the names of kohya's training folders: `<repeats>_<trigger word>`."""
     if declared := _declared_words(metadata):
         return declared
     names = (folder.partition("_")[2].strip() for folder in _frequencies(metadata))

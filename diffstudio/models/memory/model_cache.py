@@ -52,10 +52,10 @@ class ModelCache:
 
     def make_room(self, needed_bytes: int, budget_bytes: int) -> None:
         """Drop the least recently used models until another of this size fits into the budget, or none is left."""
-        while self._models and needed_bytes + sum(map(weights_bytes, self._models)) > budget_bytes:
+        while self._models and needed_bytes + self.weights_bytes() > budget_bytes:
             del self._models[0]
 
-    def make_room_beside(self, model: Model, needed_bytes: int, budget_bytes: int) -> bool:
+    def make_room_keeping(self, model: Model, needed_bytes: int, budget_bytes: int) -> bool:
         """As `make_room`, for weights loaded next to `model`, which is kept; returns whether they fit."""
 
         def fits() -> bool:
@@ -67,10 +67,11 @@ class ModelCache:
 
     def keep_within(self, budget_bytes: int) -> None:
         """Drop the least recently used models until the others fit; the newest is kept."""
-        while len(self._models) > 1 and sum(map(weights_bytes, self._models)) > budget_bytes:
+        while len(self._models) > 1 and self.weights_bytes() > budget_bytes:
             del self._models[0]
 
     def put(self, model: Model) -> None:
+        """Add a model as the newest."""
         self._models.append(model)
 
     def drop_others(self) -> int:

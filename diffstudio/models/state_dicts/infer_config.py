@@ -1,6 +1,4 @@
-"""Infer the settings of a component's configuration that its family leaves open, from the shapes of its tensors
-(diffusers' keys).
-"""
+"""Infer the settings in which checkpoints of one family differ from the shapes of a component's tensors."""
 
 from __future__ import annotations
 
@@ -14,7 +12,10 @@ Shapes = Mapping[str, Shape]
 
 
 def infer_config(component: str, family: str, shapes: Shapes, default: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that override `default`, the family's configuration; none for components that never differ."""
+    """Settings that override `default`, the family's configuration; none for components that never differ.
+
+    `shapes` has diffusers' keys.
+    """
     if component == "transformer" and family in _TRANSFORMERS:
         return _TRANSFORMERS[family](shapes)
     if component == "unet":

@@ -1,4 +1,4 @@
-"""Where each component stands in a file of weights: the key prefixes of every family in every naming. No torch.
+"""The key prefix of each component in a weights file, for every family and naming. No torch.
 
 One checkpoint may hold its network under `model.diffusion_model.` (the original LDM and SGM code, and ComfyUI),
 `diffusion_model.`, `unet.` or `transformer.` (diffusers), a trainer's wrapper (`model.`, `net.`) or no prefix at all;
@@ -20,7 +20,7 @@ COMPONENTS = (*NETWORKS, "vae", *TEXT_ENCODERS)
 # ---- prefixes of components ------------------------------------------------------------------------------------------
 
 ORIGINAL_NETWORK = "model.diffusion_model."
-_WRAPPERS = ("model.", "net.", "")  # of a network that stands alone; others' keys begin so too
+_WRAPPERS = ("model.", "net.", "")  # of a network alone in its file; keys of other components begin with them too
 _UNET = (ORIGINAL_NETWORK, "diffusion_model.", "unet.", *_WRAPPERS)
 _TRANSFORMER = (ORIGINAL_NETWORK, "diffusion_model.", "transformer.", *_WRAPPERS)
 NETWORK_PREFIXES = tuple(dict.fromkeys((*_UNET[: -len(_WRAPPERS)], *_TRANSFORMER)))
@@ -29,7 +29,7 @@ _LDM_CLIP, _SGM_CLIP = "cond_stage_model.transformer.", "conditioner.embedders.0
 
 
 def _comfy(encoder: str) -> str:
-    """As ComfyUI saves a text encoder in a checkpoint."""
+    """The prefix under which ComfyUI saves a text encoder in a checkpoint."""
     return f"text_encoders.{encoder}.transformer."
 
 
@@ -93,7 +93,7 @@ LONE_VAE_PREFIXES = ("", *VAE_PREFIXES)
 LONE_CLIP_PREFIXES = ("", "text_model.", "text_encoder.", "transformer.text_model.", "transformer.")
 LONE_COMPONENT_PREFIXES = ("", "text_encoder.", *VAE_PREFIXES[::-1])
 
-# Keys of a network's first layers: by one of them a network is recognised whose prefix says nothing.
+# Keys of a network's first layers, by which it is recognised where its prefix is ambiguous.
 NETWORK_KEYS: Mapping[str, tuple[str, ...]] = {
     "unet": ("input_blocks.0.0.weight", "conv_in.weight"),  # LDM, diffusers
     "transformer": (
@@ -141,10 +141,10 @@ def kind_of_root(root: str) -> str:
     return "vae" if f"{root}." in VAE_PREFIXES else "text_encoder"
 
 
-# ---- keys that are no weights ----------------------------------------------------------------------------------------
+# ---- keys that are not weights ---------------------------------------------------------------------------------------
 
-FP8_SCALES = (".scale_weight", ".weight_scale")  # beside fp8 weights: what they are multiplied by
-QUANTIZATION_FORMAT = ".comfy_quant"  # beside a weight: how it is packed, as JSON
+FP8_SCALES = (".scale_weight", ".weight_scale")  # next to fp8 weights: the factors to multiply them by
+QUANTIZATION_FORMAT = ".comfy_quant"  # next to a weight: how it is packed, as JSON
 NOT_WEIGHTS = (
     "position_ids",
     "logit_scale",
@@ -156,7 +156,7 @@ NOT_WEIGHTS = (
 )
 
 EMA_PREFIX = "model_ema."
-EMA_WEIGHTS = "EMA copies of the weights"  # as people read it
+EMA_WEIGHTS = "EMA copies of the weights"
 _UNUSED_FOR_INFERENCE = tuple(
     (re.compile(pattern), what)
     for pattern, what in (
@@ -173,7 +173,7 @@ _UNUSED_FOR_INFERENCE = tuple(
 
 
 def unused_for_inference(name: str) -> str:
-    """What a tensor is that only training needs; empty for those that inference needs too."""
+    """What kind of tensor this is, if only training needs it; empty for those that inference needs."""
     return next((what for pattern, what in _UNUSED_FOR_INFERENCE if pattern.search(name)), "")
 
 
@@ -204,7 +204,7 @@ _COMFY_ENCODERS = {
 
 
 def underscored(name: str) -> str:
-    """As LoRA files of kohya write the path of a layer."""
+    """The path of a layer as kohya's LoRA files write it: with underscores for dots."""
     return name.replace(".", "_")
 
 

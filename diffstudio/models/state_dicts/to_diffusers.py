@@ -1,7 +1,7 @@
-"""Key maps from the original naming of state dicts to diffusers': for each key of a module, which rows of which tensors
-it is.
+"""Key maps from the original naming of state dicts to diffusers'.
 
-The conversion itself is diffusers' own (`loaders.single_file_utils`). Its converters split and swap matrices by rows
+A key map lists, for each key of a module, the rows of the file's tensors that it is made of. The conversion itself is
+diffusers' own (`loaders.single_file_utils`). Its converters split and swap matrices by rows
 only, so they are run on row numbers instead of weights, and the result says where each row comes from. Weights are then
 read one tensor at a time, however they are stored.
 """
@@ -209,9 +209,8 @@ def _open_clip(state: State, config: Mapping[str, Any]) -> State:
     converted: State = convert_open_clip_checkpoint(hidden, named, prefix=xl_prefix)
     kept = {name: value for name, value in converted.items() if not _is_layer_beyond(name, config["num_hidden_layers"])}
     if "text_projection" in state:
-        kept["text_projection.weight"] = state[
-            "text_projection"
-        ]  # transposed by whoever reads it: see components.single_file
+        # Stored transposed; components.module_weights and state_dicts.split transpose it when they read it.
+        kept["text_projection.weight"] = state["text_projection"]
     return kept
 
 
@@ -240,9 +239,8 @@ def _add_prefix(prefix: str, state: State) -> State:
     return {f"{prefix}{name}": value for name, value in state.items()}
 
 
-_CONVERTERS: Mapping[
-    str, tuple[tuple[tuple[str, ...], _Convert], ...]
-] = {  # component -> keys that only the original naming has, converter
+# Component -> keys that only the original naming has, and its converter.
+_CONVERTERS: Mapping[str, tuple[tuple[tuple[str, ...], _Convert], ...]] = {
     "unet": ((("input_blocks.0.0.weight",), _unet),),
     "transformer": (
         (("joint_blocks.0.context_block.attn.qkv.weight",), _sd3),

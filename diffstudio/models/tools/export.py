@@ -86,19 +86,19 @@ def export(
     with open_checkpoint(checkpoint) as weights:
         if checkpoint.layout is Layout.FOLDER:
             components = _folder_components(weights.tensors)
-            parts = None
+            opened = None
         else:
-            parts = open_components(checkpoint, library)
-            components = _components(checkpoint, weights.tensors, parts)
+            opened = open_components(checkpoint, library)
+            components = _components(checkpoint, weights.tensors, opened)
         stored = {component: caster.cast(state, precision) for component, state in components.items()}
         sizes = {component: size_of(state) for component, state in stored.items()}
         whole = sum(sizes.values())
         check_target(target, whole + _CONFIGURATION_BYTES)
         with atomic_folder(target) as folder:
-            if parts is None:
+            if opened is None:
                 _copy_all_but_weights(checkpoint.path, folder)
             else:
-                _write_configs(checkpoint, parts, folder, tuple(components))
+                _write_configs(checkpoint, opened, folder, tuple(components))
             done = 0
             for component, state in stored.items():
                 (folder / component).mkdir(exist_ok=True)
@@ -122,12 +122,12 @@ def _file_of(component: str, folder: Path) -> str:
 # ---- from one file ---------------------------------------------------------------------------------------------------
 
 
-def _components(checkpoint: Checkpoint, tensors: State, parts: Components) -> dict[str, dict[str, Tensor]]:
+def _components(checkpoint: Checkpoint, tensors: State, opened: Components) -> dict[str, dict[str, Tensor]]:
     """Every component of the pipeline, complete: from the file, else from the model folders."""
     found = split_components(
         {name: tensor for name, tensor in tensors.items() if not unused_for_inference(name)},
         checkpoint.family,
-        parts.config,
+        opened.config,
     )
     needed = [
         component
@@ -136,16 +136,16 @@ def _components(checkpoint: Checkpoint, tensors: State, parts: Components) -> di
         and (component != "text_encoder_2" or checkpoint.family.startswith("sdxl"))
     ]
     for component in needed:
-        kind = component_class(parts.config(component))
+        kind = component_class(opened.config(component))
         if component not in found:
-            if not parts.has(component):
+            if not opened.has(component):
                 raise CheckpointMissing(
                     f"{checkpoint.name} has no {component}",
                     "a diffusers folder must hold the whole pipeline",
                     "Use a file that contains it, or put one of the same family into a model folder",
                 )
-            found[component] = dict(parts.module(component, kind, torch.float16).state_dict())
-        _check_whole(checkpoint, component, found[component], empty_module(kind, parts.config(component)))
+            found[component] = dict(opened.module(component, kind, torch.float16).state_dict())
+        _check_whole(checkpoint, component, found[component], empty_module(kind, opened.config(component)))
     return {component: {name: tensor.contiguous() for name, tensor in found[component].items()} for component in needed}
 
 
@@ -177,7 +177,7 @@ def component_class(config: Mapping[str, Any]) -> type[nn.Module]:
     return found
 
 
-def _write_configs(checkpoint: Checkpoint, parts: Components, folder: Path, components: tuple[str, ...]) -> None:
+def _write_configs(checkpoint: Checkpoint, opened: Components, folder: Path, components: tuple[str, ...]) -> None:
     """Write configurations, tokenizers and `model_index.json`."""
     import diffusers
     from transformers import CLIPTokenizer
@@ -192,15 +192,15 @@ def _write_configs(checkpoint: Checkpoint, parts: Components, folder: Path, comp
     if pipeline == "StableDiffusionXLInpaintPipeline" and checkpoint.family == "sdxl":
         index["requires_aesthetics_score"] = False
     for component in components:
-        config = dict(parts.config(component))
+        config = dict(opened.config(component))
         kind = component_class(config)
         index[component] = [kind.__module__.partition(".")[0], kind.__name__]
         _write_json(folder / component / "config.json", config)
         if component in TEXT_ENCODERS:
             tokenizer = component.replace("text_encoder", "tokenizer")
-            parts.tokenizer(tokenizer, CLIPTokenizer).save_pretrained(folder / tokenizer)
+            opened.tokenizer(tokenizer, CLIPTokenizer).save_pretrained(folder / tokenizer)
             index[tokenizer] = ["transformers", "CLIPTokenizer"]
-    scheduler = dict(parts.config("scheduler"))
+    scheduler = dict(opened.config("scheduler"))
     index["scheduler"] = ["diffusers", scheduler["_class_name"]]
     _write_json(folder / "scheduler" / "scheduler_config.json", scheduler)
     _write_json(folder / INDEX, dict(sorted(index.items())))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -54,11 +55,11 @@ def fuse_lora(
     for parent, (_, factor) in zip(parents[1:], loras, strict=True):
         parent["factor"] = factor
     with open_checkpoint(checkpoint) as weights:
-        parts = open_components(checkpoint)
+        opened = open_components(checkpoint)
         needed = {name: tensor for name, tensor in weights.tensors.items() if not unused_for_inference(name)}
-        components = split_components(needed, checkpoint.family, parts.config)
+        components = split_components(needed, checkpoint.family, opened.config)
         modules = {
-            component: _zero_module(parts.config(component))
+            component: _zero_module(opened.config(component))
             for component in components
             if component in (*NETWORKS, *TEXT_ENCODERS)
         }
@@ -71,9 +72,9 @@ def fuse_lora(
         sums, attached = adapters.plan(
             [AdapterUse(lora.path, lora.name, factor, factor, lora.family, lora.header) for lora, factor in loras]
         )
-        useless = next((one.note for one in attached if not one.matched), "")
-        if useless:
-            raise BadRequest(useless.rstrip("."), remedy="Choose a LoRA for this family of checkpoints")
+        unmatched = next((one.note for one in attached if not one.matched), "")
+        if unmatched:
+            raise BadRequest(unmatched.rstrip("."), remedy="Choose a LoRA for this family of checkpoints")
         for (component, module), updates in sums.items():
             _add(components[network if component == NETWORK else component], module, updates)
         original = has_original_naming(checkpoint.family) and checkpoint.layout is not Layout.DIFFUSERS
@@ -100,7 +101,7 @@ def _check(checkpoint: Checkpoint, loras: Sequence[tuple[Checkpoint, float]]) ->
     for lora, factor in loras:
         if lora.role is not Role.LORA:
             raise BadRequest(not_a_lora(lora.name), lora.reason.rstrip("."), "Choose a LoRA file")
-        if not torch.isfinite(torch.tensor(factor)) or not factor:
+        if not math.isfinite(factor) or not factor:
             raise BadRequest(f"{lora.name} has no effect with a weight of {factor:g}", remedy="Give another weight")
 
 

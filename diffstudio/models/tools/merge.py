@@ -107,11 +107,11 @@ def check_together(inputs: Sequence[Checkpoint], method: Method) -> None:
                 "Choose checkpoints of a supported family",
             )
     for other in inputs[1:]:
-        whose = [family.title if (family := family_of(one.family)) else one.family for one in (first, other)]
+        titles = [family.title if (family := family_of(one.family)) else one.family for one in (first, other)]
         if other.family != first.family:
             raise BadRequest(
                 _not_mergeable(first, other),
-                f"they are of different families: {whose[0]} and {whose[1]}",
+                f"they are of different families: {titles[0]} and {titles[1]}",
                 "Choose checkpoints of one family",
             )
         if first.prediction and other.prediction and other.prediction != first.prediction:
@@ -160,12 +160,12 @@ def in_common_naming(inputs: Sequence[Checkpoint], tensors: Sequence[State]) -> 
     if same_naming and inputs[0].layout is not Layout.FOLDER:
         return needed
     family = inputs[0].family
-    parts = [
+    components = [
         split_components(state, family, open_components(checkpoint).config)
         for checkpoint, state in zip(inputs, needed, strict=True)
     ]
     original = has_original_naming(family) and inputs[0].layout is not Layout.DIFFUSERS
-    return [to_original(family, one) if original else join_components(one) for one in parts]
+    return [to_original(family, one) if original else join_components(one) for one in components]
 
 
 # ---- the arithmetic --------------------------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ def merged_tensors(
 ) -> tuple[dict[str, Tensor], list[str]]:
     """The merged tensors in the first's dtypes, computed lazily when they are written; and notes."""
     first, groups = named[0], [{root_of(name) for name in state} for state in named]
-    lacking: dict[str, str] = {}  # group -> who has none of it
+    lacking: dict[str, str] = {}  # component -> the name of the checkpoint that lacks it
     for checkpoint, state, held in zip(inputs[1:], named[1:], groups[1:], strict=True):
         for name in state:
             if name not in first and root_of(name) in groups[0]:
@@ -194,8 +194,8 @@ def merged_tensors(
         others = [state[name] for state in named[1:]]
         merged[name] = lazy(tuple(tensor.shape), tensor.dtype, partial(_mixed, tensor, others, share, method))
     notes = [
-        f"{_TITLES[kind_of_root(group)]} is that of {inputs[0].name}: {whose} has none."
-        for group, whose in sorted(lacking.items())
+        f"{_TITLES[kind_of_root(group)]} is that of {inputs[0].name}: {other} has none."
+        for group, other in sorted(lacking.items())
     ]
     return merged, notes
 

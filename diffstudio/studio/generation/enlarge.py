@@ -103,7 +103,7 @@ def _by_model(upscaler: Upscaler, image: Picture, width: int, height: int) -> Ge
         )
         _check_memory(image, upscaler.scale // fold)
         pixels = torch.from_numpy(image).permute(2, 0, 1)[None].float().div_(255)
-        tiles = upscaler.each_tile(pixels, fold=fold)
+        tiles = upscaler.each_tile(pixels, downscale=fold)
         while True:
             try:
                 done, count = next(tiles)

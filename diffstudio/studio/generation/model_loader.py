@@ -49,16 +49,16 @@ class ModelLoader:
             return None
         model = self.load(resolved.checkpoint, settings, cancelled, on_progress, resolved.vae)
 
-        def make_room_beside(model: Model, needed_bytes: int) -> bool:
+        def make_room_keeping(model: Model, needed_bytes: int) -> bool:
             """Drop the least recently used models until a ControlNet of this size fits; returns whether it does."""
             from diffstudio.models.memory import devices
 
             budget = devices.budget_bytes(model.device, settings.kept_gib)
-            fits = self.cache.make_room_beside(model, needed_bytes, budget)
+            fits = self.cache.make_room_keeping(model, needed_bytes, budget)
             devices.free_unused()
             return fits
 
-        load_controlnets(resolved.controlnets, model, on_progress, cancelled, make_room_beside)
+        load_controlnets(resolved.controlnets, model, on_progress, cancelled, make_room_keeping)
         self._cached_bytes = self.cache.weights_bytes()
         return model
 

@@ -110,7 +110,7 @@ def model_rows(checkpoint: Checkpoint, sidecar: Sidecar = NO_SIDECAR) -> list[tu
         ("Format", LAYOUTS[checkpoint.layout]),
         ("Recognised by", checkpoint.reason),
         ("Merged from", merge_text(checkpoint)),
-        ("Weight", f"{sidecar.strength:g}, recommended by its author" if sidecar.strength else ""),
+        ("Weight", f"{sidecar.lora_weight:g}, recommended by its author" if sidecar.lora_weight else ""),
         ("Negative prompt", sidecar.negative[:500]),
         ("Size on disk", human_bytes(checkpoint.size_bytes)),
         ("Origin", ORIGINS[checkpoint.origin]),

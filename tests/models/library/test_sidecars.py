@@ -60,7 +60,7 @@ def test_a_persons_own_words_come_first(model: Path) -> None:
         },
     )
     found = read_sidecar(model)
-    assert (found.trigger_words, found.description, found.strength, found.base, found.negative) == (
+    assert (found.trigger_words, found.description, found.lora_weight, found.base, found.negative) == (
         ("mine", "too"),
         "use at 0.6",
         0.6,
