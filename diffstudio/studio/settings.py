@@ -35,7 +35,7 @@ class Settings:
     threads: int = 0  # CPU threads for one image; 0: one for each core
     previews: bool = True  # show the image while it is generated
     kept_gib: float | None = None  # checkpoints in memory; None: half of what there is; 0: only the one in use
-    compiled: bool = False  # networks of others' checkpoints are compiled before their first step
+    compiled: bool = False  # torch.compile for the networks of checkpoints that were not trained here
     model_folders: tuple[Path, ...] = ()  # searched in addition to the program's own
     images_folder: Path | None = None  # None: `paths.images()`
     prompt_history: tuple[str, ...] = ()  # newest first, each once

@@ -428,7 +428,7 @@ class Worker:
 
 
 def _unchangeable(request: PictureRequest) -> dict[str, Any]:
-    """What a restart must leave as it was."""
+    """The fields of a request that a restart must not change."""
     return {name: value for name, value in request.to_json().items() if name not in _MAY_DIFFER}
 
 

@@ -100,7 +100,7 @@ class GalleryDatabase:
         self._connections: list[tuple[threading.Thread, sqlite3.Connection]] = []
         self._lock = threading.RLock()
         self._generation = 0  # counts the databases that were found damaged
-        self._checked = self._words = False
+        self._checked = self._has_text_index = False
         with storage_errors("The gallery's records cannot be opened", database):
             database.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -184,7 +184,7 @@ class GalleryDatabase:
             if name not in present:
                 connection.execute(f"ALTER TABLE images ADD COLUMN {name} {declaration}")
         connection.executescript(_INDEXES)
-        self._words = _prepare_words(connection)
+        self._has_text_index = _prepare_text_index(connection)
         if not new and self.database.stat().st_size <= CHECKED_WHEN_OPENED_BYTES:
             _check(connection)
             self._checked = True
@@ -251,7 +251,7 @@ class GalleryDatabase:
         self._generation = generation + 1
 
 
-def _prepare_words(connection: sqlite3.Connection) -> bool:
+def _prepare_text_index(connection: sqlite3.Connection) -> bool:
     """Create the full-text index unless it exists; False for an SQLite without FTS5: search then reads every prompt."""
     present = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'words'").fetchone() is not None
     if not present:

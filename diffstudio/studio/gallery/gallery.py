@@ -378,7 +378,7 @@ class Gallery(GalleryDatabase):
         if starred:
             conditions.append("starred = 1")
         terms = metadata.storable(search).split()[:32]
-        long = [term for term in terms if len(term) >= 3] if self._words else []  # what trigrams can find
+        long = [term for term in terms if len(term) >= 3] if self._has_text_index else []  # what trigrams can find
         if long:
             quoted = " AND ".join('"' + term.replace('"', '""') + '"' for term in long)
             # the plus keeps SQLite on the index by time: nothing is sorted however many words match

@@ -120,7 +120,7 @@ def _check_memory(image: Picture, scale: int) -> None:
     free = devices.free_bytes(torch.device("cpu"))
     if not limits.fits(needed, free):
         raise OutOfMemory(
-            f"Enlarging {image.shape[1]:,} × {image.shape[0]:,} px {scale} times takes about {needed / 2**30:.1f} GiB",
+            f"Enlarging {image.shape[1]:,} × {image.shape[0]:,} px by a factor of {scale} takes about {needed / 2**30:.1f} GiB",
             f"{free / 2**30:.1f} GiB are free",
             SMALLER_SCALE,
         )

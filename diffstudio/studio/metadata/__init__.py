@@ -1,1 +1,1 @@
-"""Generation settings inside image files, ours and those of other programs."""
+"""Generation settings inside image files, of diffstudio and of other programs."""

@@ -37,6 +37,7 @@ JSON_KEY = "diffstudio"
 TEXT_KEY = "parameters"
 LARGEST_WEBP_SIDE = 16_383  # px
 LARGEST_JSON_CHARACTERS = 1 << 20
+_LARGEST_JPEG_COMMENT_BYTES = 65_000  # all EXIF metadata of a JPEG must fit into one segment of 65,533 bytes
 _SETTINGS = {
     JSON_KEY,
     TEXT_KEY,
@@ -56,8 +57,10 @@ class ImageSettings:
     request: PictureRequest  # for this image alone: its own seed, count 1
     source: str  # the program that made it
     not_imported: tuple[str, ...] = ()  # settings that a request cannot hold, a phrase each
-    asked: PictureRequest | None = None  # ours only: the whole request, of which this is one image
-    environment: Mapping[str, Any] = field(default_factory=dict)  # ours only: version, torch, device, dtype, batch …
+    asked: PictureRequest | None = None  # of diffstudio's images: the whole request, of which this is one image
+    environment: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # of diffstudio's images: version, torch, device, dtype, batch …
     width: int = 0  # px of the file
     height: int = 0
 
@@ -227,7 +230,7 @@ def write(image: Image.Image, request: PictureRequest, about: Mapping[str, Any])
 
 
 def read(path: Path) -> ImageSettings:
-    """The settings in an image file: ours exactly, other programs' as far as a request can hold them.
+    """The settings in an image file: diffstudio's exactly, other programs' as far as a request can hold them.
 
     A file that it was made from is looked for where it was used, and beside the image; see `named_files`.
 
@@ -312,7 +315,14 @@ def save_copy(source: Path, target: Path) -> None:
             exif = Image.Exif()
             text = read_text(source).texts.get(TEXT_KEY, "")
             if text:
-                exif.get_ifd(0x8769)[0x9286] = b"UNICODE\0" + text[:30_000].encode("utf-16-be")
+                comment = b"UNICODE\0" + text.encode("utf-16-be", "surrogatepass")
+                if kind == "JPEG" and len(comment) > _LARGEST_JPEG_COMMENT_BYTES:
+                    raise ImageProblem(
+                        f"{target.name} was not written",
+                        f"its settings are too long for a JPEG: {len(text):,} characters",
+                        "Save it as PNG or WebP",
+                    )
+                exif.get_ifd(0x8769)[0x9286] = comment
             image = flatten(image) if kind == "JPEG" else image
             image.save(file, kind, quality=95, exif=exif, icc_profile=srgb_profile())
 

@@ -1,4 +1,4 @@
-"""Files in an image's settings, by name and SHA-256: an image that leaves the machine tells no folder of it.
+"""Files in an image's settings, by name and SHA-256, so that an image that is shared reveals no folder names.
 
 A request holds paths. In the JSON of an image an init image, a mask, a control image or the image that was upscaled is
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 
 from diffstudio.errors import BadRequest
@@ -13,10 +12,10 @@ from diffstudio.models.conditioning.prompt_weighting import TokenCount
 from diffstudio.models.conditioning.token_count import count_prompt_tokens, supports_prompt_weights
 from diffstudio.models.detection.families_table import family_of
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.prompts.lora_tags import TAG
 from diffstudio.studio.prompts.wildcards import expand, is_template
 
 _STEPS = 20  # of prompts that change with them
-_TAG = re.compile(r"<lora:[^<>]*>")  # removed before the prompt is encoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ def count_tokens(checkpoint: Checkpoint, text: str) -> PromptTokenCount:
         expanded = expand(text, "0")
     except BadRequest as error:
         return PromptTokenCount(problem=str(error))
-    plain = _TAG.sub(lambda tag: " " * len(tag[0]), expanded)
+    plain = TAG.sub(lambda tag: " " * len(tag[0]), expanded)
     texts = _texts(checkpoint, plain)
     counts = [count for text in texts if (count := count_prompt_tokens(checkpoint, text)) is not None]
     if not counts:

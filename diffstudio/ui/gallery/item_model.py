@@ -24,7 +24,7 @@ from PySide6.QtCore import (
 from PySide6.QtGui import QImage
 
 from diffstudio.errors import StorageProblem
-from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
+from diffstudio.studio.gallery.gallery import THUMBNAIL_SIDE, Gallery, GalleryImage
 from diffstudio.ui.generate.labels import title_of
 from diffstudio.ui.tasks import NewestFirstQueue, Tasks
 from diffstudio.ui.widgets.helpers import plain_tooltip
@@ -236,8 +236,15 @@ class GalleryModel(QAbstractListModel):
         if thumbnail is not None:
             self._thumbnails.move_to_end(image.id)
         elif image.id not in self._unreadable:
-            self._thumbnail_queue.submit(image.id, lambda: read_image(self._gallery.thumbnail(image)))
+            self._thumbnail_queue.submit(image.id, lambda: self._read_thumbnail(image))
         return thumbnail
+
+    def _read_thumbnail(self, image: GalleryImage) -> QImage:
+        """In a thread. An image whose thumbnail cannot be stored, as on a full disk, is read itself."""
+        try:
+            return read_image(self._gallery.thumbnail(image))
+        except StorageProblem:
+            return read_image(image.path, THUMBNAIL_SIDE)
 
     def forget_thumbnails(self) -> None:
         """Drop all loaded thumbnails, because files have changed."""

@@ -303,8 +303,8 @@ def changed_settings(asked: GenerateRequest, shown: GenerateRequest, size: tuple
         for name in fields
         if before[name] != after[name]
     ] + changed
-    if (wanted := (asked.width or size[0], asked.height or size[1])) != size:
-        changed.append(f"size {wanted[0]} × {wanted[1]} → {size[0]} × {size[1]} px")
+    if (requested := (asked.width or size[0], asked.height or size[1])) != size:
+        changed.append(f"size {requested[0]} × {requested[1]} → {size[0]} × {size[1]} px")
     if len(asked.controls) == len(shown.controls):
         changed += [
             f"settings of the ControlNet {Path(use.network).stem}"

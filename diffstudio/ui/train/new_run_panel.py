@@ -96,9 +96,7 @@ class NewRunPanel(QWidget):
         self.run_name = QLineEdit()
         self.run_name.setMaxLength(LONGEST_NAME)
         describe(self.run_name, "Run name", "Name of the run and its checkpoint")
-        self.start = PrimaryButton(
-            "Start training", "Ctrl+Enter", "Start training in a process of its own (Ctrl+Enter)"
-        )
+        self.start = PrimaryButton("Start training", "Ctrl+Enter", "Start training in a separate process (Ctrl+Enter)")
         self.no_folder = label("No folder chosen yet.", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         for combo in (self.recipe, self.image_size.combo, self.optimiser.combo, self.noise_levels.combo):
             combo.setStyleSheet(

@@ -1,6 +1,6 @@
 """The Train room: choose a folder, inspect it, start a run, follow its loss and samples.
 
-Each run is a process of its own. The room reads the state of all runs every half second in a thread, so closing the
+Each run is a separate process. The room reads the state of all runs every half second in a thread, so closing the
 window does not stop a run, and a run started from the command line appears here too.
 """
 
@@ -279,11 +279,11 @@ class TrainRoom(QWidget):
         if summary is not None:
             self.run_actions.confirm_removal(summary)
 
-    def _show_started(self, run: RunFolder) -> None:
+    def _show_started(self, run: RunFolder, summaries: list[RunSummary]) -> None:
         self._runs_started += 1
         self.new_panel.run_name.clear()
-        self._summaries = self._runs.list()
-        self.runs_list.show_runs(self._summaries)
+        self._summaries = summaries
+        self.runs_list.show_runs(summaries)
         self.select(run.path)
 
     def _show_command_sent(self, summary: RunSummary) -> None:

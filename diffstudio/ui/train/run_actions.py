@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +13,7 @@ from PySide6.QtWidgets import QWidget
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.requests import TrainRequest
 from diffstudio.studio.runs.runs import Runs, RunSummary
+from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.new_run_panel import RunSettings
 from diffstudio.ui.widgets import actions
@@ -21,9 +23,9 @@ _T = TypeVar("_T")
 
 
 class RunActions(QObject):
-    """Calls `Runs` and reports the outcome; errors are emitted as messages."""
+    """Calls `Runs` in a thread, one call after the other, and reports the outcome; errors are emitted as messages."""
 
-    started = Signal(object)  # RunFolder of a new run
+    started = Signal(object, object)  # RunFolder of a new run, and list[RunSummary] of all runs with it
     command_sent = Signal(object)  # RunSummary of a run that will pause or resume after its current step
     stopping = Signal(object)  # RunSummary
     removed = Signal(object)  # Path of a run's folder, now in the system's trash
@@ -34,13 +36,12 @@ class RunActions(QObject):
         super().__init__(parent)
         self._runs, self._tasks, self._parent_widget = runs, tasks, parent
         self._removing: set[Path] = set()
+        self._starting = False
+        self._order = asyncio.Lock()
 
     def start(self, settings: RunSettings) -> None:
         request = TrainRequest(folder=settings.folder, minutes=round(settings.minutes, 2))
-        self._try(
-            lambda: self._runs.start(request, settings.recipe_choice, name=settings.name),
-            lambda run: self.started.emit(run),
-        )
+        self._start(lambda: self._runs.start(request, settings.recipe_choice, name=settings.name))
 
     def pause(self, summary: RunSummary) -> None:
         self._try(lambda: self._runs.pause(summary.run), lambda _: self.command_sent.emit(summary))
@@ -53,7 +54,7 @@ class RunActions(QObject):
 
     def try_again(self, summary: RunSummary) -> None:
         """Start a new run with the settings of this one."""
-        self._try(lambda: self._runs.again(summary.run), lambda run: self.started.emit(run))
+        self._start(lambda: self._runs.again(summary.run))
 
     def confirm_removal(self, summary: RunSummary) -> None:
         """Move a run to the system's trash after a question."""
@@ -85,10 +86,28 @@ class RunActions(QObject):
             self._removing.discard(path)
         self.removal_ended.emit()
 
+    def _start(self, act: Callable[[], RunFolder]) -> None:
+        """Start a run, unless one is being started: a second click starts no second run."""
+        if self._starting:
+            return
+        self._starting = True
+
+        def start() -> tuple[RunFolder, list[RunSummary]]:
+            try:
+                return act(), self._runs.list()
+            finally:
+                self._starting = False
+
+        self._try(start, lambda found: self.started.emit(*found))
+
     def _try(self, act: Callable[[], _T], then: Callable[[_T], object]) -> None:
-        """Run `act`, then `then` with its result; a message instead if `act` fails."""
+        """Run `act` in a thread, then `then` with its result; a message instead if `act` fails."""
+        self._tasks.start(self._act(act, then))
+
+    async def _act(self, act: Callable[[], _T], then: Callable[[_T], object]) -> None:
         try:
-            result = act()
+            async with self._order:
+                result = await self._tasks.to_thread(act)
         except (DiffstudioError, OSError) as error:
             self.message.emit("bad", str(error))
             return

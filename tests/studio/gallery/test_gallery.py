@@ -142,7 +142,7 @@ def test_search_in_any_script_and_by_part_of_a_word(gallery: Gallery) -> None:
 
 def test_search_without_fts5(gallery: Gallery) -> None:
     apple = add(gallery, "a red apple 100%")
-    gallery._words = False
+    gallery._has_text_index = False
     assert gallery.images(search="appl") == [apple]
     assert gallery.images(search="x%y") == []
 

@@ -626,3 +626,14 @@ def test_clip_skip_is_written_as_a1111_writes_it() -> None:
     sampled = UpscaleRequest(Path("a.png"), checkpoint="sd", clip_skip=3)
     assert ", Clip skip: 3, " in metadata.parameters_text(sampled, {})
     assert GenerateRequest.from_json(request.to_json()) == request
+
+
+def test_settings_that_are_too_long_for_a_jpeg_are_not_cut(tmp_path: Path) -> None:
+    """The line of settings comes last: cut, the text would hold no settings."""
+    text = "x" * 40_000 + "\nSteps: 4, Sampler: Euler, CFG scale: 2, Seed: 9"
+    source = with_texts(tmp_path / "a.png", parameters=text)
+    with pytest.raises(ImageProblem, match=r"too long for a JPEG: 40,0\d\d characters\. Save it as PNG or WebP"):
+        metadata.save_copy(source, tmp_path / "b.jpg")
+    assert not (tmp_path / "b.jpg").exists()
+    metadata.save_copy(source, tmp_path / "b.webp")
+    assert metadata.read(tmp_path / "b.webp").request.seed == 9

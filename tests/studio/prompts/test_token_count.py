@@ -28,6 +28,7 @@ def sd1() -> Checkpoint:
         ("a [cat|big red dog]", 4),
         ("a cat AND a big red dog :1.5 AND b", 4),  # of those that AND joins
         ("a cat <lora:style:0.8>", 2),
+        ("a cat <lyco:style:0.8>", 2),
         (r"a \[cat\]", 4),
     ],
 )

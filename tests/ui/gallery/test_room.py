@@ -701,3 +701,16 @@ def test_images_restored_before_one_that_cannot_be_are_shown(
     room._trash.restore_all()
     settle(qtbot, room)
     assert room.model.rowCount() == 1 and "could not be brought back" in room.message.text()
+
+
+def test_an_image_whose_thumbnail_cannot_be_stored_is_shown_all_the_same(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(image: GalleryImage) -> Path:
+        raise StorageProblem("The thumbnail could not be saved", "the disk is full")
+
+    monkeypatch.setattr(gallery, "thumbnail", full)
+    image = add(gallery, colour="blue")
+    room = show()
+    qtbot.waitUntil(lambda: room.model.thumbnail(image) is not None)
+    assert not room.model.unreadable(image)

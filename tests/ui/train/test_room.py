@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from PySide6.QtGui import QDragEnterEvent, QDropEvent, QImage
 from PySide6.QtWidgets import QAbstractScrollArea, QApplication, QComboBox, QGraphicsView, QMenu, QMessageBox, QWidget
 from pytestqt.qtbot import QtBot
 
+from diffstudio.errors import StorageProblem
 from diffstudio.studio.requests import TrainRequest
 from diffstudio.studio.runs.runs import Runs
 from diffstudio.training.recipe import NoiseLevelsName, OptimiserName
@@ -49,6 +51,7 @@ def inspected(room: TrainRoom, qtbot: QtBot, folder: Path) -> None:
 def started(room: TrainRoom, qtbot: QtBot, folder: Path) -> Path:
     inspected(room, qtbot, folder)
     qtbot.mouseClick(room.new_panel.start, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: room.selected() is not None or room.message.isVisible(), timeout=PATIENCE_MS)
     path = room.selected()
     assert path is not None, room.message.text()
     return path
@@ -240,14 +243,14 @@ def test_pause_resume_and_stop(room: TrainRoom, qtbot: QtBot, pictures: Path, be
     qtbot.waitUntil(lambda: room.run_panel.button.isEnabled(), timeout=PATIENCE_MS)
     assert room.run_panel.button.text() == "Pause training"
     qtbot.mouseClick(room.run_panel.button, Qt.MouseButton.LeftButton)
-    assert room.run_panel.button.text() == "Pausing after this step…" or status(room) is Status.PAUSED
+    qtbot.waitUntil(lambda: room.run_panel.button.text() == "Pausing after this step…" or status(room) is Status.PAUSED)
     reaches(room, qtbot, Status.PAUSED)
     assert room.run_panel.button.text() == "Resume training"
     assert "paused" in room.run_view.status.text()
     qtbot.mouseClick(room.run_panel.button, Qt.MouseButton.LeftButton)
     reaches(room, qtbot, Status.TRAINING)
     qtbot.mouseClick(room.run_view.stop, Qt.MouseButton.LeftButton)
-    assert not room.run_view.stop.isEnabled() or status(room) is Status.STOPPED
+    qtbot.waitUntil(lambda: not room.run_view.stop.isEnabled() or status(room) is Status.STOPPED)
     reaches(room, qtbot, Status.STOPPED)
     assert "Stopped at step" in room.run_view.outcome.text()
     assert room.run_panel.button.text() == "Resume training"
@@ -302,7 +305,7 @@ def test_a_run_that_never_began_can_be_tried_again(
     assert room.run_panel.button.text() == Action.TRY_AGAIN
     behave(steps=20)
     qtbot.mouseClick(room.run_view.outcome.action, Qt.MouseButton.LeftButton)
-    assert room.selected() not in (None, first)
+    qtbot.waitUntil(lambda: room.selected() not in (None, first), timeout=PATIENCE_MS)
     reaches(room, qtbot, Status.FINISHED)
     assert len(room.runs_list.cards()) == 2
 
@@ -345,6 +348,7 @@ def test_what_is_asked_for_is_what_is_trained(
     qtbot.keyClick(panel.minutes.field, Qt.Key.Key_Return)
     panel.run_name.setText("with turns: 48")
     qtbot.keyClick(panel, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
+    qtbot.waitUntil(lambda: room.selected() is not None, timeout=PATIENCE_MS)
     second = room.selected()
     assert second is not None and second.name == "with turns 48"
     asked = json.loads((second / "process.json").read_text())["request"]
@@ -388,6 +392,26 @@ def test_the_estimate_is_of_what_was_measured(
     )  # 64 a second
 
 
+def test_two_clicks_start_one_run_and_the_window_does_not_wait_for_it(
+    room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inspected(room, qtbot, pictures)
+    threads: list[threading.Thread] = []
+
+    def slow(*_: object, **__: object) -> None:
+        threads.append(threading.current_thread())
+        time.sleep(0.2)
+        raise StorageProblem("The run folder cannot be created")
+
+    monkeypatch.setattr(runs, "start", slow)
+    for _ in range(2):
+        qtbot.mouseClick(room.new_panel.start, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(room.message.isVisible, timeout=PATIENCE_MS)
+    assert len(threads) == 1 and threads[0] is not threading.main_thread()
+    qtbot.mouseClick(room.new_panel.start, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: len(threads) == 2, timeout=PATIENCE_MS)
+
+
 def test_a_full_disk_is_one_sentence(
     room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -398,8 +422,8 @@ def test_a_full_disk_is_one_sentence(
 
     monkeypatch.setattr(Path, "mkdir", full)
     qtbot.mouseClick(room.new_panel.start, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(room.message.isVisible, timeout=PATIENCE_MS)
     monkeypatch.undo()
-    assert room.message.isVisible()
     assert "No space left on device" in room.message.text()
     assert room.selected() is None, "the form stays as it was"
 
