@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from PySide6.QtCore import QMimeData, QPoint, Qt, QUrl
@@ -189,3 +190,24 @@ def test_a_file_that_is_still_being_written_is_looked_at_again(
     assert names(model_library) == set() and len(model_library.problems) == 1
     growing.write_bytes(whole)  # no folder changes by this
     qtbot.waitUntil(lambda: names(model_library) == {"growing"}, timeout=10_000)
+
+
+def test_a_scan_that_fails_keeps_what_was_found_and_ends(
+    qtbot: QtBot, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rooms wait for the end of a scan: without it, their button would stay disabled."""
+    write_tiny_checkpoint(tmp_path / "models" / "tiny.safetensors")
+    tasks = Tasks()
+    library = ModelLibrary((tmp_path / "models",), tasks)
+    with qtbot.waitSignal(library.changed):
+        library.rescan()
+    assert "tiny" in [found.name for found in library.checkpoints]
+    monkeypatch.setattr(library.library, "scan", Mock(side_effect=PermissionError(13, "Permission denied")))
+    messages: list[str] = []
+    library.failed.connect(messages.append)
+    with qtbot.waitSignal(library.changed):
+        library.rescan()
+    assert "tiny" in [found.name for found in library.checkpoints]
+    assert messages == ["The model folders could not be scanned: [Errno 13] Permission denied."]
+    library.close()
+    tasks.close()

@@ -88,6 +88,7 @@ class ModelLoader:
         cached = self.cache.get(checkpoint, device, vae)
         if cached is not None:
             self.cache.keep_within(budget)
+            self._cached_bytes = self.cache.weights_bytes()
             return cached
         dtype = devices.choose_dtype(device, checkpoint.parameters)
         weights_bytes = loaded_bytes(checkpoint, str(dtype).removeprefix("torch."), devices.free_bytes(device))

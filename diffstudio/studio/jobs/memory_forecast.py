@@ -106,7 +106,7 @@ def _plan(needed: Estimate, device: DeviceMemory, tiled: bool) -> str:
         return "The image will be decoded in tiles, because it does not fit into memory as a whole."
     if on_cpu and not limits.fits(needed.weights, free):
         return (
-            "The checkpoint alone is larger than the free memory: the machine will become very slow, or the job will fail. "
+            "The checkpoint alone is larger than the free memory: the computer will become very slow, or the job will fail. "
             "Close other programs, or choose a smaller checkpoint."
         )
     if on_cpu:

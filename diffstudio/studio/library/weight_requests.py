@@ -145,7 +145,7 @@ def available_tools(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> tup
 
 
 def available_precisions(checkpoint: Checkpoint) -> tuple[Precision, ...]:
-    """The precisions that a model can be converted to, without its own; KEEP comes first where the file format changes."""
+    """The precisions that a model can be converted to, except its present one; KEEP first where the file format changes."""
     if checkpoint.layout is Layout.GGUF or checkpoint.role not in _CONVERTIBLE_ROLES:
         return ()
     if checkpoint.layout is Layout.FOLDER and checkpoint.family not in _SINGLE_FILE_FAMILIES:

@@ -62,7 +62,7 @@ def as_link(value: Any) -> Link | None:
 
 
 class Graph:
-    """Nodes by id. `note` receives a phrase for whatever changes a value on its way in an unknown manner."""
+    """Nodes by id. `note` receives a phrase for each node that may change a value in an unknown way."""
 
     def __init__(self, nodes_json: Mapping[str, Any], note: Callable[[str], None]) -> None:
         self.nodes: dict[str, Node] = {}

@@ -16,13 +16,15 @@ FILE_ENDINGS = (".safetensors", ".ckpt", ".gguf", ".sft", ".pt", ".pth", ".bin")
 
 @dataclass
 class FoundSettings:
-    """Settings by the names that `import_settings` uses, whatever their types: they come from an untrusted file."""
+    """Settings by the names that `import_settings` uses, of any type: they come from an untrusted file."""
 
     source: str  # the program that wrote them
     values: dict[str, Any] = field(default_factory=dict)
     loras: list[str] = field(default_factory=list)  # tags of the prompt, in the order in which they are applied
-    others: dict[str, Any] = field(default_factory=dict)  # what has no place in a request, by the program's names
-    not_imported: list[str] = field(default_factory=list)  # likewise, as phrases
+    others: dict[str, Any] = field(
+        default_factory=dict
+    )  # settings that a request has no field for, by the program's names
+    not_imported: list[str] = field(default_factory=list)  # the same, as phrases
 
     def add_lora(self, file: str | None, weight: Any) -> None:
         """Append `<lora:name:weight>`, as prompts name a LoRA; a name or weight that was not found is named."""

@@ -211,7 +211,7 @@ def _second_pass(found: Mapping[str, Any], width: Any, height: Any, skipped: lis
 
 
 def _upscaler(name: Any, skipped: list[str]) -> str:
-    """AUTOMATIC1111 has seven latent upscalers and three without a network; here there is one of each."""
+    """The upscaler of a request: AUTOMATIC1111's seven latent ones become one, and those without a network Lanczos."""
     text = str(name or "")[:200].strip()
     plain = reduced(text)
     if plain.startswith("latent"):

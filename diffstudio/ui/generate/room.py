@@ -112,7 +112,7 @@ class GenerateRoom(GenerateLayout):
     def use_settings(self, request: PictureRequest) -> None:
         """Load a request into the panel; an UpscaleRequest opens the Upscale dialog."""
         needed = needed_files(request)
-        warning = f"{missing_sources(needed)}: {NOT_FOUND_AGAIN}. Choose it again."
+        warning = f"{missing_sources(needed)}: {NOT_FOUND_AGAIN}. Choose {'it' if len(needed) == 1 else 'them'} again."
         if isinstance(request, UpscaleRequest):
             if needed:
                 self.show_message("warn", warning)

@@ -156,12 +156,6 @@ class ModelsRoom(QWidget):
     def chosen(self) -> Checkpoint | Problem | None:
         return self.model.entry(self.list.currentIndex())
 
-    def fail(self, problem: DiffstudioError) -> None:
-        """Show why a rescan, import or deletion failed."""
-        self.progress.hide()
-        self.rescan_button.setEnabled(True)
-        self.message.show_message("bad", str(problem))
-
     def show_import_progress(self, name: str, fraction: float | None) -> None:
         """Show the progress of copying an imported file, 0 to 1; None hides it."""
         self.progress.setVisible(fraction is not None)

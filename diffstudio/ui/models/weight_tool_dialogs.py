@@ -192,9 +192,9 @@ class ToolDialog(QDialog):
         if any(letter in '/\\:*?"<>|' for letter in name) or name.strip(".") != name:
             return 'The name must not contain / \\ : * ? " < > | or end with a full stop.'
         if os.path.lexists(self.target()):
-            return "That name is taken. Choose another."
+            return "A file of that name already exists. Choose another name."
         if free_bytes is not None and free_bytes < needed + SPARE_BYTES:
-            return "Not enough free space on that disk. Free some, or choose another folder."
+            return "There is not enough free space on that disk. Free some space, or choose another folder."
         return ""
 
     def _accept(self) -> None:

@@ -26,7 +26,7 @@ def application(argv: Sequence[str]) -> QApplication:
             shown = bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
             why = f"Qt reports: {' '.join(messages[0].split())}" if messages and shown else "there is no display"
             print(
-                f"diffstudio: The window cannot open: {why}. Start it on a desktop, where Qt's libraries are installed "
+                f"diffstudio: The window cannot open: {why}. Start it on a desktop, with Qt's libraries installed "
                 "(`sudo apt-get install libxcb-cursor0 libxkbcommon-x11-0 libxcb-icccm4 libxcb-keysyms1` on Debian); "
                 "`diffstudio generate` makes images without one.",
                 file=sys.stderr,

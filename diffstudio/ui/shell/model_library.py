@@ -23,7 +23,7 @@ MAX_WATCHED = 1_000  # folders: operating systems limit the number
 class ModelLibrary(QObject):
     """Holds the result of the last scan of the model folders, and scans again when a folder changes."""
 
-    changed = Signal()  # a scan has finished
+    changed = Signal()  # a scan has ended
     failed = Signal(str)  # a message for the window
     import_progress = Signal(str, object)  # file name; fraction 0 to 1, or None when it has ended
     imported = Signal(object)  # Path of the imported copy
@@ -73,9 +73,13 @@ class ModelLibrary(QObject):
         self._tasks.start(self._delete(path))
 
     async def _scan(self) -> None:
-        self.checkpoints = await self._tasks.to_thread(self.library.scan)
-        self.problems = list(self.library.problems)
-        await self._watch()
+        try:
+            self.checkpoints = await self._tasks.to_thread(self.library.scan)
+        except (DiffstudioError, OSError) as error:  # what the last scan found stays
+            self.failed.emit(f"The model folders could not be scanned: {str(error).rstrip('.')}.")
+        else:
+            self.problems = list(self.library.problems)
+            await self._watch()
         self.changed.emit()
 
     async def _watch(self) -> None:

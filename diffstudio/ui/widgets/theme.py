@@ -13,7 +13,6 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QColor, QFont, QFontDatabase, QGuiApplication, QPalette
 from PySide6.QtWidgets import QApplication
 
-UNIT = 4  # px: spacing comes in multiples of it
 RADIUS = 8  # px, of cards, fields and images
 FONT_PIXELS = 13
 SMALL_PIXELS = 12

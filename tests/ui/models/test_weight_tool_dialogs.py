@@ -166,7 +166,7 @@ def test_names_places_and_full_disks(
 ) -> None:
     dialog = opened(room, qtbot, "one", Tool.CONVERT)
     for name, why in (
-        ("two", "That name is taken"),
+        ("two", "A file of that name already exists"),
         ("", "Enter a name"),
         ("a/b", "must not contain"),
         ("x.", "end with a full stop"),
@@ -188,7 +188,7 @@ def test_names_places_and_full_disks(
     assert dialog.folder_label.text() == str(models)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 90, 10))
     dialog._accept()
-    assert "Not enough free space" in dialog.problem.text() and dialog.isVisible() and not room.tool_runner.busy()
+    assert "not enough free space" in dialog.problem.text() and dialog.isVisible() and not room.tool_runner.busy()
     qtbot.keyClick(dialog, Qt.Key.Key_Escape)
     assert not dialog.isVisible()
 

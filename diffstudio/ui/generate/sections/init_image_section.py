@@ -161,7 +161,7 @@ class InitImageSection(QWidget):
         """Open the mask editor."""
         image = read_image(self._path) if self._path is not None else QImage()
         if image.isNull():
-            self.failed.emit("The init image can no longer be read.")
+            self.failed.emit("The init image can no longer be read. Choose another image.")
             return None
         mask = read_image(self._mask) if self._mask is not None else None
         if self._mask is not None and mask is not None and mask.isNull():
