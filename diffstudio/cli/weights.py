@@ -87,23 +87,35 @@ def _scan(arguments: argparse.Namespace) -> int:
 
 def _files_in(given: Path) -> list[Path]:
     """All pickles below a folder; the path itself if there are none, or if it is a file."""
-    from diffstudio.models.files.formats import PICKLES
-
     if not given.is_dir():
         return [given]
-    return sorted(path for path in given.rglob("*") if path.suffix.lower() in PICKLES and path.is_file()) or [given]
+    return sorted(path for path in given.rglob("*") if _may_be_pickle(path)) or [given]
+
+
+def _may_be_pickle(path: Path) -> bool:
+    """By its suffix, or its content where that has another."""
+    from diffstudio.errors import DiffstudioError
+    from diffstudio.models.files.formats import PICKLES, SUFFIXES, WeightsFormat, weights_format
+
+    suffix = path.suffix.lower()
+    if suffix in PICKLES or suffix not in SUFFIXES or not path.is_file():
+        return suffix in PICKLES and path.is_file()
+    try:
+        return weights_format(path) is WeightsFormat.PICKLE
+    except DiffstudioError:
+        return False
 
 
 def _scan_report(file: Path) -> dict[str, Any]:
     from diffstudio.errors import DiffstudioError
-    from diffstudio.models.files.formats import PICKLES
+    from diffstudio.models.files.formats import WeightsFormat, weights_format
     from diffstudio.models.files.pickle_globals import GlobalKind
     from diffstudio.models.files.pickle_scan import scan_pickle
     from diffstudio.models.library.records import read_checkpoint
 
     about: dict[str, Any] = {"format": 1, "file": str(file), "verdict": "harmless", "reason": ""}
     try:
-        if file.suffix.lower() in PICKLES:
+        if weights_format(file) is WeightsFormat.PICKLE:
             scan = scan_pickle(file)
             about |= {kind.name.lower(): [one.name for one in scan.globals if one.kind is kind] for kind in GlobalKind}
             about["would_run"] = [call for found in scan.dangerous for call in found.calls]

@@ -19,7 +19,7 @@ from torch import nn
 from diffstudio.errors import NOT_A_JSON_OBJECT, CheckpointDamaged, CheckpointMissing
 from diffstudio.models.components.module_weights import missing_clause
 from diffstudio.models.files.file_access import first_line
-from diffstudio.models.files.formats import PICKLES, SAFETENSORS, variant
+from diffstudio.models.files.formats import PICKLES, SAFETENSORS, WeightsFormat, variant, weights_format
 from diffstudio.models.files.header import Headers
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before diffusers or transformers are imported, which read it then
@@ -113,7 +113,10 @@ class FolderComponents(BaseComponents):
         kept = [
             path for path in sorted(folder.iterdir()) if path.name.endswith((*SAFETENSORS, ".safetensors.index.json"))
         ]
-        if not kept and (pickles := sorted(path for path in folder.iterdir() if path.suffix in PICKLES)):
+        pickles = [path for path in kept if path.suffix in SAFETENSORS and weights_format(path) is WeightsFormat.PICKLE]
+        if not kept:
+            pickles = sorted(path for path in folder.iterdir() if path.suffix in PICKLES)
+        if pickles:
             return _from_pickles(pickles, kind, dict(self.config(name)), dtype, self._headers)
         variants = sorted({_variant(path) for path in kept}, key=lambda found: (bool(found), "non_ema" in found, found))
         try:

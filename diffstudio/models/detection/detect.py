@@ -145,6 +145,7 @@ def _vae(names: TensorNames, metadata: Mapping[str, str]) -> Detection | None:
                 Role.VAE,
                 "qwen_image" if inner[1] == 16 else "unknown",
                 layout=Layout.DIFFUSERS,
+                edition="" if inner[1] == 16 else "video",
                 reason=_QWEN_VAE if inner[1] == 16 else "A video VAE.",
             )
         if len(inner) < 2 or not (
@@ -165,8 +166,48 @@ def _vae(names: TensorNames, metadata: Mapping[str, str]) -> Detection | None:
             edition=f"{inner[1]} channels",
             reason=f"A VAE with {inner[1]} latent channels, like that of {whose}.",
         )
-    if names.has("decoder.layers.0.weight") and names.has("encoder.layers.0.weight"):
-        return Detection(Role.VAE, layout=Layout.DIFFUSERS, reason="A tiny autoencoder (TAESD), for previews.")
+    return _tiny_vae(names)
+
+
+# ---- tiny VAEs (TAESD), https://github.com/madebyollin/taesd -----------------------------------------------------------
+
+# The prefixes of the numbered layers: a decoder or an encoder alone, and both in one file.
+TINY_DECODER_PREFIXES = ("", "decoder.", "taesd_decoder.")
+_TINY_ENCODER_PREFIXES = ("", "encoder.", "taesd_encoder.")
+_TINY_WIDTH = 64
+
+
+def tiny_vae_edition(channels: int) -> str:
+    """The edition of a TAESD with a decoder for latents of so many channels."""
+    return f"TAESD, {channels} channels"
+
+
+USABLE_VAES = ("4 channels", "16 channels", tiny_vae_edition(4), tiny_vae_edition(16))  # editions
+
+
+def _tiny_vae(names: TensorNames) -> Detection | None:
+    """For previews: AutoencoderTiny in diffusers, or its decoder or encoder alone, as they were published."""
+    first = names.shape("decoder.layers.0.weight")
+    layout = Layout.DIFFUSERS if first else Layout.ORIGINAL
+    for prefix in TINY_DECODER_PREFIXES if not first else ():
+        at = names.below(prefix)
+        if at.has("3.conv.0.weight") and at.shape("19.weight")[:2] == (3, _TINY_WIDTH):
+            first = at.shape("1.weight")
+    if len(first) == 4 and first[0] == _TINY_WIDTH:
+        whose = "the model that its name says" if first[1] in (4, 16) else "no supported model"
+        return Detection(
+            Role.VAE,
+            layout=layout,
+            edition=tiny_vae_edition(first[1]),
+            reason=f"A tiny VAE (TAESD) with {first[1]} latent channels: it decodes the previews of {whose}.",
+        )
+    if any(
+        names.below(prefix).has("1.conv.0.weight") and names.shape(f"{prefix}0.weight")[:2] == (_TINY_WIDTH, 3)
+        for prefix in _TINY_ENCODER_PREFIXES
+    ):
+        return Detection(
+            Role.VAE, edition="TAESD encoder", reason="The encoder of a tiny VAE (TAESD); previews need its decoder."
+        )
     return None
 
 
@@ -246,6 +287,20 @@ _UNSUPPORTED = tuple(
         (r"motion_modules\.", "an AnimateDiff motion module"),
         (r"(?:^|\.)(?:ip_adapter|image_proj)\.", "an IP-Adapter"),
         (r"(?:^|\.)vision_model\.", "a CLIP image encoder"),
+        (r"^(?:module\.)?layer1\.0\.conv1\.weight$", "ResNet, which classifies images"),
+        (
+            r"^(?:module\.)?_blocks\.0\._depthwise_conv\.|^features\.\d\.0\.block\.",
+            "EfficientNet, which classifies images",
+        ),
+        (r"^features\.0\.weight$(?s:.*)^classifier\.\d\.weight$", "VGG or AlexNet, which classify images"),
+        (r"^blocks\.0\.attn\.qkv\.weight$(?s:.*)^head\.weight$", "a vision transformer, which classifies images"),
+        (r"^lin0\.model\.1\.weight$", "LPIPS, a measure of perceptual distance"),
+        (r"^image_encoder\.(?:blocks|trunk)\.", "Segment Anything"),
+        (r"^pretrained\.(?:model|cls_token|blocks|act_postprocess1)\b", "a depth estimator"),
+        (r"^(?:model\.)?model\.\d+\.cv1\.conv\.weight$", "YOLO, which detects objects"),
+        (r"^(?:bert\.)?(?:embeddings\.word_embeddings|encoder\.layer\.0\.attention\.self)\.", "BERT"),
+        (r"^(?:model\.)?encoder\.conv1\.weight$(?s:.*)decoder\.token_embedding\.weight$", "Whisper"),
+        (r"^decoder\.\d+\.conv\.0\.weight$", "a tiny VAE for videos (TAEHV)"),
     )
 )
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffstudio.models.files.file_access import FileStamp, file_stamp
-from diffstudio.models.files.formats import PICKLES
+from diffstudio.models.files.formats import WeightsFormat, weights_format
 from diffstudio.models.files.gguf_header import GgufHeader, read_gguf_header
 from diffstudio.models.files.pickle_scan import PickleScan, scan_pickle
 from diffstudio.models.files.safetensors_header import SafetensorsHeader, read_safetensors_header
@@ -41,18 +41,18 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """By the file's suffix: GGUF, a pickle, or else safetensors. A pickle is scanned, and nothing in it is run.
+    """By the file's content, whatever its suffix. A pickle is scanned, and nothing in it is run.
 
     CheckpointMissing, CheckpointDamaged, CheckpointUnknown. Whether a pickle is dangerous is for `check` to say.
     """
     stamp = file_stamp(path)
     content: SafetensorsHeader | GgufHeader | PickleScan
-    match path.suffix.lower():
-        case ".gguf":
+    match weights_format(path):
+        case WeightsFormat.GGUF:
             content = read_gguf_header(path)
-        case suffix if suffix in PICKLES:
+        case WeightsFormat.PICKLE:
             content = scan_pickle(path)
-        case _:
+        case WeightsFormat.SAFETENSORS:
             content = read_safetensors_header(path)
     return Header(path, stamp or FileStamp(0, 0), content)
 

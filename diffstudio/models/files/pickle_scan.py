@@ -16,8 +16,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from diffstudio.errors import CheckpointDangerous, CheckpointUnknown
-from diffstudio.models.files.file_access import TRUNCATED, damaged, not_weights, reading, regular_file_size
+from diffstudio.errors import CheckpointDangerous
+from diffstudio.models.files.file_access import TRUNCATED, damaged, reading, regular_file_size
+from diffstudio.models.files.formats import archive_kind
 from diffstudio.models.files.pickle_globals import STORAGES, GlobalKind, classify
 from diffstudio.models.files.pickle_interpreter import (
     Call,
@@ -38,6 +39,7 @@ _DEEPEST = 3  # levels of nested pickles
 _MOST_NESTED = 1000
 _MOST_CALLS = 5  # of one global, in a report
 _MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of PyTorch's old container
+_MEMBERS_OF_TAR = {"sys_info", "pickle", "storages", "tensors"}  # that PyTorch wrote
 _LARGEST_RATIO = 8  # of all tensors to the file: tensors may share storages, but not so often
 
 
@@ -134,7 +136,7 @@ def _zip(path: Path, file: BinaryIO, size: int) -> PickleScan:
     roots = [name for name in pickles if name.rpartition("/")[2] == "data.pkl" and name.count("/") <= 1]
     values = {name: scanner.scan(members.read(name, _LARGEST_PICKLE_BYTES)) for name in pickles[:_MOST_PICKLES]}
     if len(roots) != 1 or roots[0] not in values:
-        raise CheckpointUnknown(not_weights(path), "it is a zip file, but not one of PyTorch's", "Choose another file")
+        raise archive_kind("zip", members.infos).error(path)
     folder = roots[0].removesuffix("data.pkl")
     if f"{folder}constants.pkl" in members.infos or any(name.startswith(f"{folder}code/") for name in members.infos):
         return scanner.result(path, "zip", "it is a TorchScript program, not a state dict")
@@ -208,15 +210,18 @@ def _tar(path: Path, file: BinaryIO) -> PickleScan:
     import tarfile
 
     file.seek(0)
-    scanner = _Scanner()
+    scanner, names = _Scanner(), list[str]()
     try:
         with tarfile.open(fileobj=io.BytesIO(file.read(_LARGEST_PICKLE_BYTES)), mode="r:") as archive:
             for _, entry in zip(range(_MOST_PICKLES), archive, strict=False):
+                names.append(entry.name)
                 member = archive.extractfile(entry) if entry.isfile() else None
                 if member is not None:
                     scanner.scan(member.read(_FIRST_BYTES))
     except (tarfile.TarError, OSError, ValueError, EOFError, RecursionError, KeyError, struct.error):
         pass  # only the beginning was read: report what was found in it
+    if not scanner.names and not {Path(name).name for name in names} & _MEMBERS_OF_TAR:
+        raise archive_kind("tar", names).error(path)
     return scanner.result(path, "tar", "it was written by a PyTorch from before 2017, whose format is not supported")
 
 

@@ -123,7 +123,19 @@ def _as_dict(value: Any) -> dict[Any, Any]:
     if type(state) is dict and type(held := state.get("_parameters")) in (dict, Call):
         parts = [_as_dict(part) for part in (held, state.get("_buffers"), state.get("_modules"))]
         return {key: inner for part in parts for key, inner in part.items()}
-    return value.items
+    return value.items or _as_pairs(value)
+
+
+def _as_pairs(made: Call) -> dict[Any, Any]:
+    """The items of `OrderedDict([[key, value], ...])`, as Python 2 pickles it; empty for other calls."""
+    match made.callee, made.args:
+        case Global(name="OrderedDict"), ([*pairs],):
+            return {
+                pair[0]: pair[1]
+                for pair in pairs
+                if type(pair) in (list, tuple) and len(pair) == 2 and isinstance(pair[0], str)
+            }
+    return {}
 
 
 def _tensor(value: Any, depth: int = 0) -> PickledTensor | None:

@@ -13,7 +13,7 @@ from torch import Tensor
 from diffstudio.errors import CheckpointUnknown
 from diffstudio.models.files.file_access import damaged, first_line
 from diffstudio.models.files.gguf_header import GgufHeader, read_gguf_header
-from diffstudio.models.files.header import Header
+from diffstudio.models.files.header import Header, read_header
 from diffstudio.models.files.quantized import FLOAT8_DTYPES, QuantizedTensor, can_dequantize, concatenate
 from diffstudio.models.files.weights_reader import WeightsFile, open_weights
 from diffstudio.models.state_dicts.prefixes import FP8_SCALES, NOT_WEIGHTS, QUANTIZATION_FORMAT
@@ -168,9 +168,9 @@ def open_rows(path: Path, header: Header | None = None) -> TensorRows:
 
     CheckpointMissing, CheckpointDamaged, CheckpointUnknown, CheckpointDangerous.
     """
-    if path.suffix.lower() == ".gguf":
-        content = header.content if header is not None and header.is_of(path) else None
-        return GgufWeights(path, content if isinstance(content, GgufHeader) else None)
+    header = header if header is not None and header.is_of(path) else read_header(path)
+    if isinstance(header.content, GgufHeader):
+        return GgufWeights(path, header.content)
     return FileWeights(open_weights(path, header))
 
 

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor
 
 from diffstudio.models.files.file_access import TRUNCATED, damaged, first_line
-from diffstudio.models.files.formats import PICKLES
-from diffstudio.models.files.header import Header
+from diffstudio.models.files.header import Header, read_header
 from diffstudio.models.files.pickle_interpreter import Unreadable
 from diffstudio.models.files.pickle_scan import PickleScan, scan_pickle
 from diffstudio.models.files.pickle_tensors import PickledTensor
@@ -68,14 +67,14 @@ class WeightsFile(Protocol):
 
 
 def open_weights(path: Path, header: Header | None = None) -> WeightsFile:
-    """A safetensors file or a pickle, by its suffix. `header` is the file's, where it was read already.
+    """A safetensors file or a pickle, by its content. `header` is the file's, where it was read already.
 
     CheckpointMissing, CheckpointDamaged, CheckpointUnknown, and CheckpointDangerous for a pickle that would run
     something.
     """
-    content = header.content if header is not None and header.is_of(path) else None
-    if path.suffix.lower() in PICKLES:
-        return PickleWeights(path, content if isinstance(content, PickleScan) else None)
+    content = (header if header is not None and header.is_of(path) else read_header(path)).content
+    if isinstance(content, PickleScan):
+        return PickleWeights(path, content)
     return SafetensorsWeights(path, content if isinstance(content, SafetensorsHeader) else None)
 
 

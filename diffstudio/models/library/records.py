@@ -365,17 +365,15 @@ def _component_headers(folder: Path, components: list[str]) -> tuple[tuple[Heade
     CheckpointDamaged, CheckpointDangerous.
     """
     headers: list[Header] = []
-    pickled = False
     for component in components:
         files = sorted(path for path in (folder / component).iterdir() if path.suffix in (*SAFETENSORS, *PICKLES))
         weights = [path for path in files if path.suffix in SAFETENSORS]
-        if not weights:
-            weights, pickled = files, pickled or bool(files)
+        weights = weights or files
         first = min((variant(path) for path in weights), default="")
         headers += [read_header(path) for path in weights if variant(path) == first]
     for header in headers:
         header.check()
-    return tuple(headers), pickled
+    return tuple(headers), any(isinstance(header.content, PickleScan) for header in headers)
 
 
 def _count_by_dtype(header: Header) -> dict[str, int]:

@@ -25,7 +25,7 @@ from diffstudio.errors import FREE_SPACE_OR_FOLDER, CheckpointDamaged, Checkpoin
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Layout
 from diffstudio.models.files.folder_check import check_folder
-from diffstudio.models.files.formats import PICKLES, SAFETENSORS, variant
+from diffstudio.models.files.formats import PICKLES, SAFETENSORS, WeightsFormat, variant, weights_format
 from diffstudio.models.files.lazy_tensor import lazy, materialize
 from diffstudio.models.files.safetensors_header import TensorEntry, read_safetensors_header
 from diffstudio.models.files.weights_reader import TORCH_DTYPES, PickleWeights
@@ -90,7 +90,7 @@ def _opened(paths: Sequence[tuple[str, Path]]) -> Weights:
     metadata: dict[str, str] = {}
     with contextlib.ExitStack() as files:
         for prefix, path in paths:
-            if path.suffix.lower() in PICKLES:
+            if weights_format(path) is WeightsFormat.PICKLE:
                 tensors |= _pickled(path, files, prefix)
                 continue
             header = read_safetensors_header(path)

@@ -8,9 +8,13 @@ from contextlib import suppress
 from pathlib import Path
 
 from diffstudio.atomic import atomic_write, link
-from diffstudio.errors import FREE_SPACE_OR_FOLDER, BadRequest, StorageProblem
+from diffstudio.errors import FREE_SPACE_OR_FOLDER, BadRequest, CheckpointUnknown, StorageProblem
 from diffstudio.models.adapters.adapter_config import adapter_config_path
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.detect import USABLE_VAES
+from diffstudio.models.detection.families_table import UNKNOWN
 from diffstudio.models.detection.types import Role
+from diffstudio.models.files.formats import CHOOSE_ANOTHER_FILE
 from diffstudio.models.files.hashes import sha256_of
 from diffstudio.models.library.records import read_checkpoint
 
@@ -33,10 +37,11 @@ def import_file(path: Path, folder: Path) -> Generator[float | Path, None, None]
 
     On the same disk it is a hard link, which takes no space; elsewhere a copy. An existing file is kept: the same
     content is not imported twice, and another file of that name gets a number. Closed before its end, it leaves nothing
-    behind. CheckpointDamaged for what is not a model file, BadRequest for a folder, StorageProblem when it cannot be
-    written.
+    behind. CheckpointDamaged for what is not a model file, CheckpointUnknown for what nothing here can use, BadRequest
+    for a folder, StorageProblem when it cannot be written.
     """
     checkpoint = read_checkpoint(path)
+    _check_usable(checkpoint)
     path, where = checkpoint.path, folder / FOLDERS.get(checkpoint.role, "")
     config = None if path.is_dir() else adapter_config_path(path)
     try:
@@ -68,6 +73,24 @@ def import_file(path: Path, folder: Path) -> Generator[float | Path, None, None]
             with suppress(OSError):
                 where.rmdir()  # where nothing was written to it
     yield target.absolute()
+
+
+def _check_usable(checkpoint: Checkpoint) -> None:
+    """CheckpointUnknown for a model that nothing here can use."""
+    match checkpoint.role:
+        case Role.UNKNOWN:
+            usable = False
+        case Role.CHECKPOINT | Role.NETWORK:
+            usable = checkpoint.can_generate
+        case Role.LORA:  # its edition is the unsupported model that it was made for
+            usable = not (checkpoint.family == UNKNOWN and checkpoint.edition)
+        case Role.VAE:
+            usable = checkpoint.family != UNKNOWN or checkpoint.edition in USABLE_VAES
+        case _:
+            usable = True
+    if not usable:
+        reason = checkpoint.reason[:1].lower() + checkpoint.reason[1:].rstrip(".")
+        raise CheckpointUnknown(f"{checkpoint.path.name} cannot be used by diffstudio", reason, CHOOSE_ANOTHER_FILE)
 
 
 def _folder_for(files: Sequence[Path], where: Path) -> Path:

@@ -43,6 +43,15 @@ def test_wrappers_are_removed(wrapper: str) -> None:
     assert tensors_in({"state_dict": {wrapper: {"a": tensor()}}}) == {"a": ONE}
 
 
+@pytest.mark.parametrize("pair", [list, tuple])
+def test_an_ordered_dict_of_python_2(pair: type) -> None:
+    """Python 2 pickles its items as an argument of the call."""
+    made = Call(Global("collections", "OrderedDict"), ([pair(("a", tensor())), pair(("b", 3)), ["c"], "de", [4, 5]],))
+    assert tensors_in(made) == tensors_in({"state_dict": made}) == {"a": ONE}
+    assert tensors_in(Call(Global("collections", "Counter"), ([["a", tensor()]],))) == {}
+    assert tensors_in(Call(Global("collections", "OrderedDict"), ())) == {}
+
+
 def test_wrappers_without_tensors_are_not_removed() -> None:
     assert tensors_in({"params": {"lr": 1}, "a": tensor()}) == {"a": ONE}
     assert tensors_in({"state_dict": 3, "a": tensor()}) == {"a": ONE}

@@ -313,3 +313,20 @@ def test_a_pickle_becomes_safetensors(tmp_path: Path) -> None:
             break
     part.close()
     assert sorted(path.name for path in tmp_path.glob("*.*")) == ["a.ckpt", "a.safetensors"]
+
+
+# ---- published weights -----------------------------------------------------------------------------------------------
+
+PUBLISHED = Path(__file__).parents[2] / "data" / "published"
+
+
+def test_weights_that_python_2_pickled() -> None:
+    """LPIPS 0.1, of 2018 (Zhang et al., arXiv 1801.03924), to the bit as PyTorch reads it."""
+    path = PUBLISHED / "lpips_alex.pth"
+    expected = torch.load(path, map_location="cpu", weights_only=True)
+    found = load_weights(path)
+    assert [tuple(found[f"lin{index}.model.1.weight"].shape) for index in range(5)] == [
+        (1, width, 1, 1) for width in (64, 192, 384, 256, 256)
+    ]
+    assert found.keys() == expected.keys() and all(same(found[name], one) for name, one in expected.items())
+    assert read_checkpoint(path).reason.startswith("Named like LPIPS, a measure of perceptual distance")

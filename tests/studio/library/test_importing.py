@@ -8,15 +8,23 @@ import struct
 from pathlib import Path
 
 import pytest
+import torch
 
-from diffstudio.errors import BadRequest, CheckpointDamaged, StorageProblem
+from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, StorageProblem
 from diffstudio.studio.library import importing
 from diffstudio.studio.library.importing import import_file
+from tests.models.headers import write_header
 
 
 def weights(path: Path, content: bytes = b"\0" * 4000) -> Path:
     header = json.dumps(
-        {"w": {"dtype": "F16", "shape": [len(content) // 2], "data_offsets": [0, len(content)]}}
+        {
+            "lora_unet_a.lora_down.weight": {
+                "dtype": "F16",
+                "shape": [len(content) // 2],
+                "data_offsets": [0, len(content)],
+            }
+        }
     ).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(struct.pack("<Q", len(header)) + header + content)
@@ -44,11 +52,11 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_brought_once(tmp_path: Path, way: str) -> None:
     source, folder = weights(tmp_path / "down" / "one.safetensors"), tmp_path / "models"
     target = brought(source, folder)
-    assert target.parent == folder and target.read_bytes() == source.read_bytes()
+    assert target.parent == folder / "loras" and target.read_bytes() == source.read_bytes()
     assert (target.stat().st_ino == source.stat().st_ino) == (way == "linked")
     assert brought(source, folder) == target
     assert brought(target, folder) == target  # it lies there already
-    assert [path.name for path in folder.iterdir()] == ["one.safetensors"]
+    assert [path.name for path in (folder / "loras").iterdir()] == ["one.safetensors"]
 
 
 def test_another_of_that_name_gets_a_number(tmp_path: Path, way: str) -> None:
@@ -66,7 +74,7 @@ def test_given_up_in_the_middle_nothing_is_left(tmp_path: Path, monkeypatch: pyt
     fraction = next(steps)
     assert isinstance(fraction, float) and 0 < fraction < 1
     steps.close()
-    assert list((tmp_path / "models").iterdir()) == []
+    assert list((tmp_path / "models" / "loras").iterdir()) == []
 
 
 def test_what_is_no_model_or_has_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,3 +132,42 @@ def test_an_adapter_given_up_in_the_middle_leaves_no_folder(tmp_path: Path, monk
     next(steps)
     steps.close()
     assert list((tmp_path / "models" / "loras").iterdir()) == []
+
+
+UNUSABLE: dict[str, tuple[dict[str, tuple[int, ...]], str]] = {
+    "a classifier": ({"layer1.0.conv1.weight": (64, 64, 3, 3), "fc.weight": (9, 64)}, "ResNet, which classifies"),
+    "unknown names": ({"a": (3,)}, "none of its tensor names is known"),
+    "a measure": ({"lin0.model.1.weight": (1, 64, 1, 1)}, "LPIPS"),
+    "a VAE of another model": (
+        {"decoder.conv_in.weight": (8, 8, 3, 3), "decoder.mid.block_1.conv1.weight": (8, 8, 3, 3)},
+        "8 latent channels, like that of no supported model",
+    ),
+    "a video VAE": ({"decoder.conv_in.weight": (8, 12, 3, 3, 3)}, "a video VAE"),
+    "an encoder of previews": (
+        {"0.weight": (64, 3, 3, 3), "1.conv.0.weight": (64, 64, 3, 3)},
+        "previews need its decoder",
+    ),
+    "a network": ({"double_blocks.0.img_attn.qkv.weight": (9, 9), "distilled_guidance_layer.a": (1,)}, "Chroma"),
+    "a LoRA": (
+        {f"transformer.single_transformer_blocks.{index}.attn.to_qkv_mlp_proj.lora_{side}.weight": (4, 4)
+         for index in range(48) for side in "AB"},
+        "FLUX.2",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", UNUSABLE)
+def test_what_nothing_here_can_use_is_not_imported_but_named(name: str, tmp_path: Path) -> None:
+    shapes, expected = UNUSABLE[name]
+    source = write_header(tmp_path / "down" / "model.safetensors", shapes)
+    with pytest.raises(CheckpointUnknown) as raised:
+        brought(source, tmp_path / "models")
+    assert raised.value.what == "model.safetensors cannot be used by diffstudio"
+    assert expected.lower() in raised.value.why.lower() and raised.value.remedy
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_list_of_names_without_weights_is_not_imported(tmp_path: Path) -> None:
+    torch.save({"a.weight": "b.weight"}, tmp_path / "keys.pt")
+    with pytest.raises(CheckpointUnknown, match=r"keys.pt cannot be used by diffstudio: there are no weights in it"):
+        brought(tmp_path / "keys.pt", tmp_path / "models")
