@@ -16,6 +16,7 @@ from diffstudio.models.detection.types import Role
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.tiling import finish
 from diffstudio.models.upscalers import CompactNetwork, DenseNetwork, Upscaler, build_upscaler, load_upscaler
+from tests.models import published
 from tests.models.tiny import write_tiny_checkpoint
 
 CPU = torch.device("cpu")
@@ -157,3 +158,24 @@ def test_out_of_memory_with_the_smallest_tile_is_an_error() -> None:
 
     with pytest.raises(OutOfMemory, match="could not be upscaled"):
         Upscaler(Large(), 2, CPU)(torch.rand(1, 3, 300, 300))
+
+
+# ---- published weights -----------------------------------------------------------------------------------------------
+
+
+def test_animevideov3_gives_what_its_makers_program_gives(tmp_path: Path) -> None:
+    """Real-ESRGAN's weights in PyTorch's format, as BasicSR saves them, against ncnn's own run of the published file."""
+    torch.save({"params": published.anime_video_weights()}, tmp_path / "realesr-animevideov3.pth")
+    checkpoint = read_checkpoint(tmp_path / "realesr-animevideov3.pth")
+    assert checkpoint.role is Role.UPSCALER and checkpoint.parameters == 621_424
+    upscaler = load_upscaler(checkpoint, CPU)
+    assert upscaler.scale == 4
+    expected, image = published.anime_video_of_ncnn(), published.sample_image()
+    with torch.no_grad():
+        assert (upscaler.network(image) - expected).abs().max() < 0.01 / 255
+    assert (finish(upscaler.each_tile(image)) - expected.clamp(0, 1)).abs().max() < 0.01 / 255
+
+
+def test_an_upscaler_in_the_format_of_ncnn_is_named() -> None:
+    with pytest.raises(CheckpointUnknown, match=r"it is an ncnn model, which is not supported.*as a safetensors file"):
+        read_checkpoint(published.ANIME_VIDEO)

@@ -31,7 +31,7 @@ from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.tools.convert import convert
 from diffstudio.models.tools.spec import ToolResult
 from diffstudio.models.upscalers import DenseNetwork, load_upscaler
-from tests.models import adapter_files, small
+from tests.models import adapter_files, published, small
 from tests.models.hostile import safetensors_entry, safetensors_file
 from tests.models.pickles import RAN, attack
 
@@ -317,12 +317,10 @@ def test_a_pickle_becomes_safetensors(tmp_path: Path) -> None:
 
 # ---- published weights -----------------------------------------------------------------------------------------------
 
-PUBLISHED = Path(__file__).parents[2] / "data" / "published"
-
 
 def test_weights_that_python_2_pickled() -> None:
     """LPIPS 0.1, of 2018 (Zhang et al., arXiv 1801.03924), to the bit as PyTorch reads it."""
-    path = PUBLISHED / "lpips_alex.pth"
+    path = published.FOLDER / "lpips_alex.pth"
     expected = torch.load(path, map_location="cpu", weights_only=True)
     found = load_weights(path)
     assert [tuple(found[f"lin{index}.model.1.weight"].shape) for index in range(5)] == [
