@@ -16,6 +16,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.compile import for_convolutions
 from diffstudio.models.components.components import Components
 from diffstudio.models.components.open_components import open_components
+from diffstudio.models.components.tiny_decoder import find_preview_decoder
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.files.folder_check import check_folder
@@ -117,7 +118,12 @@ def _read(
     )
     components.complete()  # before anything large is read
     model = load_family(checkpoint, _WithProgress(components, progress, stop), device, dtype)
-    model.load_notes, model.vae_path = components.notes, vae.path if vae is not None else None
+    notes = components.notes
+    if model.is_latent:
+        channels, _, _ = model.state_shape(*model.default_size)
+        model.preview_decoder, note = find_preview_decoder(checkpoint.family, channels, library, device, model.dtype)
+        notes = (*notes, note) if note else notes
+    model.load_notes, model.vae_path = notes, vae.path if vae is not None else None
     return model
 
 

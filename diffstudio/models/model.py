@@ -102,6 +102,7 @@ class Model(Protocol):
     unguided_scale: float = 1.0  # the CFG scale at which, and below which, the negative prompt has no effect
     network: nn.Module  # the U-Net or transformer
     vae: nn.Module | None = None
+    preview_decoder: nn.Module | None = None  # a TAESD, for previews
     is_latent: bool = False  # whether its states are latents of `vae`
     vae_scale_factor: int = 1  # image px per state px, along a side
     text_encoders: Mapping[str, nn.Module] = {}  # by diffusers' names
