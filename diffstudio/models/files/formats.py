@@ -120,6 +120,7 @@ _TENSORFLOW = "a TensorFlow model"
 _CORE_ML = "a Core ML model"
 _ONNX = "an ONNX model"
 _OPENVINO = "an OpenVINO model"
+_GGML = "a GGML file, which GGUF has replaced"
 _OTHER_MODELS = (  # offset, first bytes, name
     (0, b"\x89HDF\r\n\x1a\n", "a Keras model or another HDF5 file"),
     (4, b"TFL3", "a TensorFlow Lite model"),
@@ -130,9 +131,9 @@ _OTHER_MODELS = (  # offset, first bytes, name
     (0, b"\x56\xc0\2\0", _NCNN),  # float32 with a scale
     (0, b"ftrt", "a TensorRT engine"),
     (0, b"ptrt", "a TensorRT engine"),
-    (0, b"lmgg", "a GGML file, which GGUF has replaced"),
-    (0, b"fmgg", "a GGML file, which GGUF has replaced"),
-    (0, b"tjgg", "a GGML file, which GGUF has replaced"),
+    (0, b"lmgg", _GGML),
+    (0, b"fmgg", _GGML),
+    (0, b"tjgg", _GGML),
 )
 _OTHER_FILES = (
     (0, b"\x89PNG\r\n", "a PNG image"),

@@ -52,7 +52,7 @@ def read_header(path: Path) -> Header:
             content = read_gguf_header(path)
         case WeightsFormat.PICKLE:
             content = scan_pickle(path)
-        case WeightsFormat.SAFETENSORS:
+        case _:
             content = read_safetensors_header(path)
     return Header(path, stamp or FileStamp(0, 0), content)
 

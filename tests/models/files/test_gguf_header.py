@@ -197,7 +197,7 @@ GGUFS: dict[str, tuple[bytes, str]] = {
     ),
     "another version": (gguf_file(0, 0, version=99), "version"),
     "cut short": (gguf_file(3, 0, gguf_tensor())[:-3], "cut short"),
-    "no GGUF": (b"PK\3\4", "magic bytes"),
+    "no GGUF": (b"\xf0\x9f\xff\xf0", "magic bytes"),
 }
 
 

@@ -295,7 +295,7 @@ BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "BINBYTES8": (lambda path: written(path, b"\x80\x04\x8e" + struct.pack("<Q", (1 << 64) - 1) + b"x."), "cut short"),
     "BYTEARRAY8": (lambda path: written(path, b"\x80\x05\x96" + struct.pack("<Q", 100 << 30) + b"x."), "cut short"),
     "instructions without end": (lambda path: written(path, b"\x80\x02" + b"N0" * OPCODES + STOP), "opcodes"),
-    "marks without end": (lambda path: written(path, b"(" * (2 * OPCODES)), "too deeply"),
+    "marks without end": (lambda path: written(path, b"\x80\x02" + b"(" * (2 * OPCODES)), "too deeply"),
     "a tower": (lambda path: written(path, b"N" + b"\x85" * (OPCODES - 10) + b"}" + b"."), "no weights"),
     "a tower that doubles, as a key": (
         lambda path: written(path, b"\x80\x02N" + b"2\x86" * 200 + b"q\x000}h\x00Ns."),
@@ -303,7 +303,8 @@ BOMBS: dict[str, tuple[Callable[[Path], Path], str]] = {
     ),
     "a number of a million digits": (lambda path: written(path, b"I" + b"9" * 1_000_000 + b"\n."), "no weights"),
     "nothing": (lambda path: written(path, b""), "empty"),
-    "no pickle": (lambda path: written(path, b"ggml" + b"\n" * 1000), "invalid at byte"),
+    "no pickle": (lambda path: written(path, b"\x01ggml" + b"\n" * 1000), "invalid at byte"),
+    "text": (lambda path: written(path, b"ggml" + b"\n" * 1000), "a text that begins “ggml”"),
     "a program for TorchScript": (
         lambda path: zipped(path, table(), {"archive/code/x.py": b"1", "archive/constants.pkl": table()}),
         "TorchScript",
@@ -759,3 +760,8 @@ def test_a_zip_of_something_else(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.bin", "w") as archive:
         archive.writestr("readme.txt", "hello")
     assert "not one of PyTorch's" in refused(tmp_path / "a.bin", CheckpointUnknown)
+
+
+def test_an_empty_file_is_no_pickle(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointDamaged, match="as a pickle it is empty"):
+        scan_pickle(written(tmp_path / "a.pt", b""))

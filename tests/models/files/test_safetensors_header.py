@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from diffstudio.errors import CheckpointDamaged, CheckpointMissing
+from diffstudio.errors import CheckpointDamaged, CheckpointDangerous, CheckpointMissing
 from diffstudio.models.files import safetensors_header
 from diffstudio.models.files.safetensors_header import TensorEntry, gc_paused, read_safetensors_header
 from diffstudio.models.files.weights_reader import load_weights
@@ -113,7 +113,6 @@ HEADERS: dict[str, tuple[bytes, str]] = {
     "one byte beyond the file": (safetensors_file({"a": safetensors_entry()}, 0, length=70), "does not fit"),
     "of nothing": (safetensors_file(b"", 0), "does not fit"),
     "cut short": (b"\x10\0\0", "does not fit"),
-    "empty": (b"", "does not fit"),
     "overlapping": (safetensors_file({"a": safetensors_entry(), "b": safetensors_entry(4, 12)}, 12), "overlap"),
     "the same place twice": (safetensors_file({"a": safetensors_entry(), "b": safetensors_entry()}), "overlap"),
     "a hole": (safetensors_file({"a": safetensors_entry(), "b": safetensors_entry(16, 24)}, 24), "gaps"),
@@ -186,8 +185,8 @@ HEADERS: dict[str, tuple[bytes, str]] = {
     "text that is none": (safetensors_file(b'{"\xff\xfe":' + ONE + b"}"), "cannot be read"),
     "half a letter": (safetensors_file(b'{"\\ud800":' + ONE + b"}"), "cannot be read"),
     "metadata that is no text": (safetensors_file({"__metadata__": {"a": [1]}, "x": safetensors_entry()}), "metadata"),
-    "a pickle under another name": (b"\x80\x02cos\nsystem\nX\x05\0\0\0touch\x85R.", "does not fit"),
 }
+PICKLE = b"\x80\x02cos\nsystem\nX\x05\0\0\0touch\x85R."
 
 
 @pytest.mark.parametrize("name", HEADERS)
@@ -200,6 +199,19 @@ def test_headers(tmp_path: Path, name: str) -> None:
     for open_it in (read_checkpoint, load_weights):
         with pytest.raises(CheckpointDamaged, match=re.escape(why)):
             open_it(path)
+
+
+@pytest.mark.parametrize("data", [b"", PICKLE])
+def test_files_without_a_header(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.safetensors").write_bytes(data)
+    assert "does not fit" in refused(lambda: read_safetensors_header(tmp_path / "a.safetensors"))
+
+
+def test_a_pickle_under_another_name_is_scanned(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(PICKLE)
+    for open_it in (read_checkpoint, load_weights):
+        with pytest.raises(CheckpointDangerous, match=r"opening it would have run os\.system\('touch'\)"):
+            open_it(tmp_path / "a.safetensors")
 
 
 def test_a_header_of_gigabytes_is_not_read(tmp_path: Path) -> None:
