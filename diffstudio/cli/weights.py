@@ -93,15 +93,15 @@ def _files_in(given: Path) -> list[Path]:
 
 
 def _may_be_pickle(path: Path) -> bool:
-    """By its suffix, or its content where that has another."""
+    """Whether a weights file has the suffix of a pickle, or is one under another."""
     from diffstudio.errors import DiffstudioError
     from diffstudio.models.files.formats import PICKLES, SUFFIXES, WeightsFormat, weights_format
 
     suffix = path.suffix.lower()
-    if suffix in PICKLES or suffix not in SUFFIXES or not path.is_file():
-        return suffix in PICKLES and path.is_file()
+    if suffix not in SUFFIXES or not path.is_file():
+        return False
     try:
-        return weights_format(path) is WeightsFormat.PICKLE
+        return suffix in PICKLES or weights_format(path) is WeightsFormat.PICKLE
     except DiffstudioError:
         return False
 

@@ -61,6 +61,7 @@ class Checkpoint:
     reason: str = ""  # how it was detected, one sentence for the user
     edition: str = ""  # within the family: dev, schnell, 3.5 large
     control_types: int = 0  # of a union ControlNet: how many types of control image it was trained on
+    supported: bool = True  # whether anything here can use it; for what generates images see `can_generate`
     headers: tuple[Header, ...] = field(default=(), compare=False, repr=False)  # of its files, if they were just read
 
     @property
@@ -95,6 +96,7 @@ def with_detection(checkpoint: Checkpoint, found: Detection) -> Checkpoint:
         reason=found.reason,
         edition=found.edition,
         control_types=found.control_types,
+        supported=found.supported,
     )
     if not checkpoint.can_generate:
         return checkpoint

@@ -180,7 +180,7 @@ def build_upscaler(weights: Mapping[str, Any], name: str, device: torch.device) 
     state = _unwrapped(weights)
     renamed = _rename_keys(state)
     try:
-        if "conv_first.weight" in renamed:
+        if "conv_first.weight" in renamed and any(re.match(r"body\.\d+\.rdb\d\.", key) for key in renamed):
             network: DenseNetwork | CompactNetwork = _dense(renamed)
         elif "body.0.weight" in state and "body.1.weight" in state and state["body.1.weight"].dim() == 1:
             network, renamed = _compact(state), dict(state)

@@ -63,6 +63,22 @@ def test_of_a_folder_every_pickle_is_looked_through(
     assert not Path(RAN).exists()
 
 
+def test_a_pickle_under_another_suffix_is_scanned(
+    three: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("model").mkdir()
+    three[1].rename("model/dangerous.safetensors")
+    three[2].rename("model/safe.ckpt")
+    Path("model/safe.ckpt").with_suffix(".gguf").write_text("<html>")
+    assert cli.main(["models", "scan", "model", "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert [(Path(one["file"]).name, one["verdict"]) for one in report] == [
+        ("dangerous.safetensors", "dangerous"),
+        ("safe.ckpt", "no pickle"),
+    ]
+    assert not Path(RAN).exists()
+
+
 def test_in_the_list_it_is_what_it_holds(three: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
     """Harmless ones say what they are, dangerous ones are left out with what they would have run; and become
     safetensors.

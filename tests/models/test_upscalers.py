@@ -179,3 +179,13 @@ def test_animevideov3_gives_what_its_makers_program_gives(tmp_path: Path) -> Non
 def test_an_upscaler_in_the_format_of_ncnn_is_named() -> None:
     with pytest.raises(CheckpointUnknown, match=r"it is an ncnn model, which is not supported.*as a safetensors file"):
         read_checkpoint(published.ANIME_VIDEO)
+
+
+def test_swinir_is_unsupported_rather_than_damaged() -> None:
+    """Its first layer has the name of ESRGAN's."""
+    state = {
+        "conv_first.weight": torch.zeros(8, 3, 3, 3),
+        "layers.0.residual_group.blocks.0.norm1.weight": torch.ones(8),
+    }
+    with pytest.raises(CheckpointUnknown, match="unsupported architecture"):
+        build_upscaler(state, "swinir.pth", CPU)

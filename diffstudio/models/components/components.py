@@ -105,7 +105,7 @@ class FolderComponents(BaseComponents):
 
     def module(self, name: str, kind: type[_M], dtype: torch.dtype) -> _M:
         """The plain variant if there are several, else the first that is not `non_ema`; pickles only without
-        safetensors.
+        safetensors, by their suffixes. Files of that variant are read by their content.
         """
         if not self.has(name):
             raise _missing(self.folder, name)
@@ -113,12 +113,15 @@ class FolderComponents(BaseComponents):
         kept = [
             path for path in sorted(folder.iterdir()) if path.name.endswith((*SAFETENSORS, ".safetensors.index.json"))
         ]
-        pickles = [path for path in kept if path.suffix in SAFETENSORS and weights_format(path) is WeightsFormat.PICKLE]
-        if not kept:
-            pickles = sorted(path for path in folder.iterdir() if path.suffix in PICKLES)
-        if pickles:
-            return _from_pickles(pickles, kind, dict(self.config(name)), dtype, self._headers)
-        variants = sorted({_variant(path) for path in kept}, key=lambda found: (bool(found), "non_ema" in found, found))
+        pickles = [] if kept else sorted(path for path in folder.iterdir() if path.suffix in PICKLES)
+        variants = sorted(
+            {_variant(path) for path in kept or pickles}, key=lambda found: (bool(found), "non_ema" in found, found)
+        )
+        files = [path for path in kept or pickles if path.suffix != ".json" and _variant(path) == variants[0]]
+        if any(
+            path.suffix != SAFETENSORS[0] or weights_format(path) is not WeightsFormat.SAFETENSORS for path in files
+        ):
+            return _from_files(files, kind, dict(self.config(name)), dtype, self._headers)
         try:
             module: _M
             module, report = load.from_pretrained(
@@ -196,17 +199,15 @@ def _variant(path: Path) -> str:
     )
 
 
-def _from_pickles(
-    files: list[Path], kind: type[_M], config: dict[str, Any], dtype: torch.dtype, headers: Headers
-) -> _M:
-    """A component saved before safetensors: `pytorch_model.bin`, sharded or not. No code in the pickles is run."""
+def _from_files(files: list[Path], kind: type[_M], config: dict[str, Any], dtype: torch.dtype, headers: Headers) -> _M:
+    """A component in pickles (`pytorch_model.bin`, sharded or not), or in files whose suffixes are not those of their
+    formats, which diffusers does not open. No code in the pickles is run.
+    """
     from diffstudio.models.files.weights_reader import load_weights
 
-    first = sorted({variant(path) for path in files}, key=lambda found: (bool(found), found))[0]
     state = {
         name: value.to(dtype) if value.is_floating_point() else value
         for path in files
-        if variant(path) == first
         for name, value in load_weights(path, headers.of(path)).items()
     }
     try:

@@ -28,9 +28,12 @@ _BLOCKS = (3, 3, 3, 1)
 
 
 def latent_space_of(checkpoint: Checkpoint) -> str:
-    """The family whose latents a TAESD decodes, by its name; empty where that does not say."""
-    name = re.sub(r"[^a-z0-9]", "", f"{checkpoint.path.parent.name} {checkpoint.name} {checkpoint.path.stem}".lower())
-    return next((space for known, space in _LATENT_SPACES.items() if known in name), "")
+    """The family whose latents a TAESD decodes, by its name or its folder's; empty where neither tells."""
+    names = (
+        re.sub(r"[^a-z0-9]", "", name.lower())
+        for name in (checkpoint.path.stem, checkpoint.name, checkpoint.path.parent.name)
+    )
+    return next((space for name in names for known, space in _LATENT_SPACES.items() if known in name), "")
 
 
 def find_tiny_decoder(family: str, channels: int, library: Library) -> Checkpoint | None:

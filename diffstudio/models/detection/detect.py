@@ -14,9 +14,17 @@ from dataclasses import replace
 from diffstudio.models.detection.architecture_names import family_from_text
 from diffstudio.models.detection.detect_adapters import detect_adapter
 from diffstudio.models.detection.detect_networks import detect_checkpoint
-from diffstudio.models.detection.families_table import FAMILIES
+from diffstudio.models.detection.families_table import CONTROLNET_FAMILIES, FAMILIES
 from diffstudio.models.detection.quantization import detect_quantized
-from diffstudio.models.detection.types import FAMILY_BY_CONTEXT_WIDTH, Detection, Layout, Role, Shapes, TensorNames
+from diffstudio.models.detection.types import (
+    FAMILY_BY_CONTEXT_WIDTH,
+    NOT_SUPPORTED,
+    Detection,
+    Layout,
+    Role,
+    Shapes,
+    TensorNames,
+)
 from diffstudio.models.state_dicts.prefixes import LONE_CLIP_PREFIXES, LONE_VAE_PREFIXES, ORIGINAL_NETWORK
 
 
@@ -44,15 +52,21 @@ _T2I_ADAPTER = ("body.0.block1.weight", "adapter.body.0.block1.weight", "adapter
 
 def _controlnet(names: TensorNames, metadata: Mapping[str, str]) -> Detection | None:
     if names.has("lora_controlnet"):
-        return Detection(Role.CONTROLNET, reason="A Control-LoRA: a ControlNet stored as a LoRA.")
+        return Detection(
+            Role.CONTROLNET,
+            reason="A Control-LoRA: a ControlNet stored as a LoRA, which is not supported.",
+            supported=False,
+        )
     if any(map(names.has, _T2I_ADAPTER)):
         return Detection(Role.UNKNOWN, reason="A T2I-Adapter, which is not supported.")
     if names.has("control_model.input_blocks.0.0.weight") and names.has(f"{ORIGINAL_NETWORK}input_blocks.0.0.weight"):
+        family = _context_family(names.below("control_model."), "input_blocks.{}.1")
         return Detection(
             Role.CONTROLNET,
+            family,
             layout=Layout.ORIGINAL,
             reason="A ControlNet and a complete checkpoint in one file.",
-            family=_context_family(names.below("control_model."), "input_blocks.{}.1"),
+            supported=family in CONTROLNET_FAMILIES,
         )
     for prefix in ("control_model.", ""):
         at = names.below(prefix)
@@ -80,8 +94,13 @@ def _controlnet(names: TensorNames, metadata: Mapping[str, str]) -> Detection | 
 
 
 def _as_controlnet(family: str, layout: Layout, mark: str) -> Detection:
-    whose = FAMILIES[family].title if family in FAMILIES else "an unknown model"
-    return Detection(Role.CONTROLNET, family, layout=layout, reason=f"It has {mark}: a ControlNet for {whose}.")
+    supported = family in CONTROLNET_FAMILIES
+    reason = f"It has {mark}: a ControlNet for {_whose(family)}{'' if supported else NOT_SUPPORTED}."
+    return Detection(Role.CONTROLNET, family, layout=layout, reason=reason, supported=supported)
+
+
+def _whose(family: str) -> str:
+    return FAMILIES[family].title if family in FAMILIES else "an unknown model"
 
 
 _PROMAX = 8  # types of control image; without ProMax they are 6
@@ -91,9 +110,15 @@ def _union_controlnet(at: TensorNames, family: str) -> Detection:
     """A ControlNet for several types of control image: xinsir's union, or its ProMax edition. One row for each type."""
     count = (at.shape("task_embedding") or (0,))[0]
     kind = "union ControlNet (ProMax)" if count == _PROMAX else "union ControlNet"
-    whose = FAMILIES[family].title if family in FAMILIES else "an unknown model"
-    reason = f"It has task_embedding: a {kind} for {whose}, with {count} types of control image."
-    return Detection(Role.CONTROLNET, family, layout=Layout.DIFFUSERS, reason=reason, control_types=count)
+    reason = f"It has task_embedding: a {kind} for {_whose(family)}, with {count} types of control image."
+    return Detection(
+        Role.CONTROLNET,
+        family,
+        layout=Layout.DIFFUSERS,
+        reason=reason,
+        control_types=count,
+        supported=family in CONTROLNET_FAMILIES,
+    )
 
 
 def _context_family(at: TensorNames, block: str) -> str:
@@ -145,8 +170,8 @@ def _vae(names: TensorNames, metadata: Mapping[str, str]) -> Detection | None:
                 Role.VAE,
                 "qwen_image" if inner[1] == 16 else "unknown",
                 layout=Layout.DIFFUSERS,
-                edition="" if inner[1] == 16 else "video",
                 reason=_QWEN_VAE if inner[1] == 16 else "A video VAE.",
+                supported=inner[1] == 16,
             )
         if len(inner) < 2 or not (
             at.has("decoder.mid.block_1.conv1.weight") or at.has("decoder.mid_block.resnets.0.conv1.weight")
@@ -165,13 +190,14 @@ def _vae(names: TensorNames, metadata: Mapping[str, str]) -> Detection | None:
             layout=layout,
             edition=f"{inner[1]} channels",
             reason=f"A VAE with {inner[1]} latent channels, like that of {whose}.",
+            supported=inner[1] in (4, 16),
         )
     return _tiny_vae(names)
 
 
 # ---- tiny VAEs (TAESD), https://github.com/madebyollin/taesd -----------------------------------------------------------
 
-# The prefixes of the numbered layers: a decoder or an encoder alone, and both in one file.
+# The prefixes of the numbered layers, of a decoder or encoder alone and of both in one file.
 TINY_DECODER_PREFIXES = ("", "decoder.", "taesd_decoder.")
 _TINY_ENCODER_PREFIXES = ("", "encoder.", "taesd_encoder.")
 _TINY_WIDTH = 64
@@ -182,11 +208,8 @@ def tiny_vae_edition(channels: int) -> str:
     return f"TAESD, {channels} channels"
 
 
-USABLE_VAES = ("4 channels", "16 channels", tiny_vae_edition(4), tiny_vae_edition(16))  # editions
-
-
 def _tiny_vae(names: TensorNames) -> Detection | None:
-    """For previews: AutoencoderTiny in diffusers, or its decoder or encoder alone, as they were published."""
+    """AutoencoderTiny as diffusers saves it, or the decoder, the encoder or both as they were published."""
     first = names.shape("decoder.layers.0.weight")
     layout = Layout.DIFFUSERS if first else Layout.ORIGINAL
     for prefix in TINY_DECODER_PREFIXES if not first else ():
@@ -194,19 +217,24 @@ def _tiny_vae(names: TensorNames) -> Detection | None:
         if at.has("3.conv.0.weight") and at.shape("19.weight")[:2] == (3, _TINY_WIDTH):
             first = at.shape("1.weight")
     if len(first) == 4 and first[0] == _TINY_WIDTH:
-        whose = "the model that its name says" if first[1] in (4, 16) else "no supported model"
+        supported = first[1] in (4, 16)
+        whose = "the model that its name says" if supported else "no supported model"
         return Detection(
             Role.VAE,
             layout=layout,
             edition=tiny_vae_edition(first[1]),
             reason=f"A tiny VAE (TAESD) with {first[1]} latent channels: it decodes the previews of {whose}.",
+            supported=supported,
         )
     if any(
         names.below(prefix).has("1.conv.0.weight") and names.shape(f"{prefix}0.weight")[:2] == (_TINY_WIDTH, 3)
         for prefix in _TINY_ENCODER_PREFIXES
     ):
         return Detection(
-            Role.VAE, edition="TAESD encoder", reason="The encoder of a tiny VAE (TAESD); previews need its decoder."
+            Role.VAE,
+            edition="TAESD encoder",
+            reason="The encoder of a tiny VAE (TAESD); previews need its decoder.",
+            supported=False,
         )
     return None
 
@@ -216,7 +244,7 @@ def _text_encoder(names: TensorNames, metadata: Mapping[str, str]) -> Detection 
         tokens = names.shape(f"{prefix}embeddings.token_embedding.weight")
         if len(tokens) == 2 and names.has(f"{prefix}encoder.layers.0.self_attn.q_proj.weight"):
             which = {768: "CLIP L", 1024: "OpenCLIP H", 1280: "OpenCLIP G"}.get(tokens[1], "A CLIP")
-            return _as_encoder(f"{which}, width {tokens[1]:,}", {1024: "sd2"}.get(tokens[1], "unknown"))
+            return _as_encoder(f"{which}, width {tokens[1]:,}", tokens, {1024: "sd2"}.get(tokens[1], "unknown"))
     tokens = (
         names.shape("shared.weight") or names.shape("encoder.embed_tokens.weight") or names.shape("token_embd.weight")
     )
@@ -224,40 +252,57 @@ def _text_encoder(names: TensorNames, metadata: Mapping[str, str]) -> Detection 
         names.has("encoder.block.0.layer.0.SelfAttention.q.weight") or names.has("enc.blk.0.attn_q.weight")
     ):
         kind = "UMT5" if tokens[0] > 200_000 else "T5"
-        return _as_encoder(f"{kind}, width {tokens[1]:,}")
+        return _as_encoder(f"{kind}, width {tokens[1]:,}", tokens)
     tokens = names.shape("model.embed_tokens.weight") or names.shape("model.language_model.embed_tokens.weight")
     if len(tokens) == 2:
         known = {3584: ("Qwen2.5-VL 7B", "qwen_image"), 2560: ("Qwen3 4B", "z_image")}
         which, family = known.get(tokens[1], ("A language model", "unknown"))
-        return _as_encoder(f"{which}, width {tokens[1]:,}", family)
+        return _as_encoder(f"{which}, width {tokens[1]:,}", tokens, family)
     if names.has("transformer.resblocks.0.attn.in_proj_weight"):
-        return _as_encoder("A CLIP in OpenCLIP's naming")
+        return _as_encoder("A CLIP in OpenCLIP's naming", names.shape("token_embedding.weight"))
     return None
 
 
-def _as_encoder(what: str, family: str = "unknown") -> Detection:
-    return Detection(Role.TEXT_ENCODER, family, layout=Layout.DIFFUSERS, reason=f"{what}: a text encoder.")
+_SUPPORTED_TOKENS = (  # the vocabulary and width of each text encoder that a supported family has
+    (49_408, 768),
+    (49_408, 1024),
+    (49_408, 1280),
+    (32_128, 4096),
+    (152_064, 3584),
+    (151_936, 2560),
+)
 
 
-_UPSCALERS = tuple(
+def _as_encoder(what: str, tokens: tuple[int, ...], family: str = "unknown") -> Detection:
+    """`tokens` is the shape of its token embeddings."""
+    supported = tokens in _SUPPORTED_TOKENS
+    reason = f"{what}: a text encoder{'' if supported else ' that no supported model has'}."
+    return Detection(Role.TEXT_ENCODER, family, layout=Layout.DIFFUSERS, reason=reason, supported=supported)
+
+
+_ESRGAN = re.compile(r"(?:^|\.)(?:model\.1\.sub\.0|RRDB_trunk\.0|body\.0)\.(?:RDB1|rdb1)\.conv1\.(?:0\.)?weight$", re.M)
+_OTHER_UPSCALERS = tuple(
     (re.compile(pattern, re.M), title)
     for pattern, title in (
-        (
-            r"(?:^|\.)(?:model\.1\.sub\.0|RRDB_trunk\.0|body\.0|rb\.0)\.(?:RDB1|rdb1)\.conv1\.(?:0\.)?weight$",
-            "an ESRGAN",
-        ),
+        (r"(?:^|\.)rb\.0\.(?:RDB1|rdb1)\.conv1\.", "an ESRGAN with other names"),
         (r"(?:^|\.)layers\.0\.residual_group\.(?:blocks|overlap_attn)\.", "a SwinIR or HAT"),
         (r"(?:^|\.)layers\.0\.blocks\.0\.attn\.attns\.0\.", "a DAT"),
         (r"(?:^|\.)block_1\.c1_r\.", "a SPAN"),
         (r"(?:^|\.)residual_layer\.0\.residual_layer\.0\.", "an OmniSR"),
+        (r"(?:^|\.)feats\.\d+\.channel?_mixer\.", "a PLKSR"),  # whose first version has the typing error
+        (r"(?:^|\.)unet1\.conv1\.conv\.0\.weight$", "a Real-CUGAN"),
+        (r"(?:^|\.)m_down1\.0\.trans_block\.", "an SCUNet"),
     )
 )
 
 
 def _upscaler(names: TensorNames, metadata: Mapping[str, str]) -> Detection | None:
-    for pattern, title in _UPSCALERS:
+    if _ESRGAN.search(names.joined):
+        return Detection(Role.UPSCALER, layout=Layout.ORIGINAL, reason="The blocks of an ESRGAN: an upscaler.")
+    for pattern, title in _OTHER_UPSCALERS:
         if pattern.search(names.joined):
-            return Detection(Role.UPSCALER, layout=Layout.ORIGINAL, reason=f"The blocks of {title}: an upscaler.")
+            reason = f"The blocks of {title}: an upscaler that needs the package spandrel."
+            return Detection(Role.UPSCALER, layout=Layout.ORIGINAL, reason=reason, supported=False)
     first, slope = names.shape("body.0.weight"), names.shape("body.1.weight")
     if len(first) == 4 and first[1] == 3 and slope == (first[0],):
         return Detection(
@@ -301,6 +346,7 @@ _UNSUPPORTED = tuple(
         (r"^(?:bert\.)?(?:embeddings\.word_embeddings|encoder\.layer\.0\.attention\.self)\.", "BERT"),
         (r"^(?:model\.)?encoder\.conv1\.weight$(?s:.*)decoder\.token_embedding\.weight$", "Whisper"),
         (r"^decoder\.\d+\.conv\.0\.weight$", "a tiny VAE for videos (TAEHV)"),
+        (r"(?:^|\.)stylegan_decoder\.|(?:^|\.)fuse_convs_dict\.", "GFPGAN or CodeFormer, which restore faces"),
     )
 )
 

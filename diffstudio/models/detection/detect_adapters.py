@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from diffstudio.models.detection.adapter_families import Evidence, adapter_family
 from diffstudio.models.detection.families_table import UNKNOWN
-from diffstudio.models.detection.types import Detection, Layout, Role, Shapes, TensorNames
+from diffstudio.models.detection.types import NOT_SUPPORTED, Detection, Layout, Role, Shapes, TensorNames
 
 _MARK = re.compile(
     r"\.lora_(?:down|up|A|B|mid|embedding_A|magnitude_vector)\b|[._]lora[12]?\.(?:down|up)\.weight$"
@@ -62,20 +62,21 @@ def detect_adapter(names: TensorNames, metadata: Mapping[str, str]) -> Detection
     kind = next((title for substring, title in _KINDS if substring in names.joined), "changes to a checkpoint")
     made_for = adapter_family(names, metadata)
     diffusers = ".lora_A" in names.joined or "_lora.down" in names.joined or "lora_linear_layer" in names.joined
-    whose = _whose(made_for)
+    supported = made_for is None or made_for.model.family != UNKNOWN
     return Detection(
         Role.LORA,
         made_for.model.family if made_for is not None else UNKNOWN,
         layout=Layout.DIFFUSERS if diffusers else Layout.ORIGINAL,
-        reason=f"The tensor names of {kind} {whose}.",
-        edition=made_for.model.title if made_for is not None and made_for.model.family == UNKNOWN else "",
+        reason=f"The tensor names of {kind} {_whose(made_for)}.",
+        edition=made_for.model.title if made_for is not None and not supported else "",
+        supported=supported,
     )
 
 
 def _whose(made_for: Evidence | None) -> str:
     if made_for is None:
         return "for an unknown model"
-    unsupported = ", which is not supported" if made_for.model.family == UNKNOWN else ""
+    unsupported = NOT_SUPPORTED if made_for.model.family == UNKNOWN else ""
     return f"for {made_for.model.title}{unsupported}, by {made_for.why}"
 
 

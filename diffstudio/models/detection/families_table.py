@@ -74,6 +74,8 @@ UNKNOWN = "unknown"  # the family of a file that none of these matches
 SAMPLER_NAMES = ("euler", "heun", "ddim", "ddpm", "euler_ancestral", "dpmpp_2m", "dpmpp_2m_sde", "unipc", "lcm")
 FLOW_SPACING_NAMES = ("uniform", "trailing", "leading", "karras", "exponential", "log_snr")
 
+CONTROLNET_FAMILIES = ("sd1", "sd2", "sdxl")  # whose ControlNets are supported
+
 
 def family_of(name: str) -> Family | None:
     return FAMILIES.get(name)

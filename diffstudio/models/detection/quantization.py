@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from diffstudio.models.detection.types import Detection, Role, TensorNames
+from diffstudio.models.detection.types import NOT_SUPPORTED, Detection, Role, TensorNames
 from diffstudio.models.files.safetensors_header import TensorEntry
 from diffstudio.models.state_dicts.prefixes import QUANTIZATION_FORMAT, TEXT_ENCODER_ROOTS, VAE_PREFIXES
 
@@ -77,7 +77,8 @@ def detect_quantized(names: TensorNames, metadata: Mapping[str, str]) -> Detecti
         role, whose = (Role.CHECKPOINT if whole else Role.NETWORK), "a network"
     else:
         role, whose = Role.TEXT_ENCODER, "a text encoder"
-    return Detection(role, reason=f"The weights of {whose}, quantized to {title}, which is not supported.")
+    reason = f"The weights of {whose}, quantized to {title}{NOT_SUPPORTED}."
+    return Detection(role, reason=reason, supported=False)
 
 
 def quantization_of_config(config: Mapping[str, object]) -> str:

@@ -11,6 +11,8 @@ Shapes = Mapping[str, tuple[int, ...]]
 # by the width of a U-Net's cross-attention context
 FAMILY_BY_CONTEXT_WIDTH = {768: "sd1", 1024: "sd2", 2048: "sdxl", 1280: "sdxl_refiner"}
 
+NOT_SUPPORTED = ", which is not supported"  # after the name of a model, in reasons
+
 
 class Role(StrEnum):
     """What a weights file is used for."""
@@ -48,6 +50,7 @@ class Detection:
     layout: Layout = Layout.ORIGINAL
     reason: str = ""  # how it was recognised, one sentence for the user
     edition: str = ""  # within the family: dev, schnell, 3.5 large; of a LoRA, the unsupported model it was made for
+    supported: bool = True  # whether anything here can use it; of what generates images, `family` tells
     unused: tuple[
         str, ...
     ] = ()  # tensors that nothing here uses, with # for numbers; where `family` is unknown, the cause

@@ -19,6 +19,7 @@ from diffstudio.errors import (
     CheckpointDamaged,
     CheckpointDangerous,
     CheckpointMissing,
+    CheckpointProblem,
     CheckpointUnknown,
 )
 from diffstudio.models.files.file_access import DOWNLOAD_AGAIN, TOO_LARGE, regular_file_size
@@ -138,9 +139,16 @@ def _check_shards(path: Path, table: Mapping[str, Any]) -> None:
 
 
 def _check_sizes(component: Path, config: Mapping[str, Any], files: Sequence[Path], headers: Headers) -> None:
-    weights = [path for path in files if path.suffix in (*SAFETENSORS, *PICKLES)]
-    shapes = [shape for path in weights for shape in headers.of(path).shapes.values()]
+    shapes: list[tuple[int, ...]] = []
+    problems: list[CheckpointProblem] = []
+    for path in sorted(path for path in files if path.suffix in (*SAFETENSORS, *PICKLES)):
+        try:
+            shapes += headers.of(path).shapes.values()
+        except CheckpointProblem as problem:
+            problems.append(problem)  # of a variant that was not downloaded, perhaps
     if not shapes:
+        if problems:
+            raise problems[0]
         return
     largest = max(_USUAL_SIZE, _TIMES_LARGEST * max((side for shape in shapes for side in shape), default=0))
     for key, value in _numbers(config):

@@ -74,7 +74,7 @@ def weights_format(path: Path) -> WeightsFormat:
     if (other := other_kind(path, beginning, end)) is not None:
         raise other.error(path)
     text = as_text(beginning)
-    if text and not (by_suffix is WeightsFormat.PICKLE and end.endswith(b".")):  # pickles may be text that ends so
+    if text and not (by_suffix is WeightsFormat.PICKLE and end.endswith(b".") and _may_be_pickle(text)):
         raise damaged(path, f"it is a text that begins {_quoted(text)}", by_suffix or "")
     if by_suffix is None:
         raise CheckpointUnknown(not_weights(path), "its format is not known", CHOOSE_ANOTHER_FILE)
@@ -90,6 +90,12 @@ def _format_by_suffix(path: Path) -> WeightsFormat | None:
 
 # A pickle of protocol 0 or 1, which has no magic number: a dict, a list, or a global that is called.
 _OLD_PICKLE = re.compile(rb"\(?(?:[dl]p\d+\r?\n|[}\]]q.|[ci][A-Za-z_][\w.]*\n[A-Za-z_][\w.]*\n[(qp)}\]])", re.DOTALL)
+
+
+def _may_be_pickle(text: str) -> bool:
+    """Whether a text may be a pickle of protocol 0, by its first line: sentences have spaces, or only that line."""
+    first, newline, _ = text.partition("\n")
+    return " " not in first and (bool(newline) or len(first) > _FEW_CHARACTERS)
 
 
 def _format_by_content(beginning: bytes) -> WeightsFormat | None:
@@ -146,7 +152,7 @@ _OTHER_FILES = (
     (0, b"MZ", "a program"),
     (0, b"SQLite format 3\0", "a database"),
 )
-_OTHER_SUFFIXES = {
+_NAME_BY_SUFFIX = {  # where the content does not tell
     ".onnx": _ONNX,
     ".pb": _TENSORFLOW,
     ".tflite": "a TensorFlow Lite model",
@@ -157,11 +163,27 @@ _OTHER_SUFFIXES = {
     ".caffemodel": "a Caffe model",
     ".mnn": "an MNN model",
 }
+# Of files that people take for weights, besides SUFFIXES; the error says what such a file is.
+OTHER_SUFFIXES = (
+    *_NAME_BY_SUFFIX,
+    ".h5",
+    ".keras",
+    ".npz",
+    ".zip",
+    ".7z",
+    ".rar",
+    ".tar",
+    ".gz",
+    ".json",  # tokenizers, configurations
+    ".model",  # SentencePiece
+)
 _TENSORFLOW_TABLE = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # the end of a TensorFlow checkpoint's index
 _GRAPH = re.compile(rb"\x0a.{1,4}\x0a.[\x20-\x7e]{1,200}\x12.[A-Z][A-Za-z0-9]{1,40}", re.DOTALL)
-_PIECES = re.compile(rb"\x0a.\x0a.<(?:pad|unk|s)>", re.DOTALL)
+_SENTENCE_PIECES = re.compile(rb"\x0a.\x0a.<(?:pad|unk|s)>", re.DOTALL)
 _TOKENIZER = OtherKind(
-    "it is a tokenizer and has no weights", "Put it into a folder in `tokenizers` of a models folder"
+    "it is part of a tokenizer and has no weights",
+    "Put the tokenizer.json of T5 or Qwen into `tokenizers/t5` or `tokenizers/qwen` of a models folder; other tokenizers "
+    "are not needed",
 )
 
 
@@ -180,13 +202,13 @@ def other_kind(path: Path, beginning: bytes, end: bytes = b"") -> OtherKind | No
     for offset, start, name in _OTHER_FILES:
         if beginning[offset:].startswith(start):
             return OtherKind(f"it is {name}", CHOOSE_ANOTHER_FILE)
-    if _PIECES.match(beginning) is not None:
+    if _SENTENCE_PIECES.match(beginning) is not None:
         return _TOKENIZER
     if name := _by_protobuf(beginning) or (_TENSORFLOW if end == _TENSORFLOW_TABLE else "") or _by_neighbour(path):
         return _other_model(name)
     if (found := _by_text(as_text(beginning))) is not None:
         return found
-    return _other_model(name) if (name := _OTHER_SUFFIXES.get(path.suffix.lower(), "")) else None
+    return _other_model(name) if (name := _NAME_BY_SUFFIX.get(path.suffix.lower(), "")) else None
 
 
 def _other_model(name: str) -> OtherKind:
@@ -236,9 +258,11 @@ _JSON_KINDS = (  # by a key
     (re.compile(r'"(?:_class_name|architectures|model_type|_diffusers_version)"\s*:'), "the configuration of a model"),
 )
 _TOKENIZER_JSON = re.compile(
-    r'"(?:added_tokens|added_tokens_decoder|tokenizer_class|bos_token)"\s*:'
+    r'"(?:added_tokens|added_tokens_decoder|tokenizer_class|(?:bos|eos|unk|pad)_token|additional_special_tokens)"\s*:'
     r'|\{(?:\s*"(?:[^"\\]|\\.){1,20}"\s*:\s*\d+\s*,){2}'  # a vocabulary
 )
+_MERGES_OR_RANKS = re.compile(r"#version: |(?:\S+ \S+\r?\n){20}")  # pairs of pieces; tiktoken's pieces and numbers
+_WORD_PIECES = re.compile(r"\[PAD\]\r?\n")  # a vocabulary of BERT
 
 
 def as_text(beginning: bytes) -> str:
@@ -267,7 +291,7 @@ def _by_text(text: str) -> OtherKind | None:
         return _instead_of_it("an XML text", text, _TITLE)
     if text.startswith("7767517"):
         return _other_model(_NCNN)
-    if text.startswith("#version: "):  # the merges of a byte-pair encoding
+    if _MERGES_OR_RANKS.match(text) is not None or _WORD_PIECES.match(text) is not None:
         return _TOKENIZER
     return _by_json(text) if _JSON.match(text) is not None else None
 

@@ -15,7 +15,10 @@ import safetensors
 import torch
 from torch import Tensor
 
+from diffstudio.errors import CheckpointUnknown
 from diffstudio.models.files.file_access import TRUNCATED, damaged, first_line
+from diffstudio.models.files.formats import CHOOSE_ANOTHER_FILE
+from diffstudio.models.files.gguf_header import GgufHeader
 from diffstudio.models.files.header import Header, read_header
 from diffstudio.models.files.pickle_interpreter import Unreadable
 from diffstudio.models.files.pickle_scan import PickleScan, scan_pickle
@@ -69,13 +72,15 @@ class WeightsFile(Protocol):
 def open_weights(path: Path, header: Header | None = None) -> WeightsFile:
     """A safetensors file or a pickle, by its content. `header` is the file's, where it was read already.
 
-    CheckpointMissing, CheckpointDamaged, CheckpointUnknown, and CheckpointDangerous for a pickle that would run
-    something.
+    CheckpointMissing, CheckpointDamaged, CheckpointUnknown also for a GGUF file, and CheckpointDangerous for a pickle
+    that would run something.
     """
     content = (header if header is not None and header.is_of(path) else read_header(path)).content
-    if isinstance(content, PickleScan):
-        return PickleWeights(path, content)
-    return SafetensorsWeights(path, content if isinstance(content, SafetensorsHeader) else None)
+    if isinstance(content, GgufHeader):
+        raise CheckpointUnknown(
+            f"{path.name} is a GGUF file", "its packed weights are used for networks only", CHOOSE_ANOTHER_FILE
+        )
+    return PickleWeights(path, content) if isinstance(content, PickleScan) else SafetensorsWeights(path, content)
 
 
 def load_weights(path: Path, header: Header | None = None) -> dict[str, Tensor]:

@@ -95,6 +95,8 @@ def _gguf(header: Header, content: GgufHeader) -> Checkpoint:
         )
     else:
         found = detect(content.shapes, content.metadata)
+    if found.supported and found.role not in (Role.CHECKPOINT, Role.NETWORK, Role.UNKNOWN):
+        found = replace(found, supported=False, reason=f"{found.reason} It is supported as a safetensors file only.")
     return with_detection(blank, replace(found, layout=Layout.GGUF))
 
 
@@ -281,13 +283,11 @@ def read_folder(folder: Path) -> Checkpoint:
     )
     steps = folder / "scheduler" / "scheduler_config.json"
     found = _folder_found(pipeline, components, config, _read_json(steps) if steps.is_file() else {})
-    headers, pickled = _component_headers(folder, components)
-    if pickled and found.family == "diffusers":  # which diffusers loads itself
-        found = replace(
-            found,
-            role=Role.UNKNOWN,
-            reason=f"{found.reason} Some of its weights are pickles, which diffusers would run.",
-        )
+    headers = _component_headers(folder, components)
+    pickled = any(isinstance(header.content, PickleScan) for header in headers)
+    if found.family == "diffusers" and (pickled or any(header.path.suffix in PICKLES for header in headers)):
+        why = "pickles, which diffusers would run" if pickled else "called like pickles, which diffusers does not open"
+        found = replace(found, role=Role.UNKNOWN, reason=f"{found.reason} Some of its weights are {why}.")
     elif pickled:
         found = replace(found, reason=f"{found.reason} Some of its weights are pickles, scanned and harmless.")
     if (quantized := _quantized_component(folder, components)) and found.family != "diffusers":
@@ -359,21 +359,20 @@ def _quantized_component(folder: Path, components: Sequence[str]) -> str:
     return ""
 
 
-def _component_headers(folder: Path, components: list[str]) -> tuple[tuple[Header, ...], bool]:
-    """Those of the plain variant of each component's weights, or else of the first; and whether some are pickles.
+def _component_headers(folder: Path, components: list[str]) -> tuple[Header, ...]:
+    """Those of the plain variant of each component's weights, or else of the first.
 
     CheckpointDamaged, CheckpointDangerous.
     """
     headers: list[Header] = []
     for component in components:
         files = sorted(path for path in (folder / component).iterdir() if path.suffix in (*SAFETENSORS, *PICKLES))
-        weights = [path for path in files if path.suffix in SAFETENSORS]
-        weights = weights or files
+        weights = [path for path in files if path.suffix in SAFETENSORS] or files
         first = min((variant(path) for path in weights), default="")
         headers += [read_header(path) for path in weights if variant(path) == first]
     for header in headers:
         header.check()
-    return tuple(headers), any(isinstance(header.content, PickleScan) for header in headers)
+    return tuple(headers)
 
 
 def _count_by_dtype(header: Header) -> dict[str, int]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffstudio.errors import BadRequest, ImageProblem
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.detection.families_table import family_of
+from diffstudio.models.detection.families_table import CONTROLNET_FAMILIES, family_of
 from diffstudio.models.detection.types import Role
 from diffstudio.models.files.hashes import autov2, sha256_of
 from diffstudio.models.library.library import Library
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from diffstudio.models.model import Model
     from diffstudio.studio.generation.init_image import InitImage
 
-CONTROLNET_FAMILIES = ("sd1", "sd2", "sdxl")  # whose ControlNets are supported
 _MADE_BY = {PreprocessorName.CANNY: ControlTypeName.LINES, PreprocessorName.SCRIBBLE: ControlTypeName.SOFT_EDGE}
 _OLD_HASH = (0x100000, 0x10000)  # the offset and length in bytes that are hashed for it
 _OLD_DIGITS = 8

@@ -5,16 +5,15 @@ from __future__ import annotations
 import shutil
 from collections.abc import Generator, Sequence
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 from diffstudio.atomic import atomic_write, link
 from diffstudio.errors import FREE_SPACE_OR_FOLDER, BadRequest, CheckpointUnknown, StorageProblem
 from diffstudio.models.adapters.adapter_config import adapter_config_path
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.detection.detect import USABLE_VAES
-from diffstudio.models.detection.families_table import UNKNOWN
-from diffstudio.models.detection.types import Role
-from diffstudio.models.files.formats import CHOOSE_ANOTHER_FILE
+from diffstudio.models.detection.types import Layout, Role
+from diffstudio.models.files.formats import CHOOSE_ANOTHER_FILE, PICKLES, SAFETENSORS, SUFFIXES
 from diffstudio.models.files.hashes import sha256_of
 from diffstudio.models.library.records import read_checkpoint
 
@@ -28,6 +27,7 @@ FOLDERS = {
     Role.TEXT_ENCODER: "text_encoders",
     Role.NETWORK: "diffusion_models",
 }
+_SUFFIX_BY_LAYOUT = {Layout.GGUF: ".gguf", Layout.PICKLE: PICKLES[0]}  # of files whose own suffix the library skips
 
 
 def import_file(path: Path, folder: Path) -> Generator[float | Path, None, None]:
@@ -35,10 +35,11 @@ def import_file(path: Path, folder: Path) -> Generator[float | Path, None, None]
 
     A PEFT adapter has its config file next to it: both are imported, into a folder named after the adapter.
 
-    On the same disk it is a hard link, which takes no space; elsewhere a copy. An existing file is kept: the same
-    content is not imported twice, and another file of that name gets a number. Closed before its end, it leaves nothing
-    behind. CheckpointDamaged for what is not a model file, CheckpointUnknown for what nothing here can use, BadRequest
-    for a folder, StorageProblem when it cannot be written.
+    On the same disk it is a hard link, which takes no space; elsewhere a copy. A file without the suffix of a weights
+    file gets that of its format. An existing file is kept: the same content is not imported twice, and another file of
+    that name gets a number. Closed before its end, it leaves nothing behind. CheckpointDamaged for what is not a model
+    file, CheckpointUnknown for what nothing here can use, BadRequest for a folder, StorageProblem when it cannot be
+    written.
     """
     checkpoint = read_checkpoint(path)
     _check_usable(checkpoint)
@@ -57,7 +58,9 @@ def import_file(path: Path, folder: Path) -> Generator[float | Path, None, None]
                 "Add the folder that contains it to the model folders in Settings",
             )
         where.mkdir(parents=True, exist_ok=True)
-        target = _name_for(path, where)
+        has_suffix = path.suffix.lower() in SUFFIXES
+        suffix = "" if has_suffix else _SUFFIX_BY_LAYOUT.get(checkpoint.layout, SAFETENSORS[0])
+        target = _name_for(path, where, suffix)
         if not target.exists() and not link(path, target):
             yield from _copied(path, target)
         if config is not None and not (where / config.name).exists():
@@ -82,12 +85,10 @@ def _check_usable(checkpoint: Checkpoint) -> None:
             usable = False
         case Role.CHECKPOINT | Role.NETWORK:
             usable = checkpoint.can_generate
-        case Role.LORA:  # its edition is the unsupported model that it was made for
-            usable = not (checkpoint.family == UNKNOWN and checkpoint.edition)
-        case Role.VAE:
-            usable = checkpoint.family != UNKNOWN or checkpoint.edition in USABLE_VAES
+        case Role.UPSCALER:
+            usable = checkpoint.supported or find_spec("spandrel") is not None
         case _:
-            usable = True
+            usable = checkpoint.supported
     if not usable:
         reason = checkpoint.reason[:1].lower() + checkpoint.reason[1:].rstrip(".")
         raise CheckpointUnknown(f"{checkpoint.path.name} cannot be used by diffstudio", reason, CHOOSE_ANOTHER_FILE)
@@ -106,14 +107,15 @@ def _has_same_content(target: Path, path: Path) -> bool:
     return target.is_file() and target.stat().st_size == path.stat().st_size and sha256_of(target) == sha256_of(path)
 
 
-def _name_for(path: Path, where: Path) -> Path:
-    """A name that is free, or that of a file with the same content."""
-    number, target = 1, where / path.name
+def _name_for(path: Path, where: Path, suffix: str) -> Path:
+    """A name that is free, or that of a file with the same content; it ends with `suffix`."""
+    name = Path(path.name + suffix)
+    number, target = 1, where / name
     while target.exists():
         if _has_same_content(target, path):
             break
         number += 1
-        target = where / f"{path.stem}-{number}{path.suffix}"
+        target = where / f"{name.stem}-{number}{name.suffix}"
     return target
 
 

@@ -11,7 +11,7 @@ from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QWidget
 
 from diffstudio.imaging.formats import IMAGE_SUFFIXES
-from diffstudio.models.files.formats import SUFFIXES as MODEL_SUFFIXES
+from diffstudio.models.files.formats import OTHER_SUFFIXES, SUFFIXES
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
 
@@ -57,7 +57,7 @@ def _parse_url(url: QUrl) -> DroppedItem:
     suffix = path.suffix.lower()
     if path.is_dir():
         return DroppedItem(DroppedKind.FOLDER, path)
-    if suffix in MODEL_SUFFIXES:
+    if suffix in SUFFIXES or suffix in OTHER_SUFFIXES:  # importing the others says what they are
         return DroppedItem(DroppedKind.MODEL, path)
     if suffix in IMAGE_SUFFIXES:
         return DroppedItem(DroppedKind.IMAGE, path)

@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from transformers import Qwen2Tokenizer, T5Tokenizer
 
+from diffstudio import paths
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointMissing, CheckpointUnknown
 from diffstudio.models import loading
 from diffstudio.models.checkpoint import Checkpoint
@@ -28,13 +29,18 @@ from diffstudio.models.components.requirements import (
     FileLocation,
     FolderLocation,
     Requirement,
+    identifying_shape,
 )
 from diffstudio.models.components.search import ComponentSearch, compatible_vaes
 from diffstudio.models.components.single_file import SingleFileComponents
 from diffstudio.models.components.tokenizers import tokenizer_folders, tokenizer_in
+from diffstudio.models.detection.detect import detect
+from diffstudio.models.detection.types import Role
+from diffstudio.models.files.lazy_tensor import materialize
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.state_dicts.to_original import TO_ORIGINAL, to_original, vae_to_original
+from diffstudio.models.tools.weights_writer import open_checkpoint
 from tests.models import headers, small
 from tests.models.families.beside import checkpoint, ours
 from tests.models.headers import write_header
@@ -457,3 +463,96 @@ def test_the_published_tokenizer_of_qwen3() -> None:
     assert known is not None and (known.kind, known.vocab_size) == ("qwen", 151_669)
     encoded = Tokenizer.from_file(str(Path(QWEN3) / "tokenizer.json")).encode("<|im_start|>Hello, world!<|im_end|>")
     assert encoded.ids == [151_644, 9707, 11, 1879, 0, 151_645]
+
+
+# ---- suffixes that are not those of the formats ----------------------------------------------------------------------
+
+
+def rename(folder: Path, *, pickled: bool) -> None:
+    """Pickles called `.safetensors`, or safetensors files called `.bin`."""
+    for weights in sorted(folder.glob("*/*.safetensors")):
+        if pickled:
+            torch.save(safetensors.torch.load(weights.read_bytes()), weights)
+        else:
+            weights.rename(weights.with_suffix(".bin"))
+
+
+@pytest.mark.parametrize("pickled", [True, False])
+def test_a_folder_of_files_with_other_suffixes_draws_the_same(
+    pickled: bool, tmp_path: Path, sd1: tuple[Path, dict[str, Any]]
+) -> None:
+    folder, _ = sd1
+    shutil.copytree(folder, tmp_path / "renamed")
+    rename(tmp_path / "renamed", pickled=pickled)
+    record, plain = Library([tmp_path]).find(tmp_path / "renamed"), Library([folder.parent]).find(folder)
+    assert record.can_generate and ("pickles, scanned" in record.reason) == pickled
+    assert (record.parameters, record.dtype) == (plain.parameters, plain.dtype)
+    assert torch.equal(
+        ours(loading.load(record, CPU, torch.float32), steps=2), ours(loading.load(plain, CPU, torch.float32), steps=2)
+    )
+    with open_checkpoint(record) as renamed, open_checkpoint(plain) as whole:
+        assert renamed.tensors.keys() == whole.tensors.keys()
+        name = next(name for name in whole.tensors if name.startswith("vae."))
+        assert torch.equal(materialize(renamed.tensors[name]), materialize(whole.tensors[name]))
+
+
+def test_each_file_of_a_component_is_read_by_its_content(tmp_path: Path) -> None:
+    from diffusers import AutoencoderKL
+
+    vae = small.small_vae()
+    whole = vae.state_dict()
+    vae.save_pretrained(tmp_path / "shards" / "vae", max_shard_size="40KB")
+    first = min((tmp_path / "shards" / "vae").glob("*-00001-*.safetensors"))
+    torch.save(safetensors.torch.load(first.read_bytes()), first)
+    vae.save_pretrained(tmp_path / "variants" / "vae")
+    other = {name: value + 1 for name, value in whole.items()}
+    torch.save(other, tmp_path / "variants" / "vae" / "diffusion_pytorch_model.fp16.safetensors")
+    vae.save_pretrained(tmp_path / "sft" / "vae")
+    (weights,) = (tmp_path / "sft" / "vae").glob("*.safetensors")
+    weights.rename(weights.with_suffix(".sft"))
+    for kind in ("shards", "variants", "sft"):
+        read = FolderComponents(tmp_path / kind).module("vae", AutoencoderKL, torch.float32)
+        assert all(torch.equal(value, whole[name]) for name, value in read.state_dict().items()), kind
+
+
+def test_what_was_downloaded_in_place_of_a_component_is_named(tmp_path: Path) -> None:
+    from diffusers import AutoencoderKL
+
+    small.small_vae().save_pretrained(tmp_path / "model" / "vae")
+    (weights,) = (tmp_path / "model" / "vae").glob("*.safetensors")
+    weights.write_text("<!DOCTYPE html><title>Sign in</title>")
+    with pytest.raises(CheckpointDamaged, match="it is a web page that a server sent in place of the file"):
+        FolderComponents(tmp_path / "model").module("vae", AutoencoderKL, torch.float32)
+
+
+@pytest.mark.parametrize(
+    ("pickled", "why"), [(True, "pickles, which diffusers would run"), (False, "called like pickles, which diffusers")]
+)
+def test_pipelines_that_diffusers_loads_itself_need_suffixes_that_are_right(
+    pickled: bool, why: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    small.small_vae().save_pretrained(folder / "vae")
+    (folder / "model_index.json").write_text(
+        json.dumps({"_class_name": "AnotherPipeline", "vae": ["diffusers", "AutoencoderKL"]})
+    )
+    assert read_checkpoint(folder).can_generate
+    rename(folder, pickled=pickled)
+    found = read_checkpoint(folder)
+    assert not found.can_generate and why in found.reason
+
+
+def test_supported_text_encoders_are_those_that_a_family_has() -> None:
+    """By the configurations that ship with the program; all others are refused when they are imported."""
+    known = set()
+    for family, requirements in REQUIREMENTS.items():
+        for requirement in requirements:
+            config = paths.resources() / "families" / family / requirement.component / "config.json"
+            if requirement.component != "vae":
+                known.add(identifying_shape(requirement.kind, json.loads(config.read_text())))
+    assert len(known) == 6
+    for shape in known:
+        found = detect({"model.embed_tokens.weight": shape}, {})
+        assert found.role is Role.TEXT_ENCODER and found.supported and found.reason.endswith(": a text encoder.")
+    other = detect({"model.embed_tokens.weight": (128_256, 4096)}, {})
+    assert not other.supported and other.reason.endswith("a text encoder that no supported model has.")

@@ -84,6 +84,17 @@ def test_the_encoder_alone_is_named(tiny: AutoencoderTiny, tmp_path: Path) -> No
     assert checkpoint.reason.startswith("The encoder of a tiny VAE (TAESD); previews need its decoder.")
 
 
+def test_a_file_is_named_before_its_folder(tmp_path: Path) -> None:
+    for name, expected in (
+        ("taesdxl/taesd_decoder", "sd1"),
+        ("taesdxl/decoder", "sdxl"),
+        ("taef1/TAESD3-decoder", "sd3"),
+        ("vae_approx/decoder", ""),
+    ):
+        write(tmp_path, f"{name}.safetensors", 4)
+        assert latent_space_of(read_checkpoint(tmp_path / f"{name}.safetensors")) == expected, name
+
+
 def write(folder: Path, name: str, channels: int) -> None:
     """A decoder whose weights are all zeros."""
     decoder = AutoencoderTiny(latent_channels=channels).decoder.state_dict()

@@ -337,7 +337,7 @@ OTHERS: dict[str, tuple[Callable[[], Shapes], Role, str]] = {
 def test_what_goes_with_a_checkpoint_and_what_is_none(which: str) -> None:
     shapes, role, family = OTHERS[which][0](), *OTHERS[which][1:]
     found = detect(shapes, {})
-    assert (found.role, found.family) == (role, family), found.reason
+    assert (found.role, found.family, found.supported) == (role, family, True), found.reason
     assert found.reason and found.reason.endswith(".")
 
 

@@ -303,3 +303,17 @@ def test_headers_that_were_read_are_used(folder: Path, monkeypatch: pytest.Monke
     headers = Headers([read_header(folder / "unet" / WEIGHTS)])
     monkeypatch.setattr("diffstudio.models.files.header.read_header", lambda path: pytest.fail(f"read {path} again"))
     check_folder(folder, headers)
+
+
+def test_variants_that_were_not_downloaded_do_not_matter(folder: Path) -> None:
+    """After `git clone` without Git LFS, when only one variant was downloaded."""
+    pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 9\n"
+    for name in ("diffusion_pytorch_model.bin", "diffusion_pytorch_model.fp16.safetensors"):
+        (folder / "unet" / name).write_text(pointer)
+    check_folder(folder)
+    config(folder, dim=10**9)
+    with pytest.raises(CheckpointDamaged, match="dim is 1,000,000,000"):
+        check_folder(folder)
+    (folder / "unet" / WEIGHTS).write_text(pointer)
+    with pytest.raises(CheckpointDamaged, match="Git LFS pointer"):
+        check_folder(folder)

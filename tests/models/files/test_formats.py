@@ -19,7 +19,13 @@ import pytest
 import safetensors.torch
 import torch
 
-from diffstudio.errors import CheckpointDamaged, CheckpointMissing, CheckpointProblem, CheckpointUnknown
+from diffstudio.errors import (
+    CheckpointDamaged,
+    CheckpointDangerous,
+    CheckpointMissing,
+    CheckpointProblem,
+    CheckpointUnknown,
+)
 from diffstudio.models.files.formats import (
     PICKLES,
     SAFETENSORS,
@@ -158,6 +164,7 @@ def delimited(tag: int, content: bytes) -> bytes:
 
 
 SIGN_IN = "“Sign in”.*sign in first"
+TOKENIZER = "part of a tokenizer and has no weights. Put the tokenizer.json of T5 or Qwen into `tokenizers/t5`"
 ONNX, CORE_ML, TENSORFLOW = "an ONNX model", "a Core ML model", "a TensorFlow model"
 FAILED = {  # what a server or Git leaves in place of the weights
     "Git LFS pointer": (
@@ -178,6 +185,9 @@ FAILED = {  # what a server or Git leaves in place of the weights
     "JSON error with a code": (b'{\n "code": 401, "message": "Unauthorized"}', "“Unauthorized”"),
     "JSON error in a list": (b'{"errors":[{"detail":"The creator requires you to be logged in"}]}', "logged in”"),
     "text": (b"Entry not found", "it is a text that begins “Entry not found”"),
+    "sentence": (b"Invalid username or password.", "it is a text that begins"),
+    "word": (b"Unauthorized.", "it is a text that begins"),
+    "sentences": (b"Access to this model is restricted.\nSign in and accept its licence.", "it is a text that begins"),
     "long text": (b"Invalid username or password. " * 99, "begins “Invalid .*…”"),
     "text that is longer than what is read": (b"x" * 4095 + "ä".encode(), "it is a text"),
     "nothing": (b"", "it is empty"),
@@ -223,11 +233,15 @@ OTHERS = {
     "workflow": (b'{"3": {"class_type": "KSampler"}}', "a ComfyUI workflow"),
     "JSON": (b'{"a.weight": "b.weight"}', "a JSON text. Choose another file"),
     "XML": (b"<?xml version='1.0'?><svg>", "an XML text. Choose"),
-    "tokenizer.json": (json.dumps({"version": "1.0", "added_tokens": []}).encode(), "a tokenizer and has no weights"),
-    "tokenizer_config.json": (b'{"tokenizer_class": "CLIPTokenizer"}', "a tokenizer"),
-    "vocab.json": (b'{"!": 0, "\\"": 1, "#": 2, "$": 3}', "a tokenizer"),
-    "merges.txt": (b"#version: 0.2\ni n\nt h\n", "a tokenizer"),
-    "SentencePiece": (b"\n\x0e\n\x05<pad>\x15\0\0\0\0\x18\x03\n\x0e\n\x05</s>", "a tokenizer.*Put it into a folder"),
+    "tokenizer.json": (json.dumps({"version": "1.0", "added_tokens": []}).encode(), TOKENIZER),
+    "tokenizer_config.json": (b'{"tokenizer_class": "CLIPTokenizer"}', TOKENIZER),
+    "special_tokens_map.json": (b'{"additional_special_tokens": ["<|im_start|>"]}', TOKENIZER),
+    "vocab.json": (b'{"!": 0, "\\"": 1, "#": 2, "$": 3}', TOKENIZER),
+    "merges.txt": (b"#version: 0.2\ni n\nt h\n", TOKENIZER),
+    "merges.txt without a version": ("\u0120 \u0120\ni n\n".encode() * 20, TOKENIZER),
+    "tiktoken": (b"IQ== 0\nIg== 1\n" * 20, TOKENIZER),
+    "vocab.txt": (b"[PAD]\n[unused0]\n", TOKENIZER),
+    "SentencePiece": (b"\n\x0e\n\x05<pad>\x15\0\0\0\0\x18\x03\n\x0e\n\x05</s>", TOKENIZER),
 }
 
 
@@ -285,6 +299,9 @@ def test_bare_numbers_are_named_by_the_file_next_to_them(neighbour: str, expecte
 def test_a_pickle_that_is_text_is_not_called_text(tmp_path: Path) -> None:
     (tmp_path / "a.pt").write_bytes(b"I1\n.")
     assert weights_format(tmp_path / "a.pt") is WeightsFormat.PICKLE
+    (tmp_path / "a.pt").write_bytes(b"I1\n0cos\nsystem\n(S'true'\ntR.")
+    with pytest.raises(CheckpointDangerous, match=r"os\.system\('true'\)"):
+        load_weights(tmp_path / "a.pt")
 
 
 def test_texts_are_utf_8_or_utf_16_and_printable() -> None:

@@ -19,7 +19,7 @@ import torch
 from diffusers import ControlNetModel
 from torch import Tensor, nn
 
-from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointDangerous, CheckpointMissing
+from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointDangerous, CheckpointMissing, CheckpointUnknown
 from diffstudio.models.adapters.adapter_file import read_adapter
 from diffstudio.models.conditioning.controlnet import load_controlnet
 from diffstudio.models.detection.types import Role
@@ -32,7 +32,7 @@ from diffstudio.models.tools.convert import convert
 from diffstudio.models.tools.spec import ToolResult
 from diffstudio.models.upscalers import DenseNetwork, load_upscaler
 from tests.models import adapter_files, published, small
-from tests.models.hostile import safetensors_entry, safetensors_file
+from tests.models.hostile import gguf_file, safetensors_entry, safetensors_file
 from tests.models.pickles import RAN, attack
 
 CPU = torch.device("cpu")
@@ -328,3 +328,10 @@ def test_weights_that_python_2_pickled() -> None:
     ]
     assert found.keys() == expected.keys() and all(same(found[name], one) for name, one in expected.items())
     assert read_checkpoint(path).reason.startswith("Named like LPIPS, a measure of perceptual distance")
+
+
+def test_a_gguf_file_is_named_wherever_weights_are_read(tmp_path: Path) -> None:
+    for suffix in (".gguf", ".safetensors", ".pt"):
+        (tmp_path / f"lora{suffix}").write_bytes(gguf_file(0, 0))
+        with pytest.raises(CheckpointUnknown, match=f"lora{suffix} is a GGUF file: its packed weights are used for"):
+            load_weights(tmp_path / f"lora{suffix}")

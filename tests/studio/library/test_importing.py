@@ -11,9 +11,11 @@ import pytest
 import torch
 
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, StorageProblem
+from diffstudio.models.library.library import Library
 from diffstudio.studio.library import importing
 from diffstudio.studio.library.importing import import_file
 from tests.models.headers import write_header
+from tests.models.hostile import gguf_entry, gguf_file, gguf_string
 
 
 def weights(path: Path, content: bytes = b"\0" * 4000) -> Path:
@@ -147,6 +149,35 @@ UNUSABLE: dict[str, tuple[dict[str, tuple[int, ...]], str]] = {
         {"0.weight": (64, 3, 3, 3), "1.conv.0.weight": (64, 64, 3, 3)},
         "previews need its decoder",
     ),
+    "a ControlNet of another model": (
+        {"controlnet_blocks.0.weight": (8, 8), "controlnet_x_embedder.weight": (8, 64)},
+        "a ControlNet for FLUX.1, which is not supported",
+    ),
+    "a ControlNet of an unknown model": (
+        {"input_hint_block.0.weight": (16, 3, 3, 3)},
+        "a ControlNet for an unknown model, which is not supported",
+    ),
+    "a ControlNet with an unknown checkpoint": (
+        {"control_model.input_blocks.0.0.weight": (8, 4, 3, 3), "model.diffusion_model.input_blocks.0.0.weight": (8, 4)},
+        "a ControlNet and a complete checkpoint in one file",
+    ),
+    "a Control-LoRA": ({"lora_controlnet": (0,)}, "a ControlNet stored as a LoRA, which is not supported"),
+    "a union ControlNet": (
+        {"controlnet_cond_embedding.conv_in.weight": (16, 3, 3, 3), "task_embedding": (6, 320)},
+        "a union ControlNet for an unknown model",
+    ),
+    "SwinIR": ({"layers.0.residual_group.blocks.0.norm1.weight": (8,)}, "SwinIR or HAT: an upscaler that needs the"),
+    "PLKSR": ({"feats.1.channe_mixer.0.weight": (8, 8, 3, 3)}, "the blocks of a PLKSR"),
+    "GFPGAN": ({"stylegan_decoder.style_mlp.1.weight": (8, 8)}, "restore faces"),
+    "a language model": ({"model.embed_tokens.weight": (128_256, 4096)}, "a text encoder that no supported model has"),
+    "previews of another model": (
+        {"1.weight": (64, 32, 3, 3), "3.conv.0.weight": (64, 64, 3, 3), "19.weight": (3, 64, 3, 3)},
+        "the previews of no supported model",
+    ),
+    "a quantized text encoder": (
+        {"model.layers.0.mlp.down_proj.weight.quant_state.bitsandbytes__nf4": (9,), "model.embed_tokens.weight": (9, 9)},
+        "quantized to NF4",
+    ),
     "a network": ({"double_blocks.0.img_attn.qkv.weight": (9, 9), "distilled_guidance_layer.a": (1,)}, "Chroma"),
     "a LoRA": (
         {f"transformer.single_transformer_blocks.{index}.attn.to_qkv_mlp_proj.lora_{side}.weight": (4, 4)
@@ -165,6 +196,74 @@ def test_what_nothing_here_can_use_is_not_imported_but_named(name: str, tmp_path
     assert raised.value.what == "model.safetensors cannot be used by diffstudio"
     assert expected.lower() in raised.value.why.lower() and raised.value.remedy
     assert not (tmp_path / "models").exists()
+
+
+def test_upscalers_of_other_architectures_are_imported_where_spandrel_is_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importing, "find_spec", lambda name: name == "spandrel")
+    source = write_header(tmp_path / "down" / "4x.safetensors", UNUSABLE["SwinIR"][0])
+    assert brought(source, tmp_path / "models").parent.name == "upscale_models"
+
+
+USABLE: dict[str, tuple[dict[str, tuple[int, ...]], str]] = {
+    "ESRGAN": ({"conv_first.weight": (8, 3, 3, 3), "body.0.rdb1.conv1.weight": (4, 8, 3, 3)}, "upscale_models"),
+    "a ControlNet": (
+        {
+            "controlnet_cond_embedding.conv_in.weight": (16, 3, 3, 3),
+            "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k.weight": (320, 768),
+        },
+        "controlnet",
+    ),
+    "a VAE": ({"decoder.conv_in.weight": (8, 4, 3, 3), "decoder.mid.block_1.conv1.weight": (8, 8, 3, 3)}, "vae"),
+    "a tiny VAE": ({"1.weight": (64, 16, 3, 3), "3.conv.0.weight": (64, 64, 3, 3), "19.weight": (3, 64, 3, 3)}, "vae"),
+    "a text encoder": ({"model.embed_tokens.weight": (151_936, 2560)}, "text_encoders"),
+    "an embedding": ({"emb_params": (4, 768)}, "embeddings"),
+    "a LoRA of an unknown model": ({"lora_unet_a.lora_down.weight": (4, 4)}, "loras"),
+}
+
+
+@pytest.mark.parametrize("name", USABLE)
+def test_what_can_be_used_goes_where_it_belongs(name: str, tmp_path: Path) -> None:
+    shapes, folder = USABLE[name]
+    source = write_header(tmp_path / "down" / "model.safetensors", shapes)
+    assert brought(source, tmp_path / "models") == tmp_path / "models" / folder / source.name
+
+
+def test_a_text_encoder_in_a_gguf_file_is_not_imported(tmp_path: Path) -> None:
+    source = tmp_path / "qwen3-4b.gguf"
+    source.write_bytes(gguf_file(0, 1, gguf_entry(b"general.architecture", 8, gguf_string(b"qwen3"))))
+    with pytest.raises(CheckpointUnknown, match="a text encoder. It is supported as a safetensors file only"):
+        brought(source, tmp_path / "models")
+
+
+TOKENIZER_FILES: dict[str, bytes] = {
+    "tokenizer.json": b'{"version": "1.0", "truncation": null, "padding": null, "added_tokens": []}',
+    "spiece.model": b"\n\x0e\n\x05<pad>\x15\0\0\0\0\x18\x03\n\x0e\n\x05</s>",
+    "vocab.json": b'{"!": 0, "a": 1, "b": 2}',
+    "merges.txt": b"#version: 0.2\ni n\nt h\n",
+}
+
+
+@pytest.mark.parametrize("name", TOKENIZER_FILES)
+def test_files_of_a_tokenizer_are_named(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(TOKENIZER_FILES[name])
+    with pytest.raises(CheckpointUnknown, match=f"^{name} is not a weights file: it is part of a tokenizer"):
+        brought(tmp_path / name, tmp_path / "models")
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("model", "model.safetensors"), ("m.safetensors.1", "m.safetensors.1.safetensors"), ("m.SFT", "m.SFT")],
+)
+def test_the_library_finds_what_was_imported_under_any_name(
+    name: str, expected: str, tmp_path: Path, home: Path
+) -> None:
+    target = brought(weights(tmp_path / "down" / name), tmp_path / "models")
+    assert target.name == expected and Library([tmp_path / "models"]).find(target.stem).path == target
+    assert brought(tmp_path / "down" / name, tmp_path / "models") == target
+    torch.save({"emb_params": torch.zeros(4, 768)}, tmp_path / "down" / "pickle.zip")
+    assert brought(tmp_path / "down" / "pickle.zip", tmp_path / "models").name == "pickle.zip.ckpt"
 
 
 def test_a_list_of_names_without_weights_is_not_imported(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QApplication
 
 from diffstudio.imaging.formats import IMAGE_SUFFIXES
-from diffstudio.models.files.formats import SUFFIXES
+from diffstudio.models.files.formats import OTHER_SUFFIXES, SUFFIXES
 from diffstudio.ui.widgets.drag_and_drop import DroppedItem, DroppedKind, dropped_paths, parse_drop
 
 pytestmark = pytest.mark.usefixtures("qapp")
@@ -38,7 +38,7 @@ def test_every_kind_of_item_in_the_order_of_the_drag(tmp_path: Path) -> None:
     assert dropped_paths(data, DroppedKind.IMAGE, DroppedKind.MODEL) == [model, image]
 
 
-@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES | set(SUFFIXES)))
+@pytest.mark.parametrize("suffix", sorted({*IMAGE_SUFFIXES, *SUFFIXES, *OTHER_SUFFIXES}))
 def test_every_suffix_is_known(tmp_path: Path, suffix: str) -> None:
     kind = DroppedKind.IMAGE if suffix in IMAGE_SUFFIXES else DroppedKind.MODEL
     assert [item.kind for item in parse_drop(urls(tmp_path / f"a{suffix}"))] == [kind]

@@ -14,8 +14,9 @@ from PySide6.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.families_table import CONTROLNET_FAMILIES
 from diffstudio.models.detection.types import Role
-from diffstudio.studio.generation.controlnets import CONTROLNET_FAMILIES, controlnet_misfit
+from diffstudio.studio.generation.controlnets import controlnet_misfit
 from diffstudio.studio.metadata.named_files import NamedFile
 from diffstudio.studio.requests import MOST_CONTROLS, ControlNetUse, GenerateRequest, ResizeName
 from diffstudio.ui.generate.sections.add_buttons import AddButton
