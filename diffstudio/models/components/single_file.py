@@ -61,7 +61,8 @@ class SingleFileComponents(BaseComponents):
 
     `configs` is a folder of component configurations, by default the family's own. A network whose unpacked weights
     would take more than `dense_bytes` keeps its packed matrices (fp8, GGUF). `notes` names the components that come
-    from other files, and a VAE next to the file that cannot be used. CheckpointMissing, CheckpointDamaged and CheckpointDangerous for a file that cannot be read.
+    from other files, and a VAE next to the file that cannot be used. CheckpointMissing, CheckpointDamaged and
+    CheckpointDangerous for a file that cannot be read.
     """
 
     def __init__(
