@@ -118,7 +118,7 @@ def _read(
     )
     components.complete()  # before anything large is read
     model = load_family(checkpoint, _WithProgress(components, progress, stop), device, dtype)
-    notes = components.notes
+    notes = (*model.load_notes, *components.notes)
     if model.is_latent:
         channels, _, _ = model.state_shape(*model.default_size)
         model.preview_decoder, note = find_preview_decoder(checkpoint.family, channels, library, device, model.dtype)

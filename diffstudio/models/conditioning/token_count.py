@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.clip_vocabulary import clip_vocabulary
-from diffstudio.models.conditioning.prompt_weighting import TokenCount, count_tokens
+from diffstudio.models.conditioning.prompt_weighting import CHUNK_TOKENS, TokenCount, count_tokens
 from diffstudio.models.detection.types import Layout
 from diffstudio.networks.conditioning import Conditioning
 
@@ -33,9 +33,13 @@ class _TokenLimit:
     longest: int  # tokens of the prompt itself
 
 
-_TOKEN_LIMITS = {  # 256 and 512, less T5's end token
-    "sd3": _TokenLimit("tokenizer_3", 255),
-    "flux": _TokenLimit("tokenizer_2", 511),
+_CLIP_LIMIT = _TokenLimit("tokenizer", CHUNK_TOKENS)  # of Stable Diffusion 3 without T5
+_TOKEN_LIMITS = {
+    "sd3": _TokenLimit("tokenizer_3", 255),  # 256, less T5's end token
+    "flux": _TokenLimit("tokenizer_2", 511),  # 512, likewise
+    "flux schnell": _TokenLimit("tokenizer_2", 255),
+    "z_image": _TokenLimit("tokenizer", 509),  # 512, less `<|im_start|>`, `user` and a newline before it
+    "qwen_image": _TokenLimit("tokenizer", 512),
 }
 
 
@@ -60,7 +64,7 @@ class _Key:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.checkpoint = checkpoint
-        self._same = (checkpoint.path, checkpoint.modified, checkpoint.family)
+        self._same = (checkpoint.path, checkpoint.modified, checkpoint.family, checkpoint.edition)
 
     def __hash__(self) -> int:
         return hash(self._same)
@@ -71,17 +75,17 @@ class _Key:
 
 @lru_cache(maxsize=4)
 def _reader(key: _Key) -> tuple[Tokenizer, int | None] | None:
-    """The tokenizer, and the maximum number of tokens; None for no limit."""
+    """The tokenizer, and the maximum number of tokens, None for no limit; None where the tokenizer is missing."""
     checkpoint = key.checkpoint
     if checkpoint.family == "pixel":
         return _own(checkpoint)
     if checkpoint.family in CHUNKED_FAMILIES:
         clip = _first(_clip, _folders(checkpoint, ("tokenizer", "tokenizer_2")), None)
         return clip or ((shipped, None) if (shipped := _shipped_clip()) is not None else None)
-    if checkpoint.family in _TOKEN_LIMITS:
-        limit = _TOKEN_LIMITS[checkpoint.family]
-        return _first(_from_file, _folders(checkpoint, (limit.tokenizer,)), limit.longest)
-    return None
+    if checkpoint.family == "sd3" and not (checkpoint.path / "text_encoder_3").is_dir():
+        return _first(_clip, _folders(checkpoint, (_CLIP_LIMIT.tokenizer,)), _CLIP_LIMIT.longest)
+    limit = _TOKEN_LIMITS.get(f"{checkpoint.family} {checkpoint.edition}") or _TOKEN_LIMITS.get(checkpoint.family)
+    return _first(_from_file, _folders(checkpoint, (limit.tokenizer,)), limit.longest) if limit is not None else None
 
 
 def _first(

@@ -7,10 +7,12 @@ as far as the pipeline takes them. Code that comes with a folder is never run.
 from __future__ import annotations
 
 import inspect
+import logging
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +25,7 @@ from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.adapters.adapters import Adapters
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components, invalid_config_errors
+from diffstudio.models.components.module_weights import missing_clause
 from diffstudio.models.conditioning.image_inputs import NO_IMAGES, ImageInputs
 from diffstudio.models.conditioning.prompt_features import PromptFeature
 from diffstudio.models.detection.families_table import FAMILIES, Family
@@ -337,15 +340,16 @@ def load(
     """Load a diffusers folder as its own pipeline.
 
     CheckpointDamaged; CheckpointUnknown for a pipeline that diffusers lacks, that needs code from the folder, or that
-    is not text-to-image.
+    is not text-to-image. Weights that transformers fills with random values are named in the model's `load_notes`.
     """
     kind = pipeline_class(checkpoint)
     plain = list(checkpoint.path.glob("*/*.safetensors"))
     variant = "fp16" if plain and all(".fp16." in file.name for file in plain) else None
     try:
-        pipeline = kind.from_pretrained(
-            checkpoint.path, dtype=dtype, variant=variant, use_safetensors=True, local_files_only=True
-        )
+        with _LoadReport() as report:
+            pipeline = kind.from_pretrained(
+                checkpoint.path, dtype=dtype, variant=variant, use_safetensors=True, local_files_only=True
+            )
     except ImportError as error:
         raise CheckpointUnknown(
             f"{checkpoint.name} cannot be used here",
@@ -356,7 +360,37 @@ def load(
         raise CheckpointDamaged(
             f"{checkpoint.name} cannot be loaded", first_line(error), "Download it again"
         ) from error
+    modules = _modules(pipeline)
+    if absent := [
+        f"{name}.{key}" for name, module in modules.items() for key, value in module.named_parameters() if value.is_meta
+    ]:  # diffusers only warns
+        raise CheckpointDamaged(f"{checkpoint.name} cannot be loaded", missing_clause(absent), "Download it again")
     pipeline.set_progress_bar_config(disable=True)
-    for module in _modules(pipeline).values():
+    for module in modules.values():
         module.eval().requires_grad_(False)
-    return DiffusersPipelineModel(checkpoint, pipeline.to(device), device=device, dtype=dtype)
+    model = DiffusersPipelineModel(checkpoint, pipeline.to(device), device=device, dtype=dtype)
+    if report.missing:
+        filled = f"{missing_clause(report.missing)}; random values were used instead"
+        model.load_notes = (f"{checkpoint.name} is incomplete: {filled}.",)
+    return model
+
+
+class _LoadReport(logging.Handler):
+    """Collects the keys of missing weights that transformers reports while a pipeline is loaded.
+
+    A pipeline gives no access to the report of its components, so it is read from the log.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.missing: list[str] = []
+
+    def __enter__(self) -> Self:
+        logging.getLogger("transformers").addHandler(self)
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        logging.getLogger("transformers").removeHandler(self)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.missing += re.findall(r"^(\S+)\s*\|\s*MISSING", record.getMessage(), re.MULTILINE)

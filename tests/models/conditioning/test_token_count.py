@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import warnings
@@ -75,6 +76,34 @@ def test_what_flux_cuts_is_counted_by_its_second_tokenizer(folder: Path) -> None
     count = count_prompt_tokens(of, long)
     assert count is not None
     assert (count.used, count.cut) == (600, (1022, 1199))
+
+
+@pytest.mark.parametrize(
+    ("family", "edition", "tokenizer", "longest"),
+    [
+        ("flux", "schnell", "tokenizer_2", 255),
+        ("sd3", "", "tokenizer_3", 255),
+        ("z_image", "", "tokenizer", 509),
+        ("qwen_image", "", "tokenizer", 512),
+    ],
+)
+def test_the_limit_is_that_of_the_family_and_edition(
+    folder: Path, family: str, edition: str, tokenizer: str, longest: int
+) -> None:
+    (folder / "text_encoder_3").mkdir()
+    (folder / tokenizer).mkdir(exist_ok=True)
+    for name in ("vocab.json", "merges.txt"):
+        (folder / "tokenizer" / name).unlink()
+    if tokenizer != "tokenizer_2":
+        shutil.copy(folder / "tokenizer_2" / "tokenizer.json", folder / tokenizer)
+    of = checkpoint("x", path=folder, family=family, edition=edition, layout=Layout.FOLDER, metadata={})
+    assert count_prompt_tokens(of, "a cat") == TokenCount(2, longest)
+
+
+def test_stable_diffusion_3_without_t5_reads_what_clip_reads(folder: Path) -> None:
+    of = checkpoint("x", path=folder, family="sd3", layout=Layout.FOLDER, metadata={})
+    count = count_prompt_tokens(of, "cat " * 80)
+    assert count is not None and (count.used, count.room, count.cut) == (80, 75, (300, 319))
 
 
 def test_what_is_not_at_hand_is_not_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from diffusers import FlowMatchHeunDiscreteScheduler
 from PIL import Image
@@ -270,9 +271,16 @@ def test_what_the_pipeline_refuses_is_told_in_words(
         raise ValueError("`height` has to be divisible by 16")
 
     network: Any = model.network
+
+    def refuse_without_a_reason(*_: Any, **__: Any) -> Tensor:
+        raise ValueError
+
     network.forward, forward = refuse, network.forward
     try:
         with pytest.raises(BadRequest, match="divisible by 16"):
+            run(model)
+        network.forward = refuse_without_a_reason
+        with pytest.raises(BadRequest, match="refuses the request"):
             run(model)
     finally:
         network.forward = forward
@@ -326,3 +334,23 @@ def test_damaged_folders_are_told_in_words(tmp_path: Path) -> None:
     (tmp_path / "model_index.json").write_text("{")
     with pytest.raises(CheckpointDamaged, match="cannot be read"):
         load(tmp_path)
+
+
+def test_a_pipeline_with_missing_weights_is_refused_or_says_so(tmp_path: Path) -> None:
+    """diffusers leaves them empty, transformers fills them with random values; both only warn."""
+    small_auraflow(tmp_path)
+    without(tmp_path / "transformer", "pos_embed.proj.bias")
+    with pytest.raises(CheckpointDamaged, match=r"transformer.pos_embed.proj.bias is missing"):
+        load(tmp_path)
+    small_auraflow(tmp_path)
+    without(tmp_path / "text_encoder", "encoder.final_layer_norm.weight")
+    (note,) = load(tmp_path).load_notes
+    assert note.endswith("is incomplete: encoder.final_layer_norm.weight is missing; random values were used instead.")
+
+
+def without(component: Path, key: str) -> None:
+    """Remove a tensor from a component's weights."""
+    (file,) = component.glob("*.safetensors")
+    tensors = safetensors.torch.load_file(file)
+    del tensors[key]
+    safetensors.torch.save_file(tensors, file, {"format": "pt"})
