@@ -222,6 +222,7 @@ def test_a_size_that_cannot_be_is_said_and_not_asked_for(qtbot: QtBot) -> None:
 def test_the_room_shows_what_is_enlarged_and_no_film_where_nothing_is_sampled(qtbot: QtBot, tmp_path: Path) -> None:
     room = GenerateRoom()
     qtbot.addWidget(room)
+    room.panel.background_work_requested.connect(lambda work, done: done(work()))
     room.resize(1200, 800)
     room.show()
     room.set_checkpoints(MODELS)

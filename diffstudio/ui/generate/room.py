@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from PySide6.QtCore import QPoint, QSize, Qt, Signal
@@ -38,10 +39,11 @@ from diffstudio.ui.generate.image_menu import add_shortcuts, image_menu
 from diffstudio.ui.generate.job_state import JobState
 from diffstudio.ui.generate.layout import GenerateLayout
 from diffstudio.ui.generate.queue_and_history import RecentImage
-from diffstudio.ui.widgets.images import image_size, numpy_to_qimage, read_image, unreadable
+from diffstudio.ui.widgets.images import image_size, numpy_to_qimage, read_image, read_or_reason
 
 _EXAMPLES = 4  # prompts that the empty room offers
 _MAX_SOURCE_SIDE = 1024  # px of an image shown while it is upscaled
+_MAX_RECENT_SIDE = 2048  # px of a recent image
 
 
 class GenerateRoom(GenerateLayout):
@@ -68,6 +70,7 @@ class GenerateRoom(GenerateLayout):
         self._live = True  # the canvas shows the job; False while it shows another image
         self._warnings: list[str] = []  # warnings about models and files that a loaded request names
         self._shown_recent: RecentImage | None = None
+        self._chosen_recent: RecentImage | None = None  # chosen last; shown once it is read
         self.failed_job = FailedJob(self.show_message)
         self._connect()
         self._make_actions()
@@ -182,11 +185,20 @@ class GenerateRoom(GenerateLayout):
         self._waiting_for_engine, self._live, self._shown_recent = False, True, None
         self.canvas.begin(request.count, self._shape_of(request))
         self.filmstrip.clear(request.steps)
+        self._chosen_recent = None
         if isinstance(request, UpscaleRequest):
-            self.canvas.show_saved(0, read_image(request.source, _MAX_SOURCE_SIDE), request.source)
+            source = request.source
+            read = partial(read_image, source, _MAX_SOURCE_SIDE)
+            self.panel.background_work_requested.emit(read, lambda image: self._show_source(job, image, source))
         self.title.setText(labels.title_of(request))
         self._show_status("Starting…", None)
         self.show_message("info", "")
+
+    def _show_source(self, job: JobId, image: QImage, path: Path) -> None:
+        """Show the image that is being upscaled, unless there is something newer to show."""
+        if self._live and self._state.job == job and self._state.newest is None and not self._state.saved:
+            self.canvas.show_saved(0, image, path)
+            self._update_state()
 
     def _shape_of(self, request: PictureRequest) -> QSize:
         if isinstance(request, UpscaleRequest):
@@ -294,9 +306,16 @@ class GenerateRoom(GenerateLayout):
         self._update_state()
 
     def _show_recent(self, recent: RecentImage) -> None:
-        image = read_image(recent.path, 2048)
-        if image.isNull():
-            self.show_message("warn", unreadable(recent.path))
+        self._chosen_recent = recent
+        read = partial(read_or_reason, recent.path, _MAX_RECENT_SIDE)
+        self.panel.background_work_requested.emit(read, lambda found: self._show_read(recent, *found))
+
+    def _show_read(self, recent: RecentImage, image: QImage, reason: str) -> None:
+        """Show a recent image that has been read, unless another one was chosen meanwhile."""
+        if recent is not self._chosen_recent:
+            return
+        if reason:
+            self.show_message("warn", reason)
             return
         self._live, self._shown_recent = False, recent
         self.canvas.scrub(None)
@@ -308,6 +327,7 @@ class GenerateRoom(GenerateLayout):
         self._update_state()
 
     def _back_to_live(self) -> None:
+        self._chosen_recent = None
         if self._live or self._state.request is None:
             return
         self._live, self._shown_recent = True, None

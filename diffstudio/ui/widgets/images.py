@@ -112,6 +112,12 @@ def unreadable(path: Path) -> str:
     return f"{path.name} cannot be read: {unreadable_reason(path) or NOT_AN_IMAGE}."
 
 
+def read_or_reason(path: Path, largest: int) -> tuple[QImage, str]:
+    """As `read_image`, with the sentence of `unreadable` beside a null image. Slow: not for the window's thread."""
+    image = read_image(path, largest)
+    return image, unreadable(path) if image.isNull() else ""
+
+
 def fitted(size: QSize, room: QRectF) -> QRectF:
     """The largest rectangle with the aspect ratio of `size`, centred in `room`, on whole pixels."""
     scale = min(room.width() / max(1, size.width()), room.height() / max(1, size.height()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +33,7 @@ REQUEST = GenerateRequest("red apple", steps=8, seed=100)
 def room(qtbot: QtBot) -> GenerateRoom:
     room = GenerateRoom()
     qtbot.addWidget(room)
+    room.panel.background_work_requested.connect(lambda work, done: done(work()))
     room.resize(1360, 880)
     room.show()
     qtbot.waitExposed(room)
@@ -250,6 +252,29 @@ def test_saved_images_are_still_there_after_looking_at_another(
     assert room.canvas.path() == file
     qtbot.mouseClick(room.right.running, Qt.MouseButton.LeftButton)
     assert room.canvas.path() == saved and room.canvas.image().pixelColor(0, 0).red() == 200
+
+
+def test_of_two_recent_images_chosen_one_after_the_other_the_second_is_shown(qtbot: QtBot, tmp_path: Path) -> None:
+    """They are read in a thread, which may take longer for the first."""
+    room = GenerateRoom()
+    qtbot.addWidget(room)
+    room.set_checkpoints([checkpoint()])
+    waiting: list[Callable[[], None]] = []
+    room.panel.background_work_requested.connect(lambda work, done: waiting.append(lambda: done(work())))
+    for name, level in (("a.png", 10), ("b.png", 20)):
+        Image.fromarray(picture(level, 32)).save(tmp_path / name)
+    recent = [RecentImage(tmp_path / name, numpy_to_qimage(picture(1))) for name in ("a.png", "b.png")]
+    room.set_recent(recent, 2)
+    for thumb in room.right.thumbs:
+        thumb.clicked.emit()
+    for finish in reversed(waiting):
+        finish()
+    assert room.canvas.path() == tmp_path / "b.png"
+    waiting.clear()
+    room.right.thumbs[0].clicked.emit()
+    run(room, 1)  # a job that starts meanwhile is shown instead
+    waiting[0]()
+    assert room.canvas.path() is None and room.canvas.image().pixelColor(0, 0).red() == 10
 
 
 def test_a_picture_that_is_gone_is_said_so(room: GenerateRoom, tmp_path: Path) -> None:
