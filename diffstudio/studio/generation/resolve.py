@@ -49,7 +49,9 @@ def resolve_for(
 ) -> Resolved:
     """As `resolve`, for a checkpoint that was found already."""
     if needed := needed_files(request):
-        raise ImageProblem(missing_sources(needed), NOT_FOUND_AGAIN, f"Choose {'it' if len(needed) == 1 else 'them'} again")
+        raise ImageProblem(
+            missing_sources(needed), NOT_FOUND_AGAIN, f"Choose {'it' if len(needed) == 1 else 'them'} again"
+        )
     needs_upscaler = not isinstance(request, GenerateRequest) or request.enlarge > 1
     upscaler = find_upscaler(request.upscaler, library) if needs_upscaler else None
     if checkpoint is None and not isinstance(request, GenerateRequest):
