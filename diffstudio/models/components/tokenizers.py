@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio import paths
+from diffstudio.models.library.model_folders import is_folder
 
 _LARGEST_BYTES = 64 << 20
 _DEEPEST = 3  # levels of folders below a models folder that are searched
@@ -85,10 +86,11 @@ def _below(folder: Path, depth: int) -> Iterator[Path]:
 def _children(folder: Path) -> list[Path]:
     """The subfolders that are not hidden; none of a folder that cannot be read."""
     try:
-        names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
+        return sorted(
+            Path(entry.path) for entry in os.scandir(folder) if not entry.name.startswith(".") and is_folder(entry)
+        )
     except OSError:
         return []
-    return [folder / name for name in names if os.path.isdir(folder / name)]  # unlike DirEntry.is_dir, never raises
 
 
 def _read_json(path: Path) -> dict[str, Any]:

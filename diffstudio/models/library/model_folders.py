@@ -128,9 +128,17 @@ def walk_models(root: Path, avoid: Path) -> Iterator[tuple[Path, Role]]:
         for entry in entries:
             if entry.name == "adapter_model.bin" and {ADAPTER_CONFIG, "adapter_model.safetensors"} <= names:
                 continue  # PEFT's adapter in its older format too
-            if os.path.isdir(entry.path):  # unlike DirEntry.is_dir, never raises: a link may point to itself
+            if is_folder(entry):
                 if not entry.name.startswith(".") and not entry.name.endswith(".part") and entry.name not in _SKIPPED:
                     below.append((entry.path, ROLES.get(entry.name.lower(), role)))
             elif entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith("."):
                 yield Path(entry.path), role
         waiting += reversed(below)
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """`entry.is_dir()`, but False for a link to itself, for which that raises OSError."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False

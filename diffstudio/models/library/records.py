@@ -109,7 +109,7 @@ def _pickle(header: Header, scan: PickleScan, role: Role) -> Checkpoint:
         found = Detection(reason="There are no weights in it.")
     elif found.role is Role.UNKNOWN and found.family == UNKNOWN and role is not Role.UNKNOWN:
         found = replace(
-            found, role=role, reason=f"{found.reason} Its folder says that it is a {role.replace('_', ' ')}."
+            found, role=role, reason=f"{found.reason} It is in a folder for {role.replace('_', ' ')} files."
         )
     blank = replace(
         _blank(header.path, Layout.PICKLE, header.stamp, (header,)),
@@ -278,11 +278,10 @@ def read_folder(folder: Path) -> Checkpoint:
         if not name.startswith("_") and (folder / name).is_dir() and isinstance(value, list) and value[:1] != [None]
     ]
     network = next((name for name in ("unet", "transformer", "prior") if name in components), "")
-    config = (
-        _read_json(folder / network / "config.json") if (folder / network / "config.json").is_file() and network else {}
-    )
-    steps = folder / "scheduler" / "scheduler_config.json"
-    found = _folder_found(pipeline, components, config, _read_json(steps) if steps.is_file() else {})
+    settings = folder / network / "config.json"
+    config = _read_json(settings) if network and settings.is_file() else {}
+    scheduler = folder / "scheduler" / "scheduler_config.json"
+    found = _folder_found(pipeline, components, config, _read_json(scheduler) if scheduler.is_file() else {})
     headers = _component_headers(folder, components)
     pickled = any(isinstance(header.content, PickleScan) for header in headers)
     if found.family == "diffusers" and (pickled or any(header.path.suffix in PICKLES for header in headers)):
