@@ -78,7 +78,7 @@ _EVEN = ("uniform", "trailing", "leading")  # in t before the shift, so that str
 
 
 def check_steps(steps: int) -> None:
-    """BadRequest for fewer than one step."""
+    """Check the number of steps. BadRequest for fewer than one."""
     if steps < 1:
         raise BadRequest(f"The number of steps cannot be {steps}", "", "Use one or more steps")
 

@@ -103,7 +103,7 @@ def _apply(image: Image.Image, transform: ImageCms.ImageCmsTransform | None) -> 
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
-    """Without a copy of an image that is RGB already."""
+    """The image as RGB, without a copy if it is RGB already."""
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
@@ -121,7 +121,7 @@ def _space(profile: bytes) -> str:
 
 @lru_cache(maxsize=64)
 def _transform(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """None where the profile is that of sRGB, to one level: ordinary images are not converted. ProfileProblem."""
+    """The transform from a profile to sRGB; None where it changes no value by more than one level. ProfileProblem."""
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
     flags = _FLAGS | _PRECISE if mode in ("L", "LAB") else _FLAGS
     try:
@@ -168,14 +168,14 @@ class Declared:
 
 
 def declared_by_code_points(primaries: int, transfer: int) -> Declared:
-    """By the code points in a PNG's cICP chunk."""
+    """The colours that the code points in a PNG's cICP chunk declare."""
     if primaries not in PRIMARIES:
         return Declared(note=f"its colours have primaries of code {primaries} and are read as sRGB")
     return declared_by_transfer(PRIMARIES[primaries], transfer)
 
 
 def declared_by_transfer(points: Points, transfer: int) -> Declared:
-    """By the chromaticities of white, red, green and blue, and a transfer function of H.273."""
+    """Colours with these chromaticities of white, red, green and blue, and a transfer function of H.273."""
     if transfer not in _GAMMAS:
         kind = {16: "HDR (PQ)", 18: "HDR (HLG)"}.get(transfer, f"of transfer function {transfer}")
         return Declared(note=f"its colours are {kind} and are read as sRGB")
@@ -183,7 +183,7 @@ def declared_by_transfer(points: Points, transfer: int) -> Declared:
 
 
 def declared_by_png(gamma: float | None, chromaticity: tuple[float, ...] | None) -> Declared:
-    """By the gAMA chunk (the exponent of encoding) and cHRM (x and y of white, red, green, blue) of a PNG."""
+    """The colours that a PNG's gAMA (exponent of encoding) and cHRM (x and y of white, red, green, blue) declare."""
     exponent = 0.0
     if gamma is not None and not 0.44 <= gamma <= 0.47:  # 1/2.2 stands for the curve of sRGB
         if not 0.1 <= gamma <= 10:
@@ -198,7 +198,7 @@ def declared_by_png(gamma: float | None, chromaticity: tuple[float, ...] | None)
 
 @lru_cache(maxsize=64)
 def declared_by_numbers(points: Points, exponent: float) -> Declared:
-    """By the chromaticities of white, red, green and blue, and the exponent of decoding; 0 is the curve of sRGB."""
+    """Colours with these chromaticities of white, red, green and blue, and exponent of decoding; 0 is sRGB's curve."""
     import imagecodecs
 
     if exponent == 0 and np.abs(np.subtract(points, PRIMARIES[1])).max() < 0.003:

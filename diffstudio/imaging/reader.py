@@ -270,7 +270,7 @@ def _is_animated(image: Image.Image) -> bool:
 
 
 def _orientation(image: Image.Image) -> int:
-    """By EXIF, as far as it is read: that of PNG may come after the pixels, which its own `getexif` would decode."""
+    """The EXIF orientation, 1 to 8; 1 without one. EXIF behind the pixels of a PNG is not read: that would decode them."""
     try:
         value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
         return value if isinstance(value, int) else 1

@@ -36,7 +36,7 @@ class CaptionWords:
     """What is known of the captions of a checkpoint."""
 
     words: Mapping[str, int]  # how often each occurs; empty if unknown
-    examples: tuple[str, ...] = ()  # prompts to start from: whole captions, or their first words
+    examples: tuple[str, ...] = ()  # whole captions, offered as prompts
 
     def unknown_words(self, prompt: str) -> list[str]:
         """The words of a prompt that no caption has, in their order and as written, each once.

@@ -106,7 +106,7 @@ def with_detection(checkpoint: Checkpoint, found: Detection) -> Checkpoint:
 
 
 def _with_named_edition(checkpoint: Checkpoint) -> Checkpoint:
-    """With the edition that its metadata or its name has; a sentence in `reason` where neither does and it matters."""
+    """Add the edition in its metadata or its name; a sentence in `reason` where neither has it and it matters."""
     texts = checkpoint.metadata.get("modelspec.architecture", ""), checkpoint.title, checkpoint.name
     edition = named_edition(checkpoint.family, *texts)
     if not is_unclear(checkpoint.family, edition):

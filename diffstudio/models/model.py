@@ -164,7 +164,7 @@ class Model(Protocol):
         return sum(parameter.numel() for parameter in self.network.parameters())
 
     def check_size(self, width: int, height: int) -> None:
-        """BadRequest when it cannot generate this size; it names the nearest possible one."""
+        """Check that it can generate this size. BadRequest names the nearest possible one."""
 
     def state_shape(self, width: int, height: int) -> tuple[int, int, int]:
         """[C,h,w] of the state for an image of this size."""

@@ -105,7 +105,7 @@ def cropped(images: ImageInputs, tile: Tile, scale_factor: int) -> ImageInputs:
 
 
 def check_size(model: Model, width: int, height: int, tiling: Tiling | None) -> None:
-    """BadRequest when the model cannot generate this size, whole or in tiles."""
+    """Check that the model can generate this size, whole or in tiles. BadRequest."""
     if tiling is None:
         model.check_size(width, height)
         return

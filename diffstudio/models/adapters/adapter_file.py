@@ -134,7 +134,7 @@ def _is_convolution(parts: Mapping[str, Tensor]) -> bool:
 
 
 def _with_alpha(settings: LayerSettings, alpha: float) -> LayerSettings:
-    """With the alpha that the file stores. 0 stands for the rank, as sd-scripts and LyCORIS read it."""
+    """The settings with the alpha that the file stores. 0 means the rank, as in sd-scripts and LyCORIS."""
     return replace(settings, alpha=alpha or None, rslora=False)
 
 

@@ -53,7 +53,7 @@ _LayerAlias = tuple[str, str, RowRanges | None]  # another name, the module's pa
 
 
 def _plain(name: str) -> str:
-    """With single underscores for dots, and without the doubled and outer ones that some trainers write."""
+    """The name with single underscores for dots, without the doubled and outer ones that some trainers write."""
     plain = underscored(name)
     stray = "__" in plain or plain.startswith("_") or plain.endswith("_")
     return re.sub("_{2,}", "_", plain).strip("_") if stray else plain

@@ -89,7 +89,7 @@ class Kronecker(AdditiveDelta):
 
     @property
     def rank(self) -> int:
-        """Of the factored matrix, the second one if both are; 0 for two whole matrices."""
+        """The rank of the factored matrix, of the second if both are factored; 0 for two whole matrices."""
         return next((len(factors[-1]) for factors in (self.right, self.left) if len(factors) > 1), 0)
 
     @property

@@ -163,7 +163,10 @@ def _rescaling(parts: Parts, settings: LayerSettings) -> Delta | None:
 
 
 def _scales_inputs(factors: Tensor, settings: LayerSettings) -> bool:
-    """Of PEFT's IA3: [1, in] or [out, 1] of a linear layer; [1, n, 1, 1] of a convolution, which shows no side."""
+    """Whether PEFT's IA3 factors scale inputs: [1, in] rather than [out, 1]; [1, n, 1, 1] of a convolution is ambiguous.
+
+    Unusable where neither shape nor settings tell.
+    """
     if factors.ndim == 2 and factors.shape[0] != factors.shape[1]:
         return factors.shape[0] == 1
     if settings.on_input is None:

@@ -182,7 +182,7 @@ def _vae_kind(family: str) -> str | None:
 
 
 def _shapes(path: Path, headers: Headers) -> Shapes:
-    """CheckpointMissing, CheckpointDamaged, CheckpointDangerous."""
+    """The shapes of a file's tensors. CheckpointMissing, CheckpointDamaged, CheckpointDangerous."""
     header = headers.of(path)
     header.check()
     return header.shapes

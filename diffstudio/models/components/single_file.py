@@ -100,8 +100,9 @@ class SingleFileComponents(BaseComponents):
         return (f"{self.checkpoint.name} uses {listed(found)}.", *self._search.notes)
 
     def complete(self) -> None:
-        """CheckpointMissing that names every component found neither in the file nor in the model folders, and where to
-        put it.
+        """Check that every required component is in the file or in the model folders.
+
+        CheckpointMissing names the others, and where to put them.
         """
         kinds = [
             requirement.kind

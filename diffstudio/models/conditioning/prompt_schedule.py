@@ -161,7 +161,7 @@ class StepTexts:
 
     @classmethod
     def plain(cls, prompts: Sequence[str], negatives: Sequence[str]) -> StepTexts:
-        """Of prompts without this grammar."""
+        """The texts of prompts without this grammar."""
         return cls((tuple(prompts),), ((1.0,) * len(prompts),), tuple(negatives))
 
 

@@ -49,7 +49,7 @@ class FluxModel(FlowModel):
 
     @property
     def prompt_features(self) -> PromptFeature:
-        """Without an unconditional prediction there is nothing to compose with."""
+        """No AND and no negative prompt: both need an unconditional prediction."""
         return super().prompt_features & ~(PromptFeature.AND | PromptFeature.NEGATIVE)
 
     def _embeds(self, prompts: Sequence[str]) -> PromptEmbeds:

@@ -137,7 +137,7 @@ class LatentModel(Model):
 
     @cached_property
     def _rgb_factors(self) -> tuple[Tensor, Tensor]:
-        """From latent channels to RGB: weights [C,3] and bias [3]."""
+        """Weights [C,3] and bias [3] that map latent channels to RGB."""
         weights, bias = RGB_FACTORS.get(self.latent_space, ((), ()))
         if len(weights) == self.channels:
             return torch.tensor(weights), torch.tensor(bias)

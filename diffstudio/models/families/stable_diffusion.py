@@ -197,7 +197,7 @@ class StableDiffusion(LatentModel):
     # ---- the network -------------------------------------------------------------------------------------------------
 
     def denoiser(self, prompt: EncodedPrompt, guidance: float, images: ImageInputs = NO_IMAGES) -> Denoiser:
-        """With guidance up to 1 the network is called once a step, without the negative prompt."""
+        """As `Model.denoiser`; with guidance up to 1 the network is called without the negative prompt."""
         assert isinstance(prompt, StableDiffusionPrompt)
         masked_image = self._masked_image(images)
         controlnets = controlnet_residuals(images.controls, self._indices(images.times), self.dtype)
@@ -266,7 +266,7 @@ class StableDiffusion(LatentModel):
     # ---- inpainting --------------------------------------------------------------------------------------------------
 
     def _masked_image(self, images: ImageInputs) -> Callable[[Tensor], Tensor] | None:
-        """For an inpainting network: mask and masked image in latent space [B,1 + C,h,w]; None for others.
+        """The additional inputs of an inpainting network, mask and masked latents [B,1 + C,h,w]; None for others.
 
         Without an image the whole area is inpainted. The mask is resized as in training: nearest, 0 or 1.
         """

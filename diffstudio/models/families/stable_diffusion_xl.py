@@ -34,14 +34,14 @@ class StableDiffusionXL(StableDiffusion):
 
     @property
     def is_refiner(self) -> bool:
-        """By the number of values in its size embedding: 4 for size and crop, then 1 score (refiner) or 2 for a size."""
+        """Whether its size embedding has 5 values, with one aesthetic score, and not 6, with a target size."""
         config: Any = self.network.config
         encoder: Any = self.text_encoders["text_encoder_2"]
         left = int(config.projection_class_embeddings_input_dim) - int(encoder.config.projection_dim)
         return left // int(config.addition_time_embed_dim) == 5
 
     def _encode_texts(self, texts: StepTexts, skipped: int, known: Sequence[EncodedChunks]) -> StableDiffusionPrompt:
-        """Without a negative prompt the base is given zeros, as in diffusers and AUTOMATIC1111."""
+        """Encode the prompts; the base gets zeros without a negative prompt, as in diffusers and AUTOMATIC1111."""
         numbers = [name.removeprefix("text_encoder") for name in self.text_encoders]
         encoded = [self._encoded(number, texts, skipped, chunks) for number, chunks in zip(numbers, known, strict=True)]
         pooled = encoded[-1].pooled

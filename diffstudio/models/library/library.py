@@ -163,7 +163,7 @@ class Library:
 
 
 def _as_path(name: str) -> Path | None:
-    """None for what cannot be a path: too long, or in the home folder of an unknown user."""
+    """The name as a path; None if it cannot be one: too long, or in the home folder of an unknown user."""
     try:
         path = Path(name).expanduser()
         path.exists()
@@ -191,7 +191,7 @@ def _may_be(checkpoint: Checkpoint, requested: str) -> bool:
 
 
 def _without_headers(checkpoint: Checkpoint) -> Checkpoint:
-    """Those of a thousand models take gigabytes; an embedding's declares a tensor or two, and is kept."""
+    """The record without its headers, which take gigabytes for a thousand models; an embedding keeps its small one."""
     return checkpoint if checkpoint.role is Role.EMBEDDING else replace(checkpoint, headers=())
 
 

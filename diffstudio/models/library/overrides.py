@@ -71,7 +71,7 @@ class Overrides:
     """All overrides, as they were when `models.json` was read."""
 
     def __init__(self, file: Path | None = None) -> None:
-        """CheckpointDamaged if `models.json` exists and cannot be read."""
+        """Read `models.json`. CheckpointDamaged if it exists and cannot be read."""
         self.file = file or paths.overrides()
         self._files: dict[Path, Override] = {}
         try:
@@ -116,7 +116,7 @@ class Overrides:
         return None
 
     def put(self, checkpoint: Checkpoint, family: str = "", prediction: str = "", edition: str = "") -> None:
-        """Empty arguments keep what was set before. BadRequest for unknown names, StorageProblem if it cannot be saved."""
+        """Set and save an override; empty arguments keep what was set. BadRequest for unknown names, StorageProblem."""
         before = self.of(checkpoint) or Override()
         override = _checked(
             Override(

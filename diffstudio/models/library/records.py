@@ -101,7 +101,7 @@ def _gguf(header: Header, content: GgufHeader) -> Checkpoint:
 
 
 def _pickle(header: Header, scan: PickleScan, role: Role) -> Checkpoint:
-    """By its tensors, like any other file. A pickle is a program: it is scanned, and never run."""
+    """The record of a pickle, detected by its tensors like any other file. It is a program: scanned, and never run."""
     scan.check()
     counts = _count_by_dtype(header)
     found = _with_prediction(_detect(header.path, scan.shapes, {}), header.path, _entries(scan), 0)
@@ -169,7 +169,7 @@ def _detect(path: Path, shapes: Shapes, metadata: Mapping[str, str]) -> Detectio
 
 
 def _trained_here(checkpoint: Checkpoint, origin: Origin | None) -> Checkpoint:
-    """By the JSON in its own metadata. CheckpointDamaged."""
+    """The record of a checkpoint trained with diffstudio, from the JSON in its metadata. CheckpointDamaged."""
     written = checkpoint.json("format")
     if type(written) is not int:
         raise CheckpointDamaged(f"{checkpoint.path.name} has no valid format number", remedy=TRAIN_OR_DOWNLOAD)
@@ -198,9 +198,7 @@ def _trained_here(checkpoint: Checkpoint, origin: Origin | None) -> Checkpoint:
 
 
 def _with_prediction(found: Detection, path: Path, tensors: Mapping[str, TensorEntry], data_start: int) -> Detection:
-    """With the prediction type of a U-Net, if the header does not say: by the config next to the file, else by its
-    weights.
-    """
+    """Add the prediction type of a U-Net that its header does not state: from the config next to it, else its weights."""
     if (
         found.family not in ("sd1", "sd2", "sdxl")
         or found.prediction == "v"
@@ -269,7 +267,7 @@ _PIPELINES = {
 
 
 def read_folder(folder: Path) -> Checkpoint:
-    """CheckpointMissing if it is not a diffusers folder, CheckpointDamaged if its JSON files cannot be read."""
+    """The record of a diffusers folder. CheckpointMissing for another folder, CheckpointDamaged for unreadable JSON."""
     index = _read_json(folder / INDEX)
     pipeline = str(index.get("_class_name", ""))
     components = [
@@ -384,7 +382,7 @@ def _count_by_dtype(header: Header) -> dict[str, int]:
 
 
 def _title(folder: Path) -> str:
-    """In the cache of the Hugging Face hub the folder's name is a revision, and the model's name is two levels up."""
+    """The folder's name. In the cache of the Hugging Face hub that is a revision; the model's name is two levels up."""
     above = folder.parent.parent.name
     return (
         above.rpartition("--")[2] if folder.parent.name == "snapshots" and above.startswith("models--") else folder.name

@@ -116,7 +116,7 @@ def _table(file: Path) -> dict[str, Any]:
 
 
 def _read(file: Path) -> str:
-    """Empty for a file that cannot be read or is too large."""
+    """The text of a file; empty if it cannot be read or is too large."""
     try:
         if not file.is_file() or file.stat().st_size > _LARGEST_BYTES:
             return ""
@@ -146,7 +146,7 @@ def _first_text(tables: list[dict[str, Any]], keys: tuple[str, ...]) -> str:
 
 
 def _first_list(tables: list[dict[str, Any]], keys: tuple[str, ...]) -> tuple[str, ...]:
-    """From a list, or a text with commas; without duplicates."""
+    """The first non-empty value of these keys: a list, or a text with commas; without duplicates."""
     for table in tables:
         for key in keys:
             value = _value(table, key)
@@ -179,7 +179,7 @@ class _TextOnly(HTMLParser):
 
 
 def _plain_text(text: str) -> str:
-    """Without HTML, which Civitai's descriptions are full of, and without empty lines."""
+    """The text without HTML (Civitai's descriptions are HTML) and without empty lines."""
     text = text[:100_000]
     if re.search(r"</?[a-zA-Z][^<>]{0,200}>", text):
         parser = _TextOnly()

@@ -15,7 +15,7 @@ _MOST_SUGGESTED = 12
 
 
 def trigger_words(metadata: Mapping[str, str]) -> tuple[str, ...]:
-    """As its author names them, else from the names of kohya's training folders: `<repeats>_<trigger word>`."""
+    """The trigger words that its author declared, else those in kohya's folder names: `<repeats>_<trigger word>`."""
     if declared := _declared_words(metadata):
         return declared
     names = (folder.partition("_")[2].strip() for folder in _frequencies(metadata))

@@ -125,7 +125,7 @@ def check_together(inputs: Sequence[Checkpoint], method: Method) -> None:
 
 
 def _check_trained_here(first: Checkpoint, other: Checkpoint) -> None:
-    """For checkpoints trained here: weights are comparable only with the same network, classes and tokenizer."""
+    """BadRequest for checkpoints trained here that differ in network, classes, tokenizer or noise schedule."""
     differs = (
         "different classes"
         if first.classes != other.classes

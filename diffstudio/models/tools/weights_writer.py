@@ -158,7 +158,7 @@ def size_of(tensors: State) -> int:
 
 
 def check_target(target: Path, size_bytes: int) -> None:
-    """BadRequest where `target` exists, StorageProblem where it cannot be written or would not fit on the disk."""
+    """Check that a file of this size can be written. BadRequest where `target` exists; StorageProblem."""
     with storage_errors(f"{target} cannot be written", target.parent):
         if os.path.lexists(target):
             raise already_exists(target)
