@@ -64,7 +64,10 @@ def upscale(
         upscaled = Image.fromarray((yield from resampling.run(np.array(flatten(image)))))
         request = resampling.request
         metadata = enlarger.metadata() | model_metadata(request, model)
-    metadata |= {"index": 0, "source_text": _text_of(request.source)}
+    text, note = source_text(request.source)
+    if note:
+        yield Noted(context.job, note)
+    metadata |= {"index": 0, "source_text": text}
     saved = context.save(upscaled, request, metadata)
     yield ImageSaved(context.job, 0, saved.path, shrunk(np.array(upscaled.convert("RGB"))))
     yield Finished(context.job, time.monotonic() - began)
@@ -146,9 +149,11 @@ class _Resampling:
         return TILED_NOTE
 
 
-def _text_of(path: Path) -> str:
-    """The `parameters` text of the source image, which is kept in the metadata of the result."""
+def source_text(path: Path) -> tuple[str, str]:
+    """The `parameters` text of the source image, for the metadata of the result; and a sentence if it is unreadable."""
+    unreadable = f"The settings in {path.name} cannot be read, so the upscaled image does not have them."
     try:
-        return read_text(path).texts.get("parameters", "")
+        found = read_text(path)
     except (DiffstudioError, OSError):
-        return ""
+        return "", unreadable
+    return found.texts.get("parameters", ""), unreadable if "parameters" in found.unread else ""

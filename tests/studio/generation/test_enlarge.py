@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 from safetensors.torch import save_file
 
 from diffstudio import paths
@@ -25,6 +26,7 @@ from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.memory import devices
 from diffstudio.studio.events import Event, Failed, Finished, ImageSaved, Loading, Noted, Stepped
 from diffstudio.studio.generation.enlarge import Enlarger
+from diffstudio.studio.generation.upscale import source_text
 from diffstudio.studio.generation.upscaler_lookup import default_upscale_request, find_upscaler, upscale_request
 from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.recording import Recording, Replay
@@ -511,3 +513,16 @@ def test_a_sampled_enlargement_is_restarted_too(studio: Studio, tmp_path: Path) 
     expected = studio.pixels(job)
     again = studio.worker.restart(job, 3)
     assert isinstance(studio.ending(again), Finished) and same(studio.pixels(again), expected)
+
+
+def test_settings_of_the_source_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    info = PngInfo()
+    info.add_text("parameters", "a cat")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
+    assert source_text(tmp_path / "a.png") == ("a cat", "")
+    data = (tmp_path / "a.png").read_bytes()
+    (tmp_path / "a.png").write_bytes(data.replace(b"a cat", b"a bat", 1))  # the checksum no longer fits
+    expected = ("", "The settings in a.png cannot be read, so the upscaled image does not have them.")
+    assert source_text(tmp_path / "a.png") == expected
+    (tmp_path / "a.png").unlink()
+    assert source_text(tmp_path / "a.png") == expected
