@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio import paths
-from diffstudio.atomic import free_name, replace, storage_errors, write_text
+from diffstudio.atomic import free_name, make_private, replace, storage_errors, write_text
 from diffstudio.errors import StorageProblem, wrong_format
 from diffstudio.models.files.file_access import file_stamp
 
@@ -112,6 +112,7 @@ class Annotations:
                 )
                 name, size, changed = entry["stamp"]
                 self._annotations[Path(path)] = (str(name), int(size), int(changed)), annotation
+            make_private(self._file)
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -134,7 +135,7 @@ class Annotations:
         }
         with storage_errors(f"{self._file} cannot be written", self._file.parent):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self._file, json.dumps({"format": FORMAT, "files": files}, indent=1, ensure_ascii=False))
+        write_text(self._file, json.dumps({"format": FORMAT, "files": files}, indent=1, ensure_ascii=False), private=True)
 
 
 def _stamp(path: Path) -> _Stamp | None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from diffstudio.models.conditioning.prompt_schedule import escape_schedule
+from diffstudio.studio.metadata import swarmui_prompt
 from diffstudio.studio.metadata.found_settings import FoundSettings, as_list, as_object, is_number, json_object, stem
 
 
@@ -224,6 +225,10 @@ def read_swarmui(texts: Mapping[str, str]) -> FoundSettings | None:
         "denoise": others.pop("initimagecreativity", None),
         "size": _sides(others),
     }
+    for name in ("prompt", "negative"):
+        if isinstance(text := found.values[name], str):
+            found.values[name], left_out = swarmui_prompt.read_prompt(text)
+            found.not_imported += left_out
     layer = others.pop("clipstopatlayer", None)
     found.values["clip_skip"] = -layer if is_number(layer) else layer  # -2 is the last but one
     names, weights = others.pop("loras", None), others.pop("loraweights", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,15 @@ def test_kept_over_a_restart(weights: Path, tmp_path: Path) -> None:
     assert not again.of(weights.with_name("other.safetensors"))
     again.put(weights, Annotation())
     assert not Annotations(file).of(weights)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
+def test_only_its_owner_reads_it(weights: Path, tmp_path: Path) -> None:
+    file = tmp_path / "annotations.json"
+    Annotations(file).put(weights, SAID)
+    assert file.stat().st_mode & 0o777 == 0o600
+    file.chmod(0o644)  # as versions before this one wrote it
+    assert Annotations(file).of(weights) == SAID and file.stat().st_mode & 0o777 == 0o600
 
 
 def test_follows_a_file_that_moves_but_not_a_copy(weights: Path, tmp_path: Path) -> None:
