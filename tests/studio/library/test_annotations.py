@@ -83,7 +83,7 @@ def test_what_cannot_be_written_changes_nothing(weights: Path, tmp_path: Path, m
     kept = Annotations(tmp_path / "annotations.json")
     kept.put(weights, SAID)
 
-    def full(path: Path, text: str) -> None:
+    def full(path: Path, text: str, **_: object) -> None:
         raise StorageProblem("no room")
 
     monkeypatch.setattr(module, "write_text", full)
