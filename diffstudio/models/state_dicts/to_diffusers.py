@@ -8,10 +8,12 @@ read one tensor at a time, however they are stored.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
+from functools import lru_cache
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import torch
@@ -51,9 +53,15 @@ def key_map(component: str, shapes: Shapes, config: Mapping[str, Any]) -> KeyMap
 
 
 def _map_of_converter(convert: _Convert, shapes: Shapes, config: Mapping[str, Any]) -> KeyMap:
-    names = list(shapes)
-    converted = convert({name: _row_numbers(index, shapes[name]) for index, name in enumerate(names)}, config)
-    return {name: _row_slices(numbers, names) for name, numbers in converted.items()}
+    return _cached_map(convert, tuple(shapes.items()), json.dumps(dict(config), sort_keys=True))
+
+
+@lru_cache(maxsize=16)  # a file's map is needed several times while it is opened, fused or merged
+def _cached_map(convert: _Convert, shapes: tuple[tuple[str, Shape], ...], config: str) -> KeyMap:
+    names = [name for name, _ in shapes]
+    numbered = {name: _row_numbers(index, shape) for index, (name, shape) in enumerate(shapes)}
+    converted = convert(numbered, json.loads(config))
+    return MappingProxyType({name: _row_slices(numbers, names) for name, numbers in converted.items()})
 
 
 def _row_numbers(index: int, shape: Shape) -> Tensor:

@@ -81,12 +81,14 @@ def test_the_picture_is_theirs(
 ) -> None:
     pipeline, model = build(builder, family, prediction=prediction)
     pipeline.scheduler = their_scheduler(sampler, spacing, prediction_type=prediction)
-    latents = start(model, pipeline.scheduler, sampler, 5, model.times(5, spacing, 1.0, 64, 64))
-    found = ours(model, sampler=sampler, spacing=spacing, guidance=7.0)
+    steps = 3 if sampler in ("euler", "heun") else 5  # a multistep method needs some for its highest order
+    latents = start(model, pipeline.scheduler, sampler, steps, model.times(steps, spacing, 1.0, 64, 64))
+    found = ours(model, sampler=sampler, spacing=spacing, guidance=7.0, steps=steps)
     if spacing == "karras" and sampler in ("dpmpp_2m", "unipc"):
         pipeline.scheduler = told_our_times(pipeline.scheduler, model)
     tolerance = KARRAS if spacing == "karras" else ROUNDING
-    assert difference(found, theirs(pipeline, latents=latents, guidance_scale=7.0)) < tolerance
+    expected = theirs(pipeline, latents=latents, guidance_scale=7.0, num_inference_steps=steps)
+    assert difference(found, expected) < tolerance
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
