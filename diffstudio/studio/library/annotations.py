@@ -135,7 +135,9 @@ class Annotations:
         }
         with storage_errors(f"{self._file} cannot be written", self._file.parent):
             self._file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(self._file, json.dumps({"format": FORMAT, "files": files}, indent=1, ensure_ascii=False), private=True)
+        write_text(
+            self._file, json.dumps({"format": FORMAT, "files": files}, indent=1, ensure_ascii=False), private=True
+        )
 
 
 def _stamp(path: Path) -> _Stamp | None:

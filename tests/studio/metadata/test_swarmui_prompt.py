@@ -55,6 +55,15 @@ def test_in_an_image() -> None:
     assert found.not_imported == ["<segment> of the prompt", "<object> of the prompt"]
 
 
-@pytest.mark.parametrize("text", ["<" * 3000 + ">" * 3000, "<alternate:" * 500 + "a, b" + ">" * 500, "\0\1x\1\0", "<b>" * 3000, "a <alternate:b <segment:x>, c> d"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<" * 3000 + ">" * 3000,
+        "<alternate:" * 500 + "a, b" + ">" * 500,
+        "\0\1x\1\0",
+        "<b>" * 3000,
+        "a <alternate:b <segment:x>, c> d",
+    ],
+)
 def test_hostile_ones_are_read_in_bounded_time(text: str) -> None:
     assert isinstance(read_prompt(text)[0], str)
