@@ -9,7 +9,21 @@ import re
 
 _DIRECTIVE = re.compile(r"<(\w+)(?:\[([^\[\]<>]*)\])?(?::([^<>]*))?>")  # an innermost one: name, [value], content
 _OTHER_PROMPT = ("segment", "object", "region", "refiner", "base", "video", "videoswap", "extend")  # up to its end
-_WITHOUT_EQUAL = "random wildcard preset repeat setvar var setmacro macro param trigger clear fromto alternate".split()
+_WITHOUT_EQUAL = [
+    "random",
+    "wildcard",
+    "preset",
+    "repeat",
+    "setvar",
+    "var",
+    "setmacro",
+    "macro",
+    "param",
+    "trigger",
+    "clear",
+    "fromto",
+    "alternate",
+]
 _KEPT = ("lora", "embed", "embedding")
 _ASIDE, _CUT = "\x00", "\x01"  # mark what is set aside, and where another pass begins
 
