@@ -202,6 +202,7 @@ def start_training(
     panel.minutes.set_value(minutes)
     qtbot.keyClicks(panel.run_name, name)
     qtbot.mouseClick(panel.start, LEFT)
+    qtbot.waitUntil(lambda: name in str(room.selected()), timeout=PATIENCE_MS)  # it is started in a thread
     selected = room.selected()
     assert selected is not None and selected.name == name, room.message.text()
     return RunFolder(selected)
