@@ -47,10 +47,11 @@ class QueuedJob:
 
 @dataclass(frozen=True, slots=True)
 class PendingJobs:
-    """The first pending jobs, and how many there are in all."""
+    """The first pending jobs, how many there are in all, and how many more cannot be read, as far as was seen."""
 
     jobs: list[QueuedJob]
     count: int
+    unreadable: int = 0
 
 
 class Queue:
@@ -184,8 +185,10 @@ class Queue:
         """The first `limit` pending jobs in order, without reading the others."""
         with self._transaction() as database:
             (count,) = database.execute("SELECT COUNT(*) FROM jobs WHERE running = 0").fetchone()
-            jobs = list(islice(_readable(database.execute(_JOBS)), limit))
-        return PendingJobs(jobs, count if len(jobs) == limit else len(jobs))
+            rows = _Counted(database.execute(_JOBS))
+            jobs = list(islice(_readable(rows), limit))
+        unreadable = rows.count - len(jobs)
+        return PendingJobs(jobs, count - unreadable, unreadable)
 
     def take(self) -> QueuedJob | None:
         """Mark the first pending job as running and return it; None if no job is pending."""
@@ -283,7 +286,22 @@ def _rescued(path: Path) -> list[tuple[object, ...]]:
     return list(rows.values())
 
 
-def _readable(rows: Iterable[tuple[int, str, int, int, int, str]]) -> Iterator[QueuedJob]:
+_Row = tuple[int, str, int, int, int, str]
+
+
+class _Counted:
+    """An iterator that counts what was taken from it."""
+
+    def __init__(self, rows: Iterator[_Row]) -> None:
+        self._rows, self.count = rows, 0
+
+    def __iter__(self) -> Iterator[_Row]:
+        for row in self._rows:
+            self.count += 1
+            yield row
+
+
+def _readable(rows: Iterable[_Row]) -> Iterator[QueuedJob]:
     for row, text, done, attempts, paused, token in rows:
         try:
             request = request_from_json(json.loads(text))

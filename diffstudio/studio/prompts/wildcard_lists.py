@@ -32,7 +32,7 @@ def read_wildcard_lists(file: Path) -> dict[str, ListWildcardCollection]:
     text = file.read_text(encoding="utf-8-sig")
     data = json.loads(text) if file.suffix == ".json" else _yaml(text)
     if isinstance(data, list):
-        entries = [one for one in data if isinstance(one, str)]
+        entries = [entry for one in data if (entry := _entry(one))]
         return {file.stem: ListWildcardCollection(entries=entries, source=file)} if entries else {}
     return {
         name: ListWildcardCollection(entries=entries, source=(file, name))
@@ -46,18 +46,19 @@ def _lists(data: Mapping[Any, Any], prefix: str) -> Iterator[tuple[str, list[str
             continue
         if isinstance(value, dict):
             yield from _lists(value, f"{prefix}{name}/")
-        elif isinstance(value, (list, str)):
-            entries = [entry for one in ([value] if isinstance(value, str) else value) if (entry := _entry(one))]
+        else:
+            entries = [entry for one in (value if isinstance(value, list) else [value]) if (entry := _entry(one))]
             if entries:
                 yield f"{prefix}{name}", entries
 
 
 def _entry(value: Any) -> str | WildcardItem | None:
-    """A text, one with a weight in front (`2::red`), or an object with `text` and `weight`; None for anything else."""
+    """A text, one with a weight in front (`2::red`), a number, or an object with `text` and `weight`; None for others."""
     from dynamicprompts.wildcards.item import WildcardItem
 
+    value = _text(value)
     if isinstance(value, dict):
-        content, weight = value.get("text") or value.get("content"), value.get("weight", 1)
+        content, weight = _text(value.get("text") or value.get("content")), value.get("weight", 1)
     elif isinstance(value, str):
         before, separator, after = value.rpartition("::") if value[:1].isdigit() else ("", "", "")
         content, weight = (after, before) if separator else (value, 1)
@@ -72,18 +73,36 @@ def _entry(value: Any) -> str | WildcardItem | None:
     return content if weight == 1 else WildcardItem(content, weight)
 
 
+def _text(value: Any) -> Any:
+    """A number, `true` or `false` of a JSON file as text; anything else as it is."""
+    return json.dumps(value) if isinstance(value, (int, float)) else value
+
+
 def _yaml(text: str) -> Any:
     """ValueError for what is not YAML, or describes too much."""
     import yaml  # type: ignore[import-untyped]
 
     if len(text) > LARGEST_YAML_BYTES:
         raise ValueError(f"it has more than {LARGEST_YAML_BYTES >> 20} MiB")
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # written in C, where it was built
+    loader = _text_loader()
     try:
         _check_size(yaml.parse(text, Loader=loader))
         return yaml.load(text, Loader=loader)  # noqa: S506 - either is a safe loader
     except yaml.YAMLError as error:
         raise ValueError(str(error)) from error
+
+
+def _text_loader() -> Any:
+    """A safe YAML loader that reads plain scalars as text: `1990`, `no` and `on` are words here."""
+    import yaml
+
+    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # written in C, where it was built
+    kept = ("tag:yaml.org,2002:merge", "tag:yaml.org,2002:null")
+    resolvers = {
+        first: [(tag, pattern) for tag, pattern in known if tag in kept]
+        for first, known in base.yaml_implicit_resolvers.items()
+    }
+    return type("TextLoader", (base,), {"yaml_implicit_resolvers": resolvers})
 
 
 def _check_size(events: Iterator[Any]) -> None:

@@ -153,6 +153,8 @@ class QueueAndHistory(QFrame):
             pixels=theme.SMALL_PIXELS,
             wrap=True,
         )
+        self.unreadable = label("", "warn", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.unreadable.hide()
         self._empty_recent = label("Your images appear here.", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self._total = self._waiting = 0
         self._columns = 3
@@ -164,7 +166,12 @@ class QueueAndHistory(QFrame):
         self.gallery_button.clicked.connect(self.gallery_requested)
 
     def set_pending(self, pending: PendingJobs) -> None:
-        """Show the first waiting jobs in order, and how many there are."""
+        """Show the first waiting jobs in order, how many there are, and how many cannot be read."""
+        self.unreadable.setVisible(pending.unreadable > 0)
+        self.unreadable.setText(
+            f"{pending.unreadable:,} queued job{'s' if pending.unreadable > 1 else ''} cannot be read by this version. "
+            "Nothing was deleted."
+        )
         jobs = pending.jobs[:MAX_CARDS]
         if [card.queued for card in self.cards] == jobs and pending.count == self._waiting:
             return
@@ -253,6 +260,7 @@ class QueueAndHistory(QFrame):
         recent.addWidget(self.gallery_button)
         column.addWidget(self.heading)
         column.addWidget(self._empty_queue)
+        column.addWidget(self.unreadable)
         column.addWidget(self.running)
         column.addWidget(self.training)
         column.addLayout(self._jobs)

@@ -216,14 +216,15 @@ def test_thousands_of_waiting_jobs_are_not_read(queue: Queue, monkeypatch: pytes
 
     monkeypatch.setattr("diffstudio.studio.jobs.queue.request_from_json", counted)
     first = queue.first_pending(50)
-    assert len(first.jobs) == 50 and first.count == 5000 and len(read) == 50
+    assert len(first.jobs) == 50 and (first.count, first.unreadable) == (5000, 0) and len(read) == 50
     assert queue.take() is not None and len(read) == 51
 
 
 def test_the_count_leaves_out_rows_that_cannot_be_read(queue: Queue) -> None:
     one, _, _ = submitted(queue, "one", "two", "three")
     queue._database.execute("UPDATE jobs SET request = '{' WHERE id = ?", (one,))
-    assert queue.first_pending(50) == PendingJobs(queue.pending(), 2)
+    assert queue.first_pending(50) == PendingJobs(queue.pending(), 2, unreadable=1)
+    assert queue.first_pending(1) == PendingJobs(queue.pending()[:1], 2, unreadable=1)
 
 
 @pytest.mark.parametrize("page", [1, 2, 5, 9, -1])

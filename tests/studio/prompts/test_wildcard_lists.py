@@ -49,12 +49,26 @@ def test_lists_are_read_as_the_library_reads_them(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_one_list_has_its_name(tmp_path: Path) -> None:
-    assert read(tmp_path, "[red, 7, blue]") == {"lists": [("red", 1.0), ("blue", 1.0)]}
-    assert read(tmp_path, json.dumps({"a": ["b", ""], "c": 3}), "lists.json") == {"a": [("b", 1.0)]}
+    assert read(tmp_path, "[red, [x], blue]") == {"lists": [("red", 1.0), ("blue", 1.0)]}
+    assert read(tmp_path, json.dumps({"a": ["b", ""], "c": None}), "lists.json") == {"a": [("b", 1.0)]}
+
+
+def test_numbers_and_booleans_are_words(tmp_path: Path) -> None:
+    text = "decades: [1980, 1990, 2::2000, 0.50]\n1990: [no, on, {text: 7, weight: 3}]\nyear: 1999"
+    found = {
+        "decades": [("1980", 1.0), ("1990", 1.0), ("2000", 2.0), ("0.50", 1.0)],
+        "1990": [("no", 1.0), ("on", 1.0), ("7", 3.0)],
+        "year": [("1999", 1.0)],
+    }
+    assert read(tmp_path, text) == found
+    assert read(tmp_path, '{"a": [1980, 0.5, true, {"text": 7}], "b": 3}', "lists.json") == {
+        "a": [("1980", 1.0), ("0.5", 1.0), ("true", 1.0), ("7", 1.0)],
+        "b": [("3", 1.0)],
+    }
 
 
 @pytest.mark.parametrize(
-    "text", ["", "7", "[]", "[1, 2]", "7: [a]", "a: 7", "a: [{weight: 2}, {text: 3}, [b], null, '']"]
+    "text", ["", "7", "[]", "a:", "a: [{weight: 2}, [b], null, '', ~]"]
 )
 def test_what_holds_no_text_is_no_wildcard(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, text) == {}

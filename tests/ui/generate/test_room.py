@@ -339,6 +339,14 @@ def test_the_queue_is_shown_reordered_and_emptied(qtbot: QtBot, room: GenerateRo
     assert room.right.cards == []
 
 
+def test_queued_jobs_that_cannot_be_read_are_named(room: GenerateRoom) -> None:
+    assert not room.right.unreadable.isVisible()
+    room.set_pending(PendingJobs([], 0, unreadable=2))
+    assert room.right.unreadable.isVisible() and room.right.unreadable.text().startswith("2 queued jobs cannot be read")
+    room.set_pending(PendingJobs([], 0))
+    assert not room.right.unreadable.isVisible()
+
+
 def test_recent_pictures_stay_few(room: GenerateRoom) -> None:
     room.set_recent([RecentImage(Path(f"/{index}.png"), numpy_to_qimage(picture(1))) for index in range(100)], 100)
     for index in range(5):

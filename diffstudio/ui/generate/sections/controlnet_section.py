@@ -86,7 +86,8 @@ class ControlNetSection(QWidget):
             elif NamedFile.of(use.image) is not None:
                 continue  # not found, which the room says
             elif read_image(use.image, 64).isNull():
-                self.failed.emit(f"The image {use.image.name} no longer exists, so its ControlNet is not used.")
+                why = "cannot be read" if use.image.exists() else "no longer exists"
+                self.failed.emit(f"The image {use.image.name} {why}, so its ControlNet is not used.")
             else:
                 self._add(use.image).show_use(replace(use, network=names[use.network]))
         self._update_state()

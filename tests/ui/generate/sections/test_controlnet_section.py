@@ -189,6 +189,9 @@ def test_a_request_comes_back_as_it_was(section: ControlNetSection, picture: Pat
         and "ControlNet gone is missing" in message[0]
         and "gone.png no longer exists" in message[1]
     )
+    (tmp_path / "text.png").write_text("no image")
+    section.load_from(GenerateRequest(controls=(replace(uses[1], image=tmp_path / "text.png"),)))
+    assert section.uses() == () and "text.png cannot be read" in message[2]
 
 
 def choices(combo: QComboBox) -> list[str]:
