@@ -67,9 +67,7 @@ def test_numbers_and_booleans_are_words(tmp_path: Path) -> None:
     }
 
 
-@pytest.mark.parametrize(
-    "text", ["", "7", "[]", "a:", "a: [{weight: 2}, [b], null, '', ~]"]
-)
+@pytest.mark.parametrize("text", ["", "7", "[]", "a:", "a: [{weight: 2}, [b], null, '', ~]"])
 def test_what_holds_no_text_is_no_wildcard(tmp_path: Path, text: str) -> None:
     assert read(tmp_path, text) == {}
 
