@@ -11,7 +11,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from diffstudio.models.conditioning.prompt_schedule import escape_schedule
-from diffstudio.studio.metadata.comfyui_graph import DEEPEST, LONGEST_CHAIN, TEXT_INPUTS, Graph, Link, Node
+from diffstudio.studio.metadata.comfyui_graph import (
+    DEEPEST,
+    LONGEST_CHAIN,
+    TEXT_INPUTS,
+    Graph,
+    Link,
+    Node,
+    nodes_of_workflow,
+)
 from diffstudio.studio.metadata.found_settings import FILE_ENDINGS, FoundSettings, is_number, json_object, stem
 
 # Inputs that carry an image or latent on, in the order in which they are tried.
@@ -23,9 +31,19 @@ _LORA_INPUT = re.compile(r"lora_name(_?\d*)|lora(_\d+)")
 
 
 def read_comfyui(texts: Mapping[str, str], width: int, height: int) -> FoundSettings | None:
-    """Settings of the image of width x height px that a graph made; None when it has no sampler. Never raises."""
+    """Settings of the image of width x height px that a graph made; None when it has no sampler. Never raises.
+
+    The workflow, which the editor shows, is read where the graph that was executed is missing: it may have been edited
+    since, and says so.
+    """
     nodes_json = json_object(texts.get("prompt"))
-    return _Reader(nodes_json).read(width, height) if nodes_json else None
+    if nodes_json:
+        return _Reader(nodes_json).read(width, height)
+    workflow = json_object(texts.get("workflow"))
+    found = _Reader(nodes_of_workflow(workflow)).read(width, height) if workflow else None
+    if found is not None:
+        found.not_imported.append("what the workflow leaves open: the file does not hold the graph that was executed")
+    return found
 
 
 class _Reader:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from diffstudio.studio.metadata.found_settings import as_object, is_number
+from diffstudio.studio.metadata.found_settings import as_list, as_object, is_number
 from diffstudio.studio.request_checks import LONGEST_PROMPT
 
 MOST_NODES = 5_000
@@ -182,3 +182,128 @@ def _plain_text(value: Any) -> str | None:
     """A text, or the one that a chooser with thumbnails wraps in an object."""
     value = value.get("content") if isinstance(value, dict) else value
     return value if isinstance(value, str) else None
+
+
+# ---- workflows -------------------------------------------------------------------------------------------------------
+
+_MUTED, _BYPASSED = 2, 4  # a node's `mode`
+_EDITOR_NODES = ("Note", "MarkdownNote")
+_WIDGETS: Mapping[str, tuple[str, ...]] = {  # class_type -> the inputs that its `widgets_values` are, in their order
+    "KSampler": ("seed", "", "steps", "cfg", "sampler_name", "scheduler", "denoise"),
+    "KSamplerAdvanced": (
+        *("add_noise", "noise_seed", "", "steps", "cfg", "sampler_name", "scheduler"),
+        *("start_at_step", "end_at_step", "return_with_leftover_noise"),
+    ),
+    "CLIPTextEncode": ("text",),
+    "CLIPTextEncodeFlux": ("clip_l", "t5xxl", "guidance"),
+    "CLIPTextEncodeSDXL": (
+        *("width", "height", "crop_w", "crop_h", "target_width", "target_height"),
+        *("text_g", "text_l"),
+    ),
+    "CLIPSetLastLayer": ("stop_at_clip_layer",),
+    "CheckpointLoaderSimple": ("ckpt_name",),
+    "UNETLoader": ("unet_name", "weight_dtype"),
+    "UnetLoaderGGUF": ("unet_name",),
+    "CLIPLoader": ("clip_name", "type"),
+    "DualCLIPLoader": ("clip_name1", "clip_name2", "type"),
+    "VAELoader": ("vae_name",),
+    "LoraLoader": ("lora_name", "strength_model", "strength_clip"),
+    "LoraLoaderModelOnly": ("lora_name", "strength_model"),
+    "ControlNetLoader": ("control_net_name",),
+    "ControlNetApply": ("strength",),
+    "ControlNetApplyAdvanced": ("strength", "start_percent", "end_percent"),
+    "EmptyLatentImage": ("width", "height", "batch_size"),
+    "EmptySD3LatentImage": ("width", "height", "batch_size"),
+    "LatentUpscale": ("upscale_method", "width", "height", "crop"),
+    "LatentUpscaleBy": ("upscale_method", "scale_by"),
+    "UpscaleModelLoader": ("model_name",),
+    "RandomNoise": ("noise_seed", ""),
+    "KSamplerSelect": ("sampler_name",),
+    "BasicScheduler": ("scheduler", "steps", "denoise"),
+    "CFGGuider": ("cfg",),
+    "FluxGuidance": ("guidance",),
+    "ModelSamplingSD3": ("shift",),
+    "ModelSamplingAuraFlow": ("shift",),
+    "ModelSamplingFlux": ("max_shift", "base_shift", "width", "height"),
+    "LoadImage": ("image",),
+    "SaveImage": ("filename_prefix",),
+    "PrimitiveNode": ("value", ""),
+}
+_SEED_WIDGETS = ("seed", "noise_seed")  # the editor's `control_after_generate` follows
+
+
+def nodes_of_workflow(workflow: Mapping[str, Any]) -> dict[str, Any]:
+    """The graph of a workflow, which is what ComfyUI's editor shows, in the form of the JSON that it executes.
+
+    Muted nodes are left out and bypassed ones passed through. The values of a node of another kind than ComfyUI's own
+    are read where the workflow names its inputs in their order.
+    """
+    nodes = {
+        str(node.get("id")): node
+        for node in map(as_object, as_list(workflow.get("nodes"))[:MOST_NODES])
+        if isinstance(node.get("type"), str) and node.get("mode") != _MUTED and node["type"] not in _EDITOR_NODES
+    }
+    links = dict(filter(None, map(_workflow_link, as_list(workflow.get("links"))[: 4 * MOST_NODES])))
+    return {
+        node_id: {"class_type": node["type"], "inputs": _widget_values(node) | _linked_inputs(node, nodes, links)}
+        for node_id, node in nodes.items()
+        if node.get("mode") != _BYPASSED
+    }
+
+
+def _workflow_link(link: Any) -> tuple[int, Link] | None:
+    """A link's number and where it comes from: `[id, node, output, …]`, or an object in newer workflows."""
+    if isinstance(link, dict):
+        link = [link.get("id"), link.get("origin_id"), link.get("origin_slot")]
+    if not isinstance(link, list) or len(link) < 3 or not isinstance(link[0], int):
+        return None
+    source = as_link(link[1:3])
+    return (link[0], source) if source is not None else None
+
+
+def _linked_inputs(
+    node: Mapping[str, Any], nodes: Mapping[str, Mapping[str, Any]], links: Mapping[int, Link]
+) -> dict[str, Any]:
+    found = {}
+    for slot in map(as_object, as_list(node.get("inputs"))):
+        source = _beyond_bypassed(slot.get("link"), nodes, links)
+        if source is not None and isinstance(slot.get("name"), str):
+            found[slot["name"]] = list(source)
+    return found
+
+
+def _beyond_bypassed(number: Any, nodes: Mapping[str, Mapping[str, Any]], links: Mapping[int, Link]) -> Link | None:
+    """Where a link comes from; a bypassed node hands on its first input of the output's type."""
+    for _ in range(LONGEST_CHAIN):
+        source = links.get(number) if isinstance(number, int) else None
+        node = nodes.get(source.node_id) if source is not None else None
+        if source is None or node is None:
+            return None
+        if node.get("mode") != _BYPASSED:
+            return source
+        outputs = [as_object(slot).get("type") for slot in as_list(node.get("outputs"))]
+        kind = outputs[source.output] if 0 <= source.output < len(outputs) else None
+        inputs = map(as_object, as_list(node.get("inputs")))
+        number = next((slot.get("link") for slot in inputs if slot.get("type") == kind), None)
+    return None
+
+
+def _widget_values(node: Mapping[str, Any]) -> dict[str, Any]:
+    """The values that are set in the node itself, by input."""
+    values = node.get("widgets_values")
+    if isinstance(values, dict):
+        return dict(values)
+    values = as_list(values)
+    names = _WIDGETS.get(node["type"]) or tuple(_named_widgets(node))
+    if node["type"] not in _WIDGETS and len(names) != len(values):
+        return {}
+    return {name: value for name, value in zip(names, values, strict=False) if name and not isinstance(value, list)}
+
+
+def _named_widgets(node: Mapping[str, Any]) -> Iterator[str]:
+    for slot in map(as_object, as_list(node.get("inputs"))):
+        name = as_object(slot.get("widget")).get("name")
+        if isinstance(name, str):
+            yield name
+            if name in _SEED_WIDGETS:
+                yield ""

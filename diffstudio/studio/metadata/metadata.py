@@ -260,6 +260,12 @@ def settings_of(text: ImageText, name: str) -> ImageSettings:
     imported = import_settings.read_texts(text.texts, text.width, text.height)
     if imported is None and unread:
         raise ImageProblem(f"The settings in {name} cannot be read", "; ".join(unread), import_settings.CHOOSE_ANOTHER)
+    if imported is None and any(json_object(text.texts.get(keyword)) for keyword in ("prompt", "workflow")):
+        raise ImageProblem(
+            f"No settings were found in {name}",
+            "its ComfyUI workflow has no sampler that is known here",
+            import_settings.CHOOSE_ANOTHER,
+        )
     if imported is None:
         raise ImageProblem(
             f"{name} holds no settings",

@@ -589,6 +589,13 @@ def test_settings_in_a_text_that_cannot_be_read_are_not_called_absent() -> None:
     assert found.not_imported[0] == "the text prompt, which is damaged or too large"
 
 
+@pytest.mark.parametrize("keyword", ["prompt", "workflow"])
+def test_a_workflow_without_a_sampler_is_not_called_absent(tmp_path: Path, keyword: str) -> None:
+    path = with_texts(tmp_path / "a.png", **{keyword: '{"nodes": [], "1": {"class_type": "LoadImage", "inputs": {}}}'})
+    with pytest.raises(ImageProblem, match=r"No settings were found in a\.png: its ComfyUI workflow has no sampler"):
+        metadata.read(path)
+
+
 def test_an_index_out_of_range_counts_as_the_first(tmp_path: Path) -> None:
     for index in (-1, 99, "two"):
         values = REQUEST.to_json() | {"image": {"index": index}, "environment": 7}
