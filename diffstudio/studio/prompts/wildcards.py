@@ -25,6 +25,7 @@ from diffstudio.errors import BadRequest
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.library.lookup import similar_names
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.prompts.template_parser import parse_template
 from diffstudio.studio.prompts.wildcard_lists import read_wildcard_lists
 from diffstudio.studio.request_checks import LONGEST_PROMPT
 from diffstudio.studio.requests import GenerateRequest
@@ -203,11 +204,10 @@ def _context_type() -> Any:
     """The class of the library's contexts for sampling, which takes long to import."""
     from dynamicprompts.commands import Command
     from dynamicprompts.enums import SamplingMethod
-    from dynamicprompts.parser.parse import parse
     from dynamicprompts.samplers.random import RandomSampler
     from dynamicprompts.sampling_context import SamplingContext
 
-    parsed = lru_cache(maxsize=1024)(parse)
+    parsed = lru_cache(maxsize=1024)(parse_template)
     random, sampler = SamplingMethod.RANDOM, RandomSampler()
 
     class Bounded(SamplingContext):
