@@ -75,7 +75,7 @@ class _Frames(Protocol):
 class _Decoded:
     """Pixels as stored, before colours, range and orientation are applied."""
 
-    size: tuple[int, int]  # as stored
+    size: tuple[int, int]  # in px, upright
     pixels: Image.Image | Samples  # of mode L, LA, RGB, RGBA, CMYK or LAB
     profile: bytes | None = None
     orientation: int = 1
@@ -126,7 +126,7 @@ def read_size(path: Path) -> tuple[int, int]:
                 return header.width, header.height
             try:
                 with _opened(file, head, path) as image:
-                    return _turned(image.size, _orientation(image))
+                    return upright_size(image)
             except UnidentifiedImageError:
                 if format_of(head) != "TIFF":
                     raise
@@ -171,7 +171,8 @@ def _load(file: BinaryIO, path: Path, at_least: int | None, ranges: Mapping[Samp
             raise
         found = samples.read_tiff(file)
         height, width = found.values.shape[:2]
-        return _finished(_Decoded((width, height), found, found.profile, found.orientation), at_least, ranges)
+        size = turned((width, height), found.orientation)
+        return _finished(_Decoded(size, found, found.profile, found.orientation), at_least, ranges)
 
 
 @contextmanager
@@ -228,7 +229,7 @@ def _one_at_a_time(size: tuple[int, int]) -> contextlib.AbstractContextManager[o
 
 
 def _decoded(image: Image.Image, file: BinaryIO, at_least: int | None) -> _Decoded:
-    size = image.size
+    size = upright_size(image)
     profile, note = _profile(image, file)
     if at_least is not None:
         image.draft(None, (at_least, at_least))
@@ -352,7 +353,7 @@ def _finished(decoded: _Decoded, at_least: int | None, ranges: Mapping[SampleTyp
     if decoded.orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[decoded.orientation])
     image.info = {}  # a profile in it would be written into copies
-    return LoadedImage(image, _turned(decoded.size, decoded.orientation), tuple(notes), depth)
+    return LoadedImage(image, decoded.size, tuple(notes), depth)
 
 
 def _from_samples(
@@ -381,8 +382,14 @@ def _reduced(image: Image.Image, at_least: int | None) -> Image.Image:
     return image.reduce(factor) if factor > 1 else image  # means over squares, weighted by opacity
 
 
-def _turned(size: tuple[int, int], orientation: int) -> tuple[int, int]:
-    return (size[1], size[0]) if 5 <= orientation <= 8 else size
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Width and height in px of an opened image once it is turned as its EXIF orientation says."""
+    return image.size if image.format == "TIFF" else turned(image.size, _orientation(image))  # Pillow has turned a TIFF's
+
+
+def turned(size: tuple[int, int], orientation: object) -> tuple[int, int]:
+    """A width and height as they are with an EXIF orientation."""
+    return (size[1], size[0]) if orientation in (5, 6, 7, 8) else size
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from diffstudio.imaging.reader import (
     read_size,
 )
 from diffstudio.imaging.value_range import Depth, SampleType, ranges_of_folder
+from diffstudio.studio.metadata.image_text import read_text
 from diffstudio.training.data.preprocess import background_colour, resize_to_square
 from diffstudio.training.recipe import DataRecipe
 
@@ -360,6 +361,22 @@ def test_exif_rotation(tmp_path: Path, orientation: int) -> None:
     assert size == picture.size == (64, 32)
     assert picture.getpixel((8, 8))[0] > 200
     assert max(picture.getpixel((60, 28))) < 40
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "avif", "tif", "16-bit.tif"])
+@pytest.mark.parametrize("orientation", [3, 6, 8])
+def test_the_size_in_the_header_is_that_of_the_upright_image(tmp_path: Path, suffix: str, orientation: int) -> None:
+    path = tmp_path / f"photo.{suffix}"
+    if suffix == "16-bit.tif":
+        tifffile.imwrite(path, np.zeros((8, 16), np.uint16), extratags=[(274, "H", 1, orientation, True)])
+    else:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        saved(path, Image.new("RGB", (16, 8), RED), exif=exif)
+    loaded = load_image(path)
+    expected = (16, 8) if orientation == 3 else (8, 16)
+    found = read_text(path)
+    assert loaded.image.size == loaded.size == read_size(path) == (found.width, found.height) == expected
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF data")  # Pillow's own words, as it opens the file

@@ -14,12 +14,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image
+from PIL import ExifTags, Image
 
 from diffstudio.errors import ImageProblem
 from diffstudio.imaging.formats import format_of, read_head
 from diffstudio.imaging.limits import LARGEST_PIXELS
-from diffstudio.imaging.reader import image_errors, image_problem, read_size
+from diffstudio.imaging.reader import image_errors, image_problem, read_size, turned, upright_size
 from diffstudio.studio.metadata.exif_text import exif_texts, xmp_comment
 from diffstudio.studio.metadata.found_settings import json_object
 from diffstudio.studio.metadata.stealth_text import stealth_text
@@ -38,7 +38,7 @@ XMP_KEYWORD = "XML:com.adobe.xmp"
 
 @dataclass(frozen=True, slots=True)
 class ImageText:
-    """An image's size in px and the texts in its file, by keyword."""
+    """An image's size in px, upright, and the texts in its file, by keyword."""
 
     width: int
     height: int
@@ -64,7 +64,7 @@ def _read_png(file: BinaryIO, path: Path) -> ImageText:
     width = height = 0
     texts: dict[str, str] = {}
     unread: dict[str, None] = {}
-    held_bytes = 0
+    held_bytes, orientation = 0, 1
     for _ in range(MOST_CHUNKS):
         prefix = file.read(8)
         if len(prefix) < 8:
@@ -91,6 +91,7 @@ def _read_png(file: BinaryIO, path: Path) -> ImageText:
             exif = Image.Exif()
             exif.load(file.read(length))
             _add_exif(exif, texts)
+            orientation = exif.get(ExifTags.Base.Orientation)
             file.seek(4, 1)
         elif kind == b"IEND":
             break
@@ -100,7 +101,7 @@ def _read_png(file: BinaryIO, path: Path) -> ImageText:
         raise image_problem(path, "it is damaged (its header holds no size)")
     if XMP_KEYWORD in texts:
         _add_xmp(texts.pop(XMP_KEYWORD), texts)
-    return ImageText(width, height, texts, tuple(keyword for keyword in unread if keyword not in texts))
+    return ImageText(*turned((width, height), orientation), texts, tuple(keyword for keyword in unread if keyword not in texts))
 
 
 def _text_chunk(kind: bytes, body: bytes) -> tuple[str, str | None]:
@@ -137,7 +138,7 @@ def _read_other(path: Path) -> ImageText:
         packet = image.info.get("xmp")
         if isinstance(packet, bytes):
             _add_xmp(packet[:LARGEST_TEXT_BYTES].decode("utf-8", "replace"), texts)
-        return ImageText(image.width, image.height, texts)
+        return ImageText(*upright_size(image), texts)
 
 
 def _add_exif(exif: Image.Exif, texts: dict[str, str]) -> None:
