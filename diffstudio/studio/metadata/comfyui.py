@@ -49,6 +49,7 @@ def read_comfyui(texts: Mapping[str, str], width: int, height: int) -> FoundSett
 class _Reader:
     def __init__(self, nodes_json: Mapping[str, Any]) -> None:
         self._found = FoundSettings("ComfyUI")
+        self._clip_nodes: dict[str, Node] = {}  # those that the prompts' text encoders went through
         self._graph = Graph(nodes_json, self._name)
         nodes = self._graph.nodes.values()
         self._after_sampler = self._graph.leading_to(node for node in nodes if _is_sampler(node))
@@ -125,6 +126,7 @@ class _Reader:
         self._set("spacing", graph.text(schedule, "scheduler") or _scheduler_name(schedule))
         if "spacing" not in self._found.values:
             self._name("the schedule, which the file does not hold")
+        self._name_steps_left_out(schedule)
         self._set("denoise", graph.number(schedule, "denoise"))
         if "denoise" in schedule.inputs and "denoise" not in self._found.values:
             self._name("the denoising strength, which the file does not hold")
@@ -136,6 +138,9 @@ class _Reader:
         positive = next((name for name in ("positive", "conditioning", "cond1") if guider.link(name)), "positive")
         self._set("prompt", self._prompt("positive", guider.link(positive)))
         self._set("guidance", cfg)
+        for name, other in guider.links():
+            if re.fullmatch(r"cond\d+", name) and name != positive and (text := self._prompt("positive", other)):
+                self._name(f"{name}: {text[:200]}")
         self._read_negative(guider)
         model = next((link for node in (guider, sampler, schedule) if (link := node.link("model")) is not None), None)
         self._read_model(model)
@@ -150,6 +155,15 @@ class _Reader:
         for node in makers[:-1]:
             self._name(_with_numbers(node))
         return makers[-1] if makers else sampler
+
+    def _name_steps_left_out(self, schedule: Node) -> None:
+        """KSamplerAdvanced may begin later than at noise, and end before the image is finished."""
+        steps = self._found.values.get("steps")
+        first, last = (self._graph.number(schedule, name) for name in ("start_at_step", "end_at_step"))
+        if first is not None and first > 0:
+            self._name(f"start_at_step: {first:g}")
+        if last is not None and steps is not None and last < steps:
+            self._name(f"end_at_step: {last:g}")
 
     def _read_negative(self, guider: Node) -> None:
         link = guider.link("negative")
@@ -264,6 +278,7 @@ class _Reader:
 
     def _read_clip(self, link: Link | None) -> None:
         for node in self._graph.chain(link, "clip"):
+            self._clip_nodes.setdefault(node.id, node)
             layer = self._graph.number(node, "stop_at_clip_layer")
             if layer is not None and layer < -1:
                 self._set("clip_skip", int(-layer))
@@ -281,6 +296,18 @@ class _Reader:
             self._set("model", file)
             if file is None and not loras and not _LORA_INPUT.search(" ".join(node.inputs)):
                 self._name(_with_numbers(node))
+        self._name_half_applied_loras({node.id: node for node in nodes})
+
+    def _name_half_applied_loras(self, model_nodes: Mapping[str, Node]) -> None:
+        """Name the LoRAs that change the text encoder only, or leave it out where they could change it."""
+        for node in self._clip_nodes.values():
+            for lora, weight in self._loras(node) if node.id not in model_nodes else ():
+                at = f" at {weight:g}" if is_number(weight) else ""
+                self._name(f"the LoRA {stem(lora or '')}{at}, which changes the text encoder only")
+        for node in model_nodes.values():
+            if self._clip_nodes and node.link("clip") is not None and node.id not in self._clip_nodes:
+                for lora, _ in self._loras(node):
+                    self._name(f"that the LoRA {stem(lora or '')} leaves the text encoder as it is")
 
     def _model_file(self, node: Node) -> str | None:
         """The checkpoint or network that a node loads."""

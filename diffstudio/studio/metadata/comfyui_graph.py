@@ -27,6 +27,7 @@ _NUMBERS = ("value", "int", "float", "number", "Number")
 _SEEDS = ("seed", "noise_seed", *_NUMBERS)
 _STRINGS = (*("populated_text", "value", "string", "text", "String", "Text", "prompt", "result"), "wildcard_text")
 _JOINED_INPUT = re.compile(r"(text|string|str|prompt|input)_?[a-z0-9]?", re.IGNORECASE)
+_NUMBERED_INPUT = re.compile(r"[A-Za-z_ ]{1,40}(\d{1,3})")
 
 
 class Link(NamedTuple):
@@ -52,6 +53,19 @@ class Node:
     def is_reroute(self) -> bool:
         """Whether it passes its only link on."""
         return len(list(self.links())) == 1 and ("reroute" in self.kind.lower() or "" in self.inputs)
+
+    @property
+    def chosen_input(self) -> str | None:
+        """The input that a switch passes on, such as `input2` where `select` is 2; None for other nodes."""
+        for name in ("select", "index", "Input", "input"):
+            if type(number := self.inputs.get(name)) is int:
+                numbered = {int(match[1]): one for one in self.inputs if (match := _NUMBERED_INPUT.fullmatch(one))}
+                return numbered.get(number) if len(numbered) > 1 else None
+        for name in ("switch", "boolean", "cond", "condition"):
+            if type(value := self.inputs.get(name)) is bool:
+                sides = ("on_true", "tt_value", "true", "if_true") if value else ("on_false", "ff_value", "false", "if_false")
+                return next((side for side in sides if side in self.inputs), None)
+        return None
 
 
 def as_link(value: Any) -> Link | None:
@@ -79,9 +93,10 @@ class Graph:
             node = self.nodes.get(link.node_id) if link is not None else None
             if link is None or node is None:
                 return None
-            if not node.is_reroute:
+            chosen = node.link(node.chosen_input or "")
+            if chosen is None and not node.is_reroute:
                 return node, link.output
-            link = next(inner for _, inner in node.links())
+            link = chosen or next(inner for _, inner in node.links())
         return None
 
     def source(self, node: Node, name: str) -> Node | None:
@@ -139,6 +154,8 @@ class Graph:
         if found is None or depth >= DEEPEST or not self.may_look_up():
             return None
         source, output = found
+        if (chosen := source.chosen_input) is not None:
+            return self._value(source, chosen, names, plain, depth + 1)
         if names is _STRINGS:
             if (joined := self._joined(source, depth)) is not None:
                 return joined

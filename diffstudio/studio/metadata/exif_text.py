@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 
 from PIL import Image
 
@@ -44,6 +45,9 @@ def user_comment(comment: object, order: str) -> str:
         return _utf_16(text, order).strip("\0 ")
     if encoding.startswith((b"ASCII", b"\0\0\0\0")):
         return text.decode("utf-8", "replace").strip("\0 ")
+    with suppress(UnicodeDecodeError):
+        japanese = encoding.startswith(b"JIS\0")
+        return (text.decode("iso2022_jp") if japanese else comment.decode("utf-8")).strip("\0 ")
     return ""
 
 
@@ -52,6 +56,9 @@ def _utf_16(text: bytes, order: str) -> str:
     if text[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return text.decode("utf-16", "replace")
     high, low = text[0::2].count(0), text[1::2].count(0)
+    if not high and not low:  # some writers keep UTF-8 there: settings hold ASCII, which UTF-16 has zeros in
+        with suppress(UnicodeDecodeError):
+            return text.decode("utf-8")
     if high != low:
         order = "utf-16-be" if high > low else "utf-16-le"
     return text.decode(order, "replace")

@@ -39,13 +39,14 @@ DAMAGED = "The image's settings are damaged"
 CHOOSE_ANOTHER = "Choose another image"
 
 _LONGEST_LINE = 100_000
+_USUAL_FIELDS = {"Steps", "Sampler", "CFG scale", "Seed", "Size", "Model", "Model hash", "Version"}
 _LONGEST_NAME = 60
 _JSON = json.JSONDecoder()
 _MOST_SHOWN = 12
 _MOST_PHRASES = 40
 # Programs that write weights in another way, and patterns of these; round brackets alone mean nothing there.
 _OTHER_WEIGHTS = {
-    "InvokeAI": re.compile(r"\([^()]{1,100}\)(?:[+-]+|\d*\.?\d+)|\w+\++(?=[\s,]|$)|\.(?:and|blend|swap)\("),
+    "InvokeAI": re.compile(r"\([^()]{1,100}\)(?:[+-]+|\d*\.?\d+)|\b\w{1,100}(?:\++|-+)(?=[\s,]|$)|\.(?:and|blend|swap)\("),
     "NovelAI": re.compile(r"\{[^{}]{1,100}\}|\[[^\[\]]{1,100}\]|-?[.\d]+::"),
 }
 _NETWORK_TAG = re.compile(r"<hypernet:[^<>]{1,200}>")
@@ -119,8 +120,9 @@ def read_parameters(text: str, width: int = 0, height: int = 0) -> ImportedSetti
     """A text in AUTOMATIC1111's grammar; None when its last lines hold no settings."""
     lines = text.strip().split("\n")
     values = _pairs(lines[-1][:_LONGEST_LINE])
-    if len(values) < 3 and "Steps" not in values:
-        return None
+    usual = len(values) >= 3 and not values.keys().isdisjoint(_USUAL_FIELDS)
+    if not usual and not lines[-1].lstrip().startswith("Steps:"):
+        return None  # a prompt, whose weights and sentences may look like settings
     prompt, negative = _prompts(lines[:-1])
     source = values.pop("Version", "")
     ours = source.startswith("diffstudio")
@@ -130,7 +132,7 @@ def read_parameters(text: str, width: int = 0, height: int = 0) -> ImportedSetti
         "steps": values.pop("Steps", None),
         "sampler": values.pop("Sampler", None),
         "spacing": values.pop("Schedule type", None),
-        "guidance": values.pop("CFG scale", None),
+        "guidance": _guidance(values),
         "seed": values.pop("Seed", None),
         "size": values.pop("Size", None),
         "model": values.pop("Model", None),
@@ -155,6 +157,12 @@ def read_parameters(text: str, width: int = 0, height: int = 0) -> ImportedSetti
         width,
         height,
     )
+
+
+def _guidance(values: dict[str, str]) -> str | None:
+    """The CFG scale, or at 1 the guidance that FLUX.1 takes as an input, which Forge writes beside it."""
+    cfg = values.pop("CFG scale", None)
+    return values.pop("Distilled CFG Scale", cfg) if cfg is None or _number(cfg, float) == 1 else cfg
 
 
 def _civitai_resources(text: str) -> list[str]:

@@ -83,7 +83,8 @@ def sampler_and_spacing(sampler: object, spacing: object, skipped: list[str]) ->
     """
     default = GenerateRequest()
     name, spacing_name = reduced(sampler), reduced(spacing)
-    for ending in ("karras", "exponential"):  # "DPM++ 2M Karras", before schedules had a field of their own
+    # "DPM++ 2M Karras", before schedules had a field of their own; "UniPC Trailing" of Draw Things
+    for ending in ("karras", "exponential", "trailing"):
         if name.endswith(ending) and len(name) > len(ending):
             name, spacing_name = name.removesuffix(ending), spacing_name or ending
     if name.endswith("k") and name.removesuffix("k") in _SAMPLERS:  # InvokeAI's dpmpp_2m_k

@@ -463,3 +463,63 @@ def test_circles_and_depths_end() -> None:
 def test_a_circle_of_samplers_is_not_an_image() -> None:
     circle = {"class_type": "KSampler", "inputs": BASE["sampler"][1] | {"latent_image": ["1", 0]}}
     assert read({"1": circle}) is None
+
+
+def _lora(**inputs: Any) -> tuple[str, dict[str, Any]]:
+    return "LoraLoader", {"lora_name": "one.safetensors", "strength_model": 0.5, "strength_clip": 0.5} | inputs
+
+
+def test_a_lora_that_only_one_of_network_and_text_encoder_goes_through_is_named() -> None:
+    both = {"model": ["model", 0], "clip": ["model", 1]}
+    encoded: Nodes = {"a": _lora(**both), "plus": ("CLIPTextEncode", {"text": "a fox", "clip": ["a", 1]})}
+    found = graph(encoded)
+    assert found.loras == [] and found.not_imported == ["the LoRA one at 0.5, which changes the text encoder only"]
+    assert graph(encoded, model=["a", 0]).not_imported == []
+    without_weight = graph(encoded | {"a": _lora(**both, strength_model=None)}).not_imported
+    assert "the LoRA one, which changes the text encoder only" in without_weight
+    found = graph({"a": _lora(**both)}, model=["a", 0])
+    assert found.loras == ["<lora:one:0.5>"]
+    assert found.not_imported == ["that the LoRA one leaves the text encoder as it is"]
+
+
+def test_steps_that_are_left_out_are_named() -> None:
+    assert graph(start_at_step=0, end_at_step=10000).not_imported == []
+    assert graph(start_at_step=10, end_at_step=20).not_imported == ["start_at_step: 10", "end_at_step: 20"]
+
+
+def test_the_second_prompt_of_a_guider_of_two_is_named() -> None:
+    nodes: Nodes = {
+        "other": ("CLIPTextEncode", {"text": "a crow", "clip": ["model", 1]}),
+        "guider": ("DualCFGGuider", {"cond1": ["plus", 0], "cond2": ["other", 0], "negative": ["minus", 0]}),
+    }
+    found = graph(nodes, guider=["guider", 0])
+    assert (found.values["prompt"], found.values["negative"]) == ("a fox", "watermark")
+    assert "cond2: a crow" in found.not_imported
+
+
+@pytest.mark.parametrize(
+    ("switch", "prompt"),
+    [
+        ({"select": 2, "input1": ["plus", 0], "input2": ["other", 0]}, "a crow"),
+        ({"select": 1, "input1": ["plus", 0], "input2": ["other", 0]}, "a fox"),
+        ({"index": 1, "value0": ["plus", 0], "value1": ["other", 0]}, "a crow"),
+        ({"switch": True, "on_true": ["other", 0], "on_false": ["plus", 0]}, "a crow"),
+        ({"cond": False, "tt_value": ["other", 0], "ff_value": ["plus", 0]}, "a fox"),
+    ],
+)
+def test_a_switch_passes_on_the_input_that_it_chooses(switch: Any, prompt: str) -> None:
+    other: Nodes = {"other": ("CLIPTextEncode", {"text": "a crow", "clip": ["model", 1]}), "s": ("AnySwitch", switch)}
+    found = graph(other, positive=["s", 0])
+    assert (found.values["prompt"], found.not_imported) == (prompt, [])
+
+
+def test_a_switch_between_texts() -> None:
+    for switch in ({"Input": 2, "text1": "a fox", "text2": "a crow"}, {"boolean": True, "on_true": "a crow"}):
+        nodes: Nodes = {"s": ("Switch", switch), "plus": ("CLIPTextEncode", {"text": ["s", 0], "clip": ["model", 1]})}
+        assert graph(nodes).values["prompt"] == "a crow"
+
+
+@pytest.mark.parametrize("switch", [{"select": 3, "a1": ["plus", 0]}, {"switch": True, "first": ["plus", 0]}])
+def test_what_a_switch_of_another_kind_chooses_is_named(switch: Any) -> None:
+    found = graph({"s": ("Odd", switch | {"other": ["minus", 0]})}, positive=["s", 0])
+    assert any(phrase.startswith("Odd") for phrase in found.not_imported)

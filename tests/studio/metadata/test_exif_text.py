@@ -39,7 +39,7 @@ def test_a_text_without_ascii_is_read_in_the_order_of_its_file() -> None:
     assert user_comment(b"UNICODE\0" + "灯台".encode("utf-16"), "utf-16-be") == "灯台"
 
 
-@pytest.mark.parametrize("comment", [None, 7, b"", b"JIS\0\0\0\0\0x", [b"ASCII"]])
+@pytest.mark.parametrize("comment", [None, 7, b"", b"JIS\0\0\0\0\0\xff", [b"ASCII"]])
 def test_other_comments(comment: object) -> None:
     assert user_comment(comment, "utf-16-le") == ""
 
@@ -76,3 +76,10 @@ def test_xmp_in_a_jpeg(tmp_path: Path) -> None:
         assert list(read_text(tmp_path / "a.jpg").texts) == [keyword]
     Image.new("RGB", (8, 4)).save(tmp_path / "a.jpg", xmp=b"<x/>")
     assert read_text(tmp_path / "a.jpg").texts == {}
+
+
+def test_comments_in_encodings_that_their_first_bytes_do_not_name() -> None:
+    assert user_comment(b"UNICODE\0" + "a 灯台 lighthouse".encode(), "utf-16-be") == "a 灯台 lighthouse"
+    assert user_comment("a 灯台 lighthouse".encode(), "utf-16-le") == "a 灯台 lighthouse"
+    assert user_comment(b"JIS\0\0\0\0\0" + "灯台".encode("iso2022_jp"), "utf-16-le") == "灯台"
+    assert user_comment(b"\xff\xfe a camera's", "utf-16-le") == ""

@@ -116,7 +116,7 @@ def with_exif(path: Path, edit: Callable[[Image.Exif], object]) -> Path:
         (b"UNICODE\0" + "Steps: 1".encode("utf-16-le"), "Steps: 1"),
         (b"ASCII\0\0\0Steps: 1\0", "Steps: 1"),
         (b"\0\0\0\0\0\0\0\0Steps: 1", "Steps: 1"),
-        (b"JIS\0\0\0\0\0Steps: 1", None),
+        (b"JIS\0\0\0\0\0Steps: 1", "Steps: 1"),
         (b"", None),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -242,3 +243,38 @@ def test_everything_that_is_lost_is_counted() -> None:
     found = read(f"Civitai resources: {resources}")
     assert found.not_imported[0] == "LoRA m0 1" and found.not_imported[40] == "10 other things"
     assert read("Clip skip: 2", " ".join(["<hypernet:a:1>"] * 45)).not_imported[40] == "5 other things"
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        "masterpiece, Steps: 5",
+        "(masterpiece:1.2), (best quality:1.3), (a cat:1.1)",
+        "a poster, title: Cats, author: me, year: 1999",
+    ],
+)
+def test_a_prompt_that_looks_like_settings_is_a_prompt(prompt: str) -> None:
+    found = import_settings.read_texts({"parameters": prompt}, 64, 64)
+    assert found is not None and found.request.prompt == prompt
+    assert "the steps, which the file does not hold" in found.not_imported
+
+
+def test_the_guidance_that_forge_writes_for_flux() -> None:
+    def read(fields: str) -> import_settings.ImportedSettings:
+        found = read_parameters(f"a cat\nSteps: 20, Sampler: Euler, {fields}Distilled CFG Scale: 3.5, Seed: 1")
+        assert found is not None
+        return found
+
+    found = read("CFG scale: 1, ")
+    assert found.request.guidance == 3.5 and not any("Distilled" in phrase for phrase in found.not_imported)
+    found = read("CFG scale: 2, ")
+    assert found.request.guidance == 2 and "Distilled CFG Scale: 3.5" in found.not_imported
+    assert read("").request.guidance == 3.5
+
+
+@pytest.mark.parametrize("prompt", ["x" * 200_000, "(" * 200_000, "a+" * 100_000])
+def test_long_prompts_of_other_programs_are_read_in_bounded_time(prompt: str) -> None:
+    started = time.process_time()
+    texts = {"invokeai_metadata": json.dumps({"positive_prompt": prompt, "steps": 20})}
+    assert import_settings.read_texts(texts, 64, 64) is not None
+    assert time.process_time() - started < 5
