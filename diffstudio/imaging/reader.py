@@ -384,7 +384,9 @@ def _reduced(image: Image.Image, at_least: int | None) -> Image.Image:
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Width and height in px of an opened image once it is turned as its EXIF orientation says."""
-    return image.size if image.format == "TIFF" else turned(image.size, _orientation(image))  # Pillow has turned a TIFF's
+    return (
+        image.size if image.format == "TIFF" else turned(image.size, _orientation(image))
+    )  # Pillow has turned a TIFF's
 
 
 def turned(size: tuple[int, int], orientation: object) -> tuple[int, int]:

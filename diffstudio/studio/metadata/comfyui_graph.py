@@ -63,7 +63,11 @@ class Node:
                 return numbered.get(number) if len(numbered) > 1 else None
         for name in ("switch", "boolean", "cond", "condition"):
             if type(value := self.inputs.get(name)) is bool:
-                sides = ("on_true", "tt_value", "true", "if_true") if value else ("on_false", "ff_value", "false", "if_false")
+                sides = (
+                    ("on_true", "tt_value", "true", "if_true")
+                    if value
+                    else ("on_false", "ff_value", "false", "if_false")
+                )
                 return next((side for side in sides if side in self.inputs), None)
         return None
 

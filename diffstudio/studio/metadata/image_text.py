@@ -101,7 +101,9 @@ def _read_png(file: BinaryIO, path: Path) -> ImageText:
         raise image_problem(path, "it is damaged (its header holds no size)")
     if XMP_KEYWORD in texts:
         _add_xmp(texts.pop(XMP_KEYWORD), texts)
-    return ImageText(*turned((width, height), orientation), texts, tuple(keyword for keyword in unread if keyword not in texts))
+    return ImageText(
+        *turned((width, height), orientation), texts, tuple(keyword for keyword in unread if keyword not in texts)
+    )
 
 
 def _text_chunk(kind: bytes, body: bytes) -> tuple[str, str | None]:

@@ -46,7 +46,9 @@ _MOST_SHOWN = 12
 _MOST_PHRASES = 40
 # Programs that write weights in another way, and patterns of these; round brackets alone mean nothing there.
 _OTHER_WEIGHTS = {
-    "InvokeAI": re.compile(r"\([^()]{1,100}\)(?:[+-]+|\d*\.?\d+)|\b\w{1,100}(?:\++|-+)(?=[\s,]|$)|\.(?:and|blend|swap)\("),
+    "InvokeAI": re.compile(
+        r"\([^()]{1,100}\)(?:[+-]+|\d*\.?\d+)|\b\w{1,100}(?:\++|-+)(?=[\s,]|$)|\.(?:and|blend|swap)\("
+    ),
     "NovelAI": re.compile(r"\{[^{}]{1,100}\}|\[[^\[\]]{1,100}\]|-?[.\d]+::"),
 }
 _NETWORK_TAG = re.compile(r"<hypernet:[^<>]{1,200}>")

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from dynamicprompts.commands import Command
 
 _BRACES = re.compile(r"[{}]")
-_ACROSS_GROUPS = re.compile(r"__|[$%]\{|#|/[/*]")  # wildcards, variables, wrappers and comments: for the library as a whole
+_ACROSS_GROUPS = re.compile(
+    r"__|[$%]\{|#|/[/*]"
+)  # wildcards, variables, wrappers and comments: for the library as a whole
 # Options that hold text alone: no weight or method before them, no group, bound or leading space.
 _OPTION = r"(?:[^\s{}|$#%~!@](?:(?!::)[^{}|$#%])*)?"
 _PLAIN_GROUP = re.compile(rf"\{{{_OPTION}(?:\|{_OPTION})*\}}")

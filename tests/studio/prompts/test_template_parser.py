@@ -37,7 +37,15 @@ def test_the_commands_are_those_of_the_library(template: str) -> None:
 
 @pytest.mark.parametrize(
     "template",
-    ["{2$$a|b|c} x", "{0.5::a|b}", "${x={a|b}}${x}", "a __b/{c|d}__ e", "%{a ...$$b}", "{ a | b }{|}{}", "a {b {c|d}|e} f"],
+    [
+        "{2$$a|b|c} x",
+        "{0.5::a|b}",
+        "${x={a|b}}${x}",
+        "a __b/{c|d}__ e",
+        "%{a ...$$b}",
+        "{ a | b }{|}{}",
+        "a {b {c|d}|e} f",
+    ],
 )
 def test_the_whole_syntax(template: str) -> None:
     assert parse_template(template) == parse(template)
