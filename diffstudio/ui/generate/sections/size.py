@@ -42,6 +42,14 @@ class SizeLimits:
     def nearest(self, side: float) -> int:
         return min(max(round(side / self.step) * self.step, self.smallest), self.largest)
 
+    def fit(self, width: int, height: int) -> tuple[int, int]:
+        """The size nearest to this one: of about the same aspect ratio if one side is out of the limits."""
+        if self.is_fixed:
+            return self.width, self.height
+        scale = min(1.0, self.largest / max(width, height))
+        scale = max(scale, self.smallest / min(width, height))
+        return self.nearest(scale * width), self.nearest(scale * height)
+
     def shapes(self) -> list[tuple[tuple[int, int], str]]:
         """Presets with about as many pixels as the training size, which comes first."""
         sizes = {(self.width, self.height): "Native"}
@@ -126,9 +134,9 @@ class SizeControl(QWidget):
         return self._limits.nearest(self.width_box.value()), self._limits.nearest(self.height_box.value())
 
     def set_size(self, width: int | None, height: int | None) -> None:
-        """Set the size of a request, rounded to the nearest that this checkpoint supports."""
+        """Set the size of a request, or the nearest of its shape that this checkpoint supports."""
         if self._limits is not None:
-            self._set(width or self._limits.width, height or self._limits.height)
+            self._set(*self._limits.fit(width or self._limits.width, height or self._limits.height))
 
     def reason(self) -> str:
         return self._reason.text()
