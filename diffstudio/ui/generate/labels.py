@@ -135,7 +135,7 @@ def token_count_texts(counted: PromptTokenCount) -> tuple[str, str, str]:
     if counted.problem:
         return "template error", "warn", counted.problem
     if tokens is None:
-        return "", "faint", ""
+        return "", "dim", ""
     text = f"{'about ' if counted.drawn else ''}{tokens.used} / {tokens.room}"
     if tokens.used > tokens.room:
         return (
@@ -149,10 +149,10 @@ def token_count_texts(counted: PromptTokenCount) -> tuple[str, str, str]:
     if tokens.chunks > 1:
         return (
             text,
-            "faint",
+            "dim",
             (f"{tokens.used} tokens, encoded in {tokens.chunks} chunks of up to {tokens.room // tokens.chunks}"),
         )
-    return text, "faint", f"{tokens.used} of the {tokens.room} tokens that fit in one chunk"
+    return text, "dim", f"{tokens.used} of the {tokens.room} tokens that fit in one chunk"
 
 
 def memory_forecast(forecast: MemoryForecast) -> str:

@@ -80,7 +80,7 @@ class InspectionProgressView(QWidget):
         self.title = ElidedLabel("", pixels=16, bold=True)
         self.line = ProgressLine("Inspection")
         self.count = label("", "dim")
-        self.path = ElidedLabel("", "faint", pixels=theme.SMALL_PIXELS, mode=Qt.TextElideMode.ElideMiddle)
+        self.path = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS, mode=Qt.TextElideMode.ElideMiddle)
         self.cancel = SecondaryButton(actions.CANCEL, "x", "Cancel the inspection (Esc)")
         self.cancel.setShortcut("Esc")
         inner = QVBoxLayout()

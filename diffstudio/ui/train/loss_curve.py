@@ -37,7 +37,7 @@ class LossCurve(QWidget):
         describe(self, "Loss curve", "Training loss by step, logarithmic")
         self._title = SectionLabel("Loss")
         self._readout = label("", "dim", pixels=theme.SMALL_PIXELS)
-        self._placeholder = label("The curve starts after a few steps", "faint")
+        self._placeholder = label("The curve starts after a few steps", "dim")
         self._placeholder.setAlignment(Qt.AlignmentFlag.AlignCenter)
         header = QHBoxLayout()
         header.setSpacing(12)

@@ -86,7 +86,7 @@ class RunView(QWidget):
         )
         self.open = SecondaryButton("Open folder", "folder-open", "Show the run's files")
         self.remove = SecondaryButton("", "trash", name=actions.REMOVE)
-        self.note = ElidedLabel(_CLOSING_NOTE, "faint", pixels=theme.SMALL_PIXELS)
+        self.note = ElidedLabel(_CLOSING_NOTE, "dim", pixels=theme.SMALL_PIXELS)
         self._spacer = QWidget()  # takes the space of the curve when it is hidden
         self._can_resume = False
         self._lay_out()

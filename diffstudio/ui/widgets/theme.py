@@ -173,7 +173,6 @@ QDialog { background: $panel; }
 #panel { background: $panel; }
 QLabel { background: transparent; color: $text; }
 QLabel[tone="dim"] { color: $dim; }
-QLabel[tone="faint"] { color: $faint; }
 QLabel[tone="good"] { color: $good; }
 QLabel[tone="warn"] { color: $warn; }
 QLabel[tone="bad"] { color: $bad; }

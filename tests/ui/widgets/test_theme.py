@@ -38,6 +38,17 @@ def test_text_is_legible(roles: theme.Roles, ground: str, ink: str) -> None:
     assert contrast(getattr(roles, ink), getattr(roles, ground)) >= 4.5
 
 
+def test_no_label_is_in_a_tone_that_is_not_legible() -> None:
+    """`faint` is for placeholders, disabled controls and decoration."""
+    legible = {"", "text", "dim", "good", "warn", "bad", "accent"}
+    assert set(re.findall(r'QLabel\[tone="(\w+)"\]', theme.style_sheet(theme.DARK))) <= legible
+    for path in ROOT.rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and ast.unparse(call.func) in ("label", "ElidedLabel", "WrappingText"):
+                texts = [each.value for each in ast.walk(call) if isinstance(each, ast.Constant)]
+                assert "faint" not in texts, f"{path}:{call.lineno}"
+
+
 @BOTH
 def test_text_on_the_one_button_and_on_what_is_chosen_is_legible(roles: theme.Roles) -> None:
     assert contrast(roles.on_strong, roles.strong) >= 4.25  # the palette's own; the text is bold

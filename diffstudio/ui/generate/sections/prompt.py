@@ -43,7 +43,7 @@ class PromptEdit(QPlainTextEdit):
         self._usual_height = QFontMetrics(self.font()).lineSpacing() * lines + 26
         self._always_counts = lines > 1
         self._weighting_enabled, self._tooltip = False, tooltip
-        self.count = label("", "faint", pixels=theme.TINY_PIXELS)
+        self.count = label("", "dim", pixels=theme.TINY_PIXELS)
         self.count.setParent(self)
         self.count.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self._counted, self._count_tip = PromptTokenCount(), ""
@@ -104,8 +104,8 @@ class PromptEdit(QPlainTextEdit):
         """Show the token count of `text`; ignored when the text has changed since."""
         if text != self.toPlainText():
             return
-        summary, tone, tip = labels.token_count_texts(counted) if text else ("", "faint", "")
-        shown = summary if self._always_counts or tone != "faint" or counted.in_chunks else ""
+        summary, tone, tip = labels.token_count_texts(counted) if text else ("", "dim", "")
+        shown = summary if self._always_counts or tone != "dim" or counted.in_chunks else ""
         self._counted, self._count_tip = counted, tip or f"Tokens: {summary}"
         self.count.setText(shown)
         describe(self.count, f"Tokens: {summary}", tip)

@@ -66,7 +66,7 @@ def unread(edit: PromptEdit) -> str:
 def test_tokens_are_counted_while_one_writes(qtbot: QtBot, panel: Panel) -> None:
     qtbot.keyClicks(panel.prompt, "red apple")
     qtbot.waitUntil(lambda: panel.prompt.count.text() == "2 / 4")
-    assert panel.prompt.count.property("tone") == "faint"
+    assert panel.prompt.count.property("tone") == "dim"
     assert unread(panel.prompt) == ""
     assert panel.negative.count.text() == ""
 
