@@ -101,7 +101,7 @@ class Desktop(QObject):
         window.settings_requested.connect(self.preferences.open_dialog)
         window.image_dropped.connect(self.images.open)
         window.folder_dropped.connect(self.inspect_training_folder)
-        window.model_dropped.connect(self.dropped_models.import_file)
+        window.models_dropped.connect(self.dropped_models.import_files)
         self.bridge.arrived.connect(self.jobs.handle_event)
         self._gallery_damaged.connect(self._show_gallery_damage)
         self.jobs.image_saved.connect(self._add_to_gallery_room)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from PySide6.QtCore import QByteArray, QEvent, QMimeData, QSettings, QSize, Qt, QTimer, Signal
+from PySide6.QtCore import QByteArray, QEvent, QSettings, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QKeySequence, QPaintEvent, QShortcut
 from PySide6.QtWidgets import (
     QButtonGroup,
@@ -25,7 +25,10 @@ from diffstudio.ui.widgets.drag_and_drop import DroppedItem, DroppedKind, parse_
 from diffstudio.ui.widgets.helpers import describe
 
 RAIL_WIDTH = 80
-SMALLEST = QSize(960, 620)
+SMALLEST = QSize(960, 620)  # px, of the window on screens with room for it
+SMALLEST_ON_SMALL_SCREENS = QSize(860, 440)  # such as 1366 x 768 at 150 %
+_FRAME = QSize(16, 56)  # px that the frame of a window and a task bar take
+_MOST_REASONS = 3  # named of the dropped items that cannot be opened
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,11 @@ class RoomEntry:
     icon: str
     tooltip: str
     make: Callable[[], QWidget]
+
+
+def smallest_on(screen: QSize) -> QSize:
+    """The minimum size of the window on a screen of this size, in px: never larger than the screen shows."""
+    return SMALLEST.boundedTo(screen - _FRAME).expandedTo(SMALLEST_ON_SMALL_SCREENS)
 
 
 class RailButton(QToolButton):
@@ -59,7 +67,7 @@ class MainWindow(QMainWindow):
 
     image_dropped = Signal(object)  # Path
     folder_dropped = Signal(object)  # Path
-    model_dropped = Signal(object)  # Path of a model file
+    models_dropped = Signal(object)  # list[Path] of model files
     settings_requested = Signal()
     first_painted = Signal()
     closing = Signal()
@@ -68,7 +76,7 @@ class MainWindow(QMainWindow):
         super().__init__()
         self.setWindowTitle("diffstudio")
         self.setWindowIcon(icons.application_icon())
-        self.setMinimumSize(SMALLEST)
+        self.setMinimumSize(smallest_on(self.screen().availableSize()))
         self.setAcceptDrops(True)
         self._entries: list[RoomEntry] = []
         self._rooms: dict[str, QWidget] = {}
@@ -106,6 +114,7 @@ class MainWindow(QMainWindow):
         centre.setObjectName("background")
         centre.setLayout(whole)
         self.setCentralWidget(centre)
+        self.banner.focus_after = self.stack
         self.banner.dismissed.connect(messages.hide)
         QShortcut(QKeySequence("Ctrl+,"), self, self.settings_requested.emit)
         QShortcut(QKeySequence(QKeySequence.StandardKey.Quit), self, self.close)
@@ -167,21 +176,30 @@ class MainWindow(QMainWindow):
     # Drag and drop
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        if event.source() is None and _first_usable(event.mimeData()) is not None:
+        if event.source() is None and parse_drop(event.mimeData()):  # what cannot be used is named when it is dropped
             event.acceptProposedAction()
 
     def dropEvent(self, event: QDropEvent) -> None:
-        item = _first_usable(event.mimeData())
-        if item is None:
-            return
-        event.acceptProposedAction()
-        signals = {
-            DroppedKind.FOLDER: self.folder_dropped,
-            DroppedKind.MODEL: self.model_dropped,
-            DroppedKind.IMAGE: self.image_dropped,
-        }
-        # after the drop has returned: until then the other program waits
-        QTimer.singleShot(0, self, lambda: signals[item.kind].emit(item.path))
+        if items := parse_drop(event.mimeData()):
+            event.acceptProposedAction()
+            QTimer.singleShot(0, self, lambda: self._open(items))  # until the drop has returned, its source waits
+
+    def _open(self, items: Sequence[DroppedItem]) -> None:
+        """Open the first usable item, or all models if that is one; name what was not used, and why."""
+        usable = [item for item in items if item.kind is not DroppedKind.UNUSABLE]
+        models = [item for item in usable if item.kind is DroppedKind.MODEL]
+        opened = models if usable and usable[0] in models else usable[:1]
+        one_at_a_time = f"one image or folder at a time is opened, and this time {opened[0].name}" if opened else ""
+        left = [item for item in items if item not in opened]
+        reasons = [item.reason or f"{item.name}: {one_at_a_time}" for item in left[:_MOST_REASONS]]
+        if len(left) > _MOST_REASONS:
+            reasons.append(f"and {len(left) - _MOST_REASONS:,} more")
+        self.show_message("warn", f"Not opened: {'; '.join(reasons)}." if reasons else "")
+        if opened and opened[0].kind is DroppedKind.MODEL:
+            self.models_dropped.emit([item.path for item in opened])
+        elif opened:
+            opens_folder = opened[0].kind is DroppedKind.FOLDER
+            (self.folder_dropped if opens_folder else self.image_dropped).emit(opened[0].path)
 
     # Opening and closing
 
@@ -214,9 +232,5 @@ class MainWindow(QMainWindow):
     def _restore_geometry(self) -> None:
         geometry = self._settings().value("geometry")
         if not isinstance(geometry, QByteArray) or not self.restoreGeometry(geometry):
-            screen = self.screen().availableGeometry()
-            self.resize(min(1440, screen.width() - 40), min(900, screen.height() - 60))
-
-
-def _first_usable(data: QMimeData) -> DroppedItem | None:
-    return next((item for item in parse_drop(data) if item.kind is not DroppedKind.UNUSABLE), None)
+            screen = self.screen().availableSize()
+            self.resize(QSize(1440, 900).boundedTo(screen - QSize(40, 60)))

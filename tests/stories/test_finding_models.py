@@ -164,7 +164,18 @@ def test_what_is_dropped_is_brought_in_and_what_is_none_is_named(
         model_library.import_files([tmp_path / "down" / "text.safetensors", source])
     assert caught.args == [tmp_path / "models" / "new.safetensors"]
     assert names(model_library) == {"new"}
+    qtbot.waitUntil(lambda: bool(failed))
     assert len(failed) == 1 and "text.safetensors" in failed[0]
+
+
+def test_all_that_cannot_be_imported_is_named(model_library: ModelLibrary, qtbot: QtBot, tmp_path: Path) -> None:
+    """In one message: several in a row would hide all but the last."""
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.safetensors").write_text("hello")
+    with qtbot.waitSignal(model_library.failed) as caught:
+        model_library.import_files([tmp_path / "a.safetensors", tmp_path / "b.safetensors"])
+    first, second = caught.args[0].splitlines()
+    assert first.startswith("a.safetensors") and second.startswith("b.safetensors")
 
 
 def test_a_file_that_appears_or_goes_is_noticed(model_library: ModelLibrary, qtbot: QtBot, tmp_path: Path) -> None:

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
-from PySide6.QtGui import QDropEvent
-from PySide6.QtWidgets import QLabel, QWidget
+from PySide6.QtCore import QMimeData, QPoint, QPointF, QSize, Qt, QUrl
+from PySide6.QtGui import QDragEnterEvent, QDropEvent
+from PySide6.QtWidgets import QApplication, QLabel, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import StorageProblem
@@ -26,7 +26,7 @@ from diffstudio.ui.shell.exception_hooks import ExceptionHooks
 from diffstudio.ui.shell.single_instance import Claim, SingleInstance, name_for
 from diffstudio.ui.shell.sleep_inhibitor import _InhibitorProcess, make_sleep_inhibitor
 from diffstudio.ui.widgets.images import numpy_to_qimage
-from diffstudio.ui.window import MainWindow, RoomEntry
+from diffstudio.ui.window import MainWindow, RoomEntry, smallest_on
 from tests.ui.samples import picture
 
 pytestmark = pytest.mark.usefixtures("dressed")
@@ -55,18 +55,24 @@ def test_a_room_is_made_when_it_is_first_shown(qtbot: QtBot, window: MainWindow)
 
 
 def test_it_comes_back_where_it_was(qtbot: QtBot, window: MainWindow) -> None:
-    window.resize(960, 655)  # the offscreen screen is 800 px wide
+    window.resize(window.minimumWidth(), 655)  # the offscreen screen is 800 px wide
     window.close()
     again = MainWindow()
     qtbot.addWidget(again)
-    assert (again.width(), again.height()) == (960, 655)
+    assert (again.width(), again.height()) == (window.minimumWidth(), 655)
+
+
+def test_the_window_fits_on_a_small_screen() -> None:
+    assert smallest_on(QSize(1920, 1040)) == QSize(960, 620)
+    assert smallest_on(QSize(911, 512)) == QSize(895, 456)  # 1366 x 768 at 150 %
+    assert smallest_on(QSize(640, 480)) == QSize(860, 440)
 
 
 def test_a_geometry_that_makes_no_sense_is_passed_over(qtbot: QtBot, home: Path) -> None:
     (home / "window.ini").write_bytes(b"[General]\ngeometry=@ByteArray(\\0\\1nonsense)\n\xff\xfe")
     window = MainWindow()
     qtbot.addWidget(window)
-    assert window.width() >= 960
+    assert window.width() >= window.minimumWidth() and window.height() >= 440
 
 
 def drop(window: MainWindow, *paths: Path) -> None:
@@ -83,9 +89,48 @@ def test_a_picture_or_a_folder_can_be_dropped(qtbot: QtBot, window: MainWindow, 
     with qtbot.waitSignal(window.image_dropped) as dropped:
         drop(window, tmp_path / "notes.txt", tmp_path / "A.PNG")
     assert dropped.args == [tmp_path / "A.PNG"]
+    assert window.banner.text() == "Not opened: notes.txt is neither an image nor a model file."
     with qtbot.waitSignal(window.folder_dropped) as dropped:
         drop(window, tmp_path)
-    assert dropped.args == [tmp_path]
+    assert dropped.args == [tmp_path] and not window.banner.isVisible()
+
+
+def test_what_is_dropped_and_not_opened_is_named(qtbot: QtBot, window: MainWindow, tmp_path: Path) -> None:
+    with qtbot.waitSignal(window.image_dropped) as dropped:
+        drop(window, tmp_path / "a.png", tmp_path / "b.png", tmp_path / "c.safetensors")
+    assert dropped.args == [tmp_path / "a.png"]
+    assert "b.png: one image or folder at a time" in window.banner.text() and "c.safetensors" in window.banner.text()
+    with qtbot.waitSignal(window.models_dropped) as dropped:
+        drop(window, tmp_path / "c.safetensors", tmp_path / "d.ckpt")
+    assert dropped.args == [[tmp_path / "c.safetensors", tmp_path / "d.ckpt"]] and not window.banner.isVisible()
+    with qtbot.assertNotEmitted(window.image_dropped, wait=50):
+        drop(window, *(tmp_path / f"{number}.txt" for number in range(5)))
+    assert "0.txt is neither" in window.banner.text() and window.banner.text().endswith("; and 2 more.")
+
+
+def test_a_drag_is_taken_to_say_why_it_cannot_be_used(window: MainWindow, tmp_path: Path) -> None:
+    def accepts(data: QMimeData) -> bool:
+        event = QDragEnterEvent(
+            QPoint(5, 5), Qt.DropAction.CopyAction, data, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+        )
+        event.ignore()
+        window.dragEnterEvent(event)
+        return event.isAccepted()
+
+    of_a_browser, text = QMimeData(), QMimeData()
+    of_a_browser.setUrls([QUrl("https://example.org/cat.png")])
+    text.setText("a cat")
+    assert accepts(of_a_browser) and not accepts(text)
+
+
+def test_a_message_that_is_dismissed_leaves_the_focus_in_the_room(qtbot: QtBot, window: MainWindow) -> None:
+    window.activateWindow()
+    window.show_message("warn", "Something is missing.")
+    window.banner.close_button.setFocus()
+    qtbot.waitUntil(window.banner.close_button.hasFocus)
+    qtbot.keyClick(window.banner.close_button, Qt.Key.Key_Space)
+    focus = QApplication.focusWidget()
+    assert focus is window.stack or (focus is not None and window.stack.isAncestorOf(focus))
 
 
 def test_settings_change_at_once(qtbot: QtBot, tmp_path: Path) -> None:

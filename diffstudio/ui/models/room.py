@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QImage, QKeySequence, QShortcut
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFileDialog, QFrame, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from diffstudio import paths
 from diffstudio.errors import DiffstudioError, StorageProblem
@@ -25,10 +25,10 @@ from diffstudio.ui.models.item_model import CheckpointsModel, Entry, Problem
 from diffstudio.ui.models.tool_runner import ToolRunner
 from diffstudio.ui.widgets import actions, image_actions
 from diffstudio.ui.widgets.controls import EmptyState, MessageBanner, ProgressLine, SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.dialogs import confirm
+from diffstudio.ui.widgets.dialogs import choose_model_files, confirm
 from diffstudio.ui.widgets.drag_and_drop import DropOverlay, DroppedKind, dropped_paths
 from diffstudio.ui.widgets.formatting import human_bytes
-from diffstudio.ui.widgets.helpers import set_tooltip
+from diffstudio.ui.widgets.helpers import leave_focus, set_tooltip, show_page
 
 LIST_WIDTH = 340
 
@@ -44,7 +44,7 @@ class ModelsRoom(QWidget):
     trigger_words_requested = Signal(str)  # to add to the prompt
     rescan_requested = Signal()
     delete_requested = Signal(object)  # Checkpoint or Problem, confirmed by the user
-    import_requested = Signal(object)  # list[Path]: dropped files
+    import_requested = Signal(object)  # list[Path]: dropped or chosen files
     folder_opened = Signal(object)  # Path
 
     def __init__(
@@ -64,6 +64,12 @@ class ModelsRoom(QWidget):
         self.list = CheckpointList(self.model)
         self.heading = SectionLabel("Models")
         self.rescan_button = SecondaryButton("", "arrows-clockwise", "Rescan the model folders", name="Rescan")
+        self.import_button = SecondaryButton(
+            "",
+            "plus",
+            "Copy model files into the first model folder. They can be dropped here too",
+            name="Import models",
+        )
         self.progress = ProgressLine("Scanning the model folders")
         self.progress.set_fraction(None)
         self.filter = FilterBar()
@@ -92,6 +98,7 @@ class ModelsRoom(QWidget):
         self.list.used.connect(self._use)
         self.list.delete_requested.connect(self._ask_to_delete)
         self.rescan_button.clicked.connect(self._rescan)
+        self.import_button.clicked.connect(self.ask_for_files)
         self.empty.clicked.connect(self._rescan)
         self.filter.changed.connect(self._filter)
         self._no_matches.clicked.connect(self.filter.clear)
@@ -197,7 +204,9 @@ class ModelsRoom(QWidget):
         side.setMinimumWidth(200)
         side.setMaximumWidth(LIST_WIDTH)
         bar = QHBoxLayout()
+        bar.setSpacing(4)
         bar.addWidget(self.heading, 1)
+        bar.addWidget(self.import_button)
         bar.addWidget(self.rescan_button)
         column = QVBoxLayout(side)
         column.setContentsMargins(16, 12, 8, 8)
@@ -209,7 +218,7 @@ class ModelsRoom(QWidget):
         self._lists.addWidget(self.list)
         self._lists.addWidget(self._no_matches)
         column.addWidget(self._lists, 1)
-        everything = QWidget()
+        everything = self._everything = QWidget()
         row = QHBoxLayout(everything)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(0)
@@ -226,11 +235,13 @@ class ModelsRoom(QWidget):
         whole.addWidget(self._pages, 1)
         whole.addWidget(self.tool_runner.bar)
         whole.addWidget(self.message)
-        self.setTabOrder(self.list, self.rescan_button)
+        self.setTabOrder(self.list, self.import_button)
+        self.setTabOrder(self.import_button, self.rescan_button)
 
     def _show_page(self) -> None:
-        self._pages.setCurrentIndex(0 if self.model.all_entries() or not self._scanned else 1)
-        self._lists.setCurrentIndex(1 if self.model.all_entries() and not self.model.rowCount() else 0)
+        nothing, no_match = not self.model.all_entries(), not self.model.rowCount()
+        show_page(self._lists, self._no_matches if no_match and not nothing else self.list)
+        show_page(self._pages, self.empty if nothing and self._scanned else self._everything)
 
     def _show_chosen(self, *_: object) -> None:
         self.details.notes.save()  # of the previous entry
@@ -361,8 +372,13 @@ class ModelsRoom(QWidget):
     def _rescan(self) -> None:
         self.message.hide()
         self.progress.show()
+        leave_focus(self.rescan_button, self.list)
         self.rescan_button.setEnabled(False)
         self.rescan_requested.emit()
+
+    def ask_for_files(self) -> QFileDialog:
+        """Choose model files to import."""
+        return choose_model_files(self, str(Path.home()), self.import_requested.emit)
 
     def _type_overridden(self, sentence: str) -> None:
         self._rescan()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
@@ -26,9 +27,9 @@ class DroppedModels(QObject):
         model_library.imported.connect(self._file_imported)
         model_library.import_progress.connect(self._progressed)
 
-    def import_file(self, path: Path) -> None:
-        self._names.add(path.name)
-        self._model_library.import_files([path])
+    def import_files(self, paths: Sequence[Path]) -> None:
+        self._names |= {path.name for path in paths}
+        self._model_library.import_files(paths)
 
     def _file_imported(self, path: Path) -> None:
         self._imported = path
@@ -39,7 +40,7 @@ class DroppedModels(QObject):
         elif fraction is not None:
             self.message.emit("info", f"Importing {name}: {fraction:.0%}.")
         else:
-            self._names.remove(name)
+            self._names.discard(name)  # two files of one name come from different folders
             imported, self._imported = self._imported, None
             model = (
                 next((one for one in self._model_library.checkpoints if one.path == imported), None)

@@ -65,7 +65,7 @@ class ModelLibrary(QObject):
             self._soon.start()
 
     def import_files(self, files: Sequence[Path]) -> None:
-        """Copy files into the first model folder; emits `imported` for each, `failed` for what is not a model file."""
+        """Copy files into the first model folder; emits `imported` for each, `failed` once for those that are not models."""
         self._tasks.start(self._import(list(files)))
 
     def delete(self, path: Path) -> None:
@@ -96,6 +96,7 @@ class ModelLibrary(QObject):
             self._soon.start()
 
     async def _import(self, files: list[Path]) -> None:
+        problems: list[str] = []
         for path in files:
             try:
                 async for item in self._tasks.iterate_in_thread(import_file(path, self.library.folders[0])):
@@ -105,9 +106,11 @@ class ModelLibrary(QObject):
                     else:
                         self.import_progress.emit(path.name, item)
             except DiffstudioError as problem:
-                self.failed.emit(str(problem))
+                problems.append(str(problem))
             finally:
                 self.import_progress.emit(path.name, None)
+        if problems:  # together: a message of its own for each would hide the one before
+            self.failed.emit("\n".join(problems))
 
     async def _delete(self, path: Path) -> None:
         from send2trash import send2trash

@@ -1,4 +1,4 @@
-"""Dialogs that every room opens: message boxes, a confirmation, and choosing an image or a folder. None blocks."""
+"""Dialogs that every room opens: message boxes, a confirmation, and choosing images, models or a folder. None blocks."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QFileDialog, QLabel, QMessageBox, QWidget
 
+from diffstudio.models.files.formats import SUFFIXES
 from diffstudio.ui.widgets.helpers import plain_button_text
 from diffstudio.ui.widgets.images import IMAGE_FILE_FILTER
 
@@ -53,6 +54,17 @@ def choose_image(parent: QWidget, title: str, folder: str, chosen: Callable[[Pat
     dialog = QFileDialog(parent, title, folder, IMAGE_FILE_FILTER)
     dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
     return _open(dialog, chosen)
+
+
+def choose_model_files(parent: QWidget, folder: str, chosen: Callable[[list[Path]], object]) -> QFileDialog:
+    """Choose one or more files of weights."""
+    patterns = " ".join(f"*{suffix}" for suffix in SUFFIXES)
+    dialog = QFileDialog(parent, "Import models", folder, f"Models ({patterns});;All files (*)")
+    dialog.setFileMode(QFileDialog.FileMode.ExistingFiles)
+    dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+    dialog.filesSelected.connect(lambda names: chosen([Path(name) for name in names]))
+    dialog.open()
+    return dialog
 
 
 def choose_folder(parent: QWidget, title: str, folder: str, chosen: Callable[[Path], object]) -> QFileDialog:

@@ -33,6 +33,10 @@ class DroppedItem:
     path: Path | None = None
     reason: str = ""
 
+    @property
+    def name(self) -> str:
+        return self.path.name if self.path is not None else ""
+
 
 def parse_drop(data: QMimeData) -> list[DroppedItem]:
     """The items of a drag or of the clipboard, in their order.

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QDesktopServices
-from PySide6.QtWidgets import QApplication, QMessageBox, QPushButton, QWidget
+from PySide6.QtWidgets import QApplication, QFileDialog, QMessageBox, QPushButton, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import CheckpointDamaged, DiffstudioError
@@ -209,6 +209,17 @@ def test_unreadable_notes_are_reported_when_the_room_opens(tmp_path: Path, qtbot
     room = ModelsRoom(annotations=Annotations(tmp_path / "annotations.json"))
     qtbot.addWidget(room, before_close_func=lambda widget: widget.shut_down())
     assert "annotations.json cannot be read" in room.message.text() and "annotations.damaged" in room.message.text()
+
+
+def test_models_are_imported_by_a_button(show: Callable[[], ModelsRoom], qtbot: QtBot, tmp_path: Path) -> None:
+    room = show()
+    click(qtbot, room.import_button)
+    dialog = room.findChildren(QFileDialog)[-1]
+    assert dialog.fileMode() is QFileDialog.FileMode.ExistingFiles and "*.safetensors" in dialog.nameFilters()[0]
+    with qtbot.waitSignal(room.import_requested) as caught:
+        dialog.filesSelected.emit([str(tmp_path / "a.safetensors"), str(tmp_path / "b.ckpt")])
+    assert caught.args == [[tmp_path / "a.safetensors", tmp_path / "b.ckpt"]]
+    dialog.reject()
 
 
 def test_looking_again_shows_progress_and_keeps_what_was_chosen(
