@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from PySide6.QtCore import QSize, Qt
+from PySide6.QtCore import QPoint, QRect, QSize, Qt
 from PySide6.QtGui import QImage
-from PySide6.QtWidgets import QDialog, QWidget
+from PySide6.QtWidgets import QDialog, QPushButton, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.models.detection.types import Layout, Role
-from diffstudio.studio.requests import UpscaleRequest
+from diffstudio.studio.metadata.metadata import ImageSettings
+from diffstudio.studio.requests import GenerateRequest, UpscaleRequest
+from diffstudio.studio.settings import Settings
+from diffstudio.ui.generate.image_settings_dialog import ImageSettingsDialog
 from diffstudio.ui.generate.mask_dialog import MaskDialog
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
@@ -26,6 +29,8 @@ from diffstudio.ui.models.weight_tool_dialogs import (
     MergeDialog,
     PruneDialog,
 )
+from diffstudio.ui.settings_dialog import SettingsDialog
+from diffstudio.ui.widgets.controls import PrimaryButton
 from tests.ui.accessibility import accessibility_problems, controls
 from tests.ui.samples import checkpoint
 
@@ -100,7 +105,8 @@ def tabbed(panel: Panel) -> list[QWidget]:
     return order
 
 
-def test_the_sheets_and_windows(qtbot: QtBot, tmp_path: Path) -> None:
+@pytest.fixture
+def dialogs(qtbot: QtBot, tmp_path: Path) -> list[QDialog]:
     image = QImage(64, 48, QImage.Format.Format_RGB32)
     image.fill(0)
     dialogs: list[QDialog] = [
@@ -111,9 +117,42 @@ def test_the_sheets_and_windows(qtbot: QtBot, tmp_path: Path) -> None:
         ExportDialog(SD1, tmp_path),
         MaskDialog(image, None, (0, 0, 0, 0)),
         UpscaleDialog(UpscaleRequest(tmp_path / "a.png"), image, QSize(64, 48), MODELS, "sd1", sampled=True),
+        ImageSettingsDialog(tmp_path / "a.png", image, ImageSettings(GenerateRequest("a cat"), "ComfyUI")),
+        SettingsDialog(Settings(), "no accelerator"),
     ]
     for dialog in dialogs:
         qtbot.addWidget(dialog)
+    return dialogs
+
+
+def test_the_main_button_of_a_dialog_is_its_default(dialogs: list[QDialog]) -> None:
+    """Enter presses it, and not the first button."""
+    for dialog in dialogs:
+        dialog.show()
+        (main,) = dialog.findChildren(PrimaryButton)
+        assert main.isDefault(), dialog.windowTitle()
+        dialog.close()
+
+
+def test_the_buttons_of_a_dialog_do_not_touch(qtbot: QtBot, dialogs: list[QDialog]) -> None:
+    for dialog in dialogs:
+        dialog.show()
+        qtbot.waitExposed(dialog)
+        buttons = [button for button in dialog.findChildren(QPushButton) if button.isVisible()]
+        places = [QRect(button.mapTo(dialog, QPoint()), button.size()) for button in buttons]
+        for one, place in zip(buttons, places, strict=True):
+            near = place.adjusted(-3, -1, 3, 1)
+            touching = [
+                other.text()
+                for other, there in zip(buttons, places, strict=True)
+                if other is not one and near.intersects(there)
+            ]
+            assert not touching, f"{dialog.windowTitle()}: {one.text()} touches {touching}"
+        dialog.close()
+
+
+def test_the_sheets_and_windows(dialogs: list[QDialog]) -> None:
+    for dialog in dialogs:
         assert len(controls(dialog)) > 3 and not accessibility_problems(dialog), dialog.windowTitle()
 
 

@@ -73,7 +73,7 @@ def _check_control_type(use: ControlNetUse, network: Checkpoint) -> None:
     if chosen is ControlTypeName.AUTO:
         raise BadRequest(
             f"{network.name} needs to know what {use.image.name} shows",
-            f"it is a union ControlNet, and the preprocessor {use.prepare} does not determine the control type",
+            "it is a union ControlNet, and neither the control type nor the preprocessor tells",
             f"Choose the control type: {', '.join(types)}",
         )
     if chosen not in types:

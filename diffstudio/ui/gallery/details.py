@@ -12,7 +12,7 @@ from diffstudio.studio.gallery.gallery import GalleryImage
 from diffstudio.studio.gallery.sidecar import LONGEST_NOTE
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.metadata.metadata import ImageSettings
-from diffstudio.ui.gallery.item_model import date_text
+from diffstudio.ui.gallery.item_model import date_text, missing_text
 from diffstudio.ui.generate.labels import request_facts
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import actions, terms, theme
@@ -52,7 +52,7 @@ class Details(QFrame):
         self._prompt_title, self._negative_title = SectionLabel(terms.PROMPT), SectionLabel(terms.NEGATIVE_PROMPT)
         self.facts = FactsTable()
         self.not_imported = WrappingText(tone="warn")
-        self.placeholder = label("", "dim", wrap=True)
+        self.placeholder, self.missing = label("", "dim", wrap=True), WrappingText(tone="warn")
         self._note_title = SectionLabel("Note")
         self.note = NoteField(
             "What is good about it, what to try next…", "Your note on this image. Its file is not changed", LONGEST_NOTE
@@ -83,6 +83,7 @@ class Details(QFrame):
             self.negative,
             SectionLabel("Settings"),
             self.placeholder,
+            self.missing,
             self.facts,
             self.not_imported,
             self._note_title,
@@ -144,6 +145,8 @@ class Details(QFrame):
                 else "This image has no settings."
             )
         self.placeholder.setVisible(image is None or request is None)
+        self.missing.set_text(missing_text(image) if image is not None and image.missing else "")
+        self.missing.setVisible(image is not None and image.missing)
         self.facts.show_facts(_rows(image) if image else [])
         self._show_note(image, before)
         self.use_settings.setVisible(request is not None)

@@ -31,6 +31,7 @@ from diffstudio.ui.gallery.top_bar import TopBar
 from diffstudio.ui.gallery.trash import GalleryTrash
 from diffstudio.ui.tasks import NewestFirstQueue, Tasks
 from diffstudio.ui.widgets.controls import EmptyState, MessageBanner
+from diffstudio.ui.widgets.helpers import leave_focus, show_page
 
 LAST_CHANGES_MS = 2000  # how long closing waits for them
 NARROW = 760  # px; below this width, settings are shown in the full view only
@@ -187,7 +188,7 @@ class GalleryRoom(QWidget):
         self.image_view.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
         self.image_view.customContextMenuRequested.connect(self._menu)
         self.top_bar.changed.connect(self.refresh)
-        self.top_bar.rescan_button.clicked.connect(self.rescan)
+        self.top_bar.rescan_button.clicked.connect(lambda: self.rescan())
         self.top_bar.trash.clicked.connect(lambda: self._trash.ask(self.model.in_trash))
         self.empty.clicked.connect(self.generate_requested)
         self.no_matches.clicked.connect(self.clear_filters)
@@ -264,6 +265,7 @@ class GalleryRoom(QWidget):
         self._trash.undo()
 
     def _show_restored(self, images: Sequence[GalleryImage], missing: int) -> None:
+        leave_focus(self.message, self._pages.currentWidget())  # it is on Undo
         self.message.hide()
         self._tasks.start(self._insert_restored(images, missing))
 
@@ -283,20 +285,21 @@ class GalleryRoom(QWidget):
     def _show_emptied(self, count: int) -> None:
         self._show_message("good", f"{count:,} image{'' if count == 1 else 's'} moved to the system's trash.")
 
-    def rescan(self) -> None:
-        """Rescan the folder in a thread, unless that is in progress."""
+    def rescan(self, *, asked: bool = True) -> None:
+        """Rescan the folder in a thread, unless that is in progress; `asked` reports that nothing has changed."""
         if self.top_bar.rescan_button.isEnabled():
+            leave_focus(self.top_bar.rescan_button, self.grid)
             self.top_bar.rescan_button.setEnabled(False)
-            self._tasks.start(self._rescan())
+            self._tasks.start(self._rescan(asked))
 
-    async def _rescan(self) -> None:
+    async def _rescan(self, asked: bool) -> None:
         try:
             report = await self._tasks.to_thread(rescan, self._gallery, lambda: self._closing)
         except DiffstudioError as error:
             self.refresh()  # its images are marked as missing
             self._show_error(error)
         else:
-            self._show_rescan_report(report)
+            self._show_rescan_report(report, asked)
         finally:
             self.top_bar.rescan_button.setEnabled(True)
 
@@ -359,12 +362,15 @@ class GalleryRoom(QWidget):
         if self.is_full():
             self._show_full()
 
-    def _show_rescan_report(self, report: RescanReport) -> None:
+    def _show_rescan_report(self, report: RescanReport, asked: bool) -> None:
         if report.changed:
             self.model.forget_thumbnails()
         if report.anything:
             self.refresh()
-            self._show_message("good", f"Folder rescanned: {report.summary}.")
+            kind = "warn" if report.missing else "good"
+            self._show_message(kind, f"Folder rescanned: {report.summary}.")
+        elif asked:
+            self._show_message("good", "Folder rescanned: nothing has changed.")
         if report.unreadable:
             path, why = report.unreadable[0]
             more = f" {len(report.unreadable) - 1:,} more were skipped too." if len(report.unreadable) > 1 else ""
@@ -390,7 +396,7 @@ class GalleryRoom(QWidget):
             self.no_matches.text.setText(f"No {stars}image matches “{words}”." if words else "No starred images.")
         else:
             page = self.grid
-        self._pages.setCurrentWidget(page)
+        show_page(self._pages, page)
         if self.is_full() and self.model.total == 0:
             self._views.setCurrentIndex(0)
         total = self.model.total
@@ -426,4 +432,4 @@ class GalleryRoom(QWidget):
         if not self._shown_before:  # not in __init__, so that the window opens sooner
             self._shown_before = True
             self.refresh()
-            self.rescan()
+            self.rescan(asked=False)

@@ -83,13 +83,15 @@ class ImageSettingsDialog(QDialog):
         column.addWidget(self.prompt)
         if settings.request.negative:
             column.addWidget(SectionLabel(terms.NEGATIVE_PROMPT))
-            column.addWidget(self.negative)
+        column.addWidget(self.negative)
+        self.negative.setVisible(bool(settings.request.negative))
         if settings.not_imported:
             not_imported = f"Not imported: {'; '.join(settings.not_imported)}."
             column.addWidget(label(not_imported, "warn", pixels=theme.SMALL_PIXELS, wrap=True))
         column.addStretch(1)
         buttons = QHBoxLayout()
         buttons.setContentsMargins(24, 8, 24, 16)
+        buttons.setSpacing(8)
         buttons.addWidget(self.start_button)
         buttons.addWidget(self.upscale_button)
         buttons.addStretch(1)

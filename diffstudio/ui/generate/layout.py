@@ -53,7 +53,7 @@ class GenerateLayout(QWidget):
         if has_checkpoint:
             self.empty.set_content(
                 "sparkle",
-                "Nothing generated yet",
+                "Ready to generate",
                 "Describe the image in the prompt and press Generate. A preview shows every denoising step.",
                 "Generate",
             )

@@ -78,16 +78,17 @@ class Panel(QFrame):
         self.controlnets = ControlNetSection(self._size_to_make)
         self.hires_fix = HiresSection(self._size_to_make)
         self.sampling = SamplingSection()
-        self.prompt_hint = label("", "faint", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.prompt_hint = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.prompt_hint.hide()
         self._hint_timer = QTimer(self, singleShot=True, interval=PROMPT_HINT_DELAY_MS)
         self.seed = SeedControl()
         self.count = LabelledSlider(
             "Images", 1, MAX_IMAGES, 1, tooltip="Batch: how many images to generate. Each uses the next seed"
         )
-        self.memory_label = label("", "faint", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.memory_label = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.memory_label.hide()
         self._memory_timer = QTimer(self, singleShot=True, interval=MEMORY_FORECAST_DELAY_MS)
+        self._opened: QWidget = self.hires_fix
         self._scroll_timer = QTimer(self, singleShot=True, interval=0)  # once what was opened has its place
         self.error_label = label("", "bad", pixels=theme.SMALL_PIXELS, wrap=True)
         self.button = PrimaryButton("Generate", _shortcut_text("Ctrl+Return"), "Generate (Ctrl+Enter)")
@@ -208,7 +209,7 @@ class Panel(QFrame):
         self.memory_label.setText(text)
         self.memory_label.setVisible(bool(text))
         if forecast is not None:
-            set_style_property(self.memory_label, "tone", "faint" if forecast.fits else "warn")
+            set_style_property(self.memory_label, "tone", "dim" if forecast.fits else "warn")
             describe(self.memory_label, text, labels.memory_plan(forecast))
 
     def submit(self) -> None:
@@ -278,6 +279,10 @@ class Panel(QFrame):
         self.prompt_hint.setText(hint)
         self.prompt_hint.setVisible(bool(hint))
 
+    def _scroll_to(self, opened: QWidget) -> None:
+        self._opened = opened
+        self._scroll_timer.start()
+
     def _show_error(self, problem: str) -> None:
         self.error_label.setText(problem)
         self.error_label.setVisible(bool(problem))
@@ -323,8 +328,10 @@ class Panel(QFrame):
         self._memory_timer.timeout.connect(self.request_memory_forecast)
         self.prompt.textChanged.connect(self._hint_timer.start)
         self._hint_timer.timeout.connect(self._show_hint)
-        self.hires_fix.opened.connect(self._scroll_timer.start)
-        self._scroll_timer.timeout.connect(lambda: self._scroll.ensureWidgetVisible(self.hires_fix, 0, 8))
+        self.hires_fix.opened.connect(lambda: self._scroll_to(self.hires_fix))
+        self.init_image.opened.connect(lambda: self._scroll_to(self.init_image))
+        self.controlnets.opened.connect(self._scroll_to)
+        self._scroll_timer.timeout.connect(lambda: self._scroll.ensureWidgetVisible(self._opened, 0, 8))
 
     def _lay_out(self) -> None:
         contents = QWidget()

@@ -22,7 +22,8 @@ from PySide6.QtWidgets import (
 )
 
 from diffstudio.ui.widgets import icons, theme
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_style_property, set_tooltip
+from diffstudio.ui.widgets.flow_layout import FlowLayout
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, leave_focus, set_style_property, set_tooltip
 
 
 class SectionLabel(QWidget):
@@ -62,6 +63,10 @@ class PrimaryButton(QPushButton):
     def setText(self, text: str) -> None:
         super().setText(text)
         self.setAccessibleName(text)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self.setDefault(True)  # now that its dialog is known; otherwise Enter presses the first button there
 
     def sizeHint(self) -> QSize:
         hint = super().sizeHint()
@@ -208,7 +213,7 @@ _LONGEST_EXAMPLE = 24  # characters on the button of an example
 
 
 class EmptyState(QWidget):
-    """Explains an empty room, with the one button that fills it, and examples to begin with."""
+    """Explains an empty room, with the one button that fills it, and examples to begin with. Focus goes to the button."""
 
     clicked = Signal()
     example_chosen = Signal(str)
@@ -234,15 +239,13 @@ class EmptyState(QWidget):
         self.button = PrimaryButton(button_text or "")
         describe(self.button, button_text or title)  # hidden without a text, but it has a name all the same
         self.button.clicked.connect(self.clicked)
-        self._example_row = QHBoxLayout()
-        self._example_row.setSpacing(6)
-        self._example_row.addStretch(1)
-        self._example_row.addStretch(1)
+        self._example_row = FlowLayout(centred=True)
         self.example_buttons: list[SecondaryButton] = []
         column.addLayout(self._example_row)
         column.addSpacing(8)
         column.addWidget(self.button, 0, Qt.AlignmentFlag.AlignHCenter)
         self.button.setVisible(bool(button_text))  # after it has a parent, or it would briefly be a window
+        self.setFocusProxy(self.button)
         column.addStretch(1)
         self._draw()
 
@@ -257,7 +260,7 @@ class EmptyState(QWidget):
         self._draw()
 
     def set_examples(self, examples: Sequence[str]) -> None:
-        """Offer these texts as buttons in a row; `example_chosen` carries the one that is clicked."""
+        """Offer these texts as buttons in rows; `example_chosen` carries the one that is clicked."""
         if [button.accessibleName() for button in self.example_buttons] == [f"Example: {text}" for text in examples]:
             return
         for button in self.example_buttons:
@@ -265,13 +268,13 @@ class EmptyState(QWidget):
             button.hide()
             button.deleteLater()
         self.example_buttons = []
-        for place, text in enumerate(examples, start=1):
+        for text in examples:
             shown = text if len(text) <= _LONGEST_EXAMPLE else f"{text[: _LONGEST_EXAMPLE - 1]}…"
             button = SecondaryButton(
                 shown.replace("&", "&&"), tooltip="Put this into the prompt", name=f"Example: {text}"
             )
             button.clicked.connect(lambda _=False, text=text: self.example_chosen.emit(text))
-            self._example_row.insertWidget(place, button)
+            self._example_row.addWidget(button)
             self.example_buttons.append(button)
 
     def _draw(self) -> None:
@@ -295,7 +298,10 @@ _LONGEST_MESSAGE = 600  # characters; the tooltip has the whole text of a longer
 
 
 class Banner(QFrame):
-    """A message in the window, with an optional action button; it can be dismissed."""
+    """A message in the window, with an optional action button; it can be dismissed.
+
+    Dismissed from the keyboard, it gives the focus to `focus_after`, or to its parent.
+    """
 
     acted = Signal()
     dismissed = Signal()
@@ -304,6 +310,7 @@ class Banner(QFrame):
 
     def __init__(self, kind: str = "info", text: str = "", action: str = "") -> None:
         super().__init__()
+        self.focus_after: QWidget | None = None
         self._icon_label = label()
         self._icon_label.setFixedWidth(20)
         self._text = label("", wrap=True)
@@ -343,6 +350,7 @@ class Banner(QFrame):
         return self._text.text()
 
     def _dismiss(self) -> None:
+        leave_focus(self, self.focus_after or self.parentWidget())
         self.hide()
         self.dismissed.emit()
 
@@ -368,6 +376,7 @@ class MessageBanner(QWidget):
         self.hide()
 
     def show_message(self, kind: str, text: str, action: str = "") -> None:
+        self.banner.focus_after = self.parentWidget()
         self.banner.show_message(kind, text, action)
         self.banner.show()
         self.show()

@@ -15,11 +15,13 @@ from PySide6.QtCore import QPoint, QSize, Qt
 from PySide6.QtGui import QAction, QFontMetrics, QPainter, QPaintEvent
 from PySide6.QtWidgets import (
     QAbstractScrollArea,
+    QApplication,
     QFrame,
     QLabel,
     QListWidgetItem,
     QScrollArea,
     QSizePolicy,
+    QStackedWidget,
     QToolTip,
     QWidget,
 )
@@ -68,13 +70,31 @@ def set_style_property(widget: QWidget, property_name: str, value: Any) -> None:
 def label(
     text: str = "", tone: str = "", *, pixels: int = theme.FONT_PIXELS, bold: bool = False, wrap: bool = False
 ) -> QLabel:
-    """A plain-text label in the tone dim, faint, good, warn, bad or accent; empty for normal text."""
+    """A plain-text label in the tone dim, good, warn, bad or accent; empty for normal text."""
     result = QLabel(text)
     result.setTextFormat(Qt.TextFormat.PlainText)
     result.setProperty("tone", tone)
     result.setFont(theme.font(pixels, bold=bold))
     result.setWordWrap(wrap)
     return result
+
+
+def leave_focus(part: QWidget, to: QWidget | None) -> None:
+    """Move the focus to `to` if it is in `part`, which is about to be hidden or disabled: Qt would give it to whatever
+    control is next in the window, perhaps of another room.
+    """
+    focus = QApplication.focusWidget()
+    if to is not None and focus is not None and (focus is part or part.isAncestorOf(focus)):
+        to.setFocus()
+
+
+def show_page(stack: QStackedWidget, page: QWidget) -> None:
+    """Show a page of a stack; the focus goes to it from the page before, or to its focus proxy."""
+    before, focus = stack.currentWidget(), QApplication.focusWidget()
+    had_focus = before is not None and focus is not None and (focus is before or before.isAncestorOf(focus))
+    stack.setCurrentWidget(page)
+    if had_focus and before is not page:
+        page.setFocus()
 
 
 SCROLL_BAR_WIDTH = 8  # px, as in the style sheet

@@ -264,6 +264,7 @@ class Chip(QPushButton):
     def __init__(self, text: str, checkable: bool = True, tooltip: str = "", icon: str = "") -> None:
         super().__init__(plain_button_text(text))
         self.setCheckable(checkable)
+        self.setAutoDefault(False)  # a choice: Enter in a dialog presses its main button all the same
         self.setIconSize(QSize(14, 14))
         self.setFont(theme.font(theme.SMALL_PIXELS))
         self.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)

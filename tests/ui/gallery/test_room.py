@@ -586,6 +586,44 @@ def test_a_note_is_saved_when_the_typing_pauses_the_selection_changes_or_the_win
     assert record is not None and record.note == "keep"
 
 
+def test_a_rescan_that_finds_nothing_says_so_only_when_it_was_asked_for(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
+    add(gallery, "one")
+    room = show()
+    assert room.message.text() == ""
+    click(qtbot, room.top_bar.rescan_button)
+    settle(qtbot, room)
+    assert room.message.text() == "Folder rescanned: nothing has changed."
+
+
+def test_undo_by_keyboard_after_the_last_image_was_deleted(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
+    """The grid is hidden then: the focus must not leave the room, whose shortcut this is."""
+    add(gallery, "one")
+    room = show()
+    room.activateWindow()
+    pick(qtbot, room, 0)
+    qtbot.waitUntil(room.grid.hasFocus)
+    qtbot.keyClick(room.grid, Qt.Key.Key_Delete)
+    settle(qtbot, room)
+    assert room.empty.isVisible() and room.empty.button.hasFocus()
+    qtbot.keyClick(room.empty.button, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    settle(qtbot, room)
+    assert titles(room) == ["one"] and room.grid.hasFocus()
+    qtbot.keyClick(room.grid, Qt.Key.Key_Delete)
+    settle(qtbot, room)
+    room.message.banner.action.setFocus()
+    qtbot.keyClick(room.message.banner.action, Qt.Key.Key_Space)
+    settle(qtbot, room)
+    assert titles(room) == ["one"] and room.grid.hasFocus()
+    room.top_bar.rescan_button.setFocus()
+    qtbot.keyClick(room.top_bar.rescan_button, Qt.Key.Key_Space)
+    assert room.grid.hasFocus()
+    settle(qtbot, room)
+
+
 def test_images_of_a_missing_folder_are_greyed_until_it_is_back(
     gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
 ) -> None:
@@ -618,8 +656,9 @@ def test_images_of_a_missing_folder_are_greyed_until_it_is_back(
     (gallery.folder / image.path.parent.name).rename(away)
     room.rescan()
     settle(qtbot, room)
-    assert "1 missing with their folder" in room.message.text()
+    assert "1 missing with their folder" in room.message.text() and room.message.banner.property("kind") == "warn"
     pick(qtbot, room, 0)
+    assert "Its folder is missing" in room.details.missing.text() and room.details.missing.isVisible()
     qtbot.keyClick(room.grid, Qt.Key.Key_Delete)
     settle(qtbot, room)
     assert "“far away” removed. Files come back with their folders." in room.message.text()

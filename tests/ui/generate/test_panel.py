@@ -269,7 +269,7 @@ def test_the_checkpoints_own_guidance_is_taken_when_it_is_chosen(panel: Panel) -
 
 
 def test_sizes_are_what_the_checkpoint_can_draw(panel: Panel) -> None:
-    panel.size_control.set_size(70, 1000)
+    panel.size_control.set_size(70, 130)
     assert panel.size_control.requested_size() == (72, 128)
     assert "64 × 64" in panel.size_control.reason()
     panel.size_control.swap.click()
@@ -279,6 +279,37 @@ def test_sizes_are_what_the_checkpoint_can_draw(panel: Panel) -> None:
     shape.chosen.emit((64, 64))
     assert panel.size_control.requested_size() == (64, 64)
     assert panel.size_control.reason() == ""
+
+
+def test_a_size_out_of_the_limits_keeps_its_aspect_ratio(panel: Panel) -> None:
+    limits = SizeLimits(64, 64, step=8, smallest=16, largest=128)
+    assert limits.fit(832, 1216) == (88, 128)
+    assert limits.fit(1216, 832) == (128, 88)
+    assert limits.fit(97, 61) == (96, 64)
+    assert limits.fit(8, 12) == (16, 24)
+    assert limits.fit(4096, 16) == (128, 16)
+    assert SizeLimits(64, 48, 8, 64, 64).fit(832, 1216) == (64, 48)
+    panel.size_control.set_size(832, 1216)
+    assert panel.size_control.requested_size() == (88, 128)
+
+
+def test_what_is_opened_is_scrolled_into_view(panel: Panel, qtbot: QtBot, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "photo.png")
+    panel.resize(panel.width(), 420)
+    bar = panel._scroll.verticalScrollBar()
+    bar.setValue(bar.maximum())
+    assert panel.init_image.set_image(tmp_path / "photo.png")
+    qtbot.waitUntil(lambda: panel.init_image.visibleRegion().boundingRect().height() == panel.init_image.height())
+
+
+def test_the_focus_stays_at_an_init_image_that_is_removed(panel: Panel, qtbot: QtBot, tmp_path: Path) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "photo.png")
+    panel.activateWindow()
+    assert panel.init_image.set_image(tmp_path / "photo.png")
+    panel.init_image.remove_button.setFocus()
+    qtbot.waitUntil(panel.init_image.remove_button.hasFocus)
+    qtbot.keyClick(panel.init_image.remove_button, Qt.Key.Key_Space)
+    assert panel.init_image.image_path() is None and panel.init_image.choose_button.hasFocus()
 
 
 def test_one_size_is_shown_disabled_with_its_reason(panel: Panel) -> None:
@@ -401,7 +432,7 @@ def test_what_it_takes_of_the_memory_is_said(qtbot: QtBot, panel: Panel) -> None
     qtbot.waitUntil(lambda: bool(asked) and asked[-1].checkpoint == xl)
     panel.show_memory_forecast(asked[-1], MemoryForecast(9_000_000_000, 24_000_000_000, ""))
     assert panel.memory_label.isVisible() and panel.memory_label.text() == "Needs about 9.0 GB of 24.0 GB free memory"
-    assert panel.memory_label.property("tone") == "faint" and panel.memory_label.toolTip()
+    assert panel.memory_label.property("tone") == "dim" and panel.memory_label.toolTip()
     count = len(asked)
     panel.count.set_value(4)
     panel.count.value_changed.emit(4)
@@ -525,7 +556,7 @@ def test_what_the_panel_cannot_show_of_a_request_is_named(panel: Panel, tmp_path
         "resize mode pad → crop",
         f"hires fix scale 2.5 → {shown.enlarge:g}",
         "hires CFG scale 20 → 15",
-        f"size 500 × 64 → {shown.width} × 64 px",
+        "size 500 × 64 → 128 × 16 px",
     ]
 
 

@@ -129,6 +129,20 @@ def test_an_empty_state_invites(qtbot: QtBot) -> None:
     assert not empty.button.isVisible()
 
 
+def test_examples_wrap_where_the_room_is_narrow(qtbot: QtBot) -> None:
+    empty = EmptyState("sparkle", "Ready", "Describe the image.", "Generate")
+    empty.set_examples(["red apple", "robot", "jack-o-lantern", "sun with face"])
+    shown(qtbot, empty, 600, 400)
+    assert len({button.y() for button in empty.example_buttons}) == 1
+    empty.resize(290, 500)
+    qtbot.waitUntil(lambda: len({button.y() for button in empty.example_buttons}) > 1)
+    for button in empty.example_buttons:
+        assert button.width() >= button.sizeHint().width() and empty.rect().contains(button.geometry())
+    first = [button.geometry() for button in empty.example_buttons if button.y() == empty.example_buttons[0].y()]
+    assert abs(first[0].left() - (empty.width() - 1 - first[-1].right())) <= 1  # centred
+    assert not empty.button.geometry().intersects(empty.example_buttons[-1].geometry())
+
+
 def test_progress_moves_only_while_it_is_seen(qtbot: QtBot) -> None:
     line = ProgressLine()
     shown(qtbot, line)

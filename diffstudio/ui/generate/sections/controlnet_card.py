@@ -13,12 +13,12 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.library.lookup import similar_names
 from diffstudio.studio.control_types import ControlTypeName
-from diffstudio.studio.generation.controlnets import control_types_of, made_control_type
+from diffstudio.studio.generation.controlnets import control_type_of, control_types_of, made_control_type
 from diffstudio.studio.requests import ControlNetUse, PreprocessorName
 from diffstudio.ui.generate.labels import CONTROL_TYPES
 from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.controls import SecondaryButton
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 from diffstudio.ui.widgets.images import fitted, rounded
 from diffstudio.ui.widgets.inputs import LabelledComboBox, LabelledSlider
 
@@ -103,6 +103,12 @@ class ControlNetCard(QWidget):
             (),
             "What the preprocessed image shows. A union ControlNet takes several types of image and needs to know which",
         )
+        self.type_note = label(
+            "Choose what the image shows: a union ControlNet needs to know.",
+            "warn",
+            pixels=theme.SMALL_PIXELS,
+            wrap=True,
+        )
         self.low = LabelledSlider(
             "Canny low", 0, 500, 100, tooltip="Canny low threshold: gradients below it are not edges"
         )
@@ -159,6 +165,7 @@ class ControlNetCard(QWidget):
         self.high.set_value(use.high)
         self._update_state()
         self.control_type.set_value(use.control_type)
+        self._show_type_note()
 
     def set_networks(self, networks: Sequence[Checkpoint]) -> None:
         """Offer the ControlNets that fit. One with a similar name replaces a choice that no longer fits."""
@@ -189,6 +196,10 @@ class ControlNetCard(QWidget):
             self._update_state()
             self.changed.emit()
 
+        def chose_control_type(_: Any) -> None:
+            self._show_type_note()
+            self.changed.emit()
+
         def keep_apart(lower: LabelledSlider, upper: LabelledSlider, gap: int, moved: LabelledSlider) -> None:
             """Move the other slider along."""
             if upper.value() - lower.value() < gap:
@@ -198,7 +209,7 @@ class ControlNetCard(QWidget):
 
         self.network.value_changed.connect(chose_network)
         self.preprocessor.value_changed.connect(chose_preprocessor)
-        self.control_type.value_changed.connect(lambda _: self.changed.emit())
+        self.control_type.value_changed.connect(chose_control_type)
         self.scale.value_changed.connect(lambda _: self.changed.emit())
         for lower, upper, gap in ((self.low, self.high, 0), (self.start, self.end, 1)):
             for moved in (lower, upper):
@@ -215,6 +226,11 @@ class ControlNetCard(QWidget):
         choices = [(ControlTypeName.AUTO, auto), *((name, CONTROL_TYPES[name]) for name in types)]
         self.control_type.set_choices(choices)
         self.control_type.setVisible(bool(types))
+        self._show_type_note()
+
+    def _show_type_note(self) -> None:
+        missing = control_type_of(self.use()) is ControlTypeName.AUTO
+        self.type_note.setVisible(missing and bool(self._control_types.get(self.network.value())))
 
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
@@ -231,6 +247,7 @@ class ControlNetCard(QWidget):
             (self.network,),
             (self.preprocessor,),
             (self.control_type,),
+            (self.type_note,),
             (self.low, self.high),
             (self.scale,),
             (self.start, self.end),

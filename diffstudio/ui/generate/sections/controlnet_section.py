@@ -36,6 +36,7 @@ class ControlNetSection(QWidget):
     """Hidden for checkpoints without ControlNet support; offers the Models room when no ControlNet fits."""
 
     changed = Signal()
+    opened = Signal(object)  # ControlNetCard, to scroll into view
     failed = Signal(str)
     models_room_requested = Signal()
     background_work_requested = Signal(object, object)  # a function for another thread, and a callback for its result
@@ -134,10 +135,11 @@ class ControlNetSection(QWidget):
             return False
         if not self.fitting() or len(self.cards) >= MOST_CONTROLS:
             return False
-        self._add(path)
+        card = self._add(path)
         self._update_state()
         self.schedule_preview()
         self.changed.emit()
+        self.opened.emit(card)
         return True
 
     def choose(self, chosen: Callable[[Path], object]) -> QFileDialog:

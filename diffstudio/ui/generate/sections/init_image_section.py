@@ -38,6 +38,7 @@ class InitImageSection(QWidget):
     """`failed` carries a warning for the room."""
 
     changed = Signal()
+    opened = Signal()  # an image was added: scroll its settings into view
     failed = Signal(str)
 
     def __init__(self) -> None:
@@ -82,7 +83,7 @@ class InitImageSection(QWidget):
         self._lay_out()
         self.choose_button.clicked.connect(self.choose)
         self.paint_button.clicked.connect(self.open_mask_editor)
-        self.remove_button.clicked.connect(self.clear)
+        self.remove_button.clicked.connect(self._remove)
         self.masked_only.toggled.connect(lambda _: self._update_state())
         self._update_state()
 
@@ -134,6 +135,7 @@ class InitImageSection(QWidget):
             return False
         self._update_state()
         self.changed.emit()
+        self.opened.emit()
         return True
 
     def _read(self, path: Path) -> bool:
@@ -156,6 +158,10 @@ class InitImageSection(QWidget):
 
     def choose(self) -> QFileDialog:
         return choose_image(self, "Choose an init image", pictures_folder(), self.set_image)
+
+    def _remove(self) -> None:
+        self.clear()
+        self.choose_button.setFocus()  # not what follows the button that is hidden now
 
     def open_mask_editor(self) -> MaskDialog | None:
         """Open the mask editor."""

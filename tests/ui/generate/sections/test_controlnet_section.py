@@ -203,7 +203,7 @@ def test_the_control_type_is_chosen_for_a_union(section: ControlNetSection, pict
     section.set_checkpoint(XL)
     section.add_image(picture)
     (card,) = section.cards
-    assert card.network.value() == "xl_depth" and not card.control_type.isVisible()
+    assert card.network.value() == "xl_depth" and not card.control_type.isVisible() and not card.type_note.isVisible()
     assert section.uses()[0].control_type is ControlTypeName.AUTO
     choose(card.network.combo, UNION.title)
     assert card.control_type.isVisible() and choices(card.control_type.combo) == [
@@ -215,7 +215,9 @@ def test_the_control_type_is_chosen_for_a_union(section: ControlNetSection, pict
         "Normal map",
         "Segmentation",
     ]
+    assert card.type_note.isVisible()  # it cannot be used without one
     choose(card.preprocessor.combo, "Canny edges")
+    assert not card.type_note.isVisible()
     assert card.control_type.combo.currentText() == "Auto: Lines (Canny, lineart, MLSD)"
     choose(card.preprocessor.combo, "Scribble (dark lines on white)")
     assert card.control_type.combo.currentText().startswith("Auto: Soft edge")
@@ -224,6 +226,11 @@ def test_the_control_type_is_chosen_for_a_union(section: ControlNetSection, pict
     section.changed.connect(lambda: changes.append(None))
     choose(card.control_type.combo, "Depth")
     assert changes and section.uses()[0].control_type is ControlTypeName.DEPTH
+    choose(card.preprocessor.combo, "None (already a map)")
+    assert not card.type_note.isVisible()
+    choose(card.control_type.combo, "Choose one…")
+    assert card.type_note.isVisible()
+    choose(card.control_type.combo, "Depth")
     choose(card.network.combo, PROMAX.title)
     assert section.uses()[0].control_type is ControlTypeName.DEPTH  # what a person chose stays
     assert choices(card.control_type.combo)[-2:] == ["Tile", "Repaint (inpainting)"]
