@@ -13,7 +13,7 @@ from diffstudio import paths
 from diffstudio.studio.settings import Settings, Theme
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.dialogs import choose_folder, message_box
+from diffstudio.ui.widgets.dialogs import choose_folder, message_box, resize_within_screen
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describe, label, scroll_area, set_tooltip
 from diffstudio.ui.widgets.image_actions import not_shown, open_folder
 from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, ComboBox
@@ -36,8 +36,8 @@ class SettingsDialog(QDialog):
     def __init__(self, settings: Settings, sleep: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setWindowTitle("Settings")
-        self.setMinimumSize(480, 420)
-        self.resize(560, 720)
+        self.setMinimumSize(480, 320)
+        resize_within_screen(self, 560, 720)
         describe(self, "Settings", " ")
         self.settings = settings
         self.theme = ChipRow(

@@ -21,13 +21,13 @@ from PySide6.QtWidgets import (
 from diffstudio import paths
 from diffstudio.ui.widgets import icons, theme
 from diffstudio.ui.widgets.controls import Banner
+from diffstudio.ui.widgets.dialogs import available_size, within_screen
 from diffstudio.ui.widgets.drag_and_drop import DroppedItem, DroppedKind, parse_drop
 from diffstudio.ui.widgets.helpers import describe
 
 RAIL_WIDTH = 80
 SMALLEST = QSize(960, 620)  # px, of the window on screens with room for it
 SMALLEST_ON_SMALL_SCREENS = QSize(860, 440)  # such as 1366 x 768 at 150 %
-_FRAME = QSize(16, 56)  # px that the frame of a window and a task bar take
 _MOST_REASONS = 3  # named of the dropped items that cannot be opened
 
 
@@ -43,7 +43,7 @@ class RoomEntry:
 
 def smallest_on(screen: QSize) -> QSize:
     """The minimum size of the window on a screen of this size, in px: never larger than the screen shows."""
-    return SMALLEST.boundedTo(screen - _FRAME).expandedTo(SMALLEST_ON_SMALL_SCREENS)
+    return within_screen(SMALLEST, screen).expandedTo(SMALLEST_ON_SMALL_SCREENS)
 
 
 class RailButton(QToolButton):
@@ -76,7 +76,7 @@ class MainWindow(QMainWindow):
         super().__init__()
         self.setWindowTitle("diffstudio")
         self.setWindowIcon(icons.application_icon())
-        self.setMinimumSize(smallest_on(self.screen().availableSize()))
+        self.setMinimumSize(smallest_on(available_size(self)))
         self.setAcceptDrops(True)
         self._entries: list[RoomEntry] = []
         self._rooms: dict[str, QWidget] = {}
@@ -232,5 +232,4 @@ class MainWindow(QMainWindow):
     def _restore_geometry(self) -> None:
         geometry = self._settings().value("geometry")
         if not isinstance(geometry, QByteArray) or not self.restoreGeometry(geometry):
-            screen = self.screen().availableSize()
-            self.resize(QSize(1440, 900).boundedTo(screen - QSize(40, 60)))
+            self.resize(QSize(1440, 900).boundedTo(available_size(self) - QSize(40, 60)))

@@ -30,6 +30,7 @@ from diffstudio.ui.models.weight_tool_dialogs import (
     PruneDialog,
 )
 from diffstudio.ui.settings_dialog import SettingsDialog
+from diffstudio.ui.widgets import dialogs as dialogs_module
 from diffstudio.ui.widgets.controls import PrimaryButton
 from tests.ui.accessibility import accessibility_problems, controls
 from tests.ui.samples import checkpoint
@@ -123,6 +124,21 @@ def dialogs(qtbot: QtBot, tmp_path: Path) -> list[QDialog]:
     for dialog in dialogs:
         qtbot.addWidget(dialog)
     return dialogs
+
+
+def test_a_dialog_fits_on_a_small_screen(
+    request: pytest.FixtureRequest, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1366 x 768 px at 150 %: the buttons at its foot must be on the screen."""
+    monkeypatch.setattr(dialogs_module, "available_size", lambda window: QSize(911, 512))
+    for dialog in request.getfixturevalue("dialogs"):
+        dialog.show()
+        qtbot.waitExposed(dialog)
+        least = dialog.minimumSizeHint().expandedTo(dialog.minimumSize()).expandedTo(dialog.size())
+        assert least.width() <= 895 and least.height() <= 456, f"{dialog.windowTitle()}: {least.toTuple()}"
+        (main,) = dialog.findChildren(PrimaryButton)
+        assert dialog.rect().contains(QRect(main.mapTo(dialog, QPoint()), main.size()))
+        dialog.close()
 
 
 def test_the_main_button_of_a_dialog_is_its_default(dialogs: list[QDialog]) -> None:

@@ -13,6 +13,7 @@ from diffstudio.studio.requests import UpscaleRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import actions, terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
+from diffstudio.ui.widgets.dialogs import resize_within_screen
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describe, label, scroll_area
 from diffstudio.ui.widgets.images import Thumbnail
 from diffstudio.ui.widgets.wrapping_text import FactsTable
@@ -102,7 +103,7 @@ class ImageSettingsDialog(QDialog):
         whole.setSpacing(0)
         whole.addWidget(scroll_area(contents), 1)
         whole.addLayout(buttons)
-        self.resize(_WIDTH, min(contents.sizeHint().height() + buttons.sizeHint().height(), _MAX_HEIGHT))
+        resize_within_screen(self, _WIDTH, min(contents.sizeHint().height() + buttons.sizeHint().height(), _MAX_HEIGHT))
 
     def _start(self) -> None:
         self.start_requested.emit()

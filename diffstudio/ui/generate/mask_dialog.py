@@ -9,7 +9,8 @@ from PySide6.QtWidgets import QDialog, QHBoxLayout, QVBoxLayout, QWidget
 from diffstudio.ui.generate.mask_editor import LARGEST, MAX_OUTPAINT, SMALLEST, SNAP, MaskEditor, Sides
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.helpers import describe, label
+from diffstudio.ui.widgets.dialogs import resize_within_screen
+from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, describe, label, scroll_area
 from diffstudio.ui.widgets.inputs import ChipRow, LabelledSlider
 
 _SIDES = ("Left", "Top", "Right", "Bottom")
@@ -24,8 +25,8 @@ class MaskDialog(QDialog):
         super().__init__(parent)
         self.setWindowTitle("Inpaint and outpaint")
         describe(self, "Inpaint and outpaint", " ")
-        self.resize(1080, 760)
-        self.setMinimumSize(640, 480)
+        self.setMinimumSize(640, 360)
+        resize_within_screen(self, 1080, 760)
         self.editor = MaskEditor()
         self.editor.set_image(image, mask, sides)
         self.editor.set_brush(max(SMALLEST, round(max(image.width(), image.height()) / 10)))
@@ -62,7 +63,10 @@ class MaskDialog(QDialog):
         self._update_state()
 
     def _lay_out(self) -> None:
-        side = QVBoxLayout()
+        tools = QWidget()
+        tools.setObjectName("contents")
+        side = QVBoxLayout(tools)
+        side.setContentsMargins(16, 16, 16 - SCROLL_BAR_WIDTH, 8)
         side.setSpacing(8)
         side.addWidget(SectionLabel("Inpaint mask"))
         side.addWidget(self.tool)
@@ -82,14 +86,17 @@ class MaskDialog(QDialog):
         side.addWidget(label("You can also drag the edges of the frame.", "dim", pixels=theme.SMALL_PIXELS, wrap=True))
         side.addStretch(1)
         buttons = QHBoxLayout()
+        buttons.setContentsMargins(16, 8, 16, 16)
         buttons.setSpacing(8)
         buttons.addWidget(self.cancel)
         buttons.addWidget(self.accept_button, 1)
-        side.addLayout(buttons)
         holder = QWidget()
         holder.setFixedWidth(264)
-        holder.setLayout(side)
-        side.setContentsMargins(16, 16, 16, 16)
+        column = QVBoxLayout(holder)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addWidget(scroll_area(tools), 1)
+        column.addLayout(buttons)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(0)

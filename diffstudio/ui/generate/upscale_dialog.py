@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtGui import QImage, QKeySequence, QShortcut
-from PySide6.QtWidgets import QDialog, QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 
 from diffstudio.errors import BadRequest
 from diffstudio.models.checkpoint import Checkpoint
@@ -17,6 +17,7 @@ from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.sections.size import limits_of
 from diffstudio.ui.widgets import actions, terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
+from diffstudio.ui.widgets.dialogs import FittedDialog
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_style_property
 from diffstudio.ui.widgets.images import Thumbnail
 from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, LabelledComboBox, LabelledSlider
@@ -24,7 +25,7 @@ from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, LabelledComboBox, La
 _THUMB = 112  # px
 
 
-class UpscaleDialog(QDialog):
+class UpscaleDialog(FittedDialog):
     """`upscale_requested` carries the UpscaleRequest.
 
     `base` holds the image's own settings, or those of the last upscale.
@@ -159,7 +160,7 @@ class UpscaleDialog(QDialog):
             set_style_property(self.size_label, "tone", "bad")
             self.size_label.setText(str(problem))
             self.button.setEnabled(False)
-        self.resize(self.width(), self.sizeHint().height())
+        self.fit_height()
 
     def _accept(self) -> None:
         if self.button.isEnabled():
@@ -198,7 +199,7 @@ class UpscaleDialog(QDialog):
             self.prompt,
             self.tiled,
         )
-        column = QVBoxLayout(self)
+        column = QVBoxLayout()
         column.setContentsMargins(24, 24, 24, 16)
         column.setSpacing(12)
         column.addWidget(head)
@@ -214,4 +215,4 @@ class UpscaleDialog(QDialog):
         buttons.addStretch(1)
         buttons.addWidget(self.cancel)
         buttons.addWidget(self.button)
-        column.addLayout(buttons)
+        self.set_contents(column, buttons)

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QShowEvent
-from PySide6.QtWidgets import QDialog, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Layout
@@ -30,7 +29,7 @@ from diffstudio.studio.library.weight_requests import (
 )
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
-from diffstudio.ui.widgets.dialogs import choose_folder
+from diffstudio.ui.widgets.dialogs import FittedDialog, choose_folder
 from diffstudio.ui.widgets.formatting import human_bytes
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, LabelledComboBox, LabelledSlider
@@ -44,7 +43,7 @@ PRECISIONS = {
 }
 
 
-class ToolDialog(QDialog):
+class ToolDialog(FittedDialog):
     """The base of all tool dialogs: the tool's own fields, precision, name, folder, and the needed disk space."""
 
     requested = Signal(object)  # WeightRequest
@@ -57,7 +56,7 @@ class ToolDialog(QDialog):
         self._folder, self._custom_name = folder_for(checkpoint.role, folder), False
         self.setWindowTitle(f"{self.verb} {checkpoint.title}")
         self.setMinimumWidth(420)
-        self.resize(480, 10)  # the height follows the contents: see _fit_height
+        self.resize(480, 10)  # the height follows the contents: see fit_height
         describe(self, f"{self.verb} {checkpoint.title}", " ")
         self.name = QLineEdit()
         self.name.setMaxLength(200)
@@ -107,7 +106,7 @@ class ToolDialog(QDialog):
         return self._folder / f"{self.name.text().strip()}{'' if self.is_folder else '.safetensors'}"
 
     def _lay_out(self) -> None:
-        column = QVBoxLayout(self)
+        column = QVBoxLayout()
         column.setContentsMargins(24, 24, 24, 20)
         column.setSpacing(8)
         column.addWidget(ElidedLabel(f"{self.verb} {self.checkpoint.title}", pixels=16, bold=True))
@@ -133,7 +132,7 @@ class ToolDialog(QDialog):
         buttons.addStretch(1)
         buttons.addWidget(self.cancel)
         buttons.addWidget(self.accept_button)
-        column.addLayout(buttons)
+        self.set_contents(column, buttons)
 
     def _connect(self) -> None:
         self.precision.value_changed.connect(lambda _: self._refresh())
@@ -170,20 +169,7 @@ class ToolDialog(QDialog):
         self.problem.setText(problem)
         self.problem.setVisible(bool(problem))
         self.accept_button.setEnabled(not problem)
-        self._fit_height()
-
-    def _fit_height(self) -> None:
-        """Fit the height to the contents: texts wrap and fields come and go."""
-        column = self.layout()
-        if column is not None:
-            column.activate()
-            height = column.heightForWidth(self.width())
-            self.setMinimumHeight(height)
-            self.resize(self.width(), height)
-
-    def showEvent(self, event: QShowEvent) -> None:
-        super().showEvent(event)
-        self._fit_height()
+        self.fit_height()
 
     def _problem(self, needed: int, free_bytes: int | None) -> str:
         name = self.name.text().strip()

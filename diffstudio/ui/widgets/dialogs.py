@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QFileDialog, QLabel, QMessageBox, QWidget
+from PySide6.QtCore import QSize, Qt
+from PySide6.QtGui import QShowEvent
+from PySide6.QtWidgets import QDialog, QFileDialog, QHBoxLayout, QLabel, QMessageBox, QVBoxLayout, QWidget
 
 from diffstudio.models.files.formats import SUFFIXES
-from diffstudio.ui.widgets.helpers import plain_button_text
+from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, plain_button_text, scroll_area
 from diffstudio.ui.widgets.images import IMAGE_FILE_FILTER
+
+_FRAME = QSize(16, 56)  # px that the frame of a window and a task bar take
 
 
 def message_box(
@@ -47,6 +50,53 @@ def choose_action(
     box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
     box.open()
     return box
+
+
+def available_size(window: QWidget) -> QSize:
+    """The size in px of the screen of a window, without what the desktop reserves."""
+    return window.screen().availableSize()
+
+
+def within_screen(size: QSize, screen: QSize) -> QSize:
+    """A size in px of a window that fits on a screen of this size with its frame and a task bar."""
+    return size.boundedTo(screen - _FRAME)
+
+
+def resize_within_screen(dialog: QDialog, width: int, height: int) -> None:
+    """Resize a dialog, but not beyond its screen. What may be taller needs a scroll area above its buttons."""
+    dialog.resize(within_screen(QSize(width, height), available_size(dialog)))
+
+
+class FittedDialog(QDialog):
+    """A dialog as tall as its contents, which scroll where the screen is too small. The buttons stay at its foot."""
+
+    def set_contents(self, column: QVBoxLayout, buttons: QHBoxLayout) -> None:
+        """Lay out a column, whose margins are those of the dialog, above a row of buttons."""
+        margins = column.contentsMargins()
+        buttons.setContentsMargins(margins.left(), 8, margins.right(), margins.bottom())
+        column.setContentsMargins(margins.left(), margins.top(), margins.right() - SCROLL_BAR_WIDTH, 0)
+        contents = QWidget()
+        contents.setObjectName("contents")
+        contents.setLayout(column)
+        self._column, self._buttons = column, buttons
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.setSpacing(0)
+        whole.addWidget(scroll_area(contents), 1)
+        whole.addLayout(buttons)
+
+    def fit_height(self) -> None:
+        """Fit the height to the contents again: texts wrap, and fields come and go."""
+        self._column.activate()
+        height = self._column.totalHeightForWidth(self.width() - SCROLL_BAR_WIDTH)
+        height = max(height, self._column.totalMinimumSize().height()) + self._buttons.sizeHint().height()
+        fitting = within_screen(QSize(self.width(), height), available_size(self)).height()
+        self.setMinimumHeight(fitting)
+        self.resize(self.width(), fitting)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self.fit_height()
 
 
 def choose_image(parent: QWidget, title: str, folder: str, chosen: Callable[[Path], object]) -> QFileDialog:
