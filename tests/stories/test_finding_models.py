@@ -135,6 +135,7 @@ def test_files_of_weights_may_be_dropped_pictures_are_the_windows(
     with qtbot.waitSignal(room.import_requested) as caught:
         room.dropEvent(drop)
     assert caught.args == [[tmp_path / "new.safetensors"]] and not room._drop_hint.isVisible()
+    assert room.message.text() == "Not model files, so not imported: picture.png."
 
 
 @pytest.fixture

@@ -64,7 +64,8 @@ def _read_png(file: BinaryIO, path: Path) -> ImageText:
     width = height = 0
     texts: dict[str, str] = {}
     unread: dict[str, None] = {}
-    held_bytes, orientation = 0, 1
+    held_bytes = 0
+    orientation: object = 1  # as EXIF has it: of any type
     for _ in range(MOST_CHUNKS):
         prefix = file.read(8)
         if len(prefix) < 8:

@@ -26,11 +26,12 @@ from diffstudio.ui.models.tool_runner import ToolRunner
 from diffstudio.ui.widgets import actions, image_actions
 from diffstudio.ui.widgets.controls import EmptyState, MessageBanner, ProgressLine, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.dialogs import choose_model_files, confirm
-from diffstudio.ui.widgets.drag_and_drop import DropOverlay, DroppedKind, dropped_paths
+from diffstudio.ui.widgets.drag_and_drop import DropOverlay, DroppedKind, dropped_paths, parse_drop
 from diffstudio.ui.widgets.formatting import human_bytes
 from diffstudio.ui.widgets.helpers import leave_focus, set_tooltip, show_page
 
 LIST_WIDTH = 340
+_MOST_NAMES = 5  # named of the dropped items that are not models
 
 
 class ModelsRoom(QWidget):
@@ -193,6 +194,11 @@ class ModelsRoom(QWidget):
         self._drop_hint.hide()
         if files := dropped_paths(event.mimeData(), DroppedKind.MODEL):
             event.acceptProposedAction()
+            others = [item for item in parse_drop(event.mimeData()) if item.kind is not DroppedKind.MODEL]
+            if others:
+                names = ", ".join(item.name or item.reason for item in others[:_MOST_NAMES])
+                more = f" and {len(others) - _MOST_NAMES:,} more" if len(others) > _MOST_NAMES else ""
+                self.message.show_message("warn", f"Not model files, so not imported: {names}{more}.")
             self.import_requested.emit(files)
 
     # Layout
