@@ -129,6 +129,7 @@ _NAMED = tuple(
     )
 )
 _WAN_IN_DIFFUSERS = re.compile(r"(?:^|\.)blocks\.\d+\.attn[12]\.to_", re.M)  # with underscores it may be anything
+_HUNYUAN_IN_COMFYUI = re.compile(r"double_blocks\.\d+\.(?:img|txt)_attn_")  # FLUX.1 has `img_attn.qkv`
 _BLOCK_NAMES, _TEXT_ENCODER = "the names of its blocks", "the width of its text encoder"
 _NUMBER_OF_BLOCKS = "its number of blocks"
 _U_NET = re.compile(r"(?:^|_)(?:(?:down|up|input|output)_blocks_\d|mid(?:dle)?_block_)", re.M)
@@ -148,6 +149,8 @@ def _by_tensors(names: TensorNames) -> Evidence | None:
     plain = names.joined.replace(".", "_")
     if "blocks." in names.joined and _WAN_IN_DIFFUSERS.search(names.joined):
         return Evidence(architecture("", "Wan"), _BLOCK_NAMES)
+    if "_attn_" in names.joined and _HUNYUAN_IN_COMFYUI.search(names.joined):
+        return Evidence(architecture("", "HunyuanVideo"), _BLOCK_NAMES)
     for substrings, pattern, model in _NAMED:
         if any(substring in plain for substring in substrings) and pattern.search(plain):
             return Evidence(model, _BLOCK_NAMES)

@@ -63,6 +63,10 @@ OTHERS: Mapping[str, tuple[Shapes, str]] = {
         _kohya(*((f"double_blocks.{index}.img_attn_qkv", 3072, 9216) for index in range(20))),
         "HunyuanVideo",
     ),
+    "HunyuanVideo, ComfyUI's attention": (
+        _peft(_COMFY, ("double_blocks.0.img_attn_qkv", 3072, 9216), ("double_blocks.3.txt_attn_proj", 3072, 3072)),
+        "HunyuanVideo",
+    ),
     "HunyuanVideo, modulation": (_kohya(("single_blocks.3.modulation.linear", 3072, 9216)), "HunyuanVideo"),
     "HunyuanVideo, feed-forward": (_kohya(("double_blocks.3.img_mlp.fc1", 3072, 12288)), "HunyuanVideo"),
     "HunyuanVideo, diffusers": (
