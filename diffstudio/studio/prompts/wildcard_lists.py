@@ -1,4 +1,4 @@
-"""Wildcards in a YAML or JSON file: lists by name, read within bounds of time and memory.
+"""Wildcards in files: text with one choice a line, and lists by name in YAML or JSON, within bounds of time and memory.
 
 A YAML alias repeats what it stands for, so that a few lines can describe billions of entries. The file is first read as
 a stream of events, which takes time in proportion to its size, and refused if what it describes is too large.
@@ -6,19 +6,53 @@ a stream of events, which takes time in proportion to its size, and refused if w
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dynamicprompts.wildcards.collection.list import ListWildcardCollection
+    from dynamicprompts.wildcards.collection.text_file import WildcardTextFile
     from dynamicprompts.wildcards.item import WildcardItem
 
 LARGEST_YAML_BYTES = 8 << 20
 _MOST_ENTRIES = 500_000  # of a YAML file with its aliases written out
 _MOST_CHARACTERS = 16 << 20  # likewise
 _DEEPEST = 50
+
+
+def wildcard_text_file(file: Path) -> WildcardTextFile:
+    """The wildcard in a text file, which is read when it is first used: UnicodeError where it is not UTF-8 or UTF-16."""
+    return _text_file_type()(file)
+
+
+@lru_cache(maxsize=1)
+def _text_file_type() -> type[WildcardTextFile]:
+    from dynamicprompts.utils import is_empty_line
+    from dynamicprompts.wildcards.collection.text_file import WildcardTextFile
+
+    class TextFile(WildcardTextFile):
+        """Says what cannot be decoded; the library leaves it out, so that `rosé` in another encoding becomes `ros`."""
+
+        def get_values(self) -> list[str]:
+            if self._cache is None:
+                lines = _decoded(self._path).split("\n")
+                self._cache = [line.strip() for line in lines if not is_empty_line(line)]
+            return self._cache
+
+    return TextFile
+
+
+def _decoded(file: Path) -> str:
+    """The text of a file in UTF-8 or, where it starts with a byte order mark, UTF-16. OSError, UnicodeError."""
+    data = file.read_bytes()
+    try:
+        return data.decode("utf-16" if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UnicodeError(f"{file.name} is not UTF-8 text") from error
 
 
 def read_wildcard_lists(file: Path) -> dict[str, ListWildcardCollection]:
@@ -29,7 +63,7 @@ def read_wildcard_lists(file: Path) -> dict[str, ListWildcardCollection]:
     """
     from dynamicprompts.wildcards.collection.list import ListWildcardCollection
 
-    text = file.read_text(encoding="utf-8-sig")
+    text = _decoded(file)
     data = json.loads(text) if file.suffix == ".json" else _yaml(text)
     if isinstance(data, list):
         entries = [entry for one in data if (entry := _entry(one))]

@@ -26,7 +26,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.library.lookup import similar_names
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.prompts.template_parser import parse_template
-from diffstudio.studio.prompts.wildcard_lists import read_wildcard_lists
+from diffstudio.studio.prompts.wildcard_lists import read_wildcard_lists, wildcard_text_file
 from diffstudio.studio.request_checks import LONGEST_PROMPT
 from diffstudio.studio.requests import GenerateRequest
 
@@ -259,11 +259,11 @@ def _manager(folder: Path, stamp: _Stamp) -> WildcardManager:
         def get_values(self, wildcard: str) -> WildcardValues:
             try:
                 values = super().get_values(wildcard) if ".." not in wildcard else None
-            except OSError as error:
+            except (OSError, UnicodeError) as error:
                 raise BadRequest(
                     f"The wildcard {wildcard.translate(_SHOWN)!r} cannot be read",
-                    error.strerror or str(error),
-                    "Check the file",
+                    (error.strerror if isinstance(error, OSError) else "") or str(error),
+                    "Save it as UTF-8" if isinstance(error, UnicodeError) else "Check the file",
                 ) from error
             if not values:
                 raise _missing_wildcard(wildcard.translate(_SHOWN), folder, list(collections), broken)
@@ -286,8 +286,6 @@ def _missing_wildcard(name: str, folder: Path, names: list[str], broken: list[st
 
 def _collections(folder: Path, stamp: _Stamp) -> tuple[dict[str, Any], list[str]]:
     """The wildcards by name, and a clause for each file that could not be read."""
-    from dynamicprompts.wildcards.collection import WildcardTextFile
-
     found: dict[str, Any] = {}
     broken: list[str] = []
     for file, _, size in stamp:
@@ -296,7 +294,7 @@ def _collections(folder: Path, stamp: _Stamp) -> tuple[dict[str, Any], list[str]
             broken.append(f"{file.name} is larger than {_LARGEST_FILE_BYTES >> 20} MiB")
             continue
         if file.suffix == ".txt":
-            found[name] = WildcardTextFile(file, encoding="utf-8-sig")
+            found[name] = wildcard_text_file(file)
             continue
         try:
             lists = read_wildcard_lists(file)

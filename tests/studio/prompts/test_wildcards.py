@@ -243,3 +243,15 @@ def test_a_file_that_is_too_large_is_named_and_a_broken_link_is_passed_over(
     (files / "gone.txt").symlink_to(files / "nowhere")
     with pytest.raises(BadRequest, match=r"huge\.txt is larger than 1 MiB"):
         expand("__huge__", "0")
+
+
+def test_text_files_of_other_encodings_are_read_or_named(files: Path) -> None:
+    for encoding in ("utf-16", "utf-8-sig", "utf-8"):
+        (files / "wine.txt").write_bytes("rosé\r\n\r\n rosé \r\n".encode(encoding))
+        assert drawn("__wine__", 3) == {"rosé"}
+        (files / "wine.txt").unlink()
+    (files / "wine.txt").write_bytes("rosé\n".encode("cp1252"))
+    with pytest.raises(BadRequest, match=r"wine\.txt is not UTF-8 text"):
+        expand("a __wine__", "0")
+    (files / "lists.json").write_bytes('{"glass": ["rosé"]}'.encode("utf-16"))
+    assert drawn("__glass__", 1) == {"rosé"}
