@@ -202,7 +202,11 @@ class GalleryDatabase:
                     connection.close()
             self._connections = [entry for entry in self._connections if entry[0].is_alive()]
             connection = sqlite3.connect(self.database, timeout=30.0, isolation_level=None, check_same_thread=False)
-            connection.execute("PRAGMA synchronous = NORMAL")
+            try:
+                connection.execute("PRAGMA synchronous = NORMAL")
+            except UnicodeDecodeError as error:  # of SQLite's message, which quotes a damaged schema
+                connection.close()
+                raise _Damaged("the schema is damaged") from error
             self._connections.append((thread, connection))
             return connection
 

@@ -15,6 +15,7 @@ from typing import Any
 from diffstudio.studio.gallery.files import SUFFIXES, is_inside
 from diffstudio.studio.gallery.sidecar import LONGEST_NOTE
 
+_ERRORS = (sqlite3.Error, UnicodeDecodeError)  # the latter: SQLite quotes the damaged schema
 _LARGEST_ID = 1 << 24
 _MOST_FAILURES = 50_000  # queries that hit a damaged page, before the rest is given up
 
@@ -65,7 +66,7 @@ SALVAGED_COLUMNS = tuple(_CHECKS)
 
 def salvaged_rows(database: Path) -> list[tuple[Any, ...]]:
     """The sound rows of `images`, as SALVAGED_COLUMNS; empty when nothing can be read. Never raises."""
-    with suppress(sqlite3.Error), closing(sqlite3.connect(database, timeout=5.0)) as connection:
+    with suppress(*_ERRORS), closing(sqlite3.connect(database, timeout=5.0)) as connection:
         connection.execute("PRAGMA query_only = ON")
         names = [column[0] for column in connection.execute("SELECT * FROM images LIMIT 0").description]
         rows = (dict(zip(names, row, strict=True)) for row in _readable(connection, _last_id(connection)))
@@ -82,7 +83,7 @@ def _checked(row: dict[str, Any]) -> tuple[Any, ...] | None:
 
 def _last_id(connection: sqlite3.Connection) -> int:
     for statement in ("SELECT max(id) FROM images", "SELECT seq FROM sqlite_sequence WHERE name = 'images'"):
-        with suppress(sqlite3.Error):
+        with suppress(*_ERRORS):
             for (last,) in connection.execute(statement):
                 if isinstance(last, int) and 0 < last < _LARGEST_ID:
                     return last
@@ -98,7 +99,7 @@ def _readable(connection: sqlite3.Connection, last: int) -> Iterator[tuple[Any, 
         try:
             rows = connection.execute("SELECT * FROM images NOT INDEXED WHERE id BETWEEN ? AND ?", (low, high))
             found = rows.fetchall()
-        except sqlite3.Error:
+        except _ERRORS:
             failures += 1
             if low < high:
                 middle = (low + high) // 2

@@ -75,7 +75,7 @@ class Queue:
     def _open_or_replace(self) -> sqlite3.Connection:
         try:
             return self._open()
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter: SQLite quotes what is damaged
             if self._path is None or isinstance(error, sqlite3.OperationalError):  # locked, or on a full disk: sound
                 raise
             damaged = free_name(self._path.with_name(self._path.name + ".damaged"))
@@ -100,6 +100,7 @@ class Queue:
         database = sqlite3.connect(
             self._path or ":memory:", check_same_thread=False, isolation_level=None, timeout=10.0
         )
+        database.text_factory = _text
         try:
             (version,) = database.execute("PRAGMA user_version").fetchone()
             if version > FORMAT:
@@ -277,13 +278,21 @@ def _rescued(path: Path) -> list[tuple[object, ...]]:
     """The rows of a damaged database that can be read, from its first job on and from its last one back."""
     rows: dict[int, tuple[object, ...]] = {}
     for order in ("ASC", "DESC"):
-        with suppress(sqlite3.Error), closing(sqlite3.connect(path)) as database:
-            database.text_factory = lambda data: data.decode("utf-8", "replace")
+        with suppress(sqlite3.Error, UnicodeDecodeError), closing(sqlite3.connect(path)) as database:
+            database.text_factory = _text
             present = {row[1] for row in database.execute("PRAGMA table_info(jobs)")}
             columns = (name if name in present else "''" for name in _RESCUED)  # of version 0.1, which had fewer
             for row in database.execute(f"SELECT {', '.join(columns)} FROM jobs NOT INDEXED ORDER BY id {order}"):
                 rows[row[0]] = row
     return list(rows.values())
+
+
+def _text(data: bytes) -> str | bytes:
+    """A text of the database; one that is damaged stays as it is, so that its row alone cannot be read."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
 
 
 _Row = tuple[int, str, int, int, int, str]

@@ -123,6 +123,16 @@ def test_damage_that_appears_while_it_is_open_is_repaired_on_the_way(
     gallery.close()
 
 
+def test_a_damaged_schema_that_is_not_utf_8(sound: Path, copy: Path) -> None:
+    """SQLite quotes it, and Python cannot decode its message."""
+    data = (copy / "g.sqlite").read_bytes()
+    (copy / "g.sqlite").write_bytes(data.replace(b"CREATE TABLE images", b"CREATE \xe2ABLE images"))
+    gallery = opened(sound, copy)
+    assert gallery.damaged_copy is not None and salvaged_rows(gallery.damaged_copy) == []
+    check_complete(gallery)
+    gallery.close()
+
+
 def test_a_large_database_is_checked_by_the_rescan(sound: Path, copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CHECKED_WHEN_OPENED_BYTES", 0)
     with closing(sqlite3.connect(copy / "g.sqlite")) as connection:

@@ -249,6 +249,30 @@ def test_jobs_of_a_damaged_database_are_rescued(tmp_path: Path, page: int) -> No
     queue.close()
 
 
+def test_a_text_that_is_not_utf_8_costs_its_own_job_only(tmp_path: Path) -> None:
+    path = tmp_path / "queue.sqlite"
+    queue = Queue(path)
+    submitted(queue, "first", "damaged", "last")
+    queue.close()
+    path.write_bytes(path.read_bytes().replace(b'"damaged"', b'"dam\xffged"'))
+    queue = Queue(path)
+    assert prompts(queue) == ["first", "last"]
+    assert queue.first_pending(10).unreadable == 1
+    queue.close()
+
+
+def test_a_damaged_schema_that_is_not_utf_8(tmp_path: Path) -> None:
+    """SQLite quotes it, and Python cannot decode its message."""
+    path = tmp_path / "queue.sqlite"
+    queue = Queue(path)
+    submitted(queue, "first")
+    queue.close()
+    path.write_bytes(path.read_bytes().replace(b"CREATE TABLE jobs", b"CREATE \xe2ABLE jobs"))
+    queue = Queue(path)
+    assert "0 waiting jobs could be read" in queue.damage
+    queue.close()
+
+
 def test_a_log_left_behind_by_a_damaged_database_is_not_read_into_the_new_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
