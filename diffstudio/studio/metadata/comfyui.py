@@ -49,6 +49,7 @@ def read_comfyui(texts: Mapping[str, str], width: int, height: int) -> FoundSett
 class _Reader:
     def __init__(self, nodes_json: Mapping[str, Any]) -> None:
         self._found = FoundSettings("ComfyUI")
+        self._finishing: dict[str, list[Node]] = {}  # by the last sampler: the nodes that its image went through
         self._clip_nodes: dict[str, Node] = {}  # those that the prompts' text encoders went through
         self._graph = Graph(nodes_json, self._name)
         nodes = self._graph.nodes.values()
@@ -73,6 +74,9 @@ class _Reader:
         self._read_sampler(first)
         for sampler in later:
             self._name_later_sampler(sampler)
+        for node in self._finishing[(later or [first])[-1].id]:
+            if "scale" in node.kind.lower():
+                self._name(self._upscaler(node) or _with_numbers(node))
         if later and "size" not in self._found.values:
             self._name("the size of the first pass")
         return self._found
@@ -96,7 +100,11 @@ class _Reader:
         return []
 
     def _samplers(self, node: Node) -> list[Node]:
-        return [one for one in self._image_path(node) if _is_sampler(one)][::-1]
+        path = list(self._image_path(node))
+        samplers = [one for one in path if _is_sampler(one)][::-1]
+        if samplers:
+            self._finishing.setdefault(samplers[-1].id, path[: path.index(samplers[-1])])
+        return samplers
 
     def _image_path(self, node: Node) -> Iterator[Node]:
         """A node and those that its image comes from, one after the other."""
@@ -179,11 +187,18 @@ class _Reader:
             for label in ("steps", "denoise")
             if (number := self._graph.number(schedule, label)) is not None
         ]
+        if upscaler := self._upscaler(sampler):
+            details.append(upscaler)
         guider = self._graph.source(sampler, "guider") or sampler
         for node in self._graph.chain(guider.link("model"), "model"):
             if (file := self._model_file(node)) is not None and stem(file) != stem(self._found.values.get("model", "")):
                 details.append(f"checkpoint {stem(file)}")
         self._name(f"a further sampling pass ({', '.join(details)})" if details else "a further sampling pass")
+
+    def _upscaler(self, node: Node) -> str | None:
+        """The upscaler that a node uses; None for one without."""
+        loader = self._graph.source(node, "upscale_model")
+        return f"the upscaler {stem(self._graph.text(loader, 'model_name') or loader.kind)}" if loader else None
 
     def _name_source_image(self, sampler: Node) -> None:
         for node in self._image_path(sampler):
@@ -223,6 +238,9 @@ class _Reader:
         self._read_guidance(node, role)
         if (text := self._encoded_text(node)) is not None:
             self._read_clip(node.link("clip"))
+            for name in node.inputs:
+                if re.fullmatch(r"image\d*", name) and (source := self._graph.source(node, name)) is not None:
+                    self._name(f"the reference image {self._graph.text(source, 'image') or ''}".rstrip())
             return escape_schedule(text)
         if node.link(role) is None and isinstance(node.inputs.get(role), str):  # a loader with both prompts
             return escape_schedule(str(node.inputs[role]))

@@ -523,3 +523,37 @@ def test_a_switch_between_texts() -> None:
 def test_what_a_switch_of_another_kind_chooses_is_named(switch: Any) -> None:
     found = graph({"s": ("Odd", switch | {"other": ["minus", 0]})}, positive=["s", 0])
     assert any(phrase.startswith("Odd") for phrase in found.not_imported)
+
+
+def test_upscaling_after_the_last_sampler_is_named() -> None:
+    loader: Nodes = {"esrgan": ("UpscaleModelLoader", {"model_name": "4x-sharp.pth"})}
+    with_model = ("ImageUpscaleWithModel", {"upscale_model": ["esrgan", 0], "image": ["decode", 0]})
+    found = graph(loader | {"larger": with_model, "save": ("SaveImage", {"images": ["larger", 0]})})
+    assert found.not_imported == ["the upscaler 4x-sharp"]
+    by_factor = ("ImageScaleBy", {"scale_by": 2, "image": ["decode", 0]})
+    found = graph({"larger": by_factor, "save": ("SaveImage", {"images": ["larger", 0]})})
+    assert found.not_imported == ["ImageScaleBy: scale_by 2"]
+    tiled = BASE["sampler"][1] | {"image": ["decode", 0], "upscale_model": ["esrgan", 0], "denoise": 0.2}
+    del tiled["latent_image"]
+    found = graph(loader | {"t": ("UltimateSDUpscale", tiled), "save": ("SaveImage", {"images": ["t", 0]})})
+    assert found.not_imported == ["a further sampling pass (steps 25, denoise 0.2, the upscaler 4x-sharp)"]
+
+
+def test_reference_images_of_a_text_encoder_are_named() -> None:
+    encoder = {"prompt": "a red fox", "clip": ["model", 1], "image1": ["photo", 0], "image2": ["made", 0], "image3": 1}
+    nodes: Nodes = {
+        "photo": ("LoadImage", {"image": "fox.png"}),
+        "made": ("EmptyImage", {"color": 0}),
+        "plus": ("TextEncodeQwenImageEditPlus", encoder),
+    }
+    found = graph(nodes)
+    assert found.values["prompt"] == "a red fox"
+    assert found.not_imported == ["the reference image fox.png", "the reference image"]
+
+
+def test_a_saved_image_that_no_sampler_made_is_passed_over() -> None:
+    photo: Nodes = {
+        "photo": ("LoadImage", {"image": "fox.png"}),
+        "save": ("SaveImage", {"images": ["photo", 0], "latent_of": ["sampler", 0]}),
+    }
+    assert graph(photo).values["prompt"] == "a fox"
