@@ -75,7 +75,7 @@ TESTED_IN = {
     "ui/generate/test_mask_editor.py": "ui/generate/mask_dialog ui/generate/mask_layer ui/generate/sections/init_image_section",
     "ui/generate/test_panel.py": (
         "ui/generate/labels ui/generate/sections/checkpoint_chooser ui/generate/sections/hires_section"
-        " ui/generate/sections/sampling_section ui/generate/sections/seed ui/generate/sections/size"
+        " ui/generate/sections/sampling_section ui/generate/sections/seed"
     ),
     "ui/generate/test_room.py": "ui/generate/job_controls ui/generate/layout ui/generate/image_menu ui/generate/queue_and_history",
     "ui/models/test_room.py": (

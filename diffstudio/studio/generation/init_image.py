@@ -133,20 +133,50 @@ def fitted(image: Image.Image, size: tuple[int, int], mode: ResizeName) -> Image
             return image.resize(size, Image.Resampling.LANCZOS)
 
 
-def _extended(image: Image.Image, mask: Image.Image, request: GenerateRequest) -> tuple[Image.Image, Image.Image]:
-    """Add the outpainting margins, filled by repeating the edges.
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How `fitted` brings an image to another size; both boxes are (left, top, right, bottom)."""
 
-    The mask covers them and `feather` px of the image next to them.
-    """
+    kept: tuple[float, float, float, float]  # the part of the image that is used, in its px
+    placed: tuple[float, float, float, float]  # where that comes to lie, in px of the result
+
+
+def fit_of(source: tuple[int, int], size: tuple[int, int], mode: ResizeName) -> Fit:
+    """How an image of `source` px (width, height) is fitted to `size` px."""
+    whole = (0.0, 0.0, float(source[0]), float(source[1]))
+    result = (0.0, 0.0, float(size[0]), float(size[1]))
+    scales = size[0] / source[0], size[1] / source[1]
+    match mode:
+        case ResizeName.CROP:
+            return Fit(_centred((size[0] / max(scales), size[1] / max(scales)), source), result)
+        case ResizeName.PAD:
+            return Fit(whole, _centred((source[0] * min(scales), source[1] * min(scales)), size))
+        case ResizeName.STRETCH:
+            return Fit(whole, result)
+
+
+def _centred(inner: tuple[float, float], outer: tuple[int, int]) -> tuple[float, float, float, float]:
+    left, top = (outer[0] - inner[0]) / 2, (outer[1] - inner[1]) / 2
+    return left, top, left + inner[0], top + inner[1]
+
+
+def _extended(image: Image.Image, mask: Image.Image, request: GenerateRequest) -> tuple[Image.Image, Image.Image]:
+    """Add the outpainting margins to an image and its mask; they are filled by repeating the image's edges."""
     canvas_size(request)
     left, top, right, bottom = request.outpaint
     whole = Image.fromarray(np.pad(np.array(image), ((top, bottom), (left, right), (0, 0)), mode="edge"))
-    overlap = [side and request.feather for side in (left, top, right, bottom)]
-    inner = (left + overlap[0], top + overlap[1], left + image.width - overlap[2], top + image.height - overlap[3])
-    painted = Image.new("L", whole.size, 255)
+    return whole, outpaint_mask(mask, request.outpaint, request.feather)
+
+
+def outpaint_mask(mask: Image.Image, sides: tuple[int, int, int, int], feather: int) -> Image.Image:
+    """The mask of an image extended by `sides` px: it covers them, and `feather` px of the image next to them."""
+    left, top, right, bottom = sides
+    overlap = [side and feather for side in sides]
+    inner = (left + overlap[0], top + overlap[1], left + mask.width - overlap[2], top + mask.height - overlap[3])
+    painted = Image.new("L", (left + mask.width + right, top + mask.height + bottom), 255)
     if inner[0] < inner[2] and inner[1] < inner[3]:
         painted.paste(mask.crop((inner[0] - left, inner[1] - top, inner[2] - left, inner[3] - top)), inner[:2])
-    return whole, painted
+    return painted
 
 
 def _filled(image: Picture, mask: Mask, fill: FillName, seed: int) -> Picture:

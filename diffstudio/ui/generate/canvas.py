@@ -23,6 +23,7 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from diffstudio.studio.events import Picture
+from diffstudio.ui.generate.sections.init_image_preview import InitOverlay
 from diffstudio.ui.widgets import image_actions, theme
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images import fitted, numpy_to_qimage, rounded
@@ -59,6 +60,8 @@ class Canvas(QWidget):
         self._alone = False
         self._shape = QSize(1, 1)
         self._note = ""
+        self._init_path: Path | None = None
+        self._init_overlay: InitOverlay | None = None
         self._click_or_drag = image_actions.ClickOrDrag()
 
     # Contents
@@ -101,6 +104,18 @@ class Canvas(QWidget):
             self._note = note
             self.update()
 
+    def set_init_overlay(self, path: Path | None, overlay: InitOverlay | None) -> None:
+        """How the image at `path` is used as the init image, drawn while it is shown alone; None without one."""
+        self._init_path, self._init_overlay = path, overlay
+        self.update()
+
+    def init_overlay(self) -> InitOverlay | None:
+        """The overlay that is drawn; None where the image shown is not the init image, or used just as it is."""
+        overlay, cells = self._init_overlay, self._displayed()
+        alone = len(cells) == 1 or self._alone
+        shown = alone and self.path() is not None and self.path() == self._init_path
+        return overlay if shown and overlay is not None and not overlay.changes_nothing() else None
+
     def is_empty(self) -> bool:
         return all(shown.image.isNull() for shown in self._displayed())
 
@@ -134,6 +149,8 @@ class Canvas(QWidget):
             return []
         if self._alone or len(images) == 1:
             index = min(self._chosen, len(images) - 1)
+            if (overlay := self.init_overlay()) is not None:
+                return [(index, overlay.place(room))]
             return [(index, fitted(self._size_of(images[index]), room))]
         count, shape = len(images), self._size_of(images[0])
         columns = max(range(1, count + 1), key=lambda columns: _cell_width(room, shape, count, columns))
@@ -161,10 +178,10 @@ class Canvas(QWidget):
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         images, ratio = self._displayed(), self.devicePixelRatioF()
-        cells = self.cells()
+        cells, overlay = self.cells(), self.init_overlay()
         for index, cell in cells:
             shown = images[index]
-            radius = 12.0 if cell.width() > 240 else float(theme.RADIUS)
+            radius = 0.0 if overlay is not None else 12.0 if cell.width() > 240 else float(theme.RADIUS)
             if shown.image.isNull():
                 painter.setPen(Qt.PenStyle.NoPen)
                 painter.setBrush(theme.colour("panel"))
@@ -175,7 +192,11 @@ class Canvas(QWidget):
                 large = shown.image.size() * MAX_SMOOTH_SCALE
                 shown.scaled = smooth(shown.image, target if large.width() > target.width() else large)
                 shown.scaled_for = target
+            if overlay is not None:
+                overlay.paint_below(painter, cell)
             rounded(painter, shown.scaled, cell, radius)
+            if overlay is not None:
+                overlay.paint_above(painter, cell)
             if len(cells) > 1 and index == self._chosen and self.hasFocus():
                 painter.setPen(QPen(theme.colour("accent"), 2))
                 painter.setBrush(Qt.BrushStyle.NoBrush)

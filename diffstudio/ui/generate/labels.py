@@ -13,6 +13,7 @@ from diffstudio.models.detection.types import Role
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.control_types import ControlTypeName
 from diffstudio.studio.events import Stepped
+from diffstudio.studio.generation.init_image import fit_of
 from diffstudio.studio.jobs.memory_forecast import MemoryForecast
 from diffstudio.studio.prompts.lora_tags import TAG
 from diffstudio.studio.prompts.token_count import PromptTokenCount
@@ -22,6 +23,7 @@ from diffstudio.studio.requests import (
     ControlNetUse,
     GenerateRequest,
     PictureRequest,
+    ResizeName,
     SamplerName,
     SpacingName,
     UpscaleRequest,
@@ -251,6 +253,42 @@ def outpaint_text(outpaint: tuple[int, int, int, int]) -> str:
     return ", ".join(f"{pixels:,} px {name}" for pixels, name in zip(outpaint, names, strict=True) if pixels)
 
 
+RESIZE_MODES = [
+    (ResizeName.CROP, "Crop and resize"),
+    (ResizeName.PAD, "Resize and pad"),
+    (ResizeName.STRETCH, "Just resize (stretch)"),
+]
+
+
+def fit_text(source: tuple[int, int], size: tuple[int, int], mode: ResizeName) -> str:
+    """What a resize mode does to an image of `source` px for a result of `size` px; empty if the aspect ratio is kept.
+
+    `Crops 12 % left and right (64 px each)`
+    """
+    if source[0] * size[1] == source[1] * size[0]:
+        return ""
+    fit = fit_of(source, size, mode)
+    match mode:
+        case ResizeName.CROP:
+            return f"Crops {_border_text(fit.kept[:2], source, '')}"
+        case ResizeName.PAD:
+            return f"Pads {_border_text(fit.placed[:2], size, ' with white')}"
+        case ResizeName.STRETCH:
+            ratio = size[0] * source[1] / (size[1] * source[0])
+            return f"Stretches the {'width' if ratio > 1 else 'height'} by {_percent(max(ratio, 1 / ratio) - 1)}"
+
+
+def _border_text(border: tuple[float, ...], size: tuple[int, int], how: str) -> str:
+    axis = 0 if border[0] > border[1] else 1
+    pixels = f"{border[axis]:,.0f} px each" if border[axis] >= 0.5 else "less than 1 px each"
+    where = ("left and right", "top and bottom")[axis]
+    return f"{_percent(border[axis] / size[axis])} {where}{how} ({pixels})"
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}".replace("%", " %") if share >= 0.01 else f"{max(share, 0.001):.1%}".replace("%", " %")
+
+
 def one_of(request: PictureRequest, index: int) -> PictureRequest:
     """The request for image `index` alone."""
     return replace(request, seed=request.seed + index, count=1) if isinstance(request, GenerateRequest) else request
@@ -289,9 +327,11 @@ def changed_settings(asked: GenerateRequest, shown: GenerateRequest, size: tuple
     """
     fields = ["steps", "guidance", "sampler", "spacing", "count"]
     if asked.init is not None and shown.init is not None:
-        fields += ["strength"] if shown.masked_only else ["strength", "resize"]
+        fields += ["strength", "resize"]
         if shown.mask is not None or any(shown.outpaint):
             fields += ["fill", "feather", "masked_only", "padding"]
+    elif asked.controls and shown.controls:
+        fields += ["resize"]
     changed = []
     if asked.enlarge > 1 and shown.enlarge > 1:
         fields += ["enlarge", "enlarge_strength", "enlarge_steps", "enlarge_guidance", "tiled"]

@@ -39,7 +39,7 @@ class MaskLayer:
         self.image = QImage(size, QImage.Format.Format_ARGB32_Premultiplied)
         self.image.fill(Qt.GlobalColor.transparent)
         if mask is not None and not mask.isNull():
-            self.image = _coloured(mask.scaled(size))
+            self.image = coloured(mask.scaled(size))
         self._undo: list[_Change] = []
         self._redo: list[_Change] = []
         self._before_stroke: QImage | None = None
@@ -105,7 +105,7 @@ class MaskLayer:
         def inverted() -> QImage:
             mask = self.greyscale()
             mask.invertPixels()
-            return _coloured(mask)
+            return coloured(mask)
 
         self._replace(inverted)
 
@@ -177,7 +177,7 @@ def _gradient(centre: QPointF, radius: float, softness: float) -> QRadialGradien
     return gradient
 
 
-def _coloured(mask: QImage) -> QImage:
+def coloured(mask: QImage) -> QImage:
     """An image in one colour whose alpha channel is the greyscale mask."""
     image = QImage(mask.size(), QImage.Format.Format_ARGB32_Premultiplied)
     image.fill(mask_colour())

@@ -75,7 +75,7 @@ class Panel(QFrame):
         self.init_image = InitImageSection()
         self.size_control = SizeControl()
         self.loras = LoraSection(self.prompt, self.negative)
-        self.controlnets = ControlNetSection(self._size_to_make)
+        self.controlnets = ControlNetSection(self._size_to_make, self.init_image.resize_of_request)
         self.hires_fix = HiresSection(self._size_to_make)
         self.sampling = SamplingSection()
         self.prompt_hint = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
@@ -172,8 +172,10 @@ class Panel(QFrame):
         self.prompt.set_text(request.prompt)
         self.classes.set_value(request.prompt)
         self.negative.set_text(request.negative)
-        self.size_control.set_size(request.width, request.height)
-        for section in (self.sampling, self.init_image, self.controlnets, self.hires_fix):
+        self.init_image.load_from(request)
+        self.size_control.set_size(request.width, request.height)  # after the init image, which it may follow
+        self._show_fit()
+        for section in (self.sampling, self.controlnets, self.hires_fix):
             section.load_from(request)
         self.seed.set_fixed(request.seed)
         self.count.set_value(min(request.count, MAX_IMAGES))
@@ -199,7 +201,9 @@ class Panel(QFrame):
         if checkpoint is None or not self.isVisible():
             return
         with contextlib.suppress(BadRequest):
-            self.memory_forecast_requested.emit(MemoryQuery(self.request(), checkpoint, self.controlnets.networks()))
+            width, height = self._size_to_make()
+            request = replace(self.request(), width=width, height=height)
+            self.memory_forecast_requested.emit(MemoryQuery(request, checkpoint, self.controlnets.networks()))
 
     def show_memory_forecast(self, job: MemoryQuery, forecast: MemoryForecast | None) -> None:
         """Show a forecast; None where it is unknown."""
@@ -247,6 +251,7 @@ class Panel(QFrame):
             self.classes.set_choices([(name, name) for name in checkpoint.classes])
         self.edition_question.set_checkpoint(checkpoint)
         self.size_control.set_limits(None if checkpoint is None else limits_of(checkpoint))
+        self._show_fit()
         self.loras.set_checkpoint(checkpoint)
         self.controlnets.set_checkpoint(checkpoint)
         self.hires_fix.set_checkpoint(checkpoint)
@@ -259,9 +264,17 @@ class Panel(QFrame):
 
     def _size_to_make(self) -> tuple[int, int]:
         """Width and height in px."""
-        checkpoint, (width, height) = self.checkpoint.current(), self.size_control.requested_size()
-        own = (checkpoint.width, checkpoint.height) if checkpoint is not None else (0, 0)
-        return width or own[0] or 512, height or own[1] or 512
+        return self.size_control.generated_size() or (512, 512)
+
+    def _init_image_changed(self) -> None:
+        self.hires_fix.set_inpainting(self.init_image.has_mask())
+        self.size_control.follow(self.init_image.used_size())
+        self._show_fit()
+        self.controlnets.schedule_preview()
+
+    def _show_fit(self) -> None:
+        """Show how the init image is fitted to the size."""
+        self.init_image.show_fit(self._size_to_make(), self.size_control.pastes())
 
     def _check(self) -> None:
         self._memory_timer.start()
@@ -317,7 +330,8 @@ class Panel(QFrame):
         self.controlnets.background_work_requested.connect(self.background_work_requested)
         self.size_control.changed.connect(self.controlnets.schedule_preview)
         self.size_control.changed.connect(self.hires_fix.update_size)
-        self.init_image.changed.connect(lambda: self.hires_fix.set_inpainting(self.init_image.has_mask()))
+        self.size_control.changed.connect(self._show_fit)
+        self.init_image.changed.connect(self._init_image_changed)
         for changed in (
             self.size_control.changed,
             self.controlnets.changed,

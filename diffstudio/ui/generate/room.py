@@ -29,6 +29,7 @@ from diffstudio.studio.events import (
     Started,
     Stepped,
 )
+from diffstudio.studio.generation.init_image import canvas_size
 from diffstudio.studio.jobs.queue import PendingJobs
 from diffstudio.studio.metadata.named_files import needed_files
 from diffstudio.studio.prompts.prompt_hints import example_prompts
@@ -203,6 +204,10 @@ class GenerateRoom(GenerateLayout):
     def _shape_of(self, request: PictureRequest) -> QSize:
         if isinstance(request, UpscaleRequest):
             return image_size(request.source)
+        if request.width is None and request.height is None:
+            with contextlib.suppress(DiffstudioError):
+                if (canvas := canvas_size(request)) is not None:
+                    return QSize(*canvas)
         checkpoint = self.panel.checkpoint.current()
         usual = (
             (checkpoint.width, checkpoint.height) if checkpoint and checkpoint.width and checkpoint.height else (1, 1)
@@ -423,6 +428,7 @@ class GenerateRoom(GenerateLayout):
         self.panel.generate_requested.connect(self.generate_requested)
         for section in (self.panel.init_image, self.panel.controlnets, self.panel.hires_fix):
             section.failed.connect(self._add_warning)
+        self.panel.init_image.overlay_changed.connect(self.canvas.set_init_overlay)
         self.panel.message.connect(self._add_warning)
         self.panel.models_room_requested.connect(self.models_room_requested)
         self.panel.rescan_requested.connect(self.rescan_requested)

@@ -20,7 +20,14 @@ from diffstudio.errors import BadRequest
 from diffstudio.imaging.masks import feather_mask, masked_region
 from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.generation.init_image import InitImage, canvas_size, load_init_image, trained_ranges
+from diffstudio.studio.generation.init_image import (
+    InitImage,
+    canvas_size,
+    fit_of,
+    fitted,
+    load_init_image,
+    trained_ranges,
+)
 from diffstudio.studio.metadata.metadata import parameters_text
 from diffstudio.studio.requests import FillName, GenerateRequest, ResizeName
 
@@ -144,6 +151,29 @@ def test_painting_around_a_picture(request_: GenerateRequest) -> None:
     assert found.mask is not None and found.mask[0, 0] == found.mask[119, 299] == 255 and found.mask[100, 50] == 0
     edge = read(dataclasses.replace(wanted, feather=0), 300, 120)
     assert np.array_equal(edge.init[20:, 200:], np.repeat(given[:, -1:], 100, axis=1))  # begins from the edges' colours
+
+
+@pytest.mark.parametrize("mode", list(ResizeName))
+@pytest.mark.parametrize(("source", "size"), [((200, 100), (64, 64)), ((100, 200), (128, 64)), ((96, 64), (48, 32))])
+def test_a_fit_says_where_each_pixel_comes_to_lie(
+    source: tuple[int, int], size: tuple[int, int], mode: ResizeName
+) -> None:
+    """In an image whose values are its coordinates, the resized values are those of the part that is kept."""
+    down, across = np.mgrid[0 : source[1], 0 : source[0]].astype(np.uint8)
+    pixels = np.stack([across, down, np.zeros_like(down)], axis=-1)
+    fit = fit_of(source, size, mode)
+    found = np.array(fitted(Image.fromarray(pixels), size, mode)).astype(float)
+    left, top, right, bottom = fit.placed
+    for axis, (near, far) in enumerate(((left, right), (top, bottom))):
+        scale = (fit.kept[axis + 2] - fit.kept[axis]) / (far - near)
+        middle = found[size[1] // 2, :, 0] if axis == 0 else found[:, size[0] // 2, 1]
+        inside = np.arange(round(near) + 4, round(far) - 4)
+        expected = fit.kept[axis] + (inside + 0.5 - near) * scale - 0.5
+        assert np.abs(middle[inside] - expected).max() <= 1.0
+    if mode is ResizeName.PAD and left > 1:
+        assert (found[:, : int(left)] == 255).all() and (found[:, int(right) + 1 :] == 255).all()
+    assert fit.placed == (0, 0, *size) or mode is ResizeName.PAD
+    assert fit.kept == (0, 0, *source) or mode is ResizeName.CROP
 
 
 def test_ways_to_come_to_a_size(request_: GenerateRequest) -> None:

@@ -20,14 +20,7 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.jobs.memory_forecast import MemoryForecast, MemoryQuery
 from diffstudio.studio.prompts.prompt_hints import EMPTY_PROMPT
 from diffstudio.studio.request_checks import LONGEST_PROMPT
-from diffstudio.studio.requests import (
-    LARGEST_SEED,
-    ControlNetUse,
-    GenerateRequest,
-    ResizeName,
-    SamplerName,
-    SpacingName,
-)
+from diffstudio.studio.requests import LARGEST_SEED, ControlNetUse, GenerateRequest, SamplerName, SpacingName
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.labels import title_of
 from diffstudio.ui.generate.panel import Panel
@@ -539,7 +532,6 @@ def test_what_the_panel_cannot_show_of_a_request_is_named(panel: Panel, tmp_path
         spacing=SpacingName.ALIGN_YOUR_STEPS,
         count=100,
         strength=0.333,
-        resize=ResizeName.PAD,
         enlarge=2.5,
         enlarge_guidance=20.0,
         width=500,
@@ -553,7 +545,6 @@ def test_what_the_panel_cannot_show_of_a_request_is_named(panel: Panel, tmp_path
         f"scheduler align_your_steps → {shown.spacing}",
         "images 100 → 64",
         "denoising strength 0.333 → 0.33",
-        "resize mode pad → crop",
         f"hires fix scale 2.5 → {shown.enlarge:g}",
         "hires CFG scale 20 → 15",
         "size 500 × 64 → 128 × 16 px",

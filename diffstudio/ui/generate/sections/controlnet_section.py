@@ -41,9 +41,10 @@ class ControlNetSection(QWidget):
     models_room_requested = Signal()
     background_work_requested = Signal(object, object)  # a function for another thread, and a callback for its result
 
-    def __init__(self, size: Callable[[], tuple[int, int]]) -> None:
+    def __init__(self, size: Callable[[], tuple[int, int]], resize: Callable[[], ResizeName]) -> None:
         super().__init__()
         self._size = size  # (width, height) of the image to generate, px
+        self._resize = resize  # how control images are fitted to it
         self._networks: tuple[Checkpoint, ...] = ()
         self._checkpoint: Checkpoint | None = None
         self._computing = self._outdated = False
@@ -209,7 +210,7 @@ class ControlNetSection(QWidget):
         if requested:
             self._computing = True
             self.background_work_requested.emit(
-                partial(_compute_previews, [use for _, use in requested], self._size()),
+                partial(_compute_previews, [use for _, use in requested], self._size(), self._resize()),
                 lambda previews: self._show([card for card, _ in requested], previews),
             )
 
@@ -239,14 +240,14 @@ class ControlNetSection(QWidget):
         button.setVisible(supported and len(self.cards) < MOST_CONTROLS)
 
 
-def _compute_previews(uses: Sequence[ControlNetUse], size: tuple[int, int]) -> list[QImage | str]:
+def _compute_previews(uses: Sequence[ControlNetUse], size: tuple[int, int], resize: ResizeName) -> list[QImage | str]:
     """The preprocessed image of each ControlNet, or an error message. Runs in another thread."""
     from diffstudio.studio.generation.control_preprocess import control_preview
 
     previews: list[QImage | str] = []
     for use in uses:
         try:
-            previews.append(numpy_to_qimage(control_preview(use, size, ResizeName.CROP, _MAX_PREVIEW_SIDE)))
+            previews.append(numpy_to_qimage(control_preview(use, size, resize, _MAX_PREVIEW_SIDE)))
         except (DiffstudioError, OSError) as error:
             previews.append(str(error))
     return previews

@@ -5,26 +5,30 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QImage
+from PySide6.QtCore import QRectF, QSize, Qt, Signal
+from PySide6.QtGui import QImage, QPainter
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.generation.masks import keep_mask
 from diffstudio.studio.metadata.named_files import NamedFile
-from diffstudio.studio.requests import FillName, GenerateRequest
+from diffstudio.studio.requests import FillName, GenerateRequest, ResizeName
+from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.mask_dialog import MaskDialog
 from diffstudio.ui.generate.mask_editor import Sides
+from diffstudio.ui.generate.mask_layer import coloured
 from diffstudio.ui.generate.sections.add_buttons import AddButton
+from diffstudio.ui.generate.sections.init_image_preview import InitImagePreview, InitOverlay, fitted_frame, masked_frame
+from diffstudio.ui.generate.sections.size import InitSize
 from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.dialogs import choose_image
-from diffstudio.ui.widgets.helpers import ElidedLabel
-from diffstudio.ui.widgets.images import Thumbnail, read_image, unreadable, unreadable_reason
+from diffstudio.ui.widgets.helpers import ElidedLabel, label
+from diffstudio.ui.widgets.images import image_size, read_image, unreadable, unreadable_reason
 from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSlider
 
-_THUMB = 56
+_PREVIEW = 640  # px, the largest side of the copy that is shown
 _NO_SIDES: Sides = (0, 0, 0, 0)
 FILLS = [
     (FillName.ORIGINAL, "Original"),
@@ -35,17 +39,21 @@ FILLS = [
 
 
 class InitImageSection(QWidget):
-    """`failed` carries a warning for the room."""
+    """`failed` carries a warning for the room. The panel answers `changed` with `show_fit`."""
 
     changed = Signal()
     opened = Signal()  # an image was added: scroll its settings into view
     failed = Signal(str)
+    overlay_changed = Signal(object, object)  # the path and InitOverlay of the init image; None and None without one
 
     def __init__(self) -> None:
         super().__init__()
         self._path: Path | None = None
         self._mask: Path | None = None
         self._sides: Sides = _NO_SIDES
+        self._size = QSize()  # of the init image, px
+        self._small_mask: QImage | None = None  # greyscale, white where masked
+        self._fit = ""
         self.choose_button = AddButton(
             "Add init image (img2img)…",
             "img2img",
@@ -53,7 +61,7 @@ class InitImageSection(QWidget):
             "Choose an image to start from: img2img, inpaint or outpaint",
         )
         self.heading = SectionLabel(terms.INIT_IMAGE)
-        self.thumb = Thumbnail(_THUMB, 6, name=terms.INIT_IMAGE)
+        self.preview = InitImagePreview()
         self.name = ElidedLabel("", mode=Qt.TextElideMode.ElideMiddle)
         self.about = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS)
         self.paint_button = SecondaryButton(
@@ -69,6 +77,10 @@ class InitImageSection(QWidget):
             decimals=2,
             tooltip="How much the image changes: low values keep it, 1 ignores it",
         )
+        self.resize_mode = LabelledComboBox(
+            "Resize mode", labels.RESIZE_MODES, "How the init image is fitted to the size: crop, pad or stretch"
+        )
+        self.fit_label = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.fill = LabelledComboBox("Masked content", FILLS, "What the masked area contains before inpainting")
         self.feather = LabelledSlider(
             "Mask blur", 0, 128, 8, suffix=" px", tooltip="Width of the soft edge of the mask"
@@ -84,7 +96,10 @@ class InitImageSection(QWidget):
         self.choose_button.clicked.connect(self.choose)
         self.paint_button.clicked.connect(self.open_mask_editor)
         self.remove_button.clicked.connect(self._remove)
-        self.masked_only.toggled.connect(lambda _: self._update_state())
+        self.masked_only.toggled.connect(lambda _: self._changed())
+        self.resize_mode.value_changed.connect(lambda _: self._changed())
+        for slider in (self.feather, self.padding):
+            slider.value_changed.connect(lambda _: self.changed.emit())
         self._update_state()
 
     # Request
@@ -93,7 +108,9 @@ class InitImageSection(QWidget):
         """The request with these settings."""
         if self._path is None:
             return request
-        request = replace(request, init=self._path, strength=float(self.strength.value()))
+        request = replace(
+            request, init=self._path, strength=float(self.strength.value()), resize=self.resize_mode.value()
+        )
         if not self.has_mask():
             return request
         return replace(
@@ -116,43 +133,87 @@ class InitImageSection(QWidget):
             return
         if request.mask is not None and not request.mask.is_file() and NamedFile.of(request.mask) is None:
             self.failed.emit(f"The mask {request.mask.name} no longer exists, so it is not used.")
-        self._mask = request.mask if request.mask is not None and request.mask.is_file() else None
+        self._set_mask(request.mask if request.mask is not None and request.mask.is_file() else None)
         self._sides = request.outpaint
+        self.resize_mode.set_value(request.resize)
         self.strength.set_value(request.strength)
         self.fill.set_value(request.fill)
         self.feather.set_value(request.feather)
+        self.masked_only.blockSignals(True)
         self.masked_only.setChecked(request.masked_only)
+        self.masked_only.blockSignals(False)
         self.padding.set_value(request.padding)
-        self._update_state()
-        self.changed.emit()
+        self._changed()
 
     def image_path(self) -> Path | None:
         return self._path
+
+    def used_size(self) -> InitSize | None:
+        """The size of the init image with its outpaint margins; None without an init image."""
+        if self._path is None:
+            return None
+        left, top, right, bottom = self._sides
+        width, height = self._size.width() + left + right, self._size.height() + top + bottom
+        return InitSize(width, height, any(self._sides), self.has_mask() and self.masked_only.isChecked())
+
+    def resize_of_request(self) -> ResizeName:
+        """The resize mode of the request, which control images follow too."""
+        return ResizeName(self.resize_mode.value()) if self._path is not None else ResizeName.CROP
+
+    def show_fit(self, size: tuple[int, int], pastes: bool) -> None:
+        """Show how the init image is used for a result of `size` px; `pastes` as in `SizeControl`."""
+        used = self.used_size()
+        if used is None:
+            self._fit = ""
+            self.overlay_changed.emit(None, None)
+            return
+        mode, source = self.resize_of_request(), (used.width, used.height)
+        self._fit = "" if pastes else labels.fit_text(source, size, mode)
+        frame = fitted_frame(QSize(*source), self._sides, size, mode)
+        if pastes:
+            feather, padding = int(self.feather.value()), int(self.padding.value())
+            frame = masked_frame(self._size, self._small_mask, self._sides, feather, padding, size)
+        mask = coloured(self._small_mask) if self._small_mask is not None else None
+        overlay = InitOverlay(self._size, frame, self._sides, mask)
+        self.preview.set_overlay(overlay)
+        self.overlay_changed.emit(self._path, overlay)
+        self._update_state()
 
     def set_image(self, path: Path) -> bool:
         """Set the init image; False when it cannot be read (`failed` says why)."""
         if not self._read(path):
             return False
-        self._update_state()
-        self.changed.emit()
+        self._changed()
         self.opened.emit()
         return True
 
     def _read(self, path: Path) -> bool:
-        image = read_image(path, 2 * _THUMB)
+        image = read_image(path, _PREVIEW)
         if image.isNull():
             reason = unreadable_reason(path)
             self.failed.emit(f"{path.name} cannot be used: {reason or 'it is not an image'}. Choose another image.")
             return False
-        self._path, self._mask, self._sides = path, None, _NO_SIDES
-        self.thumb.set_image(image)
+        self._path, self._size, self._sides = path, image_size(path), _NO_SIDES
+        self._set_mask(None)
+        self.preview.set_image(image)
+        self.preview.set_overlay(InitOverlay(self._size, QRectF(0, 0, self._size.width(), self._size.height())))
         self.name.setText(path.name)
         return True
 
+    def _set_mask(self, mask: Path | None) -> None:
+        self._mask, self._small_mask = mask, None
+        if mask is not None and not (image := read_image(mask, _PREVIEW)).isNull():
+            self._small_mask = QImage(image.size(), QImage.Format.Format_Grayscale8)
+            self._small_mask.fill(0)  # transparent counts as black
+            painter = QPainter(self._small_mask)
+            painter.drawImage(0, 0, image)
+            painter.end()
+
     def clear(self) -> None:
-        self._path, self._mask, self._sides = None, None, _NO_SIDES
-        self._update_state()
-        self.changed.emit()
+        self._path, self._sides = None, _NO_SIDES
+        self._set_mask(None)
+        self.resize_mode.set_value(ResizeName.CROP)
+        self._changed()
 
     # User input
 
@@ -181,15 +242,14 @@ class InitImageSection(QWidget):
     def _apply_mask(self, png: bytes | None, sides: Sides) -> None:
         before = self.has_mask()
         try:
-            self._mask = keep_mask(png) if png is not None else None
+            self._set_mask(keep_mask(png) if png is not None else None)
         except StorageProblem as problem:
             self.failed.emit(str(problem))
             return
         self._sides = sides
         if self.has_mask() and not before:
             self.strength.set_value(1.0)  # inpainting usually replaces the masked content
-        self._update_state()
-        self.changed.emit()
+        self._changed()
 
     # Internal
 
@@ -197,12 +257,19 @@ class InitImageSection(QWidget):
         """Whether the request inpaints or outpaints."""
         return self._mask is not None or any(self._sides)
 
+    def _changed(self) -> None:
+        self._update_state()
+        self.changed.emit()
+
     def _update_state(self) -> None:
         given, masked = self._path is not None, self.has_mask()
         self.choose_button.setVisible(not given)
         self.setVisible(given or self.isAncestorOf(self.choose_button))
-        for part in (self._card, self.heading, self.strength):
+        for part in (self._card, self.preview, self.heading, self.strength):
             part.setVisible(given)
+        for part in (self.resize_mode, self.fit_label):
+            part.setVisible(given and bool(self._fit))
+        self.fit_label.setText(self._fit)
         for part in (self.fill, self.feather, self.masked_only):
             part.setVisible(given and masked)
         self.padding.setVisible(given and masked and self.masked_only.isChecked())
@@ -219,7 +286,6 @@ class InitImageSection(QWidget):
         row = QHBoxLayout(self._card)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(8)
-        row.addWidget(self.thumb)
         row.addLayout(texts, 1)
         row.addWidget(self.paint_button)
         row.addWidget(self.remove_button)
@@ -227,7 +293,18 @@ class InitImageSection(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(8)
         column.addWidget(self.choose_button)
-        for part in (self.heading, self._card, self.strength, self.fill, self.feather, self.masked_only, self.padding):
+        for part in (
+            self.heading,
+            self.preview,
+            self._card,
+            self.resize_mode,
+            self.fit_label,
+            self.strength,
+            self.fill,
+            self.feather,
+            self.masked_only,
+            self.padding,
+        ):
             column.addWidget(part)
 
 

@@ -15,7 +15,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.models.detection.types import Role
 from diffstudio.studio.control_types import ControlTypeName
-from diffstudio.studio.requests import MOST_CONTROLS, ControlNetUse, GenerateRequest, PreprocessorName
+from diffstudio.studio.requests import MOST_CONTROLS, ControlNetUse, GenerateRequest, PreprocessorName, ResizeName
 from diffstudio.ui.generate.labels import request_facts
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.sections.controlnet_card import default_preprocessor
@@ -58,7 +58,7 @@ class Threads:
 
 @pytest.fixture
 def section(qtbot: QtBot) -> ControlNetSection:
-    section = ControlNetSection(lambda: (64, 64))
+    section = ControlNetSection(lambda: (64, 64), lambda: ResizeName.CROP)
     qtbot.addWidget(section)
     section.resize(300, 700)
     section.set_models(MODELS)
