@@ -67,7 +67,8 @@ def open_desktop(qtbot: QtBot) -> Desktop:
     desktop.window.resize(1280, 800)
     desktop.window.show()
     qtbot.waitExposed(desktop.window)
-    qtbot.waitUntil(lambda: desktop.worker is not None and bool(desktop.checkpoints), timeout=PATIENCE_MS)
+    offered = desktop.generate_room.panel.checkpoint  # gets the checkpoints a moment after the library has them
+    qtbot.waitUntil(lambda: desktop.worker is not None and offered.current() is not None, timeout=PATIENCE_MS)
     desktop.generate_room.choose_checkpoint(next(each for each in desktop.checkpoints if each.path == tiny))
     desktop.generate_room.panel.sampling.steps.set_range(1, 1000)
     return desktop
