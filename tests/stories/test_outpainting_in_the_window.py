@@ -15,7 +15,7 @@ from PySide6.QtCore import QRectF, Qt
 from pytestqt.qtbot import QtBot
 
 from diffstudio.cli import main
-from diffstudio.studio.events import Failed, Finished, ImageSaved
+from diffstudio.studio.events import Failed, Finished, ImageSaved, Started
 from diffstudio.studio.jobs.memory_forecast import MemoryQuery
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.requests import ControlNetUse, GenerateRequest, ResizeName
@@ -164,6 +164,35 @@ def test_the_frame_and_the_mask_are_drawn_on_the_canvas_too(room: GenerateRoom, 
     other = photo(tmp_path / "b.png", 64, 64)
     room._show_recent(RecentImage(other, read_image(other), None))
     assert room.canvas.init_overlay() is None
+
+
+def test_borders_of_less_than_a_pixel_are_said() -> None:
+    def text(source: tuple[int, int], mode: ResizeName) -> str:
+        return labels.fit_text(source, (512, 512), mode)
+
+    assert text((1000, 1001), ResizeName.CROP) == "Crops 0.1 % top and bottom (less than 1 px each)"
+    assert text((1000, 1010), ResizeName.CROP) == "Crops 0.5 % top and bottom (5 px each)"
+    assert text((64, 64), ResizeName.CROP) == ""
+
+
+def test_the_empty_cells_have_the_shape_of_the_canvas(room: GenerateRoom, tmp_path: Path) -> None:
+    request = GenerateRequest("a", init=photo(tmp_path / "a.png", 64, 64), outpaint=(0, 0, 64, 0))
+    room.handle_event(Started(1, request))
+    cell = dict(room.canvas.cells())[0]
+    assert cell.width() == pytest.approx(2 * cell.height(), abs=2)
+    room.handle_event(Started(2, replace(request, init=tmp_path / "gone.png")))
+    cell = dict(room.canvas.cells())[0]
+    assert cell.width() == pytest.approx(cell.height(), abs=2)
+
+
+def test_without_a_checkpoint_nothing_is_said_to_be_cropped(qtbot: QtBot, tmp_path: Path) -> None:
+    panel = Panel()
+    qtbot.addWidget(panel)
+    panel.init_image.set_image(photo(tmp_path / "a.png", 96, 64))
+    assert panel.init_image.fit_label.text() == ""
+    panel.set_checkpoints([checkpoint("fixed", width=48, height=48, metadata={})])
+    assert panel.init_image.fit_label.text().startswith("Crops 17 % left and right")
+    assert panel.request().width is None and panel.init_image.resize_mode.isVisibleTo(panel)
 
 
 # ---- and what comes of it --------------------------------------------------------------------------------------------

@@ -280,7 +280,7 @@ def fit_text(source: tuple[int, int], size: tuple[int, int], mode: ResizeName) -
 
 def _border_text(border: tuple[float, ...], size: tuple[int, int], how: str) -> str:
     axis = 0 if border[0] > border[1] else 1
-    pixels = f"{border[axis]:,.0f} px each" if border[axis] >= 0.5 else "less than 1 px each"
+    pixels = f"{border[axis]:,.0f} px each" if border[axis] >= 1 else "less than 1 px each"
     where = ("left and right", "top and bottom")[axis]
     return f"{_percent(border[axis] / size[axis])} {where}{how} ({pixels})"
 

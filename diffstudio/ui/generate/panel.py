@@ -274,7 +274,10 @@ class Panel(QFrame):
 
     def _show_fit(self) -> None:
         """Show how the init image is fitted to the size."""
-        self.init_image.show_fit(self._size_to_make(), self.size_control.pastes())
+        size = self.size_control.generated_size()  # None without a checkpoint: nothing is known to be cropped then
+        if size is None and (init := self.init_image.used_size()) is not None:
+            size = init.width, init.height
+        self.init_image.show_fit(size or self._size_to_make(), self.size_control.pastes())
 
     def _check(self) -> None:
         self._memory_timer.start()

@@ -127,6 +127,24 @@ def test_several_and_taken_away_again(section: ControlNetSection, qtbot: QtBot, 
     assert not section.add_button.isVisible() and not section.add_image(picture) and len(section.cards) == MOST_CONTROLS
 
 
+def test_the_preview_is_fitted_by_the_resize_mode(qtbot: QtBot, tmp_path: Path) -> None:
+    """White, of 2 : 1, for a square result: only padding leaves black borders."""
+    Image.new("RGB", (128, 64), "white").save(tmp_path / "white.png")
+    modes = [ResizeName.CROP]
+    section = ControlNetSection(lambda: (64, 64), lambda: modes[-1])
+    qtbot.addWidget(section)
+    section.set_models([SD1, DEPTH])
+    section.set_checkpoint(SD1)
+    threads = Threads(section)
+    assert section.add_image(tmp_path / "white.png")
+    for mode, grey in ((ResizeName.CROP, 255), (ResizeName.PAD, 0), (ResizeName.STRETCH, 255)):
+        modes.append(mode)
+        section.schedule_preview()
+        qtbot.waitUntil(lambda: bool(threads.waiting))
+        threads.do()
+        assert section.cards[0].preview.image().pixelColor(32, 4).lightness() == grey
+
+
 def test_pictures_are_dropped_on_it(section: ControlNetSection, picture: Path) -> None:
     drop_folder(section, picture)
     assert [use.image for use in section.uses()] == [picture]
