@@ -63,6 +63,15 @@ def overrides() -> Path:
     return data() / "models.json"
 
 
+def panel_state_file() -> Path:
+    """What is chosen in the Generate room."""
+    return data() / "generate.json"
+
+
+def presets_file() -> Path:
+    return data() / "presets.json"
+
+
 def starter() -> Path:
     """The checkpoint that ships with the program."""
     return resources() / "starter" / "starter.safetensors"

@@ -5,19 +5,18 @@ A file that cannot be read is set aside, and the defaults are used.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from diffstudio import paths
-from diffstudio.atomic import free_name, make_private, storage_errors, write_text
-from diffstudio.atomic import replace as replace_file
-from diffstudio.errors import NOT_A_JSON_OBJECT, BadRequest, wrong_format
+from diffstudio.errors import BadRequest
+from diffstudio.studio.stored_json import read_object, set_aside, write_object
 
 FORMAT = 1
 LONGEST_HISTORY = 200  # prompts
+_WHAT = "The settings"
 
 
 class Theme(StrEnum):
@@ -105,18 +104,10 @@ def read_settings(path: Path | None = None) -> LoadedSettings:
     single invalid value is reset to its default; the others are kept.
     """
     path = path or paths.settings_file()
-    make_private(path)  # it holds prompts
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return LoadedSettings(Settings())
-    except (OSError, ValueError, RecursionError) as error:
-        return _kept_aside(path, str(error))
-    if not isinstance(values, dict):
-        return _kept_aside(path, NOT_A_JSON_OBJECT)
-    stored = values.get("format", FORMAT)
-    if not isinstance(stored, int) or stored > FORMAT:
-        return _kept_aside(path, wrong_format(stored, FORMAT))
+    stored = read_object(path, FORMAT)
+    if stored.why:
+        return LoadedSettings(Settings(), set_aside(path, _WHAT, stored.why, "the defaults are used"))
+    values = stored.values
     settings, unknown = Settings(), []
     for name in (field.name for field in fields(Settings) if field.name != "format"):
         if name in values:
@@ -130,11 +121,7 @@ def read_settings(path: Path | None = None) -> LoadedSettings:
 
 def save(settings: Settings, path: Path | None = None) -> None:
     """Write the settings file. StorageProblem when it cannot be written."""
-    path = path or paths.settings_file()
-    failed = f"The settings could not be written to {path}"
-    with storage_errors(failed, path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_text(path, json.dumps(settings.to_json(), indent=2) + "\n", failed, private=True)
+    write_object(path or paths.settings_file(), settings.to_json(), _WHAT)
 
 
 def _value(name: str, value: Any) -> Any:
@@ -162,13 +149,3 @@ def _path(value: Any) -> Path:
     if not isinstance(value, str) or "\0" in value:
         raise ValueError(value)
     return Path(value)
-
-
-def _kept_aside(path: Path, why: str) -> LoadedSettings:
-    aside = free_name(path.with_name(path.name + ".damaged"))
-    try:
-        replace_file(path, aside)
-        where = f" The old file is kept as {aside.name}."
-    except OSError:
-        where = ""
-    return LoadedSettings(Settings(), f"The settings could not be read ({why}), so the defaults are used.{where}")

@@ -35,8 +35,10 @@ from diffstudio.ui.shell.sleep_inhibitor import make_sleep_inhibitor
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import icons, theme
 from diffstudio.ui.window import MainWindow, RoomEntry
+from diffstudio.ui.wiring.file_writer import FileWriter
 from diffstudio.ui.wiring.images import ImageController
 from diffstudio.ui.wiring.jobs import JobController
+from diffstudio.ui.wiring.panel_state import PanelStateController
 from diffstudio.ui.wiring.preferences import PreferencesController
 
 if TYPE_CHECKING:  # imported after the first paint
@@ -66,7 +68,9 @@ class Desktop(QObject):
         self.generate_room = self.jobs.room
         self.window = MainWindow()
         self.images = ImageController(self.tasks, self.window, self._models)
-        self.preferences = PreferencesController(settings, self.window, self.sleep_inhibitor)
+        self.file_writer = FileWriter()
+        self.preferences = PreferencesController(settings, self.window, self.sleep_inhibitor, self.file_writer)
+        self.panel_state = PanelStateController(self.generate_room, self.file_writer)
         for entry in (
             RoomEntry(GENERATE, "sparkle", "Generate images", lambda: self.generate_room),
             RoomEntry(GALLERY, "squares-four", "All images made here", self._make_gallery_room),
@@ -78,6 +82,7 @@ class Desktop(QObject):
         self._connect_services()
         self._connect_generate_room()
         self.generate_room.set_history(settings.prompt_history)
+        self.panel_state.restore()
         self.generate_room.panel.prompt.setFocus()
 
     @property
@@ -112,6 +117,7 @@ class Desktop(QObject):
         self.images.settings_chosen.connect(self.use_settings)
         self.images.start_requested.connect(self.start_from)
         self.model_library.changed.connect(self.show_checkpoints)
+        self.file_writer.failed.connect(lambda message: window.show_message("bad", message))
         self.model_library.failed.connect(lambda message: window.show_message("bad", message))
         self.run_monitor.runs_updated.connect(self.jobs.show_training)
         self.run_monitor.checkpoints_changed.connect(self.model_library.rescan)
@@ -328,6 +334,8 @@ class Desktop(QObject):
         if self._closed:
             return
         self._closed = True
+        self.panel_state.close()
+        self.file_writer.close()
         self.run_monitor.stop()
         self.bridge.close()
         for name in (GALLERY, MODELS, TRAIN):

@@ -137,7 +137,7 @@ def test_what_it_takes_is_said(desktop: Desktop, qtbot: QtBot, monkeypatch: pyte
     monkeypatch.setattr(desktop.worker, "device_memory", lambda: DeviceMemory("cpu", 1 << 30, 230_000_000))
     panel.choose(next(each for each in desktop.checkpoints if each.name == "small"))
     message = []
-    for side, tone in ((128, "faint"), (192, "faint"), (256, "warn")):
+    for side, tone in ((128, "dim"), (192, "dim"), (256, "warn")):
         panel.size_control.set_size(side, side)
         panel.size_control.changed.emit()
         qtbot.waitUntil(lambda: panel.memory_label.text() not in ("", *message), timeout=PATIENCE_MS)

@@ -98,7 +98,8 @@ def window_texts(qtbot: QtBot, tmp_path: Path) -> Iterator[set[str]]:
         qtbot.addWidget(place)
     menu = desktop.generate_room.menu(image, tmp_path / "a.png", GenerateRequest("a cat"))
     texts = {text for place in places for text in texts_of(place)}
-    texts |= {action.text() for action in menu.actions()} | {*Action, "Add to queue", "Undo"}
+    actions = [*menu.actions(), *desktop.generate_room.panel.settings_bar.menu().actions()]
+    texts |= {action.text() for action in actions} | {*Action, "Add to queue", "Undo"}
     yield texts
     for room in rooms:
         room.shut_down()

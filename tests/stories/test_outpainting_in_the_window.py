@@ -24,6 +24,7 @@ from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.queue_and_history import RecentImage
 from diffstudio.ui.generate.room import GenerateRoom
+from diffstudio.ui.generate.sections.loaded_settings import Shown, compare
 from diffstudio.ui.widgets.images import read_image
 from tests.ui.desktop_helpers import PATIENCE_MS, EventRecorder, close_desktop, open_desktop
 from tests.ui.samples import checkpoint
@@ -132,7 +133,7 @@ def test_use_settings_brings_all_of_it_back(room: GenerateRoom, tmp_path: Path, 
     )
     request = replace(request, **change)  # type: ignore[arg-type]
     room.use_settings(request)
-    assert room.panel.request() == request and room.panel.changed_settings(request) == []
+    assert room.panel.request() == request and not room.panel.compare_with(request).changed
     again = room.panel.request()
     room.use_settings(GenerateRequest("nothing"))
     assert room.panel.request().resize is ResizeName.CROP
@@ -143,9 +144,8 @@ def test_use_settings_brings_all_of_it_back(room: GenerateRoom, tmp_path: Path, 
 def test_a_resize_mode_of_control_images_alone_is_named(tmp_path: Path) -> None:
     use = ControlNetUse("canny", photo(tmp_path / "a.png", 96, 64))
     asked = GenerateRequest("a", checkpoint="starter", resize=ResizeName.PAD, controls=(use,))
-    assert labels.changed_settings(asked, replace(asked, resize=ResizeName.CROP), (64, 64)) == [
-        "resize mode pad → crop"
-    ]
+    shown = Shown(replace(asked, resize=ResizeName.CROP), (64, 64))
+    assert compare(asked, shown).changed == ("resize mode pad → crop",)
 
 
 def test_the_frame_and_the_mask_are_drawn_on_the_canvas_too(room: GenerateRoom, qtbot: QtBot, tmp_path: Path) -> None:

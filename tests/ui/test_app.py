@@ -82,7 +82,7 @@ def test_a_picture_is_asked_for_by_keyboard_watched_and_kept(qtbot: QtBot, opene
     assert saved.path.is_file() and room.canvas.path() == saved.path
     assert room.filmstrip.last_step() == 6
     assert [thumb.recent_image.path for thumb in room.right.thumbs] == [saved.path]
-    assert load_settings().prompt_history == ("red apple",)
+    qtbot.waitUntil(lambda: load_settings().prompt_history == ("red apple",))
 
 
 def test_a_file_that_settings_name_by_hash_is_found_in_the_gallery(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:
@@ -279,7 +279,7 @@ def test_the_theme_changes_at_once_and_is_kept(qtbot: QtBot, opened: Callable[[]
     desktop.preferences.set_settings(replace(desktop.settings, theme=Theme.LIGHT))
     assert theme.name() == "light"
     assert desktop.window.grab().toImage().pixelColor(4, 4) == theme.colour("background")
-    assert load_settings().theme is Theme.LIGHT
+    qtbot.waitUntil(lambda: load_settings().theme is Theme.LIGHT)
     desktop.preferences.set_settings(replace(desktop.settings, theme=Theme.DARK))
 
 

@@ -320,61 +320,8 @@ def upscalers_of(models: Sequence[Checkpoint], *, latent: bool) -> list[tuple[st
     ]
 
 
-def changed_settings(asked: GenerateRequest, shown: GenerateRequest, size: tuple[int, int]) -> list[str]:
-    """The settings of a loaded request that the panel shows as another value: `steps 150 → 100`.
-
-    `size` is the width and height in px that the panel asks for. Missing models and files are reported elsewhere.
-    """
-    fields = ["steps", "guidance", "sampler", "spacing", "count"]
-    if asked.init is not None and shown.init is not None:
-        fields += ["strength", "resize"]
-        if shown.mask is not None or any(shown.outpaint):
-            fields += ["fill", "feather", "masked_only", "padding"]
-    elif asked.controls and shown.controls:
-        fields += ["resize"]
-    changed = []
-    if asked.enlarge > 1 and shown.enlarge > 1:
-        fields += ["enlarge", "enlarge_strength", "enlarge_steps", "enlarge_guidance", "tiled"]
-    elif asked.enlarge > 1:
-        changed.append(f"{terms.HIRES_FIX.lower()} {asked.enlarge:g}× → off")
-    before, after = asked.to_json(), shown.to_json()
-    changed = [
-        f"{_FIELD_NAMES[name]} {_value_text(before[name])} → {_value_text(after[name])}"
-        for name in fields
-        if before[name] != after[name]
-    ] + changed
-    if (requested := (asked.width or size[0], asked.height or size[1])) != size:
-        changed.append(f"size {requested[0]} × {requested[1]} → {size[0]} × {size[1]} px")
-    if len(asked.controls) == len(shown.controls):
-        changed += [
-            f"settings of the ControlNet {Path(use.network).stem}"
-            for use, now in zip(asked.controls, shown.controls, strict=True)
-            if replace(use, network=now.network) != now
-        ]
-    return changed
-
-
-_FIELD_NAMES = {
-    "steps": "steps",
-    "guidance": "CFG scale",
-    "sampler": "sampler",
-    "spacing": "scheduler",
-    "count": "images",
-    "strength": "denoising strength",
-    "resize": "resize mode",
-    "fill": "masked content",
-    "feather": "mask blur",
-    "masked_only": "only masked",
-    "padding": "only-masked padding",
-    "enlarge": "hires fix scale",
-    "enlarge_strength": "hires denoising strength",
-    "enlarge_steps": "hires steps",
-    "enlarge_guidance": "hires CFG scale",
-    "tiled": "tiled",
-}
-
-
-def _value_text(value: object) -> str:
+def value_text(value: object) -> str:
+    """The value of a setting in a sentence."""
     match value:
         case None:
             return "default"

@@ -27,15 +27,17 @@ from diffstudio.ui.generate.sections.controlnet_section import ControlNetSection
 from diffstudio.ui.generate.sections.edition_question import EditionQuestion
 from diffstudio.ui.generate.sections.hires_section import HiresSection
 from diffstudio.ui.generate.sections.init_image_section import InitImageSection
+from diffstudio.ui.generate.sections.loaded_settings import Loaded, LoadedLine, Shown, compare
 from diffstudio.ui.generate.sections.lora_section import LoraSection
 from diffstudio.ui.generate.sections.prompt import PromptEdit, below
 from diffstudio.ui.generate.sections.sampling_section import SamplingSection
 from diffstudio.ui.generate.sections.seed import SeedControl
+from diffstudio.ui.generate.sections.settings_bar import SettingsBar
 from diffstudio.ui.generate.sections.size import SizeControl, limits_of
 from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, describe, label, scroll_area, set_style_property
-from diffstudio.ui.widgets.inputs import LabelledComboBox, LabelledSlider
+from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSlider
 
 MEMORY_FORECAST_DELAY_MS = 150  # after the last change
 PROMPT_HINT_DELAY_MS = 600  # after the last key: half a word is not an unknown one
@@ -46,6 +48,8 @@ class Panel(QFrame):
     """`generate_requested` carries the request when the button or Ctrl+Enter is pressed."""
 
     generate_requested = Signal(object)  # GenerateRequest
+    changed = Signal()  # a setting, by the user or the program
+    checkpoints_listed = Signal()  # after a scan of the model folders
     token_count_requested = Signal(object, object)  # Checkpoint, prompt; answer with show_token_count
     models_room_requested = Signal()
     rescan_requested = Signal()  # of the model folders
@@ -57,7 +61,10 @@ class Panel(QFrame):
         super().__init__()
         self.setObjectName("panel")
         self.setProperty("side", "left")
+        self.settings_bar = SettingsBar()
         self.checkpoint = CheckpointChooser()
+        self.loaded_line = LoadedLine()
+        self.show_loaded = self.loaded_line.show_loaded
         self.edition_question = EditionQuestion()
         self.prompt = PromptEdit(
             terms.PROMPT,
@@ -73,7 +80,7 @@ class Panel(QFrame):
             "Class", (), "What the image shows: one of the classes this checkpoint was trained on"
         )
         self.init_image = InitImageSection()
-        self.size_control = SizeControl()
+        self.size_control, self._size_heading = SizeControl(), SectionLabel(terms.SIZE)
         self.loras = LoraSection(self.prompt, self.negative)
         self.controlnets = ControlNetSection(self._size_to_make, self.init_image.resize_of_request)
         self.hires_fix = HiresSection(self._size_to_make)
@@ -108,6 +115,7 @@ class Panel(QFrame):
             section.set_models(checkpoints)
         self._checkpoint_changed(self.checkpoint.current())
         self._scanned = True
+        self.checkpoints_listed.emit()
         if self._submit_after_scan:
             self._submit_after_scan = False
             self.submit()
@@ -182,12 +190,33 @@ class Panel(QFrame):
         self._check()
         return found
 
-    def changed_settings(self, request: GenerateRequest) -> list[str]:
-        """The settings of a loaded request that are shown as another value: no control here holds theirs."""
+    def compare_with(self, request: GenerateRequest, *, checkpoint_found: bool = True) -> Loaded:
+        """What of a request that was loaded is shown as it is, as another value (no control holds its), or not at all."""
         try:
-            return labels.changed_settings(request, self.request(), self._size_to_make())
+            shown = self.request()
         except BadRequest:  # an impossible request, which is shown by the button
-            return []
+            return Loaded()
+        unknown = [row.name for row in self.loras.rows if row.lora is None]
+        sampling = self.sampling
+        return compare(
+            request,
+            Shown(
+                shown, self._size_to_make(), sampling.shown_clip_skip(), sampling.leaves_last_step_unguided(), unknown
+            ),
+            checkpoint_found=checkpoint_found,
+        )
+
+    def reset_to_recommended(self) -> None:
+        """The sampling settings and the size that the checkpoint recommends, also in place of those set by hand."""
+        self.sampling.reset()
+        self.size_control.reset()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Settings were set by the program: update what depends on them."""
+        self.controlnets.schedule_preview()
+        self.hires_fix.update_size()
+        self._check()
 
     def show_token_count(self, checkpoint: Checkpoint, text: str, counted: PromptTokenCount) -> None:
         """Show the token count of a prompt."""
@@ -228,6 +257,7 @@ class Panel(QFrame):
             self._show_error(str(error))
             return
         self._show_error("")
+        self.show_loaded(Loaded())
         self.generate_requested.emit(request)
 
     def _prompts(self, checkpoint: Checkpoint) -> tuple[str, str]:
@@ -281,6 +311,7 @@ class Panel(QFrame):
 
     def _check(self) -> None:
         self._memory_timer.start()
+        self.changed.emit()
         problem = self.seed.problem(int(self.count.value()))
         for name, edit in (("prompt", self.prompt), ("negative prompt", self.negative)):
             if (length := len(edit.text())) > LONGEST_PROMPT:
@@ -342,6 +373,17 @@ class Panel(QFrame):
             self.hires_fix.changed,
         ):
             changed.connect(self._check)
+        for slider in self.findChildren(LabelledSlider):
+            slider.value_changed.connect(self.changed)
+        for combo in self.findChildren(LabelledComboBox):
+            combo.value_changed.connect(self.changed)
+        for box in self.findChildren(CheckBox):
+            box.toggled.connect(self.changed)
+        for edit in (self.prompt, self.negative):
+            edit.textChanged.connect(self.changed)
+        self.size_control.marked.connect(
+            lambda why: self._size_heading.set_text(f"{terms.SIZE} •" if why else terms.SIZE)
+        )
         self._memory_timer.timeout.connect(self.request_memory_forecast)
         self.prompt.textChanged.connect(self._hint_timer.start)
         self._hint_timer.timeout.connect(self._show_hint)
@@ -361,8 +403,10 @@ class Panel(QFrame):
         heading.setContentsMargins(0, 0, 0, 0)
         heading.addWidget(SectionLabel(terms.PROMPT), 1)
         heading.addWidget(self.history)
+        column.addWidget(self.settings_bar)
         column.addWidget(self.checkpoint)
         column.addWidget(self.edition_question)
+        column.addWidget(self.loaded_line)
         column.addWidget(self.prompt_section)
         column.setSpacing(8)
         column.addWidget(self.unprompted)
@@ -385,7 +429,7 @@ class Panel(QFrame):
         column.addSpacing(4)
         column.addWidget(self.count)
         column.addSpacing(4)
-        column.addWidget(SectionLabel("Size"))
+        column.addWidget(self._size_heading)
         column.addWidget(self.size_control)
         column.addWidget(self.hires_fix)
         column.addStretch(1)

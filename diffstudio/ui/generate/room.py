@@ -125,16 +125,25 @@ class GenerateRoom(GenerateLayout):
             return
         self._warnings = [warning] if needed else []
         found = self.panel.load_from(request)
-        if changed := self.panel.changed_settings(request):
-            self._warnings.append(f"Some settings were changed to what the panel offers: {'; '.join(changed)}.")
+        loaded = self.panel.compare_with(request, checkpoint_found=found)
+        self.panel.show_loaded(loaded)
+        if loaded.changed:
+            self._warnings.append(loaded.warning())
         if not found:
-            missing = f"The checkpoint “{request.checkpoint}” is missing; “{self._checkpoint_title()}” stays selected."
+            missing = self.missing_checkpoint(request)
             self._warnings.insert(0, missing if self._warnings else f"{missing} All other settings were loaded.")
         if self._warnings:
             self.show_message("warn", " ".join(self._warnings))
         self.panel.prompt.setFocus()
 
-    def _add_warning(self, message: str) -> None:
+    def missing_checkpoint(self, request: GenerateRequest) -> str:
+        return f"The checkpoint “{request.checkpoint}” is missing; “{self._checkpoint_title()}” stays selected."
+
+    def clear_warnings(self) -> None:
+        """Other settings are loaded: what was missing of the last ones is no longer said with them."""
+        self._warnings.clear()
+
+    def add_warning(self, message: str) -> None:
         self._warnings.append(message)  # a loaded request can have several
         self.show_message("warn", message)
 
@@ -427,9 +436,9 @@ class GenerateRoom(GenerateLayout):
     def _connect(self) -> None:
         self.panel.generate_requested.connect(self.generate_requested)
         for section in (self.panel.init_image, self.panel.controlnets, self.panel.hires_fix):
-            section.failed.connect(self._add_warning)
+            section.failed.connect(self.add_warning)
         self.panel.init_image.overlay_changed.connect(self.canvas.set_init_overlay)
-        self.panel.message.connect(self._add_warning)
+        self.panel.message.connect(self.add_warning)
         self.panel.models_room_requested.connect(self.models_room_requested)
         self.panel.rescan_requested.connect(self.rescan_requested)
         self.empty.clicked.connect(self._empty_state_clicked)

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from PySide6.QtCore import QRect, QSize, Qt, QTimer, Signal
-from PySide6.QtGui import QFontMetrics, QIcon, QPainter, QPaintEvent, QWheelEvent
+from PySide6.QtCore import QEvent, QRect, QSize, Qt, QTimer, Signal
+from PySide6.QtGui import QFontMetrics, QIcon, QKeyEvent, QKeySequence, QPainter, QPaintEvent, QWheelEvent
 from PySide6.QtWidgets import (
     QButtonGroup,
     QCheckBox,
@@ -46,6 +46,18 @@ def _scroll_if_chosen(control: QWidget, scroll: Callable[[QWheelEvent], None], e
         event.ignore()
 
 
+def _leaves_undo_to_the_room(text: QLineEdit, event: QEvent) -> bool:
+    """Whether this is the shortcut of undo or redo, in a field with no typing to undo: then it changes the settings."""
+    if event.type() is not QEvent.Type.ShortcutOverride or not isinstance(event, QKeyEvent):
+        return False
+    undo, redo = QKeySequence.StandardKey.Undo, QKeySequence.StandardKey.Redo
+    mine = (event.matches(undo) and text.isUndoAvailable()) or (event.matches(redo) and text.isRedoAvailable())
+    if mine or not (event.matches(undo) or event.matches(redo)):
+        return False
+    event.ignore()
+    return True
+
+
 class Slider(QSlider):
     """A slider that the mouse wheel moves only when it has the focus."""
 
@@ -64,6 +76,11 @@ class DecimalField(QDoubleSpinBox):
         super().__init__()
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
+    def event(self, event: QEvent) -> bool:
+        if _leaves_undo_to_the_room(self.lineEdit(), event):
+            return False
+        return super().event(event)
+
     def wheelEvent(self, event: QWheelEvent) -> None:
         _scroll_if_chosen(self, super().wheelEvent, event)
 
@@ -75,8 +92,22 @@ class IntegerField(QSpinBox):
         super().__init__()
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
+    def event(self, event: QEvent) -> bool:
+        if _leaves_undo_to_the_room(self.lineEdit(), event):
+            return False
+        return super().event(event)
+
     def wheelEvent(self, event: QWheelEvent) -> None:
         _scroll_if_chosen(self, super().wheelEvent, event)
+
+
+def _mark(name: ElidedLabel, text: str, why: str) -> None:
+    name.setText(f"{text} •" if why else text)
+    name.setAccessibleDescription(why)
+
+
+def _with_reason(tooltip: str, why: str) -> str:
+    return f"{tooltip}. {why}" if why else tooltip
 
 
 def lay_out_slider(whole: QWidget, name: ElidedLabel, field: QWidget, slider: QSlider) -> None:
@@ -114,6 +145,7 @@ class LabelledSlider(QWidget):
     ) -> None:
         super().__init__()
         self._decimals, self._scale = decimals, 1 / step
+        self._text, self._tooltip = text, tooltip
         self._label = ElidedLabel(text)
         self._box = DecimalField()
         self._box.setProperty("bare", True)
@@ -145,6 +177,12 @@ class LabelledSlider(QWidget):
             part.setValue(shown)  # type: ignore[arg-type]
             part.blockSignals(False)
         self._slider.update()
+
+    def set_mark(self, why: str) -> None:
+        """Mark the name with a dot, which the tooltip explains; an empty text for no mark."""
+        _mark(self._label, self._text, why)
+        for part in (self, self._box, self._slider):
+            describe(part, self._text, _with_reason(self._tooltip or self._text, why))
 
     def set_range(self, minimum: float, maximum: float) -> None:
         for part in (self._box, self._slider):
@@ -238,6 +276,7 @@ class LabelledComboBox(QWidget):
     def __init__(self, text: str, choices: Sequence[tuple[Any, str]] = (), tooltip: str = "") -> None:
         super().__init__()
         self.combo = ComboBox(text, choices, tooltip)
+        self._text, self._tooltip = text, tooltip
         describe(self, text, tooltip)
         self._label = ElidedLabel(text)
         self._label.setBuddy(self.combo)
@@ -253,6 +292,12 @@ class LabelledComboBox(QWidget):
 
     def set_value(self, value: Any) -> bool:
         return self.combo.set_value(value)
+
+    def set_mark(self, why: str) -> None:
+        """Mark the name with a dot, which the tooltip explains; an empty text for no mark."""
+        _mark(self._label, self._text, why)
+        for part in (self, self.combo):
+            describe(part, self._text, _with_reason(self._tooltip or self._text, why))
 
     def set_choices(self, choices: Sequence[tuple[Any, str]]) -> None:
         self.combo.set_choices(choices)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from PySide6.QtCore import QObject, Qt, Signal
 from PySide6.QtWidgets import QApplication
 
-from diffstudio.errors import DiffstudioError
+from diffstudio import paths
 from diffstudio.studio.settings import Settings, Theme, save
 from diffstudio.ui.shell.sleep_inhibitor import SleepInhibitor
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.window import MainWindow
+from diffstudio.ui.wiring.file_writer import FileWriter
 
 
 class PreferencesController(QObject):
@@ -17,9 +20,11 @@ class PreferencesController(QObject):
 
     changed = Signal(object, object)  # Settings before, Settings now
 
-    def __init__(self, settings: Settings, window: MainWindow, sleep_inhibitor: SleepInhibitor) -> None:
+    def __init__(
+        self, settings: Settings, window: MainWindow, sleep_inhibitor: SleepInhibitor, writer: FileWriter
+    ) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings, self._writer = settings, writer
         self._window, self._sleep_inhibitor = window, sleep_inhibitor
 
     def open_dialog(self) -> None:
@@ -60,7 +65,4 @@ class PreferencesController(QObject):
             self.apply_theme()
 
     def _save(self) -> None:
-        try:
-            save(self.settings)
-        except DiffstudioError as error:
-            self._window.show_message("bad", str(error))
+        self._writer.write(paths.settings_file(), partial(save, self.settings))

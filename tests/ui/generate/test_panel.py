@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from PySide6.QtCore import QMimeData, QPoint, Qt, QUrl
 from PySide6.QtGui import QTextCursor
-from PySide6.QtWidgets import QWidget
+from PySide6.QtWidgets import QSpinBox, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import BadRequest
@@ -20,11 +20,12 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.jobs.memory_forecast import MemoryForecast, MemoryQuery
 from diffstudio.studio.prompts.prompt_hints import EMPTY_PROMPT
 from diffstudio.studio.request_checks import LONGEST_PROMPT
-from diffstudio.studio.requests import LARGEST_SEED, ControlNetUse, GenerateRequest, SamplerName, SpacingName
+from diffstudio.studio.requests import LARGEST_SEED, GenerateRequest, SamplerName, SpacingName
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.labels import title_of
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.sections.size import SizeLimits, limits_of
+from diffstudio.ui.widgets.inputs import DecimalField, LabelledSlider
 from tests.ui.samples import checkpoint
 
 pytestmark = pytest.mark.usefixtures("dressed")
@@ -361,11 +362,29 @@ def test_clip_skip_is_offered_where_there_is_a_choice(panel: Panel) -> None:
     assert not slider.isVisible() and panel.request().clip_skip is None
 
 
-def test_settings_follow_the_family_where_nobody_changed_them(panel: Panel) -> None:
+def type_number(qtbot: QtBot, slider: LabelledSlider, text: str) -> None:
+    """Into the field of a slider, and Enter."""
+    field = slider.findChild(DecimalField)
+    assert field is not None
+    field.setFocus()
+    field.selectAll()
+    qtbot.keyClicks(field, text)
+    qtbot.keyClick(field, Qt.Key.Key_Return)
+
+
+def type_side(qtbot: QtBot, field: QSpinBox, text: str) -> None:
+    field.setFocus()
+    field.selectAll()
+    qtbot.keyClicks(field, text)
+    qtbot.keyClick(field, Qt.Key.Key_Return)
+
+
+def test_settings_follow_the_family_where_nobody_changed_them(panel: Panel, qtbot: QtBot) -> None:
     small = checkpoint("small")
     xl = checkpoint("xl", family="sdxl", width=1024, height=1024, metadata={})
     quick = dataclasses.replace(xl, name="quick", path=xl.path.with_name("sdxl_lightning_4step.safetensors"))
-    panel.set_checkpoints([small, xl, quick])
+    sd = checkpoint("sd", family="sd1", width=512, height=512, metadata={})
+    panel.set_checkpoints([small, xl, quick, sd])
 
     def settings() -> tuple[int, str, str, float]:
         request = panel.request()
@@ -376,10 +395,41 @@ def test_settings_follow_the_family_where_nobody_changed_them(panel: Panel) -> N
     assert (panel.size_control.requested_size(), panel.size_control.width_box.isEnabled()) == ((1024, 1024), True)
     panel.choose(quick)
     assert settings() == (4, "euler", "trailing", 1.0)
-    panel.sampling.steps.set_value(33)
-    panel.sampling.sampler.set_value("heun")
+    type_number(qtbot, panel.sampling.steps, "33")
+    panel.sampling.sampler.combo.setFocus()
+    qtbot.keyClicks(panel.sampling.sampler.combo, "Heun")
     panel.choose(xl)
     assert settings() == (33, "heun", "karras", 6.0)
+    panel.choose(small)
+    type_number(qtbot, panel.sampling.cfg_scale, "9")
+    type_side(qtbot, panel.size_control.width_box, "96")
+    panel.choose(xl)
+    assert settings()[3] == 9.0
+    assert panel.size_control.requested_size() == (1024, 1024)  # 96 px are not supported
+    type_side(qtbot, panel.size_control.width_box, "768")
+    panel.choose(sd)
+    assert panel.size_control.requested_size() == (768, 1024)
+    panel.choose(xl)
+    for text in (panel.sampling.steps, panel.sampling.cfg_scale, panel.sampling.sampler, panel.size_control.width_box):
+        assert "Set by hand" in text.toolTip()
+    assert "Set by hand" not in panel.sampling.scheduler.toolTip()
+    panel.reset_to_recommended()
+    assert settings() == (25, "dpmpp_2m", "karras", 6.0) and panel.size_control.requested_size() == (1024, 1024)
+    assert "Set by hand" not in panel.sampling.steps.toolTip() + panel.size_control.width_box.toolTip()
+
+
+def test_settings_of_an_image_are_not_set_by_hand(panel: Panel, qtbot: QtBot) -> None:
+    """Another checkpoint replaces them by its own, and a value that is set back to the default is no choice either."""
+    xl = checkpoint("xl", family="sdxl", width=1024, height=1024, metadata={})
+    panel.set_checkpoints([checkpoint(), xl])
+    type_number(qtbot, panel.sampling.steps, "31")
+    type_number(qtbot, panel.sampling.cfg_scale, "9")
+    type_number(qtbot, panel.sampling.cfg_scale, "4")
+    panel.choose(xl)
+    assert (panel.request().steps, panel.request().guidance) == (31, 6.0)
+    panel.load_from(GenerateRequest("a", checkpoint="starter", steps=7, guidance=2.0, width=96, height=96))
+    panel.choose(xl)
+    assert (panel.request().steps, panel.request().guidance, panel.request().width) == (25, 6.0, 1024)
 
 
 def test_what_the_checkpoint_never_learnt_is_named_below_the_prompt(panel: Panel, qtbot: QtBot) -> None:
@@ -524,7 +574,7 @@ def test_what_the_panel_cannot_show_of_a_request_is_named(panel: Panel, tmp_path
     Image.new("RGB", (64, 64)).save(tmp_path / "photo.png")
     request = GenerateRequest("a", checkpoint="starter", steps=24, init=tmp_path / "photo.png", strength=0.6)
     panel.load_from(request)
-    assert panel.changed_settings(request) == []
+    assert not panel.compare_with(request).changed
     request = dataclasses.replace(
         request,
         steps=150,
@@ -539,7 +589,7 @@ def test_what_the_panel_cannot_show_of_a_request_is_named(panel: Panel, tmp_path
     )
     panel.load_from(request)
     shown = panel.request()
-    assert panel.changed_settings(request) == [
+    assert panel.compare_with(request).changed == (
         "steps 150 → 100",
         f"CFG scale 7.25 → {shown.guidance:g}",
         f"scheduler align_your_steps → {shown.spacing}",
@@ -548,7 +598,7 @@ def test_what_the_panel_cannot_show_of_a_request_is_named(panel: Panel, tmp_path
         f"hires fix scale 2.5 → {shown.enlarge:g}",
         "hires CFG scale 20 → 15",
         "size 500 × 64 → 128 × 16 px",
-    ]
+    )
 
 
 def test_a_mask_or_a_hires_fix_that_the_panel_shows_differently_is_named(panel: Panel, tmp_path: Path) -> None:
@@ -558,22 +608,11 @@ def test_a_mask_or_a_hires_fix_that_the_panel_shows_differently_is_named(panel: 
         "a", checkpoint="starter", init=tmp_path / "photo.png", mask=tmp_path / "mask.png", feather=300, padding=400
     )
     panel.load_from(request)
-    assert panel.changed_settings(request) == ["mask blur 300 → 128", "only-masked padding 400 → 256"]
+    assert panel.compare_with(request).changed == ("mask blur 300 → 128", "only-masked padding 400 → 256")
     request = GenerateRequest("a", checkpoint="starter", enlarge=2.0, enlarge_guidance=None, tiled=True)
     panel.load_from(request)
-    assert panel.changed_settings(request) == []
+    assert not panel.compare_with(request).changed
     panel.hires_fix.set_inpainting(True)
-    assert panel.changed_settings(request) == ["hires fix 2× → off"]
+    assert panel.compare_with(request).changed == ("hires fix 2× → off",)
     panel.set_checkpoints([])
-    assert panel.changed_settings(request) == []
-
-
-def test_values_are_shown_as_the_panel_calls_them() -> None:
-    asked = GenerateRequest("a", enlarge=2.0, enlarge_guidance=7.25, tiled=True)
-    shown = dataclasses.replace(asked, enlarge_guidance=None, tiled=False)
-    assert labels.changed_settings(asked, shown, (64, 64)) == ["hires CFG scale 7.25 → default", "tiled on → off"]
-    use = ControlNetUse("canny", Path("a.png"), scale=3.0)
-    asked = GenerateRequest("a", controls=(use,))
-    shown = GenerateRequest("a", controls=(dataclasses.replace(use, scale=2.0, network="/models/canny.safetensors"),))
-    assert labels.changed_settings(asked, shown, (64, 64)) == ["settings of the ControlNet canny"]
-    assert labels.changed_settings(asked, GenerateRequest("a"), (64, 64)) == []  # a missing one is reported elsewhere
+    assert not panel.compare_with(request).changed

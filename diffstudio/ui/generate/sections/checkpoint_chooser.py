@@ -52,11 +52,17 @@ class CheckpointChooser(Card):
 
     def choose(self, name_or_path: str) -> bool:
         """Choose by name or path, as a request names it. False when it is not listed."""
-        for checkpoint in self._checkpoints:
-            if name_or_path in (checkpoint.name, str(checkpoint.path)):
-                self._show(checkpoint)
-                return True
-        return False
+        found = self._find(name_or_path)
+        if found is not None:
+            self._show(found)
+        return found is not None
+
+    def lists(self, name_or_path: str) -> bool:
+        return self._find(name_or_path) is not None
+
+    def _find(self, name_or_path: str) -> Checkpoint | None:
+        listed = self._checkpoints
+        return next((each for each in listed if name_or_path in (each.name, str(each.path))), None)
 
     def menu(self) -> QMenu:
         menu = QMenu(self)

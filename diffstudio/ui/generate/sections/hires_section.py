@@ -115,9 +115,24 @@ class HiresSection(QWidget):
         if not self._enabled or not self.is_available():
             return request
         self._result()
+        return replace(self.with_values(request), enlarge=float(self.scale.value()))
+
+    def is_enabled(self) -> bool:
+        """Whether it is on, also where it is not available."""
+        return self._enabled
+
+    def restore(self, request: GenerateRequest, scale: float, *, enabled: bool) -> None:
+        """Load what was kept of this section, also while it is off. An upscaler that is missing is not reported."""
+        self._enabled = enabled
+        self.scale.set_value(labels.nearest_scale(scale))
+        self.upscaler.set_value(request.upscaler)
+        self._load_values(request)
+        self._update_state()
+
+    def with_values(self, request: GenerateRequest) -> GenerateRequest:
+        """The request with all settings but the scale, which also turns it on."""
         return replace(
             request,
-            enlarge=float(self.scale.value()),
             upscaler=self.upscaler.value(),
             tiled=self.tiled.isChecked(),
             enlarge_strength=float(self.strength.value()),
@@ -133,11 +148,14 @@ class HiresSection(QWidget):
             if not self.upscaler.set_value(request.upscaler):
                 self.upscaler.set_value(LANCZOS)
                 self.failed.emit(labels.missing_upscaler(request.upscaler))
-            self.strength.set_value(request.enlarge_strength)
-            self.steps.set_value(request.enlarge_steps)
-            self.tiled.setChecked(request.tiled)
-            self.guidance.set_value(_SAME if request.enlarge_guidance is None else request.enlarge_guidance)
+            self._load_values(request)
         self._update_state()
+
+    def _load_values(self, request: GenerateRequest) -> None:
+        self.strength.set_value(request.enlarge_strength)
+        self.steps.set_value(request.enlarge_steps)
+        self.tiled.setChecked(request.tiled)
+        self.guidance.set_value(_SAME if request.enlarge_guidance is None else request.enlarge_guidance)
 
     def is_available(self) -> bool:
         """Whether the checkpoint can do img2img and the request does not inpaint."""

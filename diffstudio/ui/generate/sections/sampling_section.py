@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QGridLayout, QWidget
@@ -23,10 +24,11 @@ from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSli
 MAX_STEPS = 100
 MAX_CFG_SCALE = 15
 _OWN_VAE = ("", "From checkpoint")
+SET_BY_HAND = "Set by hand: kept when you choose another checkpoint"
 
 
 class SamplingSection(QWidget):
-    """Loads the recommended settings of each checkpoint, replacing those that the user has not changed."""
+    """Loads the recommended settings of each checkpoint, replacing those that were not set by hand."""
 
     failed = Signal(str)  # a warning for the room
 
@@ -35,7 +37,7 @@ class SamplingSection(QWidget):
         self._models: tuple[Checkpoint, ...] = ()
         self._checkpoint: Checkpoint | None = None
         self._loaded_for: tuple[Path, str, str] | None = None  # file, family, edition whose settings were considered
-        self._recommended = PIXEL  # the recommended settings that were loaded last
+        self._recommended = PIXEL  # the recommended settings of the checkpoint, or of the last one that had some
         self.steps = LabelledSlider(
             terms.STEPS, 1, MAX_STEPS, PIXEL.steps, tooltip="Denoising steps: more are slower and can add detail"
         )
@@ -78,6 +80,15 @@ class SamplingSection(QWidget):
         self.scheduler.set_value(SpacingName(PIXEL.spacing))
         for index, (_, tip) in enumerate(labels.SAMPLERS.values()):
             self.sampler.combo.setItemData(index, plain_tooltip(tip), Qt.ItemDataRole.ToolTipRole)
+        self._controls: dict[str, LabelledSlider | LabelledComboBox] = {
+            "steps": self.steps,
+            "guidance": self.cfg_scale,
+            "sampler": self.sampler,
+            "spacing": self.scheduler,
+        }
+        self._loaded = {name: control.value() for name, control in self._controls.items()}  # and not set by hand
+        for control in self._controls.values():
+            control.value_changed.connect(self._update_marks)
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -107,20 +118,53 @@ class SamplingSection(QWidget):
             guidance=float(self.cfg_scale.value()),
             vae=self.vae.value() or "",
             clip_skip=self._clip_skip(),
-            guide_last_call=True if self.guide_last_step.isChecked() and self._leaves_last_step_unguided() else None,
+            guide_last_call=True if self.guide_last_step.isChecked() and self.leaves_last_step_unguided() else None,
         )
 
     def load_from(self, request: GenerateRequest) -> None:
         """Load the settings of a request; `failed` names a VAE that is missing."""
         self.steps.set_value(request.steps)
         self.cfg_scale.set_value(request.guidance)
-        self.guide_last_step.setChecked(request.guide_last_call is True and self._leaves_last_step_unguided())
+        self.guide_last_step.setChecked(request.guide_last_call is True and self.leaves_last_step_unguided())
         self.sampler.set_value(request.sampler)
         self.scheduler.set_value(request.spacing)
         self.clip_skip.set_value(request.clip_skip or self._usual_clip_skip() or 1)
         if not self.vae.set_value(request.vae):
             self.vae.set_value("")
             self.failed.emit(f"The VAE “{request.vae}” is missing; the checkpoint's own is used instead.")
+        self.mark_set_by_hand(())
+
+    # Values set by hand
+
+    def set_by_hand(self) -> frozenset[str]:
+        """The fields of a request whose values are not those that were loaded: kept for another checkpoint, and marked."""
+        return frozenset(name for name, control in self._controls.items() if control.value() != self._loaded[name])
+
+    def mark_set_by_hand(self, names: Collection[str]) -> None:
+        """Take these values as set by hand, where they are not the recommended ones, and the others as loaded."""
+        usual = self._recommended_values()
+        for name, control in self._controls.items():
+            self._loaded[name] = usual[name] if name in names else control.value()
+        self._update_marks()
+
+    def reset(self) -> None:
+        """The recommended settings of the checkpoint, and none set by hand."""
+        self.mark_set_by_hand(())
+        self.guide_last_step.setChecked(False)
+        self.clip_skip.set_value(self._usual_clip_skip() or 1)
+        self.vae.set_value("")
+        if self._checkpoint is not None:
+            self._load_recommended(self._checkpoint)
+
+    def _update_marks(self) -> None:
+        by_hand = self.set_by_hand()
+        for name, control in self._controls.items():
+            control.set_mark(SET_BY_HAND if name in by_hand else "")
+
+    def _recommended_values(self) -> dict[str, Any]:
+        usual = self._recommended
+        guidance = usual.guidance if usual.guidance <= MAX_CFG_SCALE else PIXEL.guidance
+        return {"steps": usual.steps, "guidance": guidance, "sampler": usual.sampler, "spacing": usual.spacing}
 
     # Models
 
@@ -131,7 +175,7 @@ class SamplingSection(QWidget):
 
     def set_checkpoint(self, checkpoint: Checkpoint | None, *, load_recommended: bool = True) -> None:
         self._set_clip_skip_for(checkpoint)
-        self.guide_last_step.setVisible(self._leaves_last_step_unguided())
+        self.guide_last_step.setVisible(self.leaves_last_step_unguided())
         self.scheduler.set_choices(labels.schedulers_for(checkpoint))
         self._update_vaes()
         if checkpoint is None:
@@ -139,10 +183,15 @@ class SamplingSection(QWidget):
         self.cfg_scale.setEnabled(checkpoint.conditioning is not Conditioning.NONE)
         this = checkpoint.path, checkpoint.family, checkpoint.edition
         another, self._loaded_for = this != self._loaded_for, this
+        self._recommended = recommended_for(checkpoint) or self._recommended
         if another and load_recommended:
             self._load_recommended(checkpoint)
 
-    def _leaves_last_step_unguided(self) -> bool:
+    def shown_clip_skip(self) -> int | None:
+        """The layer that reads the prompt; None where there is no choice."""
+        return int(self.clip_skip.value()) if self._usual_clip_skip() else None
+
+    def leaves_last_step_unguided(self) -> bool:
         """Whether the checkpoint leaves its last step unguided by default: models trained here do."""
         checkpoint = self._checkpoint
         return (
@@ -173,17 +222,11 @@ class SamplingSection(QWidget):
         self.vae.setVisible(bool(fitting))
 
     def _load_recommended(self, checkpoint: Checkpoint) -> None:
-        """Load the recommended settings, replacing those of the last checkpoint unless the user changed them."""
-        usual, last = recommended_for(checkpoint), self._recommended
-        if usual is None:
+        """Load the recommended settings in place of those that were not set by hand."""
+        if recommended_for(checkpoint) is None:
             return
-        self._recommended = usual
-        self.cfg_scale.set_value(usual.guidance if usual.guidance <= MAX_CFG_SCALE else PIXEL.guidance)
-        if self.steps.value() == last.steps:
-            self.steps.set_value(usual.steps)
-        for control, then, now in (
-            (self.sampler, last.sampler, usual.sampler),
-            (self.scheduler, last.spacing, usual.spacing),
-        ):
-            if control.value() == then:
-                control.set_value(now)
+        by_hand, usual = self.set_by_hand(), self._recommended_values()
+        for name, control in self._controls.items():
+            if name not in by_hand:
+                control.set_value(usual[name])
+        self.mark_set_by_hand(by_hand)

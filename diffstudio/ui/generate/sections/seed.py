@@ -54,6 +54,7 @@ class SeedControl(QWidget):
         column.addLayout(chips)
         self.dice.clicked.connect(lambda: self._set_and_notify(new_seed()))
         self.field.textEdited.connect(self._edited)
+        self.group.buttonClicked.connect(self.changed)
 
     def problem(self, count: int = 1) -> str:
         """Why the seed is invalid, or an empty string."""
@@ -84,6 +85,12 @@ class SeedControl(QWidget):
         self.field.setText(str(seed))
         self.fixed.setChecked(True)
         set_style_property(self.field, "wrong", False)
+
+    def restore(self, text: str, *, is_fixed: bool) -> None:
+        """Show a text as it was typed, valid or not."""
+        self.field.setText(text)
+        (self.fixed if is_fixed else self.random).setChecked(True)
+        set_style_property(self.field, "wrong", bool(self.problem()))
 
     def _set_and_notify(self, seed: int) -> None:
         self.set_fixed(seed)

@@ -11,9 +11,10 @@ from PySide6.QtWidgets import QHBoxLayout, QSpinBox, QVBoxLayout, QWidget
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import family_of
+from diffstudio.ui.generate.sections.sampling_section import SET_BY_HAND
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SecondaryButton
-from diffstudio.ui.widgets.helpers import describe, label
+from diffstudio.ui.widgets.helpers import describe, label, set_tooltip
 from diffstudio.ui.widgets.inputs import CheckBox, ComboBox, IntegerField
 
 _SHAPES = (
@@ -115,6 +116,7 @@ class SizeControl(QWidget):
     """The size is that of the init image, or the checkpoint's own without one, until the user sets it."""
 
     changed = Signal()
+    marked = Signal(str)  # why the size is marked as set by hand; empty when it is not
 
     def __init__(self) -> None:
         super().__init__()
@@ -130,6 +132,7 @@ class SizeControl(QWidget):
         )
         self._reason = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self._reason.setObjectName("reason")
+        self._tips = {part: part.toolTip() for part in (self.shapes, self.width_box, self.height_box)}
         column, row = QVBoxLayout(self), QHBoxLayout()
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(8)
@@ -194,6 +197,18 @@ class SizeControl(QWidget):
             size = self._limits.fit(width or self._limits.width, height or self._limits.height)
             self._by_hand = not self._limits.is_fixed and (outpainted or size != usual)
         self._set(*size)
+
+    def keep_by_hand(self) -> None:
+        """Take the size as set by hand, also where the init image or the checkpoint has the same."""
+        if self._limits is not None and not self._limits.is_fixed:
+            self._by_hand = True
+            self._update_state()
+
+    def reset(self) -> None:
+        """Follow the init image, or the checkpoint."""
+        self._by_hand = False
+        if self._limits is not None:
+            self._set(*self._usual_size())
 
     # The size
 
@@ -273,6 +288,9 @@ class SizeControl(QWidget):
         self.follow_box.setChecked(not self._by_hand)
         self._reason.setText("\n".join(self._remarks(size)))
         self._reason.setVisible(bool(self._reason.text()))
+        for part, tip in self._tips.items():
+            set_tooltip(part, f"{tip}. {SET_BY_HAND}" if self._by_hand else tip)
+        self.marked.emit(SET_BY_HAND if self._by_hand else "")
 
     def _remarks(self, size: tuple[int, int]) -> list[str]:
         assert self._limits is not None
