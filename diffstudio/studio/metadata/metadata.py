@@ -269,9 +269,7 @@ def settings_of(text: ImageText, name: str) -> ImageSettings:
     if imported is None:
         raise ImageProblem(
             f"{name} holds no settings",
-            "it holds a workflow of ComfyUI, but not the graph with the values that made it"
-            if "workflow" in text.texts
-            else "it was not made by a program that writes them, or they were removed",
+            "it was not made by a program that writes them, or they were removed",
             import_settings.CHOOSE_ANOTHER,
         )
     not_imported = (*unread, *imported.not_imported)

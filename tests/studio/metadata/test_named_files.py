@@ -15,7 +15,14 @@ from diffstudio import paths
 from diffstudio.errors import CheckpointMissing
 from diffstudio.studio.metadata import metadata, named_files
 from diffstudio.studio.metadata.image_text import read_text
-from diffstudio.studio.metadata.named_files import NamedFile, find_near, located, model_name, needed_files
+from diffstudio.studio.metadata.named_files import (
+    NamedFile,
+    find_near,
+    has_lost_files,
+    located,
+    model_name,
+    needed_files,
+)
 from diffstudio.studio.requests import ControlNetUse, GenerateRequest, PictureRequest, UpscaleRequest
 
 pytestmark = pytest.mark.usefixtures("home")
@@ -206,3 +213,12 @@ def test_a_relative_path_of_a_file_is_a_path(tmp_path: Path, monkeypatch: pytest
     monkeypatch.chdir(image_at(tmp_path / "sub" / "one.safetensors.png").parents[1])
     (tmp_path / "sub" / "one.safetensors").write_bytes(b"")
     assert model_name("sub/one.safetensors") == "one"
+
+
+def test_a_file_that_is_gone_is_noticed(tmp_path: Path) -> None:
+    image = tmp_path / "red.png"
+    request = GenerateRequest(init=image)
+    assert has_lost_files(request) and not has_lost_files(GenerateRequest())
+    image.write_bytes(b"")
+    assert not has_lost_files(request)
+    assert not has_lost_files(GenerateRequest(init=NamedFile("red.png", "0" * 64, 3).as_path()))
