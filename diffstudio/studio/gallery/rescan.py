@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from diffstudio.atomic import storage_errors
+from diffstudio.atomic import replace, storage_errors
 from diffstudio.errors import ImageProblem, StorageProblem
 from diffstudio.studio.gallery.files import SUFFIXES, is_gone
 from diffstudio.studio.gallery.files import folder_id as id_of
@@ -213,7 +213,7 @@ def _record_moved(gallery: Gallery, lost: list[_Row], new: list[str], listing: _
             if path not in listing.sidecars:
                 if left_behind:
                     with suppress(OSError):  # on another disk, for example: then it is written from the record
-                        sidecar_of(old).rename(sidecar_of(gallery.folder / path))
+                        replace(sidecar_of(old), sidecar_of(gallery.folder / path))
                 gallery.sync_sidecar(row.id)
             if left_behind:
                 with suppress(OSError):
