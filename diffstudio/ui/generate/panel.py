@@ -258,6 +258,7 @@ class Panel(QFrame):
             return
         self._show_error("")
         self.show_loaded(Loaded())
+        self._show_hint()  # of this prompt, however soon after the last key
         self.generate_requested.emit(request)
 
     def _prompts(self, checkpoint: Checkpoint) -> tuple[str, str]:

@@ -448,6 +448,9 @@ def test_what_the_checkpoint_never_learnt_is_named_below_the_prompt(panel: Panel
     assert panel.prompt_hint.isVisible()
     panel.prompt.set_text("Red apples")
     qtbot.waitUntil(lambda: not panel.prompt_hint.isVisible())
+    panel.prompt.set_text("red wizards")
+    panel.submit()
+    assert panel.prompt_hint.isVisible()  # at once: this prompt is complete
 
 
 def test_models_trained_here_bring_the_settings_of_their_header(panel: Panel) -> None:
