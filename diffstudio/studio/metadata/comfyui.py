@@ -42,7 +42,9 @@ def read_comfyui(texts: Mapping[str, str], width: int, height: int) -> FoundSett
     workflow = json_object(texts.get("workflow"))
     found = _Reader(nodes_of_workflow(workflow)).read(width, height) if workflow else None
     if found is not None:
-        found.not_imported.append("what the workflow leaves open: the file does not hold the graph that was executed")
+        found.not_imported.append(
+            "the graph that was executed, which the file does not hold; its workflow was read instead"
+        )
     return found
 
 

@@ -88,8 +88,10 @@ def check_paths(request: PictureRequest) -> None:
 def read_texts(texts: Mapping[str, str], width: int, height: int) -> ImportedSettings | None:
     """The settings in a file's texts, whichever program wrote them; None when there are none. Never raises."""
     found = next((found for read in READERS if (found := read(texts)) is not None), None)
+    if found is None:
+        found = read_comfyui(texts, width, height)
     if found is None and "prompt" in texts:
-        found = read_comfyui(texts, width, height) or read_through_sd_parsers(texts)
+        found = read_through_sd_parsers(texts)
     if found is not None and any(found.values.get(name) not in (None, "") for name in ("prompt", "seed", "steps")):
         return _imported(found, width, height)
     parameters = texts.get("parameters", "")

@@ -73,7 +73,7 @@ def _phrase(name: str) -> str:
 
 
 def _parts(content: str) -> list[str]:
-    """Its choices, separated by `||`, by `|` where there is none, or by commas."""
+    """The choices in a directive: separated by `||`, otherwise by `|`, otherwise by commas."""
     separator = next((mark for mark in ("||", "|") if mark in content), ",")
     return [part.strip() for part in content.split(separator)]
 

@@ -17,7 +17,9 @@ class LoraUse:
     name: str
     network: float = 1.0  # weight for the U-Net or transformer
     text: float = 1.0  # weight for the text encoders
-    unusable: tuple[str, ...] = field(default=(), compare=False)  # weights that are no numbers or too large, as written
+    unusable: tuple[str, ...] = field(
+        default=(), compare=False
+    )  # weights, as written, that are not numbers or are too large
 
     def tag(self) -> str:
         """As written in a prompt."""

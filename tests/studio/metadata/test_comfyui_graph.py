@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from diffstudio.studio.metadata import comfyui_graph
+from diffstudio.studio.metadata import comfyui_graph, metadata
 from diffstudio.studio.metadata.comfyui import read_comfyui
 from diffstudio.studio.metadata.comfyui_graph import DEEPEST, Graph, Link, as_link
 from diffstudio.studio.metadata.found_settings import FoundSettings
+from diffstudio.studio.requests import GenerateRequest
 
 
 def graph_of(**nodes: tuple[str, dict[str, Any]]) -> tuple[Graph, list[str]]:
@@ -160,7 +164,19 @@ def test_the_workflow_that_everyone_starts_from() -> None:
         "size": "512x768",
         "model": "sd/v1-5.safetensors",
     }
-    assert found.not_imported == ["what the workflow leaves open: the file does not hold the graph that was executed"]
+    assert found.not_imported == [
+        "the graph that was executed, which the file does not hold; its workflow was read instead"
+    ]
+
+
+def test_an_image_that_holds_the_workflow_alone_has_settings(tmp_path: Path) -> None:
+    info = PngInfo()
+    info.add_text("workflow", json.dumps({"nodes": DEFAULT, "links": LINKS}))
+    Image.new("RGB", (512, 768)).save(tmp_path / "a.png", pnginfo=info)
+    found = metadata.read(tmp_path / "a.png")
+    assert isinstance(found.request, GenerateRequest)
+    assert (found.request.prompt, found.request.steps, found.request.seed) == ("beautiful scenery", 20, 156680208700286)
+    assert any("its workflow was read instead" in phrase for phrase in found.not_imported)
 
 
 def test_links_of_newer_workflows_are_objects() -> None:
