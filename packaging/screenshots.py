@@ -301,12 +301,13 @@ class Session:
     async def _show_generate(self) -> None:
         """The Generate room with its default settings."""
         from diffstudio.studio.requests import GenerateRequest
+        from diffstudio.ui.generate.loading import load_request
 
         await self._idle()
         self.window.show_room("Generate")
         checkpoint = self.panel.checkpoint.current()
         assert checkpoint is not None
-        self.panel.load_from(replace(GenerateRequest(), checkpoint=checkpoint.name))
+        load_request(self.panel, replace(GenerateRequest(), checkpoint=checkpoint.name))
 
     async def _open_mask_dialog(self) -> Any:
         """The mask dialog over the snowman, its body painted."""

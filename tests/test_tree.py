@@ -71,10 +71,11 @@ TESTED_IN = {
         " ui/gallery/trash ui/widgets/note_field"
     ),
     "ui/generate/sections/test_controlnet_section.py": "ui/generate/sections/controlnet_card",
-    "ui/generate/test_canvas.py": "ui/generate/filmstrip",
-    "ui/generate/test_mask_editor.py": "ui/generate/mask_dialog ui/generate/mask_layer ui/generate/sections/init_image_section",
+    "ui/generate/canvas/test_canvas.py": "ui/generate/canvas/filmstrip",
+    "ui/generate/mask/test_editor.py": "ui/generate/mask/dialog ui/generate/mask/layer ui/generate/sections/init_image_section",
     "ui/generate/test_panel.py": (
-        "ui/generate/labels ui/generate/sections/checkpoint_chooser ui/generate/sections/hires_section"
+        "ui/generate/labels ui/generate/loading ui/generate/panel_layout"
+        " ui/generate/sections/checkpoint_chooser ui/generate/sections/hires_section"
         " ui/generate/sections/sampling_section ui/generate/sections/seed"
     ),
     "ui/wiring/test_panel_state.py": "ui/generate/sections/settings_bar ui/generate/sections/preset_dialogs",

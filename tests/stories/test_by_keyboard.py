@@ -18,7 +18,7 @@ from diffstudio.studio.metadata.metadata import ImageSettings
 from diffstudio.studio.requests import GenerateRequest, UpscaleRequest
 from diffstudio.studio.settings import Settings
 from diffstudio.ui.generate.image_settings_dialog import ImageSettingsDialog
-from diffstudio.ui.generate.mask_dialog import MaskDialog
+from diffstudio.ui.generate.mask.dialog import MaskDialog
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
 from diffstudio.ui.models.details import CheckpointDetails

@@ -21,7 +21,7 @@ from diffstudio.studio.runs.runs import Runs
 from diffstudio.studio.settings import Settings
 from diffstudio.ui.app import Desktop
 from diffstudio.ui.gallery.room import GalleryRoom
-from diffstudio.ui.generate.mask_dialog import MaskDialog
+from diffstudio.ui.generate.mask.dialog import MaskDialog
 from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
 from diffstudio.ui.models.details import CheckpointDetails
 from diffstudio.ui.models.room import ModelsRoom

@@ -21,6 +21,7 @@ from diffstudio.studio.metadata import metadata
 from diffstudio.studio.requests import ControlNetUse, GenerateRequest, ResizeName
 from diffstudio.ui.app import Desktop
 from diffstudio.ui.generate import labels
+from diffstudio.ui.generate.loading import compare_panel
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.queue_and_history import RecentImage
 from diffstudio.ui.generate.room import GenerateRoom
@@ -133,7 +134,7 @@ def test_use_settings_brings_all_of_it_back(room: GenerateRoom, tmp_path: Path, 
     )
     request = replace(request, **change)  # type: ignore[arg-type]
     room.use_settings(request)
-    assert room.panel.request() == request and not room.panel.compare_with(request).changed
+    assert room.panel.request() == request and not compare_panel(room.panel, request).changed
     again = room.panel.request()
     room.use_settings(GenerateRequest("nothing"))
     assert room.panel.request().resize is ResizeName.CROP

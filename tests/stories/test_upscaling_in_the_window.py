@@ -22,6 +22,7 @@ from diffstudio.studio.settings import load_settings
 from diffstudio.ui.app import GALLERY, Desktop
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.image_settings_dialog import ImageSettingsDialog
+from diffstudio.ui.generate.loading import load_request
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
@@ -104,18 +105,18 @@ def test_a_request_that_is_used_again_comes_back_the_same(panel: Panel, qtbot: Q
         tiled=True,
         seed=5,
     )
-    assert panel.load_from(request) and panel.request() == request
+    assert load_request(panel, request) and panel.request() == request
     with qtbot.waitSignal(panel.hires_fix.failed) as failed:
-        panel.load_from(GenerateRequest("ghost", checkpoint="starter", enlarge=2, upscaler="gone"))
+        load_request(panel, GenerateRequest("ghost", checkpoint="starter", enlarge=2, upscaler="gone"))
     assert "“gone” is missing" in failed.args[0] and panel.request().upscaler == LANCZOS
-    panel.load_from(GenerateRequest("ghost"))
+    load_request(panel, GenerateRequest("ghost"))
     assert panel.request().enlarge == 1
 
 
 def test_it_is_offered_only_where_it_works(panel: Panel) -> None:
     for name, shown in (("starter", True), ("odd", False), ("dreams", True)):
         assert panel.checkpoint.choose(name)
-        panel._checkpoint_changed(panel.checkpoint.current())
+        panel.show_checkpoint(panel.checkpoint.current())
         assert panel.hires_fix.isVisible() == shown
     texts = [panel.hires_fix.upscaler.combo.itemText(index) for index in range(panel.hires_fix.upscaler.combo.count())]
     assert texts == ["Lanczos: fast, smooth", "Latent: needs a denoising strength above 0.5", "4X-Sharp"]

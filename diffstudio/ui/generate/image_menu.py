@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QMenu, QWidget
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.requests import PictureRequest
-from diffstudio.ui.generate.canvas import Canvas
+from diffstudio.ui.generate.canvas.canvas import Canvas
 from diffstudio.ui.widgets import actions, image_actions
 from diffstudio.ui.widgets.menus import MenuEntry, build_menu, entry
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from PySide6.QtCore import QSize
 from PySide6.QtGui import QImage
 
+from diffstudio.errors import DiffstudioError
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.events import JobId, Stepped
+from diffstudio.studio.generation.init_image import canvas_size
 from diffstudio.studio.requests import PictureRequest, UpscaleRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets.formatting import human_duration
+from diffstudio.ui.widgets.images import image_size
 
 
 @dataclass(slots=True)
@@ -55,3 +61,15 @@ class JobState:
 
     def _at_step(self) -> str:
         return f" at step {self.newest.index} of {self.newest.steps}" if self.newest else ""
+
+
+def shape_of(request: PictureRequest, checkpoint: Checkpoint | None) -> QSize:
+    """About the size of the images that a request makes with `checkpoint`, in px."""
+    if isinstance(request, UpscaleRequest):
+        return image_size(request.source)
+    if request.width is None and request.height is None:
+        with contextlib.suppress(DiffstudioError):
+            if (canvas := canvas_size(request)) is not None:
+                return QSize(*canvas)
+    usual = (checkpoint.width, checkpoint.height) if checkpoint and checkpoint.width and checkpoint.height else (1, 1)
+    return QSize(request.width or usual[0], request.height or usual[1])

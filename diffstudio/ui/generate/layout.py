@@ -8,8 +8,8 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
-from diffstudio.ui.generate.canvas import Canvas
-from diffstudio.ui.generate.filmstrip import Filmstrip
+from diffstudio.ui.generate.canvas.canvas import Canvas
+from diffstudio.ui.generate.canvas.filmstrip import Filmstrip
 from diffstudio.ui.generate.job_controls import JobControls
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.queue_and_history import QueueAndHistory

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from PySide6.QtCore import Qt, QTimer, Signal
-from PySide6.QtGui import QKeySequence
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QWidget
 
 from diffstudio.errors import BadRequest
 from diffstudio.models.checkpoint import Checkpoint
@@ -21,30 +20,19 @@ from diffstudio.studio.prompts.wildcards import escaped
 from diffstudio.studio.request_checks import LONGEST_PROMPT
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.generate import labels
-from diffstudio.ui.generate.sections.add_buttons import AddButtons
-from diffstudio.ui.generate.sections.checkpoint_chooser import CheckpointChooser
-from diffstudio.ui.generate.sections.controlnet_section import ControlNetSection
-from diffstudio.ui.generate.sections.edition_question import EditionQuestion
-from diffstudio.ui.generate.sections.hires_section import HiresSection
-from diffstudio.ui.generate.sections.init_image_section import InitImageSection
-from diffstudio.ui.generate.sections.loaded_settings import Loaded, LoadedLine, Shown, compare
-from diffstudio.ui.generate.sections.lora_section import LoraSection
-from diffstudio.ui.generate.sections.prompt import PromptEdit, below
-from diffstudio.ui.generate.sections.sampling_section import SamplingSection
-from diffstudio.ui.generate.sections.seed import SeedControl
-from diffstudio.ui.generate.sections.settings_bar import SettingsBar
-from diffstudio.ui.generate.sections.size import SizeControl, limits_of
-from diffstudio.ui.widgets import terms, theme
-from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, describe, label, scroll_area, set_style_property
+from diffstudio.ui.generate.panel_layout import PanelLayout
+from diffstudio.ui.generate.sections.loaded_settings import Loaded
+from diffstudio.ui.generate.sections.prompt import below
+from diffstudio.ui.generate.sections.size import limits_of
+from diffstudio.ui.widgets import terms
+from diffstudio.ui.widgets.helpers import describe, set_style_property
 from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSlider
 
 MEMORY_FORECAST_DELAY_MS = 150  # after the last change
 PROMPT_HINT_DELAY_MS = 600  # after the last key: half a word is not an unknown one
-MAX_IMAGES = 64  # of one request
 
 
-class Panel(QFrame):
+class Panel(PanelLayout):
     """`generate_requested` carries the request when the button or Ctrl+Enter is pressed."""
 
     generate_requested = Signal(object)  # GenerateRequest
@@ -59,52 +47,15 @@ class Panel(QFrame):
 
     def __init__(self) -> None:
         super().__init__()
-        self.setObjectName("panel")
-        self.setProperty("side", "left")
-        self.settings_bar = SettingsBar()
-        self.checkpoint = CheckpointChooser()
-        self.loaded_line = LoadedLine()
-        self.show_loaded = self.loaded_line.show_loaded
-        self.edition_question = EditionQuestion()
-        self.prompt = PromptEdit(
-            terms.PROMPT,
-            "Describe the image…",
-            "What the image shows. Up recalls earlier prompts (Alt+Up when there is text); Ctrl+Enter generates",
-            3,
-            history=True,
-        )
-        self.history = SecondaryButton("", "clock-counter-clockwise", "Earlier prompts", role="dim")
-        self.negative = PromptEdit(terms.NEGATIVE_PROMPT, "Negative prompt…", "What the image should not show", 1)
-        self.unprompted = label("This checkpoint is unconditional: it takes no prompt.", "dim", wrap=True)
-        self.classes = LabelledComboBox(
-            "Class", (), "What the image shows: one of the classes this checkpoint was trained on"
-        )
-        self.init_image = InitImageSection()
-        self.size_control, self._size_heading = SizeControl(), SectionLabel(terms.SIZE)
-        self.loras = LoraSection(self.prompt, self.negative)
-        self.controlnets = ControlNetSection(self._size_to_make, self.init_image.resize_of_request)
-        self.hires_fix = HiresSection(self._size_to_make)
-        self.sampling = SamplingSection()
-        self.prompt_hint = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
-        self.prompt_hint.hide()
         self._hint_timer = QTimer(self, singleShot=True, interval=PROMPT_HINT_DELAY_MS)
-        self.seed = SeedControl()
-        self.count = LabelledSlider(
-            "Images", 1, MAX_IMAGES, 1, tooltip="Batch: how many images to generate. Each uses the next seed"
-        )
-        self.memory_label = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
-        self.memory_label.hide()
         self._memory_timer = QTimer(self, singleShot=True, interval=MEMORY_FORECAST_DELAY_MS)
         self._opened: QWidget = self.hires_fix
         self._scroll_timer = QTimer(self, singleShot=True, interval=0)  # once what was opened has its place
-        self.error_label = label("", "bad", pixels=theme.SMALL_PIXELS, wrap=True)
-        self.button = PrimaryButton("Generate", _shortcut_text("Ctrl+Return"), "Generate (Ctrl+Enter)")
         self._busy = False
         self._scanned = self._submit_after_scan = False  # the latter: submit() was called before the first scan
         self.size_control.set_limits(None)
-        self._lay_out()
         self._connect()
-        self._check()
+        self.check()
 
     # Choices
 
@@ -113,7 +64,7 @@ class Panel(QFrame):
         self.checkpoint.set_checkpoints([checkpoint for checkpoint in checkpoints if checkpoint.can_generate], problems)
         for section in (self.sampling, self.loras, self.controlnets, self.hires_fix):
             section.set_models(checkpoints)
-        self._checkpoint_changed(self.checkpoint.current())
+        self.show_checkpoint(self.checkpoint.current())
         self._scanned = True
         self.checkpoints_listed.emit()
         if self._submit_after_scan:
@@ -123,7 +74,7 @@ class Panel(QFrame):
     def choose(self, checkpoint: Checkpoint) -> None:
         """Choose a checkpoint as if from the list; nothing happens when it is not listed."""
         if self.checkpoint.choose(str(checkpoint.path)):
-            self._checkpoint_changed(self.checkpoint.current())
+            self.show_checkpoint(self.checkpoint.current())
 
     def use_lora(self, model: Checkpoint) -> None:
         """Add a LoRA or an embedding to the prompt, as if it had been chosen from the list."""
@@ -173,39 +124,6 @@ class Panel(QFrame):
             request = section.apply_to(request)
         return request
 
-    def load_from(self, request: GenerateRequest) -> bool:
-        """Load the settings of an earlier request. False when its checkpoint is missing; everything else is loaded."""
-        found = self.checkpoint.choose(request.checkpoint)
-        self._checkpoint_changed(self.checkpoint.current(), load_recommended=False)
-        self.prompt.set_text(request.prompt)
-        self.classes.set_value(request.prompt)
-        self.negative.set_text(request.negative)
-        self.init_image.load_from(request)
-        self.size_control.set_size(request.width, request.height)  # after the init image, which it may follow
-        self._show_fit()
-        for section in (self.sampling, self.controlnets, self.hires_fix):
-            section.load_from(request)
-        self.seed.set_fixed(request.seed)
-        self.count.set_value(min(request.count, MAX_IMAGES))
-        self._check()
-        return found
-
-    def compare_with(self, request: GenerateRequest, *, checkpoint_found: bool = True) -> Loaded:
-        """What of a request that was loaded is shown as it is, as another value (no control holds its), or not at all."""
-        try:
-            shown = self.request()
-        except BadRequest:  # an impossible request, which is shown by the button
-            return Loaded()
-        unknown = [row.name for row in self.loras.rows if row.lora is None]
-        sampling = self.sampling
-        return compare(
-            request,
-            Shown(
-                shown, self._size_to_make(), sampling.shown_clip_skip(), sampling.leaves_last_step_unguided(), unknown
-            ),
-            checkpoint_found=checkpoint_found,
-        )
-
     def reset_to_recommended(self) -> None:
         """The sampling settings and the size that the checkpoint recommends, also in place of those set by hand."""
         self.sampling.reset()
@@ -216,7 +134,7 @@ class Panel(QFrame):
         """Settings were set by the program: update what depends on them."""
         self.controlnets.schedule_preview()
         self.hires_fix.update_size()
-        self._check()
+        self.check()
 
     def show_token_count(self, checkpoint: Checkpoint, text: str, counted: PromptTokenCount) -> None:
         """Show the token count of a prompt."""
@@ -230,7 +148,7 @@ class Panel(QFrame):
         if checkpoint is None or not self.isVisible():
             return
         with contextlib.suppress(BadRequest):
-            width, height = self._size_to_make()
+            width, height = self.size_to_make()
             request = replace(self.request(), width=width, height=height)
             self.memory_forecast_requested.emit(MemoryQuery(request, checkpoint, self.controlnets.networks()))
 
@@ -272,7 +190,7 @@ class Panel(QFrame):
 
     # Updates
 
-    def _checkpoint_changed(self, checkpoint: Checkpoint | None, *, load_recommended: bool = True) -> None:
+    def show_checkpoint(self, checkpoint: Checkpoint | None, *, load_recommended: bool = True) -> None:
         conditioning = checkpoint.conditioning if checkpoint else Conditioning.TEXT
         for part in (self.prompt_section, self.prompt, self.negative):
             part.setVisible(conditioning is Conditioning.TEXT)
@@ -282,7 +200,7 @@ class Panel(QFrame):
             self.classes.set_choices([(name, name) for name in checkpoint.classes])
         self.edition_question.set_checkpoint(checkpoint)
         self.size_control.set_limits(None if checkpoint is None else limits_of(checkpoint))
-        self._show_fit()
+        self.show_fit()
         self.loras.set_checkpoint(checkpoint)
         self.controlnets.set_checkpoint(checkpoint)
         self.hires_fix.set_checkpoint(checkpoint)
@@ -291,26 +209,22 @@ class Panel(QFrame):
             edit.set_weighting_enabled(checkpoint is not None and supports_prompt_weights(checkpoint))
             edit.recount_tokens()
         self._show_hint()
-        self._check()
-
-    def _size_to_make(self) -> tuple[int, int]:
-        """Width and height in px."""
-        return self.size_control.generated_size() or (512, 512)
+        self.check()
 
     def _init_image_changed(self) -> None:
         self.hires_fix.set_inpainting(self.init_image.has_mask())
         self.size_control.follow(self.init_image.used_size())
-        self._show_fit()
+        self.show_fit()
         self.controlnets.schedule_preview()
 
-    def _show_fit(self) -> None:
+    def show_fit(self) -> None:
         """Show how the init image is fitted to the size."""
         size = self.size_control.generated_size()  # None without a checkpoint: nothing is known to be cropped then
         if size is None and (init := self.init_image.used_size()) is not None:
             size = init.width, init.height
-        self.init_image.show_fit(size or self._size_to_make(), self.size_control.pastes())
+        self.init_image.show_fit(size or self.size_to_make(), self.size_control.pastes())
 
-    def _check(self) -> None:
+    def check(self) -> None:
         self._memory_timer.start()
         self.changed.emit()
         problem = self.seed.problem(int(self.count.value()))
@@ -348,16 +262,16 @@ class Panel(QFrame):
     # Construction
 
     def _connect(self) -> None:
-        self.checkpoint.chosen.connect(self._checkpoint_changed)
+        self.checkpoint.chosen.connect(self.show_checkpoint)
         self.checkpoint.models_room_requested.connect(self.models_room_requested)
         self.edition_question.answered.connect(self.rescan_requested)
         self.edition_question.failed.connect(self.message)
         for edit in (self.prompt, self.negative):
-            edit.too_long.connect(self._check)
+            edit.too_long.connect(self.check)
             edit.submitted.connect(self.submit)
             edit.token_count_requested.connect(self._request_token_count)
-        self.seed.changed.connect(self._check)
-        self.count.value_changed.connect(self._check)
+        self.seed.changed.connect(self.check)
+        self.count.value_changed.connect(self.check)
         self.history.clicked.connect(self._open_history)
         self.button.clicked.connect(self.submit)
         self.controlnets.models_room_requested.connect(self.models_room_requested)
@@ -365,7 +279,7 @@ class Panel(QFrame):
         self.controlnets.background_work_requested.connect(self.background_work_requested)
         self.size_control.changed.connect(self.controlnets.schedule_preview)
         self.size_control.changed.connect(self.hires_fix.update_size)
-        self.size_control.changed.connect(self._show_fit)
+        self.size_control.changed.connect(self.show_fit)
         self.init_image.changed.connect(self._init_image_changed)
         for changed in (
             self.size_control.changed,
@@ -373,7 +287,7 @@ class Panel(QFrame):
             self.init_image.changed,
             self.hires_fix.changed,
         ):
-            changed.connect(self._check)
+            changed.connect(self.check)
         for slider in self.findChildren(LabelledSlider):
             slider.value_changed.connect(self.changed)
         for combo in self.findChildren(LabelledComboBox):
@@ -392,65 +306,3 @@ class Panel(QFrame):
         self.init_image.opened.connect(lambda: self._scroll_to(self.init_image))
         self.controlnets.opened.connect(self._scroll_to)
         self._scroll_timer.timeout.connect(lambda: self._scroll.ensureWidgetVisible(self._opened, 0, 8))
-
-    def _lay_out(self) -> None:
-        contents = QWidget()
-        contents.setObjectName("contents")
-        column = QVBoxLayout(contents)
-        column.setContentsMargins(16, 16, 16 - SCROLL_BAR_WIDTH, 8)
-        column.setSpacing(12)
-        self.prompt_section = QWidget()
-        heading = QHBoxLayout(self.prompt_section)
-        heading.setContentsMargins(0, 0, 0, 0)
-        heading.addWidget(SectionLabel(terms.PROMPT), 1)
-        heading.addWidget(self.history)
-        column.addWidget(self.settings_bar)
-        column.addWidget(self.checkpoint)
-        column.addWidget(self.edition_question)
-        column.addWidget(self.loaded_line)
-        column.addWidget(self.prompt_section)
-        column.setSpacing(8)
-        column.addWidget(self.unprompted)
-        column.addWidget(self.prompt)
-        column.addWidget(self.prompt_hint)
-        column.addWidget(self.negative)
-        column.addWidget(self.classes)
-        self.add_buttons = AddButtons(
-            (self.loras.add_button, self.init_image.choose_button, self.controlnets.add_button)
-        )
-        column.addWidget(self.add_buttons)
-        column.addWidget(self.loras)
-        column.addWidget(self.init_image)
-        column.addWidget(self.controlnets)
-        column.addSpacing(4)
-        column.addWidget(SectionLabel("Image"))
-        column.addWidget(self.sampling)
-        column.addSpacing(4)
-        column.addWidget(self.seed)
-        column.addSpacing(4)
-        column.addWidget(self.count)
-        column.addSpacing(4)
-        column.addWidget(self._size_heading)
-        column.addWidget(self.size_control)
-        column.addWidget(self.hires_fix)
-        column.addStretch(1)
-        scroll = self._scroll = scroll_area(contents)
-        foot = QVBoxLayout()
-        foot.setContentsMargins(16, 8, 16, 16)
-        foot.setSpacing(8)
-        foot.addWidget(self.error_label)
-        foot.addWidget(self.memory_label)
-        foot.addWidget(self.button)
-        whole = QVBoxLayout(self)
-        whole.setContentsMargins(0, 0, 0, 0)
-        whole.setSpacing(0)
-        whole.addWidget(scroll, 1)
-        whole.addLayout(foot)
-        self.classes.hide()
-        self.unprompted.hide()
-
-
-def _shortcut_text(keys: str) -> str:
-    """The platform's notation for a shortcut: Ctrl+Enter, or ⌘↩ on a Mac."""
-    text = QKeySequence(keys).toString(QKeySequence.SequenceFormat.NativeText)
-    return text.replace("Return", "Enter")

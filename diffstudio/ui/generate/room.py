@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from PySide6.QtCore import QPoint, QSize, Qt, Signal
+from PySide6.QtCore import QPoint, Qt, Signal
 from PySide6.QtGui import QImage, QKeySequence, QResizeEvent, QShortcut
 from PySide6.QtWidgets import QMenu
 
-from diffstudio.errors import NOT_FOUND_AGAIN, DiffstudioError, missing_sources
+from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.events import (
     Cancelled,
@@ -29,18 +29,17 @@ from diffstudio.studio.events import (
     Started,
     Stepped,
 )
-from diffstudio.studio.generation.init_image import canvas_size
 from diffstudio.studio.jobs.queue import PendingJobs
-from diffstudio.studio.metadata.named_files import needed_files
 from diffstudio.studio.prompts.prompt_hints import example_prompts
 from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.failed_job import FailedJob
 from diffstudio.ui.generate.image_menu import add_shortcuts, image_menu
-from diffstudio.ui.generate.job_state import JobState
+from diffstudio.ui.generate.job_state import JobState, shape_of
 from diffstudio.ui.generate.layout import GenerateLayout
+from diffstudio.ui.generate.loading import SettingsLoader
 from diffstudio.ui.generate.queue_and_history import RecentImage
-from diffstudio.ui.widgets.images import image_size, numpy_to_qimage, read_image, read_or_reason
+from diffstudio.ui.widgets.images import numpy_to_qimage, read_image, read_or_reason
 
 _EXAMPLES = 4  # prompts that the empty room offers
 _MAX_SOURCE_SIDE = 1024  # px of an image shown while it is upscaled
@@ -69,10 +68,14 @@ class GenerateRoom(GenerateLayout):
         self._state = JobState()
         self._waiting_for_engine = False  # a job waits for torch to load, and nothing else is shown
         self._live = True  # the canvas shows the job; False while it shows another image
-        self._warnings: list[str] = []  # warnings about models and files that a loaded request names
         self._shown_recent: RecentImage | None = None
         self._chosen_recent: RecentImage | None = None  # chosen last; shown once it is read
         self.failed_job = FailedJob(self.show_message)
+        self.loader = SettingsLoader(
+            self.panel,
+            lambda text: self.show_message("warn", text),
+            lambda request: self.upscale_requested.emit(request.source, request),
+        )
         self._connect()
         self._make_actions()
         self._update_state()
@@ -93,7 +96,7 @@ class GenerateRoom(GenerateLayout):
         self._waiting_for_engine = bool(pending.jobs) and not self._state.busy and self.canvas.is_empty()
         if self._waiting_for_engine:  # torch is still loading
             request = pending.jobs[0].request
-            self.canvas.begin(request.count, self._shape_of(request))
+            self.canvas.begin(request.count, shape_of(request, self.panel.checkpoint.current()))
             self.title.setText(labels.title_of(request))
             self._show_status("Loading…", None)
         self._update_state()
@@ -115,37 +118,7 @@ class GenerateRoom(GenerateLayout):
 
     def use_settings(self, request: PictureRequest) -> None:
         """Load a request into the panel; an UpscaleRequest opens the Upscale dialog."""
-        needed = needed_files(request)
-        warning = f"{missing_sources(needed)}: {NOT_FOUND_AGAIN}. Choose {'it' if len(needed) == 1 else 'them'} again."
-        if isinstance(request, UpscaleRequest):
-            if needed:
-                self.show_message("warn", warning)
-                return
-            self.upscale_requested.emit(request.source, request)
-            return
-        self._warnings = [warning] if needed else []
-        found = self.panel.load_from(request)
-        loaded = self.panel.compare_with(request, checkpoint_found=found)
-        self.panel.show_loaded(loaded)
-        if loaded.changed:
-            self._warnings.append(loaded.warning())
-        if not found:
-            missing = self.missing_checkpoint(request)
-            self._warnings.insert(0, missing if self._warnings else f"{missing} All other settings were loaded.")
-        if self._warnings:
-            self.show_message("warn", " ".join(self._warnings))
-        self.panel.prompt.setFocus()
-
-    def missing_checkpoint(self, request: GenerateRequest) -> str:
-        return f"The checkpoint “{request.checkpoint}” is missing; “{self._checkpoint_title()}” stays selected."
-
-    def clear_warnings(self) -> None:
-        """Other settings are loaded: what was missing of the last ones is no longer said with them."""
-        self._warnings.clear()
-
-    def add_warning(self, message: str) -> None:
-        self._warnings.append(message)  # a loaded request can have several
-        self.show_message("warn", message)
+        self.loader.load(request)
 
     def start_from(self, path: Path) -> None:
         """Set the init image for img2img, inpaint or outpaint."""
@@ -193,7 +166,7 @@ class GenerateRoom(GenerateLayout):
     def _start(self, job: JobId, request: PictureRequest) -> None:
         self._state = JobState(job, request, busy=True)
         self._waiting_for_engine, self._live, self._shown_recent = False, True, None
-        self.canvas.begin(request.count, self._shape_of(request))
+        self.canvas.begin(request.count, shape_of(request, self.panel.checkpoint.current()))
         self.filmstrip.clear(request.steps)
         self._chosen_recent = None
         if isinstance(request, UpscaleRequest):
@@ -209,19 +182,6 @@ class GenerateRoom(GenerateLayout):
         if self._live and self._state.job == job and self._state.newest is None and not self._state.saved:
             self.canvas.show_saved(0, image, path)
             self._update_state()
-
-    def _shape_of(self, request: PictureRequest) -> QSize:
-        if isinstance(request, UpscaleRequest):
-            return image_size(request.source)
-        if request.width is None and request.height is None:
-            with contextlib.suppress(DiffstudioError):
-                if (canvas := canvas_size(request)) is not None:
-                    return QSize(*canvas)
-        checkpoint = self.panel.checkpoint.current()
-        usual = (
-            (checkpoint.width, checkpoint.height) if checkpoint and checkpoint.width and checkpoint.height else (1, 1)
-        )
-        return QSize(request.width or usual[0], request.height or usual[1])
 
     def _step(self, event: Stepped) -> None:
         self._state.newest = event
@@ -345,7 +305,7 @@ class GenerateRoom(GenerateLayout):
         if self._live or self._state.request is None:
             return
         self._live, self._shown_recent = True, None
-        self.canvas.begin(self._state.request.count, self._shape_of(self._state.request))
+        self.canvas.begin(self._state.request.count, shape_of(self._state.request, self.panel.checkpoint.current()))
         self.canvas.show_previews(0, self.filmstrip.previews_at(self.filmstrip.last_step()))
         for index, (image, path) in self._state.saved_images.items():
             self.canvas.show_saved(index, image, path)
@@ -416,10 +376,6 @@ class GenerateRoom(GenerateLayout):
     def _not_saved(self, error: DiffstudioError) -> None:
         self.show_message("bad", str(error))
 
-    def _checkpoint_title(self) -> str:
-        checkpoint = self.panel.checkpoint.current()
-        return checkpoint.title if checkpoint else "none"
-
     # Construction
 
     def _make_actions(self) -> None:
@@ -436,9 +392,9 @@ class GenerateRoom(GenerateLayout):
     def _connect(self) -> None:
         self.panel.generate_requested.connect(self.generate_requested)
         for section in (self.panel.init_image, self.panel.controlnets, self.panel.hires_fix):
-            section.failed.connect(self.add_warning)
+            section.failed.connect(self.loader.add_warning)
         self.panel.init_image.overlay_changed.connect(self.canvas.set_init_overlay)
-        self.panel.message.connect(self.add_warning)
+        self.panel.message.connect(self.loader.add_warning)
         self.panel.models_room_requested.connect(self.models_room_requested)
         self.panel.rescan_requested.connect(self.rescan_requested)
         self.empty.clicked.connect(self._empty_state_clicked)

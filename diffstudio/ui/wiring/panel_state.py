@@ -15,6 +15,7 @@ from diffstudio.studio.panel_state import HIRES_FIX, SIZE, PanelState, read_stat
 from diffstudio.studio.presets import Preset, Presets, read_presets, save_presets
 from diffstudio.studio.request_checks import LONGEST_PROMPT
 from diffstudio.studio.requests import GenerateRequest
+from diffstudio.ui.generate.loading import compare_panel, load_request
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.generate.sections.loaded_settings import Loaded
@@ -66,7 +67,7 @@ def capture(panel: Panel, last: PanelState | None = None) -> PanelState:
 def show(panel: Panel, state: PanelState) -> bool:
     """Show a state in the panel. False when its checkpoint is missing; everything else is shown."""
     drawn = panel.seed.field.text()
-    found = panel.load_from(state.request)
+    found = load_request(panel, state.request)
     prompt, negative = state.prompts()
     panel.prompt.set_text(prompt)
     panel.negative.set_text(negative)
@@ -208,16 +209,16 @@ class PanelStateController(QObject):
         """Show a state, and say what of it is missing."""
         self._showing = True
         try:
-            self._room.clear_warnings()
+            self._room.loader.clear_warnings()
             found = show(self._panel, state)
         finally:
             self._showing = False
         loaded = self._compare(state, found)
         self._panel.show_loaded(Loaded())
         if loaded.changed:
-            self._room.add_warning(loaded.warning())
+            self._room.loader.add_warning(loaded.warning())
         if not found:
-            self._room.add_warning(self._room.missing_checkpoint(state.request))
+            self._room.loader.add_warning(self._room.loader.missing_checkpoint(state.request))
         return found
 
     def _compare(self, state: PanelState, found: bool) -> Loaded:
@@ -225,7 +226,7 @@ class PanelStateController(QObject):
         seed = self._panel.seed
         drawn = not state.seed_is_fixed and not seed.problem(state.request.count)
         request = replace(state.request, seed=seed.value()) if drawn else state.request
-        return self._panel.compare_with(request, checkpoint_found=found)
+        return compare_panel(self._panel, request, checkpoint_found=found)
 
     # Defaults and presets
 

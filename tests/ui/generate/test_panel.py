@@ -23,6 +23,7 @@ from diffstudio.studio.request_checks import LONGEST_PROMPT
 from diffstudio.studio.requests import LARGEST_SEED, GenerateRequest, SamplerName, SpacingName
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.labels import title_of
+from diffstudio.ui.generate.loading import compare_panel, load_request
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.sections.size import SizeLimits, limits_of
 from diffstudio.ui.widgets.inputs import DecimalField, LabelledSlider
@@ -76,13 +77,13 @@ def test_a_request_that_is_used_again_comes_back_the_same(panel: Panel) -> None:
         height=128,
         count=3,
     )
-    assert panel.load_from(request)
+    assert load_request(panel, request)
     assert panel.request() == request
     assert panel.seed.is_fixed()
 
 
 def test_a_request_whose_checkpoint_is_gone_is_taken_over_all_the_same(panel: Panel) -> None:
-    assert not panel.load_from(GenerateRequest("ghost", checkpoint="deleted", steps=9))
+    assert not load_request(panel, GenerateRequest("ghost", checkpoint="deleted", steps=9))
     assert (panel.request().prompt, panel.request().steps, panel.request().checkpoint) == ("ghost", 9, "starter")
 
 
@@ -101,9 +102,9 @@ def test_another_autoencoder_is_offered_where_one_fits(panel: Panel, qtbot: QtBo
     request = panel.request()
     assert request.vae == "vae-ft-mse-840000"
     panel.sampling.vae.set_value("")
-    assert panel.load_from(request) and panel.request().vae == request.vae
+    assert load_request(panel, request) and panel.request().vae == request.vae
     with qtbot.waitSignal(panel.message) as said:  # and where it is gone, that is said
-        panel.load_from(dataclasses.replace(request, vae="ae"))
+        load_request(panel, dataclasses.replace(request, vae="ae"))
     assert "“ae” is missing" in said.args[0] and panel.request().vae == ""
 
 
@@ -356,8 +357,8 @@ def test_clip_skip_is_offered_where_there_is_a_choice(panel: Panel) -> None:
     slider.set_value(3)
     panel.choose(sd1)
     assert panel.request().clip_skip == 3  # a choice is kept
-    assert panel.load_from(request) and panel.request().clip_skip == 2
-    assert panel.load_from(dataclasses.replace(request, clip_skip=None)) and slider.value() == 1
+    assert load_request(panel, request) and panel.request().clip_skip == 2
+    assert load_request(panel, dataclasses.replace(request, clip_skip=None)) and slider.value() == 1
     panel.choose(checkpoint())
     assert not slider.isVisible() and panel.request().clip_skip is None
 
@@ -427,7 +428,7 @@ def test_settings_of_an_image_are_not_set_by_hand(panel: Panel, qtbot: QtBot) ->
     type_number(qtbot, panel.sampling.cfg_scale, "4")
     panel.choose(xl)
     assert (panel.request().steps, panel.request().guidance) == (31, 6.0)
-    panel.load_from(GenerateRequest("a", checkpoint="starter", steps=7, guidance=2.0, width=96, height=96))
+    load_request(panel, GenerateRequest("a", checkpoint="starter", steps=7, guidance=2.0, width=96, height=96))
     panel.choose(xl)
     assert (panel.request().steps, panel.request().guidance, panel.request().width) == (25, 6.0, 1024)
 
@@ -576,8 +577,8 @@ def test_what_the_panel_cannot_show_of_a_request_is_named(panel: Panel, tmp_path
     """Sliders have ranges and steps, and some settings have no control: none of that may change an image unnoticed."""
     Image.new("RGB", (64, 64)).save(tmp_path / "photo.png")
     request = GenerateRequest("a", checkpoint="starter", steps=24, init=tmp_path / "photo.png", strength=0.6)
-    panel.load_from(request)
-    assert not panel.compare_with(request).changed
+    load_request(panel, request)
+    assert not compare_panel(panel, request).changed
     request = dataclasses.replace(
         request,
         steps=150,
@@ -590,9 +591,9 @@ def test_what_the_panel_cannot_show_of_a_request_is_named(panel: Panel, tmp_path
         width=500,
         height=64,
     )
-    panel.load_from(request)
+    load_request(panel, request)
     shown = panel.request()
-    assert panel.compare_with(request).changed == (
+    assert compare_panel(panel, request).changed == (
         "steps 150 → 100",
         f"CFG scale 7.25 → {shown.guidance:g}",
         f"scheduler align_your_steps → {shown.spacing}",
@@ -610,12 +611,12 @@ def test_a_mask_or_a_hires_fix_that_the_panel_shows_differently_is_named(panel: 
     request = GenerateRequest(
         "a", checkpoint="starter", init=tmp_path / "photo.png", mask=tmp_path / "mask.png", feather=300, padding=400
     )
-    panel.load_from(request)
-    assert panel.compare_with(request).changed == ("mask blur 300 → 128", "only-masked padding 400 → 256")
+    load_request(panel, request)
+    assert compare_panel(panel, request).changed == ("mask blur 300 → 128", "only-masked padding 400 → 256")
     request = GenerateRequest("a", checkpoint="starter", enlarge=2.0, enlarge_guidance=None, tiled=True)
-    panel.load_from(request)
-    assert not panel.compare_with(request).changed
+    load_request(panel, request)
+    assert not compare_panel(panel, request).changed
     panel.hires_fix.set_inpainting(True)
-    assert panel.compare_with(request).changed == ("hires fix 2× → off",)
+    assert compare_panel(panel, request).changed == ("hires fix 2× → off",)
     panel.set_checkpoints([])
-    assert not panel.compare_with(request).changed
+    assert not compare_panel(panel, request).changed

@@ -13,8 +13,8 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 from diffstudio.imaging.masks import masked_region
 from diffstudio.studio.generation.init_image import fit_of, outpaint_mask
 from diffstudio.studio.requests import ResizeName
-from diffstudio.ui.generate.mask_editor import Sides
-from diffstudio.ui.generate.mask_layer import mask_colour
+from diffstudio.ui.generate.mask.editor import Sides
+from diffstudio.ui.generate.mask.layer import mask_colour
 from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images import fitted

@@ -14,9 +14,9 @@ from diffstudio.studio.generation.masks import keep_mask
 from diffstudio.studio.metadata.named_files import NamedFile
 from diffstudio.studio.requests import FillName, GenerateRequest, ResizeName
 from diffstudio.ui.generate import labels
-from diffstudio.ui.generate.mask_dialog import MaskDialog
-from diffstudio.ui.generate.mask_editor import Sides
-from diffstudio.ui.generate.mask_layer import coloured
+from diffstudio.ui.generate.mask.dialog import MaskDialog
+from diffstudio.ui.generate.mask.editor import Sides
+from diffstudio.ui.generate.mask.layer import coloured
 from diffstudio.ui.generate.sections.add_buttons import AddButton
 from diffstudio.ui.generate.sections.init_image_preview import InitImagePreview, InitOverlay, fitted_frame, masked_frame
 from diffstudio.ui.generate.sections.size import InitSize

@@ -17,6 +17,7 @@ from diffstudio.models.detection.types import Role
 from diffstudio.studio.control_types import ControlTypeName
 from diffstudio.studio.requests import MOST_CONTROLS, ControlNetUse, GenerateRequest, PreprocessorName, ResizeName
 from diffstudio.ui.generate.labels import request_facts
+from diffstudio.ui.generate.loading import load_request
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.sections.controlnet_card import default_preprocessor
 from diffstudio.ui.generate.sections.controlnet_section import ControlNetSection
@@ -301,9 +302,9 @@ def test_the_whole_column_says_it_and_everything_has_a_name(qtbot: QtBot, pictur
     panel.controlnets.add_image(picture)
     request = panel.request()
     assert [use.network for use in request.controls] == ["sd15_canny"]
-    panel.load_from(replace(request, controls=()))
+    load_request(panel, replace(request, controls=()))
     assert panel.request().controls == ()
-    panel.load_from(request)
+    load_request(panel, request)
     assert panel.request().controls == request.controls
     for kind in (QPushButton, QComboBox, QSlider):
         for widget in panel.controlnets.findChildren(kind):

@@ -10,8 +10,8 @@ from PySide6.QtGui import QColor, QContextMenuEvent, QImage
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
-from diffstudio.ui.generate.canvas import Canvas, smooth
-from diffstudio.ui.generate.filmstrip import Filmstrip
+from diffstudio.ui.generate.canvas.canvas import Canvas, smooth
+from diffstudio.ui.generate.canvas.filmstrip import Filmstrip
 from diffstudio.ui.widgets.images import numpy_to_qimage
 from tests.ui.samples import picture
 

@@ -17,7 +17,7 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QApplication, QSizePolicy, QWidget
 
-from diffstudio.ui.generate.mask_layer import Brush, MaskLayer, mask_colour
+from diffstudio.ui.generate.mask.layer import Brush, MaskLayer, mask_colour
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
 

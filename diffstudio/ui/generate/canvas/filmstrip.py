@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QAbstractSlider, QSizePolicy
 
 from diffstudio.studio.events import Picture
 from diffstudio.studio.jobs.preview_history import PreviewHistory
-from diffstudio.ui.generate.canvas import smooth
+from diffstudio.ui.generate.canvas.canvas import smooth
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images import numpy_to_qimage, rounded

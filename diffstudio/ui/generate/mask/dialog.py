@@ -6,7 +6,7 @@ from PySide6.QtCore import QBuffer, QIODevice, Signal
 from PySide6.QtGui import QImage, QKeySequence, QShortcut
 from PySide6.QtWidgets import QDialog, QHBoxLayout, QVBoxLayout, QWidget
 
-from diffstudio.ui.generate.mask_editor import LARGEST, MAX_OUTPAINT, SMALLEST, SNAP, MaskEditor, Sides
+from diffstudio.ui.generate.mask.editor import LARGEST, MAX_OUTPAINT, SMALLEST, SNAP, MaskEditor, Sides
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.dialogs import resize_within_screen

@@ -19,8 +19,9 @@ from diffstudio.errors import StorageProblem
 from diffstudio.studio.generation import masks
 from diffstudio.studio.generation.masks import keep_mask
 from diffstudio.studio.requests import FillName, GenerateRequest
-from diffstudio.ui.generate.mask_dialog import MaskDialog
-from diffstudio.ui.generate.mask_editor import MaskEditor
+from diffstudio.ui.generate.loading import load_request
+from diffstudio.ui.generate.mask.dialog import MaskDialog
+from diffstudio.ui.generate.mask.editor import MaskEditor
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.sections import init_image_section as start_module
 from diffstudio.ui.generate.sections.init_image_section import InitImageSection
@@ -114,7 +115,7 @@ def test_erasing_undoing_redoing_inverting_and_clearing(painter: MaskEditor, qtb
 
 
 def test_undo_is_bounded(painter: MaskEditor, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
-    from diffstudio.ui.generate import mask_layer as module
+    from diffstudio.ui.generate.mask import layer as module
 
     monkeypatch.setattr(module, "MAX_UNDO_BYTES", 3 * 160 * 100 * 4)
     for _ in range(10):
@@ -271,7 +272,7 @@ def test_the_whole_column_says_it(qtbot: QtBot, picture: Path) -> None:
     panel.set_checkpoints([checkpoint()])
     panel.init_image.set_image(picture)
     assert panel.request().init == picture
-    panel.load_from(GenerateRequest("x"))
+    load_request(panel, GenerateRequest("x"))
     assert panel.request().init is None
 
 

@@ -1,0 +1,1 @@
+"""The editor of inpaint masks and outpainting margins."""
