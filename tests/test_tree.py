@@ -79,7 +79,10 @@ TESTED_IN = {
         " ui/generate/sections/sampling_section ui/generate/sections/seed"
     ),
     "ui/wiring/test_panel_state.py": "ui/generate/sections/settings_bar ui/generate/sections/preset_dialogs",
-    "ui/generate/test_room.py": "ui/generate/job_controls ui/generate/layout ui/generate/image_menu ui/generate/queue_and_history",
+    "ui/generate/test_room.py": (
+        "ui/generate/image_menu ui/generate/job_controls ui/generate/job_state ui/generate/layout"
+        " ui/generate/queue_and_history"
+    ),
     "ui/models/test_room.py": (
         "ui/models/background_lookups ui/models/details ui/models/filter_bar ui/models/item_model ui/models/model_info"
         " ui/models/notes_editor ui/models/tool_runner ui/models/trigger_words"
