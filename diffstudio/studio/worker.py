@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from diffstudio.atomic import remove_part_files
 from diffstudio.errors import BadRequest, DiffstudioError, Interrupted, OutOfMemory, StorageProblem
@@ -37,16 +37,17 @@ from diffstudio.studio.generation.model_loader import ModelLoader
 from diffstudio.studio.generation.resolve import Resolved, resolve
 from diffstudio.studio.jobs.job_context import JobContext, JobStore
 from diffstudio.studio.jobs.job_control import JobControl
+from diffstudio.studio.jobs.job_records import PendingJobs, QueuedJob
 from diffstudio.studio.jobs.memory_forecast import DeviceMemory
-from diffstudio.studio.jobs.queue import PendingJobs, Queue, QueuedJob
-from diffstudio.studio.jobs.recording import Recording, Replay
+from diffstudio.studio.jobs.queue import Queue
+from diffstudio.studio.jobs.recording import Recording, Replay, settings_before_restart
+from diffstudio.studio.jobs.waiting_jobs import WaitingJobs
 from diffstudio.studio.requests import PictureRequest, UpscaleRequest
 from diffstudio.studio.settings import Settings
 
 if TYPE_CHECKING:
     from diffstudio.models.model import Model
 
-_MAY_DIFFER = ("prompt", "negative", "guidance", "checkpoint")  # after a restart from a step
 _MOST_ATTEMPTS = 3  # at a job during which the program was killed each time
 _QUEUE_RETRY_SECONDS = 5.0  # after the queue could not be read: another program may have locked it
 _log = logging.getLogger(__name__)
@@ -83,7 +84,7 @@ class Worker:
         self._changed = threading.Condition()
         self._running: _RunningJob | None = None
         self._last: _RunningJob | None = None  # the newest job that was started, for its filmstrip and restarts
-        self._replays: dict[JobId, Replay] = {}
+        self.waiting = WaitingJobs(queue, self._changed, emit)
         self._closing = False
         self._warm_up: str | None = None  # the name of a checkpoint to load in advance; "" for torch alone
         self._loader = ModelLoader(library)
@@ -149,11 +150,7 @@ class Worker:
 
     def cancel_pending(self, job: JobId) -> bool:
         """Remove a waiting job from the queue; Cancelled follows. False when it is not waiting there."""
-        removed = self._queue.remove_pending(job)
-        if removed:
-            self._replays.pop(job, None)
-            self._emit(Cancelled(job))
-        return removed
+        return self.waiting.remove(job) is not None
 
     def filmstrip(self, job: JobId) -> list[tuple[Picture, ...]]:
         """The previews of each step of the running or the last job, one for each image; empty where none were kept."""
@@ -182,7 +179,7 @@ class Worker:
         if not 1 <= from_step <= steps:
             raise BadRequest(f"The job cannot be restarted from step {from_step}", f"its steps are 1 to {steps}")
         new = request if request is not None else record.request
-        if _unchangeable(new) != _unchangeable(record.request):
+        if settings_before_restart(new) != settings_before_restart(record.request):
             raise BadRequest(
                 "The job cannot be restarted with other settings",
                 "only the prompts, the CFG scale and the checkpoint may differ",
@@ -190,7 +187,7 @@ class Worker:
             )
         with self._changed:
             again = self._queue.submit(new)
-            self._replays[again] = Replay(record.recording, from_step)
+            self.waiting.replays[again] = Replay(record.recording, from_step)
             self._changed.notify_all()
         return again
 
@@ -315,7 +312,7 @@ class Worker:
         with self._changed:
             self._running = None
             put_back = self._closing and isinstance(ending, Cancelled)
-        self._replays.pop(queued.job, None)
+        self.waiting.replays.pop(queued.job, None)
         with contextlib.suppress(StorageProblem):
             if put_back:
                 self._queue.put_back(queued.job)
@@ -351,7 +348,7 @@ class Worker:
             self.settings.previews,
             done,
             running.recording,
-            self._replays.get(job),
+            self.waiting.replays.get(job),
             self._loader.drop_others,
             queued.token,
         )
@@ -425,11 +422,6 @@ class Worker:
             _log.info("Warming up was interrupted")
         except Exception:  # noqa: BLE001 - nothing may end the thread that runs the jobs
             _log.info("Warming up failed", exc_info=True)
-
-
-def _unchangeable(request: PictureRequest) -> dict[str, Any]:
-    """The fields of a request that a restart must not change."""
-    return {name: value for name, value in request.to_json().items() if name not in _MAY_DIFFER}
 
 
 def _ignore_progress(title: str, fraction: float | None) -> None:

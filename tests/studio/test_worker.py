@@ -22,7 +22,9 @@ from diffstudio.errors import BadRequest, StorageProblem
 from diffstudio.models.memory.lease import Lease
 from diffstudio.studio import worker
 from diffstudio.studio.events import ENDINGS, Cancelled, Finished, Loading, Paused, Resumed, Started, Stepped
-from diffstudio.studio.jobs.queue import Queue, QueuedJob
+from diffstudio.studio.jobs.job_records import QueuedJob
+from diffstudio.studio.jobs.queue import Queue
+from diffstudio.studio.jobs.recording import settings_before_restart
 from diffstudio.studio.requests import LATENT, UpscaleRequest
 from diffstudio.studio.settings import Settings
 from tests.models.tiny import write_tiny_checkpoint
@@ -219,8 +221,8 @@ def test_a_restart_leaves_all_but_prompt_guidance_and_checkpoint_as_it_was() -> 
     """Also of a latent upscale, which is no request without its checkpoint."""
     request = UpscaleRequest(Path("a.png"), upscaler=LATENT, checkpoint="one", seed=3)
     changed = dataclasses.replace(request, prompt="x", guidance=1.0, checkpoint="two")
-    assert worker._unchangeable(changed) == worker._unchangeable(request)
-    assert worker._unchangeable(dataclasses.replace(request, seed=4)) != worker._unchangeable(request)
+    assert settings_before_restart(changed) == settings_before_restart(request)
+    assert settings_before_restart(dataclasses.replace(request, seed=4)) != settings_before_restart(request)
 
 
 def test_what_cannot_be_restarted_is_explained(studio: Studio) -> None:

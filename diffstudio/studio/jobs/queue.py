@@ -3,6 +3,9 @@
 A job is *pending*, then *running*, then deleted. A running job belongs to the Queue object that took it, which holds a
 lock file as long as it is open. When the queue is opened, running jobs whose owner is gone were interrupted: they become
 pending again, in their old places, and continue after the images already saved.
+
+Each job has a kind, see JobKind. Those of kinds that this version does not run are kept and never taken. The queue as a
+whole can be paused, which is stored.
 """
 
 from __future__ import annotations
@@ -12,46 +15,39 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from diffstudio.atomic import free_name, make_database_private, replace
-from diffstudio.errors import BadRequest, StorageProblem
+from diffstudio.errors import StorageProblem
 from diffstudio.studio.events import JobId
-from diffstudio.studio.requests import PictureRequest, TrainRequest, request_from_json
+from diffstudio.studio.jobs.job_records import (
+    REMOVED,
+    RUN_HERE,
+    CountedRows,
+    PendingJobs,
+    QueuedJob,
+    RemovedJob,
+    kind_of,
+    readable,
+)
+from diffstudio.studio.requests import PictureRequest
 
 FORMAT = 1  # of the database: PRAGMA user_version
 _COLUMNS = {  # added since version 0.1, which ignores them
     "owner": "TEXT NOT NULL DEFAULT ''",  # of a running job: the id of the Queue object that took it
     "paused": "INTEGER NOT NULL DEFAULT 0",
     "token": "TEXT NOT NULL DEFAULT ''",  # identifies the job's images in the gallery
+    "kind": "TEXT NOT NULL DEFAULT ''",  # a JobKind; empty in rows that version 0.1 wrote
 }
-_RESCUED = ("id", "place", "done", "attempts", "submitted", "request", "paused", "token")  # from a damaged database
-_JOBS = "SELECT id, request, done, attempts, paused, token FROM jobs WHERE running = 0 ORDER BY place, id"
-
-
-@dataclass(frozen=True, slots=True)
-class QueuedJob:
-    job: JobId
-    request: PictureRequest
-    done: int  # images already saved
-    attempts: int  # times it was started without saving an image or ending
-    paused: bool = False  # it was paused when the program ended
-    token: str = ""  # unique, and stored with each of its images; empty in memory
-
-
-@dataclass(frozen=True, slots=True)
-class PendingJobs:
-    """The first pending jobs, how many there are in all, and how many more cannot be read, as far as was seen."""
-
-    jobs: list[QueuedJob]
-    count: int
-    unreadable: int = 0
+_RESCUED = ("id", "place", "done", "attempts", "submitted", "request", "paused", "token", "kind")  # when damaged
+_RUN_HERE = "running = 0 AND kind IN ('', " + ", ".join(f"'{kind}'" for kind in RUN_HERE) + ")"
+_JOBS = f"SELECT id, request, done, attempts, paused, token, kind FROM jobs WHERE {_RUN_HERE} ORDER BY place, id"
+_IDS = f"SELECT id FROM jobs WHERE {_RUN_HERE} ORDER BY place, id"
 
 
 class Queue:
@@ -66,6 +62,7 @@ class Queue:
         self._path = path
         self._owner = uuid.uuid4().hex
         self._owner_lock: FileLock | None = None
+        self.held_back: JobId | None = None  # a pending job that `take` passes over
         self.damage = ""  # what the user should know about a damaged database
         try:
             self._database = self._open_or_replace()
@@ -83,10 +80,11 @@ class Queue:
                 if (file := Path(f"{self._path}{suffix}")).exists():
                     replace(file, Path(f"{damaged}{suffix}"))
             database = self._open()
-            rows = _rescued(damaged)
+            rows, paused = _rescued(damaged)
             database.executemany(
                 f"INSERT OR IGNORE INTO jobs ({', '.join(_RESCUED)}) VALUES ({', '.join('?' * len(_RESCUED))})", rows
             )
+            database.execute("UPDATE queue SET paused = ?", (paused,))
             self.damage = (
                 f"The queue was damaged: {len(rows):,} waiting jobs could be read and are kept. "
                 f"The damaged file is {damaged.name}"
@@ -117,6 +115,8 @@ class Queue:
                 if name not in there:
                     database.execute(f"ALTER TABLE jobs ADD COLUMN {name} {declaration}")
             database.execute("CREATE INDEX IF NOT EXISTS jobs_in_order ON jobs (running, place, id)")
+            database.execute("CREATE TABLE IF NOT EXISTS queue (id INTEGER PRIMARY KEY, paused INTEGER NOT NULL)")
+            database.execute("INSERT OR IGNORE INTO queue VALUES (1, 0)")
             database.execute(f"PRAGMA user_version = {FORMAT}")
             (state,) = database.execute("PRAGMA quick_check(1)").fetchone()
             if state != "ok":
@@ -170,31 +170,77 @@ class Queue:
         with self._transaction() as database:
             (last,) = database.execute("SELECT COALESCE(MAX(place), 0) FROM jobs").fetchone()
             database.execute(
-                "INSERT INTO jobs (place, submitted, request, token) VALUES (?, ?, ?, ?)",
-                (last + 1, time.time(), text, token),
+                "INSERT INTO jobs (place, submitted, request, token, kind) VALUES (?, ?, ?, ?, ?)",
+                (last + 1, time.time(), text, token, kind_of(request)),
             )
             job: JobId
             (job,) = database.execute("SELECT last_insert_rowid()").fetchone()
         return job
 
+    def duplicate(self, job: JobId) -> JobId | None:
+        """Add a copy of a pending job right behind it. None when it is not pending."""
+        with self._transaction() as database:
+            queued = next(readable(database.execute(f"SELECT * FROM ({_JOBS}) WHERE id = ?", (job,))), None)
+            if queued is None:
+                return None
+            copy = self.submit(queued.request)
+            self._put_behind([(copy, job)])
+        return copy
+
+    def replace_request(self, job: JobId, request: PictureRequest) -> bool:
+        """Change what a pending job makes; it keeps its place. False when it is not pending.
+
+        All its images are made with the new request: none that were saved with the old one are counted.
+        """
+        token = uuid.uuid4().hex if self._path is not None else ""
+        with self._transaction() as database:
+            return (
+                database.execute(
+                    f"UPDATE jobs SET request = ?, kind = ?, token = ?, done = 0, attempts = 0, paused = 0 "
+                    f"WHERE id = ? AND {_RUN_HERE}",
+                    (json.dumps(request.to_json()), kind_of(request), token, job),
+                ).rowcount
+                > 0
+            )
+
     def pending(self) -> list[QueuedJob]:
         """The pending jobs in order. Rows that this version cannot read are skipped and kept."""
         with self._transaction() as database:
-            return list(_readable(database.execute(_JOBS)))
+            return list(readable(database.execute(_JOBS)))
 
     def first_pending(self, limit: int) -> PendingJobs:
         """The first `limit` pending jobs in order, without reading the others."""
         with self._transaction() as database:
-            (count,) = database.execute("SELECT COUNT(*) FROM jobs WHERE running = 0").fetchone()
-            rows = _Counted(database.execute(_JOBS))
-            jobs = list(islice(_readable(rows), limit))
+            (count,) = database.execute(f"SELECT COUNT(*) FROM jobs WHERE {_RUN_HERE}").fetchone()
+            rows = CountedRows(database.execute(_JOBS))
+            jobs = list(islice(readable(rows), limit))
+            others = database.execute(
+                f"SELECT kind, COUNT(*) FROM jobs WHERE running = 0 AND NOT ({_RUN_HERE}) GROUP BY kind"
+            ).fetchall()
+            paused = self.is_queue_paused()
         unreadable = rows.count - len(jobs)
-        return PendingJobs(jobs, count - unreadable, unreadable)
+        other_kinds = tuple((str(kind), number) for kind, number in others)
+        return PendingJobs(jobs, count - unreadable, unreadable, other_kinds, paused)
+
+    def is_queue_paused(self) -> bool:
+        """Whether the queue as a whole is paused: `take` returns no job."""
+        with self._transaction() as database:
+            return bool(database.execute("SELECT MAX(paused) FROM queue").fetchone()[0])
+
+    def set_queue_paused(self, paused: bool) -> None:
+        """Pause the queue as a whole, or let it go on; kept until it is changed. A running job is not affected."""
+        with self._transaction() as database:
+            database.execute("UPDATE queue SET paused = ?", (paused,))
 
     def take(self) -> QueuedJob | None:
-        """Mark the first pending job as running and return it; None if no job is pending."""
+        """Mark the first pending job as running and return it; None if no job is pending, or the queue is paused.
+
+        The job `held_back` is passed over.
+        """
         with self._transaction() as database:
-            queued = next(_readable(database.execute(_JOBS)), None)
+            if self.is_queue_paused():
+                return None
+            queued = next((each for each in readable(database.execute(_JOBS)) if each.job != self.held_back), None)
             if queued is not None:
                 database.execute(
                     "UPDATE jobs SET running = 1, owner = ?, attempts = attempts + 1 WHERE id = ?",
@@ -225,15 +271,54 @@ class Queue:
         with self._transaction() as database:
             return database.execute("DELETE FROM jobs WHERE id = ?", (job,)).rowcount > 0
 
-    def remove_pending(self, job: JobId) -> bool:
-        """Delete a job unless it is running. False if it is running or no job has this id."""
+    def remove_pending(self, job: JobId) -> RemovedJob | None:
+        """Delete a job unless it is running. None if it is running or no job has this id."""
         with self._transaction() as database:
-            return database.execute("DELETE FROM jobs WHERE id = ? AND running = 0", (job,)).rowcount > 0
+            waiting = self._waiting()
+            if job not in waiting:
+                return None
+            position = waiting.index(job)
+            removed = self._removed(job, waiting[position - 1] if position else None)
+            database.execute("DELETE FROM jobs WHERE id = ?", (job,))
+        return removed
+
+    def clear_pending(self) -> list[RemovedJob]:
+        """Delete every pending job that this version can run, and return them in order."""
+        with self._transaction() as database:
+            jobs = [queued.job for queued in readable(database.execute(_JOBS))]
+            removed = [self._removed(job, before) for before, job in pairwise([None, *jobs]) if job is not None]
+            database.executemany("DELETE FROM jobs WHERE id = ?", [(job,) for job in jobs])
+        return removed
+
+    def restore(self, removed: Sequence[RemovedJob]) -> None:
+        """Put removed jobs back, each behind the job that it followed; at the front if that one is gone."""
+        columns, values = ", ".join(REMOVED), ", ".join("?" * len(REMOVED))
+        with self._transaction() as database:
+            database.executemany(
+                f"INSERT OR IGNORE INTO jobs ({columns}, place) VALUES ({values}, 0)", [each.values for each in removed]
+            )
+            self._put_behind([(each.job, each.after) for each in removed])
+
+    def _waiting(self) -> list[JobId]:
+        return [row[0] for row in self._database.execute(_IDS)]
+
+    def _removed(self, job: JobId, after: JobId | None) -> RemovedJob:
+        values = self._database.execute(f"SELECT {', '.join(REMOVED)} FROM jobs WHERE id = ?", (job,)).fetchone()
+        return RemovedJob(job, after, values)
+
+    def _put_behind(self, places: Sequence[tuple[JobId, JobId | None]]) -> None:
+        """Move each of these pending jobs behind another one, or to the front where that one is not pending."""
+        order = self._waiting()
+        for job, before in places:
+            if job in order:
+                order.remove(job)
+                order.insert(order.index(before) + 1 if before in order else 0, job)
+        self.reorder(order)
 
     def move(self, job: JobId, offset: int) -> None:
-        """Move a pending job up (-1) or down (1); no effect at the end of the queue, or when it is not pending."""
-        with self._transaction() as database:
-            waiting = [row[0] for row in database.execute("SELECT id FROM jobs WHERE running = 0 ORDER BY place, id")]
+        """Move a pending job by `offset` places, up if negative, but not beyond the ends; no effect when not pending."""
+        with self._transaction():
+            waiting = self._waiting()
             if job in waiting:
                 position = waiting.index(job)
                 waiting.insert(min(max(position + offset, 0), len(waiting) - 1), waiting.pop(position))
@@ -274,9 +359,10 @@ class Queue:
         )
 
 
-def _rescued(path: Path) -> list[tuple[object, ...]]:
-    """The rows of a damaged database that can be read, from its first job on and from its last one back."""
+def _rescued(path: Path) -> tuple[list[tuple[object, ...]], bool]:
+    """The rows of a damaged database that can be read, from its first job on and from its last one back; if it was paused."""
     rows: dict[int, tuple[object, ...]] = {}
+    paused = False
     for order in ("ASC", "DESC"):
         with suppress(sqlite3.Error, UnicodeDecodeError), closing(sqlite3.connect(path)) as database:
             database.text_factory = _text
@@ -284,7 +370,9 @@ def _rescued(path: Path) -> list[tuple[object, ...]]:
             columns = (name if name in present else "''" for name in _RESCUED)  # of version 0.1, which had fewer
             for row in database.execute(f"SELECT {', '.join(columns)} FROM jobs NOT INDEXED ORDER BY id {order}"):
                 rows[row[0]] = row
-    return list(rows.values())
+    with suppress(sqlite3.Error, UnicodeDecodeError), closing(sqlite3.connect(path)) as database:
+        paused = bool(database.execute("SELECT MAX(paused) FROM queue").fetchone()[0])
+    return list(rows.values()), paused
 
 
 def _text(data: bytes) -> str | bytes:
@@ -293,28 +381,3 @@ def _text(data: bytes) -> str | bytes:
         return data.decode()
     except UnicodeDecodeError:
         return data
-
-
-_Row = tuple[int, str, int, int, int, str]
-
-
-class _Counted:
-    """An iterator that counts what was taken from it."""
-
-    def __init__(self, rows: Iterator[_Row]) -> None:
-        self._rows, self.count = rows, 0
-
-    def __iter__(self) -> Iterator[_Row]:
-        for row in self._rows:
-            self.count += 1
-            yield row
-
-
-def _readable(rows: Iterable[_Row]) -> Iterator[QueuedJob]:
-    for row, text, done, attempts, paused, token in rows:
-        try:
-            request = request_from_json(json.loads(text))
-        except (ValueError, BadRequest, RecursionError, AttributeError):
-            continue
-        if not isinstance(request, TrainRequest):
-            yield QueuedJob(row, request, done, attempts, bool(paused), token)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from diffstudio.studio.events import Picture
 from diffstudio.studio.jobs.preview_history import PreviewHistory
+from diffstudio.studio.requests import PictureRequest
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 LARGEST_RECORDING_BYTES = 512 << 20
+_MAY_DIFFER = ("prompt", "negative", "guidance", "checkpoint")  # after a restart from a step
 
 
 @dataclass(slots=True)
@@ -75,3 +77,8 @@ class Replay:
 
     recording: Recording
     step: int
+
+
+def settings_before_restart(request: PictureRequest) -> dict[str, Any]:
+    """The fields of a request that must not differ between a recorded job and its restart from a step."""
+    return {name: value for name, value in request.to_json().items() if name not in _MAY_DIFFER}

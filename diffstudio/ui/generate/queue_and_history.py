@@ -10,7 +10,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QContextMenuEvent, QImage, QMouseEvent, QResizeEvent
 from PySide6.QtWidgets import QApplication, QFrame, QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 
-from diffstudio.studio.jobs.queue import PendingJobs, QueuedJob
+from diffstudio.studio.jobs.job_records import PendingJobs, QueuedJob
 from diffstudio.studio.requests import PictureRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import image_actions, theme

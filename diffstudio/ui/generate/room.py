@@ -29,7 +29,7 @@ from diffstudio.studio.events import (
     Started,
     Stepped,
 )
-from diffstudio.studio.jobs.queue import PendingJobs
+from diffstudio.studio.jobs.job_records import PendingJobs
 from diffstudio.studio.prompts.prompt_hints import example_prompts
 from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleRequest
 from diffstudio.ui.generate import labels

@@ -15,8 +15,16 @@ from unittest.mock import Mock
 import pytest
 
 from diffstudio.errors import StorageProblem
-from diffstudio.studio.jobs.queue import PendingJobs, Queue
-from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName, TrainRequest, request_from_json
+from diffstudio.studio.jobs.job_records import JobKind, PendingJobs
+from diffstudio.studio.jobs.queue import Queue
+from diffstudio.studio.requests import (
+    GenerateRequest,
+    SamplerName,
+    SpacingName,
+    TrainRequest,
+    UpscaleRequest,
+    request_from_json,
+)
 
 SUBMITS_AND_TAKES = """
 import sys, time
@@ -109,6 +117,150 @@ def test_put_back_is_first_again_as_if_never_begun(queue: Queue) -> None:
     queue.put_back(one)
     again = queue.take()
     assert again is not None and (again.job, again.done, again.attempts) == (one, 5, 0)
+
+
+def test_a_copy_waits_right_behind_its_original(queue: Queue) -> None:
+    one, _ = submitted(queue, "one", "two")
+    copy = queue.duplicate(one)
+    assert prompts(queue) == ["one", "one", "two"] and copy is not None and queue.pending()[1].job == copy
+    tokens = {queued.token for queued in queue.pending()}
+    assert len(tokens) == 3, "images of the copy are not those of the original"
+    queue.take()
+    assert queue.duplicate(one) is None, "a running job is not copied"
+    assert queue.duplicate(999) is None
+
+
+def test_an_edited_job_keeps_its_place_and_starts_with_its_first_image(queue: Queue, tmp_path: Path) -> None:
+    one, two, _ = submitted(queue, "one", "two", "three")
+    queue.take()
+    queue.saved(one, 5)
+    queue.set_paused(one, True)
+    queue.put_back(one)
+    (before, *_) = queue.pending()
+    assert queue.replace_request(one, GenerateRequest("other", count=3))
+    assert queue.replace_request(two, UpscaleRequest(tmp_path / "a.png"))
+    first, second, _ = queue.pending()
+    assert (first.job, first.request.prompt, first.done, first.paused) == (one, "other", 0, False)
+    assert first.token not in ("", before.token), "the images saved before do not count"
+    assert (second.job, second.kind) == (two, JobKind.UPSCALE)
+    queue.take()
+    assert not queue.replace_request(one, GenerateRequest("too late"))
+    assert not queue.replace_request(999, GenerateRequest("never there"))
+
+
+def test_removed_jobs_come_back_where_they_were(queue: Queue) -> None:
+    one, two, three, _ = submitted(queue, "one", "two", "three", "four")
+    queue.take()
+    queue.saved(one, 2)
+    queue.put_back(one)
+    before = queue.pending()
+    second, third = queue.remove_pending(two), queue.remove_pending(three)
+    assert second is not None and third is not None and prompts(queue) == ["one", "four"]
+    queue.restore([third])
+    assert prompts(queue) == ["one", "three", "four"]
+    queue.restore([second])
+    assert queue.pending() == before
+    first = queue.remove_pending(one)
+    assert first is not None
+    queue.restore([first])
+    assert queue.pending() == before, "with the images that it had saved"
+
+
+def test_a_cleared_queue_comes_back_before_what_was_added_since(queue: Queue) -> None:
+    submitted(queue, "one", "two", "three")
+    before = queue.pending()
+    removed = queue.clear_pending()
+    assert prompts(queue) == [] and [each.job for each in removed] == [queued.job for queued in before]
+    submitted(queue, "new")
+    queue.restore(removed)
+    assert prompts(queue) == ["one", "two", "three", "new"]
+    taken = queue.take()
+    queue.restore(removed)  # twice, when one of them runs already
+    assert taken is not None and prompts(queue) == ["two", "three", "new"]
+    assert queue.clear_pending() and queue.clear_pending() == []
+
+
+def test_behind_a_job_that_is_gone_is_the_front(queue: Queue) -> None:
+    one, two, _ = submitted(queue, "one", "two", "three")
+    removed = queue.remove_pending(two)
+    assert removed is not None and removed.after == one
+    queue.take()
+    queue.restore([removed])
+    assert prompts(queue) == ["two", "three"]
+
+
+def test_a_paused_queue_starts_nothing_and_stays_paused(tmp_path: Path) -> None:
+    queue = Queue(tmp_path / "queue.sqlite")
+    submitted(queue, "one", "two")
+    assert queue.take() is not None
+    queue.set_queue_paused(True)
+    assert queue.take() is None and queue.is_queue_paused()
+    assert queue.first_pending(9).paused
+    queue.close()
+    queue = Queue(tmp_path / "queue.sqlite")
+    assert queue.take() is None
+    queue.set_queue_paused(False)
+    taken = queue.take()
+    assert taken is not None and taken.request.prompt == "one" and not queue.first_pending(9).paused
+    queue.close()
+
+
+def test_a_job_can_be_passed_over(queue: Queue) -> None:
+    one, two = submitted(queue, "one", "two")
+    queue.held_back = one
+    taken = queue.take()
+    assert taken is not None and taken.job == two and queue.take() is None
+    assert prompts(queue) == ["one"]
+
+
+def test_a_job_says_what_it_makes(queue: Queue, tmp_path: Path) -> None:
+    submitted(queue, "one")
+    queue.submit(UpscaleRequest(tmp_path / "a.png"))
+    assert [queued.kind for queued in queue.pending()] == [JobKind.IMAGE, JobKind.UPSCALE]
+    stored = [kind for (kind,) in queue._database.execute("SELECT kind FROM jobs ORDER BY id")]
+    assert stored == ["image", "upscale"]
+
+
+def test_jobs_of_other_kinds_are_named_and_kept(queue: Queue) -> None:
+    """Of a newer program, and those that join the list later: training runs and evaluations."""
+    submitted(queue, "one", "two", "three", "four", "five")
+    for job, kind in ((1, "training"), (2, "video"), (3, "video"), (4, "evaluation")):
+        queue._database.execute("UPDATE jobs SET kind = ?, request = '{}' WHERE id = ?", (kind, job))
+    pending = queue.first_pending(50)
+    assert [queued.request.prompt for queued in pending.jobs] == ["five"]
+    assert (pending.count, pending.unreadable) == (1, 0)
+    assert pending.other_kinds == (("evaluation", 1), ("training", 1), ("video", 2))
+    queue.move(5, -1)
+    assert queue.take() is not None and queue.take() is None
+    assert queue.clear_pending() == [] and queue.first_pending(50).other_kinds == pending.other_kinds
+
+
+def test_a_queue_without_kinds_opens(tmp_path: Path) -> None:
+    """As version 0.1 wrote it, and as that version writes into a queue of today."""
+    path = tmp_path / "queue.sqlite"
+    with sqlite3.connect(path) as database:
+        database.execute(
+            "CREATE TABLE jobs (id INTEGER PRIMARY KEY AUTOINCREMENT, place REAL NOT NULL, "
+            "running INTEGER NOT NULL DEFAULT 0, done INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0, "
+            "submitted REAL NOT NULL, request TEXT NOT NULL)"
+        )
+        insert = "INSERT INTO jobs (place, submitted, request) VALUES (1, 0, ?)"
+        database.execute(insert, (json.dumps(GenerateRequest("old").to_json()),))
+    database.close()
+    queue = Queue(path)
+    queue._database.execute(insert, (json.dumps(UpscaleRequest(tmp_path / "a.png").to_json()),))
+    assert [queued.kind for queued in queue.pending()] == [JobKind.IMAGE, JobKind.UPSCALE]
+    removed = queue.clear_pending()
+    queue.restore(removed)
+    assert [queued.kind for queued in queue.pending()] == [JobKind.IMAGE, JobKind.UPSCALE]
+    assert not queue.is_queue_paused()
+    queue.close()
+
+
+def test_a_kind_that_does_not_fit_its_request_is_not_run(queue: Queue, tmp_path: Path) -> None:
+    (one,) = submitted(queue, "one")
+    queue._database.execute("UPDATE jobs SET kind = 'upscale' WHERE id = ?", (one,))
+    assert queue.take() is None and queue.first_pending(9).unreadable == 1
 
 
 def test_a_killed_program_loses_nothing(tmp_path: Path) -> None:
@@ -214,7 +366,7 @@ def test_thousands_of_waiting_jobs_are_not_read(queue: Queue, monkeypatch: pytes
         read.append(values)
         return request_from_json(values)
 
-    monkeypatch.setattr("diffstudio.studio.jobs.queue.request_from_json", counted)
+    monkeypatch.setattr("diffstudio.studio.jobs.job_records.request_from_json", counted)
     first = queue.first_pending(50)
     assert len(first.jobs) == 50 and (first.count, first.unreadable) == (5000, 0) and len(read) == 50
     assert queue.take() is not None and len(read) == 51
@@ -310,13 +462,14 @@ def test_a_rescued_job_stays_paused_and_keeps_the_token_of_its_images(tmp_path: 
     submitted(queue, *(f"{index} " + "x" * 900 for index in range(60)))
     before = queue.pending()
     queue.set_paused(before[0].job, True)
+    queue.set_queue_paused(True)
     queue.close()
     data = bytearray(path.read_bytes())
     data[-4096:] = random.Random(0).randbytes(4096)
     path.write_bytes(data)
     queue = Queue(path)
     rescued = {queued.job: queued for queued in queue.pending()}
-    assert queue.damage and rescued[before[0].job].paused
+    assert queue.damage and rescued[before[0].job].paused and queue.is_queue_paused()
     assert all(rescued[one.job].token == one.token for one in before if one.job in rescued)
     queue.close()
 

@@ -15,7 +15,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.events import Cancelled, Failed, Finished, ImageSaved, Loading, Paused, Resumed, Started
-from diffstudio.studio.jobs.queue import PendingJobs, QueuedJob
+from diffstudio.studio.jobs.job_records import PendingJobs, QueuedJob
 from diffstudio.studio.prompts.wildcards import expand
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.generate.queue_and_history import RecentImage

@@ -1,0 +1,91 @@
+"""The jobs of the queue as records, and how they are read from its database. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeAlias
+
+from diffstudio.errors import BadRequest
+from diffstudio.studio.events import JobId
+from diffstudio.studio.requests import PictureRequest, TrainRequest, UpscaleRequest, request_from_json
+
+
+class JobKind(StrEnum):
+    """What a job makes. The database may hold others, of a newer program: they are named, kept and not run."""
+
+    IMAGE = "image"
+    UPSCALE = "upscale"
+    TRAINING = "training"
+    EVALUATION = "evaluation"
+
+
+RUN_HERE = (JobKind.IMAGE, JobKind.UPSCALE)  # the kinds that the worker runs
+
+
+def kind_of(request: PictureRequest) -> JobKind:
+    return JobKind.UPSCALE if isinstance(request, UpscaleRequest) else JobKind.IMAGE
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedJob:
+    job: JobId
+    request: PictureRequest
+    done: int  # images already saved
+    attempts: int  # times it was started without saving an image or ending
+    paused: bool = False  # it was paused when the program ended
+    token: str = ""  # unique, and stored with each of its images; empty in memory
+    kind: JobKind = JobKind.IMAGE
+
+
+@dataclass(frozen=True, slots=True)
+class PendingJobs:
+    """The first pending jobs, how many there are in all, and how many more cannot be read, as far as was seen."""
+
+    jobs: list[QueuedJob]
+    count: int
+    unreadable: int = 0
+    other_kinds: tuple[tuple[str, int], ...] = ()  # kinds that this version does not run, and how many jobs wait of each
+    paused: bool = False  # the queue as a whole: no job is started
+
+
+@dataclass(frozen=True, slots=True)
+class RemovedJob:
+    """A pending job that was taken out of the queue, with all that is needed to put it back."""
+
+    job: JobId
+    after: JobId | None  # the job before it in the queue; None when it was the first
+    values: tuple[object, ...]  # of the columns REMOVED
+
+
+REMOVED = ("id", "done", "attempts", "submitted", "request", "paused", "token", "kind")  # columns of a RemovedJob
+
+JobRow: TypeAlias = tuple[int, str, int, int, int, str, str]  # id, request, done, attempts, paused, token, kind
+
+
+class CountedRows:
+    """An iterator over rows that counts what was taken from it."""
+
+    def __init__(self, rows: Iterator[JobRow]) -> None:
+        self._rows, self.count = rows, 0
+
+    def __iter__(self) -> Iterator[JobRow]:
+        for row in self._rows:
+            self.count += 1
+            yield row
+
+
+def readable(rows: Iterable[JobRow]) -> Iterator[QueuedJob]:
+    """The jobs in these rows; rows that this version cannot read are skipped.
+
+    A row of version 0.1 has no kind: its request says what it makes.
+    """
+    for row, text, done, attempts, paused, token, kind in rows:
+        try:
+            request = request_from_json(json.loads(text))
+        except (ValueError, BadRequest, RecursionError, AttributeError):
+            continue
+        if not isinstance(request, TrainRequest) and kind in ("", kind_of(request)):
+            yield QueuedJob(row, request, done, attempts, bool(paused), token, kind_of(request))

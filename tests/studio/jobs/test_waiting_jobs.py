@@ -1,0 +1,142 @@
+"""What is done with waiting jobs, while a worker takes them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from diffstudio.studio.events import Cancelled, Event, Finished, Started
+from diffstudio.studio.jobs.queue import Queue
+from diffstudio.studio.jobs.recording import Recording, Replay
+from diffstudio.studio.jobs.waiting_jobs import WaitingJobs
+from diffstudio.studio.requests import GenerateRequest
+from tests.studio.a_studio import REQUEST, Gate, Studio
+
+pytestmark = pytest.mark.timeout(120)
+
+
+@pytest.fixture
+def queue() -> Iterator[Queue]:
+    queue = Queue(None)
+    for prompt in ("one", "two", "three"):
+        queue.submit(GenerateRequest(prompt))
+    yield queue
+    queue.close()
+
+
+@pytest.fixture
+def events() -> list[Event]:
+    return []
+
+
+@pytest.fixture
+def waiting(queue: Queue, events: list[Event]) -> WaitingJobs:
+    return WaitingJobs(queue, threading.Condition(), events.append)
+
+
+def prompts(queue: Queue) -> list[str]:
+    return [queued.request.prompt for queued in queue.pending()]
+
+
+def test_removed_and_cleared_jobs_are_cancelled_and_come_back(
+    waiting: WaitingJobs, queue: Queue, events: list[Event]
+) -> None:
+    one, two, three = (queued.job for queued in queue.pending())
+    removed = waiting.remove(two)
+    assert removed is not None and events == [Cancelled(two)] and waiting.remove(two) is None
+    cleared = waiting.clear()
+    assert prompts(queue) == [] and events[1:] == [Cancelled(one), Cancelled(three)]
+    waiting.restore(cleared)
+    waiting.restore(removed)
+    assert prompts(queue) == ["one", "two", "three"]
+
+
+def test_a_restart_from_a_step_comes_back_as_one(waiting: WaitingJobs, queue: Queue) -> None:
+    """Without its recorded steps it would make another image, when its prompt was changed in the middle."""
+    first = queue.pending()[0].job
+    replay = waiting.replays[first] = Replay(Recording(), 5)
+    removed = waiting.remove(first)
+    assert removed is not None and not waiting.replays
+    waiting.restore(removed)
+    assert waiting.replays == {first: replay}
+    copy = waiting.duplicate(first)
+    assert copy is not None and waiting.replays[copy] is replay
+    assert waiting.duplicate(queue.pending()[-1].job) not in waiting.replays
+
+
+@pytest.mark.parametrize(("values", "restarts"), [({"prompt": "other", "guidance": 2.0}, True), ({"seed": 9}, False)])
+def test_an_edited_restart_uses_the_recorded_steps_where_they_fit(
+    waiting: WaitingJobs, queue: Queue, values: dict[str, object], restarts: bool
+) -> None:
+    first = queue.pending()[0]
+    waiting.replays[first.job] = Replay(Recording(), 5)
+    request = waiting.begin_edit(first.job)
+    assert request == first.request
+    assert waiting.end_edit(replace(first.request, **values))  # type: ignore[arg-type]
+    assert (first.job in waiting.replays) == restarts
+    assert queue.pending()[0].request == replace(first.request, **values)  # type: ignore[arg-type]
+
+
+def test_an_edit_that_is_cancelled_leaves_the_job_as_it_was(waiting: WaitingJobs, queue: Queue) -> None:
+    before = queue.pending()
+    assert waiting.begin_edit(before[1].job) is not None and queue.held_back == before[1].job
+    assert waiting.end_edit(None) and queue.held_back is None
+    assert queue.pending() == before
+
+
+def test_a_job_that_does_not_wait_cannot_be_edited(waiting: WaitingJobs, queue: Queue) -> None:
+    taken = queue.take()
+    assert taken is not None and waiting.begin_edit(taken.job) is None and queue.held_back is None
+    assert not waiting.end_edit(REQUEST), "nothing is edited"
+    second = queue.pending()[0].job
+    assert waiting.begin_edit(second) is not None
+    waiting.remove(second)
+    assert not waiting.end_edit(REQUEST) and prompts(queue) == ["three"]
+
+
+# With a worker
+
+
+def test_the_worker_passes_over_a_job_that_is_edited(studio: Studio, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch)
+    running = studio.worker.submit(REQUEST)
+    assert gate.waiting.wait(30)
+    edited, other = studio.worker.submit(REQUEST), studio.worker.submit(replace(REQUEST, seed=8))
+    assert studio.worker.waiting.begin_edit(edited) is not None
+    gate.open()
+    studio.ending(other)
+    assert [queued.job for queued in studio.worker.pending()] == [edited]
+    assert studio.worker.waiting.end_edit(replace(REQUEST, seed=8))
+    assert isinstance(studio.ending(edited), Finished)
+    assert [event.job for event in studio.events if isinstance(event, Started)] == [running, other, edited]
+    assert np.array_equal(studio.pixels(edited)[0], studio.pixels(other)[0]), "it is made as it was edited"
+
+
+def test_a_paused_queue_finishes_the_running_job_and_starts_no_other(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = Gate(monkeypatch)
+    running, second = studio.worker.submit(REQUEST), studio.worker.submit(REQUEST)
+    assert gate.waiting.wait(30)
+    studio.worker.waiting.set_queue_paused(True)
+    gate.open()
+    assert isinstance(studio.ending(running), Finished)
+    third = studio.worker.submit(REQUEST)
+    assert [queued.job for queued in studio.worker.pending()] == [second, third]
+    assert studio.worker.waiting.is_queue_paused() and studio.worker.running() is None
+    studio.worker.waiting.set_queue_paused(False)
+    assert isinstance(studio.ending(third), Finished)
+
+
+def test_restored_jobs_are_run(studio: Studio) -> None:
+    studio.worker.waiting.set_queue_paused(True)
+    job = studio.worker.submit(REQUEST)
+    removed = studio.worker.waiting.clear()
+    studio.worker.waiting.set_queue_paused(False)
+    assert studio.worker.pending() == []
+    studio.worker.waiting.restore(removed)
+    studio.wait_for(lambda event: isinstance(event, Finished) and event.job == job)
