@@ -47,7 +47,9 @@ class PendingJobs:
     jobs: list[QueuedJob]
     count: int
     unreadable: int = 0
-    other_kinds: tuple[tuple[str, int], ...] = ()  # kinds that this version does not run, and how many jobs wait of each
+    other_kinds: tuple[
+        tuple[str, int], ...
+    ] = ()  # kinds that this version does not run, and how many jobs wait of each
     paused: bool = False  # the queue as a whole: no job is started
 
 
