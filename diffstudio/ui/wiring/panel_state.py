@@ -94,7 +94,7 @@ class PanelStateController(QObject):
         self._recorded: list[PanelState] = []
         self._at = 0  # in `_recorded`: what is shown
         self._recorded_at = 0.0
-        self._showing = False
+        self._showing = self._closed = False
         self.presets = Presets()
         self._save_timer = QTimer(self, singleShot=True, interval=SAVE_DELAY_MS)
         self._record_timer = QTimer(self, singleShot=True, interval=RECORD_DELAY_MS)
@@ -127,7 +127,8 @@ class PanelStateController(QObject):
         self._writer.write(paths.panel_state_file(), partial(save_state, state))
 
     def close(self) -> None:
-        """Save the last changes."""
+        """Save the last changes. What changes after that, such as the list of checkpoints, is not followed."""
+        self._closed = True
         self._record_timer.stop()
         self.save()
 
@@ -174,7 +175,7 @@ class PanelStateController(QObject):
         self._update_buttons()
 
     def _changed(self) -> None:
-        if self._showing:
+        if self._showing or self._closed:
             return
         self._record_timer.start()
         if not self._save_timer.isActive():

@@ -52,6 +52,7 @@ pytestmark = pytest.mark.filterwarnings(
 # ---- the same picture ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("sampler", "spacing"),
     [

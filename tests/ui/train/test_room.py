@@ -170,7 +170,7 @@ def test_from_a_folder_to_a_checkpoint(
     room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None]
 ) -> None:
     """The main job: drop, start, watch the loss and the samples, generate from what came out."""
-    behave(steps=60, seconds=0.02, sample_every=10)
+    behave(steps=150, seconds=0.02, sample_every=25)
     ready: list[Path] = []
     wanted: list[Path] = []
     room.checkpoint_ready.connect(ready.append)
@@ -185,7 +185,7 @@ def test_from_a_folder_to_a_checkpoint(
     qtbot.waitUntil(lambda: view.curve._plot is not None, timeout=PATIENCE_MS)
     qtbot.waitUntil(lambda: not view.samples.ema.image().isNull(), timeout=PATIENCE_MS)
     assert view.samples.ema.count() == 8
-    assert view.generate.isVisible(), "there is a checkpoint to generate from while it goes on"
+    qtbot.waitUntil(view.generate.isVisible, timeout=PATIENCE_MS)  # from the first checkpoint on
 
     reaches(room, qtbot, Status.FINISHED)
     qtbot.waitUntil(lambda: view.outcome.isVisible(), timeout=PATIENCE_MS)

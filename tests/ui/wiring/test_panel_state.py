@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, QTimer
 from PySide6.QtWidgets import QLineEdit, QMenu, QMessageBox, QWidget
 from pytestqt.qtbot import QtBot
 
@@ -299,3 +299,10 @@ def test_what_is_set_before_the_first_scan_stays(qtbot: QtBot, make: Callable[[]
     room.set_checkpoints([checkpoint()])
     request = room.panel.request()
     assert (request.prompt, request.steps, request.guidance) == ("apple tree", 31, 9.0)
+
+
+def test_nothing_is_followed_once_it_is_closed(controller: PanelStateController) -> None:
+    """A scan of the folders that ends as the window closes changes the panel once more."""
+    controller.close()
+    room_of(controller).panel.prompt.set_text("too late")
+    assert not [timer for timer in controller.findChildren(QTimer) if timer.isActive()]
