@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from PySide6.QtCore import QByteArray, QEvent, QSettings, QSize, Qt, QTimer, Signal
-from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QKeySequence, QPaintEvent, QShortcut
+from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QPaintEvent
 from PySide6.QtWidgets import (
     QButtonGroup,
     QFrame,
@@ -19,7 +19,7 @@ from PySide6.QtWidgets import (
 )
 
 from diffstudio import paths
-from diffstudio.ui.widgets import icons, theme
+from diffstudio.ui.widgets import icons, shortcuts, theme
 from diffstudio.ui.widgets.controls import Banner
 from diffstudio.ui.widgets.dialogs import available_size, within_screen
 from diffstudio.ui.widgets.drag_and_drop import DroppedItem, DroppedKind, parse_drop
@@ -116,8 +116,8 @@ class MainWindow(QMainWindow):
         self.setCentralWidget(centre)
         self.banner.focus_after = self.stack
         self.banner.dismissed.connect(messages.hide)
-        QShortcut(QKeySequence("Ctrl+,"), self, self.settings_requested.emit)
-        QShortcut(QKeySequence(QKeySequence.StandardKey.Quit), self, self.close)
+        shortcuts.bind_in_window(shortcuts.SETTINGS, self, self.settings_requested.emit)
+        shortcuts.bind_in_window(shortcuts.QUIT, self, self.close)
         self._restore_geometry()
 
     # Rooms
@@ -125,11 +125,12 @@ class MainWindow(QMainWindow):
     def add_room(self, entry: RoomEntry) -> None:
         index = len(self._entries)
         self._entries.append(entry)
-        button = RailButton(entry.name, entry.icon, f"{entry.tooltip} (Ctrl+{index + 1})")
+        shortcut = shortcuts.ROOMS[index]
+        button = RailButton(entry.name, entry.icon, f"{entry.tooltip} ({shortcut.text()})")
         self._buttons.addButton(button, index)
         self._rail.insertWidget(index, button, 0, Qt.AlignmentFlag.AlignHCenter)
         button.clicked.connect(lambda: self._enter(entry.name))
-        QShortcut(QKeySequence(f"Ctrl+{index + 1}"), self, lambda: self.show_room(entry.name))
+        shortcuts.bind_in_window(shortcut, self, lambda: self.show_room(entry.name))
 
     def _enter(self, name: str) -> None:
         """Show a room and give it the focus, so that its shortcuts work."""

@@ -16,7 +16,7 @@ from PySide6.QtCore import (
     Qt,
     Signal,
 )
-from PySide6.QtGui import QImage, QKeySequence, QResizeEvent, QShortcut, QShowEvent
+from PySide6.QtGui import QImage, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from diffstudio.errors import DiffstudioError, StorageProblem
@@ -30,6 +30,7 @@ from diffstudio.ui.gallery.selection_actions import SelectionActions
 from diffstudio.ui.gallery.top_bar import TopBar
 from diffstudio.ui.gallery.trash import GalleryTrash
 from diffstudio.ui.tasks import NewestFirstQueue, Tasks
+from diffstudio.ui.widgets import shortcuts
 from diffstudio.ui.widgets.controls import EmptyState, MessageBanner
 from diffstudio.ui.widgets.helpers import leave_focus, show_page
 
@@ -215,19 +216,17 @@ class GalleryRoom(QWidget):
 
     def _make_shortcuts(self) -> None:
         do = self.selection_actions
-        for keys, act in (
-            (QKeySequence.StandardKey.Find, self._focus_search),
-            ("Ctrl+D", do.star_selected),
-            (QKeySequence.StandardKey.Copy, do.copy),
-            (QKeySequence.StandardKey.Save, do.save_as),
-            (QKeySequence.StandardKey.Undo, self.undo),
-            ("Ctrl+U", do.use_settings),
-            ("Ctrl+E", do.upscale),
-            (QKeySequence.StandardKey.Delete, self.delete_chosen),
+        for shortcut, act in (
+            (shortcuts.SEARCH_IMAGES, self._focus_search),
+            (shortcuts.STAR_IMAGES, do.star_selected),
+            (shortcuts.COPY_IMAGES, do.copy),
+            (shortcuts.SAVE_IMAGES, do.save_as),
+            (shortcuts.UNDO_DELETION, self.undo),
+            (shortcuts.USE_SETTINGS, do.use_settings),
+            (shortcuts.UPSCALE_IMAGE, do.upscale),
+            (shortcuts.DELETE_IMAGES, self.delete_chosen),
         ):
-            shortcut = QShortcut(QKeySequence(keys), self)
-            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-            shortcut.activated.connect(act)
+            shortcuts.bind(shortcut, self, act)
 
     # Stars, trash and rescan
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from PySide6.QtCore import Qt
-from PySide6.QtGui import QAction, QImage, QKeySequence
+from PySide6.QtGui import QAction, QImage
 from PySide6.QtWidgets import QMenu, QWidget
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.requests import PictureRequest
 from diffstudio.ui.generate.canvas.canvas import Canvas
-from diffstudio.ui.widgets import actions, image_actions
+from diffstudio.ui.widgets import actions, image_actions, shortcuts
 from diffstudio.ui.widgets.menus import MenuEntry, build_menu, entry
 
 
@@ -56,13 +55,15 @@ def image_menu(
 
 def add_shortcuts(canvas: Canvas, failed: Callable[[DiffstudioError], None]) -> None:
     """Copy and save with the usual keys while the canvas has the focus."""
-    keys = QKeySequence.StandardKey
-    for key, text, do in (
-        (keys.Copy, actions.COPY_IMAGE, lambda: image_actions.copy(canvas.image(), canvas.path())),
-        (keys.Save, actions.SAVE_AS, lambda: image_actions.save_as(canvas, canvas.image(), canvas.path(), failed)),
+    for shortcut, text, do in (
+        (shortcuts.COPY_IMAGE, actions.COPY_IMAGE, lambda: image_actions.copy(canvas.image(), canvas.path())),
+        (
+            shortcuts.SAVE_IMAGE,
+            actions.SAVE_AS,
+            lambda: image_actions.save_as(canvas, canvas.image(), canvas.path(), failed),
+        ),
     ):
         action = QAction(text, canvas)
-        action.setShortcut(QKeySequence(key))
-        action.setShortcutContext(Qt.ShortcutContext.WidgetShortcut)
+        shortcuts.bind_action(shortcut, action)
         action.triggered.connect(lambda _=False, do=do: None if canvas.image().isNull() else do())
         canvas.addAction(action)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from PySide6.QtGui import QKeySequence
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.ui.generate.sections.add_buttons import AddButtons
@@ -18,7 +17,7 @@ from diffstudio.ui.generate.sections.sampling_section import SamplingSection
 from diffstudio.ui.generate.sections.seed import SeedControl
 from diffstudio.ui.generate.sections.settings_bar import SettingsBar
 from diffstudio.ui.generate.sections.size import SizeControl
-from diffstudio.ui.widgets import terms, theme
+from diffstudio.ui.widgets import shortcuts, terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, label, scroll_area
 from diffstudio.ui.widgets.inputs import LabelledComboBox, LabelledSlider
@@ -66,7 +65,9 @@ class PanelLayout(QFrame):
         self.memory_label = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.memory_label.hide()
         self.error_label = label("", "bad", pixels=theme.SMALL_PIXELS, wrap=True)
-        self.button = PrimaryButton("Generate", _shortcut_text("Ctrl+Return"), "Generate (Ctrl+Enter)")
+        self.button = PrimaryButton(
+            "Generate", shortcuts.native_text(shortcuts.GENERATE.sequences()[0]), "Generate (Ctrl+Enter)"
+        )
         self._lay_out()
 
     def size_to_make(self) -> tuple[int, int]:
@@ -128,9 +129,3 @@ class PanelLayout(QFrame):
         whole.addLayout(foot)
         self.classes.hide()
         self.unprompted.hide()
-
-
-def _shortcut_text(keys: str) -> str:
-    """The platform's notation for a shortcut: Ctrl+Enter, or ⌘↩ on a Mac."""
-    text = QKeySequence(keys).toString(QKeySequence.SequenceFormat.NativeText)
-    return text.replace("Return", "Enter")

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
-from PySide6.QtCore import QPoint, Qt, Signal
-from PySide6.QtGui import QImage, QKeySequence, QResizeEvent, QShortcut
+from PySide6.QtCore import QPoint, Signal
+from PySide6.QtGui import QImage, QResizeEvent
 from PySide6.QtWidgets import QMenu
 
 from diffstudio.errors import DiffstudioError
@@ -39,6 +39,7 @@ from diffstudio.ui.generate.job_state import JobState, shape_of
 from diffstudio.ui.generate.layout import GenerateLayout
 from diffstudio.ui.generate.loading import SettingsLoader
 from diffstudio.ui.generate.queue_and_history import RecentImage
+from diffstudio.ui.widgets import shortcuts
 from diffstudio.ui.widgets.images import numpy_to_qimage, read_image, read_or_reason
 
 _EXAMPLES = 4  # prompts that the empty room offers
@@ -379,14 +380,13 @@ class GenerateRoom(GenerateLayout):
     # Construction
 
     def _make_actions(self) -> None:
-        for keys, do in (
-            ("Ctrl+Return", self.panel.submit),
-            ("Ctrl+Enter", self.panel.submit),
-            ("Ctrl+P", self._pause_or_resume),
-            ("Ctrl+.", self._stop),
-            ("Ctrl+E", self._upscale),
+        for shortcut, do in (
+            (shortcuts.GENERATE, self.panel.submit),
+            (shortcuts.PAUSE, self._pause_or_resume),
+            (shortcuts.STOP, self._stop),
+            (shortcuts.UPSCALE, self._upscale),
         ):
-            QShortcut(QKeySequence(keys), self, do, context=Qt.ShortcutContext.WidgetWithChildrenShortcut)
+            shortcuts.bind(shortcut, self, do)
         add_shortcuts(self.canvas, self._not_saved)
 
     def _connect(self) -> None:

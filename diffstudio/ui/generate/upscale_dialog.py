@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from PySide6.QtCore import QSize, Qt, Signal
-from PySide6.QtGui import QImage, QKeySequence, QShortcut
+from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 
 from diffstudio.errors import BadRequest
@@ -15,7 +15,7 @@ from diffstudio.models.detection.families_table import family_of
 from diffstudio.studio.requests import LANCZOS, UpscaleRequest, enlarged_size
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.sections.size import limits_of
-from diffstudio.ui.widgets import actions, terms, theme
+from diffstudio.ui.widgets import actions, shortcuts, terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.dialogs import FittedDialog
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_style_property
@@ -173,8 +173,7 @@ class UpscaleDialog(FittedDialog):
         self.sampled.toggled.connect(self._update_state)
         self.cancel.clicked.connect(self.reject)
         self.button.clicked.connect(self._accept)
-        for keys in ("Ctrl+Return", "Ctrl+Enter"):
-            QShortcut(QKeySequence(keys), self, self._accept)
+        shortcuts.bind_in_window(shortcuts.ACCEPT_UPSCALE, self, self._accept)
 
     def _lay_out(self, thumbnail: Thumbnail) -> None:
         facts = QVBoxLayout()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QImage, QKeySequence, QShortcut
+from PySide6.QtCore import Signal
+from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QImage
 from PySide6.QtWidgets import QFileDialog, QFrame, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from diffstudio import paths
@@ -23,7 +23,7 @@ from diffstudio.ui.models.details import CheckpointDetails, used_in_prompt
 from diffstudio.ui.models.filter_bar import FilterBar
 from diffstudio.ui.models.item_model import CheckpointsModel, Entry, Problem
 from diffstudio.ui.models.tool_runner import ToolRunner
-from diffstudio.ui.widgets import actions, image_actions
+from diffstudio.ui.widgets import actions, image_actions, shortcuts
 from diffstudio.ui.widgets.controls import EmptyState, MessageBanner, ProgressLine, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.dialogs import choose_model_files, confirm
 from diffstudio.ui.widgets.drag_and_drop import DropOverlay, DroppedKind, dropped_paths, parse_drop
@@ -124,10 +124,8 @@ class ModelsRoom(QWidget):
         )
 
     def _make_shortcuts(self) -> None:
-        for keys, act in (("Ctrl+F", self._focus_search), ("Ctrl+D", self._star)):
-            shortcut = QShortcut(QKeySequence(keys), self)
-            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-            shortcut.activated.connect(act)
+        shortcuts.bind(shortcuts.SEARCH_MODELS, self, self._focus_search)
+        shortcuts.bind(shortcuts.STAR_MODEL, self, self._star)
 
     # Called by the window
 

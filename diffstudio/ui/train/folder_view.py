@@ -20,7 +20,7 @@ from PySide6.QtWidgets import (
 
 from diffstudio.training.data.inspect_folder import FolderReport, InspectionProgress
 from diffstudio.ui.train.folder_card import short_path
-from diffstudio.ui.widgets import actions, theme
+from diffstudio.ui.widgets import actions, shortcuts, theme
 from diffstudio.ui.widgets.controls import Banner, EmptyState, ProgressLine, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.flow_layout import FlowLayout
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_tooltip
@@ -82,7 +82,7 @@ class InspectionProgressView(QWidget):
         self.count = label("", "dim")
         self.path = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS, mode=Qt.TextElideMode.ElideMiddle)
         self.cancel = SecondaryButton(actions.CANCEL, "x", "Cancel the inspection (Esc)")
-        self.cancel.setShortcut("Esc")
+        shortcuts.bind_button(shortcuts.CANCEL_INSPECTION, self.cancel)
         inner = QVBoxLayout()
         inner.setSpacing(12)
         for part in (self.title, self.line, self.count, self.path):

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QImage, QKeySequence, QShortcut
+from PySide6.QtCore import Signal
+from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QGridLayout, QLineEdit, QVBoxLayout, QWidget
 
 from diffstudio.studio.runs.runs import LONGEST_NAME
@@ -30,7 +30,7 @@ from diffstudio.ui.train.recipe_options import (
     estimate_text,
 )
 from diffstudio.ui.train.side_column import scrolled_column
-from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets import shortcuts, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import describe, label
 from diffstudio.ui.widgets.inputs import ChipRow, ComboBox, LabelledComboBox
@@ -145,10 +145,7 @@ class NewRunPanel(QWidget):
     def _connect(self) -> None:
         self.choose_folder_button.clicked.connect(self.folder_requested)
         self.start.clicked.connect(self._start)
-        for keys in ("Ctrl+Return", "Ctrl+Enter"):
-            shortcut = QShortcut(QKeySequence(keys), self)
-            shortcut.setContext(Qt.ShortcutContext.WidgetWithChildrenShortcut)
-            shortcut.activated.connect(self.start.click)
+        shortcuts.bind(shortcuts.START_RUN, self, self.start.click)
         self.recipe.chosen.connect(self._show_recipe)
         for part in (self.image_size, self.optimiser, self.noise_levels, self.augmentations):
             part.value_changed.connect(self._options_changed)

@@ -10,17 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PySide6.QtCore import Qt, QTimer, Signal
-from PySide6.QtGui import (
-    QDragEnterEvent,
-    QDragLeaveEvent,
-    QDropEvent,
-    QHideEvent,
-    QImage,
-    QKeySequence,
-    QResizeEvent,
-    QShortcut,
-    QShowEvent,
-)
+from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QHideEvent, QImage, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from diffstudio.errors import CHOOSE_IMAGE_FOLDER, DiffstudioError
@@ -43,6 +33,7 @@ from diffstudio.ui.train.run_view import RunView
 from diffstudio.ui.train.runs_list import LIST_WIDTHS, RunsList
 from diffstudio.ui.train.side_column import side_column
 from diffstudio.ui.train.thumbnails import evenly_spaced
+from diffstudio.ui.widgets import shortcuts
 from diffstudio.ui.widgets.controls import Banner
 from diffstudio.ui.widgets.dialogs import choose_folder
 from diffstudio.ui.widgets.drag_and_drop import DropOverlay, DroppedKind, dropped_paths
@@ -185,13 +176,12 @@ class TrainRoom(QWidget):
         self.run_actions.message.connect(self._show_message)
         self.runs_list.run_selected.connect(self.select)
         self.runs_list.new_run_requested.connect(lambda: self.select(None))
-        for keys, slot in (
-            ("Ctrl+O", self.choose_folder),
-            ("Ctrl+N", lambda: self.select(None)),
-            ("Delete", lambda: self._remove(self.runs_list.focused_run() or self.selected())),
+        for shortcut, do in (
+            (shortcuts.TRAINING_FOLDER, self.choose_folder),
+            (shortcuts.NEW_RUN, lambda: self.select(None)),
+            (shortcuts.REMOVE_RUN, lambda: self._remove(self.runs_list.focused_run() or self.selected())),
         ):
-            shortcut = QShortcut(QKeySequence(keys), self)
-            shortcut.activated.connect(slot)
+            shortcuts.bind_in_window(shortcut, self, do)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)

@@ -6,8 +6,7 @@ import time
 from dataclasses import replace
 from functools import partial
 
-from PySide6.QtCore import QObject, Qt, QTimer
-from PySide6.QtGui import QKeySequence, QShortcut
+from PySide6.QtCore import QObject, QTimer
 
 from diffstudio import paths
 from diffstudio.errors import BadRequest
@@ -20,6 +19,7 @@ from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.generate.sections.loaded_settings import Loaded
 from diffstudio.ui.generate.sections.preset_dialogs import EditPresetsDialog, SavePresetDialog
+from diffstudio.ui.widgets import shortcuts
 from diffstudio.ui.wiring.file_writer import FileWriter
 
 SAVE_DELAY_MS = 1000  # after the first change that is not saved
@@ -296,6 +296,5 @@ class PanelStateController(QObject):
         bar.preset_chosen.connect(self.apply_preset)
         bar.save_requested.connect(self.open_save_dialog)
         bar.edit_requested.connect(self.open_edit_dialog)
-        for keys, do in (("Ctrl+Z", self.undo), ("Ctrl+Shift+Z", self.redo), ("Ctrl+Y", self.redo)):
-            context = Qt.ShortcutContext.WidgetWithChildrenShortcut
-            QShortcut(QKeySequence(keys), self._room, do, context=context)
+        shortcuts.bind(shortcuts.UNDO_SETTINGS, self._room, self.undo)
+        shortcuts.bind(shortcuts.REDO_SETTINGS, self._room, self.redo)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QBuffer, QIODevice, Signal
-from PySide6.QtGui import QImage, QKeySequence, QShortcut
+from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QDialog, QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.ui.generate.mask.editor import LARGEST, MAX_OUTPAINT, SMALLEST, SNAP, MaskEditor, Sides
-from diffstudio.ui.widgets import actions, theme
+from diffstudio.ui.widgets import actions, shortcuts, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.dialogs import resize_within_screen
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, describe, label, scroll_area
@@ -108,16 +108,16 @@ class MaskDialog(QDialog):
         self.tool.value_changed.connect(self._choose_tool)
         self.brush.value_changed.connect(lambda value: editor.set_brush(int(value)))
         self.softness.value_changed.connect(self._set_softness)
-        for button, keys, act in (
-            (self.undo, "Ctrl+Z", editor.undo),
-            (self.redo, "Ctrl+Shift+Z", editor.redo),
-            (self.invert, "Ctrl+I", editor.invert),
-            (self.everything, "Ctrl+A", editor.fill),
-            (self.clear, "Delete", editor.clear),
+        for button, shortcut, act in (
+            (self.undo, shortcuts.UNDO_MASK, editor.undo),
+            (self.redo, shortcuts.REDO_MASK, editor.redo),
+            (self.invert, shortcuts.INVERT_MASK, editor.invert),
+            (self.everything, shortcuts.FILL_MASK, editor.fill),
+            (self.clear, shortcuts.CLEAR_MASK, editor.clear),
         ):
             button.clicked.connect(act)
-            QShortcut(QKeySequence(keys), self, act)
-        QShortcut(QKeySequence("Ctrl+Return"), self, self._accept)
+            shortcuts.bind_in_window(shortcut, self, act)
+        shortcuts.bind_in_window(shortcuts.ACCEPT_MASK, self, self._accept)
         for field in self.sides:
             field.value_changed.connect(lambda _: self._extend())
         editor.painted.connect(self._update_state)

@@ -1,0 +1,189 @@
+"""Every keyboard shortcut of the program, in one table: what it does, where, and with which keys.
+
+Controls make their shortcuts with the functions at the end, so that the list which `?` opens is complete. Keys that a
+widget handles in its `keyPressEvent` are in the table too, with the module that handles them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QAction, QKeySequence, QShortcut
+from PySide6.QtWidgets import QPushButton, QWidget
+
+from diffstudio.ui.widgets import actions
+
+_Standard = QKeySequence.StandardKey
+_GENERATE_KEYS = ("Ctrl+Return", "Ctrl+Enter")
+
+
+class Place(StrEnum):
+    """Where a shortcut works, in the order of the list."""
+
+    EVERYWHERE = "Everywhere"
+    GENERATE = "Generate"
+    PROMPT = "Prompt"
+    CANVAS = "Image in Generate"
+    GALLERY = "Gallery"
+    VIEWER = "Image opened in the gallery"
+    MODELS = "Models"
+    TRAIN = "Train"
+    MASK = "Mask editor"
+    UPSCALE = "Upscale dialog"
+
+
+@dataclass(frozen=True, slots=True)
+class Shortcut:
+    """`keys` are alternatives."""
+
+    place: Place
+    what: str
+    keys: tuple[str | QKeySequence.StandardKey, ...]
+    handled_in: str = (
+        ""  # the module of the keyPressEvent, below `ui/`; empty when `bind` or a function like it makes it
+    )
+
+    def sequences(self) -> list[QKeySequence]:
+        """The keys on this system; none for a standard action that it has no key for."""
+        return [sequence for key in self.keys if not (sequence := QKeySequence(key)).isEmpty()]
+
+    def text(self) -> str:
+        """The keys as the system writes them: `Ctrl+Enter`, or `⌘↩` on a Mac."""
+        texts = [native_text(sequence) for sequence in self.sequences()]
+        return " or ".join(dict.fromkeys(texts))
+
+
+def native_text(keys: QKeySequence) -> str:
+    """The system's notation, with the usual name of the Enter key."""
+    text = keys.toString(QKeySequence.SequenceFormat.NativeText)
+    return text.replace("Return", "Enter")
+
+
+P = Place
+
+ROOMS = tuple(
+    Shortcut(P.EVERYWHERE, f"Show the room {room}", (f"Ctrl+{index}",))
+    for index, room in enumerate(("Generate", "Gallery", "Models", "Train"), 1)
+)
+SETTINGS = Shortcut(P.EVERYWHERE, "Settings", ("Ctrl+,",))
+QUIT = Shortcut(P.EVERYWHERE, "Quit", (_Standard.Quit,))
+ACTIVATE = Shortcut(P.EVERYWHERE, "Open what has the focus", ("Return", "Enter", "Space"), "widgets/controls")
+ACTIVATE_IMAGE = Shortcut(
+    P.EVERYWHERE, "Show the image that has the focus", ("Return", "Enter", "Space"), "widgets/images"
+)
+
+GENERATE = Shortcut(P.GENERATE, "Generate, or add to the queue", _GENERATE_KEYS)
+PAUSE = Shortcut(P.GENERATE, "Pause or resume the running job", ("Ctrl+P",))
+STOP = Shortcut(P.GENERATE, "Stop the running job", ("Ctrl+.",))
+UPSCALE = Shortcut(P.GENERATE, "Upscale the image", ("Ctrl+E",))
+UNDO_SETTINGS = Shortcut(P.GENERATE, "Undo settings, outside text fields", ("Ctrl+Z",))
+REDO_SETTINGS = Shortcut(P.GENERATE, "Redo settings, outside text fields", ("Ctrl+Shift+Z", "Ctrl+Y"))
+
+WEIGHT = Shortcut(
+    P.PROMPT, "Change the weight of the selected text", ("Ctrl+Up", "Ctrl+Down"), "generate/sections/prompt"
+)
+HISTORY = Shortcut(
+    P.PROMPT,
+    "Earlier prompts (with Alt when there is text)",
+    ("Up", "Down", "Alt+Up", "Alt+Down"),
+    "generate/sections/prompt",
+)
+GENERATE_FROM_PROMPT = Shortcut(P.PROMPT, "Generate", _GENERATE_KEYS, "generate/sections/prompt")
+LORA_LIST = Shortcut(P.PROMPT, "From the search for a LoRA to the list", ("Down",), "generate/sections/lora_section")
+
+COPY_IMAGE = Shortcut(P.CANVAS, actions.COPY_IMAGE, (_Standard.Copy,))
+SAVE_IMAGE = Shortcut(P.CANVAS, "Save a copy", (_Standard.Save,))
+CHOOSE_IMAGE = Shortcut(
+    P.CANVAS, "Choose an image of the batch", ("Left", "Right", "Up", "Down"), "generate/canvas/canvas"
+)
+ONE_IMAGE = Shortcut(
+    P.CANVAS, "Show one image of the batch, or all", ("Return", "Enter", "Space"), "generate/canvas/canvas"
+)
+ALL_IMAGES = Shortcut(P.CANVAS, "Show all images of the batch", ("Escape",), "generate/canvas/canvas")
+
+SEARCH_IMAGES = Shortcut(P.GALLERY, "Search", (_Standard.Find,))
+STAR_IMAGES = Shortcut(P.GALLERY, "Star, or remove the star", ("Ctrl+D",))
+COPY_IMAGES = Shortcut(P.GALLERY, "Copy", (_Standard.Copy,))
+SAVE_IMAGES = Shortcut(P.GALLERY, "Save a copy", (_Standard.Save,))
+UNDO_DELETION = Shortcut(P.GALLERY, "Undo the last deletion", (_Standard.Undo,))
+USE_SETTINGS = Shortcut(P.GALLERY, actions.USE_SETTINGS, ("Ctrl+U",))
+UPSCALE_IMAGE = Shortcut(P.GALLERY, "Upscale the image", ("Ctrl+E",))
+DELETE_IMAGES = Shortcut(P.GALLERY, actions.DELETE, (_Standard.Delete,))
+DELETE_FROM_GRID = Shortcut(P.GALLERY, "Delete the selected images", ("Delete", "Backspace"), "gallery/grid")
+OPEN_IMAGE = Shortcut(P.GALLERY, "Open the image", ("Return", "Enter"), "gallery/grid")
+
+PREVIOUS = Shortcut(P.VIEWER, "Previous image", ("Left", "Up", "PgUp"), "gallery/image_view")
+NEXT = Shortcut(P.VIEWER, "Next image", ("Right", "Down", "PgDown", "Space"), "gallery/image_view")
+ZOOM_IN = Shortcut(P.VIEWER, "Zoom in", ("+", "="), "gallery/image_view")
+ZOOM_OUT = Shortcut(P.VIEWER, "Zoom out", ("-",), "gallery/image_view")
+ZOOM_TO_FIT = Shortcut(P.VIEWER, "Fit into the window", ("0",), "gallery/image_view")
+ZOOM_TO_PIXELS = Shortcut(P.VIEWER, "Actual size", ("1",), "gallery/image_view")
+CLOSE_VIEWER = Shortcut(P.VIEWER, "Back to the gallery", ("Escape",), "gallery/image_view")
+
+SEARCH_MODELS = Shortcut(P.MODELS, "Search", ("Ctrl+F",))
+STAR_MODEL = Shortcut(P.MODELS, "Star, or remove the star", ("Ctrl+D",))
+USE_MODEL = Shortcut(P.MODELS, "Use the model in Generate", ("Return", "Enter"), "models/checkpoint_list")
+DELETE_MODEL = Shortcut(P.MODELS, "Move the model to the trash", ("Delete",), "models/checkpoint_list")
+
+TRAINING_FOLDER = Shortcut(P.TRAIN, "Choose a folder of images", ("Ctrl+O",))
+NEW_RUN = Shortcut(P.TRAIN, "New run", ("Ctrl+N",))
+REMOVE_RUN = Shortcut(P.TRAIN, "Remove the run", ("Delete",))
+START_RUN = Shortcut(P.TRAIN, "Start the run", _GENERATE_KEYS)
+CANCEL_INSPECTION = Shortcut(P.TRAIN, "Cancel the inspection of a folder", ("Escape",))
+CHOOSE_RUN = Shortcut(P.TRAIN, "Choose a run", ("Up", "Down"), "train/runs_list")
+
+UNDO_MASK = Shortcut(P.MASK, "Undo", ("Ctrl+Z",))
+REDO_MASK = Shortcut(P.MASK, "Redo", ("Ctrl+Shift+Z",))
+INVERT_MASK = Shortcut(P.MASK, "Invert the mask", ("Ctrl+I",))
+FILL_MASK = Shortcut(P.MASK, "Mask everything", ("Ctrl+A",))
+CLEAR_MASK = Shortcut(P.MASK, "Clear the mask", ("Delete",))
+ACCEPT_MASK = Shortcut(P.MASK, "Use the mask", ("Ctrl+Return",))
+BRUSH_SIZE = Shortcut(P.MASK, "Smaller or larger brush", ("[", "]"), "generate/mask/editor")
+ERASE = Shortcut(P.MASK, "Paint or erase", ("E",), "generate/mask/editor")
+PAN = Shortcut(P.MASK, "Hold to move the image", ("Space",), "generate/mask/editor")
+
+ACCEPT_UPSCALE = Shortcut(P.UPSCALE, "Upscale", _GENERATE_KEYS)
+
+
+def table() -> list[Shortcut]:
+    """Every shortcut, sorted by where it works."""
+    named = [value for value in globals().values() if isinstance(value, Shortcut)]
+    places = list(Place)
+    return sorted((*ROOMS, *named), key=lambda each: places.index(each.place))
+
+
+# What makes them
+
+_CONTEXT = Qt.ShortcutContext.WidgetWithChildrenShortcut
+
+
+def bind(
+    shortcut: Shortcut, widget: QWidget, do: Callable[[], object], context: Qt.ShortcutContext = _CONTEXT
+) -> list[QShortcut]:
+    """Let the keys call `do()` while the focus is in the widget."""
+    made = []
+    for sequence in shortcut.sequences():
+        each = QShortcut(sequence, widget)
+        each.setContext(context)
+        each.activated.connect(do)
+        made.append(each)
+    return made
+
+
+def bind_in_window(shortcut: Shortcut, widget: QWidget, do: Callable[[], object]) -> list[QShortcut]:
+    """Let the keys call `do()` wherever in its window the focus is."""
+    return bind(shortcut, widget, do, Qt.ShortcutContext.WindowShortcut)
+
+
+def bind_button(shortcut: Shortcut, button: QPushButton) -> None:
+    """Let the first of the keys press a button."""
+    button.setShortcut(shortcut.sequences()[0])
+
+
+def bind_action(shortcut: Shortcut, action: QAction) -> None:
+    """Let the keys trigger the action of a widget while that has the focus."""
+    action.setShortcuts(shortcut.sequences())
+    action.setShortcutContext(Qt.ShortcutContext.WidgetShortcut)
