@@ -34,9 +34,14 @@ def settings_file() -> Path:
 
 
 def cache() -> Path:
-    """Thumbnails and decoded training sets: safe to delete at any time."""
+    """Thumbnails, decoded training sets and the steps of images: safe to delete at any time."""
     home = _home()
     return home / "cache" if home else Path(platformdirs.user_cache_dir("diffstudio", appauthor=False))
+
+
+def steps() -> Path:
+    """The denoising steps of finished images."""
+    return cache() / "steps"
 
 
 def images() -> Path:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio import paths
-from diffstudio.errors import BadRequest
+from diffstudio.errors import BadRequest, must_be_between
 from diffstudio.studio.stored_json import read_object, set_aside, write_object
 
 FORMAT = 1
@@ -34,6 +34,7 @@ class Settings:
     threads: int = 0  # CPU threads for one image; 0: one for each core
     previews: bool = True  # show the image while it is generated
     kept_gib: float | None = None  # checkpoints in memory; None: half of what there is; 0: only the one in use
+    kept_steps_gib: float = 2.0  # on the disk, for the steps of finished images; 0: none
     compiled: bool = False  # torch.compile for the networks of checkpoints that were not trained here
     model_folders: tuple[Path, ...] = ()  # searched in addition to the program's own
     images_folder: Path | None = None  # None: `paths.images()`
@@ -47,9 +48,16 @@ class Settings:
         if self.kept_gib is not None and not 0 <= self.kept_gib <= 1e6:
             raise BadRequest(f"The memory for checkpoints is {self.kept_gib} GiB", "it must be between 0 and a million")
 
+        if not 0 <= self.kept_steps_gib <= 1e6:
+            raise BadRequest(f"The disk space for steps is {self.kept_steps_gib} GiB", must_be_between(0, "a million"))
+
     @property
     def images(self) -> Path:
         return self.images_folder or paths.images()
+
+    @property
+    def kept_steps_bytes(self) -> int:
+        return round(self.kept_steps_gib * (1 << 30))
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -79,6 +87,7 @@ class Settings:
             "threads": self.threads,
             "previews": self.previews,
             "kept_gib": self.kept_gib,
+            "kept_steps_gib": self.kept_steps_gib,
             "compiled": self.compiled,
             "model_folders": [str(folder) for folder in self.model_folders],
             "images_folder": None if self.images_folder is None else str(self.images_folder),
@@ -135,6 +144,8 @@ def _value(name: str, value: Any) -> Any:
         case "previews" | "compiled" if isinstance(value, bool):
             return value
         case "kept_gib" if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
+            return value
+        case "kept_steps_gib" if isinstance(value, (int, float)) and not isinstance(value, bool):
             return value
         case "model_folders" if isinstance(value, list):
             return tuple(_path(folder) for folder in value)

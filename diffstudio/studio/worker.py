@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from diffstudio.atomic import remove_part_files
-from diffstudio.errors import BadRequest, DiffstudioError, Interrupted, OutOfMemory, StorageProblem
+from diffstudio.errors import DiffstudioError, Interrupted, OutOfMemory, StorageProblem
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.lease import Lease
 from diffstudio.studio.events import (
@@ -35,13 +35,17 @@ from diffstudio.studio.events import (
 )
 from diffstudio.studio.generation.model_loader import ModelLoader
 from diffstudio.studio.generation.resolve import Resolved, resolve
+from diffstudio.studio.jobs.image_steps import steps_of
 from diffstudio.studio.jobs.job_context import JobContext, JobStore
 from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.job_records import PendingJobs, QueuedJob
 from diffstudio.studio.jobs.memory_forecast import DeviceMemory
 from diffstudio.studio.jobs.queue import Queue
-from diffstudio.studio.jobs.recording import Recording, Replay, settings_before_restart
+from diffstudio.studio.jobs.recording import Recording, Replay
+from diffstudio.studio.jobs.restarts import not_restartable, replay_of
+from diffstudio.studio.jobs.step_store import StepStore
 from diffstudio.studio.jobs.waiting_jobs import WaitingJobs
+from diffstudio.studio.metadata.image_key import ImageKey
 from diffstudio.studio.requests import PictureRequest, UpscaleRequest
 from diffstudio.studio.settings import Settings
 
@@ -77,10 +81,12 @@ class Worker:
         emit: Callable[[Event], None],
         *,
         lease: Lease | None = None,
+        step_store: StepStore | None = None,
     ) -> None:
         self._queue, self._library, self._gallery, self._emit = queue, library, gallery, emit
         self.settings = settings  # may be replaced at any time: the next job reads it
         self._lease = lease
+        self._step_store = step_store  # where the steps of finished images are kept
         self._changed = threading.Condition()
         self._running: _RunningJob | None = None
         self._last: _RunningJob | None = None  # the newest job that was started, for its filmstrip and restarts
@@ -165,29 +171,25 @@ class Worker:
         """
         record = self._record(job)
         if record is None or not record.recording.batches:
-            raise BadRequest(
-                "This image cannot be restarted", "only the steps of the newest job are kept", "Generate it again"
-            )
-        if not record.recording.complete:
-            raise BadRequest(
-                "This job cannot be restarted",
-                "it was too large for its steps to be kept",
-                "Generate it again with fewer images",
-            )
-        first_batch = record.recording.batches[0]
-        steps = min(len(first_batch.calls_after) + 1, first_batch.steps)
-        if not 1 <= from_step <= steps:
-            raise BadRequest(f"The job cannot be restarted from step {from_step}", f"its steps are 1 to {steps}")
+            raise not_restartable("only the steps of the newest job are kept")
         new = request if request is not None else record.request
-        if settings_before_restart(new) != settings_before_restart(record.request):
-            raise BadRequest(
-                "The job cannot be restarted with other settings",
-                "only the prompts, the CFG scale and the checkpoint may differ",
-                "Generate it again",
-            )
+        return self._submit_replay(new, replay_of(record.recording, record.request, from_step, new))
+
+    def restart_image(self, key: ImageKey, from_step: int, request: PictureRequest | None = None) -> JobId:
+        """As `restart`, of one image alone whose steps are kept in the step store, from whatever job. Reads a file.
+
+        BadRequest when its steps are not kept (any more), StorageProblem when they are damaged.
+        """
+        if self._step_store is None:
+            raise not_restartable("no steps are kept")
+        kept, recording = self._step_store.recording(key)
+        new = request if request is not None else kept.request
+        return self._submit_replay(new, replay_of(recording, kept.request, from_step, new))
+
+    def _submit_replay(self, request: PictureRequest, replay: Replay) -> JobId:
         with self._changed:
-            again = self._queue.submit(new)
-            self.waiting.replays[again] = Replay(record.recording, from_step)
+            again = self._queue.submit(request)
+            self.waiting.replays[again] = replay
             self._changed.notify_all()
         return again
 
@@ -327,10 +329,17 @@ class Worker:
             if isinstance(event, ENDINGS):
                 return event
             if isinstance(event, ImageSaved):
+                self._keep_steps(queued, running, event.index)
                 with contextlib.suppress(StorageProblem):  # at worst the image is made twice after a crash
                     self._queue.saved(job, event.index + 1)
             self._emit(event)
         raise RuntimeError("the job ended without Finished, Cancelled or Failed")
+
+    def _keep_steps(self, queued: QueuedJob, running: _RunningJob, index: int) -> None:
+        if self._step_store is not None and queued.token:
+            steps = steps_of(running.recording, queued.request, index)
+            if steps is not None:
+                self._step_store.put(ImageKey(queued.token, index), steps)
 
     def _events(self, queued: QueuedJob, running: _RunningJob) -> Iterator[Event]:
         """Find the files of a job, load its model, and run it. The accelerator is leased once the model is loaded."""

@@ -16,6 +16,7 @@ from diffstudio.models.memory.lease import Lease
 from diffstudio.studio.events import ENDINGS, Event, Finished, ImageSaved
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.jobs.queue import Queue
+from diffstudio.studio.jobs.step_store import StepStore
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.settings import Settings
 from diffstudio.studio.worker import Worker
@@ -31,6 +32,7 @@ class Studio:
         self._heard = threading.Condition()
         self.gallery = Gallery(paths.images(), paths.data() / "gallery.sqlite")
         self.lease = Lease()
+        self.step_store = StepStore(paths.steps(), 1 << 30)
         self.worker = Worker(
             Queue(paths.data() / "queue.sqlite"),
             Library(),
@@ -38,6 +40,7 @@ class Studio:
             Settings(**settings),
             self.hear,
             lease=self.lease,
+            step_store=self.step_store,
         )
 
     def hear(self, event: Event) -> None:
@@ -75,6 +78,7 @@ class Studio:
 
     def close(self) -> None:
         self.worker.close()
+        self.step_store.close()
         self.gallery.close()
 
 

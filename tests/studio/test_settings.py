@@ -20,6 +20,7 @@ def test_what_was_saved_is_read(tmp_path: Path) -> None:
         threads=3,
         previews=False,
         compiled=True,
+        kept_steps_gib=0.5,
         images_folder=tmp_path / "bilder",
         model_folders=(tmp_path / "a", tmp_path / "ß"),
         prompt_history=("赤いりんご", "ghost"),
@@ -58,6 +59,7 @@ def test_one_senseless_value_leaves_the_others(tmp_path: Path) -> None:
                 "previews": False,
                 "model_folders": [1],
                 "images_folder": 7,
+                "kept_steps_gib": True,
                 "prompt_history": [None],
                 "other": 1,
             }
@@ -65,7 +67,7 @@ def test_one_senseless_value_leaves_the_others(tmp_path: Path) -> None:
     )
     loaded = read_settings(path)
     assert loaded.settings == Settings(device="cpu", previews=False)
-    for name in ("threads", "theme", "model_folders", "images_folder", "prompt_history"):
+    for name in ("threads", "theme", "model_folders", "images_folder", "prompt_history", "kept_steps_gib"):
         assert name in loaded.problem
 
 
@@ -92,9 +94,13 @@ def test_history_is_newest_first_each_once_and_bounded() -> None:
     assert len(settings.prompt_history) == LONGEST_HISTORY
 
 
-def test_threads_have_bounds() -> None:
+def test_numbers_have_bounds() -> None:
     with pytest.raises(BadRequest):
         replace(Settings(), threads=-1)
+    for size in (-1.0, float("nan"), 1e9):
+        with pytest.raises(BadRequest, match="The disk space for steps"):
+            replace(Settings(), kept_steps_gib=size)
+    assert Settings(kept_steps_gib=1.5).kept_steps_bytes == 1536 << 20
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")

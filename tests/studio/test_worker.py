@@ -24,8 +24,6 @@ from diffstudio.studio import worker
 from diffstudio.studio.events import ENDINGS, Cancelled, Finished, Loading, Paused, Resumed, Started, Stepped
 from diffstudio.studio.jobs.job_records import QueuedJob
 from diffstudio.studio.jobs.queue import Queue
-from diffstudio.studio.jobs.recording import settings_before_restart
-from diffstudio.studio.requests import LATENT, UpscaleRequest
 from diffstudio.studio.settings import Settings
 from tests.models.tiny import write_tiny_checkpoint
 from tests.studio.a_studio import REQUEST, Gate, Studio
@@ -215,14 +213,6 @@ def test_restart_from_a_step(studio: Studio, monkeypatch: pytest.MonkeyPatch) ->
     assert isinstance(studio.ending(changed), Finished)
     films = studio.worker.filmstrip(changed)
     assert len(films) == 6 and not np.array_equal(studio.pixels(changed)[0], studio.pixels(job)[0])
-
-
-def test_a_restart_leaves_all_but_prompt_guidance_and_checkpoint_as_it_was() -> None:
-    """Also of a latent upscale, which is no request without its checkpoint."""
-    request = UpscaleRequest(Path("a.png"), upscaler=LATENT, checkpoint="one", seed=3)
-    changed = dataclasses.replace(request, prompt="x", guidance=1.0, checkpoint="two")
-    assert settings_before_restart(changed) == settings_before_restart(request)
-    assert settings_before_restart(dataclasses.replace(request, seed=4)) != settings_before_restart(request)
 
 
 def test_what_cannot_be_restarted_is_explained(studio: Studio) -> None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from diffstudio.studio.events import Cancelled, Event, JobId
 from diffstudio.studio.jobs.job_records import RemovedJob
 from diffstudio.studio.jobs.queue import Queue
-from diffstudio.studio.jobs.recording import Replay, settings_before_restart
+from diffstudio.studio.jobs.recording import Replay
+from diffstudio.studio.jobs.restarts import settings_before_restart
 from diffstudio.studio.requests import PictureRequest
 
 

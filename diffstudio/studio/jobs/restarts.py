@@ -1,0 +1,42 @@
+"""Restart a job from one of its steps: what may change, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffstudio.errors import BadRequest
+from diffstudio.studio.jobs.recording import Recording, Replay
+from diffstudio.studio.requests import PictureRequest
+
+_MAY_DIFFER = ("prompt", "negative", "guidance", "checkpoint")
+TOO_LARGE = "it was too large for its steps to be kept"
+
+
+def not_restartable(why: str) -> BadRequest:
+    return BadRequest("This image cannot be restarted", why, "Generate it again")
+
+
+def replay_of(recording: Recording, made: PictureRequest, from_step: int, request: PictureRequest) -> Replay:
+    """The replay that restarts what `made` made from a step, with `request` for the remaining steps.
+
+    BadRequest when its steps were not kept, `request` changes more than prompts, guidance and checkpoint, or there is
+    no such step.
+    """
+    if not recording.complete:
+        raise BadRequest("This job cannot be restarted", TOO_LARGE, "Generate it again with fewer images")
+    first_batch = recording.batches[0]
+    steps = min(len(first_batch.calls_after) + 1, first_batch.steps)
+    if not 1 <= from_step <= steps:
+        raise BadRequest(f"The job cannot be restarted from step {from_step}", f"its steps are 1 to {steps}")
+    if settings_before_restart(request) != settings_before_restart(made):
+        raise BadRequest(
+            "The job cannot be restarted with other settings",
+            "only the prompts, the CFG scale and the checkpoint may differ",
+            "Generate the image again",
+        )
+    return Replay(recording, from_step)
+
+
+def settings_before_restart(request: PictureRequest) -> dict[str, Any]:
+    """The fields of a request that must not differ between a recorded job and its restart from a step."""
+    return {name: value for name, value in request.to_json().items() if name not in _MAY_DIFFER}

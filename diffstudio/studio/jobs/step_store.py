@@ -1,0 +1,155 @@
+"""The steps of finished images, kept in a cache folder up to a limit: the oldest are deleted first.
+
+They are written in a thread, and may be deleted at any time. Every method may be called from any thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffstudio.atomic import storage_errors
+from diffstudio.errors import DiffstudioError, StorageProblem
+from diffstudio.studio.jobs.image_steps import NOT_KEPT, ImageSteps, read_steps, write_steps
+from diffstudio.studio.jobs.recording import Recording
+from diffstudio.studio.jobs.restarts import TOO_LARGE, not_restartable
+from diffstudio.studio.metadata.image_key import ImageKey
+
+_SUFFIX = ".npz"
+
+
+@dataclass(frozen=True, slots=True)
+class StepUsage:
+    """What the kept steps take on the disk."""
+
+    images: int = 0
+    size_bytes: int = 0
+
+
+def _ignore(sentence: str) -> None:
+    """For a store whose failures nobody looks at."""
+
+
+class StepStore:
+    """`limit_bytes` 0 keeps nothing. `close` must be called at the end; it waits until everything is written."""
+
+    def __init__(self, folder: Path, limit_bytes: int) -> None:
+        self.folder = folder
+        self.on_problem: Callable[[str], None] = _ignore  # called with a sentence when steps could not be kept
+        self._limit = limit_bytes
+        self._lock = threading.RLock()
+        self._waiting: dict[ImageKey, ImageSteps] = {}  # to be written
+        self._failure = ""  # told already
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="diffstudio-steps")
+
+    def put(self, key: ImageKey, steps: ImageSteps) -> None:
+        """Keep the steps of an image; they can be read at once."""
+        with self._lock:
+            if self._limit <= 0:
+                return
+            self._waiting[key] = steps
+        self._thread.submit(self._write, key)
+
+    def get(self, key: ImageKey, *, estimates: bool = False) -> ImageSteps | None:
+        """The steps of an image; None when they are not kept (any more). Reads a file: not for the window's thread.
+
+        StorageProblem when the file is damaged; it is deleted then.
+        """
+        with self._lock:
+            if key in self._waiting:
+                return self._waiting[key]
+        try:
+            return read_steps(self._path(key), estimates=estimates)
+        except FileNotFoundError:
+            return None
+        except StorageProblem as error:
+            with contextlib.suppress(OSError):
+                self._path(key).unlink()
+            raise StorageProblem(
+                error.what, error.why, "They were deleted; the image itself is not affected"
+            ) from error
+
+    def recording(self, key: ImageKey) -> tuple[ImageSteps, Recording]:
+        """What a restart of an image needs. BadRequest when its estimates are not kept, StorageProblem on damage."""
+        steps = self.get(key, estimates=True)
+        if steps is None or not steps.estimates:
+            raise not_restartable("its steps are no longer kept" if steps is None else TOO_LARGE)
+        return steps, steps.recording()
+
+    def usage(self) -> StepUsage:
+        """How many images' steps are kept, and their size; those that are still to be written not yet."""
+        files = self._files()
+        return StepUsage(len(files), sum(size for _, size, _ in files))
+
+    def set_limit(self, limit_bytes: int) -> None:
+        """Keep at most so much from now on; what is too much is deleted in the thread."""
+        with self._lock:
+            self._limit = limit_bytes
+        self._thread.submit(self._trim)
+
+    def remove(self, keys: Iterable[ImageKey]) -> None:
+        """Delete the steps of images, where there are any."""
+        for key in keys:
+            with self._lock, contextlib.suppress(OSError):
+                self._waiting.pop(key, None)
+                self._path(key).unlink()
+
+    def clear(self) -> None:
+        """Delete everything. StorageProblem when a file cannot be deleted."""
+        with self._lock, storage_errors("The kept steps could not be deleted", self.folder):
+            self._waiting.clear()
+            for _, _, path in self._files():
+                path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        self._thread.shutdown(wait=True)
+
+    def _write(self, key: ImageKey) -> None:
+        with self._lock:
+            steps = self._waiting.get(key)
+        if steps is None:  # removed meanwhile
+            return
+        try:
+            with storage_errors(NOT_KEPT, self.folder):
+                self.folder.mkdir(parents=True, exist_ok=True)
+            write_steps(self._path(key), steps)
+            self._failure = ""
+        except DiffstudioError as error:
+            if str(error) != self._failure:
+                self._failure = str(error)
+                self.on_problem(self._failure)
+        with self._lock:
+            if self._waiting.pop(key, None) is None:  # removed while it was written
+                with contextlib.suppress(OSError):
+                    self._path(key).unlink()
+        self._trim()
+
+    def _trim(self) -> None:
+        """Delete the oldest files until the others are within the limit."""
+        files = self._files()
+        used = sum(size for _, size, _ in files)
+        for _, size, path in files:
+            if used <= self._limit:
+                return
+            with contextlib.suppress(OSError):
+                path.unlink()
+                used -= size
+
+    def _files(self) -> list[tuple[int, int, Path]]:
+        """(time written in ns, bytes, path) of each file, the oldest first."""
+        files = []
+        with contextlib.suppress(OSError), os.scandir(self.folder) as entries:
+            for entry in entries:
+                if entry.name.endswith(_SUFFIX):
+                    with contextlib.suppress(OSError):
+                        stat = entry.stat()
+                        files.append((stat.st_mtime_ns, stat.st_size, Path(entry.path)))
+        return sorted(files)
+
+    def _path(self, key: ImageKey) -> Path:
+        return self.folder / f"{key}{_SUFFIX}"
