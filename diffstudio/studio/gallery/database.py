@@ -47,12 +47,59 @@ _ADDED_COLUMNS = {  # since version 0.1, which still opens a database that has t
     "missing": _NUMBER,  # 1 while the folder of the image is missing
     "folder_id": "TEXT",  # device and inode of that folder when the image was last seen
     "sidecar_ns": _NUMBER,  # modification time of its sidecar when that was last read; 0: none
+    "tags": "TEXT NOT NULL DEFAULT '[]'",  # a JSON list
+    # What is searched and sorted by, made of the request and of the columns above.
+    "seed": "INTEGER",  # NULL without a request
+    "sampler": "TEXT",
+    "loras": "TEXT NOT NULL DEFAULT '[]'",  # the names in the prompt, a JSON list
+    "prompt_key": "TEXT NOT NULL DEFAULT ''",
+    "checkpoint_key": "TEXT NOT NULL DEFAULT ''",
+    "pixels": _NUMBER,
+    "indexed": _NUMBER,  # 1 when these are filled in
+}
+# What images are filtered by stands at the end of each index of an order, so that no row is read for it.
+_FILTERED_BY = "starred, sampler, checkpoint, width, height"
+_ORDERS = {
+    "by_time": "created DESC, id DESC",
+    "by_star": "starred DESC, created DESC, id DESC",
+    "by_prompt": "prompt_key, created DESC, id DESC",
+    "by_checkpoint": "checkpoint_key, created DESC, id DESC",
+    "by_seed": "seed, created DESC, id DESC",
+    "by_pixels": "pixels DESC, created DESC, id DESC",
+    "by_bytes": "size_bytes DESC, created DESC, id DESC",
 }
 _INDEXES = """
-CREATE INDEX IF NOT EXISTS newest ON images (created DESC, id DESC) WHERE trashed IS NULL;
+DROP INDEX IF EXISTS newest;
 CREATE INDEX IF NOT EXISTS newest_starred ON images (created DESC, id DESC) WHERE trashed IS NULL AND starred = 1;
 CREATE INDEX IF NOT EXISTS newest_of ON images (checkpoint, created DESC, id DESC) WHERE trashed IS NULL;
 CREATE INDEX IF NOT EXISTS in_trash ON images (trashed) WHERE trashed IS NOT NULL;
+CREATE INDEX IF NOT EXISTS not_indexed ON images (id) WHERE indexed = 0;
+""" + "".join(
+    f"CREATE INDEX IF NOT EXISTS {name} ON images ({columns}, {_FILTERED_BY}) WHERE trashed IS NULL;\n"
+    for name, columns in _ORDERS.items()
+)
+# The LoRAs and tags of images one by one. Triggers keep it, whichever program and version changes an image.
+_LABELS = """
+CREATE TABLE IF NOT EXISTS labels (
+    kind TEXT NOT NULL,                 -- lora or tag
+    name TEXT NOT NULL,
+    image INTEGER NOT NULL,
+    PRIMARY KEY (kind, name, image)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS labels_of ON labels (image);
+CREATE TRIGGER IF NOT EXISTS labels_in AFTER INSERT ON images WHEN new.loras <> '[]' OR new.tags <> '[]' BEGIN
+    INSERT OR IGNORE INTO labels SELECT 'lora', value, new.id FROM json_each(new.loras);
+    INSERT OR IGNORE INTO labels SELECT 'tag', value, new.id FROM json_each(new.tags);
+END;
+CREATE TRIGGER IF NOT EXISTS labels_out AFTER DELETE ON images BEGIN
+    DELETE FROM labels WHERE image = old.id;
+END;
+CREATE TRIGGER IF NOT EXISTS labels_changed AFTER UPDATE OF loras, tags ON images
+WHEN new.loras <> old.loras OR new.tags <> old.tags BEGIN
+    DELETE FROM labels WHERE image = new.id;
+    INSERT OR IGNORE INTO labels SELECT 'lora', value, new.id FROM json_each(new.loras);
+    INSERT OR IGNORE INTO labels SELECT 'tag', value, new.id FROM json_each(new.tags);
+END;
 """
 _WORDS = """
 CREATE VIRTUAL TABLE words USING fts5(prompt, negative, checkpoint, content='images', content_rowid='id',
@@ -183,7 +230,7 @@ class GalleryDatabase:
         for name, declaration in _ADDED_COLUMNS.items():
             if name not in present:
                 connection.execute(f"ALTER TABLE images ADD COLUMN {name} {declaration}")
-        connection.executescript(_INDEXES)
+        connection.executescript(_INDEXES + _LABELS)
         self._has_text_index = _prepare_text_index(connection)
         if not new and self.database.stat().st_size <= CHECKED_WHEN_OPENED_BYTES:
             _check(connection)

@@ -1,7 +1,7 @@
 """The gallery: images as files in a folder, and their records in an SQLite database.
 
-The files are the truth. Each carries its own settings, and a star or note is also in its sidecar, so that the database
-can be lost and is then rebuilt by `rescan`. An image is deleted into `.trash` inside the gallery, from where `undo`
+The files are the truth. Each carries its own settings, and its star, note and tags are also in its sidecar, so that the
+database can be lost and is then rebuilt by `rescan`. An image is deleted into `.trash` inside the gallery, from where `undo`
 brings it back; `empty_trash` hands those over to the system's own trash.
 
 Every method may be called from any thread.
@@ -12,13 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +26,13 @@ from diffstudio import paths
 from diffstudio.atomic import atomic_write, storage_errors, write_numbered
 from diffstudio.errors import BadRequest, ImageProblem, StorageProblem, no_image_at
 from diffstudio.imaging.thumbnail import read_thumbnail
-from diffstudio.studio.gallery.database import GalleryDatabase
 from diffstudio.studio.gallery.files import TRASH, folder_id, is_gone, slug
+from diffstudio.studio.gallery.records import COLUMNS, SEARCH_COLUMNS, GalleryImage, GalleryRecords, search_values
 from diffstudio.studio.gallery.sidecar import (
     LONGEST_NOTE,
     Sidecar,
+    annotation_columns,
+    current_sidecar,
     modified_ns,
     read_sidecar,
     set_aside_if_damaged,
@@ -43,60 +43,31 @@ from diffstudio.studio.gallery.trash import Trash, folder_missing
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.metadata.image_text import read_text
 from diffstudio.studio.prompts.lora_tags import lora_tags
-from diffstudio.studio.requests import PictureRequest, TrainRequest, UpscaleRequest, request_from_json
+from diffstudio.studio.requests import PictureRequest, UpscaleRequest
 
 IMAGE_NOT_SAVED = "The image could not be saved"
 THUMBNAIL_SIDE = 256  # px
 _NEWEST_FILES = 50  # in which the images of an interrupted job are looked for
 
-_UPSERT = """
-INSERT INTO images (path, created, modified_ns, size_bytes, width, height, prompt, negative, checkpoint, request, folder_id)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (path) DO UPDATE SET
-    created = excluded.created, modified_ns = excluded.modified_ns, size_bytes = excluded.size_bytes,
-    width = excluded.width, height = excluded.height, prompt = excluded.prompt, negative = excluded.negative,
-    checkpoint = excluded.checkpoint, request = excluded.request, folder_id = excluded.folder_id, missing = 0"""
-_COLUMNS = "images.id, path, request, created, width, height, starred, checkpoint, note, missing"
+_RECORDED = (
+    *("path", "created", "modified_ns", "size_bytes", "width", "height", "prompt", "negative", "checkpoint", "request"),
+    *("folder_id", *SEARCH_COLUMNS),
+)
+_UPSERT = (
+    f"INSERT INTO images ({', '.join(_RECORDED)}, indexed) VALUES ({'?, ' * len(_RECORDED)}1) "
+    f"ON CONFLICT (path) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _RECORDED[1:])}, "
+    f"indexed = 1, missing = 0 RETURNING {COLUMNS}"
+)
 
 
-@dataclass(frozen=True, slots=True)
-class GalleryImage:
-    """One image of the gallery."""
-
-    id: int
-    path: Path
-    created: float  # seconds since the epoch
-    width: int  # px
-    height: int
-    starred: bool
-    checkpoint: str  # the name of what made it; "" when unknown
-    request_json: str | None  # as recorded: read when asked for, for there may be 100,000 of these
-    note: str = ""
-    missing: bool = False  # its folder is missing: its drive is not connected, or it was renamed or deleted
-
-    @property
-    def request(self) -> PictureRequest | None:
-        """The request for this image alone; None when it holds no settings, or a newer program's."""
-        return _request(self.request_json) if self.request_json else None
-
-
-@lru_cache(maxsize=2048)
-def _request(text: str) -> PictureRequest | None:
-    try:
-        request = request_from_json({"kind": "generate"} | json.loads(text))
-    except (BadRequest, ValueError, TypeError):
-        return None
-    return None if isinstance(request, TrainRequest) else request
-
-
-class Gallery(GalleryDatabase):
+class Gallery(GalleryRecords):
     """Images below `folder`, their records in `database`, small copies in `thumbnails` (which may be deleted)."""
 
     def __init__(self, folder: Path, database: Path, thumbnails: Path | None = None) -> None:
-        self.folder = folder
         self.thumbnails = thumbnails or paths.cache() / "thumbnails"
         self._files = threading.RLock()  # held while a file and its record differ
         self._trash = Trash(folder, folder / TRASH, self, self._files)
-        super().__init__(database)
+        super().__init__(folder, database)
         try:
             if not self.read("SELECT 1 FROM images LIMIT 1"):  # else it may be on a drive that is not connected
                 with storage_errors("The images folder cannot be created", folder):
@@ -140,35 +111,6 @@ class Gallery(GalleryDatabase):
 
     # Looking
 
-    def images(self, offset: int = 0, limit: int = 200, search: str = "", starred: bool = False) -> list[GalleryImage]:
-        """A page of images, the newest first; each word of `search` occurs in a prompt or the checkpoint's name."""
-        where, values = self._where(search, starred)
-        rows = self.read(
-            f"SELECT {_COLUMNS} FROM images WHERE {where} ORDER BY created DESC, images.id DESC LIMIT ? OFFSET ?",
-            [*values, limit, offset],
-        )
-        return [self._image(row) for row in rows]
-
-    def count(self, search: str = "", starred: bool = False) -> int:
-        where, values = self._where(search, starred)
-        return int(self.read(f"SELECT count(*) FROM images WHERE {where}", values)[0][0])
-
-    def fits(self, image_id: int, search: str = "", starred: bool = False) -> bool:
-        """Whether an image is among those that `images` shows for this search."""
-        where, values = self._where(search, starred)
-        return bool(self.read(f"SELECT 1 FROM images WHERE {where} AND id = ?", [*values, image_id]))
-
-    def get(self, image_id: int) -> GalleryImage | None:
-        rows = self.read(f"SELECT {_COLUMNS} FROM images WHERE id = ? AND trashed IS NULL", [image_id])
-        return self._image(rows[0]) if rows else None
-
-    def find(self, path: Path) -> GalleryImage | None:
-        """The record of a file of the gallery."""
-        if not path.is_relative_to(self.folder):
-            return None
-        rows = self.read(f"SELECT {_COLUMNS} FROM images WHERE path = ? AND trashed IS NULL", [self._relative(path)])
-        return self._image(rows[0]) if rows else None
-
     def saved_images(self, token: str) -> int:
         """How many images of a job are saved, from its token in their settings; one without a record is recorded.
 
@@ -185,19 +127,6 @@ class Gallery(GalleryDatabase):
                     if self.find(path) is None:
                         self.record_file(path)
         return saved
-
-    def newest_of(self, checkpoint: str) -> GalleryImage | None:
-        """The newest image made with a checkpoint."""
-        return next(iter(self.made_with(checkpoint, 1)), None)
-
-    def made_with(self, checkpoint: str, most: int) -> list[GalleryImage]:
-        """The newest images made with a checkpoint, the newest first."""
-        rows = self.read(
-            f"SELECT {_COLUMNS} FROM images WHERE checkpoint = ? AND trashed IS NULL "
-            "ORDER BY created DESC, id DESC LIMIT ?",
-            [checkpoint, most],
-        )
-        return [self._image(row) for row in rows]
 
     def thumbnail(self, image: GalleryImage) -> Path:
         """The thumbnail file: a WebP of at most 256 px a side, made if it does not exist. Slow: not for the GUI thread.
@@ -236,20 +165,26 @@ class Gallery(GalleryDatabase):
         Returns what kept the sidecar from being written, as in a folder that is read-only: the star is then in the
         records alone. Raises StorageProblem when it could not be changed at all.
         """
-        return self._annotate(image_id, starred=starred)
+        return self._annotate(image_id, lambda now: replace(now, starred=starred))
 
     def set_note(self, image_id: int, note: str) -> StorageProblem | None:
         """Write a note about an image, as `star` does."""
-        return self._annotate(image_id, note=metadata.storable(note)[:LONGEST_NOTE])
+        return self._annotate(image_id, lambda now: replace(now, note=metadata.storable(note)[:LONGEST_NOTE]))
 
-    def _annotate(self, image_id: int, **changes: Any) -> StorageProblem | None:
+    def tag(self, image_id: int, add: Iterable[str] = (), remove: Iterable[str] = ()) -> StorageProblem | None:
+        """Add tags to an image and remove others, as `star` does."""
+        added, removed = list(add), list(remove)
+        return self._annotate(image_id, lambda now: now.with_tags(added, removed))
+
+    def _annotate(self, image_id: int, change: Callable[[Sidecar], Sidecar]) -> StorageProblem | None:
+        """Change what is known of an image. Its sidecar is read first: another program may have changed it."""
         problem = None
-        statement = "SELECT path, starred, note FROM images WHERE id = ? AND trashed IS NULL"
+        statement = "SELECT path, starred, note, tags FROM images WHERE id = ? AND trashed IS NULL"
         with self._files:
-            for path, starred, note in self.read(statement, [image_id]):
+            for path, *recorded in self.read(statement, [image_id]):
                 image = self.folder / path
-                sidecar = replace(Sidecar(bool(starred), note), **changes)
-                failed = f"The star and note of {image.name} could not be changed"
+                sidecar = change(current_sidecar(image, *recorded))
+                failed = f"What you noted about {image.name} could not be changed"
                 if not image.exists():
                     raise folder_missing(failed, image.parent) if not image.parent.is_dir() else no_image_at(image)
                 try:
@@ -257,7 +192,7 @@ class Gallery(GalleryDatabase):
                 except StorageProblem as error:
                     if sidecar_of(image).exists():  # the next rescan would bring back what it says
                         raise StorageProblem(failed, error.why, error.remedy) from error
-                    what = f"The star and note of {image.name} are kept in the gallery's database only"
+                    what = f"The star, note and tags of {image.name} are kept in the gallery's database only"
                     problem = StorageProblem(what, error.why, error.remedy)
                 self._record_sidecar(image_id, path, sidecar)
         return problem
@@ -268,9 +203,9 @@ class Gallery(GalleryDatabase):
         Returns why it could not be read or written. One that cannot be read is renamed.
         """
         problem = None
-        statement = "SELECT path, starred, note FROM images WHERE id = ? AND trashed IS NULL"
+        statement = "SELECT path, starred, note, tags FROM images WHERE id = ? AND trashed IS NULL"
         with self._files:
-            for path, starred, note in self.read(statement, [image_id]):
+            for path, *recorded in self.read(statement, [image_id]):
                 image = self.folder / path
                 found = read_sidecar(image)
                 try:
@@ -280,20 +215,20 @@ class Gallery(GalleryDatabase):
                     return error
                 if aside is not None:
                     problem = _damaged_sidecar(image, aside)
-                if found is None and (starred or note) and image.exists():
-                    found = Sidecar(bool(starred), note)
+                now = current_sidecar(image, *recorded)
+                if found is None and now != Sidecar() and image.exists():
                     try:
-                        write_sidecar(image, found)
+                        write_sidecar(image, now)
                     except StorageProblem as error:
                         return error
-                self._record_sidecar(image_id, path, found or Sidecar(bool(starred), note))
+                self._record_sidecar(image_id, path, now)
         return problem
 
     def _record_sidecar(self, image_id: int, path: str, sidecar: Sidecar) -> None:
         with self.writing() as connection:
             connection.execute(
-                "UPDATE images SET starred = ?, note = ?, sidecar_ns = ? WHERE id = ? AND path = ?",
-                [int(sidecar.starred), sidecar.note, modified_ns(self.folder / path), image_id, path],
+                "UPDATE images SET starred = ?, note = ?, tags = ?, sidecar_ns = ? WHERE id = ? AND path = ?",
+                [*annotation_columns(sidecar), modified_ns(self.folder / path), image_id, path],
             )
 
     def delete(self, image_ids: Iterable[int]) -> list[int]:
@@ -306,6 +241,10 @@ class Gallery(GalleryDatabase):
     def undo(self, image_ids: Iterable[int]) -> list[int]:
         """Bring images back out of the trash to where they were; the ids of those that came back."""
         return [image_id for image_id in image_ids if self._trash.restore(image_id)]
+
+    def purge(self, image_ids: Iterable[int]) -> int:
+        """Delete images in the trash for good, past the system's trash; returns how many. StorageProblem."""
+        return sum(self._trash.purge(image_id) for image_id in image_ids)
 
     def trash_count(self) -> int:
         return int(self.read("SELECT count(*) FROM images WHERE trashed IS NOT NULL")[0][0])
@@ -328,8 +267,8 @@ class Gallery(GalleryDatabase):
             self.record_file(path)
             with self.writing() as connection:
                 connection.execute(
-                    "UPDATE images SET trashed = ?, home = ?, starred = ?, note = ? WHERE path = ?",
-                    [sidecar.deleted, home, int(sidecar.starred), sidecar.note, self._relative(path)],
+                    "UPDATE images SET trashed = ?, home = ?, starred = ?, note = ?, tags = ? WHERE path = ?",
+                    [sidecar.deleted, home, *annotation_columns(sidecar), self._relative(path)],
                 )
 
     # For rescan
@@ -353,7 +292,8 @@ class Gallery(GalleryDatabase):
         FileNotFoundError when there is no such file (any more).
         """
         stat = path.stat()
-        words = (request.prompt, request.negative, checkpoint) if request else ("", "", checkpoint)
+        texts = (request.prompt, request.negative, checkpoint) if request else ("", "", checkpoint)
+        prompt, negative, checkpoint = (metadata.storable(text) for text in texts)
         values = [
             self._relative(path),
             stat.st_mtime,
@@ -361,49 +301,25 @@ class Gallery(GalleryDatabase):
             stat.st_size,
             width,
             height,
-            *(metadata.storable(text) for text in words),
+            prompt,
+            negative,
+            checkpoint,
             json.dumps(request.to_json()) if request else None,
             folder_id(path.parent),
+            *search_values(request, prompt, checkpoint, width, height),
         ]
         with self.writing() as connection:
             if is_gone(path):  # deleted meanwhile, which needs a transaction too
                 raise FileNotFoundError(os.fspath(path))
-            rows = connection.execute(f"{_UPSERT} RETURNING {_COLUMNS}", values).fetchall()
+            rows = connection.execute(_UPSERT, values).fetchall()
         return self._image(rows[0])
 
     # Inside
 
-    def _where(self, search: str, starred: bool) -> tuple[str, list[Any]]:
-        conditions, values = ["trashed IS NULL"], []
-        if starred:
-            conditions.append("starred = 1")
-        terms = metadata.storable(search).split()[:32]
-        long = [term for term in terms if len(term) >= 3] if self._has_text_index else []  # what trigrams can find
-        if long:
-            quoted = " AND ".join('"' + term.replace('"', '""') + '"' for term in long)
-            # the plus keeps SQLite on the index by time: nothing is sorted however many words match
-            conditions.append("+images.id IN (SELECT rowid FROM words WHERE words MATCH ?)")
-            values.append(quoted)
-        for term in terms:
-            if term not in long:
-                like = "%" + re.sub(r"([\\%_])", r"\\\1", term) + "%"
-                conditions.append(r"prompt || ' ' || negative || ' ' || checkpoint LIKE ? ESCAPE '\'")
-                values.append(like)
-        return " AND ".join(conditions), values
-
-    def _relative(self, path: Path) -> str:
-        return path.relative_to(self.folder).as_posix()
-
-    def _image(self, row: tuple[Any, ...]) -> GalleryImage:
-        image_id, path, text, created, width, height, starred, checkpoint, note, missing = row
-        return GalleryImage(
-            image_id, self.folder / path, created, width, height, bool(starred), checkpoint, text, note, bool(missing)
-        )
-
 
 def _damaged_sidecar(image: Path, aside: Path) -> StorageProblem:
     return StorageProblem(
-        f"The star and note of {image.name} cannot be read from its sidecar",
+        f"The star, note and tags of {image.name} cannot be read from its sidecar",
         "the file is damaged",
         f"It is kept as {aside.name}",
     )

@@ -36,10 +36,12 @@ class RescanReport:
     missing: int = 0  # images whose folder is missing since the last rescan
     returned: int = 0  # images whose folder was missing
     unsaved: tuple[StorageProblem, ...] = ()  # sidecars that could not be read or written
+    annotated: int = 0  # images whose sidecar another program has changed
+    indexed: int = 0  # images of an earlier version that can be searched for by seed, sampler and LoRA from now on
 
     @property
     def anything(self) -> bool:
-        return bool(self.added or self.changed or self.moved or self.removed or self.missing or self.returned)
+        return bool(self.summary)
 
     @property
     def summary(self) -> str:
@@ -51,6 +53,7 @@ class RescanReport:
             "gone": self.removed,
             "missing with their folder": self.missing,
             "back with their folder": self.returned,
+            "annotated by another program": self.annotated,
         }
         return ", ".join(f"{count:,} {word}" for word, count in found.items() if count)
 
@@ -68,7 +71,7 @@ class _Row:
     file: _File
     folder_id: str | None
     missing: bool
-    noted: bool  # it has a star or a note
+    noted: bool  # it has a star, a note or tags
     sidecar_ns: int
 
     @property
@@ -142,20 +145,28 @@ def _rescan(gallery: Gallery, reread: bool, cancelled: Callable[[], bool]) -> Re
     if reread:
         others = (row.path for row in found if row.file == listing.files[row.path])
         _record_all(gallery, others, [], cancelled)
-    unsaved = _sync_sidecars(gallery, listing, cancelled)
+    unsaved, annotated = _sync_sidecars(gallery, listing, {row.id for row in found}, cancelled)
     _remove_left_sidecars(gallery, listing)
-    returned = sum(row.missing for row in found)
     return RescanReport(
-        added, renewed, len(moved), removed, tuple(unreadable), len(newly_absent), returned, tuple(unsaved)
+        added,
+        renewed,
+        len(moved),
+        removed,
+        tuple(unreadable),
+        len(newly_absent),
+        sum(row.missing for row in found),
+        tuple(unsaved),
+        annotated,
+        gallery.index_requests(cancelled),
     )
 
 
 def _rows(gallery: Gallery) -> list[_Row]:
     return [
-        _Row(row_id, path, _File(modified, size), folder_id, bool(missing), bool(starred or note), sidecar_ns)
-        for row_id, path, modified, size, folder_id, missing, starred, note, sidecar_ns in gallery.read(
-            "SELECT id, path, modified_ns, size_bytes, folder_id, missing, starred, note, sidecar_ns "
-            "FROM images WHERE trashed IS NULL"
+        _Row(row_id, path, _File(modified, size), folder_id, bool(missing), bool(noted), sidecar_ns)
+        for row_id, path, modified, size, folder_id, missing, noted, sidecar_ns in gallery.read(
+            "SELECT id, path, modified_ns, size_bytes, folder_id, missing, "
+            "starred = 1 OR note <> '' OR tags <> '[]', sidecar_ns FROM images WHERE trashed IS NULL"
         )
     ]
 
@@ -280,19 +291,26 @@ def _record_all(
     return taken
 
 
-def _sync_sidecars(gallery: Gallery, listing: _Listing, cancelled: Callable[[], bool]) -> list[StorageProblem]:
-    """Read the sidecars that have changed, and write those that are missing: what could not be read or written."""
-    unsaved = []
+def _sync_sidecars(
+    gallery: Gallery, listing: _Listing, known: set[int], cancelled: Callable[[], bool]
+) -> tuple[list[StorageProblem], int]:
+    """Read the sidecars that have changed, and write those that are missing.
+
+    Returns what could not be read or written, and how many of the images `known` have other stars, notes or tags now.
+    """
+    unsaved, annotated = [], 0
     for row in _rows(gallery):
         if cancelled():
             break
         if row.path in listing.files and (
             listing.sidecars.get(row.path, 0) != row.sidecar_ns or (row.noted and row.path not in listing.sidecars)
         ):
+            before = gallery.get(row.id)
             problem = gallery.sync_sidecar(row.id)
+            annotated += row.id in known and gallery.get(row.id) != before
             if problem is not None:
                 unsaved.append(problem)
-    return unsaved
+    return unsaved, annotated
 
 
 def _remove_left_sidecars(gallery: Gallery, listing: _Listing) -> None:

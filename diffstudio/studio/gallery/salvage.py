@@ -42,6 +42,13 @@ def _is_request(value: object) -> bool:
     return False
 
 
+def _is_tags(value: object) -> bool:
+    with suppress(ValueError, RecursionError):
+        tags = json.loads(value) if isinstance(value, str) else None
+        return isinstance(tags, list) and all(isinstance(tag, str) for tag in tags)
+    return False
+
+
 _CHECKS: dict[str, Callable[[object], bool]] = {
     "id": lambda value: isinstance(value, int) and 0 < value < 1 << 62,
     "path": _is_image_path,
@@ -59,8 +66,9 @@ _CHECKS: dict[str, Callable[[object], bool]] = {
     "home": lambda value: value is None or _is_image_path(value),
     "note": lambda value: isinstance(value, str) and len(value) <= LONGEST_NOTE,
     "folder_id": lambda value: value is None or _is_text(value),
+    "tags": _is_tags,
 }
-_DEFAULTS = {"note": "", "folder_id": None}  # of columns that older databases lack
+_DEFAULTS = {"note": "", "folder_id": None, "tags": "[]"}  # of columns that older databases lack
 SALVAGED_COLUMNS = tuple(_CHECKS)
 
 

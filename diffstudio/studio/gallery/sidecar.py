@@ -1,6 +1,6 @@
-"""Sidecars: what is known of an image that its file does not hold, its star and note, in a small JSON file beside it.
+"""Sidecars: what is known of an image that its file does not hold, its star, note and tags, in a JSON file beside it.
 
-`name.png.diffstudio.json`: `{"format": 1, "starred": true, "note": "…"}`. The image itself is never rewritten: its
+`name.png.diffstudio.json`: `{"format": 1, "starred": true, "note": "…", "tags": ["…"]}`. The image itself is never rewritten: its
 SHA-256 stays, and any format and any other program's image can have one. Keys that are unknown here are kept, and a
 sidecar that cannot be read is renamed before another one takes its place. In the trash, `home` is the path that the
 image had, and `deleted` the time when it was deleted.
@@ -8,8 +8,10 @@ image had, and `deleted` the time when it was deleted.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ from diffstudio.studio.gallery.files import is_inside
 SUFFIX = ".diffstudio.json"
 FORMAT = 1
 LONGEST_NOTE = 20_000  # characters
+LONGEST_TAG = 100
+MOST_TAGS = 200  # of one image
 _LARGEST_BYTES = 1 << 20
 
 
@@ -30,6 +34,38 @@ class Sidecar:
     note: str = ""
     home: str = ""  # below the gallery's folder, with forward slashes
     deleted: float = 0.0  # seconds since the epoch
+    tags: tuple[str, ...] = ()
+
+    def with_tags(self, add: Iterable[str] = (), remove: Iterable[str] = ()) -> Sidecar:
+        """The same with other tags. `Cat` and `cat` are the same tag."""
+        gone = {tag.casefold() for tag in remove}
+        return dataclasses.replace(
+            self, tags=clean_tags([*(tag for tag in self.tags if tag.casefold() not in gone), *add])
+        )
+
+
+def clean_tags(tags: Iterable[object]) -> tuple[str, ...]:
+    """Tags on one line each, without those that are there already; what is not text is left out."""
+    cleaned: dict[str, str] = {}
+    for tag in tags:
+        text = " ".join(tag.split())[:LONGEST_TAG].strip() if isinstance(tag, str) else ""
+        text = text.encode("utf-8", "ignore").decode().replace("\0", "")
+        if text:
+            cleaned.setdefault(text.casefold(), text)
+    return tuple(cleaned.values())[:MOST_TAGS]
+
+
+def tags_from_json(text: str) -> tuple[str, ...]:
+    """The tags in a column of the gallery's database."""
+    with suppress(ValueError, RecursionError):
+        values = json.loads(text)
+        return clean_tags(values) if isinstance(values, list) else ()
+    return ()
+
+
+def annotation_columns(sidecar: Sidecar) -> tuple[int, str, str]:
+    """The columns starred, note and tags."""
+    return int(sidecar.starred), sidecar.note, json.dumps(sidecar.tags, ensure_ascii=False)
 
 
 def sidecar_of(image: Path) -> Path:
@@ -42,12 +78,22 @@ def read_sidecar(image: Path) -> Sidecar | None:
     if values is None:
         return None
     note, home, deleted = values.get("note"), values.get("home"), values.get("deleted")
+    tags = values.get("tags")
     return Sidecar(
         values.get("starred") is True,
         note[:LONGEST_NOTE] if isinstance(note, str) else "",
         home if isinstance(home, str) and is_inside(home) else "",
         float(deleted) if isinstance(deleted, (int, float)) and 0 < deleted < 1e11 else 0.0,
+        clean_tags(tags) if isinstance(tags, list) else (),
     )
+
+
+def current_sidecar(image: Path, starred: object, note: str, tags: str) -> Sidecar:
+    """What is known of an image now: its sidecar, which another program may have changed, or else its record's values."""
+    found = read_sidecar(image)
+    if found is None:
+        return Sidecar(bool(starred), note, tags=tags_from_json(tags))
+    return dataclasses.replace(found, home="", deleted=0.0)
 
 
 def write_sidecar(image: Path, sidecar: Sidecar, *, moved_from: Path | None = None) -> None:

@@ -6,7 +6,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from diffstudio.errors import DiffstudioError, StorageProblem
-from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
+from diffstudio.studio.gallery.gallery import Gallery
+from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.metadata.named_files import NamedFile, find_near, has_lost_files, located
 from diffstudio.studio.requests import PictureRequest

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from diffstudio.atomic import free_name, move_numbered, storage_errors, write_text
@@ -22,6 +23,8 @@ from diffstudio.studio.gallery.files import SUFFIXES, folder_id, is_inside
 from diffstudio.studio.gallery.sidecar import (
     SUFFIX,
     Sidecar,
+    annotation_columns,
+    current_sidecar,
     modified_ns,
     read_sidecar,
     set_aside_if_damaged,
@@ -30,6 +33,7 @@ from diffstudio.studio.gallery.sidecar import (
 )
 
 NOT_EMPTIED = "The trash could not be emptied"
+_NOT_PURGED = "The image could not be deleted permanently"
 RESTORING = ".restoring"
 _LONGEST_NAME = 200  # bytes; file systems take 255, and the sidecar's name is longer
 
@@ -45,13 +49,14 @@ class Trash:
 
     def put(self, image_id: int) -> bool:
         """Move an image to the trash; False if it is there already. One without a file leaves the records at once."""
-        statement = "SELECT path, starred, note FROM images WHERE id = ? AND trashed IS NULL"
+        statement = "SELECT path, starred, note, tags FROM images WHERE id = ? AND trashed IS NULL"
         with self._lock:
-            for path, starred, note in self.records.read(statement, [image_id]):
+            for path, *recorded in self.records.read(statement, [image_id]):
                 source = self.folder / path
                 with storage_errors(f"{source.name} could not be deleted", source.parent):
                     if source.exists():
-                        self._put(image_id, path, Sidecar(bool(starred), note, path, time.time()))
+                        sidecar = current_sidecar(source, *recorded)
+                        self._put(image_id, path, replace(sidecar, home=path, deleted=time.time()))
                     else:
                         with self.records.writing() as connection:
                             connection.execute("DELETE FROM images WHERE id = ? AND path = ?", [image_id, path])
@@ -66,8 +71,9 @@ class Trash:
             write_sidecar(target, sidecar, moved_from=source)
             with self.records.writing() as connection:
                 connection.execute(
-                    "UPDATE images SET trashed = ?, home = path, path = ? WHERE id = ? AND path = ?",
-                    [sidecar.deleted, self._relative(target), image_id, path],
+                    "UPDATE images SET trashed = ?, home = path, path = ?, starred = ?, note = ?, tags = ? "
+                    "WHERE id = ? AND path = ?",
+                    [sidecar.deleted, self._relative(target), *annotation_columns(sidecar), image_id, path],
                 )
                 replace_file(source, target)
         except BaseException:  # not recorded: the file goes back
@@ -82,14 +88,14 @@ class Trash:
 
     def restore(self, image_id: int) -> bool:
         """Move an image from the trash to where it was; False if it is not there."""
-        statement = "SELECT path, home, starred, note FROM images WHERE id = ? AND trashed IS NOT NULL"
+        statement = "SELECT path, home, starred, note, tags FROM images WHERE id = ? AND trashed IS NOT NULL"
         with self._lock:
-            for path, home, starred, note in self.records.read(statement, [image_id]):
+            for path, home, *recorded in self.records.read(statement, [image_id]):
                 source, target = self.folder / path, free_name(self.folder / (home or Path(path).name))
                 if source.exists():
                     with storage_errors(f"{target.name} could not be brought back", target.parent):
                         target.parent.mkdir(parents=True, exist_ok=True)
-                        self._restore(image_id, source, target, Sidecar(bool(starred), note))
+                        self._restore(image_id, source, target, current_sidecar(source, *recorded))
                     return True
         return False
 
@@ -103,9 +109,15 @@ class Trash:
             with self.records.writing() as connection:
                 moved = move_numbered(source, target)
                 connection.execute(
-                    "UPDATE images SET trashed = NULL, home = NULL, path = ?, folder_id = ?, sidecar_ns = ? "
-                    "WHERE id = ?",
-                    [self._relative(moved), folder_id(moved.parent), modified_ns(moved), image_id],
+                    "UPDATE images SET trashed = NULL, home = NULL, path = ?, folder_id = ?, sidecar_ns = ?, "
+                    "starred = ?, note = ?, tags = ? WHERE id = ?",
+                    [
+                        self._relative(moved),
+                        folder_id(moved.parent),
+                        modified_ns(moved),
+                        *annotation_columns(sidecar),
+                        image_id,
+                    ],
                 )
         except BaseException:  # Ctrl+C too: the file goes back to where its record says it is
             with suppress(OSError):
@@ -117,6 +129,27 @@ class Trash:
         with suppress(OSError):
             journal.unlink(missing_ok=True)
             sidecar_of(source).unlink(missing_ok=True)
+
+    def purge(self, image_id: int) -> bool:
+        """Delete an image in the trash and what is known of it; False if it is not there.
+
+        A program that is killed in between leaves a record without a file, which `recover` removes.
+        """
+        with self._lock:
+            for (path,) in self.records.read(
+                "SELECT path FROM images WHERE id = ? AND trashed IS NOT NULL", [image_id]
+            ):
+                file = self.folder / path
+                if not self.folder.is_dir():
+                    raise folder_missing(_NOT_PURGED, self.folder)
+                with storage_errors(_NOT_PURGED, file.parent):
+                    file.unlink(missing_ok=True)
+                with self.records.writing() as connection:
+                    connection.execute("DELETE FROM images WHERE id = ? AND path = ?", [image_id, path])
+                with suppress(OSError):
+                    sidecar_of(file).unlink(missing_ok=True)
+                return True
+        return False
 
     def empty(self) -> int:
         """Move everything to the system's trash; returns how many images there were. StorageProblem."""
@@ -208,7 +241,7 @@ class Trash:
             if changed:
                 sidecar_of(self.folder / home).unlink(missing_ok=True)
                 return
-        add(image, home, Sidecar(sidecar.starred, sidecar.note, home, deleted))
+        add(image, home, replace(sidecar, home=home, deleted=deleted))
 
     def _new_place(self, image_id: int, source: Path) -> Path:
         name = f"{image_id}-{source.name}"

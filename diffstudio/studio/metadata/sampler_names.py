@@ -102,6 +102,11 @@ def sampler_and_spacing(sampler: object, spacing: object, skipped: list[str]) ->
     return ours or default.sampler, spaced
 
 
+def named_sampler(name: str) -> SamplerName | None:
+    """The sampler that a name means, as diffstudio or another program writes it."""
+    return _SAMPLERS.get(reduced(name)) or _SAMPLERS.get(reduced(name.replace("++", "pp")))
+
+
 def reduced(name: object) -> str:
     """A name as it is compared: lower-case letters, digits and `+`."""
     return re.sub(r"[^a-z0-9+]", "", str(name or "")[:80].lower())

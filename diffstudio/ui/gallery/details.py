@@ -8,7 +8,7 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QFrame, QVBoxLayout, QWidget
 
 from diffstudio.errors import DiffstudioError
-from diffstudio.studio.gallery.gallery import GalleryImage
+from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.gallery.sidecar import LONGEST_NOTE
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.metadata.metadata import ImageSettings

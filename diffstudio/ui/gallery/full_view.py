@@ -8,7 +8,7 @@ from PySide6.QtCore import QSize, Signal
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
-from diffstudio.studio.gallery.gallery import GalleryImage
+from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.ui.gallery.image_view import ZOOM_STEP, ImageView
 from diffstudio.ui.gallery.item_model import title
 from diffstudio.ui.tasks import Tasks

@@ -6,7 +6,7 @@ from PySide6.QtCore import QEvent, QModelIndex, QPersistentModelIndex, QRect, QR
 from PySide6.QtGui import QImage, QKeyEvent, QMouseEvent, QPainter, QPainterPath, QPen, QResizeEvent
 from PySide6.QtWidgets import QAbstractItemView, QListView, QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
-from diffstudio.studio.gallery.gallery import GalleryImage
+from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.ui.gallery.item_model import IMAGE_ROLE, GalleryModel
 from diffstudio.ui.widgets import icons, theme
 from diffstudio.ui.widgets.helpers import describe, reserve_scroll_bar, set_tooltip

@@ -24,7 +24,8 @@ from PySide6.QtCore import (
 from PySide6.QtGui import QImage
 
 from diffstudio.errors import StorageProblem
-from diffstudio.studio.gallery.gallery import THUMBNAIL_SIDE, Gallery, GalleryImage
+from diffstudio.studio.gallery.gallery import THUMBNAIL_SIDE, Gallery
+from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.ui.generate.labels import title_of
 from diffstudio.ui.tasks import NewestFirstQueue, Tasks
 from diffstudio.ui.widgets.helpers import plain_tooltip

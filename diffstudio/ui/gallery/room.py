@@ -20,7 +20,8 @@ from PySide6.QtGui import QImage, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from diffstudio.errors import DiffstudioError, StorageProblem
-from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
+from diffstudio.studio.gallery.gallery import Gallery
+from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.gallery.rescan import RescanReport, rescan
 from diffstudio.ui.gallery.details import Details
 from diffstudio.ui.gallery.full_view import FullView

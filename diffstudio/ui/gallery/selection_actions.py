@@ -10,7 +10,8 @@ from PySide6.QtCore import QMimeData, QObject, QUrl, Signal
 from PySide6.QtWidgets import QApplication, QMenu, QWidget
 
 from diffstudio.errors import DiffstudioError, StorageProblem
-from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
+from diffstudio.studio.gallery.gallery import Gallery
+from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.gallery.source_files import request_to_reuse
 from diffstudio.studio.metadata import metadata
 from diffstudio.ui.tasks import Tasks

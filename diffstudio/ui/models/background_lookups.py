@@ -16,7 +16,8 @@ from diffstudio.models.detection.types import Role
 from diffstudio.models.files.hashes import cached_sha256, sha256_of
 from diffstudio.models.library.sidecars import Sidecar, read_sidecar
 from diffstudio.models.tools.prune import prunable_bytes
-from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
+from diffstudio.studio.gallery.gallery import Gallery
+from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.library.weight_requests import Tool, available_tools
 from diffstudio.ui.tasks import NewestFirstQueue
 from diffstudio.ui.widgets.images import header_thumbnail, read_image

@@ -158,7 +158,7 @@ def test_rows_of_a_missing_folder_survive_damage(tmp_path: Path) -> None:
     gallery.close()
     (tmp_path / "images" / "away").rename(tmp_path / "away")
     with closing(sqlite3.connect(tmp_path / "g.sqlite")) as connection:
-        (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'newest'").fetchone()
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'by_time'").fetchone()
     damage_at(tmp_path / "g.sqlite", (root - 1) * 4096)
     assert len(salvaged_rows(tmp_path / "g.sqlite")) == 60
     gallery = Gallery(tmp_path / "images", tmp_path / "g.sqlite", tmp_path / "thumbnails")

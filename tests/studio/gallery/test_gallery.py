@@ -19,8 +19,10 @@ from PIL import Image
 
 from diffstudio.errors import ImageProblem, StorageProblem
 from diffstudio.studio.gallery.files import slug
-from diffstudio.studio.gallery.gallery import TRASH, Gallery, GalleryImage
+from diffstudio.studio.gallery.gallery import TRASH, Gallery
+from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.gallery.rescan import rescan
+from diffstudio.studio.gallery.search import GalleryQuery, SortOrder
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.requests import GenerateRequest
 
@@ -380,22 +382,35 @@ def crowd(gallery: Gallery) -> Gallery:
     return gallery
 
 
-def plan(gallery: Gallery, search: str = "", starred: bool = False) -> str:
-    where, values = gallery._where(search, starred)
-    statement = f"EXPLAIN QUERY PLAN SELECT * FROM images WHERE {where} ORDER BY created DESC, images.id DESC LIMIT 200"
-    return " / ".join(str(row[-1]) for row in gallery.read(statement, values))
+def plan(gallery: Gallery, query: GalleryQuery = GalleryQuery()) -> str:  # noqa: B008 - frozen
+    """How SQLite finds the ids of a page; the last two lines are about reading its rows."""
+    statement, values = gallery.page_statement(query)
+    lines = [str(row[-1]) for row in gallery.read(f"EXPLAIN QUERY PLAN {statement}", [*values, 200, 0])]
+    assert (
+        lines[0] == "SEARCH images USING INTEGER PRIMARY KEY (rowid=?)" and lines[-1] == "USE TEMP B-TREE FOR ORDER BY"
+    )
+    return " / ".join(line for line in lines[1:-1] if not line.startswith("LIST SUBQUERY"))
 
 
 def test_a_hundred_thousand_pictures_are_read_by_index(crowd: Gallery) -> None:
     assert crowd.count() == 100_000
     assert [int(image.created) for image in crowd.images(0, 3)] == [99_999, 99_998, 99_997]
     assert [int(image.created) for image in crowd.images(99_998, 5)] == [1, 0]
-    assert plan(crowd) == "SCAN images USING INDEX newest"  # in order: nothing is sorted
-    assert plan(crowd, starred=True) == "SCAN images USING INDEX newest_starred"
-    searched = plan(crowd, "red")
-    assert "VIRTUAL TABLE INDEX" in searched and "USING INDEX newest" in searched and "TEMP B-TREE" not in searched
+    assert plan(crowd) == "SCAN images USING INDEX by_time"  # in order: nothing is sorted
+    searched = plan(crowd, GalleryQuery("red"))
+    assert "VIRTUAL TABLE INDEX" in searched and "INDEX by_time" in searched and "TEMP B-TREE" not in searched
     assert crowd.count("red") == 100
     assert [int(image.created) for image in crowd.images(0, 2, "red cat")] == [99_000, 98_000]
     assert crowd.count(starred=True) == 20
     newest = crowd.newest_of("starter")
     assert newest is not None and newest.created == 99_999.0
+
+
+def test_nothing_is_sorted_or_read_row_by_row_in_any_order(gallery: Gallery) -> None:
+    add(gallery, "red <lora:ink:1>", checkpoint="starter")
+    index = {SortOrder.NEWEST: "by_time", SortOrder.OLDEST: "by_time", SortOrder.STARRED: "by_star"}
+    for order in SortOrder:
+        for search in ("", "red", "sampler:dpm", "lora:ink", "checkpoint:st", "size:64x64", "date:2020"):
+            found = plan(gallery, GalleryQuery(search, order=order))
+            assert f"INDEX {index.get(order, f'by_{order}')}" in found and "TEMP B-TREE" not in found, (order, search)
+    assert plan(gallery, GalleryQuery("seed:7")) == "SEARCH images USING INDEX by_seed (seed=?)"

@@ -16,7 +16,8 @@ from PIL import Image
 
 from diffstudio.errors import ImageProblem, StorageProblem
 from diffstudio.studio.gallery import rescan as module
-from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
+from diffstudio.studio.gallery.gallery import Gallery
+from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.gallery.rescan import rescan
 from diffstudio.studio.gallery.sidecar import sidecar_of
 from diffstudio.studio.requests import GenerateRequest

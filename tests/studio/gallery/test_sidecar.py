@@ -204,3 +204,59 @@ def test_keys_of_other_programs_survive_the_trash_and_a_move(gallery: Gallery) -
     moved = image.path.rename(image.path.with_name("x.png"))
     assert rescan(gallery).moved == 1
     assert json.loads(sidecar_of(moved).read_text()) == expected and not sidecar_of(image.path).exists()
+
+
+def test_tags_outlive_the_database(gallery: Gallery) -> None:
+    image = gallery.add(Image.new("RGB", (8, 8)), GenerateRequest("one"))
+    assert gallery.tag(image.id, ["  sea\n side ", "Sea side", "", "x" * 500, "b\0c"]) is None
+    expected = ("sea side", "x" * 100, "bc")
+    assert read_sidecar(image.path) == Sidecar(tags=expected)
+    gallery.tag(image.id, ["new"], ["SEA SIDE", "absent"])
+    again = rebuilt(gallery)
+    (record,) = again.images()
+    assert record.tags == (*expected[1:], "new") and again.count("tag:new") == 1
+    again.tag(record.id, remove=record.tags)
+    assert not sidecar_of(image.path).exists() and again.count("tag:new") == 0
+    again.close()
+
+
+@pytest.mark.parametrize("change", ["star", "note", "tag", "delete and undo"])
+def test_what_another_program_wrote_into_a_sidecar_is_read_before_it_is_written(gallery: Gallery, change: str) -> None:
+    """Without a rescan in between: neither its values nor its keys are lost."""
+    image = gallery.add(Image.new("RGB", (8, 8)), GenerateRequest("one"))
+    gallery.tag(image.id, ["mine"])
+    theirs = {"format": 1, "starred": True, "note": "theirs", "tags": ["mine", "theirs"], "rating": 5}
+    sidecar_of(image.path).write_text(json.dumps(theirs))
+    expected = dict(theirs)
+    match change:
+        case "star":
+            gallery.star(image.id, False)
+            del expected["starred"]
+        case "note":
+            gallery.set_note(image.id, "ours")
+            expected["note"] = "ours"
+        case "tag":
+            gallery.tag(image.id, ["ours"], ["mine"])
+            expected["tags"] = ["theirs", "ours"]
+        case _:
+            gallery.delete([image.id])
+            gallery.undo([image.id])
+    assert json.loads(sidecar_of(image.path).read_text()) == expected
+    record = gallery.get(image.id)
+    assert record is not None and record.tags == tuple(expected["tags"]) and record.note == expected["note"]
+    assert record.starred is expected.get("starred", False) and gallery.count("tag:theirs") == 1
+    assert rescan(gallery).annotated == 0
+
+
+def test_a_rescan_counts_the_images_that_other_programs_annotated(gallery: Gallery) -> None:
+    image = gallery.add(Image.new("RGB", (8, 8)), GenerateRequest("one"))
+    sidecar_of(image.path).write_text(json.dumps({"format": 1, "tags": ["theirs", 7, ["x"], None]}))
+    report = rescan(gallery)
+    assert report.annotated == 1 and report.summary == "1 annotated by another program"
+    assert gallery.count("tag:theirs") == 1 and not rescan(gallery).anything
+
+
+@pytest.mark.parametrize("tags", ["theirs", 7, {"a": 1}, None, [[]], ["", " "]])
+def test_tags_of_the_wrong_type_are_left_out(tmp_path: Path, tags: object) -> None:
+    sidecar_of(tmp_path / "x.png").write_text(json.dumps({"starred": True, "tags": tags}))
+    assert read_sidecar(tmp_path / "x.png") == Sidecar(starred=True)

@@ -17,7 +17,8 @@ from PIL import Image
 
 from diffstudio import atomic
 from diffstudio.errors import StorageProblem
-from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
+from diffstudio.studio.gallery.gallery import Gallery
+from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.gallery.rescan import rescan
 from diffstudio.studio.gallery.sidecar import read_sidecar, sidecar_of
 from diffstudio.studio.gallery.trash import RESTORING
@@ -268,3 +269,33 @@ def test_a_restore_without_hard_links_that_was_killed_leaves_no_empty_file(galle
     gallery.recover()
     assert not image.path.exists() and gallery.trashed() == [image.id]
     assert gallery.undo([image.id]) == [image.id] and image.path.is_file()
+
+
+def test_an_image_in_the_trash_is_deleted_for_good(gallery: Gallery) -> None:
+    gone, kept, shown = add(gallery, "gone"), add(gallery, "kept"), add(gallery, "shown")
+    gallery.tag(gone.id, ["best"])
+    gallery.delete([gone.id, kept.id])
+    assert gallery.purge([gone.id, shown.id, 999]) == 1  # only what is in the trash
+    assert gallery.trashed() == [kept.id] and gallery.images() == [shown] and shown.path.is_file()
+    assert sorted(path.name for path in (gallery.folder / ".trash").iterdir() if "gone" in path.name) == []
+    assert gallery.read("SELECT count(*) FROM labels") == [(0,)]
+    assert gallery.undo([gone.id]) == [] and rescan(gallery).added == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "unlink", _refuse)
+        with pytest.raises(StorageProblem, match="could not be deleted permanently: no permission"):
+            gallery.purge([kept.id])
+    assert gallery.trashed() == [kept.id] and gallery.undo([kept.id]) == [kept.id]
+
+
+def _refuse(*_: object, **__: object) -> None:
+    raise PermissionError(13, "Permission denied")
+
+
+def test_nothing_is_deleted_for_good_while_the_folder_is_missing(gallery: Gallery) -> None:
+    image = add(gallery)
+    gallery.delete([image.id])
+    gallery.folder.rename(gallery.folder.with_name("away"))
+    with pytest.raises(StorageProblem, match="is missing"):
+        gallery.purge([image.id])
+    gallery.folder.with_name("away").rename(gallery.folder)
+    assert gallery.undo([image.id]) == [image.id]

@@ -17,7 +17,8 @@ from PySide6.QtWidgets import QApplication, QFileDialog, QMenu, QMessageBox, QPu
 from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import StorageProblem
-from diffstudio.studio.gallery.gallery import Gallery, GalleryImage
+from diffstudio.studio.gallery.gallery import Gallery
+from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.requests import ControlNetUse, GenerateRequest, SamplerName, SpacingName
 from diffstudio.ui.gallery.grid import star_rect, thumbnail_rect
