@@ -158,12 +158,13 @@ class SingleFileComponents(BaseComponents):
         if kind.__name__.startswith("CLIP"):
             vocabulary, merges = clip_vocabulary()
             open_clip = self.config(encoder)["hidden_act"] == "gelu"
-            return kind(
+            tokenizer: _T = kind(
                 vocab=dict(vocabulary),
                 merges=list(merges),
                 model_max_length=77,
                 pad_token="!" if open_clip else "<|endoftext|>",
             )
+            return tokenizer
         folder = self._tokenizer_folder(encoder)
         if folder is None:
             raise missing_components_error(
