@@ -10,11 +10,8 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio.atomic import disk_is_full, not_written, replace, storage_errors
-from diffstudio.errors import FREE_SPACE_OR_FOLDER, BadRequest, CheckpointMissing, Interrupted, StorageProblem
+from diffstudio.errors import FREE_SPACE_OR_FOLDER, BadRequest, CheckpointMissing, StorageProblem
+from diffstudio.models.components.download_process import PARTIAL_FOLDER, report, reported_size, run_download
 from diffstudio.models.components.requirements import COMPONENT_KINDS
 from diffstudio.models.files.file_access import first_line
 
-_PARTIAL = ".fetching"  # hidden, so that the library does not scan it
 _CHUNK_BYTES = 8 << 20
-_TERMINATE_SECONDS = 10.0  # before the child process is killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +120,7 @@ def _download_file(
     on_progress: Callable[[int, int], None],
     cancelled: Callable[[], bool],
 ) -> None:
-    partial = home / _PARTIAL / source.repository.replace("/", "--")
+    partial = home / PARTIAL_FOLDER / source.repository.replace("/", "--")
     try:
         partial.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -133,18 +129,7 @@ def _download_file(
             f"{home} cannot be written to", error.strerror or str(error), "Choose another models folder"
         ) from error
     output = _ChildOutput(kind, partial, on_progress)
-    with subprocess.Popen(
-        [sys.executable, "-m", __name__, source.repository, source.file, str(partial)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        encoding="utf-8",
-        env=_online(),
-    ) as process:
-        try:
-            _listen(process, output, cancelled)
-        finally:
-            _end(process)
+    run_download([__name__, source.repository, source.file, str(partial)], output.read, cancelled)
     if output.file is None:
         raise output.problem or output.failed("the connection was lost", "Try again")
     with storage_errors(not_written(target), target.parent):
@@ -186,34 +171,6 @@ class _ChildOutput:
         )
 
 
-def _listen(process: subprocess.Popen[str], output: _ChildOutput, cancelled: Callable[[], bool]) -> None:
-    """Read until the process ends; it prints at least twice a second, so that cancelling takes effect at once."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if cancelled():
-            raise Interrupted("Stopped while downloading", remedy="The next download resumes where this one stopped")
-        output.read(line)
-
-
-def _end(process: subprocess.Popen[str]) -> None:
-    if process.poll() is None:
-        process.terminate()
-        try:
-            process.wait(_TERMINATE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
-def _online() -> dict[str, str]:
-    return os.environ | {
-        "HF_HUB_OFFLINE": "0",
-        "HF_HUB_DISABLE_XET": "1",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
-        "HF_HUB_DISABLE_PROGRESS_BARS": "0",
-        "PYTHONUNBUFFERED": "1",
-    }
-
-
 def _ignore(done: int, of: int) -> None:
     """The default of `on_progress`."""
 
@@ -234,13 +191,10 @@ def _main(repository: str, file: str, partial: str) -> None:
     size, version = about.size or 0, "".join(filter(str.isalnum, about.etag or "")) or "unknown"
     path = Path(partial) / f"{version}.part"
     if shutil.disk_usage(partial).free < size - (path.stat().st_size if path.exists() else 0):
-        _report(full=size)
+        report(full=size)
         return
-    over = threading.Event()
-    watch = threading.Thread(target=_watch, args=(path, size, over), daemon=True)
-    watch.start()
     try:
-        with path.open("ab") as part:
+        with reported_size(path, size), path.open("ab") as part:
             http_get(
                 about.location,
                 part,
@@ -251,21 +205,13 @@ def _main(repository: str, file: str, partial: str) -> None:
     except OSError as error:
         if not disk_is_full(error):
             raise
-        _report(full=size)
+        report(full=size)
         return
-    finally:
-        over.set()
     if len(version) == 64 and _sha256(path) != version:
         path.unlink()
-        _report(problem="the file is corrupt: its SHA-256 differs from the repository's")
+        report(problem="the file is corrupt: its SHA-256 differs from the repository's")
         return
-    _report(file=str(path))
-
-
-def _watch(path: Path, size: int, over: threading.Event) -> None:
-    """Report progress by the size of the file: huggingface_hub's own bar prints nothing while it waits."""
-    while not over.wait(0.4):
-        _report(done=path.stat().st_size if path.exists() else 0, of=size)
+    report(file=str(path))
 
 
 def _sha256(path: Path) -> str:
@@ -277,16 +223,12 @@ def _sha256(path: Path) -> str:
             done += len(chunk)
             if time.monotonic() - reported > 0.4:
                 reported = time.monotonic()
-                _report(done=size, of=size)
+                report(done=size, of=size)
     return digest.hexdigest()
-
-
-def _report(**message: object) -> None:
-    print(json.dumps(message), flush=True)
 
 
 if __name__ == "__main__":
     try:
         _main(*sys.argv[1:4])
     except Exception as error:  # noqa: BLE001 - the parent process reports it
-        _report(problem=f"{type(error).__name__}: {first_line(error)}")
+        report(problem=f"{type(error).__name__}: {first_line(error)}")

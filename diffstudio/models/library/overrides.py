@@ -137,6 +137,12 @@ class Overrides:
         self._write({path: other for path, other in self._files.items() if other is not override})
         return True
 
+    def moved(self, old: Path, new: Path) -> None:
+        """The file at `old` is now at `new`, with what was set for it. StorageProblem."""
+        if (override := self._files.get(old.absolute())) is not None:
+            others = {path: other for path, other in self._files.items() if path != old.absolute()}
+            self._write(others | {new.absolute(): override})
+
     def _write(self, files: Mapping[Path, Override]) -> None:
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)

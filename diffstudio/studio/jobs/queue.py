@@ -315,6 +315,12 @@ class Queue:
                 order.insert(order.index(before) + 1 if before in order else 0, job)
         self.reorder(order)
 
+    def change(self, job: JobId, request: PictureRequest) -> bool:
+        """Replace the request of a pending job. False if it is running or no job has this id."""
+        values = json.dumps(request.to_json()), job
+        with self._transaction() as database:
+            return database.execute("UPDATE jobs SET request = ? WHERE id = ? AND running = 0", values).rowcount > 0
+
     def move(self, job: JobId, offset: int) -> None:
         """Move a pending job by `offset` places, up if negative, but not beyond the ends; no effect when not pending."""
         with self._transaction():

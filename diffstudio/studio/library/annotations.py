@@ -92,6 +92,19 @@ class Annotations:
                 self._annotations = before
                 raise
 
+    def moved(self, old: Path, new: Path) -> None:
+        """The file at `old` is now at `new`. StorageProblem, with nothing changed, when that cannot be saved."""
+        with self._lock:
+            before = dict(self._annotations)
+            if (entry := self._annotations.pop(old.absolute(), None)) is None:
+                return
+            self._annotations[new.absolute()] = (_stamp(new) or (new.name, 0, 0), entry[1])
+            try:
+                self._write()
+            except StorageProblem:
+                self._annotations = before
+                raise
+
     def tags(self) -> list[str]:
         """Every tag in use, the most frequent first."""
         count: dict[str, int] = {}

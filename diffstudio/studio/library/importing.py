@@ -46,7 +46,7 @@ def import_file(path: Path, folder: Path) -> Generator[float | Path, None, None]
     path, where = checkpoint.path, folder / FOLDERS.get(checkpoint.role, "")
     config = None if path.is_dir() else adapter_config_path(path)
     try:
-        if path.resolve().is_relative_to(folder.resolve()):
+        if _is_listed(path, folder):
             yield path.absolute()
             return
         if config is not None:
@@ -76,6 +76,15 @@ def import_file(path: Path, folder: Path) -> Generator[float | Path, None, None]
             with suppress(OSError):
                 where.rmdir()  # where nothing was written to it
     yield target.absolute()
+
+
+def _is_listed(path: Path, folder: Path) -> bool:
+    """Whether the library lists a file because it is in this folder already: it skips hidden folders."""
+    try:
+        inside = path.resolve().relative_to(folder.resolve())
+    except ValueError:
+        return False
+    return not any(part.startswith(".") for part in inside.parts)
 
 
 def _check_usable(checkpoint: Checkpoint) -> None:

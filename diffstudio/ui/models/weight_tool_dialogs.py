@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
@@ -44,15 +44,26 @@ PRECISIONS = {
 
 
 class ToolDialog(FittedDialog):
-    """The base of all tool dialogs: the tool's own fields, precision, name, folder, and the needed disk space."""
+    """The base of all tool dialogs: the tool's own fields, precision, name, folder, and the needed disk space.
+
+    `default_name` and `request` are called with the values that the dialog shows.
+    """
 
     requested = Signal(object)  # WeightRequest
     verb, about, is_folder = "", "", False
     button = ""  # the button's text, if not the verb
 
-    def __init__(self, checkpoint: Checkpoint, folder: Path, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        folder: Path,
+        parent: QWidget | None,
+        default_name: Callable[[], str],
+        request: Callable[[], WeightRequest],
+    ) -> None:
         super().__init__(parent)
         self.checkpoint = checkpoint
+        self._default_name, self._request = default_name, request
         self._folder, self._custom_name = folder_for(checkpoint.role, folder), False
         self.setWindowTitle(f"{self.verb} {checkpoint.title}")
         self.setMinimumWidth(420)
@@ -86,12 +97,6 @@ class ToolDialog(FittedDialog):
     def fields(self) -> Sequence[QWidget]:
         """The widgets above the name; each calls `_refresh` when it changes."""
         return ()
-
-    def default_name(self) -> str:
-        raise NotImplementedError
-
-    def request(self) -> WeightRequest:
-        raise NotImplementedError
 
     def size_bytes(self) -> int:
         return estimated_bytes(self.checkpoint, self.chosen_precision())
@@ -156,7 +161,7 @@ class ToolDialog(FittedDialog):
     def _refresh(self) -> None:
         """Update the name, the needed space and the problem, if any."""
         if not self._custom_name:
-            free = free_path(self.default_name(), self._folder, is_folder=self.is_folder)
+            free = free_path(self._default_name(), self._folder, is_folder=self.is_folder)
             self.name.setText(free.name if self.is_folder else free.stem)
         self.folder_label.setText(str(self._folder))
         needed, free_bytes = self.size_bytes(), _free_bytes(self._folder)
@@ -186,7 +191,7 @@ class ToolDialog(FittedDialog):
     def _accept(self) -> None:
         self._refresh()  # the free space may have changed
         if self.accept_button.isEnabled():
-            self.requested.emit(self.request())
+            self.requested.emit(self._request())
             self.accept()
 
 
@@ -203,6 +208,9 @@ def _free_bytes(folder: Path) -> int | None:
 class ConvertDialog(ToolDialog):
     verb, about = "Convert", "Writes the same weights to a new safetensors file. The source is not changed."
 
+    def __init__(self, checkpoint: Checkpoint, folder: Path, parent: QWidget | None = None) -> None:
+        super().__init__(checkpoint, folder, parent, self.default_name, self.request)
+
     def precisions(self) -> tuple[Precision, ...]:
         return available_precisions(self.checkpoint)
 
@@ -217,6 +225,9 @@ class ConvertDialog(ToolDialog):
 class ExportDialog(ToolDialog):
     verb, is_folder = "Export", True
     about = "Writes a diffusers folder for DiffusionPipeline.from_pretrained."
+
+    def __init__(self, checkpoint: Checkpoint, folder: Path, parent: QWidget | None = None) -> None:
+        super().__init__(checkpoint, folder, parent, self.default_name, self.request)
 
     def default_name(self) -> str:
         return f"{self.checkpoint.name}-diffusers"
@@ -240,7 +251,7 @@ class PruneDialog(ToolDialog):
             "EMA weights often give better images, and are not meant for further training",
         )
         self.ema.setVisible(False)
-        super().__init__(checkpoint, folder, parent)
+        super().__init__(checkpoint, folder, parent, self.default_name, self.request)
         self.ema.setVisible(EMA_WEIGHTS in removed)
 
     def fields(self) -> Sequence[QWidget]:
@@ -280,7 +291,7 @@ class MergeDialog(ToolDialog):
         )
         self.formula = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.method.setVisible(False)
-        super().__init__(checkpoint, folder, parent)
+        super().__init__(checkpoint, folder, parent, self.default_name, self.request)
         self.method.setVisible(len(self.candidates) > 1)
         self.checkpoint_c.setVisible(False)
         self.checkpoint_c.set_value(list(self.candidates)[-1])
@@ -340,7 +351,7 @@ class FuseLoraDialog(ToolDialog):
         self.weight = LabelledSlider(
             "Weight", -2, 2, 1, step=0.05, decimals=2, tooltip="1 is the full weight it was trained at"
         )
-        super().__init__(checkpoint, folder, parent)
+        super().__init__(checkpoint, folder, parent, self.default_name, self.request)
         for control in (self.lora, self.weight):
             control.value_changed.connect(lambda _: self._refresh())
 

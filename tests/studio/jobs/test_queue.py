@@ -617,3 +617,11 @@ def test_the_queue_is_private_and_an_old_one_is_made_so(tmp_path: Path) -> None:
     (tmp_path / "queue.sqlite").chmod(0o644)
     Queue(tmp_path / "queue.sqlite").close()
     assert (tmp_path / "queue.sqlite").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_pending_job_can_be_changed_and_a_running_one_cannot(queue: Queue) -> None:
+    first, second = queue.submit(GenerateRequest("one")), queue.submit(GenerateRequest("two"))
+    queue.take()
+    assert queue.change(second, GenerateRequest("three")) and not queue.change(first, GenerateRequest("four"))
+    assert not queue.change(second + 1, GenerateRequest("five"))
+    assert [(each.job, each.request.prompt) for each in queue.pending()] == [(second, "three")]

@@ -112,3 +112,28 @@ def test_the_disk_is_not_read_for_files_without_an_annotation(
     annotations.put(weights, SAID)
     monkeypatch.setattr(module, "file_stamp", lambda path: pytest.fail(f"{path} was read"))
     assert not annotations.of(weights.with_name("other.safetensors")) and annotations.of(weights) == SAID
+
+
+def test_a_renamed_file_keeps_its_notes_also_over_a_restart(tmp_path: Path) -> None:
+    old, new = tmp_path / "ink.safetensors", tmp_path / "brush.safetensors"
+    old.write_bytes(b"weights")
+    annotations = Annotations(tmp_path / "notes.json")
+    annotations.put(old, Annotation("0.6 is enough", ("paper",), True))
+    old.rename(new)
+    annotations.moved(old, new)
+    annotations.moved(tmp_path / "unknown", tmp_path / "other")
+    for each in (annotations, Annotations(tmp_path / "notes.json")):
+        assert each.of(new) == Annotation("0.6 is enough", ("paper",), True) and not each.of(old)
+
+
+def test_notes_that_cannot_be_saved_stay_where_they_were(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    annotations = Annotations(tmp_path / "notes.json")
+    annotations.put(tmp_path / "a.ckpt", Annotation("a note"))
+
+    def fails(*args: object, **options: object) -> None:
+        raise StorageProblem("full")
+
+    monkeypatch.setattr("diffstudio.studio.library.annotations.write_text", fails)
+    with pytest.raises(StorageProblem):
+        annotations.moved(tmp_path / "a.ckpt", tmp_path / "b.ckpt")
+    assert annotations.of(tmp_path / "a.ckpt").note == "a note"

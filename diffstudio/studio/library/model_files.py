@@ -1,0 +1,134 @@
+"""The files of a model in a model folder: which belong together, and renaming them together. No torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from diffstudio import paths
+from diffstudio.errors import BadRequest, StorageProblem
+from diffstudio.models.adapters.adapter_config import adapter_config_path
+from diffstudio.models.checkpoint import Checkpoint, Origin
+from diffstudio.models.files.formats import INDEX, SUFFIXES
+from diffstudio.models.library.overrides import Overrides
+
+LONGEST_NAME = 200  # characters
+_NOT_IN_NAMES = '/\\:*?"<>|'
+_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
+_COMPONENT_ENDINGS = tuple(f".vae{suffix}" for suffix in SUFFIXES)  # `model.vae.pt` is the VAE of `model.ckpt`
+
+
+def own_path(path: Path) -> Path:
+    """What carries a model's name: its file or diffusers folder, or the folder of a PEFT adapter."""
+    return path.parent if path.is_file() and adapter_config_path(path) is not None else path
+
+
+def sidecars_of(path: Path) -> list[Path]:
+    """The files that belong to a model because their names begin like its own: previews, notes, its VAE, its config.
+
+    A file whose name begins like that of two models belongs to the one with the longer name.
+    """
+    stem = _stem(path)
+    try:
+        entries = sorted(entry.name for entry in os.scandir(path.parent) if entry.is_file())
+    except OSError:
+        return []
+    stems = {Path(name).stem for name in entries if _is_model(name)} | {stem}
+    return [
+        path.with_name(name)
+        for name in entries
+        if name != path.name
+        and not _is_model(name)
+        and max((one for one in stems if name.startswith(f"{one}.")), key=len, default="") == stem
+    ]
+
+
+def run_of(checkpoint_path: Path) -> Path | None:
+    """The folder of the training run that a checkpoint belongs to; None if it is elsewhere."""
+    runs = paths.runs().absolute()
+    return runs / checkpoint_path.relative_to(runs).parts[0] if checkpoint_path.is_relative_to(runs) else None
+
+
+def why_not_renamed(checkpoint: Checkpoint) -> str:
+    """Why a model cannot be renamed, in a sentence; empty if it can."""
+    if checkpoint.origin is Origin.STARTER:
+        return "The starter comes with the program and keeps its name."
+    if (run := run_of(checkpoint.path)) is not None:
+        return f"It is the checkpoint of the run {run.name}, and has the run's name."
+    return ""
+
+
+def name_problem(checkpoint: Checkpoint, name: str) -> str:
+    """Why a model cannot get this name, in a sentence; empty if it can."""
+    name = name.strip()
+    if not name:
+        return "Enter a name."
+    if any(letter in _NOT_IN_NAMES or ord(letter) < 32 for letter in name) or name.strip(".") != name:
+        return 'The name must not contain / \\ : * ? " < > | or begin or end with a full stop.'
+    if len(name) > LONGEST_NAME or name.casefold() in _RESERVED:
+        return "This name cannot be used for a file."
+    taken = next((new for old, new in _moves(checkpoint, name) if os.path.lexists(new) and not _is_same(old, new)), None)
+    return f"{taken.name} already exists. Choose another name." if taken is not None else ""
+
+
+def rename(checkpoint: Checkpoint, name: str) -> Path:
+    """Rename a model with its sidecars and its type set by hand; returns its new path.
+
+    BadRequest for a name that cannot be used, StorageProblem when a file cannot be renamed: nothing has changed then.
+    """
+    name = name.strip()
+    if problem := why_not_renamed(checkpoint) or name_problem(checkpoint, name):
+        raise BadRequest(f"{checkpoint.name} cannot be renamed", problem.rstrip("."), "Choose another name")
+    old, moves = own_path(checkpoint.path), _moves(checkpoint, name)
+    overrides = Overrides()
+    done: list[tuple[Path, Path]] = []
+    try:
+        for source, target in moves:
+            source.rename(target)
+            done.append((source, target))
+    except OSError as error:
+        _undo(done)
+        raise StorageProblem(
+            f"{old.name} could not be renamed", error.strerror or str(error), "Close programs that use it, then try again"
+        ) from error
+    new = moves[0][1]
+    path = new if old == checkpoint.path else new / checkpoint.path.name
+    try:
+        overrides.moved(checkpoint.path, path)
+    except StorageProblem:
+        _undo(done)
+        raise
+    return path
+
+
+def _undo(done: Sequence[tuple[Path, Path]]) -> None:
+    for source, target in reversed(done):
+        with suppress(OSError):
+            target.rename(source)
+
+
+def _moves(checkpoint: Checkpoint, name: str) -> list[tuple[Path, Path]]:
+    """The old and the new path of every file, the model's own first."""
+    old = own_path(checkpoint.path)
+    if old != checkpoint.path:  # a PEFT adapter: its folder has the name
+        return [(old, old.with_name(name))]
+    stem, suffix = _stem(old), "" if old.is_dir() else old.suffix
+    moves = [(old, old.with_name(name + suffix))]
+    return moves + [(one, one.with_name(name + one.name.removeprefix(stem))) for one in sidecars_of(old)]
+
+
+def _stem(path: Path) -> str:
+    return path.name if path.is_dir() else path.stem
+
+
+def _is_model(name: str) -> bool:
+    return name.lower().endswith(SUFFIXES) and not name.lower().endswith(_COMPONENT_ENDINGS) and name != INDEX
+
+
+def _is_same(old: Path, new: Path) -> bool:
+    """Whether both are one file: on a file system that ignores case, `Ink` is there when `ink` is."""
+    with suppress(OSError):
+        return os.path.samefile(old, new) and old.name.casefold() == new.name.casefold()
+    return False
