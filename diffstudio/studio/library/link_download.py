@@ -281,7 +281,9 @@ def _fetch(place: Path) -> None:
             report(problem=_failed(remote.host))
         elif remote.sha256 and _sha256(part) != remote.sha256:
             part.unlink()
-            report(problem=_failed(remote.host, "the file is corrupt: its SHA-256 is not the one that the server states"))
+            report(
+                problem=_failed(remote.host, "the file is corrupt: its SHA-256 is not the one that the server states")
+            )
         else:
             report(complete=True)
 

@@ -69,7 +69,9 @@ def name_problem(checkpoint: Checkpoint, name: str) -> str:
         return 'The name must not contain / \\ : * ? " < > | or begin or end with a full stop.'
     if len(name) > LONGEST_NAME or name.casefold() in _RESERVED:
         return "This name cannot be used for a file."
-    taken = next((new for old, new in _moves(checkpoint, name) if os.path.lexists(new) and not _is_same(old, new)), None)
+    taken = next(
+        (new for old, new in _moves(checkpoint, name) if os.path.lexists(new) and not _is_same(old, new)), None
+    )
     return f"{taken.name} already exists. Choose another name." if taken is not None else ""
 
 
@@ -91,7 +93,9 @@ def rename(checkpoint: Checkpoint, name: str) -> Path:
     except OSError as error:
         _undo(done)
         raise StorageProblem(
-            f"{old.name} could not be renamed", error.strerror or str(error), "Close programs that use it, then try again"
+            f"{old.name} could not be renamed",
+            error.strerror or str(error),
+            "Close programs that use it, then try again",
         ) from error
     new = moves[0][1]
     path = new if old == checkpoint.path else new / checkpoint.path.name

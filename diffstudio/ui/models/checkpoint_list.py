@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QKeyEvent
+from PySide6.QtGui import QContextMenuEvent, QKeyEvent
 from PySide6.QtWidgets import QAbstractItemView, QListView
 
 from diffstudio.ui.models.item_model import CheckpointDelegate, CheckpointsModel
@@ -15,6 +15,7 @@ class CheckpointList(QListView):
 
     used = Signal()
     delete_requested = Signal()
+    menu_requested = Signal(object)  # QPoint on the screen
 
     def __init__(self, model: CheckpointsModel) -> None:
         super().__init__()
@@ -28,6 +29,15 @@ class CheckpointList(QListView):
         self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.doubleClicked.connect(lambda _: self.used.emit())
+
+    def contextMenuEvent(self, event: QContextMenuEvent) -> None:
+        at = event.pos()
+        if event.reason() is QContextMenuEvent.Reason.Keyboard:
+            at = self.visualRect(self.currentIndex()).center()
+        index = self.indexAt(at)
+        if index.isValid():
+            self.setCurrentIndex(index)
+            self.menu_requested.emit(self.viewport().mapToGlobal(at))
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter) and self.currentIndex().isValid():

@@ -9,13 +9,15 @@ from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.errors import CheckpointDangerous
-from diffstudio.models.checkpoint import Checkpoint, Origin
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.files.hashes import autov2
 from diffstudio.models.library.sidecars import NO_SIDECAR, Sidecar
 from diffstudio.studio.library.annotations import Annotation
+from diffstudio.studio.library.model_files import run_of
 from diffstudio.studio.library.weight_requests import Tool
 from diffstudio.ui.models import model_info
+from diffstudio.ui.models.file_actions import GO_TO_RUN, RENAME, USE_IN_PROMPT, can_rename, can_trash
 from diffstudio.ui.models.item_model import Entry, Problem
 from diffstudio.ui.models.notes_editor import NotesEditor
 from diffstudio.ui.models.trigger_words import TriggerWordChips
@@ -46,7 +48,9 @@ class CheckpointDetails(QWidget):
     trigger_word_requested = Signal(str)  # to add to the prompt
     tool_requested = Signal(object)  # Tool
     star_requested = Signal()
+    rename_requested = Signal()
     folder_requested = Signal()
+    run_requested = Signal()
     delete_requested = Signal()
 
     def __init__(self) -> None:
@@ -66,8 +70,10 @@ class CheckpointDetails(QWidget):
         self.use = PrimaryButton(actions.GENERATE_WITH_THIS, tooltip=_USE_TIP)
         self.notes, self.type_override = NotesEditor(), TypeOverride()
         self.star = SecondaryButton(actions.STAR, "star", "Star this model (Ctrl+D)")
+        self.rename = SecondaryButton(RENAME, "pencil-simple", "Rename this model and the files that belong to it (F2)")
         self.folder = SecondaryButton(actions.SHOW_IN_FOLDER, "folder-open", actions.SHOW_IN_FOLDER_TIP)
-        self.delete = SecondaryButton(actions.DELETE, "trash", "Move this file to the system's trash")
+        self.run = SecondaryButton(GO_TO_RUN, "chart-line-up", "Show the training run that made this checkpoint")
+        self.delete = SecondaryButton(actions.DELETE, "trash", "Move this file to the system's trash (Delete)")
         self.tools = {tool: SecondaryButton(text, icon, tip) for tool, (text, icon, tip) in _TOOLS.items()}
         self._connect()
         self._lay_out()
@@ -75,7 +81,9 @@ class CheckpointDetails(QWidget):
     def _connect(self) -> None:
         self.use.clicked.connect(self.use_requested)
         self.star.clicked.connect(self.star_requested)
+        self.rename.clicked.connect(self.rename_requested)
         self.folder.clicked.connect(self.folder_requested)
+        self.run.clicked.connect(self.run_requested)
         self.delete.clicked.connect(self.delete_requested)
         self.warning.acted.connect(lambda: self.tool_requested.emit(Tool.CONVERT))
         for chips in (self.trigger_words, self.training_tags):
@@ -145,7 +153,7 @@ class CheckpointDetails(QWidget):
         column.addWidget(self.summary)
         column.addSpacing(8)
         buttons = FlowLayout(spacing=8)
-        for button in (self.star, self.folder, self.delete):
+        for button in (self.star, self.rename, self.folder, self.run, self.delete):
             buttons.addWidget(button)
         column.addWidget(self.use, 0, Qt.AlignmentFlag.AlignLeft)
         column.addSpacing(4)
@@ -231,7 +239,9 @@ class CheckpointDetails(QWidget):
         self.description.setVisible(bool(self.description.text()))
         self._show_use(checkpoint)
         self.type_override.show_checkpoint(checkpoint)
-        self.delete.setVisible(checkpoint is None or checkpoint.origin is not Origin.STARTER)
+        self.rename.setVisible(can_rename(entry))
+        self.run.setVisible(run_of(entry.path) is not None)
+        self.delete.setVisible(can_trash(entry))
 
     def _show_use(self, checkpoint: Checkpoint | None) -> None:
         if used_in_prompt(checkpoint):
@@ -240,8 +250,8 @@ class CheckpointDetails(QWidget):
                 if checkpoint is not None and checkpoint.role is Role.LORA
                 else ("Add its name to the prompt in the Generate room")
             )
-            self.use.setText("Use in prompt")
-            describe(self.use, "Use in prompt", tip)
+            self.use.setText(USE_IN_PROMPT)
+            describe(self.use, USE_IN_PROMPT, tip)
         else:
             self.use.setText(actions.GENERATE_WITH_THIS)
             describe(self.use, actions.GENERATE_WITH_THIS, _USE_TIP)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from PySide6.QtCore import Signal
+from PySide6.QtCore import QPoint, Signal
 from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QImage
-from PySide6.QtWidgets import QFileDialog, QFrame, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QMenu, QStackedWidget, QVBoxLayout, QWidget
 
 from diffstudio import paths
 from diffstudio.errors import DiffstudioError, StorageProblem
@@ -16,28 +16,30 @@ from diffstudio.models.library.sidecars import NO_SIDECAR, Sidecar
 from diffstudio.models.tools.spec import ToolResult
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.library.annotations import Annotation, Annotations
+from diffstudio.studio.library.references import ModelRenamed
 from diffstudio.studio.library.weight_requests import Tool
+from diffstudio.ui.models.adding.model_adder import ModelAdder
 from diffstudio.ui.models.background_lookups import BackgroundLookups
 from diffstudio.ui.models.checkpoint_list import CheckpointList
 from diffstudio.ui.models.details import CheckpointDetails, used_in_prompt
+from diffstudio.ui.models.file_actions import USE_IN_PROMPT, FileActions, Uses, nothing_known
 from diffstudio.ui.models.filter_bar import FilterBar
 from diffstudio.ui.models.item_model import CheckpointsModel, Entry, Problem
 from diffstudio.ui.models.tool_runner import ToolRunner
-from diffstudio.ui.widgets import actions, image_actions, shortcuts
+from diffstudio.ui.widgets import actions, shortcuts
 from diffstudio.ui.widgets.controls import EmptyState, MessageBanner, ProgressLine, SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.dialogs import choose_model_files, confirm
-from diffstudio.ui.widgets.drag_and_drop import DropOverlay, DroppedKind, dropped_paths, parse_drop
+from diffstudio.ui.widgets.drag_and_drop import DropOverlay
 from diffstudio.ui.widgets.formatting import human_bytes
 from diffstudio.ui.widgets.helpers import leave_focus, set_tooltip, show_page
 
 LIST_WIDTH = 340
-_MOST_NAMES = 5  # named of the dropped items that are not models
 
 
 class ModelsRoom(QWidget):
     """Shows checkpoints and problems.
 
-    The `gallery` provides a thumbnail for checkpoints without one; the tools write to `output_folder`.
+    The `gallery` provides a thumbnail for checkpoints without one; the tools and downloads write to `output_folder`;
+    `uses` says which jobs use a model.
     """
 
     generate_requested = Signal(object)  # Checkpoint
@@ -45,7 +47,10 @@ class ModelsRoom(QWidget):
     trigger_words_requested = Signal(str)  # to add to the prompt
     rescan_requested = Signal()
     delete_requested = Signal(object)  # Checkpoint or Problem, confirmed by the user
+    rename_requested = Signal(object, str)  # Checkpoint, its new name
+    run_requested = Signal(object)  # Path of a training run's folder
     import_requested = Signal(object)  # list[Path]: dropped or chosen files
+    folder_added = Signal(object)  # Path of a folder to search for models
     folder_opened = Signal(object)  # Path
 
     def __init__(
@@ -53,11 +58,13 @@ class ModelsRoom(QWidget):
         gallery: Gallery | None = None,
         annotations: Annotations | None = None,
         output_folder: Callable[[], Path] = paths.checkpoints,
+        uses: Uses = nothing_known,
     ) -> None:
         super().__init__()
         self._annotations = annotations if annotations is not None else Annotations()
         self.setObjectName("background")
         self._lookups, self.tool_runner = BackgroundLookups(gallery), ToolRunner(output_folder, self)
+        self.adder, self.file_actions = ModelAdder(output_folder, self), FileActions(self.chosen, uses, self)
         self._sidecars: dict[Path, Sidecar] = {}
         self._removed_bytes: dict[str, int] = {}  # what pruning the selected one would remove
         self._new_file: tuple[Path, str] | None = None  # to select after the rescan, and the message to show then
@@ -65,11 +72,11 @@ class ModelsRoom(QWidget):
         self.list = CheckpointList(self.model)
         self.heading = SectionLabel("Models")
         self.rescan_button = SecondaryButton("", "arrows-clockwise", "Rescan the model folders", name="Rescan")
-        self.import_button = SecondaryButton(
-            "",
+        self.add_button = SecondaryButton(
+            "Add",
             "plus",
-            "Copy model files into the first model folder. They can be dropped here too",
-            name="Import models",
+            "Add model files, a folder, or a link. All of them can be dropped or pasted here too",
+            name="Add",
         )
         self.progress = ProgressLine("Scanning the model folders")
         self.progress.set_fraction(None)
@@ -83,9 +90,9 @@ class ModelsRoom(QWidget):
         self.empty = EmptyState(
             "cube",
             "No models yet",
-            "Models you train appear here, and those in the folders chosen in Settings, which may be "
-            "another program's. Drop a file here to import it.",
-            "Rescan",
+            "Add the models that you have: files, a folder of another program, or a link to download. "
+            "They can be dropped here too. Models that you train appear here by themselves.",
+            "Add models…",
         )
         self._lay_out()
         self._connect()
@@ -97,10 +104,10 @@ class ModelsRoom(QWidget):
     def _connect(self) -> None:
         self.list.selectionModel().currentChanged.connect(self._show_chosen)
         self.list.used.connect(self._use)
-        self.list.delete_requested.connect(self._ask_to_delete)
+        self.list.menu_requested.connect(self.open_menu)
         self.rescan_button.clicked.connect(self._rescan)
-        self.import_button.clicked.connect(self.ask_for_files)
-        self.empty.clicked.connect(self._rescan)
+        self.add_button.clicked.connect(lambda: self.adder.show_menu(self.add_button))
+        self.empty.clicked.connect(lambda: self.adder.show_menu(self.empty.button))
         self.filter.changed.connect(self._filter)
         self._no_matches.clicked.connect(self.filter.clear)
         details, lookups, tools = self.details, self._lookups, self.tool_runner
@@ -111,8 +118,7 @@ class ModelsRoom(QWidget):
         details.type_override.saved.connect(self._type_overridden)
         details.type_override.failed.connect(self._show_failure)
         details.notes.changed.connect(self._save_annotation)
-        details.folder_requested.connect(self._show_in_folder)
-        details.delete_requested.connect(self._ask_to_delete)
+        self._connect_files()
         lookups.preview_loaded.connect(self._preview_loaded)
         lookups.hashed.connect(self._hash_found)
         lookups.tools_found.connect(self._tools_found)
@@ -123,9 +129,37 @@ class ModelsRoom(QWidget):
             lambda name: self.message.show_message("info", f"{name} was cancelled. No files were left behind.")
         )
 
+    def _connect_files(self) -> None:
+        files, adder, details = self.file_actions, self.adder, self.details
+        self.list.delete_requested.connect(files.ask_to_trash)
+        details.delete_requested.connect(files.ask_to_trash)
+        details.rename_requested.connect(files.rename)
+        details.folder_requested.connect(files.show_in_folder)
+        details.run_requested.connect(files.go_to_run)
+        files.delete_requested.connect(self.delete_requested)
+        files.rename_requested.connect(self.rename_requested)
+        files.run_requested.connect(self.run_requested)
+        files.folder_opened.connect(self.folder_opened)
+        files.message.connect(self.message.show_message)
+        adder.files_chosen.connect(self.import_requested)
+        adder.folder_chosen.connect(self.folder_added)
+        adder.fetched.connect(self._fetched)
+        adder.message.connect(self.message.show_message)
+        adder.downloads.show_unfinished()
+
     def _make_shortcuts(self) -> None:
-        shortcuts.bind(shortcuts.SEARCH_MODELS, self, self._focus_search)
-        shortcuts.bind(shortcuts.STAR_MODEL, self, self._star)
+        adder, files = self.adder, self.file_actions
+        for shortcut, act in (
+            (shortcuts.SEARCH_MODELS, self._focus_search),
+            (shortcuts.STAR_MODEL, self._star),
+            (shortcuts.ADD_MODEL_FILES, adder.ask_for_files),
+            (shortcuts.ADD_MODEL_FOLDER, adder.ask_for_folder),
+            (shortcuts.ADD_MODEL_LINK, adder.ask_for_link),
+            (shortcuts.PASTE_MODELS, adder.paste),
+            (shortcuts.RENAME_MODEL, files.rename),
+            (shortcuts.RESCAN_MODELS, self._rescan),
+        ):
+            shortcuts.bind(shortcut, self, act)
 
     # Called by the window
 
@@ -172,14 +206,39 @@ class ModelsRoom(QWidget):
         if self.choose(path):
             self.message.show_message("good", f"{path.name} was copied to {path.parent}.")
 
+    def show_renamed(self, change: ModelRenamed) -> None:
+        """Select a model that was renamed, once it is listed."""
+        if self.choose(change.new_path):
+            self.message.show_message("good", f"{change.path.name} is now {change.new_path.name}.")
+
+    def move_annotation(self, change: ModelRenamed) -> None:
+        """Keep the notes of a model that is being renamed."""
+        self.details.notes.save()
+        try:
+            self._annotations.moved(change.path, change.new_path)
+        except StorageProblem as problem:
+            self._show_failure(str(problem))
+
+    def show_trashed(self, path: Path, sidecars: int) -> None:
+        files = {0: "was", 1: "and the file beside it were"}.get(sidecars, f"and {sidecars} files beside it were")
+        self.message.show_message("good", f"{path.name} {files} moved to the trash.")
+
+    def show_folder_added(self, folder: Path, count: int) -> None:
+        """Show how many models there are in a folder that is searched from now on."""
+        found = "One model was" if count == 1 else f"{count:,} models were"
+        self.message.show_message(
+            "good" if count else "warn", f"{found} found in {folder}, which stays in the settings."
+        )
+
     def shut_down(self) -> None:
         """Save the notes and stop the threads."""
         self.details.notes.save()
+        self.adder.downloads.close()
         self.tool_runner.close()
         self._lookups.close()
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        if dropped_paths(event.mimeData(), DroppedKind.MODEL):
+        if self.adder.accepts(event.mimeData()):
             event.acceptProposedAction()
             self._drop_hint.appear()
         else:
@@ -190,14 +249,9 @@ class ModelsRoom(QWidget):
 
     def dropEvent(self, event: QDropEvent) -> None:
         self._drop_hint.hide()
-        if files := dropped_paths(event.mimeData(), DroppedKind.MODEL):
+        if self.adder.accepts(event.mimeData()):
             event.acceptProposedAction()
-            others = [item for item in parse_drop(event.mimeData()) if item.kind is not DroppedKind.MODEL]
-            if others:
-                names = ", ".join(item.name or item.reason for item in others[:_MOST_NAMES])
-                more = f" and {len(others) - _MOST_NAMES:,} more" if len(others) > _MOST_NAMES else ""
-                self.message.show_message("warn", f"Not model files, so not imported: {names}{more}.")
-            self.import_requested.emit(files)
+            self.adder.add(event.mimeData())
 
     # Layout
 
@@ -210,7 +264,7 @@ class ModelsRoom(QWidget):
         bar = QHBoxLayout()
         bar.setSpacing(4)
         bar.addWidget(self.heading, 1)
-        bar.addWidget(self.import_button)
+        bar.addWidget(self.add_button)
         bar.addWidget(self.rescan_button)
         column = QVBoxLayout(side)
         column.setContentsMargins(16, 12, 8, 8)
@@ -238,9 +292,10 @@ class ModelsRoom(QWidget):
         whole.setSpacing(0)
         whole.addWidget(self._pages, 1)
         whole.addWidget(self.tool_runner.bar)
+        whole.addWidget(self.adder.downloads.bar)
         whole.addWidget(self.message)
-        self.setTabOrder(self.list, self.import_button)
-        self.setTabOrder(self.import_button, self.rescan_button)
+        self.setTabOrder(self.list, self.add_button)
+        self.setTabOrder(self.add_button, self.rescan_button)
 
     def _show_page(self) -> None:
         nothing, no_match = not self.model.all_entries(), not self.model.rowCount()
@@ -380,9 +435,24 @@ class ModelsRoom(QWidget):
         self.rescan_button.setEnabled(False)
         self.rescan_requested.emit()
 
-    def ask_for_files(self) -> QFileDialog:
-        """Choose model files to import."""
-        return choose_model_files(self, str(Path.home()), self.import_requested.emit)
+    def _fetched(self, path: Path) -> None:
+        """Rescan, then select the downloaded model."""
+        self._new_file = path, f"{path.name} was downloaded to {path.parent}."
+        self.rescan_requested.emit()
+
+    def open_menu(self, at: QPoint) -> QMenu:
+        """Open the menu of the selected model."""
+        entry = self.chosen()
+        checkpoint = entry if isinstance(entry, Checkpoint) else None
+        use = None
+        if used_in_prompt(checkpoint):
+            use = USE_IN_PROMPT, self._use
+        elif checkpoint is not None and checkpoint.can_generate:
+            use = actions.GENERATE_WITH_THIS, self._use
+        starred = entry is not None and self._annotations.of(entry.path).favourite
+        menu = self.file_actions.menu(use, self._star, starred)
+        menu.popup(at)
+        return menu
 
     def _type_overridden(self, sentence: str) -> None:
         self._rescan()
@@ -390,24 +460,3 @@ class ModelsRoom(QWidget):
 
     def _show_failure(self, text: str) -> None:
         self.message.show_message("bad", text)
-
-    def _show_in_folder(self) -> None:
-        entry = self.chosen()
-        if entry is None:
-            return
-        if image_actions.show_in_folder(entry.path):
-            self.folder_opened.emit(entry.path.parent)
-        else:
-            self.message.show_message("warn", image_actions.not_shown(entry.path))
-
-    def _ask_to_delete(self) -> None:
-        entry = self.chosen()
-        if entry is None or self.details.delete.isHidden():
-            return
-        confirm(
-            self,
-            actions.DELETE,
-            f"Move {entry.path.name} to the system's trash?",
-            "Images made with it stay, but cannot be reproduced without it.",
-            lambda: self.delete_requested.emit(entry),
-        )

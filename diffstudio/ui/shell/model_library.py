@@ -1,4 +1,4 @@
-"""The models on this computer as the window knows them: scanned in a thread, watched, imported, moved to the trash."""
+"""The models on this computer as the window knows them: scanned in a thread, watched, imported, renamed, trashed."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from pathlib import Path
 
 from PySide6.QtCore import QFileSystemWatcher, QObject, QTimer, Signal
 
-from diffstudio.errors import DiffstudioError
+from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.library.library import Library
+from diffstudio.models.library.model_folders import search_roots
 from diffstudio.studio.library.importing import import_file
+from diffstudio.studio.library.model_files import own_path, rename, sidecars_of
+from diffstudio.studio.library.references import ModelRenamed
+from diffstudio.ui.shell.trash import move_to_trash
 from diffstudio.ui.tasks import Tasks
 
 WATCH_DELAY_MS = 1_500  # after a change in a folder, for more changes to settle
@@ -27,6 +31,9 @@ class ModelLibrary(QObject):
     failed = Signal(str)  # a message for the window
     import_progress = Signal(str, object)  # file name; fraction 0 to 1, or None when it has ended
     imported = Signal(object)  # Path of the imported copy
+    renaming = Signal(object)  # ModelRenamed: its files have their new names, and the scan that lists it follows
+    renamed = Signal(object)  # ModelRenamed, once it is listed
+    trashed = Signal(object, int)  # Path of a model that was moved to the trash, and how many files went with it
 
     def __init__(self, folders: Sequence[Path], tasks: Tasks) -> None:
         super().__init__()
@@ -69,8 +76,12 @@ class ModelLibrary(QObject):
         self._tasks.start(self._import(list(files)))
 
     def delete(self, path: Path) -> None:
-        """Move a file to the system's trash."""
+        """Move a model with its sidecars to the desktop's trash."""
         self._tasks.start(self._delete(path))
+
+    def rename(self, checkpoint: Checkpoint, name: str) -> None:
+        """Rename a model with its sidecars, in every folder but that of a training run."""
+        self._tasks.start(self._rename(checkpoint, name))
 
     async def _scan(self) -> None:
         try:
@@ -113,24 +124,47 @@ class ModelLibrary(QObject):
             self.failed.emit("\n".join(problems))
 
     async def _delete(self, path: Path) -> None:
-        from send2trash import send2trash
+        def move() -> int:
+            sidecars = sidecars_of(path)
+            move_to_trash([own_path(path), *sidecars])
+            return len(sidecars)
 
         try:
-            await self._tasks.to_thread(send2trash, path)
-        except OSError as error:
-            self.failed.emit(
-                f"{path.name} could not be moved to the trash: {error}. Delete {path} in the file manager."
-            )
+            sidecars = await self._tasks.to_thread(move)
+        except StorageProblem as problem:
+            self.failed.emit(str(problem))
+            await self._scan()
+        else:
+            await self._scan()
+            self.trashed.emit(path, sidecars)
+
+    async def _rename(self, checkpoint: Checkpoint, name: str) -> None:
+        try:
+            path = await self._tasks.to_thread(rename, checkpoint, name)
+            listed = await self._tasks.to_thread(self.library.scan)
+        except DiffstudioError as problem:
+            self.failed.emit(str(problem))
+            await self._scan()
+            return
+        new_name = next((one.name for one in listed if one.path == path), name.strip())  # another may have that name
+        change = ModelRenamed(checkpoint.role, checkpoint.name, checkpoint.path, new_name, path)
+        self.renaming.emit(change)
         await self._scan()
+        self.renamed.emit(change)
 
 
 def _folders_below(folders: Sequence[Path]) -> set[str]:
-    """Folders and their subfolders, outermost first, at most MAX_WATCHED."""
-    found: list[str] = []
-    for folder in folders:
-        for path, below, _ in os.walk(folder):
-            below.sort()
-            found.append(path)
+    """The folders that are searched and their subfolders, outermost first, at most MAX_WATCHED.
+
+    For a folder that does not exist, the nearest one above it: it may be created, or its drive connected.
+    """
+    found: dict[str, None] = {}
+    for root in [root for folder in folders for root in search_roots(folder, [])]:
+        if not root.is_dir():
+            found[str(next(parent for parent in root.absolute().parents if parent.is_dir()))] = None
+        for path, below, _ in os.walk(root):
+            below[:] = sorted(name for name in below if not name.startswith("."))
+            found[path] = None
             if len(found) >= MAX_WATCHED:
                 return set(found)
     return set(found)

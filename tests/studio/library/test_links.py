@@ -29,16 +29,10 @@ HF = "https://huggingface.co"
             "https://civitai.com/api/download/models/42?type=Model&format=SafeTensor",
             "https://civitai.com/api/download/models/42?type=Model&format=SafeTensor",
         ),
-        (
-            "https://civitai.com/models/7/a-model?modelVersionId=42",
-            "https://civitai.com/api/download/models/42",
-        ),
+        ("https://civitai.com/models/7/a-model?modelVersionId=42", "https://civitai.com/api/download/models/42"),
         ("https://civitai.com/model-versions/42", "https://civitai.com/api/download/models/42"),
         ("https://github.com/o/r/blob/main/a.pth", "https://github.com/o/r/raw/main/a.pth"),
-        (
-            "https://github.com/o/r/releases/download/v1/a.pth",
-            "https://github.com/o/r/releases/download/v1/a.pth",
-        ),
+        ("https://github.com/o/r/releases/download/v1/a.pth", "https://github.com/o/r/releases/download/v1/a.pth"),
         ("https://www.dropbox.com/s/abc/a.ckpt?dl=0", "https://www.dropbox.com/s/abc/a.ckpt?dl=1"),
     ],
 )

@@ -52,7 +52,9 @@ def test_a_model_is_renamed_with_its_sidecars_and_its_type(ink: Checkpoint) -> N
     new = rename(ink, " brush ")
     assert new == ink.path.with_name("brush.safetensors") and new.is_file()
     expected = [f"brush{ending}" for ending in (".safetensors", *SIDECARS)]
-    assert names(new.parent) == sorted([*expected, "ink.v2.safetensors", "ink.v2.preview.png", "ink.v2.json", "inkwell.txt"])
+    assert names(new.parent) == sorted(
+        [*expected, "ink.v2.safetensors", "ink.v2.preview.png", "ink.v2.json", "inkwell.txt"]
+    )
     stored = json.loads(paths.overrides().read_text())["files"]
     assert list(stored) == [str(new)] and stored[str(new)]["family"] == "sdxl"
 

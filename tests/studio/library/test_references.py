@@ -44,7 +44,9 @@ def test_other_names_and_words_stay() -> None:
 def test_a_lora_gets_the_new_name_in_its_tags_with_its_weights() -> None:
     lora = replace(RENAMED, role=Role.LORA)
     prompt = "ink, <lora:ink:0.8> <lora:Ink:te=1:unet=0.5> <lyco:ink> <lora:inkwell:1>"
-    assert prompt_after(prompt, lora) == "ink, <lora:brush:0.8> <lora:brush:te=1:unet=0.5> <lyco:brush> <lora:inkwell:1>"
+    assert (
+        prompt_after(prompt, lora) == "ink, <lora:brush:0.8> <lora:brush:te=1:unet=0.5> <lyco:brush> <lora:inkwell:1>"
+    )
     assert uses_model(GenerateRequest(prompt), checkpoint("ink", path=OLD, role=Role.LORA))
 
 

@@ -1,0 +1,1 @@
+"""Adding models: files, folders, and downloads from links."""

@@ -1,0 +1,107 @@
+"""What can be done with the file of the selected model: show it, rename it, trash it, go to the run it comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from PySide6.QtCore import QObject, Signal
+from PySide6.QtWidgets import QMenu, QMessageBox, QWidget
+
+from diffstudio.models.checkpoint import Checkpoint, Origin
+from diffstudio.studio.library.model_files import run_of, sidecars_of, why_not_renamed
+from diffstudio.ui.models.item_model import Entry
+from diffstudio.ui.models.rename_dialog import RenameDialog
+from diffstudio.ui.widgets import actions, image_actions
+from diffstudio.ui.widgets.dialogs import confirm
+from diffstudio.ui.widgets.menus import MenuEntry, build_menu
+
+RENAME, GO_TO_RUN, USE_IN_PROMPT = "Rename…", "Go to its run", "Use in prompt"
+Uses = Callable[[Entry], Sequence[str]]  # what uses a model, each as a sentence
+
+
+def can_rename(entry: Entry | None) -> bool:
+    return isinstance(entry, Checkpoint) and not why_not_renamed(entry)
+
+
+def can_trash(entry: Entry | None) -> bool:
+    """What comes with the program stays."""
+    return entry is not None and not (isinstance(entry, Checkpoint) and entry.origin is Origin.STARTER)
+
+
+def nothing_known(entry: Entry) -> Sequence[str]:
+    """The default of `uses`: no job or run is known."""
+    return ()
+
+
+class FileActions(QObject):
+    """Asks before anything changes. `uses` returns what the trash dialog says about a model."""
+
+    rename_requested = Signal(object, str)  # Checkpoint, its new name
+    delete_requested = Signal(object)  # Checkpoint or Problem, confirmed by the user
+    run_requested = Signal(object)  # Path of a run's folder
+    folder_opened = Signal(object)  # Path
+    message = Signal(str, str)  # kind and text of a banner
+
+    def __init__(self, chosen: Callable[[], Entry | None], uses: Uses, parent: QWidget) -> None:
+        super().__init__(parent)
+        self._chosen, self._uses, self._parent_widget = chosen, uses, parent
+
+    def rename(self) -> RenameDialog | None:
+        """Ask for a new name; None, with a message, when the model keeps its name."""
+        entry = self._chosen()
+        if not isinstance(entry, Checkpoint):
+            return None
+        if why := why_not_renamed(entry):
+            self.message.emit("info", why)
+            return None
+        dialog = RenameDialog(entry, self._parent_widget)
+        dialog.rename_requested.connect(lambda name: self.rename_requested.emit(entry, name))
+        dialog.finished.connect(dialog.deleteLater)
+        dialog.open()
+        return dialog
+
+    def show_in_folder(self) -> None:
+        entry = self._chosen()
+        if entry is None:
+            return
+        if image_actions.show_in_folder(entry.path):
+            self.folder_opened.emit(entry.path.parent)
+        else:
+            self.message.emit("warn", image_actions.not_shown(entry.path))
+
+    def ask_to_trash(self) -> QMessageBox | None:
+        entry = self._chosen()
+        if entry is None or not can_trash(entry):
+            return None
+        sidecars = [path.name for path in sidecars_of(entry.path)]
+        sentences = [*self._uses(entry), "Images made with it stay, but cannot be reproduced without it."]
+        if sidecars:
+            sentences.insert(0, f"With it goes what lies beside it: {', '.join(sidecars)}.")
+        return confirm(
+            self._parent_widget,
+            actions.DELETE,
+            f"Move {entry.path.name} to the trash?",
+            "\n".join(sentences),
+            lambda: self.delete_requested.emit(entry),
+        )
+
+    def go_to_run(self) -> None:
+        entry = self._chosen()
+        if entry is not None and (run := run_of(entry.path)) is not None:
+            self.run_requested.emit(run)
+
+    def menu(self, use: tuple[str, Callable[[], object]] | None, star: Callable[[], object], is_starred: bool) -> QMenu:
+        """The context menu of the selected model. `use` is its main action, if it has one."""
+        entry = self._chosen()
+        entries: list[MenuEntry | None] = []
+        if use is not None:
+            entries += [(use[0], "sparkle", use[1]), None]
+        entries.append((actions.REMOVE_STAR if is_starred else actions.STAR, "star", star))
+        if can_rename(entry):
+            entries.append((RENAME, "pencil-simple", self.rename))
+        entries.append((actions.SHOW_IN_FOLDER, "folder-open", self.show_in_folder))
+        if entry is not None and run_of(entry.path) is not None:
+            entries.append((GO_TO_RUN, "chart-line-up", self.go_to_run))
+        if can_trash(entry):
+            entries += [None, (actions.DELETE, "trash", self.ask_to_trash)]
+        return build_menu(self._parent_widget, entries, "Model")
