@@ -85,9 +85,14 @@ TESTED_IN = {
         " ui/generate/queue_and_history"
     ),
     "ui/models/test_room.py": (
-        "ui/models/background_lookups ui/models/details ui/models/filter_bar ui/models/item_model ui/models/model_info"
-        " ui/models/notes_editor ui/models/tool_runner ui/models/trigger_words"
+        "ui/models/background_lookups ui/models/details ui/models/file_actions ui/models/filter_bar ui/models/item_model ui/models/model_info"
+        " ui/models/notes_editor ui/models/rename_dialog ui/models/tool_runner ui/models/trigger_words"
     ),
+    "ui/models/adding/test_model_adder.py": (
+        "ui/models/adding/download_bar ui/models/adding/link_dialog ui/models/adding/link_downloads"
+    ),
+    "stories/test_models_in_the_window.py": "ui/wiring/model_files",
+    "models/components/test_download.py": "models/components/download_process",
     "ui/models/test_type_override.py": "models/library/overrides ui/widgets/wrapping_text",
     "ui/models/test_weight_tool_dialogs.py": "studio/library/weight_requests",
     "ui/test_app.py": (

@@ -142,6 +142,10 @@ class Worker:
         """Move a waiting job up (-1) or down (1) in the queue."""
         self._queue.move(job, offset)
 
+    def change(self, job: JobId, request: PictureRequest) -> bool:
+        """Replace the request of a waiting job. False when it is not waiting there."""
+        return self._queue.change(job, request)
+
     def stop(self, job: JobId) -> None:
         """Stop a job after the network call in progress, or remove it from the queue; Cancelled follows."""
         if not self._control(job, JobControl.stop) and not self.cancel_pending(job):

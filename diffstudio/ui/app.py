@@ -38,6 +38,7 @@ from diffstudio.ui.window import MainWindow, RoomEntry
 from diffstudio.ui.wiring.file_writer import FileWriter
 from diffstudio.ui.wiring.images import ImageController
 from diffstudio.ui.wiring.jobs import JobController
+from diffstudio.ui.wiring.model_files import ModelFilesController
 from diffstudio.ui.wiring.panel_state import PanelStateController
 from diffstudio.ui.wiring.preferences import PreferencesController
 
@@ -71,6 +72,7 @@ class Desktop(QObject):
         self.file_writer = FileWriter()
         self.preferences = PreferencesController(settings, self.window, self.sleep_inhibitor, self.file_writer)
         self.panel_state = PanelStateController(self.generate_room, self.file_writer)
+        self.model_files = ModelFilesController(self.model_library, self.preferences, self.jobs, self.panel_state)
         for entry in (
             RoomEntry(GENERATE, "sparkle", "Generate images", lambda: self.generate_room),
             RoomEntry(GALLERY, "squares-four", "All images made here", self._make_gallery_room),
@@ -248,17 +250,23 @@ class Desktop(QObject):
 
         if self.gallery is None:
             self.start_services()
-        room = ModelsRoom(self.gallery, output_folder=lambda: self.model_library.library.folders[0])
+        library, files = self.model_library, self.model_files
+        room = ModelsRoom(self.gallery, output_folder=lambda: library.library.folders[0], uses=files.uses)
         room.generate_requested.connect(self.generate_with)
         room.use_in_prompt_requested.connect(self.use_lora)
         room.trigger_words_requested.connect(self.generate_room.panel.add_trigger_words)
-        room.rescan_requested.connect(self.model_library.rescan)
-        room.delete_requested.connect(
-            lambda entry: self.model_library.delete(entry.path)
-        )  # a Checkpoint, or what cannot be used
-        room.import_requested.connect(self.model_library.import_files)
-        self.model_library.import_progress.connect(room.show_import_progress)
-        self.model_library.imported.connect(room.show_imported)
+        room.rescan_requested.connect(library.rescan)
+        room.delete_requested.connect(lambda entry: library.delete(entry.path))  # also of what cannot be used
+        room.rename_requested.connect(library.rename)
+        room.import_requested.connect(library.import_files)
+        room.folder_added.connect(files.add_folder)
+        room.run_requested.connect(self.show_run)
+        library.import_progress.connect(room.show_import_progress)
+        library.imported.connect(room.show_imported)
+        library.renaming.connect(room.move_annotation)
+        library.renamed.connect(room.show_renamed)
+        library.trashed.connect(room.show_trashed)
+        files.folder_added.connect(room.show_folder_added)
         room.set_checkpoints(self.checkpoints, self.model_library.problems)
         return room
 
@@ -323,6 +331,11 @@ class Desktop(QObject):
             self.window.show_message("warn", f"There is no checkpoint at {path} yet.")
         else:
             self.generate_with(checkpoint)
+
+    def show_run(self, folder: Path) -> None:
+        """Show the Train room with the run in this folder."""
+        room: Any = self.window.show_room(TRAIN)
+        room.select(folder)
 
     def inspect_training_folder(self, folder: Path) -> None:
         """Show the Train room with a folder that was dropped on the window."""

@@ -20,7 +20,13 @@ from typing import Any
 
 from diffstudio.atomic import disk_is_full, not_written, replace, storage_errors
 from diffstudio.errors import FREE_SPACE_OR_FOLDER, BadRequest, CheckpointMissing, StorageProblem
-from diffstudio.models.components.download_process import PARTIAL_FOLDER, report, reported_size, run_download
+from diffstudio.models.components.download_process import (
+    CONNECTION_LOST,
+    PARTIAL_FOLDER,
+    report,
+    reported_size,
+    run_download,
+)
 from diffstudio.models.components.requirements import COMPONENT_KINDS
 from diffstudio.models.files.file_access import first_line
 
@@ -131,7 +137,7 @@ def _download_file(
     output = _ChildOutput(kind, partial, on_progress)
     run_download([__name__, source.repository, source.file, str(partial)], output.read, cancelled)
     if output.file is None:
-        raise output.problem or output.failed("the connection was lost", "Try again")
+        raise output.problem or output.failed(CONNECTION_LOST, "Try again")
     with storage_errors(not_written(target), target.parent):
         replace(output.file, target)
     shutil.rmtree(partial, ignore_errors=True)

@@ -19,6 +19,7 @@ from diffstudio.errors import Interrupted
 PARTIAL_FOLDER = ".fetching"  # hidden, so that the library does not scan it
 _TERMINATE_SECONDS = 10.0  # before the child process is killed
 _REPORT_SECONDS = 0.4
+CONNECTION_LOST = "the connection was lost"
 
 
 def run_download(arguments: Sequence[str], read: Callable[[str], None], cancelled: Callable[[], bool]) -> None:

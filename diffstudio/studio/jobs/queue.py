@@ -316,7 +316,7 @@ class Queue:
         self.reorder(order)
 
     def change(self, job: JobId, request: PictureRequest) -> bool:
-        """Replace the request of a pending job. False if it is running or no job has this id."""
+        """Change how a pending job names its models; its saved images still count. False when it is not pending."""
         values = json.dumps(request.to_json()), job
         with self._transaction() as database:
             return database.execute("UPDATE jobs SET request = ? WHERE id = ? AND running = 0", values).rowcount > 0

@@ -20,9 +20,15 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from diffstudio import __version__
-from diffstudio.atomic import disk_is_full, replace, storage_errors, write_text
+from diffstudio.atomic import disk_is_full, not_written, replace, storage_errors, write_text
 from diffstudio.errors import FREE_SPACE_OR_FOLDER, BadRequest, CheckpointMissing, DiffstudioError, StorageProblem
-from diffstudio.models.components.download_process import PARTIAL_FOLDER, report, reported_size, run_download
+from diffstudio.models.components.download_process import (
+    CONNECTION_LOST,
+    PARTIAL_FOLDER,
+    report,
+    reported_size,
+    run_download,
+)
 from diffstudio.models.files.file_access import first_line
 from diffstudio.studio.library.importing import import_file
 from diffstudio.studio.library.links import FileLink
@@ -82,7 +88,7 @@ def fetch(
     deleted, with the importer's errors. StorageProblem where the disk is full or cannot be written to.
     """
     place = _place(folder, remote)
-    with storage_errors(f"{folder} cannot be written to", folder):
+    with storage_errors(not_written(place), folder):
         place.mkdir(parents=True, exist_ok=True)
     write_text(place / _ABOUT, json.dumps({"format": FORMAT, **asdict(remote)}))
     output = _Output(remote.host, on_progress)
@@ -90,7 +96,7 @@ def fetch(
     if not output.complete:
         raise output.problem or output.lost()
     whole = place / remote.name
-    with storage_errors(f"{folder} cannot be written to", folder):
+    with storage_errors(not_written(place), folder):
         replace(place / _PART, whole)
     try:
         for item in import_file(whole, folder):
@@ -178,7 +184,7 @@ class _Output:
         return CheckpointMissing(*_failed(self._host))
 
 
-def _failed(host: str, why: str = "the connection was lost") -> tuple[str, str, str]:
+def _failed(host: str, why: str = CONNECTION_LOST) -> tuple[str, str, str]:
     return f"The file could not be downloaded from {host}", why, "Check the connection, then try again"
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Role
 from diffstudio.studio.prompts.lora_tags import TAG
 from diffstudio.studio.requests import GenerateRequest, PictureRequest
+
+
+_Request = TypeVar("_Request", bound=PictureRequest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,7 @@ def uses_model(request: PictureRequest, model: Checkpoint) -> bool:
     return request_after(request, here) != request
 
 
-def request_after(request: PictureRequest, renamed: ModelRenamed) -> PictureRequest:
+def request_after(request: _Request, renamed: ModelRenamed) -> _Request:
     """The request with the model's new name or path wherever it has the old one; itself if it does not use it."""
 
     def field(reference: str) -> str:

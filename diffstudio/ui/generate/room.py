@@ -164,6 +164,10 @@ class GenerateRoom(GenerateLayout):
 
     # The running job
 
+    def running_request(self) -> PictureRequest | None:
+        """The request of the job under way; None if there is none."""
+        return self._state.request if self._state.busy else None
+
     def _start(self, job: JobId, request: PictureRequest) -> None:
         self._state = JobState(job, request, busy=True)
         self._waiting_for_engine, self._live, self._shown_recent = False, True, None

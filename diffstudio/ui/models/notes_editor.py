@@ -74,16 +74,17 @@ class NotesEditor(QWidget):
         completer.setParent(self.tags)
 
     def set_starred(self, starred: bool) -> None:
-        self._emit(Annotation(self._annotation.note, self._annotation.tags, starred))
+        """Star the model or not; what is typed and not saved yet is saved with it."""
+        self._timer.stop()
+        self._emit(self._typed(starred))
 
     def save(self) -> None:
         """Emit `changed` if the tags or the note differ from what is shown."""
         self._timer.stop()
-        self._emit(
-            Annotation(
-                self.note.toPlainText()[:LONGEST_NOTE], tuple(self.tags.text().split(",")), self._annotation.favourite
-            )
-        )
+        self._emit(self._typed(self._annotation.favourite))
+
+    def _typed(self, starred: bool) -> Annotation:
+        return Annotation(self.note.toPlainText()[:LONGEST_NOTE], tuple(self.tags.text().split(",")), starred)
 
     def _emit(self, annotation: Annotation) -> None:
         if annotation != self._annotation:

@@ -18,10 +18,15 @@ def move_to_trash(paths: Sequence[Path]) -> None:
             parents=True, exist_ok=True
         )
     for path in paths:
-        file = QFile(str(path))
-        if not file.moveToTrash():
+        if why := _why_not_moved(path):
             raise StorageProblem(
-                f"{path.name} could not be moved to the trash",
-                file.errorString().rstrip(".") if file.error() is not QFile.FileError.NoError else "its drive has none",
-                f"Delete {path} in the file manager",
+                f"{path.name} could not be moved to the trash", why, f"Delete {path} in the file manager"
             )
+
+
+def _why_not_moved(path: Path) -> str:
+    """Move a file or folder to the trash; returns why that is impossible, or an empty text."""
+    file = QFile(str(path))
+    if file.moveToTrash():
+        return ""
+    return "its drive has none" if file.error() is QFile.FileError.NoError else file.errorString().rstrip(".")

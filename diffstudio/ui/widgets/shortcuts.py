@@ -131,7 +131,6 @@ ADD_MODEL_LINK = Shortcut(P.MODELS, "Add a model from a link", ("Ctrl+L",))
 PASTE_MODELS = Shortcut(P.MODELS, "Add the files or the link in the clipboard", ("Ctrl+V",))
 RENAME_MODEL = Shortcut(P.MODELS, "Rename the model", ("F2",))
 RESCAN_MODELS = Shortcut(P.MODELS, "Rescan the model folders", ("F5",))
-MODEL_MENU = Shortcut(P.MODELS, "Menu of the model", ("Shift+F10", "Menu"), "models/checkpoint_list")
 USE_MODEL = Shortcut(P.MODELS, "Use the model in Generate", ("Return", "Enter"), "models/checkpoint_list")
 DELETE_MODEL = Shortcut(P.MODELS, "Move the model to the trash", ("Delete",), "models/checkpoint_list")
 

@@ -13,6 +13,7 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.events import Cancelled, Event, Failed, Finished, ImageSaved, JobId, Picture, Started
 from diffstudio.studio.jobs.memory_forecast import MemoryQuery, forecast
+from diffstudio.studio.library.references import ModelRenamed, request_after
 from diffstudio.studio.prompts.token_count import count_tokens
 from diffstudio.studio.requests import GenerateRequest, PictureRequest
 from diffstudio.ui.generate.queue_and_history import MAX_CARDS, MAX_RECENT, RecentImage
@@ -81,6 +82,16 @@ class JobController(QObject):
     def move(self, job: JobId, offset: int) -> None:
         """Move a waiting job up (-1) or down (1) in the queue."""
         self._call(lambda worker: worker.move(job, offset))
+
+    def follow_renamed(self, change: ModelRenamed) -> None:
+        """Put the new name of a model into the waiting jobs that use it."""
+
+        def follow(worker: Worker) -> None:
+            for waiting in worker.pending():
+                if (request := request_after(waiting.request, change)) is not waiting.request:
+                    worker.change(waiting.job, request)
+
+        self._call(follow)
 
     def close(self) -> None:
         """Wait for the changes of the queue that are still to be written."""

@@ -10,6 +10,7 @@ from PySide6.QtCore import QObject, QTimer
 
 from diffstudio import paths
 from diffstudio.errors import BadRequest
+from diffstudio.studio.library.references import ModelRenamed, request_after
 from diffstudio.studio.panel_state import HIRES_FIX, SIZE, PanelState, read_state, save_state
 from diffstudio.studio.presets import Preset, Presets, read_presets, save_presets
 from diffstudio.studio.request_checks import LONGEST_PROMPT
@@ -90,6 +91,7 @@ class PanelStateController(QObject):
         self._room, self._panel, self._writer = room, room.panel, writer
         self._to_restore: PanelState | None = None  # its checkpoint has not been found yet
         self._stand_in: PanelState | None = None  # what is shown while the checkpoint is missing
+        self._renamed: PanelState | None = None  # to show when a renamed model is listed under its new name
         self._last: PanelState | None = None  # what was saved or read last
         self._recorded: list[PanelState] = []
         self._at = 0  # in `_recorded`: what is shown
@@ -132,8 +134,28 @@ class PanelStateController(QObject):
         self._record_timer.stop()
         self.save()
 
+    def follow_renamed(self, change: ModelRenamed) -> None:
+        """Put the new name of a model everywhere: the panel shows it after the scan that follows."""
+
+        def after(state: PanelState) -> PanelState:
+            return replace(state, request=request_after(state.request, change))
+
+        self._record()
+        now = capture(self._panel, self._last)
+        self._renamed = after(now) if after(now) != now else None
+        self._recorded = [after(state) for state in self._recorded]
+        if self._to_restore is not None:
+            self._to_restore = after(self._to_restore)
+        presets = [replace(preset, state=after(preset.state)) for preset in self.presets.presets]
+        if tuple(presets) != self.presets.presets:
+            self._set_presets(replace(self.presets, presets=tuple(presets)))
+
     def _checkpoints_listed(self) -> None:
         """Show what was kept, once its checkpoint is found; nothing when other settings were chosen meanwhile."""
+        if self._renamed is not None:
+            renamed, self._renamed = self._renamed, None
+            self._show(renamed)
+            self.save()
         state, now = self._to_restore, capture(self._panel, self._last)
         if state is not None and self._panel.checkpoint.current() is not None:
             if not state.request.checkpoint:  # there has never been one: only the prompts were chosen

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from PIL import Image
 from PySide6.QtCore import QPoint, Qt
-from PySide6.QtGui import QDesktopServices
-from PySide6.QtWidgets import QApplication, QFileDialog, QMessageBox, QPushButton, QWidget
+from PySide6.QtGui import QAction, QContextMenuEvent, QDesktopServices
+from PySide6.QtWidgets import QApplication, QFileDialog, QMenu, QMessageBox, QPushButton, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import CheckpointDamaged, DiffstudioError
@@ -26,9 +26,11 @@ from diffstudio.studio.library.annotations import Annotations
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.models import model_info
 from diffstudio.ui.models.item_model import CheckpointsModel, Problem
+from diffstudio.ui.models.rename_dialog import RenameDialog
 from diffstudio.ui.models.room import ModelsRoom
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.images import header_thumbnail
+from tests.ui.accessibility import accessibility_problems
 
 
 def picture(colour: str) -> str:
@@ -122,9 +124,11 @@ def test_an_empty_library_invites_once_it_was_looked_through(show: Callable[[], 
     room = show()
     assert not room.empty.isVisible()
     room.set_checkpoints([])
-    assert room.empty.isVisible() and room.empty.button is not None
-    with qtbot.waitSignal(room.rescan_requested):
-        click(qtbot, room.empty.button)
+    assert room.empty.isVisible()
+    click(qtbot, room.empty.button)
+    menu = next(menu for menu in room.findChildren(QMenu) if menu.isVisible())
+    assert [action.text().split("\t")[0] for action in menu.actions()] == ["Files…", "Folder…", "From a link…"]
+    menu.close()
 
 
 def test_what_a_checkpoint_is_and_how_it_was_trained(show: Callable[[], ModelsRoom], some: Any, qtbot: QtBot) -> None:
@@ -211,9 +215,10 @@ def test_unreadable_notes_are_reported_when_the_room_opens(tmp_path: Path, qtbot
     assert "annotations.json cannot be read" in room.message.text() and "annotations.damaged" in room.message.text()
 
 
-def test_models_are_imported_by_a_button(show: Callable[[], ModelsRoom], qtbot: QtBot, tmp_path: Path) -> None:
+def test_models_are_imported_from_chosen_files(show: Callable[[], ModelsRoom], qtbot: QtBot, tmp_path: Path) -> None:
     room = show()
-    click(qtbot, room.import_button)
+    room.activateWindow()
+    qtbot.keyClick(room.list, Qt.Key.Key_O, Qt.KeyboardModifier.ControlModifier)
     dialog = room.findChildren(QFileDialog)[-1]
     assert dialog.fileMode() is QFileDialog.FileMode.ExistingFiles and "*.safetensors" in dialog.nameFilters()[0]
     with qtbot.waitSignal(room.import_requested) as caught:
@@ -257,6 +262,85 @@ def test_deleting_asks_first(show: Callable[[], ModelsRoom], some: Any, qtbot: Q
 def _answer(qtbot: QtBot, room: ModelsRoom, text: str) -> None:
     box = room.findChildren(QMessageBox)[-1]
     click(qtbot, next(each for each in box.findChildren(QPushButton) if each.text().replace("&", "") == text))
+
+
+def test_what_uses_a_model_is_said_before_it_is_trashed(
+    qtbot: QtBot, qapp: QApplication, some: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "cats.preview.png").write_text("")
+    room = ModelsRoom(uses=lambda entry: [f"Two jobs use {entry.path.stem}."])
+    qtbot.addWidget(room, before_close_func=lambda widget: widget.shut_down())
+    room.set_checkpoints(*some)
+    room.choose(some[0][1].path)
+    box = room.file_actions.ask_to_trash()
+    assert box is not None and box.text() == "Move cats.safetensors to the trash?"
+    assert "Two jobs use cats." in box.informativeText() and "cats.preview.png" in box.informativeText()
+    box.reject()
+
+
+def test_a_model_is_renamed_by_button_menu_and_key(
+    show: Callable[[], ModelsRoom], some: Any, qtbot: QtBot, tmp_path: Path
+) -> None:
+    (tmp_path / "cats.txt").write_text("notes")
+    room = show()
+    room.set_checkpoints(*some)
+    assert not room.details.rename.isVisible()  # what came with the program
+    pick(qtbot, room, 1)
+    room.activateWindow()
+    for ask in (
+        lambda: click(qtbot, room.details.rename),
+        lambda: qtbot.keyClick(room.list, Qt.Key.Key_F2),
+        lambda: _menu_entry(room, "Rename…").trigger(),
+    ):
+        ask()
+        dialog = next(each for each in room.findChildren(RenameDialog) if each.isVisible())
+        assert dialog.name.text() == dialog.name.selectedText() == "cats" and not dialog.accept_button.isEnabled()
+        dialog.reject()
+        dialog.setParent(None)
+    dialog = room.file_actions.rename()
+    assert dialog is not None and not accessibility_problems(dialog)
+    qtbot.keyClicks(dialog.name, "sdxl")
+    assert "sdxl.safetensors already exists" in dialog.problem.text() and not dialog.accept_button.isEnabled()
+    dialog.name.clear()
+    qtbot.keyClicks(dialog.name, "lions")
+    with qtbot.waitSignal(room.rename_requested) as caught:
+        qtbot.keyClick(dialog.name, Qt.Key.Key_Return)
+    assert caught.args == [some[0][1], "lions"]
+
+
+def test_the_checkpoint_of_a_run_leads_to_it(show: Callable[[], ModelsRoom], qtbot: QtBot, home: Path) -> None:
+    trained = checkpoint(home / "runs" / "shapes" / "checkpoints" / "latest.safetensors", origin=Origin.TRAINED)
+    room = show()
+    room.set_checkpoints([trained])
+    with qtbot.waitSignal(room.run_requested) as caught:
+        click(qtbot, room.details.run)
+    assert caught.args == [home / "runs" / "shapes"] and not room.details.rename.isVisible()
+    room.file_actions.rename()
+    assert "the run shapes" in room.message.text()
+    assert [action.text() for action in _menu(room).actions() if not action.isSeparator()] == [
+        "Generate with this", "Star", "Show in folder", "Go to its run", "Delete"
+    ]  # fmt: skip
+
+
+def test_the_menu_key_opens_the_menu_of_the_selected_model(
+    show: Callable[[], ModelsRoom], some: Any, qtbot: QtBot
+) -> None:
+    room = show()
+    room.set_checkpoints(*some)
+    pick(qtbot, room, 3)
+    event = QContextMenuEvent(QContextMenuEvent.Reason.Keyboard, QPoint(0, 0), QPoint(0, 0))
+    QApplication.sendEvent(room.list.viewport(), event)
+    menu = next(menu for menu in room.findChildren(QMenu) if menu.isVisible())
+    assert [action.text() for action in menu.actions() if action.text()] == ["Star", "Show in folder", "Delete"]
+    menu.close()
+
+
+def _menu(room: ModelsRoom) -> QMenu:
+    return room.open_menu(room.mapToGlobal(QPoint(100, 100)))
+
+
+def _menu_entry(room: ModelsRoom, text: str) -> QAction:
+    return next(action for action in _menu(room).actions() if action.text() == text)
 
 
 def test_show_in_folder(

@@ -73,7 +73,7 @@ class LinkDialog(FittedDialog):
         column, buttons = QVBoxLayout(), QHBoxLayout()
         column.setContentsMargins(24, 24, 24, 20)
         column.setSpacing(8)
-        column.addWidget(label("Add a model from a link", pixels=16, bold=True, wrap=True))
+        column.addWidget(label(self.windowTitle(), pixels=16, bold=True, wrap=True))
         column.addWidget(label(_ABOUT, "dim", wrap=True))
         column.addSpacing(8)
         name = label("Link")

@@ -13,6 +13,7 @@ from diffstudio.errors import BadRequest
 from diffstudio.studio.library.links import parse_link
 from diffstudio.ui.models.adding.link_dialog import LinkDialog
 from diffstudio.ui.models.adding.link_downloads import LinkDownloads
+from diffstudio.ui.widgets import shortcuts
 from diffstudio.ui.widgets.dialogs import choose_folder, choose_model_files
 from diffstudio.ui.widgets.drag_and_drop import DroppedKind, parse_drop
 from diffstudio.ui.widgets.menus import build_menu
@@ -43,9 +44,9 @@ class ModelAdder(QObject):
 
     def menu(self) -> QMenu:
         entries = (
-            (f"{ADD_FILES}\tCtrl+O", "file-plus", self.ask_for_files),
-            (f"{ADD_FOLDER}\tCtrl+Shift+O", "folder-plus", self.ask_for_folder),
-            (f"{ADD_LINK}\tCtrl+L", "link", self.ask_for_link),
+            (f"{ADD_FILES}\t{shortcuts.ADD_MODEL_FILES.text()}", "file-plus", self.ask_for_files),
+            (f"{ADD_FOLDER}\t{shortcuts.ADD_MODEL_FOLDER.text()}", "folder-plus", self.ask_for_folder),
+            (f"{ADD_LINK}\t{shortcuts.ADD_MODEL_LINK.text()}", "link", self.ask_for_link),
         )
         return build_menu(self._parent_widget, entries, "Add models")
 
@@ -102,7 +103,7 @@ class ModelAdder(QObject):
 
     def paste(self) -> None:
         """Add the files or the link in the clipboard."""
-        data = QGuiApplication.clipboard().mimeData()
+        data = _clipboard()
         if self.accepts(data):
             self.add(data)
         else:
@@ -117,9 +118,13 @@ def _link_in(data: QMimeData) -> str:
     return ""
 
 
+def _clipboard() -> QMimeData:
+    return QGuiApplication.clipboard().mimeData() or QMimeData()  # Qt returns None for an empty one
+
+
 def _link_in_clipboard() -> str:
     """A link in the clipboard that leads to a file; empty if it holds anything else."""
-    text = _link_in(QGuiApplication.clipboard().mimeData())
+    text = _link_in(_clipboard())
     try:
         return text and parse_link(text).url and text
     except BadRequest:

@@ -1,0 +1,99 @@
+"""Connects the files of models with what refers to them: settings, presets, the Generate panel, waiting jobs, runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from PySide6.QtCore import QObject, Signal
+
+from diffstudio.errors import DiffstudioError
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.studio.library.model_files import own_path, run_of
+from diffstudio.studio.library.references import ModelRenamed, uses_model
+from diffstudio.ui.shell.model_library import ModelLibrary
+from diffstudio.ui.wiring.jobs import JobController
+from diffstudio.ui.wiring.panel_state import PanelStateController
+from diffstudio.ui.wiring.preferences import PreferencesController
+
+if TYPE_CHECKING:  # imported after the first paint
+    from diffstudio.studio.worker import Worker
+
+
+class _Entry(Protocol):
+    """A model, or a file that cannot be used."""
+
+    @property
+    def path(self) -> Path: ...
+
+
+class ModelFilesController(QObject):
+    """Follows renamed models, and says what uses one."""
+
+    folder_added = Signal(object, int)  # Path of a folder, and how many models were found in it
+
+    def __init__(
+        self,
+        library: ModelLibrary,
+        preferences: PreferencesController,
+        jobs: JobController,
+        panel_state: PanelStateController,
+    ) -> None:
+        super().__init__()
+        self._library, self._preferences, self._jobs, self._panel_state = library, preferences, jobs, panel_state
+        self._added: Path | None = None  # a folder that the next scan searches for the first time
+        library.renaming.connect(self._follow)
+        library.changed.connect(self._count_added)
+
+    def uses(self, entry: _Entry) -> Sequence[str]:
+        """What uses a model, each as a sentence."""
+        if not isinstance(entry, Checkpoint):
+            return []
+        found: list[str] = []
+        worker, running = self._jobs.worker, self._jobs.room.running_request()
+        if running is not None and uses_model(running, entry):
+            found.append("The running job uses it.")
+        if count := self._waiting_jobs(worker, entry):
+            found.append(
+                "One waiting job uses it, and will fail without it."
+                if count == 1
+                else f"{count:,} waiting jobs use it, and will fail without it."
+            )
+        if names := [one.name for one in self._panel_state.presets.presets if uses_model(one.state.request, entry)]:
+            found.append(f"Presets with it: {', '.join(names)}.")
+        if (run := run_of(entry.path)) is not None:
+            found.append(f"It is what the run {run.name} has learnt; the run itself stays in the Train room.")
+        return found
+
+    def add_folder(self, folder: Path) -> None:
+        """Search a folder for models from now on; `folder_added` follows."""
+        settings, self._added = self._preferences.settings, folder
+        if folder in settings.folders:
+            self._library.rescan()
+        else:
+            self._preferences.set_settings(replace(settings, model_folders=(*settings.model_folders, folder)))
+
+    def _count_added(self) -> None:
+        folder, self._added = self._added, None
+        if folder is not None:
+            inside = [one for one in self._library.checkpoints if one.path.is_relative_to(folder.absolute())]
+            self.folder_added.emit(folder, len(inside))
+
+    @staticmethod
+    def _waiting_jobs(worker: Worker | None, model: Checkpoint) -> int:
+        try:
+            return sum(uses_model(job.request, model) for job in worker.pending()) if worker is not None else 0
+        except DiffstudioError:
+            return 0  # the queue says itself that it cannot be read
+
+    def _follow(self, change: ModelRenamed) -> None:
+        """Put the new name in place of the old one everywhere."""
+        self._panel_state.follow_renamed(change)
+        self._jobs.follow_renamed(change)
+        settings = self._preferences.settings
+        old, new = (own_path(path) for path in (change.path, change.new_path))
+        folders = tuple(new if folder == old else folder for folder in settings.model_folders)
+        if folders != settings.model_folders:
+            self._preferences.set_settings(replace(settings, model_folders=folders))
