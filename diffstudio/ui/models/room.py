@@ -71,7 +71,7 @@ class ModelsRoom(QWidget):
         self.model = CheckpointsModel()
         self.list = CheckpointList(self.model)
         self.heading = SectionLabel("Models")
-        self.rescan_button = SecondaryButton("", "arrows-clockwise", "Rescan the model folders", name="Rescan")
+        self.rescan_button = SecondaryButton("", "arrows-clockwise", f"{shortcuts.RESCAN_MODELS.what} (F5)", name="Rescan")
         self.add_button = SecondaryButton(
             "Add",
             "plus",

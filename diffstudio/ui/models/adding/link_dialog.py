@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 from diffstudio.errors import BadRequest
 from diffstudio.studio.library.link_download import RemoteFile
 from diffstudio.studio.library.links import LONGEST_LINK, FileLink, parse_link
-from diffstudio.ui.widgets import actions, theme
+from diffstudio.ui.widgets import actions, shortcuts, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, ProgressLine, SecondaryButton
 from diffstudio.ui.widgets.dialogs import FittedDialog
 from diffstudio.ui.widgets.formatting import human_bytes
@@ -38,7 +38,7 @@ class LinkDialog(FittedDialog):
         self._folder = folder
         self._remote: RemoteFile | None = None
         self._looking = False
-        self.setWindowTitle("Add a model from a link")
+        self.setWindowTitle(shortcuts.ADD_MODEL_LINK.what)
         describe(self, self.windowTitle(), " ")
         self.setMinimumWidth(420)
         self.resize(520, 10)  # the height follows the contents: see fit_height
