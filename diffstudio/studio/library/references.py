@@ -12,7 +12,6 @@ from diffstudio.models.detection.types import Role
 from diffstudio.studio.prompts.lora_tags import TAG
 from diffstudio.studio.requests import GenerateRequest, PictureRequest
 
-
 _Request = TypeVar("_Request", bound=PictureRequest)
 
 

@@ -71,7 +71,9 @@ class ModelsRoom(QWidget):
         self.model = CheckpointsModel()
         self.list = CheckpointList(self.model)
         self.heading = SectionLabel("Models")
-        self.rescan_button = SecondaryButton("", "arrows-clockwise", f"{shortcuts.RESCAN_MODELS.what} (F5)", name="Rescan")
+        self.rescan_button = SecondaryButton(
+            "", "arrows-clockwise", f"{shortcuts.RESCAN_MODELS.what} (F5)", name="Rescan"
+        )
         self.add_button = SecondaryButton(
             "Add",
             "plus",

@@ -62,7 +62,9 @@ class ModelAdder(QObject):
 
     def ask_for_folder(self) -> QFileDialog:
         """Choose a folder to search for models."""
-        return choose_folder(self._parent_widget, shortcuts.ADD_MODEL_FOLDER.what, str(Path.home()), self.folder_chosen.emit)
+        return choose_folder(
+            self._parent_widget, shortcuts.ADD_MODEL_FOLDER.what, str(Path.home()), self.folder_chosen.emit
+        )
 
     def ask_for_link(self, text: str = "") -> LinkDialog:
         """Open the dialog for a link; without one, with the link in the clipboard, if that has one."""
