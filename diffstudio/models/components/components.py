@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
@@ -160,7 +161,7 @@ def empty_module(kind: type[_M], config: Mapping[str, Any]) -> _M:
     from transformers import PretrainedConfig, PreTrainedModel
 
     build: Any = kind
-    with init_empty_weights(include_buffers=False):
+    with init_empty_weights(include_buffers=False), _without_initialization():
         if issubclass(kind, PreTrainedModel):
             described = {key: value for key, value in config.items() if key not in ("architectures", "model_type")}
             own: PretrainedConfig = build.config_class(**described)
@@ -168,6 +169,22 @@ def empty_module(kind: type[_M], config: Mapping[str, Any]) -> _M:
         else:
             module = build.from_config(dict(config))
     return module
+
+
+def _without_initialization() -> AbstractContextManager[object]:
+    """In this thread, the functions of `torch.nn.init` leave their tensors alone: on the meta device they take as long as
+    building the modules.
+    """
+    from torch.overrides import TorchFunctionMode
+
+    class WithoutInitialization(TorchFunctionMode):
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            named = kwargs or {}
+            if getattr(func, "__module__", "") == "torch.nn.init":
+                return args[0] if args else named["tensor"]
+            return func(*args, **named)
+
+    return WithoutInitialization()
 
 
 def invalid_config_errors() -> tuple[type[Exception], ...]:
