@@ -307,6 +307,8 @@ def test(arguments: list[str]) -> int:
             workers,
             "--dist",
             "loadfile",
+            "--max-worker-restart",
+            "0",  # a crash ends the run with the name of its test
             "--cov",
             "--cov-report",
             f"json:{report}",
