@@ -17,6 +17,7 @@ from PySide6.QtWidgets import QPushButton, QWidget
 from diffstudio.ui.widgets import actions
 
 _Standard = QKeySequence.StandardKey
+_STAR = "Star, or remove the star"
 _GENERATE_KEYS = ("Ctrl+Return", "Ctrl+Enter")
 
 
@@ -105,7 +106,7 @@ ONE_IMAGE = Shortcut(
 ALL_IMAGES = Shortcut(P.CANVAS, "Show all images of the batch", ("Escape",), "generate/canvas/canvas")
 
 SEARCH_IMAGES = Shortcut(P.GALLERY, "Search", (_Standard.Find,))
-STAR_IMAGES = Shortcut(P.GALLERY, "Star, or remove the star", ("Ctrl+D",))
+STAR_IMAGES = Shortcut(P.GALLERY, _STAR, ("Ctrl+D",))
 COPY_IMAGES = Shortcut(P.GALLERY, "Copy", (_Standard.Copy,))
 SAVE_IMAGES = Shortcut(P.GALLERY, "Save a copy", (_Standard.Save,))
 UNDO_DELETION = Shortcut(P.GALLERY, "Undo the last deletion", (_Standard.Undo,))
@@ -124,7 +125,7 @@ ZOOM_TO_PIXELS = Shortcut(P.VIEWER, "Actual size", ("1",), "gallery/image_view")
 CLOSE_VIEWER = Shortcut(P.VIEWER, "Back to the gallery", ("Escape",), "gallery/image_view")
 
 SEARCH_MODELS = Shortcut(P.MODELS, "Search", ("Ctrl+F",))
-STAR_MODEL = Shortcut(P.MODELS, "Star, or remove the star", ("Ctrl+D",))
+STAR_MODEL = Shortcut(P.MODELS, _STAR, ("Ctrl+D",))
 ADD_MODEL_FILES = Shortcut(P.MODELS, "Add model files", ("Ctrl+O",))
 ADD_MODEL_FOLDER = Shortcut(P.MODELS, "Add a folder of models", ("Ctrl+Shift+O",))
 ADD_MODEL_LINK = Shortcut(P.MODELS, "Add a model from a link", ("Ctrl+L",))
@@ -134,7 +135,7 @@ RESCAN_MODELS = Shortcut(P.MODELS, "Rescan the model folders", ("F5",))
 USE_MODEL = Shortcut(P.MODELS, "Use the model in Generate", ("Return", "Enter"), "models/checkpoint_list")
 DELETE_MODEL = Shortcut(P.MODELS, "Move the model to the trash", ("Delete",), "models/checkpoint_list")
 
-TRAINING_FOLDER = Shortcut(P.TRAIN, "Choose a folder of images", ("Ctrl+O",))
+TRAINING_FOLDER = Shortcut(P.TRAIN, "Choose the folder to train on", ("Ctrl+O",))
 NEW_RUN = Shortcut(P.TRAIN, "New run", ("Ctrl+N",))
 REMOVE_RUN = Shortcut(P.TRAIN, "Remove the run", ("Delete",))
 START_RUN = Shortcut(P.TRAIN, "Start the run", _GENERATE_KEYS)
