@@ -85,7 +85,8 @@ TESTED_IN = {
         " ui/generate/queue_and_history"
     ),
     "ui/models/test_room.py": (
-        "ui/models/background_lookups ui/models/details ui/models/file_actions ui/models/filter_bar ui/models/item_model ui/models/model_info"
+        "ui/shell/checkpoint_preview"
+        " ui/models/background_lookups ui/models/details ui/models/file_actions ui/models/filter_bar ui/models/item_model ui/models/model_info"
         " ui/models/notes_editor ui/models/rename_dialog ui/models/tool_runner ui/models/trigger_words"
     ),
     "ui/models/adding/test_model_adder.py": (
@@ -107,6 +108,8 @@ TESTED_IN = {
         " ui/train/run_actions ui/train/run_follower ui/train/run_panel ui/train/run_view ui/train/runs_list"
     ),
     "ui/widgets/test_controls.py": "ui/widgets/flow_layout ui/widgets/helpers ui/widgets/inputs",
+    "stories/test_queue_in_the_window.py": "ui/generate/queue/job_dialog ui/wiring/queue",
+    "ui/generate/queue/test_job_list.py": "ui/generate/queue/job_card ui/widgets/actions",
     "ui/widgets/test_theme.py": "ui/widgets/icons",
 }
 LISTED = [(test, module) for test, modules in TESTED_IN.items() for module in modules.split()]

@@ -41,6 +41,7 @@ from diffstudio.ui.wiring.jobs import JobController
 from diffstudio.ui.wiring.model_files import ModelFilesController
 from diffstudio.ui.wiring.panel_state import PanelStateController
 from diffstudio.ui.wiring.preferences import PreferencesController
+from diffstudio.ui.wiring.queue import QueueController
 
 if TYPE_CHECKING:  # imported after the first paint
     from diffstudio.studio.gallery.gallery import Gallery
@@ -73,6 +74,9 @@ class Desktop(QObject):
         self.preferences = PreferencesController(settings, self.window, self.sleep_inhibitor, self.file_writer)
         self.panel_state = PanelStateController(self.generate_room, self.file_writer)
         self.model_files = ModelFilesController(self.model_library, self.preferences, self.jobs, self.panel_state)
+        self.queue = QueueController(
+            self.jobs, self.panel_state, self.images, self.model_library, self.tasks, lambda: self.gallery
+        )
         for entry in (
             RoomEntry(GENERATE, "sparkle", "Generate images", lambda: self.generate_room),
             RoomEntry(GALLERY, "squares-four", "All images made here", self._make_gallery_room),

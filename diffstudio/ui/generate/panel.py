@@ -24,8 +24,8 @@ from diffstudio.ui.generate.panel_layout import PanelLayout
 from diffstudio.ui.generate.sections.loaded_settings import Loaded
 from diffstudio.ui.generate.sections.prompt import below
 from diffstudio.ui.generate.sections.size import limits_of
-from diffstudio.ui.widgets import terms
-from diffstudio.ui.widgets.helpers import describe, set_style_property
+from diffstudio.ui.widgets import actions, shortcuts, terms
+from diffstudio.ui.widgets.helpers import describe, set_style_property, set_tooltip
 from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSlider
 
 MEMORY_FORECAST_DELAY_MS = 150  # after the last change
@@ -36,6 +36,8 @@ class Panel(PanelLayout):
     """`generate_requested` carries the request when the button or Ctrl+Enter is pressed."""
 
     generate_requested = Signal(object)  # GenerateRequest
+    edit_saved = Signal(object)  # GenerateRequest, while a waiting job is edited
+    edit_cancelled = Signal()
     changed = Signal()  # a setting, by the user or the program
     checkpoints_listed = Signal()  # after a scan of the model folders
     token_count_requested = Signal(object, object)  # Checkpoint, prompt; answer with show_token_count
@@ -51,7 +53,7 @@ class Panel(PanelLayout):
         self._memory_timer = QTimer(self, singleShot=True, interval=MEMORY_FORECAST_DELAY_MS)
         self._opened: QWidget = self.hires_fix
         self._scroll_timer = QTimer(self, singleShot=True, interval=0)  # once what was opened has its place
-        self._busy = False
+        self._busy = self._editing = False
         self._scanned = self._submit_after_scan = False  # the latter: submit() was called before the first scan
         self.size_control.set_limits(None)
         self._connect()
@@ -97,7 +99,20 @@ class Panel(PanelLayout):
     def set_busy(self, busy: bool) -> None:
         """While a job runs, further requests are queued, and the button says so."""
         self._busy = busy
-        self.button.setText("Add to queue" if busy else "Generate")
+        self._show_button()
+
+    def set_editing(self, title: str) -> None:
+        """Show that the settings are those of a waiting job, until they are saved; an empty title ends it."""
+        self._editing = bool(title)
+        self.edit_label.setText(f"Editing the waiting job “{title[:60]}”" if title else "")
+        for part in (self.edit_label, self.cancel_edit):
+            part.setVisible(self._editing)
+        self._show_button()
+
+    def _show_button(self) -> None:
+        text = actions.SAVE_TO_QUEUE if self._editing else "Add to queue" if self._busy else "Generate"
+        self.button.setText(text)
+        set_tooltip(self.button, f"{text} ({shortcuts.GENERATE.text()})")
 
     # The request
 
@@ -177,7 +192,7 @@ class Panel(PanelLayout):
         self._show_error("")
         self.show_loaded(Loaded())
         self._show_hint()  # of this prompt, however soon after the last key
-        self.generate_requested.emit(request)
+        (self.edit_saved if self._editing else self.generate_requested).emit(request)
 
     def _prompts(self, checkpoint: Checkpoint) -> tuple[str, str]:
         match checkpoint.conditioning:
@@ -274,6 +289,7 @@ class Panel(PanelLayout):
         self.count.value_changed.connect(self.check)
         self.history.clicked.connect(self._open_history)
         self.button.clicked.connect(self.submit)
+        self.cancel_edit.clicked.connect(self.edit_cancelled)
         self.controlnets.models_room_requested.connect(self.models_room_requested)
         self.sampling.failed.connect(self.message)
         self.controlnets.background_work_requested.connect(self.background_work_requested)

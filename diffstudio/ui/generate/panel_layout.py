@@ -17,7 +17,7 @@ from diffstudio.ui.generate.sections.sampling_section import SamplingSection
 from diffstudio.ui.generate.sections.seed import SeedControl
 from diffstudio.ui.generate.sections.settings_bar import SettingsBar
 from diffstudio.ui.generate.sections.size import SizeControl
-from diffstudio.ui.widgets import shortcuts, terms, theme
+from diffstudio.ui.widgets import actions, shortcuts, terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, label, scroll_area
 from diffstudio.ui.widgets.inputs import LabelledComboBox, LabelledSlider
@@ -68,6 +68,10 @@ class PanelLayout(QFrame):
         self.button = PrimaryButton(
             "Generate", shortcuts.native_text(shortcuts.GENERATE.sequences()[0]), "Generate (Ctrl+Enter)"
         )
+        self.edit_label = label("", "accent", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.edit_label.hide()
+        self.cancel_edit = SecondaryButton(actions.CANCEL_EDIT, "", actions.CANCEL_EDIT_TIP)
+        self.cancel_edit.hide()
         self._lay_out()
 
     def size_to_make(self) -> tuple[int, int]:
@@ -121,6 +125,8 @@ class PanelLayout(QFrame):
         foot.setSpacing(8)
         foot.addWidget(self.error_label)
         foot.addWidget(self.memory_label)
+        foot.addWidget(self.edit_label)
+        foot.addWidget(self.cancel_edit)
         foot.addWidget(self.button)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)

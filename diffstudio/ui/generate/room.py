@@ -67,6 +67,7 @@ class GenerateRoom(GenerateLayout):
         super().__init__()
         self._read_filmstrip = read_filmstrip
         self._state = JobState()
+        self._queue_paused = False
         self._waiting_for_engine = False  # a job waits for torch to load, and nothing else is shown
         self._live = True  # the canvas shows the job; False while it shows another image
         self._shown_recent: RecentImage | None = None
@@ -94,7 +95,9 @@ class GenerateRoom(GenerateLayout):
 
     def set_pending(self, pending: PendingJobs) -> None:
         self.right.set_pending(pending)
-        self._waiting_for_engine = bool(pending.jobs) and not self._state.busy and self.canvas.is_empty()
+        self._queue_paused = pending.paused
+        waits = bool(pending.jobs) and not pending.paused
+        self._waiting_for_engine = waits and not self._state.busy and self.canvas.is_empty()
         if self._waiting_for_engine:  # torch is still loading
             request = pending.jobs[0].request
             self.canvas.begin(request.count, shape_of(request, self.panel.checkpoint.current()))
@@ -229,7 +232,7 @@ class GenerateRoom(GenerateLayout):
         has_steps = self.filmstrip.last_step() > 0 and self._live
         nothing = not busy and not self._waiting_for_engine and self.canvas.is_empty()
         had_focus = self.controls.job_button_has_focus()
-        self.panel.set_busy(busy)
+        self.panel.set_busy(busy or self._queue_paused)
         self.right.show_running(busy)
         self.controls.show_job(busy=busy, paused=state.paused)
         self.controls.use_settings.setVisible(self._request_shown() is not None and not busy)
@@ -412,10 +415,10 @@ class GenerateRoom(GenerateLayout):
         self.filmstrip.valueChanged.connect(self._scrubbed)
         self.canvas.context_menu_requested.connect(self._open_menu)
         self.canvas.selected.connect(lambda: self.filmstrip.set_image(self.canvas.chosen()))
-        self.right.move_requested.connect(self.move_requested)
-        self.right.remove_requested.connect(self.remove_requested)
-        self.right.live_view_requested.connect(self._back_to_live)
-        self.right.train_room_requested.connect(self.train_room_requested)
+        self.right.jobs.move_requested.connect(self.move_requested)
+        self.right.jobs.remove_requested.connect(self.remove_requested)
+        self.right.jobs.live_view_requested.connect(self._back_to_live)
+        self.right.jobs.train_room_requested.connect(self.train_room_requested)
         self.right.image_selected.connect(self._show_recent)
         self.right.context_menu_requested.connect(self._open_recent_menu)
         self.right.gallery_requested.connect(self.gallery_requested)

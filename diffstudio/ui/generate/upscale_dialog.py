@@ -43,6 +43,7 @@ class UpscaleDialog(FittedDialog):
         parent: QWidget | None = None,
         *,
         sampled: bool = False,
+        button_text: str = "Upscale",
     ) -> None:
         super().__init__(parent)
         self._base, self._size = base, size
@@ -92,7 +93,7 @@ class UpscaleDialog(FittedDialog):
         self.tiled = CheckBox(labels.TILED, labels.TILED_TIP)
         self.tiled.setChecked(base.tiled)
         self.cancel = SecondaryButton(actions.CANCEL, "", "Close (Escape)")
-        self.button = PrimaryButton("Upscale", "", "Add to the queue (Ctrl+Enter)")
+        self.button = PrimaryButton(button_text, "", "Add to the queue (Ctrl+Enter)")
         self._update_upscalers(base.upscaler)
         self.warning.setText(" ".join(self._changes(usual_checkpoint)))
         self._lay_out(thumbnail)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -12,15 +11,14 @@ from PySide6.QtGui import QImage
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.detection.types import Role
 from diffstudio.models.files.hashes import cached_sha256, sha256_of
-from diffstudio.models.library.sidecars import Sidecar, read_sidecar
+from diffstudio.models.library.sidecars import Sidecar
 from diffstudio.models.tools.prune import prunable_bytes
 from diffstudio.studio.gallery.gallery import Gallery
-from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.library.weight_requests import Tool, available_tools
+from diffstudio.ui.shell.checkpoint_preview import newest_images, read_preview
 from diffstudio.ui.tasks import NewestFirstQueue
-from diffstudio.ui.widgets.images import header_thumbnail, read_image
+from diffstudio.ui.widgets.images import read_image
 
 MAX_IMAGES = 6  # generated with the selected model
 _IMAGE_SIDE = 256  # px
@@ -50,7 +48,9 @@ class BackgroundLookups(QObject):
     def load_previews(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Read the thumbnail and the sidecars of each checkpoint, in this order."""
         for checkpoint in reversed(checkpoints):
-            self._previews.submit((checkpoint.path, checkpoint.modified), partial(self._read_preview, checkpoint))
+            self._previews.submit(
+                (checkpoint.path, checkpoint.modified), partial(read_preview, checkpoint, self._gallery, _IMAGE_SIDE)
+            )
 
     def look_up_details(self, checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> None:
         """Find the tools and the images of the selected checkpoint."""
@@ -74,22 +74,10 @@ class BackgroundLookups(QObject):
 
     # In a thread
 
-    def _read_preview(self, checkpoint: Checkpoint) -> tuple[QImage, Sidecar]:
-        """The thumbnail in the header, one next to the file, or the newest image made with the checkpoint."""
-        sidecar = read_sidecar(checkpoint.path)
-        image = header_thumbnail(checkpoint)
-        if image.isNull() and sidecar.image is not None:
-            image = read_image(sidecar.image, _IMAGE_SIDE)
-        if image.isNull() and self._gallery is not None:
-            with suppress(DiffstudioError):  # a deleted image, or unreadable records: then it has no thumbnail
-                for newest in self._newest(checkpoint, 1):
-                    image = read_image(self._gallery.thumbnail(newest))
-        return image, sidecar
-
     def _newest_images(self, checkpoint: Checkpoint) -> list[tuple[QImage, str]]:
         found: list[tuple[QImage, str]] = []
-        for image in self._newest(checkpoint, MAX_IMAGES):
-            assert self._gallery is not None
+        assert self._gallery is not None
+        for image in newest_images(self._gallery, checkpoint, MAX_IMAGES):
             try:
                 request = image.request
                 found.append(
@@ -98,17 +86,6 @@ class BackgroundLookups(QObject):
             except DiffstudioError:
                 continue  # removed meanwhile
         return found
-
-    def _newest(self, checkpoint: Checkpoint, count: int) -> list[GalleryImage]:
-        """The newest images made with a checkpoint, or with a LoRA tag in the prompt."""
-        if self._gallery is None:
-            return []
-        if checkpoint.role is Role.LORA:
-            return self._gallery.images(0, count, f"<lora:{checkpoint.name}:")
-        for name in dict.fromkeys((checkpoint.name, str(checkpoint.path), checkpoint.path.stem)):
-            if found := self._gallery.made_with(name, count):
-                return found
-        return []
 
     # On the window's thread
 

@@ -5,18 +5,37 @@ An ellipsis means that a dialog asks for more before anything happens.
 
 from __future__ import annotations
 
+BEING_EDITED = "Being edited"
+BRING_BACK = "Bring back removed jobs"
 CANCEL = "Cancel"
+CANCEL_EDIT = "Cancel the edit"
+CHECKPOINT_IMAGE = "Thumbnail of the checkpoint"
+CLEAR_QUEUE = "Clear the queue"
 CLOSE = "Close"
 COPY_FILES = "Copy files"  # of several images
 COPY_IMAGE = "Copy image"
 COPY_PROMPT = "Copy prompt"
 DELETE = "Delete"
+DUPLICATE = "Duplicate"
+EDIT_JOB = "Edit"
 GENERATE_WITH_THIS = "Generate with this"
+MORE = "More actions"
+MOVE_DOWN = "Move down"
+MOVE_TO_FRONT = "Move to the front"
+MOVE_UP = "Move up"
+NOTHING_REMOVED = "No job was removed"
+OPEN_JOB = "Show settings"
+PAUSE_QUEUE = "Pause the queue"
 REMOVE = "Remove"
+REMOVED = "Removed"
+REMOVE_JOB = "Remove from the queue"
 REMOVE_STAR = "Remove star"
+RESUME_QUEUE = "Resume the queue"
 SAVE_AS = "Save as…"
+SAVE_TO_QUEUE = "Save to the queue"
 SHOW_IN_FOLDER = "Show in folder"
 STAR = "Star"
+STARTED = "Started"
 STARRED = "Starred"  # the same button while the image or model is starred
 START_FROM_IMAGE = "Use for img2img"
 STOP = "Stop"
@@ -24,7 +43,14 @@ TRY_AGAIN = "Try again"
 UPSCALE = "Upscale…"
 USE_SETTINGS = "Use settings"
 
+CANCEL_EDIT_TIP = "Leave the job as it was, and bring back the settings from before the edit"
 COPY_IMAGE_TIP = "Copy the image to the clipboard (Ctrl+C)"
+DUPLICATE_TIP = "Add a copy behind this job"
+EDIT_JOB_TIP = "Load its settings into Generate to change them"
+OPEN_JOB_TIP = "Click to see all its settings"
+PAUSE_QUEUE_TIP = "Pause the queue: the running job finishes, and no other starts"
+REMOVE_JOB_TIP = "Remove from the queue (Delete)"
+RESUME_QUEUE_TIP = "Resume the queue: the next job starts"
 SAVE_AS_TIP = "Save a copy, with its generation settings (Ctrl+S)"
 SHOW_IN_FOLDER_TIP = "Show the file in the file manager"
 START_FROM_IMAGE_TIP = "Start from this image: img2img, inpaint or outpaint"
@@ -36,6 +62,13 @@ ICONS = {
     COPY_IMAGE: "copy",
     COPY_PROMPT: "text-t",
     DELETE: "trash",
+    DUPLICATE: "copy-simple",
+    EDIT_JOB: "pencil-simple",
+    MOVE_DOWN: "caret-down",
+    MOVE_TO_FRONT: "caret-double-up",
+    MOVE_UP: "caret-up",
+    OPEN_JOB: "eye",
+    REMOVE_JOB: "x",
     REMOVE_STAR: "star",
     SAVE_AS: "floppy-disk",
     SHOW_IN_FOLDER: "folder-open",

@@ -17,6 +17,7 @@ from PySide6.QtWidgets import QPushButton, QWidget
 from diffstudio.ui.widgets import actions
 
 _Standard = QKeySequence.StandardKey
+_JOB_CARD = "generate/queue/job_card"
 _STAR = "Star, or remove the star"
 _GENERATE_KEYS = ("Ctrl+Return", "Ctrl+Enter")
 
@@ -28,6 +29,7 @@ class Place(StrEnum):
     GENERATE = "Generate"
     PROMPT = "Prompt"
     CANVAS = "Image in Generate"
+    QUEUE = "Queue"
     GALLERY = "Gallery"
     VIEWER = "Image opened in the gallery"
     MODELS = "Models"
@@ -104,6 +106,12 @@ ONE_IMAGE = Shortcut(
     P.CANVAS, "Show one image of the batch, or all", ("Return", "Enter", "Space"), "generate/canvas/canvas"
 )
 ALL_IMAGES = Shortcut(P.CANVAS, "Show all images of the batch", ("Escape",), "generate/canvas/canvas")
+
+OPEN_JOB = Shortcut(P.QUEUE, "Another job, or with Alt its place", ("Up", "Down", "Alt+Up", "Alt+Down"), _JOB_CARD)
+EDIT_JOB = Shortcut(P.QUEUE, "Edit the job", ("F2",), _JOB_CARD)
+REMOVE_JOB = Shortcut(P.QUEUE, "Remove the job", ("Delete",), _JOB_CARD)
+SHOW_JOB = Shortcut(P.QUEUE, "Show the settings of the job", ("Return", "Enter", "Space"), _JOB_CARD)
+UNDO_REMOVAL = Shortcut(P.QUEUE, actions.BRING_BACK, ("Ctrl+Z",), "generate/queue/job_list")
 
 SEARCH_IMAGES = Shortcut(P.GALLERY, "Search", (_Standard.Find,))
 STAR_IMAGES = Shortcut(P.GALLERY, _STAR, ("Ctrl+D",))

@@ -7,6 +7,7 @@ CHECKPOINT = "Checkpoint"
 CLIP_SKIP = "Clip skip"
 CONTROLNET = "ControlNet"
 DENOISING_STRENGTH = "Denoising strength"
+GUIDE_LAST_STEP = "Guide the last step"
 HIRES_FIX = "Hires fix"
 INIT_IMAGE = "Init image"  # what img2img starts from
 LORA = "LoRA"

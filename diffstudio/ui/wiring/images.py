@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Qt, Signal
@@ -12,6 +13,7 @@ from diffstudio.imaging.limits import NOT_AN_IMAGE
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.requests import UpscaleRequest
 from diffstudio.ui.tasks import Tasks
+from diffstudio.ui.widgets import actions
 from diffstudio.ui.widgets.images import image_size, read_image, unreadable_reason
 from diffstudio.ui.window import MainWindow
 
@@ -40,7 +42,13 @@ class ImageController(QObject):
         """Open the Upscale dialog with the settings in `before`, or else those stored in the image."""
         self._tasks.start(self._upscale(path, before))
 
-    async def _upscale(self, path: Path, before: UpscaleRequest | None) -> None:
+    def edit_upscale(self, request: UpscaleRequest, save: Callable[[UpscaleRequest | None], None]) -> None:
+        """Open the Upscale dialog for a waiting job; `save` gets its new request, or None when it is to stay."""
+        self._tasks.start(self._upscale(request.source, request, save))
+
+    async def _upscale(
+        self, path: Path, before: UpscaleRequest | None, save: Callable[[UpscaleRequest | None], None] | None = None
+    ) -> None:
         from diffstudio.studio.generation.upscaler_lookup import default_upscale_request
         from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
 
@@ -48,6 +56,8 @@ class ImageController(QObject):
         if image.isNull():
             reason = await self._tasks.to_thread(unreadable_reason, path) or NOT_AN_IMAGE
             self._window.show_message("warn", f"{path.name} cannot be upscaled: {reason}.")
+            if save is not None:
+                save(None)
             return
         base = before if before is not None else await self._tasks.to_thread(default_upscale_request, path)
         size = await self._tasks.to_thread(image_size, path)
@@ -60,9 +70,14 @@ class ImageController(QObject):
             chosen.name if chosen is not None else "",
             self._window,
             sampled=before is not None and bool(before.checkpoint),
+            button_text="Upscale" if save is None else actions.SAVE_TO_QUEUE,
         )
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        dialog.upscale_requested.connect(self.upscale_requested)
+        if save is None:
+            dialog.upscale_requested.connect(self.upscale_requested)
+        else:
+            dialog.upscale_requested.connect(save)
+            dialog.rejected.connect(partial(save, None))
         dialog.open()
 
     async def _open(self, path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from PySide6.QtCore import QObject, Signal
 
@@ -16,7 +16,8 @@ from diffstudio.studio.jobs.memory_forecast import MemoryQuery, forecast
 from diffstudio.studio.library.references import ModelRenamed, request_after
 from diffstudio.studio.prompts.token_count import count_tokens
 from diffstudio.studio.requests import GenerateRequest, PictureRequest
-from diffstudio.ui.generate.queue_and_history import MAX_CARDS, MAX_RECENT, RecentImage
+from diffstudio.ui.generate.queue.job_list import MAX_CARDS
+from diffstudio.ui.generate.queue_and_history import MAX_RECENT, RecentImage
 from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.shell.sleep_inhibitor import SleepInhibitor
 from diffstudio.ui.tasks import Tasks
@@ -28,6 +29,8 @@ if TYPE_CHECKING:  # imported after the first paint
     from diffstudio.studio.runs.runs import RunSummary
     from diffstudio.studio.worker import Worker
 
+_T = TypeVar("_T")
+
 
 class JobController(QObject):
     """Submits requests to the worker and shows its queue, its events and the newest images in the Generate room.
@@ -37,6 +40,7 @@ class JobController(QObject):
     """
 
     image_saved = Signal(object)  # Path
+    queue_shown = Signal()  # it was read, and is in the room
     prompt_used = Signal(str)  # of a request that was submitted
 
     def __init__(self, tasks: Tasks, sleep_inhibitor: SleepInhibitor) -> None:
@@ -102,13 +106,17 @@ class JobController(QObject):
         return self.worker.filmstrip(job) if self.worker is not None else []
 
     def _call(self, method: Callable[[Worker], Any]) -> None:
-        """Call the worker in the queue's thread, then show the queue, or the error when it refuses."""
-        if self.worker is not None:
-            self._tasks.start(self._show_result(self._queue_thread.submit(method, self.worker)))
+        self.change_queue(method, lambda result: None)
 
-    async def _show_result(self, call: Future[Any]) -> None:
+    def change_queue(self, method: Callable[[Worker], _T], done: Callable[[_T], None]) -> None:
+        """Call the worker in the queue's thread and pass the result on; then show the queue. An error is shown."""
+        if self.worker is not None:
+            self._tasks.start(self._show_result(self._queue_thread.submit(method, self.worker), done))
+
+    async def _show_result(self, call: Future[_T], done: Callable[[_T], None]) -> None:
         try:
-            await asyncio.shield(asyncio.wrap_future(call))  # a change is written even while the window closes
+            # a change is written even while the window closes
+            done(await asyncio.shield(asyncio.wrap_future(call)))
         except DiffstudioError as error:
             self.room.show_message("bad", str(error))
         self.show_pending()
@@ -138,6 +146,7 @@ class JobController(QObject):
                 self._pending_outdated = False
                 call = self._queue_thread.submit(self.worker.first_pending, MAX_CARDS)
                 self.room.set_pending(await asyncio.shield(asyncio.wrap_future(call)))
+                self.queue_shown.emit()
         finally:
             self._reading_pending = False
 
@@ -197,7 +206,6 @@ class JobController(QObject):
         room.pause_requested.connect(lambda job: self.worker.pause(job) if self.worker is not None else None)
         room.resume_requested.connect(lambda job: self.worker.resume(job) if self.worker is not None else None)
         room.stop_requested.connect(self.stop)
-        room.remove_requested.connect(lambda job: self._call(lambda worker: worker.cancel_pending(job)))
         room.restart_requested.connect(self.restart)
         room.move_requested.connect(self.move)
         room.panel.token_count_requested.connect(

@@ -98,6 +98,7 @@ class PanelStateController(QObject):
         self._recorded_at = 0.0
         self._showing = self._closed = False
         self.presets = Presets()
+        self._before_edit: PanelState | None = None  # while a waiting job is edited
         self._save_timer = QTimer(self, singleShot=True, interval=SAVE_DELAY_MS)
         self._record_timer = QTimer(self, singleShot=True, interval=RECORD_DELAY_MS)
         self._save_timer.timeout.connect(self.save)
@@ -120,8 +121,14 @@ class PanelStateController(QObject):
                 edit.document().clearUndoRedoStacks()
 
     def save(self) -> None:
-        """Save what is chosen now. What is only shown because a checkpoint is missing does not replace what was kept."""
+        """Save what is chosen now.
+
+        What is only shown because a checkpoint is missing, or because a waiting job is edited, does not replace what
+        was kept.
+        """
         self._save_timer.stop()
+        if self._before_edit is not None:
+            return
         state = capture(self._panel, self._last)
         if state in (self._last, self._stand_in):
             return
@@ -178,6 +185,21 @@ class PanelStateController(QObject):
         self._panel.seed.restore(state.typed.get("seed", str(state.request.seed)), is_fixed=self._panel.seed.is_fixed())
         self._to_restore, self._stand_in = (None, None) if found else (state, capture(self._panel, self._last))
         self._recorded, self._at = [capture(self._panel, self._last).without_drawn_seed()], 0
+
+    # While a waiting job is edited
+
+    def begin_edit(self) -> None:
+        """Keep what is chosen now: the settings of a waiting job take its place in the panel."""
+        self._record()
+        self.save()
+        self._before_edit = capture(self._panel, self._last)
+
+    def end_edit(self) -> None:
+        """Show what was chosen before the edit."""
+        state, self._before_edit = self._before_edit, None
+        if state is not None:
+            self._show(state)
+            self._record()
 
     # Undo and redo
 

@@ -52,7 +52,7 @@ class SamplingSection(QWidget):
             "with checkpoints trained here, 0 ignores the prompt",
         )
         self.guide_last_step = CheckBox(
-            "Guide the last step",
+            terms.GUIDE_LAST_STEP,
             "Apply CFG in the last step too, which adds grain. Tick this to reproduce images from before version 0.2",
         )
         self.sampler = LabelledComboBox(
