@@ -73,6 +73,11 @@ def panel_state_file() -> Path:
     return data() / "generate.json"
 
 
+def gallery_view_file() -> Path:
+    """The order, the filters and the thumbnail size of the gallery."""
+    return data() / "gallery.json"
+
+
 def presets_file() -> Path:
     return data() / "presets.json"
 

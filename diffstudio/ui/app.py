@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -235,13 +236,21 @@ class Desktop(QObject):
     # The other rooms
 
     def _make_gallery_room(self) -> QWidget:
+        from diffstudio.studio.gallery.view_state import read_view, save_view
         from diffstudio.ui.gallery.room import GalleryRoom
 
         if self.gallery is None:
             self.start_services()
         if self.gallery is None:
             raise StorageProblem("The gallery could not be opened", remedy=f"{FREE_SPACE_OR_FOLDER} in Settings")
-        room = GalleryRoom(self.gallery)
+        loaded = read_view()
+        room = GalleryRoom(self.gallery, loaded.state)
+        if loaded.problem:
+            self.window.show_message("warn", loaded.problem)
+        room.view_changed.connect(
+            lambda view: self.file_writer.write(paths.gallery_view_file(), partial(save_view, view))
+        )
+        room.paint_requested.connect(self.paint_on)
         room.use_settings_requested.connect(self.use_settings)
         room.upscale_requested.connect(self.images.upscale)
         room.start_requested.connect(self.start_from)
@@ -314,6 +323,12 @@ class Desktop(QObject):
         """Show the Generate room with this image to start from (img2img)."""
         self.window.show_room(GENERATE)
         self.generate_room.start_from(path)
+
+    def paint_on(self, path: Path) -> None:
+        """Show the Generate room with this image to start from, and open the mask editor on it."""
+        self.start_from(path)
+        if self.generate_room.panel.init_image.image_path() == path:
+            self.generate_room.panel.init_image.open_mask_editor()
 
     def generate_with(self, checkpoint: Checkpoint) -> None:
         self.window.show_room(GENERATE)

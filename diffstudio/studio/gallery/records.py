@@ -195,12 +195,19 @@ class GalleryRecords(GalleryDatabase):
         return [self._image(row) for row in rows]
 
     def all_tags(self) -> list[tuple[str, int]]:
-        """The tags of the images that are not in the trash, with their numbers, the most frequent first."""
+        """The tags of the images that are not in the trash, with their numbers, the most frequent first.
+
+        `Cat` and `cat` are one tag, in the spelling that is used more often.
+        """
         statement = (
             "SELECT name, count(*) FROM labels JOIN images ON images.id = image "
             "WHERE kind = 'tag' AND trashed IS NULL GROUP BY name ORDER BY 2 DESC, 1"
         )
-        return [(name, count) for name, count in self.read(statement)]
+        tags: dict[str, tuple[str, int]] = {}
+        for name, count in self.read(statement):
+            spelling, before = tags.get(name.casefold(), (name, 0))
+            tags[name.casefold()] = spelling, before + count
+        return sorted(tags.values(), key=lambda tag: (-tag[1], tag[0]))
 
     def index_requests(self, cancelled: Callable[[], bool] = lambda: False) -> int:
         """Fill in what is searched and sorted by in rows that an earlier version recorded; returns how many."""

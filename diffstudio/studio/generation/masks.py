@@ -1,4 +1,4 @@
-"""Store masks painted in the window under their hash, so that requests that name them can be repeated."""
+"""Store masks and images made in the window under their hash, so that requests that name them can be repeated."""
 
 from __future__ import annotations
 
@@ -14,10 +14,18 @@ def keep_mask(png: bytes) -> Path:
 
     StorageProblem when it cannot be written.
     """
-    path = paths.data() / "masks" / f"{hashlib.sha256(png).hexdigest()[:24]}.png"
+    return _keep(png, "masks", "The mask could not be saved")
+
+
+def keep_pasted(png: bytes) -> Path:
+    """Save an image that was pasted or dropped without a file, as `keep_mask` does."""
+    return _keep(png, "pasted", "The pasted image could not be saved")
+
+
+def _keep(png: bytes, folder: str, failed: str) -> Path:
+    path = paths.data() / folder / f"{hashlib.sha256(png).hexdigest()[:24]}.png"
     if path.is_file() and path.stat().st_size == len(png):
         return path
-    failed = "The mask could not be saved"
     with storage_errors(failed, path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_bytes(path, png, failed)

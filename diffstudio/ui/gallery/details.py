@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QFrame, QVBoxLayout, QWidget
@@ -13,16 +14,18 @@ from diffstudio.studio.gallery.sidecar import LONGEST_NOTE
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.metadata.metadata import ImageSettings
 from diffstudio.ui.gallery.item_model import date_text, missing_text
+from diffstudio.ui.gallery.tag_editor import TagEditor
 from diffstudio.ui.generate.labels import request_facts
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import actions, terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.flow_layout import FlowLayout
-from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, label, scroll_area
+from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, label, scroll_area, set_tooltip
 from diffstudio.ui.widgets.note_field import NoteField
 from diffstudio.ui.widgets.wrapping_text import FactsTable, WrappingText
 
 WIDTH = 304
+_DELETE_TIP = "Move to the gallery's trash (Delete). This can be undone"
 
 
 class Details(QFrame):
@@ -35,6 +38,8 @@ class Details(QFrame):
     delete_requested = Signal()
     star_requested = Signal()
     upscale_requested = Signal()
+    compare_requested = Signal()
+    restore_requested = Signal()
     note_changed = Signal(object, str)  # GalleryImage, its new note
 
     def __init__(self, tasks: Tasks) -> None:
@@ -58,15 +63,16 @@ class Details(QFrame):
             "What is good about it, what to try next…", "Your note on this image. Its file is not changed", LONGEST_NOTE
         )
         self.note.edited.connect(self._save_note)
+        self._tags_title, self.tags = SectionLabel("Tags"), TagEditor()
         self.use_settings = PrimaryButton(actions.USE_SETTINGS, tooltip=f"{actions.USE_SETTINGS_TIP} (Ctrl+U)")
         self.upscale = SecondaryButton(actions.UPSCALE, "arrows-out", actions.UPSCALE_TIP, name="Upscale")
         self.star = SecondaryButton(actions.STAR, "star", "Star this image (Ctrl+D)")
+        self.compare = SecondaryButton(actions.COMPARE_WITH, "columns", actions.COMPARE_TIP)
+        self.restore = SecondaryButton(actions.RESTORE, "arrow-counter-clockwise", actions.RESTORE_TIP)
         self.copy = SecondaryButton(actions.COPY_IMAGE, "copy", actions.COPY_IMAGE_TIP)
         self.save = SecondaryButton(actions.SAVE_AS, "floppy-disk", actions.SAVE_AS_TIP)
         self.folder = SecondaryButton(actions.SHOW_IN_FOLDER, "folder-open", actions.SHOW_IN_FOLDER_TIP)
-        self.delete = SecondaryButton(
-            actions.DELETE, "trash", "Move to the gallery's trash (Delete). This can be undone"
-        )
+        self.delete = SecondaryButton(actions.DELETE, "trash", _DELETE_TIP)
         self._lay_out()
         self.show_image(None)
 
@@ -86,6 +92,8 @@ class Details(QFrame):
             self.missing,
             self.facts,
             self.not_imported,
+            self._tags_title,
+            self.tags,
             self._note_title,
             self.note,
         ):
@@ -103,7 +111,9 @@ class Details(QFrame):
         flow = FlowLayout(spacing=8)
         for button, signal in (
             (self.star, self.star_requested),
+            (self.restore, self.restore_requested),
             (self.upscale, self.upscale_requested),
+            (self.compare, self.compare_requested),
             (self.copy, self.copy_requested),
             (self.delete, self.delete_requested),
             (self.save, self.save_requested),
@@ -119,13 +129,32 @@ class Details(QFrame):
         whole.addWidget(self._scroll, 1)
         whole.addWidget(self._buttons)
 
-    def show_image(self, image: GalleryImage | None, chosen: int = 0) -> None:
-        """Show the settings of an image; for None, the actions for `chosen` selected images."""
+    def show_image(self, image: GalleryImage | None, chosen: int = 0, *, trash: bool = False) -> None:
+        """Show the settings of an image; for None, the actions for `chosen` selected images.
+
+        `trash`: those that are selected are in the trash.
+        """
         before = self._image
         if before is not None and (image is None or image.id != before.id):
             self.note.save()  # of the image before
         file_settings = self._settings if image and before and image.path == before.path else None
         self._image, self._settings = image, None
+        self._show_prompts(image, chosen)
+        self.missing.set_text(missing_text(image) if image is not None and image.missing else "")
+        self.missing.setVisible(image is not None and image.missing)
+        self.facts.show_facts(_rows(image) if image else [])
+        self._show_note(image, before, trash=trash)
+        self._show_buttons(image, chosen, trash=trash)
+        if file_settings is not None:
+            self.show_file(file_settings)
+        else:
+            self._scroll.verticalScrollBar().setValue(0)
+        if image is not None and image != before:
+            if self._reading is not None:
+                self._reading.cancel()
+            self._reading = self._tasks.start(self._read(image))
+
+    def _show_prompts(self, image: GalleryImage | None, chosen: int) -> None:
         request = image.request if image else None
         self._prompt_title.setVisible(request is not None)
         self.prompt.setVisible(request is not None)
@@ -145,32 +174,36 @@ class Details(QFrame):
                 else "This image has no settings."
             )
         self.placeholder.setVisible(image is None or request is None)
-        self.missing.set_text(missing_text(image) if image is not None and image.missing else "")
-        self.missing.setVisible(image is not None and image.missing)
-        self.facts.show_facts(_rows(image) if image else [])
-        self._show_note(image, before)
         self.use_settings.setVisible(request is not None)
-        for button in (self.upscale, self.save, self.folder):
-            button.setVisible(image is not None)
+
+    def _show_buttons(self, image: GalleryImage | None, chosen: int, *, trash: bool) -> None:
+        for button in (self.upscale, self.save):
+            button.setVisible(image is not None and not trash)
+        self.folder.setVisible(image is not None)
+        self.compare.setVisible(chosen in (1, 2) and not trash)
+        self.compare.setText(actions.COMPARE if chosen == 2 else actions.COMPARE_WITH)
+        self.restore.setVisible(trash)
+        self.star.setVisible(not trash)
         self._buttons.setVisible(image is not None or chosen > 0)
         self.copy.setText(actions.COPY_IMAGE if chosen < 2 else actions.COPY_FILES)
-        self.delete.setText(actions.DELETE if chosen < 2 else f"{actions.DELETE} {chosen:,}")
+        delete = actions.PURGE if trash else actions.DELETE
+        self.delete.setText(delete if chosen < 2 or trash else f"{delete} {chosen:,}")
+        set_tooltip(self.delete, actions.PURGE_TIP if trash else _DELETE_TIP)
         starred = image is not None and image.starred
         self.star.setText(actions.STARRED if starred else actions.STAR)
         self.star.set_icon(*(("star-fill", "warn") if starred else ("star", "text")))
-        if file_settings is not None:
-            self.show_file(file_settings)
-        else:
-            self._scroll.verticalScrollBar().setValue(0)
-        if image is not None and image != before:
-            if self._reading is not None:
-                self._reading.cancel()
-            self._reading = self._tasks.start(self._read(image))
 
-    def _show_note(self, image: GalleryImage | None, before: GalleryImage | None) -> None:
+    def show_tags(self, tags: Sequence[str], *, chosen: int, trash: bool) -> None:
+        """Show the tags that all selected images have."""
+        for part in (self._tags_title, self.tags):
+            part.setVisible(chosen > 0 and (not trash or bool(tags)))
+        self._tags_title.set_right(f"of all {chosen:,}" if chosen > 1 else "")
+        self.tags.show_tags(tags, editable=not trash)
+
+    def _show_note(self, image: GalleryImage | None, before: GalleryImage | None, *, trash: bool) -> None:
         self._note_title.setVisible(image is not None)
         self.note.setVisible(image is not None)
-        self.note.setReadOnly(image is None or image.missing)
+        self.note.setReadOnly(image is None or image.missing or trash)
         typing = image is not None and before is not None and image.id == before.id and self.note.has_edits()
         if not typing:
             self.note.show_text(image.note if image is not None else "")
@@ -205,4 +238,5 @@ class Details(QFrame):
 def _rows(image: GalleryImage) -> list[tuple[str, str]]:
     settings = request_facts(image.request, image.checkpoint) if image.request is not None else []
     size = (terms.SIZE, f"{image.width} × {image.height} px")
-    return [size, *settings, ("Created", date_text(image.created)), ("File", image.path.name)]
+    deleted = [("Deleted", date_text(image.trashed))] if image.trashed is not None else []
+    return [size, *settings, ("Created", date_text(image.created)), *deleted, ("File", image.path.name)]

@@ -9,7 +9,7 @@ from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.studio.gallery.records import GalleryImage
-from diffstudio.ui.gallery.image_view import ZOOM_STEP, ImageView
+from diffstudio.ui.gallery.image_view import BACK_TIP, ZOOM_STEP, ImageView
 from diffstudio.ui.gallery.item_model import title
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets.controls import SecondaryButton
@@ -30,7 +30,7 @@ class FullView(QWidget):
         self._tasks = tasks
         self._reading: asyncio.Task[None] | None = None
         self.image_view = ImageView()
-        self.back = SecondaryButton("Gallery", "arrow-left", "Back to the gallery (Esc)")
+        self.back = SecondaryButton("Gallery", "arrow-left", BACK_TIP)
         self.zoom_label = label("", "dim")
         self.previous = SecondaryButton("", "caret-left", "Previous image (Left)", name="Previous image")
         self.next = SecondaryButton("", "caret-right", "Next image (Right)", name="Next image")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QEvent, QModelIndex, QPersistentModelIndex, QRect, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QImage, QKeyEvent, QMouseEvent, QPainter, QPainterPath, QPen, QResizeEvent
+from PySide6.QtCore import QEvent, QModelIndex, QPersistentModelIndex, QPoint, QRect, QRectF, QSize, Qt, QTimer, Signal
+from PySide6.QtGui import QImage, QKeyEvent, QMouseEvent, QPainter, QPainterPath, QPen, QResizeEvent, QWheelEvent
 from PySide6.QtWidgets import QAbstractItemView, QListView, QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
 from diffstudio.studio.gallery.records import GalleryImage
-from diffstudio.ui.gallery.item_model import IMAGE_ROLE, GalleryModel
+from diffstudio.studio.gallery.view_state import USUAL_CELL
+from diffstudio.ui.gallery.item_model import IMAGE_ROLE, GalleryModel, date_text
 from diffstudio.ui.widgets import icons, theme
-from diffstudio.ui.widgets.helpers import describe, reserve_scroll_bar, set_tooltip
+from diffstudio.ui.widgets.helpers import describe, label, reserve_scroll_bar, set_tooltip
 
-MIN_CELL = 156  # px, including the gap
 GAP = 12
+DATE_SHOWN_MS = 900  # after the last scrolling
 MISSING_OPACITY = 0.35  # of images whose folder is missing
 STAR = 26  # px; the side of the corner that stars an image
 
@@ -58,7 +59,7 @@ class ThumbnailDelegate(QStyledItemDelegate):
             painter.setBrush(Qt.BrushStyle.NoBrush)
             painter.setPen(QPen(theme.colour("accent"), 2 if chosen else 1))
             painter.drawRoundedRect(tile.adjusted(-2, -2, 2, 2), theme.RADIUS + 2, theme.RADIUS + 2)
-        if image.starred or state & QStyle.StateFlag.State_MouseOver:
+        if image.trashed is None and (image.starred or state & QStyle.StateFlag.State_MouseOver):
             corner = star_rect(option.rect)
             painter.setPen(Qt.PenStyle.NoPen)
             shade = theme.colour("panel")
@@ -92,6 +93,7 @@ class ThumbnailGrid(QListView):
     opened = Signal(object)  # QModelIndex
     delete_requested = Signal()
     star_requested = Signal(object)  # QModelIndex
+    zoom_requested = Signal(object)  # 1 or -1: Ctrl and the wheel
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,8 +115,34 @@ class ThumbnailGrid(QListView):
         self.setMouseTracking(True)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setItemDelegate(ThumbnailDelegate(self))
+        self._cell = USUAL_CELL  # px, the smallest, including the gap
         self._fit_columns()
+        self.date = label("", pixels=theme.SMALL_PIXELS)
+        self.date.setParent(self)
+        self.date.setObjectName("pill")
+        self.date.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
+        self.date.hide()
+        self._date_timer = QTimer(self, singleShot=True, interval=DATE_SHOWN_MS)
+        self._date_timer.timeout.connect(self.date.hide)
+        self.verticalScrollBar().valueChanged.connect(self._show_date)
         self.doubleClicked.connect(lambda index: self.opened.emit(index))
+
+    def cell(self) -> int:
+        return self._cell
+
+    def set_cell(self, cell: int) -> None:
+        """Set the size of a thumbnail with its gap, in px, and keep the current image in view."""
+        self._cell = cell
+        self._fit_columns()
+        if self.currentIndex().isValid():
+            self.scrollTo(self.currentIndex())
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        if event.modifiers() & Qt.KeyboardModifier.ControlModifier:
+            self.zoom_requested.emit(1 if event.angleDelta().y() > 0 else -1)
+            event.accept()
+        else:
+            super().wheelEvent(event)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         self._fit_columns()
@@ -150,6 +178,16 @@ class ThumbnailGrid(QListView):
             self.viewport().update()
         return bool(super().viewportEvent(event))
 
+    def _show_date(self) -> None:
+        """While scrolling, say when the first images in view were made."""
+        image = self.indexAt(QPoint(GAP, 2 * GAP)).data(IMAGE_ROLE)
+        if isinstance(image, GalleryImage):
+            self.date.setText(date_text(image.created).partition(" ")[0])
+            self.date.adjustSize()
+            self.date.move((self.viewport().width() - self.date.width()) // 2, GAP)
+            self.date.show()
+            self._date_timer.start()
+
     def _star_at(self, event: QMouseEvent) -> QModelIndex:
         point = event.position().toPoint()
         index = self.indexAt(point)
@@ -162,8 +200,8 @@ class ThumbnailGrid(QListView):
 
     def _fit_columns(self) -> None:
         """Size the cells so that the columns fill the width."""
-        width = max(MIN_CELL, self.viewport().width() - 1)
-        columns = max(1, width // MIN_CELL)
+        width = max(self._cell, self.viewport().width() - 1)
+        columns = max(1, width // self._cell)
         side = width // columns
         if self.gridSize().width() != side:
             self.setGridSize(QSize(side, side))

@@ -12,6 +12,7 @@ from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe, set_tooltip
 from diffstudio.ui.widgets.images import fitted, rounded
 
+BACK_TIP = "Back to the gallery (Esc)"
 MAX_ZOOM = 32.0
 ZOOM_STEP = 1.25
 NEAREST_FROM = 4.0  # screen px per image px; from here on, pixels are drawn without smoothing

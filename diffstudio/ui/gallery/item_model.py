@@ -25,7 +25,8 @@ from PySide6.QtGui import QImage
 
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.gallery.gallery import THUMBNAIL_SIDE, Gallery
-from diffstudio.studio.gallery.records import GalleryImage
+from diffstudio.studio.gallery.records import GalleryImage, sort_key
+from diffstudio.studio.gallery.search import GalleryQuery
 from diffstudio.ui.generate.labels import title_of
 from diffstudio.ui.tasks import NewestFirstQueue, Tasks
 from diffstudio.ui.widgets.helpers import plain_tooltip
@@ -35,11 +36,13 @@ PAGE = 200  # images in the first page; later pages grow
 THUMBNAIL_BYTES = 96 << 20  # of decoded thumbnails kept
 IMAGE_ROLE = int(Qt.ItemDataRole.UserRole)
 
+_ALL = GalleryQuery()
+
 Index = QModelIndex | QPersistentModelIndex
 
 
 class GalleryModel(QAbstractListModel):
-    """The images that match `search` and `starred`, newest first."""
+    """The images that match `query`, in its order."""
 
     counted = Signal()  # the number of images may have changed
     failed = Signal(object)  # StorageProblem: the records cannot be read
@@ -54,8 +57,8 @@ class GalleryModel(QAbstractListModel):
         self._unreadable: set[int] = set()
         self._complete, self._fetching = True, False
         self._reached = 0  # how many of the records' rows have been fetched
-        self._query = 0  # counts the calls of `load`
-        self.search, self.starred, self.total, self.in_trash = "", False, 0, 0
+        self._loads = 0  # counts the calls of `load`
+        self.query, self.total, self.in_trash = GalleryQuery(), 0, 0
         self.loaded = False  # the first page has arrived
         thumbnails.completed.connect(self._thumbnail_made)
 
@@ -121,24 +124,25 @@ class GalleryModel(QAbstractListModel):
         """Whether further images match than have been fetched."""
         return not self._complete
 
-    def show(self, search: str = "", starred: bool = False) -> None:
+    def show(self, query: GalleryQuery = _ALL) -> None:
         """Reset the model to the images that match, once they have been read."""
-        self._tasks.start(self.load(search, starred))
+        self.query = query
+        self._tasks.start(self.load(query))
 
-    async def load(self, search: str = "", starred: bool = False) -> None:
-        """As `show`; returns when the first page is shown, or another filter is being shown instead."""
-        self.search, self.starred = search, starred
-        self._query = query = self._query + 1
+    async def load(self, query: GalleryQuery = _ALL) -> None:
+        """As `show`; returns when the first page is shown, or another query is being shown instead."""
+        self.query = query
+        self._loads = load = self._loads + 1
 
         def read() -> tuple[list[GalleryImage], int, int]:
-            return self._gallery.images(0, PAGE, search, starred), *self._counts(search, starred)
+            return self._gallery.page(query, 0, PAGE), *self._counts(query)
 
         try:
             page, total, in_trash = await self._tasks.to_thread(read)
         except StorageProblem as problem:
             self.failed.emit(problem)
             return
-        if query != self._query:
+        if load != self._loads:
             return
         self.total, self.in_trash = total, in_trash
         self.beginResetModel()
@@ -155,15 +159,15 @@ class GalleryModel(QAbstractListModel):
             return
         self._fetching = True
         try:
-            query, reached = self._query, self._reached
+            load, reached = self._loads, self._reached
             page_size = max(PAGE, len(self._images) // 8)  # growing, because each new page lays out all rows again
             page = await self._read(reached, page_size)
-            while page is not None and query == self._query and reached != self._reached:  # rows were added or removed
+            while page is not None and load == self._loads and reached != self._reached:  # rows were added or removed
                 reached = self._reached
                 page = await self._read(reached, page_size)
         finally:
             self._fetching = False
-        if query != self._query:
+        if load != self._loads:
             return
         if page is None:
             self._complete = True
@@ -181,27 +185,27 @@ class GalleryModel(QAbstractListModel):
     async def _read(self, offset: int, count: int) -> list[GalleryImage] | None:
         """A page of the images that match; None when they cannot be read."""
         try:
-            return await self._tasks.to_thread(self._gallery.images, offset, count, self.search, self.starred)
+            return await self._tasks.to_thread(self._gallery.page, self.query, offset, count)
         except StorageProblem as problem:
             self.failed.emit(problem)
             return None
 
     async def insert(self, images: Sequence[GalleryImage]) -> None:
-        """Insert images by time if they match the filter; paging fetches those further down."""
-        query, search, starred = self._query, self.search, self.starred
+        """Insert images in their order if they match the query; paging fetches those further down."""
+        load, query = self._loads, self.query
 
         def fitting() -> list[GalleryImage]:
-            return [image for image in images if self._gallery.fits(image.id, search, starred)]
+            return [image for image in images if self._gallery.fits(image.id, query)]
 
         try:
             matching = await self._tasks.to_thread(fitting)
         except StorageProblem as problem:
             self.failed.emit(problem)
             return
-        for image in matching if query == self._query else ():
+        for image in matching if load == self._loads else ():
             if image.id in self._row_of():
                 continue
-            row = bisect_left(self._images, (-image.created, -image.id), key=lambda each: (-each.created, -each.id))
+            row = bisect_left(self._images, self._key(image), key=self._key)
             if row == len(self._images) and not self._complete:
                 continue
             self.beginInsertRows(QModelIndex(), row, row)
@@ -210,6 +214,9 @@ class GalleryModel(QAbstractListModel):
             self._rows = None
             self.endInsertRows()
         await self._count()
+
+    def _key(self, image: GalleryImage) -> tuple[object, ...]:
+        return sort_key(image, self.query.order, trash=self.query.trash)
 
     def remove(self, image_ids: Iterable[int]) -> None:
         for row in sorted((row for each in image_ids if (row := self._row_of().get(each)) is not None), reverse=True):
@@ -220,16 +227,46 @@ class GalleryModel(QAbstractListModel):
             self.endRemoveRows()
         self.recount()
 
-    def replace(self, image: GalleryImage) -> None:
-        """Show the new record of an image, or remove it if it no longer matches the filter."""
-        row = self._row_of().get(image.id)
-        if row is None:
+    async def replace(self, images: Sequence[GalleryImage]) -> None:
+        """Show the new records of images. One that no longer matches is removed; one that is starred may move."""
+        query = self.query
+
+        def left() -> set[int]:
+            return {image.id for image in images if not self._gallery.fits(image.id, query)}
+
+        changed = [image for image in images if image.id in self._row_of()]
+        for image in changed:
+            self._images[self._row_of()[image.id]] = image
+        try:
+            gone = await self._tasks.to_thread(left) if query.filters else set[int]()
+        except StorageProblem as problem:
+            self.failed.emit(problem)
             return
-        if self.starred and not image.starred:
-            self.remove([image.id])
+        if query != self.query:
             return
-        self._images[row] = image
-        self.dataChanged.emit(self.index(row), self.index(row))
+        for image in changed:
+            if image.id not in gone and (row := self._row_of().get(image.id)) is not None:
+                self._move(row, image)
+        if gone:
+            self.remove(gone)
+
+    def _move(self, row: int, image: GalleryImage) -> None:
+        """Show an image at its place in the order."""
+        others = self._images[:row] + self._images[row + 1 :]
+        place = bisect_left(others, self._key(image), key=self._key)
+        if place == row:
+            self.dataChanged.emit(self.index(row), self.index(row))
+            return
+        if place == len(others) and not self._complete:  # a later page has it
+            self.beginRemoveRows(QModelIndex(), row, row)
+            self._images, self._rows = others, None
+            self._reached -= 1
+            self.endRemoveRows()
+            return
+        self.beginMoveRows(QModelIndex(), row, row, QModelIndex(), place + (place > row))
+        self._images = [*others[:place], image, *others[place:]]
+        self._rows = None
+        self.endMoveRows()
 
     def thumbnail(self, image: GalleryImage) -> QImage | None:
         """The thumbnail if it is loaded; otherwise load it, then emit dataChanged for its row."""
@@ -277,18 +314,18 @@ class GalleryModel(QAbstractListModel):
         self._tasks.start(self._count())
 
     async def _count(self) -> None:
-        query = self._query
+        load = self._loads
         try:
-            counts = await self._tasks.to_thread(self._counts, self.search, self.starred)
+            counts = await self._tasks.to_thread(self._counts, self.query)
         except StorageProblem as problem:
             self.failed.emit(problem)
             return
-        if query == self._query:
+        if load == self._loads:
             self.total, self.in_trash = counts
             self.counted.emit()
 
-    def _counts(self, search: str, starred: bool) -> tuple[int, int]:
-        return self._gallery.count(search, starred), self._gallery.trash_count()
+    def _counts(self, query: GalleryQuery) -> tuple[int, int]:
+        return self._gallery.number_of(query), self._gallery.trash_count()
 
 
 def title(image: GalleryImage) -> str:
@@ -297,7 +334,9 @@ def title(image: GalleryImage) -> str:
 
 
 def description(image: GalleryImage) -> str:
-    return f"{image.width} × {image.height} px · {date_text(image.created)}"
+    deleted = f" · deleted {date_text(image.trashed)}" if image.trashed is not None else ""
+    tags = f" · {', '.join(image.tags)}" if image.tags else ""
+    return f"{image.width} × {image.height} px · {date_text(image.created)}{deleted}{tags}"
 
 
 def missing_text(image: GalleryImage) -> str:

@@ -1,8 +1,9 @@
-"""The Gallery room: all images in a grid, one image at full size, and the settings of the selected one."""
+"""The Gallery room: all images in a grid, one image at full size, two compared, and the settings of the selected one."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import (
@@ -16,67 +17,51 @@ from PySide6.QtCore import (
     Qt,
     Signal,
 )
-from PySide6.QtGui import QImage, QResizeEvent, QShowEvent
-from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtGui import QImage, QShowEvent
+from PySide6.QtWidgets import QWidget
 
 from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.gallery.rescan import RescanReport, rescan
-from diffstudio.ui.gallery.details import Details
-from diffstudio.ui.gallery.full_view import FullView
-from diffstudio.ui.gallery.grid import ThumbnailGrid
+from diffstudio.studio.gallery.search import GalleryQuery
+from diffstudio.studio.gallery.view_state import GalleryViewState
 from diffstudio.ui.gallery.item_model import GalleryModel, title
+from diffstudio.ui.gallery.layout import GalleryLayout
 from diffstudio.ui.gallery.selection_actions import SelectionActions
-from diffstudio.ui.gallery.top_bar import TopBar
 from diffstudio.ui.gallery.trash import GalleryTrash
 from diffstudio.ui.tasks import NewestFirstQueue, Tasks
-from diffstudio.ui.widgets import shortcuts
-from diffstudio.ui.widgets.controls import EmptyState, MessageBanner
-from diffstudio.ui.widgets.helpers import leave_focus, show_page
+from diffstudio.ui.widgets import actions, shortcuts
+from diffstudio.ui.widgets.helpers import leave_focus
 
 LAST_CHANGES_MS = 2000  # how long closing waits for them
-NARROW = 760  # px; below this width, settings are shown in the full view only
+_CELL_STEP = 24  # px, of a thumbnail, for Ctrl and the wheel
 
 
-class GalleryRoom(QWidget):
+class GalleryRoom(GalleryLayout):
     """Shows a Gallery; signals ask the window for actions in other rooms."""
 
     use_settings_requested = Signal(object)  # PictureRequest
     upscale_requested = Signal(object)  # Path
     start_requested = Signal(object)  # Path of the init image for img2img
+    paint_requested = Signal(object)  # Path of the init image for inpainting
     generate_requested = Signal()  # the button of the empty gallery
     changed = Signal()  # images were deleted, restored or starred
+    view_changed = Signal(object)  # GalleryViewState, to be kept
 
-    def __init__(self, gallery: Gallery) -> None:
-        super().__init__()
-        self.setObjectName("background")
+    def __init__(self, gallery: Gallery, view: GalleryViewState = GalleryViewState()) -> None:  # noqa: B008 - frozen
         self._gallery = gallery
         self._tasks, self._thumbnails = Tasks("gallery", workers=3), NewestFirstQueue("thumbnails")
         self._reading, self._changing = Tasks("gallery-reading", workers=1), Tasks("gallery-changing", workers=1)
-        self.model = GalleryModel(gallery, self._thumbnails, self._reading)
+        super().__init__(GalleryModel(gallery, self._thumbnails, self._reading), self._tasks)
         self._trash = GalleryTrash(gallery, self._changing, self)
         self.selection_actions = SelectionActions(gallery, self._changing, self.chosen, self)
         self._shown_before = self._closing = False
-
-        self.grid = ThumbnailGrid()
-        self.grid.setModel(self.model)
-        self.details = Details(self._tasks)
-        self.full = FullView(self._tasks)
-        self.image_view = self.full.image_view
-        self.top_bar = TopBar()
-        self.message = MessageBanner()
-        self.empty = EmptyState(
-            "image-square",
-            "No images yet",
-            "Every image you generate appears here, with all of its settings.",
-            "Generate an image",
-        )
-        self.no_matches = EmptyState("magnifying-glass", "No matches", "", "Show all images")
-        self._pages = QStackedWidget()
-        for page in (self.grid, self.empty, self.no_matches):
-            self._pages.addWidget(page)
-        self._lay_out()
+        self._act: Callable[[], object] = self.undo  # what the button of the message does
+        self._compare_with: Path | None = None  # it is compared with the next image that is selected
+        self.top_bar.show_query(view.query)
+        self.top_bar.cell.setValue(view.cell)
+        self.grid.set_cell(view.cell)
         self._connect()
         self._make_shortcuts()
         self._show_page()
@@ -102,7 +87,17 @@ class GalleryRoom(QWidget):
 
     def refresh(self) -> None:
         """Read the records again after they were changed elsewhere."""
-        self.model.show(self.top_bar.search.text(), self.top_bar.starred.isChecked())
+        self.model.show(self._query())
+
+    def _query(self) -> GalleryQuery:
+        return GalleryQuery(trash=True) if self.in_trash() else self.top_bar.query()
+
+    def _filter(self) -> None:
+        self.refresh()
+        self._view_changed()
+
+    def _view_changed(self) -> None:
+        self.view_changed.emit(GalleryViewState(self.top_bar.query(), self.grid.cell()))
 
     def open_image(self, path: Path) -> None:
         """Show an image in the full view, if it is in the gallery."""
@@ -114,7 +109,7 @@ class GalleryRoom(QWidget):
             return
         if not self.model.index_of(image.id).isValid():
             self.top_bar.clear()
-            await self.model.load()
+            await self.model.load(self.top_bar.query())
             await self.model.insert([image])
         index = self.model.index_of(image.id)
         if index.isValid():
@@ -143,77 +138,72 @@ class GalleryRoom(QWidget):
         indexes = [self.grid.currentIndex()] if self.is_full() else self.grid.selectedIndexes()
         return [image for index in indexes if (image := self.model.image(index)) is not None]
 
-    def is_full(self) -> bool:
-        """Whether the full view is shown."""
-        return self._views.currentWidget() is self.full
-
-    # Layout and connections
-
-    def _lay_out(self) -> None:
-        everything = QWidget()
-        column = QVBoxLayout(everything)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(0)
-        column.addWidget(self.top_bar)
-        pages = QHBoxLayout()
-        pages.setContentsMargins(14, 4, 4, 8)
-        pages.addWidget(self._pages)
-        column.addLayout(pages, 1)
-        self._views = QStackedWidget()
-        self._views.addWidget(everything)
-        self._views.addWidget(self.full)
-        left = QVBoxLayout()
-        left.setContentsMargins(0, 0, 0, 0)
-        left.setSpacing(0)
-        left.addWidget(self._views, 1)
-        left.addWidget(self.message)
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(0)
-        row.addLayout(left, 1)
-        row.addWidget(self.details)
+    # Connections
 
     def _connect(self) -> None:
         self.model.counted.connect(self._show_page)
         self.model.modelReset.connect(self._selection_changed)
-        self._trash.restored.connect(self._show_restored)
-        self._trash.emptied.connect(self._show_emptied)
-        self._trash.changed.connect(self.model.recount)
-        self._trash.failed.connect(self._show_error)
+        trash, grid, bar, details, do = self._trash, self.grid, self.top_bar, self.details, self.selection_actions
+        trash.restored.connect(self._show_restored)
+        trash.emptied.connect(self._show_emptied)
+        trash.purged.connect(self._show_purged)
+        trash.changed.connect(self._trash_changed)
+        trash.failed.connect(self._show_error)
         self.model.failed.connect(self._show_error)
-        self.grid.opened.connect(self._open)
-        self.grid.delete_requested.connect(self.delete_chosen)
-        self.grid.star_requested.connect(self._star_at)
-        self.grid.selectionModel().selectionChanged.connect(self._selection_changed)
-        self.grid.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
-        self.grid.customContextMenuRequested.connect(self._menu)
-        self.image_view.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
-        self.image_view.customContextMenuRequested.connect(self._menu)
-        self.top_bar.changed.connect(self.refresh)
-        self.top_bar.rescan_button.clicked.connect(lambda: self.rescan())
-        self.top_bar.trash.clicked.connect(lambda: self._trash.ask(self.model.in_trash))
+        grid.opened.connect(self._open)
+        grid.delete_requested.connect(self.delete_chosen)
+        grid.star_requested.connect(self._star_at)
+        grid.zoom_requested.connect(lambda by: bar.cell.setValue(bar.cell.value() + by * _CELL_STEP))
+        grid.selectionModel().selectionChanged.connect(self._selection_changed)
+        for source in (grid, self.image_view):
+            source.setContextMenuPolicy(Qt.ContextMenuPolicy.CustomContextMenu)
+            source.customContextMenuRequested.connect(self._menu)
+        bar.changed.connect(self._filter)
+        bar.cell_changed.connect(grid.set_cell)
+        bar.cell_changed.connect(self._view_changed)
+        bar.rescan_button.clicked.connect(lambda: self.rescan())
+        bar.trash.clicked.connect(self.show_trash)
+        self.trash_bar.back_requested.connect(self.leave_trash)
+        self.trash_bar.restore_requested.connect(self.restore_chosen)
+        self.trash_bar.purge_requested.connect(self.delete_chosen)
+        self.trash_bar.empty_requested.connect(lambda: trash.ask_to_empty(self.model.in_trash))
         self.empty.clicked.connect(self.generate_requested)
+        self.empty_trash.clicked.connect(self.leave_trash)
         self.no_matches.clicked.connect(self.clear_filters)
-        self.message.banner.acted.connect(self.undo)
+        self.message.banner.acted.connect(lambda: self._act())
+        self.message.banner.dismissed.connect(self._stop_comparing)
         self.full.closed.connect(self.close_full)
         self.full.step_requested.connect(self._show_neighbour)
-        do, details = self.selection_actions, self.details
+        self.compare_view.closed.connect(self.close_full)
         do.use_settings_requested.connect(self.use_settings_requested)
-        do.upscale_requested.connect(self.upscale_requested)
-        do.start_requested.connect(self.start_requested)
-        do.records_changed.connect(self._show_starred)
-        do.message.connect(self._show_message)
+        do.records_changed.connect(self._show_changed)
+        for request, answer in (
+            (do.actions.upscale_requested, self.upscale_requested.emit),
+            (do.actions.start_requested, self.start_requested.emit),
+            (do.actions.paint_requested, self.paint_requested.emit),
+            (do.actions.compare_requested, self.compare),
+            (do.actions.delete_requested, lambda _: self.delete_chosen()),
+            (do.actions.purge_requested, lambda _: self.delete_chosen()),
+            (do.actions.restore_requested, lambda _: self.restore_chosen()),
+        ):
+            request.connect(answer)
+        do.actions.message.connect(self._show_message)
         for signal, act in (
             (details.use_settings_requested, do.use_settings),
             (details.copy_requested, do.copy),
             (details.save_requested, do.save_as),
             (details.delete_requested, self.delete_chosen),
+            (details.restore_requested, self.restore_chosen),
             (details.folder_requested, do.show_in_folder),
             (details.star_requested, do.star_selected),
             (details.upscale_requested, do.upscale),
+            (details.compare_requested, do.compare),
+            (details.note_changed, do.set_note),
+            (details.tags.added, do.add_tags),
+            (details.tags.removed, do.remove_tag),
+            (details.tags.search_requested, self.search_tag),
         ):
             signal.connect(act)
-        details.note_changed.connect(do.set_note)
 
     def _make_shortcuts(self) -> None:
         do = self.selection_actions
@@ -228,24 +218,68 @@ class GalleryRoom(QWidget):
             (shortcuts.DELETE_IMAGES, self.delete_chosen),
         ):
             shortcuts.bind(shortcut, self, act)
+        shortcuts.bind(shortcuts.GO_BACK, self, self._escape)
 
     # Stars, trash and rescan
 
     def _star_at(self, index: QModelIndex) -> None:
         if (image := self.model.image(index)) is not None:
-            self.selection_actions.star([image])
+            self.selection_actions.star(image)
 
-    def _show_starred(self, images: Sequence[GalleryImage]) -> None:
-        for image in images:
-            self.model.replace(image)
+    def _show_changed(self, images: Sequence[GalleryImage]) -> None:
+        self._tasks.start(self._replace(images))
+
+    async def _replace(self, images: Sequence[GalleryImage]) -> None:
+        await self.model.replace(images)
         self._selection_changed()
+        await self._read_tags()
         self.changed.emit()
 
     def delete_chosen(self) -> None:
-        """Move the selected images to the gallery's trash and offer to undo it."""
+        """Move the selected images to the gallery's trash and offer to undo it; in the trash, delete them for good."""
         images = self.chosen()
-        if images:
+        if images and self.in_trash():
+            self._trash.ask_to_purge(images)
+        elif images:
             self._tasks.start(self._delete(images))
+
+    def restore_chosen(self) -> None:
+        """Move the selected images out of the trash."""
+        if images := [image for image in self.chosen() if image.trashed is not None]:
+            self._trash.restore([image.id for image in images])
+
+    def show_trash(self) -> None:
+        """Show what is in the trash in place of the gallery."""
+        self._stop_comparing()
+        leave_focus(self.top_bar, self.grid)
+        self.model.show(GalleryQuery(trash=True))
+
+    def leave_trash(self) -> None:
+        leave_focus(self.trash_bar, self.grid)
+        self.model.show(self.top_bar.query())
+
+    def _escape(self) -> None:
+        if self.is_full() or self.is_comparing():
+            self.close_full()
+        elif self._compare_with is not None:
+            self._stop_comparing()
+            self.message.hide()
+        elif self.in_trash():
+            self.leave_trash()
+
+    def _trash_changed(self) -> None:
+        if self.in_trash():
+            self.refresh()
+        else:
+            self.model.recount()
+
+    def _show_purged(self, image_ids: Sequence[int]) -> None:
+        row = min((self.model.index_of(each).row() for each in image_ids), default=-1)
+        self.model.remove(image_ids)
+        self._select_row(min(row, self.model.rowCount() - 1))
+        if image_ids:
+            count = len(image_ids)
+            self._show_message("info", f"{count:,} image{'' if count == 1 else 's'} deleted permanently.")
 
     async def _delete(self, images: Sequence[GalleryImage]) -> None:
         row = min(self.model.index_of(image.id).row() for image in images)
@@ -256,7 +290,7 @@ class GalleryRoom(QWidget):
             if all(image.missing for image in images if image.id in deleted):
                 self._show_message("info", f"{what} removed. Files come back with their folders.")
             else:
-                self._show_message("info", f"{what} moved to the trash.", "Undo")
+                self._show_message("info", f"{what} moved to the trash.", "Undo", self.undo)
             self._select_row(min(row, self.model.rowCount() - 1))
             self.changed.emit()
 
@@ -265,12 +299,18 @@ class GalleryRoom(QWidget):
         self._trash.undo()
 
     def _show_restored(self, images: Sequence[GalleryImage], missing: int) -> None:
-        leave_focus(self.message, self._pages.currentWidget())  # it is on Undo
+        for part in (self.message, self.trash_bar):  # it is on Undo or Restore
+            leave_focus(part, self._pages.currentWidget())
         self.message.hide()
         self._tasks.start(self._insert_restored(images, missing))
 
     async def _insert_restored(self, images: Sequence[GalleryImage], missing: int) -> None:
-        await self.model.insert(images)
+        if self.in_trash():
+            self.model.remove([image.id for image in images])
+            count = len(images)
+            self._show_message("good", f"{count:,} image{'' if count == 1 else 's'} restored to the gallery.")
+        else:
+            await self.model.insert(images)
         if images and (index := self.model.index_of(images[0].id)).isValid():
             self._select_row(index.row())
         self.changed.emit()
@@ -283,6 +323,8 @@ class GalleryRoom(QWidget):
             self._show_message("warn", f"{which} no longer in the trash.")
 
     def _show_emptied(self, count: int) -> None:
+        if self.in_trash():
+            self.refresh()
         self._show_message("good", f"{count:,} image{'' if count == 1 else 's'} moved to the system's trash.")
 
     def rescan(self, *, asked: bool = True) -> None:
@@ -305,7 +347,52 @@ class GalleryRoom(QWidget):
 
     def clear_filters(self) -> None:
         self.top_bar.clear()
-        self.refresh()
+        self._filter()
+
+    def search_tag(self, tag: str) -> None:
+        """Show the images that have a tag."""
+        if self.is_full():
+            self.close_full()
+        quoted = f'"{tag}"' if " " in tag else tag
+        self.top_bar.show_query(replace(self.top_bar.query(), search=f"tag:{quoted}"))
+        if self.in_trash():
+            self.leave_trash()
+        self._filter()
+
+    # Comparing
+
+    def compare(self, paths: Sequence[Path]) -> None:
+        """Compare two images; one, from any room, is compared with the next image that is selected here."""
+        if len(paths) == 2:
+            self._tasks.start(self._compare(paths))
+            return
+        self._compare_with = paths[0]
+        if self.is_full() or self.is_comparing():
+            self.close_full()
+        if self.in_trash():
+            self.leave_trash()
+        self.grid.clearSelection()
+        text = f"Select the image to compare {paths[0].name} with."
+        self._show_message("info", text, actions.CANCEL, self._cancel_comparing)
+        self.grid.setFocus()
+
+    async def _compare(self, paths: Sequence[Path]) -> None:
+        self._stop_comparing()
+        found = [await self._found(path) for path in paths]
+        names = [title(image) if image is not None else path.name for path, image in zip(paths, found, strict=True)]
+        self.compare_view.compare(paths, names)
+        self._views.setCurrentWidget(self.compare_view)
+        self.message.hide()
+        self._arrange()
+        self.compare_view.pane.setFocus()
+
+    def _stop_comparing(self) -> None:
+        self._compare_with = None
+
+    def _cancel_comparing(self) -> None:
+        self._stop_comparing()
+        leave_focus(self.message, self.grid)
+        self.message.hide()
 
     # Views
 
@@ -356,17 +443,32 @@ class GalleryRoom(QWidget):
         self.full.set_neighbours(row > 0, more)
 
     def _selection_changed(self, *_: QItemSelection) -> None:
-        chosen = self.chosen()
+        chosen, trash = self.chosen(), self.in_trash()
         image = chosen[0] if len(chosen) == 1 else None
-        self.details.show_image(image, len(chosen))
+        if image is not None and self._compare_with is not None and image.path != self._compare_with:
+            self.compare([self._compare_with, image.path])
+            return
+        self.details.show_image(image, len(chosen), trash=trash)
+        self.details.show_tags(self.selection_actions.shared_tags(), chosen=len(chosen), trash=trash)
+        self.trash_bar.show_counts(self.model.total, len(chosen) if trash else 0)
         if self.is_full():
             self._show_full()
+
+    async def _read_tags(self) -> None:
+        """Offer the tags that other images have."""
+        try:
+            tags = await self._reading.to_thread(self._gallery.all_tags)
+        except StorageProblem as error:
+            self._show_error(error)
+            return
+        self.details.tags.set_known([tag for tag, _ in tags])
 
     def _show_rescan_report(self, report: RescanReport, asked: bool) -> None:
         if report.changed:
             self.model.forget_thumbnails()
-        if report.anything:
+        if report.anything or report.indexed:
             self.refresh()
+        if report.anything:
             kind = "warn" if report.missing else "good"
             self._show_message(kind, f"Folder rescanned: {report.summary}.")
         elif asked:
@@ -384,48 +486,18 @@ class GalleryRoom(QWidget):
         self.top_bar.search.setFocus()
         self.top_bar.search.selectAll()
 
-    def _show_page(self) -> None:
-        filtered = bool(self.model.search.strip() or self.model.starred)
-        if not self.model.loaded:
-            page: QWidget = self.grid
-        elif self.model.total == 0 and not filtered:
-            page = self.empty
-        elif self.model.total == 0:
-            page = self.no_matches
-            words, stars = self.model.search.strip()[:80], "starred " if self.model.starred else ""
-            self.no_matches.text.setText(f"No {stars}image matches “{words}”." if words else "No starred images.")
-        else:
-            page = self.grid
-        show_page(self._pages, page)
-        if self.is_full() and self.model.total == 0:
-            self._views.setCurrentIndex(0)
-        total = self.model.total
-        self.top_bar.count_label.setText(f"{total:,} image{'' if total == 1 else 's'}" if total else "")
-        self.top_bar.trash.setVisible(self.model.in_trash > 0)
-        self.top_bar.search.setEnabled(page is not self.empty)
-        self.top_bar.starred.setEnabled(page is not self.empty)
-        self._arrange()
-
-    def _arrange(self) -> None:
-        """Show the details next to a wide grid, and always in the full view."""
-        on_grid = self._pages.currentWidget() is self.grid and self.width() >= NARROW
-        self.details.setVisible(self.is_full() or on_grid)
-
     def _menu(self, at: QPoint) -> None:
         source = self.sender()
         if self.chosen() and isinstance(source, QWidget):
             open_image = None if self.is_full() else lambda: self._open(self.grid.currentIndex())
-            self.selection_actions.menu(open_image, self.delete_chosen).popup(source.mapToGlobal(at))
+            self.selection_actions.menu(open_image).popup(source.mapToGlobal(at))
 
     def _show_error(self, error: object) -> None:
         self._show_message("bad", str(error))
 
-    def _show_message(self, kind: str, text: str, action: str = "") -> None:
+    def _show_message(self, kind: str, text: str, action: str = "", act: Callable[[], object] | None = None) -> None:
+        self._act = act or self.undo
         self.message.show_message(kind, text, action)
-
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        super().resizeEvent(event)
-        self._arrange()
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
@@ -433,3 +505,4 @@ class GalleryRoom(QWidget):
             self._shown_before = True
             self.refresh()
             self.rescan(asked=False)
+            self._tasks.start(self._read_tags())

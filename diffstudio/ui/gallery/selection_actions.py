@@ -1,48 +1,48 @@
-"""The actions on the selected images of the gallery, and their context menu."""
+"""What is done with the selected images of the gallery: the actions of every room, and stars, notes and tags."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
+from functools import reduce
 
-from PySide6.QtCore import QMimeData, QObject, QUrl, Signal
-from PySide6.QtWidgets import QApplication, QMenu, QWidget
+from PySide6.QtCore import QObject, Signal
+from PySide6.QtWidgets import QMenu, QWidget
 
 from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.gallery.source_files import request_to_reuse
-from diffstudio.studio.metadata import metadata
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.widgets import actions, image_actions
-from diffstudio.ui.widgets.images import read_image, unreadable
-from diffstudio.ui.widgets.menus import MenuEntry, build_menu, entry
+from diffstudio.ui.widgets import actions
+from diffstudio.ui.widgets.image_menu import ImageActions, ImageTarget
+from diffstudio.ui.widgets.menus import MenuEntry
 
 
 class SelectionActions(QObject):
     """Acts on the images that `selection` returns. What changes rows, deleting and undo, is the room's."""
 
     use_settings_requested = Signal(object)  # PictureRequest
-    upscale_requested = Signal(object)  # Path
-    start_requested = Signal(object)  # Path of the init image
-    records_changed = Signal(object)  # list[GalleryImage]: the new records of images that were starred
-    message = Signal(str, str)  # kind, text
+    records_changed = Signal(object)  # list[GalleryImage]: the new records of images that were starred, noted or tagged
 
     def __init__(
         self, gallery: Gallery, tasks: Tasks, selection: Callable[[], list[GalleryImage]], parent: QWidget
     ) -> None:
         super().__init__(parent)
-        self._gallery, self._tasks, self._selection, self._parent_widget = gallery, tasks, selection, parent
+        self._gallery, self._tasks, self._selection = gallery, tasks, selection
+        self.actions = ImageActions(parent)
+        self.actions.use_settings_requested.connect(lambda target: self._tasks.start(self._use_settings(target.record)))
+        self.actions.star_requested.connect(lambda targets, starred: self._star(_records(targets), starred))
 
     def only_image(self) -> GalleryImage | None:
         """The selected image, if exactly one is selected."""
         images = self._selection()
         return images[0] if len(images) == 1 else None
 
+    def targets(self) -> list[ImageTarget]:
+        return [ImageTarget(image.path, request=image.request, record=image) for image in self._selection()]
+
     def use_settings(self) -> None:
-        if (image := self.only_image()) is not None:
-            self._tasks.start(self._use_settings(image))
+        self.actions.use_settings(self.targets())
 
     async def _use_settings(self, image: GalleryImage) -> None:
         """In a thread: where a file of the request is gone, the image is read, and files are hashed to find it again."""
@@ -51,74 +51,52 @@ class SelectionActions(QObject):
             self.use_settings_requested.emit(request)
 
     def upscale(self) -> None:
-        if (image := self.only_image()) is not None:
-            self.upscale_requested.emit(image.path)
+        self.actions.upscale(self.targets())
 
-    def start_from(self) -> None:
-        if (image := self.only_image()) is not None:
-            self.start_requested.emit(image.path)
-
-    def copy_prompt(self) -> None:
-        image = self.only_image()
-        if image is not None and image.request is not None:
-            image_actions.copy_text(image.request.prompt)
+    def compare(self) -> None:
+        self.actions.compare(self.targets())
 
     def copy(self) -> None:
-        """Copy one image to the clipboard as pixels and as a file; several images as files."""
-        images = self._selection()
-        if not images:
-            return
-        data = QMimeData()
-        data.setUrls([QUrl.fromLocalFile(str(image.path)) for image in images])
-        if len(images) == 1:
-            pixels = read_image(images[0].path)
-            if pixels.isNull():
-                self.message.emit("bad", unreadable(images[0].path))
-                return
-            data.setImageData(pixels)
-        QApplication.clipboard().setMimeData(data)
-        one = len(images) == 1
-        self.message.emit(
-            "good", "Image copied to the clipboard." if one else f"{len(images):,} files copied to the clipboard."
-        )
+        self.actions.copy(self.targets())
 
     def save_as(self) -> None:
-        """Ask for a file name and save a copy with its settings."""
-        image = self.only_image()
-        if image is not None:
-            image_actions.ask_where_to_save(self._parent_widget, image.path, partial(self.save_copy, image))
-
-    def save_copy(self, image: GalleryImage, target: Path) -> None:
-        self._tasks.start(self._save_copy(image, target))
-
-    async def _save_copy(self, image: GalleryImage, target: Path) -> None:
-        try:
-            await self._tasks.to_thread(metadata.save_copy, image.path, target)
-        except DiffstudioError as error:
-            self.message.emit("bad", str(error))
-        else:
-            self.message.emit("good", f"Saved as {target}.")
+        self.actions.save_as(self.targets())
 
     def show_in_folder(self) -> None:
-        image = self.only_image()
-        if image is not None and not image_actions.show_in_folder(image.path):
-            self.message.emit("warn", image_actions.not_shown(image.path))
+        self.actions.show_in_folder(self.targets())
 
     def star_selected(self) -> None:
-        self.star(self._selection())
+        self.actions.star(self.targets())
 
-    def star(self, images: Sequence[GalleryImage]) -> None:
-        """Star the images, or remove their stars if all of them have one."""
-        starred = not all(image.starred for image in images)
+    def star(self, image: GalleryImage) -> None:
+        """Star an image, or remove its star."""
+        if image.trashed is None:
+            self._star([image], not image.starred)
+
+    def _star(self, images: Sequence[GalleryImage], starred: bool) -> None:
         self._tasks.start(self._change(images, lambda image: self._gallery.star(image.id, starred)))
 
     def set_note(self, image: GalleryImage, note: str) -> None:
         self._tasks.start(self._change([image], lambda each: self._gallery.set_note(each.id, note)))
 
+    def add_tags(self, tags: Sequence[str]) -> None:
+        self._tasks.start(self._change(self._selection(), lambda image: self._gallery.tag(image.id, add=tags)))
+
+    def remove_tag(self, tag: str) -> None:
+        self._tasks.start(self._change(self._selection(), lambda image: self._gallery.tag(image.id, remove=[tag])))
+
+    def shared_tags(self) -> tuple[str, ...]:
+        """The tags that all selected images have, in the order of the first."""
+        images = self._selection()
+        if not images:
+            return ()
+        shared = reduce(set.intersection, ({tag.casefold() for tag in image.tags} for image in images))
+        return tuple(tag for tag in images[0].tags if tag.casefold() in shared)
+
     async def _change(
         self, images: Sequence[GalleryImage], change: Callable[[GalleryImage], StorageProblem | None]
     ) -> None:
-        """Change stars or notes in the thread of `tasks`, up to an image that could not be changed."""
+        """Change stars, notes or tags in the thread of `tasks`, up to an image that could not be changed."""
 
         def work() -> tuple[list[GalleryImage], DiffstudioError | None]:
             renewed: list[GalleryImage] = []
@@ -136,29 +114,14 @@ class SelectionActions(QObject):
         if renewed:
             self.records_changed.emit(renewed)
         if problem is not None:
-            self.message.emit("warn", str(problem))
+            self.actions.message.emit("warn", str(problem))
 
-    def menu(self, open_image: Callable[[], object] | None, delete: Callable[[], object]) -> QMenu:
+    def menu(self, open_image: Callable[[], object] | None) -> QMenu:
         """The context menu of the selection; without `open_image`, the full view is open already."""
-        images, one = self._selection(), self.only_image()
-        entries: list[MenuEntry | None] = []
-        if one is not None and open_image is not None:
-            entries += [("Open", "corners-out", open_image), None]
-        entries.append(entry(actions.COPY_IMAGE if one else actions.COPY_FILES, self.copy))
-        if one is not None:
-            entries += [entry(actions.SAVE_AS, self.save_as), None]
-            if one.request is not None:
-                entries += [
-                    entry(actions.USE_SETTINGS, self.use_settings),
-                    entry(actions.COPY_PROMPT, self.copy_prompt),
-                    None,
-                ]
-            entries += [
-                entry(actions.START_FROM_IMAGE, self.start_from),
-                entry(actions.UPSCALE, self.upscale),
-                entry(actions.SHOW_IN_FOLDER, self.show_in_folder),
-            ]
-        all_starred = all(image.starred for image in images)
-        star = actions.REMOVE_STAR if all_starred else actions.STAR
-        entries += [None, entry(star, self.star_selected), entry(actions.DELETE, delete)]
-        return build_menu(self._parent_widget, entries, "Image")
+        targets = self.targets()
+        first = [MenuEntry(actions.OPEN, "corners-out", open_image)] if open_image and len(targets) == 1 else []
+        return self.actions.menu(targets, first)
+
+
+def _records(targets: Sequence[ImageTarget]) -> list[GalleryImage]:
+    return [target.record for target in targets if target.record is not None]

@@ -1,4 +1,4 @@
-"""The gallery's trash: deletes images to it, undoes that, and restores or empties it after a question."""
+"""The gallery's trash: deletes images to it, undoes that, restores them, and deletes them for good after a question."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.widgets.dialogs import choose_action
+from diffstudio.ui.widgets import actions
+from diffstudio.ui.widgets.dialogs import confirm
 
 
 class GalleryTrash(QObject):
@@ -20,6 +21,7 @@ class GalleryTrash(QObject):
 
     restored = Signal(object, int)  # list[GalleryImage]; the number of images whose files are missing
     emptied = Signal(int)  # the number of images moved to the system's trash
+    purged = Signal(object)  # list[int], the ids of the images that were deleted for good
     changed = Signal()  # emptying was tried
     failed = Signal(object)  # DiffstudioError
 
@@ -47,8 +49,9 @@ class GalleryTrash(QObject):
         """Restore the images deleted last, if any."""
         self._tasks.start(self._restore_last())
 
-    def restore_all(self) -> None:
-        self._tasks.start(self._restore(None))
+    def restore(self, image_ids: Sequence[int]) -> None:
+        """Move images from the trash to where they were."""
+        self._tasks.start(self._restore(image_ids))
 
     async def _restore_last(self) -> None:
         async with self._order:
@@ -69,28 +72,49 @@ class GalleryTrash(QObject):
             self.emptied.emit(count)
         self.changed.emit()
 
-    def ask(self, count: int) -> QMessageBox:
-        """Ask whether to restore or empty the trash of `count` images. The dialog is opened, not waited for."""
+    def ask_to_empty(self, count: int) -> QMessageBox:
+        """Ask whether to empty the trash of `count` images. The dialog is opened, not waited for."""
         are = "image is" if count == 1 else "images are"
-        return choose_action(
+        return confirm(
             self._parent_widget,
-            "Trash",
+            actions.EMPTY_TRASH.removesuffix("…"),
             f"{count:,} {are} in the gallery's trash.",
-            "Restore them to the gallery, or move them to the system's trash.",
-            {"Restore": self.restore_all, "Empty trash": self.empty},
+            "They will be moved to the system's trash.",
+            self.empty,
         )
 
-    async def _restore(self, image_ids: Sequence[int] | None) -> None:
-        """Restore these images, or all."""
+    def ask_to_purge(self, images: Sequence[GalleryImage]) -> QMessageBox:
+        """Ask whether to delete images in the trash for good."""
+        what = images[0].path.name if len(images) == 1 else f"{len(images):,} images"
+        ids = [image.id for image in images]
+        return confirm(
+            self._parent_widget,
+            actions.PURGE.removesuffix("…"),
+            f"Delete {what} permanently?",
+            "This cannot be undone, and frees the space on the disk.",
+            lambda: self._tasks.start(self._purge(ids)),
+        )
 
+    async def _purge(self, image_ids: Sequence[int]) -> None:
+        gone: list[int] = []
+        try:
+            for image_id in image_ids:
+                if await self._tasks.to_thread(self._gallery.purge, [image_id]):
+                    gone.append(image_id)
+        except DiffstudioError as error:
+            self.failed.emit(error)
+        self._last_deleted = [each for each in self._last_deleted if each not in gone]
+        self.purged.emit(gone)
+
+    async def _restore(self, image_ids: Sequence[int]) -> None:
+        """Restore these images, one by one: those before one that cannot be restored are shown."""
         images: list[GalleryImage] = []
 
         def restore() -> int:
-            chosen = self._gallery.trashed() if image_ids is None else image_ids
-            for each in chosen:  # one by one: those before one that cannot be restored are shown
+            for each in image_ids:
                 restored = self._gallery.undo([each])
                 images.extend(image for one in restored if (image := self._gallery.get(one)) is not None)
-            return 0 if image_ids is None else len(chosen) - len(images)
+            return len(image_ids) - len(images)
 
         try:
             missing = await self._tasks.to_thread(restore)

@@ -12,6 +12,8 @@ CANCEL_EDIT = "Cancel the edit"
 CHECKPOINT_IMAGE = "Thumbnail of the checkpoint"
 CLEAR_QUEUE = "Clear the queue"
 CLOSE = "Close"
+COMPARE = "Compare"  # of two selected images
+COMPARE_WITH = "Compare with…"
 COPY_FILES = "Copy files"  # of several images
 COPY_IMAGE = "Copy image"
 COPY_PROMPT = "Copy prompt"
@@ -26,11 +28,16 @@ MOVE_UP = "Move up"
 NOTHING_REMOVED = "No job was removed"
 OPEN_JOB = "Show settings"
 PAUSE_QUEUE = "Pause the queue"
+EMPTY_TRASH = "Empty trash…"
+OPEN = "Open"
+PAINT = "Inpaint or outpaint…"
+PURGE = "Delete permanently…"
 REMOVE = "Remove"
 REMOVED = "Removed"
 REMOVE_JOB = "Remove from the queue"
 REMOVE_STAR = "Remove star"
 RESUME_QUEUE = "Resume the queue"
+RESTORE = "Restore"
 SAVE_AS = "Save as…"
 SAVE_TO_QUEUE = "Save to the queue"
 SHOW_IN_FOLDER = "Show in folder"
@@ -44,6 +51,10 @@ UPSCALE = "Upscale…"
 USE_SETTINGS = "Use settings"
 
 CANCEL_EDIT_TIP = "Leave the job as it was, and bring back the settings from before the edit"
+COMPARE_TIP = "Show two images side by side, or one over the other with a slider"
+PAINT_TIP = "Start from this image and open the mask editor"
+PURGE_TIP = "Delete the selected images for good, past the system's trash (Delete)"
+RESTORE_TIP = "Move the selected images back to where they were"
 COPY_IMAGE_TIP = "Copy the image to the clipboard (Ctrl+C)"
 DUPLICATE_TIP = "Add a copy behind this job"
 EDIT_JOB_TIP = "Load its settings into Generate to change them"
@@ -58,6 +69,11 @@ UPSCALE_TIP = "Make this image larger (Ctrl+E)"
 USE_SETTINGS_TIP = "Load this image's prompt and settings into the Generate room"
 
 ICONS = {
+    COMPARE: "columns",
+    COMPARE_WITH: "columns",
+    PAINT: "paint-brush",
+    PURGE: "trash",
+    RESTORE: "arrow-counter-clockwise",
     COPY_FILES: "copy",
     COPY_IMAGE: "copy",
     COPY_PROMPT: "text-t",

@@ -76,7 +76,11 @@ def drag(source: QWidget, image: QImage, path: Path | None) -> None:
 
 
 def save_as(
-    parent: QWidget, image: QImage, path: Path | None, failed: Callable[[DiffstudioError], None]
+    parent: QWidget,
+    image: QImage,
+    path: Path | None,
+    failed: Callable[[DiffstudioError], None],
+    saved: Callable[[Path], object] = lambda target: None,
 ) -> QFileDialog:
     """Ask for a file name and save there: a copy of the file if there is one, which keeps its settings."""
 
@@ -85,6 +89,8 @@ def save_as(
             write(image, path, target)
         except DiffstudioError as error:
             failed(error)
+        else:
+            saved(target)
 
     return ask_where_to_save(parent, path or Path("image.png"), save)
 

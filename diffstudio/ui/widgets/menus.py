@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QAction, QIcon
@@ -11,25 +12,35 @@ from PySide6.QtWidgets import QMenu, QWidget
 from diffstudio.ui.widgets import actions, icons
 from diffstudio.ui.widgets.helpers import plain_button_text, set_tooltip
 
-MenuEntry = tuple[str, str, Callable[[], object]]  # text, icon, what to do
+
+@dataclass(frozen=True, slots=True)
+class MenuEntry:
+    """`why_not` says why the entry is disabled; empty when it is enabled."""
+
+    text: str
+    icon: str
+    do: Callable[[], object]
+    why_not: str = ""
 
 
-def entry(text: str, do: Callable[[], object]) -> MenuEntry:
+def entry(text: str, do: Callable[[], object], why_not: str = "") -> MenuEntry:
     """An entry for one of the actions that several rooms share, with its icon."""
-    return text, actions.ICONS[text], do
+    return MenuEntry(text, actions.ICONS[text], do, why_not)
 
 
 def build_menu(parent: QWidget, entries: Sequence[MenuEntry | None], name: str = "") -> QMenu:
     """A menu that is deleted when it closes; None is a separator."""
     menu = QMenu(parent)
     menu.setAccessibleName(name)
+    menu.setToolTipsVisible(True)
     menu.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
     for each in entries:
         if each is None:
             menu.addSeparator()
         else:
-            text, icon, do = each
-            add_entry(menu, text, icons.icon(icon, "dim")).triggered.connect(lambda _=False, do=do: do())
+            action = add_entry(menu, each.text, icons.icon(each.icon, "dim"), each.why_not)
+            action.setEnabled(not each.why_not)
+            action.triggered.connect(lambda _=False, do=each.do: do())
     return menu
 
 

@@ -124,6 +124,17 @@ DELETE_IMAGES = Shortcut(P.GALLERY, actions.DELETE, (_Standard.Delete,))
 DELETE_FROM_GRID = Shortcut(P.GALLERY, "Delete the selected images", ("Delete", "Backspace"), "gallery/grid")
 OPEN_IMAGE = Shortcut(P.GALLERY, "Open the image", ("Return", "Enter"), "gallery/grid")
 
+GO_BACK = Shortcut(P.GALLERY, "Back to the grid, or out of the trash", ("Escape",))
+COMPARE_DIVIDER = Shortcut(P.GALLERY, "Move the divider of a comparison", ("Left", "Right"), "gallery/compare_view")
+COMPARE_ZOOM = Shortcut(
+    P.GALLERY,
+    "Zoom into both images, fit them, or show actual pixels",
+    ("+", "=", "-", "0", "1"),
+    "gallery/compare_view",
+)
+CLOSE_COMPARISON = Shortcut(P.GALLERY, "Close the comparison", ("Escape",), "gallery/compare_view")
+REMOVE_TAG = Shortcut(P.GALLERY, "Remove the tag that has the focus", ("Delete", "Backspace"), "gallery/tag_editor")
+
 PREVIOUS = Shortcut(P.VIEWER, "Previous image", ("Left", "Up", "PgUp"), "gallery/image_view")
 NEXT = Shortcut(P.VIEWER, "Next image", ("Right", "Down", "PgDown", "Space"), "gallery/image_view")
 ZOOM_IN = Shortcut(P.VIEWER, "Zoom in", ("+", "="), "gallery/image_view")

@@ -19,13 +19,17 @@ from pytestqt.qtbot import QtBot
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.gallery.records import GalleryImage
+from diffstudio.studio.gallery.search import GalleryQuery, Period, SortOrder
+from diffstudio.studio.gallery.view_state import GalleryViewState
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.requests import ControlNetUse, GenerateRequest, SamplerName, SpacingName
 from diffstudio.ui.gallery.grid import star_rect, thumbnail_rect
 from diffstudio.ui.gallery.item_model import PAGE, GalleryModel
-from diffstudio.ui.gallery.room import NARROW, GalleryRoom
+from diffstudio.ui.gallery.layout import NARROW
+from diffstudio.ui.gallery.room import GalleryRoom
 from diffstudio.ui.tasks import NewestFirstQueue, Tasks
 from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.inputs import ComboBox
 
 
 @pytest.fixture
@@ -389,9 +393,10 @@ def test_save_as_asks_where_and_keeps_the_settings(
     settle(qtbot, room)
     assert metadata.read(tmp_path / "mine.webp").request.seed == 3
     assert room.message.text() == f"Saved as {tmp_path / 'mine.webp'}."
-    image = room.current()
-    assert image is not None
-    room.selection_actions.save_copy(image, tmp_path / "nowhere" / "x.png")
+    room.selection_actions.save_as()
+    dialog = room.findChildren(QFileDialog)[-1]
+    dialog.fileSelected.emit(str(tmp_path / "nowhere" / "x.png"))
+    dialog.close()
     settle(qtbot, room)
     assert "could not be written" in room.message.text()
 
@@ -413,34 +418,62 @@ def test_the_menu_offers_what_works(gallery: Gallery, show: Callable[[], Gallery
         menu.close()
 
 
-def test_the_trash_can_be_brought_back_or_emptied(
+def test_the_trash_is_a_place_to_look_into(
     gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = [add(gallery, word) for word in ("one", "two")]
+    images = [add(gallery, word) for word in ("one", "two", "three")]
+    gallery.delete([image.id for image in images[:2]])
+    room = show()
+    open_trash(qtbot, room)
+    assert titles(room) == ["two", "one"] and room.trash_bar.heading.text() == "Trash: 2 images"
+    assert not room.top_bar.isVisible() and not room.trash_bar.restore.isEnabled()
+    pick(qtbot, room, 0)
+    assert room.details.restore.isVisible() and not room.details.star.isVisible()
+    assert "Deleted" in dict(room.details.facts.facts()) and room.details.note.isReadOnly()
+    qtbot.keyClick(room.grid, Qt.Key.Key_D, Qt.KeyboardModifier.ControlModifier)  # nothing is starred in the trash
+    with qtbot.waitSignal(room.changed):
+        click(qtbot, room.trash_bar.restore)
+    settle(qtbot, room)
+    assert titles(room) == ["one"] and "1 image restored" in room.message.text() and images[1].path.is_file()
+    qtbot.keyClick(room.grid, Qt.Key.Key_Escape)
+    settle(qtbot, room)
+    assert titles(room) == ["three", "two"] and room.top_bar.isVisible() and gallery.count(starred=True) == 0
+
+
+def test_images_in_the_trash_are_deleted_for_good_or_handed_to_the_systems_trash(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = [add(gallery, word) for word in ("one", "two", "three")]
     gallery.delete([image.id for image in images])
     room = show()
-    assert room.empty.isVisible()
-    _answer(qtbot, room, "Restore")
-    settle(qtbot, room)
-    assert titles(room) == ["two", "one"]
-    monkeypatch.setattr("send2trash.send2trash", lambda path: os.unlink(path))
-    pick(qtbot, room, 0)
+    open_trash(qtbot, room)
+    pick(qtbot, room, 1)
     qtbot.keyClick(room.grid, Qt.Key.Key_Delete)
-    settle(qtbot, room)
     _answer(qtbot, room, "Cancel")
     settle(qtbot, room)
-    assert gallery.trash_count() == 1
+    assert gallery.trash_count() == 3
+    click(qtbot, room.details.delete)
+    _answer(qtbot, room, "Delete permanently")
+    settle(qtbot, room)
+    assert titles(room) == ["three", "one"] and room.message.text() == "1 image deleted permanently."
+    taken: list[str] = []
+    monkeypatch.setattr("send2trash.send2trash", lambda path: (taken.append(str(path)), os.unlink(path)))
+    click(qtbot, room.trash_bar.empty)
     _answer(qtbot, room, "Empty trash")
     settle(qtbot, room)
-    assert gallery.trash_count() == 0 and "1 image moved to the system's trash" in room.message.text()
-    assert not room.top_bar.trash.isVisible()
-    room.undo()
+    assert len(taken) == 2 and gallery.trash_count() == 0 and room.empty_trash.isVisible()
+    assert "2 images moved to the system's trash" in room.message.text()
+    click(qtbot, room.empty_trash.button)
     settle(qtbot, room)
-    assert titles(room) == ["one"]
+    assert room.empty.isVisible() and not room.top_bar.trash.isVisible()
+
+
+def open_trash(qtbot: QtBot, room: GalleryRoom) -> None:
+    click(qtbot, room.top_bar.trash)
+    settle(qtbot, room)
 
 
 def _answer(qtbot: QtBot, room: GalleryRoom, text: str) -> None:
-    click(qtbot, room.top_bar.trash)
     box = room.findChildren(QMessageBox)[-1]
     button = next(button for button in box.findChildren(QPushButton) if button.text().replace("&", "") == text)
     click(qtbot, button)
@@ -496,7 +529,7 @@ def test_rows_that_come_and_go_while_a_page_is_read_shift_nothing(gallery: Galle
         model.fetchMore(QModelIndex())
         qtbot.waitUntil(lambda: not tasks.busy())
     assert model.rowCount() == 2 * PAGE - 3 == model.total
-    model.show("no such word")
+    model.show(GalleryQuery("no such word"))
     model.show()  # the answer to the first question is not shown
     qtbot.waitUntil(lambda: not tasks.busy())
     assert model.rowCount() == PAGE
@@ -513,7 +546,7 @@ def test_the_model_keeps_qts_rules(gallery: Gallery, qtbot: QtBot, qtmodeltester
         lambda: model.show(),
         lambda: model.remove([images[1].id]),
         lambda: tasks.start(model.insert([images[1]])),
-        lambda: model.show("two"),
+        lambda: model.show(GalleryQuery("two")),
     ):
         change()
         qtbot.waitUntil(lambda: not tasks.busy())
@@ -551,7 +584,11 @@ def test_the_windows_thread_never_touches_the_database(
     room.close_full()
     qtbot.keyClick(room.grid, Qt.Key.Key_Delete)
     settle(qtbot, room)
+    open_trash(qtbot, room)
+    click(qtbot, room.trash_bar.empty)
     _answer(qtbot, room, "Empty trash")
+    settle(qtbot, room)
+    room.leave_trash()
     room.top_bar.search.setText("one")
     room.refresh()
     room.clear_filters()
@@ -738,7 +775,7 @@ def test_images_restored_before_one_that_cannot_be_are_shown(
         return undo(image_ids)
 
     monkeypatch.setattr(gallery, "undo", fails_at_the_second)
-    room._trash.restore_all()
+    room._trash.restore(gallery.trashed())
     settle(qtbot, room)
     assert room.model.rowCount() == 1 and "could not be brought back" in room.message.text()
 
@@ -754,3 +791,201 @@ def test_an_image_whose_thumbnail_cannot_be_stored_is_shown_all_the_same(
     room = show()
     qtbot.waitUntil(lambda: room.model.thumbnail(image) is not None)
     assert not room.model.unreadable(image)
+
+
+# Order, filters, thumbnail size
+
+
+def test_the_order_the_period_and_the_thumbnail_size_are_chosen_and_kept(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
+    for word, seed in (("pear", 3), ("apple", 1), ("fig", 2)):
+        add(gallery, word, seed=seed)
+    os.utime(gallery.images()[2].path, (1e9, 1e9))
+    room = show()
+    settle(qtbot, room)
+    seen: list[GalleryViewState] = []
+    room.view_changed.connect(seen.append)
+    for order, expected in (
+        (SortOrder.PROMPT, ["apple", "fig", "pear"]),
+        (SortOrder.SEED, ["apple", "fig", "pear"]),
+        (SortOrder.OLDEST, ["pear", "apple", "fig"]),
+    ):
+        choose(qtbot, room.top_bar.order, order)
+        settle(qtbot, room)
+        assert titles(room) == expected and seen[-1].query.order is order
+    choose(qtbot, room.top_bar.period, Period.WEEK)
+    settle(qtbot, room)
+    assert titles(room) == ["apple", "fig"] and room.top_bar.count_label.text() == "2 images"
+    before = room.grid.gridSize().width()
+    room.top_bar.cell.setValue(240)
+    assert room.grid.gridSize().width() > before and seen[-1].cell == 240
+    again = GalleryRoom(gallery, seen[-1])
+    qtbot.addWidget(again, before_close_func=lambda widget: widget.shut_down())
+    with qtbot.waitExposed(again):
+        again.show()
+    settle(qtbot, again)
+    assert titles(again) == ["apple", "fig"] and again.grid.cell() == again.top_bar.cell.value() == 240
+    again.image_added(add(gallery, "kiwi").path)  # it comes last in this order
+    settle(qtbot, again)
+    assert titles(again) == ["apple", "fig", "kiwi"]
+
+
+def choose(qtbot: QtBot, combo: ComboBox, value: object) -> None:
+    index = next(index for index in range(combo.count()) if combo._values[index] == value)
+    combo.setCurrentIndex(index)
+    combo.activated.emit(index)
+
+
+def test_a_star_moves_an_image_to_the_front_where_the_starred_come_first(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
+    for word in ("one", "two", "three"):
+        add(gallery, word)
+    room = show()
+    choose(qtbot, room.top_bar.order, SortOrder.STARRED)
+    settle(qtbot, room)
+    pick(qtbot, room, 2)
+    qtbot.keyClick(room.grid, Qt.Key.Key_D, Qt.KeyboardModifier.ControlModifier)
+    settle(qtbot, room)
+    assert titles(room) == ["one", "three", "two"] and room.details.prompt.text() == "one"
+    qtbot.keyClick(room.grid, Qt.Key.Key_D, Qt.KeyboardModifier.ControlModifier)
+    settle(qtbot, room)
+    assert titles(room) == ["three", "two", "one"]
+
+
+def test_a_search_that_finds_nothing_says_how_to_search(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
+    add(gallery, "apple", seed=42, sampler=SamplerName.HEUN)
+    room = show()
+    for text, expected in (
+        ("seed:x", "a seed is a whole number"),
+        ("lora:none", "matches “lora:none”"),
+        ("seed:42 -size:64x48", "a minus excludes"),
+    ):
+        room.top_bar.search.setText(text)
+        qtbot.keyClick(room.top_bar.search, Qt.Key.Key_Return)
+        settle(qtbot, room)
+        assert room.no_matches.isVisible() and expected in room.no_matches.text.text()
+    room.top_bar.search.setText("seed:42 sampler:heun")
+    qtbot.keyClick(room.top_bar.search, Qt.Key.Key_Return)
+    settle(qtbot, room)
+    assert titles(room) == ["apple"]
+
+
+def test_the_date_is_shown_while_scrolling(gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot) -> None:
+    for number in range(40):
+        add(gallery, f"{number}")
+    room = show()
+    room.grid.verticalScrollBar().setValue(60)
+    assert room.grid.date.isVisible() and len(room.grid.date.text()) == len("2026-11-26")
+    qtbot.waitUntil(lambda: not room.grid.date.isVisible())
+
+
+# Tags
+
+
+def test_tags_are_added_to_the_selected_images_searched_for_and_removed(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
+    images = [add(gallery, word) for word in ("one", "two", "three")]
+    room = show()
+    assert not room.details.tags.isVisible()
+    pick(qtbot, room, 2)
+    type_tags(qtbot, room, "best, sea side,")
+    assert [chip.tag for chip in room.details.tags.chips] == ["best", "sea side"]
+    pick(qtbot, room, 1, Qt.KeyboardModifier.ControlModifier)
+    assert room.details.tags.chips == []  # not of both
+    type_tags(qtbot, room, "Best")
+    assert [chip.tag for chip in room.details.tags.chips] == ["best"]
+    assert [gallery.get(image.id).tags for image in images] == [("best", "sea side"), ("Best",), ()]  # type: ignore[union-attr]
+    click(qtbot, room.details.tags.chips[0])
+    settle(qtbot, room)
+    assert titles(room) == ["two", "one"] and room.top_bar.search.text() == "tag:best"
+    pick(qtbot, room, 1)
+    chip = next(chip for chip in room.details.tags.chips if chip.tag == "best")
+    chip.setFocus()
+    qtbot.keyClick(chip, Qt.Key.Key_Delete)
+    settle(qtbot, room)
+    assert titles(room) == ["two"] and gallery.count("tag:best") == 1  # it no longer matches
+    assert room.details.tags._known.stringList() == ["Best", "sea side"]
+
+
+def type_tags(qtbot: QtBot, room: GalleryRoom, text: str) -> None:
+    room.details.tags.field.setFocus()
+    qtbot.keyClicks(room.details.tags.field, text)
+    qtbot.keyClick(room.details.tags.field, Qt.Key.Key_Return)
+    settle(qtbot, room)
+
+
+# Comparing
+
+
+def test_two_selected_images_are_compared_with_one_zoom(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
+    add(gallery, "small", "red", (64, 48))
+    add(gallery, "large", "blue", (128, 96))
+    room = show()
+    pick(qtbot, room, 0)
+    pick(qtbot, room, 1, Qt.KeyboardModifier.ControlModifier)
+    assert room.details.compare.text() == "Compare"
+    click(qtbot, room.details.compare)
+    settle(qtbot, room)
+    view, pane = room.compare_view, room.compare_view.pane
+    qtbot.waitUntil(lambda: not pane.image(0).isNull() and not pane.image(1).isNull())
+    assert view.isVisible() and [name.text() for name in view.names] == ["large", "small"]
+    left, right = pane.image_rect(0), pane.image_rect(1)
+    assert left.size() == right.size() and left.y() == right.y() and left.right() < right.left()
+    spot = pane.rooms()[1].center() + QPointF(40, 20)
+    share = QPointF((spot.x() - right.x()) / right.width(), (spot.y() - right.y()) / right.height())
+    _wheel(pane, spot, 240)
+    for index, room_of in enumerate(pane.rooms()):  # the same place of both images is at the same place of its room
+        rect, at = pane.image_rect(index), spot - pane.rooms()[1].topLeft() + room_of.topLeft()
+        there = QPointF((at.x() - rect.x()) / rect.width(), (at.y() - rect.y()) / rect.height())
+        assert (there - share).manhattanLength() < 1e-6
+    assert pane.image_rect(0).width() == pytest.approx(left.width() * 1.25**2)
+    qtbot.keyClick(pane, Qt.Key.Key_0)
+    click(qtbot, view.mode.chip("over"))
+    assert pane.image_rect(0) == pane.image_rect(1) and view.divider.isVisible()
+    middle = pane.height() // 2
+    qtbot.mousePress(pane, Qt.MouseButton.LeftButton, pos=QPoint(pane.width() // 2, middle))
+    qtbot.mouseMove(pane, QPoint(pane.width() // 4, middle))
+    qtbot.mouseRelease(pane, Qt.MouseButton.LeftButton, pos=QPoint(pane.width() // 4, middle))
+    assert pane.divider() == pytest.approx(0.25, abs=0.01) and view.divider.value() == pytest.approx(250, abs=10)
+    seen = pane.grab().toImage()
+    at = round(pane.image_rect(0).x()) + 20
+    assert seen.pixelColor(at, middle).blue() > 200 and seen.pixelColor(pane.width() // 2, middle).red() > 200
+    qtbot.keyClick(pane, Qt.Key.Key_Right)
+    assert pane.divider() == pytest.approx(0.27, abs=0.01)
+    click(qtbot, view.swap)
+    assert [name.text() for name in view.names] == ["small", "large"] and pane.image(0).width() == 64
+    qtbot.keyClick(pane, Qt.Key.Key_Escape)
+    assert room.grid.isVisible() and room.grid.hasFocus()
+
+
+def test_one_image_is_compared_with_the_next_that_is_selected(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
+    for word in ("one", "two"):
+        add(gallery, word)
+    room = show()
+    pick(qtbot, room, 0)
+    click(qtbot, room.details.compare)
+    assert "Select the image to compare" in room.message.text()
+    click(qtbot, room.message.banner.action)
+    pick(qtbot, room, 1)
+    settle(qtbot, room)
+    assert not room.compare_view.isVisible()  # cancelled
+    click(qtbot, room.details.compare)
+    pick(qtbot, room, 0)
+    settle(qtbot, room)
+    assert room.compare_view.isVisible() and [name.text() for name in room.compare_view.names] == ["one", "two"]
+    click(qtbot, room.compare_view.back)
+    gallery.images()[0].path.unlink()
+    pick(qtbot, room, 1)
+    pick(qtbot, room, 0, Qt.KeyboardModifier.ControlModifier)
+    room.selection_actions.compare()
+    settle(qtbot, room)
+    qtbot.waitUntil(lambda: "cannot be read" in room.compare_view.pane.accessibleDescription())

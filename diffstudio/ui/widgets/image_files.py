@@ -1,0 +1,22 @@
+"""Keep images that are in no file of their own, so that a request can name them: pasted, dropped or cut out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from PySide6.QtCore import QBuffer, QByteArray, QIODevice
+from PySide6.QtGui import QColorSpace, QImage
+
+from diffstudio.studio.generation.masks import keep_pasted
+
+
+def keep_image(image: QImage) -> Path:
+    """The file of an image, in sRGB; the same image is stored once. StorageProblem when it cannot be written."""
+    image = QImage(image)  # what is shown stays as it is
+    image.setColorSpace(QColorSpace(QColorSpace.NamedColorSpace.SRgb))  # the file then declares it
+    data = QByteArray()
+    buffer = QBuffer(data)
+    buffer.open(QIODevice.OpenModeFlag.WriteOnly)
+    image.save(buffer, b"PNG")
+    buffer.close()
+    return keep_pasted(bytes(data.data()))
