@@ -119,7 +119,9 @@ class SelectionActions(QObject):
     def menu(self, open_image: Callable[[], object] | None) -> QMenu:
         """The context menu of the selection; without `open_image`, the full view is open already."""
         targets = self.targets()
-        first = [MenuEntry(actions.OPEN, "corners-out", open_image)] if open_image and len(targets) == 1 else []
+        first: list[MenuEntry | None] = (
+            [(actions.OPEN, "corners-out", open_image)] if open_image and len(targets) == 1 else []
+        )
         return self.actions.menu(targets, first)
 
 

@@ -35,9 +35,9 @@ class TagChip(Chip):
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
         why_not = "" if self._removable else "Restore the image first"
-        entries = [
-            MenuEntry("Show images with this tag", "magnifying-glass", self.click),
-            MenuEntry(actions.REMOVE, "x", self.remove_requested.emit, why_not),
+        entries: list[MenuEntry | None] = [
+            ("Show images with this tag", "magnifying-glass", self.click),
+            (actions.REMOVE, "x", self.remove_requested.emit, why_not),
         ]
         build_menu(self, entries, "Tag").popup(event.globalPos())
 

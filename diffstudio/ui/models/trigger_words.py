@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.flow_layout import FlowLayout
 from diffstudio.ui.widgets.inputs import Chip
-from diffstudio.ui.widgets.menus import MenuEntry, build_menu
+from diffstudio.ui.widgets.menus import build_menu
 
 MAX_SHOWN = 48  # characters on a chip; the whole word goes into the prompt
 INITIAL_CHIPS, MAX_CHIPS = 12, 60  # chips shown at first, and after More
@@ -32,8 +32,8 @@ class TriggerWordChip(Chip):
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
         entries = (
-            MenuEntry("Add to the prompt", "plus", lambda: self.requested.emit(self.word)),
-            MenuEntry("Copy", "copy", lambda: QGuiApplication.clipboard().setText(self.word)),
+            ("Add to the prompt", "plus", lambda: self.requested.emit(self.word)),
+            ("Copy", "copy", lambda: QGuiApplication.clipboard().setText(self.word)),
         )
         build_menu(self, entries).popup(event.globalPos())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QAction, QIcon
@@ -12,20 +11,13 @@ from PySide6.QtWidgets import QMenu, QWidget
 from diffstudio.ui.widgets import actions, icons
 from diffstudio.ui.widgets.helpers import plain_button_text, set_tooltip
 
-
-@dataclass(frozen=True, slots=True)
-class MenuEntry:
-    """`why_not` says why the entry is disabled; empty when it is enabled."""
-
-    text: str
-    icon: str
-    do: Callable[[], object]
-    why_not: str = ""
+_Do = Callable[[], object]
+MenuEntry = tuple[str, str, _Do] | tuple[str, str, _Do, str]  # text, icon, what to do, why it is disabled
 
 
-def entry(text: str, do: Callable[[], object], why_not: str = "") -> MenuEntry:
-    """An entry for one of the actions that several rooms share, with its icon."""
-    return MenuEntry(text, actions.ICONS[text], do, why_not)
+def entry(text: str, do: _Do, why_not: str = "") -> MenuEntry:
+    """An entry for one of the actions that several rooms share, with its icon; `why_not` disables it and says why."""
+    return text, actions.ICONS[text], do, why_not
 
 
 def build_menu(parent: QWidget, entries: Sequence[MenuEntry | None], name: str = "") -> QMenu:
@@ -38,9 +30,10 @@ def build_menu(parent: QWidget, entries: Sequence[MenuEntry | None], name: str =
         if each is None:
             menu.addSeparator()
         else:
-            action = add_entry(menu, each.text, icons.icon(each.icon, "dim"), each.why_not)
-            action.setEnabled(not each.why_not)
-            action.triggered.connect(lambda _=False, do=each.do: do())
+            why_not = each[3] if len(each) == 4 else ""
+            action = add_entry(menu, each[0], icons.icon(each[1], "dim"), why_not)
+            action.setEnabled(not why_not)
+            action.triggered.connect(lambda _=False, do=each[2]: do())
     return menu
 
 
