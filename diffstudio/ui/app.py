@@ -37,6 +37,7 @@ from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import icons, theme
 from diffstudio.ui.window import MainWindow, RoomEntry
 from diffstudio.ui.wiring.file_writer import FileWriter
+from diffstudio.ui.wiring.help import HelpController
 from diffstudio.ui.wiring.images import ImageController
 from diffstudio.ui.wiring.jobs import JobController
 from diffstudio.ui.wiring.model_files import ModelFilesController
@@ -78,6 +79,7 @@ class Desktop(QObject):
         self.queue = QueueController(
             self.jobs, self.panel_state, self.images, self.model_library, self.tasks, lambda: self.gallery
         )
+        self.help = HelpController(self.window, self.tasks, lambda: self.settings)
         for entry in (
             RoomEntry(GENERATE, "sparkle", "Generate images", lambda: self.generate_room),
             RoomEntry(GALLERY, "squares-four", "All images made here", self._make_gallery_room),

@@ -12,6 +12,7 @@ from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
     QMainWindow,
+    QMenu,
     QStackedWidget,
     QToolButton,
     QVBoxLayout,
@@ -19,11 +20,12 @@ from PySide6.QtWidgets import (
 )
 
 from diffstudio import paths
-from diffstudio.ui.widgets import icons, shortcuts, theme
+from diffstudio.ui.widgets import actions, icons, shortcuts, theme
 from diffstudio.ui.widgets.controls import Banner
 from diffstudio.ui.widgets.dialogs import available_size, within_screen
 from diffstudio.ui.widgets.drag_and_drop import DroppedItem, DroppedKind, parse_drop
 from diffstudio.ui.widgets.helpers import describe
+from diffstudio.ui.widgets.menus import build_menu
 
 RAIL_WIDTH = 80
 SMALLEST = QSize(960, 620)  # px, of the window on screens with room for it
@@ -69,6 +71,9 @@ class MainWindow(QMainWindow):
     folder_dropped = Signal(object)  # Path
     models_dropped = Signal(object)  # list[Path] of model files
     settings_requested = Signal()
+    manual_requested = Signal()  # the page of the room that is shown
+    shortcuts_requested = Signal()
+    about_requested = Signal()
     first_painted = Signal()
     closing = Signal()
 
@@ -95,6 +100,9 @@ class MainWindow(QMainWindow):
         self._rail.addStretch(1)
         self.settings_button = RailButton("Settings", "gear-six", "Folders, theme and device (Ctrl+,)", checkable=False)
         self.settings_button.clicked.connect(self.settings_requested)
+        self.help_button = RailButton("Help", "question", "Manual, shortcuts, versions and licences", checkable=False)
+        self.help_button.clicked.connect(self._open_help)
+        self._rail.addWidget(self.help_button, 0, Qt.AlignmentFlag.AlignHCenter)
         self._rail.addWidget(self.settings_button, 0, Qt.AlignmentFlag.AlignHCenter)
         messages = QWidget()
         self._messages = QVBoxLayout(messages)
@@ -118,7 +126,22 @@ class MainWindow(QMainWindow):
         self.banner.dismissed.connect(messages.hide)
         shortcuts.bind_in_window(shortcuts.SETTINGS, self, self.settings_requested.emit)
         shortcuts.bind_in_window(shortcuts.QUIT, self, self.close)
+        shortcuts.bind_in_window(shortcuts.MANUAL, self, self.manual_requested.emit)
+        shortcuts.bind_in_window(shortcuts.SHORTCUTS, self, self.shortcuts_requested.emit)
         self._restore_geometry()
+
+    def help_menu(self) -> QMenu:
+        manual, keys = (f"\t{shortcut.text()}" for shortcut in (shortcuts.MANUAL, shortcuts.SHORTCUTS))
+        entries = (
+            (actions.MANUAL_PAGE + manual, actions.ICONS[actions.MANUAL_PAGE], self.manual_requested.emit),
+            (actions.SHORTCUTS + keys, actions.ICONS[actions.SHORTCUTS], self.shortcuts_requested.emit),
+            None,
+            (actions.ABOUT, actions.ICONS[actions.ABOUT], self.about_requested.emit),
+        )
+        return build_menu(self, entries, "Help")
+
+    def _open_help(self) -> None:
+        self.help_menu().popup(self.help_button.mapToGlobal(self.help_button.rect().topRight()))
 
     # Rooms
 

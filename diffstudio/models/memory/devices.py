@@ -28,6 +28,13 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
+def device_title(device: torch.device) -> str:
+    """What to call a device: the name of an NVIDIA or AMD GPU, otherwise its kind."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return {"cpu": f"CPU, {torch.get_num_threads()} threads", "mps": "Apple GPU (MPS)"}.get(device.type, str(device))
+
+
 def choose_dtype(device: torch.device, parameters: int) -> torch.dtype:
     """bfloat16 for a large model on a CUDA device that supports it, else float32."""
     if dtype_name(device.type, parameters) == "bfloat16" and torch.cuda.is_bf16_supported():

@@ -5,6 +5,7 @@ An ellipsis means that a dialog asks for more before anything happens.
 
 from __future__ import annotations
 
+ABOUT = "About diffstudio"
 BEING_EDITED = "Being edited"
 BRING_BACK = "Bring back removed jobs"
 CANCEL = "Cancel"
@@ -20,7 +21,9 @@ COPY_PROMPT = "Copy prompt"
 DELETE = "Delete"
 DUPLICATE = "Duplicate"
 EDIT_JOB = "Edit"
+FIND_ON_PAGE = "Find on this page"
 GENERATE_WITH_THIS = "Generate with this"
+MANUAL_PAGE = "Manual for this room"
 MORE = "More actions"
 MOVE_DOWN = "Move down"
 MOVE_TO_FRONT = "Move to the front"
@@ -40,6 +43,7 @@ RESUME_QUEUE = "Resume the queue"
 RESTORE = "Restore"
 SAVE_AS = "Save as…"
 SAVE_TO_QUEUE = "Save to the queue"
+SHORTCUTS = "Keyboard shortcuts"
 SHOW_IN_FOLDER = "Show in folder"
 STAR = "Star"
 STARTED = "Started"
@@ -77,9 +81,11 @@ ICONS = {
     COPY_FILES: "copy",
     COPY_IMAGE: "copy",
     COPY_PROMPT: "text-t",
+    ABOUT: "info",
     DELETE: "trash",
     DUPLICATE: "copy-simple",
     EDIT_JOB: "pencil-simple",
+    MANUAL_PAGE: "book-open",
     MOVE_DOWN: "caret-down",
     MOVE_TO_FRONT: "caret-double-up",
     MOVE_UP: "caret-up",
@@ -89,6 +95,7 @@ ICONS = {
     SAVE_AS: "floppy-disk",
     SHOW_IN_FOLDER: "folder-open",
     STAR: "star",
+    SHORTCUTS: "keyboard",
     START_FROM_IMAGE: "image",
     UPSCALE: "arrows-out",
     USE_SETTINGS: "sliders-horizontal",

@@ -36,6 +36,7 @@ class Place(StrEnum):
     TRAIN = "Train"
     MASK = "Mask editor"
     UPSCALE = "Upscale dialog"
+    MANUAL = "Manual"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ ROOMS = tuple(
     Shortcut(P.EVERYWHERE, f"Show the room {room}", (f"Ctrl+{index}",))
     for index, room in enumerate(("Generate", "Gallery", "Models", "Train"), 1)
 )
+MANUAL = Shortcut(P.EVERYWHERE, actions.MANUAL_PAGE, ("F1",))
+SHORTCUTS = Shortcut(P.EVERYWHERE, actions.SHORTCUTS, ("?",))
 SETTINGS = Shortcut(P.EVERYWHERE, "Settings", ("Ctrl+,",))
 QUIT = Shortcut(P.EVERYWHERE, "Quit", (_Standard.Quit,))
 ACTIVATE = Shortcut(P.EVERYWHERE, "Open what has the focus", ("Return", "Enter", "Space"), "widgets/controls")
@@ -170,6 +173,12 @@ ACCEPT_MASK = Shortcut(P.MASK, "Use the mask", ("Ctrl+Return",))
 BRUSH_SIZE = Shortcut(P.MASK, "Smaller or larger brush", ("[", "]"), "generate/mask/editor")
 ERASE = Shortcut(P.MASK, "Paint or erase", ("E",), "generate/mask/editor")
 PAN = Shortcut(P.MASK, "Hold to move the image", ("Space",), "generate/mask/editor")
+
+PAGE_BACK = Shortcut(P.MANUAL, "Previous page", ("Alt+Left",))
+PAGE_FORWARD = Shortcut(P.MANUAL, "Next page", ("Alt+Right",))
+CONTENTS = Shortcut(P.MANUAL, "Contents", ("Alt+Home",))
+FIND_ON_PAGE = Shortcut(P.MANUAL, actions.FIND_ON_PAGE, ("Ctrl+F",))
+CLOSE_MANUAL = Shortcut(P.MANUAL, "Close", ("Escape",))
 
 ACCEPT_UPSCALE = Shortcut(P.UPSCALE, "Upscale", _GENERATE_KEYS)
 

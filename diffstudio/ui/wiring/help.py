@@ -1,0 +1,78 @@
+"""Opens the manual at the page of a room, the list of shortcuts, and what the program is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from PySide6.QtCore import QObject, Qt, qVersion
+
+from diffstudio import paths
+from diffstudio.errors import DiffstudioError
+from diffstudio.studio.settings import Settings
+from diffstudio.ui.help.about_dialog import AboutDialog
+from diffstudio.ui.help.manual_window import ManualWindow
+from diffstudio.ui.help.shortcuts_dialog import ShortcutsDialog
+from diffstudio.ui.tasks import Tasks
+from diffstudio.ui.window import MainWindow
+
+PAGES = {"Generate": "generate.md", "Gallery": "gallery.md", "Models": "models.md", "Train": "train.md"}
+CONTENTS = "README.md"
+
+
+class HelpController(QObject):
+    """The manual has one window, which stays open beside the program's."""
+
+    def __init__(self, window: MainWindow, tasks: Tasks, settings: Callable[[], Settings]) -> None:
+        super().__init__()
+        self._window, self._tasks, self._settings = window, tasks, settings
+        self.manual: ManualWindow | None = None
+        window.manual_requested.connect(self.open_manual)
+        window.shortcuts_requested.connect(self.open_shortcuts)
+        window.about_requested.connect(self.open_about)
+        window.closing.connect(self.close)
+
+    def open_manual(self) -> ManualWindow:
+        """Show the page of the room that is shown."""
+        if self.manual is None:
+            self.manual = ManualWindow(paths.resources() / "manual")
+        self.manual.show_page(PAGES.get(self._window.current_room(), CONTENTS))
+        self.manual.bring_to_front()
+        return self.manual
+
+    def open_shortcuts(self) -> ShortcutsDialog:
+        dialog = ShortcutsDialog(self._window.current_room(), self._window)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.open()
+        return dialog
+
+    def open_about(self) -> AboutDialog:
+        dialog = AboutDialog(self._window)
+        dialog.finished.connect(dialog.deleteLater)
+        dialog.open()
+        self._tasks.start(self._fill(dialog))
+        return dialog
+
+    async def _fill(self, dialog: AboutDialog) -> None:
+        """Read versions and licences in a thread, and the device last: it imports torch."""
+        from diffstudio.studio import carried_software
+
+        known = [*await self._tasks.to_thread(carried_software.versions), ("Qt", qVersion())]
+        if dialog.is_closed():
+            return
+        dialog.show_facts([*known, ("Device", "Looking…"), ("Data folder", str(paths.data()))])
+        components = await self._tasks.to_thread(carried_software.components)
+        if dialog.is_closed():
+            return
+        dialog.show_components(components)
+        try:
+            device = await self._tasks.to_thread(carried_software.device_name, self._settings().device)
+        except DiffstudioError as error:
+            device = str(error)
+        if not dialog.is_closed():
+            dialog.show_facts([*known, ("Device", device), ("Data folder", str(paths.data()))])
+
+    def close(self) -> None:
+        if self.manual is not None:
+            self.manual.close()
+            self.manual.deleteLater()
+            self.manual = None
