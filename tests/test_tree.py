@@ -73,7 +73,9 @@ TESTED_IN = {
         " ui/gallery/trash ui/widgets/note_field"
     ),
     "ui/generate/sections/test_controlnet_section.py": "ui/generate/sections/controlnet_card",
-    "ui/generate/canvas/test_canvas.py": "ui/generate/canvas/filmstrip",
+    "ui/generate/canvas/test_canvas.py": (
+        "ui/generate/canvas/filmstrip ui/generate/canvas/painting ui/generate/canvas/zoom_bar"
+    ),
     "ui/generate/mask/test_editor.py": "ui/generate/mask/dialog ui/generate/mask/layer ui/generate/sections/init_image_section",
     "ui/generate/test_panel.py": (
         "ui/generate/labels ui/generate/loading ui/generate/panel_layout"
@@ -83,7 +85,7 @@ TESTED_IN = {
     "ui/wiring/test_panel_state.py": "ui/generate/sections/settings_bar ui/generate/sections/preset_dialogs",
     "ui/generate/test_room.py": (
         "ui/generate/image_menu ui/generate/job_controls ui/generate/job_state ui/generate/layout"
-        " ui/generate/queue_and_history"
+        " ui/generate/queue_and_history ui/generate/viewer"
     ),
     "ui/models/test_room.py": (
         "ui/shell/checkpoint_preview"

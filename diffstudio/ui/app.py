@@ -47,6 +47,7 @@ from diffstudio.ui.wiring.queue import QueueController
 
 if TYPE_CHECKING:  # imported after the first paint
     from diffstudio.studio.gallery.gallery import Gallery
+    from diffstudio.studio.jobs.step_store import StepStore
     from diffstudio.studio.runs.runs import Runs
     from diffstudio.studio.worker import Worker
 
@@ -56,6 +57,7 @@ GENERATE, GALLERY, MODELS, TRAIN = "Generate", "Gallery", "Models", "Train"
 class Desktop(QObject):
     """The application: owns every service and room, and connects them."""
 
+    _steps_not_kept = Signal(str)  # emitted in any thread
     _gallery_damaged = Signal(object)  # Path of the damaged database, which was kept; emitted in any thread
 
     def __init__(self, settings: Settings) -> None:
@@ -66,6 +68,7 @@ class Desktop(QObject):
         self.downloads = Downloads(self.tasks)
         self.dropped_models = DroppedModels(self.model_library)
         self.gallery: Gallery | None = None
+        self.step_store: StepStore | None = None
         self.runs: Runs | None = None
         self._closed = self._warmed_up = False
         self.jobs = JobController(self.tasks, self.sleep_inhibitor)
@@ -118,6 +121,7 @@ class Desktop(QObject):
         window.models_dropped.connect(self.dropped_models.import_files)
         self.bridge.arrived.connect(self.jobs.handle_event)
         self._gallery_damaged.connect(self._show_gallery_damage)
+        self._steps_not_kept.connect(lambda sentence: window.show_message("warn", sentence))
         self.jobs.image_saved.connect(self._add_to_gallery_room)
         self.jobs.prompt_used.connect(self.preferences.add_prompt)
         self.preferences.changed.connect(self._settings_changed)
@@ -163,6 +167,7 @@ class Desktop(QObject):
         try:
             from diffstudio.studio.gallery.gallery import Gallery
             from diffstudio.studio.jobs.queue import Queue
+            from diffstudio.studio.jobs.step_store import StepStore
             from diffstudio.studio.runs.runs import Runs
             from diffstudio.studio.worker import Worker
 
@@ -171,13 +176,21 @@ class Desktop(QObject):
             queue = Queue(paths.data() / "queue.sqlite")
             if queue.damage:
                 self.window.show_message("warn", f"{queue.damage}.")
+            self.step_store = StepStore(paths.steps(), self.settings.kept_steps_bytes)
             worker = Worker(
-                queue, self.model_library.library, self.gallery, self.settings, self.bridge.emit_from_thread
+                queue,
+                self.model_library.library,
+                self.gallery,
+                self.settings,
+                self.bridge.emit_from_thread,
+                step_store=self.step_store,
             )
         except DiffstudioError as error:
             self.window.show_message("bad", str(error))
             return
-        self.jobs.start(worker, self.gallery)
+        self.jobs.start(worker, self.gallery, self.step_store)
+        self.step_store.on_problem = self._steps_not_kept.emit
+        self.gallery.before_removal = self._remove_steps
         self.gallery.on_damage = self._gallery_damaged.emit
         if self.gallery.damaged_copy is not None:
             self._show_gallery_damage(self.gallery.damaged_copy)
@@ -215,6 +228,13 @@ class Desktop(QObject):
                 gallery_room: Any = self.window.room(GALLERY)
                 gallery_room.refresh()
 
+    def _remove_steps(self, image: Path) -> None:
+        """Before an image leaves the gallery's trash for good, in any thread."""
+        from diffstudio.studio.metadata.image_key import image_key
+
+        if self.step_store is not None and (key := image_key(image)) is not None:
+            self.step_store.remove([key])
+
     def show_checkpoints(self) -> None:
         """Show what a scan of the model folders has found."""
         self.generate_room.set_checkpoints(self.checkpoints, len(self.model_library.problems))
@@ -230,6 +250,8 @@ class Desktop(QObject):
         self.run_monitor.settings = settings
         if self.worker is not None:
             self.worker.settings = settings
+        if self.step_store is not None and settings.kept_steps_bytes != before.kept_steps_bytes:
+            self.step_store.set_limit(settings.kept_steps_bytes)
         if settings.folders != before.folders:
             self.model_library.set_folders(settings.folders)
         if settings.prompt_history != before.prompt_history:
@@ -382,6 +404,8 @@ class Desktop(QObject):
         self.jobs.close()
         if self.worker is not None:
             self.worker.close()
+        if self.step_store is not None:
+            self.step_store.close()
         if self.gallery is not None:
             self.gallery.on_damage = None
             self.gallery.close()

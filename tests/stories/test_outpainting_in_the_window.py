@@ -152,7 +152,7 @@ def test_a_resize_mode_of_control_images_alone_is_named(tmp_path: Path) -> None:
 def test_the_frame_and_the_mask_are_drawn_on_the_canvas_too(room: GenerateRoom, qtbot: QtBot, tmp_path: Path) -> None:
     """Where the init image itself is shown, and nowhere else."""
     path = photo(tmp_path / "a.png", 64, 64)
-    room._show_recent(RecentImage(path, read_image(path), None))
+    room.show_image(RecentImage(path, read_image(path), None))
     before = dict(room.canvas.cells())[0]
     room.start_from(path)
     assert room.canvas.init_overlay() is None  # it is used just as it is
@@ -163,7 +163,7 @@ def test_the_frame_and_the_mask_are_drawn_on_the_canvas_too(room: GenerateRoom, 
     left = room.canvas.grab().toImage().pixelColor(round(cell.left()) - 40, round(cell.center().y()))
     assert left.red() > left.green()  # the tint of the margin
     other = photo(tmp_path / "b.png", 64, 64)
-    room._show_recent(RecentImage(other, read_image(other), None))
+    room.show_image(RecentImage(other, read_image(other), None))
     assert room.canvas.init_overlay() is None
 
 

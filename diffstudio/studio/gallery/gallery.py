@@ -65,6 +65,9 @@ class Gallery(GalleryRecords):
 
     def __init__(self, folder: Path, database: Path, thumbnails: Path | None = None) -> None:
         self.thumbnails = thumbnails or paths.cache() / "thumbnails"
+        self.before_removal: Callable[[Path], object] = (
+            os.fspath
+        )  # called with each file that leaves the trash for good
         self._files = threading.RLock()  # held while a file and its record differ
         self._trash = Trash(folder, folder / TRASH, self, self._files)
         super().__init__(folder, database)
@@ -244,7 +247,7 @@ class Gallery(GalleryRecords):
 
     def purge(self, image_ids: Iterable[int]) -> int:
         """Delete images in the trash for good, past the system's trash; returns how many. StorageProblem."""
-        return sum(self._trash.purge(image_id) for image_id in image_ids)
+        return sum(self._trash.purge(image_id, self.before_removal) for image_id in image_ids)
 
     def trash_count(self) -> int:
         return int(self.read("SELECT count(*) FROM images WHERE trashed IS NOT NULL")[0][0])
@@ -255,7 +258,7 @@ class Gallery(GalleryRecords):
 
     def empty_trash(self) -> int:
         """Move the gallery's trash to the system's trash; returns how many images it held. StorageProblem."""
-        return self._trash.empty()
+        return self._trash.empty(self.before_removal)
 
     def recover(self) -> None:
         """Complete or undo every deletion and restoring that a killed program left half done. StorageProblem."""
@@ -315,6 +318,10 @@ class Gallery(GalleryRecords):
         return self._image(rows[0])
 
     # Inside
+
+
+def _nothing(image: Path) -> None:
+    """Before an image leaves the trash for good, where nothing else belongs to it."""
 
 
 def _damaged_sidecar(image: Path, aside: Path) -> StorageProblem:

@@ -130,8 +130,8 @@ class Trash:
             journal.unlink(missing_ok=True)
             sidecar_of(source).unlink(missing_ok=True)
 
-    def purge(self, image_id: int) -> bool:
-        """Delete an image in the trash and what is known of it; False if it is not there.
+    def purge(self, image_id: int, before: Callable[[Path], object]) -> bool:
+        """Delete an image in the trash and what is known of it, after `before(file)`; False if it is not there.
 
         A program that is killed in between leaves a record without a file, which `recover` removes.
         """
@@ -142,6 +142,7 @@ class Trash:
                 file = self.folder / path
                 if not self.folder.is_dir():
                     raise folder_missing(_NOT_PURGED, self.folder)
+                before(file)
                 with storage_errors(_NOT_PURGED, file.parent):
                     file.unlink(missing_ok=True)
                 with self.records.writing() as connection:
@@ -151,8 +152,8 @@ class Trash:
                 return True
         return False
 
-    def empty(self) -> int:
-        """Move everything to the system's trash; returns how many images there were. StorageProblem."""
+    def empty(self, before: Callable[[Path], object]) -> int:
+        """Move everything to the system's trash, each after `before(file)`; returns how many there were. StorageProblem."""
         from send2trash import send2trash
 
         gone = 0
@@ -161,6 +162,7 @@ class Trash:
             if not self.folder.is_dir():
                 raise folder_missing(NOT_EMPTIED, self.folder)
             if file.exists():
+                before(file)
                 try:
                     send2trash(file)
                 except OSError as error:

@@ -6,6 +6,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QHBoxLayout, QWidget
 
 from diffstudio.ui.generate import labels
+from diffstudio.ui.generate.job_state import Restart
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import ElidedLabel, set_tooltip
@@ -18,6 +19,7 @@ class JobControls(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
+        self._narrow = False
         self.pause = SecondaryButton("Pause", "pause-fill")
         self.stop = SecondaryButton(actions.STOP, "stop-fill", "Stop after the current network call (Ctrl+.)")
         self.use_settings = SecondaryButton(actions.USE_SETTINGS, "sliders-horizontal", actions.USE_SETTINGS_TIP)
@@ -37,30 +39,37 @@ class JobControls(QWidget):
         """Show Pause, or Resume, and Stop while a job runs."""
         self.pause.setVisible(busy)
         self.stop.setVisible(busy)
-        self.pause.setText("Resume" if paused else "Pause")
+        text = "Resume" if paused else "Pause"
+        self.pause.setText("" if self._narrow else text)
         self.pause.set_icon("play-fill" if paused else "pause-fill")
-        self.pause.setAccessibleName(self.pause.text())
+        self.pause.setAccessibleName(text)
         set_tooltip(self.pause, "Resume (Ctrl+P)" if paused else labels.PAUSE_TIP)
 
-    def show_restart(self, step: int | None, *, resumes: bool = False, takes_prompt: bool = False) -> None:
-        """Show Restart from `step`, or Resume if that is the first step not made yet; None hides the button.
-
-        `takes_prompt`: the restarted job uses the current prompt and CFG scale.
-        """
-        self.restart.setVisible(step is not None)
-        if step is None:
+    def show_restart(self, restart: Restart | None) -> None:
+        """Show Restart from a step, or Resume if that is the first step not made yet; None hides the button."""
+        self.restart.setVisible(restart is not None)
+        if restart is None:
             return
-        self.restart.setText(f"Resume from step {step}" if resumes else f"Restart from step {step}")
-        self.restart.set_icon("play-fill" if resumes else "arrow-counter-clockwise")
+        step, count = restart.step, restart.request.count if restart.request is not None else 1
+        self.restart.setText(f"Resume from step {step}" if restart.resumes else f"Restart from step {step}")
+        self.restart.set_icon("play-fill" if restart.resumes else "arrow-counter-clockwise")
         self.restart.setAccessibleName(self.restart.text())
         kept = {1: "Generate it again", 2: "Keep the first step and continue from there"}.get(
             step, f"Keep the first {step - 1} steps and continue from there"
         )
-        set_tooltip(self.restart, f"{kept}{', with the current prompt and CFG scale' if takes_prompt else ''}")
+        images = f", all {count} images" if count > 1 else ""
+        settings = ", with the current prompt and CFG scale" if restart.takes_prompt else ", with the same settings"
+        set_tooltip(self.restart, f"{kept}{images}{settings}")
 
     def job_button_has_focus(self) -> bool:
         return self.pause.hasFocus() or self.stop.hasFocus()
 
     def set_narrow(self, narrow: bool) -> None:
-        """Show Use settings as an icon alone."""
-        self.use_settings.setText("" if narrow else actions.USE_SETTINGS)
+        """Show all buttons but Restart as icons alone."""
+        self._narrow = narrow
+        for button, text in (
+            (self.use_settings, actions.USE_SETTINGS),
+            (self.stop, actions.STOP),
+            (self.pause, self.pause.accessibleName()),
+        ):
+            button.setText("" if narrow else text)

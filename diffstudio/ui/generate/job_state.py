@@ -63,6 +63,17 @@ class JobState:
         return f" at step {self.newest.index} of {self.newest.steps}" if self.newest else ""
 
 
+@dataclass(frozen=True, slots=True)
+class Restart:
+    """What a restart makes: `path` is that of an image alone, and None for the whole job."""
+
+    step: int
+    request: PictureRequest | None
+    path: Path | None = None
+    resumes: bool = False  # from the first step that was not made
+    takes_prompt: bool = False  # the current prompt and CFG scale, in place of those in `request`
+
+
 def shape_of(request: PictureRequest, checkpoint: Checkpoint | None) -> QSize:
     """About the size of the images that a request makes with `checkpoint`, in px."""
     if isinstance(request, UpscaleRequest):

@@ -187,11 +187,12 @@ def _without_tags(prompt: str) -> str:
     return ", ".join(piece for piece in pieces if piece) if TAG.search(prompt) else ""
 
 
-def settings_line(request: PictureRequest) -> str:
+def settings_line(request: PictureRequest, *, with_seed: bool = True) -> str:
     """`24 steps · Heun · CFG 3 · seed 7`, or how it was upscaled."""
     if isinstance(request, UpscaleRequest):
         return upscale_line(request)
-    line = f"{request.steps} steps · {SAMPLERS[request.sampler][0]} · CFG {request.guidance:g} · seed {request.seed}"
+    line = f"{request.steps} steps · {SAMPLERS[request.sampler][0]} · CFG {request.guidance:g}"
+    line += f" · seed {request.seed}" if with_seed else ""
     return f"{line} · hires fix {request.enlarge:g}×" if request.enlarge > 1 else line
 
 

@@ -13,10 +13,12 @@ from diffstudio.ui.generate.canvas.filmstrip import Filmstrip
 from diffstudio.ui.generate.job_controls import JobControls
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.queue_and_history import QueueAndHistory
-from diffstudio.ui.widgets.controls import Banner, EmptyState, ProgressLine
-from diffstudio.ui.widgets.helpers import ElidedLabel
+from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.controls import Banner, EmptyState, ProgressLine, SecondaryButton
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe
 
 _BUTTON_TEXT_WIDTH = 420  # px of the middle column: below it a button shows only its icon
+_SEED_WIDTH = 220  # px: nine quintillion has nineteen digits
 _NARROW = 1180  # px: below it the side columns are narrower
 
 
@@ -31,6 +33,11 @@ class GenerateLayout(QWidget):
         self.banner.hide()
         self.title = ElidedLabel("", pixels=15, bold=True)
         self.status = ElidedLabel("", "dim", mode=Qt.TextElideMode.ElideRight)
+        self.seed = SecondaryButton("", "copy", "", role="dim")  # of the finished image that is shown
+        self.seed.setFont(theme.font(theme.SMALL_PIXELS))
+        self.seed.setFixedHeight(26)
+        self.seed.setMinimumWidth(0)
+        self.seed.setMaximumWidth(_SEED_WIDTH)
         self.canvas, self.filmstrip, self.progress = Canvas(), Filmstrip(), ProgressLine("Progress")
         self.empty = EmptyState("sparkle", "Looking for checkpoints…", "")
         self.controls = JobControls()
@@ -46,6 +53,13 @@ class GenerateLayout(QWidget):
         self._banner_action = on_action
         self.banner.show_message(kind, text, action)
         self.banner.setVisible(bool(text))
+
+    def show_seed(self, seed: int | None) -> None:
+        """Show the seed of a finished image, which a click copies; None hides it."""
+        self.seed.setVisible(seed is not None)
+        if seed is not None:
+            self.seed.setText(f"Seed {seed}")
+            describe(self.seed, f"Copy seed {seed}", "Copy the seed to the clipboard")
 
     def show_empty_state(self, *, has_checkpoint: bool, examples: Sequence[str] = ()) -> None:
         """Set what the middle shows while there is no image; `examples` are prompts to begin with."""
@@ -76,10 +90,18 @@ class GenerateLayout(QWidget):
         self._heading.setContentsMargins(0, 0, 0, 0)
         self._heading.setSpacing(4)
         self._heading.addWidget(self.title, 1)
-        self._heading.addWidget(self.status, 1)
+        about = QHBoxLayout()
+        about.setSpacing(8)
+        about.addWidget(self.status, 1)
+        about.addWidget(self.seed)
+        self._heading.addLayout(about, 1)
+        canvas_page = QWidget()
+        self.canvas_place = QVBoxLayout(canvas_page)  # which full screen takes the canvas from
+        self.canvas_place.setContentsMargins(0, 0, 0, 0)
+        self.canvas_place.addWidget(self.canvas)
         self.middle = QStackedWidget()
         self.middle.addWidget(self.empty)
-        self.middle.addWidget(self.canvas)
+        self.middle.addWidget(canvas_page)
         column = self._column = QVBoxLayout()
         column.setSpacing(12)
         column.addWidget(self.banner)

@@ -85,6 +85,7 @@ GENERATE = Shortcut(P.GENERATE, "Generate, or add to the queue", _GENERATE_KEYS)
 PAUSE = Shortcut(P.GENERATE, "Pause or resume the running job", ("Ctrl+P",))
 STOP = Shortcut(P.GENERATE, "Stop the running job", ("Ctrl+.",))
 UPSCALE = Shortcut(P.GENERATE, "Upscale the image", ("Ctrl+E",))
+FULL_SCREEN = Shortcut(P.GENERATE, "Full screen, and back", ("F11",))
 UNDO_SETTINGS = Shortcut(P.GENERATE, "Undo settings, outside text fields", ("Ctrl+Z",))
 REDO_SETTINGS = Shortcut(P.GENERATE, "Redo settings, outside text fields", ("Ctrl+Shift+Z", "Ctrl+Y"))
 
@@ -108,7 +109,14 @@ CHOOSE_IMAGE = Shortcut(
 ONE_IMAGE = Shortcut(
     P.CANVAS, "Show one image of the batch, or all", ("Return", "Enter", "Space"), "generate/canvas/canvas"
 )
-ALL_IMAGES = Shortcut(P.CANVAS, "Show all images of the batch", ("Escape",), "generate/canvas/canvas")
+ALL_IMAGES = Shortcut(
+    P.CANVAS, "Leave the zoom, full screen, or the single image", ("Escape",), "generate/canvas/canvas"
+)
+ZOOM_CANVAS_IN = Shortcut(P.CANVAS, "Zoom in", ("+", "="), "generate/canvas/canvas")
+ZOOM_CANVAS_OUT = Shortcut(P.CANVAS, "Zoom out", ("-",), "generate/canvas/canvas")
+FIT_CANVAS = Shortcut(P.CANVAS, "Fit into the canvas", ("0",), "generate/canvas/canvas")
+CANVAS_PIXELS = Shortcut(P.CANVAS, "Actual size (100 %)", ("1",), "generate/canvas/canvas")
+PAN_CANVAS = Shortcut(P.CANVAS, "Move a zoomed image", ("Left", "Right", "Up", "Down"), "generate/canvas/canvas")
 
 OPEN_JOB = Shortcut(P.QUEUE, "Another job, or with Alt its place", ("Up", "Down", "Alt+Up", "Alt+Down"), _JOB_CARD)
 EDIT_JOB = Shortcut(P.QUEUE, "Edit the job", ("F2",), _JOB_CARD)

@@ -171,6 +171,7 @@ _SHEET = """
 QMainWindow, #background { background: $background; }
 QDialog { background: $panel; }
 #panel { background: $panel; }
+#zoomBar { background: $panel; border: 1px solid $line; border-radius: ${radius}px; }
 QLabel { background: transparent; color: $text; }
 QLabel[tone="dim"] { color: $dim; }
 QLabel[tone="good"] { color: $good; }

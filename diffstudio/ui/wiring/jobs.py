@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from PySide6.QtCore import QObject, Signal
@@ -12,7 +13,9 @@ from PySide6.QtCore import QObject, Signal
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.events import Cancelled, Event, Failed, Finished, ImageSaved, JobId, Picture, Started
+from diffstudio.studio.jobs.image_steps import ImageSteps
 from diffstudio.studio.jobs.memory_forecast import MemoryQuery, forecast
+from diffstudio.studio.jobs.restarts import not_restartable
 from diffstudio.studio.library.references import ModelRenamed, request_after
 from diffstudio.studio.prompts.token_count import count_tokens
 from diffstudio.studio.requests import GenerateRequest, PictureRequest
@@ -26,6 +29,7 @@ from diffstudio.ui.widgets.images import read_image
 
 if TYPE_CHECKING:  # imported after the first paint
     from diffstudio.studio.gallery.gallery import Gallery
+    from diffstudio.studio.jobs.step_store import StepStore
     from diffstudio.studio.runs.runs import RunSummary
     from diffstudio.studio.worker import Worker
 
@@ -52,11 +56,12 @@ class JobController(QObject):
         self._pending_outdated = self._reading_pending = False
         self._early_requests: list[PictureRequest] = []
         self._training = False
-        self.room = GenerateRoom(self.filmstrip)
+        self.step_store: StepStore | None = None
+        self.room = GenerateRoom(self.filmstrip, self.read_steps)
         self._connect()
 
-    def start(self, worker: Worker, gallery: Gallery) -> None:
-        self.worker, self._gallery = worker, gallery
+    def start(self, worker: Worker, gallery: Gallery, step_store: StepStore) -> None:
+        self.worker, self._gallery, self.step_store = worker, gallery, step_store
         worker.start()
         for request in self._early_requests:
             self.submit(request)
@@ -75,6 +80,26 @@ class JobController(QObject):
 
     def restart(self, job: JobId, step: int, request: PictureRequest) -> None:
         self._call(lambda worker: worker.restart(job, step, request))
+
+    def restart_image(self, path: Path, step: int, request: PictureRequest) -> None:
+        """Restart one image from a step, of whatever job it was."""
+
+        def restart(worker: Worker) -> None:
+            from diffstudio.studio.metadata.image_key import image_key
+
+            key = image_key(path)
+            if key is None:
+                raise not_restartable("its file does not say which job made it")
+            worker.restart_image(key, step, request)
+
+        self._call(restart)
+
+    def read_steps(self, path: Path) -> ImageSteps | None:
+        """The steps of an image, where they are kept. Reads files: not for the window's thread. DiffstudioError."""
+        from diffstudio.studio.metadata.image_key import image_key
+
+        key = image_key(path) if self.step_store is not None else None
+        return self.step_store.get(key) if key is not None and self.step_store is not None else None
 
     def stop(self, job: JobId) -> None:
         """Stop the running job, or remove a waiting one."""
@@ -207,6 +232,7 @@ class JobController(QObject):
         room.resume_requested.connect(lambda job: self.worker.resume(job) if self.worker is not None else None)
         room.stop_requested.connect(self.stop)
         room.restart_requested.connect(self.restart)
+        room.image_restart_requested.connect(self.restart_image)
         room.move_requested.connect(self.move)
         room.panel.token_count_requested.connect(
             lambda checkpoint, text: tasks.start(self._count_tokens(checkpoint, text))

@@ -1,17 +1,15 @@
-"""The canvas: one image, or a grid of a request's images, as large as fits."""
+"""The canvas: one image, fitted or zoomed, or a grid of a request's images."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
 
-from PySide6.QtCore import QPoint, QRectF, QSize, Qt, Signal
+from PySide6.QtCore import QPoint, QPointF, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import (
     QContextMenuEvent,
-    QFontMetrics,
     QImage,
     QKeyEvent,
     QMouseEvent,
@@ -19,17 +17,21 @@ from PySide6.QtGui import (
     QPaintEvent,
     QPen,
     QResizeEvent,
+    QWheelEvent,
 )
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from diffstudio.studio.events import Picture
+from diffstudio.ui.generate.canvas.painting import MAX_SMOOTH_SCALE, grid, paint_note, paint_pixels, smooth
+from diffstudio.ui.generate.canvas.zoom import MAX_ZOOM, SMALL_SIDE, View, Zoom
+from diffstudio.ui.generate.canvas.zoom_bar import ZoomBar
 from diffstudio.ui.generate.sections.init_image_preview import InitOverlay
 from diffstudio.ui.widgets import image_actions, theme
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images import fitted, numpy_to_qimage, rounded
 
-GAP = 8  # px between the images of a grid
-MAX_SMOOTH_SCALE = 4  # by bicubic resampling; Qt scales further while painting
+PAN_STEP = 48  # px for each press of an arrow key
+_ARROWS = {Qt.Key.Key_Left: (-1, 0), Qt.Key.Key_Right: (1, 0), Qt.Key.Key_Up: (0, -1), Qt.Key.Key_Down: (0, 1)}
 
 
 @dataclass(slots=True)
@@ -38,19 +40,33 @@ class CanvasImage:
 
     image: QImage = field(default_factory=QImage)
     path: Path | None = None
+    full: bool = False  # `image` has all pixels of the file; it may be reduced otherwise
+    requested: bool = False  # all pixels are being read
     scaled: QImage = field(default_factory=QImage)  # for the size it is drawn at
     scaled_for: QSize = field(default_factory=QSize)
 
 
 class Canvas(QWidget):
-    """Click an image of a grid to show it alone; click again or press Escape to show the grid. Arrow keys select."""
+    """Click an image of a grid to show it alone; click again or press Escape to show the grid. Arrow keys select.
+
+    An image that is alone is zoomed with the wheel, the keys + - 0 1 and the bar, and panned by dragging or with the
+    arrow keys. Zoom factors are in screen px per image px.
+    """
 
     context_menu_requested = Signal(object)  # QPoint, global
     selected = Signal()
+    alone_changed = Signal()
+    full_image_requested = Signal(object)  # Path of the image that is alone; answer with set_full_image
+    full_screen_requested = Signal()
+    closed = Signal()  # Escape, where there is nothing else to leave
 
     def __init__(self) -> None:
         super().__init__()
-        describe(self, "Image", "Right-click for actions, or drag the image into another program")
+        describe(
+            self,
+            "Image",
+            "Right-click for actions, drag the image into another program, zoom with the wheel or + and -",
+        )
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumSize(160, 120)
@@ -63,6 +79,13 @@ class Canvas(QWidget):
         self._init_path: Path | None = None
         self._init_overlay: InitOverlay | None = None
         self._click_or_drag = image_actions.ClickOrDrag()
+        self._zoom, self._panned_from = Zoom(), QPointF()
+        self._panning, self._wheel = False, 0
+        self.zoom_bar = ZoomBar(self)
+        self.zoom_bar.stepped.connect(lambda steps: self.zoom_by(steps))
+        self.zoom_bar.toggled.connect(lambda: self.set_zoom(1.0 if self.is_fitted() else None))
+        self.zoom_bar.full_screen_requested.connect(self.full_screen_requested)
+        self.zoom_bar.hide()
 
     # Contents
 
@@ -71,29 +94,38 @@ class Canvas(QWidget):
         self._images = [CanvasImage() for _ in range(count)]
         self._scrubbed, self._chosen, self._alone, self._note = None, 0, False, ""
         self._shape = shape
-        self.update()
+        self._zoom.reset()
+        self._changed()
 
     def show_previews(self, first: int, previews: Sequence[Picture]) -> None:
         for index, preview in enumerate(previews, first):
             if index < len(self._images):
                 self._images[index] = CanvasImage(numpy_to_qimage(preview))
         if self._scrubbed is None:
-            self.update()
+            self._changed()
 
     def show_saved(self, index: int, image: QImage, path: Path) -> None:
         if index < len(self._images):
             self._images[index] = CanvasImage(image, path)
-            self.update()
+            self._changed()
 
     def show_one(self, image: QImage, path: Path | None) -> None:
+        """Show one image with all its pixels."""
         self.begin(1, image.size())
-        self._images[0] = CanvasImage(image, path)
-        self.update()
+        self._images[0] = CanvasImage(image, path, full=True)
+        self._changed()
+
+    def set_full_image(self, path: Path, image: QImage) -> None:
+        """All pixels of an image that was shown reduced, now that they are read; a null image changes nothing."""
+        for index, shown in enumerate(self._images):
+            if shown.path == path and not image.isNull():
+                self._images[index] = CanvasImage(image, path, full=True)
+        self._changed()
 
     def scrub(self, previews: Sequence[Picture] | None) -> None:
         """Show these previews in place of the images; None shows the images again."""
         self._scrubbed = None if previews is None else [CanvasImage(numpy_to_qimage(preview)) for preview in previews]
-        self.update()
+        self._changed()
 
     def scrubbing(self) -> bool:
         return self._scrubbed is not None
@@ -111,9 +143,8 @@ class Canvas(QWidget):
 
     def init_overlay(self) -> InitOverlay | None:
         """The overlay that is drawn; None where the image shown is not the init image, or used just as it is."""
-        overlay, cells = self._init_overlay, self._displayed()
-        alone = len(cells) == 1 or self._alone
-        shown = alone and self.path() is not None and self.path() == self._init_path
+        overlay = self._init_overlay
+        shown = self.is_alone() and self.path() is not None and self.path() == self._init_path
         return overlay if shown and overlay is not None and not overlay.changes_nothing() else None
 
     def is_empty(self) -> bool:
@@ -121,6 +152,10 @@ class Canvas(QWidget):
 
     def count(self) -> int:
         return len(self._images)
+
+    def is_alone(self) -> bool:
+        """Whether one image is shown, and not a grid."""
+        return self._alone or len(self._displayed()) == 1
 
     def chosen(self) -> int:
         """Index of the image that the menu and the filmstrip refer to."""
@@ -136,6 +171,10 @@ class Canvas(QWidget):
         images = self._displayed()
         return images[self._chosen].path if self._chosen < len(images) else None
 
+    def file(self) -> Path | None:
+        """The file of the selected image, also while one of its steps is shown."""
+        return self._images[self._chosen].path if self._chosen < len(self._images) else None
+
     def _displayed(self) -> list[CanvasImage]:
         return self._scrubbed if self._scrubbed is not None else self._images
 
@@ -147,24 +186,13 @@ class Canvas(QWidget):
         room = QRectF(self.rect())
         if not images or room.isEmpty():
             return []
-        if self._alone or len(images) == 1:
-            index = min(self._chosen, len(images) - 1)
-            if (overlay := self.init_overlay()) is not None:
+        if self.is_alone():
+            index, view = min(self._chosen, len(images) - 1), self._view()
+            if self.is_fitted() and (overlay := self.init_overlay()) is not None:
                 return [(index, overlay.place(room))]
-            return [(index, fitted(self._size_of(images[index]), room))]
-        count, shape = len(images), self._size_of(images[0])
-        columns = max(range(1, count + 1), key=lambda columns: _cell_width(room, shape, count, columns))
-        rows = math.ceil(count / columns)
-        width = _cell_width(room, shape, count, columns)
-        height = width * shape.height() / shape.width()
-        left = room.x() + (room.width() - columns * width - (columns - 1) * GAP) / 2
-        top = room.y() + (room.height() - rows * height - (rows - 1) * GAP) / 2
-        lefts = [round(left + column * (width + GAP)) for column in range(columns)]
-        tops = [round(top + row * (height + GAP)) for row in range(rows)]
-        return [
-            (index, QRectF(lefts[index % columns], tops[index // columns], round(width), round(height)))
-            for index in range(count)
-        ]
+            fills = self.is_fitted() and not view.is_uneven()
+            return [(index, fitted(view.size, room) if fills else self._zoom.rect(view))]
+        return list(enumerate(grid(len(images), self._size_of(images[0]), room)))
 
     def _size_of(self, shown: CanvasImage) -> QSize:
         return self._shape if shown.image.isNull() else shown.image.size()
@@ -172,29 +200,100 @@ class Canvas(QWidget):
     def _at(self, point: QPoint) -> int | None:
         return next((index for index, cell in self.cells() if cell.contains(point)), None)
 
+    def _full_size(self, index: int) -> QSize:
+        """The size in px of the file of image `index`, or of what it is going to be; also while a preview is shown."""
+        base = self._images[index] if index < len(self._images) else CanvasImage()
+        shown = self._displayed()[index].image
+        if base.full or shown.isNull():
+            return self._size_of(base)
+        wanted = self._shape.height() * shown.width() / max(1, shown.height())
+        same_shape = abs(wanted - self._shape.width()) <= max(2.0, 0.02 * wanted)
+        return self._shape if same_shape and self._shape.width() > shown.width() else shown.size()
+
+    # Zoom
+
+    def _view(self) -> View:
+        index = min(self._chosen, len(self._displayed()) - 1)
+        size = self._full_size(index)
+        small = max(size.width(), size.height()) < SMALL_SIDE and self._displayed()[index].image.size() == size
+        return View(QRectF(self.rect()), size, self.devicePixelRatioF(), pixel_exact=small)
+
+    def can_zoom(self) -> bool:
+        return bool(self._displayed()) and self.is_alone() and not self.image().isNull()
+
+    def zoom(self) -> float:
+        """Screen px per image px; 1 without an image that is alone."""
+        return self._zoom.scale(self._view()) if self.can_zoom() else 1.0
+
+    def is_fitted(self) -> bool:
+        return self._zoom.factor is None
+
+    def set_zoom(self, factor: float | None, around: QPointF | None = None) -> None:
+        """Show the selected image alone at a zoom factor; None fits it. The point under `around` stays in place."""
+        if not self.image().isNull():
+            self._set_alone(True)
+            self._zoom.set_factor(factor, self._view(), around)
+            self._changed()
+
+    def zoom_by(self, steps: int, around: QPointF | None = None) -> None:
+        """Zoom the selected image in (1) or out (-1)."""
+        if not self.image().isNull():
+            self._set_alone(True)
+            self._zoom.step(steps, self._view(), around)
+            self._changed()
+
+    def can_pan(self) -> bool:
+        return self.can_zoom() and self._zoom.can_pan(self._view())
+
+    def _pan(self, moved: QPointF) -> None:
+        self._zoom.pan(moved, self._view())
+        self.update()
+
+    def show_full_screen(self, on: bool) -> None:
+        """Whether the canvas fills the screen; double click and the bar then leave it."""
+        self.zoom_bar.show_full_screen(on)
+
+    def _changed(self) -> None:
+        """Other contents, or another zoom: repaint, and show the bar as it applies."""
+        self.update()
+        zooms = self.can_zoom()
+        self.zoom_bar.setVisible(zooms and self.width() > self.zoom_bar.sizeHint().width() + 16)
+        if not zooms:
+            return
+        view = self._view()
+        scale = self._zoom.scale(view)
+        lowest, highest = min(view.fit(), 1.0), max(view.fit(), MAX_ZOOM)
+        self.zoom_bar.show_zoom(
+            scale, fits=self.is_fitted(), can_zoom_in=scale < highest, can_zoom_out=scale > lowest * 1.001
+        )
+        self._place_bar()
+        shown = self._images[self._chosen] if self._chosen < len(self._images) else CanvasImage()
+        if self._scrubbed is None and shown.path is not None and not (shown.full or shown.requested):
+            shown.requested = True
+            self.full_image_requested.emit(shown.path)
+
+    def _place_bar(self) -> None:
+        size = self.zoom_bar.sizeHint()
+        self.zoom_bar.setGeometry(self.width() - size.width() - 8, 8, size.width(), size.height())
+
     # Painting
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        images, ratio = self._displayed(), self.devicePixelRatioF()
-        cells, overlay = self.cells(), self.init_overlay()
+        images, cells, overlay = self._displayed(), self.cells(), self.init_overlay()
         for index, cell in cells:
             shown = images[index]
-            radius = 0.0 if overlay is not None else 12.0 if cell.width() > 240 else float(theme.RADIUS)
+            square = overlay is not None or not self.is_fitted()
+            radius = 0.0 if square else 12.0 if cell.width() > 240 else float(theme.RADIUS)
             if shown.image.isNull():
                 painter.setPen(Qt.PenStyle.NoPen)
                 painter.setBrush(theme.colour("panel"))
                 painter.drawRoundedRect(cell, radius, radius)
                 continue
-            target = QSize(round(cell.width() * ratio), round(cell.height() * ratio))
-            if shown.scaled_for != target:
-                large = shown.image.size() * MAX_SMOOTH_SCALE
-                shown.scaled = smooth(shown.image, target if large.width() > target.width() else large)
-                shown.scaled_for = target
             if overlay is not None:
                 overlay.paint_below(painter, cell)
-            rounded(painter, shown.scaled, cell, radius)
+            self._paint_image(painter, shown, cell, radius)
             if overlay is not None:
                 overlay.paint_above(painter, cell)
             if len(cells) > 1 and index == self._chosen and self.hasFocus():
@@ -202,43 +301,72 @@ class Canvas(QWidget):
                 painter.setBrush(Qt.BrushStyle.NoBrush)
                 painter.drawRoundedRect(cell.adjusted(1, 1, -1, -1), radius, radius)
         if self._note and cells:
-            self._paint_note(painter, reduce(QRectF.united, (cell for _, cell in cells)))
+            whole = reduce(QRectF.united, (cell for _, cell in cells))
+            paint_note(painter, self._note, whole.intersected(QRectF(self.rect())))
 
-    def _paint_note(self, painter: QPainter, room: QRectF) -> None:
-        font = theme.font(theme.SMALL_PIXELS)
-        metrics = QFontMetrics(font)
-        text = metrics.elidedText(self._note, Qt.TextElideMode.ElideRight, max(40, round(room.width()) - 48))
-        width, height = metrics.horizontalAdvance(text) + 20, 26
-        pill = QRectF(room.left() + 12, room.bottom() - height - 12, width, height)
-        ground = theme.colour("background")
-        ground.setAlphaF(0.82)
-        painter.setPen(theme.colour("line"))
-        painter.setBrush(ground)
-        painter.drawRoundedRect(pill, height / 2, height / 2)
-        painter.setPen(theme.colour("text"))
-        painter.setFont(font)
-        painter.drawText(pill, int(Qt.AlignmentFlag.AlignCenter), text)
+    def _paint_image(self, painter: QPainter, shown: CanvasImage, cell: QRectF, radius: float) -> None:
+        """As it is: pixel by pixel where it is small or zoomed to 100 % or more, and otherwise resampled."""
+        if self.can_zoom() and self._draws_pixels(shown):
+            paint_pixels(painter, shown.image, cell, QRectF(self.rect()), radius)
+            return
+        ratio = self.devicePixelRatioF()
+        target_size = QSize(round(cell.width() * ratio), round(cell.height() * ratio))
+        if shown.scaled_for != target_size:
+            large = shown.image.size() * MAX_SMOOTH_SCALE
+            shown.scaled = smooth(shown.image, target_size if large.width() > target_size.width() else large)
+            shown.scaled_for = target_size
+        rounded(painter, shown.scaled, cell, radius)
+
+    def _draws_pixels(self, shown: CanvasImage) -> bool:
+        view = self._view()
+        if shown.image.size() != view.size:  # a preview, or reduced: its pixels are not those of the image
+            return False
+        return view.pixel_exact or (not self.is_fitted() and self._zoom.scale(view) >= 1)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
-        self.update()
+        self._changed()
 
     # User input
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
         super().mousePressEvent(event)
+        middle = event.button() is Qt.MouseButton.MiddleButton
+        if self.can_pan() and (middle or event.button() is Qt.MouseButton.LeftButton):
+            self._panning, self._panned_from = True, event.position()
+            self.setCursor(Qt.CursorShape.ClosedHandCursor)
+            return
         index = self._at(event.position().toPoint())
         if index is not None:
             self._choose(index)
             self._click_or_drag.begin(event)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        if self._click_or_drag.becomes_drag(event) and not self.image().isNull():
+        if self._panning:
+            self._pan(event.position() - self._panned_from)
+            self._panned_from = event.position()
+        elif self._click_or_drag.becomes_drag(event) and not self.image().isNull():
             image_actions.drag(self, self.image(), self.path())
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        if self._click_or_drag.end() and event.button() == Qt.MouseButton.LeftButton and len(self._images) > 1:
+        if self._panning:
+            self._panning = False
+            self.unsetCursor()
+        elif self._click_or_drag.end() and event.button() == Qt.MouseButton.LeftButton and len(self._images) > 1:
             self._set_alone(not self._alone)
+
+    def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
+        if event.button() is Qt.MouseButton.LeftButton and not self.image().isNull():
+            self._set_alone(True)  # the first click of a grid may have shown it, or hidden it
+            self.full_screen_requested.emit()
+
+    def wheelEvent(self, event: QWheelEvent) -> None:
+        self._wheel += event.angleDelta().y()
+        steps = int(self._wheel / 120)
+        self._wheel -= 120 * steps
+        if steps and self.can_zoom():
+            self.zoom_by(steps, event.position())
+        event.accept()
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
         place = event.globalPos()
@@ -248,51 +376,50 @@ class Canvas(QWidget):
             self.context_menu_requested.emit(place)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        steps = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1, Qt.Key.Key_Up: -1, Qt.Key.Key_Down: 1}
-        count = len(self._images)
-        if event.key() == Qt.Key.Key_Escape and self._alone:
-            self._set_alone(False)
-        elif (
-            event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space)
-            and count > 1
-            and not event.modifiers()
-        ):
-            self._set_alone(not self._alone)
-        elif event.key() in steps and count > 1 and not event.modifiers():
-            self._choose((self._chosen + steps[Qt.Key(event.key())]) % count)
-        else:
+        if event.modifiers() & ~(Qt.KeyboardModifier.KeypadModifier | Qt.KeyboardModifier.ShiftModifier):
             super().keyPressEvent(event)
+            return
+        count = len(self._images)
+        match event.key():
+            case Qt.Key.Key_Escape if not self.is_fitted():
+                self.set_zoom(None)
+            case Qt.Key.Key_Escape if self._alone and count > 1:
+                self._set_alone(False)
+            case Qt.Key.Key_Escape:
+                self.closed.emit()
+            case Qt.Key.Key_Return | Qt.Key.Key_Enter | Qt.Key.Key_Space if count > 1:
+                self._set_alone(not self._alone)
+            case Qt.Key.Key_Plus | Qt.Key.Key_Equal:
+                self.zoom_by(1)
+            case Qt.Key.Key_Minus:
+                self.zoom_by(-1)
+            case Qt.Key.Key_0:
+                self.set_zoom(None)
+            case Qt.Key.Key_1:
+                self.set_zoom(1.0)
+            case Qt.Key.Key_Left | Qt.Key.Key_Up | Qt.Key.Key_Right | Qt.Key.Key_Down:
+                self._arrow(Qt.Key(event.key()))
+            case _:
+                super().keyPressEvent(event)
+
+    def _arrow(self, key: Qt.Key) -> None:
+        """Pan an image that is larger than the canvas, or choose another image of the batch."""
+        across, down = _ARROWS[key]
+        if self.can_pan():
+            self._pan(QPointF(-across * PAN_STEP, -down * PAN_STEP))
+        elif self._images:
+            self._choose((self._chosen + across + down) % len(self._images))
 
     def _choose(self, index: int) -> None:
         if index != self._chosen:
             self._chosen = index
+            self._zoom.reset()
             self.selected.emit()
-        self.update()
+        self._changed()
 
     def _set_alone(self, alone: bool) -> None:
-        self._alone = alone
-        self.update()
-
-
-def _cell_width(room: QRectF, shape: QSize, count: int, columns: int) -> float:
-    rows = math.ceil(count / columns)
-    across = (room.width() - (columns - 1) * GAP) / columns
-    down = (room.height() - (rows - 1) * GAP) / rows
-    return max(1.0, min(across, down * shape.width() / shape.height()))
-
-
-def smooth(image: QImage, size: QSize) -> QImage:
-    """Resize an image to `size` px.
-
-    Enlarging is bicubic: Qt's bilinear filter shows diamond artefacts from 64 px images.
-    """
-    if size.width() <= image.width() * 1.2 or size.width() > 4096:
-        return image.scaled(size, Qt.AspectRatioMode.IgnoreAspectRatio, Qt.TransformationMode.SmoothTransformation)
-    from PIL import Image  # after the first paint of the window
-
-    image = image.convertToFormat(QImage.Format.Format_RGB32)  # what Qt paints fastest; PIL need not know the order
-    small = Image.frombuffer(
-        "RGBX", (image.width(), image.height()), bytes(image.constBits()), "raw", "RGBX", image.bytesPerLine(), 1
-    )
-    large = small.resize((max(1, size.width()), max(1, size.height())), Image.Resampling.BICUBIC)
-    return QImage(large.tobytes(), large.width, large.height, 4 * large.width, QImage.Format.Format_RGB32).copy()
+        if alone != self._alone:
+            self._alone = alone
+            self._zoom.reset()
+            self.alone_changed.emit()
+        self._changed()

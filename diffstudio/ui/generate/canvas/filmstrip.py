@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QAbstractSlider, QSizePolicy
 
 from diffstudio.studio.events import Picture
 from diffstudio.studio.jobs.preview_history import PreviewHistory
-from diffstudio.ui.generate.canvas.canvas import smooth
+from diffstudio.ui.generate.canvas.painting import smooth
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images import numpy_to_qimage, rounded
@@ -18,6 +18,31 @@ from diffstudio.ui.widgets.images import numpy_to_qimage, rounded
 SIDE = 72
 GAP = 8
 _HINT = "Drag, or use the arrow keys, to browse the steps"
+
+
+class Film:
+    """The previews of the steps of a job or an image, and the step that is chosen: the newest unless the user went back."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = max(1, steps)
+        self.history = PreviewHistory()
+        self.chosen = 1
+
+    def put(self, step: int, first: int, previews: Sequence[Picture]) -> None:
+        """Add the previews after a step, for images `first` onwards."""
+        follows = self.chosen >= len(self.history)
+        self.history.put(step, first, previews)
+        if follows:
+            self.chosen = step
+
+    def replace(self, steps: Sequence[Sequence[Picture]]) -> None:
+        """Replace all steps, from step 1 on; an empty entry has no previews."""
+        follows = self.chosen >= len(self.history)
+        self.history = PreviewHistory()
+        for number, previews in enumerate(steps, 1):
+            self.history.put(number, 0, previews)
+        if follows:
+            self.chosen = max(1, len(self.history))
 
 
 class Filmstrip(QAbstractSlider):
@@ -33,51 +58,52 @@ class Filmstrip(QAbstractSlider):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setFixedHeight(SIDE)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self._history = PreviewHistory()
+        self._film = Film(1)
         self._image = 0
         self._thumbnails: dict[tuple[int, int], QImage] = {}
         self.clear(1)
 
     def clear(self, steps: int) -> None:
         """Show an empty strip for a job of `steps` steps."""
-        self._history, self._thumbnails, self._image = PreviewHistory(), {}, 0
+        self.show_film(Film(steps))
+
+    def show_film(self, film: Film, image: int = 0) -> None:
+        """Show the steps of another job or image, of which `image` is chosen, at the step that was chosen there."""
+        self._film, self._thumbnails, self._image = film, {}, image
         self.blockSignals(True)
-        self.setRange(1, max(1, steps))
-        self.setPageStep(max(1, steps // 10))
-        self.setValue(1)
+        self.setRange(1, film.steps)
+        self.setPageStep(max(1, film.steps // 10))
         self.blockSignals(False)
-        self.update()
+        self._show_chosen()
+
+    def film(self) -> Film:
+        return self._film
 
     def set_step(self, step: int, first: int, previews: Sequence[Picture]) -> None:
         """Add the previews after a step, for images `first` onwards. The value follows if it was at the newest step."""
-        follows = self.value() >= self.last_step()
-        self._history.put(step, first, previews)
+        self._film.put(step, first, previews)
         self._thumbnails.pop((step, self._image), None)
-        if follows:
-            self.blockSignals(True)
-            self.setValue(step)
-            self.blockSignals(False)
-        self.update()
+        self._show_chosen()
 
-    def set_previews(self, steps: Sequence[tuple[Picture, ...]]) -> None:
+    def set_previews(self, steps: Sequence[Sequence[Picture]]) -> None:
         """Replace all steps with the worker's complete record."""
-        follows = self.value() >= self.last_step()
-        self._history, self._thumbnails = PreviewHistory(), {}
-        for index, previews in enumerate(steps):
-            self._history.put(index + 1, 0, previews)
-        if follows:
-            self.blockSignals(True)
-            self.setValue(self.last_step())
-            self.blockSignals(False)
+        self._film.replace(steps)
+        self._thumbnails = {}
+        self._show_chosen()
+
+    def _show_chosen(self) -> None:
+        self.blockSignals(True)
+        self.setValue(self._film.chosen)
+        self.blockSignals(False)
         self.update()
 
     def last_step(self) -> int:
         """The newest step, or 0."""
-        return len(self._history)
+        return len(self._film.history)
 
     def previews_at(self, step: int) -> tuple[Picture, ...]:
         """The previews after a step, or after the nearest earlier step that was kept."""
-        return self._history.at(step)
+        return self._film.history.at(step)
 
     def set_image(self, index: int) -> None:
         """Choose which image of the batch the strip shows."""
@@ -166,6 +192,7 @@ class Filmstrip(QAbstractSlider):
         if change == QAbstractSlider.SliderChange.SliderValueChange:
             if self.value() > max(1, self.last_step()):  # the keyboard moved beyond the last step
                 self.setValue(self.last_step())
+            self._film.chosen = self.value()
             self.setAccessibleDescription(f"Step {self.value()} of {self.maximum()}")
             self.update()
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
-from PySide6.QtCore import QPoint, QRectF, QSize, Qt
-from PySide6.QtGui import QColor, QContextMenuEvent, QImage
-from PySide6.QtWidgets import QApplication
+from PySide6.QtCore import QPoint, QPointF, QRectF, QSize, Qt
+from PySide6.QtGui import QColor, QContextMenuEvent, QImage, QWheelEvent
+from PySide6.QtWidgets import QApplication, QPushButton
 from pytestqt.qtbot import QtBot
 
-from diffstudio.ui.generate.canvas.canvas import Canvas, smooth
+from diffstudio.ui.generate.canvas.canvas import Canvas
 from diffstudio.ui.generate.canvas.filmstrip import Filmstrip
+from diffstudio.ui.generate.canvas.painting import smooth
 from diffstudio.ui.widgets.images import numpy_to_qimage
 from tests.ui.samples import picture
 
@@ -170,3 +172,151 @@ def test_the_strip_says_where_it_is(strip: Filmstrip) -> None:
         strip.set_step(step, 0, [picture(step)])
     strip.setValue(7)
     assert strip.accessibleDescription() == "Step 7 of 12"
+
+
+# ---- zoom ------------------------------------------------------------------------------------------------------------
+
+
+def noise(width: int, height: int) -> QImage:
+    pixels = np.random.default_rng(width).integers(0, 255, (height, width, 3), dtype=np.uint8)
+    return numpy_to_qimage(pixels)
+
+
+def shown_pixels(canvas: Canvas) -> np.ndarray:
+    image = canvas.grab().toImage().convertToFormat(QImage.Format.Format_RGB888)
+    rows = np.frombuffer(image.constBits(), np.uint8).reshape(image.height(), image.bytesPerLine())
+    return rows[:, : 3 * image.width()].reshape(image.height(), image.width(), 3).copy()
+
+
+def wheel(canvas: Canvas, at: QPointF, delta: int) -> None:
+    none = Qt.MouseButton.NoButton, Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase
+    event = QWheelEvent(at, canvas.mapToGlobal(at), QPoint(), QPoint(0, delta), *none, False)
+    QApplication.sendEvent(canvas, event)
+
+
+@pytest.mark.parametrize("factor", [1.0, 2.0, 3.0])
+def test_zoomed_pixels_are_squares_of_their_own_colour(canvas: Canvas, factor: float) -> None:
+    image = noise(600, 500)
+    canvas.show_one(image, Path("a.png"))
+    canvas.set_zoom(factor)
+    cell, drawn, middle = canvas.cells()[0][1], shown_pixels(canvas), QPoint(300, 300)
+    for x in range(200, 320):
+        column, row = int((x - cell.x()) // factor), int((middle.y() - cell.y()) // factor)
+        colour = image.pixelColor(column, row)
+        assert tuple(drawn[middle.y(), x]) == (colour.red(), colour.green(), colour.blue())
+
+
+def test_small_images_are_pixel_exact_when_fitted(canvas: Canvas) -> None:
+    image = noise(50, 40)
+    canvas.show_one(image, Path("a.png"))
+    cell = canvas.cells()[0][1]
+    assert (cell.width(), cell.height()) == (600, 480) and canvas.zoom() == 12
+    drawn = shown_pixels(canvas)
+    for column in range(2, 48):  # not the rounded corners, nor the bar
+        left = int(cell.x()) + 12 * column
+        square = drawn[240:252, left : left + 12].reshape(-1, 3)
+        assert len(np.unique(square, axis=0)) == 1
+
+
+def test_an_image_of_256_px_is_resampled_when_fitted(canvas: Canvas) -> None:
+    canvas.show_one(noise(256, 256), None)
+    assert canvas.zoom() == pytest.approx(480 / 256)
+    drawn = shown_pixels(canvas)[200:280, 200:280].astype(int)
+    assert np.abs(np.diff(drawn, axis=1)).mean() < 40  # neighbours blend
+
+
+def test_the_wheel_zooms_around_the_pointer_and_dragging_pans(qtbot: QtBot, canvas: Canvas) -> None:
+    canvas.show_one(noise(800, 600), Path("a.png"))
+    assert canvas.is_fitted() and not canvas.can_pan()
+    at, cell = QPointF(100, 100), canvas.cells()[0][1]
+    before = (at.x() - cell.x()) / canvas.zoom()
+    for _ in range(3):
+        wheel(canvas, at, 120)
+    cell = canvas.cells()[0][1]
+    assert canvas.zoom() == 3 and (at.x() - cell.x()) / 3 == pytest.approx(before, abs=1)
+    wheel(canvas, at, 60)  # half a notch of a touchpad
+    assert canvas.zoom() == 3
+    wheel(canvas, at, 60)
+    assert canvas.zoom() == 4
+    before = canvas.cells()[0][1].topLeft()
+    qtbot.mousePress(canvas, Qt.MouseButton.LeftButton, pos=QPoint(300, 200))
+    qtbot.mouseMove(canvas, QPoint(260, 170))
+    qtbot.mouseRelease(canvas, Qt.MouseButton.LeftButton, pos=QPoint(260, 170))
+    assert canvas.cells()[0][1].topLeft() - before == QPointF(-40, -30)
+    for _ in range(9):
+        wheel(canvas, at, -120)
+    assert canvas.is_fitted()
+
+
+def test_the_keys_zoom_pan_and_leave(qtbot: QtBot, canvas: Canvas) -> None:
+    canvas.show_one(noise(800, 600), Path("a.png"))
+    closed: list[bool] = []
+    canvas.closed.connect(lambda: closed.append(True))
+    qtbot.keyClick(canvas, Qt.Key.Key_1)
+    assert canvas.zoom() == 1
+    qtbot.keyClick(canvas, Qt.Key.Key_Plus)
+    assert canvas.zoom() == 2
+    before = canvas.cells()[0][1].topLeft()
+    qtbot.keyClick(canvas, Qt.Key.Key_Right)
+    assert canvas.cells()[0][1].left() < before.x()
+    qtbot.keyClick(canvas, Qt.Key.Key_Minus)
+    qtbot.keyClick(canvas, Qt.Key.Key_0)
+    assert canvas.is_fitted()
+    qtbot.keyClick(canvas, Qt.Key.Key_1)
+    qtbot.keyClick(canvas, Qt.Key.Key_Escape)
+    assert canvas.is_fitted() and closed == []
+    qtbot.keyClick(canvas, Qt.Key.Key_Escape)
+    assert closed == [True]
+
+
+def test_the_bar_says_and_changes_the_zoom(qtbot: QtBot, canvas: Canvas) -> None:
+    bar = canvas.zoom_bar
+    assert not bar.isVisible()
+    canvas.show_one(noise(800, 600), Path("a.png"))
+    assert bar.isVisible() and bar.percent.text() == "80 %" and "fitted" in bar.percent.accessibleName()
+    qtbot.mouseClick(bar.percent, Qt.MouseButton.LeftButton)
+    assert canvas.zoom() == 1 and bar.percent.text() == "100 %"
+    qtbot.mouseClick(bar.zoom_in, Qt.MouseButton.LeftButton)
+    assert canvas.zoom() == 2
+    qtbot.mouseClick(bar.zoom_out, Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(bar.percent, Qt.MouseButton.LeftButton)
+    assert canvas.is_fitted() and not bar.zoom_out.isEnabled()
+    with qtbot.waitSignal(canvas.full_screen_requested):
+        qtbot.mouseClick(bar.full_screen, Qt.MouseButton.LeftButton)
+    assert all(button.accessibleName() for button in bar.findChildren(QPushButton))
+    canvas.begin(4, QSize(16, 16))
+    assert not bar.isVisible()
+
+
+def test_a_double_click_asks_for_the_full_screen_of_one(qtbot: QtBot, canvas: Canvas) -> None:
+    canvas.begin(2, QSize(16, 16))
+    canvas.show_previews(0, [picture(10), picture(20)])
+    at = dict(canvas.cells())[1].center().toPoint()
+    with qtbot.waitSignal(canvas.full_screen_requested):
+        qtbot.mouseClick(canvas, Qt.MouseButton.LeftButton, pos=at)
+        qtbot.mouseDClick(canvas, Qt.MouseButton.LeftButton, pos=at)
+    assert [index for index, _ in canvas.cells()] == [1]
+
+
+def test_an_image_shown_alone_is_read_in_full_once(canvas: Canvas) -> None:
+    asked: list[Path] = []
+    canvas.full_image_requested.connect(asked.append)
+    canvas.begin(2, QSize(800, 800))
+    canvas.show_saved(0, noise(512, 512), Path("a.png"))
+    assert asked == []  # in the grid, the reduced one is good enough
+    canvas.set_zoom(1.0)
+    canvas.set_zoom(2.0)
+    assert asked == [Path("a.png")] and canvas.cells()[0][1].width() == 1600
+    canvas.set_full_image(Path("a.png"), QImage())  # it could not be read
+    assert canvas.image().width() == 512
+    canvas.set_full_image(Path("a.png"), noise(800, 800))
+    assert canvas.image().width() == 800 and canvas.cells()[0][1].width() == 1600
+
+
+def test_the_zoom_stays_while_the_steps_are_browsed(canvas: Canvas) -> None:
+    canvas.show_one(noise(800, 800), Path("a.png"))
+    canvas.set_zoom(1.0)
+    cell = canvas.cells()[0][1]
+    canvas.scrub([picture(33, 100)])
+    assert canvas.cells()[0][1] == cell and canvas.zoom() == 1
+    assert canvas.file() == Path("a.png") and canvas.path() is None
