@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio import paths
-from diffstudio.errors import BadRequest, must_be_between
+from diffstudio.errors import BadRequest, must_be_between, must_be_between
 from diffstudio.studio.stored_json import read_object, set_aside, write_object
 
 FORMAT = 1
 LONGEST_HISTORY = 200  # prompts
+SMALLEST_TEXT, LARGEST_TEXT = 90, 200  # percent
 _WHAT = "The settings"
 
 
@@ -30,6 +31,7 @@ class Settings:
     """Changed with `dataclasses.replace`; kept with `save`."""
 
     theme: Theme = Theme.DARK
+    text_size: int = 100  # percent
     device: str = "auto"  # `auto`, `cpu`, `cuda`, `cuda:1`, `mps`, `xpu`
     threads: int = 0  # CPU threads for one image; 0: one for each core
     previews: bool = True  # show the image while it is generated
@@ -43,6 +45,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "theme", Theme(self.theme))
+        if not SMALLEST_TEXT <= self.text_size <= LARGEST_TEXT:
+            why = must_be_between(SMALLEST_TEXT, LARGEST_TEXT)
+            raise BadRequest(f"The text size is {self.text_size} %", why)
         if not 0 <= self.threads <= 1024:
             raise BadRequest(f"The number of threads is {self.threads}", "it must be between 0 (all cores) and 1024")
         if self.kept_gib is not None and not 0 <= self.kept_gib <= 1e6:
@@ -83,6 +88,7 @@ class Settings:
         return {
             "format": FORMAT,
             "theme": str(self.theme),
+            "text_size": self.text_size,
             "device": self.device,
             "threads": self.threads,
             "previews": self.previews,
@@ -139,7 +145,7 @@ def _value(name: str, value: Any) -> Any:
             return Theme(value)
         case "device" if isinstance(value, str) and value:
             return value
-        case "threads" if isinstance(value, int) and not isinstance(value, bool):
+        case "threads" | "text_size" if isinstance(value, int) and not isinstance(value, bool):
             return value
         case "previews" | "compiled" if isinstance(value, bool):
             return value

@@ -446,7 +446,7 @@ def main(argv: Sequence[str]) -> int:
     exception_hooks.install()
     loaded = read_settings()
     icons.load_fonts()
-    theme.apply(app, loaded.settings.theme)
+    theme.apply(app, loaded.settings.theme, loaded.settings.text_size)
     loop = qasync.QEventLoop(app)
     loop.set_exception_handler(_report_loop_exception)
     desktop = Desktop(loaded.settings)

@@ -10,13 +10,14 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QDialog, QHBoxLayout, QListWidget, QMessageBox, QVBoxLayout, QWidget
 
 from diffstudio import paths
-from diffstudio.studio.settings import Settings, Theme
+from diffstudio.studio.settings import LARGEST_TEXT, SMALLEST_TEXT, Settings, Theme
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.dialogs import choose_folder, message_box, resize_within_screen
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describe, label, scroll_area, set_tooltip
 from diffstudio.ui.widgets.image_actions import not_shown, open_folder
 from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, ComboBox
+from diffstudio.ui.widgets.text_size import fix_size
 
 _DEVICES = (
     ("auto", "Automatic"),
@@ -25,6 +26,7 @@ _DEVICES = (
     ("mps", "Apple GPU (MPS)"),
     ("xpu", "Intel GPU (XPU)"),
 )
+_TEXT_SIZES = (SMALLEST_TEXT, 100, 110, 125, 150, 175, LARGEST_TEXT)  # percent
 _REMOVE_FOLDER_TIP = "Stop searching the selected folder. Its files are kept"
 
 
@@ -44,6 +46,11 @@ class SettingsDialog(QDialog):
             [(Theme.SYSTEM, "System"), (Theme.DARK, "Dark"), (Theme.LIGHT, "Light")],
             tooltips=("Follow the system theme", "Dark theme", "Light theme"),
             name="Theme",
+        )
+        self.text_size = ComboBox(
+            "Text size",
+            [(percent, f"{percent} %") for percent in sorted({*_TEXT_SIZES, settings.text_size})],
+            "The size of all text in the window",
         )
         devices = list(_DEVICES)
         if settings.device not in dict(devices):
@@ -72,7 +79,7 @@ class SettingsDialog(QDialog):
         )
         self.folders = QListWidget()
         describe(self.folders, "Model folders", "Searched for models, including subfolders")
-        self.folders.setFixedHeight(92)
+        fix_size(self.folders, height=92)
         self.folders.setObjectName("raised")
         self.add_folder = SecondaryButton("Add folder…", "plus", "Search another folder for models")
         self.remove_folder = SecondaryButton(actions.REMOVE, "minus", _REMOVE_FOLDER_TIP)
@@ -91,6 +98,7 @@ class SettingsDialog(QDialog):
     def _load_settings(self) -> None:
         settings = self.settings
         self.theme.set_value(settings.theme)
+        self.text_size.set_value(settings.text_size)
         self.device.set_value(settings.device)
         self.threads.set_value(settings.threads)
         self.model_cache.set_value(settings.kept_gib)
@@ -117,6 +125,7 @@ class SettingsDialog(QDialog):
 
     def _connect(self) -> None:
         self.theme.value_changed.connect(lambda value: self._change(theme=value))
+        self.text_size.chosen.connect(lambda value: self._change(text_size=value))
         self.device.chosen.connect(lambda value: self._change(device=value))
         self.threads.chosen.connect(lambda value: self._change(threads=value))
         self.model_cache.chosen.connect(lambda value: self._change(kept_gib=value))
@@ -156,6 +165,7 @@ class SettingsDialog(QDialog):
         column.setSpacing(12)
         column.addWidget(SectionLabel("Appearance"))
         column.addLayout(_row("Theme", self.theme))
+        column.addLayout(_row("Text size", self.text_size))
         column.addSpacing(8)
         column.addWidget(SectionLabel("Generation"))
         column.addLayout(_row("Device", self.device))
@@ -195,7 +205,7 @@ def _row(text: str, control: QWidget) -> QHBoxLayout:
     row = QHBoxLayout()
     name = label(text)
     name.setBuddy(control)
-    name.setMinimumWidth(96)
+    fix_size(name, width=96)
     row.addWidget(name)
     row.addWidget(control, 1)
     return row

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from PySide6.QtCore import QByteArray, QEvent, QSettings, QSize, Qt, QTimer, Signal
-from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QPaintEvent
+from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import (
     QButtonGroup,
     QFrame,
@@ -27,9 +27,10 @@ from diffstudio.ui.widgets.drag_and_drop import DroppedItem, DroppedKind, parse_
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.menus import build_menu
 
-RAIL_WIDTH = 80
-SMALLEST = QSize(960, 620)  # px, of the window on screens with room for it
-SMALLEST_ON_SMALL_SCREENS = QSize(860, 440)  # such as 1366 x 768 at 150 %
+_RAIL_MARGINS = 40  # px, above and below its buttons
+SMALLEST = QSize(880, 470)  # px: 1366 x 768 at 150 %, less the frame of a window and a task bar
+SMALLEST_ON_SMALL_SCREENS = QSize(860, 440)
+_RAIL_BUTTON = QSize(64, 58)  # px, with its text; only its icon where the rail is too low for all
 _MOST_REASONS = 3  # named of the dropped items that cannot be opened
 
 
@@ -56,12 +57,18 @@ class RailButton(QToolButton):
         self.setText(text)
         self.setIcon(icons.icon(icon, "dim", on="text"))
         self.setIconSize(QSize(22, 22))
-        self.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextUnderIcon)
         self.setCheckable(checkable)
-        self.setFixedSize(64, 58)
+        self.show_text(True)
         self.setFont(theme.font(theme.TINY_PIXELS))
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         describe(self, text, tooltip)
+
+    def show_text(self, shown: bool) -> None:
+        """Show the text below the icon, or the icon alone."""
+        style = Qt.ToolButtonStyle
+        self.setToolButtonStyle(style.ToolButtonTextUnderIcon if shown else style.ToolButtonIconOnly)
+        height = theme.scaled(18) + 40 if shown else 40
+        self.setFixedSize(max(_RAIL_BUTTON.width(), theme.scaled(54) + 10), height)
 
 
 class MainWindow(QMainWindow):
@@ -91,7 +98,6 @@ class MainWindow(QMainWindow):
         self.stack = QStackedWidget()
         self.rail = QFrame()
         self.rail.setObjectName("background")
-        self.rail.setFixedWidth(RAIL_WIDTH)
         describe(self.rail, "Rooms", " ")
         self._buttons = QButtonGroup(self)
         self._rail = QVBoxLayout(self.rail)
@@ -142,6 +148,23 @@ class MainWindow(QMainWindow):
 
     def _open_help(self) -> None:
         self.help_menu().popup(self.help_button.mapToGlobal(self.help_button.rect().topRight()))
+
+    # The rail
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self.fit_text()
+
+    def fit_text(self) -> None:
+        """Show the texts on the rail if there is room for them all."""
+        buttons = self.rail.findChildren(RailButton)
+        for button in buttons:
+            button.show_text(True)
+        needed = sum(button.height() + self._rail.spacing() for button in buttons) + _RAIL_MARGINS
+        if needed > self.height():
+            for button in buttons:
+                button.show_text(False)
+        self.rail.setFixedWidth(max(button.width() for button in buttons) + 16)
 
     # Rooms
 

@@ -48,7 +48,6 @@ class Details(QFrame):
         self._reading: asyncio.Task[None] | None = None
         self.setObjectName("panel")
         self.setProperty("side", "right")
-        self.setFixedWidth(WIDTH)
         self._image: GalleryImage | None = None
         self._settings: ImageSettings | None = None
         self.prompt, self.negative = WrappingText(pixels=theme.FONT_PIXELS), WrappingText(tone="dim")

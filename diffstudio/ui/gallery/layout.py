@@ -7,12 +7,13 @@ from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from diffstudio.studio.gallery.search import parse_search
 from diffstudio.ui.gallery.compare_view import CompareView
-from diffstudio.ui.gallery.details import Details
+from diffstudio.ui.gallery.details import WIDTH, Details
 from diffstudio.ui.gallery.full_view import FullView
 from diffstudio.ui.gallery.grid import ThumbnailGrid
 from diffstudio.ui.gallery.item_model import GalleryModel
 from diffstudio.ui.gallery.top_bar import SEARCH_HELP, TopBar, TrashBar
 from diffstudio.ui.tasks import Tasks
+from diffstudio.ui.widgets.columns import Column, Columns
 from diffstudio.ui.widgets.controls import EmptyState, MessageBanner
 from diffstudio.ui.widgets.helpers import show_page
 
@@ -75,16 +76,17 @@ class GalleryLayout(QWidget):
         self._views = QStackedWidget()
         for view in (everything, self.full, self.compare_view):
             self._views.addWidget(view)
-        left = QVBoxLayout()
+        images = QWidget()
+        left = QVBoxLayout(images)
         left.setContentsMargins(0, 0, 0, 0)
         left.setSpacing(0)
         left.addWidget(self._views, 1)
         left.addWidget(self.message)
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(0)
-        row.addLayout(left, 1)
-        row.addWidget(self.details)
+        row.addWidget(
+            Columns("gallery", (Column(images, least=260), Column(self.details, "the details", 240, 280, WIDTH)))
+        )
 
     def _show_page(self) -> None:
         """The grid, or the page that says why there is nothing in it."""

@@ -16,6 +16,7 @@ from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, Secti
 from diffstudio.ui.widgets.dialogs import resize_within_screen
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describe, label, scroll_area
 from diffstudio.ui.widgets.images import Thumbnail
+from diffstudio.ui.widgets.text_size import fix_size
 from diffstudio.ui.widgets.wrapping_text import FactsTable
 
 _WIDTH, _MAX_HEIGHT = 600, 680  # px
@@ -42,8 +43,8 @@ class ImageSettingsDialog(QDialog):
             edit.setReadOnly(True)
             edit.setTabChangesFocus(True)
             describe(edit, name, f"{name} of the image")
-        self.prompt.setFixedHeight(84)
-        self.negative.setFixedHeight(56)
+        fix_size(self.prompt, height=84)
+        fix_size(self.negative, height=56)
         self.facts = FactsTable(96)
         self.facts.show_facts(_rows(settings))
         again = isinstance(request, UpscaleRequest)
@@ -65,7 +66,7 @@ class ImageSettingsDialog(QDialog):
     def _lay_out(self, thumbnail: Thumbnail, name: str, settings: ImageSettings) -> None:
         facts = QVBoxLayout()
         facts.setSpacing(4)
-        facts.addWidget(ElidedLabel(name, bold=True, pixels=15, mode=Qt.TextElideMode.ElideMiddle))
+        facts.addWidget(ElidedLabel(name, bold=True, pixels=16, mode=Qt.TextElideMode.ElideMiddle))
         facts.addWidget(ElidedLabel(f"Made with {settings.source}", "dim"))
         facts.addSpacing(8)
         facts.addWidget(self.facts)

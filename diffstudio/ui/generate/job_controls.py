@@ -10,6 +10,7 @@ from diffstudio.ui.generate.job_state import Restart
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import ElidedLabel, set_tooltip
+from diffstudio.ui.widgets.text_size import fix_size
 
 _HEIGHT = 34  # px
 
@@ -33,7 +34,7 @@ class JobControls(QWidget):
             row.addWidget(button)
         row.addWidget(self.hint, 1)
         row.addStretch(0)
-        self.setFixedHeight(_HEIGHT)
+        fix_size(self, height=_HEIGHT)
 
     def show_job(self, *, busy: bool, paused: bool) -> None:
         """Show Pause, or Resume, and Stop while a job runs."""

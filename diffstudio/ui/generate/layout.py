@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from PySide6.QtCore import Qt
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
@@ -14,12 +14,21 @@ from diffstudio.ui.generate.job_controls import JobControls
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.queue_and_history import QueueAndHistory
 from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.columns import Column, Columns
 from diffstudio.ui.widgets.controls import Banner, EmptyState, ProgressLine, SecondaryButton
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe
+from diffstudio.ui.widgets.text_size import fix_size
 
 _BUTTON_TEXT_WIDTH = 420  # px of the middle column: below it a button shows only its icon
 _SEED_WIDTH = 220  # px: nine quintillion has nineteen digits
-_NARROW = 1180  # px: below it the side columns are narrower
+
+
+class _MiddleColumn(QWidget):
+    resized = Signal(int)  # its width
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self.resized.emit(self.width())
 
 
 class GenerateLayout(QWidget):
@@ -31,11 +40,11 @@ class GenerateLayout(QWidget):
         self.panel, self.right = Panel(), QueueAndHistory()
         self.banner = Banner()
         self.banner.hide()
-        self.title = ElidedLabel("", pixels=15, bold=True)
+        self.title = ElidedLabel("", pixels=16, bold=True)
         self.status = ElidedLabel("", "dim", mode=Qt.TextElideMode.ElideRight)
         self.seed = SecondaryButton("", "copy", "", role="dim")  # of the finished image that is shown
         self.seed.setFont(theme.font(theme.SMALL_PIXELS))
-        self.seed.setFixedHeight(26)
+        fix_size(self.seed, height=26)
         self.seed.setMinimumWidth(0)
         self.seed.setMaximumWidth(_SEED_WIDTH)
         self.canvas, self.filmstrip, self.progress = Canvas(), Filmstrip(), ProgressLine("Progress")
@@ -110,19 +119,23 @@ class GenerateLayout(QWidget):
         column.addWidget(self.progress)
         column.addWidget(self.filmstrip)
         column.addWidget(self.controls)
+        middle = _MiddleColumn()
+        middle.setLayout(column)
+        middle.resized.connect(self._fit_middle)
+        self.columns = Columns(
+            "generate",
+            (
+                Column(self.panel, "the settings", 288, narrow=288, wide=328),
+                Column(middle, least=300),
+                Column(self.right, "queue and history", 200, narrow=216, wide=260),
+            ),
+        )
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(0)
-        row.addWidget(self.panel)
-        row.addLayout(column, 1)
-        row.addWidget(self.right)
+        row.addWidget(self.columns)
 
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        super().resizeEvent(event)
-        narrow = self.width() < _NARROW
-        self.panel.setFixedWidth(288 if narrow else 328)
-        self.right.setFixedWidth(216 if narrow else 260)
-        middle = self.width() - self.panel.width() - self.right.width()
+    def _fit_middle(self, middle: int) -> None:
+        """Fit the middle column to its width in px."""
         stacked = middle < 640
         self._heading.setDirection(QBoxLayout.Direction.TopToBottom if stacked else QBoxLayout.Direction.LeftToRight)
         self.status.setAlignment(Qt.AlignmentFlag.AlignLeft if stacked else Qt.AlignmentFlag.AlignRight)

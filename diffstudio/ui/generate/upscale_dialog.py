@@ -21,6 +21,7 @@ from diffstudio.ui.widgets.dialogs import FittedDialog
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_style_property
 from diffstudio.ui.widgets.images import Thumbnail
 from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, LabelledComboBox, LabelledSlider
+from diffstudio.ui.widgets.text_size import fix_size
 
 _THUMB = 112  # px
 
@@ -86,7 +87,7 @@ class UpscaleDialog(FittedDialog):
         self.prompt = QPlainTextEdit(base.prompt)
         self.prompt.setTabChangesFocus(True)
         self.prompt.setPlaceholderText("Describe the image…")
-        self.prompt.setFixedHeight(64)
+        fix_size(self.prompt, height=64)
         describe(
             self.prompt, terms.PROMPT, "Describe the image. Filled in from the image's own settings where it has any"
         )
@@ -179,7 +180,7 @@ class UpscaleDialog(FittedDialog):
     def _lay_out(self, thumbnail: Thumbnail) -> None:
         facts = QVBoxLayout()
         facts.setSpacing(8)
-        facts.addWidget(ElidedLabel(self._base.source.name, bold=True, pixels=15, mode=Qt.TextElideMode.ElideMiddle))
+        facts.addWidget(ElidedLabel(self._base.source.name, bold=True, pixels=16, mode=Qt.TextElideMode.ElideMiddle))
         facts.addWidget(self.scale)
         facts.addWidget(self.size_label)
         facts.addStretch(1)

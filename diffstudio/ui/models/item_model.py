@@ -127,7 +127,7 @@ class CheckpointDelegate(QStyledItemDelegate):
         self._view = view
 
     def sizeHint(self, option: QStyleOptionViewItem, index: Index) -> QSize:
-        return QSize(160, ROW_HEIGHT)
+        return QSize(160, max(ROW_HEIGHT, theme.scaled(44) + 28))
 
     def paint(self, painter: QPainter, option: QStyleOptionViewItem, index: Index) -> None:
         entry, model = index.data(ENTRY_ROLE), index.model()
@@ -148,6 +148,8 @@ class CheckpointDelegate(QStyledItemDelegate):
             painter, rect, model.thumbnail(entry), "warning" if problem else model_info.ICONS.get(entry.role, "cube")
         )
         left, width = rect.right() + 13, card.right() - rect.right() - 24
+        line = theme.scaled(20)
+        top = card.y() + max(6, (card.height() - 2 * line - 1) // 2)
         title_font, small_font = theme.font(bold=True), theme.font(theme.SMALL_PIXELS)
         title = str(index.data(Qt.ItemDataRole.DisplayRole))
         subtitle = "cannot be used" if problem else model_info.summary(entry)
@@ -157,14 +159,14 @@ class CheckpointDelegate(QStyledItemDelegate):
         painter.setFont(title_font)
         painter.setPen(theme.colour("text"))
         painter.drawText(
-            QRect(left, card.y() + 12, width, 20),
+            QRect(left, top, width, line),
             int(Qt.AlignmentFlag.AlignVCenter),
             QFontMetrics(title_font).elidedText(title, Qt.TextElideMode.ElideRight, width),
         )
         painter.setFont(small_font)
         painter.setPen(theme.colour("warn" if problem else "dim"))
         painter.drawText(
-            QRect(left, card.y() + 33, width, 18),
+            QRect(left, top + line + 1, width, line),
             int(Qt.AlignmentFlag.AlignVCenter),
             QFontMetrics(small_font).elidedText(subtitle, Qt.TextElideMode.ElideRight, width),
         )

@@ -12,6 +12,7 @@ from diffstudio.studio.library.annotations import LONGEST_NOTE, NO_ANNOTATION, A
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SectionLabel
 from diffstudio.ui.widgets.helpers import describe
+from diffstudio.ui.widgets.text_size import fix_size
 
 SAVE_DELAY_MS = 800
 NOTE_HEIGHT = 84  # px: about four lines
@@ -40,7 +41,7 @@ class NotesEditor(QWidget):
         self.note = _NoteField()
         self.note.setPlaceholderText("What it is good at, settings that work…")
         self.note.setTabChangesFocus(True)
-        self.note.setFixedHeight(NOTE_HEIGHT)
+        fix_size(self.note, height=NOTE_HEIGHT)
         self.note.setFont(theme.font(theme.FONT_PIXELS))
         describe(self.note, "Note", "Your notes on this model. The file is not changed")
         self._timer = QTimer(self)

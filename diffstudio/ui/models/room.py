@@ -27,6 +27,7 @@ from diffstudio.ui.models.filter_bar import FilterBar
 from diffstudio.ui.models.item_model import CheckpointsModel, Entry, Problem
 from diffstudio.ui.models.tool_runner import ToolRunner
 from diffstudio.ui.widgets import actions, shortcuts
+from diffstudio.ui.widgets.columns import Column, Columns
 from diffstudio.ui.widgets.controls import EmptyState, MessageBanner, ProgressLine, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.drag_and_drop import DropOverlay
 from diffstudio.ui.widgets.formatting import human_bytes
@@ -261,8 +262,6 @@ class ModelsRoom(QWidget):
         side = QFrame()
         side.setObjectName("panel")
         side.setProperty("side", "left")
-        side.setMinimumWidth(200)
-        side.setMaximumWidth(LIST_WIDTH)
         bar = QHBoxLayout()
         bar.setSpacing(4)
         bar.addWidget(self.heading, 1)
@@ -282,10 +281,11 @@ class ModelsRoom(QWidget):
         row = QHBoxLayout(everything)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(0)
-        row.addWidget(side, 2)
-        details_column = QVBoxLayout()  # keeps its width while the details are hidden
+        right = QWidget()  # keeps its width while the details are hidden
+        details_column = QVBoxLayout(right)
+        details_column.setContentsMargins(0, 0, 0, 0)
         details_column.addWidget(self.details)
-        row.addLayout(details_column, 3)
+        row.addWidget(Columns("models", (Column(side, "the list", 200, 300, LIST_WIDTH), Column(right, least=320))))
         self._pages = QStackedWidget()
         self._pages.addWidget(everything)
         self._pages.addWidget(self.empty)

@@ -33,6 +33,7 @@ from diffstudio.ui.widgets.dialogs import FittedDialog, choose_folder
 from diffstudio.ui.widgets.formatting import human_bytes
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, LabelledComboBox, LabelledSlider
+from diffstudio.ui.widgets.wrapping_text import WrappingText
 
 PRECISIONS = {
     Precision.KEEP: "Same as the source",
@@ -76,7 +77,7 @@ class ToolDialog(FittedDialog):
         self.change_folder = SecondaryButton("Change…", "folder-open", "Save to another folder", name="Change folder")
         self.problem = label("", "warn", pixels=theme.SMALL_PIXELS, wrap=True)
         self.size_note = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
-        self.cancel = SecondaryButton(actions.CANCEL, "", "Close without saving (Escape)")
+        self.cancel = SecondaryButton(actions.CANCEL, "", actions.CLOSE_WITHOUT_SAVING_TIP)
         self.accept_button = PrimaryButton(self.button or self.verb, "", f"{self.button or self.verb} (Enter)")
         self.precision = LabelledComboBox(
             "Precision",
@@ -289,7 +290,7 @@ class MergeDialog(ToolDialog):
         self.multiplier = LabelledSlider(
             "Multiplier (M)", 0, 1, 0.5, step=0.01, decimals=2, tooltip="0 is checkpoint A alone; 1 is all of B"
         )
-        self.formula = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.formula = WrappingText(tone="dim")
         self.method.setVisible(False)
         super().__init__(checkpoint, folder, parent, self.default_name, self.request)
         self.method.setVisible(len(self.candidates) > 1)
@@ -318,7 +319,7 @@ class MergeDialog(ToolDialog):
         self.checkpoint_c.setVisible(self.is_add_difference())
         first, second, *third = (one.title for one in self.inputs())
         share = self.multiplier.value()
-        self.formula.setText(
+        self.formula.set_text(
             f"{first} + {share:g} × ({second} − {third[0]})"
             if third
             else f"{1 - share:.0%} of {first}, {share:.0%} of {second}"

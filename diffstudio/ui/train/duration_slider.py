@@ -64,7 +64,7 @@ class DurationSlider(QWidget):
         self.field.setKeyboardTracking(False)
         self.field.setRange(1, MAX_MINUTES)
         self.field.setFont(theme.font(bold=True))
-        self.field.setFixedWidth(QFontMetrics(self.field.font()).horizontalAdvance("48 h 45 min") + 16)
+        self.fit_text()
         self.slider.setRange(0, len(notches) - 1)
         self.slider.setPageStep(3)
         for part in (self, self.field, self.slider):
@@ -73,6 +73,10 @@ class DurationSlider(QWidget):
         self.set_value(minutes)
         self.field.valueChanged.connect(self._field_changed)
         self.slider.valueChanged.connect(self._slider_moved)
+
+    def fit_text(self) -> None:
+        """Make the field as wide as its longest value."""
+        self.field.setFixedWidth(QFontMetrics(self.field.font()).horizontalAdvance("48 h 45 min") + 16)
 
     def value(self) -> float:
         return self.field.value()

@@ -43,7 +43,7 @@ class LossCurve(QWidget):
         header.setSpacing(12)
         header.addWidget(self._title, 1)
         header.addWidget(self._readout)
-        for role, text in (("faint", "measured"), ("accent", "smoothed"), ("good", "held out")):
+        for role, text in (("edge", "measured"), ("accent", "smoothed"), ("good", "held out")):
             header.addWidget(_LegendEntry(role, text))
         self._area = QStackedLayout()
         column = QVBoxLayout(self)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PySide6.QtCore import Qt, QTimer, Signal
-from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QHideEvent, QImage, QResizeEvent, QShowEvent
+from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QHideEvent, QImage, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from diffstudio.errors import CHOOSE_IMAGE_FOLDER, DiffstudioError
@@ -34,6 +34,7 @@ from diffstudio.ui.train.runs_list import LIST_WIDTHS, RunsList
 from diffstudio.ui.train.side_column import side_column
 from diffstudio.ui.train.thumbnails import evenly_spaced
 from diffstudio.ui.widgets import shortcuts
+from diffstudio.ui.widgets.columns import Column, Columns
 from diffstudio.ui.widgets.controls import Banner
 from diffstudio.ui.widgets.dialogs import choose_folder
 from diffstudio.ui.widgets.drag_and_drop import DropOverlay, DroppedKind, dropped_paths
@@ -41,7 +42,6 @@ from diffstudio.ui.widgets.helpers import describe, set_tooltip
 from diffstudio.ui.widgets.image_actions import not_shown, open_folder
 
 SHOWN_MS, HIDDEN_MS = 500, 2500  # between two refreshes
-_WIDE = 1180  # px: from this width on, the columns are as wide as in the Generate room
 
 
 class TrainRoom(QWidget):
@@ -142,13 +142,20 @@ class TrainRoom(QWidget):
         middle.setSpacing(0)
         middle.addWidget(self.message)
         middle.addWidget(self._middle, 1)
+        centre = QWidget()
+        middle.setContentsMargins(0, 0, 0, 0)
+        centre.setLayout(middle)
+        self.columns = Columns(
+            "train",
+            (
+                Column(side_column(self._left, "left"), "the settings", 288, *PANEL_WIDTHS),
+                Column(centre, least=300),
+                Column(side_column(self.runs_list, "right"), "the runs", 200, *LIST_WIDTHS),
+            ),
+        )
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(0)
-        self._columns = side_column(self._left, "left"), side_column(self.runs_list, "right")
-        row.addWidget(self._columns[0])
-        row.addLayout(middle, 1)
-        row.addWidget(self._columns[1])
+        row.addWidget(self.columns)
 
     def _connect(self) -> None:
         for folder_requested in (self.new_panel.folder_requested, self.folder_view.folder_requested):
@@ -182,11 +189,6 @@ class TrainRoom(QWidget):
             (shortcuts.REMOVE_RUN, lambda: self._remove(self.runs_list.focused_run() or self.selected())),
         ):
             shortcuts.bind_in_window(shortcut, self, do)
-
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        super().resizeEvent(event)
-        for column, widths in zip(self._columns, (PANEL_WIDTHS, LIST_WIDTHS), strict=True):
-            column.setFixedWidth(widths[self.width() >= _WIDE])
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)

@@ -59,6 +59,7 @@ COMPARE_TIP = "Show two images side by side, or one over the other with a slider
 PAINT_TIP = "Start from this image and open the mask editor"
 PURGE_TIP = "Delete the selected images for good, past the system's trash (Delete)"
 RESTORE_TIP = "Move the selected images back to where they were"
+CLOSE_WITHOUT_SAVING_TIP = "Close without saving (Escape)"
 COPY_IMAGE_TIP = "Copy the image to the clipboard (Ctrl+C)"
 DUPLICATE_TIP = "Add a copy behind this job"
 EDIT_JOB_TIP = "Load its settings into Generate to change them"

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from PySide6.QtCore import QEvent, QRect, QRectF, QSize, Qt, QTimer, Signal
-from PySide6.QtGui import QColor, QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QShowEvent
+from PySide6.QtGui import QColor, QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import (
+    QBoxLayout,
     QFrame,
     QHBoxLayout,
     QPushButton,
@@ -23,7 +24,16 @@ from PySide6.QtWidgets import (
 
 from diffstudio.ui.widgets import icons, theme
 from diffstudio.ui.widgets.flow_layout import FlowLayout
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, leave_focus, set_style_property, set_tooltip
+from diffstudio.ui.widgets.helpers import (
+    SCROLL_BAR_WIDTH,
+    ElidedLabel,
+    describe,
+    label,
+    leave_focus,
+    scroll_area,
+    set_style_property,
+    set_tooltip,
+)
 
 
 class SectionLabel(QWidget):
@@ -105,8 +115,11 @@ class PrimaryButton(QPushButton):
             )
 
 
+_NARROWEST_BUTTON = 72  # px of a secondary button whose text is elided
+
+
 class SecondaryButton(QPushButton):
-    """A secondary button: an icon, a text, or both. Without a text it has no frame."""
+    """A secondary button: an icon, a text, or both. Without a text it has no frame. A text without room is elided."""
 
     def __init__(self, text: str, icon: str = "", tooltip: str = "", *, name: str = "", role: str = "text") -> None:
         super().__init__(text)
@@ -120,6 +133,18 @@ class SecondaryButton(QPushButton):
 
     def set_icon(self, icon: str, role: str = "text") -> None:
         self.setIcon(icons.icon(icon, role))
+
+    def minimumSizeHint(self) -> QSize:
+        whole = super().minimumSizeHint()
+        return QSize(min(whole.width(), theme.scaled(_NARROWEST_BUTTON)), whole.height())
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter, option = QStylePainter(self), QStyleOptionButton()
+        self.initStyleOption(option)
+        if option.text and (short := self.sizeHint().width() - self.width()) > 0:
+            room = self.fontMetrics().horizontalAdvance(option.text) - short
+            option.text = self.fontMetrics().elidedText(option.text, Qt.TextElideMode.ElideRight, room)
+        painter.drawControl(QStyle.ControlElement.CE_PushButton, option)
 
 
 class Card(QFrame):
@@ -224,8 +249,10 @@ class EmptyState(QWidget):
         self._icon_label = label()
         self._icon_label.setFixedHeight(48)
         self.title, self.text = label(title, pixels=16, bold=True, wrap=True), label(text, "dim", wrap=True)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(24, 24, 24, 24)
+        contents = QWidget()
+        contents.setObjectName("contents")
+        column = QVBoxLayout(contents)
+        column.setContentsMargins(24, 24, 24 - SCROLL_BAR_WIDTH, 24)
         column.setSpacing(8)
         column.addStretch(1)
         for part in (self._icon_label, self.title, self.text):
@@ -247,6 +274,9 @@ class EmptyState(QWidget):
         self.button.setVisible(bool(button_text))  # after it has a parent, or it would briefly be a window
         self.setFocusProxy(self.button)
         column.addStretch(1)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(scroll_area(contents))
         self._draw()
 
     def set_content(self, icon: str, title: str, text: str, button_text: str = "") -> None:
@@ -294,6 +324,8 @@ _BANNER_ICONS = {
 }
 
 
+_NARROW_BANNER = 340  # px: below it the action is below the text
+_TALLEST = 0.25  # of the window's height; a longer message scrolls
 _LONGEST_MESSAGE = 600  # characters; the tooltip has the whole text of a longer one
 
 
@@ -315,15 +347,18 @@ class Banner(QFrame):
         self._icon_label.setFixedWidth(20)
         self._text = label("", wrap=True)
         self._text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self._text.setMinimumWidth(80)
+        self._area = scroll_area(self._text)  # a long message in a small window scrolls
+        self._area.setMinimumWidth(80)
         self.action = SecondaryButton("x", name="Action")
         self.close_button = SecondaryButton("", "x", "Dismiss this message")
         row = QHBoxLayout(self)
         row.setContentsMargins(12, 8, 8, 8)
         row.setSpacing(8)
         row.addWidget(self._icon_label)
-        row.addWidget(self._text, 1)
-        row.addWidget(self.action)
+        self._body = QBoxLayout(QBoxLayout.Direction.LeftToRight)
+        self._body.addWidget(self._area, 1)
+        self._body.addWidget(self.action, 0, Qt.AlignmentFlag.AlignLeft)
+        row.addLayout(self._body, 1)
         row.addWidget(self.close_button)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self.action.clicked.connect(self.acted)
@@ -343,11 +378,25 @@ class Banner(QFrame):
         if action:
             describe(self.action, action)
         self._draw()
+        self.fit_text()
         if not text:
             self.hide()
 
     def text(self) -> str:
         return self._text.text()
+
+    def fit_text(self) -> None:
+        """Be as tall as the message, up to a share of the window."""
+        needed = self._text.heightForWidth(max(1, self._area.viewport().width()))
+        most = max(3 * QFontMetrics(self._text.font()).lineSpacing(), int(self.window().height() * _TALLEST))
+        self._area.setFixedHeight(min(max(needed, self.close_button.height()), most))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        directions = QBoxLayout.Direction
+        is_narrow = self.width() < theme.scaled(_NARROW_BANNER)
+        self._body.setDirection(directions.TopToBottom if is_narrow else directions.LeftToRight)
+        self.fit_text()
 
     def _dismiss(self) -> None:
         leave_focus(self, self.focus_after or self.parentWidget())

@@ -88,6 +88,8 @@ class FittedDialog(QDialog):
     def fit_height(self) -> None:
         """Fit the height to the contents again: texts wrap, and fields come and go."""
         self._column.activate()
+        wide = max(self.width(), self._column.totalMinimumSize().width() + SCROLL_BAR_WIDTH)
+        self.resize(within_screen(QSize(wide, 0), available_size(self)).width(), self.height())
         height = self._column.totalHeightForWidth(self.width() - SCROLL_BAR_WIDTH)
         height = max(height, self._column.totalMinimumSize().height()) + self._buttons.sizeHint().height()
         fitting = within_screen(QSize(self.width(), height), available_size(self)).height()

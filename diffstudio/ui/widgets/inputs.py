@@ -192,6 +192,11 @@ class LabelledSlider(QWidget):
         self._slider.setPageStep(max(1, round((maximum - minimum) * self._scale / 10)))
         for part in (self._box, self._slider):
             part.blockSignals(False)
+        self.fit_text()
+
+    def fit_text(self) -> None:
+        """Make the number field as wide as its longest value."""
+        maximum, minimum = self._box.maximum(), self._box.minimum()
         metrics = QFontMetrics(self._box.font())
         texts = (self._box.textFromValue(maximum), self._box.textFromValue(minimum))
         shown = (*(text + self._box.suffix() for text in texts), self._box.specialValueText())

@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QPlainTextEdit
 
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
+from diffstudio.ui.widgets.text_size import fix_size
 
 SAVE_DELAY_MS = 800
 HEIGHT = 84  # px: about four lines
@@ -23,7 +24,7 @@ class NoteField(QPlainTextEdit):
         self._saved, self._longest = "", longest
         self.setPlaceholderText(placeholder)
         self.setTabChangesFocus(True)
-        self.setFixedHeight(HEIGHT)
+        fix_size(self, height=HEIGHT)
         self.setFont(theme.font(theme.FONT_PIXELS))
         describe(self, "Note", tooltip)
         self._timer = QTimer(self)

@@ -80,6 +80,10 @@ ACTIVATE = Shortcut(P.EVERYWHERE, "Open what has the focus", ("Return", "Enter",
 ACTIVATE_IMAGE = Shortcut(
     P.EVERYWHERE, "Show the image that has the focus", ("Return", "Enter", "Space"), "widgets/images"
 )
+COLUMN_WIDTH = Shortcut(
+    P.EVERYWHERE, "Change the width of a column (on its edge)", ("Left", "Right"), "widgets/columns"
+)
+USUAL_WIDTH = Shortcut(P.EVERYWHERE, "The usual width of a column (on its edge)", ("Home",), "widgets/columns")
 
 GENERATE = Shortcut(P.GENERATE, "Generate, or add to the queue", _GENERATE_KEYS)
 PAUSE = Shortcut(P.GENERATE, "Pause or resume the running job", ("Ctrl+P",))

@@ -18,7 +18,8 @@ FONT_PIXELS = 13
 SMALL_PIXELS = 12
 TINY_PIXELS = 11
 
-_PROPERTY = "diffstudioTheme"
+_HAS_FONT = Qt.WidgetAttribute.WA_SetFont
+_PROPERTY, _TEXT_SIZE = "diffstudioTheme", "diffstudioTextSize"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,9 @@ class Roles:
     line: str  # borders
     text: str
     dim: str  # secondary text
-    faint: str  # placeholders, disabled controls, decoration
+    hint: str  # placeholders: text that explains an empty field
+    edge: str  # the edge of a control that nothing else shows: check boxes, slider knobs
+    faint: str  # disabled controls, decoration
     accent: str  # selection, progress
     strong: str  # the primary button
     strong_hover: str
@@ -52,10 +55,12 @@ DARK = Roles(
     line="#2a2f39",
     text="#e7e9ee",
     dim="#9aa3b2",
+    hint="#8b94a4",
+    edge="#79839a",
     faint="#5f6877",
     accent="#7c9cff",
-    strong="#4f6ef7",
-    strong_hover="#6180ff",
+    strong="#4764ee",
+    strong_hover="#3f5be0",
     on_strong="#ffffff",
     chosen="#2a3350",
     good="#57c28a",
@@ -71,6 +76,8 @@ LIGHT = Roles(
     line="#d8dce4",
     text="#1b1f27",
     dim="#566072",
+    hint="#5f697c",
+    edge="#7f889a",
     faint="#99a1b0",
     accent="#3f5fe0",
     strong="#4262ea",
@@ -94,6 +101,17 @@ def roles() -> Roles:
     return LIGHT if name() == "light" else DARK
 
 
+def text_factor() -> float:
+    """How much larger all text is than designed: 1.5 for a text size of 150 %."""
+    app = QGuiApplication.instance()
+    return float((app.property(_TEXT_SIZE) if app else None) or 100) / 100
+
+
+def scaled(pixels: float) -> int:
+    """A length that text needs, in px, at the current text size."""
+    return round(pixels * text_factor())
+
+
 def colour(role: str) -> QColor:
     """The colour of a role (a field of Roles) in the current theme."""
     return QColor(getattr(roles(), role))
@@ -107,24 +125,32 @@ def resolve(setting: str) -> str:
     return "light" if light else "dark"
 
 
-def apply(app: QApplication, setting: str = "dark") -> None:
-    """Apply a theme to the application; may be called again at any time."""
+def apply(app: QApplication, setting: str = "dark", text_percent: int = 0) -> None:
+    """Apply a theme to the application; may be called again at any time. For another text size see `text_size`."""
+    before = text_factor()
+    fonts = [(widget, QFont(widget.font())) for widget in app.allWidgets() if widget.testAttribute(_HAS_FONT)]
     app.setProperty(_PROPERTY, resolve(setting))
+    if text_percent:
+        app.setProperty(_TEXT_SIZE, text_percent)
     if app.style().objectName() != "fusion":
         app.setStyle("Fusion")
     app.setFont(font())
     app.setPalette(_palette(roles()))
     app.setStyleSheet(style_sheet(roles()))
+    for widget, font in fonts:  # Qt has reset some to what they were when the widget was made
+        if font.pixelSize() > 0:
+            font.setPixelSize(scaled(round(font.pixelSize() / before)))
+            widget.setFont(font)
 
 
 def font(pixels: int = FONT_PIXELS, *, bold: bool = False, spaced: bool = False) -> QFont:
-    """Inter if it is loaded, otherwise the system font. `spaced` adds letter spacing for capitals."""
+    """Inter if it is loaded, otherwise the system font, at the current text size. `spaced` is for capitals."""
     result = (
         QFont("Inter")
         if "Inter" in QFontDatabase.families()
         else QFontDatabase.systemFont(QFontDatabase.SystemFont.GeneralFont)
     )
-    result.setPixelSize(pixels)
+    result.setPixelSize(scaled(pixels))
     result.setWeight(QFont.Weight.DemiBold if bold else QFont.Weight.Normal)
     if spaced:
         result.setLetterSpacing(QFont.SpacingType.AbsoluteSpacing, 0.5)
@@ -145,7 +171,7 @@ def _palette(roles: Roles) -> QPalette:
         (kinds.ButtonText, roles.text),
         (kinds.ToolTipText, roles.text),
         (kinds.BrightText, roles.bad),
-        (kinds.PlaceholderText, roles.faint),
+        (kinds.PlaceholderText, roles.hint),
         (kinds.Highlight, roles.strong),
         (kinds.HighlightedText, roles.on_strong),
         (kinds.Link, roles.accent),
@@ -164,7 +190,8 @@ def _palette(roles: Roles) -> QPalette:
 def style_sheet(roles: Roles) -> str:
     """The whole application's style sheet: every colour in it is a role."""
     values = {field: getattr(roles, field) for field in Roles.__slots__}
-    return Template(_SHEET).substitute(values, radius=RADIUS, small=SMALL_PIXELS, tiny=TINY_PIXELS)
+    sizes = {"chip": scaled(18), "item": scaled(28), "box": scaled(16), "slider": scaled(20)}
+    return Template(_SHEET).substitute(values, radius=RADIUS, **sizes)
 
 
 _SHEET = """
@@ -218,18 +245,19 @@ QComboBox::drop-down { border: none; width: 24px; }
 QComboBox::down-arrow { image: none; width: 0; height: 0; }
 QComboBox QAbstractItemView { background: $raised; color: $text; border: 1px solid $line; padding: 4px; outline: 0;
     selection-background-color: $chosen; selection-color: $text; }
-QComboBox QAbstractItemView::item { min-height: 28px; padding: 0 8px; border-radius: 6px; }
+QComboBox QAbstractItemView::item { min-height: ${item}px; padding: 0 8px; border-radius: 6px; }
 QComboBox QAbstractItemView::item:hover, QComboBox QAbstractItemView::item:selected { background: $chosen;
     color: $text; }
 
-QSlider { background: transparent; min-height: 20px; }
+QSlider { background: transparent; min-height: ${slider}px; }
 QSlider::groove:horizontal { height: 4px; border-radius: 2px; background: $line; }
 QSlider::sub-page:horizontal { height: 4px; border-radius: 2px; background: $accent; }
 QSlider::handle:horizontal { width: 14px; height: 14px; margin: -6px 0; border-radius: 8px; background: $knob;
-    border: 1px solid $faint; }
+    border: 1px solid $edge; }
 QSlider::handle:horizontal:hover { border-color: $accent; }
 QSlider:focus { outline: none; }
-QSlider::handle:horizontal:focus { border: 1px solid $accent; }
+QSlider::handle:horizontal:focus { border: 3px solid $accent; width: 12px; height: 12px; margin: -7px 0;
+    border-radius: 9px; }
 QSlider::sub-page:horizontal:disabled { background: $faint; }
 QSlider::handle:horizontal:disabled { background: $faint; }
 
@@ -247,13 +275,13 @@ RailButton:checked { background: $raised; color: $text; }
 RailButton:focus { border-color: $accent; }
 PrimaryButton { background: $strong; color: $on_strong; border: 1px solid $strong; padding: 8px 16px; }
 PrimaryButton:hover { background: $strong_hover; border-color: $strong_hover; }
-PrimaryButton:pressed { background: $accent; }
+PrimaryButton:pressed { background: $strong_hover; border-color: $accent; }
 PrimaryButton:focus { border: 1px solid $text; }
 PrimaryButton:disabled { background: $raised; border-color: $line; color: $faint; }
 QPushButton[flat="true"], QToolButton[flat="true"] { background: transparent; border-color: transparent; padding: 4px; }
 QPushButton[flat="true"]:hover, QToolButton[flat="true"]:hover { background: $hover; }
 QPushButton[flat="true"]:focus, QToolButton[flat="true"]:focus { border-color: $accent; }
-Chip { border-radius: 13px; padding: 3px 11px; min-height: 18px; color: $dim; background: $raised;
+Chip { border-radius: 13px; padding: 3px 11px; min-height: ${chip}px; color: $dim; background: $raised;
     border: 1px solid $line; }
 Chip:hover { color: $text; }
 AddButton[brief="true"] { padding-left: 4px; padding-right: 4px; }
@@ -273,11 +301,13 @@ Banner[kind="good"] { border-color: $good; }
 Banner[kind="info"] { border-color: $accent; }
 
 QCheckBox { color: $text; spacing: 8px; }
-QCheckBox::indicator, QRadioButton::indicator { width: 16px; height: 16px; border: 1px solid $faint; border-radius: 4px;
+QCheckBox::indicator, QRadioButton::indicator { width: ${box}px; height: ${box}px; border: 1px solid $edge; border-radius: 4px;
     background: $raised; }
 QRadioButton::indicator { border-radius: 8px; }
 QCheckBox::indicator:hover, QCheckBox::indicator:focus, QRadioButton::indicator:hover { border-color: $accent; }
 QCheckBox::indicator:checked, QRadioButton::indicator:checked { background: $strong; border-color: $strong; }
+
+QCheckBox::indicator:checked:focus, QRadioButton::indicator:checked:focus { border: 2px solid $text; }
 
 QMenu { background: $raised; color: $text; border: 1px solid $line; padding: 4px; }
 QMenu::item { padding: 6px 20px 6px 12px; border-radius: 6px; background: transparent; }

@@ -42,6 +42,9 @@ class WrappingText(QTextEdit):
     def text(self) -> str:
         return self.toPlainText()
 
+    def fit_text(self) -> None:
+        self._fit_height()
+
     def minimumSizeHint(self) -> QSize:
         return QSize(40, self.height())
 
@@ -81,9 +84,13 @@ class FactsTable(QWidget):
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setHorizontalSpacing(12)
         self._grid.setVerticalSpacing(8)
-        self._grid.setColumnMinimumWidth(0, name_width)
+        self._name_width = name_width
+        self.fit_text()
         self._grid.setColumnStretch(1, 1)
         self._shown: list[tuple[str, str]] = []
+
+    def fit_text(self) -> None:
+        self._grid.setColumnMinimumWidth(0, theme.scaled(self._name_width))
 
     def show_facts(self, facts: list[tuple[str, str]]) -> None:
         """Show those that have a value."""

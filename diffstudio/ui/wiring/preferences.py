@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QApplication
 from diffstudio import paths
 from diffstudio.studio.settings import Settings, Theme, save
 from diffstudio.ui.shell.sleep_inhibitor import SleepInhibitor
-from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets import text_size, theme
 from diffstudio.ui.window import MainWindow
 from diffstudio.ui.wiring.file_writer import FileWriter
 
@@ -40,6 +40,8 @@ class PreferencesController(QObject):
         before, self.settings = self.settings, settings
         if settings.theme != before.theme:
             self.apply_theme()
+        if settings.text_size != before.text_size:
+            text_size.apply(_application(), settings.text_size)
         self.changed.emit(before, settings)
         if settings.images != before.images:
             self._window.show_message(
@@ -55,10 +57,8 @@ class PreferencesController(QObject):
 
     def apply_theme(self) -> None:
         """Apply the theme of the settings if it is not the current one."""
-        app = QApplication.instance()
-        assert isinstance(app, QApplication)
         if theme.resolve(self.settings.theme) != theme.name():
-            theme.apply(app, self.settings.theme)
+            theme.apply(_application(), self.settings.theme)
 
     def system_theme_changed(self) -> None:
         if self.settings.theme is Theme.SYSTEM:
@@ -66,3 +66,9 @@ class PreferencesController(QObject):
 
     def _save(self) -> None:
         self._writer.write(paths.settings_file(), partial(save, self.settings))
+
+
+def _application() -> QApplication:
+    app = QApplication.instance()
+    assert isinstance(app, QApplication)
+    return app

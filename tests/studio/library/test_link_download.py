@@ -182,5 +182,6 @@ def test_a_damaged_record_of_a_download_is_removed(folder: Path, text: str) -> N
 
 def test_names_are_made_safe() -> None:
     safe = link_download._safe_name
-    assert [safe(name) for name in ("", "..", "a\\b.ckpt", "part", ".x.gguf")] == ["model", "model", "b.ckpt", "model", "x.gguf"]  # fmt: skip
+    names = {"": "model", "..": "model", "a\\b.ckpt": "b.ckpt", "part": "model", ".x.gguf": "x.gguf"}
+    assert {name: safe(name) for name in names} == names
     assert safe("n" * 400 + ".safetensors").endswith("n.safetensors") and len(safe("n" * 400 + ".safetensors")) <= 150

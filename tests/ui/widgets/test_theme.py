@@ -39,7 +39,7 @@ def test_text_is_legible(roles: theme.Roles, ground: str, ink: str) -> None:
 
 
 def test_no_label_is_in_a_tone_that_is_not_legible() -> None:
-    """`faint` is for placeholders, disabled controls and decoration."""
+    """`faint` is for disabled controls and decoration."""
     legible = {"", "text", "dim", "good", "warn", "bad", "accent"}
     assert set(re.findall(r'QLabel\[tone="(\w+)"\]', theme.style_sheet(theme.DARK))) <= legible
     for path in ROOT.rglob("*.py"):
@@ -50,8 +50,17 @@ def test_no_label_is_in_a_tone_that_is_not_legible() -> None:
 
 
 @BOTH
+def test_what_a_placeholder_and_the_edge_of_a_control_stand_on(roles: theme.Roles) -> None:
+    """WCAG AA: 4.5 for text, 3 for what shows a control."""
+    for ground in (roles.raised, roles.panel):
+        assert contrast(roles.hint, ground) >= 4.5
+        assert contrast(roles.edge, ground) >= 3
+
+
+@BOTH
 def test_text_on_the_one_button_and_on_what_is_chosen_is_legible(roles: theme.Roles) -> None:
-    assert contrast(roles.on_strong, roles.strong) >= 4.25  # the palette's own; the text is bold
+    assert contrast(roles.on_strong, roles.strong) >= 4.5
+    assert contrast(roles.on_strong, roles.strong_hover) >= 4.5
     assert contrast(roles.text, roles.chosen) >= 4.5
 
 

@@ -50,6 +50,10 @@ class SavePresetDialog(QDialog):
         self.note = label("", "warn", wrap=True)
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Save | QDialogButtonBox.StandardButton.Cancel)
         self.save_button = buttons.button(QDialogButtonBox.StandardButton.Save)
+        describe(self.save_button, "Save", "Save the preset under this name (Enter)")
+        describe(
+            buttons.button(QDialogButtonBox.StandardButton.Cancel), actions.CANCEL, actions.CLOSE_WITHOUT_SAVING_TIP
+        )
         column = QVBoxLayout(self)
         column.setContentsMargins(20, 20, 20, 16)
         column.setSpacing(12)
@@ -91,6 +95,7 @@ class EditPresetsDialog(QDialog):
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         self.setMinimumWidth(_WIDTH)
         self.list = QListWidget()
+        self.list.setObjectName("raised")
         describe(self.list, "Presets", "F2 renames a preset, Delete deletes it")
         self.list.setEditTriggers(
             QAbstractItemView.EditTrigger.EditKeyPressed | QAbstractItemView.EditTrigger.DoubleClicked

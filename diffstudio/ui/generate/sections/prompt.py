@@ -40,7 +40,7 @@ class PromptEdit(QPlainTextEdit):
         self.setPlaceholderText(placeholder)
         self.setTabChangesFocus(True)
         self.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
-        self._usual_height = QFontMetrics(self.font()).lineSpacing() * lines + 26
+        self._lines = lines
         self._always_counts = lines > 1
         self._weighting_enabled, self._tooltip = False, tooltip
         self.count = label("", "dim", pixels=theme.TINY_PIXELS)
@@ -110,10 +110,14 @@ class PromptEdit(QPlainTextEdit):
         self.count.setText(shown)
         describe(self.count, f"Tokens: {summary}", tip)
         set_style_property(self.count, "tone", tone)
-        room = _COUNT_PIXELS if self._always_counts or shown else 0
-        self.setViewportMargins(0, 0, 0, room)
-        self.setFixedHeight(self._usual_height + room)
+        self.fit_text()
         self._mark_unread()
+
+    def fit_text(self) -> None:
+        """Make room for the lines, and for the token count below them."""
+        room = theme.scaled(_COUNT_PIXELS) if self._always_counts or self.count.text() else 0
+        self.setViewportMargins(0, 0, 0, room)
+        self.setFixedHeight(QFontMetrics(self.font()).lineSpacing() * self._lines + 26 + room)
 
     def set_weighting_enabled(self, enabled: bool) -> None:
         self._weighting_enabled = enabled
@@ -169,7 +173,7 @@ class PromptEdit(QPlainTextEdit):
             return
         unread = QTextEdit.ExtraSelection()
         unread.format = QTextCharFormat()
-        unread.format.setForeground(theme.colour("faint"))
+        unread.format.setForeground(theme.colour("hint"))
         unread.format.setUnderlineColor(theme.colour("warn"))
         unread.format.setUnderlineStyle(QTextCharFormat.UnderlineStyle.DashUnderline)
         unread.cursor = QTextCursor(self.document())
@@ -197,7 +201,8 @@ class PromptEdit(QPlainTextEdit):
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
         right = min(self.width() - 10, self.viewport().geometry().right() - 2)  # left of the scroll bar
-        self.count.setGeometry(10, self.height() - _COUNT_PIXELS - 4, right - 10, _COUNT_PIXELS)
+        height = theme.scaled(_COUNT_PIXELS)
+        self.count.setGeometry(10, self.height() - height - 4, right - 10, height)
 
     def _check(self) -> None:
         self._count_timer.start()

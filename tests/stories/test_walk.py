@@ -1,0 +1,227 @@
+"""A walk over every room, dialog and state, in both themes, in a small window and with large text.
+
+Nothing is cut off, everything can be read (WCAG AA), has a name, and shows when it has the focus.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from PySide6.QtCore import QSize
+from PySide6.QtGui import QImage
+from PySide6.QtWidgets import QApplication, QWidget
+from pytestqt.qtbot import QtBot
+
+from diffstudio.errors import CheckpointDamaged
+from diffstudio.models.detection.types import Layout, Role
+from diffstudio.studio.gallery.gallery import Gallery
+from diffstudio.studio.library.annotations import Annotation, Annotations
+from diffstudio.studio.library.link_download import RemoteFile
+from diffstudio.studio.library.weight_requests import Tool
+from diffstudio.studio.metadata.metadata import ImageSettings
+from diffstudio.studio.requests import GenerateRequest, UpscaleRequest
+from diffstudio.studio.runs.runs import Runs
+from diffstudio.studio.settings import Settings
+from diffstudio.ui.gallery.room import GalleryRoom
+from diffstudio.ui.generate.image_settings_dialog import ImageSettingsDialog
+from diffstudio.ui.generate.mask.dialog import MaskDialog
+from diffstudio.ui.generate.room import GenerateRoom
+from diffstudio.ui.generate.sections.preset_dialogs import EditPresetsDialog, SavePresetDialog
+from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
+from diffstudio.ui.models.adding.link_dialog import LinkDialog
+from diffstudio.ui.models.rename_dialog import RenameDialog
+from diffstudio.ui.models.room import ModelsRoom
+from diffstudio.ui.models.weight_tool_dialogs import (
+    ConvertDialog,
+    ExportDialog,
+    FuseLoraDialog,
+    MergeDialog,
+    PruneDialog,
+)
+from diffstudio.ui.settings_dialog import SettingsDialog
+from diffstudio.ui.train.room import TrainRoom
+from diffstudio.ui.widgets import dialogs as dialogs_module
+from diffstudio.ui.widgets import text_size, theme
+from diffstudio.ui.window import MainWindow, RoomEntry
+from tests.training.conftest import write_pictures
+from tests.ui.accessibility import accessibility_problems
+from tests.ui.samples import checkpoint
+from tests.ui.walk import clipped, faint, focus_invisible, settle
+
+SMALL = QSize(880, 470)
+LONG = "a photograph of a lighthouse on a cliff in a storm, dramatic light, highly detailed, 35 mm, golden hour"
+LONG_NAME = "a-model-with-a-name-of-many-words-that-nobody-would-want-to-type-twice-v12-pruned-fp16"
+SD1 = checkpoint("sd1", family="sd1", width=512, height=512, metadata={}, layout=Layout.ORIGINAL)
+INK = checkpoint(
+    "ink", family="sd1", role=Role.LORA, metadata={"ss_tag_frequency": json.dumps({"a": {"sumi-e": 9, LONG: 2}})}
+)
+MODELS = [
+    SD1,
+    replace(SD1, name=LONG_NAME, title=LONG_NAME, path=Path(f"/models/{LONG_NAME}.safetensors")),
+    INK,
+    checkpoint("canny", family="sd1", role=Role.CONTROLNET, metadata={}),
+    checkpoint("4x-sharp", family="unknown", role=Role.UPSCALER, metadata={}),
+]
+
+
+class Window:
+    """The window with its rooms, without a worker."""
+
+    def __init__(self, qtbot: QtBot, folder: Path) -> None:
+        self.folder = folder
+        Image.new("RGB", (64, 48), "red").save(folder / "a.png")
+        self.gallery = Gallery(folder / "images", folder / "gallery.sqlite")
+        self.window, self.generate = MainWindow(), GenerateRoom()
+        self.models_room = ModelsRoom(self.gallery, Annotations(folder / "notes.json"))
+        self.gallery_room, self.train = GalleryRoom(self.gallery), TrainRoom(Runs(folder / "runs"))
+        rooms = {
+            "Generate": self.generate,
+            "Gallery": self.gallery_room,
+            "Models": self.models_room,
+            "Train": self.train,
+        }
+        for name, room in rooms.items():
+            self.window.add_room(RoomEntry(name, "sparkle", name, lambda room=room: room))
+        qtbot.addWidget(self.window)
+        self.window.show_room("Generate")
+        self.window.show()
+        qtbot.waitExposed(self.window)
+
+    def close(self) -> None:
+        for room in (self.gallery_room, self.models_room, self.train):
+            room.shut_down()
+        self.gallery.close()
+
+    # States: each shows something, and returns what is to be looked at
+
+    def states(self, qtbot: QtBot) -> Iterator[tuple[str, QWidget]]:
+        yield "Generate without a checkpoint", self._room("Generate")
+        self._fill_generate()
+        yield "Generate with everything in its panel", self._room("Generate")
+        yield "Gallery without images", self._room("Gallery")
+        yield "Models before the scan", self._room("Models")
+        self.models_room.set_checkpoints([])
+        yield "Models without models", self._room("Models")
+        self._fill_models()
+        yield "Models", self._room("Models")
+        self.models_room.message.show_message("warn", f"{LONG}. {LONG}.")
+        remote = RemoteFile("https://example.org/a", "example.org", f"{LONG_NAME}.safetensors", 4_000_000_000)
+        self.models_room.adder.downloads.bar.show_paused(remote, 1_200_000_000)
+        yield "Models with a download and a message", self._room("Models")
+        self.models_room.choose(self.folder / "broken.safetensors")
+        yield "Models with a file that cannot be used", self._room("Models")
+        yield "Train without runs", self._room("Train")
+        self.train.inspect(write_pictures(self.folder / LONG_NAME[:40], count=4))
+        qtbot.waitUntil(lambda: self.train.new_panel.run_settings() is not None, timeout=30_000)
+        yield "Train with a folder", self._room("Train")
+        self.window.show_message("bad", f"{LONG}. {LONG}.", "Try again")
+        yield "A message of the window", self._room("Generate")
+        self.window.show_message("bad", "")
+        for make in self._dialogs():
+            dialog = make()
+            dialog.show()
+            yield f"The dialog {dialog.windowTitle()[:40]}", dialog
+            dialog.close()
+            dialog.deleteLater()
+
+    def _room(self, name: str) -> QWidget:
+        self.window.show_room(name)
+        return self.window
+
+    def _fill_generate(self) -> None:
+        room = self.generate
+        room.set_checkpoints(MODELS, 0)
+        panel = room.panel
+        panel.choose(MODELS[1])
+        panel.prompt.set_text(f"{LONG} <lora:ink:1> <lora:inc:1>")
+        assert panel.init_image.set_image(self.folder / "a.png") and panel.controlnets.add_image(self.folder / "a.png")
+        panel.hires_fix.open_button.click()
+        room.show_message("warn", f"{LONG}. {LONG}.", "Try again")
+
+    def _fill_models(self) -> None:
+        self.models_room._annotations.put(SD1.path, Annotation(LONG, ("paper", "brush"), True))
+        broken = CheckpointDamaged(f"{LONG_NAME} is damaged", "it ends too early", "Download it again")
+        self.models_room.set_checkpoints(MODELS, [(self.folder / "broken.safetensors", broken)])
+        self.models_room.choose(MODELS[1].path)
+        self.models_room.details.show_tools(tuple(Tool))
+        self.models_room.details.show_hash("0123456789abcdef" * 4)
+
+    def _dialogs(self) -> list[Callable[[], QWidget]]:
+        window, folder = self.window, self.folder
+        image = QImage(64, 48, QImage.Format.Format_RGB32)
+        image.fill(0)
+        settings = ImageSettings(GenerateRequest(LONG, LONG), "ComfyUI")
+        remote = RemoteFile(
+            "https://example.org/a", "example.org", f"{LONG_NAME}.safetensors", 4_000, "cdn.example.org"
+        )
+
+        def link() -> LinkDialog:
+            dialog = LinkDialog(folder, window, "https://example.org/model.safetensors")
+            dialog.show_remote(remote)
+            return dialog
+
+        def wrong_link() -> LinkDialog:
+            return LinkDialog(folder, window, "https://huggingface.co/org/repo")
+
+        return [
+            lambda: ConvertDialog(MODELS[1], folder, window),
+            lambda: MergeDialog(SD1, folder, MODELS, window),
+            lambda: FuseLoraDialog(SD1, folder, MODELS, window),
+            lambda: PruneDialog(SD1, folder, {"EMA copies of the weights": 1000}, window),
+            lambda: ExportDialog(SD1, folder, window),
+            lambda: MaskDialog(image, None, (0, 0, 0, 0), window),
+            lambda: UpscaleDialog(
+                UpscaleRequest(folder / "a.png"), image, QSize(64, 48), MODELS, "sd1", sampled=True, parent=window
+            ),
+            lambda: ImageSettingsDialog(folder / "a.png", image, settings, window),
+            lambda: SettingsDialog(Settings(model_folders=(folder,)), "no accelerator", window),
+            lambda: SavePresetDialog(["drawing", LONG_NAME], window),
+            lambda: EditPresetsDialog(["drawing", LONG_NAME], window, lambda a, b: "", lambda a: None),
+            link,
+            wrong_link,
+            lambda: RenameDialog(MODELS[1], window),
+        ]
+
+
+@pytest.fixture
+def walk(
+    qtbot: QtBot, tmp_path: Path, dressed: QApplication, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str, int], Window]]:
+    monkeypatch.setattr(dialogs_module, "available_size", lambda window: QSize(911, 512))
+    made: list[Window] = []
+
+    def make(name: str, percent: int) -> Window:
+        theme.apply(dressed, name)
+        text_size.apply(dressed, percent)
+        made.append(Window(qtbot, tmp_path))
+        made[-1].window.resize(SMALL)
+        return made[-1]
+
+    yield make
+    for window in made:
+        window.close()
+    text_size.apply(dressed, 100)
+    theme.apply(dressed, "dark")
+
+
+@pytest.mark.parametrize("name", ["dark", "light"])
+@pytest.mark.parametrize("percent", [100, 150])
+@pytest.mark.timeout(300)
+def test_a_walk(walk: Callable[[str, int], Window], qtbot: QtBot, name: str, percent: int) -> None:
+    problems: list[str] = []
+    window = walk(name, percent)
+    for state, place in window.states(qtbot):
+        settle()
+        assert window.window.size() == SMALL, f"{state} forces the window to {window.window.size().toTuple()}"
+        found = [*clipped(place), *faint(place)]
+        if percent == 100:
+            found += accessibility_problems(place)
+        if percent == 150 and name == "light":
+            found += focus_invisible(place)
+        problems += [f"{state}: {each}" for each in found]
+    assert not problems, "\n".join(dict.fromkeys(problems))

@@ -1,0 +1,189 @@
+"""Walking over everything that is visible in a window: is any text cut off, outside its place, or hard to read?"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from PySide6.QtCore import QPoint, QRect, QSize, Qt
+from PySide6.QtGui import QColor, QFontMetrics, QImage, QPalette
+from PySide6.QtWidgets import (
+    QAbstractButton,
+    QAbstractScrollArea,
+    QAbstractSpinBox,
+    QApplication,
+    QCheckBox,
+    QLabel,
+    QLineEdit,
+    QPlainTextEdit,
+    QPushButton,
+    QWidget,
+)
+
+from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
+from diffstudio.ui.widgets.helpers import ElidedLabel
+from diffstudio.ui.widgets.inputs import Chip
+from tests.ui.accessibility import controls
+
+READABLE = 4.5  # WCAG AA: contrast of text
+_SLACK = 2  # px: metrics are rounded
+
+
+def settle() -> None:
+    for _ in range(4):
+        QApplication.sendPostedEvents()
+        QApplication.processEvents()
+
+
+def visible(place: QWidget) -> list[QWidget]:
+    return [each for each in place.findChildren(QWidget) if each.isVisible() and not each.visibleRegion().isEmpty()]
+
+
+def named(widget: QWidget) -> str:
+    text = widget.text() if isinstance(widget, QLabel | QAbstractButton) else ""
+    return f"{type(widget).__name__} “{(text or widget.accessibleName())[:60]}”"
+
+
+# Clipping
+
+
+def clipped(place: QWidget) -> list[str]:
+    """What does not show all of its text, or does not fit into its place."""
+    found = []
+    for widget in visible(place):
+        if why := _cut(widget) or _outside(widget, place):
+            found.append(f"{named(widget)} {why}")
+    return found
+
+
+def _cut(widget: QWidget) -> str:
+    metrics, size = QFontMetrics(widget.font()), widget.size()
+    if isinstance(widget, ElidedLabel):
+        whole = widget.shown_text() == widget.text()
+        return "" if whole or widget.toolTip() else "is elided and has no tooltip"
+    if isinstance(widget, QLabel) and widget.text():
+        inside = widget.contentsRect().size()
+        if widget.wordWrap():
+            needed = widget.heightForWidth(size.width())
+            words = max(widget.text().split(), key=metrics.horizontalAdvance, default="")
+            if metrics.horizontalAdvance(words) > inside.width() + _SLACK:
+                return f"has a word that is wider than its {inside.width()} px"
+            return f"needs {needed} px of height and has {size.height()}" if needed > size.height() + _SLACK else ""
+        needed_size = metrics.size(0, widget.text())
+        return _too_small(needed_size, inside)
+    if (
+        isinstance(widget, Chip | PrimaryButton | SecondaryButton) and widget.text()
+    ):  # they elide, and their tooltip has the text
+        return (
+            "" if widget.toolTip() and widget.height() + _SLACK >= metrics.height() else "is cut off without a tooltip"
+        )
+    if isinstance(widget, QPushButton | QCheckBox) and widget.text():
+        return _too_small(widget.sizeHint(), size)
+    if isinstance(widget, QAbstractSpinBox):
+        line = widget.findChild(QLineEdit)
+        text = widget.specialValueText() or line.text() if line is not None else ""
+        return _too_small(QSize(metrics.horizontalAdvance(text), metrics.height() - 2), size)
+    return ""
+
+
+def _too_small(needed: QSize, size: QSize) -> str:
+    if needed.width() > size.width() + _SLACK or needed.height() > size.height() + _SLACK:
+        return f"needs {needed.width()} × {needed.height()} px and has {size.width()} × {size.height()}"
+    return ""
+
+
+def _outside(widget: QWidget, place: QWidget) -> str:
+    """Whether it reaches beyond the place that shows it. Contents of a scroll area may reach below it."""
+    parent = widget.parentWidget()
+    if parent is None or widget.isWindow() or isinstance(parent, QAbstractScrollArea) or not widget.isVisible():
+        return ""
+    rect = widget.geometry()
+    if isinstance(parent.parentWidget(), QAbstractScrollArea):  # the viewport: vertically it scrolls
+        area = parent.parentWidget()
+        scrolls = area.horizontalScrollBarPolicy() is not Qt.ScrollBarPolicy.ScrollBarAlwaysOff
+        wide = rect.width() > parent.width() + _SLACK and not scrolls
+        return f"is {rect.width()} px wide in a scroll area of {parent.width()}" if wide else ""
+    room = parent.rect().adjusted(-_SLACK, -_SLACK, _SLACK, _SLACK)
+    return "" if room.contains(rect) else f"at {_shown(rect)} reaches beyond its parent of {_shown(parent.rect())}"
+
+
+def _shown(rect: QRect) -> str:
+    return f"{rect.x()},{rect.y()} {rect.width()}×{rect.height()}"
+
+
+# Contrast
+
+
+def luminance(colour: QColor) -> float:
+    """Relative luminance, WCAG 2.1."""
+    parts = [
+        channel / 12.92 if channel <= 0.04045 else ((channel + 0.055) / 1.055) ** 2.4
+        for channel in (colour.redF(), colour.greenF(), colour.blueF())
+    ]
+    return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
+
+
+def contrast(one: QColor, other: QColor) -> float:
+    dark, light = sorted((luminance(one), luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def faint(place: QWidget) -> list[str]:
+    """Enabled texts whose colour is too close to what is painted behind them."""
+    image = place.grab().toImage()
+    found = []
+    for widget in visible(place):
+        ink = _ink(widget)
+        if ink is None or not widget.isEnabled():
+            continue
+        rect = QRect(widget.mapTo(place, QPoint()), widget.size()).intersected(place.rect())
+        ground = _ground(image, rect, place.devicePixelRatioF())
+        if ground is not None and (ratio := contrast(ink, ground)) < READABLE:
+            found.append(f"{named(widget)}: {ink.name()} on {ground.name()} is {ratio:.2f}")
+    return found
+
+
+def _ink(widget: QWidget) -> QColor | None:
+    palette = widget.palette()
+    if isinstance(widget, QLabel) and widget.text():
+        return palette.color(widget.foregroundRole())
+    if isinstance(widget, QAbstractButton) and widget.text():
+        return palette.color(QPalette.ColorRole.ButtonText)
+    if isinstance(widget, QLineEdit):
+        kind = QPalette.ColorRole.Text if widget.text() else QPalette.ColorRole.PlaceholderText
+        if widget.hasSelectedText():
+            return None  # it stands on the colour of the selection, which `test_theme` checks
+        return palette.color(kind) if widget.text() or widget.placeholderText() else None
+    if isinstance(widget, QPlainTextEdit):
+        kind = QPalette.ColorRole.Text if widget.toPlainText() else QPalette.ColorRole.PlaceholderText
+        return palette.color(kind)
+    return None
+
+
+def _ground(image: QImage, rect: QRect, ratio: float) -> QColor | None:
+    """The most frequent colour inside a rectangle: what the text stands on."""
+    count: Counter[int] = Counter()
+    for y in range(rect.top() + 2, rect.bottom() - 1, max(1, rect.height() // 12)):
+        for x in range(rect.left() + 4, rect.right() - 3, max(1, rect.width() // 40)):
+            count[image.pixel(round(x * ratio), round(y * ratio))] += 1
+    return QColor(count.most_common(1)[0][0]) if count else None
+
+
+# Focus
+
+
+def focus_invisible(place: QWidget) -> list[str]:
+    """Controls that look the same with the focus and without it."""
+    found = []
+    for widget in controls(place):
+        if not widget.isVisible() or not widget.isEnabled() or not widget.focusPolicy() & Qt.FocusPolicy.TabFocus:
+            continue
+        if widget.visibleRegion().isEmpty() or widget.focusProxy() is not None:
+            continue
+        place.setFocus()
+        settle()
+        before = widget.grab().toImage()
+        widget.setFocus(Qt.FocusReason.TabFocusReason)
+        settle()
+        if widget.hasFocus() and widget.grab().toImage() == before:
+            found.append(f"{named(widget)} does not show the focus")
+    return found
