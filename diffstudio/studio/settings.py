@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio import paths
-from diffstudio.errors import BadRequest, must_be_between, must_be_between
+from diffstudio.errors import BadRequest, must_be_between
 from diffstudio.studio.stored_json import read_object, set_aside, write_object
 
 FORMAT = 1

@@ -23,6 +23,7 @@ from diffstudio.ui.app import Desktop
 from diffstudio.ui.gallery.room import GalleryRoom
 from diffstudio.ui.generate.mask.dialog import MaskDialog
 from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
+from diffstudio.ui.models.adding.link_dialog import LinkDialog
 from diffstudio.ui.models.details import CheckpointDetails
 from diffstudio.ui.models.room import ModelsRoom
 from diffstudio.ui.settings_dialog import SettingsDialog
@@ -93,6 +94,7 @@ def window_texts(qtbot: QtBot, tmp_path: Path) -> Iterator[set[str]]:
         MaskDialog(image, None, (0, 0, 0, 0)),
         UpscaleDialog(request, image, QSize(64, 64), [checkpoint()]),
         SettingsDialog(Settings(), ""),
+        LinkDialog(tmp_path),
     ]
     for place in places:
         qtbot.addWidget(place)

@@ -137,10 +137,10 @@ def apply(app: QApplication, setting: str = "dark", text_percent: int = 0) -> No
     app.setFont(font())
     app.setPalette(_palette(roles()))
     app.setStyleSheet(style_sheet(roles()))
-    for widget, font in fonts:  # Qt has reset some to what they were when the widget was made
-        if font.pixelSize() > 0:
-            font.setPixelSize(scaled(round(font.pixelSize() / before)))
-            widget.setFont(font)
+    for widget, own in fonts:  # Qt has reset some to what they were when the widget was made
+        if own.pixelSize() > 0:
+            own.setPixelSize(scaled(round(own.pixelSize() / before)))
+            widget.setFont(own)
 
 
 def font(pixels: int = FONT_PIXELS, *, bold: bool = False, spaced: bool = False) -> QFont:
