@@ -719,7 +719,7 @@ def test_narrow_wide_light_and_dark_all_fit(
             assert room.details.isVisible() is (width >= NARROW)
             for part in (room.details.prompt, room.details.facts, room.top_bar.rescan_button):
                 if part.isVisible():
-                    assert part.mapTo(room, QPoint(part.width(), 0)).x() <= room.width()
+                    qtbot.waitUntil(lambda part=part: part.mapTo(room, QPoint(part.width(), 0)).x() <= room.width())
             assert not room.grab().isNull()
     qtbot.waitUntil(lambda: room.resize(500, 500) or room.width() == 500)
     qtbot.keyClick(room.grid, Qt.Key.Key_Return)
