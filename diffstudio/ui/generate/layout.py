@@ -42,7 +42,7 @@ class GenerateLayout(QWidget):
         self.banner.hide()
         self.title = ElidedLabel("", pixels=16, bold=True)
         self.status = ElidedLabel("", "dim", mode=Qt.TextElideMode.ElideRight)
-        self.seed = SecondaryButton("", "copy", "", role="dim")  # of the finished image that is shown
+        self.seed = SecondaryButton("", "copy", "", name="Seed", role="dim")  # of the finished image that is shown
         self.seed.setFont(theme.font(theme.SMALL_PIXELS))
         fix_size(self.seed, height=26)
         self.seed.setMinimumWidth(0)
