@@ -50,6 +50,7 @@ TESTED_IN = {
     "stories/test_headers_are_read_once.py": "studio/generation/resolve",
     "stories/test_hostile_files.py": "errors",
     "stories/test_killed.py": "paths",
+    "stories/test_steps_of_images.py": "ui/wiring/kept_steps",
     "stories/test_text_from_outside.py": "ui/widgets/dialogs",
     "stories/test_upscaling_in_the_window.py": "ui/generate/upscale_dialog",
     "stories/test_weight_tools.py": (

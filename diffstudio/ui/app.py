@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import qasync
 from PySide6.QtCore import QObject, Qt, Signal
-from PySide6.QtGui import QGuiApplication
+from PySide6.QtGui import QGuiApplication, QImage
 from PySide6.QtWidgets import QWidget
 
 from diffstudio import paths
@@ -25,6 +25,7 @@ from diffstudio.studio.metadata.named_files import needed_files
 from diffstudio.studio.requests import GenerateRequest, PictureRequest
 from diffstudio.studio.settings import Settings, read_settings
 from diffstudio.ui.bridge import Bridge
+from diffstudio.ui.generate.queue_and_history import RecentImage
 from diffstudio.ui.shell import desktop_environment
 from diffstudio.ui.shell.downloads import Downloads
 from diffstudio.ui.shell.dropped_models import DroppedModels
@@ -40,6 +41,7 @@ from diffstudio.ui.wiring.file_writer import FileWriter
 from diffstudio.ui.wiring.help import HelpController
 from diffstudio.ui.wiring.images import ImageController
 from diffstudio.ui.wiring.jobs import JobController
+from diffstudio.ui.wiring.kept_steps import KeptStepsController
 from diffstudio.ui.wiring.model_files import ModelFilesController
 from diffstudio.ui.wiring.panel_state import PanelStateController
 from diffstudio.ui.wiring.preferences import PreferencesController
@@ -47,7 +49,7 @@ from diffstudio.ui.wiring.queue import QueueController
 
 if TYPE_CHECKING:  # imported after the first paint
     from diffstudio.studio.gallery.gallery import Gallery
-    from diffstudio.studio.jobs.step_store import StepStore
+    from diffstudio.studio.gallery.records import GalleryImage
     from diffstudio.studio.runs.runs import Runs
     from diffstudio.studio.worker import Worker
 
@@ -57,7 +59,6 @@ GENERATE, GALLERY, MODELS, TRAIN = "Generate", "Gallery", "Models", "Train"
 class Desktop(QObject):
     """The application: owns every service and room, and connects them."""
 
-    _steps_not_kept = Signal(str)  # emitted in any thread
     _gallery_damaged = Signal(object)  # Path of the damaged database, which was kept; emitted in any thread
 
     def __init__(self, settings: Settings) -> None:
@@ -68,10 +69,10 @@ class Desktop(QObject):
         self.downloads = Downloads(self.tasks)
         self.dropped_models = DroppedModels(self.model_library)
         self.gallery: Gallery | None = None
-        self.step_store: StepStore | None = None
         self.runs: Runs | None = None
         self._closed = self._warmed_up = False
         self.jobs = JobController(self.tasks, self.sleep_inhibitor)
+        self.kept_steps = KeptStepsController(self.tasks)
         self.generate_room = self.jobs.room
         self.window = MainWindow()
         self.images = ImageController(self.tasks, self.window, self._models)
@@ -121,7 +122,9 @@ class Desktop(QObject):
         window.models_dropped.connect(self.dropped_models.import_files)
         self.bridge.arrived.connect(self.jobs.handle_event)
         self._gallery_damaged.connect(self._show_gallery_damage)
-        self._steps_not_kept.connect(lambda sentence: window.show_message("warn", sentence))
+        self.kept_steps.failed.connect(lambda sentence: window.show_message("warn", sentence))
+        self.preferences.changed.connect(self.kept_steps.apply)
+        self.preferences.dialog_opened.connect(self.kept_steps.serve)
         self.jobs.image_saved.connect(self._add_to_gallery_room)
         self.jobs.prompt_used.connect(self.preferences.add_prompt)
         self.preferences.changed.connect(self._settings_changed)
@@ -167,7 +170,6 @@ class Desktop(QObject):
         try:
             from diffstudio.studio.gallery.gallery import Gallery
             from diffstudio.studio.jobs.queue import Queue
-            from diffstudio.studio.jobs.step_store import StepStore
             from diffstudio.studio.runs.runs import Runs
             from diffstudio.studio.worker import Worker
 
@@ -176,21 +178,19 @@ class Desktop(QObject):
             queue = Queue(paths.data() / "queue.sqlite")
             if queue.damage:
                 self.window.show_message("warn", f"{queue.damage}.")
-            self.step_store = StepStore(paths.steps(), self.settings.kept_steps_bytes)
+            step_store = self.kept_steps.start(self.settings, self.gallery)
             worker = Worker(
                 queue,
                 self.model_library.library,
                 self.gallery,
                 self.settings,
                 self.bridge.emit_from_thread,
-                step_store=self.step_store,
+                step_store=step_store,
             )
         except DiffstudioError as error:
             self.window.show_message("bad", str(error))
             return
-        self.jobs.start(worker, self.gallery, self.step_store)
-        self.step_store.on_problem = self._steps_not_kept.emit
-        self.gallery.before_removal = self._remove_steps
+        self.jobs.start(worker, self.gallery, step_store)
         self.gallery.on_damage = self._gallery_damaged.emit
         if self.gallery.damaged_copy is not None:
             self._show_gallery_damage(self.gallery.damaged_copy)
@@ -228,13 +228,6 @@ class Desktop(QObject):
                 gallery_room: Any = self.window.room(GALLERY)
                 gallery_room.refresh()
 
-    def _remove_steps(self, image: Path) -> None:
-        """Before an image leaves the gallery's trash for good, in any thread."""
-        from diffstudio.studio.metadata.image_key import image_key
-
-        if self.step_store is not None and (key := image_key(image)) is not None:
-            self.step_store.remove([key])
-
     def show_checkpoints(self) -> None:
         """Show what a scan of the model folders has found."""
         self.generate_room.set_checkpoints(self.checkpoints, len(self.model_library.problems))
@@ -250,8 +243,6 @@ class Desktop(QObject):
         self.run_monitor.settings = settings
         if self.worker is not None:
             self.worker.settings = settings
-        if self.step_store is not None and settings.kept_steps_bytes != before.kept_steps_bytes:
-            self.step_store.set_limit(settings.kept_steps_bytes)
         if settings.folders != before.folders:
             self.model_library.set_folders(settings.folders)
         if settings.prompt_history != before.prompt_history:
@@ -279,6 +270,7 @@ class Desktop(QObject):
         room.upscale_requested.connect(self.images.upscale)
         room.start_requested.connect(self.start_from)
         room.generate_requested.connect(lambda: self.window.show_room(GENERATE))
+        room.show_steps_requested.connect(self.show_image)
         room.changed.connect(self.jobs.show_recent)
         return room
 
@@ -354,6 +346,21 @@ class Desktop(QObject):
         if self.generate_room.panel.init_image.image_path() == path:
             self.generate_room.panel.init_image.open_mask_editor()
 
+    def show_image(self, image: GalleryImage) -> None:
+        """Show an image of the gallery in the Generate room, with its steps where they are kept."""
+        self.tasks.start(self._show_image(image))
+
+    async def _show_image(self, image: GalleryImage) -> None:
+        from diffstudio.studio.gallery.source_files import find_sources, request_to_reuse
+
+        def read() -> PictureRequest | None:
+            request = request_to_reuse(image)
+            return find_sources(request, self.gallery) if request is not None else None
+
+        request = await self.tasks.to_thread(read)
+        self.window.show_room(GENERATE)
+        self.generate_room.show_image(RecentImage(image.path, QImage(), request))
+
     def generate_with(self, checkpoint: Checkpoint) -> None:
         self.window.show_room(GENERATE)
         self.generate_room.choose_checkpoint(checkpoint)
@@ -404,8 +411,7 @@ class Desktop(QObject):
         self.jobs.close()
         if self.worker is not None:
             self.worker.close()
-        if self.step_store is not None:
-            self.step_store.close()
+        self.kept_steps.close()
         if self.gallery is not None:
             self.gallery.on_damage = None
             self.gallery.close()

@@ -14,6 +14,7 @@ from diffstudio.studio.settings import LARGEST_TEXT, SMALLEST_TEXT, Settings, Th
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.dialogs import choose_folder, message_box, resize_within_screen
+from diffstudio.ui.widgets.formatting import human_bytes
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describe, label, scroll_area, set_tooltip
 from diffstudio.ui.widgets.image_actions import not_shown, open_folder
 from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, ComboBox
@@ -34,6 +35,7 @@ class SettingsDialog(QDialog):
     """`changed` carries the new Settings after each change."""
 
     changed = Signal(object)
+    clear_steps_requested = Signal()
 
     def __init__(self, settings: Settings, sleep: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -70,6 +72,15 @@ class SettingsDialog(QDialog):
             _model_cache_choices(settings.kept_gib),
             "Memory for models that stay loaded after use. The model in use may take more",
         )
+        self.kept_steps = ComboBox(
+            "Steps of images",
+            _kept_steps_choices(settings.kept_steps_gib),
+            "Disk space for the filmstrips of finished images, and for restarting them from a step. The oldest are "
+            "deleted first",
+        )
+        self.steps_usage = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.clear_steps = SecondaryButton("Clear", "trash", "Delete the kept steps of all images. The images stay")
+        self.clear_steps.setEnabled(False)
         self.previews = CheckBox(
             "Live preview", "Show an estimate of the image after every step. Without it there is no filmstrip"
         )
@@ -102,6 +113,7 @@ class SettingsDialog(QDialog):
         self.device.set_value(settings.device)
         self.threads.set_value(settings.threads)
         self.model_cache.set_value(settings.kept_gib)
+        self.kept_steps.set_value(settings.kept_steps_gib)
         self.previews.setChecked(settings.previews)
         self.compiled.setChecked(settings.compiled)
         self.images.setText(str(settings.images))
@@ -109,6 +121,12 @@ class SettingsDialog(QDialog):
         for folder in settings.folders:
             self.folders.addItem(str(folder))
         self._update_remove_button()
+
+    def show_steps_usage(self, images: int, size_bytes: int) -> None:
+        """Show what the kept steps take on the disk."""
+        used = f"{human_bytes(size_bytes)} for {images:,} image{'' if images == 1 else 's'}"
+        self.steps_usage.setText(f"Used: {used}" if images else "No steps are kept.")
+        self.clear_steps.setEnabled(images > 0)
 
     def _update_remove_button(self) -> None:
         row = self.folders.currentRow()
@@ -129,6 +147,8 @@ class SettingsDialog(QDialog):
         self.device.chosen.connect(lambda value: self._change(device=value))
         self.threads.chosen.connect(lambda value: self._change(threads=value))
         self.model_cache.chosen.connect(lambda value: self._change(kept_gib=value))
+        self.kept_steps.chosen.connect(lambda value: self._change(kept_steps_gib=value))
+        self.clear_steps.clicked.connect(self.clear_steps_requested)
         self.previews.clicked.connect(lambda on: self._change(previews=on))
         self.compiled.clicked.connect(lambda on: self._change(compiled=on))
         self.folders.currentRowChanged.connect(self._update_remove_button)
@@ -171,6 +191,11 @@ class SettingsDialog(QDialog):
         column.addLayout(_row("Device", self.device))
         column.addLayout(_row("Threads", self.threads))
         column.addLayout(_row("Model cache", self.model_cache))
+        column.addLayout(_row("Steps of images", self.kept_steps))
+        usage = QHBoxLayout()
+        usage.addWidget(self.steps_usage, 1)
+        usage.addWidget(self.clear_steps)
+        column.addLayout(usage)
         column.addWidget(self.previews)
         column.addWidget(self.compiled)
         column.addSpacing(8)
@@ -227,6 +252,11 @@ def _model_cache_choices(current: float | None) -> list[tuple[float | None, str]
     ]
     sizes = {2.0, 4.0, 8.0, 12.0, 16.0, 24.0, 32.0, 48.0, 64.0, 96.0} | ({current} if current else set())
     return choices + [(size, f"Recently used models, up to {size:g} GiB") for size in sorted(sizes)]
+
+
+def _kept_steps_choices(current: float) -> list[tuple[float, str]]:
+    sizes = {0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0} | ({current} if current else set())
+    return [(0.0, "Not kept"), *((size, f"Up to {size:g} GiB, the oldest deleted first") for size in sorted(sizes))]
 
 
 def _thread_choices(cores: int, current: int) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from diffstudio.studio.events import Failed, Finished, ImageSaved, Started
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.app import Desktop
+from diffstudio.ui.settings_dialog import SettingsDialog
 from tests.ui.desktop_helpers import PATIENCE_MS, EventRecorder, close_desktop, open_desktop
 
 pytestmark = pytest.mark.usefixtures("dressed", "home")
@@ -169,3 +171,60 @@ def test_damaged_steps_are_named_and_the_image_is_shown(qtbot: QtBot, opened: Ca
     assert room.controls.hint.text() == "The steps of this image are not kept"
     assert room.seed.text() == "Seed 3" and room.controls.use_settings.isVisible()
     assert list(paths.steps().glob("*.npz")) == []
+
+
+def test_an_image_of_the_gallery_shows_its_steps_in_generate(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:
+    desktop = opened()
+    (path,) = generate(qtbot, desktop, "red apple")
+    generate(qtbot, desktop, "blue rocket")
+    gallery: Any = desktop.window.show_room("Gallery")
+    qtbot.waitUntil(lambda: gallery.model.rowCount() == 2, timeout=PATIENCE_MS)
+    row = next(row for row in range(2) if gallery.model.image(gallery.model.index(row)).path == path)
+    gallery.grid.setCurrentIndex(gallery.model.index(row))
+    qtbot.waitUntil(lambda: gallery.selection_actions.only_image() is not None)
+    menu = gallery.selection_actions.actions.menu(gallery.selection_actions.targets())
+    next(action for action in menu.actions() if action.text() == "Show steps in Generate").trigger()
+    room = desktop.generate_room
+    qtbot.waitUntil(lambda: room.canvas.path() == path, timeout=PATIENCE_MS)
+    assert desktop.window.current_room() == "Generate" and len(strip_of(desktop)) == STEPS
+    assert room.title.text() == "red apple" and room.seed.text() == "Seed 3"
+
+
+def test_the_limit_is_set_in_settings_where_the_use_is_shown_and_cleared(
+    qtbot: QtBot, opened: Callable[[], Desktop]
+) -> None:
+    desktop = opened()
+    first, second = generate(qtbot, desktop, "red apple", count=2)
+    qtbot.mouseClick(desktop.window.settings_button, LEFT)
+    dialog = next(iter(desktop.window.findChildren(SettingsDialog)))
+    qtbot.waitUntil(lambda: dialog.steps_usage.text().endswith("for 2 images"), timeout=PATIENCE_MS)
+    assert dialog.kept_steps.value() == 2.0 and dialog.clear_steps.isEnabled()
+    qtbot.mouseClick(dialog.clear_steps, LEFT)
+    qtbot.waitUntil(lambda: dialog.steps_usage.text() == "No steps are kept.", timeout=PATIENCE_MS)
+    assert list(paths.steps().glob("*.npz")) == []
+    look_at(qtbot, desktop, second)
+    assert not desktop.generate_room.filmstrip.isVisible()
+    dialog.kept_steps.chosen.emit(0.0)  # as chosen from the list
+    dialog.done_button.click()
+    generate(qtbot, desktop, "blue rocket")
+    desktop = opened()
+    assert desktop.settings.kept_steps_gib == 0 and list(paths.steps().glob("*.npz")) == []
+    assert first.is_file() and second.is_file()
+
+
+def test_what_leaves_the_trash_for_good_leaves_no_steps(
+    qtbot: QtBot, opened: Callable[[], Desktop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desktop = opened()
+    first, second = generate(qtbot, desktop, "red apple", count=2)
+    gallery, store = desktop.gallery, desktop.kept_steps.store
+    assert gallery is not None and store is not None
+    images = {image.path: image.id for image in gallery.images()}
+    gallery.delete(images.values())
+    assert store.settled_usage().images == 2  # they can come back
+    gallery.undo([images[first]])
+    monkeypatch.setattr("send2trash.send2trash", lambda path: Path(path).unlink())
+    gallery.empty_trash()
+    assert store.settled_usage().images == 1
+    look_at(qtbot, desktop, first)
+    assert len(strip_of(desktop)) == STEPS and not second.exists()

@@ -86,6 +86,10 @@ class StepStore:
         files = self._files()
         return StepUsage(len(files), sum(size for _, size, _ in files))
 
+    def settled_usage(self) -> StepUsage:
+        """As `usage`, once everything that waits is written and what is too much is deleted."""
+        return self._thread.submit(self.usage).result()
+
     def set_limit(self, limit_bytes: int) -> None:
         """Keep at most so much from now on; what is too much is deleted in the thread."""
         with self._lock:

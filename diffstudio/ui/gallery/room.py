@@ -42,6 +42,7 @@ class GalleryRoom(GalleryLayout):
     """Shows a Gallery; signals ask the window for actions in other rooms."""
 
     use_settings_requested = Signal(object)  # PictureRequest
+    show_steps_requested = Signal(object)  # GalleryImage, to be shown in the Generate room
     upscale_requested = Signal(object)  # Path
     start_requested = Signal(object)  # Path of the init image for img2img
     paint_requested = Signal(object)  # Path of the init image for inpainting
@@ -178,6 +179,7 @@ class GalleryRoom(GalleryLayout):
         do.use_settings_requested.connect(self.use_settings_requested)
         do.records_changed.connect(self._show_changed)
         for request, answer in (
+            (do.actions.show_steps_requested, lambda target: self.show_steps_requested.emit(target.record)),
             (do.actions.upscale_requested, self.upscale_requested.emit),
             (do.actions.start_requested, self.start_requested.emit),
             (do.actions.paint_requested, self.paint_requested.emit),

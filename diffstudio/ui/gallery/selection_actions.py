@@ -30,6 +30,7 @@ class SelectionActions(QObject):
         super().__init__(parent)
         self._gallery, self._tasks, self._selection = gallery, tasks, selection
         self.actions = ImageActions(parent)
+        self.actions.offers_steps = True
         self.actions.use_settings_requested.connect(lambda target: self._tasks.start(self._use_settings(target.record)))
         self.actions.star_requested.connect(lambda targets, starred: self._star(_records(targets), starred))
 

@@ -45,6 +45,7 @@ SAVE_AS = "Save as…"
 SAVE_TO_QUEUE = "Save to the queue"
 SHORTCUTS = "Keyboard shortcuts"
 SHOW_IN_FOLDER = "Show in folder"
+SHOW_STEPS = "Show steps in Generate"
 STAR = "Star"
 STARTED = "Started"
 STARRED = "Starred"  # the same button while the image or model is starred
@@ -95,6 +96,7 @@ ICONS = {
     REMOVE_STAR: "star",
     SAVE_AS: "floppy-disk",
     SHOW_IN_FOLDER: "folder-open",
+    SHOW_STEPS: "film-strip",
     STAR: "star",
     SHORTCUTS: "keyboard",
     START_FROM_IMAGE: "image",

@@ -59,6 +59,7 @@ class ImageActions(QObject):
     """What can be done with images. The signals are answered by the room or by the application."""
 
     use_settings_requested = Signal(object)  # ImageTarget
+    show_steps_requested = Signal(object)  # ImageTarget, to be shown in the Generate room
     start_requested = Signal(object)  # Path of the init image
     paint_requested = Signal(object)  # Path of the image to paint a mask on
     upscale_requested = Signal(object)  # Path
@@ -72,6 +73,7 @@ class ImageActions(QObject):
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
         self._parent_widget = parent
+        self.offers_steps = False  # in rooms that do not show the steps themselves
 
     # Actions
 
@@ -156,6 +158,11 @@ class ImageActions(QObject):
         if known := [target for target in targets if target.record is not None]:
             (self.purge_requested if known[0].in_trash else self.delete_requested).emit(known)
 
+    def show_steps(self, targets: Sequence[ImageTarget]) -> None:
+        """Show an image in the Generate room, with the filmstrip of its steps."""
+        if len(targets) == 1 and targets[0].path is not None:
+            self.show_steps_requested.emit(targets[0])
+
     # The menu
 
     def menu(self, targets: Sequence[ImageTarget], first: Sequence[MenuEntry | None] = ()) -> QMenu:
@@ -176,6 +183,8 @@ class ImageActions(QObject):
         entries: list[MenuEntry | None] = []
         if one is not None and one.request is not None:
             entries.append(entry(actions.USE_SETTINGS, lambda: self.use_settings(targets)))
+        if one is not None and one.request is not None and one.path is not None and self.offers_steps:
+            entries.append(entry(actions.SHOW_STEPS, lambda: self.show_steps(targets)))
         if one is not None and one.text():
             entries.append(entry(actions.COPY_PROMPT, lambda: self.copy_prompt(targets)))
         if entries:

@@ -19,6 +19,7 @@ class PreferencesController(QObject):
     """Holds the settings that are in use. `changed` carries the settings before and after."""
 
     changed = Signal(object, object)  # Settings before, Settings now
+    dialog_opened = Signal(object)  # SettingsDialog
 
     def __init__(
         self, settings: Settings, window: MainWindow, sleep_inhibitor: SleepInhibitor, writer: FileWriter
@@ -33,6 +34,7 @@ class PreferencesController(QObject):
         dialog = SettingsDialog(self.settings, self._sleep_inhibitor.description, self._window)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.changed.connect(self.set_settings)
+        self.dialog_opened.emit(dialog)
         dialog.open()
 
     def set_settings(self, settings: Settings) -> None:
