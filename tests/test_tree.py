@@ -75,7 +75,7 @@ TESTED_IN = {
     ),
     "ui/generate/sections/test_controlnet_section.py": "ui/generate/sections/controlnet_card",
     "ui/generate/canvas/test_canvas.py": (
-        "ui/generate/canvas/filmstrip ui/generate/canvas/painting ui/generate/canvas/zoom_bar"
+        "ui/generate/canvas/contents ui/generate/canvas/filmstrip ui/generate/canvas/painting ui/generate/canvas/zoom_bar"
     ),
     "ui/generate/mask/test_editor.py": "ui/generate/mask/dialog ui/generate/mask/layer ui/generate/sections/init_image_section",
     "ui/generate/test_panel.py": (

@@ -73,7 +73,7 @@ class SettingsDialog(QDialog):
             "Memory for models that stay loaded after use. The model in use may take more",
         )
         self.kept_steps = ComboBox(
-            "Steps of images",
+            "Kept steps",
             _kept_steps_choices(settings.kept_steps_gib),
             "Disk space for the filmstrips of finished images, and for restarting them from a step. The oldest are "
             "deleted first",
@@ -191,7 +191,7 @@ class SettingsDialog(QDialog):
         column.addLayout(_row("Device", self.device))
         column.addLayout(_row("Threads", self.threads))
         column.addLayout(_row("Model cache", self.model_cache))
-        column.addLayout(_row("Steps of images", self.kept_steps))
+        column.addLayout(_row("Kept steps", self.kept_steps))
         usage = QHBoxLayout()
         usage.addWidget(self.steps_usage, 1)
         usage.addWidget(self.clear_steps)

@@ -84,6 +84,7 @@ class Viewer(GenerateLayout):
         self.canvas.full_screen_requested.connect(self.full_screen.toggle)
         self.canvas.closed.connect(self._leave_image)
         self.seed.clicked.connect(self._copy_seed)
+        self.panel.prompt.textChanged.connect(self._update_hint)
 
     def handle_event(self, event: Event) -> None:
         """Show one event of the worker."""
@@ -210,8 +211,10 @@ class Viewer(GenerateLayout):
             self.canvas.setFocus()
 
     def _update_hint(self) -> None:
-        text = ""
-        if self.filmstrip.last_step() > 0:
+        text, restart = "", self.restart_shown()
+        if restart is not None and restart.takes_prompt and not self._heading_stacked and self._prompt_differs(restart):
+            text = "Continues with the prompt in the panel"
+        elif self.filmstrip.last_step() > 0:
             browse = not self.canvas.scrubbing() and not self._heading_stacked
             text = "Drag the filmstrip to browse the steps" if browse else ""
         elif self._shown is not None and self._shown[1].steps is None:
@@ -239,6 +242,9 @@ class Viewer(GenerateLayout):
         if request.count > 1 and saved is not None and self.canvas.is_alone() and step <= last:
             return Restart(step, labels.one_of(request, self.canvas.chosen()), saved[1], takes_prompt=takes_prompt)
         return Restart(step, request, resumes=step > last, takes_prompt=takes_prompt)
+
+    def _prompt_differs(self, restart: Restart) -> bool:
+        return restart.request is not None and self.panel.prompt.text().strip() != restart.request.prompt.strip()
 
     def _takes_prompt(self, request: PictureRequest) -> bool:
         """Whether the prompt in the panel is one for the checkpoint that made the image."""

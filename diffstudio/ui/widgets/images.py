@@ -101,10 +101,16 @@ def rounded(painter: QPainter, image: QImage | QPixmap, rect: QRectF, radius: fl
     else:
         painter.drawPixmap(rect, image, QRectF(image.rect()))
     painter.setClipping(False)
-    if theme.name() == "light":  # a white image needs an outline there
-        painter.setPen(QPen(theme.colour("line"), 1))
-        painter.drawRoundedRect(rect.adjusted(0.5, 0.5, -0.5, -0.5), radius, radius)
+    outline_on_light(painter, rect, radius)
     painter.restore()
+
+
+def outline_on_light(painter: QPainter, rect: QRectF, radius: float) -> None:
+    """In the light theme, draw the outline that a white image needs there."""
+    if theme.name() == "light":
+        painter.setPen(QPen(theme.colour("line"), 1))
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.drawRoundedRect(rect.adjusted(0.5, 0.5, -0.5, -0.5), radius, radius)
 
 
 def unreadable(path: Path) -> str:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import reduce
-from pathlib import Path
 
-from PySide6.QtCore import QPoint, QPointF, QRectF, QSize, Qt, Signal
+from PySide6.QtCore import QEvent, QPoint, QPointF, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import (
     QContextMenuEvent,
-    QImage,
+    QEnterEvent,
     QKeyEvent,
     QMouseEvent,
     QPainter,
@@ -19,34 +16,21 @@ from PySide6.QtGui import (
     QResizeEvent,
     QWheelEvent,
 )
-from PySide6.QtWidgets import QSizePolicy, QWidget
+from PySide6.QtWidgets import QApplication, QSizePolicy, QWidget
 
-from diffstudio.studio.events import Picture
+from diffstudio.ui.generate.canvas.contents import CanvasContents, CanvasImage
 from diffstudio.ui.generate.canvas.painting import MAX_SMOOTH_SCALE, grid, paint_note, paint_pixels, smooth
-from diffstudio.ui.generate.canvas.zoom import MAX_ZOOM, SMALL_SIDE, View, Zoom
+from diffstudio.ui.generate.canvas.zoom import MAX_ZOOM, View, Zoom
 from diffstudio.ui.generate.canvas.zoom_bar import ZoomBar
-from diffstudio.ui.generate.sections.init_image_preview import InitOverlay
 from diffstudio.ui.widgets import image_actions, theme
 from diffstudio.ui.widgets.helpers import describe
-from diffstudio.ui.widgets.images import fitted, numpy_to_qimage, rounded
+from diffstudio.ui.widgets.images import fitted, rounded
 
 PAN_STEP = 48  # px for each press of an arrow key
 _ARROWS = {Qt.Key.Key_Left: (-1, 0), Qt.Key.Key_Right: (1, 0), Qt.Key.Key_Up: (0, -1), Qt.Key.Key_Down: (0, 1)}
 
 
-@dataclass(slots=True)
-class CanvasImage:
-    """One image of the request: a preview until it is saved."""
-
-    image: QImage = field(default_factory=QImage)
-    path: Path | None = None
-    full: bool = False  # `image` has all pixels of the file; it may be reduced otherwise
-    requested: bool = False  # all pixels are being read
-    scaled: QImage = field(default_factory=QImage)  # for the size it is drawn at
-    scaled_for: QSize = field(default_factory=QSize)
-
-
-class Canvas(QWidget):
+class Canvas(CanvasContents):
     """Click an image of a grid to show it alone; click again or press Escape to show the grid. Arrow keys select.
 
     An image that is alone is zoomed with the wheel, the keys + - 0 1 and the bar, and panned by dragging or with the
@@ -70,113 +54,18 @@ class Canvas(QWidget):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumSize(160, 120)
-        self._images: list[CanvasImage] = []
-        self._scrubbed: list[CanvasImage] | None = None
-        self._chosen = 0
-        self._alone = False
-        self._shape = QSize(1, 1)
-        self._note = ""
-        self._init_path: Path | None = None
-        self._init_overlay: InitOverlay | None = None
         self._click_or_drag = image_actions.ClickOrDrag()
         self._zoom, self._panned_from = Zoom(), QPointF()
-        self._panning, self._wheel = False, 0
+        self._panning = self._pointed_at = False
+        self._wheel = 0  # of a notch, in 1/8 degrees
         self.zoom_bar = ZoomBar(self)
         self.zoom_bar.stepped.connect(lambda steps: self.zoom_by(steps))
         self.zoom_bar.toggled.connect(lambda: self.set_zoom(1.0 if self.is_fitted() else None))
         self.zoom_bar.full_screen_requested.connect(self.full_screen_requested)
         self.zoom_bar.hide()
-
-    # Contents
-
-    def begin(self, count: int, shape: QSize) -> None:
-        """Show `count` empty cells of about this shape."""
-        self._images = [CanvasImage() for _ in range(count)]
-        self._scrubbed, self._chosen, self._alone, self._note = None, 0, False, ""
-        self._shape = shape
-        self._zoom.reset()
-        self._changed()
-
-    def show_previews(self, first: int, previews: Sequence[Picture]) -> None:
-        for index, preview in enumerate(previews, first):
-            if index < len(self._images):
-                self._images[index] = CanvasImage(numpy_to_qimage(preview))
-        if self._scrubbed is None:
-            self._changed()
-
-    def show_saved(self, index: int, image: QImage, path: Path) -> None:
-        if index < len(self._images):
-            self._images[index] = CanvasImage(image, path)
-            self._changed()
-
-    def show_one(self, image: QImage, path: Path | None) -> None:
-        """Show one image with all its pixels."""
-        self.begin(1, image.size())
-        self._images[0] = CanvasImage(image, path, full=True)
-        self._changed()
-
-    def set_full_image(self, path: Path, image: QImage) -> None:
-        """All pixels of an image that was shown reduced, now that they are read; a null image changes nothing."""
-        for index, shown in enumerate(self._images):
-            if shown.path == path and not image.isNull():
-                self._images[index] = CanvasImage(image, path, full=True)
-        self._changed()
-
-    def scrub(self, previews: Sequence[Picture] | None) -> None:
-        """Show these previews in place of the images; None shows the images again."""
-        self._scrubbed = None if previews is None else [CanvasImage(numpy_to_qimage(preview)) for preview in previews]
-        self._changed()
-
-    def scrubbing(self) -> bool:
-        return self._scrubbed is not None
-
-    def set_note(self, note: str) -> None:
-        """Show a note in the corner: what the image is while it is not finished."""
-        if note != self._note:
-            self._note = note
-            self.update()
-
-    def set_init_overlay(self, path: Path | None, overlay: InitOverlay | None) -> None:
-        """How the image at `path` is used as the init image, drawn while it is shown alone; None without one."""
-        self._init_path, self._init_overlay = path, overlay
-        self.update()
-
-    def init_overlay(self) -> InitOverlay | None:
-        """The overlay that is drawn; None where the image shown is not the init image, or used just as it is."""
-        overlay = self._init_overlay
-        shown = self.is_alone() and self.path() is not None and self.path() == self._init_path
-        return overlay if shown and overlay is not None and not overlay.changes_nothing() else None
-
-    def is_empty(self) -> bool:
-        return all(shown.image.isNull() for shown in self._displayed())
-
-    def count(self) -> int:
-        return len(self._images)
-
-    def is_alone(self) -> bool:
-        """Whether one image is shown, and not a grid."""
-        return self._alone or len(self._displayed()) == 1
-
-    def chosen(self) -> int:
-        """Index of the image that the menu and the filmstrip refer to."""
-        return self._chosen
-
-    def image(self) -> QImage:
-        """The selected image as shown; null before the first one."""
-        images = self._displayed()
-        return images[self._chosen].image if self._chosen < len(images) else QImage()
-
-    def path(self) -> Path | None:
-        """The file of the selected image: None for a preview."""
-        images = self._displayed()
-        return images[self._chosen].path if self._chosen < len(images) else None
-
-    def file(self) -> Path | None:
-        """The file of the selected image, also while one of its steps is shown."""
-        return self._images[self._chosen].path if self._chosen < len(self._images) else None
-
-    def _displayed(self) -> list[CanvasImage]:
-        return self._scrubbed if self._scrubbed is not None else self._images
+        app = QApplication.instance()
+        assert isinstance(app, QApplication)
+        app.focusChanged.connect(self._focus_changed)
 
     # Layout
 
@@ -194,29 +83,19 @@ class Canvas(QWidget):
             return [(index, fitted(view.size, room) if fills else self._zoom.rect(view))]
         return list(enumerate(grid(len(images), self._size_of(images[0]), room)))
 
-    def _size_of(self, shown: CanvasImage) -> QSize:
-        return self._shape if shown.image.isNull() else shown.image.size()
-
     def _at(self, point: QPoint) -> int | None:
         return next((index for index, cell in self.cells() if cell.contains(point)), None)
-
-    def _full_size(self, index: int) -> QSize:
-        """The size in px of the file of image `index`, or of what it is going to be; also while a preview is shown."""
-        base = self._images[index] if index < len(self._images) else CanvasImage()
-        shown = self._displayed()[index].image
-        if base.full or shown.isNull():
-            return self._size_of(base)
-        wanted = self._shape.height() * shown.width() / max(1, shown.height())
-        same_shape = abs(wanted - self._shape.width()) <= max(2.0, 0.02 * wanted)
-        return self._shape if same_shape and self._shape.width() > shown.width() else shown.size()
 
     # Zoom
 
     def _view(self) -> View:
         index = min(self._chosen, len(self._displayed()) - 1)
-        size = self._full_size(index)
-        small = max(size.width(), size.height()) < SMALL_SIDE and self._displayed()[index].image.size() == size
-        return View(QRectF(self.rect()), size, self.devicePixelRatioF(), pixel_exact=small)
+        small = self._is_small(index)
+        return View(QRectF(self.rect()), self._full_size(index), self.devicePixelRatioF(), pixel_exact=small)
+
+    def begin(self, count: int, shape: QSize) -> None:
+        self._zoom.reset()
+        super().begin(count, shape)
 
     def can_zoom(self) -> bool:
         return bool(self._displayed()) and self.is_alone() and not self.image().isNull()
@@ -256,9 +135,8 @@ class Canvas(QWidget):
     def _changed(self) -> None:
         """Other contents, or another zoom: repaint, and show the bar as it applies."""
         self.update()
-        zooms = self.can_zoom()
-        self.zoom_bar.setVisible(zooms and self.width() > self.zoom_bar.sizeHint().width() + 16)
-        if not zooms:
+        self._show_bar()
+        if not self.can_zoom():
             return
         view = self._view()
         scale = self._zoom.scale(view)
@@ -271,6 +149,30 @@ class Canvas(QWidget):
         if self._scrubbed is None and shown.path is not None and not (shown.full or shown.requested):
             shown.requested = True
             self.full_image_requested.emit(shown.path)
+
+    def _show_bar(self) -> None:
+        """While the pointer or the focus is here, or the image is zoomed; otherwise nothing covers the image."""
+        focus = QApplication.focusWidget()
+        used = self._pointed_at or not self.is_fitted() or (focus is not None and self._contains(focus))
+        fits = self.width() > self.zoom_bar.sizeHint().width() + 16
+        self.zoom_bar.setVisible(self.can_zoom() and used and fits)
+
+    def _contains(self, widget: QWidget) -> bool:
+        return widget is self or self.isAncestorOf(widget)
+
+    def _focus_changed(self, before: QWidget | None, now: QWidget | None) -> None:
+        if any(widget is not None and self._contains(widget) for widget in (before, now)):
+            self._show_bar()
+
+    def enterEvent(self, event: QEnterEvent) -> None:
+        super().enterEvent(event)
+        self._pointed_at = True
+        self._show_bar()
+
+    def leaveEvent(self, event: QEvent) -> None:
+        super().leaveEvent(event)
+        self._pointed_at = False
+        self._show_bar()
 
     def _place_bar(self) -> None:
         size = self.zoom_bar.sizeHint()
@@ -293,20 +195,21 @@ class Canvas(QWidget):
                 continue
             if overlay is not None:
                 overlay.paint_below(painter, cell)
-            self._paint_image(painter, shown, cell, radius)
+            self._paint_image(painter, index, cell, radius)
             if overlay is not None:
                 overlay.paint_above(painter, cell)
-            if len(cells) > 1 and index == self._chosen and self.hasFocus():
-                painter.setPen(QPen(theme.colour("accent"), 2))
+            if len(cells) > 1 and index == self._chosen:  # the one whose seed and steps are shown
+                painter.setPen(QPen(theme.colour("accent" if self.hasFocus() else "faint"), 2))
                 painter.setBrush(Qt.BrushStyle.NoBrush)
                 painter.drawRoundedRect(cell.adjusted(1, 1, -1, -1), radius, radius)
         if self._note and cells:
             whole = reduce(QRectF.united, (cell for _, cell in cells))
             paint_note(painter, self._note, whole.intersected(QRectF(self.rect())))
 
-    def _paint_image(self, painter: QPainter, shown: CanvasImage, cell: QRectF, radius: float) -> None:
+    def _paint_image(self, painter: QPainter, index: int, cell: QRectF, radius: float) -> None:
         """As it is: pixel by pixel where it is small or zoomed to 100 % or more, and otherwise resampled."""
-        if self.can_zoom() and self._draws_pixels(shown):
+        shown = self._displayed()[index]
+        if self._is_small(index) or self._shows_pixels(shown):
             paint_pixels(painter, shown.image, cell, QRectF(self.rect()), radius)
             return
         ratio = self.devicePixelRatioF()
@@ -317,11 +220,9 @@ class Canvas(QWidget):
             shown.scaled_for = target_size
         rounded(painter, shown.scaled, cell, radius)
 
-    def _draws_pixels(self, shown: CanvasImage) -> bool:
-        view = self._view()
-        if shown.image.size() != view.size:  # a preview, or reduced: its pixels are not those of the image
-            return False
-        return view.pixel_exact or (not self.is_fitted() and self._zoom.scale(view) >= 1)
+    def _shows_pixels(self, shown: CanvasImage) -> bool:
+        """Whether an image is zoomed to 100 % or more, and is no preview, whose pixels are not those of the image."""
+        return not self.is_fitted() and self.zoom() >= 1 and shown.image.size() == self._view().size
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)

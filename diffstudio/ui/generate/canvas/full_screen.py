@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QCloseEvent, QHideEvent
+from PySide6.QtGui import QCloseEvent, QHideEvent, QScreen
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from diffstudio.ui.generate.canvas.canvas import Canvas
@@ -37,9 +37,16 @@ class FullScreen(QWidget):
             self._column.addWidget(self._canvas)
             self._canvas.show_full_screen(True)
             self._canvas.show()
+            if (screen := self._place_screen()) is not None:
+                self.setGeometry(screen.geometry())  # where no window manager does it
             self.showFullScreen()
             self.activateWindow()
             self._canvas.setFocus()
+
+    def _place_screen(self) -> QScreen | None:
+        """The screen that the program's window is on."""
+        parent = self.parentWidget()
+        return parent.screen() if parent is not None else None
 
     def leave(self) -> None:
         if self.is_on():

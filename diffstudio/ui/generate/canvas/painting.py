@@ -8,6 +8,7 @@ from PySide6.QtCore import QRectF, QSize, Qt
 from PySide6.QtGui import QFontMetrics, QImage, QPainter, QPainterPath
 
 from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.images import outline_on_light
 
 GAP = 8  # px between the images of a grid
 MAX_SMOOTH_SCALE = 4  # by bicubic resampling; Qt scales further while painting
@@ -46,6 +47,8 @@ def paint_pixels(painter: QPainter, image: QImage, cell: QRectF, room: QRectF, r
     target, source = _visible_part(cell, image.size(), room)
     painter.drawImage(target, image, source)
     painter.restore()
+    if radius:
+        outline_on_light(painter, cell, radius)
 
 
 def _visible_part(cell: QRectF, size: QSize, room: QRectF) -> tuple[QRectF, QRectF]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PySide6.QtCore import QPoint, QPointF, QRectF, QSize, Qt
+from PySide6.QtCore import QEvent, QPoint, QPointF, QRectF, QSize, Qt
 from PySide6.QtGui import QColor, QContextMenuEvent, QImage, QWheelEvent
 from PySide6.QtWidgets import QApplication, QPushButton
 from pytestqt.qtbot import QtBot
@@ -194,6 +194,13 @@ def wheel(canvas: Canvas, at: QPointF, delta: int) -> None:
     QApplication.sendEvent(canvas, event)
 
 
+def look_away(canvas: Canvas) -> None:
+    """Neither the pointer nor the focus is on the canvas."""
+    QApplication.sendEvent(canvas, QEvent(QEvent.Type.Leave))
+    if (focus := QApplication.focusWidget()) is not None:
+        focus.clearFocus()
+
+
 @pytest.mark.parametrize("factor", [1.0, 2.0, 3.0])
 def test_zoomed_pixels_are_squares_of_their_own_colour(canvas: Canvas, factor: float) -> None:
     image = noise(600, 500)
@@ -272,8 +279,13 @@ def test_the_keys_zoom_pan_and_leave(qtbot: QtBot, canvas: Canvas) -> None:
 def test_the_bar_says_and_changes_the_zoom(qtbot: QtBot, canvas: Canvas) -> None:
     bar = canvas.zoom_bar
     assert not bar.isVisible()
+    look_away(canvas)
     canvas.show_one(noise(800, 600), Path("a.png"))
-    assert bar.isVisible() and bar.percent.text() == "80 %" and "fitted" in bar.percent.accessibleName()
+    assert not bar.isVisible()  # nothing covers the image until it is pointed at or has the focus
+    canvas.activateWindow()
+    canvas.setFocus()
+    qtbot.waitUntil(bar.isVisible)
+    assert bar.percent.text() == "80 %" and "fitted" in bar.percent.accessibleName()
     qtbot.mouseClick(bar.percent, Qt.MouseButton.LeftButton)
     assert canvas.zoom() == 1 and bar.percent.text() == "100 %"
     qtbot.mouseClick(bar.zoom_in, Qt.MouseButton.LeftButton)
@@ -320,3 +332,28 @@ def test_the_zoom_stays_while_the_steps_are_browsed(canvas: Canvas) -> None:
     canvas.scrub([picture(33, 100)])
     assert canvas.cells()[0][1] == cell and canvas.zoom() == 1
     assert canvas.file() == Path("a.png") and canvas.path() is None
+
+
+def test_the_bar_is_reached_and_left_by_keyboard(qtbot: QtBot, canvas: Canvas) -> None:
+    canvas.show_one(noise(800, 600), Path("a.png"))
+    canvas.activateWindow()
+    canvas.setFocus()
+    qtbot.waitUntil(canvas.zoom_bar.isVisible)
+    canvas.zoom_bar.zoom_in.setFocus()
+    assert canvas.zoom_bar.isVisible()
+    qtbot.keyClick(canvas.zoom_bar.zoom_in, Qt.Key.Key_Space)
+    assert canvas.zoom() == 1
+    canvas.set_zoom(None)
+    look_away(canvas)
+    assert not canvas.zoom_bar.isVisible()
+
+
+def test_small_images_of_a_grid_are_drawn_pixel_by_pixel(canvas: Canvas) -> None:
+    canvas.begin(2, QSize(40, 40))
+    image = noise(40, 40)
+    colours = {image.pixelColor(x, y).rgb() for x in range(40) for y in range(40)}
+    canvas.show_saved(1, image, Path("a.png"))
+    canvas.show_previews(0, [picture(90, 20)])  # of 40 px, so it is smoothed
+    cell, drawn = dict(canvas.cells())[1].toRect(), canvas.grab().toImage()
+    row = cell.center().y()
+    assert all(drawn.pixelColor(x, row).rgb() in colours for x in range(cell.left() + 8, cell.right() - 8))
