@@ -37,6 +37,7 @@ class Settings:
     previews: bool = True  # show the image while it is generated
     kept_gib: float | None = None  # checkpoints in memory; None: half of what there is; 0: only the one in use
     kept_steps_gib: float = 2.0  # on the disk, for the steps of finished images; 0: none
+    notifications: bool = True  # of the desktop, when long work ends and the window is not in front
     compiled: bool = False  # torch.compile for the networks of checkpoints that were not trained here
     model_folders: tuple[Path, ...] = ()  # searched in addition to the program's own
     images_folder: Path | None = None  # None: `paths.images()`
@@ -94,6 +95,7 @@ class Settings:
             "previews": self.previews,
             "kept_gib": self.kept_gib,
             "kept_steps_gib": self.kept_steps_gib,
+            "notifications": self.notifications,
             "compiled": self.compiled,
             "model_folders": [str(folder) for folder in self.model_folders],
             "images_folder": None if self.images_folder is None else str(self.images_folder),
@@ -147,7 +149,7 @@ def _value(name: str, value: Any) -> Any:
             return value
         case "threads" | "text_size" if isinstance(value, int) and not isinstance(value, bool):
             return value
-        case "previews" | "compiled" if isinstance(value, bool):
+        case "previews" | "compiled" | "notifications" if isinstance(value, bool):
             return value
         case "kept_gib" if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
             return value

@@ -43,6 +43,7 @@ from diffstudio.ui.wiring.images import ImageController
 from diffstudio.ui.wiring.jobs import JobController
 from diffstudio.ui.wiring.kept_steps import KeptStepsController
 from diffstudio.ui.wiring.model_files import ModelFilesController
+from diffstudio.ui.wiring.notifications import NotificationController
 from diffstudio.ui.wiring.panel_state import PanelStateController
 from diffstudio.ui.wiring.preferences import PreferencesController
 from diffstudio.ui.wiring.queue import QueueController
@@ -83,6 +84,7 @@ class Desktop(QObject):
         self.queue = QueueController(
             self.jobs, self.panel_state, self.images, self.model_library, self.tasks, lambda: self.gallery
         )
+        self.notifications = NotificationController(self.jobs, self.preferences.notifier, lambda: self.settings)
         self.help = HelpController(self.window, self.tasks, lambda: self.settings)
         for entry in (
             RoomEntry(GENERATE, "sparkle", "Generate images", lambda: self.generate_room),
@@ -120,6 +122,7 @@ class Desktop(QObject):
         window.image_dropped.connect(self.images.open)
         window.folder_dropped.connect(self.inspect_training_folder)
         window.models_dropped.connect(self.dropped_models.import_files)
+        self.bridge.arrived.connect(self.notifications.handle_event)
         self.bridge.arrived.connect(self.jobs.handle_event)
         self._gallery_damaged.connect(self._show_gallery_damage)
         self.kept_steps.failed.connect(lambda sentence: window.show_message("warn", sentence))
@@ -136,6 +139,7 @@ class Desktop(QObject):
         self.file_writer.failed.connect(lambda message: window.show_message("bad", message))
         self.model_library.failed.connect(lambda message: window.show_message("bad", message))
         self.run_monitor.runs_updated.connect(self.jobs.show_training)
+        self.run_monitor.runs_updated.connect(self.notifications.runs_updated)
         self.run_monitor.checkpoints_changed.connect(self.model_library.rescan)
         self.dropped_models.prompt_model_imported.connect(self.use_lora)
         self.dropped_models.checkpoint_imported.connect(self.generate_with)
@@ -155,6 +159,7 @@ class Desktop(QObject):
         self.downloads.failed.connect(failed_job.show_download_failed)
         self.downloads.finished.connect(failed_job.show_download_finished)
         self.downloads.finished.connect(self.model_library.rescan)
+        self.downloads.finished.connect(lambda text: self.notifications.notify("Download finished", text))
         room.gallery_requested.connect(lambda: window.show_room(GALLERY))
         room.models_room_requested.connect(lambda: window.show_room(MODELS))
         room.rescan_requested.connect(self.model_library.rescan)
@@ -415,6 +420,7 @@ class Desktop(QObject):
         if self.gallery is not None:
             self.gallery.on_damage = None
             self.gallery.close()
+        self.preferences.notifier.close()
         self.sleep_inhibitor.hold(False)
 
 

@@ -37,7 +37,9 @@ class SettingsDialog(QDialog):
     changed = Signal(object)
     clear_steps_requested = Signal()
 
-    def __init__(self, settings: Settings, sleep: str, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, settings: Settings, sleep: str, parent: QWidget | None = None, *, notifications: str = ""
+    ) -> None:
         super().__init__(parent)
         self.setWindowTitle("Settings")
         self.setMinimumSize(480, 320)
@@ -84,6 +86,10 @@ class SettingsDialog(QDialog):
         self.previews = CheckBox(
             "Live preview", "Show an estimate of the image after every step. Without it there is no filmstrip"
         )
+        self.notifications = CheckBox(
+            "Notify when work ends",
+            "Show a desktop notification when the queue or a training run ends and the window is not in front",
+        )
         self.compiled = CheckBox(
             "Compile models (torch.compile)",
             "Slower for the first image of each size, then faster. Not used for models trained here or offloaded models",
@@ -101,7 +107,7 @@ class SettingsDialog(QDialog):
         self.open_images = SecondaryButton("Open", "", "Show the image folder in the file manager")
         self.open_data = SecondaryButton("Open", "", "Show the data folder in the file manager")
         self.done_button = PrimaryButton("Done", "", "Close (Escape)")
-        self._lay_out(sleep)
+        self._lay_out(sleep, notifications)
         self._load_settings()
         self._connect()
         self.done_button.setFocus()
@@ -116,6 +122,7 @@ class SettingsDialog(QDialog):
         self.kept_steps.set_value(settings.kept_steps_gib)
         self.previews.setChecked(settings.previews)
         self.compiled.setChecked(settings.compiled)
+        self.notifications.setChecked(settings.notifications)
         self.images.setText(str(settings.images))
         self.folders.clear()
         for folder in settings.folders:
@@ -150,6 +157,7 @@ class SettingsDialog(QDialog):
         self.kept_steps.chosen.connect(lambda value: self._change(kept_steps_gib=value))
         self.clear_steps.clicked.connect(self.clear_steps_requested)
         self.previews.clicked.connect(lambda on: self._change(previews=on))
+        self.notifications.clicked.connect(lambda on: self._change(notifications=on))
         self.compiled.clicked.connect(lambda on: self._change(compiled=on))
         self.folders.currentRowChanged.connect(self._update_remove_button)
         self.add_folder.clicked.connect(lambda: choose_folder(self, "Choose a model folder", "", self._add))
@@ -177,7 +185,7 @@ class SettingsDialog(QDialog):
             chosen = Path(self.folders.item(row).text())
             self._change(model_folders=tuple(folder for folder in self.settings.model_folders if folder != chosen))
 
-    def _lay_out(self, sleep: str) -> None:
+    def _lay_out(self, sleep: str, notifications: str) -> None:
         contents = QWidget()
         contents.setObjectName("contents")
         column = QVBoxLayout(contents)
@@ -198,6 +206,7 @@ class SettingsDialog(QDialog):
         column.addLayout(usage)
         column.addWidget(self.previews)
         column.addWidget(self.compiled)
+        column.addWidget(self.notifications)
         column.addSpacing(8)
         column.addWidget(SectionLabel("Model folders"))
         column.addWidget(self.folders)
@@ -211,6 +220,8 @@ class SettingsDialog(QDialog):
         own = ElidedLabel(str(paths.data()), mode=Qt.TextElideMode.ElideMiddle)
         column.addWidget(own)
         column.addLayout(_buttons(self.open_data))
+        if notifications:
+            column.addWidget(label(f"Notifications: {notifications}", "dim", pixels=theme.SMALL_PIXELS, wrap=True))
         column.addWidget(label(f"Sleep: {sleep}", "dim", pixels=theme.SMALL_PIXELS, wrap=True))
         offline = "diffstudio works offline. It only goes online when you start a download."
         column.addWidget(label(offline, "dim", pixels=theme.SMALL_PIXELS, wrap=True))

@@ -104,7 +104,9 @@ class Panel(PanelLayout):
     def set_editing(self, title: str) -> None:
         """Show that the settings are those of a waiting job, until they are saved; an empty title ends it."""
         self._editing = bool(title)
-        self.edit_label.setText(f"Editing the waiting job “{title[:60]}”" if title else "")
+        self.edit_label.setText(
+            f"Editing the waiting job “{title[:59]}{'…' if len(title) > 59 else ''}”" if title else ""
+        )
         for part in (self.edit_label, self.cancel_edit):
             part.setVisible(self._editing)
         self._show_button()

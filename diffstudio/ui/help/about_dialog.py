@@ -10,6 +10,7 @@ from PySide6.QtWidgets import (
     QDialog,
     QHBoxLayout,
     QListWidget,
+    QListWidgetItem,
     QPlainTextEdit,
     QSplitter,
     QStackedWidget,
@@ -21,7 +22,7 @@ from diffstudio.studio.carried_software import Component
 from diffstudio.ui.widgets import actions, icons, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.dialogs import resize_within_screen
-from diffstudio.ui.widgets.helpers import describe, label, scroll_area
+from diffstudio.ui.widgets.helpers import describe, label, scroll_area, set_tooltip
 from diffstudio.ui.widgets.inputs import ChipRow
 from diffstudio.ui.widgets.wrapping_text import FactsTable
 
@@ -48,6 +49,7 @@ class AboutDialog(QDialog):
         self.facts = FactsTable(120)
         self.components = QListWidget()
         self.components.setObjectName("raised")
+        self.components.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         describe(self.components, "Components", "What the program carries")
         self.notice = QPlainTextEdit()
         self.notice.setReadOnly(True)
@@ -69,7 +71,10 @@ class AboutDialog(QDialog):
     def show_components(self, components: Sequence[Component]) -> None:
         self._components = components
         self.components.clear()
-        self.components.addItems([_title(component) for component in components])
+        for component in components:
+            item = QListWidgetItem(_title(component))
+            set_tooltip(item, _title(component))  # it may be elided
+            self.components.addItem(item)
         self.components.setCurrentRow(0)
 
     def text(self) -> str:

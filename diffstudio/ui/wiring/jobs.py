@@ -56,6 +56,7 @@ class JobController(QObject):
         self._pending_outdated = self._reading_pending = False
         self._early_requests: list[PictureRequest] = []
         self._training = False
+        self.nothing_starts = True  # no job waits, or the queue is paused
         self.step_store: StepStore | None = None
         self.room = GenerateRoom(self.filmstrip, self.read_steps)
         self._connect()
@@ -170,7 +171,9 @@ class JobController(QObject):
             while self._pending_outdated and self.worker is not None:
                 self._pending_outdated = False
                 call = self._queue_thread.submit(self.worker.first_pending, MAX_CARDS)
-                self.room.set_pending(await asyncio.shield(asyncio.wrap_future(call)))
+                pending = await asyncio.shield(asyncio.wrap_future(call))
+                self.nothing_starts = pending.paused or pending.count == 0
+                self.room.set_pending(pending)
                 self.queue_shown.emit()
         finally:
             self._reading_pending = False

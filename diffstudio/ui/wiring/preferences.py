@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QApplication
 
 from diffstudio import paths
 from diffstudio.studio.settings import Settings, Theme, save
+from diffstudio.ui.shell.notifier import make_notifier
 from diffstudio.ui.shell.sleep_inhibitor import SleepInhibitor
 from diffstudio.ui.widgets import text_size, theme
 from diffstudio.ui.window import MainWindow
@@ -27,11 +28,14 @@ class PreferencesController(QObject):
         super().__init__()
         self.settings, self._writer = settings, writer
         self._window, self._sleep_inhibitor = window, sleep_inhibitor
+        self.notifier = make_notifier(window.windowIcon(), window.bring_to_front)
 
     def open_dialog(self) -> None:
         from diffstudio.ui.settings_dialog import SettingsDialog
 
-        dialog = SettingsDialog(self.settings, self._sleep_inhibitor.description, self._window)
+        dialog = SettingsDialog(
+            self.settings, self._sleep_inhibitor.description, self._window, notifications=self.notifier.description
+        )
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.changed.connect(self.set_settings)
         self.dialog_opened.emit(dialog)

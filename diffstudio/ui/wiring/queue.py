@@ -85,16 +85,20 @@ class QueueController(QObject):
         self._panel_state.begin_edit()
         self._room.show_message("info", "")
         self._room.loader.load(request)
-        self._room.panel.set_editing(self._edited)
+        self._set_editing(self._edited)
+
+    def _set_editing(self, title: str) -> None:
+        self._room.panel.set_editing(title)
+        self._room.empty.setEnabled(not title)  # its button and examples are for a new image
 
     def save_edit(self, request: GenerateRequest) -> None:
-        self._room.panel.set_editing("")
+        self._set_editing("")
         self._panel_state.end_edit()
         self._end_edit(request)
 
     def cancel_edit(self) -> None:
         """Leave the job as it was."""
-        self._room.panel.set_editing("")
+        self._set_editing("")
         self._room.show_message("info", "")
         self._panel_state.end_edit()
         self._end_edit(None)

@@ -181,9 +181,7 @@ class JobList(QWidget):
 
     def _show_texts(self, held: bool) -> None:
         pending = self._pending
-        parts = ["Paused"] if pending.paused else []
-        parts += [f"{pending.count:,} waiting"] if pending.count else []
-        self.heading.set_right(" · ".join(parts))
+        self.heading.set_right(f"{pending.count:,} waiting" if pending.count else "")
         self.clear.setEnabled(pending.count > 0)
         self.pause.set_icon("play" if pending.paused else "pause", "warn" if pending.paused else "dim")
         describe(
