@@ -184,7 +184,7 @@ class QueueController(QObject):
         queue.open_requested.connect(self.open)
         queue.edit_requested.connect(self.edit)
         queue.duplicate_requested.connect(self.duplicate)
-        queue.remove_requested.connect(self.remove)
+        self._room.remove_requested.connect(self.remove)
         queue.clear_requested.connect(self.clear)
         queue.undo_requested.connect(self.bring_back)
         queue.pause_requested.connect(self.pause)
