@@ -143,7 +143,7 @@ class CheckpointDelegate(QStyledItemDelegate):
         painter.setPen(QPen(theme.colour("accent"), 1) if chosen else Qt.PenStyle.NoPen)
         painter.setBrush(theme.colour("hover" if hovered and not chosen else "raised"))
         painter.drawRoundedRect(QRectF(card).adjusted(0.5, 0.5, -0.5, -0.5), theme.RADIUS, theme.RADIUS)
-        rect = QRect(card.x() + 6, card.y() + 6, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
+        rect = QRect(card.x() + 6, card.y() + (card.height() - THUMBNAIL_SIDE) // 2, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
         _paint_thumbnail(
             painter, rect, model.thumbnail(entry), "warning" if problem else model_info.ICONS.get(entry.role, "cube")
         )

@@ -14,6 +14,7 @@ from diffstudio.ui.widgets.formatting import human_bytes, human_duration
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 
 _RATE_SECONDS = 5.0  # over which the rate is measured
+_LEAST_SECONDS = 0.8  # before it is shown
 
 
 class DownloadBar(QFrame):
@@ -59,12 +60,12 @@ class DownloadBar(QFrame):
         now = time.monotonic()
         self._samples = [one for one in self._samples if now - one[0] < _RATE_SECONDS] + [(now, done)]
         begun, at_begin = self._samples[0]
-        rate = (done - at_begin) / (now - begun) if now > begun else 0.0
+        rate = (done - at_begin) / (now - begun) if now - begun > _LEAST_SECONDS else 0.0
         parts = [_amount(done, of)]
         if rate > 0:
             parts.append(f"{human_bytes(rate)}/s")
             if of > done:
-                parts.append(f"{human_duration((of - done) / rate)} left")
+                parts.append(f"{human_duration(float(round((of - done) / rate)))} left")
         self.line.set_fraction(done / of if of else None)
         self.amount.setText(" · ".join(parts))
 
