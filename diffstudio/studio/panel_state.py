@@ -6,13 +6,14 @@ It is a request, and what a request cannot hold: which values were set by hand, 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from diffstudio import paths
 from diffstudio.errors import BadRequest
-from diffstudio.studio.requests import MOST_ENLARGED, GenerateRequest
+from diffstudio.studio.requests import MOST_CONTROLS, MOST_ENLARGED, ControlNetUse, GenerateRequest
 from diffstudio.studio.stored_json import read_object, set_aside, write_object
 
 FORMAT = 1
@@ -34,6 +35,7 @@ class PanelState:
     typed: Mapping[str, str] = field(default_factory=dict)  # `prompt`, `negative`, `seed` that a request would refuse
     class_name: str = ""  # chosen for a checkpoint of classes
     hires_scale: float = 2.0  # of the hires fix while it is off
+    hidden_controls: tuple[ControlNetUse, ...] = ()  # that do not fit the checkpoint, but may fit the next one
 
     def prompts(self) -> tuple[str, str]:
         """The prompt and the negative prompt as typed."""
@@ -62,6 +64,7 @@ class PanelState:
             "typed": dict(self.typed),
             "class_name": self.class_name,
             "hires_scale": self.hires_scale,
+            "hidden_controls": replace(self.request, controls=self.hidden_controls).to_json()["controls"],
         }
 
     @classmethod
@@ -78,6 +81,7 @@ class PanelState:
             if isinstance(typed, dict)
             else {},
             class_name=name if isinstance(name, str) else "",
+            hidden_controls=_controls(values.get("hidden_controls")),
             hires_scale=float(scale) if isinstance(scale, (int, float)) and 1 <= scale <= MOST_ENLARGED else 2.0,
         )
 
@@ -108,3 +112,12 @@ def save_state(state: PanelState, path: Path | None = None) -> None:
 
 def _names(values: object) -> frozenset[str]:
     return frozenset(name for name in values if isinstance(name, str)) if isinstance(values, list) else frozenset()
+
+
+def _controls(values: object) -> tuple[ControlNetUse, ...]:
+    """Those that can be read."""
+    found: list[ControlNetUse] = []
+    for value in values if isinstance(values, list) else ():
+        with suppress(BadRequest):
+            found.append(ControlNetUse.from_json(value))
+    return tuple(found)[:MOST_CONTROLS]

@@ -62,6 +62,7 @@ def capture(panel: Panel, last: PanelState | None = None) -> PanelState:
         typed=typed,
         class_name=str(panel.classes.value() or ""),
         hires_scale=scale,
+        hidden_controls=panel.controlnets.hidden_uses(),
     )
 
 
@@ -73,6 +74,7 @@ def show(panel: Panel, state: PanelState) -> bool:
     panel.prompt.set_text(prompt)
     panel.negative.set_text(negative)
     panel.classes.set_value(state.class_name)
+    panel.controlnets.add_hidden(state.hidden_controls)
     panel.hires_fix.restore(state.request, state.hires_scale, enabled=HIRES_FIX in state.sections_open)
     seed = state.typed.get("seed", str(state.request.seed))
     panel.seed.restore(seed if state.seed_is_fixed else drawn, is_fixed=state.seed_is_fixed)

@@ -11,6 +11,7 @@ from PySide6.QtCore import Qt, QTimer
 from PySide6.QtWidgets import QLineEdit, QMenu, QMessageBox, QWidget
 from pytestqt.qtbot import QtBot
 
+from diffstudio.models.detection.types import Role
 from diffstudio.studio.panel_state import PanelState
 from diffstudio.studio.presets import read_presets
 from diffstudio.studio.requests import GenerateRequest
@@ -306,3 +307,56 @@ def test_nothing_is_followed_once_it_is_closed(controller: PanelStateController)
     controller.close()
     room_of(controller).panel.prompt.set_text("too late")
     assert not [timer for timer in controller.findChildren(QTimer) if timer.isActive()]
+
+
+SD1 = checkpoint("sd1", family="sd1", width=512, height=512, metadata={})
+CANNY = checkpoint("canny", family="sd1", role=Role.CONTROLNET, metadata={})
+VAE = checkpoint("soft", family="sd1", role=Role.VAE, metadata={})
+
+
+@pytest.mark.parametrize("kind", ["in the library", "elsewhere"])
+def test_a_vae_that_was_named_by_its_path_is_there_after_a_restart(
+    make: Callable[[], PanelStateController], tmp_path: Path, kind: str
+) -> None:
+    elsewhere = tmp_path / "other.safetensors"
+    elsewhere.write_bytes(b"")
+    named, expected = (VAE.path, "soft") if kind == "in the library" else (elsewhere, str(elsewhere))
+    controller = make()
+    room_of(controller).set_checkpoints([SD1, VAE])
+    show(room_of(controller).panel, PanelState(GenerateRequest("a cat", checkpoint="sd1", vae=str(named))))
+    assert capture(room_of(controller).panel).request.vae == expected
+    room_of(controller).panel.changed.emit()
+    again = make()
+    room_of(again).set_checkpoints([SD1, VAE])
+    assert room_of(again).panel.sampling.vae.value() == expected
+    assert not room_of(again).banner.isVisible(), "it does not count as missing"
+
+
+def test_a_controlnet_that_does_not_fit_is_kept_for_the_next_checkpoint(
+    make: Callable[[], PanelStateController], tmp_path: Path
+) -> None:
+    Image.new("RGB", (16, 16), "red").save(tmp_path / "edges.png")
+    controller = make()
+    models = [SD1, LARGE, CANNY]
+    panel = room_of(controller).panel
+    room_of(controller).set_checkpoints(models)
+    panel.choose(SD1)
+    card = panel.controlnets.add_image(tmp_path / "edges.png")
+    assert card
+    panel.controlnets.cards[0].scale.set_value(0.4)
+    panel.choose(LARGE)
+    assert capture(panel).request.controls == () and len(capture(panel).hidden_controls) == 1
+    panel.changed.emit()
+    again = make()
+    panel = room_of(again).panel
+    room_of(again).set_checkpoints(models)
+    assert panel.checkpoint.current() == LARGE and not panel.controlnets.uses()
+    panel.choose(SD1)
+    (use,) = panel.controlnets.uses()
+    assert (use.network, use.image, use.scale) == ("canny", tmp_path / "edges.png", 0.4)
+
+
+def test_hidden_controlnets_that_cannot_be_read_are_left_out() -> None:
+    values = PanelState(GenerateRequest("a cat")).to_json() | {"hidden_controls": [{"scale": "large"}, 7]}
+    assert PanelState.from_json(values).hidden_controls == ()
+    assert PanelState.from_json(values | {"hidden_controls": None}).hidden_controls == ()

@@ -74,6 +74,20 @@ class ControlNetSection(QWidget):
     def uses(self) -> tuple[ControlNetUse, ...]:
         return tuple(card.use() for card in self.cards) if self.fitting() else ()
 
+    def hidden_uses(self) -> tuple[ControlNetUse, ...]:
+        """What the cards hold that are hidden because no ControlNet fits the checkpoint: it may fit the next one."""
+        return () if self.fitting() else tuple(card.use() for card in self.cards if card.network.value())
+
+    def add_hidden(self, uses: Sequence[ControlNetUse]) -> None:
+        """Add cards for what `hidden_uses` returned; images that are gone are left out."""
+        known = {network.name for network in self._networks}
+        for use in uses:
+            if use.network not in known:
+                self._say_missing(use.network)
+            elif not self.fitting() and not read_image(use.image, 64).isNull():
+                self._add(use.image).show_use(use)
+        self._update_state()
+
     def load_from(self, request: GenerateRequest) -> None:
         """Load the ControlNets of a request; `failed` names each image or ControlNet that is missing."""
         for card in list(self.cards):
@@ -82,9 +96,7 @@ class ControlNetSection(QWidget):
         names |= {str(network.path): network.name for network in self.fitting()}
         for use in request.controls:
             if use.network not in names:
-                self.failed.emit(
-                    f"The ControlNet {Path(use.network).name} is missing or does not fit this checkpoint, so it is not used."
-                )
+                self._say_missing(use.network)
             elif NamedFile.of(use.image) is not None:
                 continue  # not found, which the room says
             elif read_image(use.image, 64).isNull():
@@ -94,6 +106,11 @@ class ControlNetSection(QWidget):
                 self._add(use.image).show_use(replace(use, network=names[use.network]))
         self._update_state()
         self.schedule_preview()
+
+    def _say_missing(self, network: str) -> None:
+        self.failed.emit(
+            f"The ControlNet {Path(network).name} is missing or does not fit this checkpoint, so it is not used."
+        )
 
     def networks(self) -> tuple[Checkpoint, ...]:
         """The ControlNets that are chosen."""
@@ -153,7 +170,7 @@ class ControlNetSection(QWidget):
             self.models_room_requested.emit()
 
     def _add(self, path: Path) -> ControlNetCard:
-        card = ControlNetCard(path, self.fitting())
+        card = ControlNetCard(path, self.fitting() or self._networks)
         card.changed.connect(self._card_changed)
         card.remove_requested.connect(lambda: self._removed(card))
         card.replace_requested.connect(lambda: self.choose(card.set_image))

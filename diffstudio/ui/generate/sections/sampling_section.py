@@ -35,6 +35,7 @@ class SamplingSection(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._models: tuple[Checkpoint, ...] = ()
+        self._vae_elsewhere: Path | None = None  # a file outside the model folders that a request named
         self._checkpoint: Checkpoint | None = None
         self._loaded_for: tuple[Path, str, str] | None = None  # file, family, edition whose settings were considered
         self._recommended = PIXEL  # the recommended settings of the checkpoint, or of the last one that had some
@@ -129,10 +130,21 @@ class SamplingSection(QWidget):
         self.sampler.set_value(request.sampler)
         self.scheduler.set_value(request.spacing)
         self.clip_skip.set_value(request.clip_skip or self._usual_clip_skip() or 1)
-        if not self.vae.set_value(request.vae):
+        if not self.vae.set_value(self._name_of_vae(request.vae)):
             self.vae.set_value("")
             self.failed.emit(f"The VAE “{request.vae}” is missing; the checkpoint's own is used instead.")
         self.mark_set_by_hand(())
+
+    def _name_of_vae(self, vae: str) -> str:
+        """The name of a VAE that a request names in any case, or by its path; a file elsewhere is offered too."""
+        path = Path(vae)
+        for model in self._models:
+            if vae and (model.path == path or model.name.casefold() == vae.casefold()):
+                return model.name
+        if path.is_absolute() and path.exists():
+            self._vae_elsewhere = path
+            self._update_vaes()
+        return vae
 
     # Values set by hand
 
@@ -218,8 +230,9 @@ class SamplingSection(QWidget):
 
     def _update_vaes(self) -> None:
         fitting = compatible_vaes(self._checkpoint, self._models) if self._checkpoint is not None else []
-        self.vae.set_choices([_OWN_VAE, *((model.name, model.title) for model in fitting)])
-        self.vae.setVisible(bool(fitting))
+        elsewhere = [] if self._vae_elsewhere is None else [(str(self._vae_elsewhere), self._vae_elsewhere.name)]
+        self.vae.set_choices([_OWN_VAE, *((model.name, model.title) for model in fitting), *elsewhere])
+        self.vae.setVisible(bool(fitting or elsewhere))
 
     def _load_recommended(self, checkpoint: Checkpoint) -> None:
         """Load the recommended settings in place of those that were not set by hand."""
