@@ -13,6 +13,7 @@ os.environ.setdefault(
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.update(ENVIRONMENT | os.environ)  # as the program itself has it
 
+import faulthandler
 import gc
 import socket
 import sys
@@ -24,6 +25,7 @@ from typing import Any
 
 import psutil
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import settings
 
 # The same examples in every run, so that a failure is due to the change at hand.
@@ -33,6 +35,12 @@ settings.load_profile("repeatable")
 
 STORIES = Path(__file__).parent / "stories"
 THREADS_THAT_STAY = ("asyncio_", "tqdm", "pytest_timeout")  # pools and monitors that live as long as the process
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """After a crash, print the stack of the thread that crashed: those of all others push it out of a report."""
+    faulthandler.enable(config.stash[fault_handler_stderr_fd_key], all_threads=False)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
