@@ -177,10 +177,12 @@ def _without_initialization() -> AbstractContextManager[object]:
     """
     from torch.overrides import TorchFunctionMode
 
+    initializers = frozenset(function for function in vars(nn.init).values() if callable(function))
+
     class WithoutInitialization(TorchFunctionMode):
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             named = kwargs or {}
-            if getattr(func, "__module__", "") == "torch.nn.init":
+            if func in initializers:
                 return args[0] if args else named["tensor"]
             return func(*args, **named)
 

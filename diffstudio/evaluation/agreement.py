@@ -1,0 +1,45 @@
+"""Whether generated images show what was asked for, by the labels of the real images nearest to them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+
+from numpy.typing import ArrayLike
+
+from diffstudio.errors import BadRequest
+from diffstudio.evaluation.feature_arrays import as_features, nearest, same_width
+from diffstudio.evaluation.interval import Interval, share_interval
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """`share`: of generated images whose nearest real image has the label asked for; `chance`: that of a model that
+    ignores what it is asked, and draws as the real images are distributed; `by_label`: the share of each label.
+    """
+
+    share: Interval
+    chance: float
+    by_label: dict[Hashable, float]
+
+
+def agreement(samples: ArrayLike, asked: Sequence[Hashable], real: ArrayLike, labels: Sequence[Hashable]) -> Agreement:
+    """Of features [S,D] of generated images, each with the class or caption asked for, and [N,D] of labelled real ones.
+
+    Where several real images have one caption it is enough that the nearest is any of them. The real images should be
+    held-out ones: to training images a copy of the wrong one is near.
+
+    BadRequest: no images, or other numbers of labels than of images.
+    """
+    samples, real = as_features(samples, "generated", at_least=1), as_features(real, "real", at_least=1)
+    same_width(real, samples)
+    if len(asked) != len(samples) or len(labels) != len(real):
+        raise BadRequest("The images cannot be compared with their labels", "there is not one label for each image")
+    found = [labels[index] == label for index, label in zip(nearest(samples, real, 1)[1][:, 0], asked, strict=True)]
+    counts, right = Counter(asked), Counter(label for label, is_right in zip(asked, found, strict=True) if is_right)
+    shown = Counter(labels)
+    chance = sum(counts[label] * shown[label] for label in counts) / (len(samples) * len(real))
+    return Agreement(
+        share_interval(sum(found), len(found)), chance, {label: right[label] / counts[label] for label in counts}
+    )

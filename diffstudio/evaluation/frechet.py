@@ -1,0 +1,36 @@
+"""The Frechet distance between two sets of features (Heusel et al., 1706.08500, eq. 6; FID with Inception's)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from diffstudio.evaluation.feature_arrays import Features, as_features, blocks, same_width
+
+
+def frechet_distance(real: ArrayLike, fake: ArrayLike) -> float:
+    """|m - m'|^2 + tr(C + C' - 2 (C C')^(1/2)) of the means and covariances of features [N,D] and [M,D].
+
+    With C = R^T R / (N - 1) and C' = S^T S / (M - 1), the trace of the root is the sum of the singular values of
+    S R^T / ((N - 1)(M - 1))^(1/2): no root of a matrix is taken, so that fewer images than features are no harm to its
+    accuracy. They do bias the distance upwards: only sets of equal sizes compare.
+
+    BadRequest: fewer than two images, or features that are not finite or of different widths.
+    """
+    real, fake = as_features(real, "real"), as_features(fake, "generated")
+    same_width(real, fake)
+    means = real.mean(axis=0), fake.mean(axis=0)
+    roots = [_root(features - mean) for features, mean in zip((real, fake), means, strict=True)]
+    shift = means[0] - means[1]
+    variances = sum(float(np.sum(root * root)) for root in roots)
+    shared = float(np.linalg.svd(roots[1] @ roots[0].T, compute_uv=False).sum())
+    return max(0.0, float(shift @ shift) + variances - 2 * shared)
+
+
+def _root(centred: Features) -> Features:
+    """R with R^T R = the covariance, at most [D,D], by QR of a block of rows at a time."""
+    root: Features = np.empty((0, centred.shape[1]))
+    for rows in blocks(len(centred), max(2048, 2 * centred.shape[1])):
+        root = np.asarray(np.linalg.qr(np.concatenate([root, centred[rows]]), mode="r"), np.float64)
+    scaled: Features = root / np.sqrt(len(centred) - 1)
+    return scaled

@@ -1,0 +1,42 @@
+"""Intervals that hold the true value as often as they say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from diffstudio.evaluation.interval import bootstrap_interval, share_interval
+
+RNG = np.random.default_rng(5)
+
+
+def shift(real: np.ndarray, fake: np.ndarray) -> float:
+    return float(fake.mean() - real.mean())
+
+
+def test_the_interval_holds_the_truth_in_95_of_100_cases() -> None:
+    held = 0
+    for number in range(200):
+        found = bootstrap_interval(shift, RNG.normal(size=(80, 1)), RNG.normal(size=(60, 1)) + 1, seed=number)
+        held += found.low <= 1 <= found.high
+    assert 180 <= held <= 199  # 190 expected; 3.1 standard deviations below and above
+    assert found.value == pytest.approx(1, abs=0.8)
+
+
+def test_it_is_as_wide_as_the_standard_error_says() -> None:
+    found = bootstrap_interval(shift, RNG.normal(size=(500, 1)), RNG.normal(size=(500, 1)), resamples=400)
+    assert found.high - found.low == pytest.approx(2 * 1.96 * np.sqrt(2 / 500), rel=0.15)
+
+
+def test_what_half_the_images_shift_the_value_by_is_taken_away() -> None:
+    """A measure that falls with the number of images, as the Frechet distance does."""
+    found = bootstrap_interval(lambda real, fake: 100 / len(real), np.zeros((50, 2)), np.zeros((50, 2)))
+    assert (found.value, found.low, found.high) == (2.0, 2.0, 2.0)
+
+
+@pytest.mark.parametrize(("hits", "count"), [(0, 10), (3, 17), (50, 50), (1, 400)])
+def test_the_interval_of_a_share_is_scipys(hits: int, count: int) -> None:
+    found, expected = share_interval(hits, count), binomtest(hits, count).proportion_ci(method="wilson")
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
+    assert found.value == hits / count
