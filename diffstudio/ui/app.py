@@ -36,9 +36,11 @@ from diffstudio.ui.shell.single_instance import Claim, SingleInstance
 from diffstudio.ui.shell.sleep_inhibitor import make_sleep_inhibitor
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import icons, theme
+from diffstudio.ui.widgets.image_menu import ImageActions
 from diffstudio.ui.window import MainWindow, RoomEntry
 from diffstudio.ui.wiring.file_writer import FileWriter
 from diffstudio.ui.wiring.help import HelpController
+from diffstudio.ui.wiring.image_menus import ImageMenus
 from diffstudio.ui.wiring.images import ImageController
 from diffstudio.ui.wiring.jobs import JobController
 from diffstudio.ui.wiring.kept_steps import KeptStepsController
@@ -77,6 +79,7 @@ class Desktop(QObject):
         self.generate_room = self.jobs.room
         self.window = MainWindow()
         self.images = ImageController(self.tasks, self.window, self._models)
+        self.image_menus = ImageMenus(self.tasks, self.window, lambda: self.gallery)
         self.file_writer = FileWriter()
         self.preferences = PreferencesController(settings, self.window, self.sleep_inhibitor, self.file_writer)
         self.panel_state = PanelStateController(self.generate_room, self.file_writer)
@@ -134,6 +137,9 @@ class Desktop(QObject):
         self.images.upscale_requested.connect(self.jobs.submit)
         self.images.upscale_requested.connect(lambda: window.show_room(GENERATE))
         self.images.settings_chosen.connect(self.use_settings)
+        self.image_menus.changed.connect(self._show_images_changed)
+        self.image_menus.deleted.connect(self._show_images_deleted)
+        self.image_menus.restored.connect(lambda _: self._show_images_deleted([]))
         self.images.start_requested.connect(self.start_from)
         self.model_library.changed.connect(self.show_checkpoints)
         self.file_writer.failed.connect(lambda message: window.show_message("bad", message))
@@ -147,6 +153,7 @@ class Desktop(QObject):
 
     def _connect_generate_room(self) -> None:
         room, window = self.generate_room, self.window
+        self._attach(room.image_actions)
         self.run_monitor.device_status_changed.connect(room.set_device_status)
         self.run_monitor.device_status_changed.connect(room.panel.request_memory_forecast)
         room.upscale_requested.connect(self.images.upscale)
@@ -164,6 +171,11 @@ class Desktop(QObject):
         room.models_room_requested.connect(lambda: window.show_room(MODELS))
         room.rescan_requested.connect(self.model_library.rescan)
         room.train_room_requested.connect(lambda: window.show_room(TRAIN))
+
+    def _attach(self, actions: ImageActions) -> None:
+        """Answer the menu of an image in a room other than the gallery."""
+        self.image_menus.attach(actions)
+        actions.compare_requested.connect(self.compare)
 
     # After the first paint
 
@@ -317,6 +329,10 @@ class Desktop(QObject):
         room.checkpoint_ready.connect(lambda path: self.model_library.rescan())
         room.run_removed.connect(lambda path: self.model_library.rescan())
         room.generate_requested.connect(self.generate_with_file)
+        self._attach(room.image_actions)
+        room.image_actions.start_requested.connect(self.start_from)
+        room.image_actions.paint_requested.connect(self.paint_on)
+        room.image_actions.upscale_requested.connect(self.images.upscale)
         return room
 
     def _add_to_gallery_room(self, path: Path) -> None:
@@ -347,9 +363,24 @@ class Desktop(QObject):
 
     def paint_on(self, path: Path) -> None:
         """Show the Generate room with this image to start from, and open the mask editor on it."""
-        self.start_from(path)
-        if self.generate_room.panel.init_image.image_path() == path:
-            self.generate_room.panel.init_image.open_mask_editor()
+        self.window.show_room(GENERATE)
+        self.generate_room.paint_on(path)
+
+    def compare(self, paths: Sequence[Path]) -> None:
+        """Compare images in the gallery."""
+        room: Any = self.window.show_room(GALLERY)
+        room.compare(paths)
+
+    def _show_images_changed(self, images: Sequence[GalleryImage]) -> None:
+        if self.window.has_made(GALLERY):
+            room: Any = self.window.room(GALLERY)
+            room.images_changed(images)
+
+    def _show_images_deleted(self, image_ids: Sequence[int]) -> None:
+        self.jobs.show_recent()
+        if self.window.has_made(GALLERY):
+            room: Any = self.window.room(GALLERY)
+            room.images_deleted(image_ids) if image_ids else room.refresh()
 
     def show_image(self, image: GalleryImage) -> None:
         """Show an image of the gallery in the Generate room, with its steps where they are kept."""

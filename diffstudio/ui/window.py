@@ -5,8 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from PySide6.QtCore import QByteArray, QEvent, QSettings, QSize, Qt, QTimer, Signal
-from PySide6.QtGui import QCloseEvent, QDragEnterEvent, QDropEvent, QPaintEvent, QResizeEvent
+from PySide6.QtCore import QByteArray, QEvent, QMimeData, QSettings, QSize, Qt, QTimer, Signal
+from PySide6.QtGui import (
+    QCloseEvent,
+    QDragEnterEvent,
+    QDragLeaveEvent,
+    QDropEvent,
+    QGuiApplication,
+    QKeyEvent,
+    QKeySequence,
+    QPaintEvent,
+    QResizeEvent,
+)
 from PySide6.QtWidgets import (
     QButtonGroup,
     QFrame,
@@ -20,10 +30,11 @@ from PySide6.QtWidgets import (
 )
 
 from diffstudio import paths
+from diffstudio.errors import StorageProblem
 from diffstudio.ui.widgets import actions, icons, shortcuts, theme
 from diffstudio.ui.widgets.controls import Banner
 from diffstudio.ui.widgets.dialogs import available_size, within_screen
-from diffstudio.ui.widgets.drag_and_drop import DroppedItem, DroppedKind, parse_drop
+from diffstudio.ui.widgets.drag_and_drop import DropOverlay, DroppedItem, DroppedKind, parse_drop, with_files
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.menus import build_menu
 
@@ -31,6 +42,13 @@ _RAIL_MARGINS = 40  # px, above and below its buttons
 SMALLEST = QSize(880, 470)  # px: 1366 x 768 at 150 %, less the frame of a window and a task bar
 SMALLEST_ON_SMALL_SCREENS = QSize(860, 440)
 _RAIL_BUTTON = QSize(64, 58)  # px, with its text; only its icon where the rail is too low for all
+_NOT_TAKEN = "Nothing here takes an image. Drag it onto a panel of Generate: hold it over Generate to go there"
+_DROP_TEXTS = {
+    DroppedKind.IMAGE: "Drop to load the settings of this image, or to start from it",
+    DroppedKind.MODEL: "Drop to add this model to your library",
+    DroppedKind.FOLDER: "Drop to train on the images in this folder",
+}
+HOVER_MS = 600  # for which a drag is held over a room's button until the room is shown
 _MOST_REASONS = 3  # named of the dropped items that cannot be opened
 
 
@@ -61,6 +79,9 @@ class RailButton(QToolButton):
         self.show_text(True)
         self.setFont(theme.font(theme.TINY_PIXELS))
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setAcceptDrops(checkable)
+        self._hover_timer = QTimer(self, singleShot=True, interval=HOVER_MS)
+        self._hover_timer.timeout.connect(self.click)
         describe(self, text, tooltip)
 
     def show_text(self, shown: bool) -> None:
@@ -69,6 +90,19 @@ class RailButton(QToolButton):
         self.setToolButtonStyle(style.ToolButtonTextUnderIcon if shown else style.ToolButtonIconOnly)
         height = theme.scaled(18) + 40 if shown else 40
         self.setFixedSize(max(_RAIL_BUTTON.width(), theme.scaled(54) + 10), height)
+
+    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
+        """Show the room when a drag is held here, so that it can be dropped on a panel there."""
+        if parse_drop(event.mimeData()):
+            event.acceptProposedAction()
+            self._hover_timer.start()
+
+    def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
+        self._hover_timer.stop()
+
+    def dropEvent(self, event: QDropEvent) -> None:
+        self._hover_timer.stop()
+        self.click()
 
 
 class MainWindow(QMainWindow):
@@ -128,6 +162,7 @@ class MainWindow(QMainWindow):
         centre.setObjectName("background")
         centre.setLayout(whole)
         self.setCentralWidget(centre)
+        self.drop_overlay = DropOverlay("", self.stack)
         self.banner.focus_after = self.stack
         self.banner.dismissed.connect(messages.hide)
         shortcuts.bind_in_window(shortcuts.SETTINGS, self, self.settings_requested.emit)
@@ -223,13 +258,52 @@ class MainWindow(QMainWindow):
     # Drag and drop
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        if event.source() is None and parse_drop(event.mimeData()):  # what cannot be used is named when it is dropped
+        """What no panel takes comes here; what cannot be used is named while it is dragged and when it is dropped."""
+        if items := parse_drop(event.mimeData()):
+            text, refused = self._drop_text(items, from_here=self._is_own(event))
+            self.drop_overlay.appear(text, refused=refused)
             event.acceptProposedAction()
 
+    def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
+        self.drop_overlay.hide()
+
     def dropEvent(self, event: QDropEvent) -> None:
+        self.drop_overlay.hide()
         if items := parse_drop(event.mimeData()):
             event.acceptProposedAction()
-            QTimer.singleShot(0, self, lambda: self._open(items))  # until the drop has returned, its source waits
+            if self._is_own(event):
+                self.show_message("warn", f"{_NOT_TAKEN}.")
+            else:
+                self._open_data(items, event.mimeData())
+
+    def _is_own(self, event: QDropEvent) -> bool:
+        """Whether the drag began in this window."""
+        source = event.source()
+        return isinstance(source, QWidget) and source.window() is self
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        data = QGuiApplication.clipboard().mimeData()
+        if event.matches(QKeySequence.StandardKey.Paste) and (items := parse_drop(data)):
+            self._open_data(items, data)
+        else:
+            super().keyPressEvent(event)
+
+    def _open_data(self, items: Sequence[DroppedItem], data: QMimeData) -> None:
+        try:
+            files = with_files(items, data)
+        except StorageProblem as problem:
+            self.show_message("bad", str(problem))
+            return
+        QTimer.singleShot(0, self, lambda: self._open(files))  # until the drop has returned, its source waits
+
+    def _drop_text(self, items: Sequence[DroppedItem], *, from_here: bool) -> tuple[str, bool]:
+        """What the window says about a drag, and whether it takes none of it."""
+        usable = [item.kind for item in items if item.kind is not DroppedKind.UNUSABLE]
+        if from_here:
+            return _NOT_TAKEN, True
+        if not usable:
+            return f"{items[0].reason[:1].upper()}{items[0].reason[1:]}", True
+        return _DROP_TEXTS[usable[0]], False
 
     def _open(self, items: Sequence[DroppedItem]) -> None:
         """Open the first usable item, or all models if that is one; name what was not used, and why."""

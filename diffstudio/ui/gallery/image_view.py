@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PySide6.QtCore import QMimeData, QPointF, QRectF, QSize, Qt, QUrl, Signal
-from PySide6.QtGui import QDrag, QImage, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPixmap, QWheelEvent
+from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
+from PySide6.QtGui import QImage, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QWheelEvent
 from PySide6.QtWidgets import QApplication, QWidget
 
-from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets import image_actions, theme
 from diffstudio.ui.widgets.helpers import describe, set_tooltip
 from diffstudio.ui.widgets.images import fitted, rounded
 
@@ -145,7 +145,7 @@ class ImageView(QWidget):
             self.update()
         elif moved.manhattanLength() >= QApplication.startDragDistance():
             self._press_position = None
-            self._drag_out()
+            image_actions.drag(self, self._image, self._path)
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         self._press_position = None
@@ -154,17 +154,6 @@ class ImageView(QWidget):
         self.set_zoom(
             1.0 if self._zoom is None and self._fit() < 1 else 8.0 if self._zoom is None else None, event.position()
         )
-
-    def _drag_out(self) -> None:
-        data = QMimeData()
-        data.setUrls([QUrl.fromLocalFile(str(self._path))])
-        drag = QDrag(self)
-        drag.setMimeData(data)
-        small = self._image.scaled(
-            96, 96, Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation
-        )
-        drag.setPixmap(QPixmap.fromImage(small))
-        drag.exec(Qt.DropAction.CopyAction)
 
     def _fit(self) -> float:
         room = QRectF(self.rect()).adjusted(MARGIN, MARGIN, -MARGIN, -MARGIN)

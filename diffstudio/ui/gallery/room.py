@@ -86,6 +86,17 @@ class GalleryRoom(GalleryLayout):
             self._show_error(error)
             return None
 
+    def images_changed(self, images: Sequence[GalleryImage]) -> None:
+        """Show new records of images that were starred elsewhere."""
+        self._show_changed(images)
+
+    def images_deleted(self, image_ids: Sequence[int]) -> None:
+        """Images were moved to the trash elsewhere."""
+        if self.in_trash():
+            self.refresh()
+        else:
+            self.model.remove(image_ids)
+
     def refresh(self) -> None:
         """Read the records again after they were changed elsewhere."""
         self.model.show(self._query())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PySide6.QtCore import QEvent, Qt, Signal
-from PySide6.QtGui import QContextMenuEvent, QImage, QMouseEvent, QResizeEvent
+from PySide6.QtGui import QImage, QResizeEvent
 from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from diffstudio.studio.jobs.job_records import PendingJobs
@@ -15,10 +15,11 @@ from diffstudio.studio.requests import PictureRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.queue.job_card import JobCard, RunningCard
 from diffstudio.ui.generate.queue.job_list import JobList
-from diffstudio.ui.widgets import image_actions, theme
+from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describe, label, scroll_area
-from diffstudio.ui.widgets.images import Thumbnail
+from diffstudio.ui.widgets.image_menu import ImageTarget
+from diffstudio.ui.widgets.image_thumbnail import ImageThumbnail
 
 MAX_RECENT = 30
 
@@ -46,33 +47,15 @@ class HoverArea(QWidget):
         self.left.emit()
 
 
-class RecentThumb(Thumbnail):
+class RecentThumb(ImageThumbnail):
     """A recent image: click to show it, drag it out, right-click for actions."""
-
-    context_menu_requested = Signal(object)
 
     def __init__(self, recent: RecentImage, side: int) -> None:
         title = labels.title_of(recent.request) if recent.request else recent.path.name
         about = f"{title[:300]}\n{labels.settings_line(recent.request)}" if recent.request else title
-        super().__init__(side, name=title[:120], tooltip=about, clickable=True)
+        target = ImageTarget(recent.path, recent.image, recent.request)
+        super().__init__(target, side, name=title[:120], tooltip=about)
         self.recent_image = recent
-        self.set_image(recent.image)
-        self._click_or_drag = image_actions.ClickOrDrag()
-
-    def mousePressEvent(self, event: QMouseEvent) -> None:
-        self._click_or_drag.begin(event)
-
-    def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        if self._click_or_drag.becomes_drag(event):
-            image_actions.drag(self, self.recent_image.image, self.recent_image.path)
-
-    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        if self._click_or_drag.end():
-            super().mouseReleaseEvent(event)
-
-    def contextMenuEvent(self, event: QContextMenuEvent) -> None:
-        keyboard = event.reason() == QContextMenuEvent.Reason.Keyboard
-        self.context_menu_requested.emit(self.mapToGlobal(self.rect().center()) if keyboard else event.globalPos())
 
 
 class QueueAndHistory(QFrame):
@@ -165,7 +148,7 @@ class QueueAndHistory(QFrame):
     def _thumbnail(self, recent: RecentImage) -> RecentThumb:
         thumb = RecentThumb(recent, 64)
         thumb.clicked.connect(lambda: self.image_selected.emit(recent))
-        thumb.context_menu_requested.connect(lambda place: self.context_menu_requested.emit(recent, place))
+        thumb.menu_requested.connect(lambda _, place: self.context_menu_requested.emit(recent, place))
         return thumb
 
     def _arrange(self) -> None:

@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QPoint, Signal
-from PySide6.QtGui import QImage, QResizeEvent
-from PySide6.QtWidgets import QMenu
+from PySide6.QtGui import QAction, QImage, QResizeEvent
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
@@ -17,12 +16,12 @@ from diffstudio.studio.jobs.job_records import PendingJobs
 from diffstudio.studio.prompts.prompt_hints import example_prompts
 from diffstudio.studio.requests import GenerateRequest, PictureRequest
 from diffstudio.ui.generate import labels
-from diffstudio.ui.generate.image_menu import add_shortcuts, image_menu
 from diffstudio.ui.generate.job_state import shape_of
 from diffstudio.ui.generate.loading import SettingsLoader
 from diffstudio.ui.generate.queue_and_history import RecentImage
 from diffstudio.ui.generate.viewer import ReadFilmstrip, ReadSteps, Viewer, no_filmstrip, no_steps
-from diffstudio.ui.widgets import shortcuts
+from diffstudio.ui.widgets import actions, shortcuts
+from diffstudio.ui.widgets.image_menu import ImageActions, ImageTarget
 
 _EXAMPLES = 4  # prompts that the empty room offers
 
@@ -46,6 +45,7 @@ class GenerateRoom(Viewer):
 
     def __init__(self, read_filmstrip: ReadFilmstrip = no_filmstrip, read_steps: ReadSteps = no_steps) -> None:
         super().__init__(read_filmstrip, read_steps)
+        self.image_actions = ImageActions(self)
         self.loader = SettingsLoader(
             self.panel,
             lambda text: self.show_message("warn", text),
@@ -101,6 +101,11 @@ class GenerateRoom(Viewer):
         """Set the init image for img2img, inpaint or outpaint."""
         self.panel.init_image.set_image(path)
 
+    def paint_on(self, path: Path) -> None:
+        """Set the init image, and open the mask editor on it."""
+        if self.panel.init_image.set_image(path):
+            self.panel.init_image.open_mask_editor()
+
     def choose_checkpoint(self, checkpoint: Checkpoint) -> None:
         self.panel.choose(checkpoint)
         self._show_empty_state()
@@ -145,27 +150,24 @@ class GenerateRoom(Viewer):
         if (path := self.canvas.path()) is not None:
             self.upscale_requested.emit(path, None)
 
-    def menu(self, image: QImage, path: Path | None, request: PictureRequest | None) -> QMenu:
-        return image_menu(
-            self,
-            image,
-            path,
-            request,
-            use=self.use_settings,
-            start=self.start_from,
-            failed=self._not_saved,
-            warn=lambda text: self.show_message("warn", text),
-            upscale=lambda path: self.upscale_requested.emit(path, None),
-        )
+    def _target(self) -> ImageTarget:
+        """The image on the canvas that the menu refers to."""
+        path = self.canvas.path()
+        return ImageTarget(path, self.canvas.image(), self._request_shown(), is_preview=path is None)
 
     def _open_menu(self, position: QPoint) -> None:
-        self.menu(self.canvas.image(), self.canvas.path(), self._request_shown()).popup(position)
+        self.image_actions.open_menu(self._target(), position)
 
     def _open_recent_menu(self, recent: RecentImage, position: QPoint) -> None:
-        self.menu(recent.image, recent.path, recent.request).popup(position)
+        self.image_actions.open_menu(ImageTarget(recent.path, recent.image, recent.request), position)
 
-    def _not_saved(self, error: DiffstudioError) -> None:
-        self.show_message("bad", str(error))
+    def _copy(self) -> None:
+        if not self.canvas.image().isNull():
+            self.image_actions.copy([self._target()])
+
+    def _save_as(self) -> None:
+        if not self.canvas.image().isNull():
+            self.image_actions.save_as([self._target()])
 
     # Construction
 
@@ -178,9 +180,22 @@ class GenerateRoom(Viewer):
             (shortcuts.FULL_SCREEN, self.full_screen.toggle),
         ):
             shortcuts.bind(shortcut, self, do)
-        add_shortcuts(self.canvas, self._not_saved)
+        for shortcut, text, do in (
+            (shortcuts.COPY_IMAGE, actions.COPY_IMAGE, self._copy),
+            (shortcuts.SAVE_IMAGE, actions.SAVE_AS, self._save_as),
+        ):
+            action = QAction(text, self.canvas)
+            shortcuts.bind_action(shortcut, action)
+            action.triggered.connect(lambda _=False, do=do: do())
+            self.canvas.addAction(action)
 
     def _connect(self) -> None:
+        do = self.image_actions
+        do.use_settings_requested.connect(lambda target: self.use_settings(target.request))
+        do.start_requested.connect(self.start_from)
+        do.paint_requested.connect(self.paint_on)
+        do.upscale_requested.connect(lambda path: self.upscale_requested.emit(path, None))
+        do.message.connect(self.show_message)
         self.panel.generate_requested.connect(self.generate_requested)
         for section in (self.panel.init_image, self.panel.controlnets, self.panel.hires_fix):
             section.failed.connect(self.loader.add_warning)

@@ -18,6 +18,7 @@ from diffstudio.ui.generate.sections.size import limits_of
 from diffstudio.ui.widgets import actions, shortcuts, terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.dialogs import FittedDialog
+from diffstudio.ui.widgets.drag_and_drop import takes_image
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_style_property
 from diffstudio.ui.widgets.images import Thumbnail
 from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, LabelledComboBox, LabelledSlider
@@ -33,6 +34,7 @@ class UpscaleDialog(FittedDialog):
     """
 
     upscale_requested = Signal(object)
+    image_dropped = Signal(object)  # Path of the image to upscale instead
 
     def __init__(
         self,
@@ -102,6 +104,7 @@ class UpscaleDialog(FittedDialog):
         self._connect()
         self._update_state()
         self.scale.chip(self.scale.value()).setFocus()
+        takes_image(self, "Drop to upscale this image instead", self.image_dropped.emit)
 
     def request(self) -> UpscaleRequest:
         """The request as the dialog describes it. BadRequest when it is impossible."""

@@ -12,6 +12,7 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.training.data.inspect_folder import FolderReport, ImageRecord, inspect_folder
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.thumbnails import evenly_spaced, first_images, thumbnail
+from diffstudio.ui.widgets.image_menu import ImageTarget
 
 
 class FolderInspector(QObject):
@@ -20,7 +21,7 @@ class FolderInspector(QObject):
     progressed = Signal(object)  # InspectionProgress
     finished = Signal(object)  # FolderReport
     failed = Signal(object)  # DiffstudioError or OSError
-    thumbnails_loaded = Signal(object)  # list[tuple[QImage, str]]: with a description of each
+    thumbnails_loaded = Signal(object)  # list[tuple[ImageTarget, str]]: with a description of each
     run_thumbnails_loaded = Signal(object)  # list[QImage]
 
     def __init__(self, tasks: Tasks) -> None:
@@ -76,12 +77,12 @@ class FolderInspector(QObject):
             self.finished.emit(report)
 
     async def _load_thumbnails(self, report: FolderReport, count: int, side: int) -> None:
-        thumbnails: list[tuple[QImage, str]] = []
+        thumbnails: list[tuple[ImageTarget, str]] = []
         for record in evenly_spaced(report.images, count):
             path = report.folder / record.path
             image = await self._tasks.to_thread(thumbnail, path, side, report.value_ranges)
             if image is not None:
-                thumbnails.append((image, _description(record)))
+                thumbnails.append((ImageTarget(path, image, prompt=record.caption or ""), _description(record)))
         self.thumbnails_loaded.emit(thumbnails)
 
     async def _load_run_thumbnails(self, folder: Path, count: int, side: int) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QImage
 from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -24,7 +23,8 @@ from diffstudio.ui.widgets import actions, shortcuts, theme
 from diffstudio.ui.widgets.controls import Banner, EmptyState, ProgressLine, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.flow_layout import FlowLayout
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_tooltip
-from diffstudio.ui.widgets.images import Thumbnail
+from diffstudio.ui.widgets.image_menu import ImageTarget
+from diffstudio.ui.widgets.image_thumbnail import ImageThumbnail
 
 MAX_THUMBNAILS = 60
 THUMB_SIDE = 72  # px
@@ -36,6 +36,7 @@ class FolderView(QStackedWidget):
 
     folder_requested = Signal()
     cancel_requested = Signal()
+    menu_requested = Signal(object, object)  # ImageTarget, QPoint
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,6 +53,7 @@ class FolderView(QStackedWidget):
             self.addWidget(part)
         self.empty.clicked.connect(self.folder_requested)
         self.progress_view.cancel.clicked.connect(self.cancel_requested)
+        self.report_view.menu_requested.connect(self.menu_requested)
 
     def show_empty(self) -> None:
         self.setCurrentWidget(self.empty)
@@ -67,7 +69,7 @@ class FolderView(QStackedWidget):
         self.report_view.show_report(report)
         self.setCurrentWidget(self.report_view)
 
-    def set_thumbs(self, images: Sequence[tuple[QImage, str]]) -> None:
+    def set_thumbs(self, images: Sequence[tuple[ImageTarget, str]]) -> None:
         """Show thumbnails, each with a description."""
         self.report_view.set_thumbs(images)
 
@@ -115,6 +117,8 @@ class InspectionProgressView(QWidget):
 class FolderReportView(QWidget):
     """What an inspection found: groups, problems, thumbnails."""
 
+    menu_requested = Signal(object, object)  # ImageTarget, QPoint
+
     def __init__(self) -> None:
         super().__init__()
         self.title = ElidedLabel("", pixels=16, bold=True)
@@ -152,15 +156,15 @@ class FolderReportView(QWidget):
         self._heading.set_right("")
         self.set_thumbs(())
 
-    def set_thumbs(self, images: Sequence[tuple[QImage, str]]) -> None:
+    def set_thumbs(self, images: Sequence[tuple[ImageTarget, str]]) -> None:
         while (item := self._flow.takeAt(0)) is not None:
             widget = item.widget()
             if widget is not None:
                 widget.setParent(None)
                 widget.deleteLater()
-        for image, description in images:
-            thumb = Thumbnail(THUMB_SIDE, 8, name=description, tooltip=description)
-            thumb.set_image(image)
+        for target, description in images:
+            thumb = ImageThumbnail(target, THUMB_SIDE, 8, name=description, tooltip=description)
+            thumb.menu_requested.connect(self.menu_requested)
             self._flow.addWidget(thumb)
             thumb.show()
         self._thumbnails.updateGeometry()

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PySide6.QtCore import Qt, QTimer, Signal
-from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QHideEvent, QImage, QShowEvent
+from PySide6.QtGui import QHideEvent, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from diffstudio.errors import CHOOSE_IMAGE_FOLDER, DiffstudioError
 from diffstudio.studio.jobs.device_guess import seems_accelerated
 from diffstudio.studio.runs.history import HistoryView
 from diffstudio.studio.runs.runs import Runs, RunSummary
+from diffstudio.training.data.add_images import copy_into
 from diffstudio.training.data.inspect_folder import FolderReport
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.run_folder import RunFolder, RunStarted
@@ -37,9 +38,10 @@ from diffstudio.ui.widgets import shortcuts
 from diffstudio.ui.widgets.columns import Column, Columns
 from diffstudio.ui.widgets.controls import Banner
 from diffstudio.ui.widgets.dialogs import choose_folder
-from diffstudio.ui.widgets.drag_and_drop import DropOverlay, DroppedKind, dropped_paths
+from diffstudio.ui.widgets.drag_and_drop import DroppedItem, DroppedKind, DropTarget
 from diffstudio.ui.widgets.helpers import describe, set_tooltip
 from diffstudio.ui.widgets.image_actions import not_shown, open_folder
+from diffstudio.ui.widgets.image_menu import ImageActions, ImageTarget
 
 SHOWN_MS, HIDDEN_MS = 500, 2500  # between two refreshes
 
@@ -65,7 +67,6 @@ class TrainRoom(QWidget):
         self.run_actions = RunActions(runs, self._tasks, self)
         self.setObjectName("background")
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
-        self.setAcceptDrops(True)
         describe(self, "Train")
         set_tooltip(self, "")
         self.new_panel, self.run_panel = NewRunPanel(), RunPanel()
@@ -74,7 +75,8 @@ class TrainRoom(QWidget):
         self.message = Banner("bad", "")
         self._left, self._middle = QStackedWidget(), QStackedWidget()
         self._lay_out()
-        self._drop_hint = DropOverlay("Drop to train on this folder", self)
+        self.image_actions = ImageActions(self)
+        self._drop = DropTarget(self, self._drop_text, self._take, lambda text: self._show_message("bad", text))
         self._connect()
         self.new_panel.set_accelerator(seems_accelerated())
         self.folder_view.show_empty()
@@ -169,6 +171,9 @@ class TrainRoom(QWidget):
         self.new_panel.start_requested.connect(self.run_actions.start)
         self.new_panel.recipe_changed.connect(self._update_speed)
         self.run_panel.action_requested.connect(self._act)
+        self.image_actions.message.connect(self._show_message)
+        for view in (self.run_view.samples, self.folder_view):
+            view.menu_requested.connect(self.image_actions.open_menu)
         self.run_view.stop_requested.connect(self._stop)
         self.run_view.generate_requested.connect(lambda: self._act(Action.GENERATE))
         self.run_view.resume_requested.connect(lambda: self._act(Action.RESUME))
@@ -206,23 +211,34 @@ class TrainRoom(QWidget):
         parent = str(before.folder.parent) if before else pictures_folder()
         choose_folder(self, CHOOSE_IMAGE_FOLDER, parent, self.inspect)
 
-    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        if dropped_paths(event.mimeData(), DroppedKind.FOLDER):
-            event.acceptProposedAction()
-            self._drop_hint.appear()
-        else:
-            event.ignore()  # the window handles images
+    def _drop_text(self, items: Sequence[DroppedItem]) -> str:
+        if any(item.kind is DroppedKind.FOLDER for item in items):
+            return "Drop to train on this folder"
+        settings = self.new_panel.run_settings()
+        if settings is None or self._middle.currentWidget() is not self.folder_view:
+            return ""
+        if not (count := sum(item.kind is DroppedKind.IMAGE for item in items)):
+            return ""
+        return f"Drop to copy {count:,} image{'' if count == 1 else 's'} into {settings.folder.name}"
 
-    def dragLeaveEvent(self, event: QDragLeaveEvent) -> None:
-        self._drop_hint.hide()
+    def _take(self, items: Sequence[DroppedItem]) -> None:
+        """Train on a folder, or copy images into the one that is chosen."""
+        folder = next((item.path for item in items if item.kind is DroppedKind.FOLDER), None)
+        settings = self.new_panel.run_settings()
+        if folder is not None:
+            self.inspect(folder)
+        elif settings is not None:
+            images = [item.path for item in items if item.kind is DroppedKind.IMAGE and item.path is not None]
+            self._tasks.start(self._add_images(images, settings.folder))
 
-    def dropEvent(self, event: QDropEvent) -> None:
-        self._drop_hint.hide()
-        if folders := dropped_paths(event.mimeData(), DroppedKind.FOLDER):
-            event.acceptProposedAction()
-            self.inspect(folders[0])
-        else:
-            event.ignore()
+    async def _add_images(self, images: Sequence[Path], folder: Path) -> None:
+        try:
+            added = await self._tasks.to_thread(copy_into, images, folder)
+        except DiffstudioError as error:
+            self._show_error(error)
+            return
+        self._show_message("good", f"{added:,} image{'' if added == 1 else 's'} copied into {folder}.")
+        self.inspect(folder)
 
     def _cancel_inspection(self) -> None:
         self._inspector.cancel()
@@ -238,8 +254,8 @@ class TrainRoom(QWidget):
         self.folder_view.show_report(report)
         self._inspector.load_thumbnails(report, MAX_THUMBNAILS, round(THUMB_SIDE * self.devicePixelRatioF()))
 
-    def _show_thumbnails(self, thumbnails: Sequence[tuple[QImage, str]]) -> None:
-        self.new_panel.set_thumbs([image for image, _ in evenly_spaced(thumbnails, CARD_THUMBS)])
+    def _show_thumbnails(self, thumbnails: Sequence[tuple[ImageTarget, str]]) -> None:
+        self.new_panel.set_thumbs([target.image for target, _ in evenly_spaced(thumbnails, CARD_THUMBS)])
         self.folder_view.set_thumbs(thumbnails)
 
     def _inspection_failed(self, error: Exception) -> None:

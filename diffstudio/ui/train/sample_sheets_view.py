@@ -8,15 +8,16 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
 
-from PySide6.QtCore import QEvent, QPoint, QRectF, QSize, Qt
-from PySide6.QtGui import QHelpEvent, QImage, QPainter, QPaintEvent, QResizeEvent
+from PySide6.QtCore import QEvent, QPoint, QRectF, QSize, Qt, Signal
+from PySide6.QtGui import QContextMenuEvent, QHelpEvent, QImage, QMouseEvent, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QSizePolicy, QSlider, QVBoxLayout, QWidget
 
 from diffstudio.training.run.run_folder import RunFolder, RunSamples
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets import image_actions, theme
 from diffstudio.ui.widgets.controls import SectionLabel
 from diffstudio.ui.widgets.helpers import describe, label, set_tooltip, show_tooltip
+from diffstudio.ui.widgets.image_menu import ImageTarget
 from diffstudio.ui.widgets.images import read_image, rounded
 from diffstudio.ui.widgets.inputs import ChipRow
 
@@ -27,11 +28,14 @@ EMA, RAW, BOTH = "ema", "raw", "both"
 
 
 class SampleGrid(QWidget):
-    """The samples of one sheet, rearranged to fill the widget."""
+    """The samples of one sheet, rearranged to fill the widget: drag one out, right-click for its menu."""
+
+    menu_requested = Signal(object, object)  # ImageTarget, QPoint
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self._sheet, self._image = _NO_SHEET, QImage()
+        self._click_or_drag = image_actions.ClickOrDrag()
         describe(self, name)
         set_tooltip(self, "")
         self.setMinimumSize(120, 96)
@@ -64,16 +68,39 @@ class SampleGrid(QWidget):
         pitch = side + GAP
         return [QRectF((index % columns) * pitch, (index // columns) * pitch, side, side) for index in range(count)]
 
+    def sample(self, index: int) -> QImage:
+        """The pixels of one sample."""
+        columns, rows = max(1, self._sheet.columns), max(1, self._sheet.rows)
+        width, height = self._image.width() / columns, self._image.height() / rows
+        column, row = index % columns, index // columns
+        return self._image.copy(round(column * width), round(row * height), round(width), round(height))
+
+    def target_at(self, point: QPoint) -> ImageTarget | None:
+        """The sample at a point, which is in no file of its own."""
+        for index, rect in enumerate(self.tiles()):
+            if rect.contains(point):
+                return ImageTarget(image=self.sample(index), prompt=self.prompt_at(point))
+        return None
+
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
-        width, height = (
-            self._image.width() / max(1, self._sheet.columns),
-            self._image.height() / max(1, self._sheet.rows),
-        )
         for index, rect in enumerate(self.tiles()):
-            column, row = index % self._sheet.columns, index // self._sheet.columns
-            tile = self._image.copy(round(column * width), round(row * height), round(width), round(height))
-            rounded(painter, tile, rect, 6)
+            rounded(painter, self.sample(index), rect, 6)
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        self._click_or_drag.begin(event)
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        target = self.target_at(event.position().toPoint())
+        if target is not None and self._click_or_drag.becomes_drag(event):
+            image_actions.drag(self, target.image, None)
+
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        self._click_or_drag.end()
+
+    def contextMenuEvent(self, event: QContextMenuEvent) -> None:
+        if (target := self.target_at(event.pos())) is not None:
+            self.menu_requested.emit(target, event.globalPos())
 
     def event(self, event: QEvent) -> bool:
         if event.type() == QEvent.Type.ToolTip and isinstance(event, QHelpEvent):
@@ -113,6 +140,8 @@ def fit_tiles(count: int, width: int, height: int, preferred: int) -> tuple[int,
 class SampleSheetsView(QWidget):
     """Shows the newest sheet until the slider is moved back; at the right end it follows again."""
 
+    menu_requested = Signal(object, object)  # ImageTarget, QPoint
+
     def __init__(self, tasks: Tasks) -> None:
         super().__init__()
         self._tasks = tasks
@@ -144,6 +173,8 @@ class SampleSheetsView(QWidget):
         self._first_step = label("", "dim", pixels=theme.SMALL_PIXELS)
         self._current_step = label("", "dim", pixels=theme.SMALL_PIXELS)
         self._lay_out()
+        for grid in (self.ema, self.raw):
+            grid.menu_requested.connect(self.menu_requested)
         self.chips.value_changed.connect(self._arrange)
         self.slider.valueChanged.connect(self._show_current)
         self._arrange()

@@ -1,19 +1,40 @@
-"""Drag and drop: what a drag carries, and the overlay that says what dropping it will do."""
+"""Drag and drop and pasting: what a drag or the clipboard carries, who takes it, and what dropping it will do.
+
+A panel takes images with a `DropTarget`: from any room, from other programs and from the clipboard alike.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from PySide6.QtCore import QMimeData, QRectF, Qt, QUrl
-from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen
+from PySide6.QtCore import QEvent, QMimeData, QObject, QRectF, Qt, QUrl
+from PySide6.QtGui import (
+    QColor,
+    QDragMoveEvent,
+    QDropEvent,
+    QGuiApplication,
+    QImage,
+    QKeyEvent,
+    QKeySequence,
+    QPainter,
+    QPaintEvent,
+    QPen,
+    QPixmap,
+)
 from PySide6.QtWidgets import QWidget
 
+from diffstudio.errors import StorageProblem
 from diffstudio.imaging.formats import IMAGE_SUFFIXES
 from diffstudio.models.files.formats import OTHER_SUFFIXES, SUFFIXES
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
+from diffstudio.ui.widgets.image_files import keep_image
+
+_MOST_LINES = 1000  # of a text that is looked through for addresses
+_SMALL = 160  # px; the text of a smaller overlay is small
 
 
 class DroppedKind(Enum):
@@ -27,7 +48,9 @@ class DroppedKind(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DroppedItem:
-    """One file or folder of a drag. `path` is None for what is in no local file; `reason` says why it is unusable."""
+    """One file or folder of a drag, or pixels. `path` is None for what is in no local file; `reason` says why it is
+    unusable.
+    """
 
     kind: DroppedKind
     path: Path | None = None
@@ -41,12 +64,32 @@ class DroppedItem:
 def parse_drop(data: QMimeData) -> list[DroppedItem]:
     """The items of a drag or of the clipboard, in their order.
 
-    An image dragged out of a web browser comes as a URL or as bare pixels; both are unusable until it is saved.
+    An image dragged out of a web browser comes as a URL, as bare pixels, or as both. Pixels are an image without a
+    path, which `with_files` keeps in a file; a URL alone is unusable until it is saved.
     """
-    items = [_parse_url(url) for url in data.urls()]
-    if not items and data.hasImage():
-        items.append(DroppedItem(DroppedKind.UNUSABLE, reason="the image is in no file; save it first"))
+    items = [_parse_url(url) for url in data.urls() or _urls_in_text(data)]
+    if data.hasImage() and all(item.path is None for item in items):
+        return [DroppedItem(DroppedKind.IMAGE)]
     return items
+
+
+def with_files(items: Sequence[DroppedItem], data: QMimeData) -> list[DroppedItem]:
+    """The same items, with a file for pixels. StorageProblem when it cannot be written."""
+    pixels = DroppedItem(DroppedKind.IMAGE)
+    return [replace(item, path=_kept(data)) if item == pixels else item for item in items]
+
+
+def _kept(data: QMimeData) -> Path:
+    image = data.imageData()
+    return keep_image(image.toImage() if isinstance(image, QPixmap) else QImage(image))
+
+
+def _urls_in_text(data: QMimeData) -> list[QUrl]:
+    """The `file://` addresses of a text that consists of nothing else."""
+    lines = data.text().split() if data.hasText() else []
+    if not lines or len(lines) > _MOST_LINES or not all(line.startswith("file://") for line in lines):
+        return []
+    return [QUrl(line) for line in lines]
 
 
 def dropped_paths(data: QMimeData, *kinds: DroppedKind) -> list[Path]:
@@ -68,31 +111,120 @@ def _parse_url(url: QUrl) -> DroppedItem:
     return DroppedItem(DroppedKind.UNUSABLE, path, f"{path.name} is neither an image nor a model file")
 
 
+class DropTarget(QObject):
+    """Lets a widget take what is dropped on it, or pasted while the focus is in it.
+
+    `text(items)` says what dropping these items will do, shown over the widget; empty when it takes none of them, which
+    leaves them to the widget around it. `take(items)` does it. Pixels have a file by then.
+    """
+
+    def __init__(
+        self,
+        widget: QWidget,
+        text: Callable[[Sequence[DroppedItem]], str],
+        take: Callable[[Sequence[DroppedItem]], object],
+        failed: Callable[[str], object] = lambda text: None,
+    ) -> None:
+        super().__init__(widget)
+        self._widget, self._text, self._take, self._failed = widget, text, take, failed
+        self.overlay = DropOverlay("", widget)
+        widget.setAcceptDrops(True)
+        widget.installEventFilter(self)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        match event.type():
+            case QEvent.Type.DragEnter | QEvent.Type.DragMove if isinstance(event, QDragMoveEvent):
+                text = self._text(parse_drop(event.mimeData()))
+                if text:
+                    self.overlay.appear(text)
+                    event.acceptProposedAction()
+                else:
+                    event.ignore()
+                return True
+            case QEvent.Type.DragLeave:
+                self.overlay.hide()
+            case QEvent.Type.Drop if isinstance(event, QDropEvent):
+                self.overlay.hide()
+                event.setAccepted(self.offer(event.mimeData()))
+                return True
+            case QEvent.Type.KeyPress if isinstance(event, QKeyEvent) and event.matches(QKeySequence.StandardKey.Paste):
+                return self.offer(QGuiApplication.clipboard().mimeData())
+        return False
+
+    def offer(self, data: QMimeData) -> bool:
+        """Take what was dropped or pasted; False when the widget takes none of it."""
+        items = parse_drop(data)
+        if not self._text(items):
+            return False
+        try:
+            items = with_files(items, data)
+        except StorageProblem as problem:
+            self._failed(str(problem))
+            return True
+        self._take(items)
+        return True
+
+
+def image_paths(items: Sequence[DroppedItem]) -> list[Path]:
+    """The images among dropped items whose files are known."""
+    return [item.path for item in items if item.kind is DroppedKind.IMAGE and item.path is not None]
+
+
+def takes_image(
+    widget: QWidget, text: str, take: Callable[[Path], object], failed: Callable[[str], object] = lambda text: None
+) -> DropTarget:
+    """Let a widget take one image; `text` says what happens to it."""
+
+    def what(items: Sequence[DroppedItem]) -> str:
+        return text if any(item.kind is DroppedKind.IMAGE for item in items) else ""
+
+    def first(items: Sequence[DroppedItem]) -> None:
+        images = image_paths(items)
+        take(images[0])
+        if len(items) > 1:
+            failed(f"{images[0].name} is used; the other {len(items) - 1:,} of what was dropped are not.")
+
+    return DropTarget(widget, what, first, failed)
+
+
 class DropOverlay(QWidget):
-    """Covers a room while a file it accepts is dragged over it, and says what dropping it will do."""
+    """Covers a widget while something is dragged over it, and says what dropping it will do, or why it is not taken."""
 
     def __init__(self, text: str, parent: QWidget) -> None:
         super().__init__(parent)
-        self._text = text
+        self._text, self._role = text, "accent"
         self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         describe(self, text)
         self.hide()
 
-    def appear(self) -> None:
+    def text(self) -> str:
+        return self._text
+
+    def appear(self, text: str = "", *, refused: bool = False) -> None:
+        """Show the overlay; without `text`, with the text it has."""
+        self._role = "warn" if refused else "accent"
+        if text:
+            self._text = text
+            describe(self, text)
         parent = self.parentWidget()
         if parent is not None:
             self.setGeometry(parent.rect())
         self.raise_()
         self.show()
+        self.update()
 
     def paintEvent(self, event: QPaintEvent) -> None:
+        small = self.height() < _SMALL or self.width() < 2 * _SMALL
+        margin = 2 if small else 16
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         ground = QColor(theme.colour("background"))
-        ground.setAlphaF(0.86)
+        ground.setAlphaF(0.9)
         painter.fillRect(self.rect(), ground)
-        painter.setPen(QPen(theme.colour("accent"), 2, Qt.PenStyle.DashLine))
-        painter.drawRoundedRect(QRectF(self.rect()).adjusted(16, 16, -16, -16), theme.RADIUS, theme.RADIUS)
+        painter.setPen(QPen(theme.colour(self._role), 2, Qt.PenStyle.DashLine))
+        frame = QRectF(self.rect()).adjusted(margin, margin, -margin, -margin)
+        painter.drawRoundedRect(frame, theme.RADIUS, theme.RADIUS)
         painter.setPen(theme.colour("text"))
-        painter.setFont(theme.font(16, bold=True))
-        painter.drawText(self.rect(), int(Qt.AlignmentFlag.AlignCenter), self._text)
+        painter.setFont(theme.font(theme.SMALL_PIXELS if small else 16, bold=True))
+        flags = int(Qt.AlignmentFlag.AlignCenter) | int(Qt.TextFlag.TextWordWrap)
+        painter.drawText(frame.adjusted(6, 2, -6, -2), flags, self._text)

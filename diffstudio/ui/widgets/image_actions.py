@@ -64,9 +64,9 @@ class ClickOrDrag:
 
 
 def drag(source: QWidget, image: QImage, path: Path | None) -> None:
-    """Drag an image; returns when it is dropped or cancelled."""
+    """Drag an image: its file, or its pixels when it is in none; returns when it is dropped or cancelled."""
     drag = QDrag(source)
-    drag.setMimeData(mime_data(image, path))
+    drag.setMimeData(mime_data(image if path is None else QImage(), path))
     small = QPixmap.fromImage(
         image.scaled(QSize(96, 96), Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PySide6.QtCore import QBuffer, QByteArray, QIODevice
+from PySide6.QtCore import QBuffer, QIODevice
 from PySide6.QtGui import QColorSpace, QImage
 
 from diffstudio.studio.generation.masks import keep_pasted
@@ -14,9 +14,7 @@ def keep_image(image: QImage) -> Path:
     """The file of an image, in sRGB; the same image is stored once. StorageProblem when it cannot be written."""
     image = QImage(image)  # what is shown stays as it is
     image.setColorSpace(QColorSpace(QColorSpace.NamedColorSpace.SRgb))  # the file then declares it
-    data = QByteArray()
-    buffer = QBuffer(data)
+    buffer = QBuffer()
     buffer.open(QIODevice.OpenModeFlag.WriteOnly)
-    image.save(buffer, b"PNG")
-    buffer.close()
-    return keep_pasted(bytes(data.data()))
+    image.save(buffer, "PNG")  # type: ignore[call-overload]
+    return keep_pasted(bytes(buffer.data().data()))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PySide6.QtCore import QMimeData, QObject, QUrl, Signal
+from PySide6.QtCore import QMimeData, QObject, QPoint, QUrl, Signal
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QApplication, QMenu, QWidget
 
@@ -69,6 +69,7 @@ class ImageActions(QObject):
     restore_requested = Signal(object)  # list[ImageTarget] in the trash
     purge_requested = Signal(object)  # list[ImageTarget] in the trash
     message = Signal(str, str)  # kind, text
+    menu_requested = Signal(object, object)  # ImageTarget without its record, QPoint: answer with `show_menu`
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
@@ -164,6 +165,16 @@ class ImageActions(QObject):
             self.show_steps_requested.emit(targets[0])
 
     # The menu
+
+    def open_menu(self, target: ImageTarget, position: QPoint) -> None:
+        """Open the menu at a point of the screen, once the gallery has been asked for the image."""
+        if target.path is not None:
+            self.menu_requested.emit(target, position)
+        elif not target.image.isNull():
+            self.show_menu(target, position)
+
+    def show_menu(self, target: ImageTarget, position: QPoint) -> None:
+        self.menu([target]).popup(position)
 
     def menu(self, targets: Sequence[ImageTarget], first: Sequence[MenuEntry | None] = ()) -> QMenu:
         """The menu of the images that are selected; `first` are entries of the room itself, above the others."""

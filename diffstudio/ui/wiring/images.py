@@ -75,6 +75,8 @@ class ImageController(QObject):
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         if save is None:
             dialog.upscale_requested.connect(self.upscale_requested)
+            dialog.image_dropped.connect(dialog.close)
+            dialog.image_dropped.connect(self.upscale)
         else:
             dialog.upscale_requested.connect(save)
             dialog.rejected.connect(partial(save, None))

@@ -22,6 +22,7 @@ from diffstudio.ui.generate.queue_and_history import RecentImage
 from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.widgets import image_actions
 from diffstudio.ui.widgets.helpers import ElidedLabel
+from diffstudio.ui.widgets.image_menu import ImageTarget
 from diffstudio.ui.widgets.images import numpy_to_qimage
 from tests.ui.samples import checkpoint, picture, stepped, whole_job
 
@@ -292,16 +293,20 @@ def test_the_menu_of_a_picture_copies_saves_and_reuses(
     file = tmp_path / "a.png"
     Image.fromarray(picture(9, 32)).save(file)
     request = GenerateRequest("ghost", seed=5, steps=9)
-    menu = room.menu(numpy_to_qimage(picture(9)), file, request)
+    menu = room.image_actions.menu([ImageTarget(file, numpy_to_qimage(picture(9)), request)])
     actions = {action.text(): action for action in menu.actions() if action.text()}
     assert list(actions) == [
-        "Copy image",
-        "Save as…",
         "Use settings",
         "Copy prompt",
         "Use for img2img",
+        "Inpaint or outpaint…",
         "Upscale…",
+        "Copy image",
+        "Save as…",
         "Show in folder",
+        "Star",
+        "Compare with…",
+        "Delete",
     ]
     actions["Copy image"].trigger()
     data = qapp.clipboard().mimeData()
@@ -314,8 +319,11 @@ def test_the_menu_of_a_picture_copies_saves_and_reuses(
     assert room.banner.text() == f"No file manager could be opened. The path is {file}."
     actions["Copy prompt"].trigger()
     assert qapp.clipboard().text() == "ghost"
-    bare = [action.text() for action in room.menu(numpy_to_qimage(picture(9)), None, None).actions() if action.text()]
-    assert bare == ["Copy image", "Save as…"]
+    bare = room.image_actions.menu([ImageTarget(image=numpy_to_qimage(picture(9)), is_preview=True)])
+    assert [action.text() for action in bare.actions() if action.isEnabled() and action.text()] == [
+        "Copy image",
+        "Save as…",
+    ]
 
 
 def test_the_queue_is_shown_reordered_and_emptied(qtbot: QtBot, room: GenerateRoom) -> None:

@@ -9,9 +9,11 @@ from PySide6.QtCore import QMimeData, QUrl
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QApplication
 
+from diffstudio import paths
 from diffstudio.imaging.formats import IMAGE_SUFFIXES
 from diffstudio.models.files.formats import OTHER_SUFFIXES, SUFFIXES
-from diffstudio.ui.widgets.drag_and_drop import DroppedItem, DroppedKind, dropped_paths, parse_drop
+from diffstudio.ui.widgets.drag_and_drop import DroppedItem, DroppedKind, dropped_paths, parse_drop, with_files
+from diffstudio.ui.widgets.images import read_image
 
 pytestmark = pytest.mark.usefixtures("qapp")
 
@@ -44,8 +46,43 @@ def test_every_suffix_is_known(tmp_path: Path, suffix: str) -> None:
     assert [item.kind for item in parse_drop(urls(tmp_path / f"a{suffix}"))] == [kind]
 
 
-def test_pixels_without_a_file_say_what_to_do(qapp: QApplication) -> None:
+def test_pixels_are_an_image_that_is_kept_in_a_file_once(qapp: QApplication) -> None:
     data = QMimeData()
-    data.setImageData(QImage(2, 2, QImage.Format.Format_RGB32))
-    assert parse_drop(data) == [DroppedItem(DroppedKind.UNUSABLE, reason="the image is in no file; save it first")]
-    assert dropped_paths(data) == [] and parse_drop(QMimeData()) == []
+    image = QImage(3, 2, QImage.Format.Format_RGB32)
+    image.fill(0xFF102030)
+    data.setImageData(image)
+    items = parse_drop(data)
+    assert items == [DroppedItem(DroppedKind.IMAGE)] and dropped_paths(data) == [] and parse_drop(QMimeData()) == []
+    (kept,) = with_files(items, data)
+    (again,) = with_files(items, data)
+    assert kept.path is not None and kept.path == again.path and kept.path.parent == paths.data() / "pasted"
+    assert read_image(kept.path).pixelColor(1, 1).getRgb() == (16, 32, 48, 255)
+
+
+def test_an_image_dragged_out_of_a_browser_is_its_pixels_and_a_file_manager_means_the_file(
+    qapp: QApplication, tmp_path: Path
+) -> None:
+    for address, expected in (
+        ("https://example.org/cat.png", DroppedItem(DroppedKind.IMAGE)),
+        (tmp_path / "a.png", DroppedItem(DroppedKind.IMAGE, tmp_path / "a.png")),
+    ):
+        data = urls(address)
+        data.setImageData(QImage(2, 2, QImage.Format.Format_RGB32))
+        assert parse_drop(data) == [expected]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("file:///tmp/a%20b.png", [Path("/tmp/a b.png")]),
+        ("file:///tmp/a.png\nfile:///tmp/b.png\n", [Path("/tmp/a.png"), Path("/tmp/b.png")]),
+        ("see file:///tmp/a.png", []),
+        ("/tmp/a.png", []),
+        ("a cat", []),
+        ("", []),
+    ],
+)
+def test_a_text_of_file_addresses_only_is_those_files(text: str, found: list[Path]) -> None:
+    data = QMimeData()
+    data.setText(text)
+    assert dropped_paths(data, DroppedKind.IMAGE) == found

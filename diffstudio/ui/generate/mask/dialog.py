@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from PySide6.QtCore import QBuffer, QIODevice, Signal
 from PySide6.QtGui import QImage
-from PySide6.QtWidgets import QDialog, QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QHBoxLayout, QMessageBox, QVBoxLayout, QWidget
 
 from diffstudio.ui.generate.mask.editor import LARGEST, MAX_OUTPAINT, SMALLEST, SNAP, MaskEditor, Sides
 from diffstudio.ui.widgets import actions, shortcuts, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.dialogs import resize_within_screen
+from diffstudio.ui.widgets.dialogs import message_box, resize_within_screen
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, describe, label, scroll_area
+from diffstudio.ui.widgets.images import read_image, unreadable
 from diffstudio.ui.widgets.inputs import ChipRow, LabelledSlider
 
 _SIDES = ("Left", "Top", "Right", "Bottom")
@@ -125,6 +128,15 @@ class MaskDialog(QDialog):
         editor.brush_changed.connect(self._show_brush)
         self.cancel.clicked.connect(self.reject)
         self.accept_button.clicked.connect(self._accept)
+
+    def load_mask(self, path: Path) -> None:
+        """Take an image as the mask in place of what is painted; what cannot be read is named over the image."""
+        mask = read_image(path)
+        if mask.isNull():
+            message_box(QMessageBox.Icon.Warning, self.windowTitle(), unreadable(path), parent=self).open()
+            return
+        self.editor.set_mask(mask)
+        self._update_state()
 
     def _choose_tool(self, erasing: bool) -> None:
         self.editor.erasing = erasing

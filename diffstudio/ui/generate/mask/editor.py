@@ -69,6 +69,11 @@ class MaskEditor(QWidget):
         self._sides, self._zoom, self._shift = sides, 1.0, QPointF()
         self.update()
 
+    def set_mask(self, mask: QImage) -> None:
+        """Take another mask, white where masked; it is stretched to the size of the image."""
+        self._mask = MaskLayer(self._image.size(), mask)
+        self._mask_changed()
+
     def mask_image(self) -> QImage:
         """The mask at the size of the image, greyscale: white where masked."""
         return self._mask.greyscale()

@@ -6,10 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import cast
 
-from PySide6.QtCore import QEvent, QObject, QTimer, Signal
-from PySide6.QtGui import QDragEnterEvent, QDropEvent, QImage
+from PySide6.QtCore import QTimer, Signal
+from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from diffstudio.errors import DiffstudioError
@@ -25,7 +24,7 @@ from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.widgets import terms
 from diffstudio.ui.widgets.controls import SectionLabel
 from diffstudio.ui.widgets.dialogs import choose_image
-from diffstudio.ui.widgets.drag_and_drop import dropped_paths
+from diffstudio.ui.widgets.drag_and_drop import DroppedItem, DroppedKind, DropTarget, image_paths, takes_image
 from diffstudio.ui.widgets.images import numpy_to_qimage, read_image, unreadable
 
 _MAX_PREVIEW_SIDE = 640  # px
@@ -53,11 +52,10 @@ class ControlNetSection(QWidget):
         self.heading = SectionLabel(terms.CONTROLNET)
         self.add_button = AddButton("Add ControlNet…", terms.CONTROLNET, "path")
         self.add_button.clicked.connect(self._add_pressed)
-        self.add_button.setAcceptDrops(True)
-        self.add_button.installEventFilter(self)  # it accepts the same drops as the section
+        for widget in (self, self.add_button):
+            DropTarget(widget, self._drop_text, self._take, self.failed.emit)
         self._timer = QTimer(self, singleShot=True, interval=_PREVIEW_DELAY_MS)
         self._timer.timeout.connect(self._request_previews)
-        self.setAcceptDrops(True)
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
         self._column.setSpacing(12)
@@ -174,9 +172,16 @@ class ControlNetSection(QWidget):
         card.changed.connect(self._card_changed)
         card.remove_requested.connect(lambda: self._removed(card))
         card.replace_requested.connect(lambda: self.choose(card.set_image))
+        takes_image(card, "Drop to replace the control image", lambda path: self._replace(card, path), self.failed.emit)
         self.cards.append(card)
         self._column.insertWidget(len(self.cards), card)  # below the heading and those before it
         return card
+
+    def _replace(self, card: ControlNetCard, path: Path) -> None:
+        if read_image(path, 64).isNull():
+            self.failed.emit(unreadable(path))
+        else:
+            card.set_image(path)
 
     def _card_changed(self) -> None:
         self.schedule_preview()
@@ -194,23 +199,16 @@ class ControlNetSection(QWidget):
         card.hide()
         card.deleteLater()
 
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        if watched is self.add_button and isinstance(event, QDropEvent):
-            if event.type() is QEvent.Type.DragEnter:
-                self.dragEnterEvent(cast(QDragEnterEvent, event))
-            elif event.type() is QEvent.Type.Drop:
-                self.dropEvent(event)
-            return event.type() in (QEvent.Type.DragEnter, QEvent.Type.Drop)
-        return super().eventFilter(watched, event)
+    def _drop_text(self, items: Sequence[DroppedItem]) -> str:
+        images = any(item.kind is DroppedKind.IMAGE for item in items)
+        return "Drop to add a ControlNet with this image" if images and self.fitting() else ""
 
-    def dragEnterEvent(self, event: QDragEnterEvent) -> None:
-        if self.fitting() and any(path.is_file() for path in dropped_paths(event.mimeData())):
-            event.acceptProposedAction()
-
-    def dropEvent(self, event: QDropEvent) -> None:
-        for path in dropped_paths(event.mimeData()):
-            self.add_image(path)
-        event.acceptProposedAction()
+    def _take(self, items: Sequence[DroppedItem]) -> None:
+        for path in image_paths(items):
+            if len(self.cards) >= MOST_CONTROLS:
+                self.failed.emit(f"{path.name} is not used: {MOST_CONTROLS} ControlNets are the most.")
+            else:
+                self.add_image(path)
 
     # Preview
 

@@ -24,11 +24,14 @@ from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.dialogs import choose_image
+from diffstudio.ui.widgets.drag_and_drop import takes_image
 from diffstudio.ui.widgets.helpers import ElidedLabel, label
 from diffstudio.ui.widgets.images import image_size, read_image, unreadable, unreadable_reason
 from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSlider
 
 _PREVIEW = 640  # px, the largest side of the copy that is shown
+_DROP_INIT = "Drop to start from this image (img2img)"
+DROP_MASK = "Drop to use this image as the mask"
 _NO_SIDES: Sides = (0, 0, 0, 0)
 FILLS = [
     (FillName.ORIGINAL, "Original"),
@@ -64,6 +67,8 @@ class InitImageSection(QWidget):
         self.preview = InitImagePreview()
         self.name = ElidedLabel("", mode=Qt.TextElideMode.ElideMiddle)
         self.about = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS)
+        self.mask_label = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS)
+        self.mask_label.setMinimumHeight(24)
         self.paint_button = SecondaryButton(
             "", "paint-brush", "Inpaint: paint a mask. Outpaint: extend the canvas", name="Inpaint or outpaint"
         )
@@ -93,6 +98,9 @@ class InitImageSection(QWidget):
             "Only-masked padding", 0, 256, 32, suffix=" px", tooltip="Context around the mask that the model sees"
         )
         self._lay_out()
+        for widget in (self, self.choose_button):
+            takes_image(widget, _DROP_INIT, self.set_image, self.failed.emit)
+        takes_image(self.mask_label, DROP_MASK, self.set_mask, self.failed.emit)
         self.choose_button.clicked.connect(self.choose)
         self.paint_button.clicked.connect(self.open_mask_editor)
         self.remove_button.clicked.connect(self._remove)
@@ -187,6 +195,18 @@ class InitImageSection(QWidget):
         self.opened.emit()
         return True
 
+    def set_mask(self, path: Path) -> bool:
+        """Use an image as the mask, white where it is inpainted; False when it cannot be read (`failed` says why)."""
+        if read_image(path, 64).isNull():
+            self.failed.emit(unreadable(path))
+            return False
+        before = self.has_mask()
+        self._set_mask(path)
+        if not before:
+            self.strength.set_value(1.0)  # inpainting usually replaces the masked content
+        self._changed()
+        return True
+
     def _read(self, path: Path) -> bool:
         image = read_image(path, _PREVIEW)
         if image.isNull():
@@ -234,6 +254,7 @@ class InitImageSection(QWidget):
         if self._mask is not None and mask is not None and mask.isNull():
             self.failed.emit(f"{unreadable(self._mask)} The mask editor starts without a mask.")
         dialog = MaskDialog(image, mask, self._sides, self.window())
+        takes_image(dialog, DROP_MASK, dialog.load_mask, self.failed.emit)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.mask_accepted.connect(self._apply_mask)
         dialog.open()
@@ -265,8 +286,9 @@ class InitImageSection(QWidget):
         given, masked = self._path is not None, self.has_mask()
         self.choose_button.setVisible(not given)
         self.setVisible(given or self.isAncestorOf(self.choose_button))
-        for part in (self._card, self.preview, self.heading, self.strength):
+        for part in (self._card, self.preview, self.heading, self.strength, self.mask_label):
             part.setVisible(given)
+        self.mask_label.setText(f"Mask: {self._mask.name}" if self._mask is not None else "Mask: none. Drop one here")
         for part in (self.resize_mode, self.fit_label):
             part.setVisible(given and bool(self._fit))
         self.fit_label.setText(self._fit)
@@ -297,6 +319,7 @@ class InitImageSection(QWidget):
             self.heading,
             self.preview,
             self._card,
+            self.mask_label,
             self.resize_mode,
             self.fit_label,
             self.strength,

@@ -6,7 +6,16 @@ import os
 from collections.abc import Sequence
 
 from PySide6.QtCore import QEvent, QMimeData, QPoint, QSize, Qt, QTimer, Signal
-from PySide6.QtGui import QFontMetrics, QHelpEvent, QKeyEvent, QResizeEvent, QTextCharFormat, QTextCursor
+from PySide6.QtGui import (
+    QFontMetrics,
+    QGuiApplication,
+    QHelpEvent,
+    QKeyEvent,
+    QKeySequence,
+    QResizeEvent,
+    QTextCharFormat,
+    QTextCursor,
+)
 from PySide6.QtWidgets import QMenu, QPlainTextEdit, QTextEdit, QWidget
 
 from diffstudio.models.conditioning.prompt_weighting import reweighted
@@ -14,6 +23,7 @@ from diffstudio.studio.prompts.token_count import PromptTokenCount
 from diffstudio.studio.request_checks import LONGEST_PROMPT
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.drag_and_drop import DroppedKind, parse_drop
 from diffstudio.ui.widgets.helpers import describe, label, set_style_property, set_tooltip, show_tooltip
 from diffstudio.ui.widgets.menus import add_entry
 
@@ -134,6 +144,11 @@ class PromptEdit(QPlainTextEdit):
         self._count_timer.start()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.matches(QKeySequence.StandardKey.Paste) and _is_taken_elsewhere(
+            QGuiApplication.clipboard().mimeData()
+        ):
+            event.ignore()
+            return
         control = bool(event.modifiers() & Qt.KeyboardModifier.ControlModifier)
         if control and self._weighting_enabled and event.key() in (Qt.Key.Key_Up, Qt.Key.Key_Down):
             self._change_weight(1 if event.key() == Qt.Key.Key_Up else -1)
@@ -213,11 +228,15 @@ class PromptEdit(QPlainTextEdit):
             self.too_long.emit(over)
 
     def canInsertFromMimeData(self, source: QMimeData) -> bool:
-        """Refuse files: the window handles them."""
-        return not any(url.isLocalFile() for url in source.urls()) and super().canInsertFromMimeData(source)
+        """Refuse files and images: a panel or the window takes them."""
+        return not _is_taken_elsewhere(source) and super().canInsertFromMimeData(source)
 
     def sizeHint(self) -> QSize:
         return QSize(200, self.height())
+
+
+def _is_taken_elsewhere(data: QMimeData) -> bool:
+    return any(item.kind is not DroppedKind.UNUSABLE for item in parse_drop(data))
 
 
 def _units(text: str) -> int:

@@ -1,0 +1,111 @@
+"""Connects the menu of an image, in the rooms that do not hold the gallery themselves, with the gallery and the rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from PySide6.QtCore import QObject, QPoint, Signal
+
+from diffstudio.errors import DiffstudioError
+from diffstudio.studio.gallery.gallery import Gallery
+from diffstudio.studio.gallery.records import GalleryImage
+from diffstudio.ui.tasks import Tasks
+from diffstudio.ui.widgets.image_menu import ImageActions, ImageTarget
+from diffstudio.ui.window import MainWindow
+
+
+class ImageMenus(QObject):
+    """`gallery` returns the gallery once it is open."""
+
+    changed = Signal(object)  # list[GalleryImage]: starred or not any more
+    deleted = Signal(object)  # list[int] of ids
+    restored = Signal(object)  # list[GalleryImage]
+
+    def __init__(self, tasks: Tasks, window: MainWindow, gallery: Callable[[], Gallery | None]) -> None:
+        super().__init__()
+        self._tasks, self._window, self._gallery = tasks, window, gallery
+        self._deleted: list[int] = []  # by the last deletion, for its undo
+        window.banner.acted.connect(self._undo)
+
+    def attach(self, actions: ImageActions) -> None:
+        """Answer what the actions of a room ask of the gallery."""
+        actions.menu_requested.connect(
+            lambda target, position: self._tasks.start(self._open_menu(actions, target, position))
+        )
+        actions.star_requested.connect(lambda targets, starred: self._tasks.start(self._star(targets, starred)))
+        actions.delete_requested.connect(lambda targets: self._tasks.start(self._delete(targets)))
+
+    async def _open_menu(self, actions: ImageActions, target: ImageTarget, position: QPoint) -> None:
+        actions.show_menu(replace(target, record=await self._record(target)), position)
+
+    async def _record(self, target: ImageTarget) -> GalleryImage | None:
+        gallery = self._gallery()
+        if gallery is None or target.path is None:
+            return None
+        try:
+            return await self._tasks.to_thread(gallery.find, target.path)
+        except DiffstudioError as error:
+            self._window.show_message("bad", str(error))
+            return None
+
+    async def _star(self, targets: Sequence[ImageTarget], starred: bool) -> None:
+        gallery = self._gallery()
+        assert gallery is not None  # the records come from it
+
+        def star() -> tuple[list[GalleryImage], DiffstudioError | None]:
+            renewed: list[GalleryImage] = []
+            problem: DiffstudioError | None = None
+            for record in _records(targets):
+                try:
+                    problem = gallery.star(record.id, starred) or problem
+                except DiffstudioError as error:
+                    return renewed, error
+                renewed += [image] if (image := gallery.get(record.id)) is not None else []
+            return renewed, problem
+
+        renewed, problem = await self._tasks.to_thread(star)
+        if renewed:
+            self.changed.emit(renewed)
+        if problem is not None:
+            self._window.show_message("warn", str(problem))
+
+    async def _delete(self, targets: Sequence[ImageTarget]) -> None:
+        gallery = self._gallery()
+        assert gallery is not None
+        records = _records(targets)
+        try:
+            self._deleted = await self._tasks.to_thread(gallery.delete, [record.id for record in records])
+        except DiffstudioError as error:
+            self._window.show_message("bad", str(error))
+            return
+        if self._deleted:
+            self.deleted.emit(self._deleted)
+            self._window.show_message("info", f"{records[0].path.name} moved to the gallery's trash.", _UNDO)
+
+    def _undo(self) -> None:
+        if self._deleted and self._window.banner.action.text() == _UNDO:
+            deleted, self._deleted = self._deleted, []
+            self._tasks.start(self._restore(deleted))
+
+    async def _restore(self, image_ids: Sequence[int]) -> None:
+        gallery = self._gallery()
+        assert gallery is not None
+
+        def restore() -> list[GalleryImage]:
+            return [image for each in gallery.undo(image_ids) if (image := gallery.get(each)) is not None]
+
+        try:
+            images = await self._tasks.to_thread(restore)
+        except DiffstudioError as error:
+            self._window.show_message("bad", str(error))
+            return
+        self._window.show_message("info", "")
+        self.restored.emit(images)
+
+
+_UNDO = "Undo"
+
+
+def _records(targets: Sequence[ImageTarget]) -> list[GalleryImage]:
+    return [target.record for target in targets if target.record is not None]

@@ -1,0 +1,370 @@
+"""An image from any room, another program or the clipboard goes onto any panel that takes one: each pair is tried."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from PySide6.QtCore import QMimeData, QPoint, QPointF, QSize, Qt, QUrl
+from PySide6.QtGui import QDrag, QDragEnterEvent, QDropEvent, QImage
+from PySide6.QtWidgets import QApplication, QWidget
+from pytestqt.qtbot import QtBot
+
+from diffstudio.models.detection.types import Layout, Role
+from diffstudio.studio.gallery.gallery import Gallery
+from diffstudio.studio.requests import GenerateRequest, UpscaleRequest
+from diffstudio.training.run.run_folder import RunSamples
+from diffstudio.ui.gallery.room import GalleryRoom
+from diffstudio.ui.generate.canvas.canvas import Canvas
+from diffstudio.ui.generate.mask.dialog import MaskDialog
+from diffstudio.ui.generate.panel import Panel
+from diffstudio.ui.generate.queue_and_history import RecentImage, RecentThumb
+from diffstudio.ui.generate.sections.init_image_section import DROP_MASK
+from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
+from diffstudio.ui.train.sample_sheets_view import SampleGrid
+from diffstudio.ui.widgets.drag_and_drop import DropTarget, takes_image
+from diffstudio.ui.widgets.image_menu import ImageTarget
+from diffstudio.ui.widgets.image_thumbnail import ImageThumbnail
+from diffstudio.ui.widgets.images import read_image
+from diffstudio.ui.window import MainWindow, RoomEntry
+from tests.ui.samples import checkpoint
+
+pytestmark = pytest.mark.usefixtures("dressed", "home")
+
+COPY, LEFT, NONE = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+SD1 = checkpoint("sd1", family="sd1", width=512, height=512, metadata={}, layout=Layout.ORIGINAL)
+CANNY = checkpoint("canny", family="sd1", role=Role.CONTROLNET, metadata={})
+BLUE = (10, 20, 200)
+
+
+class Places:
+    """Everything that an image is dragged from and dropped on."""
+
+    def __init__(self, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.qtbot, self.folder = qtbot, tmp_path
+        self.file = tmp_path / "blue one.png"
+        Image.new("RGB", (48, 32), BLUE).save(self.file)
+        self.other = tmp_path / "other.png"
+        Image.new("RGB", (48, 32), "white").save(self.other)
+        self.pixels = read_image(self.file)
+        self.dragged: list[QMimeData] = []
+        monkeypatch.setattr(QDrag, "exec", lambda drag, *_: self.dragged.append(copied(drag.mimeData())))
+        self.open: list[Callable[[], object]] = []
+
+    def shown(self, widget: QWidget, size: QSize = QSize(320, 320)) -> QWidget:  # noqa: B008 - never changed
+        self.qtbot.addWidget(widget)
+        widget.resize(size)
+        widget.show()
+        self.qtbot.waitExposed(widget)
+        return widget
+
+    def drag(self, widget: QWidget, start: QPoint) -> QMimeData:
+        """Press the mouse on a widget and move it until a drag begins: what the drag carries."""
+        self.qtbot.mousePress(widget, LEFT, pos=start)
+        for step in (8, 20, 40):
+            event_at(widget, start + QPoint(step, step))
+        assert len(self.dragged) == 1
+        return self.dragged[0]
+
+    def panel(self) -> Panel:
+        panel = Panel()
+        self.shown(panel, QSize(320, 2400))
+        panel.set_checkpoints([SD1, CANNY])
+        panel.choose(SD1)
+        return panel
+
+
+def copied(data: QMimeData) -> QMimeData:
+    """A drag's data goes with the drag."""
+    again = QMimeData()
+    for kind in data.formats():
+        again.setData(kind, data.data(kind))
+    if data.hasImage():
+        again.setImageData(data.imageData())
+    return again
+
+
+def event_at(widget: QWidget, at: QPoint) -> None:
+    from PySide6.QtCore import QEvent
+    from PySide6.QtGui import QMouseEvent
+
+    event = QMouseEvent(QEvent.Type.MouseMove, QPointF(at), QPointF(widget.mapToGlobal(at)), LEFT, LEFT, NONE)
+    QApplication.sendEvent(widget, event)
+
+
+@pytest.fixture
+def places(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Places]:
+    places = Places(qtbot, tmp_path, monkeypatch)
+    yield places
+    for close in places.open:
+        close()
+
+
+# Where images come from
+
+
+def from_gallery(places: Places, *, full: bool) -> QMimeData:
+    gallery = Gallery(places.folder / "images", places.folder / "g.sqlite", places.folder / "thumbnails")
+    gallery.add(Image.new("RGB", (48, 32), BLUE), GenerateRequest("blue"))
+    room = GalleryRoom(gallery)
+    places.shown(room, QSize(1000, 700))
+    places.open += [room.shut_down, gallery.close]
+    places.qtbot.waitUntil(lambda: not room.busy() and room.model.rowCount() == 1)
+    if not full:
+        return room.model.mimeData([room.model.index(0)])  # Qt's views drag what this gives
+    room.open_image(gallery.images()[0].path)
+    places.qtbot.waitUntil(lambda: not room.busy() and not room.image_view.image().isNull())
+    return places.drag(room.image_view, room.image_view.rect().center())
+
+
+def from_canvas(places: Places) -> QMimeData:
+    canvas = Canvas()
+    places.shown(canvas)
+    canvas.show_one(places.pixels, places.file)
+    return places.drag(canvas, canvas.rect().center())
+
+
+def from_recent(places: Places) -> QMimeData:
+    thumb = RecentThumb(RecentImage(places.file, places.pixels.scaled(16, 16)), 64)
+    return places.drag(places.shown(thumb, QSize(64, 64)), QPoint(5, 5))
+
+
+def from_samples(places: Places) -> QMimeData:
+    grid = SampleGrid("Samples")
+    places.shown(grid)
+    grid.show_sheet(RunSamples(step=1, ema="", raw="", columns=1, rows=1, size=48, prompts=("blue",)), places.pixels)
+    return places.drag(grid, QPoint(20, 20))
+
+
+def from_training_folder(places: Places) -> QMimeData:
+    thumb = ImageThumbnail(ImageTarget(places.file, places.pixels), 64, name="blue")
+    return places.drag(places.shown(thumb, QSize(64, 64)), QPoint(5, 5))
+
+
+def from_file_manager(places: Places) -> QMimeData:
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(places.file))])
+    return data
+
+
+def from_browser(places: Places) -> QMimeData:
+    data = QMimeData()
+    data.setUrls([QUrl("https://example.org/blue.png")])
+    data.setImageData(places.pixels)
+    return data
+
+
+def from_text(places: Places) -> QMimeData:
+    data = QMimeData()
+    data.setText(QUrl.fromLocalFile(str(places.file)).toString(QUrl.ComponentFormattingOption.FullyEncoded))
+    return data
+
+
+SOURCES: dict[str, Callable[[Places], QMimeData]] = {
+    "gallery grid": lambda places: from_gallery(places, full=False),
+    "gallery full view": lambda places: from_gallery(places, full=True),
+    "canvas": from_canvas,
+    "recent": from_recent,
+    "samples": from_samples,
+    "training folder": from_training_folder,
+    "file manager": from_file_manager,
+    "browser": from_browser,
+    "text": from_text,
+}
+
+
+# Where they go: the widget, what is said over it, and the file that it took
+
+
+Taker = tuple[QWidget, str, Callable[[], Path | None]]
+
+
+def to_init_image(places: Places) -> Taker:
+    panel = places.panel()
+    return panel.init_image.choose_button, "Drop to start from this image", panel.init_image.image_path
+
+
+def to_another_init_image(places: Places) -> Taker:
+    panel = places.panel()
+    panel.init_image.set_image(places.other)
+    return panel.init_image, "Drop to start from this image", panel.init_image.image_path
+
+
+def to_mask(places: Places) -> Taker:
+    panel = places.panel()
+    panel.init_image.set_image(places.other)
+    return panel.init_image.mask_label, DROP_MASK, lambda: panel.init_image.apply_to(GenerateRequest()).mask
+
+
+def to_controlnets(places: Places) -> Taker:
+    panel = places.panel()
+    cards = panel.controlnets.cards
+    return panel.controlnets.add_button, "Drop to add a ControlNet", lambda: cards[0].path if cards else None
+
+
+def to_controlnet_card(places: Places) -> Taker:
+    panel = places.panel()
+    panel.controlnets.add_image(places.other)
+    card = panel.controlnets.cards[0]
+    return card, "Drop to replace the control image", lambda: card.path if card.path != places.other else None
+
+
+def to_upscale(places: Places) -> Taker:
+    dialog = UpscaleDialog(UpscaleRequest(places.other), read_image(places.other), QSize(48, 32), [])
+    places.shown(dialog)
+    taken: list[Path] = []
+    dialog.image_dropped.connect(taken.append)
+    return dialog, "Drop to upscale this image instead", lambda: taken[0] if taken else None
+
+
+def to_mask_editor(places: Places) -> Taker:
+    dialog = MaskDialog(read_image(places.other), None, (0, 0, 0, 0))
+    places.shown(dialog)
+    taken: list[Path] = []
+    takes_image(dialog, DROP_MASK, taken.append)
+    return dialog, DROP_MASK, lambda: taken[0] if taken else None
+
+
+def to_window(places: Places) -> Taker:
+    window = MainWindow()
+    window.add_room(RoomEntry("Generate", "sparkle", "Generate", QWidget))
+    window.show_room("Generate")
+    places.shown(window, QSize(1000, 700))
+    taken: list[Path] = []
+    window.image_dropped.connect(taken.append)
+    return window, "Drop to load the settings of this image", lambda: taken[0] if taken else None
+
+
+TARGETS: dict[str, Callable[[Places], Taker]] = {
+    "init image": to_init_image,
+    "another init image": to_another_init_image,
+    "mask": to_mask,
+    "controlnets": to_controlnets,
+    "controlnet card": to_controlnet_card,
+    "upscale": to_upscale,
+    "mask editor": to_mask_editor,
+    "window": to_window,
+}
+
+
+def text_over(widget: QWidget) -> str:
+    """What the overlay that is shown over a widget says."""
+    targets = widget.findChildren(DropTarget, options=Qt.FindChildOption.FindDirectChildrenOnly)
+    overlays = [target.overlay for target in targets] or [widget.drop_overlay]  # type: ignore[attr-defined]
+    return next((overlay.text() for overlay in overlays if overlay.isVisible()), "")
+
+
+def is_the_image(path: Path) -> bool:
+    pixel = read_image(path).pixelColor(5, 5)
+    return abs(pixel.blue() - BLUE[2]) < 8 and pixel.red() < 24
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_source_onto_every_panel(places: Places, source: str, target: str) -> None:
+    data = SOURCES[source](places)
+    widget, text, taken = TARGETS[target](places)
+    at = widget.rect().center()
+    enter = QDragEnterEvent(at, COPY, data, LEFT, NONE)
+    QApplication.sendEvent(widget, enter)
+    assert enter.isAccepted() and text_over(widget).startswith(text)
+    drop = QDropEvent(QPointF(at), COPY, data, LEFT, NONE)
+    QApplication.sendEvent(widget, drop)
+    assert drop.isAccepted() and text_over(widget) == ""
+    places.qtbot.waitUntil(lambda: taken() is not None)
+    path = taken()
+    assert path is not None and is_the_image(path)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("kind", ["pixels", "file", "text"])
+def test_pasting_into_every_panel(places: Places, kind: str, target: str) -> None:
+    widget, _, taken = TARGETS[target](places)
+    data = {"file": from_file_manager, "text": from_text, "pixels": from_browser}[kind](places)
+    QApplication.clipboard().setMimeData(data)
+    places.qtbot.keyClick(widget, Qt.Key.Key_V, Qt.KeyboardModifier.ControlModifier)
+    places.qtbot.waitUntil(lambda: taken() is not None)
+    path = taken()
+    assert path is not None and is_the_image(path)
+
+
+@pytest.mark.parametrize("target", [name for name in TARGETS if name != "window"])
+def test_what_a_panel_does_not_take_is_left_to_the_window(places: Places, target: str) -> None:
+    widget, _, taken = TARGETS[target](places)
+    (places.folder / "notes.txt").write_text("a")
+    before = taken()
+    for name in ("notes.txt", "model.safetensors", "."):
+        data = QMimeData()
+        data.setUrls([QUrl.fromLocalFile(str(places.folder / name))])
+        enter = QDragEnterEvent(widget.rect().center(), COPY, data, LEFT, NONE)
+        QApplication.sendEvent(widget, enter)
+        assert not enter.isAccepted() and text_over(widget) == "" and taken() == before
+
+
+def test_the_window_says_why_nothing_takes_a_drag(places: Places, qtbot: QtBot) -> None:
+    window: Any = to_window(places)[0]
+    data = QMimeData()
+    data.setUrls([QUrl.fromLocalFile(str(places.folder / "notes.txt"))])
+    QApplication.sendEvent(window, QDragEnterEvent(QPoint(300, 300), COPY, data, LEFT, NONE))
+    assert text_over(window) == "Notes.txt is neither an image nor a model file"
+    QApplication.sendEvent(window, QDropEvent(QPointF(300, 300), COPY, data, LEFT, NONE))
+    qtbot.waitUntil(lambda: "notes.txt is neither an image nor a model file" in window.banner.text())
+
+
+def test_a_drag_of_this_window_over_no_panel_says_where_to_go(
+    places: Places, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window: Any = to_window(places)[0]
+    monkeypatch.setattr(window, "_is_own", lambda event: True)  # Qt sets the source in a real drag only
+    data = from_file_manager(places)
+    QApplication.sendEvent(window, QDragEnterEvent(QPoint(300, 300), COPY, data, LEFT, NONE))
+    assert "Nothing here takes an image" in text_over(window)
+    with qtbot.assertNotEmitted(window.image_dropped, wait=50):
+        QApplication.sendEvent(window, QDropEvent(QPointF(300, 300), COPY, data, LEFT, NONE))
+    assert "Nothing here takes an image" in window.banner.text()
+
+
+def test_a_drag_held_over_the_button_of_a_room_shows_the_room(places: Places, qtbot: QtBot) -> None:
+    window: Any = to_window(places)[0]
+    window.add_room(RoomEntry("Other", "stack", "Other", QWidget))
+    button = window._buttons.button(1)
+    data = from_file_manager(places)
+    QApplication.sendEvent(button, QDragEnterEvent(QPoint(5, 5), COPY, data, LEFT, NONE))
+    assert window.current_room() == "Generate"
+    qtbot.waitUntil(lambda: window.current_room() == "Other")
+
+
+def test_an_image_in_the_clipboard_does_not_go_into_the_prompt(places: Places, qtbot: QtBot) -> None:
+    panel = places.panel()
+    for data in (from_browser(places), from_file_manager(places), from_text(places)):
+        QApplication.clipboard().setMimeData(data)
+        qtbot.keyClick(panel.prompt, Qt.Key.Key_V, Qt.KeyboardModifier.ControlModifier)
+    assert panel.prompt.text() == ""
+    QApplication.clipboard().setText("a cat")
+    qtbot.keyClick(panel.prompt, Qt.Key.Key_V, Qt.KeyboardModifier.ControlModifier)
+    assert panel.prompt.text() == "a cat"
+
+
+def test_a_mask_that_cannot_be_read_is_named(places: Places) -> None:
+    panel = places.panel()
+    panel.init_image.set_image(places.other)
+    said: list[str] = []
+    panel.init_image.failed.connect(said.append)
+    (places.folder / "broken.png").write_text("x")
+    assert not panel.init_image.set_mask(places.folder / "broken.png") and "broken.png cannot be read" in said[0]
+    assert panel.init_image.mask_label.text() == "Mask: none. Drop one here"
+
+
+def test_a_dropped_mask_is_painted_in_the_editor(places: Places) -> None:
+    half = places.folder / "half.png"
+    mask = Image.new("L", (48, 32), 0)
+    mask.paste(255, (0, 0, 24, 32))
+    mask.save(half)
+    dialog = MaskDialog(read_image(places.other), None, (0, 0, 0, 0))
+    places.shown(dialog)
+    dialog.load_mask(half)
+    painted: QImage = dialog.editor.mask_image()
+    assert painted.pixelColor(3, 3).lightness() == 255 and painted.pixelColor(40, 3).lightness() == 0
