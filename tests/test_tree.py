@@ -48,6 +48,7 @@ TESTED_IN = {
     "stories/test_finding_models.py": "ui/shell/model_library",
     "stories/test_finding_models_by_name.py": "models/library/lookup",
     "stories/test_headers_are_read_once.py": "studio/generation/resolve",
+    "stories/test_gallery_journey.py": "ui/wiring/image_menus",
     "stories/test_hostile_files.py": "errors",
     "stories/test_killed.py": "paths",
     "stories/test_steps_of_images.py": "ui/wiring/kept_steps",
@@ -85,7 +86,7 @@ TESTED_IN = {
     ),
     "ui/wiring/test_panel_state.py": "ui/generate/sections/settings_bar ui/generate/sections/preset_dialogs",
     "ui/generate/test_room.py": (
-        "ui/generate/image_menu ui/generate/job_controls ui/generate/job_state ui/generate/layout"
+        "ui/generate/job_controls ui/generate/job_state ui/generate/layout"
         " ui/generate/queue_and_history ui/generate/viewer"
     ),
     "ui/models/test_room.py": (
