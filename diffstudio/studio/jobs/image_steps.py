@@ -65,7 +65,7 @@ def steps_of(recording: Recording, request: PictureRequest, index: int) -> Image
     if isinstance(request, GenerateRequest):
         alone = replace(request, seed=request.seed + index, count=1)
     estimates = tuple(estimate[row] for estimate in batch.estimates)
-    return ImageSteps(alone, batch.steps, previews, tuple(batch.calls_after) if batch.complete else (), estimates)
+    return ImageSteps(alone, batch.steps, previews, tuple(batch.calls_after) if estimates else (), estimates)
 
 
 def write_steps(path: Path, steps: ImageSteps) -> None:
