@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from PySide6.QtCore import Qt
-from PySide6.QtGui import QGuiApplication
+from PySide6.QtCore import QSize, Qt
+from PySide6.QtGui import QGuiApplication, QImage
 from PySide6.QtWidgets import QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio import __version__, paths
+from diffstudio.studio.requests import UpscaleRequest
 from diffstudio.studio.settings import Settings
 from diffstudio.ui.app import GALLERY, GENERATE, MODELS, TRAIN, Desktop
+from diffstudio.ui.generate.mask.dialog import MaskDialog
+from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
 from diffstudio.ui.help.about_dialog import AboutDialog
 from diffstudio.ui.help.shortcuts_dialog import ShortcutsDialog
+from diffstudio.ui.settings_dialog import SettingsDialog
 from diffstudio.ui.widgets import shortcuts
 from diffstudio.ui.wiring.help import PAGES
 from tests.ui.accessibility import accessibility_problems
@@ -64,6 +69,29 @@ def test_the_list_of_shortcuts_is_complete(qtbot: QtBot, desktop: Desktop) -> No
     qtbot.keyClick(dialog.list, Qt.Key.Key_PageDown)
     qtbot.waitUntil(lambda: dialog.list.verticalScrollBar().value() > 0)
     dialog.close()
+
+
+def test_f1_works_in_dialogs(qtbot: QtBot, desktop: Desktop, tmp_path: Path) -> None:
+    """Those of an own subject show its page, the others that of the room."""
+    image = QImage(16, 16, QImage.Format.Format_RGB32)
+    upscale = UpscaleDialog(UpscaleRequest(tmp_path / "a.png"), image, QSize(16, 16), [], "", desktop.window)
+    mask = MaskDialog(image, None, (0, 0, 0, 0), desktop.window)
+    desktop.window.show_room(TRAIN)
+    for dialog, page in (
+        (upscale, "upscale.md"),
+        (mask, "inpaint.md"),
+        (SettingsDialog(Settings(), "", desktop.window), "train.md"),
+    ):
+        dialog.open()
+        qtbot.waitExposed(dialog)
+        dialog.activateWindow()
+        qtbot.waitUntil(lambda dialog=dialog: bool(dialog.property("diffstudioHelp")))  # type: ignore[misc]
+        qtbot.keyClick(dialog, Qt.Key.Key_F1)
+        manual = desktop.help.manual
+        assert manual is not None and manual.isVisible() and manual.current_page() == page
+        manual.close()
+        dialog.close()
+    desktop.window.show_room(GENERATE)
 
 
 def test_a_question_mark_can_be_typed(qtbot: QtBot, desktop: Desktop) -> None:

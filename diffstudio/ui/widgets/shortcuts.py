@@ -73,7 +73,7 @@ ROOMS = tuple(
     for index, room in enumerate(("Generate", "Gallery", "Models", "Train"), 1)
 )
 MANUAL = Shortcut(P.EVERYWHERE, actions.MANUAL_PAGE, ("F1",))
-SHORTCUTS = Shortcut(P.EVERYWHERE, actions.SHORTCUTS, ("?",))
+SHORTCUTS = Shortcut(P.EVERYWHERE, f"{actions.SHORTCUTS}, outside text fields", ("?",))
 SETTINGS = Shortcut(P.EVERYWHERE, "Settings", ("Ctrl+,",))
 QUIT = Shortcut(P.EVERYWHERE, "Quit", (_Standard.Quit,))
 ACTIVATE = Shortcut(P.EVERYWHERE, "Open what has the focus", ("Return", "Enter", "Space"), "widgets/controls")

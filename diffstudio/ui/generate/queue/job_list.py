@@ -189,7 +189,8 @@ class JobList(QWidget):
             actions.RESUME_QUEUE if pending.paused else actions.PAUSE_QUEUE,
             actions.RESUME_QUEUE_TIP if pending.paused else actions.PAUSE_QUEUE_TIP,
         )
-        self.paused.setText(f"The queue is paused: no job starts until you press {actions.RESUME_QUEUE}.")
+        self.paused.setMinimumHeight(self.paused.height() if held else 0)  # its text may be shorter now
+        self.paused.setText(_paused_text(pending.paused))
         self.unreadable.setText(_not_run(pending))
         busy = any(self._wanted.values()) or bool(self._rows)
         for part, shown in (
@@ -284,6 +285,15 @@ class JobList(QWidget):
         column.addWidget(self.unreadable)
         self.running.hide()
         self.training.hide()
+
+
+def _paused_text(paused: bool) -> str:
+    """Shown while the queue is paused, and until the pointer has left the list."""
+    return (
+        f"The queue is paused: no job starts until you press {actions.RESUME_QUEUE}."
+        if paused
+        else "The queue goes on."
+    )
 
 
 def _not_run(pending: PendingJobs) -> str:

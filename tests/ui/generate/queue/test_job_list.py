@@ -142,6 +142,18 @@ def test_a_paused_queue_says_so(qtbot: QtBot, jobs: JobList) -> None:
     assert asked.args == [False]
 
 
+def test_the_note_of_a_pause_keeps_its_place_and_does_not_lie(qtbot: QtBot, jobs: JobList) -> None:
+    jobs.pointer_left()
+    jobs.set_pending(pending("a", "b", paused=True))
+    jobs.pointer_left()
+    before = places(jobs, jobs.cards)
+    enter(jobs)
+    jobs.set_pending(pending("a", "b"))  # resumed by other means than the button of the list
+    assert places(jobs, jobs.cards) == before and jobs.paused.text() == "The queue goes on."
+    leave(jobs)
+    assert not jobs.paused.isVisible() and places(jobs, jobs.cards) < before
+
+
 def test_jobs_of_other_kinds_are_named(jobs: JobList) -> None:
     jobs.set_pending(PendingJobs([], 0, unreadable=1, other_kinds=(("training", 1), ("video", 1200))))
     assert jobs.unreadable.isVisible()
