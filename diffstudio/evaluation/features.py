@@ -1,0 +1,77 @@
+"""Features of images, in which they are compared: numbers that say what an image shows rather than which pixels it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from safetensors.torch import load_file
+from torch import Tensor
+
+from diffstudio import paths
+from diffstudio.errors import BadRequest, CheckpointMissing
+from diffstudio.networks.efficientnet import FEATURES, SIDE, EfficientNetLite0
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureNetwork:
+    """A network and what a figure made with it must say: features of other networks, or of images that were resized in
+    another way, cannot be compared.
+    """
+
+    name: str
+    width: int  # features of an image
+    resizing: str  # how images reach the network, in words
+    features: Callable[[Tensor], Tensor]  # images [N,C,H,W] in [-1,1] to features [N,width]
+
+    def label(self) -> str:
+        """`EfficientNet-Lite0 (ImageNet), resized to 224 px, bicubic`."""
+        return f"{self.name}, {self.resizing}"
+
+
+def imagenet_network(device: torch.device | str = "cpu") -> FeatureNetwork:
+    """EfficientNet-Lite0, which comes with the program. It suits photographs and drawings of things best."""
+    path = paths.resources() / "features" / "efficientnet_lite0.safetensors"
+    try:
+        stored = load_file(path)
+    except OSError as error:
+        raise CheckpointMissing(
+            "The network that images are compared with is missing",
+            f"{path} cannot be read",
+            "Install the program again",
+        ) from error
+    network = EfficientNetLite0()
+    network.load_state_dict({name: tensor.float() for name, tensor in stored.items()})
+    network.to(device).eval().requires_grad_(False)
+
+    def features(images: Tensor) -> Tensor:
+        pixels = (as_rgb(images.to(device, torch.float32)) + 1) * 127.5
+        resized = F.interpolate(pixels, (SIDE, SIDE), mode="bicubic", antialias=True, align_corners=False)
+        found: Tensor = network((resized.clamp(0, 255) - 127) / 128)
+        return found
+
+    return FeatureNetwork(
+        "EfficientNet-Lite0 (ImageNet)", FEATURES, f"resized to {SIDE} px, bicubic", torch.inference_mode()(features)
+    )
+
+
+def as_rgb(images: Tensor) -> Tensor:
+    """Images [N,1,H,W] with their channel three times, or [N,3,H,W] as they are. BadRequest for other numbers."""
+    if images.shape[1] == 1:
+        return images.expand(-1, 3, -1, -1)
+    if images.shape[1] != 3:
+        raise BadRequest(
+            f"Images of {images.shape[1]} channels have no features in a network for colour images",
+            remedy="Compare them with a network trained on them",
+        )
+    return images
+
+
+def extract(network: FeatureNetwork, batches: Iterable[Tensor]) -> NDArray[np.float32]:
+    """The features [N,D] of images that come in batches [n,C,H,W] in [-1,1]; one batch is in memory at a time."""
+    found = [network.features(batch).cpu().numpy().astype(np.float32) for batch in batches]
+    return np.concatenate(found) if found else np.empty((0, network.width), np.float32)
