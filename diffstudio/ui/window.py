@@ -302,7 +302,7 @@ class MainWindow(QMainWindow):
         if from_here:
             return _NOT_TAKEN, True
         if not usable:
-            return f"{items[0].reason[:1].upper()}{items[0].reason[1:]}", True
+            return f"Cannot be used: {items[0].reason}", True
         return _DROP_TEXTS[usable[0]], False
 
     def _open(self, items: Sequence[DroppedItem]) -> None:

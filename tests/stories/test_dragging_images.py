@@ -309,7 +309,7 @@ def test_the_window_says_why_nothing_takes_a_drag(places: Places, qtbot: QtBot) 
     data = QMimeData()
     data.setUrls([QUrl.fromLocalFile(str(places.folder / "notes.txt"))])
     QApplication.sendEvent(window, QDragEnterEvent(QPoint(300, 300), COPY, data, LEFT, NONE))
-    assert text_over(window) == "Notes.txt is neither an image nor a model file"
+    assert text_over(window) == "Cannot be used: notes.txt is neither an image nor a model file"
     QApplication.sendEvent(window, QDropEvent(QPointF(300, 300), COPY, data, LEFT, NONE))
     qtbot.waitUntil(lambda: "notes.txt is neither an image nor a model file" in window.banner.text())
 

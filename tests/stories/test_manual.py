@@ -29,6 +29,7 @@ from diffstudio.ui.models.room import ModelsRoom
 from diffstudio.ui.settings_dialog import SettingsDialog
 from diffstudio.ui.train.room import TrainRoom
 from diffstudio.ui.train.run_panel import Action
+from diffstudio.ui.widgets.actions import COMPARE
 from tests.ui.samples import checkpoint
 
 pytestmark = pytest.mark.usefixtures("dressed", "home")
@@ -101,7 +102,7 @@ def window_texts(qtbot: QtBot, tmp_path: Path) -> Iterator[set[str]]:
     menu = desktop.generate_room.menu(image, tmp_path / "a.png", GenerateRequest("a cat"))
     texts = {text for place in places for text in texts_of(place)}
     actions = [*menu.actions(), *desktop.generate_room.panel.settings_bar.menu().actions()]
-    texts |= {action.text() for action in actions} | {*Action, "Add to queue", "Undo"}
+    texts |= {action.text() for action in actions} | {*Action, "Add to queue", "Undo", COMPARE}  # at other times
     yield texts
     for room in rooms:
         room.shut_down()

@@ -306,7 +306,7 @@ def test_the_gallery(
     qtbot.waitUntil(lambda: any(HOSTILE in one.toPlainText() for one in texts))
     room._show_error(ImageProblem(HOSTILE, LINES))
     room.grab()
-    box = room._trash.ask(1)
+    box = room._trash.ask_to_purge([added])
     walk_and_count(Walk(), opens, room, box)
     box.close()
     gallery.close()

@@ -110,11 +110,11 @@ class Details(QFrame):
         flow = FlowLayout(spacing=8)
         for button, signal in (
             (self.star, self.star_requested),
-            (self.restore, self.restore_requested),
             (self.upscale, self.upscale_requested),
+            (self.restore, self.restore_requested),
             (self.compare, self.compare_requested),
-            (self.copy, self.copy_requested),
             (self.delete, self.delete_requested),
+            (self.copy, self.copy_requested),
             (self.save, self.save_requested),
             (self.folder, self.folder_requested),
         ):

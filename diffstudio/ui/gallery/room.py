@@ -385,8 +385,7 @@ class GalleryRoom(GalleryLayout):
         if self.in_trash():
             self.leave_trash()
         self.grid.clearSelection()
-        text = f"Select the image to compare {paths[0].name} with."
-        self._show_message("info", text, actions.CANCEL, self._cancel_comparing)
+        self._show_message("info", "Select the image to compare it with.", actions.CANCEL, self._cancel_comparing)
         self.grid.setFocus()
 
     async def _compare(self, paths: Sequence[Path]) -> None:

@@ -75,7 +75,7 @@ class TopBar(QWidget):
             combo.setMaximumWidth(172)
             combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
             below.addWidget(combo, 1)
-        below.addStretch(1)
+        below.addStretch(0)  # what the lists do not need
         below.addWidget(self.cell)
         column = QVBoxLayout(self)
         column.setContentsMargins(20, 12, 16, 4)
@@ -118,7 +118,7 @@ class TrashBar(QWidget):
         self.back = SecondaryButton("", "arrow-left", BACK_TIP, name="Gallery")
         self.heading = ElidedLabel("Trash", bold=True)
         self.restore = SecondaryButton(actions.RESTORE, "arrow-counter-clockwise", actions.RESTORE_TIP)
-        self.purge = SecondaryButton(actions.PURGE, "trash", actions.PURGE_TIP)
+        self.purge = SecondaryButton("", "trash", actions.PURGE_TIP, name=actions.PURGE)
         self.empty = SecondaryButton(actions.EMPTY_TRASH, "", "Move everything here to the system's trash")
         row = QHBoxLayout(self)
         row.setContentsMargins(20, 12, 16, 4)

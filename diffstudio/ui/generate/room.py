@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QPoint, Signal
-from PySide6.QtGui import QAction, QResizeEvent
+from PySide6.QtGui import QAction, QImage, QResizeEvent
+from PySide6.QtWidgets import QMenu
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
@@ -154,6 +155,10 @@ class GenerateRoom(Viewer):
         """The image on the canvas that the menu refers to."""
         path = self.canvas.path()
         return ImageTarget(path, self.canvas.image(), self._request_shown(), is_preview=path is None)
+
+    def menu(self, image: QImage, path: Path | None, request: PictureRequest | None) -> QMenu:
+        """The menu of an image that is not known to be in the gallery."""
+        return self.image_actions.menu([ImageTarget(path, image, request, is_preview=path is None)])
 
     def _open_menu(self, position: QPoint) -> None:
         self.image_actions.open_menu(self._target(), position)
