@@ -20,6 +20,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.detection.types import Layout, Role
 from diffstudio.studio.gallery.gallery import Gallery
+from diffstudio.studio.jobs.queue import QueuedJob
 from diffstudio.studio.library.annotations import Annotation, Annotations
 from diffstudio.studio.library.link_download import RemoteFile
 from diffstudio.studio.library.weight_requests import Tool
@@ -30,9 +31,12 @@ from diffstudio.studio.settings import Settings
 from diffstudio.ui.gallery.room import GalleryRoom
 from diffstudio.ui.generate.image_settings_dialog import ImageSettingsDialog
 from diffstudio.ui.generate.mask.dialog import MaskDialog
+from diffstudio.ui.generate.queue.job_dialog import JobDialog
 from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.generate.sections.preset_dialogs import EditPresetsDialog, SavePresetDialog
 from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
+from diffstudio.ui.help.about_dialog import AboutDialog
+from diffstudio.ui.help.shortcuts_dialog import ShortcutsDialog
 from diffstudio.ui.models.adding.link_dialog import LinkDialog
 from diffstudio.ui.models.rename_dialog import RenameDialog
 from diffstudio.ui.models.room import ModelsRoom
@@ -104,6 +108,17 @@ class Window:
         self._fill_generate()
         yield "Generate with everything in its panel", self._room("Generate")
         yield "Gallery without images", self._room("Gallery")
+        for colour in ("red", "blue"):
+            self.gallery.add(Image.new("RGB", (64, 48), colour), GenerateRequest(LONG, checkpoint=LONG_NAME), extra={})
+        self.gallery_room.refresh()
+        qtbot.waitUntil(lambda: self.gallery_room.model.rowCount() == 2, timeout=30_000)
+        self.gallery_room.grid.setCurrentIndex(self.gallery_room.model.index(0))
+        yield "Gallery", self._room("Gallery")
+        self.gallery_room.compare([image.path for image in self.gallery.images(0, 2)])
+        qtbot.waitUntil(self.gallery_room.is_comparing, timeout=30_000)
+        yield "Gallery comparing two images", self._room("Gallery")
+        self.gallery_room.show_trash()
+        yield "Gallery with its trash", self._room("Gallery")
         yield "Models before the scan", self._room("Models")
         self.models_room.set_checkpoints([])
         yield "Models without models", self._room("Models")
@@ -185,6 +200,9 @@ class Window:
             link,
             wrong_link,
             lambda: RenameDialog(MODELS[1], window),
+            lambda: AboutDialog(window),
+            lambda: ShortcutsDialog("Generate", window),
+            lambda: JobDialog(QueuedJob(1, GenerateRequest(LONG, LONG, checkpoint=LONG_NAME), 0, 0), image, window),
         ]
 
 

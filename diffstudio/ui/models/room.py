@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PySide6.QtCore import QPoint, Signal
 from PySide6.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent, QImage
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QMenu, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QMenu
 
 from diffstudio import paths
 from diffstudio.errors import DiffstudioError, StorageProblem
@@ -18,25 +18,17 @@ from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.library.annotations import Annotation, Annotations
 from diffstudio.studio.library.references import ModelRenamed
 from diffstudio.studio.library.weight_requests import Tool
-from diffstudio.ui.models.adding.model_adder import ModelAdder
 from diffstudio.ui.models.background_lookups import BackgroundLookups
-from diffstudio.ui.models.checkpoint_list import CheckpointList
-from diffstudio.ui.models.details import CheckpointDetails, used_in_prompt
+from diffstudio.ui.models.details import used_in_prompt
 from diffstudio.ui.models.file_actions import USE_IN_PROMPT, FileActions, Uses, nothing_known
-from diffstudio.ui.models.filter_bar import FilterBar
-from diffstudio.ui.models.item_model import CheckpointsModel, Entry, Problem
-from diffstudio.ui.models.tool_runner import ToolRunner
+from diffstudio.ui.models.item_model import Entry, Problem
+from diffstudio.ui.models.layout import ModelsLayout
 from diffstudio.ui.widgets import actions, shortcuts
-from diffstudio.ui.widgets.columns import Column, Columns
-from diffstudio.ui.widgets.controls import EmptyState, MessageBanner, ProgressLine, SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.drag_and_drop import DropOverlay
 from diffstudio.ui.widgets.formatting import human_bytes
-from diffstudio.ui.widgets.helpers import leave_focus, set_tooltip, show_page
-
-LIST_WIDTH = 340
+from diffstudio.ui.widgets.helpers import leave_focus, set_tooltip
 
 
-class ModelsRoom(QWidget):
+class ModelsRoom(ModelsLayout):
     """Shows checkpoints and problems.
 
     The `gallery` provides a thumbnail for checkpoints without one; the tools and downloads write to `output_folder`;
@@ -61,43 +53,12 @@ class ModelsRoom(QWidget):
         output_folder: Callable[[], Path] = paths.checkpoints,
         uses: Uses = nothing_known,
     ) -> None:
-        super().__init__()
+        super().__init__(output_folder)
         self._annotations = annotations if annotations is not None else Annotations()
-        self.setObjectName("background")
-        self._lookups, self.tool_runner = BackgroundLookups(gallery), ToolRunner(output_folder, self)
-        self.adder, self.file_actions = ModelAdder(output_folder, self), FileActions(self.chosen, uses, self)
+        self._lookups, self.file_actions = BackgroundLookups(gallery), FileActions(self.chosen, uses, self)
         self._sidecars: dict[Path, Sidecar] = {}
         self._removed_bytes: dict[str, int] = {}  # what pruning the selected one would remove
         self._new_file: tuple[Path, str] | None = None  # to select after the rescan, and the message to show then
-        self.model = CheckpointsModel()
-        self.list = CheckpointList(self.model)
-        self.heading = SectionLabel("Models")
-        self.rescan_button = SecondaryButton(
-            "", "arrows-clockwise", f"{shortcuts.RESCAN_MODELS.what} (F5)", name="Rescan"
-        )
-        self.add_button = SecondaryButton(
-            "Add",
-            "plus",
-            "Add model files, a folder, or a link. All of them can be dropped or pasted here too",
-            name="Add",
-        )
-        self.progress = ProgressLine("Scanning the model folders")
-        self.progress.set_fraction(None)
-        self.filter = FilterBar()
-        self._no_matches = EmptyState("magnifying-glass", "No matches", "No model matches the search.", "Show all")
-        self._drop_hint = DropOverlay("Drop to add this to your models", self)
-        self.setAcceptDrops(True)
-        self._scanned = False  # before the first scan, an empty list means nothing
-        self.message = MessageBanner()
-        self.details = CheckpointDetails()
-        self.empty = EmptyState(
-            "cube",
-            "No models yet",
-            "Add the models that you have: files, a folder of another program, or a link to download. "
-            "They can be dropped here too. Models that you train appear here by themselves.",
-            "Add models…",
-        )
-        self._lay_out()
         self._connect()
         self._make_shortcuts()
         self._show_page()
@@ -256,53 +217,7 @@ class ModelsRoom(QWidget):
             event.acceptProposedAction()
             self.adder.add(event.mimeData())
 
-    # Layout
-
-    def _lay_out(self) -> None:
-        side = QFrame()
-        side.setObjectName("panel")
-        side.setProperty("side", "left")
-        bar = QHBoxLayout()
-        bar.setSpacing(4)
-        bar.addWidget(self.heading, 1)
-        bar.addWidget(self.add_button)
-        bar.addWidget(self.rescan_button)
-        column = QVBoxLayout(side)
-        column.setContentsMargins(16, 12, 8, 8)
-        column.setSpacing(8)
-        column.addLayout(bar)
-        column.addWidget(self.progress)
-        column.addWidget(self.filter)
-        self._lists = QStackedWidget()
-        self._lists.addWidget(self.list)
-        self._lists.addWidget(self._no_matches)
-        column.addWidget(self._lists, 1)
-        everything = self._everything = QWidget()
-        row = QHBoxLayout(everything)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.setSpacing(0)
-        right = QWidget()  # keeps its width while the details are hidden
-        details_column = QVBoxLayout(right)
-        details_column.setContentsMargins(0, 0, 0, 0)
-        details_column.addWidget(self.details)
-        row.addWidget(Columns("models", (Column(side, "the list", 200, 300, LIST_WIDTH), Column(right, least=320))))
-        self._pages = QStackedWidget()
-        self._pages.addWidget(everything)
-        self._pages.addWidget(self.empty)
-        whole = QVBoxLayout(self)
-        whole.setContentsMargins(0, 0, 0, 0)
-        whole.setSpacing(0)
-        whole.addWidget(self._pages, 1)
-        whole.addWidget(self.tool_runner.bar)
-        whole.addWidget(self.adder.downloads.bar)
-        whole.addWidget(self.message)
-        self.setTabOrder(self.list, self.add_button)
-        self.setTabOrder(self.add_button, self.rescan_button)
-
-    def _show_page(self) -> None:
-        nothing, no_match = not self.model.all_entries(), not self.model.rowCount()
-        show_page(self._lists, self._no_matches if no_match and not nothing else self.list)
-        show_page(self._pages, self.empty if nothing and self._scanned else self._everything)
+    # The selected model
 
     def _show_chosen(self, *_: object) -> None:
         self.details.notes.save()  # of the previous entry
