@@ -107,7 +107,6 @@ class TrayNotifier:
         self._tray.activated.connect(self._clicked)
 
     def notify(self, title: str, text: str) -> None:
-        self._tray.setToolTip(title)
         self._tray.show()
         self._tray.showMessage(title, text, self._tray.icon(), _SHOWN_MS)
 
