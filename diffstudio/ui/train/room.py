@@ -237,8 +237,8 @@ class TrainRoom(QWidget):
         except DiffstudioError as error:
             self._show_error(error)
             return
+        self.inspect(folder)  # which hides the message before
         self._show_message("good", f"{added:,} image{'' if added == 1 else 's'} copied into {folder}.")
-        self.inspect(folder)
 
     def _cancel_inspection(self) -> None:
         self._inspector.cancel()

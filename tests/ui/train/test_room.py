@@ -24,6 +24,7 @@ from diffstudio.training.run.run_folder import RunFolder, Status
 from diffstudio.ui.train.room import TrainRoom
 from diffstudio.ui.train.run_panel import Action
 from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.image_thumbnail import ImageThumbnail
 
 PATIENCE_MS = 30_000
 
@@ -112,6 +113,26 @@ def test_a_dropped_folder_is_inspected_and_what_is_wrong_is_named(
 def test_a_dropped_picture_is_left_to_the_window(room: TrainRoom, pictures: Path) -> None:
     assert not drop(room, pictures / "cars" / "0.png")
     assert room.folder_view.currentWidget() is room.folder_view.empty
+
+
+@pytest.mark.qt_log_ignore("grabbing the keyboard", extend=True)  # the offscreen platform, about itself
+def test_dropped_pictures_are_copied_into_the_folder_that_is_chosen(
+    room: TrainRoom, qtbot: QtBot, pictures: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    shutil.copytree(pictures / "cars", folder)
+    inspected(room, qtbot, folder)
+    before = len(list(folder.iterdir()))
+    assert drop(room, pictures / "balls" / "0.png")
+    qtbot.waitUntil(lambda: "1 image copied into" in room.message.text(), timeout=PATIENCE_MS)
+    assert room.message.isVisible() and len(list(folder.iterdir())) == before + 1
+    flow = room.folder_view.report_view._flow
+    qtbot.waitUntil(lambda: flow.count() == 6, timeout=PATIENCE_MS)
+    thumb = flow.itemAt(0).widget()
+    assert isinstance(thumb, ImageThumbnail) and thumb.target.path is not None
+    with qtbot.waitSignal(room.image_actions.menu_requested) as asked:
+        thumb.menu_requested.emit(thumb.target, QPoint(5, 5))
+    assert asked.args[0] is thumb.target
 
 
 @pytest.mark.parametrize(

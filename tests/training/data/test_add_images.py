@@ -1,0 +1,30 @@
+"""Images are copied into a training folder with their captions, and nothing there is overwritten."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from diffstudio.errors import StorageProblem
+from diffstudio.training.data.add_images import copy_into
+
+
+def test_images_come_with_their_captions_under_free_names(tmp_path: Path) -> None:
+    source, folder = tmp_path / "source", tmp_path / "folder"
+    source.mkdir()
+    folder.mkdir()
+    (source / "a.png").write_bytes(b"new")
+    (source / "a.txt").write_text("a cat")
+    (folder / "a.png").write_bytes(b"old")
+    (folder / "b.png").write_bytes(b"there")
+    assert copy_into([source / "a.png", folder / "b.png"], folder) == 1  # one is there already
+    assert (folder / "a.png").read_bytes() == b"old"
+    (added,) = [path for path in folder.glob("*.png") if path.read_bytes() == b"new"]
+    assert added.with_suffix(".txt").read_text() == "a cat" and (source / "a.png").exists()
+
+
+def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    with pytest.raises(StorageProblem, match="The images could not be copied"):
+        copy_into([tmp_path / "a.png"], tmp_path / "gone")
