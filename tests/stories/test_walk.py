@@ -55,7 +55,7 @@ from diffstudio.ui.window import MainWindow, RoomEntry
 from tests.training.conftest import write_pictures
 from tests.ui.accessibility import accessibility_problems
 from tests.ui.samples import checkpoint
-from tests.ui.walk import clipped, faint, focus_invisible, settle
+from tests.ui.walk import clipped, focus_invisible, hard_to_read, settle
 
 SMALL = QSize(880, 470)
 LONG = "a photograph of a lighthouse on a cliff in a storm, dramatic light, highly detailed, 35 mm, golden hour"
@@ -231,15 +231,15 @@ def walk(
 @pytest.mark.parametrize("percent", [100, 150])
 @pytest.mark.timeout(300)
 def test_a_walk(walk: Callable[[str, int], Window], qtbot: QtBot, name: str, percent: int) -> None:
-    problems: list[str] = []
+    problems, seen = list[str](), set[QWidget]()
     window = walk(name, percent)
     for state, place in window.states(qtbot):
         settle()
         assert window.window.size() == SMALL, f"{state} forces the window to {window.window.size().toTuple()}"
-        found = [*clipped(place), *faint(place)]
+        found = [*clipped(place), *hard_to_read(place)]
         if percent == 100:
             found += accessibility_problems(place)
         if percent == 150 and name == "light":
-            found += focus_invisible(place)
+            found += focus_invisible(place, seen)
         problems += [f"{state}: {each}" for each in found]
     assert not problems, "\n".join(dict.fromkeys(problems))

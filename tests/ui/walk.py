@@ -127,7 +127,7 @@ def contrast(one: QColor, other: QColor) -> float:
     return (light + 0.05) / (dark + 0.05)
 
 
-def faint(place: QWidget) -> list[str]:
+def hard_to_read(place: QWidget) -> list[str]:
     """Enabled texts whose colour is too close to what is painted behind them."""
     image = place.grab().toImage()
     found = []
@@ -171,19 +171,20 @@ def _ground(image: QImage, rect: QRect, ratio: float) -> QColor | None:
 # Focus
 
 
-def focus_invisible(place: QWidget) -> list[str]:
-    """Controls that look the same with the focus and without it."""
+def focus_invisible(place: QWidget, seen: set[QWidget]) -> list[str]:
+    """Controls that look the same with the focus and without it, and are not in `seen`, to which they are added."""
     found = []
     for widget in controls(place):
+        if widget in seen:
+            continue
         if not widget.isVisible() or not widget.isEnabled() or not widget.focusPolicy() & Qt.FocusPolicy.TabFocus:
             continue
         if widget.visibleRegion().isEmpty() or widget.focusProxy() is not None:
             continue
+        seen.add(widget)
         place.setFocus()
-        settle()
         before = widget.grab().toImage()
         widget.setFocus(Qt.FocusReason.TabFocusReason)
-        settle()
         if widget.hasFocus() and widget.grab().toImage() == before:
             found.append(f"{named(widget)} does not show the focus")
     return found

@@ -169,11 +169,11 @@ def test_where_weights_mean_nothing_ctrl_up_changes_nothing(qtbot: QtBot, edit: 
 def test_the_marks_follow_the_theme(edit: PromptEdit, qapp: QApplication) -> None:
     edit.set_text("red apple")
     edit.show_token_count("red apple", PromptTokenCount(TokenCount(5, 2, cut=(4, 9))))
-    dark = theme.colour("faint")
+    dark = theme.colour("hint")
     theme.apply(qapp, "light")
     try:
         selection = edit.extraSelections()[0]
-        assert selection.format.foreground().color() == theme.colour("faint") != dark
+        assert selection.format.foreground().color() == theme.colour("hint") != dark
     finally:
         theme.apply(qapp, "dark")
 
