@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 from diffstudio.evaluation.feature_arrays import Features, as_features
 
 RESAMPLES = 100
+LARGEST_RESAMPLE = 1000  # images: more would cost more than the features of all
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +31,46 @@ def bootstrap_interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """The measure of features [N,D] and [M,D], with an interval for what other images of the same kinds would give.
+    """The measure of features [N,D] and [M,D], with an interval for what other images of the same kinds would give."""
 
-    Each resample is a random half of each set, drawn without replacement (Politis and Romano 1994). Its values vary as
-    much as those of whole sets do. Drawn with replacement, an image would be its own nearest neighbour, and every
-    measure by neighbours would be wrong. What a half shifts the value by is taken away: its mean over the resamples.
+    def alone(real: Features, fake: Features) -> dict[str, float]:
+        return {"": measure(real, fake)}
 
-    BadRequest: fewer than four images of a kind, or what the measure itself raises, also for halves of the sets.
+    return bootstrap_intervals(alone, real, fake, resamples, level, seed)[""]
+
+
+def bootstrap_intervals(
+    measures: Callable[[Features, Features], Mapping[str, float]],
+    real: ArrayLike,
+    fake: ArrayLike,
+    resamples: int = RESAMPLES,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """As `bootstrap_interval`, of several measures by name at once.
+
+    A resample is a random part of each set, drawn without replacement (Politis and Romano 1994): half of it, or
+    LARGEST_RESAMPLE images. Drawn with replacement, an image would be its own nearest neighbour, and every measure by
+    neighbours would be wrong. Means of m of n vary by (1/m - 1/n)^(1/2), those of n others by (1/n)^(1/2): deviations
+    are scaled by the ratio, 1 for a half. What a smaller set shifts the value by is taken away: their mean.
+
+    BadRequest: fewer than four images of a kind, or what a measure itself raises, also for parts of the sets.
     """
     real, fake = as_features(real, "real", at_least=4), as_features(fake, "generated", at_least=4)
     rng = np.random.default_rng(seed)
-    values = np.array([measure(_half(real, rng), _half(fake, rng)) for _ in range(resamples)])
-    value = float(measure(real, fake))
-    low, high = np.quantile(values - values.mean(), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, value + float(low), value + float(high))
+    parts = min(len(real) // 2, LARGEST_RESAMPLE), min(len(fake) // 2, LARGEST_RESAMPLE)
+    drawn = [measures(_part(real, parts[0], rng), _part(fake, parts[1], rng)) for _ in range(resamples)]
+    scale = np.sqrt(min(part / (len(whole) - part) for part, whole in zip(parts, (real, fake), strict=True)))
+    found = {}
+    for name, value in measures(real, fake).items():
+        values = np.array([one[name] for one in drawn])
+        low, high = scale * np.quantile(values - values.mean(), [(1 - level) / 2, (1 + level) / 2])
+        found[name] = Interval(float(value), value + float(low), value + float(high))
+    return found
 
 
-def _half(features: Features, rng: np.random.Generator) -> Features:
-    return features[np.sort(rng.choice(len(features), len(features) // 2, replace=False))]
+def _part(features: Features, count: int, rng: np.random.Generator) -> Features:
+    return features[np.sort(rng.choice(len(features), count, replace=False))]
 
 
 def share_interval(hits: float, count: int) -> Interval:

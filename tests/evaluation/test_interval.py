@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from diffstudio.evaluation import interval
 from diffstudio.evaluation.interval import bootstrap_interval, share_interval
 
 RNG = np.random.default_rng(5)
@@ -27,6 +28,15 @@ def test_the_interval_holds_the_truth_in_95_of_100_cases() -> None:
 def test_it_is_as_wide_as_the_standard_error_says() -> None:
     found = bootstrap_interval(shift, RNG.normal(size=(500, 1)), RNG.normal(size=(500, 1)), resamples=400)
     assert found.high - found.low == pytest.approx(2 * 1.96 * np.sqrt(2 / 500), rel=0.15)
+
+
+def test_many_images_are_resampled_in_small_parts_with_the_same_width(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, fake = RNG.normal(size=(1000, 1)), RNG.normal(size=(800, 1))
+    halves = bootstrap_interval(shift, real, fake, resamples=400)
+    monkeypatch.setattr(interval, "LARGEST_RESAMPLE", 60)
+    parts = bootstrap_interval(shift, real, fake, resamples=400)
+    assert parts.value == halves.value
+    assert parts.high - parts.low == pytest.approx(halves.high - halves.low, rel=0.2)
 
 
 def test_what_half_the_images_shift_the_value_by_is_taken_away() -> None:
