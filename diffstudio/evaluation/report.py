@@ -56,12 +56,7 @@ class Row:
 def real_row(real: RealImages, resamples: int = RESAMPLES) -> Row:
     """The training part measured against the held-out part. BadRequest with fewer than 100 images in either."""
     for what, features in (("training", real.training), ("held-out", real.held_out)):
-        if len(features) < FEWEST:
-            raise BadRequest(
-                f"There are too few {what} images to compare with",
-                f"{FEWEST} are needed and there are {len(features):,}",
-                "Use a larger folder, or hold out a larger part of it",
-            )
+        _check_count(f"{what} images", len(features), "Use a larger folder, or hold out a larger part of it")
     count = min(len(real.training), len(real.held_out))
     training, held_out = _draw(real.training, count), _draw(real.held_out, count)
     return Row(REAL, count, _figures(held_out, training, resamples))
@@ -75,10 +70,7 @@ def row(
     As many are compared as the real row has, or fewer where fewer were generated. `asked`: the class or caption that
     each was generated with, for the share that shows it. BadRequest with fewer than 100.
     """
-    if len(samples) < FEWEST:
-        raise BadRequest(
-            f"There are too few images of {name} to compare", f"{FEWEST} are needed and there are {len(samples):,}"
-        )
+    _check_count(f"images of {name}", len(samples))
     count = min(len(samples), len(real.training), len(real.held_out))
     chosen = _indices(len(samples), count)
     figures = _figures(_draw(real.held_out, count), samples[chosen], resamples)
@@ -90,6 +82,11 @@ def row(
         labels = [asked[index] for index in chosen]
         figures["agreement"] = agreement(samples[chosen], labels, real.held_out, real.held_out_labels).share
     return Row(name, count, figures, found)
+
+
+def _check_count(what: str, count: int, remedy: str = "") -> None:
+    if count < FEWEST:
+        raise BadRequest(f"There are too few {what} to compare", f"{FEWEST} are needed and there are {count:,}", remedy)
 
 
 def _figures(held_out: Features, images: Features, resamples: int) -> dict[str, Interval]:

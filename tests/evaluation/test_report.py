@@ -61,7 +61,7 @@ def test_it_is_json_with_the_names_of_the_figures() -> None:
 
 def test_too_few_images_are_no_table() -> None:
     few = RealImages(images(LABELS[:250]), images(LABELS[:99]))
-    with pytest.raises(BadRequest, match="too few held-out images to compare with: 100 are needed and there are 99"):
+    with pytest.raises(BadRequest, match="too few held-out images to compare: 100 are needed and there are 99"):
         real_row(few)
     with pytest.raises(BadRequest, match="too few images of mine to compare: 100 are needed and there are 12"):
         row("mine", images(LABELS[:12]), REAL_IMAGES)
