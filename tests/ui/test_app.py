@@ -267,8 +267,8 @@ def test_a_file_that_is_no_checkpoint_can_be_put_into_the_trash(
     monkeypatch.setattr(trash, "_why_not_moved", real)
     monkeypatch.setenv("XDG_DATA_HOME", str(paths.data() / "desktop"))
     room.delete_requested.emit(entry)
-    qtbot.waitUntil(lambda: not room.choose(broken))
-    assert not broken.exists() and "broken.safetensors was moved to the trash" in room.message.text()
+    qtbot.waitUntil(lambda: "broken.safetensors was moved to the trash" in room.message.text())
+    assert not broken.exists() and not room.choose(broken)
 
 
 def test_the_theme_changes_at_once_and_is_kept(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:
