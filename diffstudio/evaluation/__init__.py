@@ -1,1 +1,1 @@
-"""How good, how diverse and how original generated images are: measures on features [N,D], which know no folders."""
+"""Features of images, and measures on them: how good, how diverse and how original generated images are."""

@@ -42,7 +42,7 @@ _RAIL_MARGINS = 40  # px, above and below its buttons
 SMALLEST = QSize(880, 470)  # px: 1366 x 768 at 150 %, less the frame of a window and a task bar
 SMALLEST_ON_SMALL_SCREENS = QSize(860, 440)
 _RAIL_BUTTON = QSize(64, 58)  # px, with its text; only its icon where the rail is too low for all
-_NOT_TAKEN = "Nothing here takes an image. Drag it onto a panel of Generate: hold it over Generate to go there"
+_NOT_TAKEN = "Images cannot be dropped here. Hold it over Generate at the left, then drop it on a panel there"
 _DROP_TEXTS = {
     DroppedKind.IMAGE: "Drop to load the settings of this image, or to start from it",
     DroppedKind.MODEL: "Drop to add this model to your library",

@@ -53,6 +53,7 @@ class Places:
         self.dragged: list[QMimeData] = []
         monkeypatch.setattr(QDrag, "exec", lambda drag, *_: self.dragged.append(copied(drag.mimeData())))
         self.open: list[Callable[[], object]] = []
+        self.failures: list[str] = []
 
     def shown(self, widget: QWidget, size: QSize = QSize(320, 320)) -> QWidget:  # noqa: B008 - never changed
         self.qtbot.addWidget(widget)
@@ -214,6 +215,7 @@ def to_controlnet_card(places: Places) -> Taker:
 
 def to_upscale(places: Places) -> Taker:
     dialog = UpscaleDialog(UpscaleRequest(places.other), read_image(places.other), QSize(48, 32), [])
+    dialog.accept_drops(places.failures.append)
     places.shown(dialog)
     taken: list[Path] = []
     dialog.image_dropped.connect(taken.append)
@@ -224,7 +226,7 @@ def to_mask_editor(places: Places) -> Taker:
     dialog = MaskDialog(read_image(places.other), None, (0, 0, 0, 0))
     places.shown(dialog)
     taken: list[Path] = []
-    takes_image(dialog, DROP_MASK, taken.append)
+    takes_image(dialog, DROP_MASK, taken.append, places.failures.append)
     return dialog, DROP_MASK, lambda: taken[0] if taken else None
 
 
@@ -355,7 +357,7 @@ def test_a_mask_that_cannot_be_read_is_named(places: Places) -> None:
     panel.init_image.failed.connect(said.append)
     (places.folder / "broken.png").write_text("x")
     assert not panel.init_image.set_mask(places.folder / "broken.png") and "broken.png cannot be read" in said[0]
-    assert panel.init_image.mask_label.text() == "Mask: none. Drop one here"
+    assert panel.init_image.mask_label.text() == "No mask. Drop one here"
 
 
 def test_a_dropped_mask_is_painted_in_the_editor(places: Places) -> None:

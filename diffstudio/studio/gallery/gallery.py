@@ -246,7 +246,7 @@ class Gallery(GalleryRecords):
         return [image_id for image_id in image_ids if self._trash.restore(image_id)]
 
     def purge(self, image_ids: Iterable[int]) -> int:
-        """Delete images in the trash for good, past the system's trash; returns how many. StorageProblem."""
+        """Delete images in the trash permanently, without using the system's trash; returns how many. StorageProblem."""
         return sum(self._trash.purge(image_id, self.before_removal) for image_id in image_ids)
 
     def trash_count(self) -> int:

@@ -303,7 +303,7 @@ def _receive(session: requests.Session, remote: RemoteFile, part: Path, done: in
         is_rest = answer.headers.get("Content-Range", "").startswith(f"bytes {done}-") and bool(asked)
         size = int(answer.headers.get("Content-Length") or 0) + (done if is_rest else 0)
         if remote.size_bytes and size and size != remote.size_bytes:
-            report(problem=(f"The file on {remote.host} has changed", "", "Discard the download, and start it again"))
+            report(problem=(f"The file on {remote.host} has changed", "", "Cancel the download, then start it again"))
             return False
         try:
             with part.open("ab" if is_rest else "wb") as file:

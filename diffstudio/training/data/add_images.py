@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from diffstudio.atomic import free_name, storage_errors
+from diffstudio.atomic import storage_errors
 
 CAPTION_SUFFIX = ".txt"
 
@@ -14,18 +15,28 @@ CAPTION_SUFFIX = ".txt"
 def copy_into(images: Sequence[Path], folder: Path) -> int:
     """Copy images that are not in the folder yet, under free names; returns how many. StorageProblem.
 
-    A text file beside an image, with its name, is its caption and is copied too.
+    A text file beside an image, with its name, is its caption and is copied too. A name is free if no file in the folder
+    has it with any suffix: the caption of `a.jpg` would be that of `a.png` too.
     """
     copied = 0
     failed = "The images could not be copied"
     with storage_errors(failed, folder):
+        taken = {entry.stem.casefold() for entry in folder.iterdir()}
         for image in images:
             if image.parent == folder:
                 continue
-            target = free_name(folder / image.name)
+            stem = _free_stem(image.stem, taken)
+            target = folder / f"{stem}{image.suffix}"
             caption = image.with_suffix(CAPTION_SUFFIX)
             if caption.is_file():
                 shutil.copyfile(caption, target.with_suffix(CAPTION_SUFFIX))
             shutil.copyfile(image, target)
+            taken.add(stem.casefold())
             copied += 1
     return copied
+
+
+def _free_stem(stem: str, taken: Collection[str]) -> str:
+    """`stem`, or the first of `stem-2` and so on that is not taken."""
+    numbered = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+    return next(name for name in numbered if name.casefold() not in taken)

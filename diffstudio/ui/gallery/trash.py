@@ -91,7 +91,7 @@ class GalleryTrash(QObject):
             self._parent_widget,
             actions.PURGE.removesuffix("…"),
             f"Delete {what} permanently?",
-            "This cannot be undone, and frees the space on the disk.",
+            "This cannot be undone.",
             lambda: self._tasks.start(self._purge(ids)),
         )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from PySide6.QtCore import QSize, Qt, Signal
@@ -104,7 +104,10 @@ class UpscaleDialog(FittedDialog):
         self._connect()
         self._update_state()
         self.scale.chip(self.scale.value()).setFocus()
-        takes_image(self, "Drop to upscale this image instead", self.image_dropped.emit)
+
+    def accept_drops(self, failed: Callable[[str], object]) -> None:
+        """Take images dropped on the dialog; `failed(sentence)` says what was not used."""
+        takes_image(self, "Drop to upscale this image instead", self.image_dropped.emit, failed)
 
     def request(self) -> UpscaleRequest:
         """The request as the dialog describes it. BadRequest when it is impossible."""

@@ -27,7 +27,7 @@ from diffstudio.ui.widgets.inputs import ChipRow
 from diffstudio.ui.widgets.wrapping_text import FactsTable
 
 _VERSIONS, _LICENCES = "versions", "licences"
-_NO_TEXT = "This package carries no licence text. Its name says which licence it is under."
+_NO_TEXT = "This package includes no licence text. The list names its licence."
 
 
 class AboutDialog(QDialog):
@@ -43,14 +43,14 @@ class AboutDialog(QDialog):
         self._components: Sequence[Component] = ()
         self.page = ChipRow(
             [(_VERSIONS, "Versions"), (_LICENCES, "Licences")],
-            tooltips=("Versions and device", "Licences of everything the program carries"),
+            tooltips=("Versions and device", "Licences of everything included"),
             name="What to show",
         )
         self.facts = FactsTable(120)
         self.components = QListWidget()
         self.components.setObjectName("raised")
         self.components.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        describe(self.components, "Components", "What the program carries")
+        describe(self.components, "Components", "Packages and files included with diffstudio")
         self.notice = QPlainTextEdit()
         self.notice.setReadOnly(True)
         self.notice.setTabChangesFocus(True)

@@ -15,7 +15,7 @@ from diffstudio.ui.widgets import actions, image_actions
 from diffstudio.ui.widgets.dialogs import confirm
 from diffstudio.ui.widgets.menus import MenuEntry, build_menu
 
-RENAME, GO_TO_RUN, USE_IN_PROMPT = "Rename…", "Go to its run", "Use in prompt"
+RENAME, GO_TO_RUN, USE_IN_PROMPT = "Rename…", "Show training run", "Use in prompt"
 Uses = Callable[[Entry], Sequence[str]]  # what uses a model, each as a sentence
 
 
@@ -76,7 +76,7 @@ class FileActions(QObject):
         sidecars = [path.name for path in sidecars_of(entry.path)]
         sentences = [*self._uses(entry), "Images made with it stay, but cannot be reproduced without it."]
         if sidecars:
-            sentences.insert(0, f"With it goes what lies beside it: {', '.join(sidecars)}.")
+            sentences.insert(0, f"These files are moved with it: {', '.join(sidecars)}.")
         return confirm(
             self._parent_widget,
             actions.DELETE,

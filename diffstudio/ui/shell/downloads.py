@@ -39,7 +39,7 @@ class Downloads(QObject):
             button_text(components),
             f"Download {_titles(components)}?",
             f"About {human_bytes(download_bytes(components))} from {' and '.join(source_repositories(components))} on huggingface.co "
-            f"will be saved to {folder}. No account is needed, and nothing about you is sent.",
+            f"will be saved to {folder}. No account is needed.",
             lambda: self.start(components, folder),
         )
 

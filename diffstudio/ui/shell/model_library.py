@@ -76,7 +76,7 @@ class ModelLibrary(QObject):
         self._tasks.start(self._import(list(files)))
 
     def delete(self, path: Path) -> None:
-        """Move a model with its sidecars to the desktop's trash."""
+        """Move a model with its sidecars to the system's trash."""
         self._tasks.start(self._delete(path))
 
     def rename(self, checkpoint: Checkpoint, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Moves files and folders to the desktop's trash."""
+"""Moves files and folders to the system's trash."""
 
 from __future__ import annotations
 

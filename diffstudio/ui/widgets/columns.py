@@ -121,7 +121,7 @@ class Columns(QSplitter):
             settings.setValue(f"columns/{self._name}/{name}", width)
 
 
-_HANDLE_TIP = "Drag, or press the arrow keys, to change the width; double-click for the usual width"
+_HANDLE_TIP = "Drag or use the arrow keys to resize; double-click to reset"
 
 
 class _Handle(QSplitterHandle):

@@ -115,7 +115,8 @@ class DropTarget(QObject):
     """Lets a widget take what is dropped on it, or pasted while the focus is in it.
 
     `text(items)` says what dropping these items will do, shown over the widget; empty when it takes none of them, which
-    leaves them to the widget around it. `take(items)` does it. Pixels have a file by then.
+    leaves them to the widget around it. `take(items)` does it. Pixels have a file by then; `failed(sentence)` says why
+    they could not be saved.
     """
 
     def __init__(
@@ -123,7 +124,7 @@ class DropTarget(QObject):
         widget: QWidget,
         text: Callable[[Sequence[DroppedItem]], str],
         take: Callable[[Sequence[DroppedItem]], object],
-        failed: Callable[[str], object] = lambda text: None,
+        failed: Callable[[str], object],
     ) -> None:
         super().__init__(widget)
         self._widget, self._text, self._take, self._failed = widget, text, take, failed
@@ -171,9 +172,9 @@ def image_paths(items: Sequence[DroppedItem]) -> list[Path]:
 
 
 def takes_image(
-    widget: QWidget, text: str, take: Callable[[Path], object], failed: Callable[[str], object] = lambda text: None
+    widget: QWidget, text: str, take: Callable[[Path], object], failed: Callable[[str], object]
 ) -> DropTarget:
-    """Let a widget take one image; `text` says what happens to it."""
+    """Let a widget take one image; `text` says what happens to it, and `failed(sentence)` what was not used."""
 
     def what(items: Sequence[DroppedItem]) -> str:
         return text if any(item.kind is DroppedKind.IMAGE for item in items) else ""
@@ -182,7 +183,10 @@ def takes_image(
         images = image_paths(items)
         take(images[0])
         if len(items) > 1:
-            failed(f"{images[0].name} is used; the other {len(items) - 1:,} of what was dropped are not.")
+            others = len(items) - 1
+            failed(
+                f"Only {images[0].name} is used. {others:,} other dropped item{'s were' if others > 1 else ' was'} ignored."
+            )
 
     return DropTarget(widget, what, first, failed)
 

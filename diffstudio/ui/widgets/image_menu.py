@@ -189,7 +189,9 @@ class ImageActions(QObject):
         one = targets[0] if len(targets) == 1 else None
         needs_one = "" if one is not None else _ONE_ONLY
         no_file = needs_one or (_NO_PREVIEW if one is not None and one.is_preview and one.path is None else "")
-        in_no_file = needs_one or ("" if one is not None and one.path is not None else "It is in no file of its own")
+        in_no_file = needs_one or (
+            "" if one is not None and one.path is not None else "This image has not been saved to a file"
+        )
         unknown = "" if any(target.record is not None for target in targets) else _NOT_IN_GALLERY
         entries: list[MenuEntry | None] = []
         if one is not None and one.request is not None:

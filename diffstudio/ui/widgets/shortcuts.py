@@ -76,14 +76,12 @@ MANUAL = Shortcut(P.EVERYWHERE, actions.MANUAL_PAGE, ("F1",))
 SHORTCUTS = Shortcut(P.EVERYWHERE, f"{actions.SHORTCUTS}, outside text fields", ("?",))
 SETTINGS = Shortcut(P.EVERYWHERE, "Settings", ("Ctrl+,",))
 QUIT = Shortcut(P.EVERYWHERE, "Quit", (_Standard.Quit,))
-ACTIVATE = Shortcut(P.EVERYWHERE, "Open what has the focus", ("Return", "Enter", "Space"), "widgets/controls")
-ACTIVATE_IMAGE = Shortcut(
-    P.EVERYWHERE, "Show the image that has the focus", ("Return", "Enter", "Space"), "widgets/images"
-)
+ACTIVATE = Shortcut(P.EVERYWHERE, "Activate the focused control", ("Return", "Enter", "Space"), "widgets/controls")
+ACTIVATE_IMAGE = Shortcut(P.EVERYWHERE, "Open the focused image", ("Return", "Enter", "Space"), "widgets/images")
 COLUMN_WIDTH = Shortcut(
     P.EVERYWHERE, "Change the width of a column (on its edge)", ("Left", "Right"), "widgets/columns"
 )
-USUAL_WIDTH = Shortcut(P.EVERYWHERE, "The usual width of a column (on its edge)", ("Home",), "widgets/columns")
+USUAL_WIDTH = Shortcut(P.EVERYWHERE, "Reset the column width (divider focused)", ("Home",), "widgets/columns")
 
 GENERATE = Shortcut(P.GENERATE, "Generate, or add to the queue", _GENERATE_KEYS)
 PAUSE = Shortcut(P.GENERATE, "Pause or resume the running job", ("Ctrl+P",))
@@ -103,7 +101,7 @@ HISTORY = Shortcut(
     "generate/sections/prompt",
 )
 GENERATE_FROM_PROMPT = Shortcut(P.PROMPT, "Generate", _GENERATE_KEYS, "generate/sections/prompt")
-LORA_LIST = Shortcut(P.PROMPT, "From the search for a LoRA to the list", ("Down",), "generate/sections/lora_section")
+LORA_LIST = Shortcut(P.PROMPT, "Move from the LoRA search to the list", ("Down",), "generate/sections/lora_section")
 
 COPY_IMAGE = Shortcut(P.CANVAS, actions.COPY_IMAGE, (_Standard.Copy,))
 SAVE_IMAGE = Shortcut(P.CANVAS, "Save a copy", (_Standard.Save,))
@@ -118,14 +116,16 @@ ALL_IMAGES = Shortcut(
 )
 ZOOM_CANVAS_IN = Shortcut(P.CANVAS, "Zoom in", ("+", "="), "generate/canvas/canvas")
 ZOOM_CANVAS_OUT = Shortcut(P.CANVAS, "Zoom out", ("-",), "generate/canvas/canvas")
-FIT_CANVAS = Shortcut(P.CANVAS, "Fit into the canvas", ("0",), "generate/canvas/canvas")
+FIT_CANVAS = Shortcut(P.CANVAS, "Fit to window", ("0",), "generate/canvas/canvas")
 CANVAS_PIXELS = Shortcut(P.CANVAS, "Actual size (100 %)", ("1",), "generate/canvas/canvas")
-PAN_CANVAS = Shortcut(P.CANVAS, "Move a zoomed image", ("Left", "Right", "Up", "Down"), "generate/canvas/canvas")
+PAN_CANVAS = Shortcut(P.CANVAS, "Pan a zoomed image", ("Left", "Right", "Up", "Down"), "generate/canvas/canvas")
 
-OPEN_JOB = Shortcut(P.QUEUE, "Another job, or with Alt its place", ("Up", "Down", "Alt+Up", "Alt+Down"), _JOB_CARD)
+CHOOSE_JOB = Shortcut(
+    P.QUEUE, "Select another job; with Alt, move this one", ("Up", "Down", "Alt+Up", "Alt+Down"), _JOB_CARD
+)
 EDIT_JOB = Shortcut(P.QUEUE, "Edit the job", ("F2",), _JOB_CARD)
 REMOVE_JOB = Shortcut(P.QUEUE, "Remove the job", ("Delete",), _JOB_CARD)
-SHOW_JOB = Shortcut(P.QUEUE, "Show the settings of the job", ("Return", "Enter", "Space"), _JOB_CARD)
+OPEN_JOB = Shortcut(P.QUEUE, "Show the settings of the job", ("Return", "Enter", "Space"), _JOB_CARD)
 UNDO_REMOVAL = Shortcut(P.QUEUE, actions.BRING_BACK, ("Ctrl+Z",), "generate/queue/job_list")
 
 SEARCH_IMAGES = Shortcut(P.GALLERY, "Search", (_Standard.Find,))
@@ -154,7 +154,7 @@ PREVIOUS = Shortcut(P.VIEWER, "Previous image", ("Left", "Up", "PgUp"), "gallery
 NEXT = Shortcut(P.VIEWER, "Next image", ("Right", "Down", "PgDown", "Space"), "gallery/image_view")
 ZOOM_IN = Shortcut(P.VIEWER, "Zoom in", ("+", "="), "gallery/image_view")
 ZOOM_OUT = Shortcut(P.VIEWER, "Zoom out", ("-",), "gallery/image_view")
-ZOOM_TO_FIT = Shortcut(P.VIEWER, "Fit into the window", ("0",), "gallery/image_view")
+ZOOM_TO_FIT = Shortcut(P.VIEWER, "Fit to window", ("0",), "gallery/image_view")
 ZOOM_TO_PIXELS = Shortcut(P.VIEWER, "Actual size", ("1",), "gallery/image_view")
 CLOSE_VIEWER = Shortcut(P.VIEWER, "Back to the gallery", ("Escape",), "gallery/image_view")
 

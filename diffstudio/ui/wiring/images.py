@@ -77,6 +77,7 @@ class ImageController(QObject):
             dialog.upscale_requested.connect(self.upscale_requested)
             dialog.image_dropped.connect(dialog.close)
             dialog.image_dropped.connect(self.upscale)
+            dialog.accept_drops(partial(self._window.show_message, "warn"))
         else:
             dialog.upscale_requested.connect(save)
             dialog.rejected.connect(partial(save, None))

@@ -27,7 +27,7 @@ if TYPE_CHECKING:  # imported after the first paint
     from diffstudio.studio.gallery.gallery import Gallery
 
 _IMAGE_SIDE = 320  # px
-_NOT_WAITING = "This job does not wait any more: it was started or removed."
+_NOT_WAITING = "This job is no longer waiting: it was started or removed."
 
 
 class QueueController(QObject):

@@ -24,6 +24,21 @@ def test_images_come_with_their_captions_under_free_names(tmp_path: Path) -> Non
     assert added.with_suffix(".txt").read_text() == "a cat" and (source / "a.png").exists()
 
 
+def test_a_caption_of_another_image_is_neither_overwritten_nor_taken_over(tmp_path: Path) -> None:
+    source, folder = tmp_path / "source", tmp_path / "folder"
+    source.mkdir()
+    folder.mkdir()
+    for name in ("a.png", "A.webp"):
+        (source / name).write_bytes(b"new")
+    (source / "a.txt").write_text("a cat")
+    (folder / "a.jpg").write_bytes(b"old")
+    (folder / "a.txt").write_text("a dog")
+    assert copy_into([source / "a.png", source / "A.webp"], folder) == 2
+    assert (folder / "a.txt").read_text() == "a dog"
+    assert (folder / "a-2.png").with_suffix(".txt").read_text() == "a cat"
+    assert (folder / "A-3.webp").exists() and not (folder / "A-3.txt").exists()
+
+
 def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
     with pytest.raises(StorageProblem, match="The images could not be copied"):

@@ -318,7 +318,7 @@ def test_the_checkpoint_of_a_run_leads_to_it(show: Callable[[], ModelsRoom], qtb
     room.file_actions.rename()
     assert "the run shapes" in room.message.text()
     assert [action.text() for action in _menu(room).actions() if not action.isSeparator()] == [
-        "Generate with this", "Star", "Show in folder", "Go to its run", "Delete"
+        "Generate with this", "Star", "Show in folder", "Show training run", "Delete"
     ]  # fmt: skip
 
 

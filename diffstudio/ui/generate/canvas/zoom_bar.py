@@ -44,7 +44,7 @@ class ZoomBar(QFrame):
         """`scale`: screen px per image px. `fits`: the image is as large as the canvas."""
         self.percent.setText(f"{scale:.0%}".replace("%", " %"))
         self.percent.setAccessibleName(f"Zoom {self.percent.text()}{', fitted' if fits else ''}")
-        set_tooltip(self.percent, "Show actual size (1)" if fits else "Fit into the canvas (0)")
+        set_tooltip(self.percent, "Show actual size (1)" if fits else "Fit to window (0)")
         self.zoom_in.setEnabled(can_zoom_in)
         self.zoom_out.setEnabled(can_zoom_out)
 

@@ -292,7 +292,7 @@ def _paused_text(paused: bool) -> str:
     return (
         f"The queue is paused: no job starts until you press {actions.RESUME_QUEUE}."
         if paused
-        else "The queue goes on."
+        else "The queue has resumed."
     )
 
 
@@ -304,5 +304,5 @@ def _not_run(pending: PendingJobs) -> str:
         sentences.append(f"{jobs} cannot be read by this version.")
     if pending.other_kinds:
         kinds = ", ".join(f"{count:,} × {kind[:40]}" for kind, count in pending.other_kinds)
-        sentences.append(f"Jobs of kinds that this version does not run: {kinds}.")
+        sentences.append(f"Jobs that this version cannot run: {kinds}.")
     return f"{' '.join(sentences)} Nothing was deleted." if sentences else ""

@@ -288,7 +288,7 @@ class InitImageSection(QWidget):
         self.setVisible(given or self.isAncestorOf(self.choose_button))
         for part in (self._card, self.preview, self.heading, self.strength, self.mask_label):
             part.setVisible(given)
-        self.mask_label.setText(f"Mask: {self._mask.name}" if self._mask is not None else "Mask: none. Drop one here")
+        self.mask_label.setText(f"Mask: {self._mask.name}" if self._mask is not None else "No mask. Drop one here")
         for part in (self.resize_mode, self.fit_label):
             part.setVisible(given and bool(self._fit))
         self.fit_label.setText(self._fit)

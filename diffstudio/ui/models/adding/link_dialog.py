@@ -22,7 +22,7 @@ from diffstudio.ui.widgets.wrapping_text import FactsTable
 _LOOK_UP, _LOOK_UP_TIP = "Look up", "Ask the host for the file's name and size (Enter)"
 _ABOUT = (
     "The link of a model file, or the page of one on Hugging Face, Civitai or GitHub. "
-    "No account is used, and nothing about you is sent."
+    "No account is used; diffstudio sends only its name and version."
 )
 
 

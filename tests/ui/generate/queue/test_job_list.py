@@ -149,7 +149,7 @@ def test_the_note_of_a_pause_keeps_its_place_and_does_not_lie(qtbot: QtBot, jobs
     before = places(jobs, jobs.cards)
     enter(jobs)
     jobs.set_pending(pending("a", "b"))  # resumed by other means than the button of the list
-    assert places(jobs, jobs.cards) == before and jobs.paused.text() == "The queue goes on."
+    assert places(jobs, jobs.cards) == before and jobs.paused.text() == "The queue has resumed."
     leave(jobs)
     assert not jobs.paused.isVisible() and places(jobs, jobs.cards) < before
 
@@ -159,7 +159,7 @@ def test_jobs_of_other_kinds_are_named(jobs: JobList) -> None:
     assert jobs.unreadable.isVisible()
     assert jobs.unreadable.text() == (
         "1 queued job cannot be read by this version. "
-        "Jobs of kinds that this version does not run: 1 × training, 1,200 × video. Nothing was deleted."
+        "Jobs that this version cannot run: 1 × training, 1,200 × video. Nothing was deleted."
     )
 
 
