@@ -52,6 +52,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.no_cover)
 
 
+def pytest_collection_finish() -> None:
+    """The thousands of tests themselves need not be looked at in every collection."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh place for everything of the person's: settings, pictures, checkpoints, runs."""
@@ -141,9 +147,12 @@ def no_leaked_widgets_or_timers(request: pytest.FixtureRequest) -> Iterator[None
         return
     request.getfixturevalue("qapp")
     before = {id(widget) for widget in _top_level_widgets()}
-    yield  # pytest-qt has closed the widgets that it was given before the code below runs
-    if _left(before):
+    gc.disable()  # a collection in another thread would destroy Qt objects there, which crashes
+    try:
+        yield  # pytest-qt has closed the widgets that it was given before the code below runs
+    finally:
         gc.collect()
+        gc.enable()
     assert not (left := _left(before)), f"widgets or timers left behind: {left}"
 
 

@@ -30,6 +30,7 @@ from diffstudio.ui.shell import desktop_environment
 from diffstudio.ui.shell.downloads import Downloads
 from diffstudio.ui.shell.dropped_models import DroppedModels
 from diffstudio.ui.shell.exception_hooks import ExceptionHooks
+from diffstudio.ui.shell.garbage_collector import GarbageCollector
 from diffstudio.ui.shell.model_library import ModelLibrary
 from diffstudio.ui.shell.run_monitor import RunMonitor
 from diffstudio.ui.shell.single_instance import Claim, SingleInstance
@@ -66,6 +67,7 @@ class Desktop(QObject):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
+        self.garbage_collector = GarbageCollector()
         self.bridge, self.tasks, self.sleep_inhibitor = Bridge(), Tasks(), make_sleep_inhibitor()
         self.model_library = ModelLibrary(settings.folders, self.tasks)
         self.run_monitor = RunMonitor(self.tasks, settings)
@@ -453,6 +455,7 @@ class Desktop(QObject):
             self.gallery.close()
         self.preferences.notifier.close()
         self.sleep_inhibitor.hold(False)
+        self.garbage_collector.close()
 
 
 def _report_loop_exception(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -323,10 +323,10 @@ def test_a_drag_of_this_window_over_no_panel_says_where_to_go(
     monkeypatch.setattr(window, "_is_own", lambda event: True)  # Qt sets the source in a real drag only
     data = from_file_manager(places)
     QApplication.sendEvent(window, QDragEnterEvent(QPoint(300, 300), COPY, data, LEFT, NONE))
-    assert "Nothing here takes an image" in text_over(window)
+    assert "Images cannot be dropped here" in text_over(window)
     with qtbot.assertNotEmitted(window.image_dropped, wait=50):
         QApplication.sendEvent(window, QDropEvent(QPointF(300, 300), COPY, data, LEFT, NONE))
-    assert "Nothing here takes an image" in window.banner.text()
+    assert "Images cannot be dropped here" in window.banner.text()
 
 
 def test_a_drag_held_over_the_button_of_a_room_shows_the_room(places: Places, qtbot: QtBot) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import gc
-
 import psutil
 import torch
 
 from diffstudio.errors import BadRequest
 from diffstudio.models.files.file_access import first_line
+from diffstudio.models.memory import garbage
 from diffstudio.models.memory.limits import dtype_name
 
 
@@ -77,7 +76,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def free_unused() -> None:
     """Free the memory that no tensor uses any more. Call outside the `except`, whose traceback keeps tensors alive."""
-    gc.collect()
+    garbage.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     elif torch.backends.mps.is_available():
