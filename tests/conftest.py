@@ -33,7 +33,6 @@ from hypothesis import settings
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
 
-STORIES = Path(__file__).parent / "stories"
 THREADS_THAT_STAY = ("asyncio_", "tqdm", "pytest_timeout")  # pools and monitors that live as long as the process
 
 
@@ -41,15 +40,6 @@ THREADS_THAT_STAY = ("asyncio_", "tqdm", "pytest_timeout")  # pools and monitors
 def pytest_configure(config: pytest.Config) -> None:
     """After a crash, print the stack of the thread that crashed: those of all others push it out of a report."""
     faulthandler.enable(config.stash[fault_handler_stderr_fd_key], all_threads=False)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Coverage counts what the tests of a module reach. A story passes through everything; measured, it takes a third
-    more time and hides what no test of a module reaches.
-    """
-    for item in items:
-        if STORIES in item.path.parents:
-            item.add_marker(pytest.mark.no_cover)
 
 
 def pytest_collection_finish() -> None:
