@@ -71,7 +71,7 @@ TESTED_IN = {
     "ui/gallery/test_room.py": (
         "ui/gallery/details ui/gallery/full_view ui/gallery/grid ui/gallery/image_view ui/gallery/item_model"
         " ui/gallery/selection_actions ui/gallery/compare_view ui/gallery/layout ui/gallery/tag_editor ui/gallery/top_bar"
-        " ui/widgets/image_menu"
+        " ui/widgets/images/image_menu"
         " ui/gallery/trash ui/widgets/note_field"
     ),
     "ui/generate/sections/test_controlnet_section.py": "ui/generate/sections/controlnet_card",
@@ -113,7 +113,7 @@ TESTED_IN = {
         "ui/train/folder_card ui/train/folder_inspector ui/train/folder_view ui/train/new_run_panel"
         " ui/train/run_actions ui/train/run_follower ui/train/run_panel ui/train/run_view ui/train/runs_list"
     ),
-    "ui/widgets/test_controls.py": "ui/widgets/flow_layout ui/widgets/helpers ui/widgets/inputs",
+    "ui/widgets/test_controls.py": "ui/widgets/images/thumbnail ui/widgets/layout/flow_layout ui/widgets/helpers ui/widgets/inputs",
     "stories/test_queue_in_the_window.py": "ui/generate/queue/job_dialog ui/wiring/queue",
     "stories/test_help_in_the_window.py": "ui/help/about_dialog ui/help/shortcuts_dialog ui/wiring/help",
     "ui/shell/test_notifier.py": "ui/wiring/notifications",

@@ -37,7 +37,7 @@ from diffstudio.ui.shell.single_instance import Claim, SingleInstance
 from diffstudio.ui.shell.sleep_inhibitor import make_sleep_inhibitor
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import icons, theme
-from diffstudio.ui.widgets.image_menu import ImageActions
+from diffstudio.ui.widgets.images.image_menu import ImageActions
 from diffstudio.ui.window import MainWindow, RoomEntry
 from diffstudio.ui.wiring.file_writer import FileWriter
 from diffstudio.ui.wiring.help import HelpController

@@ -16,7 +16,7 @@ from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, Secti
 from diffstudio.ui.widgets.dialogs import choose_folder, message_box, resize_within_screen
 from diffstudio.ui.widgets.formatting import human_bytes
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describe, label, scroll_area, set_tooltip
-from diffstudio.ui.widgets.image_actions import not_shown, open_folder
+from diffstudio.ui.widgets.images.copy_and_drag import not_shown, open_folder
 from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, ComboBox
 from diffstudio.ui.widgets.text_size import fix_size
 

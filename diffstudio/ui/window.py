@@ -34,8 +34,8 @@ from diffstudio.errors import StorageProblem
 from diffstudio.ui.widgets import actions, icons, shortcuts, theme
 from diffstudio.ui.widgets.controls import Banner
 from diffstudio.ui.widgets.dialogs import available_size, within_screen
-from diffstudio.ui.widgets.drag_and_drop import DropOverlay, DroppedItem, DroppedKind, parse_drop, with_files
 from diffstudio.ui.widgets.helpers import describe
+from diffstudio.ui.widgets.images.drag_and_drop import DropOverlay, DroppedItem, DroppedKind, parse_drop, with_files
 from diffstudio.ui.widgets.menus import build_menu
 
 _RAIL_MARGINS = 40  # px, above and below its buttons

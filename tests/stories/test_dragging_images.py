@@ -25,10 +25,10 @@ from diffstudio.ui.generate.queue_and_history import RecentImage, RecentThumb
 from diffstudio.ui.generate.sections.init_image_section import DROP_MASK
 from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
 from diffstudio.ui.train.sample_sheets_view import SampleGrid
-from diffstudio.ui.widgets.drag_and_drop import DropTarget, takes_image
-from diffstudio.ui.widgets.image_menu import ImageTarget
-from diffstudio.ui.widgets.image_thumbnail import ImageThumbnail
-from diffstudio.ui.widgets.images import read_image
+from diffstudio.ui.widgets.images.drag_and_drop import DropTarget, takes_image
+from diffstudio.ui.widgets.images.image_menu import ImageTarget
+from diffstudio.ui.widgets.images.image_reading import read_image
+from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
 from diffstudio.ui.window import MainWindow, RoomEntry
 from tests.ui.samples import checkpoint
 

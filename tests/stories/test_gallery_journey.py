@@ -206,7 +206,7 @@ def menu_texts(qtbot: QtBot, widget: QWidget, room: QWidget) -> list[str]:
 def test_an_action_that_cannot_apply_says_why(qtbot: QtBot, desktop: list[Desktop]) -> None:
     from PySide6.QtGui import QImage
 
-    from diffstudio.ui.widgets.image_menu import ImageActions, ImageTarget
+    from diffstudio.ui.widgets.images.image_menu import ImageActions, ImageTarget
 
     parent = QWidget()
     qtbot.addWidget(parent)

@@ -26,7 +26,7 @@ from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.queue_and_history import RecentImage
 from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.generate.sections.loaded_settings import Shown, compare
-from diffstudio.ui.widgets.images import read_image
+from diffstudio.ui.widgets.images.image_reading import read_image
 from tests.ui.desktop_helpers import PATIENCE_MS, EventRecorder, close_desktop, open_desktop
 from tests.ui.samples import checkpoint
 

@@ -25,7 +25,7 @@ from diffstudio.ui.shell import single_instance
 from diffstudio.ui.shell.exception_hooks import ExceptionHooks
 from diffstudio.ui.shell.single_instance import Claim, SingleInstance, name_for
 from diffstudio.ui.shell.sleep_inhibitor import _InhibitorProcess, make_sleep_inhibitor
-from diffstudio.ui.widgets.images import numpy_to_qimage
+from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
 from diffstudio.ui.window import MainWindow, RoomEntry, smallest_on
 from tests.ui.samples import picture
 

@@ -15,7 +15,7 @@ from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
-from diffstudio.ui.widgets.images import read_or_reason
+from diffstudio.ui.widgets.images.image_reading import read_or_reason
 from diffstudio.ui.widgets.inputs import ChipRow, Slider
 
 MAX_SIDE = 8192  # px; larger images are decoded at this size

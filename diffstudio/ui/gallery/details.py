@@ -19,8 +19,8 @@ from diffstudio.ui.generate.labels import request_facts
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import actions, terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.flow_layout import FlowLayout
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, label, scroll_area, set_tooltip
+from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 from diffstudio.ui.widgets.note_field import NoteField
 from diffstudio.ui.widgets.wrapping_text import FactsTable, WrappingText
 

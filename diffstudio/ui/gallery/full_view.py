@@ -14,7 +14,7 @@ from diffstudio.ui.gallery.item_model import title
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import label
-from diffstudio.ui.widgets.images import read_image, unreadable
+from diffstudio.ui.widgets.images.image_reading import read_image, unreadable
 
 MAX_SIDE = 8192  # px; larger images are decoded at this size
 

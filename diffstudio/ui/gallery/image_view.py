@@ -8,9 +8,10 @@ from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QImage, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QWheelEvent
 from PySide6.QtWidgets import QApplication, QWidget
 
-from diffstudio.ui.widgets import image_actions, theme
+from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe, set_tooltip
-from diffstudio.ui.widgets.images import fitted, rounded
+from diffstudio.ui.widgets.images import copy_and_drag
+from diffstudio.ui.widgets.images.image_painting import fitted, rounded
 
 BACK_TIP = "Back to the gallery (Esc)"
 MAX_ZOOM = 32.0
@@ -145,7 +146,7 @@ class ImageView(QWidget):
             self.update()
         elif moved.manhattanLength() >= QApplication.startDragDistance():
             self._press_position = None
-            image_actions.drag(self, self._image, self._path)
+            copy_and_drag.drag(self, self._image, self._path)
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         self._press_position = None

@@ -30,7 +30,7 @@ from diffstudio.studio.gallery.search import GalleryQuery
 from diffstudio.ui.generate.labels import title_of
 from diffstudio.ui.tasks import NewestFirstQueue, Tasks
 from diffstudio.ui.widgets.helpers import plain_tooltip
-from diffstudio.ui.widgets.images import read_image
+from diffstudio.ui.widgets.images.image_reading import read_image
 
 PAGE = 200  # images in the first page; later pages grow
 THUMBNAIL_BYTES = 96 << 20  # of decoded thumbnails kept

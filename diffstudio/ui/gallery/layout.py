@@ -13,9 +13,9 @@ from diffstudio.ui.gallery.grid import ThumbnailGrid
 from diffstudio.ui.gallery.item_model import GalleryModel
 from diffstudio.ui.gallery.top_bar import SEARCH_HELP, TopBar, TrashBar
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.widgets.columns import Column, Columns
 from diffstudio.ui.widgets.controls import EmptyState, MessageBanner
 from diffstudio.ui.widgets.helpers import show_page
+from diffstudio.ui.widgets.layout.columns import Column, Columns
 
 NARROW = 760  # px; below this width, settings are shown in the full view only
 

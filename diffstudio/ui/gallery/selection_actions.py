@@ -14,7 +14,7 @@ from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.gallery.source_files import request_to_reuse
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import actions
-from diffstudio.ui.widgets.image_menu import ImageActions, ImageTarget
+from diffstudio.ui.widgets.images.image_menu import ImageActions, ImageTarget
 from diffstudio.ui.widgets.menus import MenuEntry
 
 

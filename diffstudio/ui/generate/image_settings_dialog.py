@@ -15,7 +15,7 @@ from diffstudio.ui.widgets import actions, terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.dialogs import resize_within_screen
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describe, label, scroll_area
-from diffstudio.ui.widgets.images import Thumbnail
+from diffstudio.ui.widgets.images.thumbnail import Thumbnail
 from diffstudio.ui.widgets.text_size import fix_size
 from diffstudio.ui.widgets.wrapping_text import FactsTable
 

@@ -16,7 +16,7 @@ from diffstudio.studio.generation.init_image import canvas_size
 from diffstudio.studio.requests import PictureRequest, UpscaleRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets.formatting import human_duration
-from diffstudio.ui.widgets.images import image_size
+from diffstudio.ui.widgets.images.image_reading import image_size
 
 
 @dataclass(slots=True)

@@ -18,8 +18,8 @@ from diffstudio.ui.generate.queue.job_list import JobList
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describe, label, scroll_area
-from diffstudio.ui.widgets.image_menu import ImageTarget
-from diffstudio.ui.widgets.image_thumbnail import ImageThumbnail
+from diffstudio.ui.widgets.images.image_menu import ImageTarget
+from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
 
 MAX_RECENT = 30
 

@@ -22,7 +22,7 @@ from diffstudio.ui.generate.loading import SettingsLoader
 from diffstudio.ui.generate.queue_and_history import RecentImage
 from diffstudio.ui.generate.viewer import ReadFilmstrip, ReadSteps, Viewer, no_filmstrip, no_steps
 from diffstudio.ui.widgets import actions, shortcuts
-from diffstudio.ui.widgets.image_menu import ImageActions, ImageTarget
+from diffstudio.ui.widgets.images.image_menu import ImageActions, ImageTarget
 
 _EXAMPLES = 4  # prompts that the empty room offers
 

@@ -18,9 +18,9 @@ from diffstudio.ui.generate.sections.size import limits_of
 from diffstudio.ui.widgets import actions, shortcuts, terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.dialogs import FittedDialog
-from diffstudio.ui.widgets.drag_and_drop import takes_image
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_style_property
-from diffstudio.ui.widgets.images import Thumbnail
+from diffstudio.ui.widgets.images.drag_and_drop import takes_image
+from diffstudio.ui.widgets.images.thumbnail import Thumbnail
 from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, LabelledComboBox, LabelledSlider
 from diffstudio.ui.widgets.text_size import fix_size
 

@@ -34,8 +34,8 @@ from diffstudio.ui.generate.failed_job import FailedJob
 from diffstudio.ui.generate.job_state import JobState, Restart, shape_of
 from diffstudio.ui.generate.layout import GenerateLayout
 from diffstudio.ui.generate.queue_and_history import RecentImage
-from diffstudio.ui.widgets import image_actions
-from diffstudio.ui.widgets.images import numpy_to_qimage, read_image, read_or_reason
+from diffstudio.ui.widgets.images import copy_and_drag
+from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage, read_image, read_or_reason
 
 ReadFilmstrip = Callable[[JobId], Sequence[tuple[Picture, ...]]]  # every step of a job that has ended
 ReadSteps = Callable[[Path], ImageSteps | None]  # of an image file, in a thread; DiffstudioError when they are damaged
@@ -351,7 +351,7 @@ class Viewer(GenerateLayout):
 
     def _copy_seed(self) -> None:
         if (seed := self._seed_shown()) is not None:
-            image_actions.copy_text(str(seed))
+            copy_and_drag.copy_text(str(seed))
 
     def _request_shown(self) -> PictureRequest | None:
         """The request of the image that the menu refers to."""

@@ -27,7 +27,7 @@ from diffstudio.ui.widgets import actions, icons, shortcuts, theme
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.dialogs import available_size, within_screen
 from diffstudio.ui.widgets.helpers import describe, label, set_style_property
-from diffstudio.ui.widgets.images import image_size
+from diffstudio.ui.widgets.images.image_reading import image_size
 from diffstudio.ui.widgets.inputs import ComboBox
 
 CONTENTS = "README.md"

@@ -18,7 +18,7 @@ from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.library.weight_requests import Tool, available_tools
 from diffstudio.ui.shell.checkpoint_preview import newest_images, read_preview
 from diffstudio.ui.tasks import NewestFirstQueue
-from diffstudio.ui.widgets.images import read_image
+from diffstudio.ui.widgets.images.image_reading import read_image
 
 MAX_IMAGES = 6  # generated with the selected model
 _IMAGE_SIDE = 256  # px

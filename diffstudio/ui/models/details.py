@@ -24,9 +24,9 @@ from diffstudio.ui.models.trigger_words import TriggerWordChips
 from diffstudio.ui.models.type_override import TypeOverride
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import Banner, PrimaryButton, SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.flow_layout import FlowLayout
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, scroll_area
-from diffstudio.ui.widgets.images import Thumbnail
+from diffstudio.ui.widgets.images.thumbnail import Thumbnail
+from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 from diffstudio.ui.widgets.wrapping_text import FactsTable, WrappingText
 
 MAX_WIDTH = 640  # px; longer lines are hard to read

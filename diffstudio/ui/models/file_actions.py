@@ -11,8 +11,9 @@ from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.studio.library.model_files import run_of, sidecars_of, why_not_renamed
 from diffstudio.ui.models.item_model import Entry
 from diffstudio.ui.models.rename_dialog import RenameDialog
-from diffstudio.ui.widgets import actions, image_actions
+from diffstudio.ui.widgets import actions
 from diffstudio.ui.widgets.dialogs import confirm
+from diffstudio.ui.widgets.images import copy_and_drag
 from diffstudio.ui.widgets.menus import MenuEntry, build_menu
 
 RENAME, GO_TO_RUN, USE_IN_PROMPT = "Rename…", "Show training run", "Use in prompt"
@@ -64,10 +65,10 @@ class FileActions(QObject):
         entry = self._chosen()
         if entry is None:
             return
-        if image_actions.show_in_folder(entry.path):
+        if copy_and_drag.show_in_folder(entry.path):
             self.folder_opened.emit(entry.path.parent)
         else:
-            self.message.emit("warn", image_actions.not_shown(entry.path))
+            self.message.emit("warn", copy_and_drag.not_shown(entry.path))
 
     def ask_to_trash(self) -> QMessageBox | None:
         entry = self._chosen()

@@ -9,8 +9,8 @@ from PySide6.QtGui import QContextMenuEvent, QGuiApplication
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.flow_layout import FlowLayout
 from diffstudio.ui.widgets.inputs import Chip
+from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 from diffstudio.ui.widgets.menus import build_menu
 
 MAX_SHOWN = 48  # characters on a chip; the whole word goes into the prompt

@@ -11,7 +11,7 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Role
 from diffstudio.models.library.sidecars import Sidecar, read_sidecar
-from diffstudio.ui.widgets.images import header_thumbnail, read_image
+from diffstudio.ui.widgets.images.image_reading import header_thumbnail, read_image
 
 if TYPE_CHECKING:  # imported after the first paint
     from diffstudio.studio.gallery.gallery import Gallery

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import Card
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
-from diffstudio.ui.widgets.images import Thumbnail
+from diffstudio.ui.widgets.images.thumbnail import Thumbnail
 
 CARD_THUMBS = 6
 CARD_THUMB_SIDE = 34  # px

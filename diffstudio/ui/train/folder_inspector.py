@@ -12,7 +12,7 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.training.data.inspect_folder import FolderReport, ImageRecord, inspect_folder
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.thumbnails import evenly_spaced, first_images, thumbnail
-from diffstudio.ui.widgets.image_menu import ImageTarget
+from diffstudio.ui.widgets.images.image_menu import ImageTarget
 
 
 class FolderInspector(QObject):

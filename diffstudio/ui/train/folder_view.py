@@ -21,10 +21,10 @@ from diffstudio.training.data.inspect_folder import FolderReport, InspectionProg
 from diffstudio.ui.train.folder_card import short_path
 from diffstudio.ui.widgets import actions, shortcuts, theme
 from diffstudio.ui.widgets.controls import Banner, EmptyState, ProgressLine, SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.flow_layout import FlowLayout
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_tooltip
-from diffstudio.ui.widgets.image_menu import ImageTarget
-from diffstudio.ui.widgets.image_thumbnail import ImageThumbnail
+from diffstudio.ui.widgets.images.image_menu import ImageTarget
+from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
+from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
 MAX_THUMBNAILS = 60
 THUMB_SIDE = 72  # px

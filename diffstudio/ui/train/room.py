@@ -35,13 +35,13 @@ from diffstudio.ui.train.runs_list import LIST_WIDTHS, RunsList
 from diffstudio.ui.train.side_column import side_column
 from diffstudio.ui.train.thumbnails import evenly_spaced
 from diffstudio.ui.widgets import shortcuts
-from diffstudio.ui.widgets.columns import Column, Columns
 from diffstudio.ui.widgets.controls import Banner
 from diffstudio.ui.widgets.dialogs import choose_folder
-from diffstudio.ui.widgets.drag_and_drop import DroppedItem, DroppedKind, DropTarget
 from diffstudio.ui.widgets.helpers import describe, set_tooltip
-from diffstudio.ui.widgets.image_actions import not_shown, open_folder
-from diffstudio.ui.widgets.image_menu import ImageActions, ImageTarget
+from diffstudio.ui.widgets.images.copy_and_drag import not_shown, open_folder
+from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind, DropTarget
+from diffstudio.ui.widgets.images.image_menu import ImageActions, ImageTarget
+from diffstudio.ui.widgets.layout.columns import Column, Columns
 
 SHOWN_MS, HIDDEN_MS = 500, 2500  # between two refreshes
 

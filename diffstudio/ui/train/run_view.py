@@ -14,9 +14,9 @@ from diffstudio.ui.train.loss_curve import LossCurve
 from diffstudio.ui.train.sample_sheets_view import SampleSheetsView
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import Banner, ProgressLine, SecondaryButton
-from diffstudio.ui.widgets.flow_layout import FlowLayout
 from diffstudio.ui.widgets.formatting import human_duration
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
+from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
 _CLOSING_NOTE = "Closing the window does not stop the run"
 

@@ -14,11 +14,13 @@ from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QSizePolicy, QSlider, QVB
 
 from diffstudio.training.run.run_folder import RunFolder, RunSamples
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.widgets import image_actions, theme
+from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SectionLabel
 from diffstudio.ui.widgets.helpers import describe, label, set_tooltip, show_tooltip
-from diffstudio.ui.widgets.image_menu import ImageTarget
-from diffstudio.ui.widgets.images import read_image, rounded
+from diffstudio.ui.widgets.images import copy_and_drag
+from diffstudio.ui.widgets.images.image_menu import ImageTarget
+from diffstudio.ui.widgets.images.image_painting import rounded
+from diffstudio.ui.widgets.images.image_reading import read_image
 from diffstudio.ui.widgets.inputs import ChipRow
 
 MAX_DECODED_SHEETS = 64  # decoded, so that scrubbing back and forth is smooth
@@ -35,7 +37,7 @@ class SampleGrid(QWidget):
     def __init__(self, name: str) -> None:
         super().__init__()
         self._sheet, self._image = _NO_SHEET, QImage()
-        self._click_or_drag = image_actions.ClickOrDrag()
+        self._click_or_drag = copy_and_drag.ClickOrDrag()
         describe(self, name)
         set_tooltip(self, "")
         self.setMinimumSize(120, 96)
@@ -93,7 +95,7 @@ class SampleGrid(QWidget):
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         target = self.target_at(event.position().toPoint())
         if target is not None and self._click_or_drag.becomes_drag(event):
-            image_actions.drag(self, target.image, None)
+            copy_and_drag.drag(self, target.image, None)
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         self._click_or_drag.end()

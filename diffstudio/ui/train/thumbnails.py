@@ -14,7 +14,7 @@ from diffstudio.imaging.formats import looks_like_an_image
 from diffstudio.imaging.reader import NO_RANGES, WHITE, load_image
 from diffstudio.imaging.value_range import Range, SampleType
 from diffstudio.training.data.preprocess import resize_to_square
-from diffstudio.ui.widgets.images import numpy_to_qimage
+from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
 
 MAX_FILES_PER_FOLDER = 200  # enough to find a few images for the folder card
 

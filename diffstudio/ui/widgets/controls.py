@@ -23,7 +23,6 @@ from PySide6.QtWidgets import (
 )
 
 from diffstudio.ui.widgets import icons, theme
-from diffstudio.ui.widgets.flow_layout import FlowLayout
 from diffstudio.ui.widgets.helpers import (
     SCROLL_BAR_WIDTH,
     ElidedLabel,
@@ -34,6 +33,7 @@ from diffstudio.ui.widgets.helpers import (
     set_style_property,
     set_tooltip,
 )
+from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
 
 class SectionLabel(QWidget):

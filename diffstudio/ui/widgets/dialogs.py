@@ -9,11 +9,13 @@ from PySide6.QtCore import QSize, Qt
 from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QDialog, QFileDialog, QHBoxLayout, QLabel, QMessageBox, QVBoxLayout, QWidget
 
+from diffstudio.imaging.formats import IMAGE_SUFFIXES
 from diffstudio.models.files.formats import SUFFIXES
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, plain_button_text, scroll_area
-from diffstudio.ui.widgets.images import IMAGE_FILE_FILTER
 
 _FRAME = QSize(16, 56)  # px that the frame of a window and a task bar take
+
+_IMAGE_FILES = f"Images ({' '.join(f'*{suffix}' for suffix in sorted(IMAGE_SUFFIXES))})"
 
 
 def message_box(
@@ -103,7 +105,7 @@ class FittedDialog(QDialog):
 
 def choose_image(parent: QWidget, title: str, folder: str, chosen: Callable[[Path], object]) -> QFileDialog:
     """Choose one image file."""
-    dialog = QFileDialog(parent, title, folder, IMAGE_FILE_FILTER)
+    dialog = QFileDialog(parent, title, folder, _IMAGE_FILES)
     dialog.setFileMode(QFileDialog.FileMode.ExistingFile)
     return _open(dialog, chosen)
 

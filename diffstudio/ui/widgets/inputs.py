@@ -31,8 +31,8 @@ from PySide6.QtWidgets import (
 )
 
 from diffstudio.ui.widgets import icons, theme
-from diffstudio.ui.widgets.flow_layout import FlowLayout
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, plain_button_text, plain_tooltip
+from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
 SEARCH_DELAY_MS = 150
 _NARROWEST_CHIP = 64  # px

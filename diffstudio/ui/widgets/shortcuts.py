@@ -77,11 +77,13 @@ SHORTCUTS = Shortcut(P.EVERYWHERE, f"{actions.SHORTCUTS}, outside text fields", 
 SETTINGS = Shortcut(P.EVERYWHERE, "Settings", ("Ctrl+,",))
 QUIT = Shortcut(P.EVERYWHERE, "Quit", (_Standard.Quit,))
 ACTIVATE = Shortcut(P.EVERYWHERE, "Activate the focused control", ("Return", "Enter", "Space"), "widgets/controls")
-ACTIVATE_IMAGE = Shortcut(P.EVERYWHERE, "Open the focused image", ("Return", "Enter", "Space"), "widgets/images")
-COLUMN_WIDTH = Shortcut(
-    P.EVERYWHERE, "Change the width of a column (on its edge)", ("Left", "Right"), "widgets/columns"
+ACTIVATE_IMAGE = Shortcut(
+    P.EVERYWHERE, "Open the focused image", ("Return", "Enter", "Space"), "widgets/images/thumbnail"
 )
-USUAL_WIDTH = Shortcut(P.EVERYWHERE, "Reset the column width (divider focused)", ("Home",), "widgets/columns")
+COLUMN_WIDTH = Shortcut(
+    P.EVERYWHERE, "Change the width of a column (on its edge)", ("Left", "Right"), "widgets/layout/columns"
+)
+USUAL_WIDTH = Shortcut(P.EVERYWHERE, "Reset the column width (divider focused)", ("Home",), "widgets/layout/columns")
 
 GENERATE = Shortcut(P.GENERATE, "Generate, or add to the queue", _GENERATE_KEYS)
 PAUSE = Shortcut(P.GENERATE, "Pause or resume the running job", ("Ctrl+P",))

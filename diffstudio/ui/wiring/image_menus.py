@@ -11,7 +11,7 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.widgets.image_menu import ImageActions, ImageTarget
+from diffstudio.ui.widgets.images.image_menu import ImageActions, ImageTarget
 from diffstudio.ui.window import MainWindow
 
 

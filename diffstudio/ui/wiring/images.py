@@ -14,7 +14,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.requests import UpscaleRequest
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import actions
-from diffstudio.ui.widgets.images import image_size, read_image, unreadable_reason
+from diffstudio.ui.widgets.images.image_reading import image_size, read_image, unreadable_reason
 from diffstudio.ui.window import MainWindow
 
 

@@ -25,7 +25,7 @@ from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.shell.sleep_inhibitor import SleepInhibitor
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets.formatting import human_duration
-from diffstudio.ui.widgets.images import read_image
+from diffstudio.ui.widgets.images.image_reading import read_image
 
 if TYPE_CHECKING:  # imported after the first paint
     from diffstudio.studio.gallery.gallery import Gallery

@@ -18,7 +18,7 @@ from diffstudio.ui.generate.queue.job_dialog import JobDialog
 from diffstudio.ui.shell.checkpoint_preview import read_preview
 from diffstudio.ui.shell.model_library import ModelLibrary
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.widgets.images import read_image
+from diffstudio.ui.widgets.images.image_reading import read_image
 from diffstudio.ui.wiring.images import ImageController
 from diffstudio.ui.wiring.jobs import JobController
 from diffstudio.ui.wiring.panel_state import PanelStateController

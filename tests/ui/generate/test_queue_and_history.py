@@ -12,7 +12,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.studio.jobs.job_records import PendingJobs
 from diffstudio.ui.generate.queue_and_history import QueueAndHistory, RecentImage
-from diffstudio.ui.widgets.images import numpy_to_qimage
+from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
 from tests.ui.generate.queue.test_job_list import jobs_of
 from tests.ui.samples import picture
 

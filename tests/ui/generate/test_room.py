@@ -20,10 +20,10 @@ from diffstudio.studio.prompts.wildcards import expand
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.generate.queue_and_history import RecentImage
 from diffstudio.ui.generate.room import GenerateRoom
-from diffstudio.ui.widgets import image_actions
 from diffstudio.ui.widgets.helpers import ElidedLabel
-from diffstudio.ui.widgets.image_menu import ImageTarget
-from diffstudio.ui.widgets.images import numpy_to_qimage
+from diffstudio.ui.widgets.images import copy_and_drag
+from diffstudio.ui.widgets.images.image_menu import ImageTarget
+from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
 from tests.ui.samples import checkpoint, picture, stepped, whole_job
 
 pytestmark = pytest.mark.usefixtures("dressed")
@@ -314,7 +314,7 @@ def test_the_menu_of_a_picture_copies_saves_and_reuses(
     actions["Use settings"].trigger()
     assert (room.panel.request().prompt, room.panel.request().seed, room.panel.request().steps) == ("ghost", 5, 9)
     with monkeypatch.context() as patch:
-        patch.setattr(image_actions, "show_in_folder", lambda path: False)
+        patch.setattr(copy_and_drag, "show_in_folder", lambda path: False)
         actions["Show in folder"].trigger()
     assert room.banner.text() == f"No file manager could be opened. The path is {file}."
     actions["Copy prompt"].trigger()

@@ -29,7 +29,7 @@ from diffstudio.ui.models.item_model import CheckpointsModel, Problem
 from diffstudio.ui.models.rename_dialog import RenameDialog
 from diffstudio.ui.models.room import ModelsRoom
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.images import header_thumbnail
+from diffstudio.ui.widgets.images.image_reading import header_thumbnail
 from tests.ui.accessibility import accessibility_problems
 
 

@@ -24,7 +24,7 @@ from diffstudio.training.run.run_folder import RunFolder, Status
 from diffstudio.ui.train.room import TrainRoom
 from diffstudio.ui.train.run_panel import Action
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.image_thumbnail import ImageThumbnail
+from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
 
 PATIENCE_MS = 30_000
 

@@ -10,11 +10,12 @@ from PySide6.QtWidgets import QApplication, QToolButton, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.ui.widgets.controls import Banner, Card, EmptyState, PrimaryButton, ProgressLine
-from diffstudio.ui.widgets.flow_layout import FlowLayout
 from diffstudio.ui.widgets.formatting import human_bytes, human_count, human_duration
 from diffstudio.ui.widgets.helpers import ElidedLabel
-from diffstudio.ui.widgets.images import Thumbnail, numpy_to_qimage
+from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
+from diffstudio.ui.widgets.images.thumbnail import Thumbnail
 from diffstudio.ui.widgets.inputs import ChipRow, ComboBox, LabelledSlider, SearchField
+from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
 pytestmark = pytest.mark.usefixtures("dressed")
 

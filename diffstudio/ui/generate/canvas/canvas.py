@@ -22,9 +22,10 @@ from diffstudio.ui.generate.canvas.contents import CanvasContents, CanvasImage
 from diffstudio.ui.generate.canvas.painting import MAX_SMOOTH_SCALE, grid, paint_note, paint_pixels, smooth
 from diffstudio.ui.generate.canvas.zoom import MAX_ZOOM, View, Zoom
 from diffstudio.ui.generate.canvas.zoom_bar import ZoomBar
-from diffstudio.ui.widgets import image_actions, theme
+from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
-from diffstudio.ui.widgets.images import fitted, rounded
+from diffstudio.ui.widgets.images import copy_and_drag
+from diffstudio.ui.widgets.images.image_painting import fitted, rounded
 
 PAN_STEP = 48  # px for each press of an arrow key
 _ARROWS = {Qt.Key.Key_Left: (-1, 0), Qt.Key.Key_Right: (1, 0), Qt.Key.Key_Up: (0, -1), Qt.Key.Key_Down: (0, 1)}
@@ -54,7 +55,7 @@ class Canvas(CanvasContents):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setMinimumSize(160, 120)
-        self._click_or_drag = image_actions.ClickOrDrag()
+        self._click_or_drag = copy_and_drag.ClickOrDrag()
         self._zoom, self._panned_from = Zoom(), QPointF()
         self._panning = self._pointed_at = False
         self._wheel = 0  # of a notch, in 1/8 degrees
@@ -247,7 +248,7 @@ class Canvas(CanvasContents):
             self._pan(event.position() - self._panned_from)
             self._panned_from = event.position()
         elif self._click_or_drag.becomes_drag(event) and not self.image().isNull():
-            image_actions.drag(self, self.image(), self.path())
+            copy_and_drag.drag(self, self.image(), self.path())
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         if self._panning:

@@ -13,7 +13,8 @@ from diffstudio.studio.jobs.preview_history import PreviewHistory
 from diffstudio.ui.generate.canvas.painting import smooth
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
-from diffstudio.ui.widgets.images import numpy_to_qimage, rounded
+from diffstudio.ui.widgets.images.image_painting import rounded
+from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
 
 SIDE = 72
 GAP = 8

@@ -8,7 +8,7 @@ from PySide6.QtCore import QRectF, QSize, Qt
 from PySide6.QtGui import QFontMetrics, QImage, QPainter, QPainterPath
 
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.images import outline_on_light
+from diffstudio.ui.widgets.images.image_painting import outline_on_light
 
 GAP = 8  # px between the images of a grid
 MAX_SMOOTH_SCALE = 4  # by bicubic resampling; Qt scales further while painting

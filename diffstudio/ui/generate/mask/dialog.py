@@ -13,7 +13,7 @@ from diffstudio.ui.widgets import actions, shortcuts, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.dialogs import message_box, resize_within_screen
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, describe, label, scroll_area
-from diffstudio.ui.widgets.images import read_image, unreadable
+from diffstudio.ui.widgets.images.image_reading import read_image, unreadable
 from diffstudio.ui.widgets.inputs import ChipRow, LabelledSlider
 
 _SIDES = ("Left", "Top", "Right", "Bottom")

@@ -11,7 +11,7 @@ from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import Card, ProgressLine, SecondaryButton
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_style_property
-from diffstudio.ui.widgets.images import Thumbnail
+from diffstudio.ui.widgets.images.thumbnail import Thumbnail
 from diffstudio.ui.widgets.menus import build_menu, entry
 
 _THUMB = 36  # px

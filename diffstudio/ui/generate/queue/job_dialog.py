@@ -14,7 +14,7 @@ from diffstudio.ui.widgets import actions, terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.dialogs import FittedDialog
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe
-from diffstudio.ui.widgets.images import Thumbnail
+from diffstudio.ui.widgets.images.thumbnail import Thumbnail
 from diffstudio.ui.widgets.wrapping_text import FactsTable
 
 _WIDTH, _THUMB = 560, 112  # px

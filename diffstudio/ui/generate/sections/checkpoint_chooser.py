@@ -13,7 +13,8 @@ from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import icons, terms, theme
 from diffstudio.ui.widgets.controls import Card
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe
-from diffstudio.ui.widgets.images import Thumbnail, header_thumbnail
+from diffstudio.ui.widgets.images.image_reading import header_thumbnail
+from diffstudio.ui.widgets.images.thumbnail import Thumbnail
 from diffstudio.ui.widgets.menus import add_entry
 
 

@@ -19,7 +19,7 @@ from diffstudio.ui.generate.labels import CONTROL_TYPES
 from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
-from diffstudio.ui.widgets.images import fitted, rounded
+from diffstudio.ui.widgets.images.image_painting import fitted, rounded
 from diffstudio.ui.widgets.inputs import LabelledComboBox, LabelledSlider
 
 PREPROCESSORS = [

@@ -24,8 +24,8 @@ from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.widgets import terms
 from diffstudio.ui.widgets.controls import SectionLabel
 from diffstudio.ui.widgets.dialogs import choose_image
-from diffstudio.ui.widgets.drag_and_drop import DroppedItem, DroppedKind, DropTarget, image_paths, takes_image
-from diffstudio.ui.widgets.images import numpy_to_qimage, read_image, unreadable
+from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind, DropTarget, image_paths, takes_image
+from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage, read_image, unreadable
 
 _MAX_PREVIEW_SIDE = 640  # px
 _PREVIEW_DELAY_MS = 60  # after the last change

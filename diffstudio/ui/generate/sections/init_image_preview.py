@@ -17,7 +17,7 @@ from diffstudio.ui.generate.mask.editor import Sides
 from diffstudio.ui.generate.mask.layer import mask_colour
 from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.helpers import describe
-from diffstudio.ui.widgets.images import fitted
+from diffstudio.ui.widgets.images.image_painting import fitted
 
 MOST_HEIGHT = 180  # px
 _MASK_SIDE = 256  # px of the copy of a mask that the frame around it is computed from

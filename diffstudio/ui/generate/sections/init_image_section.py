@@ -24,9 +24,9 @@ from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.dialogs import choose_image
-from diffstudio.ui.widgets.drag_and_drop import takes_image
 from diffstudio.ui.widgets.helpers import ElidedLabel, label
-from diffstudio.ui.widgets.images import image_size, read_image, unreadable, unreadable_reason
+from diffstudio.ui.widgets.images.drag_and_drop import takes_image
+from diffstudio.ui.widgets.images.image_reading import image_size, read_image, unreadable, unreadable_reason
 from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSlider
 
 _PREVIEW = 640  # px, the largest side of the copy that is shown

@@ -26,9 +26,9 @@ from diffstudio.ui.generate.sections.add_buttons import AddButton
 from diffstudio.ui.generate.sections.prompt import PromptEdit
 from diffstudio.ui.widgets import icons, terms, theme
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.flow_layout import FlowLayout
 from diffstudio.ui.widgets.helpers import describe, label, set_tooltip
 from diffstudio.ui.widgets.inputs import Chip, LabelledSlider, SearchField
+from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
 DEFAULT_WEIGHT = 0.8
 _MAX_CHIPS = 8

@@ -23,8 +23,8 @@ from diffstudio.studio.prompts.token_count import PromptTokenCount
 from diffstudio.studio.request_checks import LONGEST_PROMPT
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.drag_and_drop import DroppedKind, parse_drop
 from diffstudio.ui.widgets.helpers import describe, label, set_style_property, set_tooltip, show_tooltip
+from diffstudio.ui.widgets.images.drag_and_drop import DroppedKind, parse_drop
 from diffstudio.ui.widgets.menus import add_entry
 
 _MAX_MENU_PROMPTS = 30

@@ -15,7 +15,7 @@ from diffstudio.ui.models.adding.link_dialog import LinkDialog
 from diffstudio.ui.models.adding.link_downloads import LinkDownloads
 from diffstudio.ui.widgets import shortcuts
 from diffstudio.ui.widgets.dialogs import choose_folder, choose_model_files
-from diffstudio.ui.widgets.drag_and_drop import DroppedKind, parse_drop
+from diffstudio.ui.widgets.images.drag_and_drop import DroppedKind, parse_drop
 from diffstudio.ui.widgets.menus import build_menu
 
 ADD_FILES, ADD_FOLDER, ADD_LINK = "Files…", "Folder…", "From a link…"

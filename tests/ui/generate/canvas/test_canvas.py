@@ -14,7 +14,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio.ui.generate.canvas.canvas import Canvas
 from diffstudio.ui.generate.canvas.filmstrip import Filmstrip
 from diffstudio.ui.generate.canvas.painting import smooth
-from diffstudio.ui.widgets.images import numpy_to_qimage
+from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
 from tests.ui.samples import picture
 
 pytestmark = pytest.mark.usefixtures("dressed")

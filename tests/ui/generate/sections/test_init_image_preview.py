@@ -12,7 +12,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio.studio.requests import ResizeName
 from diffstudio.ui.generate.sections.init_image_preview import InitImagePreview, InitOverlay, fitted_frame, masked_frame
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.images import numpy_to_qimage
+from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
 
 pytestmark = pytest.mark.usefixtures("dressed")
 NO_SIDES = (0, 0, 0, 0)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from PySide6.QtCore import Signal
 from PySide6.QtGui import QContextMenuEvent, QMouseEvent
 
-from diffstudio.ui.widgets import image_actions
-from diffstudio.ui.widgets.image_menu import ImageTarget
-from diffstudio.ui.widgets.images import Thumbnail
+from diffstudio.ui.widgets.images import copy_and_drag
+from diffstudio.ui.widgets.images.image_menu import ImageTarget
+from diffstudio.ui.widgets.images.thumbnail import Thumbnail
 
 
 class ImageThumbnail(Thumbnail):
@@ -19,14 +19,14 @@ class ImageThumbnail(Thumbnail):
         super().__init__(side, radius, name=name, tooltip=tooltip, clickable=True)
         self.target = target
         self.set_image(target.image)
-        self._click_or_drag = image_actions.ClickOrDrag()
+        self._click_or_drag = copy_and_drag.ClickOrDrag()
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
         self._click_or_drag.begin(event)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         if self._click_or_drag.becomes_drag(event):
-            image_actions.drag(self, self.target.image, self.target.path)
+            copy_and_drag.drag(self, self.target.image, self.target.path)
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         if self._click_or_drag.end():

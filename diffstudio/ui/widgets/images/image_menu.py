@@ -17,9 +17,10 @@ from PySide6.QtWidgets import QApplication, QMenu, QWidget
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.requests import PictureRequest
-from diffstudio.ui.widgets import actions, image_actions
-from diffstudio.ui.widgets.image_files import keep_image
-from diffstudio.ui.widgets.images import read_image, unreadable
+from diffstudio.ui.widgets import actions
+from diffstudio.ui.widgets.images import copy_and_drag
+from diffstudio.ui.widgets.images.image_reading import read_image, unreadable
+from diffstudio.ui.widgets.images.pasted_images import keep_image
 from diffstudio.ui.widgets.menus import MenuEntry, build_menu, entry
 
 _ONE_ONLY = "Select a single image for this"
@@ -116,7 +117,7 @@ class ImageActions(QObject):
 
     def copy_prompt(self, targets: Sequence[ImageTarget]) -> None:
         if len(targets) == 1 and targets[0].text():
-            image_actions.copy_text(targets[0].text())
+            copy_and_drag.copy_text(targets[0].text())
 
     def copy(self, targets: Sequence[ImageTarget]) -> None:
         """Copy one image to the clipboard as pixels and as a file; several images as files."""
@@ -143,11 +144,11 @@ class ImageActions(QObject):
             target = targets[0]
             failed = lambda error: self.message.emit("bad", str(error))  # noqa: E731
             saved = lambda path: self.message.emit("good", f"Saved as {path}.")  # noqa: E731
-            image_actions.save_as(self._parent_widget, target.image, target.path, failed, saved)
+            copy_and_drag.save_as(self._parent_widget, target.image, target.path, failed, saved)
 
     def show_in_folder(self, targets: Sequence[ImageTarget]) -> None:
-        if len(targets) == 1 and (path := targets[0].path) is not None and not image_actions.show_in_folder(path):
-            self.message.emit("warn", image_actions.not_shown(path))
+        if len(targets) == 1 and (path := targets[0].path) is not None and not copy_and_drag.show_in_folder(path):
+            self.message.emit("warn", copy_and_drag.not_shown(path))
 
     def star(self, targets: Sequence[ImageTarget]) -> None:
         """Star the images, or remove their stars if all of them have one."""

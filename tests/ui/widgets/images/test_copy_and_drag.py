@@ -14,8 +14,8 @@ from pytestqt.qtbot import QtBot
 from diffstudio.errors import DiffstudioError, ImageProblem, StorageProblem
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.requests import GenerateRequest
-from diffstudio.ui.widgets import image_actions
-from diffstudio.ui.widgets.images import numpy_to_qimage
+from diffstudio.ui.widgets.images import copy_and_drag
+from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
 from tests.ui.samples import picture
 
 
@@ -30,16 +30,16 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_a_copy_of_the_same_kind_is_the_same_file(file: Path, tmp_path: Path) -> None:
-    image_actions.write(QImage(), file, tmp_path / "b.png")
+    copy_and_drag.write(QImage(), file, tmp_path / "b.png")
     assert (tmp_path / "b.png").read_bytes() == file.read_bytes()
     before = file.read_bytes()
-    image_actions.write(QImage(), file, file)
+    copy_and_drag.write(QImage(), file, file)
     assert file.read_bytes() == before
 
 
 @pytest.mark.parametrize(("ending", "kind"), [(".jpg", "JPEG"), (".webp", "WEBP")])
 def test_another_kind_of_file_keeps_the_settings(file: Path, tmp_path: Path, ending: str, kind: str) -> None:
-    image_actions.write(QImage(), file, tmp_path / f"b{ending}")
+    copy_and_drag.write(QImage(), file, tmp_path / f"b{ending}")
     with Image.open(tmp_path / f"b{ending}") as image:
         assert image.format == kind and image.size == (32, 32)
     request = metadata.read(tmp_path / f"b{ending}").request
@@ -48,19 +48,19 @@ def test_another_kind_of_file_keeps_the_settings(file: Path, tmp_path: Path, end
 
 def test_an_estimate_that_is_in_no_file_is_written(tmp_path: Path, qapp: QApplication) -> None:
     for ending in ("png", "jpg", "webp"):
-        image_actions.write(numpy_to_qimage(picture(9)), None, tmp_path / f"d.{ending}")
+        copy_and_drag.write(numpy_to_qimage(picture(9)), None, tmp_path / f"d.{ending}")
         with Image.open(tmp_path / f"d.{ending}") as image:
             assert image.size == (16, 16)
 
 
 def test_what_cannot_be_written_says_why_and_leaves_nothing(file: Path, tmp_path: Path) -> None:
     with pytest.raises(StorageProblem):
-        image_actions.write(QImage(), file, tmp_path / "nowhere" / "e.png")
+        copy_and_drag.write(QImage(), file, tmp_path / "nowhere" / "e.png")
     with pytest.raises(ImageProblem, match="not a supported image format"):
-        image_actions.write(QImage(), file, tmp_path / "e.txt")
+        copy_and_drag.write(QImage(), file, tmp_path / "e.txt")
     file.rename(tmp_path / "moved.png")
     with pytest.raises(ImageProblem, match="moved or deleted"):
-        image_actions.write(QImage(), file, tmp_path / "e.png")
+        copy_and_drag.write(QImage(), file, tmp_path / "e.png")
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_file()) == ["moved.png"]
 
 
@@ -69,7 +69,7 @@ def test_the_dialog_saves_where_it_is_told_and_hands_on_what_went_wrong(
 ) -> None:
     parent, failures = QWidget(), list[DiffstudioError]()
     qtbot.addWidget(parent)
-    dialog = image_actions.save_as(parent, QImage(), file, failures.append)
+    dialog = copy_and_drag.save_as(parent, QImage(), file, failures.append)
     dialog.fileSelected.emit(str(tmp_path / "b.webp"))
     assert (tmp_path / "b.webp").is_file() and not failures
     dialog.fileSelected.emit(str(tmp_path / "nowhere" / "b.webp"))
@@ -81,7 +81,7 @@ def test_the_dialog_offers_the_pictures_own_kind_first(qtbot: QtBot, tmp_path: P
     parent = QWidget()
     qtbot.addWidget(parent)
     chosen: list[Path] = []
-    dialog = image_actions.ask_where_to_save(parent, tmp_path / "a.jpeg", chosen.append)
+    dialog = copy_and_drag.ask_where_to_save(parent, tmp_path / "a.jpeg", chosen.append)
     assert dialog.nameFilters()[0] == "JPEG (*.jpg)" and dialog.defaultSuffix() == "jpg"
     dialog.filterSelected.emit("WebP (*.webp)")
     assert dialog.defaultSuffix() == "webp"
@@ -93,7 +93,7 @@ def test_a_file_that_exists_is_replaced_after_a_question(qtbot: QtBot, tmp_path:
     qtbot.addWidget(parent)
     target = tmp_path / "<b>a.png"
     target.write_bytes(b"before")
-    dialog = image_actions.ask_where_to_save(parent, target, chosen.append)
+    dialog = copy_and_drag.ask_where_to_save(parent, target, chosen.append)
     dialog.fileSelected.emit(str(target))
     box = parent.findChild(QMessageBox)
     assert box is not None and not chosen and "<b>a.png" in box.text()
@@ -105,7 +105,7 @@ def test_a_file_that_exists_is_replaced_after_a_question(qtbot: QtBot, tmp_path:
 
 def test_an_image_that_is_in_no_file_yet_is_saved_as_srgb(tmp_path: Path) -> None:
     shown = numpy_to_qimage(picture(9, 32))
-    image_actions.write(shown, None, tmp_path / "a.png")
+    copy_and_drag.write(shown, None, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as image:
         assert "srgb" in image.info or "icc_profile" in image.info
     assert not shown.colorSpace().isValid()
@@ -113,4 +113,4 @@ def test_an_image_that_is_in_no_file_yet_is_saved_as_srgb(tmp_path: Path) -> Non
 
 def test_a_folder_that_cannot_be_made_is_not_opened(tmp_path: Path, qapp: QApplication) -> None:
     (tmp_path / "file").write_text("")
-    assert not image_actions.open_folder(tmp_path / "file" / "images")
+    assert not copy_and_drag.open_folder(tmp_path / "file" / "images")

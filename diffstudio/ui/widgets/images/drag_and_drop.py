@@ -31,7 +31,7 @@ from diffstudio.imaging.formats import IMAGE_SUFFIXES
 from diffstudio.models.files.formats import OTHER_SUFFIXES, SUFFIXES
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
-from diffstudio.ui.widgets.image_files import keep_image
+from diffstudio.ui.widgets.images.pasted_images import keep_image
 
 _MOST_LINES = 1000  # of a text that is looked through for addresses
 _SMALL = 160  # px; the text of a smaller overlay is small

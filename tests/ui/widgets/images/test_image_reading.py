@@ -14,7 +14,7 @@ from diffstudio.imaging.limits import LARGEST_PIXELS
 from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.requests import LARGEST_ENLARGED, enlarged_size
-from diffstudio.ui.widgets.images import (
+from diffstudio.ui.widgets.images.image_reading import (
     header_thumbnail,
     image_size,
     numpy_to_qimage,
@@ -49,7 +49,7 @@ def test_it_is_known_why_a_picture_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_the_window_shows_the_colours_that_are_generated_with() -> None:
-    data = Path(__file__).parents[2] / "data" / "colour"
+    data = Path(__file__).parents[3] / "data" / "colour"
     with Image.open(data / "adobergb_expected.png") as expected:
         wanted = numpy_to_qimage(np.asarray(expected))
     for shown in (read_image(data / "adobergb.png"), read_image(data / "adobergb.png", 32)):

@@ -9,7 +9,7 @@ from PySide6.QtCore import QPoint, Qt
 from PySide6.QtWidgets import QWidget
 from pytestqt.qtbot import QtBot
 
-from diffstudio.ui.widgets.columns import Column, Columns
+from diffstudio.ui.widgets.layout.columns import Column, Columns
 from tests.ui.accessibility import accessibility_problems
 
 pytestmark = pytest.mark.usefixtures("dressed", "home")

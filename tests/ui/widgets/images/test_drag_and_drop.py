@@ -12,8 +12,8 @@ from PySide6.QtWidgets import QApplication
 from diffstudio import paths
 from diffstudio.imaging.formats import IMAGE_SUFFIXES
 from diffstudio.models.files.formats import OTHER_SUFFIXES, SUFFIXES
-from diffstudio.ui.widgets.drag_and_drop import DroppedItem, DroppedKind, dropped_paths, parse_drop, with_files
-from diffstudio.ui.widgets.images import read_image
+from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind, dropped_paths, parse_drop, with_files
+from diffstudio.ui.widgets.images.image_reading import read_image
 
 pytestmark = pytest.mark.usefixtures("qapp")
 

@@ -1,0 +1,1 @@
+"""How images are read, shown, dragged, dropped, pasted and acted on, in every room."""

@@ -1,0 +1,40 @@
+"""Images painted: fitted into a rectangle, with rounded corners and an outline."""
+
+from __future__ import annotations
+
+from PySide6.QtCore import QRectF, QSize, Qt
+from PySide6.QtGui import QImage, QPainter, QPainterPath, QPen, QPixmap
+
+from diffstudio.ui.widgets import theme
+
+
+def rounded(painter: QPainter, image: QImage | QPixmap, rect: QRectF, radius: float = theme.RADIUS) -> None:
+    """Draw the whole image into `rect` with smooth interpolation and rounded corners."""
+    painter.save()
+    painter.setRenderHints(QPainter.RenderHint.Antialiasing | QPainter.RenderHint.SmoothPixmapTransform)
+    path = QPainterPath()
+    path.addRoundedRect(rect, radius, radius)
+    painter.setClipPath(path)
+    if isinstance(image, QImage):
+        painter.drawImage(rect, image)
+    else:
+        painter.drawPixmap(rect, image, QRectF(image.rect()))
+    painter.setClipping(False)
+    outline_on_light(painter, rect, radius)
+    painter.restore()
+
+
+def outline_on_light(painter: QPainter, rect: QRectF, radius: float) -> None:
+    """In the light theme, draw the outline that a white image needs there."""
+    if theme.name() == "light":
+        painter.setPen(QPen(theme.colour("line"), 1))
+        painter.setBrush(Qt.BrushStyle.NoBrush)
+        painter.drawRoundedRect(rect.adjusted(0.5, 0.5, -0.5, -0.5), radius, radius)
+
+
+def fitted(size: QSize, room: QRectF) -> QRectF:
+    """The largest rectangle with the aspect ratio of `size`, centred in `room`, on whole pixels."""
+    scale = min(room.width() / max(1, size.width()), room.height() / max(1, size.height()))
+    width, height = round(size.width() * scale), round(size.height() * scale)
+    left, top = room.x() + (room.width() - width) / 2, room.y() + (room.height() - height) / 2
+    return QRectF(round(left), round(top), width, height)
