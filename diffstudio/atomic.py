@@ -202,6 +202,45 @@ def replace(source: Path, target: Path) -> None:
     _sync(target.parent, os.O_RDONLY)
 
 
+def rename(source: Path, target: Path) -> None:
+    """Rename a file or folder within its disk; FileExistsError if `target` exists, also if it has only just appeared. OSError.
+
+    On POSIX a plain rename overwrites, so there the new name is taken first: by a hard link, or an empty file or folder.
+    """
+    if _WINDOWS or is_same_but_for_case(source, target):
+        os.rename(source, target)
+    elif stat.S_ISDIR(source.lstat().st_mode):
+        target.mkdir()
+        _rename_onto(source, target, target.rmdir)
+    else:
+        try:
+            os.link(source, target, follow_symlinks=False)
+        except FileExistsError:
+            raise
+        except OSError:  # no hard links, as on FAT
+            os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            _rename_onto(source, target, target.unlink)
+        else:
+            source.unlink()
+    _sync(target.parent, os.O_RDONLY)
+
+
+def is_same_but_for_case(source: Path, target: Path) -> bool:
+    """Whether both names are entries of one file: where case is ignored, `Ink` exists when `ink` does."""
+    with contextlib.suppress(OSError):
+        return source.name.casefold() == target.name.casefold() and os.path.samefile(source, target)
+    return False
+
+
+def _rename_onto(source: Path, reserved: Path, remove: Callable[[], None]) -> None:
+    """Replace the empty file or folder that reserves a name; `remove` deletes it if that fails."""
+    try:
+        os.replace(source, reserved)
+    except OSError:
+        remove()
+        raise
+
+
 def link(source: Path, target: Path) -> bool:
     """Create a hard link. False where that is impossible: on another disk, on FAT, on some network shares."""
     try:

@@ -29,6 +29,7 @@ from diffstudio.atomic import (
     make_private,
     move_numbered,
     remove_part_files,
+    rename,
     replace,
     replace_with_copy,
     storage_errors,
@@ -246,6 +247,43 @@ def test_moving_never_overwrites(place: Path, monkeypatch: pytest.MonkeyPatch) -
     assert names(place) == ["b", "b-2", "b-3"]
 
 
+@pytest.mark.parametrize("has_links", [True, False])
+@POSIX_ONLY
+def test_renaming_never_overwrites(place: Path, monkeypatch: pytest.MonkeyPatch, has_links: bool) -> None:
+    """Also where the file appears between a check and the renaming: nothing is checked first."""
+    if not has_links:
+        monkeypatch.setattr(os, "link", refusing(errno.EPERM))  # FAT
+    for name in ("a", "b"):
+        (place / name).write_text(name)
+        (place / f"folder {name}").mkdir()
+        (place / f"folder {name}" / name).write_text(name)
+    for name in ("a", "folder a"):
+        with pytest.raises(FileExistsError):
+            rename(place / name, place / name.replace("a", "b"))
+        rename(place / name, place / name.replace("a", "c"))
+    assert names(place) == ["b", "c", "folder b", "folder c"] and (place / "c").read_text() == "a"
+    assert names(place / "folder b") == ["b"] and names(place / "folder c") == ["a"]
+    (place / "link").symlink_to(place / "c")
+    rename(place / "link", place / "other")
+    assert (place / "other").is_symlink() and not (place / "link").is_symlink()
+    with pytest.raises(FileNotFoundError):
+        rename(place / "none", place / "d")
+    monkeypatch.setattr(os, "link", refusing(errno.EPERM))
+    monkeypatch.setattr(os, "replace", refusing(errno.EACCES))
+    for name in ("c", "folder c"):
+        with pytest.raises(PermissionError):
+            rename(place / name, place / "d")
+    assert names(place) == ["b", "c", "folder b", "folder c", "other"]
+
+
+def test_only_the_case_of_a_name_can_change(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the file system ignores case: both names are the same file."""
+    (place / "ink").write_text("x")
+    monkeypatch.setattr(os.path, "samefile", lambda first, second: True)
+    rename(place / "ink", place / "Ink")
+    assert names(place) == ["Ink"]
+
+
 def test_the_same_file_under_another_name(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_text(place / "a", "new")
     write_text(place / "latest", "old")
@@ -411,7 +449,6 @@ def test_what_cannot_be_removed_is_left(place: Path, monkeypatch: pytest.MonkeyP
 
 ELSEWHERE = {
     "diffstudio/models/components/download.py": {".part"},  # a download that is resumed later has a fixed name
-    "diffstudio/studio/library/model_files.py": {"rename"},  # a model that a person renames
     "diffstudio/ui/gallery/room.py": {"replace"},  # a row of an item model
     "diffstudio/ui/generate/canvas/filmstrip.py": {"replace"},  # the frames that are shown
     "diffstudio/ui/generate/viewer.py": {"replace"},  # likewise

@@ -24,6 +24,7 @@ from tests.models.headers import write_header
 from tests.models.tiny import write_tiny_checkpoint
 from tests.studio.library.file_server import FileServer
 from tests.studio.library.test_link_download import lora, server
+from tests.studio.library.test_model_files import peft_adapter
 from tests.ui.desktop_helpers import PATIENCE_MS, close_desktop, drop_folder, open_desktop, quick_recipe
 
 __all__ = ["lora", "server"]
@@ -157,6 +158,47 @@ def test_a_renamed_lora_keeps_its_notes_and_everything_that_names_it_follows(
     assert preset is not None and preset.state.request.prompt == "red apple <lora:brush:0.7>"
     qtbot.waitUntil(lambda: "<lora:brush:1>" in desktop.worker.pending()[0].request.prompt, timeout=PATIENCE_MS)
     desktop.worker._queue.remove(job)
+
+
+def test_a_prompt_that_is_too_long_for_the_new_name_keeps_the_old_one_and_is_named(
+    desktop: Desktop, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert desktop.worker is not None
+    panel, long = desktop.generate_room.panel, "<lora:ink:1>".ljust(10_000, "x")
+    panel.prompt.set_text(long)
+    desktop.panel_state.save_preset("long")
+    panel.prompt.set_text("<lora:ink:1>")
+    monkeypatch.setattr(desktop.worker._queue, "take", lambda: None)  # what is submitted waits
+    jobs = [desktop.worker.submit(GenerateRequest(prompt)) for prompt in (long, "pear <lora:ink:1>")]
+    said: list[str] = []
+    monkeypatch.setattr(desktop.generate_room, "show_message", lambda kind, text: said.append(text))
+    room = room_of(desktop)
+    ink = next(one for one in desktop.checkpoints if one.name == "ink")
+    assert "2 waiting jobs use it" in " ".join(desktop.model_files.uses(ink))
+    room.rename_requested.emit(ink, "brush")
+    qtbot.waitUntil(lambda: "is now brush.safetensors" in room.message.text(), timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: any("A waiting job keeps the old name ink" in text for text in said), timeout=PATIENCE_MS)
+    assert any("The preset long keeps the old name ink" in text for text in said)
+    assert [one.request.prompt for one in desktop.worker.pending()] == [long, "pear <lora:brush:1>"]
+    assert panel.prompt.text() == "<lora:brush:1>"
+    for job in jobs:
+        desktop.worker._queue.remove(job)
+
+
+def test_an_adapter_goes_to_the_trash_with_its_folder(
+    desktop: Desktop, qtbot: QtBot, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(home / "desktop"))
+    room = room_of(desktop)
+    weights = peft_adapter(paths.checkpoints() / "loras" / "cats")
+    weights.with_name("adapter_model.png").write_bytes(b"")  # would be a sidecar of a file
+    qtbot.waitUntil(lambda: room.choose(weights), timeout=PATIENCE_MS)
+    box = room.file_actions.ask_to_trash()
+    assert box.text() == "Move cats to the trash?" and "adapter_model.png" not in box.informativeText()
+    next(button for button in box.buttons() if button.text() == "Delete").click()
+    qtbot.waitUntil(lambda: room.message.text() == "cats was moved to the trash.", timeout=PATIENCE_MS)
+    assert {each.name for each in (home / "desktop" / "Trash" / "files").iterdir()} == {"cats"}
+    assert weights.parent.parent.is_dir()
 
 
 def test_the_chosen_checkpoint_stays_chosen_under_its_new_name(desktop: Desktop, qtbot: QtBot) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -12,6 +13,11 @@ from diffstudio.models.detection.types import Role
 from diffstudio.studio.prompts.lora_tags import TAG
 from diffstudio.studio.requests import GenerateRequest, PictureRequest
 
+# Roles of the models that the fields of a request can name.
+_CHECKPOINT = frozenset({Role.CHECKPOINT, Role.NETWORK})
+_VAE = frozenset({Role.VAE, Role.CHECKPOINT})
+_UPSCALER = frozenset({Role.UPSCALER})
+_CONTROLNET = frozenset({Role.CONTROLNET})
 _Request = TypeVar("_Request", bound=PictureRequest)
 
 
@@ -25,6 +31,12 @@ class ModelRenamed:
     new_name: str
     new_path: Path
 
+    def after(self, roles: Collection[Role], reference: str) -> str:
+        """What a field for models of these roles has in place of the old name or path."""
+        if self.role not in roles or not names_model(reference, self.name, self.path):
+            return reference
+        return str(self.new_path) if Path(reference) == self.path else self.new_name
+
 
 def names_model(reference: str, name: str, path: Path) -> bool:
     """Whether a request's field names this model: by its name in the library, in any case, or by its path."""
@@ -34,29 +46,42 @@ def names_model(reference: str, name: str, path: Path) -> bool:
 def uses_model(request: PictureRequest, model: Checkpoint) -> bool:
     """Whether a request uses a model, in any of its fields or in its prompts."""
     here = ModelRenamed(model.role, model.name, model.path, f"{model.name} renamed", model.path.with_suffix(".renamed"))
-    return request_after(request, here) != request
+    return any(here.after(role, reference) != reference for role, reference in _references(request)) or any(
+        prompt_after(prompt, here) != prompt for prompt in (request.prompt, request.negative)
+    )
 
 
 def request_after(request: _Request, renamed: ModelRenamed) -> _Request:
-    """The request with the model's new name or path wherever it has the old one; itself if it does not use it."""
+    """The request with the model's new name or path wherever it has the old one; itself if it does not use it.
 
-    def field(reference: str) -> str:
-        if not names_model(reference, renamed.name, renamed.path):
-            return reference
-        return str(renamed.new_path) if Path(reference) == renamed.path else renamed.new_name
-
+    BadRequest where a prompt would become too long.
+    """
     changed = replace(
         request,
-        checkpoint=field(request.checkpoint),
-        vae=field(request.vae),
-        upscaler=field(request.upscaler),
+        checkpoint=renamed.after(_CHECKPOINT, request.checkpoint),
+        vae=renamed.after(_VAE, request.vae),
+        upscaler=renamed.after(_UPSCALER, request.upscaler),
         prompt=prompt_after(request.prompt, renamed),
         negative=prompt_after(request.negative, renamed),
     )
     if isinstance(changed, GenerateRequest) and changed.controls:
-        controls = tuple(replace(use, network=field(use.network)) for use in changed.controls)
+        controls = tuple(replace(use, network=renamed.after(_CONTROLNET, use.network)) for use in changed.controls)
         changed = replace(changed, controls=controls)
     return request if changed == request else changed
+
+
+def not_followed(user: str, renamed: ModelRenamed) -> str:
+    """The sentence for a request that `request_after` refuses. `user` is what it belongs to."""
+    return f"{user} keeps the old name {renamed.name}: with the new one its prompt would be too long."
+
+
+def _references(request: PictureRequest) -> Iterator[tuple[frozenset[Role], str]]:
+    """The fields that can name a model, each with the roles of the models that are looked up for it."""
+    yield _CHECKPOINT, request.checkpoint
+    yield _VAE, request.vae
+    yield _UPSCALER, request.upscaler
+    if isinstance(request, GenerateRequest):
+        yield from ((_CONTROLNET, use.network) for use in request.controls)
 
 
 def prompt_after(prompt: str, renamed: ModelRenamed) -> str:
@@ -66,10 +91,16 @@ def prompt_after(prompt: str, renamed: ModelRenamed) -> str:
         def tag(match: re.Match[str]) -> str:
             if not names_model(match[1].strip(), renamed.name, renamed.path):
                 return match[0]
-            return match[0].replace(match[1], renamed.new_name, 1)
+            start, end = (place - match.start() for place in match.span(1))
+            return match[0][:start] + renamed.new_name + match[0][end:]
 
         return TAG.sub(tag, prompt)
     if renamed.role is Role.EMBEDDING:
-        word = rf"(?<![\w-]){re.escape(renamed.name)}(?![\w-])"
-        return re.sub(word, lambda match: renamed.new_name, prompt, flags=re.IGNORECASE)
+        tag_or_word = rf"{TAG.pattern}|(?P<word>(?<![\w-]){re.escape(renamed.name)}(?![\w-]))"
+        return re.sub(
+            tag_or_word,
+            lambda match: match[0] if match["word"] is None else renamed.new_name,
+            prompt,
+            flags=re.IGNORECASE,
+        )
     return prompt

@@ -8,7 +8,7 @@ from PySide6.QtCore import QObject, Signal
 from PySide6.QtWidgets import QMenu, QMessageBox, QWidget
 
 from diffstudio.models.checkpoint import Checkpoint, Origin
-from diffstudio.studio.library.model_files import run_of, sidecars_of, why_not_renamed
+from diffstudio.studio.library.model_files import own_path, run_of, sidecars_of, why_not_renamed
 from diffstudio.ui.models.item_model import Entry
 from diffstudio.ui.models.rename_dialog import RenameDialog
 from diffstudio.ui.widgets import actions
@@ -74,14 +74,16 @@ class FileActions(QObject):
         entry = self._chosen()
         if entry is None or not can_trash(entry):
             return None
-        sidecars = [path.name for path in sidecars_of(entry.path)]
+        own, sidecars = own_path(entry.path), [path.name for path in sidecars_of(entry.path)]
         sentences = [*self._uses(entry), "Images made with it stay, but cannot be reproduced without it."]
+        if own.is_dir():
+            sentences.insert(0, "The folder is moved with everything in it.")
         if sidecars:
             sentences.insert(0, f"These files are moved with it: {', '.join(sidecars)}.")
         return confirm(
             self._parent_widget,
             actions.DELETE,
-            f"Move {entry.path.name} to the trash?",
+            f"Move {own.name} to the trash?",
             "\n".join(sentences),
             lambda: self.delete_requested.emit(entry),
         )

@@ -39,7 +39,7 @@ class RenameDialog(FittedDialog):
         column.setContentsMargins(24, 24, 24, 20)
         column.setSpacing(8)
         column.addWidget(ElidedLabel(f"{_VERB} {path.name}", pixels=16, bold=True))
-        column.addWidget(label(_consequence(len(sidecars_of(path))), "dim", wrap=True))
+        column.addWidget(label(_consequence(len(sidecars_of(checkpoint.path))), "dim", wrap=True))
         column.addWidget(self.name)
         column.addWidget(self.problem)
         column.addStretch(1)

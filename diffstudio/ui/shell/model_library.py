@@ -33,7 +33,9 @@ class ModelLibrary(QObject):
     imported = Signal(object)  # Path of the imported copy
     renaming = Signal(object)  # ModelRenamed: its files have their new names, and the scan that lists it follows
     renamed = Signal(object)  # ModelRenamed, once it is listed
-    trashed = Signal(object, int)  # Path of a model that was moved to the trash, and how many files went with it
+    trashed = Signal(
+        object, int
+    )  # Path of a model's file or folder that was moved to the trash, and how many files went with it
 
     def __init__(self, folders: Sequence[Path], tasks: Tasks) -> None:
         super().__init__()
@@ -124,19 +126,19 @@ class ModelLibrary(QObject):
             self.failed.emit("\n".join(problems))
 
     async def _delete(self, path: Path) -> None:
-        def move() -> int:
-            sidecars = sidecars_of(path)
-            move_to_trash([own_path(path), *sidecars])
-            return len(sidecars)
+        def move() -> tuple[Path, int]:
+            own, sidecars = own_path(path), sidecars_of(path)
+            move_to_trash([own, *sidecars])
+            return own, len(sidecars)
 
         try:
-            sidecars = await self._tasks.to_thread(move)
+            own, sidecars = await self._tasks.to_thread(move)
         except StorageProblem as problem:
             self.failed.emit(str(problem))
             await self._scan()
         else:
             await self._scan()
-            self.trashed.emit(path, sidecars)
+            self.trashed.emit(own, sidecars)
 
     async def _rename(self, checkpoint: Checkpoint, name: str) -> None:
         try:

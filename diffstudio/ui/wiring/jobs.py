@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from PySide6.QtCore import QObject, Signal
 
-from diffstudio.errors import DiffstudioError
+from diffstudio.errors import BadRequest, DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.events import Cancelled, Event, Failed, Finished, ImageSaved, JobId, Picture, Started
 from diffstudio.studio.jobs.image_steps import ImageSteps
 from diffstudio.studio.jobs.memory_forecast import MemoryQuery, forecast
 from diffstudio.studio.jobs.restarts import not_restartable
-from diffstudio.studio.library.references import ModelRenamed, request_after
+from diffstudio.studio.library.references import ModelRenamed, not_followed, request_after
 from diffstudio.studio.prompts.token_count import count_tokens
 from diffstudio.studio.requests import GenerateRequest, PictureRequest
 from diffstudio.ui.generate.queue.job_list import MAX_CARDS
@@ -116,12 +116,23 @@ class JobController(QObject):
     def follow_renamed(self, change: ModelRenamed) -> None:
         """Put the new name of a model into the waiting jobs that use it."""
 
-        def follow(worker: Worker) -> None:
+        def follow(worker: Worker) -> bool:
+            all_followed = True
             for waiting in worker.pending():
-                if (request := request_after(waiting.request, change)) is not waiting.request:
+                try:
+                    request = request_after(waiting.request, change)
+                except BadRequest:
+                    all_followed = False
+                    continue
+                if request is not waiting.request:
                     worker.change(waiting.job, request)
+            return all_followed
 
-        self._call(follow)
+        def say(all_followed: bool) -> None:
+            if not all_followed:
+                self.room.show_message("warn", not_followed("A waiting job", change))
+
+        self.change_queue(follow, say)
 
     def close(self) -> None:
         """Wait for the changes of the queue that are still to be written."""

@@ -10,7 +10,7 @@ from PySide6.QtCore import QObject, QTimer
 
 from diffstudio import paths
 from diffstudio.errors import BadRequest
-from diffstudio.studio.library.references import ModelRenamed, request_after
+from diffstudio.studio.library.references import ModelRenamed, not_followed, request_after
 from diffstudio.studio.panel_state import HIRES_FIX, SIZE, PanelState, read_state, save_state
 from diffstudio.studio.presets import Preset, Presets, read_presets, save_presets
 from diffstudio.studio.request_checks import LONGEST_PROMPT
@@ -146,18 +146,29 @@ class PanelStateController(QObject):
     def follow_renamed(self, change: ModelRenamed) -> None:
         """Put the new name of a model everywhere: the panel shows it after the scan that follows."""
 
-        def after(state: PanelState) -> PanelState:
-            return replace(state, request=request_after(state.request, change))
+        kept: list[str] = []  # what cannot get the new name
+
+        def after(state: PanelState, user: str = "") -> PanelState:
+            try:
+                return replace(state, request=request_after(state.request, change))
+            except BadRequest:
+                kept.extend([not_followed(user, change)] if user else [])
+                return state
 
         self._record()
         now = capture(self._panel, self._last)
-        self._renamed = after(now) if after(now) != now else None
+        renamed = after(now, "What is chosen here")
+        self._renamed = renamed if renamed != now else None
         self._recorded = [after(state) for state in self._recorded]
         if self._to_restore is not None:
             self._to_restore = after(self._to_restore)
-        presets = [replace(preset, state=after(preset.state)) for preset in self.presets.presets]
+        presets = [
+            replace(preset, state=after(preset.state, f"The preset {preset.name}")) for preset in self.presets.presets
+        ]
         if tuple(presets) != self.presets.presets:
             self._set_presets(replace(self.presets, presets=tuple(presets)))
+        if kept:
+            self._room.show_message("warn", " ".join(kept))
 
     def _checkpoints_listed(self) -> None:
         """Show what was kept, once its checkpoint is found; nothing when other settings were chosen meanwhile."""

@@ -8,14 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from diffstudio import paths
+from diffstudio import atomic, paths
 from diffstudio.errors import BadRequest, StorageProblem
 from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.models.detection.types import Role
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.overrides import Overrides
 from diffstudio.models.library.records import read_checkpoint
-from diffstudio.studio.library.model_files import name_problem, rename, run_of, sidecars_of, why_not_renamed
+from diffstudio.studio import settings
+from diffstudio.studio.library import model_files
+from diffstudio.studio.library.model_files import name_problem, own_path, rename, run_of, sidecars_of, why_not_renamed
+from diffstudio.studio.settings import Settings
 from tests.models.headers import write_header
 
 LAYER = "lora_unet_mid_block_attentions_0_proj_in"
@@ -86,18 +89,102 @@ def test_a_sidecar_in_the_way_keeps_everything_as_it_is(ink: Checkpoint) -> None
 
 
 def test_when_one_file_cannot_be_renamed_none_is(ink: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Path.rename
+    real = atomic.rename
 
-    def fails(self: Path, target: Path) -> Path:
-        if self.name == "ink.yaml":
+    def fails(source: Path, target: Path) -> None:
+        if source.name == "ink.yaml":
             raise OSError(13, "Permission denied")
-        return real(self, target)
+        real(source, target)
 
-    monkeypatch.setattr(Path, "rename", fails)
+    monkeypatch.setattr(atomic, "rename", fails)
     before = names(ink.path.parent)
     with pytest.raises(StorageProblem, match="Permission denied"):
         rename(ink, "brush")
     assert names(ink.path.parent) == before
+
+
+def test_a_file_that_appears_meanwhile_is_not_overwritten(ink: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_files, "name_problem", lambda checkpoint, name: "")  # it was free when that was checked
+    taken = ink.path.with_name("brush.txt")
+    taken.write_text("another program's")
+    before = names(ink.path.parent)
+    with pytest.raises(BadRequest, match=r"brush\.txt already exists"):
+        rename(ink, "brush")
+    assert names(ink.path.parent) == before and taken.read_text() == "another program's"
+
+
+@pytest.mark.parametrize("other", ["twin.ckpt", "twin/model_index.json"])
+def test_sidecars_stay_where_another_model_has_the_same_name(tmp_path: Path, other: str) -> None:
+    twin = write_header(tmp_path / "loras" / "twin.safetensors", LORA)
+    for name in ("twin.png", "twin.vae.pt"):
+        (twin.parent / name).write_text("")
+    assert [path.name for path in sidecars_of(twin)] == ["twin.png", "twin.vae.pt"]
+    (twin.parent / other).parent.mkdir(exist_ok=True)
+    (twin.parent / other).write_text("")
+    assert sidecars_of(twin) == [] and sidecars_of(twin.parent / other.partition("/")[0]) == []
+    new = rename(read_checkpoint(twin), "brush")
+    assert {"brush.safetensors", "twin.png", "twin.vae.pt"} < set(names(new.parent))
+
+
+PEFT = "base_model.model.mid_block.attentions.0.proj_in"
+
+
+def peft_adapter(folder: Path) -> Path:
+    path = write_header(
+        folder / "adapter_model.safetensors", {f"{PEFT}.lora_A.weight": (4, 1280), f"{PEFT}.lora_B.weight": (1280, 4)}
+    )
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 4}))
+    return path
+
+
+def test_the_folder_of_an_adapter_is_what_is_moved(tmp_path: Path) -> None:
+    path = peft_adapter(tmp_path / "loras" / "cats")
+    for name in ("README.md", "adapter_model.png", "adapter_model.bin", "training_args.bin"):
+        (path.parent / name).write_text("")
+    assert own_path(path) == path.parent and sidecars_of(path) == [], "they are inside what is moved"
+
+
+@pytest.mark.parametrize(
+    ("folder", "other"),
+    [
+        ("loras", ""),
+        ("mine", "ink.safetensors"),
+        ("mine", "flowers/ink.safetensors"),
+        ("mine", "flowers/deeper/ink.gguf"),
+        ("mine", "sdxl/model_index.json"),
+        ("mine", "model_index.json"),
+    ],
+)
+def test_an_adapter_beside_other_models_does_not_take_their_folder_along(
+    tmp_path: Path, folder: str, other: str
+) -> None:
+    path = peft_adapter(tmp_path / folder)
+    if other:
+        (path.parent / other).parent.mkdir(parents=True, exist_ok=True)
+        (path.parent / other).write_text("")
+    (path.parent / "adapter_model.png").write_text("")
+    assert own_path(path) == path
+    assert sidecars_of(path) == [path.with_name("adapter_config.json"), path.with_name("adapter_model.png")]
+
+
+def test_an_adapter_in_a_folder_that_is_searched_does_not_take_it_along(tmp_path: Path) -> None:
+    for folder in (paths.checkpoints(), tmp_path / "added", tmp_path):
+        settings.save(Settings(model_folders=(tmp_path / "added",)))
+        path = peft_adapter(folder)
+        assert own_path(path) == path
+        new = rename(read_checkpoint(path), "brush")
+        assert names(folder)[0] == "adapter_config.json" and new == folder / "brush.safetensors"
+        assert read_checkpoint(new).supported
+        new.unlink()
+
+
+def test_an_adapter_that_would_lose_its_config_is_not_renamed(tmp_path: Path) -> None:
+    path = peft_adapter(tmp_path / "loras")
+    write_header(path.with_name("ink.safetensors"), LORA)
+    before = names(path.parent)
+    with pytest.raises(BadRequest, match=r"adapter_config\.json, which belongs to adapter_model\.safetensors"):
+        rename(read_checkpoint(path), "brush")
+    assert names(path.parent) == before
 
 
 def test_when_its_type_cannot_be_saved_nothing_is_renamed(ink: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,13 +199,10 @@ def test_when_its_type_cannot_be_saved_nothing_is_renamed(ink: Checkpoint, monke
 
 
 def test_a_peft_adapter_and_a_diffusers_folder_are_renamed_as_folders(tmp_path: Path) -> None:
-    adapter = tmp_path / "loras" / "cats"
-    key = "base_model.model.mid_block.attentions.0.proj_in"
-    write_header(
-        adapter / "adapter_model.safetensors", {f"{key}.lora_A.weight": (4, 1280), f"{key}.lora_B.weight": (1280, 4)}
+    assert (
+        rename(read_checkpoint(peft_adapter(tmp_path / "loras" / "cats")), "dogs")
+        == tmp_path / "loras" / "dogs" / "adapter_model.safetensors"
     )
-    (adapter / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 4}))
-    assert rename(read_checkpoint(adapter), "dogs") == tmp_path / "loras" / "dogs" / "adapter_model.safetensors"
     assert names(tmp_path / "loras") == ["dogs"]
     folder = tmp_path / "sdxl"
     folder.mkdir()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from diffstudio.errors import BadRequest
 from diffstudio.models.detection.types import Role
 from diffstudio.studio.library.references import ModelRenamed, prompt_after, request_after, uses_model
 from diffstudio.studio.requests import ControlNetUse, GenerateRequest, PictureRequest, UpscaleRequest
@@ -14,25 +15,64 @@ from tests.ui.samples import checkpoint
 
 OLD, NEW = Path("/models/ink.safetensors"), Path("/models/brush.safetensors")
 RENAMED = ModelRenamed(Role.CHECKPOINT, "ink", OLD, "brush", NEW)
-CONTROL = ControlNetUse("ink", Path("/a.png"))
+IMAGE = Path("/a.png")
+CONTROL = ControlNetUse("ink", IMAGE)
 
 
 @pytest.mark.parametrize(
-    ("before", "after"),
+    ("role", "before", "after"),
     [
-        (GenerateRequest(checkpoint="ink"), GenerateRequest(checkpoint="brush")),
-        (GenerateRequest(checkpoint="INK"), GenerateRequest(checkpoint="brush")),
-        (GenerateRequest(checkpoint=str(OLD)), GenerateRequest(checkpoint=str(NEW))),
-        (GenerateRequest(vae="ink"), GenerateRequest(vae="brush")),
-        (GenerateRequest(upscaler="ink"), GenerateRequest(upscaler="brush")),
-        (GenerateRequest(controls=(CONTROL,)), GenerateRequest(controls=(replace(CONTROL, network="brush"),))),
-        (UpscaleRequest(Path("/a.png"), upscaler="ink"), UpscaleRequest(Path("/a.png"), upscaler="brush")),
-        (UpscaleRequest(Path("/a.png"), checkpoint="ink"), UpscaleRequest(Path("/a.png"), checkpoint="brush")),
+        (Role.CHECKPOINT, GenerateRequest(checkpoint="ink"), GenerateRequest(checkpoint="brush")),
+        (Role.NETWORK, GenerateRequest(checkpoint="INK"), GenerateRequest(checkpoint="brush")),
+        (Role.CHECKPOINT, GenerateRequest(checkpoint=str(OLD)), GenerateRequest(checkpoint=str(NEW))),
+        (Role.VAE, GenerateRequest(vae="ink"), GenerateRequest(vae="brush")),
+        (Role.CHECKPOINT, GenerateRequest(vae="ink"), GenerateRequest(vae="brush")),
+        (Role.UPSCALER, GenerateRequest(upscaler="ink"), GenerateRequest(upscaler="brush")),
+        (
+            Role.CONTROLNET,
+            GenerateRequest(controls=(CONTROL,)),
+            GenerateRequest(controls=(replace(CONTROL, network="brush"),)),
+        ),
+        (Role.UPSCALER, UpscaleRequest(IMAGE, upscaler="ink"), UpscaleRequest(IMAGE, upscaler="brush")),
+        (Role.CHECKPOINT, UpscaleRequest(IMAGE, checkpoint="ink"), UpscaleRequest(IMAGE, checkpoint="brush")),
     ],
 )
-def test_a_field_that_names_the_model_gets_the_new_name(before: PictureRequest, after: PictureRequest) -> None:
-    assert request_after(before, RENAMED) == after
-    assert uses_model(before, checkpoint("ink", path=OLD))
+def test_a_field_that_names_the_model_gets_the_new_name(
+    role: Role, before: PictureRequest, after: PictureRequest
+) -> None:
+    assert request_after(before, replace(RENAMED, role=role)) == after
+    assert uses_model(before, checkpoint("ink", path=OLD, role=role))
+
+
+@pytest.mark.parametrize("role", list(Role))
+def test_a_model_of_another_kind_with_that_name_is_not_touched(role: Role) -> None:
+    """Models of different kinds can have one name: the file of a VAE is often called like its checkpoint."""
+    request = GenerateRequest("<lora:ink:1>", checkpoint="ink", vae="ink", upscaler="ink", controls=(CONTROL,))
+    after = request_after(request, replace(RENAMED, role=role))
+    changed = {name for name, value in asdict(after).items() if value != asdict(request)[name]}
+    assert changed == {
+        Role.CHECKPOINT: {"checkpoint", "vae"},
+        Role.NETWORK: {"checkpoint"},
+        Role.VAE: {"vae"},
+        Role.UPSCALER: {"upscaler"},
+        Role.CONTROLNET: {"controls"},
+        Role.LORA: {"prompt"},
+    }.get(role, set())
+    assert uses_model(request, checkpoint("ink", path=OLD, role=role)) is bool(changed)
+
+
+def test_a_prompt_that_would_become_too_long_is_refused_but_found() -> None:
+    lora = replace(RENAMED, role=Role.LORA)
+    request = GenerateRequest("<lora:ink:1>".ljust(10_000, "x"))
+    assert uses_model(request, checkpoint("ink", path=OLD, role=Role.LORA))
+    with pytest.raises(BadRequest, match="10,002 characters"):
+        request_after(request, lora)
+
+
+@pytest.mark.parametrize(("name", "new"), [("a", "zebra"), ("lora", "brush"), ("l", "x"), ("0", "1")])
+def test_only_the_name_in_a_tag_is_replaced(name: str, new: str) -> None:
+    renamed = replace(RENAMED, role=Role.LORA, name=name, new_name=new)
+    assert prompt_after(f"a <lora:{name}:0.8> <lyco: {name} :te=0>", renamed) == f"a <lora:{new}:0.8> <lyco:{new}:te=0>"
 
 
 def test_other_names_and_words_stay() -> None:

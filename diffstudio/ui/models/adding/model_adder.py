@@ -113,7 +113,7 @@ class ModelAdder(QObject):
 
 
 def _link_in(data: QMimeData) -> str:
-    """The first http(s) link; empty if there is none."""
+    """The first http(s) link, or an empty string."""
     for text in [url.toString() for url in data.urls()] or [data.text()]:
         if text.strip().lower().startswith(("http://", "https://")):
             return text.strip()
