@@ -30,6 +30,11 @@ def is_inside(path: str) -> bool:
     return bool(parts) and not path.startswith(("/", "\\")) and not drive and ".." not in parts and "\0" not in path
 
 
+def name_not_kept(error: ValueError) -> str:
+    """Why a file was skipped whose name the database cannot hold."""
+    return f"its name cannot be kept: {error}"
+
+
 def folder_id(folder: Path) -> str:
     """Device and inode of a folder: a folder that is created where a drive was mounted has others. OSError."""
     stat = os.stat(folder)

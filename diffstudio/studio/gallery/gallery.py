@@ -39,7 +39,7 @@ from diffstudio.studio.gallery.sidecar import (
     sidecar_of,
     write_sidecar,
 )
-from diffstudio.studio.gallery.trash import Trash, folder_missing
+from diffstudio.studio.gallery.trash import BeforeRemoval, Trash, folder_missing
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.metadata.image_text import read_text
 from diffstudio.studio.prompts.lora_tags import lora_tags
@@ -65,9 +65,7 @@ class Gallery(GalleryRecords):
 
     def __init__(self, folder: Path, database: Path, thumbnails: Path | None = None) -> None:
         self.thumbnails = thumbnails or paths.cache() / "thumbnails"
-        self.before_removal: Callable[[Path], object] = (
-            os.fspath
-        )  # called with each file that leaves the trash for good
+        self.before_removal: BeforeRemoval = _nothing_else
         self._files = threading.RLock()  # held while a file and its record differ
         self._trash = Trash(folder, folder / TRASH, self, self._files)
         super().__init__(folder, database)
@@ -123,7 +121,7 @@ class Gallery(GalleryRecords):
         files = [path for day in days for path in day.glob("*.png")]
         saved = 0
         for path in sorted(files, key=_written, reverse=True)[:_NEWEST_FILES]:
-            with suppress(ImageProblem, BadRequest, OSError):  # not an image of ours, or gone
+            with suppress(ImageProblem, BadRequest, OSError, ValueError):  # not ours, gone, or of a name that cannot be kept
                 settings = metadata.settings_of(read_text(path), path.name)
                 if settings.environment.get("job") == token and settings.asked is not None:
                     saved = max(saved, settings.request.seed - settings.asked.seed + 1)
@@ -212,7 +210,7 @@ class Gallery(GalleryRecords):
                 image = self.folder / path
                 found = read_sidecar(image)
                 try:
-                    with storage_errors(f"{sidecar_of(image)} cannot be read", image.parent):
+                    with storage_errors(_sidecar_not_read(image), image.parent):
                         aside = set_aside_if_damaged(image) if found is None else None
                 except StorageProblem as error:
                     return error
@@ -260,13 +258,16 @@ class Gallery(GalleryRecords):
         """Move the gallery's trash to the system's trash; returns how many images it held. StorageProblem."""
         return self._trash.empty(self.before_removal)
 
-    def recover(self) -> None:
-        """Complete or undo every deletion and restoring that a killed program left half done. StorageProblem."""
-        self._trash.recover(self._add_trashed)
+    def recover(self) -> list[tuple[Path, str]]:
+        """Complete or undo every deletion and restoring that a killed program left half done. StorageProblem.
+
+        Returns the files in the trash that were skipped, and why.
+        """
+        return self._trash.recover(self._add_trashed)
 
     def _add_trashed(self, path: Path, home: str, sidecar: Sidecar) -> None:
         """Record an image in the trash that has no record."""
-        with suppress(ImageProblem, UnicodeEncodeError, FileNotFoundError):
+        with suppress(ImageProblem, FileNotFoundError):
             self.record_file(path)
             with self.writing() as connection:
                 connection.execute(
@@ -320,8 +321,17 @@ class Gallery(GalleryRecords):
     # Inside
 
 
-def _nothing(image: Path) -> None:
-    """Before an image leaves the trash for good, where nothing else belongs to it."""
+def _nothing_else(image: Path) -> Callable[[], object]:
+    """Before an image leaves the trash for good, where nothing else is removed with it."""
+    return lambda: None
+
+
+def sidecar_unreadable(image: Path, error: ValueError) -> StorageProblem:
+    return StorageProblem(_sidecar_not_read(image), str(error)[:200], "Correct the file, or delete it")
+
+
+def _sidecar_not_read(image: Path) -> str:
+    return f"{sidecar_of(image)} cannot be read"
 
 
 def _damaged_sidecar(image: Path, aside: Path) -> StorageProblem:

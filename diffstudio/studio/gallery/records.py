@@ -178,7 +178,10 @@ class GalleryRecords(GalleryDatabase):
         """The record of a file of the gallery."""
         if not path.is_relative_to(self.folder):
             return None
-        rows = self.read(f"SELECT {COLUMNS} FROM images WHERE path = ? AND trashed IS NULL", [self._relative(path)])
+        relative = self._relative(path)
+        if relative != metadata.storable(relative):  # no record can hold its name
+            return None
+        rows = self.read(f"SELECT {COLUMNS} FROM images WHERE path = ? AND trashed IS NULL", [relative])
         return self._image(rows[0]) if rows else None
 
     def newest_of(self, checkpoint: str) -> GalleryImage | None:

@@ -11,15 +11,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
-from diffstudio.atomic import replace, storage_errors
+from diffstudio.atomic import replace as replace_file
+from diffstudio.atomic import storage_errors
 from diffstudio.errors import ImageProblem, StorageProblem
-from diffstudio.studio.gallery.files import SUFFIXES, is_gone
+from diffstudio.studio.gallery.files import SUFFIXES, is_gone, name_not_kept
 from diffstudio.studio.gallery.files import folder_id as id_of
-from diffstudio.studio.gallery.gallery import Gallery
+from diffstudio.studio.gallery.gallery import Gallery, sidecar_unreadable
 from diffstudio.studio.gallery.sidecar import SUFFIX, sidecar_of
+from diffstudio.studio.metadata.metadata import storable
 
 _MOST_UPDATES = 500  # rows in one transaction, so that other threads need not wait
 
@@ -98,9 +100,11 @@ def rescan(gallery: Gallery, cancelled: Callable[[], bool] = lambda: False) -> R
     """
     gallery.check()
     reread = gallery.needs_rescan
+    skipped: list[tuple[Path, str]] = []
     with suppress(StorageProblem):  # as of a folder that is read-only: then nothing is half done either
-        gallery.recover()
+        skipped = gallery.recover()
     report = _rescan(gallery, reread, cancelled)
+    report = replace(report, unreadable=(*report.unreadable, *skipped))
     gallery.needs_rescan = gallery.needs_rescan and cancelled()
     return report
 
@@ -208,6 +212,8 @@ def _record_moved(gallery: Gallery, lost: list[_Row], new: list[str], listing: _
         if not rows:
             continue
         name = PurePosixPath(path).name
+        if name != storable(name):  # no record can hold it: `_record_all` reports it
+            continue
         row = next((row for row in rows if PurePosixPath(row.path).name == name), rows[0])
         folder = PurePosixPath(path).parent.as_posix()
         with gallery.writing() as connection:
@@ -224,7 +230,7 @@ def _record_moved(gallery: Gallery, lost: list[_Row], new: list[str], listing: _
             if path not in listing.sidecars:
                 if left_behind:
                     with suppress(OSError):  # on another disk, for example: then it is written from the record
-                        replace(sidecar_of(old), sidecar_of(gallery.folder / path))
+                        replace_file(sidecar_of(old), sidecar_of(gallery.folder / path))
                 gallery.sync_sidecar(row.id)
             if left_behind:
                 with suppress(OSError):
@@ -285,7 +291,7 @@ def _record_all(
             if not is_gone(path):
                 unreadable.append((path, f"{path.name}: {error.strerror or error}."))
         except UnicodeEncodeError as error:
-            unreadable.append((path, f"its name cannot be kept: {error}"))
+            unreadable.append((path, name_not_kept(error)))
         else:
             taken += 1
     return taken
@@ -306,7 +312,10 @@ def _sync_sidecars(
             listing.sidecars.get(row.path, 0) != row.sidecar_ns or (row.noted and row.path not in listing.sidecars)
         ):
             before = gallery.get(row.id)
-            problem = gallery.sync_sidecar(row.id)
+            try:
+                problem = gallery.sync_sidecar(row.id)
+            except ValueError as error:  # one that cannot be kept does not keep the others from being read
+                problem = sidecar_unreadable(gallery.folder / row.path, error)
             annotated += row.id in known and gallery.get(row.id) != before
             if problem is not None:
                 unsaved.append(problem)

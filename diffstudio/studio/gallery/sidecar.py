@@ -19,6 +19,7 @@ from typing import Any
 
 from diffstudio.atomic import free_name, replace, storage_errors, write_text
 from diffstudio.studio.gallery.files import is_inside
+from diffstudio.studio.metadata.metadata import storable
 
 SUFFIX = ".diffstudio.json"
 FORMAT = 1
@@ -73,7 +74,10 @@ def sidecar_of(image: Path) -> Path:
 
 
 def read_sidecar(image: Path) -> Sidecar | None:
-    """The sidecar of an image; None without one, or when it is damaged. A value of the wrong type is left out."""
+    """The sidecar of an image; None without one, or when it is damaged. A value of the wrong type is left out.
+
+    What a database cannot hold, as half a surrogate pair, is replaced in the note, and left out of the rest.
+    """
     values = _values(sidecar_of(image))
     if values is None:
         return None
@@ -81,8 +85,8 @@ def read_sidecar(image: Path) -> Sidecar | None:
     tags = values.get("tags")
     return Sidecar(
         values.get("starred") is True,
-        note[:LONGEST_NOTE] if isinstance(note, str) else "",
-        home if isinstance(home, str) and is_inside(home) else "",
+        storable(note)[:LONGEST_NOTE] if isinstance(note, str) else "",
+        home if isinstance(home, str) and is_inside(home) and home == storable(home) else "",
         float(deleted) if isinstance(deleted, (int, float)) and 0 < deleted < 1e11 else 0.0,
         clean_tags(tags) if isinstance(tags, list) else (),
     )
@@ -109,7 +113,8 @@ def write_sidecar(image: Path, sidecar: Sidecar, *, moved_from: Path | None = No
     with storage_errors(f"{path} cannot be written", path.parent):
         set_aside_if_damaged(image)
         if values.keys() != {"format"}:
-            write_text(path, json.dumps(values, ensure_ascii=False) + "\n")
+            text = json.dumps(values, ensure_ascii=False)
+            write_text(path, (text if text == storable(text) else json.dumps(values)) + "\n")
         elif os.path.lexists(path):
             path.unlink(missing_ok=True)
 

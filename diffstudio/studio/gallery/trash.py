@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 from diffstudio.atomic import free_name, move_numbered, storage_errors, write_text
 from diffstudio.atomic import replace as replace_file
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.gallery.database import GalleryDatabase
-from diffstudio.studio.gallery.files import SUFFIXES, folder_id, is_inside
+from diffstudio.studio.gallery.files import SUFFIXES, folder_id, is_inside, name_not_kept
 from diffstudio.studio.gallery.sidecar import (
     SUFFIX,
     Sidecar,
@@ -35,7 +36,11 @@ from diffstudio.studio.gallery.sidecar import (
 NOT_EMPTIED = "The trash could not be emptied"
 _NOT_PURGED = "The image could not be deleted permanently"
 RESTORING = ".restoring"
+_STILL_IN_TRASH = "id = ? AND path = ? AND trashed IS NOT NULL"
 _LONGEST_NAME = 200  # bytes; file systems take 255, and the sidecar's name is longer
+
+# Called with each file before it leaves the trash for good; what it returns is called once the file is gone.
+BeforeRemoval: TypeAlias = Callable[[Path], Callable[[], object]]
 
 
 class Trash:
@@ -130,7 +135,7 @@ class Trash:
             journal.unlink(missing_ok=True)
             sidecar_of(source).unlink(missing_ok=True)
 
-    def purge(self, image_id: int, before: Callable[[Path], object]) -> bool:
+    def purge(self, image_id: int, before: BeforeRemoval) -> bool:
         """Delete an image in the trash and what is known of it, after `before(file)`; False if it is not there.
 
         A program that is killed in between leaves a record without a file, which `recover` removes.
@@ -142,9 +147,10 @@ class Trash:
                 file = self.folder / path
                 if not self.folder.is_dir():
                     raise folder_missing(_NOT_PURGED, self.folder)
-                before(file)
+                after = before(file)
                 with storage_errors(_NOT_PURGED, file.parent):
                     file.unlink(missing_ok=True)
+                after()
                 with self.records.writing() as connection:
                     connection.execute("DELETE FROM images WHERE id = ? AND path = ?", [image_id, path])
                 with suppress(OSError):
@@ -152,17 +158,23 @@ class Trash:
                 return True
         return False
 
-    def empty(self, before: Callable[[Path], object]) -> int:
-        """Move everything to the system's trash, each after `before(file)`; returns how many there were. StorageProblem."""
+    def empty(self, before: BeforeRemoval) -> int:
+        """Move everything to the system's trash; returns how many files there were. StorageProblem."""
+        listed = self.records.read("SELECT id, path FROM images WHERE trashed IS NOT NULL")
+        return sum(self._hand_over(image_id, path, before) for image_id, path in listed)
+
+    def _hand_over(self, image_id: int, path: str, before: BeforeRemoval) -> bool:
+        """Move an image to the system's trash, unless it has left ours since it was listed. False without a file."""
         from send2trash import send2trash
 
-        gone = 0
-        for image_id, path in self.records.read("SELECT id, path FROM images WHERE trashed IS NOT NULL"):
-            file = self.folder / path
+        file, after = self.folder / path, None
+        with self._lock:
+            if not self.records.read(f"SELECT 1 FROM images WHERE {_STILL_IN_TRASH}", [image_id, path]):
+                return False
             if not self.folder.is_dir():
                 raise folder_missing(NOT_EMPTIED, self.folder)
             if file.exists():
-                before(file)
+                after = before(file)
                 try:
                     send2trash(file)
                 except OSError as error:
@@ -171,29 +183,32 @@ class Trash:
                         f"the system's trash did not take {file.name}",
                         f"Delete the files in {file.parent} yourself",
                     ) from error
-                gone += 1
+                after()
             with self.records.writing() as connection:
-                connection.execute("DELETE FROM images WHERE id = ?", [image_id])
+                connection.execute(f"DELETE FROM images WHERE {_STILL_IN_TRASH}", [image_id, path])
             with suppress(OSError):
                 sidecar_of(file).unlink(missing_ok=True)
-        return gone
+        return after is not None
 
     # After a kill
 
-    def recover(self, add: Callable[[Path, str, Sidecar], None]) -> None:
+    def recover(self, add: Callable[[Path, str, Sidecar], None]) -> list[tuple[Path, str]]:
         """Complete or undo what a killed program left half done.
 
         `add(image, home, sidecar)` records an image in the trash that has no record: the database was lost.
-        StorageProblem when that fails, now or later.
+        Returns the files that were skipped because no record can hold their names, and why. StorageProblem when
+        something else fails, now or later.
         """
+        skipped: list[tuple[Path, str]] = []
         with self._lock, storage_errors("The gallery's trash cannot be read", self.place):
             try:
                 names = set(os.listdir(self.place))
             except FileNotFoundError:
-                return
+                return skipped
             for name in sorted(names):
                 if name.endswith(RESTORING):
-                    self._recover_restoring(self.place / name.removesuffix(RESTORING))
+                    with _naming(self.place / name, skipped):
+                        self._recover_restoring(self.place / name.removesuffix(RESTORING))
             known = dict(self.records.read("SELECT path, id FROM images WHERE trashed IS NOT NULL"))
             names = set(os.listdir(self.place))
             for name in sorted(names):
@@ -201,11 +216,13 @@ class Trash:
                 if name.endswith(SUFFIX) and name.removesuffix(SUFFIX) not in names:
                     image.unlink(missing_ok=True)  # announced, and not moved; or gone to the system's trash
                 elif name.lower().endswith(SUFFIXES) and self._relative(image) not in known and image.is_file():
-                    self._recover_deleting(image, add)
+                    with _naming(image, skipped):
+                        self._recover_deleting(image, add)
             for path, image_id in known.items():
                 if (self.folder / path).parent == self.place and Path(path).name not in names:
                     with self.records.writing() as connection:  # it went to the system's trash
                         connection.execute("DELETE FROM images WHERE id = ? AND path = ?", [image_id, path])
+        return skipped
 
     def _recover_restoring(self, image: Path) -> None:
         """The image was being restored: complete that if it has arrived, and otherwise leave it in the trash."""
@@ -253,6 +270,15 @@ class Trash:
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
+
+
+@contextmanager
+def _naming(file: Path, skipped: list[tuple[Path, str]]) -> Iterator[None]:
+    """Add a file to `skipped` when its name, or the path in it, is not valid Unicode or holds NUL."""
+    try:
+        yield
+    except ValueError as error:
+        skipped.append((file, name_not_kept(error)))
 
 
 def _move_back(source: Path, target: Path) -> None:

@@ -74,13 +74,18 @@ class ImageMenus(QObject):
         gallery = self._gallery()
         assert gallery is not None
         records = _records(targets)
+        deleted, problem = list[int](), None
         try:
-            self._deleted = await self._tasks.to_thread(gallery.delete, [record.id for record in records])
+            for record in records:  # one by one: those before one that cannot be deleted are gone
+                deleted += await self._tasks.to_thread(gallery.delete, [record.id])
         except DiffstudioError as error:
-            self._window.show_message("bad", str(error))
-            return
-        if self._deleted:
-            self.deleted.emit(self._deleted)
+            problem = error
+        if deleted:
+            self._deleted = deleted
+            self.deleted.emit(deleted)
+        if problem is not None:
+            self._window.show_message("bad", str(problem), _UNDO if deleted else "")
+        elif deleted:
             self._window.show_message("info", f"{records[0].path.name} moved to the gallery's trash.", _UNDO)
 
     def _undo(self) -> None:
@@ -92,16 +97,21 @@ class ImageMenus(QObject):
         gallery = self._gallery()
         assert gallery is not None
 
-        def restore() -> list[GalleryImage]:
-            return [image for each in gallery.undo(image_ids) if (image := gallery.get(each)) is not None]
+        images: list[GalleryImage] = []
 
-        try:
-            images = await self._tasks.to_thread(restore)
-        except DiffstudioError as error:
-            self._window.show_message("bad", str(error))
-            return
-        self._window.show_message("info", "")
-        self.restored.emit(images)
+        def restore() -> DiffstudioError | None:
+            for each in image_ids:
+                try:
+                    restored = gallery.undo([each])
+                except DiffstudioError as error:
+                    return error
+                images.extend(image for one in restored if (image := gallery.get(one)) is not None)
+            return None
+
+        problem = await self._tasks.to_thread(restore)
+        self._window.show_message("bad" if problem is not None else "info", str(problem or ""))
+        if images:
+            self.restored.emit(images)
 
 
 _UNDO = "Undo"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +37,7 @@ class KeptStepsController(QObject):
 
         self.store = StepStore(paths.steps(), settings.kept_steps_bytes)
         self.store.on_problem = self.failed.emit
-        gallery.before_removal = self._remove
+        gallery.before_removal = partial(_removal_of, self.store)
         return self.store
 
     def apply(self, before: Settings, settings: Settings) -> None:
@@ -69,9 +71,10 @@ class KeptStepsController(QObject):
         if self.store is not None:
             self.store.close()
 
-    def _remove(self, image: Path) -> None:
-        """In any thread."""
-        from diffstudio.studio.metadata.image_key import image_key
 
-        if self.store is not None and (key := image_key(image)) is not None:
-            self.store.remove([key])
+def _removal_of(store: StepStore, image: Path) -> Callable[[], object]:
+    """What removes the steps of an image: its file names them, so it is read before it is deleted. In any thread."""
+    from diffstudio.studio.metadata.image_key import image_key
+
+    key = image_key(image)
+    return partial(store.remove, [key] if key is not None else [])

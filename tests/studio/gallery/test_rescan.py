@@ -288,3 +288,36 @@ def test_newer_formats_are_listed_and_a_bomb_has_no_thumbnail(
         assert (images[name].width, images[name].height) == (30, 20) and gallery.thumbnail(images[name]).exists()
     with pytest.raises(ImageProblem, match="at 13,000 × 13,000 px"):
         gallery.thumbnail(images["d.png"])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no names that are not UTF-8")
+def test_a_file_that_was_moved_to_a_name_that_is_not_utf8_is_skipped_and_named(gallery: Gallery) -> None:
+    moved, other = put(gallery, "moved.png"), put(gallery, "other.png")
+    rescan(gallery)
+    strange = gallery.folder / os.fsdecode(b"\xff.png")
+    moved.rename(strange)
+    other.rename(gallery.folder / "renamed.png")
+    report = rescan(gallery)
+    assert [path for path, _ in report.unreadable] == [strange] and report.moved == 1
+    assert gallery.find(strange) is None
+
+
+def test_a_sidecar_that_cannot_be_kept_is_named_and_the_others_are_read(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bad, good = put(gallery, "bad.png"), put(gallery, "good.png")
+    rescan(gallery)
+    for image in (bad, good):
+        sidecar_of(image).write_text('{"starred": true}')
+    bad_id = next(image.id for image in gallery.images() if image.path == bad)
+    sync = gallery.sync_sidecar
+
+    def failing(image_id: int) -> StorageProblem | None:
+        if image_id == bad_id:
+            "\ud83d".encode()
+        return sync(image_id)
+
+    monkeypatch.setattr(gallery, "sync_sidecar", failing)
+    report = rescan(gallery)
+    assert [image.path for image in gallery.images(starred=True)] == [good]
+    assert len(report.unsaved) == 1 and "bad.png.diffstudio.json cannot be read" in str(report.unsaved[0])

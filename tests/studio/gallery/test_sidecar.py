@@ -260,3 +260,29 @@ def test_a_rescan_counts_the_images_that_other_programs_annotated(gallery: Galle
 def test_tags_of_the_wrong_type_are_left_out(tmp_path: Path, tags: object) -> None:
     sidecar_of(tmp_path / "x.png").write_text(json.dumps({"starred": True, "tags": tags}))
     assert read_sidecar(tmp_path / "x.png") == Sidecar(starred=True)
+
+
+def test_text_that_no_database_can_hold_is_cleaned(gallery: Gallery) -> None:
+    bad, good = (gallery.add(Image.new("RGB", (8, 8)), GenerateRequest(name)) for name in ("bad", "good"))
+    values = {"note": "a\ud83d\0b", "home": "day/\ud83d.png", "tags": ["cat\ud83d", "dog"], "theirs": "\ud83d"}
+    sidecar_of(bad.path).write_text(json.dumps(values))
+    write_sidecar(good.path, Sidecar(note="kept"))
+    assert read_sidecar(bad.path) == Sidecar(note="a? b", tags=("cat", "dog"))
+    report = rescan(gallery)
+    assert report.annotated == 2 and report.unsaved == ()
+    found = gallery.get(bad.id)
+    assert found is not None and (found.note, found.tags) == ("a? b", ("cat", "dog"))
+    gallery.star(bad.id)  # the key of another program is kept, and the file can be read again
+    sidecar = read_sidecar(bad.path)
+    assert sidecar is not None and sidecar.starred and sidecar.note == "a? b"
+    assert json.loads(sidecar_of(bad.path).read_text(encoding="utf-8"))["theirs"] == "\ud83d"
+
+
+def test_a_deleted_image_with_such_a_sidecar_does_not_keep_the_gallery_from_opening(gallery: Gallery) -> None:
+    image = gallery.add(Image.new("RGB", (8, 8)), GenerateRequest("one"))
+    gallery.delete([image.id])
+    (trashed,) = gallery.folder.glob(".trash/*.png")
+    sidecar_of(trashed).write_text(json.dumps({"home": "\ud83d.png", "note": "\ud83d", "deleted": 5}))
+    again = rebuilt(gallery)
+    assert again.trash_count() == 1
+    again.close()

@@ -299,3 +299,69 @@ def test_nothing_is_deleted_for_good_while_the_folder_is_missing(gallery: Galler
         gallery.purge([image.id])
     gallery.folder.with_name("away").rename(gallery.folder)
     assert gallery.undo([image.id]) == [image.id]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no names that are not UTF-8")
+def test_a_name_that_is_not_utf8_is_skipped_and_named(gallery: Gallery) -> None:
+    kept = add(gallery, "kept")
+    gallery.delete([kept.id])
+    trash = gallery.folder / ".trash"
+    strange = trash / os.fsdecode(b"\xff.png")
+    Image.new("RGB", (8, 8)).save(strange)
+    journal = trash / os.fsdecode(b"\xfe.png" + RESTORING.encode())
+    journal.write_text(kept.path.relative_to(gallery.folder).as_posix())
+    kept.path.parent.mkdir(exist_ok=True)
+    Image.new("RGB", (8, 8)).save(kept.path)
+    gallery.close()
+    gallery.database.unlink()
+    again = Gallery(gallery.folder, gallery.database, gallery.thumbnails)
+    report = rescan(again)
+    assert [path for path, _ in report.unreadable] == [journal, strange]
+    assert all(why.startswith("its name cannot be kept") for _, why in report.unreadable)
+    assert again.trash_count() == 1 and strange.is_file() and report.added == 1
+    again.close()
+
+
+def test_what_was_brought_back_while_the_trash_is_emptied_stays(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = add(gallery, "first"), add(gallery, "second")
+    gallery.delete([first.id, second.id])
+    handed = list[str]()
+
+    def send(file: Path) -> None:
+        handed.append(file.name)
+        file.unlink()
+        other = second.id if str(first.id) in file.name else first.id
+        assert gallery.undo([other]) == [other]
+
+    monkeypatch.setattr("send2trash.send2trash", send)
+    assert gallery.empty_trash() == 1 and len(handed) == 1
+    (left,) = gallery.images()
+    assert left.path.is_file() and gallery.trash_count() == 0
+
+
+@pytest.mark.parametrize("emptied", [True, False])
+def test_what_belongs_to_an_image_is_removed_once_its_file_is_gone(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch, emptied: bool
+) -> None:
+    image = add(gallery)
+    gallery.delete([image.id])
+    (file,) = gallery.folder.glob(".trash/*.png")
+    calls = list[tuple[str, bool]]()
+
+    def before(path: Path) -> Callable[[], object]:
+        calls.append(("before", path.exists()))
+        return lambda: calls.append(("after", path.exists()))
+
+    gallery.before_removal = before
+    remove = gallery.empty_trash if emptied else lambda: gallery.purge([image.id])
+    with monkeypatch.context() as patch:
+        patch.setattr("send2trash.send2trash", _refuse)
+        patch.setattr(Path, "unlink", _refuse)
+        with pytest.raises(StorageProblem):
+            remove()
+    assert calls == [("before", True)] and file.is_file() and gallery.trash_count() == 1
+    monkeypatch.setattr("send2trash.send2trash", lambda path: Path(path).unlink())
+    assert remove() == 1
+    assert calls[1:] == [("before", True), ("after", False)] and gallery.trash_count() == 0
