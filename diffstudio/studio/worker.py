@@ -38,11 +38,11 @@ from diffstudio.studio.generation.resolve import Resolved, resolve
 from diffstudio.studio.jobs.image_steps import steps_of
 from diffstudio.studio.jobs.job_context import JobContext, JobStore
 from diffstudio.studio.jobs.job_control import JobControl
-from diffstudio.studio.jobs.job_records import PendingJobs, QueuedJob
+from diffstudio.studio.jobs.job_records import PendingJobs, QueuedJob, RestartPoint
 from diffstudio.studio.jobs.memory_forecast import DeviceMemory
 from diffstudio.studio.jobs.queue import Queue
 from diffstudio.studio.jobs.recording import Recording, Replay
-from diffstudio.studio.jobs.restarts import not_restartable, replay_of
+from diffstudio.studio.jobs.restarts import NOT_THE_NEWEST, not_restartable, replay_of, stored_replay
 from diffstudio.studio.jobs.step_store import StepStore
 from diffstudio.studio.jobs.waiting_jobs import WaitingJobs
 from diffstudio.studio.metadata.image_key import ImageKey
@@ -62,6 +62,7 @@ class _RunningJob:
     job: JobId
     request: PictureRequest
     job_control: JobControl
+    token: str = ""
     recording: Recording = field(default_factory=Recording)
 
 
@@ -175,9 +176,12 @@ class Worker:
         """
         record = self._record(job)
         if record is None or not record.recording.batches:
-            raise not_restartable("only the steps of the newest job are kept")
+            raise not_restartable(NOT_THE_NEWEST)
         new = request if request is not None else record.request
-        return self._submit_replay(new, replay_of(record.recording, record.request, from_step, new))
+        replay = replay_of(record.recording, record.request, from_step, new)
+        only = ImageKey(record.token, 0)
+        stored = record.request.count == 1 and self._step_store is not None and self._step_store.has(only)
+        return self._submit_replay(new, replay, RestartPoint(from_step, record.token if stored else ""))
 
     def restart_image(self, key: ImageKey, from_step: int, request: PictureRequest | None = None) -> JobId:
         """As `restart`, of one image alone whose steps are kept in the step store, from whatever job. Reads a file.
@@ -188,11 +192,12 @@ class Worker:
             raise not_restartable("no steps are kept")
         kept, recording = self._step_store.recording(key)
         new = request if request is not None else kept.request
-        return self._submit_replay(new, replay_of(recording, kept.request, from_step, new))
+        replay = replay_of(recording, kept.request, from_step, new)
+        return self._submit_replay(new, replay, RestartPoint(from_step, key.token, key.index))
 
-    def _submit_replay(self, request: PictureRequest, replay: Replay) -> JobId:
+    def _submit_replay(self, request: PictureRequest, replay: Replay, restart: RestartPoint) -> JobId:
         with self._changed:
-            again = self._queue.submit(request)
+            again = self._queue.submit(request, restart)
             self.waiting.replays[again] = replay
             self._changed.notify_all()
         return again
@@ -264,7 +269,9 @@ class Worker:
             return None
         self._retry_seconds = None
         if queued is not None:
-            self._running = self._last = _RunningJob(queued.job, queued.request, self._job_control(queued))
+            self._running = self._last = _RunningJob(
+                queued.job, queued.request, self._job_control(queued), queued.token
+            )
         return queued
 
     def _job_control(self, queued: QueuedJob) -> JobControl:
@@ -361,7 +368,7 @@ class Worker:
             self.settings.previews,
             done,
             running.recording,
-            self.waiting.replays.get(job),
+            self._replay(queued),
             self._loader.drop_others,
             queued.token,
         )
@@ -378,6 +385,13 @@ class Worker:
 
             assert model is not None
             yield from generate(request, model, resolved, context)
+
+    def _replay(self, queued: QueuedJob) -> Replay | None:
+        """The replay of a job that restarts another one; it is read again where the program has ended since."""
+        replay = self.waiting.replays.get(queued.job)
+        if replay is None and queued.restart is not None:
+            replay = stored_replay(queued.restart, queued.request, self._step_store)
+        return replay
 
     def _done(self, queued: QueuedJob) -> int:
         """How many images of a job are saved. A crash may have come after the last was saved and before it was counted."""

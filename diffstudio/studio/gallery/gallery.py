@@ -121,7 +121,9 @@ class Gallery(GalleryRecords):
         files = [path for day in days for path in day.glob("*.png")]
         saved = 0
         for path in sorted(files, key=_written, reverse=True)[:_NEWEST_FILES]:
-            with suppress(ImageProblem, BadRequest, OSError, ValueError):  # not ours, gone, or of a name that cannot be kept
+            with suppress(
+                ImageProblem, BadRequest, OSError, ValueError
+            ):  # not ours, gone, or of a name that cannot be kept
                 settings = metadata.settings_of(read_text(path), path.name)
                 if settings.environment.get("job") == token and settings.asked is not None:
                     saved = max(saved, settings.request.seed - settings.asked.seed + 1)

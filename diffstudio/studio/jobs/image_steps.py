@@ -6,11 +6,16 @@ The file is an `.npz`: a ZIP archive, whose checksums tell damage, of NumPy arra
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import math
+import os
+import struct
+import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,7 +38,28 @@ FORMAT = 1
 NOT_KEPT = "The steps of this image could not be kept"
 _LOSSLESS_SIDE = 128  # px; larger previews are compressed with losses that nobody sees
 _LARGEST_SIDE = 1024  # px of a preview that is read; they are written with at most 512
+_LARGEST_BYTES = 2 << 30  # of all arrays; a recording has at most 512 MiB, doubled where it is written as float32
 _MOST_STEPS = 100_000
+_NOT_READ = "The steps of this image cannot be read"
+_OF_THE_CONTENT = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    Image.DecompressionBombError,
+    LookupError,
+    RuntimeError,  # RecursionError and NotImplementedError too
+    SyntaxError,
+    TypeError,
+    ValueError,
+    struct.error,
+    tokenize.TokenError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
+class StepsDamaged(StorageProblem):
+    """The file holds something else than what this program wrote."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,50 +115,93 @@ def write_steps(path: Path, steps: ImageSteps) -> None:
 def read_steps(path: Path, *, estimates: bool) -> ImageSteps:
     """Read the file, without its `estimates` unless they are asked for: torch reads those.
 
-    FileNotFoundError without a file; StorageProblem when it is damaged, or of a newer program.
+    FileNotFoundError without a file; StepsDamaged when it is damaged, and another StorageProblem when it is of a newer
+    program, or cannot be read just now.
     """
-    path.stat()  # FileNotFoundError
-    with _damage(), _open(path) as archive:
-        about = json.loads(archive["about"].tobytes())
-        if about["format"] != FORMAT:
-            raise ValueError(wrong_format(about["format"], FORMAT))
-        request, count = request_from_json(about["request"]), _whole(about["steps"], 1, _MOST_STEPS)
-        if isinstance(request, TrainRequest):
-            raise ValueError("it is not about an image")
-        stored = sum(name.startswith("estimate-") for name in archive.files)
-        calls_after = tuple(_whole(calls, 0, stored) for calls in about["calls_after"])
-        previews = _previews(archive, count)
-        return ImageSteps(request, count, previews, calls_after, _estimates(archive, stored) if estimates else ())
+    try:
+        with path.open("rb") as file, _damage(), zipfile.ZipFile(file) as archive:
+            _check_sizes(archive, os.fstat(file.fileno()).st_size)
+            return _read(archive, estimates)
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise StorageProblem(_NOT_READ, error.strerror or str(error), "Try again") from error
+    except MemoryError as error:
+        raise StorageProblem(_NOT_READ, "there is not enough memory", "Close other programs") from error
 
 
-def _open(path: Path) -> np.lib.npyio.NpzFile:
-    if not zipfile.is_zipfile(path):
-        raise ValueError("it is damaged")
-    archive: np.lib.npyio.NpzFile = np.load(path, allow_pickle=False)
-    return archive
+def _read(archive: zipfile.ZipFile, estimates: bool) -> ImageSteps:
+    about = json.loads(_array(archive, "about").tobytes())
+    stored_format = _whole(about["format"], 1, _MOST_STEPS)
+    if stored_format > FORMAT:
+        raise StorageProblem(_NOT_READ, wrong_format(stored_format, FORMAT), "Update the program")
+    request, count = request_from_json(about["request"]), _whole(about["steps"], 1, _MOST_STEPS)
+    if isinstance(request, TrainRequest):
+        raise ValueError("it is not about an image")
+    stored = sum(name.startswith("estimate-") for name in archive.namelist())
+    calls_after = tuple(_whole(calls, 0, stored) for calls in about["calls_after"])
+    previews = _previews(archive, count)
+    return ImageSteps(request, count, previews, calls_after, _estimates(archive, stored) if estimates else ())
 
 
-def _previews(archive: Mapping[str, NDArray[Any]], count: int) -> tuple[Picture | None, ...]:
-    names = {f"preview-{number:04}": number for number in range(1, count + 1)}
-    kept = [number for name, number in names.items() if name in archive]
+def _check_sizes(archive: zipfile.ZipFile, size_bytes: int) -> None:
+    """Refuse what unpacks to more than the file itself holds: it is written without compression. ValueError."""
+    entries = archive.infolist()
+    if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
+        raise ValueError("it is compressed")
+    if sum(entry.file_size for entry in entries) > min(size_bytes, _LARGEST_BYTES):
+        raise ValueError("its arrays are too large")
+
+
+def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    """An array of the archive, whose shape is checked before NumPy makes room for it. ValueError, or what NumPy raises."""
+    with archive.open(f"{name}.npy") as file:
+        if np.lib.format.read_magic(file) != (1, 0):
+            raise ValueError(f"{name} is not an array that this program wrote")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        if math.prod(shape) * dtype.itemsize > archive.getinfo(f"{name}.npy").file_size:
+            raise ValueError(f"{name} is not complete")
+        file.seek(0)
+        array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    return array
+
+
+def _previews(archive: zipfile.ZipFile, count: int) -> tuple[Picture | None, ...]:
+    names = set(archive.namelist())
+    kept = {number for number in range(1, count + 1) if f"preview-{number:04}.npy" in names}
     if not kept:
         raise ValueError("it holds no previews")
     return tuple(
-        _picture(archive[f"preview-{number:04}"]) if number in kept else None for number in range(1, max(kept) + 1)
+        _picture(_array(archive, f"preview-{number:04}").tobytes()) if number in kept else None
+        for number in range(1, max(kept) + 1)
     )
 
 
-def _estimates(archive: Mapping[str, NDArray[Any]], count: int) -> tuple[Tensor, ...]:
+def _estimates(archive: zipfile.ZipFile, count: int) -> tuple[Tensor, ...]:
     import torch
 
-    return tuple(torch.from_numpy(archive[f"estimate-{number:04}"]) for number in range(1, count + 1))
+    return tuple(torch.from_numpy(_array(archive, f"estimate-{number:04}")) for number in range(1, count + 1))
 
 
-def _picture(data: NDArray[Any]) -> Picture:
-    with Image.open(io.BytesIO(data.tobytes()), formats=("WEBP",)) as image:
-        if max(image.size) > _LARGEST_SIDE:
-            raise ValueError("a preview is too large")
-        return np.array(image.convert("RGB"))
+def _picture(data: bytes) -> Picture:
+    if max(_webp_size(data)) > _LARGEST_SIDE:
+        raise ValueError("a preview is too large")
+    try:
+        with Image.open(io.BytesIO(data), formats=("WEBP",)) as image:
+            return np.array(image.convert("RGB"))
+    except OSError as error:  # of the content: no file is read here
+        raise ValueError(str(error)) from error
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height in the header of a WebP image (RFC 9649), before Pillow makes room for its pixels. ValueError."""
+    if data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8 ":
+        width, height = data[26:28], data[28:30]
+        return int.from_bytes(width, "little") & 0x3FFF, int.from_bytes(height, "little") & 0x3FFF
+    if data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    raise ValueError("a preview is not a WebP image without extensions")
 
 
 def _webp(preview: Picture) -> bytes:
@@ -161,16 +230,14 @@ def _whole(value: object, lowest: int, highest: int) -> int:
 
 @contextmanager
 def _damage() -> Iterator[None]:
-    """Whatever NumPy, Pillow or JSON say about a damaged file, as a StorageProblem."""
+    """Whatever NumPy, Pillow, zipfile or JSON raise for what a file holds, as StepsDamaged. Not what reading it raises."""
     try:
         yield
-    except FileNotFoundError:
-        raise
     except BadRequest as error:
-        raise _unreadable(str(error).rstrip(".")) from error
-    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error) as error:
-        raise _unreadable(str(error)[:200] or type(error).__name__) from error
-
-
-def _unreadable(why: str) -> StorageProblem:
-    return StorageProblem("The steps of this image cannot be read", why)
+        raise StepsDamaged(_NOT_READ, str(error).rstrip(".")) from error
+    except _OF_THE_CONTENT as error:
+        raise StepsDamaged(_NOT_READ, str(error)[:200] or type(error).__name__) from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a position in the archive that cannot be
+            raise
+        raise StepsDamaged(_NOT_READ, "it is damaged") from error

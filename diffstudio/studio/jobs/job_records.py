@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -30,6 +32,32 @@ def kind_of(request: PictureRequest) -> JobKind:
 
 
 @dataclass(frozen=True, slots=True)
+class RestartPoint:
+    """The step from which a job restarts an earlier one, and the image whose kept steps it can replay for that."""
+
+    step: int
+    token: str = ""  # of the image's job; empty where its steps are not in the step store
+    index: int = 0  # of the image in its request
+
+
+def restart_text(restart: RestartPoint | None) -> str:
+    """A restart point as the database holds it."""
+    return json.dumps(asdict(restart)) if restart is not None else ""
+
+
+def restart_from_text(text: str) -> RestartPoint | None:
+    """What `restart_text` wrote. One that cannot be read has no image: its job cannot be run from its first step."""
+    if not text:
+        return None
+    with suppress(ValueError, TypeError, KeyError, RecursionError):
+        values = json.loads(text)
+        step, token, index = values["step"], values["token"], values["index"]
+        if type(step) is int and type(index) is int and index >= 0 and _TOKEN.fullmatch(token):
+            return RestartPoint(step, token, index)
+    return RestartPoint(1)
+
+
+@dataclass(frozen=True, slots=True)
 class QueuedJob:
     job: JobId
     request: PictureRequest
@@ -38,6 +66,7 @@ class QueuedJob:
     paused: bool = False  # it was paused when the program ended
     token: str = ""  # unique, and stored with each of its images; empty in memory
     kind: JobKind = JobKind.IMAGE
+    restart: RestartPoint | None = None  # it restarts an earlier job from a step
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +90,26 @@ class RemovedJob:
     after: JobId | None  # the job before it in the queue; None when it was the first
     values: tuple[object, ...]  # of the columns REMOVED
 
+    @property
+    def restart(self) -> RestartPoint | None:
+        return restart_from_text(str(self.values[REMOVED.index("restart")]))
 
-REMOVED = ("id", "done", "attempts", "submitted", "request", "paused", "token", "kind")  # columns of a RemovedJob
 
-JobRow: TypeAlias = tuple[int, str, int, int, int, str, str]  # id, request, done, attempts, paused, token, kind
+_TOKEN = re.compile("([0-9a-f]{32})?")
+REMOVED = (
+    "id",
+    "done",
+    "attempts",
+    "submitted",
+    "request",
+    "paused",
+    "token",
+    "kind",
+    "restart",
+)  # columns of a RemovedJob
+
+# id, request, done, attempts, paused, token, kind, restart
+JobRow: TypeAlias = tuple[int, str, int, int, int, str, str, str]
 
 
 class CountedRows:
@@ -84,10 +129,12 @@ def readable(rows: Iterable[JobRow]) -> Iterator[QueuedJob]:
 
     A row of version 0.1 has no kind: its request says what it makes.
     """
-    for row, text, done, attempts, paused, token, kind in rows:
+    for row, text, done, attempts, paused, token, kind, restart in rows:
         try:
             request = request_from_json(json.loads(text))
         except (ValueError, BadRequest, RecursionError, AttributeError):
             continue
         if not isinstance(request, TrainRequest) and kind in ("", kind_of(request)):
-            yield QueuedJob(row, request, done, attempts, bool(paused), token, kind_of(request))
+            yield QueuedJob(
+                row, request, done, attempts, bool(paused), token, kind_of(request), restart_from_text(restart)
+            )

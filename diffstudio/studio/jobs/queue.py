@@ -16,13 +16,13 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager
 from itertools import islice, pairwise
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from diffstudio.atomic import free_name, make_database_private, replace
+from diffstudio.atomic import make_database_private
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.events import JobId
 from diffstudio.studio.jobs.job_records import (
@@ -32,9 +32,12 @@ from diffstudio.studio.jobs.job_records import (
     PendingJobs,
     QueuedJob,
     RemovedJob,
+    RestartPoint,
     kind_of,
     readable,
+    restart_text,
 )
+from diffstudio.studio.jobs.queue_rescue import rescued_file, swap_in_rescued, text_or_bytes, write_rescued
 from diffstudio.studio.requests import PictureRequest
 
 FORMAT = 1  # of the database: PRAGMA user_version
@@ -43,10 +46,12 @@ _COLUMNS = {  # added since version 0.1, which ignores them
     "paused": "INTEGER NOT NULL DEFAULT 0",
     "token": "TEXT NOT NULL DEFAULT ''",  # identifies the job's images in the gallery
     "kind": "TEXT NOT NULL DEFAULT ''",  # a JobKind; empty in rows that version 0.1 wrote
+    "restart": "TEXT NOT NULL DEFAULT ''",  # a RestartPoint as JSON; empty in jobs that begin with their first step
 }
-_RESCUED = ("id", "place", "done", "attempts", "submitted", "request", "paused", "token", "kind")  # when damaged
 _RUN_HERE = "running = 0 AND kind IN ('', " + ", ".join(f"'{kind}'" for kind in RUN_HERE) + ")"
-_JOBS = f"SELECT id, request, done, attempts, paused, token, kind FROM jobs WHERE {_RUN_HERE} ORDER BY place, id"
+_JOBS = (
+    f"SELECT id, request, done, attempts, paused, token, kind, restart FROM jobs WHERE {_RUN_HERE} ORDER BY place, id"
+)
 _IDS = f"SELECT id FROM jobs WHERE {_RUN_HERE} ORDER BY place, id"
 
 
@@ -70,26 +75,25 @@ class Queue:
             raise self._unusable(error) from error
 
     def _open_or_replace(self) -> sqlite3.Connection:
+        if self._path is not None and rescued_file(self._path).exists():  # the program was killed during a rescue
+            return self._open_rescued(self._path)
         try:
             return self._open()
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter: SQLite quotes what is damaged
             if self._path is None or isinstance(error, sqlite3.OperationalError):  # locked, or on a full disk: sound
                 raise
-            damaged = free_name(self._path.with_name(self._path.name + ".damaged"))
-            for suffix in ("-wal", "-shm", ""):  # a log left behind would be read into the new database
-                if (file := Path(f"{self._path}{suffix}")).exists():
-                    replace(file, Path(f"{damaged}{suffix}"))
-            database = self._open()
-            rows, paused = _rescued(damaged)
-            database.executemany(
-                f"INSERT OR IGNORE INTO jobs ({', '.join(_RESCUED)}) VALUES ({', '.join('?' * len(_RESCUED))})", rows
-            )
-            database.execute("UPDATE queue SET paused = ?", (paused,))
-            self.damage = (
-                f"The queue was damaged: {len(rows):,} waiting jobs could be read and are kept. "
-                f"The damaged file is {damaged.name}"
-            )
-            return database
+            write_rescued(self._path, _make_tables)
+            return self._open_rescued(self._path)
+
+    def _open_rescued(self, path: Path) -> sqlite3.Connection:
+        damaged = swap_in_rescued(path)
+        database = self._open()
+        (count,) = database.execute("SELECT COUNT(*) FROM jobs").fetchone()
+        self.damage = (
+            f"The queue was damaged: {count:,} waiting jobs could be read and are kept. "
+            f"The damaged file is {damaged.name}"
+        )
+        return database
 
     def _open(self) -> sqlite3.Connection:
         if self._path is not None:
@@ -98,26 +102,14 @@ class Queue:
         database = sqlite3.connect(
             self._path or ":memory:", check_same_thread=False, isolation_level=None, timeout=10.0
         )
-        database.text_factory = _text
+        database.text_factory = text_or_bytes
         try:
             (version,) = database.execute("PRAGMA user_version").fetchone()
             if version > FORMAT:
                 raise StorageProblem("The queue was written by a newer diffstudio", remedy="Update the program")
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = NORMAL")
-            database.execute(
-                "CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY AUTOINCREMENT, place REAL NOT NULL, "
-                "running INTEGER NOT NULL DEFAULT 0, done INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0, "
-                "submitted REAL NOT NULL, request TEXT NOT NULL)"
-            )
-            there = {row[1] for row in database.execute("PRAGMA table_info(jobs)")}
-            for name, declaration in _COLUMNS.items():
-                if name not in there:
-                    database.execute(f"ALTER TABLE jobs ADD COLUMN {name} {declaration}")
-            database.execute("CREATE INDEX IF NOT EXISTS jobs_in_order ON jobs (running, place, id)")
-            database.execute("CREATE TABLE IF NOT EXISTS queue (id INTEGER PRIMARY KEY, paused INTEGER NOT NULL)")
-            database.execute("INSERT OR IGNORE INTO queue VALUES (1, 0)")
-            database.execute(f"PRAGMA user_version = {FORMAT}")
+            _make_tables(database)
             (state,) = database.execute("PRAGMA quick_check(1)").fetchone()
             if state != "ok":
                 raise sqlite3.DatabaseError(state)
@@ -163,15 +155,15 @@ class Queue:
                 self._owner_lock.release()
                 self._lock_file(self._owner).unlink(missing_ok=True)
 
-    def submit(self, request: PictureRequest) -> JobId:
+    def submit(self, request: PictureRequest, restart: RestartPoint | None = None) -> JobId:
         """Append a job. Ids grow with every submission and are never reused."""
         text = json.dumps(request.to_json())
         token = uuid.uuid4().hex if self._path is not None else ""
         with self._transaction() as database:
             (last,) = database.execute("SELECT COALESCE(MAX(place), 0) FROM jobs").fetchone()
             database.execute(
-                "INSERT INTO jobs (place, submitted, request, token, kind) VALUES (?, ?, ?, ?, ?)",
-                (last + 1, time.time(), text, token, kind_of(request)),
+                "INSERT INTO jobs (place, submitted, request, token, kind, restart) VALUES (?, ?, ?, ?, ?, ?)",
+                (last + 1, time.time(), text, token, kind_of(request), restart_text(restart)),
             )
             job: JobId
             (job,) = database.execute("SELECT last_insert_rowid()").fetchone()
@@ -183,11 +175,11 @@ class Queue:
             queued = next(readable(database.execute(f"SELECT * FROM ({_JOBS}) WHERE id = ?", (job,))), None)
             if queued is None:
                 return None
-            copy = self.submit(queued.request)
+            copy = self.submit(queued.request, queued.restart)
             self._put_behind([(copy, job)])
         return copy
 
-    def replace_request(self, job: JobId, request: PictureRequest) -> bool:
+    def replace_request(self, job: JobId, request: PictureRequest, restart: RestartPoint | None = None) -> bool:
         """Change what a pending job makes; it keeps its place. False when it is not pending.
 
         All its images are made with the new request: none that were saved with the old one are counted.
@@ -196,9 +188,9 @@ class Queue:
         with self._transaction() as database:
             return (
                 database.execute(
-                    f"UPDATE jobs SET request = ?, kind = ?, token = ?, done = 0, attempts = 0, paused = 0 "
+                    f"UPDATE jobs SET request = ?, kind = ?, token = ?, restart = ?, done = 0, attempts = 0, paused = 0 "
                     f"WHERE id = ? AND {_RUN_HERE}",
-                    (json.dumps(request.to_json()), kind_of(request), token, job),
+                    (json.dumps(request.to_json()), kind_of(request), token, restart_text(restart), job),
                 ).rowcount
                 > 0
             )
@@ -295,7 +287,9 @@ class Queue:
         columns, values = ", ".join(REMOVED), ", ".join("?" * len(REMOVED))
         with self._transaction() as database:
             database.executemany(
-                f"INSERT OR IGNORE INTO jobs ({columns}, place) VALUES ({values}, 0)", [each.values for each in removed]
+                f"INSERT OR IGNORE INTO jobs ({columns}, place) "
+                f"VALUES ({values}, (SELECT COALESCE(MAX(place), 0) + 1 FROM jobs))",
+                [each.values for each in removed],
             )
             self._put_behind([(each.job, each.after) for each in removed])
 
@@ -331,13 +325,20 @@ class Queue:
                 self.reorder(waiting)
 
     def reorder(self, jobs: Sequence[JobId]) -> None:
-        """Move these pending jobs to the front, in this order; the others follow in their present order."""
+        """Move these pending jobs to the front, in this order; the others follow in their present order.
+
+        Jobs of kinds that this version does not run stay where they are among them, and running jobs before all.
+        """
         with self._transaction() as database:
-            waiting = [row[0] for row in database.execute("SELECT id FROM jobs WHERE running = 0 ORDER BY place, id")]
+            waiting = self._waiting()
             first = [job for job in dict.fromkeys(jobs) if job in waiting]
-            order = first + [job for job in waiting if job not in first]
+            order = iter(first + [job for job in waiting if job not in first])
+            mine = set(waiting)
+            every = [row[0] for row in database.execute("SELECT id FROM jobs WHERE running = 0 ORDER BY place, id")]
+            merged = [next(order) if job in mine else job for job in every]
+            (last,) = database.execute("SELECT COALESCE(MAX(place), 0) FROM jobs WHERE running = 1").fetchone()
             database.executemany(
-                "UPDATE jobs SET place = ? WHERE id = ?", [(place, job) for place, job in enumerate(order, 1)]
+                "UPDATE jobs SET place = ? WHERE id = ?", [(last + place, job) for place, job in enumerate(merged, 1)]
             )
 
     @contextmanager
@@ -365,25 +366,18 @@ class Queue:
         )
 
 
-def _rescued(path: Path) -> tuple[list[tuple[object, ...]], bool]:
-    """The rows of a damaged database that can be read, from its first job on and from its last one back; if it was paused."""
-    rows: dict[int, tuple[object, ...]] = {}
-    paused = False
-    for order in ("ASC", "DESC"):
-        with suppress(sqlite3.Error, UnicodeDecodeError), closing(sqlite3.connect(path)) as database:
-            database.text_factory = _text
-            present = {row[1] for row in database.execute("PRAGMA table_info(jobs)")}
-            columns = (name if name in present else "''" for name in _RESCUED)  # of version 0.1, which had fewer
-            for row in database.execute(f"SELECT {', '.join(columns)} FROM jobs NOT INDEXED ORDER BY id {order}"):
-                rows[row[0]] = row
-    with suppress(sqlite3.Error, UnicodeDecodeError), closing(sqlite3.connect(path)) as database:
-        paused = bool(database.execute("SELECT MAX(paused) FROM queue").fetchone()[0])
-    return list(rows.values()), paused
-
-
-def _text(data: bytes) -> str | bytes:
-    """A text of the database; one that is damaged stays as it is, so that its row alone cannot be read."""
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return data
+def _make_tables(database: sqlite3.Connection) -> None:
+    """Create the tables, or add what those of an older version lack."""
+    database.execute(
+        "CREATE TABLE IF NOT EXISTS jobs (id INTEGER PRIMARY KEY AUTOINCREMENT, place REAL NOT NULL, "
+        "running INTEGER NOT NULL DEFAULT 0, done INTEGER NOT NULL DEFAULT 0, attempts INTEGER NOT NULL DEFAULT 0, "
+        "submitted REAL NOT NULL, request TEXT NOT NULL)"
+    )
+    there = {row[1] for row in database.execute("PRAGMA table_info(jobs)")}
+    for name, declaration in _COLUMNS.items():
+        if name not in there:
+            database.execute(f"ALTER TABLE jobs ADD COLUMN {name} {declaration}")
+    database.execute("CREATE INDEX IF NOT EXISTS jobs_in_order ON jobs (running, place, id)")
+    database.execute("CREATE TABLE IF NOT EXISTS queue (id INTEGER PRIMARY KEY, paused INTEGER NOT NULL)")
+    database.execute("INSERT OR IGNORE INTO queue VALUES (1, 0)")
+    database.execute(f"PRAGMA user_version = {FORMAT}")

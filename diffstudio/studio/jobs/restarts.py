@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from diffstudio.errors import BadRequest
+from diffstudio.studio.jobs.job_records import RestartPoint
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.requests import PictureRequest
 
+if TYPE_CHECKING:  # which imports this module
+    from diffstudio.studio.jobs.step_store import StepStore
+
 _MAY_DIFFER = ("prompt", "negative", "guidance", "checkpoint")
+NOT_THE_NEWEST = "only the steps of the newest job are kept"
 TOO_LARGE = "it was too large for its steps to be kept"
 
 
@@ -35,6 +40,19 @@ def replay_of(recording: Recording, made: PictureRequest, from_step: int, reques
             "Generate the image again",
         )
     return Replay(recording, from_step)
+
+
+def stored_replay(restart: RestartPoint, request: PictureRequest, store: StepStore | None) -> Replay:
+    """The replay of a job that waited when the program ended, from the kept steps of the image. Reads a file.
+
+    BadRequest when they are not kept (any more), StorageProblem when they cannot be read.
+    """
+    from diffstudio.studio.metadata.image_key import ImageKey  # not needed before the first paint
+
+    if store is None or not restart.token:
+        raise not_restartable(NOT_THE_NEWEST)
+    kept, recording = store.recording(ImageKey(restart.token, restart.index))
+    return replay_of(recording, kept.request, restart.step, request)
 
 
 def settings_before_restart(request: PictureRequest) -> dict[str, Any]:

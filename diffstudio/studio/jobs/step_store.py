@@ -6,6 +6,7 @@ They are written in a thread, and may be deleted at any time. Every method may b
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterable
@@ -15,12 +16,13 @@ from pathlib import Path
 
 from diffstudio.atomic import storage_errors
 from diffstudio.errors import DiffstudioError, StorageProblem
-from diffstudio.studio.jobs.image_steps import NOT_KEPT, ImageSteps, read_steps, write_steps
+from diffstudio.studio.jobs.image_steps import NOT_KEPT, ImageSteps, StepsDamaged, read_steps, write_steps
 from diffstudio.studio.jobs.recording import Recording
 from diffstudio.studio.jobs.restarts import TOO_LARGE, not_restartable
 from diffstudio.studio.metadata.image_key import ImageKey
 
 _SUFFIX = ".npz"
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class StepStore:
         self._limit = limit_bytes
         self._lock = threading.RLock()
         self._waiting: dict[ImageKey, ImageSteps] = {}  # to be written
-        self._failure = ""  # told already
+        self._failure = ""  # reported already
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="diffstudio-steps")
 
     def put(self, key: ImageKey, steps: ImageSteps) -> None:
@@ -58,7 +60,8 @@ class StepStore:
     def get(self, key: ImageKey, *, estimates: bool = False) -> ImageSteps | None:
         """The steps of an image; None when they are not kept (any more). Reads a file: not for the window's thread.
 
-        StorageProblem when the file is damaged; it is deleted then.
+        StorageProblem when it cannot be read. Only a damaged file is deleted: one that is in use, or of a newer
+        program, stays.
         """
         with self._lock:
             if key in self._waiting:
@@ -67,12 +70,15 @@ class StepStore:
             return read_steps(self._path(key), estimates=estimates)
         except FileNotFoundError:
             return None
-        except StorageProblem as error:
+        except StepsDamaged as error:
             with contextlib.suppress(OSError):
                 self._path(key).unlink()
-            raise StorageProblem(
-                error.what, error.why, "They were deleted; the image itself is not affected"
-            ) from error
+            raise StepsDamaged(error.what, error.why, "They were deleted; the image itself is not affected") from error
+
+    def has(self, key: ImageKey) -> bool:
+        """Whether the steps of an image are kept, or are being written."""
+        with self._lock:
+            return key in self._waiting or self._path(key).is_file()
 
     def recording(self, key: ImageKey) -> tuple[ImageSteps, Recording]:
         """What a restart of an image needs. BadRequest when its estimates are not kept, StorageProblem on damage."""
@@ -118,19 +124,24 @@ class StepStore:
             steps = self._waiting.get(key)
         if steps is None:  # removed meanwhile
             return
+        failure = ""
         try:
             with storage_errors(NOT_KEPT, self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
             write_steps(self._path(key), steps)
-            self._failure = ""
         except DiffstudioError as error:
-            if str(error) != self._failure:
-                self._failure = str(error)
-                self.on_problem(self._failure)
-        with self._lock:
-            if self._waiting.pop(key, None) is None:  # removed while it was written
-                with contextlib.suppress(OSError):
-                    self._path(key).unlink()
+            failure = str(error)
+        except Exception as error:  # noqa: BLE001 - as for lack of memory: the next image's may be kept again
+            _log.exception("The steps of %s could not be kept", key)
+            failure = str(StorageProblem(NOT_KEPT, str(error)[:200] or type(error).__name__))
+        finally:
+            with self._lock:
+                if self._waiting.pop(key, None) is None:  # removed while it was written
+                    with contextlib.suppress(OSError):
+                        self._path(key).unlink()
+        if failure and failure != self._failure:
+            self.on_problem(failure)
+        self._failure = failure
         self._trim()
 
     def _trim(self) -> None:

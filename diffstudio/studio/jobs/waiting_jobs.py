@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from diffstudio.studio.events import Cancelled, Event, JobId
-from diffstudio.studio.jobs.job_records import RemovedJob
+from diffstudio.studio.jobs.job_records import QueuedJob, RemovedJob
 from diffstudio.studio.jobs.queue import Queue
 from diffstudio.studio.jobs.recording import Replay
 from diffstudio.studio.jobs.restarts import settings_before_restart
@@ -19,7 +19,7 @@ class RemovedJobs:
     """Jobs that were removed together, in order; `WaitingJobs.restore` puts them back."""
 
     jobs: Sequence[RemovedJob]
-    replays: dict[JobId, Replay]  # of those that restart an earlier job from a step
+    replays: dict[JobId, Replay]  # of those that restart an earlier job whose steps are not in the step store
 
 
 class WaitingJobs:
@@ -44,10 +44,10 @@ class WaitingJobs:
     def begin_edit(self, job: JobId) -> PictureRequest | None:
         """What a waiting job makes; it is held back until `end_edit`, while others go on. None when it is not waiting."""
         with self._changed:
-            request = self._request_of(job)
-            self._queue.held_back = job if request is not None else None
+            queued = self._waiting(job)
+            self._queue.held_back = job if queued is not None else None
             self._changed.notify_all()
-        return request
+        return queued.request if queued is not None else None
 
     def end_edit(self, request: PictureRequest | None) -> bool:
         """Let the job that was held back wait as the others do, with another request unless that is None.
@@ -55,20 +55,24 @@ class WaitingJobs:
         False when the job was removed meanwhile, and keeps its request.
         """
         with self._changed:
-            job, self._queue.held_back = self._queue.held_back, None
+            job = self._queue.held_back
+            waits = job is not None and (request is None or self._replace(job, request))
+            self._queue.held_back = None  # not before the request is written: it stays held back when that fails
             self._changed.notify_all()
-            return job is not None and (request is None or self._replace(job, request))
+        return waits
 
     def _replace(self, job: JobId, request: PictureRequest) -> bool:
-        before = self._request_of(job)
+        before = self._waiting(job)
         if before is None:
             return False
-        if settings_before_restart(before) != settings_before_restart(request):
+        restarts = settings_before_restart(before.request) == settings_before_restart(request)
+        replaced = self._queue.replace_request(job, request, before.restart if restarts else None)
+        if not restarts:
             self.replays.pop(job, None)  # the recorded steps are not those of this request
-        return self._queue.replace_request(job, request)
+        return replaced
 
-    def _request_of(self, job: JobId) -> PictureRequest | None:
-        return next((queued.request for queued in self._queue.pending() if queued.job == job), None)
+    def _waiting(self, job: JobId) -> QueuedJob | None:
+        return next((queued for queued in self._queue.pending() if queued.job == job), None)
 
     def remove(self, job: JobId) -> RemovedJobs | None:
         """Remove a waiting job; Cancelled follows. None when it is not waiting."""
@@ -81,6 +85,9 @@ class WaitingJobs:
 
     def _cancelled(self, removed: Sequence[RemovedJob]) -> RemovedJobs:
         replays = {each.job: self.replays.pop(each.job) for each in removed if each.job in self.replays}
+        stored = [each.job for each in removed if each.restart is not None and each.restart.token]
+        for job in stored:
+            replays.pop(job, None)  # it is read from the step store again
         for each in removed:
             self._emit(Cancelled(each.job))
         return RemovedJobs(removed, replays)
@@ -88,8 +95,8 @@ class WaitingJobs:
     def restore(self, removed: RemovedJobs) -> None:
         """Put removed jobs back, each behind the job that it followed."""
         with self._changed:
-            self.replays |= removed.replays
             self._queue.restore(removed.jobs)
+            self.replays |= removed.replays
             self._changed.notify_all()
 
     def is_queue_paused(self) -> bool:

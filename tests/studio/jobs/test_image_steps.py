@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import stat
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from PIL import Image
 
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.events import Picture
-from diffstudio.studio.jobs.image_steps import ImageSteps, read_steps, steps_of, write_steps
+from diffstudio.studio.jobs.image_steps import ImageSteps, StepsDamaged, read_steps, steps_of, write_steps
 from diffstudio.studio.jobs.recording import Recording
 from diffstudio.studio.requests import GenerateRequest, UpscaleRequest
 
@@ -106,7 +107,7 @@ def test_damage_is_named(tmp_path: Path) -> None:
     flipped = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
     for data in (b"", b"\0" * 100, whole[: len(whole) // 2], whole[:-10], flipped):
         path.write_bytes(data)
-        with pytest.raises(StorageProblem, match="The steps of this image cannot be read"):
+        with pytest.raises(StepsDamaged, match="The steps of this image cannot be read"):
             read_steps(path, estimates=True)
     path.write_bytes(flipped)  # the previews are whole
     assert len(read_steps(path, estimates=False).previews) == 2
@@ -123,7 +124,8 @@ def webp(side: int) -> bytes:
 @pytest.mark.parametrize(
     "change",
     [
-        {"format": 2},
+        {"format": "2"},
+        {"format": 0},
         {"steps": 0},
         {"steps": True},
         {"steps": 10**9},
@@ -141,7 +143,7 @@ def test_values_that_cannot_be_are_refused(tmp_path: Path, change: dict[str, Any
     about = {"format": 1, "request": REQUEST.to_json(), "steps": 2, "calls_after": []} | change
     arrays = {f"preview-{number:04}": np.frombuffer(data, np.uint8) for number, data in enumerate(previews, 1)}
     np.savez(tmp_path / "a.npz", about=np.frombuffer(json.dumps(about).encode(), np.uint8), **arrays)
-    with pytest.raises(StorageProblem, match="cannot be read: "):
+    with pytest.raises(StepsDamaged, match="cannot be read: "):
         read_steps(tmp_path / "a.npz", estimates=False)
 
 
@@ -149,3 +151,129 @@ def test_no_pickle_is_loaded(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", about=np.array([{"format": 1}], dtype=object))
     with pytest.raises(StorageProblem, match="allow_pickle"):
         read_steps(tmp_path / "a.npz", estimates=False)
+
+
+def written(path: Path) -> bytes:
+    steps = steps_of(recorded(), REQUEST, 0)
+    assert steps is not None
+    write_steps(path, steps)
+    return path.read_bytes()
+
+
+def test_a_file_of_a_newer_program_is_not_damaged(tmp_path: Path) -> None:
+    about = np.frombuffer(json.dumps({"format": 2}).encode(), np.uint8)
+    np.savez(tmp_path / "a.npz", about=about)
+    with pytest.raises(StorageProblem, match="it has format 2, .* Update the program") as raised:
+        read_steps(tmp_path / "a.npz", estimates=False)
+    assert type(raised.value) is StorageProblem
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(24, "Too many open files"), PermissionError(13, "in use"), OSError(5, "read error"), MemoryError()],
+)
+@pytest.mark.parametrize("where", ["open", "read"])
+def test_what_keeps_a_file_from_being_read_is_not_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, where: str
+) -> None:
+    written(tmp_path / "a.npz")
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(*((Path, "open", fail) if where == "open" else (zipfile.ZipFile, "open", fail)))
+        with pytest.raises(StorageProblem, match="The steps of this image cannot be read") as raised:
+            read_steps(tmp_path / "a.npz", estimates=True)
+    assert type(raised.value) is StorageProblem
+    assert read_steps(tmp_path / "a.npz", estimates=True).steps == 2
+
+
+def npy(header: str, data: bytes = b"") -> bytes:
+    """An array in NumPy's format 1.0 with any header."""
+    encoded = header.encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(encoded).to_bytes(2, "little") + encoded + data
+
+
+def bytes_npy(data: bytes) -> bytes:
+    return npy(f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({len(data)},), }}", data)
+
+
+def large_canvas(kind: bytes) -> bytes:
+    """A WebP whose header claims 16383 px a side."""
+    if kind == b"VP8 ":
+        chunk = b"\x10\0\0\x9d\x01\x2a\xff\x3f\xff\x3f" + bytes(8)
+    elif kind == b"VP8L":
+        chunk = b"\x2f" + ((16382 | 16382 << 14).to_bytes(4, "little")) + bytes(8)
+    else:
+        chunk = b"\0\0\0\0" + (16382).to_bytes(3, "little") * 2
+    body = b"WEBP" + kind + len(chunk).to_bytes(4, "little") + chunk
+    return b"RIFF" + len(body).to_bytes(4, "little") + body
+
+
+ABOUT = json.dumps({"format": 1, "request": REQUEST.to_json(), "steps": 2, "calls_after": []}).encode()
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"about": bytes_npy(b"[" * 100_000)},  # RecursionError
+        {"about": npy("{'descr': '|u1', 'fortran_order': False, 'shape': (1,)")},  # tokenize.TokenError
+        {"about": npy("(" * 9000)},
+        {"about": npy("{'descr': '|u1', 'fortran_order': False, 'shape': (1000000000000,), }")},
+        {"about": npy("{'descr': '|u1', 'fortran_order': False, 'shape': (-1,), }")},
+        {"about": b"\x93NUMPY\x09\x00"},
+        {"about": bytes_npy(b"[]")},
+        {"about": bytes_npy(ABOUT.replace(b'"format": 1', b'"format": ' + b"9" * 5000))},
+        {"about": bytes_npy(ABOUT), "preview-0001": bytes_npy(large_canvas(b"VP8 "))},
+        {"about": bytes_npy(ABOUT), "preview-0001": bytes_npy(large_canvas(b"VP8L"))},
+        {"about": bytes_npy(ABOUT), "preview-0001": bytes_npy(large_canvas(b"VP8X"))},
+        {"about": bytes_npy(ABOUT), "preview-0001": bytes_npy(webp(8)[:40])},
+        {},
+    ],
+)
+def test_hostile_content_is_damage(tmp_path: Path, arrays: dict[str, bytes]) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        for name, data in arrays.items():
+            archive.writestr(f"{name}.npy", data)
+    with pytest.raises(StepsDamaged, match="The steps of this image cannot be read"):
+        read_steps(tmp_path / "a.npz", estimates=True)
+
+
+def test_a_canvas_that_is_too_large_is_not_given_to_pillow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "open", None)
+    for kind in (b"VP8 ", b"VP8L", b"VP8X"):
+        with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+            archive.writestr("about.npy", bytes_npy(ABOUT))
+            archive.writestr("preview-0001.npy", bytes_npy(large_canvas(kind)))
+        with pytest.raises(StepsDamaged, match="too large" if kind != b"VP8X" else "without extensions"):
+            read_steps(tmp_path / "a.npz", estimates=False)
+
+
+def test_an_archive_that_unpacks_to_more_than_it_holds_is_refused_before(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("about.npy", bytes_npy(ABOUT))
+        archive.writestr("estimate-0001.npy", bytes(1 << 20))
+    with pytest.raises(StepsDamaged, match="it is compressed"):
+        read_steps(path, estimates=True)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("about.npy", bytes_npy(ABOUT))
+        archive.writestr("preview-0001.npy", bytes_npy(webp(8)))
+        archive.filelist *= 40  # forty entries for the same bytes
+    with pytest.raises(StepsDamaged, match="its arrays are too large"):
+        read_steps(path, estimates=True)
+
+
+def test_damage_anywhere_in_the_file_is_named_as_such(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    whole = written(path)
+    generator = np.random.default_rng(1)
+    for at in generator.integers(0, len(whole), 300):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ int(generator.integers(1, 256))]) + whole[at + 1 :])
+        try:
+            read_steps(path, estimates=True)
+        except StepsDamaged:
+            continue
+        except StorageProblem as error:
+            assert "it has format" in str(error)

@@ -15,7 +15,8 @@ from unittest.mock import Mock
 import pytest
 
 from diffstudio.errors import StorageProblem
-from diffstudio.studio.jobs.job_records import JobKind, PendingJobs
+from diffstudio.studio.jobs import queue_rescue
+from diffstudio.studio.jobs.job_records import JobKind, PendingJobs, RestartPoint
 from diffstudio.studio.jobs.queue import Queue
 from diffstudio.studio.requests import (
     GenerateRequest,
@@ -488,7 +489,7 @@ def test_a_damaged_database_that_cannot_be_replaced(tmp_path: Path, monkeypatch:
     path.write_bytes(b"this was never a database" * 100)
     with monkeypatch.context() as patch:
         patch.setattr(
-            "diffstudio.studio.jobs.queue.replace", Mock(side_effect=PermissionError(13, "Permission denied"))
+            "diffstudio.studio.jobs.queue_rescue.replace", Mock(side_effect=PermissionError(13, "Permission denied"))
         )
         with pytest.raises(StorageProblem, match=r"The queue .*queue.sqlite cannot be used: .*Permission denied"):
             Queue(path)
@@ -625,3 +626,104 @@ def test_a_pending_job_can_be_changed_and_a_running_one_cannot(queue: Queue) -> 
     assert queue.change(second, GenerateRequest("three")) and not queue.change(first, GenerateRequest("four"))
     assert not queue.change(second + 1, GenerateRequest("five"))
     assert [(each.job, each.request.prompt) for each in queue.pending()] == [(second, "three")]
+
+
+def test_a_running_job_that_is_put_back_is_first_after_others_were_moved(queue: Queue) -> None:
+    one, two, three = submitted(queue, "one", "two", "three")
+    queue.take()
+    queue.reorder([three, two])
+    copy = queue.duplicate(three)
+    queue.put_back(one)
+    assert [queued.job for queued in queue.pending()] == [one, three, copy, two]
+
+
+def test_jobs_of_other_kinds_keep_their_places_when_others_move(queue: Queue) -> None:
+    submitted(queue, "one", "training", "three", "video", "five")
+    for job, kind in ((2, "training"), (4, "video")):
+        queue._database.execute("UPDATE jobs SET kind = ?, request = '{}' WHERE id = ?", (kind, job))
+
+    def order() -> list[int]:
+        return [row[0] for row in queue._database.execute("SELECT id FROM jobs ORDER BY place, id")]
+
+    queue.move(5, -1)
+    assert order() == [1, 2, 5, 4, 3]
+    queue.reorder([3])
+    assert order() == [3, 2, 1, 4, 5]
+    removed = queue.remove_pending(5)
+    assert removed is not None
+    queue.restore([removed])
+    assert order() == [3, 2, 1, 4, 5]
+
+
+def test_the_point_of_a_restart_is_kept_with_the_job(queue: Queue, tmp_path: Path) -> None:
+    point = RestartPoint(3, "0123456789abcdef" * 2, 1)
+    plain, restart = queue.submit(GenerateRequest("plain")), queue.submit(GenerateRequest("again"), point)
+    copy = queue.duplicate(restart)
+    removed = queue.remove_pending(restart)
+    assert copy is not None and removed is not None and removed.restart == point
+    queue.restore([removed])
+    queue.close()
+    again = Queue(tmp_path / "queue.sqlite")
+    assert {queued.job: queued.restart for queued in again.pending()} == {plain: None, restart: point, copy: point}
+    assert again.replace_request(restart, GenerateRequest("edited"))
+    assert again.replace_request(copy, GenerateRequest("edited"), point)
+    assert {queued.job: queued.restart for queued in again.pending()} == {plain: None, restart: None, copy: point}
+    again.close()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", "{}", "[" * 100_000, '{"step": "1", "token": "", "index": 0}', '{"step": 1, "token": 2, "index": 0}']
+    + ['{"step": 1, "token": "../x", "index": 0}', '{"step": 1, "token": "", "index": -1}'],
+)
+def test_a_restart_that_cannot_be_read_is_one_all_the_same(queue: Queue, text: str) -> None:
+    """It would be made from its first step otherwise."""
+    submitted(queue, "one")
+    queue._database.execute("UPDATE jobs SET restart = ?", (text,))
+    assert [queued.restart for queued in queue.pending()] == [RestartPoint(1)]
+
+
+@pytest.mark.parametrize("moves", [-1, 0, 1, 2])
+def test_a_program_that_is_killed_during_a_rescue_continues_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moves: int
+) -> None:
+    """Killed after so many files were renamed, or while the new database is filled."""
+    path = tmp_path / "queue.sqlite"
+    queue = Queue(path)
+    submitted(queue, *(f"{index} " + "x" * 900 for index in range(60)))
+    queue.close()
+    data = bytearray(path.read_bytes())
+    data[-4096:] = random.Random(0).randbytes(4096)
+    path.write_bytes(data)
+    left = moves
+
+    class Killed(BaseException):
+        pass
+
+    def rename(source: Path, target: Path) -> None:
+        nonlocal left
+        if left == 0:
+            raise Killed
+        left -= 1
+        source.replace(target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(queue_rescue, "replace", rename)
+            if moves < 0:
+                patch.setattr(queue_rescue, "make_database_private", Mock(side_effect=Killed))
+            with pytest.raises(Killed):
+                Queue(path)
+    queue = Queue(path)
+    assert len(queue.pending()) >= 40
+    queue.close()
+    assert sorted(file.name for file in tmp_path.glob("queue*") if "damaged" not in file.name) == ["queue.sqlite"]
+    assert len(list(tmp_path.glob("*.damaged"))) == 1
+
+
+def test_a_full_disk_during_a_rescue_leaves_the_damaged_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "queue.sqlite"
+    path.write_bytes(b"this was never a database" * 100)
+    monkeypatch.setattr(queue_rescue, "make_database_private", Mock(side_effect=OSError(28, "No space left on device")))
+    with pytest.raises(StorageProblem, match="cannot be used: .*No space left"):
+        Queue(path)
+    assert [file.name for file in tmp_path.glob("queue*")] == ["queue.sqlite"]

@@ -11,7 +11,7 @@ import pytest
 
 from diffstudio import paths
 from diffstudio.errors import BadRequest
-from diffstudio.studio.events import Finished, ImageSaved
+from diffstudio.studio.events import Failed, Finished, ImageSaved
 from diffstudio.studio.jobs.restarts import settings_before_restart
 from diffstudio.studio.metadata.image_key import ImageKey, image_key
 from diffstudio.studio.requests import LATENT, UpscaleRequest
@@ -91,3 +91,50 @@ def test_what_is_no_longer_kept_is_not_restarted(studio: Studio) -> None:
         studio.worker.restart_image(key, 2)
     studio.step_store.close()
     assert list(paths.steps().iterdir()) == []  # nor what was being written while it was cleared
+
+
+# Jobs that waited when the program ended
+
+
+def waiting_restart(
+    opened: Callable[[], Studio], count: int = 1, *, of_image: bool = False
+) -> tuple[int, list[np.ndarray]]:
+    """A restart from step 5 that waits when the program ends: its number, and the images that it restarts."""
+    studio = opened()
+    studio.worker.start()
+    job = studio.done(dataclasses.replace(SAMPLED, count=count))
+    studio.step_store.settled_usage()
+    studio.worker.waiting.set_queue_paused(True)
+    again = studio.worker.restart_image(keys(studio, job)[-1], 5) if of_image else studio.worker.restart(job, 5)
+    pixels = studio.pixels(job)
+    studio.close()
+    return again, pixels
+
+
+@pytest.mark.parametrize(("count", "of_image"), [(1, False), (2, True)])
+def test_a_restart_that_waited_when_the_program_ended_is_one(
+    opened: Callable[[], Studio], monkeypatch: pytest.MonkeyPatch, count: int, of_image: bool
+) -> None:
+    job, pixels = waiting_restart(opened, count, of_image=of_image)
+    studio = opened()
+    gate = Gate(monkeypatch, open_for=100)
+    studio.worker.start()
+    studio.worker.waiting.set_queue_paused(False)
+    assert isinstance(studio.ending(job), Finished)
+    assert gate.calls == 2 and np.array_equal(studio.pixels(job)[0], pixels[-1])
+
+
+@pytest.mark.parametrize(
+    ("count", "why"), [(1, "its steps are no longer kept"), (2, "only the steps of the newest job are kept")]
+)
+def test_one_whose_steps_are_gone_fails_and_says_so(opened: Callable[[], Studio], count: int, why: str) -> None:
+    """It would be another image, and nobody would know."""
+    job, _ = waiting_restart(opened, count)
+    studio = opened()
+    studio.step_store.clear()
+    studio.worker.start()
+    studio.worker.waiting.set_queue_paused(False)
+    ending = studio.ending(job)
+    assert (
+        isinstance(ending, Failed) and str(ending.error) == f"This image cannot be restarted: {why}. Generate it again."
+    )

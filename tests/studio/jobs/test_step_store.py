@@ -148,3 +148,46 @@ def test_what_cannot_be_deleted_is_named(store: StepStore, monkeypatch: pytest.M
         patch.setattr(Path, "unlink", refuse)
         with pytest.raises(StorageProblem, match="The kept steps could not be deleted"):
             store.clear()
+
+
+def test_only_a_damaged_file_is_deleted(store: StepStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put(key(1), steps())
+    written(store)
+    assert store.has(key(1)) and not store.has(key(2))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)
+        with pytest.raises(StorageProblem, match=r"cannot be read: Too many open files\. Try again"):
+            store.get(key(1))
+    assert store.get(key(1)) is not None
+    path = store.folder / f"{key(1)}.npz"
+    np.savez(path, about=np.frombuffer(b'{"format": 2}', np.uint8))
+    for _ in range(2):
+        with pytest.raises(StorageProblem, match="it has format 2"):
+            store.get(key(1))
+    assert path.is_file()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("cannot be written"), ValueError()])
+def test_whatever_fails_is_named_and_keeps_nothing_in_memory(
+    store: StepStore, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    problems = list[str]()
+    store.on_problem = problems.append
+
+    def fail(path: Path, kept: ImageSteps) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(step_store, "write_steps", fail)
+        store.put(key(1), steps())
+        store.put(key(2), steps())
+        written(store)
+    assert problems == [f"The steps of this image could not be kept: {str(error) or type(error).__name__}."]
+    assert store._waiting == {} and store.get(key(1)) is None
+    store.put(key(3), steps())
+    written(store)
+    assert store.get(key(3)) is not None

@@ -9,7 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from diffstudio.errors import StorageProblem
 from diffstudio.studio.events import Cancelled, Event, Finished, Started
+from diffstudio.studio.jobs.job_records import RestartPoint
 from diffstudio.studio.jobs.queue import Queue
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.jobs.waiting_jobs import WaitingJobs
@@ -140,3 +142,57 @@ def test_restored_jobs_are_run(studio: Studio) -> None:
     assert studio.worker.pending() == []
     studio.worker.waiting.restore(removed)
     studio.wait_for(lambda event: isinstance(event, Finished) and event.job == job)
+
+
+def test_an_edit_that_cannot_be_written_goes_on(
+    waiting: WaitingJobs, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = queue.pending()[0]
+    replay = waiting.replays[first.job] = Replay(Recording(), 5)
+    assert waiting.begin_edit(first.job) is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "replace_request", fails)
+        with pytest.raises(StorageProblem):
+            waiting.end_edit(replace(first.request, seed=9))
+    assert queue.held_back == first.job and waiting.replays == {first.job: replay}
+    assert waiting.end_edit(replace(first.request, seed=9)) and queue.held_back is None and not waiting.replays
+
+
+def test_jobs_that_cannot_be_brought_back_can_be_later(
+    waiting: WaitingJobs, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = queue.pending()[0].job
+    waiting.replays[first] = Replay(Recording(), 5)
+    removed = waiting.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "restore", fails)
+        with pytest.raises(StorageProblem):
+            waiting.restore(removed)
+    assert not waiting.replays
+    waiting.restore(removed)
+    assert prompts(queue) == ["one", "two", "three"] and list(waiting.replays) == [first]
+
+
+def fails(*_: object) -> None:
+    raise StorageProblem("The queue cannot be used", "the disk is full")
+
+
+def test_a_removed_restart_whose_steps_are_stored_holds_no_recording(waiting: WaitingJobs, queue: Queue) -> None:
+    point = RestartPoint(2, "0123456789abcdef" * 2)
+    stored, newest = queue.submit(GenerateRequest("a"), point), queue.submit(GenerateRequest("b"), RestartPoint(2))
+    waiting.replays |= {job: Replay(Recording(), 2) for job in (stored, newest)}
+    removed = waiting.clear()
+    assert list(removed.replays) == [newest] and not waiting.replays
+    waiting.restore(removed)
+    assert {queued.job: queued.restart for queued in queue.pending()[-2:]} == {stored: point, newest: RestartPoint(2)}
+
+
+@pytest.mark.parametrize(("values", "restarts"), [({"prompt": "other"}, True), ({"seed": 9}, False)])
+def test_an_edited_restart_is_one_after_the_program_ended_where_its_steps_fit(
+    waiting: WaitingJobs, queue: Queue, values: dict[str, object], restarts: bool
+) -> None:
+    point = RestartPoint(2, "0123456789abcdef" * 2)
+    job, request = queue.submit(GenerateRequest("a"), point), GenerateRequest("a")
+    waiting.begin_edit(job)
+    assert waiting.end_edit(replace(request, **values))  # type: ignore[arg-type]
+    assert queue.pending()[-1].restart == (point if restarts else None)
