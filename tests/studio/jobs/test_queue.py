@@ -709,10 +709,10 @@ def test_a_program_that_is_killed_during_a_rescue_continues_with_it(
 
     with monkeypatch.context() as patch:
         patch.setattr(queue_rescue, "replace", rename)
-            if moves < 0:
-                patch.setattr(queue_rescue, "make_database_private", Mock(side_effect=Killed))
-            with pytest.raises(Killed):
-                Queue(path)
+        if moves < 0:
+            patch.setattr(queue_rescue, "make_database_private", Mock(side_effect=Killed))
+        with pytest.raises(Killed):
+            Queue(path)
     queue = Queue(path)
     assert len(queue.pending()) >= 40
     queue.close()
