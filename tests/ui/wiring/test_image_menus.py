@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from diffstudio.ui.widgets.image_menu import ImageTarget
+from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from PIL import Image
 from PySide6.QtCore import QObject, Signal
 from pytestqt.qtbot import QtBot
