@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from PIL import Image
 from PySide6.QtCore import QObject, Signal
 from pytestqt.qtbot import QtBot
@@ -16,6 +15,7 @@ from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.tasks import Tasks
+from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.wiring.image_menus import ImageMenus
 
 
