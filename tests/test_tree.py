@@ -104,7 +104,7 @@ TESTED_IN = {
     "ui/models/test_weight_tool_dialogs.py": "studio/library/weight_requests",
     "ui/test_app.py": (
         "ui/generate/image_settings_dialog ui/shell/downloads ui/shell/run_monitor ui/wiring/images ui/wiring/jobs"
-        " ui/wiring/preferences"
+        " ui/wiring/navigation ui/wiring/preferences"
     ),
     "ui/test_window.py": (
         "ui/settings_dialog ui/shell/exception_hooks ui/shell/single_instance ui/shell/sleep_inhibitor"

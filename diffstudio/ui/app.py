@@ -15,17 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 import qasync
 from PySide6.QtCore import QObject, Qt, Signal
-from PySide6.QtGui import QGuiApplication, QImage
+from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QWidget
 
 from diffstudio import paths
 from diffstudio.errors import FREE_SPACE_OR_FOLDER, DiffstudioError, StorageProblem
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.studio.metadata.named_files import needed_files
-from diffstudio.studio.requests import GenerateRequest, PictureRequest
 from diffstudio.studio.settings import Settings, read_settings
 from diffstudio.ui.bridge import Bridge
-from diffstudio.ui.generate.queue_and_history import RecentImage
 from diffstudio.ui.shell import desktop_environment
 from diffstudio.ui.shell.downloads import Downloads
 from diffstudio.ui.shell.dropped_models import DroppedModels
@@ -46,6 +43,7 @@ from diffstudio.ui.wiring.images import ImageController
 from diffstudio.ui.wiring.jobs import JobController
 from diffstudio.ui.wiring.kept_steps import KeptStepsController
 from diffstudio.ui.wiring.model_files import ModelFilesController
+from diffstudio.ui.wiring.navigation import GALLERY, GENERATE, MODELS, TRAIN, Navigation
 from diffstudio.ui.wiring.notifications import NotificationController
 from diffstudio.ui.wiring.panel_state import PanelStateController
 from diffstudio.ui.wiring.preferences import PreferencesController
@@ -56,8 +54,6 @@ if TYPE_CHECKING:  # imported after the first paint
     from diffstudio.studio.gallery.records import GalleryImage
     from diffstudio.studio.runs.runs import Runs
     from diffstudio.studio.worker import Worker
-
-GENERATE, GALLERY, MODELS, TRAIN = "Generate", "Gallery", "Models", "Train"
 
 
 class Desktop(QObject):
@@ -80,6 +76,9 @@ class Desktop(QObject):
         self.kept_steps = KeptStepsController(self.tasks)
         self.generate_room = self.jobs.room
         self.window = MainWindow()
+        self.navigation = Navigation(
+            self.window, self.generate_room, self.model_library, self.tasks, lambda: self.gallery
+        )
         self.images = ImageController(self.tasks, self.window, self._models)
         self.image_menus = ImageMenus(self.tasks, self.window, lambda: self.gallery)
         self.file_writer = FileWriter()
@@ -125,7 +124,7 @@ class Desktop(QObject):
         window.first_painted.connect(self.start_services, Qt.ConnectionType.QueuedConnection)
         window.settings_requested.connect(self.preferences.open_dialog)
         window.image_dropped.connect(self.images.open)
-        window.folder_dropped.connect(self.inspect_training_folder)
+        window.folder_dropped.connect(self.navigation.inspect_training_folder)
         window.models_dropped.connect(self.dropped_models.import_files)
         self.bridge.arrived.connect(self.notifications.handle_event)
         self.bridge.arrived.connect(self.jobs.handle_event)
@@ -138,19 +137,19 @@ class Desktop(QObject):
         self.preferences.changed.connect(self._settings_changed)
         self.images.upscale_requested.connect(self.jobs.submit)
         self.images.upscale_requested.connect(lambda: window.show_room(GENERATE))
-        self.images.settings_chosen.connect(self.use_settings)
+        self.images.settings_chosen.connect(self.navigation.use_settings)
         self.image_menus.changed.connect(self._show_images_changed)
         self.image_menus.deleted.connect(self._show_images_deleted)
         self.image_menus.restored.connect(lambda _: self._show_images_deleted([]))
-        self.images.start_requested.connect(self.start_from)
+        self.images.start_requested.connect(self.navigation.start_from)
         self.model_library.changed.connect(self.show_checkpoints)
         self.file_writer.failed.connect(lambda message: window.show_message("bad", message))
         self.model_library.failed.connect(lambda message: window.show_message("bad", message))
         self.run_monitor.runs_updated.connect(self.jobs.show_training)
         self.run_monitor.runs_updated.connect(self.notifications.runs_updated)
         self.run_monitor.checkpoints_changed.connect(self.model_library.rescan)
-        self.dropped_models.prompt_model_imported.connect(self.use_lora)
-        self.dropped_models.checkpoint_imported.connect(self.generate_with)
+        self.dropped_models.prompt_model_imported.connect(self.navigation.use_lora)
+        self.dropped_models.checkpoint_imported.connect(self.navigation.generate_with)
         self.dropped_models.message.connect(window.show_message)
 
     def _connect_generate_room(self) -> None:
@@ -177,7 +176,7 @@ class Desktop(QObject):
     def _attach(self, actions: ImageActions) -> None:
         """Answer the menu of an image in a room other than the gallery."""
         self.image_menus.attach(actions)
-        actions.compare_requested.connect(self.compare)
+        actions.compare_requested.connect(self.navigation.compare)
 
     # After the first paint
 
@@ -284,12 +283,12 @@ class Desktop(QObject):
         room.view_changed.connect(
             lambda view: self.file_writer.write(paths.gallery_view_file(), partial(save_view, view))
         )
-        room.paint_requested.connect(self.paint_on)
-        room.use_settings_requested.connect(self.use_settings)
+        room.paint_requested.connect(self.navigation.paint_on)
+        room.use_settings_requested.connect(self.navigation.use_settings)
         room.upscale_requested.connect(self.images.upscale)
-        room.start_requested.connect(self.start_from)
+        room.start_requested.connect(self.navigation.start_from)
         room.generate_requested.connect(lambda: self.window.show_room(GENERATE))
-        room.show_steps_requested.connect(self.show_image)
+        room.show_steps_requested.connect(self.navigation.show_image)
         room.changed.connect(self.jobs.show_recent)
         return room
 
@@ -300,15 +299,15 @@ class Desktop(QObject):
             self.start_services()
         library, files = self.model_library, self.model_files
         room = ModelsRoom(self.gallery, output_folder=lambda: library.library.folders[0], uses=files.uses)
-        room.generate_requested.connect(self.generate_with)
-        room.use_in_prompt_requested.connect(self.use_lora)
+        room.generate_requested.connect(self.navigation.generate_with)
+        room.use_in_prompt_requested.connect(self.navigation.use_lora)
         room.trigger_words_requested.connect(self.generate_room.panel.add_trigger_words)
         room.rescan_requested.connect(library.rescan)
         room.delete_requested.connect(lambda entry: library.delete(entry.path))  # also of what cannot be used
         room.rename_requested.connect(library.rename)
         room.import_requested.connect(library.import_files)
         room.folder_added.connect(files.add_folder)
-        room.run_requested.connect(self.show_run)
+        room.run_requested.connect(self.navigation.show_run)
         library.import_progress.connect(room.show_import_progress)
         library.imported.connect(room.show_imported)
         library.renaming.connect(room.move_annotation)
@@ -330,10 +329,10 @@ class Desktop(QObject):
         room = TrainRoom(self.runs)
         room.checkpoint_ready.connect(lambda path: self.model_library.rescan())
         room.run_removed.connect(lambda path: self.model_library.rescan())
-        room.generate_requested.connect(self.generate_with_file)
+        room.generate_requested.connect(self.navigation.generate_with_file)
         self._attach(room.image_actions)
-        room.image_actions.start_requested.connect(self.start_from)
-        room.image_actions.paint_requested.connect(self.paint_on)
+        room.image_actions.start_requested.connect(self.navigation.start_from)
+        room.image_actions.paint_requested.connect(self.navigation.paint_on)
         room.image_actions.upscale_requested.connect(self.images.upscale)
         return room
 
@@ -341,37 +340,6 @@ class Desktop(QObject):
         if self.window.has_made(GALLERY):
             gallery_room: Any = self.window.room(GALLERY)
             gallery_room.image_added(path)
-
-    def use_settings(self, request: PictureRequest) -> None:
-        """Put an image's settings into the Generate room."""
-        if isinstance(request, GenerateRequest):
-            self.window.show_room(GENERATE)
-        if needed_files(request):
-            self.tasks.start(self._use_settings(request))
-        else:
-            self.generate_room.use_settings(request)
-
-    async def _use_settings(self, request: PictureRequest) -> None:
-        """As `use_settings`, for a request whose files are known by name and hash."""
-        from diffstudio.studio.gallery.source_files import find_sources
-
-        found = await self.tasks.to_thread(find_sources, request, self.gallery)
-        self.generate_room.use_settings(found)
-
-    def start_from(self, path: Path) -> None:
-        """Show the Generate room with this image to start from (img2img)."""
-        self.window.show_room(GENERATE)
-        self.generate_room.start_from(path)
-
-    def paint_on(self, path: Path) -> None:
-        """Show the Generate room with this image to start from, and open the mask editor on it."""
-        self.window.show_room(GENERATE)
-        self.generate_room.paint_on(path)
-
-    def compare(self, paths: Sequence[Path]) -> None:
-        """Compare images in the gallery."""
-        room: Any = self.window.show_room(GALLERY)
-        room.compare(paths)
 
     def _show_images_changed(self, images: Sequence[GalleryImage]) -> None:
         if self.window.has_made(GALLERY):
@@ -383,52 +351,6 @@ class Desktop(QObject):
         if self.window.has_made(GALLERY):
             room: Any = self.window.room(GALLERY)
             room.images_deleted(image_ids) if image_ids else room.refresh()
-
-    def show_image(self, image: GalleryImage) -> None:
-        """Show an image of the gallery in the Generate room, with its steps where they are kept."""
-        self.tasks.start(self._show_image(image))
-
-    async def _show_image(self, image: GalleryImage) -> None:
-        from diffstudio.studio.gallery.source_files import find_sources, request_to_reuse
-
-        def read() -> PictureRequest | None:
-            request = request_to_reuse(image)
-            return find_sources(request, self.gallery) if request is not None else None
-
-        request = await self.tasks.to_thread(read)
-        self.window.show_room(GENERATE)
-        self.generate_room.show_image(RecentImage(image.path, QImage(), request))
-
-    def generate_with(self, checkpoint: Checkpoint) -> None:
-        self.window.show_room(GENERATE)
-        self.generate_room.choose_checkpoint(checkpoint)
-
-    def use_lora(self, model: Checkpoint) -> None:
-        """Show the Generate room with a LoRA, or an embedding, in its prompt."""
-        self.window.show_room(GENERATE)
-        self.generate_room.panel.use_lora(model)
-        self.generate_room.panel.prompt.setFocus()
-
-    def generate_with_file(self, path: Path) -> None:
-        """Choose the newest checkpoint of a training run, which may be newer than the last scan."""
-        self.tasks.start(self._generate_with_file(path))
-
-    async def _generate_with_file(self, path: Path) -> None:
-        checkpoint = await self.model_library.find(path)
-        if checkpoint is None:
-            self.window.show_message("warn", f"There is no checkpoint at {path} yet.")
-        else:
-            self.generate_with(checkpoint)
-
-    def show_run(self, folder: Path) -> None:
-        """Show the Train room with the run in this folder."""
-        room: Any = self.window.show_room(TRAIN)
-        room.select(folder)
-
-    def inspect_training_folder(self, folder: Path) -> None:
-        """Show the Train room with a folder that was dropped on the window."""
-        room: Any = self.window.show_room(TRAIN)
-        room.inspect(folder)
 
     def close(self) -> None:
         """Stop every thread and close every file. A job under way is kept in the queue for the next start."""

@@ -219,7 +219,7 @@ def test_an_action_that_cannot_apply_says_why(qtbot: QtBot, desktop: list[Deskto
         ),
         (
             [ImageTarget(image=image, prompt="x")],
-            {"Show in folder": "no file of its own", "Delete": "not in the gallery"},
+            {"Show in folder": "not been saved to a file", "Delete": "not in the gallery"},
         ),
         ([ImageTarget(image=image), ImageTarget(image=image)], {"Upscale…": "Select a single image"}),
         ([ImageTarget(image=image)] * 3, {"Compare with…": "Select one or two images"}),

@@ -91,7 +91,7 @@ def test_a_file_that_settings_name_by_hash_is_found_in_the_gallery(qtbot: QtBot,
     added = desktop.gallery.add(Image.new("RGB", (16, 16)), GenerateRequest("red apple", checkpoint="tiny"))
     data = added.path.read_bytes()
     named = NamedFile("photo.png", hashlib.sha256(data).hexdigest(), len(data)).as_path()
-    desktop.use_settings(GenerateRequest("rocket", init=named, strength=0.5, checkpoint="tiny"))
+    desktop.navigation.use_settings(GenerateRequest("rocket", init=named, strength=0.5, checkpoint="tiny"))
     panel = desktop.generate_room.panel
     qtbot.waitUntil(lambda: panel.init_image.image_path() == added.path, timeout=LONG)
     assert panel.prompt.toPlainText() == "rocket" and not desktop.generate_room.banner.isVisible()
