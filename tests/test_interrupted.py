@@ -23,7 +23,7 @@ JUSTIFIED = {
     ("models/families/pixel_file.py", "load"): "a file is read in one go, without a look at what is asked meanwhile",
     ("studio/metadata/sd_parsers_graph.py", "read_through_sd_parsers"): "only sd-parsers runs in it",
     ("studio/jobs/step_store.py", "_write"): "only NumPy and Pillow run in it",
-    ("studio/library/link_download.py", "<module>"): "the top of a child process; the parent ends it",
+    ("studio/library/link_receiver.py", "<module>"): "the top of a child process; the parent ends it",
     ("training/run/setup.py", "resumed_run"): "only torch.load and restoring tensors run in it",
     ("training/run/setup.py", "_stored_tokenizer"): "only a file and the tokenizers library are read in it",
 }

@@ -100,6 +100,7 @@ TESTED_IN = {
     ),
     "stories/test_models_in_the_window.py": "ui/wiring/model_files",
     "models/components/test_download.py": "models/components/download_process",
+    "studio/library/test_link_download.py": "studio/library/link_receiver",
     "ui/models/test_type_override.py": "models/library/overrides ui/widgets/wrapping_text",
     "ui/models/test_weight_tool_dialogs.py": "studio/library/weight_requests",
     "ui/test_app.py": (

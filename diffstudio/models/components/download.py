@@ -8,29 +8,28 @@ final name once it is complete and its SHA-256 matches that of the repository, w
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import shutil
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diffstudio.atomic import disk_is_full, not_written, replace, storage_errors
-from diffstudio.errors import FREE_SPACE_OR_FOLDER, BadRequest, CheckpointMissing, StorageProblem
+from diffstudio.errors import BadRequest, CheckpointMissing, StorageProblem
 from diffstudio.models.components.download_process import (
+    ALREADY_RUNNING,
     CONNECTION_LOST,
     PARTIAL_FOLDER,
+    ChildOutput,
+    only_writer,
     report,
     reported_size,
     run_download,
 )
 from diffstudio.models.components.requirements import COMPONENT_KINDS
 from diffstudio.models.files.file_access import first_line
-
-_CHUNK_BYTES = 8 << 20
+from diffstudio.models.files.hashes import file_sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,29 +144,15 @@ def _download_file(
         partial.parent.rmdir()  # unless another download is running
 
 
-class _ChildOutput:
-    """Reads the child process's progress and result, a line of JSON at a time."""
-
+class _ChildOutput(ChildOutput):
     def __init__(self, kind: str, partial: Path, on_progress: Callable[[int, int], None]) -> None:
-        self._title, self._partial, self._on_progress = COMPONENT_KINDS[kind].title, partial, on_progress
+        self._title = COMPONENT_KINDS[kind].title
+        super().__init__(f"the {self._title}", on_progress)
         self.file: Path | None = None
-        self.problem: CheckpointMissing | StorageProblem | None = None
 
-    def read(self, line: str) -> None:
-        try:
-            message: dict[str, Any] = json.loads(line)
-        except ValueError:
-            return  # printed by a library
-        if "done" in message:
-            self._on_progress(int(message["done"]), int(message["of"]))
-        elif "file" in message:
+    def take(self, message: Mapping[str, Any]) -> None:
+        if "file" in message:
             self.file = Path(message["file"])
-        elif "full" in message:
-            self.problem = StorageProblem(
-                f"There is not enough disk space for the {self._title}",
-                f"it takes {int(message['full']) / 1e9:.1f} GB",
-                FREE_SPACE_OR_FOLDER,
-            )
         elif "problem" in message:
             self.problem = self.failed(str(message["problem"])[:200], "Check the connection and try again")
 
@@ -190,19 +175,28 @@ def _never() -> bool:
 
 def _main(repository: str, file: str, partial: str) -> None:
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
-    from huggingface_hub.file_download import http_get  # hf_hub_download cannot resume
-    from huggingface_hub.utils import build_hf_headers
 
     about = get_hf_file_metadata(hf_hub_url(repository, file), token=False)
     size, version = about.size or 0, "".join(filter(str.isalnum, about.etag or "")) or "unknown"
     path = Path(partial) / f"{version}.part"
-    if shutil.disk_usage(partial).free < size - (path.stat().st_size if path.exists() else 0):
+    with only_writer(Path(partial)) as alone:
+        if not alone:
+            report(problem=ALREADY_RUNNING)
+            return
+        _receive(path, size, version, about.location)
+
+
+def _receive(path: Path, size: int, version: str, location: str) -> None:
+    from huggingface_hub.file_download import http_get  # hf_hub_download cannot resume
+    from huggingface_hub.utils import build_hf_headers
+
+    if shutil.disk_usage(path.parent).free < size - (path.stat().st_size if path.exists() else 0):
         report(full=size)
         return
     try:
         with reported_size(path, size), path.open("ab") as part:
             http_get(
-                about.location,
+                location,
                 part,
                 resume_size=part.tell(),
                 expected_size=size or None,
@@ -213,24 +207,13 @@ def _main(repository: str, file: str, partial: str) -> None:
             raise
         report(full=size)
         return
-    if len(version) == 64 and _sha256(path) != version:
+    with reported_size(path, size):
+        is_right = len(version) != 64 or file_sha256(path) == version
+    if not is_right:
         path.unlink()
         report(problem="the file is corrupt: its SHA-256 differs from the repository's")
         return
     report(file=str(path))
-
-
-def _sha256(path: Path) -> str:
-    digest, reported = hashlib.sha256(), time.monotonic()
-    size, done = path.stat().st_size, 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            done += len(chunk)
-            if time.monotonic() - reported > 0.4:
-                reported = time.monotonic()
-                report(done=size, of=size)
-    return digest.hexdigest()
 
 
 if __name__ == "__main__":

@@ -36,6 +36,12 @@ def cached_sha256(path: Path) -> str:
     return entry[2] if entry is not None and stamp is not None and (entry[0], entry[1]) == stamp else ""
 
 
+def file_sha256(path: Path) -> str:
+    """The hash of a file that is there only for a while, so that it is not remembered. OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def known_file(sha256: str) -> Path | None:
     """A file that had this hash when it was computed, and has not changed since; None if none is known."""
     for path, (*stamp, known) in _read().items():

@@ -8,7 +8,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
-from diffstudio.atomic import atomic_write, link
+from diffstudio.atomic import atomic_write, link, rename
 from diffstudio.errors import FREE_SPACE_OR_FOLDER, BadRequest, CheckpointUnknown, StorageProblem
 from diffstudio.models.adapters.adapter_config import adapter_config_path
 from diffstudio.models.checkpoint import Checkpoint
@@ -30,12 +30,13 @@ FOLDERS = {
 _SUFFIX_BY_LAYOUT = {Layout.GGUF: ".gguf", Layout.PICKLE: PICKLES[0]}  # of files whose own suffix the library skips
 
 
-def import_file(path: Path, folder: Path) -> Generator[float | Path, None, None]:
+def import_file(path: Path, folder: Path, *, move: bool = False) -> Generator[float | Path, None, None]:
     """Import a model file into the sub-folder of `folder` for its kind; yields the progress, 0 to 1, then its new path.
 
     A PEFT adapter has its config file next to it: both are imported, into a folder named after the adapter.
 
-    On the same disk it is a hard link, which takes no space; elsewhere a copy. A file without the suffix of a weights
+    On the same disk it is a hard link, which takes no space; elsewhere a copy, or with `move` the file itself where the
+    disk has no links. A file without the suffix of a weights
     file gets that of its format. An existing file is kept: the same content is not imported twice, and another file of
     that name gets a number. Closed before its end, it leaves nothing behind. CheckpointDamaged for what is not a model
     file, CheckpointUnknown for what nothing here can use, BadRequest for a folder, StorageProblem when it cannot be
@@ -61,7 +62,7 @@ def import_file(path: Path, folder: Path) -> Generator[float | Path, None, None]
         has_suffix = path.suffix.lower() in SUFFIXES
         suffix = "" if has_suffix else _SUFFIX_BY_LAYOUT.get(checkpoint.layout, SAFETENSORS[0])
         target = _name_for(path, where, suffix)
-        if not target.exists() and not link(path, target):
+        if not target.exists() and not link(path, target) and not (move and _moved(path, target)):
             yield from _copied(path, target)
         if config is not None and not (where / config.name).exists():
             yield from _copied(config, where / config.name)
@@ -126,6 +127,15 @@ def _name_for(path: Path, where: Path, suffix: str) -> Path:
         number += 1
         target = where / f"{name.stem}-{number}{name.suffix}"
     return target
+
+
+def _moved(path: Path, target: Path) -> bool:
+    """Rename a file; False where that is impossible, because the target is on another disk."""
+    try:
+        rename(path, target)
+    except OSError:
+        return False
+    return True
 
 
 def _copied(path: Path, target: Path) -> Generator[float, None, None]:

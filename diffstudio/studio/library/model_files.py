@@ -18,7 +18,7 @@ from diffstudio.studio.settings import load_settings
 
 LONGEST_NAME = 200  # characters
 _NOT_IN_NAMES = '/\\:*?"<>|'
-_RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
+RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
 _TRAINER_FILES = {
     "training_args.bin",
     "optimizer.pt",
@@ -112,7 +112,7 @@ def name_problem(checkpoint: Checkpoint, name: str) -> str:
         return "Enter a name."
     if any(letter in _NOT_IN_NAMES or ord(letter) < 32 for letter in name) or name.strip(".") != name:
         return 'The name must not contain / \\ : * ? " < > | or begin or end with a full stop.'
-    if len(name) > LONGEST_NAME or name.casefold() in _RESERVED:
+    if len(name) > LONGEST_NAME or name.partition(".")[0].rstrip().casefold() in RESERVED:
         return "This name cannot be used for a file."
     taken = next(
         (

@@ -13,7 +13,7 @@ import pytest
 from diffstudio import paths
 from diffstudio.errors import CheckpointMissing, Interrupted
 from diffstudio.models.files import hashes
-from diffstudio.models.files.hashes import autov2, cached_sha256, known_file, sha256_of, sha256_steps
+from diffstudio.models.files.hashes import autov2, cached_sha256, file_sha256, known_file, sha256_of, sha256_steps
 
 CONTENT = os.urandom(100_000)
 RIGHT = hashlib.sha256(CONTENT).hexdigest()
@@ -125,6 +125,10 @@ def test_a_disk_that_cannot_be_read(file: Path, monkeypatch: pytest.MonkeyPatch)
                 CheckpointMissing, match=f"weights.safetensors cannot be read: {why}. Check the disk, or"
             ):
                 sha256_of(file)
+
+
+def test_a_file_that_is_there_for_a_while_is_not_remembered(file: Path) -> None:
+    assert file_sha256(file) == RIGHT and known_file(RIGHT) is None
 
 
 def test_a_file_is_known_by_its_hash_until_it_changes(file: Path) -> None:

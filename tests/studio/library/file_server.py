@@ -16,6 +16,9 @@ class FileServer:
         self.asked: list[tuple[str, str]] = []  # path, range
         self.resumes = True
         self.version = '"1"'
+        self.sends_size = True
+        self.silent: set[str] = set()  # paths that are not answered until `released` is set
+        self.passwords: list[str] = []  # Authorization headers
         self.stops_after: int | None = None
         self.released = threading.Event()
         outer = self
@@ -27,15 +30,25 @@ class FileServer:
                 path = self.path.partition("?")[0]
                 asked = self.headers.get("Range", "")
                 outer.asked.append((self.path, asked))
+                outer.passwords += self.headers.get_all("Authorization", [])
+                if path in outer.silent:
+                    outer.released.wait(30)
                 code, location = outer.status.get(path, (200 if path in outer.files else 404, ""))
                 data = outer.files.get(path, b"")
                 start = 0
                 if asked and outer.resumes and self.headers.get("If-Range") == outer.version:
                     start, code = int(asked.removeprefix("bytes=").rstrip("-")), 206
+                if start and start >= len(data):
+                    code, data = 416, data[:start]
                 self.send_response(code)
                 headers = {"ETag": outer.version, "Content-Length": str(len(data) - start)}
                 if code == 206:
                     headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
+                if code == 416:
+                    headers["Content-Range"] = f"bytes */{len(data)}"
+                if not outer.sends_size and code == 200:
+                    del headers["Content-Length"]
+                    self.close_connection = True
                 if location:
                     headers["Location"] = location
                 for name, value in (headers | outer.headers.get(path, {})).items():

@@ -133,7 +133,7 @@ class LinkDownloads(QObject):
         except DiffstudioError as error:
             self._running = None
             self.failed.emit(str(error))
-            await self._show_unfinished()
+            await self._go_on()
         else:
             self._current = self._running = None
             self.bar.hide()
@@ -155,7 +155,7 @@ class LinkDownloads(QObject):
         await self._go_on()
 
     async def _go_on(self) -> None:
-        if self._queue:
+        if self._queue and self._running is None:
             self._next()
         else:
             await self._show_unfinished()

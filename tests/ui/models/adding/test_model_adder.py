@@ -150,6 +150,17 @@ def test_a_download_that_is_no_model_is_reported_and_gone(
     assert not list(folder.iterdir())
 
 
+def test_those_that_are_queued_follow_one_that_fails(
+    qtbot: QtBot, adder: ModelAdder, server: FileServer, folder: Path, lora: bytes
+) -> None:
+    server.files |= {"/odd.safetensors": b"nothing of the kind", "/ink.safetensors": lora}
+    downloads = adder.downloads
+    with qtbot.waitSignals([downloads.failed, downloads.finished], timeout=PATIENCE_MS, order="strict"):
+        for name in ("odd", "ink"):
+            downloads.start(RemoteFile(server.link(f"/{name}.safetensors"), server.host, f"{name}.safetensors"))
+    assert (folder / "loras" / "ink.safetensors").is_file()
+
+
 def data(*texts: str) -> QMimeData:
     mime = QMimeData()
     mime.setUrls([QUrl(text) if "://" in text else QUrl.fromLocalFile(text) for text in texts])
