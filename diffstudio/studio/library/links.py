@@ -26,7 +26,7 @@ class FileLink:
 
     @property
     def name(self) -> str:
-        """The file's name as the address has it; empty if it has none."""
+        """The file's name in the address, or an empty string."""
         return unquote(urlsplit(self.url).path.rpartition("/")[2])
 
 

@@ -16,7 +16,7 @@ from diffstudio.models.library.model_folders import ROLES, search_roots, walk_mo
 from diffstudio.models.library.overrides import Overrides
 from diffstudio.studio.settings import load_settings
 
-LONGEST_NAME = 200  # characters
+LONGEST_NAME = 200  # bytes in UTF-8: file systems allow 255, and sidecars have longer endings
 _NOT_IN_NAMES = '/\\:*?"<>|'
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{number}" for port in ("com", "lpt") for number in range(1, 10))}
 _TRAINER_FILES = {
@@ -89,7 +89,7 @@ def run_of(checkpoint_path: Path) -> Path | None:
 
 
 def why_not_renamed(checkpoint: Checkpoint) -> str:
-    """Why a model cannot be renamed, in a sentence; empty if it can."""
+    """Why a model cannot be renamed, in a sentence, or an empty string if it can."""
     if checkpoint.origin is Origin.STARTER:
         return "The starter comes with the program and keeps its name."
     if (run := run_of(checkpoint.path)) is not None:
@@ -106,13 +106,13 @@ def _has_others(path: Path) -> bool:
 
 
 def name_problem(checkpoint: Checkpoint, name: str) -> str:
-    """Why a model cannot get this name, in a sentence; empty if it can."""
+    """Why a model cannot get this name, in a sentence, or an empty string if it can."""
     name = name.strip()
     if not name:
         return "Enter a name."
     if any(letter in _NOT_IN_NAMES or ord(letter) < 32 for letter in name) or name.strip(".") != name:
         return 'The name must not contain / \\ : * ? " < > | or begin or end with a full stop.'
-    if len(name) > LONGEST_NAME or name.partition(".")[0].rstrip().casefold() in RESERVED:
+    if len(name.encode(errors="replace")) > LONGEST_NAME or name.partition(".")[0].rstrip().casefold() in RESERVED:
         return "This name cannot be used for a file."
     taken = next(
         (

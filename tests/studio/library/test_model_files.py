@@ -71,7 +71,9 @@ def test_a_model_is_renamed_with_its_sidecars_and_its_type(ink: Checkpoint) -> N
         ("end.", "must not contain"),
         ("a\nb", "must not contain"),
         ("aux", "cannot be used"),
+        ("con.v2", "cannot be used"),
         ("n" * 300, "cannot be used"),
+        ("水" * 100, "cannot be used"),  # 300 bytes
         ("ink.v2", "ink.v2.safetensors already exists"),
     ],
 )

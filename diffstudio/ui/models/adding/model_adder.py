@@ -125,7 +125,7 @@ def _clipboard() -> QMimeData:
 
 
 def _link_in_clipboard() -> str:
-    """A link in the clipboard that leads to a file; empty if it holds anything else."""
+    """The link to a file in the clipboard, or an empty string."""
     text = _link_in(_clipboard())
     try:
         return text and parse_link(text).url and text
