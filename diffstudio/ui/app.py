@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -72,6 +73,7 @@ class Desktop(QObject):
         self.gallery: Gallery | None = None
         self.runs: Runs | None = None
         self._closed = self._warmed_up = False
+        self._closing = threading.Event()  # for work in threads, which holds no QObject
         self.jobs = JobController(self.tasks, self.sleep_inhibitor)
         self.kept_steps = KeptStepsController(self.tasks)
         self.generate_room = self.jobs.room
@@ -84,7 +86,9 @@ class Desktop(QObject):
         self.file_writer = FileWriter()
         self.preferences = PreferencesController(settings, self.window, self.sleep_inhibitor, self.file_writer)
         self.panel_state = PanelStateController(self.generate_room, self.file_writer)
-        self.model_files = ModelFilesController(self.model_library, self.preferences, self.jobs, self.panel_state)
+        self.model_files = ModelFilesController(
+            self.model_library, self.preferences, self.jobs, self.panel_state, self.tasks
+        )
         self.queue = QueueController(
             self.jobs, self.panel_state, self.images, self.model_library, self.tasks, lambda: self.gallery
         )
@@ -236,7 +240,7 @@ class Desktop(QObject):
 
         rebuilding = gallery.needs_rescan
         try:
-            report = await self.tasks.to_thread(rescan, gallery, lambda: self._closed)
+            report = await self.tasks.to_thread(rescan, gallery, self._closing.is_set)
         except DiffstudioError as error:
             self.window.show_message("warn", str(error))
             return
@@ -298,7 +302,7 @@ class Desktop(QObject):
         if self.gallery is None:
             self.start_services()
         library, files = self.model_library, self.model_files
-        room = ModelsRoom(self.gallery, output_folder=lambda: library.library.folders[0], uses=files.uses)
+        room = ModelsRoom(self.gallery, output_folder=lambda: library.library.folders[0], find_uses=files.find_uses)
         room.generate_requested.connect(self.navigation.generate_with)
         room.use_in_prompt_requested.connect(self.navigation.use_lora)
         room.trigger_words_requested.connect(self.generate_room.panel.add_trigger_words)
@@ -357,6 +361,7 @@ class Desktop(QObject):
         if self._closed:
             return
         self._closed = True
+        self._closing.set()
         self.panel_state.close()
         self.file_writer.close()
         self.run_monitor.stop()

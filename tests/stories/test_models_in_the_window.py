@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -174,7 +175,14 @@ def test_a_prompt_that_is_too_long_for_the_new_name_keeps_the_old_one_and_is_nam
     monkeypatch.setattr(desktop.generate_room, "show_message", lambda kind, text: said.append(text))
     room = room_of(desktop)
     ink = next(one for one in desktop.checkpoints if one.name == "ink")
-    assert "2 waiting jobs use it" in " ".join(desktop.model_files.uses(ink))
+    uses: list[str] = []
+    pending, readers = desktop.worker.pending, list[threading.Thread]()
+    with monkeypatch.context() as patch:
+        patch.setattr(desktop.worker, "pending", lambda: (readers.append(threading.current_thread()), pending())[1])
+        desktop.model_files.find_uses(ink, uses.extend)
+        qtbot.waitUntil(lambda: bool(uses))
+    assert "2 waiting jobs use it" in " ".join(uses)
+    assert readers and threading.main_thread() not in readers
     room.rename_requested.emit(ink, "brush")
     qtbot.waitUntil(lambda: "is now brush.safetensors" in room.message.text(), timeout=PATIENCE_MS)
     qtbot.waitUntil(lambda: any("A waiting job keeps the old name ink" in text for text in said), timeout=PATIENCE_MS)
@@ -193,7 +201,9 @@ def test_an_adapter_goes_to_the_trash_with_its_folder(
     weights = peft_adapter(paths.checkpoints() / "loras" / "cats")
     weights.with_name("adapter_model.png").write_bytes(b"")  # would be a sidecar of a file
     qtbot.waitUntil(lambda: room.choose(weights), timeout=PATIENCE_MS)
-    box = room.file_actions.ask_to_trash()
+    room.file_actions.ask_to_trash()
+    qtbot.waitUntil(lambda: bool(room.findChildren(QMessageBox)))
+    box = room.findChildren(QMessageBox)[-1]
     assert box.text() == "Move cats to the trash?" and "adapter_model.png" not in box.informativeText()
     next(button for button in box.buttons() if button.text() == "Delete").click()
     qtbot.waitUntil(lambda: room.message.text() == "cats was moved to the trash.", timeout=PATIENCE_MS)
@@ -228,6 +238,7 @@ def test_what_uses_a_model_is_named_before_it_goes_to_the_trash(
     room = room_of(desktop)
     assert room.choose(path)
     qtbot.keyClick(room.list, Qt.Key.Key_Delete)
+    qtbot.waitUntil(lambda: bool(room.findChildren(QMessageBox)))
     box = room.findChildren(QMessageBox)[-1]
     for text in ("ink.txt", "One waiting job uses it", "Presets with it: drawing"):
         assert text in box.informativeText()

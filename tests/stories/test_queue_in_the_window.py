@@ -13,7 +13,11 @@ from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from diffstudio import paths
+from diffstudio.errors import StorageProblem
 from diffstudio.studio.events import Finished, Started
+from diffstudio.studio.jobs.job_records import REMOVED, RemovedJob
+from diffstudio.studio.jobs.recording import Recording, Replay
+from diffstudio.studio.jobs.waiting_jobs import RemovedJobs
 from diffstudio.studio.requests import GenerateRequest, UpscaleRequest
 from diffstudio.ui.app import Desktop
 from diffstudio.ui.generate.queue.job_dialog import JobDialog, job_facts
@@ -179,7 +183,7 @@ def test_an_edited_job_that_was_removed_is_added_again(qtbot: QtBot, opened: Cal
     qtbot.waitUntil(lambda: titles(desktop) == ["two", "one, changed"])
     assert "had been removed" in room.banner.text()
     desktop.queue.edit(first)
-    qtbot.waitUntil(lambda: "does not wait any more" in room.banner.text())
+    qtbot.waitUntil(lambda: "no longer waiting" in room.banner.text())
 
 
 def test_the_settings_of_a_job_are_shown_in_full(qtbot: QtBot, tmp_path: Path) -> None:
@@ -210,3 +214,81 @@ def test_the_settings_of_a_job_are_shown_in_full(qtbot: QtBot, tmp_path: Path) -
     qtbot.addWidget(dialog)
     dialog.show()
     assert not accessibility_problems(dialog) and not dialog.thumbnail.isVisible()
+
+
+def test_a_full_disk_loses_neither_removed_nor_edited_jobs(
+    qtbot: QtBot, opened: Callable[[], Desktop], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    Image.new("RGB", (16, 16), (200, 0, 0)).save(tmp_path / "source.png")
+    desktop = opened()
+    room, worker = desktop.generate_room, desktop.worker
+    assert worker is not None
+    queue, panel, waiting = room.right.jobs, room.panel, worker._queue
+    desktop.queue.pause(True)
+    for request in (GenerateRequest("one"), UpscaleRequest(tmp_path / "source.png", scale=2.0)):
+        desktop.jobs.submit(request)
+    qtbot.waitUntil(lambda: len(queue.cards) == 2)
+    jobs = [card.queued.job for card in queue.cards]
+
+    def fails(*_: object) -> None:
+        raise StorageProblem("The queue cannot be used", "the disk is full")
+
+    def failed() -> bool:
+        return "the disk is full" in room.banner.text() and room.banner.isVisible()
+
+    # Brought back: the button is disabled meanwhile, and can be pressed again.
+    click(qtbot, queue.clear)
+    qtbot.waitUntil(lambda: titles(desktop) == [] and queue.undo.isEnabled())
+    with monkeypatch.context() as patch:
+        patch.setattr(waiting, "restore", fails)
+        click(qtbot, queue.undo)
+        assert not queue.undo.isEnabled()
+        qtbot.waitUntil(lambda: failed() and queue.undo.isEnabled())
+    click(qtbot, queue.undo)
+    qtbot.waitUntil(lambda: [card.queued.job for card in queue.cards] == jobs)
+    assert not queue.undo.isEnabled()
+
+    # Edited in the panel: the edit goes on.
+    room.show_message("info", "")
+    panel.prompt.set_text("my own words")
+    desktop.queue.edit(jobs[0])
+    qtbot.waitUntil(lambda: panel.button.text() == "Save to the queue")
+    panel.prompt.set_text("one, red")
+    with monkeypatch.context() as patch:
+        patch.setattr(waiting, "replace_request", fails)
+        panel.submit()
+        panel.submit()  # a second click writes nothing else
+        click(qtbot, panel.cancel_edit)
+        qtbot.waitUntil(failed)
+    assert panel.prompt.text() == "one, red" and panel.button.text() == "Save to the queue"
+    assert waiting.held_back == jobs[0] and titles(desktop)[0] == "one"
+    panel.submit()
+    qtbot.waitUntil(lambda: titles(desktop)[0] == "one, red" and waiting.held_back is None)
+    qtbot.waitUntil(lambda: panel.prompt.text() == "my own words")
+
+    # Edited in the Upscale dialog: it opens again with what was chosen.
+    room.show_message("info", "")
+    desktop.queue.edit(jobs[1])
+    qtbot.waitUntil(lambda: dialog_of(UpscaleDialog, desktop) is not None)
+    dialog = dialog_of(UpscaleDialog, desktop)
+    assert isinstance(dialog, UpscaleDialog)
+    with monkeypatch.context() as patch:
+        patch.setattr(waiting, "replace_request", fails)
+        click(qtbot, dialog.button)
+        qtbot.waitUntil(failed)
+        qtbot.waitUntil(lambda: dialog_of(UpscaleDialog, desktop) not in (None, dialog))
+    assert waiting.held_back == jobs[1]
+    again = dialog_of(UpscaleDialog, desktop)
+    assert isinstance(again, UpscaleDialog)
+    click(qtbot, again.button)
+    qtbot.waitUntil(lambda: waiting.held_back is None)
+    assert [queued.job for queued in worker.pending()] == jobs
+
+
+def test_what_can_be_brought_back_is_limited(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:
+    queue = opened().queue
+    for job in range(60):
+        removed = RemovedJob(job, None, ("",) * len(REMOVED))
+        queue._keep(RemovedJobs([removed], {job: Replay(Recording(), 1)}))
+    assert [each.jobs[0].job for each in queue._removed] == list(range(10, 60))
+    assert [list(each.replays) for each in queue._removed] == [[]] * 49 + [[59]]

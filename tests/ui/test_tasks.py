@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
 from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import ImageProblem, Interrupted, StorageProblem
+from diffstudio.ui import tasks as tasks_module
 from diffstudio.ui.tasks import NewestFirstQueue, Tasks
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -253,3 +255,94 @@ sys.exit(code)
         timeout=60,
     )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+# What reports progress by a signal, while its owner waits for the thread before it ends.
+PROGRESS = {("models/adding/link_downloads.py", "_fetch")}
+POOLS = ("_thread", "_pool", "_queue_thread", "_previews", "_details", "_hashes", "_thumbnail_queue")
+
+
+def holds_self(argument: ast.expr, methods: set[str], nested: dict[str, ast.AST]) -> bool:
+    """Whether a thread that is given this argument holds the object `self` as well."""
+    match argument:
+        case ast.Name(id="self"):
+            return True
+        case ast.Attribute(value=ast.Name(id="self"), attr=name):
+            return name in methods
+        case ast.Lambda(body=body):
+            return mentions_self(body)
+        case ast.Name(id=name) if name in nested:
+            return mentions_self(nested[name])
+        case ast.Call(func=ast.Name(id="partial"), args=arguments, keywords=keywords):
+            values = [*arguments, *(keyword.value for keyword in keywords)]
+            return any(holds_self(each, methods, nested) for each in values)
+    return False
+
+
+def given_to_a_thread(call: ast.Call) -> list[ast.expr]:
+    target = ast.unparse(call.func)
+    if target.endswith(".to_thread") or target in {f"self.{pool}.submit" for pool in POOLS}:
+        return call.args
+    is_work = target.endswith(("background_work_requested.emit", ".change_queue")) or target == "self._call"
+    return call.args[:1] if is_work else []
+
+
+def mentions_self(node: ast.AST) -> bool:
+    return any(isinstance(each, ast.Name) and each.id == "self" for each in ast.walk(node))
+
+
+def work_that_holds_self(tree: ast.Module) -> Iterator[str]:
+    """The methods that give a thread something which holds their object."""
+    for kind in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+        methods = [node for node in kind.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+        names = {method.name for method in methods}
+        for method in methods:
+            nested: dict[str, ast.AST] = {
+                node.name: node for node in ast.walk(method) if isinstance(node, ast.FunctionDef) and node is not method
+            }
+            for node in ast.walk(method):
+                match node:
+                    case ast.Assign(targets=[ast.Name(id=name)], value=value) if holds_self(value, names, {}):
+                        nested[name] = ast.Name("self")
+            for call in (node for node in ast.walk(method) if isinstance(node, ast.Call)):
+                if any(holds_self(each, names, nested) for each in given_to_a_thread(call)):
+                    yield method.name
+
+
+def test_threads_hold_no_object_of_the_window() -> None:
+    """A thread that drops the last reference to a QObject destroys it there, which crashes."""
+    folder = Path(tasks_module.__file__).parent
+    found = {
+        (path.relative_to(folder).as_posix(), method)
+        for path in folder.rglob("*.py")
+        if path.name != "tasks.py"
+        for method in work_that_holds_self(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert found - PROGRESS == set() and found >= PROGRESS
+
+
+@pytest.mark.parametrize(
+    ("work", "holds"),
+    [
+        ("self.tasks.to_thread(self.read)", True),
+        ("self.tasks.to_thread(lambda: self.x)", True),
+        ("self.tasks.to_thread(partial(f, self.read))", True),
+        ("self.tasks.to_thread(nested)", True),
+        ("self._thread.submit(f, self)", True),
+        ("self.panel.background_work_requested.emit(work, lambda: self.done())", True),
+        ("self.tasks.to_thread(self.gallery.page, self.query)", False),
+        ("self.jobs.change_queue(lambda worker: worker.x(), lambda _: self.done())", False),
+    ],
+)
+def test_how_that_is_seen(work: str, holds: bool) -> None:
+    source = f"""
+class Room:
+    def read(self):
+        return self.x
+    def start(self):
+        work = partial(self.read, 1)
+        def nested():
+            return self.x
+        {work}
+"""
+    assert bool(list(work_that_holds_self(ast.parse(source)))) == holds

@@ -111,7 +111,7 @@ class Search:
 
 
 def parse_search(text: str, now: datetime | None = None) -> Search:
-    """Read a search text. A name before a colon that is none of `Key` is part of a word, as in `(cat:1.2)`."""
+    """Read a search text. Text before a colon is part of a word unless it is a `Key`, as in `(cat:1.2)`."""
     words: list[str] = []
     terms: list[Term] = []
     problems: list[str] = []

@@ -68,7 +68,7 @@ class ImageSteps:
 
     request: PictureRequest  # for this image alone: its own seed, count 1, files by their paths
     steps: int  # over all passes
-    previews: tuple[Picture | None, ...]  # after step 1, 2, …; None where there is none
+    previews: tuple[Picture | None, ...]  # after steps 1, 2, …, or None
     calls_after: tuple[int, ...] = ()  # [i]: the number of estimates up to step i + 1
     estimates: tuple[Tensor, ...] = ()  # each [C,h,w]; empty where they were not read, or not kept
 

@@ -9,6 +9,7 @@ import time
 from bisect import bisect_left
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from PySide6.QtCore import (
@@ -134,11 +135,8 @@ class GalleryModel(QAbstractListModel):
         self.query = query
         self._loads = load = self._loads + 1
 
-        def read() -> tuple[list[GalleryImage], int, int]:
-            return self._gallery.page(query, 0, PAGE), *self._counts(query)
-
         try:
-            page, total, in_trash = await self._tasks.to_thread(read)
+            page, total, in_trash = await self._tasks.to_thread(_first_page, self._gallery, query)
         except StorageProblem as problem:
             self.failed.emit(problem)
             return
@@ -192,13 +190,9 @@ class GalleryModel(QAbstractListModel):
 
     async def insert(self, images: Sequence[GalleryImage]) -> None:
         """Insert images in their order if they match the query; paging fetches those further down."""
-        load, query = self._loads, self.query
-
-        def fitting() -> list[GalleryImage]:
-            return [image for image in images if self._gallery.fits(image.id, query)]
-
+        load = self._loads
         try:
-            matching = await self._tasks.to_thread(fitting)
+            matching = await self._tasks.to_thread(_matching, self._gallery, self.query, images)
         except StorageProblem as problem:
             self.failed.emit(problem)
             return
@@ -230,20 +224,17 @@ class GalleryModel(QAbstractListModel):
     async def replace(self, images: Sequence[GalleryImage]) -> None:
         """Show the new records of images. One that no longer matches is removed; one that is starred may move."""
         query = self.query
-
-        def left() -> set[int]:
-            return {image.id for image in images if not self._gallery.fits(image.id, query)}
-
         changed = [image for image in images if image.id in self._row_of()]
         for image in changed:
             self._images[self._row_of()[image.id]] = image
         try:
-            gone = await self._tasks.to_thread(left) if query.filters else set[int]()
+            fitting = await self._tasks.to_thread(_matching, self._gallery, query, images) if query.filters else images
         except StorageProblem as problem:
             self.failed.emit(problem)
             return
         if query != self.query:
             return
+        gone = {image.id for image in images} - {image.id for image in fitting}
         for image in changed:
             if image.id not in gone and (row := self._row_of().get(image.id)) is not None:
                 self._move(row, image)
@@ -274,15 +265,8 @@ class GalleryModel(QAbstractListModel):
         if thumbnail is not None:
             self._thumbnails.move_to_end(image.id)
         elif image.id not in self._unreadable:
-            self._thumbnail_queue.submit(image.id, lambda: self._read_thumbnail(image))
+            self._thumbnail_queue.submit(image.id, partial(_read_thumbnail, self._gallery, image))
         return thumbnail
-
-    def _read_thumbnail(self, image: GalleryImage) -> QImage:
-        """In a thread. An image whose thumbnail cannot be stored, as on a full disk, is read itself."""
-        try:
-            return read_image(self._gallery.thumbnail(image))
-        except StorageProblem:
-            return read_image(image.path, THUMBNAIL_SIDE)
 
     def forget_thumbnails(self) -> None:
         """Drop all loaded thumbnails, because files have changed."""
@@ -316,7 +300,7 @@ class GalleryModel(QAbstractListModel):
     async def _count(self) -> None:
         load = self._loads
         try:
-            counts = await self._tasks.to_thread(self._counts, self.query)
+            counts = await self._tasks.to_thread(_counts, self._gallery, self.query)
         except StorageProblem as problem:
             self.failed.emit(problem)
             return
@@ -324,8 +308,28 @@ class GalleryModel(QAbstractListModel):
             self.total, self.in_trash = counts
             self.counted.emit()
 
-    def _counts(self, query: GalleryQuery) -> tuple[int, int]:
-        return self._gallery.number_of(query), self._gallery.trash_count()
+
+# In a thread, which must not be the last to hold the model
+
+
+def _first_page(gallery: Gallery, query: GalleryQuery) -> tuple[list[GalleryImage], int, int]:
+    return gallery.page(query, 0, PAGE), *_counts(gallery, query)
+
+
+def _counts(gallery: Gallery, query: GalleryQuery) -> tuple[int, int]:
+    return gallery.number_of(query), gallery.trash_count()
+
+
+def _matching(gallery: Gallery, query: GalleryQuery, images: Sequence[GalleryImage]) -> Sequence[GalleryImage]:
+    return [image for image in images if gallery.fits(image.id, query)]
+
+
+def _read_thumbnail(gallery: Gallery, image: GalleryImage) -> QImage:
+    """An image whose thumbnail cannot be stored, as on a full disk, is read itself."""
+    try:
+        return read_image(gallery.thumbnail(image))
+    except StorageProblem:
+        return read_image(image.path, THUMBNAIL_SIDE)
 
 
 def title(image: GalleryImage) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -57,7 +58,8 @@ class GalleryRoom(GalleryLayout):
         super().__init__(GalleryModel(gallery, self._thumbnails, self._reading), self._tasks)
         self._trash = GalleryTrash(gallery, self._changing, self)
         self.selection_actions = SelectionActions(gallery, self._changing, self.chosen, self)
-        self._shown_before = self._closing = False
+        self._shown_before = False
+        self._closing = threading.Event()
         self._act: Callable[[], object] = self.undo  # what the button of the message does
         self._compare_with: Path | None = None  # it is compared with the next image that is selected
         self.top_bar.show_query(view.query)
@@ -137,7 +139,7 @@ class GalleryRoom(GalleryLayout):
         deadline = QDeadlineTimer(LAST_CHANGES_MS)
         while self._changing.busy() and not deadline.hasExpired():  # what was asked for last is done
             QCoreApplication.processEvents(QEventLoop.ProcessEventsFlag.ExcludeUserInputEvents)
-        self._closing = True
+        self._closing.set()
         self._thumbnails.close()
         for tasks in (self._tasks, self._changing, self._reading):
             tasks.close()
@@ -349,7 +351,7 @@ class GalleryRoom(GalleryLayout):
 
     async def _rescan(self, asked: bool) -> None:
         try:
-            report = await self._tasks.to_thread(rescan, self._gallery, lambda: self._closing)
+            report = await self._tasks.to_thread(rescan, self._gallery, self._closing.is_set)
         except DiffstudioError as error:
             self.refresh()  # its images are marked as missing
             self._show_error(error)

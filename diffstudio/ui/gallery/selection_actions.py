@@ -75,16 +75,16 @@ class SelectionActions(QObject):
             self._star([image], not image.starred)
 
     def _star(self, images: Sequence[GalleryImage], starred: bool) -> None:
-        self._tasks.start(self._change(images, lambda image: self._gallery.star(image.id, starred)))
+        self._tasks.start(self._change(images, lambda gallery, image: gallery.star(image.id, starred)))
 
     def set_note(self, image: GalleryImage, note: str) -> None:
-        self._tasks.start(self._change([image], lambda each: self._gallery.set_note(each.id, note)))
+        self._tasks.start(self._change([image], lambda gallery, each: gallery.set_note(each.id, note)))
 
     def add_tags(self, tags: Sequence[str]) -> None:
-        self._tasks.start(self._change(self._selection(), lambda image: self._gallery.tag(image.id, add=tags)))
+        self._tasks.start(self._change(self._selection(), lambda gallery, image: gallery.tag(image.id, add=tags)))
 
     def remove_tag(self, tag: str) -> None:
-        self._tasks.start(self._change(self._selection(), lambda image: self._gallery.tag(image.id, remove=[tag])))
+        self._tasks.start(self._change(self._selection(), lambda gallery, image: gallery.tag(image.id, remove=[tag])))
 
     def shared_tags(self) -> tuple[str, ...]:
         """The tags that all selected images have, in the order of the first."""
@@ -95,17 +95,18 @@ class SelectionActions(QObject):
         return tuple(tag for tag in images[0].tags if tag.casefold() in shared)
 
     async def _change(
-        self, images: Sequence[GalleryImage], change: Callable[[GalleryImage], StorageProblem | None]
+        self, images: Sequence[GalleryImage], change: Callable[[Gallery, GalleryImage], StorageProblem | None]
     ) -> None:
         """Change stars, notes or tags in the thread of `tasks`, up to an image that could not be changed."""
+        gallery = self._gallery
 
         def work() -> tuple[list[GalleryImage], DiffstudioError | None]:
             renewed: list[GalleryImage] = []
             problem: DiffstudioError | None = None
             for image in images:
                 try:
-                    problem = change(image) or problem
-                    if (record := self._gallery.get(image.id)) is not None:
+                    problem = change(gallery, image) or problem
+                    if (record := gallery.get(image.id)) is not None:
                         renewed.append(record)
                 except DiffstudioError as error:
                     return renewed, error

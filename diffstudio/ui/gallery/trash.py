@@ -109,11 +109,12 @@ class GalleryTrash(QObject):
     async def _restore(self, image_ids: Sequence[int]) -> None:
         """Restore these images, one by one: those before one that cannot be restored are shown."""
         images: list[GalleryImage] = []
+        gallery = self._gallery
 
         def restore() -> int:
             for each in image_ids:
-                restored = self._gallery.undo([each])
-                images.extend(image for one in restored if (image := self._gallery.get(one)) is not None)
+                restored = gallery.undo([each])
+                images.extend(image for one in restored if (image := gallery.get(one)) is not None)
             return len(image_ids) - len(images)
 
         try:

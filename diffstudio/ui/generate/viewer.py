@@ -61,6 +61,17 @@ class FoundImage:
     problem: str = ""  # a sentence when they are damaged
 
 
+def _read_found(read_steps: ReadSteps, path: Path) -> FoundImage:
+    """In a thread, which must not be the last to hold a QObject."""
+    image, reason = read_or_reason(path, _MAX_SIDE)
+    if reason:
+        return FoundImage(image, reason)
+    try:
+        return FoundImage(image, steps=read_steps(path))
+    except DiffstudioError as error:
+        return FoundImage(image, problem=str(error))
+
+
 class Viewer(GenerateLayout):
     """Shows the worker's events as they arrive, and the images that are chosen, each with its own steps."""
 
@@ -122,7 +133,7 @@ class Viewer(GenerateLayout):
     # The running job
 
     def running_request(self) -> PictureRequest | None:
-        """The request of the job under way; None if there is none."""
+        """The request of the job under way, or None."""
         return self._state.request if self._state.busy else None
 
     def _start(self, job: JobId, request: PictureRequest) -> None:
@@ -278,18 +289,8 @@ class Viewer(GenerateLayout):
     def show_image(self, recent: RecentImage) -> None:
         """Show another image, with its steps where they are kept."""
         self._chosen_recent = recent
-        read = partial(self._read, recent.path)
+        read = partial(_read_found, self._read_steps, recent.path)
         self.panel.background_work_requested.emit(read, lambda found: self._show_read(recent, found))
-
-    def _read(self, path: Path) -> FoundImage:
-        """In a thread."""
-        image, reason = read_or_reason(path, _MAX_SIDE)
-        if reason:
-            return FoundImage(image, reason)
-        try:
-            return FoundImage(image, steps=self._read_steps(path))
-        except DiffstudioError as error:
-            return FoundImage(image, problem=str(error))
 
     def _show_read(self, recent: RecentImage, found: FoundImage) -> None:
         """Show an image that has been read, unless another one was chosen meanwhile."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -40,7 +41,7 @@ class BackgroundLookups(QObject):
         self._previews = NewestFirstQueue("checkpoint-previews", capacity=20_000)
         self._details = NewestFirstQueue("checkpoint-details", capacity=3)
         self._hashes = NewestFirstQueue("checkpoint-hashes", capacity=1)
-        self._hashing: Path | None = None
+        self._hashing = threading.Event()  # set when the hash is no longer needed
         self._previews.completed.connect(self._preview_read)
         self._details.completed.connect(self._details_found)
         self._hashes.completed.connect(self._hashed)
@@ -56,36 +57,21 @@ class BackgroundLookups(QObject):
         """Find the tools and the images of the selected checkpoint."""
         self._details.submit(("tools", checkpoint.path), partial(_tools, checkpoint, tuple(others)))
         if self._gallery is not None:
-            self._details.submit(("images", checkpoint.path), partial(self._newest_images, checkpoint))
+            self._details.submit(("images", checkpoint.path), partial(_newest_images, self._gallery, checkpoint))
 
     def look_up_hash(self, path: Path) -> None:
         """Compute the SHA-256 of the file; a cached one is emitted at once. A new call cancels the one before."""
-        self._hashing = None
+        self._hashing.set()
         if known := cached_sha256(path):
             self.hashed.emit(path, known)
         elif path.is_file():
-            self._hashing = path
-            self._hashes.submit(path, partial(sha256_of, path, cancelled=lambda: self._hashing != path))
+            self._hashing = threading.Event()
+            self._hashes.submit(path, partial(sha256_of, path, cancelled=self._hashing.is_set))
 
     def close(self) -> None:
-        self._hashing = None
+        self._hashing.set()
         for queue in (self._hashes, self._details, self._previews):
             queue.close()
-
-    # In a thread
-
-    def _newest_images(self, checkpoint: Checkpoint) -> list[tuple[QImage, str]]:
-        found: list[tuple[QImage, str]] = []
-        assert self._gallery is not None
-        for image in newest_images(self._gallery, checkpoint, MAX_IMAGES):
-            try:
-                request = image.request
-                found.append(
-                    (read_image(self._gallery.thumbnail(image)), request.prompt if request is not None else "")
-                )
-            except DiffstudioError:
-                continue  # removed meanwhile
-        return found
 
     # On the window's thread
 
@@ -104,6 +90,20 @@ class BackgroundLookups(QObject):
     def _hashed(self, path: object, sha256: object) -> None:
         if isinstance(path, Path) and isinstance(sha256, str):
             self.hashed.emit(path, sha256)
+
+
+# In a thread, which must not be the last to hold a QObject
+
+
+def _newest_images(gallery: Gallery, checkpoint: Checkpoint) -> list[tuple[QImage, str]]:
+    found: list[tuple[QImage, str]] = []
+    for image in newest_images(gallery, checkpoint, MAX_IMAGES):
+        try:
+            request = image.request
+            found.append((read_image(gallery.thumbnail(image)), request.prompt if request is not None else ""))
+        except DiffstudioError:
+            continue  # removed meanwhile
+    return found
 
 
 def _tools(checkpoint: Checkpoint, others: tuple[Checkpoint, ...]) -> tuple[tuple[Tool, ...], dict[str, int]]:

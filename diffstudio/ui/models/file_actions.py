@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from PySide6.QtCore import QObject, Signal
-from PySide6.QtWidgets import QMenu, QMessageBox, QWidget
+from PySide6.QtWidgets import QMenu, QWidget
 
 from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.studio.library.model_files import own_path, run_of, sidecars_of, why_not_renamed
@@ -17,7 +17,8 @@ from diffstudio.ui.widgets.images import copy_and_drag
 from diffstudio.ui.widgets.menus import MenuEntry, build_menu
 
 RENAME, GO_TO_RUN, USE_IN_PROMPT = "Rename…", "Show training run", "Use in prompt"
-Uses = Callable[[Entry], Sequence[str]]  # what uses a model, each as a sentence
+# Finds what uses a model, and calls the function with that, each as a sentence.
+FindUses = Callable[[Entry, Callable[[Sequence[str]], None]], None]
 
 
 def can_rename(entry: Entry | None) -> bool:
@@ -29,13 +30,13 @@ def can_trash(entry: Entry | None) -> bool:
     return entry is not None and not (isinstance(entry, Checkpoint) and entry.origin is Origin.STARTER)
 
 
-def nothing_known(entry: Entry) -> Sequence[str]:
-    """The default of `uses`: no job or run is known."""
-    return ()
+def nothing_known(entry: Entry, show: Callable[[Sequence[str]], None]) -> None:
+    """The default of `find_uses`: no job or run is known."""
+    show(())
 
 
 class FileActions(QObject):
-    """Asks before anything changes. `uses` returns what the trash dialog says about a model."""
+    """Asks before anything changes. `find_uses` finds what the trash dialog says about a model."""
 
     rename_requested = Signal(object, str)  # Checkpoint, its new name
     delete_requested = Signal(object)  # Checkpoint or Problem, confirmed by the user
@@ -43,9 +44,10 @@ class FileActions(QObject):
     folder_opened = Signal(object)  # Path
     message = Signal(str, str)  # kind and text of a banner
 
-    def __init__(self, chosen: Callable[[], Entry | None], uses: Uses, parent: QWidget) -> None:
+    def __init__(self, chosen: Callable[[], Entry | None], find_uses: FindUses, parent: QWidget) -> None:
         super().__init__(parent)
-        self._chosen, self._uses, self._parent_widget = chosen, uses, parent
+        self._chosen, self._find_uses, self._parent_widget = chosen, find_uses, parent
+        self._finding_uses = False
 
     def rename(self) -> RenameDialog | None:
         """Ask for a new name; None, with a message, when the model keeps its name."""
@@ -70,17 +72,22 @@ class FileActions(QObject):
         else:
             self.message.emit("warn", copy_and_drag.not_shown(entry.path))
 
-    def ask_to_trash(self) -> QMessageBox | None:
+    def ask_to_trash(self) -> None:
+        """Open the question, once it is known what uses the model."""
         entry = self._chosen()
-        if entry is None or not can_trash(entry):
-            return None
+        if entry is not None and can_trash(entry) and not self._finding_uses:
+            self._finding_uses = True
+            self._find_uses(entry, lambda uses: self._ask_to_trash(entry, uses))
+
+    def _ask_to_trash(self, entry: Entry, uses: Sequence[str]) -> None:
+        self._finding_uses = False
         own, sidecars = own_path(entry.path), [path.name for path in sidecars_of(entry.path)]
-        sentences = [*self._uses(entry), "Images made with it stay, but cannot be reproduced without it."]
+        sentences = [*uses, "Images made with it stay, but cannot be reproduced without it."]
         if own.is_dir():
             sentences.insert(0, "The folder is moved with everything in it.")
         if sidecars:
             sentences.insert(0, f"These files are moved with it: {', '.join(sidecars)}.")
-        return confirm(
+        confirm(
             self._parent_widget,
             actions.DELETE,
             f"Move {own.name} to the trash?",

@@ -20,7 +20,7 @@ from diffstudio.studio.library.references import ModelRenamed
 from diffstudio.studio.library.weight_requests import Tool
 from diffstudio.ui.models.background_lookups import BackgroundLookups
 from diffstudio.ui.models.details import used_in_prompt
-from diffstudio.ui.models.file_actions import USE_IN_PROMPT, FileActions, Uses, nothing_known
+from diffstudio.ui.models.file_actions import USE_IN_PROMPT, FileActions, FindUses, nothing_known
 from diffstudio.ui.models.item_model import Entry, Problem
 from diffstudio.ui.models.layout import ModelsLayout
 from diffstudio.ui.widgets import actions, shortcuts
@@ -51,11 +51,11 @@ class ModelsRoom(ModelsLayout):
         gallery: Gallery | None = None,
         annotations: Annotations | None = None,
         output_folder: Callable[[], Path] = paths.checkpoints,
-        uses: Uses = nothing_known,
+        find_uses: FindUses = nothing_known,
     ) -> None:
         super().__init__(output_folder)
         self._annotations = annotations if annotations is not None else Annotations()
-        self._lookups, self.file_actions = BackgroundLookups(gallery), FileActions(self.chosen, uses, self)
+        self._lookups, self.file_actions = BackgroundLookups(gallery), FileActions(self.chosen, find_uses, self)
         self._sidecars: dict[Path, Sidecar] = {}
         self._removed_bytes: dict[str, int] = {}  # what pruning the selected one would remove
         self._new_file: tuple[Path, str] | None = None  # to select after the rescan, and the message to show then

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # imported after the first paint
 
 
 def read_preview(checkpoint: Checkpoint, gallery: Gallery | None, side: int) -> tuple[QImage, Sidecar]:
-    """The preview, at most `side` px a side and null when there is none, and the model's sidecar. Reads files."""
+    """The preview of a model, at most `side` px a side, or a null image, and the model's sidecar. Reads files."""
     sidecar = read_sidecar(checkpoint.path)
     image = header_thumbnail(checkpoint)
     if image.isNull() and sidecar.image is not None:

@@ -17,6 +17,8 @@ from typing import Protocol
 from PySide6.QtGui import QIcon
 from PySide6.QtWidgets import QSystemTrayIcon
 
+from diffstudio.studio.metadata.metadata import storable
+
 _APPLICATION = "diffstudio"
 _NO_SERVICE = "This desktop has no notification service: nothing is shown when work ends."
 _SHOWN_MS = 10_000
@@ -69,14 +71,15 @@ class CommandNotifier:
         try:
             self._sent.append(
                 subprocess.Popen(
-                    [self._program, *self._arguments(title, text)],
+                    [self._program, *self._arguments(storable(title), storable(text))],
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,
                 )
             )
-        except OSError as error:
-            self._problem = f"{self._program} does not start: {error.strerror}."
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            self._problem = f"{self._program} does not start: {why}."
 
     def close(self) -> None:
         for process in self._sent:

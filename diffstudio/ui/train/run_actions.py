@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -41,20 +42,20 @@ class RunActions(QObject):
 
     def start(self, settings: RunSettings) -> None:
         request = TrainRequest(folder=settings.folder, minutes=round(settings.minutes, 2))
-        self._start(lambda: self._runs.start(request, settings.recipe_choice, name=settings.name))
+        self._start(partial(self._runs.start, request, settings.recipe_choice, name=settings.name))
 
     def pause(self, summary: RunSummary) -> None:
-        self._try(lambda: self._runs.pause(summary.run), lambda _: self.command_sent.emit(summary))
+        self._try(partial(self._runs.pause, summary.run), lambda _: self.command_sent.emit(summary))
 
     def resume(self, summary: RunSummary) -> None:
-        self._try(lambda: self._runs.resume(summary.run), lambda _: self.command_sent.emit(summary))
+        self._try(partial(self._runs.resume, summary.run), lambda _: self.command_sent.emit(summary))
 
     def stop(self, summary: RunSummary) -> None:
-        self._try(lambda: self._runs.stop(summary.run), lambda _: self.stopping.emit(summary))
+        self._try(partial(self._runs.stop, summary.run), lambda _: self.stopping.emit(summary))
 
     def try_again(self, summary: RunSummary) -> None:
         """Start a new run with the settings of this one."""
-        self._start(lambda: self._runs.again(summary.run))
+        self._start(partial(self._runs.again, summary.run))
 
     def confirm_removal(self, summary: RunSummary) -> None:
         """Move a run to the system's trash after a question."""
@@ -91,14 +92,17 @@ class RunActions(QObject):
         if self._starting:
             return
         self._starting = True
+        runs = self._runs
 
         def start() -> tuple[RunFolder, list[RunSummary]]:
-            try:
-                return act(), self._runs.list()
-            finally:
-                self._starting = False
+            return act(), runs.list()
 
-        self._try(start, lambda found: self.started.emit(*found))
+        def tried(task: object) -> None:
+            self._starting = False
+
+        task = self._tasks.start(self._act(start, lambda found: self.started.emit(*found)))
+        if task is not None:
+            task.add_done_callback(tried)
 
     def _try(self, act: Callable[[], _T], then: Callable[[_T], object]) -> None:
         """Run `act` in a thread, then `then` with its result; a message instead if `act` fails."""

@@ -36,6 +36,20 @@ if TYPE_CHECKING:  # imported after the first paint
 _T = TypeVar("_T")
 
 
+class _StepReader:
+    """Reads the steps of images where they are kept. It is called in a thread, so it is no QObject."""
+
+    store: StepStore | None = None
+
+    def __call__(self, path: Path) -> ImageSteps | None:
+        """The steps of an image. Reads files: not for the window's thread. DiffstudioError."""
+        from diffstudio.studio.metadata.image_key import image_key
+
+        store = self.store
+        key = image_key(path) if store is not None else None
+        return store.get(key) if key is not None and store is not None else None
+
+
 class JobController(QObject):
     """Submits requests to the worker and shows its queue, its events and the newest images in the Generate room.
 
@@ -57,12 +71,12 @@ class JobController(QObject):
         self._early_requests: list[PictureRequest] = []
         self._training = False
         self.nothing_starts = True  # no job waits, or the queue is paused
-        self.step_store: StepStore | None = None
-        self.room = GenerateRoom(self.filmstrip, self.read_steps)
+        self._read_steps = _StepReader()
+        self.room = GenerateRoom(self.filmstrip, self._read_steps)
         self._connect()
 
     def start(self, worker: Worker, gallery: Gallery, step_store: StepStore) -> None:
-        self.worker, self._gallery, self.step_store = worker, gallery, step_store
+        self.worker, self._gallery, self._read_steps.store = worker, gallery, step_store
         worker.start()
         for request in self._early_requests:
             self.submit(request)
@@ -94,13 +108,6 @@ class JobController(QObject):
             worker.restart_image(key, step, request)
 
         self._call(restart)
-
-    def read_steps(self, path: Path) -> ImageSteps | None:
-        """The steps of an image, where they are kept. Reads files: not for the window's thread. DiffstudioError."""
-        from diffstudio.studio.metadata.image_key import image_key
-
-        key = image_key(path) if self.step_store is not None else None
-        return self.step_store.get(key) if key is not None and self.step_store is not None else None
 
     def stop(self, job: JobId) -> None:
         """Stop the running job, or remove a waiting one."""
@@ -145,15 +152,25 @@ class JobController(QObject):
     def _call(self, method: Callable[[Worker], Any]) -> None:
         self.change_queue(method, lambda result: None)
 
-    def change_queue(self, method: Callable[[Worker], _T], done: Callable[[_T], None]) -> None:
-        """Call the worker in the queue's thread and pass the result on; then show the queue. An error is shown."""
-        if self.worker is not None:
-            self._tasks.start(self._show_result(self._queue_thread.submit(method, self.worker), done))
+    def change_queue(
+        self, method: Callable[[Worker], _T], done: Callable[[_T], None], failed: Callable[[], None] = lambda: None
+    ) -> None:
+        """Call the worker in the queue's thread and pass the result on; then show the queue.
 
-    async def _show_result(self, call: Future[_T], done: Callable[[_T], None]) -> None:
+        An error is shown, after `failed` was called. `method` must hold no QObject: the thread may be the last to hold it.
+        """
+        if self.worker is not None:
+            self._tasks.start(self._show_result(self._queue_thread.submit(method, self.worker), done, failed))
+
+    async def _show_result(self, call: Future[_T], done: Callable[[_T], None], failed: Callable[[], None]) -> None:
         try:
-            # a change is written even while the window closes
-            done(await asyncio.shield(asyncio.wrap_future(call)))
+            try:
+                # a change is written even while the window closes
+                result = await asyncio.shield(asyncio.wrap_future(call))
+            except DiffstudioError:
+                failed()
+                raise
+            done(result)
         except DiffstudioError as error:
             self.room.show_message("bad", str(error))
         self.show_pending()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -14,6 +14,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.library.model_files import own_path, run_of
 from diffstudio.studio.library.references import ModelRenamed, uses_model
 from diffstudio.ui.shell.model_library import ModelLibrary
+from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.wiring.jobs import JobController
 from diffstudio.ui.wiring.panel_state import PanelStateController
 from diffstudio.ui.wiring.preferences import PreferencesController
@@ -40,22 +41,33 @@ class ModelFilesController(QObject):
         preferences: PreferencesController,
         jobs: JobController,
         panel_state: PanelStateController,
+        tasks: Tasks,
     ) -> None:
         super().__init__()
+        self._tasks = tasks
         self._library, self._preferences, self._jobs, self._panel_state = library, preferences, jobs, panel_state
         self._added: Path | None = None  # a folder that the next scan searches for the first time
         library.renaming.connect(self._follow)
         library.changed.connect(self._count_added)
 
-    def uses(self, entry: _Entry) -> Sequence[str]:
-        """What uses a model, each as a sentence."""
+    def find_uses(self, entry: _Entry, show: Callable[[Sequence[str]], None]) -> None:
+        """Find what uses a model, each as a sentence, and call `show` with that. The queue is read in a thread."""
+        self._tasks.start(self._find_uses(entry, show))
+
+    async def _find_uses(self, entry: _Entry, show: Callable[[Sequence[str]], None]) -> None:
+        waiting = 0
+        if isinstance(entry, Checkpoint) and (worker := self._jobs.worker) is not None:
+            waiting = await self._tasks.to_thread(_waiting_jobs, worker, entry)
+        show(self._uses(entry, waiting))
+
+    def _uses(self, entry: _Entry, count: int) -> Sequence[str]:
         if not isinstance(entry, Checkpoint):
             return []
         found: list[str] = []
-        worker, running = self._jobs.worker, self._jobs.room.running_request()
+        running = self._jobs.room.running_request()
         if running is not None and uses_model(running, entry):
             found.append("The running job uses it.")
-        if count := self._waiting_jobs(worker, entry):
+        if count:
             found.append(
                 "One waiting job uses it, and will fail without it."
                 if count == 1
@@ -81,13 +93,6 @@ class ModelFilesController(QObject):
             inside = [one for one in self._library.checkpoints if one.path.is_relative_to(folder.absolute())]
             self.folder_added.emit(folder, len(inside))
 
-    @staticmethod
-    def _waiting_jobs(worker: Worker | None, model: Checkpoint) -> int:
-        try:
-            return sum(uses_model(job.request, model) for job in worker.pending()) if worker is not None else 0
-        except DiffstudioError:
-            return 0  # the queue says itself that it cannot be read
-
     def _follow(self, change: ModelRenamed) -> None:
         """Put the new name in place of the old one everywhere."""
         self._panel_state.follow_renamed(change)
@@ -97,3 +102,11 @@ class ModelFilesController(QObject):
         folders = tuple(new if folder == old else folder for folder in settings.model_folders)
         if folders != settings.model_folders:
             self._preferences.set_settings(replace(settings, model_folders=folders))
+
+
+def _waiting_jobs(worker: Worker, model: Checkpoint) -> int:
+    """How many waiting jobs use a model. Reads the queue: not for the window's thread."""
+    try:
+        return sum(uses_model(job.request, model) for job in worker.pending())
+    except DiffstudioError:
+        return 0  # the queue says itself that it cannot be read

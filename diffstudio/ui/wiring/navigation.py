@@ -76,9 +76,11 @@ class Navigation:
     async def _show_image(self, image: GalleryImage) -> None:
         from diffstudio.studio.gallery.source_files import find_sources, request_to_reuse
 
+        gallery = self._gallery()
+
         def read() -> PictureRequest | None:
             request = request_to_reuse(image)
-            return find_sources(request, self._gallery()) if request is not None else None
+            return find_sources(request, gallery) if request is not None else None
 
         request = await self._tasks.to_thread(read)
         self._window.show_room(GENERATE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from PySide6.QtGui import QImage
 from diffstudio.studio.events import JobId
 from diffstudio.studio.jobs.job_records import QueuedJob
 from diffstudio.studio.jobs.waiting_jobs import RemovedJobs
-from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleRequest
+from diffstudio.studio.requests import PictureRequest, UpscaleRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.queue.job_dialog import JobDialog
 from diffstudio.ui.shell.checkpoint_preview import read_preview
@@ -25,8 +26,10 @@ from diffstudio.ui.wiring.panel_state import PanelStateController
 
 if TYPE_CHECKING:  # imported after the first paint
     from diffstudio.studio.gallery.gallery import Gallery
+    from diffstudio.studio.worker import Worker
 
 _IMAGE_SIDE = 320  # px
+_MOST_REMOVED = 50  # removals that can be undone
 _NOT_WAITING = "This job is no longer waiting: it was started or removed."
 
 
@@ -47,7 +50,9 @@ class QueueController(QObject):
         self._library, self._tasks, self._gallery = library, tasks, gallery
         self._room, self._list = jobs.room, jobs.room.right.jobs
         self._removed: list[RemovedJobs] = []  # what can be brought back, the newest last
+        self._bringing_back = False
         self._edited = ""  # the title of the job that is edited
+        self._saving = False  # the edit is being written
         self._previews: dict[str, QImage] = {}  # of checkpoints and source images, by name or path
         self._reading_previews = False
         self._connect()
@@ -80,7 +85,7 @@ class QueueController(QObject):
         self._edited = labels.title_of(request)
         self._list.set_edited(job)
         if isinstance(request, UpscaleRequest):
-            self._images.edit_upscale(request, self._end_edit)
+            self._images.edit_upscale(request, self._upscale_edited)
             return
         self._panel_state.begin_edit()
         self._room.show_message("info", "")
@@ -91,29 +96,45 @@ class QueueController(QObject):
         self._room.panel.set_editing(title)
         self._room.empty.setEnabled(not title)  # its button and examples are for a new image
 
-    def save_edit(self, request: GenerateRequest) -> None:
-        self._set_editing("")
-        self._panel_state.end_edit()
-        self._end_edit(request)
+    def save_edit(self, request: PictureRequest) -> None:
+        """Write the edited job; the edit goes on when that fails."""
+        if self._edited and not self._saving:
+            self._saving = True
+            self._jobs.change_queue(
+                partial(_write_edit, request),
+                partial(self._edit_saved, request),
+                partial(self._edit_not_saved, request),
+            )
+
+    def _edit_saved(self, request: PictureRequest, waits: bool) -> None:
+        self._close_edit()
+        if not waits:
+            self._jobs.prompt_used.emit(request.prompt)
+            self._room.show_message("info", "The edited job had been removed. It was added to the end of the queue.")
+
+    def _edit_not_saved(self, request: PictureRequest) -> None:
+        self._saving = False
+        if isinstance(request, UpscaleRequest):  # its dialog is closed
+            self._images.edit_upscale(request, self._upscale_edited)
 
     def cancel_edit(self) -> None:
         """Leave the job as it was."""
+        if self._edited and not self._saving:
+            self._close_edit()
+            self._room.show_message("info", "")
+            self._jobs.change_queue(lambda worker: worker.waiting.end_edit(None), lambda _: None)
+
+    def _upscale_edited(self, request: PictureRequest | None) -> None:
+        if request is not None:
+            self.save_edit(request)
+        else:  # also when the dialog was saved, and then closed
+            self.cancel_edit()
+
+    def _close_edit(self) -> None:
+        self._edited, self._saving = "", False
         self._set_editing("")
-        self._room.show_message("info", "")
         self._panel_state.end_edit()
-        self._end_edit(None)
-
-    def _end_edit(self, request: PictureRequest | None) -> None:
-        if not self._edited:  # the dialog was saved, and then closed
-            return
-        self._edited = ""
         self._list.set_edited(None)
-        self._jobs.change_queue(lambda worker: worker.waiting.end_edit(request), partial(self._edit_ended, request))
-
-    def _edit_ended(self, request: PictureRequest | None, waits: bool) -> None:
-        if request is not None and not waits:  # it was removed while it was edited
-            self._jobs.submit(request)
-            self._room.show_message("info", "The edited job had been removed. It was added to the end of the queue.")
 
     # Duplicate, move, remove, bring back
 
@@ -132,18 +153,29 @@ class QueueController(QObject):
 
     def _keep(self, removed: RemovedJobs | None) -> None:
         if removed is not None and removed.jobs:
-            self._removed.append(removed)
+            before = [replace(each, replays={}) for each in self._removed[1 - _MOST_REMOVED :]]  # up to 512 MiB each
+            self._removed = [*before, removed]
             self._show_undo()
 
     def bring_back(self) -> None:
         """Put back what was removed last."""
-        if self._removed:
-            removed = self._removed.pop()
-            self._jobs.change_queue(lambda worker: worker.waiting.restore(removed), lambda _: None)
+        if self._removed and not self._bringing_back:
+            self._bringing_back, removed = True, self._removed[-1]
+            self._jobs.change_queue(
+                lambda worker: worker.waiting.restore(removed),
+                lambda _: self._tried_to_bring_back(removed),
+                self._tried_to_bring_back,
+            )
             self._show_undo()
 
+    def _tried_to_bring_back(self, restored: RemovedJobs | None = None) -> None:
+        self._bringing_back = False
+        if restored is not None:
+            self._removed = [each for each in self._removed if each.jobs != restored.jobs]
+        self._show_undo()
+
     def _show_undo(self) -> None:
-        count = len(self._removed[-1].jobs) if self._removed else 0
+        count = len(self._removed[-1].jobs) if self._removed and not self._bringing_back else 0
         self._list.set_undo("" if not count else "1 job" if count == 1 else f"{count:,} jobs")
 
     def pause(self, paused: bool) -> None:
@@ -161,17 +193,19 @@ class QueueController(QObject):
             while queued := next(iter(self._list.jobs_without_image()), None):
                 pictured = _pictured(queued.request)
                 if pictured not in self._previews:
-                    self._previews[pictured] = await self._tasks.to_thread(self._read_preview, queued.request)
+                    self._previews[pictured] = await self._read_preview(queued.request)
                 self._list.set_image(queued.job, self._previews[pictured])
         finally:
             self._reading_previews = False
 
-    def _read_preview(self, request: PictureRequest) -> QImage:
+    async def _read_preview(self, request: PictureRequest) -> QImage:
         """The thumbnail of the job's checkpoint, or of the image that it upscales; null when it has none."""
         if isinstance(request, UpscaleRequest):
-            return read_image(request.source, _IMAGE_SIDE)
+            return await self._tasks.to_thread(read_image, request.source, _IMAGE_SIDE)
         found = next((each for each in self._library.checkpoints if each.name == request.checkpoint), None)
-        return read_preview(found, self._gallery(), _IMAGE_SIDE)[0] if found is not None else QImage()
+        if found is None:
+            return QImage()
+        return (await self._tasks.to_thread(read_preview, found, self._gallery(), _IMAGE_SIDE))[0]
 
     def _models_changed(self) -> None:
         """Thumbnails may be found now that the model folders have been read."""
@@ -192,6 +226,14 @@ class QueueController(QObject):
         panel.edit_cancelled.connect(self.cancel_edit)
         self._jobs.queue_shown.connect(self._load_previews)
         self._library.changed.connect(self._models_changed)
+
+
+def _write_edit(request: PictureRequest, worker: Worker) -> bool:
+    """Save an edited job. One that was removed meanwhile is added to the end of the queue: False then."""
+    waits = worker.waiting.end_edit(request)
+    if not waits:
+        worker.submit(request)
+    return waits
 
 
 def _pictured(request: PictureRequest) -> str:

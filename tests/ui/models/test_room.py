@@ -268,12 +268,13 @@ def test_what_uses_a_model_is_said_before_it_is_trashed(
     qtbot: QtBot, qapp: QApplication, some: Any, tmp_path: Path
 ) -> None:
     (tmp_path / "cats.preview.png").write_text("")
-    room = ModelsRoom(uses=lambda entry: [f"Two jobs use {entry.path.stem}."])
+    room = ModelsRoom(find_uses=lambda entry, show: show([f"Two jobs use {entry.path.stem}."]))
     qtbot.addWidget(room, before_close_func=lambda widget: widget.shut_down())
     room.set_checkpoints(*some)
     room.choose(some[0][1].path)
-    box = room.file_actions.ask_to_trash()
-    assert box is not None and box.text() == "Move cats.safetensors to the trash?"
+    room.file_actions.ask_to_trash()
+    box = room.findChildren(QMessageBox)[-1]
+    assert box.text() == "Move cats.safetensors to the trash?"
     assert "Two jobs use cats." in box.informativeText() and "cats.preview.png" in box.informativeText()
     box.reject()
 

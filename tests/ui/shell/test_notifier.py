@@ -232,3 +232,19 @@ def test_the_setting(qtbot: QtBot) -> None:
         dialog.notifications.click()
     assert changed.args is not None and changed.args[0].notifications is False
     assert Settings().to_json()["notifications"] is True
+
+
+@linux
+def test_text_that_no_argument_can_hold_is_cleaned(sent: Callable[[], list[list[str]]]) -> None:
+    notifier = make_notifier(QIcon(), lambda: None)
+    notifier.notify("an image\0 is ready", "half a pair \ud83d")
+    notifier.close()
+    (call,) = sent()
+    assert call[-2:] == ["an image  is ready", "half a pair ?"] and notifier.works
+
+
+@linux
+def test_arguments_that_cannot_be_passed_are_reported() -> None:
+    notifier = CommandNotifier("true", lambda title, text: ["\0"])
+    notifier.notify("a", "b")
+    assert not notifier.works and "true does not start: embedded null byte" in notifier.description
