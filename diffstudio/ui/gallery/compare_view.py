@@ -10,12 +10,13 @@ from PySide6.QtCore import QPointF, QRectF, QSize, QSizeF, Qt, Signal
 from PySide6.QtGui import QImage, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen, QWheelEvent
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
-from diffstudio.ui.gallery.image_view import BACK_TIP, MAX_ZOOM, NEAREST_FROM, ZOOM_STEP
+from diffstudio.ui.gallery.image_view import BACK_TIP
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 from diffstudio.ui.widgets.images.image_reading import read_or_reason
+from diffstudio.ui.widgets.images.zoom import View, WheelSteps, Zoom
 from diffstudio.ui.widgets.inputs import ChipRow, Slider
 
 MAX_SIDE = 8192  # px; larger images are decoded at this size
@@ -43,8 +44,7 @@ class ComparePane(QWidget):
         self._images = [QImage(), QImage()]
         self._messages = ["", ""]
         self._mode = SIDE_BY_SIDE
-        self._zoom: float | None = None  # None: as large as it fits
-        self._centre = QPointF(0.5, 0.5)  # of the view, as a share of the image
+        self._zoom, self._wheel = Zoom(), WheelSteps()
         self._divider = 0.5
         self._press: QPointF | None = None
         self._drags_divider = False
@@ -61,7 +61,8 @@ class ComparePane(QWidget):
     def reset(self) -> None:
         """Forget both images, the zoom and the divider."""
         self._images, self._messages = [QImage(), QImage()], ["", ""]
-        self._zoom, self._centre, self._divider = None, QPointF(0.5, 0.5), 0.5
+        self._divider = 0.5
+        self._zoom.reset()
         self.update()
 
     def swap(self) -> None:
@@ -86,27 +87,32 @@ class ComparePane(QWidget):
 
     def zoom(self) -> float:
         """Screen px per px of the larger image."""
-        return self._fit() if self._zoom is None else self._zoom
+        return self._zoom.scale(self._view())
+
+    def is_fitted(self) -> bool:
+        return self._zoom.factor is None
 
     def set_zoom(self, zoom: float | None, around: QPointF | None = None) -> None:
         """Zoom both images; None fits. What is under `around`, in widget coordinates, stays there."""
-        if zoom is None:
-            self._zoom, self._centre = None, QPointF(0.5, 0.5)
-        else:
-            zoom = min(max(zoom, min(self._fit(), 0.1)), MAX_ZOOM)
-            room, frame = self._room_at(around), self._frame()
-            offset = (around or room.center()) - room.center()
-            before, after = self.zoom(), zoom
-            self._centre += QPointF(
-                offset.x() / frame.width() * (1 / before - 1 / after),
-                offset.y() / frame.height() * (1 / before - 1 / after),
-            )
-            self._zoom = zoom
-            self._keep_inside()
+        self._zoom.set_factor(zoom, self._view(around), around)
+        self._show_zoom()
+
+    def zoom_by(self, steps: int, around: QPointF | None = None) -> None:
+        """Zoom in (1) or out (-1) by a step."""
+        self._zoom.step(steps, self._view(around), around)
+        self._show_zoom()
+
+    def _show_zoom(self) -> None:
         self.update()
         self.zoomed.emit(self.zoom())
 
-    def rooms(self) -> list[QRectF]:
+    def _view(self, around: QPointF | None = None) -> View:
+        """Of the image at a point, or else of the first one: both are zoomed alike."""
+        areas = self.areas()
+        area = next((each for each in areas if around is not None and each.contains(around)), areas[0])
+        return View(area, self._frame(), self.devicePixelRatioF())
+
+    def areas(self) -> list[QRectF]:
         """Where each image may be drawn."""
         whole = QRectF(self.rect())
         if self._mode == OVER:
@@ -115,11 +121,8 @@ class ComparePane(QWidget):
         return [QRectF(0, 0, width, whole.height()), QRectF(width + GAP, 0, width, whole.height())]
 
     def image_rect(self, index: int) -> QRectF:
-        """Where an image is drawn, beyond its room too when it is zoomed."""
-        room, frame = self.rooms()[index], self._frame()
-        size = QSizeF(frame.width() * self.zoom(), frame.height() * self.zoom())
-        corner = room.center() - QPointF(self._centre.x() * size.width(), self._centre.y() * size.height())
-        place = QRectF(corner, size)
+        """Where an image is drawn, beyond its area too when it is zoomed."""
+        place = self._zoom.rect(View(self.areas()[index], self._frame(), self.devicePixelRatioF()))
         image = self._images[index]
         return place if image.isNull() else _inside(image, place)
 
@@ -128,24 +131,13 @@ class ComparePane(QWidget):
         sizes = [image.size() for image in self._images if not image.isNull()] or [QSize(1, 1)]
         return max(sizes, key=lambda size: size.width() * size.height())
 
-    def _fit(self) -> float:
-        room, frame = self.rooms()[0], self._frame()
-        return max(0.01, min(room.width() / frame.width(), room.height() / frame.height()))
-
-    def _room_at(self, point: QPointF | None) -> QRectF:
-        rooms = self.rooms()
-        return next((room for room in rooms if point is not None and room.contains(point)), rooms[0])
-
-    def _keep_inside(self) -> None:
-        self._centre = QPointF(min(max(self._centre.x(), 0.0), 1.0), min(max(self._centre.y(), 0.0), 1.0))
-
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
-        rooms, line = self.rooms(), self._divider * self.width()
-        for index, room in enumerate(rooms):
-            clip = room
+        line = self._divider * self.width()
+        for index, area in enumerate(self.areas()):
+            clip = area
             if self._mode == OVER:
-                clip = QRectF(0, 0, line, room.height()) if index == 0 else QRectF(line, 0, room.width(), room.height())
+                clip = QRectF(0, 0, line, area.height()) if index == 0 else QRectF(line, 0, area.width(), area.height())
             painter.setClipRect(clip)
             if self._images[index].isNull():
                 painter.setPen(theme.colour("dim"))
@@ -153,7 +145,7 @@ class ComparePane(QWidget):
                 painter.drawText(clip.adjusted(16, 0, -16, 0), flags, self._messages[index])
                 continue
             place = self.image_rect(index)
-            sharp = place.width() / self._images[index].width() >= NEAREST_FROM
+            sharp = not self.is_fitted() and place.width() >= self._images[index].width()
             painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, not sharp)
             painter.drawImage(place, self._images[index])
         painter.setClipping(False)
@@ -162,15 +154,15 @@ class ComparePane(QWidget):
             painter.drawLine(QPointF(line, 0), QPointF(line, self.height()))
 
     def wheelEvent(self, event: QWheelEvent) -> None:
-        if notches := event.angleDelta().y() / 120:
-            self.set_zoom(self.zoom() * ZOOM_STEP**notches, event.position())
+        if steps := self._wheel.add(event):
+            self.zoom_by(steps, event.position())
         event.accept()
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
         if event.button() == Qt.MouseButton.LeftButton:
             self._press = event.position()
             near = abs(event.position().x() - self._divider * self.width()) <= _DIVIDER_REACH
-            self._drags_divider = self._mode == OVER and (near or self._zoom is None)
+            self._drags_divider = self._mode == OVER and (near or self.is_fitted())
             if self._drags_divider:
                 self.set_divider(event.position().x() / max(1, self.width()))
 
@@ -179,10 +171,8 @@ class ComparePane(QWidget):
             return
         if self._drags_divider:
             self.set_divider(event.position().x() / max(1, self.width()))
-        elif self._zoom is not None:
-            moved, frame = event.position() - self._press, self._frame()
-            self._centre -= QPointF(moved.x() / frame.width() / self._zoom, moved.y() / frame.height() / self._zoom)
-            self._keep_inside()
+        elif not self.is_fitted():
+            self._zoom.pan(event.position() - self._press, self._view())
             self._press = event.position()
             self.update()
 
@@ -190,14 +180,14 @@ class ComparePane(QWidget):
         self._press = None
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
-        self.set_zoom(max(1.0, 2 * self._fit()) if self._zoom is None else None, event.position())
+        self.set_zoom(max(1.0, 2 * self.zoom()) if self.is_fitted() else None, event.position())
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         match event.key():
             case Qt.Key.Key_Plus | Qt.Key.Key_Equal:
-                self.set_zoom(self.zoom() * ZOOM_STEP)
+                self.zoom_by(1)
             case Qt.Key.Key_Minus:
-                self.set_zoom(self.zoom() / ZOOM_STEP)
+                self.zoom_by(-1)
             case Qt.Key.Key_0:
                 self.set_zoom(None)
             case Qt.Key.Key_1:
@@ -314,6 +304,6 @@ class CompareView(QWidget):
         self.divider.valueChanged.connect(lambda value: pane.set_divider(value / 1000))
         pane.divider_moved.connect(lambda share: self.divider.setValue(round(1000 * share)))
         pane.zoomed.connect(lambda zoom: self.zoom_label.setText(f"{zoom:.0%}"))
-        self.zoom_in.clicked.connect(lambda: pane.set_zoom(pane.zoom() * ZOOM_STEP))
-        self.zoom_out.clicked.connect(lambda: pane.set_zoom(pane.zoom() / ZOOM_STEP))
+        self.zoom_in.clicked.connect(lambda: pane.zoom_by(1))
+        self.zoom_out.clicked.connect(lambda: pane.zoom_by(-1))
         self.zoom_fit.clicked.connect(lambda: pane.set_zoom(None))

@@ -9,7 +9,7 @@ from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.studio.gallery.records import GalleryImage
-from diffstudio.ui.gallery.image_view import BACK_TIP, ZOOM_STEP, ImageView
+from diffstudio.ui.gallery.image_view import BACK_TIP, ImageView
 from diffstudio.ui.gallery.item_model import title
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets.controls import SecondaryButton
@@ -55,8 +55,8 @@ class FullView(QWidget):
         self.back.clicked.connect(self.closed)
         self.previous.clicked.connect(lambda: self.step_requested.emit(-1))
         self.next.clicked.connect(lambda: self.step_requested.emit(1))
-        self.zoom_in.clicked.connect(lambda: self.image_view.set_zoom(self.image_view.zoom() * ZOOM_STEP))
-        self.zoom_out.clicked.connect(lambda: self.image_view.set_zoom(self.image_view.zoom() / ZOOM_STEP))
+        self.zoom_in.clicked.connect(lambda: self.image_view.zoom_by(1))
+        self.zoom_out.clicked.connect(lambda: self.image_view.zoom_by(-1))
         self.zoom_fit.clicked.connect(lambda: self.image_view.set_zoom(None))
         self.image_view.previous_requested.connect(lambda: self.step_requested.emit(-1))
         self.image_view.next_requested.connect(lambda: self.step_requested.emit(1))

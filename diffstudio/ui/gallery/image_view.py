@@ -11,12 +11,10 @@ from PySide6.QtWidgets import QApplication, QWidget
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe, set_tooltip
 from diffstudio.ui.widgets.images import copy_and_drag
-from diffstudio.ui.widgets.images.image_painting import fitted, rounded
+from diffstudio.ui.widgets.images.image_painting import rounded
+from diffstudio.ui.widgets.images.zoom import View, WheelSteps, Zoom
 
 BACK_TIP = "Back to the gallery (Esc)"
-MAX_ZOOM = 32.0
-ZOOM_STEP = 1.25
-NEAREST_FROM = 4.0  # screen px per image px; from here on, pixels are drawn without smoothing
 MARGIN = 24  # px around a fitted image
 
 
@@ -35,8 +33,7 @@ class ImageView(QWidget):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setMinimumSize(120, 120)
         self._image, self._path = QImage(), Path()
-        self._zoom: float | None = None  # None: as large as it fits
-        self._centre = QPointF()  # of the view, in image px
+        self._zoom, self._wheel = Zoom(), WheelSteps()
         self._size = QSize(1, 1)  # of the original; `_image` may be a thumbnail
         self._press_position: QPointF | None = None
         self._message = ""
@@ -44,8 +41,7 @@ class ImageView(QWidget):
     def set_image(self, image: QImage, size: QSize, path: Path, name: str) -> None:
         """Show an image whose original has `size` px; `image` may be a thumbnail until the original is read."""
         if path != self._path:
-            self._zoom = None
-            self._centre = QPointF(size.width() / 2, size.height() / 2)
+            self._zoom.reset()
         self._image, self._size, self._path, self._message = image, size, path, ""
         self.setAccessibleName(f"Image: {name}")
         self.update()
@@ -65,34 +61,32 @@ class ImageView(QWidget):
 
     def zoom(self) -> float:
         """Screen px per image px."""
-        return self._fit() if self._zoom is None else self._zoom
+        return self._zoom.scale(self._view())
 
     def is_fitted(self) -> bool:
-        return self._zoom is None
+        return self._zoom.factor is None
 
     def set_zoom(self, zoom: float | None, around: QPointF | None = None) -> None:
         """Set the zoom; None fits. The image point under `around`, in widget coordinates, stays in place."""
-        if zoom is None:
-            self._zoom = None
-            self._centre = QPointF(self._size.width() / 2, self._size.height() / 2)
-        else:
-            zoom = min(max(zoom, min(self._fit(), 0.1)), MAX_ZOOM)
-            middle = QPointF(self.width() / 2, self.height() / 2)
-            offset = (around or middle) - middle
-            self._centre += offset / self.zoom() - offset / zoom
-            self._zoom = zoom
-            self._keep_inside()
+        self._zoom.set_factor(zoom, self._view(), around)
+        self._show_zoom()
+
+    def zoom_by(self, steps: int, around: QPointF | None = None) -> None:
+        """Zoom in (1) or out (-1) by a step."""
+        self._zoom.step(steps, self._view(), around)
+        self._show_zoom()
+
+    def _show_zoom(self) -> None:
         self.update()
         self.zoomed.emit(self.zoom())
 
+    def _view(self) -> View:
+        area = QRectF(self.rect()).adjusted(MARGIN, MARGIN, -MARGIN, -MARGIN)
+        return View(area, self._size, self.devicePixelRatioF())
+
     def image_rect(self) -> QRectF:
         """The rectangle in which the image is drawn."""
-        if self._zoom is None:
-            room = QRectF(self.rect()).adjusted(MARGIN, MARGIN, -MARGIN, -MARGIN)
-            return fitted(self._size, room)
-        size = QPointF(self._size.width() * self._zoom, self._size.height() * self._zoom)
-        corner = QPointF(self.width() / 2, self.height() / 2) - self._centre * self._zoom
-        return QRectF(corner.x(), corner.y(), size.x(), size.y())
+        return self._zoom.rect(self._view())
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
@@ -100,17 +94,17 @@ class ImageView(QWidget):
             painter.setPen(theme.colour("dim"))
             flags = int(Qt.AlignmentFlag.AlignCenter) | int(Qt.TextFlag.TextWordWrap)
             painter.drawText(self.rect().adjusted(40, 0, -40, 0), flags, self._message)
-        elif self._zoom is None:
+        elif self.is_fitted():
             rounded(painter, self._image, self.image_rect())
         else:
-            sharp = self._zoom >= NEAREST_FROM
+            sharp = self.zoom() >= 1  # as in the Generate room
             painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, not sharp)
             painter.drawImage(self.image_rect(), self._image)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
-        notches = event.angleDelta().y() / 120
-        if notches and not self._image.isNull():
-            self.set_zoom(self.zoom() * ZOOM_STEP**notches, event.position())
+        steps = self._wheel.add(event)
+        if steps and not self._image.isNull():
+            self.zoom_by(steps, event.position())
         event.accept()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
@@ -120,9 +114,9 @@ class ImageView(QWidget):
             case Qt.Key.Key_Right | Qt.Key.Key_Down | Qt.Key.Key_PageDown | Qt.Key.Key_Space:
                 self.next_requested.emit()
             case Qt.Key.Key_Plus | Qt.Key.Key_Equal:
-                self.set_zoom(self.zoom() * ZOOM_STEP)
+                self.zoom_by(1)
             case Qt.Key.Key_Minus:
-                self.set_zoom(self.zoom() / ZOOM_STEP)
+                self.zoom_by(-1)
             case Qt.Key.Key_0:
                 self.set_zoom(None)
             case Qt.Key.Key_1:
@@ -139,10 +133,9 @@ class ImageView(QWidget):
         if self._press_position is None or self._image.isNull():
             return
         moved = event.position() - self._press_position
-        if self._zoom is not None:
-            self._centre -= moved / self._zoom
+        if not self.is_fitted():
+            self._zoom.pan(moved, self._view())
             self._press_position = event.position()
-            self._keep_inside()
             self.update()
         elif moved.manhattanLength() >= QApplication.startDragDistance():
             self._press_position = None
@@ -152,16 +145,5 @@ class ImageView(QWidget):
         self._press_position = None
 
     def mouseDoubleClickEvent(self, event: QMouseEvent) -> None:
-        self.set_zoom(
-            1.0 if self._zoom is None and self._fit() < 1 else 8.0 if self._zoom is None else None, event.position()
-        )
-
-    def _fit(self) -> float:
-        room = QRectF(self.rect()).adjusted(MARGIN, MARGIN, -MARGIN, -MARGIN)
-        return max(0.01, min(room.width() / self._size.width(), room.height() / self._size.height()))
-
-    def _keep_inside(self) -> None:
-        """Keep the centre of the view inside the image."""
-        self._centre = QPointF(
-            min(max(self._centre.x(), 0.0), self._size.width()), min(max(self._centre.y(), 0.0), self._size.height())
-        )
+        closer = 1.0 if self.zoom() < 1 else 8.0
+        self.set_zoom(closer if self.is_fitted() else None, event.position())

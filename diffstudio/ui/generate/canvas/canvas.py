@@ -20,12 +20,12 @@ from PySide6.QtWidgets import QApplication, QSizePolicy, QWidget
 
 from diffstudio.ui.generate.canvas.contents import CanvasContents, CanvasImage
 from diffstudio.ui.generate.canvas.painting import MAX_SMOOTH_SCALE, grid, paint_note, paint_pixels, smooth
-from diffstudio.ui.generate.canvas.zoom import MAX_ZOOM, View, Zoom
 from diffstudio.ui.generate.canvas.zoom_bar import ZoomBar
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images import copy_and_drag
 from diffstudio.ui.widgets.images.image_painting import fitted, rounded
+from diffstudio.ui.widgets.images.zoom import MAX_ZOOM, View, WheelSteps, Zoom
 
 PAN_STEP = 48  # px for each press of an arrow key
 _ARROWS = {Qt.Key.Key_Left: (-1, 0), Qt.Key.Key_Right: (1, 0), Qt.Key.Key_Up: (0, -1), Qt.Key.Key_Down: (0, 1)}
@@ -58,7 +58,7 @@ class Canvas(CanvasContents):
         self._click_or_drag = copy_and_drag.ClickOrDrag()
         self._zoom, self._panned_from = Zoom(), QPointF()
         self._panning = self._pointed_at = False
-        self._wheel = 0  # of a notch, in 1/8 degrees
+        self._wheel = WheelSteps()
         self.zoom_bar = ZoomBar(self)
         self.zoom_bar.stepped.connect(lambda steps: self.zoom_by(steps))
         self.zoom_bar.toggled.connect(lambda: self.set_zoom(1.0 if self.is_fitted() else None))
@@ -263,9 +263,7 @@ class Canvas(CanvasContents):
             self.full_screen_requested.emit()
 
     def wheelEvent(self, event: QWheelEvent) -> None:
-        self._wheel += event.angleDelta().y()
-        steps = int(self._wheel / 120)
-        self._wheel -= 120 * steps
+        steps = self._wheel.add(event)
         if steps and self.can_zoom():
             self.zoom_by(steps, event.position())
         event.accept()

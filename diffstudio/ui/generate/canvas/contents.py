@@ -11,9 +11,9 @@ from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QWidget
 
 from diffstudio.studio.events import Picture
-from diffstudio.ui.generate.canvas.zoom import SMALL_SIDE
 from diffstudio.ui.generate.sections.init_image_preview import InitOverlay
 from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
+from diffstudio.ui.widgets.images.zoom import SMALL_SIDE
 
 
 @dataclass(slots=True)

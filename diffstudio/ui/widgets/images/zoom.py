@@ -6,18 +6,20 @@ import math
 from dataclasses import dataclass
 
 from PySide6.QtCore import QPointF, QRectF, QSize
+from PySide6.QtGui import QWheelEvent
 
 SMALL_SIDE = 256  # px: images below it are always shown pixel by pixel
 STEPS = (1 / 16, 1 / 12, 1 / 8, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # zoom factors
 EVEN_FROM = 4.0  # screen px per image px: from here on, nobody sees that some pixels are one screen px larger
 MAX_ZOOM = STEPS[-1]
+_WHEEL_STEP = 120  # eighths of a degree
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is zoomed, and where: `room` in widget coordinates, `size` in image px, `ratio` screen px per widget px."""
+    """What is zoomed, and where: `area` in widget coordinates, `size` in image px, `ratio` screen px per widget px."""
 
-    room: QRectF
+    area: QRectF
     size: QSize
     ratio: float = 1.0
     pixel_exact: bool = False  # pixels are not blended, so that all of them must be equally large
@@ -28,16 +30,16 @@ class View:
         return float(math.floor(fit + 1e-6)) if self.is_uneven() else max(fit, 1e-3)
 
     def is_uneven(self) -> bool:
-        """Whether some pixels would be visibly larger than others if the image filled the room."""
+        """Whether some pixels would be visibly larger than others if the image filled the area."""
         return self.pixel_exact and 1 <= self._fills() < EVEN_FROM
 
     def _fills(self) -> float:
         width, height = max(1, self.size.width()), max(1, self.size.height())
-        return self.ratio * min(self.room.width() / width, self.room.height() / height)
+        return self.ratio * min(self.area.width() / width, self.area.height() / height)
 
 
 class Zoom:
-    """`factor` is in screen px per image px; None fits the image into the room."""
+    """`factor` is in screen px per image px; None fits the image into the area."""
 
     def __init__(self) -> None:
         self.factor: float | None = None
@@ -55,10 +57,10 @@ class Zoom:
         if factor is None:
             self.reset()
             return
-        before, point = self.rect(view), around if around is not None else view.room.center()
+        before, point = self.rect(view), around if around is not None else view.area.center()
         at = QPointF((point.x() - before.x()) / before.width(), (point.y() - before.y()) / before.height())
         self.factor = min(max(factor, min(view.fit(), 1.0)), max(MAX_ZOOM, view.fit()))
-        after, middle = self._drawn_size(view), view.room.center()
+        after, middle = self._drawn_size(view), view.area.center()
         self._centre = QPointF(
             at.x() - (point.x() - middle.x()) / after.x(), at.y() - (point.y() - middle.y()) / after.y()
         )
@@ -83,13 +85,13 @@ class Zoom:
         self._keep_inside(view)
 
     def can_pan(self, view: View) -> bool:
-        """Whether the image is larger than the room."""
+        """Whether the image is larger than the area."""
         drawn = self._drawn_size(view)
-        return self.factor is not None and (drawn.x() > view.room.width() + 0.5 or drawn.y() > view.room.height() + 0.5)
+        return self.factor is not None and (drawn.x() > view.area.width() + 0.5 or drawn.y() > view.area.height() + 0.5)
 
     def rect(self, view: View) -> QRectF:
         """Where the whole image is drawn, in widget coordinates; its corner lies on a screen px."""
-        drawn, middle = self._drawn_size(view), view.room.center()
+        drawn, middle = self._drawn_size(view), view.area.center()
         left, top = middle.x() - self._centre.x() * drawn.x(), middle.y() - self._centre.y() * drawn.y()
         return QRectF(_on_pixel(left, view.ratio), _on_pixel(top, view.ratio), drawn.x(), drawn.y())
 
@@ -98,16 +100,29 @@ class Zoom:
         return QPointF(max(1.0, view.size.width() * scale), max(1.0, view.size.height() * scale))
 
     def _keep_inside(self, view: View) -> None:
-        """No empty border beside an image that is larger than the room; a smaller one is in the middle."""
+        """No empty border beside an image that is larger than the area; a smaller one is in the middle."""
         drawn = self._drawn_size(view)
 
-        def kept(centre: float, room: float, side: float) -> float:
-            half = room / 2 / side
+        def kept(centre: float, length: float, side: float) -> float:
+            half = length / 2 / side
             return 0.5 if half >= 0.5 else min(max(centre, half), 1 - half)
 
         self._centre = QPointF(
-            kept(self._centre.x(), view.room.width(), drawn.x()), kept(self._centre.y(), view.room.height(), drawn.y())
+            kept(self._centre.x(), view.area.width(), drawn.x()), kept(self._centre.y(), view.area.height(), drawn.y())
         )
+
+
+class WheelSteps:
+    """Counts whole steps of the wheel: touchpads and fine wheels turn by a fraction of one at a time."""
+
+    def __init__(self) -> None:
+        self._rest = 0
+
+    def add(self, event: QWheelEvent) -> int:
+        self._rest += event.angleDelta().y()
+        steps = int(self._rest / _WHEEL_STEP)
+        self._rest -= _WHEEL_STEP * steps
+        return steps
 
 
 def _on_pixel(position: float, ratio: float) -> float:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import pytest
-from PySide6.QtCore import QPointF, QRectF, QSize
+from PySide6.QtCore import QPoint, QPointF, QRectF, QSize, Qt
+from PySide6.QtGui import QWheelEvent
 
-from diffstudio.ui.generate.canvas.zoom import STEPS, View, Zoom
+from diffstudio.ui.widgets.images.zoom import STEPS, View, WheelSteps, Zoom
 
-ROOM = QRectF(0, 0, 600, 400)
+AREA = QRectF(0, 0, 600, 400)
 
 
 def view(width: int, height: int, ratio: float = 1.0, *, exact: bool = False) -> View:
-    return View(ROOM, QSize(width, height), ratio, pixel_exact=exact)
+    return View(AREA, QSize(width, height), ratio, pixel_exact=exact)
 
 
 @pytest.mark.parametrize(
@@ -85,3 +86,13 @@ def test_the_corner_lies_on_a_pixel_of_the_screen() -> None:
     zoom.set_factor(3.0, here, QPointF(123.4, 56.7))
     rect = zoom.rect(here)
     assert (rect.x() * 1.5).is_integer() and (rect.y() * 1.5).is_integer()
+
+
+def test_a_touchpad_zooms_after_as_many_small_turns_as_make_a_step() -> None:
+    def turn(by: int) -> QWheelEvent:
+        keys, phase = Qt.KeyboardModifier.NoModifier, Qt.ScrollPhase.NoScrollPhase
+        at = QPointF(1, 1)
+        return QWheelEvent(at, at, QPoint(), QPoint(0, by), Qt.MouseButton.NoButton, keys, phase, False)
+
+    steps = WheelSteps()
+    assert [steps.add(turn(by)) for by in (50, 50, 50, -40, 240, -120)] == [0, 0, 1, 0, 1, 0]
