@@ -41,13 +41,16 @@ def test_every_requirement_is_listed_with_its_licence(found: dict[str, Component
 
 
 def test_the_program_and_what_it_ships_come_first(found: dict[str, Component]) -> None:
-    first, second, *_ = found.values()
+    first, *shipped = list(found.values())[:3]
     assert (
         first.name == "diffstudio"
         and "Apache License" in first.text()
         and "What ships with the program" in first.text()
     )
-    assert second.name == "fonts" and "SIL OPEN FONT LICENSE" in second.text().upper() and second.licence == "OFL"
+    assert [component.name for component in shipped] == ["features", "fonts"]
+    network, fonts = shipped
+    assert "EfficientNet-Lite0" in network.text() and network.licence == "LICENSE-Apache-2.0"
+    assert "SIL OPEN FONT LICENSE" in fonts.text().upper() and fonts.licence == "OFL"
 
 
 def test_every_licence_text_in_the_resources_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
