@@ -41,8 +41,8 @@ from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.job_records import PendingJobs, QueuedJob, RestartPoint
 from diffstudio.studio.jobs.memory_forecast import DeviceMemory
 from diffstudio.studio.jobs.queue import Queue
-from diffstudio.studio.jobs.recording import Recording, Replay
-from diffstudio.studio.jobs.restarts import NOT_THE_NEWEST, not_restartable, replay_of, stored_replay
+from diffstudio.studio.jobs.recording import Recording, Replay, not_restartable
+from diffstudio.studio.jobs.restarts import NOT_THE_NEWEST, replay_of, stored_replay
 from diffstudio.studio.jobs.step_store import StepStore
 from diffstudio.studio.jobs.waiting_jobs import WaitingJobs
 from diffstudio.studio.metadata.image_key import ImageKey

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from diffstudio.errors import BadRequest
 from diffstudio.studio.events import Picture
 from diffstudio.studio.jobs.preview_history import PreviewHistory
 
@@ -12,6 +13,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 LARGEST_RECORDING_BYTES = 512 << 20
+STEPS_TOO_LARGE = "it was too large for its steps to be kept"
+
+
+def not_restartable(why: str) -> BadRequest:
+    """The error of an image that cannot be restarted from a step."""
+    return BadRequest("This image cannot be restarted", why, "Generate it again")
 
 
 @dataclass(slots=True)

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from diffstudio.errors import BadRequest
 from diffstudio.studio.jobs.job_records import RestartPoint
-from diffstudio.studio.jobs.recording import Recording, Replay
+from diffstudio.studio.jobs.recording import STEPS_TOO_LARGE, Recording, Replay, not_restartable
+from diffstudio.studio.jobs.step_store import StepStore
+from diffstudio.studio.metadata.image_key import ImageKey
 from diffstudio.studio.requests import PictureRequest
-
-if TYPE_CHECKING:  # which imports this module
-    from diffstudio.studio.jobs.step_store import StepStore
 
 _MAY_DIFFER = ("prompt", "negative", "guidance", "checkpoint")
 NOT_THE_NEWEST = "only the steps of the newest job are kept"
-TOO_LARGE = "it was too large for its steps to be kept"
-
-
-def not_restartable(why: str) -> BadRequest:
-    return BadRequest("This image cannot be restarted", why, "Generate it again")
 
 
 def replay_of(recording: Recording, made: PictureRequest, from_step: int, request: PictureRequest) -> Replay:
@@ -28,7 +22,7 @@ def replay_of(recording: Recording, made: PictureRequest, from_step: int, reques
     no such step.
     """
     if not recording.complete:
-        raise BadRequest("This job cannot be restarted", TOO_LARGE, "Generate it again with fewer images")
+        raise BadRequest("This job cannot be restarted", STEPS_TOO_LARGE, "Generate it again with fewer images")
     first_batch = recording.batches[0]
     steps = min(len(first_batch.calls_after) + 1, first_batch.steps)
     if not 1 <= from_step <= steps:
@@ -47,8 +41,6 @@ def stored_replay(restart: RestartPoint, request: PictureRequest, store: StepSto
 
     BadRequest when they are not kept (any more), StorageProblem when they cannot be read.
     """
-    from diffstudio.studio.metadata.image_key import ImageKey  # not needed before the first paint
-
     if store is None or not restart.token:
         raise not_restartable(NOT_THE_NEWEST)
     kept, recording = store.recording(ImageKey(restart.token, restart.index))

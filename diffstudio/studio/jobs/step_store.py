@@ -17,8 +17,7 @@ from pathlib import Path
 from diffstudio.atomic import storage_errors
 from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.studio.jobs.image_steps import NOT_KEPT, ImageSteps, StepsDamaged, read_steps, write_steps
-from diffstudio.studio.jobs.recording import Recording
-from diffstudio.studio.jobs.restarts import TOO_LARGE, not_restartable
+from diffstudio.studio.jobs.recording import STEPS_TOO_LARGE, Recording, not_restartable
 from diffstudio.studio.metadata.image_key import ImageKey
 
 _SUFFIX = ".npz"
@@ -84,7 +83,7 @@ class StepStore:
         """What a restart of an image needs. BadRequest when its estimates are not kept, StorageProblem on damage."""
         steps = self.get(key, estimates=True)
         if steps is None or not steps.estimates:
-            raise not_restartable("its steps are no longer kept" if steps is None else TOO_LARGE)
+            raise not_restartable("its steps are no longer kept" if steps is None else STEPS_TOO_LARGE)
         return steps, steps.recording()
 
     def usage(self) -> StepUsage:

@@ -15,7 +15,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.events import Cancelled, Event, Failed, Finished, ImageSaved, JobId, Picture, Started
 from diffstudio.studio.jobs.image_steps import ImageSteps
 from diffstudio.studio.jobs.memory_forecast import MemoryQuery, forecast
-from diffstudio.studio.jobs.restarts import not_restartable
+from diffstudio.studio.jobs.recording import not_restartable
 from diffstudio.studio.library.references import ModelRenamed, not_followed, request_after
 from diffstudio.studio.prompts.token_count import count_tokens
 from diffstudio.studio.requests import GenerateRequest, PictureRequest
