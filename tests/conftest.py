@@ -48,6 +48,18 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Collect garbage between the tests, in the main thread: a Qt object that is destroyed in another one crashes.
+
+    Only now has pytest let go of the fixtures of a test, among them whole windows.
+    """
+    gc.disable()
+    result = yield
+    gc.collect(2 if "qapp" in getattr(item, "fixturenames", ()) else 1)
+    return result
+
+
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A fresh place for everything of the person's: settings, pictures, checkpoints, runs."""
@@ -137,12 +149,8 @@ def no_leaked_widgets_or_timers(request: pytest.FixtureRequest) -> Iterator[None
         return
     request.getfixturevalue("qapp")
     before = {id(widget) for widget in _top_level_widgets()}
-    gc.disable()  # a collection in another thread would destroy Qt objects there, which crashes
-    try:
-        yield  # pytest-qt has closed the widgets that it was given before the code below runs
-    finally:
-        gc.collect()
-        gc.enable()
+    yield  # pytest-qt has closed the widgets that it was given before the code below runs
+    gc.collect()
     assert not (left := _left(before)), f"widgets or timers left behind: {left}"
 
 

@@ -30,6 +30,7 @@ class GarbageCollector(QObject):
         self._asked.connect(self._answer, Qt.ConnectionType.QueuedConnection)
         self._timer = QTimer(self, interval=CHECK_MS)
         self._timer.timeout.connect(self._collect_what_is_due)
+        self._automatic_before = gc.isenabled()
         gc.disable()
         garbage.set_collector(self.collect)
         self._timer.start()
@@ -45,11 +46,12 @@ class GarbageCollector(QObject):
         done.wait(WAIT_SECONDS)
 
     def close(self) -> None:
-        """Let Python collect by itself again. Call it when no other thread runs."""
+        """Let Python collect by itself again, if it did before. Call it when no other thread runs."""
         self._timer.stop()
         self._answer()
         garbage.set_collector()
-        gc.enable()
+        if self._automatic_before:
+            gc.enable()
 
     def _answer(self) -> None:
         answers = [self._answers.pop() for _ in range(len(self._answers))]

@@ -84,20 +84,19 @@ def test_names_may_be_any_text(tmp_path: Path) -> None:
         assert list(read(tmp_path, safetensors_file(text, 8 * len(names))).tensors) == names
 
 
-def test_the_garbage_collector_is_as_before(tmp_path: Path) -> None:
-    with gc_paused():
-        assert not gc.isenabled()
-    assert gc.isenabled()
-    gc.disable()
+@pytest.mark.parametrize("automatic", [True, False])
+def test_the_garbage_collector_is_as_before(tmp_path: Path, automatic: bool) -> None:
+    before = gc.isenabled()
+    (gc.enable if automatic else gc.disable)()
     try:
         with gc_paused():
             assert not gc.isenabled()
-        assert not gc.isenabled()
+        assert gc.isenabled() == automatic
+        with pytest.raises(CheckpointDamaged):
+            read(tmp_path, b"")
+        assert gc.isenabled() == automatic
     finally:
-        gc.enable()
-    with pytest.raises(CheckpointDamaged):
-        read(tmp_path, b"")
-    assert gc.isenabled()
+        (gc.enable if before else gc.disable)()
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

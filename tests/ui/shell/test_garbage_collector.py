@@ -98,8 +98,14 @@ def test_older_garbage_too(collector: GarbageCollector) -> None:
     assert destroyed
 
 
-def test_closed_it_leaves_all_to_python(qtbot: QtBot) -> None:
-    collector = GarbageCollector()
-    assert not gc.isenabled() and not collector.findChildren(QTimer)[0].isSingleShot()
-    collector.close()
-    assert gc.isenabled()
+@pytest.mark.parametrize("automatic", [True, False])
+def test_closed_it_leaves_the_collection_as_it_was(qtbot: QtBot, automatic: bool) -> None:
+    before = gc.isenabled()
+    (gc.enable if automatic else gc.disable)()
+    try:
+        collector = GarbageCollector()
+        assert not gc.isenabled() and not collector.findChildren(QTimer)[0].isSingleShot()
+        collector.close()
+        assert gc.isenabled() == automatic
+    finally:
+        (gc.enable if before else gc.disable)()
