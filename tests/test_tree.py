@@ -67,6 +67,9 @@ TESTED_IN = {
     "studio/runs/test_runs.py": "studio/runs/process studio/runs/status",
     "studio/test_worker.py": "studio/generation/model_loader",
     "training/data/test_dataset.py": "training/data/near_duplicates",
+    "training/data/test_inspect_folder.py": (
+        "training/data/caption_files training/data/folder_layout training/data/folder_report"
+    ),
     "training/test_loop.py": "training/run/checkpointing training/run/sample_sheets training/run/setup",
     "ui/gallery/test_room.py": (
         "ui/gallery/details ui/gallery/full_view ui/gallery/grid ui/gallery/image_view ui/gallery/item_model"

@@ -16,7 +16,7 @@ from diffstudio import paths
 from diffstudio.atomic import write_text
 from diffstudio.errors import RunProblem
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.training.data.inspect_folder import FolderReport
+from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.training.recipe import Recipe, read_recipe, read_table
 
 AUTO = "auto"

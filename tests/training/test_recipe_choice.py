@@ -9,7 +9,8 @@ import pytest
 
 from diffstudio.errors import RunProblem
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.training.data.inspect_folder import FolderReport, inspect_folder
+from diffstudio.training.data.folder_report import FolderReport
+from diffstudio.training.data.inspect_folder import inspect_folder
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe_choice import check_recipe_name, choose_recipe, named_recipes, read_choice
 

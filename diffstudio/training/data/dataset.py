@@ -28,13 +28,8 @@ from diffstudio.errors import FolderProblem, ImageProblem, Interrupted, RunProbl
 from diffstudio.imaging.reader import load_image
 from diffstudio.imaging.value_range import Range, SampleType
 from diffstudio.models.files.file_access import FileStamp, file_stamp
-from diffstudio.training.data.inspect_folder import (
-    FolderReport,
-    ImageRecord,
-    Skipped,
-    map_in_threads,
-    nothing_to_train_on,
-)
+from diffstudio.training.data.folder_report import FolderReport, ImageRecord, Skipped, nothing_to_train_on
+from diffstudio.training.data.inspect_folder import map_in_threads
 from diffstudio.training.data.preprocess import background_colour, resize_to_square
 from diffstudio.training.recipe import DataRecipe
 

@@ -20,7 +20,8 @@ from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.data.dataset import ImageDataset, build_dataset
-from diffstudio.training.data.inspect_folder import MIN_SIDE, FolderReport, InspectionProgress, Skipped, inspect_folder
+from diffstudio.training.data.folder_report import FolderReport, InspectionProgress, Skipped
+from diffstudio.training.data.inspect_folder import MIN_SIDE, inspect_folder
 from diffstudio.training.recipe import RangesRecipe, Recipe, RunRecipe
 from diffstudio.training.recipe_choice import check_recipe_name, choose_recipe
 from diffstudio.training.run.run_folder import RunFolder, already_a_run

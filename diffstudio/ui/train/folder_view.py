@@ -17,7 +17,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from diffstudio.training.data.inspect_folder import FolderReport, InspectionProgress
+from diffstudio.training.data.folder_report import FolderReport, InspectionProgress
 from diffstudio.ui.train.folder_card import short_path
 from diffstudio.ui.widgets import actions, shortcuts, theme
 from diffstudio.ui.widgets.controls import Banner, EmptyState, ProgressLine, SecondaryButton, SectionLabel

@@ -11,7 +11,7 @@ from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QGridLayout, QLineEdit, QVBoxLayout, QWidget
 
 from diffstudio.studio.runs.runs import LONGEST_NAME
-from diffstudio.training.data.inspect_folder import FolderReport
+from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe_choice import AUTO, RecipeChoice, choose_recipe, named_recipes
 from diffstudio.ui.train.duration_slider import DurationSlider

@@ -18,7 +18,7 @@ from diffstudio.studio.jobs.device_guess import seems_accelerated
 from diffstudio.studio.runs.history import HistoryView
 from diffstudio.studio.runs.runs import Runs, RunSummary
 from diffstudio.training.data.add_images import copy_into
-from diffstudio.training.data.inspect_folder import FolderReport
+from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.run_folder import RunFolder, RunStarted
 from diffstudio.ui.shell.desktop_environment import pictures_folder

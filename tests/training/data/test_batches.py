@@ -13,7 +13,8 @@ from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.batches import Batches, derived_seed
 from diffstudio.training.data.dataset import ImageDataset, build_dataset
-from diffstudio.training.data.inspect_folder import FolderReport, inspect_folder
+from diffstudio.training.data.folder_report import FolderReport
+from diffstudio.training.data.inspect_folder import inspect_folder
 from diffstudio.training.recipe import Recipe
 
 

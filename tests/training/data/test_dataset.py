@@ -16,7 +16,8 @@ from PIL import Image
 from diffstudio.errors import FolderProblem, Interrupted, RunProblem, StorageProblem
 from diffstudio.training.data import dataset
 from diffstudio.training.data.dataset import ImageDataset, build_dataset
-from diffstudio.training.data.inspect_folder import FolderReport, ImageRecord, inspect_folder
+from diffstudio.training.data.folder_report import FolderReport, ImageRecord
+from diffstudio.training.data.inspect_folder import inspect_folder
 from diffstudio.training.recipe import DataRecipe, RangesRecipe
 
 SMALL = DataRecipe(size=16)

@@ -17,13 +17,9 @@ from PIL import Image
 from diffstudio.errors import FolderProblem
 from diffstudio.imaging.value_range import SampleType
 from diffstudio.training.data import inspect_folder as inspection
-from diffstudio.training.data.inspect_folder import (
-    MAX_CAPTION_BYTES,
-    FolderReport,
-    InspectionProgress,
-    inspect_folder,
-    map_in_threads,
-)
+from diffstudio.training.data.caption_files import MAX_CAPTION_BYTES
+from diffstudio.training.data.folder_report import FolderReport, InspectionProgress
+from diffstudio.training.data.inspect_folder import inspect_folder, map_in_threads
 
 
 def noise(seed: int, width: int = 40, height: int = 40, mode: str = "RGB") -> Image.Image:

@@ -15,7 +15,7 @@ from diffstudio.cli.terminal import stop_signals
 from diffstudio.errors import Interrupted, RunProblem
 from diffstudio.imaging.value_range import SampleType
 from diffstudio.training import trainer
-from diffstudio.training.data.inspect_folder import RangeInFolder
+from diffstudio.training.data.folder_report import RangeInFolder
 from diffstudio.training.loop import train
 from diffstudio.training.recipe import RunRecipe
 from diffstudio.training.run import setup

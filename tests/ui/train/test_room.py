@@ -161,7 +161,7 @@ def test_a_folder_that_cannot_be_used_is_said_in_the_window(
 def test_inspection_shows_progress_and_can_be_cancelled(
     room: TrainRoom, qtbot: QtBot, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from diffstudio.training.data.inspect_folder import InspectionProgress
+    from diffstudio.training.data.folder_report import InspectionProgress
     from diffstudio.ui.train import folder_inspector
 
     closed = []
