@@ -10,6 +10,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,6 +50,7 @@ from diffstudio.ui.wiring.notifications import NotificationController
 from diffstudio.ui.wiring.panel_state import PanelStateController
 from diffstudio.ui.wiring.preferences import PreferencesController
 from diffstudio.ui.wiring.queue import QueueController
+from diffstudio.ui.wiring.storage import Storage, open_storage
 
 if TYPE_CHECKING:  # imported after the first paint
     from diffstudio.studio.gallery.gallery import Gallery
@@ -73,6 +75,7 @@ class Desktop(QObject):
         self.gallery: Gallery | None = None
         self.runs: Runs | None = None
         self._closed = self._warmed_up = False
+        self._opening: Future[Storage] | None = None  # the gallery and the queue, which are opened in a thread
         self._closing = threading.Event()  # for work in threads, which holds no QObject
         self.jobs = JobController(self.tasks, self.sleep_inhibitor)
         self.kept_steps = KeptStepsController(self.tasks)
@@ -186,23 +189,40 @@ class Desktop(QObject):
 
     def start_services(self) -> None:
         """Start everything that the first paint of the window did not need."""
-        if self._closed or self.worker is not None:
+        if self._closed or self.worker is not None or self._opening is not None:
             return
         self.model_library.rescan()
+        self._opening = self.tasks.submit(open_storage, self.settings.images, self.gallery)
+        self.tasks.start(self._start_when_open(self._opening))
+
+    async def _start_when_open(self, opening: Future[Storage]) -> None:
+        await asyncio.wait([asyncio.wrap_future(opening)])
+        self._finish_start()
+
+    def _start_now(self) -> None:
+        """For a room that needs the databases: wait until they are open."""
+        self.start_services()
+        self._finish_start()
+
+    def _finish_start(self) -> None:
+        if (opening := self._opening) is None:
+            return
+        self._opening = None
+        storage = opening.result()
+        self.gallery = storage.gallery
         try:
-            from diffstudio.studio.gallery.gallery import Gallery
-            from diffstudio.studio.jobs.queue import Queue
             from diffstudio.studio.runs.runs import Runs
             from diffstudio.studio.worker import Worker
 
             self.runs = self.runs or Runs(paths.runs())  # what failed is tried again when a room asks for it
-            self.gallery = self.gallery or Gallery(self.settings.images, paths.data() / "gallery.sqlite")
-            queue = Queue(paths.data() / "queue.sqlite")
-            if queue.damage:
-                self.window.show_message("warn", f"{queue.damage}.")
+            if storage.problem is not None:
+                raise storage.problem
+            assert self.gallery is not None and storage.queue is not None
+            if storage.queue.damage:
+                self.window.show_message("warn", f"{storage.queue.damage}.")
             step_store = self.kept_steps.start(self.settings, self.gallery)
             worker = Worker(
-                queue,
+                storage.queue,
                 self.model_library.library,
                 self.gallery,
                 self.settings,
@@ -277,7 +297,7 @@ class Desktop(QObject):
         from diffstudio.ui.gallery.room import GalleryRoom
 
         if self.gallery is None:
-            self.start_services()
+            self._start_now()
         if self.gallery is None:
             raise StorageProblem("The gallery could not be opened", remedy=f"{FREE_SPACE_OR_FOLDER} in Settings")
         loaded = read_view()
@@ -300,7 +320,7 @@ class Desktop(QObject):
         from diffstudio.ui.models.room import ModelsRoom
 
         if self.gallery is None:
-            self.start_services()
+            self._start_now()
         library, files = self.model_library, self.model_files
         room = ModelsRoom(self.gallery, output_folder=lambda: library.library.folders[0], find_uses=files.find_uses)
         room.generate_requested.connect(self.navigation.generate_with)
@@ -325,7 +345,7 @@ class Desktop(QObject):
         from diffstudio.ui.train.room import TrainRoom
 
         if self.runs is None:
-            self.start_services()
+            self._start_now()
         if self.runs is None:
             raise StorageProblem(
                 "The training runs could not be opened", remedy="Free some space and start diffstudio again"
@@ -373,6 +393,8 @@ class Desktop(QObject):
         self.model_library.close()
         self.downloads.stop()
         self.tasks.close()
+        if (opening := self._opening) is not None and not opening.cancelled() and opening.exception() is None:
+            opening.result().close()
         self.jobs.close()
         if self.worker is not None:
             self.worker.close()

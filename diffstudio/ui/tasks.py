@@ -10,7 +10,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Hashable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from PySide6.QtCore import QCoreApplication, QEventLoop, QObject, Signal
@@ -44,7 +44,11 @@ class Tasks:
 
     async def to_thread(self, work: Callable[..., _T], *args: Any) -> _T:
         """Await `work(*args)` in a thread. When cancelled, work that has started runs on and its result is ignored."""
-        return await asyncio.wrap_future(self._pool.submit(work, *args))
+        return await asyncio.wrap_future(self.submit(work, *args))
+
+    def submit(self, work: Callable[..., _T], *args: Any) -> Future[_T]:
+        """Start `work(*args)` in a thread."""
+        return self._pool.submit(work, *args)
 
     async def iterate_in_thread(self, items: Generator[_T, None, None]) -> AsyncIterator[_T]:
         """Iterate over a generator that runs in threads. When cancelled, it is closed after its current step."""
