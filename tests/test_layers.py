@@ -33,6 +33,7 @@ LIGHT = [
     "diffstudio.models.library.library",
     "diffstudio.models.memory.lease",
     "diffstudio.training.recipe",
+    "diffstudio.training.run.events",
     "diffstudio.training.run.run_folder",
     "diffstudio.training.data.inspect_folder",
     *PACKAGES,

@@ -70,6 +70,7 @@ TESTED_IN = {
     "training/data/test_inspect_folder.py": (
         "training/data/caption_files training/data/folder_layout training/data/folder_report"
     ),
+    "training/run/test_run_folder.py": "training/run/events",
     "training/test_loop.py": "training/run/checkpointing training/run/sample_sheets training/run/setup",
     "ui/gallery/test_room.py": (
         "ui/gallery/details ui/gallery/full_view ui/gallery/grid ui/gallery/image_view ui/gallery/item_model"

@@ -15,7 +15,7 @@ from diffstudio.errors import BadRequest, Interrupted
 from diffstudio.studio.requests import TrainRequest
 
 if TYPE_CHECKING:
-    from diffstudio.training.run.run_folder import RunEvent
+    from diffstudio.training.run.events import RunEvent
 
 
 def add_train(verbs: Verbs) -> None:
@@ -48,7 +48,8 @@ def add_train(verbs: Verbs) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from diffstudio.training.run.run_folder import Command, RunFolder, RunStarted, RunStopped
+    from diffstudio.training.run.events import RunStarted, RunStopped
+    from diffstudio.training.run.run_folder import Command, RunFolder
 
     request = TrainRequest(
         folder=arguments.folder,
@@ -122,7 +123,7 @@ class _TrainingProgress:
         self._last = 0.0
 
     def __call__(self, event: RunEvent) -> None:
-        from diffstudio.training.run import run_folder as run
+        from diffstudio.training.run import events as run
 
         match event:
             case run.RunStep(step=step, steps=steps, loss=loss, images_per_second=speed, left_seconds=left):

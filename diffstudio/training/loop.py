@@ -21,14 +21,10 @@ from diffstudio.errors import (
 from diffstudio.models.memory.devices import is_out_of_memory
 from diffstudio.models.memory.lease import Lease
 from diffstudio.training.run.checkpointing import Checkpointer
-from diffstudio.training.run.monitor import DivergenceMonitor, StepMeter, verdict
-from diffstudio.training.run.run_folder import (
-    RESUME_WITH_SPACE,
-    Command,
+from diffstudio.training.run.events import (
     RunEvent,
     RunFailed,
     RunFinished,
-    RunFolder,
     RunHeldOut,
     RunPaused,
     RunResumed,
@@ -37,6 +33,8 @@ from diffstudio.training.run.run_folder import (
     RunStopped,
     RunWaiting,
 )
+from diffstudio.training.run.monitor import DivergenceMonitor, StepMeter, verdict
+from diffstudio.training.run.run_folder import RESUME_WITH_SPACE, Command, RunFolder
 from diffstudio.training.run.setup import RunContext, new_run, resumed_run
 from diffstudio.training.run.setup_progress import SetupProgress
 

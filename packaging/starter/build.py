@@ -25,7 +25,8 @@ from diffstudio.models.library.records import read_checkpoint
 from diffstudio.networks.transformer import PixelTransformer
 from diffstudio.training.loop import train
 from diffstudio.training.recipe import Recipe, RunRecipe, read_recipe
-from diffstudio.training.run.run_folder import RunFolder, RunHeldOut, RunStep
+from diffstudio.training.run.events import RunHeldOut, RunStep
+from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.training.run.sample_sheets import SampleSheetRenderer
 
 HERE = Path(__file__).resolve().parent

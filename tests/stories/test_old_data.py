@@ -48,7 +48,8 @@ from diffstudio.studio.runs.runs import Runs
 from diffstudio.studio.settings import Settings, Theme, load_settings, read_settings
 from diffstudio.studio.worker import Worker
 from diffstudio.training.recipe import NetworkRecipe, OptimiserName
-from diffstudio.training.run.run_folder import RunFinished, RunFolder, RunStarted, RunStopped, Status
+from diffstudio.training.run.events import RunFinished, RunStarted, RunStopped
+from diffstudio.training.run.run_folder import RunFolder, Status
 
 DATA = Path(__file__).parents[1] / "data" / "home_v0_1"
 OLD_HOME = "/home/ada/diffstudio"

@@ -13,7 +13,8 @@ from pytestqt.qtbot import QtBot
 from diffstudio.models.memory.lease import Lease
 from diffstudio.studio.events import Cancelled, Stepped
 from diffstudio.studio.requests import TrainRequest
-from diffstudio.training.run.run_folder import RunFolder, RunResumed, RunStarted, RunStep, RunWaiting
+from diffstudio.training.run.events import RunResumed, RunStarted, RunStep, RunWaiting
+from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.app import TRAIN, Desktop
 from tests.training.conftest import write_pictures
 from tests.ui.desktop_helpers import (

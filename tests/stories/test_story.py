@@ -19,7 +19,8 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio import paths
 from diffstudio.studio.events import Cancelled, Finished, ImageSaved, Paused, Resumed, Started, Stepped
-from diffstudio.training.run.run_folder import RunFolder, RunResumed, RunStep, RunStopped, RunWaiting, Status
+from diffstudio.training.run.events import RunResumed, RunStep, RunStopped, RunWaiting
+from diffstudio.training.run.run_folder import RunFolder, Status
 from diffstudio.ui.app import GALLERY, GENERATE, MODELS, TRAIN, Desktop
 from diffstudio.ui.train.room import TrainRoom
 from diffstudio.ui.train.run_panel import Action

@@ -40,7 +40,8 @@ from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.metadata.metadata import ImageSettings
 from diffstudio.studio.requests import GenerateRequest, UpscaleRequest
 from diffstudio.studio.runs.runs import Runs
-from diffstudio.training.run.run_folder import RunFailed, RunFolder, RunSamples, RunStarted
+from diffstudio.training.run.events import RunFailed, RunSamples, RunStarted
+from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.gallery.room import GalleryRoom
 from diffstudio.ui.generate.image_settings_dialog import ImageSettingsDialog
 from diffstudio.ui.generate.room import GenerateRoom

@@ -23,12 +23,10 @@ from PIL import Image  # noqa: E402
 
 from diffstudio.training.recipe import Recipe  # noqa: E402
 from diffstudio.training.recipe_choice import read_choice  # noqa: E402
-from diffstudio.training.run.run_folder import (  # noqa: E402
-    Command,
+from diffstudio.training.run.events import (  # noqa: E402
     RunCheckpoint,
     RunFailed,
     RunFinished,
-    RunFolder,
     RunHeldOut,
     RunPaused,
     RunResumed,
@@ -37,6 +35,7 @@ from diffstudio.training.run.run_folder import (  # noqa: E402
     RunStep,
     RunStopped,
 )
+from diffstudio.training.run.run_folder import Command, RunFolder  # noqa: E402
 
 COMMAND = (sys.executable, str(Path(__file__).resolve()))
 

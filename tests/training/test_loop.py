@@ -25,13 +25,11 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.loop import train
 from diffstudio.training.recipe import OptimiserName, OptimiserRecipe, Recipe
 from diffstudio.training.run import sample_sheets
-from diffstudio.training.run.run_folder import (
-    Command,
+from diffstudio.training.run.events import (
     RunCheckpoint,
     RunEvent,
     RunFailed,
     RunFinished,
-    RunFolder,
     RunHeldOut,
     RunPaused,
     RunResumed,
@@ -41,6 +39,7 @@ from diffstudio.training.run.run_folder import (
     RunStopped,
     RunWaiting,
 )
+from diffstudio.training.run.run_folder import Command, RunFolder
 from tests.training.conftest import with_steps
 
 

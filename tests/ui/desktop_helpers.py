@@ -26,7 +26,8 @@ from diffstudio.training.recipe import (
     Recipe,
     RunRecipe,
 )
-from diffstudio.training.run.run_folder import RunEvent, RunFolder
+from diffstudio.training.run.events import RunEvent
+from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.app import Desktop
 from tests.models.tiny import write_tiny_checkpoint
 

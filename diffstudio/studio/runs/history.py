@@ -1,4 +1,4 @@
-"""RunHistory: the loss curves and sample sheets of one run, collected from its events. No torch is imported here.
+"""RunHistory: the curves, sample sheets, verdicts and decisions of one run, from its events. No torch is imported here.
 
 A week-long run writes half a million events. The history keeps at most `MOST_POINTS` losses, each the mean of several
 successive ones, so that the cost of drawing does not grow.
@@ -7,14 +7,25 @@ successive ones, so that the cost of drawing does not grow.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffstudio.training.run.run_folder import RunEvent, RunHeldOut, RunSamples, RunStarted, RunStep
+from diffstudio.training.run.events import (
+    RunCheckpoint,
+    RunEarlyStop,
+    RunEvent,
+    RunFinished,
+    RunHeldOut,
+    RunRolledBack,
+    RunSamples,
+    RunStarted,
+    RunStep,
+    RunVerdict,
+)
 
 MOST_POINTS = 8_000
 FEWEST_FOR_A_TREND = 4  # held-out measurements
@@ -31,6 +42,10 @@ class Trend(StrEnum):
     RISING = "rising"
 
 
+def _empty() -> Curve:
+    return np.empty(0)
+
+
 @dataclass(frozen=True, slots=True)
 class HistoryView:
     """A snapshot of a history, safe to pass to another thread."""
@@ -43,6 +58,14 @@ class HistoryView:
     samples: tuple[RunSamples, ...] = ()  # oldest first
     started: RunStarted | None = None  # of the newest process
     last: RunStep | None = None
+    gradient_norms: Curve = field(default_factory=_empty)  # [N], these three at the steps of the training loss
+    learning_rates: Curve = field(default_factory=_empty)  # [N]
+    images_per_second: Curve = field(default_factory=_empty)  # [N]
+    held_out: tuple[RunHeldOut, ...] = ()  # all measurements, with their losses by noise level
+    verdicts: tuple[RunVerdict, ...] = ()  # oldest first
+    checkpoints: tuple[RunCheckpoint, ...] = ()
+    decisions: tuple[RunRolledBack | RunEarlyStop, ...] = ()
+    finished: RunFinished | None = None  # until it is resumed
 
     def trend(self) -> tuple[Trend, str]:
         return held_out_trend(self.held_out_steps, self.held_out_losses)
@@ -52,33 +75,49 @@ class RunHistory:
     """Collects events in the order they were written. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._steps: list[float] = []
-        self._losses: list[float] = []
-        self._held_out: list[tuple[int, float]] = []
+        self._points: list[tuple[float, ...]] = []  # step, loss, gradient norm, learning rate, images per second
+        self._held_out: list[RunHeldOut] = []
         self._samples: list[RunSamples] = []
+        self._verdicts: list[RunVerdict] = []
+        self._checkpoints: list[RunCheckpoint] = []
+        self._decisions: list[RunRolledBack | RunEarlyStop] = []
         self._started: RunStarted | None = None
+        self._finished: RunFinished | None = None
         self._last: RunStep | None = None
         self._stride = 1  # the number of events averaged into one point
-        self._pending: list[tuple[float, float]] = []
+        self._pending: list[tuple[float, ...]] = []
 
     def take(self, events: Iterable[RunEvent]) -> None:
         for event in events:
             match event:
                 case RunStarted():
-                    self._started = event
+                    self._started, self._finished = event, None
                     self._drop_after(event.step)
                 case RunStep() if math.isfinite(event.loss):
                     self._last = event
-                    self._add(event.step, event.loss)
+                    self._add(
+                        (event.step, event.loss, event.gradient_norm, event.learning_rate, event.images_per_second)
+                    )
                 case RunHeldOut() if math.isfinite(event.loss):
-                    self._held_out.append((event.step, event.loss))
+                    self._held_out.append(event)
                 case RunSamples():
                     self._samples = [sheet for sheet in self._samples if sheet.step != event.step] + [event]
+                case RunVerdict():
+                    self._verdicts.append(event)
+                case RunCheckpoint():
+                    self._checkpoints.append(event)
+                case RunRolledBack():
+                    self._drop_after(event.step)
+                    self._decisions.append(event)
+                case RunEarlyStop():
+                    self._decisions.append(event)
+                case RunFinished():
+                    self._finished = event
 
     def view(self) -> HistoryView:
-        losses = np.asarray(self._losses, dtype=np.float64)
-        held_out = np.asarray(self._held_out, dtype=np.float64).reshape(-1, 2)
-        steps = np.asarray(self._steps, dtype=np.float64)
+        points = np.asarray(self._points, dtype=np.float64).reshape(-1, 5).T
+        held_out = np.asarray([(point.step, point.loss) for point in self._held_out], dtype=np.float64).reshape(-1, 2)
+        steps, losses, gradient_norms, learning_rates, images_per_second = points
         return HistoryView(
             steps,
             losses,
@@ -88,28 +127,39 @@ class RunHistory:
             tuple(self._samples),
             self._started,
             self._last,
+            gradient_norms,
+            learning_rates,
+            images_per_second,
+            tuple(self._held_out),
+            tuple(self._verdicts),
+            tuple(self._checkpoints),
+            tuple(self._decisions),
+            self._finished,
         )
 
     def _drop_after(self, step: int) -> None:
         """Drop what comes after `step`: a killed run resumes from its last checkpoint and repeats the steps after it."""
-        while self._steps and self._steps[-1] > step:
-            self._steps.pop()
-            self._losses.pop()
+        while self._points and self._points[-1][0] > step:
+            self._points.pop()
         self._pending = [point for point in self._pending if point[0] <= step]
-        self._held_out = [point for point in self._held_out if point[0] <= step]
+        self._held_out = [point for point in self._held_out if point.step <= step]
         self._samples = [sheet for sheet in self._samples if sheet.step <= step]
+        self._verdicts = [verdict for verdict in self._verdicts if verdict.step <= step]
+        self._checkpoints = [checkpoint for checkpoint in self._checkpoints if checkpoint.step <= step]
 
-    def _add(self, step: float, loss: float) -> None:
-        self._pending.append((step, loss))
+    def _add(self, point: tuple[float, ...]) -> None:
+        self._pending.append(point)
         if len(self._pending) < self._stride:
             return
-        self._steps.append(float(np.mean([point[0] for point in self._pending])))
-        self._losses.append(float(np.mean([point[1] for point in self._pending])))
+        self._points.append(_mean(self._pending))
         self._pending = []
-        if len(self._steps) >= MOST_POINTS:
+        if len(self._points) >= MOST_POINTS:
             self._stride *= 2
-            for points in (self._steps, self._losses):
-                points[:] = np.asarray(points[: len(points) // 2 * 2]).reshape(-1, 2).mean(axis=1).tolist()
+            self._points = [_mean(self._points[first : first + 2]) for first in range(0, len(self._points) // 2 * 2, 2)]
+
+
+def _mean(points: Sequence[tuple[float, ...]]) -> tuple[float, ...]:
+    return tuple(np.mean(points, axis=0).tolist())
 
 
 def smoothed(steps: Curve, losses: Curve) -> Curve:

@@ -10,7 +10,7 @@ import contextlib
 import re
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ from diffstudio.studio.runs.process import LOCK, Detached, Launch, read_launch, 
 from diffstudio.studio.runs.status import ALIVE, RunProgress, find_process, modified, size_of, status_of
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe_choice import RecipeChoice, read_choice
-from diffstudio.training.run.run_folder import Command, RunFolder, Status, creation_time
+from diffstudio.training.run.run_folder import Asked, Command, RunFolder, Status, creation_time
 
 LONGEST_NAME = 60  # characters of a run's folder name
 
@@ -48,6 +48,11 @@ class RunSummary:
     pid: int | None = None  # of its process while it is running, if it is known
     verdict: str = ""  # how it ended, in a sentence; empty while it is running
     learned: bool | None = None  # of a finished run
+    outcome: str = ""  # what was learned so far, a value of `verdict.Outcome`; empty until that is judged
+    evidence: tuple[str, ...] = ()  # for the outcome, in sentences
+    best_step: int | None = None  # with the lowest held-out loss
+    progress: float | None = None  # the share of its steps or its time that is done, 0 to 1
+    waits_for: str = ""  # what has the accelerator while the run waits for it
     image_folder: Path | None = None  # of its training images
     prepared: float | None = None  # the share of its images that is decoded, 0 to 1, during preparation
     created: float = 0.0  # seconds since the epoch; later for each new run, however the clock was set
@@ -66,6 +71,8 @@ class RunSummary:
         """How much of the run is done, 0 to 1."""
         if self.status is Status.FINISHED:
             return 1.0
+        if self.progress is not None:
+            return min(1.0, max(0.0, self.progress))
         return min(1.0, self.step / self.steps) if self.steps > 0 else 0.0
 
 
@@ -145,6 +152,11 @@ class Runs:
                 pid=pid,
                 verdict=verdict,
                 learned=progress.learned if status is Status.FINISHED else None,
+                outcome=progress.outcome,
+                evidence=progress.evidence,
+                best_step=progress.best_step,
+                progress=progress.progress,
+                waits_for=progress.holder if status is Status.WAITING else "",
                 image_folder=_image_folder(run, launch),
                 prepared=progress.prepared if status is Status.STARTING else None,
                 created=_created(run, launch),
@@ -164,6 +176,22 @@ class Runs:
             _send(run, Command.RUN)
         else:
             self._resumed(RunFolder.open(run.path))
+
+    def sample_now(self, run: RunFolder, prompts: Sequence[str] | None = None) -> None:
+        """Have the run draw a sample sheet at its next step; `prompts` are those of its sheets from then on.
+
+        Does nothing if it is not running. StorageProblem.
+        """
+        self._ask(run, Asked.SAMPLE, prompts)
+
+    def save_now(self, run: RunFolder) -> None:
+        """Have the run write a checkpoint at its next step. Does nothing if it is not running. StorageProblem."""
+        self._ask(run, Asked.SAVE)
+
+    def _ask(self, run: RunFolder, what: Asked, prompts: Sequence[str] | None = None) -> None:
+        if self.summary(run).alive:
+            with _sending(run, what):
+                run.ask_for(what, prompts)
 
     def stop(self, run: RunFolder) -> None:
         """Stop the run at its next step, keeping its checkpoints."""
@@ -307,8 +335,14 @@ def _created(run: RunFolder, launch: Launch | None) -> float:
 
 
 def _send(run: RunFolder, command: Command) -> None:
-    try:
+    with _sending(run, command):
         run.send(command)
+
+
+@contextlib.contextmanager
+def _sending(run: RunFolder, command: Command | Asked) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise StorageProblem(
             f"The command to {command} could not be sent to the run {run.name}",

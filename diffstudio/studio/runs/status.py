@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffstudio.studio.runs.process import LOCK, Launch, is_locked, is_running
-from diffstudio.training.run.run_folder import (
+from diffstudio.training.run.events import (
     RunEvent,
     RunFailed,
     RunFinished,
-    RunFolder,
     RunHeldOut,
     RunPaused,
     RunPreparing,
@@ -19,9 +18,10 @@ from diffstudio.training.run.run_folder import (
     RunStarted,
     RunStep,
     RunStopped,
+    RunVerdict,
     RunWaiting,
-    Status,
 )
+from diffstudio.training.run.run_folder import RunFolder, Status
 
 LOG_TAIL_BYTES = 16_384
 
@@ -45,6 +45,11 @@ class RunProgress:
     pid: int | None = None
     verdict: str = ""
     learned: bool | None = None
+    outcome: str = ""
+    evidence: tuple[str, ...] = ()
+    best_step: int | None = None
+    progress: float | None = None
+    holder: str = ""
     prepared: float | None = None  # the share of its images that is decoded, 0 to 1, during preparation
 
     def is_stale(self, run: RunFolder) -> bool:
@@ -65,23 +70,26 @@ class RunProgress:
                 self.status, self.prepared = Status.STARTING, event.done / max(1, event.images)
             case RunStarted():
                 self.status, self.steps, self.pid = Status.TRAINING, event.steps, event.pid
-                self.verdict, self.learned, self.left_seconds = "", None, None
+                self.verdict, self.learned, self.left_seconds, self.progress = "", None, None, None
             case RunStep():
                 self.status, self.steps = Status.TRAINING, event.steps
                 self.loss, self.images_seen, self.left_seconds = event.loss, event.images_seen, event.left_seconds
-                self.images_per_second = event.images_per_second
+                self.images_per_second, self.progress = event.images_per_second, event.progress
             case RunHeldOut():
                 self.held_out = event.loss
             case RunPaused():
                 self.status = Status.PAUSED
             case RunWaiting():
-                self.status = Status.WAITING
+                self.status, self.holder = Status.WAITING, event.holder
+            case RunVerdict():
+                self.outcome, self.evidence, self.best_step = event.outcome, event.evidence, event.best_step
             case RunResumed():
                 self.status = Status.TRAINING
             case RunStopped():
                 self.status, self.verdict = Status.STOPPED, _stopped_at(event.step)
             case RunFinished():
                 self.status, self.verdict, self.learned = Status.FINISHED, event.verdict, event.learned
+                self.outcome, self.evidence, self.best_step = event.outcome, event.evidence, event.best_step
             case RunFailed():
                 self.status, self.verdict = Status.FAILED, event.why
             case _:

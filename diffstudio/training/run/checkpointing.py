@@ -15,7 +15,7 @@ from diffstudio.models.families import pixel_file
 from diffstudio.models.recommended import DEFAULTS_OF_0_1
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.recipe import RunRecipe
-from diffstudio.training.run.run_folder import RunCheckpoint, RunSamples
+from diffstudio.training.run.events import RunCheckpoint, RunSamples
 from diffstudio.training.run.sample_sheets import SampleSheetRenderer, sample_prompts, sheet_thumbnail, write_sheet
 from diffstudio.training.run.setup import RunContext
 

@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from diffstudio.errors import Diverged
-from diffstudio.training.run.run_folder import RunStep
+from diffstudio.training.run.events import RunStep
 from diffstudio.training.trainer import StepResult, Trainer
 
 _MAX_BAD_STEPS = 20  # in a row with a loss that is NaN or Inf

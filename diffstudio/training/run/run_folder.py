@@ -3,12 +3,16 @@
     recipe.toml     the complete recipe
     chosen.toml     the recipe chosen in the window, which the process reads when it starts
     run.json        what never changes: format, folder of images, time of creation
-    events.jsonl    one JSON object per line, appended as things happen
-    control.json    {"format": 1, "command": "run" | "pause" | "stop"}, written by the window
+    events.jsonl    one JSON object per line, appended as things happen: see `events`
+    control.json    {"format": 1, "command": "run" | "pause" | "stop", "sample": 2, "save": 1, "prompts": [...]}, written
+                    by the window: samples and saves are asked for by counting up; prompts of the sample sheets
     samples/        00000500-ema.png and 00000500-raw.png, grids of `columns` by `rows`
-    checkpoints/    00000500.safetensors; latest.safetensors is a copy of the newest, with EMA weights
+    checkpoints/    00000500.safetensors, with EMA weights; latest.safetensors is a copy of the best by its held-out loss,
+                    or of the newest without one
+    dataset.json    what was trained on: images, captions, classes, which are held out
     tokenizer.json  trained on the captions
     state.pt        everything that resuming needs
+    tensorboard/    the events in TensorBoard's format
     log.txt         the process's standard error
     run.lock        locked by the process that trains the run
     process.json    the process that the window started last, and process.lock, which that process locks
@@ -21,13 +25,12 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias, get_type_hints
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -35,6 +38,7 @@ from diffstudio.atomic import write_text
 from diffstudio.errors import FREE_SPACE_OR_FOLDER, NOT_A_JSON_OBJECT, RunProblem, StorageProblem, reads_up_to
 from diffstudio.models.recommended import DEFAULTS_OF_0_1
 from diffstudio.training.recipe import Recipe, read_table
+from diffstudio.training.run.events import RunEvent, event_line, parse_events
 
 RESUME_WITH_SPACE = "Free some space, then resume the run"
 FORMAT = 1
@@ -48,6 +52,13 @@ class Command(StrEnum):
     STOP = "stop"  # after the current step; writes a checkpoint, and can be resumed
 
 
+class Asked(StrEnum):
+    """What a run's process can be asked for while it trains."""
+
+    SAMPLE = "sample"
+    SAVE = "save"
+
+
 class Status(StrEnum):
     """What a run is doing, judged by its last events and whether its process is alive."""
 
@@ -59,154 +70,6 @@ class Status(StrEnum):
     FINISHED = "finished"
     FAILED = "failed"
     INTERRUPTED = "interrupted"  # its process ended without an event: killed, or the machine crashed
-
-
-@dataclass(frozen=True, slots=True)
-class RunPreparing:
-    """Images are being decoded: about twice a second before RunStarted, never when the image cache is used."""
-
-    event: ClassVar[str] = "preparing"
-    step: int  # 0, or about the step at which it resumes
-    done: int
-    images: int
-
-
-@dataclass(frozen=True, slots=True)
-class RunStarted:
-    """Once for every process that trains the run; `step` is 0, or the step at which it resumes."""
-
-    event: ClassVar[str] = "started"
-    step: int
-    steps: int
-    pid: int
-    parameters: int
-    images: int
-    held_out: int
-    device: str
-    dtype: str
-    threads: int
-    why: str  # the choices made for the folder and this machine, in sentences
-
-
-@dataclass(frozen=True, slots=True)
-class RunStep:
-    """About once a second: means over the steps since the last of these events."""
-
-    event: ClassVar[str] = "step"
-    step: int
-    steps: int
-    images_seen: int
-    loss: float
-    gradient_norm: float
-    learning_rate: float
-    images_per_second: float
-    elapsed_seconds: float  # of training in all processes of the run, without pauses
-    left_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class RunHeldOut:
-    event: ClassVar[str] = "held_out"
-    step: int
-    loss: float  # of the EMA weights on the held-out images, with fixed noise
-
-
-@dataclass(frozen=True, slots=True)
-class RunSamples:
-    event: ClassVar[str] = "samples"
-    step: int
-    ema: str  # paths relative to the run folder
-    raw: str
-    columns: int
-    rows: int
-    size: int  # px, width and height of one sample
-    prompts: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RunCheckpoint:
-    event: ClassVar[str] = "checkpoint"
-    step: int
-    path: str  # relative to the run folder
-
-
-@dataclass(frozen=True, slots=True)
-class RunPaused:
-    event: ClassVar[str] = "paused"
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class RunResumed:
-    """After RunPaused or RunWaiting, in the same process."""
-
-    event: ClassVar[str] = "resumed"
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class RunWaiting:
-    """The accelerator is lent to image generation, or not available yet."""
-
-    event: ClassVar[str] = "waiting"
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class RunStopped:
-    event: ClassVar[str] = "stopped"
-    step: int
-
-
-@dataclass(frozen=True, slots=True)
-class RunFinished:
-    event: ClassVar[str] = "finished"
-    step: int
-    checkpoint: str
-    learned: bool  # the final held-out (or training) loss is clearly below that of always predicting the mean image
-    verdict: str  # the sentence to show
-
-
-@dataclass(frozen=True, slots=True)
-class RunFailed:
-    event: ClassVar[str] = "failed"
-    step: int
-    why: str
-
-
-RunEvent: TypeAlias = (
-    RunPreparing
-    | RunStarted
-    | RunStep
-    | RunHeldOut
-    | RunSamples
-    | RunCheckpoint
-    | RunPaused
-    | RunResumed
-    | RunWaiting
-    | RunStopped
-    | RunFinished
-    | RunFailed
-)
-_KINDS: dict[str, type[RunEvent]] = {
-    kind.event: kind
-    for kind in (
-        RunPreparing,
-        RunStarted,
-        RunStep,
-        RunHeldOut,
-        RunSamples,
-        RunCheckpoint,
-        RunPaused,
-        RunResumed,
-        RunWaiting,
-        RunStopped,
-        RunFinished,
-        RunFailed,
-    )
-}
-# Keys of events.jsonl where they differ from the names of the fields
-_JSON_KEYS = {"images": "pictures", "images_seen": "pictures_seen", "images_per_second": "pictures_per_second"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,8 +155,7 @@ class RunFolder:
 
     def append(self, event: RunEvent) -> None:
         """Append an event to events.jsonl. StorageProblem when that fails; earlier events stay."""
-        values = {_JSON_KEYS.get(name, name): value for name, value in asdict(event).items()}
-        line = json.dumps({"format": FORMAT, "event": event.event, "at": time.time()} | values, ensure_ascii=False)
+        line = event_line(event)
         try:
             with (self.path / "events.jsonl").open("a", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
                 if file.tell() and not self._ends_with_newline():
@@ -316,11 +178,32 @@ class RunFolder:
         except OSError:  # not written yet, or deleted meanwhile
             return [], 0
         lines = data[: data.rfind(b"\n") + 1]
-        return list(_parse_events(lines)), offset + len(lines)
+        return list(parse_events(lines)), offset + len(lines)
 
     def send(self, command: Command) -> None:
-        """Write the control file."""
-        self._write_json("control.json", {"format": FORMAT, "command": str(command)})
+        """Write the command into the control file. StorageProblem when that fails."""
+        self._write_json("control.json", self._control() | {"format": FORMAT, "command": str(command)})
+
+    def ask_for(self, what: Asked, prompts: Sequence[str] | None = None) -> None:
+        """Ask the process of the run for samples or a checkpoint at its next step. StorageProblem.
+
+        `prompts` are those of all sample sheets from now on; none for those of the recipe.
+        """
+        values = self._control()
+        if prompts is not None:
+            values["prompts"] = list(prompts)
+        count = values.get(what)
+        self._write_json("control.json", values | {str(what): count + 1 if isinstance(count, int) else 1})
+
+    def asked(self) -> dict[Asked, int]:
+        """How often the process was asked for each of these."""
+        values = self._control()
+        return {what: count if isinstance(count := values.get(what), int) else 0 for what in Asked}
+
+    def prompts(self) -> tuple[str, ...]:
+        """The prompts of the sample sheets that were set while it runs; empty for those of the recipe."""
+        prompts = self._control().get("prompts")
+        return tuple(text for text in prompts if isinstance(text, str)) if isinstance(prompts, list) else ()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -349,9 +232,15 @@ class RunFolder:
     def command(self) -> Command:
         """The command in the control file; RUN without one."""
         try:
-            return Command(self._read_json("control.json")["command"])
-        except (RunProblem, KeyError, ValueError):
+            return Command(self._control()["command"])
+        except (KeyError, ValueError):
             return Command.RUN
+
+    def _control(self) -> dict[str, Any]:
+        try:
+            return self._read_json("control.json")
+        except RunProblem:
+            return {"format": FORMAT}
 
     def _ends_with_newline(self) -> bool:
         with (self.path / "events.jsonl").open("rb") as file:
@@ -372,41 +261,6 @@ class RunFolder:
 
     def _write_json(self, name: str, value: dict[str, Any]) -> None:
         write_text(self.path / name, json.dumps(value))
-
-
-def _parse_events(lines: bytes) -> Iterator[RunEvent]:
-    for line in lines.splitlines():
-        try:
-            values = json.loads(line)
-            kind = _KINDS[values["event"]]
-            if values["format"] > FORMAT:
-                continue
-            yield kind(
-                **{
-                    name: _checked_value(hint, values[_JSON_KEYS.get(name, name)])
-                    for name, hint in _field_types(kind.event).items()
-                }
-            )
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            continue
-
-
-@cache
-def _field_types(event: str) -> dict[str, Any]:
-    """The types of an event's fields by name."""
-    hints = get_type_hints(_KINDS[event])
-    return {field.name: hints[field.name] for field in fields(_KINDS[event])}
-
-
-def _checked_value(hint: object, value: Any) -> Any:
-    """A JSON value as the type of the field. TypeError when it has another type."""
-    if hint is float and type(value) in (int, float):
-        return float(value)
-    if hint in (int, str, bool) and type(value) is hint:
-        return value
-    if hint == tuple[str, ...] and isinstance(value, list) and all(isinstance(item, str) for item in value):
-        return tuple(value)
-    raise TypeError(f"{value!r} is not {hint}")
 
 
 def creation_time(run: Path) -> float:

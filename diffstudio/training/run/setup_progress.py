@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable
 
 from diffstudio.errors import Interrupted
-from diffstudio.training.run.run_folder import Command, RunEvent, RunFolder, RunPaused, RunPreparing, RunResumed
+from diffstudio.training.run.events import RunEvent, RunPaused, RunPreparing, RunResumed
+from diffstudio.training.run.run_folder import Command, RunFolder
 
 SECONDS_BETWEEN_EVENTS = 0.5
 POLL_SECONDS = 0.05

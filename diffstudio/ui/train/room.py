@@ -20,7 +20,8 @@ from diffstudio.studio.runs.runs import Runs, RunSummary
 from diffstudio.training.data.add_images import copy_into
 from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.training.recipe import Recipe
-from diffstudio.training.run.run_folder import RunFolder, RunStarted
+from diffstudio.training.run.events import RunStarted
+from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.folder_card import CARD_THUMB_SIDE, CARD_THUMBS

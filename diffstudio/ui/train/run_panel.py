@@ -12,7 +12,8 @@ from PySide6.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 
 from diffstudio.studio.runs.runs import RunSummary
 from diffstudio.training.recipe import Recipe
-from diffstudio.training.run.run_folder import RunStarted, Status
+from diffstudio.training.run.events import RunStarted
+from diffstudio.training.run.run_folder import Status
 from diffstudio.ui.train.folder_card import CARD_THUMBS, FolderCard
 from diffstudio.ui.train.recipe_options import augmentation_text, noise_levels_text, optimiser_text
 from diffstudio.ui.train.side_column import scrolled_column

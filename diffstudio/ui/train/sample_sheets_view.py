@@ -12,7 +12,8 @@ from PySide6.QtCore import QEvent, QPoint, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QContextMenuEvent, QHelpEvent, QImage, QMouseEvent, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QSizePolicy, QSlider, QVBoxLayout, QWidget
 
-from diffstudio.training.run.run_folder import RunFolder, RunSamples
+from diffstudio.training.run.events import RunSamples
+from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SectionLabel

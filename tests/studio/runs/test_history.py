@@ -4,7 +4,17 @@ import numpy as np
 import pytest
 
 from diffstudio.studio.runs.history import MOST_POINTS, RunHistory, Trend, held_out_trend, smoothed
-from diffstudio.training.run.run_folder import RunHeldOut, RunSamples, RunStarted, RunStep
+from diffstudio.training.run.events import (
+    RunCheckpoint,
+    RunEarlyStop,
+    RunFinished,
+    RunHeldOut,
+    RunRolledBack,
+    RunSamples,
+    RunStarted,
+    RunStep,
+    RunVerdict,
+)
 
 
 def step(number: int, loss: float) -> RunStep:
@@ -52,6 +62,23 @@ def test_the_curve_is_what_the_events_said() -> None:
     assert view.held_out_losses.tolist() == [0.6]
     assert [sheet.step for sheet in view.samples] == [2]
     assert view.last == step(3, 0.3)
+
+
+def test_curves_verdicts_and_decisions_are_kept_and_a_roll_back_drops_what_it_undid() -> None:
+    history = RunHistory()
+    early, verdict = RunHeldOut(1, 0.6, (0.5,), (0.6,), best=True), RunVerdict(1, "learning", "It is learning", ())
+    saved, undone = RunCheckpoint(1, "1.safetensors", 0.6, True), RunCheckpoint(3, "3.safetensors")
+    back, stop = RunRolledBack(1, 3, 0.5, "NaN"), RunEarlyStop(4, 1, "level")
+    end = RunFinished(4, "latest.safetensors", True, "ready", "ready")
+    history.take([started(0), step(1, 0.5), early, verdict, saved, step(3, 9.0), RunHeldOut(3, 9.0), undone, back])
+    history.take([step(4, 0.4), stop, end])
+    view = history.view()
+    assert view.steps.tolist() == [1, 4] and view.gradient_norms.tolist() == [1, 1]
+    assert view.learning_rates.tolist() == [1e-3, 1e-3] and view.images_per_second.tolist() == [60, 60]
+    assert view.held_out == (early,) and view.verdicts == (verdict,) and view.checkpoints == (saved,)
+    assert view.decisions == (back, stop) and view.finished == end
+    history.take([started(4)])
+    assert history.view().finished is None
 
 
 def test_a_run_resumed_from_an_older_checkpoint_does_not_double_back() -> None:

@@ -24,7 +24,8 @@ from diffstudio.studio.runs.runs import Runs, RunSummary, file_name
 from diffstudio.studio.runs.status import log_tail
 from diffstudio.training.recipe import DataRecipe, Recipe
 from diffstudio.training.recipe_choice import RecipeChoice, read_choice
-from diffstudio.training.run.run_folder import RunFinished, RunFolder, RunStarted, RunStep, Status, creation_time
+from diffstudio.training.run.events import RunFinished, RunStarted, RunStep
+from diffstudio.training.run.run_folder import RunFolder, Status, creation_time
 
 FAKE = (sys.executable, str(Path(__file__).parents[1] / "fake_training.py"))
 

@@ -19,34 +19,42 @@ from hypothesis import strategies as st
 from diffstudio.errors import RunProblem, StorageProblem
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run import run_folder
-from diffstudio.training.run.run_folder import (
-    Command,
+from diffstudio.training.run.events import (
     RunCheckpoint,
+    RunEarlyStop,
     RunEvent,
     RunFailed,
     RunFinished,
-    RunFolder,
     RunHeldOut,
     RunPaused,
     RunPreparing,
     RunResumed,
+    RunRolledBack,
     RunSamples,
     RunStarted,
     RunStep,
     RunStopped,
+    RunVerdict,
     RunWaiting,
 )
+from diffstudio.training.run.run_folder import Asked, Command, RunFolder
 
 ONE_OF_EACH: list[RunEvent] = [
     RunPreparing(0, 7, 36),
     RunStarted(0, 100, 4321, 8_500_000, 1792, 36, "cpu", "bfloat16", 2, "bfloat16 measures 1.4 times as fast here"),
     RunStep(10, 100, 640, 0.25, 1.5, 6e-4, 91.0, 7.0, 63.0),
     RunHeldOut(10, 0.24),
+    RunHeldOut(10, 0.24, (0.1, 0.5), (0.5, 0.1), 0.2, (0.4, 0.1), True),
+    RunVerdict(10, "copying", "These are copies", ("3 of 8",), None, ("a.png",)),
+    RunRolledBack(5, 10, 0.5, "The loss is NaN"),
+    RunEarlyStop(10, 5, "The held-out loss has risen"),
     RunSamples(
         10, "samples/00000010-ema.png", "samples/00000010-raw.png", 4, 2, 64, ("ein Löwe", "赤いリンゴ", "a\nb\u2028c")
     ),
     RunCheckpoint(10, "checkpoints/00000010.safetensors"),
+    RunCheckpoint(10, "checkpoints/00000010.safetensors", 0.24, True),
     RunWaiting(11),
+    RunWaiting(11, "training emoji"),
     RunResumed(11),
     RunPaused(12),
     RunResumed(12),
@@ -88,6 +96,36 @@ def test_every_kind_of_event_comes_back_as_it_was(run: RunFolder) -> None:
     assert all(json.loads(line)["format"] == run_folder.FORMAT for line in lines if line)
 
 
+def test_lines_without_later_fields_are_read_and_damaged_fields_are_not(run: RunFolder) -> None:
+    lines = (
+        {"event": "waiting", "step": 3},
+        {"event": "waiting", "step": 3, "holder": 7},
+        {"event": "held_out", "step": 4, "loss": 0.5, "levels": [0.5, "high"]},
+        {"event": "held_out", "step": 5, "loss": 0.5, "training_loss": None, "levels": [1, 0.5]},
+        {"event": "held_out", "step": 6},
+    )
+    text = "".join(json.dumps({"format": 1, "at": 0.0} | line) + "\n" for line in lines)
+    (run.path / "events.jsonl").write_text(text, encoding="utf-8")
+    assert run.events()[0] == [RunWaiting(3, ""), RunHeldOut(5, 0.5, (1.0, 0.5))]
+
+
+def test_samples_and_checkpoints_are_asked_for_without_losing_the_command(run: RunFolder) -> None:
+    assert run.asked() == {Asked.SAMPLE: 0, Asked.SAVE: 0} and run.prompts() == ()
+    run.send(Command.PAUSE)
+    run.ask_for(Asked.SAMPLE, ["a red apple", "a boat"])
+    run.ask_for(Asked.SAMPLE)
+    run.ask_for(Asked.SAVE)
+    run.send(Command.RUN)
+    assert run.asked() == {Asked.SAMPLE: 2, Asked.SAVE: 1} and run.prompts() == ("a red apple", "a boat")
+    assert run.command() is Command.RUN
+    run.ask_for(Asked.SAMPLE, [])
+    assert run.prompts() == ()
+    (run.path / "control.json").write_text('{"command": 3, "sample": "x", "prompts": [1, "a"]}', encoding="utf-8")
+    assert (run.command(), run.asked()[Asked.SAMPLE], run.prompts()) == (Command.RUN, 0, ("a",))
+    run.ask_for(Asked.SAMPLE)
+    assert run.asked()[Asked.SAMPLE] == 1
+
+
 def test_reading_goes_on_from_where_it_was(run: RunFolder) -> None:
     run.append(RunPaused(1))
     first, offset = run.events()
@@ -116,7 +154,8 @@ def test_a_process_killed_in_the_middle_of_a_line(run: RunFolder) -> None:
 def test_a_writer_killed_at_any_moment_leaves_a_readable_run(run: RunFolder) -> None:
     program = (
         "import sys; from pathlib import Path\n"
-        "from diffstudio.training.run.run_folder import Command, RunFolder, RunPaused\n"
+        "from diffstudio.training.run.events import RunPaused\n"
+        "from diffstudio.training.run.run_folder import Asked, Command, RunFolder\n"
         "run = RunFolder.open(Path(sys.argv[1]))\n"
         "for step in range(10**9):\n"
         "    run.append(RunPaused(step)); run.send(Command.PAUSE)\n"
@@ -323,7 +362,7 @@ def test_a_run_deleted_while_it_is_watched(run: RunFolder) -> None:
 def test_events_are_plain_values_that_json_holds() -> None:
     for event in ONE_OF_EACH:
         for field in fields(event):
-            assert isinstance(getattr(event, field.name), (bool, int, float, str, tuple))
+            assert isinstance(getattr(event, field.name), (bool, int, float, str, tuple, type(None)))
 
 
 def test_reading_needs_no_torch(run: RunFolder) -> None:

@@ -19,16 +19,8 @@ from diffstudio.training.data.folder_report import RangeInFolder
 from diffstudio.training.loop import train
 from diffstudio.training.recipe import RunRecipe
 from diffstudio.training.run import setup
-from diffstudio.training.run.run_folder import (
-    Command,
-    RunEvent,
-    RunFinished,
-    RunFolder,
-    RunPaused,
-    RunPreparing,
-    RunResumed,
-    RunStarted,
-)
+from diffstudio.training.run.events import RunEvent, RunFinished, RunPaused, RunPreparing, RunResumed, RunStarted
+from diffstudio.training.run.run_folder import Command, RunFolder
 from diffstudio.training.run.setup_progress import SetupProgress
 from tests.training.test_loop import assert_same
 
