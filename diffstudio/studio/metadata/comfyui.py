@@ -48,6 +48,11 @@ def read_comfyui(texts: Mapping[str, str], width: int, height: int) -> FoundSett
     return found
 
 
+# Node packs whose nodes apply `<lora:name:1>` in a text: Impact's and Inspire's wildcard encoders, rgthree's Power
+# Prompt, Prompt Control, LoRA tag loaders, Easy Use. To ComfyUI's own CLIPTextEncode it is text.
+_READS_LORA_TAGS = re.compile(r"wildcard|power prompt|prompt ?control|^pc\w+lora|lora.{0,3}tag|tags? ?lora|lora ?text|^easy ", re.IGNORECASE)
+
+
 class _Reader:
     def __init__(self, nodes_json: Mapping[str, Any]) -> None:
         self._found = FoundSettings("ComfyUI")
@@ -55,6 +60,7 @@ class _Reader:
         self._clip_nodes: dict[str, Node] = {}  # those that the prompts' text encoders went through
         self._graph = Graph(nodes_json, self._name)
         nodes = self._graph.nodes.values()
+        self._found.reads_lora_tags = any(_READS_LORA_TAGS.search(node.kind) for node in nodes)
         self._after_sampler = self._graph.leading_to(node for node in nodes if _is_sampler(node))
         self._after_text = self._graph.leading_to(node for node in nodes if _encodes_text(node))
 

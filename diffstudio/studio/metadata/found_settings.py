@@ -25,6 +25,7 @@ class FoundSettings:
         default_factory=dict
     )  # settings that a request has no field for, by the program's names
     not_imported: list[str] = field(default_factory=list)  # the same, as phrases
+    reads_lora_tags: bool = True  # whether `<lora:name:1>` in a prompt applies a LoRA there, or is text
 
     def add_lora(self, file: str | None, weight: Any) -> None:
         """Append `<lora:name:weight>`, as prompts name a LoRA; a name or weight that was not found is named."""

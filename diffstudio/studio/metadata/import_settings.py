@@ -31,6 +31,7 @@ from diffstudio.studio.metadata.found_settings import (
 from diffstudio.studio.metadata.other_programs import READERS
 from diffstudio.studio.metadata.sampler_names import reduced, sampler_and_spacing, shortened
 from diffstudio.studio.metadata.sd_parsers_graph import read_through_sd_parsers
+from diffstudio.studio.prompts.lora_tags import TAG
 from diffstudio.studio.prompts.wildcards import escaped
 from diffstudio.studio.request_checks import LONGEST_PROMPT
 from diffstudio.studio.requests import LANCZOS, LARGEST_SEED, LATENT, GenerateRequest, PictureRequest
@@ -267,7 +268,7 @@ def _imported(found: FoundSettings, width: int, height: int) -> ImportedSettings
     taken: dict[str, Any] = {}
     no_tags: list[str] = []
     for name, tags in (("prompt", found.loras), ("negative", no_tags)):
-        if (text := _prompt(name, values.get(name), tags, found.source, skipped)) is not None:
+        if (text := _prompt(name, values.get(name), tags, found, skipped)) is not None:
             taken[name] = text
     taken |= _sampler_fields(values, skipped)
     for name, kind in (("steps", int), ("guidance", float), ("seed", int)):
@@ -335,7 +336,7 @@ def _sampler_fields(values: Mapping[str, Any], skipped: list[str]) -> dict[str, 
     return {"spacing": spacing} if "spacing" in named else {}
 
 
-def _prompt(name: str, text: Any, tags: list[str], source: str, skipped: list[str]) -> str | None:
+def _prompt(name: str, text: Any, tags: list[str], found: FoundSettings, skipped: list[str]) -> str | None:
     """A prompt with the tags of its LoRAs, written so that nothing in it means more than in the program it is from."""
     kind = "negative prompt" if name == "negative" else "prompt"
     if text is not None and not isinstance(text, str):
@@ -343,7 +344,7 @@ def _prompt(name: str, text: Any, tags: list[str], source: str, skipped: list[st
         text = None
     if text is None and not tags:
         return None
-    text = " ".join(filter(None, (_in_our_grammar(text or "", source, kind, skipped), *tags)))
+    text = " ".join(filter(None, (_in_our_grammar(text or "", found, kind, skipped), *tags)))
     skipped += [f"the hypernetwork {tag}" for tag in _NETWORK_TAG.findall(text)]
     end = LONGEST_PROMPT
     while len(written := escaped(text[:end])) > LONGEST_PROMPT:
@@ -353,11 +354,19 @@ def _prompt(name: str, text: Any, tags: list[str], source: str, skipped: list[st
     return written
 
 
-def _in_our_grammar(text: str, source: str, kind: str, skipped: list[str]) -> str:
-    """A prompt in AUTOMATIC1111's grammar, which ours is; other weights than `(word:1.2)` become text."""
-    if source not in _OTHER_WEIGHTS:
+def _in_our_grammar(text: str, found: FoundSettings, kind: str, skipped: list[str]) -> str:
+    """A prompt in AUTOMATIC1111's grammar, which ours is; other weights than `(word:1.2)` become text.
+
+    So do LoRA tags of programs that do not read them: after a space, `< lora:a:1>` has the same tokens and is none.
+    """
+    if not found.reads_lora_tags:
+        tags = [tag[0] for tag in TAG.finditer(text)]
+        skipped += [f"the {kind}'s {shortened(tag)}, which is text in {found.source}" for tag in tags[:_MOST_SHOWN]]
+        text = TAG.sub(lambda tag: f"< {tag[0][1:]}", text)
+    if found.source not in _OTHER_WEIGHTS:
         return text
-    skipped += [f"the {kind}'s {shortened(weight)}" for weight in _OTHER_WEIGHTS[source].findall(text)[:_MOST_SHOWN]]
+    weights = _OTHER_WEIGHTS[found.source].findall(text)[:_MOST_SHOWN]
+    skipped += [f"the {kind}'s {shortened(weight)}" for weight in weights]
     return re.sub(r"[()]", r"\\\g<0>", escape_schedule(re.sub(r"\\([()])", r"\1", text)))
 
 

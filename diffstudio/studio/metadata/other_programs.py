@@ -28,7 +28,7 @@ def read_invokeai(texts: Mapping[str, str]) -> FoundSettings | None:
 
 def _invokeai_3(values: Mapping[str, Any]) -> FoundSettings:
     others = dict(values)
-    found = FoundSettings("InvokeAI")
+    found = FoundSettings("InvokeAI", reads_lora_tags=False)
     model = others.pop("model", None)
     found.values = {
         "prompt": others.pop("positive_prompt", None),
@@ -63,7 +63,7 @@ def _invokeai_2(values: Mapping[str, Any]) -> FoundSettings:
     if isinstance(prompt, list):  # parts with weights
         prompt = ", ".join(str(as_object(part).get("prompt", "")) for part in prompt)
     text, negative = _bracketed_negative(prompt)
-    found = FoundSettings("InvokeAI")
+    found = FoundSettings("InvokeAI", reads_lora_tags=False)
     found.values = {
         "prompt": text,
         "negative": negative,
@@ -84,7 +84,7 @@ def _invokeai_1(text: str) -> FoundSettings | None:
         return None
     flags = dict(re.findall(r"-(\w)\s*(\S+)", match[2]))
     prompt, negative = _bracketed_negative(match[1])
-    found = FoundSettings("InvokeAI")
+    found = FoundSettings("InvokeAI", reads_lora_tags=False)
     found.values = {
         "prompt": prompt,
         "negative": negative,
@@ -126,7 +126,7 @@ def read_novelai(texts: Mapping[str, str]) -> FoundSettings | None:
     others = json_object(texts.get("Comment"))
     if others is None:
         return None
-    found = FoundSettings("NovelAI")
+    found = FoundSettings("NovelAI", reads_lora_tags=False)
     prompt, characters = _v4_prompt(others.pop("v4_prompt", None))
     negative, unwanted = _v4_prompt(others.pop("v4_negative_prompt", None))
     found.values = {
@@ -247,7 +247,7 @@ def read_draw_things(texts: Mapping[str, str]) -> FoundSettings | None:
     others = json_object(texts.get("draw_things"))
     if others is None or "c" not in others:
         return None
-    found = FoundSettings("Draw Things")
+    found = FoundSettings("Draw Things", reads_lora_tags=False)
     found.values = {
         "prompt": others.pop("c", None),
         "negative": _text_or_empty(others.pop("uc", None)),

@@ -20,7 +20,7 @@ def read_through_sd_parsers(texts: Mapping[str, str]) -> FoundSettings | None:
         info = ComfyUIParser().parse(given)
         sampler = info.samplers[0]
         others = dict(sampler.parameters)
-        found = FoundSettings(info.generator.value)
+        found = FoundSettings(info.generator.value, reads_lora_tags=False)
         found.values = {
             "prompt": escape_schedule(", ".join(prompt.value for prompt in sampler.prompts)),
             "negative": escape_schedule(", ".join(prompt.value for prompt in sampler.negative_prompts)),

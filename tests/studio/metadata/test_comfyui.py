@@ -557,3 +557,20 @@ def test_a_saved_image_that_no_sampler_made_is_passed_over() -> None:
         "save": ("SaveImage", {"images": ["photo", 0], "latent_of": ["sampler", 0]}),
     }
     assert graph(photo).values["prompt"] == "a fox"
+
+
+@pytest.mark.parametrize(
+    ("kind", "reads"),
+    [
+        ("CLIPTextEncode", False),
+        ("StableCascade_StageC_VAEEncode", False),
+        ("ImpactWildcardEncode", True),
+        ("Power Prompt (rgthree)", True),
+        ("PCLazyLoraLoader", True),
+        ("LoraTagLoader", True),
+        ("LoRA Text Loader (LoraManager)", True),
+        ("easy fullLoader", True),
+    ],
+)
+def test_lora_tags_are_text_unless_a_node_reads_them(kind: str, reads: bool) -> None:
+    assert graph({"x": (kind, {})}).reads_lora_tags == reads

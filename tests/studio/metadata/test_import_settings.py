@@ -19,6 +19,7 @@ from diffstudio.studio.metadata.import_settings import (
     read_texts,
     upscaler_label,
 )
+from diffstudio.studio.prompts.lora_tags import LoraUse, lora_tags
 from diffstudio.studio.request_checks import LONGEST_PROMPT
 from diffstudio.studio.requests import LANCZOS, LATENT, ControlNetUse, GenerateRequest, UpscaleRequest
 
@@ -278,3 +279,12 @@ def test_long_prompts_of_other_programs_are_read_in_bounded_time(prompt: str) ->
     texts = {"invokeai_metadata": json.dumps({"positive_prompt": prompt, "steps": 20})}
     assert import_settings.read_texts(texts, 64, 64) is not None
     assert time.process_time() - started < 5
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_lora_tags_of_programs_that_do_not_read_them_are_text(reads: bool) -> None:
+    found = FoundSettings("ComfyUI", {"prompt": "a <lora:ink:1> cat"}, ["<lora:other:0.5>"], reads_lora_tags=reads)
+    imported = import_settings._imported(found, 64, 64)
+    assert lora_tags(imported.request.prompt)[1] == (*([LoraUse("ink")] if reads else []), LoraUse("other", 0.5, 0.5))
+    assert ("the prompt's <lora:ink:1>, which is text in ComfyUI" in imported.not_imported) is not reads
+    assert reads or imported.request.prompt == "a < lora:ink:1> cat <lora:other:0.5>"
