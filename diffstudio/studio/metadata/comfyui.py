@@ -50,7 +50,9 @@ def read_comfyui(texts: Mapping[str, str], width: int, height: int) -> FoundSett
 
 # Node packs whose nodes apply `<lora:name:1>` in a text: Impact's and Inspire's wildcard encoders, rgthree's Power
 # Prompt, Prompt Control, LoRA tag loaders, Easy Use. To ComfyUI's own CLIPTextEncode it is text.
-_READS_LORA_TAGS = re.compile(r"wildcard|power prompt|prompt ?control|^pc\w+lora|lora.{0,3}tag|tags? ?lora|lora ?text|^easy ", re.IGNORECASE)
+_READS_LORA_TAGS = re.compile(
+    r"wildcard|power prompt|prompt ?control|^pc\w+lora|lora.{0,3}tag|tags? ?lora|lora ?text|^easy ", re.IGNORECASE
+)
 
 
 class _Reader:
