@@ -24,7 +24,9 @@ class Agreement:
     by_label: dict[Hashable, float]
 
 
-def agreement(samples: ArrayLike, asked: Sequence[Hashable], real: ArrayLike, labels: Sequence[Hashable]) -> Agreement:
+def agreement(
+    generated: ArrayLike, asked: Sequence[Hashable], real: ArrayLike, labels: Sequence[Hashable]
+) -> Agreement:
     """Of features [S,D] of generated images, each with the class or caption asked for, and [N,D] of labelled real ones.
 
     Where several real images have one caption it is enough that the nearest is any of them. The real images should be
@@ -32,14 +34,14 @@ def agreement(samples: ArrayLike, asked: Sequence[Hashable], real: ArrayLike, la
 
     BadRequest: no images, or other numbers of labels than of images.
     """
-    samples, real = as_features(samples, "generated", at_least=1), as_features(real, "real", at_least=1)
-    same_width(real, samples)
-    if len(asked) != len(samples) or len(labels) != len(real):
+    shown, known = as_features(generated, "generated", at_least=1), as_features(real, "real", at_least=1)
+    same_width(known, shown)
+    if len(asked) != len(shown) or len(labels) != len(known):
         raise BadRequest("The images cannot be compared with their labels", "there is not one label for each image")
-    found = [labels[index] == label for index, label in zip(nearest(samples, real, 1)[1][:, 0], asked, strict=True)]
+    found = [labels[index] == label for index, label in zip(nearest(shown, known, 1)[1][:, 0], asked, strict=True)]
     counts, right = Counter(asked), Counter(label for label, is_right in zip(asked, found, strict=True) if is_right)
-    shown = Counter(labels)
-    chance = sum(counts[label] * shown[label] for label in counts) / (len(samples) * len(real))
+    known_labels = Counter(labels)
+    chance = sum(counts[label] * known_labels[label] for label in counts) / (len(shown) * len(known))
     return Agreement(
         share_interval(sum(found), len(found)), chance, {label: right[label] / counts[label] for label in counts}
     )

@@ -1,8 +1,12 @@
-"""Features [N,D] checked before they are measured, and distances between their rows in bounded memory."""
+"""Features [N,D] checked before they are measured, and distances between their rows in bounded memory.
+
+Features may be float32, or a memory map of a file: they are converted to float64 a block of rows at a time, so that
+50,000 images of 1,280 features take no more memory than a few blocks.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,37 +14,49 @@ from numpy.typing import ArrayLike, NDArray
 from diffstudio.errors import BadRequest
 
 Features = NDArray[np.float64]
-ROWS = 2048  # rows of a matrix of distances that are in memory at once
+FeatureArray = NDArray[np.float32] | NDArray[np.float64]
+ROWS = 2048  # rows and columns of a matrix of distances that are in memory at once
 
 
-def as_features(values: ArrayLike, what: str, at_least: int = 2) -> Features:
-    """The features [N,D] as float64. `what` names them in messages: real, generated, held-out.
+def as_features(values: ArrayLike, what: str, at_least: int = 2) -> FeatureArray:
+    """The features [N,D], without a copy where they are float32 or float64. `what` names them in messages.
 
     BadRequest: not two-dimensional, fewer than `at_least` rows, values that are not finite.
     """
-    features = np.asarray(values, np.float64)
+    array = np.asarray(values)
+    features: FeatureArray = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
     if features.ndim != 2 or not features.shape[1]:
-        raise _not_measurable(what, f"their shape is {list(features.shape)}, not [N,D]")
+        raise not_measurable(what, f"their shape is {list(features.shape)}, not [N,D]")
     if len(features) < at_least:
         raise BadRequest(
             f"There are too few {what} images", f"this measure needs {at_least:,} and there are {len(features):,}"
         )
-    if bad := int(np.count_nonzero(~np.isfinite(features).all(axis=1))):
-        raise _not_measurable(what, f"{bad:,} of {len(features):,} are not finite")
+    finite = sum(int(np.count_nonzero(np.isfinite(features[rows]).all(axis=1))) for rows in blocks(len(features)))
+    if bad := len(features) - finite:
+        raise not_measurable(what, f"{bad:,} of {len(features):,} are not finite")
     return features
 
 
-def _not_measurable(what: str, why: str) -> BadRequest:
+def as_views(values: ArrayLike, what: str) -> FeatureArray:
+    """The features [V,N,D] of V views of each image; [N,D] is one view, and is not copied. Checked as by `as_features`."""
+    array = np.asarray(values)
+    if array.ndim != 3:
+        return as_features(array, what, at_least=1)[None]
+    return np.stack([as_features(view, what, at_least=1) for view in array])
+
+
+def not_measurable(what: str, why: str) -> BadRequest:
     return BadRequest(f"The {what} features cannot be measured", why)
 
 
-def same_width(real: Features, fake: Features) -> None:
+def same_width(real: FeatureArray, generated: FeatureArray) -> None:
     """BadRequest where the features have different widths: they come from different networks."""
-    if real.shape[1] != fake.shape[1]:
-        raise BadRequest(
-            "Features of different networks cannot be compared",
-            f"they have {real.shape[1]:,} and {fake.shape[1]:,} values for each image",
-        )
+    if real.shape[-1] != generated.shape[-1]:
+        raise different_networks(f"they have {real.shape[-1]:,} and {generated.shape[-1]:,} values for each image")
+
+
+def different_networks(why: str) -> BadRequest:
+    return BadRequest("Features of different networks cannot be compared", why, "Extract all of them with one network")
 
 
 def blocks(count: int, rows: int = ROWS) -> Iterator[slice]:
@@ -49,33 +65,46 @@ def blocks(count: int, rows: int = ROWS) -> Iterator[slice]:
         yield slice(start, min(start + rows, count))
 
 
-def distance_rows(one: Features, other: Features) -> Iterator[tuple[slice, Features]]:
-    """Euclidean distances from `one` [N,D] to `other` [M,D], a block [n,M] at a time, with the rows it is of.
+def distance_blocks(
+    views: FeatureArray | Sequence[FeatureArray], other: FeatureArray
+) -> Iterator[tuple[slice, slice, Features]]:
+    """Euclidean distances from images [N,D] to `other` [M,D], a block [n,m] at a time, with the rows and columns it is of.
+
+    With several views of each image, [V][N,D], the distance is that of the nearest view.
 
     |a|^2 + |b|^2 - 2ab of float64 is exact to about 1e-8 of the largest norm: both are centred first, so that a common
     offset costs no digits.
     """
-    centre = other.mean(axis=0)
-    one, other = one - centre, other - centre
-    norms = np.einsum("nd,nd->n", other, other)
-    for rows in blocks(len(one)):
-        block = one[rows]
-        squared = np.einsum("nd,nd->n", block, block)[:, None] + norms - 2 * block @ other.T
-        yield rows, np.sqrt(np.maximum(squared, 0.0))
+    centre = other.mean(axis=0, dtype=np.float64)
+    for rows in blocks(len(views[0])):
+        shown = [view[rows].astype(np.float64) - centre for view in views]
+        norms = [np.einsum("nd,nd->n", view, view)[:, None] for view in shown]
+        for columns in blocks(len(other)):
+            to = other[columns].astype(np.float64) - centre
+            to_norms = np.einsum("nd,nd->n", to, to)
+            squared = [norm + to_norms - 2 * view @ to.T for view, norm in zip(shown, norms, strict=True)]
+            yield rows, columns, np.sqrt(np.maximum(np.minimum.reduce(squared), 0.0))
 
 
-def nearest(one: Features, other: Features, count: int, same: bool = False) -> tuple[Features, NDArray[np.intp]]:
-    """Distances to, and indices of, the `count` rows of `other` nearest to each row of `one`: [N,count], nearest first.
+def nearest(
+    images: FeatureArray, other: FeatureArray, count: int, same: bool = False
+) -> tuple[Features, NDArray[np.intp]]:
+    """Distances to, and indices of, the `count` rows of `other` nearest to each image: [N,count], nearest first.
 
-    `same`: they are the same array, and a row is not its own neighbour.
+    `images` are [N,D], or [V,N,D] with V views of each. `same`: they are `other`, and no row is its own neighbour.
     """
-    found = np.empty((len(one), count))
-    indices = np.empty((len(one), count), np.intp)
-    for rows, distances in distance_rows(one, other):
+    views = images if images.ndim == 3 else images[None]
+    found = np.full((views.shape[1], count), np.inf)
+    indices = np.zeros(found.shape, np.intp)
+    for rows, columns, distances in distance_blocks(views, other):
         if same:
-            distances[np.arange(len(distances)), np.arange(rows.start, rows.stop)] = np.inf
-        few = np.argpartition(distances, count - 1, axis=1)[:, :count]
-        order = np.argsort(np.take_along_axis(distances, few, axis=1), axis=1, kind="stable")
-        indices[rows] = np.take_along_axis(few, order, axis=1)
-        found[rows] = np.take_along_axis(distances, indices[rows], axis=1)
+            own = np.arange(max(rows.start, columns.start), min(rows.stop, columns.stop))
+            distances[own - rows.start, own - columns.start] = np.inf
+        few = min(count, distances.shape[1])
+        best = np.argpartition(distances, few - 1, axis=1)[:, :few]
+        candidates = np.concatenate([found[rows], np.take_along_axis(distances, best, axis=1)], axis=1)
+        numbers = np.concatenate([indices[rows], best + columns.start], axis=1)
+        order = np.argsort(candidates, axis=1, kind="stable")[:, :count]
+        found[rows] = np.take_along_axis(candidates, order, axis=1)
+        indices[rows] = np.take_along_axis(numbers, order, axis=1)
     return found, indices

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from diffstudio.evaluation.feature_arrays import Features, as_features, blocks, same_width
+from diffstudio.evaluation.feature_arrays import FeatureArray, Features, as_features, blocks, same_width
 
 
 def frechet_distance(real: ArrayLike, fake: ArrayLike) -> float:
@@ -19,18 +19,18 @@ def frechet_distance(real: ArrayLike, fake: ArrayLike) -> float:
     """
     real, fake = as_features(real, "real"), as_features(fake, "generated")
     same_width(real, fake)
-    means = real.mean(axis=0), fake.mean(axis=0)
-    roots = [_root(features - mean) for features, mean in zip((real, fake), means, strict=True)]
+    means = [features.mean(axis=0, dtype=np.float64) for features in (real, fake)]
+    roots = [_root(features, mean) for features, mean in zip((real, fake), means, strict=True)]
     shift = means[0] - means[1]
     variances = sum(float(np.sum(root * root)) for root in roots)
     shared = float(np.linalg.svd(roots[1] @ roots[0].T, compute_uv=False).sum())
     return max(0.0, float(shift @ shift) + variances - 2 * shared)
 
 
-def _root(centred: Features) -> Features:
+def _root(features: FeatureArray, mean: Features) -> Features:
     """R with R^T R = the covariance, at most [D,D], by QR of a block of rows at a time."""
-    root: Features = np.empty((0, centred.shape[1]))
-    for rows in blocks(len(centred), max(2048, 2 * centred.shape[1])):
-        root = np.asarray(np.linalg.qr(np.concatenate([root, centred[rows]]), mode="r"), np.float64)
-    scaled: Features = root / np.sqrt(len(centred) - 1)
+    root: Features = np.empty((0, features.shape[1]))
+    for rows in blocks(len(features), max(2048, 2 * features.shape[1])):
+        root = np.asarray(np.linalg.qr(np.concatenate([root, features[rows] - mean]), mode="r"), np.float64)
+    scaled: Features = root / np.sqrt(len(features) - 1)
     return scaled

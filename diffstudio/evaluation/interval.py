@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from diffstudio.evaluation.feature_arrays import Features, as_features
+from diffstudio.evaluation.feature_arrays import FeatureArray, as_features
 
 RESAMPLES = 100
 LARGEST_RESAMPLE = 1000  # images: more would cost more than the features of all
@@ -24,7 +24,7 @@ class Interval:
 
 
 def bootstrap_interval(
-    measure: Callable[[Features, Features], float],
+    measure: Callable[[FeatureArray, FeatureArray], float],
     real: ArrayLike,
     fake: ArrayLike,
     resamples: int = RESAMPLES,
@@ -33,16 +33,16 @@ def bootstrap_interval(
 ) -> Interval:
     """The measure of features [N,D] and [M,D], with an interval for what other images of the same kinds would give."""
 
-    def alone(real: Features, fake: Features) -> dict[str, float]:
-        return {"": measure(real, fake)}
+    def alone(real: FeatureArray, generated: FeatureArray) -> dict[str, float]:
+        return {"": measure(real, generated)}
 
     return bootstrap_intervals(alone, real, fake, resamples, level, seed)[""]
 
 
 def bootstrap_intervals(
-    measures: Callable[[Features, Features], Mapping[str, float]],
+    measures: Callable[[FeatureArray, FeatureArray], Mapping[str, float]],
     real: ArrayLike,
-    fake: ArrayLike,
+    generated: ArrayLike,
     resamples: int = RESAMPLES,
     level: float = 0.95,
     seed: int = 0,
@@ -56,20 +56,20 @@ def bootstrap_intervals(
 
     BadRequest: fewer than four images of a kind, or what a measure itself raises, also for parts of the sets.
     """
-    real, fake = as_features(real, "real", at_least=4), as_features(fake, "generated", at_least=4)
+    real, generated = as_features(real, "real", at_least=4), as_features(generated, "generated", at_least=4)
     rng = np.random.default_rng(seed)
-    parts = min(len(real) // 2, LARGEST_RESAMPLE), min(len(fake) // 2, LARGEST_RESAMPLE)
-    drawn = [measures(_part(real, parts[0], rng), _part(fake, parts[1], rng)) for _ in range(resamples)]
-    scale = np.sqrt(min(part / (len(whole) - part) for part, whole in zip(parts, (real, fake), strict=True)))
+    parts = min(len(real) // 2, LARGEST_RESAMPLE), min(len(generated) // 2, LARGEST_RESAMPLE)
+    drawn = [measures(_part(real, parts[0], rng), _part(generated, parts[1], rng)) for _ in range(resamples)]
+    scale = np.sqrt(min(part / (len(whole) - part) for part, whole in zip(parts, (real, generated), strict=True)))
     found = {}
-    for name, value in measures(real, fake).items():
+    for name, value in measures(real, generated).items():
         values = np.array([one[name] for one in drawn])
         low, high = scale * np.quantile(values - values.mean(), [(1 - level) / 2, (1 + level) / 2])
         found[name] = Interval(float(value), value + float(low), value + float(high))
     return found
 
 
-def _part(features: Features, count: int, rng: np.random.Generator) -> Features:
+def _part(features: FeatureArray, count: int, rng: np.random.Generator) -> FeatureArray:
     return features[np.sort(rng.choice(len(features), count, replace=False))]
 
 

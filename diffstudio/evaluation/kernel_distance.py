@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from diffstudio.evaluation.feature_arrays import Features, as_features, blocks, same_width
+from diffstudio.evaluation.feature_arrays import FeatureArray, Features, as_features, blocks, same_width
 
 
 def kernel_distance(real: ArrayLike, fake: ArrayLike) -> float:
@@ -18,22 +18,29 @@ def kernel_distance(real: ArrayLike, fake: ArrayLike) -> float:
     """
     real, fake = as_features(real, "real"), as_features(fake, "generated")
     same_width(real, fake)
-    return _mean_within(real) + _mean_within(fake) - 2 * _mean_between(real, fake)
+    between = _sum_between(real, fake) / (len(real) * len(fake))
+    return _mean_within(real) + _mean_within(fake) - 2 * between
 
 
-def _kernel(one: Features, other: Features) -> Features:
-    kernel: Features = (one @ other.T / one.shape[1] + 1) ** 3
+def _kernel(products: Features, width: int) -> Features:
+    kernel: Features = (products / width + 1) ** 3
     return kernel
 
 
-def _mean_between(one: Features, other: Features) -> float:
-    total = sum(float(_kernel(one[rows], other).sum()) for rows in blocks(len(one)))
-    return total / (len(one) * len(other))
+def _sum_between(one: FeatureArray, other: FeatureArray) -> float:
+    total = 0.0
+    for rows in blocks(len(one)):
+        block = one[rows].astype(np.float64)
+        for columns in blocks(len(other)):
+            total += float(_kernel(block @ other[columns].astype(np.float64).T, one.shape[1]).sum())
+    return total
 
 
-def _mean_within(features: Features) -> float:
+def _mean_within(features: FeatureArray) -> float:
     """Over pairs of different images."""
     count, width = features.shape
-    itself = float(np.sum((np.einsum("nd,nd->n", features, features) / width + 1) ** 3))
-    everything = _mean_between(features, features) * count * count
-    return float((everything - itself) / (count * (count - 1)))
+    itself = 0.0
+    for rows in blocks(count):
+        block = features[rows].astype(np.float64)
+        itself += float(_kernel(np.einsum("nd,nd->n", block, block), width).sum())
+    return float((_sum_between(features, features) - itself) / (count * (count - 1)))

@@ -8,12 +8,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diffstudio.errors import BadRequest
-from diffstudio.evaluation.feature_arrays import Features, as_features, nearest, same_width
+from diffstudio.evaluation.feature_arrays import (
+    FeatureArray,
+    Features,
+    as_features,
+    as_views,
+    distance_blocks,
+    nearest,
+    same_width,
+)
 from diffstudio.evaluation.interval import Interval, share_interval
 
 NEIGHBOURS = 50
 ROUNDS = 10  # in which training images are drawn to be compared with the held-out ones
-FALSE_ALARMS = 0.01  # the share of held-out images that may be called copies
+FALSE_POSITIVE_RATE = 0.01  # the share of held-out images that may be called copies
 LARGEST_RATIO = 1 / 3  # of a copy, whatever the held-out images say (Somepalli et al., 2212.03860, and dgm-eval)
 
 
@@ -34,66 +42,95 @@ class Copies:
         return order[self.ratios[order] < self.threshold]
 
 
-def copies(samples: ArrayLike, training: ArrayLike, held_out: ArrayLike) -> Copies:
-    """The share of generated images much nearer to one training image than to those around it.
+def copies(generated: ArrayLike, training: ArrayLike, held_out: ArrayLike) -> Copies:
+    """The share of generated images [S,D] much nearer to one training image [N,D] than to those around it.
 
     The ratio d1 / mean(d2 ... d50) of distances in feature space compares an image with its surroundings; the mean of
     many keeps duplicates among the training images from hiding a copy. The threshold is what 1 % of the held-out
-    images fall below, which are no copies, and at most 1/3.
+    images [M,D] fall below, which are no copies, and at most 1/3.
 
-    BadRequest: fewer than three training images, no samples or held-out images, features of different widths.
+    A model trained with augmentation may copy the augmented image. For that the generated and the held-out images have
+    V views each, [V,S,D] and [V,M,D]: features of the image under the run's own augmentations, the first unchanged.
+    The distance to a training image is that of the nearest view.
+
+    BadRequest: fewer than three training images, no generated or held-out images, features of different widths.
     """
-    samples, training, held_out = _three(samples, training, held_out)
-    ratios, closest = _distance_ratios(samples, training)
-    normal, _ = _distance_ratios(held_out, training)
-    threshold = min(LARGEST_RATIO, float(np.quantile(normal, FALSE_ALARMS)))
+    shown, known, others = _checked(generated, training, held_out)
+    ratios, closest = _distance_ratios(shown, known)
+    normal, _ = _distance_ratios(others, known)
+    threshold = min(LARGEST_RATIO, float(np.quantile(normal, FALSE_POSITIVE_RATE)))
     called = int(np.count_nonzero(ratios < threshold))
-    return Copies(share_interval(called, len(samples)), threshold, ratios, closest)
+    return Copies(share_interval(called, len(ratios)), threshold, ratios, closest)
 
 
-def _distance_ratios(images: Features, training: Features) -> tuple[Features, NDArray[np.intp]]:
-    distances, indices = nearest(images, training, min(NEIGHBOURS, len(training)))
+def _distance_ratios(views: FeatureArray, training: FeatureArray) -> tuple[Features, NDArray[np.intp]]:
+    distances, indices = nearest(views, training, min(NEIGHBOURS, len(training)))
     around = distances[:, 1:].mean(axis=1)
-    ratios = np.divide(distances[:, 0], around, out=np.zeros(len(images)), where=around > 0)
+    ratios = np.divide(distances[:, 0], around, out=np.zeros(len(around)), where=around > 0)
     return ratios, indices[:, 0]
 
 
-def nearer_to_training(samples: ArrayLike, training: ArrayLike, held_out: ArrayLike, seed: int = 0) -> Interval:
+def nearer_to_training(generated: ArrayLike, training: ArrayLike, held_out: ArrayLike, seed: int = 0) -> Interval:
     """The share of generated images whose nearest real image is a training image rather than a held-out one: 0.5 where
     nothing was memorised. Copies of every training image reach less than 1 where images resemble each other.
 
-    As many training images as held-out ones are compared, drawn anew in ten rounds; a tie counts half. The interval is
-    for other samples and another split of the real images: were the two kinds dealt out at random, a real image that is
-    nearest to c samples would count for c of them or for none.
+    Arguments as of `copies`. As many training images as held-out ones are compared, drawn anew in ten rounds; a tie
+    counts half. The interval is for other generated images and another split of the real images: were the two kinds
+    dealt out at random, a real image that is nearest to c generated ones would count for c of them or for none.
 
     BadRequest: as `copies`, and fewer training images than held-out ones.
     """
-    samples, training, held_out = _three(samples, training, held_out)
-    if len(training) < len(held_out):
+    shown, known, others = _checked(generated, training, held_out)
+    count, size = shown.shape[1], others.shape[1]
+    if len(known) < size:
         raise BadRequest(
             "The training images cannot be compared with the held-out images",
-            f"there are fewer of them ({len(training):,} and {len(held_out):,})",
+            f"there are fewer of them ({len(known):,} and {size:,})",
         )
     rng = np.random.default_rng(seed)
-    from_held_out, nearest_held_out = (found[:, 0] for found in nearest(samples, held_out, 1))
+    from_held_out, nearest_held_out = (found[:, 0] for found in nearest(shown, others[0], 1))
+    drawn = np.zeros((1 if len(known) == size else ROUNDS, len(known)), bool)
+    for part in drawn:
+        part[rng.choice(len(known), size, replace=False)] = True
     shares, variances = [], []
-    for _ in range(1 if len(training) == len(held_out) else ROUNDS):
-        drawn = training[rng.choice(len(training), len(held_out), replace=False)]
-        from_training, nearest_training = (found[:, 0] for found in nearest(samples, drawn, 1))
+    for part, from_training, nearest_training in zip(drawn, *_nearest_in_parts(shown, known, drawn), strict=True):
         is_nearer = from_training < from_held_out
         shares.append(np.mean(is_nearer) + np.mean(from_training == from_held_out) / 2)
-        closest = np.where(is_nearer, nearest_training, len(held_out) + nearest_held_out)
-        counts = np.bincount(closest, minlength=2 * len(held_out))
-        variances.append(counts.var(ddof=1) * len(counts) / 4 / len(samples) ** 2)
+        counts = np.concatenate(
+            [
+                np.bincount(nearest_training[is_nearer], minlength=len(known))[part],
+                np.bincount(nearest_held_out[~is_nearer], minlength=size),
+            ]
+        )
+        variances.append(counts.var(ddof=1) * len(counts) / 4 / count**2)
     share = float(np.mean(shares))
-    spread = 1.96 * float(np.sqrt(max(np.mean(variances), share * (1 - share) / len(samples))))
+    spread = 1.96 * float(np.sqrt(max(np.mean(variances), share * (1 - share) / count)))
     return Interval(share, max(0.0, share - spread), min(1.0, share + spread))
+
+
+def _nearest_in_parts(
+    views: FeatureArray, other: FeatureArray, parts: NDArray[np.bool_]
+) -> tuple[Features, NDArray[np.intp]]:
+    """Distances and indices [R,N] of the row of `other` [M,D] nearest to each image in each of R parts [R,M] of it."""
+    found = np.full((len(parts), views.shape[1]), np.inf)
+    indices = np.zeros(found.shape, np.intp)
+    for rows, columns, distances in distance_blocks(views, other):
+        for part, best, number in zip(parts, found, indices, strict=True):
+            inside = np.flatnonzero(part[columns])
+            if not len(inside):
+                continue
+            closest = inside[distances[:, inside].argmin(axis=1)]
+            values = distances[np.arange(len(distances)), closest]
+            better = values < best[rows]
+            best[rows][better] = values[better]
+            number[rows][better] = closest[better] + columns.start
+    return found, indices
 
 
 def loss_gap(training: ArrayLike, held_out: ArrayLike) -> list[Interval]:
     """Held-out minus training denoising loss at each noise level, from losses [N,L] and [M,L] of single images.
 
-    A model that has learnt its training images by heart has a gap, first at the middle levels (2603.13419). The
+    A model that has memorised its training images has a gap, first at the middle levels (2603.13419). The
     intervals are those of the difference of two means (Welch).
 
     BadRequest: fewer than two images of a kind, other numbers of levels, or losses that are not finite.
@@ -109,12 +146,12 @@ def loss_gap(training: ArrayLike, held_out: ArrayLike) -> list[Interval]:
     ]
 
 
-def _three(samples: ArrayLike, training: ArrayLike, held_out: ArrayLike) -> tuple[Features, Features, Features]:
-    found = (
-        as_features(samples, "generated", at_least=1),
-        as_features(training, "training", at_least=3),
-        as_features(held_out, "held-out", at_least=1),
-    )
-    same_width(found[1], found[0])
-    same_width(found[1], found[2])
-    return found
+def _checked(
+    generated: ArrayLike, training: ArrayLike, held_out: ArrayLike
+) -> tuple[FeatureArray, FeatureArray, FeatureArray]:
+    """Views [V,S,D] of the generated images, the training features [N,D], and views of the held-out images."""
+    shown, others = as_views(generated, "generated"), as_views(held_out, "held-out")
+    known = as_features(training, "training", at_least=3)
+    same_width(known, shown)
+    same_width(known, others)
+    return shown, known, others

@@ -7,7 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diffstudio.evaluation.feature_arrays import Features, as_features, distance_rows, nearest, same_width
+from diffstudio.evaluation.feature_arrays import (
+    FeatureArray,
+    Features,
+    as_features,
+    distance_blocks,
+    nearest,
+    same_width,
+)
 
 NEIGHBOURS = 5  # the k of the paper on density and coverage
 
@@ -34,13 +41,13 @@ def precision_recall_density_coverage(real: ArrayLike, fake: ArrayLike, k: int =
     same_width(real, fake)
     around_real, around_fake = _radii(real, k), _radii(fake, k)
     neighbourhoods = np.zeros(len(fake), np.int64)  # of real images, around each generated one
-    recalled: NDArray[np.bool_] = np.empty(len(real), bool)
-    covered: NDArray[np.bool_] = np.empty(len(real), bool)
-    for rows, distances in distance_rows(real, fake):
+    recalled: NDArray[np.bool_] = np.zeros(len(real), bool)
+    covered: NDArray[np.bool_] = np.zeros(len(real), bool)
+    for rows, columns, distances in distance_blocks([real], fake):
         inside = distances < around_real[rows, None]
-        neighbourhoods += np.count_nonzero(inside, axis=0)
-        covered[rows] = inside.any(axis=1)
-        recalled[rows] = (distances < around_fake).any(axis=1)
+        neighbourhoods[columns] += np.count_nonzero(inside, axis=0)
+        covered[rows] |= inside.any(axis=1)
+        recalled[rows] |= (distances < around_fake[columns]).any(axis=1)
     return Prdc(
         precision=float(np.mean(neighbourhoods > 0)),
         recall=float(np.mean(recalled)),
@@ -49,6 +56,6 @@ def precision_recall_density_coverage(real: ArrayLike, fake: ArrayLike, k: int =
     )
 
 
-def _radii(features: Features, k: int) -> Features:
+def _radii(features: FeatureArray, k: int) -> Features:
     """The distance [N] to the `k`-th neighbour, an image not counting as its own."""
     return nearest(features, features, k, same=True)[0][:, -1]

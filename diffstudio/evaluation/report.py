@@ -4,15 +4,15 @@ each set of generated images; each figure with its interval.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass, replace
 from math import inf
 
 import numpy as np
 
 from diffstudio.errors import BadRequest
-from diffstudio.evaluation.agreement import agreement
-from diffstudio.evaluation.feature_arrays import Features
+from diffstudio.evaluation.agreement import Agreement, agreement
+from diffstudio.evaluation.feature_arrays import FeatureArray, different_networks
 from diffstudio.evaluation.frechet import frechet_distance
 from diffstudio.evaluation.interval import RESAMPLES, Interval, bootstrap_intervals
 from diffstudio.evaluation.kernel_distance import kernel_distance
@@ -24,17 +24,42 @@ FEWEST = 100  # images of a kind below which no table is made
 _RANGES = {"frechet_distance": (0.0, inf), "vendi": (1.0, inf), "density": (0.0, inf)} | dict.fromkeys(
     ("precision", "recall", "coverage"), (0.0, 1.0)
 )
-REAL = "real images (the training part)"
+REAL = "real images (training part)"
 
 
 @dataclass(frozen=True, slots=True)
 class RealImages:
-    """Features [N,D] of the training part and [M,D] of the held-out part of a folder, with a label for each if it has any."""
+    """Features of the training part [N,D] and of the held-out part [M,D] of a folder, with a label for each if it has any.
 
-    training: Features
-    held_out: Features
+    `network` is the label of the network that made them: features of two networks of one width can be told apart by
+    nothing else. `held_out_views` are the features [V,M,D] of the held-out images under the run's augmentations.
+    """
+
+    training: FeatureArray
+    held_out: FeatureArray
     training_labels: Sequence[Hashable] = ()
     held_out_labels: Sequence[Hashable] = ()
+    network: str = ""
+    held_out_views: FeatureArray | None = None
+
+    @property
+    def count(self) -> int:
+        """How many images of each part can be compared: as many as the smaller part has."""
+        return min(len(self.training), len(self.held_out))
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedImages:
+    """Features [S,D] of generated images, and with `asked` the class or caption that each was generated with.
+
+    `views` are their features [V,S,D] under the run's augmentations.
+    """
+
+    name: str
+    features: FeatureArray
+    asked: Sequence[Hashable] = ()
+    network: str = ""
+    views: FeatureArray | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +69,9 @@ class Row:
     name: str
     count: int
     figures: dict[str, Interval]  # by name; without those that do not apply
-    copies: Copies | None = None
+    copies: Copies
+    chosen: Sequence[int]  # which of the images those are
+    agreement: Agreement | None = None
 
     def to_json(self) -> dict[str, object]:
         shown = {
@@ -53,35 +80,74 @@ class Row:
         return {"name": self.name, "count": self.count} | shown
 
 
-def real_row(real: RealImages, resamples: int = RESAMPLES) -> Row:
-    """The training part measured against the held-out part. BadRequest with fewer than 100 images in either."""
-    for what, features in (("training", real.training), ("held-out", real.held_out)):
-        _check_count(f"{what} images", len(features), "Use a larger folder, or hold out a larger part of it")
-    count = min(len(real.training), len(real.held_out))
-    training, held_out = _draw(real.training, count), _draw(real.held_out, count)
-    return Row(REAL, count, _figures(held_out, training, resamples))
+def check_counts(training: int, held_out: int) -> None:
+    """BadRequest for fewer than 100 images in either part of a folder."""
+    for what, count in (("training", training), ("held-out", held_out)):
+        _check_count(f"{what} images", count, "Use a larger folder, or train with a larger part held out")
+
+
+def real_row(
+    real: RealImages, resamples: int = RESAMPLES, count: int | None = None, check: Callable[[], None] = lambda: None
+) -> Row:
+    """The training part measured against the held-out part, as if it had been generated: the ceiling of every measure of
+    quality, and for the tests of memorisation what copies of the training part read.
+
+    `count`: of how many images; all that both parts have by default. `check` is called between measures and may raise.
+    BadRequest with fewer than 100 images in either.
+    """
+    check_counts(len(real.training), len(real.held_out))
+    as_generated = GeneratedImages(REAL, real.training, real.training_labels, real.network)
+    return _row(as_generated, real, resamples, min(count or real.count, real.count), check)
 
 
 def row(
-    name: str, samples: Features, real: RealImages, asked: Sequence[Hashable] = (), resamples: int = RESAMPLES
+    generated: GeneratedImages,
+    real: RealImages,
+    resamples: int = RESAMPLES,
+    count: int | None = None,
+    check: Callable[[], None] = lambda: None,
 ) -> Row:
-    """Generated images [S,D] measured against the held-out part, and tested for copies of the training part.
+    """Generated images measured against the held-out part, and tested for copies of the training part.
 
-    As many are compared as the real row has, or fewer where fewer were generated. `asked`: the class or caption that
-    each was generated with, for the share that shows it. BadRequest with fewer than 100.
+    As many are compared as the real row has, or fewer where fewer were generated; `count` is an upper bound. Sets of
+    other sizes do not compare. BadRequest with fewer than 100, and for features of another network.
     """
-    _check_count(f"images of {name}", len(samples))
-    count = min(len(samples), len(real.training), len(real.held_out))
-    chosen = _indices(len(samples), count)
-    figures = _figures(_draw(real.held_out, count), samples[chosen], resamples)
-    found = copies(samples[chosen], real.training, real.held_out)
+    _check_count(f"images of {generated.name}", len(generated.features))
+    return _row(generated, real, resamples, min(count or real.count, real.count, len(generated.features)), check)
+
+
+def memorisation(
+    generated: GeneratedImages, real: RealImages, chosen: Sequence[int] | None = None
+) -> tuple[dict[str, Interval], Copies]:
+    """The tests for copies alone, of the `chosen` generated images: they need fewer images than a table.
+
+    BadRequest for features of another network, and with too few images for `copies`.
+    """
+    if generated.network != real.network:
+        raise different_networks(f"{generated.name} has those of {generated.network}, the folder of {real.network}")
+    shown = generated.features[None] if generated.views is None else generated.views
+    if chosen is not None and len(chosen) < len(generated.features):
+        shown = shown[:, chosen]
+    held_out = real.held_out if real.held_out_views is None else real.held_out_views
+    found = copies(shown, real.training, held_out)
+    figures = {"copies": found.share}
     if len(real.training) >= len(real.held_out):
-        figures["nearer_to_training"] = nearer_to_training(samples[chosen], real.training, real.held_out)
-    figures["copies"] = found.share
-    if asked and len(set(real.held_out_labels)) > 1:
-        labels = [asked[index] for index in chosen]
-        figures["agreement"] = agreement(samples[chosen], labels, real.held_out, real.held_out_labels).share
-    return Row(name, count, figures, found)
+        figures = {"nearer_to_training": nearer_to_training(shown, real.training, held_out)} | figures
+    return figures, found
+
+
+def _row(generated: GeneratedImages, real: RealImages, resamples: int, count: int, check: Callable[[], None]) -> Row:
+    chosen = _indices(len(generated.features), count)
+    tests, found = memorisation(generated, real, chosen)  # first, because it compares the networks
+    check()
+    figures = _figures(_draw(real.held_out, count), _draw(generated.features, count), resamples, check) | tests
+    follows, known = None, set(real.held_out_labels)
+    can_match = [index for index in chosen if generated.asked[index] in known] if generated.asked else []
+    if can_match and len(known) > 1:
+        asked = [generated.asked[index] for index in can_match]
+        follows = agreement(generated.features[can_match], asked, real.held_out, real.held_out_labels)
+        figures["agreement"] = follows.share
+    return Row(generated.name, count, figures, found, chosen, follows)
 
 
 def _check_count(what: str, count: int, remedy: str = "") -> None:
@@ -89,21 +155,24 @@ def _check_count(what: str, count: int, remedy: str = "") -> None:
         raise BadRequest(f"There are too few {what} to compare", f"{FEWEST} are needed and there are {count:,}", remedy)
 
 
-def _figures(held_out: Features, images: Features, resamples: int) -> dict[str, Interval]:
+def _figures(
+    held_out: FeatureArray, images: FeatureArray, resamples: int, check: Callable[[], None]
+) -> dict[str, Interval]:
     """With bounds inside the range of each measure; the kernel distance alone may be below 0."""
-    found = bootstrap_intervals(_measures, held_out, images, resamples)
+
+    def measures(real: FeatureArray, generated: FeatureArray) -> dict[str, float]:
+        check()
+        return (
+            {"frechet_distance": frechet_distance(real, generated), "kernel_distance": kernel_distance(real, generated)}
+            | asdict(precision_recall_density_coverage(real, generated))
+            | {"vendi": vendi_score(generated)}
+        )
+
+    found = bootstrap_intervals(measures, held_out, images, resamples)
     for name, (lowest, highest) in _RANGES.items():
         one = found[name]
         found[name] = replace(one, low=max(lowest, one.low), high=min(highest, one.high))
     return found
-
-
-def _measures(real: Features, fake: Features) -> dict[str, float]:
-    return {
-        "frechet_distance": frechet_distance(real, fake),
-        "kernel_distance": kernel_distance(real, fake),
-        "vendi": vendi_score(fake),
-    } | asdict(precision_recall_density_coverage(real, fake))
 
 
 def _indices(available: int, count: int) -> list[int]:
@@ -111,5 +180,5 @@ def _indices(available: int, count: int) -> list[int]:
     return sorted(np.random.default_rng(0).choice(available, count, replace=False).tolist())
 
 
-def _draw(features: Features, count: int) -> Features:
-    return features[_indices(len(features), count)]
+def _draw(features: FeatureArray, count: int) -> FeatureArray:
+    return features if count == len(features) else features[_indices(len(features), count)]

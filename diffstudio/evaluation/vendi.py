@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from diffstudio.errors import BadRequest
-from diffstudio.evaluation.feature_arrays import as_features
+from diffstudio.evaluation.feature_arrays import Features, as_features, blocks, not_measurable
 
 
 def vendi_score(features: ArrayLike) -> float:
@@ -18,12 +17,24 @@ def vendi_score(features: ArrayLike) -> float:
 
     BadRequest: no images, features that are not finite, or a row of zeros, which has no direction.
     """
-    rows = as_features(features, "measured", at_least=1)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    checked = as_features(features, "measured", at_least=1)
+    lengths = np.concatenate(
+        [np.linalg.norm(checked[part].astype(np.float64), axis=1) for part in blocks(len(checked))]
+    )
     if not lengths.all():
-        raise BadRequest("The features cannot be measured", "those of an image are all zero")
-    rows = rows / lengths
-    small = rows.T @ rows if rows.shape[1] < len(rows) else rows @ rows.T  # both have the same eigenvalues but zeros
-    values = np.linalg.eigvalsh(small / len(rows))
+        raise not_measurable("measured", "those of an image are all zero")
+
+    def directions(part: slice) -> Features:
+        rows: Features = checked[part].astype(np.float64) / lengths[part, None]
+        return rows
+
+    count, width = checked.shape
+    if width < count:  # R^T R and R R^T have the same eigenvalues but zeros
+        small = np.zeros((width, width))
+        for part in blocks(count):
+            small += directions(part).T @ directions(part)
+    else:
+        small = directions(slice(None)) @ directions(slice(None)).T
+    values = np.linalg.eigvalsh(small / count)
     values = values[values > 0]
     return float(np.exp(-np.sum(values * np.log(values))))

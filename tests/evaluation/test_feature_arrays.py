@@ -7,7 +7,7 @@ import pytest
 
 from diffstudio.errors import BadRequest
 from diffstudio.evaluation import feature_arrays
-from diffstudio.evaluation.feature_arrays import as_features, distance_rows, nearest, same_width
+from diffstudio.evaluation.feature_arrays import as_features, as_views, distance_blocks, nearest, same_width
 
 RNG = np.random.default_rng(0)
 
@@ -16,12 +16,25 @@ def test_distances_are_exact_far_from_the_origin_and_come_in_blocks(monkeypatch:
     monkeypatch.setattr(feature_arrays.blocks, "__defaults__", (7,))
     one, other = RNG.normal(size=(20, 5)) + 1e4, RNG.normal(size=(30, 5)) + 1e4
     expected = np.linalg.norm(one[:, None] - other, axis=2)
-    found = list(distance_rows(one, other))
-    assert [rows.stop - rows.start for rows, _ in found] == [7, 7, 6]
-    np.testing.assert_allclose(np.concatenate([block for _, block in found]), expected, rtol=1e-9)
+    found = np.zeros_like(expected)
+    for rows, columns, distances in distance_blocks([one], other):
+        assert distances.shape[0] <= 7 and distances.shape[1] <= 7
+        found[rows, columns] = distances
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
-def test_the_nearest_come_first_and_no_image_is_its_own_neighbour() -> None:
+def test_the_nearest_of_several_views_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_arrays.blocks, "__defaults__", (7,))
+    views, other = RNG.normal(size=(3, 20, 5)), RNG.normal(size=(30, 5))
+    expected = np.linalg.norm(views[:, :, None] - other, axis=3).min(axis=0)
+    distances, indices = nearest(views, other, 4)
+    np.testing.assert_array_equal(indices, np.argsort(expected, axis=1)[:, :4])
+    np.testing.assert_allclose(distances, np.sort(expected, axis=1)[:, :4])
+
+
+@pytest.mark.parametrize("rows", [7, 2048])
+def test_the_nearest_come_first_and_no_image_is_its_own_neighbour(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_arrays.blocks, "__defaults__", (rows,))
     features = RNG.normal(size=(40, 6))
     distances, indices = nearest(features, features, 3, same=True)
     everything = np.linalg.norm(features[:, None] - features, axis=2)
@@ -46,3 +59,10 @@ def test_what_cannot_be_measured_is_named(values: object, message: str) -> None:
 def test_features_of_two_networks_are_not_compared() -> None:
     with pytest.raises(BadRequest, match="different networks cannot be compared: they have 3 and 4 values"):
         same_width(np.zeros((2, 3)), np.zeros((2, 4)))
+
+
+def test_features_of_half_the_precision_are_not_copied_and_others_are_converted() -> None:
+    features = RNG.normal(size=(3, 4)).astype(np.float32)
+    assert np.shares_memory(as_features(features, "real"), features)
+    assert as_features([[1, 2], [3, 4]], "real").dtype == np.float64
+    assert np.shares_memory(as_views(features, "real"), features)

@@ -34,3 +34,14 @@ def test_two_sets_of_one_distribution_are_as_often_below_zero_as_above() -> None
     assert abs(values.mean()) < 3 * values.std() / np.sqrt(len(values))
     assert 60 < np.count_nonzero(values < 0) < 150
     assert kernel_distance(RNG.normal(size=(40, 5)), RNG.normal(size=(40, 5)) + 1) > 5 * values.std()
+
+
+def test_the_value_of_torch_fidelity() -> None:
+    """torch-fidelity 0.4.0, metric_kid: `kid_features_to_metric` with one subset of all images,
+
+    of these features in float64. Made once with `pip download --no-deps torch-fidelity`, unzipped, and empty modules in
+    place of torchvision, which its metrics do not use.
+    """
+    rng = np.random.default_rng(0)
+    real, fake = rng.normal(size=(300, 16)), 0.7 * rng.gamma(2.0, size=(300, 16))
+    assert kernel_distance(real, fake) == pytest.approx(28.637706693502576, rel=1e-9)

@@ -7,6 +7,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from diffstudio.errors import BadRequest
+from diffstudio.evaluation import feature_arrays
 from diffstudio.evaluation.memorisation import copies, loss_gap, nearer_to_training
 
 RNG = np.random.default_rng(6)
@@ -23,10 +24,10 @@ def test_copies_are_found_and_named_closest_first() -> None:
     assert found.threshold <= 1 / 3
 
 
-def test_a_folder_learnt_by_heart_reads_as_copies_and_fresh_images_do_not() -> None:
-    learnt = TRAINING[RNG.integers(0, 64, 200)] + RNG.normal(size=(200, 12)) * 0.05
-    assert copies(learnt, TRAINING, HELD_OUT).share.value >= 0.9
-    assert nearer_to_training(learnt, TRAINING, HELD_OUT).value > 0.6
+def test_a_memorised_folder_reads_as_copies_and_fresh_images_do_not() -> None:
+    memorised = TRAINING[RNG.integers(0, 64, 200)] + RNG.normal(size=(200, 12)) * 0.05
+    assert copies(memorised, TRAINING, HELD_OUT).share.value >= 0.9
+    assert nearer_to_training(memorised, TRAINING, HELD_OUT).value > 0.6
     assert copies(RNG.normal(size=(400, 12)), RNG.normal(size=(1000, 12)), HELD_OUT).share.value <= 0.01
 
 
@@ -43,8 +44,36 @@ def test_where_nothing_was_memorised_the_interval_holds_one_half_in_95_of_100_ca
 def test_duplicates_in_the_folder_do_not_hide_copies() -> None:
     """d1 / d2, the ratio of other programs, is 1 where every training image is there twice."""
     twice = np.repeat(TRAINING, 2, axis=0) + RNG.normal(size=(128, 12)) * 1e-6
-    learnt = TRAINING + RNG.normal(size=TRAINING.shape) * 0.02
-    assert copies(learnt, twice, HELD_OUT).share.value == 1.0
+    memorised = TRAINING + RNG.normal(size=TRAINING.shape) * 0.02
+    assert copies(memorised, twice, HELD_OUT).share.value == 1.0
+
+
+def test_flips_do_not_hide_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Copies of flipped training images, which a flip of the generated image uncovers; fresh images stay no copies."""
+    monkeypatch.setattr(feature_arrays.blocks, "__defaults__", (30,))
+
+    def views(images: np.ndarray) -> np.ndarray:
+        return np.stack([images, images[:, ::-1]])
+
+    flipped = TRAINING[:, ::-1] + RNG.normal(size=TRAINING.shape) * 0.02
+    assert copies(flipped, TRAINING, HELD_OUT).share.value == 0
+    found = copies(views(flipped), TRAINING, views(HELD_OUT))
+    assert found.share.value == 1.0 and list(found.nearest) == list(range(64))
+    assert copies(views(RNG.normal(size=(400, 12))), TRAINING, views(HELD_OUT)).share.value <= 0.01
+    assert nearer_to_training(flipped, TRAINING, HELD_OUT).low < 0.5
+    assert nearer_to_training(views(flipped), TRAINING, views(HELD_OUT)).low > 0.5
+
+
+def test_the_parts_drawn_are_compared_as_if_they_were_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten rounds in one pass over the training images, in blocks of which some hold no drawn image."""
+    monkeypatch.setattr(feature_arrays.blocks, "__defaults__", (5,))
+    generated, few = RNG.normal(size=(30, 12)), HELD_OUT[:3]
+    rng, shares = np.random.default_rng(0), []
+    for _ in range(10):
+        drawn = TRAINING[rng.choice(64, 3, replace=False)]
+        distances = [np.linalg.norm(generated[:, None] - real, axis=2).min(axis=1) for real in (drawn, few)]
+        shares.append(np.mean(distances[0] < distances[1]))
+    assert nearer_to_training(generated, TRAINING, few).value == pytest.approx(np.mean(shares))
 
 
 def test_every_training_image_drawn_exactly_once_is_nearer_to_training_in_digits() -> None:

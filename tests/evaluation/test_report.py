@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from diffstudio.errors import BadRequest
-from diffstudio.evaluation.report import REAL, RealImages, real_row, row
+from diffstudio.evaluation.report import REAL, GeneratedImages, RealImages, memorisation, real_row, row
 
 RNG = np.random.default_rng(8)
 CENTRES = np.eye(6)[:3] * 8
@@ -25,32 +25,47 @@ REAL_IMAGES = RealImages(images(LABELS[:250]), images(LABELS[250:]), LABELS[:250
 
 def test_the_real_row_is_the_training_part_against_as_many_held_out_images() -> None:
     found = real_row(REAL_IMAGES, FEW)
-    assert (found.name, found.count, found.copies) == (REAL, 150, None)
+    assert (found.name, found.count) == (REAL, 150)
     assert found.figures["coverage"].value > 0.9 and found.figures["precision"].value > 0.8
     for figure in found.figures.values():
         assert figure.low <= figure.value <= figure.high
     assert found.figures["frechet_distance"].low >= 0 and found.figures["precision"].high <= 1
+    assert found.figures["agreement"].value > 0.95
+    assert found.figures["copies"].value == 1.0  # of themselves: what copying reads
+    assert found.figures["nearer_to_training"].low > 0.5
+
+
+def test_rows_of_other_sizes_do_not_compare_so_that_all_can_be_given_one() -> None:
+    found = real_row(REAL_IMAGES, FEW, 110)
+    assert found.count == 110 and len(found.chosen) == 110
+    assert found.figures["frechet_distance"].value > real_row(REAL_IMAGES, FEW).figures["frechet_distance"].value
+    assert row(GeneratedImages("a", images(LABELS[:140])), REAL_IMAGES, FEW, 110).count == 110
+    assert row(GeneratedImages("a", images(LABELS[:140])), REAL_IMAGES, FEW).count == 140
 
 
 def test_a_good_a_collapsed_and_a_copying_model_are_told_apart() -> None:
     asked = RNG.integers(0, 3, 200)
-    good = row("good", images(asked), REAL_IMAGES, asked.tolist(), FEW)
-    collapsed = row("collapsed", images(np.zeros(200, int), 0.01), REAL_IMAGES, asked.tolist(), FEW)
-    copying = row("copying", REAL_IMAGES.training[:200] + RNG.normal(size=(200, 6)) * 1e-3, REAL_IMAGES, (), FEW)
+    good = row(GeneratedImages("good", images(asked), asked.tolist()), REAL_IMAGES, FEW)
+    collapsed = row(GeneratedImages("collapsed", images(np.zeros(200, int), 0.01), asked.tolist()), REAL_IMAGES, FEW)
+    near = REAL_IMAGES.training[:200] + RNG.normal(size=(200, 6)) * 1e-3
+    copying = row(GeneratedImages("copying", near), REAL_IMAGES, FEW)
     assert good.count == 150
     assert good.figures["frechet_distance"].value < collapsed.figures["frechet_distance"].low / 5
     assert good.figures["agreement"].value > 0.95 > 0.5 > collapsed.figures["agreement"].value
+    assert good.agreement is not None and good.agreement.chance == pytest.approx(1 / 3, abs=0.05)
     assert good.figures["copies"].value <= 0.05
     assert collapsed.figures["precision"].value == 1.0 and collapsed.figures["coverage"].value < 0.3
     assert collapsed.figures["vendi"].value < 1.2 < good.figures["vendi"].value
     assert copying.figures["copies"].value > 0.9
     assert copying.figures["nearer_to_training"].low > 0.5
-    assert copying.copies is not None and len(copying.copies.indices()) > 130
-    assert "agreement" not in copying.figures
+    assert len(copying.copies.indices()) > 130
+    assert "agreement" not in copying.figures and copying.agreement is None
 
 
 def test_it_is_json_with_the_names_of_the_figures() -> None:
-    found = json.loads(json.dumps(row("a", images(RNG.integers(0, 3, 120)), REAL_IMAGES, (), FEW).to_json()))
+    found = json.loads(
+        json.dumps(row(GeneratedImages("a", images(RNG.integers(0, 3, 120))), REAL_IMAGES, FEW).to_json())
+    )
     assert found["name"] == "a" and found["count"] == 120
     assert set(found) == {
         *("name", "count", "frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"),
@@ -64,9 +79,45 @@ def test_too_few_images_are_no_table() -> None:
     with pytest.raises(BadRequest, match="too few held-out images to compare: 100 are needed and there are 99"):
         real_row(few)
     with pytest.raises(BadRequest, match="too few images of mine to compare: 100 are needed and there are 12"):
-        row("mine", images(LABELS[:12]), REAL_IMAGES)
+        row(GeneratedImages("mine", images(LABELS[:12])), REAL_IMAGES)
 
 
 def test_where_more_were_held_out_than_trained_on_the_split_is_not_tested() -> None:
     turned = RealImages(REAL_IMAGES.held_out, REAL_IMAGES.training)
-    assert "nearer_to_training" not in row("a", images(LABELS[:120]), turned, (), FEW).figures
+    assert "nearer_to_training" not in row(GeneratedImages("a", images(LABELS[:120])), turned, FEW).figures
+
+
+def test_features_of_another_network_are_refused_though_they_have_the_same_width() -> None:
+    real = RealImages(REAL_IMAGES.training, REAL_IMAGES.held_out, network="CLIP, 224 px")
+    with pytest.raises(BadRequest, match="mine has those of DINOv2, the folder of CLIP, 224 px"):
+        row(GeneratedImages("mine", images(LABELS[:120]), network="DINOv2"), real, FEW)
+    with pytest.raises(BadRequest, match="different networks"):
+        memorisation(GeneratedImages("mine", images(LABELS[:120])), real)
+
+
+def test_nothing_of_the_table_is_computed_on_after_an_interruption() -> None:
+    class Stopped(Exception):
+        pass
+
+    def check() -> None:
+        raise Stopped
+
+    with pytest.raises(Stopped):
+        row(GeneratedImages("a", images(LABELS[:120])), REAL_IMAGES, FEW, check=check)
+
+
+def test_labels_that_no_held_out_image_has_are_left_out_of_the_agreement() -> None:
+    asked = ["never seen"] * 60 + [int(label) for label in LABELS[60:120]]
+    found = row(GeneratedImages("a", images(LABELS[:120]), asked), REAL_IMAGES, FEW)
+    assert found.agreement is not None and "never seen" not in found.agreement.by_label
+    assert "agreement" not in row(GeneratedImages("a", images(LABELS[:120]), asked[:60] * 2), REAL_IMAGES, FEW).figures
+
+
+def test_views_of_held_out_and_generated_images_show_flipped_copies() -> None:
+    views = np.stack([REAL_IMAGES.held_out, REAL_IMAGES.held_out[:, ::-1]])
+    real = RealImages(REAL_IMAGES.training, REAL_IMAGES.held_out, held_out_views=views)
+    flipped = REAL_IMAGES.training[:120, ::-1] + RNG.normal(size=(120, 6)) * 1e-3
+    seen = GeneratedImages("a", flipped, views=np.stack([flipped, flipped[:, ::-1]]))
+    assert memorisation(GeneratedImages("a", flipped), real)[0]["copies"].value < 0.2
+    assert memorisation(seen, real)[0]["copies"].value > 0.9
+    assert memorisation(seen, real, range(50))[1].nearest.tolist() == list(range(50))
