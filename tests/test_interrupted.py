@@ -16,8 +16,8 @@ PACKAGE = Path(diffstudio.__file__).resolve().parent
 BROAD = {"Exception", "BaseException"}
 # Handlers that may catch everything, because nothing that they guard can raise Interrupted.
 JUSTIFIED = {
-    ("imaging/reader.py", "_is_animated"): "only Pillow runs in it",
-    ("imaging/reader.py", "_orientation"): "only Pillow runs in it",
+    ("imaging/decoding.py", "_is_animated"): "only Pillow runs in it",
+    ("imaging/decoding.py", "_orientation"): "only Pillow runs in it",
     ("models/components/download.py", "<module>"): "the top of a child process; the parent interrupts it by ending it",
     ("models/conditioning/token_count.py", "_made"): "only the tokenizers library runs in it",
     ("models/families/pixel_file.py", "load"): "a file is read in one go, without a look at what is asked meanwhile",

@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,14 +58,36 @@ def to_srgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, str
 
 def deep_to_srgb(values: NDArray[np.uint16], profile: bytes) -> NDArray[np.uint8]:
     """RGB values of 16 bits [H,W,3], by an RGB profile, as 8-bit sRGB. ProfileProblem when it cannot be used."""
+    if (transformed := _deep_transformed(values, profile, "uint8")) is None:
+        return np.rint(values / np.float32(257)).astype(np.uint8)
+    converted: NDArray[np.uint8] = transformed
+    return converted
+
+
+def deep_to_deep_srgb(values: NDArray[np.uint16], profile: bytes) -> NDArray[np.uint16]:
+    """Grey [H,W] or RGB [H,W,3] values of 16 bits as sRGB of 16 bits, by their profile; grey stays grey.
+
+    ProfileProblem when it cannot be used.
+    """
+    grey = values.ndim == 2
+    if grey and _space(profile) == "RGB ":
+        values = np.repeat(values[..., None], 3, axis=2)
+    transformed = _deep_transformed(values, profile, "uint16")
+    converted: NDArray[np.uint16] = values if transformed is None else transformed
+    return converted[..., 0] if grey and converted.ndim == 3 else converted
+
+
+def _deep_transformed(values: NDArray[np.uint16], profile: bytes, dtype: str) -> NDArray[Any] | None:
+    """[H,W] or [H,W,3] -> [H,W,3] of this type; None for a profile that changes no value."""
     import imagecodecs
 
-    if _space(profile) != "RGB ":
-        raise ProfileProblem(_wrong_space(profile, "RGB"))
-    if _transform(profile, "RGB") is None:
-        return np.rint(values / np.float32(257)).astype(np.uint8)
-    converted: NDArray[np.uint8] = imagecodecs.cms_transform(
-        values, profile, srgb_profile(), colorspace="rgb", outcolorspace="rgb", outdtype="uint8",
+    grey = values.ndim == 2
+    if _space(profile) != ("GRAY" if grey else "RGB "):
+        raise ProfileProblem(_wrong_space(profile, "grey" if grey else "RGB"))
+    if _transform(profile, "L" if grey else "RGB") is None:
+        return None
+    converted: NDArray[Any] = imagecodecs.cms_transform(
+        values, profile, srgb_profile(), colorspace="gray" if grey else "rgb", outcolorspace="rgb", outdtype=dtype,
         intent=int(_INTENT), flags=int(_FLAGS | _PRECISE),
     )  # fmt: skip
     return converted

@@ -11,6 +11,7 @@ from pathlib import Path
 
 JPEG_XL = "JPEG XL"  # read by imagecodecs
 HEIF = "HEIF"  # read by pillow-heif, where that is installed
+NPY = "NPY"  # an array of NumPy with any number of channels
 
 # Pillow's name of each format -> file name suffixes. Left out are formats that start another program (EPS), need a
 # plug-in for pixels (WMF), or hold images of several sizes (ICO, ICNS).
@@ -23,6 +24,7 @@ SUFFIXES_OF: dict[str, tuple[str, ...]] = {
     JPEG_XL: (".jxl",),
     HEIF: (".heic", ".heif", ".heics", ".heifs", ".hif"),
     "TIFF": (".tif", ".tiff"),
+    NPY: (".npy",),
     "BMP": (".bmp",),
     "DIB": (".dib",),
     "GIF": (".gif",),
@@ -47,7 +49,7 @@ _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", 
 
 
 def format_of(head: bytes) -> str:
-    """The format by a file's first 32 bytes: one of PNG, JPEG, GIF, WEBP, AVIF, JPEG XL, HEIF, BMP, TIFF, else ""."""
+    """The format by a file's first 32 bytes: one of PNG, JPEG, GIF, WEBP, AVIF, JPEG XL, HEIF, BMP, TIFF, NPY, else ""."""
     signatures = {
         b"\x89PNG\r\n\x1a\n": "PNG",
         b"\xff\xd8\xff": "JPEG",
@@ -57,6 +59,7 @@ def format_of(head: bytes) -> str:
         b"MM\0*": "TIFF",
         b"II+\0": "TIFF",  # BigTIFF
         b"MM\0+": "TIFF",
+        b"\x93NUMPY": NPY,
         b"\xff\x0a": JPEG_XL,
         b"\0\0\0\x0cJXL \r\n\x87\n": JPEG_XL,
     }

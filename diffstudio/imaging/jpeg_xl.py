@@ -13,6 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from diffstudio.imaging.colour import PRIMARIES, Declared, declared_by_numbers, declared_by_transfer
+from diffstudio.imaging.limits import DAMAGED_HEADER
 
 _CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
 _RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}  # width : height
@@ -42,7 +43,7 @@ def read_header(data: bytes) -> JpegXlHeader:
     try:
         return _parsed(_Bits(codestream), is_jpeg)
     except (IndexError, KeyError) as error:
-        raise JpegXlProblem("its header is damaged") from error
+        raise JpegXlProblem(DAMAGED_HEADER) from error
 
 
 def decode_pixels(data: bytes) -> NDArray[Any]:

@@ -14,11 +14,18 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from diffstudio.imaging.limits import LARGEST_PIXELS, LARGEST_PIXELS_BYTES, TOO_LARGE, TRUNCATED, too_large
+from diffstudio.imaging.limits import (
+    LARGEST_PIXELS,
+    LARGEST_PIXELS_BYTES,
+    TOO_LARGE,
+    TRUNCATED,
+    too_large,
+    too_many_bytes,
+)
 from diffstudio.imaging.value_range import Range, Values, to_bits
 
 if TYPE_CHECKING:
-    from tifffile import TiffFile
+    from tifffile import TiffFile, TiffFrame, TiffPage
 
 _ICC_PROFILE, _ORIENTATION = 34675, 274  # tags of TIFF
 _MIN_IS_WHITE, _MIN_IS_BLACK, _RGB = 0, 1, 2  # values of the tag PhotometricInterpretation
@@ -90,7 +97,8 @@ def read_png(file: BinaryIO, transparent: int | tuple[int, ...] | None) -> Sampl
     return Samples(samples.values, np.where(clear, 0, 255).astype(np.uint8))
 
 
-def _opened(file: BinaryIO) -> TiffFile:
+def opened_tiff(file: BinaryIO) -> TiffFile:
+    """A TIFF file with nothing decoded yet."""
     from tifffile import TiffFile
 
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)  # damage is reported by what it does to the pixels
@@ -100,9 +108,50 @@ def _opened(file: BinaryIO) -> TiffFile:
 
 def tiff_size(file: BinaryIO) -> tuple[int, int]:
     """Stored width and height in px, from the header."""
-    with _opened(file) as tiff:
+    with opened_tiff(file) as tiff:
         page = tiff.pages.first
         return page.imagewidth, page.imagelength
+
+
+def tiff_pages(file: BinaryIO) -> int:
+    with opened_tiff(file) as tiff:
+        return len(tiff.pages)
+
+
+def check_page(page: TiffPage, file: BinaryIO) -> None:
+    """Check what a page declares before it is decoded.
+
+    SamplesProblem when it is too large, cut short, or its values are not grey, RGB, or other numbers.
+    """
+    if page.imagewidth * page.imagelength > LARGEST_PIXELS:
+        raise SamplesProblem(too_large(page.imagewidth, page.imagelength))
+    if page.tilewidth * page.tilelength > LARGEST_PIXELS:
+        raise SamplesProblem(TOO_LARGE)
+    if page.dtype is None or page.dtype.kind not in "iuf":
+        raise SamplesProblem(_unsupported(page))
+    if page.photometric not in (_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB):
+        colours = _OTHER_COLOURS.get(page.photometric, f"PhotometricInterpretation {int(page.photometric)}")
+        raise SamplesProblem(f"it stores {colours} in {page.dtype}, which is not supported")
+    pixel_bytes = page.imagewidth * page.imagelength * page.samplesperpixel * page.dtype.itemsize
+    if pixel_bytes > LARGEST_PIXELS_BYTES:
+        raise SamplesProblem(too_many_bytes(pixel_bytes))
+    check_complete(page, file)
+
+
+def check_complete(page: TiffPage | TiffFrame, file: BinaryIO) -> None:
+    """SamplesProblem when a part of the page's data is missing, which would become black."""
+    file_bytes = file.seek(0, os.SEEK_END)
+    ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=False)]
+    if not ends or max(ends) > file_bytes or 0 in page.databytecounts:
+        raise SamplesProblem(TRUNCATED)
+
+
+def has_alpha(page: TiffPage) -> bool:
+    return _ASSOCIATED_ALPHA in page.extrasamples or _UNASSOCIATED_ALPHA in page.extrasamples
+
+
+def _unsupported(page: TiffPage) -> str:
+    return f"it has {page.samplesperpixel} channels of {page.dtype}, which is not supported"
 
 
 def read_tiff(file: BinaryIO) -> Samples:
@@ -110,35 +159,17 @@ def read_tiff(file: BinaryIO) -> Samples:
 
     SamplesProblem when it is too large, cut short, or holds no grey or RGB image of one to four channels.
     """
-    with _opened(file) as tiff:
+    with opened_tiff(file) as tiff:
         page = tiff.pages.first
-        if page.imagewidth * page.imagelength > LARGEST_PIXELS:
-            raise SamplesProblem(too_large(page.imagewidth, page.imagelength))
-        if page.tilewidth * page.tilelength > LARGEST_PIXELS:
-            raise SamplesProblem(TOO_LARGE)
-        if page.samplesperpixel > 4 or page.imagedepth > 1 or page.dtype is None or page.dtype.kind not in "iuf":
-            raise SamplesProblem(f"it has {page.samplesperpixel} channels of {page.dtype}, which is not supported")
-        if page.photometric not in (_MIN_IS_WHITE, _MIN_IS_BLACK, _RGB):
-            colours = _OTHER_COLOURS.get(page.photometric, f"PhotometricInterpretation {int(page.photometric)}")
-            raise SamplesProblem(f"it stores {colours} in {page.dtype}, which is not supported")
-        pixel_bytes = page.imagewidth * page.imagelength * page.samplesperpixel * page.dtype.itemsize
-        if pixel_bytes > LARGEST_PIXELS_BYTES:
-            raise SamplesProblem(
-                f"its pixels take {pixel_bytes >> 20:,} MiB, more than the {LARGEST_PIXELS_BYTES >> 20} MiB that are read"
-            )
-        file_bytes = file.seek(0, os.SEEK_END)
-        ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=False)]
-        if not ends or max(ends) > file_bytes or 0 in page.databytecounts:  # else what is missing would become black
-            raise SamplesProblem(TRUNCATED)
+        if page.samplesperpixel > 4 or page.imagedepth > 1:
+            raise SamplesProblem(_unsupported(page))
+        check_page(page, file)
         pixels = page.asarray()
         if page.axes.startswith("S"):  # one plane after the other
             pixels = np.moveaxis(pixels, 0, -1)
         declared = (0.0, 2.0**page.bitspersample - 1) if 8 < page.bitspersample < 16 else None
         samples = split(
-            pixels,
-            declared,
-            has_alpha=_ASSOCIATED_ALPHA in page.extrasamples or _UNASSOCIATED_ALPHA in page.extrasamples,
-            premultiplied=_ASSOCIATED_ALPHA in page.extrasamples,
+            pixels, declared, has_alpha=has_alpha(page), premultiplied=_ASSOCIATED_ALPHA in page.extrasamples
         )
         values = samples.values
         if page.photometric == _MIN_IS_WHITE and values.dtype.kind == "u":

@@ -19,10 +19,12 @@ from torch import Tensor, nn
 from diffstudio.networks.conditioning import Conditioning
 
 _TIME_FEATURES = 256  # sinusoids that encode the time
+_RGB = 3  # channels of networks whose headers name no number
 
 # Field of TransformerConfig -> its key in checkpoint headers, where they differ. A format: never change a key.
 _JSON_KEYS = {
     "image_size": "size",
+    "in_channels": "channels",
     "patch_size": "patch",
     "patch_margin": "margin",
     "bottleneck_dim": "bottleneck",
@@ -53,10 +55,13 @@ class TransformerConfig:
     vocab_size: int = 0  # for Conditioning.TEXT; token id 0 is padding
     text_tokens: int = 0  # per prompt
     augment_dim: int = 0  # augmentation labels (Karras et al. 2022, arXiv 2206.00364, appendix F.2); 0: none
+    in_channels: int = 3  # of the images, in and out
 
     def __post_init__(self) -> None:
         if self.image_size % self.patch_size or self.image_size < self.patch_size:
             raise ValueError(f"the image size {self.image_size} is not a multiple of the patch size {self.patch_size}")
+        if self.in_channels < 1:
+            raise ValueError(f"images have at least one channel, not {self.in_channels}")
         if self.hidden_size % self.num_heads or (self.hidden_size // self.num_heads) % 4:
             raise ValueError(
                 f"a hidden size of {self.hidden_size} does not split into {self.num_heads} heads of a multiple of 4"
@@ -64,12 +69,15 @@ class TransformerConfig:
 
     @property
     def patch_values(self) -> int:
-        """The numbers in one patch: three channels, margins included."""
-        return 3 * (self.patch_size + 2 * self.patch_margin) ** 2
+        """The numbers in one patch: all channels, margins included."""
+        return self.in_channels * (self.patch_size + 2 * self.patch_margin) ** 2
 
     def to_json(self) -> dict[str, Any]:
-        """The `network` entry of checkpoint headers."""
-        return {_JSON_KEYS.get(field, field): value for field, value in asdict(self).items()}
+        """The `network` entry of checkpoint headers. Three channels are not named, as in files of versions up to 0.2."""
+        values = asdict(self)
+        if self.in_channels == _RGB:
+            del values["in_channels"]
+        return {_JSON_KEYS.get(field, field): value for field, value in values.items()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> TransformerConfig:
@@ -87,9 +95,9 @@ class Condition(NamedTuple):
 
 
 class PixelTransformer(nn.Module):
-    """x_t [B,3,H,W], t [B] in [0,1] (0 is clean), condition -> the clean image [B,3,H,W].
+    """x_t [B,K,H,W], t [B] in [0,1] (0 is clean), condition -> the clean image [B,K,H,W].
 
-    H and W are multiples of `patch_size`; where they differ from `image_size`, position embeddings are resized.
+    K is `in_channels`. H and W are multiples of `patch_size`; where they differ from `image_size`, position embeddings are resized.
     """
 
     def __init__(self, config: TransformerConfig) -> None:

@@ -12,6 +12,7 @@ from diffstudio.imaging.formats import (
     HEIF,
     IMAGE_SUFFIXES,
     JPEG_XL,
+    NPY,
     SUFFIXES_OF,
     format_of,
     read_head,
@@ -33,7 +34,7 @@ def test_each_format_opens(tmp_path: Path, suffix: str) -> None:
 
 def test_every_other_format_is_one_of_pillows() -> None:
     Image.init()
-    assert set(SUFFIXES_OF) - {JPEG_XL, HEIF, "MPO"} <= set(Image.OPEN)
+    assert set(SUFFIXES_OF) - {JPEG_XL, HEIF, NPY, "MPO"} <= set(Image.OPEN)
     assert {".png", ".jpg", ".webp", ".avif", ".jxl", ".heic"} <= set(GALLERY_SUFFIXES) <= IMAGE_SUFFIXES
 
 
@@ -45,6 +46,7 @@ def test_every_other_format_is_one_of_pillows() -> None:
         (b"GIF89a", "GIF"),
         (b"BM", "BMP"),
         (b"II*\0", "TIFF"),
+        (b"\x93NUMPY\x01\0", NPY),
         (b"MM\0+", "TIFF"),
         (b"RIFF\0\0\0\0WEBP", "WEBP"),
         (b"RIFF\0\0\0\0WAVE", ""),

@@ -14,7 +14,8 @@ from PIL import Image
 from diffstudio.errors import ImageProblem
 from diffstudio.imaging.colour import Declared, declared_by_code_points, declared_by_numbers
 from diffstudio.imaging.jpeg_xl import JpegXlHeader, JpegXlProblem, read_header
-from diffstudio.imaging.reader import FIRST_FRAME, load_image, read_size
+from diffstudio.imaging.limits import FIRST_FRAME
+from diffstudio.imaging.reader import load_image, read_size
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 61, 4), dtype=np.uint8)
 SIGNATURE = b"\xff\x0a"

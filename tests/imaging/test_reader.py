@@ -22,8 +22,8 @@ from PIL.PpmImagePlugin import PpmImageFile
 
 from diffstudio.errors import ImageProblem, RunProblem
 from diffstudio.imaging.formats import looks_like_an_image
+from diffstudio.imaging.limits import FIRST_FRAME
 from diffstudio.imaging.reader import (
-    FIRST_FRAME,
     flatten,
     image_errors,
     image_notes,

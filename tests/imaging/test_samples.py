@@ -139,7 +139,11 @@ def _packed(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("pixels", "how", "why"),
     [
-        (np.zeros((20, 20, 5), np.uint16), {"photometric": "minisblack", "planarconfig": "contig"}, "5 channels"),
+        (
+            np.zeros((2, 20, 20, 3), np.uint16),
+            {"photometric": "rgb", "volumetric": True, "tile": (2, 16, 16)},
+            "3 channels",
+        ),
         (np.zeros((20, 20), np.complex64), {}, "of complex64"),
         (DEEP[..., :3].copy(), {"photometric": "cielab"}, r"it stores CIE L\*a\*b\* in uint16"),
         (NOISE.astype(np.float32), {"photometric": "separated"}, "it stores CMYK in float32"),

@@ -51,6 +51,26 @@ def test_keeps_the_shape_of_its_input(conditioning: Conditioning) -> None:
     assert network(torch.randn(2, 3, 16, 16), torch.rand(2)).shape == (2, 3, 16, 16)
 
 
+@pytest.mark.parametrize("channels", [1, 2, 4, 5])
+def test_any_number_of_channels(channels: int) -> None:
+    """Only the patches' projections depend on it: C (p + 2 m)^2 numbers in and out."""
+    network = stirred(small(in_channels=channels))
+    assert network(torch.randn(2, channels, 16, 24), torch.rand(2)).shape == (2, channels, 16, 24)
+    assert network.patch_embed.proj1.weight.shape == (16, channels * 8 * 8)
+    assert network.final_layer.linear.weight.shape == (channels * 8 * 8, 32)
+    header = network.config.to_json()
+    assert header["channels"] == channels
+    assert TransformerConfig.from_json(header) == network.config
+
+
+def test_headers_without_channels_mean_three() -> None:
+    header = small().to_json()
+    assert "channels" not in header  # so that version 0.2 reads it too
+    assert TransformerConfig.from_json(header).in_channels == 3
+    with pytest.raises(ValueError, match="at least one channel"):
+        small(in_channels=0)
+
+
 def test_an_untrained_network_predicts_nothing() -> None:
     assert not PixelTransformer(small())(torch.randn(2, 3, 16, 16), torch.rand(2)).any()
 

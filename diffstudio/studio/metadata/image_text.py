@@ -17,9 +17,11 @@ from typing import BinaryIO
 from PIL import ExifTags, Image
 
 from diffstudio.errors import ImageProblem
+from diffstudio.imaging.decoding import turned, upright_size
 from diffstudio.imaging.formats import format_of, read_head
 from diffstudio.imaging.limits import LARGEST_PIXELS
-from diffstudio.imaging.reader import image_errors, image_problem, read_size, turned, upright_size
+from diffstudio.imaging.problems import image_errors, image_problem
+from diffstudio.imaging.reader import read_size
 from diffstudio.studio.metadata.exif_text import exif_texts, xmp_comment
 from diffstudio.studio.metadata.found_settings import json_object
 from diffstudio.studio.metadata.stealth_text import stealth_text
