@@ -4,6 +4,8 @@
     python packaging/screenshots.py                      all of them, in a few minutes on two cores
     python packaging/screenshots.py train mask           only these
     python packaging/screenshots.py --home FOLDER mask   keep the home folder, so that a second call finds its images
+    python packaging/screenshots.py --check FOLDER       into FOLDER, to be looked at: on a small screen, at 100 % and
+                                                         150 %, in both themes
 
 The real window opens in an X display (Xvfb when DISPLAY is not set) with a home folder that this script fills by using
 the program: the starter generates the images, a short run trains on some of them, and the other models are safetensors
@@ -18,12 +20,13 @@ import importlib.util
 import json
 import os
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +36,9 @@ ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "resources" / "manual" / "images"
 VENV_PYTHON = ROOT / ".venv" / "bin" / "python"
 WINDOW = 1440, 900  # px
+SMALL_SCREEN = 1366, 768  # px
+SCALES = "1", "1.5"  # QT_SCALE_FACTOR
+THEMES = "dark", "light"
 BITS = 6  # of each colour channel that the PNGs keep: two thirds of the size, and no difference to see
 PATIENCE_SECONDS = 900  # for one thing to happen, on a busy machine too
 
@@ -75,20 +81,39 @@ class Trouble(Exception):
 
 
 def main(arguments: Sequence[str]) -> int:
-    shots = [name.removeprefix("take_") for name in vars(Session) if name.startswith("take_")]
+    prefixes = ("take_", "check_") if "--check" in arguments else ("take_",)
+    shots = [name.partition("_")[2] for name in vars(Session) if name.startswith(prefixes)]
     parser = argparse.ArgumentParser(description="Remakes the screenshots of the manual.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(shots)}")
     parser.add_argument("--home", type=Path, help="keep the home folder here and use what it holds")
+    parser.add_argument(
+        "--check", type=Path, metavar="FOLDER", help="take them here, at SCALES of SMALL_SCREEN, in THEMES"
+    )
+    parser.add_argument("--scale", choices=SCALES, help="with --check: at this scale only")
     options = parser.parse_args(arguments)
     if unknown := [name for name in options.names if name not in shots]:
         parser.error(f"there is no {unknown[0]}; there are {', '.join(shots)}")
     try:
         use_environment(arguments)
-        with tempfile.TemporaryDirectory(prefix="diffstudio-", ignore_cleanup_errors=True) as temporary, display():
+        with (
+            tempfile.TemporaryDirectory(prefix="diffstudio-", ignore_cleanup_errors=True) as temporary,
+            display(*(SMALL_SCREEN if options.check else WINDOW)),
+        ):
             home = options.home.resolve() if options.home else Path(temporary)
             home.mkdir(parents=True, exist_ok=True)
             os.environ |= {"HOME": str(home), "DIFFSTUDIO_HOME": str(home), "QT_QPA_PLATFORM": "xcb"}
-            run_window(home, options.names or shots)
+            if options.check and not options.scale:  # Qt reads the scale when a process starts
+                for scale in SCALES:
+                    command = [sys.executable, __file__, *arguments, "--home", str(home), "--scale", scale]
+                    if subprocess.run(command, check=False).returncode:
+                        return 1
+            elif options.check:
+                os.environ["QT_SCALE_FACTOR"] = options.scale
+                width, height = (round(side / float(options.scale)) for side in SMALL_SCREEN)
+                shots_of = Shots(options.check.resolve(), f"-{options.scale}", THEMES)
+                run_window(home, (width, height), options.names or shots, shots_of)
+            else:
+                run_window(home, WINDOW, options.names or shots, Shots(IMAGES))
     except Trouble as trouble:
         print(f"screenshots: {trouble}", file=sys.stderr)
         return 1
@@ -110,19 +135,35 @@ def use_environment(arguments: Sequence[str]) -> None:
 
 
 @contextmanager
-def display() -> Iterator[None]:
-    """An X display of the size of the window, unless there is one."""
+def display(width: int, height: int) -> Iterator[None]:
+    """An X display of this size, unless there is one."""
     if os.environ.get("DISPLAY"):
         yield
         return
-    with virtual_display(*WINDOW) as started:
+    with virtual_display(width, height) as started:
         if not started:
             raise Trouble(NO_DISPLAY)
         os.environ["DISPLAY"] = started
         yield
 
 
-def run_window(home: Path, names: Sequence[str]) -> None:
+@dataclass(frozen=True, slots=True)
+class Shots:
+    """Where screenshots go, what is added to their names, and the themes that they are taken in."""
+
+    folder: Path
+    suffix: str = ""
+    themes: tuple[str, ...] = ("dark",)
+
+    def paths(self, name: str) -> dict[str, Path]:
+        """The file of a screenshot for each theme."""
+        return {
+            theme: self.folder / f"{name}{self.suffix}{f'-{theme}' if len(self.themes) > 1 else ''}.png"
+            for theme in self.themes
+        }
+
+
+def run_window(home: Path, size: tuple[int, int], names: Sequence[str], shots: Shots) -> None:
     """Open the window as `diffstudio.ui.app.main` does, and take the screenshots while its event loop runs."""
     import qasync
 
@@ -138,10 +179,10 @@ def run_window(home: Path, names: Sequence[str]) -> None:
     theme.apply(app, "dark")
     loop = qasync.QEventLoop(app)
     desktop = Desktop(Settings())
-    desktop.window.setGeometry(0, 0, *WINDOW)
+    desktop.window.setGeometry(0, 0, *size)
     desktop.window.show()
     app.aboutToQuit.connect(desktop.close)  # while the loop runs: the window's tasks end in it
-    session = loop.create_task(Session(desktop, home).take(names))
+    session = loop.create_task(Session(desktop, home, shots).take(names))
     session.add_done_callback(lambda _: app.quit())
     try:
         loop.run_forever()
@@ -161,10 +202,10 @@ async def until(condition: Callable[[], object], what: str, every: float = 0.2) 
 
 
 class Session:
-    """Drives the window to each state. Every `take_NAME` saves NAME.png."""
+    """Drives the window to each state. Every `take_NAME` saves NAME.png; `check_NAME` is not in the manual."""
 
-    def __init__(self, desktop: Desktop, home: Path) -> None:
-        self.desktop, self.home = desktop, home
+    def __init__(self, desktop: Desktop, home: Path, shots: Shots) -> None:
+        self.desktop, self.home, self.shots = desktop, home, shots
         self.window, self.room = desktop.window, desktop.generate_room
         self.panel = desktop.generate_room.panel
 
@@ -172,20 +213,22 @@ class Session:
         await until(lambda: self.panel.checkpoint.current() and self.desktop.gallery, "the starter was found")
         await self._generate_all()
         for name in names:
-            method: Callable[[Path], Awaitable[None]] = getattr(self, f"take_{name}")
-            await method(IMAGES / f"{name}.png")
+            method: Callable[[], Awaitable[None]] = getattr(self, f"take_{name}", None) or getattr(
+                self, f"check_{name}"
+            )
+            await method()
 
     # The screenshots
 
-    async def take_gallery(self, path: Path) -> None:
+    async def take_gallery(self) -> None:
         room: Any = self.window.show_room("Gallery")
         await until(lambda: room.model.rowCount() > 0 and not room.busy(), "the gallery was read")
         room.grid.setCurrentIndex(room.model.index(5))
         rows = [room.model.image(room.model.index(row)) for row in range(min(40, room.model.rowCount()))]
         await until(lambda: all(room.model.thumbnail(image) for image in rows), "the thumbnails were read")
-        await self._save(self.window, path)
+        await self._save(self.window, "gallery")
 
-    async def take_models(self, path: Path) -> None:
+    async def take_models(self) -> None:
         from diffstudio.studio.library.annotations import Annotation
 
         room: Any = self.window.show_room("Models")
@@ -199,9 +242,9 @@ class Session:
         await until(lambda: any(name == "SHA-256" for name, _ in room.details.model_table.facts()), "it was hashed")
         await until(lambda: room.details.trigger_words.words(), "its trigger words were read")
         await asyncio.sleep(1.0)  # for the previews of the other models
-        await self._save(self.window, path)
+        await self._save(self.window, "models")
 
-    async def take_generate(self, path: Path) -> None:
+    async def take_generate(self) -> None:
         """An image half-way through its steps, and two waiting jobs."""
         await self._show_generate()
         steps = self.panel.sampling.steps
@@ -213,18 +256,18 @@ class Session:
         self.panel.seed.set_fixed(3)
         self.panel.seed.random.setChecked(True)
         await until(lambda: self.room.filmstrip.last_step() == HALF_WAY, "half of the steps were made", every=0.01)
-        save(self.window, path)
+        await self._save(self.window, "generate", pause=0)
         steps.set_value(usual)
 
-    async def take_mask(self, path: Path) -> None:
+    async def take_mask(self) -> None:
         """The mask dialog: a painted area, and the canvas extended to the right."""
         dialog = await self._open_mask_dialog()
         dialog.editor.set_sides((0, 0, 16, 0))
         dialog.editor.extended.emit()
-        await self._save(dialog, path)
+        await self._save(dialog, "mask")
         dialog.reject()
 
-    async def take_inpaint(self, path: Path) -> None:
+    async def take_inpaint(self) -> None:
         """The result of inpainting the painted area."""
         dialog = await self._open_mask_dialog()
         dialog.accept_button.click()
@@ -233,9 +276,9 @@ class Session:
         section.feather.set_value(4)
         self._submit("purple heart", 4)
         await self._idle()
-        await self._save(self.window, path)
+        await self._save(self.window, "inpaint")
 
-    async def take_hires_fix(self, path: Path) -> None:
+    async def take_hires_fix(self) -> None:
         """An image that hires fix has made four times as large."""
         await self._show_generate()
         self.panel.hires_fix.open_button.click()
@@ -243,10 +286,10 @@ class Session:
         self._submit("grinning face", 1)
         await self._idle()
         self.panel.hires_fix.opened.emit()  # scroll to its settings
-        await self._save(self.window, path)
+        await self._save(self.window, "hires_fix")
 
-    async def take_train(self, path: Path) -> None:
-        """A run after three quarters of its steps."""
+    async def take_train(self) -> None:
+        """A run after three quarters of its steps; the one of an earlier call, where its home was kept."""
         import tomli_w
 
         from diffstudio.studio.requests import TrainRequest
@@ -255,14 +298,34 @@ class Session:
         recipe = self.home / "screenshots.toml"
         recipe.write_text(tomli_w.dumps(RECIPE), encoding="utf-8")
         room: Any = self.window.show_room("Train")
-        assert self.desktop.runs is not None
-        run = self.desktop.runs.start(TrainRequest(folder=folder, recipe=str(recipe)), name="emoji")
+        runs = self.desktop.runs
+        assert runs is not None
+        earlier = [summary.run for summary in runs.list()]
+        run = earlier[0] if earlier else runs.start(TrainRequest(folder=folder, recipe=str(recipe)), name="emoji")
         room.refresh()
         await until(lambda: any(card == run.path for card in room.runs_list.cards()), "the run was listed")
         room.select(run.path)
-        await until(lambda: room.summary() and room.summary().step >= 180, "the run had made 180 steps")
-        await self._save(self.window, path)
-        self.desktop.runs.stop(run)
+        await until(
+            lambda: room.summary() and room.summary().step >= (1 if earlier else 180), "the run had made 180 steps"
+        )
+        await self._save(self.window, "train", pause=1)
+        if not earlier:
+            runs.stop(run)
+
+    async def check_folder(self) -> None:
+        """A folder that was inspected, and the form for a run."""
+        room: Any = self.window.show_room("Train")
+        room.inspect(self._training_folder())
+        await until(lambda: room.new_panel.run_settings() is not None, "the folder was inspected")
+        await self._save(self.window, "folder", pause=1)
+
+    async def check_settings(self) -> None:
+        from diffstudio.ui.settings_dialog import SettingsDialog
+
+        self.desktop.preferences.open_dialog()
+        dialog: Any = self.window.findChild(SettingsDialog)
+        await self._save(dialog, "settings")
+        dialog.close()
 
     # How to get there
 
@@ -294,9 +357,21 @@ class Session:
             raise Trouble(f"The window says: {self.room.banner.text()}")
         await asyncio.sleep(0.2)
 
-    async def _save(self, widget: QWidget, path: Path) -> None:
-        await asyncio.sleep(0.3)  # until the last paint has reached the display
-        save(widget, path)
+    async def _save(self, widget: QWidget, name: str, pause: float = 0.3) -> None:
+        """Save what is shown in each theme, after `pause` seconds in which the last paint reaches the display."""
+        from PySide6.QtWidgets import QApplication
+
+        from diffstudio.ui.widgets import theme
+
+        app = QApplication.instance()
+        assert isinstance(app, QApplication)
+        for each, path in self.shots.paths(name).items():
+            if each != theme.name():
+                theme.apply(app, each)
+                await asyncio.sleep(0.5)
+            await asyncio.sleep(pause)
+            save(widget, path)
+        theme.apply(app, self.shots.themes[0])
 
     async def _show_generate(self) -> None:
         """The Generate room with its default settings."""

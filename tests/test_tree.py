@@ -66,7 +66,7 @@ TESTED_IN = {
     "studio/metadata/test_import_settings.py": "studio/metadata/sampler_names",
     "stories/test_prompts_step_by_step.py": "models/conditioning/composition studio/prompts/prompt_notes",
     "studio/runs/test_runs.py": "studio/runs/process studio/runs/status",
-    "studio/test_worker.py": "studio/generation/model_loader",
+    "studio/test_worker.py": "studio/generation/model_loader studio/job_runner",
     "training/data/test_dataset.py": "training/data/near_duplicates",
     "training/data/test_inspect_folder.py": (
         "training/data/caption_files training/data/folder_layout training/data/folder_report"
@@ -74,7 +74,7 @@ TESTED_IN = {
     "training/run/test_run_folder.py": "training/run/events",
     "training/test_loop.py": "training/run/checkpointing training/run/sample_sheets training/run/setup",
     "ui/gallery/test_room.py": (
-        "ui/gallery/details ui/gallery/full_view ui/gallery/grid ui/gallery/image_view ui/gallery/item_model"
+        "ui/gallery/browser ui/gallery/details ui/gallery/full_view ui/gallery/grid ui/gallery/image_view ui/gallery/item_model"
         " ui/gallery/selection_actions ui/gallery/compare_view ui/gallery/layout ui/gallery/tag_editor ui/gallery/top_bar"
         " ui/widgets/images/image_menu"
         " ui/gallery/trash ui/widgets/note_field"
@@ -89,6 +89,7 @@ TESTED_IN = {
         " ui/generate/sections/checkpoint_chooser ui/generate/sections/hires_section"
         " ui/generate/sections/sampling_section ui/generate/sections/seed"
     ),
+    "ui/wiring/test_image_menus.py": "ui/shell/gallery_changes",
     "ui/wiring/test_panel_state.py": "ui/generate/sections/settings_bar ui/generate/sections/preset_dialogs",
     "ui/generate/test_room.py": (
         "ui/generate/job_controls ui/generate/job_state ui/generate/layout"

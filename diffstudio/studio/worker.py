@@ -10,60 +10,35 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from diffstudio.atomic import remove_part_files
 from diffstudio.errors import DiffstudioError, Interrupted, OutOfMemory, StorageProblem
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.lease import Lease
-from diffstudio.studio.events import (
-    ENDINGS,
-    Cancelled,
-    Event,
-    Failed,
-    Finished,
-    ImageSaved,
-    JobId,
-    Loading,
-    Noted,
-    Paused,
-    Picture,
-    Resumed,
-    Started,
-)
+from diffstudio.studio.events import Cancelled, Event, Failed, JobId, Paused, Picture, Resumed, Started
 from diffstudio.studio.generation.model_loader import ModelLoader
-from diffstudio.studio.generation.resolve import Resolved, resolve
-from diffstudio.studio.jobs.image_steps import steps_of
-from diffstudio.studio.jobs.job_context import JobContext, JobStore
+from diffstudio.studio.job_runner import JobRunner, RunningJob
+from diffstudio.studio.jobs.job_context import JobStore
 from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.job_records import PendingJobs, QueuedJob, RestartPoint
 from diffstudio.studio.jobs.memory_forecast import DeviceMemory
 from diffstudio.studio.jobs.queue import Queue
-from diffstudio.studio.jobs.recording import Recording, Replay, not_restartable
-from diffstudio.studio.jobs.restarts import NOT_THE_NEWEST, replay_of, stored_replay
+from diffstudio.studio.jobs.recording import Replay, not_restartable
+from diffstudio.studio.jobs.restarts import NOT_THE_NEWEST, replay_of
 from diffstudio.studio.jobs.step_store import StepStore
 from diffstudio.studio.jobs.waiting_jobs import WaitingJobs
 from diffstudio.studio.metadata.image_key import ImageKey
-from diffstudio.studio.requests import PictureRequest, UpscaleRequest
+from diffstudio.studio.requests import PictureRequest
 from diffstudio.studio.settings import Settings
 
 if TYPE_CHECKING:
-    from diffstudio.models.model import Model
+    pass
 
 _MOST_ATTEMPTS = 3  # at a job during which the program was killed each time
 _QUEUE_RETRY_SECONDS = 5.0  # after the queue could not be read: another program may have locked it
 _log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class _RunningJob:
-    job: JobId
-    request: PictureRequest
-    job_control: JobControl
-    token: str = ""
-    recording: Recording = field(default_factory=Recording)
 
 
 class Worker:
@@ -84,17 +59,27 @@ class Worker:
         lease: Lease | None = None,
         step_store: StepStore | None = None,
     ) -> None:
-        self._queue, self._library, self._gallery, self._emit = queue, library, gallery, emit
+        self._queue, self._library, self._emit = queue, library, emit
         self.settings = settings  # may be replaced at any time: the next job reads it
-        self._lease = lease
         self._step_store = step_store  # where the steps of finished images are kept
         self._changed = threading.Condition()
-        self._running: _RunningJob | None = None
-        self._last: _RunningJob | None = None  # the newest job that was started, for its filmstrip and restarts
+        self._running: RunningJob | None = None
+        self._last: RunningJob | None = None  # the newest job that was started, for its filmstrip and restarts
         self.waiting = WaitingJobs(queue, self._changed, emit)
         self._closing = False
         self._warm_up: str | None = None  # the name of a checkpoint to load in advance; "" for torch alone
         self._loader = ModelLoader(library)
+        self._runner = JobRunner(
+            queue,
+            library,
+            gallery,
+            self._loader,
+            lambda: self.settings,
+            lambda event: self._emit(event),
+            self.waiting.replays,
+            lease,
+            step_store,
+        )
         self._thread = threading.Thread(target=self._run, name="diffstudio-worker", daemon=True)
         self._cleanup = threading.Thread(target=self._clean_up, name="diffstudio-cleanup", daemon=True)
         self._warm_up_at: float | None = None
@@ -224,7 +209,7 @@ class Worker:
         action(running.job_control)
         return True
 
-    def _record(self, job: JobId) -> _RunningJob | None:
+    def _record(self, job: JobId) -> RunningJob | None:
         for record in (self._running, self._last):
             if record is not None and record.job == job:
                 return record
@@ -269,9 +254,7 @@ class Worker:
             return None
         self._retry_seconds = None
         if queued is not None:
-            self._running = self._last = _RunningJob(
-                queued.job, queued.request, self._job_control(queued), queued.token
-            )
+            self._running = self._last = RunningJob(queued.job, queued.request, self._job_control(queued), queued.token)
         return queued
 
     def _job_control(self, queued: QueuedJob) -> JobControl:
@@ -280,14 +263,14 @@ class Worker:
 
         def on_pause() -> None:
             nonlocal leased
-            leased = self._lease is not None and self._lease.is_held
-            self._release_lease()
+            leased = self._runner.holds_lease()
+            self._runner.release_lease()
             self._record_paused(job, True)
             self._emit(Paused(job))
 
         def on_resume() -> None:
             if leased:
-                self._acquire_lease(job, job_control)
+                self._runner.acquire_lease(job, job_control)
             self._record_paused(job, False)
             self._emit(Resumed(job))
 
@@ -312,7 +295,7 @@ class Worker:
                     "possibly because memory ran out",
                     "Generate fewer or smaller images",
                 )
-            ending = self._ending(queued, running)
+            ending = self._runner.run(queued, running)
         except Interrupted:
             ending = Cancelled(queued.job)
         except DiffstudioError as error:
@@ -321,7 +304,7 @@ class Worker:
             _log.exception("Job %s failed", queued.job)
             ending = Failed(queued.job, _unexpected(error))
         finally:
-            self._release_lease()
+            self._runner.release_lease()
         with self._changed:
             self._running = None
             put_back = self._closing and isinstance(ending, Cancelled)
@@ -332,110 +315,6 @@ class Worker:
             else:
                 self._queue.remove(queued.job)
         self._emit(ending)
-
-    def _ending(self, queued: QueuedJob, running: _RunningJob) -> Event:
-        """Emit all events of a job between its first and its last; returns the last."""
-        job = queued.job
-        for event in self._events(queued, running):
-            if isinstance(event, ENDINGS):
-                return event
-            if isinstance(event, ImageSaved):
-                self._keep_steps(queued, running, event.index)
-                with contextlib.suppress(StorageProblem):  # at worst the image is made twice after a crash
-                    self._queue.saved(job, event.index + 1)
-            self._emit(event)
-        raise RuntimeError("the job ended without Finished, Cancelled or Failed")
-
-    def _keep_steps(self, queued: QueuedJob, running: _RunningJob, index: int) -> None:
-        if self._step_store is not None and queued.token:
-            steps = steps_of(running.recording, queued.request, index)
-            if steps is not None:
-                self._step_store.put(ImageKey(queued.token, index), steps)
-
-    def _events(self, queued: QueuedJob, running: _RunningJob) -> Iterator[Event]:
-        """Find the files of a job, load its model, and run it. The accelerator is leased once the model is loaded."""
-        job, job_control, request = queued.job, running.job_control, queued.request
-        job_control.check()  # it may have been paused when the program ended
-        done = self._done(queued)
-        if done >= request.count:
-            yield Finished(job, 0.0)
-            return
-        resolved = resolve(request, self._library, done)
-        context = JobContext(
-            job,
-            self._gallery,
-            job_control,
-            self.settings.previews,
-            done,
-            running.recording,
-            self._replay(queued),
-            self._loader.drop_others,
-            queued.token,
-        )
-        model = self._prepared_model(resolved, context)
-        if model is not None or resolved.upscaler is not None:
-            self._acquire_lease(job, job_control)
-        if isinstance(request, UpscaleRequest):
-            from diffstudio.models.memory.devices import choose_device
-            from diffstudio.studio.generation.upscale import upscale
-
-            yield from upscale(request, model, resolved, context, choose_device(self.settings.device))
-        else:
-            from diffstudio.studio.generation.generate import generate
-
-            assert model is not None
-            yield from generate(request, model, resolved, context)
-
-    def _replay(self, queued: QueuedJob) -> Replay | None:
-        """The replay of a job that restarts another one; it is read again where the program has ended since."""
-        replay = self.waiting.replays.get(queued.job)
-        if replay is None and queued.restart is not None:
-            replay = stored_replay(queued.restart, queued.request, self._step_store)
-        return replay
-
-    def _done(self, queued: QueuedJob) -> int:
-        """How many images of a job are saved. A crash may have come after the last was saved and before it was counted."""
-        if queued.token and (queued.done or queued.attempts):
-            return max(queued.done, self._gallery.saved_images(queued.token))
-        return queued.done
-
-    def _prepared_model(self, resolved: Resolved, context: JobContext) -> Model | None:
-        """The job's model, compiled if the settings say so; None for an upscaler alone."""
-
-        def on_progress(title: str, fraction: float | None) -> None:
-            self._emit(Loading(context.job, title, fraction))
-
-        model = self._loader.model_for(resolved, self.settings, context.job_control.stopped, on_progress)
-        if model is not None:
-            self._emit_load_notes(context.job, model)
-            self._compile(context.job, model)
-        return model
-
-    def _emit_load_notes(self, job: JobId, model: Model) -> None:
-        """Report once which text encoders and VAE came from elsewhere."""
-        for note in model.load_notes:
-            self._emit(Noted(job, note))
-        model.load_notes = ()
-
-    def _compile(self, job: JobId, model: Model) -> None:
-        from diffstudio.models.compile import compile_network
-
-        if note := compile_network(model, self.settings.compiled):
-            self._emit(Noted(job, note))
-
-    def _acquire_lease(self, job: JobId, job_control: JobControl) -> None:
-        if self._lease is None:
-            self._lease = Lease()
-        self._lease.acquire(
-            "generating images",
-            job_control.stopped,
-            priority=True,
-            on_wait=lambda: self._emit(Loading(job, "Waiting for training to release the accelerator")),
-        )
-
-    def _release_lease(self) -> None:
-        if self._lease is not None:
-            self._lease.release()
 
     def _do_warm_up(self, checkpoint: str | None) -> None:
         """Failures are only logged: the job that needs the model will report them."""

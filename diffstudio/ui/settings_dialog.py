@@ -75,13 +75,13 @@ class SettingsDialog(QDialog):
             "Memory for models that stay loaded after use. The model in use may take more",
         )
         self.kept_steps = ComboBox(
-            "Kept steps",
+            "Saved steps",
             _kept_steps_choices(settings.kept_steps_gib),
             "Disk space for the filmstrips of finished images, and for restarting them from a step. The oldest are "
             "deleted first",
         )
         self.steps_usage = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
-        self.clear_steps = SecondaryButton("Clear", "trash", "Delete the kept steps of all images. The images stay")
+        self.clear_steps = SecondaryButton("Clear", "trash", "Delete the saved steps of all images. The images stay")
         self.clear_steps.setEnabled(False)
         self.previews = CheckBox(
             "Live preview", "Show an estimate of the image after every step. Without it there is no filmstrip"
@@ -130,7 +130,7 @@ class SettingsDialog(QDialog):
         self._update_remove_button()
 
     def show_steps_usage(self, images: int, size_bytes: int) -> None:
-        """Show what the kept steps take on the disk."""
+        """Show what the saved steps take on the disk."""
         used = f"{human_bytes(size_bytes)} for {images:,} image{'' if images == 1 else 's'}"
         self.steps_usage.setText(f"Used: {used}" if images else "No steps are kept.")
         self.clear_steps.setEnabled(images > 0)
@@ -199,7 +199,7 @@ class SettingsDialog(QDialog):
         column.addLayout(_row("Device", self.device))
         column.addLayout(_row("Threads", self.threads))
         column.addLayout(_row("Model cache", self.model_cache))
-        column.addLayout(_row("Kept steps", self.kept_steps))
+        column.addLayout(_row("Saved steps", self.kept_steps))
         usage = QHBoxLayout()
         usage.addWidget(self.steps_usage, 1)
         usage.addWidget(self.clear_steps)

@@ -50,6 +50,25 @@ class Tasks:
         """Start `work(*args)` in a thread."""
         return self._pool.submit(work, *args)
 
+    async def to_thread_with_progress(
+        self, work: Callable[[Callable[..., None]], _T], report: Callable[..., object], every: float = 0.1
+    ) -> _T:
+        """As `to_thread`; what `work` last passed to its argument is passed on to `report`, on the window's thread.
+
+        The thread holds no QObject, so that none is destroyed in it when it outlives the window.
+        """
+        newest: list[tuple[Any, ...]] = []
+
+        def progress(*values: Any) -> None:
+            newest[:] = [values]
+
+        future = asyncio.wrap_future(self._pool.submit(work, progress))
+        while not future.done():
+            await asyncio.wait([future], timeout=every)
+            if newest:
+                report(*newest.pop())
+        return future.result()
+
     async def iterate_in_thread(self, items: Generator[_T, None, None]) -> AsyncIterator[_T]:
         """Iterate over a generator that runs in threads. When cancelled, it is closed after its current step."""
         lock = threading.Lock()

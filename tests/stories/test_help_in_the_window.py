@@ -108,7 +108,7 @@ def test_about_says_what_it_is_made_of_and_copies_it(qtbot: QtBot, desktop: Desk
     menu.actions()[-1].trigger()
     qtbot.waitUntil(lambda: bool(desktop.window.findChildren(AboutDialog)))
     (dialog,) = desktop.window.findChildren(AboutDialog)
-    qtbot.waitUntil(lambda: dialog.components.count() > 20, timeout=20_000)
+    qtbot.waitUntil(lambda: dialog.software.count() > 20, timeout=20_000)
     qtbot.waitUntil(lambda: dict(dialog.facts.facts())["Device"].startswith("CPU"), timeout=60_000)
     facts = dict(dialog.facts.facts())
     assert facts["diffstudio"] == __version__ and {"torch", "Qt", "Python", "Data folder"} <= facts.keys()
@@ -116,7 +116,7 @@ def test_about_says_what_it_is_made_of_and_copies_it(qtbot: QtBot, desktop: Desk
     dialog.page.value_changed.emit("licences")
     assert dialog.notice.isVisible() and "Apache License" in dialog.notice.toPlainText()
     for _ in range(2):  # past the network of the measures
-        qtbot.keyClick(dialog.components, Qt.Key.Key_Down)
+        qtbot.keyClick(dialog.software, Qt.Key.Key_Down)
     assert "Open Font" in dialog.notice.toPlainText() or "OPEN FONT" in dialog.notice.toPlainText()
     qtbot.mouseClick(dialog.copy_button, Qt.MouseButton.LeftButton)
     copied = QGuiApplication.clipboard().text()

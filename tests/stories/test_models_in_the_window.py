@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -193,10 +194,16 @@ def test_a_prompt_that_is_too_long_for_the_new_name_keeps_the_old_one_and_is_nam
         desktop.worker._queue.remove(job)
 
 
-def test_an_adapter_goes_to_the_trash_with_its_folder(
-    desktop: Desktop, qtbot: QtBot, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_DATA_HOME", str(home / "desktop"))
+@pytest.fixture
+def system_trash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder in place of the system trash."""
+    trash = tmp_path / "system-trash"
+    trash.mkdir()
+    monkeypatch.setattr("send2trash.send2trash", lambda path: shutil.move(path, trash))
+    return trash
+
+
+def test_an_adapter_goes_to_the_trash_with_its_folder(desktop: Desktop, qtbot: QtBot, system_trash: Path) -> None:
     room = room_of(desktop)
     weights = peft_adapter(paths.checkpoints() / "loras" / "cats")
     weights.with_name("adapter_model.png").write_bytes(b"")  # would be a sidecar of a file
@@ -207,7 +214,7 @@ def test_an_adapter_goes_to_the_trash_with_its_folder(
     assert box.text() == "Move cats to the trash?" and "adapter_model.png" not in box.informativeText()
     next(button for button in box.buttons() if button.text() == "Delete").click()
     qtbot.waitUntil(lambda: room.message.text() == "cats was moved to the trash.", timeout=PATIENCE_MS)
-    assert {each.name for each in (home / "desktop" / "Trash" / "files").iterdir()} == {"cats"}
+    assert {each.name for each in system_trash.iterdir()} == {"cats"}
     assert weights.parent.parent.is_dir()
 
 
@@ -225,10 +232,9 @@ def test_the_chosen_checkpoint_stays_chosen_under_its_new_name(desktop: Desktop,
 
 
 def test_what_uses_a_model_is_named_before_it_goes_to_the_trash(
-    desktop: Desktop, qtbot: QtBot, home: Path, monkeypatch: pytest.MonkeyPatch
+    desktop: Desktop, qtbot: QtBot, system_trash: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert desktop.worker is not None
-    monkeypatch.setenv("XDG_DATA_HOME", str(home / "desktop"))
     path = paths.checkpoints() / "loras" / "ink.safetensors"
     path.with_name("ink.txt").write_text("notes")
     desktop.generate_room.panel.prompt.set_text("red apple <lora:ink:0.7>")
@@ -245,8 +251,7 @@ def test_what_uses_a_model_is_named_before_it_goes_to_the_trash(
     next(button for button in box.buttons() if button.text() == "Delete").click()
     qtbot.waitUntil(lambda: "moved to the trash" in room.message.text(), timeout=PATIENCE_MS)
     assert "ink.safetensors and the file beside it were moved" in room.message.text()
-    trashed = {each.name for each in (home / "desktop" / "Trash" / "files").iterdir()}
-    assert trashed == {"ink.safetensors", "ink.txt"} and not path.exists()
+    assert {each.name for each in system_trash.iterdir()} == {"ink.safetensors", "ink.txt"} and not path.exists()
     desktop.worker._queue.remove(job)
 
 

@@ -87,7 +87,7 @@ def test_a_day_with_the_queue(qtbot: QtBot, opened: Callable[[], Desktop]) -> No
 
     # Edited in the panel, cancelled: as it was, and the panel too.
     click(qtbot, dialog.edit)
-    qtbot.waitUntil(lambda: panel.button.text() == "Save to the queue")
+    qtbot.waitUntil(lambda: panel.button.text() == "Save to queue")
     assert panel.prompt.text() == "two" and queue.cards[1].about() == "Being edited"
     panel.prompt.set_text("never")
     click(qtbot, panel.cancel_edit)
@@ -98,7 +98,7 @@ def test_a_day_with_the_queue(qtbot: QtBot, opened: Callable[[], Desktop]) -> No
     # Edited and saved with Ctrl+Enter: changed in its place, and the panel is as it was.
     queue.cards[1].setFocus()
     qtbot.keyClick(queue.cards[1], Qt.Key.Key_F2)
-    qtbot.waitUntil(lambda: panel.button.text() == "Save to the queue")
+    qtbot.waitUntil(lambda: panel.button.text() == "Save to queue")
     panel.prompt.set_text("two, red")
     panel.sampling.steps.set_value(3)
     qtbot.keyClick(panel.prompt, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
@@ -148,7 +148,7 @@ def test_a_waiting_upscale_is_edited_in_its_dialog(qtbot: QtBot, opened: Callabl
         desktop.queue.edit(queue.cards[0].queued.job)
         qtbot.waitUntil(lambda: dialog_of(UpscaleDialog, desktop) is not None)
         dialog = dialog_of(UpscaleDialog, desktop)
-        assert isinstance(dialog, UpscaleDialog) and dialog.button.text() == "Save to the queue"
+        assert isinstance(dialog, UpscaleDialog) and dialog.button.text() == "Save to queue"
         return dialog
 
     dialog = edit()
@@ -173,7 +173,7 @@ def test_an_edited_job_that_was_removed_is_added_again(qtbot: QtBot, opened: Cal
     qtbot.waitUntil(lambda: titles(desktop) == ["one", "two"])
     first = room.right.cards[0].queued.job
     desktop.queue.edit(first)
-    qtbot.waitUntil(lambda: room.panel.button.text() == "Save to the queue")
+    qtbot.waitUntil(lambda: room.panel.button.text() == "Save to queue")
     desktop.queue.edit(room.right.cards[1].queued.job)
     assert room.banner.text() == "Save or cancel the edit of “one” first."
     desktop.queue.remove(first)
@@ -252,7 +252,7 @@ def test_a_full_disk_loses_neither_removed_nor_edited_jobs(
     room.show_message("info", "")
     panel.prompt.set_text("my own words")
     desktop.queue.edit(jobs[0])
-    qtbot.waitUntil(lambda: panel.button.text() == "Save to the queue")
+    qtbot.waitUntil(lambda: panel.button.text() == "Save to queue")
     panel.prompt.set_text("one, red")
     with monkeypatch.context() as patch:
         patch.setattr(waiting, "replace_request", fails)
@@ -260,7 +260,7 @@ def test_a_full_disk_loses_neither_removed_nor_edited_jobs(
         panel.submit()  # a second click writes nothing else
         click(qtbot, panel.cancel_edit)
         qtbot.waitUntil(failed)
-    assert panel.prompt.text() == "one, red" and panel.button.text() == "Save to the queue"
+    assert panel.prompt.text() == "one, red" and panel.button.text() == "Save to queue"
     assert waiting.held_back == jobs[0] and titles(desktop)[0] == "one"
     panel.submit()
     qtbot.waitUntil(lambda: titles(desktop)[0] == "one, red" and waiting.held_back is None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import subprocess
@@ -25,7 +26,7 @@ from diffstudio.studio.settings import Settings, Theme, load_settings
 from diffstudio.ui import app
 from diffstudio.ui.app import GALLERY, GENERATE, MODELS, TRAIN, Desktop
 from diffstudio.ui.settings_dialog import SettingsDialog
-from diffstudio.ui.shell import desktop_environment, single_instance, trash
+from diffstudio.ui.shell import desktop_environment, single_instance
 from diffstudio.ui.shell.single_instance import Claim, SingleInstance
 from diffstudio.ui.widgets import theme
 from tests.models.tiny import write_tiny_checkpoint
@@ -259,13 +260,14 @@ def test_a_file_that_is_no_checkpoint_can_be_put_into_the_trash(
     assert room.choose(broken)
     entry = room.chosen()
 
-    real = trash._why_not_moved
-    monkeypatch.setattr(trash, "_why_not_moved", lambda path: "its drive has none")
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("send2trash.send2trash", refuse)
     room.delete_requested.emit(entry)
     qtbot.waitUntil(desktop.window.banner.isVisible)
-    assert "broken.safetensors could not be moved to the trash: its drive has none" in desktop.window.banner.text()
-    monkeypatch.setattr(trash, "_why_not_moved", real)
-    monkeypatch.setenv("XDG_DATA_HOME", str(paths.data() / "desktop"))
+    assert "broken.safetensors could not be moved to the trash: Permission denied" in desktop.window.banner.text()
+    monkeypatch.setattr("send2trash.send2trash", os.unlink)
     room.delete_requested.emit(entry)
     qtbot.waitUntil(lambda: "broken.safetensors was moved to the trash" in room.message.text())
     assert not broken.exists() and not room.choose(broken)

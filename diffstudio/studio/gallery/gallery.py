@@ -246,7 +246,7 @@ class Gallery(GalleryRecords):
         return [image_id for image_id in image_ids if self._trash.restore(image_id)]
 
     def purge(self, image_ids: Iterable[int]) -> int:
-        """Delete images in the trash permanently, without using the system's trash; returns how many. StorageProblem."""
+        """Delete images in the trash permanently, without using the system trash; returns how many. StorageProblem."""
         return sum(self._trash.purge(image_id, self.before_removal) for image_id in image_ids)
 
     def trash_count(self) -> int:
@@ -257,7 +257,7 @@ class Gallery(GalleryRecords):
         return [row[0] for row in self.read("SELECT id FROM images WHERE trashed IS NOT NULL ORDER BY trashed DESC")]
 
     def empty_trash(self) -> int:
-        """Move the gallery's trash to the system's trash; returns how many images it held. StorageProblem."""
+        """Move the gallery's trash to the system trash; returns how many images it held. StorageProblem."""
         return self._trash.empty(self.before_removal)
 
     def recover(self) -> list[tuple[Path, str]]:

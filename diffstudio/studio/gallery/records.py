@@ -184,10 +184,6 @@ class GalleryRecords(GalleryDatabase):
         rows = self.read(f"SELECT {COLUMNS} FROM images WHERE path = ? AND trashed IS NULL", [relative])
         return self._image(rows[0]) if rows else None
 
-    def newest_of(self, checkpoint: str) -> GalleryImage | None:
-        """The newest image made with a checkpoint."""
-        return next(iter(self.made_with(checkpoint, 1)), None)
-
     def made_with(self, checkpoint: str, most: int) -> list[GalleryImage]:
         """The newest images made with a checkpoint, the newest first."""
         rows = self.read(

@@ -1,4 +1,4 @@
-"""The gallery's trash: images are moved to `.trash`, back again, and on to the system's trash.
+"""The gallery's trash: images are moved to `.trash`, back again, and on to the system trash.
 
 An image and its record change together or not at all, even on a full disk or when the program is killed. Each change is
 announced in a file beside the image in `.trash` first (its sidecar, which says where it came from; a `.restoring` file,
@@ -32,6 +32,7 @@ from diffstudio.studio.gallery.sidecar import (
     sidecar_of,
     write_sidecar,
 )
+from diffstudio.studio.system_trash import move_to_system_trash
 
 NOT_EMPTIED = "The trash could not be emptied"
 _NOT_PURGED = "The image could not be deleted permanently"
@@ -159,14 +160,12 @@ class Trash:
         return False
 
     def empty(self, before: BeforeRemoval) -> int:
-        """Move everything to the system's trash; returns how many files there were. StorageProblem."""
+        """Move everything to the system trash; returns how many files there were. StorageProblem."""
         listed = self.records.read("SELECT id, path FROM images WHERE trashed IS NOT NULL")
         return sum(self._hand_over(image_id, path, before) for image_id, path in listed)
 
     def _hand_over(self, image_id: int, path: str, before: BeforeRemoval) -> bool:
-        """Move an image to the system's trash, unless it has left ours since it was listed. False without a file."""
-        from send2trash import send2trash
-
+        """Move an image to the system trash, unless it has left ours since it was listed. False without a file."""
         file, after = self.folder / path, None
         with self._lock:
             if not self.records.read(f"SELECT 1 FROM images WHERE {_STILL_IN_TRASH}", [image_id, path]):
@@ -175,14 +174,7 @@ class Trash:
                 raise folder_missing(NOT_EMPTIED, self.folder)
             if file.exists():
                 after = before(file)
-                try:
-                    send2trash(file)
-                except OSError as error:
-                    raise StorageProblem(
-                        NOT_EMPTIED,
-                        f"the system's trash did not take {file.name}",
-                        f"Delete the files in {file.parent} yourself",
-                    ) from error
+                move_to_system_trash(file, NOT_EMPTIED, f"Delete the files in {file.parent} yourself")
                 after()
             with self.records.writing() as connection:
                 connection.execute(f"DELETE FROM images WHERE {_STILL_IN_TRASH}", [image_id, path])
@@ -214,13 +206,13 @@ class Trash:
             for name in sorted(names):
                 image = self.place / name
                 if name.endswith(SUFFIX) and name.removesuffix(SUFFIX) not in names:
-                    image.unlink(missing_ok=True)  # announced, and not moved; or gone to the system's trash
+                    image.unlink(missing_ok=True)  # announced, and not moved; or gone to the system trash
                 elif name.lower().endswith(SUFFIXES) and self._relative(image) not in known and image.is_file():
                     with _naming(image, skipped):
                         self._recover_deleting(image, add)
             for path, image_id in known.items():
                 if (self.folder / path).parent == self.place and Path(path).name not in names:
-                    with self.records.writing() as connection:  # it went to the system's trash
+                    with self.records.writing() as connection:  # it went to the system trash
                         connection.execute("DELETE FROM images WHERE id = ? AND path = ?", [image_id, path])
         return skipped
 

@@ -8,13 +8,20 @@ from pathlib import Path
 from diffstudio import paths
 from diffstudio.atomic import storage_errors, write_bytes
 
+_MASKS = "masks"
+
 
 def keep_mask(png: bytes) -> Path:
     """Save a mask and return its path; the same mask is stored once.
 
     StorageProblem when it cannot be written.
     """
-    return _keep(png, "masks", "The mask could not be saved")
+    return _keep(png, _MASKS, "The mask could not be saved")
+
+
+def is_kept_mask(path: Path) -> bool:
+    """Whether a file is one that `keep_mask` wrote: its name is a hash, and means nothing to a person."""
+    return path.parent == paths.data() / _MASKS
 
 
 def keep_pasted(png: bytes) -> Path:

@@ -33,7 +33,7 @@ def kind_of(request: PictureRequest) -> JobKind:
 
 @dataclass(frozen=True, slots=True)
 class RestartPoint:
-    """The step from which a job restarts an earlier one, and the image whose kept steps it can replay for that."""
+    """The step from which a job restarts an earlier one, and the image whose saved steps it can replay for that."""
 
     step: int
     token: str = ""  # of the image's job; empty where its steps are not in the step store

@@ -37,7 +37,7 @@ def replay_of(recording: Recording, made: PictureRequest, from_step: int, reques
 
 
 def stored_replay(restart: RestartPoint, request: PictureRequest, store: StepStore | None) -> Replay:
-    """The replay of a job that waited when the program ended, from the kept steps of the image. Reads a file.
+    """The replay of a job that waited when the program ended, from the saved steps of the image. Reads a file.
 
     BadRequest when they are not kept (any more), StorageProblem when they cannot be read.
     """

@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class StepUsage:
-    """What the kept steps take on the disk."""
+    """What the saved steps take on the disk."""
 
     images: int = 0
     size_bytes: int = 0
@@ -110,7 +110,7 @@ class StepStore:
 
     def clear(self) -> None:
         """Delete everything. StorageProblem when a file cannot be deleted."""
-        with self._lock, storage_errors("The kept steps could not be deleted", self.folder):
+        with self._lock, storage_errors("The saved steps could not be deleted", self.folder):
             self._waiting.clear()
             for _, _, path in self._files():
                 path.unlink(missing_ok=True)

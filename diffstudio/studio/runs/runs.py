@@ -25,6 +25,7 @@ from diffstudio.errors import (
 from diffstudio.studio.requests import TrainRequest
 from diffstudio.studio.runs.process import LOCK, Detached, Launch, read_launch, start_detached, terminate, write_launch
 from diffstudio.studio.runs.status import ALIVE, RunProgress, find_process, modified, size_of, status_of
+from diffstudio.studio.system_trash import move_to_system_trash
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe_choice import RecipeChoice, read_choice
 from diffstudio.training.run.run_folder import Asked, Command, RunFolder, Status, creation_time
@@ -208,25 +209,16 @@ class Runs:
                 _send(run, Command.STOP)
 
     def remove(self, run: RunFolder) -> None:
-        """Move the run's folder with its checkpoints to the system's trash; the training images stay.
+        """Move the run's folder with its checkpoints to the system trash; the training images stay.
 
         RunProblem while it is running, StorageProblem when moving it fails. May take as long as copying.
         """
-        from send2trash import send2trash
-
         with self._lock:
             if self.summary(run).alive:
                 raise RunProblem(f"The run {run.name} is still running", remedy="Stop it first, then remove it")
             with run.locked():  # raises RunProblem if a process has it open that has not written an event yet
                 pass
-        try:
-            send2trash(run.path)
-        except OSError as error:
-            raise StorageProblem(
-                f"The run {run.name} could not be moved to the trash",
-                error.strerror or str(error),
-                f"Delete {run.path} yourself",
-            ) from error
+        move_to_system_trash(run.path, f"The run {run.name} could not be moved to the trash")
         with self._lock:
             self._progress.pop(run.path, None)
 

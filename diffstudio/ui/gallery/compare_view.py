@@ -14,9 +14,10 @@ from diffstudio.ui.gallery.image_view import BACK_TIP
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SecondaryButton
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe
 from diffstudio.ui.widgets.images.image_reading import read_or_reason
 from diffstudio.ui.widgets.images.zoom import View, WheelSteps, Zoom
+from diffstudio.ui.widgets.images.zoom_buttons import ZoomButtons
 from diffstudio.ui.widgets.inputs import ChipRow, Slider
 
 MAX_SIDE = 8192  # px; larger images are decoded at this size
@@ -233,10 +234,7 @@ class CompareView(QWidget):
         self.divider.setMinimumWidth(64)
         describe(self.divider, "Divider", "Where the one image ends and the other begins (Left, Right)")
         self.swap = SecondaryButton("", "arrows-left-right", "Swap the two images", name="Swap")
-        self.zoom_label = label("", "dim")
-        self.zoom_out = SecondaryButton("", "minus", "Zoom out (-)", name="Zoom out")
-        self.zoom_fit = SecondaryButton("", "corners-out", "Fit to window (0)", name="Fit")
-        self.zoom_in = SecondaryButton("", "plus", "Zoom in (+)", name="Zoom in")
+        self.zoom = ZoomButtons()
         self.names = [ElidedLabel("", "dim"), ElidedLabel("", "dim")]
         self._lay_out()
         self._connect()
@@ -280,8 +278,8 @@ class CompareView(QWidget):
         above.addWidget(self.mode)
         above.addWidget(self.divider, 1)
         above.addStretch(1)
-        for part in (self.swap, self.zoom_label, self.zoom_out, self.zoom_fit, self.zoom_in):
-            above.addWidget(part)
+        above.addWidget(self.swap)
+        above.addWidget(self.zoom)
         titles = QHBoxLayout()
         titles.setContentsMargins(16, 0, 16, 4)
         titles.setSpacing(GAP)
@@ -303,7 +301,6 @@ class CompareView(QWidget):
         self.swap.clicked.connect(self._swap)
         self.divider.valueChanged.connect(lambda value: pane.set_divider(value / 1000))
         pane.divider_moved.connect(lambda share: self.divider.setValue(round(1000 * share)))
-        pane.zoomed.connect(lambda zoom: self.zoom_label.setText(f"{zoom:.0%}"))
-        self.zoom_in.clicked.connect(lambda: pane.zoom_by(1))
-        self.zoom_out.clicked.connect(lambda: pane.zoom_by(-1))
-        self.zoom_fit.clicked.connect(lambda: pane.set_zoom(None))
+        pane.zoomed.connect(lambda zoom: self.zoom.show_zoom(zoom, fits=pane.is_fitted()))
+        self.zoom.stepped.connect(lambda steps: pane.zoom_by(steps))
+        self.zoom.toggled.connect(lambda: pane.set_zoom(1.0 if pane.is_fitted() else None))

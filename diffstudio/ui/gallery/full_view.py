@@ -13,8 +13,8 @@ from diffstudio.ui.gallery.image_view import BACK_TIP, ImageView
 from diffstudio.ui.gallery.item_model import title
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets.controls import SecondaryButton
-from diffstudio.ui.widgets.helpers import label
 from diffstudio.ui.widgets.images.image_reading import read_image, unreadable
+from diffstudio.ui.widgets.images.zoom_buttons import ZoomButtons
 
 MAX_SIDE = 8192  # px; larger images are decoded at this size
 
@@ -31,19 +31,15 @@ class FullView(QWidget):
         self._reading: asyncio.Task[None] | None = None
         self.image_view = ImageView()
         self.back = SecondaryButton("Gallery", "arrow-left", BACK_TIP)
-        self.zoom_label = label("", "dim")
+        self.zoom = ZoomButtons()
         self.previous = SecondaryButton("", "caret-left", "Previous image (Left)", name="Previous image")
         self.next = SecondaryButton("", "caret-right", "Next image (Right)", name="Next image")
-        self.zoom_out = SecondaryButton("", "minus", "Zoom out (-)", name="Zoom out")
-        self.zoom_in = SecondaryButton("", "plus", "Zoom in (+)", name="Zoom in")
-        self.zoom_fit = SecondaryButton("", "corners-out", "Fit to window (0)", name="Fit")
         above = QHBoxLayout()
         above.setContentsMargins(16, 12, 16, 4)
         above.setSpacing(4)
         above.addWidget(self.back)
         above.addStretch(1)
-        for part in (self.zoom_label, self.zoom_out, self.zoom_fit, self.zoom_in):
-            above.addWidget(part)
+        above.addWidget(self.zoom)
         above.addSpacing(8)
         above.addWidget(self.previous)
         above.addWidget(self.next)
@@ -55,13 +51,13 @@ class FullView(QWidget):
         self.back.clicked.connect(self.closed)
         self.previous.clicked.connect(lambda: self.step_requested.emit(-1))
         self.next.clicked.connect(lambda: self.step_requested.emit(1))
-        self.zoom_in.clicked.connect(lambda: self.image_view.zoom_by(1))
-        self.zoom_out.clicked.connect(lambda: self.image_view.zoom_by(-1))
-        self.zoom_fit.clicked.connect(lambda: self.image_view.set_zoom(None))
+        view = self.image_view
+        self.zoom.stepped.connect(lambda steps: view.zoom_by(steps))
+        self.zoom.toggled.connect(lambda: view.set_zoom(1.0 if view.is_fitted() else None))
         self.image_view.previous_requested.connect(lambda: self.step_requested.emit(-1))
         self.image_view.next_requested.connect(lambda: self.step_requested.emit(1))
         self.image_view.closed.connect(self.closed)
-        self.image_view.zoomed.connect(lambda zoom: self.zoom_label.setText(f"{zoom:.0%}"))
+        view.zoomed.connect(lambda zoom: self.zoom.show_zoom(zoom, fits=view.is_fitted()))
 
     def set_neighbours(self, previous: bool, following: bool) -> None:
         """Enable the buttons for the previous and the next image."""

@@ -14,7 +14,7 @@ from diffstudio.ui.widgets.images import copy_and_drag
 from diffstudio.ui.widgets.images.image_painting import rounded
 from diffstudio.ui.widgets.images.zoom import View, WheelSteps, Zoom
 
-BACK_TIP = "Back to the gallery (Esc)"
+BACK_TIP = "Back to the gallery (Escape)"
 MARGIN = 24  # px around a fitted image
 
 

@@ -8,10 +8,10 @@ from functools import reduce
 from PySide6.QtCore import QObject, Signal
 from PySide6.QtWidgets import QMenu, QWidget
 
-from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.gallery.source_files import request_to_reuse
+from diffstudio.ui.shell import gallery_changes
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import actions
 from diffstudio.ui.widgets.images.image_menu import ImageActions, ImageTarget
@@ -94,25 +94,9 @@ class SelectionActions(QObject):
         shared = reduce(set.intersection, ({tag.casefold() for tag in image.tags} for image in images))
         return tuple(tag for tag in images[0].tags if tag.casefold() in shared)
 
-    async def _change(
-        self, images: Sequence[GalleryImage], change: Callable[[Gallery, GalleryImage], StorageProblem | None]
-    ) -> None:
-        """Change stars, notes or tags in the thread of `tasks`, up to an image that could not be changed."""
-        gallery = self._gallery
-
-        def work() -> tuple[list[GalleryImage], DiffstudioError | None]:
-            renewed: list[GalleryImage] = []
-            problem: DiffstudioError | None = None
-            for image in images:
-                try:
-                    problem = change(gallery, image) or problem
-                    if (record := gallery.get(image.id)) is not None:
-                        renewed.append(record)
-                except DiffstudioError as error:
-                    return renewed, error
-            return renewed, problem
-
-        renewed, problem = await self._tasks.to_thread(work)
+    async def _change(self, images: Sequence[GalleryImage], change: gallery_changes.Change) -> None:
+        """Change stars, notes or tags, up to an image that could not be changed."""
+        renewed, problem = await gallery_changes.change(self._tasks, self._gallery, images, change)
         if renewed:
             self.records_changed.emit(renewed)
         if problem is not None:

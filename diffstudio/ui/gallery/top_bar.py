@@ -119,7 +119,7 @@ class TrashBar(QWidget):
         self.heading = ElidedLabel("Trash", bold=True)
         self.restore = SecondaryButton(actions.RESTORE, "arrow-counter-clockwise", actions.RESTORE_TIP)
         self.purge = SecondaryButton("", "trash", actions.PURGE_TIP, name=actions.PURGE)
-        self.empty = SecondaryButton(actions.EMPTY_TRASH, "", "Move everything here to the system's trash")
+        self.empty = SecondaryButton(actions.EMPTY_TRASH, "", "Move everything here to the system trash")
         row = QHBoxLayout(self)
         row.setContentsMargins(20, 12, 16, 4)
         row.setSpacing(8)

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QMessageBox, QWidget
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.gallery.records import GalleryImage
+from diffstudio.ui.shell import gallery_changes
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import actions
 from diffstudio.ui.widgets.dialogs import confirm
@@ -20,7 +21,7 @@ class GalleryTrash(QObject):
     """Remembers the images deleted last, for undo. Files and records are changed in the thread of `tasks`."""
 
     restored = Signal(object, int)  # list[GalleryImage]; the number of images whose files are missing
-    emptied = Signal(int)  # the number of images moved to the system's trash
+    emptied = Signal(int)  # the number of images moved to the system trash
     purged = Signal(object)  # list[int], the ids of the images that were deleted for good
     changed = Signal()  # emptying was tried
     failed = Signal(object)  # DiffstudioError
@@ -33,13 +34,10 @@ class GalleryTrash(QObject):
 
     async def delete(self, images: Sequence[GalleryImage]) -> list[int]:
         """Move images to the trash; returns the ids of those that left the gallery, up to one that could not."""
-        deleted: list[int] = []
         async with self._order:
-            try:
-                for image in images:
-                    deleted += await self._tasks.to_thread(self._gallery.delete, [image.id])
-            except DiffstudioError as error:
-                self.failed.emit(error)
+            deleted, problem = await gallery_changes.delete(self._tasks, self._gallery, images)
+            if problem is not None:
+                self.failed.emit(problem)
             in_trash = [image.id for image in images if image.id in deleted and not image.missing]
             if in_trash:
                 self._last_deleted = in_trash
@@ -59,7 +57,7 @@ class GalleryTrash(QObject):
                 await self._restore(self._last_deleted)
 
     def empty(self) -> None:
-        """Move everything in the gallery's trash to the system's trash."""
+        """Move everything in the gallery's trash to the system trash."""
         self._tasks.start(self._empty())
 
     async def _empty(self) -> None:
@@ -79,7 +77,7 @@ class GalleryTrash(QObject):
             self._parent_widget,
             actions.EMPTY_TRASH.removesuffix("…"),
             f"{count:,} {are} in the gallery's trash.",
-            "They will be moved to the system's trash.",
+            "They will be moved to the system trash.",
             self.empty,
         )
 
@@ -108,22 +106,12 @@ class GalleryTrash(QObject):
 
     async def _restore(self, image_ids: Sequence[int]) -> None:
         """Restore these images, one by one: those before one that cannot be restored are shown."""
-        images: list[GalleryImage] = []
-        gallery = self._gallery
-
-        def restore() -> int:
-            for each in image_ids:
-                restored = gallery.undo([each])
-                images.extend(image for one in restored if (image := gallery.get(one)) is not None)
-            return len(image_ids) - len(images)
-
-        try:
-            missing = await self._tasks.to_thread(restore)
-        except DiffstudioError as error:
-            if images:
-                self.restored.emit(images, 0)
-            self.failed.emit(error)
-            self.changed.emit()
+        images, problem = await gallery_changes.restore(self._tasks, self._gallery, image_ids)
+        if problem is None:
+            self._last_deleted = []
+            self.restored.emit(images, len(image_ids) - len(images))
             return
-        self._last_deleted = []
-        self.restored.emit(images, missing)
+        if images:
+            self.restored.emit(images, 0)
+        self.failed.emit(problem)
+        self.changed.emit()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from PySide6.QtCore import Qt
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QWidget
 
 from diffstudio.ui.generate import labels
@@ -20,14 +21,13 @@ class JobControls(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._narrow = False
         self.pause = SecondaryButton("Pause", "pause-fill")
         self.stop = SecondaryButton(actions.STOP, "stop-fill", "Stop after the current network call (Ctrl+.)")
         self.use_settings = SecondaryButton(actions.USE_SETTINGS, "sliders-horizontal", actions.USE_SETTINGS_TIP)
         self.restart = SecondaryButton("Restart from step 1", "arrow-counter-clockwise")
         self.hint = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS)
         self.hint.setAlignment(Qt.AlignmentFlag.AlignRight)
-        row = QHBoxLayout(self)
+        self._row = row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(8)
         for button in (self.pause, self.stop, self.use_settings, self.restart):
@@ -41,15 +41,16 @@ class JobControls(QWidget):
         self.pause.setVisible(busy)
         self.stop.setVisible(busy)
         text = "Resume" if paused else "Pause"
-        self.pause.setText("" if self._narrow else text)
         self.pause.set_icon("play-fill" if paused else "pause-fill")
         self.pause.setAccessibleName(text)
         set_tooltip(self.pause, "Resume (Ctrl+P)" if paused else labels.PAUSE_TIP)
+        self.fit()
 
     def show_restart(self, restart: Restart | None) -> None:
         """Show Restart from a step, or Resume if that is the first step not made yet; None hides the button."""
         self.restart.setVisible(restart is not None)
         if restart is None:
+            self.fit()
             return
         step, count = restart.step, restart.request.count if restart.request is not None else 1
         self.restart.setText(f"Resume from step {step}" if restart.resumes else f"Restart from step {step}")
@@ -61,16 +62,25 @@ class JobControls(QWidget):
         images = f", all {count} images" if count > 1 else ""
         settings = ", with the current prompt and CFG scale" if restart.takes_prompt else ", with the same settings"
         set_tooltip(self.restart, f"{kept}{images}{settings}")
+        self.fit()
 
     def job_button_has_focus(self) -> bool:
         return self.pause.hasFocus() or self.stop.hasFocus()
 
-    def set_narrow(self, narrow: bool) -> None:
-        """Show all buttons but Restart as icons alone."""
-        self._narrow = narrow
-        for button, text in (
-            (self.use_settings, actions.USE_SETTINGS),
-            (self.stop, actions.STOP),
+    def fit(self) -> None:
+        """Show all buttons but Restart as icons alone where their texts do not fit beside each other."""
+        texts = (
             (self.pause, self.pause.accessibleName()),
-        ):
-            button.setText("" if narrow else text)
+            (self.stop, actions.STOP),
+            (self.use_settings, actions.USE_SETTINGS),
+        )
+        for button, text in texts:
+            button.setText(text)
+        shown = [each for each in (self.pause, self.stop, self.use_settings, self.restart) if not each.isHidden()]
+        if sum(each.sizeHint().width() + self._row.spacing() for each in shown) > self.width():
+            for button, _ in texts:
+                button.setText("")
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self.fit()

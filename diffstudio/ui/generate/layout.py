@@ -19,7 +19,6 @@ from diffstudio.ui.widgets.helpers import ElidedLabel, describe
 from diffstudio.ui.widgets.layout.columns import Column, Columns
 from diffstudio.ui.widgets.text_size import fix_size
 
-_BUTTON_TEXT_WIDTH = 420  # px of the middle column: below it a button shows only its icon
 _SEED_WIDTH = 220  # px: nine quintillion has nineteen digits
 
 
@@ -140,5 +139,4 @@ class GenerateLayout(QWidget):
         self._heading.setDirection(QBoxLayout.Direction.TopToBottom if stacked else QBoxLayout.Direction.LeftToRight)
         self.status.setAlignment(Qt.AlignmentFlag.AlignLeft if stacked else Qt.AlignmentFlag.AlignRight)
         self._heading_stacked = stacked
-        self.controls.set_narrow(middle < _BUTTON_TEXT_WIDTH)
         self._column.setContentsMargins(*((16, 12, 16, 12) if stacked else (24, 16, 24, 16)))

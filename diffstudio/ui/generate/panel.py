@@ -239,7 +239,9 @@ class Panel(PanelLayout):
         size = self.size_control.generated_size()  # None without a checkpoint: nothing is known to be cropped then
         if size is None and (init := self.init_image.used_size()) is not None:
             size = init.width, init.height
-        self.init_image.show_fit(size or self.size_to_make(), self.size_control.pastes())
+        self.init_image.show_fit(
+            size or self.size_to_make(), self.size_control.pastes(), by_hand=self.size_control.is_by_hand()
+        )
 
     def check(self) -> None:
         self._memory_timer.start()

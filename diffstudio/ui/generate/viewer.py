@@ -28,7 +28,7 @@ from diffstudio.studio.events import (
 from diffstudio.studio.jobs.image_steps import ImageSteps
 from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleRequest
 from diffstudio.ui.generate import labels
-from diffstudio.ui.generate.canvas.filmstrip import Film
+from diffstudio.ui.generate.canvas.filmstrip import StepPreviews
 from diffstudio.ui.generate.canvas.full_screen import FullScreen
 from diffstudio.ui.generate.failed_job import FailedJob
 from diffstudio.ui.generate.job_state import JobState, Restart, shape_of
@@ -80,7 +80,7 @@ class Viewer(GenerateLayout):
         self._read_filmstrip, self._read_steps = read_filmstrip, read_steps
         self._state = JobState()
         self._queue_paused = False
-        self._job_film = Film(1)  # the job's steps, also while another image is shown
+        self._job_previews = StepPreviews(1)  # the job's steps, also while another image is shown
         self._waiting_for_engine = False  # a job waits for torch to load, and nothing else is shown
         self._live = True  # the canvas shows the job; False while it shows another image
         self._shown: tuple[RecentImage, FoundImage] | None = None  # the other image
@@ -140,8 +140,8 @@ class Viewer(GenerateLayout):
         self._state = JobState(job, request, busy=True)
         self._waiting_for_engine, self._live, self._shown = False, True, None
         self.canvas.begin(request.count, shape_of(request, self.panel.checkpoint.current()))
-        self._job_film = Film(request.steps)
-        self.filmstrip.show_film(self._job_film)
+        self._job_previews = StepPreviews(request.steps)
+        self.filmstrip.show_steps(self._job_previews)
         self._chosen_recent = None
         if isinstance(request, UpscaleRequest):
             source = request.source
@@ -159,15 +159,15 @@ class Viewer(GenerateLayout):
 
     def _step(self, event: Stepped) -> None:
         self._state.newest = event
-        if self._job_film.steps != event.steps:
-            self._job_film = Film(event.steps)
+        if self._job_previews.steps != event.steps:
+            self._job_previews = StepPreviews(event.steps)
             if self._live:
-                self.filmstrip.show_film(self._job_film, self.canvas.chosen())
+                self.filmstrip.show_steps(self._job_previews, self.canvas.chosen())
         if event.previews and self._live:
             self.filmstrip.set_step(event.index, event.first, event.previews)
             self.canvas.show_previews(event.first, event.previews)
         elif event.previews:
-            self._job_film.put(event.index, event.first, event.previews)
+            self._job_previews.put(event.index, event.first, event.previews)
         self._show_status(labels.step_line(event), self._state.fraction(event), labels.step_brief(event))
 
     def _save(self, index: int, path: Path, image: QImage) -> None:
@@ -182,9 +182,9 @@ class Viewer(GenerateLayout):
     def _show_end(self, text: str, fraction: float) -> None:
         self._show_status(text, fraction)
         if self._state.job is not None and (steps := self._read_filmstrip(self._state.job)):
-            self._job_film.replace(steps)
+            self._job_previews.replace(steps)
             if self._live:
-                self.filmstrip.show_film(self._job_film, self.canvas.chosen())
+                self.filmstrip.show_steps(self._job_previews, self.canvas.chosen())
 
     def _show_status(self, text: str, fraction: float | None, brief: str = "") -> None:
         self._status_text = text
@@ -207,7 +207,7 @@ class Viewer(GenerateLayout):
         self.right.show_running(busy)
         self.controls.show_job(busy=busy, paused=state.paused)
         reusable = self._request_shown() is not None and not (busy and self._live)
-        self.controls.use_settings.setVisible(reusable)
+        self.controls.use_settings.setVisible(reusable)  # before the restart, which fits all of them
         self.controls.show_restart(self.restart_shown())
         self.filmstrip.setVisible(has_steps or (busy and self._live and not state.only_resizes()))
         self.filmstrip.setEnabled(has_steps)
@@ -303,10 +303,10 @@ class Viewer(GenerateLayout):
         self._live, self._shown = False, (recent, found)
         self.canvas.scrub(None)
         self.canvas.show_one(found.image, recent.path)
-        film = Film(found.steps.steps if found.steps is not None else 1)
+        previews = StepPreviews(found.steps.steps if found.steps is not None else 1)
         if found.steps is not None:
-            film.replace([() if preview is None else (preview,) for preview in found.steps.previews])
-        self.filmstrip.show_film(film)
+            previews.replace([() if preview is None else (preview,) for preview in found.steps.previews])
+        self.filmstrip.show_steps(previews)
         self.title.setText(labels.title_of(recent.request) if recent.request else recent.path.name)
         size = f"{found.image.width()} × {found.image.height()}"
         self.status.setText(labels.settings_line(recent.request, with_seed=False) if recent.request else size)
@@ -324,8 +324,8 @@ class Viewer(GenerateLayout):
         self._live, self._shown = True, None
         self.canvas.scrub(None)
         self.canvas.begin(self._state.request.count, shape_of(self._state.request, self.panel.checkpoint.current()))
-        self._job_film.chosen = max(1, len(self._job_film.history))
-        self.filmstrip.show_film(self._job_film)
+        self._job_previews.chosen = max(1, len(self._job_previews.history))
+        self.filmstrip.show_steps(self._job_previews)
         self.canvas.show_previews(0, self.filmstrip.previews_at(self.filmstrip.last_step()))
         for index, (image, path) in self._state.saved_images.items():
             self.canvas.show_saved(index, image, path)

@@ -18,7 +18,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from diffstudio.studio.carried_software import Component
+from diffstudio.studio.third_party_software import ThirdPartySoftware
 from diffstudio.ui.widgets import actions, icons, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.dialogs import resize_within_screen
@@ -31,7 +31,7 @@ _NO_TEXT = "This package includes no licence text. The list names its licence."
 
 
 class AboutDialog(QDialog):
-    """Filled by `show_facts` and `show_components` when they are known. Its Copy button copies all of it as text."""
+    """Filled by `show_facts` and `show_software` when they are known. Its Copy button copies all of it as text."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -40,26 +40,26 @@ class AboutDialog(QDialog):
         self.setMinimumSize(440, 320)
         resize_within_screen(self, 640, 520)
         describe(self, actions.ABOUT, " ")
-        self._components: Sequence[Component] = ()
+        self._software: Sequence[ThirdPartySoftware] = ()
         self.page = ChipRow(
             [(_VERSIONS, "Versions"), (_LICENCES, "Licences")],
             tooltips=("Versions and device", "Licences of everything included"),
             name="What to show",
         )
         self.facts = FactsTable(120)
-        self.components = QListWidget()
-        self.components.setObjectName("raised")
-        self.components.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        describe(self.components, "Components", "Packages and files included with diffstudio")
+        self.software = QListWidget()
+        self.software.setObjectName("raised")
+        self.software.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        describe(self.software, "Third-party software", "Packages and files included with diffstudio")
         self.notice = QPlainTextEdit()
         self.notice.setReadOnly(True)
         self.notice.setTabChangesFocus(True)
-        describe(self.notice, "Licence text", "The licence of the chosen component")
+        describe(self.notice, "Licence text", "The licence of the chosen package")
         self.copy_button = SecondaryButton("Copy", "copy", "Copy versions and the list of licences as text")
         self.close_button = PrimaryButton(actions.CLOSE, "", "Close (Escape)")
         self._lay_out()
         self.page.value_changed.connect(lambda value: self._pages.setCurrentIndex(int(value == _LICENCES)))
-        self.components.currentRowChanged.connect(self._show_notice)
+        self.software.currentRowChanged.connect(self._show_notice)
         self.copy_button.clicked.connect(lambda: QGuiApplication.clipboard().setText(self.text()))
         self.close_button.clicked.connect(self.accept)
         self.finished.connect(self._set_closed)
@@ -68,22 +68,22 @@ class AboutDialog(QDialog):
     def show_facts(self, facts: list[tuple[str, str]]) -> None:
         self.facts.show_facts(facts)
 
-    def show_components(self, components: Sequence[Component]) -> None:
-        self._components = components
-        self.components.clear()
-        for component in components:
-            item = QListWidgetItem(_title(component))
-            set_tooltip(item, _title(component))  # it may be elided
-            self.components.addItem(item)
-        self.components.setCurrentRow(0)
+    def show_software(self, software: Sequence[ThirdPartySoftware]) -> None:
+        self._software = software
+        self.software.clear()
+        for each in software:
+            item = QListWidgetItem(_title(each))
+            set_tooltip(item, _title(each))  # it may be elided
+            self.software.addItem(item)
+        self.software.setCurrentRow(0)
 
     def text(self) -> str:
         """Everything shown, without the licence texts: for a report of a problem."""
         lines = [f"{name}: {value}" for name, value in self.facts.facts()]
-        return "\n".join([*lines, "", *(_title(component) for component in self._components)]).strip() + "\n"
+        return "\n".join([*lines, "", *(_title(each) for each in self._software)]).strip() + "\n"
 
     def _show_notice(self, row: int) -> None:
-        self.notice.setPlainText((self._components[row].text() or _NO_TEXT) if row >= 0 else "")
+        self.notice.setPlainText((self._software[row].text() or _NO_TEXT) if row >= 0 else "")
 
     def is_closed(self) -> bool:
         return self._closed
@@ -105,7 +105,7 @@ class AboutDialog(QDialog):
         column.addStretch(1)
         licences = QSplitter(Qt.Orientation.Horizontal)
         licences.setChildrenCollapsible(False)
-        for part, stretch in ((self.components, 2), (self.notice, 3)):
+        for part, stretch in ((self.software, 2), (self.notice, 3)):
             licences.addWidget(part)
             licences.setStretchFactor(licences.count() - 1, stretch)
         self._pages = QStackedWidget()
@@ -126,5 +126,5 @@ class AboutDialog(QDialog):
         whole.addLayout(buttons)
 
 
-def _title(component: Component) -> str:
-    return " ".join(part for part in (component.name, component.version) if part) + f" · {component.licence}"
+def _title(software: ThirdPartySoftware) -> str:
+    return " ".join(part for part in (software.name, software.version) if part) + f" · {software.licence}"

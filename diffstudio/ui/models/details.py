@@ -73,7 +73,7 @@ class CheckpointDetails(QWidget):
         self.rename = SecondaryButton(RENAME, "pencil-simple", "Rename this model and the files that belong to it (F2)")
         self.folder = SecondaryButton(actions.SHOW_IN_FOLDER, "folder-open", actions.SHOW_IN_FOLDER_TIP)
         self.run = SecondaryButton(GO_TO_RUN, "chart-line-up", "Show the training run that made this checkpoint")
-        self.delete = SecondaryButton(actions.DELETE, "trash", "Move this file to the system's trash (Delete)")
+        self.delete = SecondaryButton(actions.DELETE, "trash", "Move this file to the system trash (Delete)")
         self.tools = {tool: SecondaryButton(text, icon, tip) for tool, (text, icon, tip) in _TOOLS.items()}
         self._connect()
         self._lay_out()

@@ -139,7 +139,7 @@ class ModelsRoom(ModelsLayout):
         self.model.set_entries(entries)
         self.filter.offer_types_of(entries)
         count = len(checkpoints)
-        bad = f" · {len(problems):,} cannot be used" if problems else ""
+        bad = f" · {len(problems):,} unusable" if problems else ""
         self.heading.set_right(f"{count:,}{bad}" if count or problems else "")
         self._restore_selection(before)
         self._lookups.load_previews(checkpoints)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
@@ -23,12 +24,10 @@ class Downloads(QObject):
     progress = Signal(str)  # a message: which component, and how much of it
     finished = Signal(str)  # a message
     failed = Signal(str)  # a message; empty when the user stopped it
-    _progressed = Signal(object, object, object)  # component, bytes, total bytes: from the download thread
 
     def __init__(self, tasks: Tasks) -> None:
         super().__init__()
         self._tasks, self._stop, self._busy = tasks, threading.Event(), False
-        self._progressed.connect(self._show_progress)
 
     def confirm(self, parent: QWidget, components: Sequence[str], folder: Path) -> QMessageBox | None:
         """Ask before downloading; None while another download is under way."""
@@ -56,8 +55,8 @@ class Downloads(QObject):
         try:
             for component in components:
                 self._show_progress(component, 0, 0)
-                await self._tasks.to_thread(
-                    download_component, component, folder, self._report_progress(component), self._stop.is_set
+                await self._tasks.to_thread_with_progress(
+                    partial(_download, component, folder, self._stop), partial(self._show_progress, component)
                 )
         except Interrupted:
             self.failed.emit("")
@@ -72,13 +71,14 @@ class Downloads(QObject):
             self._stop.set()  # also stops a thread that is still running when the window closes
             self._busy = False
 
-    def _report_progress(self, component: str) -> Callable[[int, int], None]:
-        return lambda done, of: self._progressed.emit(component, done, of)
-
     def _show_progress(self, component: str, done: int, of: int) -> None:
         if not self._stop.is_set():
             how_much = f"{human_bytes(done)} of {human_bytes(of)}" if of else "connecting"
             self.progress.emit(f"Downloading {COMPONENT_KINDS[component].title}: {how_much}")
+
+
+def _download(component: str, folder: Path, stop: threading.Event, progress: Callable[[int, int], None]) -> None:
+    download_component(component, folder, progress, stop.is_set)
 
 
 def button_text(components: Sequence[str]) -> str:

@@ -16,7 +16,7 @@ from diffstudio.models.library.model_folders import search_roots
 from diffstudio.studio.library.importing import import_file
 from diffstudio.studio.library.model_files import own_path, rename, sidecars_of
 from diffstudio.studio.library.references import ModelRenamed
-from diffstudio.ui.shell.trash import move_to_trash
+from diffstudio.studio.system_trash import move_to_system_trash
 from diffstudio.ui.tasks import Tasks
 
 WATCH_DELAY_MS = 1_500  # after a change in a folder, for more changes to settle
@@ -78,7 +78,7 @@ class ModelLibrary(QObject):
         self._tasks.start(self._import(list(files)))
 
     def delete(self, path: Path) -> None:
-        """Move a model with its sidecars to the system's trash."""
+        """Move a model with its sidecars to the system trash."""
         self._tasks.start(self._delete(path))
 
     def rename(self, checkpoint: Checkpoint, name: str) -> None:
@@ -128,7 +128,8 @@ class ModelLibrary(QObject):
     async def _delete(self, path: Path) -> None:
         def move() -> tuple[Path, int]:
             own, sidecars = own_path(path), sidecars_of(path)
-            move_to_trash([own, *sidecars])
+            for each in (own, *sidecars):
+                move_to_system_trash(each, f"{each.name} could not be moved to the trash")
             return own, len(sidecars)
 
         try:

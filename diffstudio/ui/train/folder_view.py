@@ -83,7 +83,7 @@ class InspectionProgressView(QWidget):
         self.line = ProgressLine("Inspection")
         self.count = label("", "dim")
         self.path = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS, mode=Qt.TextElideMode.ElideMiddle)
-        self.cancel = SecondaryButton(actions.CANCEL, "x", "Cancel the inspection (Esc)")
+        self.cancel = SecondaryButton(actions.CANCEL, "x", "Cancel the inspection (Escape)")
         shortcuts.bind_button(shortcuts.CANCEL_INSPECTION, self.cancel)
         inner = QVBoxLayout()
         inner.setSpacing(12)

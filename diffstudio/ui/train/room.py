@@ -52,7 +52,7 @@ class TrainRoom(QWidget):
 
     checkpoint_ready = Signal(object)  # Path: the first checkpoint of a run, or its last
     generate_requested = Signal(object)  # Path
-    run_removed = Signal(object)  # Path of its folder, now in the system's trash
+    run_removed = Signal(object)  # Path of its folder, now in the system trash
 
     def __init__(self, runs: Runs, parent: QWidget | None = None) -> None:
         super().__init__(parent)

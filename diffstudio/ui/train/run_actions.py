@@ -29,7 +29,7 @@ class RunActions(QObject):
     started = Signal(object, object)  # RunFolder of a new run, and list[RunSummary] of all runs with it
     command_sent = Signal(object)  # RunSummary of a run that will pause or resume after its current step
     stopping = Signal(object)  # RunSummary
-    removed = Signal(object)  # Path of a run's folder, now in the system's trash
+    removed = Signal(object)  # Path of a run's folder, now in the system trash
     removal_ended = Signal()  # removed or not
     message = Signal(str, str)  # kind, text; an empty text hides the message shown before
 
@@ -58,7 +58,7 @@ class RunActions(QObject):
         self._start(partial(self._runs.again, summary.run))
 
     def confirm_removal(self, summary: RunSummary) -> None:
-        """Move a run to the system's trash after a question."""
+        """Move a run to the system trash after a question."""
         if summary.run.path in self._removing:
             return
         if summary.alive:
@@ -67,7 +67,7 @@ class RunActions(QObject):
         confirm(
             self._parent_widget,
             actions.REMOVE,
-            f"Move the run {summary.name} to the system's trash?",
+            f"Move the run {summary.name} to the system trash?",
             "Its checkpoints, samples and loss curve go with it. The training images stay, and so do images "
             "made with it, but those cannot be reproduced without it.",
             lambda: self._tasks.start(self._remove(summary)),

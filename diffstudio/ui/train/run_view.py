@@ -142,7 +142,7 @@ class RunView(QWidget):
         describe(
             self.remove,
             actions.REMOVE,
-            "Still running: stop it first" if summary.alive else "Move the run to the system's trash (Delete)",
+            "Still running: stop it first" if summary.alive else "Move the run to the system trash (Delete)",
         )
         self.note.setText(_CLOSING_NOTE if summary.alive else "")
         self.generate.setVisible(summary.checkpoint is not None and summary.status is not Status.FINISHED)

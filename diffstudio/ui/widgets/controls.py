@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PySide6.QtCore import QEvent, QRect, QRectF, QSize, Qt, QTimer, Signal
+from PySide6.QtCore import QEvent, QObject, QRect, QRectF, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import QColor, QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import (
     QBoxLayout,
@@ -349,6 +349,7 @@ class Banner(QFrame):
         self._text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self._area = scroll_area(self._text)  # a long message in a small window scrolls
         self._area.setMinimumWidth(80)
+        self._area.viewport().installEventFilter(self)
         self.action = SecondaryButton("x", name="Action")
         self.close_button = SecondaryButton("", "x", "Dismiss this message")
         row = QHBoxLayout(self)
@@ -390,6 +391,11 @@ class Banner(QFrame):
         needed = self._text.heightForWidth(max(1, self._area.viewport().width()))
         most = max(3 * QFontMetrics(self._text.font()).lineSpacing(), int(self.window().height() * _TALLEST))
         self._area.setFixedHeight(min(max(needed, self.close_button.height()), most))
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() is QEvent.Type.Resize:  # the layout gives the text its width after the banner has its own
+            self.fit_text()
+        return super().eventFilter(watched, event)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)

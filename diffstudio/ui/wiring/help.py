@@ -74,18 +74,18 @@ class HelpController(QObject):
 
     async def _fill(self, dialog: AboutDialog) -> None:
         """Read versions and licences in a thread, and the device last: it imports torch."""
-        from diffstudio.studio import carried_software
+        from diffstudio.studio import third_party_software
 
-        known = [*await self._tasks.to_thread(carried_software.versions), ("Qt", qVersion())]
+        known = [*await self._tasks.to_thread(third_party_software.versions), ("Qt", qVersion())]
         if dialog.is_closed():
             return
         dialog.show_facts([*known, ("Device", "Looking…"), ("Data folder", str(paths.data()))])
-        components = await self._tasks.to_thread(carried_software.components)
+        software = await self._tasks.to_thread(third_party_software.all_software)
         if dialog.is_closed():
             return
-        dialog.show_components(components)
+        dialog.show_software(software)
         try:
-            device = await self._tasks.to_thread(carried_software.device_name, self._settings().device)
+            device = await self._tasks.to_thread(third_party_software.device_name, self._settings().device)
         except DiffstudioError as error:
             device = str(error)
         if not dialog.is_closed():

@@ -10,6 +10,7 @@ from PySide6.QtCore import QObject, QPoint, Signal
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.gallery.records import GalleryImage
+from diffstudio.ui.shell import gallery_changes
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets.images.image_menu import ImageActions, ImageTarget
 from diffstudio.ui.window import MainWindow
@@ -52,19 +53,7 @@ class ImageMenus(QObject):
     async def _star(self, targets: Sequence[ImageTarget], starred: bool) -> None:
         gallery = self._gallery()
         assert gallery is not None  # the records come from it
-
-        def star() -> tuple[list[GalleryImage], DiffstudioError | None]:
-            renewed: list[GalleryImage] = []
-            problem: DiffstudioError | None = None
-            for record in _records(targets):
-                try:
-                    problem = gallery.star(record.id, starred) or problem
-                except DiffstudioError as error:
-                    return renewed, error
-                renewed += [image] if (image := gallery.get(record.id)) is not None else []
-            return renewed, problem
-
-        renewed, problem = await self._tasks.to_thread(star)
+        renewed, problem = await gallery_changes.star(self._tasks, gallery, _records(targets), starred)
         if renewed:
             self.changed.emit(renewed)
         if problem is not None:
@@ -74,12 +63,7 @@ class ImageMenus(QObject):
         gallery = self._gallery()
         assert gallery is not None
         records = _records(targets)
-        deleted, problem = list[int](), None
-        try:
-            for record in records:  # one by one: those before one that cannot be deleted are gone
-                deleted += await self._tasks.to_thread(gallery.delete, [record.id])
-        except DiffstudioError as error:
-            problem = error
+        deleted, problem = await gallery_changes.delete(self._tasks, gallery, records)
         if deleted:
             self._deleted = deleted
             self.deleted.emit(deleted)
@@ -96,19 +80,7 @@ class ImageMenus(QObject):
     async def _restore(self, image_ids: Sequence[int]) -> None:
         gallery = self._gallery()
         assert gallery is not None
-
-        images: list[GalleryImage] = []
-
-        def restore() -> DiffstudioError | None:
-            for each in image_ids:
-                try:
-                    restored = gallery.undo([each])
-                except DiffstudioError as error:
-                    return error
-                images.extend(image for one in restored if (image := gallery.get(one)) is not None)
-            return None
-
-        problem = await self._tasks.to_thread(restore)
+        images, problem = await gallery_changes.restore(self._tasks, gallery, image_ids)
         self._window.show_message("bad" if problem is not None else "info", str(problem or ""))
         if images:
             self.restored.emit(images)

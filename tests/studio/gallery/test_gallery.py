@@ -195,7 +195,7 @@ def test_a_file_that_is_already_gone_can_be_deleted_but_not_brought_back(gallery
     assert gallery.undo([image.id]) == []
 
 
-def test_the_trash_goes_to_the_systems_trash(gallery: Gallery, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_trash_goes_to_the_system_trash(gallery: Gallery, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     image, kept = add(gallery), add(gallery)
     gallery.delete([image.id])
     taken: list[Path] = []

@@ -1,4 +1,4 @@
-"""Film: nothing is lost while it fits, and what does not fit is thinned out evenly."""
+"""Preview history: nothing is lost while it fits, and what does not fit is thinned out evenly."""
 
 from __future__ import annotations
 

@@ -146,7 +146,7 @@ def test_what_cannot_be_deleted_is_named(store: StepStore, monkeypatch: pytest.M
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "unlink", refuse)
-        with pytest.raises(StorageProblem, match="The kept steps could not be deleted"):
+        with pytest.raises(StorageProblem, match="The saved steps could not be deleted"):
             store.clear()
 
 

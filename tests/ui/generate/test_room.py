@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import StorageProblem
@@ -18,6 +18,7 @@ from diffstudio.studio.events import Cancelled, Failed, Finished, ImageSaved, Lo
 from diffstudio.studio.jobs.job_records import PendingJobs, QueuedJob
 from diffstudio.studio.prompts.wildcards import expand
 from diffstudio.studio.requests import GenerateRequest
+from diffstudio.ui.generate.job_controls import JobControls
 from diffstudio.ui.generate.queue_and_history import RecentImage
 from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.widgets.helpers import ElidedLabel
@@ -416,3 +417,23 @@ def test_the_focus_of_a_button_that_goes_is_not_left_to_chance(qtbot: QtBot, roo
     qtbot.waitUntil(room.controls.stop.hasFocus)
     room.handle_event(Cancelled(7))
     qtbot.waitUntil(room.canvas.hasFocus)
+
+
+def test_buttons_below_the_image_show_their_texts_where_these_fit(qtbot: QtBot) -> None:
+    place, controls = QWidget(), JobControls()
+    qtbot.addWidget(place)
+    controls.setParent(place)
+    place.show()
+    controls.use_settings.hide()
+    controls.show_restart(None)
+    controls.show_job(busy=True, paused=False)
+    controls.resize(300, 34)
+    controls.show()
+    assert (controls.pause.text(), controls.stop.text()) == ("Pause", "Stop")
+    controls.resize(120, 34)
+    qtbot.waitUntil(lambda: controls.width() == 120)
+    assert controls.pause.text() == "" and controls.pause.accessibleName() == "Pause"
+    controls.show_job(busy=True, paused=True)
+    assert controls.pause.text() == "" and controls.pause.accessibleName() == "Resume"
+    controls.resize(300, 34)
+    assert controls.pause.text() == "Resume"

@@ -134,7 +134,7 @@ def test_an_empty_library_invites_once_it_was_looked_through(show: Callable[[], 
 def test_what_a_checkpoint_is_and_how_it_was_trained(show: Callable[[], ModelsRoom], some: Any, qtbot: QtBot) -> None:
     room = show()
     room.set_checkpoints(*some)
-    assert room.model.rowCount() == 4 and room.heading._right.text() == "3 · 1 cannot be used"
+    assert room.model.rowCount() == 4 and room.heading._right.text() == "3 · 1 unusable"
     rows = dict(room.details.model_table.facts())
     assert room.details.title.text() == "Starter · emoji 64" and room.details.description.text() == "Emoji."
     assert (rows["Type"], rows["Conditioning"], rows["Image size"]) == ("pixel transformer", "Text", "64 × 64 px")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PySide6.QtCore import QPoint, QRect, Qt
 from PySide6.QtGui import QColor
-from PySide6.QtWidgets import QApplication, QToolButton, QWidget
+from PySide6.QtWidgets import QApplication, QToolButton, QVBoxLayout, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.ui.widgets.controls import Banner, Card, EmptyState, PrimaryButton, ProgressLine
@@ -258,3 +258,21 @@ def test_a_message_that_is_too_long_for_a_banner_is_whole_in_its_tooltip(qtbot: 
     assert banner.text() == "x" * 600 and banner._text.toolTip() == ""
     banner.show_message("warn", "y" * 601)
     assert banner.text() == "y" * 600 + " …" and banner._text.toolTip() == "y" * 601
+
+
+def test_a_message_does_not_scroll_where_all_of_it_has_room(qtbot: QtBot) -> None:
+    """Its text gets its width after the banner has its own, and wraps then."""
+    place = QWidget()
+    qtbot.addWidget(place)
+    banner = Banner("info", "Stopped at step 49; it can be resumed")
+    column = QVBoxLayout(place)
+    column.addWidget(banner)
+    column.addStretch(1)
+    place.resize(320, 400)
+    place.show()
+    banner.close_button.hide()
+    for width in (900, 240, 320):
+        place.resize(width, 400)
+        qtbot.waitUntil(lambda width=width: place.width() == width)
+        QApplication.processEvents()
+        assert banner._area.verticalScrollBar().maximum() == 0

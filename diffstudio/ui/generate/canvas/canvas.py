@@ -60,8 +60,8 @@ class Canvas(CanvasContents):
         self._panning = self._pointed_at = False
         self._wheel = WheelSteps()
         self.zoom_bar = ZoomBar(self)
-        self.zoom_bar.stepped.connect(lambda steps: self.zoom_by(steps))
-        self.zoom_bar.toggled.connect(lambda: self.set_zoom(1.0 if self.is_fitted() else None))
+        self.zoom_bar.zoom.stepped.connect(lambda steps: self.zoom_by(steps))
+        self.zoom_bar.zoom.toggled.connect(lambda: self.set_zoom(1.0 if self.is_fitted() else None))
         self.zoom_bar.full_screen_requested.connect(self.full_screen_requested)
         self.zoom_bar.hide()
         app = QApplication.instance()
@@ -142,7 +142,7 @@ class Canvas(CanvasContents):
         view = self._view()
         scale = self._zoom.scale(view)
         lowest, highest = min(view.fit(), 1.0), max(view.fit(), MAX_ZOOM)
-        self.zoom_bar.show_zoom(
+        self.zoom_bar.zoom.show_zoom(
             scale, fits=self.is_fitted(), can_zoom_in=scale < highest, can_zoom_out=scale > lowest * 1.001
         )
         self._place_bar()

@@ -21,7 +21,7 @@ GAP = 8
 _HINT = "Drag, or use the arrow keys, to browse the steps"
 
 
-class Film:
+class StepPreviews:
     """The previews of the steps of a job or an image, and the step that is chosen: the newest unless the user went back."""
 
     def __init__(self, steps: int) -> None:
@@ -59,52 +59,52 @@ class Filmstrip(QAbstractSlider):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setFixedHeight(SIDE)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self._film = Film(1)
+        self._previews = StepPreviews(1)
         self._image = 0
         self._thumbnails: dict[tuple[int, int], QImage] = {}
         self.clear(1)
 
     def clear(self, steps: int) -> None:
         """Show an empty strip for a job of `steps` steps."""
-        self.show_film(Film(steps))
+        self.show_steps(StepPreviews(steps))
 
-    def show_film(self, film: Film, image: int = 0) -> None:
+    def show_steps(self, previews: StepPreviews, image: int = 0) -> None:
         """Show the steps of another job or image, of which `image` is chosen, at the step that was chosen there."""
-        self._film, self._thumbnails, self._image = film, {}, image
+        self._previews, self._thumbnails, self._image = previews, {}, image
         self.blockSignals(True)
-        self.setRange(1, film.steps)
-        self.setPageStep(max(1, film.steps // 10))
+        self.setRange(1, previews.steps)
+        self.setPageStep(max(1, previews.steps // 10))
         self.blockSignals(False)
         self._show_chosen()
 
-    def film(self) -> Film:
-        return self._film
+    def previews(self) -> StepPreviews:
+        return self._previews
 
     def set_step(self, step: int, first: int, previews: Sequence[Picture]) -> None:
         """Add the previews after a step, for images `first` onwards. The value follows if it was at the newest step."""
-        self._film.put(step, first, previews)
+        self._previews.put(step, first, previews)
         self._thumbnails.pop((step, self._image), None)
         self._show_chosen()
 
     def set_previews(self, steps: Sequence[Sequence[Picture]]) -> None:
         """Replace all steps with the worker's complete record."""
-        self._film.replace(steps)
+        self._previews.replace(steps)
         self._thumbnails = {}
         self._show_chosen()
 
     def _show_chosen(self) -> None:
         self.blockSignals(True)
-        self.setValue(self._film.chosen)
+        self.setValue(self._previews.chosen)
         self.blockSignals(False)
         self.update()
 
     def last_step(self) -> int:
         """The newest step, or 0."""
-        return len(self._film.history)
+        return len(self._previews.history)
 
     def previews_at(self, step: int) -> tuple[Picture, ...]:
         """The previews after a step, or after the nearest earlier step that was kept."""
-        return self._film.history.at(step)
+        return self._previews.history.at(step)
 
     def set_image(self, index: int) -> None:
         """Choose which image of the batch the strip shows."""
@@ -193,7 +193,7 @@ class Filmstrip(QAbstractSlider):
         if change == QAbstractSlider.SliderChange.SliderValueChange:
             if self.value() > max(1, self.last_step()):  # the keyboard moved beyond the last step
                 self.setValue(self.last_step())
-            self._film.chosen = self.value()
+            self._previews.chosen = self.value()
             self.setAccessibleDescription(f"Step {self.value()} of {self.maximum()}")
             self.update()
 

@@ -8,7 +8,7 @@ from PySide6.QtCore import QBuffer, QIODevice, Signal
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QDialog, QHBoxLayout, QMessageBox, QVBoxLayout, QWidget
 
-from diffstudio.ui.generate.mask.editor import LARGEST, MAX_OUTPAINT, SMALLEST, SNAP, MaskEditor, Sides
+from diffstudio.ui.generate.mask.editor import LARGEST, MAX_OUTPAINT, SMALLEST, SNAP, FrameOf, MaskEditor, Sides
 from diffstudio.ui.widgets import actions, shortcuts, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.dialogs import message_box, resize_within_screen
@@ -20,11 +20,21 @@ _SIDES = ("Left", "Top", "Right", "Bottom")
 
 
 class MaskDialog(QDialog):
-    """`mask_accepted` carries the mask as PNG bytes, None if it is empty, and the outpaint margins (`Sides`)."""
+    """`mask_accepted` carries the mask as PNG bytes, None if it is empty, and the outpaint margins (`Sides`).
+
+    `frame_of`, as in `MaskEditor.set_frame_of`, gives the frame of what is generated, which is drawn over the image.
+    """
 
     mask_accepted = Signal(object, object)
 
-    def __init__(self, image: QImage, mask: QImage | None, sides: Sides, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        image: QImage,
+        mask: QImage | None,
+        sides: Sides,
+        parent: QWidget | None = None,
+        frame_of: FrameOf | None = None,
+    ) -> None:
         super().__init__(parent)
         self.setWindowTitle("Inpaint and outpaint")
         describe(self, "Inpaint and outpaint", " ")
@@ -32,6 +42,8 @@ class MaskDialog(QDialog):
         resize_within_screen(self, 1080, 760)
         self.editor = MaskEditor()
         self.editor.set_image(image, mask, sides)
+        if frame_of is not None:
+            self.editor.set_frame_of(frame_of)
         self.editor.set_brush(max(SMALLEST, round(max(image.width(), image.height()) / 10)))
         self.tool = ChipRow(
             [(False, "Brush"), (True, "Eraser")], tooltips=("Paint the mask", "Erase (E, or hold Alt)"), name="Tool"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from PySide6.QtCore import QEvent, QPointF, QRect, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import (
     QColor,
@@ -18,8 +20,10 @@ from PySide6.QtGui import (
 from PySide6.QtWidgets import QApplication, QSizePolicy, QWidget
 
 from diffstudio.ui.generate.mask.layer import Brush, MaskLayer, mask_colour
+from diffstudio.ui.generate.mask.result_frame import paint_frame, paint_padding
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
+from diffstudio.ui.widgets.images.zoom import SMALL_SIDE
 
 SMALLEST, LARGEST = 2, 512  # px of the image: brush diameter
 SNAP = 8  # px of the image: edges move in multiples of this
@@ -27,9 +31,15 @@ MAX_OUTPAINT = 2048
 _REACH = 10  # px of the screen: distance at which an edge can be grabbed
 _MARGIN = 40  # px of the screen around the image, room for dragging edges
 _MASK_OPACITY = 0.6  # opacity of the mask over the image
+_LABEL = QSize(60, 18)  # px of the screen: the size of an outpaint margin
+_LABEL_AT = (QPointF(0, -28), QPointF(0, -16), QPointF(0, -28), QPointF(0, 16))  # its centre, from that of the handle
 
 Sides = tuple[int, int, int, int]  # left, top, right, bottom in px of the image
-_NAMES = ("left", "top", "right", "bottom")
+FrameOf = Callable[[Sides, QImage | None], QRectF | None]  # the frame of what is generated; None: the whole canvas
+
+
+def _whole_canvas(sides: Sides, mask: QImage | None) -> QRectF | None:
+    return None
 
 
 class MaskEditor(QWidget):
@@ -54,6 +64,8 @@ class MaskEditor(QWidget):
         self.brush, self.softness, self.erasing = 64, 0.3, False
         self._image, self._mask = QImage(), MaskLayer(QSize(0, 0))
         self._sides: Sides = (0, 0, 0, 0)
+        self._frame_of: FrameOf = _whole_canvas
+        self._result: QRectF | None = None  # what `_frame_of` last returned
         self._zoom, self._shift = 1.0, QPointF()
         self._pan_start: QPointF | None = None  # while the image is panned
         self._edge: int | None = None  # the edge being dragged
@@ -67,7 +79,7 @@ class MaskEditor(QWidget):
         self._image = image.convertToFormat(QImage.Format.Format_RGB32)
         self._mask = MaskLayer(image.size(), mask)
         self._sides, self._zoom, self._shift = sides, 1.0, QPointF()
-        self.update()
+        self._update_result()
 
     def set_mask(self, mask: QImage) -> None:
         """Take another mask, white where masked; it is stretched to the size of the image."""
@@ -88,6 +100,26 @@ class MaskEditor(QWidget):
 
     def set_sides(self, sides: Sides) -> None:
         self._sides = sides
+        self._update_result()
+
+    def set_frame_of(self, frame_of: FrameOf) -> None:
+        """`frame_of(sides, mask)`: the frame of what is generated, in px of the image, from its top left corner."""
+        self._frame_of = frame_of
+        self._update_result()
+
+    def result_rect(self) -> QRectF | None:
+        """The frame of what is generated, in px of the screen; None when it is the whole canvas."""
+        if self._result is None:
+            return None
+        corner, scale, box = self.image_rect().topLeft(), self.scale(), self._result
+        return QRectF(
+            corner.x() + scale * box.x(), corner.y() + scale * box.y(), scale * box.width(), scale * box.height()
+        )
+
+    def _update_result(self) -> None:
+        self._result = None
+        if not self._image.isNull():
+            self._result = self._frame_of(self._sides, None if self.is_blank() else self.mask_image())
         self.update()
 
     # Editing the whole mask
@@ -120,33 +152,39 @@ class MaskEditor(QWidget):
 
     def _mask_changed(self) -> None:
         self.painted.emit()
-        self.update()
+        self._update_result()
 
     # Geometry
 
     def scale(self) -> float:
         """Screen px per image px."""
-        width = self._image.width() + self._sides[0] + self._sides[2]
-        height = self._image.height() + self._sides[1] + self._sides[3]
+        width, height = self._shown_size()
         room_x, room_y = max(1, self.width() - 2 * _MARGIN), max(1, self.height() - 2 * _MARGIN)
         return self._zoom * min(room_x / max(1, width), room_y / max(1, height))
 
     def frame(self) -> QRectF:
         """The image with its outpaint margins, in screen px."""
-        left, top, right, bottom = self._sides
-        size = QSize(self._image.width() + left + right, self._image.height() + top + bottom)
-        width, height = size.width() * self.scale(), size.height() * self.scale()
-        corner = QPointF((self.width() - width) / 2, (self.height() - height) / 2) + self._shift
-        return QRectF(corner.x(), corner.y(), width, height)
+        scale = self.scale()
+        left, top, right, bottom = (scale * side for side in self._sides)
+        return self.image_rect().adjusted(-left, -top, right, bottom)
 
     def image_rect(self) -> QRectF:
-        frame, scale = self.frame(), self.scale()
-        return QRectF(
-            frame.x() + scale * self._sides[0],
-            frame.y() + scale * self._sides[1],
-            scale * self._image.width(),
-            scale * self._image.height(),
-        )
+        scale, (width, height), (left, top, _, _) = self.scale(), self._shown_size(), self._around()
+        x, y = (self.width() - scale * width) / 2 + scale * left, (self.height() - scale * height) / 2 + scale * top
+        moved = QPointF(x, y) + self._shift
+        return QRectF(moved.x(), moved.y(), scale * self._image.width(), scale * self._image.height())
+
+    def _around(self) -> tuple[float, float, float, float]:
+        """What is shown around the image, px: its outpaint margins, and the padding of the frame beyond them."""
+        (left, top, right, bottom), box = self._sides, self._result
+        if box is None:
+            return left, top, right, bottom
+        beyond_right, beyond_bottom = box.right() - self._image.width(), box.bottom() - self._image.height()
+        return max(left, -box.x()), max(top, -box.y()), max(right, beyond_right), max(bottom, beyond_bottom)
+
+    def _shown_size(self) -> tuple[float, float]:
+        left, top, right, bottom = self._around()
+        return self._image.width() + left + right, self._image.height() + top + bottom
 
     def to_image(self, point: QPointF) -> QPointF:
         corner = self.image_rect().topLeft()
@@ -178,7 +216,7 @@ class MaskEditor(QWidget):
 
     def end_stroke(self) -> None:
         if self._mask.end_stroke():
-            self.painted.emit()
+            self._mask_changed()
 
     def _brush(self) -> Brush:
         alt = bool(QApplication.keyboardModifiers() & Qt.KeyboardModifier.AltModifier)
@@ -201,8 +239,13 @@ class MaskEditor(QWidget):
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
-        painter.setRenderHints(QPainter.RenderHint.Antialiasing | QPainter.RenderHint.SmoothPixmapTransform)
-        frame, where = self.frame(), self.image_rect()
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setRenderHint(
+            QPainter.RenderHint.SmoothPixmapTransform, max(*self._image.size().toTuple()) >= SMALL_SIDE
+        )
+        frame, where, result = self.frame(), self.image_rect(), self.result_rect()
+        if result is not None:
+            paint_padding(painter, frame, result)
         if any(self._sides):
             painter.fillRect(frame, theme.colour("raised"))
             tint = mask_colour()
@@ -214,6 +257,8 @@ class MaskEditor(QWidget):
         painter.setOpacity(1.0)
         painter.setPen(QPen(theme.colour("accent" if any(self._sides) else "line"), 1))
         painter.drawRect(frame)
+        if result is not None:
+            paint_frame(painter, frame, result)
         self._paint_handles(painter, frame)
         if (
             self._pointer is not None
@@ -246,10 +291,10 @@ class MaskEditor(QWidget):
                 2.5,
             )
             if self._sides[side]:
-                away = {0: QPointF(-30, -10), 1: QPointF(-30, -26), 2: QPointF(-30, -10), 3: QPointF(-30, 8)}[side]
                 painter.setPen(theme.colour("text"))
                 painter.setFont(theme.font(theme.SMALL_PIXELS))
-                spot = QRectF(place + away + (QPointF(0, 28) if upright else QPointF()), QSize(60, 18).toSizeF())
+                away = _LABEL_AT[side] - QPointF(_LABEL.width() / 2, _LABEL.height() / 2)
+                spot = QRectF(place + away, _LABEL.toSizeF())
                 painter.drawText(spot, int(Qt.AlignmentFlag.AlignCenter), f"+{self._sides[side]} px")
                 painter.setPen(Qt.PenStyle.NoPen)
 
@@ -303,9 +348,8 @@ class MaskEditor(QWidget):
         sides = [*self._sides]
         if sides[side] != snapped:
             sides[side] = snapped
-            self._sides = (sides[0], sides[1], sides[2], sides[3])
+            self.set_sides((sides[0], sides[1], sides[2], sides[3]))
             self.extended.emit()
-            self.update()
 
     def wheelEvent(self, event: QWheelEvent) -> None:
         point = event.position()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 from PySide6.QtCore import QRectF, QSize, Qt
-from PySide6.QtGui import QColor, QImage, QPainter, QPainterPath, QPaintEvent, QPen, QResizeEvent
+from PySide6.QtGui import QImage, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from diffstudio.imaging.masks import masked_region
@@ -15,6 +15,7 @@ from diffstudio.studio.generation.init_image import fit_of, outpaint_mask
 from diffstudio.studio.requests import ResizeName
 from diffstudio.ui.generate.mask.editor import Sides
 from diffstudio.ui.generate.mask.layer import mask_colour
+from diffstudio.ui.generate.mask.result_frame import paint_frame, paint_padding
 from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images.image_painting import fitted
@@ -23,7 +24,6 @@ MOST_HEIGHT = 180  # px
 _MASK_SIDE = 256  # px of the copy of a mask that the frame around it is computed from
 _MASK_OPACITY = 0.6
 _MARGIN_OPACITY = 0.25  # of the tint over the outpaint margins
-_CROPPED = QColor(0, 0, 0, 150)  # over what is cropped, in both themes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +58,7 @@ class InitOverlay:
 
     def paint_below(self, painter: QPainter, image: QRectF) -> None:
         """Draw what surrounds the image, which is drawn at `image` afterwards: padding, and the outpaint margins."""
-        if not self.canvas().contains(self.frame):
-            painter.fillRect(self._on_screen(self.frame, image), QColor("white"))
+        paint_padding(painter, self._on_screen(self.canvas(), image), self._on_screen(self.frame, image))
         if any(self.sides):
             canvas, tint = self._on_screen(self.canvas(), image), mask_colour()
             tint.setAlphaF(_MARGIN_OPACITY)
@@ -74,14 +73,7 @@ class InitOverlay:
             painter.setOpacity(_MASK_OPACITY)
             painter.drawImage(image, self.mask)
             painter.setOpacity(1.0)
-        frame, outside = self._on_screen(self.frame, image), QPainterPath()
-        outside.addRect(self._on_screen(self.canvas(), image))
-        inside = QPainterPath()
-        inside.addRect(frame)
-        painter.fillPath(outside.subtracted(inside), _CROPPED)
-        painter.setBrush(Qt.BrushStyle.NoBrush)
-        painter.setPen(QPen(theme.colour("accent"), 2))
-        painter.drawRect(frame.adjusted(1, 1, -1, -1))
+        paint_frame(painter, self._on_screen(self.canvas(), image), self._on_screen(self.frame, image))
         painter.restore()
 
     def _on_screen(self, box: QRectF, image: QRectF) -> QRectF:

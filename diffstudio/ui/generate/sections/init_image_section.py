@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PySide6.QtCore import QRectF, QSize, Qt, Signal
@@ -10,7 +10,7 @@ from PySide6.QtGui import QImage, QPainter
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.errors import StorageProblem
-from diffstudio.studio.generation.masks import keep_mask
+from diffstudio.studio.generation.masks import is_kept_mask, keep_mask
 from diffstudio.studio.metadata.named_files import NamedFile
 from diffstudio.studio.requests import FillName, GenerateRequest, ResizeName
 from diffstudio.ui.generate import labels
@@ -41,6 +41,15 @@ FILLS = [
 ]
 
 
+@dataclass(frozen=True, slots=True)
+class _Result:
+    """What is generated: its size in px, and `pastes` and `by_hand` as in `SizeControl`."""
+
+    size: tuple[int, int]
+    pastes: bool = False
+    by_hand: bool = False
+
+
 class InitImageSection(QWidget):
     """`failed` carries a warning for the room. The panel answers `changed` with `show_fit`."""
 
@@ -57,6 +66,7 @@ class InitImageSection(QWidget):
         self._size = QSize()  # of the init image, px
         self._small_mask: QImage | None = None  # greyscale, white where masked
         self._fit = ""
+        self._result = _Result((0, 0))
         self.choose_button = AddButton(
             "Add init image (img2img)…",
             "img2img",
@@ -168,24 +178,34 @@ class InitImageSection(QWidget):
         """The resize mode of the request, which control images follow too."""
         return ResizeName(self.resize_mode.value()) if self._path is not None else ResizeName.CROP
 
-    def show_fit(self, size: tuple[int, int], pastes: bool) -> None:
-        """Show how the init image is used for a result of `size` px; `pastes` as in `SizeControl`."""
-        used = self.used_size()
+    def show_fit(self, size: tuple[int, int], pastes: bool, *, by_hand: bool = False) -> None:
+        """Show how the init image is used for a result of `size` px; `pastes` and `by_hand` as in `SizeControl`."""
+        used, self._result = self.used_size(), _Result(size, pastes, by_hand)
         if used is None:
             self._fit = ""
             self.overlay_changed.emit(None, None)
             return
         mode, source = self.resize_of_request(), (used.width, used.height)
         self._fit = "" if pastes else labels.fit_text(source, size, mode)
-        frame = fitted_frame(QSize(*source), self._sides, size, mode)
-        if pastes:
-            feather, padding = int(self.feather.value()), int(self.padding.value())
-            frame = masked_frame(self._size, self._small_mask, self._sides, feather, padding, size)
+        frame = self._frame(self._sides, self._small_mask)
         mask = coloured(self._small_mask) if self._small_mask is not None else None
         overlay = InitOverlay(self._size, frame, self._sides, mask)
         self.preview.set_overlay(overlay)
         self.overlay_changed.emit(self._path, overlay)
         self._update_state()
+
+    def _frame(self, sides: Sides, mask: QImage | None) -> QRectF:
+        """The frame of what is generated with these outpaint margins and this mask, in px of the init image."""
+        if self._result.pastes:
+            feather, padding = int(self.feather.value()), int(self.padding.value())
+            return masked_frame(self._size, mask, sides, feather, padding, self._result.size)
+        left, top, right, bottom = sides
+        canvas = QSize(self._size.width() + left + right, self._size.height() + top + bottom)
+        return fitted_frame(canvas, sides, self._result.size, self.resize_of_request())
+
+    def _frame_in_editor(self, sides: Sides, mask: QImage | None) -> QRectF | None:
+        """As `_frame`; None when the size follows the image, whatever its outpaint margins."""
+        return self._frame(sides, mask) if self._result.by_hand or self._result.pastes else None
 
     def set_image(self, path: Path) -> bool:
         """Set the init image; False when it cannot be read (`failed` says why)."""
@@ -253,7 +273,7 @@ class InitImageSection(QWidget):
         mask = read_image(self._mask) if self._mask is not None else None
         if self._mask is not None and mask is not None and mask.isNull():
             self.failed.emit(f"{unreadable(self._mask)} The mask editor starts without a mask.")
-        dialog = MaskDialog(image, mask, self._sides, self.window())
+        dialog = MaskDialog(image, mask, self._sides, self.window(), self._frame_in_editor)
         takes_image(dialog, DROP_MASK, dialog.load_mask, self.failed.emit)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.mask_accepted.connect(self._apply_mask)
@@ -288,7 +308,7 @@ class InitImageSection(QWidget):
         self.setVisible(given or self.isAncestorOf(self.choose_button))
         for part in (self._card, self.preview, self.heading, self.strength, self.mask_label):
             part.setVisible(given)
-        self.mask_label.setText(f"Mask: {self._mask.name}" if self._mask is not None else "No mask. Drop one here")
+        self.mask_label.setText(self._mask_text())
         for part in (self.resize_mode, self.fit_label):
             part.setVisible(given and bool(self._fit))
         self.fit_label.setText(self._fit)
@@ -296,6 +316,11 @@ class InitImageSection(QWidget):
             part.setVisible(given and masked)
         self.padding.setVisible(given and masked and self.masked_only.isChecked())
         self.about.setText(_mode_text(self._mask is not None, any(self._sides)))
+
+    def _mask_text(self) -> str:
+        if self._mask is None:
+            return "No mask. Drop one here"
+        return "Mask painted here" if is_kept_mask(self._mask) else f"Mask: {self._mask.name}"
 
     def _lay_out(self) -> None:
         texts = QVBoxLayout()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
@@ -24,7 +25,6 @@ class LinkDownloads(QObject):
     finished = Signal(object)  # Path of the imported file
     failed = Signal(str)  # a message
     cancelled = Signal(str)  # the file's name
-    _progressed = Signal(int, object, object)  # number of the download, bytes, total bytes: from its thread
 
     def __init__(self, folder: Callable[[], Path]) -> None:
         super().__init__()
@@ -40,7 +40,6 @@ class LinkDownloads(QObject):
         self.bar.pause_requested.connect(self.pause)
         self.bar.resume_requested.connect(self.resume)
         self.bar.cancel_requested.connect(self.cancel)
-        self._progressed.connect(self._show_progress)
 
     # Looking up
 
@@ -125,8 +124,8 @@ class LinkDownloads(QObject):
     async def _fetch(self, remote: RemoteFile, number: int, stop: threading.Event) -> None:
         folder = self._folder()
         try:
-            path = await self._tasks.to_thread(
-                fetch, remote, folder, lambda done, of: self._progressed.emit(number, done, of), stop.is_set
+            path = await self._tasks.to_thread_with_progress(
+                lambda progress: fetch(remote, folder, progress, stop.is_set), partial(self._show_progress, number)
             )
         except Interrupted:
             await self._stopped(remote, folder)

@@ -92,11 +92,6 @@ def _urls_in_text(data: QMimeData) -> list[QUrl]:
     return [QUrl(line) for line in lines]
 
 
-def dropped_paths(data: QMimeData, *kinds: DroppedKind) -> list[Path]:
-    """The paths of the items of these kinds; without `kinds`, of all local files and folders."""
-    return [item.path for item in parse_drop(data) if item.path is not None and (not kinds or item.kind in kinds)]
-
-
 def _parse_url(url: QUrl) -> DroppedItem:
     if not url.isLocalFile():
         return DroppedItem(DroppedKind.UNUSABLE, reason=f"{url.toDisplayString()[:200]} is not on this computer")

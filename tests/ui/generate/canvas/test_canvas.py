@@ -285,14 +285,14 @@ def test_the_bar_says_and_changes_the_zoom(qtbot: QtBot, canvas: Canvas) -> None
     canvas.activateWindow()
     canvas.setFocus()
     qtbot.waitUntil(bar.isVisible)
-    assert bar.percent.text() == "80 %" and "fitted" in bar.percent.accessibleName()
-    qtbot.mouseClick(bar.percent, Qt.MouseButton.LeftButton)
-    assert canvas.zoom() == 1 and bar.percent.text() == "100 %"
-    qtbot.mouseClick(bar.zoom_in, Qt.MouseButton.LeftButton)
+    assert bar.zoom.percent.text() == "80 %" and "fitted" in bar.zoom.percent.accessibleName()
+    qtbot.mouseClick(bar.zoom.percent, Qt.MouseButton.LeftButton)
+    assert canvas.zoom() == 1 and bar.zoom.percent.text() == "100 %"
+    qtbot.mouseClick(bar.zoom.zoom_in, Qt.MouseButton.LeftButton)
     assert canvas.zoom() == 2
-    qtbot.mouseClick(bar.zoom_out, Qt.MouseButton.LeftButton)
-    qtbot.mouseClick(bar.percent, Qt.MouseButton.LeftButton)
-    assert canvas.is_fitted() and not bar.zoom_out.isEnabled()
+    qtbot.mouseClick(bar.zoom.zoom_out, Qt.MouseButton.LeftButton)
+    qtbot.mouseClick(bar.zoom.percent, Qt.MouseButton.LeftButton)
+    assert canvas.is_fitted() and not bar.zoom.zoom_out.isEnabled()
     with qtbot.waitSignal(canvas.full_screen_requested):
         qtbot.mouseClick(bar.full_screen, Qt.MouseButton.LeftButton)
     assert all(button.accessibleName() for button in bar.findChildren(QPushButton))
@@ -339,9 +339,9 @@ def test_the_bar_is_reached_and_left_by_keyboard(qtbot: QtBot, canvas: Canvas) -
     canvas.activateWindow()
     canvas.setFocus()
     qtbot.waitUntil(canvas.zoom_bar.isVisible)
-    canvas.zoom_bar.zoom_in.setFocus()
+    canvas.zoom_bar.zoom.zoom_in.setFocus()
     assert canvas.zoom_bar.isVisible()
-    qtbot.keyClick(canvas.zoom_bar.zoom_in, Qt.Key.Key_Space)
+    qtbot.keyClick(canvas.zoom_bar.zoom.zoom_in, Qt.Key.Key_Space)
     assert canvas.zoom() == 1
     canvas.set_zoom(None)
     look_away(canvas)

@@ -18,7 +18,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.generation import masks
 from diffstudio.studio.generation.masks import keep_mask
-from diffstudio.studio.requests import FillName, GenerateRequest
+from diffstudio.studio.requests import FillName, GenerateRequest, ResizeName
 from diffstudio.ui.generate.loading import load_request
 from diffstudio.ui.generate.mask.dialog import MaskDialog
 from diffstudio.ui.generate.mask.editor import MaskEditor
@@ -214,6 +214,70 @@ def test_extending_by_fields(section: InitImageSection, qtbot: QtBot, picture: P
     assert again is not None and again.editor.sides() == (64, 0, 0, 0)
     qtbot.mouseClick(again.cancel, LEFT)
     assert section.apply_to(GenerateRequest()) == made
+
+
+def test_the_frame_of_a_size_set_by_hand_is_drawn_over_the_image(section: InitImageSection, picture: Path) -> None:
+    section.set_image(picture)  # 160 x 100 px
+    section.show_fit((160, 100), pastes=False)
+    dialog = section.open_mask_editor()
+    assert dialog is not None and dialog.editor.result_rect() is None  # the size follows the image
+    dialog.reject()
+    section.show_fit((100, 100), pastes=False, by_hand=True)
+    dialog = section.open_mask_editor()
+    assert dialog is not None
+    editor = dialog.editor
+    editor.resize(600, 400)
+    frame, image, scale = editor.result_rect(), editor.image_rect(), editor.scale()
+    assert frame is not None and frame.height() == pytest.approx(image.height())
+    assert frame.width() == pytest.approx(100 * scale) and frame.center().x() == pytest.approx(image.center().x())
+    blank = QImage(160, 100, QImage.Format.Format_RGB32)
+    blank.fill(Qt.GlobalColor.white)
+    editor.set_image(blank)
+    pixels = editor.grab().toImage()
+    inside, outside = (pixels.pixelColor(at(editor, x, 50)).lightness() for x in (80, 10))
+    assert inside == 255 and outside < 130  # what is cropped is dimmed
+    editor.set_sides((40, 0, 0, 0))  # the frame stays in the middle of the larger canvas
+    frame = editor.result_rect()
+    assert frame is not None and frame.center().x() == pytest.approx(editor.frame().center().x())
+    dialog.reject()
+
+
+def test_the_padding_of_a_frame_is_shown_around_the_image(section: InitImageSection, picture: Path) -> None:
+    section.set_image(picture)
+    section.resize_mode.set_value(ResizeName.PAD)
+    section.show_fit((100, 100), pastes=False, by_hand=True)
+    dialog = section.open_mask_editor()
+    assert dialog is not None
+    editor = dialog.editor
+    editor.resize(400, 600)
+    frame, image = editor.result_rect(), editor.image_rect()
+    assert frame is not None and frame.height() == pytest.approx(1.6 * image.height(), rel=0.02)
+    assert editor.rect().contains(frame.toAlignedRect())
+    pixels = editor.grab().toImage()
+    above = pixels.pixelColor(round(image.center().x()), round((frame.top() + image.top()) / 2))
+    assert above.name() == "#ffffff"
+    dialog.reject()
+
+
+def test_the_frame_follows_the_mask_that_is_painted(section: InitImageSection, qtbot: QtBot, picture: Path) -> None:
+    section.set_image(picture)
+    section.feather.set_value(0)
+    section.padding.set_value(0)
+    section.show_fit((64, 64), pastes=True)
+    dialog = section.open_mask_editor()
+    assert dialog is not None
+    dialog.editor.set_brush(10)
+    stroke(qtbot, dialog.editor, (140, 50), (141, 50))
+    frame, image = dialog.editor.result_rect(), dialog.editor.image_rect()
+    assert frame is not None and frame.left() > image.center().x() and frame.width() < image.width() / 2
+    dialog.reject()
+
+
+def test_a_painted_mask_is_not_named_by_its_hash(section: InitImageSection, picture: Path) -> None:
+    section.set_image(picture)
+    section._apply_mask(b"png", (0, 0, 0, 0))
+    assert section.mask_label.text() == "Mask painted here"
+    assert section.set_mask(picture) and section.mask_label.text() == f"Mask: {picture.name}"
 
 
 def test_what_a_request_brings_is_announced_once_it_is_all_there(

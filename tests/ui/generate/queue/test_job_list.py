@@ -133,10 +133,10 @@ def test_a_paused_queue_says_so(qtbot: QtBot, jobs: JobList) -> None:
     assert not jobs.paused.isVisible()
     with qtbot.waitSignal(jobs.pause_requested) as asked:
         qtbot.mouseClick(jobs.pause, Qt.MouseButton.LeftButton)
-    assert asked.args == [True] and jobs.pause.accessibleName() == "Pause the queue"
+    assert asked.args == [True] and jobs.pause.accessibleName() == "Pause queue"
     jobs.set_pending(pending("a", "b", paused=True))
     assert jobs.paused.isVisible() and "paused" in jobs.paused.text()
-    assert jobs.heading._right.text() == "2 waiting" and jobs.pause.accessibleName() == "Resume the queue"
+    assert jobs.heading._right.text() == "2 waiting" and jobs.pause.accessibleName() == "Resume queue"
     with qtbot.waitSignal(jobs.pause_requested) as asked:
         qtbot.mouseClick(jobs.pause, Qt.MouseButton.LeftButton)
     assert asked.args == [False]
@@ -209,7 +209,7 @@ def test_the_menu_of_a_job(qtbot: QtBot, jobs: JobList) -> None:
     first, second, third = jobs.cards
     menu = second.menu()
     assert entries(menu) == [
-        "Show settings", "Edit", "Duplicate", "Move to the front", "Move up", "Move down", "Remove from the queue"
+        "Show settings", "Edit", "Duplicate", "Move to front", "Move up", "Move down", "Remove from queue"
     ]  # fmt: skip
     by_name = {action.text(): action for action in menu.actions()}
     with qtbot.waitSignal(jobs.duplicate_requested) as asked:
@@ -218,7 +218,7 @@ def test_the_menu_of_a_job(qtbot: QtBot, jobs: JobList) -> None:
     menu.close()
     menu = third.menu()
     with qtbot.waitSignal(jobs.move_requested) as asked:
-        next(action for action in menu.actions() if action.text() == "Move to the front").trigger()
+        next(action for action in menu.actions() if action.text() == "Move to front").trigger()
     assert asked.args == [3, -2] and "Move down" not in entries(menu)
     menu.close()
     assert "Move up" not in entries(first.menu())

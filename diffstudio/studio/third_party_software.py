@@ -22,7 +22,7 @@ _LONGEST_NAME = 60  # characters of a licence's name: some packages give the who
 
 
 @dataclass(frozen=True, slots=True)
-class Component:
+class ThirdPartySoftware:
     """A package, or files in the resources folder, with its licence."""
 
     name: str
@@ -52,38 +52,38 @@ def versions() -> list[tuple[str, str]]:
     return found
 
 
-def components() -> list[Component]:
+def all_software() -> list[ThirdPartySoftware]:
     """The program, what it ships, and every installed package that it needs, directly or through another."""
     return [_program(), *_resources(), *_packages()]
 
 
-def _program() -> Component:
+def _program() -> ThirdPartySoftware:
     root = paths.resources().parent  # of a checkout
     notices = [root / name for name in ("LICENSE", "NOTICE")]
     if not all(notice.is_file() for notice in notices):
         notices = _notices(_distribution(_PROGRAM))
-    return Component(_PROGRAM, __version__, "Apache-2.0", tuple(notices))
+    return ThirdPartySoftware(_PROGRAM, __version__, "Apache-2.0", tuple(notices))
 
 
-def _resources() -> list[Component]:
+def _resources() -> list[ThirdPartySoftware]:
     """One for each folder of the resources that holds a licence text."""
     folders: dict[Path, list[Path]] = {}
     for path in sorted(paths.resources().rglob("*")):
         if path.is_file() and path.suffix.lower() in ("", ".txt", ".md") and _NOTICE.search(path.stem):
             folders.setdefault(path.parent, []).append(path)
     return [
-        Component(folder.relative_to(paths.resources()).as_posix(), "", notices[0].stem, tuple(notices))
+        ThirdPartySoftware(folder.relative_to(paths.resources()).as_posix(), "", notices[0].stem, tuple(notices))
         for folder, notices in folders.items()
     ]
 
 
-def _packages() -> list[Component]:
-    found = [_component(each) for each in _needed()]
-    return sorted(found, key=lambda component: component.name.casefold())
+def _packages() -> list[ThirdPartySoftware]:
+    found = [_from_package(each) for each in _needed()]
+    return sorted(found, key=lambda each: each.name.casefold())
 
 
-def _component(package: Distribution) -> Component:
-    return Component(package.metadata["Name"], package.version, _licence(package), tuple(_notices(package)))
+def _from_package(package: Distribution) -> ThirdPartySoftware:
+    return ThirdPartySoftware(package.metadata["Name"], package.version, _licence(package), tuple(_notices(package)))
 
 
 def _needed() -> list[Distribution]:

@@ -8,27 +8,27 @@ from pathlib import Path
 import pytest
 
 from diffstudio import __version__, paths
-from diffstudio.studio import carried_software
-from diffstudio.studio.carried_software import Component
+from diffstudio.studio import third_party_software
+from diffstudio.studio.third_party_software import ThirdPartySoftware
 
 
 @pytest.fixture(scope="module")
-def found() -> dict[str, Component]:
-    return {component.name: component for component in carried_software.components()}
+def found() -> dict[str, ThirdPartySoftware]:
+    return {component.name: component for component in third_party_software.all_software()}
 
 
 def test_versions_are_those_that_are_installed() -> None:
-    versions = dict(carried_software.versions())
+    versions = dict(third_party_software.versions())
     assert versions["diffstudio"] == __version__ and versions["torch"] == version("torch")
     assert versions["PySide6-Essentials"] == version("PySide6-Essentials") and versions["Python"].startswith("3.")
 
 
 def test_a_package_that_is_missing_is_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(carried_software, "_SHOWN", ("no-such-package",))
-    assert dict(carried_software.versions())["no-such-package"] == "not installed"
+    monkeypatch.setattr(third_party_software, "_SHOWN", ("no-such-package",))
+    assert dict(third_party_software.versions())["no-such-package"] == "not installed"
 
 
-def test_every_requirement_is_listed_with_its_licence(found: dict[str, Component]) -> None:
+def test_every_requirement_is_listed_with_its_licence(found: dict[str, ThirdPartySoftware]) -> None:
     names = {name.casefold().replace("_", "-") for name in found}
     required = [line for line in distribution("diffstudio").requires or () if "extra ==" not in line]
     direct = {line.split(">")[0].split("<")[0].strip() for line in required}
@@ -40,7 +40,7 @@ def test_every_requirement_is_listed_with_its_licence(found: dict[str, Component
     assert "BSD" in found["numpy"].licence or "BSD" in found["numpy"].text()
 
 
-def test_the_program_and_what_it_ships_come_first(found: dict[str, Component]) -> None:
+def test_the_program_and_what_it_ships_come_first(found: dict[str, ThirdPartySoftware]) -> None:
     first, *shipped = list(found.values())[:3]
     assert (
         first.name == "diffstudio"
@@ -58,7 +58,7 @@ def test_every_licence_text_in_the_resources_is_found(tmp_path: Path, monkeypatc
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(f"text of {name}")
     monkeypatch.setattr(paths, "resources", lambda: tmp_path)
-    resources = {each.name: each for each in carried_software._resources()}
+    resources = {each.name: each for each in third_party_software._resources()}
     assert resources.keys() == {"vocab", "icons"} and resources["vocab"].text() == "LICENSE\n\ntext of vocab/LICENSE"
     (tmp_path / "vocab/LICENSE").unlink()
     assert resources["vocab"].text() == ""
@@ -67,13 +67,13 @@ def test_every_licence_text_in_the_resources_is_found(tmp_path: Path, monkeypatc
 def test_in_a_wheel_the_notices_are_in_its_metadata(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "resources").mkdir()
     monkeypatch.setattr(paths, "resources", lambda: tmp_path / "resources")
-    assert "What ships with the program" in carried_software._program().text()
+    assert "What ships with the program" in third_party_software._program().text()
 
 
 def test_without_its_own_metadata_every_package_is_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(carried_software, "_PROGRAM", "no-such-package")
-    assert {"numpy", "pytest"} <= {each.metadata["Name"] for each in carried_software._needed()}
+    monkeypatch.setattr(third_party_software, "_PROGRAM", "no-such-package")
+    assert {"numpy", "pytest"} <= {each.metadata["Name"] for each in third_party_software._needed()}
 
 
 def test_the_device_is_called_as_torch_calls_it() -> None:
-    assert carried_software.device_name("cpu").startswith("CPU, ")
+    assert third_party_software.device_name("cpu").startswith("CPU, ")
