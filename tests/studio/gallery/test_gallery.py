@@ -51,7 +51,7 @@ def test_a_picture_is_saved_with_its_settings_and_found_again(gallery: Gallery) 
     assert (made.request, made.width, made.height) == (GenerateRequest(prompt=request.prompt, seed=7), 64, 48)
     assert made.checkpoint == "my run"
     assert gallery.images() == [made]
-    assert gallery.get(made.id) == gallery.find(made.path) == gallery.newest_of("my run") == made
+    assert gallery.get(made.id) == gallery.find(made.path) == gallery.made_with("my run", 1)[0] == made
     settings = metadata.read(made.path)
     assert (settings.asked, settings.environment["device"]) == (request, "cpu")
 
@@ -402,7 +402,7 @@ def test_a_hundred_thousand_pictures_are_read_by_index(crowd: Gallery) -> None:
     assert crowd.count("red") == 100
     assert [int(image.created) for image in crowd.images(0, 2, "red cat")] == [99_000, 98_000]
     assert crowd.count(starred=True) == 20
-    newest = crowd.newest_of("starter")
+    (newest,) = crowd.made_with("starter", 1)
     assert newest is not None and newest.created == 99_999.0
 
 

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QApplication
 from diffstudio import paths
 from diffstudio.imaging.formats import IMAGE_SUFFIXES
 from diffstudio.models.files.formats import OTHER_SUFFIXES, SUFFIXES
-from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind, dropped_paths, parse_drop, with_files
+from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind, parse_drop, with_files
 from diffstudio.ui.widgets.images.image_reading import read_image
 
 pytestmark = pytest.mark.usefixtures("qapp")
@@ -36,8 +36,6 @@ def test_every_kind_of_item_in_the_order_of_the_drag(tmp_path: Path) -> None:
         DroppedItem(DroppedKind.IMAGE, image),
         DroppedItem(DroppedKind.UNUSABLE, None, "https://example.org/cat.png is not on this computer"),
     ]
-    assert dropped_paths(data) == [text, model, folder, image]
-    assert dropped_paths(data, DroppedKind.IMAGE, DroppedKind.MODEL) == [model, image]
 
 
 @pytest.mark.parametrize("suffix", sorted({*IMAGE_SUFFIXES, *SUFFIXES, *OTHER_SUFFIXES}))
@@ -52,7 +50,7 @@ def test_pixels_are_an_image_that_is_kept_in_a_file_once(qapp: QApplication) -> 
     image.fill(0xFF102030)
     data.setImageData(image)
     items = parse_drop(data)
-    assert items == [DroppedItem(DroppedKind.IMAGE)] and dropped_paths(data) == [] and parse_drop(QMimeData()) == []
+    assert items == [DroppedItem(DroppedKind.IMAGE)] and parse_drop(QMimeData()) == []
     (kept,) = with_files(items, data)
     (again,) = with_files(items, data)
     assert kept.path is not None and kept.path == again.path and kept.path.parent == paths.data() / "pasted"
@@ -85,4 +83,4 @@ def test_an_image_dragged_out_of_a_browser_is_its_pixels_and_a_file_manager_mean
 def test_a_text_of_file_addresses_only_is_those_files(text: str, found: list[Path]) -> None:
     data = QMimeData()
     data.setText(text)
-    assert dropped_paths(data, DroppedKind.IMAGE) == found
+    assert [item.path for item in parse_drop(data) if item.kind is DroppedKind.IMAGE] == found
