@@ -38,6 +38,8 @@ COLUMNS = (
     "images.id, path, request, created, width, height, starred, checkpoint, note, missing, seed, size_bytes, tags, "
     "trashed, prompt_key"
 )
+_TEXTS = "prompt", "negative", "checkpoint"  # what words are looked for in
+_FREQUENT = 10_000  # images: a page of so many is found sooner by reading images in their order
 _NONE = "+images.id < 0"  # what no image fulfils
 _INDEX_BATCH = 500  # rows in one transaction, so that other threads need not wait
 # The names in a column of images or labels, found one after the other in an index: never reads every row.
@@ -143,7 +145,7 @@ class GalleryRecords(GalleryDatabase):
 
         The rows of a page are found in an index first and read afterwards: those that are skipped are never read.
         """
-        where, values = self._where(query)
+        where, values = self._where(query, paged=True)
         order = TRASH_ORDER if query.trash else ORDER_BY[query.order]
         ids = f"SELECT id FROM images WHERE {where} ORDER BY {order} LIMIT ? OFFSET ?"
         return f"SELECT {COLUMNS} FROM images WHERE images.id IN ({ids}) ORDER BY {order}", values
@@ -230,7 +232,8 @@ class GalleryRecords(GalleryDatabase):
 
     # Inside
 
-    def _where(self, query: GalleryQuery) -> tuple[str, list[Any]]:
+    def _where(self, query: GalleryQuery, *, paged: bool = False) -> tuple[str, list[Any]]:
+        """The condition of a query and its values. `paged`: only the first rows in its order are read."""
         search = parse_search(metadata.storable(query.search))
         conditions = [_place(trash=query.trash)]
         values: list[Any] = []
@@ -239,25 +242,34 @@ class GalleryRecords(GalleryDatabase):
         if begins := start_of(query.period, datetime.now()):
             conditions.append("+created >= ?")
             values.append(begins)
-        for part, its_values in (self._words(search.words), *self._terms(search, trash=query.trash)):
+        for part, its_values in (self._words(search.words, paged=paged), *self._terms(search, trash=query.trash)):
             if part:
                 conditions.append(part)
                 values += its_values
         return " AND ".join(conditions), values
 
-    def _words(self, words: Sequence[str]) -> tuple[str, list[Any]]:
+    def _words(self, words: Sequence[str], *, paged: bool) -> tuple[str, list[Any]]:
+        """Words from the text index; where most images have them, the first rows are sooner found one by one."""
         conditions, values = list[str](), list[Any]()
         long = [word for word in words if len(word) >= 3] if self._has_text_index else []  # what trigrams can find
-        if long:
-            quoted = " AND ".join('"' + word.replace('"', '""') + '"' for word in long)
+        match = " AND ".join('"' + word.replace('"', '""') + '"' for word in long)
+        if (
+            paged and long and all(word.isascii() for word in long) and self._is_frequent(match)
+        ):  # LIKE folds ASCII only
+            long, match = [], ""
+        if match:
             conditions.append("+images.id IN (SELECT rowid FROM words WHERE words MATCH ?)")
-            values.append(quoted)
+            values.append(match)
         for word in words:
             if word not in long:
                 like = "%" + re.sub(r"([\\%_])", r"\\\1", word) + "%"
-                conditions.append(r"prompt || ' ' || negative || ' ' || checkpoint LIKE ? ESCAPE '\'")
-                values.append(like)
+                conditions.append("(" + " OR ".join(rf"{column} LIKE ? ESCAPE '\'" for column in _TEXTS) + ")")
+                values += [like] * len(_TEXTS)
         return " AND ".join(conditions), values
+
+    def _is_frequent(self, match: str) -> bool:
+        found = self.read("SELECT count(*) FROM (SELECT 1 FROM words WHERE words MATCH ? LIMIT ?)", [match, _FREQUENT])
+        return bool(found[0][0] == _FREQUENT)
 
     def _terms(self, search: Search, *, trash: bool) -> list[tuple[str, list[Any]]]:
         found = []

@@ -60,6 +60,7 @@ class GalleryModel(QAbstractListModel):
         self._reached = 0  # how many of the records' rows have been fetched
         self._loads = 0  # counts the calls of `load`
         self.query, self.total, self.in_trash = GalleryQuery(), 0, 0
+        self.counts_all = True  # whether `total` is that of all images that match, and not yet of those fetched
         self.loaded = False  # the first page has arrived
         thumbnails.completed.connect(self._thumbnail_made)
 
@@ -136,13 +137,14 @@ class GalleryModel(QAbstractListModel):
         self._loads = load = self._loads + 1
 
         try:
-            page, total, in_trash = await self._tasks.to_thread(_first_page, self._gallery, query)
+            page, in_trash = await self._tasks.to_thread(_first_page, self._gallery, query)
         except StorageProblem as problem:
             self.failed.emit(problem)
             return
         if load != self._loads:
             return
-        self.total, self.in_trash = total, in_trash
+        self.total, self.in_trash = len(page), in_trash
+        self.counts_all = len(page) < PAGE
         self.beginResetModel()
         self._images, self._rows = page, None
         self._reached, self._complete = len(page), len(page) < PAGE
@@ -150,6 +152,8 @@ class GalleryModel(QAbstractListModel):
         self.loaded = True
         self.endResetModel()
         self.counted.emit()
+        if not self.counts_all:
+            self.recount()
 
     async def fetch(self) -> None:
         """Fetch the next page, and insert it."""
@@ -306,14 +310,15 @@ class GalleryModel(QAbstractListModel):
             return
         if load == self._loads:
             self.total, self.in_trash = counts
+            self.counts_all = True
             self.counted.emit()
 
 
 # In a thread, which must not be the last to hold the model
 
 
-def _first_page(gallery: Gallery, query: GalleryQuery) -> tuple[list[GalleryImage], int, int]:
-    return gallery.page(query, 0, PAGE), *_counts(gallery, query)
+def _first_page(gallery: Gallery, query: GalleryQuery) -> tuple[list[GalleryImage], int]:
+    return gallery.page(query, 0, PAGE), gallery.trash_count()
 
 
 def _counts(gallery: Gallery, query: GalleryQuery) -> tuple[int, int]:

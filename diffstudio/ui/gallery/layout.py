@@ -103,7 +103,8 @@ class GalleryLayout(QWidget):
             self._views.setCurrentIndex(0)
         self.top_bar.setVisible(not query.trash)
         self.trash_bar.setVisible(query.trash)
-        self.top_bar.count_label.setText(f"{total:,} image{'' if total == 1 else 's'}" if total else "")
+        more = "" if self.model.counts_all else "+"
+        self.top_bar.count_label.setText(f"{total:,}{more} image{'' if total == 1 else 's'}" if total else "")
         self.trash_bar.show_counts(total, len(self.grid.selectedIndexes()))
         self.top_bar.trash.setVisible(self.model.in_trash > 0)
         for part in (self.top_bar.search, self.top_bar.starred, self.top_bar.period, self.top_bar.order):

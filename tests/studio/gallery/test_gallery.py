@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from diffstudio.errors import ImageProblem, StorageProblem
+from diffstudio.studio.gallery import records
 from diffstudio.studio.gallery.files import slug
 from diffstudio.studio.gallery.gallery import TRASH, Gallery
 from diffstudio.studio.gallery.records import GalleryImage
@@ -400,10 +401,24 @@ def test_a_hundred_thousand_pictures_are_read_by_index(crowd: Gallery) -> None:
     searched = plan(crowd, GalleryQuery("red"))
     assert "VIRTUAL TABLE INDEX" in searched and "INDEX by_time" in searched and "TEMP B-TREE" not in searched
     assert crowd.count("red") == 100
+    assert "VIRTUAL TABLE INDEX" not in plan(crowd, GalleryQuery("cat"))  # all have it: the newest are looked at
+    assert [int(image.created) for image in crowd.images(0, 2, "cat")] == [99_999, 99_998]
     assert [int(image.created) for image in crowd.images(0, 2, "red cat")] == [99_000, 98_000]
     assert crowd.count(starred=True) == 20
     (newest,) = crowd.made_with("starter", 1)
     assert newest is not None and newest.created == 99_999.0
+
+
+@pytest.mark.parametrize("search", ["RED", "a_b", "100%", '"red cat"', "red blurry", "starter", "été", "text starter"])
+def test_words_are_found_alike_with_the_text_index_and_without(
+    gallery: Gallery, monkeypatch: pytest.MonkeyPatch, search: str
+) -> None:
+    for prompt in ("red cat", "Red dog a_b", "axb 100% red", "1000 cats", "ÉTÉ", "cat red"):
+        add(gallery, prompt, negative="blurry text", checkpoint="starter")
+    found = [image.id for image in gallery.images(0, 9, search)]
+    assert len(found) == gallery.count(search)
+    monkeypatch.setattr(records, "_FREQUENT", 1)
+    assert [image.id for image in gallery.images(0, 9, search)] == found
 
 
 def test_nothing_is_sorted_or_read_row_by_row_in_any_order(gallery: Gallery) -> None:
