@@ -67,10 +67,7 @@ TESTED_IN = {
     "stories/test_prompts_step_by_step.py": "models/conditioning/composition studio/prompts/prompt_notes",
     "studio/runs/test_runs.py": "studio/runs/process studio/runs/status",
     "studio/test_worker.py": "studio/generation/model_loader studio/job_runner",
-    "training/data/test_dataset.py": "training/data/near_duplicates",
-    "training/data/test_inspect_folder.py": (
-        "training/data/caption_files training/data/folder_layout training/data/folder_report"
-    ),
+    "training/data/test_inspect_folder.py": "training/data/folder_report",
     "training/run/test_run_folder.py": "training/run/events",
     "training/test_loop.py": "training/run/checkpointing training/run/sample_sheets training/run/setup",
     "ui/gallery/test_room.py": (

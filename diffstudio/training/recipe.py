@@ -45,6 +45,14 @@ class NoiseLevelsName(StrEnum):
     COSINE = "cosine"
 
 
+class ClassesName(StrEnum):
+    """What the classes of a folder are."""
+
+    FOLDERS = "folders"  # see training.data.folder_classes
+    FIRST_FOLDER = "first folder"  # the first sub-folder alone, as before version 0.3
+    NONE = "none"
+
+
 class DecayName(StrEnum):
     CONSTANT = "constant"
     LINEAR = "linear"
@@ -75,6 +83,7 @@ class DataRecipe:
     fit: str = "pad"  # `pad`: the whole image on the background; `crop`: the centre square
     held_out: float = 0.02  # fraction of the images that is kept for the held-out loss
     exclude: tuple[str, ...] = ()  # sub-folders left out
+    classes: ClassesName = ClassesName.FOLDERS
     flips: float = 0.3  # probability of a horizontal flip
     rotation_degrees: float = 0.0  # at most, in either direction
     translation: float = 0.0  # at most, in either direction, as a fraction of the side
@@ -170,6 +179,14 @@ class Recipe:
         recipe = _build(cls, values, "recipe")
         _check_ranges(recipe)
         return recipe
+
+    @classmethod
+    def from_run(cls, values: dict[str, Any]) -> Recipe:
+        """The recipe of a run or a checkpoint, which has every value: those it lacks are what its version did."""
+        data = values.get("data") if isinstance(values, Mapping) else None
+        if isinstance(data, Mapping) and "classes" not in data:
+            values = {**values, "data": {**data, "classes": ClassesName.FIRST_FOLDER.value}}
+        return cls.from_json(values)
 
     def write(self, path: Path) -> None:
         """Write every value, defaults included. StorageProblem when that fails."""

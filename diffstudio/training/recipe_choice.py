@@ -16,11 +16,12 @@ from diffstudio import paths
 from diffstudio.atomic import write_text
 from diffstudio.errors import RunProblem
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.training.data.folder_report import FolderReport
-from diffstudio.training.recipe import Recipe, read_recipe, read_table
+from diffstudio.training.data.folder_report import FOLDER_NAMES, FolderReport, count_of
+from diffstudio.training.recipe import ClassesName, Recipe, read_recipe, read_table
 
 AUTO = "auto"
 _MIN_CAPTIONED = 0.5  # fraction of the images, for a network that reads captions
+_MIN_IMAGES_PER_CLASS = 2  # the median, for a network of classes
 _MEDIUM_FROM_IMAGES = 2000  # with an accelerator
 _TINY_BELOW_MINUTES = 20  # without one
 
@@ -31,6 +32,9 @@ class RecipeChoice:
 
     recipe: Recipe
     why: str
+    fits_captions: bool = (
+        True  # the network reads as many tokens as the captions have: not where a user's file says how many
+    )
 
     def write(self, path: Path) -> None:
         """Write a recipe file with the extra key `why`, which `choose_recipe` accepts unchanged. StorageProblem."""
@@ -40,8 +44,10 @@ class RecipeChoice:
 def read_choice(path: Path) -> RecipeChoice:
     """Read a recipe file; `why` is empty if a user wrote it. RunProblem when it is damaged."""
     values = read_table(path)
-    why = values.pop("why", "")
-    return RecipeChoice(Recipe.from_json(values), str(why))
+    why = str(values.pop("why", ""))
+    network = values.get("network")
+    chosen_by_hand = not why and isinstance(network, dict) and "text_tokens" in network
+    return RecipeChoice(Recipe.from_json(values), why, fits_captions=not chosen_by_hand)
 
 
 @cache
@@ -75,7 +81,11 @@ def choose_recipe(
         return _with_conditioning(recipes[name], report)
     if name.endswith(".toml"):
         choice = read_choice(Path(name))
-        return choice if choice.why else _with_conditioning(choice.recipe, report)
+        return (
+            choice
+            if choice.why
+            else replace(_with_conditioning(choice.recipe, report), fits_captions=choice.fits_captions)
+        )
     raise _unknown(name)
 
 
@@ -102,30 +112,61 @@ def _automatic(report: FolderReport, accelerator: bool, minutes: float | None) -
 
 
 def _with_conditioning(recipe: Recipe, report: FolderReport, why: str = "") -> RecipeChoice:
-    """The recipe with a conditioning that the folder has data for."""
+    """The recipe with a conditioning that the folder has data for: captions, else classes, else none."""
     requested = recipe.network.conditioning
-    conditioning: Conditioning
-    enough = report.captioned >= _MIN_CAPTIONED * len(report.images)
-    if requested is Conditioning.TEXT and enough:
-        conditioning, because = requested, "captions describe the images"
-    elif requested is not Conditioning.NONE and len(report.groups) > 1:
-        conditioning, because = Conditioning.CLASS, f"the {len(report.groups)} sub-folders are the classes"
+    captions, classes = _use_of_captions(report), _use_of_classes(report, requested)
+    by_name = set(report.caption_sources) == {FOLDER_NAMES}  # the class again
+    if requested is Conditioning.TEXT and captions and not (by_name and classes):
+        conditioning, because = Conditioning.TEXT, "captions describe the images"
+        if len(report.groups) > 1 and not by_name:
+            because += f"; the {len(report.groups):,} classes of the sub-folders are not used"
+    elif requested is not Conditioning.NONE and classes:
+        conditioning, because = Conditioning.CLASS, f"the {len(report.groups):,} sub-folders are the classes"
+        if report.captioned and not by_name:
+            because += f"; the captions of {report.captioned:,} images are not used"
     else:
-        conditioning = Conditioning.NONE
-        because = f"unconditional: {_why_unconditional(requested, report)}"
+        conditioning, because = Conditioning.NONE, f"unconditional: {_why_unconditional(requested, report)}"
+    named = recipe.data.classes
+    if named is not ClassesName.FIRST_FOLDER:
+        named = ClassesName.FOLDERS if conditioning is Conditioning.CLASS else ClassesName.NONE
     sentence = "; ".join(part for part in (why, because) if part)
     return RecipeChoice(
-        replace(recipe, network=replace(recipe.network, conditioning=conditioning)),
+        replace(
+            recipe, network=replace(recipe.network, conditioning=conditioning), data=replace(recipe.data, classes=named)
+        ),
         f"{sentence[:1].upper()}{sentence[1:]}.",
     )
 
 
+def _use_of_captions(report: FolderReport) -> bool:
+    return report.captioned > 0 and report.captioned >= _MIN_CAPTIONED * len(report.images)
+
+
+def _use_of_classes(report: FolderReport, requested: Conditioning) -> bool:
+    """Whether the sub-folders can be learnt as classes; a recipe that asks for classes gets them however small they are."""
+    if len(report.groups) < 2:
+        return False
+    return requested is Conditioning.CLASS or _images_per_class(report) >= _MIN_IMAGES_PER_CLASS
+
+
+def _images_per_class(report: FolderReport) -> int:
+    """The median."""
+    return sorted(report.groups.values())[len(report.groups) // 2]
+
+
 def _why_unconditional(requested: Conditioning, report: FolderReport) -> str:
+    captioned = f"only {report.captioned:,} of {len(report.images):,} images have captions"
     match requested:
         case Conditioning.NONE:
             return "the recipe asks for no conditioning"
+        case _ if len(report.groups) > 1:
+            few = (
+                f"the {len(report.groups):,} sub-folders are no classes, because half of them have no more than "
+                f"{count_of(_images_per_class(report), 'image')}"
+            )
+            return f"{captioned}, and {few}" if report.captioned else few
         case Conditioning.TEXT if report.captioned:
-            return f"only {report.captioned:,} of {len(report.images):,} images have captions, and there are no classes"
+            return f"{captioned}, and there are no classes"
         case Conditioning.CLASS:
             return "there are no sub-folders to use as classes"
     return "there are no captions or classes"

@@ -20,6 +20,7 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training import recipe as module
 from diffstudio.training.recipe import (
     FORMAT,
+    ClassesName,
     DataRecipe,
     DecayName,
     NetworkRecipe,
@@ -42,6 +43,7 @@ UNLIKE_THE_DEFAULTS = Recipe(
         background="black",
         fit="crop",
         held_out=0.1,
+        classes=ClassesName.FIRST_FOLDER,
         exclude=("a", "b/c"),
         flips=0.0,
         rotation_degrees=5.0,
@@ -303,3 +305,15 @@ def test_the_ranges_in_a_checkpoints_header_are_found_absent_or_invalid() -> Non
         assert ranges_of_recipe(values) == {}
     with pytest.raises(RunProblem):
         ranges_of_recipe({"data": {"ranges": {"uint16": "wide"}}})
+
+
+def test_a_run_of_an_earlier_version_keeps_its_classes() -> None:
+    """Its recipe has every value but those that came later: its classes were the first sub-folders."""
+    values = Recipe().to_json()
+    assert Recipe.from_run(values).data.classes is ClassesName.FOLDERS
+    del values["data"]["classes"]
+    assert Recipe.from_run(values).data.classes is ClassesName.FIRST_FOLDER
+    assert "classes" not in values["data"]
+    assert Recipe.from_json(values).data.classes is ClassesName.FOLDERS
+    with pytest.raises(RunProblem):
+        Recipe.from_run([])  # type: ignore[arg-type]

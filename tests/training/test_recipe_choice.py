@@ -9,7 +9,7 @@ import pytest
 
 from diffstudio.errors import RunProblem
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.training.data.folder_report import FolderReport
+from diffstudio.training.data.folder_report import FOLDER_NAMES, FolderReport, ImageRecord
 from diffstudio.training.data.inspect_folder import inspect_folder
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe_choice import check_recipe_name, choose_recipe, named_recipes, read_choice
@@ -73,3 +73,72 @@ def test_a_choice_that_was_handed_over_is_not_made_again(folder: Path, tmp_path:
     check_recipe_name(str(tmp_path / "chosen.toml"))
     assert choose_recipe(str(tmp_path / "chosen.toml"), reported(folder), accelerator=True) == changed
     assert read_choice(tmp_path / "chosen.toml") == changed
+
+
+def made_up(groups: dict[str, int], captioned: int = 0, sources: dict[str, int] | None = None) -> FolderReport:
+    """A report of images in these classes, the first `captioned` of them with a caption."""
+    names = [name for name, count in groups.items() for _ in range(count)]
+    images = tuple(
+        ImageRecord(Path(f"{number}.png"), 64, 64, ("a caption",) if number < captioned else (), name, False)
+        for number, name in enumerate(names)
+    )
+    return FolderReport(Path("p"), images, groups=groups, caption_sources=sources or {})
+
+
+@pytest.mark.parametrize(
+    ("report", "conditioning", "classes", "parts"),
+    [
+        (made_up({"cat": 5, "dog": 5}), "class", "folders", ["2 sub-folders are the classes"]),
+        (
+            made_up({"cat": 5, "dog": 5}, 10),
+            "text",
+            "none",
+            ["aptions describe", "2 classes of the sub-folders are not"],
+        ),
+        (
+            made_up({"cat": 5, "dog": 5}, 3),
+            "class",
+            "folders",
+            ["are the classes", "captions of 3 images are not used"],
+        ),
+        (made_up({"cat": 5, "dog": 5}, 10, {FOLDER_NAMES: 10}), "class", "folders", ["2 sub-folders are the classes."]),
+        (made_up({"sks dog": 5}, 5, {FOLDER_NAMES: 5}), "text", "none", ["aptions describe the images."]),
+        (
+            made_up({str(number): 1 for number in range(300)}),
+            "none",
+            "none",
+            ["300 sub-folders are no classes", "1 image."],
+        ),
+        (
+            made_up({str(number): 1 for number in range(9)}, 1),
+            "none",
+            "none",
+            ["only 1 of 9 images have captions, and"],
+        ),
+        (made_up({"": 5}), "none", "none", ["no captions or classes"]),
+    ],
+)
+def test_captions_or_classes_or_neither(
+    report: FolderReport, conditioning: str, classes: str, parts: list[str]
+) -> None:
+    choice = choose_recipe("tiny", report)
+    assert choice.recipe.network.conditioning == conditioning
+    assert choice.recipe.data.classes == classes
+    assert all(part in choice.why for part in parts), choice.why
+
+
+def test_classes_of_one_image_are_learnt_where_the_recipe_asks_for_classes(tmp_path: Path) -> None:
+    Recipe.from_json({"network": {"conditioning": "class"}}).write(tmp_path / "classes.toml")
+    report = made_up({str(number): 1 for number in range(9)})
+    assert choose_recipe(str(tmp_path / "classes.toml"), report).recipe.network.conditioning is Conditioning.CLASS
+
+
+def test_only_a_number_of_tokens_set_by_hand_is_fixed(tmp_path: Path) -> None:
+    report = made_up({"": 5}, 5)
+    assert choose_recipe("tiny", report).fits_captions
+    (tmp_path / "short.toml").write_text("[data]\nsize = 32\n")
+    assert choose_recipe(str(tmp_path / "short.toml"), report).fits_captions
+    (tmp_path / "fixed.toml").write_text("[network]\ntext_tokens = 24\n")
+    assert not choose_recipe(str(tmp_path / "fixed.toml"), report).fits_captions
+    choose_recipe("tiny", report).write(tmp_path / "chosen.toml")
+    assert choose_recipe(str(tmp_path / "chosen.toml"), report).fits_captions

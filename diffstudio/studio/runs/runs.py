@@ -240,11 +240,8 @@ class Runs:
                 continue
             with contextlib.suppress(DiffstudioError):
                 other = summary.run.recipe()
-                if (other.network, other.data.size, other.run.batch) == (
-                    recipe.network,
-                    recipe.data.size,
-                    recipe.run.batch,
-                ):
+                network = replace(recipe.network, text_tokens=other.network.text_tokens)  # set when a run starts
+                if (other.network, other.data.size, other.run.batch) == (network, recipe.data.size, recipe.run.batch):
                     return summary.images_per_second
         return None
 

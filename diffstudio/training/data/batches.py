@@ -44,6 +44,8 @@ class Batches:
         network = recipe.network
         self._dataset, self._recipe, self._tokenizer = dataset, recipe, tokenizer
         self._training = dataset.training_indices
+        if dataset.repeats:
+            self._training = np.repeat(self._training, np.array(dataset.repeats)[self._training])
         self._augmentation = Augmentation(recipe.data)
         self._dropout = CaptionDropout(network.drop_condition, network.name_share, network.tags_share)
 
@@ -88,13 +90,18 @@ class Batches:
                 return Condition()
 
     def _condition(self, indices: NDArray[np.int64], rng: random.Random) -> Condition:
-        captions = [self._dropout.draw(self._dataset.captions[index], rng) for index in indices]
+        captions = [self._dropout.draw(self._caption(int(index), rng), rng) for index in indices]
         no_class = len(self._dataset.classes)
         labels = [
             no_class if rng.random() < self._recipe.network.drop_condition else int(self._dataset.labels[index])
             for index in indices
         ]
         return self.condition_of(captions, labels)
+
+    def _caption(self, index: int, rng: random.Random) -> str:
+        """One of the captions of an image."""
+        alternatives = self._dataset.alternatives[index] if self._dataset.alternatives else ()
+        return rng.choice(alternatives) if len(alternatives) > 1 else self._dataset.captions[index]
 
     def _indices(self, step: int) -> NDArray[np.int64]:
         size, batch = len(self._training), self._recipe.run.batch

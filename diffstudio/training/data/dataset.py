@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import shutil
 import struct
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
@@ -28,18 +28,18 @@ from diffstudio.errors import FolderProblem, ImageProblem, Interrupted, RunProbl
 from diffstudio.imaging.reader import load_image
 from diffstudio.imaging.value_range import Range, SampleType
 from diffstudio.models.files.file_access import FileStamp, file_stamp
+from diffstudio.training.data.folder_classes import first_folder
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord, Skipped, nothing_to_train_on
 from diffstudio.training.data.inspect_folder import map_in_threads
 from diffstudio.training.data.preprocess import background_colour, resize_to_square
-from diffstudio.training.recipe import DataRecipe
+from diffstudio.training.data.split import held_out_by_folder, held_out_by_hash, with_every_class_trained
+from diffstudio.training.recipe import ClassesName, DataRecipe
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = 2  # of the cached pixels: raise it when the same recipe gives different pixels
 MIN_SIZE, MAX_SIZE = 8, 2048  # px
-MIN_IMAGES_TO_HOLD_OUT = 20  # from this number on, at least one image is held out
-MAX_CLUSTER_FRACTION = 0.05  # larger clusters of near-duplicates may be split by the hold-out
 KEPT_DAYS = 30  # since the last use of a cache file
 _HEADER_BYTES = 128  # fixed, so that the number of images can be corrected at the end
 _SPARE_BYTES = 16 * 2**20  # left free on the disk
@@ -50,13 +50,15 @@ class ImageDataset:
     """N images with captions and class labels, in the order of their paths."""
 
     images: NDArray[np.uint8]  # [N, size, size, 3], a memory map
-    captions: tuple[str, ...]  # "" for an image without a caption
-    classes: tuple[str, ...]  # names of the groups, sorted; "" for the folder itself
-    labels: NDArray[np.int64]  # [N], the index of each image's group in `classes`
+    captions: tuple[str, ...]  # the first of each image, "" for an image without a caption
+    classes: tuple[str, ...]  # names, sorted; "" for a folder without classes
+    labels: NDArray[np.int64]  # [N], the index of each image's class in `classes`
     held_out: NDArray[np.bool_]  # [N], not trained on
     paths: tuple[Path, ...]  # inside the folder
     skipped: tuple[Skipped, ...]  # images that can no longer be read
     file: Path  # the cache
+    alternatives: tuple[tuple[str, ...], ...] = ()  # all captions of each image; empty: none has more than one
+    repeats: tuple[int, ...] = ()  # how many times as often as others each image is drawn; empty: all equally often
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -73,6 +75,10 @@ class ImageDataset:
     @property
     def held_out_indices(self) -> NDArray[np.int64]:
         return np.flatnonzero(self.held_out)
+
+    def all_captions(self) -> Iterator[str]:
+        """Every caption of every image."""
+        return itertools.chain.from_iterable(self.alternatives) if self.alternatives else iter(self.captions)
 
     def batch(self, indices: Sequence[int] | NDArray[np.int64] | Tensor) -> Tensor:
         """The images at `indices` as float32 [B, 3, size, size] in [-1, 1], on the CPU."""
@@ -251,46 +257,43 @@ def _as_dataset(
     lost: Sequence[Skipped],
     file: Path,
 ) -> ImageDataset:
-    classes = tuple(sorted({record.group for record in records}))
-    paths = tuple(record.path for record in records)
+    groups = [_class_of(record, data.classes) for record in records]
+    classes = tuple(sorted(set(groups)))
+    index_of = {name: index for index, name in enumerate(classes)}
+    labels = np.array([index_of[group] for group in groups], dtype=np.int64)
+    several = any(len(record.captions) > 1 for record in records)
+    repeated = any(record.repeats > 1 for record in records)
     return ImageDataset(
         images=images,
         captions=tuple(record.caption or "" for record in records),
         classes=classes,
-        labels=np.array([classes.index(record.group) for record in records], dtype=np.int64),
-        held_out=_held_out(paths, [*report.duplicates, *report.near_duplicates], data.held_out),
-        paths=paths,
+        labels=labels,
+        held_out=_held_out(records, labels, report, data),
+        paths=tuple(record.path for record in records),
         skipped=tuple(lost),
         file=file,
+        alternatives=tuple(record.captions for record in records) if several else (),
+        repeats=tuple(record.repeats for record in records) if repeated else (),
     )
 
 
-def _held_out(paths: Sequence[Path], similar: Sequence[tuple[Path, Path]], fraction: float) -> NDArray[np.bool_]:
-    """[N]: which images are held out, decided by a hash of each path, so independent of the other files in the folder.
-
-    Near-duplicates are held out together or not at all: otherwise the held-out loss would measure memorised images.
-    """
-    first_of: dict[Path, Path] = {}
-    for first, second in similar:
-        first_of[second] = first_of.get(first, first)
-    representatives = [first_of.get(path, path) for path in paths]
-    cluster_sizes = Counter(representatives)
-    too_many = max(2.0, MAX_CLUSTER_FRACTION * len(paths))
-    representatives = [
-        path if cluster_sizes[first] > too_many else first for path, first in zip(paths, representatives, strict=True)
-    ]
-    hashes = np.array([_unit_hash(path) for path in representatives])  # float64 [N] in [0, 1)
-    if fraction <= 0:
-        return np.zeros(len(paths), dtype=bool)
-    held_out: NDArray[np.bool_] = hashes < fraction
-    if not held_out.any() and len(paths) >= MIN_IMAGES_TO_HOLD_OUT:
-        held_out = hashes == hashes.min()
-    if held_out.all():
-        held_out = hashes < 0
-    return held_out
+def _class_of(record: ImageRecord, classes: ClassesName) -> str:
+    match classes:
+        case ClassesName.FOLDERS:
+            return record.group
+        case ClassesName.FIRST_FOLDER:
+            return first_folder(record.path)
+        case ClassesName.NONE:
+            return ""
 
 
-def _unit_hash(path: Path) -> float:
-    """A number in [0, 1)."""
-    digest = hashlib.sha256(path.as_posix().encode("utf-8", "surrogatepass")).digest()
-    return int.from_bytes(digest[:6], "big") / 2**48
+def _held_out(
+    records: Sequence[ImageRecord], labels: NDArray[np.int64], report: FolderReport, data: DataRecipe
+) -> NDArray[np.bool_]:
+    """[N]: which images are not trained on."""
+    similar = [*report.duplicates, *report.near_duplicates]
+    by_hash = held_out_by_hash([record.path for record in records], similar, data.held_out)
+    if data.classes is ClassesName.FIRST_FOLDER:
+        return by_hash
+    by_folder = held_out_by_folder(records)
+    return with_every_class_trained(by_hash, labels) if by_folder is None else by_folder

@@ -1,24 +1,69 @@
-"""Lists the images of a folder and its sub-folders, each with its caption file. No torch, and no pixels."""
+"""Lists the images of a folder and its sub-folders, each with its caption file, and names what is left out. No torch.
+
+No image is decoded. A file is an image by the end of its name, or by its first bytes whatever its name. Left out by
+name are what other programs and systems keep in folders (thumbnails, recycle bins), masks, and camera raw files.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+import stat
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from diffstudio.errors import CHOOSE_IMAGE_FOLDER, FolderProblem
-from diffstudio.imaging.formats import looks_like_an_image
+from diffstudio.imaging.formats import IMAGE_SUFFIXES, format_of, read_head
+from diffstudio.training.data.caption_files import CAPTION_SUFFIXES, same_name
+from diffstudio.training.data.caption_metadata import is_metadata
 from diffstudio.training.data.folder_report import Skipped, nothing_to_train_on
+
+_LITTER = frozenset({
+    "@eadir", "@recycle", "@recently-snapshot", "@__thumb", "#recycle", "#snapshot", "~snapshot", "$recycle.bin",
+    "recycler", "recycled", "system volume information", "lost+found", "found.000", "__macosx", "__pycache__",
+    "network trash folder", "temporary items", "_gsdata_", "node_modules",
+})  # fmt: skip
+_LITTER_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
+_RAW = frozenset({
+    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".nef", ".nrw",
+    ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
+})  # fmt: skip
+_SIDECAR = ".diffstudio.json"
+_NOT_CAPTIONS = re.compile(
+    r"(readme|licen[cs]e|notice|changelog|requirements|classes|labels|dataset_infos?|config)\.(txt|json)", re.IGNORECASE
+)
+_MASK = re.compile(r"(?P<stem>.+?)(?:[-_ .]?(?:masklabel|condlabel)|[-_ .]mask)", re.IGNORECASE | re.DOTALL)
+_MASK_FOLDER = re.compile(r"_?(masks?|masklabels?|conditioning(?:[-_ ](?:data|images?))?|condlabels?)", re.IGNORECASE)
+
+HIDDEN = "hidden files and folders are not looked at"
+LITTER = "kept there by another program"
+MASK = "a mask of another image"
+RAW = "camera raw files are not read; export them as TIFF or JPEG"
+LEFT_OUT_BY_USER = "left out in the Train room"
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFile:
-    """A file with the name of an image."""
+    """A file that is an image by its name or its first bytes."""
 
     path: Path  # inside the folder
-    caption: Path | None  # inside the folder
+    size_bytes: int
+    modified_ns: int
+    captions: tuple[str, ...] = ()  # names of the caption files beside it, the one to use first
+
+
+@dataclass(slots=True)
+class Listing:
+    """The files below a folder. Mutable: it is filled while the folder is walked."""
+
+    images: list[ImageFile] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)  # what cannot be reached
+    left_out: list[Skipped] = field(default_factory=list)
+    lone_captions: list[Path] = field(default_factory=list)  # without an image
+    metadata: list[Path] = field(default_factory=list)  # files with the captions of many images
+    others: Counter[str] = field(default_factory=Counter)  # suffix -> number of other files
 
 
 def check_folder(folder: Path) -> None:
@@ -35,12 +80,16 @@ def check_folder(folder: Path) -> None:
         raise FolderProblem(what, error.strerror or str(error), remedy) from error
 
 
-def list_folder(folder: Path, others: Counter[str]) -> Iterator[ImageFile | Skipped]:
-    """Every image file below the folder, with its caption file. Links are followed; each folder is visited once."""
+def list_folder(folder: Path, listing: Listing, left_out: Collection[Path] = ()) -> Iterator[Path]:
+    """Fill `listing`, and yield each folder that is walked. Links are followed; each folder is visited once.
+
+    `left_out`: files and folders, inside the folder, that the user does not want.
+    """
     seen: set[Path] = set()
     pending = [Path()]
     while pending:
         inside = pending.pop()
+        yield inside
         try:
             real = (folder / inside).resolve(strict=True)
             if real in seen:  # a link to a parent, or a second link to the same folder
@@ -50,20 +99,116 @@ def list_folder(folder: Path, others: Counter[str]) -> Iterator[ImageFile | Skip
                 listed = sorted(entries, key=lambda entry: entry.name)
         except (OSError, RuntimeError) as error:  # RuntimeError: a link loop, before Python 3.13
             why = (isinstance(error, OSError) and error.strerror) or "a link loop"
-            yield Skipped(inside, f"the folder cannot be read ({why.lower()})")
+            listing.skipped.append(Skipped(inside, f"the folder cannot be read ({why.lower()})"))
             continue
-        texts = {entry.name.casefold(): entry.name for entry in listed if entry.name.casefold().endswith(".txt")}
-        for entry in listed:
-            path = inside / entry.name
-            if entry.name.startswith(".") or entry.name == "__MACOSX":  # files of other programs
-                continue
-            if _is_folder(entry):
-                pending.append(path)
-            elif looks_like_an_image(folder / path):
-                text = texts.get(f"{path.stem}.txt".casefold()) or texts.get(f"{entry.name}.txt".casefold())
-                yield ImageFile(path, inside / text if text else None)
-            else:
-                others[path.suffix.lower()] += 1
+        pending += _list_one(inside, listed, listing, left_out)
+    _leave_out_mask_folders(listing)
+    listing.images.sort(key=lambda file: file.path.as_posix())
+
+
+def _list_one(
+    inside: Path, listed: Sequence[os.DirEntry[str]], listing: Listing, left_out: Collection[Path]
+) -> list[Path]:
+    """Add the files of one folder to the listing; returns the folders in it that are to be walked."""
+    folders: list[Path] = []
+    images: list[os.DirEntry[str]] = []
+    texts: list[os.DirEntry[str]] = []
+    for entry in listed:
+        path = inside / entry.name
+        why = LEFT_OUT_BY_USER if path in left_out else _litter(entry.name)
+        is_folder = _is_folder(entry)
+        if why:
+            listing.left_out.append(Skipped(path, why))
+        elif is_folder:
+            folders.append(path)
+        elif path.suffix.lower() in _RAW:
+            listing.left_out.append(Skipped(path, RAW))
+        elif path.suffix.lower() in IMAGE_SUFFIXES:
+            images.append(entry)
+        elif is_metadata(entry.name):
+            listing.metadata.append(path)
+        elif entry.name.lower().endswith(_SIDECAR) or _NOT_CAPTIONS.fullmatch(entry.name):
+            listing.others[path.suffix.lower()] += 1
+        elif path.suffix.lower() in CAPTION_SUFFIXES:
+            texts.append(entry)
+        elif _is_image_by_content(entry):
+            images.append(entry)
+        else:
+            listing.others[path.suffix.lower()] += 1
+    _match(inside, images, texts, listing)
+    return folders
+
+
+def _match(inside: Path, images: list[os.DirEntry[str]], texts: list[os.DirEntry[str]], listing: Listing) -> None:
+    """Add images with their caption files to the listing: `cat.txt` or `cat.png.txt` beside `cat.png`."""
+    captions: dict[str, list[str]] = {}
+    for entry in texts:
+        captions.setdefault(same_name(os.path.splitext(entry.name)[0]), []).append(entry.name)
+    stems = {same_name(os.path.splitext(entry.name)[0]) for entry in images}
+    used: set[str] = set()
+    for entry in images:
+        stem, suffix = os.path.splitext(entry.name)
+        whole, stem = same_name(entry.name), same_name(stem)
+        mask = _MASK.fullmatch(stem)
+        if mask is not None and suffix and mask["stem"] in stems:
+            listing.left_out.append(Skipped(inside / entry.name, MASK))
+            used.update(captions.get(stem, ()))
+            continue
+        names = sorted(captions.get(stem, ()), key=_caption_order) + sorted(captions.get(whole, ()), key=_caption_order)
+        used.update(names)
+        listing.images.append(ImageFile(inside / entry.name, *_stamp(entry), tuple(names)))
+    for entry in texts:
+        if entry.name in used:
+            continue
+        if _is_image_by_content(entry):
+            listing.images.append(ImageFile(inside / entry.name, *_stamp(entry)))
+        else:
+            listing.lone_captions.append(inside / entry.name)
+
+
+def _caption_order(name: str) -> tuple[int, str]:
+    return CAPTION_SUFFIXES.index(os.path.splitext(name)[1].lower()), name
+
+
+def _litter(name: str) -> str:
+    """Why a file or folder is left out by its name; empty otherwise."""
+    lower = name.lower()
+    if lower in _LITTER or lower in _LITTER_FILES or lower.startswith((".trash", ".thumb", "._")):
+        return LITTER
+    return HIDDEN if name.startswith(".") else ""
+
+
+def _leave_out_mask_folders(listing: Listing) -> None:
+    """Leave out folders of masks: named so, with images named as those outside, or as theirs with `_mask`."""
+    inside = [file for file in listing.images if _mask_folder(file.path) is not None]
+    if not inside:
+        return
+    outside = {same_name(file.path.stem) for file in listing.images if _mask_folder(file.path) is None}
+    by_folder: dict[Path, list[ImageFile]] = {}
+    for file in inside:
+        folder = _mask_folder(file.path)
+        assert folder is not None
+        by_folder.setdefault(folder, []).append(file)
+    gone: set[Path] = set()
+    for folder, files in by_folder.items():
+        named = sum(_plain_stem(file.path.stem) in outside for file in files)
+        if 2 * named >= len(files):
+            gone.add(folder)
+            listing.left_out.append(Skipped(folder, f"{len(files):,} masks of other images"))
+    listing.images = [file for file in listing.images if _mask_folder(file.path) not in gone]
+    listing.lone_captions = [path for path in listing.lone_captions if _mask_folder(path) not in gone]
+
+
+def _mask_folder(path: Path) -> Path | None:
+    """The outermost folder of masks that a file is in."""
+    parts = path.parts[:-1]
+    return next((Path(*parts[: depth + 1]) for depth, name in enumerate(parts) if _MASK_FOLDER.fullmatch(name)), None)
+
+
+def _plain_stem(stem: str) -> str:
+    stem = same_name(stem)
+    mask = _MASK.fullmatch(stem)
+    return mask["stem"] if mask else stem
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -71,3 +216,24 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return entry.is_dir()
     except OSError:  # a broken link or a link loop
         return False
+
+
+def _stamp(entry: os.DirEntry[str]) -> tuple[int, int]:
+    """Size in bytes and time of modification in ns; -1 where it cannot be reached, so that nothing is remembered."""
+    try:
+        about = entry.stat()
+    except OSError:
+        return -1, -1
+    return about.st_size, about.st_mtime_ns
+
+
+def _is_image_by_content(entry: os.DirEntry[str]) -> bool:
+    """Whether the first bytes of a regular file are those of an image."""
+    try:
+        if not stat.S_ISREG(entry.stat().st_mode):  # opening a pipe would block
+            return False
+        head = read_head(Path(entry.path))
+    except OSError:
+        return False
+    found = format_of(head)
+    return found != "" and (found != "BMP" or head[6:10] == bytes(4))  # a text may begin with BM

@@ -1,12 +1,19 @@
-"""FolderReport: what the inspection of a folder of training images found. No torch."""
+"""FolderReport: what the inspection of a folder of training images found, for the window and the command line. No torch."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from diffstudio.imaging.value_range import Range, SampleType
+
+MAX_EXAMPLES = 5  # of the files that share a reason, in text
+MAX_TEXT_TOKENS = 128  # of a caption, read by a network that is trained here
+FOLDER_NAMES = "names of folders"  # a source of captions
+TRAINING, HELD_OUT = "training", "held out"  # splits
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +28,16 @@ class ImageRecord:
     path: Path  # inside the folder
     width: int  # px, after EXIF rotation
     height: int
-    caption: str | None
-    group: str  # the first sub-folder, or "" for images in the folder itself
+    captions: tuple[str, ...]  # alternatives, one of which is drawn each time
+    group: str  # its class: see `folder_classes`
     has_alpha: bool  # at least one pixel is transparent
+    split: str = ""  # TRAINING or HELD_OUT where the folder itself is divided, else ""
+    repeats: int = 1  # how many times as often as others it is drawn
+
+    @property
+    def caption(self) -> str | None:
+        """The first caption."""
+        return self.captions[0] if self.captions else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,19 +64,42 @@ class RangeInFolder:
 
 
 @dataclass(frozen=True, slots=True)
+class Finding:
+    """Files of a folder that share a kind of finding and a reason."""
+
+    kind: str  # `left out`, `caption`, `note`, `duplicate`
+    why: str
+    paths: tuple[Path, ...]
+
+    def sentence(self) -> str:
+        """`12 images left out: …`, with a few examples."""
+        examples = ", ".join(str(path) for path in self.paths[:MAX_EXAMPLES])
+        more = f" and {len(self.paths) - MAX_EXAMPLES:,} more" if len(self.paths) > MAX_EXAMPLES else ""
+        what = count_of(
+            len(self.paths), {"caption": "caption", "note": "image", "duplicate": "image"}.get(self.kind, "file")
+        )
+        label = f"{what} {self.kind}" if self.kind == "left out" else what
+        return f"{label}: {self.why} ({examples}{more})"
+
+
+@dataclass(frozen=True, slots=True)
 class FolderReport:
     """The contents of a folder. Images are sorted by path. Duplicates are reported but kept: their captions may differ."""
 
     folder: Path
     images: tuple[ImageRecord, ...]
-    skipped: tuple[Skipped, ...] = ()
-    caption_problems: tuple[Skipped, ...] = ()  # captions that could not be read, or not completely
+    skipped: tuple[Skipped, ...] = ()  # images that cannot be used
+    caption_problems: tuple[Skipped, ...] = ()  # captions that are not used, or not completely
     duplicates: tuple[tuple[Path, Path], ...] = ()  # the same pixels: the first image and its copy
     near_duplicates: tuple[tuple[Path, Path], ...] = ()  # by perceptual hash
     too_small: tuple[Path, ...] = ()  # below MIN_SIDE
-    groups: Mapping[str, int] = field(default_factory=dict)  # name -> number of images
+    groups: Mapping[str, int] = field(default_factory=dict)  # class -> number of images to train on
     notes: tuple[Skipped, ...] = ()  # images that are used, and what in them could not be followed
     ranges: tuple[RangeInFolder, ...] = ()  # of images of more than 8 bits a channel
+    left_out: tuple[Skipped, ...] = ()  # by name, or because the user left them out; folders stand for their contents
+    other_files: Mapping[str, int] = field(default_factory=dict)  # suffix -> number of files that are not images
+    caption_sources: Mapping[str, int] = field(default_factory=dict)  # `.txt files` -> number of images
+    layout_notes: tuple[str, ...] = ()  # how the sub-folders were understood, a sentence each without a full stop
 
     @property
     def value_ranges(self) -> dict[SampleType, Range]:
@@ -71,11 +108,16 @@ class FolderReport:
 
     @property
     def captioned(self) -> int:
-        return sum(image.caption is not None for image in self.images)
+        return sum(bool(image.captions) for image in self.images)
 
     @property
     def transparent(self) -> int:
         return sum(image.has_alpha for image in self.images)
+
+    @property
+    def held_out(self) -> int:
+        """The number of images that the folder itself holds out."""
+        return sum(image.split == HELD_OUT for image in self.images)
 
     @property
     def sides(self) -> tuple[int, int, int]:
@@ -88,7 +130,7 @@ class FolderReport:
         return sum(max(image.width, image.height) < size for image in self.images)
 
     def sentence(self) -> str:
-        """`1,792 images · 128 px · captions for all · 9 groups`."""
+        """`1,792 images · 128 px · captions for all · 9 classes`."""
         smallest, _, largest = self.sides
         parts = [
             count_of(len(self.images), "image"),
@@ -100,14 +142,100 @@ class FolderReport:
         else:
             parts.append("no captions")
         if len(self.groups) > 1:
-            parts.append(f"{len(self.groups):,} groups")
+            parts.append(f"{len(self.groups):,} classes")
+        if self.held_out:
+            parts.append(f"{self.held_out:,} held out by the folder")
         if self.skipped:
             parts.append(f"{len(self.skipped):,} cannot be read")
         if self.too_small:
             parts.append(f"{len(self.too_small):,} too small")
+        if self.left_out:
+            parts.append(f"{len(self.left_out):,} left out")
         if self.duplicates:
             parts.append(count_of(len(self.duplicates), "duplicate"))
         return " · ".join(parts)
+
+    def balance_sentence(self) -> str:
+        """`Images in each class: cat 50, dog 5; cat has 10 times as many as dog`; empty for a single class."""
+        if len(self.groups) < 2:
+            return ""
+        fewest, most = min(self.groups, key=self.groups.__getitem__), max(self.groups, key=self.groups.__getitem__)
+        if self.groups[fewest] == self.groups[most]:
+            return f"Each of the {len(self.groups):,} classes has {count_of(self.groups[most], 'image')}"
+        shown = ", ".join(f"{name} {count:,}" for name, count in list(self.groups.items())[:24])
+        more = f" and {len(self.groups) - 24:,} more" if len(self.groups) > 24 else ""
+        times = self.groups[most] / self.groups[fewest]
+        much = f"; {most} has {times:,.2g} times as many as {fewest}" if times >= 1.5 else ""
+        return f"Images in each class: {shown}{more}{much}"
+
+    def findings(self) -> Iterator[Finding]:
+        """Everything that is left out or used with limits, grouped by reason, in the order of first occurrence."""
+        small = [Skipped(path, "too small to train on") for path in self.too_small]
+        yield from _by_reason("left out", [*self.skipped, *small, *self.left_out])
+        yield from _by_reason("caption", self.caption_problems)
+        yield from _by_reason("note", self.notes)
+        yield from _by_reason(
+            "duplicate", [Skipped(copy, "the same pixels as another image") for _, copy in self.duplicates]
+        )
+        yield from _by_reason(
+            "duplicate", [Skipped(copy, "nearly the same pixels as another image") for _, copy in self.near_duplicates]
+        )
+
+    def lines(self) -> Iterator[str]:
+        """The whole report as lines of text, for a terminal."""
+        yield self.sentence()
+        if balance := self.balance_sentence():
+            yield balance
+        if self.caption_sources:
+            sources = ", ".join(f"{source} {count:,}" for source, count in self.caption_sources.items())
+            yield f"Captions from {sources}"
+        yield from self.layout_notes
+        yield from (found.sentence() for found in self.ranges)
+        yield from (finding.sentence() for finding in self.findings())
+        if others := other_files_sentence(self.other_files):
+            yield others
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON object with everything but the images that are used without limits."""
+        return {
+            "folder": str(self.folder),
+            "sentence": self.sentence(),
+            "images": len(self.images),
+            "captioned": self.captioned,
+            "caption_sources": dict(self.caption_sources),
+            "classes": dict(self.groups),
+            "held_out": self.held_out,
+            "layout": list(self.layout_notes),
+            "ranges": [found.sentence() for found in self.ranges],
+            "findings": [
+                {
+                    "kind": finding.kind,
+                    "why": finding.why,
+                    "count": len(finding.paths),
+                    "paths": [path.as_posix() for path in finding.paths],
+                }
+                for finding in self.findings()
+            ],
+            "other_files": dict(self.other_files),
+        }
+
+
+def _by_reason(kind: str, found: Sequence[Skipped]) -> Iterator[Finding]:
+    reasons: dict[str, list[Path]] = {}
+    for one in found:
+        reasons.setdefault(one.why, []).append(one.path)
+    yield from (Finding(kind, why, tuple(paths)) for why, paths in reasons.items())
+
+
+def other_files_sentence(others: Mapping[str, int]) -> str:
+    """`5 files are not images: 3 .md, 2 .zip`; empty without any."""
+    total = sum(others.values())
+    if not total:
+        return ""
+    kinds = ", ".join(
+        f"{count:,} {suffix or 'without an extension'}" for suffix, count in Counter(others).most_common(8)
+    )
+    return f"{count_of(total, 'file')} {'is not an image' if total == 1 else 'are not images'}: {kinds}"
 
 
 def nothing_to_train_on(folder: Path) -> str:

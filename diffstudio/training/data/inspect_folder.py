@@ -1,7 +1,8 @@
-"""Inspection of a folder of images before training: images, captions, groups, duplicates and problems. No torch.
+"""Inspection of a folder of images before training: images, captions, classes, duplicates and problems. No torch.
 
-The sub-folders are groups. A caption is a UTF-8 `.txt` file next to its image (`cat.txt` or `cat.png.txt`). Every image
-is decoded once, so that each one in the report can be read; for the others the report gives the reason.
+Every image is decoded once, so that each one in the report can be read; for the others the report gives the reason.
+What was found in the pixels is kept in `inspection_cache`. Where captions come from: `caption_files` and
+`caption_metadata`; what the sub-folders mean: `folder_classes`; what is left out: `folder_layout` and `left_out`.
 """
 
 from __future__ import annotations
@@ -10,18 +11,26 @@ import contextlib
 import os
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from diffstudio.errors import CHOOSE_IMAGE_FOLDER, FolderProblem, ImageProblem
+import numpy as np
+
+from diffstudio import paths
+from diffstudio.errors import CHOOSE_IMAGE_FOLDER, FolderProblem, ImageProblem, StorageProblem
 from diffstudio.imaging.reader import load_image
 from diffstudio.imaging.value_range import Depth, ranges_of_folder
 from diffstudio.training.data.caption_files import read_caption
-from diffstudio.training.data.folder_layout import ImageFile, check_folder, list_folder
+from diffstudio.training.data.caption_metadata import Metadata, read_metadata
+from diffstudio.training.data.folder_classes import Layout, layout_of
+from diffstudio.training.data.folder_layout import HIDDEN, LITTER, ImageFile, Listing, check_folder, list_folder
 from diffstudio.training.data.folder_report import (
+    FOLDER_NAMES,
+    HELD_OUT,
+    MAX_TEXT_TOKENS,
     FolderReport,
     ImageRecord,
     InspectionProgress,
@@ -30,7 +39,9 @@ from diffstudio.training.data.folder_report import (
     count_of,
     nothing_to_train_on,
 )
-from diffstudio.training.data.near_duplicates import Fingerprint, fingerprint, near_duplicates
+from diffstudio.training.data.inspection_cache import Found, InspectionCache
+from diffstudio.training.data.left_out import read_left_out
+from diffstudio.training.data.near_duplicates import FINGERPRINT_BYTES, fingerprint, near_duplicates
 
 MIN_SIDE = 16  # px; smaller images are left out
 PROGRESS_SECONDS = 0.05  # between two InspectionProgress
@@ -40,48 +51,57 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
-@dataclass(frozen=True, slots=True)
-class _ReadResult:
-    record: ImageRecord | Skipped
-    caption_problem: Skipped | None = None
-    fingerprint: Fingerprint | None = None
-    notes: tuple[Skipped, ...] = ()
-    depth: Depth | None = None
-
-
-def inspect_folder(folder: Path) -> Generator[InspectionProgress | FolderReport, None, None]:
+def inspect_folder(
+    folder: Path, cache_folder: Path | None = None
+) -> Generator[InspectionProgress | FolderReport, None, None]:
     """Inspect every image in the folder and its sub-folders; the last item is the report.
 
-    Closing the generator ends the work after the images that are being read. FolderProblem when the folder does not
-    exist or has no image that can be used.
+    `cache_folder` keeps what is found, by default in the program's cache. Closing the generator ends the work after the
+    images that are being read. FolderProblem when the folder does not exist or has no image that can be used.
     """
     folder = Path(folder).expanduser()
     check_folder(folder)
-    found: list[ImageFile] = []
-    skipped: list[Skipped] = []
-    others: Counter[str] = Counter()
+    listing, notes = Listing(), []
+    left_out: frozenset[Path] = frozenset()
+    try:
+        left_out = read_left_out(folder)
+    except StorageProblem as error:
+        notes.append(str(error).rstrip("."))
     last_progress = time.monotonic()
-    for item in list_folder(folder, others):
-        if isinstance(item, Skipped):
-            skipped.append(item)
-        else:
-            found.append(item)
+    for walked in list_folder(folder, listing, left_out):
         if time.monotonic() - last_progress >= PROGRESS_SECONDS:
             last_progress = time.monotonic()
-            yield InspectionProgress(len(found), 0, item.path)
-    if not found:
-        raise _no_images(folder, skipped, others)
-    found.sort(key=lambda file: file.path.as_posix())
+            yield InspectionProgress(len(listing.images), 0, walked)
+    if not listing.images:
+        raise _no_images(folder, listing)
 
-    read: list[_ReadResult] = []
-    yield InspectionProgress(0, len(found), found[0].path)
-    with contextlib.closing(map_in_threads(lambda file: _read(folder, file), found)) as results:
-        for done, result in enumerate(results, start=1):
-            read.append(result)
-            if time.monotonic() - last_progress >= PROGRESS_SECONDS or done == len(found):
+    gathered = _Gathered(folder, listing, notes)
+    yield InspectionProgress(0, len(listing.images), listing.images[0].path)
+    cache = InspectionCache(cache_folder or paths.cache() / "inspections", folder)
+    with contextlib.closing(cache), contextlib.closing(_look(folder, listing.images, cache)) as results:
+        for done, (file, found) in enumerate(results, start=1):
+            gathered.add(file, found)
+            if time.monotonic() - last_progress >= PROGRESS_SECONDS or done == len(listing.images):
                 last_progress = time.monotonic()
-                yield InspectionProgress(done, len(found), result.record.path)
-    yield _report(folder, read, skipped)
+                yield InspectionProgress(done, len(listing.images), file.path)
+    yield gathered.report()
+
+
+def _look(
+    folder: Path, files: Sequence[ImageFile], cache: InspectionCache
+) -> Generator[tuple[ImageFile, Found], None, None]:
+    """What each file holds: first those that have not changed since they were read, then the others."""
+    new: list[ImageFile] = []
+    for file in files:
+        known = cache.get(file)
+        if known is None:
+            new.append(file)
+        else:
+            yield file, known
+    with contextlib.closing(map_in_threads(lambda file: _read(folder, file), new)) as results:
+        for file, found in zip(new, results, strict=True):
+            cache.put(file, found)
+            yield file, found
 
 
 def map_in_threads(
@@ -102,12 +122,13 @@ def map_in_threads(
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _no_images(folder: Path, skipped: list[Skipped], others: Counter[str]) -> FolderProblem:
-    if skipped:
-        worst = skipped[0]
-        which = "its only image cannot" if len(skipped) == 1 else f"none of its {len(skipped):,} images can"
+def _no_images(folder: Path, listing: Listing) -> FolderProblem:
+    unusable = listing.skipped or [one for one in listing.left_out if one.why not in (HIDDEN, LITTER)]
+    if unusable:
+        worst = unusable[0]
+        which = "its only image cannot" if len(unusable) == 1 else f"none of its {len(unusable):,} images can"
         why = f"{which} be used ({worst.path}: {worst.why})"
-    elif others:
+    elif others := listing.others + Counter(path.suffix.lower() for path in listing.lone_captions + listing.metadata):
         kinds = ", ".join(f"{count:,} {suffix or 'without an extension'}" for suffix, count in others.most_common(3))
         why = f"it has {count_of(others.total(), 'file')} ({kinds}) but no images"
     else:
@@ -115,58 +136,153 @@ def _no_images(folder: Path, skipped: list[Skipped], others: Counter[str]) -> Fo
     return FolderProblem(nothing_to_train_on(folder), why, CHOOSE_IMAGE_FOLDER)
 
 
-def _read(folder: Path, found: ImageFile) -> _ReadResult:
+def _read(folder: Path, file: ImageFile) -> Found:
+    """Decode an image. The record has no captions and no class yet."""
     try:
-        loaded = load_image(folder / found.path, at_least=_DECODED_SIDE)
+        loaded = load_image(folder / file.path, at_least=_DECODED_SIDE)
     except ImageProblem as error:
-        return _ReadResult(Skipped(found.path, error.why))
-    caption, caption_problem = None, None
-    if found.caption is not None:
-        caption, why = read_caption(folder / found.caption)
-        caption_problem = Skipped(found.caption, why) if why else None
-    group = found.path.parts[0] if len(found.path.parts) > 1 else ""
-    record = ImageRecord(found.path, *loaded.size, caption, group, loaded.image.mode == "RGBA")
-    notes = tuple(Skipped(found.path, note) for note in loaded.notes)
-    return _ReadResult(record, caption_problem, fingerprint(loaded.image), notes, loaded.depth)
+        lasting = not isinstance(error.__cause__, FileNotFoundError | PermissionError | MemoryError | ImportError)
+        return Found(Skipped(file.path, error.why), lasting=lasting)
+    record = ImageRecord(file.path, *loaded.size, (), "", loaded.image.mode == "RGBA")
+    return Found(record, fingerprint(loaded.image), loaded.notes, loaded.depth)
 
 
-def _report(folder: Path, read: list[_ReadResult], skipped: list[Skipped]) -> FolderReport:
-    images: list[ImageRecord] = []
-    fingerprints: list[Fingerprint] = []
-    used: list[_ReadResult] = []
-    too_small: list[Path] = []
-    for result in read:
-        match result.record:
-            case Skipped() as missing:
-                skipped.append(missing)
-            case ImageRecord() as record if min(record.width, record.height) < MIN_SIDE:
-                too_small.append(record.path)
-            case ImageRecord() as record if result.fingerprint is not None:
-                images.append(record)
-                used.append(result)
-                fingerprints.append(result.fingerprint)
-    if not images:
-        small = [Skipped(path, f"it is smaller than {MIN_SIDE} px") for path in too_small]
-        raise _no_images(folder, skipped + small, Counter())
-    same, near = near_duplicates(fingerprints)
-    return FolderReport(
-        folder=folder,
-        images=tuple(images),
-        skipped=tuple(skipped),
-        too_small=tuple(too_small),
-        caption_problems=tuple(result.caption_problem for result in read if result.caption_problem),
-        duplicates=tuple((images[first].path, images[second].path) for first, second in same),
-        near_duplicates=tuple((images[first].path, images[second].path) for first, second in near),
-        groups=dict(sorted(Counter(image.group for image in images).items())),
-        notes=tuple(note for result in used for note in result.notes),
-        ranges=_ranges(used),
-    )
+@dataclass(slots=True)
+class _Gathered:
+    """Everything found so far, in any order. Mutable: the report is made of it at the end."""
+
+    folder: Path
+    listing: Listing
+    layout_notes: list[str]
+    files: list[ImageFile] = field(default_factory=list)  # of the images, in step with `records` and `prints`
+    records: list[ImageRecord] = field(default_factory=list)
+    prints: bytearray = field(default_factory=bytearray)
+    too_small: list[Path] = field(default_factory=list)
+    notes: list[Skipped] = field(default_factory=list)
+    depths: list[tuple[Path, Depth]] = field(default_factory=list)
+
+    def add(self, file: ImageFile, found: Found) -> None:
+        record = found.record
+        if isinstance(record, Skipped):
+            self.listing.skipped.append(record)
+        elif min(record.width, record.height) < MIN_SIDE:
+            self.too_small.append(record.path)
+        else:
+            self.files.append(file)
+            self.records.append(record)
+            self.prints += found.fingerprint
+            self.notes += (Skipped(record.path, note) for note in found.notes)
+            if found.depth is not None:
+                self.depths.append((record.path, found.depth))
+
+    def report(self) -> FolderReport:
+        if not self.records:
+            small = [Skipped(path, f"it is smaller than {MIN_SIDE} px") for path in self.too_small]
+            self.listing.skipped += small
+            raise _no_images(self.folder, self.listing)
+        order = sorted(range(len(self.records)), key=lambda index: self.records[index].path.as_posix())
+        prints = np.frombuffer(self.prints, np.uint8).reshape(-1, FINGERPRINT_BYTES)[order]
+        layout = layout_of((record.path.parts[:-1] for record in self.records), self.folder.resolve().name)
+        captions = _CaptionFinder(self.folder, self.listing.metadata)
+        images = [self._described(self.files[index], self.records[index], layout, captions) for index in order]
+        groups = Counter(image.group for image in images if image.split != HELD_OUT)
+        kept = [index for index, image in enumerate(images) if image.group in groups]
+        unknown = [
+            Skipped(image.path, f"no image to train on has its class, {image.group}")
+            for image in images
+            if image.group not in groups
+        ]
+        images, prints = [images[index] for index in kept], prints[kept]
+        same, near = near_duplicates(prints)
+        known = [file.path for file in self.listing.images] + [one.path for one in self.listing.left_out]
+        lone = (Skipped(path, "there is no image with its name") for path in self.listing.lone_captions)
+        return FolderReport(
+            folder=self.folder,
+            images=tuple(images),
+            skipped=tuple(sorted(self.listing.skipped, key=_by_path)),
+            too_small=tuple(sorted(self.too_small)),
+            caption_problems=tuple(sorted([*captions.all_problems(known), *lone], key=_by_path)),
+            duplicates=tuple((images[first].path, images[second].path) for first, second in same),
+            near_duplicates=tuple((images[first].path, images[second].path) for first, second in near),
+            groups=dict(sorted(groups.items())),
+            notes=tuple(sorted(self.notes, key=_by_path)),
+            ranges=self._ranges(),
+            left_out=tuple(sorted([*self.listing.left_out, *unknown], key=_by_path)),
+            other_files=dict(self.listing.others),
+            caption_sources=dict(captions.sources),
+            layout_notes=(*self.layout_notes, *layout.notes, *_leaks(images, [*same, *near])),
+        )
+
+    def _described(self, file: ImageFile, record: ImageRecord, layout: Layout, captions: _CaptionFinder) -> ImageRecord:
+        place = layout.place_of(record.path)
+        texts = captions.find(file, place.concept)
+        return replace(record, captions=texts, group=place.group, split=place.split, repeats=place.repeats)
+
+    def _ranges(self) -> tuple[RangeInFolder, ...]:
+        deep = sorted(self.depths, key=lambda one: one[0].as_posix())
+        ranges = ranges_of_folder(depth for _, depth in deep)
+        return tuple(
+            RangeInFolder(kind, low, high, tuple(path for path, depth in deep if depth.sample_type is kind))
+            for kind, (low, high) in ranges.items()
+        )
 
 
-def _ranges(used: Sequence[_ReadResult]) -> tuple[RangeInFolder, ...]:
-    deep = [(result.record.path, result.depth) for result in used if result.depth is not None]
-    ranges = ranges_of_folder(depth for _, depth in deep)
-    return tuple(
-        RangeInFolder(kind, low, high, tuple(path for path, depth in deep if depth.sample_type is kind))
-        for kind, (low, high) in ranges.items()
-    )
+def _leaks(images: Sequence[ImageRecord], similar: Sequence[tuple[int, int]]) -> Iterator[str]:
+    """What is said where the folder itself puts much the same image into both of its parts."""
+    across = [images[later] for first, later in similar if images[first].split != images[later].split]
+    if across:
+        yield (
+            f"{count_of(len(across), 'image')}, such as {across[0].path}, "
+            "stand in the training part and, much the same, in the part held out: the held-out loss looks too good"
+        )
+
+
+def _by_path(one: Skipped) -> str:
+    return one.path.as_posix()
+
+
+class _CaptionFinder:
+    """Finds the captions of each image: in files beside it, in metadata, in the name of its folder."""
+
+    def __init__(self, folder: Path, metadata_files: Iterable[Path]) -> None:
+        self._folder = folder
+        self._metadata = Metadata()
+        self.sources: Counter[str] = Counter()
+        self._problems: list[Skipped] = []
+        for file in sorted(metadata_files):
+            read_metadata(folder, file, self._metadata)
+
+    def find(self, file: ImageFile, concept: str) -> tuple[str, ...]:
+        texts: tuple[str, ...] = ()
+        for name in file.captions:
+            path = file.path.with_name(name)
+            if texts:
+                self._problems.append(Skipped(path, "another file has the caption of its image"))
+                continue
+            found = read_caption(self._folder / path)
+            texts = found.texts
+            if found.problem:
+                self._problems.append(Skipped(path, found.problem))
+            if texts:
+                suffix = path.suffix.lower()
+                self.sources[f"{suffix} files, {found.source}" if found.source else f"{suffix} files"] += 1
+        entry = self._metadata.of(file.path)
+        if entry is not None and texts:
+            self._problems.append(Skipped(file.path, f"a caption file is used, not {entry.file.name}"))
+        elif entry is not None and entry.texts:
+            texts = entry.texts
+            self.sources[entry.source] += 1
+        if not texts and concept and not file.captions:
+            texts = (concept,)
+            self.sources[FOLDER_NAMES] += 1
+        if any(text.count(" ") >= MAX_TEXT_TOKENS for text in texts):
+            self._problems.append(Skipped(file.path, f"at most {MAX_TEXT_TOKENS} tokens of its caption are read"))
+        return texts
+
+    def all_problems(self, known: Iterable[Path]) -> Iterator[Skipped]:
+        """What was not used, once every image has been looked for; `known` are all images, usable or not."""
+        yield from self._problems
+        yield from self._metadata.problems
+        for path in known if self._metadata.entries else ():
+            self._metadata.of(path)
+        yield from self._metadata.unmatched()

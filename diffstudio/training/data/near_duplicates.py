@@ -2,82 +2,104 @@
 
 The hash is dHash (N. Krawetz 2013, "Kind of Like That"): one bit for each of 8 x 8 positions, set where the image is
 darker than at the position to the right. Two images are near-duplicates when at most `MAX_HASH_DISTANCE` bits differ
-and their colours agree.
+and their colours agree. Time grows with N log N: of many images with much the same hash, each is compared with
+`MAX_NEIGHBOURS` whose hash and brightness are next to its own.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 MAX_HASH_DISTANCE = 3  # bits of 64
 MAX_COLOUR_DISTANCE = 4.0  # mean difference of the 8 x 8 thumbnails, of 255
+MAX_NEIGHBOURS = 32
 _MIN_DIFFERENCE = 3  # grey levels, so that JPEG noise does not set bits in flat areas
-_MAX_COMPARISONS = 64  # per image and quarter of its hash
+_DIGEST, _DHASH = 16, 8  # bytes
+FINGERPRINT_BYTES = _DIGEST + _DHASH + 192
+_CHUNK = 1 << 16  # pairs compared at a time
+
+Pairs = list[tuple[int, int]]
 
 
-@dataclass(frozen=True, slots=True)
-class Fingerprint:
-    """Hashes of one image."""
+def fingerprint(image: Image.Image) -> bytes:
+    """FINGERPRINT_BYTES of an RGB or RGBA image; transparent pixels count as middle grey.
 
-    digest: bytes  # of the pixels at 32 px: equal for duplicates
-    dhash: int  # 64 bits
-    colours: bytes  # 8 x 8 thumbnail, RGB, 192 bytes
-
-
-def fingerprint(image: Image.Image) -> Fingerprint:
-    """Compute the hashes of an RGB or RGBA image; transparent pixels count as middle grey."""
+    A digest of the pixels at 32 px, equal for duplicates; the hash of 64 bits; and a thumbnail of 8 x 8 px, RGB.
+    """
     small = image.resize((32, 32), Image.Resampling.BOX)
     if small.mode == "RGBA":
         grey = Image.new("RGBA", small.size, (128, 128, 128, 255))
         flat = Image.alpha_composite(grey, small).convert("RGB")
     else:
         flat = small
-    digest = hashlib.blake2b(small.convert("RGBA").tobytes() + repr(_aspect(image)).encode(), digest_size=16).digest()
+    pixels = small.convert("RGBA").tobytes() + repr(_aspect(image)).encode()
+    digest = hashlib.blake2b(pixels, digest_size=_DIGEST).digest()
     light = np.asarray(flat.convert("L").resize((9, 8), Image.Resampling.BOX), dtype=np.int16)
     bits = np.packbits(light[:, 1:] - light[:, :-1] > _MIN_DIFFERENCE)
     colours = flat.resize((8, 8), Image.Resampling.BOX).tobytes()
-    return Fingerprint(digest, int.from_bytes(bits.tobytes(), "big"), colours)
+    return digest + bits.tobytes() + colours
 
 
-def near_duplicates(fingerprints: Sequence[Fingerprint]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Pairs (first, later) of duplicates, and of near-duplicates. Each image is the later one of at most one pair."""
-    first_of: dict[bytes, int] = {}
-    same: list[tuple[int, int]] = []
-    near: list[tuple[int, int]] = []
+def near_duplicates(fingerprints: NDArray[np.uint8]) -> tuple[Pairs, Pairs]:
+    """Pairs (first, later) of duplicates, and of near-duplicates, from fingerprints [N,FINGERPRINT_BYTES].
+
+    Each image is the later one of at most one pair.
+    """
+    first = _first_with_same_digest(fingerprints)
+    index = np.arange(len(fingerprints))
+    same = [(int(first[later]), int(later)) for later in np.flatnonzero(first < index)]
+    unique = np.flatnonzero(first == index)
+    near = _first_alike(fingerprints[unique]) if len(unique) > 1 else np.arange(len(unique))
+    alike = np.flatnonzero(near < np.arange(len(unique)))
+    return same, [(int(unique[near[later]]), int(unique[later])) for later in alike]
+
+
+def _first_with_same_digest(fingerprints: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """[N]: the first image with the digest of each; its own index for the first."""
+    halves = np.ascontiguousarray(fingerprints[:, :_DIGEST]).view(np.uint64)
+    order = np.lexsort((halves[:, 1], halves[:, 0]))  # stable, so the first of equals comes first
+    ordered = halves[order]
+    starts = np.r_[True, (ordered[1:] != ordered[:-1]).any(axis=1)][: len(order)]
+    first = np.empty(len(order), dtype=np.int64)
+    first[order] = order[np.flatnonzero(starts)[np.cumsum(starts) - 1]] if len(order) else order
+    return first
+
+
+def _first_alike(fingerprints: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """[N]: the first image that each is a near-duplicate of; its own index without one."""
+    hashes = np.ascontiguousarray(fingerprints[:, _DIGEST : _DIGEST + _DHASH]).view(">u8")[:, 0].astype(np.uint64)
+    colours = fingerprints[:, _DIGEST + _DHASH :]
+    brightness = colours.sum(axis=1, dtype=np.uint32)
+    first = np.arange(len(hashes))
     # If at most three bits differ, at least one of the four 16-bit quarters is equal: only those are compared.
-    quarters: defaultdict[tuple[int, int], list[int]] = defaultdict(list)
-    for index, one in enumerate(fingerprints):
-        if one.digest in first_of:
-            same.append((first_of[one.digest], index))
-            continue
-        first_of[one.digest] = index
-        keys = [(place, one.dhash >> (16 * place) & 0xFFFF) for place in range(4)]
-        match = _first_near_duplicate(
-            fingerprints, one, sorted({other for key in keys for other in quarters[key][:_MAX_COMPARISONS]})
-        )
-        if match is not None:
-            near.append((match, index))
-        for key in keys:
-            quarters[key].append(index)
-    return same, near
+    quarters = [(hashes >> np.uint64(16 * place)) & np.uint64(0xFFFF) for place in range(4)]
+    for place, quarter in enumerate(quarters):
+        order = np.lexsort((brightness, hashes, quarter))
+        for shift in range(1, MAX_NEIGHBOURS + 1):
+            one, other = order[:-shift], order[shift:]
+            equal = quarter[one] == quarter[other]
+            if not equal.any():
+                break
+            close = equal & (np.bitwise_count(hashes[one] ^ hashes[other]) <= MAX_HASH_DISTANCE)
+            for earlier in quarters[:place]:  # compared already
+                close &= earlier[one] != earlier[other]
+            one, other = one[close], other[close]
+            agree = _colours_agree(colours, one, other)
+            np.minimum.at(first, np.maximum(one, other)[agree], np.minimum(one, other)[agree])
+    return first
 
 
-def _first_near_duplicate(
-    fingerprints: Sequence[Fingerprint], one: Fingerprint, candidates: Sequence[int]
-) -> int | None:
-    alike = [other for other in candidates if (one.dhash ^ fingerprints[other].dhash).bit_count() <= MAX_HASH_DISTANCE]
-    if not alike:
-        return None
-    colours = np.frombuffer(b"".join(fingerprints[other].colours for other in alike), np.uint8).reshape(len(alike), -1)
-    differences = np.abs(colours.astype(np.int16) - np.frombuffer(one.colours, np.uint8)).mean(axis=1)
-    near = np.flatnonzero(differences <= MAX_COLOUR_DISTANCE)
-    return alike[near[0]] if len(near) else None
+def _colours_agree(colours: NDArray[np.uint8], one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.bool_]:
+    agree = np.empty(len(one), dtype=np.bool_)
+    for start in range(0, len(one), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        difference = colours[one[part]].astype(np.int16) - colours[other[part]]
+        agree[part] = np.abs(difference).mean(axis=1) <= MAX_COLOUR_DISTANCE
+    return agree
 
 
 def _aspect(image: Image.Image) -> int:

@@ -30,7 +30,7 @@ class Checkpointer:
         prompts = sample_prompts(recipe, dataset)
         self._renderer = SampleSheetRenderer(recipe, context.tokenizer, self._classes, context.trainer.device, prompts)
         text = recipe.network.conditioning is Conditioning.TEXT
-        self._captions = count_words(dataset.captions, prompts) if text else None
+        self._captions = count_words(dataset.all_captions(), prompts) if text else None
         self._thumbnail: Image.Image | None = None
         self.latest = str(context.run.latest_checkpoint.relative_to(context.run.path))
 

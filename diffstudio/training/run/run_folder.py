@@ -138,7 +138,7 @@ class RunFolder:
         if isinstance(run := values.get("run"), dict):
             run.setdefault("sample_sampler", DEFAULTS_OF_0_1["sampler"])
             run.setdefault("sample_spacing", DEFAULTS_OF_0_1["spacing"])
-        return Recipe.from_json(values)
+        return Recipe.from_run(values)
 
     def info(self) -> dict[str, Any]:
         """`pictures` (the folder trained on) and `created` (seconds since the epoch).

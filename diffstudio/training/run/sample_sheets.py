@@ -21,6 +21,7 @@ from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import PixelTransformer
+from diffstudio.training.data.captions import short_prompt
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.trainer import DTYPES
@@ -88,7 +89,7 @@ def sample_prompts(recipe: Recipe, dataset: ImageDataset) -> tuple[str, ...]:
         return recipe.run.prompts
     match recipe.network.conditioning:
         case Conditioning.TEXT:
-            names = [caption.split(",")[0].strip() for caption in dataset.captions if caption.strip()]
+            names = [short_prompt(caption) for caption in dataset.captions if caption.strip()]
             return tuple(names[index * len(names) // count] for index in range(min(count, len(names)))) or ("",)
         case Conditioning.CLASS:
             return tuple(dataset.classes[index % len(dataset.classes)] for index in range(count))

@@ -24,6 +24,7 @@ from diffstudio.training.data.folder_report import FolderReport, InspectionProgr
 from diffstudio.training.data.inspect_folder import MIN_SIDE, inspect_folder
 from diffstudio.training.recipe import RangesRecipe, Recipe, RunRecipe
 from diffstudio.training.recipe_choice import check_recipe_name, choose_recipe
+from diffstudio.training.run.caption_length import fit_text_tokens
 from diffstudio.training.run.run_folder import RunFolder, already_a_run
 from diffstudio.training.run.setup_progress import SetupProgress
 from diffstudio.training.trainer import Trainer, seconds_per_step
@@ -63,6 +64,7 @@ def new_run(
     device = choose_device(recipe.run.device)
     dataset = _build_dataset(report, recipe, progress)
     tokenizer = train_tokenizer(recipe, dataset)
+    recipe, cut = fit_text_tokens(recipe, dataset, tokenizer, fixed=not choice.fits_captions)
     threads = min(recipe.run.threads or torch.get_num_threads(), os.cpu_count() or 1)
     torch.set_num_threads(threads)
     recipe = replace(recipe, run=replace(recipe.run, device=device.type, threads=threads))
@@ -72,7 +74,7 @@ def new_run(
         write_text(run.tokenizer_file, tokenizer.to_json())
     batches = Batches(dataset, recipe, tokenizer)
     found = (f"{of_type.sentence()}." for of_type in report.ranges)
-    why = " ".join(filter(None, [choice.why, measured, *found, *left_out(report, dataset.skipped)]))
+    why = " ".join(filter(None, [choice.why, measured, cut, *found, *left_out(report, dataset.skipped)]))
     return RunContext(run, recipe, dataset, tokenizer, trainer, batches, why)
 
 
@@ -168,7 +170,7 @@ def train_tokenizer(recipe: Recipe, dataset: ImageDataset) -> CaptionTokenizer |
     """A tokenizer for the captions of the dataset; None for a network that reads no text."""
     if recipe.network.conditioning is not Conditioning.TEXT:
         return None
-    return CaptionTokenizer.learn(dataset.captions, recipe.network.vocabulary)
+    return CaptionTokenizer.learn(dataset.all_captions(), recipe.network.vocabulary)
 
 
 def _stored_tokenizer(run: RunFolder) -> CaptionTokenizer:

@@ -76,3 +76,33 @@ def test_purposes_do_not_share_seeds() -> None:
         derived_seed(seed, purpose, index) for seed in range(3) for purpose in ("step", "epoch") for index in range(50)
     }
     assert len(seeds) == 300 and all(0 <= seed < 2**63 for seed in seeds)
+
+
+def test_an_image_with_several_captions_is_seen_with_each_of_them(pictures: ImageDataset, recipe: Recipe) -> None:
+    """One at a time, the same in a resumed run, and held-out images with the first."""
+    texts = tuple((f"one {number}", f"two {number}") for number in range(len(pictures)))
+    several = replace(pictures, alternatives=texts, captions=tuple(first for first, _ in texts))
+    plain = replace(recipe, network=replace(recipe.network, drop_condition=0.0))
+    tokenizer = CaptionTokenizer.learn(several.all_captions(), 300)
+    batches = Batches(several, plain, tokenizer)
+    known = {tuple(row) for row in tokenizer.encode([text for both in texts for text in both], 6).tolist()}
+    seen = Counter(tuple(row) for step in range(40) for row in _tokens(batches, step))
+    assert seen.keys() <= known and len(seen) > len(pictures.training_indices) * 1.8
+    assert _tokens(Batches(several, plain, tokenizer), 7) == _tokens(batches, 7)
+    held_out = [several.captions[index] for index in several.held_out_indices]
+    assert batches.held_out().condition.token_ids is not None
+    assert torch.equal(batches.held_out().condition.token_ids, tokenizer.encode(held_out, 6))  # type: ignore[arg-type]
+
+
+def _tokens(batches: Batches, step: int) -> list[list[int]]:
+    tokens = batches.at(step).condition.token_ids
+    assert tokens is not None
+    return tokens.tolist()
+
+
+def test_repeats_are_how_often_an_image_is_seen(pictures: ImageDataset, recipe: Recipe) -> None:
+    repeats = tuple(3 if number % 2 else 1 for number in range(len(pictures)))
+    batches = Batches(replace(pictures, repeats=repeats), recipe, CaptionTokenizer.learn(pictures.captions, 300))
+    epoch = sum(repeats[index] for index in pictures.training_indices)
+    seen = Counter(int(index) for step in range(epoch) for index in batches._indices(step))  # `batch` epochs
+    assert seen == {int(index): 8 * repeats[index] for index in pictures.training_indices}

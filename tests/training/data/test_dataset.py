@@ -18,7 +18,8 @@ from diffstudio.training.data import dataset
 from diffstudio.training.data.dataset import ImageDataset, build_dataset
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord
 from diffstudio.training.data.inspect_folder import inspect_folder
-from diffstudio.training.recipe import DataRecipe, RangesRecipe
+from diffstudio.training.data.split import held_out_by_hash
+from diffstudio.training.recipe import ClassesName, DataRecipe, RangesRecipe
 
 SMALL = DataRecipe(size=16)
 
@@ -266,12 +267,12 @@ def test_transparency_is_laid_on_the_background(tmp_path: Path, cache: Path) -> 
 
 
 def _made_up(names: list[str], **more: object) -> FolderReport:
-    return FolderReport(Path("p"), tuple(ImageRecord(Path(name), 9, 9, None, "", False) for name in names), **more)
+    return FolderReport(Path("p"), tuple(ImageRecord(Path(name), 9, 9, (), "", False) for name in names), **more)
 
 
 def _held_out(report: FolderReport, fraction: float) -> dict[Path, bool]:
     paths = [record.path for record in report.images]
-    chosen = dataset._held_out(paths, [*report.duplicates, *report.near_duplicates], fraction)
+    chosen = held_out_by_hash(paths, [*report.duplicates, *report.near_duplicates], fraction)
     return dict(zip(paths, chosen.tolist(), strict=True))
 
 
@@ -340,3 +341,39 @@ def test_deep_images_are_cached_with_one_range_that_a_run_can_keep(tmp_path: Pat
     report = report_of(folder)
     kept = replace(SMALL, ranges=RangesRecipe(uint16=(0.0, 4095.0)))
     assert build_dataset(report, kept, cache).images[:, 8, 8, 0].tolist() == [62, 249, 255, 0, 200]
+
+
+def test_the_folders_own_division_is_never_mixed(tmp_path: Path, cache: Path) -> None:
+    for number in range(24):
+        path = tmp_path / "p" / ("train" if number % 3 else "val") / ("cat", "dog")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20 + number, 20), colour_of(number)).save(path)
+    report = report_of(tmp_path / "p")
+    made = build_dataset(report, SMALL, cache)
+    assert made.classes == ("cat", "dog")
+    assert [path.parts[0] == "val" for path in made.paths] == made.held_out.tolist()
+    before = build_dataset(report, replace(SMALL, classes=ClassesName.FIRST_FOLDER), cache)  # an earlier version's run
+    assert before.classes == ("train", "val")
+    assert before.held_out.tolist() == held_out_by_hash(before.paths, [], SMALL.held_out).tolist()
+
+
+def test_no_class_of_one_image_is_held_out(tmp_path: Path, cache: Path) -> None:
+    for number in range(30):
+        (tmp_path / "p" / f"{number:02}").mkdir(parents=True)
+        Image.new("RGB", (20 + number, 20), colour_of(number)).save(tmp_path / "p" / f"{number:02}" / "a.png")
+    report, data = report_of(tmp_path / "p"), replace(SMALL, held_out=0.3)
+    made = build_dataset(report, data, cache)
+    assert len(made.classes) == 30 and not made.held_out.any()
+    without = build_dataset(report, replace(data, classes=ClassesName.NONE), cache)
+    assert without.classes == ("",) and without.held_out.any()
+
+
+def test_alternatives_and_repeats_reach_the_dataset(tmp_path: Path, cache: Path) -> None:
+    for name, colour in (("4_sks dog/a", "red"), ("1_dog/b", "blue")):
+        path = tmp_path / "p" / f"{name}.png"
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (20, 20), colour).save(path)
+    (tmp_path / "p" / "1_dog" / "b.txt").write_text("a dog\na hound")
+    made = build_dataset(report_of(tmp_path / "p"), SMALL, cache)
+    assert made.captions == ("a dog", "sks dog") and made.repeats == (1, 4)
+    assert list(made.all_captions()) == ["a dog", "a hound", "sks dog"]

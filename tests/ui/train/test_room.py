@@ -93,7 +93,7 @@ def test_a_dropped_folder_is_inspected_and_what_is_wrong_is_named(
     inspected(room, qtbot, pictures)
     found = room.folder_view.report_view
     assert found.title.text() == "toys"
-    assert "9 images" in found.sentence.text() and "2 groups" in found.sentence.text()
+    assert "9 images" in found.sentence.text() and "2 classes" in found.sentence.text()
     assert "cars 5" in found.groups.text() and "balls 4" in found.groups.text()
     assert "1 unreadable, skipped" in found.warnings.banner.text()
     assert "1 too small, skipped" in found.warnings.banner.text()

@@ -1,0 +1,59 @@
+"""Which images of a folder are held out: never trained on, so that the loss on them measures what was learnt. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffstudio.training.data.folder_report import HELD_OUT, ImageRecord
+
+MIN_IMAGES_TO_HOLD_OUT = 20  # from this number on, at least one image is held out
+MAX_CLUSTER_FRACTION = 0.05  # larger clusters of near-duplicates may be split by the hold-out
+
+
+def held_out_by_folder(records: Sequence[ImageRecord]) -> NDArray[np.bool_] | None:
+    """[N]: the images in folders such as `val` and `test`; None where the folder has no such division."""
+    held_out = np.array([record.split == HELD_OUT for record in records], dtype=bool)
+    return held_out if held_out.any() and not held_out.all() else None
+
+
+def held_out_by_hash(paths: Sequence[Path], similar: Sequence[tuple[Path, Path]], fraction: float) -> NDArray[np.bool_]:
+    """[N]: which images are held out, decided by a hash of each path, so independent of the other files in the folder.
+
+    Near-duplicates are held out together or not at all: otherwise the held-out loss would measure memorised images.
+    """
+    first_of: dict[Path, Path] = {}
+    for first, second in similar:
+        first_of[second] = first_of.get(first, first)
+    representatives = [first_of.get(path, path) for path in paths]
+    cluster_sizes = Counter(representatives)
+    too_many = max(2.0, MAX_CLUSTER_FRACTION * len(paths))
+    representatives = [
+        path if cluster_sizes[first] > too_many else first for path, first in zip(paths, representatives, strict=True)
+    ]
+    hashes = np.array([_unit_hash(path) for path in representatives])  # float64 [N] in [0, 1)
+    if fraction <= 0:
+        return np.zeros(len(paths), dtype=bool)
+    held_out: NDArray[np.bool_] = hashes < fraction
+    if not held_out.any() and len(paths) >= MIN_IMAGES_TO_HOLD_OUT:
+        held_out = hashes == hashes.min()
+    if held_out.all():
+        held_out = hashes < 0
+    return held_out
+
+
+def with_every_class_trained(held_out: NDArray[np.bool_], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """`held_out` [N] without the images of classes that would have none left to train on."""
+    trained = np.unique(labels[~held_out])
+    return held_out & np.isin(labels, trained)
+
+
+def _unit_hash(path: Path) -> float:
+    """A number in [0, 1)."""
+    digest = hashlib.sha256(path.as_posix().encode("utf-8", "surrogatepass")).digest()
+    return int.from_bytes(digest[:6], "big") / 2**48

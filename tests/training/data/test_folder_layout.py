@@ -1,0 +1,149 @@
+"""Which files of a folder are images, which captions belong to them, and what is left out by name."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from diffstudio.training.data.folder_layout import HIDDEN, LEFT_OUT_BY_USER, LITTER, MASK, RAW, Listing, list_folder
+
+
+def image(path: Path, kind: str = "PNG") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (20, 20)).save(path, kind)
+
+
+def text(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("a caption")
+
+
+def listed(folder: Path, left_out: frozenset[Path] = frozenset()) -> Listing:
+    listing = Listing()
+    list(list_folder(folder, listing, left_out))
+    return listing
+
+
+def names(listing: Listing) -> list[str]:
+    return [file.path.as_posix() for file in listing.images]
+
+
+def reasons(listing: Listing) -> dict[str, str]:
+    return {skipped.path.as_posix(): skipped.why for skipped in listing.left_out}
+
+
+def test_images_are_recognised_by_their_content_whatever_their_name(tmp_path: Path) -> None:
+    for name in ("a.jpg_large", "b", "c.png?width=640", "d.dat", "e.txt", "f.JPG", "g.caption"):
+        image(tmp_path / name, "JPEG")
+    (tmp_path / "h.txt").write_text("BM is how a bitmap begins, and this note")
+    (tmp_path / "i.dat").write_text("BM is how a bitmap begins, and this note")
+    (tmp_path / "j.zip").write_bytes(b"PK\x03\x04")
+    listing = listed(tmp_path)
+    assert names(listing) == ["a.jpg_large", "b", "c.png?width=640", "d.dat", "e.txt", "f.JPG", "g.caption"]
+    assert listing.lone_captions == [Path("h.txt")]
+    assert listing.others == {".dat": 1, ".zip": 1}
+
+
+def test_captions_meet_their_images_in_any_composition_and_case(tmp_path: Path) -> None:
+    image(tmp_path / "caf\u00e9.png")
+    text(tmp_path / "cafe\u0301.txt")
+    image(tmp_path / "b.PNG")
+    text(tmp_path / "B.Caption")
+    text(tmp_path / "b.png.txt")
+    text(tmp_path / "b.json")
+    listing = listed(tmp_path)
+    assert {file.path.name: file.captions for file in listing.images} == {
+        "b.PNG": ("B.Caption", "b.json", "b.png.txt"),
+        "caf\u00e9.png": ("cafe\u0301.txt",),
+    }
+    assert listing.lone_captions == []
+
+
+@pytest.mark.parametrize(
+    "litter",
+    [
+        "@eaDir", "$RECYCLE.BIN", ".Trash-1000", ".thumbnails", "#recycle", "__MACOSX", "lost+found",
+        "System Volume Information", "@Recycle", ".Trashes",
+    ],
+)  # fmt: skip
+def test_folders_of_other_programs_are_named_and_not_entered(tmp_path: Path, litter: str) -> None:
+    image(tmp_path / "a.png")
+    image(tmp_path / litter / "b.png")
+    image(tmp_path / "deeper" / litter / "c.png")
+    listing = listed(tmp_path)
+    assert names(listing) == ["a.png"]
+    assert reasons(listing) == {litter: LITTER, f"deeper/{litter}": LITTER}
+
+
+def test_files_of_other_programs_and_hidden_ones_are_named(tmp_path: Path) -> None:
+    for name in ("a.png", "._a.png", ".hidden.png"):
+        image(tmp_path / name)
+    for name in ("Thumbs.db", "desktop.ini", ".DS_Store"):
+        (tmp_path / name).touch()
+    assert reasons(listed(tmp_path)) == {
+        "._a.png": LITTER,
+        ".hidden.png": HIDDEN,
+        ".DS_Store": HIDDEN,
+        "Thumbs.db": LITTER,
+        "desktop.ini": LITTER,
+    }
+
+
+def test_masks_are_left_out_where_their_images_are(tmp_path: Path) -> None:
+    for name in ("a.png", "a_mask.png", "b.jpg", "b-masklabel.png", "c.png", "c-condlabel.png", "fox_mask.png"):
+        image(tmp_path / name)
+    text(tmp_path / "a_mask.txt")
+    listing = listed(tmp_path)
+    assert names(listing) == ["a.png", "b.jpg", "c.png", "fox_mask.png"]
+    assert set(reasons(listing).values()) == {MASK} and len(listing.left_out) == 3
+    assert listing.lone_captions == []
+
+
+def test_folders_of_masks_are_left_out_where_they_match_images(tmp_path: Path) -> None:
+    for name in ("img/a.png", "img/b.png", "masks/a.png", "masks/b_mask.png", "conditioning/b.png"):
+        image(tmp_path / name)
+    listing = listed(tmp_path)
+    assert names(listing) == ["img/a.png", "img/b.png"]
+    assert reasons(listing) == {"masks": "2 masks of other images", "conditioning": "1 masks of other images"}
+
+
+def test_a_class_called_masks_is_a_class(tmp_path: Path) -> None:
+    for name in ("hats/a.png", "masks/venice.png", "masks/tiger.png"):
+        image(tmp_path / name)
+    assert names(listed(tmp_path)) == ["hats/a.png", "masks/tiger.png", "masks/venice.png"]
+
+
+def test_camera_raw_is_named_and_not_taken_for_a_small_tiff(tmp_path: Path) -> None:
+    image(tmp_path / "a.png")
+    image(tmp_path / "b.NEF", "TIFF")
+    image(tmp_path / "c.dng", "TIFF")
+    listing = listed(tmp_path)
+    assert names(listing) == ["a.png"] and reasons(listing) == {"b.NEF": RAW, "c.dng": RAW}
+
+
+def test_what_the_user_left_out_is_named(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "old/c.png"):
+        image(tmp_path / name)
+    listing = listed(tmp_path, frozenset({Path("a.png"), Path("old"), Path("gone.png")}))
+    assert names(listing) == ["b.png"]
+    assert reasons(listing) == {"a.png": LEFT_OUT_BY_USER, "old": LEFT_OUT_BY_USER}
+
+
+def test_files_beside_images_that_are_no_captions(tmp_path: Path) -> None:
+    image(tmp_path / "a.png")
+    for name in ("a.png.diffstudio.json", "README.txt", "classes.txt"):
+        (tmp_path / name).write_text("{}")
+    listing = listed(tmp_path)
+    assert listing.images[0].captions == ()
+    assert listing.others == {".json": 1, ".txt": 2} and listing.lone_captions == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a permission there")
+def test_a_broken_link_has_no_stamp(tmp_path: Path) -> None:
+    os.symlink("nowhere", tmp_path / "a.png")
+    (file,) = listed(tmp_path).images
+    assert file.modified_ns == -1

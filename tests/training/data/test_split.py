@@ -1,0 +1,27 @@
+"""Which images are held out where the folder says so, and no class without an image to train on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from diffstudio.training.data.folder_report import HELD_OUT, TRAINING, ImageRecord
+from diffstudio.training.data.split import held_out_by_folder, with_every_class_trained
+
+RECORD = ImageRecord(Path("a.png"), 20, 20, (), "", False)
+
+
+def test_the_folders_division_is_used_where_there_is_one() -> None:
+    train, val = replace(RECORD, split=TRAINING), replace(RECORD, split=HELD_OUT)
+    held_out = held_out_by_folder([train, val, train])
+    assert held_out is not None and held_out.tolist() == [False, True, False]
+    assert held_out_by_folder([RECORD, RECORD]) is None
+    assert held_out_by_folder([val, val]) is None  # the others are excluded by the recipe
+
+
+def test_no_class_is_held_out_as_a_whole() -> None:
+    held_out = np.array([True, True, False, True, False])
+    labels = np.array([0, 0, 1, 1, 2])
+    assert with_every_class_trained(held_out, labels).tolist() == [False, False, False, True, False]
