@@ -114,7 +114,7 @@ TESTED_IN = {
         "ui/settings_dialog ui/shell/exception_hooks ui/shell/single_instance ui/shell/sleep_inhibitor"
     ),
     "ui/train/test_room.py": (
-        "ui/train/folder_card ui/train/folder_inspector ui/train/folder_view ui/train/new_run_panel"
+        "ui/train/folder/folder_card ui/train/folder/folder_inspector ui/train/folder/folder_view ui/train/new_run_panel"
         " ui/train/run_actions ui/train/run_follower ui/train/run_panel ui/train/run_view ui/train/runs_list"
     ),
     "ui/widgets/test_controls.py": "ui/widgets/images/thumbnail ui/widgets/layout/flow_layout ui/widgets/helpers ui/widgets/inputs",

@@ -31,7 +31,7 @@ def add_train(verbs: Verbs) -> None:
         metavar="FOLDER",
         nargs="?",
         type=as_path,
-        help="folder of images with .txt captions, or with one sub-folder for each class",
+        help="folder of images, with captions beside them or with one sub-folder for each class",
     )
     verb.add_argument(
         "--recipe",
@@ -44,6 +44,13 @@ def add_train(verbs: Verbs) -> None:
     verb.add_argument("--steps", metavar="N", type=as_whole_number, help="training steps (default: the recipe's)")
     verb.add_argument("--minutes", metavar="M", type=as_number, help="train for this time instead of a number of steps")
     verb.add_argument("--resume", action="store_true", help="resume the run in --run")
+    verb.add_argument(
+        "--dry-run",
+        "--inspect",
+        action="store_true",
+        help="print what the folder holds, what is left out and why, and the recipe; train nothing",
+    )
+    verb.add_argument("--json", action="store_true", help="with --dry-run: print it as JSON")
     verb.set_defaults(do=_train)
 
 
@@ -59,6 +66,10 @@ def _train(arguments: argparse.Namespace) -> int:
         minutes=arguments.minutes,
         resume=arguments.resume,
     )
+    if arguments.json and not arguments.dry_run:
+        raise BadRequest("--json prints the report of --dry-run", remedy="Add --dry-run, or omit --json")
+    if arguments.dry_run:
+        return _dry_run(request, as_json=arguments.json)
     if request.resume and request.run is None:
         raise BadRequest("--resume needs a run", remedy="Give its folder with --run")
     if request.resume and (request.steps is not None or request.minutes is not None):
@@ -102,6 +113,14 @@ def _train(arguments: argparse.Namespace) -> int:
             f"Stopped at step {seen[-1].step:,}", remedy=f"Resume it with `diffstudio train --resume --run {run.path}`"
         )
     return 0
+
+
+def _dry_run(request: TrainRequest, *, as_json: bool) -> int:
+    from diffstudio.cli.dry_run import dry_run
+
+    if request.folder is None or request.resume:
+        raise BadRequest("--dry-run inspects a folder of images", remedy="Give the folder, without --resume")
+    return dry_run(request.folder, request.recipe, request.minutes, as_json=as_json)
 
 
 def _new_run(folder: Path) -> Path:

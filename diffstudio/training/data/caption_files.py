@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from diffstudio.errors import NOT_A_JSON_OBJECT, NOT_A_PLAIN_FILE, unreadable
 
@@ -54,7 +55,7 @@ def read_caption(path: Path) -> Captions:
     return Captions(texts, problem=problem or too_many)
 
 
-def captions_in(values: Mapping[object, object]) -> Captions:
+def captions_in(values: Mapping[Any, object]) -> Captions:
     """The captions in a JSON object or in the row of a table: by the first of TEXT_KEYS it has, with its tags."""
     found = {str(key).strip().casefold(): value for key, value in values.items()}
     tag_key = next((key for key in TAG_KEYS if _given(found.get(key))), "")

@@ -93,7 +93,7 @@ def _add(folder: Path, file: Path, row: Mapping[object, object], metadata: Metad
     if not isinstance(name, str) or not name.strip():
         problems[f"a row has no {FILE_NAME}"] += 1
         return
-    path = _inside(folder, file, name.strip())
+    path = path_in_folder(folder, file, name.strip())
     if path is None:
         metadata.problems.append(Skipped(Path(name), f"{file.name} names a file outside the folder"))
         return
@@ -107,7 +107,7 @@ def _add(folder: Path, file: Path, row: Mapping[object, object], metadata: Metad
     metadata.entries[key] = Entry(path, texts, source, file)
 
 
-def _inside(folder: Path, file: Path, name: str) -> str | None:
+def path_in_folder(folder: Path, file: Path, name: str) -> str | None:
     """The path of an image inside the folder, with `/`; None for one that leads outside."""
     name = name.replace("\\", "/")
     if PureWindowsPath(name).drive or name.startswith("/"):

@@ -6,11 +6,12 @@ name are what other programs and systems keep in folders (thumbnails, recycle bi
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import stat
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -140,23 +141,18 @@ def _list_one(
 
 
 def _match(inside: Path, images: list[os.DirEntry[str]], texts: list[os.DirEntry[str]], listing: Listing) -> None:
-    """Add images with their caption files to the listing: `cat.txt` or `cat.png.txt` beside `cat.png`."""
-    captions: dict[str, list[str]] = {}
-    for entry in texts:
-        captions.setdefault(same_name(os.path.splitext(entry.name)[0]), []).append(entry.name)
-    stems = {same_name(os.path.splitext(entry.name)[0]) for entry in images}
+    """Add images with their caption files to the listing."""
+    captions = CaptionNames(entry.name for entry in texts)
+    stems = {_stem(entry.name) for entry in images}
     used: set[str] = set()
     for entry in images:
-        stem, suffix = os.path.splitext(entry.name)
-        whole, stem = same_name(entry.name), same_name(stem)
-        mask = _MASK.fullmatch(stem)
-        if mask is not None and suffix and mask["stem"] in stems:
-            listing.left_out.append(Skipped(inside / entry.name, MASK))
-            used.update(captions.get(stem, ()))
-            continue
-        names = sorted(captions.get(stem, ()), key=_caption_order) + sorted(captions.get(whole, ()), key=_caption_order)
+        mask = _MASK.fullmatch(_stem(entry.name))
+        names = captions.of(entry.name)
         used.update(names)
-        listing.images.append(ImageFile(inside / entry.name, *_stamp(entry), tuple(names)))
+        if mask is not None and "." in entry.name and mask["stem"] in stems:
+            listing.left_out.append(Skipped(inside / entry.name, MASK))
+        else:
+            listing.images.append(ImageFile(inside / entry.name, *_stamp(entry), names))
     for entry in texts:
         if entry.name in used:
             continue
@@ -164,6 +160,25 @@ def _match(inside: Path, images: list[os.DirEntry[str]], texts: list[os.DirEntry
             listing.images.append(ImageFile(inside / entry.name, *_stamp(entry)))
         else:
             listing.lone_captions.append(inside / entry.name)
+
+
+class CaptionNames:
+    """The caption files of one folder by the images that they may belong to: `cat.txt` and `cat.png.txt` to `cat.png`."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._by_stem: dict[str, list[str]] = {}
+        for name in names:
+            if os.path.splitext(name)[1].lower() in CAPTION_SUFFIXES:
+                self._by_stem.setdefault(_stem(name), []).append(name)
+
+    def of(self, image: str) -> tuple[str, ...]:
+        """The names of the caption files of an image, the one to use first."""
+        named = (sorted(self._by_stem.get(key, ()), key=_caption_order) for key in (_stem(image), same_name(image)))
+        return tuple(dict.fromkeys(itertools.chain.from_iterable(named)))
+
+
+def _stem(name: str) -> str:
+    return same_name(os.path.splitext(name)[0])
 
 
 def _caption_order(name: str) -> tuple[int, str]:

@@ -15,7 +15,7 @@ from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe_choice import AUTO, RecipeChoice, choose_recipe, named_recipes
 from diffstudio.ui.train.duration_slider import DurationSlider
-from diffstudio.ui.train.folder_card import CARD_THUMBS, FolderCard
+from diffstudio.ui.train.folder.folder_card import CARD_THUMBS, FolderCard
 from diffstudio.ui.train.recipe_options import (
     AUGMENTATIONS,
     DEFAULT_MINUTES,

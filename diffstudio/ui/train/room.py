@@ -15,18 +15,19 @@ from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from diffstudio.errors import CHOOSE_IMAGE_FOLDER, DiffstudioError
 from diffstudio.studio.jobs.device_guess import seems_accelerated
+from diffstudio.studio.runs.add_images import copy_into
 from diffstudio.studio.runs.history import HistoryView
 from diffstudio.studio.runs.runs import Runs, RunSummary
-from diffstudio.training.data.add_images import copy_into
 from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.events import RunStarted
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.train.folder_card import CARD_THUMB_SIDE, CARD_THUMBS
-from diffstudio.ui.train.folder_inspector import FolderInspector
-from diffstudio.ui.train.folder_view import MAX_THUMBNAILS, THUMB_SIDE, FolderView
+from diffstudio.ui.train.folder.folder_card import CARD_THUMB_SIDE, CARD_THUMBS
+from diffstudio.ui.train.folder.folder_inspector import FolderInspector
+from diffstudio.ui.train.folder.folder_view import MAX_THUMBNAILS, THUMB_SIDE, FolderView
+from diffstudio.ui.train.folder.thumbnails import evenly_spaced
 from diffstudio.ui.train.new_run_panel import PANEL_WIDTHS, NewRunPanel
 from diffstudio.ui.train.run_actions import RunActions
 from diffstudio.ui.train.run_follower import RunFollower, RunsSnapshot, read_runs
@@ -34,7 +35,6 @@ from diffstudio.ui.train.run_panel import Action, RunPanel
 from diffstudio.ui.train.run_view import RunView
 from diffstudio.ui.train.runs_list import LIST_WIDTHS, RunsList
 from diffstudio.ui.train.side_column import side_column
-from diffstudio.ui.train.thumbnails import evenly_spaced
 from diffstudio.ui.widgets import shortcuts
 from diffstudio.ui.widgets.controls import Banner
 from diffstudio.ui.widgets.dialogs import choose_folder

@@ -14,7 +14,7 @@ from diffstudio.studio.runs.runs import RunSummary
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.events import RunStarted
 from diffstudio.training.run.run_folder import Status
-from diffstudio.ui.train.folder_card import CARD_THUMBS, FolderCard
+from diffstudio.ui.train.folder.folder_card import CARD_THUMBS, FolderCard
 from diffstudio.ui.train.recipe_options import augmentation_text, noise_levels_text, optimiser_text
 from diffstudio.ui.train.side_column import scrolled_column
 from diffstudio.ui.widgets import actions, theme

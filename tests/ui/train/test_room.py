@@ -162,7 +162,7 @@ def test_inspection_shows_progress_and_can_be_cancelled(
     room: TrainRoom, qtbot: QtBot, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from diffstudio.training.data.folder_report import InspectionProgress
-    from diffstudio.ui.train import folder_inspector
+    from diffstudio.ui.train.folder import folder_inspector
 
     closed = []
 
@@ -571,7 +571,7 @@ def test_it_fits_a_small_window_with_long_names(
 def test_a_picture_of_the_folder_that_went_away_is_left_out(
     room: TrainRoom, qtbot: QtBot, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from diffstudio.ui.train import folder_inspector
+    from diffstudio.ui.train.folder import folder_inspector
 
     def gone(path: Path, side: int, ranges: object) -> QImage | None:
         path.unlink(missing_ok=True)

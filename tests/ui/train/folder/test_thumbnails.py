@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from diffstudio.imaging.value_range import SampleType
-from diffstudio.ui.train.thumbnails import evenly_spaced, first_images, thumbnail
+from diffstudio.ui.train.folder.thumbnails import evenly_spaced, first_images, thumbnail
 
 
 def test_evenly_spaced_covers_the_whole_list() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from diffstudio.errors import StorageProblem
-from diffstudio.training.data.add_images import copy_into
+from diffstudio.studio.runs.add_images import copy_into
 
 
 def test_images_come_with_their_captions_under_free_names(tmp_path: Path) -> None:
@@ -43,3 +43,15 @@ def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
     with pytest.raises(StorageProblem, match="The images could not be copied"):
         copy_into([tmp_path / "a.png"], tmp_path / "gone")
+
+
+def test_captions_of_every_kind_come_along(tmp_path: Path) -> None:
+    source, folder = tmp_path / "source", tmp_path / "folder"
+    source.mkdir()
+    folder.mkdir()
+    (source / "a.png").write_bytes(b"new")
+    (source / "a.caption").write_text("a cat")
+    (source / "a.png.txt").write_text("tabby")
+    (source / "a.json").write_text("{}")
+    assert copy_into([source / "a.png"], folder) == 1
+    assert sorted(path.name for path in folder.iterdir()) == ["a.caption", "a.json", "a.png", "a.txt"]

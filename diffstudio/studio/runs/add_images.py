@@ -8,14 +8,13 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from diffstudio.atomic import storage_errors
-
-CAPTION_SUFFIX = ".txt"
+from diffstudio.training.data.caption_files import CAPTION_SUFFIXES
 
 
 def copy_into(images: Sequence[Path], folder: Path) -> int:
     """Copy images that are not in the folder yet, under free names; returns how many. StorageProblem.
 
-    A text file beside an image, with its name, is its caption and is copied too. A name is free if no file in the folder
+    The caption files beside an image, with its name, are copied too. A name is free if no file in the folder
     has it with any suffix: the caption of `a.jpg` would be that of `a.png` too.
     """
     copied = 0
@@ -27,9 +26,10 @@ def copy_into(images: Sequence[Path], folder: Path) -> int:
                 continue
             stem = _free_stem(image.stem, taken)
             target = folder / f"{stem}{image.suffix}"
-            caption = image.with_suffix(CAPTION_SUFFIX)
-            if caption.is_file():
-                shutil.copyfile(caption, target.with_suffix(CAPTION_SUFFIX))
+            for suffix in CAPTION_SUFFIXES:
+                for caption in (image.with_suffix(suffix), image.with_name(image.name + suffix)):
+                    if caption.is_file() and not target.with_suffix(suffix).exists():
+                        shutil.copyfile(caption, target.with_suffix(suffix))
             shutil.copyfile(image, target)
             taken.add(stem.casefold())
             copied += 1

@@ -12,7 +12,7 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord
 from diffstudio.training.data.inspect_folder import inspect_folder
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.train.thumbnails import evenly_spaced, first_images, thumbnail
+from diffstudio.ui.train.folder.thumbnails import evenly_spaced, first_images, thumbnail
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 
 

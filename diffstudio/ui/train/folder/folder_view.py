@@ -18,7 +18,7 @@ from PySide6.QtWidgets import (
 )
 
 from diffstudio.training.data.folder_report import FolderReport, InspectionProgress
-from diffstudio.ui.train.folder_card import short_path
+from diffstudio.ui.train.folder.folder_card import short_path
 from diffstudio.ui.widgets import actions, shortcuts, theme
 from diffstudio.ui.widgets.controls import Banner, EmptyState, ProgressLine, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_tooltip

@@ -1,0 +1,41 @@
+"""`diffstudio train FOLDER --dry-run`: the report of the inspection, as in the window, and the recipe; nothing is trained."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from diffstudio.cli.terminal import StopFlag, printable, progress, stop_signals
+from diffstudio.errors import Interrupted
+from diffstudio.studio.jobs.device_guess import seems_accelerated
+from diffstudio.training.data.folder_report import FolderReport, InspectionProgress
+from diffstudio.training.data.inspect_folder import inspect_folder
+from diffstudio.training.recipe_choice import check_recipe_name, choose_recipe
+
+
+def dry_run(folder: Path, recipe_name: str, minutes: float | None, *, as_json: bool) -> int:
+    """Print the report on standard output, as lines or as one JSON object. FolderProblem, RunProblem."""
+    check_recipe_name(recipe_name)
+    with stop_signals() as stop:
+        report = _inspected(folder, stop)
+    choice = choose_recipe(recipe_name, report, accelerator=seems_accelerated(), minutes=minutes)
+    if as_json:
+        recipe = choice.recipe.to_json() | {"why": choice.why}
+        print(json.dumps(report.to_json() | {"recipe": recipe}, indent=1), flush=True)
+    else:
+        for line in (*report.lines(), f"Recipe: {choice.recipe.name}. {choice.why}"):
+            print(printable(line), flush=True)
+    return 0
+
+
+def _inspected(folder: Path, stop: StopFlag) -> FolderReport:
+    for item in inspect_folder(folder):
+        if stop.requested:
+            raise Interrupted("The inspection was stopped", "What was read is kept: start it again to go on")
+        if isinstance(item, InspectionProgress):
+            counted = f"{item.done:,} of {item.total:,}" if item.total else f"{item.done:,}"
+            progress(printable(f"inspecting image {counted}: {item.path}"))
+        else:
+            progress("", last=True)
+            return item
+    raise AssertionError(folder)

@@ -1,0 +1,261 @@
+"""Changes captions of training images in the files that they came from.
+
+Each file is written atomically, in its own format: `.txt` and `.caption` with one caption a line, `.json` with its other
+keys kept, and rows of `metadata.csv` and `metadata.jsonl`. An image without a caption gets a `.txt` file beside it. What
+cannot be written without losing something is refused by name.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffstudio.atomic import write_text
+from diffstudio.errors import DiffstudioError, unreadable
+from diffstudio.imaging.formats import looks_like_an_image
+from diffstudio.training.data.caption_files import (
+    CAPTION_SUFFIXES,
+    TEXT_KEYS,
+    captions_in,
+    clean,
+    read_caption,
+    same_name,
+)
+from diffstudio.training.data.caption_metadata import FILE_NAME, Metadata, is_metadata, path_in_folder, read_metadata
+from diffstudio.training.data.folder_layout import CaptionNames
+from diffstudio.training.data.folder_report import Skipped
+
+Texts = tuple[str, ...]  # the captions of one image
+FILES_AT_A_TIME = 50  # written between two progress reports
+
+
+@dataclass(frozen=True, slots=True)
+class EditResult:
+    written: int  # images whose captions were changed
+    refused: tuple[Skipped, ...] = ()  # images whose captions were left as they are
+
+
+def with_replaced(texts: Iterable[str], find: str, replacement: str, *, match_case: bool = False) -> Texts:
+    """Captions with every occurrence of `find` replaced, as plain text; captions that become empty are left out."""
+    pattern = re.compile(re.escape(find), 0 if match_case else re.IGNORECASE)
+    return _cleaned(pattern.sub(lambda _: replacement, text) for text in texts)
+
+
+def with_added(texts: Texts, tag: str, *, at_start: bool = False) -> Texts:
+    """Captions with a tag or words after a comma, unless they have that tag already; a new caption where there is none."""
+    tag = clean(tag).strip(", ")
+    if not texts or not tag:
+        return (tag,) if tag else texts
+    result = []
+    for text in texts:
+        has = tag.casefold() in (part.strip().casefold() for part in text.split(","))
+        result.append(text if has else f"{tag}, {text}" if at_start else f"{text.rstrip(', ')}, {tag}")
+    return tuple(result)
+
+
+def write_captions(folder: Path, edits: Mapping[Path, Texts]) -> Generator[int, None, EditResult]:
+    """Write the new captions of images inside `folder`; yields how many are done. Never raises for a single file.
+
+    The generator's value is the result. Images that share one caption file must get the same captions.
+    """
+    refused: list[Skipped] = []
+    written = 0
+    files: dict[Path, _Files] = {}
+    for inside in {parent for image in edits for parent in image.parents}:
+        files[inside] = _Files(folder, inside)
+    metadata = Metadata()
+    for file in sorted(file for one in files.values() for file in one.metadata):
+        read_metadata(folder, file, metadata)
+    in_files: defaultdict[Path, dict[Path, Texts]] = defaultdict(dict)
+    in_metadata: defaultdict[Path, dict[Path, Texts]] = defaultdict(dict)
+    for image, texts in edits.items():
+        own = files[image.parent].caption_of(image)
+        entry = metadata.of(image)
+        if own is None and entry is not None and entry.texts:
+            in_metadata[entry.file][image] = _cleaned(texts)
+        else:
+            in_files[own or files[image.parent].new_caption(image)][image] = _cleaned(texts)
+    for number, (file, images) in enumerate(in_files.items(), start=1):
+        why = _written_beside(folder, file, files[file.parent], images)
+        if why:
+            refused += (Skipped(image, why) for image in images)
+        else:
+            written += len(images)
+        if number % FILES_AT_A_TIME == 0:
+            yield written + len(refused)
+    for file, images in in_metadata.items():
+        not_written = _written_in_metadata(folder, file, images)
+        refused += not_written
+        written += len(images) - len(not_written)
+        yield written + len(refused)
+    return EditResult(written, tuple(refused))
+
+
+def _cleaned(texts: Iterable[str]) -> Texts:
+    lines = (clean(line) for text in texts for line in text.splitlines())
+    return tuple(dict.fromkeys(line for line in lines if line))
+
+
+# ---- files beside the images -----------------------------------------------------------------------------------------
+
+
+class _Files:
+    """The files of one folder, read once for all edits in it."""
+
+    def __init__(self, folder: Path, inside: Path) -> None:
+        self._folder = folder / inside
+        self.inside = inside
+        try:
+            found = sorted(entry.name for entry in os.scandir(self._folder))
+        except OSError:
+            found = []
+        self.metadata = [inside / name for name in found if is_metadata(name)]
+        self._captions = CaptionNames(found)
+        self._others: defaultdict[str, list[str]] = defaultdict(list)
+        for name in found:
+            stem, suffix = os.path.splitext(name)
+            if suffix.lower() not in CAPTION_SUFFIXES:
+                for key in {same_name(stem), same_name(name)}:
+                    self._others[key].append(name)
+
+    def caption_of(self, image: Path) -> Path | None:
+        """The caption file that is used for an image: the first that has a caption, else the first."""
+        files = [self.inside / name for name in self._captions.of(image.name)]
+        with_text = (file for file in files if read_caption(self._folder / file.name).texts)
+        return next(with_text, files[0] if files else None)
+
+    def new_caption(self, image: Path) -> Path:
+        """A caption file for an image without one, which is not that of another image too."""
+        file = image.with_suffix(".txt")
+        return file if self.images_of(file) == [image.name] else image.with_name(f"{image.name}.txt")
+
+    def images_of(self, file: Path) -> list[str]:
+        """The images that a caption file belongs to."""
+        names = self._others.get(same_name(file.stem), ())
+        return [name for name in names if looks_like_an_image(self._folder / name)]
+
+
+def _written_beside(folder: Path, file: Path, files: _Files, images: Mapping[Path, Texts]) -> str:
+    """Write the captions to one file; why not, if they cannot be written."""
+    texts = next(iter(images.values()))
+    others = [name for name in files.images_of(file) if file.parent / name not in images]
+    if others or len(set(images.values())) > 1:
+        named = ", ".join([*(image.name for image in images), *others][:3])
+        return f"its caption file {file.name} is that of several images ({named})"
+    before = read_caption(folder / file) if (folder / file).exists() else None
+    if before is not None and before.problem:
+        return f"{file.name}: {before.problem}"
+    try:
+        if file.suffix.lower() == ".json":
+            return _written_to_json(folder / file, texts)
+        write_text(folder / file, "".join(f"{text}\n" for text in texts))
+    except DiffstudioError as error:
+        return f"{error.what}: {error.why}"
+    return ""
+
+
+def _written_to_json(path: Path, texts: Texts) -> str:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        return unreadable(error) if isinstance(error, OSError) else f"{path.name} is not JSON"
+    if isinstance(values, str):
+        write_text(path, json.dumps("\n".join(texts), ensure_ascii=False))
+        return ""
+    if not isinstance(values, dict) or not _set_caption(values, texts):
+        return f"the caption in {path.name} is put together from several keys"
+    write_text(path, json.dumps(values, ensure_ascii=False, indent=2) + "\n")
+    return ""
+
+
+def _set_caption(values: dict[str, object], texts: Sequence[str]) -> bool:
+    """Set the one key that a caption came from; False if there is no such key."""
+    source = captions_in(values).source
+    key = next((key for key in values if source == f"key {str(key).strip().casefold()}"), None)
+    if key is None or key.strip().casefold() not in TEXT_KEYS:
+        return False
+    values[key] = list(texts) if isinstance(values[key], list) else "\n".join(texts)
+    return True
+
+
+# ---- metadata --------------------------------------------------------------------------------------------------------
+
+
+def _written_in_metadata(folder: Path, file: Path, images: Mapping[Path, Texts]) -> list[Skipped]:
+    """Write rows of a table; the images that cannot be written, with the reason."""
+    edits = {same_name(image.as_posix()): (image, texts) for image, texts in images.items()}
+    writers: dict[str, Callable[..., tuple[str, set[str]]]] = {".csv": _csv, ".jsonl": _jsonl}
+    writer = writers.get(file.suffix.lower())
+    if writer is None:
+        return [Skipped(image, f"captions in {file.name} are not edited here") for image in images]
+    try:
+        text, done = writer(folder, file, (folder / file).read_bytes().decode("utf-8-sig"), edits)
+        write_text(folder / file, text)
+    except (OSError, ValueError, csv.Error, DiffstudioError) as error:
+        why = error.why if isinstance(error, DiffstudioError) else str(error)
+        return [Skipped(image, f"{file.name} could not be written ({why})") for image in images]
+    return [
+        Skipped(image, f"its caption in {file.name} is put together from several rows or columns")
+        for key, (image, _) in edits.items()
+        if key not in done
+    ]
+
+
+def _jsonl(folder: Path, file: Path, text: str, edits: Mapping[str, tuple[Path, Texts]]) -> tuple[str, set[str]]:
+    lines = text.splitlines(keepends=True)
+    rows: defaultdict[str, list[int]] = defaultdict(list)
+    for number, line in enumerate(lines):
+        values = _object(line)
+        key = _image_of(folder, file, values) if values is not None else None
+        if key in edits:
+            rows[str(key)].append(number)
+    done = set()
+    for key, numbers in rows.items():
+        values = _object(lines[numbers[0]])
+        if len(numbers) == 1 and values is not None and _set_caption(values, edits[key][1]):
+            end = lines[numbers[0]][len(lines[numbers[0]].rstrip("\r\n")) :]
+            lines[numbers[0]] = json.dumps(values, ensure_ascii=False) + end
+            done.add(key)
+    return "".join(lines), done
+
+
+def _csv(folder: Path, file: Path, text: str, edits: Mapping[str, tuple[Path, Texts]]) -> tuple[str, set[str]]:
+    separator = max(",;\t", key=text.split("\n", 1)[0].count)
+    table = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+    header = table[0]
+    rows: defaultdict[str, list[list[str]]] = defaultdict(list)
+    for row in table[1:]:
+        key = _image_of(folder, file, dict(zip(header, row, strict=False)))
+        if key in edits:
+            rows[str(key)].append(row)
+    done = set()
+    for key, found in rows.items():
+        values: dict[str, object] = dict(zip(header, found[0], strict=False))
+        if len(found) == 1 and _set_caption(values, edits[key][1]):
+            found[0][: len(header)] = [str(values.get(name, "")) for name in header]
+            done.add(key)
+    out = io.StringIO(newline="")
+    ending = "\r\n" if "\r\n" in text else "\n"
+    csv.writer(out, delimiter=separator, lineterminator=ending).writerows(table)
+    return out.getvalue(), done
+
+
+def _object(line: str) -> dict[str, object] | None:
+    try:
+        values = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return values if isinstance(values, dict) else None
+
+
+def _image_of(folder: Path, file: Path, values: Mapping[str, object]) -> str | None:
+    name = next((value for key, value in values.items() if key.strip().casefold() == FILE_NAME), None)
+    path = path_in_folder(folder, file, name.strip()) if isinstance(name, str) else None
+    return None if path is None else same_name(path)

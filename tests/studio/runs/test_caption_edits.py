@@ -1,0 +1,144 @@
+"""Captions are changed in the files that they came from, whole or not at all, and what would be lost is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from diffstudio.errors import StorageProblem
+from diffstudio.studio.runs import caption_edits
+from diffstudio.studio.runs.caption_edits import EditResult, with_added, with_replaced, write_captions
+from diffstudio.training.data.folder_report import FolderReport
+from diffstudio.training.data.inspect_folder import inspect_folder
+
+
+def image(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (20, 20)).save(path, "PNG")
+
+
+def edited(folder: Path, edits: dict[str, tuple[str, ...]]) -> EditResult:
+    writing = write_captions(folder, {Path(name): texts for name, texts in edits.items()})
+    while True:
+        try:
+            next(writing)
+        except StopIteration as end:
+            assert isinstance(end.value, EditResult)
+            return end.value
+
+
+def captions(folder: Path) -> dict[str, tuple[str, ...]]:
+    """As the next inspection reads them."""
+    *_, report = inspect_folder(folder)
+    assert isinstance(report, FolderReport)
+    return {record.path.as_posix(): record.captions for record in report.images}
+
+
+def test_each_caption_is_written_where_it_came_from(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png", "sub/d.png", "sub/e.png", "f.png", "g.png"):
+        image(tmp_path / name)
+    (tmp_path / "a.txt").write_text("old")
+    (tmp_path / "b.caption").write_text("old")
+    (tmp_path / "c.json").write_text('{"seed": 5, "Prompt": "old", "model": "x"}')
+    (tmp_path / "sub" / "metadata.csv").write_text('file_name,n,text\nd.png,1,"old, one"\nother.png,2,kept\n')
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "sub/e.png", "text": "old", "n": 1}\n{"x": 5}\nbroken\n')
+    (tmp_path / "g.png.txt").write_text("old")
+    new = {name: (f"new {name[0]}",) for name in captions(tmp_path)}
+    assert edited(tmp_path, new) == EditResult(7)
+    assert captions(tmp_path) == new
+    assert (tmp_path / "a.txt").read_text() == "new a\n" and (tmp_path / "f.txt").read_text() == "new f\n"
+    assert not (tmp_path / "g.txt").exists() and not (tmp_path / "sub" / "d.txt").exists()
+    assert json.loads((tmp_path / "c.json").read_text()) == {"seed": 5, "Prompt": "new c", "model": "x"}
+    assert (tmp_path / "sub" / "metadata.csv").read_text() == "file_name,n,text\nd.png,1,new s\nother.png,2,kept\n"
+    assert (tmp_path / "metadata.jsonl").read_text() == (
+        '{"file_name": "sub/e.png", "text": "new s", "n": 1}\n{"x": 5}\nbroken\n'
+    )
+
+
+def test_several_captions_and_none(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        image(tmp_path / name)
+    (tmp_path / "b.json").write_text('{"captions": ["one", "two"]}')
+    (tmp_path / "c.txt").write_text("old")
+    assert edited(tmp_path, {"a.png": ("one\n", " two "), "b.png": ("three", "four"), "c.png": ()}).written == 3
+    assert captions(tmp_path) == {"a.png": ("one", "two"), "b.png": ("three", "four"), "c.png": ()}
+    assert json.loads((tmp_path / "b.json").read_text()) == {"captions": ["three", "four"]}
+
+
+def test_a_caption_file_of_two_images_is_changed_for_both_or_not_at_all(tmp_path: Path) -> None:
+    image(tmp_path / "a.png")
+    image(tmp_path / "a.webp")
+    (tmp_path / "a.npz").touch()
+    (tmp_path / "a.txt").write_text("old")
+    (refused,) = edited(tmp_path, {"a.png": ("new",)}).refused
+    assert refused.path == Path("a.png") and "a.txt is that of several images (a.png, a.webp)" in refused.why
+    assert len(edited(tmp_path, {"a.png": ("new",), "a.webp": ("other",)}).refused) == 2
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert edited(tmp_path, {"a.png": ("new",), "a.webp": ("new",)}) == EditResult(2)
+    (tmp_path / "a.txt").unlink()
+    assert edited(tmp_path, {"a.png": ("this",)}) == EditResult(1)
+    assert captions(tmp_path) == {"a.png": ("this",), "a.webp": ()}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("a.json", '{"caption": "a dog", "tags": "grass"}', "put together from several keys"),
+        ("a.json", '{"meta": {"prompt": "a dog"}}', "put together from several keys"),
+        ("a.txt", "x" * 70_000, "only its first 64 KiB are used"),
+        ("metadata.csv", "file_name,text\na.png,one\na.png,two\n", "several rows or columns"),
+        ("metadata.csv", "file_name,text,tags\na.png,one,two\n", "several rows or columns"),
+        ("metadata.jsonl", '{"file_name": "a.png", "tags": ["one"]}', "several rows or columns"),
+        ("meta_cap.json", '{"a.png": {"caption": "one"}}', "captions in meta_cap.json are not edited here"),
+    ],
+)
+def test_what_would_be_lost_is_refused_by_name(tmp_path: Path, name: str, content: str, why: str) -> None:
+    image(tmp_path / "a.png")
+    (tmp_path / name).write_text(content)
+    (refused,) = edited(tmp_path, {"a.png": ("new",)}).refused
+    assert refused.path == Path("a.png") and why in refused.why
+    assert (tmp_path / name).read_text() == content
+
+
+def test_a_full_disk_leaves_the_old_caption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("old")
+    (tmp_path / "metadata.csv").write_text("file_name,text\nb.png,old\n")
+    image(tmp_path / "b.png")
+
+    def full(path: Path, text: str) -> None:
+        raise StorageProblem(f"{path} cannot be written", "the disk is full")
+
+    monkeypatch.setattr(caption_edits, "write_text", full)
+    result = edited(tmp_path, {"a.png": ("new",), "b.png": ("new",)})
+    assert result.written == 0 and all("the disk is full" in refused.why for refused in result.refused)
+    assert (tmp_path / "a.txt").read_text() == "old"
+
+
+def test_spreadsheet_endings_and_separators_are_kept(tmp_path: Path) -> None:
+    image(tmp_path / "a.png")
+    (tmp_path / "metadata.csv").write_bytes(b"\xef\xbb\xbffile_name;text\r\na.png;old\r\n")
+    assert edited(tmp_path, {"a.png": ("one; two",)}).written == 1
+    assert (tmp_path / "metadata.csv").read_bytes() == b'file_name;text\r\na.png;"one; two"\r\n'
+
+
+def test_find_and_replace_is_of_plain_text() -> None:
+    assert with_replaced(("A (big) dog", "no"), "(BIG)", r"\1 small") == (r"A \1 small dog", "no")
+    assert with_replaced(("Dog dog",), "dog", "cat", match_case=True) == ("Dog cat",)
+    assert with_replaced(("dog", "dog, sun"), "dog", "") == (", sun",)
+
+
+def test_a_tag_is_added_once_to_each_caption() -> None:
+    assert with_added(("a dog, sun", "a dog"), "Sun") == ("a dog, sun", "a dog, Sun")
+    assert with_added(("a dog,",), " sks, ", at_start=True) == ("sks, a dog,",)
+    assert with_added((), "sks") == ("sks",) and with_added(("a dog",), " ") == ("a dog",)
+
+
+def test_many_edits_tell_how_far_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caption_edits, "FILES_AT_A_TIME", 2)
+    for number in range(5):
+        image(tmp_path / f"{number}.png")
+    assert list(write_captions(tmp_path, {Path(f"{number}.png"): ("x",) for number in range(5)})) == [2, 4]
