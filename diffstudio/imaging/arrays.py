@@ -192,7 +192,7 @@ def _series_values(series: TiffPageSeries, file: BinaryIO) -> NDArray[Any]:
     total = math.prod(series.shape) * np.dtype(series.dtype).itemsize
     if total > LARGEST_PIXELS_BYTES:
         raise SamplesProblem(too_many_bytes(total))
-    for page in filter(None, series.pages):  # None lies right behind the page before
+    for page in (page for page in series.pages if page is not None):  # None lies right behind the page before
         check_complete(page, file)
     values: NDArray[Any] = series.asarray()
     return values

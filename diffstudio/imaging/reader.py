@@ -34,6 +34,7 @@ from diffstudio.imaging.value_range import Depth, Range, SampleType, chosen_rang
 Colour = tuple[int, int, int]
 
 WHITE: Colour = (255, 255, 255)
+_EIGHT_BITS = (0.0, 255.0)  # declared by arrays of that type
 NO_RANGES: Mapping[SampleType, Range] = {}
 
 _UPRIGHT = {  # EXIF orientation -> what turns the image upright
@@ -56,6 +57,7 @@ class LoadedImage:
     notes: tuple[str, ...] = ()  # what could not be followed, a clause each
     depth: Depth | None = None  # of more than 8 bits a channel
     channels: tuple[Depth, ...] = ()  # of an array: the values of each of its channels
+    shown: str = ""  # the one of the notes that says which of its channels the image shows
 
 
 def load_image(
@@ -125,7 +127,7 @@ def flatten(image: Image.Image, background: Colour = WHITE) -> Image.Image:
 
 
 def _finished(decoded: Decoded, at_least: int | None, ranges: Mapping[SampleType, Range]) -> LoadedImage:
-    depth, notes, channels = None, list(decoded.notes), tuple[Depth, ...]()
+    depth, notes, channels, shown = None, list(decoded.notes), tuple[Depth, ...](), ""
     if isinstance(decoded.pixels, Image.Image):
         image, note = colour.to_srgb(_reduced(decoded.pixels, at_least), decoded.profile)
     else:
@@ -133,26 +135,27 @@ def _finished(decoded: Decoded, at_least: int | None, ranges: Mapping[SampleType
         if isinstance(found, ChannelArray):
             channels = tuple(measure_channel(found.values[..., index]) for index in range(found.channels))
             found, shown = _shown(found)
-            notes += shown
         image, note, depth = _from_samples(found, decoded.profile, ranges)
         image = _reduced(image, at_least)
-        if depth.not_numbers:
-            notes.append(f"{depth.not_numbers:,} of its values are not finite numbers and are black")
-    if note:
-        notes.append(note)
+        not_numbers = sum(channel.not_numbers for channel in channels) or depth.not_numbers
+        if not_numbers:
+            notes.append(f"{not_numbers:,} of its values are not finite numbers and are black")
+        if found.declared == _EIGHT_BITS:
+            depth = None
+    notes += filter(None, (note, shown))
     if decoded.orientation in _UPRIGHT:
         image = image.transpose(_UPRIGHT[decoded.orientation])
     image.info = {}  # a profile in it would be written into copies
-    return LoadedImage(image, decoded.size, tuple(notes), depth, channels)
+    return LoadedImage(image, decoded.size, tuple(notes), depth, channels, shown)
 
 
-def _shown(array: ChannelArray) -> tuple[Samples, list[str]]:
+def _shown(array: ChannelArray) -> tuple[Samples, str]:
     """The first channels of an array as a grey or RGB image; and what that leaves out, where it does."""
-    bits = (0.0, 255.0) if array.values.dtype == np.uint8 else None
+    bits = _EIGHT_BITS if array.values.dtype == np.uint8 else None
     if array.channels < 3:
-        note = ["it has 2 channels, of which the first is shown"] if array.channels == 2 else []
+        note = "it has 2 channels, of which the first is shown" if array.channels == 2 else ""
         return Samples(array.values[..., 0], declared=bits), note
-    note = [f"it has {array.channels} channels, of which the first three are shown"] if array.channels > 3 else []
+    note = f"it has {array.channels} channels, of which the first three are shown" if array.channels > 3 else ""
     return Samples(array.values[..., :3], declared=bits), note
 
 

@@ -11,6 +11,7 @@ from diffstudio.errors import BadRequest
 from diffstudio.models.conditioning.image_inputs import NO_IMAGES, ImageInputs
 from diffstudio.models.conditioning.prompt_features import PromptFeature
 from diffstudio.models.conditioning.prompt_schedule import PromptBatch, StepTexts
+from diffstudio.models.output_format import PLAIN, OutputFormat
 
 if TYPE_CHECKING:
     import torch
@@ -109,6 +110,7 @@ class Model(Protocol):
     inpaints: bool = False  # its network takes a mask and the masked image as inputs
     guides_last_call: bool = True  # whether the sampler's last network call is guided too
     guides_second_pass: bool = True  # whether a hires fix keeps the CFG scale by default; else 0
+    output: OutputFormat = PLAIN  # what its images are made of; `decode` shows them as RGB
     load_notes: tuple[str, ...] = ()  # sentences about what was loaded from elsewhere, not shown yet
     vae_path: Path | None = None  # of the VAE that replaces its own
     offload_level: OffloadLevel = OffloadLevel.NONE

@@ -20,8 +20,11 @@ import tomli_w
 
 from diffstudio.atomic import write_text
 from diffstudio.errors import RunProblem, must_be_between, reads_up_to
+from diffstudio.imaging.arrays import MOST_CHANNELS
+from diffstudio.imaging.levels import PixelForm
 from diffstudio.imaging.value_range import Range, SampleType
 from diffstudio.models.detection.families_table import FLOW_SPACING_NAMES, PIXEL, SAMPLER_NAMES
+from diffstudio.models.output_format import OutputFormat, ValueType
 from diffstudio.networks.conditioning import Conditioning
 
 FORMAT = 1
@@ -78,9 +81,13 @@ class RangesRecipe:
 
 @dataclass(frozen=True, slots=True)
 class DataRecipe:
-    size: int = 64  # px, width and height
+    size: int = 64  # px, width and height; with `bucket` the side of a square of the same area
     background: str = "#ffffff"  # behind transparent pixels and padding
-    fit: str = "pad"  # `pad`: the whole image on the background; `crop`: the centre square
+    fit: str = "auto"  # `crop`: the centre square; `bucket`: aspect buckets; `pad`: the whole image on the background
+    buckets: tuple[int, ...] = ()  # of `bucket`: width, height, width, height … in px; empty: by the folder's shapes
+    channels: int = 0  # 1: grey, 3: colour, others: those of arrays; 0: by the folder
+    alpha: bool = False  # opacity as the last channel, rather than images on the background
+    bits: int = 0  # of each value, 8 or 16; 0: by the folder
     held_out: float = 0.02  # fraction of the images that is kept for the held-out loss
     exclude: tuple[str, ...] = ()  # sub-folders left out
     classes: ClassesName = ClassesName.FOLDERS
@@ -89,6 +96,39 @@ class DataRecipe:
     translation: float = 0.0  # at most, in either direction, as a fraction of the side
     ranges: RangesRecipe = field(default_factory=RangesRecipe)
     augment_labels: bool = True  # condition the network on the augmentation (EDM, app. F.2)
+    channel_ranges: tuple[float, ...] = ()  # of arrays: lowest and highest value of each channel, in turn
+
+    @property
+    def form(self) -> PixelForm:
+        """What each file becomes. What is not chosen yet counts as in version 0.2: three channels of 8 bits."""
+        limits = iter(self.channel_ranges)
+        return PixelForm(
+            channels=self.channels or 3 + self.alpha,
+            bits=self.bits or 8,
+            alpha=self.alpha,
+            ranges=self.ranges.as_mapping(),
+            channel_ranges=tuple(zip(limits, limits, strict=True)),
+        )
+
+    @property
+    def output(self) -> OutputFormat:
+        """What a network that is trained with it generates, in the values of the folder's files."""
+        form = self.form
+        if form.bits == 8:
+            return OutputFormat(form.channels, form.alpha)
+        if not form.is_image:
+            return OutputFormat(form.channels, False, ValueType.FLOAT32, form.channel_ranges)
+        whole = form.ranges.get(SampleType.UINT16)
+        values = ValueType.UINT16 if whole or not form.ranges else ValueType.FLOAT32
+        found = whole or next(iter(form.ranges.values()), (0.0, float(values.largest)))
+        limits = (found,) * form.colours + ((0.0, 1.0),) * form.alpha
+        return OutputFormat(form.channels, form.alpha, values, limits)
+
+    @property
+    def bucket_sizes(self) -> tuple[tuple[int, int], ...]:
+        """Width and height of each aspect bucket, px; empty unless they are chosen."""
+        sides = iter(self.buckets)
+        return tuple(zip(sides, sides, strict=True)) if self.fit == "bucket" else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,6 +303,7 @@ _TYPE_NAMES = {
     tuple[str, ...]: "a list of strings",
     tuple[float, float]: "a list of two numbers",
     tuple[float, ...]: "a list of numbers",
+    tuple[int, ...]: "a list of whole numbers",
     RangesRecipe: "a table",
     DataRecipe: "a table",
     NetworkRecipe: "a table",
@@ -281,6 +322,7 @@ _BELOW_ONE = math.nextafter(1.0, 0.0)
 _TINY = 1e-12  # where 0 is not allowed
 _RANGES: Mapping[str, tuple[float, float]] = {
     "data.size": (8, 2048),
+    "data.channels": (0, MOST_CHANNELS),
     "data.held_out": (0, 0.9),
     "data.flips": (0, 1),
     "data.rotation_degrees": (0, 180),
@@ -320,12 +362,33 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "run.sample_steps": (1, 1000),
     "run.sample_guidance": (0, 100),
 }
-_CHOICES: Mapping[str, tuple[str, ...]] = {
-    "data.fit": ("pad", "crop"),
+_CHOICES: Mapping[str, tuple[object, ...]] = {
+    "data.fit": ("auto", "crop", "bucket", "pad"),
+    "data.bits": (0, 8, 16),
     "run.dtype": ("auto", "float32", "bfloat16"),
     "run.sample_sampler": SAMPLER_NAMES,
     "run.sample_spacing": FLOW_SPACING_NAMES,
 }
+
+
+def _check_channels(data: DataRecipe) -> None:
+    if data.alpha and data.channels not in (0, 2, 4):
+        raise RunProblem(
+            f"recipe.data.channels is {data.channels} with alpha = true",
+            "opacity is a second channel of grey images and a fourth of colour images",
+        )
+    limits = data.channel_ranges
+    if limits and (
+        len(limits) != 2 * data.channels
+        or any(low >= high for low, high in zip(limits[::2], limits[1::2], strict=True))
+    ):
+        raise RunProblem(
+            f"recipe.data.channel_ranges is {_shortened(limits)}", "it must be two rising numbers for each channel"
+        )
+    if len(data.buckets) % 2 or any(not 8 <= side <= 4096 for side in data.buckets):
+        raise RunProblem(
+            f"recipe.data.buckets is {_shortened(data.buckets)}", "it must be widths and heights in turn, in px"
+        )
 
 
 def _check_ranges(recipe: Recipe) -> None:
@@ -336,8 +399,9 @@ def _check_ranges(recipe: Recipe) -> None:
     for name, choices in _CHOICES.items():
         if attrgetter(name)(recipe) not in choices:
             raise RunProblem(
-                f"recipe.{name} is {attrgetter(name)(recipe)!r}", f"it must be one of {', '.join(choices)}"
+                f"recipe.{name} is {attrgetter(name)(recipe)!r}", f"it must be one of {', '.join(map(str, choices))}"
             )
+    _check_channels(recipe.data)
     for name, limits in dataclasses.asdict(recipe.data.ranges).items():
         if limits and (len(limits) != 2 or limits[0] >= limits[1]):
             raise RunProblem(f"recipe.data.ranges.{name} is {limits}", "it must be two rising numbers")

@@ -17,6 +17,7 @@ from diffstudio.atomic import write_text
 from diffstudio.errors import RunProblem
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.folder_report import FOLDER_NAMES, FolderReport, count_of
+from diffstudio.training.data.pixel_choice import choose_pixels
 from diffstudio.training.recipe import ClassesName, Recipe, read_recipe, read_table
 
 AUTO = "auto"
@@ -76,16 +77,12 @@ def choose_recipe(
     recipes = named_recipes()
     if name == AUTO:
         chosen, why = _automatic(report, accelerator, minutes)
-        return _with_conditioning(recipes[chosen], report, why)
+        return _for_folder(recipes[chosen], report, why)
     if name in recipes:
-        return _with_conditioning(recipes[name], report)
+        return _for_folder(recipes[name], report)
     if name.endswith(".toml"):
         choice = read_choice(Path(name))
-        return (
-            choice
-            if choice.why
-            else replace(_with_conditioning(choice.recipe, report), fits_captions=choice.fits_captions)
-        )
+        return choice if choice.why else replace(_for_folder(choice.recipe, report), fits_captions=choice.fits_captions)
     raise _unknown(name)
 
 
@@ -111,8 +108,11 @@ def _automatic(report: FolderReport, accelerator: bool, minutes: float | None) -
     return "small", f"Chosen because there are {count:,} images and {device}"
 
 
-def _with_conditioning(recipe: Recipe, report: FolderReport, why: str = "") -> RecipeChoice:
-    """The recipe with a conditioning that the folder has data for: captions, else classes, else none."""
+def _for_folder(recipe: Recipe, report: FolderReport, why: str = "") -> RecipeChoice:
+    """The recipe with the channels and shapes of the folder's images, and a conditioning that it has data for.
+
+    Captions, else classes, else none.
+    """
     requested = recipe.network.conditioning
     captions, classes = _use_of_captions(report), _use_of_classes(report, requested)
     by_name = set(report.caption_sources) == {FOLDER_NAMES}  # the class again
@@ -129,11 +129,10 @@ def _with_conditioning(recipe: Recipe, report: FolderReport, why: str = "") -> R
     named = recipe.data.classes
     if named is not ClassesName.FIRST_FOLDER:
         named = ClassesName.FOLDERS if conditioning is Conditioning.CLASS else ClassesName.NONE
-    sentence = "; ".join(part for part in (why, because) if part)
+    data, clauses = choose_pixels(recipe.data, report, recipe.network.patch)
+    sentence = "; ".join(part for part in (why, because, *clauses) if part)
     return RecipeChoice(
-        replace(
-            recipe, network=replace(recipe.network, conditioning=conditioning), data=replace(recipe.data, classes=named)
-        ),
+        replace(recipe, network=replace(recipe.network, conditioning=conditioning), data=replace(data, classes=named)),
         f"{sentence[:1].upper()}{sentence[1:]}.",
     )
 

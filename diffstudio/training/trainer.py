@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from diffstudio.diffusion.denoiser import CleanPrediction
@@ -105,6 +106,8 @@ class Trainer:
         mean = batches.mean_image().to(self.device)
 
         def network(x_t: Tensor, t: Tensor) -> Tensor:
+            if mean.shape[-2:] != x_t.shape[-2:]:  # of another aspect bucket
+                return F.interpolate(mean[None], x_t.shape[-2:], mode="bilinear").expand_as(x_t)
             return mean.expand_as(x_t)
 
         denoiser = CleanPrediction(network, self.schedule)
@@ -179,6 +182,7 @@ def network_config(recipe: Recipe, classes: int, vocabulary: int) -> Transformer
         vocab_size=vocabulary,
         text_tokens=network.text_tokens,
         augment_dim=Augmentation.label_dim if recipe.data.augment_labels else 0,
+        in_channels=recipe.data.form.channels,
     )
 
 

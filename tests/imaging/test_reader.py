@@ -35,7 +35,7 @@ from diffstudio.imaging.reader import (
 )
 from diffstudio.imaging.value_range import Depth, SampleType, ranges_of_folder
 from diffstudio.studio.metadata.image_text import read_text
-from diffstudio.training.data.preprocess import background_colour, resize_to_square
+from diffstudio.training.data.preprocess import background_colour, resize_to
 from diffstudio.training.recipe import DataRecipe
 
 RED = (255, 0, 0)
@@ -332,7 +332,7 @@ def test_what_shines_through_is_seen(tmp_path: Path, mode: str) -> None:
     assert read.mode == "RGBA"
     assert read.getpixel((0, 0))[3] == 0
     assert read.getpixel((19, 0))[3] == 255
-    on_blue = resize_to_square(read, 20, (0, 0, 255), "pad")
+    on_blue = resize_to(read, (20, 20), (0, 0, 255), "pad")
     assert tuple(on_blue[5, 2]) == (0, 0, 255)
     assert tuple(on_blue[5, 17]) == ((200, 200, 200) if mode == "LA" else RED)
 
@@ -502,19 +502,19 @@ def test_what_looks_like_a_picture(tmp_path: Path) -> None:
 def test_pad_shows_the_whole_picture_and_crop_its_middle() -> None:
     wide = Image.new("RGB", (90, 30), RED)
     wide.paste((0, 255, 0), (30, 0, 60, 30))
-    padded = resize_to_square(wide, 30, (0, 0, 255), "pad")
+    padded = resize_to(wide, (30, 30), (0, 0, 255), "pad")
     assert padded.shape == (30, 30, 3)
     assert tuple(padded[2, 15]) == (0, 0, 255)
     assert tuple(padded[15, 2]) == RED
     assert tuple(padded[15, 15]) == (0, 255, 0)
-    cropped = resize_to_square(wide, 30, (0, 0, 255), "crop")
+    cropped = resize_to(wide, (30, 30), (0, 0, 255), "crop")
     assert (cropped == np.array((0, 255, 0))).all()
 
 
 @pytest.mark.parametrize("fit", ["pad", "crop"])
 @pytest.mark.parametrize("size", [(5000, 1), (1, 5000), (1, 1), (16, 17)])
 def test_any_shape_fits(size: tuple[int, int], fit: str) -> None:
-    assert resize_to_square(Image.new("RGBA", size, RED + (128,)), 32, (255, 255, 255), fit).shape == (32, 32, 3)
+    assert resize_to(Image.new("RGBA", size, RED + (128,)), (32, 32), (255, 255, 255), fit).shape == (32, 32, 3)
 
 
 def test_no_dark_rim_around_what_is_cut_out() -> None:
@@ -522,7 +522,7 @@ def test_no_dark_rim_around_what_is_cut_out() -> None:
     across = np.hypot(*np.mgrid[-63.5:64.5, -63.5:64.5]) < 50
     pixels = np.zeros((128, 128, 4), dtype=np.uint8)
     pixels[across] = (255, 0, 0, 255)
-    laid = resize_to_square(Image.fromarray(pixels), 40, (255, 255, 255), "pad").astype(int)
+    laid = resize_to(Image.fromarray(pixels), (40, 40), (255, 255, 255), "pad").astype(int)
     assert laid[..., 0].min() >= 253
     assert np.abs(laid[..., 1] - laid[..., 2]).max() <= 1
     assert ((laid[..., 1] > 20) & (laid[..., 1] < 235)).any()  # the rim itself is there, and soft

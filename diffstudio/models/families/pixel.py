@@ -26,6 +26,7 @@ from diffstudio.models.families import pixel_file
 from diffstudio.models.families.scheduler_config import unsupported_schedule
 from diffstudio.models.library.lookup import similar_names
 from diffstudio.models.model import EncodedPrompt, Model, PromptEncoder, multiples_of, unsupported_size
+from diffstudio.models.output_format import OutputFormat
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition, PixelTransformer
@@ -44,7 +45,7 @@ class PixelPrompt(EncodedPrompt):
 
 
 class PixelModel(Model):
-    """A PixelTransformer as a Model. There is no VAE: the state is the image [B,3,H,W] itself.
+    """A PixelTransformer as a Model. There is no VAE: the state is the image [B,C,H,W] itself, of any channels.
 
     Also built from a network that is still being trained, for its sample sheets; then `checkpoint` is None.
     """
@@ -62,6 +63,7 @@ class PixelModel(Model):
         schedule: RectifiedFlow | None = None,
         *,
         guidance: Mapping[str, Any] | None = None,
+        output: OutputFormat | None = None,
         device: torch.device | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
@@ -71,6 +73,7 @@ class PixelModel(Model):
         self.classes = tuple(classes)
         self.schedule: RectifiedFlow = schedule if schedule is not None else RectifiedFlow()
         self.config = network.config
+        self.output = output or OutputFormat(network.config.in_channels)
         self.device = device if device is not None else next(network.parameters()).device
         self.dtype = dtype
         about = guidance or {}
@@ -110,7 +113,7 @@ class PixelModel(Model):
         raise unsupported_size(width, height, multiples_of(patch, largest), suggestion)
 
     def state_shape(self, width: int, height: int) -> tuple[int, int, int]:
-        return 3, height, width
+        return self.config.in_channels, height, width
 
     @property
     def prompt_features(self) -> PromptFeature:
@@ -161,13 +164,13 @@ class PixelModel(Model):
         )
 
     def encode_image(self, image: Tensor) -> Tensor:
-        return image.float()
+        return self.output.from_rgb(image.float())
 
     def decode(self, state: Tensor) -> Tensor:
-        return state
+        return state if self.output.is_plain else self.output.to_rgb(state)
 
     def latents_to_rgb(self, state: Tensor) -> Tensor:
-        return state
+        return self.decode(state)
 
     def times(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
         guided_from = min(max(self._guidance_interval[1], _SECOND_TIMES[0]), _SECOND_TIMES[1])
@@ -208,7 +211,7 @@ class PixelModel(Model):
 
     @torch.no_grad()
     def _call(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """The x_0 prediction [B,3,H,W] as float32; the network runs in `dtype`."""
+        """The x_0 prediction [B,C,H,W] as float32; the network runs in `dtype`."""
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
             estimate: Tensor = self.network(x_t, t.to(x_t), condition)
         return estimate.float()
@@ -234,6 +237,7 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Pi
         loaded.classes,
         schedule,
         guidance=loaded.guidance,
+        output=loaded.output,
         device=device,
         dtype=dtype,
     )

@@ -22,6 +22,7 @@ from diffstudio.models.checkpoint import FORMAT, TRAIN_OR_DOWNLOAD, Checkpoint
 from diffstudio.models.detection.families_table import PIXEL
 from diffstudio.models.files.file_access import first_line, nonfinite
 from diffstudio.models.library.records import read_checkpoint
+from diffstudio.models.output_format import PLAIN, OutputFormat
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.state_dict_keys import with_current_keys
@@ -44,6 +45,7 @@ class Loaded:
     classes: tuple[str, ...]
     schedule: dict[str, Any]  # for schedule_from_json
     guidance: dict[str, Any]  # `scale`, and `interval` in t
+    output: OutputFormat = PLAIN
 
 
 def save(
@@ -62,20 +64,24 @@ def save(
     thumbnail: Image.Image | None = None,
     dtype: torch.dtype = torch.float32,
     card: Mapping[str, str] | None = None,
+    output: OutputFormat = PLAIN,
+    size: tuple[int, int] | None = None,
 ) -> None:
     """Write a checkpoint to `path`, whole or not at all. StorageProblem when that fails.
 
     `guidance` and `sampling` (sampler, spacing, steps) are the recommended settings, read by `models.recommended`;
     `run` is the training record (steps, pictures_seen, held_out_loss); `card` adds ModelSpec keys, such as `license`
-    and `description`: https://github.com/Stability-AI/ModelSpec.
+    and `description`: https://github.com/Stability-AI/ModelSpec. `size` is the default width and height in px, if they are
+    not those of the square that the network is built for.
     """
     config = network.config
+    width, height = size or (config.image_size, config.image_size)
     model = {
         "family": "pixel",
         "conditioning": config.conditioning,
         "classes": classes,
-        "width": config.image_size,
-        "height": config.image_size,
+        "width": width,
+        "height": height,
     }
     values = {
         "format": FORMAT,
@@ -87,6 +93,8 @@ def save(
         "recipe": dict(recipe or {}),
         "run": dict(run or {}),
     }
+    if not output.is_plain:
+        values["pixels"] = output.to_json()
     metadata = {f"diffstudio.{key}": json.dumps(value, ensure_ascii=False) for key, value in values.items()}
     if tokenizer is not None:
         metadata["diffstudio.tokenizer"] = tokenizer.to_json()
@@ -100,7 +108,7 @@ def save(
         "modelspec.implementation": f"diffstudio {__version__}",
         "modelspec.title": title,
         "modelspec.date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "modelspec.resolution": f"{config.image_size}x{config.image_size}",
+        "modelspec.resolution": f"{width}x{height}",
         "modelspec.prediction_type": "sample",
     } | {f"modelspec.{key}": value for key, value in (card or {}).items()}
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in network.state_dict().items()}
@@ -119,6 +127,7 @@ def load(checkpoint: Checkpoint | Path) -> Loaded:
     try:
         config = TransformerConfig.from_json({name: value for name, value in network_json.items() if name != "kind"})
         _check_plausible(config, checkpoint.parameters)
+        output = _output(checkpoint, config)
         tokenizer = (
             CaptionTokenizer.from_json(checkpoint.metadata["diffstudio.tokenizer"])
             if config.conditioning is Conditioning.TEXT
@@ -144,7 +153,17 @@ def load(checkpoint: Checkpoint | Path) -> Loaded:
         raise CheckpointDamaged(
             f"{checkpoint.path.name} cannot be loaded", first_line(error) or type(error).__name__, TRAIN_OR_DOWNLOAD
         ) from error
-    return Loaded(network.eval(), tokenizer, checkpoint.classes, schedule, guidance)
+    return Loaded(network.eval(), tokenizer, checkpoint.classes, schedule, guidance, output)
+
+
+def _output(checkpoint: Checkpoint, config: TransformerConfig) -> OutputFormat:
+    """What the header says of the pixels; 8 bits of the network's channels without it. ValueError, KeyError, TypeError."""
+    if "diffstudio.pixels" not in checkpoint.metadata:
+        return OutputFormat(config.in_channels)
+    output = OutputFormat.from_json(_header_object(checkpoint, "pixels"))
+    if output.channels != config.in_channels:
+        raise ValueError(f"its header describes {output.channels} channels, and its network {config.in_channels}")
+    return output
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from diffstudio.training.data.preprocess import background_colour
+from diffstudio.training.data.preprocess import background_levels
 from diffstudio.training.recipe import DataRecipe
 
 AUGMENTED_FRACTION = 0.5  # of the images are rotated, and independently as many translated, if the recipe does so
@@ -31,26 +31,27 @@ class Augmentation:
     def apply(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Augment each image at random: a horizontal flip, then a rotation, then a translation by whole pixels.
 
-        `images` [B,C,S,S]: uint8, or float in [-1,1]. `generator` is on the CPU; the number of draws does not depend on
+        `images` [B,C,H,W]: uint8, or float in [-1,1]. `generator` is on the CPU; the number of draws does not depend on
         the recipe. Returns float images of the same shape in [-1,1] and labels, float32 [B,label_dim], which are 0 for
         unchanged images and for a recipe without labels. The recipe's background fills what comes in from outside.
         """
         if images.dtype == torch.uint8:
             images = images.to(torch.float32) / 127.5 - 1
-        count, side = images.shape[0], images.shape[-1]
+        count, height, width = images.shape[0], images.shape[-2], images.shape[-1]
         draw = torch.rand((6, count), generator=generator)
         flipped = draw[0] < self.data.flips
         angle = torch.where(draw[1] < AUGMENTED_FRACTION, 2 * draw[2] - 1, 0.0) * math.radians(
             self.data.rotation_degrees
         )
-        max_shift_px = self.data.translation * side
+        largest_px = self.data.translation * width, self.data.translation * height
         shift = torch.where(draw[3] < AUGMENTED_FRACTION, 2 * draw[4:6] - 1, 0.0)  # [2, B] right, down
-        shift_px = (shift * max_shift_px).round()
+        shift_px = torch.stack([shift[axis] * largest_px[axis] for axis in range(2)]).round()
+        sides = shift_px.new_tensor([[width], [height]])
 
         augmented = torch.where(flipped.to(images.device)[:, None, None, None], images.flip(-1), images)
-        if self.data.rotation_degrees or max_shift_px >= 0.5:
-            augmented = self._resample(augmented, angle, shift_px * 2 / side)
-        return augmented, self._labels(flipped, angle, shift_px / side).to(images.device)
+        if self.data.rotation_degrees or max(largest_px) >= 0.5:
+            augmented = self._resample(augmented, angle, shift_px * 2 / sides)
+        return augmented, self._labels(flipped, angle, shift_px / sides).to(images.device)
 
     def zero_labels(self, count: int, device: torch.device | str = "cpu") -> Tensor:
         """The labels for sampling: float32 [count, label_dim]."""
@@ -60,16 +61,18 @@ class Augmentation:
         """`angle` [B] in radians, `shift` [2, B] in half sides: the result at p is the input at R(angle) (p - shift)."""
         cos, sin = angle.cos(), angle.sin()
         right, down = shift
+        wide = images.shape[-1] / images.shape[-2]  # half a side is another length along each axis
         matrix = torch.stack(
             [
-                torch.stack([cos, -sin, -cos * right + sin * down], dim=-1),
-                torch.stack([sin, cos, -sin * right - cos * down], dim=-1),
+                torch.stack([cos, -sin / wide, -cos * right + sin / wide * down], dim=-1),
+                torch.stack([sin * wide, cos, -sin * wide * right - cos * down], dim=-1),
             ],
             dim=-2,
         )  # [B, 2, 3]
         unchanged = ((angle == 0) & (shift == 0).all(dim=0)).to(images.device)[:, None, None, None]
         grid = functional.affine_grid(matrix.to(images), list(images.shape), align_corners=False)
-        background = images.new_tensor(background_colour(self.data))[:, None, None] / 127.5 - 1
+        levels = images.new_tensor(background_levels(self.data))[:, None, None]
+        background = levels / (127.5 if self.data.form.bits == 8 else 32767.5) - 1
         resampled = functional.grid_sample(
             images - background, grid, mode="bicubic", padding_mode="zeros", align_corners=False
         )

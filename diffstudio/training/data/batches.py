@@ -23,12 +23,13 @@ from diffstudio.training.data.captions import CaptionDropout
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.recipe import Recipe
 
+_STEPS_IN_BLOCK = 1024  # whose buckets are drawn together
 MAX_HELD_OUT = 256  # images: enough for a stable loss, few enough for memory and time
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    images: Tensor  # [B,C,S,S] float32 in [-1,1]
+    images: Tensor  # [B,C,H,W] float32 in [-1,1]
     condition: Condition
     generator: torch.Generator  # on the CPU, for the times and the noise of this batch only
 
@@ -38,7 +39,11 @@ class Batch:
 
 
 class Batches:
-    """`at(step)` is the batch of that step, 0-based. Each epoch has a new order; a batch may span two epochs."""
+    """`at(step)` is the batch of that step, 0-based. Each epoch has a new order; a batch may span two epochs.
+
+    With aspect buckets a batch has images of one size. Which one is drawn for each step, in proportion to their numbers of
+    images, and each size has epochs of its own, so that every image is seen equally often.
+    """
 
     def __init__(self, dataset: ImageDataset, recipe: Recipe, tokenizer: CaptionTokenizer | None) -> None:
         network = recipe.network
@@ -46,6 +51,8 @@ class Batches:
         self._training = dataset.training_indices
         if dataset.repeats:
             self._training = np.repeat(self._training, np.array(dataset.repeats)[self._training])
+        self._buckets = dataset.buckets_of(self._training)
+        self._drawn_before: list[NDArray[np.int64]] = []  # [blocks] [buckets]: how often before that block of steps
         self._augmentation = Augmentation(recipe.data)
         self._dropout = CaptionDropout(network.drop_condition, network.name_share, network.tags_share)
 
@@ -74,7 +81,7 @@ class Batches:
         )
 
     def mean_image(self) -> Tensor:
-        """[C,S,S] in [-1,1], the mean of at most 2000 training images."""
+        """[C,H,W] in [-1,1], the mean of at most 2000 training images."""
         chosen = self._training[:: max(1, len(self._training) // 1000)]
         return self._dataset.batch(chosen).mean(dim=0)
 
@@ -104,13 +111,40 @@ class Batches:
         return rng.choice(alternatives) if len(alternatives) > 1 else self._dataset.captions[index]
 
     def _indices(self, step: int) -> NDArray[np.int64]:
-        size, batch = len(self._training), self._recipe.run.batch
-        positions = np.arange(step * batch, (step + 1) * batch)
+        if len(self._buckets) == 1:
+            return self._epochs_of(self._training, step, "epoch")
+        bucket, count = self._bucket_of(step)
+        return self._epochs_of(self._buckets[bucket], count, f"epoch of bucket {bucket}")
+
+    def _epochs_of(self, images: NDArray[np.int64], count: int, purpose: str) -> NDArray[np.int64]:
+        """The batch after `count` others, of epochs over `images` that follow each other."""
+        size, batch = len(images), self._recipe.run.batch
+        positions = np.arange(count * batch, (count + 1) * batch)
         orders = {
-            epoch: np.random.default_rng(derived_seed(self._recipe.run.seed, "epoch", epoch)).permutation(size)
+            epoch: np.random.default_rng(derived_seed(self._recipe.run.seed, purpose, epoch)).permutation(size)
             for epoch in range(int(positions[0]) // size, int(positions[-1]) // size + 1)
         }
-        return np.array([self._training[orders[int(position) // size][int(position) % size]] for position in positions])
+        return np.array([images[orders[int(position) // size][int(position) % size]] for position in positions])
+
+    def _bucket_of(self, step: int) -> tuple[int, int]:
+        """The bucket of a step, and in how many earlier steps it was drawn."""
+        block, within = divmod(step, _STEPS_IN_BLOCK)
+        while len(self._drawn_before) <= block:
+            earlier = len(self._drawn_before)
+            before = np.zeros(len(self._buckets), dtype=np.int64)
+            if earlier:
+                drawn = np.bincount(self._draws(earlier - 1), minlength=len(self._buckets))
+                before = self._drawn_before[-1] + drawn
+            self._drawn_before.append(before)
+        draws = self._draws(block)
+        bucket = int(draws[within])
+        return bucket, int(self._drawn_before[block][bucket]) + int((draws[:within] == bucket).sum())
+
+    def _draws(self, block: int) -> NDArray[np.int64]:
+        """The bucket of each step of a block."""
+        counts = np.array([len(bucket) for bucket in self._buckets])
+        rng = np.random.default_rng(derived_seed(self._recipe.run.seed, "buckets", block))
+        return rng.choice(len(counts), size=_STEPS_IN_BLOCK, p=counts / counts.sum())
 
 
 def derived_seed(seed: int, purpose: str, index: int) -> int:

@@ -1,8 +1,9 @@
 """ImageDataset: the images of a folder, decoded once into a memory-mapped cache file that training steps read.
 
-The cache file is a plain `.npy` of uint8 [N, size, size, 3]. Its name is a hash of what it was made from: the folder,
-the paths, sizes and modification times of the files, and the part of the recipe that affects the pixels. It is written
-atomically, so a file with the right name is complete. No torch except in `batch`.
+The cache file is a plain `.npy` of uint8 or uint16 [N,H,W,C], or in one row where sizes differ (aspect buckets). Its
+name is a hash of what it was made from: the folder, the paths, sizes and modification times of the files, and the part of
+the recipe that affects the pixels. It is written atomically, so a file with the right name is complete. No torch except
+in `batch`.
 """
 
 from __future__ import annotations
@@ -11,27 +12,29 @@ import contextlib
 import hashlib
 import itertools
 import json
+import math
 import os
 import shutil
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffstudio.atomic import atomic_write, remove_part_files, storage_errors
 from diffstudio.errors import FolderProblem, ImageProblem, Interrupted, RunProblem, StorageProblem, must_be_between
-from diffstudio.imaging.reader import load_image
-from diffstudio.imaging.value_range import Range, SampleType
+from diffstudio.imaging.levels import Levels
 from diffstudio.models.files.file_access import FileStamp, file_stamp
 from diffstudio.training.data.folder_classes import first_folder
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord, Skipped, nothing_to_train_on
 from diffstudio.training.data.inspect_folder import map_in_threads
-from diffstudio.training.data.preprocess import background_colour, resize_to_square
+from diffstudio.training.data.pixel_choice import AUTO, BUCKET, CROP, why_unfit, with_ranges
+from diffstudio.training.data.preprocess import PAD, Size, background_colour, prepare_image, size_for
 from diffstudio.training.data.split import held_out_by_folder, held_out_by_hash, with_every_class_trained
 from diffstudio.training.recipe import ClassesName, DataRecipe
 
@@ -49,7 +52,7 @@ _SPARE_BYTES = 16 * 2**20  # left free on the disk
 class ImageDataset:
     """N images with captions and class labels, in the order of their paths."""
 
-    images: NDArray[np.uint8]  # [N, size, size, 3], a memory map
+    images: NDArray[Any]  # [N,H,W,C] of uint8 or uint16, a memory map; where sizes differ, all values in one row
     captions: tuple[str, ...]  # the first of each image, "" for an image without a caption
     classes: tuple[str, ...]  # names, sorted; "" for a folder without classes
     labels: NDArray[np.int64]  # [N], the index of each image's class in `classes`
@@ -57,6 +60,9 @@ class ImageDataset:
     paths: tuple[Path, ...]  # inside the folder
     skipped: tuple[Skipped, ...]  # images that can no longer be read
     file: Path  # the cache
+    sizes: NDArray[np.int64]  # [N, 2], width and height in px
+    channels: int = 3
+    unfit: tuple[Skipped, ...] = ()  # images whose channels or shape do not fit the others'
     alternatives: tuple[tuple[str, ...], ...] = ()  # all captions of each image; empty: none has more than one
     repeats: tuple[int, ...] = ()  # how many times as often as others each image is drawn; empty: all equally often
 
@@ -64,9 +70,11 @@ class ImageDataset:
         return len(self.paths)
 
     @property
-    def size(self) -> int:
-        """px, width and height."""
-        return int(self.images.shape[1])
+    def size(self) -> tuple[int, int]:
+        """The most frequent width and height, px; the smaller one of a tie."""
+        sizes, counts = np.unique(self.sizes, axis=0, return_counts=True)
+        width, height = sizes[counts.argmax()]
+        return int(width), int(height)
 
     @property
     def training_indices(self) -> NDArray[np.int64]:
@@ -81,12 +89,58 @@ class ImageDataset:
         return itertools.chain.from_iterable(self.alternatives) if self.alternatives else iter(self.captions)
 
     def batch(self, indices: Sequence[int] | NDArray[np.int64] | Tensor) -> Tensor:
-        """The images at `indices` as float32 [B, 3, size, size] in [-1, 1], on the CPU."""
+        """The images at `indices` as float32 [B,C,H,W] in [-1, 1], on the CPU.
+
+        Images of different sizes are cropped and resized to the dataset's most frequent one; training steps take those of
+        one size together.
+        """
         import torch
 
-        pixels = self.images[np.asarray(indices, dtype=np.int64)]  # a copy, out of the map
-        images = torch.from_numpy(np.asarray(pixels)).permute(0, 3, 1, 2).contiguous()
-        return images.to(torch.float32).div_(127.5).sub_(1)
+        chosen = np.asarray(indices, dtype=np.int64)
+        if self.images.ndim == 4:
+            return _as_tensor(self.images[chosen])
+        offsets = self._offsets[chosen]
+        pixels = [
+            self.images[start : start + width * height * self.channels].reshape(height, width, self.channels)
+            for start, (width, height) in zip(offsets, self.sizes[chosen], strict=True)
+        ]
+        if len({image.shape for image in pixels}) == 1:
+            return _as_tensor(np.stack(pixels))
+        images = [_covering(_as_tensor(image[None]), self.size) for image in pixels]
+        return torch.cat(images) if images else torch.zeros((0, self.channels, *self.size[::-1]))
+
+    def buckets_of(self, indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        """`indices` by the size of their images: one list for each size, by width."""
+        sizes = self.sizes[indices]
+        return [indices[(sizes == size).all(axis=1)] for size in np.unique(sizes, axis=0)]
+
+    @cached_property
+    def _offsets(self) -> NDArray[np.int64]:
+        """[N]: where each image begins in a row of all values."""
+        values: NDArray[np.int64] = self.sizes.prod(axis=1) * self.channels
+        ends: NDArray[np.int64] = np.cumsum(values)
+        return ends - values
+
+
+def _as_tensor(pixels: NDArray[Any]) -> Tensor:
+    """uint8 or uint16 [B,H,W,C] -> float32 [B,C,H,W] in [-1,1]."""
+    import torch
+
+    half = 127.5 if pixels.dtype == np.uint8 else 32767.5
+    values = np.array(pixels) if pixels.dtype == np.uint8 else pixels.astype(np.float32)  # a copy, out of the map
+    return torch.from_numpy(values).permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(half).sub_(1)
+
+
+def _covering(images: Tensor, size: Size) -> Tensor:
+    """[B,C,h,w] -> [B,C,H,W], resized to cover width and height `size` and cropped to its centre."""
+    import torch.nn.functional as functional
+
+    width, height = size
+    scale = max(width / images.shape[-1], height / images.shape[-2])
+    inner = max(height, round(images.shape[-2] * scale)), max(width, round(images.shape[-1] * scale))
+    larger = functional.interpolate(images, inner, mode="bilinear", antialias=True)
+    top, left = (inner[0] - height) // 2, (inner[1] - width) // 2
+    return larger[..., top : top + height, left : left + width]
 
 
 def build_dataset(
@@ -109,19 +163,28 @@ def build_dataset(
         raise FolderProblem(
             nothing_to_train_on(report.folder), "every sub-folder is excluded", "Exclude fewer sub-folders"
         )
+    unfit = [Skipped(record.path, why) for record in records if (why := why_unfit(record, data))]
+    left_out = {one.path for one in unfit}
+    records = [record for record in records if record.path not in left_out]
+    if not records:
+        raise FolderProblem(
+            nothing_to_train_on(report.folder),
+            f"{unfit[0].path}: {unfit[0].why}",
+            "Change the recipe's channels or fit",
+        )
     stamps = {record.path: stamp for record in records if (stamp := file_stamp(report.folder / record.path))}
     lost = [Skipped(record.path, "the file no longer exists") for record in records if record.path not in stamps]
     records = [record for record in records if record.path in stamps]
-    ranges = report.value_ranges | data.ranges.as_mapping()  # a run keeps those that it started with
-    file = cache_folder / f"{_key(report.folder, stamps, data, ranges)}.npy"
+    data = with_ranges(data, report)
+    file = cache_folder / f"{_key(report.folder, stamps, data)}.npy"
 
-    images = _open_cache(file, len(records), data.size)
+    images = _open_cache(file, records, data)
     if images is None:
         with storage_errors(_not_written(cache_folder), cache_folder):
             cache_folder.mkdir(parents=True, exist_ok=True)
             _delete_old_files(cache_folder, keep=file)
-            _check_space(cache_folder, len(records) * data.size**2 * 3)
-            bad = _write(file, report.folder, records, data, ranges, on_progress, cancelled)
+            _check_space(cache_folder, math.prod(_shape(records, data)) * data.form.bits // 8)
+            bad = _write(file, report.folder, records, data, on_progress, cancelled)
         lost += bad
         gone = {skipped.path for skipped in bad}
         records = [record for record in records if record.path not in gone]
@@ -131,19 +194,19 @@ def build_dataset(
                 "none of its images can be read any more",
                 "Inspect the folder again",
             )
-        images = _open_cache(file, len(records), data.size)
+        images = _open_cache(file, records, data)
         if images is None:
             raise StorageProblem(f"The image cache in {cache_folder} cannot be read", remedy="Try again")
     with contextlib.suppress(OSError):
         os.utime(file)  # the time of its last use
-    return _as_dataset(images, records, report, data, lost, file)
+    return _as_dataset(images, records, report, data, lost, unfit, file)
 
 
 def _check(data: DataRecipe) -> None:
     if not MIN_SIZE <= data.size <= MAX_SIZE:
         raise RunProblem(f"recipe.data.size is {data.size} px", must_be_between(MIN_SIZE, MAX_SIZE))
-    if data.fit not in ("pad", "crop"):
-        raise RunProblem(f"recipe.data.fit is {data.fit!r}", "it must be `pad` or `crop`")
+    if data.fit not in (AUTO, CROP, BUCKET, PAD):
+        raise RunProblem(f"recipe.data.fit is {data.fit!r}", "it must be `auto`, `crop`, `bucket` or `pad`")
     if not 0 <= data.held_out < 1:
         raise RunProblem(f"recipe.data.held_out is {data.held_out}", "it must be at least 0 and below 1")
     background_colour(data)
@@ -154,26 +217,38 @@ def _excluded(path: Path, exclude: tuple[str, ...]) -> bool:
     return any(folders[: len(parts)] == parts for name in exclude if (parts := Path(name).parts))
 
 
-def _key(folder: Path, stamps: dict[Path, FileStamp], data: DataRecipe, ranges: Mapping[SampleType, Range]) -> str:
-    inputs = [
+def _key(folder: Path, stamps: dict[Path, FileStamp], data: DataRecipe) -> str:
+    inputs: list[object] = [
         FORMAT,
         os.fspath(folder.resolve()),
         data.size,
         background_colour(data),
-        data.fit,
-        sorted(ranges.items()),
+        CROP if data.fit == AUTO else data.fit,
+        sorted(data.ranges.as_mapping().items()),
         [[path.as_posix(), *stamp] for path, stamp in stamps.items()],
     ]
+    form = data.form
+    if (form.channels, form.bits) != (3, 8) or data.bucket_sizes:  # else as in version 0.2, whose files stay valid
+        inputs += [form.channels, form.bits, form.alpha, data.channel_ranges, data.bucket_sizes]
     return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]
 
 
-def _open_cache(file: Path, count: int, size: int) -> NDArray[np.uint8] | None:
+def _shape(records: Sequence[ImageRecord], data: DataRecipe) -> tuple[int, ...]:
+    """Of the cached array."""
+    channels = data.form.channels
+    if not data.bucket_sizes:
+        return len(records), data.size, data.size, channels
+    return (channels * sum(math.prod(size_for(record.width, record.height, data)) for record in records),)
+
+
+def _open_cache(file: Path, records: Sequence[ImageRecord], data: DataRecipe) -> NDArray[Any] | None:
     """The memory map; None when the file is missing or does not match."""
     try:
         images = np.load(file, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError):
         return None
-    return images if images.dtype == np.uint8 and images.shape == (count, size, size, 3) else None
+    matches = images.dtype == (np.uint8 if data.form.bits == 8 else np.uint16) and images.shape == _shape(records, data)
+    return images if matches else None
 
 
 def _not_written(cache_folder: Path) -> str:
@@ -196,7 +271,6 @@ def _write(
     folder: Path,
     records: Sequence[ImageRecord],
     data: DataRecipe,
-    ranges: Mapping[SampleType, Range],
     on_progress: Callable[[int, int], None] | None,
     cancelled: Callable[[], bool] | None,
 ) -> list[Skipped]:
@@ -204,37 +278,37 @@ def _write(
 
     Written as a file, not through a memory map: on a full disk that would end the process.
     """
-    background = background_colour(data)
 
-    def decode(record: ImageRecord) -> NDArray[np.uint8] | Skipped:
+    def decode(record: ImageRecord) -> Levels | Skipped:
         try:
-            loaded = load_image(folder / record.path, at_least=3 * data.size, ranges=ranges)
-            return resize_to_square(loaded.image, data.size, background, data.fit)
+            return prepare_image(folder / record.path, data, size_for(record.width, record.height, data))
         except ImageProblem as error:
             return Skipped(record.path, error.why)
 
     bad: list[Skipped] = []
     with atomic_write(file, _not_written(file.parent)) as out:
-        _write_header(out, len(records), data.size)
+        _write_header(out, _shape(records, data), data)
         with contextlib.closing(map_in_threads(decode, records)) as results:
             for done, result in enumerate(results, start=1):
                 if isinstance(result, Skipped):
                     bad.append(result)
                 else:
-                    out.write(result.tobytes())
+                    out.write(result.astype(result.dtype.newbyteorder("<"), copy=False).tobytes())
                 if on_progress is not None:
                     on_progress(done, len(records))
                 if cancelled is not None and cancelled():
                     raise Interrupted("Stopped while decoding the images")
         if bad:
+            gone = {skipped.path for skipped in bad}
             out.seek(0)
-            _write_header(out, len(records) - len(bad), data.size)
+            _write_header(out, _shape([record for record in records if record.path not in gone], data), data)
     return bad
 
 
-def _write_header(out: BinaryIO, count: int, size: int) -> None:
+def _write_header(out: BinaryIO, shape: tuple[int, ...], data: DataRecipe) -> None:
     """Version 1.0 of numpy.lib.format, padded to a fixed length."""
-    about = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({count}, {size}, {size}, 3), }}"
+    kind = "|u1" if data.form.bits == 8 else "<u2"
+    about = f"{{'descr': '{kind}', 'fortran_order': False, 'shape': {shape}, }}"
     prefix = b"\x93NUMPY\x01\x00" + struct.pack("<H", _HEADER_BYTES - 10)
     out.write(prefix + about.ljust(_HEADER_BYTES - 11).encode("ascii") + b"\n")
 
@@ -250,11 +324,12 @@ def _delete_old_files(cache_folder: Path, keep: Path) -> None:
 
 
 def _as_dataset(
-    images: NDArray[np.uint8],
+    images: NDArray[Any],
     records: Sequence[ImageRecord],
     report: FolderReport,
     data: DataRecipe,
     lost: Sequence[Skipped],
+    unfit: Sequence[Skipped],
     file: Path,
 ) -> ImageDataset:
     groups = [_class_of(record, data.classes) for record in records]
@@ -274,6 +349,9 @@ def _as_dataset(
         file=file,
         alternatives=tuple(record.captions for record in records) if several else (),
         repeats=tuple(record.repeats for record in records) if repeated else (),
+        sizes=np.array([size_for(record.width, record.height, data) for record in records], dtype=np.int64),
+        channels=data.form.channels,
+        unfit=tuple(unfit),
     )
 
 

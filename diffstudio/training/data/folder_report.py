@@ -33,6 +33,8 @@ class ImageRecord:
     has_alpha: bool  # at least one pixel is transparent
     split: str = ""  # TRAINING or HELD_OUT where the folder itself is divided, else ""
     repeats: int = 1  # how many times as often as others it is drawn
+    channels: int = 3  # 1: grey, also where it is stored as RGB; 3: colour; others: those of an array
+    bits: int = 8  # of each value: 8, or 16 for more
 
     @property
     def caption(self) -> str | None:
@@ -100,6 +102,7 @@ class FolderReport:
     other_files: Mapping[str, int] = field(default_factory=dict)  # suffix -> number of files that are not images
     caption_sources: Mapping[str, int] = field(default_factory=dict)  # `.txt files` -> number of images
     layout_notes: tuple[str, ...] = ()  # how the sub-folders were understood, a sentence each without a full stop
+    channel_ranges: Mapping[int, tuple[Range, ...]] = field(default_factory=dict)  # of arrays, by number of channels
 
     @property
     def value_ranges(self) -> dict[SampleType, Range]:

@@ -21,8 +21,9 @@ import numpy as np
 
 from diffstudio import paths
 from diffstudio.errors import CHOOSE_IMAGE_FOLDER, FolderProblem, ImageProblem, StorageProblem
+from diffstudio.imaging.levels import is_grey, ranges_of_channels
 from diffstudio.imaging.reader import load_image
-from diffstudio.imaging.value_range import Depth, ranges_of_folder
+from diffstudio.imaging.value_range import Depth, Range, ranges_of_folder
 from diffstudio.training.data.caption_files import read_caption
 from diffstudio.training.data.caption_metadata import Metadata, read_metadata
 from diffstudio.training.data.folder_classes import Layout, layout_of
@@ -143,8 +144,13 @@ def _read(folder: Path, file: ImageFile) -> Found:
     except ImageProblem as error:
         lasting = not isinstance(error.__cause__, FileNotFoundError | PermissionError | MemoryError | ImportError)
         return Found(Skipped(file.path, error.why), lasting=lasting)
-    record = ImageRecord(file.path, *loaded.size, (), "", loaded.image.mode == "RGBA")
-    return Found(record, fingerprint(loaded.image), loaded.notes, loaded.depth)
+    channels = len(loaded.channels) or (1 if is_grey(loaded.image) else 3)
+    bits = 8 if loaded.depth is None else 16
+    record = ImageRecord(file.path, *loaded.size, (), "", loaded.image.mode == "RGBA", channels=channels, bits=bits)
+    notes = tuple(note for note in loaded.notes if note != loaded.shown)  # training uses all channels
+    if channels in (1, 3):
+        return Found(record, fingerprint(loaded.image), notes, loaded.depth)
+    return Found(record, fingerprint(loaded.image), notes, channels=loaded.channels)
 
 
 @dataclass(slots=True)
@@ -160,6 +166,7 @@ class _Gathered:
     too_small: list[Path] = field(default_factory=list)
     notes: list[Skipped] = field(default_factory=list)
     depths: list[tuple[Path, Depth]] = field(default_factory=list)
+    channels: list[tuple[Depth, ...]] = field(default_factory=list)  # of arrays that are not images
 
     def add(self, file: ImageFile, found: Found) -> None:
         record = found.record
@@ -174,6 +181,8 @@ class _Gathered:
             self.notes += (Skipped(record.path, note) for note in found.notes)
             if found.depth is not None:
                 self.depths.append((record.path, found.depth))
+            if found.channels:
+                self.channels.append(found.channels)
 
     def report(self) -> FolderReport:
         if not self.records:
@@ -207,6 +216,7 @@ class _Gathered:
             groups=dict(sorted(groups.items())),
             notes=tuple(sorted(self.notes, key=_by_path)),
             ranges=self._ranges(),
+            channel_ranges=self._channel_ranges(),
             left_out=tuple(sorted([*self.listing.left_out, *unknown], key=_by_path)),
             other_files=dict(self.listing.others),
             caption_sources=dict(captions.sources),
@@ -225,6 +235,10 @@ class _Gathered:
             RangeInFolder(kind, low, high, tuple(path for path, depth in deep if depth.sample_type is kind))
             for kind, (low, high) in ranges.items()
         )
+
+    def _channel_ranges(self) -> dict[int, tuple[Range, ...]]:
+        counts = sorted({len(channels) for channels in self.channels})
+        return {count: ranges_of_channels([one for one in self.channels if len(one) == count]) for count in counts}
 
 
 def _leaks(images: Sequence[ImageRecord], similar: Sequence[tuple[int, int]]) -> Iterator[str]:

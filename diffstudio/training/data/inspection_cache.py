@@ -14,7 +14,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,7 +24,7 @@ from diffstudio.imaging.value_range import Depth, SampleType
 from diffstudio.training.data.folder_layout import ImageFile
 from diffstudio.training.data.folder_report import ImageRecord, Skipped
 
-FORMAT = 1  # raise it when the same file gives something else
+FORMAT = 2  # raise it when the same file gives something else
 COMMIT_SECONDS = 2.0  # between two; at most this much work is lost when the program is killed
 KEPT_DAYS = 90  # since the last use of a database
 _GIVEN_BY_FOLDER = ("path", "captions", "group", "split", "repeats")  # not by the pixels
@@ -43,6 +43,7 @@ class Found:
     fingerprint: bytes = b""
     notes: tuple[str, ...] = ()
     depth: Depth | None = None
+    channels: tuple[Depth, ...] = ()  # of an array that is not an image
     lasting: bool = True  # False for a failure that may be gone the next time, such as a missing permission
 
 
@@ -135,7 +136,8 @@ def _to_json(found: Found) -> dict[str, Any]:
         return {"why": found.record.why}
     values = {name: value for name, value in dataclasses.asdict(found.record).items() if name not in _GIVEN_BY_FOLDER}
     depth = dataclasses.astuple(found.depth) if found.depth is not None else None
-    return {"record": values, "notes": found.notes, "depth": depth}
+    channels = [dataclasses.astuple(channel) for channel in found.channels]
+    return {"record": values, "notes": found.notes, "depth": depth, "channels": channels}
 
 
 def _from_row(path: Path, found: str, fingerprint: bytes) -> Found:
@@ -146,11 +148,13 @@ def _from_row(path: Path, found: str, fingerprint: bytes) -> Found:
         name: tuple(value) if isinstance(value, list) else value for name, value in values["record"].items()
     }
     record = dataclasses.replace(ImageRecord(path, 0, 0, (), "", False), **pixels)
-    depth = None
-    if values["depth"] is not None:
-        kind, low, high, declared, not_numbers = values["depth"]
-        depth = Depth(SampleType(kind), low, high, tuple(declared) if declared else None, not_numbers)
-    return Found(record, fingerprint, tuple(values["notes"]), depth)
+    depth = None if values["depth"] is None else _depth(values["depth"])
+    return Found(record, fingerprint, tuple(values["notes"]), depth, tuple(map(_depth, values["channels"])))
+
+
+def _depth(values: Sequence[Any]) -> Depth:
+    kind, low, high, declared, not_numbers, inner = values
+    return Depth(SampleType(kind), low, high, tuple(declared) if declared else None, not_numbers, tuple(inner))
 
 
 def _delete_old(cache_folder: Path) -> None:

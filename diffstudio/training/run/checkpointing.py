@@ -16,7 +16,7 @@ from diffstudio.models.recommended import DEFAULTS_OF_0_1
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.recipe import RunRecipe
 from diffstudio.training.run.events import RunCheckpoint, RunSamples
-from diffstudio.training.run.sample_sheets import SampleSheetRenderer, sample_prompts, sheet_thumbnail, write_sheet
+from diffstudio.training.run.sample_sheets import SampleSheetRenderer, sample_prompts, sheet_thumbnail
 from diffstudio.training.run.setup import RunContext
 
 KEPT_CHECKPOINTS = 3
@@ -28,7 +28,9 @@ class Checkpointer:
         recipe, dataset = context.recipe, context.dataset
         self._classes = dataset.classes if recipe.network.conditioning is Conditioning.CLASS else ()
         prompts = sample_prompts(recipe, dataset)
-        self._renderer = SampleSheetRenderer(recipe, context.tokenizer, self._classes, context.trainer.device, prompts)
+        self._renderer = SampleSheetRenderer(
+            recipe, context.tokenizer, self._classes, context.trainer.device, prompts, dataset.size
+        )
         text = recipe.network.conditioning is Conditioning.TEXT
         self._captions = count_words(dataset.all_captions(), prompts) if text else None
         self._thumbnail: Image.Image | None = None
@@ -59,6 +61,8 @@ class Checkpointer:
             sampling=_recommended_sampling(recipe.run),
             captions=self._captions,
             dtype=torch.float16,
+            output=recipe.data.output,
+            size=self._context.dataset.size,
             run={
                 "steps": trainer.step_number,
                 "pictures_seen": trainer.step_number * recipe.run.batch,
@@ -78,13 +82,14 @@ class Checkpointer:
         """
         trainer, folder = self._context.trainer, self._context.run.path / "samples"
         names = {"ema": f"{trainer.step_number:08d}-ema.png", "raw": f"{trainer.step_number:08d}-raw.png"}
-        side = self._context.recipe.data.size
+        side, channels = max(self._context.dataset.size), 0
         try:
             for name, network in (("ema", trainer.ema_network), ("raw", trainer.network)):
                 sheet = self._renderer.render(network, before_call)
-                write_sheet(sheet, folder / names[name])
+                sheet.write(folder / names[name])
+                channels = len(sheet.channels)
                 if name == "ema":
-                    self._thumbnail = sheet_thumbnail(sheet, side)
+                    self._thumbnail = sheet_thumbnail(sheet.whole, side)
         except Interrupted:
             return
         yield RunSamples(
@@ -95,6 +100,7 @@ class Checkpointer:
             rows=self._renderer.rows,
             size=side,
             prompts=self._renderer.prompts,
+            channels=channels,
         )
 
 

@@ -8,7 +8,7 @@ its class. Fields with a default came later than the others: lines written befor
     step        steps, pictures_seen, loss, gradient_norm, learning_rate, pictures_per_second, elapsed_seconds,
                 left_seconds; progress
     held_out    loss; levels, level_losses, training_loss, training_level_losses, best
-    samples     ema, raw, columns, rows, size, prompts; nearest, ratios, copied
+    samples     ema, raw, columns, rows, size, prompts; nearest, ratios, copied, channels
     verdict     outcome, sentence, evidence; best_step, copied, nearest
     checkpoint  path; held_out_loss, best
     rolled_back from_step, rate_scale, why
@@ -104,6 +104,7 @@ class RunSamples:
     nearest: tuple[str, ...] = ()  # the training image nearest to each EMA sample, relative to the image folder
     ratios: tuple[float, ...] = ()  # distance to it over the mean distance to the next 49: near 0 for a copy
     copied: tuple[int, ...] = ()  # indices of the samples that are called copies
+    channels: int = 0  # of an array: each has a sheet of its own, see `sample_sheets.channel_sheet`
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,7 @@ class SampleSheetRenderer:
     classes: tuple[str, ...]
     device: torch.device
     prompts: tuple[str, ...]
+    size: tuple[int, int]  # of one image, px
 
     @property
     def columns(self) -> int:
@@ -47,15 +48,23 @@ class SampleSheetRenderer:
     def rows(self) -> int:
         return -(-len(self.prompts) // self.columns)
 
-    def render(self, network: PixelTransformer, before_call: Callable[[], None]) -> Image.Image:
-        """One image per prompt, RGB. `before_call` runs before every call of the network; what it raises ends it."""
+    def render(self, network: PixelTransformer, before_call: Callable[[], None]) -> SampleSheet:
+        """One image per prompt. `before_call` runs before every call of the network; what it raises ends it."""
         run = self.recipe.run
         model = PixelModel(
-            None, network.eval(), self.tokenizer, self.classes, device=self.device, dtype=DTYPES[run.dtype]
+            None,
+            network.eval(),
+            self.tokenizer,
+            self.classes,
+            output=self.recipe.data.output,
+            device=self.device,
+            dtype=DTYPES[run.dtype],
         )
         state = None
         options = SampleOptions(
             seeds=[run.seed + index for index in range(len(self.prompts))],
+            width=self.size[0],
+            height=self.size[1],
             steps=run.sample_steps,
             sampler=run.sample_sampler,
             spacing=run.sample_spacing,
@@ -65,7 +74,30 @@ class SampleSheetRenderer:
         for step in sample(model, prompt, options, wrap=lambda denoiser: _InterruptibleDenoiser(denoiser, before_call)):
             state = step.x
         assert state is not None
-        return image_grid(model.decode(state), self.columns)
+        output, whole = model.output, image_grid(model.decode(state), self.columns)
+        if output.is_image:
+            return SampleSheet(whole)
+        channels = (image_grid(output.to_rgb(state, [index]), self.columns) for index in range(output.channels))
+        return SampleSheet(whole, tuple(channels))
+
+
+@dataclass(frozen=True, slots=True)
+class SampleSheet:
+    """The images of one network, side by side."""
+
+    whole: Image.Image  # RGB
+    channels: tuple[Image.Image, ...] = ()  # of arrays: each channel, as grey
+
+    def write(self, path: Path) -> None:
+        """Write PNG files, one for each channel beside it. StorageProblem when that fails."""
+        write_sheet(self.whole, path)
+        for number, channel in enumerate(self.channels, 1):
+            write_sheet(channel, channel_sheet(path, number))
+
+
+def channel_sheet(sheet: Path, number: int) -> Path:
+    """The sheet of one channel, from 1, beside the sheet of all; that itself for 0."""
+    return sheet.with_name(f"{sheet.stem}-channel-{number}{sheet.suffix}") if number else sheet
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +130,19 @@ def sample_prompts(recipe: Recipe, dataset: ImageDataset) -> tuple[str, ...]:
 
 
 def image_grid(images: Tensor, columns: int) -> Image.Image:
-    """Images [N,3,S,S] in [-1,1] side by side in rows, RGB; reduced where the whole would be too large to be read."""
+    """Images [N,3,H,W] in [-1,1] side by side in rows of squares, RGB; reduced where the whole would be too large to read."""
     pixels = ((images.float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
     rows = -(-len(pixels) // columns)
-    side = min(pixels.shape[1], math.isqrt(LARGEST_PIXELS // (columns * rows)))
+    largest = max(pixels.shape[1:3])
+    side = min(largest, math.isqrt(LARGEST_PIXELS // (columns * rows)))
     grid = Image.new("RGB", (columns * side, rows * side), "white")
     for index, image in enumerate(pixels):
         cell = Image.fromarray(image)
-        if side < cell.width:
-            cell = cell.resize((side, side), Image.Resampling.LANCZOS)
-        grid.paste(cell, (index % columns * side, index // columns * side))
+        if side < largest:
+            smaller = (max(1, round(length * side / largest)) for length in cell.size)
+            cell = cell.resize((next(smaller), next(smaller)), Image.Resampling.LANCZOS)
+        left, top = (side - cell.width) // 2, (side - cell.height) // 2
+        grid.paste(cell, (index % columns * side + left, index // columns * side + top))
     return grid
 
 

@@ -22,7 +22,8 @@ from diffstudio.training.data.batches import Batches
 from diffstudio.training.data.dataset import ImageDataset, build_dataset
 from diffstudio.training.data.folder_report import FolderReport, InspectionProgress, Skipped
 from diffstudio.training.data.inspect_folder import MIN_SIDE, inspect_folder
-from diffstudio.training.recipe import RangesRecipe, Recipe, RunRecipe
+from diffstudio.training.data.pixel_choice import choose_pixels
+from diffstudio.training.recipe import Recipe, RunRecipe
 from diffstudio.training.recipe_choice import check_recipe_name, choose_recipe
 from diffstudio.training.run.caption_length import fit_text_tokens
 from diffstudio.training.run.run_folder import RunFolder, already_a_run
@@ -60,7 +61,7 @@ def new_run(
     report = finish_inspection(folder, progress)
     accelerator = choose_device("auto").type != "cpu"
     choice = choose_recipe(recipe_name, report, accelerator=accelerator, minutes=minutes)
-    recipe = _with_ranges(_with_length(choice.recipe, steps, minutes), report)
+    recipe = _with_pixels(_with_length(choice.recipe, steps, minutes), report)
     device = choose_device(recipe.run.device)
     dataset = _build_dataset(report, recipe, progress)
     tokenizer = train_tokenizer(recipe, dataset)
@@ -74,7 +75,7 @@ def new_run(
         write_text(run.tokenizer_file, tokenizer.to_json())
     batches = Batches(dataset, recipe, tokenizer)
     found = (f"{of_type.sentence()}." for of_type in report.ranges)
-    why = " ".join(filter(None, [choice.why, measured, cut, *found, *left_out(report, dataset.skipped)]))
+    why = " ".join(filter(None, [choice.why, measured, cut, *found, *left_out(report, dataset.skipped, dataset.unfit)]))
     return RunContext(run, recipe, dataset, tokenizer, trainer, batches, why)
 
 
@@ -105,16 +106,20 @@ def resumed_run(path: Path, progress: SetupProgress) -> RunContext:
     why = "Resumed where it stopped."
     if trainer.fingerprint not in (None, dataset.file.name):
         why = "Resumed, but the folder has changed since: the result will differ from that of an uninterrupted run."
-    why = " ".join([why, *left_out(report, dataset.skipped)])
+    why = " ".join([why, *left_out(report, dataset.skipped, dataset.unfit)])
     return RunContext(run, recipe, dataset, tokenizer, trainer, Batches(dataset, recipe, tokenizer), why)
 
 
-def left_out(report: FolderReport, lost: Sequence[Skipped]) -> list[str]:
-    """A sentence for each kind of file that is not used, or not completely; `lost` could not be decoded again."""
+def left_out(report: FolderReport, lost: Sequence[Skipped], unfit: Sequence[Skipped]) -> list[str]:
+    """A sentence for each kind of file that is not used, or not completely.
+
+    `lost` could not be decoded again; `unfit` have other channels or shapes.
+    """
     small = [Skipped(path, f"below {MIN_SIDE} px") for path in report.too_small]
     kinds = (
         ("Left out because they cannot be read", [*report.skipped, *lost]),
         ("Left out because they are too small", small),
+        ("Left out because of their channels or shape", list(unfit)),
         ("Captions not used, or not completely", report.caption_problems),
         ("Used with limits", report.notes),
     )
@@ -125,11 +130,10 @@ def left_out(report: FolderReport, lost: Sequence[Skipped]) -> list[str]:
     ]
 
 
-def _with_ranges(recipe: Recipe, report: FolderReport) -> Recipe:
-    """The recipe with the ranges of values in the folder, so that files added later change nothing."""
-    if recipe.data.ranges.as_mapping():
-        return recipe
-    return replace(recipe, data=replace(recipe.data, ranges=RangesRecipe.of(report.value_ranges)))
+def _with_pixels(recipe: Recipe, report: FolderReport) -> Recipe:
+    """The recipe with the channels, shapes and ranges of the folder's images, so that files added later change nothing."""
+    data, _ = choose_pixels(recipe.data, report, recipe.network.patch)
+    return replace(recipe, data=data)
 
 
 def _check_run_path(path: Path, folder: Path) -> None:

@@ -81,6 +81,7 @@ class RecipeOptions:
         data = replace(
             data,
             size=self.size,
+            buckets=data.buckets if self.size == data.size else (),  # else chosen for the size when the run starts
             flips=self._amount(FLIPS, data.flips),
             rotation_degrees=self._amount(ROTATION, data.rotation_degrees),
             translation=self._amount(SHIFTS, data.translation),

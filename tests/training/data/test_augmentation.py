@@ -134,3 +134,28 @@ def test_the_same_generator_gives_the_same_and_every_recipe_draws_as_much() -> N
     assert torch.equal(one[0], two[0])
     assert torch.equal(one[1], two[1])
     assert torch.equal(first.get_state(), third.get_state())
+
+
+def test_images_that_are_not_square_are_rotated_by_true_angles() -> None:
+    """The middle of a wide image turns as the same square does; shifts are fractions of each side."""
+    wide = torch.rand((60, 3, 24, 40), generator=generator(3)) * 2 - 1
+    turned, labels = Augmentation(replace(STILL, rotation_degrees=25.0)).apply(wide, generator())
+    square, same_labels = Augmentation(replace(STILL, rotation_degrees=25.0)).apply(wide[..., 8:32], generator())
+    assert torch.equal(labels, same_labels)
+    torch.testing.assert_close(turned[..., 8:16, 16:24], square[..., 8:16, 8:16], rtol=0, atol=1e-4)
+    moved, labels = Augmentation(replace(STILL, translation=0.25)).apply(wide, generator())
+    right, down = (labels[:, 3] * 40).round().int(), (labels[:, 4] * 24).round().int()
+    assert right.abs().max() > down.abs().max() == 6
+    for index in range(60):
+        column, row = 20 + int(right[index]), 12 + int(down[index])
+        torch.testing.assert_close(moved[index, :, row, column], wide[index, :, 12, 20], rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("data", [replace(STILL, channels=5), replace(STILL, channels=1, bits=16)])
+def test_any_number_of_channels(data: DataRecipe) -> None:
+    channels = data.form.channels
+    images = torch.rand((20, channels, 16, 16), generator=generator(3)) * 2 - 1
+    moved, labels = Augmentation(replace(data, translation=0.25)).apply(images, generator())
+    came_in = moved[labels[:, 3] > 0][:, :, :, 0]
+    expected = -1.0 if channels == 5 else 2 * (151 / 255) - 1
+    torch.testing.assert_close(came_in, torch.full_like(came_in, expected), rtol=0, atol=1e-3)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
@@ -15,6 +16,7 @@ from diffstudio.training.data.batches import Batches, derived_seed
 from diffstudio.training.data.dataset import ImageDataset, build_dataset
 from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.training.data.inspect_folder import inspect_folder
+from diffstudio.training.data.pixel_choice import choose_pixels
 from diffstudio.training.recipe import Recipe
 
 
@@ -106,3 +108,41 @@ def test_repeats_are_how_often_an_image_is_seen(pictures: ImageDataset, recipe: 
     epoch = sum(repeats[index] for index in pictures.training_indices)
     seen = Counter(int(index) for step in range(epoch) for index in batches._indices(step))  # `batch` epochs
     assert seen == {int(index): 8 * repeats[index] for index in pictures.training_indices}
+
+
+@pytest.fixture
+def photographs(recipe: Recipe, tmp_path: Path) -> tuple[ImageDataset, Recipe]:
+    """24 wide images and 8 tall ones, in aspect buckets."""
+    for number in range(32):
+        Image.new("RGB", (30, 20) if number % 4 else (20, 30), (8 * number, 0, 0)).save(tmp_path / f"{number:02}.png")
+    *_, report = inspect_folder(tmp_path)
+    assert isinstance(report, FolderReport)
+    data, _ = choose_pixels(replace(recipe.data, held_out=0.0), report, 4)
+    recipe = replace(recipe, data=data, network=replace(recipe.network, conditioning=Conditioning.NONE))
+    return build_dataset(report, data, tmp_path / "cache"), recipe
+
+
+def test_a_batch_is_of_one_bucket_and_every_image_is_seen_equally_often(
+    photographs: tuple[ImageDataset, Recipe],
+) -> None:
+    dataset, recipe = photographs
+    batches, seen = Batches(dataset, recipe, None), Counter[int]()
+    for step in range(2400):
+        indices = batches._indices(step)
+        assert len({tuple(size) for size in dataset.sizes[indices].tolist()}) == 1
+        seen.update(indices.tolist())
+    mean = 2400 * 8 / 32
+    assert len(seen) == 32
+    assert max(abs(count - mean) for count in seen.values()) < 0.15 * mean
+    wide = [seen[index] for index in range(32) if index % 4]
+    assert max(wide) - min(wide) <= 1  # an epoch of a bucket is each of its images once
+
+
+def test_buckets_are_the_same_for_a_run_that_is_resumed(photographs: tuple[ImageDataset, Recipe]) -> None:
+    dataset, recipe = photographs
+    first, resumed = Batches(dataset, recipe, None), Batches(dataset, recipe, None)
+    uninterrupted = [first._indices(step).tolist() for step in range(1020, 2060)]
+    assert [resumed._indices(step).tolist() for step in range(2059, 1019, -1)] == uninterrupted[::-1]
+    assert torch.equal(first.at(2050).images, Batches(dataset, recipe, None).at(2050).images)
+    assert first.at(2050).images.shape[-2:] in ((12, 20), (20, 12))
+    assert first.mean_image().shape == (3, 12, 20)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import shutil
 from collections import namedtuple
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
@@ -18,6 +21,7 @@ from diffstudio.training.data import dataset
 from diffstudio.training.data.dataset import ImageDataset, build_dataset
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord
 from diffstudio.training.data.inspect_folder import inspect_folder
+from diffstudio.training.data.pixel_choice import choose_pixels
 from diffstudio.training.data.split import held_out_by_hash
 from diffstudio.training.recipe import ClassesName, DataRecipe, RangesRecipe
 
@@ -55,7 +59,7 @@ def cache(tmp_path: Path) -> Path:
 def test_every_picture_with_its_own_caption_and_group(pictures: Path, cache: Path) -> None:
     made = build_dataset(report_of(pictures), SMALL, cache)
     assert len(made) == 30
-    assert made.size == 16
+    assert made.size == (16, 16)
     assert made.images.dtype == np.uint8
     assert made.images.shape == (30, 16, 16, 3)
     assert isinstance(made.images, np.memmap)
@@ -92,7 +96,7 @@ def test_the_second_time_nothing_is_decoded(pictures: Path, cache: Path, monkeyp
     def never(*_: object, **__: object) -> None:
         pytest.fail("a picture was decoded again")
 
-    monkeypatch.setattr(dataset, "load_image", never)
+    monkeypatch.setattr(dataset, "prepare_image", never)
     again = build_dataset(report, replace(SMALL, flips=0.9, rotation_degrees=9.0), cache)  # what is not in the pixels
     assert again.file == first.file
     assert (again.images == first.images).all()
@@ -108,7 +112,7 @@ def test_what_changes_the_pixels_makes_another_file(pictures: Path, cache: Path,
         case "size":
             data = replace(SMALL, size=24)
         case "fit":
-            data = replace(SMALL, fit="crop")
+            data = replace(SMALL, fit="pad")
         case "background":
             data = replace(SMALL, background="#123456")
         case "one more":
@@ -261,7 +265,7 @@ def test_recipes_that_cannot_be(pictures: Path, cache: Path, data: DataRecipe) -
 def test_transparency_is_laid_on_the_background(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "p").mkdir()
     Image.new("RGBA", (32, 16), (255, 0, 0, 128)).save(tmp_path / "p" / "a.png")
-    made = build_dataset(report_of(tmp_path / "p"), replace(SMALL, background="#0000ff"), cache)
+    made = build_dataset(report_of(tmp_path / "p"), replace(SMALL, background="#0000ff", fit="pad"), cache)
     assert tuple(made.images[0, 0, 0]) == (0, 0, 255)
     np.testing.assert_allclose(made.images[0, 8, 8].astype(int), (128, 0, 127), atol=1)
 
@@ -377,3 +381,87 @@ def test_alternatives_and_repeats_reach_the_dataset(tmp_path: Path, cache: Path)
     made = build_dataset(report_of(tmp_path / "p"), SMALL, cache)
     assert made.captions == ("a dog", "sks dog") and made.repeats == (1, 4)
     assert list(made.all_captions()) == ["a dog", "a hound", "sks dog"]
+
+
+def test_a_run_of_version_0_2_finds_its_cached_images_again(tmp_path: Path, cache: Path) -> None:
+    """The name of the file, which a state is compared with, is that of the same inputs as ever."""
+    (tmp_path / "p").mkdir()
+    Image.new("RGB", (16, 16)).save(tmp_path / "p" / "a.png")
+    os.utime(tmp_path / "p" / "a.png", ns=(10**18, 10**18))
+    size = (tmp_path / "p" / "a.png").stat().st_size
+    made = build_dataset(report_of(tmp_path / "p"), replace(SMALL, fit="pad"), cache)
+    inputs = [2, str((tmp_path / "p").resolve()), 16, (255, 255, 255), "pad", [], [["a.png", *file_stamp_of(size)]]]
+    assert made.file.stem == hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:32]
+    chosen = replace(SMALL, fit="pad", channels=3, bits=8)
+    assert build_dataset(report_of(tmp_path / "p"), chosen, cache).file == made.file
+
+
+def file_stamp_of(size: int) -> tuple[int, int]:
+    return size, 10**18
+
+
+def test_a_grey_folder_of_16_bits(tmp_path: Path, cache: Path) -> None:
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    ramp = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    for number in range(4):
+        Image.fromarray(ramp[64 * number : 64 * number + 64, :64]).save(folder / f"{number}.png")
+    data, _ = choose_pixels(DataRecipe(size=64), report_of(folder), 8)
+    made = build_dataset(report_of(folder), data, cache)
+    assert made.images.dtype == np.uint16
+    assert made.images.shape == (4, 64, 64, 1)
+    batch = made.batch([3, 0])
+    assert batch.shape == (2, 1, 64, 64)
+    back = ((batch[0, 0].double() + 1) * 32767.5).round().numpy()
+    np.testing.assert_array_equal(back, ramp[192:256, :64])
+    assert build_dataset(report_of(folder), data, cache).file == made.file
+
+
+def test_arrays_and_what_does_not_fit_them(tmp_path: Path, cache: Path) -> None:
+    folder = tmp_path / "bands"
+    folder.mkdir()
+    values = np.random.default_rng(0).uniform(0, 1, (4, 20, 24, 5)).astype(np.float32)
+    np.save(folder / "a.npy", values[0])
+    np.save(folder / "b.npy", np.moveaxis(values[1], 2, 0))
+    tifffile.imwrite(folder / "c.tif", values[2], photometric="minisblack", planarconfig="contig")
+    np.save(folder / "d.npy", values[3, ..., :2])
+    Image.new("RGB", (20, 20)).save(folder / "e.png")
+    report = report_of(folder)
+    data, _ = choose_pixels(DataRecipe(size=16, fit="crop"), report, 4)
+    made = build_dataset(report, data, cache)
+    assert made.images.shape == (3, 16, 16, 5)
+    assert [str(one.path) for one in made.unfit] == ["d.npy", "e.png"]
+    assert made.batch([0]).shape == (1, 5, 16, 16)
+    assert report.notes == ()  # all channels are used, whatever the thumbnails show
+    with pytest.raises(FolderProblem, match="d.npy: it has 2 channels, and the network 3"):
+        build_dataset(replace(report, images=report.images[3:4]), replace(SMALL, channels=3), cache)
+
+
+def test_aspect_buckets(tmp_path: Path, cache: Path) -> None:
+    """Each image in its bucket, in one row of values; those of several sizes together are cropped to one."""
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for number in range(12):
+        size = (30, 20) if number % 3 else (20, 30)
+        Image.new("RGB", size, colour_of(number)).save(folder / f"{number:02}.png")
+    report = report_of(folder)
+    data, _ = choose_pixels(DataRecipe(size=16), report, 4)
+    assert data.bucket_sizes == ((12, 20), (20, 12))
+    made = build_dataset(report, data, cache)
+    assert made.size == (20, 12)
+    assert made.images.ndim == 1
+    assert [len(bucket) for bucket in made.buckets_of(np.arange(12))] == [4, 8]
+    for number in range(12):
+        image = made.batch([number])
+        assert image.shape == ((1, 3, 12, 20) if number % 3 else (1, 3, 20, 12))
+        assert tuple(((image[0, :, 5, 5] + 1) * 127.5).round().int().tolist()) == colour_of(number)
+    mixed = made.batch([0, 1])
+    assert mixed.shape == (2, 3, 12, 20)
+    torch.testing.assert_close(mixed[0, :, 5, 5], made.batch([0])[0, :, 5, 5])
+    assert made.batch([]).shape == (0, 3, 12, 20)
+    (folder / "01.png").unlink()
+    Image.new("RGB", (30, 20)).save(folder / "01.png")
+    (folder / "05.png").write_bytes(b"damaged")
+    again = build_dataset(report, data, cache)
+    assert len(again) == 11
+    assert tuple(((again.batch([9])[0, :, 5, 5] + 1) * 127.5).round().int().tolist()) == colour_of(10)

@@ -13,7 +13,7 @@ from diffstudio.errors import ImageProblem
 from diffstudio.imaging.formats import looks_like_an_image
 from diffstudio.imaging.reader import NO_RANGES, WHITE, load_image
 from diffstudio.imaging.value_range import Range, SampleType
-from diffstudio.training.data.preprocess import resize_to_square
+from diffstudio.training.data.preprocess import resize_to
 from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
 
 MAX_FILES_PER_FOLDER = 200  # enough to find a few images for the folder card
@@ -30,7 +30,7 @@ def thumbnail(path: Path, side: int, ranges: Mapping[SampleType, Range] = NO_RAN
         image = load_image(path, at_least=side, ranges=ranges).image
     except ImageProblem:
         return None
-    return numpy_to_qimage(resize_to_square(image, side, WHITE, "crop"))
+    return numpy_to_qimage(resize_to(image, (side, side), WHITE, "crop"))
 
 
 def evenly_spaced(items: Sequence[_T], count: int) -> list[_T]:

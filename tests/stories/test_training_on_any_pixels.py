@@ -1,0 +1,160 @@
+"""Folders of grey, transparent, 16-bit, many-channel and oblong images: trained as they are, drawn, and saved."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+from diffstudio.models.families import pixel, pixel_file
+from diffstudio.models.library.records import read_checkpoint
+from diffstudio.models.output_format import OutputFormat, ValueType
+from diffstudio.networks.conditioning import Conditioning
+from diffstudio.training.loop import train
+from diffstudio.training.recipe import DataRecipe, NetworkRecipe, OptimiserRecipe, Recipe, RunRecipe
+from diffstudio.training.run.events import RunSamples, RunStarted
+from diffstudio.training.run.run_folder import RunFolder
+
+RAMP = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+
+TINY = Recipe(
+    name="for tests",
+    data=DataRecipe(size=16, held_out=0.1),
+    network=NetworkRecipe(
+        conditioning=Conditioning.NONE, patch=4, margin=1, bottleneck=8, width=16, depth=1, heads=1, condition_width=16
+    ),
+    optimiser=OptimiserRecipe(warm_up_steps=2, ema=0.5),
+    run=RunRecipe(
+        steps=2,
+        batch=4,
+        dtype="float32",
+        device="cpu",
+        threads=1,
+        sample_count=2,
+        sample_steps=2,
+        sample_sampler="euler",
+    ),
+)
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Callable[..., RunFolder]:
+    """Trains for two steps on files that `write(folder, number)` makes."""
+
+    def run(write: Callable[[Path, int], object], count: int = 8, **data: object) -> RunFolder:
+        folder = tmp_path / "images"
+        folder.mkdir()
+        for number in range(count):
+            write(folder, number)
+        replace(TINY, data=replace(TINY.data, **data)).write(tmp_path / "recipe.toml")  # type: ignore[arg-type]
+        return train(tmp_path / "run", folder, recipe=str(tmp_path / "recipe.toml"), steps=2)
+
+    return run
+
+
+def of_type(run: RunFolder, event_type: type) -> list:
+    return [event for event in run.events()[0] if isinstance(event, event_type)]
+
+
+def loaded_of(run: RunFolder) -> pixel.PixelModel:
+    return pixel.load(read_checkpoint(run.latest_checkpoint), torch.device("cpu"), torch.float32)
+
+
+def test_a_grey_folder_of_16_bits(trained: Callable[..., RunFolder]) -> None:
+    run = trained(lambda folder, n: Image.fromarray(RAMP[16 * n : 16 * n + 16, :16] // 16).save(folder / f"{n}.png"))
+    recipe = run.recipe()
+    assert (recipe.data.channels, recipe.data.bits, recipe.data.fit) == (1, 16, "crop")
+    assert recipe.data.ranges.uint16 == (0.0, 4095.0)
+    (started,) = of_type(run, RunStarted)
+    assert "one channel, because the images are grey; 16 bits a channel, as the files have" in started.why
+    model = loaded_of(run)
+    assert model.output == OutputFormat(1, False, ValueType.UINT16, ((0.0, 4095.0),))
+    assert model.state_shape(16, 16) == (1, 16, 16)
+    assert model.network.patch_embed.proj1.weight.shape[1] == 36  # a third of the weights of three channels
+    header = json.loads(read_checkpoint(run.latest_checkpoint).metadata["diffstudio.pixels"])
+    assert header["limits"] == [[0.0, 4095.0]]
+    with Image.open(run.path / of_type(run, RunSamples)[-1].ema) as sheet:
+        assert sheet.mode == "RGB"
+        assert sheet.size == (32, 16)
+
+
+def test_transparency_as_a_channel(trained: Callable[..., RunFolder]) -> None:
+    def write(folder: Path, n: int) -> None:
+        image = Image.new("RGBA", (16, 16), (200, 30 * n, 0, 0))
+        image.paste((200, 30 * n, 0, 255), (4, 4, 12, 12))
+        image.save(folder / f"{n}.png")
+
+    run = trained(write, alpha=True)
+    assert (run.recipe().data.channels, run.recipe().data.alpha) == (4, True)
+    assert loaded_of(run).output == OutputFormat(4, True)
+
+
+def test_arrays_of_five_channels(trained: Callable[..., RunFolder]) -> None:
+    def write(folder: Path, n: int) -> None:
+        values = np.random.default_rng(n).uniform([0, -1, 0, 5, 0], [1, 1, 300, 9, 1], (16, 16, 5)).astype(np.float32)
+        if n % 2:
+            np.save(folder / f"{n}.npy", np.moveaxis(values, 2, 0))
+        else:
+            tifffile.imwrite(folder / f"{n}.tif", values, photometric="minisblack", planarconfig="contig")
+        if n == 0:
+            Image.new("RGB", (16, 16)).save(folder / "odd.png")
+
+    run = trained(write)
+    output = loaded_of(run).output
+    assert (output.channels, output.values) == (5, ValueType.FLOAT32)
+    assert output.limits[:2] == ((0.0, 1.0), (-1.0, 1.0))
+    assert output.limits[2][1] == pytest.approx(300, abs=2)
+    (started,) = of_type(run, RunStarted)
+    assert "odd.png: it has 1 channel, and the network 5" in started.why
+    samples = of_type(run, RunSamples)[-1]
+    assert samples.channels == 5
+    sheets = sorted((run.path / "samples").glob("*-ema-channel-*.png"))
+    assert [sheet.stem[-1] for sheet in sheets] == ["1", "2", "3", "4", "5"]
+
+
+def test_photographs_in_aspect_buckets_are_the_same_run_when_resumed(
+    trained: Callable[..., RunFolder], tmp_path: Path
+) -> None:
+    def write(folder: Path, n: int) -> None:
+        size = (30, 20) if n % 4 else (20, 30)
+        Image.new("RGB", size, (16 * n, 99, 20)).save(folder / f"{n:02}.png")
+
+    run = trained(write, 16)
+    recipe = run.recipe()
+    assert recipe.data.bucket_sizes == ((12, 20), (20, 12))
+    checkpoint = read_checkpoint(run.latest_checkpoint)
+    assert (checkpoint.width, checkpoint.height) == (20, 12)
+    model = loaded_of(run)
+    assert model.default_size == (20, 12)
+    samples = of_type(run, RunSamples)[-1]
+    assert samples.size == 20
+    with Image.open(run.path / samples.ema) as sheet:
+        assert sheet.size == (40, 20)
+    longer = replace(recipe, run=replace(recipe.run, steps=4, checkpoint_every=2))
+    longer.write(tmp_path / "longer.toml")
+    whole = train(tmp_path / "whole", tmp_path / "images", recipe=str(tmp_path / "longer.toml"), steps=4)
+    longer.write(run.recipe_file)
+    resumed = train(run.path, resume=True)
+    tensors = [pixel_file.load(one.latest_checkpoint).network.state_dict() for one in (whole, resumed)]
+    assert all(torch.equal(tensors[0][name], tensors[1][name]) for name in tensors[0])
+
+
+def test_a_mixed_folder_names_what_it_does_not_use(trained: Callable[..., RunFolder]) -> None:
+    def write(folder: Path, n: int) -> None:
+        Image.new("RGB", (16, 16), (200, 9 * n, 0)).save(folder / f"{n}.png")
+        if n == 0:
+            Image.new("RGB", (4000, 17), (200, 9 * n, 0)).save(folder / "wide.png")
+            np.save(folder / "deep.npy", np.zeros((16, 16, 7), np.float32))
+
+    run = trained(write)
+    (started,) = of_type(run, RunStarted)
+    assert "left out for their channels or shape: deep.npy, wide.png" in started.why
+    assert "deep.npy: it has 7 channels, and the network 3" in started.why
+    assert started.images + started.held_out == 8
