@@ -113,6 +113,7 @@ TESTED_IN = {
     "ui/test_window.py": (
         "ui/settings_dialog ui/shell/exception_hooks ui/shell/single_instance ui/shell/sleep_inhibitor"
     ),
+    "ui/train/folder/test_captions_view.py": "ui/train/folder/caption_list ui/train/folder/folder_actions",
     "ui/train/test_room.py": (
         "ui/train/folder/folder_card ui/train/folder/folder_inspector ui/train/folder/folder_view ui/train/new_run_panel"
         " ui/train/run_actions ui/train/run_follower ui/train/run_panel ui/train/run_view ui/train/runs_list"

@@ -189,9 +189,8 @@ class FolderReport:
         yield self.sentence()
         if balance := self.balance_sentence():
             yield balance
-        if self.caption_sources:
-            sources = ", ".join(f"{source} {count:,}" for source, count in self.caption_sources.items())
-            yield f"Captions from {sources}"
+        if sources := captions_sentence(self):
+            yield sources
         yield from self.layout_notes
         yield from (found.sentence() for found in self.ranges)
         yield from (finding.sentence() for finding in self.findings())
@@ -228,6 +227,12 @@ def _by_reason(kind: str, found: Sequence[Skipped]) -> Iterator[Finding]:
     for one in found:
         reasons.setdefault(one.why, []).append(one.path)
     yield from (Finding(kind, why, tuple(paths)) for why, paths in reasons.items())
+
+
+def captions_sentence(report: FolderReport) -> str:
+    """`Captions from .txt files (12), metadata.csv, key text (3)`; empty without any."""
+    sources = ", ".join(f"{source} ({count:,})" for source, count in report.caption_sources.items())
+    return f"Captions from {sources}" if sources else ""
 
 
 def other_files_sentence(others: Mapping[str, int]) -> str:

@@ -161,6 +161,8 @@ class NewRunPanel(QWidget):
 
         Raises RunProblem if the named recipes cannot be read.
         """
+        again = self._report is not None and report is not None and report.folder == self._report.folder
+        options = self.recipe_options() if again else None
         self._report = report
         if report is not None:
             self.recipe.set_choices(
@@ -169,6 +171,8 @@ class NewRunPanel(QWidget):
             self.card.show_folder(report.folder, report.sentence())
             self.run_name.setPlaceholderText(report.folder.resolve().name[:LONGEST_NAME])
             self._show_recipe()
+            if options is not None:  # captions were edited or images left out: the changes made in the form stay
+                self._show_options(options)
         self._show_form()
 
     def set_thumbs(self, images: Sequence[QImage]) -> None:
@@ -203,17 +207,20 @@ class NewRunPanel(QWidget):
         )
         recipe = self._recipe_choice.recipe
         options = RecipeOptions.from_recipe(recipe)
-        self.image_size.set_choices([(size, f"{size} px") for size in sorted({*SIZES, options.size})])
-        self.image_size.set_value(options.size)
-        self.optimiser.set_value(options.optimiser)
-        self.noise_levels.set_value(options.noise_levels)
-        self.augmentations.set_value(options.augmentations)
+        self._show_options(options)
         automatic = self.recipe.value() == AUTO
         self.recipe_reason.setText(
             f"{recipe.name}. {self._recipe_choice.why}"
             if automatic
             else f"{recipe.description} {self._recipe_choice.why}"
         )
+
+    def _show_options(self, options: RecipeOptions) -> None:
+        self.image_size.set_choices([(size, f"{size} px") for size in sorted({*SIZES, options.size})])
+        self.image_size.set_value(options.size)
+        self.optimiser.set_value(options.optimiser)
+        self.noise_levels.set_value(options.noise_levels)
+        self.augmentations.set_value(options.augmentations)
         self._options_changed()
 
     def _minutes_changed(self, *_: object) -> None:

@@ -24,6 +24,8 @@ from diffstudio.training.run.events import RunStarted
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.tasks import Tasks
+from diffstudio.ui.train.folder.caption_list import ROW_SIDE
+from diffstudio.ui.train.folder.folder_actions import FolderActions
 from diffstudio.ui.train.folder.folder_card import CARD_THUMB_SIDE, CARD_THUMBS
 from diffstudio.ui.train.folder.folder_inspector import FolderInspector
 from diffstudio.ui.train.folder.folder_view import MAX_THUMBNAILS, THUMB_SIDE, FolderView
@@ -64,6 +66,8 @@ class TrainRoom(QWidget):
         self._refreshing = False
         self._runs_started = 0
         self._inspector = FolderInspector(self._tasks)
+        self._folder_actions = FolderActions(self._tasks)
+        self._report: FolderReport | None = None
         self._stopping: Path | None = None
         self.run_actions = RunActions(runs, self._tasks, self)
         self.setObjectName("background")
@@ -132,6 +136,7 @@ class TrainRoom(QWidget):
     def shut_down(self) -> None:
         """Stop the room's threads. Runs continue."""
         self._timer.stop()
+        self._inspector.shut_down()
         self._tasks.close()
 
     # Layout and connections
@@ -169,6 +174,7 @@ class TrainRoom(QWidget):
         self._inspector.thumbnails_loaded.connect(self._show_thumbnails)
         self._inspector.run_thumbnails_loaded.connect(self.run_panel.set_thumbs)
         self.folder_view.cancel_requested.connect(self._cancel_inspection)
+        self._connect_captions()
         self.new_panel.start_requested.connect(self.run_actions.start)
         self.new_panel.recipe_changed.connect(self._update_speed)
         self.run_panel.action_requested.connect(self._act)
@@ -195,6 +201,18 @@ class TrainRoom(QWidget):
             (shortcuts.REMOVE_RUN, lambda: self._remove(self.runs_list.focused_run() or self.selected())),
         ):
             shortcuts.bind_in_window(shortcut, self, do)
+
+    def _connect_captions(self) -> None:
+        view, actions = self.folder_view.report_view.captions, self._folder_actions
+        view.edits_requested.connect(actions.edit)
+        view.leave_out_requested.connect(actions.leave_out)
+        view.put_back_requested.connect(actions.put_back)
+        view.undo_requested.connect(actions.undo)
+        view.model.thumbnail_needed.connect(self._load_row_thumbnail)
+        self._inspector.row_thumbnail_loaded.connect(view.model.set_thumbnail)
+        actions.undoable_changed.connect(view.set_undoable)
+        actions.message.connect(self._show_message)
+        actions.changed.connect(self._inspector.inspect)  # the report stays in view meanwhile
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
@@ -251,9 +269,15 @@ class TrainRoom(QWidget):
         except DiffstudioError as error:
             self._inspection_failed(error)
             return
+        self._report = report
+        self._folder_actions.set_report(report)
         self.new_panel.set_thumbs(())
         self.folder_view.show_report(report)
         self._inspector.load_thumbnails(report, MAX_THUMBNAILS, round(THUMB_SIDE * self.devicePixelRatioF()))
+
+    def _load_row_thumbnail(self, path: Path) -> None:
+        if self._report is not None:
+            self._inspector.load_row_thumbnail(self._report, path, round(ROW_SIDE * self.devicePixelRatioF()))
 
     def _show_thumbnails(self, thumbnails: Sequence[tuple[ImageTarget, str]]) -> None:
         self.new_panel.set_thumbs([target.image for target, _ in evenly_spaced(thumbnails, CARD_THUMBS)])

@@ -176,6 +176,7 @@ NEW_RUN = Shortcut(P.TRAIN, "New run", ("Ctrl+N",))
 REMOVE_RUN = Shortcut(P.TRAIN, "Remove the run", ("Delete",))
 START_RUN = Shortcut(P.TRAIN, "Start the run", _GENERATE_KEYS)
 CANCEL_INSPECTION = Shortcut(P.TRAIN, "Cancel the inspection of a folder", ("Escape",))
+SAVE_CAPTION = Shortcut(P.TRAIN, "Save the caption of a training image", ("Ctrl+S",))
 CHOOSE_RUN = Shortcut(P.TRAIN, "Choose a run", ("Up", "Down"), "train/runs_list")
 
 UNDO_MASK = Shortcut(P.MASK, "Undo", ("Ctrl+Z",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
@@ -11,7 +12,7 @@ from PySide6.QtGui import QImage
 from diffstudio.errors import DiffstudioError
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord
 from diffstudio.training.data.inspect_folder import inspect_folder
-from diffstudio.ui.tasks import Tasks
+from diffstudio.ui.tasks import NewestFirstQueue, Tasks
 from diffstudio.ui.train.folder.thumbnails import evenly_spaced, first_images, thumbnail
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 
@@ -23,6 +24,7 @@ class FolderInspector(QObject):
     finished = Signal(object)  # FolderReport
     failed = Signal(object)  # DiffstudioError or OSError
     thumbnails_loaded = Signal(object)  # list[tuple[ImageTarget, str]]: with a description of each
+    row_thumbnail_loaded = Signal(object, object)  # Path inside the folder, QImage
     run_thumbnails_loaded = Signal(object)  # list[QImage]
 
     def __init__(self, tasks: Tasks) -> None:
@@ -30,6 +32,12 @@ class FolderInspector(QObject):
         self._tasks = tasks
         self._inspection: asyncio.Task[None] | None = None
         self._thumbnails: asyncio.Task[None] | None = None
+        self._rows = NewestFirstQueue("training-thumbnails")
+        self._rows.completed.connect(self._row_thumbnail_read)
+
+    def shut_down(self) -> None:
+        """Stop reading thumbnails."""
+        self._rows.close()
 
     def inspect(self, folder: Path) -> None:
         self.cancel()
@@ -49,6 +57,14 @@ class FolderInspector(QObject):
         """Read thumbnails of at most `count` images, `side` px, from all groups of the folder."""
         self._cancel_thumbnails()
         self._thumbnails = self._tasks.start(self._load_thumbnails(report, count, side))
+
+    def load_row_thumbnail(self, report: FolderReport, path: Path, side: int) -> None:
+        """Read the thumbnail of one image; the newest request comes first."""
+        self._rows.submit(path, partial(thumbnail, report.folder / path, side, report.value_ranges))
+
+    def _row_thumbnail_read(self, path: Path, image: QImage | None) -> None:
+        if image is not None:
+            self.row_thumbnail_loaded.emit(path, image)
 
     def load_run_thumbnails(self, folder: Path | None, count: int, side: int) -> None:
         """Read thumbnails of the first images of a folder that is not inspected, if there is one."""

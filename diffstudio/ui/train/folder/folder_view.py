@@ -17,18 +17,26 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from diffstudio.training.data.folder_report import FolderReport, InspectionProgress
+from diffstudio.training.data.folder_report import (
+    FolderReport,
+    InspectionProgress,
+    captions_sentence,
+    other_files_sentence,
+)
+from diffstudio.ui.train.folder.captions_view import CaptionsView
 from diffstudio.ui.train.folder.folder_card import short_path
 from diffstudio.ui.widgets import actions, shortcuts, theme
-from diffstudio.ui.widgets.controls import Banner, EmptyState, ProgressLine, SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_tooltip
+from diffstudio.ui.widgets.controls import Banner, EmptyState, ProgressLine, SecondaryButton
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, scroll_area, set_tooltip
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
+from diffstudio.ui.widgets.inputs import ChipRow
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
 MAX_THUMBNAILS = 60
 THUMB_SIDE = 72  # px
 MAX_LISTED = 2000  # warnings
+GALLERY, CAPTIONS = "gallery", "captions"  # pages of the report
 
 
 class FolderView(QStackedWidget):
@@ -125,7 +133,13 @@ class FolderReportView(QWidget):
         self.sentence = label("", "dim", wrap=True)
         self.warnings = Warnings()
         self.groups = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
-        self._heading = SectionLabel("Images")
+        self.pages = ChipRow(
+            [(GALLERY, "Images"), (CAPTIONS, "Captions")],
+            name="What is shown",
+            tooltips=("Some images, as the network sees them", "Read, search and edit captions; leave images out"),
+        )
+        self.captions = CaptionsView()
+        self._folder: Path | None = None
         self._thumbnails = QWidget()
         self._thumbnails.setObjectName("contents")
         self._flow = FlowLayout(self._thumbnails, spacing=8)
@@ -139,22 +153,34 @@ class FolderReportView(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(24, 20, 24, 16)
         column.setSpacing(12)
-        for part in (self.title, self.sentence, self.groups, self.warnings, self._heading):
+        for part in (self.title, self.sentence, self.groups, self.warnings, self.pages):
             column.addWidget(part)
-        column.addWidget(area, 1)
+        self._stack = QStackedWidget()
+        self._stack.addWidget(area)
+        self._stack.addWidget(scroll_area(self.captions))
+        column.addWidget(self._stack, 1)
+        self.pages.set_value(GALLERY)
+        self.pages.value_changed.connect(self._show_page)
 
     def show_report(self, report: FolderReport) -> None:
         self.title.setText(report.folder.resolve().name or str(report.folder))
         describe(self.title, short_path(report.folder))
         self.sentence.setText(report.sentence())
-        groups = [f"{name or 'no class'} {count:,}" for name, count in report.groups.items()]
-        self.groups.setText(
-            "  ·  ".join(groups[:24]) + (f"  ·  and {len(groups) - 24:,} more" if len(groups) > 24 else "")
-        )
-        self.groups.setVisible(len(groups) > 1)
+        about = [report.balance_sentence(), captions_sentence(report), *report.layout_notes]
+        self.groups.setText("\n".join(f"{sentence}." for sentence in about if sentence))
         self.warnings.show_report(report)
-        self._heading.set_right("")
-        self.set_thumbs(())
+        self.captions.set_report(report)
+        if report.folder != self._folder:
+            self.pages.set_value(GALLERY)
+            self.set_thumbs(())
+        self._folder = report.folder
+        self._show_page()
+
+    def _show_page(self, *_: object) -> None:
+        captions = self.pages.value() == CAPTIONS
+        self._stack.setCurrentIndex(captions)
+        self.groups.setVisible(not captions and bool(self.groups.text()))  # the list needs the height
+        self.warnings.setVisible(not captions and self.warnings.list.count() > 0)
 
     def set_thumbs(self, images: Sequence[tuple[ImageTarget, str]]) -> None:
         while (item := self._flow.takeAt(0)) is not None:
@@ -218,6 +244,8 @@ def warning_sentence(report: FolderReport) -> str:
         parts.append(f"{len(report.skipped):,} unreadable, skipped")
     if report.too_small:
         parts.append(f"{len(report.too_small):,} too small, skipped")
+    if report.left_out:
+        parts.append(f"{len(report.left_out):,} left out")
     if report.caption_problems:
         parts.append(
             f"{len(report.caption_problems):,} {'caption' if len(report.caption_problems) == 1 else 'captions'} "
@@ -230,6 +258,8 @@ def warning_sentence(report: FolderReport) -> str:
     if report.notes:
         parts.append(f"{len({note.path for note in report.notes}):,} used with limits")
     parts += [found.sentence() for found in report.ranges]
+    if others := other_files_sentence(report.other_files):
+        parts.append(others)
     return " · ".join(parts)
 
 
@@ -239,6 +269,8 @@ def warning_lines(report: FolderReport) -> Iterator[str]:
         yield f"{skipped.path}  –  skipped: {skipped.why}"
     for path in report.too_small:
         yield f"{path}  –  skipped: too small to train on"
+    for skipped in report.left_out:
+        yield f"{skipped.path}  –  left out: {skipped.why}"
     for problem in report.caption_problems:
         yield f"{problem.path}  –  caption: {problem.why}"
     for note in report.notes:
