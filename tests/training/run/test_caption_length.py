@@ -27,6 +27,7 @@ def fitted(*captions: tuple[str, ...], fixed: bool = False) -> tuple[int, str, l
         paths=tuple(Path(f"{number}.png") for number in range(len(captions))),
         skipped=(),
         file=Path("none"),
+        sizes=np.full((len(captions), 2), 8),
         alternatives=captions,
     )
     tokenizer = CaptionTokenizer.learn(dataset.all_captions(), 600)

@@ -200,7 +200,7 @@ def test_the_ranges_of_deep_images_are_kept_with_the_run(folder: Path, recipe_fi
         setup.finish_inspection(folder, SetupProgress(RunFolder(tmp_path / "run"), lambda event: None, lambda: False)),
         ranges=(RangeInFolder(SampleType.UINT16, 0.0, 4095.0, (Path("a.png"),)),),
     )
-    kept = setup._with_ranges(recipe, report)
+    kept = setup._with_pixels(recipe, report)
     assert kept.data.ranges.as_mapping() == {SampleType.UINT16: (0.0, 4095.0)}
     wider = replace(report, ranges=(RangeInFolder(SampleType.UINT16, 0.0, 65535.0, (Path("a.png"),)),))
-    assert setup._with_ranges(kept, wider) == kept
+    assert setup._with_pixels(kept, wider) == kept
