@@ -17,10 +17,11 @@ import diffstudio
 ROOT = Path(diffstudio.__file__).resolve().parent.parent
 HEAVY = ("torch", "diffusers", "transformers", "safetensors.torch", "scipy")
 QT = ("PySide6", "shiboken6", "qtawesome", "pyqtgraph")
-# What the worker imports when it has work.
-GENERATING = {f"diffstudio.studio.generation.{name}" for name in ("generate", "passes", "enlarge", "upscale")} | {
-    "diffstudio.studio.generation.preview"
+# What the worker and an evaluation import when they have work.
+GENERATING = {
+    f"diffstudio.studio.generation.{name}" for name in ("generate", "passes", "enlarge", "upscale", "preview")
 }
+EVALUATING = {f"diffstudio.studio.evaluations.{name}" for name in ("evaluate", "measure", "samples")}
 
 EVERYTHING = sorted(module.name for module in pkgutil.walk_packages(diffstudio.__path__, "diffstudio."))
 PACKAGES = sorted(module.name for module in pkgutil.walk_packages(diffstudio.__path__, "diffstudio.") if module.ispkg)
@@ -37,7 +38,7 @@ LIGHT = [
     "diffstudio.training.run.run_folder",
     "diffstudio.training.data.inspect_folder",
     *PACKAGES,
-    *(name for name in EVERYTHING if name.startswith("diffstudio.studio.") and name not in GENERATING),
+    *(name for name in EVERYTHING if name.startswith("diffstudio.studio.") and name not in GENERATING | EVALUATING),
 ]
 WINDOW = [name for name in EVERYTHING if name.startswith("diffstudio.ui")]
 

@@ -60,6 +60,10 @@ TESTED_IN = {
         " models/tools/spec"
     ),
     "studio/gallery/test_database.py": "studio/gallery/salvage",
+    "studio/evaluations/test_evaluate.py": (
+        "studio/evaluations/feature_choice studio/evaluations/measure studio/evaluations/result"
+        " studio/evaluations/samples"
+    ),
     "studio/generation/test_enlarge.py": "studio/generation/upscale studio/generation/upscaler_lookup",
     "studio/generation/test_generate.py": "studio/generation/passes studio/jobs/job_control",
     "studio/jobs/test_queue.py": "studio/jobs/job_records studio/jobs/queue_rescue",

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import diffstudio
 from diffstudio.cli.arguments import Parser
+from diffstudio.cli.evaluate import add_evaluate
 from diffstudio.cli.generate import add_generate
 from diffstudio.cli.models import add_models
 from diffstudio.cli.terminal import allow_undecodable_names, log_file, print_message, set_up_log_file
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     add_generate(verbs)
     add_upscale(verbs)
     add_train(verbs)
+    add_evaluate(verbs)
     add_models(verbs)
     return parser
 

@@ -7,6 +7,7 @@ Features may be float32, or a memory map of a file: they are converted to float6
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -24,7 +25,7 @@ def as_features(values: ArrayLike, what: str, at_least: int = 2) -> FeatureArray
     BadRequest: not two-dimensional, fewer than `at_least` rows, values that are not finite.
     """
     array = np.asarray(values)
-    features: FeatureArray = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
+    features = cast(FeatureArray, array if array.dtype in (np.float32, np.float64) else array.astype(np.float64))
     if features.ndim != 2 or not features.shape[1]:
         raise not_measurable(what, f"their shape is {list(features.shape)}, not [N,D]")
     if len(features) < at_least:
@@ -42,7 +43,7 @@ def as_views(values: ArrayLike, what: str) -> FeatureArray:
     array = np.asarray(values)
     if array.ndim != 3:
         return as_features(array, what, at_least=1)[None]
-    return np.stack([as_features(view, what, at_least=1) for view in array])
+    return cast(FeatureArray, np.stack([as_features(view, what, at_least=1) for view in array]))
 
 
 def not_measurable(what: str, why: str) -> BadRequest:

@@ -50,13 +50,16 @@ def imagenet_network(device: torch.device | str = "cpu") -> FeatureNetwork:
 
     def features(images: Tensor) -> Tensor:
         pixels = (as_rgb(images.to(device, torch.float32)) + 1) * 127.5
-        resized = F.interpolate(pixels, (SIDE, SIDE), mode="bicubic", antialias=True, align_corners=False)
-        found: Tensor = network((resized.clamp(0, 255) - 127) / 128)
+        small = F.interpolate(pixels, (SIDE, SIDE), mode="bicubic", antialias=True, align_corners=False)
+        found: Tensor = network((small.clamp(0, 255) - 127) / 128)
         return found
 
-    return FeatureNetwork(
-        "EfficientNet-Lite0 (ImageNet)", FEATURES, f"resized to {SIDE} px, bicubic", torch.inference_mode()(features)
-    )
+    return FeatureNetwork("EfficientNet-Lite0 (ImageNet)", FEATURES, resized(SIDE), torch.inference_mode()(features))
+
+
+def resized(side: int) -> str:
+    """How most networks are given images, in words."""
+    return f"resized to {side} px, bicubic"
 
 
 def as_rgb(images: Tensor) -> Tensor:

@@ -79,4 +79,5 @@ def share_interval(hits: float, count: int) -> Interval:
     share = hits / count
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     spread = z / (1 + z * z / count) * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return Interval(share, max(0.0, float(middle - spread)), min(1.0, float(middle + spread)))
+    low, high = min(share, float(middle - spread)), max(share, float(middle + spread))  # rounding may cross the share
+    return Interval(share, max(0.0, low), min(1.0, high))

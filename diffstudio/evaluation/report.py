@@ -152,7 +152,11 @@ def _row(generated: GeneratedImages, real: RealImages, resamples: int, count: in
 
 def _check_count(what: str, count: int, remedy: str = "") -> None:
     if count < FEWEST:
-        raise BadRequest(f"There are too few {what} to compare", f"{FEWEST} are needed and there are {count:,}", remedy)
+        raise too_few(what, count, remedy)
+
+
+def too_few(what: str, count: int, remedy: str = "") -> BadRequest:
+    return BadRequest(f"There are too few {what} to compare", f"{FEWEST} are needed and there are {count:,}", remedy)
 
 
 def _figures(

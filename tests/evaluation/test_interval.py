@@ -45,8 +45,9 @@ def test_what_half_the_images_shift_the_value_by_is_taken_away() -> None:
     assert (found.value, found.low, found.high) == (2.0, 2.0, 2.0)
 
 
-@pytest.mark.parametrize(("hits", "count"), [(0, 10), (3, 17), (50, 50), (1, 400)])
+@pytest.mark.parametrize(("hits", "count"), [(0, 10), (3, 17), (50, 50), (1, 400), (0, 110), (110, 110)])
 def test_the_interval_of_a_share_is_scipys(hits: int, count: int) -> None:
     found, expected = share_interval(hits, count), binomtest(hits, count).proportion_ci(method="wilson")
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
     assert found.value == hits / count
+    assert found.low <= found.value <= found.high

@@ -1,0 +1,1 @@
+"""Evaluation: checkpoints and folders of generated images measured against a folder of real images."""

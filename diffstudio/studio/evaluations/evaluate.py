@@ -1,0 +1,359 @@
+"""evaluate(): folder, split, augmentation and checkpoint become the table of an evaluation. Read this first."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffstudio import paths
+from diffstudio.atomic import storage_errors, write_text
+from diffstudio.errors import BadRequest, DiffstudioError
+from diffstudio.evaluation.feature_arrays import FeatureArray
+from diffstudio.evaluation.features import FeatureNetwork
+from diffstudio.evaluation.interval import Interval
+from diffstudio.evaluation.memorisation import loss_gap
+from diffstudio.evaluation.report import (
+    FEWEST,
+    GeneratedImages,
+    RealImages,
+    Row,
+    check_counts,
+    memorisation,
+    real_row,
+    row,
+    too_few,
+)
+from diffstudio.models.library.library import Library
+from diffstudio.models.memory.devices import choose_device
+from diffstudio.models.memory.lease import Lease
+from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.evaluations.feature_choice import feature_network
+from diffstudio.studio.evaluations.folders import (
+    OnProgress,
+    RealFolder,
+    check_conditioning,
+    check_no_real_images,
+    check_varied,
+    labels_of,
+    read_generated,
+    read_real,
+    sameness,
+)
+from diffstudio.studio.evaluations.measure import FeatureFiles, View, batches_of, views_of
+from diffstudio.studio.evaluations.request import EvaluateRequest
+from diffstudio.studio.evaluations.result import Evaluation, NearestImage, SubjectResult
+from diffstudio.studio.evaluations.samples import NOISE_LEVELS, CheckpointSamples, as_tensor, losses_of_part
+from diffstudio.studio.evaluations.subjects import CheckpointSubject, FolderSubject, Subject, data_recipe, find_subjects
+from diffstudio.studio.evaluations.turn import Turn
+from diffstudio.training.run.run_folder import RunFolder
+from diffstudio.training.run.setup import left_out
+
+RESULT = "evaluation.json"  # in the request's `out`
+_MOST_BY_DEFAULT = 1000  # images generated with a checkpoint
+_FEWEST_FOR_COPIES = 3  # training images, without which not even copies can be told
+_LOSSES_OF = 256  # images of each part, at most
+_MIDDLE_LEVELS = (0.3, 0.7)  # of noise, where memorisation shows first (2603.13419)
+_COPIES_LISTED = 20
+
+
+def evaluate(
+    request: EvaluateRequest,
+    library: Library,
+    *,
+    on_progress: OnProgress = lambda what, done, total: None,
+    on_wait: Callable[[], None] = lambda: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Evaluation:
+    """Measure checkpoints and folders of generated images against a folder of real ones; writes `out`, if one is named.
+
+    Holds the accelerator, and releases it while images are generated. DiffstudioError for what cannot be measured;
+    Interrupted when `cancelled` returns True or the control file in `out` says stop. Where a part of the folder has fewer
+    than 100 images, `problem` of the result says so, and it has the tests for copies alone.
+    """
+    if request.out is not None:
+        with storage_errors(f"The folder {request.out} cannot be created", request.out):
+            request.out.mkdir(parents=True, exist_ok=True)
+    turn = Turn(Lease(), cancelled, request.out, on_wait)
+    subjects = find_subjects(request.subjects, library)
+    device = choose_device(request.device)
+    real = read_real(request.folder, data_recipe(subjects), on_progress, turn.check)
+    _check_folder(real)
+    scratch = paths.cache()
+    with storage_errors(f"The folder {scratch} cannot be written", scratch):
+        scratch.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(prefix="evaluation-", dir=scratch, ignore_cleanup_errors=True)
+    with folder as path, turn.taken(f"evaluating {request.folder.name}"):
+        network = feature_network(request.features, real, library.folders, device, on_progress, turn.check)
+        files = FeatureFiles(network, Path(path), on_progress, turn.check)
+        result = _Evaluation(request, real, network, files, device, turn.check, on_progress).result(subjects)
+    if request.out is not None:
+        write_text(request.out / RESULT, json.dumps(result.to_json(), ensure_ascii=False, indent=1))
+    return result
+
+
+def _check_folder(real: RealFolder) -> None:
+    """BadRequest where not even copies can be told; BadRequest where all images of a part are equal."""
+    if len(real.training) < _FEWEST_FOR_COPIES or not len(real.held_out):
+        check_counts(len(real.training), len(real.held_out))
+    check_varied(real)
+
+
+@dataclass(frozen=True)
+class _Generated:
+    """Generated images with their features and what they were asked for."""
+
+    name: str
+    features: FeatureArray  # [V,S,D]
+    asked: tuple[str, ...]
+    names: Sequence[str]  # the seed or the path of each
+    kind: Conditioning
+    sampling: Mapping[str, object]
+    gaps: Sequence[tuple[float, Interval]] = ()
+    gap: Interval | None = None
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """One evaluation in progress."""
+
+    request: EvaluateRequest
+    real: RealFolder
+    network: FeatureNetwork
+    files: FeatureFiles
+    device: torch.device
+    check: Callable[[], None]
+    on_progress: OnProgress
+
+    def result(self, subjects: Sequence[Subject]) -> Evaluation:
+        views = views_of(self.real.data)
+        notes = self._notes(subjects)
+        generated = []
+        for number, subject in enumerate(subjects):
+            generated.append(self._generated(number, subject, views, notes))
+        features = self._features_of_real(views)
+        problem = _too_few(self.real)
+        count = min([features.count, *(len(one.names) for one in generated if len(one.names) >= FEWEST)])
+        kind = next((one.kind for one in generated if one.kind is not Conditioning.NONE), Conditioning.NONE)
+        first = None
+        if problem is None:
+            first = real_row(self._labelled(features, kind), count=count, check=self._measuring("the real images"))
+        results = []
+        for one in generated:
+            results.append(self._measured(one, self._labelled(features, one.kind), count, problem))
+        problem = problem or next(
+            (too_few(f"images of {one.name}", len(one.names)) for one in generated if len(one.names) < FEWEST), None
+        )
+        self._note_labels(kind, notes)
+        return Evaluation(
+            str(self.real.report.folder),
+            self.network.name,
+            self.network.resizing,
+            len(self.real.training),
+            len(self.real.held_out),
+            first,
+            results,
+            notes,
+            problem,
+        )
+
+    # ---- features ----------------------------------------------------------------------------------------------------
+
+    def _features_of_real(self, views: Sequence[View]) -> RealImages:
+        dataset, real = self.real.dataset, self.real
+        training = self.files.extract(
+            "training",
+            "Comparing the training images",
+            batches_of(dataset.batch, real.training),
+            len(real.training),
+            views[:1],
+        )
+        held_out = self.files.extract(
+            "held-out",
+            "Comparing the held-out images",
+            batches_of(dataset.batch, real.held_out),
+            len(real.held_out),
+            views,
+        )
+        return RealImages(training[0], held_out[0], network=self.network.label(), held_out_views=held_out)
+
+    def _labelled(self, features: RealImages, kind: Conditioning) -> RealImages:
+        training, held_out = (self.real.labels(kind, part) for part in (self.real.training, self.real.held_out))
+        return replace(features, training_labels=training, held_out_labels=held_out)
+
+    def _generated(self, number: int, subject: Subject, views: Sequence[View], notes: list[str]) -> _Generated:
+        if isinstance(subject, FolderSubject):
+            return self._images_of_folder(number, subject, views, notes)
+        return self._samples_of_checkpoint(number, subject, views, notes)
+
+    def _images_of_folder(
+        self, number: int, subject: FolderSubject, views: Sequence[View], notes: list[str]
+    ) -> _Generated:
+        dataset = read_generated(subject.folder, self.real, self.on_progress, self.check)
+        check_no_real_images(subject.name, dataset, self.real)
+        everything = np.arange(len(dataset))
+        notes += sameness(subject.name, dataset.images, everything)
+        features = self.files.extract(
+            f"generated-{number}",
+            f"Comparing {subject.name}",
+            batches_of(dataset.batch, everything),
+            len(dataset),
+            views,
+        )
+        kind = _kind_of_labels(self.real, dataset.captions, dataset.classes)
+        asked = labels_of(dataset, kind, everything)
+        return _Generated(subject.name, features, asked, [path.as_posix() for path in dataset.paths], kind, {})
+
+    def _samples_of_checkpoint(
+        self, number: int, subject: CheckpointSubject, views: Sequence[View], notes: list[str]
+    ) -> _Generated:
+        can_ask, note = check_conditioning(subject, self.real)
+        notes += [note] if note else []
+        self.on_progress(f"Loading {subject.name}", 0, 0)
+        samples = CheckpointSamples.load(subject, self.device, self.check)
+        count = self.request.count or min(max(len(can_ask), FEWEST), _MOST_BY_DEFAULT)
+        kind = subject.checkpoint.conditioning
+        asked = self.real.labels(kind, can_ask[_spread(len(can_ask), count)])
+        prompts = asked or ("",) * count
+        seeds = [self.request.seed + index for index in range(count)]
+        pixels: list[NDArray[np.uint8]] = []
+
+        def batches() -> Iterator[Tensor]:
+            for batch in samples.batches(prompts, self.request.seed):
+                pixels.append(batch)
+                yield as_tensor(batch)
+
+        features = self.files.extract(f"generated-{number}", f"Generating with {subject.name}", batches(), count, views)
+        notes += sameness(subject.name, np.concatenate(pixels), range(count))
+        gaps, gap = self._loss_gap(samples)
+        sampling = {"images": count, "seed": self.request.seed, "weights": "EMA"} | samples.settings
+        return _Generated(subject.name, features, asked, [f"seed {seed}" for seed in seeds], kind, sampling, gaps, gap)
+
+    def _loss_gap(self, samples: CheckpointSamples) -> tuple[list[tuple[float, Interval]], Interval | None]:
+        """The gap at each noise level, and that of the mean over the middle levels."""
+        kind = samples.subject.checkpoint.conditioning
+        parts: list[NDArray[np.float64]] = []
+        for indices in (self.real.training, self.real.held_out):
+            chosen = indices[_spread(len(indices), min(len(indices), _LOSSES_OF))]
+            if kind is Conditioning.CLASS:
+                known = {name.casefold() for name in samples.subject.checkpoint.classes}
+                chosen = chosen[[label.casefold() in known for label in self.real.labels(kind, chosen)]]
+            if len(chosen) < 2:
+                return [], None
+            self.on_progress(f"Measuring the losses of {samples.subject.name}", len(parts), 2)
+            prompts = self.real.labels(kind, chosen) or ("",) * len(chosen)
+            parts.append(losses_of_part(samples, self.real.dataset.batch, chosen, prompts))
+        middle = [_MIDDLE_LEVELS[0] <= level <= _MIDDLE_LEVELS[1] for level in NOISE_LEVELS]
+        means = [losses[:, middle].mean(axis=1, keepdims=True) for losses in parts]
+        return list(zip(NOISE_LEVELS, loss_gap(*parts), strict=True)), loss_gap(*means)[0]
+
+    # ---- figures -----------------------------------------------------------------------------------------------------
+
+    def _measured(
+        self, one: _Generated, real: RealImages, count: int, problem: DiffstudioError | None
+    ) -> SubjectResult:
+        generated = GeneratedImages(one.name, one.features[0], one.asked, self.network.label(), one.features)
+        found: Row | None = None
+        if problem is None and len(one.names) >= FEWEST:
+            found = row(generated, real, count=count, check=self._measuring(one.name))
+            figures, copied, chosen = dict(found.figures), found.copies, found.chosen
+        else:
+            figures, copied = memorisation(generated, real)
+            chosen = range(len(one.names))
+        if one.gap is not None:
+            figures["loss_gap"] = one.gap
+        training = self.real.training
+        indices = copied.indices()
+        near = [
+            NearestImage(
+                one.names[chosen[index]],
+                self.real.dataset.paths[int(training[copied.nearest[index]])].as_posix(),
+                float(copied.ratios[index]),
+            )
+            for index in indices[:_COPIES_LISTED]
+        ]
+        follows = found.agreement if found is not None else None
+        return SubjectResult(
+            one.name,
+            len(one.names),
+            figures,
+            found,
+            one.sampling,
+            near,
+            len(indices),
+            len(copied.ratios),
+            one.gaps,
+            {str(label): share for label, share in follows.by_label.items()} if follows is not None else {},
+            follows.chance if follows is not None else None,
+        )
+
+    def _measuring(self, what: str) -> Callable[[], None]:
+        done = 0
+
+        def check() -> None:
+            nonlocal done
+            self.check()
+            done += 1
+            self.on_progress(f"Measuring {what}", done, 0)
+
+        return check
+
+    # ---- notes -------------------------------------------------------------------------------------------------------
+
+    def _notes(self, subjects: Sequence[Subject]) -> list[str]:
+        notes = left_out(self.real.report, self.real.dataset.skipped)
+        if not any(isinstance(subject, CheckpointSubject) for subject in subjects):
+            notes.append(
+                "No checkpoint says which images were held out: halves of the folder, chosen by the names of the files, "
+                "stand for the two parts. The tests for copies see those of the training part alone."
+            )
+        for subject in subjects:
+            other = _folder_of_run(subject) if isinstance(subject, CheckpointSubject) else None
+            if other not in (None, self.real.report.folder.resolve()):
+                notes.append(f"{subject.name} was trained on {other}: its held-out images may be others than here.")
+        return notes
+
+    def _note_labels(self, kind: Conditioning, notes: list[str]) -> None:
+        if kind is Conditioning.NONE:
+            return
+        labels = set(self.real.labels(kind, self.real.held_out))
+        if len(labels) == 1:
+            what = "class" if kind is Conditioning.CLASS else "caption"
+            notes.append(f"All held-out images have one {what}: whether it is followed cannot be measured.")
+
+
+def _too_few(real: RealFolder) -> DiffstudioError | None:
+    try:
+        check_counts(len(real.training), len(real.held_out))
+    except BadRequest as error:
+        return error
+    return None
+
+
+def _spread(available: int, count: int) -> NDArray[np.int64]:
+    """`count` indices below `available`, evenly spread; each as often as any other, but for one."""
+    return np.arange(count) * available // count if count <= available else np.arange(count) % available
+
+
+def _kind_of_labels(real: RealFolder, captions: Sequence[str], classes: Sequence[str]) -> Conditioning:
+    """By what generated and real images are both labelled: captions, else classes."""
+    known = set(real.labels(Conditioning.TEXT, real.held_out)) - {""}
+    if known & set(captions):
+        return Conditioning.TEXT
+    return Conditioning.CLASS if len(set(classes) & set(real.dataset.classes) - {""}) > 1 else Conditioning.NONE
+
+
+def _folder_of_run(subject: CheckpointSubject) -> Path | None:
+    """The folder that a checkpoint's run was trained on; None where the checkpoint is not in its run's folder."""
+    try:
+        folder = RunFolder.open(subject.checkpoint.path.parent.parent).info().get("pictures")
+        return Path(folder).resolve() if isinstance(folder, str) else None
+    except (DiffstudioError, OSError):
+        return None

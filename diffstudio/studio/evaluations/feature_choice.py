@@ -1,0 +1,67 @@
+"""The network that images are compared with, by the name or the path in a request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from diffstudio.errors import BadRequest
+from diffstudio.models.feature_networks import KINDS, find_network, open_network
+from diffstudio.studio.evaluations.folders import OnProgress, RealFolder
+from diffstudio.studio.evaluations.request import AUTO, FOLDER, IMAGENET
+
+if TYPE_CHECKING:
+    import torch
+
+    from diffstudio.evaluation.features import FeatureNetwork
+
+_COLOUR_CHANNELS = (1, 3)
+
+
+def feature_network(
+    name: str,
+    real: RealFolder,
+    folders: tuple[Path, ...],
+    device: torch.device,
+    report: OnProgress,
+    check: Callable[[], None],
+) -> FeatureNetwork:
+    """`auto` is the ImageNet network that comes with the program, or for images that are neither grey nor RGB one trained
+    on the folder. `inception`, `dinov2` and `clip` are searched in the model `folders`; anything else is a path.
+
+    CheckpointMissing for a network that is not there, BadRequest for one that cannot take the images.
+    """
+    from diffstudio.evaluation.features import imagenet_network
+
+    channels = real.dataset.batch(real.training[:1]).shape[1]
+    if name == FOLDER or name == AUTO and channels not in _COLOUR_CHANNELS:
+        return _trained(real, device, report, check)
+    if channels not in _COLOUR_CHANNELS:
+        raise BadRequest(
+            f"Images of {channels} channels cannot be compared with {name}",
+            "it is a network for colour images",
+            f"Choose the features {FOLDER!r}",
+        )
+    if name in (AUTO, IMAGENET):
+        return imagenet_network(device)
+    report("Loading the feature network", 0, 0)
+    return open_network(find_network(name, folders) if name in KINDS else Path(name).expanduser(), device)
+
+
+def _trained(real: RealFolder, device: torch.device, report: OnProgress, check: Callable[[], None]) -> FeatureNetwork:
+    from diffstudio.evaluation import folder_network
+
+    def on_step(step: int) -> None:
+        check()
+        report("Training the feature network", step + 1, folder_network.STEPS)
+
+    labels = real.dataset.labels[real.training].tolist() if len(real.dataset.classes) > 1 else []
+    return folder_network.folder_network(
+        lambda indices: real.dataset.batch(real.training[indices]),
+        len(real.training),
+        labels,
+        steps=folder_network.STEPS,
+        device=device,
+        check=on_step,
+    )

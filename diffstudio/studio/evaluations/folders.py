@@ -1,0 +1,186 @@
+"""Folders of images as an evaluation reads them: the training and the held-out part of a run, and generated images.
+
+No torch is imported here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffstudio import paths
+from diffstudio.errors import BadRequest, FolderProblem
+from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.evaluations.subjects import CheckpointSubject
+from diffstudio.training.data.dataset import ImageDataset, build_dataset
+from diffstudio.training.data.folder_report import FolderReport, InspectionProgress
+from diffstudio.training.data.inspect_folder import inspect_folder
+from diffstudio.training.recipe import DataRecipe
+
+OnProgress = Callable[[str, int, int], None]  # what is being done, how much is done, of how much (0: not known)
+LARGEST_SIDE = 224  # px, at which images are read where no checkpoint says how
+_HELD_OUT_WITHOUT_RUN = 0.5
+_NAMED = 3  # files that a message names
+
+
+@dataclass(frozen=True, eq=False)
+class RealFolder:
+    """A folder of real images, read as its run read it."""
+
+    report: FolderReport
+    dataset: ImageDataset
+    data: DataRecipe
+
+    @property
+    def training(self) -> NDArray[np.int64]:
+        return self.dataset.training_indices
+
+    @property
+    def held_out(self) -> NDArray[np.int64]:
+        return self.dataset.held_out_indices
+
+    def labels(self, kind: Conditioning, indices: Sequence[int] | NDArray[np.int64]) -> tuple[str, ...]:
+        """The class or the caption of each of these images; empty where there is none or `kind` asks for none."""
+        return labels_of(self.dataset, kind, indices)
+
+
+def labels_of(dataset: ImageDataset, kind: Conditioning, indices: Sequence[int] | NDArray[np.int64]) -> tuple[str, ...]:
+    match kind:
+        case Conditioning.CLASS:
+            return tuple(dataset.classes[int(dataset.labels[index])] for index in indices)
+        case Conditioning.TEXT:
+            return tuple(dataset.captions[index] for index in indices)
+        case Conditioning.NONE:
+            return ()
+
+
+def read_real(folder: Path, data: DataRecipe | None, report: OnProgress, check: Callable[[], None]) -> RealFolder:
+    """Inspect and decode a folder, split by its recipe; without one in halves, at the size of its images up to 224 px.
+
+    FolderProblem, StorageProblem, RunProblem.
+    """
+    found = _inspected(folder, report, check)
+    if data is None:
+        side = max(16, min(LARGEST_SIDE, found.sides[1]))
+        data = DataRecipe(size=side, fit="crop", held_out=_HELD_OUT_WITHOUT_RUN, flips=0.0)
+    return RealFolder(found, _decoded(found, data, report, check), data)
+
+
+def read_generated(folder: Path, real: RealFolder, report: OnProgress, check: Callable[[], None]) -> ImageDataset:
+    """Generated images, decoded as the real ones were; none is held out or excluded."""
+    data = replace(real.data, held_out=0.0, exclude=())
+    return _decoded(_inspected(folder, report, check), data, report, check)
+
+
+def _inspected(folder: Path, report: OnProgress, check: Callable[[], None]) -> FolderReport:
+    found = None
+    with closing(inspect_folder(folder)) as items:
+        for item in items:
+            check()
+            if isinstance(item, InspectionProgress):
+                report(f"Reading {folder.name}", item.done, item.total)
+            else:
+                found = item
+    assert found is not None
+    return found
+
+
+def _decoded(found: FolderReport, data: DataRecipe, report: OnProgress, check: Callable[[], None]) -> ImageDataset:
+    def on_progress(done: int, images: int) -> None:
+        check()
+        report(f"Decoding {found.folder.name}", done, images)
+
+    return build_dataset(found, data, paths.cache() / "pictures", on_progress=on_progress)
+
+
+# ---- what would make a figure wrong ----------------------------------------------------------------------------------
+
+
+def check_conditioning(subject: CheckpointSubject, real: RealFolder) -> tuple[NDArray[np.int64], str]:
+    """The held-out images whose captions or classes the checkpoint can be asked for, and a note on the others.
+
+    BadRequest where there are none.
+    """
+    kind = subject.checkpoint.conditioning
+    held_out = real.held_out
+    if kind is Conditioning.NONE:
+        return held_out, ""
+    labels = real.labels(kind, held_out)
+    if kind is Conditioning.TEXT:
+        known = [bool(label.strip()) for label in labels]
+        needed, lacking = "captions", "no caption"
+    else:
+        classes = {name.casefold() for name in subject.checkpoint.classes}
+        known = [label.casefold() in classes for label in labels]
+        needed = f"the classes {', '.join(subject.checkpoint.classes[:_NAMED])}"
+        needed += ", …" if len(subject.checkpoint.classes) > _NAMED else ""
+        lacking = "a class that it does not know"
+    if not any(known):
+        raise BadRequest(
+            f"{subject.name} cannot be asked for what {real.report.folder.name} shows",
+            f"it generates from {needed}, and the held-out images have none of them",
+            "Evaluate it on the folder that it was trained on",
+        )
+    left = len(known) - sum(known)
+    note = f"{left:,} of {len(known):,} held-out images have {lacking}: {subject.name} was not asked for them."
+    return held_out[np.array(known)], note if left else ""
+
+
+def check_varied(real: RealFolder) -> None:
+    """BadRequest for a folder in which one part holds a single image, however often."""
+    for what, indices in (("training", real.training), ("held-out", real.held_out)):
+        if len(indices) and len(set(digests(real.dataset.images, indices))) == 1:
+            raise BadRequest(
+                f"The {what} images of {real.report.folder.name} cannot be compared with",
+                f"all {len(indices):,} are equal" if len(indices) > 1 else "there is only one",
+                "Use a folder of different images",
+            )
+
+
+def check_no_real_images(name: str, generated: ImageDataset, real: RealFolder) -> None:
+    """FolderProblem where a folder of generated images has images of the real folder, which would measure themselves."""
+    known = dict(zip(digests(real.dataset.images, range(len(real.dataset))), real.dataset.paths, strict=True))
+    found = [
+        (path, known[digest])
+        for path, digest in zip(generated.paths, digests(generated.images, range(len(generated))), strict=True)
+        if digest in known
+    ]
+    if found:
+        held_out = {real.dataset.paths[index] for index in real.held_out}
+        training = sum(other not in held_out for _, other in found)
+        shown = ", ".join(f"{path} is {other}" for path, other in found[:_NAMED]) + (", …" if found[_NAMED:] else "")
+        raise FolderProblem(
+            f"{len(found):,} of {len(generated):,} images in {name} are real images of {real.report.folder.name}",
+            f"{training:,} of its training part and {len(found) - training:,} of its held-out part: {shown}",
+            "Give a folder that holds generated images alone",
+        )
+
+
+def sameness(name: str, images: NDArray[np.generic], numbers: Sequence[int] | NDArray[np.int64]) -> list[str]:
+    """Sentences about images of a single colour, and about images that are equal to others."""
+    flat = sum(bool((image == image.reshape(-1, image.shape[-1])[0]).all()) for image in (images[i] for i in numbers))
+    counts = Counter(digests(images, numbers))
+    equal = len(numbers) - len(counts)
+    notes = []
+    if flat:
+        notes.append(f"{flat:,} of {len(numbers):,} images of {name} are of a single colour.")
+    if equal and len(counts) == 1:
+        notes.append(f"All {len(numbers):,} images of {name} are equal: it generates one image.")
+    elif equal:
+        notes.append(f"{equal:,} of {len(numbers):,} images of {name} are equal to another of them.")
+    return notes
+
+
+def digests(images: NDArray[np.generic], numbers: Iterable[int]) -> list[bytes]:
+    """A hash of the pixels of each of these images."""
+    return [
+        hashlib.blake2b(np.ascontiguousarray(images[int(number)]).tobytes(), digest_size=16).digest()
+        for number in numbers
+    ]

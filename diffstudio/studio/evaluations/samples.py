@@ -1,0 +1,133 @@
+"""Samples of a checkpoint that was trained here, and its denoising losses on single images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffstudio.diffusion.denoiser import Denoiser
+from diffstudio.diffusion.losses import VelocityWeighting, training_loss
+from diffstudio.diffusion.schedule import NoiseSchedule
+from diffstudio.errors import CheckpointDamaged
+from diffstudio.models import loading
+from diffstudio.models.conditioning.prompt_schedule import StepTexts
+from diffstudio.models.memory.oom_fallback import images_at_once
+from diffstudio.models.model import EncodedPrompt, Model
+from diffstudio.models.recommended import recommended_values
+from diffstudio.models.sampling import SampleOptions, sample
+from diffstudio.studio.evaluations.subjects import CheckpointSubject
+
+NOISE_LEVELS = tuple(level / 10 for level in range(1, 10))  # times, with 1 = pure noise, at which losses are compared
+_LOSS_BATCH = 64
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSamples:
+    """A checkpoint in memory, and how images are drawn with it: by its recommended settings and its EMA weights."""
+
+    subject: CheckpointSubject
+    model: Model
+    settings: dict[str, object]  # steps, sampler, spacing, guidance
+    check: Callable[[], None]
+
+    @classmethod
+    def load(cls, subject: CheckpointSubject, device: torch.device, check: Callable[[], None]) -> CheckpointSamples:
+        model = loading.load(subject.checkpoint, device)
+        return cls(subject, model, recommended_values(subject.checkpoint), check)
+
+    def batches(self, prompts: Sequence[str], seed: int) -> Iterator[NDArray[np.uint8]]:
+        """An image for each prompt, image i of seed + i, in 8 bits as it would be saved: uint8 [B,S,S,C]."""
+        options = dict(self.settings)
+        at_once = images_at_once(self.model, *self.model.default_size)
+        for first in range(0, len(prompts), at_once):
+            part = prompts[first : first + at_once]
+            state = None
+            chosen = SampleOptions(
+                seeds=[seed + first + index for index in range(len(part))],
+                steps=int(str(options["steps"])),
+                sampler=str(options["sampler"]),
+                spacing=str(options["spacing"]),
+                guidance=float(str(options["guidance"])),
+            )
+            for step in sample(self.model, self._encoded(part), chosen, wrap=self._checked):
+                state = step.x
+            assert state is not None
+            images = self.model.decode(state)
+            if bad := int((~torch.isfinite(images)).flatten(1).any(dim=1).sum()):
+                raise CheckpointDamaged(
+                    f"{self.subject.name} cannot be measured",
+                    f"{bad:,} of {len(part):,} of its images have NaN or infinite values",
+                    "Evaluate another checkpoint of its run",
+                )
+            yield as_pixels(images)
+
+    def losses(self, images: Tensor, prompts: Sequence[str], first: int, sigma_floor: float) -> NDArray[np.float64]:
+        """The loss [B,L] that training minimises, of each image [B,C,S,S] at each of NOISE_LEVELS.
+
+        Image `first` + i has noise of its own, the same in every call: other images are met by the same noise.
+        """
+        noise = torch.stack(
+            [
+                torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(first + i))
+                for i in range(len(images))
+            ]
+        )
+        denoiser = self.model.denoiser(self._encoded(prompts), 1.0)
+        columns = []
+        for level in NOISE_LEVELS:
+            self.check()
+            t = torch.full((len(images),), level, device=self.model.device)
+            moved = images.to(self.model.device), noise.to(self.model.device)
+            losses = training_loss(denoiser, moved[0], t, moved[1], VelocityWeighting(sigma_floor))
+            columns.append(losses.double().cpu().numpy())
+        return np.stack(columns, axis=1)
+
+    def _encoded(self, prompts: Sequence[str]) -> EncodedPrompt:
+        """Captions as they are: the grammar of prompts does not apply to them."""
+        return self.model.prompt_encoder(None)(StepTexts.plain(prompts, [""] * len(prompts)))
+
+    def _checked(self, denoiser: Denoiser) -> Denoiser:
+        return _CheckedDenoiser(denoiser, self.check)
+
+
+@dataclass(frozen=True, slots=True)
+class _CheckedDenoiser:
+    denoiser: Denoiser
+    check: Callable[[], None]
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        return self.denoiser.schedule
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+        self.check()
+        return self.denoiser(x_t, t)
+
+
+def losses_of_part(
+    samples: CheckpointSamples,
+    batch: Callable[[NDArray[np.int64]], Tensor],
+    indices: NDArray[np.int64],
+    prompts: Sequence[str],
+) -> NDArray[np.float64]:
+    """The losses [N,L] of the images with these indices, each with its own caption or class."""
+    floor = samples.subject.recipe.objective.sigma_floor
+    parts = [slice(first, first + _LOSS_BATCH) for first in range(0, len(indices), _LOSS_BATCH)]
+    return np.concatenate([samples.losses(batch(indices[part]), prompts[part], part.start, floor) for part in parts])
+
+
+def as_pixels(images: Tensor) -> NDArray[np.uint8]:
+    """Images [B,C,S,S] in [-1,1] in 8 bits: [B,S,S,C]."""
+    pixels = ((images.float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    found: NDArray[np.uint8] = pixels.permute(0, 2, 3, 1).contiguous().numpy()
+    return found
+
+
+def as_tensor(pixels: NDArray[np.generic]) -> Tensor:
+    """uint8 [B,S,S,C] to [B,C,S,S] in [-1,1]."""
+    return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1

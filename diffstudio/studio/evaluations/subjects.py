@@ -1,0 +1,134 @@
+"""What is evaluated: checkpoints trained here, and folders of generated images. No torch is imported here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, RunProblem
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.families_table import FAMILIES, PIXEL
+from diffstudio.models.files.formats import INDEX
+from diffstudio.models.library.library import Library
+from diffstudio.training.recipe import DataRecipe, Recipe
+from diffstudio.training.run.run_folder import RunFolder
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointSubject:
+    """A checkpoint trained here, with the recipe of its run."""
+
+    name: str
+    checkpoint: Checkpoint
+    recipe: Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSubject:
+    """A folder of generated images."""
+
+    name: str
+    folder: Path
+
+
+Subject: TypeAlias = CheckpointSubject | FolderSubject
+
+
+def find_subjects(names: tuple[str, ...], library: Library) -> list[Subject]:
+    """A checkpoint or a folder for each name, under names that differ.
+
+    CheckpointMissing, CheckpointDamaged; CheckpointUnknown for what was not trained here, and BadRequest for checkpoints
+    whose runs read their folders in different ways.
+    """
+    subjects: list[Subject] = []
+    for name in names:
+        found = _found(name, library)
+        if any(found.name == other.name for other in subjects):
+            found = _renamed(found, f"{found.name} ({len(subjects) + 1})")
+        subjects.append(found)
+    checkpoints = [subject for subject in subjects if isinstance(subject, CheckpointSubject)]
+    for other in checkpoints[1:]:
+        _check_same_reading(checkpoints[0], other)
+    return subjects
+
+
+def data_recipe(subjects: list[Subject]) -> DataRecipe | None:
+    """How the folder is to be read: as the runs of the checkpoints read it. None where there is no checkpoint."""
+    return next((subject.recipe.data for subject in subjects if isinstance(subject, CheckpointSubject)), None)
+
+
+def _found(name: str, library: Library) -> Subject:
+    folder = _as_folder(name)
+    if folder is not None and not (folder / INDEX).is_file():
+        run = RunFolder(folder)
+        if run.latest_checkpoint.is_file():
+            return _checkpoint(library.find(run.latest_checkpoint))
+        return FolderSubject(folder.resolve().name or str(folder), folder)
+    return _checkpoint(library.find(name))
+
+
+def _as_folder(name: str) -> Path | None:
+    try:
+        path = Path(name).expanduser()
+        return path if path.is_dir() else None
+    except (OSError, ValueError, RuntimeError):  # no possible path: too long, or the home of an unknown user
+        return None
+
+
+def _checkpoint(checkpoint: Checkpoint) -> CheckpointSubject:
+    if checkpoint.family != PIXEL.name or not checkpoint.can_generate:
+        family = FAMILIES[checkpoint.family].title if checkpoint.family in FAMILIES else ""
+        raise CheckpointUnknown(
+            f"{checkpoint.name} was not trained here",
+            f"it is of the family {family}, and which images it was trained on is not known" if family else "",
+            "Generate a folder of images with it, and evaluate that",
+        )
+    try:
+        values = checkpoint.json("recipe")
+        if not values:
+            raise RunProblem("There is no recipe in its header")
+        recipe = Recipe.from_json(values)
+    except (RunProblem, CheckpointDamaged) as error:
+        raise CheckpointDamaged(
+            f"How {checkpoint.name} was trained is not known",
+            error.what[:1].lower() + error.what[1:],
+            "Generate a folder of images with it, and evaluate that folder",
+        ) from error
+    return CheckpointSubject(_name_of(checkpoint), checkpoint, recipe)
+
+
+def _name_of(checkpoint: Checkpoint) -> str:
+    """Its name in the library; that of its run, and its step, where the run is elsewhere."""
+    if checkpoint.name != checkpoint.path.stem or checkpoint.path.parent.name != "checkpoints":
+        return checkpoint.name
+    run = checkpoint.path.parent.parent.name
+    return run if checkpoint.path.stem == "latest" else f"{run}, {checkpoint.path.stem.lstrip('0')}"
+
+
+def _renamed(subject: Subject, name: str) -> Subject:
+    if isinstance(subject, CheckpointSubject):
+        return CheckpointSubject(name, subject.checkpoint, subject.recipe)
+    return FolderSubject(name, subject.folder)
+
+
+def _check_same_reading(first: CheckpointSubject, other: CheckpointSubject) -> None:
+    one, two = first.recipe.data, other.recipe.data
+    differences = [
+        f"{what} ({a} and {b})"
+        for what, a, b in (
+            ("image size", one.size, two.size),
+            ("background", one.background, two.background),
+            ("fit", one.fit, two.fit),
+            ("held-out fraction", one.held_out, two.held_out),
+            ("excluded folders", ", ".join(one.exclude) or "none", ", ".join(two.exclude) or "none"),
+            ("ranges of values", one.ranges, two.ranges),
+        )
+        if a != b
+    ]
+    if differences:
+        raise BadRequest(
+            f"{first.name} and {other.name} cannot be compared in one table",
+            f"their runs read their folders with another {', '.join(differences)}",
+            "Evaluate them one at a time",
+        )

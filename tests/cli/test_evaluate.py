@@ -1,0 +1,116 @@
+"""`diffstudio evaluate`: what goes to which stream, exit codes, and Ctrl+C."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from diffstudio import cli
+from diffstudio.cli import evaluate
+from diffstudio.evaluation import folder_network
+from diffstudio.studio.evaluations import evaluate as module
+from tests.studio.evaluations.small_models import write_checkpoint, write_images
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folder_network, "STEPS", 5)
+        for name in ("real_row", "row"):
+            full = getattr(module, name)
+            patch.setattr(module, name, lambda *given, full=full, **named: full(*given, resamples=4, **named))
+        yield
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("squares"), 250, seed=0)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return write_checkpoint(tmp_path / "own.safetensors")
+
+
+def run(*arguments: str | Path) -> int:
+    return cli.main(["evaluate", *map(str, arguments), "--features", "folder", "--device", "cpu"])
+
+
+def test_the_table_is_printed_and_progress_goes_to_standard_error(
+    real: Path, checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(checkpoint, real, "--count", "100") == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith(f"{real}: ") and "\nreal images (training part) " in captured.out
+    assert "Generating with own, 100 of 100" in captured.err and "Generating" not in captured.out
+    assert captured.err.count("Generating with own") == 1  # not a line for each batch
+
+
+def test_json_alone_goes_to_standard_output(
+    real: Path, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    generated = write_images(tmp_path / "made", 100, seed=1)
+    assert run(checkpoint, generated, real, "--count", "100", "--json", "--seed", "3", "--out", tmp_path / "out") == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in printed["rows"]] == ["real images (training part)", "own", "made"]
+    assert printed["details"][0]["sampling"]["seed"] == 3
+    assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == printed
+
+
+def test_too_few_images_end_with_a_sentence_and_an_exit_code(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = write_images(tmp_path / "few", 40, seed=0)
+    assert run(checkpoint, few, "--count", "100", "--json") == 2
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["rows"] == []
+    assert captured.err.splitlines()[-1].startswith("diffstudio: There are too few training images to compare: 100")
+    three = write_images(tmp_path / "three", 3, seed=0)
+    assert run(checkpoint, three) == 2
+    assert "There are too few" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ([], "CHECKPOINT|IMAGES"),
+        (["starter"], "FOLDER"),
+        (["nothing", "."], "no checkpoint called 'nothing'"),
+        (["starter", "."], "There is nothing to train on in"),
+        (["starter", "nowhere"], "the folder does not exist"),
+        (["starter", ".", "--count", "3"], "The number of images is 3"),
+        (["starter", ".", "--count", "many"], "not a whole number"),
+        (["starter", ".", "--seed", "-1"], "The seed is -1"),
+        (["starter", ".", "--device", "abacus"], "The device 'abacus' cannot be used"),
+    ],
+)
+def test_mistakes_are_named(
+    arguments: list[str],
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["evaluate", *arguments]) != 0
+    captured = capsys.readouterr()
+    assert expected in captured.err and captured.out == "" and "Internal error" not in captured.err
+
+
+def test_ctrl_c_ends_it_cleanly(
+    real: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    def show(self: object, what: str, done: int, total: int) -> None:
+        if what.startswith("Generating"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(evaluate._Progress, "__call__", show)
+    assert run(checkpoint, real) == 130
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.splitlines()[-1] == "diffstudio: The evaluation was stopped."
+    assert list((home / "cache").glob("evaluation-*")) == []

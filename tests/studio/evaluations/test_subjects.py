@@ -1,0 +1,70 @@
+"""What may be evaluated, and what is refused by name."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from diffstudio import paths
+from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointMissing, CheckpointUnknown, DiffstudioError
+from diffstudio.models.library.library import Library
+from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.evaluations.request import EvaluateRequest
+from diffstudio.studio.evaluations.subjects import CheckpointSubject, FolderSubject, data_recipe, find_subjects
+from tests.models.headers import unet, write_header
+from tests.models.tiny import write_tiny_checkpoint
+from tests.studio.evaluations.small_models import RECIPE, write_checkpoint
+
+
+def test_checkpoints_by_name_path_and_run_and_folders_of_images(tmp_path: Path) -> None:
+    run = write_checkpoint(paths.runs() / "squares" / "checkpoints" / "latest.safetensors").parent.parent
+    own = write_checkpoint(tmp_path / "own.safetensors")
+    elsewhere = write_checkpoint(tmp_path / "far" / "checkpoints" / "00000300.safetensors")
+    (tmp_path / "made").mkdir()
+    names = ("squares", str(own), str(run), str(elsewhere), str(tmp_path / "made"))
+    found = find_subjects(names, Library())
+    assert [subject.name for subject in found] == ["squares", "own", "squares (3)", "far, 300", "made"]
+    assert isinstance(found[4], FolderSubject) and isinstance(found[0], CheckpointSubject)
+    assert data_recipe(found) == RECIPE.data and data_recipe(found[4:]) is None
+    assert [one.name for one in find_subjects((names[4], names[4]), Library())] == ["made", "made (2)"]
+
+
+def test_what_cannot_be_evaluated_is_named(tmp_path: Path) -> None:
+    (tmp_path / "text.safetensors").write_text("not a checkpoint")
+    with pytest.raises(DiffstudioError, match=r"text\.safetensors"):
+        find_subjects((str(tmp_path / "text.safetensors"),), Library())
+    with pytest.raises(CheckpointMissing, match="no checkpoint called 'nothing'"):
+        find_subjects(("nothing",), Library())
+    for impossible in ("n" * 5000, "\0", "~nobody-at-all/x"):
+        with pytest.raises(CheckpointMissing):
+            find_subjects((impossible,), Library())
+    without_recipe = write_tiny_checkpoint(tmp_path / "tiny.safetensors")
+    with pytest.raises(CheckpointDamaged, match="How tiny was trained is not known: there is no recipe in its header"):
+        find_subjects((str(without_recipe),), Library())
+    with pytest.raises(BadRequest, match="Nothing to evaluate"):
+        EvaluateRequest((), tmp_path)
+    with pytest.raises(BadRequest, match="The number of images is 99"):
+        EvaluateRequest(("a",), tmp_path, count=99)
+    with pytest.raises(BadRequest, match="The seed is -1"):
+        EvaluateRequest(("a",), tmp_path, seed=-1)
+
+
+def test_a_checkpoint_of_another_program_was_not_trained_here(tmp_path: Path) -> None:
+    path = write_header(tmp_path / "sd15.safetensors", unet("sd1"))
+    with pytest.raises(CheckpointUnknown, match=r"sd15 was not trained here.*Generate a folder of images with it"):
+        find_subjects((str(path),), Library())
+
+
+def test_runs_that_read_their_folders_differently_do_not_share_a_table(tmp_path: Path) -> None:
+    one = write_checkpoint(tmp_path / "one.safetensors")
+    same = write_checkpoint(
+        tmp_path / "same.safetensors", Conditioning.NONE, replace(RECIPE, data=replace(RECIPE.data, flips=0.0))
+    )
+    other = write_checkpoint(
+        tmp_path / "other.safetensors", recipe=replace(RECIPE, data=replace(RECIPE.data, size=32, held_out=0.1))
+    )
+    assert len(find_subjects((str(one), str(same)), Library())) == 2
+    with pytest.raises(BadRequest, match=r"image size \(16 and 32\), held-out fraction \(0.5 and 0.1\)"):
+        find_subjects((str(one), str(other)), Library())
