@@ -66,7 +66,7 @@ def folder_network(
     sizes = np.bincount(labels) if len(labels) else np.zeros(0, int)
     classes = len(sizes) if len(sizes) > 1 and sizes.min() >= FEWEST_OF_A_CLASS else 0
     first = batch(np.arange(1))
-    side = min(LARGEST_SIDE, first.shape[-1])
+    side = min(LARGEST_SIDE, *first.shape[-2:])
 
     def prepared(indices: NDArray[np.int64]) -> Tensor:
         return _resized(batch(indices).to(device), side)
@@ -108,7 +108,7 @@ def folder_network(
 
 
 def _resized(images: Tensor, side: int) -> Tensor:
-    if images.shape[-1] == side:
+    if images.shape[-2:] == (side, side):
         return images
     return F.interpolate(images, (side, side), mode="bilinear", antialias=True, align_corners=False)
 

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +44,7 @@ from diffstudio.studio.evaluations.folders import (
     check_no_real_images,
     check_varied,
     labels_of,
+    pixels_of,
     read_generated,
     read_real,
     sameness,
@@ -199,7 +201,7 @@ class _Evaluation:
         dataset = read_generated(subject.folder, self.real, self.on_progress, self.check)
         check_no_real_images(subject.name, dataset, self.real)
         everything = np.arange(len(dataset))
-        notes += sameness(subject.name, dataset.images, everything)
+        notes += sameness(subject.name, pixels_of(dataset, everything))
         features = self.files.extract(
             f"generated-{number}",
             f"Comparing {subject.name}",
@@ -223,15 +225,15 @@ class _Evaluation:
         asked = self.real.labels(kind, can_ask[_spread(len(can_ask), count)])
         prompts = asked or ("",) * count
         seeds = [self.request.seed + index for index in range(count)]
-        pixels: list[NDArray[np.uint8]] = []
+        pixels: list[NDArray[Any]] = []
 
         def batches() -> Iterator[Tensor]:
-            for batch in samples.batches(prompts, self.request.seed):
+            for batch in samples.batches(prompts, self.request.seed, self.real.dataset.size):
                 pixels.append(batch)
                 yield as_tensor(batch)
 
         features = self.files.extract(f"generated-{number}", f"Generating with {subject.name}", batches(), count, views)
-        notes += sameness(subject.name, np.concatenate(pixels), range(count))
+        notes += sameness(subject.name, (image for batch in pixels for image in batch))
         gaps, gap = self._loss_gap(samples)
         sampling = {"images": count, "seed": self.request.seed, "weights": "EMA"} | samples.settings
         return _Generated(subject.name, features, asked, [f"seed {seed}" for seed in seeds], kind, sampling, gaps, gap)
@@ -308,7 +310,7 @@ class _Evaluation:
     # ---- notes -------------------------------------------------------------------------------------------------------
 
     def _notes(self, subjects: Sequence[Subject]) -> list[str]:
-        notes = left_out(self.real.report, self.real.dataset.skipped)
+        notes = left_out(self.real.report, self.real.dataset.skipped, self.real.dataset.unfit)
         if not any(isinstance(subject, CheckpointSubject) for subject in subjects):
             notes.append(
                 "No checkpoint says which images were held out: halves of the folder, chosen by the names of the files, "

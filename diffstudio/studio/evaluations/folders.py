@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,8 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.subjects import CheckpointSubject
 from diffstudio.training.data.dataset import ImageDataset, build_dataset
 from diffstudio.training.data.folder_report import FolderReport, InspectionProgress
-from diffstudio.training.data.inspect_folder import inspect_folder
+from diffstudio.training.data.inspect_folder import MIN_SIDE, inspect_folder
+from diffstudio.training.data.pixel_choice import choose_pixels
 from diffstudio.training.recipe import DataRecipe
 
 OnProgress = Callable[[str, int, int], None]  # what is being done, how much is done, of how much (0: not known)
@@ -68,8 +69,9 @@ def read_real(folder: Path, data: DataRecipe | None, report: OnProgress, check: 
     """
     found = _inspected(folder, report, check)
     if data is None:
-        side = max(16, min(LARGEST_SIDE, found.sides[1]))
+        side = max(MIN_SIDE, min(LARGEST_SIDE, found.sides[1]))
         data = DataRecipe(size=side, fit="crop", held_out=_HELD_OUT_WITHOUT_RUN, flips=0.0)
+        data, _ = choose_pixels(data, found, 1)
     return RealFolder(found, _decoded(found, data, report, check), data)
 
 
@@ -136,7 +138,7 @@ def check_conditioning(subject: CheckpointSubject, real: RealFolder) -> tuple[ND
 def check_varied(real: RealFolder) -> None:
     """BadRequest for a folder in which one part holds a single image, however often."""
     for what, indices in (("training", real.training), ("held-out", real.held_out)):
-        if len(indices) and len(set(digests(real.dataset.images, indices))) == 1:
+        if len(indices) and len(set(digests(real.dataset, indices))) == 1:
             raise BadRequest(
                 f"The {what} images of {real.report.folder.name} cannot be compared with",
                 f"all {len(indices):,} are equal" if len(indices) > 1 else "there is only one",
@@ -146,10 +148,10 @@ def check_varied(real: RealFolder) -> None:
 
 def check_no_real_images(name: str, generated: ImageDataset, real: RealFolder) -> None:
     """FolderProblem where a folder of generated images has images of the real folder, which would measure themselves."""
-    known = dict(zip(digests(real.dataset.images, range(len(real.dataset))), real.dataset.paths, strict=True))
+    known = dict(zip(digests(real.dataset, range(len(real.dataset))), real.dataset.paths, strict=True))
     found = [
         (path, known[digest])
-        for path, digest in zip(generated.paths, digests(generated.images, range(len(generated))), strict=True)
+        for path, digest in zip(generated.paths, digests(generated, range(len(generated))), strict=True)
         if digest in known
     ]
     if found:
@@ -163,24 +165,38 @@ def check_no_real_images(name: str, generated: ImageDataset, real: RealFolder) -
         )
 
 
-def sameness(name: str, images: NDArray[np.generic], numbers: Sequence[int] | NDArray[np.int64]) -> list[str]:
-    """Sentences about images of a single colour, and about images that are equal to others."""
-    flat = sum(bool((image == image.reshape(-1, image.shape[-1])[0]).all()) for image in (images[i] for i in numbers))
-    counts = Counter(digests(images, numbers))
-    equal = len(numbers) - len(counts)
+def sameness(name: str, images: Iterable[NDArray[np.generic]]) -> list[str]:
+    """Sentences about images [H,W,C] of a single colour, and about images that are equal to others."""
+    count, flat = 0, 0
+    counts: Counter[bytes] = Counter()
+    for image in images:
+        count += 1
+        flat += bool((image == image.reshape(-1, image.shape[-1])[0]).all())
+        counts[digest(image)] += 1
+    equal = count - len(counts)
     notes = []
     if flat:
-        notes.append(f"{flat:,} of {len(numbers):,} images of {name} are of a single colour.")
+        notes.append(f"{flat:,} of {count:,} images of {name} are of a single colour.")
     if equal and len(counts) == 1:
-        notes.append(f"All {len(numbers):,} images of {name} are equal: it generates one image.")
+        notes.append(f"All {count:,} images of {name} are equal: it generates one image.")
     elif equal:
-        notes.append(f"{equal:,} of {len(numbers):,} images of {name} are equal to another of them.")
+        notes.append(f"{equal:,} of {count:,} images of {name} are equal to another of them.")
     return notes
 
 
-def digests(images: NDArray[np.generic], numbers: Iterable[int]) -> list[bytes]:
-    """A hash of the pixels of each of these images."""
-    return [
-        hashlib.blake2b(np.ascontiguousarray(images[int(number)]).tobytes(), digest_size=16).digest()
-        for number in numbers
-    ]
+def pixels_of(dataset: ImageDataset, numbers: Iterable[int]) -> Iterator[NDArray[np.generic]]:
+    """The pixels [H,W,C] of each of these images, one at a time."""
+    for number in numbers:
+        if dataset.images.ndim == 4:
+            yield dataset.images[int(number)]
+        else:  # of different sizes, stored in one row
+            yield dataset.batch([int(number)])[0].permute(1, 2, 0).numpy()
+
+
+def digests(dataset: ImageDataset, numbers: Iterable[int]) -> list[bytes]:
+    return [digest(image) for image in pixels_of(dataset, numbers)]
+
+
+def digest(image: NDArray[np.generic]) -> bytes:
+    """A hash of an image's pixels and size."""
+    return hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).digest()

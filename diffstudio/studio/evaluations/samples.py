@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,14 +41,20 @@ class CheckpointSamples:
         model = loading.load(subject.checkpoint, device)
         return cls(subject, model, recommended_values(subject.checkpoint), check)
 
-    def batches(self, prompts: Sequence[str], seed: int) -> Iterator[NDArray[np.uint8]]:
-        """An image for each prompt, image i of seed + i, in 8 bits as it would be saved: uint8 [B,S,S,C]."""
+    def batches(self, prompts: Sequence[str], seed: int, size: tuple[int, int]) -> Iterator[NDArray[Any]]:
+        """An image for each prompt, image i of seed + i, in 8 or 16 bits as it would be saved: [B,H,W,C].
+
+        `size` are the width and height of a checkpoint that was trained in aspect buckets.
+        """
+        width, height = size if self.subject.recipe.data.bucket_sizes else self.model.default_size
         options = dict(self.settings)
-        at_once = images_at_once(self.model, *self.model.default_size)
+        at_once = images_at_once(self.model, width, height)
         for first in range(0, len(prompts), at_once):
             part = prompts[first : first + at_once]
             state = None
             chosen = SampleOptions(
+                width=width,
+                height=height,
                 seeds=[seed + first + index for index in range(len(part))],
                 steps=int(str(options["steps"])),
                 sampler=str(options["sampler"]),
@@ -57,14 +64,14 @@ class CheckpointSamples:
             for step in sample(self.model, self._encoded(part), chosen, wrap=self._checked):
                 state = step.x
             assert state is not None
-            images = self.model.decode(state)
+            images = state  # of a pixel model, with all channels: `decode` would make it a colour image
             if bad := int((~torch.isfinite(images)).flatten(1).any(dim=1).sum()):
                 raise CheckpointDamaged(
                     f"{self.subject.name} cannot be measured",
                     f"{bad:,} of {len(part):,} of its images have NaN or infinite values",
                     "Evaluate another checkpoint of its run",
                 )
-            yield as_pixels(images)
+            yield as_pixels(images, self.subject.recipe.data.form.bits)
 
     def losses(self, images: Tensor, prompts: Sequence[str], first: int, sigma_floor: float) -> NDArray[np.float64]:
         """The loss [B,L] that training minimises, of each image [B,C,S,S] at each of NOISE_LEVELS.
@@ -121,13 +128,14 @@ def losses_of_part(
     return np.concatenate([samples.losses(batch(indices[part]), prompts[part], part.start, floor) for part in parts])
 
 
-def as_pixels(images: Tensor) -> NDArray[np.uint8]:
-    """Images [B,C,S,S] in [-1,1] in 8 bits: [B,S,S,C]."""
-    pixels = ((images.float().cpu().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    found: NDArray[np.uint8] = pixels.permute(0, 2, 3, 1).contiguous().numpy()
-    return found
+def as_pixels(images: Tensor, bits: int) -> NDArray[Any]:
+    """Images [B,C,H,W] in [-1,1] as uint8 or uint16 [B,H,W,C]."""
+    kind = np.uint8 if bits == 8 else np.uint16
+    values = (images.double().cpu().clamp(-1, 1) + 1) * (np.iinfo(kind).max / 2)
+    return np.ascontiguousarray(values.round().permute(0, 2, 3, 1).numpy().astype(kind))
 
 
-def as_tensor(pixels: NDArray[np.generic]) -> Tensor:
-    """uint8 [B,S,S,C] to [B,C,S,S] in [-1,1]."""
-    return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2).float() / 127.5 - 1
+def as_tensor(pixels: NDArray[Any]) -> Tensor:
+    """What `as_pixels` gave as float32 [B,C,H,W] in [-1,1]."""
+    largest = np.iinfo(pixels.dtype).max
+    return torch.from_numpy(pixels.astype(np.float32) / (largest / 2) - 1).permute(0, 3, 1, 2).contiguous()
