@@ -7,6 +7,7 @@ window does not stop a run, and a run started from the command line appears here
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import Qt, QTimer, Signal
@@ -19,12 +20,11 @@ from diffstudio.studio.runs.add_images import copy_into
 from diffstudio.studio.runs.history import HistoryView
 from diffstudio.studio.runs.runs import Runs, RunSummary
 from diffstudio.training.data.folder_report import FolderReport
-from diffstudio.training.recipe import Recipe
+from diffstudio.training.recipe import DataRecipe, Recipe
 from diffstudio.training.run.events import RunStarted
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.train.folder.caption_list import ROW_SIDE
 from diffstudio.ui.train.folder.folder_actions import FolderActions
 from diffstudio.ui.train.folder.folder_card import CARD_THUMB_SIDE, CARD_THUMBS
 from diffstudio.ui.train.folder.folder_inspector import FolderInspector
@@ -68,6 +68,7 @@ class TrainRoom(QWidget):
         self._inspector = FolderInspector(self._tasks)
         self._folder_actions = FolderActions(self._tasks)
         self._report: FolderReport | None = None
+        self._shown_pixels: DataRecipe | None = None  # what the thumbnails of the folder show
         self._stopping: Path | None = None
         self.run_actions = RunActions(runs, self._tasks, self)
         self.setObjectName("background")
@@ -174,9 +175,11 @@ class TrainRoom(QWidget):
         self._inspector.thumbnails_loaded.connect(self._show_thumbnails)
         self._inspector.run_thumbnails_loaded.connect(self.run_panel.set_thumbs)
         self.folder_view.cancel_requested.connect(self._cancel_inspection)
-        self._connect_captions()
+        self._folder_actions.attach(self.folder_view.report_view.captions, self._inspector)
+        self._folder_actions.message.connect(self._show_message)
         self.new_panel.start_requested.connect(self.run_actions.start)
         self.new_panel.recipe_changed.connect(self._update_speed)
+        self.new_panel.recipe_changed.connect(self._load_thumbnails)
         self.run_panel.action_requested.connect(self._act)
         self.image_actions.message.connect(self._show_message)
         for view in (self.run_view.samples, self.folder_view):
@@ -201,18 +204,6 @@ class TrainRoom(QWidget):
             (shortcuts.REMOVE_RUN, lambda: self._remove(self.runs_list.focused_run() or self.selected())),
         ):
             shortcuts.bind_in_window(shortcut, self, do)
-
-    def _connect_captions(self) -> None:
-        view, actions = self.folder_view.report_view.captions, self._folder_actions
-        view.edits_requested.connect(actions.edit)
-        view.leave_out_requested.connect(actions.leave_out)
-        view.put_back_requested.connect(actions.put_back)
-        view.undo_requested.connect(actions.undo)
-        view.model.thumbnail_needed.connect(self._load_row_thumbnail)
-        self._inspector.row_thumbnail_loaded.connect(view.model.set_thumbnail)
-        actions.undoable_changed.connect(view.set_undoable)
-        actions.message.connect(self._show_message)
-        actions.changed.connect(self._inspector.inspect)  # the report stays in view meanwhile
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)
@@ -264,20 +255,27 @@ class TrainRoom(QWidget):
         self.folder_view.show_empty()
 
     def _show_report(self, report: FolderReport) -> None:
+        self._report = report
         try:
             self.new_panel.set_report(report)
         except DiffstudioError as error:
             self._inspection_failed(error)
             return
-        self._report = report
         self._folder_actions.set_report(report)
         self.new_panel.set_thumbs(())
         self.folder_view.show_report(report)
-        self._inspector.load_thumbnails(report, MAX_THUMBNAILS, round(THUMB_SIDE * self.devicePixelRatioF()))
+        settings = self.new_panel.run_settings()
+        self._shown_pixels = None
+        if settings is not None:
+            self._load_thumbnails(settings.recipe)
 
-    def _load_row_thumbnail(self, path: Path) -> None:
-        if self._report is not None:
-            self._inspector.load_row_thumbnail(self._report, path, round(ROW_SIDE * self.devicePixelRatioF()))
+    def _load_thumbnails(self, recipe: Recipe) -> None:
+        """Show the images as a network of this recipe sees them, if that has changed."""
+        pixels = replace(recipe.data, flips=0, rotation_degrees=0, translation=0, held_out=0)
+        if self._report is not None and pixels != self._shown_pixels:
+            self._shown_pixels = pixels
+            side = round(THUMB_SIDE * self.devicePixelRatioF())
+            self._inspector.load_thumbnails(self._report, recipe, MAX_THUMBNAILS, side)
 
     def _show_thumbnails(self, thumbnails: Sequence[tuple[ImageTarget, str]]) -> None:
         self.new_panel.set_thumbs([target.image for target, _ in evenly_spaced(thumbnails, CARD_THUMBS)])

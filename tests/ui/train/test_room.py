@@ -573,11 +573,11 @@ def test_a_picture_of_the_folder_that_went_away_is_left_out(
 ) -> None:
     from diffstudio.ui.train.folder import folder_inspector
 
-    def gone(path: Path, side: int, ranges: object) -> QImage | None:
+    def gone(path: Path, *_: object) -> QImage | None:
         path.unlink(missing_ok=True)
         return None
 
-    monkeypatch.setattr(folder_inspector, "thumbnail", gone)
+    monkeypatch.setattr(folder_inspector, "as_seen", gone)
     inspected(room, qtbot, pictures)
     qtbot.waitUntil(lambda: not (pictures / "cars" / "3.png").exists(), timeout=PATIENCE_MS)
     assert room.folder_view.report_view._flow.count() == 0

@@ -12,6 +12,9 @@ from diffstudio.studio.runs.caption_edits import EditResult, Texts, write_captio
 from diffstudio.training.data.folder_report import FolderReport, count_of
 from diffstudio.training.data.left_out import read_left_out, write_left_out
 from diffstudio.ui.tasks import Tasks
+from diffstudio.ui.train.folder.caption_list import ROW_SIDE
+from diffstudio.ui.train.folder.captions_view import CaptionsView
+from diffstudio.ui.train.folder.folder_inspector import FolderInspector
 
 
 class FolderActions(QObject):
@@ -26,6 +29,22 @@ class FolderActions(QObject):
         self._tasks = tasks
         self._report: FolderReport | None = None
         self._before: dict[Path, Texts] = {}  # captions from before the last change
+
+    def attach(self, view: CaptionsView, inspector: FolderInspector) -> None:
+        """Do what is asked for in the view, and show its thumbnails. The report stays in view while it is made anew."""
+        view.edits_requested.connect(self.edit)
+        view.leave_out_requested.connect(self.leave_out)
+        view.put_back_requested.connect(self.put_back)
+        view.undo_requested.connect(self.undo)
+        self.undoable_changed.connect(view.set_undoable)
+        self.changed.connect(inspector.inspect)
+
+        def load_thumbnail(path: Path) -> None:
+            if self._report is not None:
+                inspector.load_row_thumbnail(self._report, path, round(ROW_SIDE * view.devicePixelRatioF()))
+
+        view.model.thumbnail_needed.connect(load_thumbnail)
+        inspector.row_thumbnail_loaded.connect(view.model.set_thumbnail)
 
     def set_report(self, report: FolderReport) -> None:
         """The folder that the changes are made in."""

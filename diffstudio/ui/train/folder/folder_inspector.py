@@ -12,8 +12,10 @@ from PySide6.QtGui import QImage
 from diffstudio.errors import DiffstudioError
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord
 from diffstudio.training.data.inspect_folder import inspect_folder
+from diffstudio.training.data.pixel_choice import choose_pixels
+from diffstudio.training.recipe import Recipe
 from diffstudio.ui.tasks import NewestFirstQueue, Tasks
-from diffstudio.ui.train.folder.thumbnails import evenly_spaced, first_images, thumbnail
+from diffstudio.ui.train.folder.thumbnails import as_seen, evenly_spaced, first_images, seen_sentence, thumbnail
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 
 
@@ -53,10 +55,10 @@ class FolderInspector(QObject):
         self._cancel_thumbnails()
         self._inspection = None
 
-    def load_thumbnails(self, report: FolderReport, count: int, side: int) -> None:
-        """Read thumbnails of at most `count` images, `side` px, from all groups of the folder."""
+    def load_thumbnails(self, report: FolderReport, recipe: Recipe, count: int, side: int) -> None:
+        """Read at most `count` images from all classes of the folder, as the network sees them, at `side` px."""
         self._cancel_thumbnails()
-        self._thumbnails = self._tasks.start(self._load_thumbnails(report, count, side))
+        self._thumbnails = self._tasks.start(self._load_thumbnails(report, recipe, count, side))
 
     def load_row_thumbnail(self, report: FolderReport, path: Path, side: int) -> None:
         """Read the thumbnail of one image; the newest request comes first."""
@@ -93,13 +95,15 @@ class FolderInspector(QObject):
         if report is not None:
             self.finished.emit(report)
 
-    async def _load_thumbnails(self, report: FolderReport, count: int, side: int) -> None:
+    async def _load_thumbnails(self, report: FolderReport, recipe: Recipe, count: int, side: int) -> None:
         thumbnails: list[tuple[ImageTarget, str]] = []
+        data, _ = await self._tasks.to_thread(choose_pixels, recipe.data, report, recipe.network.patch)
         for record in evenly_spaced(report.images, count):
             path = report.folder / record.path
-            image = await self._tasks.to_thread(thumbnail, path, side, report.value_ranges)
+            image = await self._tasks.to_thread(as_seen, path, record, side, data)
             if image is not None:
-                thumbnails.append((ImageTarget(path, image, prompt=record.caption or ""), _description(record)))
+                description = f"{_description(record)} · {seen_sentence(record, data)}"
+                thumbnails.append((ImageTarget(path, image, prompt=record.caption or ""), description))
         self.thumbnails_loaded.emit(thumbnails)
 
     async def _load_run_thumbnails(self, folder: Path, count: int, side: int) -> None:

@@ -7,13 +7,17 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from PySide6.QtGui import QImage
+from PySide6.QtCore import Qt
+from PySide6.QtGui import QImage, QPainter
 
 from diffstudio.errors import ImageProblem
 from diffstudio.imaging.formats import looks_like_an_image
 from diffstudio.imaging.reader import NO_RANGES, WHITE, load_image
 from diffstudio.imaging.value_range import Range, SampleType
-from diffstudio.training.data.preprocess import resize_to
+from diffstudio.training.data.folder_report import ImageRecord
+from diffstudio.training.data.pixel_choice import why_unfit
+from diffstudio.training.data.preprocess import PAD, resize_to, share_kept, size_for, what_the_network_sees
+from diffstudio.training.recipe import DataRecipe
 from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
 
 MAX_FILES_PER_FOLDER = 200  # enough to find a few images for the folder card
@@ -31,6 +35,37 @@ def thumbnail(path: Path, side: int, ranges: Mapping[SampleType, Range] = NO_RAN
     except ImageProblem:
         return None
     return numpy_to_qimage(resize_to(image, (side, side), WHITE, "crop"))
+
+
+def as_seen(path: Path, record: ImageRecord, side: int, data: DataRecipe) -> QImage | None:
+    """An image as the network sees it, cropped or padded and with its pixels, on a transparent square of `side` px.
+
+    None if it cannot be read as the recipe says, or is not used.
+    """
+    if why_unfit(record, data):
+        return None
+    try:
+        seen = numpy_to_qimage(what_the_network_sees(path, data, record.width, record.height))
+    except ImageProblem:
+        return None
+    larger = max(seen.width(), seen.height()) < side
+    how = Qt.TransformationMode.FastTransformation if larger else Qt.TransformationMode.SmoothTransformation
+    seen = seen.scaled(side, side, Qt.AspectRatioMode.KeepAspectRatio, how)
+    square = QImage(side, side, QImage.Format.Format_ARGB32_Premultiplied)
+    square.fill(Qt.GlobalColor.transparent)
+    painter = QPainter(square)
+    painter.drawImage((side - seen.width()) // 2, (side - seen.height()) // 2, seen)
+    painter.end()
+    return square
+
+
+def seen_sentence(record: ImageRecord, data: DataRecipe) -> str:
+    """`seen at 64 x 64 px, without 33 % of it`, or why an image is not used."""
+    if why := why_unfit(record, data):
+        return f"not used: {why}"
+    width, height = size_for(record.width, record.height, data)
+    lost = 0 if data.fit == PAD else round(100 * (1 - share_kept(record.width, record.height, (width, height))))
+    return f"seen at {width} x {height} px" + (f", without {lost} % of it" if lost else "")
 
 
 def evenly_spaced(items: Sequence[_T], count: int) -> list[_T]:
