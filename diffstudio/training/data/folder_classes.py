@@ -41,7 +41,12 @@ class Layout:
     notes: tuple[str, ...] = ()  # clauses without a full stop
 
     def place_of(self, path: Path) -> Place:
-        return self.places[path.parts[:-1]]
+        return self.places[folders_of(path)]
+
+
+def folders_of(path: Path) -> Folders:
+    """The folders that lead to a file. Unlike `path.parts`, nothing is kept in the path: there may be a million."""
+    return tuple(path.as_posix().split("/")[:-1])
 
 
 def first_folder(path: Path) -> str:

@@ -26,7 +26,7 @@ from diffstudio.imaging.reader import load_image
 from diffstudio.imaging.value_range import Depth, Range, ranges_of_folder
 from diffstudio.training.data.caption_files import read_caption
 from diffstudio.training.data.caption_metadata import Metadata, read_metadata
-from diffstudio.training.data.folder_classes import Layout, layout_of
+from diffstudio.training.data.folder_classes import Layout, folders_of, layout_of
 from diffstudio.training.data.folder_layout import HIDDEN, LITTER, ImageFile, Listing, check_folder, list_folder
 from diffstudio.training.data.folder_report import (
     FOLDER_NAMES,
@@ -189,19 +189,23 @@ class _Gathered:
             small = [Skipped(path, f"it is smaller than {MIN_SIDE} px") for path in self.too_small]
             self.listing.skipped += small
             raise _no_images(self.folder, self.listing)
-        order = sorted(range(len(self.records)), key=lambda index: self.records[index].path.as_posix())
-        prints = np.frombuffer(self.prints, np.uint8).reshape(-1, FINGERPRINT_BYTES)[order]
-        layout = layout_of((record.path.parts[:-1] for record in self.records), self.folder.resolve().name)
+        images, prints = self.records, np.frombuffer(self.prints, np.uint8).reshape(-1, FINGERPRINT_BYTES)
+        layout = layout_of((folders_of(record.path) for record in images), self.folder.resolve().name)
         captions = _CaptionFinder(self.folder, self.listing.metadata)
-        images = [self._described(self.files[index], self.records[index], layout, captions) for index in order]
+        for index, file in enumerate(self.files):  # in place: there may be a million
+            images[index] = self._described(file, images[index], layout, captions)
+        order = sorted(range(len(images)), key=lambda index: images[index].path.as_posix())
+        if order != list(range(len(images))):
+            images, prints = [images[index] for index in order], prints[order]
         groups = Counter(image.group for image in images if image.split != HELD_OUT)
-        kept = [index for index, image in enumerate(images) if image.group in groups]
         unknown = [
             Skipped(image.path, f"no image to train on has its class, {image.group}")
             for image in images
             if image.group not in groups
         ]
-        images, prints = [images[index] for index in kept], prints[kept]
+        if unknown:
+            kept = [index for index, image in enumerate(images) if image.group in groups]
+            images, prints = [images[index] for index in kept], prints[kept]
         same, near = near_duplicates(prints)
         known = [file.path for file in self.listing.images] + [one.path for one in self.listing.left_out]
         lone = (Skipped(path, "there is no image with its name") for path in self.listing.lone_captions)

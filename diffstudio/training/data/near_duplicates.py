@@ -53,7 +53,9 @@ def near_duplicates(fingerprints: NDArray[np.uint8]) -> tuple[Pairs, Pairs]:
     index = np.arange(len(fingerprints))
     same = [(int(first[later]), int(later)) for later in np.flatnonzero(first < index)]
     unique = np.flatnonzero(first == index)
-    near = _first_alike(fingerprints[unique]) if len(unique) > 1 else np.arange(len(unique))
+    if same:
+        fingerprints = fingerprints[unique]
+    near = _first_alike(fingerprints) if len(unique) > 1 else np.arange(len(unique))
     alike = np.flatnonzero(near < np.arange(len(unique)))
     return same, [(int(unique[near[later]]), int(unique[later])) for later in alike]
 
