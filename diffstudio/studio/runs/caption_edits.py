@@ -7,6 +7,7 @@ cannot be written without losing something is refused by name.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -178,7 +179,8 @@ def _written_to_json(path: Path, texts: Texts) -> str:
 def _set_caption(values: dict[str, object], texts: Sequence[str]) -> bool:
     """Set the one key that a caption came from; False if there is no such key."""
     source = captions_in(values).source
-    key = next((key for key in values if source == f"key {str(key).strip().casefold()}"), None)
+    same = (key for key in reversed(values) if source == f"key {str(key).strip().casefold()}")
+    key = next(same, None)  # the last, which is the one that is read
     if key is None or key.strip().casefold() not in TEXT_KEYS:
         return False
     values[key] = list(texts) if isinstance(values[key], list) else "\n".join(texts)
@@ -196,8 +198,9 @@ def _written_in_metadata(folder: Path, file: Path, images: Mapping[Path, Texts])
     if writer is None:
         return [Skipped(image, f"captions in {file.name} are not edited here") for image in images]
     try:
-        text, done = writer(folder, file, (folder / file).read_bytes().decode("utf-8-sig"), edits)
-        write_text(folder / file, text)
+        data = (folder / file).read_bytes()
+        text, done = writer(folder, file, data.decode("utf-8-sig"), edits)
+        write_text(folder / file, "\ufeff" * data.startswith(codecs.BOM_UTF8) + text)  # spreadsheets need the mark
     except (OSError, ValueError, csv.Error, DiffstudioError) as error:
         why = error.why if isinstance(error, DiffstudioError) else str(error)
         return [Skipped(image, f"{file.name} could not be written ({why})") for image in images]
@@ -209,7 +212,7 @@ def _written_in_metadata(folder: Path, file: Path, images: Mapping[Path, Texts])
 
 
 def _jsonl(folder: Path, file: Path, text: str, edits: Mapping[str, tuple[Path, Texts]]) -> tuple[str, set[str]]:
-    lines = text.splitlines(keepends=True)
+    lines = text.split("\n")  # not `splitlines`: JSON may hold other separators of lines
     rows: defaultdict[str, list[int]] = defaultdict(list)
     for number, line in enumerate(lines):
         values = _object(line)
@@ -220,10 +223,9 @@ def _jsonl(folder: Path, file: Path, text: str, edits: Mapping[str, tuple[Path, 
     for key, numbers in rows.items():
         values = _object(lines[numbers[0]])
         if len(numbers) == 1 and values is not None and _set_caption(values, edits[key][1]):
-            end = lines[numbers[0]][len(lines[numbers[0]].rstrip("\r\n")) :]
-            lines[numbers[0]] = json.dumps(values, ensure_ascii=False) + end
+            lines[numbers[0]] = json.dumps(values, ensure_ascii=False) + "\r" * lines[numbers[0]].endswith("\r")
             done.add(key)
-    return "".join(lines), done
+    return "\n".join(lines), done
 
 
 def _csv(folder: Path, file: Path, text: str, edits: Mapping[str, tuple[Path, Texts]]) -> tuple[str, set[str]]:

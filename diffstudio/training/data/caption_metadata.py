@@ -189,7 +189,7 @@ def _kohya_rows(opened: BinaryIO, problems: Counter[str]) -> Iterator[dict[objec
     if not isinstance(values, dict):
         raise _Unusable(NOT_A_JSON_OBJECT)
     for name, about in values.items():
-        if isinstance(about, dict):
+        if isinstance(about, dict) and {*TEXT_KEYS, *TAG_KEYS} & about.keys():
             yield {**about, FILE_NAME: name}
         else:
             problems["an entry is not an object with the caption of an image"] += 1

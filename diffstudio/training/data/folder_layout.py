@@ -1,7 +1,8 @@
 """Lists the images of a folder and its sub-folders, each with its caption file, and names what is left out. No torch.
 
-No image is decoded. A file is an image by the end of its name, or by its first bytes whatever its name. Left out by
-name are what other programs and systems keep in folders (thumbnails, recycle bins), masks, and camera raw files.
+No image is decoded, but for a few in folders of masks. A file is an image by the end of its name, or by its first
+bytes whatever its name. Left out by name are what other programs and systems keep in folders (thumbnails, recycle
+bins), masks, and camera raw files.
 """
 
 from __future__ import annotations
@@ -15,8 +16,10 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from diffstudio.errors import CHOOSE_IMAGE_FOLDER, FolderProblem
+from diffstudio.errors import CHOOSE_IMAGE_FOLDER, FolderProblem, ImageProblem
 from diffstudio.imaging.formats import IMAGE_SUFFIXES, format_of, read_head
+from diffstudio.imaging.levels import is_grey
+from diffstudio.imaging.reader import load_image
 from diffstudio.training.data.caption_files import CAPTION_SUFFIXES, same_name
 from diffstudio.training.data.caption_metadata import is_metadata
 from diffstudio.training.data.folder_report import Skipped, nothing_to_train_on
@@ -37,6 +40,9 @@ _NOT_CAPTIONS = re.compile(
 )
 _MASK = re.compile(r"(?P<stem>.+?)(?:[-_ .]?(?:masklabel|condlabel)|[-_ .]mask)", re.IGNORECASE | re.DOTALL)
 _MASK_FOLDER = re.compile(r"_?(masks?|masklabels?|conditioning(?:[-_ ](?:data|images?))?|condlabels?)", re.IGNORECASE)
+
+_EXAMPLES = 3  # images of a folder of masks that are looked at
+_COLOURS_OF_A_MASK = 64
 
 HIDDEN = "hidden files and folders are not looked at"
 LITTER = "kept there by another program"
@@ -103,7 +109,7 @@ def list_folder(folder: Path, listing: Listing, left_out: Collection[Path] = ())
             listing.skipped.append(Skipped(inside, f"the folder cannot be read ({why.lower()})"))
             continue
         pending += _list_one(inside, listed, listing, left_out)
-    _leave_out_mask_folders(listing)
+    _leave_out_mask_folders(folder, listing)
     listing.images.sort(key=lambda file: file.path.as_posix())
 
 
@@ -193,25 +199,36 @@ def _litter(name: str) -> str:
     return HIDDEN if name.startswith(".") else ""
 
 
-def _leave_out_mask_folders(listing: Listing) -> None:
-    """Leave out folders of masks: named so, with images named as those outside, or as theirs with `_mask`."""
-    inside = [file for file in listing.images if _mask_folder(file.path) is not None]
-    if not inside:
-        return
+def _leave_out_mask_folders(folder: Path, listing: Listing) -> None:
+    """Leave out folders of masks: named so, with images named as those outside, or as theirs with `_mask`.
+
+    Classes may be called so too, and have images with the same numbers as others: masks are grey, or of few colours.
+    """
     outside = {same_name(file.path.stem) for file in listing.images if _mask_folder(file.path) is None}
-    by_folder: dict[Path, list[ImageFile]] = {}
-    for file in inside:
-        folder = _mask_folder(file.path)
-        assert folder is not None
-        by_folder.setdefault(folder, []).append(file)
+    inside: dict[Path, list[ImageFile]] = {}
+    for file in listing.images:
+        if (named := _mask_folder(file.path)) is not None:
+            inside.setdefault(named, []).append(file)
     gone: set[Path] = set()
-    for folder, files in by_folder.items():
-        named = sum(_plain_stem(file.path.stem) in outside for file in files)
-        if 2 * named >= len(files):
-            gone.add(folder)
-            listing.left_out.append(Skipped(folder, f"{len(files):,} masks of other images"))
+    for named, files in inside.items():
+        matching = sum(_plain_stem(file.path.stem) in outside for file in files)
+        examples = (folder / file.path for file in files[:: max(1, len(files) // _EXAMPLES)][:_EXAMPLES])
+        if 2 * matching >= len(files) and all(map(_seems_a_mask, examples)):
+            gone.add(named)
+            listing.left_out.append(Skipped(named, f"masks of other images ({len(files):,})"))
     listing.images = [file for file in listing.images if _mask_folder(file.path) not in gone]
     listing.lone_captions = [path for path in listing.lone_captions if _mask_folder(path) not in gone]
+
+
+def _seems_a_mask(path: Path) -> bool:
+    """Whether an image is grey or has few colours, or is to be used beside another by its folder's name."""
+    if path.parent.name.casefold().startswith("conditioning"):
+        return True
+    try:
+        image = load_image(path).image.convert("RGB")
+    except ImageProblem:
+        return True  # decides nothing
+    return is_grey(image) or image.getcolors(_COLOURS_OF_A_MASK) is not None
 
 
 def _mask_folder(path: Path) -> Path | None:

@@ -168,7 +168,8 @@ class FolderReport:
         shown = ", ".join(f"{name} {count:,}" for name, count in list(self.groups.items())[:24])
         more = f" and {len(self.groups) - 24:,} more" if len(self.groups) > 24 else ""
         times = self.groups[most] / self.groups[fewest]
-        much = f"; {most} has {times:,.2g} times as many as {fewest}" if times >= 1.5 else ""
+        factor = f"{times:,.0f}" if times >= 10 or times.is_integer() else f"{times:.1f}"
+        much = f"; {most} has {factor} times as many as {fewest}" if times >= 1.5 else ""
         return f"Images in each class: {shown}{more}{much}"
 
     def findings(self) -> Iterator[Finding]:

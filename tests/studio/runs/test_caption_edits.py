@@ -122,7 +122,19 @@ def test_spreadsheet_endings_and_separators_are_kept(tmp_path: Path) -> None:
     image(tmp_path / "a.png")
     (tmp_path / "metadata.csv").write_bytes(b"\xef\xbb\xbffile_name;text\r\na.png;old\r\n")
     assert edited(tmp_path, {"a.png": ("one; two",)}).written == 1
-    assert (tmp_path / "metadata.csv").read_bytes() == b'file_name;text\r\na.png;"one; two"\r\n'
+    assert (tmp_path / "metadata.csv").read_bytes() == b'\xef\xbb\xbffile_name;text\r\na.png;"one; two"\r\n'
+
+
+def test_the_key_that_is_read_is_the_one_that_is_written(tmp_path: Path) -> None:
+    """Also where there are two of it, and where a text holds separators of lines that are not ends of JSON lines."""
+    image(tmp_path / "a.png")
+    image(tmp_path / "b.png")
+    (tmp_path / "a.json").write_text('{"Caption": "first", "caption": "second"}')
+    (tmp_path / "metadata.jsonl").write_bytes('{"file_name": "b.png", "text": "x", "n": "a\u2028b"}\r\n'.encode())
+    assert edited(tmp_path, {"a.png": ("new",), "b.png": ("new",)}) == EditResult(2)
+    assert captions(tmp_path) == {"a.png": ("new",), "b.png": ("new",)}
+    expected = '{"file_name": "b.png", "text": "new", "n": "a\u2028b"}\r\n'
+    assert (tmp_path / "metadata.jsonl").read_bytes().decode() == expected
 
 
 def test_find_and_replace_is_of_plain_text() -> None:

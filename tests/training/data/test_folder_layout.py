@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -108,13 +109,21 @@ def test_folders_of_masks_are_left_out_where_they_match_images(tmp_path: Path) -
         image(tmp_path / name)
     listing = listed(tmp_path)
     assert names(listing) == ["img/a.png", "img/b.png"]
-    assert reasons(listing) == {"masks": "2 masks of other images", "conditioning": "1 masks of other images"}
+    assert reasons(listing) == {"masks": "masks of other images (2)", "conditioning": "masks of other images (1)"}
 
 
 def test_a_class_called_masks_is_a_class(tmp_path: Path) -> None:
     for name in ("hats/a.png", "masks/venice.png", "masks/tiger.png"):
         image(tmp_path / name)
     assert names(listed(tmp_path)) == ["hats/a.png", "masks/tiger.png", "masks/venice.png"]
+
+
+def test_a_class_called_mask_with_the_same_numbers_as_another_is_a_class(tmp_path: Path) -> None:
+    chance = np.random.default_rng(0)
+    for name in ("mask/0.png", "mask/1.png", "no_mask/0.png", "no_mask/1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(chance.integers(0, 255, (20, 20, 3), dtype=np.uint8)).save(tmp_path / name)
+    assert names(listed(tmp_path)) == ["mask/0.png", "mask/1.png", "no_mask/0.png", "no_mask/1.png"]
 
 
 def test_camera_raw_is_named_and_not_taken_for_a_small_tiff(tmp_path: Path) -> None:

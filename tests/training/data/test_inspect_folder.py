@@ -459,6 +459,8 @@ def test_everything_that_is_left_out_is_grouped_and_counted(tmp_path: Path) -> N
     ("counts", "sentence"),
     [
         ({"cat": 30, "dog": 3}, "Images in each class: cat 30, dog 3; cat has 10 times as many as dog"),
+        ({"cat": 5000, "dog": 3}, "Images in each class: cat 5,000, dog 3; cat has 1,667 times as many as dog"),
+        ({"cat": 5, "dog": 2}, "Images in each class: cat 5, dog 2; cat has 2.5 times as many as dog"),
         ({"cat": 4, "dog": 3}, "Images in each class: cat 4, dog 3"),
         ({f"{number:03}": 1 for number in range(300)}, "Each of the 300 classes has 1 image"),
         ({"": 5}, ""),

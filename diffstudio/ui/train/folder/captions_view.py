@@ -31,7 +31,14 @@ from diffstudio.ui.train.folder.caption_list import (
 )
 from diffstudio.ui.widgets import shortcuts, theme
 from diffstudio.ui.widgets.controls import SecondaryButton
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, reserve_scroll_bar, set_tooltip
+from diffstudio.ui.widgets.helpers import (
+    ElidedLabel,
+    describe,
+    label,
+    plain_button_text,
+    reserve_scroll_bar,
+    set_tooltip,
+)
 from diffstudio.ui.widgets.inputs import ComboBox, SearchField
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 from diffstudio.ui.widgets.text_size import fix_size
@@ -204,7 +211,7 @@ class CaptionsView(QWidget):
         self.leave_out.setEnabled(bool(rows))
         parent = self._current.path.parent if self._current is not None else Path()
         self.leave_out_folder.setEnabled(not left_out and parent != Path())
-        self.leave_out_folder.setText(f"Leave out {parent.name}" if parent.name else "Leave out folder")
+        self.leave_out_folder.setText(plain_button_text(f"Leave out {parent.name or 'folder'}"))
         self.replace_all.setEnabled(bool(self.find_text.text()) and not left_out)
         self.add_all.setEnabled(bool(self.tag.text().strip()) and not left_out)
 
