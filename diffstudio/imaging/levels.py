@@ -25,6 +25,7 @@ from diffstudio.imaging.value_range import Depth, Range, SampleType, chosen_rang
 Levels: TypeAlias = NDArray[Any]  # uint8 or uint16
 
 GREY_TOLERANCE = 2  # of 255: conversions of grey by a colour profile differ by as much between channels
+_FILLED = 0.5
 _WIDE = 4.0  # a range this many times wider than that of most values is that of a few outliers
 
 
@@ -98,8 +99,8 @@ def ranges_of_channels(files: Sequence[Sequence[Depth]]) -> tuple[Range, ...]:
     """One range for each channel, over all arrays of a folder: [files][channels] -> [channels].
 
     Whole numbers without a sign: for all channels from 0 to the largest value of 8, 10, 12, 14 or 16 bits, so that they
-    can be compared. Floats: 0 to 1, -1 to 1 or 0 to 255, where they fit. What fits none of these is stretched from its
-    lowest to its highest value or, if a few outliers make that more than four times wider, from the median of the files'
+    can be compared. Floats: 0 to 1, -1 to 1 or 0 to 255, where they fit and fill at least half of it. All else is stretched
+    from its lowest to its highest value or, if a few outliers make that more than four times wider, from the median of the files'
     0.1 percentiles to that of their 99.9 percentiles.
     """
     every = [depth for file in files for depth in file]
@@ -115,7 +116,7 @@ def _range_of_channel(depths: Sequence[Depth]) -> Range:
     low, high = min(depth.low for depth in depths), max(depth.high for depth in depths)
     if any(depth.sample_type is SampleType.FLOAT for depth in depths):
         usual = range_of_file(Depth(SampleType.FLOAT, low, high))
-        if usual != (low, high):
+        if usual != (low, high) and high - low >= _FILLED * (usual[1] - usual[0]):
             return usual
     inner_low, inner_high = (float(np.median([depth.inner[end] for depth in depths])) for end in (0, 1))
     if inner_high > inner_low and high - low > _WIDE * (inner_high - inner_low):

@@ -63,6 +63,11 @@ class OutputFormat:
         return self == OutputFormat()
 
     @property
+    def is_grey_or_rgb_of_8_bits(self) -> bool:
+        """Whether an opaque image of 8 bits holds all of it."""
+        return self.is_image and not self.alpha and self.values is ValueType.UINT8
+
+    @property
     def fits_png(self) -> bool:
         """Whether a PNG holds all of it; otherwise a TIFF file beside it does."""
         return self.is_image and self.values is not ValueType.FLOAT32

@@ -159,6 +159,7 @@ OUTLIERS = np.append(np.linspace(100.0, 200.0, 20_000), 90_000.0)
         ([depths(np.int16([-1024, 3071]), np.int16([0, 9]))], ((-1024, 3071), (0, 9))),
         ([depths(OVERSHOOTS, np.linspace(-1, 1, 9), np.linspace(0, 254.5, 9))], ((0, 1), (-1, 1), (0, 255))),
         ([depths(np.float32([300, 300]))], ((300, 301),)),
+        ([depths(np.float32([5, 9]), np.float32([0, 0.25]))], ((5, 9), (0, 0.25))),
         ([depths(np.uint32([0, 70_000]))], ((0, 70_000),)),
         ([depths(np.float64([np.nan, np.inf]))], ((0, 1),)),
     ],

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,10 +14,19 @@ import tifffile
 import torch
 from PIL import Image
 
+from diffstudio.errors import BadRequest
 from diffstudio.models.families import pixel, pixel_file
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.output_format import OutputFormat, ValueType
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.events import ImageSaved, JobId, Noted
+from diffstudio.studio.generation.generate import generate
+from diffstudio.studio.generation.output_files import OutputFiles
+from diffstudio.studio.generation.resolve import Resolved
+from diffstudio.studio.jobs.job_context import JobContext
+from diffstudio.studio.jobs.job_control import JobControl
+from diffstudio.studio.metadata import metadata
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.training.loop import train
 from diffstudio.training.recipe import DataRecipe, NetworkRecipe, OptimiserRecipe, Recipe, RunRecipe
 from diffstudio.training.run.events import RunSamples, RunStarted
@@ -85,7 +95,41 @@ def test_a_grey_folder_of_16_bits(trained: Callable[..., RunFolder]) -> None:
         assert sheet.size == (32, 16)
 
 
-def test_transparency_as_a_channel(trained: Callable[..., RunFolder]) -> None:
+def drawn(run: RunFolder, tmp_path: Path, **changes: Any) -> tuple[Path, list[str]]:
+    """The PNG that `generate` writes with the run's checkpoint, and its notes."""
+    model = loaded_of(run)
+    request = GenerateRequest(prompt="", checkpoint=str(run.latest_checkpoint), steps=2, sampler="euler", **changes)
+    store = OutputFiles(str(tmp_path / "drawn.png"), request, overwrite=True)
+    context = JobContext(JobId(1), store, JobControl())
+    events = list(generate(request, model, Resolved(), context))
+    (saved,) = [event.path for event in events if isinstance(event, ImageSaved)]
+    assert metadata.read(saved).request.steps == 2
+    return saved, [event.text for event in events if isinstance(event, Noted)]
+
+
+def test_what_a_grey_16_bit_checkpoint_draws(trained: Callable[..., RunFolder], tmp_path: Path) -> None:
+    run = trained(lambda folder, n: Image.fromarray(RAMP[16 * n : 16 * n + 16, :16]).save(folder / f"{n}.png"))
+    path, notes = drawn(run, tmp_path)
+    with Image.open(path) as image:
+        assert image.mode == "I;16"
+        assert image.size == (16, 16)
+    assert notes == []
+    Image.new("RGB", (20, 20), (200, 10, 10)).save(tmp_path / "red.png")
+    path, notes = drawn(run, tmp_path, init=tmp_path / "red.png", strength=0.5)
+    assert notes == ["red.png: its colours were converted to grey, as this checkpoint generates grey images."]
+    Image.new("L", (20, 20), 255).save(tmp_path / "mask.png")
+    path, notes = drawn(run, tmp_path, init=tmp_path / "red.png", mask=tmp_path / "mask.png")
+    assert any("saved with 8 bits a channel" in note for note in notes)
+    with Image.open(path) as image:
+        assert image.mode == "L"
+    path, notes = drawn(run, tmp_path, enlarge=1.5, enlarge_strength=0.5)
+    assert any("bicubic" in note for note in notes)
+    with Image.open(path) as image:
+        assert image.mode == "I;16"
+        assert image.size == (24, 24)
+
+
+def test_transparency_as_a_channel(trained: Callable[..., RunFolder], tmp_path: Path) -> None:
     def write(folder: Path, n: int) -> None:
         image = Image.new("RGBA", (16, 16), (200, 30 * n, 0, 0))
         image.paste((200, 30 * n, 0, 255), (4, 4, 12, 12))
@@ -94,9 +138,12 @@ def test_transparency_as_a_channel(trained: Callable[..., RunFolder]) -> None:
     run = trained(write, alpha=True)
     assert (run.recipe().data.channels, run.recipe().data.alpha) == (4, True)
     assert loaded_of(run).output == OutputFormat(4, True)
+    path, _ = drawn(run, tmp_path)
+    with Image.open(path) as image:
+        assert image.mode == "RGBA"
 
 
-def test_arrays_of_five_channels(trained: Callable[..., RunFolder]) -> None:
+def test_arrays_of_five_channels(trained: Callable[..., RunFolder], tmp_path: Path) -> None:
     def write(folder: Path, n: int) -> None:
         values = np.random.default_rng(n).uniform([0, -1, 0, 5, 0], [1, 1, 300, 9, 1], (16, 16, 5)).astype(np.float32)
         if n % 2:
@@ -117,6 +164,30 @@ def test_arrays_of_five_channels(trained: Callable[..., RunFolder]) -> None:
     assert samples.channels == 5
     sheets = sorted((run.path / "samples").glob("*-ema-channel-*.png"))
     assert [sheet.stem[-1] for sheet in sheets] == ["1", "2", "3", "4", "5"]
+    path, _ = drawn(run, tmp_path)
+    values = tifffile.imread(path.with_suffix(".tif"))
+    assert values.shape == (16, 16, 5)
+    assert values.dtype == np.float32
+    assert 5 <= values[..., 3].min() <= values[..., 3].max() <= 9
+    with pytest.raises(BadRequest, match="arrays of 5 channels"):
+        drawn(run, tmp_path, init=path)
+
+
+def test_hounsfield_units_come_back_as_floats(trained: Callable[..., RunFolder], tmp_path: Path) -> None:
+    values = np.linspace(-1024, 3071, 2048, dtype=np.int16).reshape(8, 16, 16)
+    run = trained(lambda folder, n: tifffile.imwrite(folder / f"{n}.tif", values[n]))
+    assert loaded_of(run).output == OutputFormat(1, False, ValueType.FLOAT32, ((-1024.0, 3071.0),))
+    path, _ = drawn(run, tmp_path)
+    found = tifffile.imread(path.with_suffix(".tif"))
+    assert found.dtype == np.float32
+    assert -1024 <= found.min() < found.max() <= 3071
+
+
+@pytest.mark.parametrize(("low", "high", "limits"), [(0.0, 1.004, (0.0, 1.0)), (-1.0, 1.0, (-1.0, 1.0))])
+def test_floats(trained: Callable[..., RunFolder], low: float, high: float, limits: tuple[float, float]) -> None:
+    values = np.linspace(low, high, 2048, dtype=np.float32).reshape(8, 16, 16)
+    run = trained(lambda folder, n: tifffile.imwrite(folder / f"{n}.tif", values[n]))
+    assert loaded_of(run).output.limits == (limits,)
 
 
 def test_photographs_in_aspect_buckets_are_the_same_run_when_resumed(

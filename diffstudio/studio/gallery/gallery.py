@@ -25,6 +25,7 @@ from PIL import Image
 from diffstudio import paths
 from diffstudio.atomic import atomic_write, storage_errors, write_numbered
 from diffstudio.errors import BadRequest, ImageProblem, StorageProblem, no_image_at
+from diffstudio.imaging.exact_files import EXACT_SUFFIX, ExactValues, write_png, write_tiff
 from diffstudio.imaging.thumbnail import read_thumbnail
 from diffstudio.studio.gallery.files import TRASH, folder_id, is_gone, slug
 from diffstudio.studio.gallery.records import COLUMNS, SEARCH_COLUMNS, GalleryImage, GalleryRecords, search_values
@@ -82,9 +83,16 @@ class Gallery(GalleryRecords):
     # Adding
 
     def add(
-        self, image: Image.Image, request: PictureRequest, *, extra: Mapping[str, Any] | None = None
+        self,
+        image: Image.Image,
+        request: PictureRequest,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        exact: ExactValues | None = None,
     ) -> GalleryImage:
         """Write an image with its settings as `YYYY-MM-DD/HHMMSS-seed-slug.png`, and record it.
+
+        `exact` are its values where 8 bits do not hold them: in a PNG of 16 bits, or in a TIFF beside it.
 
         `request` is the whole request and `extra` what else decides the pixels (`index` of this image in the request,
         `torch`, `device`, `dtype`, `batch` …: see `metadata.write`). The file appears whole or not at all, and never
@@ -99,7 +107,10 @@ class Gallery(GalleryRecords):
         with storage_errors(failed, self.folder):
             day = self.folder / now.strftime("%Y-%m-%d")
             day.mkdir(parents=True, exist_ok=True)
-            path = write_numbered(day / f"{name}.png", lambda file: image.save(file, "PNG", pnginfo=texts), failed)
+            path = write_numbered(day / f"{name}.png", lambda file: write_png(file, image, texts, exact), failed)
+            if exact is not None and not exact.as_png:
+                with atomic_write(path.with_suffix(EXACT_SUFFIX), failed, overwrite=False) as beside:
+                    write_tiff(beside, exact)
         try:
             return self.record(path, this, image.width, image.height, str(about.get("model") or request.checkpoint))
         except (StorageProblem, OSError) as error:  # the next rescan finds it

@@ -7,19 +7,29 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
 from diffstudio.errors import BadRequest
-from diffstudio.imaging.reader import image_notes
+from diffstudio.imaging.levels import is_grey
+from diffstudio.imaging.reader import flatten, image_notes
 from diffstudio.models.conditioning.image_inputs import ControlNetInput
 from diffstudio.models.memory import devices
 from diffstudio.models.memory.oom_fallback import OutOfMemoryFallback, decode, images_at_once
 from diffstudio.models.model import Model
+from diffstudio.models.output_format import no_start_from_image
 from diffstudio.studio.events import Event, Finished, ImageSaved, Noted
 from diffstudio.studio.generation.controlnets import RequestControlNets
 from diffstudio.studio.generation.enlarge import Enlarger
+from diffstudio.studio.generation.finished_images import (
+    CONVERTED_TO_GREY,
+    SAVED_WITH_8_BITS,
+    FinishedImage,
+    composed_mode,
+    finished_images,
+)
 from diffstudio.studio.generation.init_image import InitImage, canvas_size, load_init_image, trained_ranges
 from diffstudio.studio.generation.loras import RequestLoras
 from diffstudio.studio.generation.passes import TILED_NOTE, Pass, Passes, guides_last_call, second_pass, tiled_pass
@@ -42,6 +52,8 @@ def generate(request: GenerateRequest, model: Model, resolved: Resolved, context
     """
     began = time.monotonic()
     request, width, height = _with_size(request, model)
+    if request.init is not None and not model.output.is_image:
+        raise no_start_from_image(model.output)
     ranges, note = trained_ranges(model.checkpoint)
     init_image = load_init_image(request, width, height, ranges)
     if note and init_image is not None:
@@ -49,6 +61,7 @@ def generate(request: GenerateRequest, model: Model, resolved: Resolved, context
     for path in dict.fromkeys([request.init, request.mask, *(use.image for use in request.controls)]):
         if path is not None:
             yield from (Noted(context.job, note) for note in image_notes(path))
+    yield from (Noted(context.job, note) for note in _output_notes(request, model, init_image))
     passes = _passes(request, model, width, height, init_image is not None)
     yield from _in_batches(_Generation(request, model, resolved, context, passes, init_image))
     yield Finished(context.job, time.monotonic() - began)
@@ -118,13 +131,11 @@ class _Generation:
         if len(self.passes) > 1:
             clean = yield from self._enlarged(x)
             x = yield from passes.run(1, encoded, seeds, clean=clean, controls=self._control_inputs(1))
-        decoded = yield from self._decoded(x)
-
-        for offset, pixels in enumerate(to_images(decoded)):
-            image = self._init_image.composed(pixels) if self._init_image is not None else pixels
+        for offset, finished in enumerate((yield from self._finished(x))):
             extra = self._metadata(seeds, first + offset, drawn[offset], loras)
-            saved = self.context.save(Image.fromarray(image), self.request, extra)
-            yield ImageSaved(self.context.job, first + offset, saved.path, shrunk(image))
+            saved = self.context.save(finished.image, self.request, extra, finished.exact)
+            shown = shrunk(np.array(flatten(finished.image)))
+            yield ImageSaved(self.context.job, first + offset, saved.path, shown)
 
     def batch_size(self, first: int, at_once: int) -> int:
         """All images of a batch share the negative prompt and LoRAs; a replayed batch keeps its recorded size."""
@@ -147,11 +158,21 @@ class _Generation:
         """The state that the second pass starts from [B,C,H,W], from the result of the first [B,C,h,w]."""
         assert self._enlarger is not None
         width, height = self.passes[1].width, self.passes[1].height
-        if self.request.upscaler == LATENT:
+        if self.request.upscaler == LATENT or not self.model.output.is_grey_or_rgb_of_8_bits:
             return self._enlarger.latent(x, self.model.state_shape(width, height))
         images = to_images((yield from self._decoded(x)))
         job, check = self.context.job, self.context.job_control.check
         return (yield from self._enlarger.state_of(images, width, height, self.model, job, check))
+
+    def _finished(self, x: Tensor) -> Generator[Event, None, list[FinishedImage]]:
+        """From the last state [B,C,h,w]."""
+        output, init_image = self.model.output, self._init_image
+        if not output.is_plain and (init_image is None or init_image.mask is None):
+            return list(finished_images(x, output))
+        images = to_images((yield from self._decoded(x)))
+        if init_image is not None:
+            images = tuple(init_image.composed(image) for image in images)
+        return [FinishedImage(composed_mode(Image.fromarray(image), output)) for image in images]
 
     def _decoded(self, x: Tensor) -> Generator[Event, None, Tensor]:
         notes: list[str] = []
@@ -186,6 +207,7 @@ class _Generation:
         return (
             {"index": index, "batch": seeds, "width": first.width, "height": first.height}
             | model_metadata(self.request, self.model)
+            | ({} if self.model.output.is_plain else {"pixels": self.model.output.to_json()})
             | ({"restarted_from_step": replay.step} if replay is not None else {})
             | (self._enlarger.metadata() if self._enlarger is not None else {})
             | drawn.metadata(self.request)
@@ -207,6 +229,18 @@ def model_metadata(request: PictureRequest, model: Model) -> dict[str, Any]:
         "model_sha256": model.sha256,
         "guided_last_call": guides_last_call(request, model),
     }
+
+
+def _output_notes(request: GenerateRequest, model: Model, init_image: InitImage | None) -> Iterator[str]:
+    """What becomes of an init image, and of the enlarged image, where the model does not generate RGB of 8 bits."""
+    output = model.output
+    if init_image is not None and request.init is not None:
+        if output.colours == 1 and not is_grey(Image.fromarray(init_image.whole)):
+            yield f"{request.init.name}: {CONVERTED_TO_GREY}"
+        if init_image.mask is not None and not output.is_grey_or_rgb_of_8_bits:
+            yield SAVED_WITH_8_BITS
+    if request.enlarge > 1 and request.upscaler != LATENT and not output.is_grey_or_rgb_of_8_bits:
+        yield "The image was enlarged by bicubic interpolation: upscalers take RGB of 8 bits."
 
 
 def _with_size(request: GenerateRequest, model: Model) -> tuple[GenerateRequest, int, int]:

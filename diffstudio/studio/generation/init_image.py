@@ -10,12 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from diffstudio.errors import BadRequest, CheckpointDamaged, RunProblem
+from diffstudio.errors import BadRequest, CheckpointDamaged, DiffstudioError, RunProblem
 from diffstudio.imaging.masks import GREY, Box, Mask, feather_mask, fill_from_surroundings, masked_region
 from diffstudio.imaging.reader import NO_RANGES, WHITE, flatten, load_image, read_rgb, read_size
 from diffstudio.imaging.value_range import Range, SampleType
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.events import Picture
+from diffstudio.studio.metadata.found_settings import as_object, json_object
+from diffstudio.studio.metadata.image_text import read_text
+from diffstudio.studio.metadata.metadata import JSON_KEY
 from diffstudio.studio.request_checks import LARGEST_SIDE
 from diffstudio.studio.requests import FillName, GenerateRequest, ResizeName, too_large
 from diffstudio.training.recipe import ranges_of_recipe
@@ -56,7 +59,7 @@ def load_init_image(
     """
     if request.init is None:
         return None
-    image = flatten(load_image(request.init, ranges=ranges).image)
+    image = flatten(load_image(request.init, ranges=NO_RANGES if _fills_its_range(request.init) else ranges).image)
     if request.mask is None and not any(request.outpaint):
         whole = np.array(fitted(image, (width, height), request.resize))
         return InitImage(whole, None, whole, None, (0, 0, width, height))
@@ -80,6 +83,15 @@ def load_init_image(
     init = np.array(filled.crop(box).resize((width, height), Image.Resampling.LANCZOS))
     small = np.array(mask.crop(box).resize((width, height), Image.Resampling.BILINEAR))
     return InitImage(init, small, whole, feather_mask(painted, request.feather), box)
+
+
+def _fills_its_range(path: Path) -> bool:
+    """Whether a file is an image of 16 bits that was generated here: 65,535 is white, whatever the folder's range was."""
+    try:
+        values = json_object(read_text(path).texts.get(JSON_KEY)) or {}
+    except (DiffstudioError, OSError):
+        return False
+    return "pixels" in as_object(values.get("environment"))
 
 
 def trained_ranges(checkpoint: Checkpoint | None) -> tuple[dict[SampleType, Range], str]:

@@ -17,6 +17,8 @@ from diffstudio.studio.requests import PictureRequest, UpscaleRequest
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from diffstudio.imaging.exact_files import ExactValues
+
 
 @dataclass(frozen=True, slots=True)
 class OutputFile:
@@ -46,8 +48,19 @@ class OutputFiles:
         except OSError as error:
             raise storage_problem(_not_written(Path(out)), Path(out).parent, error) from error
 
-    def add(self, image: Image, request: PictureRequest, *, extra: Mapping[str, Any] | None = None) -> OutputFile:
-        """Write image `extra["index"]` of the request atomically, with its metadata."""
+    def add(
+        self,
+        image: Image,
+        request: PictureRequest,
+        *,
+        extra: Mapping[str, Any] | None = None,
+        exact: ExactValues | None = None,
+    ) -> OutputFile:
+        """Write image `extra["index"]` of the request atomically, with its metadata.
+
+        `exact` as in `Gallery.add`.
+        """
+        from diffstudio.imaging.exact_files import write_png
         from diffstudio.studio.metadata import metadata
 
         about = dict(extra or {})
@@ -57,15 +70,25 @@ class OutputFiles:
         failed = _not_written(path)
 
         def write(file: BinaryIO) -> None:
-            image.save(file, format="PNG", pnginfo=metadata.write(image, request, about))
+            write_png(file, image, metadata.write(image, request, about), exact)
 
         with storage_errors(failed, path.parent):
             path.parent.mkdir(parents=True, exist_ok=True)  # a pattern may contain folders
         if self._is_folder and not self._overwrite:
-            return OutputFile(write_numbered(path, write, failed))
-        with atomic_write(path, failed, overwrite=self._overwrite) as file:
-            write(file)
+            path = write_numbered(path, write, failed)
+        else:
+            with atomic_write(path, failed, overwrite=self._overwrite) as file:
+                write(file)
+        if exact is not None and not exact.as_png:
+            self._write_beside(path, exact)
         return OutputFile(path)
+
+    def _write_beside(self, path: Path, exact: ExactValues) -> None:
+        from diffstudio.imaging.exact_files import EXACT_SUFFIX, write_tiff
+
+        beside = path.with_suffix(EXACT_SUFFIX)
+        with atomic_write(beside, _not_written(beside), overwrite=self._overwrite) as file:
+            write_tiff(file, exact)
 
     def saved_images(self, token: str) -> int:
         """0: a job of the command line is not continued after a crash."""

@@ -20,6 +20,7 @@ from diffstudio.models.memory.oom_fallback import OutOfMemoryFallback, decode, e
 from diffstudio.models.model import Model
 from diffstudio.studio.events import Event, Finished, ImageSaved, Noted, Picture
 from diffstudio.studio.generation.enlarge import ENLARGING, Enlarger, as_tensor, with_progress
+from diffstudio.studio.generation.finished_images import SAVED_WITH_8_BITS
 from diffstudio.studio.generation.generate import model_metadata
 from diffstudio.studio.generation.loras import RequestLoras
 from diffstudio.studio.generation.passes import TILED_NOTE, Passes, second_pass, tiled_pass
@@ -129,6 +130,8 @@ class _Resampling:
             yield Noted(context.job, note)
         encoded = model.encode_prompt([prompt], negative, clip_skip=request.clip_skip)
         size = (self._pass.width, self._pass.height)
+        if not model.output.is_grey_or_rgb_of_8_bits:
+            yield Noted(context.job, SAVED_WITH_8_BITS)
         if request.upscaler == LATENT:
             state = encode(model, as_tensor([image]), notes.append, job_control.check)
             clean = self._enlarger.latent(state, model.state_shape(*size))

@@ -15,6 +15,8 @@ from diffstudio.studio.requests import PictureRequest
 if TYPE_CHECKING:
     from PIL import Image
 
+    from diffstudio.imaging.exact_files import ExactValues
+
 
 class SavedImage(Protocol):
     @property
@@ -24,7 +26,9 @@ class SavedImage(Protocol):
 class ImageStore(Protocol):
     """Where finished images are saved: the gallery, or the files that the command line names."""
 
-    def add(self, image: Image.Image, request: PictureRequest, *, extra: Mapping[str, Any]) -> SavedImage: ...
+    def add(
+        self, image: Image.Image, request: PictureRequest, *, extra: Mapping[str, Any], exact: ExactValues | None = None
+    ) -> SavedImage: ...
 
 
 class JobStore(ImageStore, Protocol):
@@ -51,7 +55,11 @@ class JobContext:
     drop_other_models: Callable[[], int] = _no_other_models  # frees the other models in memory; returns their number
     token: str = ""  # the job's, stored with its images
 
-    def save(self, image: Image.Image, request: PictureRequest, metadata: Mapping[str, Any]) -> SavedImage:
-        """Store a finished image with its metadata and the job's token."""
-        token = {"job": self.token} if self.token else {}
-        return self.store.add(image, request, extra={**metadata, **token})
+    def save(
+        self, image: Image.Image, request: PictureRequest, metadata: Mapping[str, Any], exact: ExactValues | None = None
+    ) -> SavedImage:
+        """Store a finished image with its metadata and the job's token, and its exact values where it has more."""
+        about = {**metadata, **({"job": self.token} if self.token else {})}
+        if exact is None:
+            return self.store.add(image, request, extra=about)
+        return self.store.add(image, request, extra=about, exact=exact)

@@ -18,6 +18,7 @@ LEAST_KEPT = 0.1  # of the area of an image that is used
 _FEWEST_IN_BUCKET = 4
 _SMALLEST_BUCKET_SHARE = 0.02  # of all images
 _NAMED = 3  # files named in a sentence
+_RANGES_NAMED = 8
 
 
 def choose_pixels(data: DataRecipe, report: FolderReport, patch: int) -> tuple[DataRecipe, list[str]]:
@@ -37,6 +38,8 @@ def choose_pixels(data: DataRecipe, report: FolderReport, patch: int) -> tuple[D
         data = replace(data, bits=bits)
         clauses += why
     data = with_ranges(data, report)
+    if not data.form.is_image and data.bits == 16:
+        clauses.append(f"values of the channels from {_limits(data)}, beyond which they are cut")
     if data.fit == AUTO:
         data = replace(data, fit=_fit(used))
         clauses += [_why_fit(data, used)] if data.fit == BUCKET or _cropped(used) > 0 else []
@@ -102,6 +105,14 @@ def with_ranges(data: DataRecipe, report: FolderReport) -> DataRecipe:
         return data
     limits = report.channel_ranges.get(data.channels, ((0.0, 1.0),) * data.channels)
     return replace(data, channel_ranges=tuple(value for limit in limits for value in limit))
+
+
+def _limits(data: DataRecipe) -> str:
+    """`0 to 1, -1 to 1 and 3 more`."""
+    limits = [f"{low:g} to {high:g}" for low, high in data.form.channel_ranges]
+    return ", ".join(limits[:_RANGES_NAMED]) + (
+        f" and {len(limits) - _RANGES_NAMED} more" if len(limits) > _RANGES_NAMED else ""
+    )
 
 
 def _cropped(records: Sequence[ImageRecord]) -> float:

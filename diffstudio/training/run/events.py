@@ -25,6 +25,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import MISSING, asdict, dataclass, fields
 from functools import cache
+from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, get_args, get_origin, get_type_hints
 
 FORMAT = 1
@@ -104,7 +105,12 @@ class RunSamples:
     nearest: tuple[str, ...] = ()  # the training image nearest to each EMA sample, relative to the image folder
     ratios: tuple[float, ...] = ()  # distance to it over the mean distance to the next 49: near 0 for a copy
     copied: tuple[int, ...] = ()  # indices of the samples that are called copies
-    channels: int = 0  # of an array: each has a sheet of its own, see `sample_sheets.channel_sheet`
+    channels: int = 0  # of an array: each has a sheet of its own, see `channel_sheet`
+
+
+def channel_sheet(sheet: Path, number: int) -> Path:
+    """The sample sheet of one channel, counted from 1, beside the sheet of all; that itself for 0."""
+    return sheet.with_name(f"{sheet.stem}-channel-{number}{sheet.suffix}") if number else sheet
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from diffstudio.networks.transformer import PixelTransformer
 from diffstudio.training.data.captions import short_prompt
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.recipe import Recipe
+from diffstudio.training.run.events import channel_sheet
 from diffstudio.training.trainer import DTYPES
 
 COLUMNS = 8
@@ -93,11 +94,6 @@ class SampleSheet:
         write_sheet(self.whole, path)
         for number, channel in enumerate(self.channels, 1):
             write_sheet(channel, channel_sheet(path, number))
-
-
-def channel_sheet(sheet: Path, number: int) -> Path:
-    """The sheet of one channel, from 1, beside the sheet of all; that itself for 0."""
-    return sheet.with_name(f"{sheet.stem}-channel-{number}{sheet.suffix}") if number else sheet
 
 
 @dataclass(frozen=True, slots=True)

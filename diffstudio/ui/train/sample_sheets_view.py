@@ -12,7 +12,7 @@ from PySide6.QtCore import QEvent, QPoint, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QContextMenuEvent, QHelpEvent, QImage, QMouseEvent, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QSizePolicy, QSlider, QVBoxLayout, QWidget
 
-from diffstudio.training.run.events import RunSamples
+from diffstudio.training.run.events import RunSamples, channel_sheet
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import theme
@@ -22,7 +22,7 @@ from diffstudio.ui.widgets.images import copy_and_drag
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_painting import rounded
 from diffstudio.ui.widgets.images.image_reading import read_image
-from diffstudio.ui.widgets.inputs import ChipRow
+from diffstudio.ui.widgets.inputs import ChipRow, ComboBox
 
 MAX_DECODED_SHEETS = 64  # decoded, so that scrubbing back and forth is smooth
 MAX_TILE = 176  # px on the screen
@@ -162,6 +162,12 @@ class SampleSheetsView(QWidget):
                 "EMA on the left, raw on the right",
             ),
         )
+        self.channels = ComboBox(
+            "Channels",
+            [(0, "Channels 1 to 3")],
+            "Which channels of the samples are shown: three as colours, or one as grey",
+        )
+        self.channels.setMinimumContentsLength(13)
         self.ema, self.raw = (SampleGrid("Samples of the EMA weights"), SampleGrid("Samples of the raw weights"))
         self._headings = (
             label("EMA", "dim", pixels=theme.SMALL_PIXELS),
@@ -179,6 +185,7 @@ class SampleSheetsView(QWidget):
         for grid in (self.ema, self.raw):
             grid.menu_requested.connect(self.menu_requested)
         self.chips.value_changed.connect(self._arrange)
+        self.channels.chosen.connect(self._show_current)
         self.slider.valueChanged.connect(self._show_current)
         self._arrange()
 
@@ -187,6 +194,7 @@ class SampleSheetsView(QWidget):
         header.setSpacing(12)
         header.addWidget(SectionLabel("Samples over time"), 1)
         self.chips.setFixedWidth(sum(self.chips.chip(which).sizeHint().width() for which in (EMA, RAW, BOTH)) + 2 * 6)
+        header.addWidget(self.channels)
         header.addWidget(self.chips)
         grids = QHBoxLayout()
         grids.setSpacing(20)
@@ -217,7 +225,8 @@ class SampleSheetsView(QWidget):
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
-        side_by_side = self.width() >= self.chips.width() + _HEADING_WIDTH
+        picker = 0 if self.channels.isHidden() else self.channels.sizeHint().width() + self._header.spacing()
+        side_by_side = self.width() >= self.chips.width() + picker + _HEADING_WIDTH
         self._header.setDirection(
             QBoxLayout.Direction.LeftToRight if side_by_side else QBoxLayout.Direction.TopToBottom
         )
@@ -246,6 +255,11 @@ class SampleSheetsView(QWidget):
 
     def _arrange(self, *_: object) -> None:
         some, which = bool(self._sheets), self.chips.value()
+        count = self._sheets[-1].channels if some else 0
+        if count != self.channels.count() - 1:
+            first = (0, "Channels 1 to 3" if count > 2 else "First channel")
+            self.channels.set_choices([first, *((number, f"Channel {number}") for number in range(1, count + 1))])
+        self.channels.setVisible(count > 0)
         self._placeholder.setVisible(not some)
         self.chips.setVisible(some)
         self._columns[0].setVisible(some and which in (EMA, BOTH))
@@ -274,7 +288,8 @@ class SampleSheetsView(QWidget):
             for grid in (self.ema, self.raw):
                 grid.show_sheet(None, QImage())
             return
-        paths = (run.path / sheet.ema, run.path / sheet.raw)
+        channel = min(self.channels.value() or 0, sheet.channels)
+        paths = tuple(channel_sheet(run.path / one, channel) for one in (sheet.ema, sheet.raw))
         if all(path in self._decoded for path in paths):
             for path, grid in zip(paths, (self.ema, self.raw), strict=True):
                 self._decoded.move_to_end(path)

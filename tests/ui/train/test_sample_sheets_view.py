@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
+from PIL import Image
+from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QWidget
 from pytestqt.qtbot import QtBot
 
+from diffstudio.training.run.events import RunSamples, channel_sheet
+from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.sample_sheets_view import GAP, SampleSheetsView, fit_tiles
 
@@ -36,4 +43,32 @@ def test_every_chip_of_the_samples_is_seen_in_a_narrow_room(qtbot: QtBot) -> Non
     for width in (300, 340, 900):
         samples.resize(width, 300)
         qtbot.waitUntil(lambda width=width: samples.width() == width and samples.chips.geometry().right() <= width)
+    tasks.close()
+
+
+def test_each_channel_of_arrays_is_shown(qtbot: QtBot, tmp_path: Path) -> None:
+    """By a drop-down, which is not there for samples that are images."""
+    for number in range(6):
+        for name in ("ema", "raw"):
+            sheet = channel_sheet(tmp_path / f"{name}.png", number)
+            Image.new("RGB", (16, 16), (40 * number, 0, 0)).save(sheet)
+    tasks = Tasks("samples")
+    samples = SampleSheetsView(tasks)
+    qtbot.addWidget(samples)
+    samples.show()
+    images = RunSamples(step=1, ema="ema.png", raw="raw.png", columns=1, rows=1, size=16, prompts=("",))
+    samples.show_samples(RunFolder(tmp_path), (images,))
+    assert samples.channels.isHidden()
+    samples.show_samples(RunFolder(tmp_path), (replace(images, channels=5),))
+    assert not samples.channels.isHidden()
+    assert [samples.channels.itemText(index) for index in (0, 1, 5)] == ["Channels 1 to 3", "Channel 1", "Channel 5"]
+    samples.channels.setFocus()
+    for _ in range(4):
+        qtbot.keyClick(samples.channels, Qt.Key.Key_Down)
+
+    def red() -> int:
+        image = samples.ema.image()
+        return 0 if image.isNull() else image.pixelColor(3, 3).red()
+
+    qtbot.waitUntil(lambda: red() == 160, timeout=10_000)
     tasks.close()

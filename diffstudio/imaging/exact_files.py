@@ -1,0 +1,55 @@
+"""Files that hold what an 8-bit PNG cannot: PNG of 16 bits a channel with texts, and TIFF of any channels and values."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+EXACT_SUFFIX = ".tif"  # of a TIFF beside the PNG that shows it
+_BEFORE_CHUNKS = 8 + 25  # bytes: the signature and IHDR
+
+
+@dataclass(frozen=True, slots=True)
+class ExactValues:
+    """The values of one image, where 8 bits of grey, RGB or RGBA do not hold them."""
+
+    values: NDArray[Any]  # [H,W,C]
+    as_png: bool  # uint16 of grey or RGB, with or without opacity; otherwise a TIFF file beside the PNG holds them
+
+
+def write_png(file: BinaryIO, image: Image.Image, texts: PngInfo, exact: ExactValues | None) -> None:
+    """A PNG with its texts: of 16 bits a channel where the exact values fit into one, else of `image`."""
+    if exact is None or not exact.as_png:
+        image.save(file, format="PNG", pnginfo=texts)
+        return
+    import imagecodecs
+
+    values = exact.values[..., 0] if exact.values.shape[2] == 1 else exact.values
+    encoded = bytes(imagecodecs.png_encode(np.ascontiguousarray(values, np.uint16)))
+    file.write(encoded[:_BEFORE_CHUNKS])
+    for kind, data, *_ in texts.chunks:
+        file.write(len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big"))
+    file.write(encoded[_BEFORE_CHUNKS:])
+
+
+def write_tiff(file: BinaryIO, exact: ExactValues) -> None:
+    """All channels of the exact values as samples of one page, losslessly compressed."""
+    import tifffile
+
+    channels = exact.values.shape[2]
+    values = exact.values[..., 0] if channels == 1 else exact.values
+    tifffile.imwrite(
+        file,
+        values,
+        photometric="rgb" if channels == 3 else "minisblack",
+        planarconfig=None if channels == 1 else "contig",
+        compression="zlib",
+        predictor=values.dtype.kind == "u",  # many programs do not read the one for floats
+        metadata=None,
+    )
