@@ -118,9 +118,11 @@ TESTED_IN = {
         "ui/settings_dialog ui/shell/exception_hooks ui/shell/single_instance ui/shell/sleep_inhibitor"
     ),
     "ui/train/folder/test_captions_view.py": "ui/train/folder/caption_list ui/train/folder/folder_actions",
+    "ui/train/run/test_learning_card.py": "ui/train/run/nearest_images",
     "ui/train/test_room.py": (
         "ui/train/folder/folder_card ui/train/folder/folder_inspector ui/train/folder/folder_view ui/train/new_run_panel"
-        " ui/train/run_actions ui/train/run_follower ui/train/run_panel ui/train/run_view ui/train/runs_list"
+        " ui/train/run_actions ui/train/run/follower ui/train/run/panel ui/train/run/sample_prompts_dialog"
+        " ui/train/run/view ui/train/runs_list"
     ),
     "ui/widgets/test_controls.py": "ui/widgets/images/thumbnail ui/widgets/layout/flow_layout ui/widgets/helpers ui/widgets/inputs",
     "stories/test_queue_in_the_window.py": "ui/generate/queue/job_dialog ui/wiring/queue",

@@ -24,7 +24,7 @@ from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.queue_and_history import RecentImage, RecentThumb
 from diffstudio.ui.generate.sections.init_image_section import DROP_MASK
 from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
-from diffstudio.ui.train.sample_sheets_view import SampleGrid
+from diffstudio.ui.train.run.sample_sheets_view import SampleGrid
 from diffstudio.ui.widgets.images.drag_and_drop import DropTarget, takes_image
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_reading import read_image

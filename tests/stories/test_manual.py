@@ -28,7 +28,7 @@ from diffstudio.ui.models.details import CheckpointDetails
 from diffstudio.ui.models.room import ModelsRoom
 from diffstudio.ui.settings_dialog import SettingsDialog
 from diffstudio.ui.train.room import TrainRoom
-from diffstudio.ui.train.run_panel import Action
+from diffstudio.ui.train.run.panel import Action
 from diffstudio.ui.widgets.actions import COMPARE
 from tests.ui.samples import checkpoint
 

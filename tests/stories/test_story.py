@@ -23,7 +23,7 @@ from diffstudio.training.run.events import RunResumed, RunStep, RunStopped, RunW
 from diffstudio.training.run.run_folder import RunFolder, Status
 from diffstudio.ui.app import GALLERY, GENERATE, MODELS, TRAIN, Desktop
 from diffstudio.ui.train.room import TrainRoom
-from diffstudio.ui.train.run_panel import Action
+from diffstudio.ui.train.run.panel import Action
 from tests.training.conftest import write_pictures
 from tests.ui.desktop_helpers import (
     PATIENCE_MS,
@@ -216,7 +216,7 @@ def train_to_the_end(qtbot: QtBot, desktop: Desktop, pictures: Path, recipe: Pat
     qtbot.waitUntil(lambda: status(room) is Status.FINISHED, timeout=PATIENCE_MS)
     qtbot.waitUntil(lambda: room.run_panel.button.text() == Action.GENERATE, timeout=PATIENCE_MS)
     assert room.run_view.outcome.isVisible() and "learned" in room.run_view.outcome.text()
-    assert room.run_view.curve.isVisible() and room.run_view.samples.isVisible()
+    assert room.run_view.chart.isVisible() and room.run_view.samples.isVisible()
     assert "of that of always predicting the mean image" in room.run_view.outcome.text()
     return run.latest_checkpoint
 

@@ -19,6 +19,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.detection.types import Layout, Role
+from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.jobs.queue import QueuedJob
 from diffstudio.studio.library.annotations import Annotation, Annotations
@@ -28,6 +29,9 @@ from diffstudio.studio.metadata.metadata import ImageSettings
 from diffstudio.studio.requests import GenerateRequest, UpscaleRequest
 from diffstudio.studio.runs.runs import Runs
 from diffstudio.studio.settings import Settings
+from diffstudio.training.recipe import NetworkRecipe, Recipe
+from diffstudio.training.run.events import RunFinished, RunHeldOut, RunSamples, RunStarted, RunStep
+from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.gallery.room import GalleryRoom
 from diffstudio.ui.generate.image_settings_dialog import ImageSettingsDialog
 from diffstudio.ui.generate.mask.dialog import MaskDialog
@@ -49,6 +53,7 @@ from diffstudio.ui.models.weight_tool_dialogs import (
 )
 from diffstudio.ui.settings_dialog import SettingsDialog
 from diffstudio.ui.train.room import TrainRoom
+from diffstudio.ui.train.run.sample_prompts_dialog import SamplePromptsDialog
 from diffstudio.ui.widgets import dialogs as dialogs_module
 from diffstudio.ui.widgets import text_size, theme
 from diffstudio.ui.window import MainWindow, RoomEntry
@@ -134,6 +139,8 @@ class Window:
         self.train.inspect(write_pictures(self.folder / LONG_NAME[:40], count=4))
         qtbot.waitUntil(lambda: self.train.new_panel.run_settings() is not None, timeout=30_000)
         yield "Train with a folder", self._room("Train")
+        self._show_run(qtbot)
+        yield "Train with a run", self._room("Train")
         self.window.show_message("bad", f"{LONG}. {LONG}.", "Try again")
         yield "A message of the window", self._room("Generate")
         self.window.show_message("bad", "")
@@ -165,6 +172,31 @@ class Window:
         self.models_room.choose(MODELS[1].path)
         self.models_room.details.show_tools(tuple(Tool))
         self.models_room.details.show_hash("0123456789abcdef" * 4)
+
+    def _show_run(self, qtbot: QtBot) -> None:
+        """A run that is named at length, with everything that a run can report."""
+        recipe = Recipe(name=LONG, network=NetworkRecipe(conditioning=Conditioning.CLASS))
+        run = RunFolder.create(self.folder / "runs" / LONG_NAME[:50], recipe, self.folder / LONG_NAME[:40])
+        sheet = Image.new("RGB", (64, 16), "red")
+        sheet.save(run.path / "samples" / "a.png")
+        levels = (0.1, 0.5, 0.9)
+        nearest = tuple(f"class0/{number}.png" for number in range(4))
+        for event in (
+            RunStarted(0, 1000, 1, 8_500_000, 400, 40, "cpu", "bfloat16", 2, f"{LONG}."),
+            *(RunStep(step, 1000, step, 1 / step, 1.0, 1e-3, 64.0, 1.0, 99.0) for step in range(1, 9)),
+            *(RunHeldOut(step, 1 / step, levels, levels, 1 / step, levels) for step in (2, 4, 6)),
+            *(
+                RunSamples(step, "samples/a.png", "samples/a.png", 4, 1, 16, (LONG,) * 4, nearest, (0.1,) * 4, (0,))
+                for step in (4, 8)
+            ),
+            RunFinished(8, "checkpoints/latest.safetensors", False, f"{LONG}. {LONG}.", "copying", (LONG, LONG), 6),
+        ):
+            run.append(event)
+        self.train.refresh()
+        qtbot.waitUntil(lambda: run.path in self.train.runs_list.cards(), timeout=30_000)
+        self.train.select(run.path)
+        qtbot.waitUntil(lambda: bool(self.train.runs_list.learning.pairs()), timeout=30_000)
+        qtbot.waitUntil(lambda: not self.train.run_view.samples.ema.image().isNull(), timeout=30_000)
 
     def _dialogs(self) -> list[Callable[[], QWidget]]:
         window, folder = self.window, self.folder
@@ -201,6 +233,7 @@ class Window:
             wrong_link,
             lambda: RenameDialog(MODELS[1], window),
             lambda: AboutDialog(window),
+            lambda: SamplePromptsDialog([LONG], window),
             lambda: ShortcutsDialog("Generate", window),
             lambda: JobDialog(QueuedJob(1, GenerateRequest(LONG, LONG, checkpoint=LONG_NAME), 0, 0), image, window),
         ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from PySide6.QtCore import QPoint, QRect, QSize, Qt
+from PySide6.QtCore import QRect, QSize, Qt
 from PySide6.QtGui import QColor, QFontMetrics, QImage, QPalette
 from PySide6.QtWidgets import (
     QAbstractButton,
@@ -135,7 +135,8 @@ def hard_to_read(place: QWidget) -> list[str]:
         ink = _ink(widget)
         if ink is None or not widget.isEnabled():
             continue
-        rect = QRect(widget.mapTo(place, QPoint()), widget.size()).intersected(place.rect())
+        shown = widget.visibleRegion().boundingRect()  # the rest may lie below something else
+        rect = QRect(widget.mapTo(place, shown.topLeft()), shown.size()).intersected(place.rect())
         ground = _ground(image, rect, place.devicePixelRatioF())
         if ground is not None and (ratio := contrast(ink, ground)) < READABLE:
             found.append(f"{named(widget)}: {ink.name()} on {ground.name()} is {ratio:.2f}")

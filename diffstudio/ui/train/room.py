@@ -6,7 +6,7 @@ window does not stop a run, and a run started from the command line appears here
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +15,12 @@ from PySide6.QtGui import QHideEvent, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from diffstudio.errors import CHOOSE_IMAGE_FOLDER, DiffstudioError
+from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.jobs.device_guess import seems_accelerated
 from diffstudio.studio.runs.add_images import copy_into
-from diffstudio.studio.runs.history import HistoryView
 from diffstudio.studio.runs.runs import Runs, RunSummary
 from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.training.recipe import DataRecipe, Recipe
-from diffstudio.training.run.events import RunStarted
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.tasks import Tasks
@@ -31,10 +30,11 @@ from diffstudio.ui.train.folder.folder_inspector import FolderInspector
 from diffstudio.ui.train.folder.folder_view import MAX_THUMBNAILS, THUMB_SIDE, FolderView
 from diffstudio.ui.train.folder.thumbnails import evenly_spaced
 from diffstudio.ui.train.new_run_panel import PANEL_WIDTHS, NewRunPanel
+from diffstudio.ui.train.run.follower import RunFollower, RunsSnapshot, read_runs
+from diffstudio.ui.train.run.panel import Action, RunPanel
+from diffstudio.ui.train.run.sample_prompts_dialog import SamplePromptsDialog
+from diffstudio.ui.train.run.view import RunView
 from diffstudio.ui.train.run_actions import RunActions
-from diffstudio.ui.train.run_follower import RunFollower, RunsSnapshot, read_runs
-from diffstudio.ui.train.run_panel import Action, RunPanel
-from diffstudio.ui.train.run_view import RunView
 from diffstudio.ui.train.runs_list import LIST_WIDTHS, RunsList
 from diffstudio.ui.train.side_column import side_column
 from diffstudio.ui.widgets import shortcuts
@@ -61,6 +61,7 @@ class TrainRoom(QWidget):
         self._runs = runs
         self._tasks = Tasks("train-room", workers=4)
         self._follower: RunFollower | None = None
+        self._compared: list[RunFollower] = []  # of the runs that are laid over the selected one
         self._summaries: list[RunSummary] = []
         self._refreshed_once = False
         self._refreshing = False
@@ -77,7 +78,7 @@ class TrainRoom(QWidget):
         set_tooltip(self, "")
         self.new_panel, self.run_panel = NewRunPanel(), RunPanel()
         self.folder_view, self.run_view = FolderView(), RunView(self._tasks)
-        self.runs_list = RunsList()
+        self.runs_list = RunsList(self._tasks)
         self.message = Banner("bad", "")
         self._left, self._middle = QStackedWidget(), QStackedWidget()
         self._lay_out()
@@ -103,18 +104,19 @@ class TrainRoom(QWidget):
     def select(self, path: Path | None) -> None:
         """Show the run in this folder; None shows the form for a new run."""
         self._follower = None if path is None else RunFollower(RunFolder(path))
+        self.run_panel.note.save()
         self.runs_list.set_chosen(path)
         self.run_panel.show_pending(None)
         self.run_view.show_not_stopping()
         self._stopping = None
         if path is None:
-            self.runs_list.trend.show_history(None)
+            self.runs_list.show_learning(None)
             self._left.setCurrentWidget(self.new_panel)
             self._middle.setCurrentWidget(self.folder_view)
             return
         summary = self.summary()
         if summary is not None:
-            self._show_run(summary, None, None, "")
+            self._show_run(summary, RunsSnapshot(self._summaries, summary.run))
             self._load_run_thumbs(summary)
         self._left.setCurrentWidget(self.run_panel)
         self._middle.setCurrentWidget(self.run_view)
@@ -136,6 +138,7 @@ class TrainRoom(QWidget):
 
     def shut_down(self) -> None:
         """Stop the room's threads. Runs continue."""
+        self.run_panel.note.save()
         self._timer.stop()
         self._inspector.shut_down()
         self._tasks.close()
@@ -182,13 +185,18 @@ class TrainRoom(QWidget):
         self.new_panel.recipe_changed.connect(self._load_thumbnails)
         self.run_panel.action_requested.connect(self._act)
         self.image_actions.message.connect(self._show_message)
-        for view in (self.run_view.samples, self.folder_view):
+        for view in (self.run_view.samples, self.folder_view, self.runs_list.learning):
             view.menu_requested.connect(self.image_actions.open_menu)
         self.run_view.stop_requested.connect(self._stop)
         self.run_view.generate_requested.connect(lambda: self._act(Action.GENERATE))
         self.run_view.resume_requested.connect(lambda: self._act(Action.RESUME))
         self.run_view.retry_requested.connect(lambda: self._act(Action.TRY_AGAIN))
         self.run_view.open_folder_requested.connect(self._open_folder)
+        self.run_view.sample_requested.connect(lambda: self._with_run(self.run_actions.sample_now))
+        self.run_view.save_requested.connect(lambda: self._with_run(self.run_actions.save_now))
+        self.run_view.prompts_requested.connect(self._ask_for_prompts)
+        self.run_view.chart.comparison_changed.connect(self._compare)
+        self.run_panel.note_changed.connect(self.run_actions.set_note)
         self.run_view.remove_requested.connect(lambda: self._remove(self.selected()))
         self.run_actions.started.connect(self._show_started)
         self.run_actions.command_sent.connect(self._show_command_sent)
@@ -302,8 +310,28 @@ class TrainRoom(QWidget):
                 self.generate_requested.emit(summary.checkpoint)
 
     def _stop(self) -> None:
+        self._with_run(self.run_actions.stop)
+
+    def _with_run(self, act: Callable[[RunSummary], object]) -> None:
         if (summary := self.summary()) is not None:
-            self.run_actions.stop(summary)
+            act(summary)
+
+    def _ask_for_prompts(self) -> None:
+        """Ask for the prompts of the selected run's samples, beginning with those of the newest."""
+        summary, sheet = self.summary(), self.run_view.samples.current()
+        if summary is None:
+            return
+        prompts = summary.run.prompts() or (sheet.prompts if sheet is not None else ())
+        dialog = SamplePromptsDialog(prompts, self)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.prompts_chosen.connect(lambda chosen: self.run_actions.sample_now(summary, chosen))
+        dialog.open()
+
+    def _compare(self, paths: Sequence[Path]) -> None:
+        """Lay other runs over the selected one."""
+        known = {follower.run.path: follower for follower in self._compared}
+        self._compared = [known.get(path) or RunFollower(RunFolder(path)) for path in paths]
+        self.refresh()
 
     def _remove(self, path: Path | None) -> None:
         summary = next((summary for summary in self._summaries if summary.run.path == path), None)
@@ -342,7 +370,7 @@ class TrainRoom(QWidget):
     async def _refresh(self) -> None:
         runs_started = self._runs_started
         try:
-            snapshot = await self._tasks.to_thread(read_runs, self._runs, self._follower)
+            snapshot = await self._tasks.to_thread(read_runs, self._runs, self._follower, list(self._compared))
         except (DiffstudioError, OSError) as error:
             self._show_error(error)
             return
@@ -372,15 +400,21 @@ class TrainRoom(QWidget):
         if summary is None:
             self.select(None)  # its folder is gone
         elif snapshot.run == self._follower.run:
-            self._show_run(summary, snapshot.history, snapshot.recipe, snapshot.log)
+            self._show_run(summary, snapshot)
         else:
             self.refresh()  # another run was selected meanwhile
 
-    def _show_run(self, summary: RunSummary, history: HistoryView | None, recipe: Recipe | None, log: str) -> None:
-        started: RunStarted | None = history.started if history is not None else None
-        self.run_panel.show_run(summary, recipe, started)
-        self.run_view.show_run(summary, history, log)
-        self.runs_list.trend.show_history(history)
+    def _show_run(self, summary: RunSummary, snapshot: RunsSnapshot) -> None:
+        history, recipe = snapshot.history, snapshot.recipe
+        others = [each for each in self._summaries if each.run != summary.run]
+        self.run_view.chart.offer_runs([(each.run.path, each.name) for each in others])
+        self.run_panel.show_run(summary, recipe, history.started if history is not None else None)
+        has_prompts = recipe is not None and recipe.network.conditioning is Conditioning.TEXT
+        compared = [each for each in snapshot.others if each.name != summary.name]
+        self.run_view.show_run(summary, history, snapshot.log, compared, has_prompts=has_prompts)
+        self.runs_list.show_learning(history, summary.run, summary.image_folder)
+        if history is not None:
+            self.run_panel.show_note(summary.run, snapshot.note)
         if self._stopping is not None and not summary.alive:
             self._stopping = None
             self.run_view.show_not_stopping()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +13,7 @@ from PySide6.QtWidgets import QWidget
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.requests import TrainRequest
+from diffstudio.studio.runs.notes import write_note
 from diffstudio.studio.runs.runs import Runs, RunSummary
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.tasks import Tasks
@@ -52,6 +53,26 @@ class RunActions(QObject):
 
     def stop(self, summary: RunSummary) -> None:
         self._try(partial(self._runs.stop, summary.run), lambda _: self.stopping.emit(summary))
+
+    def sample_now(self, summary: RunSummary, prompts: Sequence[str] | None = None) -> None:
+        """Have a run draw samples; `prompts` are those of its samples from then on."""
+        self._try(partial(self._runs.sample_now, summary.run, prompts), self._show_asked("Samples are drawn"))
+
+    def save_now(self, summary: RunSummary) -> None:
+        self._try(partial(self._runs.save_now, summary.run), self._show_asked("A checkpoint is written"))
+
+    def _show_asked(self, what: str) -> Callable[[object], None]:
+        return lambda _: self.message.emit("good", f"{what} after the current step.")
+
+    def set_note(self, run: RunFolder, note: str) -> None:
+        """Replace the note on a run."""
+        self._tasks.start(self._write_note(run, note))
+
+    async def _write_note(self, run: RunFolder, note: str) -> None:
+        try:
+            await self._tasks.to_thread(write_note, run, note)
+        except DiffstudioError as error:
+            self.message.emit("bad", str(error))
 
     def try_again(self, summary: RunSummary) -> None:
         """Start a new run with the settings of this one."""

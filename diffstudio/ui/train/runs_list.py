@@ -1,4 +1,4 @@
-"""The right column: all runs with their status, and the loss trend of the selected run."""
+"""The right column: all runs with their status, and whether the selected run is learning."""
 
 from __future__ import annotations
 
@@ -6,25 +6,29 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QKeyEvent
+from PySide6.QtGui import QKeyEvent, QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
-from diffstudio.studio.runs.history import HistoryView, Trend
+from diffstudio.studio.runs.history import HistoryView
 from diffstudio.studio.runs.runs import RunSummary
-from diffstudio.training.run.run_folder import Status
+from diffstudio.training.run.run_folder import RunFolder, Status
+from diffstudio.ui.tasks import Tasks
+from diffstudio.ui.train.run.learning_card import LearningCard
+from diffstudio.ui.train.run.view import finished_kind
 from diffstudio.ui.train.side_column import scrolled_column
-from diffstudio.ui.widgets import icons, theme
+from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import Card, ProgressLine, SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_style_property
+from diffstudio.ui.widgets.helpers import (
+    SCROLL_BAR_WIDTH,
+    ElidedLabel,
+    describe,
+    label,
+    scroll_area,
+    set_style_property,
+)
 
 LIST_WIDTHS = 216, 260  # px, in a narrow window and in a wide one
-
-_TREND = {
-    Trend.FALLING: ("trend-down", "good"),
-    Trend.LEVEL: ("minus", "dim"),
-    Trend.RISING: ("warning", "warn"),
-    Trend.UNKNOWN: ("hourglass", "dim"),
-}
+_LEARNING_SHARE = 0.6  # of the height of the column
 
 
 def status_text(summary: RunSummary) -> str:
@@ -34,12 +38,14 @@ def status_text(summary: RunSummary) -> str:
         case Status.STARTING:
             done = summary.prepared
             return "starting" if done is None or done >= 1 else f"preparing · {100 * done:.0f} %"
+        case Status.FINISHED if summary.outcome in ("copying", "collapsed"):
+            return f"finished · {summary.outcome}"
         case Status.FINISHED:
             return "finished" if summary.learned is not False else "finished · learned little"
         case Status.FAILED:
             return "failed"
         case Status.WAITING:
-            return f"waiting for images · {percent}"
+            return f"waiting for {summary.waits_for or 'images'} · {percent}"
         case other:
             return f"{other} · {percent}"
 
@@ -51,7 +57,7 @@ def status_tone(summary: RunSummary) -> str:
         case Status.INTERRUPTED:
             return "warn"
         case Status.FINISHED:
-            return "warn" if summary.learned is False else "good"
+            return finished_kind(summary)
         case _:
             return "dim"
 
@@ -98,12 +104,12 @@ class RunCard(Card):
 
 
 class RunsList(QWidget):
-    """The cards of all runs, the trend of the selected one, and the New run button."""
+    """The cards of all runs, whether the selected one is learning, and the New run button."""
 
     run_selected = Signal(object)  # Path of a run's folder
     new_run_requested = Signal()
 
-    def __init__(self) -> None:
+    def __init__(self, tasks: Tasks) -> None:
         super().__init__()
         self._cards: dict[Path, RunCard] = {}
         self._selected: Path | None = None
@@ -117,17 +123,22 @@ class RunsList(QWidget):
             pixels=theme.SMALL_PIXELS,
             wrap=True,
         )
-        self.trend = _TrendCard()
+        self.learning = LearningCard(tasks)
+        self._learning_contents = _padded(self.learning)
+        self._learning_area = scroll_area(self._learning_contents)
         self._column = scrolled_column(self)
         self._column.setSpacing(8)
         self._column.addWidget(self._heading)
         self._column.addWidget(self.empty_note)
         self._column.addStretch(1)
         bottom = QVBoxLayout()
-        bottom.setContentsMargins(16, 8, 16, 16)
+        bottom.setContentsMargins(16, 8, 16 - SCROLL_BAR_WIDTH, 16)
         bottom.setSpacing(8)
-        bottom.addWidget(self.trend)
-        bottom.addWidget(self.new_run)
+        bottom.addWidget(self._learning_area)
+        foot = QHBoxLayout()
+        foot.setContentsMargins(0, 0, SCROLL_BAR_WIDTH, 0)
+        foot.addWidget(self.new_run)
+        bottom.addLayout(foot)
         layout = self.layout()
         assert isinstance(layout, QVBoxLayout)
         layout.addLayout(bottom)
@@ -175,35 +186,30 @@ class RunsList(QWidget):
         paths = list(self._cards)
         self._cards[paths[min(max(paths.index(path) + step, 0), len(paths) - 1)]].setFocus()
 
+    def show_learning(
+        self, history: HistoryView | None, run: RunFolder | None = None, folder: Path | None = None
+    ) -> None:
+        """Show whether a run is learning; `folder` holds its training images. None hides it."""
+        self.learning.show_history(history, run, folder)
+        self.fit_learning()
 
-class _TrendCard(QWidget):
-    """Whether the held-out loss is still falling."""
+    def fit_learning(self) -> None:
+        """Be as tall as its contents, up to a share of the column; it scrolls beyond."""
+        contents = self._learning_contents
+        needed = contents.heightForWidth(self._learning_area.viewport().width())
+        most = round(_LEARNING_SHARE * self.height())
+        self._learning_area.setFixedHeight(min(max(needed, contents.minimumSizeHint().height()), most))
+        self._learning_area.setVisible(not self.learning.isHidden())
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._icon = label()
-        self._icon.setFixedWidth(20)
-        self._icon.setAlignment(Qt.AlignmentFlag.AlignTop)
-        self.text = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
-        card = Card()
-        row = QHBoxLayout(card)
-        row.setContentsMargins(12, 10, 12, 10)
-        row.setSpacing(8)
-        row.addWidget(self._icon, 0, Qt.AlignmentFlag.AlignTop)
-        row.addWidget(self.text, 1)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(8)
-        column.addWidget(SectionLabel("Is it still learning?"))
-        column.addWidget(card)
-        self.hide()
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self.fit_learning()
 
-    def show_history(self, history: HistoryView | None) -> None:
-        known = history is not None and len(history.held_out_losses) > 0
-        self.setVisible(known)
-        if history is not None and known:
-            trend, sentence = history.trend()
-            icon, tone = _TREND[trend]
-            self._icon.setPixmap(icons.pixmap(icon, 16, tone))
-            self.text.setText(sentence)
-            describe(self, sentence)
+
+def _padded(card: QWidget) -> QWidget:
+    inner = QWidget()
+    inner.setObjectName("contents")
+    column = QVBoxLayout(inner)
+    column.setContentsMargins(0, 0, 0, 0)
+    column.addWidget(card)
+    return inner

@@ -17,12 +17,15 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.requests import TrainRequest
+from diffstudio.studio.runs.notes import read_note
 from diffstudio.studio.runs.runs import Runs
-from diffstudio.training.recipe import NoiseLevelsName, OptimiserName
+from diffstudio.training.recipe import NoiseLevelsName, OptimiserName, Recipe
 from diffstudio.training.recipe_choice import read_choice
-from diffstudio.training.run.run_folder import RunFolder, Status
+from diffstudio.training.run.events import RunEvent, RunFinished, RunHeldOut, RunStarted, RunStep, RunStopped
+from diffstudio.training.run.run_folder import Asked, RunFolder, Status
 from diffstudio.ui.train.room import TrainRoom
-from diffstudio.ui.train.run_panel import Action
+from diffstudio.ui.train.run.panel import Action
+from diffstudio.ui.train.run.sample_prompts_dialog import SamplePromptsDialog
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
 
@@ -203,7 +206,7 @@ def test_from_a_folder_to_a_checkpoint(
     view = room.run_view
     qtbot.waitUntil(lambda: "images/s" in view.status.text(), timeout=PATIENCE_MS)
     assert view.status.text().startswith("Step ") and "left" in view.status.text()
-    qtbot.waitUntil(lambda: view.curve._plot is not None, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: view.chart._plot is not None, timeout=PATIENCE_MS)
     qtbot.waitUntil(lambda: not view.samples.ema.image().isNull(), timeout=PATIENCE_MS)
     assert view.samples.ema.count() == 8
     qtbot.waitUntil(view.generate.isVisible, timeout=PATIENCE_MS)  # from the first checkpoint on
@@ -218,8 +221,8 @@ def test_from_a_folder_to_a_checkpoint(
     assert room.run_panel.button.text() == "Generate with this"
     qtbot.mouseClick(room.run_panel.button, Qt.MouseButton.LeftButton)
     assert wanted == [path / "checkpoints" / "latest.safetensors"]
-    assert "held out" in view.curve.accessibleDescription()
-    assert room.runs_list.trend.isVisible()
+    assert "held out" in view.chart.accessibleDescription()
+    assert room.runs_list.learning.isVisible()
 
 
 def colour_of(image: QImage, tile: int) -> tuple[int, int, int] | None:
@@ -556,11 +559,11 @@ def test_it_fits_a_small_window_with_long_names(
     room.new_panel.run_name.setText("a name as long as a name can be and 猫 then some words more than that")
     qtbot.mouseClick(room.new_panel.start, Qt.MouseButton.LeftButton)
     reaches(room, qtbot, Status.FINISHED)
-    qtbot.waitUntil(lambda: room.run_view.curve._plot is not None, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: room.run_view.chart._plot is not None, timeout=PATIENCE_MS)
     room.resize(1000, 620)
     qtbot.wait(20)
     assert room.width() == 1000 and room.height() == 620, "nothing forces the window larger"
-    for part in (room.run_panel.button, room.run_view.open, room.run_view.samples.slider, room.run_view.curve):
+    for part in (room.run_panel.button, room.run_view.open, room.run_view.samples.slider, room.run_view.chart):
         corner = part.mapTo(room, part.rect().bottomRight())
         assert room.rect().contains(corner), part
     assert room.run_view.title.shown_text().endswith("…")
@@ -582,3 +585,72 @@ def test_a_picture_of_the_folder_that_went_away_is_left_out(
     qtbot.waitUntil(lambda: not (pictures / "cars" / "3.png").exists(), timeout=PATIENCE_MS)
     assert room.folder_view.report_view._flow.count() == 0
     assert room.new_panel.start.isVisible()
+
+
+def recorded(runs: Runs, pictures: Path, name: str, *events: RunEvent) -> RunFolder:
+    """A run that ended with these events."""
+    recipe = Recipe()
+    run = RunFolder.create(runs.folder / name, recipe, pictures)
+    run.append(RunStarted(0, 10, 1, 1000, 8, 2, "cpu", "float32", 1, "why"))
+    for event in events:
+        run.append(event)
+    return run
+
+
+def test_runs_are_laid_over_each_other_and_have_notes(
+    room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path
+) -> None:
+    measured = [RunStep(step, 10, step, 1 / step, 1.0, 1e-3, 5.0, 1.0, 1.0) for step in range(1, 11)]
+    one = recorded(runs, pictures, "one", *measured, RunStopped(10))
+    two = recorded(runs, pictures, "two", *measured, RunStopped(10))
+    room.refresh()
+    qtbot.waitUntil(lambda: len(room.runs_list.cards()) == 2, timeout=PATIENCE_MS)
+    room.select(one.path)
+    qtbot.waitUntil(lambda: not room.run_view.chart.chart().is_empty(), timeout=PATIENCE_MS)
+    room.run_view.chart._toggle(two.path, True)
+    qtbot.waitUntil(
+        lambda: [line.name for line in room.run_view.chart.chart().lines][-1] == "two, smoothed", timeout=PATIENCE_MS
+    )
+    room.run_panel.note.setPlainText("half the rate")
+    room.select(two.path)  # which saves it
+    qtbot.waitUntil(lambda: read_note(one) == "half the rate", timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: room.run_panel.note.toPlainText() == "", timeout=PATIENCE_MS)
+    assert read_note(two) == ""
+    room.select(one.path)
+    qtbot.waitUntil(lambda: room.run_panel.note.toPlainText() == "half the rate", timeout=PATIENCE_MS)
+
+
+def test_a_run_that_copies_is_not_shown_as_a_success(room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path) -> None:
+    finished = RunFinished(10, "checkpoints/latest.safetensors", False, "It copies.", "copying", ("3 copies",), 5)
+    run = recorded(runs, pictures, "copies", RunHeldOut(10, 0.5), finished)
+    room.refresh()
+    qtbot.waitUntil(lambda: run.path in room.runs_list.cards(), timeout=PATIENCE_MS)
+    assert room.runs_list.cards()[run.path].status() == "finished · copying"
+    room.select(run.path)
+    qtbot.waitUntil(lambda: room.run_view.outcome.isVisible(), timeout=PATIENCE_MS)
+    assert room.run_view.outcome.property("kind") == "warn"
+    qtbot.waitUntil(lambda: room.runs_list.learning.isVisible(), timeout=PATIENCE_MS)
+    assert "3 copies" in room.runs_list.learning.evidence.text()
+
+
+def test_samples_and_checkpoints_can_be_asked_for(
+    room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None]
+) -> None:
+    behave(steps=4000, seconds=0.02)
+    run = RunFolder(started(room, qtbot, pictures))
+    reaches(room, qtbot, Status.TRAINING)
+    qtbot.waitUntil(room.run_view.sample_now.isVisible, timeout=PATIENCE_MS)
+    qtbot.mouseClick(room.run_view.sample_now, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: run.asked()[Asked.SAMPLE] == 1, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: "Samples are drawn" in room.message.text(), timeout=PATIENCE_MS)
+    qtbot.mouseClick(room.run_view.save_now, Qt.MouseButton.LeftButton)
+    qtbot.waitUntil(lambda: run.asked()[Asked.SAVE] == 1, timeout=PATIENCE_MS)
+    room.run_view.prompts_requested.emit()
+    (dialog,) = room.findChildren(SamplePromptsDialog)
+    dialog.prompts.setPlainText(" a red car \n\na ball")
+    dialog.accept_button.click()
+    qtbot.waitUntil(lambda: run.prompts() == ("a red car", "a ball"), timeout=PATIENCE_MS)
+    assert run.asked()[Asked.SAMPLE] == 2
+    room.run_view.stop_requested.emit()
+    reaches(room, qtbot, Status.STOPPED)
+    qtbot.waitUntil(lambda: not room.run_view.sample_now.isVisible(), timeout=PATIENCE_MS)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.runs.history import HistoryView, RunHistory
+from diffstudio.studio.runs.notes import read_note
 from diffstudio.studio.runs.runs import Runs, RunSummary
 from diffstudio.studio.runs.status import log_tail
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.run_folder import RunFolder, Status
+from diffstudio.ui.train.run.chart_lines import OtherRun
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +24,8 @@ class RunsSnapshot:
     history: HistoryView | None = None
     recipe: Recipe | None = None
     log: str = ""
+    note: str = ""
+    others: tuple[OtherRun, ...] = ()  # runs to lay over it
 
 
 class RunFollower:
@@ -51,11 +56,14 @@ class RunFollower:
         return self._recipe
 
 
-def read_runs(runs: Runs, follower: RunFollower | None) -> RunsSnapshot:
-    """Read the state of all runs, and the new events of the run that `follower` reads."""
+def read_runs(runs: Runs, follower: RunFollower | None, others: Sequence[RunFollower] = ()) -> RunsSnapshot:
+    """Read the state of all runs, the new events of the run that `follower` reads, and those of `others`."""
     summaries = runs.list()
     if follower is None:
         return RunsSnapshot(summaries)
     status = next((each.status for each in summaries if each.run == follower.run), None)
     log = log_tail(follower.run) if status in (Status.FAILED, Status.INTERRUPTED) else ""
-    return RunsSnapshot(summaries, follower.run, follower.view(), follower.recipe(), log)
+    compared = [OtherRun(each.run.name, view) for each in others if (view := each.view()) is not None]
+    return RunsSnapshot(
+        summaries, follower.run, follower.view(), follower.recipe(), log, read_note(follower.run), tuple(compared)
+    )

@@ -14,7 +14,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio.training.run.events import RunSamples, channel_sheet
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.train.sample_sheets_view import GAP, SampleSheetsView, fit_tiles
+from diffstudio.ui.train.run.sample_sheets_view import GAP, SampleSheetsView, fit_tiles
 
 
 @pytest.mark.parametrize(

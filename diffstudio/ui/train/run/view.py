@@ -1,6 +1,8 @@
-"""The middle for a run: progress, loss curve, samples over time, and the outcome."""
+"""The middle for a run: progress, charts, samples over time, and the outcome."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QResizeEvent
@@ -10,14 +12,16 @@ from diffstudio.studio.runs.history import HistoryView
 from diffstudio.studio.runs.runs import RunSummary
 from diffstudio.training.run.run_folder import Status
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.train.loss_curve import LossCurve
-from diffstudio.ui.train.sample_sheets_view import SampleSheetsView
+from diffstudio.ui.train.run.chart import RunChart
+from diffstudio.ui.train.run.chart_lines import OtherRun
+from diffstudio.ui.train.run.sample_sheets_view import SampleSheetsView
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import Banner, ProgressLine, SecondaryButton
 from diffstudio.ui.widgets.formatting import human_duration
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
+from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describe, scroll_area
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
+_KINDS = {"learning": "good", "ready": "good", "copying": "warn", "collapsed": "bad"}  # of outcomes
 _CLOSING_NOTE = "Closing the window does not stop the run"
 
 
@@ -43,14 +47,23 @@ def status_line(summary: RunSummary) -> str:
             if summary.left_seconds is not None:
                 parts.append(f"{human_duration(max(1, round(summary.left_seconds)))} left")
         case Status.WAITING:
-            parts.append("waiting while images are generated")
+            parts.append(
+                f"waiting for {summary.waits_for}" if summary.waits_for else "waiting while images are generated"
+            )
         case other:
             parts.append(str(other))
     return "  ·  ".join(parts)
 
 
+def finished_kind(summary: RunSummary) -> str:
+    """The kind of message that a finished run deserves, by what it learned."""
+    if summary.outcome in _KINDS:
+        return _KINDS[summary.outcome]
+    return "warn" if summary.learned is False else "good"
+
+
 class RunView(QWidget):
-    """Progress, loss curve, samples and outcome of one run."""
+    """Progress, charts, samples and outcome of one run."""
 
     stop_requested = Signal()
     generate_requested = Signal()
@@ -58,11 +71,15 @@ class RunView(QWidget):
     resume_requested = Signal()
     retry_requested = Signal()
     remove_requested = Signal()
+    sample_requested = Signal()
+    prompts_requested = Signal()  # the prompts of its samples are to be changed
+    save_requested = Signal()
 
     def __init__(self, tasks: Tasks) -> None:
         super().__init__()
         self.title = ElidedLabel("", pixels=16, bold=True)
-        self.status = label("", "dim")
+        self.status = ElidedLabel("", "dim")
+        self.status.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self.line = ProgressLine("Progress of the run")
         self.outcome = Banner("info", "")
         self.outcome.close_button.hide()
@@ -74,7 +91,7 @@ class RunView(QWidget):
         self.log.setFont(theme.font(theme.TINY_PIXELS))
         describe(self.log, "Last lines of the run's log")
         self.log.hide()
-        self.curve = LossCurve(tasks)
+        self.chart = RunChart(tasks)
         self.samples = SampleSheetsView(tasks)
         self.stop = SecondaryButton(
             "Stop and keep", "stop", "Stop after this step and keep the result. You can resume later"
@@ -86,24 +103,32 @@ class RunView(QWidget):
         )
         self.open = SecondaryButton("Open folder", "folder-open", "Show the run's files")
         self.remove = SecondaryButton("", "trash", name=actions.REMOVE)
+        self.sample_now = SecondaryButton(
+            actions.SAMPLE_NOW, "image-square", "Draw a sample sheet after the current step"
+        )
+        self.prompts = SecondaryButton("Sample prompts…", "text-t", "Choose what the samples of this run show")
+        self.save_now = SecondaryButton("Save now", "floppy-disk", "Write a checkpoint after the current step")
         self.note = ElidedLabel(_CLOSING_NOTE, "dim", pixels=theme.SMALL_PIXELS)
-        self._spacer = QWidget()  # takes the space of the curve when it is hidden
+        self._spacer = QWidget()  # takes the space of the chart when it is hidden
         self._can_resume = False
         self._lay_out()
         self.stop.clicked.connect(self.stop_requested)
         self.generate.clicked.connect(self.generate_requested)
         self.open.clicked.connect(self.open_folder_requested)
         self.remove.clicked.connect(self.remove_requested)
+        self.sample_now.clicked.connect(self.sample_requested)
+        self.prompts.clicked.connect(self.prompts_requested)
+        self.save_now.clicked.connect(self.save_requested)
         self.outcome.acted.connect(self._resume_or_retry)
 
     def _lay_out(self) -> None:
         header = QHBoxLayout()
         header.setSpacing(16)
         header.addWidget(self.title, 1)
-        header.addWidget(self.status)
+        header.addWidget(self.status, 1)
         button_row, buttons = QWidget(), FlowLayout(spacing=8)  # wraps in a narrow window
         button_row.setLayout(buttons)
-        for button in (self.stop, self.generate, self.open, self.remove):
+        for button in (self.stop, self.sample_now, self.prompts, self.save_now, self.generate, self.open, self.remove):
             buttons.addWidget(button)
         foot = QHBoxLayout()
         foot.setSpacing(12)
@@ -112,32 +137,58 @@ class RunView(QWidget):
         self.note.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self.note.setAlignment(Qt.AlignmentFlag.AlignRight)
         foot.addWidget(self.note)
+        contents = QWidget()
+        contents.setObjectName("contents")
+        scrolled = QVBoxLayout(contents)
+        scrolled.setContentsMargins(24, 0, 24 - SCROLL_BAR_WIDTH, 0)
+        scrolled.setSpacing(12)
+        scrolled.addWidget(self.outcome)
+        scrolled.addWidget(self.log)
+        scrolled.addWidget(self.chart, 4)
+        scrolled.addWidget(self.samples, 5)
+        scrolled.addWidget(self._spacer, 1)
+        above = QVBoxLayout()
+        above.setContentsMargins(24, 20, 24, 0)
+        above.setSpacing(12)
+        above.addLayout(header)
+        above.addWidget(self.line)
+        foot.setContentsMargins(24, 0, 24, 16)
         column = QVBoxLayout(self)
-        column.setContentsMargins(24, 20, 24, 16)
+        column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(12)
-        column.addLayout(header)
-        column.addWidget(self.line)
-        column.addWidget(self.outcome)
-        column.addWidget(self.log)
-        column.addWidget(self.curve, 4)
-        column.addWidget(self.samples, 5)
-        column.addWidget(self._spacer, 1)
+        column.addLayout(above)
+        column.addWidget(scroll_area(contents), 1)
         column.addLayout(foot)
 
-    def show_run(self, summary: RunSummary, history: HistoryView | None, log: str) -> None:
-        """Show a run; `log` is the end of its log, shown if it failed or was interrupted."""
+    def show_run(
+        self,
+        summary: RunSummary,
+        history: HistoryView | None,
+        log: str,
+        others: Sequence[OtherRun] = (),
+        *,
+        has_prompts: bool = False,
+    ) -> None:
+        """Show a run; `log` is the end of its log, shown if it failed or was interrupted.
+
+        `others` are laid over it. `has_prompts`: its samples are drawn with prompts that can be changed.
+        """
         self.title.setText(summary.name)
         self.status.setText(status_line(summary))
         preparing = summary.prepared if summary.prepared is not None and summary.prepared < 1 else None
         self.line.set_fraction(preparing if summary.status is Status.STARTING else summary.fraction)
         self._show_outcome(summary, log)
-        self.curve.show_history(history)
+        self.chart.show_history(history, others)
         self.samples.show_samples(summary.run, history.samples if history is not None else ())
         nothing_to_draw = history is None or not (len(history.losses) or history.samples)
-        for part in (self.curve, self.samples):
+        for part in (self.chart, self.samples):
             part.setVisible(not (nothing_to_draw and not summary.alive))
         self._spacer.setVisible(nothing_to_draw and not summary.alive)
         self.stop.setVisible(summary.alive)
+        training = summary.status is Status.TRAINING
+        for button in (self.sample_now, self.save_now):
+            button.setVisible(training)
+        self.prompts.setVisible(training and has_prompts)
         self.remove.setEnabled(not summary.alive)
         describe(
             self.remove,
@@ -164,7 +215,7 @@ class RunView(QWidget):
         remedy = "Resume" if self._can_resume else actions.TRY_AGAIN
         match summary.status:
             case Status.FINISHED:
-                kind, action = ("warn" if summary.learned is False else "good"), ""
+                kind, action = finished_kind(summary), ""
             case Status.FAILED:
                 kind, action = "bad", remedy
             case Status.INTERRUPTED:

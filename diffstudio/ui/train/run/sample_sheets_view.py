@@ -26,6 +26,7 @@ from diffstudio.ui.widgets.inputs import ChipRow, ComboBox
 
 MAX_DECODED_SHEETS = 64  # decoded, so that scrubbing back and forth is smooth
 MAX_TILE = 176  # px on the screen
+MIN_WIDTH, MIN_HEIGHT = 160, 200  # px
 GAP = 8  # px between tiles
 EMA, RAW, BOTH = "ema", "raw", "both"
 
@@ -193,7 +194,7 @@ class SampleSheetsView(QWidget):
         header = self._header = QBoxLayout(QBoxLayout.Direction.LeftToRight)
         header.setSpacing(12)
         header.addWidget(SectionLabel("Samples over time"), 1)
-        self.chips.setFixedWidth(sum(self.chips.chip(which).sizeHint().width() for which in (EMA, RAW, BOTH)) + 2 * 6)
+        self.chips.setFixedWidth(self._chips_width())
         header.addWidget(self.channels)
         header.addWidget(self.chips)
         grids = QHBoxLayout()
@@ -218,15 +219,20 @@ class SampleSheetsView(QWidget):
         column.addLayout(grids, 1)
         column.addLayout(times)
 
+    def _chips_width(self) -> int:
+        """All chips in one row, px."""
+        return sum(self.chips.chip(which).sizeHint().width() for which in (EMA, RAW, BOTH)) + 2 * 6
+
     def minimumSizeHint(self) -> QSize:
         return QSize(
-            self.chips.width(), super().minimumSizeHint().height()
+            MIN_WIDTH, max(MIN_HEIGHT, super().minimumSizeHint().height())
         )  # resizeEvent moves the chips below the heading when narrow
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
         picker = 0 if self.channels.isHidden() else self.channels.sizeHint().width() + self._header.spacing()
-        side_by_side = self.width() >= self.chips.width() + picker + _HEADING_WIDTH
+        side_by_side = self.width() >= self._chips_width() + picker + _HEADING_WIDTH
+        self.chips.setFixedWidth(min(self._chips_width(), self.width()))  # below that they wrap
         self._header.setDirection(
             QBoxLayout.Direction.LeftToRight if side_by_side else QBoxLayout.Direction.TopToBottom
         )

@@ -10,10 +10,11 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 
+from diffstudio.studio.runs.notes import LONGEST_NOTE
 from diffstudio.studio.runs.runs import RunSummary
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.events import RunStarted
-from diffstudio.training.run.run_folder import Status
+from diffstudio.training.run.run_folder import RunFolder, Status
 from diffstudio.ui.train.folder.folder_card import CARD_THUMBS, FolderCard
 from diffstudio.ui.train.recipe_options import augmentation_text, noise_levels_text, optimiser_text
 from diffstudio.ui.train.side_column import scrolled_column
@@ -21,6 +22,7 @@ from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SectionLabel
 from diffstudio.ui.widgets.formatting import human_count
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
+from diffstudio.ui.widgets.note_field import NoteField
 
 
 class Action(StrEnum):
@@ -56,6 +58,7 @@ class RunPanel(QWidget):
     """The settings of a run and the button for its next action."""
 
     action_requested = Signal(object)  # Action
+    note_changed = Signal(object, str)  # RunFolder and its note
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,6 +72,8 @@ class RunPanel(QWidget):
         self._shown_info: tuple[tuple[str, str], ...] = ()
         self._recipe_title, self.recipe_name = SectionLabel("Recipe"), label("", wrap=True)
         self.recipe_reason = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.note = NoteField("What you tried, what came of it…", "A note on this run", LONGEST_NOTE)
+        self._run: RunFolder | None = None
         self.button = PrimaryButton(Action.PAUSE)
         column = scrolled_column(self)
         column.addWidget(SectionLabel("Images"))
@@ -77,6 +82,8 @@ class RunPanel(QWidget):
         column.addWidget(self.recipe_name)
         column.addLayout(self._info_grid)
         column.addWidget(self.recipe_reason)
+        column.addWidget(SectionLabel("Note"))
+        column.addWidget(self.note)
         column.addStretch(1)
         bottom = QVBoxLayout()
         bottom.setContentsMargins(16, 8, 16, 16)
@@ -85,6 +92,20 @@ class RunPanel(QWidget):
         assert isinstance(layout, QVBoxLayout)
         layout.addLayout(bottom)
         self.button.clicked.connect(self._emit_action)
+        self.note.edited.connect(self._emit_note)
+
+    def show_note(self, run: RunFolder, note: str) -> None:
+        """Show the note on a run, unless it is being edited here."""
+        if run != self._run:
+            self.note.save()
+            self._run = run
+            self.note.show_text(note)
+        elif not self.note.has_edits() and not self.note.hasFocus():
+            self.note.show_text(note)
+
+    def _emit_note(self, text: str) -> None:
+        if self._run is not None:
+            self.note_changed.emit(self._run, text)
 
     def show_run(self, summary: RunSummary, recipe: Recipe | None, started: RunStarted | None) -> None:
         summary_text = ""

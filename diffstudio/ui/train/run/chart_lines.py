@@ -1,0 +1,148 @@
+"""What the charts of a run show, as numbers: losses, losses by noise level, gradient norm, learning rate, throughput."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffstudio.studio.runs.history import HistoryView, smoothed
+from diffstudio.training.run.events import RunHeldOut, RunRolledBack
+
+MOST_OTHERS = 4  # runs laid over the selected one
+OTHER_ROLES = ("warn", "bad", "dim", "text")  # the colours of theirs
+
+Curve = NDArray[np.float64]
+
+
+class ChartKind(StrEnum):
+    LOSS = "Loss"
+    NOISE_LEVELS = "Loss by noise level"
+    GRADIENT_NORM = "Gradient norm"
+    LEARNING_RATE = "Learning rate"
+    THROUGHPUT = "Images per second"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A curve: y [N] over x [N]; `role` is a colour of the theme."""
+
+    name: str
+    role: str
+    x: Curve
+    y: Curve
+    faint: bool = False  # thin and transparent
+    dashed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    lines: tuple[Line, ...] = ()
+    marks: tuple[tuple[float, str], ...] = ()  # x, and what happened there
+    logarithmic: bool = True
+    over_levels: bool = False  # x is the noise level, 1 pure noise; otherwise the step
+    description: str = ""  # of the newest values, for screen readers
+
+    def is_empty(self) -> bool:
+        return all(len(line.x) == 0 for line in self.lines)
+
+
+@dataclass(frozen=True, slots=True)
+class OtherRun:
+    """A run that is laid over the selected one."""
+
+    name: str
+    history: HistoryView = field(repr=False)
+
+
+def chart_of(kind: ChartKind, history: HistoryView, others: Sequence[OtherRun] = ()) -> Chart:
+    """The chart of a run; of each other run its most telling line."""
+    own = _own(kind, history)
+    lines = list(own.lines)
+    for other, role in zip(others, OTHER_ROLES, strict=False):
+        found = _own(kind, other.history).lines
+        line = next((each for each in reversed(found) if len(each.x) and not each.dashed), None)
+        if line is not None:
+            lines.append(Line(f"{other.name}, {line.name}", role, line.x, line.y))
+    return Chart(tuple(lines), own.marks, own.logarithmic, own.over_levels, own.description)
+
+
+def _own(kind: ChartKind, history: HistoryView) -> Chart:
+    match kind:
+        case ChartKind.LOSS:
+            return _losses(history)
+        case ChartKind.NOISE_LEVELS:
+            return _by_level(history)
+        case ChartKind.GRADIENT_NORM:
+            return _measured(history, history.gradient_norms, "gradient norm", logarithmic=True)
+        case ChartKind.LEARNING_RATE:
+            line = Line("learning rate", "accent", history.steps, history.learning_rates)
+            text = f"Learning rate {line.y[-1]:.3g}" if len(line.y) else ""
+            return Chart((line,), logarithmic=False, description=text)
+        case ChartKind.THROUGHPUT:
+            return _measured(history, history.images_per_second, "images/s", logarithmic=False)
+
+
+def _losses(history: HistoryView) -> Chart:
+    lines = [
+        Line("measured", "accent", history.steps, history.losses, faint=True),
+        Line("smoothed", "accent", history.steps, history.smoothed),
+    ]
+    compared = [each for each in history.held_out if each.training_loss is not None]
+    if compared:
+        steps = np.array([each.step for each in compared], dtype=np.float64)
+        losses = np.array([each.training_loss for each in compared], dtype=np.float64)
+        lines.append(Line("training, same noise", "accent", steps, losses, dashed=True))
+    lines.append(Line("held out", "good", history.held_out_steps, history.held_out_losses))
+    description = ""
+    if len(history.losses):
+        description = f"Loss {history.smoothed[-1]:.3g} at step {history.steps[-1]:,.0f}"
+        if len(history.held_out_losses):
+            description += f", held out {history.held_out_losses[-1]:.3g}"
+    return Chart(tuple(lines), tuple(_marks(history)), description=description)
+
+
+def _marks(history: HistoryView) -> list[tuple[float, str]]:
+    marks = [(float(each.step), _decision(each)) for each in history.decisions]
+    if len(history.held_out_losses) > 1:
+        marks.append((float(history.held_out_steps[int(np.argmin(history.held_out_losses))]), "best"))
+    return marks
+
+
+def _decision(event: object) -> str:
+    return "rolled back" if isinstance(event, RunRolledBack) else "stopped early"
+
+
+def _by_level(history: HistoryView) -> Chart:
+    """The newest measurement on held-out and on training images, and the first one to compare with."""
+    measured = [each for each in history.held_out if each.levels and len(each.levels) == len(each.level_losses)]
+    if not measured:
+        return Chart(over_levels=True)
+    first, newest = measured[0], measured[-1]
+    lines = []
+    if first is not newest:
+        lines.append(_level_line(first, f"held out, step {first.step:,}", "good", faint=True))
+    if len(newest.training_level_losses) == len(newest.levels):
+        losses = np.array(newest.training_level_losses)
+        lines.append(Line("training", "accent", np.array(newest.levels), losses, dashed=True))
+    lines.append(_level_line(newest, f"held out, step {newest.step:,}", "good"))
+    text = f"Held-out loss {newest.level_losses[0]:.3g} at little noise, {newest.level_losses[-1]:.3g} at much"
+    return Chart(tuple(lines), over_levels=True, description=text)
+
+
+def _level_line(event: RunHeldOut, name: str, role: str, *, faint: bool = False) -> Line:
+    return Line(name, role, np.array(event.levels), np.array(event.level_losses), faint)
+
+
+def _measured(history: HistoryView, values: Curve, name: str, *, logarithmic: bool) -> Chart:
+    if not len(values):
+        return Chart(logarithmic=logarithmic)
+    smooth = smoothed(history.steps, values)
+    lines = (
+        Line("measured", "accent", history.steps, values, faint=True),
+        Line("smoothed", "accent", history.steps, smooth),
+    )
+    return Chart(lines, logarithmic=logarithmic, description=f"{name[:1].upper()}{name[1:]} {smooth[-1]:.3g}")
