@@ -10,6 +10,7 @@ from PySide6.QtWidgets import (
     QAbstractSpinBox,
     QComboBox,
     QLineEdit,
+    QMenu,
     QPlainTextEdit,
     QScrollBar,
     QWidget,
@@ -27,6 +28,7 @@ def controls(place: QWidget) -> list[QWidget]:
             type(widget).__name__.startswith("QComboBoxPrivate") or widget.objectName().startswith("qt_")
         )
         listed = isinstance(widget, QAbstractItemView) and isinstance(widget.window().parentWidget(), QComboBox)
+        inner |= isinstance(widget.window(), QMenu)  # that of pyqtgraph, which is switched off
         if isinstance(widget, _TOUCHED) and not isinstance(widget, QScrollBar) and not inner and not listed:
             found.append(widget)
     return found

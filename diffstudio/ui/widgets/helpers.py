@@ -12,7 +12,7 @@ from typing import Any
 
 from PySide6 import QtGui
 from PySide6.QtCore import QPoint, QSize, Qt
-from PySide6.QtGui import QAction, QFontMetrics, QPainter, QPaintEvent
+from PySide6.QtGui import QAction, QFontMetrics, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import (
     QAbstractScrollArea,
     QApplication,
@@ -146,6 +146,7 @@ class ElidedLabel(QLabel):
     def setText(self, text: str) -> None:
         super().setText(" ".join(text.split()))
         self.updateGeometry()
+        self._fit_tooltip()
 
     def minimumSizeHint(self) -> QSize:
         return QSize(24, super().minimumSizeHint().height())
@@ -160,7 +161,15 @@ class ElidedLabel(QLabel):
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
         painter.setPen(self.palette().color(self.foregroundRole()))
-        shown = self.shown_text()
-        if (tip := plain_tooltip(self.text()) if shown != self.text() else "") != self.toolTip():
+        self._fit_tooltip()
+        flags = int(self.alignment() | Qt.AlignmentFlag.AlignVCenter)
+        painter.drawText(self.contentsRect(), flags, self.shown_text())
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._fit_tooltip()
+
+    def _fit_tooltip(self) -> None:
+        tip = plain_tooltip(self.text()) if self.shown_text() != self.text() else ""
+        if tip != self.toolTip():
             set_tooltip(self, self.text() if tip else "")
-        painter.drawText(self.contentsRect(), int(self.alignment() | Qt.AlignmentFlag.AlignVCenter), shown)

@@ -24,6 +24,7 @@ from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 from diffstudio.ui.widgets.inputs import ComboBox
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
+MIN_HEIGHT = 190  # px
 _EMPTY = np.empty(0)
 _SMALLEST = 1e-9  # what a logarithmic axis shows for 0
 _COMING = {ChartKind.NOISE_LEVELS: "Losses by noise level come with the first measurement on held-out images"}
@@ -75,13 +76,13 @@ class RunChart(QWidget):
         self._area.addWidget(
             self._placeholder
         )  # a stacked layout shows its first widget, so that one needs a parent first
-        self.setMinimumHeight(210)
+        self.setMinimumHeight(MIN_HEIGHT)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.kind.chosen.connect(lambda _: self._draw())
         self.compare.clicked.connect(self._open_menu)
 
     def sizeHint(self) -> QSize:
-        return QSize(600, 260)
+        return QSize(600, MIN_HEIGHT)
 
     def show_history(self, history: HistoryView | None, others: Sequence[OtherRun] = ()) -> None:
         self._history, self._others = history, tuple(others)
@@ -240,6 +241,7 @@ class _Plot:
         self.widget = pyqtgraph.PlotWidget(axisItems={"left": self._left, "bottom": self._bottom}, enableMenu=False)
         self.widget.setFrameShape(self.widget.Shape.NoFrame)
         self.widget.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.widget.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Ignored)  # its hint is half a screen
         item = self.widget.getPlotItem()
         item.setMenuEnabled(False)
         item.ctrlMenu.setParent(self.widget, item.ctrlMenu.windowFlags())  # pyqtgraph creates it without a parent

@@ -26,7 +26,7 @@ from diffstudio.ui.widgets.inputs import ChipRow, ComboBox
 
 MAX_DECODED_SHEETS = 64  # decoded, so that scrubbing back and forth is smooth
 MAX_TILE = 176  # px on the screen
-MIN_WIDTH, MIN_HEIGHT = 160, 200  # px
+MIN_WIDTH, MIN_HEIGHT = 160, 176  # px
 GAP = 8  # px between tiles
 EMA, RAW, BOTH = "ema", "raw", "both"
 
@@ -46,7 +46,7 @@ class SampleGrid(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
 
     def sizeHint(self) -> QSize:
-        return QSize(640, 200)
+        return QSize(640, 96)
 
     def show_sheet(self, sheet: RunSamples | None, image: QImage) -> None:
         self._sheet, self._image = sheet or _NO_SHEET, image
