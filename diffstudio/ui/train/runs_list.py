@@ -28,7 +28,6 @@ from diffstudio.ui.widgets.helpers import (
 )
 
 LIST_WIDTHS = 216, 260  # px, in a narrow window and in a wide one
-_LEARNING_SHARE = 0.6  # of the height of the column
 
 
 def status_text(summary: RunSummary) -> str:
@@ -131,16 +130,15 @@ class RunsList(QWidget):
         self._column.addWidget(self._heading)
         self._column.addWidget(self.empty_note)
         self._column.addStretch(1)
-        bottom = QVBoxLayout()
-        bottom.setContentsMargins(16, 8, 16 - SCROLL_BAR_WIDTH, 16)
-        bottom.setSpacing(8)
-        bottom.addWidget(self._learning_area)
-        foot = QHBoxLayout()
-        foot.setContentsMargins(0, 0, SCROLL_BAR_WIDTH, 0)
-        foot.addWidget(self.new_run)
-        bottom.addLayout(foot)
+        learning = QHBoxLayout()
+        learning.setContentsMargins(16, 8, 16 - SCROLL_BAR_WIDTH, 0)
+        learning.addWidget(self._learning_area)
+        bottom = QHBoxLayout()
+        bottom.setContentsMargins(16, 8, 16, 16)
+        bottom.addWidget(self.new_run)
         layout = self.layout()
         assert isinstance(layout, QVBoxLayout)
+        layout.addLayout(learning, 2)  # as tall as its contents at most: see `fit_learning`
         layout.addLayout(bottom)
         self.new_run.clicked.connect(self.new_run_requested)
         self.show_runs(())
@@ -194,11 +192,10 @@ class RunsList(QWidget):
         self.fit_learning()
 
     def fit_learning(self) -> None:
-        """Be as tall as its contents, up to a share of the column; it scrolls beyond."""
+        """Be at most as tall as its contents; where there is less room, it scrolls."""
         contents = self._learning_contents
         needed = contents.heightForWidth(self._learning_area.viewport().width())
-        most = round(_LEARNING_SHARE * self.height())
-        self._learning_area.setFixedHeight(min(max(needed, contents.minimumSizeHint().height()), most))
+        self._learning_area.setMaximumHeight(max(needed, contents.minimumSizeHint().height()))
         self._learning_area.setVisible(not self.learning.isHidden())
 
     def resizeEvent(self, event: QResizeEvent) -> None:
