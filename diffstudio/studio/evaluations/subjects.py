@@ -88,7 +88,7 @@ def _checkpoint(checkpoint: Checkpoint) -> CheckpointSubject:
         values = checkpoint.json("recipe")
         if not values:
             raise RunProblem("There is no recipe in its header")
-        recipe = Recipe.from_json(values)
+        recipe = Recipe.from_run(values)
     except (RunProblem, CheckpointDamaged) as error:
         raise CheckpointDamaged(
             f"How {checkpoint.name} was trained is not known",

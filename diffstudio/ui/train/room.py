@@ -96,6 +96,7 @@ class TrainRoom(QWidget):
         """Inspect a folder in a thread and offer to train on it."""
         self.select(None)
         self._inspector.cancel()
+        self._folder_actions.set_report(None)
         self.message.hide()
         self.new_panel.set_report(None)
         self.folder_view.show_inspecting(folder)

@@ -46,9 +46,9 @@ class FolderActions(QObject):
         view.model.thumbnail_needed.connect(load_thumbnail)
         inspector.row_thumbnail_loaded.connect(view.model.set_thumbnail)
 
-    def set_report(self, report: FolderReport) -> None:
-        """The folder that the changes are made in."""
-        if self._report is None or report.folder != self._report.folder:
+    def set_report(self, report: FolderReport | None) -> None:
+        """The folder that the changes are made in; None while another one is inspected."""
+        if self._report is None or report is None or report.folder != self._report.folder:
             self._set_before({})
         self._report = report
 
@@ -98,7 +98,7 @@ class FolderActions(QObject):
             )
         else:
             self.message.emit("good", f"Captions of {count_of(result.written, 'image')} written.")
-        self.changed.emit(folder)
+        self._inspect_again(folder)
 
     async def _set_left_out(self, folder: Path, out: frozenset[Path], back: frozenset[Path]) -> None:
         try:
@@ -106,7 +106,11 @@ class FolderActions(QObject):
         except (DiffstudioError, OSError) as error:
             self.message.emit("bad", str(error))
             return
-        self.changed.emit(folder)
+        self._inspect_again(folder)
+
+    def _inspect_again(self, folder: Path) -> None:
+        if self._report is not None and self._report.folder == folder:  # else another one was chosen meanwhile
+            self.changed.emit(folder)
 
     def _set_before(self, before: dict[Path, Texts]) -> None:
         self._before = before

@@ -202,3 +202,17 @@ def test_a_disk_that_is_full_is_said(
     view.edits_requested.emit({Path("cars/a.png"): ("x",)})
     said(room, qtbot, "the disk is full")
     assert view.model.total() == 5
+
+
+def test_a_change_that_ends_after_another_folder_was_chosen_does_not_bring_the_first_back(
+    view: CaptionsView, room: TrainRoom, qtbot: QtBot, toys: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "x.png").write_bytes((toys / "cars" / "a.png").read_bytes())
+    view.edits_requested.emit({Path("cars/a.png"): ("changed",)})
+    room.inspect(other)
+    said(room, qtbot, "Captions of 1 image written")
+    qtbot.waitUntil(lambda: listed(view) == ["x.png"], timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: not room._inspector.busy(), timeout=PATIENCE_MS)
+    assert listed(view) == ["x.png"] and (toys / "cars" / "a.txt").read_text() == "changed\n"
