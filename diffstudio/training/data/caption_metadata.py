@@ -46,14 +46,12 @@ class Metadata:
     _matched: set[str] = field(default_factory=set)
 
     def of(self, path: Path) -> Entry | None:
-        """The entry of an image inside the folder."""
-        whole = same_name(path.as_posix())
-        stem = same_name(path.with_suffix("").as_posix())
-        key = next((key for key in (whole, stem) if key in self.entries), None)
-        if key is None:
-            return None
-        self._matched.add(key)
-        return self.entries[key]
+        """The entry of an image inside the folder: the first with a caption, by its whole name or without its suffix."""
+        keys = (same_name(path.as_posix()), same_name(path.with_suffix("").as_posix()))
+        found = [key for key in keys if key in self.entries]
+        self._matched.update(found)
+        entries = [self.entries[key] for key in found]
+        return next((entry for entry in entries if entry.texts), entries[0] if entries else None)
 
     def unmatched(self) -> Iterator[Skipped]:
         """Entries without an image; call it after `of` for every image."""

@@ -11,6 +11,7 @@ from typing import Any
 from diffstudio.imaging.value_range import Range, SampleType
 
 MAX_EXAMPLES = 5  # of the files that share a reason, in text
+MAX_SHOWN = 120  # characters of the path of an example
 MAX_TEXT_TOKENS = 128  # of a caption, read by a network that is trained here
 FOLDER_NAMES = "names of folders"  # a source of captions
 TRAINING, HELD_OUT = "training", "held out"  # splits
@@ -75,7 +76,7 @@ class Finding:
 
     def sentence(self) -> str:
         """`12 images left out: …`, with a few examples."""
-        examples = ", ".join(str(path) for path in self.paths[:MAX_EXAMPLES])
+        examples = ", ".join(_shown(path) for path in self.paths[:MAX_EXAMPLES])
         more = f" and {len(self.paths) - MAX_EXAMPLES:,} more" if len(self.paths) > MAX_EXAMPLES else ""
         what = count_of(
             len(self.paths), {"caption": "caption", "note": "image", "duplicate": "image"}.get(self.kind, "file")
@@ -221,6 +222,11 @@ class FolderReport:
             ],
             "other_files": dict(self.other_files),
         }
+
+
+def _shown(path: Path) -> str:
+    text = str(path)
+    return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN // 2]}…{text[-MAX_SHOWN // 2 :]}"
 
 
 def _by_reason(kind: str, found: Sequence[Skipped]) -> Iterator[Finding]:

@@ -127,6 +127,13 @@ def test_an_endless_line_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.M
     assert "larger than" in read(tmp_path, "metadata.json", b" " * 11).problems[0].why
 
 
+def test_an_entry_without_a_caption_does_not_hide_another(tmp_path: Path) -> None:
+    found = read(tmp_path, "metadata.jsonl", '{"file_name": "a.png", "text": null}')
+    (tmp_path / "meta_cap.json").write_text('{"a": {"caption": "a dog"}}')
+    read_metadata(tmp_path, Path("meta_cap.json"), found)
+    assert texts(found, "a.png") == ("a dog",) and list(found.unmatched()) == []
+
+
 def test_entries_without_an_image_are_named(tmp_path: Path) -> None:
     found = read(tmp_path, "metadata.csv", "file_name,text\na.png,x\nb.png,y\n")
     assert found.of(Path("a.png")) is not None

@@ -18,7 +18,7 @@ from diffstudio.errors import FolderProblem
 from diffstudio.imaging.value_range import SampleType
 from diffstudio.training.data import inspect_folder as inspection
 from diffstudio.training.data.caption_files import MAX_CAPTION_BYTES
-from diffstudio.training.data.folder_report import FolderReport, InspectionProgress
+from diffstudio.training.data.folder_report import Finding, FolderReport, InspectionProgress
 from diffstudio.training.data.inspect_folder import inspect_folder, map_in_threads
 from diffstudio.training.data.left_out import left_out_file, write_left_out
 
@@ -468,6 +468,11 @@ def test_everything_that_is_left_out_is_grouped_and_counted(tmp_path: Path) -> N
 )
 def test_the_balance_of_classes(counts: dict[str, int], sentence: str) -> None:
     assert FolderReport(Path("p"), (), groups=counts).balance_sentence() == sentence
+
+
+def test_a_path_of_any_length_is_shortened_in_text() -> None:
+    (line,) = (finding.sentence() for finding in [Finding("left out", "so", (Path("x" * 5000),))])
+    assert len(line) < 200 and "…" in line
 
 
 def test_one_flat_image_and_six_equal_ones(tmp_path: Path) -> None:
