@@ -73,7 +73,11 @@ TESTED_IN = {
     "studio/test_worker.py": "studio/generation/model_loader studio/job_runner",
     "training/data/test_inspect_folder.py": "training/data/folder_report",
     "training/run/test_run_folder.py": "training/run/events",
-    "training/test_loop.py": "training/run/checkpointing training/run/sample_sheets training/run/setup",
+    "training/run/test_resume.py": "training/preparation/stored_dataset",
+    "training/test_loop.py": (
+        "training/preparation/disk_use training/run/assessment training/run/checkpointing training/run/command_listener"
+        " training/run/sample_sheets training/run/setup training/run/training"
+    ),
     "ui/gallery/test_room.py": (
         "ui/gallery/browser ui/gallery/details ui/gallery/full_view ui/gallery/grid ui/gallery/image_view ui/gallery/item_model"
         " ui/gallery/selection_actions ui/gallery/compare_view ui/gallery/layout ui/gallery/tag_editor ui/gallery/top_bar"

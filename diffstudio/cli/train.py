@@ -51,6 +51,31 @@ def add_train(verbs: Verbs) -> None:
         help="print what the folder holds, what is left out and why, and the recipe; train nothing",
     )
     verb.add_argument("--json", action="store_true", help="with --dry-run: print it as JSON")
+    verb.add_argument(
+        "--continue",
+        dest="continued",
+        metavar="RUN",
+        type=as_path,
+        help="train a run, also a finished one, for --steps or --minutes longer",
+    )
+    verb.add_argument(
+        "--folder",
+        dest="moved_to",
+        metavar="NEW",
+        type=as_path,
+        help="where the images of a resumed run are now, if their folder was moved or renamed",
+    )
+    verb.add_argument(
+        "--from",
+        dest="start_from",
+        metavar="CHECKPOINT",
+        type=as_text,
+        help="start from the weights of a checkpoint that was trained here, `starter` or `none` (default: the recipe's)",
+    )
+    verb.add_argument("--disk", action="store_true", help="show the disk that runs and their caches take, and end")
+    verb.add_argument(
+        "--clear-cache", action="store_true", help="delete prepared images, which are made again when needed, and end"
+    )
     verb.set_defaults(do=_train)
 
 
@@ -58,26 +83,13 @@ def _train(arguments: argparse.Namespace) -> int:
     from diffstudio.training.run.events import RunStarted, RunStopped
     from diffstudio.training.run.run_folder import Command, RunFolder
 
-    request = TrainRequest(
-        folder=arguments.folder,
-        recipe=arguments.recipe,
-        run=arguments.run,
-        steps=arguments.steps,
-        minutes=arguments.minutes,
-        resume=arguments.resume,
-    )
+    if arguments.disk or arguments.clear_cache:
+        return _show_disk(clear=arguments.clear_cache)
+    request = _request(arguments)
     if arguments.json and not arguments.dry_run:
         raise BadRequest("--json prints the report of --dry-run", remedy="Add --dry-run, or omit --json")
     if arguments.dry_run:
         return _dry_run(request, as_json=arguments.json)
-    if request.resume and request.run is None:
-        raise BadRequest("--resume needs a run", remedy="Give its folder with --run")
-    if request.resume and (request.steps is not None or request.minutes is not None):
-        raise BadRequest(
-            "The length of a resumed run cannot be changed",
-            "its learning-rate schedule depends on it",
-            "Omit --steps and --minutes, or start a new run",
-        )
     path = request.run if request.run is not None else _new_run(request.folder or Path())
     seen: list[RunEvent] = []
     show = _TrainingProgress()
@@ -102,6 +114,7 @@ def _train(arguments: argparse.Namespace) -> int:
             steps=request.steps,
             minutes=request.minutes,
             resume=request.resume,
+            start_from=request.start_from,
             on_event=on_event,
             cancelled=lambda: stop.requested,
         )
@@ -120,7 +133,55 @@ def _dry_run(request: TrainRequest, *, as_json: bool) -> int:
 
     if request.folder is None or request.resume:
         raise BadRequest("--dry-run inspects a folder of images", remedy="Give the folder, without --resume")
-    return dry_run(request.folder, request.recipe, request.minutes, as_json=as_json)
+    return dry_run(request.folder, request.recipe, request.minutes, request.start_from, as_json=as_json)
+
+
+def _request(arguments: argparse.Namespace) -> TrainRequest:
+    """BadRequest for options that contradict each other."""
+    resume = arguments.resume or arguments.continued is not None
+    if arguments.moved_to is not None and not resume:
+        raise BadRequest(
+            "--folder is for a run that is resumed",
+            remedy="Give the folder of a new run without it, as the first argument",
+        )
+    if arguments.resume and arguments.continued is not None:
+        raise BadRequest("Both --resume and --continue were given", remedy="Use --continue alone to train for longer")
+    if resume and arguments.start_from is not None:
+        raise BadRequest("--from is for a new run", "a resumed run has weights of its own", "Omit --from")
+    request = TrainRequest(
+        folder=arguments.moved_to if resume else arguments.folder,
+        recipe=arguments.recipe,
+        run=arguments.continued or arguments.run,
+        steps=arguments.steps,
+        minutes=arguments.minutes,
+        resume=resume,
+        start_from=arguments.start_from,
+    )
+    if request.resume and request.run is None:
+        raise BadRequest("--resume needs a run", remedy="Give its folder with --run")
+    is_longer = request.steps is not None or request.minutes is not None
+    if arguments.resume and is_longer:
+        raise BadRequest(
+            "The length of a resumed run cannot be changed",
+            "its learning-rate schedule depends on it",
+            "Omit --steps and --minutes, or train it for longer with --continue",
+        )
+    if arguments.continued is not None and not is_longer:
+        raise BadRequest("It was not said for how long to train", remedy="Give --steps or --minutes")
+    return request
+
+
+def _show_disk(clear: bool) -> int:
+    from diffstudio.studio.runs.disk import clear_prepared_images, disk_use
+
+    if clear:
+        print(f"{clear_prepared_images() / 2**20:,.0f} MiB of prepared images deleted")
+    used = disk_use(paths.runs())
+    for path, size in used.runs:
+        print(f"{size / 2**20:>10,.0f} MiB  {path}")
+    print(f"{used.prepared / 2**20:>10,.0f} MiB  prepared images ({paths.cache() / 'pictures'})")
+    print(f"{used.free / 2**20:>10,.0f} MiB  free")
+    return 0
 
 
 def _new_run(folder: Path) -> Path:
@@ -161,14 +222,18 @@ class _TrainingProgress:
                 self._line(f"step {step:,}: held-out loss {loss:.4f}")
             case run.RunSamples(step=step, ema=ema):
                 self._line(f"step {step:,}: samples in {ema}")
-            case run.RunWaiting():
-                self._line("waiting: images are being generated")
+            case run.RunVerdict(step=step, sentence=sentence):
+                self._line(f"step {step:,}: {sentence}")
+            case run.RunRolledBack(why=why) | run.RunEarlyStop(why=why):
+                self._line(why)
+            case run.RunWaiting(holder=holder):
+                self._line(f"waiting: the accelerator is used for {holder or 'another job'}")
             case run.RunPaused():
                 self._line("paused")
             case run.RunResumed():
                 self._line("resumed")
-            case run.RunFinished(verdict=verdict):
-                self._line(verdict)
+            case run.RunFinished(verdict=verdict, evidence=evidence):
+                self._line("\n".join([verdict, *(f"  {sentence}" for sentence in evidence)]))
 
     def _line(self, text: str) -> None:
         progress("", last=True)

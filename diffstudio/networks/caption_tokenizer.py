@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -69,6 +71,39 @@ class CaptionTokenizer:
         return torch.tensor([row + [PADDING] * (length - len(row)) for row in rows], dtype=torch.int64).reshape(
             -1, length
         )
+
+    def extended(self, captions: Iterable[str], most: int, fewest_uses: int = 2) -> CaptionTokenizer:
+        """The same tokenizer with up to `most` new tokens, for the words that are frequent in `captions`.
+
+        The merges that build a new word from its tokens are appended, after all others: known words stay what they are.
+        """
+        values = json.loads(self.to_json())
+        vocabulary: dict[str, int] = values["model"]["vocab"]
+        merges: list[list[str]] = values["model"]["merges"]
+        known = {(first, second) for first, second in merges}
+        room = len(vocabulary) + most
+        words = Counter(word for caption in captions for word in self._words(caption))
+        for word, uses in sorted(words.items(), key=lambda item: (-item[1], item[0])):
+            if uses < fewest_uses:
+                break
+            built, *parts = [token.value for token in self._tokenizer.model.tokenize(word)]
+            if len(vocabulary) + len(parts) > room:
+                continue
+            for part in parts:
+                if (built, part) not in known:
+                    known.add((built, part))
+                    merges.append([built, part])
+                    vocabulary.setdefault(built + part, len(vocabulary))
+                built += part
+        return CaptionTokenizer.from_json(json.dumps(values))
+
+    def parts_of(self, token: int, other: CaptionTokenizer) -> list[int]:
+        """The tokens of this tokenizer that make up a token of another."""
+        return [part.id for part in self._tokenizer.model.tokenize(other._tokenizer.id_to_token(token))]
+
+    def _words(self, text: str) -> list[str]:
+        normal = self._tokenizer.normalizer.normalize_str(text)
+        return [word for word, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
 
     def _ids(self, text: str) -> list[int]:
         return [token for token in self._tokenizer.encode(text).ids if token != PADDING]

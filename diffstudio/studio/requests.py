@@ -334,7 +334,8 @@ class TrainRequest:
     run: Path | None = None  # None for a new folder below paths.runs()
     steps: int | None = None  # None for the recipe's
     minutes: float | None = None  # a time budget, in place of steps
-    resume: bool = False
+    resume: bool = False  # with steps or minutes: train for so much longer; with a folder: its images are there now
+    start_from: str | None = None  # a checkpoint's path, `starter` or `none`; None for what the recipe says
 
     def __post_init__(self) -> None:
         check_types(self)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ def build_optimisers(recipe: OptimiserRecipe, network: nn.Module) -> Optimisers:
     match recipe.name:
         case OptimiserName.MUON:
             matrices, rest = _split(network)
-            muon = torch.optim.Muon(
+            muon = (MuonInFloat32 if recipe.muon_dtype == "float32" else torch.optim.Muon)(
                 matrices, lr=recipe.muon_learning_rate, momentum=recipe.momentum, weight_decay=decay
             )
             optimisers = [muon, _adamw(rest, recipe)]
@@ -55,8 +56,22 @@ def learning_rate_multiplier(recipe: OptimiserRecipe, step: int, steps: int) -> 
     warm_up = min(recipe.warm_up_steps, steps // 10)
     if step < warm_up:
         return (step + 1) / warm_up
-    left = (steps - step) / max(1.0, recipe.decay_share * steps)  # at least 1 before the decay starts
-    match recipe.decay:
+    return _decay(recipe.decay, (steps - step) / max(1.0, recipe.decay_share * steps))
+
+
+def multiplier_by_time(recipe: OptimiserRecipe, step: int, progress: float) -> float:
+    """The same for a run that lasts a given time, of which the share `progress` is over: its steps are not known.
+
+    The warm-up ends after the recipe's steps or after a tenth of the time, whichever is first.
+    """
+    warm_up = min(1.0, max((step + 1) / max(1, recipe.warm_up_steps), progress / 0.1))
+    left = (1 - progress) / recipe.decay_share if recipe.decay_share else 1.0
+    return warm_up * _decay(recipe.decay, max(0.0, left))
+
+
+def _decay(decay: DecayName, left: float) -> float:
+    """`left`: of the time in which the rate falls to 0; at least 1 before that time."""
+    match decay:
         case DecayName.CONSTANT:
             return 1.0
         case DecayName.LINEAR:
@@ -69,6 +84,43 @@ def set_learning_rate(optimisers: Optimisers, multiplier: float) -> None:
     for optimiser in optimisers:
         for group in optimiser.param_groups:
             group["lr"] = group["initial_lr"] * multiplier
+
+
+class MuonInFloat32(torch.optim.Muon):
+    """Muon that makes updates orthogonal in float32: many processors multiply bfloat16 matrices 50 times more slowly.
+
+    The same iteration, coefficients and state as torch's, which casts to bfloat16: Jordan et al. 2024, "Muon".
+    """
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One update. `closure` is not supported."""
+        assert closure is None
+        for group in self.param_groups:
+            rate, momentum = group["lr"], group["momentum"]
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                average = self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter.grad))
+                average.lerp_(parameter.grad, 1 - momentum)
+                update = parameter.grad.lerp(average, momentum) if group["nesterov"] else average
+                parameter.mul_(1 - rate * group["weight_decay"])
+                scale = math.sqrt(max(1.0, parameter.shape[0] / parameter.shape[1]))
+                parameter.add_(
+                    _orthogonal(update, group["ns_coefficients"], group["ns_steps"], group["eps"]), alpha=-rate * scale
+                )
+
+
+def _orthogonal(matrix: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
+    """Newton-Schulz: the singular values of `matrix` [M,N] moved close to 1."""
+    a, b, c = coefficients
+    tall = matrix.shape[0] > matrix.shape[1]
+    x = matrix.T if tall else matrix
+    x = x / x.norm().clamp(min=eps)
+    for _ in range(steps):
+        gram = x @ x.T
+        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.T if tall else x
 
 
 def _split(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:

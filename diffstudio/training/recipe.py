@@ -164,6 +164,7 @@ class OptimiserRecipe:
     weight_decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.99)
     momentum: float = 0.95  # of Muon, RMSprop and SGD
+    muon_dtype: str = "bfloat16"  # in which Muon computes; `auto`: `float32` on a processor where that is faster
     warm_up_steps: int = 200
     decay: DecayName = DecayName.LINEAR
     decay_share: float = 0.3  # last fraction of the run, in which the learning rate falls to 0
@@ -174,7 +175,11 @@ class OptimiserRecipe:
 @dataclass(frozen=True, slots=True)
 class RunRecipe:
     steps: int = 6000
-    minutes: float = 0.0  # if not 0, converted to steps once, when the run starts
+    minutes: float = 0.0  # if not 0, the run lasts this long, and `steps` is not used
+    schedule: str = "steps"  # what ends a run: `steps` or `time`; runs of before had their minutes converted to steps
+    first_step: int = 0  # where the run was last continued: its schedule starts there
+    first_seconds: float = 0.0  # of training before that
+    patience: int = -1  # end after so many held-out losses without a new minimum; 0: never; -1: if a time is given
     batch: int = 64
     seed: int = 0
     dtype: str = "auto"  # `float32`, `bfloat16` or `auto`: the faster one, measured when the run starts
@@ -183,6 +188,8 @@ class RunRecipe:
     sample_every: int = 500  # steps
     sample_count: int = 16
     checkpoint_every: int = 500
+    keep_checkpoints: int = 8  # besides the best and the newest one, evenly spaced over the run
+    start_from: str = ""  # the checkpoint whose weights the run starts from: its path, or `starter`; empty for none
     held_out_every: int = 250
     prompts: tuple[str, ...] = ()  # of the sample sheets; by default captions of the folder
     sample_steps: int = PIXEL.steps  # these four are also the recommended settings of the run's checkpoints
@@ -352,6 +359,10 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "optimiser.ema": (0, _BELOW_ONE),
     "run.steps": (1, 10**8),
     "run.minutes": (0, 10**6),
+    "run.first_step": (0, 10**8),
+    "run.first_seconds": (0, 10**9),
+    "run.patience": (-1, 10**6),
+    "run.keep_checkpoints": (0, 10**6),
     "run.batch": (1, 65_536),
     "run.seed": (0, 2**63 - 1),
     "run.threads": (0, 4096),
@@ -365,6 +376,8 @@ _RANGES: Mapping[str, tuple[float, float]] = {
 _CHOICES: Mapping[str, tuple[object, ...]] = {
     "data.fit": ("auto", "crop", "bucket", "pad"),
     "data.bits": (0, 8, 16),
+    "optimiser.muon_dtype": ("auto", "float32", "bfloat16"),
+    "run.schedule": ("steps", "time"),
     "run.dtype": ("auto", "float32", "bfloat16"),
     "run.sample_sampler": SAMPLER_NAMES,
     "run.sample_spacing": FLOW_SPACING_NAMES,

@@ -6,18 +6,15 @@ arXiv 2511.13720), table 1(b).
 
 from __future__ import annotations
 
-import copy
 import math
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-from diffstudio.diffusion.denoiser import CleanPrediction
+from diffstudio.diffusion.denoiser import CleanPrediction, Network
 from diffstudio.diffusion.losses import (
     CosineTimes,
     LogitNormalTimes,
@@ -47,6 +44,20 @@ class StepResult:
     learning_rate: float  # of the first optimiser
 
 
+@dataclass(frozen=True, slots=True)
+class FixedLosses:
+    """Losses on the held-out images and on as many training images at a few times, with the same noise every time."""
+
+    levels: tuple[float, ...]  # t, rising
+    held_out: tuple[float, ...]  # mean at each
+    training: tuple[float, ...]
+    loss: float  # on the held-out images, over all levels
+
+    @property
+    def training_loss(self) -> float:
+        return sum(self.training) / len(self.training)
+
+
 class Trainer:
     """`step(batch)` makes one update; `state()` and `restore()` cover everything that the next update depends on."""
 
@@ -61,7 +72,10 @@ class Trainer:
         self._parameters = optimisers.parameters_in_order(self.network)
         self.average = ema_model(self.network, recipe.optimiser.ema)
         self.step_number = 0  # number of steps done
-        self.elapsed_seconds = 0.0  # of training, summed over all processes of the run
+        self.elapsed_seconds = 0.0  # of all processes of the run, without the time it was paused or waited
+        self.progress = 0.0  # the share of the run that is done, where its length is a time
+        self.rate_scale = 1.0  # factor of all learning rates, below 1 after a roll-back
+        self.held_out_losses: list[tuple[int, float]] = []  # step and loss
         self.fingerprint: str | None = None  # of the dataset that the run started with
         self._noise_levels = noise_levels(recipe.objective)
         self._weighting = VelocityWeighting(recipe.objective.sigma_floor)
@@ -74,8 +88,7 @@ class Trainer:
 
     def step(self, batch: Batch) -> StepResult:
         """One update. The loss is the mean over the batch, before the update."""
-        multiplier = optimisers.learning_rate_multiplier(self.recipe.optimiser, self.step_number, self.recipe.run.steps)
-        optimisers.set_learning_rate(self.optimisers, multiplier)
+        optimisers.set_learning_rate(self.optimisers, self._rate_multiplier() * self.rate_scale)
         self.network.train()
         batch = batch.to(self.device)
         t = self._noise_levels.sample(len(batch.images), self.schedule, batch.generator)
@@ -90,34 +103,36 @@ class Trainer:
         self.step_number += 1
         return StepResult(float(loss.detach()), float(norm), self.optimisers[0].param_groups[0]["lr"])
 
+    def _rate_multiplier(self) -> float:
+        """By the steps, or the time, since the run started or was last continued."""
+        run = self.recipe.run
+        step = self.step_number - run.first_step
+        if run.schedule == "time":
+            return optimisers.multiplier_by_time(self.recipe.optimiser, step, self.progress)
+        return optimisers.learning_rate_multiplier(self.recipe.optimiser, step, run.steps - run.first_step)
+
     @torch.no_grad()
-    def held_out_loss(self, batches: Batches) -> float | None:
-        """The EMA weights' loss on the held-out images, at fixed times and noise; None when there are none."""
+    def fixed_losses(self, batches: Batches) -> FixedLosses | None:
+        """The EMA weights' losses at fixed times and noise; None without held-out images."""
         network = self.ema_network.eval()
-        losses = [self._losses(network, batch, t) for batch, t in self._held_out(batches)]
-        return float(torch.cat(losses).mean()) if losses else None
+        held_out, training = (
+            [self._losses(network, batch, t) for batch, t in self.at_fixed_times(batch)]
+            for batch in (batches.held_out(), batches.training_part())
+        )
+        if not held_out:
+            return None
+        means = [tuple(float(losses.mean()) for losses in part) for part in (held_out, training)]
+        return FixedLosses(
+            tuple(self._fixed_times().tolist()), means[0], means[1], loss=float(torch.cat(held_out).mean())
+        )
 
     @torch.no_grad()
-    def mean_image_loss(self, batches: Batches) -> float:
-        """The loss of always predicting the mean image, on the held-out images or, without any, on the first batch.
-
-        The baseline that a run's loss is compared with: a network that ignores its input cannot do better.
-        """
-        mean = batches.mean_image().to(self.device)
-
-        def network(x_t: Tensor, t: Tensor) -> Tensor:
-            if mean.shape[-2:] != x_t.shape[-2:]:  # of another aspect bucket
-                return F.interpolate(mean[None], x_t.shape[-2:], mode="bilinear").expand_as(x_t)
-            return mean.expand_as(x_t)
-
-        denoiser = CleanPrediction(network, self.schedule)
-        measured = self._held_out(batches)
-        if not measured:
-            first = batches.at(0).to(self.device)
-            times = self._noise_levels.sample(len(first.images), self.schedule, first.generator)
-            measured = [(first, times.to(self.device))]
+    def loss_without_network(self, predict: Network, batch: Batch) -> float:
+        """The loss of another prediction of the clean image, x_t [B,C,S,S] and t [B], at the same times and noise."""
+        denoiser = CleanPrediction(predict, self.schedule)
         losses = [
-            training_loss(denoiser, batch.images, t, self._noise(batch), self._weighting) for batch, t in measured
+            training_loss(denoiser, at_t.images, t, self._noise(at_t), self._weighting)
+            for at_t, t in self.at_fixed_times(batch)
         ]
         return float(torch.cat(losses).mean())
 
@@ -127,6 +142,9 @@ class Trainer:
             "step": self.step_number,
             "elapsed_seconds": self.elapsed_seconds,
             "fingerprint": self.fingerprint,
+            "progress": self.progress,
+            "rate_scale": self.rate_scale,
+            "held_out_losses": self.held_out_losses,
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
@@ -140,9 +158,15 @@ class Trainer:
         self.network.load_state_dict(with_current_keys(state["network"]))
         self.average.load_state_dict(with_current_keys(state["average"]))
         for optimiser, stored in zip(self.optimisers, state["optimisers"], strict=True):
+            # Only what was learned is restored: rates and the like are those of the recipe, which may have been changed.
+            settings = [{name: group[name] for name in group if name != "params"} for group in optimiser.param_groups]
             optimiser.load_state_dict(stored)
+            for group, values in zip(optimiser.param_groups, settings, strict=True):
+                group.update(values)
         self.step_number, self.elapsed_seconds = step, float(elapsed_seconds)
         self.fingerprint = state["fingerprint"]
+        self.progress, self.rate_scale = float(state.get("progress", 0.0)), float(state.get("rate_scale", 1.0))
+        self.held_out_losses = [(int(at), float(loss)) for at, loss in state.get("held_out_losses", ())]
 
     def _losses(self, network: PixelTransformer, batch: Batch, t: Tensor) -> Tensor:
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
@@ -156,14 +180,16 @@ class Trainer:
     def _noise(self, batch: Batch) -> Tensor:
         return torch.randn(batch.images.shape, generator=batch.generator).to(self.device)
 
-    def _held_out(self, batches: Batches) -> list[tuple[Batch, Tensor]]:
-        """The held-out images once for each of HELD_OUT_TIMES quantiles of the noise levels."""
-        batch = batches.held_out()
+    def at_fixed_times(self, batch: Batch) -> list[tuple[Batch, Tensor]]:
+        """The images once for each of the fixed times t [B], whose noise its generator draws one after the other."""
         if not len(batch.images):
             return []
+        return [(batch.to(self.device), t.expand(len(batch.images))) for t in self._fixed_times()]
+
+    def _fixed_times(self) -> Tensor:
+        """HELD_OUT_TIMES quantiles of the noise levels, rising."""
         levels = self._noise_levels.sample(1024, self.schedule, torch.Generator().manual_seed(0)).sort().values
-        chosen = levels[torch.arange(HELD_OUT_TIMES) * 1024 // HELD_OUT_TIMES + 512 // HELD_OUT_TIMES]
-        return [(batch.to(self.device), t.expand(len(batch.images))) for t in chosen]
+        return levels[torch.arange(HELD_OUT_TIMES) * 1024 // HELD_OUT_TIMES + 512 // HELD_OUT_TIMES]
 
 
 def network_config(recipe: Recipe, classes: int, vocabulary: int) -> TransformerConfig:
@@ -196,19 +222,3 @@ def noise_levels(objective: ObjectiveRecipe) -> NoiseLevels:
             return LogitNormalTimes(objective.mean, objective.deviation)
         case NoiseLevelsName.COSINE:
             return CosineTimes()
-
-
-def seconds_per_step(trainer: Trainer, batches: Batches, check: Callable[[], None], steps: int = 4) -> float:
-    """The time of one step on this machine in seconds, measured on a copy of the trainer.
-
-    `check()` runs before each and may raise.
-    """
-    copied = copy.deepcopy(trainer)
-    for step in range(2):
-        check()
-        copied.step(batches.at(step))
-    started = time.perf_counter()
-    for step in range(steps):
-        check()
-        copied.step(batches.at(step))
-    return (time.perf_counter() - started) / steps

@@ -618,3 +618,41 @@ def test_a_killed_command_leaves_nothing_beside_its_pictures(tiny: Path, tmp_pat
         process.kill()
     assert not [path for path in temporary.iterdir() if path.name.startswith("diffstudio")]
     assert not [path for path in tmp_path.iterdir() if path.suffix in (".png", ".part")]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["p", "--folder", "q"], "--folder is for a run that is resumed"),
+        (["--resume", "--run", "r", "--from", "starter"], "--from is for a new run"),
+        (["--continue", "r"], "for how long"),
+        (["--continue", "r", "--resume", "--steps", "3"], "Both --resume and --continue"),
+        (["--resume", "--run", "r", "--steps", "3"], "--continue"),
+        (["--continue", "nowhere", "--steps", "3"], "There is no training run in nowhere"),
+        (["p", "--from", "nowhere.safetensors", "--run", "r"], "There is no checkpoint nowhere.safetensors"),
+    ],
+)
+def test_options_of_training_that_contradict_each_other(
+    arguments: list[str],
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["train", *arguments]) != 0
+    assert expected in the_sentence(capsys)
+    assert not any(tmp_path.joinpath(name).exists() for name in ("r", "nowhere"))
+
+
+def test_the_disk_that_runs_take_is_shown_and_prepared_images_are_cleared(capsys: pytest.CaptureFixture[str]) -> None:
+    run, prepared = paths.runs() / "dots", paths.cache() / "pictures"
+    for folder, name in ((run, "state.pt"), (prepared, "a.npy")):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(bytes(3 * 2**20))
+    assert cli.main(["train", "--disk"]) == 0
+    shown = capsys.readouterr().out
+    assert f"3 MiB  {run}" in shown and "free" in shown and (prepared / "a.npy").exists()
+    assert cli.main(["train", "--clear-cache"]) == 0
+    assert "3 MiB of prepared images deleted" in capsys.readouterr().out
+    assert not (prepared / "a.npy").exists() and (run / "state.pt").exists()

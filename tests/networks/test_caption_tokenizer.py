@@ -49,3 +49,22 @@ def test_any_text_is_words_that_are_known(text: str) -> None:
 
 def test_no_captions_still_make_a_tokenizer() -> None:
     assert CaptionTokenizer.learn([], 100).count("anything") > 0
+
+
+def test_an_extended_tokenizer_keeps_its_words_and_knows_the_frequent_new_ones(tokenizer: CaptionTokenizer) -> None:
+    extended = tokenizer.extended(["zebra crossing, street", "zebras"] * 3 + ["rare"], 100)
+    for caption in CAPTIONS:
+        assert extended.encode([caption], 12).tolist() == tokenizer.encode([caption], 12).tolist()
+    assert extended.count("zebra") == 1 < tokenizer.count("zebra")
+    assert extended.count("rare") == tokenizer.count("rare")  # used once
+    for token in range(tokenizer.vocabulary, extended.vocabulary):
+        parts = tokenizer.parts_of(token, extended)
+        assert len(parts) > 1 and max(parts) < tokenizer.vocabulary
+    again = extended.extended(["zebra crossing"] * 3, 100)
+    assert again.vocabulary == extended.vocabulary
+
+
+def test_an_extended_tokenizer_has_no_more_tokens_than_allowed(tokenizer: CaptionTokenizer) -> None:
+    few = tokenizer.extended(["extraordinarily unlikely wording"] * 2, 5)
+    assert few.vocabulary <= tokenizer.vocabulary + 5
+    assert tokenizer.extended([], 5).vocabulary == tokenizer.vocabulary

@@ -22,9 +22,12 @@ from diffstudio.models.families import pixel_file
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.memory.lease import Lease
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.training.data.batches import Batches
 from diffstudio.training.loop import train
 from diffstudio.training.recipe import OptimiserName, OptimiserRecipe, Recipe
-from diffstudio.training.run import sample_sheets
+from diffstudio.training.run import sample_sheets, training
+from diffstudio.training.run.checkpointing import to_delete
+from diffstudio.training.run.command_listener import training_turn
 from diffstudio.training.run.events import (
     RunCheckpoint,
     RunEvent,
@@ -33,13 +36,16 @@ from diffstudio.training.run.events import (
     RunHeldOut,
     RunPaused,
     RunResumed,
+    RunRolledBack,
     RunSamples,
     RunStarted,
     RunStep,
     RunStopped,
+    RunVerdict,
     RunWaiting,
 )
-from diffstudio.training.run.run_folder import Command, RunFolder
+from diffstudio.training.run.run_folder import Asked, Command, RunFolder
+from diffstudio.training.trainer import FixedLosses, Trainer
 from tests.training.conftest import with_steps
 
 
@@ -107,11 +113,21 @@ def test_a_finished_run_that_is_resumed_has_the_same_verdict(folder: Path, recip
     assert "NaN" not in again.verdict and again.step == before.step
 
 
-def test_it_learns(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
-    with_steps(recipe, 120).write(tmp_path / "long.toml")
+def test_the_held_out_loss_falls_and_the_verdict_is_recorded(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
+    more = replace(with_steps(recipe, 60), data=replace(recipe.data, held_out=0.3))
+    more.write(tmp_path / "long.toml")
     run = train(tmp_path / "run", folder, recipe=str(tmp_path / "long.toml"))
-    finished = run.events()[0][-1]
-    assert isinstance(finished, RunFinished) and finished.learned, finished
+    losses = [event for event in events_of(run, RunHeldOut) if isinstance(event, RunHeldOut)]
+    assert losses[-1].loss < 0.8 * losses[0].loss
+    for event in losses:
+        assert len(event.levels) == len(event.level_losses) == len(event.training_level_losses) == 4
+        assert event.loss == pytest.approx(sum(event.level_losses) / 4) and event.training_loss is not None
+    finished, verdict = run.events()[0][-1], events_of(run, RunVerdict)[-1]
+    assert isinstance(finished, RunFinished) and isinstance(verdict, RunVerdict)
+    assert (finished.outcome, finished.verdict) == (verdict.outcome, verdict.sentence) and len(verdict.evidence) >= 3
+    (sheet,) = [event for event in events_of(run, RunSamples) if event.step == 60]
+    assert isinstance(sheet, RunSamples) and len(sheet.nearest) == len(sheet.ratios) == len(sheet.prompts)
+    assert all((folder / path).is_file() for path in sheet.nearest)
 
 
 def test_the_same_recipe_is_the_same_run(folder: Path, recipe_file: str, tmp_path: Path) -> None:
@@ -242,12 +258,19 @@ def test_a_run_stopped_while_it_waits_for_the_accelerator_is_stopped_not_failed(
     assert_same(train(tmp_path / "whole", folder, recipe=recipe_file), resumed)
 
 
-def test_a_diverging_run_stops_and_says_so(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
+def test_a_diverging_run_goes_back_once_then_stops_and_says_so(
+    folder: Path, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "MOST_ROLL_BACKS", 1)
     wild = OptimiserRecipe(name=OptimiserName.ADAM, learning_rate=10.0, warm_up_steps=0, clip_norm=1e3)
     replace(with_steps(recipe, 200), optimiser=wild).write(tmp_path / "wild.toml")
     with pytest.raises(Diverged, match="lower learning rate"):
         train(tmp_path / "run", folder, recipe=str(tmp_path / "wild.toml"))
-    assert isinstance(RunFolder(tmp_path / "run").events()[0][-1], RunFailed)
+    run = RunFolder(tmp_path / "run")
+    assert isinstance(run.events()[0][-1], RunFailed)
+    (back,) = events_of(run, RunRolledBack)
+    assert isinstance(back, RunRolledBack) and back.rate_scale == 0.5 and back.step < back.from_step
+    assert "goes on from step" in back.why
 
 
 def test_a_clock_that_is_set_while_it_trains_changes_nothing(
@@ -269,18 +292,34 @@ def stop(path: Path) -> None:
     RunFolder(path).send(Command.STOP)
 
 
-def test_minutes_become_steps_once(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
+def test_minutes_are_a_deadline_also_for_a_resumed_run(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
+    """Stopped after a third of six seconds, and resumed: its time goes on, and its learning rate falls to nothing."""
     recipe.write(tmp_path / "recipe.toml")
     path = tmp_path / "run"
-    run = train(
-        path,
-        folder,
-        recipe=str(tmp_path / "recipe.toml"),
-        minutes=0.01,
-        on_event=lambda event: RunFolder(path).send(Command.STOP) if isinstance(event, RunStarted) else None,
-    )
+
+    def stop_early(event: RunEvent) -> None:
+        if isinstance(event, RunStep) and event.elapsed_seconds > 2:
+            RunFolder(path).send(Command.STOP)
+
+    run = train(path, folder, recipe=str(tmp_path / "recipe.toml"), minutes=0.1, on_event=stop_early)
     resolved = run.recipe().run
-    assert resolved.steps >= 20 and resolved.dtype == "float32" and resolved.threads >= 1 and resolved.device == "cpu"
+    assert (resolved.schedule, resolved.minutes, resolved.dtype, resolved.device) == ("time", 0.1, "float32", "cpu")
+    assert isinstance(run.events()[0][-1], RunStopped)
+    time.sleep(0.5)  # does not count
+    train(path, resume=True)
+    steps = [event for event in events_of(run, RunStep) if isinstance(event, RunStep)]
+    assert [event.elapsed_seconds for event in steps] == sorted(event.elapsed_seconds for event in steps)
+    assert 3 < steps[-1].elapsed_seconds < 60 and steps[-1].step >= 20
+    assert steps[-1].progress == 1 and isinstance(run.events()[0][-1], RunFinished)
+    assert steps[-1].learning_rate < 0.3 * max(event.learning_rate for event in steps)
+    halves = [event for event in run.events()[0] if isinstance(event, RunStarted)]
+    assert halves[1].step >= 1 and halves[1].minutes == 0.1
+
+
+def test_a_time_that_is_over_at_once_still_trains(folder: Path, recipe_file: str, tmp_path: Path) -> None:
+    run = train(tmp_path / "run", folder, recipe=recipe_file, minutes=0.001)
+    last = events_of(run, RunStep)[-1]
+    assert isinstance(last, RunStep) and last.step == 20 and last.learning_rate > 0
 
 
 def test_classes_from_sub_folders_without_captions(folder: Path, recipe_file: str, tmp_path: Path) -> None:
@@ -299,7 +338,8 @@ def test_nothing_to_be_told(folder: Path, recipe_file: str, tmp_path: Path) -> N
     run = train(tmp_path / "run", flat, recipe=recipe_file)
     assert read_checkpoint(run.latest_checkpoint).conditioning is Conditioning.NONE
     finished = run.events()[0][-1]
-    assert isinstance(finished, RunFinished) and "%" in finished.verdict  # judged without held-out pictures too
+    assert isinstance(finished, RunFinished) and not finished.learned
+    assert "6 different images" in finished.verdict or "copies" in finished.verdict
 
 
 def test_a_run_is_not_written_over(folder: Path, recipe_file: str, tmp_path: Path) -> None:
@@ -357,3 +397,74 @@ def test_files_that_are_left_out_are_named_when_the_run_starts(folder: Path, rec
     train(run.path, resume=True)
     resumed = events_of(run, RunStarted)[-1]
     assert isinstance(resumed, RunStarted) and "too small: 1" in resumed.why
+
+
+def test_the_best_checkpoint_is_the_latest_and_others_are_kept_evenly_spaced(
+    folder: Path, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its held-out loss is lowest at step 6 of 24, and rises from there."""
+
+    def measured(trainer: Trainer, batches: Batches) -> FixedLosses:
+        loss = 0.2 + 0.01 * abs(trainer.step_number - 6)
+        return FixedLosses((0.5,), (loss,), (0.1,), loss)
+
+    monkeypatch.setattr(Trainer, "fixed_losses", measured)
+    run_recipe = replace(
+        recipe.run, steps=24, checkpoint_every=2, held_out_every=2, sample_every=24, keep_checkpoints=3
+    )
+    replace(recipe, run=run_recipe).write(tmp_path / "recipe.toml")
+    run = train(tmp_path / "run", folder, recipe=str(tmp_path / "recipe.toml"))
+    assert run.latest_checkpoint.read_bytes() == run.checkpoint(6).read_bytes()
+    assert read_checkpoint(run.latest_checkpoint).json("run")["steps"] == 6
+    kept = sorted(int(path.stem) for path in (run.path / "checkpoints").glob("0*.safetensors"))
+    assert len(kept) == 5 and {6, 24} <= set(kept) and max(b - a for a, b in itertools.pairwise(kept)) <= 10
+    saved = [event for event in events_of(run, RunCheckpoint) if isinstance(event, RunCheckpoint)]
+    assert [event.step for event in saved if event.best] == [2, 4, 6]
+    finished = run.events()[0][-1]
+    assert isinstance(finished, RunFinished) and finished.best_step == 6
+
+
+def test_the_spacing_of_kept_checkpoints_stays_even_however_long_a_run_is() -> None:
+    files: list[Path] = []
+    for step in range(10, 2001, 10):
+        files.append(Path(f"{step:08d}.safetensors"))
+        gone = to_delete(files, {files[-1]}, 5)
+        files = [file for file in files if file not in gone]
+    steps = [int(file.stem) for file in files]
+    assert len(steps) == 6 and steps[-1] == 2000
+    assert max(b - a for a, b in itertools.pairwise([0, *steps])) <= 3 * 2000 / 6
+
+
+def test_a_second_run_waits_for_the_first_and_says_so(folder: Path, recipe_file: str, tmp_path: Path) -> None:
+    first = training_turn()
+
+    def on_event(event: RunEvent) -> None:
+        if isinstance(event, RunWaiting):
+            first.release()
+
+    first.acquire("training the first")
+    run = train(tmp_path / "run", folder, recipe=recipe_file, on_event=on_event)
+    (waiting,) = events_of(run, RunWaiting)
+    assert waiting == RunWaiting(0, "training the first") and isinstance(run.events()[0][-1], RunFinished)
+    assert training_turn().holder() is None
+
+
+def test_samples_with_prompts_of_ones_own_and_checkpoints_are_made_when_asked_for(
+    folder: Path, recipe: Recipe, tmp_path: Path
+) -> None:
+    quiet = replace(recipe.run, steps=40, sample_every=40, checkpoint_every=40, held_out_every=40)
+    replace(recipe, run=quiet).write(tmp_path / "recipe.toml")
+    path, asked = tmp_path / "run", []
+
+    def on_event(event: RunEvent) -> None:
+        if isinstance(event, RunStarted):
+            RunFolder(path).ask_for(Asked.SAMPLE, ["red disc", "blue square", "disc"])
+        elif isinstance(event, RunSamples) and not asked:
+            asked.append(event)
+            RunFolder(path).ask_for(Asked.SAVE)
+
+    run = train(path, folder, recipe=str(tmp_path / "recipe.toml"), on_event=on_event)
+    sheets = [event for event in events_of(run, RunSamples) if isinstance(event, RunSamples)]
+    assert [len(sheet.prompts) for sheet in sheets] == [3, 3] and sheets[0].step < 40
+    saved = [event.step for event in events_of(run, RunCheckpoint)]
+    assert len(saved) == 2 and saved[0] < 40 and saved[1] == 40

@@ -66,3 +66,27 @@ def test_cosine_and_constant() -> None:
 
 def test_a_short_run_still_has_most_of_its_rate() -> None:
     assert optimisers.learning_rate_multiplier(OptimiserRecipe(warm_up_steps=200, decay_share=0.3), 10, 20) == 1.0
+
+
+def test_muon_in_float32_makes_the_steps_of_torchs_within_bfloat16() -> None:
+    torch.manual_seed(0)
+    one, other = Bowl(), Bowl()
+    other.load_state_dict(one.state_dict())
+    for bowl, dtype in ((one, "bfloat16"), (other, "float32")):
+        recipe = OptimiserRecipe(muon_learning_rate=0.02, weight_decay=0.1, muon_dtype=dtype)
+        muon = optimisers.build_optimisers(recipe, bowl)[0]
+        for _ in range(10):
+            bowl.zero_grad()
+            bowl.loss().backward()
+            muon.step()
+    assert isinstance(muon, optimisers.MuonInFloat32)
+    torch.testing.assert_close(one.blocks[0].weight, other.blocks[0].weight, rtol=0.02, atol=0.01)
+    assert not torch.equal(one.blocks[0].weight, other.blocks[0].weight)
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (3, 6)])
+def test_muon_in_float32_makes_matrices_nearly_orthogonal(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    found = optimisers._orthogonal(matrix, (3.4445, -4.7750, 2.0315), 5, 1e-7)
+    values = torch.linalg.svdvals(found)
+    assert found.shape == shape and values.min() > 0.6 and values.max() < 1.3

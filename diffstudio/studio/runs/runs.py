@@ -109,6 +109,8 @@ class Runs:
             arguments += ["--minutes", f"{request.minutes:g}"]
         if request.steps is not None:
             arguments += ["--steps", str(request.steps)]
+        if request.start_from is not None and choice is None:  # a recipe that was chosen says what it starts from
+            arguments += ["--from", request.start_from]
         self._launch(run, arguments, request)
         return run
 
@@ -177,6 +179,15 @@ class Runs:
             _send(run, Command.RUN)
         else:
             self._resumed(RunFolder.open(run.path))
+
+    def train_longer(self, run: RunFolder, *, steps: int | None = None, minutes: float | None = None) -> None:
+        """Train a finished or stopped run for so many more steps or minutes. RunProblem while it is running."""
+        with self._lock:
+            if self.summary(run).alive:
+                raise RunProblem(f"The run {run.name} is running", remedy="Wait until it ends, or stop it first")
+            length = ["--steps", str(steps)] if steps is not None else ["--minutes", f"{minutes or 0:g}"]
+            _send(run, Command.RUN)
+            self._launch(run, ["train", "--continue", str(run.path), *length], None)
 
     def sample_now(self, run: RunFolder, prompts: Sequence[str] | None = None) -> None:
         """Have the run draw a sample sheet at its next step; `prompts` are those of its sheets from then on.
@@ -249,7 +260,7 @@ class Runs:
         with self._lock:
             summary = self.summary(run)
             if summary.status is Status.FINISHED:
-                raise RunProblem(f"The run {run.name} is finished", remedy="Start a new one to train for longer")
+                raise RunProblem(f"The run {run.name} is finished", remedy="Train it for longer with `--continue`")
             _send(run, Command.RUN)
             if not summary.alive:
                 self._launch(run, ["train", "--resume", "--run", str(run.path)], None)

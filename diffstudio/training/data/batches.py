@@ -69,21 +69,31 @@ class Batches:
     def held_out(self) -> Batch:
         """The held-out images (at most MAX_HELD_OUT), not augmented, with full captions; the same noise at every call."""
         indices = self._dataset.held_out_indices
-        indices = indices[:: -(-len(indices) // MAX_HELD_OUT) or 1]
+        return self._fixed(indices[:: -(-len(indices) // MAX_HELD_OUT) or 1])
+
+    def training_part(self) -> Batch:
+        """As many training images as `held_out` has, evenly spread, in the same way: to compare the losses."""
+        return self._fixed(self._spread(len(self.held_out().images)))
+
+    def training_images(self, most: int) -> Tensor:
+        """[N,C,S,S] in [-1,1]: at most so many training images, evenly spread."""
+        return self._dataset.batch(self._spread(most), usual_size=True)
+
+    def _spread(self, most: int) -> NDArray[np.int64]:
+        training = self._dataset.training_indices  # each once, however often it is drawn
+        count = min(most, len(training))
+        return training[np.arange(count) * len(training) // max(1, count)]
+
+    def _fixed(self, indices: NDArray[np.int64]) -> Batch:
         generator = torch.Generator().manual_seed(derived_seed(self._recipe.run.seed, "held out", 0))
         return Batch(
-            self._dataset.batch(indices),
+            self._dataset.batch(indices, usual_size=True),
             self.condition_of(
                 [self._dataset.captions[index] for index in indices],
                 [int(self._dataset.labels[index]) for index in indices],
             ),
             generator,
         )
-
-    def mean_image(self) -> Tensor:
-        """[C,H,W] in [-1,1], the mean of at most 2000 training images."""
-        chosen = self._training[:: max(1, len(self._training) // 1000)]
-        return self._dataset.batch(chosen).mean(dim=0)
 
     def condition_of(self, captions: list[str], labels: list[int]) -> Condition:
         """The condition for these captions or class labels, whichever the network uses."""

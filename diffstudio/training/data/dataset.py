@@ -88,11 +88,11 @@ class ImageDataset:
         """Every caption of every image."""
         return itertools.chain.from_iterable(self.alternatives) if self.alternatives else iter(self.captions)
 
-    def batch(self, indices: Sequence[int] | NDArray[np.int64] | Tensor) -> Tensor:
+    def batch(self, indices: Sequence[int] | NDArray[np.int64] | Tensor, *, usual_size: bool = False) -> Tensor:
         """The images at `indices` as float32 [B,C,H,W] in [-1, 1], on the CPU.
 
-        Images of different sizes are cropped and resized to the dataset's most frequent one; training steps take those of
-        one size together.
+        Images of different sizes, and with `usual_size` any others too, are cropped and resized to the dataset's most
+        frequent one; training steps take those of one size together.
         """
         import torch
 
@@ -104,10 +104,18 @@ class ImageDataset:
             self.images[start : start + width * height * self.channels].reshape(height, width, self.channels)
             for start, (width, height) in zip(offsets, self.sizes[chosen], strict=True)
         ]
-        if len({image.shape for image in pixels}) == 1:
+        if len({image.shape for image in pixels}) == 1 and not usual_size:
             return _as_tensor(np.stack(pixels))
         images = [_covering(_as_tensor(image[None]), self.size) for image in pixels]
         return torch.cat(images) if images else torch.zeros((0, self.channels, *self.size[::-1]))
+
+    def rows_of(self, indices: NDArray[np.int64]) -> NDArray[Any]:
+        """The images at `indices` as they are stored in `images`, in that order."""
+        if self.images.ndim == 4:
+            rows: NDArray[Any] = self.images[indices]
+            return rows
+        values = self.sizes.prod(axis=1) * self.channels
+        return np.concatenate([self.images[self._offsets[index] :][: values[index]] for index in indices])
 
     def buckets_of(self, indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """`indices` by the size of their images: one list for each size, by width."""
@@ -200,6 +208,15 @@ def build_dataset(
     with contextlib.suppress(OSError):
         os.utime(file)  # the time of its last use
     return _as_dataset(images, records, report, data, lost, unfit, file)
+
+
+def count_held_out(report: FolderReport, data: DataRecipe) -> int:
+    """How many of the images of an inspected folder `build_dataset` holds out."""
+    records = [
+        record for record in report.images if not _excluded(record.path, data.exclude) and not why_unfit(record, data)
+    ]
+    _, labels = _classes(records, data)
+    return int(_held_out(records, labels, report, data).sum())
 
 
 def _check(data: DataRecipe) -> None:
@@ -332,10 +349,7 @@ def _as_dataset(
     unfit: Sequence[Skipped],
     file: Path,
 ) -> ImageDataset:
-    groups = [_class_of(record, data.classes) for record in records]
-    classes = tuple(sorted(set(groups)))
-    index_of = {name: index for index, name in enumerate(classes)}
-    labels = np.array([index_of[group] for group in groups], dtype=np.int64)
+    classes, labels = _classes(records, data)
     several = any(len(record.captions) > 1 for record in records)
     repeated = any(record.repeats > 1 for record in records)
     return ImageDataset(
@@ -353,6 +367,14 @@ def _as_dataset(
         channels=data.form.channels,
         unfit=tuple(unfit),
     )
+
+
+def _classes(records: Sequence[ImageRecord], data: DataRecipe) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """The names of the classes, sorted, and the index of each image's class [N]."""
+    groups = [_class_of(record, data.classes) for record in records]
+    classes = tuple(sorted(set(groups)))
+    index_of = {name: index for index, name in enumerate(classes)}
+    return classes, np.array([index_of[group] for group in groups], dtype=np.int64)
 
 
 def _class_of(record: ImageRecord, classes: ClassesName) -> str:

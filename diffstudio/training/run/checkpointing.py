@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
+from torch import Tensor
 
 from diffstudio.atomic import atomic_write, replace_with_copy
 from diffstudio.errors import Interrupted
@@ -15,39 +18,49 @@ from diffstudio.models.families import pixel_file
 from diffstudio.models.recommended import DEFAULTS_OF_0_1
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.recipe import RunRecipe
+from diffstudio.training.run.assessment import Assessment
 from diffstudio.training.run.events import RunCheckpoint, RunSamples
-from diffstudio.training.run.sample_sheets import SampleSheetRenderer, sample_prompts, sheet_thumbnail
+from diffstudio.training.run.sample_sheets import (
+    SampleSheetRenderer,
+    prompts_of_folder,
+    sample_prompts,
+    sheet_thumbnail,
+    usable_prompts,
+)
 from diffstudio.training.run.setup import RunContext
-
-KEPT_CHECKPOINTS = 3
 
 
 class Checkpointer:
-    def __init__(self, context: RunContext) -> None:
-        self._context = context
-        recipe, dataset = context.recipe, context.dataset
-        self._classes = dataset.classes if recipe.network.conditioning is Conditioning.CLASS else ()
-        prompts = sample_prompts(recipe, dataset)
-        self._renderer = SampleSheetRenderer(
-            recipe, context.tokenizer, self._classes, context.trainer.device, prompts, dataset.size
-        )
-        text = recipe.network.conditioning is Conditioning.TEXT
-        self._captions = count_words(dataset.all_captions(), prompts) if text else None
+    def __init__(self, context: RunContext, assessment: Assessment, classes: tuple[str, ...]) -> None:
+        self._context, self._assessment, self._classes = context, assessment, classes
+        self._prompts = sample_prompts(context.recipe, context.dataset)
+        text = context.recipe.network.conditioning is Conditioning.TEXT
+        self._captions = count_words(context.dataset.all_captions(), self._prompts) if text else None
         self._thumbnail: Image.Image | None = None
+        self.samples: Tensor | None = None  # [N,C,S,S] of the last sheet, if its prompts are from all over the folder
         self.latest = str(context.run.latest_checkpoint.relative_to(context.run.path))
 
-    def save_state(self) -> None:
-        """Write everything that resuming needs. StorageProblem when that fails."""
-        with atomic_write(self._context.run.state_file, "The state of the run could not be written") as file:
+    def save_state(self, monitor: Mapping[str, Any], *, good: bool) -> None:
+        """Write everything that resuming needs. StorageProblem when that fails.
+
+        `good`: the run goes back to this state if it diverges.
+        """
+        run = self._context.run
+        with atomic_write(run.state_file, "The state of the run could not be written") as file:
             try:
-                torch.save(self._context.trainer.state(), file)
+                torch.save(self._context.trainer.state() | {"monitor": dict(monitor)}, file)
             except RuntimeError as error:  # how torch's writer reports every failed write
                 raise OSError("the disk is full or write-protected") from error
+        if good:
+            replace_with_copy(run.state_file, run.good_state_file)
 
-    def save_checkpoint(self, held_out_loss: float | None) -> Iterator[RunCheckpoint]:
-        """Write the EMA weights as the checkpoint of this step and as the latest; delete old checkpoints."""
+    def save_checkpoint(self, held_out_loss: float | None, *, best: bool) -> Iterator[RunCheckpoint]:
+        """Write the EMA weights as the checkpoint of this step; delete old checkpoints.
+
+        It becomes the latest checkpoint, the one to generate with, if it is the best or if there is no telling.
+        """
         trainer, run, recipe = self._context.trainer, self._context.run, self._context.recipe
-        path = run.path / "checkpoints" / f"{trainer.step_number:08d}.safetensors"
+        path = run.checkpoint(trainer.step_number)
         pixel_file.save(
             path,
             trainer.ema_network,
@@ -69,39 +82,85 @@ class Checkpointer:
                 "held_out_loss": held_out_loss,
             },
         )
-        replace_with_copy(path, run.latest_checkpoint)
-        for old in sorted(path.parent.glob("[0-9]*.safetensors"))[:-KEPT_CHECKPOINTS]:
+        best_step = self._assessment.best_step
+        best_file = run.checkpoint(best_step) if best_step is not None else None
+        if best or best_file is None or not best_file.is_file():
+            replace_with_copy(path, run.latest_checkpoint)
+            best_file = path
+        for old in to_delete(
+            list(path.parent.glob("[0-9]*.safetensors")), {best_file, path}, recipe.run.keep_checkpoints
+        ):
             with suppress(OSError):
                 old.unlink()
-        yield RunCheckpoint(trainer.step_number, f"checkpoints/{path.name}")
+        yield RunCheckpoint(trainer.step_number, f"checkpoints/{path.name}", held_out_loss, best)
 
     def save_samples(self, before_call: Callable[[], None]) -> Iterator[RunSamples]:
-        """Write the sample sheets of the EMA weights and of the raw weights.
+        """Write the sample sheets of the EMA weights and of the raw weights, and judge the former.
 
         `before_call` runs before every call of the network; nothing is yielded when it raises Interrupted.
         """
-        trainer, folder = self._context.trainer, self._context.run.path / "samples"
+        context = self._context
+        trainer, folder = context.trainer, context.run.path / "samples"
         names = {"ema": f"{trainer.step_number:08d}-ema.png", "raw": f"{trainer.step_number:08d}-raw.png"}
-        side, channels = max(self._context.dataset.size), 0
+        side, channels = max(context.dataset.size), 0
+        renderer = SampleSheetRenderer(
+            context.recipe,
+            context.tokenizer,
+            self._classes,
+            trainer.device,
+            self._sheet_prompts(),
+            context.dataset.size,
+        )
+        drawn: dict[str, Tensor] = {}
         try:
             for name, network in (("ema", trainer.ema_network), ("raw", trainer.network)):
-                sheet = self._renderer.render(network, before_call)
+                drawn[name] = renderer.draw(network, before_call)
+                sheet = renderer.sheet(network, drawn[name])
                 sheet.write(folder / names[name])
                 channels = len(sheet.channels)
                 if name == "ema":
                     self._thumbnail = sheet_thumbnail(sheet.whole, side)
         except Interrupted:
             return
+        usual = renderer.prompts == prompts_of_folder(context.recipe, context.dataset)
+        self.samples = drawn["ema"] if usual else None
+        copies = self._assessment.copies(drawn["ema"])
         yield RunSamples(
             step=trainer.step_number,
             ema=f"samples/{names['ema']}",
             raw=f"samples/{names['raw']}",
-            columns=self._renderer.columns,
-            rows=self._renderer.rows,
+            columns=renderer.columns,
+            rows=renderer.rows,
             size=side,
-            prompts=self._renderer.prompts,
+            prompts=renderer.prompts,
+            nearest=copies.nearest if copies is not None else (),
+            ratios=copies.ratios if copies is not None else (),
+            copied=copies.copied if copies is not None else (),
             channels=channels,
         )
+
+    def _sheet_prompts(self) -> tuple[str, ...]:
+        """Those that were set while the run goes on, or those it started with."""
+        asked = self._context.run.prompts()
+        return usable_prompts(asked, self._context.recipe, self._classes) or self._prompts
+
+
+def to_delete(checkpoints: list[Path], kept: set[Path], others: int) -> list[Path]:
+    """Which checkpoints, named by their step, to delete: all but `kept` and so many others, evenly spaced in steps."""
+    remaining = sorted(path for path in checkpoints if path.stem.isdecimal())
+    deleted: list[Path] = []
+    while True:
+        candidates = [index for index, path in enumerate(remaining) if path not in kept]
+        if len(candidates) <= others:
+            return deleted
+
+        def gap(index: int) -> int:
+            """Steps between the neighbours of a checkpoint, which are left without it."""
+            before = int(remaining[index - 1].stem) if index else 0
+            after = int(remaining[index + 1].stem) if index + 1 < len(remaining) else int(remaining[index].stem)
+            return after - before
+
+        deleted.append(remaining.pop(min(candidates, key=gap)))
 
 
 def _recommended_sampling(run: RunRecipe) -> Mapping[str, object]:

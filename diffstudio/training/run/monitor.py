@@ -1,12 +1,15 @@
-"""How a training run is going: its throughput, whether its loss diverges, and whether it learned anything."""
+"""How a training run is going: its throughput, and whether its loss diverges."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from diffstudio.errors import Diverged
+from diffstudio.training.run.clock import RunClock
 from diffstudio.training.run.events import RunStep
 from diffstudio.training.trainer import StepResult, Trainer
 
@@ -14,7 +17,7 @@ _MAX_BAD_STEPS = 20  # in a row with a loss that is NaN or Inf
 _DIVERGED_FACTOR = 4.0  # of the lowest smoothed loss
 _SMOOTHING = 0.98  # decay of the moving average
 _STEPS_BEFORE_JUDGING = 50
-LEARNED_BELOW = 0.8  # of the loss of always predicting the mean image
+_HEALTHY_FACTOR = 1.5
 
 
 @dataclass(slots=True)
@@ -25,6 +28,22 @@ class DivergenceMonitor:
     lowest: float = math.inf
     bad_steps: int = 0
     seen: int = 0
+
+    @property
+    def healthy(self) -> bool:
+        """Whether the weights of now are worth going back to."""
+        return self.bad_steps == 0 and (self.smoothed is None or self.smoothed <= _HEALTHY_FACTOR * self.lowest)
+
+    def state(self) -> dict[str, float | int | None]:
+        return asdict(self)
+
+    @classmethod
+    def restored(cls, state: Mapping[str, Any] | None) -> DivergenceMonitor:
+        """The monitor with that state; a new one where there is none, as in states of before."""
+        try:
+            return cls(**state) if state is not None else cls()
+        except TypeError:
+            return cls()
 
     def update(self, step: int, loss: float) -> None:
         if not math.isfinite(loss):
@@ -60,7 +79,7 @@ class StepMeter:
         self.results.append(result)
         self.seconds += seconds
 
-    def step_event(self, trainer: Trainer, steps: int) -> RunStep:
+    def step_event(self, trainer: Trainer, clock: RunClock) -> RunStep:
         """The event for the steps since the last one; starts the next means."""
         count = len(self.results)
         self.speeds.append((count, self.seconds))
@@ -68,30 +87,15 @@ class StepMeter:
         self.recent_loss = sum(result.loss for result in self.results) / count
         event = RunStep(
             step=trainer.step_number,
-            steps=steps,
+            steps=clock.steps(trainer.step_number),
             images_seen=trainer.step_number * self.batch,
             loss=self.recent_loss,
             gradient_norm=sum(result.gradient_norm for result in self.results) / count,
             learning_rate=self.results[-1].learning_rate,
             images_per_second=steps_per_second * self.batch,
             elapsed_seconds=trainer.elapsed_seconds,
-            left_seconds=(steps - trainer.step_number) / steps_per_second,
+            left_seconds=clock.left_seconds(trainer.step_number, 1 / steps_per_second),
+            progress=clock.progress(trainer.step_number),
         )
         self.results, self.seconds = [], 0.0
         return event
-
-
-def verdict(loss: float, baseline: float) -> tuple[bool, str]:
-    """Whether a run learned, and a sentence that compares its loss with the loss of always predicting the mean image."""
-    if not math.isfinite(loss):
-        return (
-            False,
-            "The loss is NaN or Inf: this checkpoint cannot generate images. Start again with a lower learning rate.",
-        )
-    ratio = loss / baseline
-    if ratio < LEARNED_BELOW:
-        return True, f"It learned: its loss is {ratio:.0%} of that of always predicting the mean image."
-    return False, (
-        f"It learned little: its loss is {ratio:.0%} of that of always predicting the mean image. "
-        "Train for more steps, or check whether the images have something in common."
-    )

@@ -11,7 +11,7 @@
                     or of the newest without one
     dataset.json    what was trained on: images, captions, classes, which are held out
     tokenizer.json  trained on the captions
-    state.pt        everything that resuming needs
+    state.pt        everything that resuming needs; good-state.pt: what the run goes back to if it diverges
     tensorboard/    the events in TensorBoard's format
     log.txt         the process's standard error
     run.lock        locked by the process that trains the run
@@ -121,6 +121,18 @@ class RunFolder:
         return self.path / "state.pt"
 
     @property
+    def good_state_file(self) -> Path:
+        """The state that the run goes back to if it diverges."""
+        return self.path / "good-state.pt"
+
+    @property
+    def dataset_file(self) -> Path:
+        return self.path / "dataset.json"
+
+    def checkpoint(self, step: int) -> Path:
+        return self.path / "checkpoints" / f"{step:08d}.safetensors"
+
+    @property
     def tokenizer_file(self) -> Path:
         return self.path / "tokenizer.json"
 
@@ -139,6 +151,10 @@ class RunFolder:
             run.setdefault("sample_sampler", DEFAULTS_OF_0_1["sampler"])
             run.setdefault("sample_spacing", DEFAULTS_OF_0_1["spacing"])
         return Recipe.from_run(values)
+
+    def move_image_folder(self, folder: Path) -> None:
+        """Note that the images are in another folder now. RunProblem, StorageProblem."""
+        self._write_json("run.json", self.info() | {"pictures": str(folder.resolve())})
 
     def info(self) -> dict[str, Any]:
         """`pictures` (the folder trained on) and `created` (seconds since the epoch).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from diffstudio.training.run.events import channel_sheet
 from diffstudio.training.trainer import DTYPES
 
 COLUMNS = 8
+MOST_PROMPTS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ class SampleSheetRenderer:
     device: torch.device
     prompts: tuple[str, ...]
     size: tuple[int, int]  # of one image, px
+    first_seed: int = 0  # added to the run's seed
 
     @property
     def columns(self) -> int:
@@ -50,20 +52,25 @@ class SampleSheetRenderer:
         return -(-len(self.prompts) // self.columns)
 
     def render(self, network: PixelTransformer, before_call: Callable[[], None]) -> SampleSheet:
-        """One image per prompt. `before_call` runs before every call of the network; what it raises ends it."""
+        """One image per prompt, with that prompt's seed: the run's seed plus its index."""
+        return self.sheet(network, self.draw(network, before_call))
+
+    def sheet(self, network: PixelTransformer, images: Tensor) -> SampleSheet:
+        """What `draw` returned, side by side."""
+        model = self._model(network)
+        output, whole = model.output, image_grid(model.decode(images), self.columns)
+        if output.is_image:
+            return SampleSheet(whole)
+        channels = (image_grid(output.to_rgb(images, [index]), self.columns) for index in range(output.channels))
+        return SampleSheet(whole, tuple(channels))
+
+    def draw(self, network: PixelTransformer, before_call: Callable[[], None]) -> Tensor:
+        """One image per prompt, [N,C,H,W]. `before_call` runs before every call of the network; what it raises ends it."""
         run = self.recipe.run
-        model = PixelModel(
-            None,
-            network.eval(),
-            self.tokenizer,
-            self.classes,
-            output=self.recipe.data.output,
-            device=self.device,
-            dtype=DTYPES[run.dtype],
-        )
+        model = self._model(network)
         state = None
         options = SampleOptions(
-            seeds=[run.seed + index for index in range(len(self.prompts))],
+            seeds=[run.seed + self.first_seed + index for index in range(len(self.prompts))],
             width=self.size[0],
             height=self.size[1],
             steps=run.sample_steps,
@@ -75,11 +82,18 @@ class SampleSheetRenderer:
         for step in sample(model, prompt, options, wrap=lambda denoiser: _InterruptibleDenoiser(denoiser, before_call)):
             state = step.x
         assert state is not None
-        output, whole = model.output, image_grid(model.decode(state), self.columns)
-        if output.is_image:
-            return SampleSheet(whole)
-        channels = (image_grid(output.to_rgb(state, [index]), self.columns) for index in range(output.channels))
-        return SampleSheet(whole, tuple(channels))
+        return state
+
+    def _model(self, network: PixelTransformer) -> PixelModel:
+        return PixelModel(
+            None,
+            network.eval(),
+            self.tokenizer,
+            self.classes,
+            output=self.recipe.data.output,
+            device=self.device,
+            dtype=DTYPES[self.recipe.run.dtype],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +126,24 @@ class _InterruptibleDenoiser:
 
 def sample_prompts(recipe: Recipe, dataset: ImageDataset) -> tuple[str, ...]:
     """The recipe's prompts, or names from captions or classes, evenly spread; "" for an unconditional network."""
+    return recipe.run.prompts or prompts_of_folder(recipe, dataset)
+
+
+def usable_prompts(prompts: Sequence[str], recipe: Recipe, classes: Sequence[str]) -> tuple[str, ...]:
+    """Those of a person's prompts that the network can follow: all, names of classes, or none; at most MOST_PROMPTS."""
+    match recipe.network.conditioning:
+        case Conditioning.TEXT:
+            return tuple(prompts[:MOST_PROMPTS])
+        case Conditioning.CLASS:
+            known = {name.casefold() for name in classes}
+            return tuple(prompt for prompt in prompts if prompt.strip().casefold() in known)[:MOST_PROMPTS]
+        case Conditioning.NONE:
+            return ()
+
+
+def prompts_of_folder(recipe: Recipe, dataset: ImageDataset) -> tuple[str, ...]:
+    """Names from captions or classes, evenly spread over the images; "" for an unconditional network."""
     count = max(1, recipe.run.sample_count)
-    if recipe.run.prompts:
-        return recipe.run.prompts
     match recipe.network.conditioning:
         case Conditioning.TEXT:
             names = [short_prompt(caption) for caption in dataset.captions if caption.strip()]

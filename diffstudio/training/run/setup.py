@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -23,15 +24,18 @@ from diffstudio.training.data.dataset import ImageDataset, build_dataset
 from diffstudio.training.data.folder_report import FolderReport, InspectionProgress, Skipped
 from diffstudio.training.data.inspect_folder import MIN_SIDE, inspect_folder
 from diffstudio.training.data.pixel_choice import choose_pixels
+from diffstudio.training.preparation.caption_length import fit_text_tokens
+from diffstudio.training.preparation.disk_use import check_room
+from diffstudio.training.preparation.machine_speed import resolve_dtypes
+from diffstudio.training.preparation.starting_point import StartingPoint, starting_point
+from diffstudio.training.preparation.stored_dataset import StoredDataset
 from diffstudio.training.recipe import Recipe, RunRecipe
-from diffstudio.training.recipe_choice import check_recipe_name, choose_recipe
-from diffstudio.training.run.caption_length import fit_text_tokens
+from diffstudio.training.recipe_choice import FROM_NOTHING, check_recipe_name, choose_recipe, starting_checkpoint
 from diffstudio.training.run.run_folder import RunFolder, already_a_run
 from diffstudio.training.run.setup_progress import SetupProgress
-from diffstudio.training.trainer import Trainer, seconds_per_step
+from diffstudio.training.trainer import Trainer
 
-MIN_STEPS = 20
-_START_ANEW = "Start a new run; the checkpoints of this one can still be used"
+START_ANEW = "Start a new run; the checkpoints of this one can still be used"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,20 @@ class RunContext:
     trainer: Trainer
     batches: Batches
     why: str  # the choices made, in a sentence
+    folder: Path  # of the images
+    monitor: Mapping[str, Any] | None = None  # the state of the monitor of a resumed run
+    ended_early: bool = False  # a run that was killed after it had decided so
 
 
 def new_run(
-    path: Path, folder: Path, recipe_name: str, *, steps: int | None, minutes: float | None, progress: SetupProgress
+    path: Path,
+    folder: Path,
+    recipe_name: str,
+    *,
+    steps: int | None,
+    minutes: float | None,
+    start_from: str | None = None,
+    progress: SetupProgress,
 ) -> RunContext:
     """Inspect `folder`, choose the recipe, measure the speed, and create the run folder at `path`.
 
@@ -58,56 +72,52 @@ def new_run(
         raise RunProblem(already_a_run(path), remedy="Resume it with --resume, or choose another folder")
     _check_run_path(path, folder)
     check_recipe_name(recipe_name)
+    if start_from not in (None, FROM_NOTHING):
+        starting_checkpoint(start_from)  # a mistake is said before the images are inspected
     report = finish_inspection(folder, progress)
     accelerator = choose_device("auto").type != "cpu"
-    choice = choose_recipe(recipe_name, report, accelerator=accelerator, minutes=minutes)
+    choice = choose_recipe(recipe_name, report, accelerator=accelerator, minutes=minutes, start_from=start_from)
     recipe = _with_pixels(_with_length(choice.recipe, steps, minutes), report)
+    start = starting_point(recipe.run.start_from) if recipe.run.start_from else None
     device = choose_device(recipe.run.device)
     dataset = _build_dataset(report, recipe, progress)
-    tokenizer = train_tokenizer(recipe, dataset)
+    tokenizer = _new_tokenizer(recipe, dataset, start)
+    if tokenizer is not None and start is not None:  # its words and the folder's
+        most = max(recipe.network.vocabulary, tokenizer.vocabulary)
+        recipe = replace(recipe, network=replace(recipe.network, vocabulary=most))
     recipe, cut = fit_text_tokens(recipe, dataset, tokenizer, fixed=not choice.fits_captions)
     threads = min(recipe.run.threads or torch.get_num_threads(), os.cpu_count() or 1)
     torch.set_num_threads(threads)
     recipe = replace(recipe, run=replace(recipe.run, device=device.type, threads=threads))
-    recipe, trainer, measured = _resolve_dtype_and_steps(recipe, dataset, tokenizer, device, progress)
+    recipe, measured = resolve_dtypes(
+        recipe,
+        lambda candidate: build_trainer(candidate, dataset, tokenizer, device),
+        dataset,
+        tokenizer,
+        progress.raise_if_stopped,
+    )
+    trainer = build_trainer(recipe, dataset, tokenizer, device)
+    trainer.fingerprint = dataset.file.name
+    if start is not None:
+        start.load_into(trainer, tokenizer, dataset.classes)
+    check_room(path, trainer, recipe)
     run = RunFolder.create(path, recipe, folder)
+    unused = left_out(report, dataset.skipped, dataset.unfit)
+    StoredDataset.of(dataset, recipe, folder, unused).write(run.dataset_file)
     if tokenizer is not None:
         write_text(run.tokenizer_file, tokenizer.to_json())
     batches = Batches(dataset, recipe, tokenizer)
     found = (f"{of_type.sentence()}." for of_type in report.ranges)
-    why = " ".join(filter(None, [choice.why, measured, cut, *found, *left_out(report, dataset.skipped, dataset.unfit)]))
-    return RunContext(run, recipe, dataset, tokenizer, trainer, batches, why)
+    why = " ".join(filter(None, [choice.why, measured, cut, *found, *unused]))
+    return RunContext(run, recipe, dataset, tokenizer, trainer, batches, why, folder.resolve())
 
 
-def resumed_run(path: Path, progress: SetupProgress) -> RunContext:
-    """An existing run with its last state restored. RunProblem if the folder holds no run or its state cannot be read."""
-    run = RunFolder.open(path)
-    recipe = run.recipe()
-    folder = run.info().get("pictures")
-    if not isinstance(folder, str):
-        raise RunProblem(run.damaged("run.json"), "the folder of images is missing", "Start a new run")
-    report = finish_inspection(Path(folder), progress)
-    dataset = _build_dataset(report, recipe, progress)
-    tokenizer = None
-    if recipe.network.conditioning is Conditioning.TEXT:
-        tokenizer = _stored_tokenizer(run) if run.tokenizer_file.exists() else train_tokenizer(recipe, dataset)
-    device = choose_device(recipe.run.device)
-    torch.set_num_threads(recipe.run.threads or torch.get_num_threads())
-    trainer = _build_trainer(recipe, dataset, tokenizer, device)
-    if run.state_file.exists():
-        try:
-            trainer.restore(torch.load(run.state_file, map_location=device, weights_only=True))
-        except Exception as error:  # noqa: BLE001 - unpickling and loading raise all kinds of errors
-            raise RunProblem(
-                f"The state of the run {run.name} cannot be read",
-                "its file state.pt is damaged or belongs to another network",
-                _START_ANEW,
-            ) from error
-    why = "Resumed where it stopped."
-    if trainer.fingerprint not in (None, dataset.file.name):
-        why = "Resumed, but the folder has changed since: the result will differ from that of an uninterrupted run."
-    why = " ".join([why, *left_out(report, dataset.skipped, dataset.unfit)])
-    return RunContext(run, recipe, dataset, tokenizer, trainer, Batches(dataset, recipe, tokenizer), why)
+def _new_tokenizer(recipe: Recipe, dataset: ImageDataset, start: StartingPoint | None) -> CaptionTokenizer | None:
+    if recipe.network.conditioning is Conditioning.TEXT and start is not None:
+        joined = start.tokenizer(dataset.all_captions())
+        if joined is not None:
+            return joined
+    return train_tokenizer(recipe, dataset)
 
 
 def left_out(report: FolderReport, lost: Sequence[Skipped], unfit: Sequence[Skipped]) -> list[str]:
@@ -177,16 +187,7 @@ def train_tokenizer(recipe: Recipe, dataset: ImageDataset) -> CaptionTokenizer |
     return CaptionTokenizer.learn(dataset.all_captions(), recipe.network.vocabulary)
 
 
-def _stored_tokenizer(run: RunFolder) -> CaptionTokenizer:
-    try:
-        return CaptionTokenizer.from_json(run.tokenizer_file.read_text(encoding="utf-8"))
-    except Exception as error:  # noqa: BLE001 - tokenizers raises bare Exception
-        raise RunProblem(
-            f"The tokenizer of the run {run.name} cannot be read", "its file tokenizer.json is damaged", _START_ANEW
-        ) from error
-
-
-def _build_trainer(
+def build_trainer(
     recipe: Recipe, dataset: ImageDataset, tokenizer: CaptionTokenizer | None, device: torch.device
 ) -> Trainer:
     vocabulary = tokenizer.vocabulary if tokenizer is not None else 0
@@ -194,41 +195,6 @@ def _build_trainer(
         return Trainer(recipe, classes=len(dataset.classes), device=device, vocabulary=vocabulary)
     except ValueError as error:
         raise RunProblem("The recipe's network cannot be built", str(error), "Change its sizes") from error
-
-
-def _resolve_dtype_and_steps(
-    recipe: Recipe,
-    dataset: ImageDataset,
-    tokenizer: CaptionTokenizer | None,
-    device: torch.device,
-    progress: SetupProgress,
-) -> tuple[Recipe, Trainer, str]:
-    """Resolve `auto` and minutes by timing a few steps: the recipe, its trainer, and the findings in a sentence."""
-    candidates = ("float32", "bfloat16") if recipe.run.dtype == "auto" else (recipe.run.dtype,)
-    if device.type == "mps":
-        candidates = candidates[:1]
-    needs_timing = len(candidates) > 1 or recipe.run.minutes > 0
-    timed: dict[str, tuple[float, Recipe, Trainer]] = {}
-    for dtype in candidates:
-        candidate = replace(recipe, run=replace(recipe.run, dtype=dtype))
-        trainer = _build_trainer(candidate, dataset, tokenizer, device)
-        seconds = 0.0
-        if needs_timing:
-            seconds = seconds_per_step(trainer, Batches(dataset, candidate, tokenizer), progress.raise_if_stopped)
-        timed[dtype] = seconds, candidate, trainer
-    seconds, chosen, trainer = min(timed.values(), key=lambda one: one[0])
-    sentences = []
-    if len(candidates) > 1:
-        times = " and ".join(f"{timed[dtype][0]:.2f} s in {dtype}" for dtype in candidates)
-        sentences.append(f"{chosen.run.dtype} because a step takes {times}.")
-    if chosen.run.minutes > 0:
-        steps = max(MIN_STEPS, round(60 * chosen.run.minutes / seconds))
-        minutes = f"{chosen.run.minutes:g} minute{'s are' if chosen.run.minutes != 1 else ' is'}"
-        sentences.append(f"{minutes} {steps:,} steps.")
-        chosen = replace(chosen, run=with_steps(chosen.run, steps))
-        trainer = _build_trainer(chosen, dataset, tokenizer, device)
-    trainer.fingerprint = dataset.file.name
-    return chosen, trainer, " ".join(sentences)
 
 
 def with_steps(run: RunRecipe, steps: int) -> RunRecipe:
@@ -247,7 +213,8 @@ def _with_length(recipe: Recipe, steps: int | None, minutes: float | None) -> Re
     """The recipe with the requested length, its own by default."""
     run = recipe.run
     if steps is not None:
-        run = replace(run, steps=steps, minutes=0.0)
+        run = replace(with_steps(run, steps), minutes=0.0)
     elif minutes is not None:
         run = replace(run, minutes=minutes)
+    run = replace(run, schedule="time" if run.minutes > 0 else "steps", first_step=0, first_seconds=0.0)
     return replace(recipe, run=run)

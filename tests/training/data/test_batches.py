@@ -145,4 +145,6 @@ def test_buckets_are_the_same_for_a_run_that_is_resumed(photographs: tuple[Image
     assert [resumed._indices(step).tolist() for step in range(2059, 1019, -1)] == uninterrupted[::-1]
     assert torch.equal(first.at(2050).images, Batches(dataset, recipe, None).at(2050).images)
     assert first.at(2050).images.shape[-2:] in ((12, 20), (20, 12))
-    assert first.mean_image().shape == (3, 12, 20)
+    width, height = dataset.size
+    shapes = {batch.images.shape[1:] for batch in (first.held_out(), first.training_part())}
+    assert shapes == {first.training_images(4).shape[1:]} == {(3, height, width)}  # they are compared

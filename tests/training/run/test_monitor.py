@@ -1,4 +1,4 @@
-"""When a run is called diverged, and the verdict at the end."""
+"""When a run is called diverged."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import pytest
 
 from diffstudio.errors import Diverged
-from diffstudio.training.run.monitor import DivergenceMonitor, verdict
+from diffstudio.training.run.monitor import DivergenceMonitor
 
 
 def test_a_falling_noisy_loss_is_fine() -> None:
@@ -36,6 +36,27 @@ def test_a_loss_that_left_its_bounds_is_the_end() -> None:
             monitor.update(step, 0.1 if step < 400 else 5.0)
 
 
-@pytest.mark.parametrize(("loss", "learned"), [(0.1, True), (0.79, True), (0.9, False), (math.nan, False)])
-def test_the_verdict(loss: float, learned: bool) -> None:
-    assert verdict(loss, baseline=1.0)[0] is learned
+def test_a_monitor_goes_on_from_its_state() -> None:
+    whole, half = DivergenceMonitor(), DivergenceMonitor()
+    for step in range(60):
+        whole.update(step, 0.1)
+        if step < 30:
+            half.update(step, 0.1)
+    again = DivergenceMonitor.restored(half.state())
+    for step in range(30, 60):
+        again.update(step, 0.1)
+    assert again == whole and whole.healthy
+    assert DivergenceMonitor.restored(None) == DivergenceMonitor.restored({"unknown": 1}) == DivergenceMonitor()
+
+
+def test_weights_are_not_worth_going_back_to_while_the_loss_rises() -> None:
+    monitor = DivergenceMonitor()
+    for step in range(100):
+        monitor.update(step, 0.1)
+    assert monitor.healthy
+    for step in range(10):
+        monitor.update(step, 0.5)
+    assert not monitor.healthy
+    monitor = DivergenceMonitor()
+    monitor.update(0, math.nan)
+    assert not monitor.healthy

@@ -1,0 +1,146 @@
+"""Which data type is faster on this machine: measured once for each device, torch and network, and remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diffstudio import paths
+from diffstudio.atomic import write_text
+from diffstudio.errors import StorageProblem
+from diffstudio.networks.caption_tokenizer import CaptionTokenizer
+from diffstudio.training.data.batches import Batches
+from diffstudio.training.data.dataset import ImageDataset
+from diffstudio.training.recipe import Recipe
+from diffstudio.training.trainer import Trainer
+
+_ROUNDS, _STEPS = 3, 2  # alternating, so that a busy moment does not decide
+_CLEAR = 1.5  # ratio after the first round, beyond which no more are measured
+_MATRIX = 256  # rows, for Muon
+_MOST_KEPT = 200  # measurements in the file
+
+
+def resolve_dtypes(
+    recipe: Recipe,
+    build: Callable[[Recipe], Trainer],
+    dataset: ImageDataset,
+    tokenizer: CaptionTokenizer | None,
+    check: Callable[[], None],
+) -> tuple[Recipe, str]:
+    """The recipe with each `auto` dtype replaced by the faster one, and the finding in a sentence.
+
+    `check()` runs before each step that is measured, and may raise.
+    """
+    device = torch.device(recipe.run.device)
+    muon = recipe.optimiser.muon_dtype
+    if muon == "auto":
+        muon = "bfloat16" if device.type != "cpu" else _faster_for_muon()
+    recipe = replace(recipe, optimiser=replace(recipe.optimiser, muon_dtype=muon))
+    if recipe.run.dtype != "auto":
+        return recipe, ""
+
+    def with_dtype(dtype: str) -> Recipe:
+        return replace(recipe, run=replace(recipe.run, dtype=dtype))
+
+    if device.type == "mps":
+        return with_dtype("float32"), ""
+    key = _key(recipe, device)
+    seconds = _remembered().get(key)
+    if not isinstance(seconds, dict) or set(seconds) != {"float32", "bfloat16"}:
+        timers = {
+            dtype: _Timer(build(with_dtype(dtype)), Batches(dataset, with_dtype(dtype), tokenizer), check)
+            for dtype in ("float32", "bfloat16")
+        }
+        seconds = _compare(timers)
+        _remember(key, seconds)
+    chosen = min(seconds, key=lambda dtype: float(seconds[dtype]))
+    times = " and ".join(f"{seconds[dtype]:.2f} s in {dtype}" for dtype in ("float32", "bfloat16"))
+    return with_dtype(chosen), f"{chosen} because a step takes {times}."
+
+
+class _Timer:
+    """Measures steps of a trainer that is not used for anything else."""
+
+    def __init__(self, trainer: Trainer, batches: Batches, check: Callable[[], None]) -> None:
+        self._trainer, self._batches, self._check = trainer, batches, check
+        self._step(0)  # warms up
+
+    def _step(self, index: int) -> None:
+        self._check()
+        self._trainer.step(self._batches.at(index))  # its loss is read, so an accelerator has finished
+
+    def __call__(self) -> float:
+        """Seconds of one step."""
+        started = time.perf_counter()
+        for index in range(_STEPS):
+            self._step(index)
+        return (time.perf_counter() - started) / _STEPS
+
+
+def _compare(timers: dict[str, Callable[[], float]] | dict[str, _Timer]) -> dict[str, float]:
+    """The shortest time of each in several rounds."""
+    best = {name: float("inf") for name in timers}
+    for _ in range(_ROUNDS):
+        for name, timer in timers.items():
+            best[name] = min(best[name], timer())
+        if max(best.values()) > _CLEAR * min(best.values()):
+            break
+    return best
+
+
+def _faster_for_muon() -> str:
+    """The dtype in which this processor multiplies matrices faster."""
+    key = f"muon {torch.__version__} {torch.get_num_threads()} {torch.backends.cpu.get_cpu_capability()}"
+    seconds = _remembered().get(key)
+    if not isinstance(seconds, dict) or set(seconds) != {"float32", "bfloat16"}:
+
+        def timer(dtype: torch.dtype) -> Callable[[], float]:
+            matrix = torch.ones(_MATRIX, _MATRIX, dtype=dtype)
+
+            def product() -> float:
+                started = time.perf_counter()
+                torch.mm(matrix, matrix)
+                return time.perf_counter() - started
+
+            product()
+            return product
+
+        seconds = _compare({"float32": timer(torch.float32), "bfloat16": timer(torch.bfloat16)})
+        _remember(key, seconds)
+    return "bfloat16" if seconds["bfloat16"] < seconds["float32"] else "float32"
+
+
+def _key(recipe: Recipe, device: torch.device) -> str:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    parts = [device.type, name, torch.__version__, recipe.run.threads, recipe.run.batch, recipe.data.size]
+    shape = [asdict(recipe.network), recipe.optimiser.name, recipe.optimiser.muon_dtype]
+    return hashlib.sha256(json.dumps([*parts, *shape]).encode()).hexdigest()[:32]
+
+
+def _file() -> Path:
+    return paths.cache() / "speed.json"
+
+
+def _remembered() -> dict[str, Any]:
+    try:
+        values = json.loads(_file().read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _remember(key: str, seconds: dict[str, float]) -> None:
+    values = _remembered()
+    for old in list(values)[: max(0, len(values) - _MOST_KEPT)]:
+        del values[old]
+    with suppress(StorageProblem, OSError):  # measured again the next time
+        _file().parent.mkdir(parents=True, exist_ok=True)
+        write_text(_file(), json.dumps(values | {key: seconds}))

@@ -1,0 +1,98 @@
+"""Start a run from the weights of a checkpoint that was trained here, on another folder.
+
+What the checkpoint knows is kept: its words, by a tokenizer that is joined with the folder's, and the classes whose names
+recur. What it has no weights for starts as in a run from nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffstudio.models.families import pixel_file
+from diffstudio.networks.caption_tokenizer import CaptionTokenizer
+from diffstudio.training.recipe_choice import cannot_start_from, starting_checkpoint
+from diffstudio.training.trainer import Trainer
+
+_MOST_NEW_TOKENS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class StartingPoint:
+    """A checkpoint to start from, as loaded."""
+
+    name: str
+    loaded: pixel_file.Loaded
+
+    def tokenizer(self, captions: Iterable[str]) -> CaptionTokenizer | None:
+        """The checkpoint's tokenizer with the words of the captions added; None where it reads no text."""
+        known = self.loaded.tokenizer
+        return known.extended(captions, _MOST_NEW_TOKENS) if known is not None else None
+
+    def load_into(self, trainer: Trainer, tokenizer: CaptionTokenizer | None, classes: tuple[str, ...]) -> None:
+        """Copy the weights into a new trainer. RunProblem where its network has other layers."""
+        mine = trainer.network.state_dict()
+        theirs = dict(self.loaded.network.state_dict())
+        if tokenizer is not None and self.loaded.tokenizer is not None and _TOKENS in theirs and _TOKENS in mine:
+            theirs[_TOKENS] = _joined_rows(theirs[_TOKENS], self.loaded.tokenizer, tokenizer)
+        if _CLASSES in theirs and _CLASSES in mine:
+            theirs[_CLASSES] = _class_rows(mine[_CLASSES], theirs[_CLASSES], self.loaded.classes, classes)
+        if _AUGMENT in mine and _AUGMENT not in theirs:
+            theirs[_AUGMENT] = torch.zeros_like(mine[_AUGMENT])  # it knows no augmentation: as if there were none
+        for name in (_POSITIONS, _TOKEN_POSITIONS):
+            if name in theirs and name in mine:
+                theirs[name] = _resized(theirs[name], mine[name])
+        fitting = {name: value for name, value in theirs.items() if name in mine and value.shape == mine[name].shape}
+        if len(fitting) < len(mine) / 2:
+            raise cannot_start_from(self.name, "its network has other layers")
+        trainer.network.load_state_dict(mine | fitting)
+        trainer.ema_network.load_state_dict(trainer.network.state_dict())
+
+
+_TOKENS = "cond_embed.token_embed.weight"
+_CLASSES = "cond_embed.class_embed.weight"
+_AUGMENT = "cond_embed.augment_embed.weight"
+_POSITIONS = "pos_embed"
+_TOKEN_POSITIONS = "cond_embed.token_pos_embed"
+
+
+def starting_point(name: str) -> StartingPoint:
+    """The checkpoint at that path, or the starter. CheckpointMissing, CheckpointDamaged, RunProblem for other models."""
+    checkpoint = starting_checkpoint(name)
+    return StartingPoint(checkpoint.name, pixel_file.load(checkpoint))
+
+
+def _joined_rows(rows: Tensor, known: CaptionTokenizer, joined: CaptionTokenizer) -> Tensor:
+    """Embeddings of the joined tokenizer: those of known tokens; a new one is the sum of its parts' over root of count."""
+    more = []
+    for token in range(known.vocabulary, joined.vocabulary):
+        parts = known.parts_of(token, joined)
+        more.append(rows[parts].sum(dim=0) / len(parts) ** 0.5)
+    return torch.cat([rows, torch.stack(more)]) if more else rows
+
+
+def _class_rows(mine: Tensor, theirs: Tensor, known: tuple[str, ...], classes: tuple[str, ...]) -> Tensor:
+    """Of classes with the same names, and the last row, which stands for no class; others are new."""
+    row_of: Mapping[str, int] = {name.casefold(): index for index, name in enumerate(known)}
+    rows = mine.clone()
+    for index, name in enumerate(classes):
+        if name.casefold() in row_of:
+            rows[index] = theirs[row_of[name.casefold()]]
+    rows[-1] = theirs[-1]
+    return rows
+
+
+def _resized(theirs: Tensor, mine: Tensor) -> Tensor:
+    """Positions of images [1,D,rows,columns], interpolated, or of tokens [1,T,D], with new ones for more tokens."""
+    if theirs.shape == mine.shape or theirs.ndim != mine.ndim:
+        return theirs
+    if theirs.ndim == 4:
+        return F.interpolate(theirs, mine.shape[-2:], mode="bicubic", align_corners=False)
+    rows = mine.clone()
+    count = min(theirs.shape[1], mine.shape[1])
+    rows[:, :count] = theirs[:, :count]
+    return rows

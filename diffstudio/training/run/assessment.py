@@ -1,0 +1,141 @@
+"""Measures what a run has learned while it trains: its held-out loss, the copies among its samples, and its verdict."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from diffstudio.errors import Interrupted
+from diffstudio.training.evidence.evidence import FEWEST_SAMPLES, Copies, Evidence, SampleJudge
+from diffstudio.training.evidence.gaussian_baseline import gaussian_loss
+from diffstudio.training.run.events import RunHeldOut, RunVerdict
+from diffstudio.training.run.sample_sheets import SampleSheetRenderer, prompts_of_folder
+from diffstudio.training.run.setup import RunContext
+from diffstudio.training.run.verdict import Verdict, best_step, verdict
+from diffstudio.training.trainer import FixedLosses
+
+
+class Assessment:
+    """`measure()` after a step, `judge()` after samples; `verdict` is the newest one."""
+
+    def __init__(self, context: RunContext, classes: tuple[str, ...]) -> None:
+        self._context, self._classes = context, classes
+        self._losses: FixedLosses | None = None
+        self.verdict: Verdict | None = None
+        self._judged_step = -1  # of `verdict`
+
+    @cached_property
+    def _judge(self) -> SampleJudge:
+        return SampleJudge(self._context.dataset, self._context.recipe.data, self._context.recipe.run.seed)
+
+    @cached_property
+    def _baseline(self) -> float | None:
+        return gaussian_loss(self._context.trainer, self._context.batches)
+
+    @property
+    def held_out_loss(self) -> float | None:
+        """The newest one."""
+        losses = self._context.trainer.held_out_losses
+        return losses[-1][1] if losses else None
+
+    @property
+    def best_step(self) -> int | None:
+        return best_step(tuple(self._context.trainer.held_out_losses))
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the verdict is on the weights of now."""
+        return self._judged_step == self._context.trainer.step_number
+
+    def measure(self) -> RunHeldOut | None:
+        """Measure the held-out loss; None without held-out images."""
+        trainer = self._context.trainer
+        self._losses = losses = trainer.fixed_losses(self._context.batches)
+        if losses is None:
+            return None
+        trainer.held_out_losses = [one for one in trainer.held_out_losses if one[0] < trainer.step_number]
+        lowest = min((loss for _, loss in trainer.held_out_losses if math.isfinite(loss)), default=math.inf)
+        trainer.held_out_losses.append((trainer.step_number, losses.loss))
+        return RunHeldOut(
+            trainer.step_number,
+            losses.loss,
+            losses.levels,
+            losses.held_out,
+            losses.training_loss,
+            losses.training,
+            losses.loss < lowest,
+        )
+
+    def copies(self, samples: Tensor) -> Copies | None:
+        """Which of the samples [N,C,S,S] are copies of training images."""
+        return self._judge.copies(samples)
+
+    def judge(
+        self, progress: float, before_call: Callable[[], None], samples: Tensor | None = None
+    ) -> Iterator[RunVerdict]:
+        """The verdict of now. `samples` of the EMA weights, with prompts from all over the folder, save drawing some.
+
+        Nothing is yielded when `before_call`, which runs before every call of the network, raises Interrupted.
+        """
+        trainer = self._context.trainer
+        if self.is_judged:
+            return
+        if self._losses is None:  # resumed after its last step
+            self.measure()
+        try:
+            samples = self._samples(samples, before_call)
+        except Interrupted:
+            return
+        copies, diversity = self._judge.copies(samples), self._judge.diversity(samples)
+        copied = tuple(copies.nearest[index] for index in copies.copied) if copies is not None else ()
+        spread, vendi, real_vendi = diversity if diversity is not None else (None, None, None)
+        dataset, batch = self._context.dataset, self._context.recipe.run.batch
+        training = len(dataset.training_indices)
+        found = verdict(
+            Evidence(
+                step=trainer.step_number,
+                progress=progress,
+                images=training,
+                different_images=self._judge.different_images,
+                epochs=trainer.step_number * batch / max(1, training),
+                held_out=len(dataset.held_out_indices),
+                losses=tuple(trainer.held_out_losses),
+                training_loss=self._losses.training_loss if self._losses is not None else None,
+                baseline=self._baseline,
+                samples=len(samples),
+                copied=len(copied),
+                copied_images=copied,
+                spread=spread,
+                vendi=vendi,
+                real_vendi=real_vendi,
+                finite=bool(torch.isfinite(samples).all()),
+            )
+        )
+        self.verdict, self._judged_step = found, trainer.step_number
+        yield RunVerdict(
+            trainer.step_number, str(found.outcome), found.sentence, found.evidence, found.best_step, copied
+        )
+
+    def _samples(self, samples: Tensor | None, before_call: Callable[[], None]) -> Tensor:
+        """At least FEWEST_SAMPLES samples, with prompts evenly spread over the folder's."""
+        context = self._context
+        drawn = 0 if samples is None else len(samples)
+        if samples is not None and drawn >= FEWEST_SAMPLES:
+            return samples
+        prompts = prompts_of_folder(context.recipe, context.dataset)
+        prompts = tuple(prompts[(drawn + index) % len(prompts)] for index in range(FEWEST_SAMPLES - drawn))
+        renderer = SampleSheetRenderer(
+            context.recipe,
+            context.tokenizer,
+            self._classes,
+            context.trainer.device,
+            prompts,
+            context.dataset.size,
+            drawn,
+        )
+        more = renderer.draw(context.trainer.ema_network, before_call)
+        return more if samples is None else torch.cat([samples.to(more), more])

@@ -1,0 +1,116 @@
+"""How much of a run is done: by its steps, or by its time without pauses; and when it measures, samples and saves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from diffstudio.training.recipe import RunRecipe
+
+MIN_STEPS = 20  # of a run whose length is a time, however short
+FIRST_STATE_SECONDS = 20.0  # after the start, the first state is saved
+STATE_SECONDS = 45.0  # between two, so that a kill costs less than a minute
+HELD_OUT_SHARES, SAMPLE_SHARES = 24, 12  # how often these happen in a run whose length is a time
+_MOST_MEASURING = 0.05  # of the time is spent on held-out losses
+_RESERVE_BEYOND = 1.2  # of what the last sheets and checkpoint took is reserved for the final ones
+
+
+class RunClock:
+    """Counts the seconds of training, which survive a kill in the state, and says how much of the run is done."""
+
+    def __init__(self, recipe: RunRecipe, elapsed_seconds: float, progress: float) -> None:
+        self._recipe = recipe
+        self._before = elapsed_seconds
+        self._since = time.monotonic()
+        self._stopped = False
+        self._progress = progress
+        self._reserve = 0.0  # seconds for what is written at the end
+        self._last_state = self._since - (STATE_SECONDS - FIRST_STATE_SECONDS)
+
+    @property
+    def elapsed_seconds(self) -> float:
+        return self._before + (0.0 if self._stopped else time.monotonic() - self._since)
+
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Around a pause: its time does not count."""
+        self._before, self._stopped = self.elapsed_seconds, True
+        try:
+            yield
+        finally:
+            self._since, self._stopped = time.monotonic(), False
+
+    @contextmanager
+    def final_work(self) -> Iterator[None]:
+        """Around the sheets and checkpoints: as much time is reserved for the final ones."""
+        started = time.monotonic()
+        yield
+        self._reserve = _RESERVE_BEYOND * (time.monotonic() - started)
+
+    @property
+    def timed(self) -> bool:
+        return self._recipe.schedule == "time"
+
+    def progress(self, step: int) -> float:
+        """The share of the run that is done after `step` steps, 0 to 1. It never falls while the run goes on."""
+        run = self._recipe
+        done = step - run.first_step
+        if not self.timed:
+            return min(1.0, done / max(1, run.steps - run.first_step))
+        budget = 60 * run.minutes
+        training = max(budget / 2, budget - self._reserve)
+        share = min(1.0, (self.elapsed_seconds - run.first_seconds) / training, done / MIN_STEPS)
+        self._progress = max(self._progress, share) if done >= MIN_STEPS else share
+        return self._progress
+
+    def left_seconds(self, step: int, seconds_per_step: float) -> float:
+        if not self.timed:
+            return max(0, self._recipe.steps - step) * seconds_per_step
+        return max(0.0, 60 * self._recipe.minutes - (self.elapsed_seconds - self._recipe.first_seconds))
+
+    def steps(self, step: int) -> int:
+        """Of the whole run; an estimate where its length is a time."""
+        if not self.timed:
+            return self._recipe.steps
+        done = step - self._recipe.first_step
+        return self._recipe.first_step + max(done, round(done / self._progress) if self._progress else 0)
+
+    def state_due(self) -> bool:
+        return time.monotonic() - self._last_state >= STATE_SECONDS
+
+    def state_saved(self) -> None:
+        self._last_state = time.monotonic()
+
+
+class Cadence:
+    """What is due after a step: every so many steps, or at even shares of the time of a run."""
+
+    def __init__(self, recipe: RunRecipe, progress: float) -> None:
+        self._recipe = recipe
+        self._progress = self._before = progress
+        self._not_before = 0.0  # seconds of training
+
+    def advance(self, progress: float) -> None:
+        self._before, self._progress = self._progress, progress
+
+    def held_out_due(self, step: int, elapsed_seconds: float) -> bool:
+        if self._recipe.schedule == "time":
+            return self._crossed(HELD_OUT_SHARES) and elapsed_seconds >= self._not_before
+        return step % self._recipe.held_out_every == 0
+
+    def measured(self, seconds: float, elapsed_seconds: float) -> None:
+        """A held-out loss took so long: the next one is due after a time of which this is a small part."""
+        self._not_before = elapsed_seconds + seconds / _MOST_MEASURING
+
+    def samples_due(self, step: int) -> bool:
+        return self._due(step, self._recipe.sample_every)
+
+    def checkpoint_due(self, step: int) -> bool:
+        return self._due(step, self._recipe.checkpoint_every)
+
+    def _due(self, step: int, every: int) -> bool:
+        return self._crossed(SAMPLE_SHARES) if self._recipe.schedule == "time" else step % every == 0
+
+    def _crossed(self, shares: int) -> bool:
+        return int(self._progress * shares) > int(self._before * shares)

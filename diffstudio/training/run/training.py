@@ -1,0 +1,195 @@
+"""Training: the steps of a run, and what happens between them: losses, samples, checkpoints, decisions."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import torch
+
+from diffstudio.errors import Diverged
+from diffstudio.networks.conditioning import Conditioning
+from diffstudio.training.run.assessment import Assessment
+from diffstudio.training.run.checkpointing import Checkpointer
+from diffstudio.training.run.clock import Cadence, RunClock
+from diffstudio.training.run.command_listener import CommandListener
+from diffstudio.training.run.events import RunEarlyStop, RunEvent, RunFinished, RunRolledBack, RunStarted, RunStopped
+from diffstudio.training.run.monitor import DivergenceMonitor, StepMeter
+from diffstudio.training.run.run_folder import Asked
+from diffstudio.training.run.setup import RunContext
+
+DEFAULT_PATIENCE = 6  # held-out losses without a new minimum, of the 24 in a run whose length is a time
+EARLIEST_STOP = 0.5  # share of the time: while the rate is high, a loss may rise that falls again with it
+ROLL_BACK_SCALE, MOST_ROLL_BACKS = 0.5, 3
+_SECONDS_BETWEEN_EVENTS = 1.0
+
+
+class Training:
+    """The steps of a run, and what happens between them."""
+
+    def __init__(self, context: RunContext, commands: CommandListener) -> None:
+        self._context, self._commands = context, commands
+        self._recipe, self._trainer = context.recipe.run, context.trainer
+        classes = context.dataset.classes if context.recipe.network.conditioning is Conditioning.CLASS else ()
+        self._assessment = Assessment(context, classes)
+        self._checkpointer = Checkpointer(context, self._assessment, classes)
+        self._meter = StepMeter(self._recipe.batch)
+        self._divergence = DivergenceMonitor.restored(context.monitor)
+        self.clock = RunClock(self._recipe, self._trainer.elapsed_seconds, self._trainer.progress)
+        self._cadence = Cadence(self._recipe, self._progress())
+        self._ended_early = context.ended_early
+
+    def events(self) -> Iterator[RunEvent]:
+        if not self._context.run.good_state_file.exists():
+            self._save_state(good=True)
+        while not self._done():
+            with self.clock.stopped():
+                yield from self._commands.wait_while_paused(self._trainer.step_number, self._save_state)
+            if self._commands.stopped:
+                yield from self._checkpointer.save_checkpoint(self._assessment.held_out_loss, best=False)
+                yield RunStopped(self._trainer.step_number)
+                return
+            try:
+                self._step()
+            except Diverged as error:
+                yield from self._roll_back(error)
+                continue
+            last = self._done()
+            if self._meter.seconds >= _SECONDS_BETWEEN_EVENTS or last:
+                yield self._meter.step_event(self._trainer, self.clock)
+            yield from self._after_step(last)
+        yield from self._finish()
+
+    def started_event(self) -> RunStarted:
+        trainer, dataset, recipe = self._trainer, self._context.dataset, self._recipe
+        return RunStarted(
+            step=trainer.step_number,
+            steps=self.clock.steps(trainer.step_number),
+            pid=os.getpid(),
+            parameters=sum(parameter.numel() for parameter in trainer.network.parameters()),
+            images=len(dataset.training_indices),
+            held_out=len(dataset.held_out_indices),
+            device=recipe.device,
+            dtype=recipe.dtype,
+            threads=recipe.threads,
+            why=self._context.why,
+            minutes=recipe.minutes if self.clock.timed else 0.0,
+            folder=str(self._context.folder),
+            starter=_name(Path(recipe.start_from)),
+        )
+
+    def _progress(self) -> float:
+        return self.clock.progress(self._trainer.step_number)
+
+    def _done(self) -> bool:
+        return self._progress() >= 1 or self._ended_early
+
+    def _step(self) -> None:
+        """One update. Diverged when the loss has left all bounds."""
+        started = time.perf_counter()
+        result = self._trainer.step(self._context.batches.at(self._trainer.step_number))
+        self._trainer.elapsed_seconds = self.clock.elapsed_seconds
+        self._trainer.progress = self._progress()
+        self._cadence.advance(self._trainer.progress)
+        self._divergence.update(self._trainer.step_number, result.loss)
+        self._meter.update(result, time.perf_counter() - started)
+
+    def _after_step(self, last: bool) -> Iterator[RunEvent]:
+        """What is due: losses, an early stop, samples with their verdict, state and checkpoint."""
+        step, best, checkpointer = self._trainer.step_number, False, self._checkpointer
+        if last or self._cadence.held_out_due(step, self.clock.elapsed_seconds):
+            started = time.monotonic()
+            measured = self._assessment.measure()
+            self._cadence.measured(time.monotonic() - started, self.clock.elapsed_seconds)
+            if measured is not None:
+                best = measured.best
+                yield measured
+        if not last and (stop := self._early_stop()) is not None:
+            self._save_state()
+            self._ended_early = last = True
+            yield stop
+        sample, save = (self._commands.take(what) for what in (Asked.SAMPLE, Asked.SAVE))
+        samples_due = last or sample or self._cadence.samples_due(step)
+        with self.clock.final_work() if samples_due else nullcontext():
+            if samples_due:
+                yield from self._sample()
+            if last or self._cadence.checkpoint_due(step):
+                self._save_state(good=self._divergence.healthy)
+                yield from checkpointer.save_checkpoint(self._assessment.held_out_loss, best=best)
+            elif best or save:
+                yield from checkpointer.save_checkpoint(self._assessment.held_out_loss, best=best)
+        if self.clock.state_due():
+            self._save_state(good=self.clock.timed and self._divergence.healthy)
+
+    def _sample(self) -> Iterator[RunEvent]:
+        check = self._commands.check_between_calls
+        yield from self._checkpointer.save_samples(check)
+        yield from self._assessment.judge(self._progress(), check, self._checkpointer.samples)
+        self._checkpointer.samples = None
+
+    def _early_stop(self) -> RunEarlyStop | None:
+        """The decision to end before the run's time, once the held-out loss has not fallen for long."""
+        recipe, losses = self._recipe, self._trainer.held_out_losses
+        patience = recipe.patience if recipe.patience >= 0 else DEFAULT_PATIENCE if self.clock.timed else 0
+        best = self._assessment.best_step
+        if not patience or best is None or losses[-1][0] != self._trainer.step_number:
+            return None
+        if recipe.patience < 0 and self._progress() < EARLIEST_STOP:
+            return None
+        since = sum(1 for step, _ in losses if step > max(best, recipe.first_step))
+        if since < patience:
+            return None
+        lowest = dict(losses)[best]
+        return RunEarlyStop(
+            self._trainer.step_number,
+            best,
+            f"Ended early: the held-out loss was lowest at step {best:,} ({lowest:.4f}) and no lower in the {since} "
+            f"measurements since (now {losses[-1][1]:.4f}).",
+        )
+
+    def _roll_back(self, error: Diverged) -> Iterator[RunRolledBack]:
+        """Go back to the last good state with a lower learning rate. The error itself after MOST_ROLL_BACKS of them."""
+        trainer, run = self._trainer, self._context.run
+        scale, from_step = trainer.rate_scale * ROLL_BACK_SCALE, trainer.step_number
+        if trainer.rate_scale <= ROLL_BACK_SCALE**MOST_ROLL_BACKS:
+            raise error
+        trainer.restore(torch.load(run.good_state_file, map_location=trainer.device, weights_only=True))
+        trainer.rate_scale = scale
+        trainer.elapsed_seconds, trainer.progress = self.clock.elapsed_seconds, self._progress()
+        self._divergence = DivergenceMonitor()
+        yield RunRolledBack(  # written before the state: a run that is killed in between reads it
+            trainer.step_number,
+            from_step,
+            scale,
+            f"{error.what}: {error.why}. It goes on from step {trainer.step_number:,} with {scale:g} of the learning rate.",
+        )
+        self._save_state(good=True)
+
+    def _finish(self) -> Iterator[RunEvent]:
+        """The verdict on the whole run, also on one that was resumed after its last step."""
+        yield from self._assessment.judge(1.0, self._commands.lend_between_calls)
+        found = self._assessment.verdict
+        assert found is not None
+        yield RunFinished(
+            self._trainer.step_number,
+            self._checkpointer.latest,
+            found.learned,
+            found.sentence,
+            str(found.outcome),
+            found.evidence,
+            found.best_step,
+        )
+
+    def _save_state(self, good: bool = False) -> None:
+        self._trainer.elapsed_seconds = self.clock.elapsed_seconds
+        self._checkpointer.save_state(self._divergence.state(), good=good)
+        self.clock.state_saved()
+
+
+def _name(checkpoint: Path) -> str:
+    """Of a checkpoint that a run starts from: its file's, or its run's for one in a run's folder."""
+    in_run = checkpoint.parent.name == "checkpoints" and len(checkpoint.parts) > 2
+    return checkpoint.parents[1].name if in_run else checkpoint.stem

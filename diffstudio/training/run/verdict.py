@@ -1,0 +1,166 @@
+"""The verdict on a run: what was learned, in a sentence and with its evidence. `verdict(evidence)` is a pure function.
+
+Held-out loss alone does not say it: it is low for blurs where images are alike, and falls on while copies are drawn. So it
+is compared with that of a Gaussian model (`gaussian_baseline`), and with copies and the diversity of the samples.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from diffstudio.evaluation.interval import share_interval
+from diffstudio.training.evidence.evidence import Evidence
+
+FEWEST_IMAGES = 20  # different ones, in the whole folder
+FEWEST_HELD_OUT = 4  # below, the held-out loss is that of single images
+FEWEST_MEASUREMENTS = 4
+BEYOND_BASELINE = 0.95  # of the Gaussian model's loss: below, the network knows more than it
+COLLAPSED_SPREAD = 0.25  # of the distance between training images
+COPIED_SHARE = 0.05  # of the samples, by the lower bound of its interval
+CLEARLY = 0.005  # relative: a smaller change of the held-out loss does not count
+RISEN = 0.03  # relative: this far above its minimum, the held-out loss is rising
+
+
+class Outcome(StrEnum):
+    LEARNING = "learning"
+    READY = "ready"  # the best checkpoint is behind
+    COPYING = "copying"
+    COLLAPSED = "collapsed"
+    TOO_LITTLE = "too_little"  # data or time to say
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    outcome: Outcome
+    sentence: str
+    evidence: tuple[str, ...]  # in sentences
+    best_step: int | None  # of the lowest held-out loss
+
+    @property
+    def learned(self) -> bool:
+        return self.outcome in (Outcome.LEARNING, Outcome.READY)
+
+
+def verdict(evidence: Evidence) -> Verdict:
+    """What the numbers of a run say about it. Never raises."""
+    outcome, sentence = _judge(evidence)
+    return Verdict(outcome, sentence, tuple(_evidence(evidence)), best_step(evidence.losses))
+
+
+def best_step(losses: tuple[tuple[int, float], ...]) -> int | None:
+    """The step of the lowest held-out loss; None without one."""
+    finite = [(loss, step) for step, loss in losses if math.isfinite(loss)]
+    return min(finite)[1] if finite else None
+
+
+def _judge(evidence: Evidence) -> tuple[Outcome, str]:
+    if not evidence.finite or any(not math.isfinite(loss) for _, loss in evidence.losses[-1:]):
+        return Outcome.COLLAPSED, (
+            "The loss is NaN or Inf: this checkpoint cannot generate images. Start again with a lower learning rate."
+        )
+    if evidence.different_images <= 1:
+        what = "There is only one image" if evidence.images <= 1 else f"All {evidence.images:,} images are equal"
+        return Outcome.TOO_LITTLE, f"{what}: a model of it can only repeat it. Add different images."
+    if _copies(evidence):
+        several = len(set(evidence.copied_images))
+        return Outcome.COPYING, (
+            f"It copies: {_of_samples(evidence.copied, evidence.samples)} nearly equal to training images "
+            f"({several:,} different one{'' if several == 1 else 's'}). {_instead_of_copies(evidence)}"
+        )
+    if _different(evidence) < FEWEST_IMAGES:
+        return Outcome.TOO_LITTLE, (
+            f"There are {_different(evidence)} different images: too few to hold enough of them out, and so to say whether "
+            "others than these can be drawn. Add images."
+        )
+    if evidence.held_out < FEWEST_HELD_OUT:
+        return Outcome.TOO_LITTLE, "Too few images are held out to say what was learned. Hold out more of them."
+    return _by_held_out_loss(evidence)
+
+
+def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
+    losses = evidence.losses
+    lowest = min((loss for _, loss in losses), default=math.inf)
+    falling = still_falling(losses)
+    if evidence.baseline is not None and lowest > BEYOND_BASELINE * evidence.baseline:
+        more = (
+            "It is still falling: train for longer."
+            if falling or len(losses) < FEWEST_MEASUREMENTS
+            else "It has stopped falling: more images, or images that have more in common, are needed."
+        )
+        return Outcome.TOO_LITTLE, (
+            "Too little was learned to say: the held-out loss is not below that of a model that knows only how the images "
+            f"vary around their average, which draws blurs. {more}"
+        )
+    if evidence.spread is not None and evidence.spread < COLLAPSED_SPREAD:
+        return Outcome.COLLAPSED, (
+            f"It has collapsed: its samples differ from each other by {evidence.spread:.0%} of what the training images "
+            "do. Start again with a lower learning rate, or use an earlier checkpoint."
+        )
+    if len(losses) < FEWEST_MEASUREMENTS:
+        return Outcome.TOO_LITTLE, "Too early to say: the held-out loss was measured too few times."
+    if falling:
+        return Outcome.LEARNING, "It is learning: the held-out loss is still falling. More steps will improve it."
+    best, last = best_step(losses), losses[-1][1]
+    since = f"since step {best:,} the held-out loss has "
+    changed = f"risen by {last / lowest - 1:.0%}" if last > lowest * (1 + RISEN) else "not fallen any more"
+    return Outcome.READY, f"Ready: {since}{changed}. The checkpoint of that step is the best; more steps do not help."
+
+
+def still_falling(losses: tuple[tuple[int, float], ...]) -> bool:
+    """Whether the newest quarter of the held-out losses has its lowest value clearly below all before it."""
+    newest = max(2, len(losses) // 4)
+    before, recent = [loss for _, loss in losses[:-newest]], [loss for _, loss in losses[-newest:]]
+    if not before:
+        return False
+    risen = recent[-1] > min(recent) * (1 + RISEN)
+    return min(recent) < min(before) * (1 - CLEARLY) and not risen
+
+
+def _different(evidence: Evidence) -> int:
+    """Images of the folder, without duplicates: those that are held out have none among the others."""
+    return evidence.different_images + evidence.held_out
+
+
+def _copies(evidence: Evidence) -> bool:
+    return evidence.samples > 0 and share_interval(evidence.copied, evidence.samples).low > COPIED_SHARE
+
+
+def _of_samples(count: int, samples: int) -> str:
+    return f"{count:,} of {samples:,} samples {'is' if count == 1 else 'are'}"
+
+
+def _instead_of_copies(evidence: Evidence) -> str:
+    if _different(evidence) < FEWEST_IMAGES:
+        return "So few images can hardly give anything else: add images."
+    return "Use an earlier checkpoint, train for fewer steps, or add images."
+
+
+def _evidence(evidence: Evidence) -> list[str]:
+    """A sentence for each kind of number there is."""
+    found = [
+        f"{evidence.images:,} image{'' if evidence.images == 1 else 's'} to train on"
+        + (f", {evidence.different_images:,} different" if evidence.different_images != evidence.images else "")
+        + f", each seen {evidence.epochs:,.1f} times; {evidence.held_out:,} held out."
+    ]
+    if evidence.losses:
+        step, last = evidence.losses[-1]
+        best = best_step(evidence.losses)
+        lowest = min((loss for _, loss in evidence.losses if math.isfinite(loss)), default=math.nan)
+        text = f"Held-out loss {last:.4f} at step {step:,}"
+        if best is not None and best != step:
+            text += f", lowest {lowest:.4f} at step {best:,}"
+        if evidence.training_loss is not None:
+            text += f"; {evidence.training_loss:.4f} on training images"
+        if evidence.baseline is not None:
+            text += f"; {evidence.baseline:.4f} for a Gaussian model of the images"
+        found.append(text + ".")
+    if evidence.samples:
+        found.append(f"{_of_samples(evidence.copied, evidence.samples)} nearly equal to training images.")
+    if evidence.spread is not None:
+        text = f"Samples differ from each other by {evidence.spread:.0%} of what training images do"
+        if evidence.vendi is not None and evidence.real_vendi is not None:
+            text += f" (Vendi score {evidence.vendi:.1f}, {evidence.real_vendi:.1f} for as many training images)"
+        found.append(text + ".")
+    return found

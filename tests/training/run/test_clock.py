@@ -1,0 +1,100 @@
+"""The clock of a run whose length is a time, on a clock that the test sets."""
+
+from __future__ import annotations
+
+import pytest
+
+from diffstudio.training.optimisers import multiplier_by_time
+from diffstudio.training.recipe import OptimiserRecipe, RunRecipe
+from diffstudio.training.run import clock as module
+from diffstudio.training.run.clock import Cadence, RunClock
+
+
+class Time:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def now(monkeypatch: pytest.MonkeyPatch) -> Time:
+    time = Time()
+    monkeypatch.setattr(module, "time", time)
+    return time
+
+
+TEN_MINUTES = RunRecipe(minutes=10.0, schedule="time")
+
+
+def test_pauses_do_not_count_and_an_earlier_process_does(now: Time) -> None:
+    clock = RunClock(TEN_MINUTES, 120.0, 0.2)
+    now.now += 60
+    with clock.stopped():
+        now.now += 10_000
+        assert clock.elapsed_seconds == 180
+    now.now += 120
+    assert clock.elapsed_seconds == 300 and clock.progress(1000) == 0.5
+    assert clock.left_seconds(1000, 1.0) == 300 and clock.steps(1000) == 2000
+
+
+def test_what_the_end_costs_is_reserved_and_progress_never_falls(now: Time) -> None:
+    clock = RunClock(TEN_MINUTES, 0.0, 0.0)
+    now.now += 450
+    before = clock.progress(500)
+    with clock.final_work():
+        now.now += 50
+    assert before == 0.75 and clock.progress(500) == pytest.approx(500 / 540)
+    with clock.final_work():
+        now.now += 1
+    assert clock.progress(500) >= 500 / 540
+    now.now += 200
+    assert clock.progress(500) == 1.0
+
+
+def test_a_time_that_is_over_still_has_its_fewest_steps(now: Time) -> None:
+    clock = RunClock(RunRecipe(minutes=0.01, schedule="time", first_step=100, first_seconds=50.0), 50.0, 0.0)
+    now.now += 100
+    assert [clock.progress(100 + done) for done in (0, 10, 20)] == [0.0, 0.5, 1.0]
+
+
+def test_the_first_state_is_saved_within_a_minute_and_the_others_by_time(now: Time) -> None:
+    clock = RunClock(RunRecipe(steps=10**6), 0.0, 0.0)
+    saved = []
+    for second in range(300):
+        now.now += 1
+        if clock.state_due():
+            clock.state_saved()
+            saved.append(second)
+    assert saved[0] < 60 and max(b - a for a, b in zip(saved, saved[1:], strict=False)) < 60
+
+
+def test_steps_are_counted_from_where_the_run_was_continued() -> None:
+    clock = RunClock(RunRecipe(steps=30, first_step=10), 0.0, 0.0)
+    assert [clock.progress(step) for step in (10, 20, 30)] == [0.0, 0.5, 1.0] and clock.steps(20) == 30
+
+
+def test_events_of_a_timed_run_are_spread_evenly_over_its_time() -> None:
+    cadence = Cadence(TEN_MINUTES, 0.0)
+    found = []
+    for step in range(1, 1001):
+        cadence.advance(step / 1000)
+        if cadence.held_out_due(step, 0.6 * step):
+            found.append(step)
+    assert len(found) == 24 and found[0] == 42 and found[-1] == 1000
+    cadence = Cadence(TEN_MINUTES, 0.0)
+    cadence.advance(0.05)
+    cadence.measured(3.0, 30.0)  # a measurement takes three seconds: not again for a minute
+    cadence.advance(0.1)
+    assert not cadence.held_out_due(5, 60.0)
+    cadence.advance(0.2)
+    assert cadence.held_out_due(5, 90.1)
+
+
+def test_the_rate_follows_the_time() -> None:
+    recipe = OptimiserRecipe(warm_up_steps=100, decay_share=0.3)
+    assert multiplier_by_time(recipe, 0, 0.0) == 0.01 and multiplier_by_time(recipe, 99, 0.01) == 1.0
+    assert multiplier_by_time(recipe, 10, 0.1) == 1.0  # few steps: warm after a tenth of the time
+    assert multiplier_by_time(recipe, 500, 0.7) == pytest.approx(1.0)
+    assert multiplier_by_time(recipe, 500, 0.85) == pytest.approx(0.5) and multiplier_by_time(recipe, 500, 1.0) == 0.0

@@ -1,0 +1,175 @@
+"""Resume and continue: a run works from what it stored, whatever happened to its folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from diffstudio import paths
+from diffstudio.errors import FolderProblem, RunProblem
+from diffstudio.models.library.records import read_checkpoint
+from diffstudio.training.loop import train
+from diffstudio.training.recipe import Recipe
+from diffstudio.training.run.events import RunCheckpoint, RunEvent, RunFinished, RunStarted, RunStep
+from diffstudio.training.run.run_folder import Command, RunFolder
+from tests.training.test_loop import assert_same, at_step
+
+
+@pytest.fixture
+def stopped(folder: Path, recipe_file: str, tmp_path: Path) -> RunFolder:
+    path = tmp_path / "run"
+    return train(path, folder, recipe=recipe_file, on_event=at_step(4, lambda: RunFolder(path).send(Command.STOP)))
+
+
+def started(run: RunFolder) -> RunStarted:
+    return [event for event in run.events()[0] if isinstance(event, RunStarted)][-1]
+
+
+def test_a_recaptioned_grown_and_emptied_folder_changes_nothing_and_is_said(
+    stopped: RunFolder, folder: Path, recipe_file: str, tmp_path: Path
+) -> None:
+    whole = train(tmp_path / "whole", folder, recipe=recipe_file)
+    for caption in folder.rglob("*.txt"):
+        caption.write_text("other, words", encoding="utf-8")
+    shutil.copyfile(folder / "disc" / "00.png", folder / "disc" / "new.png")
+    (folder / "square" / "01.png").unlink()
+    train(stopped.path, resume=True)
+    assert "1 of its images are not in the folder any more" in started(stopped).why
+    assert "1 images that are new in the folder are not used" in started(stopped).why
+    assert_same(whole, stopped)
+
+
+def test_a_moved_folder_is_found_again_and_a_lost_one_is_done_without(
+    stopped: RunFolder, folder: Path, recipe_file: str, tmp_path: Path
+) -> None:
+    whole = train(tmp_path / "whole", folder, recipe=recipe_file)
+    again = shutil.copytree(stopped.path, tmp_path / "again")
+    moved = folder.rename(tmp_path / "moved")
+    train(stopped.path, moved, resume=True)
+    assert stopped.info()["pictures"] == str(moved) and started(stopped).folder == str(moved)
+    assert_same(whole, stopped)
+    shutil.rmtree(moved)
+    train(again, resume=True)
+    assert "is not there any more" in started(RunFolder(again)).why
+    assert_same(whole, RunFolder(again))
+
+
+def test_without_its_prepared_images_they_are_prepared_again(
+    stopped: RunFolder, folder: Path, recipe_file: str, tmp_path: Path
+) -> None:
+    whole = train(tmp_path / "whole", folder, recipe=recipe_file)
+    shutil.copyfile(folder / "disc" / "00.png", folder / "disc" / "000.png")  # before all others
+    for file in (paths.cache() / "pictures").glob("*.npy"):
+        file.unlink()
+    train(stopped.path, resume=True)
+    assert_same(whole, stopped)
+
+
+def test_a_folder_of_other_images_is_refused(stopped: RunFolder, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    with pytest.raises(RunProblem, match="24 of 24 are missing"):
+        train(stopped.path, tmp_path / "other", resume=True)
+    with pytest.raises(FolderProblem):
+        train(stopped.path, tmp_path / "nowhere", resume=True)
+
+
+def test_a_changed_rate_takes_effect_and_changed_images_are_refused(stopped: RunFolder) -> None:
+    recipe = stopped.recipe()
+    replace(recipe, data=replace(recipe.data, fit="pad")).write(stopped.recipe_file)
+    with pytest.raises(RunProblem, match="recipe.data.fit was changed"):
+        train(stopped.path, resume=True)
+    faster = replace(recipe, optimiser=replace(recipe.optimiser, muon_learning_rate=0.5, decay_share=0.0))
+    faster.write(stopped.recipe_file)
+    train(stopped.path, resume=True)
+    steps = [event for event in stopped.events()[0] if isinstance(event, RunStep)]
+    assert steps[-1].learning_rate == 0.5
+    assert read_checkpoint(stopped.checkpoint(12)).json("recipe")["optimiser"]["muon_learning_rate"] == 0.5
+
+
+def test_a_finished_run_is_trained_for_longer(folder: Path, recipe_file: str, tmp_path: Path) -> None:
+    run = train(tmp_path / "run", folder, recipe=recipe_file)
+    train(run.path, resume=True, steps=6)
+    events = run.events()[0]
+    assert started(run).step == 12 and started(run).steps == 18 and "Continued from step 12" in started(run).why
+    assert isinstance(events[-1], RunFinished) and events[-1].step == 18
+    steps = [event for event in events if isinstance(event, RunStep)]
+    assert steps[-1].progress == 1 and steps[-1].steps == 18
+    saved = [event for event in events if isinstance(event, RunCheckpoint)]
+    assert saved[-1].step == 18 and read_checkpoint(run.checkpoint(18)).json("recipe")["run"]["steps"] == 18
+    train(run.path, resume=True, minutes=0.001)
+    assert run.events()[0][-1].step == 38 and run.recipe().run.schedule == "time"  # at least twenty steps
+
+
+def test_a_run_of_before_without_its_dataset_resumes_from_its_folder(
+    stopped: RunFolder, folder: Path, recipe_file: str, tmp_path: Path
+) -> None:
+    stopped.dataset_file.unlink()
+    train(stopped.path, resume=True)
+    assert_same(train(tmp_path / "whole", folder, recipe=recipe_file), stopped)
+
+
+def test_a_damaged_dataset_file_is_said(stopped: RunFolder) -> None:
+    values = json.loads(stopped.dataset_file.read_text(encoding="utf-8"))
+    for damage in ("{", json.dumps(values | {"labels": [1]}), json.dumps({"format": 1})):
+        stopped.dataset_file.write_text(damage, encoding="utf-8")
+        with pytest.raises(RunProblem, match="dataset.json"):
+            train(stopped.path, resume=True)
+    stopped.dataset_file.write_text(json.dumps(values | {"format": 99}), encoding="utf-8")
+    with pytest.raises(RunProblem, match="format 99"):
+        train(stopped.path, resume=True)
+
+
+def test_a_full_disk_costs_what_came_after_the_last_state(
+    folder: Path, recipe_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer of the second state finds no room: the first is kept, and the resumed run is the same run."""
+    import errno
+
+    import torch
+
+    from diffstudio.errors import StorageProblem
+
+    save, written = torch.save, [0]
+
+    def full(state: object, file: object) -> None:
+        written[0] += 1
+        if written[0] == 3:  # the first is that of the start
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(state, file)
+
+    path = tmp_path / "run"
+    with monkeypatch.context() as disk, pytest.raises(StorageProblem, match="state of the run"):
+        disk.setattr(torch, "save", full)
+        train(path, folder, recipe=recipe_file)
+    run = RunFolder(path)
+    assert run.events()[0][-1].step == 8 and not list(path.rglob("*.part"))
+    train(path, resume=True)
+    assert started(run).step == 4
+    assert_same(train(tmp_path / "whole", folder, recipe=recipe_file), run)
+
+
+def test_a_decision_that_was_recorded_is_followed_after_a_kill(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
+    """Killed between the early stop and its last checkpoint: the resumed run ends at once."""
+    patient = replace(recipe, run=replace(recipe.run, steps=400, patience=1, held_out_every=1, checkpoint_every=400))
+    patient = replace(patient, optimiser=replace(recipe.optimiser, muon_learning_rate=1.0, learning_rate=0.3))
+    patient.write(tmp_path / "patient.toml")
+
+    class Killed(BaseException):
+        pass
+
+    def kill(event: RunEvent) -> None:
+        if event.event == "early_stop":
+            raise Killed
+
+    with pytest.raises(Killed):
+        train(tmp_path / "run", folder, recipe=str(tmp_path / "patient.toml"), on_event=kill)
+    run = RunFolder(tmp_path / "run")
+    stop = run.events()[0][-1]
+    assert stop.event == "early_stop" and stop.step < 400
+    train(run.path, resume=True)
+    assert isinstance(run.events()[0][-1], RunFinished) and run.events()[0][-1].step == stop.step
+    assert not any(isinstance(event, RunStep) and event.step > stop.step for event in run.events()[0])

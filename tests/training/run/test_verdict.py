@@ -1,0 +1,108 @@
+"""The verdict on runs whose outcome is known: see tests/data/verdicts/record.py, which trained them."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from diffstudio.training.evidence.evidence import Evidence
+from diffstudio.training.run.verdict import Outcome, best_step, still_falling, verdict
+
+RECORDED = json.loads((Path(__file__).parents[2] / "data" / "verdicts" / "evidence.json").read_text(encoding="utf-8"))
+
+
+def last(name: str) -> Evidence:
+    return Evidence.from_json(RECORDED[name][-1])
+
+
+@pytest.mark.parametrize(("name", "outcomes", "part"), [("noise", {Outcome.TOO_LITTLE}, "draws blurs")])
+def test_each_folder_gets_its_verdict(name: str, outcomes: set[Outcome], part: str) -> None:
+    found = verdict(last(name))
+    assert found.outcome in outcomes and part in found.sentence, found
+    assert found.learned == (found.outcome in (Outcome.LEARNING, Outcome.READY)) and found.evidence
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_no_moment_of_these_runs_is_called_learned_without_beating_the_gaussian_model(name: str) -> None:
+    for values in RECORDED[name]:
+        evidence = Evidence.from_json(values)
+        found = verdict(evidence)
+        if found.learned:
+            assert evidence.baseline is not None and evidence.losses[-1][1] < evidence.baseline
+            assert evidence.copied <= 2
+
+
+def evidence(**values: object) -> Evidence:
+    """Of a run on 500 images that went well and is not over."""
+    usual = Evidence(
+        step=600,
+        progress=0.5,
+        images=450,
+        different_images=450,
+        epochs=20.0,
+        held_out=50,
+        losses=tuple((100 * index, 0.5 - 0.05 * index) for index in range(1, 7)),
+        training_loss=0.19,
+        baseline=0.4,
+        samples=16,
+        spread=0.9,
+        vendi=6.0,
+        real_vendi=7.0,
+    )
+    return replace(usual, **values)  # type: ignore[arg-type]
+
+
+def losses(*values: float) -> tuple[tuple[int, float], ...]:
+    return tuple((100 * index, value) for index, value in enumerate(values, start=1))
+
+
+def test_a_falling_loss_is_learning_and_one_that_has_risen_is_never_sent_on() -> None:
+    assert verdict(evidence()).outcome is Outcome.LEARNING
+    risen = verdict(evidence(losses=losses(0.4, 0.3, 0.25, 0.2, 0.22, 0.24, 0.26, 0.28)))
+    assert risen.outcome is Outcome.READY and risen.best_step == 400 and "risen by 40%" in risen.sentence
+    assert "more steps do not help" in risen.sentence and "train for" not in risen.sentence.lower()
+    level = verdict(evidence(losses=losses(0.4, 0.3, 0.25, 0.2, 0.2, 0.201, 0.2, 0.2005)))
+    assert level.outcome is Outcome.READY and level.best_step == 400 and "not fallen any more" in level.sentence
+    rising_blurs = verdict(evidence(losses=losses(0.6, 0.5, 0.45, 0.41, 0.43, 0.46, 0.5, 0.55)))
+    assert rising_blurs.outcome is Outcome.TOO_LITTLE and "train for longer" not in rising_blurs.sentence
+
+
+def test_blurs_are_not_called_learned() -> None:
+    blurs = verdict(evidence(baseline=0.2))
+    assert blurs.outcome is Outcome.TOO_LITTLE and not blurs.learned and "train for longer" in blurs.sentence
+
+
+def test_copies_outweigh_a_falling_loss() -> None:
+    copying = verdict(evidence(copied=5, copied_images=("a.png", "b.png", "a.png", "a.png", "a.png")))
+    assert copying.outcome is Outcome.COPYING and "5 of 16 samples are" in copying.sentence
+    assert "2 different ones" in copying.sentence
+    assert verdict(evidence(copied=1, copied_images=("a.png",))).outcome is Outcome.LEARNING
+
+
+def test_samples_that_are_all_alike_are_collapsed() -> None:
+    assert verdict(evidence(spread=0.05)).outcome is Outcome.COLLAPSED
+    for broken in (evidence(finite=False), evidence(losses=losses(0.3, 0.2, math.nan))):
+        found = verdict(broken)
+        assert found.outcome is Outcome.COLLAPSED and "NaN" in found.sentence
+    assert best_step(losses(0.3, math.nan, 0.2)) == 300 and best_step(()) is None
+
+
+@pytest.mark.parametrize("count", range(1, 40))
+def test_any_number_of_images_gets_a_true_sentence(count: int) -> None:
+    held_out = 0 if count < 20 else 4
+    few = Evidence(0, 0.0, count, count, 0.0, held_out)
+    found = verdict(few)
+    assert found.outcome is Outcome.TOO_LITTLE and not found.learned and found.best_step is None
+    assert ("only one image" in found.sentence) == (count == 1)
+    assert (f"{count} different images" in found.sentence) == (1 < count < 20)
+    assert found.evidence[0].startswith("1 image to train on" if count == 1 else f"{count} images to train on")
+
+
+def test_few_measurements_say_nothing_yet() -> None:
+    assert "too few times" in verdict(evidence(losses=losses(0.3, 0.2))).sentence
+    assert "Too few images are held out" in verdict(evidence(held_out=3)).sentence
+    assert not still_falling(()) and not still_falling(losses(0.3, 0.2)) and still_falling(losses(0.4, 0.3, 0.2))
