@@ -13,6 +13,7 @@ from PIL import Image
 from diffstudio.models.families import pixel_file
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.training.data.left_out import write_left_out
 from diffstudio.training.loop import train
 from diffstudio.training.recipe import ClassesName, read_table
 from diffstudio.training.run.events import RunStarted
@@ -66,9 +67,11 @@ def test_splits_and_classes_reach_the_checkpoint_and_an_earlier_run_keeps_its_ow
     trained: Callable[[Path], tuple[RunFolder, str]], tmp_path: Path
 ) -> None:
     names = [f"data/{split}/{kind}/{n}" for split in ("train", "val") for kind in ("cat", "dog") for n in range(4)]
-    folder = write(tmp_path / "pets", names)
+    folder = write(tmp_path / "pets", [*names, "@eaDir/thumb", "data/train/cat/gone"])
+    write_left_out(folder, [Path("data/train/cat/gone.png")])
     run, why = trained(folder)
-    assert "2 sub-folders are the classes" in why
+    assert "2 sub-folders are the classes" in why and "train, val and test are kept apart" in why
+    assert "Left out by name, or in the Train room: 2 (@eaDir: kept there by another program, …)." in why
     recipe = run.recipe()
     assert recipe.network.conditioning is Conditioning.CLASS and recipe.data.classes is ClassesName.FOLDERS
     checkpoint = read_checkpoint(run.latest_checkpoint)

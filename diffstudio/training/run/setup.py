@@ -121,7 +121,7 @@ def _new_tokenizer(recipe: Recipe, dataset: ImageDataset, start: StartingPoint |
 
 
 def left_out(report: FolderReport, lost: Sequence[Skipped], unfit: Sequence[Skipped]) -> list[str]:
-    """A sentence for each kind of file that is not used, or not completely.
+    """How the sub-folders were understood, and a sentence for each kind of file that is not used, or not completely.
 
     `lost` could not be decoded again; `unfit` have other channels or shapes.
     """
@@ -130,14 +130,16 @@ def left_out(report: FolderReport, lost: Sequence[Skipped], unfit: Sequence[Skip
         ("Left out because they cannot be read", [*report.skipped, *lost]),
         ("Left out because they are too small", small),
         ("Left out because of their channels or shape", list(unfit)),
+        ("Left out by name, or in the Train room", list(report.left_out)),
         ("Captions not used, or not completely", report.caption_problems),
         ("Used with limits", report.notes),
     )
-    return [
+    sentences = [
         f"{what}: {len(files):,} ({files[0].path}: {files[0].why}{', …' if files[1:] else ''})."
         for what, files in kinds
         if files
     ]
+    return [*(f"{note}." for note in report.layout_notes), *sentences]
 
 
 def _with_pixels(recipe: Recipe, report: FolderReport) -> Recipe:
