@@ -137,6 +137,16 @@ def tiff_channels_size(file: BinaryIO) -> tuple[int, int] | None:
         return shape[axes.index("X")], shape[axes.index("Y")]
 
 
+def tiff_channel_count(file: BinaryIO) -> int:
+    """The number of channels that `read_tiff_channels` reads, from the header; 0 for an image."""
+    with opened_tiff(file) as tiff:
+        axes = _channel_axes(tiff)
+        if axes is None:
+            return 0
+        count = tiff.pages.first.samplesperpixel if axes == _SAMPLES else tiff.series[0].shape[axes.index("C")]
+        return int(count)
+
+
 def read_tiff_channels(file: BinaryIO) -> ChannelArray | None:
     """The channels of a TIFF that is not a grey or RGB image: more samples than those have, or channels in its pages.
 

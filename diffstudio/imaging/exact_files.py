@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import zlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+
+from diffstudio.imaging.arrays import ChannelArray, tiff_channel_count
+from diffstudio.imaging.decoding import decoded_file
+from diffstudio.imaging.problems import image_errors
+from diffstudio.imaging.samples import SamplesProblem
+from diffstudio.imaging.value_range import measure, to_bits
 
 EXACT_SUFFIX = ".tif"  # of a TIFF beside the PNG that shows it
 _BEFORE_CHUNKS = 8 + 25  # bytes: the signature and IHDR
@@ -36,6 +43,25 @@ def write_png(file: BinaryIO, image: Image.Image, texts: PngInfo, exact: ExactVa
     for kind, data, *_ in texts.chunks:
         file.write(len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big"))
     file.write(encoded[_BEFORE_CHUNKS:])
+
+
+def channels_beside(path: Path) -> int:
+    """How many channels the TIFF beside a PNG has; 0 without one, or if it holds an image. ImageProblem if it is damaged."""
+    beside = path.with_suffix(EXACT_SUFFIX)
+    if path.suffix == EXACT_SUFFIX or not beside.is_file():
+        return 0
+    with image_errors(beside), beside.open("rb") as file:
+        return tiff_channel_count(file)
+
+
+def read_channel_beside(path: Path, number: int) -> Image.Image:
+    """One channel of the TIFF beside a PNG, from 1, as grey from its lowest to its highest value. ImageProblem."""
+    with decoded_file(path.with_suffix(EXACT_SUFFIX)) as decoded:
+        if not isinstance(decoded.pixels, ChannelArray) or not 1 <= number <= decoded.pixels.channels:
+            raise SamplesProblem(f"it has no channel {number}")
+        channel = decoded.pixels.values[..., number - 1]
+        depth = measure(channel)
+        return Image.fromarray(to_bits(channel, (depth.low, depth.high), 255).astype(np.uint8)).convert("RGB")
 
 
 def write_tiff(file: BinaryIO, exact: ExactValues) -> None:

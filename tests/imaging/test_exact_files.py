@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import Image
 
+from diffstudio.errors import ImageProblem
 from diffstudio.imaging.colour import srgb_chunks
-from diffstudio.imaging.exact_files import ExactValues, write_png, write_tiff
+from diffstudio.imaging.exact_files import ExactValues, channels_beside, read_channel_beside, write_png, write_tiff
 
 RNG = np.random.default_rng(0)
 
@@ -51,3 +53,30 @@ def test_tiff_of_any_channels(channels: int, dtype: type) -> None:
     found = tifffile.imread(buffer)
     assert found.dtype == dtype
     np.testing.assert_array_equal(found.reshape(values.shape), values)
+
+
+def test_channels_of_the_tiff_beside_a_png(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (24, 20)).save(path)
+    assert channels_beside(path) == 0
+    values = np.dstack([np.full((20, 24), channel) for channel in range(5)]).astype(np.float32)
+    values[:, :12, 3] = -7
+    with path.with_suffix(".tif").open("wb") as file:
+        write_tiff(file, ExactValues(values, as_png=False))
+    assert channels_beside(path) == 5
+    assert channels_beside(path.with_suffix(".tif")) == 0  # that is the file itself
+    shown = np.asarray(read_channel_beside(path, 4))
+    assert shown.shape == (20, 24, 3)
+    assert (shown[:, :12] == 0).all() and (shown[:, 12:] == 255).all()
+    for number in (0, 6):
+        with pytest.raises(ImageProblem, match=f"no channel {number}"):
+            read_channel_beside(path, number)
+    tifffile.imwrite(path.with_suffix(".tif"), np.moveaxis(values, 2, 0), photometric="minisblack")
+    assert channels_beside(path) == 5
+    tifffile.imwrite(path.with_suffix(".tif"), values[..., :3], photometric="rgb")
+    assert channels_beside(path) == 0
+    with pytest.raises(ImageProblem, match="no channel 1"):
+        read_channel_beside(path, 1)
+    path.with_suffix(".tif").write_bytes(b"II*\0 and no more")
+    with pytest.raises(ImageProblem):
+        channels_beside(path)

@@ -163,7 +163,7 @@ def test_arrays_of_five_channels(trained: Callable[..., RunFolder], tmp_path: Pa
     samples = of_type(run, RunSamples)[-1]
     assert samples.channels == 5
     sheets = sorted((run.path / "samples").glob("*-ema-channel-*.png"))
-    assert [sheet.stem[-1] for sheet in sheets] == ["1", "2", "3", "4", "5"]
+    assert {sheet.stem[-1] for sheet in sheets} == {"1", "2", "3", "4", "5"}
     path, _ = drawn(run, tmp_path)
     values = tifffile.imread(path.with_suffix(".tif"))
     assert values.shape == (16, 16, 5)

@@ -28,6 +28,7 @@ from diffstudio.studio.events import (
 from diffstudio.studio.jobs.image_steps import ImageSteps
 from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleRequest
 from diffstudio.ui.generate import labels
+from diffstudio.ui.generate.canvas.channel_picker import ChannelPicker
 from diffstudio.ui.generate.canvas.filmstrip import StepPreviews
 from diffstudio.ui.generate.canvas.full_screen import FullScreen
 from diffstudio.ui.generate.failed_job import FailedJob
@@ -88,6 +89,7 @@ class Viewer(GenerateLayout):
         self._status_text = ""
         self.failed_job = FailedJob(self.show_message)
         self.full_screen = FullScreen(self.canvas, self.canvas_place, self)
+        self.channels = ChannelPicker(self.canvas, self.panel.background_work_requested.emit)
         self.filmstrip.valueChanged.connect(self._scrubbed)
         self.canvas.selected.connect(self._image_selected)
         self.canvas.alone_changed.connect(self._update_state)
@@ -199,6 +201,7 @@ class Viewer(GenerateLayout):
 
     def _update_state(self) -> None:
         """Update buttons and texts from the state."""
+        self.channels.follow()
         state, busy = self._state, self._state.busy
         has_steps = self.filmstrip.last_step() > 0
         nothing = not busy and not self._waiting_for_engine and self.canvas.is_empty()

@@ -129,6 +129,11 @@ class Canvas(CanvasContents):
         self._zoom.pan(moved, self._view())
         self.update()
 
+    def offer_channels(self, count: int) -> None:
+        """Offer each of the channels of the array that is shown."""
+        self.zoom_bar.offer_channels(count)
+        self._place_bar()
+
     def show_full_screen(self, on: bool) -> None:
         """Whether the canvas fills the screen; double click and the bar then leave it."""
         self.zoom_bar.show_full_screen(on)

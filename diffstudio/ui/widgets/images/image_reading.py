@@ -38,12 +38,12 @@ def read_image(path: Path, largest: int | None = None) -> QImage:
     It is read as for generating and training, so that the same files open, with the same colours.
     """
     try:
-        return _as_qimage(read_thumbnail(path, largest) if largest else read_any_image(path)[0])
+        return as_qimage(read_thumbnail(path, largest) if largest else read_any_image(path)[0])
     except ImageProblem:
         return QImage()
 
 
-def _as_qimage(image: Image.Image) -> QImage:
+def as_qimage(image: Image.Image) -> QImage:
     """An RGB or RGBA image in the format that Qt paints fastest."""
     channels = len(image.mode)
     stored, painted = {
@@ -61,7 +61,7 @@ def header_thumbnail(checkpoint: Checkpoint) -> QImage:
         return QImage()
     try:
         data = base64.b64decode(text.strip('"').rpartition(",")[2], validate=False)  # or a data URL
-        return _as_qimage(read_image_bytes(data, checkpoint.name, at_least=_HEADER_THUMBNAIL_SIDE))
+        return as_qimage(read_image_bytes(data, checkpoint.name, at_least=_HEADER_THUMBNAIL_SIDE))
     except (binascii.Error, ValueError, ImageProblem):
         return QImage()
 
