@@ -56,7 +56,8 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """
     gc.disable()
     result = yield
-    gc.collect(2 if "qapp" in getattr(item, "fixturenames", ()) else 1)
+    with_qt = "qapp" in getattr(item, "fixturenames", ())
+    gc.collect(2 if with_qt or gc.get_count()[2] > 100 else 1)
     return result
 
 
