@@ -39,11 +39,12 @@ def as_features(values: ArrayLike, what: str, at_least: int = 2) -> FeatureArray
 
 
 def as_views(values: ArrayLike, what: str) -> FeatureArray:
-    """The features [V,N,D] of V views of each image; [N,D] is one view, and is not copied. Checked as by `as_features`."""
+    """The features [V,N,D] of V views of each image, or [N,D] of one; not copied, and checked, as by `as_features`."""
     array = np.asarray(values)
     if array.ndim != 3:
         return as_features(array, what, at_least=1)[None]
-    return cast(FeatureArray, np.stack([as_features(view, what, at_least=1) for view in array]))
+    checked = [as_features(view, what, at_least=1) for view in array]
+    return cast(FeatureArray, array if array.dtype == checked[0].dtype else np.stack(checked))
 
 
 def not_measurable(what: str, why: str) -> BadRequest:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from torch import Tensor
 from diffstudio import paths
 from diffstudio.errors import BadRequest, CheckpointMissing
 from diffstudio.networks.efficientnet import FEATURES, SIDE, EfficientNetLite0
+
+PIXEL_SIDE = 16  # px
+PIXELS = PIXEL_SIDE * PIXEL_SIDE
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,24 @@ def imagenet_network(device: torch.device | str = "cpu") -> FeatureNetwork:
         return found
 
     return FeatureNetwork("EfficientNet-Lite0 (ImageNet)", FEATURES, resized(SIDE), torch.inference_mode()(features))
+
+
+def with_pixels(network: FeatureNetwork) -> FeatureNetwork:
+    """The same, whose features are followed by PIXELS values for each channel: the image at 16 px, where a copy is found
+    whatever a network sees in it.
+    """
+
+    @torch.inference_mode()
+    def features(images: Tensor) -> Tensor:
+        found = network.features(images)
+        small = images
+        if images.shape[-2:] != (PIXEL_SIDE, PIXEL_SIDE):
+            small = F.interpolate(
+                images, (PIXEL_SIDE, PIXEL_SIDE), mode="bilinear", antialias=True, align_corners=False
+            )
+        return torch.cat([found, small.flatten(1).to(found)], dim=1)
+
+    return replace(network, features=features)
 
 
 def resized(side: int) -> str:

@@ -42,12 +42,14 @@ class Copies:
         return order[self.ratios[order] < self.threshold]
 
 
-def copies(generated: ArrayLike, training: ArrayLike, held_out: ArrayLike) -> Copies:
+def copies(
+    generated: ArrayLike, training: ArrayLike, held_out: ArrayLike, false_positive_rate: float = FALSE_POSITIVE_RATE
+) -> Copies:
     """The share of generated images [S,D] much nearer to one training image [N,D] than to those around it.
 
     The ratio d1 / mean(d2 ... d50) of distances in feature space compares an image with its surroundings; the mean of
     many keeps duplicates among the training images from hiding a copy. The threshold is what 1 % of the held-out
-    images [M,D] fall below, which are no copies, and at most 1/3.
+    images [M,D] fall below (`false_positive_rate`), which are no copies, and at most 1/3.
 
     A model trained with augmentation may copy the augmented image. For that the generated and the held-out images have
     V views each, [V,S,D] and [V,M,D]: features of the image under the run's own augmentations, the first unchanged.
@@ -58,9 +60,22 @@ def copies(generated: ArrayLike, training: ArrayLike, held_out: ArrayLike) -> Co
     shown, known, others = _checked(generated, training, held_out)
     ratios, closest = _distance_ratios(shown, known)
     normal, _ = _distance_ratios(others, known)
-    threshold = min(LARGEST_RATIO, float(np.quantile(normal, FALSE_POSITIVE_RATE)))
+    threshold = min(LARGEST_RATIO, float(np.quantile(normal, false_positive_rate)))
     called = int(np.count_nonzero(ratios < threshold))
     return Copies(share_interval(called, len(ratios)), threshold, ratios, closest)
+
+
+def called_by_either(one: Copies, other: Copies) -> Copies:
+    """The images that either of two tests of the same images calls copies, as a test with the first one's threshold.
+
+    The ratio of an image is that of the test that is more sure of it, as a multiple of the thresholds.
+    """
+    scaled = np.stack([one.ratios / one.threshold, other.ratios / other.threshold])
+    surer = scaled.argmin(axis=0)
+    ratios = scaled.min(axis=0) * one.threshold
+    called = int(np.count_nonzero(ratios < one.threshold))
+    closest = np.where(surer == 0, one.nearest, other.nearest)
+    return Copies(share_interval(called, len(ratios)), one.threshold, ratios, closest)
 
 
 def _distance_ratios(views: FeatureArray, training: FeatureArray) -> tuple[Features, NDArray[np.intp]]:

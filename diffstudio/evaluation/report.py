@@ -16,7 +16,7 @@ from diffstudio.evaluation.feature_arrays import FeatureArray, different_network
 from diffstudio.evaluation.frechet import frechet_distance
 from diffstudio.evaluation.interval import RESAMPLES, Interval, bootstrap_intervals
 from diffstudio.evaluation.kernel_distance import kernel_distance
-from diffstudio.evaluation.memorisation import Copies, copies, nearer_to_training
+from diffstudio.evaluation.memorisation import FALSE_POSITIVE_RATE, Copies, called_by_either, copies, nearer_to_training
 from diffstudio.evaluation.prdc import precision_recall_density_coverage
 from diffstudio.evaluation.vendi import vendi_score
 
@@ -41,6 +41,10 @@ class RealImages:
     held_out_labels: Sequence[Hashable] = ()
     network: str = ""
     held_out_views: FeatureArray | None = None
+    training_pixels: FeatureArray | None = (
+        None  # [N,P]; with those of the generated images copies are searched here too
+    )
+    held_out_pixels: FeatureArray | None = None  # [V,M,P], views as of the features
 
     @property
     def count(self) -> int:
@@ -60,6 +64,7 @@ class GeneratedImages:
     asked: Sequence[Hashable] = ()
     network: str = ""
     views: FeatureArray | None = None
+    pixels: FeatureArray | None = None  # [V,S,P]
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,8 @@ def real_row(
     BadRequest with fewer than 100 images in either.
     """
     check_counts(len(real.training), len(real.held_out))
-    as_generated = GeneratedImages(REAL, real.training, real.training_labels, real.network)
+    pixels = real.training_pixels[None] if real.training_pixels is not None else None
+    as_generated = GeneratedImages(REAL, real.training, real.training_labels, real.network, pixels=pixels)
     return _row(as_generated, real, resamples, min(count or real.count, real.count), check)
 
 
@@ -125,11 +131,17 @@ def memorisation(
     """
     if generated.network != real.network:
         raise different_networks(f"{generated.name} has those of {generated.network}, the folder of {real.network}")
-    shown = generated.features[None] if generated.views is None else generated.views
-    if chosen is not None and len(chosen) < len(generated.features):
-        shown = shown[:, chosen]
+    drawn = slice(None) if chosen is None or len(chosen) == len(generated.features) else list(chosen)
+    shown = (generated.features[None] if generated.views is None else generated.views)[:, drawn]
     held_out = real.held_out if real.held_out_views is None else real.held_out_views
-    found = copies(shown, real.training, held_out)
+    if generated.pixels is None or real.training_pixels is None or real.held_out_pixels is None:
+        found = copies(shown, real.training, held_out)
+    else:
+        rate = FALSE_POSITIVE_RATE / 2  # of each of two tests
+        found = called_by_either(
+            copies(shown, real.training, held_out, rate),
+            copies(generated.pixels[:, drawn], real.training_pixels, real.held_out_pixels, rate),
+        )
     figures = {"copies": found.share}
     if len(real.training) >= len(real.held_out):
         figures = {"nearer_to_training": nearer_to_training(shown, real.training, held_out)} | figures

@@ -65,4 +65,6 @@ def test_features_of_half_the_precision_are_not_copied_and_others_are_converted(
     features = RNG.normal(size=(3, 4)).astype(np.float32)
     assert np.shares_memory(as_features(features, "real"), features)
     assert as_features([[1, 2], [3, 4]], "real").dtype == np.float64
-    assert np.shares_memory(as_views(features, "real"), features)
+    for views in (features, features[None], np.stack([features, features])):
+        assert np.shares_memory(as_views(views, "real"), views)
+    assert as_views(np.ones((2, 3, 4), int), "real").dtype == np.float64

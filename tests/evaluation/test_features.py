@@ -10,7 +10,7 @@ import torch
 
 from diffstudio import paths
 from diffstudio.errors import BadRequest, CheckpointMissing
-from diffstudio.evaluation.features import FeatureNetwork, extract, imagenet_network
+from diffstudio.evaluation.features import PIXELS, FeatureNetwork, extract, imagenet_network, with_pixels
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +54,12 @@ def test_a_missing_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(paths, "resources", lambda: tmp_path)
     with pytest.raises(CheckpointMissing, match=r"efficientnet_lite0\.safetensors cannot be read"):
         imagenet_network()
+
+
+def test_pixels_follow_the_features() -> None:
+    one = FeatureNetwork("mean", 3, "", lambda images: images.mean(dim=(2, 3)))
+    both = with_pixels(one)
+    assert both.label() == one.label()
+    images = torch.rand(2, 3, 16, 16)
+    torch.testing.assert_close(both.features(images), torch.cat([images.mean(dim=(2, 3)), images.flatten(1)], dim=1))
+    assert both.features(torch.rand(2, 3, 48, 32)).shape == (2, 3 + 3 * PIXELS)

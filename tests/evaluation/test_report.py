@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from diffstudio.errors import BadRequest
+from diffstudio.evaluation import feature_arrays
 from diffstudio.evaluation.report import REAL, GeneratedImages, RealImages, memorisation, real_row, row
 
 RNG = np.random.default_rng(8)
@@ -121,3 +124,34 @@ def test_views_of_held_out_and_generated_images_show_flipped_copies() -> None:
     assert memorisation(GeneratedImages("a", flipped), real)[0]["copies"].value < 0.2
     assert memorisation(seen, real)[0]["copies"].value > 0.9
     assert memorisation(seen, real, range(50))[1].nearest.tolist() == list(range(50))
+
+
+def test_copies_are_found_in_pixels_that_the_features_do_not_show() -> None:
+    rng = np.random.default_rng(4)
+    pixels = rng.normal(size=(400, 12))
+    real = replace(REAL_IMAGES, training_pixels=pixels[:250], held_out_pixels=pixels[None, 250:])
+    fresh = images(LABELS[:120])
+    copied = GeneratedImages("a", fresh, pixels=pixels[None, :120] + rng.normal(size=(1, 120, 12)) * 1e-3)
+    assert memorisation(GeneratedImages("a", fresh), real)[0]["copies"].value <= 0.05
+    figures, found = memorisation(copied, real, range(60))
+    assert figures["copies"].value > 0.95 and found.nearest.tolist() == list(range(60))
+    other = GeneratedImages("a", fresh, pixels=rng.normal(size=(1, 120, 12)))
+    assert memorisation(other, real)[0]["copies"].value <= 0.05
+    assert real_row(real, 4).figures["copies"].value == 1.0
+
+
+def test_many_images_are_measured_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One matrix of all distances would take 50 MB, in blocks of 256 it is 0.5 MB and what is computed from it;
+    resources/manual/figures.md has the peak for 50,000 images.
+    """
+    monkeypatch.setattr(feature_arrays.blocks, "__defaults__", (256,))
+    rng = np.random.default_rng(9)
+    training, held_out, generated = (rng.normal(size=(2500, 24)).astype(np.float32) for _ in range(3))
+    tracemalloc.start()
+    try:
+        found = row(GeneratedImages("many", generated), RealImages(training, held_out), 1)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found.count == 2500 and found.figures["coverage"].value > 0.9
+    assert peak < 15e6

@@ -94,7 +94,7 @@ def evaluate(
         folder = tempfile.TemporaryDirectory(prefix="evaluation-", dir=scratch, ignore_cleanup_errors=True)
     with folder as path, turn.taken(f"evaluating {request.folder.name}"):
         network = feature_network(request.features, real, library.folders, device, on_progress, turn.check)
-        files = FeatureFiles(network, Path(path), on_progress, turn.check)
+        files = FeatureFiles(network, real.dataset.channels, Path(path), on_progress, turn.check)
         result = _Evaluation(request, real, network, files, device, turn.check, on_progress).result(subjects)
     if request.out is not None:
         write_text(request.out / RESULT, json.dumps(result.to_json(), ensure_ascii=False, indent=1))
@@ -113,7 +113,7 @@ class _Generated:
     """Generated images with their features and what they were asked for."""
 
     name: str
-    features: FeatureArray  # [V,S,D]
+    features: FeatureArray  # [V,S,D + P], pixels after the features
     asked: tuple[str, ...]
     names: Sequence[str]  # the seed or the path of each
     kind: Conditioning
@@ -184,7 +184,15 @@ class _Evaluation:
             len(real.held_out),
             views,
         )
-        return RealImages(training[0], held_out[0], network=self.network.label(), held_out_views=held_out)
+        width = self.network.width
+        return RealImages(
+            training[0, :, :width],
+            held_out[0, :, :width],
+            network=self.network.label(),
+            held_out_views=held_out[..., :width],
+            training_pixels=training[0, :, width:],
+            held_out_pixels=held_out[..., width:],
+        )
 
     def _labelled(self, features: RealImages, kind: Conditioning) -> RealImages:
         training, held_out = (self.real.labels(kind, part) for part in (self.real.training, self.real.held_out))
@@ -261,7 +269,8 @@ class _Evaluation:
     def _measured(
         self, one: _Generated, real: RealImages, count: int, problem: DiffstudioError | None
     ) -> SubjectResult:
-        generated = GeneratedImages(one.name, one.features[0], one.asked, self.network.label(), one.features)
+        features, pixels = one.features[..., : self.network.width], one.features[..., self.network.width :]
+        generated = GeneratedImages(one.name, features[0], one.asked, self.network.label(), features, pixels)
         found: Row | None = None
         if problem is None and len(one.names) >= FEWEST:
             found = row(generated, real, count=count, check=self._measuring(one.name))

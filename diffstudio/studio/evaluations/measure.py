@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffstudio.evaluation.feature_arrays import FeatureArray
-from diffstudio.evaluation.features import FeatureNetwork
+from diffstudio.evaluation.features import PIXELS, FeatureNetwork, with_pixels
 from diffstudio.studio.evaluations.folders import OnProgress
 from diffstudio.training.data.augmentation import Augmentation
 from diffstudio.training.recipe import DataRecipe
@@ -52,6 +52,7 @@ class FeatureFiles:
     """Extracts features into memory maps below `folder`, so that memory does not grow with the number of images."""
 
     network: FeatureNetwork
+    channels: int  # of the images
     folder: Path
     report: OnProgress
     check: Callable[[], None]
@@ -59,17 +60,19 @@ class FeatureFiles:
     def extract(
         self, name: str, what: str, batches: Iterable[Tensor], count: int, views: Sequence[View]
     ) -> FeatureArray:
-        """The features [V,N,D] of `count` images, which come in batches [B,C,S,S] in [-1,1], in each of the views.
+        """The features [V,N,D] and then the pixels [V,N,P] of `count` images, which come in batches [B,C,H,W] in [-1,1], in
+        each of the views: one array.
 
         `name` is that of the file, `what` is shown.
         """
-        shape = (len(views), count, self.network.width)
+        shape = (len(views), count, self.network.width + PIXELS * self.channels)
+        network = with_pixels(self.network)
         found = np.lib.format.open_memmap(self.folder / f"{name}.npy", mode="w+", dtype=np.float32, shape=shape)
         done = 0
         for batch in batches:
             self.check()
             for number, view in enumerate(views):
-                features = self.network.features(view(batch)).float().cpu().numpy()
+                features = network.features(view(batch)).float().cpu().numpy()
                 found[number, done : done + len(batch)] = features
             done += len(batch)
             self.report(what, done, count)
