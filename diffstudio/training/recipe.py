@@ -404,6 +404,16 @@ def _check_channels(data: DataRecipe) -> None:
         )
 
 
+def limits_of(name: str) -> tuple[float, float] | None:
+    """The lowest and the highest value of a number, such as `optimiser.learning_rate`."""
+    return _RANGES.get(name)
+
+
+def choices_of(name: str) -> tuple[object, ...]:
+    """All values of what is one of a few, such as `data.fit`; empty for others."""
+    return _CHOICES.get(name, ())
+
+
 def _check_ranges(recipe: Recipe) -> None:
     for name, (lowest, highest) in _RANGES.items():
         value = attrgetter(name)(recipe)

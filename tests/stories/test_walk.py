@@ -52,6 +52,7 @@ from diffstudio.ui.models.weight_tool_dialogs import (
     PruneDialog,
 )
 from diffstudio.ui.settings_dialog import SettingsDialog
+from diffstudio.ui.train.recipe_dialog import RecipeDialog
 from diffstudio.ui.train.room import TrainRoom
 from diffstudio.ui.train.run.sample_prompts_dialog import SamplePromptsDialog
 from diffstudio.ui.widgets import dialogs as dialogs_module
@@ -234,6 +235,7 @@ class Window:
             lambda: RenameDialog(MODELS[1], window),
             lambda: AboutDialog(window),
             lambda: SamplePromptsDialog([LONG], window),
+            lambda: RecipeDialog(Recipe(), window),
             lambda: ShortcutsDialog("Generate", window),
             lambda: JobDialog(QueuedJob(1, GenerateRequest(LONG, LONG, checkpoint=LONG_NAME), 0, 0), image, window),
         ]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from PySide6.QtCore import Signal
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QGridLayout, QLineEdit, QVBoxLayout, QWidget
 
@@ -14,8 +14,10 @@ from diffstudio.studio.runs.runs import LONGEST_NAME
 from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe_choice import AUTO, RecipeChoice, choose_recipe, named_recipes
+from diffstudio.training.recipe_size import memory_bytes, size_problem
 from diffstudio.ui.train.duration_slider import DurationSlider
 from diffstudio.ui.train.folder.folder_card import CARD_THUMBS, FolderCard
+from diffstudio.ui.train.recipe_dialog import RecipeDialog
 from diffstudio.ui.train.recipe_options import (
     AUGMENTATIONS,
     DEFAULT_MINUTES,
@@ -92,7 +94,13 @@ class NewRunPanel(QWidget):
             ),
         )
         self.upscale_note = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.all_settings = SecondaryButton(
+            "All settings…", "sliders-horizontal", "Change any value of the recipe: network, optimiser, batch, samples"
+        )
+        self.changed_note = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
+        self._by_hand = False  # whether the recipe was changed in the dialog of all settings
         self.estimate = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.problem = label("", "warn", pixels=theme.SMALL_PIXELS, wrap=True)
         self.run_name = QLineEdit()
         self.run_name.setMaxLength(LONGEST_NAME)
         describe(self.run_name, "Run name", "Name of the run and its checkpoint")
@@ -126,7 +134,10 @@ class NewRunPanel(QWidget):
         form.addWidget(self.recipe_reason)
         form.addLayout(grid)
         form.addLayout(_labelled("Augmentation", self.augmentations))
+        form.addWidget(self.all_settings)
+        form.addWidget(self.changed_note)
         form.addWidget(self.upscale_note)
+        form.addWidget(self.problem)
         form.addWidget(self.estimate)
         self.column = scrolled_column(self)
         self.column.addWidget(SectionLabel("Images"))
@@ -147,6 +158,7 @@ class NewRunPanel(QWidget):
         self.start.clicked.connect(self._start)
         shortcuts.bind(shortcuts.START_RUN, self, self.start.click)
         self.recipe.chosen.connect(self._show_recipe)
+        self.all_settings.clicked.connect(self.open_all_settings)
         for part in (self.image_size, self.optimiser, self.noise_levels, self.augmentations):
             part.value_changed.connect(self._options_changed)
         self.minutes.value_changed.connect(self._minutes_changed)
@@ -198,10 +210,31 @@ class NewRunPanel(QWidget):
             tuple(name for name in AUGMENTATIONS if name in self.augmentations.value()),
         )
 
+    def open_all_settings(self) -> RecipeDialog | None:
+        """Open the dialog of all settings of the recipe in the form."""
+        settings = self.run_settings()
+        if settings is None:
+            return None
+        dialog = RecipeDialog(settings.recipe, self.window())
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.recipe_chosen.connect(self._use_recipe)
+        dialog.open()
+        return dialog
+
+    def _use_recipe(self, recipe: Recipe) -> None:
+        """Train with a recipe that was changed by hand, until another one is chosen."""
+        if self._recipe_choice is not None and recipe != self._recipe_choice.recipe:
+            self._recipe_choice, self._by_hand = replace(self._recipe_choice, recipe=recipe), True
+            self.changed_note.setText("Changed by hand. Choose a recipe above to start again from it.")
+            self.changed_note.show()
+            self._show_options(RecipeOptions.from_recipe(recipe))
+
     def _show_recipe(self, *_: object) -> None:
         """Show the settings of the selected recipe."""
         if self._report is None:
             return
+        self._by_hand = False
+        self.changed_note.hide()
         self._recipe_choice = choose_recipe(
             self.recipe.value(), self._report, accelerator=self._accelerator, minutes=self.minutes.value()
         )
@@ -225,7 +258,8 @@ class NewRunPanel(QWidget):
 
     def _minutes_changed(self, *_: object) -> None:
         """Switch the automatic recipe if it depends on the time; otherwise keep the changes made in the form."""
-        if self._report is not None and self.recipe.value() == AUTO and self._recipe_choice is not None:
+        automatic = self.recipe.value() == AUTO and not self._by_hand
+        if self._report is not None and automatic and self._recipe_choice is not None:
             choice = choose_recipe(AUTO, self._report, accelerator=self._accelerator, minutes=self.minutes.value())
             if choice.recipe != self._recipe_choice.recipe:
                 self._show_recipe()
@@ -245,10 +279,16 @@ class NewRunPanel(QWidget):
             f"{settings.recipe.data.size} px and will be upscaled"
         )
         self.upscale_note.setVisible(smaller > 0)
+        self.problem.setText(size_problem(settings.recipe))
+        self.problem.setVisible(bool(self.problem.text()))
+        self.start.setEnabled(not self.problem.text())
+        self._show_estimate()
         self.recipe_changed.emit(settings.recipe)
 
     def _show_estimate(self, *_: object) -> None:
-        self.estimate.setText(estimate_text(self.minutes.value(), self._images_per_second))
+        settings = self.run_settings()
+        memory = memory_bytes(settings.recipe) if settings is not None and not size_problem(settings.recipe) else None
+        self.estimate.setText(estimate_text(self.minutes.value(), self._images_per_second, memory=memory))
 
     def _show_form(self) -> None:
         ready = self._report is not None

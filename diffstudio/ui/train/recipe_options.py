@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, replace
 
 from diffstudio.training.recipe import NoiseLevelsName, OptimiserName, Recipe
+from diffstudio.ui.widgets.formatting import human_bytes
 
 SIZES = (32, 48, 64, 96, 128, 192, 256)
 MINUTES = (1, 2, 3, 5, 7, 10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 360, 480, 720, 1080, 1440, 2880)
@@ -117,8 +118,10 @@ def augmentation_text(recipe: Recipe) -> str:
     return ", ".join(parts) or "none"
 
 
-def estimate_text(minutes: float, images_per_second: float | None, now: float | None = None) -> str:
-    """`About 310,000 images seen · ready near 14:20`; without the images if the throughput is unknown."""
+def estimate_text(
+    minutes: float, images_per_second: float | None, now: float | None = None, *, memory: int | None = None
+) -> str:
+    """`About 310,000 images seen · 1.6 GB of memory · ready near 14:20`; without the images if the throughput is unknown."""
     now = time.time() if now is None else now
     ready = time.localtime(now + 60 * minutes)
     days = (
@@ -126,8 +129,10 @@ def estimate_text(minutes: float, images_per_second: float | None, now: float | 
     ) / 86400
     clock = time.strftime("%H:%M", ready)
     when = clock if round(days) == 0 else f"{clock} tomorrow" if round(days) == 1 else f"{clock} in {round(days)} days"
+    needs = f"about {human_bytes(memory)} of memory · " if memory is not None else ""
     if not images_per_second:
-        return f"Ready near {when}"
+        text = f"{needs}ready near {when}"
+        return text[:1].upper() + text[1:]
     seen = 60 * minutes * images_per_second
     digits = max(0, int(math.log10(max(seen, 1))) - 1)
-    return f"About {int(round(seen, -digits)):,} images seen · ready near {when}"
+    return f"About {int(round(seen, -digits)):,} images seen · {needs}ready near {when}"

@@ -7,12 +7,22 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent, QImage
-from PySide6.QtWidgets import QAbstractScrollArea, QApplication, QComboBox, QGraphicsView, QMenu, QMessageBox, QWidget
+from PySide6.QtWidgets import (
+    QAbstractScrollArea,
+    QApplication,
+    QComboBox,
+    QGraphicsView,
+    QLineEdit,
+    QMenu,
+    QMessageBox,
+    QWidget,
+)
 from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import StorageProblem
@@ -654,3 +664,35 @@ def test_samples_and_checkpoints_can_be_asked_for(
     room.run_view.stop_requested.emit()
     reaches(room, qtbot, Status.STOPPED)
     qtbot.waitUntil(lambda: not room.run_view.sample_now.isVisible(), timeout=PATIENCE_MS)
+
+
+def test_a_recipe_changed_by_hand_is_trained_with(room: TrainRoom, qtbot: QtBot, pictures: Path) -> None:
+    inspected(room, qtbot, pictures)
+    panel = room.new_panel
+    assert "of memory" in panel.estimate.text()
+    dialog = panel.open_all_settings()
+    assert dialog is not None
+    before = panel.estimate.text()
+    batch = dialog.fields["run.batch"]
+    assert isinstance(batch, QLineEdit)
+    batch.setText("512")
+    dialog.accept_button.click()
+    settings = panel.run_settings()
+    assert settings is not None and settings.recipe.run.batch == 512 and panel.changed_note.isVisible()
+    assert panel.estimate.text() != before  # it needs more memory
+    panel.minutes.set_value(5.0)
+    panel.minutes.value_changed.emit(5.0)
+    settings = panel.run_settings()
+    assert settings is not None and settings.recipe.run.batch == 512  # the automatic recipe does not replace it
+    panel.recipe.chosen.emit(panel.recipe.value())
+    settings = panel.run_settings()
+    assert settings is not None and settings.recipe.run.batch != 512 and not panel.changed_note.isVisible()
+
+
+def test_sizes_that_do_not_go_together_cannot_be_started(room: TrainRoom, qtbot: QtBot, pictures: Path) -> None:
+    inspected(room, qtbot, pictures)
+    panel = room.new_panel
+    settings = panel.run_settings()
+    assert settings is not None
+    panel._use_recipe(replace(settings.recipe, network=replace(settings.recipe.network, patch=7)))
+    assert "patch of 7 px" in panel.problem.text() and not panel.start.isEnabled()

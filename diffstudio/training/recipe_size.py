@@ -1,0 +1,61 @@
+"""What a recipe needs: parameters, memory, and whether its sizes go together. No torch is imported here."""
+
+from __future__ import annotations
+
+from diffstudio.networks.conditioning import Conditioning
+from diffstudio.training.recipe import OptimiserName, Recipe
+
+_TIME_FEATURES = 256  # of the network's time embedding
+_AUGMENT_LABELS = 6  # width of the augmentation labels (Karras et al. 2022, app. F.2)
+_STATES = {  # values that an optimiser keeps for each parameter
+    OptimiserName.MUON: 1.3,  # momentum of the matrices; two moments of the rest
+    OptimiserName.ADAMW: 2,
+    OptimiserName.ADAM: 2,
+    OptimiserName.RMSPROP: 2,
+    OptimiserName.SGD: 1,
+}
+_PROCESS_BYTES = 450 << 20  # of a process with torch and nothing else
+
+
+def size_problem(recipe: Recipe) -> str:
+    """Why no network can be built with these sizes, in a sentence; empty when one can."""
+    network, side = recipe.network, recipe.data.size
+    if side % network.patch or side < network.patch:
+        return f"The size of {side} px is not a multiple of the patch of {network.patch} px."
+    if network.width % network.heads or network.width // network.heads % 4:
+        return f"A width of {network.width} does not split into {network.heads} heads of a multiple of 4."
+    return ""
+
+
+def parameter_count(recipe: Recipe, *, classes: int = 0, vocabulary: int = 0) -> int:
+    """The number of parameters of the network: that of `networks.transformer.PixelTransformer`."""
+    network = recipe.network
+    width, condition, channels = network.width, network.condition_width, recipe.data.form.channels
+    patch = channels * (network.patch + 2 * network.margin) ** 2
+    hidden = round(width * 8 / 3 / 32) * 32
+    block = (condition + 1) * 6 * width + 4 * width**2 + 2 * (width // network.heads) + 3 * width * hidden
+    count = patch * network.bottleneck + (network.bottleneck + 1) * width  # from patches
+    count += width * (recipe.data.size // network.patch) ** 2  # positions
+    count += (_TIME_FEATURES + 1) * condition + (condition + 1) * condition
+    count += network.depth * block
+    count += (condition + 1) * 2 * width + (width + 1) * patch  # to patches
+    match network.conditioning:
+        case Conditioning.TEXT:
+            count += (vocabulary + network.text_tokens) * width
+            count += (width + 1) * condition + (condition + 1) * condition
+        case Conditioning.CLASS:
+            count += (classes + 1) * condition + (condition + 1) * width
+    return count + (_AUGMENT_LABELS * condition if recipe.data.augment_labels else 0)
+
+
+def memory_bytes(recipe: Recipe, *, classes: int = 0) -> int:
+    """About what training takes: the process, weights, gradients, averages, optimiser, and what the backward pass needs.
+
+    Every block keeps about 10 values as wide as the network and 3 as wide as its MLP for each token.
+    """
+    network = recipe.network
+    parameters = parameter_count(recipe, classes=classes, vocabulary=network.vocabulary)
+    tokens = (recipe.data.size // network.patch) ** 2
+    tokens += network.text_tokens if network.conditioning is Conditioning.TEXT else 1
+    kept = recipe.run.batch * tokens * network.depth * network.width * (10 + 3 * 8 / 3)
+    return round(4 * (parameters * (3 + _STATES[recipe.optimiser.name]) + kept)) + _PROCESS_BYTES

@@ -1,0 +1,169 @@
+"""All values of a training recipe, to be changed: never into what cannot run."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from enum import StrEnum
+from operator import attrgetter
+from typing import Any, get_args, get_origin, get_type_hints
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLineEdit, QPlainTextEdit, QVBoxLayout, QWidget
+
+from diffstudio.errors import RunProblem
+from diffstudio.training.recipe import Recipe, choices_of, limits_of
+from diffstudio.training.recipe_size import size_problem
+from diffstudio.ui.widgets import actions, theme
+from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
+from diffstudio.ui.widgets.dialogs import FittedDialog
+from diffstudio.ui.widgets.helpers import describe, label
+from diffstudio.ui.widgets.inputs import CheckBox, ComboBox
+
+_TITLE = "All settings of the recipe"
+_ELSEWHERE = {"run.steps", "run.minutes"}  # the training time
+_SECTIONS = ("data", "network", "objective", "optimiser", "run")
+
+
+class RecipeDialog(FittedDialog):
+    """Emits the recipe with the values that were entered, once it can run."""
+
+    recipe_chosen = Signal(object)  # Recipe
+
+    def __init__(self, recipe: Recipe, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setWindowTitle(_TITLE)
+        describe(self, _TITLE, " ")
+        self.setMinimumWidth(380)
+        self.resize(520, 10)
+        self._recipe = recipe
+        self.fields: dict[str, QWidget] = {}
+        self._read: dict[str, Callable[[], Any]] = {}
+        self.problem = label("", "warn", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.cancel = SecondaryButton(actions.CANCEL, "", actions.CLOSE_WITHOUT_SAVING_TIP)
+        self.accept_button = PrimaryButton("Use these settings", "", "Train with these settings")
+        column, buttons = QVBoxLayout(), QHBoxLayout()
+        column.setContentsMargins(24, 24, 24, 12)
+        column.setSpacing(8)
+        for section in _SECTIONS:
+            column.addWidget(SectionLabel(section))
+            column.addLayout(self._section(section))
+        buttons.setSpacing(8)
+        buttons.addWidget(self.problem, 1)
+        buttons.addWidget(self.cancel)
+        buttons.addWidget(self.accept_button)
+        self.set_contents(column, buttons)
+        self.cancel.clicked.connect(self.reject)
+        self.accept_button.clicked.connect(self._accept)
+        self._check()
+
+    def recipe(self) -> Recipe:
+        """The recipe with the values in the fields. RunProblem for a value that is invalid, and for sizes that do not fit."""
+        values = self._recipe.to_json()
+        for name, read in self._read.items():
+            *sections, last = name.split(".")
+            table = values
+            for section in sections:
+                table = table[section]
+            table[_key_of(table, last)] = read()
+        recipe = Recipe.from_json(values)
+        if problem := size_problem(recipe):
+            raise RunProblem(problem.rstrip("."))
+        return recipe
+
+    def _section(self, section: str) -> QGridLayout:
+        grid = QGridLayout()
+        grid.setHorizontalSpacing(12)
+        grid.setVerticalSpacing(6)
+        grid.setColumnStretch(0, 1)
+        grid.setColumnStretch(1, 1)
+        for row, (name, hint) in enumerate(_fields(type(attrgetter(section)(self._recipe)), section)):
+            field = self._field(name, hint, attrgetter(name)(self._recipe))
+            limits = limits_of(name)
+            about = f"{limits[0]:g} to {limits[1]:g}" if limits else "As in the recipe's file"
+            describe(field, _text(name), f"{name}: {about}")
+            text = label(_text(name), wrap=True)
+            text.setBuddy(field)
+            grid.addWidget(text, row, 0)
+            grid.addWidget(field, row, 1)
+            self.fields[name] = field
+        return grid
+
+    def _field(self, name: str, hint: Any, value: Any) -> QWidget:
+        choices = list(hint) if isinstance(hint, type) and issubclass(hint, StrEnum) else list(choices_of(name))
+        if choices:
+            combo = ComboBox(name, [(choice, _text(str(choice)) or "auto") for choice in choices])
+            combo.set_value(value)
+            combo.chosen.connect(lambda _: self._check())
+            self._read[name] = combo.value
+            return combo
+        if hint is bool:
+            box = CheckBox("")
+            box.setChecked(value)
+            self._read[name] = box.isChecked
+            return box
+        if get_origin(hint) is tuple and get_args(hint)[0] is str:  # a prompt may hold commas
+            lines = QPlainTextEdit("\n".join(value))
+            lines.setTabChangesFocus(True)
+            lines.setFixedHeight(theme.scaled(64))
+            lines.setPlaceholderText("One a line")
+            self._read[name] = lambda: [each.strip() for each in lines.toPlainText().splitlines() if each.strip()]
+            return lines
+        line = QLineEdit(_shown(value))
+        line.textChanged.connect(lambda _: self._check())
+        self._read[name] = lambda: _parsed(line.text(), hint)
+        return line
+
+    def _check(self) -> None:
+        try:
+            self.recipe()
+        except RunProblem as problem:
+            self.problem.setText(str(problem))
+        else:
+            self.problem.setText("")
+        self.accept_button.setEnabled(not self.problem.text())
+
+    def _accept(self) -> None:
+        self.recipe_chosen.emit(self.recipe())
+        self.accept()
+
+
+def _fields(kind: type, section: str) -> list[tuple[str, Any]]:
+    """The names, with those of their sections, and types of all values in a part of a recipe."""
+    found: list[tuple[str, Any]] = []
+    for name, hint in get_type_hints(kind).items():
+        whole = f"{section}.{name}"
+        if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+            found += _fields(hint, whole)
+        elif whole not in _ELSEWHERE:
+            found.append((whole, hint))
+    return found
+
+
+def _text(name: str) -> str:
+    words = name.rpartition(".")[2].replace("_", " ")
+    return words[:1].upper() + words[1:]
+
+
+def _key_of(table: dict[str, Any], name: str) -> str:
+    """The key of a value in a file, which is another than its name for one of them."""
+    return name if name in table else "tell_augmentation"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(_shown(each) for each in value)
+    return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
+
+
+def _parsed(text: str, hint: Any) -> Any:
+    """The value in a text; the text itself where it is no number, which the recipe then refuses by name."""
+    if get_origin(hint) is tuple:
+        return [_parsed(part, get_args(hint)[0]) for part in text.split(",") if part.strip()]
+    if hint is str:
+        return text.strip()
+    try:
+        number = float(text)
+    except ValueError:
+        return text.strip()
+    return int(number) if number.is_integer() and hint is int else number

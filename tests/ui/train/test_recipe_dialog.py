@@ -1,0 +1,75 @@
+"""The dialog of all settings of a recipe."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from PySide6.QtWidgets import QComboBox, QLineEdit, QPlainTextEdit
+from pytestqt.qtbot import QtBot
+
+from diffstudio.training.recipe import DecayName, Recipe
+from diffstudio.training.recipe_choice import named_recipes
+from diffstudio.ui.train.recipe_dialog import RecipeDialog
+from diffstudio.ui.widgets.inputs import CheckBox, ComboBox
+
+
+def opened(qtbot: QtBot, recipe: Recipe) -> RecipeDialog:
+    dialog = RecipeDialog(recipe)
+    qtbot.addWidget(dialog)
+    return dialog
+
+
+def enter(dialog: RecipeDialog, name: str, text: str) -> None:
+    field = dialog.fields[name]
+    assert isinstance(field, QLineEdit)
+    field.setText(text)
+
+
+@pytest.mark.parametrize("name", list(named_recipes()))
+def test_a_recipe_stays_as_it_is_when_nothing_is_changed(qtbot: QtBot, name: str) -> None:
+    recipe = named_recipes()[name]
+    assert opened(qtbot, recipe).recipe() == recipe
+
+
+def test_every_value_can_be_changed(qtbot: QtBot) -> None:
+    dialog = opened(qtbot, Recipe())
+    kinds = (QLineEdit, QComboBox, CheckBox, QPlainTextEdit)
+    assert len(dialog.fields) > 50 and all(isinstance(field, kinds) for field in dialog.fields.values())
+    enter(dialog, "optimiser.learning_rate", "3e-4")
+    enter(dialog, "optimiser.betas", "0.8, 0.95")
+    enter(dialog, "run.batch", "32")
+    decay, labels, prompts = (
+        dialog.fields[f"{name}"] for name in ("optimiser.decay", "data.augment_labels", "run.prompts")
+    )
+    assert isinstance(decay, ComboBox) and isinstance(labels, CheckBox) and isinstance(prompts, QPlainTextEdit)
+    decay.set_value(DecayName.COSINE)
+    labels.setChecked(False)
+    prompts.setPlainText("a cat, asleep\n\na dog")
+    with qtbot.waitSignal(dialog.recipe_chosen) as chosen:
+        dialog.accept_button.click()
+    recipe = chosen.args[0]
+    assert recipe == replace(
+        Recipe(),
+        optimiser=replace(Recipe().optimiser, learning_rate=3e-4, betas=(0.8, 0.95), decay=DecayName.COSINE),
+        data=replace(Recipe().data, augment_labels=False),
+        run=replace(Recipe().run, batch=32, prompts=("a cat, asleep", "a dog")),
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "named"),
+    [
+        ("run.batch", "0", "recipe.run.batch is 0"),
+        ("run.batch", "many", "recipe.run.batch is 'many'"),
+        ("run.batch", "2.5", "a whole number"),
+        ("network.heads", "3", "3 heads"),
+        ("data.size", "60", "patch of 8 px"),
+        ("optimiser.betas", "0.9", "list of two numbers"),
+    ],
+)
+def test_what_cannot_run_is_refused_by_name(qtbot: QtBot, name: str, text: str, named: str) -> None:
+    dialog = opened(qtbot, Recipe())
+    assert dialog.accept_button.isEnabled()
+    enter(dialog, name, text)
+    assert named in dialog.problem.text() and not dialog.accept_button.isEnabled()
