@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -139,7 +140,8 @@ class FolderReportView(QWidget):
             tooltips=("Some images, as the network sees them", "Read, search and edit captions; leave images out"),
         )
         self.captions = CaptionsView()
-        self._folder: Path | None = None
+        self._report: FolderReport | None = None
+        self._listed: FolderReport | None = None  # whose captions are listed
         self._thumbnails = QWidget()
         self._thumbnails.setObjectName("contents")
         self._flow = FlowLayout(self._thumbnails, spacing=8)
@@ -169,15 +171,18 @@ class FolderReportView(QWidget):
         about = [report.balance_sentence(), captions_sentence(report), *report.layout_notes]
         self.groups.setText("\n".join(f"{sentence}." for sentence in about if sentence))
         self.warnings.show_report(report)
-        self.captions.set_report(report)
-        if report.folder != self._folder:
+        self._listed = None
+        if self._report is None or report.folder != self._report.folder:
             self.pages.set_value(GALLERY)
             self.set_thumbs(())
-        self._folder = report.folder
+        self._report = report
         self._show_page()
 
     def _show_page(self, *_: object) -> None:
         captions = self.pages.value() == CAPTIONS
+        if captions and self._report is not None and self._listed is not self._report:
+            self._listed = self._report  # only now: there may be a million rows
+            self.captions.set_report(self._report)
         self._stack.setCurrentIndex(captions)
         self.groups.setVisible(not captions and bool(self.groups.text()))  # the list needs the height
         self.warnings.setVisible(not captions and self.warnings.list.count() > 0)
@@ -220,11 +225,11 @@ class Warnings(QWidget):
         self.banner.acted.connect(self._toggle)
 
     def show_report(self, report: FolderReport) -> None:
-        lines = list(warning_lines(report))
+        lines = list(itertools.islice(warning_lines(report), MAX_LISTED))
         self.list.clear()
-        self.list.addItems(lines[:MAX_LISTED])
-        if len(lines) > MAX_LISTED:
-            self.list.addItem(f"… and {len(lines) - MAX_LISTED:,} more")
+        self.list.addItems(lines)
+        if (more := _count_warnings(report) - len(lines)) > 0:
+            self.list.addItem(f"… and {more:,} more")
         self.list.hide()
         self.setVisible(bool(lines))
         if lines:
@@ -261,6 +266,15 @@ def warning_sentence(report: FolderReport) -> str:
     if others := other_files_sentence(report.other_files):
         parts.append(others)
     return " · ".join(parts)
+
+
+def _count_warnings(report: FolderReport) -> int:
+    """The number of `warning_lines`."""
+    each = (
+        report.skipped, report.too_small, report.left_out, report.caption_problems, report.notes,
+        report.duplicates, report.near_duplicates, *(found.paths for found in report.ranges),
+    )  # fmt: skip
+    return sum(map(len, each))
 
 
 def warning_lines(report: FolderReport) -> Iterator[str]:

@@ -12,7 +12,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import StorageProblem
 from diffstudio.training.data.left_out import read_left_out
-from diffstudio.ui.train.folder import folder_actions
+from diffstudio.ui.train.folder import folder_actions, folder_view
 from diffstudio.ui.train.folder.caption_list import ALL, LEFT_OUT, UNCAPTIONED
 from diffstudio.ui.train.folder.captions_view import CaptionsView
 from diffstudio.ui.train.folder.folder_view import CAPTIONS
@@ -213,6 +213,28 @@ def test_a_change_that_ends_after_another_folder_was_chosen_does_not_bring_the_f
     view.edits_requested.emit({Path("cars/a.png"): ("changed",)})
     room.inspect(other)
     said(room, qtbot, "Captions of 1 image written")
-    qtbot.waitUntil(lambda: listed(view) == ["x.png"], timeout=PATIENCE_MS)
+    shown = room.folder_view.report_view
+    qtbot.waitUntil(lambda: shown.title.text() == "other", timeout=PATIENCE_MS)
     qtbot.waitUntil(lambda: not room._inspector.busy(), timeout=PATIENCE_MS)
+    qtbot.mouseClick(shown.pages.chip(CAPTIONS), LEFT)
     assert listed(view) == ["x.png"] and (toys / "cars" / "a.txt").read_text() == "changed\n"
+
+
+def test_no_row_is_made_before_it_is_shown_and_long_lists_of_problems_are_counted(
+    room: TrainRoom, qtbot: QtBot, toys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder may have a million images, and as many problems."""
+    monkeypatch.setattr(folder_view, "MAX_LISTED", 2)
+    for number in range(3):
+        (toys / f"{number}.jpg").write_text("not an image")
+    Image.new("RGB", (3, 3)).save(toys / "tiny.png")
+    (toys / "lone.txt").write_text("x")
+    room.inspect(toys)
+    qtbot.waitUntil(lambda: room.new_panel.start.isVisible(), timeout=PATIENCE_MS)
+    shown = room.folder_view.report_view
+    lines = [shown.warnings.list.item(row).text() for row in range(shown.warnings.list.count())]
+    assert len(lines) == 3 and lines[-1] == "… and 3 more"
+    assert len(list(folder_view.warning_lines(shown._report))) == 5  # type: ignore[arg-type]
+    assert shown.captions.model.rowCount() == 0
+    qtbot.mouseClick(shown.pages.chip(CAPTIONS), LEFT)
+    assert shown.captions.model.rowCount() == 5
