@@ -12,7 +12,7 @@ MIN_STEPS = 20  # of a run whose length is a time, however short
 FIRST_STATE_SECONDS = 20.0  # after the start, the first state is saved
 STATE_SECONDS = 45.0  # between two, so that a kill costs less than a minute
 HELD_OUT_SHARES, SAMPLE_SHARES = 24, 12  # how often these happen in a run whose length is a time
-_MOST_MEASURING = 0.05  # of the time is spent on held-out losses
+_MOST_MEASURING, _MOST_SAMPLING = 0.05, 0.15  # of the time is spent on held-out losses, and on samples
 _RESERVE_BEYOND = 1.2  # of what the last sheets and checkpoint took is reserved for the final ones
 
 
@@ -89,22 +89,27 @@ class Cadence:
     def __init__(self, recipe: RunRecipe, progress: float) -> None:
         self._recipe = recipe
         self._progress = self._before = progress
-        self._not_before = 0.0  # seconds of training
+        self._measure_after = self._sample_after = 0.0  # seconds of training
 
     def advance(self, progress: float) -> None:
         self._before, self._progress = self._progress, progress
 
     def held_out_due(self, step: int, elapsed_seconds: float) -> bool:
         if self._recipe.schedule == "time":
-            return self._crossed(HELD_OUT_SHARES) and elapsed_seconds >= self._not_before
+            return self._crossed(HELD_OUT_SHARES) and elapsed_seconds >= self._measure_after
         return step % self._recipe.held_out_every == 0
 
     def measured(self, seconds: float, elapsed_seconds: float) -> None:
         """A held-out loss took so long: the next one is due after a time of which this is a small part."""
-        self._not_before = elapsed_seconds + seconds / _MOST_MEASURING
+        self._measure_after = elapsed_seconds + seconds / _MOST_MEASURING
 
-    def samples_due(self, step: int) -> bool:
-        return self._due(step, self._recipe.sample_every)
+    def samples_due(self, step: int, elapsed_seconds: float) -> bool:
+        due = self._due(step, self._recipe.sample_every)
+        return due and (self._recipe.schedule != "time" or elapsed_seconds >= self._sample_after)
+
+    def sampled(self, seconds: float, elapsed_seconds: float) -> None:
+        """The same for a sheet of samples."""
+        self._sample_after = elapsed_seconds + seconds / _MOST_SAMPLING
 
     def checkpoint_due(self, step: int) -> bool:
         return self._due(step, self._recipe.checkpoint_every)

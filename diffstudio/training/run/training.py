@@ -112,7 +112,7 @@ class Training:
             self._ended_early = last = True
             yield stop
         sample, save = (self._commands.take(what) for what in (Asked.SAMPLE, Asked.SAVE))
-        samples_due = last or sample or self._cadence.samples_due(step)
+        samples_due = last or sample or self._cadence.samples_due(step, self.clock.elapsed_seconds)
         with self.clock.final_work() if samples_due else nullcontext():
             if samples_due:
                 yield from self._sample()
@@ -125,10 +125,12 @@ class Training:
             self._save_state(good=self.clock.timed and self._divergence.healthy)
 
     def _sample(self) -> Iterator[RunEvent]:
-        check = self._commands.check_between_calls
+        check, started = self._commands.check_between_calls, self.clock.elapsed_seconds
         yield from self._checkpointer.save_samples(check)
         yield from self._assessment.judge(self._progress(), check, self._checkpointer.samples)
         self._checkpointer.samples = None
+        now = self.clock.elapsed_seconds
+        self._cadence.sampled(now - started, now)
 
     def _early_stop(self) -> RunEarlyStop | None:
         """The decision to end before the run's time, once the held-out loss has not fallen for long."""

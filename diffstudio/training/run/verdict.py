@@ -62,7 +62,7 @@ def _judge(evidence: Evidence) -> tuple[Outcome, str]:
         )
     if evidence.different_images <= 1:
         what = "There is only one image" if evidence.images <= 1 else f"All {evidence.images:,} images are equal"
-        return Outcome.TOO_LITTLE, f"{what}: a model of it can only repeat it. Add different images."
+        return Outcome.TOO_LITTLE, f"{what}: a model can only repeat it. Add different images."
     if _copies(evidence):
         several = len(set(evidence.copied_images))
         return Outcome.COPYING, (
@@ -86,7 +86,7 @@ def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
     if evidence.baseline is not None and lowest > BEYOND_BASELINE * evidence.baseline:
         more = (
             "It is still falling: train for longer."
-            if falling or len(losses) < FEWEST_MEASUREMENTS
+            if falling or (len(losses) < FEWEST_MEASUREMENTS and not has_risen(losses))
             else "It has stopped falling: more images, or images that have more in common, are needed."
         )
         return Outcome.TOO_LITTLE, (
@@ -104,7 +104,7 @@ def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
         return Outcome.LEARNING, "It is learning: the held-out loss is still falling. More steps will improve it."
     best, last = best_step(losses), losses[-1][1]
     since = f"since step {best:,} the held-out loss has "
-    changed = f"risen by {last / lowest - 1:.0%}" if last > lowest * (1 + RISEN) else "not fallen any more"
+    changed = f"risen by {last / lowest - 1:.0%}" if has_risen(losses) else "not fallen any more"
     return Outcome.READY, f"Ready: {since}{changed}. The checkpoint of that step is the best; more steps do not help."
 
 
@@ -114,8 +114,12 @@ def still_falling(losses: tuple[tuple[int, float], ...]) -> bool:
     before, recent = [loss for _, loss in losses[:-newest]], [loss for _, loss in losses[-newest:]]
     if not before:
         return False
-    risen = recent[-1] > min(recent) * (1 + RISEN)
-    return min(recent) < min(before) * (1 - CLEARLY) and not risen
+    return min(recent) < min(before) * (1 - CLEARLY) and not has_risen(losses)
+
+
+def has_risen(losses: tuple[tuple[int, float], ...]) -> bool:
+    """Whether the last held-out loss is clearly above the lowest."""
+    return bool(losses) and losses[-1][1] > min(loss for _, loss in losses) * (1 + RISEN)
 
 
 def _different(evidence: Evidence) -> int:

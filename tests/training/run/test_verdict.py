@@ -19,7 +19,18 @@ def last(name: str) -> Evidence:
     return Evidence.from_json(RECORDED[name][-1])
 
 
-@pytest.mark.parametrize(("name", "outcomes", "part"), [("noise", {Outcome.TOO_LITTLE}, "draws blurs")])
+@pytest.mark.parametrize(
+    ("name", "outcomes", "part"),
+    [
+        ("one image", {Outcome.TOO_LITTLE}, "only one image"),
+        ("six equal images", {Outcome.TOO_LITTLE}, "All 6 images are equal"),
+        ("12 images over-trained", {Outcome.COPYING}, "16 of 16 samples"),
+        ("24 images over-trained", {Outcome.COPYING}, "16 of 16 samples"),
+        ("classes of one", {Outcome.COPYING}, "16 of 16 samples"),
+        ("300 images in two minutes", {Outcome.LEARNING, Outcome.TOO_LITTLE}, "still falling"),
+        ("noise", {Outcome.TOO_LITTLE}, "draws blurs"),
+    ],
+)
 def test_each_folder_gets_its_verdict(name: str, outcomes: set[Outcome], part: str) -> None:
     found = verdict(last(name))
     assert found.outcome in outcomes and part in found.sentence, found
@@ -68,7 +79,8 @@ def test_a_falling_loss_is_learning_and_one_that_has_risen_is_never_sent_on() ->
     level = verdict(evidence(losses=losses(0.4, 0.3, 0.25, 0.2, 0.2, 0.201, 0.2, 0.2005)))
     assert level.outcome is Outcome.READY and level.best_step == 400 and "not fallen any more" in level.sentence
     rising_blurs = verdict(evidence(losses=losses(0.6, 0.5, 0.45, 0.41, 0.43, 0.46, 0.5, 0.55)))
-    assert rising_blurs.outcome is Outcome.TOO_LITTLE and "train for longer" not in rising_blurs.sentence
+    for blurs in (rising_blurs, verdict(evidence(losses=losses(0.45, 0.41, 0.44)))):
+        assert blurs.outcome is Outcome.TOO_LITTLE and "train for longer" not in blurs.sentence
 
 
 def test_blurs_are_not_called_learned() -> None:
