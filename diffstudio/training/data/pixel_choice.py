@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord, count_of
-from diffstudio.training.data.preprocess import Size, bucket_sizes, share_kept, size_for
+from diffstudio.training.data.preprocess import PAD, Size, bucket_sizes, share_kept, size_for
 from diffstudio.training.recipe import DataRecipe, RangesRecipe
 
 AUTO, CROP, BUCKET = "auto", "crop", "bucket"
@@ -40,14 +40,19 @@ def choose_pixels(data: DataRecipe, report: FolderReport, patch: int) -> tuple[D
     data = with_ranges(data, report)
     if not data.form.is_image and data.bits == 16:
         clauses.append(f"values of the channels from {_limits(data)}, beyond which they are cut")
-    if data.fit == AUTO:
+    automatic = data.fit == AUTO
+    if automatic:
         data = replace(data, fit=_fit(used))
-        clauses += [_why_fit(data, used)] if data.fit == BUCKET or _cropped(used) > 0 else []
-    elif data.fit not in (CROP, BUCKET) and any(record.width != record.height for record in used):
-        clauses.append(f"images that are not square are padded with {data.background}, which is learnt too")
     if data.fit == BUCKET and not data.buckets:
         sizes = _buckets(used, bucket_sizes(data.size, patch))
-        data = replace(data, buckets=tuple(side for size in sizes for side in size))
+        if automatic and sizes == ((data.size, data.size),):  # all are nearest to the square
+            data = replace(data, fit=CROP)
+        else:
+            data = replace(data, buckets=tuple(side for size in sizes for side in size))
+    if automatic and (data.fit == BUCKET or _cropped(used) > 0):
+        clauses.append(_why_fit(data, used))
+    if data.fit == PAD and any(record.width != record.height for record in used):
+        clauses.append(f"images that are not square are padded with {data.background}, which is learnt too")
     left_out = [record for record in report.images if why_unfit(record, data)]
     if left_out:
         clauses.append(f"left out for their channels or shape: {_names(left_out)}")

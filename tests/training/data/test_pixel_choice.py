@@ -106,6 +106,14 @@ def test_the_fit_is_never_padding(groups: list[tuple[int, int, int]], fit: str, 
     assert bool(data.buckets) == (fit == "bucket")
 
 
+def test_no_buckets_where_all_are_nearest_to_the_square() -> None:
+    data, clauses = choose_pixels(replace(DATA, size=16), folder((20, 20, 16)), 4)
+    assert (data.fit, data.buckets) == ("crop", ())
+    assert clauses == ["the centre square of each image, which loses 20 % of their area"]
+    asked, _ = choose_pixels(replace(DATA, size=16, fit="bucket"), folder((20, 20, 16)), 4)
+    assert asked.bucket_sizes == ((16, 16),)
+
+
 def test_padding_is_said() -> None:
     _, clauses = choose_pixels(replace(DATA, fit="pad"), folder((20, 300, 200)), 8)
     assert clauses == ["images that are not square are padded with #ffffff, which is learnt too"]
