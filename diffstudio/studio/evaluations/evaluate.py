@@ -40,6 +40,7 @@ from diffstudio.studio.evaluations.feature_choice import feature_network
 from diffstudio.studio.evaluations.folders import (
     OnProgress,
     RealFolder,
+    as_the_run_read_it,
     check_conditioning,
     check_no_real_images,
     check_varied,
@@ -87,6 +88,7 @@ def evaluate(
     subjects = find_subjects(request.subjects, library)
     device = choose_device(request.device)
     real = read_real(request.folder, data_recipe(subjects), on_progress, turn.check)
+    real, note = _with_split_of_run(real, subjects)
     _check_folder(real)
     scratch = paths.cache()
     with storage_errors(f"The folder {scratch} cannot be written", scratch):
@@ -95,7 +97,7 @@ def evaluate(
     with folder as path, turn.taken(f"evaluating {request.folder.name}"):
         network = feature_network(request.features, real, library.folders, device, on_progress, turn.check)
         files = FeatureFiles(network, real.dataset.channels, Path(path), on_progress, turn.check)
-        result = _Evaluation(request, real, network, files, device, turn.check, on_progress).result(subjects)
+        result = _Evaluation(request, real, network, files, device, turn.check, on_progress).result(subjects, note)
     if request.out is not None:
         write_text(request.out / RESULT, json.dumps(result.to_json(), ensure_ascii=False, indent=1))
     return result
@@ -134,9 +136,9 @@ class _Evaluation:
     check: Callable[[], None]
     on_progress: OnProgress
 
-    def result(self, subjects: Sequence[Subject]) -> Evaluation:
+    def result(self, subjects: Sequence[Subject], note: str = "") -> Evaluation:
         views = views_of(self.real.data)
-        notes = self._notes(subjects)
+        notes = self._notes(subjects) + ([note] if note else [])
         generated = []
         for number, subject in enumerate(subjects):
             generated.append(self._generated(number, subject, views, notes))
@@ -326,7 +328,8 @@ class _Evaluation:
                 "stand for the two parts. The tests for copies see those of the training part alone."
             )
         for subject in subjects:
-            other = _folder_of_run(subject) if isinstance(subject, CheckpointSubject) else None
+            run = _run_of(subject)
+            other = _folder_of(run) if run is not None else None
             if other not in (None, self.real.report.folder.resolve()):
                 notes.append(f"{subject.name} was trained on {other}: its held-out images may be others than here.")
         return notes
@@ -361,10 +364,25 @@ def _kind_of_labels(real: RealFolder, captions: Sequence[str], classes: Sequence
     return Conditioning.CLASS if len(set(classes) & set(real.dataset.classes) - {""}) > 1 else Conditioning.NONE
 
 
-def _folder_of_run(subject: CheckpointSubject) -> Path | None:
-    """The folder that a checkpoint's run was trained on; None where the checkpoint is not in its run's folder."""
-    try:
-        folder = RunFolder.open(subject.checkpoint.path.parent.parent).info().get("pictures")
-        return Path(folder).resolve() if isinstance(folder, str) else None
-    except (DiffstudioError, OSError):
+def _with_split_of_run(real: RealFolder, subjects: Sequence[Subject]) -> tuple[RealFolder, str]:
+    """By the run of the first checkpoint that lies in one; another folder than the run's is read by the recipe alone."""
+    for run in filter(None, map(_run_of, subjects)):
+        trained_on = _folder_of(run)
+        if trained_on == real.report.folder.resolve() or trained_on is not None and not trained_on.exists():
+            return as_the_run_read_it(real, run)
+    return real, ""
+
+
+def _run_of(subject: Subject) -> RunFolder | None:
+    """The run whose folder a checkpoint lies in."""
+    if not isinstance(subject, CheckpointSubject):
         return None
+    try:
+        return RunFolder.open(subject.checkpoint.path.parent.parent)
+    except DiffstudioError:
+        return None
+
+
+def _folder_of(run: RunFolder) -> Path | None:
+    folder = run.info().get("pictures")
+    return Path(folder).resolve() if isinstance(folder, str) else None

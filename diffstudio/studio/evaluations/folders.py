@@ -23,7 +23,9 @@ from diffstudio.training.data.dataset import ImageDataset, build_dataset
 from diffstudio.training.data.folder_report import FolderReport, InspectionProgress
 from diffstudio.training.data.inspect_folder import MIN_SIDE, inspect_folder
 from diffstudio.training.data.pixel_choice import choose_pixels
+from diffstudio.training.preparation.stored_dataset import StoredDataset
 from diffstudio.training.recipe import DataRecipe
+from diffstudio.training.run.run_folder import RunFolder
 
 OnProgress = Callable[[str, int, int], None]  # what is being done, how much is done, of how much (0: not known)
 LARGEST_SIDE = 224  # px, at which images are read where no checkpoint says how
@@ -100,6 +102,22 @@ def _decoded(found: FolderReport, data: DataRecipe, report: OnProgress, check: C
         report(f"Decoding {found.folder.name}", done, images)
 
     return build_dataset(found, data, paths.cache() / "pictures", on_progress=on_progress)
+
+
+def as_the_run_read_it(real: RealFolder, run: RunFolder) -> tuple[RealFolder, str]:
+    """The folder with the split, the captions and the classes that its run stored, and a note on images added since.
+
+    Unchanged where the run is of before they were stored, or most of its images are not in the folder.
+    RunProblem where what it stored is damaged.
+    """
+    stored = StoredDataset.read(run.dataset_file)
+    known = {path.as_posix() for path in real.dataset.paths}
+    if stored is None or 2 * sum(path in known for path in stored.paths) < len(stored.paths):
+        return real, ""
+    dataset = stored.among(real.dataset)
+    added = len(real.dataset) - len(dataset)
+    note = f"{added:,} images of {real.report.folder.name} are not used: they were not there when {run.name} started."
+    return replace(real, dataset=dataset), note if added else ""
 
 
 # ---- what would make a figure wrong ----------------------------------------------------------------------------------

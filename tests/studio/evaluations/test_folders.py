@@ -15,6 +15,7 @@ from diffstudio.models.library.library import Library
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.folders import (
     RealFolder,
+    as_the_run_read_it,
     check_conditioning,
     check_no_real_images,
     check_varied,
@@ -24,6 +25,8 @@ from diffstudio.studio.evaluations.folders import (
 )
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subjects
 from diffstudio.training.data.dataset import build_dataset
+from diffstudio.training.preparation.stored_dataset import StoredDataset
+from diffstudio.training.run.run_folder import RunFolder
 from tests.studio.evaluations.small_models import RECIPE, write_checkpoint, write_images
 
 
@@ -54,6 +57,26 @@ def test_the_parts_are_those_of_training(tmp_path: Path) -> None:
     np.testing.assert_array_equal(real.dataset.images, trained_on.images)
     assert set(real.labels(Conditioning.CLASS, real.held_out)) == {"red", "blue"}
     assert real.labels(Conditioning.NONE, real.held_out) == ()
+
+
+def test_the_split_and_the_captions_are_those_that_the_run_stored(tmp_path: Path) -> None:
+    """Also after images were added and captions changed; a run of before reads the folder by its recipe."""
+    folder = write_images(tmp_path / "real", 40, seed=0, captions=True)
+    before, run = read(folder), RunFolder(tmp_path / "run")
+    assert as_the_run_read_it(before, run) == (before, "")
+    run.path.mkdir()
+    turned = replace(before.dataset, held_out=~before.dataset.held_out)
+    StoredDataset.of(turned, RECIPE, folder).write(run.dataset_file)
+    write_images(folder, 4, seed=1)
+    for caption in folder.rglob("*.txt"):
+        caption.write_text("changed")
+    found, note = as_the_run_read_it(read(folder), run)
+    assert list(found.held_out) == list(before.training) and len(found.dataset) == 40
+    assert set(found.labels(Conditioning.TEXT, found.held_out)) == {"a red square", "a blue square"}
+    np.testing.assert_array_equal(found.dataset.images, before.dataset.images)
+    assert note == "4 images of real are not used: they were not there when run started."
+    other = read(write_images(tmp_path / "other", 40, seed=5))
+    assert as_the_run_read_it(other, run) == (other, "")
 
 
 def test_without_a_checkpoint_the_folder_is_halved_at_its_own_size(tmp_path: Path) -> None:
