@@ -40,6 +40,13 @@ from diffstudio.ui.widgets.inputs import ChipRow, ComboBox, LabelledComboBox
 PANEL_WIDTHS = 288, 328  # px, in a narrow window and in a wide one
 
 
+_STARTS: list[tuple[str | None, str]] = [
+    (None, "Automatic"),
+    ("none", "Nothing: new weights"),
+    ("starter", "The starter"),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class RunSettings:
     """The settings of a run that is about to start."""
@@ -48,6 +55,7 @@ class RunSettings:
     recipe_choice: RecipeChoice  # with the changes made in the form
     minutes: float
     name: str  # of the run; empty: the name of the folder
+    start_from: str | None = None  # a checkpoint, `starter` or `none`; None: as the recipe says
 
     @property
     def recipe(self) -> Recipe:
@@ -94,6 +102,9 @@ class NewRunPanel(QWidget):
             ),
         )
         self.upscale_note = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.start_from = LabelledComboBox(
+            "Start from", _STARTS, "The weights to begin with: a checkpoint that was trained here, or none"
+        )
         self.all_settings = SecondaryButton(
             "All settings…", "sliders-horizontal", "Change any value of the recipe: network, optimiser, batch, samples"
         )
@@ -110,6 +121,7 @@ class NewRunPanel(QWidget):
             combo.setStyleSheet(
                 "QComboBox { padding-right: 0; }"
             )  # half a column is too narrow for the default padding
+        self._starts = list(_STARTS)
         self._form = QWidget()
         self._lay_out()
         self._connect()
@@ -134,6 +146,7 @@ class NewRunPanel(QWidget):
         form.addWidget(self.recipe_reason)
         form.addLayout(grid)
         form.addLayout(_labelled("Augmentation", self.augmentations))
+        form.addWidget(self.start_from)
         form.addWidget(self.all_settings)
         form.addWidget(self.changed_note)
         form.addWidget(self.upscale_note)
@@ -190,6 +203,17 @@ class NewRunPanel(QWidget):
     def set_thumbs(self, images: Sequence[QImage]) -> None:
         self.card.set_thumbs(images[:CARD_THUMBS])
 
+    def offer_checkpoints(self, checkpoints: Sequence[tuple[Path, str]]) -> None:
+        """The checkpoints of runs, with the names of these, that a run can start from."""
+        choices = [*_STARTS, *((str(path), name) for path, name in checkpoints)]
+        if choices != self._starts:
+            self._starts = choices
+            self.start_from.set_choices(choices)
+
+    def start_with(self, checkpoint: Path) -> None:
+        """Start the next run from this checkpoint, which must be offered."""
+        self.start_from.set_value(str(checkpoint))
+
     def set_images_per_second(self, measured: float | None) -> None:
         self._images_per_second = measured
         self._show_estimate()
@@ -200,7 +224,9 @@ class NewRunPanel(QWidget):
             return None
         recipe = self.recipe_options().apply_to(self._recipe_choice.recipe)
         choice = replace(self._recipe_choice, recipe=recipe)
-        return RunSettings(self._report.folder, choice, self.minutes.value(), self.run_name.text().strip())
+        return RunSettings(
+            self._report.folder, choice, self.minutes.value(), self.run_name.text().strip(), self.start_from.value()
+        )
 
     def recipe_options(self) -> RecipeOptions:
         return RecipeOptions(

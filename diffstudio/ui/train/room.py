@@ -196,6 +196,10 @@ class TrainRoom(QWidget):
         self.run_view.sample_requested.connect(lambda: self._with_run(self.run_actions.sample_now))
         self.run_view.save_requested.connect(lambda: self._with_run(self.run_actions.save_now))
         self.run_view.prompts_requested.connect(self._ask_for_prompts)
+        self.run_view.longer_requested.connect(
+            lambda minutes: self._with_run(lambda summary: self.run_actions.train_longer(summary, minutes))
+        )
+        self.run_view.start_from_requested.connect(lambda: self._with_run(self._start_from))
         self.run_view.chart.comparison_changed.connect(self._compare)
         self.run_panel.note_changed.connect(self.run_actions.set_note)
         self.run_view.remove_requested.connect(lambda: self._remove(self.selected()))
@@ -317,6 +321,16 @@ class TrainRoom(QWidget):
         if (summary := self.summary()) is not None:
             act(summary)
 
+    def _start_from(self, summary: RunSummary) -> None:
+        """Show the form for a run that starts from the checkpoint of this one, on its folder unless one is chosen."""
+        if summary.checkpoint is None:
+            return
+        folder, chosen = summary.image_folder, self.new_panel.run_settings()
+        self.select(None)
+        self.new_panel.start_with(summary.checkpoint)
+        if chosen is None and folder is not None and folder.is_dir():
+            self.inspect(folder)
+
     def _ask_for_prompts(self) -> None:
         """Ask for the prompts of the selected run's samples, beginning with those of the newest."""
         summary, sheet = self.summary(), self.run_view.samples.current()
@@ -342,6 +356,7 @@ class TrainRoom(QWidget):
     def _show_started(self, run: RunFolder, summaries: list[RunSummary]) -> None:
         self._runs_started += 1
         self.new_panel.run_name.clear()
+        self.new_panel.start_from.set_value(None)
         self._summaries = summaries
         self.runs_list.show_runs(summaries)
         self.select(run.path)
@@ -386,6 +401,8 @@ class TrainRoom(QWidget):
         before = {summary.run.path: summary for summary in self._summaries}
         self._summaries = snapshot.summaries
         self.runs_list.show_runs(snapshot.summaries)
+        ended = [each for each in snapshot.summaries if each.checkpoint is not None and not each.alive]
+        self.new_panel.offer_checkpoints([(each.checkpoint, each.name) for each in ended if each.checkpoint])
         if self._refreshed_once:
             self._announce_checkpoints(before)
         elif self._follower is None and not self._inspector.busy() and self.new_panel.run_settings() is None:

@@ -42,7 +42,9 @@ class RunActions(QObject):
         self._order = asyncio.Lock()
 
     def start(self, settings: RunSettings) -> None:
-        request = TrainRequest(folder=settings.folder, minutes=round(settings.minutes, 2))
+        request = TrainRequest(
+            folder=settings.folder, minutes=round(settings.minutes, 2), start_from=settings.start_from
+        )
         self._start(partial(self._runs.start, request, settings.recipe_choice, name=settings.name))
 
     def pause(self, summary: RunSummary) -> None:
@@ -53,6 +55,12 @@ class RunActions(QObject):
 
     def stop(self, summary: RunSummary) -> None:
         self._try(partial(self._runs.stop, summary.run), lambda _: self.stopping.emit(summary))
+
+    def train_longer(self, summary: RunSummary, minutes: float) -> None:
+        """Continue a run that has ended for so many more minutes."""
+        self._try(
+            partial(self._runs.train_longer, summary.run, minutes=minutes), lambda _: self.command_sent.emit(summary)
+        )
 
     def sample_now(self, summary: RunSummary, prompts: Sequence[str] | None = None) -> None:
         """Have a run draw samples; `prompts` are those of its samples from then on."""

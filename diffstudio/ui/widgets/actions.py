@@ -52,6 +52,7 @@ STARTED = "Started"
 STARRED = "Starred"  # the same button while the image or model is starred
 START_FROM_IMAGE = "Use for img2img"
 STOP = "Stop"
+TRAIN_LONGER = "Train longer"
 TRY_AGAIN = "Try again"
 UPSCALE = "Upscale…"
 USE_SETTINGS = "Use settings"

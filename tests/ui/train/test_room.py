@@ -696,3 +696,32 @@ def test_sizes_that_do_not_go_together_cannot_be_started(room: TrainRoom, qtbot:
     assert settings is not None
     panel._use_recipe(replace(settings.recipe, network=replace(settings.recipe.network, patch=7)))
     assert "patch of 7 px" in panel.problem.text() and not panel.start.isEnabled()
+
+
+def test_a_run_that_ended_can_be_trained_longer_and_be_started_from(
+    room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = RunFinished(10, "checkpoints/latest.safetensors", True, "It learned.", "learning", (), 10)
+    run = recorded(runs, pictures, "toys", finished)
+    run.state_file.write_bytes(b"")
+    run.latest_checkpoint.write_bytes(b"")
+    room.refresh()
+    qtbot.waitUntil(lambda: run.path in room.runs_list.cards(), timeout=PATIENCE_MS)
+    room.select(run.path)
+    qtbot.waitUntil(room.run_view.longer.isVisible, timeout=PATIENCE_MS)
+    asked: list[tuple[str, float | None]] = []
+    monkeypatch.setattr(runs, "train_longer", lambda run, *, minutes=None: asked.append((run.name, minutes)))
+    room.run_view.longer_menu.actions()[1].trigger()
+    qtbot.waitUntil(lambda: asked == [("toys", 15.0)], timeout=PATIENCE_MS)
+    assert "15 min" in room.run_view.longer_menu.actions()[1].text()
+
+    qtbot.mouseClick(room.run_view.start_from, Qt.MouseButton.LeftButton)
+    assert room.selected() is None
+    qtbot.waitUntil(room.new_panel.start.isVisible, timeout=PATIENCE_MS)  # its folder is inspected
+    settings = room.new_panel.run_settings()
+    assert settings is not None and settings.start_from == str(run.latest_checkpoint)
+    requests: list[TrainRequest] = []
+    monkeypatch.setattr(runs, "start", lambda request, choice, *, name: (requests.append(request), run)[1])
+    room.new_panel.start.click()
+    qtbot.waitUntil(lambda: bool(requests), timeout=PATIENCE_MS)
+    assert requests[0].start_from == str(run.latest_checkpoint) and requests[0].folder == pictures

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QResizeEvent
-from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QSizePolicy, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QMenu, QPlainTextEdit, QSizePolicy, QVBoxLayout, QWidget
 
 from diffstudio.studio.runs.history import HistoryView
 from diffstudio.studio.runs.runs import RunSummary
@@ -22,6 +22,7 @@ from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describ
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
 _KINDS = {"learning": "good", "ready": "good", "copying": "warn", "collapsed": "bad"}  # of outcomes
+_LONGER_MINUTES = 5, 15, 60, 240
 _CLOSING_NOTE = "Closing the window does not stop the run"
 
 
@@ -74,6 +75,8 @@ class RunView(QWidget):
     sample_requested = Signal()
     prompts_requested = Signal()  # the prompts of its samples are to be changed
     save_requested = Signal()
+    longer_requested = Signal(object)  # for how many more minutes
+    start_from_requested = Signal()  # a new run from its checkpoint
 
     def __init__(self, tasks: Tasks) -> None:
         super().__init__()
@@ -103,6 +106,14 @@ class RunView(QWidget):
         )
         self.open = SecondaryButton("Open folder", "folder-open", "Show the run's files")
         self.remove = SecondaryButton("", "trash", name=actions.REMOVE)
+        self.longer = SecondaryButton(actions.TRAIN_LONGER, "play", "Continue this run for some more time")
+        self.longer_menu = QMenu(self)
+        for minutes in _LONGER_MINUTES:
+            action = self.longer_menu.addAction(f"For {human_duration(60 * minutes)} more")
+            action.triggered.connect(lambda _=False, minutes=minutes: self.longer_requested.emit(float(minutes)))
+        self.start_from = SecondaryButton(
+            "Start from this…", "arrow-right", "Start a new run, on this folder or another one, from its checkpoint"
+        )
         self.sample_now = SecondaryButton(
             actions.SAMPLE_NOW, "image-square", "Draw a sample sheet after the current step"
         )
@@ -116,6 +127,10 @@ class RunView(QWidget):
         self.generate.clicked.connect(self.generate_requested)
         self.open.clicked.connect(self.open_folder_requested)
         self.remove.clicked.connect(self.remove_requested)
+        self.longer.clicked.connect(
+            lambda: self.longer_menu.popup(self.longer.mapToGlobal(self.longer.rect().topLeft()))
+        )
+        self.start_from.clicked.connect(self.start_from_requested)
         self.sample_now.clicked.connect(self.sample_requested)
         self.prompts.clicked.connect(self.prompts_requested)
         self.save_now.clicked.connect(self.save_requested)
@@ -128,7 +143,17 @@ class RunView(QWidget):
         header.addWidget(self.status, 1)
         button_row, buttons = QWidget(), FlowLayout(spacing=8)  # wraps in a narrow window
         button_row.setLayout(buttons)
-        for button in (self.stop, self.sample_now, self.prompts, self.save_now, self.generate, self.open, self.remove):
+        for button in (
+            self.stop,
+            self.longer,
+            self.start_from,
+            self.sample_now,
+            self.prompts,
+            self.save_now,
+            self.generate,
+            self.open,
+            self.remove,
+        ):
             buttons.addWidget(button)
         foot = QHBoxLayout()
         foot.setSpacing(12)
@@ -186,6 +211,8 @@ class RunView(QWidget):
         self._spacer.setVisible(nothing_to_draw and not summary.alive)
         self.stop.setVisible(summary.alive)
         training = summary.status is Status.TRAINING
+        self.longer.setVisible(summary.status in (Status.FINISHED, Status.STOPPED) and summary.run.state_file.exists())
+        self.start_from.setVisible(summary.checkpoint is not None and not summary.alive)
         for button in (self.sample_now, self.save_now):
             button.setVisible(training)
         self.prompts.setVisible(training and has_prompts)
