@@ -21,6 +21,7 @@ from diffstudio.models.output_format import OutputFormat, ValueType
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.events import ImageSaved, JobId, Noted
 from diffstudio.studio.generation.generate import generate
+from diffstudio.studio.generation.init_image import load_init_image, trained_ranges
 from diffstudio.studio.generation.output_files import OutputFiles
 from diffstudio.studio.generation.resolve import Resolved
 from diffstudio.studio.jobs.job_context import JobContext
@@ -127,6 +128,24 @@ def test_what_a_grey_16_bit_checkpoint_draws(trained: Callable[..., RunFolder], 
     with Image.open(path) as image:
         assert image.mode == "I;16"
         assert image.size == (24, 24)
+
+
+def test_a_12_bit_image_that_was_drawn_is_an_init_image_of_its_full_range(
+    trained: Callable[..., RunFolder], tmp_path: Path
+) -> None:
+    """The folder's white is 4,095, that of a drawn PNG 65,535."""
+    run = trained(lambda folder, n: Image.fromarray(RAMP[16 * n : 16 * n + 16, :16] // 16).save(folder / f"{n}.png"))
+    path, _ = drawn(run, tmp_path)
+    with Image.open(path) as image:
+        expected = np.rint(np.asarray(image) / 257)
+    ranges, _ = trained_ranges(read_checkpoint(run.latest_checkpoint))
+    init = load_init_image(GenerateRequest("", init=path), 16, 16, ranges)
+    assert init is not None
+    assert np.abs(init.init[..., 0] - expected).max() <= 1
+    Image.fromarray(np.full((16, 16), 4095, np.uint16)).save(tmp_path / "scan.png")
+    init = load_init_image(GenerateRequest("", init=tmp_path / "scan.png"), 16, 16, ranges)
+    assert init is not None
+    assert (init.init == 255).all()
 
 
 def test_transparency_as_a_channel(trained: Callable[..., RunFolder], tmp_path: Path) -> None:

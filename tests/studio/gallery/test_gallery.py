@@ -14,10 +14,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from diffstudio.errors import ImageProblem, StorageProblem
+from diffstudio.imaging.exact_files import ExactValues
 from diffstudio.studio.gallery import records
 from diffstudio.studio.gallery.files import slug
 from diffstudio.studio.gallery.gallery import TRASH, Gallery
@@ -429,3 +432,18 @@ def test_nothing_is_sorted_or_read_row_by_row_in_any_order(gallery: Gallery) -> 
             found = plan(gallery, GalleryQuery(search, order=order))
             assert f"INDEX {index.get(order, f'by_{order}')}" in found and "TEMP B-TREE" not in found, (order, search)
     assert plan(gallery, GalleryQuery("seed:7")) == "SEARCH images USING INDEX by_seed (seed=?)"
+
+
+def test_what_8_bits_do_not_hold_is_saved_exactly(gallery: Gallery) -> None:
+    """A PNG of 16 bits where it fits; else a TIFF beside the PNG, which alone is listed."""
+    values = np.arange(16 * 16, dtype=np.uint16).reshape(16, 16, 1) * np.uint16(257)
+    shown = Image.fromarray((values[..., 0] // 257).astype(np.uint8))
+    deep = gallery.add(shown, GenerateRequest("a ramp"), exact=ExactValues(values, as_png=True))
+    with Image.open(deep.path) as image:
+        assert image.mode == "I;16"
+        np.testing.assert_array_equal(np.asarray(image), values[..., 0])
+    assert metadata.read(deep.path).request.prompt == "a ramp"
+    bands = np.random.default_rng(0).random((16, 16, 5)).astype(np.float32)
+    array = gallery.add(shown, GenerateRequest("bands"), exact=ExactValues(bands, as_png=False))
+    np.testing.assert_array_equal(tifffile.imread(array.path.with_suffix(".tif")), bands)
+    assert [image.path for image in gallery.images(0, 9)] == [array.path, deep.path]
