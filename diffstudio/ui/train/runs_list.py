@@ -130,7 +130,8 @@ class RunsList(QWidget):
         self._column.addWidget(self._heading)
         self._column.addWidget(self.empty_note)
         self._column.addStretch(1)
-        learning = QHBoxLayout()
+        self._learning_place = QWidget()
+        learning = QHBoxLayout(self._learning_place)
         learning.setContentsMargins(16, 8, 16 - SCROLL_BAR_WIDTH, 0)
         learning.addWidget(self._learning_area)
         bottom = QHBoxLayout()
@@ -138,7 +139,7 @@ class RunsList(QWidget):
         bottom.addWidget(self.new_run)
         layout = self.layout()
         assert isinstance(layout, QVBoxLayout)
-        layout.addLayout(learning, 2)  # as tall as its contents at most: see `fit_learning`
+        layout.addWidget(self._learning_place, 2)  # as tall as its contents at most: see `fit_learning`
         layout.addLayout(bottom)
         self.new_run.clicked.connect(self.new_run_requested)
         self.show_runs(())
@@ -195,8 +196,8 @@ class RunsList(QWidget):
         """Be at most as tall as its contents; where there is less room, it scrolls."""
         contents = self._learning_contents
         needed = contents.heightForWidth(self._learning_area.viewport().width())
-        self._learning_area.setMaximumHeight(max(needed, contents.minimumSizeHint().height()))
-        self._learning_area.setVisible(not self.learning.isHidden())
+        self._learning_place.setMaximumHeight(max(needed, contents.minimumSizeHint().height()) + 8)
+        self._learning_place.setVisible(not self.learning.isHidden())
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)

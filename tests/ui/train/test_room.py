@@ -641,6 +641,10 @@ def test_a_run_that_copies_is_not_shown_as_a_success(room: TrainRoom, runs: Runs
     assert room.run_view.outcome.property("kind") == "warn"
     qtbot.waitUntil(lambda: room.runs_list.learning.isVisible(), timeout=PATIENCE_MS)
     assert "3 copies" in room.runs_list.learning.evidence.text()
+    cards = room.runs_list.cards()[run.path].parentWidget()
+    assert cards is not None
+    room.select(None)
+    qtbot.waitUntil(lambda: cards.height() > room.height() - 150)  # nothing is kept free for the verdict of no run
 
 
 def test_samples_and_checkpoints_can_be_asked_for(

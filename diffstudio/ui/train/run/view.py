@@ -82,6 +82,7 @@ class RunView(QWidget):
         super().__init__()
         self.title = ElidedLabel("", pixels=16, bold=True)
         self.status = ElidedLabel("", "dim")
+        self.status.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self.status.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self.line = ProgressLine("Progress of the run")
         self.outcome = Banner("info", "")
@@ -140,7 +141,7 @@ class RunView(QWidget):
         header = QHBoxLayout()
         header.setSpacing(16)
         header.addWidget(self.title, 1)
-        header.addWidget(self.status, 1)
+        header.addWidget(self.status)
         button_row, buttons = QWidget(), FlowLayout(spacing=8)  # wraps in a narrow window
         button_row.setLayout(buttons)
         for button in (
