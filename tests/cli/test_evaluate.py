@@ -86,6 +86,7 @@ def test_too_few_images_end_with_a_sentence_and_an_exit_code(
         (["starter", ".", "--count", "3"], "The number of images is 3"),
         (["starter", ".", "--count", "many"], "not a whole number"),
         (["starter", ".", "--seed", "-1"], "The seed is -1"),
+        (["starter", ".", "--features", ""], "No features were named"),
         (["starter", ".", "--device", "abacus"], "The device 'abacus' cannot be used"),
     ],
 )

@@ -29,5 +29,7 @@ class EvaluateRequest:
             raise BadRequest("Nothing to evaluate was given", remedy="Name a checkpoint or a folder of images")
         if self.count is not None and not FEWEST <= self.count <= MOST_IMAGES:
             raise BadRequest(f"The number of images is {self.count}", must_be_between(FEWEST, f"{MOST_IMAGES:,}"))
+        if not self.features.strip():
+            raise BadRequest("No features were named", remedy="Name a feature network, or leave the option out")
         if not 0 <= self.seed <= 2**63 - 1 - MOST_IMAGES:
             raise BadRequest(f"The seed is {self.seed}", must_be_between(0, 2**63 - 1 - MOST_IMAGES))
