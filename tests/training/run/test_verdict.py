@@ -28,6 +28,7 @@ def last(name: str) -> Evidence:
         ("24 images over-trained", {Outcome.COPYING}, "16 of 16 samples"),
         ("classes of one", {Outcome.COPYING}, "16 of 16 samples"),
         ("300 images in two minutes", {Outcome.LEARNING, Outcome.TOO_LITTLE}, "still falling"),
+        ("1,200 images well trained", {Outcome.LEARNING, Outcome.READY}, "held-out loss"),
         ("noise", {Outcome.TOO_LITTLE}, "draws blurs"),
     ],
 )
