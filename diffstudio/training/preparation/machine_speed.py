@@ -24,7 +24,8 @@ from diffstudio.training.trainer import Trainer
 
 _ROUNDS, _STEPS = 3, 2  # alternating, so that a busy moment does not decide
 _CLEAR = 1.5  # ratio after the first round, beyond which no more are measured
-_MATRIX = 256  # rows, for Muon
+_MATRIX = 256  # rows
+_HOPELESS = 4  # times slower with matrices: steps are not even tried, of which each may take many seconds
 _MOST_KEPT = 200  # measurements in the file
 
 
@@ -42,7 +43,7 @@ def resolve_dtypes(
     device = torch.device(recipe.run.device)
     muon = recipe.optimiser.muon_dtype
     if muon == "auto":
-        muon = "bfloat16" if device.type != "cpu" else _faster_for_muon()
+        muon = "bfloat16" if device.type != "cpu" or _of_matrices() >= 1 else "float32"
     recipe = replace(recipe, optimiser=replace(recipe.optimiser, muon_dtype=muon))
     if recipe.run.dtype != "auto":
         return recipe, ""
@@ -52,6 +53,8 @@ def resolve_dtypes(
 
     if device.type == "mps":
         return with_dtype("float32"), ""
+    if device.type == "cpu" and _of_matrices() < 1 / _HOPELESS:
+        return with_dtype("float32"), "float32 because this processor is many times slower in bfloat16."
     key = _key(recipe, device)
     seconds = _remembered().get(key)
     if not isinstance(seconds, dict) or set(seconds) != {"float32", "bfloat16"}:
@@ -96,9 +99,9 @@ def _compare(timers: dict[str, Callable[[], float]] | dict[str, _Timer]) -> dict
     return best
 
 
-def _faster_for_muon() -> str:
-    """The dtype in which this processor multiplies matrices faster."""
-    key = f"muon {torch.__version__} {torch.get_num_threads()} {torch.backends.cpu.get_cpu_capability()}"
+def _of_matrices() -> float:
+    """How much faster this processor multiplies matrices in bfloat16 than in float32; below 1: more slowly."""
+    key = f"matrices {torch.__version__} {torch.get_num_threads()} {torch.backends.cpu.get_cpu_capability()}"
     seconds = _remembered().get(key)
     if not isinstance(seconds, dict) or set(seconds) != {"float32", "bfloat16"}:
 
@@ -115,7 +118,7 @@ def _faster_for_muon() -> str:
 
         seconds = _compare({"float32": timer(torch.float32), "bfloat16": timer(torch.bfloat16)})
         _remember(key, seconds)
-    return "bfloat16" if seconds["bfloat16"] < seconds["float32"] else "float32"
+    return float(seconds["float32"]) / float(seconds["bfloat16"])
 
 
 def _key(recipe: Recipe, device: torch.device) -> str:

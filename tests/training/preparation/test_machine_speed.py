@@ -53,7 +53,10 @@ def resolved(recipe: Recipe, check: Callable[[], None] = lambda: None) -> tuple[
     return resolve_dtypes(recipe, build, dataset(), None, check)
 
 
-def test_it_is_measured_once_for_a_machine_and_again_for_another_network(undecided: Recipe) -> None:
+def test_it_is_measured_once_for_a_machine_and_again_for_another_network(
+    undecided: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine_speed, "_HOPELESS", float("inf"))
     asked = list[int]()
     chosen, why = resolved(undecided, lambda: asked.append(1))
     assert chosen.run.dtype in ("float32", "bfloat16") and chosen.run.dtype in why and asked
@@ -67,7 +70,20 @@ def test_it_is_measured_once_for_a_machine_and_again_for_another_network(undecid
     assert resolved(undecided)[0].run.dtype in ("float32", "bfloat16")
 
 
-def test_measuring_asks_before_every_step_whether_to_end(undecided: Recipe) -> None:
+def test_a_processor_that_is_hopeless_in_bfloat16_is_not_tried(
+    undecided: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine_speed, "_of_matrices", lambda: 0.1)
+    asked = list[int]()
+    chosen, why = resolved(undecided, lambda: asked.append(1))
+    assert (chosen.run.dtype, chosen.optimiser.muon_dtype) == ("float32", "float32") and not asked
+    assert "many times slower" in why
+    monkeypatch.setattr(machine_speed, "_of_matrices", lambda: 2.0)
+    assert resolved(undecided)[0].optimiser.muon_dtype == "bfloat16"
+
+
+def test_measuring_asks_before_every_step_whether_to_end(undecided: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine_speed, "_HOPELESS", float("inf"))
     asked = list[int]()
 
     def check() -> None:
