@@ -226,8 +226,13 @@ class JobController(QObject):
         self.room.set_recent(*await self._tasks.to_thread(read))
 
     def show_training(self, summaries: list[RunSummary]) -> None:
-        """Show the training run that is under way beside the queue."""
-        alive = next((summary for summary in summaries if summary.alive), None)
+        """Show the training runs that are under way in the queue: the one that trains first, then those that wait."""
+        under_way = sorted(
+            (each for each in summaries if each.alive), key=lambda each: (bool(each.waits_for), each.created)
+        )
+        alive = next(iter(under_way), None)
+        further = [(each.name, _state_of(each), each.fraction if each.steps else None) for each in under_way[1:]]
+        self.room.right.jobs.show_further_training(further)
         if alive is None:
             self.room.set_training("", "", None)
         else:
@@ -272,3 +277,7 @@ class JobController(QObject):
         room.panel.background_work_requested.connect(
             lambda work, done: tasks.start(self._run_in_background(work, done))
         )
+
+
+def _state_of(run: RunSummary) -> str:
+    return f"waiting for {run.waits_for}" if run.waits_for else str(run.status)

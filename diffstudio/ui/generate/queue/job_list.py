@@ -6,7 +6,7 @@ added below. What a person does in the list shows at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from PySide6.QtCore import QEvent, Qt, Signal
 from PySide6.QtGui import QImage, QKeyEvent, QKeySequence
@@ -53,6 +53,9 @@ class JobList(QWidget):
         self.pause = SecondaryButton("", "pause", actions.PAUSE_QUEUE, role="dim")
         self.running = RunningCard("Generating", "Show the running job")
         self.training = RunningCard("Training", "Show the training run")
+        self.further_training: list[RunningCard] = []  # of runs that wait for the one in `training`
+        self._further = QVBoxLayout()
+        self._further.setSpacing(8)
         self.empty = label(
             "The queue is empty. Press Generate while a job runs to queue another.",
             "dim",
@@ -80,6 +83,21 @@ class JobList(QWidget):
     def show_running(self, shown: bool) -> None:
         self._wanted["running"] = shown
         self._apply()
+
+    def show_further_training(self, runs: Sequence[tuple[str, str, float | None]]) -> None:
+        """Show the title, the state and the fraction done of further training runs, which wait."""
+        while len(self.further_training) > len(runs):
+            card = self.further_training.pop()
+            self._further.removeWidget(card)
+            card.deleteLater()
+        while len(self.further_training) < len(runs):
+            card = RunningCard("Training", "Show the training runs")
+            card.clicked.connect(self.train_room_requested)
+            self.further_training.append(card)
+            self._further.addWidget(card)
+            card.show()
+        for card, run in zip(self.further_training, runs, strict=True):
+            card.set_progress(*run)
 
     def show_training(self, shown: bool) -> None:
         self._wanted["training"] = shown
@@ -281,6 +299,7 @@ class JobList(QWidget):
         column.addLayout(heading)
         for part in (self.empty, self.paused, self.running, self.training):
             column.addWidget(part)
+        column.addLayout(self._further)
         column.addLayout(self._jobs)
         column.addWidget(self.unreadable)
         self.running.hide()

@@ -260,3 +260,12 @@ def test_every_control_has_a_name_and_tab_goes_down_the_list(jobs: JobList) -> N
             order.append(here)
         here = here.nextInFocusChain()
     assert order == jobs.cards[1:]
+
+
+def test_every_training_run_that_waits_is_in_the_list(jobs: JobList, qtbot: QtBot) -> None:
+    jobs.show_further_training([("cats", "waiting for training dogs", 0.25), ("birds", "starting", None)])
+    assert len(jobs.further_training) == 2 and all(not card.isHidden() for card in jobs.further_training)
+    with qtbot.waitSignal(jobs.train_room_requested):
+        jobs.further_training[0].clicked.emit()
+    jobs.show_further_training([])
+    assert jobs.further_training == []
