@@ -142,7 +142,7 @@ def test_copies_are_found_in_pixels_that_the_features_do_not_show() -> None:
 
 def test_many_images_are_measured_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """One matrix of all distances would take 50 MB, in blocks of 256 it is 0.5 MB and what is computed from it;
-    resources/manual/figures.md has the peak for 50,000 images.
+    resources/manual/evaluate.md has the peak for 50,000 images.
     """
     monkeypatch.setattr(feature_arrays.blocks, "__defaults__", (256,))
     rng = np.random.default_rng(9)
