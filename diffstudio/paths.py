@@ -39,6 +39,11 @@ def cache() -> Path:
     return home / "cache" if home else Path(platformdirs.user_cache_dir("diffstudio", appauthor=False))
 
 
+def prepared_images() -> Path:
+    """Training sets, decoded at the size they are trained at."""
+    return cache() / "pictures"
+
+
 def steps() -> Path:
     """The denoising steps of finished images."""
     return cache() / "steps"

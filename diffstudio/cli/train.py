@@ -70,11 +70,11 @@ def add_train(verbs: Verbs) -> None:
         dest="start_from",
         metavar="CHECKPOINT",
         type=as_text,
-        help="start from the weights of a checkpoint that was trained here, `starter` or `none` (default: the recipe's)",
+        help="fine-tune a checkpoint trained here, or `starter`; `none` trains from scratch (default: the recipe's)",
     )
-    verb.add_argument("--disk", action="store_true", help="show the disk that runs and their caches take, and end")
+    verb.add_argument("--disk", action="store_true", help="show the disk space that runs and caches use, and exit")
     verb.add_argument(
-        "--clear-cache", action="store_true", help="delete prepared images, which are made again when needed, and end"
+        "--clear-cache", action="store_true", help="delete prepared images, which are made again when needed, and exit"
     )
     verb.set_defaults(do=_train)
 
@@ -227,7 +227,7 @@ class _TrainingProgress:
             case run.RunRolledBack(why=why) | run.RunEarlyStop(why=why):
                 self._line(why)
             case run.RunWaiting(holder=holder):
-                self._line(f"waiting: the accelerator is used for {holder or 'another job'}")
+                self._line(f"waiting: the accelerator is busy {holder or 'with another job'}")
             case run.RunPaused():
                 self._line("paused")
             case run.RunResumed():

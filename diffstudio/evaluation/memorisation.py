@@ -65,7 +65,7 @@ def copies(
     return Copies(share_interval(called, len(ratios)), threshold, ratios, closest)
 
 
-def called_by_either(one: Copies, other: Copies) -> Copies:
+def combined_copies(one: Copies, other: Copies) -> Copies:
     """The images that either of two tests of the same images calls copies, as a test with the first one's threshold.
 
     The ratio of an image is that of the test that is more sure of it, as a multiple of the thresholds.

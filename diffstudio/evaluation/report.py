@@ -16,7 +16,7 @@ from diffstudio.evaluation.feature_arrays import FeatureArray, different_network
 from diffstudio.evaluation.frechet import frechet_distance
 from diffstudio.evaluation.interval import RESAMPLES, Interval, bootstrap_intervals
 from diffstudio.evaluation.kernel_distance import kernel_distance
-from diffstudio.evaluation.memorisation import FALSE_POSITIVE_RATE, Copies, called_by_either, copies, nearer_to_training
+from diffstudio.evaluation.memorisation import FALSE_POSITIVE_RATE, Copies, combined_copies, copies, nearer_to_training
 from diffstudio.evaluation.prdc import precision_recall_density_coverage
 from diffstudio.evaluation.vendi import vendi_score
 
@@ -138,7 +138,7 @@ def memorisation(
         found = copies(shown, real.training, held_out)
     else:
         rate = FALSE_POSITIVE_RATE / 2  # of each of two tests
-        found = called_by_either(
+        found = combined_copies(
             copies(shown, real.training, held_out, rate),
             copies(generated.pixels[:, drawn], real.training_pixels, real.held_out_pixels, rate),
         )

@@ -106,7 +106,7 @@ class OutputFormat:
     def from_rgb(self, image: Tensor) -> Tensor:
         """[B,3,H,W] -> [B,C,H,W], opaque. BadRequest for a model of arrays, which an image is not."""
         if not self.is_image:
-            raise no_start_from_image(self)
+            raise img2img_unsupported(self)
         if self.colours == 1:
             image = sum(weight * image[:, index : index + 1] for index, weight in enumerate(_LUMA))  # type: ignore[assignment]
         if not self.alpha:
@@ -119,7 +119,7 @@ class OutputFormat:
 PLAIN = OutputFormat()
 
 
-def no_start_from_image(output: OutputFormat) -> BadRequest:
+def img2img_unsupported(output: OutputFormat) -> BadRequest:
     return BadRequest(
         "This checkpoint cannot start from an image",
         f"it generates arrays of {output.channels} channels",

@@ -25,7 +25,7 @@ from diffstudio.training.data.split import MIN_IMAGES_TO_HOLD_OUT
 from diffstudio.training.recipe import ClassesName, Recipe, read_recipe, read_table
 
 AUTO = "auto"
-FROM_NOTHING = "none"  # for --from
+FROM_SCRATCH = "none"  # for --from
 STARTER = "starter"
 _MIN_CAPTIONED = 0.5  # fraction of the images, for a network that reads captions
 _MIN_IMAGES_PER_CLASS = 2  # the median, for a network of classes
@@ -35,7 +35,7 @@ _STARTER_BELOW_IMAGES = 5000
 _BATCH_FROM_STARTER = 32  # without an accelerator: more steps in little time
 _MOST_HELD_OUT_PERCENT = 30
 _CHANNELS_OF_STARTER = 3
-_RATE_FROM_CHECKPOINT = 0.5  # of the rates for training from nothing
+_RATE_FROM_CHECKPOINT = 0.5  # of the rates for training from scratch
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def _automatic_choice(
             recipe = replace(recipe, run=replace(recipe.run, batch=_BATCH_FROM_STARTER))
         count = count_of(len(report.images), "image")
         choice = _for_folder(
-            recipe, report, f"It starts from the weights of the starter, which is better than nothing for {count}"
+            recipe, report, f"It fine-tunes the starter, which works better than training from scratch with {count}"
         )
         if choice.recipe.data.channels == _CHANNELS_OF_STARTER:
             return _with_enough_held_out(choice, report)
@@ -149,9 +149,9 @@ def enough_held_out(images: int) -> int:
 def started_from(recipe: Recipe, name: str) -> Recipe:
     """The recipe for starting from a checkpoint's weights: its network's sizes, and half of the learning rates.
 
-    `none`: from nothing. CheckpointMissing, CheckpointDamaged, RunProblem for a model that was not trained here.
+    `none`: from scratch. CheckpointMissing, CheckpointDamaged, RunProblem for a model that was not trained here.
     """
-    if name == FROM_NOTHING:
+    if name == FROM_SCRATCH:
         return replace(recipe, run=replace(recipe.run, start_from=""))
     checkpoint = starting_checkpoint(name)
     shape = checkpoint.json("network")

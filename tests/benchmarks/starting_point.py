@@ -1,4 +1,4 @@
-"""Held-out losses after an equal time, from nothing and from the starter's weights: the figures in the manual.
+"""Held-out losses after an equal time, from scratch and from the starter's weights: the figures in the manual.
 
     python -m tests.benchmarks.starting_point FOLDER [--minutes 2] [--seed 0]
 

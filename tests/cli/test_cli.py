@@ -646,7 +646,7 @@ def test_options_of_training_that_contradict_each_other(
 
 
 def test_the_disk_that_runs_take_is_shown_and_prepared_images_are_cleared(capsys: pytest.CaptureFixture[str]) -> None:
-    run, prepared = paths.runs() / "dots", paths.cache() / "pictures"
+    run, prepared = paths.runs() / "dots", paths.prepared_images()
     for folder, name in ((run, "state.pt"), (prepared, "a.npy")):
         folder.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(bytes(3 * 2**20))

@@ -44,7 +44,7 @@ from diffstudio.training.run.events import (
     RunVerdict,
     RunWaiting,
 )
-from diffstudio.training.run.run_folder import Asked, Command, RunFolder
+from diffstudio.training.run.run_folder import Command, RunFolder, RunRequest
 from diffstudio.training.trainer import FixedLosses, Trainer
 from tests.training.conftest import with_steps
 
@@ -367,7 +367,7 @@ def test_the_cache_is_the_programs_own(folder: Path, recipe_file: str, tmp_path:
     before = sorted(file for file in folder.rglob("*"))
     train(tmp_path / "run", folder, recipe=recipe_file, steps=2)
     assert sorted(file for file in folder.rglob("*")) == before
-    assert list((paths.cache() / "pictures").glob("*.npy"))
+    assert list((paths.prepared_images()).glob("*.npy"))
 
 
 def test_a_sample_sheet_is_never_too_large_to_be_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -458,10 +458,10 @@ def test_samples_with_prompts_of_ones_own_and_checkpoints_are_made_when_asked_fo
 
     def on_event(event: RunEvent) -> None:
         if isinstance(event, RunStarted):
-            RunFolder(path).ask_for(Asked.SAMPLE, ["red disc", "blue square", "disc"])
+            RunFolder(path).ask_for(RunRequest.SAMPLE, ["red disc", "blue square", "disc"])
         elif isinstance(event, RunSamples) and not asked:
             asked.append(event)
-            RunFolder(path).ask_for(Asked.SAVE)
+            RunFolder(path).ask_for(RunRequest.SAVE)
 
     run = train(path, folder, recipe=str(tmp_path / "recipe.toml"), on_event=on_event)
     sheets = [event for event in events_of(run, RunSamples) if isinstance(event, RunSamples)]

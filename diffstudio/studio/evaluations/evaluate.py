@@ -40,22 +40,22 @@ from diffstudio.studio.evaluations.feature_choice import feature_network
 from diffstudio.studio.evaluations.folders import (
     OnProgress,
     RealFolder,
-    as_the_run_read_it,
     check_conditioning,
     check_no_real_images,
     check_varied,
+    duplicate_notes,
     labels_of,
     pixels_of,
     read_generated,
     read_real,
-    sameness,
+    with_stored_dataset,
 )
+from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.measure import FeatureFiles, View, batches_of, views_of
 from diffstudio.studio.evaluations.request import EvaluateRequest
 from diffstudio.studio.evaluations.result import Evaluation, NearestImage, SubjectResult
 from diffstudio.studio.evaluations.samples import NOISE_LEVELS, CheckpointSamples, as_tensor, losses_of_part
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, FolderSubject, Subject, data_recipe, find_subjects
-from diffstudio.studio.evaluations.turn import Turn
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.training.run.setup import left_out
 
@@ -84,20 +84,22 @@ def evaluate(
     if request.out is not None:
         with storage_errors(f"The folder {request.out} cannot be created", request.out):
             request.out.mkdir(parents=True, exist_ok=True)
-    turn = Turn(Lease(), cancelled, request.out, on_wait)
+    job_control = EvaluationJobControl(Lease(), cancelled, request.out, on_wait)
     subjects = find_subjects(request.subjects, library)
     device = choose_device(request.device)
-    real = read_real(request.folder, data_recipe(subjects), on_progress, turn.check)
+    real = read_real(request.folder, data_recipe(subjects), on_progress, job_control.check)
     real, note = _with_split_of_run(real, subjects)
     _check_folder(real)
     scratch = paths.cache()
     with storage_errors(f"The folder {scratch} cannot be written", scratch):
         scratch.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(prefix="evaluation-", dir=scratch, ignore_cleanup_errors=True)
-    with folder as path, turn.taken(f"evaluating {request.folder.name}"):
-        network = feature_network(request.features, real, library.folders, device, on_progress, turn.check)
-        files = FeatureFiles(network, real.dataset.channels, Path(path), on_progress, turn.check)
-        result = _Evaluation(request, real, network, files, device, turn.check, on_progress).result(subjects, note)
+    with folder as path, job_control.taken(f"evaluating {request.folder.name}"):
+        network = feature_network(request.features, real, library.folders, device, on_progress, job_control.check)
+        files = FeatureFiles(network, real.dataset.channels, Path(path), on_progress, job_control.check)
+        result = _Evaluation(request, real, network, files, device, job_control.check, on_progress).result(
+            subjects, note
+        )
     if request.out is not None:
         write_text(request.out / RESULT, json.dumps(result.to_json(), ensure_ascii=False, indent=1))
     return result
@@ -211,7 +213,7 @@ class _Evaluation:
         dataset = read_generated(subject.folder, self.real, self.on_progress, self.check)
         check_no_real_images(subject.name, dataset, self.real)
         everything = np.arange(len(dataset))
-        notes += sameness(subject.name, pixels_of(dataset, everything))
+        notes += duplicate_notes(subject.name, pixels_of(dataset, everything))
         features = self.files.extract(
             f"generated-{number}",
             f"Comparing {subject.name}",
@@ -243,7 +245,7 @@ class _Evaluation:
                 yield as_tensor(batch)
 
         features = self.files.extract(f"generated-{number}", f"Generating with {subject.name}", batches(), count, views)
-        notes += sameness(subject.name, (image for batch in pixels for image in batch))
+        notes += duplicate_notes(subject.name, (image for batch in pixels for image in batch))
         gaps, gap = self._loss_gap(samples)
         sampling = {"images": count, "seed": self.request.seed, "weights": "EMA"} | samples.settings
         return _Generated(subject.name, features, asked, [f"seed {seed}" for seed in seeds], kind, sampling, gaps, gap)
@@ -324,8 +326,8 @@ class _Evaluation:
         notes = left_out(self.real.report, self.real.dataset.skipped, self.real.dataset.unfit)
         if not any(isinstance(subject, CheckpointSubject) for subject in subjects):
             notes.append(
-                "No checkpoint says which images were held out: halves of the folder, chosen by the names of the files, "
-                "stand for the two parts. The tests for copies see those of the training part alone."
+                "No checkpoint says which images were held out, so the folder was split in half by file name. "
+                "The tests for copies only search the half used as training images."
             )
         for subject in subjects:
             run = _run_of(subject)
@@ -340,7 +342,7 @@ class _Evaluation:
         labels = set(self.real.labels(kind, self.real.held_out))
         if len(labels) == 1:
             what = "class" if kind is Conditioning.CLASS else "caption"
-            notes.append(f"All held-out images have one {what}: whether it is followed cannot be measured.")
+            notes.append(f"All held-out images have the same {what}, so agreement cannot be measured.")
 
 
 def _too_few(real: RealFolder) -> DiffstudioError | None:
@@ -369,7 +371,7 @@ def _with_split_of_run(real: RealFolder, subjects: Sequence[Subject]) -> tuple[R
     for run in filter(None, map(_run_of, subjects)):
         trained_on = _folder_of(run)
         if trained_on == real.report.folder.resolve() or trained_on is not None and not trained_on.exists():
-            return as_the_run_read_it(real, run)
+            return with_stored_dataset(real, run)
     return real, ""
 
 

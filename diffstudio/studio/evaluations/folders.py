@@ -20,7 +20,7 @@ from diffstudio.errors import BadRequest, FolderProblem
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.subjects import CheckpointSubject
 from diffstudio.training.data.dataset import ImageDataset, build_dataset
-from diffstudio.training.data.folder_report import FolderReport, InspectionProgress
+from diffstudio.training.data.folder_report import FolderReport, InspectionProgress, count_of
 from diffstudio.training.data.inspect_folder import MIN_SIDE, inspect_folder
 from diffstudio.training.data.pixel_choice import choose_pixels
 from diffstudio.training.preparation.stored_dataset import StoredDataset
@@ -101,10 +101,10 @@ def _decoded(found: FolderReport, data: DataRecipe, report: OnProgress, check: C
         check()
         report(f"Decoding {found.folder.name}", done, images)
 
-    return build_dataset(found, data, paths.cache() / "pictures", on_progress=on_progress)
+    return build_dataset(found, data, paths.prepared_images(), on_progress=on_progress)
 
 
-def as_the_run_read_it(real: RealFolder, run: RunFolder) -> tuple[RealFolder, str]:
+def with_stored_dataset(real: RealFolder, run: RunFolder) -> tuple[RealFolder, str]:
     """The folder with the split, the captions and the classes that its run stored, and a note on images added since.
 
     Unchanged where the run is of before they were stored, or most of its images are not in the folder.
@@ -116,7 +116,7 @@ def as_the_run_read_it(real: RealFolder, run: RunFolder) -> tuple[RealFolder, st
         return real, ""
     dataset = stored.among(real.dataset)
     added = len(real.dataset) - len(dataset)
-    note = f"{added:,} images of {real.report.folder.name} are not used: they were not there when {run.name} started."
+    note = f"{count_of(added, 'image')} added to {real.report.folder.name} after {run.name} started: not used."
     return replace(real, dataset=dataset), note if added else ""
 
 
@@ -144,7 +144,7 @@ def check_conditioning(subject: CheckpointSubject, real: RealFolder) -> tuple[ND
         lacking = "a class that it does not know"
     if not any(known):
         raise BadRequest(
-            f"{subject.name} cannot be asked for what {real.report.folder.name} shows",
+            f"{subject.name} cannot be evaluated on {real.report.folder.name}",
             f"it generates from {needed}, and the held-out images have none of them",
             "Evaluate it on the folder that it was trained on",
         )
@@ -183,7 +183,7 @@ def check_no_real_images(name: str, generated: ImageDataset, real: RealFolder) -
         )
 
 
-def sameness(name: str, images: Iterable[NDArray[np.generic]]) -> list[str]:
+def duplicate_notes(name: str, images: Iterable[NDArray[np.generic]]) -> list[str]:
     """Sentences about images [H,W,C] of a single colour, and about images that are equal to others."""
     count, flat = 0, 0
     counts: Counter[bytes] = Counter()
@@ -196,9 +196,9 @@ def sameness(name: str, images: Iterable[NDArray[np.generic]]) -> list[str]:
     if flat:
         notes.append(f"{flat:,} of {count:,} images of {name} are of a single colour.")
     if equal and len(counts) == 1:
-        notes.append(f"All {count:,} images of {name} are equal: it generates one image.")
+        notes.append(f"All {count:,} images of {name} are identical.")
     elif equal:
-        notes.append(f"{equal:,} of {count:,} images of {name} are equal to another of them.")
+        notes.append(f"{count_of(equal, 'duplicate')} among the {count:,} images of {name}.")
     return notes
 
 

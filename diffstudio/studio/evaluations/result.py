@@ -25,11 +25,11 @@ _COLUMNS = {
     "loss_gap": "loss gap",
 }
 HOW_TO_READ = (
-    "The first row is real images measured against others that were held out: no model can be expected to come nearer "
-    "to them, and one that does has copied. Distances (Fréchet, kernel) are better the lower, precision and density "
-    "(how real), recall and coverage (how varied) and agreement (how well the caption or class is followed) the higher. "
-    "Copies near 0, nearer to training near 0.5 and a loss gap near 0 mean that nothing was memorised; the first row has "
-    "for these two what copying the whole training part reads. Below each figure stands its 95 % interval."
+    "The first row compares real training images with held-out ones: no model can be expected to do better, and one "
+    "that does has probably copied. Lower is better for distances (Fréchet, kernel); higher for precision and density "
+    "(fidelity), recall and coverage (diversity) and agreement (how well the caption or class is followed). "
+    "Copies near 0, nearer to training near 0.5 and a loss gap near 0 mean that nothing was memorised; in the first "
+    "row, copies and nearer are what a copy of the training images would score. 95 % intervals are below the figures."
 )
 
 
@@ -161,8 +161,8 @@ def _sentences(one: SubjectResult) -> list[str]:
     lines = [f"{one.name}:"]
     if one.sampling:
         lines.append("  " + ", ".join(f"{name} {value}" for name, value in one.sampling.items()))
-    lines.append(f"  {one.called_copies:,} of {one.tested:,} images are called copies of training images")
-    lines += [f"    {near.image} of {near.training}, distance ratio {near.ratio:.2f}" for near in one.copies[:3]]
+    lines.append(f"  {one.called_copies:,} of {one.tested:,} images are copies of training images")
+    lines += [f"    {near.image} copies {near.training}, distance ratio {near.ratio:.2f}" for near in one.copies[:3]]
     if one.row is None:
         lines += [
             f"  {_COLUMNS[name]} {_number(found.value)} ({_number(found.low)} to {_number(found.high)})"

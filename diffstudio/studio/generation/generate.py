@@ -19,7 +19,7 @@ from diffstudio.models.conditioning.image_inputs import ControlNetInput
 from diffstudio.models.memory import devices
 from diffstudio.models.memory.oom_fallback import OutOfMemoryFallback, decode, images_at_once
 from diffstudio.models.model import Model
-from diffstudio.models.output_format import no_start_from_image
+from diffstudio.models.output_format import img2img_unsupported
 from diffstudio.studio.events import Event, Finished, ImageSaved, Noted
 from diffstudio.studio.generation.controlnets import RequestControlNets
 from diffstudio.studio.generation.enlarge import Enlarger
@@ -53,7 +53,7 @@ def generate(request: GenerateRequest, model: Model, resolved: Resolved, context
     began = time.monotonic()
     request, width, height = _with_size(request, model)
     if request.init is not None and not model.output.is_image:
-        raise no_start_from_image(model.output)
+        raise img2img_unsupported(model.output)
     ranges, note = trained_ranges(model.checkpoint)
     init_image = load_init_image(request, width, height, ranges)
     if note and init_image is not None:

@@ -58,7 +58,7 @@ def clear_prepared_images() -> int:
 
 
 def _prepared_folder() -> Path:
-    return paths.cache() / "pictures"
+    return paths.prepared_images()
 
 
 def _entries(folder: Path) -> list[Path]:

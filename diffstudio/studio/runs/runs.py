@@ -28,7 +28,7 @@ from diffstudio.studio.runs.status import ALIVE, RunProgress, find_process, modi
 from diffstudio.studio.system_trash import move_to_system_trash
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe_choice import RecipeChoice, read_choice
-from diffstudio.training.run.run_folder import Asked, Command, RunFolder, Status, creation_time
+from diffstudio.training.run.run_folder import Command, RunFolder, RunRequest, Status, creation_time
 
 LONGEST_NAME = 60  # characters of a run's folder name
 
@@ -194,13 +194,13 @@ class Runs:
 
         Does nothing if it is not running. StorageProblem.
         """
-        self._ask(run, Asked.SAMPLE, prompts)
+        self._ask(run, RunRequest.SAMPLE, prompts)
 
     def save_now(self, run: RunFolder) -> None:
         """Have the run write a checkpoint at its next step. Does nothing if it is not running. StorageProblem."""
-        self._ask(run, Asked.SAVE)
+        self._ask(run, RunRequest.SAVE)
 
-    def _ask(self, run: RunFolder, what: Asked, prompts: Sequence[str] | None = None) -> None:
+    def _ask(self, run: RunFolder, what: RunRequest, prompts: Sequence[str] | None = None) -> None:
         if self.summary(run).alive:
             with _sending(run, what):
                 run.ask_for(what, prompts)
@@ -340,7 +340,7 @@ def _send(run: RunFolder, command: Command) -> None:
 
 
 @contextlib.contextmanager
-def _sending(run: RunFolder, command: Command | Asked) -> Iterator[None]:
+def _sending(run: RunFolder, command: Command | RunRequest) -> Iterator[None]:
     try:
         yield
     except OSError as error:

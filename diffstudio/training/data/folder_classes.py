@@ -24,7 +24,7 @@ Folders = tuple[str, ...]  # the names of the folders that lead to an image
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class FolderLabels:
     """What the folder of an image says about it."""
 
     group: str = ""  # its class
@@ -37,10 +37,10 @@ class Place:
 class Layout:
     """How the folders of a training set were understood."""
 
-    places: Mapping[Folders, Place]
+    places: Mapping[Folders, FolderLabels]
     notes: tuple[str, ...] = ()  # clauses without a full stop
 
-    def place_of(self, path: Path) -> Place:
+    def place_of(self, path: Path) -> FolderLabels:
         return self.places[folders_of(path)]
 
 
@@ -59,7 +59,7 @@ def layout_of(folders: Iterable[Folders], name: str) -> Layout:
     found = sorted(set(folders))
     notes: list[str] = []
     splits = _splits(found)
-    places = {one: Place(split=split) for one, (split, _) in splits.items()}
+    places = {one: FolderLabels(split=split) for one, (split, _) in splits.items()}
     if any(place.split for place in places.values()):
         notes.append("The folders train, val and test are kept apart: what is not in train is held out")
     inner = {one: rest for one, (_, rest) in splits.items()}

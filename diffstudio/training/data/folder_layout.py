@@ -24,12 +24,12 @@ from diffstudio.training.data.caption_files import CAPTION_SUFFIXES, same_name
 from diffstudio.training.data.caption_metadata import is_metadata
 from diffstudio.training.data.folder_report import Skipped, nothing_to_train_on
 
-_LITTER = frozenset({
+_JUNK = frozenset({
     "@eadir", "@recycle", "@recently-snapshot", "@__thumb", "#recycle", "#snapshot", "~snapshot", "$recycle.bin",
     "recycler", "recycled", "system volume information", "lost+found", "found.000", "__macosx", "__pycache__",
     "network trash folder", "temporary items", "_gsdata_", "node_modules",
 })  # fmt: skip
-_LITTER_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
+_JUNK_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
 _RAW = frozenset({
     ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".nef", ".nrw",
     ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
@@ -45,7 +45,7 @@ _EXAMPLES = 3  # images of a folder of masks that are looked at
 _COLOURS_OF_A_MASK = 64
 
 HIDDEN = "hidden files and folders are not looked at"
-LITTER = "kept there by another program"
+JUNK = "kept there by another program"
 MASK = "a mask of another image"
 RAW = "camera raw files are not read; export them as TIFF or JPEG"
 LEFT_OUT_BY_USER = "left out in the Train room"
@@ -122,7 +122,7 @@ def _list_one(
     texts: list[os.DirEntry[str]] = []
     for entry in listed:
         path = inside / entry.name
-        why = LEFT_OUT_BY_USER if path in left_out else _litter(entry.name)
+        why = LEFT_OUT_BY_USER if path in left_out else _why_junk(entry.name)
         is_folder = _is_folder(entry)
         if why:
             listing.left_out.append(Skipped(path, why))
@@ -191,11 +191,11 @@ def _caption_order(name: str) -> tuple[int, str]:
     return CAPTION_SUFFIXES.index(os.path.splitext(name)[1].lower()), name
 
 
-def _litter(name: str) -> str:
+def _why_junk(name: str) -> str:
     """Why a file or folder is left out by its name; empty otherwise."""
     lower = name.lower()
-    if lower in _LITTER or lower in _LITTER_FILES or lower.startswith((".trash", ".thumb", "._")):
-        return LITTER
+    if lower in _JUNK or lower in _JUNK_FILES or lower.startswith((".trash", ".thumb", "._")):
+        return JUNK
     return HIDDEN if name.startswith(".") else ""
 
 

@@ -174,7 +174,7 @@ class FolderReport:
         return f"Images in each class: {shown}{more}{much}"
 
     def findings(self) -> Iterator[Finding]:
-        """Everything that is left out or used with limits, grouped by reason, in the order of first occurrence."""
+        """Everything that is left out or used with a warning, grouped by reason, in the order of first occurrence."""
         small = [Skipped(path, "too small to train on") for path in self.too_small]
         yield from _by_reason("left out", [*self.skipped, *small, *self.left_out])
         yield from _by_reason("caption", self.caption_problems)

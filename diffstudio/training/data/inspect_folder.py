@@ -27,7 +27,7 @@ from diffstudio.imaging.value_range import Depth, Range, ranges_of_folder
 from diffstudio.training.data.caption_files import read_caption
 from diffstudio.training.data.caption_metadata import Metadata, read_metadata
 from diffstudio.training.data.folder_classes import Layout, folders_of, layout_of
-from diffstudio.training.data.folder_layout import HIDDEN, LITTER, ImageFile, Listing, check_folder, list_folder
+from diffstudio.training.data.folder_layout import HIDDEN, JUNK, ImageFile, Listing, check_folder, list_folder
 from diffstudio.training.data.folder_report import (
     FOLDER_NAMES,
     HELD_OUT,
@@ -124,7 +124,7 @@ def map_in_threads(
 
 
 def _no_images(folder: Path, listing: Listing) -> FolderProblem:
-    unusable = listing.skipped or [one for one in listing.left_out if one.why not in (HIDDEN, LITTER)]
+    unusable = listing.skipped or [one for one in listing.left_out if one.why not in (HIDDEN, JUNK)]
     if unusable:
         worst = unusable[0]
         which = "its only image cannot" if len(unusable) == 1 else f"none of its {len(unusable):,} images can"
@@ -251,7 +251,7 @@ def _leaks(images: Sequence[ImageRecord], similar: Sequence[tuple[int, int]]) ->
     if across:
         yield (
             f"{count_of(len(across), 'image')}, such as {across[0].path}, "
-            "stand in the training part and, much the same, in the part held out: the held-out loss looks too good"
+            "with a near-duplicate on the other side of the split: the held-out loss will be too low"
         )
 
 

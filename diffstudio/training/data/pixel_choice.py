@@ -39,7 +39,7 @@ def choose_pixels(data: DataRecipe, report: FolderReport, patch: int) -> tuple[D
         clauses += why
     data = with_ranges(data, report)
     if not data.form.is_image and data.bits == 16:
-        clauses.append(f"values of the channels from {_limits(data)}, beyond which they are cut")
+        clauses.append(f"channel values are clipped to {_limits(data)}")
     automatic = data.fit == AUTO
     if automatic:
         data = replace(data, fit=_fit(used))
@@ -52,7 +52,7 @@ def choose_pixels(data: DataRecipe, report: FolderReport, patch: int) -> tuple[D
     if automatic and (data.fit == BUCKET or _cropped(used) > 0):
         clauses.append(_why_fit(data, used))
     if data.fit == PAD and any(record.width != record.height for record in used):
-        clauses.append(f"images that are not square are padded with {data.background}, which is learnt too")
+        clauses.append(f"images that are not square are padded with {data.background}; the model learns the padding")
     left_out = [record for record in report.images if why_unfit(record, data)]
     if left_out:
         clauses.append(f"left out for their channels or shape: {_names(left_out)}")

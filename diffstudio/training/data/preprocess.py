@@ -81,7 +81,7 @@ def prepare_image(path: Path, data: DataRecipe, size: Size) -> Levels:
     return fit_levels(load_levels(path, form, at_least=at_least), form, size, background_levels(data), data.fit)
 
 
-def what_the_network_sees(path: Path, data: DataRecipe, width: int, height: int) -> NDArray[np.uint8]:
+def training_preview(path: Path, data: DataRecipe, width: int, height: int) -> NDArray[np.uint8]:
     """A file of width × height px as the network is trained on it, to be shown: RGB [h,w,3], opacity on white.
 
     Of arrays the first three channels, or the first. ImageProblem when it cannot be read in the recipe's form.

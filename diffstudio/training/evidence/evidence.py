@@ -70,7 +70,7 @@ class Evidence:
         return cls(**values | {"losses": losses, "copied_images": tuple(values["copied_images"])})
 
 
-class SampleJudge:
+class SampleMetrics:
     """Compares samples with the images of a run, as small images, pixel by pixel, under the run's own augmentations."""
 
     def __init__(self, dataset: ImageDataset, data: DataRecipe, seed: int) -> None:

@@ -1,4 +1,4 @@
-"""The baseline of a run's loss: what a model reaches that knows only how the images vary around their mean.
+"""Baseline for the held-out loss: the loss of a Gaussian model of the training images (mean and covariance only).
 
 The optimal denoiser of Gaussian data is linear. Early in training a network is close to it and its samples are blurs
 (Li, Dai and Qu 2024, arXiv 2410.24060); only a lower loss on held-out images says that more was learned.

@@ -32,5 +32,5 @@ def fit_text_tokens(
         return recipe, ""
     return recipe, (
         f"{count_of(cut, 'caption')} {'is' if cut == 1 else 'are'} longer than the {read:,} tokens that are read "
-        f"(up to {longest:,}): the end is not learnt."
+        f"(up to {longest:,}): they are truncated."
     )

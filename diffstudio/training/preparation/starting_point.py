@@ -1,7 +1,7 @@
 """Start a run from the weights of a checkpoint that was trained here, on another folder.
 
 What the checkpoint knows is kept: its words, by a tokenizer that is joined with the folder's, and the classes whose names
-recur. What it has no weights for starts as in a run from nothing.
+recur. What it has no weights for starts as in a run from scratch.
 """
 
 from __future__ import annotations

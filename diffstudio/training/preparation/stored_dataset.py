@@ -19,6 +19,7 @@ from diffstudio import paths
 from diffstudio.atomic import write_text
 from diffstudio.errors import FolderProblem, RunProblem, reads_up_to
 from diffstudio.training.data.dataset import ImageDataset
+from diffstudio.training.data.folder_report import count_of
 from diffstudio.training.recipe import Recipe
 
 FORMAT = 1
@@ -120,7 +121,7 @@ class StoredDataset:
 
     def open_prepared(self) -> ImageDataset | None:
         """The dataset from the prepared images in the cache; None where they are not there any more."""
-        file = paths.cache() / "pictures" / self.prepared
+        file = paths.prepared_images() / self.prepared
         try:
             images = np.load(file, mmap_mode="r", allow_pickle=False)
             os.utime(file)  # the time of its last use
@@ -185,7 +186,7 @@ class StoredDataset:
     def changes(self, folder: Path) -> list[str]:
         """What happened to the folder since the run started, in sentences."""
         if not folder.is_dir():
-            return [f"{folder} is not there any more: the run goes on with the images that it prepared."]
+            return [f"{folder} no longer exists: the run continues with its prepared images."]
         if state_of_folder(folder) == self.state_of_folder:
             return []
         known = set(self.paths)
@@ -195,10 +196,15 @@ class StoredDataset:
         gone = len(known - now)
         found = []
         if gone:
-            found.append(f"{gone:,} of its images are not in the folder any more.")
+            found.append(
+                f"{count_of(gone, 'image')} of the run {'is' if gone == 1 else 'are'} no longer in the folder."
+            )
         if added:
-            found.append(f"{added:,} images that are new in the folder are not used: start a new run to use them.")
-        return found or ["The folder has changed: the run goes on with the images and captions that it started with."]
+            found.append(
+                f"{count_of(added, 'image')} added to the folder since then {'is' if added == 1 else 'are'} not used: "
+                "start a new run to use them."
+            )
+        return found or ["The folder has changed: the run continues with the images and captions that it started with."]
 
 
 def _damaged(file: Path, error: Exception) -> RunProblem:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffstudio.errors import Interrupted
-from diffstudio.training.evidence.evidence import FEWEST_SAMPLES, Copies, Evidence, SampleJudge
+from diffstudio.training.evidence.evidence import FEWEST_SAMPLES, Copies, Evidence, SampleMetrics
 from diffstudio.training.evidence.gaussian_baseline import gaussian_loss
 from diffstudio.training.run.events import RunHeldOut, RunVerdict
 from diffstudio.training.run.sample_sheets import SampleSheetRenderer, prompts_of_folder
@@ -20,7 +20,7 @@ from diffstudio.training.trainer import FixedLosses
 
 
 class Assessment:
-    """`measure()` after a step, `judge()` after samples; `verdict` is the newest one."""
+    """`measure()` after a step, `judge_samples()` after samples; `verdict` is the newest one."""
 
     def __init__(self, context: RunContext, classes: tuple[str, ...]) -> None:
         self._context, self._classes = context, classes
@@ -29,8 +29,8 @@ class Assessment:
         self._judged_step = -1  # of `verdict`
 
     @cached_property
-    def _judge(self) -> SampleJudge:
-        return SampleJudge(self._context.dataset, self._context.recipe.data, self._context.recipe.run.seed)
+    def _sample_metrics(self) -> SampleMetrics:
+        return SampleMetrics(self._context.dataset, self._context.recipe.data, self._context.recipe.run.seed)
 
     @cached_property
     def _baseline(self) -> float | None:
@@ -47,7 +47,7 @@ class Assessment:
         return best_step(tuple(self._context.trainer.held_out_losses))
 
     @property
-    def is_judged(self) -> bool:
+    def is_current(self) -> bool:
         """Whether the verdict is on the weights of now."""
         return self._judged_step == self._context.trainer.step_number
 
@@ -72,9 +72,9 @@ class Assessment:
 
     def copies(self, samples: Tensor) -> Copies | None:
         """Which of the samples [N,C,S,S] are copies of training images."""
-        return self._judge.copies(samples)
+        return self._sample_metrics.copies(samples)
 
-    def judge(
+    def judge_samples(
         self, progress: float, before_call: Callable[[], None], samples: Tensor | None = None
     ) -> Iterator[RunVerdict]:
         """The verdict of now. `samples` of the EMA weights, with prompts from all over the folder, save drawing some.
@@ -82,7 +82,7 @@ class Assessment:
         Nothing is yielded when `before_call`, which runs before every call of the network, raises Interrupted.
         """
         trainer = self._context.trainer
-        if self.is_judged:
+        if self.is_current:
             return
         if self._losses is None:  # resumed after its last step
             self.measure()
@@ -90,7 +90,7 @@ class Assessment:
             samples = self._samples(samples, before_call)
         except Interrupted:
             return
-        copies, diversity = self._judge.copies(samples), self._judge.diversity(samples)
+        copies, diversity = self._sample_metrics.copies(samples), self._sample_metrics.diversity(samples)
         copied = tuple(copies.nearest[index] for index in copies.copied) if copies is not None else ()
         spread, vendi, real_vendi = diversity if diversity is not None else (None, None, None)
         dataset, batch = self._context.dataset, self._context.recipe.run.batch
@@ -100,7 +100,7 @@ class Assessment:
                 step=trainer.step_number,
                 progress=progress,
                 images=training,
-                different_images=self._judge.different_images,
+                different_images=self._sample_metrics.different_images,
                 epochs=trainer.step_number * batch / max(1, training),
                 held_out=len(dataset.held_out_indices),
                 losses=tuple(trainer.held_out_losses),

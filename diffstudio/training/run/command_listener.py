@@ -9,7 +9,7 @@ from diffstudio import paths
 from diffstudio.errors import Interrupted
 from diffstudio.models.memory.lease import Lease
 from diffstudio.training.run.events import RunEvent, RunPaused, RunResumed, RunWaiting
-from diffstudio.training.run.run_folder import Asked, Command, RunFolder
+from diffstudio.training.run.run_folder import Command, RunFolder, RunRequest
 
 _POLL_SECONDS = 0.1
 
@@ -85,7 +85,7 @@ class CommandListener:
     def stop_requested(self) -> bool:
         return self._poll() is Command.STOP
 
-    def take(self, what: Asked) -> bool:
+    def take(self, what: RunRequest) -> bool:
         """Whether the run was asked for this since the last call."""
         count = self._run.asked()[what]
         new, self._asked[what] = count > self._asked[what], count

@@ -9,13 +9,12 @@ from typing import Any
 
 import torch
 
-from diffstudio import paths
 from diffstudio.errors import RunProblem
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.batches import Batches
-from diffstudio.training.data.dataset import ImageDataset, build_dataset
+from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.preparation.starting_point import starting_point
 from diffstudio.training.preparation.stored_dataset import StoredDataset
 from diffstudio.training.recipe import Recipe
@@ -27,6 +26,7 @@ from diffstudio.training.run.setup import (
     build_trainer,
     finish_inspection,
     left_out,
+    prepare_dataset,
     train_tokenizer,
 )
 from diffstudio.training.run.setup_progress import SetupProgress
@@ -109,9 +109,7 @@ def _dataset(
         if prepared is not None:
             return prepared, [*stored.changes(folder), *stored.left_out]
     report = finish_inspection(folder, progress)
-    dataset = build_dataset(
-        report, recipe.data, paths.cache() / "pictures", on_progress=progress.decoded, cancelled=progress.stop_requested
-    )
+    dataset = prepare_dataset(report, recipe, progress)
     sentences = left_out(report, dataset.skipped, dataset.unfit)
     if stored is None:
         return dataset, sentences

@@ -52,7 +52,7 @@ class Command(StrEnum):
     STOP = "stop"  # after the current step; writes a checkpoint, and can be resumed
 
 
-class Asked(StrEnum):
+class RunRequest(StrEnum):
     """What a run's process can be asked for while it trains."""
 
     SAMPLE = "sample"
@@ -200,7 +200,7 @@ class RunFolder:
         """Write the command into the control file. StorageProblem when that fails."""
         self._write_json("control.json", self._control() | {"format": FORMAT, "command": str(command)})
 
-    def ask_for(self, what: Asked, prompts: Sequence[str] | None = None) -> None:
+    def ask_for(self, what: RunRequest, prompts: Sequence[str] | None = None) -> None:
         """Ask the process of the run for samples or a checkpoint at its next step. StorageProblem.
 
         `prompts` are those of all sample sheets from now on; none for those of the recipe.
@@ -211,10 +211,10 @@ class RunFolder:
         count = values.get(what)
         self._write_json("control.json", values | {str(what): count + 1 if isinstance(count, int) else 1})
 
-    def asked(self) -> dict[Asked, int]:
+    def asked(self) -> dict[RunRequest, int]:
         """How often the process was asked for each of these."""
         values = self._control()
-        return {what: count if isinstance(count := values.get(what), int) else 0 for what in Asked}
+        return {what: count if isinstance(count := values.get(what), int) else 0 for what in RunRequest}
 
     def prompts(self) -> tuple[str, ...]:
         """The prompts of the sample sheets that were set while it runs; empty for those of the recipe."""

@@ -30,7 +30,7 @@ from diffstudio.training.preparation.machine_speed import resolve_dtypes
 from diffstudio.training.preparation.starting_point import StartingPoint, starting_point
 from diffstudio.training.preparation.stored_dataset import StoredDataset
 from diffstudio.training.recipe import Recipe, RunRecipe
-from diffstudio.training.recipe_choice import FROM_NOTHING, check_recipe_name, choose_recipe, starting_checkpoint
+from diffstudio.training.recipe_choice import FROM_SCRATCH, check_recipe_name, choose_recipe, starting_checkpoint
 from diffstudio.training.run.run_folder import RunFolder, already_a_run
 from diffstudio.training.run.setup_progress import SetupProgress
 from diffstudio.training.trainer import Trainer
@@ -72,7 +72,7 @@ def new_run(
         raise RunProblem(already_a_run(path), remedy="Resume it with --resume, or choose another folder")
     _check_run_path(path, folder)
     check_recipe_name(recipe_name)
-    if start_from not in (None, FROM_NOTHING):
+    if start_from not in (None, FROM_SCRATCH):
         starting_checkpoint(start_from)  # a mistake is said before the images are inspected
     report = finish_inspection(folder, progress)
     accelerator = choose_device("auto").type != "cpu"
@@ -80,7 +80,7 @@ def new_run(
     recipe = _with_pixels(_with_length(choice.recipe, steps, minutes), report)
     start = starting_point(recipe.run.start_from) if recipe.run.start_from else None
     device = choose_device(recipe.run.device)
-    dataset = _build_dataset(report, recipe, progress)
+    dataset = prepare_dataset(report, recipe, progress)
     tokenizer = _new_tokenizer(recipe, dataset, start)
     if tokenizer is not None and start is not None:  # its words and the folder's
         most = max(recipe.network.vocabulary, tokenizer.vocabulary)
@@ -132,7 +132,7 @@ def left_out(report: FolderReport, lost: Sequence[Skipped], unfit: Sequence[Skip
         ("Left out because of their channels or shape", list(unfit)),
         ("Left out by name, or in the Train room", list(report.left_out)),
         ("Captions not used, or not completely", report.caption_problems),
-        ("Used with limits", report.notes),
+        ("Used with a warning", report.notes),
     )
     sentences = [
         f"{what}: {len(files):,} ({files[0].path}: {files[0].why}{', …' if files[1:] else ''})."
@@ -176,9 +176,9 @@ def finish_inspection(folder: Path, progress: SetupProgress) -> FolderReport:
     raise AssertionError("an inspection ends with a report")
 
 
-def _build_dataset(report: FolderReport, recipe: Recipe, progress: SetupProgress) -> ImageDataset:
+def prepare_dataset(report: FolderReport, recipe: Recipe, progress: SetupProgress) -> ImageDataset:
     return build_dataset(
-        report, recipe.data, paths.cache() / "pictures", on_progress=progress.decoded, cancelled=progress.stop_requested
+        report, recipe.data, paths.prepared_images(), on_progress=progress.decoded, cancelled=progress.stop_requested
     )
 
 

@@ -18,7 +18,7 @@ from diffstudio.training.run.clock import Cadence, RunClock
 from diffstudio.training.run.command_listener import CommandListener
 from diffstudio.training.run.events import RunEarlyStop, RunEvent, RunFinished, RunRolledBack, RunStarted, RunStopped
 from diffstudio.training.run.monitor import DivergenceMonitor, StepMeter
-from diffstudio.training.run.run_folder import Asked
+from diffstudio.training.run.run_folder import RunRequest
 from diffstudio.training.run.setup import RunContext
 
 DEFAULT_PATIENCE = 6  # held-out losses without a new minimum, of the 24 in a run whose length is a time
@@ -111,7 +111,7 @@ class Training:
             self._save_state()
             self._ended_early = last = True
             yield stop
-        sample, save = (self._commands.take(what) for what in (Asked.SAMPLE, Asked.SAVE))
+        sample, save = (self._commands.take(what) for what in (RunRequest.SAMPLE, RunRequest.SAVE))
         samples_due = last or sample or self._cadence.samples_due(step, self.clock.elapsed_seconds)
         with self.clock.final_work() if samples_due else nullcontext():
             if samples_due:
@@ -127,7 +127,7 @@ class Training:
     def _sample(self) -> Iterator[RunEvent]:
         check, started = self._commands.check_between_calls, self.clock.elapsed_seconds
         yield from self._checkpointer.save_samples(check)
-        yield from self._assessment.judge(self._progress(), check, self._checkpointer.samples)
+        yield from self._assessment.judge_samples(self._progress(), check, self._checkpointer.samples)
         self._checkpointer.samples = None
         now = self.clock.elapsed_seconds
         self._cadence.sampled(now - started, now)
@@ -166,13 +166,14 @@ class Training:
             trainer.step_number,
             from_step,
             scale,
-            f"{error.what}: {error.why}. It goes on from step {trainer.step_number:,} with {scale:g} of the learning rate.",
+            f"{error.what}: {error.why}. Training continues from step "
+            f"{trainer.step_number:,} with the learning rate multiplied by {scale:g}.",
         )
         self._save_state(good=True)
 
     def _finish(self) -> Iterator[RunEvent]:
         """The verdict on the whole run, also on one that was resumed after its last step."""
-        yield from self._assessment.judge(1.0, self._commands.lend_between_calls)
+        yield from self._assessment.judge_samples(1.0, self._commands.lend_between_calls)
         found = self._assessment.verdict
         assert found is not None
         yield RunFinished(

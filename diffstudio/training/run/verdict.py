@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from diffstudio.evaluation.interval import share_interval
+from diffstudio.training.data.split import MIN_IMAGES_TO_HOLD_OUT
 from diffstudio.training.evidence.evidence import Evidence
 
-FEWEST_IMAGES = 20  # different ones, in the whole folder
+FEWEST_IMAGES = MIN_IMAGES_TO_HOLD_OUT  # different ones, in the whole folder
 FEWEST_HELD_OUT = 4  # below, the held-out loss is that of single images
 FEWEST_MEASUREMENTS = 4
 BEYOND_BASELINE = 0.95  # of the Gaussian model's loss: below, the network knows more than it
@@ -61,18 +62,18 @@ def _judge(evidence: Evidence) -> tuple[Outcome, str]:
             "The loss is NaN or Inf: this checkpoint cannot generate images. Start again with a lower learning rate."
         )
     if evidence.different_images <= 1:
-        what = "There is only one image" if evidence.images <= 1 else f"All {evidence.images:,} images are equal"
+        what = "There is only one image" if evidence.images <= 1 else f"All {evidence.images:,} images are identical"
         return Outcome.TOO_LITTLE, f"{what}: a model can only repeat it. Add different images."
     if _copies(evidence):
         several = len(set(evidence.copied_images))
         return Outcome.COPYING, (
-            f"It copies: {_of_samples(evidence.copied, evidence.samples)} nearly equal to training images "
+            f"It is copying: {_of_samples(evidence.copied, evidence.samples)} near-copies of training images "
             f"({several:,} different one{'' if several == 1 else 's'}). {_instead_of_copies(evidence)}"
         )
     if _different(evidence) < FEWEST_IMAGES:
         return Outcome.TOO_LITTLE, (
-            f"There are {_different(evidence)} different images: too few to hold enough of them out, and so to say whether "
-            "others than these can be drawn. Add images."
+            f"There are only {_different(evidence)} different images: too few for a held-out set, so nothing says "
+            "whether the model can generate new ones. Add images."
         )
     if evidence.held_out < FEWEST_HELD_OUT:
         return Outcome.TOO_LITTLE, "Too few images are held out to say what was learned. Hold out more of them."
@@ -90,13 +91,13 @@ def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
             else "It has stopped falling: more images, or images that have more in common, are needed."
         )
         return Outcome.TOO_LITTLE, (
-            "Too little was learned to say: the held-out loss is not below that of a model that knows only how the images "
-            f"vary around their average, which draws blurs. {more}"
+            "Too little was learned: the held-out loss is not clearly below that of a Gaussian model of the images, "
+            f"whose samples are blurs. {more}"
         )
     if evidence.spread is not None and evidence.spread < COLLAPSED_SPREAD:
         return Outcome.COLLAPSED, (
-            f"It has collapsed: its samples differ from each other by {evidence.spread:.0%} of what the training images "
-            "do. Start again with a lower learning rate, or use an earlier checkpoint."
+            f"It has collapsed: its samples are only {evidence.spread:.0%} as diverse as the training images. "
+            "Start again with a lower learning rate, or use an earlier checkpoint."
         )
     if len(losses) < FEWEST_MEASUREMENTS:
         return Outcome.TOO_LITTLE, "Too early to say: the held-out loss was measured too few times."
@@ -104,7 +105,7 @@ def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
         return Outcome.LEARNING, "It is learning: the held-out loss is still falling. More steps will improve it."
     best, last = best_step(losses), losses[-1][1]
     since = f"since step {best:,} the held-out loss has "
-    changed = f"risen by {last / lowest - 1:.0%}" if has_risen(losses) else "not fallen any more"
+    changed = f"risen by {last / lowest - 1:.0%}" if has_risen(losses) else "not improved"
     return Outcome.READY, f"Ready: {since}{changed}. The checkpoint of that step is the best; more steps do not help."
 
 
@@ -161,9 +162,9 @@ def _evidence(evidence: Evidence) -> list[str]:
             text += f"; {evidence.baseline:.4f} for a Gaussian model of the images"
         found.append(text + ".")
     if evidence.samples:
-        found.append(f"{_of_samples(evidence.copied, evidence.samples)} nearly equal to training images.")
+        found.append(f"{_of_samples(evidence.copied, evidence.samples)} near-copies of training images.")
     if evidence.spread is not None:
-        text = f"Samples differ from each other by {evidence.spread:.0%} of what training images do"
+        text = f"Samples are {evidence.spread:.0%} as diverse as training images"
         if evidence.vendi is not None and evidence.real_vendi is not None:
             text += f" (Vendi score {evidence.vendi:.1f}, {evidence.real_vendi:.1f} for as many training images)"
         found.append(text + ".")

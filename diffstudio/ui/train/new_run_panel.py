@@ -42,7 +42,7 @@ PANEL_WIDTHS = 288, 328  # px, in a narrow window and in a wide one
 
 _STARTS: list[tuple[str | None, str]] = [
     (None, "Automatic"),
-    ("none", "Nothing: new weights"),
+    ("none", "Scratch (random weights)"),
     ("starter", "The starter"),
 ]
 

@@ -106,7 +106,7 @@ class RecipeDialog(FittedDialog):
             lines = QPlainTextEdit("\n".join(value))
             lines.setTabChangesFocus(True)
             lines.setFixedHeight(theme.scaled(64))
-            lines.setPlaceholderText("One a line")
+            lines.setPlaceholderText("One per line")
             self._read[name] = lambda: [each.strip() for each in lines.toPlainText().splitlines() if each.strip()]
             return lines
         line = QLineEdit(_shown(value))

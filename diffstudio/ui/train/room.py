@@ -343,7 +343,7 @@ class TrainRoom(QWidget):
         dialog.open()
 
     def _compare(self, paths: Sequence[Path]) -> None:
-        """Lay other runs over the selected one."""
+        """Plot other runs in the chart of the selected one."""
         known = {follower.run.path: follower for follower in self._compared}
         self._compared = [known.get(path) or RunFollower(RunFolder(path)) for path in paths]
         self.refresh()

@@ -64,10 +64,10 @@ class RunActions(QObject):
 
     def sample_now(self, summary: RunSummary, prompts: Sequence[str] | None = None) -> None:
         """Have a run draw samples; `prompts` are those of its samples from then on."""
-        self._try(partial(self._runs.sample_now, summary.run, prompts), self._show_asked("Samples are drawn"))
+        self._try(partial(self._runs.sample_now, summary.run, prompts), self._show_asked("Samples will be generated"))
 
     def save_now(self, summary: RunSummary) -> None:
-        self._try(partial(self._runs.save_now, summary.run), self._show_asked("A checkpoint is written"))
+        self._try(partial(self._runs.save_now, summary.run), self._show_asked("A checkpoint will be saved"))
 
     def _show_asked(self, what: str) -> Callable[[object], None]:
         return lambda _: self.message.emit("good", f"{what} after the current step.")

@@ -44,7 +44,7 @@ def status_text(summary: RunSummary) -> str:
         case Status.FAILED:
             return "failed"
         case Status.WAITING:
-            return f"waiting for {summary.waits_for or 'images'} · {percent}"
+            return f"waiting · {percent}"
         case other:
             return f"{other} · {percent}"
 

@@ -236,12 +236,10 @@ class JobController(QObject):
         if alive is None:
             self.room.set_training("", "", None)
         else:
-            left = (
-                f"{human_duration(alive.left_seconds)} left"
-                if alive.left_seconds is not None
-                else "pauses while images are generated"
-            )
-            self.room.set_training(alive.name, f"{alive.status} · {left}", alive.fraction if alive.steps else None)
+            text = _state_of(alive)
+            if alive.left_seconds is not None and not alive.waits_for:
+                text += f" · {human_duration(alive.left_seconds)} left"
+            self.room.set_training(alive.name, text, alive.fraction if alive.steps else None)
         self._training = alive is not None
         self._update_sleep_inhibitor()
 
@@ -280,4 +278,4 @@ class JobController(QObject):
 
 
 def _state_of(run: RunSummary) -> str:
-    return f"waiting for {run.waits_for}" if run.waits_for else str(run.status)
+    return f"waiting: accelerator busy {run.waits_for}" if run.waits_for else str(run.status)

@@ -22,7 +22,7 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.data.preprocess import resize_to
-from diffstudio.training.evidence.evidence import FEWEST_SAMPLES, Evidence, SampleJudge
+from diffstudio.training.evidence.evidence import FEWEST_SAMPLES, Evidence, SampleMetrics
 from diffstudio.training.evidence.gaussian_baseline import gaussian_loss
 from diffstudio.training.recipe import read_recipe
 from diffstudio.training.run.sample_sheets import SampleSheetRenderer
@@ -92,7 +92,7 @@ def record(name: str, emoji: Path) -> list[dict[str, object]]:
     )
     trainer = Trainer(recipe, classes=len(images.classes), vocabulary=0, device=torch.device("cpu"))
     batches = Batches(images, recipe, None)
-    judge = SampleJudge(images, recipe.data, recipe.run.seed)
+    judge = SampleMetrics(images, recipe.data, recipe.run.seed)
     baseline = gaussian_loss(trainer, batches)
     training = [images.classes[images.labels[index]] for index in images.training_indices]
     prompts = tuple(training[index * len(training) // FEWEST_SAMPLES] for index in range(FEWEST_SAMPLES))

@@ -110,7 +110,7 @@ def test_it_says_how_it_was_made_and_how_to_read_it(both: Evaluation) -> None:
     lines = text.split("\n")
     header = next(line for line in lines if "Fréchet" in line)
     assert lines.index(header) < next(i for i, line in enumerate(lines) if line.startswith("real images"))
-    assert lines[-1].startswith("The first row is real images") and "95 % interval" in lines[-1]
+    assert lines[-1].startswith("The first row compares real") and "95 % intervals" in lines[-1]
     assert "agreement by chance would be 0.5" in text
 
 
@@ -136,7 +136,7 @@ def test_too_few_images_are_no_table_but_copies_are_told(tmp_path: Path, checkpo
     found = run(checkpoint, folder=folder)
     assert found.real is None and found.to_json()["rows"] == []
     assert "too few training images to compare: 100 are needed and there are" in found.to_json()["problem"]
-    assert "Fréchet" not in found.text() and "0 of 100 images are called copies" in found.text()
+    assert "Fréchet" not in found.text() and "0 of 100 images are copies" in found.text()
     assert set(found.to_json()["details"][0]["memorisation"]) >= {"copies", "loss_gap"}
     with pytest.raises(BadRequest, match="There are too few training images to compare: 100 are needed and there are"):
         run(checkpoint, folder=write_images(tmp_path / "three", 3, seed=0))
@@ -160,7 +160,7 @@ def test_generated_images_that_are_real_ones_or_all_equal(real: Path, tmp_path: 
     for number in range(100):
         Image.new("RGB", (16, 16), "red").save(tmp_path / "flat" / f"{number}.png")
     found = run(tmp_path / "flat", folder=real)
-    assert "All 100 images of flat are equal: it generates one image." in found.notes
+    assert "All 100 images of flat are identical." in found.notes
     assert "100 of 100 images of flat are of a single colour." in found.text()
 
 

@@ -15,13 +15,13 @@ from diffstudio.models.library.library import Library
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.folders import (
     RealFolder,
-    as_the_run_read_it,
     check_conditioning,
     check_no_real_images,
     check_varied,
+    duplicate_notes,
     read_generated,
     read_real,
-    sameness,
+    with_stored_dataset,
 )
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subjects
 from diffstudio.training.data.dataset import build_dataset
@@ -63,20 +63,20 @@ def test_the_split_and_the_captions_are_those_that_the_run_stored(tmp_path: Path
     """Also after images were added and captions changed; a run of before reads the folder by its recipe."""
     folder = write_images(tmp_path / "real", 40, seed=0, captions=True)
     before, run = read(folder), RunFolder(tmp_path / "run")
-    assert as_the_run_read_it(before, run) == (before, "")
+    assert with_stored_dataset(before, run) == (before, "")
     run.path.mkdir()
     turned = replace(before.dataset, held_out=~before.dataset.held_out)
     StoredDataset.of(turned, RECIPE, folder).write(run.dataset_file)
     write_images(folder, 4, seed=1)
     for caption in folder.rglob("*.txt"):
         caption.write_text("changed")
-    found, note = as_the_run_read_it(read(folder), run)
+    found, note = with_stored_dataset(read(folder), run)
     assert list(found.held_out) == list(before.training) and len(found.dataset) == 40
     assert set(found.labels(Conditioning.TEXT, found.held_out)) == {"a red square", "a blue square"}
     np.testing.assert_array_equal(found.dataset.images, before.dataset.images)
-    assert note == "4 images of real are not used: they were not there when run started."
+    assert note == "4 images added to real after run started: not used."
     other = read(write_images(tmp_path / "other", 40, seed=5))
-    assert as_the_run_read_it(other, run) == (other, "")
+    assert with_stored_dataset(other, run) == (other, "")
 
 
 def test_without_a_checkpoint_the_folder_is_halved_at_its_own_size(tmp_path: Path) -> None:
@@ -116,14 +116,14 @@ def test_generated_folders_with_real_images_are_refused(tmp_path: Path) -> None:
 
 def test_equal_images_are_said(tmp_path: Path) -> None:
     flat = np.full((5, 8, 8, 3), 200, np.uint8)
-    assert sameness("x", flat) == [
+    assert duplicate_notes("x", flat) == [
         "5 of 5 images of x are of a single colour.",
-        "All 5 images of x are equal: it generates one image.",
+        "All 5 images of x are identical.",
     ]
     varied = np.random.default_rng(0).integers(0, 255, (6, 8, 8, 3)).astype(np.uint8)
-    assert sameness("x", varied) == []
+    assert duplicate_notes("x", varied) == []
     varied[1] = varied[0]
-    assert sameness("x", varied) == ["1 of 6 images of x are equal to another of them."]
+    assert duplicate_notes("x", varied) == ["1 duplicate among the 6 images of x."]
 
 
 def test_a_folder_of_one_image_has_nothing_to_compare(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def test_runs_are_listed_by_size_and_a_file_of_two_names_counts_once(tmp_path: P
 
 
 def test_prepared_images_are_cleared_and_other_files_stay(tmp_path: Path) -> None:
-    prepared = paths.cache() / "pictures"
+    prepared = paths.prepared_images()
     prepared.mkdir(parents=True, exist_ok=True)
     (prepared / "a.npy").write_bytes(bytes(500))
     (prepared / "other.txt").write_bytes(bytes(7))

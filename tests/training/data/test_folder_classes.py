@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from diffstudio.training.data.folder_classes import Place, first_folder, layout_of
+from diffstudio.training.data.folder_classes import FolderLabels, first_folder, layout_of
 from diffstudio.training.data.folder_report import HELD_OUT, TRAINING
 
 
-def places(*folders: str) -> dict[str, Place]:
+def places(*folders: str) -> dict[str, FolderLabels]:
     layout = layout_of([Path(folder).parts for folder in folders], "pets")
     return {folder: layout.place_of(Path(folder) / "x.png") for folder in folders}
 
@@ -20,7 +20,7 @@ def groups(*folders: str) -> dict[str, str]:
 
 
 def test_a_folder_without_sub_folders_has_no_classes() -> None:
-    assert places("") == {"": Place()}
+    assert places("") == {"": FolderLabels()}
 
 
 def test_class_folders_may_be_wrapped_and_divided_further() -> None:
@@ -40,20 +40,23 @@ def test_class_folders_may_be_wrapped_and_divided_further() -> None:
 def test_splits_are_no_classes(train: str, val: str, test: str) -> None:
     found = places(f"{train}/cat", f"{train}/dog", f"{val}/cat", f"{val}/dog", f"{test}/cat")
     assert found == {
-        f"{train}/cat": Place("cat", TRAINING),
-        f"{train}/dog": Place("dog", TRAINING),
-        f"{val}/cat": Place("cat", HELD_OUT),
-        f"{val}/dog": Place("dog", HELD_OUT),
-        f"{test}/cat": Place("cat", HELD_OUT),
+        f"{train}/cat": FolderLabels("cat", TRAINING),
+        f"{train}/dog": FolderLabels("dog", TRAINING),
+        f"{val}/cat": FolderLabels("cat", HELD_OUT),
+        f"{val}/dog": FolderLabels("dog", HELD_OUT),
+        f"{test}/cat": FolderLabels("cat", HELD_OUT),
     }
 
 
 def test_splits_are_found_wrapped_inside_classes_and_without_classes() -> None:
-    assert places("data/train", "data/test") == {"data/train": Place("", TRAINING), "data/test": Place("", HELD_OUT)}
+    assert places("data/train", "data/test") == {
+        "data/train": FolderLabels("", TRAINING),
+        "data/test": FolderLabels("", HELD_OUT),
+    }
     assert places("cat/train", "cat/val", "dog/train") == {
-        "cat/train": Place("cat", TRAINING),
-        "cat/val": Place("cat", HELD_OUT),
-        "dog/train": Place("dog", TRAINING),
+        "cat/train": FolderLabels("cat", TRAINING),
+        "cat/val": FolderLabels("cat", HELD_OUT),
+        "dog/train": FolderLabels("dog", TRAINING),
     }
 
 
@@ -64,10 +67,10 @@ def test_a_class_called_train_is_a_class() -> None:
 
 
 def test_kohyas_repeats() -> None:
-    assert places("10_sks dog") == {"10_sks dog": Place("sks dog", repeats=1, concept="sks dog")}
+    assert places("10_sks dog") == {"10_sks dog": FolderLabels("sks dog", repeats=1, concept="sks dog")}
     assert places("img/20_sks dog", "img/5_dog") == {
-        "img/20_sks dog": Place("sks dog", repeats=4, concept="sks dog"),
-        "img/5_dog": Place("dog", repeats=1, concept="dog"),
+        "img/20_sks dog": FolderLabels("sks dog", repeats=4, concept="sks dog"),
+        "img/5_dog": FolderLabels("dog", repeats=1, concept="dog"),
     }
     assert places("4_sks dog", "dog")["4_sks dog"].repeats == 4
 

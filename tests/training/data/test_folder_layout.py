@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffstudio.training.data.folder_layout import HIDDEN, LEFT_OUT_BY_USER, LITTER, MASK, RAW, Listing, list_folder
+from diffstudio.training.data.folder_layout import HIDDEN, JUNK, LEFT_OUT_BY_USER, MASK, RAW, Listing, list_folder
 
 
 def image(path: Path, kind: str = "PNG") -> None:
@@ -77,7 +77,7 @@ def test_folders_of_other_programs_are_named_and_not_entered(tmp_path: Path, lit
     image(tmp_path / "deeper" / litter / "c.png")
     listing = listed(tmp_path)
     assert names(listing) == ["a.png"]
-    assert reasons(listing) == {litter: LITTER, f"deeper/{litter}": LITTER}
+    assert reasons(listing) == {litter: JUNK, f"deeper/{litter}": JUNK}
 
 
 def test_files_of_other_programs_and_hidden_ones_are_named(tmp_path: Path) -> None:
@@ -86,11 +86,11 @@ def test_files_of_other_programs_and_hidden_ones_are_named(tmp_path: Path) -> No
     for name in ("Thumbs.db", "desktop.ini", ".DS_Store"):
         (tmp_path / name).touch()
     assert reasons(listed(tmp_path)) == {
-        "._a.png": LITTER,
+        "._a.png": JUNK,
         ".hidden.png": HIDDEN,
         ".DS_Store": HIDDEN,
-        "Thumbs.db": LITTER,
-        "desktop.ini": LITTER,
+        "Thumbs.db": JUNK,
+        "desktop.ini": JUNK,
     }
 
 

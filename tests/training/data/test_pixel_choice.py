@@ -65,7 +65,7 @@ def test_arrays_where_they_are_most() -> None:
     assert (data.channels, data.bits, data.alpha) == (5, 16, False)
     assert data.channel_ranges == (0.0, 1.0) * 5
     assert clauses[0] == "5 channels, as the files have"
-    assert "values of the channels from 0 to 1, 0 to 1, 0 to 1, 0 to 1, 0 to 1, beyond which they are cut" in clauses
+    assert "channel values are clipped to 0 to 1, 0 to 1, 0 to 1, 0 to 1, 0 to 1" in clauses
     many = replace(report, images=folder((9, 64, 64), channels=10, bits=16).images, channel_ranges={})
     assert any("0 to 1 and 2 more, beyond" in clause for clause in choose_pixels(DATA, many, 8)[1])
     assert clauses[-1] == "left out for their channels or shape: 009.png, 010.png"
@@ -116,7 +116,7 @@ def test_no_buckets_where_all_are_nearest_to_the_square() -> None:
 
 def test_padding_is_said() -> None:
     _, clauses = choose_pixels(replace(DATA, fit="pad"), folder((20, 300, 200)), 8)
-    assert clauses == ["images that are not square are padded with #ffffff, which is learnt too"]
+    assert clauses == ["images that are not square are padded with #ffffff; the model learns the padding"]
     assert choose_pixels(replace(DATA, fit="pad"), folder((20, 64, 64)), 8)[1] == []
     assert why_unfit(folder((1, 4000, 17)).images[0], replace(DATA, fit="pad", channels=3)) == ""
 

@@ -18,7 +18,7 @@ from diffstudio.training.data.preprocess import (
     resize_to,
     share_kept,
     size_for,
-    what_the_network_sees,
+    training_preview,
 )
 from diffstudio.training.recipe import DataRecipe
 
@@ -100,15 +100,15 @@ def test_each_image_goes_to_the_nearest_ratio() -> None:
 def test_what_is_shown_of_it(tmp_path: Path) -> None:
     Image.fromarray(NOISE).save(tmp_path / "a.png")
     data = DataRecipe(size=32, fit="crop")
-    shown = what_the_network_sees(tmp_path / "a.png", data, 90, 60)
+    shown = training_preview(tmp_path / "a.png", data, 90, 60)
     np.testing.assert_array_equal(shown, prepare_image(tmp_path / "a.png", data, (32, 32)))
-    grey = what_the_network_sees(tmp_path / "a.png", replace(data, channels=1, bits=16), 90, 60)
+    grey = training_preview(tmp_path / "a.png", replace(data, channels=1, bits=16), 90, 60)
     assert grey.shape == (32, 32, 3)
     assert (grey[..., 0] == grey[..., 2]).all()
     clear = Image.fromarray(NOISE)
     clear.putalpha(Image.new("L", clear.size, 0))
     clear.save(tmp_path / "b.png")
-    assert (what_the_network_sees(tmp_path / "b.png", replace(data, channels=4, alpha=True), 90, 60) == 255).all()
+    assert (training_preview(tmp_path / "b.png", replace(data, channels=4, alpha=True), 90, 60) == 255).all()
     np.save(tmp_path / "c.npy", np.dstack([NOISE, NOISE[..., :2]]))
     five = replace(data, channels=5, channel_ranges=(0.0, 255.0) * 5, fit="bucket", buckets=(40, 24))
-    assert what_the_network_sees(tmp_path / "c.npy", five, 90, 60).shape == (24, 40, 3)
+    assert training_preview(tmp_path / "c.npy", five, 90, 60).shape == (24, 40, 3)

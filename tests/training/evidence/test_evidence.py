@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from diffstudio.training.data.dataset import ImageDataset
-from diffstudio.training.evidence.evidence import Evidence, SampleJudge
+from diffstudio.training.evidence.evidence import Evidence, SampleMetrics
 from diffstudio.training.recipe import DataRecipe
 
 RNG = np.random.default_rng(0)
@@ -33,8 +33,8 @@ def dataset(pixels: np.ndarray, held_out: int) -> ImageDataset:
     )
 
 
-def judge(pixels: np.ndarray = PIXELS, held_out: int = 10, **data: float) -> SampleJudge:
-    return SampleJudge(dataset(pixels, held_out), DataRecipe(size=24, **data), 0)  # type: ignore[arg-type]
+def judge(pixels: np.ndarray = PIXELS, held_out: int = 10, **data: float) -> SampleMetrics:
+    return SampleMetrics(dataset(pixels, held_out), DataRecipe(size=24, **data), 0)  # type: ignore[arg-type]
 
 
 def images(pixels: np.ndarray) -> torch.Tensor:

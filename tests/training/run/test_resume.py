@@ -38,8 +38,8 @@ def test_a_recaptioned_grown_and_emptied_folder_changes_nothing_and_is_said(
     shutil.copyfile(folder / "disc" / "00.png", folder / "disc" / "new.png")
     (folder / "square" / "01.png").unlink()
     train(stopped.path, resume=True)
-    assert "1 of its images are not in the folder any more" in started(stopped).why
-    assert "1 images that are new in the folder are not used" in started(stopped).why
+    assert "1 image of the run is no longer in the folder" in started(stopped).why
+    assert "1 image added to the folder since then is not used" in started(stopped).why
     assert_same(whole, stopped)
 
 
@@ -54,7 +54,7 @@ def test_a_moved_folder_is_found_again_and_a_lost_one_is_done_without(
     assert_same(whole, stopped)
     shutil.rmtree(moved)
     train(again, resume=True)
-    assert "is not there any more" in started(RunFolder(again)).why
+    assert "no longer exists" in started(RunFolder(again)).why
     assert_same(whole, RunFolder(again))
 
 
@@ -63,7 +63,7 @@ def test_without_its_prepared_images_they_are_prepared_again(
 ) -> None:
     whole = train(tmp_path / "whole", folder, recipe=recipe_file)
     shutil.copyfile(folder / "disc" / "00.png", folder / "disc" / "000.png")  # before all others
-    for file in (paths.cache() / "pictures").glob("*.npy"):
+    for file in (paths.prepared_images()).glob("*.npy"):
         file.unlink()
     train(stopped.path, resume=True)
     assert_same(whole, stopped)

@@ -37,7 +37,7 @@ from diffstudio.training.run.events import (
     RunVerdict,
     RunWaiting,
 )
-from diffstudio.training.run.run_folder import Asked, Command, RunFolder
+from diffstudio.training.run.run_folder import Command, RunFolder, RunRequest
 
 ONE_OF_EACH: list[RunEvent] = [
     RunPreparing(0, 7, 36),
@@ -110,20 +110,20 @@ def test_lines_without_later_fields_are_read_and_damaged_fields_are_not(run: Run
 
 
 def test_samples_and_checkpoints_are_asked_for_without_losing_the_command(run: RunFolder) -> None:
-    assert run.asked() == {Asked.SAMPLE: 0, Asked.SAVE: 0} and run.prompts() == ()
+    assert run.asked() == {RunRequest.SAMPLE: 0, RunRequest.SAVE: 0} and run.prompts() == ()
     run.send(Command.PAUSE)
-    run.ask_for(Asked.SAMPLE, ["a red apple", "a boat"])
-    run.ask_for(Asked.SAMPLE)
-    run.ask_for(Asked.SAVE)
+    run.ask_for(RunRequest.SAMPLE, ["a red apple", "a boat"])
+    run.ask_for(RunRequest.SAMPLE)
+    run.ask_for(RunRequest.SAVE)
     run.send(Command.RUN)
-    assert run.asked() == {Asked.SAMPLE: 2, Asked.SAVE: 1} and run.prompts() == ("a red apple", "a boat")
+    assert run.asked() == {RunRequest.SAMPLE: 2, RunRequest.SAVE: 1} and run.prompts() == ("a red apple", "a boat")
     assert run.command() is Command.RUN
-    run.ask_for(Asked.SAMPLE, [])
+    run.ask_for(RunRequest.SAMPLE, [])
     assert run.prompts() == ()
     (run.path / "control.json").write_text('{"command": 3, "sample": "x", "prompts": [1, "a"]}', encoding="utf-8")
-    assert (run.command(), run.asked()[Asked.SAMPLE], run.prompts()) == (Command.RUN, 0, ("a",))
-    run.ask_for(Asked.SAMPLE)
-    assert run.asked()[Asked.SAMPLE] == 1
+    assert (run.command(), run.asked()[RunRequest.SAMPLE], run.prompts()) == (Command.RUN, 0, ("a",))
+    run.ask_for(RunRequest.SAMPLE)
+    assert run.asked()[RunRequest.SAMPLE] == 1
 
 
 def test_reading_goes_on_from_where_it_was(run: RunFolder) -> None:
@@ -155,7 +155,7 @@ def test_a_writer_killed_at_any_moment_leaves_a_readable_run(run: RunFolder) -> 
     program = (
         "import sys; from pathlib import Path\n"
         "from diffstudio.training.run.events import RunPaused\n"
-        "from diffstudio.training.run.run_folder import Asked, Command, RunFolder\n"
+        "from diffstudio.training.run.run_folder import RunRequest, Command, RunFolder\n"
         "run = RunFolder.open(Path(sys.argv[1]))\n"
         "for step in range(10**9):\n"
         "    run.append(RunPaused(step)); run.send(Command.PAUSE)\n"

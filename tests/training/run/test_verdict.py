@@ -23,13 +23,13 @@ def last(name: str) -> Evidence:
     ("name", "outcomes", "part"),
     [
         ("one image", {Outcome.TOO_LITTLE}, "only one image"),
-        ("six equal images", {Outcome.TOO_LITTLE}, "All 6 images are equal"),
+        ("six equal images", {Outcome.TOO_LITTLE}, "All 6 images are identical"),
         ("12 images over-trained", {Outcome.COPYING}, "16 of 16 samples"),
         ("24 images over-trained", {Outcome.COPYING}, "16 of 16 samples"),
         ("classes of one", {Outcome.COPYING}, "16 of 16 samples"),
         ("300 images in two minutes", {Outcome.LEARNING, Outcome.TOO_LITTLE}, "still falling"),
         ("1,200 images well trained", {Outcome.LEARNING, Outcome.READY}, "held-out loss"),
-        ("noise", {Outcome.TOO_LITTLE}, "draws blurs"),
+        ("noise", {Outcome.TOO_LITTLE}, "samples are blurs"),
     ],
 )
 def test_each_folder_gets_its_verdict(name: str, outcomes: set[Outcome], part: str) -> None:
@@ -78,7 +78,7 @@ def test_a_falling_loss_is_learning_and_one_that_has_risen_is_never_sent_on() ->
     assert risen.outcome is Outcome.READY and risen.best_step == 400 and "risen by 40%" in risen.sentence
     assert "more steps do not help" in risen.sentence and "train for" not in risen.sentence.lower()
     level = verdict(evidence(losses=losses(0.4, 0.3, 0.25, 0.2, 0.2, 0.201, 0.2, 0.2005)))
-    assert level.outcome is Outcome.READY and level.best_step == 400 and "not fallen any more" in level.sentence
+    assert level.outcome is Outcome.READY and level.best_step == 400 and "not improved" in level.sentence
     rising_blurs = verdict(evidence(losses=losses(0.6, 0.5, 0.45, 0.41, 0.43, 0.46, 0.5, 0.55)))
     for blurs in (rising_blurs, verdict(evidence(losses=losses(0.45, 0.41, 0.44)))):
         assert blurs.outcome is Outcome.TOO_LITTLE and "train for longer" not in blurs.sentence

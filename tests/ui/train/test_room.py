@@ -32,7 +32,7 @@ from diffstudio.studio.runs.runs import Runs
 from diffstudio.training.recipe import NoiseLevelsName, OptimiserName, Recipe
 from diffstudio.training.recipe_choice import read_choice
 from diffstudio.training.run.events import RunEvent, RunFinished, RunHeldOut, RunStarted, RunStep, RunStopped
-from diffstudio.training.run.run_folder import Asked, RunFolder, Status
+from diffstudio.training.run.run_folder import RunFolder, RunRequest, Status
 from diffstudio.ui.train.room import TrainRoom
 from diffstudio.ui.train.run.panel import Action
 from diffstudio.ui.train.run.sample_prompts_dialog import SamplePromptsDialog
@@ -655,16 +655,16 @@ def test_samples_and_checkpoints_can_be_asked_for(
     reaches(room, qtbot, Status.TRAINING)
     qtbot.waitUntil(room.run_view.sample_now.isVisible, timeout=PATIENCE_MS)
     qtbot.mouseClick(room.run_view.sample_now, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: run.asked()[Asked.SAMPLE] == 1, timeout=PATIENCE_MS)
-    qtbot.waitUntil(lambda: "Samples are drawn" in room.message.text(), timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: run.asked()[RunRequest.SAMPLE] == 1, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: "Samples will be generated" in room.message.text(), timeout=PATIENCE_MS)
     qtbot.mouseClick(room.run_view.save_now, Qt.MouseButton.LeftButton)
-    qtbot.waitUntil(lambda: run.asked()[Asked.SAVE] == 1, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: run.asked()[RunRequest.SAVE] == 1, timeout=PATIENCE_MS)
     room.run_view.prompts_requested.emit()
     (dialog,) = room.findChildren(SamplePromptsDialog)
     dialog.prompts.setPlainText(" a red car \n\na ball")
     dialog.accept_button.click()
     qtbot.waitUntil(lambda: run.prompts() == ("a red car", "a ball"), timeout=PATIENCE_MS)
-    assert run.asked()[Asked.SAMPLE] == 2
+    assert run.asked()[RunRequest.SAMPLE] == 2
     room.run_view.stop_requested.emit()
     reaches(room, qtbot, Status.STOPPED)
     qtbot.waitUntil(lambda: not room.run_view.sample_now.isVisible(), timeout=PATIENCE_MS)

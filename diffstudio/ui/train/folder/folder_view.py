@@ -22,6 +22,7 @@ from diffstudio.training.data.folder_report import (
     FolderReport,
     InspectionProgress,
     captions_sentence,
+    count_of,
     other_files_sentence,
 )
 from diffstudio.ui.train.folder.captions_view import CaptionsView
@@ -252,16 +253,13 @@ def warning_sentence(report: FolderReport) -> str:
     if report.left_out:
         parts.append(f"{len(report.left_out):,} left out")
     if report.caption_problems:
-        parts.append(
-            f"{len(report.caption_problems):,} {'caption' if len(report.caption_problems) == 1 else 'captions'} "
-            f"with problems"
-        )
+        parts.append(f"{count_of(len(report.caption_problems), 'caption')} with problems")
     if report.duplicates:
-        parts.append(f"{len(report.duplicates):,} {'duplicate' if len(report.duplicates) == 1 else 'duplicates'}, kept")
+        parts.append(f"{count_of(len(report.duplicates), 'duplicate')}, kept")
     if report.near_duplicates:
-        parts.append(f"{len(report.near_duplicates):,} near-duplicates, kept")
+        parts.append(f"{count_of(len(report.near_duplicates), 'near-duplicate')}, kept")
     if report.notes:
-        parts.append(f"{len({note.path for note in report.notes}):,} used with limits")
+        parts.append(f"{len({note.path for note in report.notes}):,} used with a warning")
     parts += [found.sentence() for found in report.ranges]
     if others := other_files_sentence(report.other_files):
         parts.append(others)

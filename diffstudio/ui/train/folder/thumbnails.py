@@ -16,7 +16,7 @@ from diffstudio.imaging.reader import NO_RANGES, WHITE, load_image
 from diffstudio.imaging.value_range import Range, SampleType
 from diffstudio.training.data.folder_report import ImageRecord
 from diffstudio.training.data.pixel_choice import why_unfit
-from diffstudio.training.data.preprocess import PAD, resize_to, share_kept, size_for, what_the_network_sees
+from diffstudio.training.data.preprocess import PAD, resize_to, share_kept, size_for, training_preview
 from diffstudio.training.recipe import DataRecipe
 from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
 
@@ -45,7 +45,7 @@ def as_seen(path: Path, record: ImageRecord, side: int, data: DataRecipe) -> QIm
     if why_unfit(record, data):
         return None
     try:
-        seen = numpy_to_qimage(what_the_network_sees(path, data, record.width, record.height))
+        seen = numpy_to_qimage(training_preview(path, data, record.width, record.height))
     except ImageProblem:
         return None
     larger = max(seen.width(), seen.height()) < side
@@ -60,12 +60,12 @@ def as_seen(path: Path, record: ImageRecord, side: int, data: DataRecipe) -> QIm
 
 
 def seen_sentence(record: ImageRecord, data: DataRecipe) -> str:
-    """`seen at 64 x 64 px, without 33 % of it`, or why an image is not used."""
+    """`seen at 64 x 64 px, 33 % cropped`, or why an image is not used."""
     if why := why_unfit(record, data):
         return f"not used: {why}"
     width, height = size_for(record.width, record.height, data)
     lost = 0 if data.fit == PAD else round(100 * (1 - share_kept(record.width, record.height, (width, height))))
-    return f"seen at {width} x {height} px" + (f", without {lost} % of it" if lost else "")
+    return f"seen at {width} x {height} px" + (f", {lost} % cropped" if lost else "")
 
 
 def evenly_spaced(items: Sequence[_T], count: int) -> list[_T]:

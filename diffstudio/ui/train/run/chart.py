@@ -51,7 +51,7 @@ class RunChart(QWidget):
         self.kind = ComboBox("Chart", [(kind, str(kind)) for kind in ChartKind], "What the chart shows")
         self.kind.setMinimumContentsLength(5)
         self.kind.setMaximumWidth(theme.scaled(180))
-        self.compare = SecondaryButton("Compare runs", "chart-line-up", "Lay other runs over this one")
+        self.compare = SecondaryButton("Compare runs", "chart-line-up", "Plot other runs in the same chart")
         self.compare.hide()
         self.menu = QMenu(self)
         self._readout = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS)

@@ -129,7 +129,7 @@ def _by_level(history: HistoryView) -> Chart:
         losses = np.array(newest.training_level_losses)
         lines.append(Line("training", "accent", np.array(newest.levels), losses, dashed=True))
     lines.append(_level_line(newest, f"held out, step {newest.step:,}", "good"))
-    text = f"Held-out loss {newest.level_losses[0]:.3g} at little noise, {newest.level_losses[-1]:.3g} at much"
+    text = f"Held-out loss {newest.level_losses[0]:.3g} at low noise, {newest.level_losses[-1]:.3g} at high noise"
     return Chart(tuple(lines), over_levels=True, description=text)
 
 

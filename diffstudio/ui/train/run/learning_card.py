@@ -74,7 +74,7 @@ class LearningCard(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(8)
-        column.addWidget(SectionLabel("Learning, not copying?"))
+        column.addWidget(SectionLabel("Learning or copying?"))
         column.addWidget(card)
         self._show_pairs(())
         self.hide()

@@ -31,13 +31,13 @@ class SamplePromptsDialog(FittedDialog):
         self.prompts = QPlainTextEdit("\n".join(prompts))
         self.prompts.setTabChangesFocus(True)
         self.prompts.setMinimumHeight(140)
-        describe(self.prompts, _TITLE, "One prompt a line")
+        describe(self.prompts, _TITLE, "One prompt per line")
         self.cancel = SecondaryButton(actions.CANCEL, "", actions.CLOSE_WITHOUT_SAVING_TIP)
         self.accept_button = PrimaryButton(actions.SAMPLE_NOW, "", "Use these prompts and draw samples after this step")
         column, buttons = QVBoxLayout(), QHBoxLayout()
         column.setContentsMargins(24, 24, 24, 20)
         column.setSpacing(8)
-        about = f"One prompt a line, {MOST_PROMPTS} at most. All further samples of this run use them."
+        about = f"One prompt per line, at most {MOST_PROMPTS}. All further samples of this run use them."
         column.addWidget(label(about, "dim", pixels=theme.SMALL_PIXELS, wrap=True))
         column.addWidget(self.prompts, 1)
         buttons.setSpacing(8)

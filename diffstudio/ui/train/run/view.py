@@ -48,9 +48,7 @@ def status_line(summary: RunSummary) -> str:
             if summary.left_seconds is not None:
                 parts.append(f"{human_duration(max(1, round(summary.left_seconds)))} left")
         case Status.WAITING:
-            parts.append(
-                f"waiting for {summary.waits_for}" if summary.waits_for else "waiting while images are generated"
-            )
+            parts.append(f"waiting: the accelerator is busy {summary.waits_for or 'generating images'}")
         case other:
             parts.append(str(other))
     return "  ·  ".join(parts)
@@ -107,7 +105,7 @@ class RunView(QWidget):
         )
         self.open = SecondaryButton("Open folder", "folder-open", "Show the run's files")
         self.remove = SecondaryButton("", "trash", name=actions.REMOVE)
-        self.longer = SecondaryButton(actions.TRAIN_LONGER, "play", "Continue this run for some more time")
+        self.longer = SecondaryButton(actions.TRAIN_LONGER, "play", "Continue training this run")
         self.longer_menu = QMenu(self)
         for minutes in _LONGER_MINUTES:
             action = self.longer_menu.addAction(f"For {human_duration(60 * minutes)} more")
@@ -115,10 +113,8 @@ class RunView(QWidget):
         self.start_from = SecondaryButton(
             "Start from this…", "arrow-right", "Start a new run, on this folder or another one, from its checkpoint"
         )
-        self.sample_now = SecondaryButton(
-            actions.SAMPLE_NOW, "image-square", "Draw a sample sheet after the current step"
-        )
-        self.prompts = SecondaryButton("Sample prompts…", "text-t", "Choose what the samples of this run show")
+        self.sample_now = SecondaryButton(actions.SAMPLE_NOW, "image-square", "Generate samples after the current step")
+        self.prompts = SecondaryButton("Sample prompts…", "text-t", "Change the prompts of this run's samples")
         self.save_now = SecondaryButton("Save now", "floppy-disk", "Write a checkpoint after the current step")
         self.note = ElidedLabel(_CLOSING_NOTE, "dim", pixels=theme.SMALL_PIXELS)
         self._spacer = QWidget()  # takes the space of the chart when it is hidden

@@ -9,30 +9,30 @@ import pytest
 
 from diffstudio.errors import Interrupted
 from diffstudio.models.memory.lease import Lease
-from diffstudio.studio.evaluations.turn import Turn
+from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.training.run.run_folder import Command, RunFolder
 
 
 def test_the_control_file_and_the_caller_end_it(tmp_path: Path) -> None:
     asked: list[bool] = []
-    turn = Turn(Lease(), lambda: bool(asked))
-    turn.check()
+    job_control = EvaluationJobControl(Lease(), lambda: bool(asked))
+    job_control.check()
     asked.append(True)
     with pytest.raises(Interrupted, match="The evaluation was stopped"):
-        turn.check()
-    controlled = Turn(Lease(), control=tmp_path)
+        job_control.check()
+    controlled = EvaluationJobControl(Lease(), control=tmp_path)
     controlled.check()
     RunFolder(tmp_path).send(Command.STOP)
     with pytest.raises(Interrupted):
-        Turn(Lease(), control=tmp_path).check()
+        EvaluationJobControl(Lease(), control=tmp_path).check()
 
 
 def test_it_waits_while_it_is_paused(tmp_path: Path) -> None:
     RunFolder(tmp_path).send(Command.PAUSE)
-    turn, done = Turn(Lease(), control=tmp_path), threading.Event()
+    job_control, done = EvaluationJobControl(Lease(), control=tmp_path), threading.Event()
 
     def work() -> None:
-        turn.check()
+        job_control.check()
         done.set()
 
     thread = threading.Thread(target=work)
@@ -45,7 +45,7 @@ def test_it_waits_while_it_is_paused(tmp_path: Path) -> None:
 
 def test_image_jobs_go_first() -> None:
     waits: list[str] = []
-    turn, images = Turn(Lease(), on_wait=lambda: waits.append("once")), Lease()
+    job_control, images = EvaluationJobControl(Lease(), on_wait=lambda: waits.append("once")), Lease()
     held, released = threading.Event(), threading.Event()
 
     def generate() -> None:
@@ -54,13 +54,13 @@ def test_image_jobs_go_first() -> None:
             assert Lease().holder() == "images"
         released.set()
 
-    with turn.taken("evaluating"):
-        turn.check()
+    with job_control.taken("evaluating"):
+        job_control.check()
         thread = threading.Thread(target=generate)
         thread.start()
         while not released.is_set():
-            turn.check()
-        turn.check()
+            job_control.check()
+        job_control.check()
         assert Lease().holder() == "evaluating"
     thread.join()
     assert held.is_set() and waits == ["once"]
@@ -70,6 +70,6 @@ def test_it_can_be_stopped_while_it_waits_for_the_accelerator() -> None:
     with (
         Lease().held("images", priority=True),
         pytest.raises(Interrupted),
-        Turn(Lease(), lambda: True).taken("evaluating"),
+        EvaluationJobControl(Lease(), lambda: True).taken("evaluating"),
     ):
         pytest.fail("two hold it")

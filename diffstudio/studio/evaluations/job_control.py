@@ -1,4 +1,4 @@
-"""Turn: the accelerator while an evaluation runs, given up to image jobs, and ended on request. No torch."""
+"""Stops and pauses an evaluation, and lets image jobs use the accelerator first. No torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diffstudio.training.run.run_folder import Command, RunFolder
 _POLL_SECONDS = 0.1
 
 
-class Turn:
+class EvaluationJobControl:
     """`check()` between two calls of a network. Image jobs go first: the accelerator is released while one waits."""
 
     def __init__(
