@@ -75,7 +75,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         )
     progress("", last=True)
     if arguments.json:
-        print(json.dumps(result.to_json(), ensure_ascii=False, indent=1), flush=True)
+        print(json.dumps(result.to_json(), indent=1), flush=True)
     else:
         print("\n".join(printable(line) for line in result.text().split("\n")), flush=True)
     if result.problem is not None:

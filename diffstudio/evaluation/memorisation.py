@@ -23,6 +23,7 @@ NEIGHBOURS = 50
 ROUNDS = 10  # in which training images are drawn to be compared with the held-out ones
 FALSE_POSITIVE_RATE = 0.01  # the share of held-out images that may be called copies
 LARGEST_RATIO = 1 / 3  # of a copy, whatever the held-out images say (Somepalli et al., 2212.03860, and dgm-eval)
+_SAME_IMAGE = 1e-3  # a ratio below it is that of an image that is a training image too
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,8 @@ def copies(
 
     The ratio d1 / mean(d2 ... d50) of distances in feature space compares an image with its surroundings; the mean of
     many keeps duplicates among the training images from hiding a copy. The threshold is what 1 % of the held-out
-    images [M,D] fall below (`false_positive_rate`), which are no copies, and at most 1/3.
+    images [M,D] fall below (`false_positive_rate`), and at most 1/3. Held-out images that are a training image too say
+    nothing about it: they are left out.
 
     A model trained with augmentation may copy the augmented image. For that the generated and the held-out images have
     V views each, [V,S,D] and [V,M,D]: features of the image under the run's own augmentations, the first unchanged.
@@ -60,7 +62,8 @@ def copies(
     shown, known, others = _checked(generated, training, held_out)
     ratios, closest = _distance_ratios(shown, known)
     normal, _ = _distance_ratios(others, known)
-    threshold = min(LARGEST_RATIO, float(np.quantile(normal, false_positive_rate)))
+    normal = normal[normal > _SAME_IMAGE]
+    threshold = min(LARGEST_RATIO, float(np.quantile(normal, false_positive_rate))) if len(normal) else LARGEST_RATIO
     called = int(np.count_nonzero(ratios < threshold))
     return Copies(share_interval(called, len(ratios)), threshold, ratios, closest)
 

@@ -54,6 +54,7 @@ def parameters_in_order(network: nn.Module) -> list[Tensor]:
 def learning_rate_multiplier(recipe: OptimiserRecipe, step: int, steps: int) -> float:
     """The factor of the peak learning rate at `step` (0-based) of `steps`: linear warm-up, plateau, decay to 0."""
     warm_up = min(recipe.warm_up_steps, steps // 10)
+    step = max(0, step)  # a run that was continued may go back to before it
     if step < warm_up:
         return (step + 1) / warm_up
     return _decay(recipe.decay, (steps - step) / max(1.0, recipe.decay_share * steps))
@@ -64,6 +65,7 @@ def multiplier_by_time(recipe: OptimiserRecipe, step: int, progress: float) -> f
 
     The warm-up ends after the recipe's steps or after a tenth of the time, whichever is first.
     """
+    step, progress = max(0, step), max(0.0, progress)
     warm_up = min(1.0, max((step + 1) / max(1, recipe.warm_up_steps), progress / 0.1))
     left = (1 - progress) / recipe.decay_share if recipe.decay_share else 1.0
     return warm_up * _decay(recipe.decay, max(0.0, left))

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 
 from diffstudio.errors import BadRequest
 from diffstudio.evaluation import feature_arrays
-from diffstudio.evaluation.memorisation import copies, loss_gap, nearer_to_training
+from diffstudio.evaluation.memorisation import combined_copies, copies, loss_gap, nearer_to_training
 
 RNG = np.random.default_rng(6)
 TRAINING, HELD_OUT = RNG.normal(size=(64, 12)), RNG.normal(size=(40, 12))
@@ -65,6 +65,17 @@ def test_duplicates_in_the_folder_do_not_hide_copies() -> None:
     assert copies(memorised, twice, HELD_OUT).share.value == 1.0
 
 
+@pytest.mark.parametrize("leaked", [1, 10, 40])
+def test_held_out_images_that_are_training_images_do_not_hide_copies(leaked: int) -> None:
+    """They would make the threshold 0, and two such tests together divide by it."""
+    held_out = HELD_OUT.copy()
+    held_out[:leaked] = TRAINING[:leaked]
+    found = copies(TRAINING, TRAINING, held_out)
+    assert found.share.value == combined_copies(found, found).share.value == 1.0
+    fresh = copies(RNG.normal(size=(400, 12)), TRAINING, held_out)
+    assert fresh.share.value <= 0.05
+
+
 def test_flips_do_not_hide_copies(monkeypatch: pytest.MonkeyPatch) -> None:
     """Copies of flipped training images, which a flip of the generated image uncovers; fresh images stay no copies."""
     monkeypatch.setattr(feature_arrays.blocks, "__defaults__", (30,))
@@ -103,7 +114,7 @@ def test_every_training_image_drawn_exactly_once_is_nearer_to_training_in_digits
 def test_ties_count_half_and_equal_images_are_no_division_by_zero() -> None:
     same = np.ones((10, 3))
     assert nearer_to_training(same, same, same).value == 0.5
-    assert copies(same, same, same).share.value == 0.0
+    assert copies(same, same, same).share.value == 1.0
 
 
 def test_the_gap_of_losses_has_welchs_interval() -> None:

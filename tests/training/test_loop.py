@@ -7,13 +7,14 @@ from __future__ import annotations
 import itertools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from diffstudio import paths
 from diffstudio.errors import Diverged, FolderProblem, RunProblem
@@ -45,6 +46,7 @@ from diffstudio.training.run.events import (
     RunWaiting,
 )
 from diffstudio.training.run.run_folder import Command, RunFolder, RunRequest
+from diffstudio.training.run.training import Training
 from diffstudio.training.trainer import FixedLosses, Trainer
 from tests.training.conftest import with_steps
 
@@ -111,6 +113,37 @@ def test_a_finished_run_that_is_resumed_has_the_same_verdict(folder: Path, recip
     again = train(run.path, resume=True).events()[0][-1]
     assert isinstance(before, RunFinished) and isinstance(again, RunFinished)
     assert "NaN" not in again.verdict and again.step == before.step
+
+
+def test_a_run_that_was_killed_before_its_last_checkpoint_writes_it(
+    folder: Path, recipe_file: str, tmp_path: Path
+) -> None:
+    """Its state is of the last step already."""
+    run = train(tmp_path / "run", folder, recipe=recipe_file)
+    written = load_file(run.checkpoint(12))
+    run.checkpoint(12).unlink()
+    train(run.path, resume=True)
+    again = load_file(run.checkpoint(12))
+    assert all(torch.equal(again[name], tensor) for name, tensor in written.items())
+    assert [event.step for event in events_of(run, RunCheckpoint)] == [4, 8, 12, 12]
+
+
+def test_time_that_ends_between_two_questions_still_has_a_last_measurement(
+    folder: Path, recipe_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether the run is done is decided once a step: the clock may pass the deadline right after it was asked."""
+    real = Training._after_step
+
+    def late(training: Training, last: bool) -> Iterator[RunEvent]:
+        yield from real(training, last)
+        if training._trainer.step_number == 7:
+            monkeypatch.setattr(Training, "_progress", lambda _: 1.0)
+
+    monkeypatch.setattr(Training, "_after_step", late)
+    run = train(tmp_path / "run", folder, recipe=recipe_file)
+    finished = run.events()[0][-1]
+    assert isinstance(finished, RunFinished) and finished.step == 8
+    assert run.checkpoint(8).is_file() and events_of(run, RunHeldOut)[-1].step == 8  # type: ignore[attr-defined]
 
 
 def test_the_held_out_loss_falls_and_the_verdict_is_recorded(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
@@ -270,7 +303,7 @@ def test_a_diverging_run_goes_back_once_then_stops_and_says_so(
     assert isinstance(run.events()[0][-1], RunFailed)
     (back,) = events_of(run, RunRolledBack)
     assert isinstance(back, RunRolledBack) and back.rate_scale == 0.5 and back.step < back.from_step
-    assert "goes on from step" in back.why
+    assert "continues from step" in back.why
 
 
 def test_a_clock_that_is_set_while_it_trains_changes_nothing(

@@ -57,6 +57,14 @@ def test_the_rate_rises_stays_and_falls() -> None:
     assert min(multipliers) > 0
 
 
+@pytest.mark.parametrize("decay", list(DecayName))
+def test_the_rate_before_the_first_step_of_a_continued_run(decay: DecayName) -> None:
+    """Where a run that diverges goes back to."""
+    recipe = OptimiserRecipe(warm_up_steps=10, decay=decay, decay_share=0.5)
+    assert optimisers.learning_rate_multiplier(recipe, -240, 100) == 0.1
+    assert optimisers.multiplier_by_time(recipe, -240, -0.2) == 0.1
+
+
 def test_cosine_and_constant() -> None:
     recipe = OptimiserRecipe(warm_up_steps=0, decay=DecayName.COSINE, decay_share=1.0)
     assert optimisers.learning_rate_multiplier(recipe, 50, 100) == pytest.approx(0.5)

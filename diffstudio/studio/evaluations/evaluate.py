@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -43,6 +42,7 @@ from diffstudio.studio.evaluations.folders import (
     check_conditioning,
     check_no_real_images,
     check_varied,
+    digest_and_flatness,
     duplicate_notes,
     labels_of,
     pixels_of,
@@ -213,7 +213,7 @@ class _Evaluation:
         dataset = read_generated(subject.folder, self.real, self.on_progress, self.check)
         check_no_real_images(subject.name, dataset, self.real)
         everything = np.arange(len(dataset))
-        notes += duplicate_notes(subject.name, pixels_of(dataset, everything))
+        notes += duplicate_notes(subject.name, map(digest_and_flatness, pixels_of(dataset, everything)))
         features = self.files.extract(
             f"generated-{number}",
             f"Comparing {subject.name}",
@@ -237,15 +237,15 @@ class _Evaluation:
         asked = self.real.labels(kind, can_ask[_spread(len(can_ask), count)])
         prompts = asked or ("",) * count
         seeds = [self.request.seed + index for index in range(count)]
-        pixels: list[NDArray[Any]] = []
+        generated: list[tuple[bytes, bool]] = []
 
         def batches() -> Iterator[Tensor]:
             for batch in samples.batches(prompts, self.request.seed, self.real.dataset.size):
-                pixels.append(batch)
+                generated.extend(map(digest_and_flatness, batch))
                 yield as_tensor(batch)
 
         features = self.files.extract(f"generated-{number}", f"Generating with {subject.name}", batches(), count, views)
-        notes += duplicate_notes(subject.name, (image for batch in pixels for image in batch))
+        notes += duplicate_notes(subject.name, generated)
         gaps, gap = self._loss_gap(samples)
         sampling = {"images": count, "seed": self.request.seed, "weights": "EMA"} | samples.settings
         return _Generated(subject.name, features, asked, [f"seed {seed}" for seed in seeds], kind, sampling, gaps, gap)

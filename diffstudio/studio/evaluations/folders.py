@@ -183,14 +183,19 @@ def check_no_real_images(name: str, generated: ImageDataset, real: RealFolder) -
         )
 
 
-def duplicate_notes(name: str, images: Iterable[NDArray[np.generic]]) -> list[str]:
-    """Sentences about images [H,W,C] of a single colour, and about images that are equal to others."""
-    count, flat = 0, 0
+def digest_and_flatness(image: NDArray[np.generic]) -> tuple[bytes, bool]:
+    """Of an image [H,W,C]: what only equal images share, and whether it is of a single colour."""
+    return digest(image), bool((image == image.reshape(-1, image.shape[-1])[0]).all())
+
+
+def duplicate_notes(name: str, images: Iterable[tuple[bytes, bool]]) -> list[str]:
+    """Sentences about images of a single colour, and about images that are equal to others."""
     counts: Counter[bytes] = Counter()
-    for image in images:
-        count += 1
-        flat += bool((image == image.reshape(-1, image.shape[-1])[0]).all())
-        counts[digest(image)] += 1
+    flat = 0
+    for one, is_flat in images:
+        counts[one] += 1
+        flat += is_flat
+    count = counts.total()
     equal = count - len(counts)
     notes = []
     if flat:

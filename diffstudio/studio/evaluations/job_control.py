@@ -38,9 +38,13 @@ class EvaluationJobControl:
     def check(self) -> None:
         """Interrupted when the evaluation is to end; waits while it is paused or an image job has the accelerator."""
         while not self._is_stopped() and self._command is Command.PAUSE:
+            self._lend()
             time.sleep(_POLL_SECONDS)
         if self._is_stopped():
             raise Interrupted("The evaluation was stopped")
+        self._lend()
+
+    def _lend(self) -> None:
         if self._lease.is_held:
             self._lease.yield_if_wanted(on_wait=self._on_wait, cancelled=self._is_stopped)
 

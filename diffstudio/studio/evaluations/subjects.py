@@ -123,6 +123,14 @@ def _check_same_reading(first: CheckpointSubject, other: CheckpointSubject) -> N
             ("held-out fraction", one.held_out, two.held_out),
             ("excluded folders", ", ".join(one.exclude) or "none", ", ".join(two.exclude) or "none"),
             ("ranges of values", one.ranges, two.ranges),
+            ("channels", one.channels, two.channels),
+            ("bits", one.bits, two.bits),
+            ("alpha", one.alpha, two.alpha),
+            ("ranges of channels", one.channel_ranges, two.channel_ranges),
+            ("classes", one.classes, two.classes),
+            ("flips", one.flips, two.flips),
+            ("rotation", one.rotation_degrees, two.rotation_degrees),
+            ("translation", one.translation, two.translation),
         )
         if a != b
     ]

@@ -93,7 +93,7 @@ class RunHistory:
                 case RunStarted():
                     self._started, self._finished = event, None
                     self._drop_after(event.step)
-                case RunStep() if math.isfinite(event.loss):
+                case RunStep() if math.isfinite(event.loss) and math.isfinite(event.gradient_norm):
                     self._last = event
                     self._add(
                         (event.step, event.loss, event.gradient_norm, event.learning_rate, event.images_per_second)

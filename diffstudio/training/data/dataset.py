@@ -69,7 +69,7 @@ class ImageDataset:
     def __len__(self) -> int:
         return len(self.paths)
 
-    @property
+    @cached_property
     def size(self) -> tuple[int, int]:
         """The most frequent width and height, px; the smaller one of a tie."""
         sizes, counts = np.unique(self.sizes, axis=0, return_counts=True)
@@ -391,9 +391,9 @@ def _held_out(
     records: Sequence[ImageRecord], labels: NDArray[np.int64], report: FolderReport, data: DataRecipe
 ) -> NDArray[np.bool_]:
     """[N]: which images are not trained on."""
-    similar = [*report.duplicates, *report.near_duplicates]
-    by_hash = held_out_by_hash([record.path for record in records], similar, data.held_out)
-    if data.classes is ClassesName.FIRST_FOLDER:
-        return by_hash
+    paths, same, similar = [record.path for record in records], report.duplicates, report.near_duplicates
+    if data.classes is ClassesName.FIRST_FOLDER:  # as runs were split before
+        return held_out_by_hash(paths, [*same, *similar], data.held_out)
+    by_hash = held_out_by_hash(paths, [*similar, *same], data.held_out)  # a copy follows the group of its original
     by_folder = held_out_by_folder(records)
     return with_every_class_trained(by_hash, labels) if by_folder is None else by_folder

@@ -22,6 +22,7 @@ from diffstudio.training.recipe import DataRecipe
 
 FEWEST_SAMPLES = 16  # that a verdict is based on
 _MOST_IMAGES = 50_000
+_IMAGES_AT_ONCE = 64  # at their full size in memory
 _FEWEST_HELD_OUT, _MOST_HELD_OUT = 50, 2000  # that say which distances are usual: of a few, one may be an outlier
 _AUGMENTED = 4  # random augmentations of each sample, besides the flipped one, that are compared
 _SIDES = ((5_000, 16), (_MOST_IMAGES, 8))  # px of the small images that are compared, up to so many images
@@ -85,7 +86,8 @@ class SampleMetrics:
         self._training = images - self._mean  # [N,D]
         held_out = dataset.held_out_indices[:_MOST_HELD_OUT]
         enough = len(held_out) >= _FEWEST_HELD_OUT
-        self._held_out = self._views(dataset.batch(held_out)) if enough else None
+        views = [self._views(dataset.batch(part)) for part in _parts(held_out)] if enough else []
+        self._held_out = np.concatenate(views, axis=1) if enough else None
         self._distance = _mean_distance(self._training)
         self.different_images = _different(self._training, self._distance)
 
@@ -134,7 +136,7 @@ class SampleMetrics:
 
 
 def _parts(indices: NDArray[np.int64]) -> Sequence[NDArray[np.int64]]:
-    return [indices[first : first + 1000] for first in range(0, len(indices), 1000)]
+    return [indices[first : first + _IMAGES_AT_ONCE] for first in range(0, len(indices), _IMAGES_AT_ONCE)]
 
 
 def _mean_distance(features: NDArray[np.float64]) -> float:

@@ -71,7 +71,7 @@ class StoredDataset:
     def read(cls, file: Path) -> StoredDataset | None:
         """None for a run of before, which has no such file. RunProblem when it is damaged."""
         try:
-            values = json.loads(file.read_text(encoding="utf-8"))
+            values = json.loads(file.read_text(encoding="utf-8", errors="surrogatepass"))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError) as error:
@@ -149,7 +149,8 @@ class StoredDataset:
             sizes=tuple((int(width), int(height)) for width, height in dataset.sizes[found]),
             repeats=tuple(self.repeats[index] for index in kept) if self.repeats else (),
         )
-        images = dataset.rows_of(found)
+        unchanged = np.array_equal(found, np.arange(len(dataset)))
+        images = dataset.images if unchanged else dataset.rows_of(found)  # the former is mapped, not in memory
         return replace(rest._dataset(images, dataset.file), skipped=dataset.skipped)
 
     def _dataset(self, images: Any, file: Path) -> ImageDataset:

@@ -38,9 +38,9 @@ class Assessment:
 
     @property
     def held_out_loss(self) -> float | None:
-        """The newest one."""
+        """Of the weights of now; None where it was not measured."""
         losses = self._context.trainer.held_out_losses
-        return losses[-1][1] if losses else None
+        return losses[-1][1] if losses and losses[-1][0] == self._context.trainer.step_number else None
 
     @property
     def best_step(self) -> int | None:
@@ -84,8 +84,8 @@ class Assessment:
         trainer = self._context.trainer
         if self.is_current:
             return
-        if self._losses is None:  # resumed after its last step
-            self.measure()
+        if self._losses is None:  # none was measured in this process
+            self._losses = trainer.fixed_losses(self._context.batches)
         try:
             samples = self._samples(samples, before_call)
         except Interrupted:

@@ -44,9 +44,9 @@ class RunClock:
     @contextmanager
     def final_work(self) -> Iterator[None]:
         """Around the sheets and checkpoints: as much time is reserved for the final ones."""
-        started = time.monotonic()
+        started = self.elapsed_seconds
         yield
-        self._reserve = _RESERVE_BEYOND * (time.monotonic() - started)
+        self._reserve = _RESERVE_BEYOND * (self.elapsed_seconds - started)
 
     @property
     def timed(self) -> bool:

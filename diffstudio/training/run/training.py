@@ -43,9 +43,10 @@ class Training:
         self._ended_early = context.ended_early
 
     def events(self) -> Iterator[RunEvent]:
-        if not self._context.run.good_state_file.exists():
+        if self._trainer.step_number == self._recipe.first_step or not self._context.run.good_state_file.exists():
             self._save_state(good=True)
-        while not self._done():
+        done = self._done()  # asked once after each step: what is due at the end depends on it
+        while not done:
             with self.clock.stopped():
                 yield from self._commands.wait_while_paused(self._trainer.step_number, self._save_state)
             if self._commands.stopped:
@@ -56,11 +57,13 @@ class Training:
                 self._step()
             except Diverged as error:
                 yield from self._roll_back(error)
+                done = self._done()
                 continue
-            last = self._done()
-            if self._meter.seconds >= _SECONDS_BETWEEN_EVENTS or last:
+            done = self._done()
+            if self._meter.seconds >= _SECONDS_BETWEEN_EVENTS or done:
                 yield self._meter.step_event(self._trainer, self.clock)
-            yield from self._after_step(last)
+            yield from self._after_step(done)
+            done = done or self._ended_early
         yield from self._finish()
 
     def started_event(self) -> RunStarted:
@@ -125,7 +128,11 @@ class Training:
             self._save_state(good=self.clock.timed and self._divergence.healthy)
 
     def _sample(self) -> Iterator[RunEvent]:
-        check, started = self._commands.check_between_calls, self.clock.elapsed_seconds
+        def check() -> None:
+            with self.clock.stopped():  # what image jobs take meanwhile does not count
+                self._commands.check_between_calls()
+
+        started = self.clock.elapsed_seconds
         yield from self._checkpointer.save_samples(check)
         yield from self._assessment.judge_samples(self._progress(), check, self._checkpointer.samples)
         self._checkpointer.samples = None
@@ -172,7 +179,9 @@ class Training:
         self._save_state(good=True)
 
     def _finish(self) -> Iterator[RunEvent]:
-        """The verdict on the whole run, also on one that was resumed after its last step."""
+        """The verdict on the whole run, also on one that was resumed after its last step, before its checkpoint."""
+        if not self._context.run.checkpoint(self._trainer.step_number).exists():
+            yield from self._after_step(True)
         yield from self._assessment.judge_samples(1.0, self._commands.lend_between_calls)
         found = self._assessment.verdict
         assert found is not None

@@ -18,6 +18,7 @@ from diffstudio.studio.evaluations.folders import (
     check_conditioning,
     check_no_real_images,
     check_varied,
+    digest_and_flatness,
     duplicate_notes,
     read_generated,
     read_real,
@@ -116,14 +117,14 @@ def test_generated_folders_with_real_images_are_refused(tmp_path: Path) -> None:
 
 def test_equal_images_are_said(tmp_path: Path) -> None:
     flat = np.full((5, 8, 8, 3), 200, np.uint8)
-    assert duplicate_notes("x", flat) == [
+    assert duplicate_notes("x", map(digest_and_flatness, flat)) == [
         "5 of 5 images of x are of a single colour.",
         "All 5 images of x are identical.",
     ]
     varied = np.random.default_rng(0).integers(0, 255, (6, 8, 8, 3)).astype(np.uint8)
-    assert duplicate_notes("x", varied) == []
+    assert duplicate_notes("x", map(digest_and_flatness, varied)) == []
     varied[1] = varied[0]
-    assert duplicate_notes("x", varied) == ["1 duplicate among the 6 images of x."]
+    assert duplicate_notes("x", map(digest_and_flatness, varied)) == ["1 duplicate among the 6 images of x."]
 
 
 def test_a_folder_of_one_image_has_nothing_to_compare(tmp_path: Path) -> None:

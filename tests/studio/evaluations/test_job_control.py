@@ -43,6 +43,23 @@ def test_it_waits_while_it_is_paused(tmp_path: Path) -> None:
     thread.join()
 
 
+def test_image_jobs_use_the_accelerator_while_it_is_paused(tmp_path: Path) -> None:
+    RunFolder(tmp_path).send(Command.PAUSE)
+    job_control, generated = EvaluationJobControl(Lease(), control=tmp_path), threading.Event()
+
+    def generate() -> None:
+        with Lease().held("images", priority=True):
+            generated.set()
+        RunFolder(tmp_path).send(Command.RUN)
+
+    with job_control.taken("evaluating"):
+        thread = threading.Thread(target=generate)
+        thread.start()
+        job_control.check()
+    assert generated.is_set()
+    thread.join()
+
+
 def test_image_jobs_go_first() -> None:
     waits: list[str] = []
     job_control, images = EvaluationJobControl(Lease(), on_wait=lambda: waits.append("once")), Lease()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -102,8 +104,8 @@ def test_a_run_resumed_from_an_older_checkpoint_does_not_double_back() -> None:
 
 
 def test_what_is_not_a_number_is_not_drawn() -> None:
-    history = RunHistory()
-    history.take([step(1, 0.5), step(2, float("nan")), step(3, float("inf")), RunHeldOut(3, float("nan"))])
+    history, norm = RunHistory(), replace(step(4, 0.4), gradient_norm=float("inf"))
+    history.take([step(1, 0.5), step(2, float("nan")), step(3, float("inf")), norm, RunHeldOut(3, float("nan"))])
     assert history.view().losses.tolist() == [0.5]
     assert len(history.view().held_out_losses) == 0
 

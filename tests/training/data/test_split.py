@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from diffstudio.training.data.folder_report import HELD_OUT, TRAINING, ImageRecord
-from diffstudio.training.data.split import held_out_by_folder, with_every_class_trained
+from diffstudio.training.data.split import held_out_by_folder, held_out_by_hash, with_every_class_trained
 
 RECORD = ImageRecord(Path("a.png"), 20, 20, (), "", False)
 
@@ -19,6 +19,15 @@ def test_the_folders_division_is_used_where_there_is_one() -> None:
     assert held_out is not None and held_out.tolist() == [False, True, False]
     assert held_out_by_folder([RECORD, RECORD]) is None
     assert held_out_by_folder([val, val]) is None  # the others are excluded by the recipe
+
+
+def test_a_copy_is_held_out_with_what_its_original_resembles() -> None:
+    """Of (a, b) that resemble each other and (b, c) that are equal: all three together, for any names."""
+    for number in range(300):
+        a, b, c = (Path(f"{number}{letter}.png") for letter in "abc")
+        others = [Path(f"{number}-{other}.png") for other in range(60)]
+        held_out = held_out_by_hash([a, b, c, *others], [(a, b), (b, c)], 0.3)
+        assert len(set(held_out[:3].tolist())) == 1
 
 
 def test_no_class_is_held_out_as_a_whole() -> None:
