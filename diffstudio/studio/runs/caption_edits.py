@@ -21,6 +21,7 @@ from pathlib import Path
 from diffstudio.atomic import write_text
 from diffstudio.errors import DiffstudioError, unreadable
 from diffstudio.imaging.formats import looks_like_an_image
+from diffstudio.paths import valid_utf8
 from diffstudio.training.data.caption_files import (
     CAPTION_SUFFIXES,
     TEXT_KEYS,
@@ -30,7 +31,7 @@ from diffstudio.training.data.caption_files import (
     same_name,
 )
 from diffstudio.training.data.caption_metadata import FILE_NAME, Metadata, is_metadata, path_in_folder, read_metadata
-from diffstudio.training.data.folder_layout import CaptionNames
+from diffstudio.training.data.folder_layout import CaptionNames, is_caption_file
 from diffstudio.training.data.folder_report import Skipped
 
 Texts = tuple[str, ...]  # the captions of one image
@@ -114,11 +115,13 @@ class _Files:
         self._folder = folder / inside
         self.inside = inside
         try:
-            found = sorted(entry.name for entry in os.scandir(self._folder))
+            entries = {entry.name: entry.is_dir() for entry in os.scandir(self._folder)}
         except OSError:
-            found = []
+            entries = {}
+        found = sorted(entries)
+        self._folders = {name for name, is_folder in entries.items() if is_folder}
         self.metadata = [inside / name for name in found if is_metadata(name)]
-        self._captions = CaptionNames(found)
+        self._captions = CaptionNames(name for name in found if is_caption_file(name) and name not in self._folders)
         self._others: defaultdict[str, list[str]] = defaultdict(list)
         for name in found:
             stem, suffix = os.path.splitext(name)
@@ -135,7 +138,8 @@ class _Files:
     def new_caption(self, image: Path) -> Path:
         """A caption file for an image without one, which is not that of another image too."""
         file = image.with_suffix(".txt")
-        return file if self.images_of(file) == [image.name] else image.with_name(f"{image.name}.txt")
+        usable = is_caption_file(file.name) and file.name not in self._folders and self.images_of(file) == [image.name]
+        return file if usable else image.with_name(f"{image.name}.txt")
 
     def images_of(self, file: Path) -> list[str]:
         """The images that a caption file belongs to."""
@@ -168,12 +172,18 @@ def _written_to_json(path: Path, texts: Texts) -> str:
     except (OSError, ValueError, RecursionError) as error:
         return unreadable(error) if isinstance(error, OSError) else f"{path.name} is not JSON"
     if isinstance(values, str):
-        write_text(path, json.dumps("\n".join(texts), ensure_ascii=False))
+        write_text(path, _json_of("\n".join(texts)))
         return ""
     if not isinstance(values, dict) or not _set_caption(values, texts):
         return f"the caption in {path.name} is put together from several keys"
-    write_text(path, json.dumps(values, ensure_ascii=False, indent=2) + "\n")
+    write_text(path, _json_of(values, indent=2) + "\n")
     return ""
+
+
+def _json_of(values: object, *, indent: int | None = None) -> str:
+    """JSON with letters as they are, or as escapes where UTF-8 cannot hold one of them: half an emoji that was cut."""
+    text = json.dumps(values, ensure_ascii=False, indent=indent)
+    return text if valid_utf8(text) == text else json.dumps(values, indent=indent)
 
 
 def _set_caption(values: dict[str, object], texts: Sequence[str]) -> bool:
@@ -223,7 +233,7 @@ def _jsonl(folder: Path, file: Path, text: str, edits: Mapping[str, tuple[Path, 
     for key, numbers in rows.items():
         values = _object(lines[numbers[0]])
         if len(numbers) == 1 and values is not None and _set_caption(values, edits[key][1]):
-            lines[numbers[0]] = json.dumps(values, ensure_ascii=False) + "\r" * lines[numbers[0]].endswith("\r")
+            lines[numbers[0]] = _json_of(values) + "\r" * lines[numbers[0]].endswith("\r")
             done.add(key)
     return "\n".join(lines), done
 

@@ -134,11 +134,9 @@ def _list_one(
             images.append(entry)
         elif is_metadata(entry.name):
             listing.metadata.append(path)
-        elif entry.name.lower().endswith(_SIDECAR) or _NOT_CAPTIONS.fullmatch(entry.name):
-            listing.others[path.suffix.lower()] += 1
-        elif path.suffix.lower() in CAPTION_SUFFIXES:
+        elif is_caption_file(entry.name):
             texts.append(entry)
-        elif _is_image_by_content(entry):
+        elif path.suffix.lower() not in CAPTION_SUFFIXES and _is_image_by_content(entry):
             images.append(entry)
         else:
             listing.others[path.suffix.lower()] += 1
@@ -166,6 +164,13 @@ def _match(inside: Path, images: list[os.DirEntry[str]], texts: list[os.DirEntry
             listing.images.append(ImageFile(inside / entry.name, *_stamp(entry)))
         else:
             listing.lone_captions.append(inside / entry.name)
+
+
+def is_caption_file(name: str) -> bool:
+    """Whether a file may hold the caption of one image: not tables of captions, diffstudio's own files and `readme.txt`."""
+    if os.path.splitext(name)[1].lower() not in CAPTION_SUFFIXES or is_metadata(name):
+        return False
+    return not name.lower().endswith(_SIDECAR) and _NOT_CAPTIONS.fullmatch(name) is None
 
 
 class CaptionNames:

@@ -137,6 +137,41 @@ def test_the_key_that_is_read_is_the_one_that_is_written(tmp_path: Path) -> None
     assert (tmp_path / "metadata.jsonl").read_bytes().decode() == expected
 
 
+@pytest.mark.parametrize("name", ["labels.txt", "classes.txt", "readme.txt", "config.json", "meta_cap.json"])
+def test_files_that_are_no_captions_are_not_written_to(tmp_path: Path, name: str) -> None:
+    """The inspection does not read them as captions of an image with the same name."""
+    picture = Path(name).stem + ".png"
+    image(tmp_path / picture)
+    (tmp_path / name).write_text('{"text": "not a caption"}')
+    assert edited(tmp_path, {picture: ("new",)}) == EditResult(1)
+    assert (tmp_path / name).read_text() == '{"text": "not a caption"}'
+    assert captions(tmp_path) == {picture: ("new",)}
+    assert edited(tmp_path, {picture: ("newer",)}) == EditResult(1)
+    assert captions(tmp_path) == {picture: ("newer",)}
+
+
+def test_a_folder_named_like_a_caption_file_is_left_alone(tmp_path: Path) -> None:
+    image(tmp_path / "a.png")
+    (tmp_path / "a.txt").mkdir()
+    assert edited(tmp_path, {"a.png": ("new",)}) == EditResult(1)
+    assert captions(tmp_path) == {"a.png": ("new",)}
+
+
+def test_half_an_emoji_in_another_key_stays_and_the_file_can_be_read(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "c.png"):
+        image(tmp_path / name)
+    (tmp_path / "a.json").write_text('{"caption": "old", "title": "caf\u00e9 \\ud83d"}')
+    rows = ('{"file_name": "b.png", "text": "old", "n": "\\ud83d"}', '{"file_name": "c.png", "text": "kept"}')
+    (tmp_path / "metadata.jsonl").write_text("\n".join(rows))
+    assert edited(tmp_path, {"a.png": ("new \u00e9",), "b.png": ("new \u00e9",)}) == EditResult(2)
+    assert captions(tmp_path) == {"a.png": ("new \u00e9",), "b.png": ("new \u00e9",), "c.png": ("kept",)}
+    assert json.loads((tmp_path / "a.json").read_text("utf-8")) == {
+        "caption": "new \u00e9",
+        "title": "caf\u00e9 \ud83d",
+    }
+    assert (tmp_path / "metadata.jsonl").read_text("utf-8").endswith("\n" + rows[1])
+
+
 def test_find_and_replace_is_of_plain_text() -> None:
     assert with_replaced(("A (big) dog", "no"), "(BIG)", r"\1 small") == (r"A \1 small dog", "no")
     assert with_replaced(("Dog dog",), "dog", "cat", match_case=True) == ("Dog cat",)
