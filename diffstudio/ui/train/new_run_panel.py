@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QGridLayout, QLineEdit, QVBoxLayout, QWidget
 
+from diffstudio.errors import DiffstudioError
 from diffstudio.studio.runs.runs import LONGEST_NAME
 from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.training.recipe import Recipe
-from diffstudio.training.recipe_choice import AUTO, RecipeChoice, choose_recipe, named_recipes
+from diffstudio.training.recipe_choice import AUTO, FROM_SCRATCH, STARTER, RecipeChoice, choose_recipe, named_recipes
 from diffstudio.training.recipe_size import memory_bytes, size_problem
 from diffstudio.ui.train.duration_slider import DurationSlider
 from diffstudio.ui.train.folder.folder_card import CARD_THUMBS, FolderCard
@@ -42,8 +44,8 @@ PANEL_WIDTHS = 288, 328  # px, in a narrow window and in a wide one
 
 _STARTS: list[tuple[str | None, str]] = [
     (None, "Automatic"),
-    ("none", "Scratch (random weights)"),
-    ("starter", "The starter"),
+    (FROM_SCRATCH, "Scratch (random weights)"),
+    (STARTER, "The starter"),
 ]
 
 
@@ -110,6 +112,7 @@ class NewRunPanel(QWidget):
         )
         self.changed_note = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self._by_hand = False  # whether the recipe was changed in the dialog of all settings
+        self._start_problem = ""  # why the run cannot start from what is chosen
         self.estimate = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.problem = label("", "warn", pixels=theme.SMALL_PIXELS, wrap=True)
         self.run_name = QLineEdit()
@@ -175,6 +178,7 @@ class NewRunPanel(QWidget):
         for part in (self.image_size, self.optimiser, self.noise_levels, self.augmentations):
             part.value_changed.connect(self._options_changed)
         self.minutes.value_changed.connect(self._minutes_changed)
+        self.start_from.value_changed.connect(self._show_recipe)
 
     def set_accelerator(self, available: bool) -> None:
         """Whether training runs on an accelerator; the automatic recipe depends on it."""
@@ -207,12 +211,17 @@ class NewRunPanel(QWidget):
         """The checkpoints of runs, with the names of these, that a run can start from."""
         choices = [*_STARTS, *((str(path), name) for path, name in checkpoints)]
         if choices != self._starts:
-            self._starts = choices
+            before, self._starts = self.start_from.value(), choices
             self.start_from.set_choices(choices)
+            if self.start_from.value() != before:  # the checkpoint was removed
+                self._show_recipe()
 
-    def start_with(self, checkpoint: Path) -> None:
-        """Start the next run from this checkpoint, which must be offered."""
-        self.start_from.set_value(str(checkpoint))
+    def start_with(self, checkpoint: Path | None) -> None:
+        """Start the next run from this checkpoint, which must be offered; None for the automatic choice."""
+        before = self.start_from.value()
+        self.start_from.set_value(None if checkpoint is None else str(checkpoint))
+        if self.start_from.value() != before:
+            self._show_recipe()
 
     def set_images_per_second(self, measured: float | None) -> None:
         self._images_per_second = measured
@@ -261,9 +270,7 @@ class NewRunPanel(QWidget):
             return
         self._by_hand = False
         self.changed_note.hide()
-        self._recipe_choice = choose_recipe(
-            self.recipe.value(), self._report, accelerator=self._accelerator, minutes=self.minutes.value()
-        )
+        self._recipe_choice = self._choose(self._report)
         recipe = self._recipe_choice.recipe
         options = RecipeOptions.from_recipe(recipe)
         self._show_options(options)
@@ -273,6 +280,19 @@ class NewRunPanel(QWidget):
             if automatic
             else f"{recipe.description} {self._recipe_choice.why}"
         )
+
+    def _choose(self, report: FolderReport) -> RecipeChoice:
+        """The selected recipe with what it starts from; where that cannot be used, from scratch, and Start is disabled."""
+        choose = partial(
+            choose_recipe, self.recipe.value(), report, accelerator=self._accelerator, minutes=self.minutes.value()
+        )
+        self._start_problem = ""
+        try:
+            return choose(start_from=self.start_from.value())
+        except DiffstudioError as error:
+            choice = choose(start_from=FROM_SCRATCH)
+            self._start_problem = str(error)
+            return choice
 
     def _show_options(self, options: RecipeOptions) -> None:
         self.image_size.set_choices([(size, f"{size} px") for size in sorted({*SIZES, options.size})])
@@ -286,12 +306,13 @@ class NewRunPanel(QWidget):
         """Switch the automatic recipe if it depends on the time; otherwise keep the changes made in the form."""
         automatic = self.recipe.value() == AUTO and not self._by_hand
         if self._report is not None and automatic and self._recipe_choice is not None:
-            choice = choose_recipe(AUTO, self._report, accelerator=self._accelerator, minutes=self.minutes.value())
+            choice = self._choose(self._report)
             if choice.recipe != self._recipe_choice.recipe:
                 self._show_recipe()
             else:
                 self._recipe_choice = choice
                 self.recipe_reason.setText(f"{choice.recipe.name}. {choice.why}")
+                self._show_problem(self.recipe_options().apply_to(choice.recipe))
         self._show_estimate()
 
     def _options_changed(self, *_: object) -> None:
@@ -305,11 +326,14 @@ class NewRunPanel(QWidget):
             f"{settings.recipe.data.size} px and will be upscaled"
         )
         self.upscale_note.setVisible(smaller > 0)
-        self.problem.setText(size_problem(settings.recipe))
-        self.problem.setVisible(bool(self.problem.text()))
-        self.start.setEnabled(not self.problem.text())
+        self._show_problem(settings.recipe)
         self._show_estimate()
         self.recipe_changed.emit(settings.recipe)
+
+    def _show_problem(self, recipe: Recipe) -> None:
+        self.problem.setText(self._start_problem or size_problem(recipe))
+        self.problem.setVisible(bool(self.problem.text()))
+        self.start.setEnabled(not self.problem.text())
 
     def _show_estimate(self, *_: object) -> None:
         settings = self.run_settings()

@@ -356,7 +356,7 @@ class TrainRoom(QWidget):
     def _show_started(self, run: RunFolder, summaries: list[RunSummary]) -> None:
         self._runs_started += 1
         self.new_panel.run_name.clear()
-        self.new_panel.start_from.set_value(None)
+        self.new_panel.start_with(None)
         self._summaries = summaries
         self.runs_list.show_runs(summaries)
         self.select(run.path)

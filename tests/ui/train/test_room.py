@@ -25,12 +25,13 @@ from PySide6.QtWidgets import (
 )
 from pytestqt.qtbot import QtBot
 
+from diffstudio import paths
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.requests import TrainRequest
 from diffstudio.studio.runs.notes import read_note
 from diffstudio.studio.runs.runs import Runs
 from diffstudio.training.recipe import NoiseLevelsName, OptimiserName, Recipe
-from diffstudio.training.recipe_choice import read_choice
+from diffstudio.training.recipe_choice import FROM_SCRATCH, STARTER, RecipeChoice, read_choice
 from diffstudio.training.run.events import RunEvent, RunFinished, RunHeldOut, RunStarted, RunStep, RunStopped
 from diffstudio.training.run.run_folder import RunFolder, RunRequest, Status
 from diffstudio.ui.train.room import TrainRoom
@@ -400,6 +401,8 @@ def test_little_time_suits_another_recipe_and_says_so(room: TrainRoom, qtbot: Qt
     inspected(room, qtbot, pictures)
     panel = room.new_panel
     panel.set_accelerator(False)
+    panel.start_from.set_value(FROM_SCRATCH)  # the starter suits small folders however long they train
+    panel.start_from.value_changed.emit(FROM_SCRATCH)
     much = panel.recipe_reason.text()
     panel.minutes.slider.setValue(0)
     assert panel.minutes.value() == 1
@@ -413,7 +416,7 @@ def test_the_estimate_is_of_what_was_measured(
     room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, behave: Callable[..., None]
 ) -> None:
     inspected(room, qtbot, pictures)
-    assert room.new_panel.estimate.text().startswith("Ready near ")
+    assert "images seen" not in room.new_panel.estimate.text()
     choice = room.new_panel.run_settings()
     assert choice is not None
     choice.recipe.write(pictures.parent / "same.toml")
@@ -708,7 +711,7 @@ def test_a_run_that_ended_can_be_trained_longer_and_be_started_from(
     finished = RunFinished(10, "checkpoints/latest.safetensors", True, "It learned.", "learning", (), 10)
     run = recorded(runs, pictures, "toys", finished)
     run.state_file.write_bytes(b"")
-    run.latest_checkpoint.write_bytes(b"")
+    shutil.copyfile(paths.starter(), run.latest_checkpoint)
     room.refresh()
     qtbot.waitUntil(lambda: run.path in room.runs_list.cards(), timeout=PATIENCE_MS)
     room.select(run.path)
@@ -724,8 +727,51 @@ def test_a_run_that_ended_can_be_trained_longer_and_be_started_from(
     qtbot.waitUntil(room.new_panel.start.isVisible, timeout=PATIENCE_MS)  # its folder is inspected
     settings = room.new_panel.run_settings()
     assert settings is not None and settings.start_from == str(run.latest_checkpoint)
-    requests: list[TrainRequest] = []
-    monkeypatch.setattr(runs, "start", lambda request, choice, *, name: (requests.append(request), run)[1])
+    requests: list[tuple[TrainRequest, RecipeChoice]] = []
+    monkeypatch.setattr(runs, "start", lambda request, choice, *, name: (requests.append((request, choice)), run)[1])
     room.new_panel.start.click()
     qtbot.waitUntil(lambda: bool(requests), timeout=PATIENCE_MS)
-    assert requests[0].start_from == str(run.latest_checkpoint) and requests[0].folder == pictures
+    (request, choice), *_ = requests
+    assert request.start_from == choice.recipe.run.start_from == str(run.latest_checkpoint)
+    assert request.folder == pictures
+    qtbot.waitUntil(lambda: room.new_panel.start_from.value() is None, timeout=PATIENCE_MS)
+    settings = room.new_panel.run_settings()
+    assert settings is not None and settings.recipe.run.start_from == STARTER  # the next run is automatic again
+
+
+def test_the_recipe_starts_from_what_is_chosen(room: TrainRoom, qtbot: QtBot, pictures: Path, tmp_path: Path) -> None:
+    inspected(room, qtbot, pictures)
+    panel = room.new_panel
+    checkpoint, broken = tmp_path / "mine.safetensors", tmp_path / "broken.safetensors"
+    shutil.copyfile(paths.starter(), checkpoint)
+    broken.write_bytes(b"")
+    panel.offer_checkpoints([(checkpoint, "mine"), (broken, "broken")])
+
+    def recipe_from(value: str | None) -> Recipe:
+        panel.start_from.set_value(value)
+        panel.start_from.value_changed.emit(value)
+        settings = panel.run_settings()
+        assert settings is not None
+        return settings.recipe
+
+    assert recipe_from(None).run.start_from == STARTER
+    scratch = recipe_from(FROM_SCRATCH)
+    assert scratch.run.start_from == ""
+    panel.recipe.set_value("small")
+    panel.recipe.chosen.emit("small")
+    rate = recipe_from(FROM_SCRATCH).optimiser.learning_rate
+    started = recipe_from(str(checkpoint))
+    assert started.run.start_from == str(checkpoint) and started.optimiser.learning_rate == rate / 2
+    recipe_from(str(broken))
+    assert "broken" in panel.problem.text() and not panel.start.isEnabled()
+    panel.recipe.set_value("auto")
+    panel.recipe.chosen.emit("auto")
+    assert not panel.start.isEnabled()
+    panel.offer_checkpoints([(checkpoint, "mine")])  # the other one was removed
+    settings = panel.run_settings()
+    assert settings is not None and settings.recipe.run.start_from == STARTER and panel.start.isEnabled()
+    panel.start_with(checkpoint)
+    panel.minutes.set_value(5.0)
+    panel.minutes.value_changed.emit(5.0)
+    settings = panel.run_settings()
+    assert settings is not None and settings.recipe.run.start_from == str(checkpoint)
