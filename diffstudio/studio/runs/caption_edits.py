@@ -47,7 +47,7 @@ class EditResult:
 def with_replaced(texts: Iterable[str], find: str, replacement: str, *, match_case: bool = False) -> Texts:
     """Captions with every occurrence of `find` replaced, as plain text; captions that become empty are left out."""
     pattern = re.compile(re.escape(find), 0 if match_case else re.IGNORECASE)
-    return _cleaned(pattern.sub(lambda _: replacement, text) for text in texts)
+    return cleaned_captions(pattern.sub(lambda _: replacement, text) for text in texts)
 
 
 def with_added(texts: Texts, tag: str, *, at_start: bool = False) -> Texts:
@@ -81,9 +81,9 @@ def write_captions(folder: Path, edits: Mapping[Path, Texts]) -> Generator[int, 
         own = files[image.parent].caption_of(image)
         entry = metadata.of(image)
         if own is None and entry is not None and entry.texts:
-            in_metadata[entry.file][image] = _cleaned(texts)
+            in_metadata[entry.file][image] = cleaned_captions(texts)
         else:
-            in_files[own or files[image.parent].new_caption(image)][image] = _cleaned(texts)
+            in_files[own or files[image.parent].new_caption(image)][image] = cleaned_captions(texts)
     for number, (file, images) in enumerate(in_files.items(), start=1):
         why = _written_beside(folder, file, files[file.parent], images)
         if why:
@@ -100,7 +100,8 @@ def write_captions(folder: Path, edits: Mapping[Path, Texts]) -> Generator[int, 
     return EditResult(written, tuple(refused))
 
 
-def _cleaned(texts: Iterable[str]) -> Texts:
+def cleaned_captions(texts: Iterable[str]) -> Texts:
+    """The captions that are written for these texts: one a line, each once, without what files of text cannot hold."""
     lines = (clean(line) for text in texts for line in text.splitlines())
     return tuple(dict.fromkeys(line for line in lines if line))
 

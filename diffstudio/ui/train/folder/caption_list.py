@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,14 @@ class CaptionsModel(QAbstractListModel):
         self._folder = report.folder
         self._all = (*images, *gone)
         self._show()
+
+    def set_captions(self, edits: Mapping[Path, tuple[str, ...]]) -> None:
+        """Show new captions of images. The rows stay where they are, whether they match the search or not."""
+        self._all = tuple(_with_captions(row, edits) for row in self._all)
+        for path in edits:
+            if (number := self.row_of(path)) >= 0:
+                self._rows[number] = _with_captions(self._rows[number], edits)
+                self.dataChanged.emit(self.index(number), self.index(number))
 
     def search(self, text: str, kind: str) -> None:
         """Show images whose caption, path or class contains the text."""
@@ -129,6 +137,10 @@ class CaptionsModel(QAbstractListModel):
         if role == Qt.ItemDataRole.ToolTipRole:
             return plain_tooltip(f"{row.path}\n{row.text}".strip())
         return row if role == ROW_ROLE else None
+
+
+def _with_captions(row: CaptionRow, edits: Mapping[Path, tuple[str, ...]]) -> CaptionRow:
+    return replace(row, captions=edits[row.path]) if row.path in edits and not row.left_out else row
 
 
 class CaptionDelegate(QStyledItemDelegate):

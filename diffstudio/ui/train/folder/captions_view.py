@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
@@ -18,7 +19,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from diffstudio.studio.runs.caption_edits import Texts, with_added, with_replaced
+from diffstudio.studio.runs.caption_edits import Texts, cleaned_captions, with_added, with_replaced
 from diffstudio.training.data.caption_files import MAX_CAPTION_BYTES
 from diffstudio.training.data.folder_report import FolderReport, count_of
 from diffstudio.ui.train.folder.caption_list import (
@@ -161,6 +162,18 @@ class CaptionsView(QWidget):
         else:
             self._show_current()
 
+    def set_captions(self, edits: Mapping[Path, Texts]) -> None:
+        """Show captions that are being written; what was typed meanwhile stays in the editor."""
+        edited = self._edited()
+        self.model.set_captions(edits)
+        if self._current is None or self._current.path not in edits or self._current.left_out:
+            return
+        self._current = replace(self._current, captions=edits[self._current.path])
+        if edited or not self._edited():
+            self._show_buttons()
+        else:
+            self._show_current()
+
     def set_undoable(self, undoable: bool) -> None:
         self.undo.setEnabled(undoable)
 
@@ -174,8 +187,7 @@ class CaptionsView(QWidget):
             self.edits_requested.emit({self._current.path: self._typed()})
 
     def _typed(self) -> Texts:
-        lines = self.editor.toPlainText()[:MAX_CAPTION_BYTES].splitlines()
-        return tuple(line.strip() for line in lines if line.strip())
+        return cleaned_captions([self.editor.toPlainText()[:MAX_CAPTION_BYTES]])
 
     def _edited(self) -> bool:
         return self._current is not None and self._typed() != self._current.captions
@@ -223,6 +235,7 @@ class CaptionsView(QWidget):
         self.add_all.setText(f"Add to {shown:,}")
 
     def _leave_out_or_put_back(self) -> None:
+        self.save_now()
         paths = [row.path for row in self.selected()]
         if self.kind.value() == LEFT_OUT:
             self.put_back_requested.emit(paths)
@@ -230,24 +243,25 @@ class CaptionsView(QWidget):
             self.leave_out_requested.emit(paths)
 
     def _leave_out_folder(self) -> None:
+        self.save_now()
         if self._current is not None:
             self.leave_out_requested.emit([self._current.path.parent])
 
     def _replace_all(self) -> None:
         if self.replace_all.isEnabled():
             find, replacement = self.find_text.text(), self.replacement.text()
-            self._change(
-                {row.path: with_replaced(row.captions, find, replacement) for row in self.model.shown() if row.captions}
-            )
+            self._change(lambda texts: with_replaced(texts, find, replacement) if texts else texts)
 
     def _add_all(self) -> None:
         if self.add_all.isEnabled():
-            self._change({row.path: with_added(row.captions, self.tag.text()) for row in self.model.shown()})
+            tag = self.tag.text()
+            self._change(lambda texts: with_added(texts, tag))
 
-    def _change(self, edits: dict[Path, Texts]) -> None:
-        before: Sequence[CaptionRow] = self.model.shown()
-        old = {row.path: row.captions for row in before}
-        changed = {path: texts for path, texts in edits.items() if texts != old[path]}
+    def _change(self, new: Callable[[Texts], Texts]) -> None:
+        """Ask for changed captions of all images that are listed, beginning with what is in the editor."""
+        self.save_now()
+        edits = {row.path: (row.captions, new(row.captions)) for row in self.model.shown()}
+        changed = {path: after for path, (before, after) in edits.items() if after != before}
         self._current = None  # what is in the editor is shown anew
         self.list.selectionModel().clearSelection()
         self.edits_requested.emit(changed)

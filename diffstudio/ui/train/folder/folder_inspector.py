@@ -50,9 +50,12 @@ class FolderInspector(QObject):
         return self._inspection is not None
 
     def cancel(self) -> None:
+        self.cancel_inspection()
+        self._cancel_thumbnails()
+
+    def cancel_inspection(self, *_: object) -> None:
         if self._inspection is not None:
             self._inspection.cancel()
-        self._cancel_thumbnails()
         self._inspection = None
 
     def load_thumbnails(self, report: FolderReport, recipe: Recipe, count: int, side: int) -> None:

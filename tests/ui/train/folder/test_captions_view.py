@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from pytestqt.modeltest import ModelTester
 from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import StorageProblem
+from diffstudio.studio.runs.caption_edits import EditResult, Texts
 from diffstudio.training.data.left_out import read_left_out
 from diffstudio.ui.train.folder import folder_actions, folder_view
 from diffstudio.ui.train.folder.caption_list import ALL, LEFT_OUT, UNCAPTIONED
@@ -238,3 +242,81 @@ def test_no_row_is_made_before_it_is_shown_and_long_lists_of_problems_are_counte
     assert shown.captions.model.rowCount() == 0
     qtbot.mouseClick(shown.pages.chip(CAPTIONS), LEFT)
     assert shown.captions.model.rowCount() == 5
+
+
+def test_changes_that_follow_each_other_at_once_keep_each_other(
+    view: CaptionsView, room: TrainRoom, qtbot: QtBot, toys: Path
+) -> None:
+    """A caption is saved, another one typed, and a tag added to all before the first is written."""
+    select(view, "cars/a.png")
+    view.editor.setPlainText("a  green car")
+    view.save_now()
+    assert view.model.shown()[0].captions == ("a green car",) and not view.save.isEnabled()
+    select(view, "dogs/d.png")
+    view.editor.setPlainText("a cat")
+    view.tag.setText("toy")
+    view.add_all.click()
+    qtbot.waitUntil(lambda: (toys / "dogs" / "e.txt").exists(), timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: room._folder_actions._pending == 0, timeout=PATIENCE_MS)
+    assert (toys / "cars" / "a.txt").read_text() == "a green car, toy\n"
+    assert (toys / "dogs" / "d.txt").read_text() == "a cat, toy\n"
+    assert view.undo.isEnabled()
+    view.undo.click()
+    qtbot.waitUntil(lambda: room._folder_actions._pending == 0, timeout=PATIENCE_MS)
+    assert (toys / "cars" / "a.txt").read_text() == "a green car\n"
+    assert (toys / "dogs" / "d.txt").read_text() == "a cat\n" and not view.undo.isEnabled()
+    qtbot.waitUntil(lambda: not room._inspector.busy(), timeout=PATIENCE_MS)
+    assert [row.captions for row in view.model.shown()][0] == ("a green car",)
+
+
+def test_text_that_was_typed_is_saved_before_its_image_is_left_out(
+    view: CaptionsView, room: TrainRoom, qtbot: QtBot, toys: Path
+) -> None:
+    select(view, "cars/a.png")
+    view.editor.setPlainText("a green car")
+    view.leave_out.click()
+    qtbot.waitUntil(lambda: view.model.total() == 4, timeout=PATIENCE_MS)
+    assert (toys / "cars" / "a.txt").read_text() == "a green car\n"
+
+
+def test_two_changes_of_one_file_follow_each_other(
+    view: CaptionsView, room: TrainRoom, qtbot: QtBot, toys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reads the file of all captions and writes it whole."""
+    written, busy, overlaps = folder_actions._written, threading.Lock(), []
+
+    def slowly(folder: Path, edits: Mapping[Path, Texts]) -> EditResult:
+        overlaps.append(not busy.acquire(blocking=False))
+        try:
+            time.sleep(0.1)
+            return written(folder, edits)
+        finally:
+            if not overlaps[-1]:
+                busy.release()
+
+    monkeypatch.setattr(folder_actions, "_written", slowly)
+    for name in ("a", "b", "c"):
+        view.edits_requested.emit({Path(f"cars/{name}.png"): (f"new {name}",)})
+    qtbot.waitUntil(lambda: room._folder_actions._pending == 0, timeout=PATIENCE_MS)
+    assert overlaps == [False, False, False]
+    assert [(toys / "cars" / f"{name}.txt").read_text() for name in "abc"] == ["new a\n", "new b\n", "new c\n"]
+
+
+def test_a_change_that_fails_is_taken_back_and_an_undo_that_fails_can_be_tried_again(
+    view: CaptionsView, room: TrainRoom, qtbot: QtBot, toys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise StorageProblem("It could not be kept", "the disk is full")
+
+    view.edits_requested.emit({Path("cars/a.png"): ("first",)})
+    said(room, qtbot, "Captions of 1 image written")
+    with monkeypatch.context() as broken:
+        broken.setattr(folder_actions, "_written", full)
+        view.undo.click()
+        assert view.model.shown()[0].captions == ("a red car",)
+        said(room, qtbot, "the disk is full")
+    assert view.undo.isEnabled()
+    qtbot.waitUntil(lambda: view.model.shown()[0].captions == ("first",), timeout=PATIENCE_MS)
+    view.undo.click()
+    qtbot.waitUntil(lambda: (toys / "cars" / "a.txt").read_text() == "a red car\n", timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: room._folder_actions._pending == 0, timeout=PATIENCE_MS)
