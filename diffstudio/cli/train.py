@@ -227,7 +227,9 @@ class _TrainingProgress:
             case run.RunRolledBack(why=why) | run.RunEarlyStop(why=why):
                 self._line(why)
             case run.RunWaiting(holder=holder):
-                self._line(f"waiting: the accelerator is busy {holder or 'with another job'}")
+                from diffstudio.studio.runs.status import waiting_text
+
+                self._line(waiting_text(holder))
             case run.RunPaused():
                 self._line("paused")
             case run.RunResumed():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -54,8 +54,19 @@ def find_subjects(names: tuple[str, ...], library: Library) -> list[Subject]:
 
 
 def data_recipe(subjects: list[Subject]) -> DataRecipe | None:
-    """How the folder is to be read: as the runs of the checkpoints read it. None where there is no checkpoint."""
-    return next((subject.recipe.data for subject in subjects if isinstance(subject, CheckpointSubject)), None)
+    """How the folder is to be read: as the runs of the checkpoints read it. None where there is no checkpoint.
+
+    Of their augmentations, under which copies are looked for, it has the strongest.
+    """
+    found = [subject.recipe.data for subject in subjects if isinstance(subject, CheckpointSubject)]
+    if not found:
+        return None
+    return replace(
+        found[0],
+        flips=max(data.flips for data in found),
+        rotation_degrees=max(data.rotation_degrees for data in found),
+        translation=max(data.translation for data in found),
+    )
 
 
 def _found(name: str, library: Library) -> Subject:
@@ -128,9 +139,6 @@ def _check_same_reading(first: CheckpointSubject, other: CheckpointSubject) -> N
             ("alpha", one.alpha, two.alpha),
             ("ranges of channels", one.channel_ranges, two.channel_ranges),
             ("classes", one.classes, two.classes),
-            ("flips", one.flips, two.flips),
-            ("rotation", one.rotation_degrees, two.rotation_degrees),
-            ("translation", one.translation, two.translation),
         )
         if a != b
     ]

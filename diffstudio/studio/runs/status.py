@@ -29,6 +29,11 @@ ALIVE = frozenset({Status.STARTING, Status.TRAINING, Status.WAITING, Status.PAUS
 _KILLED = "Its process ended unexpectedly: it was killed, or the machine was shut down"
 
 
+def waiting_text(holder: str) -> str:
+    """What a run that waits for the accelerator shows; `holder` may be empty."""
+    return f"waiting: the accelerator is busy {holder or 'with another job'}"
+
+
 @dataclass(slots=True)
 class RunProgress:
     """The state of a run according to its events so far."""

@@ -278,4 +278,6 @@ class JobController(QObject):
 
 
 def _state_of(run: RunSummary) -> str:
-    return f"waiting: accelerator busy {run.waits_for}" if run.waits_for else str(run.status)
+    from diffstudio.studio.runs.status import waiting_text  # not needed before the first paint
+
+    return waiting_text(run.waits_for) if run.waits_for else str(run.status)

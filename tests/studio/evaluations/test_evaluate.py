@@ -197,7 +197,7 @@ def test_one_class_alone_and_another_folder_are_said(tmp_path: Path) -> None:
         image.with_suffix(".txt").write_text("a red square")
     by_text = write_checkpoint(tmp_path / "text.safetensors", Conditioning.TEXT)
     found = run(by_text, folder=captioned, count=100)
-    assert any("All held-out images have one caption" in note for note in found.notes)
+    assert any("All held-out images have the same caption" in note for note in found.notes)
     assert "agreement" not in found.subjects[0].figures
 
 

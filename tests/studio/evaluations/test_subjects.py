@@ -65,6 +65,8 @@ def test_runs_that_read_their_folders_differently_do_not_share_a_table(tmp_path:
     other = write_checkpoint(
         tmp_path / "other.safetensors", recipe=replace(RECIPE, data=replace(RECIPE.data, size=32, held_out=0.1))
     )
-    assert len(find_subjects((str(one), str(same)), Library())) == 2
+    found = find_subjects((str(same), str(one)), Library())
+    data = data_recipe(found)
+    assert len(found) == 2 and data is not None and data.flips == RECIPE.data.flips > 0
     with pytest.raises(BadRequest, match=r"image size \(16 and 32\), held-out fraction \(0.5 and 0.1\)"):
         find_subjects((str(one), str(other)), Library())

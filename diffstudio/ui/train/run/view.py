@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QHBoxLayout, QMenu, QPlainTextEdit, QSizePolicy, Q
 
 from diffstudio.studio.runs.history import HistoryView
 from diffstudio.studio.runs.runs import RunSummary
+from diffstudio.studio.runs.status import waiting_text
 from diffstudio.training.run.run_folder import Status
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.run.chart import RunChart
@@ -48,7 +49,7 @@ def status_line(summary: RunSummary) -> str:
             if summary.left_seconds is not None:
                 parts.append(f"{human_duration(max(1, round(summary.left_seconds)))} left")
         case Status.WAITING:
-            parts.append(f"waiting: the accelerator is busy {summary.waits_for or 'generating images'}")
+            parts.append(waiting_text(summary.waits_for))
         case other:
             parts.append(str(other))
     return "  ·  ".join(parts)
