@@ -176,7 +176,7 @@ class OptimiserRecipe:
 class RunRecipe:
     steps: int = 6000
     minutes: float = 0.0  # if not 0, the run lasts this long, and `steps` is not used
-    schedule: str = "steps"  # what ends a run: `steps` or `time`; runs of before had their minutes converted to steps
+    schedule: str = "steps"  # what ends a run: `steps` or `time`; in earlier runs minutes became steps
     first_step: int = 0  # where the run was last continued: its schedule starts there
     first_seconds: float = 0.0  # of training before that
     patience: int = -1  # end after so many held-out losses without a new minimum; 0: never; -1: if a time is given

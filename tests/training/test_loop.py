@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ from diffstudio.training.loop import train
 from diffstudio.training.recipe import OptimiserName, OptimiserRecipe, Recipe
 from diffstudio.training.run import sample_sheets, training
 from diffstudio.training.run.checkpointing import to_delete
-from diffstudio.training.run.command_listener import training_turn
+from diffstudio.training.run.command_listener import CommandListener, training_turn
 from diffstudio.training.run.events import (
     RunCheckpoint,
     RunEvent,
@@ -349,6 +350,28 @@ def test_minutes_are_a_deadline_also_for_a_resumed_run(folder: Path, recipe: Rec
     assert halves[1].step >= 1 and halves[1].minutes == 0.1
 
 
+def test_the_clock_stands_while_image_jobs_have_the_accelerator(
+    folder: Path, recipe_file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two calls of the network for a sample sheet, as between two steps."""
+    runs: list[Training] = []
+    real, gaps = Training.__init__, list[float]()
+
+    def begin(self: Training, *args: Any) -> None:
+        runs.append(self)
+        real(self, *args)
+
+    def lend(_: CommandListener) -> None:
+        before = runs[0].clock.elapsed_seconds
+        time.sleep(0.002)
+        gaps.append(runs[0].clock.elapsed_seconds - before)
+
+    monkeypatch.setattr(Training, "__init__", begin)
+    monkeypatch.setattr(CommandListener, "check_between_calls", lend)
+    train(tmp_path / "run", folder, recipe=recipe_file)
+    assert len(gaps) > 4 and set(gaps) == {0.0}
+
+
 def test_a_time_that_is_over_at_once_still_trains(folder: Path, recipe_file: str, tmp_path: Path) -> None:
     run = train(tmp_path / "run", folder, recipe=recipe_file, minutes=0.001)
     last = events_of(run, RunStep)[-1]
@@ -497,6 +520,9 @@ def test_samples_with_prompts_of_ones_own_and_checkpoints_are_made_when_asked_fo
             RunFolder(path).ask_for(RunRequest.SAVE)
 
     run = train(path, folder, recipe=str(tmp_path / "recipe.toml"), on_event=on_event)
+    assert [event.step for event in events_of(run, RunHeldOut)] == [40]  # type: ignore[attr-defined]
+    state = torch.load(run.state_file, weights_only=True)
+    assert [step for step, _ in state["held_out_losses"]] == [40], "a measurement that nobody asked for"
     sheets = [event for event in events_of(run, RunSamples) if isinstance(event, RunSamples)]
     assert [len(sheet.prompts) for sheet in sheets] == [3, 3] and sheets[0].step < 40
     saved = [event.step for event in events_of(run, RunCheckpoint)]

@@ -50,7 +50,7 @@ class RealFolder:
         return self.dataset.held_out_indices
 
     def labels(self, kind: Conditioning, indices: Sequence[int] | NDArray[np.int64]) -> tuple[str, ...]:
-        """The class or the caption of each of these images; empty where there is none or `kind` asks for none."""
+        """The class or the caption of each of these images; empty for images without one and unconditional models."""
         return labels_of(self.dataset, kind, indices)
 
 
@@ -107,7 +107,7 @@ def _decoded(found: FolderReport, data: DataRecipe, report: OnProgress, check: C
 def with_stored_dataset(real: RealFolder, run: RunFolder) -> tuple[RealFolder, str]:
     """The folder with the split, the captions and the classes that its run stored, and a note on images added since.
 
-    Unchanged where the run is of before they were stored, or most of its images are not in the folder.
+    Unchanged if the run did not store them, or most of its images are not in the folder.
     RunProblem where what it stored is damaged.
     """
     stored = StoredDataset.read(run.dataset_file)

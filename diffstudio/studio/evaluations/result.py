@@ -71,7 +71,7 @@ class Evaluation:
     real: Row | None
     subjects: Sequence[SubjectResult]
     notes: Sequence[str]
-    problem: DiffstudioError | None = None  # why there is no table
+    problem: DiffstudioError | None = None  # why no table could be made
 
     def to_json(self) -> dict[str, Any]:
         rows = [] if self.real is None else [self.real.to_json()]

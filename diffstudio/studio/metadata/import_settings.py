@@ -357,7 +357,8 @@ def _prompt(name: str, text: Any, tags: list[str], found: FoundSettings, skipped
 def _in_our_grammar(text: str, found: FoundSettings, kind: str, skipped: list[str]) -> str:
     """A prompt in AUTOMATIC1111's grammar, which ours is; other weights than `(word:1.2)` become text.
 
-    So do LoRA tags of programs that do not read them: after a space, `< lora:a:1>` has the same tokens and is none.
+    So do LoRA tags from programs that do not support them: with a space, `< lora:a:1>` has the same tokens but applies
+    no LoRA.
     """
     if not found.reads_lora_tags:
         tags = [tag[0] for tag in TAG.finditer(text)]

@@ -51,7 +51,7 @@ def with_replaced(texts: Iterable[str], find: str, replacement: str, *, match_ca
 
 
 def with_added(texts: Texts, tag: str, *, at_start: bool = False) -> Texts:
-    """Captions with a tag or words after a comma, unless they have that tag already; a new caption where there is none."""
+    """Append a tag or words after a comma to captions without them; an image without a caption gets one."""
     tag = clean(tag).strip(", ")
     if not texts or not tag:
         return (tag,) if tag else texts

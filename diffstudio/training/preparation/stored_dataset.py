@@ -69,7 +69,7 @@ class StoredDataset:
 
     @classmethod
     def read(cls, file: Path) -> StoredDataset | None:
-        """None for a run of before, which has no such file. RunProblem when it is damaged."""
+        """None for an earlier run, which has no such file. RunProblem when it is damaged."""
         try:
             values = json.loads(file.read_text(encoding="utf-8", errors="surrogatepass"))
         except FileNotFoundError:

@@ -47,7 +47,7 @@ class RunStarted:
 
     event: ClassVar[str] = "started"
     step: int
-    steps: int  # an estimate where the budget is a time; 0 where there is none yet
+    steps: int  # estimated if the budget is a time; 0 before the first estimate
     pid: int
     parameters: int
     images: int
@@ -192,7 +192,7 @@ class RunFinished:
     checkpoint: str
     learned: bool  # the outcome is `learning` or `ready`
     verdict: str  # the sentence to show
-    outcome: str = ""  # a value of `verdict.Outcome`; "" in runs of before
+    outcome: str = ""  # a value of `verdict.Outcome`; "" in earlier runs
     evidence: tuple[str, ...] = ()
     best_step: int | None = None  # of the checkpoint to generate with
 

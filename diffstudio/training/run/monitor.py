@@ -39,7 +39,7 @@ class DivergenceMonitor:
 
     @classmethod
     def restored(cls, state: Mapping[str, Any] | None) -> DivergenceMonitor:
-        """The monitor with that state; a new one where there is none, as in states of before."""
+        """The monitor with that state, or a new one: states of earlier runs have none."""
         try:
             return cls(**state) if state is not None else cls()
         except TypeError:

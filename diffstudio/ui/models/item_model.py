@@ -8,14 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QAbstractListModel, QModelIndex, QPersistentModelIndex, QRect, QRectF, QSize, Qt
-from PySide6.QtGui import QFontMetrics, QImage, QPainter, QPainterPath, QPen
-from PySide6.QtWidgets import QListView, QStyle, QStyledItemDelegate, QStyleOptionViewItem
+from PySide6.QtGui import QFontMetrics, QImage, QPainter, QPainterPath
+from PySide6.QtWidgets import QListView, QStyledItemDelegate, QStyleOptionViewItem
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.ui.generate.labels import ORIGINS
 from diffstudio.ui.models import model_info
 from diffstudio.ui.widgets import icons, theme
+from diffstudio.ui.widgets.cards import paint_card
 from diffstudio.ui.widgets.helpers import plain_tooltip
 
 ENTRY_ROLE = int(Qt.ItemDataRole.UserRole)
@@ -134,15 +135,8 @@ class CheckpointDelegate(QStyledItemDelegate):
         if entry is None or not isinstance(model, CheckpointsModel):
             return
         problem = isinstance(entry, Problem)
-        card = option.rect.adjusted(0, 0, 0, -8)
         painter.save()
-        painter.setRenderHints(QPainter.RenderHint.Antialiasing | QPainter.RenderHint.SmoothPixmapTransform)
-        painter.setClipRect(option.rect)
-        chosen = bool(option.state & QStyle.StateFlag.State_Selected)
-        hovered = bool(option.state & QStyle.StateFlag.State_MouseOver)
-        painter.setPen(QPen(theme.colour("accent"), 1) if chosen else Qt.PenStyle.NoPen)
-        painter.setBrush(theme.colour("hover" if hovered and not chosen else "raised"))
-        painter.drawRoundedRect(QRectF(card).adjusted(0.5, 0.5, -0.5, -0.5), theme.RADIUS, theme.RADIUS)
+        card = paint_card(painter, option, 8)
         rect = QRect(card.x() + 6, card.y() + (card.height() - THUMBNAIL_SIDE) // 2, THUMBNAIL_SIDE, THUMBNAIL_SIDE)
         _paint_thumbnail(
             painter, rect, model.thumbnail(entry), "warning" if problem else model_info.ICONS.get(entry.role, "cube")

@@ -157,7 +157,7 @@ def _shown(value: Any) -> str:
 
 
 def _parsed(text: str, hint: Any) -> Any:
-    """The value in a text; the text itself where it is no number, which the recipe then refuses by name."""
+    """The value that a text stands for. A text that is not a number is returned unchanged: the recipe then refuses it."""
     if get_origin(hint) is tuple:
         return [_parsed(part, get_args(hint)[0]) for part in text.split(",") if part.strip()]
     if hint is str:

@@ -55,6 +55,20 @@ def test_a_flipped_copy_is_one_where_the_run_flips(flips: float) -> None:
     assert found is not None and found.copied == ((0,) if flips else ())
 
 
+def test_few_images_are_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    real = ImageDataset.batch
+
+    def batch(data: ImageDataset, indices: np.ndarray) -> torch.Tensor:
+        sizes.append(len(indices))
+        return real(data, indices)
+
+    monkeypatch.setattr(ImageDataset, "batch", batch)
+    pixels = np.random.default_rng(4).integers(0, 256, (300, 24, 24, 3)).astype(np.uint8)
+    judge(pixels, held_out=100, flips=0.3)
+    assert sum(sizes) == 300 and max(sizes) <= 64
+
+
 def test_duplicates_in_the_folder_hide_no_copies() -> None:
     doubled = np.concatenate([PIXELS[:20], PIXELS[:20]])
     examined = judge(doubled, held_out=0)

@@ -53,6 +53,15 @@ def test_what_the_end_costs_is_reserved_and_progress_never_falls(now: Time) -> N
     assert clock.progress(500) == 1.0
 
 
+def test_time_lent_while_samples_are_drawn_is_not_reserved_for_the_end(now: Time) -> None:
+    clock = RunClock(TEN_MINUTES, 0.0, 0.0)
+    with clock.final_work():
+        now.now += 10
+        with clock.stopped():
+            now.now += 150
+    assert clock.elapsed_seconds == 10 and clock.progress(500) == pytest.approx(10 / (600 - 12))
+
+
 def test_a_time_that_is_over_still_has_its_fewest_steps(now: Time) -> None:
     clock = RunClock(RunRecipe(minutes=0.01, schedule="time", first_step=100, first_seconds=50.0), 50.0, 0.0)
     now.now += 100

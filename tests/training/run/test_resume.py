@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from diffstudio import paths
 from diffstudio.errors import FolderProblem, RunProblem
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.training.loop import train
+from diffstudio.training.preparation.stored_dataset import StoredDataset
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.events import RunCheckpoint, RunEvent, RunFinished, RunStarted, RunStep
 from diffstudio.training.run.run_folder import Command, RunFolder
@@ -56,6 +60,21 @@ def test_a_moved_folder_is_found_again_and_a_lost_one_is_done_without(
     train(again, resume=True)
     assert "no longer exists" in started(RunFolder(again)).why
     assert_same(whole, RunFolder(again))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_file_whose_name_is_not_utf_8(folder: Path, recipe_file: str, tmp_path: Path) -> None:
+    """As old archives leave them."""
+    (folder / "disc" / "00.png").rename(folder / "disc" / os.fsdecode(b"caf\xe9.png"))
+    whole, path = train(tmp_path / "whole", folder, recipe=recipe_file), tmp_path / "run"
+    train(path, folder, recipe=recipe_file, on_event=at_step(4, lambda: RunFolder(path).send(Command.STOP)))
+    assert_same(whole, train(path, resume=True))
+
+
+def test_prepared_images_stay_on_the_disk(stopped: RunFolder) -> None:
+    stored = StoredDataset.read(stopped.dataset_file)
+    assert stored is not None and (prepared := stored.open_prepared()) is not None
+    assert np.shares_memory(stored.among(prepared).images, prepared.images)
 
 
 def test_without_its_prepared_images_they_are_prepared_again(

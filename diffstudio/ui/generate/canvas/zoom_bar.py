@@ -7,8 +7,8 @@ from PySide6.QtWidgets import QFrame, QHBoxLayout, QWidget
 
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import describe, set_tooltip
+from diffstudio.ui.widgets.images.channel_combo_box import ChannelComboBox
 from diffstudio.ui.widgets.images.zoom_buttons import ZoomButtons
-from diffstudio.ui.widgets.inputs import ComboBox
 
 
 class ZoomBar(QFrame):
@@ -24,13 +24,7 @@ class ZoomBar(QFrame):
         self.full_screen = SecondaryButton(
             "", "corners-out", "Full screen (F11, or double-click the image)", name="Full screen", role="dim"
         )
-        self.channels = ComboBox(
-            "Channels",
-            [(0, "Channels 1 to 3")],
-            "Which channels of the image are shown: three as colours, or one as grey",
-        )
-        self.channels.setMinimumContentsLength(13)
-        self.channels.hide()
+        self.channels = ChannelComboBox("the image")
         row = QHBoxLayout(self)
         row.setContentsMargins(2, 2, 2, 2)
         row.setSpacing(0)
@@ -41,10 +35,8 @@ class ZoomBar(QFrame):
 
     def offer_channels(self, count: int) -> None:
         """Offer each of the channels of an array; 0 hides the drop-down."""
-        first = (0, "Channels 1 to 3" if count > 2 else "First channel")
-        self.channels.set_choices([first, *((number, f"Channel {number}") for number in range(1, count + 1))])
+        self.channels.offer(count)
         self.channels.set_value(0)
-        self.channels.setVisible(count > 0)
 
     def show_full_screen(self, on: bool) -> None:
         """Whether the canvas fills the screen."""

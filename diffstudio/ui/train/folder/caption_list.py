@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QAbstractListModel, QModelIndex, QPersistentModelIndex, QRect, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QFontMetrics, QImage, QPainter, QPainterPath, QPen
-from PySide6.QtWidgets import QListView, QStyle, QStyledItemDelegate, QStyleOptionViewItem
+from PySide6.QtGui import QFontMetrics, QImage, QPainter, QPainterPath
+from PySide6.QtWidgets import QListView, QStyledItemDelegate, QStyleOptionViewItem
 
 from diffstudio.training.data.folder_layout import LEFT_OUT_BY_USER
 from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.ui.widgets import icons, theme
+from diffstudio.ui.widgets.cards import paint_card
 from diffstudio.ui.widgets.helpers import plain_tooltip
 
 ROW_SIDE = 48  # px of a thumbnail
@@ -156,15 +157,8 @@ class CaptionDelegate(QStyledItemDelegate):
         row, model = index.data(ROW_ROLE), index.model()
         if not isinstance(row, CaptionRow) or not isinstance(model, CaptionsModel):
             return
-        card = option.rect.adjusted(0, 0, 0, -4)
         painter.save()
-        painter.setRenderHints(QPainter.RenderHint.Antialiasing | QPainter.RenderHint.SmoothPixmapTransform)
-        painter.setClipRect(option.rect)
-        chosen = bool(option.state & QStyle.StateFlag.State_Selected)
-        hovered = bool(option.state & QStyle.StateFlag.State_MouseOver)
-        painter.setPen(QPen(theme.colour("accent"), 1) if chosen else Qt.PenStyle.NoPen)
-        painter.setBrush(theme.colour("hover" if hovered and not chosen else "raised"))
-        painter.drawRoundedRect(QRectF(card).adjusted(0.5, 0.5, -0.5, -0.5), theme.RADIUS, theme.RADIUS)
+        card = paint_card(painter, option, 4)
         square = QRect(card.x() + 4, card.y() + (card.height() - ROW_SIDE) // 2, ROW_SIDE, ROW_SIDE)
         _paint_thumbnail(painter, square, QImage() if row.left_out else model.thumbnail(row.path))
         left, width = square.right() + 13, card.right() - square.right() - 22

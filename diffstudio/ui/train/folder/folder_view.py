@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import (
@@ -38,6 +39,8 @@ from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 MAX_THUMBNAILS = 60
 THUMB_SIDE = 72  # px
 MAX_LISTED = 2000  # warnings
+
+_T = TypeVar("_T")
 GALLERY, CAPTIONS = "gallery", "captions"  # pages of the report
 
 
@@ -245,52 +248,51 @@ class Warnings(QWidget):
 
 def warning_sentence(report: FolderReport) -> str:
     """`3 unreadable, skipped · 12 duplicates, kept`; empty without problems."""
-    parts = []
-    if report.skipped:
-        parts.append(f"{len(report.skipped):,} unreadable, skipped")
-    if report.too_small:
-        parts.append(f"{len(report.too_small):,} too small, skipped")
-    if report.left_out:
-        parts.append(f"{len(report.left_out):,} left out")
-    if report.caption_problems:
-        parts.append(f"{count_of(len(report.caption_problems), 'caption')} with problems")
-    if report.duplicates:
-        parts.append(f"{count_of(len(report.duplicates), 'duplicate')}, kept")
-    if report.near_duplicates:
-        parts.append(f"{count_of(len(report.near_duplicates), 'near-duplicate')}, kept")
-    if report.notes:
-        parts.append(f"{len({note.path for note in report.notes}):,} used with a warning")
-    parts += [found.sentence() for found in report.ranges]
+    parts = [summary for count, summary, _ in _warnings(report) if count]
     if others := other_files_sentence(report.other_files):
         parts.append(others)
     return " · ".join(parts)
 
 
-def _count_warnings(report: FolderReport) -> int:
-    """The number of `warning_lines`."""
-    each = (
-        report.skipped, report.too_small, report.left_out, report.caption_problems, report.notes,
-        report.duplicates, report.near_duplicates, *(found.paths for found in report.ranges),
-    )  # fmt: skip
-    return sum(map(len, each))
-
-
 def warning_lines(report: FolderReport) -> Iterator[str]:
     """Each file with a problem, and the problem."""
-    for skipped in report.skipped:
-        yield f"{skipped.path}  –  skipped: {skipped.why}"
-    for path in report.too_small:
-        yield f"{path}  –  skipped: too small to train on"
-    for skipped in report.left_out:
-        yield f"{skipped.path}  –  left out: {skipped.why}"
-    for problem in report.caption_problems:
-        yield f"{problem.path}  –  caption: {problem.why}"
-    for note in report.notes:
-        yield f"{note.path}  –  {note.why}"
+    return itertools.chain.from_iterable(lines for _, _, lines in _warnings(report))
+
+
+def _count_warnings(report: FolderReport) -> int:
+    """The number of `warning_lines`."""
+    return sum(count for count, _, _ in _warnings(report))
+
+
+def _warnings(report: FolderReport) -> Iterator[tuple[int, str, Iterator[str]]]:
+    """For each kind of problem: the number of files, a summary, and a line for each file, made when it is asked for."""
+
+    def of(files: Sequence[_T], summary: str, line: Callable[[_T], str]) -> tuple[int, str, Iterator[str]]:
+        return len(files), summary, map(line, files)
+
+    skipped, small, captions = report.skipped, report.too_small, report.caption_problems
+    yield of(skipped, f"{len(skipped):,} unreadable, skipped", lambda file: f"{file.path}  –  skipped: {file.why}")
+    yield of(small, f"{len(small):,} too small, skipped", lambda path: f"{path}  –  skipped: too small to train on")
+    yield of(
+        report.left_out, f"{len(report.left_out):,} left out", lambda file: f"{file.path}  –  left out: {file.why}"
+    )
+    yield of(
+        captions,
+        f"{count_of(len(captions), 'caption')} with problems",
+        lambda file: f"{file.path}  –  caption: {file.why}",
+    )
+    with_notes = len({note.path for note in report.notes})
+    yield of(report.notes, f"{with_notes:,} used with a warning", lambda note: f"{note.path}  –  {note.why}")
     for found in report.ranges:
-        for path in found.paths:
-            yield f"{path}  –  {found.low:,g} becomes black and {found.high:,g} white"
-    for first, copy in report.duplicates:
-        yield f"{copy}  –  duplicate of {first}"
-    for first, copy in report.near_duplicates:
-        yield f"{copy}  –  near-duplicate of {first}"
+        limits = f"{found.low:,g} becomes black and {found.high:,g} white"
+        yield of(found.paths, found.sentence(), _followed_by(limits))
+    for pairs, noun in ((report.duplicates, "duplicate"), (report.near_duplicates, "near-duplicate")):
+        yield of(pairs, f"{count_of(len(pairs), noun)}, kept", _copy_line(noun))
+
+
+def _followed_by(text: str) -> Callable[[Path], str]:
+    return lambda path: f"{path}  –  {text}"
+
+
+def _copy_line(noun: str) -> Callable[[tuple[Path, Path]], str]:
+    return lambda pair: f"{pair[1]}  –  {noun} of {pair[0]}"

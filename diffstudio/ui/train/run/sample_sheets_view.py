@@ -19,10 +19,11 @@ from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SectionLabel
 from diffstudio.ui.widgets.helpers import describe, label, set_tooltip, show_tooltip
 from diffstudio.ui.widgets.images import copy_and_drag
+from diffstudio.ui.widgets.images.channel_combo_box import ChannelComboBox
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_painting import rounded
 from diffstudio.ui.widgets.images.image_reading import read_image
-from diffstudio.ui.widgets.inputs import ChipRow, ComboBox
+from diffstudio.ui.widgets.inputs import ChipRow
 
 MAX_DECODED_SHEETS = 64  # decoded, so that scrubbing back and forth is smooth
 MAX_TILE = 176  # px on the screen
@@ -163,12 +164,7 @@ class SampleSheetsView(QWidget):
                 "EMA on the left, raw on the right",
             ),
         )
-        self.channels = ComboBox(
-            "Channels",
-            [(0, "Channels 1 to 3")],
-            "Which channels of the samples are shown: three as colours, or one as grey",
-        )
-        self.channels.setMinimumContentsLength(13)
+        self.channels = ChannelComboBox("the samples")
         self.ema, self.raw = (SampleGrid("Samples of the EMA weights"), SampleGrid("Samples of the raw weights"))
         self._headings = (
             label("EMA", "dim", pixels=theme.SMALL_PIXELS),
@@ -261,11 +257,7 @@ class SampleSheetsView(QWidget):
 
     def _arrange(self, *_: object) -> None:
         some, which = bool(self._sheets), self.chips.value()
-        count = self._sheets[-1].channels if some else 0
-        if count != self.channels.count() - 1:
-            first = (0, "Channels 1 to 3" if count > 2 else "First channel")
-            self.channels.set_choices([first, *((number, f"Channel {number}") for number in range(1, count + 1))])
-        self.channels.setVisible(count > 0)
+        self.channels.offer(self._sheets[-1].channels if some else 0)
         self._placeholder.setVisible(not some)
         self.chips.setVisible(some)
         self._columns[0].setVisible(some and which in (EMA, BOTH))
