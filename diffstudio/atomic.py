@@ -153,6 +153,13 @@ def write_numbered(path: Path, write: Callable[[BinaryIO], None], what: str = ""
             _remove(Path(file.name))
 
 
+def make_folder(path: Path) -> Path:
+    """Create a folder and those above it, where they do not exist; returns its path. StorageProblem."""
+    with storage_errors(f"The folder {path} cannot be created", path):
+        path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def check_writable(path: Path) -> None:
     """Create the folder of `path`, and raise OSError if no file can be written there."""
     path.parent.mkdir(parents=True, exist_ok=True)

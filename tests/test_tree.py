@@ -64,6 +64,7 @@ TESTED_IN = {
         "studio/evaluations/feature_choice studio/evaluations/measure studio/evaluations/result"
         " studio/evaluations/samples"
     ),
+    "studio/evaluations/plots/test_files.py": "studio/evaluations/plots/figure",
     "studio/generation/test_enlarge.py": "studio/generation/upscale studio/generation/upscaler_lookup",
     "studio/generation/test_generate.py": "studio/generation/passes studio/jobs/job_context studio/jobs/job_control",
     "studio/jobs/test_queue.py": "studio/jobs/job_records studio/jobs/queue_rescue",

@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from diffstudio import paths
-from diffstudio.atomic import storage_errors, write_text
+from diffstudio.atomic import make_folder, storage_errors, write_text
 from diffstudio.errors import BadRequest, DiffstudioError
 from diffstudio.evaluation.feature_arrays import FeatureArray
 from diffstudio.evaluation.features import FeatureNetwork
 from diffstudio.evaluation.interval import Interval
-from diffstudio.evaluation.memorisation import loss_gap
 from diffstudio.evaluation.report import (
     FEWEST,
     GeneratedImages,
@@ -51,10 +49,19 @@ from diffstudio.studio.evaluations.folders import (
     with_stored_dataset,
 )
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
-from diffstudio.studio.evaluations.measure import FeatureFiles, View, batches_of, views_of
+from diffstudio.studio.evaluations.measure import (
+    FeatureFiles,
+    View,
+    batches_of,
+    features_of_real,
+    loss_gaps,
+    spread,
+    views_of,
+    with_labels,
+)
 from diffstudio.studio.evaluations.request import EvaluateRequest
 from diffstudio.studio.evaluations.result import Evaluation, NearestImage, SubjectResult
-from diffstudio.studio.evaluations.samples import NOISE_LEVELS, CheckpointSamples, as_tensor, losses_of_part
+from diffstudio.studio.evaluations.samples import CheckpointSamples, as_tensor
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, FolderSubject, Subject, data_recipe, find_subjects
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.training.run.setup import left_out
@@ -62,8 +69,6 @@ from diffstudio.training.run.setup import left_out
 RESULT = "evaluation.json"  # in the request's `out`
 _MOST_BY_DEFAULT = 1000  # images generated with a checkpoint
 _FEWEST_FOR_COPIES = 3  # training images, without which not even copies can be told
-_LOSSES_OF = 256  # images of each part, at most
-_MIDDLE_LEVELS = (0.3, 0.7)  # of noise, where memorisation shows first (2603.13419)
 _COPIES_LISTED = 20
 
 
@@ -82,14 +87,13 @@ def evaluate(
     than 100 images, `problem` of the result says so, and it has the tests for copies alone.
     """
     if request.out is not None:
-        with storage_errors(f"The folder {request.out} cannot be created", request.out):
-            request.out.mkdir(parents=True, exist_ok=True)
+        make_folder(request.out)
     job_control = EvaluationJobControl(Lease(), cancelled, request.out, on_wait)
     subjects = find_subjects(request.subjects, library)
     device = choose_device(request.device)
     real = read_real(request.folder, data_recipe(subjects), on_progress, job_control.check)
-    real, note = _with_split_of_run(real, subjects)
-    _check_folder(real)
+    real, note = with_split_of_run(real, subjects)
+    check_folder(real)
     scratch = paths.cache()
     with storage_errors(f"The folder {scratch} cannot be written", scratch):
         scratch.mkdir(parents=True, exist_ok=True)
@@ -105,7 +109,7 @@ def evaluate(
     return result
 
 
-def _check_folder(real: RealFolder) -> None:
+def check_folder(real: RealFolder) -> None:
     """BadRequest where not even copies can be told; BadRequest where all images of a part are equal."""
     if len(real.training) < _FEWEST_FOR_COPIES or not len(real.held_out):
         check_counts(len(real.training), len(real.held_out))
@@ -144,16 +148,18 @@ class _Evaluation:
         generated = []
         for number, subject in enumerate(subjects):
             generated.append(self._generated(number, subject, views, notes))
-        features = self._features_of_real(views)
-        problem = _too_few(self.real)
+        features = features_of_real(self.real, self.files, views)
+        problem = too_few_real(self.real)
         count = min([features.count, *(len(one.names) for one in generated if len(one.names) >= FEWEST)])
         kind = next((one.kind for one in generated if one.kind is not Conditioning.NONE), Conditioning.NONE)
         first = None
         if problem is None:
-            first = real_row(self._labelled(features, kind), count=count, check=self._measuring("the real images"))
+            first = real_row(
+                with_labels(features, self.real, kind), count=count, check=self._measuring("the real images")
+            )
         results = []
         for one in generated:
-            results.append(self._measured(one, self._labelled(features, one.kind), count, problem))
+            results.append(self._measured(one, with_labels(features, self.real, one.kind), count, problem))
         problem = problem or next(
             (too_few(f"images of {one.name}", len(one.names)) for one in generated if len(one.names) < FEWEST), None
         )
@@ -171,36 +177,6 @@ class _Evaluation:
         )
 
     # ---- features ----------------------------------------------------------------------------------------------------
-
-    def _features_of_real(self, views: Sequence[View]) -> RealImages:
-        dataset, real = self.real.dataset, self.real
-        training = self.files.extract(
-            "training",
-            "Comparing the training images",
-            batches_of(dataset.batch, real.training),
-            len(real.training),
-            views[:1],
-        )
-        held_out = self.files.extract(
-            "held-out",
-            "Comparing the held-out images",
-            batches_of(dataset.batch, real.held_out),
-            len(real.held_out),
-            views,
-        )
-        width = self.network.width
-        return RealImages(
-            training[0, :, :width],
-            held_out[0, :, :width],
-            network=self.network.label(),
-            held_out_views=held_out[..., :width],
-            training_pixels=training[0, :, width:],
-            held_out_pixels=held_out[..., width:],
-        )
-
-    def _labelled(self, features: RealImages, kind: Conditioning) -> RealImages:
-        training, held_out = (self.real.labels(kind, part) for part in (self.real.training, self.real.held_out))
-        return replace(features, training_labels=training, held_out_labels=held_out)
 
     def _generated(self, number: int, subject: Subject, views: Sequence[View], notes: list[str]) -> _Generated:
         if isinstance(subject, FolderSubject):
@@ -221,7 +197,7 @@ class _Evaluation:
             len(dataset),
             views,
         )
-        kind = _kind_of_labels(self.real, dataset.captions, dataset.classes)
+        kind = kind_of_labels(self.real, dataset.captions, dataset.classes)
         asked = labels_of(dataset, kind, everything)
         return _Generated(subject.name, features, asked, [path.as_posix() for path in dataset.paths], kind, {})
 
@@ -234,7 +210,7 @@ class _Evaluation:
         samples = CheckpointSamples.load(subject, self.device, self.check)
         count = self.request.count or min(max(len(can_ask), FEWEST), _MOST_BY_DEFAULT)
         kind = subject.checkpoint.conditioning
-        asked = self.real.labels(kind, can_ask[_spread(len(can_ask), count)])
+        asked = self.real.labels(kind, can_ask[spread(len(can_ask), count)])
         prompts = asked or ("",) * count
         seeds = [self.request.seed + index for index in range(count)]
         generated: list[tuple[bytes, bool]] = []
@@ -246,27 +222,9 @@ class _Evaluation:
 
         features = self.files.extract(f"generated-{number}", f"Generating with {subject.name}", batches(), count, views)
         notes += duplicate_notes(subject.name, generated)
-        gaps, gap = self._loss_gap(samples)
+        gaps, gap = loss_gaps(samples, self.real, self.on_progress)
         sampling = {"images": count, "seed": self.request.seed, "weights": "EMA"} | samples.settings
         return _Generated(subject.name, features, asked, [f"seed {seed}" for seed in seeds], kind, sampling, gaps, gap)
-
-    def _loss_gap(self, samples: CheckpointSamples) -> tuple[list[tuple[float, Interval]], Interval | None]:
-        """The gap at each noise level, and that of the mean over the middle levels."""
-        kind = samples.subject.checkpoint.conditioning
-        parts: list[NDArray[np.float64]] = []
-        for indices in (self.real.training, self.real.held_out):
-            chosen = indices[_spread(len(indices), min(len(indices), _LOSSES_OF))]
-            if kind is Conditioning.CLASS:
-                known = {name.casefold() for name in samples.subject.checkpoint.classes}
-                chosen = chosen[[label.casefold() in known for label in self.real.labels(kind, chosen)]]
-            if len(chosen) < 2:
-                return [], None
-            self.on_progress(f"Measuring the losses of {samples.subject.name}", len(parts), 2)
-            prompts = self.real.labels(kind, chosen) or ("",) * len(chosen)
-            parts.append(losses_of_part(samples, self.real.dataset.batch, chosen, prompts))
-        middle = [_MIDDLE_LEVELS[0] <= level <= _MIDDLE_LEVELS[1] for level in NOISE_LEVELS]
-        means = [losses[:, middle].mean(axis=1, keepdims=True) for losses in parts]
-        return list(zip(NOISE_LEVELS, loss_gap(*parts), strict=True)), loss_gap(*means)[0]
 
     # ---- figures -----------------------------------------------------------------------------------------------------
 
@@ -345,7 +303,7 @@ class _Evaluation:
             notes.append(f"All held-out images have the same {what}, so agreement cannot be measured.")
 
 
-def _too_few(real: RealFolder) -> DiffstudioError | None:
+def too_few_real(real: RealFolder) -> DiffstudioError | None:
     try:
         check_counts(len(real.training), len(real.held_out))
     except BadRequest as error:
@@ -353,12 +311,7 @@ def _too_few(real: RealFolder) -> DiffstudioError | None:
     return None
 
 
-def _spread(available: int, count: int) -> NDArray[np.int64]:
-    """`count` indices below `available`, evenly spread; each as often as any other, but for one."""
-    return np.arange(count) * available // count if count <= available else np.arange(count) % available
-
-
-def _kind_of_labels(real: RealFolder, captions: Sequence[str], classes: Sequence[str]) -> Conditioning:
+def kind_of_labels(real: RealFolder, captions: Sequence[str], classes: Sequence[str]) -> Conditioning:
     """By what generated and real images are both labelled: captions, else classes."""
     known = set(real.labels(Conditioning.TEXT, real.held_out)) - {""}
     if known & set(captions):
@@ -366,7 +319,7 @@ def _kind_of_labels(real: RealFolder, captions: Sequence[str], classes: Sequence
     return Conditioning.CLASS if len(set(classes) & set(real.dataset.classes) - {""}) > 1 else Conditioning.NONE
 
 
-def _with_split_of_run(real: RealFolder, subjects: Sequence[Subject]) -> tuple[RealFolder, str]:
+def with_split_of_run(real: RealFolder, subjects: Sequence[Subject]) -> tuple[RealFolder, str]:
     """By the run of the first checkpoint that lies in one; another folder than the run's is read by the recipe alone."""
     for run in filter(None, map(_run_of, subjects)):
         trained_on = _folder_of(run)

@@ -13,11 +13,18 @@ from torch import Tensor
 
 from diffstudio.evaluation.feature_arrays import FeatureArray
 from diffstudio.evaluation.features import PIXELS, FeatureNetwork, with_pixels
-from diffstudio.studio.evaluations.folders import OnProgress
+from diffstudio.evaluation.interval import Interval
+from diffstudio.evaluation.memorisation import loss_gap
+from diffstudio.evaluation.report import RealImages
+from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.evaluations.folders import OnProgress, RealFolder
+from diffstudio.studio.evaluations.samples import NOISE_LEVELS, CheckpointSamples, losses_of_part
 from diffstudio.training.data.augmentation import Augmentation
 from diffstudio.training.recipe import DataRecipe
 
 _BATCH = 32
+_LOSSES_OF = 256  # images of each part, at most
+_MIDDLE_LEVELS = (0.3, 0.7)  # of noise, where memorisation shows first (2603.13419)
 _RANDOM_VIEWS = 6  # of a recipe that rotates or shifts
 
 View = Callable[[Tensor], Tensor]  # images [B,C,S,S] in [-1,1] to the same, augmented
@@ -83,3 +90,58 @@ def batches_of(batch: Callable[[NDArray[np.int64]], Tensor], indices: NDArray[np
     """The images with these indices, a few at a time."""
     for first in range(0, len(indices), _BATCH):
         yield batch(indices[first : first + _BATCH])
+
+
+def features_of_real(real: RealFolder, files: FeatureFiles, views: Sequence[View]) -> RealImages:
+    """Features of the training part and, in each of the views, of the held-out part."""
+    batch, width = real.dataset.batch, files.network.width
+    parts = (
+        ("training", "Comparing the training images", real.training, views[:1]),
+        ("held-out", "Comparing the held-out images", real.held_out, views),
+    )
+    training, held_out = (
+        files.extract(name, what, batches_of(batch, part), len(part), seen) for name, what, part, seen in parts
+    )
+    return RealImages(
+        training[0, :, :width],
+        held_out[0, :, :width],
+        network=files.network.label(),
+        held_out_views=held_out[..., :width],
+        training_pixels=training[0, :, width:],
+        held_out_pixels=held_out[..., width:],
+    )
+
+
+def with_labels(features: RealImages, real: RealFolder, kind: Conditioning) -> RealImages:
+    """The features with the class or the caption of each image."""
+    training, held_out = (real.labels(kind, part) for part in (real.training, real.held_out))
+    return replace(features, training_labels=training, held_out_labels=held_out)
+
+
+def loss_gaps(
+    samples: CheckpointSamples, real: RealFolder, report: OnProgress
+) -> tuple[list[tuple[float, Interval]], Interval | None]:
+    """Held-out minus training loss of a checkpoint at each noise level, and that of the mean over the middle levels.
+
+    None where a part has fewer than two images that the checkpoint can be asked for.
+    """
+    kind = samples.subject.checkpoint.conditioning
+    parts: list[NDArray[np.float64]] = []
+    for indices in (real.training, real.held_out):
+        chosen = indices[spread(len(indices), min(len(indices), _LOSSES_OF))]
+        if kind is Conditioning.CLASS:
+            known = {name.casefold() for name in samples.subject.checkpoint.classes}
+            chosen = chosen[[label.casefold() in known for label in real.labels(kind, chosen)]]
+        if len(chosen) < 2:
+            return [], None
+        report(f"Measuring the losses of {samples.subject.name}", len(parts), 2)
+        prompts = real.labels(kind, chosen) or ("",) * len(chosen)
+        parts.append(losses_of_part(samples, real.dataset.batch, chosen, prompts))
+    middle = [_MIDDLE_LEVELS[0] <= level <= _MIDDLE_LEVELS[1] for level in NOISE_LEVELS]
+    means = [losses[:, middle].mean(axis=1, keepdims=True) for losses in parts]
+    return list(zip(NOISE_LEVELS, loss_gap(*parts), strict=True)), loss_gap(*means)[0]
+
+
+def spread(available: int, count: int) -> NDArray[np.int64]:
+    """`count` indices below `available`, evenly spread; each as often as any other, but for one."""
+    return np.arange(count) * available // count if count <= available else np.arange(count) % available

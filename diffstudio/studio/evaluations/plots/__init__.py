@@ -1,0 +1,1 @@
+"""Plots without a window: drawn as SVG and as PNG, with their numbers as CSV."""

@@ -1,0 +1,195 @@
+"""Figure: the numbers of a plot, and where its lines, points and labels are drawn. No torch, no window."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+WIDTH, HEIGHT = 640, 300  # px
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 34, 58
+_LETTER = 6.4  # px, the mean width of a letter of the labels
+_TICKS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """One line or one set of points: values y at x, perhaps with intervals. Values that are not finite are left out."""
+
+    name: str
+    x: tuple[float, ...]
+    y: tuple[float, ...]
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    points: bool = False  # dots instead of a line
+    colour: int = 0  # series of one colour belong together
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A plot of several series with one pair of axes."""
+
+    name: str  # of its files
+    title: str
+    x_label: str
+    y_label: str
+    series: tuple[Series, ...]
+    categories: tuple[str, ...] = ()  # what stands at x = 0, 1, 2 … instead of numbers
+    references: tuple[tuple[str, float, int], ...] = ()  # horizontal lines: name, value, colour
+    logarithmic: bool = False  # the y axis
+    y_range: tuple[float, float] | None = None
+
+    def rows(self) -> Iterator[tuple[str, str, float, float, float | None, float | None]]:
+        """Series, x, and y with its interval, one row for each value."""
+        for one in self.series:
+            for index, (x, y) in enumerate(zip(one.x, one.y, strict=True)):
+                where = self.categories[round(x)] if self.categories else f"{x:.6g}"
+                bounds = (one.low[index], one.high[index]) if one.low else (None, None)
+                yield one.name, where, x, y, *bounds
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    x: float
+    y: float  # of its baseline
+    text: str
+    anchor: str = "start"  # `start`, `middle` or `end`
+    strong: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    points: tuple[tuple[float, float], ...]
+    colour: int | None = None  # of a series; None for axes and grid
+    dashed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Dot:
+    x: float
+    y: float
+    colour: int
+
+
+Mark: TypeAlias = Text | Line | Dot
+
+
+@dataclass(frozen=True, slots=True)
+class _Axis:
+    low: float
+    high: float
+    start: float  # px
+    end: float
+    logarithmic: bool = False
+
+    def at(self, value: float) -> float:
+        low, high = self.low, self.high
+        if self.logarithmic:
+            value, low, high = (math.log10(max(one, 1e-300)) for one in (value, low, high))
+        share = (value - low) / (high - low) if high > low else 0.5
+        return self.start + min(1.0, max(0.0, share)) * (self.end - self.start)
+
+    def ticks(self) -> list[float]:
+        if self.logarithmic:
+            found = [
+                10.0**power for power in range(math.ceil(math.log10(self.low)), math.floor(math.log10(self.high)) + 1)
+            ]
+            return found if len(found) >= 2 else [self.low, self.high]
+        step = 10.0 ** math.floor(math.log10((self.high - self.low) / _TICKS))
+        step *= next(factor for factor in (1, 2, 5, 10) if (self.high - self.low) / (factor * step) <= _TICKS + 1)
+        return [step * number for number in range(math.ceil(self.low / step), math.floor(self.high / step + 1e-9) + 1)]
+
+
+def marks(figure: Figure) -> list[Mark]:
+    """What is drawn, from the back to the front, in px of WIDTH x HEIGHT with y downwards."""
+    x_axis, y_axis = _x_axis(figure), _y_axis(figure)
+    found: list[Mark] = [Text(_LEFT, 18, figure.title, strong=True)]
+    for value in y_axis.ticks():
+        y = y_axis.at(value)
+        found += [Line(((_LEFT, y), (WIDTH - _RIGHT, y))), Text(_LEFT - 6, y + 4, _number(value), "end")]
+    found += _x_marks(figure, x_axis)
+    found.append(Text(WIDTH - _RIGHT, HEIGHT - 26, figure.x_label, "end"))
+    found.append(Text(_LEFT, _TOP - 4, figure.y_label))
+    for _, value, colour in figure.references:
+        y = y_axis.at(value)
+        found.append(Line(((_LEFT, y), (WIDTH - _RIGHT, y)), colour, dashed=True))
+    for one in figure.series:
+        found += _series_marks(one, x_axis, y_axis)
+    return found + list(_legend(figure))
+
+
+def _x_axis(figure: Figure) -> _Axis:
+    left, right = float(_LEFT), float(WIDTH - _RIGHT)
+    if figure.categories:
+        return _Axis(-0.5, len(figure.categories) - 0.5, left, right)
+    values = [x for one in figure.series for x in one.x if math.isfinite(x)] or [0.0, 1.0]
+    low, high = min(values), max(values)
+    return _Axis(low, high if high > low else low + 1, left, right)
+
+
+def _y_axis(figure: Figure) -> _Axis:
+    bottom, top = float(HEIGHT - _BOTTOM), float(_TOP + 4)
+    if figure.y_range is not None:
+        return _Axis(*figure.y_range, bottom, top)
+    values = [value for one in figure.series for value in (*one.y, *one.low, *one.high) if math.isfinite(value)]
+    values += [value for _, value, _ in figure.references]
+    if figure.logarithmic and (positive := [value for value in values if value > 0]):
+        low, high = min(positive), max(positive)
+        return _Axis(low / 1.2, high * 1.2, bottom, top, logarithmic=True)
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    room = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
+    return _Axis(0.0 if 0 <= low < high / 2 else low - room, high + room, bottom, top)
+
+
+def _x_marks(figure: Figure, axis: _Axis) -> Iterator[Mark]:
+    bottom = HEIGHT - _BOTTOM
+    yield Line(((_LEFT, bottom), (WIDTH - _RIGHT, bottom)))
+    if figure.categories:
+        for number, name in enumerate(figure.categories):
+            yield Text(axis.at(number), bottom + 16, name, "middle")
+        return
+    for value in axis.ticks():
+        yield Text(axis.at(value), bottom + 16, _number(value), "middle")
+
+
+def _series_marks(one: Series, x_axis: _Axis, y_axis: _Axis) -> Iterator[Mark]:
+    shown = [
+        (x_axis.at(x), y_axis.at(y), index)
+        for index, (x, y) in enumerate(zip(one.x, one.y, strict=True))
+        if math.isfinite(x) and math.isfinite(y)
+    ]
+    if one.low:
+        for x, _, index in shown:
+            yield Line(((x, y_axis.at(one.low[index])), (x, y_axis.at(one.high[index]))), one.colour)
+    if one.points or len(shown) == 1:
+        for x, y, _ in shown:
+            yield Dot(x, y, one.colour)
+    elif shown:
+        yield Line(tuple((x, y) for x, y, _ in shown), one.colour)
+
+
+def _legend(figure: Figure) -> Iterator[Mark]:
+    """One entry for each colour, in a row below the plot: the first series of it."""
+    entries: dict[int, tuple[str, bool]] = {}
+    for name, _, colour in figure.references:
+        entries.setdefault(colour, (name, True))
+    for one in figure.series:
+        entries.setdefault(one.colour, (one.name, False))
+    x = float(_LEFT)
+    for colour, (name, dashed) in entries.items():
+        yield Line(((x, HEIGHT - 12), (x + 18, HEIGHT - 12)), colour, dashed)
+        yield Text(x + 24, HEIGHT - 8, name)
+        x += 24 + _LETTER * len(name) + 18
+
+
+def thinned(x: Sequence[float], y: Sequence[float], most: int = 400) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """At most so many values of a long curve, evenly spaced, with its last one."""
+    if len(x) <= most:
+        return tuple(x), tuple(y)
+    chosen = sorted({round(index * (len(x) - 1) / (most - 1)) for index in range(most)})
+    return tuple(x[index] for index in chosen), tuple(y[index] for index in chosen)
+
+
+def _number(value: float) -> str:
+    return "0" if abs(value) < 1e-12 else f"{value:,.4g}"

@@ -1,0 +1,75 @@
+"""Plots as files: what is in the SVG, in the PNG and in the CSV of a figure."""
+
+from __future__ import annotations
+
+import csv
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageColor
+
+from diffstudio.studio.evaluations.plots.figure import HEIGHT, WIDTH, Dot, Figure, Line, Series, Text, marks, thinned
+from diffstudio.studio.evaluations.plots.files import COLOURS, save
+
+LOSSES = Figure(
+    "losses",
+    'Loss of "a" & <b>',
+    "minutes",
+    "loss",
+    (Series("a", (0.0, 1.0, 2.0), (4.0, 2.0, float("nan"))), Series("b", (0.0, 2.0), (1.0, 3.0), colour=1)),
+)
+SCORES = Figure(
+    "scores",
+    "Coverage",
+    "",
+    "share",
+    (Series("vae", (0.0, 1.0), (0.5, 1.0), (0.4, 0.9), (0.6, 1.0), points=True),),
+    categories=("seed 0", "seed 1"),
+    references=(("real images", 0.75, 7),),
+    y_range=(0.0, 1.0),
+)
+
+
+def test_three_files_hold_the_same_figure(tmp_path: Path) -> None:
+    svg, png, data = save(SCORES, tmp_path / "plots")
+    root = ElementTree.fromstring(svg.read_text(encoding="utf-8"))
+    assert {element.text for element in root.iter() if element.tag.endswith("}text")} >= {
+        "Coverage", "seed 0", "seed 1", "vae", "real images"
+    }  # fmt: skip
+    pixels = np.asarray(Image.open(png))
+    assert pixels.shape == (2 * HEIGHT, 2 * WIDTH, 3)
+    first, second = (mark for mark in marks(SCORES) if isinstance(mark, Dot))
+    assert tuple(pixels[round(2 * first.y), round(2 * first.x)]) == ImageColor.getrgb(COLOURS[0])
+    rows = list(csv.reader(data.read_text(encoding="utf-8").splitlines()))
+    assert rows == [
+        ["series", "x", "share", "low", "high"],
+        ["vae", "seed 0", "0.5", "0.4", "0.6"],
+        ["vae", "seed 1", "1", "0.9", "1"],
+    ]
+    reference = next(mark for mark in marks(SCORES) if isinstance(mark, Line) and mark.dashed)
+    assert first.y - reference.points[0][1] == reference.points[0][1] - second.y  # 0.75 is half way from 0.5 to 1
+
+
+def test_names_from_outside_are_text_and_values_that_are_not_finite_are_left_out(tmp_path: Path) -> None:
+    svg, _, data = save(LOSSES, tmp_path)
+    root = ElementTree.fromstring(svg.read_text(encoding="utf-8"))
+    assert 'Loss of "a" & <b>' in {element.text for element in root.iter()}
+    line = next(mark for mark in marks(LOSSES) if isinstance(mark, Line) and mark.colour == 0)
+    assert len(line.points) == 2 and line.points[0][1] < line.points[1][1]  # a larger loss is higher up
+    assert "nan" in data.read_text()
+
+
+def test_axes_without_any_value_and_on_a_logarithmic_scale() -> None:
+    empty = Figure("empty", "Nothing", "x", "y", (Series("a", (), ()),))
+    assert any(isinstance(mark, Text) and mark.text == "Nothing" for mark in marks(empty))
+    steep = Figure("steep", "", "", "", (Series("a", (1.0, 2.0, 3.0), (0.01, 1.0, 100.0)),), logarithmic=True)
+    line = next(mark for mark in marks(steep) if isinstance(mark, Line) and mark.colour == 0)
+    first, second, third = (y for _, y in line.points)
+    assert abs((first - second) - (second - third)) < 1e-6
+    assert {"0.1", "1", "10"} <= {mark.text for mark in marks(steep) if isinstance(mark, Text)}
+
+
+def test_long_curves_keep_their_ends() -> None:
+    x, y = thinned(range(5000), range(5000), most=100)
+    assert len(x) == len(y) == 100 and (x[0], x[-1]) == (0, 4999)
