@@ -17,12 +17,14 @@ from diffstudio.atomic import write_text
 from diffstudio.errors import CheckpointMissing, RunProblem
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.library.records import read_checkpoint
+from diffstudio.models.output_format import PLAIN, OutputFormat
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.dataset import count_held_out
 from diffstudio.training.data.folder_report import FOLDER_NAMES, FolderReport, count_of
 from diffstudio.training.data.pixel_choice import choose_pixels
 from diffstudio.training.data.split import MIN_IMAGES_TO_HOLD_OUT
-from diffstudio.training.recipe import ClassesName, Recipe, read_recipe, read_table
+from diffstudio.training.preparation.channel_adapter import channel_clauses
+from diffstudio.training.recipe import ClassesName, DataRecipe, Recipe, read_recipe, read_table
 
 AUTO = "auto"
 FROM_SCRATCH = "none"  # for --from
@@ -34,7 +36,6 @@ _TINY_BELOW_MINUTES = 20  # without one
 _STARTER_BELOW_IMAGES = 5000
 _BATCH_FROM_STARTER = 32  # without an accelerator: more steps in little time
 _MOST_HELD_OUT_PERCENT = 30
-_CHANNELS_OF_STARTER = 3
 _RATE_FROM_CHECKPOINT = 0.5  # of the rates for training from scratch
 
 
@@ -115,11 +116,8 @@ def _automatic_choice(
         if not accelerator:
             recipe = replace(recipe, run=replace(recipe.run, batch=_BATCH_FROM_STARTER))
         count = count_of(len(report.images), "image")
-        choice = _for_folder(
-            recipe, report, f"It fine-tunes the starter, which works better than training from scratch with {count}"
-        )
-        if choice.recipe.data.channels == _CHANNELS_OF_STARTER:
-            return _with_enough_held_out(choice, report)
+        why = f"It fine-tunes the starter, which works better than training from scratch with {count}"
+        return _with_enough_held_out(_for_folder(recipe, report, why), report)
     chosen, why = _automatic(report, accelerator, minutes)
     return _with_enough_held_out(_for_folder(_started(recipes[chosen], start_from), report, why), report)
 
@@ -199,6 +197,16 @@ def starting_checkpoint(name: str) -> Checkpoint:
     return checkpoint
 
 
+def _channels_of_start(name: str, data: DataRecipe) -> list[str]:
+    """What becomes of the first and last layer of a checkpoint that was trained on other channels, in clauses."""
+    checkpoint = starting_checkpoint(name)
+    try:
+        known = OutputFormat.from_header(checkpoint, int(checkpoint.json("network").get("channels", PLAIN.channels)))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise cannot_start_from(checkpoint.name, f"its header does not say what images it makes: {error}") from error
+    return channel_clauses(known, data.form, checkpoint.name)
+
+
 def cannot_start_from(name: str, why: str) -> RunProblem:
     return RunProblem(
         f"The run cannot start from {name}", why, "Choose a checkpoint that diffstudio trained, or `none`"
@@ -249,6 +257,8 @@ def _for_folder(recipe: Recipe, report: FolderReport, why: str = "") -> RecipeCh
     if named is not ClassesName.FIRST_FOLDER:
         named = ClassesName.FOLDERS if conditioning is Conditioning.CLASS else ClassesName.NONE
     data, clauses = choose_pixels(recipe.data, report, recipe.network.patch)
+    if recipe.run.start_from:
+        clauses += _channels_of_start(recipe.run.start_from, data)
     sentence = "; ".join(part for part in (why, because, *clauses) if part)
     return RecipeChoice(
         replace(recipe, network=replace(recipe.network, conditioning=conditioning), data=replace(data, classes=named)),

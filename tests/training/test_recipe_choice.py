@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from diffstudio.errors import RunProblem
 from diffstudio.networks.conditioning import Conditioning
@@ -142,3 +144,20 @@ def test_only_a_number_of_tokens_set_by_hand_is_fixed(tmp_path: Path) -> None:
     assert not choose_recipe(str(tmp_path / "fixed.toml"), report).fits_captions
     choose_recipe("tiny", report).write(tmp_path / "chosen.toml")
     assert choose_recipe(str(tmp_path / "chosen.toml"), report).fits_captions
+
+
+def test_folders_of_every_number_of_channels_start_from_the_starter_and_it_is_said(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    grey, arrays = tmp_path / "grey", tmp_path / "arrays"
+    for folder in (grey, arrays):
+        folder.mkdir()
+    for index in range(3):
+        Image.fromarray(rng.integers(0, 255, (20, 20), np.uint8)).save(grey / f"{index}.png")
+        np.save(arrays / f"{index}.npy", rng.random((20, 20, 5), np.float32))
+    choice = choose_recipe("auto", reported(grey))
+    assert choice.recipe.run.start_from == "starter" and choice.recipe.data.channels == 1
+    assert "the weights of starter for red, green and blue are joined for grey" in choice.why
+    choice = choose_recipe("small", reported(arrays), start_from="starter")
+    assert choice.recipe.data.channels == 5
+    assert "the layers that read and write 5 channels start new" in choice.why
+    assert "weights" not in choose_recipe("small", reported(grey), start_from="none").why

@@ -127,7 +127,7 @@ def load(checkpoint: Checkpoint | Path) -> Loaded:
     try:
         config = TransformerConfig.from_json({name: value for name, value in network_json.items() if name != "kind"})
         _check_plausible(config, checkpoint.parameters)
-        output = _output(checkpoint, config)
+        output = OutputFormat.from_header(checkpoint, config.in_channels)
         tokenizer = (
             CaptionTokenizer.from_json(checkpoint.metadata["diffstudio.tokenizer"])
             if config.conditioning is Conditioning.TEXT
@@ -154,16 +154,6 @@ def load(checkpoint: Checkpoint | Path) -> Loaded:
             f"{checkpoint.path.name} cannot be loaded", first_line(error) or type(error).__name__, TRAIN_OR_DOWNLOAD
         ) from error
     return Loaded(network.eval(), tokenizer, checkpoint.classes, schedule, guidance, output)
-
-
-def _output(checkpoint: Checkpoint, config: TransformerConfig) -> OutputFormat:
-    """What the header says of the pixels; 8 bits of the network's channels without it. ValueError, KeyError, TypeError."""
-    if "diffstudio.pixels" not in checkpoint.metadata:
-        return OutputFormat(config.in_channels)
-    output = OutputFormat.from_json(_header_object(checkpoint, "pixels"))
-    if output.channels != config.in_channels:
-        raise ValueError(f"its header describes {output.channels} channels, and its network {config.in_channels}")
-    return output
 
 
 def _tensors(path: Path) -> dict[str, torch.Tensor]:

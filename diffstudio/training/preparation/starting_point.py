@@ -15,6 +15,7 @@ from torch import Tensor
 
 from diffstudio.models.families import pixel_file
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
+from diffstudio.training.preparation.channel_adapter import Mixing, mixing
 from diffstudio.training.recipe_choice import cannot_start_from, starting_checkpoint
 from diffstudio.training.trainer import Trainer
 
@@ -33,10 +34,15 @@ class StartingPoint:
         known = self.loaded.tokenizer
         return known.extended(captions, _MOST_NEW_TOKENS) if known is not None else None
 
-    def load_into(self, trainer: Trainer, tokenizer: CaptionTokenizer | None, classes: tuple[str, ...]) -> None:
-        """Copy the weights into a new trainer. RunProblem where its network has other layers."""
+    def load_into(self, trainer: Trainer, tokenizer: CaptionTokenizer | None, classes: tuple[str, ...]) -> str:
+        """Copy the weights into a new trainer; returns what of its network starts new, in a sentence, or nothing.
+
+        Layers for pixels of other channels are said in the recipe's sentence. RunProblem where its network has other
+        layers.
+        """
         mine = trainer.network.state_dict()
-        theirs = dict(self.loaded.network.state_dict())
+        channels = mixing(self.loaded.output, trainer.recipe.data.form)
+        theirs = _with_channels(self.loaded.network.state_dict(), channels)
         if tokenizer is not None and self.loaded.tokenizer is not None and _TOKENS in theirs and _TOKENS in mine:
             theirs[_TOKENS] = _joined_rows(theirs[_TOKENS], self.loaded.tokenizer, tokenizer)
         if _CLASSES in theirs and _CLASSES in mine:
@@ -51,8 +57,23 @@ class StartingPoint:
             raise cannot_start_from(self.name, "its network has other layers")
         trainer.network.load_state_dict(mine | fitting)
         trainer.ema_network.load_state_dict(trainer.network.state_dict())
+        new = [name for name in mine if name not in fitting and (channels is not None or name not in (_READS, *_WRITES))]
+        parts = [what for prefix, what in _PARTS if any(name.startswith(prefix) for name in new)]
+        return self._without_weights(parts + (self._new_classes(classes) if _CLASSES in fitting else []))
+
+    def _new_classes(self, classes: tuple[str, ...]) -> list[str]:
+        known = {name.casefold() for name in self.loaded.classes}
+        return [f"the class {name}" for name in classes if name.casefold() not in known]
+
+    def _without_weights(self, parts: list[str]) -> str:
+        if not parts:
+            return ""
+        more = f" and {len(parts) - _MOST_NAMED:,} more" if len(parts) > _MOST_NAMED else ""
+        return f"{self.name} has no weights for {', '.join(parts[:_MOST_NAMED])}{more}: new ones are learned."
 
 
+_READS = "patch_embed.proj1.weight"  # [width, channels * positions]
+_WRITES = ("final_layer.linear.weight", "final_layer.linear.bias")  # [channels * positions, …]
 _TOKENS = "cond_embed.token_embed.weight"
 _CLASSES = "cond_embed.class_embed.weight"
 _AUGMENT = "cond_embed.augment_embed.weight"
@@ -60,10 +81,35 @@ _POSITIONS = "pos_embed"
 _TOKEN_POSITIONS = "cond_embed.token_pos_embed"
 
 
+_PARTS = (  # of the network's parameters, as they are called in messages
+    ("patch_embed.", "reading patches of this size"),
+    ("pos_embed", "positions"),
+    ("cond_embed.t", "captions"),
+    ("cond_embed.class", "classes"),
+    ("blocks.", "some of the blocks"),
+    ("final_layer.", "drawing patches of this size"),
+)
+_MOST_NAMED = 6
+
+
 def starting_point(name: str) -> StartingPoint:
     """The checkpoint at that path, or the starter. CheckpointMissing, CheckpointDamaged, RunProblem for other models."""
     checkpoint = starting_checkpoint(name)
     return StartingPoint(checkpoint.name, pixel_file.load(checkpoint))
+
+
+def _with_channels(weights: Mapping[str, Tensor], between: Mixing | None) -> dict[str, Tensor]:
+    """The weights for images of other channels; without those of the first and last layer where there is no map."""
+    rest = {name: value for name, value in weights.items() if name not in (_READS, *_WRITES)}
+    if between is None:
+        return rest
+    to_known, to_wanted = torch.tensor(between.to_known), torch.tensor(between.to_wanted)
+    reads = weights[_READS].unflatten(1, (len(to_known), -1))
+    rest[_READS] = torch.einsum("wkp,kc->wcp", reads, to_known).flatten(1)
+    for name in _WRITES:
+        writes = weights[name].unflatten(0, (to_wanted.shape[1], -1))
+        rest[name] = torch.einsum("ck,k...->c...", to_wanted, writes).flatten(0, 1)
+    return rest
 
 
 def _joined_rows(rows: Tensor, known: CaptionTokenizer, joined: CaptionTokenizer) -> Tensor:

@@ -98,8 +98,7 @@ def new_run(
     )
     trainer = build_trainer(recipe, dataset, tokenizer, device)
     trainer.fingerprint = dataset.file.name
-    if start is not None:
-        start.load_into(trainer, tokenizer, dataset.classes)
+    new = start.load_into(trainer, tokenizer, dataset.classes) if start is not None else ""
     check_room(path, trainer, recipe)
     run = RunFolder.create(path, recipe, folder)
     unused = left_out(report, dataset.skipped, dataset.unfit)
@@ -108,7 +107,7 @@ def new_run(
         write_text(run.tokenizer_file, tokenizer.to_json())
     batches = Batches(dataset, recipe, tokenizer)
     found = (f"{of_type.sentence()}." for of_type in report.ranges)
-    why = " ".join(filter(None, [choice.why, measured, cut, *found, *unused]))
+    why = " ".join(filter(None, [choice.why, new, measured, cut, *found, *unused]))
     return RunContext(run, recipe, dataset, tokenizer, trainer, batches, why, folder.resolve())
 
 

@@ -16,7 +16,7 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition
 from diffstudio.training.loop import train
 from diffstudio.training.preparation.starting_point import starting_point
-from diffstudio.training.recipe import Recipe
+from diffstudio.training.recipe import DataRecipe, Recipe
 from diffstudio.training.recipe_choice import started_from, starting_checkpoint
 from diffstudio.training.run.events import RunHeldOut, RunStarted
 from diffstudio.training.run.run_folder import RunFolder
@@ -100,6 +100,51 @@ def test_the_recipe_says_what_it_starts_from_and_has_half_the_rates(recipe: Reci
     assert changed.run.start_from == "starter" and changed.optimiser.learning_rate == recipe.optimiser.learning_rate / 2
     assert (changed.network.width, changed.network.depth, changed.network.condition_width) == (256, 6, 512)
     assert started_from(changed, "none").run.start_from == ""
+
+
+def test_layers_of_arrays_start_new_and_what_else_does_is_said(recipe: Recipe, tmp_path: Path) -> None:
+    plain = replace(recipe, network=replace(recipe.network, conditioning=Conditioning.NONE))
+    path = checkpoint(plain, tmp_path / "known.safetensors", [])
+    known = starting_point(str(path))
+    array = started_from(replace(recipe, data=replace(recipe.data, channels=5, bits=8)), str(path))
+    trainer = Trainer(array, classes=0, vocabulary=300, device=torch.device("cpu"))
+    before = trainer.network.patch_embed.proj1.weight.clone()
+    assert known.load_into(trainer, None, ()) == "known has no weights for captions: new ones are learned."
+    assert torch.equal(trainer.network.patch_embed.proj1.weight, before)
+    assert not trainer.network.final_layer.linear.weight.any()
+    assert torch.equal(trainer.network.blocks[0].mlp.w3.weight, known.loaded.network.blocks[0].mlp.w3.weight)
+    by_class = replace(recipe, network=replace(recipe.network, conditioning=Conditioning.CLASS))
+    path = checkpoint(by_class, tmp_path / "classes.safetensors", [], ("cat", "dog"))
+    trainer = Trainer(started_from(by_class, str(path)), classes=2, vocabulary=0, device=torch.device("cpu"))
+    new = starting_point(str(path)).load_into(trainer, None, ("Dog", "bird"))
+    assert new == "classes has no weights for the class bird: new ones are learned."
+
+
+@pytest.mark.parametrize("channels", [1, 4, 2])
+def test_the_adapted_network_on_a_grey_image_equals_the_original_on_it_in_rgb(channels: int, recipe: Recipe) -> None:
+    """The mean over red, green and blue; new opacity is neither read nor drawn."""
+    data = DataRecipe(size=64, channels=channels, bits=8, alpha=channels != 1, fit="crop")
+    captions = ["red apple", ""]
+    plain = started_from(replace(recipe, data=data), "starter")
+    point = starting_point("starter")
+    tokenizer = point.tokenizer(["red apple", "an unheard-of caption"])
+    assert tokenizer is not None
+    trainer = Trainer(plain, classes=0, vocabulary=tokenizer.vocabulary, device=torch.device("cpu"))
+    assert point.load_into(trainer, tokenizer, ()) == ""
+    grey = torch.randn(2, 1, 64, 64, generator=torch.Generator().manual_seed(1))
+    colours, opacity = 3 if channels == 4 else 1, channels - (3 if channels == 4 else 1)
+    t = torch.tensor([0.2, 0.9])
+    condition = Condition(tokenizer.encode(captions, trainer.network.config.text_tokens))
+    known = Condition(point.loaded.tokenizer.encode(captions, point.loaded.network.config.text_tokens))  # type: ignore[union-attr]
+    with torch.no_grad():
+        expected = point.loaded.network(grey.expand(-1, 3, -1, -1), t, known)
+        given = torch.cat([grey.expand(-1, colours, -1, -1), torch.randn(2, opacity, 64, 64)], dim=1)
+        predicted = trainer.network.eval()(given, t, condition)
+    assert predicted.shape[1] == channels and expected.std() > 0.1
+    wanted = expected if colours == 3 else expected.mean(dim=1, keepdim=True)
+    torch.testing.assert_close(predicted[:, :colours], wanted, rtol=1e-4, atol=1e-4)
+    assert not predicted[:, colours:].any()
+    assert torch.equal(trainer.ema_network.patch_embed.proj1.weight, trainer.network.patch_embed.proj1.weight)
 
 
 def test_other_models_and_missing_files_are_refused(recipe: Recipe, tmp_path: Path) -> None:
