@@ -27,7 +27,9 @@ def mixing(known: OutputFormat, wanted: PixelForm) -> Mixing | None:
     """The maps between images; None where one of the two is an array that the other is not."""
     if not (known.is_image and wanted.is_image):
         same = known.colours == wanted.colours and known.channels == wanted.channels
-        identity = tuple(tuple(float(row == column) for column in range(known.channels)) for row in range(known.channels))
+        identity = tuple(
+            tuple(float(row == column) for column in range(known.channels)) for row in range(known.channels)
+        )
         return Mixing(identity, identity) if same else None
     return Mixing(
         _between(wanted.colours, wanted.alpha, known.colours, known.alpha),

@@ -57,7 +57,9 @@ class StartingPoint:
             raise cannot_start_from(self.name, "its network has other layers")
         trainer.network.load_state_dict(mine | fitting)
         trainer.ema_network.load_state_dict(trainer.network.state_dict())
-        new = [name for name in mine if name not in fitting and (channels is not None or name not in (_READS, *_WRITES))]
+        new = [
+            name for name in mine if name not in fitting and (channels is not None or name not in (_READS, *_WRITES))
+        ]
         parts = [what for prefix, what in _PARTS if any(name.startswith(prefix) for name in new)]
         return self._without_weights(parts + (self._new_classes(classes) if _CLASSES in fitting else []))
 

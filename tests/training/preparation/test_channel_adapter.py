@@ -37,9 +37,7 @@ def test_what_becomes_of_the_weights_is_said_for_each_pair_of_kinds() -> None:
     assert clauses(3, 4) == ["opacity starts new, because starter has none"]
     assert clauses(4, 3) == ["the weights of starter for opacity are not used"]
     assert len(clauses(3, 2)) == 2
-    assert clauses(3, 7) == [
-        "the layers that read and write 7 channels start new, because starter has 3 channels",
-    ]
+    assert clauses(3, 7) == ["the layers that read and write 7 channels start new, because starter has 3 channels"]
 
 
 def test_arrays_share_their_layers_only_with_arrays_of_the_same_number_of_channels() -> None:
