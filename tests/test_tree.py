@@ -49,6 +49,7 @@ TESTED_IN = {
     "stories/test_finding_models.py": "ui/shell/model_library",
     "stories/test_finding_models_by_name.py": "models/library/lookup",
     "stories/test_headers_are_read_once.py": "studio/generation/resolve",
+    "stories/test_gallery_after_an_accident.py": "ui/wiring/gallery",
     "stories/test_gallery_journey.py": "ui/wiring/image_menus",
     "stories/test_hostile_files.py": "errors",
     "stories/test_killed.py": "paths",

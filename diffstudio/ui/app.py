@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import qasync
-from PySide6.QtCore import QObject, Qt, Signal
+from PySide6.QtCore import QObject, Qt
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QWidget
 
@@ -39,6 +36,7 @@ from diffstudio.ui.widgets import icons, theme
 from diffstudio.ui.widgets.images.image_menu import ImageActions
 from diffstudio.ui.window import MainWindow, RoomEntry
 from diffstudio.ui.wiring.file_writer import FileWriter
+from diffstudio.ui.wiring.gallery import GalleryController
 from diffstudio.ui.wiring.help import HelpController
 from diffstudio.ui.wiring.image_menus import ImageMenus
 from diffstudio.ui.wiring.images import ImageController
@@ -54,15 +52,12 @@ from diffstudio.ui.wiring.storage import Storage, open_storage
 
 if TYPE_CHECKING:  # imported after the first paint
     from diffstudio.studio.gallery.gallery import Gallery
-    from diffstudio.studio.gallery.records import GalleryImage
     from diffstudio.studio.runs.runs import Runs
     from diffstudio.studio.worker import Worker
 
 
 class Desktop(QObject):
     """The application: owns every service and room, and connects them."""
-
-    _gallery_damaged = Signal(object)  # Path of the damaged database, which was kept; emitted in any thread
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
@@ -76,7 +71,6 @@ class Desktop(QObject):
         self.runs: Runs | None = None
         self._closed = self._warmed_up = False
         self._opening: Future[Storage] | None = None  # the gallery and the queue, which are opened in a thread
-        self._closing = threading.Event()  # for work in threads, which holds no QObject
         self.jobs = JobController(self.tasks, self.sleep_inhibitor)
         self.kept_steps = KeptStepsController(self.tasks)
         self.generate_room = self.jobs.room
@@ -87,6 +81,9 @@ class Desktop(QObject):
         self.images = ImageController(self.tasks, self.window, self._models)
         self.image_menus = ImageMenus(self.tasks, self.window, lambda: self.gallery)
         self.file_writer = FileWriter()
+        self.gallery_controller = GalleryController(
+            self.window, self.jobs, self.tasks, self.file_writer, lambda: self.gallery
+        )
         self.preferences = PreferencesController(settings, self.window, self.sleep_inhibitor, self.file_writer)
         self.panel_state = PanelStateController(self.generate_room, self.file_writer)
         self.model_files = ModelFilesController(
@@ -135,19 +132,17 @@ class Desktop(QObject):
         window.models_dropped.connect(self.dropped_models.import_files)
         self.bridge.arrived.connect(self.notifications.handle_event)
         self.bridge.arrived.connect(self.jobs.handle_event)
-        self._gallery_damaged.connect(self._show_gallery_damage)
         self.kept_steps.failed.connect(lambda sentence: window.show_message("warn", sentence))
         self.preferences.changed.connect(self.kept_steps.apply)
         self.preferences.dialog_opened.connect(self.kept_steps.serve)
-        self.jobs.image_saved.connect(self._add_to_gallery_room)
         self.jobs.prompt_used.connect(self.preferences.add_prompt)
         self.preferences.changed.connect(self._settings_changed)
         self.images.upscale_requested.connect(self.jobs.submit)
         self.images.upscale_requested.connect(lambda: window.show_room(GENERATE))
         self.images.settings_chosen.connect(self.navigation.use_settings)
-        self.image_menus.changed.connect(self._show_images_changed)
-        self.image_menus.deleted.connect(self._show_images_deleted)
-        self.image_menus.restored.connect(lambda _: self._show_images_deleted([]))
+        self.image_menus.changed.connect(self.gallery_controller.show_changed)
+        self.image_menus.deleted.connect(self.gallery_controller.show_deleted)
+        self.image_menus.restored.connect(lambda _: self.gallery_controller.refresh())
         self.images.start_requested.connect(self.navigation.start_from)
         self.model_library.changed.connect(self.show_checkpoints)
         self.file_writer.failed.connect(lambda message: window.show_message("bad", message))
@@ -233,49 +228,15 @@ class Desktop(QObject):
             self.window.show_message("bad", str(error))
             return
         self.jobs.start(worker, self.gallery, step_store)
-        self.gallery.on_damage = self._gallery_damaged.emit
-        if self.gallery.damaged_copy is not None:
-            self._show_gallery_damage(self.gallery.damaged_copy)
-        else:
-            self._rescan_gallery()
+        self.gallery_controller.start(self.gallery)
         self.jobs.show_recent()
         self.run_monitor.start(self.runs)
         worker.warm_up()
 
-    def _show_gallery_damage(self, kept: Path) -> None:
-        self.window.show_message(
-            "warn",
-            "The gallery's database was damaged. It is rebuilt from the image files, with their stars and notes. "
-            f"The damaged file is kept as {kept.name}.",
-        )
-        self._rescan_gallery()
-
-    def _rescan_gallery(self) -> None:
-        """Look for images that are not recorded, and for what was half done when the program was killed."""
-        if self.gallery is not None:
-            self.tasks.start(self._rescan_and_show(self.gallery))
-
-    async def _rescan_and_show(self, gallery: Gallery) -> None:
-        from diffstudio.studio.gallery.rescan import rescan
-
-        rebuilding = gallery.needs_rescan
-        try:
-            report = await self.tasks.to_thread(rescan, gallery, self._closing.is_set)
-        except DiffstudioError as error:
-            self.window.show_message("warn", str(error))
-            return
-        if rebuilding or report.anything:
-            self.jobs.show_recent()
-            if self.window.has_made(GALLERY):
-                gallery_room: Any = self.window.room(GALLERY)
-                gallery_room.refresh()
-
     def show_checkpoints(self) -> None:
         """Show what a scan of the model folders has found."""
         self.generate_room.set_checkpoints(self.checkpoints, len(self.model_library.problems))
-        if self.window.has_made(MODELS):
-            models_room: Any = self.window.room(MODELS)
-            models_room.set_checkpoints(self.checkpoints, self.model_library.problems)
+        self.model_files.show_checkpoints()
         chosen = self.generate_room.panel.checkpoint.current()
         if not self._warmed_up and chosen is not None and self.worker is not None:
             self._warmed_up = True
@@ -293,53 +254,16 @@ class Desktop(QObject):
     # The other rooms
 
     def _make_gallery_room(self) -> QWidget:
-        from diffstudio.studio.gallery.view_state import read_view, save_view
-        from diffstudio.ui.gallery.room import GalleryRoom
-
         if self.gallery is None:
             self._start_now()
         if self.gallery is None:
             raise StorageProblem("The gallery could not be opened", remedy=f"{FREE_SPACE_OR_FOLDER} in Settings")
-        loaded = read_view()
-        room = GalleryRoom(self.gallery, loaded.state)
-        if loaded.problem:
-            self.window.show_message("warn", loaded.problem)
-        room.view_changed.connect(
-            lambda view: self.file_writer.write(paths.gallery_view_file(), partial(save_view, view))
-        )
-        room.paint_requested.connect(self.navigation.paint_on)
-        room.use_settings_requested.connect(self.navigation.use_settings)
-        room.upscale_requested.connect(self.images.upscale)
-        room.start_requested.connect(self.navigation.start_from)
-        room.generate_requested.connect(lambda: self.window.show_room(GENERATE))
-        room.show_steps_requested.connect(self.navigation.show_image)
-        room.changed.connect(self.jobs.show_recent)
-        return room
+        return self.gallery_controller.make_room(self.gallery, self.navigation, self.images)
 
     def _make_models_room(self) -> QWidget:
-        from diffstudio.ui.models.room import ModelsRoom
-
         if self.gallery is None:
             self._start_now()
-        library, files = self.model_library, self.model_files
-        room = ModelsRoom(self.gallery, output_folder=lambda: library.library.folders[0], find_uses=files.find_uses)
-        room.generate_requested.connect(self.navigation.generate_with)
-        room.use_in_prompt_requested.connect(self.navigation.use_lora)
-        room.trigger_words_requested.connect(self.generate_room.panel.add_trigger_words)
-        room.rescan_requested.connect(library.rescan)
-        room.delete_requested.connect(lambda entry: library.delete(entry.path))  # also of what cannot be used
-        room.rename_requested.connect(library.rename)
-        room.import_requested.connect(library.import_files)
-        room.folder_added.connect(files.add_folder)
-        room.run_requested.connect(self.navigation.show_run)
-        library.import_progress.connect(room.show_import_progress)
-        library.imported.connect(room.show_imported)
-        library.renaming.connect(room.move_annotation)
-        library.renamed.connect(room.show_renamed)
-        library.trashed.connect(room.show_trashed)
-        files.folder_added.connect(room.show_folder_added)
-        room.set_checkpoints(self.checkpoints, self.model_library.problems)
-        return room
+        return self.model_files.make_room(self.gallery, self.navigation)
 
     def _make_train_room(self) -> QWidget:
         from diffstudio.ui.train.room import TrainRoom
@@ -360,28 +284,12 @@ class Desktop(QObject):
         room.image_actions.upscale_requested.connect(self.images.upscale)
         return room
 
-    def _add_to_gallery_room(self, path: Path) -> None:
-        if self.window.has_made(GALLERY):
-            gallery_room: Any = self.window.room(GALLERY)
-            gallery_room.image_added(path)
-
-    def _show_images_changed(self, images: Sequence[GalleryImage]) -> None:
-        if self.window.has_made(GALLERY):
-            room: Any = self.window.room(GALLERY)
-            room.images_changed(images)
-
-    def _show_images_deleted(self, image_ids: Sequence[int]) -> None:
-        self.jobs.show_recent()
-        if self.window.has_made(GALLERY):
-            room: Any = self.window.room(GALLERY)
-            room.images_deleted(image_ids) if image_ids else room.refresh()
-
     def close(self) -> None:
         """Stop every thread and close every file. A job under way is kept in the queue for the next start."""
         if self._closed:
             return
         self._closed = True
-        self._closing.set()
+        self.gallery_controller.stop()
         self.panel_state.close()
         self.file_writer.close()
         self.run_monitor.stop()

@@ -1,4 +1,4 @@
-"""Connects the files of models with what refers to them: settings, presets, the Generate panel, waiting jobs, runs."""
+"""Makes the Models room; connects model files with the settings, presets, jobs and runs that refer to them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,14 @@ from diffstudio.studio.library.references import ModelRenamed, uses_model
 from diffstudio.ui.shell.model_library import ModelLibrary
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.wiring.jobs import JobController
+from diffstudio.ui.wiring.navigation import Navigation
 from diffstudio.ui.wiring.panel_state import PanelStateController
 from diffstudio.ui.wiring.preferences import PreferencesController
 
 if TYPE_CHECKING:  # imported after the first paint
+    from diffstudio.studio.gallery.gallery import Gallery
     from diffstudio.studio.worker import Worker
+    from diffstudio.ui.models.room import ModelsRoom
 
 
 class _Entry(Protocol):
@@ -31,7 +34,7 @@ class _Entry(Protocol):
 
 
 class ModelFilesController(QObject):
-    """Follows renamed models, and says what uses one."""
+    """Makes the Models room, follows renamed models, and says what uses one."""
 
     folder_added = Signal(object, int)  # Path of a folder, and how many models were found in it
 
@@ -46,9 +49,41 @@ class ModelFilesController(QObject):
         super().__init__()
         self._tasks = tasks
         self._library, self._preferences, self._jobs, self._panel_state = library, preferences, jobs, panel_state
+        self._room: ModelsRoom | None = None
         self._added: Path | None = None  # a folder that the next scan searches for the first time
         library.renaming.connect(self._follow)
         library.changed.connect(self._count_added)
+
+    def make_room(self, gallery: Gallery | None, navigation: Navigation) -> ModelsRoom:
+        """The Models room, with its requests to the library and to other rooms connected."""
+        from diffstudio.ui.models.room import ModelsRoom
+
+        library = self._library
+        self._room = room = ModelsRoom(
+            gallery, output_folder=lambda: library.library.folders[0], find_uses=self.find_uses
+        )
+        room.generate_requested.connect(navigation.generate_with)
+        room.use_in_prompt_requested.connect(navigation.use_lora)
+        room.trigger_words_requested.connect(self._jobs.room.panel.add_trigger_words)
+        room.rescan_requested.connect(library.rescan)
+        room.delete_requested.connect(lambda entry: library.delete(entry.path))  # also of what cannot be used
+        room.rename_requested.connect(library.rename)
+        room.import_requested.connect(library.import_files)
+        room.folder_added.connect(self.add_folder)
+        room.run_requested.connect(navigation.show_run)
+        library.import_progress.connect(room.show_import_progress)
+        library.imported.connect(room.show_imported)
+        library.renaming.connect(room.move_annotation)
+        library.renamed.connect(room.show_renamed)
+        library.trashed.connect(room.show_trashed)
+        self.folder_added.connect(room.show_folder_added)
+        self.show_checkpoints()
+        return room
+
+    def show_checkpoints(self) -> None:
+        """Show in the room what a scan of the model folders has found."""
+        if self._room is not None:
+            self._room.set_checkpoints(self._library.checkpoints, self._library.problems)
 
     def find_uses(self, entry: _Entry, show: Callable[[Sequence[str]], None]) -> None:
         """Find what uses a model, each as a sentence, and call `show` with that. The queue is read in a thread."""
