@@ -186,6 +186,13 @@ def test_whether_a_place_can_be_written(place: Path) -> None:
 # ---- errors ----------------------------------------------------------------------------------------------------------
 
 
+def test_a_folder_is_made_with_those_above_it(place: Path) -> None:
+    assert make_folder(place / "one" / "two").is_dir() and make_folder(place / "one" / "two").is_dir()
+    (place / "file").write_text("")
+    with pytest.raises(StorageProblem, match="three cannot be created: .* is not a folder"):
+        make_folder(place / "file" / "three")
+
+
 @pytest.mark.parametrize(
     ("number", "expected"),
     [
@@ -197,13 +204,6 @@ def test_whether_a_place_can_be_written(place: Path) -> None:
         (errno.EIO, f"It failed: {os.strerror(errno.EIO)}. Check that {{0}} can be reached."),
     ],
 )
-def test_a_folder_is_made_with_those_above_it(place: Path) -> None:
-    assert make_folder(place / "one" / "two").is_dir() and make_folder(place / "one" / "two").is_dir()
-    (place / "file").write_text("")
-    with pytest.raises(StorageProblem, match="three cannot be created: .* is not a folder"):
-        make_folder(place / "file" / "three")
-
-
 def test_what_the_system_refuses_is_said_in_one_way(place: Path, number: int, expected: str) -> None:
     with pytest.raises(StorageProblem) as problem, storage_errors("It failed", place):
         refusing(number)()
