@@ -26,6 +26,7 @@ OF_THE_WHOLE = {
 # Modules that are tested through another: what tests them, and their names.
 TESTED_IN = {
     "cli/test_cli.py": "cli/generate cli/run_job cli/terminal cli/train studio/generation/output_files",
+    "cli/test_evaluate.py": "cli/lab_verb",
     "imaging/test_reader.py": "imaging/decoding imaging/problems",
     "models/adapters/test_adapters.py": (
         "models/adapters/adapter_file models/adapters/change models/adapters/delta models/adapters/layer_matching"

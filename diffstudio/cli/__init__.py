@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> int:
     set_up_log_file()
     allow_undecodable_names()
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = _parser().parse_args(argv, argparse.Namespace(argv=list(argv)))
         return int(arguments.do(arguments))
     except DiffstudioError as error:
         return print_message(str(error), error.exit_code)

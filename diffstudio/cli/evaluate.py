@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
-import sys
-import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from diffstudio.cli.arguments import Verbs, as_path, as_text, as_whole_number
-from diffstudio.cli.terminal import print_message, printable, progress, stop_signals
+from diffstudio.cli.lab_verb import OnProgress, run_verb
+
+if TYPE_CHECKING:
+    from diffstudio.studio.evaluations.result import Evaluation
 
 
 def add_evaluate(verbs: Verbs) -> None:
@@ -49,51 +51,25 @@ def add_evaluate(verbs: Verbs) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from diffstudio.models.library.library import Library
-    from diffstudio.studio.evaluations.request import EvaluateRequest
-    from diffstudio.studio.settings import load_settings
+    def work(on_progress: OnProgress, on_wait: Callable[[], None], cancelled: Callable[[], bool]) -> Evaluation:
+        from diffstudio.models.library.library import Library
+        from diffstudio.studio.evaluations.request import EvaluateRequest
+        from diffstudio.studio.settings import load_settings
 
-    settings = load_settings()
-    request = EvaluateRequest(
-        tuple(arguments.subjects),
-        arguments.folder,
-        arguments.count,
-        arguments.seed,
-        arguments.features,
-        arguments.device or settings.device,
-        arguments.out,
-    )
-    from diffstudio.studio.evaluations.evaluate import evaluate
-
-    with stop_signals() as stop:
-        result = evaluate(
-            request,
-            Library(settings.folders),
-            on_progress=_Progress(),
-            on_wait=lambda: progress("waiting for image generation", last=True),
-            cancelled=lambda: stop.requested,
+        settings = load_settings()
+        request = EvaluateRequest(
+            tuple(arguments.subjects),
+            arguments.folder,
+            arguments.count,
+            arguments.seed,
+            arguments.features,
+            arguments.device or settings.device,
+            arguments.out,
         )
-    progress("", last=True)
-    if arguments.json:
-        print(json.dumps(result.to_json(), indent=1), flush=True)
-    else:
-        print("\n".join(printable(line) for line in result.text().split("\n")), flush=True)
-    if result.problem is not None:
-        return print_message(str(result.problem), result.problem.exit_code)
-    return 0
+        from diffstudio.studio.evaluations.evaluate import evaluate
 
+        return evaluate(
+            request, Library(settings.folders), on_progress=on_progress, on_wait=on_wait, cancelled=cancelled
+        )
 
-class _Progress:
-    """One updated line at a terminal; a line for each kind of work, and twice a minute, in a log."""
-
-    def __init__(self) -> None:
-        self._last, self._what = -float("inf"), ""
-
-    def __call__(self, what: str, done: int, total: int) -> None:
-        if what == self._what and done != total and not self._is_due():
-            return
-        self._what, self._last = what, time.monotonic()
-        progress(f"{printable(what)}, {done:,} of {total:,}" if total else printable(what))
-
-    def _is_due(self) -> bool:
-        return time.monotonic() - self._last >= (0.1 if sys.stderr.isatty() else 30)
+    return run_verb(arguments, work)

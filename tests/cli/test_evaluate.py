@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from diffstudio import cli
-from diffstudio.cli import evaluate
+from diffstudio.cli import lab_verb
 from diffstudio.evaluation import folder_network
 from diffstudio.studio.evaluations import evaluate as module
+from diffstudio.studio.evaluations.job_folder import JobFailed, JobFinished, JobFolder, JobProgress
 from tests.studio.evaluations.small_models import write_checkpoint, write_images
 
 
@@ -59,14 +60,20 @@ def test_json_alone_goes_to_standard_output(
     printed = json.loads(capsys.readouterr().out)
     assert [row["name"] for row in printed["rows"]] == ["real images (training part)", "own", "made"]
     assert printed["details"][0]["sampling"]["seed"] == 3
-    assert json.loads((tmp_path / "out" / "evaluation.json").read_text()) == printed
+    job = JobFolder(tmp_path / "out")
+    assert job.result("evaluation.json") == printed
+    assert job.request().arguments[:3] == (str(checkpoint), str(generated), str(real))
+    events = job.events()[0]
+    assert JobProgress("Generating with own", 100, 100) in events and events[-1] == JobFinished("evaluation.json")
 
 
 def test_too_few_images_end_with_a_sentence_and_an_exit_code(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     few = write_images(tmp_path / "few", 40, seed=0)
-    assert run(checkpoint, few, "--count", "100", "--json") == 2
+    assert run(checkpoint, few, "--count", "100", "--json", "--out", tmp_path / "out") == 2
+    finished = JobFolder(tmp_path / "out").events()[0][-1]
+    assert isinstance(finished, JobFinished) and finished.problem.startswith("There are too few training images")
     captured = capsys.readouterr()
     assert json.loads(captured.out)["rows"] == []
     assert captured.err.splitlines()[-1].startswith("diffstudio: There are too few training images to compare: 100")
@@ -103,6 +110,12 @@ def test_mistakes_are_named(
     assert expected in captured.err and captured.out == "" and "Internal error" not in captured.err
 
 
+def test_a_mistake_is_recorded_for_the_window(tmp_path: Path) -> None:
+    assert cli.main(["evaluate", "starter", str(tmp_path), "--seed", "-1", "--out", str(tmp_path / "out")]) == 2
+    failed = JobFolder(tmp_path / "out").events()[0][-1]
+    assert isinstance(failed, JobFailed) and failed.what == "The seed is -1"
+
+
 def test_ctrl_c_ends_it_cleanly(
     real: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path
 ) -> None:
@@ -110,7 +123,7 @@ def test_ctrl_c_ends_it_cleanly(
         if what.startswith("Generating"):
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(evaluate._Progress, "__call__", show)
+    monkeypatch.setattr(lab_verb._Progress, "__call__", show)
     assert run(checkpoint, real) == 130
     captured = capsys.readouterr()
     assert captured.out == "" and captured.err.splitlines()[-1] == "diffstudio: The evaluation was stopped."

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from diffstudio.errors import Interrupted
 from diffstudio.models.memory.lease import Lease
+from diffstudio.studio.evaluations.job_folder import JobEvent, JobFolder, JobPaused, JobResumed, JobWaiting
+from diffstudio.training.run.command_listener import training_turn
 from diffstudio.training.run.run_folder import Command, RunFolder
 
 _POLL_SECONDS = 0.1
 
 
 class EvaluationJobControl:
-    """`check()` between two calls of a network. Image jobs go first: the accelerator is released while one waits."""
+    """`check()` between two calls of a network. Image jobs go first: the accelerator is released while one waits.
+
+    A training run and an evaluation take turns: each has the accelerator until it ends or is paused.
+    """
 
     def __init__(
         self,
@@ -24,29 +29,63 @@ class EvaluationJobControl:
         control: Path | None = None,
         on_wait: Callable[[], None] = lambda: None,
     ) -> None:
-        """`control` is a folder whose `control.json` may say `stop` or `pause`, as in a run's folder."""
-        self._lease, self._cancelled, self._on_wait = lease, cancelled, on_wait
+        """`control` is the folder of the job: its control file may say `stop` or `pause`, and its events say why it waits."""
+        self._lease, self._turn, self._cancelled, self._on_wait = lease, training_turn(), cancelled, on_wait
         self._control = RunFolder(control) if control is not None else None
+        self._events = JobFolder(control) if control is not None else None
         self._command, self._last_poll = Command.RUN, -float("inf")
+        self._by, self._waiting = "", False
 
     @contextmanager
     def taken(self, by: str) -> Iterator[None]:
-        """Hold the accelerator inside the `with`. Interrupted when the evaluation is ended while it waits."""
-        with self._lease.held(by, self._is_stopped, on_wait=self._on_wait):
+        """Hold the accelerator inside the `with`. Interrupted when the evaluation is ended while it waits.
+
+        A training run inside the `with` would wait for ever: it takes a turn of its own.
+        """
+        self._by = by
+        with ExitStack() as release:
+            release.callback(self._turn.release)
+            release.callback(self._lease.release)
+            self._acquire()
             yield
 
     def check(self) -> None:
         """Interrupted when the evaluation is to end; waits while it is paused or an image job has the accelerator."""
-        while not self._is_stopped() and self._command is Command.PAUSE:
-            self._lend()
-            time.sleep(_POLL_SECONDS)
+        held = self._lease.is_held
+        if not self._is_stopped() and self._command is Command.PAUSE:
+            self._lease.release()
+            self._turn.release()
+            self._write(JobPaused())
+            self._waiting = True
+            while not self._is_stopped() and self._command is Command.PAUSE:
+                time.sleep(_POLL_SECONDS)
         if self._is_stopped():
             raise Interrupted("The evaluation was stopped")
-        self._lend()
+        if held and not self._lease.is_held:
+            self._acquire()
+        elif held:
+            self._lease.yield_if_wanted(on_wait=self._waits, cancelled=self._is_stopped)
+        self._goes_on()
 
-    def _lend(self) -> None:
-        if self._lease.is_held:
-            self._lease.yield_if_wanted(on_wait=self._on_wait, cancelled=self._is_stopped)
+    def _acquire(self) -> None:
+        if not self._turn.is_held:
+            self._turn.acquire(self._by, self._is_stopped, on_wait=self._waits)
+        self._lease.acquire(self._by, self._is_stopped, on_wait=self._waits)
+        self._goes_on()
+
+    def _waits(self) -> None:
+        self._on_wait()
+        self._write(JobWaiting(self._lease.holder() or self._turn.holder() or ""))
+        self._waiting = True
+
+    def _goes_on(self) -> None:
+        if self._waiting:
+            self._waiting = False
+            self._write(JobResumed())
+
+    def _write(self, event: JobEvent) -> None:
+        if self._events is not None:
+            self._events.append(event)
 
     def _is_stopped(self) -> bool:
         now = time.monotonic()

@@ -10,6 +10,8 @@ import pytest
 from diffstudio.errors import Interrupted
 from diffstudio.models.memory.lease import Lease
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
+from diffstudio.studio.evaluations.job_folder import JobFolder, JobPaused, JobResumed, JobWaiting
+from diffstudio.training.run.command_listener import training_turn
 from diffstudio.training.run.run_folder import Command, RunFolder
 
 
@@ -90,3 +92,43 @@ def test_it_can_be_stopped_while_it_waits_for_the_accelerator() -> None:
         EvaluationJobControl(Lease(), lambda: True).taken("evaluating"),
     ):
         pytest.fail("two hold it")
+
+
+def test_its_folder_says_why_it_does_not_go_on(tmp_path: Path) -> None:
+    job = JobFolder(tmp_path)
+    job_control = EvaluationJobControl(Lease(), control=tmp_path)
+    taken = job_control.taken("evaluating")
+    with Lease().held("generating images", priority=True):
+        thread = threading.Thread(target=taken.__enter__)
+        thread.start()
+        while not job.events()[0]:
+            thread.join(0.01)
+        assert job.events()[0] == [JobWaiting("generating images")]
+    thread.join()
+    assert job.events()[0][-1] == JobResumed() and Lease().holder() == "evaluating"
+    job.send(Command.PAUSE)
+
+    def work() -> None:
+        while JobPaused() not in job.events()[0]:
+            job_control.check()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    while job.events()[0][-1] != JobPaused():
+        thread.join(0.01)
+    assert Lease().holder() is None and training_turn().holder() is None  # a training run may go on meanwhile
+    job.send(Command.RUN)
+    thread.join()
+    assert job.events()[0][-1] == JobResumed() and Lease().holder() == "evaluating"
+    taken.__exit__(None, None, None)
+
+
+def test_a_training_run_and_an_evaluation_take_turns() -> None:
+    turn = training_turn()
+    turn.acquire("training emoji")
+    with pytest.raises(Interrupted), EvaluationJobControl(Lease(), lambda: True).taken("evaluating"):
+        pytest.fail("both go on")
+    turn.release()
+    with EvaluationJobControl(Lease()).taken("evaluating"):
+        assert turn.holder() == "evaluating"
+    assert turn.holder() is None

@@ -1,0 +1,98 @@
+"""What a job of the Lab leaves in its folder, however it ends."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from diffstudio.errors import BadRequest, Interrupted, RunProblem
+from diffstudio.studio.evaluations import job_recording
+from diffstudio.studio.evaluations.job_folder import (
+    JobEvent,
+    JobFailed,
+    JobFinished,
+    JobFolder,
+    JobProgress,
+    JobRequest,
+    JobStarted,
+    JobStopped,
+)
+from diffstudio.studio.evaluations.job_recording import recorded
+from diffstudio.training.run.run_folder import Command, RunFolder
+
+
+def events(folder: Path) -> list[JobEvent]:
+    return JobFolder(folder).events()[0]
+
+
+def test_a_job_records_what_it_does_and_how_far_it_is(tmp_path: Path) -> None:
+    out = tmp_path / "new" / "job"
+    with recorded("evaluate", ["starter", "photos", "--out", str(out), "--json"], out) as recording:
+        for done in range(4):
+            recording.progress("Reading", done, 3)
+        recording.finish(BadRequest("Too few images"))
+    assert events(out) == [
+        JobStarted(os.getpid()),
+        JobProgress("Reading", 0, 3),
+        JobProgress("Reading", 3, 3),  # those between came too soon
+        JobFinished("evaluation.json", "Too few images."),
+    ]
+    request = JobFolder(out).request()
+    assert (request.verb, request.arguments) == ("evaluate", ("starter", "photos"))
+    assert request.working_folder == os.getcwd() and request.created > 1e9
+
+
+def test_long_jobs_write_less_often(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(job_recording.time, "monotonic", lambda: now[0])
+    with recorded("evaluate", [], tmp_path) as recording:
+        for second in range(86_400):
+            now[0] = float(second)
+            recording.progress("Generating", second, 0)
+    assert 1000 < len(events(tmp_path)) < 4000  # of a day
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected"),
+    [
+        (BadRequest("It failed", "why", "Do this"), JobFailed("It failed", "why", "Do this")),
+        (Interrupted(), JobStopped()),
+        (KeyboardInterrupt(), JobStopped()),
+        (MemoryError("much"), JobFailed("Its process ended with an error, MemoryError", "much")),
+    ],
+)
+def test_how_it_ends_is_recorded_and_raised(raised: BaseException, expected: JobEvent, tmp_path: Path) -> None:
+    with pytest.raises(type(raised)), recorded("evaluate", [], tmp_path):
+        RunFolder(tmp_path).send(Command.STOP)
+        raise raised
+    assert events(tmp_path)[-1] == expected
+    assert RunFolder(tmp_path).command() is Command.RUN  # carried out: the next job there is not stopped by it
+
+
+def test_the_request_of_the_window_stays_and_that_of_another_job_is_replaced(tmp_path: Path) -> None:
+    job = JobFolder(tmp_path)
+    job.write_request(JobRequest("evaluate", ("starter", "photos"), "My photos", 12.0))
+    with recorded("evaluate", ["starter", "photos"], tmp_path):
+        pass
+    assert job.request().name == "My photos"
+    with recorded("evaluate", ["starter", "drawings"], tmp_path):
+        pass
+    assert job.request().arguments == ("starter", "drawings") and job.request().name == ""
+
+
+def test_two_jobs_do_not_write_into_one_folder(tmp_path: Path) -> None:
+    with recorded("evaluate", ["a"], tmp_path):
+        with pytest.raises(RunProblem, match="is in use"), recorded("evaluate", ["b"], tmp_path):
+            pytest.fail("both write")
+        assert JobFolder(tmp_path).request().arguments == ("a",)
+
+
+def test_without_a_folder_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (here := tmp_path / "here").mkdir()
+    monkeypatch.chdir(here)
+    with recorded("evaluate", [], None) as recording:
+        recording.progress("Reading", 1, 2)
+        recording.finish()
+    assert list(here.iterdir()) == []
