@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
 
-from diffstudio.errors import BadRequest
-from diffstudio.evaluation.feature_arrays import as_features, nearest, same_width
+from diffstudio.evaluation.feature_arrays import as_features, check_labels, nearest, same_width
 from diffstudio.evaluation.interval import Interval, share_interval
 
 
@@ -36,8 +35,8 @@ def agreement(
     """
     shown, known = as_features(generated, "generated", at_least=1), as_features(real, "real", at_least=1)
     same_width(known, shown)
-    if len(asked) != len(shown) or len(labels) != len(known):
-        raise BadRequest("The images cannot be compared with their labels", "there is not one label for each image")
+    check_labels(shown, asked)
+    check_labels(known, labels)
     found = [labels[index] == label for index, label in zip(nearest(shown, known, 1)[1][:, 0], asked, strict=True)]
     counts, right = Counter(asked), Counter(label for label, is_right in zip(asked, found, strict=True) if is_right)
     known_labels = Counter(labels)

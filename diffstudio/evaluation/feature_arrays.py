@@ -6,7 +6,7 @@ Features may be float32, or a memory map of a file: they are converted to float6
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import cast
 
 import numpy as np
@@ -55,6 +55,12 @@ def same_width(real: FeatureArray, generated: FeatureArray) -> None:
     """BadRequest where the features have different widths: they come from different networks."""
     if real.shape[-1] != generated.shape[-1]:
         raise different_networks(f"they have {real.shape[-1]:,} and {generated.shape[-1]:,} values for each image")
+
+
+def check_labels(features: FeatureArray, labels: Sequence[Hashable]) -> None:
+    """BadRequest unless there is a label for each row."""
+    if len(labels) != len(features):
+        raise BadRequest("The images cannot be compared with their labels", "there is not one label for each image")
 
 
 def different_networks(why: str) -> BadRequest:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from math import isfinite
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,6 +22,10 @@ class Interval:
     value: float
     low: float
     high: float
+
+    def to_json(self) -> dict[str, float | None]:
+        """JSON has no infinity: null stands for it."""
+        return {name: value if isfinite(value) else None for name, value in asdict(self).items()}
 
 
 def bootstrap_interval(

@@ -12,15 +12,18 @@ import numpy as np
 
 from diffstudio.errors import BadRequest
 from diffstudio.evaluation.agreement import Agreement, agreement
+from diffstudio.evaluation.birthday import Birthday, birthday_test
 from diffstudio.evaluation.feature_arrays import FeatureArray, different_networks
 from diffstudio.evaluation.frechet import frechet_distance
 from diffstudio.evaluation.interval import RESAMPLES, Interval, bootstrap_intervals
 from diffstudio.evaluation.kernel_distance import kernel_distance
 from diffstudio.evaluation.memorisation import FALSE_POSITIVE_RATE, Copies, combined_copies, copies, nearer_to_training
+from diffstudio.evaluation.modes import Classes, class_diversity, mode_coverage
 from diffstudio.evaluation.prdc import precision_recall_density_coverage
 from diffstudio.evaluation.vendi import vendi_score
 
 FEWEST = 100  # images of a kind below which no table is made
+MOST_FOR_DUPLICATES = 5000  # images that are all compared with each other
 _RANGES = {"frechet_distance": (0.0, inf), "vendi": (1.0, inf), "density": (0.0, inf)} | dict.fromkeys(
     ("precision", "recall", "coverage"), (0.0, 1.0)
 )
@@ -77,11 +80,11 @@ class Row:
     copies: Copies
     chosen: Sequence[int]  # which of the images those are
     agreement: Agreement | None = None
+    birthday: Birthday | None = None
+    classes: Classes | None = None  # where images are labelled, and some label has enough of them
 
     def to_json(self) -> dict[str, object]:
-        shown = {
-            name: {"value": found.value, "low": found.low, "high": found.high} for name, found in self.figures.items()
-        }
+        shown = {name: found.to_json() for name, found in self.figures.items()}
         return {"name": self.name, "count": self.count} | shown
 
 
@@ -152,14 +155,33 @@ def _row(generated: GeneratedImages, real: RealImages, resamples: int, count: in
     chosen = _indices(len(generated.features), count)
     tests, found = memorisation(generated, real, chosen)  # first, because it compares the networks
     check()
-    figures = _figures(_draw(real.held_out, count), _draw(generated.features, count), resamples, check) | tests
+    held_out, images = _draw(real.held_out, count), _draw(generated.features, count)
+    figures = _figures(held_out, images, resamples, check) | tests
+    few = min(count, MOST_FOR_DUPLICATES)
+    pairs = birthday_test(_draw(images, few), _draw(held_out, few))
+    figures |= {"modes": mode_coverage(images, held_out), "support": pairs.support}
+    check()
     follows, known = None, set(real.held_out_labels)
     can_match = [index for index in chosen if generated.asked[index] in known] if generated.asked else []
     if can_match and len(known) > 1:
         asked = [generated.asked[index] for index in can_match]
         follows = agreement(generated.features[can_match], asked, real.held_out, real.held_out_labels)
         figures["agreement"] = follows.share
-    return Row(generated.name, count, figures, found, chosen, follows)
+    classes = _classes([generated.asked[index] for index in chosen] if generated.asked else [], images, real, resamples)
+    if classes is not None:
+        figures |= {"classes": classes.reached, "class_vendi": classes.vendi}
+    return Row(generated.name, count, figures, found, chosen, follows, pairs, classes)
+
+
+def _classes(asked: Sequence[Hashable], images: FeatureArray, real: RealImages, resamples: int) -> Classes | None:
+    """None where no class has enough images to say anything about it: each image may have a caption of its own."""
+    labelled = [index for index, label in enumerate(asked) if label != ""]
+    if not labelled or not real.held_out_labels:
+        return None
+    if len(labelled) < len(asked):
+        images, asked = images[labelled], [asked[index] for index in labelled]
+    found = class_diversity(images, asked, real.held_out, real.held_out_labels, resamples)
+    return found if found.by_class else None
 
 
 def _check_count(what: str, count: int, remedy: str = "") -> None:

@@ -62,6 +62,12 @@ def test_a_good_a_collapsed_and_a_copying_model_are_told_apart() -> None:
     assert copying.figures["copies"].value > 0.9
     assert copying.figures["nearer_to_training"].low > 0.5
     assert len(copying.copies.indices()) > 130
+    assert collapsed.figures["modes"].value < 0.2 < 0.8 < good.figures["modes"].value
+    assert collapsed.figures["support"].high < 2 < 1000 < good.figures["support"].low
+    assert collapsed.figures["classes"].value == pytest.approx(1 / 3) and good.figures["classes"].value == 1
+    assert collapsed.classes is not None and collapsed.classes.missing == tuple({1, 2})
+    assert collapsed.figures["class_vendi"].value < 1.1 < good.figures["class_vendi"].value
+    assert copying.classes is None and "class_vendi" not in copying.figures
     assert "agreement" not in copying.figures and copying.agreement is None
 
 
@@ -72,9 +78,20 @@ def test_it_is_json_with_the_names_of_the_figures() -> None:
     assert found["name"] == "a" and found["count"] == 120
     assert set(found) == {
         *("name", "count", "frechet_distance", "kernel_distance", "precision", "recall", "density", "coverage"),
-        *("vendi", "nearer_to_training", "copies"),
+        *("vendi", "nearer_to_training", "copies", "modes", "support"),
     }
     assert set(found["vendi"]) == {"value", "low", "high"}
+
+
+def test_captions_that_each_image_has_alone_and_images_without_one_are_no_classes() -> None:
+    captions = [f"caption {index}" for index in range(150)]
+    real = replace(REAL_IMAGES, held_out_labels=captions)
+    assert row(GeneratedImages("a", images(LABELS[:120]), captions[:120]), real, FEW).classes is None
+    some = ["" if index % 2 else 0 for index in range(120)]
+    found = row(GeneratedImages("a", images(np.zeros(120, int)), some), REAL_IMAGES, FEW)
+    assert found.classes is not None and found.classes.by_class[0].generated == 60
+    bound = json.dumps(found.to_json()["support"])
+    assert "Infinity" not in bound
 
 
 def test_too_few_images_are_no_table() -> None:

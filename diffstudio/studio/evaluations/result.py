@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from math import isfinite
 from typing import Any
 
 from diffstudio.errors import DiffstudioError
+from diffstudio.evaluation.birthday import Birthday
 from diffstudio.evaluation.interval import Interval
+from diffstudio.evaluation.modes import Classes
 from diffstudio.evaluation.report import Row
 
 FORMAT = 1
@@ -24,6 +27,7 @@ _COLUMNS = {
     "nearer_to_training": "nearer",
     "loss_gap": "loss gap",
 }
+_DIVERSITY = {"modes": "modes", "classes": "classes", "class_vendi": "Vendi in a class", "support": "support"}
 HOW_TO_READ = (
     "The first row compares real training images with held-out ones: no model can be expected to do better, and one "
     "that does has probably copied. Lower is better for distances (Fréchet, kernel); higher for precision and density "
@@ -31,6 +35,14 @@ HOW_TO_READ = (
     "Copies near 0, nearer to training near 0.5 and a loss gap near 0 mean that nothing was memorised; in the first "
     "row, copies and nearer are what a copy of the training images would score. 95 % intervals are below the figures."
 )
+HOW_TO_READ_DIVERSITY = (
+    "Mode collapse shows in the second table, beside what real images read there. Modes: the share of clusters of the "
+    "held-out images that were reached; classes: the share of classes asked for that were made; Vendi in a class: how "
+    "many different images a class holds in effect, on average; support: how many different images the model can make "
+    "in effect, by the duplicates in the batch (birthday test): ∞ where there was none, and then the lower bound says "
+    "what was ruled out."
+)
+_CLASSES_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +103,12 @@ class Evaluation:
             "problem": str(self.problem) if self.problem is not None else "",
             "details": [_details(one) for one in self.subjects],
             "notes": list(self.notes),
-            "how_to_read": HOW_TO_READ if rows else "",
+            "how_to_read": f"{HOW_TO_READ} {HOW_TO_READ_DIVERSITY}" if rows else "",
+            "diversity": [
+                {"name": row.name} | _diversity(row)
+                for row in (self.real, *(one.row for one in self.subjects))
+                if row is not None
+            ],
         }
 
     def text(self) -> str:
@@ -104,16 +121,35 @@ class Evaluation:
             shown: list[tuple[str, int, Mapping[str, Interval]]] = []
             shown.append((self.real.name, self.real.count, self.real.figures))
             shown += [(one.name, one.row.count, one.figures) for one in self.subjects if one.row is not None]
-            lines += ["", *_table(shown)]
+            lines += ["", *_table(shown, _COLUMNS), "", *_table(shown, _DIVERSITY)]
+            lines += ["", *_duplicates(self.real.name, self.real.birthday), *_class_lines(self.real.classes)]
         for one in self.subjects:
             lines += ["", *_sentences(one)]
         lines += ["", *self.notes] if self.notes else []
-        lines += ["", HOW_TO_READ] if self.real is not None else []
+        lines += ["", HOW_TO_READ, "", HOW_TO_READ_DIVERSITY] if self.real is not None else []
         return "\n".join(lines)
 
 
 def _as_json(figures: Mapping[str, Interval]) -> dict[str, Any]:
-    return {name: {"value": one.value, "low": one.low, "high": one.high} for name, one in figures.items()}
+    return {name: one.to_json() for name, one in figures.items()}
+
+
+def _diversity(row: Row) -> dict[str, Any]:
+    """The duplicates of a row, and its figures for each class."""
+    values: dict[str, Any] = {}
+    if (found := row.birthday) is not None:
+        values["birthday"] = {
+            "images": found.images,
+            "duplicate_pairs": found.pairs,
+            "threshold": found.threshold,
+            "support": found.support.to_json(),
+            "batch_with_duplicate": found.batch if isfinite(found.batch) else None,
+        }
+    if row.classes is not None:
+        values["missing_classes"] = [str(label) for label in row.classes.missing]
+        values["real_class_vendi"] = row.classes.real_vendi.to_json()
+        values["by_class"] = {str(label): asdict(one) for label, one in row.classes.by_class.items()}
+    return values
 
 
 def _details(one: SubjectResult) -> dict[str, Any]:
@@ -122,9 +158,7 @@ def _details(one: SubjectResult) -> dict[str, Any]:
         "images": one.count,
         "sampling": dict(one.sampling),
         "memorisation": _as_json({name: one.figures[name] for name in _MEMORISATION if name in one.figures}),
-        "loss_gap_by_noise_level": [
-            {"noise_level": level, "value": gap.value, "low": gap.low, "high": gap.high} for level, gap in one.loss_gaps
-        ],
+        "loss_gap_by_noise_level": [{"noise_level": level} | gap.to_json() for level, gap in one.loss_gaps],
         "copies": [{"image": near.image, "training": near.training, "ratio": near.ratio} for near in one.copies],
         "agreement_by_label": dict(one.agreement_by_label),
         "agreement_chance": one.agreement_chance,
@@ -134,10 +168,10 @@ def _details(one: SubjectResult) -> dict[str, Any]:
 _MEMORISATION = ("copies", "nearer_to_training", "loss_gap")
 
 
-def _table(rows: Sequence[tuple[str, int, Mapping[str, Interval]]]) -> list[str]:
+def _table(rows: Sequence[tuple[str, int, Mapping[str, Interval]]], titles: Mapping[str, str]) -> list[str]:
     """Two lines for each row: the figures, and their intervals below them."""
-    columns = [name for name in _COLUMNS if any(name in figures for _, _, figures in rows)]
-    cells = [["", "images", *(_COLUMNS[name] for name in columns)]]
+    columns = [name for name in titles if any(name in figures for _, _, figures in rows)]
+    cells = [["", "images", *(titles[name] for name in columns)]]
     for name, count, figures in rows:
         found = [figures.get(column) for column in columns]
         cells.append([name, f"{count:,}", *(_number(one.value) if one is not None else "–" for one in found)])
@@ -153,6 +187,8 @@ def _table(rows: Sequence[tuple[str, int, Mapping[str, Interval]]]) -> list[str]
 
 def _number(value: float) -> str:
     """Three significant digits, and no more than three decimals."""
+    if not isfinite(value):
+        return "∞"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
 
 
@@ -161,6 +197,8 @@ def _sentences(one: SubjectResult) -> list[str]:
     lines = [f"{one.name}:"]
     if one.sampling:
         lines.append("  " + ", ".join(f"{name} {value}" for name, value in one.sampling.items()))
+    if one.row is not None:
+        lines += [f"  {line}" for line in (*_duplicates("", one.row.birthday), *_class_lines(one.row.classes))]
     lines.append(f"  {one.called_copies:,} of {one.tested:,} images are copies of training images")
     lines += [f"    {near.image} copies {near.training}, distance ratio {near.ratio:.2f}" for near in one.copies[:3]]
     if one.row is None:
@@ -174,4 +212,32 @@ def _sentences(one: SubjectResult) -> list[str]:
         lines.append(f"  held-out images have a higher denoising loss than training images {at}")
     if one.agreement_chance is not None:
         lines.append(f"  agreement by chance would be {one.agreement_chance:.3f}")
+    return lines
+
+
+def _duplicates(name: str, found: Birthday | None) -> list[str]:
+    """The result of the birthday test in a sentence."""
+    if found is None:
+        return []
+    of_name = f" of {name}" if name else ""
+    among = f"among {found.images:,} images{of_name}"
+    if not found.pairs:
+        return [f"no duplicates {among}: more than {found.support.low:,.0f} different images in effect"]
+    pairs = "1 pair of duplicates" if found.pairs == 1 else f"{found.pairs:,} pairs of duplicates"
+    return [f"{pairs} {among}: a batch of {found.batch:,.0f} has one with even odds"]
+
+
+def _class_lines(classes: Classes | None) -> list[str]:
+    """The Vendi scores of the classes that lag furthest behind their real images, and the classes that are missing."""
+    if classes is None:
+        return []
+    by_loss = sorted(classes.by_class.items(), key=lambda item: item[1].vendi / item[1].real_vendi)
+    shown = [f"{label} {one.vendi:.1f} of {one.real_vendi:.1f}" for label, one in by_loss[:_CLASSES_SHOWN]]
+    more = len(by_loss) - len(shown)
+    text = f"Vendi score by class, of that of as many real images: {', '.join(shown)}"
+    lines = [f"{text} and {more} more" if more else text]
+    if classes.missing:
+        named = ", ".join(str(label) for label in classes.missing[:_CLASSES_SHOWN])
+        more = len(classes.missing) - min(len(classes.missing), _CLASSES_SHOWN)
+        lines.append(f"no image of the classes {named}" + (f" and {more} more" if more else ""))
     return lines

@@ -90,7 +90,8 @@ def test_the_table_has_the_real_row_first_and_all_rows_are_of_one_size(both: Eva
     for row in rows:
         assert set(row) > FIGURES | TESTS
         for name in set(row) - {"name", "count"}:
-            assert set(row[name]) == {"value", "low", "high"} and row[name]["low"] <= row[name]["value"]
+            assert set(row[name]) == {"value", "low", "high"}
+            assert row[name]["value"] is None or row[name]["low"] <= row[name]["value"]
     random, faithful = rows[1:]
     assert faithful["frechet_distance"]["value"] < random["frechet_distance"]["low"]
     assert rows[0]["copies"]["value"] == 1.0 and faithful["copies"]["value"] < 0.1
@@ -110,8 +111,26 @@ def test_it_says_how_it_was_made_and_how_to_read_it(both: Evaluation) -> None:
     lines = text.split("\n")
     header = next(line for line in lines if "Fréchet" in line)
     assert lines.index(header) < next(i for i, line in enumerate(lines) if line.startswith("real images"))
-    assert lines[-1].startswith("The first row compares real") and "95 % intervals" in lines[-1]
+    assert lines[-3].startswith("The first row compares real") and "95 % intervals" in lines[-3]
+    assert lines[-1].startswith("Mode collapse shows in the second table")
     assert "agreement by chance would be 0.5" in text
+
+
+def test_its_second_table_shows_mode_collapse_by_class_and_by_duplicates(both: Evaluation) -> None:
+    found, text = both.to_json(), both.text()
+    assert [one["name"] for one in found["diversity"]] == [row["name"] for row in found["rows"]]
+    for one, row in zip(found["diversity"], found["rows"], strict=True):
+        assert one["birthday"]["images"] == row["count"] and one["birthday"]["support"] == row["support"]
+        assert {"modes", "classes", "class_vendi"} < set(row)
+        assert set(one["by_class"]) <= {"red", "blue"}
+        for figures in one["by_class"].values():
+            assert figures["vendi"] >= 1 and figures["real_vendi"] >= 1 and 0 <= figures["coverage"] <= 1
+    random, faithful = found["rows"][1:]
+    assert faithful["modes"]["value"] > random["modes"]["value"]
+    header = next(line for line in text.split("\n") if "Vendi in a class" in line)
+    assert header.split()[:3] == ["images", "modes", "classes"] and header.split()[-1] == "support"
+    assert "duplicates among" in text and "Vendi score by class, of that of as many real images" in text
+    assert "no image of the classes" in text or random["classes"]["value"] == 1
 
 
 def test_the_same_request_gives_the_same_figures(
