@@ -198,10 +198,7 @@ def variational_bound(
     least = math.exp(first)
     noise = torch.randn(images.shape, generator=generator).to(images)
     return VariationalBound(
-        _prior_loss(images, last),
-        by_level.sum(1),
-        _reconstruction_loss(noise, images, least, bits),
-        by_level,
+        _prior_loss(images, last), by_level.sum(1), _reconstruction_loss(noise, images, least, bits), by_level
     )
 
 
@@ -225,7 +222,10 @@ def _reconstruction_loss(noise: Tensor, images: Tensor, least: float, bits: int 
     low, high = -noise - half, -noise + half
     lowest, highest = images <= -1 + spacing(bits) / 2, images >= 1 - spacing(bits) / 2
     low, high = low.masked_fill(lowest, -math.inf), high.masked_fill(highest, math.inf)
-    low, high = torch.where(low > 0, -high, low), torch.where(low > 0, -low, high)  # where differences keep their digits
+    low, high = (
+        torch.where(low > 0, -high, low),
+        torch.where(low > 0, -low, high),
+    )  # where differences keep their digits
     probability = torch.special.ndtr(high) - torch.special.ndtr(low)
     return -probability.clamp(min=1e-300).log().flatten(1).sum(1)
 

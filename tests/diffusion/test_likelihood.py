@@ -85,7 +85,7 @@ def test_probes_estimate_the_divergence_without_bias() -> None:
     mixing = torch.randn(SIZE, SIZE, generator=generator(), dtype=torch.float64)
     covariance = mixing @ mixing.T / SIZE + 0.05 * torch.eye(SIZE)
     normal = torch.distributions.MultivariateNormal(torch.zeros(SIZE, dtype=torch.float64), covariance)
-    images = (torch.randn(6, SIZE, generator=generator(1), dtype=torch.float64) @ torch.linalg.cholesky(covariance).T)
+    images = torch.randn(6, SIZE, generator=generator(1), dtype=torch.float64) @ torch.linalg.cholesky(covariance).T
     truth = normal.log_prob(images)
     images = images.view(6, *SHAPE)
     exact = log_likelihood(Correlated(schedule, covariance), schedule, images)
