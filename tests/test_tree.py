@@ -127,11 +127,15 @@ TESTED_IN = {
     "ui/train/folder/test_captions_view.py": "ui/train/folder/caption_list ui/train/folder/folder_actions",
     "ui/train/run/test_learning_card.py": "ui/train/run/nearest_images",
     "ui/train/test_room.py": (
-        "ui/train/folder/folder_card ui/train/folder/folder_inspector ui/train/folder/folder_view ui/train/new_run_panel"
+        "ui/train/folder_controller ui/train/folder/folder_card ui/train/folder/folder_inspector ui/train/folder/folder_view"
+        " ui/train/new_run_panel"
         " ui/train/run_actions ui/train/run/follower ui/train/run/panel ui/train/run/sample_prompts_dialog"
         " ui/train/run/view ui/train/runs_list"
     ),
-    "ui/widgets/test_controls.py": "ui/widgets/images/thumbnail ui/widgets/layout/flow_layout ui/widgets/helpers ui/widgets/inputs",
+    "ui/widgets/test_controls.py": (
+        "ui/widgets/banner ui/widgets/images/thumbnail ui/widgets/layout/flow_layout ui/widgets/helpers"
+        " ui/widgets/inputs"
+    ),
     "stories/test_queue_in_the_window.py": "ui/generate/queue/job_dialog ui/wiring/queue",
     "stories/test_help_in_the_window.py": "ui/help/about_dialog ui/help/shortcuts_dialog ui/wiring/help",
     "ui/shell/test_notifier.py": "ui/wiring/notifications",

@@ -32,7 +32,7 @@ from PySide6.QtWidgets import (
 from diffstudio import paths
 from diffstudio.errors import StorageProblem
 from diffstudio.ui.widgets import actions, icons, shortcuts, theme
-from diffstudio.ui.widgets.controls import Banner
+from diffstudio.ui.widgets.banner import Banner
 from diffstudio.ui.widgets.dialogs import available_size, within_screen
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images.drag_and_drop import DropOverlay, DroppedItem, DroppedKind, parse_drop, with_files

@@ -49,7 +49,7 @@ from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
 from diffstudio.ui.models.room import ModelsRoom
 from diffstudio.ui.models.weight_tool_dialogs import ConvertDialog, FuseLoraDialog, MergeDialog
 from diffstudio.ui.train.room import TrainRoom
-from diffstudio.ui.widgets.controls import Banner
+from diffstudio.ui.widgets.banner import Banner
 from diffstudio.ui.widgets.dialogs import choose_action, confirm, message_box
 from diffstudio.ui.widgets.helpers import ElidedLabel, label, plain_button_text, plain_tooltip, set_tooltip
 from diffstudio.ui.widgets.menus import build_menu

@@ -19,9 +19,8 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
+from diffstudio.ui.widgets.controls import Chip, PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.helpers import ElidedLabel
-from diffstudio.ui.widgets.inputs import Chip
 from tests.ui.accessibility import controls
 
 READABLE = 4.5  # WCAG AA: contrast of text

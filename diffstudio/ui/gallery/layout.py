@@ -13,7 +13,8 @@ from diffstudio.ui.gallery.grid import ThumbnailGrid
 from diffstudio.ui.gallery.item_model import GalleryModel
 from diffstudio.ui.gallery.top_bar import SEARCH_HELP, TopBar, TrashBar
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.widgets.controls import EmptyState, MessageBanner
+from diffstudio.ui.widgets.banner import MessageBanner
+from diffstudio.ui.widgets.controls import EmptyState
 from diffstudio.ui.widgets.helpers import show_page
 from diffstudio.ui.widgets.layout.columns import Column, Columns
 

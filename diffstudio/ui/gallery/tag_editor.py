@@ -10,8 +10,8 @@ from PySide6.QtWidgets import QCompleter, QLineEdit, QVBoxLayout, QWidget
 
 from diffstudio.studio.gallery.sidecar import LONGEST_TAG
 from diffstudio.ui.widgets import actions
+from diffstudio.ui.widgets.controls import Chip
 from diffstudio.ui.widgets.helpers import describe
-from diffstudio.ui.widgets.inputs import Chip
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 from diffstudio.ui.widgets.menus import MenuEntry, build_menu
 

@@ -9,9 +9,9 @@ from diffstudio.studio.gallery.search import GalleryQuery, Period, SortOrder
 from diffstudio.studio.gallery.view_state import LARGEST_CELL, SMALLEST_CELL, USUAL_CELL
 from diffstudio.ui.gallery.image_view import BACK_TIP
 from diffstudio.ui.widgets import actions
-from diffstudio.ui.widgets.controls import SecondaryButton
+from diffstudio.ui.widgets.controls import Chip, SecondaryButton
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
-from diffstudio.ui.widgets.inputs import Chip, ComboBox, SearchField, Slider
+from diffstudio.ui.widgets.inputs import ComboBox, SearchField, Slider
 
 ORDERS = [
     (SortOrder.NEWEST, "Newest first"),

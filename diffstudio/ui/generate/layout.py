@@ -14,7 +14,8 @@ from diffstudio.ui.generate.job_controls import JobControls
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.queue_and_history import QueueAndHistory
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import Banner, EmptyState, ProgressLine, SecondaryButton
+from diffstudio.ui.widgets.banner import Banner
+from diffstudio.ui.widgets.controls import EmptyState, ProgressLine, SecondaryButton
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe
 from diffstudio.ui.widgets.layout.columns import Column, Columns
 from diffstudio.ui.widgets.text_size import fix_size

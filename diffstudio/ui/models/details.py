@@ -23,7 +23,8 @@ from diffstudio.ui.models.notes_editor import NotesEditor
 from diffstudio.ui.models.trigger_words import TriggerWordChips
 from diffstudio.ui.models.type_override import TypeOverride
 from diffstudio.ui.widgets import actions, theme
-from diffstudio.ui.widgets.controls import Banner, PrimaryButton, SecondaryButton, SectionLabel
+from diffstudio.ui.widgets.banner import Banner
+from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, scroll_area
 from diffstudio.ui.widgets.images.thumbnail import Thumbnail
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout

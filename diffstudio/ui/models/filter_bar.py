@@ -15,7 +15,8 @@ from diffstudio.studio.library.annotations import NO_ANNOTATION, Annotation
 from diffstudio.ui.models import model_info
 from diffstudio.ui.models.item_model import Entry
 from diffstudio.ui.widgets import actions
-from diffstudio.ui.widgets.inputs import Chip, ComboBox, SearchField
+from diffstudio.ui.widgets.controls import Chip
+from diffstudio.ui.widgets.inputs import ComboBox, SearchField
 
 ALL_TYPES = None
 _TRIGGER_WORD_KEYS = (

@@ -14,7 +14,8 @@ from diffstudio.ui.models.filter_bar import FilterBar
 from diffstudio.ui.models.item_model import CheckpointsModel
 from diffstudio.ui.models.tool_runner import ToolRunner
 from diffstudio.ui.widgets import shortcuts
-from diffstudio.ui.widgets.controls import EmptyState, MessageBanner, ProgressLine, SecondaryButton, SectionLabel
+from diffstudio.ui.widgets.banner import MessageBanner
+from diffstudio.ui.widgets.controls import EmptyState, ProgressLine, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import show_page
 from diffstudio.ui.widgets.images.drag_and_drop import DropOverlay
 from diffstudio.ui.widgets.layout.columns import Column, Columns

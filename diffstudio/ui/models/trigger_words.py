@@ -8,8 +8,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QContextMenuEvent, QGuiApplication
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
-from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.inputs import Chip
+from diffstudio.ui.widgets.controls import Chip, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 from diffstudio.ui.widgets.menus import build_menu
 

@@ -7,28 +7,21 @@ window does not stop a run, and a run started from the command line appears here
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QHideEvent, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
-from diffstudio.errors import CHOOSE_IMAGE_FOLDER, DiffstudioError
+from diffstudio.errors import DiffstudioError
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.jobs.device_guess import seems_accelerated
-from diffstudio.studio.runs.add_images import copy_into
 from diffstudio.studio.runs.runs import Runs, RunSummary
-from diffstudio.training.data.folder_report import FolderReport
-from diffstudio.training.recipe import DataRecipe, Recipe
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.run_folder import RunFolder
-from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.train.folder.folder_actions import FolderActions
-from diffstudio.ui.train.folder.folder_card import CARD_THUMB_SIDE, CARD_THUMBS
-from diffstudio.ui.train.folder.folder_inspector import FolderInspector
-from diffstudio.ui.train.folder.folder_view import MAX_THUMBNAILS, THUMB_SIDE, FolderView
-from diffstudio.ui.train.folder.thumbnails import evenly_spaced
+from diffstudio.ui.train.folder.folder_view import FolderView
+from diffstudio.ui.train.folder_controller import FolderController
 from diffstudio.ui.train.new_run_panel import PANEL_WIDTHS, NewRunPanel
 from diffstudio.ui.train.run.follower import RunFollower, RunsSnapshot, read_runs
 from diffstudio.ui.train.run.panel import Action, RunPanel
@@ -38,12 +31,11 @@ from diffstudio.ui.train.run_actions import RunActions
 from diffstudio.ui.train.runs_list import LIST_WIDTHS, RunsList
 from diffstudio.ui.train.side_column import side_column
 from diffstudio.ui.widgets import shortcuts
-from diffstudio.ui.widgets.controls import Banner
-from diffstudio.ui.widgets.dialogs import choose_folder
+from diffstudio.ui.widgets.banner import Banner
 from diffstudio.ui.widgets.helpers import describe, set_tooltip
 from diffstudio.ui.widgets.images.copy_and_drag import not_shown, open_folder
-from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind, DropTarget
-from diffstudio.ui.widgets.images.image_menu import ImageActions, ImageTarget
+from diffstudio.ui.widgets.images.drag_and_drop import DropTarget
+from diffstudio.ui.widgets.images.image_menu import ImageActions
 from diffstudio.ui.widgets.layout.columns import Column, Columns
 
 SHOWN_MS, HIDDEN_MS = 500, 2500  # between two refreshes
@@ -66,10 +58,6 @@ class TrainRoom(QWidget):
         self._refreshed_once = False
         self._refreshing = False
         self._runs_started = 0
-        self._inspector = FolderInspector(self._tasks)
-        self._folder_actions = FolderActions(self._tasks)
-        self._report: FolderReport | None = None
-        self._shown_pixels: DataRecipe | None = None  # what the thumbnails of the folder show
         self._stopping: Path | None = None
         self.run_actions = RunActions(runs, self._tasks, self)
         self.setObjectName("background")
@@ -78,12 +66,18 @@ class TrainRoom(QWidget):
         set_tooltip(self, "")
         self.new_panel, self.run_panel = NewRunPanel(), RunPanel()
         self.folder_view, self.run_view = FolderView(), RunView(self._tasks)
+        self.folder_controller = FolderController(self.new_panel, self.folder_view, self._tasks)
         self.runs_list = RunsList(self._tasks)
         self.message = Banner("bad", "")
         self._left, self._middle = QStackedWidget(), QStackedWidget()
         self._lay_out()
         self.image_actions = ImageActions(self)
-        self._drop = DropTarget(self, self._drop_text, self._take, lambda text: self._show_message("bad", text))
+        self._drop = DropTarget(
+            self,
+            self.folder_controller.drop_text,
+            self.folder_controller.take,
+            lambda text: self._show_message("bad", text),
+        )
         self._connect()
         self.new_panel.set_accelerator(seems_accelerated())
         self.folder_view.show_empty()
@@ -94,13 +88,11 @@ class TrainRoom(QWidget):
 
     def inspect(self, folder: Path) -> None:
         """Inspect a folder in a thread and offer to train on it."""
+        self.folder_controller.inspect(folder)
+
+    def _make_room_for_folder(self) -> None:
         self.select(None)
-        self._inspector.cancel()
-        self._folder_actions.set_report(None)
         self.message.hide()
-        self.new_panel.set_report(None)
-        self.folder_view.show_inspecting(folder)
-        self._inspector.inspect(folder)
 
     def select(self, path: Path | None) -> None:
         """Show the run in this folder; None shows the form for a new run."""
@@ -118,7 +110,8 @@ class TrainRoom(QWidget):
         summary = self.summary()
         if summary is not None:
             self._show_run(summary, RunsSnapshot(self._summaries, summary.run))
-            self._load_run_thumbs(summary)
+            self.run_panel.set_thumbs(())
+            self.folder_controller.load_run_thumbnails(summary.image_folder)
         self._left.setCurrentWidget(self.run_panel)
         self._middle.setCurrentWidget(self.run_view)
         self.refresh()
@@ -141,7 +134,7 @@ class TrainRoom(QWidget):
         """Stop the room's threads. Runs continue."""
         self.run_panel.note.save()
         self._timer.stop()
-        self._inspector.shut_down()
+        self.folder_controller.shut_down()
         self._tasks.close()
 
     # Layout and connections
@@ -171,19 +164,11 @@ class TrainRoom(QWidget):
         row.addWidget(self.columns)
 
     def _connect(self) -> None:
-        for folder_requested in (self.new_panel.folder_requested, self.folder_view.folder_requested):
-            folder_requested.connect(self.choose_folder)
-        self._inspector.progressed.connect(self.folder_view.show_progress)
-        self._inspector.finished.connect(self._show_report)
-        self._inspector.failed.connect(self._inspection_failed)
-        self._inspector.thumbnails_loaded.connect(self._show_thumbnails)
-        self._inspector.run_thumbnails_loaded.connect(self.run_panel.set_thumbs)
-        self.folder_view.cancel_requested.connect(self._cancel_inspection)
-        self._folder_actions.attach(self.folder_view.report_view.captions, self._inspector)
-        self._folder_actions.message.connect(self._show_message)
+        self.folder_controller.inspecting.connect(self._make_room_for_folder)
+        self.folder_controller.run_thumbnails_loaded.connect(self.run_panel.set_thumbs)
+        self.folder_controller.message.connect(self._show_message)
         self.new_panel.start_requested.connect(self.run_actions.start)
         self.new_panel.recipe_changed.connect(self._update_speed)
-        self.new_panel.recipe_changed.connect(self._load_thumbnails)
         self.run_panel.action_requested.connect(self._act)
         self.image_actions.message.connect(self._show_message)
         for view in (self.run_view.samples, self.folder_view, self.runs_list.learning):
@@ -212,7 +197,7 @@ class TrainRoom(QWidget):
         self.runs_list.run_selected.connect(self.select)
         self.runs_list.new_run_requested.connect(lambda: self.select(None))
         for shortcut, do in (
-            (shortcuts.TRAINING_FOLDER, self.choose_folder),
+            (shortcuts.TRAINING_FOLDER, self.folder_controller.choose),
             (shortcuts.NEW_RUN, lambda: self.select(None)),
             (shortcuts.REMOVE_RUN, lambda: self._remove(self.runs_list.focused_run() or self.selected())),
         ):
@@ -226,77 +211,6 @@ class TrainRoom(QWidget):
     def hideEvent(self, event: QHideEvent) -> None:
         super().hideEvent(event)
         self._timer.setInterval(HIDDEN_MS)
-
-    # Choosing a folder
-
-    def choose_folder(self) -> None:
-        before = self.new_panel.run_settings()
-        parent = str(before.folder.parent) if before else pictures_folder()
-        choose_folder(self, CHOOSE_IMAGE_FOLDER, parent, self.inspect)
-
-    def _drop_text(self, items: Sequence[DroppedItem]) -> str:
-        if any(item.kind is DroppedKind.FOLDER for item in items):
-            return "Drop to train on this folder"
-        settings = self.new_panel.run_settings()
-        if settings is None or self._middle.currentWidget() is not self.folder_view:
-            return ""
-        if not (count := sum(item.kind is DroppedKind.IMAGE for item in items)):
-            return ""
-        return f"Drop to copy {count:,} image{'' if count == 1 else 's'} into {settings.folder.name}"
-
-    def _take(self, items: Sequence[DroppedItem]) -> None:
-        """Train on a folder, or copy images into the one that is chosen."""
-        folder = next((item.path for item in items if item.kind is DroppedKind.FOLDER), None)
-        settings = self.new_panel.run_settings()
-        if folder is not None:
-            self.inspect(folder)
-        elif settings is not None:
-            images = [item.path for item in items if item.kind is DroppedKind.IMAGE and item.path is not None]
-            self._tasks.start(self._add_images(images, settings.folder))
-
-    async def _add_images(self, images: Sequence[Path], folder: Path) -> None:
-        try:
-            added = await self._tasks.to_thread(copy_into, images, folder)
-        except DiffstudioError as error:
-            self._show_error(error)
-            return
-        self.inspect(folder)  # which hides the message before
-        self._show_message("good", f"{added:,} image{'' if added == 1 else 's'} copied into {folder}.")
-
-    def _cancel_inspection(self) -> None:
-        self._inspector.cancel()
-        self.folder_view.show_empty()
-
-    def _show_report(self, report: FolderReport) -> None:
-        self._report = report
-        try:
-            self.new_panel.set_report(report)
-        except DiffstudioError as error:
-            self._inspection_failed(error)
-            return
-        self._folder_actions.set_report(report)
-        self.new_panel.set_thumbs(())
-        self.folder_view.show_report(report)
-        settings = self.new_panel.run_settings()
-        self._shown_pixels = None
-        if settings is not None:
-            self._load_thumbnails(settings.recipe)
-
-    def _load_thumbnails(self, recipe: Recipe) -> None:
-        """Show the images as a network of this recipe sees them, if that has changed."""
-        pixels = replace(recipe.data, flips=0, rotation_degrees=0, translation=0, held_out=0)
-        if self._report is not None and pixels != self._shown_pixels:
-            self._shown_pixels = pixels
-            side = round(THUMB_SIDE * self.devicePixelRatioF())
-            self._inspector.load_thumbnails(self._report, recipe, MAX_THUMBNAILS, side)
-
-    def _show_thumbnails(self, thumbnails: Sequence[tuple[ImageTarget, str]]) -> None:
-        self.new_panel.set_thumbs([target.image for target, _ in evenly_spaced(thumbnails, CARD_THUMBS)])
-        self.folder_view.set_thumbs(thumbnails)
-
-    def _inspection_failed(self, error: Exception) -> None:
-        self.folder_view.show_empty()
-        self._show_error(error)
 
     # Starting and controlling runs
 
@@ -405,7 +319,7 @@ class TrainRoom(QWidget):
         self.new_panel.offer_checkpoints([(each.checkpoint, each.name) for each in ended if each.checkpoint])
         if self._refreshed_once:
             self._announce_checkpoints(before)
-        elif self._follower is None and not self._inspector.busy() and self.new_panel.run_settings() is None:
+        elif self._follower is None and self.folder_controller.is_idle():
             alive = next((summary for summary in snapshot.summaries if summary.alive), None)
             if alive is not None:  # it was training before the window opened
                 self._refreshed_once = True
@@ -446,11 +360,6 @@ class TrainRoom(QWidget):
             ended = old is not None and old.alive and not summary.alive
             if first or ended:
                 self.checkpoint_ready.emit(summary.checkpoint)
-
-    def _load_run_thumbs(self, summary: RunSummary) -> None:
-        self.run_panel.set_thumbs(())
-        side = round(CARD_THUMB_SIDE * self.devicePixelRatioF())
-        self._inspector.load_run_thumbnails(summary.image_folder, CARD_THUMBS, side)
 
     def _show_message(self, kind: str, text: str) -> None:
         self.message.show_message(kind, text)

@@ -1,4 +1,4 @@
-"""Buttons, cards, headings, banners and progress bars that every room uses; controls that hold a value are in `inputs`.
+"""Buttons, chips, cards, headings and progress bars that every room uses; controls that hold a value are in `inputs`.
 
 Each one sets its accessible name and tooltip, works from the keyboard, and elides or wraps text that does not fit.
 """
@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from PySide6.QtCore import QEvent, QObject, QRect, QRectF, QSize, Qt, QTimer, Signal
-from PySide6.QtGui import QColor, QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QResizeEvent, QShowEvent
+from PySide6.QtCore import QEvent, QRect, QRectF, QSize, Qt, QTimer, Signal
+from PySide6.QtGui import QColor, QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QShowEvent
 from PySide6.QtWidgets import (
-    QBoxLayout,
     QFrame,
     QHBoxLayout,
     QPushButton,
@@ -28,10 +27,9 @@ from diffstudio.ui.widgets.helpers import (
     ElidedLabel,
     describe,
     label,
-    leave_focus,
+    plain_button_text,
     scroll_area,
     set_style_property,
-    set_tooltip,
 )
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
@@ -116,10 +114,25 @@ class PrimaryButton(QPushButton):
             )
 
 
-_NARROWEST_BUTTON = 72  # px of a secondary button whose text is elided
+class ElidedButton(QPushButton):
+    """A button whose text is elided where it has no room."""
+
+    narrowest = 72  # px at 100 %, with its elided text
+
+    def minimumSizeHint(self) -> QSize:
+        whole = super().minimumSizeHint()
+        return QSize(min(whole.width(), theme.scaled(self.narrowest)), whole.height())
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter, option = QStylePainter(self), QStyleOptionButton()
+        self.initStyleOption(option)
+        if option.text and (short := self.sizeHint().width() - self.width()) > 0:
+            room = self.fontMetrics().horizontalAdvance(option.text) - short
+            option.text = self.fontMetrics().elidedText(option.text, Qt.TextElideMode.ElideRight, room)
+        painter.drawControl(QStyle.ControlElement.CE_PushButton, option)
 
 
-class SecondaryButton(QPushButton):
+class SecondaryButton(ElidedButton):
     """A secondary button: an icon, a text, or both. Without a text it has no frame. A text without room is elided."""
 
     def __init__(self, text: str, icon: str = "", tooltip: str = "", *, name: str = "", role: str = "text") -> None:
@@ -135,17 +148,22 @@ class SecondaryButton(QPushButton):
     def set_icon(self, icon: str, role: str = "text") -> None:
         self.setIcon(icons.icon(icon, role))
 
-    def minimumSizeHint(self) -> QSize:
-        whole = super().minimumSizeHint()
-        return QSize(min(whole.width(), theme.scaled(_NARROWEST_BUTTON)), whole.height())
 
-    def paintEvent(self, event: QPaintEvent) -> None:
-        painter, option = QStylePainter(self), QStyleOptionButton()
-        self.initStyleOption(option)
-        if option.text and (short := self.sizeHint().width() - self.width()) > 0:
-            room = self.fontMetrics().horizontalAdvance(option.text) - short
-            option.text = self.fontMetrics().elidedText(option.text, Qt.TextElideMode.ElideRight, room)
-        painter.drawControl(QStyle.ControlElement.CE_PushButton, option)
+class Chip(ElidedButton):
+    """A small rounded button; its text is elided when it is longer than its row."""
+
+    narrowest = 64
+
+    def __init__(self, text: str, checkable: bool = True, tooltip: str = "", icon: str = "") -> None:
+        super().__init__(plain_button_text(text))
+        self.setCheckable(checkable)
+        self.setAutoDefault(False)  # a choice: Enter in a dialog presses its main button all the same
+        self.setIconSize(QSize(14, 14))
+        self.setFont(theme.font(theme.SMALL_PIXELS))
+        self.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
+        if icon:
+            self.setIcon(icons.icon(icon, "dim", on="accent"))
+        describe(self, text, tooltip)
 
 
 class Card(QFrame):
@@ -315,128 +333,3 @@ class EmptyState(QWidget):
         super().changeEvent(event)
         if event.type() == QEvent.Type.PaletteChange:
             self._draw()
-
-
-_BANNER_ICONS = {
-    "info": ("info", "accent"),
-    "warn": ("warning", "warn"),
-    "bad": ("warning-circle", "bad"),
-    "good": ("check-circle", "good"),
-}
-
-
-_NARROW_BANNER = 340  # px: below it the action is below the text
-_TALLEST = 0.25  # of the window's height; a longer message scrolls
-_LONGEST_MESSAGE = 600  # characters; the tooltip has the whole text of a longer one
-
-
-class Banner(QFrame):
-    """A message in the window, with an optional action button; it can be dismissed.
-
-    Dismissed from the keyboard, it gives the focus to `focus_after`, or to its parent.
-    """
-
-    acted = Signal()
-    dismissed = Signal()
-
-    _kind = ""  # until it is built: Qt sends change events before
-
-    def __init__(self, kind: str = "info", text: str = "", action: str = "") -> None:
-        super().__init__()
-        self.focus_after: QWidget | None = None
-        self._icon_label = label()
-        self._icon_label.setFixedWidth(20)
-        self._text = label("", wrap=True)
-        self._text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self._area = scroll_area(self._text)  # a long message in a small window scrolls
-        self._area.setMinimumWidth(80)
-        self._area.viewport().installEventFilter(self)
-        self.action = SecondaryButton("x", name="Action")
-        self.close_button = SecondaryButton("", "x", "Dismiss this message")
-        row = QHBoxLayout(self)
-        row.setContentsMargins(12, 8, 8, 8)
-        row.setSpacing(8)
-        row.addWidget(self._icon_label)
-        self._body = QBoxLayout(QBoxLayout.Direction.LeftToRight)
-        self._body.addWidget(self._area, 1)
-        self._body.addWidget(self.action, 0, Qt.AlignmentFlag.AlignLeft)
-        row.addLayout(self._body, 1)
-        row.addWidget(self.close_button)
-        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
-        self.action.clicked.connect(self.acted)
-        self.close_button.clicked.connect(self._dismiss)
-        self.show_message(kind, text, action)
-
-    def show_message(self, kind: str, text: str, action: str = "") -> None:
-        """Show another message; an empty text hides the banner."""
-        self._kind = kind
-        set_style_property(self, "kind", kind)
-        cut = len(text) > _LONGEST_MESSAGE
-        self._text.setText(f"{text[:_LONGEST_MESSAGE]} …" if cut else text)
-        set_tooltip(self._text, text if cut else "")
-        self.setAccessibleName(text[:200])
-        self.action.setText(action)
-        self.action.setVisible(bool(action))
-        if action:
-            describe(self.action, action)
-        self._draw()
-        self.fit_text()
-        if not text:
-            self.hide()
-
-    def text(self) -> str:
-        return self._text.text()
-
-    def fit_text(self) -> None:
-        """Be as tall as the message, up to a share of the window."""
-        needed = self._text.heightForWidth(max(1, self._area.viewport().width()))
-        most = max(3 * QFontMetrics(self._text.font()).lineSpacing(), int(self.window().height() * _TALLEST))
-        self._area.setFixedHeight(min(max(needed, self.close_button.height()), most))
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        if event.type() is QEvent.Type.Resize:  # the layout gives the text its width after the banner has its own
-            self.fit_text()
-        return super().eventFilter(watched, event)
-
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        super().resizeEvent(event)
-        directions = QBoxLayout.Direction
-        is_narrow = self.width() < theme.scaled(_NARROW_BANNER)
-        self._body.setDirection(directions.TopToBottom if is_narrow else directions.LeftToRight)
-        self.fit_text()
-
-    def _dismiss(self) -> None:
-        leave_focus(self, self.focus_after or self.parentWidget())
-        self.hide()
-        self.dismissed.emit()
-
-    def _draw(self) -> None:
-        self._icon_label.setPixmap(icons.pixmap(*_BANNER_ICONS[self._kind][:1], 18, _BANNER_ICONS[self._kind][1]))
-
-    def changeEvent(self, event: QEvent) -> None:
-        super().changeEvent(event)
-        if event.type() == QEvent.Type.PaletteChange and self._kind:
-            self._draw()
-
-
-class MessageBanner(QWidget):
-    """A banner with margins for the bottom of a room, hidden without a message."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.banner = Banner()
-        row = QHBoxLayout(self)
-        row.setContentsMargins(20, 4, 20, 12)
-        row.addWidget(self.banner)
-        self.banner.dismissed.connect(self.hide)
-        self.hide()
-
-    def show_message(self, kind: str, text: str, action: str = "") -> None:
-        self.banner.focus_after = self.parentWidget()
-        self.banner.show_message(kind, text, action)
-        self.banner.show()
-        self.show()
-
-    def text(self) -> str:
-        """The message shown, or an empty text."""
-        return "" if self.isHidden() else self.banner.text()

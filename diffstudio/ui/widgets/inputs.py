@@ -1,4 +1,4 @@
-"""Controls that hold a value: sliders, drop-downs, chips, check boxes, fields.
+"""Controls that hold a value: sliders, drop-downs, rows of chips, check boxes, fields.
 
 Each emits a signal when the user changes the value, but not when the program sets it.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from PySide6.QtCore import QEvent, QRect, QSize, Qt, QTimer, Signal
+from PySide6.QtCore import QEvent, QRect, Qt, QTimer, Signal
 from PySide6.QtGui import QFontMetrics, QIcon, QKeyEvent, QKeySequence, QPainter, QPaintEvent, QWheelEvent
 from PySide6.QtWidgets import (
     QButtonGroup,
@@ -17,8 +17,6 @@ from PySide6.QtWidgets import (
     QDoubleSpinBox,
     QHBoxLayout,
     QLineEdit,
-    QPushButton,
-    QSizePolicy,
     QSlider,
     QSpinBox,
     QStyle,
@@ -31,11 +29,11 @@ from PySide6.QtWidgets import (
 )
 
 from diffstudio.ui.widgets import icons, theme
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe, plain_button_text, plain_tooltip
+from diffstudio.ui.widgets.controls import Chip
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, plain_tooltip
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
 SEARCH_DELAY_MS = 150
-_NARROWEST_CHIP = 64  # px
 
 
 def _scroll_if_chosen(control: QWidget, scroll: Callable[[QWheelEvent], None], event: QWheelEvent) -> None:
@@ -306,33 +304,6 @@ class LabelledComboBox(QWidget):
 
     def set_choices(self, choices: Sequence[tuple[Any, str]]) -> None:
         self.combo.set_choices(choices)
-
-
-class Chip(QPushButton):
-    """A small rounded button; its text is elided when it is longer than its row."""
-
-    def __init__(self, text: str, checkable: bool = True, tooltip: str = "", icon: str = "") -> None:
-        super().__init__(plain_button_text(text))
-        self.setCheckable(checkable)
-        self.setAutoDefault(False)  # a choice: Enter in a dialog presses its main button all the same
-        self.setIconSize(QSize(14, 14))
-        self.setFont(theme.font(theme.SMALL_PIXELS))
-        self.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
-        if icon:
-            self.setIcon(icons.icon(icon, "dim", on="accent"))
-        describe(self, text, tooltip)
-
-    def minimumSizeHint(self) -> QSize:
-        whole = super().minimumSizeHint()
-        return QSize(min(whole.width(), _NARROWEST_CHIP), whole.height())
-
-    def paintEvent(self, event: QPaintEvent) -> None:
-        painter, option = QStylePainter(self), QStyleOptionButton()
-        self.initStyleOption(option)
-        if (short := self.sizeHint().width() - self.width()) > 0:
-            room = self.fontMetrics().horizontalAdvance(option.text) - short
-            option.text = self.fontMetrics().elidedText(option.text, Qt.TextElideMode.ElideRight, room)
-        painter.drawControl(QStyle.ControlElement.CE_PushButton, option)
 
 
 class ChipRow(QWidget):

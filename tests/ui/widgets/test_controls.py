@@ -9,7 +9,8 @@ from PySide6.QtGui import QColor
 from PySide6.QtWidgets import QApplication, QToolButton, QVBoxLayout, QWidget
 from pytestqt.qtbot import QtBot
 
-from diffstudio.ui.widgets.controls import Banner, Card, EmptyState, PrimaryButton, ProgressLine
+from diffstudio.ui.widgets.banner import Banner
+from diffstudio.ui.widgets.controls import Card, EmptyState, PrimaryButton, ProgressLine
 from diffstudio.ui.widgets.formatting import human_bytes, human_count, human_duration
 from diffstudio.ui.widgets.helpers import ElidedLabel
 from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage

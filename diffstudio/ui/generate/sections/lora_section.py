@@ -25,9 +25,9 @@ from diffstudio.studio.prompts.wildcards import escaped
 from diffstudio.ui.generate.sections.add_buttons import AddButton
 from diffstudio.ui.generate.sections.prompt import PromptEdit
 from diffstudio.ui.widgets import icons, terms, theme
-from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
+from diffstudio.ui.widgets.controls import Chip, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import describe, label, set_tooltip
-from diffstudio.ui.widgets.inputs import Chip, LabelledSlider, SearchField
+from diffstudio.ui.widgets.inputs import LabelledSlider, SearchField
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
 DEFAULT_WEIGHT = 0.8

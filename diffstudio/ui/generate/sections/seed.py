@@ -9,9 +9,8 @@ from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QLineEdit, QVBoxLayout,
 
 from diffstudio.studio.requests import LARGEST_SEED
 from diffstudio.ui.widgets import terms
-from diffstudio.ui.widgets.controls import SecondaryButton
+from diffstudio.ui.widgets.controls import Chip, SecondaryButton
 from diffstudio.ui.widgets.helpers import describe, label, set_style_property
-from diffstudio.ui.widgets.inputs import Chip
 
 LARGEST_DRAWN = 2**32 - 1  # 32 bits: every other program accepts such a seed
 

@@ -29,7 +29,8 @@ from diffstudio.training.data.folder_report import (
 from diffstudio.ui.train.folder.captions_view import CaptionsView
 from diffstudio.ui.train.folder.folder_card import short_path
 from diffstudio.ui.widgets import actions, shortcuts, theme
-from diffstudio.ui.widgets.controls import Banner, EmptyState, ProgressLine, SecondaryButton
+from diffstudio.ui.widgets.banner import Banner
+from diffstudio.ui.widgets.controls import EmptyState, ProgressLine, SecondaryButton
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, scroll_area, set_tooltip
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail

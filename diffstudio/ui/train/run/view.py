@@ -17,7 +17,8 @@ from diffstudio.ui.train.run.chart import RunChart
 from diffstudio.ui.train.run.chart_lines import OtherRun
 from diffstudio.ui.train.run.sample_sheets_view import SampleSheetsView
 from diffstudio.ui.widgets import actions, theme
-from diffstudio.ui.widgets.controls import Banner, ProgressLine, SecondaryButton
+from diffstudio.ui.widgets.banner import Banner
+from diffstudio.ui.widgets.controls import ProgressLine, SecondaryButton
 from diffstudio.ui.widgets.formatting import human_duration
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describe, scroll_area
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout

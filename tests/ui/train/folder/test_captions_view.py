@@ -107,7 +107,7 @@ def test_a_caption_is_edited_and_written_to_its_file(
     qtbot.mouseClick(view.undo, LEFT)
     qtbot.waitUntil(lambda: (toys / "cars" / "b.txt").read_text() == "a blue car\na boat\n", timeout=PATIENCE_MS)
     qtbot.waitUntil(lambda: not view.undo.isEnabled(), timeout=PATIENCE_MS)
-    qtbot.waitUntil(lambda: not room._inspector.busy(), timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: not room.folder_controller._inspector.busy(), timeout=PATIENCE_MS)
 
 
 def test_going_to_another_image_keeps_what_was_typed(
@@ -219,7 +219,7 @@ def test_a_change_that_ends_after_another_folder_was_chosen_does_not_bring_the_f
     said(room, qtbot, "Captions of 1 image written")
     shown = room.folder_view.report_view
     qtbot.waitUntil(lambda: shown.title.text() == "other", timeout=PATIENCE_MS)
-    qtbot.waitUntil(lambda: not room._inspector.busy(), timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: not room.folder_controller._inspector.busy(), timeout=PATIENCE_MS)
     qtbot.mouseClick(shown.pages.chip(CAPTIONS), LEFT)
     assert listed(view) == ["x.png"] and (toys / "cars" / "a.txt").read_text() == "changed\n"
 
@@ -257,15 +257,15 @@ def test_changes_that_follow_each_other_at_once_keep_each_other(
     view.tag.setText("toy")
     view.add_all.click()
     qtbot.waitUntil(lambda: (toys / "dogs" / "e.txt").exists(), timeout=PATIENCE_MS)
-    qtbot.waitUntil(lambda: room._folder_actions._pending == 0, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: room.folder_controller._actions._pending == 0, timeout=PATIENCE_MS)
     assert (toys / "cars" / "a.txt").read_text() == "a green car, toy\n"
     assert (toys / "dogs" / "d.txt").read_text() == "a cat, toy\n"
     assert view.undo.isEnabled()
     view.undo.click()
-    qtbot.waitUntil(lambda: room._folder_actions._pending == 0, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: room.folder_controller._actions._pending == 0, timeout=PATIENCE_MS)
     assert (toys / "cars" / "a.txt").read_text() == "a green car\n"
     assert (toys / "dogs" / "d.txt").read_text() == "a cat\n" and not view.undo.isEnabled()
-    qtbot.waitUntil(lambda: not room._inspector.busy(), timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: not room.folder_controller._inspector.busy(), timeout=PATIENCE_MS)
     assert [row.captions for row in view.model.shown()][0] == ("a green car",)
 
 
@@ -297,7 +297,7 @@ def test_two_changes_of_one_file_follow_each_other(
     monkeypatch.setattr(folder_actions, "_written", slowly)
     for name in ("a", "b", "c"):
         view.edits_requested.emit({Path(f"cars/{name}.png"): (f"new {name}",)})
-    qtbot.waitUntil(lambda: room._folder_actions._pending == 0, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: room.folder_controller._actions._pending == 0, timeout=PATIENCE_MS)
     assert overlaps == [False, False, False]
     assert [(toys / "cars" / f"{name}.txt").read_text() for name in "abc"] == ["new a\n", "new b\n", "new c\n"]
 
@@ -319,4 +319,4 @@ def test_a_change_that_fails_is_taken_back_and_an_undo_that_fails_can_be_tried_a
     qtbot.waitUntil(lambda: view.model.shown()[0].captions == ("first",), timeout=PATIENCE_MS)
     view.undo.click()
     qtbot.waitUntil(lambda: (toys / "cars" / "a.txt").read_text() == "a red car\n", timeout=PATIENCE_MS)
-    qtbot.waitUntil(lambda: room._folder_actions._pending == 0, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: room.folder_controller._actions._pending == 0, timeout=PATIENCE_MS)
