@@ -63,6 +63,11 @@ def runs() -> Path:
     return data() / "runs"
 
 
+def lab() -> Path:
+    """The jobs of the Lab with their results."""
+    return data() / "lab"
+
+
 def wildcards() -> Path:
     """The wildcard files that `__name__` in prompts refers to."""
     return data() / "wildcards"

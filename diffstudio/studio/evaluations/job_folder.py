@@ -172,6 +172,10 @@ class JobFolder:
         """Write the command into the control file. StorageProblem when that fails."""
         RunFolder(self.path).send(command)
 
+    def command(self) -> Command:
+        """The command in the control file; RUN without one."""
+        return RunFolder(self.path).command()
+
     def result(self, name: str) -> dict[str, Any]:
         """The result in the file of this name. RunProblem when it cannot be read."""
         return self._read_json(name)

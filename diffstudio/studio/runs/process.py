@@ -98,13 +98,13 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def start_detached(command: Sequence[str], log: IO[bytes], lock: Path) -> Detached:
+def start_detached(command: Sequence[str], log: IO[bytes], lock: Path, working_folder: str | None = None) -> Detached:
     """Start a process that survives this one, its terminal and its signals. OSError when it cannot be started.
 
     From its first moment to its end it holds the lock on the file `lock`: it inherits the open file. Not on Windows,
     where locks are not inherited, nor on file systems without locks.
     """
-    options = _detached_options()
+    options = _detached_options() | {"cwd": working_folder}
     if sys.platform == "win32":  # pragma: no cover
         return Detached(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log, **options)
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
