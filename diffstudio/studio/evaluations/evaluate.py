@@ -7,9 +7,11 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from diffstudio import paths
@@ -18,6 +20,7 @@ from diffstudio.errors import BadRequest, DiffstudioError
 from diffstudio.evaluation.feature_arrays import FeatureArray
 from diffstudio.evaluation.features import FeatureNetwork
 from diffstudio.evaluation.interval import Interval
+from diffstudio.evaluation.memorisation import Copies
 from diffstudio.evaluation.report import (
     FEWEST,
     GeneratedImages,
@@ -49,6 +52,7 @@ from diffstudio.studio.evaluations.folders import (
     with_stored_dataset,
 )
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
+from diffstudio.studio.evaluations.kept_images import KeptImages, closest, save_image
 from diffstudio.studio.evaluations.measure import (
     FeatureFiles,
     View,
@@ -63,6 +67,7 @@ from diffstudio.studio.evaluations.request import EvaluateRequest
 from diffstudio.studio.evaluations.result import Evaluation, NearestImage, SubjectResult
 from diffstudio.studio.evaluations.samples import CheckpointSamples, as_tensor
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, FolderSubject, Subject, data_recipe, find_subjects
+from diffstudio.studio.runs.runs import file_name
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.training.run.setup import left_out
 
@@ -128,6 +133,7 @@ class _Generated:
     sampling: Mapping[str, object]
     gaps: Sequence[tuple[float, Interval]] = ()
     gap: Interval | None = None
+    images: Callable[[int], NDArray[Any]] | None = None  # [H,W,C] of one, where images are kept for the result
 
 
 @dataclass(frozen=True)
@@ -199,7 +205,15 @@ class _Evaluation:
         )
         kind = kind_of_labels(self.real, dataset.captions, dataset.classes)
         asked = labels_of(dataset, kind, everything)
-        return _Generated(subject.name, features, asked, [path.as_posix() for path in dataset.paths], kind, {})
+        return _Generated(
+            subject.name,
+            features,
+            asked,
+            [path.as_posix() for path in dataset.paths],
+            kind,
+            {},
+            images=lambda index: next(pixels_of(dataset, [index])),
+        )
 
     def _samples_of_checkpoint(
         self, number: int, subject: CheckpointSubject, views: Sequence[View], notes: list[str]
@@ -214,17 +228,30 @@ class _Evaluation:
         prompts = asked or ("",) * count
         seeds = [self.request.seed + index for index in range(count)]
         generated: list[tuple[bytes, bool]] = []
+        kept = KeptImages(self.files.folder / f"generated-{number}.pixels") if self.request.out is not None else None
 
         def batches() -> Iterator[Tensor]:
             for batch in samples.batches(prompts, self.request.seed, self.real.dataset.size):
                 generated.extend(map(digest_and_flatness, batch))
+                if kept is not None:
+                    kept.add(batch)
                 yield as_tensor(batch)
 
         features = self.files.extract(f"generated-{number}", f"Generating with {subject.name}", batches(), count, views)
         notes += duplicate_notes(subject.name, generated)
         gaps, gap = loss_gaps(samples, self.real, self.on_progress)
         sampling = {"images": count, "seed": self.request.seed, "weights": "EMA"} | samples.settings
-        return _Generated(subject.name, features, asked, [f"seed {seed}" for seed in seeds], kind, sampling, gaps, gap)
+        return _Generated(
+            subject.name,
+            features,
+            asked,
+            [f"seed {seed}" for seed in seeds],
+            kind,
+            sampling,
+            gaps,
+            gap,
+            kept.__getitem__ if kept is not None else None,
+        )
 
     # ---- figures -----------------------------------------------------------------------------------------------------
 
@@ -242,16 +269,9 @@ class _Evaluation:
             chosen = range(len(one.names))
         if one.gap is not None:
             figures["loss_gap"] = one.gap
-        training = self.real.training
-        indices = copied.indices()
-        near = [
-            NearestImage(
-                one.names[chosen[index]],
-                self.real.dataset.paths[int(training[copied.nearest[index]])].as_posix(),
-                float(copied.ratios[index]),
-            )
-            for index in indices[:_COPIES_LISTED]
-        ]
+        near = self._nearest(one, copied, chosen)
+        called = copied.indices()
+        in_words = [pair for pair in near if pair.is_copy]
         follows = found.agreement if found is not None else None
         return SubjectResult(
             one.name,
@@ -259,13 +279,32 @@ class _Evaluation:
             figures,
             found,
             one.sampling,
-            near,
-            len(indices),
+            in_words,
+            len(called),
             len(copied.ratios),
             one.gaps,
             {str(label): share for label, share in follows.by_label.items()} if follows is not None else {},
             follows.chance if follows is not None else None,
+            near,
         )
+
+    def _nearest(self, one: _Generated, copied: Copies, chosen: Sequence[int]) -> list[NearestImage]:
+        """The images that are most alike to a training image, whether or not they are called copies."""
+        training, out, near = self.real.training, self.request.out, []
+        for place, index in enumerate(closest(copied.ratios, _COPIES_LISTED), 1):
+            number, file = int(chosen[index]), ""
+            if out is not None and one.images is not None:
+                file = save_image(one.images(number), out, f"{file_name(one.name)}-{place:02d}")
+            near.append(
+                NearestImage(
+                    one.names[number],
+                    self.real.dataset.paths[int(training[copied.nearest[index]])].as_posix(),
+                    float(copied.ratios[index]),
+                    bool(copied.ratios[index] < copied.threshold),
+                    file,
+                )
+            )
+        return near
 
     def _measuring(self, what: str) -> Callable[[], None]:
         done = 0

@@ -47,11 +47,13 @@ _CLASSES_SHOWN = 5
 
 @dataclass(frozen=True, slots=True)
 class NearestImage:
-    """A generated image called a copy, and the training image that it is nearest to."""
+    """A generated image, and the training image that it is nearest to."""
 
     image: str  # its seed, or its path in the folder
     training: str  # path in the folder
     ratio: float
+    is_copy: bool = True  # whether it is called a copy
+    file: str = ""  # the generated image as a PNG, below the folder of the result
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class SubjectResult:
     loss_gaps: Sequence[tuple[float, Interval]] = ()  # noise level, held-out minus training loss
     agreement_by_label: Mapping[str, float] = field(default_factory=dict)
     agreement_chance: float | None = None
+    nearest: Sequence[NearestImage] = ()  # called copies or not, the closest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +163,16 @@ def _details(one: SubjectResult) -> dict[str, Any]:
         "memorisation": _as_json({name: one.figures[name] for name in _MEMORISATION if name in one.figures}),
         "loss_gap_by_noise_level": [{"noise_level": level} | gap.to_json() for level, gap in one.loss_gaps],
         "copies": [{"image": near.image, "training": near.training, "ratio": near.ratio} for near in one.copies],
+        "nearest": [
+            {
+                "image": near.image,
+                "training": near.training,
+                "ratio": near.ratio,
+                "copy": near.is_copy,
+                "file": near.file,
+            }
+            for near in one.nearest
+        ],
         "agreement_by_label": dict(one.agreement_by_label),
         "agreement_chance": one.agreement_chance,
     }

@@ -1,0 +1,1 @@
+"""The Lab: measures models and folders of images, in jobs that are processes of their own."""

@@ -1,0 +1,131 @@
+"""The page Evaluate: checkpoints and folders of images against the folder of real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from diffstudio.errors import CHOOSE_IMAGE_FOLDER
+from diffstudio.evaluation.report import FEWEST
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.families_table import PIXEL
+from diffstudio.studio.evaluations.job_folder import JobFolder
+from diffstudio.studio.evaluations.request import AUTO, FOLDER, IMAGENET
+from diffstudio.studio.evaluations.views.evaluation import EvaluationView, read_evaluation
+from diffstudio.ui.lab.fields import ChoiceField, FolderField, NumberField, SubjectsField
+from diffstudio.ui.lab.form import LabForm
+from diffstudio.ui.lab.page import LabPage
+from diffstudio.ui.lab.pairs_view import PairsView, ReadPair, read_pairs
+from diffstudio.ui.lab.plot_view import PlotView
+from diffstudio.ui.lab.results import ResultView, Sentences
+from diffstudio.ui.lab.table_view import TableView
+from diffstudio.ui.widgets.helpers import label
+
+MOST_IMAGES = 5_000  # that the slider offers
+FEATURES = (
+    (AUTO, "Automatic"),
+    (IMAGENET, "ImageNet (EfficientNet-Lite0)"),
+    (FOLDER, "Trained on the folder"),
+    ("inception", "Inception, from your model folders"),
+    ("dinov2", "DINOv2, from your model folders"),
+    ("clip", "CLIP, from your model folders"),
+)
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    view: EvaluationView
+    pairs: list[ReadPair]
+
+
+def read(job: JobFolder, values: Mapping[str, Any]) -> EvaluationResult:
+    view = read_evaluation(job, values)
+    return EvaluationResult(view, read_pairs(view.pairs))
+
+
+class EvaluateView(ResultView):
+    """The table, each measure as a plot with its intervals, the pairs that are most alike, and how to read them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.summary = label("", "dim", wrap=True)
+        self.problem = label("", "warn", wrap=True)
+        self.table, self.plot, self.pairs = TableView(), PlotView(), PairsView()
+        self.how = Sentences("How to read it")
+        self.findings, self.notes = Sentences("Findings"), Sentences("Notes", "warn")
+        for part in (
+            self.summary,
+            self.problem,
+            self.table,
+            self.how,
+            self.plot,
+            self.pairs,
+            self.findings,
+            self.notes,
+        ):
+            self.column.addWidget(part)
+        self.table.message.connect(self.message)
+        self.plot.message.connect(self.message)
+        self.pairs.menu_requested.connect(self.menu_requested)
+
+    def show_result(self, result: EvaluationResult) -> None:
+        view = result.view
+        self.summary.setText(view.summary)
+        self.problem.setText(view.problem)
+        self.problem.setVisible(bool(view.problem))
+        self.table.show_table(view.table)
+        self.plot.show_figures(view.figures)
+        self.pairs.show_pairs(result.pairs)
+        self.how.show_sentences([view.how_to_read])
+        self.findings.show_sentences(view.findings)
+        self.notes.show_sentences(view.notes)
+
+
+def trained_here(checkpoint: Checkpoint) -> bool:
+    return checkpoint.family == PIXEL.name and checkpoint.can_generate
+
+
+def make_form() -> LabForm:
+    folder = FolderField(
+        "Folder of real images",
+        CHOOSE_IMAGE_FOLDER,
+        tooltip="The images that the checkpoints were trained on: the measures compare with these",
+    )
+    subjects = SubjectsField(
+        "Checkpoints and generated images",
+        "Add a checkpoint or a folder of generated images",
+        tooltip="What is measured: checkpoints trained here, and folders of generated images",
+    )
+    count = NumberField(
+        "Images per checkpoint",
+        "--count",
+        FEWEST - 1,
+        MOST_IMAGES,
+        automatic="Automatic",
+        tooltip="How many images are generated with each checkpoint; automatic: as many as were held out, "
+        f"from {FEWEST} to 1,000",
+    )
+    seed = NumberField("Seed", "--seed", 0, 1_000_000, tooltip="Seed of the first image; the others follow")
+    features = ChoiceField("Features", "--features", FEATURES, tooltip="The network that images are compared with")
+
+    def name() -> str:
+        chosen = folder.folder()
+        return chosen.name if chosen is not None else ""
+
+    return LabForm(
+        (("Images", (folder, subjects)), ("Options", (count, features, seed))), positional=(subjects, folder), name=name
+    )
+
+
+PAGE = LabPage(
+    "evaluate",
+    "Evaluate",
+    "ruler",
+    "How real, varied and original generated images are, against the folder of real ones.",
+    "Evaluate",
+    make_form,
+    read,
+    EvaluateView,
+    trained_here,
+)

@@ -1,0 +1,78 @@
+"""LabForm: the fields of one verb, in order, and the command that they make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QVBoxLayout, QWidget
+
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.ui.lab.fields import Field
+from diffstudio.ui.widgets.controls import SectionLabel
+from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem
+
+
+class LabForm(QWidget):
+    """`fields` are in the order of the screen, `positional` those without a flag in the order of the command."""
+
+    changed = Signal()
+
+    def __init__(
+        self,
+        sections: Sequence[tuple[str, Sequence[Field]]],
+        positional: Sequence[Field],
+        name: Callable[[], str],
+    ) -> None:
+        super().__init__()
+        self.fields = [field for _, fields in sections for field in fields]
+        self._positional, self._name = tuple(positional), name
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(12)
+        for title, fields in sections:
+            column.addWidget(SectionLabel(title))
+            for field in fields:
+                column.addWidget(field)
+                field.changed.connect(self.changed)
+        self.setFocusProxy(self.fields[0])
+
+    def arguments(self) -> list[str]:
+        """The arguments of the verb: those without a flag first."""
+        flagged = [field for field in self.fields if field not in self._positional]
+        return [argument for field in (*self._positional, *flagged) for argument in field.arguments()]
+
+    def problem(self) -> str:
+        """Why the job cannot be started yet; empty when it can."""
+        return next((problem for field in self.fields if (problem := field.problem())), "")
+
+    def job_name(self) -> str:
+        return self._name()
+
+    def fill(self, arguments: Sequence[str]) -> None:
+        """Show the arguments of an earlier job."""
+        rest = list(arguments)
+        for field in self.fields:
+            if field not in self._positional:
+                field.fill(rest)
+        for field in reversed(self._positional):  # the last is one argument, the first takes all others
+            field.fill(rest)
+
+    def offer(self, checkpoints: Sequence[Checkpoint]) -> None:
+        for field in self.fields:
+            field.offer(checkpoints)
+
+    def drop_text(self, items: Sequence[DroppedItem]) -> str:
+        """What dropping these items will do; empty when no field takes them."""
+        field = self._taker(items)
+        return field.drop_text(items) if field is not None else ""
+
+    def take(self, items: Sequence[DroppedItem]) -> None:
+        field = self._taker(items)
+        if field is not None:
+            field.take(items)
+
+    def _taker(self, items: Sequence[DroppedItem]) -> Field | None:
+        """The first field that still needs something and takes these items, or else the first that takes them."""
+        takers = [field for field in self.fields if field.drop_text(items)]
+        return next((field for field in takers if field.problem()), takers[0] if takers else None)

@@ -1,0 +1,13 @@
+"""The pages of the Lab, in the order of the room."""
+
+from __future__ import annotations
+
+from diffstudio.ui.lab import evaluate_page
+from diffstudio.ui.lab.page import LabPage
+
+PAGES: tuple[LabPage, ...] = (evaluate_page.PAGE,)
+
+
+def page_of(verb: str) -> LabPage | None:
+    """The page of a verb; None for one of a newer version."""
+    return next((page for page in PAGES if page.verb == verb), None)

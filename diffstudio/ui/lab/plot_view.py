@@ -1,0 +1,127 @@
+"""PlotView: paints a figure in the colours of the theme, and saves it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
+from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
+from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
+
+from diffstudio.studio.evaluations.plots.figure import HEIGHT, WIDTH, Dot, Figure, Line, Mark, Text, marks
+from diffstudio.studio.evaluations.plots.files import COLOURS
+from diffstudio.ui.lab.saving import SaveButton, files_of_figure
+from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.helpers import describe
+from diffstudio.ui.widgets.inputs import ComboBox
+
+_NARROWEST = 240  # px
+
+
+class PlotView(QWidget):
+    """One of several figures, chosen in a drop-down above it."""
+
+    message = Signal(str, str)  # kind, text
+
+    def __init__(self, what: str = "plot") -> None:
+        super().__init__()
+        self._figures: tuple[Figure, ...] = ()
+        self.choice = ComboBox("Plot", (), "What the plot shows")
+        self.save = SaveButton(what)
+        self.canvas = PlotCanvas()
+        top = QHBoxLayout()
+        top.setSpacing(8)
+        top.addWidget(self.choice, 1)
+        top.addWidget(self.save)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        column.addLayout(top)
+        column.addWidget(self.canvas)
+        self.choice.chosen.connect(lambda _: self._draw())
+        self.save.message.connect(self.message)
+
+    def show_figures(self, figures: Sequence[Figure]) -> None:
+        self._figures = tuple(figures)
+        self.choice.set_choices([(place, figure.title) for place, figure in enumerate(figures)])
+        self.setVisible(bool(figures))
+        self._draw()
+
+    def _draw(self) -> None:
+        place = self.choice.value()
+        figure = self._figures[place] if place is not None else None
+        self.canvas.set_figure(figure)
+        self.save.set_files(files_of_figure(figure) if figure is not None else ())
+
+
+class PlotCanvas(QWidget):
+    """Paints the marks of a figure, scaled to its width."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._marks: list[Mark] = []
+        policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        policy.setHeightForWidth(True)
+        self.setSizePolicy(policy)
+        self.setMinimumWidth(_NARROWEST)
+        self.setMaximumWidth(theme.scaled(WIDTH))
+        describe(self, "Plot", " ")
+
+    def set_figure(self, figure: Figure | None) -> None:
+        self._marks = marks(figure) if figure is not None else []
+        self.setAccessibleDescription(_in_words(figure) if figure is not None else "")
+        describe(self, figure.title if figure is not None else "Plot", " ")
+        self.update()
+
+    def hasHeightForWidth(self) -> bool:
+        return True
+
+    def heightForWidth(self, width: int) -> int:
+        return round(min(width, self.maximumWidth()) * HEIGHT / WIDTH)
+
+    def sizeHint(self) -> QSize:
+        return QSize(WIDTH, HEIGHT)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        scale = self.width() / WIDTH
+        painter.scale(scale, scale)
+        for mark in self._marks:
+            match mark:
+                case Text(x, y, text, anchor, strong):
+                    self._text(painter, x, y, text, anchor, strong, scale)
+                case Line(points, colour, dashed):
+                    role = theme.colour("line") if colour is None else _colour(colour)
+                    pen = QPen(role, 1 if colour is None else 1.6)
+                    pen.setStyle(Qt.PenStyle.DashLine if dashed else Qt.PenStyle.SolidLine)
+                    painter.setPen(pen)
+                    painter.setBrush(Qt.BrushStyle.NoBrush)
+                    painter.drawPolyline(QPolygonF([QPointF(x, y) for x, y in points]))
+                case Dot(x, y, colour):
+                    painter.setPen(Qt.PenStyle.NoPen)
+                    painter.setBrush(_colour(colour))
+                    painter.drawEllipse(QPointF(x, y), 4, 4)
+
+    def _text(self, painter: QPainter, x: float, y: float, text: str, anchor: str, strong: bool, scale: float) -> None:
+        font = theme.font(theme.SMALL_PIXELS, bold=strong)
+        font.setPixelSize(max(8, round(min(12 / scale * theme.text_factor(), 15))))
+        painter.setFont(font)
+        painter.setPen(theme.colour("text" if strong else "dim"))
+        flags = {"start": Qt.AlignmentFlag.AlignLeft, "middle": Qt.AlignmentFlag.AlignHCenter}
+        room = painter.fontMetrics().horizontalAdvance(text) + 4
+        left = {"start": x, "middle": x - room / 2}.get(anchor, x - room)
+        where = QRectF(left, y - 14, room, 18)
+        painter.drawText(where, int(flags.get(anchor, Qt.AlignmentFlag.AlignRight) | Qt.AlignmentFlag.AlignVCenter), text)
+
+
+def _colour(number: int) -> QColor:
+    return QColor(COLOURS[number % len(COLOURS)])
+
+
+def _in_words(figure: Figure) -> str:
+    """The values of a figure for who cannot see it: the first of a long one."""
+    rows = [(where, y) for _, where, _, y, _, _ in figure.rows() if math.isfinite(y)]
+    listed = ", ".join(f"{where} {y:.3g}" for where, y in rows[:12])
+    return f"{listed} and {len(rows) - 12:,} more" if len(rows) > 12 else listed

@@ -1,0 +1,51 @@
+"""ResultView: what a page shows of a finished job, from its parts: a table, plots, pairs of images, sentences."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from PySide6.QtCore import Signal
+from PySide6.QtWidgets import QVBoxLayout, QWidget
+
+from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.controls import SectionLabel
+from diffstudio.ui.widgets.helpers import label
+
+
+class ResultView(QWidget):
+    """A column of parts. `show_result` gets what `LabPage.read_result` returned."""
+
+    message = Signal(str, str)  # kind, text
+    menu_requested = Signal(object, object)  # ImageTarget, QPoint
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.column = QVBoxLayout(self)
+        self.column.setContentsMargins(0, 0, 0, 0)
+        self.column.setSpacing(16)
+
+    @abstractmethod
+    def show_result(self, result: Any) -> None: ...
+
+
+class Sentences(QWidget):
+    """Sentences below a heading; hidden without any."""
+
+    def __init__(self, heading: str, tone: str = "dim") -> None:
+        super().__init__()
+        self._text = label("", tone, pixels=theme.SMALL_PIXELS, wrap=True)
+        self._text.setAccessibleName(heading)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        column.addWidget(SectionLabel(heading))
+        column.addWidget(self._text)
+
+    def show_sentences(self, sentences: Sequence[str]) -> None:
+        self._text.setText("\n".join(filter(None, sentences)))
+        self.setVisible(bool(self._text.text()))
+
+    def text(self) -> str:
+        return self._text.text()
