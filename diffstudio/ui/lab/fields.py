@@ -322,4 +322,3 @@ def _taken(rest: list[str], flag: str) -> str | None:
             del rest[place]
             return argument[len(flag) + 1 :]
     return None
-

@@ -19,10 +19,7 @@ class LabForm(QWidget):
     changed = Signal()
 
     def __init__(
-        self,
-        sections: Sequence[tuple[str, Sequence[Field]]],
-        positional: Sequence[Field],
-        name: Callable[[], str],
+        self, sections: Sequence[tuple[str, Sequence[Field]]], positional: Sequence[Field], name: Callable[[], str]
     ) -> None:
         super().__init__()
         self.fields = [field for _, fields in sections for field in fields]

@@ -113,7 +113,9 @@ class PlotCanvas(QWidget):
         room = painter.fontMetrics().horizontalAdvance(text) + 4
         left = {"start": x, "middle": x - room / 2}.get(anchor, x - room)
         where = QRectF(left, y - 14, room, 18)
-        painter.drawText(where, int(flags.get(anchor, Qt.AlignmentFlag.AlignRight) | Qt.AlignmentFlag.AlignVCenter), text)
+        painter.drawText(
+            where, int(flags.get(anchor, Qt.AlignmentFlag.AlignRight) | Qt.AlignmentFlag.AlignVCenter), text
+        )
 
 
 def _colour(number: int) -> QColor:
