@@ -129,15 +129,19 @@ class VelocityWeighting:
         return ((alpha + sigma) / sigma.clamp(min=self.sigma_floor)) ** 2
 
 
-def training_loss(denoiser: Denoiser, x_0: Tensor, t: Tensor, eps: Tensor, weighting: Weighting) -> Tensor:
+def training_loss(
+    denoiser: Denoiser, x_0: Tensor, t: Tensor, eps: Tensor, weighting: Weighting, pixel_weights: Tensor | None = None
+) -> Tensor:
     """w(t) * |D(x_t, t) - x_0|^2, averaged over each image: float32 [B], differentiable through the denoiser.
 
     x_0 and eps are [B,C,H,W] float32, t is [B] float32. The loss is computed in float32, also with an autocast network.
+    `pixel_weights` [B,1,H,W] are those of masked training, as kohya-ss and OneTrainer have it: the mean is over all pixels.
     """
     alpha, sigma = alpha_sigma(denoiser.schedule, t, x_0)
     x_t = alpha * x_0 + sigma * eps
     error = denoiser(x_t, t).float() - x_0.float()
-    return weighting(denoiser.schedule, t).to(error) * error.square().flatten(1).mean(1)
+    squared = error.square() if pixel_weights is None else error.square() * pixel_weights.to(error)
+    return weighting(denoiser.schedule, t).to(error) * squared.flatten(1).mean(1)
 
 
 def _uniform(count: int, generator: torch.Generator) -> Tensor:

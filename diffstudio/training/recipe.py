@@ -79,6 +79,13 @@ class RangesRecipe:
         return {sample_type: (limits[0], limits[1]) for sample_type, limits in found.items() if limits}
 
 
+class MasksName(StrEnum):
+    """What is done with files that are masks of images. LEAVE_OUT is the default, as in kohya-ss and OneTrainer."""
+
+    USE = "use"  # they weigh the loss of their image, pixel by pixel
+    LEAVE_OUT = "leave out"
+
+
 @dataclass(frozen=True, slots=True)
 class DataRecipe:
     size: int = 64  # px, width and height; with `bucket` the side of a square of the same area
@@ -97,6 +104,8 @@ class DataRecipe:
     ranges: RangesRecipe = field(default_factory=RangesRecipe)
     augment_labels: bool = True  # condition the network on the augmentation (EDM, app. F.2)
     channel_ranges: tuple[float, ...] = ()  # of arrays: lowest and highest value of each channel, in turn
+    masks: MasksName = MasksName.LEAVE_OUT
+    unmasked_weight: float = 0.1  # of the loss where a mask is black; 1 where it is white
 
     @property
     def form(self) -> PixelForm:
@@ -334,6 +343,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "data.flips": (0, 1),
     "data.rotation_degrees": (0, 180),
     "data.translation": (0, 1),
+    "data.unmasked_weight": (0, 1),
     "network.patch": (1, 256),
     "network.margin": (0, 256),
     "network.bottleneck": (1, 65_536),

@@ -131,7 +131,7 @@ class Trainer:
         """The loss of another prediction of the clean image, x_t [B,C,S,S] and t [B], at the same times and noise."""
         denoiser = CleanPrediction(predict, self.schedule)
         losses = [
-            training_loss(denoiser, at_t.images, t, self._noise(at_t), self._weighting)
+            training_loss(denoiser, at_t.images, t, self._noise(at_t), self._weighting, at_t.pixel_weights)
             for at_t, t in self.at_fixed_times(batch)
         ]
         return float(torch.cat(losses).mean())
@@ -175,7 +175,8 @@ class Trainer:
             return predicted
 
         denoiser = CleanPrediction(predict, self.schedule)
-        return training_loss(denoiser, batch.images, t.to(self.device), self._noise(batch), self._weighting)
+        noise = self._noise(batch)
+        return training_loss(denoiser, batch.images, t.to(self.device), noise, self._weighting, batch.pixel_weights)
 
     def _noise(self, batch: Batch) -> Tensor:
         return torch.randn(batch.images.shape, generator=batch.generator).to(self.device)

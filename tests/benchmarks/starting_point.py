@@ -1,9 +1,11 @@
 """Held-out losses after an equal number of steps, from scratch and from the starter's weights: figures of the manual.
 
-    python -m tests.benchmarks.starting_point FOLDER… [--steps 40 150] [--seeds 0] [--results FILE.json]
+    python -m tests.benchmarks.starting_point FOLDER… [--steps 40] [--batch 32] [--seeds 0] [--dtype auto]
+        [--results FILE.json]
 
-Prints a row of a table for each folder and length. All runs have the `small` recipe at 64 px, with 32 images a step, so a
-step takes the same time in both. With `--results`, a measurement that was stopped goes on after the last run in the file.
+Prints a row of a table for each folder and length. All runs have the `small` recipe at 64 px, unconditional where the
+folder has no captions, so a step takes the same time in both. With `--results`, a measurement that was stopped goes on
+after the last run in the file.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ STARTS = ("none", "starter")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+")
-    parser.add_argument("--steps", type=int, nargs="+", default=[40, 150])
+    parser.add_argument("--steps", type=int, nargs="+", default=[40])
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--dtype", choices=("auto", "float32", "bfloat16"), default="auto")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--results", type=Path)
     asked = parser.parse_args()
@@ -37,9 +41,9 @@ def main() -> None:
             for seed in asked.seeds:
                 row = {}
                 for start in STARTS:
-                    key = f"{folder.name} {steps} {seed} {start}"
+                    key = f"{folder.name} {steps} {asked.batch} {seed} {start}"
                     if key not in measured:
-                        measured[key] = measure(folder, steps, seed, start)
+                        measured[key] = measure(folder, steps, seed, start, asked.batch, asked.dtype)
                         if asked.results is not None:
                             asked.results.write_text(json.dumps(measured, indent=1), encoding="utf-8")
                     row[start] = measured[key]
@@ -52,7 +56,7 @@ def main() -> None:
                 )
 
 
-def measure(folder: Path, steps: int, seed: int, start: str) -> dict[str, Any]:
+def measure(folder: Path, steps: int, seed: int, start: str, batch: int, dtype: str) -> dict[str, Any]:
     """One run: its first and last held-out loss; the first is measured after a sixth of the steps or fewer."""
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["DIFFSTUDIO_HOME"] = scratch
@@ -64,8 +68,8 @@ def measure(folder: Path, steps: int, seed: int, start: str) -> dict[str, Any]:
         recipe = replace(
             small,
             data=replace(small.data, held_out=0.12, fit="crop"),
-            optimiser=replace(small.optimiser, muon_dtype="auto"),
-            run=replace(small.run, batch=32, seed=seed, sample_count=1, sample_every=10**6, checkpoint_every=10**6),
+            optimiser=replace(small.optimiser, muon_dtype=dtype),
+            run=replace(small.run, batch=batch, seed=seed, dtype=dtype, sample_count=1, sample_steps=2),
         )
         recipe.write(Path(scratch) / "recipe.toml")
         began = time.perf_counter()

@@ -207,3 +207,16 @@ def test_under_autocast_the_loss_is_still_float32(weighting: Weighting) -> None:
     torch.testing.assert_close(loss, exact, rtol=0.02, atol=0)
     loss.mean().backward()
     assert network.weight.grad is not None and network.weight.grad.dtype is torch.float32
+
+
+def test_black_parts_of_a_mask_do_not_count_and_grey_ones_in_part() -> None:
+    """The mean over all pixels of the weighted squares, as in kohya-ss and OneTrainer."""
+    x_0, eps = torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4)
+    error = torch.zeros(2, 3, 4, 4)
+    error[:, :, :, 2:] = 2.0  # in the right half
+    mask = torch.ones(2, 1, 4, 4)
+    mask[0, :, :, 2:] = 0
+    mask[1, :, :, 2:] = 0.25
+    off = Off(RectifiedFlow(), x_0, error)
+    loss = training_loss(off, x_0, torch.tensor([0.5, 0.5]), eps, UniformWeighting(), mask)
+    assert loss.tolist() == [0.0, 0.5]

@@ -23,6 +23,7 @@ from diffstudio.training.recipe import (
     ClassesName,
     DataRecipe,
     DecayName,
+    MasksName,
     NetworkRecipe,
     NoiseLevelsName,
     ObjectiveRecipe,
@@ -54,6 +55,8 @@ UNLIKE_THE_DEFAULTS = Recipe(
         rotation_degrees=5.0,
         translation=0.1,
         augment_labels=False,
+        masks=MasksName.USE,
+        unmasked_weight=0.5,
         ranges=RangesRecipe(uint16=(0.0, 4095.0), integer=(-1024.0, 3071.0), floating=(-1.0, 1.0)),
     ),
     network=NetworkRecipe(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from torch import Tensor
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition
 from diffstudio.training.data.batches import Batch
-from diffstudio.training.recipe import read_recipe
+from diffstudio.training.recipe import Recipe, read_recipe
 from diffstudio.training.trainer import Trainer
 
 OLD = Path(__file__).parents[1] / "data" / "v0_1_keys"
@@ -57,3 +58,24 @@ def test_resumes_a_state_of_version_0_1(conditioning: Conditioning) -> None:
     close = {"rtol": 1e-4, "atol": 1e-6}  # on the processor that wrote them they are equal to the bit
     torch.testing.assert_close(predicted(trainer.network, conditioning), expected["prediction_at_step_6"], **close)
     torch.testing.assert_close(predicted(trainer.average.module, conditioning), expected["average_at_step_6"], **close)
+
+
+def test_what_is_black_in_a_mask_moves_no_weight(recipe: Recipe) -> None:
+    """Batches that differ only where masks are black have the same loss and move the network's output alike.
+
+    A new network predicts 0 whatever it reads, so its first update depends on the pixels through the loss alone.
+    """
+
+    def stepped(weight: float, value: float) -> tuple[float, Tensor]:
+        network = replace(recipe.network, conditioning=Conditioning.NONE, margin=0)
+        plain = replace(recipe, network=network, optimiser=replace(recipe.optimiser, clip_norm=1e6))
+        trainer = Trainer(plain, classes=0, vocabulary=0, device=torch.device("cpu"))
+        images, weights = torch.zeros(4, 3, 16, 16), torch.ones(4, 1, 16, 16)
+        images[..., 8:], weights[..., 8:] = value, weight
+        loss = trainer.step(Batch(images, Condition(), torch.Generator().manual_seed(0), weights)).loss
+        return loss, trainer.network.final_layer.linear.bias.detach().clone()
+
+    counted, other = stepped(1.0, 0.0), stepped(1.0, 0.9)
+    assert counted[0] != other[0] and not torch.equal(counted[1], other[1])
+    masked, changed = stepped(0.0, 0.0), stepped(0.0, 0.9)
+    assert masked[0] == changed[0] and torch.equal(masked[1], changed[1])

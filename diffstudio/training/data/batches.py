@@ -32,10 +32,12 @@ class Batch:
     images: Tensor  # [B,C,H,W] float32 in [-1,1]
     condition: Condition
     generator: torch.Generator  # on the CPU, for the times and the noise of this batch only
+    pixel_weights: Tensor | None = None  # [B,1,H,W] of the loss, 0 to 1: masked training
 
     def to(self, device: torch.device) -> Batch:
         condition = Condition(*(value if value is None else value.to(device) for value in self.condition))
-        return Batch(self.images.to(device), condition, self.generator)
+        weights = None if self.pixel_weights is None else self.pixel_weights.to(device)
+        return Batch(self.images.to(device), condition, self.generator, weights)
 
 
 class Batches:
@@ -60,11 +62,11 @@ class Batches:
         seed = derived_seed(self._recipe.run.seed, "step", step)
         generator = torch.Generator().manual_seed(seed)
         indices = self._indices(step)
-        images, augment_labels = self._augmentation.apply(self._dataset.batch(indices), generator)
+        pixels, augment_labels = self._augmentation.apply(self._dataset.batch_with_masks(indices), generator)
         condition = self._condition(indices, random.Random(seed))
         if self._recipe.data.augment_labels:
             condition = condition._replace(augment_labels=augment_labels)
-        return Batch(images, condition, generator)
+        return self._weighted(pixels, condition, generator)
 
     def held_out(self) -> Batch:
         """The held-out images (at most MAX_HELD_OUT), not augmented, with full captions; the same noise at every call."""
@@ -86,14 +88,21 @@ class Batches:
 
     def _fixed(self, indices: NDArray[np.int64]) -> Batch:
         generator = torch.Generator().manual_seed(derived_seed(self._recipe.run.seed, "held out", 0))
-        return Batch(
-            self._dataset.batch(indices, usual_size=True),
+        return self._weighted(
+            self._dataset.batch_with_masks(indices, usual_size=True),
             self.condition_of(
                 [self._dataset.captions[index] for index in indices],
                 [int(self._dataset.labels[index]) for index in indices],
             ),
             generator,
         )
+
+    def _weighted(self, pixels: Tensor, condition: Condition, generator: torch.Generator) -> Batch:
+        """A batch of images [B,C,H,W], or of images and masks [B,C+1,H,W], black ones with the recipe's weight."""
+        if not self._dataset.masked:
+            return Batch(pixels, condition, generator)
+        weights = ((pixels[:, -1:] + 1) / 2).clamp(self._recipe.data.unmasked_weight, 1)
+        return Batch(pixels[:, :-1], condition, generator, weights)
 
     def condition_of(self, captions: list[str], labels: list[int]) -> Condition:
         """The condition for these captions or class labels, whichever the network uses."""

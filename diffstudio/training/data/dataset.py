@@ -18,7 +18,7 @@ import shutil
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -34,9 +34,9 @@ from diffstudio.training.data.folder_classes import first_folder
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord, Skipped, nothing_to_train_on
 from diffstudio.training.data.inspect_folder import map_in_threads
 from diffstudio.training.data.pixel_choice import AUTO, BUCKET, CROP, why_unfit, with_ranges
-from diffstudio.training.data.preprocess import PAD, Size, background_colour, prepare_image, size_for
+from diffstudio.training.data.preprocess import PAD, Size, background_colour, prepare_image, prepare_mask, size_for
 from diffstudio.training.data.split import held_out_by_folder, held_out_by_hash, with_every_class_trained
-from diffstudio.training.recipe import ClassesName, DataRecipe
+from diffstudio.training.recipe import ClassesName, DataRecipe, MasksName
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,6 +65,7 @@ class ImageDataset:
     unfit: tuple[Skipped, ...] = ()  # images whose channels or shape do not fit the others'
     alternatives: tuple[tuple[str, ...], ...] = ()  # all captions of each image; empty: none has more than one
     repeats: tuple[int, ...] = ()  # how many times as often as others each image is drawn; empty: all equally often
+    masked: bool = False  # `images` has one channel more: the mask of each image, white where there is none
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -94,27 +95,34 @@ class ImageDataset:
         Images of different sizes, and with `usual_size` any others too, are cropped and resized to the dataset's most
         frequent one; training steps take those of one size together.
         """
+        return self.batch_with_masks(indices, usual_size=usual_size)[:, : self.channels]
+
+    def batch_with_masks(
+        self, indices: Sequence[int] | NDArray[np.int64] | Tensor, *, usual_size: bool = False
+    ) -> Tensor:
+        """The same, where `masked` with the mask as the last channel: [B,C+1,H,W] in [-1, 1]."""
         import torch
 
+        stored = self._stored_channels
         chosen = np.asarray(indices, dtype=np.int64)
         if self.images.ndim == 4:
             return _as_tensor(self.images[chosen])
         offsets = self._offsets[chosen]
         pixels = [
-            self.images[start : start + width * height * self.channels].reshape(height, width, self.channels)
+            self.images[start : start + width * height * stored].reshape(height, width, stored)
             for start, (width, height) in zip(offsets, self.sizes[chosen], strict=True)
         ]
         if len({image.shape for image in pixels}) == 1 and not usual_size:
             return _as_tensor(np.stack(pixels))
         images = [_covering(_as_tensor(image[None]), self.size) for image in pixels]
-        return torch.cat(images) if images else torch.zeros((0, self.channels, *self.size[::-1]))
+        return torch.cat(images) if images else torch.zeros((0, stored, *self.size[::-1]))
 
     def rows_of(self, indices: NDArray[np.int64]) -> NDArray[Any]:
         """The images at `indices` as they are stored in `images`, in that order."""
         if self.images.ndim == 4:
             rows: NDArray[Any] = self.images[indices]
             return rows
-        values = self.sizes.prod(axis=1) * self.channels
+        values = self.sizes.prod(axis=1) * self._stored_channels
         return np.concatenate([self.images[self._offsets[index] :][: values[index]] for index in indices])
 
     def buckets_of(self, indices: NDArray[np.int64]) -> list[NDArray[np.int64]]:
@@ -122,10 +130,14 @@ class ImageDataset:
         sizes = self.sizes[indices]
         return [indices[(sizes == size).all(axis=1)] for size in np.unique(sizes, axis=0)]
 
+    @property
+    def _stored_channels(self) -> int:
+        return self.channels + self.masked
+
     @cached_property
     def _offsets(self) -> NDArray[np.int64]:
         """[N]: where each image begins in a row of all values."""
-        values: NDArray[np.int64] = self.sizes.prod(axis=1) * self.channels
+        values: NDArray[np.int64] = self.sizes.prod(axis=1) * self._stored_channels
         ends: NDArray[np.int64] = np.cumsum(values)
         return ends - values
 
@@ -184,7 +196,11 @@ def build_dataset(
     lost = [Skipped(record.path, "the file no longer exists") for record in records if record.path not in stamps]
     records = [record for record in records if record.path in stamps]
     data = with_ranges(data, report)
-    file = cache_folder / f"{_key(report.folder, stamps, data)}.npy"
+    if data.masks is MasksName.USE and all(record.mask is None for record in records):
+        data = replace(data, masks=MasksName.LEAVE_OUT)
+    masks = [record.mask for record in records if record.mask is not None] if data.masks is MasksName.USE else []
+    mask_stamps = {mask: stamp for mask in masks if (stamp := file_stamp(report.folder / mask))}
+    file = cache_folder / f"{_key(report.folder, stamps, mask_stamps, data)}.npy"
 
     images = _open_cache(file, records, data)
     if images is None:
@@ -234,7 +250,7 @@ def _excluded(path: Path, exclude: tuple[str, ...]) -> bool:
     return any(folders[: len(parts)] == parts for name in exclude if (parts := Path(name).parts))
 
 
-def _key(folder: Path, stamps: dict[Path, FileStamp], data: DataRecipe) -> str:
+def _key(folder: Path, stamps: dict[Path, FileStamp], mask_stamps: dict[Path, FileStamp], data: DataRecipe) -> str:
     inputs: list[object] = [
         FORMAT,
         os.fspath(folder.resolve()),
@@ -244,6 +260,8 @@ def _key(folder: Path, stamps: dict[Path, FileStamp], data: DataRecipe) -> str:
         sorted(data.ranges.as_mapping().items()),
         [[path.as_posix(), *stamp] for path, stamp in stamps.items()],
     ]
+    if data.masks is MasksName.USE:
+        inputs += ["masks", *((path.as_posix(), *stamp) for path, stamp in mask_stamps.items())]
     form = data.form
     if (form.channels, form.bits) != (3, 8) or data.bucket_sizes:  # else as in version 0.2, whose files stay valid
         inputs += [form.channels, form.bits, form.alpha, data.channel_ranges, data.bucket_sizes]
@@ -252,7 +270,7 @@ def _key(folder: Path, stamps: dict[Path, FileStamp], data: DataRecipe) -> str:
 
 def _shape(records: Sequence[ImageRecord], data: DataRecipe) -> tuple[int, ...]:
     """Of the cached array."""
-    channels = data.form.channels
+    channels = data.form.channels + (data.masks is MasksName.USE)
     if not data.bucket_sizes:
         return len(records), data.size, data.size, channels
     return (channels * sum(math.prod(size_for(record.width, record.height, data)) for record in records),)
@@ -298,7 +316,7 @@ def _write(
 
     def decode(record: ImageRecord) -> Levels | Skipped:
         try:
-            return prepare_image(folder / record.path, data, size_for(record.width, record.height, data))
+            return _decoded(folder, record, data)
         except ImageProblem as error:
             return Skipped(record.path, error.why)
 
@@ -320,6 +338,22 @@ def _write(
             out.seek(0)
             _write_header(out, _shape([record for record in records if record.path not in gone], data), data)
     return bad
+
+
+def _decoded(folder: Path, record: ImageRecord, data: DataRecipe) -> Levels:
+    """[H,W,C] as it is stored, with the mask as the last channel where masks are used. ImageProblem."""
+    size = size_for(record.width, record.height, data)
+    levels = prepare_image(folder / record.path, data, size)
+    if data.masks is MasksName.LEAVE_OUT:
+        return levels
+    if record.mask is None:
+        mask: Levels = np.full_like(levels[..., :1], data.form.largest)
+    else:
+        try:
+            mask = prepare_mask(folder / record.mask, data, size, (record.width, record.height))
+        except ImageProblem as error:
+            raise ImageProblem(error.what, f"its mask {record.mask}: {error.why}") from error
+    return np.concatenate([levels, mask], axis=2)
 
 
 def _write_header(out: BinaryIO, shape: tuple[int, ...], data: DataRecipe) -> None:
@@ -365,6 +399,7 @@ def _as_dataset(
         repeats=tuple(record.repeats for record in records) if repeated else (),
         sizes=np.array([size_for(record.width, record.height, data) for record in records], dtype=np.int64),
         channels=data.form.channels,
+        masked=data.masks is MasksName.USE,
         unfit=tuple(unfit),
     )
 

@@ -13,7 +13,7 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from diffstudio.errors import CHOOSE_IMAGE_FOLDER, FolderProblem, ImageProblem
@@ -41,6 +41,8 @@ _NOT_CAPTIONS = re.compile(
 _MASK = re.compile(r"(?P<stem>.+?)(?:[-_ .]?(?:masklabel|condlabel)|[-_ .]mask)", re.IGNORECASE | re.DOTALL)
 _MASK_FOLDER = re.compile(r"_?(masks?|masklabels?|conditioning(?:[-_ ](?:data|images?))?|condlabels?)", re.IGNORECASE)
 
+_CONDITIONING = re.compile(r"cond(?:label|itioning)", re.IGNORECASE)  # of ControlNets: masks only where they are grey
+
 _EXAMPLES = 3  # images of a folder of masks that are looked at
 _COLOURS_OF_A_MASK = 64
 
@@ -59,6 +61,7 @@ class ImageFile:
     size_bytes: int
     modified_ns: int
     captions: tuple[str, ...] = ()  # names of the caption files beside it, the one to use first
+    mask: Path | None = None  # inside the folder
 
 
 @dataclass(slots=True)
@@ -148,15 +151,20 @@ def _match(inside: Path, images: list[os.DirEntry[str]], texts: list[os.DirEntry
     """Add images with their caption files to the listing."""
     captions = CaptionNames(entry.name for entry in texts)
     stems = {_stem(entry.name) for entry in images}
-    used: set[str] = set()
+    masks: dict[str, os.DirEntry[str]] = {}
     for entry in images:
         mask = _MASK.fullmatch(_stem(entry.name))
+        if mask is not None and "." in entry.name and mask["stem"] in stems:
+            masks[entry.name] = entry
+            listing.left_out.append(Skipped(inside / entry.name, MASK))
+    mask_of = {_plain_stem(_stem(name)): inside / name for name in masks if not _CONDITIONING.search(name)}
+    used: set[str] = set()
+    for entry in images:
         names = captions.of(entry.name)
         used.update(names)
-        if mask is not None and "." in entry.name and mask["stem"] in stems:
-            listing.left_out.append(Skipped(inside / entry.name, MASK))
-        else:
-            listing.images.append(ImageFile(inside / entry.name, *_stamp(entry), names))
+        if entry.name not in masks:
+            file = ImageFile(inside / entry.name, *_stamp(entry), names, mask_of.get(_stem(entry.name)))
+            listing.images.append(file)
     for entry in texts:
         if entry.name in used:
             continue
@@ -215,20 +223,50 @@ def _leave_out_mask_folders(folder: Path, listing: Listing) -> None:
         if (named := _mask_folder(file.path)) is not None:
             inside.setdefault(named, []).append(file)
     gone: set[Path] = set()
+    masks: list[Path] = []
     for named, files in inside.items():
         matching = sum(_plain_stem(file.path.stem) in outside for file in files)
-        examples = (folder / file.path for file in files[:: max(1, len(files) // _EXAMPLES)][:_EXAMPLES])
+        examples = [folder / file.path for file in files[:: max(1, len(files) // _EXAMPLES)][:_EXAMPLES]]
         if 2 * matching >= len(files) and all(map(_seems_a_mask, examples)):
             gone.add(named)
             listing.left_out.append(Skipped(named, f"masks of other images ({len(files):,})"))
+            if not _CONDITIONING.search(named.name) or all(map(_is_grey_or_flat, examples)):
+                masks += (file.path for file in files)
     listing.images = [file for file in listing.images if _mask_folder(file.path) not in gone]
+    _assign_masks(listing, masks)
     listing.lone_captions = [path for path in listing.lone_captions if _mask_folder(path) not in gone]
+
+
+def _assign_masks(listing: Listing, masks: Sequence[Path]) -> None:
+    """Give images without a mask the one of their name, from folders of masks: the nearest, where several have it."""
+    if not masks:
+        return
+    by_stem: dict[str, list[int]] = {}
+    for index, file in enumerate(listing.images):
+        if file.mask is None:
+            by_stem.setdefault(same_name(file.path.stem), []).append(index)
+    for mask in masks:
+        found = by_stem.get(_plain_stem(mask.stem), [])
+        shared = [_shared_folders(listing.images[index].path, mask) for index in found]
+        nearest = [index for index, folders in zip(found, shared, strict=True) if folders == max(shared)]
+        if len(nearest) == 1:
+            listing.images[nearest[0]] = replace(listing.images[nearest[0]], mask=mask)
+        elif nearest:
+            listing.left_out.append(Skipped(mask, "several images have the name of this mask"))
+
+
+def _shared_folders(image: Path, mask: Path) -> int:
+    """How much of an image's folder recurs in the path of a mask, folders of masks left out."""
+    folders = [part for part in mask.parent.parts if not _MASK_FOLDER.fullmatch(part)]
+    return sum(part in folders for part in image.parent.parts) - len(folders)
 
 
 def _seems_a_mask(path: Path) -> bool:
     """Whether an image is grey or has few colours, or is to be used beside another by its folder's name."""
-    if path.parent.name.casefold().startswith("conditioning"):
-        return True
+    return path.parent.name.casefold().startswith("conditioning") or _is_grey_or_flat(path)
+
+
+def _is_grey_or_flat(path: Path) -> bool:
     try:
         image = load_image(path).image.convert("RGB")
     except ImageProblem:

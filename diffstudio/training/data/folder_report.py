@@ -36,6 +36,7 @@ class ImageRecord:
     repeats: int = 1  # how many times as often as others it is drawn
     channels: int = 3  # 1: grey, also where it is stored as RGB; 3: colour; others: those of an array
     bits: int = 8  # of each value: 8, or 16 for more
+    mask: Path | None = None  # inside the folder: white where the image counts, if the recipe uses masks
 
     @property
     def caption(self) -> str | None:

@@ -230,7 +230,9 @@ class _Gathered:
     def _described(self, file: ImageFile, record: ImageRecord, layout: Layout, captions: _CaptionFinder) -> ImageRecord:
         place = layout.place_of(record.path)
         texts = captions.find(file, place.concept)
-        return replace(record, captions=texts, group=place.group, split=place.split, repeats=place.repeats)
+        return replace(
+            record, captions=texts, group=place.group, split=place.split, repeats=place.repeats, mask=file.mask
+        )
 
     def _ranges(self) -> tuple[RangeInFolder, ...]:
         deep = sorted(self.depths, key=lambda one: one[0].as_posix())

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord, count_of
 from diffstudio.training.data.preprocess import PAD, Size, bucket_sizes, share_kept, size_for
-from diffstudio.training.recipe import DataRecipe, RangesRecipe
+from diffstudio.training.recipe import DataRecipe, MasksName, RangesRecipe
 
 AUTO, CROP, BUCKET = "auto", "crop", "bucket"
 GREY, COLOUR = 1, 3  # channels of images; files with other numbers of channels are arrays
@@ -53,10 +53,22 @@ def choose_pixels(data: DataRecipe, report: FolderReport, patch: int) -> tuple[D
         clauses.append(_why_fit(data, used))
     if data.fit == PAD and any(record.width != record.height for record in used):
         clauses.append(f"images that are not square are padded with {data.background}; the model learns the padding")
+    masked = sum(record.mask is not None for record in report.images)
+    if masked or data.masks is MasksName.USE:
+        clauses.append(_why_masks(masked, data))
     left_out = [record for record in report.images if why_unfit(record, data)]
     if left_out:
         clauses.append(f"left out for their channels or shape: {_names(left_out)}")
     return data, clauses
+
+
+def _why_masks(masked: int, data: DataRecipe) -> str:
+    if not masked:
+        return "all of each image counts, because no masks were found"
+    of_images = f"the masks of {count_of(masked, 'image')}"
+    if data.masks is MasksName.USE:
+        return f"{of_images} weigh their loss, from {data.unmasked_weight:g} where black to 1 where white"
+    return f'{of_images} are not used (masks = "use" weighs the loss by them)'
 
 
 def why_unfit(record: ImageRecord, data: DataRecipe) -> str:

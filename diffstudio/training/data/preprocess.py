@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
-from diffstudio.errors import RunProblem
+from diffstudio.errors import ImageProblem, RunProblem
 from diffstudio.imaging.levels import Levels, LoadedLevels, PixelForm, load_levels
 from diffstudio.imaging.reader import load_image
 from diffstudio.training.recipe import DataRecipe
@@ -19,6 +19,7 @@ Size = tuple[int, int]  # width and height, px
 
 PAD = "pad"
 _DECODED_TIMES = 3  # the size that is trained on: as large as images are decoded, at least
+_MASK_TOLERANCE = 0.05  # of the ratio of its sides, to that of its image
 _LONGEST_BUCKET = 2.0  # of the longer to the shorter side of a bucket
 
 
@@ -79,6 +80,19 @@ def prepare_image(path: Path, data: DataRecipe, size: Size) -> Levels:
         image = load_image(path, at_least=at_least, ranges=form.ranges).image
         return resize_to(image, size, background_colour(data), data.fit)
     return fit_levels(load_levels(path, form, at_least=at_least), form, size, background_levels(data), data.fit)
+
+
+def prepare_mask(path: Path, data: DataRecipe, size: Size, image: Size) -> Levels:
+    """A mask [H,W,1], placed as its image of `image` px is, white where that is padded. ImageProblem as `prepare_image`."""
+    form = PixelForm(1, data.form.bits)
+    loaded = load_levels(path, form, at_least=_DECODED_TIMES * max(size))
+    height, width = loaded.values.shape[:2]
+    if abs(np.log(width * image[1] / (height * image[0]))) > _MASK_TOLERANCE:
+        raise ImageProblem(
+            f"{path.name} cannot be used",
+            f"it is {width:,} × {height:,} px and its image {image[0]:,} × {image[1]:,} px",
+        )
+    return fit_levels(LoadedLevels(loaded.values), form, size, (form.largest,), data.fit)
 
 
 def training_preview(path: Path, data: DataRecipe, width: int, height: int) -> NDArray[np.uint8]:

@@ -44,6 +44,7 @@ class StoredDataset:
     sizes: tuple[tuple[int, int], ...] = ()  # width and height of each prepared image, px
     channels: int = 3
     repeats: tuple[int, ...] = ()  # how many times as often as others each is drawn; empty: all equally often
+    masked: bool = False  # the prepared images have a mask as one more channel
 
     @classmethod
     def of(cls, dataset: ImageDataset, recipe: Recipe, folder: Path, left_out: Sequence[str] = ()) -> StoredDataset:
@@ -61,6 +62,7 @@ class StoredDataset:
             tuple((int(width), int(height)) for width, height in dataset.sizes),
             dataset.channels,
             dataset.repeats,
+            dataset.masked,
         )
 
     def write(self, file: Path) -> None:
@@ -97,6 +99,7 @@ class StoredDataset:
                 sizes=tuple((int(width), int(height)) for width, height in values["sizes"]),
                 channels=int(values["channels"]),
                 repeats=tuple(values["repeats"]),
+                masked=bool(values.get("masked", False)),
             )
             if (
                 len({len(found.paths), len(found.captions), len(found.labels), len(found.held_out), len(found.sizes)})
@@ -127,7 +130,7 @@ class StoredDataset:
             os.utime(file)  # the time of its last use
         except (OSError, ValueError, EOFError):
             return None
-        values = sum(width * height for width, height in self.sizes) * self.channels
+        values = sum(width * height for width, height in self.sizes) * (self.channels + self.masked)
         if images.size != values or images.ndim == 4 and len(images) != len(self.paths):
             return None
         return self._dataset(images, file)
@@ -148,6 +151,7 @@ class StoredDataset:
             alternatives=tuple(self.alternatives[index] for index in kept) if self.alternatives else (),
             sizes=tuple((int(width), int(height)) for width, height in dataset.sizes[found]),
             repeats=tuple(self.repeats[index] for index in kept) if self.repeats else (),
+            masked=dataset.masked,
         )
         unchanged = np.array_equal(found, np.arange(len(dataset)))
         images = dataset.images if unchanged else dataset.rows_of(found)  # the former is mapped, not in memory
@@ -167,6 +171,7 @@ class StoredDataset:
             sizes=np.array(self.sizes, dtype=np.int64),
             channels=self.channels,
             repeats=self.repeats,
+            masked=self.masked,
         )
 
     def check_moved(self, folder: Path) -> None:

@@ -17,7 +17,8 @@ from diffstudio.training.data.dataset import ImageDataset, build_dataset
 from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.training.data.inspect_folder import inspect_folder
 from diffstudio.training.data.pixel_choice import choose_pixels
-from diffstudio.training.recipe import Recipe
+from diffstudio.training.preparation.stored_dataset import StoredDataset
+from diffstudio.training.recipe import MasksName, Recipe
 
 
 @pytest.fixture
@@ -148,3 +149,35 @@ def test_buckets_are_the_same_for_a_run_that_is_resumed(photographs: tuple[Image
     width, height = dataset.size
     shapes = {batch.images.shape[1:] for batch in (first.held_out(), first.training_part())}
     assert shapes == {first.training_images(4).shape[1:]} == {(3, height, width)}  # they are compared
+
+
+def test_masks_weigh_the_loss_and_move_with_their_images(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
+    """Each image is black where its mask is, so that they can be compared after any augmentation."""
+    for path in folder.rglob("*.png"):
+        half = Image.new("L", (20, 20), 255)
+        half.paste(0, (0, 0, 10, 20))
+        half.save(path.with_name(f"{path.stem}-masklabel.png"))
+        half.convert("RGB").save(path)
+    *_, report = inspect_folder(folder)
+    assert isinstance(report, FolderReport)
+    data = replace(
+        recipe.data, masks=MasksName.USE, unmasked_weight=0.25, flips=0.5, translation=0.2, background="#ffffff"
+    )
+    made = replace(recipe, data=data, network=replace(recipe.network, conditioning=Conditioning.NONE))
+    dataset = build_dataset(report, data, tmp_path / "cache")
+    stored = StoredDataset.of(dataset, made, folder)
+    stored.write(tmp_path / "dataset.json")
+    again = StoredDataset.read(tmp_path / "dataset.json")
+    assert (
+        again is not None
+        and again.masked
+        and torch.equal(again.among(dataset).batch_with_masks([3]), dataset.batch_with_masks([3]))
+    )
+    batches = Batches(dataset, made, None)
+    flipped = set()
+    for batch in (batches.at(0), batches.at(1), batches.held_out().to(torch.device("cpu"))):
+        assert batch.pixel_weights is not None and batch.pixel_weights.shape == (len(batch.images), 1, 16, 16)
+        expected = ((batch.images.mean(dim=1, keepdim=True) + 1) / 2).clamp(0.25, 1)
+        torch.testing.assert_close(batch.pixel_weights, expected)
+        flipped |= {bool(weights[0, 8, 1] > 0.9) for weights in batch.pixel_weights}
+    assert flipped == {True, False}

@@ -23,7 +23,7 @@ from diffstudio.training.data.folder_report import FolderReport, ImageRecord
 from diffstudio.training.data.inspect_folder import inspect_folder
 from diffstudio.training.data.pixel_choice import choose_pixels
 from diffstudio.training.data.split import held_out_by_hash
-from diffstudio.training.recipe import ClassesName, DataRecipe, RangesRecipe
+from diffstudio.training.recipe import ClassesName, DataRecipe, MasksName, RangesRecipe
 
 SMALL = DataRecipe(size=16)
 
@@ -465,3 +465,58 @@ def test_aspect_buckets(tmp_path: Path, cache: Path) -> None:
     again = build_dataset(report, data, cache)
     assert len(again) == 11
     assert tuple(((again.batch([9])[0, :, 5, 5] + 1) * 127.5).round().int().tolist()) == colour_of(10)
+
+
+MASKED = replace(SMALL, masks=MasksName.USE, held_out=0.0)
+
+
+def masked_pictures(folder: Path, mask_size: tuple[int, int] = (40, 20)) -> Path:
+    """A white image without a mask, and one of 40 x 20 px whose mask is white in its left half only."""
+    folder.mkdir()
+    Image.new("RGB", (40, 20), "white").save(folder / "a.png")
+    Image.new("RGB", (40, 20), "white").save(folder / "b.png")
+    mask = Image.new("L", mask_size, 0)
+    mask.paste(255, (0, 0, mask_size[0] // 2, mask_size[1]))
+    mask.save(folder / "b_mask.png")
+    return folder
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "bucket"])
+@pytest.mark.parametrize("mask_size", [(40, 20), (20, 10)])
+def test_masks_are_placed_as_their_images_are(
+    fit: str, mask_size: tuple[int, int], tmp_path: Path, cache: Path
+) -> None:
+    data = replace(MASKED, fit=fit, buckets=(24, 12) if fit == "bucket" else ())
+    made = build_dataset(report_of(masked_pictures(tmp_path / "p", mask_size)), data, cache)
+    pixels = made.batch_with_masks([0, 1])
+    assert made.masked and torch.equal(made.batch([0, 1]), pixels[:, :3]) and made.channels == 3
+    assert torch.equal(pixels[0, 3], torch.ones(pixels.shape[2:]))  # it has no mask: all of it counts
+    width, height = (24, 12) if fit == "bucket" else (16, 16)
+    inner = pixels[1, 3, 4:12] if fit == "pad" else pixels[1, 3]
+    assert pixels.shape[2:] == (height, width)
+    assert (inner[:, : width // 2 - 2] > 0.9).all() and (inner[:, width // 2 + 2 :] < -0.9).all()
+    if fit == "pad":  # what is padded counts, as it does without masks
+        assert (pixels[1, 3, :3] == 1).all()
+
+
+def test_masks_are_used_where_the_recipe_says_so_and_made_anew_when_they_change(tmp_path: Path, cache: Path) -> None:
+    folder = masked_pictures(tmp_path / "p")
+    plain = build_dataset(report_of(folder), replace(MASKED, masks=MasksName.LEAVE_OUT), cache)
+    first = build_dataset(report_of(folder), MASKED, cache)
+    assert not plain.masked and torch.equal(plain.batch_with_masks([1]), plain.batch([1])) and first.file != plain.file
+    Image.new("L", (40, 20), 0).save(folder / "b_mask.png")
+    again = build_dataset(report_of(folder), MASKED, cache)
+    assert again.file != first.file and (again.batch_with_masks([1])[0, 3] == -1).all()
+    (folder / "b_mask.png").unlink()
+    assert build_dataset(report_of(folder), MASKED, cache).file == plain.file  # nothing is masked
+
+
+@pytest.mark.parametrize("damage", ["shape", "bytes"])
+def test_an_image_whose_mask_does_not_fit_is_left_out_by_name(damage: str, tmp_path: Path, cache: Path) -> None:
+    folder = masked_pictures(tmp_path / "p", (40, 20) if damage == "bytes" else (20, 20))
+    if damage == "bytes":
+        (folder / "b_mask.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    made = build_dataset(report_of(folder), MASKED, cache)
+    assert [path.as_posix() for path in made.paths] == ["a.png"]
+    (skipped,) = made.skipped
+    assert skipped.path == Path("b.png") and "its mask b_mask.png: it " in skipped.why

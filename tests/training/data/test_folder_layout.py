@@ -156,3 +156,21 @@ def test_a_broken_link_has_no_stamp(tmp_path: Path) -> None:
     os.symlink("nowhere", tmp_path / "a.png")
     (file,) = listed(tmp_path).images
     assert file.modified_ns == -1
+
+
+def test_each_image_has_its_mask_beside_it_or_in_a_folder_of_masks(tmp_path: Path) -> None:
+    for name in ("a.png", "a_mask.png", "b.jpg", "b-masklabel.png", "c.png", "c-condlabel.png", "d.png", "masks/d.png"):
+        image(tmp_path / name)
+    for name in ("x/e.png", "y/e.png", "masks/y/e_mask.png", "x/f.png", "y/f.png", "masks/f.png", "conditioning/c.png"):
+        image(tmp_path / name)
+    chance = np.random.default_rng(0)
+    Image.fromarray(chance.integers(0, 255, (20, 20, 3), dtype=np.uint8)).save(tmp_path / "conditioning" / "c.png")
+    listing = listed(tmp_path)
+    masks = {file.path.as_posix(): file.mask.as_posix() for file in listing.images if file.mask is not None}
+    assert masks == {
+        "a.png": "a_mask.png",
+        "b.jpg": "b-masklabel.png",
+        "d.png": "masks/d.png",
+        "y/e.png": "masks/y/e_mask.png",
+    }
+    assert reasons(listing)["masks/f.png"] == "several images have the name of this mask"

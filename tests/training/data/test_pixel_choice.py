@@ -11,7 +11,7 @@ from diffstudio.imaging.value_range import SampleType
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord, RangeInFolder
 from diffstudio.training.data.pixel_choice import choose_pixels, why_unfit
 from diffstudio.training.data.preprocess import size_for
-from diffstudio.training.recipe import DataRecipe
+from diffstudio.training.recipe import DataRecipe, MasksName
 
 DATA = DataRecipe()
 
@@ -142,3 +142,16 @@ def test_a_second_choice_changes_nothing() -> None:
     assert choose_pixels(data, folder((9, 64, 64)), 8)[0] == data
     larger, _ = choose_pixels(replace(data, size=128, buckets=()), report, 8)  # chosen anew for another size
     assert larger.bucket_sizes == ((152, 104),) or larger.bucket_sizes == ((160, 104),)
+
+
+def test_what_becomes_of_masks_is_said() -> None:
+    report = folder((5, 64, 64))
+    assert not choose_pixels(DataRecipe(), report, 8)[1]
+    used = DataRecipe(masks=MasksName.USE)
+    assert choose_pixels(used, report, 8)[1] == ["all of each image counts, because no masks were found"]
+    first = replace(report.images[0], mask=Path("masks/0.png"))
+    report = replace(report, images=(first, *report.images[1:]))
+    assert choose_pixels(DataRecipe(), report, 8)[1][-1].startswith("the masks of 1 image are not used (masks =")
+    assert choose_pixels(used, report, 8)[1][-1] == (
+        "the masks of 1 image weigh their loss, from 0.1 where black to 1 where white"
+    )
