@@ -33,11 +33,11 @@ from diffstudio.ui.train.recipe_options import (
     RecipeOptions,
     estimate_text,
 )
-from diffstudio.ui.train.side_column import scrolled_column
 from diffstudio.ui.widgets import shortcuts, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import describe, label
 from diffstudio.ui.widgets.inputs import ChipRow, ComboBox, LabelledComboBox
+from diffstudio.ui.widgets.layout.side_column import scrolled_column
 
 PANEL_WIDTHS = 288, 328  # px, in a narrow window and in a wide one
 

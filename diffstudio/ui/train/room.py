@@ -29,7 +29,6 @@ from diffstudio.ui.train.run.sample_prompts_dialog import SamplePromptsDialog
 from diffstudio.ui.train.run.view import RunView
 from diffstudio.ui.train.run_actions import RunActions
 from diffstudio.ui.train.runs_list import LIST_WIDTHS, RunsList
-from diffstudio.ui.train.side_column import side_column
 from diffstudio.ui.widgets import shortcuts
 from diffstudio.ui.widgets.banner import Banner
 from diffstudio.ui.widgets.helpers import describe, set_tooltip
@@ -37,6 +36,7 @@ from diffstudio.ui.widgets.images.copy_and_drag import not_shown, open_folder
 from diffstudio.ui.widgets.images.drag_and_drop import DropTarget
 from diffstudio.ui.widgets.images.image_menu import ImageActions
 from diffstudio.ui.widgets.layout.columns import Column, Columns
+from diffstudio.ui.widgets.layout.side_column import side_column
 
 SHOWN_MS, HIDDEN_MS = 500, 2500  # between two refreshes
 

@@ -15,7 +15,6 @@ from diffstudio.training.run.run_folder import RunFolder, Status
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.run.learning_card import LearningCard
 from diffstudio.ui.train.run.view import finished_kind
-from diffstudio.ui.train.side_column import scrolled_column
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import Card, ProgressLine, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import (
@@ -26,6 +25,7 @@ from diffstudio.ui.widgets.helpers import (
     scroll_area,
     set_style_property,
 )
+from diffstudio.ui.widgets.layout.side_column import scrolled_column
 
 LIST_WIDTHS = 216, 260  # px, in a narrow window and in a wide one
 

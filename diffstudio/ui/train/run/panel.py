@@ -17,11 +17,11 @@ from diffstudio.training.run.events import RunStarted
 from diffstudio.training.run.run_folder import RunFolder, Status
 from diffstudio.ui.train.folder.folder_card import CARD_THUMBS, FolderCard
 from diffstudio.ui.train.recipe_options import augmentation_text, noise_levels_text, optimiser_text
-from diffstudio.ui.train.side_column import scrolled_column
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SectionLabel
 from diffstudio.ui.widgets.formatting import human_count
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
+from diffstudio.ui.widgets.layout.side_column import scrolled_column
 from diffstudio.ui.widgets.note_field import NoteField
 
 
