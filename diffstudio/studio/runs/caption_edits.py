@@ -1,8 +1,9 @@
 """Changes captions of training images in the files that they came from.
 
 Each file is written atomically, in its own format: `.txt` and `.caption` with one caption a line, `.json` with its other
-keys kept, and rows of `metadata.csv` and `metadata.jsonl`. An image without a caption gets a `.txt` file beside it. What
-cannot be written without losing something is refused by name.
+keys kept, rows of `metadata.csv` and `metadata.jsonl`, and kohya-ss's `meta_cap.json`. A caption that was put together
+from a text and tags is taken apart again. An image without a caption gets a `.txt` file beside it. What cannot be
+written without losing something is refused by name.
 """
 
 from __future__ import annotations
@@ -19,18 +20,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffstudio.atomic import write_text
-from diffstudio.errors import DiffstudioError, unreadable
+from diffstudio.errors import NOT_A_JSON_OBJECT, DiffstudioError, unreadable
 from diffstudio.imaging.formats import looks_like_an_image
 from diffstudio.paths import valid_utf8
-from diffstudio.training.data.caption_files import (
-    CAPTION_SUFFIXES,
-    TEXT_KEYS,
-    captions_in,
-    clean,
-    read_caption,
-    same_name,
+from diffstudio.studio.runs.caption_values import set_captions
+from diffstudio.training.data.caption_files import CAPTION_SUFFIXES, clean, read_caption, same_name
+from diffstudio.training.data.caption_metadata import (
+    FILE_NAME,
+    Entry,
+    Metadata,
+    is_metadata,
+    path_in_folder,
+    read_metadata,
 )
-from diffstudio.training.data.caption_metadata import FILE_NAME, Metadata, is_metadata, path_in_folder, read_metadata
 from diffstudio.training.data.folder_layout import CaptionNames, is_caption_file
 from diffstudio.training.data.folder_report import Skipped
 
@@ -81,6 +83,9 @@ def write_captions(folder: Path, edits: Mapping[Path, Texts]) -> Generator[int, 
         own = files[image.parent].caption_of(image)
         entry = metadata.of(image)
         if own is None and entry is not None and entry.texts:
+            if others := _of_the_same_entry(entry, files[image.parent], image, edits):
+                refused.append(Skipped(image, f"its caption in {entry.file.name} is also that of {', '.join(others)}"))
+                continue
             in_metadata[entry.file][image] = cleaned_captions(texts)
         else:
             in_files[own or files[image.parent].new_caption(image)][image] = cleaned_captions(texts)
@@ -98,6 +103,15 @@ def write_captions(folder: Path, edits: Mapping[Path, Texts]) -> Generator[int, 
         written += len(images) - len(not_written)
         yield written + len(refused)
     return EditResult(written, tuple(refused))
+
+
+def _of_the_same_entry(entry: Entry, files: _Files, image: Path, edits: Mapping[Path, Texts]) -> list[str]:
+    """Other images of the name in an entry without a suffix, as kohya-ss writes them, that do not get the same captions."""
+    if same_name(entry.path) == same_name(image.as_posix()):
+        return []
+    new = cleaned_captions(edits[image])
+    others = (image.with_name(name) for name in files.images_of(image) if name != image.name)
+    return [other.name for other in others if other not in edits or cleaned_captions(edits[other]) != new]
 
 
 def cleaned_captions(texts: Iterable[str]) -> Texts:
@@ -175,27 +189,16 @@ def _written_to_json(path: Path, texts: Texts) -> str:
     if isinstance(values, str):
         write_text(path, _json_of("\n".join(texts)))
         return ""
-    if not isinstance(values, dict) or not _set_caption(values, texts):
-        return f"the caption in {path.name} is put together from several keys"
+    if not isinstance(values, dict) or not set_captions(values, texts):
+        return f"these captions do not fit the keys that {path.name} has"
     write_text(path, _json_of(values, indent=2) + "\n")
     return ""
 
 
-def _json_of(values: object, *, indent: int | None = None) -> str:
+def _json_of(values: object, *, indent: int | str | None = None) -> str:
     """JSON with letters as they are, or as escapes where UTF-8 cannot hold one of them: half an emoji that was cut."""
     text = json.dumps(values, ensure_ascii=False, indent=indent)
     return text if valid_utf8(text) == text else json.dumps(values, indent=indent)
-
-
-def _set_caption(values: dict[str, object], texts: Sequence[str]) -> bool:
-    """Set the one key that a caption came from; False if there is no such key."""
-    source = captions_in(values).source
-    same = (key for key in reversed(values) if source == f"key {str(key).strip().casefold()}")
-    key = next(same, None)  # the last, which is the one that is read
-    if key is None or key.strip().casefold() not in TEXT_KEYS:
-        return False
-    values[key] = list(texts) if isinstance(values[key], list) else "\n".join(texts)
-    return True
 
 
 # ---- metadata --------------------------------------------------------------------------------------------------------
@@ -204,19 +207,17 @@ def _set_caption(values: dict[str, object], texts: Sequence[str]) -> bool:
 def _written_in_metadata(folder: Path, file: Path, images: Mapping[Path, Texts]) -> list[Skipped]:
     """Write rows of a table; the images that cannot be written, with the reason."""
     edits = {same_name(image.as_posix()): (image, texts) for image, texts in images.items()}
-    writers: dict[str, Callable[..., tuple[str, set[str]]]] = {".csv": _csv, ".jsonl": _jsonl}
-    writer = writers.get(file.suffix.lower())
-    if writer is None:
-        return [Skipped(image, f"captions in {file.name} are not edited here") for image in images]
+    writers: dict[str, Callable[..., tuple[str, set[str]]]] = {".csv": _csv, ".jsonl": _jsonl, ".json": _kohya}
+    writer = writers[file.suffix.lower()]
     try:
         data = (folder / file).read_bytes()
         text, done = writer(folder, file, data.decode("utf-8-sig"), edits)
         write_text(folder / file, "\ufeff" * data.startswith(codecs.BOM_UTF8) + text)  # spreadsheets need the mark
-    except (OSError, ValueError, csv.Error, DiffstudioError) as error:
+    except (OSError, ValueError, RecursionError, csv.Error, DiffstudioError) as error:
         why = error.why if isinstance(error, DiffstudioError) else str(error)
         return [Skipped(image, f"{file.name} could not be written ({why})") for image in images]
     return [
-        Skipped(image, f"its caption in {file.name} is put together from several rows or columns")
+        Skipped(image, f"its captions in {file.name} are put together from several rows or columns")
         for key, (image, _) in edits.items()
         if key not in done
     ]
@@ -232,11 +233,38 @@ def _jsonl(folder: Path, file: Path, text: str, edits: Mapping[str, tuple[Path, 
             rows[str(key)].append(number)
     done = set()
     for key, numbers in rows.items():
-        values = _object(lines[numbers[0]])
-        if len(numbers) == 1 and values is not None and _set_caption(values, edits[key][1]):
-            lines[numbers[0]] = _json_of(values) + "\r" * lines[numbers[0]].endswith("\r")
+        found = [values for number in numbers if (values := _object(lines[number])) is not None]
+        if _set_in_rows(found, edits[key][1]):
+            for number, values in zip(numbers, found, strict=True):
+                lines[number] = _json_of(values) + "\r" * lines[number].endswith("\r")
             done.add(key)
     return "\n".join(lines), done
+
+
+def _set_in_rows(rows: Sequence[dict[str, object]], texts: Texts) -> bool:
+    """Set the captions in the rows of one image: in the only one, or one in each of as many as there are captions."""
+    if len(rows) == 1:
+        return set_captions(rows[0], texts)
+    return len(rows) == len(texts) and all(set_captions(row, (text,)) for row, text in zip(rows, texts, strict=True))
+
+
+def _kohya(folder: Path, file: Path, text: str, edits: Mapping[str, tuple[Path, Texts]]) -> tuple[str, set[str]]:
+    """An object with an entry for each image, which may be named without its suffix. ValueError for other JSON."""
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError(NOT_A_JSON_OBJECT)
+    named: defaultdict[str, list[str]] = defaultdict(list)
+    for key, (image, _) in edits.items():
+        for name in {key, same_name(image.with_suffix("").as_posix())}:
+            named[name].append(key)
+    done: set[str] = set()
+    for name, about in values.items():
+        path = path_in_folder(folder, file, name.strip())
+        keys = [] if path is None else named.get(same_name(path), [])
+        if keys and isinstance(about, dict) and set_captions(about, edits[keys[0]][1]):
+            done.update(keys)
+    indentation = re.match(r"\{\s*\n([ \t]+)", text)
+    return _json_of(values, indent=indentation[1] if indentation else None), done
 
 
 def _csv(folder: Path, file: Path, text: str, edits: Mapping[str, tuple[Path, Texts]]) -> tuple[str, set[str]]:
@@ -250,9 +278,10 @@ def _csv(folder: Path, file: Path, text: str, edits: Mapping[str, tuple[Path, Te
             rows[str(key)].append(row)
     done = set()
     for key, found in rows.items():
-        values: dict[str, object] = dict(zip(header, found[0], strict=False))
-        if len(found) == 1 and _set_caption(values, edits[key][1]):
-            found[0][: len(header)] = [str(values.get(name, "")) for name in header]
+        values: list[dict[str, object]] = [dict(zip(header, row, strict=False)) for row in found]
+        if _set_in_rows(values, edits[key][1]):
+            for row, changed in zip(found, values, strict=True):
+                row[: len(header)] = [str(changed.get(name, "")) for name in header]
             done.add(key)
     out = io.StringIO(newline="")
     ending = "\r\n" if "\r\n" in text else "\n"

@@ -86,13 +86,13 @@ def test_a_caption_file_of_two_images_is_changed_for_both_or_not_at_all(tmp_path
 @pytest.mark.parametrize(
     ("name", "content", "why"),
     [
-        ("a.json", '{"caption": "a dog", "tags": "grass"}', "put together from several keys"),
-        ("a.json", '{"meta": {"prompt": "a dog"}}', "put together from several keys"),
         ("a.txt", "x" * 70_000, "only its first 64 KiB are used"),
         ("metadata.csv", "file_name,text\na.png,one\na.png,two\n", "several rows or columns"),
-        ("metadata.csv", "file_name,text,tags\na.png,one,two\n", "several rows or columns"),
-        ("metadata.jsonl", '{"file_name": "a.png", "tags": ["one"]}', "several rows or columns"),
-        ("meta_cap.json", '{"a.png": {"caption": "one"}}', "captions in meta_cap.json are not edited here"),
+        (
+            "metadata.jsonl",
+            '{"file_name": "a.png", "text": "one"}\n{"file_name": "a.png", "text": "two"}',
+            "several rows",
+        ),
     ],
 )
 def test_what_would_be_lost_is_refused_by_name(tmp_path: Path, name: str, content: str, why: str) -> None:
@@ -189,3 +189,52 @@ def test_many_edits_tell_how_far_they_are(tmp_path: Path, monkeypatch: pytest.Mo
     for number in range(5):
         image(tmp_path / f"{number}.png")
     assert list(write_captions(tmp_path, {Path(f"{number}.png"): ("x",) for number in range(5)})) == [2, 4]
+
+
+def test_captions_in_the_json_of_kohya_are_changed_in_place_and_all_else_is_kept(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png", "sub/c.png", "d.png"):
+        image(tmp_path / name)
+    about = {
+        "a": {"caption": "a dog", "tags": "grass, sun", "train_resolution": [64, 64]},
+        str(tmp_path / "b.png"): {"caption": "old", "n": 1},
+        "sub/c": {"tags": "one, two"},
+        "d.png": {"caption": "kept \u00e9"},
+    }
+    (tmp_path / "meta_cap.json").write_text(json.dumps(about, indent=4))
+    assert captions(tmp_path)["a.png"] == ("a dog, grass, sun",)
+    new = {"a.png": ("a dog, grass, running",), "b.png": ("new",), "sub/c.png": ("one, three",)}
+    assert edited(tmp_path, new) == EditResult(3)
+    assert captions(tmp_path) == new | {"d.png": ("kept \u00e9",)}
+    text = (tmp_path / "meta_cap.json").read_text("utf-8")
+    assert json.loads(text) == {
+        "a": {"caption": "a dog", "tags": "grass, running", "train_resolution": [64, 64]},
+        str(tmp_path / "b.png"): {"caption": "new", "n": 1},
+        "sub/c": {"tags": "one, three"},
+        "d.png": {"caption": "kept \u00e9"},
+    }
+    assert text.startswith('{\n    "a"') and not list(tmp_path.glob("*.txt")) and not list(tmp_path.glob("*.part"))
+
+
+def test_an_entry_of_two_images_is_changed_for_both_or_not_at_all(tmp_path: Path) -> None:
+    image(tmp_path / "a.png")
+    image(tmp_path / "a.webp")
+    (tmp_path / "meta_cap.json").write_text('{"a": {"caption": "old"}}')
+    (refused,) = edited(tmp_path, {"a.png": ("new",)}).refused
+    assert refused.why == "its caption in meta_cap.json is also that of a.webp"
+    assert edited(tmp_path, {"a.png": ("new",), "a.webp": ("new",)}) == EditResult(2)
+    assert json.loads((tmp_path / "meta_cap.json").read_text()) == {"a": {"caption": "new"}}
+
+
+def test_several_rows_of_an_image_are_its_alternatives(tmp_path: Path) -> None:
+    image(tmp_path / "a.png")
+    (tmp_path / "metadata.csv").write_text("file_name,text,n\na.png,one,1\na.png,two,2\n")
+    assert edited(tmp_path, {"a.png": ("three", "four")}) == EditResult(1)
+    assert (tmp_path / "metadata.csv").read_text() == "file_name,text,n\na.png,three,1\na.png,four,2\n"
+
+
+def test_several_captions_where_only_tags_can_be_are_refused(tmp_path: Path) -> None:
+    image(tmp_path / "a.png")
+    (tmp_path / "a.json").write_text('{"tags": "one"}')
+    (refused,) = edited(tmp_path, {"a.png": ("two", "three")}).refused
+    assert refused.why == "these captions do not fit the keys that a.json has"
+    assert (tmp_path / "a.json").read_text() == '{"tags": "one"}'
