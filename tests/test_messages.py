@@ -43,3 +43,56 @@ def test_no_sentence_stands_in_two_places() -> None:
                 places[text.strip()].append(f"{path.relative_to(PACKAGE)}:{line}")
     assert len(places) > 500
     assert {text: where for text, where in places.items() if len(where) > 1} == {}
+
+
+ARTICLE = re.compile(r"\b(a|an|the)\b", re.IGNORECASE)
+# What makes a control with a label, and which of its arguments is the label.
+LABELLED = {
+    "Card": 1,
+    "CheckBox": 0,
+    "Chip": 0,
+    "EmptyState": 3,
+    "PrimaryButton": 0,
+    "QAction": 0,
+    "QPushButton": 0,
+    "QRadioButton": 0,
+    "RailButton": 0,
+    "SecondaryButton": 0,
+}
+
+
+def labels_of(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Line and text of each label of a button or menu entry that stands in the code."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name = node.func.id if isinstance(node.func, ast.Name) else ""
+            given = node.args[LABELLED[name] : LABELLED[name] + 1] if name in LABELLED else []
+            given += [word.value for word in node.keywords if word.arg in ("button_text", "action")]
+            if isinstance(node.func, ast.Attribute) and node.func.attr == "show_message":
+                given += node.args[2:3]
+            if isinstance(node.func, ast.Attribute) and node.func.attr == "set_content":
+                given += node.args[3:4]
+        elif isinstance(node, ast.Tuple) and len(node.elts) >= 3 and isinstance(node.elts[2], ast.Lambda):
+            given = node.elts[:1]  # an entry of a menu
+        else:
+            continue
+        for each in given:
+            for part in ast.walk(each):
+                if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                    yield node.lineno, part.value
+
+
+def test_no_label_of_a_button_or_menu_entry_has_an_article() -> None:
+    found, seen = [], 0
+    for path in sorted((PACKAGE / "ui").rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        texts = list(labels_of(tree))
+        if path.name in ("actions.py", "terms.py"):
+            for node in tree.body:
+                match node:
+                    case ast.Assign(targets=[ast.Name(id=name)], value=ast.Constant(value=str(text))):
+                        texts += [] if name.endswith("_TIP") else [(node.lineno, text)]
+        seen += len(texts)
+        found += [f"{path.relative_to(PACKAGE)}:{line} {text}" for line, text in texts if ARTICLE.search(text)]
+    assert seen > 150
+    assert found == []

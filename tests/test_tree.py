@@ -126,6 +126,7 @@ TESTED_IN = {
     ),
     "ui/train/folder/test_captions_view.py": "ui/train/folder/caption_list ui/train/folder/folder_actions",
     "ui/train/run/test_learning_card.py": "ui/train/run/nearest_images",
+    "ui/train/test_recipe_dialog.py": "ui/train/recipe_labels",
     "ui/train/test_room.py": (
         "ui/train/folder_controller ui/train/folder/folder_card ui/train/folder/folder_inspector ui/train/folder/folder_view"
         " ui/train/new_run_panel"

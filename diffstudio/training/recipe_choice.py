@@ -36,7 +36,7 @@ _TINY_BELOW_MINUTES = 20  # without one
 _STARTER_BELOW_IMAGES = 5000
 _BATCH_FROM_STARTER = 32  # without an accelerator: more steps in little time
 _MOST_HELD_OUT_PERCENT = 30
-_RATE_FROM_CHECKPOINT = 0.5  # of the rates for training from scratch
+RATE_FROM_CHECKPOINT = 0.5  # of the rates for training from scratch
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +176,8 @@ def started_from(recipe: Recipe, name: str) -> Recipe:
         network=network,
         optimiser=replace(
             rates,
-            learning_rate=_RATE_FROM_CHECKPOINT * rates.learning_rate,
-            muon_learning_rate=_RATE_FROM_CHECKPOINT * rates.muon_learning_rate,
+            learning_rate=RATE_FROM_CHECKPOINT * rates.learning_rate,
+            muon_learning_rate=RATE_FROM_CHECKPOINT * rates.muon_learning_rate,
         ),
         run=replace(recipe.run, start_from=name if name == STARTER else str(checkpoint.path)),
     )

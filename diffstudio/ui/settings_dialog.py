@@ -239,7 +239,7 @@ class SettingsDialog(QDialog):
 
 def _row(text: str, control: QWidget) -> QHBoxLayout:
     row = QHBoxLayout()
-    name = label(text)
+    name = label(text, wrap=True)
     name.setBuddy(control)
     fix_size(name, width=96)
     row.addWidget(name)

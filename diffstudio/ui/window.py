@@ -11,6 +11,7 @@ from PySide6.QtGui import (
     QDragEnterEvent,
     QDragLeaveEvent,
     QDropEvent,
+    QFontMetrics,
     QGuiApplication,
     QKeyEvent,
     QKeySequence,
@@ -89,7 +90,8 @@ class RailButton(QToolButton):
         style = Qt.ToolButtonStyle
         self.setToolButtonStyle(style.ToolButtonTextUnderIcon if shown else style.ToolButtonIconOnly)
         height = theme.scaled(18) + 40 if shown else 40
-        self.setFixedSize(max(_RAIL_BUTTON.width(), theme.scaled(54) + 10), height)
+        text = QFontMetrics(theme.font(theme.TINY_PIXELS)).horizontalAdvance(self.text()) if shown else 0
+        self.setFixedSize(max(_RAIL_BUTTON.width(), theme.scaled(54) + 10, text + 10), height)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Show the room when a drag is held here, so that it can be dropped on a panel there."""

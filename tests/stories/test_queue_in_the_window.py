@@ -208,7 +208,7 @@ def test_the_settings_of_a_job_are_shown_in_full(qtbot: QtBot, tmp_path: Path) -
     assert facts["Resize mode"] == "pad" and facts["Masked content"] == "noise"
     larger = GenerateRequest("a", enlarge=2.0, enlarge_steps=7, tiled=True, guide_last_call=True)
     facts = dict(job_facts(type(queued)(1, larger, 0, 0)))
-    assert facts["Hires steps"] == "7" and facts["Tiled"] == "on" and facts["Guide the last step"] == "on"
+    assert facts["Hires steps"] == "7" and facts["Tiled"] == "on" and facts["Guide last step"] == "on"
     assert facts["Size"] == "as the checkpoint recommends"
     dialog = JobDialog(type(queued)(1, request, 2, 0), QImage())
     qtbot.addWidget(dialog)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from PySide6.QtCore import QSize
+from PySide6.QtCore import QEvent, QSize
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
@@ -61,7 +61,7 @@ from diffstudio.ui.window import MainWindow, RoomEntry
 from tests.training.conftest import write_pictures
 from tests.ui.accessibility import accessibility_problems
 from tests.ui.samples import checkpoint
-from tests.ui.walk import clipped, focus_invisible, hard_to_read, settle
+from tests.ui.walk import clipped, focus_invisible, hard_to_read, lengthen, pushed_out, settle
 
 SMALL = QSize(880, 470)
 LONG = "a photograph of a lighthouse on a cliff in a storm, dramatic light, highly detailed, 35 mm, golden hour"
@@ -97,7 +97,6 @@ class Window:
         }
         for name, room in rooms.items():
             self.window.add_room(RoomEntry(name, "sparkle", name, lambda room=room: room))
-        qtbot.addWidget(self.window)
         self.window.show_room("Generate")
         self.window.show()
         qtbot.waitExposed(self.window)
@@ -106,6 +105,9 @@ class Window:
         for room in (self.gallery_room, self.models_room, self.train):
             room.shut_down()
         self.gallery.close()
+        self.window.close()
+        self.window.deleteLater()
+        QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
     # States: each shows something, and returns what is to be looked at
 
@@ -271,10 +273,23 @@ def test_a_walk(walk: Callable[[str, int], Window], qtbot: QtBot, name: str, per
     for state, place in window.states(qtbot):
         settle()
         assert window.window.size() == SMALL, f"{state} forces the window to {window.window.size().toTuple()}"
-        found = [*clipped(place), *hard_to_read(place)]
+        found = [*clipped(place), *pushed_out(place), *hard_to_read(place)]
         if percent == 100:
             found += accessibility_problems(place)
         if percent == 150 and name == "light":
             found += focus_invisible(place, seen)
         problems += [f"{state}: {each}" for each in found]
+    assert not problems, "\n".join(dict.fromkeys(problems))
+
+
+@pytest.mark.timeout(300)
+def test_nothing_is_clipped_in_a_language_with_longer_words(walk: Callable[[str, int], Window], qtbot: QtBot) -> None:
+    problems, longer = list[str](), set[QWidget]()
+    window = walk("dark", 100)
+    for state, place in window.states(qtbot):
+        lengthen(place, longer)
+        settle()
+        if place.size() != SMALL and place is window.window:
+            problems.append(f"{state}: forces the window to {place.size().toTuple()}")
+        problems += [f"{state}: {each}" for each in (*clipped(place), *pushed_out(place))]
     assert not problems, "\n".join(dict.fromkeys(problems))

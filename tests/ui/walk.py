@@ -12,18 +12,25 @@ from PySide6.QtWidgets import (
     QAbstractSpinBox,
     QApplication,
     QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
     QLabel,
     QLineEdit,
     QPlainTextEdit,
     QPushButton,
+    QRadioButton,
+    QSpinBox,
+    QToolButton,
     QWidget,
 )
 
 from diffstudio.ui.widgets.controls import Chip, PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.helpers import ElidedLabel
+from diffstudio.ui.widgets.text_size import TextSized
 from tests.ui.accessibility import controls
 
 READABLE = 4.5  # WCAG AA: contrast of text
+_ICON_ONLY = Qt.ToolButtonStyle.ToolButtonIconOnly
 _SLACK = 2  # px: metrics are rounded
 
 
@@ -54,6 +61,24 @@ def clipped(place: QWidget) -> list[str]:
     return found
 
 
+def pushed_out(place: QWidget) -> list[str]:
+    """Controls that are shown, but of which nothing can be seen, and to which nothing scrolls."""
+    found = []
+    for widget in controls(place):
+        if widget.isVisible() and widget.visibleRegion().isEmpty() and not _scrolls(widget, place):
+            found.append(f"{named(widget)} is pushed out of sight")
+    return found
+
+
+def _scrolls(widget: QWidget, place: QWidget) -> bool:
+    inside = widget.parentWidget()
+    while inside is not None and inside is not place:
+        if isinstance(inside, QAbstractScrollArea):
+            return True
+        inside = inside.parentWidget()
+    return False
+
+
 def _cut(widget: QWidget) -> str:
     metrics, size = QFontMetrics(widget.font()), widget.size()
     if isinstance(widget, ElidedLabel):
@@ -75,8 +100,10 @@ def _cut(widget: QWidget) -> str:
         return (
             "" if widget.toolTip() and widget.height() + _SLACK >= metrics.height() else "is cut off without a tooltip"
         )
-    if isinstance(widget, QPushButton | QCheckBox) and widget.text():
+    if isinstance(widget, QPushButton | QCheckBox | QRadioButton) and widget.text():
         return _too_small(widget.sizeHint(), size)
+    if isinstance(widget, QToolButton) and widget.text() and widget.toolButtonStyle() is not _ICON_ONLY:
+        return _too_small(QSize(metrics.horizontalAdvance(widget.text()), metrics.height()), size)
     if isinstance(widget, QAbstractSpinBox):
         line = widget.findChild(QLineEdit)
         text = widget.specialValueText() or line.text() if line is not None else ""
@@ -107,6 +134,38 @@ def _outside(widget: QWidget, place: QWidget) -> str:
 
 def _shown(rect: QRect) -> str:
     return f"{rect.x()},{rect.y()} {rect.width()}×{rect.height()}"
+
+
+# Long texts
+
+_DOUBLED = ("àà", "éé", "îî", "öö", "üü", "Àà", "Éé", "Îî", "Öö", "Üü")
+_ACCENTED = str.maketrans(dict(zip("aeiouAEIOU", _DOUBLED, strict=True)))
+
+
+def longer(text: str) -> str:
+    """As a translation into a language with longer words would be: about 40 % longer, accents above and below."""
+    return text.translate(_ACCENTED).replace("s", "ş")
+
+
+def lengthen(place: QWidget, seen: set[QWidget]) -> None:
+    """Make all texts in it longer, but for those in `seen`, to which they are added."""
+    for widget in (place, *place.findChildren(QWidget)):
+        if widget in seen:
+            continue
+        seen.add(widget)
+        if isinstance(widget, QLabel | QAbstractButton) and widget.text():
+            widget.setText(longer(widget.text()))
+        elif isinstance(widget, QLineEdit | QPlainTextEdit):
+            widget.setPlaceholderText(longer(widget.placeholderText()))
+        elif isinstance(widget, QComboBox):
+            for index in range(widget.count()):
+                widget.setItemText(index, longer(widget.itemText(index)))
+        elif isinstance(widget, QSpinBox | QDoubleSpinBox):
+            widget.setSpecialValueText(longer(widget.specialValueText()))
+            widget.setSuffix(longer(widget.suffix()))
+    for widget in (place, *place.findChildren(QWidget)):
+        if isinstance(widget, TextSized):
+            widget.fit_text()
 
 
 # Contrast

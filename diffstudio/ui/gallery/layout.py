@@ -40,7 +40,7 @@ class GalleryLayout(QWidget):
             "image-square",
             "No images yet",
             "Every image you generate appears here, with all of its settings.",
-            "Generate an image",
+            "Generate image",
         )
         self.empty_trash = EmptyState(
             "trash", "The trash is empty", "Images that you delete come here first.", "Gallery"

@@ -53,9 +53,9 @@ class TagEditor(QWidget):
         super().__init__()
         self.chips: list[TagChip] = []
         self.field = QLineEdit()
-        self.field.setPlaceholderText("Add a tag…")
+        self.field.setPlaceholderText("Add tag…")
         self.field.setMaxLength(10 * LONGEST_TAG)
-        describe(self.field, "Add a tag", "Add tags to the selected images, with commas between them (Enter)")
+        describe(self.field, "Add tag", "Add tags to the selected images, with commas between them (Enter)")
         self._known = QStringListModel(self)
         completer = QCompleter(self._known, self)
         completer.setCaseSensitivity(Qt.CaseSensitivity.CaseInsensitive)

@@ -65,7 +65,7 @@ class UpscaleDialog(FittedDialog):
         self.scale.set_value(labels.nearest_scale(base.scale))
         self.upscaler = LabelledComboBox(terms.UPSCALER, (), "Lanczos, or an upscaler model from your model folders")
         self.sampled = CheckBox(
-            "Refine with a checkpoint (img2img)",
+            "Refine with checkpoint (img2img)",
             "Run img2img on the upscaled image to add detail. Without it, upscaling is fast and needs no checkpoint",
         )
         self.sampled.setChecked(sampled and bool(self._checkpoints))

@@ -31,7 +31,7 @@ class TriggerWordChip(Chip):
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
         entries = (
-            ("Add to the prompt", "plus", lambda: self.requested.emit(self.word)),
+            ("Add to prompt", "plus", lambda: self.requested.emit(self.word)),
             ("Copy", "copy", lambda: QGuiApplication.clipboard().setText(self.word)),
         )
         build_menu(self, entries).popup(event.globalPos())

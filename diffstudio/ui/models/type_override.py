@@ -16,7 +16,7 @@ from diffstudio.ui.widgets.controls import SectionLabel
 from diffstudio.ui.widgets.inputs import LabelledComboBox
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 
-PREDICTION_LABELS = {"eps": "The noise (eps)", "v": "v", "flow": "The flow velocity", "x0": "The clean image (sample)"}
+PREDICTION_LABELS = {"eps": "Noise (eps)", "v": "v", "flow": "Flow velocity", "x0": "Clean image (sample)"}
 _ROLES_WITH_PREDICTION = (Role.CHECKPOINT, Role.NETWORK, Role.UNKNOWN)
 
 

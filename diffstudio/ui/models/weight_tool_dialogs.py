@@ -248,7 +248,7 @@ class PruneDialog(ToolDialog):
         self.removed_list = label(removed_list, wrap=True)
         self.removed_list.setAccessibleName(f"Removed: {removed_list}")
         self.ema = CheckBox(
-            "Use the EMA weights instead of the raw ones",
+            "Use EMA weights instead of raw ones",
             "EMA weights often give better images, and are not meant for further training",
         )
         self.ema.setVisible(False)

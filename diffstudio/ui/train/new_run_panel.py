@@ -26,6 +26,7 @@ from diffstudio.ui.train.recipe_options import (
     FLIPS,
     MINUTES,
     NOISE_LEVELS,
+    OPTIMISER_TIP,
     OPTIMISERS,
     ROTATION,
     SHIFTS,
@@ -45,7 +46,7 @@ PANEL_WIDTHS = 288, 328  # px, in a narrow window and in a wide one
 _STARTS: list[tuple[str | None, str]] = [
     (None, "Automatic"),
     (FROM_SCRATCH, "Scratch (random weights)"),
-    (STARTER, "The starter"),
+    (STARTER, "Starter"),
 ]
 
 
@@ -91,7 +92,7 @@ class NewRunPanel(QWidget):
             [(size, f"{size} px") for size in SIZES],
             "Image size of the model. Twice the side trains about four times as slowly",
         )
-        self.optimiser = LabelledComboBox("Optimiser", OPTIMISERS, "The algorithm that updates the weights")
+        self.optimiser = LabelledComboBox("Optimiser", OPTIMISERS, OPTIMISER_TIP)
         self.noise_levels = LabelledComboBox("Noise levels", NOISE_LEVELS, "Distribution of noise levels in training")
         self.augmentations = ChipRow(
             [(FLIPS, "Flips"), (ROTATION, "Rotation"), (SHIFTS, "Shifts")],

@@ -8,12 +8,13 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import Any, get_args, get_origin, get_type_hints
 
-from PySide6.QtCore import Signal
+from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLineEdit, QPlainTextEdit, QVBoxLayout, QWidget
 
 from diffstudio.errors import RunProblem
 from diffstudio.training.recipe import Recipe, choices_of, limits_of
 from diffstudio.training.recipe_size import size_problem
+from diffstudio.ui.train.recipe_labels import SECTIONS, SETTINGS, SettingText, choice_text
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.dialogs import FittedDialog
@@ -22,7 +23,6 @@ from diffstudio.ui.widgets.inputs import CheckBox, ComboBox
 
 _TITLE = "All settings of the recipe"
 _ELSEWHERE = {"run.steps", "run.minutes"}  # the training time
-_SECTIONS = ("data", "network", "objective", "optimiser", "run")
 
 
 class RecipeDialog(FittedDialog):
@@ -35,7 +35,7 @@ class RecipeDialog(FittedDialog):
         self.setWindowTitle(_TITLE)
         describe(self, _TITLE, " ")
         self.setMinimumWidth(380)
-        self.resize(520, 10)
+        self.resize(600, 10)
         self._recipe = recipe
         self.fields: dict[str, QWidget] = {}
         self._read: dict[str, Callable[[], Any]] = {}
@@ -45,8 +45,8 @@ class RecipeDialog(FittedDialog):
         column, buttons = QVBoxLayout(), QHBoxLayout()
         column.setContentsMargins(24, 24, 24, 12)
         column.setSpacing(8)
-        for section in _SECTIONS:
-            column.addWidget(SectionLabel(section))
+        for section in SECTIONS:
+            column.addWidget(SectionLabel(SECTIONS[section]))
             column.addLayout(self._section(section))
         buttons.setSpacing(8)
         buttons.addWidget(self.problem, 1)
@@ -74,25 +74,23 @@ class RecipeDialog(FittedDialog):
     def _section(self, section: str) -> QGridLayout:
         grid = QGridLayout()
         grid.setHorizontalSpacing(12)
-        grid.setVerticalSpacing(6)
-        grid.setColumnStretch(0, 1)
-        grid.setColumnStretch(1, 1)
+        grid.setVerticalSpacing(12)
+        grid.setColumnStretch(0, 3)
+        grid.setColumnStretch(1, 2)
         for row, (name, hint) in enumerate(_fields(type(attrgetter(section)(self._recipe)), section)):
             field = self._field(name, hint, attrgetter(name)(self._recipe))
-            limits = limits_of(name)
-            about = f"{limits[0]:g} to {limits[1]:g}" if limits else "As in the recipe's file"
-            describe(field, _text(name), f"{name}: {about}")
-            text = label(_text(name), wrap=True)
-            text.setBuddy(field)
-            grid.addWidget(text, row, 0)
-            grid.addWidget(field, row, 1)
+            text, limits = SETTINGS[name], limits_of(name)
+            about = f"{text.explanation} ({limits[0]:g} to {limits[1]:g})" if limits else text.explanation
+            describe(field, text.label, f"{about}. In the recipe's file: {name}")
+            grid.addLayout(_labels(text, field), row, 0)
+            grid.addWidget(field, row, 1, Qt.AlignmentFlag.AlignTop)
             self.fields[name] = field
         return grid
 
     def _field(self, name: str, hint: Any, value: Any) -> QWidget:
         choices = list(hint) if isinstance(hint, type) and issubclass(hint, StrEnum) else list(choices_of(name))
         if choices:
-            combo = ComboBox(name, [(choice, _text(str(choice)) or "auto") for choice in choices])
+            combo = ComboBox(SETTINGS[name].label, [(choice, choice_text(name, choice)) for choice in choices])
             combo.set_value(value)
             combo.chosen.connect(lambda _: self._check())
             self._read[name] = combo.value
@@ -140,9 +138,16 @@ def _fields(kind: type, section: str) -> list[tuple[str, Any]]:
     return found
 
 
-def _text(name: str) -> str:
-    words = name.rpartition(".")[2].replace("_", " ")
-    return words[:1].upper() + words[1:]
+def _labels(text: SettingText, field: QWidget) -> QVBoxLayout:
+    """The label of a field, above its explanation."""
+    column = QVBoxLayout()
+    column.setSpacing(0)
+    name = label(text.label, wrap=True)
+    name.setBuddy(field)
+    column.addWidget(name)
+    column.addWidget(label(text.explanation, "dim", pixels=theme.SMALL_PIXELS, wrap=True))
+    column.addStretch(1)
+    return column
 
 
 def _key_of(table: dict[str, Any], name: str) -> str:

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass, replace
 
 from diffstudio.training.recipe import NoiseLevelsName, OptimiserName, Recipe
+from diffstudio.training.recipe_choice import RATE_FROM_CHECKPOINT
 from diffstudio.ui.widgets.formatting import human_bytes
 
 SIZES = (32, 48, 64, 96, 128, 192, 256)
@@ -24,6 +25,7 @@ _DEFAULT_AMOUNTS = {
     SHIFTS: 0.06,
 }  # probability, degrees, fraction of the side; used if the recipe has 0
 
+OPTIMISER_TIP = "The algorithm that updates the weights"
 OPTIMISERS = (
     (OptimiserName.MUON, "Muon + AdamW"),
     (OptimiserName.ADAMW, "AdamW"),
@@ -88,7 +90,8 @@ class RecipeOptions:
             translation=self._amount(SHIFTS, data.translation),
         )
         if self.optimiser != before.optimiser:
-            optimiser = replace(optimiser, name=self.optimiser, learning_rate=_LEARNING_RATES[self.optimiser])
+            rate = _LEARNING_RATES[self.optimiser] * (RATE_FROM_CHECKPOINT if recipe.run.start_from else 1)
+            optimiser = replace(optimiser, name=self.optimiser, learning_rate=rate)
         if self.noise_levels != before.noise_levels:
             mean, deviation = _MEAN_AND_DEVIATION.get(self.noise_levels, (objective.mean, objective.deviation))
             objective = replace(objective, noise_levels=self.noise_levels, mean=mean, deviation=deviation)

@@ -127,7 +127,7 @@ def test_an_empty_library_invites_once_it_was_looked_through(show: Callable[[], 
     assert room.empty.isVisible()
     click(qtbot, room.empty.button)
     menu = next(menu for menu in room.findChildren(QMenu) if menu.isVisible())
-    assert [action.text().split("\t")[0] for action in menu.actions()] == ["Files…", "Folder…", "From a link…"]
+    assert [action.text().split("\t")[0] for action in menu.actions()] == ["Files…", "Folder…", "From link…"]
     menu.close()
 
 

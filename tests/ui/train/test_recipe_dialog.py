@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from PySide6.QtWidgets import QComboBox, QLineEdit, QPlainTextEdit
+from PySide6.QtWidgets import QComboBox, QLabel, QLineEdit, QPlainTextEdit
 from pytestqt.qtbot import QtBot
 
 from diffstudio.training.recipe import DecayName, Recipe
 from diffstudio.training.recipe_choice import named_recipes
 from diffstudio.ui.train.recipe_dialog import RecipeDialog
+from diffstudio.ui.train.recipe_labels import SETTINGS
 from diffstudio.ui.widgets.inputs import CheckBox, ComboBox
 
 
@@ -30,6 +31,26 @@ def enter(dialog: RecipeDialog, name: str, text: str) -> None:
 def test_a_recipe_stays_as_it_is_when_nothing_is_changed(qtbot: QtBot, name: str) -> None:
     recipe = named_recipes()[name]
     assert opened(qtbot, recipe).recipe() == recipe
+
+
+def test_every_setting_has_a_label_and_an_explanation(qtbot: QtBot) -> None:
+    dialog = opened(qtbot, Recipe())
+    assert set(SETTINGS) == set(dialog.fields)
+    labels = [text.label for text in SETTINGS.values()]
+    assert len(set(labels)) == len(labels), "two settings with one label"
+    shown = {each.text() for each in dialog.findChildren(QLabel)}
+    for name, text in SETTINGS.items():
+        assert {text.label, text.explanation} <= shown
+        assert len(text.explanation.split()) >= 3, name
+        assert dialog.fields[name].accessibleName() == text.label
+        assert name in dialog.fields[name].toolTip(), "people look it up in the recipe's file"
+
+
+def test_no_choice_reads_like_code(qtbot: QtBot) -> None:
+    for name, field in opened(qtbot, Recipe()).fields.items():
+        if isinstance(field, ComboBox):
+            texts = [field.itemText(index) for index in range(field.count())]
+            assert all(text and "_" not in text for text in texts), (name, texts)
 
 
 def test_every_value_can_be_changed(qtbot: QtBot) -> None:

@@ -34,6 +34,16 @@ def test_a_changed_option_changes_what_belongs_to_it_and_no_more() -> None:
     )
 
 
+def test_another_optimiser_keeps_the_lower_rate_of_a_start_from_a_checkpoint() -> None:
+    scratch = Recipe()
+    started = replace(scratch, run=replace(scratch.run, start_from="starter"))
+    for name in OptimiserName:
+        if name is not scratch.optimiser.name:
+            options = replace(RecipeOptions.from_recipe(scratch), optimiser=name)
+            rates = [options.apply_to(recipe).optimiser.learning_rate for recipe in (scratch, started)]
+            assert rates[1] == rates[0] / 2
+
+
 def test_augmentation_text() -> None:
     assert (
         augmentation_text(Recipe(data=DataRecipe(flips=0.3, rotation_degrees=8, translation=0.06)))

@@ -29,7 +29,7 @@ class CheckpointChooser(Card):
         self._checkpoints: tuple[Checkpoint, ...] = ()
         self._current: Checkpoint | None = None
         self._thumb = Thumbnail(40, name="Sample of the checkpoint")
-        self._title = ElidedLabel("Looking for checkpoints…", bold=True)
+        self._title = ElidedLabel("Finding checkpoints…", bold=True)
         self._kind = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS)
         row, texts = QHBoxLayout(self), QVBoxLayout()
         row.setContentsMargins(8, 8, 34, 8)

@@ -247,7 +247,7 @@ class ControlNetSection(QWidget):
             card.setVisible(fitting)
         button = self.add_button
         button.set_texts(
-            ("Add another ControlNet…" if self.cards else "Add ControlNet…") if fitting else "Get a ControlNet…",
+            ("Add another ControlNet…" if self.cards else "Add ControlNet…") if fitting else "Get ControlNet…",
             "Choose an image whose edges, depth or pose the result follows"
             if fitting
             else "No ControlNet that fits this checkpoint was found. Import one in the Models room",

@@ -44,7 +44,7 @@ class SavePresetDialog(QDialog):
         self.name.setPlaceholderText("Name")
         describe(self.name, "Name of the preset")
         self.with_prompts = CheckBox(
-            "Include the prompts", "Applying the preset also replaces the prompt and the negative prompt"
+            "Include prompts", "Applying the preset also replaces the prompt and the negative prompt"
         )
         self.with_prompts.setChecked(True)
         self.note = label("", "warn", wrap=True)

@@ -12,7 +12,7 @@ from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.menus import add_entry
 
 UNDO, REDO = "Undo settings", "Redo settings"
-RESET = "Reset to the checkpoint's defaults"
+RESET = "Reset to checkpoint defaults"
 SAVE_PRESET = "Save as preset…"
 EDIT_PRESETS = "Rename or delete presets…"
 _RESET_TIP = "Steps, CFG scale, sampler, scheduler, clip skip, VAE and size as the checkpoint recommends"

@@ -128,7 +128,7 @@ class SizeControl(QWidget):
         self.height_box = _side("Height", "Image height in pixels")
         self.swap = SecondaryButton("", "arrows-left-right", "Swap width and height", role="dim")
         self.follow_box = CheckBox(
-            "Follow the init image", "Generate at the size of the init image and its outpaint margins"
+            "Follow init image", "Generate at the size of the init image and its outpaint margins"
         )
         self._reason = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self._reason.setObjectName("reason")

@@ -18,7 +18,7 @@ from diffstudio.ui.widgets.dialogs import choose_folder, choose_model_files
 from diffstudio.ui.widgets.images.drag_and_drop import DroppedKind, parse_drop
 from diffstudio.ui.widgets.menus import build_menu
 
-ADD_FILES, ADD_FOLDER, ADD_LINK = "Files…", "Folder…", "From a link…"
+ADD_FILES, ADD_FOLDER, ADD_LINK = "Files…", "Folder…", "From link…"
 _MOST_NAMES = 5  # named of the dropped items that are not models
 
 

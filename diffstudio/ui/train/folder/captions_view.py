@@ -64,7 +64,7 @@ class CaptionsView(QWidget):
         self.search = SearchField("Search captions", "Show images whose caption, name or class contains this text")
         self.kind = ComboBox(
             "Which images",
-            ((ALL, "All images"), (UNCAPTIONED, "Without a caption"), (LEFT_OUT, "Left out")),
+            ((ALL, "All images"), (UNCAPTIONED, "Without caption"), (LEFT_OUT, "Left out")),
             "Which images are listed",
         )
         self.count = label("", "dim", pixels=theme.SMALL_PIXELS)
@@ -86,7 +86,7 @@ class CaptionsView(QWidget):
         self.editor.setPlaceholderText("Caption; several lines are alternatives")
         fix_size(self.editor, height=EDITOR_HEIGHT)
         describe(self.editor, "Caption", "The caption of the image. Of several lines, one is drawn each time")
-        self.save = SecondaryButton("Save", "check", "Write the caption to its file (Ctrl+S)", name="Save the caption")
+        self.save = SecondaryButton("Save", "check", "Write the caption to its file (Ctrl+S)", name="Save caption")
         shortcuts.bind_button(shortcuts.SAVE_CAPTION, self.save)
         self.undo = SecondaryButton("Undo", "arrow-counter-clockwise", "Write the captions from before the last change")
         self.leave_out = SecondaryButton("Leave out", "eye-slash", "Do not train on the selected images")

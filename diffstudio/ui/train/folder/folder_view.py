@@ -59,7 +59,7 @@ class FolderView(QStackedWidget):
             "Train on your own images",
             "Drop a folder of images here. Sub-folders become classes, and a text file with the name of an image becomes "
             "its caption. Everything stays on this machine.",
-            "Choose a folder…",
+            "Choose folder…",
         )
         self.progress_view = InspectionProgressView()
         self.report_view = FolderReportView()

@@ -1,4 +1,4 @@
-"""The sample sheets of a run over time: with the EMA weights, the raw weights, or both side by side."""
+"""The sample sheets of a run over time, one or all: with the EMA weights, the raw weights, or both side by side."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QSizePolicy, QSlider, QVB
 from diffstudio.training.run.events import RunSamples, channel_sheet
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.tasks import Tasks
+from diffstudio.ui.train.run.sample_wall import SampleWall, sample_count, sample_of
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.controls import SectionLabel
+from diffstudio.ui.widgets.controls import Chip, SectionLabel
 from diffstudio.ui.widgets.helpers import describe, label, set_tooltip, show_tooltip
 from diffstudio.ui.widgets.images import copy_and_drag
 from diffstudio.ui.widgets.images.channel_combo_box import ChannelComboBox
@@ -58,11 +59,10 @@ class SampleGrid(QWidget):
         return self._image
 
     def count(self) -> int:
-        """The number of samples; the last row of a sheet may be incomplete."""
+        """The number of samples."""
         if self._image.isNull():
             return 0
-        tiles = self._sheet.columns * self._sheet.rows
-        return min(tiles, len(self._sheet.prompts)) if self._sheet.prompts else tiles
+        return sample_count(self._sheet)
 
     def tiles(self) -> list[QRectF]:
         """Where each sample is drawn."""
@@ -75,10 +75,7 @@ class SampleGrid(QWidget):
 
     def sample(self, index: int) -> QImage:
         """The pixels of one sample."""
-        columns, rows = max(1, self._sheet.columns), max(1, self._sheet.rows)
-        width, height = self._image.width() / columns, self._image.height() / rows
-        column, row = index % columns, index // columns
-        return self._image.copy(round(column * width), round(row * height), round(width), round(height))
+        return sample_of(self._image, self._sheet, index)
 
     def target_at(self, point: QPoint) -> ImageTarget | None:
         """The sample at a point, which is in no file of its own."""
@@ -143,7 +140,10 @@ def fit_tiles(count: int, width: int, height: int, preferred: int) -> tuple[int,
 
 
 class SampleSheetsView(QWidget):
-    """Shows the newest sheet until the slider is moved back; at the right end it follows again."""
+    """Shows the newest sheet until the slider is moved back; at the right end it follows again.
+
+    *All steps* shows the sheets below each other instead.
+    """
 
     menu_requested = Signal(object, object)  # ImageTarget, QPoint
 
@@ -176,13 +176,18 @@ class SampleSheetsView(QWidget):
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         describe(self.slider, "Time of the samples", "Earlier samples; the right end follows the newest")
+        self.wall = SampleWall(tasks)
+        self.all_steps = Chip("All steps", tooltip="Show the samples of all steps below each other, one row each")
         self._first_step = label("", "dim", pixels=theme.SMALL_PIXELS)
         self._current_step = label("", "dim", pixels=theme.SMALL_PIXELS)
         self._lay_out()
         for grid in (self.ema, self.raw):
             grid.menu_requested.connect(self.menu_requested)
+        self.wall.menu_requested.connect(self.menu_requested)
+        self.all_steps.toggled.connect(self._arrange)
         self.chips.value_changed.connect(self._arrange)
         self.channels.chosen.connect(self._show_current)
+        self.channels.chosen.connect(self._show_wall)
         self.slider.valueChanged.connect(self._show_current)
         self._arrange()
 
@@ -207,12 +212,14 @@ class SampleSheetsView(QWidget):
         times.addWidget(self._first_step)
         times.addWidget(self.slider, 1)
         times.addWidget(self._current_step)
+        times.addWidget(self.all_steps, 0, Qt.AlignmentFlag.AlignRight)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(8)
         column.addLayout(header)
         column.addWidget(self._placeholder, 1)
         column.addLayout(grids, 1)
+        column.addWidget(self.wall, 1)
         column.addLayout(times)
 
     def _chips_width(self) -> int:
@@ -260,13 +267,24 @@ class SampleSheetsView(QWidget):
         self.channels.offer(self._sheets[-1].channels if some else 0)
         self._placeholder.setVisible(not some)
         self.chips.setVisible(some)
-        self._columns[0].setVisible(some and which in (EMA, BOTH))
-        self._columns[1].setVisible(some and which in (RAW, BOTH))
+        wall = len(self._sheets) > 1 and self.all_steps.isChecked()
+        self._columns[0].setVisible(some and not wall and which in (EMA, BOTH))
+        self._columns[1].setVisible(some and not wall and which in (RAW, BOTH))
         for name in self._headings:
             name.setVisible(some and which == BOTH)
-        for part in (self.slider, self._first_step, self._current_step):
-            part.setVisible(len(self._sheets) > 1)
+        self._current_step.setVisible(len(self._sheets) > 1)
+        self.all_steps.setVisible(len(self._sheets) > 1)
+        for part in (self.slider, self._first_step):
+            part.setVisible(len(self._sheets) > 1 and not wall)
+        self.wall.setVisible(wall)
         self._show_step()
+        self._show_wall()
+
+    def _show_wall(self, *_: object) -> None:
+        if self._run is not None and not self.wall.isHidden():
+            weights = {EMA: [(EMA, "")], RAW: [(RAW, "")], BOTH: [(EMA, "EMA"), (RAW, "raw")]}
+            channel = self.channels.value() or 0
+            self.wall.show_sheets(self._run, self._sheets, weights[self.chips.value()], channel)
 
     def _show_step(self) -> None:
         current = self.current()
@@ -274,9 +292,8 @@ class SampleSheetsView(QWidget):
             return
         newest = self.slider.value() == self.slider.maximum()
         self._first_step.setText(f"step {self._sheets[0].step:,}")
-        self._current_step.setText(
-            f"step {current.step:,}" + (" · newest" if newest else f" of {self._sheets[-1].step:,}")
-        )
+        shown = f"step {current.step:,}" + (" · newest" if newest else f" of {self._sheets[-1].step:,}")
+        self._current_step.setText(shown if self.wall.isHidden() else f"{len(self._sheets):,} steps")
         self.slider.setAccessibleDescription(self._current_step.text())
 
     def _show_current(self, *_: object) -> None:

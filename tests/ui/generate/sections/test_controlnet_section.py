@@ -78,7 +78,7 @@ def choose(combo: QComboBox, text: str) -> None:
 def test_it_is_offered_where_a_network_fits(section: ControlNetSection, qtbot: QtBot) -> None:
     assert section.isVisible() and section.add_button.text() == "Add ControlNet…" and not section.heading.isVisible()
     section.set_models([SD1, XL_DEPTH])
-    assert section.add_button.text() == "Get a ControlNet…"
+    assert section.add_button.text() == "Get ControlNet…"
     with qtbot.waitSignal(section.models_room_requested):
         qtbot.mouseClick(section.add_button, Qt.MouseButton.LeftButton)
     for other in (FLUX, checkpoint()):

@@ -195,7 +195,7 @@ def test_files_folders_and_links_are_dropped_and_pasted(qtbot: QtBot, adder: Mod
 def test_the_menu_offers_all_three_with_their_keys(qtbot: QtBot, adder: ModelAdder) -> None:
     menu = adder.menu()
     assert [action.text() for action in menu.actions()] == [
-        "Files…\tCtrl+O", "Folder…\tCtrl+Shift+O", "From a link…\tCtrl+L"
+        "Files…\tCtrl+O", "Folder…\tCtrl+Shift+O", "From link…\tCtrl+L"
     ]  # fmt: skip
     menu.close()
     for ask, chosen in ((adder.ask_for_files, adder.files_chosen), (adder.ask_for_folder, adder.folder_chosen)):

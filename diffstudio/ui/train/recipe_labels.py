@@ -1,0 +1,130 @@
+"""The settings of a training recipe as people read them: a label and an explanation for each."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from diffstudio.studio.metadata.sampler_names import SAMPLER_LABELS
+from diffstudio.ui.train.recipe_options import OPTIMISER_TIP, OPTIMISERS
+
+
+class SettingText(NamedTuple):
+    label: str
+    explanation: str
+
+
+SECTIONS = {"data": "Images", "network": "Network", "objective": "Objective", "optimiser": "Optimiser", "run": "Run"}
+_CHOICES = {  # values that do not read as words
+    **{str(name): text for name, text in SAMPLER_LABELS.items()},
+    **{str(name): text for name, text in OPTIMISERS},
+    "auto": "Automatic",
+    "bfloat16": "bfloat16",
+    "float32": "float32",
+    "log_snr": "Log-SNR",
+}
+_OF_SAMPLES = "For samples, and as the default of the checkpoint"
+_TEXTS = {
+    "data.size": ("Image size (px)", "Width and height. With aspect buckets, the side of a square of the same area"),
+    "data.background": ("Background colour", "Shown behind transparent pixels and padding, as #rrggbb"),
+    "data.fit": (
+        "Fit to size",
+        "Crop the centre square, sort into aspect buckets, or pad to the whole image. Automatic: by the folder",
+    ),
+    "data.buckets": ("Aspect buckets (px)", "Width, height, width, height and so on. Empty: by the folder's shapes"),
+    "data.channels": ("Channels", "1 is grey, 3 colour, others are those of arrays. 0: by the folder"),
+    "data.alpha": ("Transparency as a channel", "Learn opacity as the last channel instead of drawing on a background"),
+    "data.bits": ("Bits per value", "8 or 16. Automatic: by the folder"),
+    "data.held_out": ("Held-out share", "Fraction of the images that is not trained on, to measure what was learned"),
+    "data.exclude": ("Excluded sub-folders", "Names of sub-folders, one per line, whose images are left out"),
+    "data.classes": ("Classes", "Which sub-folders are classes"),
+    "data.flips": ("Flips", "Probability of mirroring an image. Wrong for text and for anything with a left and right"),
+    "data.rotation_degrees": ("Rotation (degrees)", "Largest random rotation in either direction"),
+    "data.translation": ("Shifts", "Largest random shift in either direction, as a fraction of the side"),
+    "data.ranges.uint16": (
+        "Black and white, 16 bits",
+        "The values of 16-bit files that become black and white. Empty: by the folder's images",
+    ),
+    "data.ranges.integer": (
+        "Black and white, other integers",
+        "The values of files with signed or larger whole numbers that become black and white",
+    ),
+    "data.ranges.floating": (
+        "Black and white, floating point",
+        "The values of floating-point files that become black and white",
+    ),
+    "data.augment_labels": (
+        "Condition on augmentation",
+        "The network is given how an image was flipped, rotated and shifted, so that samples are upright (EDM)",
+    ),
+    "data.channel_ranges": (
+        "Range of each channel",
+        "Lowest and highest value of each channel of an array, in turn. Empty: by the folder",
+    ),
+    "network.conditioning": ("Conditioning", "What the network is given beside the noisy image: text, class, nothing"),
+    "network.patch": ("Patch (px)", "Side of the squares that become tokens. Larger is faster and coarser"),
+    "network.margin": ("Patch overlap (px)", "By how much patches overlap, to avoid visible seams"),
+    "network.bottleneck": ("Patch bottleneck", "Width of the projection from a patch to a token"),
+    "network.width": ("Width", "Features of each token. Divisible by the attention heads"),
+    "network.depth": ("Depth", "Number of transformer blocks"),
+    "network.heads": ("Attention heads", "Heads of each attention layer"),
+    "network.condition_width": ("Condition width", "Width of the vector that modulates the blocks"),
+    "network.vocabulary": ("Vocabulary", "Largest number of tokens of the caption tokenizer"),
+    "network.text_tokens": ("Tokens per caption", "Longer captions are cut. Raised by the folder's captions"),
+    "network.drop_condition": (
+        "Condition dropout",
+        "Probability of training without the caption or class, which the CFG scale needs",
+    ),
+    "network.name_share": ("Captions cut to first tag", "Fraction of tag captions of which only the first is kept"),
+    "network.tags_share": ("Captions cut to some tags", "Fraction of tag captions of which some others are kept"),
+    "objective.noise_levels": ("Noise levels", "Distribution from which the noise level of each step is drawn"),
+    "objective.mean": ("Mean noise level", "Mean of logit(t), with t = 1 pure noise, or of log(sigma)"),
+    "objective.deviation": ("Spread of noise levels", "Standard deviation of logit(t) or of log(sigma)"),
+    "objective.sigma_floor": (
+        "Smallest sigma in the loss",
+        "Lower bound of the divisor when the velocity is computed from the clean image",
+    ),
+    "optimiser.name": ("Optimiser", OPTIMISER_TIP),
+    "optimiser.learning_rate": ("Learning rate", "Of every optimiser but Muon, and of what Muon does not update"),
+    "optimiser.muon_learning_rate": ("Muon learning rate", "Of the matrices of the blocks, with Muon"),
+    "optimiser.weight_decay": ("Weight decay", "Decoupled, as in AdamW"),
+    "optimiser.betas": ("Betas", "Decay of the averages of gradient and squared gradient, of Adam and AdamW"),
+    "optimiser.momentum": ("Momentum", "Of Muon, RMSprop and SGD"),
+    "optimiser.muon_dtype": ("Muon precision", "Data type in which Muon computes. Automatic: the faster one"),
+    "optimiser.warm_up_steps": ("Warm-up steps", "Steps over which the learning rate rises from 0"),
+    "optimiser.decay": ("Learning rate decay", "How the learning rate falls at the end"),
+    "optimiser.decay_share": ("Decay share", "Last fraction of the run, in which the learning rate falls to 0"),
+    "optimiser.clip_norm": ("Gradient clipping", "Gradients with a larger norm are scaled down to it"),
+    "optimiser.ema": ("EMA decay", "Of the moving average of the weights, which the checkpoint keeps"),
+    "run.schedule": ("Ends by", "Whether a number of steps or the training time ends the run"),
+    "run.first_step": ("Schedule starts at step", "Where the run was last continued; 0 for a new run"),
+    "run.first_seconds": ("Training before that (s)", "Time trained before the run was continued; 0 for a new run"),
+    "run.patience": (
+        "Patience",
+        "End after so many held-out losses without a new minimum. 0: never. -1: only when a time is given",
+    ),
+    "run.batch": ("Batch size", "Images per step. More need more memory"),
+    "run.seed": ("Seed", "Of all random draws of the run"),
+    "run.dtype": ("Precision", "Data type of the network. Automatic: the faster one, measured when the run starts"),
+    "run.device": ("Device", "What torch computes on: auto, cpu, cuda, mps or xpu"),
+    "run.threads": ("CPU threads", "0: one per core"),
+    "run.sample_every": ("Steps between samples", "How often a sheet of samples is generated"),
+    "run.sample_count": ("Samples per sheet", "How many images a sheet of samples has"),
+    "run.checkpoint_every": ("Steps between checkpoints", "How often a checkpoint is written"),
+    "run.keep_checkpoints": ("Checkpoints kept", "Besides the best and the newest one, evenly spaced over the run"),
+    "run.start_from": ("Start from", "Path of the checkpoint to start from, or starter. Empty: random weights"),
+    "run.held_out_every": ("Steps between held-out losses", "How often the loss on held-out images is measured"),
+    "run.prompts": ("Sample prompts", "Prompts of the samples, one per line. Empty: captions of the folder"),
+    "run.sample_steps": ("Sampling steps", _OF_SAMPLES),
+    "run.sample_sampler": ("Sampler", _OF_SAMPLES),
+    "run.sample_spacing": ("Scheduler", _OF_SAMPLES),
+    "run.sample_guidance": ("CFG scale", _OF_SAMPLES),
+}
+SETTINGS = {name: SettingText(*text) for name, text in _TEXTS.items()}
+
+
+def choice_text(name: str, value: object) -> str:
+    """One of the values of a setting, as a person reads it."""
+    text = str(value)
+    if name == "data.bits" and not value:
+        return _CHOICES["auto"]
+    return _CHOICES.get(text) or text.replace("_", " ").capitalize()
