@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from diffstudio.cli.arguments import as_number, as_path, as_text
+from diffstudio.cli.arguments import as_number, as_pair, as_path, as_text
 from diffstudio.errors import BadRequest
 from diffstudio.studio.control_types import ControlTypeName
 from diffstudio.studio.requests import ControlNetUse, PreprocessorName
@@ -45,7 +45,7 @@ def add_controls(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--control-range",
         metavar="A,B",
-        type=_pair,
+        type=as_pair,
         action="append",
         help="start and end of its effect as fractions of the steps (default 0,1)",
     )
@@ -118,15 +118,8 @@ def _times(count: int) -> str:
     return {0: "not at all", 1: "once"}.get(count, f"{count} times")
 
 
-def _pair(text: str) -> tuple[float, float]:
-    parts = tuple(as_number(part) for part in text.split(","))
-    if len(parts) != 2:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not two numbers separated by a comma")
-    return parts[0], parts[1]
-
-
 def _whole_pair(text: str) -> tuple[int, int]:
-    low, high = _pair(text)
+    low, high = as_pair(text)
     if not low.is_integer() or not high.is_integer():  # NaN and infinities are not, either
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is not two whole numbers")
     return int(low), int(high)

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
 
 from diffstudio.cli.arguments import CLIP_SKIP_HELP, VAE_HELP, Verbs, as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.controlnet import add_controls, controls_of
 from diffstudio.cli.run_job import add_output, run_request
 from diffstudio.cli.terminal import print_message
 from diffstudio.errors import BadRequest
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.studio.guidance_support import earlier_checkpoints, suggested
 from diffstudio.studio.requests import LANCZOS, LATENT, FillName, GenerateRequest, ResizeName, SamplerName, SpacingName
+
+_EARLY = "early"  # in place of the name of a weaker checkpoint
 
 
 def add_generate(verbs: Verbs) -> None:
@@ -58,6 +64,7 @@ def add_generate(verbs: Verbs) -> None:
         help="apply CFG to the last call of the network too, as version 0.1 did for checkpoints trained with diffstudio "
         "(adds grain)",
     )
+    _add_guidance(verb)
     for side in ("--width", "--height"):
         verb.add_argument(side, metavar="N", type=as_whole_number, help="px (default: the checkpoint's own)")
     verb.add_argument(
@@ -131,6 +138,42 @@ def add_generate(verbs: Verbs) -> None:
     verb.set_defaults(do=_generate)
 
 
+def _add_guidance(verb: argparse.ArgumentParser) -> None:
+    """Guidance interval, autoguidance and CADS."""
+    default = GenerateRequest()
+    verb.add_argument(
+        "--guidance-interval",
+        metavar="LOW,HIGH",
+        type=_two_numbers,
+        help="apply CFG only between these fractions of the noise, from 0 (clean) to 1, as in 0.1,0.8",
+    )
+    verb.add_argument(
+        "--autoguidance",
+        metavar="NAME|PATH",
+        type=as_text,
+        help="guide away from this weaker checkpoint of the same family; early: one of the same run, at about an eighth of "
+        "its training",
+    )
+    verb.add_argument(
+        "--autoguidance-scale",
+        metavar="X",
+        type=as_number,
+        help=f"scale of autoguidance, from 1, which is none (default {default.autoguidance_scale:g})",
+    )
+    verb.add_argument(
+        "--cads",
+        metavar="S",
+        type=as_number,
+        help="CADS: noise on the prompt, for more varied images (default 0: none)",
+    )
+    for name, what, usual in (
+        ("tau1", "fraction of the noise up to which the prompt is whole", default.cads_tau1),
+        ("tau2", "and from which it is noise alone", default.cads_tau2),
+        ("mixing", "how far it is given back its mean and standard deviation", default.cads_mixing),
+    ):
+        verb.add_argument(f"--cads-{name}", metavar="X", type=as_number, help=f"CADS: {what} (default {usual:g})")
+
+
 def _generate(arguments: argparse.Namespace) -> int:
     from diffstudio.models.library.library import Library
     from diffstudio.models.library.lookup import find_vae
@@ -160,17 +203,47 @@ def _generate(arguments: argparse.Namespace) -> int:
             f"--{hires_options[0].replace('_', '-')} was given without a hires fix",
             remedy="Give the upscale factor with --enlarge",
         )
+    _check_given_with("autoguidance", {"autoguidance_scale"}, given)
+    _check_given_with("cads", {"cads_tau1", "cads_tau2", "cads_mixing"}, given)
     request = GenerateRequest(**given, controls=controls_of(arguments))
     settings = load_settings()
     library = Library(settings.folders)
     if request.checkpoint:  # found before anything heavy is loaded
         checkpoint = library.find(request.checkpoint)
+        if request.autoguidance == _EARLY:
+            given["autoguidance"] = str(_early_checkpoint(checkpoint))
         request = dataclasses.replace(request, **(recommended_values(checkpoint) | given))
         if hint := prompt_hint(PromptVariants(request, checkpoint).prompts(0), checkpoint):
             print_message(hint)
     if request.vae:
         find_vae(library, request.vae)
     return run_request(request, arguments, library, settings)
+
+
+def _check_given_with(option: str, details: set[str], given: Mapping[str, object]) -> None:
+    """Refuse an option that changes nothing without another one."""
+    for name in sorted(details & given.keys() if option not in given else ()):
+        raise BadRequest(
+            f"--{name.replace('_', '-')} was given without --{option}", remedy=f"Give --{option}, or leave it out"
+        )
+
+
+def _early_checkpoint(checkpoint: Checkpoint) -> Path:
+    found = suggested(earlier_checkpoints(checkpoint), checkpoint)
+    if found is None:
+        raise BadRequest(
+            f"{checkpoint.name} has no earlier checkpoint",
+            "it lies in no run, or the run kept none",
+            "Name a weaker checkpoint of the same family with --autoguidance",
+        )
+    return found.path
+
+
+def _two_numbers(text: str) -> tuple[float, ...]:
+    ends = tuple(as_number(end) for end in text.split(","))
+    if len(ends) != 2:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not two numbers separated by a comma")
+    return ends
 
 
 def _sides(text: str) -> tuple[int, ...]:

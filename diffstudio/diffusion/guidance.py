@@ -1,7 +1,8 @@
-"""Classifier-free guidance: a network's conditional and unconditional predictions combined by a CFG scale.
+"""Guidance: classifier-free guidance, autoguidance, and condition annealing (CADS).
 
-Guidance acts on the network's own prediction, be it noise, v, velocity or the clean image, and the result is a network
-again: a denoiser wraps it. Plain guidance is the same in each of these spaces; rescaled guidance is not.
+Classifier-free guidance acts on the network's own prediction, be it noise, v, velocity or the clean image, and the
+result is a network again: a denoiser wraps it. Plain guidance is the same in each of these spaces; rescaled guidance is
+not. Autoguidance acts on denoisers, so that its two models may predict in different spaces.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffstudio.diffusion.denoiser import Network
+from diffstudio.diffusion.denoiser import Denoiser, Network
+from diffstudio.diffusion.schedule import NoiseSchedule
 
 # A Network that returns a conditional and an unconditional prediction.
 PairedNetwork = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -57,13 +59,7 @@ class ClassifierFreeGuidance:
     def _inside(self, t: Tensor) -> Tensor:
         if self.interval is None:
             return torch.ones_like(t, dtype=torch.bool)
-        fraction = t / self.t_max
-        if bool((fraction > 1 + 1e-6).any()):
-            raise ValueError(
-                f"the time {t.max():g} is greater than t_max = {self.t_max:g}, which must be the network's own"
-            )
-        low, high = self.interval
-        return (low <= fraction) & (fraction <= high)
+        return inside_interval(t, self.interval, self.t_max)
 
     def _predictions(self, x_t: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         """Both predictions in the dtype of x_t, since a large scale would magnify the rounding of half precision."""
@@ -73,6 +69,84 @@ class ClassifierFreeGuidance:
             assert self.unconditional is not None
             conditional, unconditional = self.conditional(x_t, t), self.unconditional(x_t, t)
         return conditional.to(x_t.dtype), unconditional.to(x_t.dtype)
+
+
+def inside_interval(t: Tensor, interval: tuple[float, float], t_max: float) -> Tensor:
+    """Whether times t [B] are between two fractions of `t_max`: [B] bool. ValueError for a time above `t_max`."""
+    fraction = t / t_max
+    if bool((fraction > 1 + 1e-6).any()):
+        raise ValueError(f"the time {t.max():g} is greater than t_max = {t_max:g}, which must be the network's own")
+    low, high = interval
+    return (low <= fraction) & (fraction <= high)
+
+
+@dataclass(frozen=True)
+class Autoguidance:
+    """guided + (scale - 1) * (conditional - weak): Karras et al. 2024 (arXiv 2406.02507), eq. 6, on estimates of x_0.
+
+    `weak` is a worse version of the model that gives `conditional`, with the same condition: its errors are the same, but
+    larger, and are extrapolated away. `guided` may be the same denoiser under classifier-free guidance, whose effect is
+    then added; where it is `conditional` itself, this is weak + scale * (conditional - weak), as in the paper. `interval`
+    limits it to times between two fractions of the schedule's `t_max`; outside of it only `guided` runs.
+    """
+
+    guided: Denoiser
+    conditional: Denoiser
+    weak: Denoiser
+    scale: float
+    interval: tuple[float, float] | None = None
+    t_max: float = 1.0
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        return self.guided.schedule
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+        guided = self.guided(x_t, t)
+        if self.scale == 1:
+            return guided
+        inside = torch.ones_like(t, dtype=torch.bool)
+        if self.interval is not None:
+            inside = inside_interval(t.to(x_t), self.interval, self.t_max)
+        if not bool(inside.any()):
+            return guided
+        conditional = guided if self.conditional is self.guided else self.conditional(x_t, t)
+        moved = guided + (self.scale - 1) * (conditional - self.weak(x_t, t))
+        return torch.where(inside.to(guided.device).view(-1, *(1,) * (guided.ndim - 1)), moved, guided)
+
+
+@dataclass(frozen=True)
+class ConditionAnnealing:
+    """Noise on the condition while the image is mostly noise, so that samples of one prompt differ more (CADS).
+
+    Sadat et al. 2023 (arXiv 2310.17347), eq. 3 and 4. `scale` is their s; 0 leaves the condition as it is. Up to the
+    share `tau1` of the time, counted from the clean image, the condition is whole; from `tau2` on it is noise alone.
+    `mixing` is their psi: 1 gives the annealed condition back its mean and standard deviation, 0 leaves it.
+    """
+
+    scale: float = 0.1
+    tau1: float = 0.6
+    tau2: float = 0.9
+    mixing: float = 1.0
+
+    def gamma(self, t: float) -> float:
+        """The share of the condition's variance at time t in [0,1], where 1 is noise."""
+        if self.scale == 0 or t <= self.tau1:
+            return 1.0
+        return 0.0 if t >= self.tau2 else (self.tau2 - t) / (self.tau2 - self.tau1)
+
+    def annealed(self, condition: Tensor, noise: Tensor, t: float) -> Tensor:
+        """The condition of one image, of any shape, at time t; `noise` is standard-normal and of that shape."""
+        gamma = self.gamma(t)
+        if gamma == 1:
+            return condition
+        y = condition.float()
+        noisy = gamma**0.5 * y + self.scale * (1 - gamma) ** 0.5 * noise.to(y)
+        std = noisy.std()
+        factor = y.std() / std if float(std) > 0 else 1.0
+        rescaled = (noisy - noisy.mean()) * factor + y.mean()
+        mixed: Tensor = self.mixing * rescaled + (1 - self.mixing) * noisy
+        return mixed.to(condition)
 
 
 def _std(prediction: Tensor) -> Tensor:

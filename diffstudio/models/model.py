@@ -43,6 +43,7 @@ class EncodedPrompt:
         return [self] * steps
 
 
+AnnealRows: TypeAlias = Callable[["Sequence[Tensor]"], "list[Tensor]"]  # of CADS, see models.condition_noise
 PromptEncoder: TypeAlias = Callable[[StepTexts], EncodedPrompt]
 
 
@@ -204,17 +205,48 @@ class Model(Protocol):
         """As `times`, with `strength` as a share of the steps, whatever the spacing: as requests recorded it before 0.2."""
         return self.times(steps, spacing, strength, width, height)
 
-    def denoiser(self, prompt: EncodedPrompt, guidance: float, images: ImageInputs = NO_IMAGES) -> Denoiser:
+    def denoiser(
+        self,
+        prompt: EncodedPrompt,
+        guidance: float,
+        images: ImageInputs = NO_IMAGES,
+        interval: tuple[float, float] | None = None,
+    ) -> Denoiser:
         """The guided Denoiser for states [B,C,h,w], B as in `prompt`.
 
-        Image inputs that it does not support are ignored.
+        `interval` are the times between which guidance acts, as fractions of the schedule's `t_max`; None: the model's
+        own. Image inputs that it does not support are ignored.
         """
+
+    def annealed(self, prompt: EncodedPrompt, anneal: AnnealRows) -> EncodedPrompt:
+        """The encoded prompts with noise on what conditions each image, but not on the negative prompts.
+
+        `anneal` is given one tensor for each image. BadRequest for a model whose condition cannot be changed.
+        """
+        raise cannot_be_annealed()
 
     def decode(self, state: Tensor) -> Tensor:
         """clean state [B,C,h,w] -> image [B,3,H,W], about [-1,1]."""
 
     def latents_to_rgb(self, state: Tensor) -> Tensor:
         """A cheap approximation of the decoded image, for previews: [B,C,h,w] -> [B,3,h,w], about [-1,1]."""
+
+
+def own_guidance() -> BadRequest:
+    """The error for a guidance interval, autoguidance or CADS with a model that samples by itself."""
+    return BadRequest(
+        "This checkpoint takes no guidance but its CFG scale",
+        IN_A_PIPELINE,
+        "Turn the guidance interval, autoguidance and CADS off, or choose another checkpoint",
+    )
+
+
+def cannot_be_annealed() -> BadRequest:
+    return BadRequest(
+        "CADS cannot be used with this checkpoint",
+        "its prompt is not within reach, or there is none",
+        "Turn CADS off, or choose another checkpoint",
+    )
 
 
 def unsupported_size(width: int, height: int, why: str, suggestion: str) -> BadRequest:

@@ -12,12 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffstudio.diffusion.denoiser import Denoiser
+from diffstudio.diffusion.guidance import Autoguidance
 from diffstudio.diffusion.noise import SeededNoise
 from diffstudio.diffusion.samplers import SAMPLERS, Step, heun, network_calls
 from diffstudio.diffusion.schedule import NoiseSchedule
 from diffstudio.errors import BadRequest
 from diffstudio.models.conditioning.image_inputs import ControlNetInput, ImageInputs
-from diffstudio.models.model import EncodedPrompt, Model, text_only
+from diffstudio.models.guidance_options import AnnealedDenoiser, GuidanceOptions, check_weak_model
+from diffstudio.models.model import EncodedPrompt, Model, own_guidance, text_only
 from diffstudio.models.multidiffusion import Tiling, check_size, tiled_denoiser
 
 _FEWEST_CALLS_WITH_UNGUIDED_LAST = 3  # with fewer, guidance would hardly act at all
@@ -52,6 +54,7 @@ class SampleOptions:
     # of version 0.1 are reproduced.
     guide_last_call: bool | None = None
     steps_before: int | None = None  # in a second pass the steps of the first one, for prompts that change with them
+    guidance_options: GuidanceOptions = GuidanceOptions()  # noqa: RUF009 (immutable)
 
     @property
     def from_image(self) -> bool:
@@ -86,15 +89,27 @@ def sample(
     if model.own_sampler is not None:
         if options.from_image:
             raise text_only()
+        if not options.guidance_options.is_default:
+            raise own_guidance()
         return model.own_sampler.run(prompt, options.seeds, width, height, options.steps, options.guidance, wrap)
     shape = model.state_shape(width, height)
     images = ImageInputs(options.init, options.mask, options.controls, times)
     counter = StepCounter()
     prompts = prompt.at_steps(len(times) - 1, options.steps_before)
 
-    def guided(scale: float) -> Denoiser:
+    def guided(scale: float, model: Model = model, prompts: Sequence[EncodedPrompt] = prompts) -> Denoiser:
+        interval, annealing = options.guidance_options.interval, options.guidance_options.annealing
+
         def denoiser(images: ImageInputs) -> Denoiser:
-            return PromptedDenoiser(prompts, lambda prompt: model.denoiser(prompt, scale, images), counter)
+            def of_prompt(prompt: EncodedPrompt) -> Denoiser:
+                return model.denoiser(prompt, scale, images, interval)
+
+            def annealed(prompt: EncodedPrompt) -> Denoiser:
+                if annealing is None:
+                    return of_prompt(prompt)
+                return AnnealedDenoiser(model, prompt, of_prompt, annealing, options.seeds, lambda: counter.step)
+
+            return PromptedDenoiser(prompts, annealed, counter)
 
         if tiling is None:
             return denoiser(images)
@@ -116,12 +131,21 @@ def sample(
             denoiser = MaskedDenoiser(denoiser, clean, options.mask)
         return wrap(denoiser) if wrap is not None else denoiser
 
-    denoiser = wrapped(guided(options.guidance))
+    whole = guided(options.guidance)
+    plain = whole if options.guidance <= model.unguided_scale else None  # made where it is needed
+    if (weak := options.guidance_options.weak) is not None:
+        check_weak_model(model, weak.model, *size_per_call)
+        plain = plain or guided(model.unguided_scale)
+        weak_prompts = weak.prompt.at_steps(len(times) - 1, options.steps_before)
+        of_weak = guided(min(options.guidance, model.unguided_scale), weak.model, weak_prompts)
+        t_max = float(model.schedule.t_max)
+        whole = Autoguidance(whole, plain, of_weak, weak.scale, options.guidance_options.interval, t_max)
+    denoiser = wrapped(whole)
     guide_last_call = model.guides_last_call if options.guide_last_call is None else options.guide_last_call
-    if not guide_last_call and options.guidance > model.unguided_scale:
+    if not guide_last_call and whole is not plain:
         calls = network_calls(options.sampler, model.schedule, times)
         if calls >= _FEWEST_CALLS_WITH_UNGUIDED_LAST:
-            denoiser = LastCallUnguided(denoiser, wrapped(guided(model.unguided_scale)), calls)
+            denoiser = LastCallUnguided(denoiser, wrapped(plain or guided(model.unguided_scale)), calls)
     sampler = model.sampler(options.sampler)
     if options.guide_last_call and options.sampler == "heun":
         sampler = partial(heun, longest=math.inf)

@@ -92,6 +92,7 @@ class Condition(NamedTuple):
     token_ids: Tensor | None = None  # [B,T] int64, 0 is padding; all 0: unconditional
     class_labels: Tensor | None = None  # [B] int64; `num_classes`: unconditional
     augment_labels: Tensor | None = None  # [B,augment_dim] float; zeros or None: not augmented
+    embedded: Tensor | None = None  # in place of the embeddings of tokens [B,T,D] or class [B,C] (`embed`)
 
 
 class PixelTransformer(nn.Module):
@@ -168,6 +169,14 @@ class ConditionEmbed(nn.Module):
         if config.augment_dim:
             self.augment_embed = nn.Linear(config.augment_dim, width, bias=False)
 
+    def embed(self, condition: Condition) -> Tensor:
+        """The embeddings of its tokens [B,T,D] or class [B,C], before anything is added."""
+        if self.config.conditioning is Conditioning.TEXT:
+            tokens: Tensor = self.token_embed(condition.token_ids)
+            return tokens
+        embedded: Tensor = self.class_embed(condition.class_labels)
+        return embedded
+
     def forward(self, t: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         c = self.time_embed(timestep_embedding(t))
         context = c.new_zeros(len(t), 0, self.config.hidden_size)
@@ -175,7 +184,7 @@ class ConditionEmbed(nn.Module):
             token_ids = condition.token_ids
             if token_ids is None:
                 token_ids = t.new_zeros((len(t), self.config.text_tokens), dtype=torch.int64)
-            tokens = self.token_embed(token_ids)  # [B,T,D]
+            tokens = self.token_embed(token_ids) if condition.embedded is None else condition.embedded  # [B,T,D]
             mask = (token_ids != 0).unsqueeze(-1)
             # Divided by the root of the count, so that the variance is that of one token.
             pooled = (tokens * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1).sqrt()  # [B,D]
@@ -184,7 +193,7 @@ class ConditionEmbed(nn.Module):
             labels = condition.class_labels
             if labels is None:
                 labels = torch.full((len(t),), self.config.num_classes, device=t.device)
-            embedded = self.class_embed(labels)  # [B,C]
+            embedded = self.class_embed(labels) if condition.embedded is None else condition.embedded  # [B,C]
             c, context = c + embedded, self.class_token(embedded)[:, None]
         if self.config.augment_dim and condition.augment_labels is not None:
             c = c + self.augment_embed(condition.augment_labels)

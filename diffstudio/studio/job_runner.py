@@ -105,7 +105,7 @@ class JobRunner:
             self._loader.drop_others,
             queued.token,
         )
-        model = self._prepared_model(resolved, context)
+        model, weak = self._prepared_models(resolved, context)
         if model is not None or resolved.upscaler is not None:
             self.acquire_lease(job, job_control)
         if isinstance(request, UpscaleRequest):
@@ -117,7 +117,7 @@ class JobRunner:
             from diffstudio.studio.generation.generate import generate
 
             assert model is not None
-            yield from generate(request, model, resolved, context)
+            yield from generate(request, model, resolved, context, weak)
 
     def _replay(self, queued: QueuedJob) -> Replay | None:
         """The replay of a job that restarts another one; it is read again where the program has ended since."""
@@ -132,17 +132,25 @@ class JobRunner:
             return max(queued.done, self._gallery.saved_images(queued.token))
         return queued.done
 
-    def _prepared_model(self, resolved: Resolved, context: JobContext) -> Model | None:
-        """The job's model, compiled if the settings say so; None for an upscaler alone."""
+    def _prepared_models(self, resolved: Resolved, context: JobContext) -> tuple[Model | None, Model | None]:
+        """The job's model, compiled if the settings say so, and the one that autoguidance guides it away from.
+
+        None for an upscaler alone, and without autoguidance.
+        """
 
         def on_progress(title: str, fraction: float | None) -> None:
             self._emit(Loading(context.job, title, fraction))
 
-        model = self._loader.model_for(resolved, self._settings(), context.job_control.stopped, on_progress)
-        if model is not None:
-            self._emit_load_notes(context.job, model)
-            self._compile(context.job, model)
-        return model
+        settings, stopped = self._settings(), context.job_control.stopped
+        model = self._loader.model_for(resolved, settings, stopped, on_progress)
+        if model is None:
+            return None, None
+        self._emit_load_notes(context.job, model)
+        self._compile(context.job, model)
+        weak = self._loader.weak_model_for(resolved, model, settings, stopped, on_progress)
+        if weak is not None:
+            self._emit_load_notes(context.job, weak)
+        return model, weak
 
     def _emit_load_notes(self, job: JobId, model: Model) -> None:
         """Report once which text encoders and VAE came from elsewhere."""

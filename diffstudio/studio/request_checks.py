@@ -93,6 +93,29 @@ def four_sides(sides: Any) -> tuple[int, int, int, int]:
     return left, top, right, bottom
 
 
+def interval_of(interval: Any) -> tuple[float, float] | None:
+    """The two ends of a guidance interval; a list in JSON. BadRequest unless 0 <= low < high <= 1."""
+    if interval is None:
+        return None
+    if (
+        not isinstance(interval, (list, tuple))
+        or len(interval) != 2
+        or not all(has_type(end, float) for end in interval)
+    ):
+        raise BadRequest(f"The guidance interval is {shown(interval)}", remedy="Give two numbers, as in 0.1,0.8")
+    check_fractions("The guidance interval", *interval)
+    return float(interval[0]), float(interval[1])
+
+
+def check_fractions(what: str, low: float, high: float) -> None:
+    """Refuse two fractions of the noise that are out of range, or in the wrong order."""
+    if not 0.0 <= low < high <= 1.0:
+        raise BadRequest(
+            f"{what} is limited to the noise from {shown(low)} to {shown(high)}",
+            "both must be between 0 and 1, and the first below the second",
+        )
+
+
 def check_range(what: str, value: float, lowest: float, highest: float) -> None:
     """Refuse a number out of range, or NaN."""
     if not lowest <= value <= highest:

@@ -18,6 +18,7 @@ from diffstudio.models.detection.families_table import PIXEL
 from diffstudio.studio.control_types import ControlTypeName
 from diffstudio.studio.request_checks import (
     LARGEST_SIDE,
+    check_fractions,
     check_prompts,
     check_range,
     check_strength,
@@ -25,6 +26,7 @@ from diffstudio.studio.request_checks import (
     check_types,
     four_sides,
     has_type,
+    interval_of,
     named,
     shown,
 )
@@ -36,6 +38,8 @@ LARGEST_ENLARGED = 16_384  # px a side of an enlarged image
 MOST_ENLARGED = 8  # the largest upscale factor, of each side
 MOST_STEPS = 1000
 MOST_CLIP_SKIP = 12  # CLIP-L has as many layers
+MOST_AUTOGUIDANCE = 10.0
+MOST_CADS = 1.0
 MOST_CONTROLS = 8  # ControlNets at once
 HIGHEST_THRESHOLD = 1000  # of Canny: the gradient from black to white is 1020
 LANCZOS, LATENT = "lanczos", "latent"  # upscalers without a file; LATENT enlarges the latents before they are decoded
@@ -152,6 +156,14 @@ class GenerateRequest:
     # Whether the last network call is guided too; None: the family's default. True are the rules of version 0.1 for
     # models trained here, in which strength is a share of the steps with every spacing.
     guide_last_call: bool | None = None
+    # Where the CFG scale and autoguidance act, as fractions of the noise from 0 (clean) to 1; None: the checkpoint's own.
+    guidance_interval: tuple[float, float] | None = None
+    autoguidance: str = ""  # the weaker checkpoint to guide away from: a name from the library, or a path; "": none
+    autoguidance_scale: float = 2.0  # 1 is none
+    cads: float = 0.0  # CADS: the noise on the condition; 0 is none
+    cads_tau1: float = 0.6  # fraction of the noise up to which the condition is whole
+    cads_tau2: float = 0.9  # and from which it is noise alone
+    cads_mixing: float = 1.0  # how far the noisy condition is given its mean and standard deviation back
     width: int | None = None  # px; None is the checkpoint's default size
     height: int | None = None
     count: int = 1
@@ -181,6 +193,7 @@ class GenerateRequest:
         object.__setattr__(self, "resize", named(ResizeName, "resize mode", self.resize))
         object.__setattr__(self, "fill", named(FillName, "fill", self.fill))
         object.__setattr__(self, "outpaint", four_sides(self.outpaint))
+        object.__setattr__(self, "guidance_interval", interval_of(self.guidance_interval))
         controls: object = self.controls
         if isinstance(controls, list):
             object.__setattr__(self, "controls", tuple(controls))
@@ -210,6 +223,10 @@ class GenerateRequest:
         check_range(_STEPS, self.steps, 1, MOST_STEPS)
         check_range("The clip skip", 1 if self.clip_skip is None else self.clip_skip, 1, MOST_CLIP_SKIP)
         check_range("The CFG scale", self.guidance, 0.0, 100.0)
+        check_range("The scale of autoguidance", self.autoguidance_scale, 1.0, MOST_AUTOGUIDANCE)
+        check_range("The noise of CADS", self.cads, 0.0, MOST_CADS)
+        check_range("The mixing factor of CADS", self.cads_mixing, 0.0, 1.0)
+        check_fractions("CADS", self.cads_tau1, self.cads_tau2)
         for name, side in (("The width", self.width), ("The height", self.height)):
             if side is not None:
                 check_range(name, side, 8, LARGEST_SIDE)

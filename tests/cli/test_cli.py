@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from diffstudio.errors import Interrupted
 from diffstudio.models.families.pixel_file import load
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.studio.metadata import metadata
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.training.loop import train
 from diffstudio.training.run.run_folder import RunFolder
 from tests.models.tiny import write_tiny_checkpoint
@@ -80,6 +82,35 @@ def test_the_same_request_makes_the_same_pixels(tiny: Path, tmp_path: Path) -> N
     assert generate("--out", tmp_path / "c.png", "--seed", "4") == 0
     a, b, c = (np.asarray(Image.open(tmp_path / name)) for name in ("a.png", "b.png", "c.png"))
     assert np.array_equal(a, b) and not np.array_equal(a, c)
+
+
+def test_guidance_is_asked_for_and_refused_by_name(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_folder = tmp_path / "run" / "checkpoints"
+    early = write_tiny_checkpoint(run_folder / "00000100.safetensors", seed=1)
+    shutil.copy(tiny, run_folder / "00000800.safetensors")
+    options = ["--guidance-interval", "0.1,0.8", "--cads", "0.2", "--cads-tau1", "0.3", "--autoguidance-scale", "1.5"]
+    out = tmp_path / "a.png"
+    arguments = ["--checkpoint", run_folder / "00000800.safetensors", "--autoguidance", "early", *options]
+    assert generate("--out", out, *arguments) == 0
+    capsys.readouterr()
+    settings = metadata.read(out)
+    request = settings.request
+    assert isinstance(request, GenerateRequest) and request.guidance_interval == (0.1, 0.8)
+    assert (request.cads, request.cads_tau1, request.autoguidance_scale) == (0.2, 0.3, 1.5)
+    assert Path(request.autoguidance) == early and settings.environment["autoguidance_model"]["name"] == early.stem
+    for wrong, sentence in (
+        (["--guidance-interval", "0.8,0.1"], "limited to the noise from 0.8 to 0.1"),
+        (["--autoguidance-scale", "2"], "--autoguidance-scale was given without --autoguidance"),
+        (["--cads-mixing", "0.5"], "--cads-mixing was given without --cads"),
+        (["--autoguidance", "early"], "tiny has no earlier checkpoint"),
+        (["--autoguidance", "tiny"], "tiny cannot guide tiny: it is the same checkpoint"),
+    ):
+        assert generate("--out", tmp_path / "b.png", *wrong) == 2
+        assert sentence in the_sentence(capsys)
+    assert generate("--out", tmp_path / "b.png", "--guidance-interval", "0.1") == 2
+    assert "is not two numbers separated by a comma" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,12 @@ import torch
 from torch import Tensor
 
 from diffstudio.diffusion.denoiser import CleanPrediction, EpsPrediction, FlowPrediction, VPrediction, alpha_sigma
-from diffstudio.diffusion.guidance import ClassifierFreeGuidance
+from diffstudio.diffusion.guidance import Autoguidance, ClassifierFreeGuidance, ConditionAnnealing
 from diffstudio.diffusion.noise import SeededNoise
 from diffstudio.diffusion.samplers import dpmpp_2m
 from diffstudio.diffusion.schedule import RectifiedFlow, VariancePreserving
 from diffstudio.diffusion.spacing import sampling_times
-from tests.diffusion.exact import Gaussian, no_noise
+from tests.diffusion.exact import Gaussian, Mixture, no_noise
 
 FLOW = RectifiedFlow()
 
@@ -151,3 +151,102 @@ def test_an_interval_of_a_network_with_steps_needs_their_number() -> None:
     guided = ClassifierFreeGuidance(constant(1.0), constant(0.0), scale=3.0, interval=(0.2, 0.8))
     with pytest.raises(ValueError, match="t_max"):
         guided(torch.zeros(1, 1, 1, 1), torch.tensor([500.0]))
+
+
+# ---- autoguidance ----------------------------------------------------------------------------------------------------
+
+MEANS = (-1.0, 0.6)
+
+
+def modes(deviation: float) -> Mixture:
+    """Two modes, as a model with this much error draws them: those of the data have a deviation of 0.1."""
+    return Mixture(FLOW, (0.3, 0.7), MEANS, (deviation, deviation))
+
+
+@pytest.mark.parametrize(("scale", "sharper"), [(1.5, 0.85), (2.0, 0.7), (3.0, 0.5)])
+def test_autoguidance_sharpens_and_loses_no_mode(scale: float, sharper: float) -> None:
+    """Both models draw the modes too wide, the weak one more so: 2406.02507, figure 2."""
+    noise, times = SeededNoise([0]).start((1, 64, 64)), sampling_times(FLOW, 40, "log_snr")
+    distances, shares = [], []
+    main = modes(0.2)
+    for denoiser in (main, Autoguidance(main, main, modes(0.3), scale)):
+        *_, last = dpmpp_2m(denoiser, noise, times, no_noise)
+        distances.append(torch.stack([(last.x - mean).abs() for mean in MEANS]).amin(0).mean().item())
+        shares.append((last.x < sum(MEANS) / 2).double().mean().item())
+    assert distances[1] < sharper * distances[0]
+    assert shares[1] == pytest.approx(0.3, abs=0.02) and shares[0] == pytest.approx(0.3, abs=0.02)
+
+
+def test_autoguidance_extrapolates_from_the_weak_estimate_and_adds_to_cfg() -> None:
+    x, t = torch.randn(2, 1, 4, 4, dtype=torch.float64), torch.tensor([0.3, 0.8], dtype=torch.float64)
+    main, weak, guided = Gaussian(FLOW, 0.5, 0.3), Gaussian(FLOW, 0.2, 0.5), Gaussian(FLOW, 1.3, 0.3)
+    alone = Autoguidance(main, main, weak, 2.5)
+    torch.testing.assert_close(alone(x, t), weak(x, t) + 2.5 * (main(x, t) - weak(x, t)))
+    both = Autoguidance(guided, main, weak, 2.5)
+    torch.testing.assert_close(both(x, t), guided(x, t) + 1.5 * (main(x, t) - weak(x, t)))
+    assert both.schedule is FLOW
+
+
+def test_autoguidance_calls_no_more_than_it_needs() -> None:
+    class Counted(Gaussian):
+        calls = 0
+
+        def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+            type(self).calls += 1
+            return super().__call__(x_t, t)
+
+    main, x = Counted(FLOW, 0.5, 0.3), torch.zeros(1, 1, 2, 2)
+    weak = CleanPrediction(forbidden, FLOW)
+    assert torch.equal(Autoguidance(main, main, weak, 1.0)(x, torch.ones(1)), main(x, torch.ones(1)))
+    outside = Autoguidance(main, main, weak, 2.0, interval=(0.2, 0.8))
+    assert torch.equal(outside(x, torch.tensor([0.9])), main(x, torch.tensor([0.9])))
+    Counted.calls = 0
+    Autoguidance(main, main, Gaussian(FLOW, 0.1, 0.3), 2.0)(x, torch.ones(1))
+    assert Counted.calls == 1
+    with pytest.raises(AssertionError, match="not to run"):
+        outside(x, torch.tensor([0.5]))
+    each = Autoguidance(main, main, Gaussian(FLOW, 0.1, 0.3), 2.0, interval=(0.2, 0.8))
+    t = torch.tensor([0.5, 0.9])
+    moved, plain = each(x.expand(2, 1, 2, 2), t), main(x.expand(2, 1, 2, 2), t)
+    assert torch.equal(moved[1], plain[1]) and not torch.equal(moved[0], plain[0])
+
+
+# ---- condition annealing ---------------------------------------------------------------------------------------------
+
+
+def published(y: Tensor, gamma: float, noise_scale: float, psi: float, noise: Tensor) -> Tensor:
+    """The pseudocode of 2310.17347, appendix, with the noise given."""
+    y_mean, y_std = y.mean(), y.std()
+    y = gamma**0.5 * y + noise_scale * (1 - gamma) ** 0.5 * noise
+    y_scaled = (y - y.mean()) / y.std() * y_std + y_mean
+    return psi * y_scaled + (1 - psi) * y
+
+
+@pytest.mark.parametrize("mixing", [0.0, 0.4, 1.0])
+@pytest.mark.parametrize("t", [0.7, 0.8, 0.95])
+def test_the_condition_is_annealed_as_published(t: float, mixing: float) -> None:
+    y, noise = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(1))
+    gamma = 1.0 if t <= 0.6 else 0.0 if t >= 0.9 else (0.9 - t) / 0.3
+    found = ConditionAnnealing(0.25, 0.6, 0.9, mixing).annealed(y + 0.5, noise, t)
+    torch.testing.assert_close(found, published(y + 0.5, gamma, 0.25, mixing, noise))
+    if mixing == 1:
+        assert found.mean().item() == pytest.approx((y + 0.5).mean().item(), abs=1e-5)
+        assert found.std().item() == pytest.approx(y.std().item(), rel=1e-5)
+
+
+def test_the_condition_is_whole_near_the_image_and_noise_alone_near_the_noise() -> None:
+    annealing = ConditionAnnealing(0.1, 0.6, 0.9)
+    assert [annealing.gamma(t) for t in (0.0, 0.6, 0.9, 1.0)] == [1, 1, 0, 0]
+    assert annealing.gamma(0.75) == pytest.approx(0.5)
+    y, noise = torch.randn(2, 5, 8, generator=torch.Generator().manual_seed(1))
+    assert annealing.annealed(y, noise, 0.3) is y
+    alone = (noise - noise.mean()) / noise.std() * y.std() + y.mean()
+    torch.testing.assert_close(annealing.annealed(y, noise, 1.0), alone)
+    assert annealing.annealed(y.bfloat16(), noise, 0.8).dtype is torch.bfloat16
+    assert torch.isfinite(annealing.annealed(torch.ones(4, 2), torch.zeros(4, 2), 1.0)).all()  # no spread to give back
+
+
+def test_without_noise_the_condition_is_what_it_was() -> None:
+    y = torch.randn(3, 4)
+    for t in (0.0, 0.7, 1.0):
+        assert ConditionAnnealing(0.0).annealed(y, torch.randn(3, 4), t) is y

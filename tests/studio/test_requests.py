@@ -22,7 +22,11 @@ from diffstudio.studio.requests import (
     request_from_json,
 )
 
+GUIDED = GenerateRequest(
+    "red apple", guidance_interval=(0.1, 0.8), autoguidance="early", autoguidance_scale=1.5, cads=0.2, cads_mixing=0.5
+)
 REQUESTS = (
+    GUIDED,
     GenerateRequest("red apple", seed=7, init=Path("a.png"), outpaint=(8, 0, 0, 8)),
     UpscaleRequest(Path("a.png"), 2.0),
     TrainRequest(Path("pictures"), minutes=2.0),
@@ -56,11 +60,25 @@ def test_what_is_no_request_is_refused_in_a_sentence(kind: Any, values: Any) -> 
         {"vae": 4},
         {"sampler": ["heun"]},
         {"guidance": True},
+        {"guidance_interval": 0.5},
+        {"guidance_interval": [0.1, "0.8"]},
+        {"guidance_interval": [0.1, 0.5, 0.8]},
+        {"guidance_interval": [0.8, 0.1]},
+        {"guidance_interval": [0.1, 1.5]},
+        {"guidance_interval": [float("nan"), 1.0]},
+        {"autoguidance": 3},
+        {"autoguidance_scale": 0.5},
+        {"autoguidance_scale": float("nan")},
+        {"cads": -0.1},
+        {"cads": 2.0},
+        {"cads_tau1": 0.95},
+        {"cads_tau2": 1.2},
+        {"cads_mixing": "all"},
     ],
 )
 def test_values_of_the_wrong_kind_are_refused_in_a_sentence(wrong: dict[str, Any]) -> None:
     with pytest.raises(BadRequest):
-        GenerateRequest.from_json(REQUESTS[0].to_json() | wrong)
+        GenerateRequest.from_json(REQUESTS[1].to_json() | wrong)
 
 
 @pytest.mark.parametrize("request_", [GenerateRequest(), UpscaleRequest(Path("a.png"))])
@@ -71,6 +89,15 @@ def test_what_was_recorded_before_there_was_a_choice_is_drawn_with_every_call_gu
     assert request_from_json(values) == replace(request_, guide_last_call=True)
     with pytest.raises(BadRequest, match="guide_last_call"):
         request_from_json(values | {"guide_last_call": "no"})
+
+
+def test_guidance_is_off_in_what_was_recorded_before_it_was_a_setting() -> None:
+    values = GUIDED.to_json()
+    assert values["guidance_interval"] == (0.1, 0.8)
+    for name in ("guidance_interval", "autoguidance", "autoguidance_scale", "cads", "cads_tau1", "cads_mixing"):
+        del values[name]
+    assert request_from_json(values) == GenerateRequest("red apple")
+    assert GenerateRequest(guidance_interval=[0, 1]).guidance_interval == (0.0, 1.0)  # type: ignore[arg-type]
 
 
 # ---- limits ----------------------------------------------------------------------------------------------------------

@@ -45,6 +45,10 @@ class Composition(Generic[T]):
         """Whether the unconditional prediction has a share in the conditional one."""
         return any(abs(sum(weights) - 1) > 1e-6 for weights in zip(*self.weights, strict=True))
 
+    def mapped(self, change: Callable[[T], T]) -> Composition[T]:
+        """With other encoded texts."""
+        return Composition(tuple(change(text) for text in self.subprompts), self.weights)
+
     def conditional(self, negative: T | None, network_of: NetworkOf[T]) -> Network:
         """The network that predicts the conditional. `negative` has B rows; None unless `needs_unconditional`."""
         if self.is_plain:

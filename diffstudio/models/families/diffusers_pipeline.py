@@ -155,7 +155,13 @@ class DiffusersPipelineModel(Model):
         check_steps(steps)
         return torch.linspace(1, 0, steps + 1, dtype=torch.float64)
 
-    def denoiser(self, prompt: EncodedPrompt, guidance: float, images: ImageInputs = NO_IMAGES) -> Denoiser:
+    def denoiser(
+        self,
+        prompt: EncodedPrompt,
+        guidance: float,
+        images: ImageInputs = NO_IMAGES,
+        interval: tuple[float, float] | None = None,
+    ) -> Denoiser:
         raise BadRequest("This checkpoint cannot be sampled step by step", IN_A_PIPELINE, "Choose another checkpoint")
 
     def decode(self, state: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +29,7 @@ from diffstudio.models.conditioning.prompt_schedule import StepTexts
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.families.latent import LatentModel
 from diffstudio.models.files.file_access import DOWNLOAD_AGAIN
-from diffstudio.models.model import EncodedPrompt, PromptEncoder
+from diffstudio.models.model import AnnealRows, EncodedPrompt, PromptEncoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -222,21 +222,43 @@ class FlowModel(LatentModel, ABC):
     def _embeds(self, prompts: Sequence[str]) -> PromptEmbeds:
         """Encode prompts with this family's text encoders."""
 
+    def annealed(self, prompt: EncodedPrompt, anneal: AnnealRows) -> EncodedPrompt:
+        assert isinstance(prompt, FlowPrompt)
+
+        def noisy(embeds: PromptEmbeds) -> PromptEmbeds:
+            return PromptEmbeds(
+                tuple(anneal(embeds.prompt_embeds)), tuple(anneal(embeds.pooled)) if embeds.pooled else ()
+            )
+
+        return replace(prompt, positive=prompt.positive.mapped(noisy))
+
     @torch.no_grad()
-    def denoiser(self, prompt: EncodedPrompt, guidance: float, images: ImageInputs = NO_IMAGES) -> Denoiser:
+    def denoiser(
+        self,
+        prompt: EncodedPrompt,
+        guidance: float,
+        images: ImageInputs = NO_IMAGES,
+        interval: tuple[float, float] | None = None,
+    ) -> Denoiser:
         assert isinstance(prompt, FlowPrompt)
         guided = guidance > self.unguided_scale
         negative = prompt.negative() if guided or prompt.positive.needs_unconditional else None
         if negative is None or not guided:
             network = prompt.positive.conditional(negative, self._network_of(guidance))
             return FlowPrediction(network, self.schedule)
-        return FlowPrediction(self._guided(prompt.positive, negative, guidance), self.schedule)
+        return FlowPrediction(self._guided(prompt.positive, negative, guidance, interval), self.schedule)
 
-    def _guided(self, positive: Composition[PromptEmbeds], negative: PromptEmbeds, guidance: float) -> Network:
+    def _guided(
+        self,
+        positive: Composition[PromptEmbeds],
+        negative: PromptEmbeds,
+        guidance: float,
+        interval: tuple[float, float] | None,
+    ) -> Network:
         """Classifier-free guidance, with both predictions in one call with twice the batch."""
         network_of = self._network_of(guidance)
         conditional, paired = positive.conditional(negative, network_of), positive.paired(negative, network_of)
-        return ClassifierFreeGuidance(conditional, None, guidance, paired=paired)
+        return ClassifierFreeGuidance(conditional, None, guidance, interval, paired=paired)
 
     def _network_of(self, guidance: float) -> Callable[[Sequence[PromptEmbeds]], Network]:
         return lambda texts: self._network(reduce(PromptEmbeds.__add__, texts), guidance)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,7 @@ from diffstudio.models.detection.families_table import FAMILIES, Family
 from diffstudio.models.families import pixel_file
 from diffstudio.models.families.scheduler_config import unsupported_schedule
 from diffstudio.models.library.lookup import similar_names
-from diffstudio.models.model import EncodedPrompt, Model, PromptEncoder, multiples_of, unsupported_size
+from diffstudio.models.model import AnnealRows, EncodedPrompt, Model, PromptEncoder, multiples_of, unsupported_size
 from diffstudio.models.output_format import OutputFormat
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
@@ -179,7 +179,25 @@ class PixelModel(Model):
     def times_in_steps(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
         return sampling_times(self.schedule, steps, spacing, strength=strength)
 
-    def denoiser(self, prompt: EncodedPrompt, guidance: float, images: ImageInputs = NO_IMAGES) -> Denoiser:
+    def annealed(self, prompt: EncodedPrompt, anneal: AnnealRows) -> EncodedPrompt:
+        assert isinstance(prompt, PixelPrompt)
+        if self.config.conditioning is Conditioning.NONE:
+            return super().annealed(prompt, anneal)
+        embed = self.network.cond_embed.embed
+
+        def noisy(condition: Condition) -> Condition:
+            return condition._replace(embedded=torch.stack(anneal(tuple(embed(condition)))))
+
+        negative = prompt.negative._replace(embedded=embed(prompt.negative))  # it is in one batch with the others
+        return replace(prompt, positive=prompt.positive.mapped(noisy), negative=negative)
+
+    def denoiser(
+        self,
+        prompt: EncodedPrompt,
+        guidance: float,
+        images: ImageInputs = NO_IMAGES,
+        interval: tuple[float, float] | None = None,
+    ) -> Denoiser:
         assert isinstance(prompt, PixelPrompt)
         network: Network
         if self.config.conditioning is Conditioning.NONE:
@@ -193,7 +211,7 @@ class PixelModel(Model):
                     conditional=network,
                     unconditional=None,
                     scale=guidance,
-                    interval=self._guidance_interval,
+                    interval=interval or self._guidance_interval,
                     paired=prompt.positive.paired(prompt.negative, self._prediction),
                     t_max=self.schedule.t_max,
                 )

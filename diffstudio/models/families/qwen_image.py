@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from diffstudio.diffusion.denoiser import Network
+from diffstudio.diffusion.guidance import inside_interval
 from diffstudio.errors import CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components
@@ -85,12 +86,22 @@ class QwenImageModel(FlowModel):
         velocity = self._packed(embeds)
         return lambda x_t, t: unpack(velocity(x_t, t), *x_t.shape[-2:])
 
-    def _guided(self, positive: Composition[PromptEmbeds], negative: PromptEmbeds, guidance: float) -> Network:
+    def _guided(
+        self,
+        positive: Composition[PromptEmbeds],
+        negative: PromptEmbeds,
+        guidance: float,
+        interval: tuple[float, float] | None,
+    ) -> Network:
         """Guidance changes the direction of each token's velocity [4 C] and keeps the norm of the conditional one."""
         networks = [self._packed(embeds) for embeds in positive.subprompts]
         negative_network = self._packed(negative)
 
+        outside = positive.conditional(negative, self._network_of(guidance))
+
         def velocity(x_t: Tensor, t: Tensor) -> Tensor:
+            if interval is not None and not bool(inside_interval(t, interval, self.schedule.t_max).any()):
+                return outside(x_t, t)
             predictions = [network(x_t, t).to(x_t) for network in networks]  # [B,N,4 C]
             unconditional = negative_network(x_t, t).to(x_t)
             conditional = positive.combine(predictions, unconditional)

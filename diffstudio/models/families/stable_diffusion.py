@@ -8,7 +8,7 @@ guidance scale (Luo et al. 2023, arXiv 2310.04378). The differences of XL are in
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -31,7 +31,7 @@ from diffstudio.models.conditioning.prompt_schedule import StepTexts
 from diffstudio.models.conditioning.textual_inversion import TextualInversions
 from diffstudio.models.families.latent import LatentModel
 from diffstudio.models.families.scheduler_config import Scheduling, scheduling_of
-from diffstudio.models.model import EncodedPrompt, PromptEncoder
+from diffstudio.models.model import AnnealRows, EncodedPrompt, PromptEncoder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -196,7 +196,22 @@ class StableDiffusion(LatentModel):
 
     # ---- the network -------------------------------------------------------------------------------------------------
 
-    def denoiser(self, prompt: EncodedPrompt, guidance: float, images: ImageInputs = NO_IMAGES) -> Denoiser:
+    def annealed(self, prompt: EncodedPrompt, anneal: AnnealRows) -> EncodedPrompt:
+        assert isinstance(prompt, StableDiffusionPrompt)
+
+        def noisy(embeds: PromptEmbeds) -> PromptEmbeds:
+            pooled = None if embeds.pooled is None else torch.stack(anneal(tuple(embeds.pooled)))
+            return replace(embeds, prompt_embeds=torch.stack(anneal(tuple(embeds.prompt_embeds))), pooled=pooled)
+
+        return replace(prompt, positive=prompt.positive.mapped(noisy))
+
+    def denoiser(
+        self,
+        prompt: EncodedPrompt,
+        guidance: float,
+        images: ImageInputs = NO_IMAGES,
+        interval: tuple[float, float] | None = None,
+    ) -> Denoiser:
         """As `Model.denoiser`; with guidance up to 1 the network is called without the negative prompt."""
         assert isinstance(prompt, StableDiffusionPrompt)
         masked_image = self._masked_image(images)
@@ -211,7 +226,13 @@ class StableDiffusion(LatentModel):
         paired = prompt.positive.paired(prompt.negative, network_of)
         return self.scheduling.wrap(
             ClassifierFreeGuidance(
-                conditional=conditional, unconditional=None, scale=guidance, rescale=self.rescale, paired=paired
+                conditional=conditional,
+                unconditional=None,
+                scale=guidance,
+                interval=interval,
+                rescale=self.rescale,
+                t_max=self.schedule.t_max,
+                paired=paired,
             )
         )
 

@@ -47,8 +47,14 @@ class ZImageModel(FlowModel):
             tuple(row[mask.bool()] for row, mask in zip(states, tokens.attention_mask.to(states.device), strict=True))
         )
 
-    def _guided(self, positive: Composition[PromptEmbeds], negative: PromptEmbeds, guidance: float) -> Network:
-        return super()._guided(positive, negative, 1 + guidance)
+    def _guided(
+        self,
+        positive: Composition[PromptEmbeds],
+        negative: PromptEmbeds,
+        guidance: float,
+        interval: tuple[float, float] | None,
+    ) -> Network:
+        return super()._guided(positive, negative, 1 + guidance, interval)
 
     def _network(self, embeds: PromptEmbeds, guidance: float) -> Network:
         prompt_embeds = [row.to(self.device, self.dtype) for row in embeds.prompt_embeds]

@@ -32,7 +32,15 @@ from diffstudio.studio.generation.finished_images import (
 )
 from diffstudio.studio.generation.init_image import InitImage, canvas_size, load_init_image, trained_ranges
 from diffstudio.studio.generation.loras import RequestLoras
-from diffstudio.studio.generation.passes import TILED_NOTE, Pass, Passes, guides_last_call, second_pass, tiled_pass
+from diffstudio.studio.generation.passes import (
+    TILED_NOTE,
+    Pass,
+    Passes,
+    RequestGuidance,
+    guides_last_call,
+    second_pass,
+    tiled_pass,
+)
 from diffstudio.studio.generation.preview import shrunk, to_images
 from diffstudio.studio.generation.resolve import Resolved
 from diffstudio.studio.generation.textual_inversions import RequestTextualInversions
@@ -43,10 +51,13 @@ from diffstudio.studio.prompts.wildcards import DrawnPrompt, PromptVariants
 from diffstudio.studio.requests import LATENT, GenerateRequest, PictureRequest, enlarged_size
 
 
-def generate(request: GenerateRequest, model: Model, resolved: Resolved, context: JobContext) -> Iterator[Event]:
+def generate(
+    request: GenerateRequest, model: Model, resolved: Resolved, context: JobContext, weak: Model | None = None
+) -> Iterator[Event]:
     """Make the request's images, from number `context.done` on, and report each step; Finished comes last.
 
-    `resolved` are the request's files; its ControlNets are loaded next to the model already. BadRequest before any work
+    `resolved` are the request's files; its ControlNets are loaded next to the model already, and `weak` is the model that
+    autoguidance guides away from. BadRequest before any work
     for what the model cannot do; Interrupted within one network call of `job_control.stop()`; OutOfMemory when one
     image alone does not fit; StorageProblem when it cannot be saved.
     """
@@ -63,7 +74,7 @@ def generate(request: GenerateRequest, model: Model, resolved: Resolved, context
             yield from (Noted(context.job, note) for note in image_notes(path))
     yield from (Noted(context.job, note) for note in _output_notes(request, model, init_image))
     passes = _passes(request, model, width, height, init_image is not None)
-    yield from _in_batches(_Generation(request, model, resolved, context, passes, init_image))
+    yield from _in_batches(_Generation(request, model, resolved, context, passes, init_image, weak))
     yield Finished(context.job, time.monotonic() - began)
 
 
@@ -102,7 +113,9 @@ class _Generation:
         context: JobContext,
         passes: tuple[Pass, ...],
         init_image: InitImage | None,
+        weak: Model | None,
     ) -> None:
+        self._guidance = RequestGuidance(request, weak)
         self.request, self.model, self.context, self.passes = request, model, context, passes
         self._init_image = init_image
         self._prompts = PromptVariants(request, model.checkpoint)
@@ -125,7 +138,8 @@ class _Generation:
         yield from self._notes(self._prompt_notes.new(prompts, negative))
 
         encoded = model.encode_prompt(prompts, negative, clip_skip=self.request.clip_skip)
-        passes = Passes(self.request, model, self.passes, first, count, self.context)
+        guidance = self._guidance.options(prompts, negative)
+        passes = Passes(self.request, model, self.passes, first, count, self.context, guidance)
         init, mask, controls = self._init_tensor(), self._mask_tensor(), self._control_inputs(0)
         x = yield from passes.run(0, encoded, seeds, init=init, mask=mask, controls=controls)
         if len(self.passes) > 1:
@@ -214,6 +228,7 @@ class _Generation:
             | self._loras.metadata(loras)
             | self._textual_inversions.metadata()
             | self._controlnets.metadata()
+            | self._guidance.metadata()
         )
 
 

@@ -62,6 +62,22 @@ class ModelLoader:
         self._cached_bytes = self.cache.weights_bytes()
         return model
 
+    def weak_model_for(
+        self,
+        resolved: Resolved,
+        model: Model,
+        settings: Settings,
+        cancelled: Callable[[], bool],
+        on_progress: OnProgress,
+    ) -> Model | None:
+        """The model that autoguidance guides `model` away from, loaded beside it; None for none. Raises as `model_for`."""
+        if resolved.weak is None:
+            return None
+        weak = self.load(resolved.weak, settings, cancelled, on_progress)
+        if model.checkpoint is not None:
+            self.cache.get(model.checkpoint, model.device, resolved.vae)  # the newest again: others are dropped first
+        return weak
+
     def load(
         self,
         checkpoint: Checkpoint,

@@ -9,14 +9,18 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from diffstudio.diffusion.denoiser import Denoiser
+from diffstudio.diffusion.guidance import ConditionAnnealing
 from diffstudio.diffusion.samplers import Step
 from diffstudio.errors import BadRequest, CheckpointProblem
 from diffstudio.models.conditioning.image_inputs import ControlNetInput
+from diffstudio.models.files.hashes import autov2
+from diffstudio.models.guidance_options import GuidanceOptions, WeakModel
 from diffstudio.models.model import EncodedPrompt, Model
 from diffstudio.models.multidiffusion import Tiling, check_size, tiling_for
 from diffstudio.models.nonfinite import check_finite
@@ -26,7 +30,7 @@ from diffstudio.studio.generation.preview import preview_images
 from diffstudio.studio.jobs.job_context import JobContext
 from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.recording import Recording, Replay
-from diffstudio.studio.requests import PictureRequest
+from diffstudio.studio.requests import GenerateRequest, PictureRequest
 
 TILED_NOTE = "the enlarged image is sampled in tiles."
 
@@ -100,6 +104,7 @@ class Passes:
     first: int
     count: int
     context: JobContext
+    guidance_options: GuidanceOptions = GuidanceOptions()  # noqa: RUF009 (immutable)
     _steps: list[int] = field(init=False)  # of each pass
     _replayed: Iterator[Tensor] = field(init=False)
     _pixels_done: int = 0  # in all steps so far, for one image
@@ -143,6 +148,7 @@ class Passes:
             one.tiling,
             self.request.guide_last_call,
             before or None,
+            self._guidance_options(index),
         )
         seconds, began, paused = self._seconds, time.monotonic(), job_control.paused_seconds
         x: Tensor | None = None
@@ -176,12 +182,44 @@ class Passes:
         assert x is not None
         return x
 
+    def _guidance_options(self, index: int) -> GuidanceOptions:
+        """In a second pass that is not guided, autoguidance has no place either."""
+        if index == 0 or self.model.guides_second_pass or self.passes[index].guidance > self.model.unguided_scale:
+            return self.guidance_options
+        return replace(self.guidance_options, weak=None)
+
     def _seconds_left(self) -> float:
         """For the whole request; a step's cost is proportional to the pixels that the network processes."""
         per_batch = sum(steps * one.pixels_per_step for steps, one in zip(self._steps, self.passes, strict=True))
         later_images = self.request.count - self.first - self.count
         pixels_left = per_batch - self._pixels_done + later_images * per_batch / self.count
         return self._seconds / self._pixels_done * pixels_left
+
+
+class RequestGuidance:
+    """The guidance interval, autoguidance and CADS of one request. `weak` is the model to guide away from, if there is one."""
+
+    def __init__(self, request: GenerateRequest, weak: Model | None) -> None:
+        self._request, self._weak = request, weak
+        self._annealing = (
+            ConditionAnnealing(request.cads, request.cads_tau1, request.cads_tau2, request.cads_mixing)
+            if request.cads > 0
+            else None
+        )
+
+    def options(self, prompts: Sequence[str], negative: str) -> GuidanceOptions:
+        """For one batch, whose prompts the weak model encodes by itself. BadRequest for a class that it does not know."""
+        weak = None
+        if self._weak is not None:
+            encoded = self._weak.encode_prompt(prompts, negative, clip_skip=self._request.clip_skip)
+            weak = WeakModel(self._weak, encoded, self._request.autoguidance_scale)
+        return GuidanceOptions(self._request.guidance_interval, weak, self._annealing)
+
+    def metadata(self) -> dict[str, Any]:
+        """`autoguidance` for the image's metadata, with name and hash; empty without it."""
+        if self._weak is None or self._weak.checkpoint is None:
+            return {}
+        return {"autoguidance_model": {"name": self._weak.checkpoint.name, "hash": autov2(self._weak.sha256)}}
 
 
 def _replayed_estimates(replay: Replay | None, first: int, count: int) -> list[Tensor]:

@@ -14,6 +14,7 @@ from diffstudio.studio.generation.controlnets import find_controlnets
 from diffstudio.studio.generation.loras import find_lora
 from diffstudio.studio.generation.textual_inversions import textual_inversion_files
 from diffstudio.studio.generation.upscaler_lookup import find_upscaler
+from diffstudio.studio.guidance_support import check_supported, find_weak_model
 from diffstudio.studio.metadata.named_files import needed_files
 from diffstudio.studio.prompts.lora_tags import lora_tags
 from diffstudio.studio.prompts.wildcards import PromptVariants
@@ -28,6 +29,7 @@ class Resolved:
     vae: Checkpoint | None = None  # None for the checkpoint's own
     upscaler: Checkpoint | None = None  # None for the built-in ones
     loras: Mapping[str, Checkpoint] = field(default_factory=dict)  # by their names in the prompts
+    weak: Checkpoint | None = None  # what autoguidance guides away from
     controlnets: tuple[Checkpoint, ...] = ()  # one for each of the request's `controls`, in their order
     textual_inversions: Mapping[str, Checkpoint | DiffstudioError] = field(default_factory=dict)
     """All of the library by name; the error for an unreadable one. Which are used is found when prompts are encoded."""
@@ -56,11 +58,14 @@ def resolve_for(
     upscaler = find_upscaler(request.upscaler, library) if needs_upscaler else None
     if checkpoint is None and not isinstance(request, GenerateRequest):
         return Resolved(upscaler=upscaler)
+    if isinstance(request, GenerateRequest) and checkpoint is not None:
+        check_supported(request, checkpoint)
     return Resolved(
         checkpoint,
         find_vae(library, request.vae) if request.vae else None,
         upscaler,
         {name: find_lora(library, name) for name in _lora_names(request, checkpoint, done)},
+        find_weak_model(request, library, checkpoint) if isinstance(request, GenerateRequest) else None,
         find_controlnets(request, library, checkpoint) if isinstance(request, GenerateRequest) else (),
         textual_inversion_files(library) if library is not None else {},
     )

@@ -64,9 +64,10 @@ def request_after(request: _Request, renamed: ModelRenamed) -> _Request:
         prompt=prompt_after(request.prompt, renamed),
         negative=prompt_after(request.negative, renamed),
     )
-    if isinstance(changed, GenerateRequest) and changed.controls:
+    if isinstance(changed, GenerateRequest):
         controls = tuple(replace(use, network=renamed.after(_CONTROLNET, use.network)) for use in changed.controls)
-        changed = replace(changed, controls=controls)
+        weak = renamed.after(_CHECKPOINT, changed.autoguidance)
+        changed = replace(changed, controls=controls, autoguidance=weak)
     return request if changed == request else changed
 
 
@@ -81,6 +82,7 @@ def _references(request: PictureRequest) -> Iterator[tuple[frozenset[Role], str]
     yield _VAE, request.vae
     yield _UPSCALER, request.upscaler
     if isinstance(request, GenerateRequest):
+        yield _CHECKPOINT, request.autoguidance
         yield from ((_CONTROLNET, use.network) for use in request.controls)
 
 

@@ -78,6 +78,7 @@ def check_paths(request: PictureRequest) -> None:
     """Refuse a request with a network path: looking at one contacts another computer, which no image may cause."""
     places: list[Path | str | None] = [request.checkpoint, request.upscaler, request.vae]
     if isinstance(request, GenerateRequest):
+        places.append(request.autoguidance)
         places += [request.init, request.mask]
         places += [place for use in request.controls for place in (use.network, use.image)]
     else:
@@ -149,6 +150,7 @@ def read_parameters(text: str, width: int = 0, height: int = 0) -> ImportedSetti
         guided = {"yes": True, "no": False}.get(str(values.pop(GUIDE_LAST_CALL, "")).lower())
         # version 0.1 guided every call and did not say so
         found["guide_last_call"] = True if guided is None and source.startswith("diffstudio 0.1.") else guided
+    found |= _guidance_settings(values)
     for name in ("Model hash", "Lora hashes", "TI hashes"):
         values.pop(name, None)
     values |= a1111_controlnet.not_imported(
@@ -162,6 +164,27 @@ def read_parameters(text: str, width: int = 0, height: int = 0) -> ImportedSetti
         width,
         height,
     )
+
+
+_CADS = {  # the fields of sd-webui-cads that a request has
+    "cads_tau1": "CADS Tau 1",
+    "cads_tau2": "CADS Tau 2",
+    "cads": "CADS Noise Scale",
+    "cads_mixing": "CADS Mixing Factor",
+}
+
+
+def _guidance_settings(values: dict[str, str]) -> dict[str, Any]:
+    """Guidance interval and autoguidance, which are our own fields, and CADS."""
+    ends = values.pop("Guidance interval", "").split(" to ")
+    found: dict[str, Any] = {"guidance_interval": ends if len(ends) == 2 else None}
+    for name, label in (("autoguidance", "Autoguidance"), ("autoguidance_scale", "Autoguidance scale")):
+        found[name] = values.pop(label, None)
+    if values.pop("CADS Active", "") == "True":
+        found |= {name: values.pop(label, None) for name, label in _CADS.items()}
+        if values.pop("CADS Rescale", "True") == "False":  # what the mixing factor mixes in
+            found["cads_mixing"] = "0"
+    return found
 
 
 def _guidance(values: dict[str, str]) -> str | None:
@@ -282,6 +305,7 @@ def _imported(found: FoundSettings, width: int, height: int) -> ImportedSettings
         taken["clip_skip"] = clip_skip
     if values.get("guide_last_call") is not None:
         taken["guide_last_call"] = values["guide_last_call"]
+    taken |= _guidance_fields(values, skipped)
     taken["width"], taken["height"] = size(values.get("size")) or (width or None, height or None)
     if isinstance(model := values.get("model"), str) and stem(model):
         taken["checkpoint"] = stem(model)
@@ -304,6 +328,23 @@ def _imported(found: FoundSettings, width: int, height: int) -> ImportedSettings
     if len(skipped) > _MOST_PHRASES:
         skipped[_MOST_PHRASES:] = [f"{len(skipped) - _MOST_PHRASES} other things"]
     return ImportedSettings(request, found.source, tuple(map(_phrase, skipped + shown)))
+
+
+def _guidance_fields(values: Mapping[str, Any], skipped: list[str]) -> dict[str, Any]:
+    """The fields of a request for the guidance interval, autoguidance and CADS."""
+    taken: dict[str, Any] = {}
+    if (ends := values.get("guidance_interval")) is not None:
+        numbers = [_number(end, float) for end in ends]
+        if None in numbers:
+            skipped.append(f"the guidance interval {shortened(' to '.join(map(str, ends)))}")
+        else:
+            taken["guidance_interval"] = tuple(numbers)
+    if isinstance(name := values.get("autoguidance"), str) and name:
+        taken["autoguidance"] = name
+    for name in ("autoguidance_scale", *_CADS):
+        if (number := _number_of(values, name, float, skipped)) is not None:
+            taken[name] = number
+    return taken
 
 
 def _phrase(text: str) -> str:

@@ -88,6 +88,7 @@ def parameters_text(request: PictureRequest, about: Mapping[str, Any]) -> str:
         "Schedule type": SPACING_LABELS[request.spacing],
         "CFG scale": _plain(request.guidance),
         import_settings.GUIDE_LAST_CALL: _yes_or_no(request.guide_last_call),
+        **_guidance_fields(request),
         "Seed": request.seed + int(about.get("index", 0)),
         "Size": f"{width}x{height}" if width and height else None,
         "Model hash": about.get("model_hash"),
@@ -123,6 +124,27 @@ def _yes_or_no(value: bool | None) -> str | None:
 def storable(text: str) -> str:
     """Text that files and databases can hold: without NUL, and valid UTF-8, which half a surrogate pair is not."""
     return valid_utf8(text.replace("\0", " "))
+
+
+def _guidance_fields(request: GenerateRequest) -> dict[str, Any]:
+    """Our own fields of the guidance interval and autoguidance; those of CADS are named as by sd-webui-cads."""
+    fields: dict[str, Any] = {}
+    if request.guidance_interval is not None:
+        fields["Guidance interval"] = " to ".join(map(_plain, request.guidance_interval))
+    if request.autoguidance:
+        fields |= {
+            "Autoguidance": Path(request.autoguidance).name.removesuffix(".safetensors"),
+            "Autoguidance scale": _plain(request.autoguidance_scale),
+        }
+    if request.cads > 0:
+        fields |= {
+            "CADS Active": True,
+            "CADS Tau 1": _plain(request.cads_tau1),
+            "CADS Tau 2": _plain(request.cads_tau2),
+            "CADS Noise Scale": _plain(request.cads),
+            "CADS Mixing Factor": _plain(request.cads_mixing),
+        }
+    return fields
 
 
 def _hires_fields(request: GenerateRequest) -> dict[str, Any]:

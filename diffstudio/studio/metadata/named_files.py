@@ -30,7 +30,7 @@ from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleR
 MODELS_KEY = "models"
 _IMAGES = {"init": "init image", "mask": "mask", "source": "source image"}  # fields, and what a message calls them
 _CONTROL_IMAGE = "control image"
-_MODELS = ("checkpoint", "vae", "upscaler")
+_MODELS = ("checkpoint", "vae", "upscaler", "autoguidance")
 _PROMPTS = ("prompt", "negative")
 _REFERENCE = re.compile(r"sha256-([0-9a-f]{64})?-(\d{1,18})")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -78,7 +78,7 @@ def shareable(request: PictureRequest, about: Mapping[str, Any]) -> tuple[Pictur
     )
     if isinstance(request, GenerateRequest):
         controls = tuple(replace(use, network=model_name(use.network)) for use in request.controls)
-        request = replace(request, controls=controls)
+        request = replace(request, controls=controls, autoguidance=model_name(request.autoguidance))
     return request, about
 
 
@@ -90,7 +90,7 @@ def to_shareable_json(request: PictureRequest) -> dict[str, Any]:
     models = [request.checkpoint, request.vae, request.upscaler]
     if isinstance(request, GenerateRequest):
         values["controls"] = [use | {"image": _described(Path(use["image"]))} for use in values["controls"]]
-        models += [use.network for use in request.controls]
+        models += [request.autoguidance, *(use.network for use in request.controls)]
     hashes = {model_name(model): _model_hash(Path(model)) for model in models if model_name(model) != model}
     return values | ({MODELS_KEY: hashes} if hashes else {})
 

@@ -234,9 +234,25 @@ def request_facts(request: PictureRequest, checkpoint: str) -> list[tuple[str, s
     facts += [(terms.CONTROLNET, controlnet_text(use)) for use in request.controls]
     if request.vae:
         facts.append((terms.VAE, Path(request.vae).stem))
+    facts += guidance_facts(request)
     if request.enlarge > 1:
         larger = f"{request.enlarge:g}× with {upscaler(request.upscaler)}"
         facts.append((terms.HIRES_FIX, f"{larger}, denoising strength {request.enlarge_strength:g}"))
+    return facts
+
+
+def guidance_facts(request: GenerateRequest) -> list[tuple[str, str]]:
+    """Guidance interval, autoguidance and CADS as (name, value), where they are on."""
+    facts = []
+    if request.guidance_interval is not None:
+        facts.append((terms.GUIDANCE_INTERVAL, f"{value_text(request.guidance_interval)} of the noise"))
+    if request.autoguidance:
+        weak = Path(request.autoguidance).name.removesuffix(".safetensors")
+        facts.append((terms.AUTOGUIDANCE, f"away from {weak}, scale {request.autoguidance_scale:g}"))
+    if request.cads > 0:
+        taus = value_text((request.cads_tau1, request.cads_tau2))
+        mixing = f", mixing {request.cads_mixing:g}" if request.cads_mixing < 1 else ""
+        facts.append((terms.CADS, f"{request.cads:g}, tau {taus}{mixing}"))
     return facts
 
 
@@ -330,4 +346,6 @@ def value_text(value: object) -> str:
             return "on" if value else "off"
         case int() | float():
             return f"{value:g}"
+        case (int() | float() as low, int() | float() as high):
+            return f"{low:g} to {high:g}"
     return str(value)

@@ -22,7 +22,7 @@ def load_request(panel: Panel, request: GenerateRequest) -> bool:
     panel.init_image.load_from(request)
     panel.size_control.set_size(request.width, request.height)  # after the init image, which it may follow
     panel.show_fit()
-    for section in (panel.sampling, panel.controlnets, panel.hires_fix):
+    for section in (panel.sampling, panel.guidance, panel.controlnets, panel.hires_fix):
         section.load_from(request)
     panel.seed.set_fixed(request.seed)
     panel.count.set_value(min(request.count, MAX_IMAGES))

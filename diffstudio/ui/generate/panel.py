@@ -64,7 +64,7 @@ class Panel(PanelLayout):
     def set_checkpoints(self, checkpoints: Sequence[Checkpoint], problems: int = 0) -> None:
         """Offer the models that can generate images."""
         self.checkpoint.set_checkpoints([checkpoint for checkpoint in checkpoints if checkpoint.can_generate], problems)
-        for section in (self.sampling, self.loras, self.controlnets, self.hires_fix):
+        for section in (self.sampling, self.guidance, self.loras, self.controlnets, self.hires_fix):
             section.set_models(checkpoints)
         self.show_checkpoint(self.checkpoint.current())
         self._scanned = True
@@ -137,13 +137,14 @@ class Panel(PanelLayout):
             height=height,
             count=count,
         )
-        for section in (self.sampling, self.init_image, self.controlnets, self.hires_fix):
+        for section in (self.sampling, self.guidance, self.init_image, self.controlnets, self.hires_fix):
             request = section.apply_to(request)
         return request
 
     def reset_to_recommended(self) -> None:
         """The sampling settings and the size that the checkpoint recommends, also in place of those set by hand."""
         self.sampling.reset()
+        self.guidance.reset()
         self.size_control.reset()
         self.refresh()
 
@@ -222,6 +223,7 @@ class Panel(PanelLayout):
         self.controlnets.set_checkpoint(checkpoint)
         self.hires_fix.set_checkpoint(checkpoint)
         self.sampling.set_checkpoint(checkpoint, load_recommended=load_recommended)
+        self.guidance.set_checkpoint(checkpoint)
         for edit in (self.prompt, self.negative):
             edit.set_weighting_enabled(checkpoint is not None and supports_prompt_weights(checkpoint))
             edit.recount_tokens()
@@ -296,6 +298,7 @@ class Panel(PanelLayout):
         self.cancel_edit.clicked.connect(self.edit_cancelled)
         self.controlnets.models_room_requested.connect(self.models_room_requested)
         self.sampling.failed.connect(self.message)
+        self.guidance.failed.connect(self.message)
         self.controlnets.background_work_requested.connect(self.background_work_requested)
         self.size_control.changed.connect(self.controlnets.schedule_preview)
         self.size_control.changed.connect(self.hires_fix.update_size)
@@ -306,6 +309,7 @@ class Panel(PanelLayout):
             self.controlnets.changed,
             self.init_image.changed,
             self.hires_fix.changed,
+            self.guidance.changed,
         ):
             changed.connect(self.check)
         for slider in self.findChildren(LabelledSlider):
@@ -323,6 +327,7 @@ class Panel(PanelLayout):
         self.prompt.textChanged.connect(self._hint_timer.start)
         self._hint_timer.timeout.connect(self._show_hint)
         self.hires_fix.opened.connect(lambda: self._scroll_to(self.hires_fix))
+        self.guidance.opened.connect(lambda: self._scroll_to(self.guidance))
         self.init_image.opened.connect(lambda: self._scroll_to(self.init_image))
         self.controlnets.opened.connect(self._scroll_to)
         self._scroll_timer.timeout.connect(lambda: self._scroll.ensureWidgetVisible(self._opened, 0, 8))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QVBoxLayout, QWidget
 
+from diffstudio.ui.generate.guidance.guidance_section import GuidanceSection
 from diffstudio.ui.generate.sections.add_buttons import AddButtons
 from diffstudio.ui.generate.sections.checkpoint_chooser import CheckpointChooser
 from diffstudio.ui.generate.sections.controlnet_section import ControlNetSection
@@ -55,7 +56,7 @@ class PanelLayout(QFrame):
         self.loras = LoraSection(self.prompt, self.negative)
         self.controlnets = ControlNetSection(self.size_to_make, self.init_image.resize_of_request)
         self.hires_fix = HiresSection(self.size_to_make)
-        self.sampling = SamplingSection()
+        self.sampling, self.guidance = SamplingSection(), GuidanceSection()
         self.prompt_hint = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.prompt_hint.hide()
         self.seed = SeedControl()
@@ -110,6 +111,7 @@ class PanelLayout(QFrame):
         column.addSpacing(4)
         column.addWidget(SectionLabel("Image"))
         column.addWidget(self.sampling)
+        column.addWidget(self.guidance)
         column.addSpacing(4)
         column.addWidget(self.seed)
         column.addSpacing(4)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+AUTOGUIDANCE = "Autoguidance"
+CADS = "CADS noise"
 CFG_SCALE = "CFG scale"
 CHECKPOINT = "Checkpoint"
 CLIP_SKIP = "Clip skip"
 CONTROLNET = "ControlNet"
 DENOISING_STRENGTH = "Denoising strength"
 GUIDE_LAST_STEP = "Guide last step"
+GUIDANCE = "Guidance"
+GUIDANCE_INTERVAL = "Guidance interval"
+GUIDE_LAST_STEP = "Guide the last step"
 HIRES_FIX = "Hires fix"
 INIT_IMAGE = "Init image"  # what img2img starts from
 LORA = "LoRA"

@@ -49,7 +49,7 @@ def capture(panel: Panel, last: PanelState | None = None) -> PanelState:
         request = replace(request, count=count, seed=panel.seed.value())
     width, height = panel.size_control.requested_size()
     request = panel.hires_fix.with_values(replace(request, width=width, height=height))
-    for section in (panel.sampling, panel.init_image, panel.controlnets):
+    for section in (panel.sampling, panel.guidance, panel.init_image, panel.controlnets):
         request = section.apply_to(request)
     scale, enlarges = float(panel.hires_fix.scale.value()), panel.hires_fix.is_enabled()
     if enlarges and request.mask is None and not any(request.outpaint):

@@ -31,7 +31,10 @@ from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.memory import devices, limits
 from diffstudio.studio.events import Event, Finished, ImageSaved, Noted, Picture, Stepped
 from diffstudio.studio.gallery.gallery import Gallery
+from diffstudio.studio.generation.generate import generate
 from diffstudio.studio.generation.preview import preview_images, shrunk, to_images
+from diffstudio.studio.generation.resolve import resolve_for
+from diffstudio.studio.jobs.job_context import JobContext
 from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.preview_history import PreviewHistory
 from diffstudio.studio.jobs.recording import Recording, Replay
@@ -430,3 +433,24 @@ def test_previews_are_at_most_512_px(model: PixelModel, height: int, width: int)
     assert max(small.shape) <= 512
     (whole,) = to_images(torch.zeros(1, 3, height, width))
     assert whole.shape == (height, width, 3) and max(shrunk(whole).shape) <= 512
+
+
+def test_autoguidance_has_no_place_in_a_second_pass_without_guidance(model: PixelModel, tmp_path: Path) -> None:
+    weak = loading.load(read_checkpoint(write_tiny_checkpoint(tmp_path / "weak.safetensors", seed=1)), CPU)
+    calls: list[int] = []
+    weak.network.register_forward_pre_hook(lambda module, given: calls.append(given[0].shape[-1]))
+    request = dataclasses.replace(REQUEST, autoguidance="weak", enlarge=2.0, sampler=SamplerName.EULER)
+
+    def pixels(request: GenerateRequest) -> Picture:
+        kept = InMemory()
+        resolved = resolve_for(request, model.checkpoint, None)
+        list(generate(request, model, resolved, JobContext(1, kept, JobControl()), weak))
+        assert kept.kept[0].extra["autoguidance_model"]["name"] == "weak"
+        return kept.pixels[0]
+
+    found = pixels(request)
+    assert calls == [16] * 3  # all but the last call of the first pass
+    assert not np.array_equal(found, run(model, dataclasses.replace(request, autoguidance=""))[0][0])
+    calls.clear()
+    pixels(dataclasses.replace(request, enlarge_guidance=2.0))
+    assert 32 in calls or calls.count(16) > 3

@@ -25,6 +25,7 @@ CONTROL = ControlNetUse("ink", IMAGE)
         (Role.CHECKPOINT, GenerateRequest(checkpoint="ink"), GenerateRequest(checkpoint="brush")),
         (Role.NETWORK, GenerateRequest(checkpoint="INK"), GenerateRequest(checkpoint="brush")),
         (Role.CHECKPOINT, GenerateRequest(checkpoint=str(OLD)), GenerateRequest(checkpoint=str(NEW))),
+        (Role.CHECKPOINT, GenerateRequest(autoguidance="ink"), GenerateRequest(autoguidance="brush")),
         (Role.VAE, GenerateRequest(vae="ink"), GenerateRequest(vae="brush")),
         (Role.CHECKPOINT, GenerateRequest(vae="ink"), GenerateRequest(vae="brush")),
         (Role.UPSCALER, GenerateRequest(upscaler="ink"), GenerateRequest(upscaler="brush")),

@@ -120,6 +120,7 @@ def test_network_paths_are_refused() -> None:
         GenerateRequest(init=Path(share)),
         GenerateRequest(vae="\\\\other\\share"),
         GenerateRequest(controls=(ControlNetUse("canny", Path(share)),)),
+        GenerateRequest(autoguidance=share),
     ):
         with pytest.raises(ImageProblem, match="refer to another computer"):
             check_paths(request)

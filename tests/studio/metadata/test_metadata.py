@@ -625,6 +625,47 @@ def test_whether_the_last_call_is_guided_comes_back_from_the_text_alone(guided: 
     assert found is not None and found.request.guide_last_call is True
 
 
+GUIDED = GenerateRequest(
+    "red apple",
+    guidance_interval=(0.1, 0.85),
+    autoguidance="/runs/a/checkpoints/00000100.safetensors",
+    autoguidance_scale=1.5,
+    cads=0.25,
+    cads_tau1=0.5,
+    cads_tau2=0.8,
+    cads_mixing=0.5,
+)
+
+
+def test_guidance_comes_back_from_the_text_alone() -> None:
+    text = metadata.parameters_text(GUIDED, {})
+    assert "Guidance interval: 0.1 to 0.85, Autoguidance: 00000100, Autoguidance scale: 1.5" in text
+    assert "CADS Active: True, CADS Tau 1: 0.5, CADS Tau 2: 0.8, CADS Noise Scale: 0.25" in text
+    found = metadata.settings_from_parameters(text)
+    assert found.request == replace(GUIDED, autoguidance="00000100") and found.not_imported == ()
+    plain = metadata.parameters_text(GenerateRequest("red apple"), {})
+    assert not any(word in plain for word in ("interval", "utoguidance", "CADS"))
+
+
+def test_cads_of_the_extension_for_a1111_is_read() -> None:
+    """The fields of sd-webui-cads, and a value of each that a request cannot hold."""
+    line = (
+        "Steps: 20, Sampler: Euler, CFG scale: 7, Seed: 1, CADS Active: True, CADS Tau 1: 0.55, CADS Tau 2: 0.9, "
+        "CADS Noise Scale: 0.15, CADS Mixing Factor: 0.8, CADS Rescale: False"
+    )
+    request = metadata.settings_from_parameters(f"a cat\n{line}").request
+    assert isinstance(request, GenerateRequest)
+    assert (request.cads, request.cads_tau1, request.cads_tau2, request.cads_mixing) == (0.15, 0.55, 0.9, 0)
+    off = metadata.settings_from_parameters(f"a cat\n{line.replace('True', 'False')}").request
+    assert isinstance(off, GenerateRequest) and off.cads == 0
+    wrong = metadata.settings_from_parameters(f"a cat\n{line.replace('0.15', '7').replace('0.55', 'half')}")
+    assert "cads 7.0" in wrong.not_imported and "cads_tau1 half" in wrong.not_imported
+    interval = metadata.settings_from_parameters(
+        "a cat\nSteps: 20, Sampler: Euler, Guidance interval: low to 0.5, Version: diffstudio 0.2"
+    )
+    assert "the guidance interval low to 0.5" in interval.not_imported
+
+
 def test_clip_skip_is_written_as_a1111_writes_it() -> None:
     request = GenerateRequest("red apple", clip_skip=2, steps=5)
     text = metadata.parameters_text(request, {})

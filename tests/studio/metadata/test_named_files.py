@@ -57,7 +57,7 @@ def requests_of(folder: Path) -> list[PictureRequest]:
         GenerateRequest(**every, init=photo, strength=0.5),
         GenerateRequest(**every, init=photo, mask=mask),
         GenerateRequest(**every, controls=(use, replace(use, network="canny"))),
-        GenerateRequest(**every, enlarge=2.0, upscaler=weights),
+        GenerateRequest(**every, enlarge=2.0, upscaler=weights, autoguidance=weights),
         UpscaleRequest(photo, upscaler=weights),
         UpscaleRequest(photo, upscaler=weights, **every),
     ]

@@ -36,6 +36,14 @@ OF_HIRES_FIX = {
     "enlarge_guidance": "hires CFG scale",
     "tiled": "tiled",
 }
+OF_GUIDANCE = {
+    "guidance_interval": "guidance interval",
+    "autoguidance_scale": "autoguidance scale",
+    "cads": "CADS noise",
+    "cads_tau1": "CADS tau 1",
+    "cads_tau2": "CADS tau 2",
+    "cads_mixing": "CADS mixing",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +112,7 @@ def compare(asked: GenerateRequest, shown: Shown, *, checkpoint_found: bool = Tr
     report.add(terms.CHECKPOINT.lower(), checkpoint_found)
     report.compare(ALWAYS)
     _compare_options(report, shown)
+    _compare_guidance(report)
     _compare_images(report)
     _compare_hires_fix(report)
     if shown.size == (asked.width or shown.size[0], asked.height or shown.size[1]):
@@ -153,6 +162,20 @@ def _compare_options(report: _Report, shown: Shown) -> None:
         report.changed.append(
             f"guidance of the last step {labels.value_text(asked.guide_last_call)} → {labels.value_text(guided)}"
         )
+
+
+def _compare_guidance(report: _Report) -> None:
+    """What is not off, there or here."""
+    usual, asked, shown = (one.to_json() for one in (GenerateRequest(), report.asked, report.shown))
+    report.compare(
+        {
+            field: name
+            for field, name in OF_GUIDANCE.items()
+            if usual[field] != asked[field] or usual[field] != shown[field]
+        }
+    )
+    if report.asked.autoguidance:
+        report.add(f"autoguidance with “{Path(report.asked.autoguidance).stem}”", bool(report.shown.autoguidance))
 
 
 def _compare_images(report: _Report) -> None:
