@@ -7,7 +7,16 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
-from diffstudio.cli.arguments import CLIP_SKIP_HELP, VAE_HELP, Verbs, as_number, as_path, as_text, as_whole_number
+from diffstudio.cli.arguments import (
+    CLIP_SKIP_HELP,
+    VAE_HELP,
+    Verbs,
+    as_number,
+    as_pair,
+    as_path,
+    as_text,
+    as_whole_number,
+)
 from diffstudio.cli.controlnet import add_controls, controls_of
 from diffstudio.cli.run_job import add_output, run_request
 from diffstudio.cli.terminal import print_message
@@ -144,7 +153,7 @@ def _add_guidance(verb: argparse.ArgumentParser) -> None:
     verb.add_argument(
         "--guidance-interval",
         metavar="LOW,HIGH",
-        type=_two_numbers,
+        type=as_pair,
         help="apply CFG only between these fractions of the noise, from 0 (clean) to 1, as in 0.1,0.8",
     )
     verb.add_argument(
@@ -237,13 +246,6 @@ def _early_checkpoint(checkpoint: Checkpoint) -> Path:
             "Name a weaker checkpoint of the same family with --autoguidance",
         )
     return found.path
-
-
-def _two_numbers(text: str) -> tuple[float, ...]:
-    ends = tuple(as_number(end) for end in text.split(","))
-    if len(ends) != 2:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not two numbers separated by a comma")
-    return ends
 
 
 def _sides(text: str) -> tuple[int, ...]:

@@ -51,7 +51,7 @@ def check_supported(request: GenerateRequest, checkpoint: Checkpoint) -> None:
     ):
         if asked and why:
             raise BadRequest(
-                f"{checkpoint.name} cannot be used with {what}",
+                f"{checkpoint.name} does not support {what}",
                 why,
                 f"Turn {what.removeprefix('a ')} off, or choose another checkpoint",
             )

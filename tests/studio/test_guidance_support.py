@@ -39,9 +39,7 @@ def test_every_family_says_what_it_supports() -> None:
     assert "input of its network" in support["flux"].interval and not support["flux"].cads
     assert "another diffusers pipeline" in support["diffusers"].cads
     for request, what in ((INTERVAL, "a guidance interval"), (CADS, "CADS"), (AUTO, "autoguidance")):
-        with pytest.raises(
-            BadRequest, match=f"pipe cannot be used with {what}: its images are not sampled step by step"
-        ):
+        with pytest.raises(BadRequest, match=f"pipe does not support {what}: its images are not sampled step by step"):
             check_supported(request, checkpoint("pipe", family="diffusers"))
         check_supported(request, checkpoint())
     check_supported(GenerateRequest(), checkpoint(family="diffusers"))
