@@ -1,0 +1,105 @@
+"""What the events of a run say about its training: curves, how stable it was, and how long it took. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from math import nan
+from typing import Any
+
+from diffstudio.studio.evaluations.plots.figure import thinned
+from diffstudio.training.run.events import (
+    RunEarlyStop,
+    RunEvent,
+    RunFailed,
+    RunFinished,
+    RunHeldOut,
+    RunRolledBack,
+    RunStarted,
+    RunStep,
+    RunStopped,
+)
+
+Curve = tuple[tuple[float, ...], tuple[float, ...]]  # minutes of training, values
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingHistory:
+    """One run, as its events describe it."""
+
+    steps: int
+    images_seen: int
+    seconds: float  # of training, without the time it was paused or waited
+    parameters: int
+    device: str
+    loss: Curve
+    gradient_norm: Curve
+    held_out: Curve
+    rolled_back: tuple[str, ...]  # a sentence for each time
+    restarts: int  # how often it was resumed by another process
+    ended: str  # why it ended before its time; empty if it did not
+    verdict: str = ""
+
+    @property
+    def is_stable(self) -> bool:
+        return not self.rolled_back and not self.ended.startswith("Failed")
+
+    def sentence(self) -> str:
+        """Whether training was stable, in words."""
+        parts = ["no roll-backs" if not self.rolled_back else f"{len(self.rolled_back)} roll-backs"]
+        if self.restarts:
+            parts.append(f"resumed {self.restarts} times" if self.restarts > 1 else "resumed once")
+        if self.ended:
+            parts.append(self.ended)
+        return ", ".join(parts)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> TrainingHistory:
+        curves = {name: tuple(tuple(nan if y is None else y for y in axis) for axis in values[name]) for name in _CURVES}
+        return cls(**{**values, **curves, "rolled_back": tuple(values["rolled_back"])})
+
+
+_CURVES = ("loss", "gradient_norm", "held_out")
+
+
+def history(events: Sequence[RunEvent]) -> TrainingHistory:
+    """From the events of a run, in their order."""
+    started = [event for event in events if isinstance(event, RunStarted)]
+    steps = [event for event in events if isinstance(event, RunStep)]
+    held_out: list[tuple[float, float]] = []
+    minutes = 0.0
+    for event in events:
+        if isinstance(event, RunStep):
+            minutes = event.elapsed_seconds / 60
+        elif isinstance(event, RunHeldOut):
+            held_out.append((minutes, event.loss))
+    times = [event.elapsed_seconds / 60 for event in steps]
+    return TrainingHistory(
+        steps=steps[-1].step if steps else 0,
+        images_seen=steps[-1].images_seen if steps else 0,
+        seconds=steps[-1].elapsed_seconds if steps else 0.0,
+        parameters=started[-1].parameters if started else 0,
+        device=started[-1].device if started else "",
+        loss=thinned(times, [event.loss for event in steps]),
+        gradient_norm=thinned(times, [event.gradient_norm for event in steps]),
+        held_out=thinned([time for time, _ in held_out], [loss for _, loss in held_out]),
+        rolled_back=tuple(event.why for event in events if isinstance(event, RunRolledBack)),
+        restarts=max(0, len(started) - 1),
+        ended=_why_ended(events),
+        verdict=next((event.verdict for event in reversed(events) if isinstance(event, RunFinished)), ""),
+    )
+
+
+def _why_ended(events: Sequence[RunEvent]) -> str:
+    for event in reversed(events):
+        match event:
+            case RunFailed(why=why):
+                return f"Failed: {why}"
+            case RunStopped(step=step):
+                return f"Stopped at step {step:,}"
+            case RunEarlyStop(why=why):
+                return why
+    return ""

@@ -1,0 +1,198 @@
+"""The runs of a comparison: their recipes, chosen once, and which of them are finished. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum, auto
+from math import ceil, log
+from pathlib import Path
+
+from diffstudio.atomic import make_folder, write_text
+from diffstudio.errors import BadRequest, RunProblem
+from diffstudio.evaluation.report import FEWEST
+from diffstudio.studio.evaluations.compare.request import DIFFUSION, CompareRequest
+from diffstudio.training.data.dataset import MIN_SIZE, count_held_out
+from diffstudio.training.data.folder_report import FolderReport, count_of
+from diffstudio.training.recipe import DataRecipe, Recipe
+from diffstudio.training.recipe_choice import (
+    AUTO,
+    FROM_SCRATCH,
+    RecipeChoice,
+    check_recipe_name,
+    choose_recipe,
+    read_choice,
+)
+from diffstudio.training.run.events import RunFailed, RunFinished
+from diffstudio.training.run.run_folder import RunFolder
+
+FORMAT = 1
+PLAN = "plan.json"  # in the folder of the comparison
+RUNS = "runs"
+_FEWEST_HELD_OUT, _HELD_OUT, _MOST_HELD_OUT = 120, 0.25, 1000  # images, share, images
+_MOST_OF_FOLDER = 0.5  # that may be held out, to reach the fewest
+
+
+class State(Enum):
+    NEW = auto()
+    UNFINISHED = auto()  # stopped, or its process was killed
+    FINISHED = auto()
+    FAILED = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """One model with one seed."""
+
+    model: str  # `diffusion`, or the name of a recipe
+    seed: int
+    run: RunFolder
+    recipe_file: Path
+
+    @property
+    def name(self) -> str:
+        return f"{self.model}, seed {self.seed}"
+
+    def state(self) -> State:
+        if not self.run.recipe_file.is_file():
+            return State.NEW
+        events, _ = self.run.events()
+        last = events[-1] if events else None
+        if isinstance(last, RunFinished):
+            return State.FINISHED
+        return State.FAILED if isinstance(last, RunFailed) else State.UNFINISHED
+
+
+def planned_runs(request: CompareRequest, out: Path) -> list[PlannedRun]:
+    """Seed by seed, so that a comparison that is ended early has every model."""
+    names = [(recipe, _title(recipe)) for recipe in request.models]
+    return [
+        PlannedRun(name, seed, RunFolder(out / RUNS / f"{name}-{seed}"), out / "recipes" / f"{name}-{seed}.toml")
+        for seed in range(request.seeds)
+        for _, name in names
+    ]
+
+
+def total_sentence(request: CompareRequest) -> str:
+    """How long all of it takes, to be said first."""
+    runs = len(request.models) * request.seeds
+    if not runs:
+        return "No model is trained."
+    return (
+        f"{count_of(len(request.models), 'model')}, {count_of(request.seeds, 'seed')}, {request.minutes:g} min each: "
+        f"{_duration(request.training_minutes)} of training in all, then the images of each are generated and measured."
+    )
+
+
+def check_models(models: Sequence[str]) -> None:
+    """RunProblem for a model that is no recipe, BadRequest for two of one name."""
+    titles = [_title(name) for name in models]
+    for name, title in zip(models, titles, strict=True):
+        if name != DIFFUSION:
+            check_recipe_name(name)
+        if titles.count(title) > 1:
+            raise BadRequest(f"Two models are called {title}", remedy="Rename the file of one recipe")
+
+
+def prepare(request: CompareRequest, out: Path, report: FolderReport, *, accelerator: bool) -> list[PlannedRun]:
+    """Write the recipe of each run into `out`, where it does not stand yet from before; returns the runs.
+
+    BadRequest where `out` holds another comparison; RunProblem, StorageProblem.
+    """
+    _check_plan(request, out, report)
+    runs = planned_runs(request, out)
+    if any(not planned.recipe_file.is_file() for planned in runs):
+        choices = dict(zip(map(_title, request.models), _choices(request, report, accelerator, runs), strict=True))
+        make_folder(out / "recipes")
+        for planned in runs:
+            if not planned.recipe_file.is_file():
+                choice = choices[planned.model]
+                seeded = replace(choice.recipe, run=replace(choice.recipe.run, seed=planned.seed))
+                replace(choice, recipe=seeded).write(planned.recipe_file)
+    return runs
+
+
+def _choices(
+    request: CompareRequest, report: FolderReport, accelerator: bool, runs: Sequence[PlannedRun]
+) -> Iterator[RecipeChoice]:
+    """The recipe of each model, all with the data section of the first one, and so with the same split."""
+    data = next((read_choice(run.recipe_file).recipe.data for run in runs if run.recipe_file.is_file()), None)
+    for name in request.models:
+        recipe = AUTO if name == DIFFUSION else name
+        choice = choose_recipe(
+            recipe, report, accelerator=accelerator, minutes=request.minutes, start_from=_start_from(name)
+        )
+        if data is None:
+            data = _small_enough(choice.recipe.data, report, name)
+            data = data if name.endswith(".toml") else _with_held_out(data, report)
+        yield replace(choice, recipe=_with_data(choice.recipe, data))
+
+
+def _start_from(name: str) -> str | None:
+    """Every model is trained from scratch, but for what a recipe of the user says."""
+    return None if name.endswith(".toml") else FROM_SCRATCH
+
+
+def _small_enough(data: DataRecipe, report: FolderReport, name: str) -> DataRecipe:
+    """At the size of the folder's images where that is below the recipe's; a recipe of the user has its own."""
+    side = max(MIN_SIZE, 4 * ceil(report.sides[1] / 4))
+    return data if name.endswith(".toml") or side >= data.size else replace(data, size=side, buckets=())
+
+
+def _with_data(recipe: Recipe, data: DataRecipe) -> Recipe:
+    """With this data section, and patches that divide its size: about as many a side as before."""
+    network = recipe.network
+    patches = recipe.data.size / network.patch
+    if data.size != recipe.data.size:
+        sides = [side for side in range(1, data.size + 1) if data.size % side == 0]
+        sides = [side for side in sides if side & (side - 1) == 0] or sides  # a VAE needs a power of two
+        patch = min(sides, key=lambda side: (abs(log(data.size / side / patches)), side))
+        network = replace(network, patch=patch, margin=patch // 2)
+    return replace(recipe, data=data, network=network)
+
+
+def _with_held_out(data: DataRecipe, report: FolderReport) -> DataRecipe:
+    """With enough images held out for the table, where the folder has them: a quarter, at most 1,000 or so."""
+    count = len(report.images)
+    if count < 2 * FEWEST:
+        return data
+    wanted = min(_MOST_HELD_OUT, round(_HELD_OUT * count))
+    fraction = max(wanted, min(_FEWEST_HELD_OUT, count // 2)) / count
+    for percent in range(max(1, round(100 * fraction)), round(100 * _MOST_OF_FOLDER) + 1):
+        found = replace(data, held_out=percent / 100)
+        if count_held_out(report, found) >= min(_FEWEST_HELD_OUT, count // 2):
+            return found
+    return replace(data, held_out=_MOST_OF_FOLDER)
+
+
+def _check_plan(request: CompareRequest, out: Path, report: FolderReport) -> None:
+    """BadRequest where an earlier comparison in this folder was of other images, or had other times."""
+    path = out / PLAN
+    now = {"format": FORMAT, "folder": str(report.folder.resolve()), "minutes": request.minutes}
+    if not path.is_file():
+        make_folder(out)
+        write_text(path, json.dumps(now))
+        return
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+        known = {name: before[name] for name in now}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunProblem(f"{path} cannot be read", str(error), "Name another folder with --out") from error
+    if known != now:
+        raise BadRequest(
+            f"The folder {out} holds another comparison",
+            f"it is of {known['folder']} with {known['minutes']} minutes for each model and seed",
+            "Name another folder with --out",
+        )
+
+
+def _title(recipe: str) -> str:
+    """The name of a model in the table."""
+    return Path(recipe).stem if recipe.endswith(".toml") else recipe
+
+
+def _duration(minutes: float) -> str:
+    if minutes < 90:
+        return f"{minutes:g} min"
+    return f"{int(minutes // 60)} h {round(minutes % 60)} min"

@@ -1,0 +1,336 @@
+"""Comparison: what was measured about each run and each other subject, as a table to read and as JSON. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from math import inf, isfinite
+from pathlib import Path
+from typing import Any
+
+from diffstudio.errors import NOT_A_JSON_OBJECT, RunProblem, reads_up_to
+from diffstudio.evaluation.interval import Interval
+from diffstudio.studio.evaluations.compare.history import TrainingHistory
+
+FORMAT = 1
+RESULT, PAGE = "compare.json", "compare.html"  # in the folder of the comparison
+IMAGES, PLOTS = "images", "plots"
+
+Figures = Mapping[str, Interval]
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A column of the table."""
+
+    title: str
+    better: str  # `lower`, `higher`, or what is best
+    says: str  # in a clause
+    aspect: str  # `fidelity`, `diversity`, `copying`, `use`
+
+
+MEASURES: Mapping[str, Measure] = {
+    "frechet_distance": Measure("FID", "lower", "distance of the two sets, by means and covariances", "fidelity"),
+    "kernel_distance": Measure("KID", "lower", "the same without a bias by the number of images", "fidelity"),
+    "precision": Measure("precision", "higher", "share of the images that lie among real ones", "fidelity"),
+    "density": Measure("density", "higher", "how densely real images lie around them", "fidelity"),
+    "recall": Measure("recall", "higher", "share of the real images that lie among them", "diversity"),
+    "coverage": Measure("coverage", "higher", "share of the real images with one of them near", "diversity"),
+    "vendi": Measure("Vendi", "near the first row", "different images in effect; noise raises it", "diversity"),
+    "class_vendi": Measure("Vendi in a class", "near the first row", "the same within a class, on average", "diversity"),
+    "modes": Measure("modes", "higher", "share of the clusters of real images that are reached", "diversity"),
+    "support": Measure("support", "higher", "different images that can be made, by duplicates", "diversity"),
+    "copies": Measure("copies", "near 0", "share much nearer to one training image than to those around it", "copying"),
+    "nearer_to_training": Measure("nearer", "near 0.5", "share nearer to training than to held-out images", "copying"),
+    "loss_gap": Measure("loss gap", "near 0", "held-out minus training loss at middle noise levels", "copying"),
+    "agreement": Measure("agreement", "higher", "share that shows the class or caption asked for", "use"),
+    "trained_on_synthetic": Measure(
+        "train on synthetic", "higher", "accuracy on real held-out images of a classifier that saw only them", "use"
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A generated image beside the training image that it is nearest to; the files are in the comparison's folder."""
+
+    image: str  # its seed, or its path
+    training: str  # its path in the folder of real images
+    ratio: float  # distance to it over the mean distance to those around it
+    is_copy: bool
+    image_file: str
+    training_file: str
+
+
+@dataclass(frozen=True, slots=True)
+class OfClass:
+    vendi: float
+    real_vendi: float
+    coverage: float
+
+
+@dataclass(frozen=True, slots=True)
+class Likelihood:
+    """Bits per dimension of the held-out images: lower is better."""
+
+    value: Interval | None
+    note: str = ""  # how it was computed, or why there is none
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One run, checkpoint or folder of images."""
+
+    name: str
+    model: str  # entries of one model are its seeds; that of others is their own name
+    seed: int | None = None  # of the run
+    count: int = 0  # images generated or read
+    compared: int = 0  # of these in the table; 0 where there were too few for one
+    figures: Figures = field(default_factory=dict)
+    by_class: Mapping[str, OfClass] = field(default_factory=dict)
+    missing_classes: tuple[str, ...] = ()
+    agreement_chance: float | None = None
+    pairs: tuple[Pair, ...] = ()  # the closest first
+    called_copies: int = 0
+    grid: str = ""  # file of a sheet of its images
+    likelihood: Likelihood = Likelihood(None)
+    seconds_per_image: float | None = None
+    parameters: int | None = None
+    memory_bytes: int | None = None  # at most, while it trained
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    training: TrainingHistory | None = None
+    notes: tuple[str, ...] = ()
+    problem: str = ""  # why nothing could be measured
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Entry:
+        training, likelihood = values["training"], values["likelihood"]
+        return cls(
+            **{
+                **values,
+                "figures": _figures(values["figures"]),
+                "by_class": {name: OfClass(**one) for name, one in values["by_class"].items()},
+                "missing_classes": tuple(values["missing_classes"]),
+                "pairs": tuple(Pair(**pair) for pair in values["pairs"]),
+                "likelihood": Likelihood(_interval(likelihood["value"]), likelihood["note"]),
+                "training": TrainingHistory.from_json(training) if training is not None else None,
+                "notes": tuple(values["notes"]),
+            }
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        found: dict[str, Any] = plain(asdict(self))
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is said about one aspect of a model, with the figures it follows from."""
+
+    aspect: str  # `fidelity`, `diversity`, `copying`, `mode collapse`
+    grade: str  # `good`, `fair`, `poor` or `unknown`
+    sentence: str
+    evidence: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    model: str
+    findings: tuple[Finding, ...]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Verdict:
+        return cls(values["model"], tuple(Finding(**one) for one in values["findings"]))
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All of a comparison. Files are named relative to its folder."""
+
+    folder: str
+    minutes: float  # of each model and seed
+    total: str  # how long all of it takes, in a sentence
+    features: str
+    resizing: str
+    training_images: int
+    held_out_images: int
+    real: Entry | None  # the training part measured as if it had been generated; None without a table
+    entries: tuple[Entry, ...]
+    verdicts: tuple[Verdict, ...] = ()
+    notes: tuple[str, ...] = ()
+    problem: str = ""  # why there is no table
+    held_out_grid: str = ""  # file of a sheet of held-out images
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of the rows of the table, in order."""
+        return tuple(dict.fromkeys(entry.model for entry in self.entries))
+
+    def of_model(self, model: str) -> tuple[Entry, ...]:
+        return tuple(entry for entry in self.entries if entry.model == model)
+
+    def figure(self, model: str, measure: str) -> Interval | None:
+        """The mean over the seeds of a model, with the lowest and the highest of them; of a single one its interval."""
+        return over_seeds([entry.figures[measure] for entry in self.of_model(model) if measure in entry.figures])
+
+    def measures(self) -> tuple[str, ...]:
+        """The columns that have a value."""
+        rows = [self.real.figures] if self.real is not None else []
+        rows += [entry.figures for entry in self.entries]
+        return tuple(name for name in MEASURES if any(name in figures for figures in rows))
+
+    def to_json(self) -> dict[str, Any]:
+        summary = {
+            model: {
+                name: plain(asdict(found)) for name in self.measures() if (found := self.figure(model, name)) is not None
+            }
+            for model in self.models
+        }
+        return {"format": FORMAT} | plain(asdict(self)) | {"over_seeds": summary, "how_to_read": HOW_TO_READ}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Comparison:
+        """The inverse of `to_json`. RunProblem for what a newer version of the program wrote, and for what is damaged."""
+        written = values.get("format")
+        if not isinstance(written, int) or written > FORMAT:
+            raise RunProblem(f"The comparison has format {written!r}", reads_up_to(FORMAT), "Update diffstudio")
+        known = {one.name for one in fields(cls)}
+        found = {name: value for name, value in values.items() if name in known}
+        try:
+            found["real"] = Entry.from_json(values["real"]) if values["real"] is not None else None
+            found["entries"] = tuple(map(Entry.from_json, values["entries"]))
+            found["verdicts"] = tuple(map(Verdict.from_json, values["verdicts"]))
+            return cls(**{**found, "notes": tuple(values["notes"])})
+        except (KeyError, TypeError, IndexError, AttributeError) as error:
+            raise RunProblem("The result of the comparison is damaged", f"{type(error).__name__}: {error}") from error
+
+    def text(self) -> str:
+        """The table, the verdicts and their evidence."""
+        lines = [
+            f"{self.folder}: {self.training_images:,} training images, {self.held_out_images:,} held-out images",
+            self.total,
+            f"Features: {self.features}, {self.resizing}",
+        ]
+        lines += ["", *_table(self)] if self.measures() else []
+        for verdict in self.verdicts:
+            lines += ["", f"{verdict.model}:"]
+            lines += [f"  {one.aspect}: {one.sentence} ({one.evidence})" for one in verdict.findings]
+        lines += ["", *self.notes] if self.notes else []
+        lines += ["", self.problem] if self.problem else []
+        lines += ["", HOW_TO_READ] if self.real is not None else []
+        return "\n".join(lines)
+
+
+HOW_TO_READ = (
+    "The first row is real images: the training part, measured as if a model had made it. No model can be expected to do "
+    "better, and in that row copies and nearer are what copying all training images would give. Rows of several seeds "
+    "have the mean, and from the lowest to the highest seed below it; others have 95 % intervals. FID and precision say "
+    "nothing about diversity: a model that makes one good image over and over has a perfect precision, so read recall and "
+    "coverage beside them."
+)
+
+
+def read_comparison(folder: Path) -> Comparison:
+    """The result in the folder of a comparison. RunProblem when it cannot be read."""
+    path = folder / RESULT
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunProblem(f"The comparison in {folder} cannot be read", str(error)) from error
+    if not isinstance(values, dict):
+        raise RunProblem(f"The file {path} is damaged", NOT_A_JSON_OBJECT)
+    return Comparison.from_json(values)
+
+
+def over_seeds(found: Sequence[Interval]) -> Interval | None:
+    """The mean with the lowest and the highest value; a single one as it is."""
+    if len(found) < 2:
+        return found[0] if found else None
+    values = [one.value for one in found]
+    return Interval(sum(values) / len(values), min(values), max(values))
+
+
+def mean_of(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def number(value: float) -> str:
+    """Three significant digits, and no more than three decimals."""
+    if not isfinite(value):
+        return "∞" if value > 0 else "–"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+
+
+def cell(found: Interval | None) -> tuple[str, str]:
+    """A figure and its interval as text; a dash where there is none."""
+    if found is None:
+        return "–", ""
+    return number(found.value), f"{number(found.low)}…{number(found.high)}"
+
+
+# Columns after the measures: title and the text for one model.
+OTHERS: Mapping[str, Callable[[Sequence[Entry]], str]] = {
+    "bits/dim": lambda entries: cell(
+        over_seeds([entry.likelihood.value for entry in entries if entry.likelihood.value is not None])
+    )[0],
+    "time an image": lambda entries: _seconds(mean_of([entry.seconds_per_image for entry in entries])),
+    "parameters": lambda entries: _count(mean_of([entry.parameters for entry in entries])),
+    "memory": lambda entries: _bytes(max((entry.memory_bytes or 0 for entry in entries), default=0)),
+}
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{1000 * value:.3g} ms" if value < 1 else f"{value:.3g} s"
+
+
+def _count(value: float | None) -> str:
+    return "–" if value is None else f"{value / 1e6:.2f} M"
+
+
+def _bytes(value: float) -> str:
+    return f"{value / 2**20:,.0f} MiB" if value else "–"
+
+
+def _table(found: Comparison) -> list[str]:
+    """Two lines for each row: the figures, and their spread or interval below them."""
+    names = found.measures()
+    cells = [["", "images", *(MEASURES[name].title for name in names), *OTHERS]]
+    rows: list[tuple[str, int, list[Interval | None], Sequence[Entry]]] = []
+    if found.real is not None:
+        real = found.real
+        rows.append((real.name, real.compared, [real.figures.get(name) for name in names], [real]))
+    for model in found.models:
+        entries = found.of_model(model)
+        title = model if len(entries) == 1 else f"{model} ({len(entries)} seeds)"
+        rows.append((title, entries[0].compared, [found.figure(model, name) for name in names], entries))
+    for title, count, figures, entries in rows:
+        pairs = [cell(one) for one in figures]
+        cells.append([title, f"{count:,}", *(value for value, _ in pairs), *(of(entries) for of in OTHERS.values())])
+        cells.append(["", "", *(spread for _, spread in pairs), *("" for _ in OTHERS)])
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    return [
+        "  ".join([line[0].ljust(widths[0]), *(one.rjust(width) for one, width in zip(line[1:], widths[1:], strict=True))])
+        .rstrip()
+        for line in cells
+    ]
+
+
+def plain(value: Any) -> Any:
+    """A value without what JSON cannot hold: null stands for values that are not finite."""
+    if isinstance(value, float):
+        return value if isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(name): plain(one) for name, one in value.items()}
+    return [plain(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+def _interval(values: Mapping[str, Any] | None) -> Interval | None:
+    if values is None:
+        return None
+    return Interval(**{name: inf if value is None else float(value) for name, value in values.items()})
+
+
+def _figures(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Interval]:
+    return {name: one for name, found in values.items() if (one := _interval(found)) is not None}
