@@ -66,6 +66,14 @@ TESTED_IN = {
         "studio/evaluations/feature_choice studio/evaluations/measure studio/evaluations/result"
         " studio/evaluations/samples"
     ),
+    "studio/evaluations/compare/test_compare.py": (
+        "studio/evaluations/compare/figures studio/evaluations/compare/measuring studio/evaluations/compare/place"
+        " studio/evaluations/compare/training"
+    ),
+    "studio/evaluations/compare/test_plan.py": (
+        "studio/evaluations/compare/history studio/evaluations/compare/request"
+    ),
+    "studio/evaluations/compare/test_result.py": "studio/evaluations/compare/page",
     "studio/evaluations/plots/test_files.py": "studio/evaluations/plots/figure",
     "studio/generation/test_enlarge.py": "studio/generation/upscale studio/generation/upscaler_lookup",
     "studio/generation/test_generate.py": "studio/generation/passes studio/jobs/job_context studio/jobs/job_control",

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 import diffstudio
 from diffstudio.cli.arguments import Parser
+from diffstudio.cli.compare import add_compare
 from diffstudio.cli.evaluate import add_evaluate
 from diffstudio.cli.generate import add_generate
 from diffstudio.cli.models import add_models
@@ -71,6 +72,7 @@ def _parser() -> argparse.ArgumentParser:
     add_upscale(verbs)
     add_train(verbs)
     add_evaluate(verbs)
+    add_compare(verbs)
     add_models(verbs)
     return parser
 

@@ -69,7 +69,7 @@ def read_real(folder: Path, data: DataRecipe | None, report: OnProgress, check: 
 
     FolderProblem, StorageProblem, RunProblem.
     """
-    found = _inspected(folder, report, check)
+    found = inspected(folder, report, check)
     if data is None:
         side = max(MIN_SIDE, min(LARGEST_SIDE, found.sides[1]))
         data = DataRecipe(size=side, fit="crop", held_out=_HELD_OUT_WITHOUT_RUN, flips=0.0)
@@ -80,10 +80,11 @@ def read_real(folder: Path, data: DataRecipe | None, report: OnProgress, check: 
 def read_generated(folder: Path, real: RealFolder, report: OnProgress, check: Callable[[], None]) -> ImageDataset:
     """Generated images, decoded as the real ones were; none is held out or excluded."""
     data = replace(real.data, held_out=0.0, exclude=())
-    return _decoded(_inspected(folder, report, check), data, report, check)
+    return _decoded(inspected(folder, report, check), data, report, check)
 
 
-def _inspected(folder: Path, report: OnProgress, check: Callable[[], None]) -> FolderReport:
+def inspected(folder: Path, report: OnProgress, check: Callable[[], None]) -> FolderReport:
+    """What the folder holds. FolderProblem."""
     found = None
     with closing(inspect_folder(folder)) as items:
         for item in items:

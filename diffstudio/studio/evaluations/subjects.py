@@ -49,7 +49,8 @@ def find_subjects(names: tuple[str, ...], library: Library) -> list[Subject]:
         subjects.append(found)
     checkpoints = [subject for subject in subjects if isinstance(subject, CheckpointSubject)]
     for other in checkpoints[1:]:
-        _check_same_reading(checkpoints[0], other)
+        first = checkpoints[0]
+        check_same_reading(first.name, first.recipe.data, other.name, other.recipe.data)
     return subjects
 
 
@@ -123,8 +124,8 @@ def _renamed(subject: Subject, name: str) -> Subject:
     return FolderSubject(name, subject.folder)
 
 
-def _check_same_reading(first: CheckpointSubject, other: CheckpointSubject) -> None:
-    one, two = first.recipe.data, other.recipe.data
+def check_same_reading(first: str, one: DataRecipe, other: str, two: DataRecipe) -> None:
+    """BadRequest where two runs, of these names, read their folders in different ways."""
     differences = [
         f"{what} ({a} and {b})"
         for what, a, b in (
@@ -144,7 +145,7 @@ def _check_same_reading(first: CheckpointSubject, other: CheckpointSubject) -> N
     ]
     if differences:
         raise BadRequest(
-            f"{first.name} and {other.name} cannot be compared in one table",
+            f"{first} and {other} cannot be compared in one table",
             f"their runs read their folders with another {', '.join(differences)}",
             "Evaluate them one at a time",
         )

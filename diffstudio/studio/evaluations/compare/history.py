@@ -8,6 +8,7 @@ from math import nan
 from typing import Any
 
 from diffstudio.studio.evaluations.plots.figure import thinned
+from diffstudio.training.data.folder_report import count_of
 from diffstudio.training.run.events import (
     RunEarlyStop,
     RunEvent,
@@ -46,7 +47,7 @@ class TrainingHistory:
 
     def sentence(self) -> str:
         """Whether training was stable, in words."""
-        parts = ["no roll-backs" if not self.rolled_back else f"{len(self.rolled_back)} roll-backs"]
+        parts = [count_of(len(self.rolled_back), "roll-back") if self.rolled_back else "no roll-backs"]
         if self.restarts:
             parts.append(f"resumed {self.restarts} times" if self.restarts > 1 else "resumed once")
         if self.ended:
@@ -58,7 +59,9 @@ class TrainingHistory:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> TrainingHistory:
-        curves = {name: tuple(tuple(nan if y is None else y for y in axis) for axis in values[name]) for name in _CURVES}
+        curves = {
+            name: tuple(tuple(nan if y is None else y for y in axis) for axis in values[name]) for name in _CURVES
+        }
         return cls(**{**values, **curves, "rolled_back": tuple(values["rolled_back"])})
 
 
@@ -94,11 +97,14 @@ def history(events: Sequence[RunEvent]) -> TrainingHistory:
 
 
 def _why_ended(events: Sequence[RunEvent]) -> str:
+    goes_on = False  # after a stop or a failure, in another process
     for event in reversed(events):
         match event:
-            case RunFailed(why=why):
+            case RunStarted():
+                goes_on = True
+            case RunFailed(why=why) if not goes_on:
                 return f"Failed: {why}"
-            case RunStopped(step=step):
+            case RunStopped(step=step) if not goes_on:
                 return f"Stopped at step {step:,}"
             case RunEarlyStop(why=why):
                 return why

@@ -12,10 +12,11 @@ from pathlib import Path
 from diffstudio.atomic import make_folder, write_text
 from diffstudio.errors import BadRequest, RunProblem
 from diffstudio.evaluation.report import FEWEST
+from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.compare.request import DIFFUSION, CompareRequest
 from diffstudio.training.data.dataset import MIN_SIZE, count_held_out
 from diffstudio.training.data.folder_report import FolderReport, count_of
-from diffstudio.training.recipe import DataRecipe, Recipe
+from diffstudio.training.recipe import ClassesName, DataRecipe, Recipe
 from diffstudio.training.recipe_choice import (
     AUTO,
     FROM_SCRATCH,
@@ -95,15 +96,20 @@ def check_models(models: Sequence[str]) -> None:
             raise BadRequest(f"Two models are called {title}", remedy="Rename the file of one recipe")
 
 
-def prepare(request: CompareRequest, out: Path, report: FolderReport, *, accelerator: bool) -> list[PlannedRun]:
+def prepare(
+    request: CompareRequest, out: Path, report: FolderReport, data: DataRecipe | None = None, *, accelerator: bool
+) -> list[PlannedRun]:
     """Write the recipe of each run into `out`, where it does not stand yet from before; returns the runs.
 
+    `data` is how the folder was read by checkpoints that join the table; by default it is chosen for the folder.
     BadRequest where `out` holds another comparison; RunProblem, StorageProblem.
     """
     _check_plan(request, out, report)
     runs = planned_runs(request, out)
     if any(not planned.recipe_file.is_file() for planned in runs):
-        choices = dict(zip(map(_title, request.models), _choices(request, report, accelerator, runs), strict=True))
+        choices = dict(
+            zip(map(_title, request.models), _choices(request, report, data, accelerator, runs), strict=True)
+        )
         make_folder(out / "recipes")
         for planned in runs:
             if not planned.recipe_file.is_file():
@@ -114,10 +120,14 @@ def prepare(request: CompareRequest, out: Path, report: FolderReport, *, acceler
 
 
 def _choices(
-    request: CompareRequest, report: FolderReport, accelerator: bool, runs: Sequence[PlannedRun]
+    request: CompareRequest,
+    report: FolderReport,
+    data: DataRecipe | None,
+    accelerator: bool,
+    runs: Sequence[PlannedRun],
 ) -> Iterator[RecipeChoice]:
     """The recipe of each model, all with the data section of the first one, and so with the same split."""
-    data = next((read_choice(run.recipe_file).recipe.data for run in runs if run.recipe_file.is_file()), None)
+    data = next((read_choice(run.recipe_file).recipe.data for run in runs if run.recipe_file.is_file()), data)
     for name in request.models:
         recipe = AUTO if name == DIFFUSION else name
         choice = choose_recipe(
@@ -149,6 +159,8 @@ def _with_data(recipe: Recipe, data: DataRecipe) -> Recipe:
         sides = [side for side in sides if side & (side - 1) == 0] or sides  # a VAE needs a power of two
         patch = min(sides, key=lambda side: (abs(log(data.size / side / patches)), side))
         network = replace(network, patch=patch, margin=patch // 2)
+    if network.conditioning is Conditioning.CLASS and data.classes is ClassesName.NONE:
+        data = replace(data, classes=recipe.data.classes)
     return replace(recipe, data=data, network=network)
 
 

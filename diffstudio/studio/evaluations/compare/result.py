@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
-from diffstudio.errors import NOT_A_JSON_OBJECT, RunProblem, reads_up_to
+from diffstudio.errors import NOT_A_JSON_OBJECT, DiffstudioError, RunProblem, reads_up_to
 from diffstudio.evaluation.interval import Interval
 from diffstudio.studio.evaluations.compare.history import TrainingHistory
 
@@ -38,7 +38,9 @@ MEASURES: Mapping[str, Measure] = {
     "recall": Measure("recall", "higher", "share of the real images that lie among them", "diversity"),
     "coverage": Measure("coverage", "higher", "share of the real images with one of them near", "diversity"),
     "vendi": Measure("Vendi", "near the first row", "different images in effect; noise raises it", "diversity"),
-    "class_vendi": Measure("Vendi in a class", "near the first row", "the same within a class, on average", "diversity"),
+    "class_vendi": Measure(
+        "Vendi in a class", "near the first row", "the same within a class, on average", "diversity"
+    ),
     "modes": Measure("modes", "higher", "share of the clusters of real images that are reached", "diversity"),
     "support": Measure("support", "higher", "different images that can be made, by duplicates", "diversity"),
     "copies": Measure("copies", "near 0", "share much nearer to one training image than to those around it", "copying"),
@@ -159,7 +161,7 @@ class Comparison:
     entries: tuple[Entry, ...]
     verdicts: tuple[Verdict, ...] = ()
     notes: tuple[str, ...] = ()
-    problem: str = ""  # why there is no table
+    problem: DiffstudioError | None = None  # why there is no table
     held_out_grid: str = ""  # file of a sheet of held-out images
 
     @property
@@ -183,11 +185,15 @@ class Comparison:
     def to_json(self) -> dict[str, Any]:
         summary = {
             model: {
-                name: plain(asdict(found)) for name in self.measures() if (found := self.figure(model, name)) is not None
+                name: plain(asdict(found))
+                for name in self.measures()
+                if (found := self.figure(model, name)) is not None
             }
             for model in self.models
         }
-        return {"format": FORMAT} | plain(asdict(self)) | {"over_seeds": summary, "how_to_read": HOW_TO_READ}
+        values: dict[str, Any] = plain(asdict(replace(self, problem=None)))
+        values["problem"] = str(self.problem) if self.problem is not None else ""
+        return {"format": FORMAT} | values | {"over_seeds": summary, "how_to_read": HOW_TO_READ}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Comparison:
@@ -201,7 +207,8 @@ class Comparison:
             found["real"] = Entry.from_json(values["real"]) if values["real"] is not None else None
             found["entries"] = tuple(map(Entry.from_json, values["entries"]))
             found["verdicts"] = tuple(map(Verdict.from_json, values["verdicts"]))
-            return cls(**{**found, "notes": tuple(values["notes"])})
+            problem = DiffstudioError(str(values["problem"]).rstrip(".")) if values["problem"] else None
+            return cls(**{**found, "notes": tuple(values["notes"]), "problem": problem})
         except (KeyError, TypeError, IndexError, AttributeError) as error:
             raise RunProblem("The result of the comparison is damaged", f"{type(error).__name__}: {error}") from error
 
@@ -217,7 +224,6 @@ class Comparison:
             lines += ["", f"{verdict.model}:"]
             lines += [f"  {one.aspect}: {one.sentence} ({one.evidence})" for one in verdict.findings]
         lines += ["", *self.notes] if self.notes else []
-        lines += ["", self.problem] if self.problem else []
         lines += ["", HOW_TO_READ] if self.real is not None else []
         return "\n".join(lines)
 
@@ -237,7 +243,7 @@ def read_comparison(folder: Path) -> Comparison:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise RunProblem(f"The comparison in {folder} cannot be read", str(error)) from error
+        raise RunProblem(f"The result of the comparison in {folder} cannot be read", str(error)) from error
     if not isinstance(values, dict):
         raise RunProblem(f"The file {path} is damaged", NOT_A_JSON_OBJECT)
     return Comparison.from_json(values)
@@ -302,7 +308,7 @@ def _table(found: Comparison) -> list[str]:
         real = found.real
         rows.append((real.name, real.compared, [real.figures.get(name) for name in names], [real]))
     for model in found.models:
-        entries = found.of_model(model)
+        entries: Sequence[Entry] = found.of_model(model)
         title = model if len(entries) == 1 else f"{model} ({len(entries)} seeds)"
         rows.append((title, entries[0].compared, [found.figure(model, name) for name in names], entries))
     for title, count, figures, entries in rows:
@@ -311,8 +317,9 @@ def _table(found: Comparison) -> list[str]:
         cells.append(["", "", *(spread for _, spread in pairs), *("" for _ in OTHERS)])
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     return [
-        "  ".join([line[0].ljust(widths[0]), *(one.rjust(width) for one, width in zip(line[1:], widths[1:], strict=True))])
-        .rstrip()
+        "  ".join(
+            [line[0].ljust(widths[0]), *(one.rjust(width) for one, width in zip(line[1:], widths[1:], strict=True))]
+        ).rstrip()
         for line in cells
     ]
 

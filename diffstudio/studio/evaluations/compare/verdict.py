@@ -11,7 +11,7 @@ GOOD, FAIR, POOR, UNKNOWN = "good", "fair", "poor", "unknown"
 _NEAR = 0.9  # of what real images reach
 _FAR = 0.6
 _COLLAPSED = 0.3  # of it, for recall, modes and the Vendi score above 1
-_DISTANCES = 1.5, 5.0  # times the Fréchet distance of real images: near it, far from it
+_DISTANCES = 1.5, 10.0  # times the Fréchet distance of real images: near it, far from it
 _FEW_COPIES = 0.02  # more than the tests' false alarms
 _CLASSES_NAMED = 5
 
@@ -60,10 +60,12 @@ def _fidelity(figures: _Figures) -> Finding:
     grade, sentence = UNKNOWN, "It cannot be told how real the images look."
     if precision is not None and distance is not None:
         near, far = _DISTANCES
-        if precision >= _NEAR and distance <= near:
-            grade, sentence = GOOD, "The images lie among real ones."
-        elif precision < _FAR or distance > far and precision < _NEAR:
+        if precision < _FAR:
             grade, sentence = POOR, "Many images lie outside the real ones."
+        elif distance > far:
+            grade, sentence = POOR, "Single images lie among real ones, but as a set they are far from them."
+        elif precision >= _NEAR and distance <= near:
+            grade, sentence = GOOD, "The images lie among real ones."
         else:
             grade, sentence = FAIR, "Most images lie among real ones, but as a set they differ from them."
         if distance < 1:
@@ -88,7 +90,11 @@ def _diversity(figures: _Figures) -> Finding:
 
 
 def _copying(figures: _Figures) -> Finding:
-    copies, nearer, all_copied = figures.of("copies"), figures.of("nearer_to_training"), figures.real("nearer_to_training")
+    copies, nearer, all_copied = (
+        figures.of("copies"),
+        figures.of("nearer_to_training"),
+        figures.real("nearer_to_training"),
+    )
     grade, sentence = UNKNOWN, "Neither test for copies could be made."
     leaning = _leaning(nearer, all_copied)
     if copies is not None:
@@ -96,9 +102,14 @@ def _copying(figures: _Figures) -> Finding:
             grade, sentence = POOR, f"{copies.value:.0%} of the images are copies of training images."
         elif leaning is not None and leaning >= 0.5:
             grade = FAIR
-            sentence = "No single image is a copy, but together they lie as near to the training images as copies would."
+            sentence = (
+                "No single image is a copy, but together they lie as near to the training images as copies would."
+            )
         elif leaning is None and nearer is not None and nearer.low > 0.6:
-            grade, sentence = FAIR, "No single image is a copy, but more are nearer to training than to held-out images."
+            grade, sentence = (
+                FAIR,
+                "No single image is a copy, but more are nearer to training than to held-out images.",
+            )
         elif copies.value > _FEW_COPIES:
             grade, sentence = FAIR, "There may be copies of training images; too few images were made to be sure."
         else:
@@ -120,15 +131,25 @@ def _collapse(figures: _Figures, entries: Sequence[Entry]) -> Finding:
     alike = _less_diverse(entries)
     few = [share for share in (recall, modes) if share is not None]
     grade, sentence = UNKNOWN, "Mode collapse cannot be told."
-    missing = sorted({name for entry in entries for name in entry.missing_classes})
+    measured = [entry for entry in entries if entry.compared]
+    missing = sorted(set.intersection(*(set(entry.missing_classes) for entry in measured)))
     if coverage is not None and few:
         narrow = sorted(
-            {name for entry in entries for name, one in entry.by_class.items() if _share(one.vendi, one.real_vendi) < _COLLAPSED}
+            {
+                name
+                for entry in entries
+                for name, one in entry.by_class.items()
+                if _share(one.vendi, one.real_vendi) < _COLLAPSED
+            }
         )
-        if coverage < _FAR and min(few) < _COLLAPSED and (alike is None or alike < _FAR or recall is not None and recall < 0.1):
+        if (
+            coverage < _FAR
+            and min(few) < _COLLAPSED
+            and (alike is None or alike < _FAR or recall is not None and recall < 0.1)
+        ):
             grade, sentence = POOR, "Collapsed: the model makes a few kinds of images over and over."
         elif missing:
-            grade, sentence = POOR, f"Modes are missing: no image of {_named(missing)}."
+            grade, sentence = POOR, f"Classes are missing: no image shows {_named(missing)}."
         elif narrow:
             grade, sentence = FAIR, f"Collapsed within classes: {_named(narrow)}."
         elif alike is not None and alike < _FAR or coverage < _FAR and min(few) < _FAR:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 WIDTH, HEIGHT = 640, 300  # px
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 34, 58
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 36, 58
 _LETTER = 6.4  # px, the mean width of a letter of the labels
 _TICKS = 5
 
@@ -92,9 +92,12 @@ class _Axis:
 
     def ticks(self) -> list[float]:
         if self.logarithmic:
-            found = [
-                10.0**power for power in range(math.ceil(math.log10(self.low)), math.floor(math.log10(self.high)) + 1)
-            ]
+            powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
+            for digits in ((1,), (1, 2, 5)):
+                found = [digit * 10.0**power for power in powers for digit in digits]
+                found = [value for value in found if self.low <= value <= self.high]
+                if len(found) >= 3:
+                    break
             return found if len(found) >= 2 else [self.low, self.high]
         step = 10.0 ** math.floor(math.log10((self.high - self.low) / _TICKS))
         step *= next(factor for factor in (1, 2, 5, 10) if (self.high - self.low) / (factor * step) <= _TICKS + 1)
@@ -104,13 +107,13 @@ class _Axis:
 def marks(figure: Figure) -> list[Mark]:
     """What is drawn, from the back to the front, in px of WIDTH x HEIGHT with y downwards."""
     x_axis, y_axis = _x_axis(figure), _y_axis(figure)
-    found: list[Mark] = [Text(_LEFT, 18, figure.title, strong=True)]
+    found: list[Mark] = [Text(_LEFT, 14, figure.title, strong=True)]
     for value in y_axis.ticks():
         y = y_axis.at(value)
         found += [Line(((_LEFT, y), (WIDTH - _RIGHT, y))), Text(_LEFT - 6, y + 4, _number(value), "end")]
     found += _x_marks(figure, x_axis)
     found.append(Text(WIDTH - _RIGHT, HEIGHT - 26, figure.x_label, "end"))
-    found.append(Text(_LEFT, _TOP - 4, figure.y_label))
+    found.append(Text(_LEFT, _TOP - 2, figure.y_label))
     for _, value, colour in figure.references:
         y = y_axis.at(value)
         found.append(Line(((_LEFT, y), (WIDTH - _RIGHT, y)), colour, dashed=True))
@@ -129,7 +132,7 @@ def _x_axis(figure: Figure) -> _Axis:
 
 
 def _y_axis(figure: Figure) -> _Axis:
-    bottom, top = float(HEIGHT - _BOTTOM), float(_TOP + 4)
+    bottom, top = float(HEIGHT - _BOTTOM), float(_TOP + 6)
     if figure.y_range is not None:
         return _Axis(*figure.y_range, bottom, top)
     values = [value for one in figure.series for value in (*one.y, *one.low, *one.high) if math.isfinite(value)]

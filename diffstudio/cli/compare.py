@@ -1,0 +1,108 @@
+"""The verb `diffstudio compare`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whole_number
+from diffstudio.cli.lab_verb import OnProgress, run_verb
+
+if TYPE_CHECKING:
+    from diffstudio.studio.evaluations.compare.result import Comparison
+
+
+def add_compare(verbs: Verbs) -> None:
+    verb = verbs.add_parser(
+        "compare",
+        help="train several kinds of models on a folder for the same time, and judge them on one page",
+        allow_abbrev=False,
+        description="Train a diffusion model, a VAE and a GAN on one folder with the same split and the same time, with "
+        "several seeds, and judge them side by side: fidelity, diversity, copying, mode collapse. Ctrl+C ends it; the "
+        "same command with the same --out goes on. Image generation goes first.",
+    )
+    verb.add_argument("folder", metavar="FOLDER", type=as_path, help="the folder of images to train on")
+    verb.add_argument(
+        "--minutes",
+        metavar="M",
+        type=as_number,
+        required=True,
+        help="of training for each model and each seed: with three models and three seeds it takes nine times as long",
+    )
+    verb.add_argument(
+        "--models",
+        metavar="NAMES",
+        type=as_text,
+        default="diffusion,vae,gan",
+        help="which ones, separated by commas: diffusion, names of recipes or .toml files (default diffusion,vae,gan); "
+        "`none` for those of --with alone",
+    )
+    verb.add_argument("--seeds", metavar="N", type=as_whole_number, default=3, help="runs of each model (default 3)")
+    verb.add_argument(
+        "--with",
+        dest="subjects",
+        metavar="CHECKPOINT|IMAGES",
+        nargs="+",
+        type=as_text,
+        default=[],
+        help="checkpoints, runs or folders of generated images that join the table",
+    )
+    verb.add_argument("--json", action="store_true", help="print everything as JSON instead of the table")
+    verb.add_argument(
+        "--count",
+        metavar="N",
+        type=as_whole_number,
+        help="images to generate with each model (default: as many as were held out, from 100 to 1,000)",
+    )
+    verb.add_argument("--seed", metavar="N", type=as_whole_number, default=0, help="of the first image (default 0)")
+    verb.add_argument(
+        "--features",
+        metavar="NAME|PATH",
+        default="auto",
+        type=as_text,
+        help="the network that images are compared with, as for `evaluate`",
+    )
+    verb.add_argument("--device", metavar="NAME", help="cpu, cuda or mps, of the judging (default: as in the settings)")
+    verb.add_argument(
+        "--out",
+        metavar="PATH",
+        type=as_path,
+        help="a folder for the runs, the images, compare.json and compare.html (default: a new one in the Lab)",
+    )
+    verb.set_defaults(do=_compare)
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from diffstudio.studio.evaluations.compare.request import CompareRequest
+
+    if arguments.out is None:
+        from diffstudio.studio.evaluations.compare.place import default_out
+
+        arguments.out = default_out(arguments.folder)
+
+    def work(on_progress: OnProgress, on_wait: Callable[[], None], cancelled: Callable[[], bool]) -> Comparison:
+        from diffstudio.models.library.library import Library
+        from diffstudio.studio.settings import load_settings
+
+        settings = load_settings()
+        names = [name.strip() for name in arguments.models.split(",")]
+        request = CompareRequest(
+            arguments.folder,
+            arguments.minutes,
+            tuple(name for name in names if name not in ("", "none")),
+            arguments.seeds,
+            tuple(arguments.subjects),
+            arguments.count,
+            arguments.seed,
+            arguments.features,
+            arguments.device or settings.device,
+            arguments.out,
+        )
+        from diffstudio.studio.evaluations.compare.compare import compare
+
+        return compare(
+            request, Library(settings.folders), on_progress=on_progress, on_wait=on_wait, cancelled=cancelled
+        )
+
+    return run_verb(arguments, work)

@@ -1,0 +1,257 @@
+"""compare(): models trained on one folder for the same time, and other checkpoints and images, become one page."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from diffstudio import paths
+from diffstudio.atomic import make_folder, storage_errors, write_text
+from diffstudio.errors import DiffstudioError
+from diffstudio.models.library.library import Library
+from diffstudio.models.library.records import read_checkpoint
+from diffstudio.models.memory.devices import choose_device
+from diffstudio.models.memory.lease import Lease
+from diffstudio.studio.evaluations.compare.figures import save_plots
+from diffstudio.studio.evaluations.compare.history import history
+from diffstudio.studio.evaluations.compare.measuring import Measuring, checkpoint_stamp
+from diffstudio.studio.evaluations.compare.page import write_page
+from diffstudio.studio.evaluations.compare.place import check_place, default_out
+from diffstudio.studio.evaluations.compare.plan import PlannedRun, check_models, prepare, total_sentence
+from diffstudio.studio.evaluations.compare.request import CompareRequest
+from diffstudio.studio.evaluations.compare.result import RESULT, Comparison, Entry
+from diffstudio.studio.evaluations.compare.training import train_runs
+from diffstudio.studio.evaluations.compare.verdict import verdict
+from diffstudio.studio.evaluations.evaluate import check_folder, too_few_real, with_split_of_run
+from diffstudio.studio.evaluations.feature_choice import feature_network
+from diffstudio.studio.evaluations.folders import (
+    OnProgress,
+    RealFolder,
+    check_no_real_images,
+    inspected,
+    read_generated,
+    read_real,
+    with_stored_dataset,
+)
+from diffstudio.studio.evaluations.job_control import EvaluationJobControl
+from diffstudio.studio.evaluations.measure import FeatureFiles, features_of_real, views_of
+from diffstudio.studio.evaluations.subjects import (
+    CheckpointSubject,
+    FolderSubject,
+    Subject,
+    check_same_reading,
+    data_recipe,
+    find_subjects,
+)
+from diffstudio.training.data.dataset import ImageDataset
+from diffstudio.training.data.folder_report import FolderReport
+from diffstudio.training.recipe import DataRecipe
+from diffstudio.training.recipe_choice import read_choice
+from diffstudio.training.run.setup import left_out
+
+_MEMORY = "memory.json"  # in the folder of the comparison: bytes at most, by the name of the run
+
+
+def compare(
+    request: CompareRequest,
+    library: Library,
+    *,
+    on_progress: OnProgress = lambda what, done, total: None,
+    on_wait: Callable[[], None] = lambda: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Comparison:
+    """Train what the request names, measure it with the other subjects, and write the page into `out`.
+
+    Runs that are finished in `out` are not trained again, and those that were ended go on. How long all of it takes is
+    the first progress. DiffstudioError for what cannot be trained or measured, before anything is trained where
+    possible; Interrupted when `cancelled` returns True or the control file in `out` says stop. Where a part of the
+    folder has fewer than 100 images, `problem` of the result says so, and there are only the tests for copies.
+    """
+    out = make_folder(request.out if request.out is not None else default_out(request.folder))
+    check_models(request.models)
+    on_progress(total_sentence(request), 0, 0)
+    job_control = EvaluationJobControl(Lease(), cancelled, out, on_wait)
+    device = choose_device(request.device)
+    subjects = find_subjects(request.subjects, library)
+    report = inspected(request.folder, on_progress, job_control.check)
+    check_place(out, request.folder)
+    given = data_recipe(subjects)
+    runs = prepare(request, out, report, given, accelerator=device.type != "cpu")
+    data = read_choice(runs[0].recipe_file).recipe.data if runs else given
+    _check_subjects(subjects, data)
+    real = read_real(request.folder, data, on_progress, job_control.check)
+    check_folder(real)
+    folders = {one.name: _images_of(one, real, on_progress, job_control) for one in subjects if _is_folder(one)}
+    memory = _memory(out) | train_runs(
+        runs, request.folder, request.minutes, out, on_progress=on_progress, on_wait=on_wait, cancelled=cancelled
+    )
+    write_text(out / _MEMORY, json.dumps(memory))
+    real, note = with_stored_dataset(real, runs[0].run) if runs else with_split_of_run(real, subjects)
+    with _scratch() as path, job_control.taken(f"comparing models of {request.folder.name}"):
+        network = feature_network(request.features, real, library.folders, device, on_progress, job_control.check)
+        files = FeatureFiles(network, real.dataset.channels, Path(path), on_progress, job_control.check)
+        views = views_of(real.data)
+        problem = too_few_real(real)
+        numbers, class_of = _classes(report, real)
+        measuring = Measuring(
+            real,
+            features_of_real(real, files, views),
+            files,
+            views,
+            device,
+            out,
+            request.count,
+            request.seed,
+            problem is not None,
+            numbers,
+            class_of,
+            job_control.check,
+            on_progress,
+        )
+        first = measuring.kept("real", {}, measuring.real_entry) if problem is None else None
+        entries = _Entries(measuring, memory).of(runs, subjects, folders)
+        grid = measuring.held_out_grid()
+    found = Comparison(
+        str(report.folder),
+        request.minutes,
+        total_sentence(request),
+        network.name,
+        network.resizing,
+        len(real.training),
+        len(real.held_out),
+        first,
+        tuple(entries),
+        notes=(*left_out(report, real.dataset.skipped, real.dataset.unfit), *_notes(real, numbers, note)),
+        problem=problem,
+        held_out_grid=grid,
+    )
+    verdicts = [verdict(model, found.of_model(model), first) for model in found.models]
+    found = replace(found, verdicts=tuple(one for one in verdicts if one.findings))
+    save_plots(found, out)
+    write_page(found, out)
+    write_text(out / RESULT, json.dumps(found.to_json(), ensure_ascii=False, indent=1))
+    return found
+
+
+@dataclass(frozen=True)
+class _Entries:
+    """The rows of the table after the first."""
+
+    measuring: Measuring
+    memory: Mapping[str, int]
+
+    def of(
+        self, runs: Sequence[PlannedRun], subjects: Sequence[Subject], folders: Mapping[str, ImageDataset]
+    ) -> list[Entry]:
+        models = dict.fromkeys(planned.model for planned in runs)  # the seeds of one model are measured together
+        found = [self._of_run(planned) for model in models for planned in runs if planned.model == model]
+        for subject in subjects:
+            found.append(self._of_subject(subject, folders))
+        return found
+
+    def _of_run(self, planned: PlannedRun) -> Entry:
+        events, _ = planned.run.events()
+        trained = history(events)
+        path = planned.run.latest_checkpoint
+        entry = Entry(planned.name, planned.model, planned.seed, problem=trained.ended)
+        if path.is_file():
+            subject = CheckpointSubject(planned.name, read_checkpoint(path), read_choice(planned.recipe_file).recipe)
+            entry = self._measured(
+                planned.name,
+                planned.model,
+                planned.seed,
+                checkpoint_stamp(path),
+                lambda: self.measuring.of_checkpoint(subject, planned.model, planned.seed),
+            )
+        return replace(
+            entry,
+            training=trained,
+            parameters=trained.parameters or entry.parameters,
+            memory_bytes=self.memory.get(planned.name),
+        )
+
+    def _of_subject(self, subject: Subject, folders: Mapping[str, ImageDataset]) -> Entry:
+        if isinstance(subject, FolderSubject):
+            dataset = folders[subject.name]
+            return self._measured(
+                subject.name,
+                subject.name,
+                None,
+                [dataset.file.name],
+                lambda: self.measuring.of_folder(subject, dataset),
+            )
+        return self._measured(
+            subject.name,
+            subject.name,
+            None,
+            checkpoint_stamp(subject.checkpoint.path),
+            lambda: self.measuring.of_checkpoint(subject, subject.name),
+        )
+
+    def _measured(
+        self, name: str, model: str, seed: int | None, stamp: Sequence[object], measure: Callable[[], Entry]
+    ) -> Entry:
+        """What cannot be measured does not take the table from the others: its row says why."""
+        try:
+            return self.measuring.kept(name, {"of": list(stamp)}, measure)
+        except DiffstudioError as error:
+            return Entry(name, model, seed, problem=str(error))
+
+
+def _is_folder(subject: Subject) -> bool:
+    return isinstance(subject, FolderSubject)
+
+
+def _images_of(
+    subject: Subject, real: RealFolder, on_progress: OnProgress, job_control: EvaluationJobControl
+) -> ImageDataset:
+    """The images of a folder of generated ones. FolderProblem where some of them are real images."""
+    assert isinstance(subject, FolderSubject)
+    dataset = read_generated(subject.folder, real, on_progress, job_control.check)
+    check_no_real_images(subject.name, dataset, real)
+    return dataset
+
+
+def _check_subjects(subjects: Sequence[Subject], data: DataRecipe | None) -> None:
+    for subject in subjects:
+        if isinstance(subject, CheckpointSubject) and data is not None:
+            check_same_reading("The comparison", data, subject.name, subject.recipe.data)
+
+
+def _classes(report: FolderReport, real: RealFolder) -> tuple[dict[str, int], dict[str, str]]:
+    """The number of each class that both parts have, and the class of each image; empty where there are no two."""
+    by_path = {record.path.as_posix(): record.group for record in report.images}
+    names = [by_path.get(path.as_posix(), "") for path in real.dataset.paths]
+    parts = [{names[index] for index in part} for part in (real.training, real.held_out)]
+    if len(parts[0]) < 2 or len(parts[1]) < 2:
+        return {}, {}
+    known = sorted(set(names))
+    return {name: number for number, name in enumerate(known)}, {
+        path.as_posix(): name for path, name in zip(real.dataset.paths, names, strict=True)
+    }
+
+
+def _notes(real: RealFolder, classes: Mapping[str, int], note: str) -> list[str]:
+    notes = [note] if note else []
+    if not classes:
+        kinds = {real.dataset.classes[label] for label in real.dataset.labels}
+        why = "All images are of one class" if len(kinds - {""}) == 1 else "The folder has no classes"
+        notes.append(f"{why}, so no classifier is trained on generated images, and nothing is measured by class.")
+    return notes
+
+
+def _memory(out: Path) -> dict[str, int]:
+    try:
+        values = json.loads((out / _MEMORY).read_text(encoding="utf-8"))
+        return {str(name): int(value) for name, value in values.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    folder = make_folder(paths.cache())
+    with storage_errors(f"No files can be written in {folder}", folder):
+        return tempfile.TemporaryDirectory(prefix="comparison-", dir=folder, ignore_cleanup_errors=True)

@@ -1,0 +1,73 @@
+"""Verdicts on the figures that were measured on digits: what collapsed is called collapsed, what copied a copy."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from diffstudio.evaluation.interval import Interval
+from diffstudio.evaluation.report import REAL
+from diffstudio.studio.evaluations.compare.result import Finding, OfClass
+from diffstudio.studio.evaluations.compare.verdict import verdict
+from tests.studio.evaluations.compare.examples import entry
+
+
+def findings(name: str) -> dict[str, Finding]:
+    return {one.aspect: one for one in verdict(name, [entry(name)], entry(REAL)).findings}
+
+
+@pytest.mark.parametrize(
+    ("name", "grades"),
+    [
+        ("flow, 1,000 steps", ("fair", "fair", "good", "good")),
+        ("flow, 20,000 steps", ("good", "good", "poor", "good")),
+        ("r3gan", ("good", "good", "good", "good")),
+        ("non-saturating gan", ("poor", "poor", "good", "poor")),
+        ("noise", ("poor", "poor", "good", "good")),
+    ],
+)
+def test_what_is_known_of_each(name: str, grades: tuple[str, ...]) -> None:
+    found = findings(name)
+    assert tuple(found) == ("fidelity", "diversity", "copying", "mode collapse")
+    assert tuple(one.grade for one in found.values()) == grades
+
+
+def test_collapse_and_copies_are_called_so_and_a_distance_below_the_real_one_is_suspicious() -> None:
+    assert findings("non-saturating gan")["mode collapse"].sentence.startswith("Collapsed:")
+    copied = findings("flow, 20,000 steps")
+    assert copied["copying"].sentence == "14% of the images are copies of training images."
+    assert "sign of copies" in copied["fidelity"].sentence
+
+
+def test_no_evidence_has_the_distance_or_the_precision_alone() -> None:
+    for name in ("r3gan", "non-saturating gan"):
+        for finding in findings(name).values():
+            if "FID" in finding.evidence or "precision" in finding.evidence:
+                assert "recall" in finding.evidence and "coverage" in finding.evidence
+    assert "recall 0.000 (-0.010…0.010; real images 0.964)" in findings("non-saturating gan")["fidelity"].evidence
+
+
+def test_images_as_near_as_copies_of_everything_are_noticed_where_no_single_one_is_a_copy() -> None:
+    figures = dict(entry("r3gan").figures) | {"nearer_to_training": Interval(0.666, 0.64, 0.69)}
+    found = verdict("flow", [replace(entry("r3gan"), figures=figures)], entry(REAL)).findings
+    copying = next(one for one in found if one.aspect == "copying")
+    assert copying.grade == "fair" and "as near to the training images as copies would" in copying.sentence
+
+
+def test_a_class_that_is_missing_or_narrow_is_named() -> None:
+    def collapse(**changes: object) -> Finding:
+        changed = replace(entry("r3gan"), **changes)  # type: ignore[arg-type]
+        return verdict("gan", [changed], entry(REAL)).findings[-1]
+
+    assert collapse(missing_classes=("7",)).sentence == "Classes are missing: no image shows 7."
+    narrow = collapse(by_class={"3": OfClass(1.1, 1.6, 0.9), "4": OfClass(1.6, 1.6, 0.9)})
+    assert (narrow.grade, narrow.sentence) == ("fair", "Collapsed within classes: 3.")
+
+
+def test_without_a_table_only_copying_is_judged() -> None:
+    few = replace(entry("r3gan"), compared=0, figures={"copies": Interval(0.5, 0.4, 0.6)})
+    found = verdict("gan", [few], None)
+    assert [(one.aspect, one.grade) for one in found.findings] == [("copying", "poor")]
+    nothing = verdict("gan", [replace(few, figures={})], None)
+    assert nothing.findings[0].grade == "unknown"
