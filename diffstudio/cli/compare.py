@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whole_number
-from diffstudio.cli.lab_verb import OnProgress, run_verb
+from diffstudio.cli.lab_verb import JSON_HELP, OnProgress, run_verb
 
 if TYPE_CHECKING:
     from diffstudio.studio.evaluations.compare.result import Comparison
@@ -48,7 +48,7 @@ def add_compare(verbs: Verbs) -> None:
         default=[],
         help="checkpoints, runs or folders of generated images that join the table",
     )
-    verb.add_argument("--json", action="store_true", help="print everything as JSON instead of the table")
+    verb.add_argument("--json", action="store_true", help=JSON_HELP)
     verb.add_argument(
         "--count",
         metavar="N",

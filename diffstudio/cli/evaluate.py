@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from diffstudio.cli.arguments import Verbs, as_path, as_text, as_whole_number
-from diffstudio.cli.lab_verb import OnProgress, run_verb
+from diffstudio.cli.lab_verb import JSON_HELP, OnProgress, run_verb
 
 if TYPE_CHECKING:
     from diffstudio.studio.evaluations.result import Evaluation
@@ -29,7 +29,7 @@ def add_evaluate(verbs: Verbs) -> None:
         help="a name from `models list`, a checkpoint's file, a run's folder, or a folder of generated images",
     )
     verb.add_argument("folder", metavar="FOLDER", type=as_path, help="the folder of real images, as it was trained on")
-    verb.add_argument("--json", action="store_true", help="print everything as JSON instead of the table")
+    verb.add_argument("--json", action="store_true", help=JSON_HELP)
     verb.add_argument(
         "--count",
         metavar="N",

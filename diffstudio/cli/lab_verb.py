@@ -16,6 +16,9 @@ OnProgress: TypeAlias = Callable[[str, int, int], None]  # what is being done, h
 Work: TypeAlias = "Callable[[OnProgress, Callable[[], None], Callable[[], bool]], LabResult]"
 
 
+JSON_HELP = "print everything as JSON instead of the table"
+
+
 class LabResult(Protocol):
     """What the engine of a verb returns."""
 

@@ -116,10 +116,7 @@ class Evaluation:
 
     def text(self) -> str:
         """The table, what it was made with, and how to read it."""
-        lines = [
-            f"{self.folder}: {self.training:,} training images, {self.held_out:,} held-out images",
-            f"Features: {self.features}, {self.resizing}",
-        ]
+        lines = [counts_line(self.folder, self.training, self.held_out), f"Features: {self.features}, {self.resizing}"]
         if self.real is not None:
             shown: list[tuple[str, int, Mapping[str, Interval]]] = []
             shown.append((self.real.name, self.real.count, self.real.figures))
@@ -131,6 +128,11 @@ class Evaluation:
         lines += ["", *self.notes] if self.notes else []
         lines += ["", HOW_TO_READ, "", HOW_TO_READ_DIVERSITY] if self.real is not None else []
         return "\n".join(lines)
+
+
+def counts_line(folder: str, training: int, held_out: int) -> str:
+    """How many images a folder has in each part."""
+    return f"{folder}: {training:,} training images, {held_out:,} held-out images"
 
 
 def _as_json(figures: Mapping[str, Interval]) -> dict[str, Any]:

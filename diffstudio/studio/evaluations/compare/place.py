@@ -7,6 +7,8 @@ from pathlib import Path
 from diffstudio import paths
 from diffstudio.errors import BadRequest
 
+OTHER_FOLDER = "Name another folder with --out"
+
 
 def default_out(folder: Path) -> Path:
     """A new folder for a comparison of models of this folder."""
@@ -23,5 +25,5 @@ def check_place(out: Path, folder: Path) -> None:
         raise BadRequest(
             f"The comparison cannot be written to {out}",
             "it is inside the folder of real images, which would hold generated ones then",
-            "Name another folder with --out",
+            OTHER_FOLDER,
         )

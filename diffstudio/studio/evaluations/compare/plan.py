@@ -13,6 +13,7 @@ from diffstudio.atomic import make_folder, write_text
 from diffstudio.errors import BadRequest, RunProblem
 from diffstudio.evaluation.report import FEWEST
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.evaluations.compare.place import OTHER_FOLDER
 from diffstudio.studio.evaluations.compare.request import DIFFUSION, CompareRequest
 from diffstudio.training.data.dataset import MIN_SIZE, count_held_out
 from diffstudio.training.data.folder_report import FolderReport, count_of
@@ -190,12 +191,12 @@ def _check_plan(request: CompareRequest, out: Path, report: FolderReport) -> Non
         before = json.loads(path.read_text(encoding="utf-8"))
         known = {name: before[name] for name in now}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunProblem(f"{path} cannot be read", str(error), "Name another folder with --out") from error
+        raise RunProblem(f"{path} cannot be read", str(error), OTHER_FOLDER) from error
     if known != now:
         raise BadRequest(
             f"The folder {out} holds another comparison",
             f"it is of {known['folder']} with {known['minutes']} minutes for each model and seed",
-            "Name another folder with --out",
+            OTHER_FOLDER,
         )
 
 

@@ -12,12 +12,15 @@ from typing import Any
 from diffstudio.errors import NOT_A_JSON_OBJECT, DiffstudioError, RunProblem, reads_up_to
 from diffstudio.evaluation.interval import Interval
 from diffstudio.studio.evaluations.compare.history import TrainingHistory
+from diffstudio.studio.evaluations.result import counts_line
 
 FORMAT = 1
 RESULT, PAGE = "compare.json", "compare.html"  # in the folder of the comparison
 IMAGES, PLOTS = "images", "plots"
 
 Figures = Mapping[str, Interval]
+
+_LIKE_REAL = "near the first row"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +40,8 @@ MEASURES: Mapping[str, Measure] = {
     "density": Measure("density", "higher", "how densely real images lie around them", "fidelity"),
     "recall": Measure("recall", "higher", "share of the real images that lie among them", "diversity"),
     "coverage": Measure("coverage", "higher", "share of the real images with one of them near", "diversity"),
-    "vendi": Measure("Vendi", "near the first row", "different images in effect; noise raises it", "diversity"),
-    "class_vendi": Measure(
-        "Vendi in a class", "near the first row", "the same within a class, on average", "diversity"
-    ),
+    "vendi": Measure("Vendi", _LIKE_REAL, "different images in effect; noise raises it", "diversity"),
+    "class_vendi": Measure("Vendi in a class", _LIKE_REAL, "the same within a class, on average", "diversity"),
     "modes": Measure("modes", "higher", "share of the clusters of real images that are reached", "diversity"),
     "support": Measure("support", "higher", "different images that can be made, by duplicates", "diversity"),
     "copies": Measure("copies", "near 0", "share much nearer to one training image than to those around it", "copying"),
@@ -215,7 +216,7 @@ class Comparison:
     def text(self) -> str:
         """The table, the verdicts and their evidence."""
         lines = [
-            f"{self.folder}: {self.training_images:,} training images, {self.held_out_images:,} held-out images",
+            counts_line(self.folder, self.training_images, self.held_out_images),
             self.total,
             f"Features: {self.features}, {self.resizing}",
         ]
