@@ -18,6 +18,7 @@ from typing import Any
 from diffstudio import paths
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint, Origin
+from diffstudio.models.detection.families_table import is_trained_here
 
 MOST_WORDS = 20_000  # in a header; a folder with more has no list, and no word of a prompt is called unknown
 MOST_EXAMPLES = 40
@@ -76,7 +77,7 @@ def caption_words(checkpoint: Checkpoint) -> CaptionWords | None:
             text = (paths.starter().parent / "captions.json").read_text(encoding="utf-8")
         except OSError:
             return None
-    if not text and checkpoint.family == "pixel":
+    if not text and is_trained_here(checkpoint.family):
         return _from_recipe(checkpoint)
     return _parsed(text) if text else None
 

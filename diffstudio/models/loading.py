@@ -17,7 +17,7 @@ from diffstudio.models.compile import for_convolutions
 from diffstudio.models.components.components import Components
 from diffstudio.models.components.open_components import open_components
 from diffstudio.models.components.tiny_decoder import find_preview_decoder
-from diffstudio.models.detection.families_table import FAMILIES
+from diffstudio.models.detection.families_table import FAMILIES, is_trained_here
 from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.files.folder_check import check_folder
 from diffstudio.models.files.hashes import sha256_of
@@ -106,9 +106,13 @@ def _read(
     vae: Checkpoint | None,
     headers: Headers,
 ) -> Model:
-    if checkpoint.family == "pixel":
+    if is_trained_here(checkpoint.family):
         if vae is not None:
             raise BadRequest(f"{checkpoint.name} cannot use a VAE", "it generates pixels, not latents", "Choose no VAE")
+        if FAMILIES[checkpoint.family].one_call:
+            from diffstudio.models.families import one_call
+
+            return one_call.load(checkpoint, device, dtype)
         from diffstudio.models.families import pixel
 
         return pixel.load(checkpoint, device, dtype)

@@ -11,7 +11,7 @@ from diffstudio.errors import BadRequest
 from diffstudio.models.conditioning.image_inputs import NO_IMAGES, ImageInputs
 from diffstudio.models.conditioning.prompt_features import PromptFeature
 from diffstudio.models.conditioning.prompt_schedule import PromptBatch, StepTexts
-from diffstudio.models.output_format import PLAIN, OutputFormat
+from diffstudio.models.output_format import CANNOT_START_FROM_AN_IMAGE, PLAIN, OutputFormat
 
 if TYPE_CHECKING:
     import torch
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 
 IN_A_PIPELINE = "it runs in a diffusers pipeline"
+ONE_SIZE_ONLY = "it generates one size only"
+IN_ONE_CALL = "it makes each image in one call of its network"
 
 
 class EncodedPrompt:
@@ -74,7 +76,7 @@ class OffloadLevel(IntEnum):
 
 
 class OwnSampler(Protocol):
-    """A model with its own sampler: a diffusers pipeline."""
+    """A model with its own sampler: a diffusers pipeline, a VAE or a GAN."""
 
     def run(
         self,
@@ -85,8 +87,13 @@ class OwnSampler(Protocol):
         steps: int,
         guidance: float,
         wrap: Callable[[Denoiser], Denoiser] | None = None,
+        *,
+        truncation: float = 1.0,
     ) -> Iterator[Step]:
-        """As `sampling.sample`: yields `steps` Steps. What `wrap` returns is called before each network call."""
+        """As `sampling.sample`: yields as many Steps as `Model.times` has intervals.
+
+        What `wrap` returns is called before each network call. `truncation` has an effect on models that truncate.
+        """
 
 
 class Model(Protocol):
@@ -110,6 +117,7 @@ class Model(Protocol):
     text_encoders: Mapping[str, nn.Module] = {}  # by diffusers' names
     inpaints: bool = False  # its network takes a mask and the masked image as inputs
     guides_last_call: bool = True  # whether the sampler's last network call is guided too
+    truncates: bool = False  # whether the deviation of its noise can be chosen: psi of a GAN, temperature of a VAE
     guides_second_pass: bool = True  # whether a hires fix keeps the CFG scale by default; else 0
     output: OutputFormat = PLAIN  # what its images are made of; `decode` shows them as RGB
     load_notes: tuple[str, ...] = ()  # sentences about what was loaded from elsewhere, not shown yet
@@ -232,11 +240,13 @@ class Model(Protocol):
         """A cheap approximation of the decoded image, for previews: [B,C,h,w] -> [B,3,h,w], about [-1,1]."""
 
 
-def own_guidance() -> BadRequest:
+def own_guidance(why: str = IN_A_PIPELINE) -> BadRequest:
     """The error for a guidance interval, autoguidance or CADS with a model that samples by itself."""
     return BadRequest(
-        "This checkpoint takes no guidance but its CFG scale",
-        IN_A_PIPELINE,
+        "This checkpoint takes no guidance but its CFG scale"
+        if why == IN_A_PIPELINE
+        else "This checkpoint has no guidance",
+        why,
         "Turn the guidance interval, autoguidance and CADS off, or choose another checkpoint",
     )
 
@@ -259,10 +269,11 @@ def multiples_of(multiple: int, largest: int = 0) -> str:
     return f"width and height must be multiples of {multiple} px{limit}"
 
 
-def text_only() -> BadRequest:
+def not_step_by_step(why: str) -> BadRequest:
+    """The error for a denoiser of a model with its own sampler."""
+    return BadRequest("This checkpoint cannot be sampled step by step", why, "Choose another checkpoint")
+
+
+def text_only(why: str = IN_A_PIPELINE) -> BadRequest:
     """The error for an image given to a model with its own sampler."""
-    return BadRequest(
-        "This checkpoint generates images from text alone",
-        IN_A_PIPELINE,
-        "Remove the given image, or choose another checkpoint",
-    )
+    return BadRequest(CANNOT_START_FROM_AN_IMAGE, why, "Remove the given image, or choose another checkpoint")

@@ -132,11 +132,12 @@ class OutputFormat:
 
 
 PLAIN = OutputFormat()
+CANNOT_START_FROM_AN_IMAGE = "This checkpoint cannot start from an image"
 
 
 def img2img_unsupported(output: OutputFormat) -> BadRequest:
     return BadRequest(
-        "This checkpoint cannot start from an image",
+        CANNOT_START_FROM_AN_IMAGE,
         f"it generates arrays of {output.channels} channels",
         "Remove the init image, or choose another checkpoint",
     )

@@ -21,7 +21,7 @@ def recommended_for(checkpoint: Checkpoint) -> Family | None:
     Values that cannot be used are ignored.
     """
     usual = recommended_settings(checkpoint.family, checkpoint.edition, f"{checkpoint.path.stem} {checkpoint.title}")
-    if usual is None or usual.latent:
+    if usual is None or usual.latent or usual.one_call:
         return usual
     return _with_sampling(_with_guidance(usual, checkpoint), checkpoint)
 

@@ -19,7 +19,7 @@ from diffstudio.diffusion.schedule import NoiseSchedule
 from diffstudio.errors import BadRequest
 from diffstudio.models.conditioning.image_inputs import ControlNetInput, ImageInputs
 from diffstudio.models.guidance_options import AnnealedDenoiser, GuidanceOptions, check_weak_model
-from diffstudio.models.model import EncodedPrompt, Model, own_guidance, text_only
+from diffstudio.models.model import IN_A_PIPELINE, IN_ONE_CALL, EncodedPrompt, Model, own_guidance, text_only
 from diffstudio.models.multidiffusion import Tiling, check_size, tiled_denoiser
 
 _FEWEST_CALLS_WITH_UNGUIDED_LAST = 3  # with fewer, guidance would hardly act at all
@@ -55,6 +55,7 @@ class SampleOptions:
     guide_last_call: bool | None = None
     steps_before: int | None = None  # in a second pass the steps of the first one, for prompts that change with them
     guidance_options: GuidanceOptions = GuidanceOptions()  # noqa: RUF009 (immutable)
+    truncation: float = 1.0  # deviation of the noise of a VAE or GAN
 
     @property
     def from_image(self) -> bool:
@@ -87,11 +88,14 @@ def sample(
             remedy=f"Choose one of {', '.join(model.samplers)}",
         )
     if model.own_sampler is not None:
+        why = IN_ONE_CALL if model.family.one_call else IN_A_PIPELINE
         if options.from_image:
-            raise text_only()
+            raise text_only(why)
         if not options.guidance_options.is_default:
-            raise own_guidance()
-        return model.own_sampler.run(prompt, options.seeds, width, height, options.steps, options.guidance, wrap)
+            raise own_guidance(why)
+        return model.own_sampler.run(
+            prompt, options.seeds, width, height, options.steps, options.guidance, wrap, truncation=options.truncation
+        )
     shape = model.state_shape(width, height)
     images = ImageInputs(options.init, options.mask, options.controls, times)
     counter = StepCounter()

@@ -58,8 +58,7 @@ class TransformerConfig:
     in_channels: int = 3  # of the images, in and out
 
     def __post_init__(self) -> None:
-        if self.image_size % self.patch_size or self.image_size < self.patch_size:
-            raise ValueError(f"the image size {self.image_size} is not a multiple of the patch size {self.patch_size}")
+        check_multiple(self.image_size, self.patch_size)
         if self.in_channels < 1:
             raise ValueError(f"images have at least one channel, not {self.in_channels}")
         if self.hidden_size % self.num_heads or (self.hidden_size // self.num_heads) % 4:
@@ -84,6 +83,12 @@ class TransformerConfig:
         """The inverse of `to_json`. KeyError, TypeError or ValueError for values that are missing, unknown or invalid."""
         fields = {_FIELDS.get(key, key): value for key, value in values.items()}
         return cls(**{**fields, "conditioning": Conditioning(fields["conditioning"])})
+
+
+def check_multiple(image_size: int, patch_size: int) -> None:
+    """ValueError for an image that patches do not cover."""
+    if image_size % patch_size or image_size < patch_size:
+        raise ValueError(f"the image size {image_size} is not a multiple of the patch size {patch_size}")
 
 
 class Condition(NamedTuple):

@@ -7,30 +7,26 @@ every value written out, so that a resumed run stays the same run when the defau
 from __future__ import annotations
 
 import dataclasses
-import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any
 
 import tomli_w
 
 from diffstudio.atomic import write_text
-from diffstudio.errors import RunProblem, must_be_between, reads_up_to
-from diffstudio.imaging.arrays import MOST_CHANNELS
+from diffstudio.errors import RunProblem, reads_up_to
 from diffstudio.imaging.levels import PixelForm
 from diffstudio.imaging.value_range import Range, SampleType
-from diffstudio.models.detection.families_table import FLOW_SPACING_NAMES, PIXEL, SAMPLER_NAMES
+from diffstudio.models.detection.families_table import PIXEL
 from diffstudio.models.output_format import OutputFormat, ValueType
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.training.recipe_limits import check_limits
+from diffstudio.training.recipe_values import KEYS, build, shortened
 
 FORMAT = 1
-_KEYS = {"augment_labels": "tell_augmentation"}  # in files, where they differ from the names of the fields
-
-_T = TypeVar("_T")
 
 
 class OptimiserName(StrEnum):
@@ -46,6 +42,19 @@ class NoiseLevelsName(StrEnum):
     LOG_NORMAL = "log_normal"
     LOGIT_NORMAL = "logit_normal"
     COSINE = "cosine"
+
+
+class ObjectiveName(StrEnum):
+    """The kind of model, which decides what is trained: see training.objectives."""
+
+    DIFFUSION = "diffusion"
+    VAE = "vae"
+    GAN = "gan"
+
+
+class GanLossName(StrEnum):
+    R3GAN = "r3gan"  # relativistic, with R1 and R2: arXiv 2501.05441
+    NON_SATURATING = "non_saturating"  # that of Goodfellow et al. 2014, without a penalty: it collapses
 
 
 class ClassesName(StrEnum):
@@ -143,7 +152,7 @@ class DataRecipe:
 @dataclass(frozen=True, slots=True)
 class NetworkRecipe:
     conditioning: Conditioning = Conditioning.TEXT
-    patch: int = 8  # px a side
+    patch: int = 8  # px a side; of a VAE or GAN, those of a cell of the coarsest grid: a power of two
     margin: int = 4  # px by which patches overlap, to avoid visible seams
     bottleneck: int = 128  # width of the projection from a patch to a token
     width: int = 256
@@ -152,6 +161,9 @@ class NetworkRecipe:
     condition_width: int = 256  # of the vector that modulates the blocks
     vocabulary: int = 4096  # tokens of the caption tokenizer, at most
     text_tokens: int = 16  # per caption
+    latent: int = 16  # of a VAE: channels of the latent of each patch; of a GAN: length of the noise vector
+    prior_width: int = 256  # of the flow prior on a VAE's latents
+    prior_depth: int = 3
     drop_condition: float = 0.1  # probability of an empty condition, for classifier-free guidance
     name_share: float = 0.5  # fraction of the captions cut to their first part
     tags_share: float = 0.1  # fraction of the captions cut to some of their other parts
@@ -163,6 +175,13 @@ class ObjectiveRecipe:
     mean: float = 0.6  # of logit(t), with t = 1 pure noise, or of log(sigma)
     deviation: float = 0.9
     sigma_floor: float = 0.05  # lower bound of the divisor when a velocity is computed from a clean-image prediction
+    kind: ObjectiveName = ObjectiveName.DIFFUSION
+    free_bits: float = 0.05  # of a VAE: nats of each latent below which the KL divergence is not reduced further
+    kl_warm_up: float = 0.1  # share of the run in which the weight of a VAE's KL divergence rises to 1
+    gan_loss: GanLossName = GanLossName.R3GAN
+    gamma: float = 1.0  # weight of a GAN's gradient penalties R1 and R2, at the start
+    gamma_end: float = 0.1  # and at the end of the run
+    diff_augment: str = "auto"  # of a GAN: DiffAugment (arXiv 2006.10738); `auto`: with fewer than 5,000 images
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +239,7 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """A JSON or TOML object with every value."""
         values = dataclasses.asdict(self)
-        values["data"] = {_KEYS.get(name, name): value for name, value in values["data"].items()}
+        values["data"] = {KEYS.get(name, name): value for name, value in values["data"].items()}
         return {"format": FORMAT} | values
 
     @classmethod
@@ -232,8 +251,8 @@ class Recipe:
         written = values.pop("format", FORMAT)
         if type(written) is not int or written > FORMAT:
             raise RunProblem(f"The recipe has format {written!r}", reads_up_to(FORMAT), "Update diffstudio")
-        recipe = _build(cls, values, "recipe")
-        _check_ranges(recipe)
+        recipe = build(cls, values, "recipe")
+        _check(recipe)
         return recipe
 
     @classmethod
@@ -272,126 +291,28 @@ def read_table(path: Path) -> dict[str, Any]:
         raise RunProblem(what, str(error), "Correct the file") from error
 
 
-def _build(cls: type[_T], values: Mapping[str, Any], where: str) -> _T:
-    fields = {_KEYS.get(name, name): (name, hint) for name, hint in get_type_hints(cls).items()}
-    arguments: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in fields:
-            raise RunProblem(f"Unknown key {key!r} in the {where}", f"the known keys are {', '.join(fields)}")
-        name, hint = fields[key]
-        arguments[name] = _converted(hint, value, f"{where}.{key}")
-    return cls(**arguments)
-
-
-def _converted(hint: Any, value: object, where: str) -> Any:
-    try:
-        if get_origin(hint) is tuple:  # tuple[str, ...] and tuple[float, float]
-            if not isinstance(value, (list, tuple)):
-                raise TypeError
-            kinds = get_args(hint)
-            each = kinds[:1] * len(value) if kinds[-1] is Ellipsis else kinds
-            return tuple(_converted(kind, item, where) for kind, item in zip(each, value, strict=True))
-        if isinstance(hint, type) and dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-            return _build(hint, value, where)
-        if hint in (int, float):
-            if isinstance(value, bool) or not isinstance(value, (int, float)):
-                raise TypeError
-            if not math.isfinite(value) or hint(value) != value:
-                raise ValueError
-            return hint(value)
-        if isinstance(value, hint):  # str, bool or a StrEnum
-            return value
-        if isinstance(hint, type) and issubclass(hint, StrEnum) and isinstance(value, str):
-            return hint(value)
-        raise TypeError
-    except (TypeError, ValueError, OverflowError):
-        needed = (
-            f"one of {', '.join(hint)}" if isinstance(hint, type) and issubclass(hint, StrEnum) else _TYPE_NAMES[hint]
+def _check_kind(recipe: Recipe) -> None:
+    """RunProblem for settings that a VAE or a GAN cannot be trained with."""
+    kind = recipe.objective.kind
+    if kind is ObjectiveName.DIFFUSION:
+        return
+    name, patch = kind.value.upper(), recipe.network.patch
+    if patch & (patch - 1):
+        raise RunProblem(f"recipe.network.patch is {patch}", f"it must be a power of two for a {name}")
+    if recipe.data.fit == "bucket":
+        raise RunProblem("recipe.data.fit is 'bucket'", f"a {name} has images of one size", "Choose crop or pad")
+    if kind is ObjectiveName.GAN and recipe.data.masks is MasksName.USE:
+        raise RunProblem("recipe.data.masks is 'use'", "a GAN has no loss of single pixels", "Choose 'leave out'")
+    if recipe.optimiser.name is OptimiserName.MUON:
+        raise RunProblem(
+            "recipe.optimiser.name is 'muon'", f"a {name} has no transformer blocks", "Choose adam or adamw"
         )
-        raise RunProblem(f"{where} is {_shortened(value)}", f"it must be {needed}") from None
-
-
-_TYPE_NAMES = {
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    bool: "true or false",
-    tuple[str, ...]: "a list of strings",
-    tuple[float, float]: "a list of two numbers",
-    tuple[float, ...]: "a list of numbers",
-    tuple[int, ...]: "a list of whole numbers",
-    RangesRecipe: "a table",
-    DataRecipe: "a table",
-    NetworkRecipe: "a table",
-    ObjectiveRecipe: "a table",
-    OptimiserRecipe: "a table",
-    RunRecipe: "a table",
-}
-
-
-def _shortened(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:60] + "…"
-
-
-_BELOW_ONE = math.nextafter(1.0, 0.0)
-_TINY = 1e-12  # where 0 is not allowed
-_RANGES: Mapping[str, tuple[float, float]] = {
-    "data.size": (8, 2048),
-    "data.channels": (0, MOST_CHANNELS),
-    "data.held_out": (0, 0.9),
-    "data.flips": (0, 1),
-    "data.rotation_degrees": (0, 180),
-    "data.translation": (0, 1),
-    "data.unmasked_weight": (0, 1),
-    "network.patch": (1, 256),
-    "network.margin": (0, 256),
-    "network.bottleneck": (1, 65_536),
-    "network.width": (4, 65_536),
-    "network.depth": (1, 1024),
-    "network.heads": (1, 1024),
-    "network.condition_width": (1, 65_536),
-    "network.vocabulary": (2, 1_000_000),
-    "network.text_tokens": (1, 4096),
-    "network.drop_condition": (0, 1),
-    "network.name_share": (0, 1),
-    "network.tags_share": (0, 1),
-    "objective.mean": (-20, 20),
-    "objective.deviation": (_TINY, 20),
-    "objective.sigma_floor": (_TINY, 1),
-    "optimiser.learning_rate": (0, 10),
-    "optimiser.muon_learning_rate": (0, 10),
-    "optimiser.weight_decay": (0, 10),
-    "optimiser.momentum": (0, _BELOW_ONE),
-    "optimiser.warm_up_steps": (0, 10**8),
-    "optimiser.decay_share": (0, 1),
-    "optimiser.clip_norm": (_TINY, 10**8),
-    "optimiser.ema": (0, _BELOW_ONE),
-    "run.steps": (1, 10**8),
-    "run.minutes": (0, 10**6),
-    "run.first_step": (0, 10**8),
-    "run.first_seconds": (0, 10**9),
-    "run.patience": (-1, 10**6),
-    "run.keep_checkpoints": (0, 10**6),
-    "run.batch": (1, 65_536),
-    "run.seed": (0, 2**63 - 1),
-    "run.threads": (0, 4096),
-    "run.sample_every": (1, 10**8),
-    "run.sample_count": (1, 1024),
-    "run.checkpoint_every": (1, 10**8),
-    "run.held_out_every": (1, 10**8),
-    "run.sample_steps": (1, 1000),
-    "run.sample_guidance": (0, 100),
-}
-_CHOICES: Mapping[str, tuple[object, ...]] = {
-    "data.fit": ("auto", "crop", "bucket", "pad"),
-    "data.bits": (0, 8, 16),
-    "optimiser.muon_dtype": ("auto", "float32", "bfloat16"),
-    "run.schedule": ("steps", "time"),
-    "run.dtype": ("auto", "float32", "bfloat16"),
-    "run.sample_sampler": SAMPLER_NAMES,
-    "run.sample_spacing": FLOW_SPACING_NAMES,
-}
+    if recipe.run.dtype == "bfloat16":
+        raise RunProblem("recipe.run.dtype is 'bfloat16'", f"a {name} is trained in float32", "Choose float32 or auto")
+    if recipe.run.start_from:
+        raise RunProblem(
+            "recipe.run.start_from names a checkpoint", f"a {name} is trained from scratch", "Omit it, or name `none`"
+        )
 
 
 def _check_channels(data: DataRecipe) -> None:
@@ -406,34 +327,17 @@ def _check_channels(data: DataRecipe) -> None:
         or any(low >= high for low, high in zip(limits[::2], limits[1::2], strict=True))
     ):
         raise RunProblem(
-            f"recipe.data.channel_ranges is {_shortened(limits)}", "it must be two rising numbers for each channel"
+            f"recipe.data.channel_ranges is {shortened(limits)}", "it must be two rising numbers for each channel"
         )
     if len(data.buckets) % 2 or any(not 8 <= side <= 4096 for side in data.buckets):
         raise RunProblem(
-            f"recipe.data.buckets is {_shortened(data.buckets)}", "it must be widths and heights in turn, in px"
+            f"recipe.data.buckets is {shortened(data.buckets)}", "it must be widths and heights in turn, in px"
         )
 
 
-def limits_of(name: str) -> tuple[float, float] | None:
-    """The lowest and the highest value of a number, such as `optimiser.learning_rate`."""
-    return _RANGES.get(name)
-
-
-def choices_of(name: str) -> tuple[object, ...]:
-    """All values of what is one of a few, such as `data.fit`; empty for others."""
-    return _CHOICES.get(name, ())
-
-
-def _check_ranges(recipe: Recipe) -> None:
-    for name, (lowest, highest) in _RANGES.items():
-        value = attrgetter(name)(recipe)
-        if not lowest <= value <= highest:
-            raise RunProblem(f"recipe.{name} is {value}", must_be_between(f"{lowest:g}", f"{highest:g}"))
-    for name, choices in _CHOICES.items():
-        if attrgetter(name)(recipe) not in choices:
-            raise RunProblem(
-                f"recipe.{name} is {attrgetter(name)(recipe)!r}", f"it must be one of {', '.join(map(str, choices))}"
-            )
+def _check(recipe: Recipe) -> None:
+    check_limits(recipe)
+    _check_kind(recipe)
     _check_channels(recipe.data)
     for name, limits in dataclasses.asdict(recipe.data.ranges).items():
         if limits and (len(limits) != 2 or limits[0] >= limits[1]):

@@ -16,6 +16,7 @@ from diffstudio import paths
 from diffstudio.atomic import write_text
 from diffstudio.errors import CheckpointMissing, RunProblem
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.families_table import PIXEL, is_trained_here
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.output_format import PLAIN, OutputFormat
 from diffstudio.networks.conditioning import Conditioning
@@ -23,8 +24,9 @@ from diffstudio.training.data.dataset import count_held_out
 from diffstudio.training.data.folder_report import FOLDER_NAMES, FolderReport, count_of
 from diffstudio.training.data.pixel_choice import choose_pixels
 from diffstudio.training.data.split import MIN_IMAGES_TO_HOLD_OUT
+from diffstudio.training.one_call_size import with_diff_augment, with_one_call_size
 from diffstudio.training.preparation.channel_adapter import channel_clauses
-from diffstudio.training.recipe import ClassesName, DataRecipe, Recipe, read_recipe, read_table
+from diffstudio.training.recipe import ClassesName, DataRecipe, ObjectiveName, Recipe, read_recipe, read_table
 
 AUTO = "auto"
 FROM_SCRATCH = "none"  # for --from
@@ -65,9 +67,15 @@ def read_choice(path: Path) -> RecipeChoice:
 
 @cache
 def named_recipes() -> dict[str, Recipe]:
-    """The recipes that ship with the program, smallest network first."""
+    """The recipes that ship with the program: diffusion models, smallest network first, then VAE and GANs."""
     recipes = {file.stem: read_recipe(file) for file in (paths.resources() / "recipes").glob("*.toml")}
-    return dict(sorted(recipes.items(), key=lambda item: (item[1].network.width * item[1].network.depth, item[0])))
+    kinds = list(ObjectiveName)
+
+    def order(item: tuple[str, Recipe]) -> tuple[int, int, str]:
+        name, recipe = item
+        return kinds.index(recipe.objective.kind), recipe.network.width * recipe.network.depth, name
+
+    return dict(sorted(recipes.items(), key=order))
 
 
 def check_recipe_name(name: str) -> None:
@@ -96,7 +104,8 @@ def choose_recipe(
     if name == AUTO:
         return _automatic_choice(report, accelerator, minutes, start_from)
     if name in recipes:
-        return _with_enough_held_out(_for_folder(_started(recipes[name], start_from), report), report)
+        recipe, why = with_one_call_size(_started(recipes[name], start_from), report, accelerator=accelerator)
+        return _with_enough_held_out(_for_folder(recipe, report, why), report)
     if name.endswith(".toml"):
         choice = read_choice(Path(name))
         recipe = choice.recipe if start_from is None else started_from(choice.recipe, start_from)
@@ -151,6 +160,12 @@ def started_from(recipe: Recipe, name: str) -> Recipe:
     """
     if name == FROM_SCRATCH:
         return replace(recipe, run=replace(recipe.run, start_from=""))
+    if recipe.objective.kind is not ObjectiveName.DIFFUSION:
+        raise RunProblem(
+            f"A {recipe.objective.kind.value.upper()} cannot start from {name}",
+            "it is trained from scratch",
+            "Start from scratch: `none`",
+        )
     checkpoint = starting_checkpoint(name)
     shape = checkpoint.json("network")
     try:
@@ -192,8 +207,10 @@ def starting_checkpoint(name: str) -> Checkpoint:
             remedy="Give the file of a checkpoint that was trained here, or `none`",
         )
     checkpoint = read_checkpoint(path)
-    if checkpoint.family != "pixel":
-        raise cannot_start_from(path.name, "it was not trained here")
+    if checkpoint.family != PIXEL.name:
+        here = is_trained_here(checkpoint.family)
+        why = f"it is a {checkpoint.family.upper()}, not a diffusion model" if here else "it was not trained here"
+        raise cannot_start_from(path.name, why)
     return checkpoint
 
 
@@ -259,6 +276,7 @@ def _for_folder(recipe: Recipe, report: FolderReport, why: str = "") -> RecipeCh
     data, clauses = choose_pixels(recipe.data, report, recipe.network.patch)
     if recipe.run.start_from:
         clauses += _channels_of_start(recipe.run.start_from, data)
+    recipe = with_diff_augment(recipe, len(report.images))
     sentence = "; ".join(part for part in (why, because, *clauses) if part)
     return RecipeChoice(
         replace(recipe, network=replace(recipe.network, conditioning=conditioning), data=replace(data, classes=named)),

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.training.recipe import OptimiserName, Recipe
+from diffstudio.training.one_call_size import AUGMENT_LABELS, one_call_bytes, one_call_parameters
+from diffstudio.training.recipe import ObjectiveName, OptimiserName, Recipe
 
 _TIME_FEATURES = 256  # of the network's time embedding
-_AUGMENT_LABELS = 6  # width of the augmentation labels (Karras et al. 2022, app. F.2)
 _STATES = {  # values that an optimiser keeps for each parameter
     OptimiserName.MUON: 1.3,  # momentum of the matrices; two moments of the rest
     OptimiserName.ADAMW: 2,
@@ -19,16 +19,24 @@ _PROCESS_BYTES = 450 << 20  # of a process with torch and nothing else
 
 def size_problem(recipe: Recipe) -> str:
     """Why no network can be built with these sizes, in a sentence; empty when one can."""
-    network, side = recipe.network, recipe.data.size
+    network, side, kind = recipe.network, recipe.data.size, recipe.objective.kind
+    if kind is not ObjectiveName.DIFFUSION and recipe.optimiser.name is OptimiserName.MUON:
+        return (
+            f"Muon needs the blocks of a transformer, which a {kind.value.upper()} has not: choose another optimiser."
+        )
     if side % network.patch or side < network.patch:
         return f"The size of {side} px is not a multiple of the patch of {network.patch} px."
+    if kind is not ObjectiveName.DIFFUSION:
+        return ""
     if network.width % network.heads or network.width // network.heads % 4:
         return f"A width of {network.width} does not split into {network.heads} heads of a multiple of 4."
     return ""
 
 
 def parameter_count(recipe: Recipe, *, classes: int = 0, vocabulary: int = 0) -> int:
-    """The number of parameters of the network: that of `networks.transformer.PixelTransformer`."""
+    """The number of parameters of the network that generates: that of its class in `networks`."""
+    if recipe.objective.kind is not ObjectiveName.DIFFUSION:
+        return one_call_parameters(recipe, classes=classes, vocabulary=vocabulary)
     network = recipe.network
     width, condition, channels = network.width, network.condition_width, recipe.data.form.channels
     patch = channels * (network.patch + 2 * network.margin) ** 2
@@ -45,7 +53,7 @@ def parameter_count(recipe: Recipe, *, classes: int = 0, vocabulary: int = 0) ->
             count += (width + 1) * condition + (condition + 1) * condition
         case Conditioning.CLASS:
             count += (classes + 1) * condition + (condition + 1) * width
-    return count + (_AUGMENT_LABELS * condition if recipe.data.augment_labels else 0)
+    return count + (AUGMENT_LABELS * condition if recipe.data.augment_labels else 0)
 
 
 def memory_bytes(recipe: Recipe, *, classes: int = 0) -> int:
@@ -53,6 +61,8 @@ def memory_bytes(recipe: Recipe, *, classes: int = 0) -> int:
 
     Every block keeps about 10 values as wide as the network and 3 as wide as its MLP for each token.
     """
+    if recipe.objective.kind is not ObjectiveName.DIFFUSION:
+        return one_call_bytes(recipe, classes=classes) + _PROCESS_BYTES
     network = recipe.network
     parameters = parameter_count(recipe, classes=classes, vocabulary=network.vocabulary)
     tokens = (recipe.data.size // network.patch) ** 2

@@ -16,8 +16,8 @@ from diffstudio.networks.transformer import (
     rotary_embedding,
     zero_init,
 )
+from diffstudio.training.objectives.diffusion import network_config
 from diffstudio.training.recipe_choice import named_recipes
-from diffstudio.training.trainer import network_config
 
 
 def small(**changes: object) -> TransformerConfig:

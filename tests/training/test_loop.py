@@ -26,6 +26,7 @@ from diffstudio.models.memory.lease import Lease
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.loop import train
+from diffstudio.training.objectives.objective import FixedLosses
 from diffstudio.training.recipe import OptimiserName, OptimiserRecipe, Recipe
 from diffstudio.training.run import sample_sheets, training
 from diffstudio.training.run.checkpointing import to_delete
@@ -48,7 +49,7 @@ from diffstudio.training.run.events import (
 )
 from diffstudio.training.run.run_folder import Command, RunFolder, RunRequest
 from diffstudio.training.run.training import Training
-from diffstudio.training.trainer import FixedLosses, Trainer
+from diffstudio.training.trainer import Trainer
 from tests.training.conftest import with_steps
 
 

@@ -16,6 +16,7 @@ from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.clip_vocabulary import clip_vocabulary
 from diffstudio.models.conditioning.prompt_weighting import CHUNK_TOKENS, TokenCount, count_tokens
+from diffstudio.models.detection.families_table import is_trained_here
 from diffstudio.models.detection.types import Layout
 from diffstudio.networks.conditioning import Conditioning
 
@@ -77,7 +78,7 @@ class _Key:
 def _reader(key: _Key) -> tuple[Tokenizer, int | None] | None:
     """The tokenizer, and the maximum number of tokens, None for no limit; None where the tokenizer is missing."""
     checkpoint = key.checkpoint
-    if checkpoint.family == "pixel":
+    if is_trained_here(checkpoint.family):
         return _own(checkpoint)
     if checkpoint.family in CHUNKED_FAMILIES:
         clip = _first(_clip, _folders(checkpoint, ("tokenizer", "tokenizer_2")), None)

@@ -29,12 +29,32 @@ class Family:
     aligned: bool = False  # Align Your Steps times are published for it
     latent: bool = True  # works in the latent space of a VAE
     clip_skip: int = 0  # the layer of CLIP that it was trained on, 1 the last; 0 where there is no choice
+    trained_here: bool = False  # by diffstudio, in its own file format
+    one_call: bool = False  # makes an image in one call of its network, without steps, sampler and guidance
 
 
 def _flow(
     name: str, title: str, side: int, steps: int, guidance: float, negative: bool = True, clip_skip: int = 0
 ) -> Family:
     return Family(name, title, side, 16, steps, "euler", "uniform", guidance, negative, flow=True, clip_skip=clip_skip)
+
+
+def _one_call(name: str, title: str) -> Family:
+    return Family(
+        name,
+        title,
+        0,
+        1,
+        1,
+        "euler",
+        "uniform",
+        1.0,
+        negative=False,
+        one_size=True,
+        latent=False,
+        trained_here=True,
+        one_call=True,
+    )
 
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
@@ -53,7 +73,10 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
                 one_size=True,
                 latent=False,
                 flow=True,
+                trained_here=True,
             ),
+            _one_call("vae", "variational autoencoder (VAE)"),
+            _one_call("gan", "generative adversarial network (GAN)"),
             Family("sd1", "Stable Diffusion 1", 512, 8, aligned=True, clip_skip=1),
             Family("sd2", "Stable Diffusion 2", 768, 8, clip_skip=2),
             Family("sdxl", "Stable Diffusion XL", 1024, 8, 25, guidance=6.0, aligned=True, clip_skip=2),
@@ -66,7 +89,8 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
         )
     }
 )
-PIXEL = FAMILIES["pixel"]  # trained here
+PIXEL = FAMILIES["pixel"]  # diffusion models that are trained here
+VAE, GAN = "vae", "gan"  # likewise, VAEs and GANs
 UNKNOWN = "unknown"  # the family of a file that none of these matches
 
 
@@ -75,6 +99,11 @@ SAMPLER_NAMES = ("euler", "heun", "ddim", "ddpm", "euler_ancestral", "dpmpp_2m",
 FLOW_SPACING_NAMES = ("uniform", "trailing", "leading", "karras", "exponential", "log_snr")
 
 CONTROLNET_FAMILIES = ("sd1", "sd2", "sdxl")  # whose ControlNets are supported
+
+
+def is_trained_here(name: str) -> bool:
+    """Whether checkpoints of a family are trained with diffstudio and stored in its own format."""
+    return name in FAMILIES and FAMILIES[name].trained_here
 
 
 def family_of(name: str) -> Family | None:

@@ -35,11 +35,13 @@ from diffstudio.models.families.pipeline_stepper import PipelineStepper, Reached
 from diffstudio.models.files.file_access import first_line
 from diffstudio.models.model import (
     IN_A_PIPELINE,
+    ONE_SIZE_ONLY,
     EncodedPrompt,
     Model,
     OwnSampler,
     PromptEncoder,
     multiples_of,
+    not_step_by_step,
     text_only,
     unsupported_size,
 )
@@ -124,7 +126,7 @@ class DiffusersPipelineModel(Model):
     def check_size(self, width: int, height: int) -> None:
         free = "width" in self.takes and "height" in self.takes
         if not free and (width, height) != self.default_size:
-            raise unsupported_size(width, height, "it generates one size only", " × ".join(map(str, self.default_size)))
+            raise unsupported_size(width, height, ONE_SIZE_ONLY, " × ".join(map(str, self.default_size)))
         multiple = self.multiple
         if (
             width % multiple
@@ -162,7 +164,7 @@ class DiffusersPipelineModel(Model):
         images: ImageInputs = NO_IMAGES,
         interval: tuple[float, float] | None = None,
     ) -> Denoiser:
-        raise BadRequest("This checkpoint cannot be sampled step by step", IN_A_PIPELINE, "Choose another checkpoint")
+        raise not_step_by_step(IN_A_PIPELINE)
 
     def decode(self, state: Tensor) -> Tensor:
         return state
@@ -182,6 +184,8 @@ class DiffusersPipelineModel(Model):
         steps: int,
         guidance: float,
         wrap: Callable[[Denoiser], Denoiser] | None = None,
+        *,
+        truncation: float = 1.0,
     ) -> Iterator[Step]:
         """One Step for each of `steps`, however many calls of its network the pipeline makes.
 

@@ -141,27 +141,10 @@ class PixelModel(Model):
                 token_ids = self.tokenizer.encode(prompts, self.config.text_tokens)
                 return Condition(token_ids=token_ids.to(self.device))
             case Conditioning.CLASS:
-                return Condition(
-                    class_labels=torch.tensor([self._label(prompt) for prompt in prompts], device=self.device)
-                )
+                labels = [class_label(prompt, self.classes) for prompt in prompts]
+                return Condition(class_labels=torch.tensor(labels, device=self.device))
             case _:
                 return Condition()
-
-    def _label(self, prompt: str) -> int:
-        """The index of a class by its name; the last one, the null class, for an empty prompt."""
-        name = prompt.strip().casefold()
-        if not name:
-            return self.config.num_classes
-        names = [known.casefold() for known in self.classes]
-        if name in names:
-            return names.index(name)
-        near = similar_names(name, names, cutoff=0.4)
-        choices = ", ".join(self.classes[names.index(one)] for one in near) or ", ".join(self.classes[:12])
-        raise BadRequest(
-            f"This checkpoint does not know {prompt.strip()[:80]!r}",
-            "it is class-conditional, so the prompt must be the name of a class",
-            f"Try: {choices}",
-        )
 
     def encode_image(self, image: Tensor) -> Tensor:
         return self.output.from_rgb(image.float())
@@ -235,6 +218,23 @@ class PixelModel(Model):
         return estimate.float()
 
 
+def class_label(prompt: str, classes: Sequence[str]) -> int:
+    """The index of a class by its name; one beyond the last, the null class, for an empty prompt. BadRequest."""
+    name = prompt.strip().casefold()
+    if not name:
+        return len(classes)
+    names = [known.casefold() for known in classes]
+    if name in names:
+        return names.index(name)
+    near = similar_names(name, names, cutoff=0.4)
+    choices = ", ".join(classes[names.index(one)] for one in near) or ", ".join(classes[:12])
+    raise BadRequest(
+        f"This checkpoint does not know {prompt.strip()[:80]!r}",
+        "it is class-conditional, so the prompt must be the name of a class",
+        f"Try: {choices}",
+    )
+
+
 def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> PixelModel:
     """Load a checkpoint trained with diffstudio. CheckpointDamaged, CheckpointUnknown."""
     loaded = pixel_file.load(checkpoint)
@@ -248,6 +248,8 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Pi
     if not isinstance(schedule, RectifiedFlow):
         raise unsupported_schedule(checkpoint.name, f"it is {loaded.schedule['kind']}")
     network = loaded.network.to(device).eval().requires_grad_(False)
+    if not isinstance(network, PixelTransformer):
+        raise pixel_file.other_network(checkpoint)
     return PixelModel(
         checkpoint,
         network,

@@ -1,4 +1,7 @@
-"""Checkpoint files of models trained with diffstudio: one `.safetensors` file whose header describes the network."""
+"""Checkpoint files of models trained with diffstudio: one `.safetensors` file whose header describes the network.
+
+The header's `network` has a `kind`, by which the network is built: a pixel transformer, an autoencoder or a generator.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +9,29 @@ import base64
 import io
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import safetensors.torch
 import torch
 
 from diffstudio import __version__
 from diffstudio.atomic import not_written, write_bytes
-from diffstudio.errors import CheckpointDamaged
+from diffstudio.errors import CheckpointDamaged, reads_up_to
 from diffstudio.models.caption_words import CaptionWords
 from diffstudio.models.checkpoint import FORMAT, TRAIN_OR_DOWNLOAD, Checkpoint
-from diffstudio.models.detection.families_table import PIXEL
+from diffstudio.models.detection.families_table import GAN, PIXEL, VAE
 from diffstudio.models.files.file_access import first_line, nonfinite
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.output_format import PLAIN, OutputFormat
+from diffstudio.networks.autoencoder import Autoencoder, AutoencoderConfig
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.networks.gan import GanConfig, Generator
+from diffstudio.networks.one_call import OneCallConfig
 from diffstudio.networks.state_dict_keys import with_current_keys
 from diffstudio.networks.transformer import PixelTransformer, TransformerConfig
 from diffstudio.paths import valid_utf8
@@ -36,11 +43,17 @@ DEFAULT_GUIDANCE = {"scale": PIXEL.guidance, "interval": [0.05, 0.95]}
 DEFAULT_SAMPLING: Mapping[str, object] = {"sampler": PIXEL.sampler, "spacing": PIXEL.spacing, "steps": PIXEL.steps}
 
 
+Network: TypeAlias = PixelTransformer | Autoencoder | Generator
+Config: TypeAlias = TransformerConfig | AutoencoderConfig | GanConfig
+_NETWORK_VERSION = 1  # of autoencoders and generators; pixel transformers have that of the file
+_TRANSFORMER, _AUTOENCODER, _GENERATOR = "pixel_transformer", "autoencoder", "gan_generator"  # kinds in headers
+
+
 @dataclass(frozen=True, slots=True)
 class Loaded:
     """The contents of a checkpoint."""
 
-    network: PixelTransformer
+    network: Network
     tokenizer: CaptionTokenizer | None
     classes: tuple[str, ...]
     schedule: dict[str, Any]  # for schedule_from_json
@@ -50,7 +63,7 @@ class Loaded:
 
 def save(
     path: Path,
-    network: PixelTransformer,
+    network: Network,
     *,
     title: str,
     tokenizer: CaptionTokenizer | None = None,
@@ -77,7 +90,7 @@ def save(
     config = network.config
     width, height = size or (config.image_size, config.image_size)
     model = {
-        "family": "pixel",
+        "family": _family_of(network),
         "conditioning": config.conditioning,
         "classes": classes,
         "width": width,
@@ -86,13 +99,16 @@ def save(
     values = {
         "format": FORMAT,
         "model": model,
-        "network": {"kind": "pixel_transformer"} | config.to_json(),
-        "schedule": dict(schedule or {"kind": "rectified_flow", "shift": 1.0}),
-        "guidance": dict(guidance),
-        "sampling": dict(sampling),
+        "network": _described(network),
         "recipe": dict(recipe or {}),
         "run": dict(run or {}),
     }
+    if isinstance(network, PixelTransformer):
+        values |= {
+            "schedule": dict(schedule or {"kind": "rectified_flow", "shift": 1.0}),
+            "guidance": dict(guidance),
+            "sampling": dict(sampling),
+        }
     if not output.is_plain:
         values["pixels"] = output.to_json()
     metadata = {f"diffstudio.{key}": json.dumps(value, ensure_ascii=False) for key, value in values.items()}
@@ -104,13 +120,14 @@ def save(
         metadata["diffstudio.thumbnail"] = json.dumps(_webp(thumbnail))
     metadata |= {
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": "diffstudio-pixel-transformer",
+        "modelspec.architecture": _ARCHITECTURES[_family_of(network)],
         "modelspec.implementation": f"diffstudio {__version__}",
         "modelspec.title": title,
         "modelspec.date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "modelspec.resolution": f"{width}x{height}",
-        "modelspec.prediction_type": "sample",
     } | {f"modelspec.{key}": value for key, value in (card or {}).items()}
+    if isinstance(network, PixelTransformer):
+        metadata["modelspec.prediction_type"] = "sample"
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in network.state_dict().items()}
     data = safetensors.torch.save(tensors, {name: valid_utf8(value) for name, value in metadata.items()})
     write_bytes(path, data, not_written(path))
@@ -123,10 +140,12 @@ def load(checkpoint: Checkpoint | Path) -> Loaded:
     header or contain NaN or Inf values.
     """
     checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else read_checkpoint(checkpoint)
-    network_json, schedule, guidance = (_header_object(checkpoint, key) for key in ("network", "schedule", "guidance"))
+    described = _header_object(checkpoint, "network")
+    schedule, guidance = {}, {}
+    if described.get("kind", _TRANSFORMER) == _TRANSFORMER:
+        schedule, guidance = (_header_object(checkpoint, key) for key in ("schedule", "guidance"))
     try:
-        config = TransformerConfig.from_json({name: value for name, value in network_json.items() if name != "kind"})
-        _check_plausible(config, checkpoint.parameters)
+        build, config = _network_of(checkpoint, described)
         output = OutputFormat.from_header(checkpoint, config.in_channels)
         tokenizer = (
             CaptionTokenizer.from_json(checkpoint.metadata["diffstudio.tokenizer"])
@@ -134,7 +153,7 @@ def load(checkpoint: Checkpoint | Path) -> Loaded:
             else None
         )
         with torch.random.fork_rng(devices=[]):  # initialisation draws from the global generator
-            network = PixelTransformer(config)
+            network = build()
         tensors = with_current_keys(_tensors(checkpoint.path))
         if any(not bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
             raise CheckpointDamaged(
@@ -156,6 +175,59 @@ def load(checkpoint: Checkpoint | Path) -> Loaded:
     return Loaded(network.eval(), tokenizer, checkpoint.classes, schedule, guidance, output)
 
 
+_ARCHITECTURES = {PIXEL.name: "diffstudio-pixel-transformer", VAE: "diffstudio-vae", GAN: "diffstudio-gan"}
+
+
+def _family_of(network: Network) -> str:
+    match network:
+        case PixelTransformer():
+            return PIXEL.name
+        case Autoencoder():
+            return VAE
+        case Generator():
+            return GAN
+
+
+def _described(network: Network) -> dict[str, Any]:
+    """The header's `network`."""
+    if isinstance(network, PixelTransformer):
+        return {"kind": _TRANSFORMER} | network.config.to_json()
+    kind = _AUTOENCODER if isinstance(network, Autoencoder) else _GENERATOR
+    return {"kind": kind, "version": _NETWORK_VERSION} | network.config.to_json()
+
+
+def _network_of(checkpoint: Checkpoint, described: Mapping[str, Any]) -> tuple[Callable[[], Network], Config]:
+    """What builds the network that a header describes, and its shape. CheckpointDamaged, ValueError, KeyError, TypeError."""
+    kind, version = described.get("kind", _TRANSFORMER), described.get("version", 0)
+    values = {name: value for name, value in described.items() if name not in ("kind", "version")}
+    if kind == _TRANSFORMER:
+        config = TransformerConfig.from_json(values)
+        _check_plausible(config, checkpoint.parameters)
+        return partial(PixelTransformer, config), config
+    if type(version) is not int or version > _NETWORK_VERSION:
+        raise CheckpointDamaged(
+            f"{checkpoint.path.name} has a network of version {version!r}",
+            reads_up_to(_NETWORK_VERSION),
+            "Update diffstudio",
+        )
+    if kind == _AUTOENCODER:
+        autoencoder = AutoencoderConfig.from_json(values)
+        check_one_call_plausible(autoencoder, checkpoint.parameters, autoencoder.latent_values)
+        return partial(Autoencoder, autoencoder), autoencoder
+    if kind == _GENERATOR:
+        generator = GanConfig.from_json(values)
+        check_one_call_plausible(generator, checkpoint.parameters, generator.latent_size)
+        return partial(Generator, generator), generator
+    raise ValueError(f"its header describes a network of the unknown kind {str(kind)[:40]!r}")
+
+
+def other_network(checkpoint: Checkpoint) -> CheckpointDamaged:
+    """The error for a file whose family and network do not belong together."""
+    return CheckpointDamaged(
+        f"{checkpoint.path.name} cannot be loaded", f"its network is not one of {checkpoint.family}", TRAIN_OR_DOWNLOAD
+    )
+
+
 def _tensors(path: Path) -> dict[str, torch.Tensor]:
     if valid_utf8(str(path)) == str(path):
         return safetensors.torch.load_file(path)
@@ -169,6 +241,9 @@ def _header_object(checkpoint: Checkpoint, key: str) -> dict[str, Any]:
     return value
 
 
+_LARGER_THAN_FILE = "the network described in the header has more parameters than the file"
+
+
 def _check_plausible(config: TransformerConfig, parameters: int) -> None:
     """ValueError for a network larger than its file, before its memory is allocated."""
     width, cond_dim = config.hidden_size, config.cond_dim
@@ -179,7 +254,20 @@ def _check_plausible(config: TransformerConfig, parameters: int) -> None:
     elif config.conditioning is Conditioning.CLASS:
         least += config.num_classes * cond_dim
     if least + config.patch_values * config.bottleneck_dim + cond_dim**2 > parameters:
-        raise ValueError("the network described in the header has more parameters than the file")
+        raise ValueError(_LARGER_THAN_FILE)
+
+
+def check_one_call_plausible(config: OneCallConfig, parameters: int, latent: int) -> None:
+    """As `_check_plausible`; `latent` are the numbers in the noise or latent of an image."""
+    width, cond_dim = config.hidden_size, config.cond_dim
+    least = config.depth * len(config.widths) * width * width + latent + width * config.in_channels
+    least += cond_dim * width + config.grid**2
+    if config.conditioning is Conditioning.TEXT:
+        least += (config.vocab_size + config.text_tokens) * cond_dim
+    elif config.conditioning is Conditioning.CLASS:
+        least += config.num_classes * cond_dim
+    if least > parameters:
+        raise ValueError(_LARGER_THAN_FILE)
 
 
 def thumbnail(checkpoint: Checkpoint) -> bytes | None:

@@ -15,6 +15,8 @@ from diffstudio.models.memory.limits import DTYPE_BYTES, UNPACKED_SHARE
 _SAMPLING = MappingProxyType(
     {
         "pixel": 400,
+        "vae": 2000,
+        "gan": 2000,
         "sd1": 1041,
         "sd2": 1041,
         "sdxl": 632,
@@ -25,7 +27,7 @@ _SAMPLING = MappingProxyType(
         "qwen_image": 1640,
     }
 )
-_DECODING = MappingProxyType({"pixel": 24, "qwen_image": 4000})  # likewise, of the VAE
+_DECODING = MappingProxyType({"pixel": 24, "vae": 24, "gan": 24, "qwen_image": 4000})  # likewise, of the VAE
 _DECODING_DEFAULT = 3076  # of the VAE of all other families
 _SAMPLING_DEFAULT = 1041  # the largest of the U-Nets above
 _CONTROLNET = 205  # of a ControlNet's residuals, for Stable Diffusion 1 and XL

@@ -19,7 +19,7 @@ from diffstudio.errors import CheckpointDamaged, CheckpointMissing, CheckpointUn
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components, empty_module, incomplete
 from diffstudio.models.components.open_components import open_components
-from diffstudio.models.detection.families_table import family_of
+from diffstudio.models.detection.families_table import family_of, is_trained_here
 from diffstudio.models.detection.types import Layout
 from diffstudio.models.files.formats import INDEX, PICKLES, SAFETENSORS
 from diffstudio.models.library.library import Library
@@ -68,7 +68,7 @@ def export(
     weights.
     """
     target = target.absolute()
-    if checkpoint.family == "pixel":
+    if is_trained_here(checkpoint.family):
         raise CheckpointUnknown(
             f"{checkpoint.name} has no pipeline in diffusers",
             "it was trained in diffstudio",

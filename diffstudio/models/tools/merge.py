@@ -21,7 +21,7 @@ from diffstudio.errors import BadRequest, CheckpointUnknown
 from diffstudio.models.checkpoint import FORMAT as CHECKPOINT_FORMAT
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.open_components import open_components
-from diffstudio.models.detection.families_table import family_of
+from diffstudio.models.detection.families_table import family_of, is_trained_here
 from diffstudio.models.detection.types import Layout
 from diffstudio.models.files.hashes import sha256_steps
 from diffstudio.models.files.lazy_tensor import lazy, materialize
@@ -120,7 +120,7 @@ def check_together(inputs: Sequence[Checkpoint], method: Method) -> None:
                 f"one predicts {first.prediction}, the other {other.prediction}",
                 "Choose checkpoints with the same prediction type",
             )
-        if first.family == "pixel":
+        if is_trained_here(first.family):
             _check_trained_here(first, other)
 
 
@@ -152,7 +152,7 @@ def in_common_naming(inputs: Sequence[Checkpoint], tensors: Sequence[State]) -> 
         dequantized({name: tensor for name, tensor in state.items() if not unused_for_inference(name)})
         for state in tensors
     ]
-    if inputs[0].family == "pixel":
+    if is_trained_here(inputs[0].family):
         return [with_current_keys(state) for state in needed]
     same_naming = all(
         len(needed[0].keys() & other.keys()) * 2 > min(len(needed[0]), len(other)) for other in needed[1:]

@@ -123,8 +123,11 @@ def loss_gaps(
 ) -> tuple[list[tuple[float, Interval]], Interval | None]:
     """Held-out minus training loss of a checkpoint at each noise level, and that of the mean over the middle levels.
 
-    None where a part has fewer than two images that the checkpoint can be asked for.
+    None where a part has fewer than two images that the checkpoint can be asked for, and for VAEs and GANs, which do not
+    denoise.
     """
+    if not samples.has_denoising_losses:
+        return [], None
     kind = samples.subject.checkpoint.conditioning
     parts: list[NDArray[np.float64]] = []
     for indices in (real.training, real.held_out):

@@ -41,6 +41,11 @@ class CheckpointSamples:
         model = loading.load(subject.checkpoint, device)
         return cls(subject, model, recommended_values(subject.checkpoint), check)
 
+    @property
+    def has_denoising_losses(self) -> bool:
+        """Whether it is a diffusion model: VAEs and GANs have no `losses`."""
+        return self.model.own_sampler is None
+
     def batches(self, prompts: Sequence[str], seed: int, size: tuple[int, int]) -> Iterator[NDArray[Any]]:
         """An image for each prompt, image i of seed + i, in 8 or 16 bits as it would be saved: [B,H,W,C].
 

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, RunProblem
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.detection.families_table import FAMILIES, PIXEL
+from diffstudio.models.detection.families_table import FAMILIES, is_trained_here
 from diffstudio.models.files.formats import INDEX
 from diffstudio.models.library.library import Library
 from diffstudio.training.recipe import DataRecipe, Recipe
@@ -89,7 +89,7 @@ def _as_folder(name: str) -> Path | None:
 
 
 def _checkpoint(checkpoint: Checkpoint) -> CheckpointSubject:
-    if checkpoint.family != PIXEL.name or not checkpoint.can_generate:
+    if not is_trained_here(checkpoint.family) or not checkpoint.can_generate:
         family = FAMILIES[checkpoint.family].title if checkpoint.family in FAMILIES else ""
         raise CheckpointUnknown(
             f"{checkpoint.name} was not trained here",

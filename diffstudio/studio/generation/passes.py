@@ -45,6 +45,7 @@ class Pass:
     guidance: float
     strength: float = 1.0  # denoising strength
     tiling: Tiling | None = None
+    truncation: float = 1.0  # of a VAE or GAN
 
     @property
     def size_per_call(self) -> tuple[int, int]:

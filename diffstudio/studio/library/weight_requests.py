@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.families_table import is_trained_here
 from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.tools.prune import prunable_bytes
 from diffstudio.models.tools.spec import Method, Precision, ToolProgress, precision_of
@@ -172,7 +173,7 @@ def mergeable(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> list[Chec
         and other.family == checkpoint.family
         and other.prediction in (checkpoint.prediction, "")
         and (checkpoint.inpainting or not other.inpainting)
-        and (checkpoint.family != "pixel" or _have_same_network(checkpoint, other))
+        and (not is_trained_here(checkpoint.family) or _have_same_network(checkpoint, other))
     ]
 
 
@@ -181,7 +182,8 @@ def fusable(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> list[Checkp
     if (
         not _has_editable_layout(checkpoint)
         or not checkpoint.can_generate
-        or checkpoint.family in ("pixel", "diffusers")
+        or is_trained_here(checkpoint.family)
+        or checkpoint.family == "diffusers"
     ):
         return []
     return [

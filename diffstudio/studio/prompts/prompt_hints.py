@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from diffstudio.models.caption_words import caption_words
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.families_table import is_trained_here
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.prompts.lora_tags import lora_tags
 
@@ -21,7 +22,7 @@ def prompt_hint(prompts: Iterable[str], checkpoint: Checkpoint) -> str:
     LoRA tags, the names of wildcards, attention weights and all signs are left out. Only for checkpoints trained here on
     captions: others were trained on so many that nearly every word occurs, and no list of them exists.
     """
-    if checkpoint.family != "pixel" or checkpoint.conditioning is not Conditioning.TEXT:
+    if not is_trained_here(checkpoint.family) or checkpoint.conditioning is not Conditioning.TEXT:
         return ""
     texts = [_WILDCARD.sub(" ", lora_tags(prompt)[0]) for prompt in prompts]
     if any(not text.strip() for text in texts) and not any("__" in prompt for prompt in prompts):

@@ -75,7 +75,11 @@ class Batches:
 
     def training_part(self) -> Batch:
         """As many training images as `held_out` has, evenly spread, in the same way: to compare the losses."""
-        return self._fixed(self._spread(len(self.held_out().images)))
+        return self.training_batch(len(self.held_out().images))
+
+    def training_batch(self, most: int) -> Batch:
+        """At most so many training images, evenly spread, not augmented, with full captions."""
+        return self._fixed(self._spread(most))
 
     def training_images(self, most: int) -> Tensor:
         """[N,C,S,S] in [-1,1]: at most so many training images, evenly spread."""

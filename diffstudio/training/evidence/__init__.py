@@ -1,1 +1,1 @@
-"""What a verdict on a run is based on: losses of a Gaussian model, copies and diversity."""
+"""What a verdict on a run is based on: losses, copies and diversity."""

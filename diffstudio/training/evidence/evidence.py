@@ -18,6 +18,7 @@ from diffstudio.evaluation.vendi import vendi_score
 from diffstudio.training.data.augmentation import Augmentation
 from diffstudio.training.data.batches import derived_seed
 from diffstudio.training.data.dataset import ImageDataset
+from diffstudio.training.objectives.objective import Diversity
 from diffstudio.training.recipe import DataRecipe
 
 FEWEST_SAMPLES = 16  # that a verdict is based on
@@ -60,6 +61,8 @@ class Evidence:
     vendi: float | None = None  # of the samples
     real_vendi: float | None = None  # of as many training images
     finite: bool = True  # weights and losses
+    kind: str = "diffusion"  # of model: a value of recipe.ObjectiveName, which says what the losses are
+    diversity: Diversity | None = None  # of many samples, of models that make an image in one call
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -68,7 +71,9 @@ class Evidence:
     def from_json(cls, values: dict[str, Any]) -> Evidence:
         """The inverse of `to_json`."""
         losses = tuple((int(step), float(loss)) for step, loss in values["losses"])
-        return cls(**values | {"losses": losses, "copied_images": tuple(values["copied_images"])})
+        diversity = Diversity(**values["diversity"]) if values.get("diversity") else None
+        copied = tuple(values["copied_images"])
+        return cls(**values | {"losses": losses, "copied_images": copied, "diversity": diversity})
 
 
 class SampleMetrics:

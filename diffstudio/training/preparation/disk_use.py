@@ -16,7 +16,10 @@ _STATES = 3  # the state, the one to go back to, and the one being written
 def bytes_needed(trainer: Trainer, recipe: Recipe) -> int:
     """What the run folder takes at most, roughly."""
     weights = sum(parameter.numel() for parameter in trainer.network.parameters())
-    state = 4 * weights * 4  # the weights, their average, and up to two values that an optimiser remembers for each
+    others = sum(sum(each.numel() for each in one.parameters()) for one in trainer.objective.others.values())
+    state = (
+        4 * (weights + others) * 4
+    )  # the weights, their average, and up to two values that an optimiser remembers for each
     checkpoints = (recipe.run.keep_checkpoints + 3) * 2 * weights  # float16; the best, the newest, one being written
     return _STATES * state + checkpoints + _SHEETS_BYTES
 

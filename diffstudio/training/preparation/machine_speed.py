@@ -19,7 +19,7 @@ from diffstudio.errors import StorageProblem
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.data.dataset import ImageDataset
-from diffstudio.training.recipe import Recipe
+from diffstudio.training.recipe import ObjectiveName, Recipe
 from diffstudio.training.trainer import Trainer
 
 _ROUNDS, _STEPS = 3, 2  # alternating, so that a busy moment does not decide
@@ -51,7 +51,7 @@ def resolve_dtypes(
     def with_dtype(dtype: str) -> Recipe:
         return replace(recipe, run=replace(recipe.run, dtype=dtype))
 
-    if device.type == "mps":
+    if device.type == "mps" or recipe.objective.kind is not ObjectiveName.DIFFUSION:  # the others have float32 alone
         return with_dtype("float32"), ""
     if device.type == "cpu" and _of_matrices() < 1 / _HOPELESS:
         return with_dtype("float32"), "float32 because this processor is many times slower in bfloat16."

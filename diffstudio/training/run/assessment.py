@@ -11,12 +11,11 @@ from torch import Tensor
 
 from diffstudio.errors import Interrupted
 from diffstudio.training.evidence.evidence import FEWEST_SAMPLES, Copies, Evidence, SampleMetrics
-from diffstudio.training.evidence.gaussian_baseline import gaussian_loss
+from diffstudio.training.objectives.objective import FixedLosses
 from diffstudio.training.run.events import RunHeldOut, RunVerdict
 from diffstudio.training.run.sample_sheets import SampleSheetRenderer, prompts_of_folder
 from diffstudio.training.run.setup import RunContext
 from diffstudio.training.run.verdict import Verdict, best_step, verdict
-from diffstudio.training.trainer import FixedLosses
 
 
 class Assessment:
@@ -34,7 +33,7 @@ class Assessment:
 
     @cached_property
     def _baseline(self) -> float | None:
-        return gaussian_loss(self._context.trainer, self._context.batches)
+        return self._context.trainer.objective.baseline(self._context.batches)
 
     @property
     def held_out_loss(self) -> float | None:
@@ -66,7 +65,7 @@ class Assessment:
             losses.levels,
             losses.held_out,
             losses.training_loss,
-            losses.training,
+            losses.training if losses.levels else (),
             losses.loss < lowest,
         )
 
@@ -113,6 +112,8 @@ class Assessment:
                 vendi=vendi,
                 real_vendi=real_vendi,
                 finite=bool(torch.isfinite(samples).all()),
+                kind=trainer.objective.kind.value,
+                diversity=trainer.objective.diversity(trainer.ema_network, self._context.batches),
             )
         )
         self.verdict, self._judged_step = found, trainer.step_number
@@ -130,9 +131,9 @@ class Assessment:
         prompts = tuple(prompts[(drawn + index) % len(prompts)] for index in range(FEWEST_SAMPLES - drawn))
         renderer = SampleSheetRenderer(
             context.recipe,
+            context.trainer.objective,
             context.tokenizer,
             self._classes,
-            context.trainer.device,
             prompts,
             context.dataset.size,
             drawn,

@@ -12,11 +12,15 @@ from PIL import Image
 from torch import Tensor
 
 from diffstudio.atomic import atomic_write, replace_with_copy
+from diffstudio.diffusion.schedule import RectifiedFlow
 from diffstudio.errors import Interrupted
 from diffstudio.models.caption_words import count_words
 from diffstudio.models.families import pixel_file
 from diffstudio.models.recommended import DEFAULTS_OF_0_1
+from diffstudio.networks.autoencoder import Autoencoder
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.networks.gan import Generator
+from diffstudio.networks.transformer import PixelTransformer
 from diffstudio.training.recipe import RunRecipe
 from diffstudio.training.run.assessment import Assessment
 from diffstudio.training.run.events import RunCheckpoint, RunSamples
@@ -61,13 +65,16 @@ class Checkpointer:
         """
         trainer, run, recipe = self._context.trainer, self._context.run, self._context.recipe
         path = run.checkpoint(trainer.step_number)
+        network = trainer.ema_network
+        trainer.objective.prepare_checkpoint(network, self._context.batches)
+        assert isinstance(network, PixelTransformer | Autoencoder | Generator)
         pixel_file.save(
             path,
-            trainer.ema_network,
+            network,
             title=run.name,
             tokenizer=self._context.tokenizer,
             classes=self._classes,
-            schedule=trainer.schedule.to_json(),
+            schedule=RectifiedFlow().to_json(),
             recipe=recipe.to_json(),
             thumbnail=self._thumbnail,
             guidance=pixel_file.DEFAULT_GUIDANCE | {"scale": recipe.run.sample_guidance},
@@ -105,9 +112,9 @@ class Checkpointer:
         side, channels = max(context.dataset.size), 0
         renderer = SampleSheetRenderer(
             context.recipe,
+            trainer.objective,
             context.tokenizer,
             self._classes,
-            trainer.device,
             self._sheet_prompts(),
             context.dataset.size,
         )

@@ -4,9 +4,10 @@ Every line has `format`, `event` (a name of the table below), `at` (seconds sinc
 its class. Fields with a default came later than the others: lines written before have none of them.
 
     preparing   done, pictures
-    started     steps, pid, parameters, pictures, held_out, device, dtype, threads, why; minutes, folder, starter, baseline
+    started     steps, pid, parameters, pictures, held_out, device, dtype, threads, why; minutes, folder, starter,
+                objective
     step        steps, pictures_seen, loss, gradient_norm, learning_rate, pictures_per_second, elapsed_seconds,
-                left_seconds; progress
+                left_seconds; progress, generator_loss
     held_out    loss; levels, level_losses, training_loss, training_level_losses, best
     samples     ema, raw, columns, rows, size, prompts; nearest, ratios, copied, channels
     verdict     outcome, sentence, evidence; best_step, copied, nearest
@@ -59,6 +60,7 @@ class RunStarted:
     minutes: float = 0.0  # of training, where the budget is a time; otherwise 0
     folder: str = ""  # of the images
     starter: str = ""  # the name of the checkpoint whose weights the run started from
+    objective: str = "diffusion"  # a value of recipe.ObjectiveName, which says what the losses are
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +78,16 @@ class RunStep:
     elapsed_seconds: float  # of all processes of the run, without the time it was paused or waited
     left_seconds: float
     progress: float | None = None  # the share of the run that is done, 0 to 1, by its steps or its time
+    generator_loss: float | None = None  # of a GAN, whose `loss` is the discriminator's
 
 
 @dataclass(frozen=True, slots=True)
 class RunHeldOut:
-    """Losses of the EMA weights at fixed noise levels, with fixed noise, on the held-out images and as many others."""
+    """The held-out measure of the EMA weights, on the held-out images and as many others, with fixed noise.
+
+    Of diffusion models a loss at fixed noise levels, of VAEs the negative ELBO in bits per dimension, and of GANs, which
+    have no loss, the energy distance between generated and held-out images.
+    """
 
     event: ClassVar[str] = "held_out"
     step: int

@@ -45,7 +45,8 @@ class DivergenceMonitor:
         except TypeError:
             return cls()
 
-    def update(self, step: int, loss: float) -> None:
+    def update(self, step: int, loss: float, *, falls: bool = True) -> None:
+        """Diverged at 20 losses in a row that are NaN or Inf; and for one that `falls`, far above its minimum."""
         if not math.isfinite(loss):
             self.bad_steps += 1
             if self.bad_steps >= _MAX_BAD_STEPS:
@@ -55,8 +56,12 @@ class DivergenceMonitor:
         self.seen += 1
         self.smoothed = loss if self.smoothed is None else _SMOOTHING * self.smoothed + (1 - _SMOOTHING) * loss
         self.lowest = min(self.lowest, self.smoothed)
-        if self.seen >= _STEPS_BEFORE_JUDGING and self.smoothed > _DIVERGED_FACTOR * self.lowest:
+        if falls and self.seen >= _STEPS_BEFORE_JUDGING and self.smoothed > _DIVERGED_FACTOR * self.lowest:
             raise _diverged(f"at step {step:,} the loss is {self.smoothed:.3g}, after {self.lowest:.3g}")
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
 
 
 def _diverged(why: str) -> Diverged:
@@ -96,6 +101,7 @@ class StepMeter:
             elapsed_seconds=trainer.elapsed_seconds,
             left_seconds=clock.left_seconds(trainer.step_number, 1 / steps_per_second),
             progress=clock.progress(trainer.step_number),
+            generator_loss=_mean([one.generator_loss for one in self.results if one.generator_loss is not None]),
         )
         self.results, self.seconds = [], 0.0
         return event

@@ -9,23 +9,22 @@ from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffstudio.atomic import atomic_write, not_written
 from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.schedule import NoiseSchedule
 from diffstudio.imaging.colour import srgb_chunks
 from diffstudio.imaging.limits import LARGEST_PIXELS
-from diffstudio.models.families.pixel import PixelModel
+from diffstudio.models.model import Model
 from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.networks.transformer import PixelTransformer
 from diffstudio.training.data.captions import short_prompt
 from diffstudio.training.data.dataset import ImageDataset
+from diffstudio.training.objectives.objective import Objective
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.events import channel_sheet
-from diffstudio.training.trainer import DTYPES
 
 COLUMNS = 8
 MOST_PROMPTS = 64
@@ -36,9 +35,9 @@ class SampleSheetRenderer:
     """Draws a sheet with any network of the recipe's shape."""
 
     recipe: Recipe
+    objective: Objective
     tokenizer: CaptionTokenizer | None
     classes: tuple[str, ...]
-    device: torch.device
     prompts: tuple[str, ...]
     size: tuple[int, int]  # of one image, px
     first_seed: int = 0  # added to the run's seed
@@ -51,11 +50,11 @@ class SampleSheetRenderer:
     def rows(self) -> int:
         return -(-len(self.prompts) // self.columns)
 
-    def render(self, network: PixelTransformer, before_call: Callable[[], None]) -> SampleSheet:
+    def render(self, network: nn.Module, before_call: Callable[[], None]) -> SampleSheet:
         """One image per prompt, with that prompt's seed: the run's seed plus its index."""
         return self.sheet(network, self.draw(network, before_call))
 
-    def sheet(self, network: PixelTransformer, images: Tensor) -> SampleSheet:
+    def sheet(self, network: nn.Module, images: Tensor) -> SampleSheet:
         """What `draw` returned, side by side."""
         model = self._model(network)
         output, whole = model.output, image_grid(model.decode(images), self.columns)
@@ -64,7 +63,7 @@ class SampleSheetRenderer:
         channels = (image_grid(output.to_rgb(images, [index]), self.columns) for index in range(output.channels))
         return SampleSheet(whole, tuple(channels))
 
-    def draw(self, network: PixelTransformer, before_call: Callable[[], None]) -> Tensor:
+    def draw(self, network: nn.Module, before_call: Callable[[], None]) -> Tensor:
         """One image per prompt, [N,C,H,W]. `before_call` runs before every call of the network; what it raises ends it."""
         run = self.recipe.run
         model = self._model(network)
@@ -84,16 +83,8 @@ class SampleSheetRenderer:
         assert state is not None
         return state
 
-    def _model(self, network: PixelTransformer) -> PixelModel:
-        return PixelModel(
-            None,
-            network.eval(),
-            self.tokenizer,
-            self.classes,
-            output=self.recipe.data.output,
-            device=self.device,
-            dtype=DTYPES[self.recipe.run.dtype],
-        )
+    def _model(self, network: nn.Module) -> Model:
+        return self.objective.model(network, self.tokenizer, self.classes)
 
 
 @dataclass(frozen=True, slots=True)

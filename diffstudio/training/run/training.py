@@ -20,6 +20,7 @@ from diffstudio.training.run.events import RunEarlyStop, RunEvent, RunFinished, 
 from diffstudio.training.run.monitor import DivergenceMonitor, StepMeter
 from diffstudio.training.run.run_folder import RunRequest
 from diffstudio.training.run.setup import RunContext
+from diffstudio.training.run.verdict import held_out_measure
 
 DEFAULT_PATIENCE = 6  # held-out losses without a new minimum, of the 24 in a run whose length is a time
 EARLIEST_STOP = 0.5  # share of the time: while the rate is high, a loss may rise that falls again with it
@@ -82,6 +83,7 @@ class Training:
             minutes=recipe.minutes if self.clock.timed else 0.0,
             folder=str(self._context.folder),
             starter=_name(Path(recipe.start_from)),
+            objective=self._trainer.objective.kind.value,
         )
 
     def _progress(self) -> float:
@@ -97,7 +99,7 @@ class Training:
         self._trainer.elapsed_seconds = self.clock.elapsed_seconds
         self._trainer.progress = self._progress()
         self._cadence.advance(self._trainer.progress)
-        self._divergence.update(self._trainer.step_number, result.loss)
+        self._divergence.update(self._trainer.step_number, result.loss, falls=self._trainer.objective.loss_falls)
         self._meter.update(result, time.perf_counter() - started)
 
     def _after_step(self, last: bool) -> Iterator[RunEvent]:
@@ -155,7 +157,8 @@ class Training:
         return RunEarlyStop(
             self._trainer.step_number,
             best,
-            f"Ended early: the held-out loss was lowest at step {best:,} ({lowest:.4f}) and no lower in the {since} "
+            f"Ended early: {held_out_measure(self._trainer.objective.kind.value)} was lowest at step {best:,} "
+            f"({lowest:.4f}) and no lower in the {since} "
             f"measurements since (now {losses[-1][1]:.4f}).",
         )
 

@@ -1,7 +1,8 @@
 """The verdict on a run: what was learned, in a sentence and with its evidence. `verdict(evidence)` is a pure function.
 
 Held-out loss alone does not say it: it is low for blurs where images are alike, and falls on while copies are drawn. So it
-is compared with that of a Gaussian model (`gaussian_baseline`), and with copies and the diversity of the samples.
+is compared with that of a Gaussian model (`gaussian_baseline`), and with copies and the diversity of the samples. A GAN
+has no loss that says anything: it is judged by its distance to the held-out images, and by how many of them it covers.
 """
 
 from __future__ import annotations
@@ -18,10 +19,18 @@ FEWEST_IMAGES = MIN_IMAGES_TO_HOLD_OUT  # different ones, in the whole folder
 FEWEST_HELD_OUT = 4  # below, the held-out loss is that of single images
 FEWEST_MEASUREMENTS = 4
 BEYOND_BASELINE = 0.95  # of the Gaussian model's loss: below, the network knows more than it
-COLLAPSED_SPREAD = 0.25  # of the distance between training images
+COLLAPSED_SPREAD = 0.25  # of the distance between training images, or between those of one class
+COLLAPSED_COVERAGE = 0.25  # of the coverage of as many training images
 COPIED_SHARE = 0.05  # of the samples, by the lower bound of its interval
 CLEARLY = 0.005  # relative: a smaller change of the held-out loss does not count
 RISEN = 0.03  # relative: this far above its minimum, the held-out loss is rising
+
+
+_MEASURES = {  # by the kind of model
+    "diffusion": ("the held-out loss", ""),
+    "vae": ("the held-out bound (ELBO)", " bits per dimension"),
+    "gan": ("the distance to the held-out images", ""),
+}
 
 
 class Outcome(StrEnum):
@@ -48,6 +57,11 @@ def verdict(evidence: Evidence) -> Verdict:
     """What the numbers of a run say about it. Never raises."""
     outcome, sentence = _judge(evidence)
     return Verdict(outcome, sentence, tuple(_evidence(evidence)), best_step(evidence.losses))
+
+
+def held_out_measure(kind: str) -> str:
+    """What the held-out measure of a kind of model is called in a sentence: `the held-out loss`."""
+    return _MEASURES.get(kind, _MEASURES["diffusion"])[0]
 
 
 def best_step(losses: tuple[tuple[int, float], ...]) -> int | None:
@@ -81,9 +95,11 @@ def _judge(evidence: Evidence) -> tuple[Outcome, str]:
 
 
 def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
-    losses = evidence.losses
+    losses, measure = evidence.losses, held_out_measure(evidence.kind)
     lowest = min((loss for _, loss in losses), default=math.inf)
     falling = still_falling(losses)
+    if (why := _collapse(evidence)) and len(losses) >= FEWEST_MEASUREMENTS:
+        return Outcome.COLLAPSED, f"It has collapsed: {why}. {_against_collapse(evidence)}"
     if evidence.baseline is not None and lowest > BEYOND_BASELINE * evidence.baseline:
         more = (
             "It is still falling: train for longer."
@@ -91,22 +107,48 @@ def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
             else "It has stopped falling: more images, or images that have more in common, are needed."
         )
         return Outcome.TOO_LITTLE, (
-            "Too little was learned: the held-out loss is not clearly below that of a Gaussian model of the images, "
+            f"Too little was learned: {measure} is not clearly below that of a Gaussian model of the images, "
             f"whose samples are blurs. {more}"
         )
     if evidence.spread is not None and evidence.spread < COLLAPSED_SPREAD:
         return Outcome.COLLAPSED, (
             f"It has collapsed: its samples are only {evidence.spread:.0%} as diverse as the training images. "
-            "Start again with a lower learning rate, or use an earlier checkpoint."
+            f"{_against_collapse(evidence)}"
         )
     if len(losses) < FEWEST_MEASUREMENTS:
-        return Outcome.TOO_LITTLE, "Too early to say: the held-out loss was measured too few times."
+        return Outcome.TOO_LITTLE, f"Too early to say: {measure} was measured too few times."
     if falling:
-        return Outcome.LEARNING, "It is learning: the held-out loss is still falling. More steps will improve it."
+        return Outcome.LEARNING, f"It is learning: {measure} is still falling. More steps will improve it."
     best, last = best_step(losses), losses[-1][1]
-    since = f"since step {best:,} the held-out loss has "
+    since = f"since step {best:,} {measure} has "
     changed = f"risen by {last / lowest - 1:.0%}" if has_risen(losses) else "not improved"
     return Outcome.READY, f"Ready: {since}{changed}. The checkpoint of that step is the best; more steps do not help."
+
+
+def _collapse(evidence: Evidence) -> str:
+    """How the many samples of a model show that it has collapsed, a clause; empty if they do not.
+
+    Few samples that are unlike each other hide it: they differ because their classes do, or by chance.
+    """
+    found = evidence.diversity
+    if found is None:
+        return ""
+    if found.within is not None and found.within < COLLAPSED_SPREAD:
+        return f"samples of one class are only {found.within:.0%} as different as its training images"
+    if found.coverage < COLLAPSED_COVERAGE * found.real_coverage and found.precision >= 0.5 * found.real_precision:
+        return (
+            f"{found.samples:,} samples cover {found.coverage:.0%} of the held-out images, "
+            f"and as many training images {found.real_coverage:.0%}"
+        )
+    return ""
+
+
+def _against_collapse(evidence: Evidence) -> str:
+    if evidence.kind == "gan":
+        return (
+            "Train with gan_loss = r3gan and a higher gamma, whose penalties prevent it, or use an earlier checkpoint."
+        )
+    return "Start again with a lower learning rate, or use an earlier checkpoint."
 
 
 def still_falling(losses: tuple[tuple[int, float], ...]) -> bool:
@@ -153,7 +195,8 @@ def _evidence(evidence: Evidence) -> list[str]:
         step, last = evidence.losses[-1]
         best = best_step(evidence.losses)
         lowest = min((loss for _, loss in evidence.losses if math.isfinite(loss)), default=math.nan)
-        text = f"Held-out loss {last:.4f} at step {step:,}"
+        measure, unit = _MEASURES.get(evidence.kind, _MEASURES["diffusion"])
+        text = f"{measure.removeprefix('the ').capitalize()} {last:.4f}{unit} at step {step:,}"
         if best is not None and best != step:
             text += f", lowest {lowest:.4f} at step {best:,}"
         if evidence.training_loss is not None:
@@ -168,4 +211,12 @@ def _evidence(evidence: Evidence) -> list[str]:
         if evidence.vendi is not None and evidence.real_vendi is not None:
             text += f" (Vendi score {evidence.vendi:.1f}, {evidence.real_vendi:.1f} for as many training images)"
         found.append(text + ".")
+    if (many := evidence.diversity) is not None:
+        found.append(
+            f"{many.samples:,} samples cover {many.coverage:.0%} of the held-out images "
+            f"({many.real_coverage:.0%} for as many training images), with a precision of {many.precision:.0%} "
+            f"({many.real_precision:.0%})."
+        )
+        if many.within is not None:
+            found.append(f"Those of one class are {many.within:.0%} as different as its training images.")
     return found

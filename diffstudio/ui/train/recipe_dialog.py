@@ -12,7 +12,8 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLineEdit, QPlainTextEdit, QVBoxLayout, QWidget
 
 from diffstudio.errors import RunProblem
-from diffstudio.training.recipe import Recipe, choices_of, limits_of
+from diffstudio.training.recipe import Recipe
+from diffstudio.training.recipe_limits import choices_of, is_of_kind, limits_of
 from diffstudio.training.recipe_size import size_problem
 from diffstudio.ui.train.recipe_labels import SECTIONS, SETTINGS, SettingText, choice_text
 from diffstudio.ui.widgets import actions, theme
@@ -22,7 +23,7 @@ from diffstudio.ui.widgets.helpers import describe, label
 from diffstudio.ui.widgets.inputs import CheckBox, ComboBox
 
 _TITLE = "All settings of the recipe"
-_ELSEWHERE = {"run.steps", "run.minutes"}  # the training time
+_ELSEWHERE = {"run.steps", "run.minutes", "objective.kind"}  # the training time, and the choice of the recipe
 
 
 class RecipeDialog(FittedDialog):
@@ -77,7 +78,9 @@ class RecipeDialog(FittedDialog):
         grid.setVerticalSpacing(12)
         grid.setColumnStretch(0, 3)
         grid.setColumnStretch(1, 2)
-        for row, (name, hint) in enumerate(_fields(type(attrgetter(section)(self._recipe)), section)):
+        kind = self._recipe.objective.kind
+        names = [one for one in _fields(type(attrgetter(section)(self._recipe)), section) if is_of_kind(one[0], kind)]
+        for row, (name, hint) in enumerate(names):
             field = self._field(name, hint, attrgetter(name)(self._recipe))
             text, limits = SETTINGS[name], limits_of(name)
             about = f"{text.explanation} ({limits[0]:g} to {limits[1]:g})" if limits else text.explanation

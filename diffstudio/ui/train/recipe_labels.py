@@ -21,6 +21,7 @@ _CHOICES = {  # values that do not read as words
     "bfloat16": "bfloat16",
     "float32": "float32",
     "log_snr": "Log-SNR",
+    "r3gan": "R3GAN",
 }
 _OF_SAMPLES = "For samples, and as the default of the checkpoint"
 _TEXTS = {
@@ -70,6 +71,12 @@ _TEXTS = {
     "network.condition_width": ("Condition width", "Width of the vector that modulates the blocks"),
     "network.vocabulary": ("Vocabulary", "Largest number of tokens of the caption tokenizer"),
     "network.text_tokens": ("Tokens per caption", "Longer captions are cut. Raised by the folder's captions"),
+    "network.latent": (
+        "Size of the latent",
+        "Of a VAE the channels of the latent of each patch, of a GAN the length of the noise vector",
+    ),
+    "network.prior_width": ("Width of the flow prior", "Of the small network that makes the latents of new images"),
+    "network.prior_depth": ("Depth of the flow prior", "Its number of residual blocks"),
     "network.drop_condition": (
         "Condition dropout",
         "Probability of training without the caption or class, which the CFG scale needs",
@@ -79,6 +86,21 @@ _TEXTS = {
     "objective.noise_levels": ("Noise levels", "Distribution from which the noise level of each step is drawn"),
     "objective.mean": ("Mean noise level", "Mean of logit(t), with t = 1 pure noise, or of log(sigma)"),
     "objective.deviation": ("Spread of noise levels", "Standard deviation of logit(t) or of log(sigma)"),
+    "objective.free_bits": (
+        "Free bits",
+        "Nats of each latent below which its KL divergence is not reduced further, so that fewer latents go unused",
+    ),
+    "objective.kl_warm_up": ("KL warm-up", "Share of the run in which the weight of the KL divergence rises to 1"),
+    "objective.gan_loss": ("GAN loss", "R3GAN is stable. The non-saturating loss of 2014 collapses"),
+    "objective.gamma": (
+        "Gamma at the start",
+        "Weight of the gradient penalties R1 and R2. Raise it if training is unstable or images lack variety",
+    ),
+    "objective.gamma_end": ("Gamma at the end", "It falls to this value along a cosine"),
+    "objective.diff_augment": (
+        "DiffAugment",
+        "Augments what the discriminator sees, real and generated. Automatic: with fewer than 5,000 images",
+    ),
     "objective.sigma_floor": (
         "Smallest sigma in the loss",
         "Lower bound of the divisor when the velocity is computed from the clean image",

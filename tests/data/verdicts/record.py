@@ -23,7 +23,6 @@ from diffstudio.training.data.batches import Batches
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.data.preprocess import resize_to
 from diffstudio.training.evidence.evidence import FEWEST_SAMPLES, Evidence, SampleMetrics
-from diffstudio.training.evidence.gaussian_baseline import gaussian_loss
 from diffstudio.training.recipe import read_recipe
 from diffstudio.training.run.sample_sheets import SampleSheetRenderer
 from diffstudio.training.trainer import Trainer
@@ -93,10 +92,10 @@ def record(name: str, emoji: Path) -> list[dict[str, object]]:
     trainer = Trainer(recipe, classes=len(images.classes), vocabulary=0, device=torch.device("cpu"))
     batches = Batches(images, recipe, None)
     judge = SampleMetrics(images, recipe.data, recipe.run.seed)
-    baseline = gaussian_loss(trainer, batches)
+    baseline = trainer.objective.baseline(batches)
     training = [images.classes[images.labels[index]] for index in images.training_indices]
     prompts = tuple(training[index * len(training) // FEWEST_SAMPLES] for index in range(FEWEST_SAMPLES))
-    renderer = SampleSheetRenderer(recipe, None, images.classes, trainer.device, prompts, images.size)
+    renderer = SampleSheetRenderer(recipe, trainer.objective, None, images.classes, prompts, images.size)
     found, losses, spent = [], [], 0.0
     every = max(1, case.steps // 24) if case.seconds == float("inf") else 10
     while trainer.step_number < case.steps and spent < case.seconds:

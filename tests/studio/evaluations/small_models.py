@@ -13,8 +13,8 @@ from diffstudio.models.families import pixel_file
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import PixelTransformer
+from diffstudio.training.objectives.diffusion import network_config
 from diffstudio.training.recipe import DataRecipe, NetworkRecipe, Recipe, RunRecipe
-from diffstudio.training.trainer import network_config
 
 COLOURS = {"red": (220, 40, 40), "blue": (40, 60, 220)}
 RECIPE = Recipe(

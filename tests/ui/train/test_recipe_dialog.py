@@ -34,16 +34,26 @@ def test_a_recipe_stays_as_it_is_when_nothing_is_changed(qtbot: QtBot, name: str
 
 
 def test_every_setting_has_a_label_and_an_explanation(qtbot: QtBot) -> None:
-    dialog = opened(qtbot, Recipe())
-    assert set(SETTINGS) == set(dialog.fields)
+    dialogs = {name: opened(qtbot, named_recipes()[name]) for name in ("tiny", "vae", "gan")}
+    assert set(SETTINGS) == {name for dialog in dialogs.values() for name in dialog.fields}
     labels = [text.label for text in SETTINGS.values()]
     assert len(set(labels)) == len(labels), "two settings with one label"
-    shown = {each.text() for each in dialog.findChildren(QLabel)}
+    shown = {each.text() for dialog in dialogs.values() for each in dialog.findChildren(QLabel)}
     for name, text in SETTINGS.items():
         assert {text.label, text.explanation} <= shown
         assert len(text.explanation.split()) >= 3, name
-        assert dialog.fields[name].accessibleName() == text.label
-        assert name in dialog.fields[name].toolTip(), "people look it up in the recipe's file"
+        field = next(dialog.fields[name] for dialog in dialogs.values() if name in dialog.fields)
+        assert field.accessibleName() == text.label
+        assert name in field.toolTip(), "people look it up in the recipe's file"
+
+
+def test_settings_of_other_kinds_of_model_are_not_offered(qtbot: QtBot) -> None:
+    recipes = named_recipes()
+    fields = {name: set(opened(qtbot, recipes[name]).fields) for name in ("tiny", "vae", "gan")}
+    assert "objective.noise_levels" in fields["tiny"] and "objective.gamma" not in fields["tiny"]
+    assert "objective.free_bits" in fields["vae"] and "network.heads" not in fields["vae"]
+    assert "objective.gamma" in fields["gan"] and "run.sample_sampler" not in fields["gan"] | fields["vae"]
+    assert "network.latent" in fields["gan"] & fields["vae"] and "run.seed" in fields["gan"] & fields["tiny"]
 
 
 def test_no_choice_reads_like_code(qtbot: QtBot) -> None:

@@ -12,9 +12,9 @@ import torch
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.data.dataset import ImageDataset
-from diffstudio.training.evidence.gaussian_baseline import gaussian_loss
+from diffstudio.training.objectives.diffusion import DiffusionObjective
+from diffstudio.training.objectives.gaussian_baseline import gaussian_loss
 from diffstudio.training.recipe import Recipe
-from diffstudio.training.trainer import Trainer
 
 
 def dataset(pixels: np.ndarray, held_out: int) -> ImageDataset:
@@ -34,11 +34,11 @@ def dataset(pixels: np.ndarray, held_out: int) -> ImageDataset:
     )
 
 
-def loss(recipe: Recipe, pixels: np.ndarray, held_out: int) -> tuple[float | None, Trainer]:
+def loss(recipe: Recipe, pixels: np.ndarray, held_out: int) -> tuple[float | None, DiffusionObjective]:
     plain = replace(recipe, network=replace(recipe.network, conditioning=Conditioning.NONE))
     images = dataset(pixels, held_out)
-    trainer = Trainer(plain, classes=1, vocabulary=0, device=torch.device("cpu"))
-    return gaussian_loss(trainer, Batches(images, plain, None)), trainer
+    objective = DiffusionObjective(plain, classes=1, vocabulary=0, device=torch.device("cpu"))
+    return gaussian_loss(objective, Batches(images, plain, None)), objective
 
 
 def test_independent_pixels_have_the_loss_of_the_closed_form(recipe: Recipe) -> None:
@@ -46,8 +46,8 @@ def test_independent_pixels_have_the_loss_of_the_closed_form(recipe: Recipe) -> 
     deviation = 0.25
     normal = np.random.default_rng(0).normal(0, deviation, (300, 16, 16, 3))
     pixels = np.clip(np.rint((normal + 1) * 127.5), 0, 255).astype(np.uint8)
-    found, trainer = loss(recipe, pixels, 60)
-    t = trainer._fixed_times()
+    found, objective = loss(recipe, pixels, 60)
+    t = objective._fixed_times()
     alpha, sigma = 1 - t, t
     expected = float((deviation**2 / (alpha**2 * deviation**2 + sigma**2)).mean())
     assert found == pytest.approx(expected, rel=0.02)

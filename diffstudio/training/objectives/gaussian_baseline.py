@@ -6,15 +6,18 @@ The optimal denoiser of Gaussian data is linear. Early in training a network is 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from diffstudio.diffusion.schedule import NoiseSchedule
-from diffstudio.training.data.batches import Batches
-from diffstudio.training.trainer import Trainer
+from diffstudio.diffusion.denoiser import Network
+from diffstudio.diffusion.gaussians import bits_of_density
+from diffstudio.diffusion.schedule import NoiseSchedule, Schedule
+from diffstudio.training.data.batches import Batch, Batches
 
 MOST_IMAGES = 512
 _MOST_VALUES = 2**25  # of all images together, for memory and time
@@ -23,25 +26,66 @@ _COMPONENTS = (0, 2, 8, 32, 128)  # of the principal component analysis, the bes
 _Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]  # x_t - alpha mean [B,C,S,S], alpha [B], sigma [B] -> the same
 
 
-def gaussian_loss(trainer: Trainer, batches: Batches) -> float | None:
+class DenoisingLoss(Protocol):
+    """What measures predictions of the clean image: the objective of diffusion models."""
+
+    device: torch.device
+
+    @property
+    def schedule(self) -> Schedule: ...
+
+    def loss_without_network(self, predict: Network, batch: Batch) -> float: ...
+
+
+def gaussian_loss(objective: DenoisingLoss, batches: Batches) -> float | None:
     """The lowest loss of a Gaussian model of the training images on the held-out ones; None without any."""
     held_out = batches.held_out()
     if not len(held_out.images):
         return None
-    values = held_out.images[0].numel()
-    images = batches.training_images(max(2, min(MOST_IMAGES, _MOST_VALUES // values))).to(trainer.device)
+    images = _training_images(batches, held_out).to(objective.device)
     mean = images.mean(dim=0)
     centred = images - mean
 
     def predict(denoise: _Denoise) -> Callable[[Tensor, Tensor], Tensor]:
         def clean_image(x_t: Tensor, t: Tensor) -> Tensor:
-            alpha, sigma = _coefficients(trainer.schedule, t)
+            alpha, sigma = _coefficients(objective.schedule, t)
             return mean + denoise(x_t - alpha[:, None, None, None] * mean, alpha, sigma)
 
         return clean_image
 
     models: list[_Denoise] = [_Stationary.of(centred), *_principal(centred)]
-    return min(trainer.loss_without_network(predict(denoise), batches.held_out()) for denoise in models)
+    return min(objective.loss_without_network(predict(denoise), batches.held_out()) for denoise in models)
+
+
+def gaussian_bits(batches: Batches, levels: int, least_variance: float) -> float | None:
+    """The fewest bits per dimension that probabilistic principal components need for held-out images; None without any.
+
+    They are the linear VAE (Dai et al. 2018, arXiv 1706.05148; Lucas et al. 2019, arXiv 1911.02469). No direction has a
+    variance below `least_variance`.
+    """
+    held_out = batches.held_out()
+    if not len(held_out.images):
+        return None
+    images = _training_images(batches, held_out)
+    mean = images.mean(dim=0)
+    centred = (held_out.images - mean).flatten(1).double()
+    models = _principal(images - mean)
+    return min(
+        float(bits_of_density(model.log_density(centred, least_variance).mean(), centred.shape[1], levels))
+        for model in models
+    )
+
+
+def gaussian_samples(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """[count,C,S,S] from the Gaussian with the mean and the covariance of images [N,C,S,S]."""
+    mean = images.mean(dim=0)
+    weights = torch.randn(count, len(images), generator=generator) / len(images) ** 0.5
+    return mean + torch.einsum("kn,nchw->kchw", weights.to(images), images - mean)
+
+
+def _training_images(batches: Batches, held_out: Batch) -> Tensor:
+    values = held_out.images[0].numel()
+    return batches.training_images(max(2, min(MOST_IMAGES, _MOST_VALUES // values)))
 
 
 def _coefficients(schedule: NoiseSchedule, t: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,6 +132,16 @@ class _Principal:
         rest = _gain(self.rest, alpha, sigma)[:, None]
         gains = _gain(self.variances, alpha[:, None], sigma[:, None]) - rest  # [B,K]
         return (rest * rows + (rows @ self.components.T * gains) @ self.components).reshape(x.shape)
+
+    def log_density(self, centred: Tensor, least_variance: float) -> Tensor:
+        """Of rows [B,D] without their mean, in nats [B]."""
+        variances = self.variances.double().clamp(min=least_variance)
+        rest = self.rest.double().clamp(min=least_variance)
+        along = centred @ self.components.double().T  # [B,K]
+        across = (centred.square().sum(dim=1) - along.square().sum(dim=1)).clamp(min=0)
+        others = centred.shape[1] - len(variances)
+        logs = variances.log().sum() + others * rest.log() + centred.shape[1] * math.log(2 * math.pi)
+        return -0.5 * (logs + (along.square() / variances).sum(dim=1) + across / rest)
 
 
 def _principal(centred: Tensor) -> Iterator[_Principal]:

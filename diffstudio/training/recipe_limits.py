@@ -1,0 +1,137 @@
+"""The ranges of a recipe's numbers and the choices of its names, by their dotted names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from operator import attrgetter
+
+from diffstudio.errors import RunProblem, must_be_between
+from diffstudio.imaging.arrays import MOST_CHANNELS
+from diffstudio.models.detection.families_table import FLOW_SPACING_NAMES, SAMPLER_NAMES
+
+_BELOW_ONE = math.nextafter(1.0, 0.0)
+_TINY = 1e-12  # where 0 is not allowed
+RANGES: Mapping[str, tuple[float, float]] = {
+    "data.size": (8, 2048),
+    "data.channels": (0, MOST_CHANNELS),
+    "data.held_out": (0, 0.9),
+    "data.flips": (0, 1),
+    "data.rotation_degrees": (0, 180),
+    "data.translation": (0, 1),
+    "data.unmasked_weight": (0, 1),
+    "network.patch": (1, 256),
+    "network.margin": (0, 256),
+    "network.bottleneck": (1, 65_536),
+    "network.width": (4, 65_536),
+    "network.depth": (1, 1024),
+    "network.heads": (1, 1024),
+    "network.condition_width": (1, 65_536),
+    "network.vocabulary": (2, 1_000_000),
+    "network.text_tokens": (1, 4096),
+    "network.latent": (1, 4096),
+    "network.prior_width": (8, 65_536),
+    "network.prior_depth": (1, 1024),
+    "network.drop_condition": (0, 1),
+    "network.name_share": (0, 1),
+    "network.tags_share": (0, 1),
+    "objective.mean": (-20, 20),
+    "objective.deviation": (_TINY, 20),
+    "objective.sigma_floor": (_TINY, 1),
+    "objective.free_bits": (0, 100),
+    "objective.kl_warm_up": (0, 1),
+    "objective.gamma": (0, 10**6),
+    "objective.gamma_end": (0, 10**6),
+    "optimiser.learning_rate": (0, 10),
+    "optimiser.muon_learning_rate": (0, 10),
+    "optimiser.weight_decay": (0, 10),
+    "optimiser.momentum": (0, _BELOW_ONE),
+    "optimiser.warm_up_steps": (0, 10**8),
+    "optimiser.decay_share": (0, 1),
+    "optimiser.clip_norm": (_TINY, 10**8),
+    "optimiser.ema": (0, _BELOW_ONE),
+    "run.steps": (1, 10**8),
+    "run.minutes": (0, 10**6),
+    "run.first_step": (0, 10**8),
+    "run.first_seconds": (0, 10**9),
+    "run.patience": (-1, 10**6),
+    "run.keep_checkpoints": (0, 10**6),
+    "run.batch": (1, 65_536),
+    "run.seed": (0, 2**63 - 1),
+    "run.threads": (0, 4096),
+    "run.sample_every": (1, 10**8),
+    "run.sample_count": (1, 1024),
+    "run.checkpoint_every": (1, 10**8),
+    "run.held_out_every": (1, 10**8),
+    "run.sample_steps": (1, 1000),
+    "run.sample_guidance": (0, 100),
+}
+_CHOICES: Mapping[str, tuple[object, ...]] = {
+    "data.fit": ("auto", "crop", "bucket", "pad"),
+    "data.bits": (0, 8, 16),
+    "objective.diff_augment": ("auto", "on", "off"),
+    "optimiser.muon_dtype": ("auto", "float32", "bfloat16"),
+    "run.schedule": ("steps", "time"),
+    "run.dtype": ("auto", "float32", "bfloat16"),
+    "run.sample_sampler": SAMPLER_NAMES,
+    "run.sample_spacing": FLOW_SPACING_NAMES,
+}
+
+
+# Which of the settings are those of one kind of model; all others are of every kind.
+_OF_KINDS: Mapping[str, tuple[str, ...]] = {
+    "data.masks": ("diffusion", "vae"),
+    "data.unmasked_weight": ("diffusion", "vae"),
+    "network.margin": ("diffusion",),
+    "network.bottleneck": ("diffusion",),
+    "network.heads": ("diffusion",),
+    "network.latent": ("vae", "gan"),
+    "network.prior_width": ("vae",),
+    "network.prior_depth": ("vae",),
+    "objective.noise_levels": ("diffusion",),
+    "objective.mean": ("diffusion",),
+    "objective.deviation": ("diffusion",),
+    "objective.sigma_floor": ("diffusion",),
+    "objective.free_bits": ("vae",),
+    "objective.kl_warm_up": ("vae",),
+    "objective.gan_loss": ("gan",),
+    "objective.gamma": ("gan",),
+    "objective.gamma_end": ("gan",),
+    "objective.diff_augment": ("gan",),
+    "optimiser.muon_learning_rate": ("diffusion",),
+    "optimiser.muon_dtype": ("diffusion",),
+    "run.dtype": ("diffusion",),
+    "run.start_from": ("diffusion",),
+    "run.sample_steps": ("diffusion",),
+    "run.sample_sampler": ("diffusion",),
+    "run.sample_spacing": ("diffusion",),
+    "run.sample_guidance": ("diffusion",),
+}
+
+
+def is_of_kind(name: str, kind: str) -> bool:
+    """Whether a setting, such as `network.heads`, has an effect on models of a kind: diffusion, vae or gan."""
+    return kind in _OF_KINDS.get(name, (kind,))
+
+
+def check_limits(recipe: object) -> None:
+    """RunProblem for a number out of its range, and for a name that is not among its choices."""
+    for name, (lowest, highest) in RANGES.items():
+        value = attrgetter(name)(recipe)
+        if not lowest <= value <= highest:
+            raise RunProblem(f"recipe.{name} is {value}", must_be_between(f"{lowest:g}", f"{highest:g}"))
+    for name, choices in _CHOICES.items():
+        if attrgetter(name)(recipe) not in choices:
+            raise RunProblem(
+                f"recipe.{name} is {attrgetter(name)(recipe)!r}", f"it must be one of {', '.join(map(str, choices))}"
+            )
+
+
+def limits_of(name: str) -> tuple[float, float] | None:
+    """The lowest and the highest value of a number, such as `optimiser.learning_rate`."""
+    return RANGES.get(name)
+
+
+def choices_of(name: str) -> tuple[object, ...]:
+    """All values of what is one of a few, such as `data.fit`; empty for others."""
+    return _CHOICES.get(name, ())
