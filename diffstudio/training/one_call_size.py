@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import gcd
 
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.training.recipe import NetworkRecipe, ObjectiveName, Recipe
 
 AUGMENT_LABELS = 6  # width of the augmentation labels (Karras et al. 2022, app. F.2)
@@ -18,17 +18,17 @@ _GRID = 4  # cells a side of the coarsest grid
 _ADAM = 2  # values that the optimiser keeps for each parameter
 
 
-def with_one_call_size(recipe: Recipe, report: FolderReport, *, accelerator: bool) -> tuple[Recipe, str]:
-    """A VAE's or GAN's recipe with the size that suits the folder and the machine, and why, a clause.
+def with_one_call_size(recipe: Recipe, sides: Sequence[int], *, accelerator: bool) -> tuple[Recipe, str]:
+    """A VAE's or GAN's recipe with the size that suits a folder and the machine, and why, a clause.
 
+    `sides` are the longer sides of the folder's images in px.
     As large as half of the images are, up to what a processor, or an accelerator, trains in minutes. Other recipes are
     returned as they are.
     """
     kind = recipe.objective.kind
-    if kind is ObjectiveName.DIFFUSION or not report.images:
+    if kind is ObjectiveName.DIFFUSION or not sides:
         return recipe, ""
-    sides = sorted(max(record.width, record.height) for record in report.images)
-    median, most = sides[len(sides) // 2], _LARGEST_ACCELERATED if accelerator else _LARGEST
+    median, most = sorted(sides)[len(sides) // 2], _LARGEST_ACCELERATED if accelerator else _LARGEST
     size = _SMALLEST
     while size < min(median, most):
         size *= 2
@@ -36,7 +36,7 @@ def with_one_call_size(recipe: Recipe, report: FolderReport, *, accelerator: boo
     if kind is ObjectiveName.VAE and size == _SMALLEST:
         patch = size // 2  # more latents than half of its pixels would be no summary
     network = replace(recipe.network, patch=patch)
-    if accelerator and len(report.images) >= _MANY_IMAGES:
+    if accelerator and len(sides) >= _MANY_IMAGES:
         network = replace(network, width=2 * network.width, depth=2)
     fits = "as large as half of the images are" if size >= median else "which trains in minutes on this machine"
     return replace(recipe, data=replace(recipe.data, size=size), network=network), f"{size} px, {fits}"

@@ -104,7 +104,8 @@ def choose_recipe(
     if name == AUTO:
         return _automatic_choice(report, accelerator, minutes, start_from)
     if name in recipes:
-        recipe, why = with_one_call_size(_started(recipes[name], start_from), report, accelerator=accelerator)
+        sides = [max(record.width, record.height) for record in report.images]
+        recipe, why = with_one_call_size(_started(recipes[name], start_from), sides, accelerator=accelerator)
         return _with_enough_held_out(_for_folder(recipe, report, why), report)
     if name.endswith(".toml"):
         choice = read_choice(Path(name))
