@@ -57,6 +57,8 @@ _TEXTS = {
         "Condition on augmentation",
         "The network is given how an image was flipped, rotated and shifted, so that samples are upright (EDM)",
     ),
+    "data.masks": ("Masks", "Whether files that are masks of images weigh their loss, or are left out"),
+    "data.unmasked_weight": ("Weight outside masks", "Of the loss where a mask is black; 1 where it is white"),
     "data.channel_ranges": (
         "Range of each channel",
         "Lowest and highest value of each channel of an array, in turn. Empty: by the folder",
