@@ -70,12 +70,16 @@ class Lease:
         *,
         priority: bool = False,
         on_wait: Callable[[], None] | None = None,
+        ready: Callable[[], bool] | None = None,
     ) -> None:
-        """Acquire without `with`, for a job that releases the accelerator while paused; arguments as in `held`."""
+        """Acquire without `with`, for a job that releases the accelerator while paused; arguments as in `held`.
+
+        It is not tried before `ready()` is true.
+        """
         self._by, self._priority = by, priority
         waiting = False
         try:
-            while not self._try():
+            while not ((ready is None or ready()) and self._try()):
                 if not waiting and on_wait is not None:
                     on_wait()
                 waiting = True

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 
 from diffstudio.training.recipe import RunRecipe
 
-MIN_STEPS = 20  # of a run whose length is a time, however short
 FIRST_STATE_SECONDS = 20.0  # after the start, the first state is saved
 STATE_SECONDS = 45.0  # between two, so that a kill costs less than a minute
 HELD_OUT_SHARES, SAMPLE_SHARES = 24, 12  # how often these happen in a run whose length is a time
 _MOST_MEASURING, _MOST_SAMPLING = 0.05, 0.15  # of the time is spent on held-out losses, and on samples
+_STEPS_OF_THE_END = 5.0  # that samples, losses and the checkpoint take, until it is known
 _RESERVE_BEYOND = 1.2  # of what the last sheets and checkpoint took is reserved for the final ones
 
 
@@ -25,7 +25,7 @@ class RunClock:
         self._since = time.monotonic()
         self._stopped = False
         self._progress = progress
-        self._reserve = 0.0  # seconds for what is written at the end
+        self._reserve: float | None = None  # seconds for what is written at the end; None: not measured yet
         self._last_state = self._since - (STATE_SECONDS - FIRST_STATE_SECONDS)
 
     @property
@@ -53,15 +53,20 @@ class RunClock:
         return self._recipe.schedule == "time"
 
     def progress(self, step: int) -> float:
-        """The share of the run that is done after `step` steps, 0 to 1. It never falls while the run goes on."""
+        """The share of the run that is done after `step` steps, 0 to 1. It never falls while the run goes on.
+
+        A time that is too short for anything is still one step.
+        """
         run = self._recipe
         done = step - run.first_step
         if not self.timed:
             return min(1.0, done / max(1, run.steps - run.first_step))
-        budget = 60 * run.minutes
-        training = max(budget / 2, budget - self._reserve)
-        share = min(1.0, (self.elapsed_seconds - run.first_seconds) / training, done / MIN_STEPS)
-        self._progress = max(self._progress, share) if done >= MIN_STEPS else share
+        if done <= 0:
+            return 0.0
+        budget, spent = 60 * run.minutes, self.elapsed_seconds - run.first_seconds
+        reserve = self._reserve if self._reserve is not None else _STEPS_OF_THE_END * spent / done
+        training = max(budget / 2, budget - reserve)
+        self._progress = max(self._progress, min(1.0, spent / training))
         return self._progress
 
     def left_seconds(self, step: int, seconds_per_step: float) -> float:
@@ -115,7 +120,10 @@ class Cadence:
         return self._due(step, self._recipe.checkpoint_every)
 
     def _due(self, step: int, every: int) -> bool:
-        return self._crossed(SAMPLE_SHARES) if self._recipe.schedule == "time" else step % every == 0
+        if self._recipe.schedule != "time":
+            return step % every == 0
+        early = self._progress * 60 * self._recipe.minutes < FIRST_STATE_SECONDS  # a time of seconds is for training
+        return self._crossed(SAMPLE_SHARES) and not early
 
     def _crossed(self, shares: int) -> bool:
         return int(self._progress * shares) > int(self._before * shares)

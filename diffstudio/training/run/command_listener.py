@@ -10,19 +10,20 @@ from diffstudio.errors import Interrupted
 from diffstudio.models.memory.lease import Lease
 from diffstudio.training.run.events import RunEvent, RunPaused, RunResumed, RunWaiting
 from diffstudio.training.run.run_folder import Command, RunFolder, RunRequest
+from diffstudio.training.run.turn import Turn
 
 _POLL_SECONDS = 0.1
 
 
-def training_turn() -> Lease:
+def training_turn() -> Turn:
     """What one training run has at a time, also while it lends the accelerator: others wait until it ends or pauses."""
-    return Lease(paths.data() / "training")
+    return Turn(paths.data() / "training")
 
 
 class CommandListener:
     """Pauses or stops a run between two steps: on a command in its control file, or to release the accelerator."""
 
-    def __init__(self, run: RunFolder, lease: Lease, turn: Lease) -> None:
+    def __init__(self, run: RunFolder, lease: Lease, turn: Turn) -> None:
         self._run, self._lease, self._turn = run, lease, turn
         self._last_poll = 0.0
         self._command = Command.RUN

@@ -35,6 +35,8 @@ def test_pauses_do_not_count_and_an_earlier_process_does(now: Time) -> None:
         now.now += 10_000
         assert clock.elapsed_seconds == 180
     now.now += 120
+    with clock.final_work():  # which took no time
+        pass
     assert clock.elapsed_seconds == 300 and clock.progress(1000) == 0.5
     assert clock.left_seconds(1000, 1.0) == 300 and clock.steps(1000) == 2000
 
@@ -43,9 +45,10 @@ def test_what_the_end_costs_is_reserved_and_progress_never_falls(now: Time) -> N
     clock = RunClock(TEN_MINUTES, 0.0, 0.0)
     now.now += 450
     before = clock.progress(500)
+    assert before == pytest.approx(450 / (600 - 5 * 450 / 500))  # five steps are reserved before it is known
     with clock.final_work():
         now.now += 50
-    assert before == 0.75 and clock.progress(500) == pytest.approx(500 / 540)
+    assert clock.progress(500) == pytest.approx(500 / 540)
     with clock.final_work():
         now.now += 1
     assert clock.progress(500) >= 500 / 540
@@ -62,10 +65,22 @@ def test_time_lent_while_samples_are_drawn_is_not_reserved_for_the_end(now: Time
     assert clock.elapsed_seconds == 10 and clock.progress(500) == pytest.approx(10 / (600 - 12))
 
 
-def test_a_time_that_is_over_still_has_its_fewest_steps(now: Time) -> None:
+def test_a_time_that_is_over_still_has_one_step_and_no_more(now: Time) -> None:
     clock = RunClock(RunRecipe(minutes=0.01, schedule="time", first_step=100, first_seconds=50.0), 50.0, 0.0)
     now.now += 100
-    assert [clock.progress(100 + done) for done in (0, 10, 20)] == [0.0, 0.5, 1.0]
+    assert [clock.progress(100 + done) for done in (0, 1)] == [0.0, 1.0]
+
+
+def test_slow_steps_do_not_overrun_a_very_short_time(now: Time) -> None:
+    """Twelve seconds, a second each step: about half of the time is trained, for the end takes as long as a few steps."""
+    recipe = RunRecipe(minutes=0.2, schedule="time")
+    clock, cadence, step = RunClock(recipe, 0.0, 0.0), Cadence(recipe, 0.0), 0
+    while clock.progress(step) < 1:
+        now.now += 1
+        step += 1
+        cadence.advance(clock.progress(step))
+        assert not cadence.samples_due(step, clock.elapsed_seconds) and not cadence.checkpoint_due(step)
+    assert step == 7 and clock.elapsed_seconds + 5 <= 12
 
 
 def test_the_first_state_is_saved_within_a_minute_and_the_others_by_time(now: Time) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
+import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,6 +48,25 @@ def test_a_recaptioned_grown_and_emptied_folder_changes_nothing_and_is_said(
     assert "1 image of the run is no longer in the folder" in started(stopped).why
     assert "1 image added to the folder since then is not used" in started(stopped).why
     assert_same(whole, stopped)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9 on Windows")
+def test_a_run_whose_process_is_killed_gives_the_same_weights(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
+    """Killed in the middle of a step, at some time after its first states were written."""
+    steps = 100
+    quiet = replace(recipe.run, steps=steps, sample_every=steps, checkpoint_every=10, held_out_every=steps)
+    replace(recipe, run=quiet).write(tmp_path / "long.toml")
+    killed = RunFolder(tmp_path / "killed")
+    command = "import sys; from pathlib import Path; from diffstudio.training.loop import train; "
+    command += "train(Path(sys.argv[1]), Path(sys.argv[2]), recipe=sys.argv[3])"
+    process = subprocess.Popen([sys.executable, "-c", command, killed.path, folder, tmp_path / "long.toml"])
+    while process.poll() is None and sum(isinstance(event, RunCheckpoint) for event in killed.events()[0]) < 2:
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not any(isinstance(event, RunFinished) for event in killed.events()[0])
+    train(killed.path, resume=True)
+    assert_same(train(tmp_path / "whole", folder, recipe=str(tmp_path / "long.toml")), killed)
 
 
 def test_a_moved_folder_is_found_again_and_a_lost_one_is_done_without(

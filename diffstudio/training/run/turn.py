@@ -1,0 +1,95 @@
+"""Turn: what one training run or evaluation has at a time, first come, first served. No torch is imported here.
+
+Each run that waits holds the lock of a numbered file in the folder `waiting`; the one with the lowest number is next. The
+operating system releases the locks of a process that dies, and its file is deleted by the next one that finds it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from diffstudio.errors import StorageProblem
+from diffstudio.models.memory.lease import Lease
+
+_LOOK_SECONDS = 0.25  # between two searches for runs that waited before and no longer do
+
+
+class Turn:
+    """One run's part in it. StorageProblem when the folder cannot be written to. Not thread-safe."""
+
+    def __init__(self, folder: Path) -> None:
+        self._lease = Lease(folder)
+        self._waiting = folder / "waiting"
+        self._order = FileLock(folder / "waiting.lock", thread_local=False)
+        self._looked = 0.0
+
+    @property
+    def is_held(self) -> bool:
+        return self._lease.is_held
+
+    def holder(self) -> str | None:
+        """Whose turn it is, for display; None when it is nobody's."""
+        return self._lease.holder()
+
+    def release(self) -> None:
+        self._lease.release()
+
+    def acquire(
+        self, by: str, cancelled: Callable[[], bool] | None = None, *, on_wait: Callable[[], None] | None = None
+    ) -> None:
+        """Wait until all that came before had their turn; `on_wait` is called once before waiting.
+
+        Interrupted when `cancelled()` becomes true meanwhile.
+        """
+        with self._ticket() as number:
+            self._looked = 0.0
+            self._lease.acquire(by, cancelled, on_wait=on_wait, ready=lambda: self._is_first(number))
+
+    @contextmanager
+    def _ticket(self) -> Iterator[int]:
+        """A number above those of all that wait."""
+        try:
+            self._waiting.mkdir(parents=True, exist_ok=True)
+            with self._order:
+                number = max(self._numbers(), default=0) + 1
+                lock = FileLock(self._file(number), thread_local=False)
+                lock.acquire(blocking=False)
+        except OSError as error:
+            raise StorageProblem(
+                f"The run cannot wait in {self._waiting}",
+                error.strerror or str(error),
+                "Free some space, or make the folder writable",
+            ) from error
+        try:
+            yield number
+        finally:
+            with suppress(OSError), self._order:
+                lock.release()
+                self._file(number).unlink(missing_ok=True)
+
+    def _is_first(self, number: int) -> bool:
+        before = [other for other in self._numbers() if other < number]
+        if before and time.monotonic() - self._looked >= _LOOK_SECONDS:
+            self._looked = time.monotonic()
+            self._remove_dead(before)
+        return not before
+
+    def _remove_dead(self, numbers: list[int]) -> None:
+        with suppress(OSError), self._order:
+            for number in numbers:
+                lock = FileLock(self._file(number), thread_local=False)
+                with suppress(Timeout):
+                    lock.acquire(blocking=False)
+                    lock.release()
+                    self._file(number).unlink(missing_ok=True)
+
+    def _numbers(self) -> list[int]:
+        return sorted(int(file.stem) for file in self._waiting.glob("*.lock") if file.stem.isdecimal())
+
+    def _file(self, number: int) -> Path:
+        return self._waiting / f"{number:08d}.lock"
