@@ -120,7 +120,7 @@ class Model(Protocol):
     truncates: bool = False  # whether the deviation of its noise can be chosen: psi of a GAN, temperature of a VAE
     guides_second_pass: bool = True  # whether a hires fix keeps the CFG scale by default; else 0
     output: OutputFormat = PLAIN  # what its images are made of; `decode` shows them as RGB
-    load_notes: tuple[str, ...] = ()  # sentences about what was loaded from elsewhere, not shown yet
+    load_notes: tuple[str, ...] = ()  # sentences about its components, not shown yet
     vae_path: Path | None = None  # of the VAE that replaces its own
     offload_level: OffloadLevel = OffloadLevel.NONE
     textual_inversions: TextualInversions | None = None  # None if it does not support them

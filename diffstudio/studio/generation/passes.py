@@ -25,7 +25,7 @@ from diffstudio.models.model import EncodedPrompt, Model
 from diffstudio.models.multidiffusion import Tiling, check_size, tiling_for
 from diffstudio.models.nonfinite import check_finite
 from diffstudio.models.sampling import SampleOptions, noise_level, sample
-from diffstudio.studio.events import Event, Stepped
+from diffstudio.studio.events import Event, Noted, Stepped
 from diffstudio.studio.generation.preview import preview_images
 from diffstudio.studio.jobs.job_context import JobContext
 from diffstudio.studio.jobs.job_control import JobControl
@@ -162,6 +162,8 @@ class Passes:
         ):
             _check_finite(step, before, self.model)
             previews = preview_images(step.denoised, self.model) if context.previews else ()
+            yield from (Noted(context.job, note) for note in self.model.load_notes)
+            self.model.load_notes = ()
             context.recording.stepped(before + step.index, previews)
             took = time.monotonic() - began - (job_control.paused_seconds - paused)
             self._seconds = seconds + took

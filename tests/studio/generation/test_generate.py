@@ -32,7 +32,7 @@ from diffstudio.models.memory import devices, limits
 from diffstudio.studio.events import Event, Finished, ImageSaved, Noted, Picture, Stepped
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.generation.generate import generate
-from diffstudio.studio.generation.preview import preview_images, shrunk, to_images
+from diffstudio.studio.generation.preview import APPROXIMATE, preview_images, shrunk, to_images
 from diffstudio.studio.generation.resolve import resolve_for
 from diffstudio.studio.jobs.job_context import JobContext
 from diffstudio.studio.jobs.job_control import JobControl
@@ -126,6 +126,18 @@ def test_without_previews_the_pictures_are_the_same(model: PixelModel) -> None:
     without, events = run(model, REQUEST, previews=False)
     assert same(with_previews, without)
     assert all(event.previews == () for event in events if isinstance(event, Stepped))
+
+
+def test_previews_that_become_approximate_are_noted_once(model: PixelModel) -> None:
+    class Decoder(torch.nn.Conv2d):
+        def forward(self, latents: Tensor) -> Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    pictures, _ = run(model, REQUEST)
+    model.preview_decoder = Decoder(3, 3, 1)
+    approximate, events = run(model, REQUEST)
+    assert [event.text for event in events if isinstance(event, Noted)].count(APPROXIMATE) == 1
+    assert same(pictures, approximate)
 
 
 def test_time_left_counts_the_batches_to_come(model: PixelModel, monkeypatch: pytest.MonkeyPatch) -> None:

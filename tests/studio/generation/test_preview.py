@@ -12,7 +12,7 @@ from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
 from diffstudio.models.model import Model
-from diffstudio.studio.generation.preview import LARGEST_SIDE, decode_preview, preview_images, to_images
+from diffstudio.studio.generation.preview import APPROXIMATE, LARGEST_SIDE, decode_preview, preview_images, to_images
 
 
 class Decoder(nn.Module):
@@ -35,7 +35,7 @@ def model(decoder: nn.Module | None) -> Model:
     def linear(state: Tensor) -> Tensor:
         return torch.zeros(len(state), 3, *state.shape[-2:])
 
-    return cast(Model, SimpleNamespace(preview_decoder=decoder, latents_to_rgb=linear))
+    return cast(Model, SimpleNamespace(preview_decoder=decoder, latents_to_rgb=linear, load_notes=()))
 
 
 def test_without_a_decoder_the_linear_map_is_used() -> None:
@@ -77,7 +77,7 @@ def test_without_memory_for_it_the_linear_map_is_used_from_then_on() -> None:
     for _ in range(2):
         (image,) = preview_images(torch.ones(1, 4, 6, 5), some)
         assert image.shape == (6, 5, 3)
-    assert some.preview_decoder is None and len(decoder.sizes) == 1
+    assert some.preview_decoder is None and len(decoder.sizes) == 1 and some.load_notes == (APPROXIMATE,)
 
 
 def test_other_errors_are_not_hidden() -> None:
