@@ -292,7 +292,7 @@ def test(arguments: list[str]) -> int:
     tools = PYTHON.parent
     shutil.rmtree(COVERAGE, ignore_errors=True)
     COVERAGE.mkdir(parents=True)
-    report = COVERAGE / "report.json"
+    report = COVERAGE / "workers.json"
     workers = str(min(4, os.cpu_count() or 1))
     checks = {
         "ruff check": [str(tools / "ruff"), "check", "."],
@@ -302,6 +302,11 @@ def test(arguments: list[str]) -> int:
         "pytest": [
             str(PYTHON),
             "-m",
+            "slipcover",
+            "--json",
+            "--out",
+            str(report),
+            "-m",
             "pytest",
             "-n",
             workers,
@@ -309,11 +314,8 @@ def test(arguments: list[str]) -> int:
             "loadfile",
             "--max-worker-restart",
             "0",  # a crash ends the run with the name of its test
-            "--cov",
-            "--cov-report",
-            f"json:{report}",
         ],
-        "coverage": [str(PYTHON), str(ROOT / "packaging" / "check_coverage.py"), str(report)],
+        "coverage": [str(PYTHON), str(ROOT / "packaging" / "check_coverage.py"), str(COVERAGE)],
     }
     results = {}
     for name, command in checks.items():

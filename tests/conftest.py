@@ -33,6 +33,13 @@ from hypothesis import settings
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
 
+ROOT = Path(__file__).resolve().parent.parent
+if (
+    "SLIPCOVER_ENABLED" in os.environ
+):  # coverage is measured: in this process by slipcover, in its children by coverage.py
+    os.environ["COVERAGE_PROCESS_START"] = str(ROOT / "pyproject.toml")
+    os.environ["COVERAGE_FILE"] = str(ROOT / "artefacts" / "coverage" / "children")
+
 THREADS_THAT_STAY = ("asyncio_", "tqdm", "pytest_timeout")  # pools and monitors that live as long as the process
 
 
