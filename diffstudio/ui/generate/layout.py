@@ -10,6 +10,7 @@ from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QStackedWidget, QVBoxLayo
 
 from diffstudio.ui.generate.canvas.canvas import Canvas
 from diffstudio.ui.generate.canvas.filmstrip import Filmstrip
+from diffstudio.ui.generate.guidance.batch_diversity_label import BatchDiversityLabel
 from diffstudio.ui.generate.job_controls import JobControls
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.queue_and_history import QueueAndHistory
@@ -50,6 +51,7 @@ class GenerateLayout(QWidget):
         self.canvas, self.filmstrip, self.progress = Canvas(), Filmstrip(), ProgressLine("Progress")
         self.empty = EmptyState("sparkle", "Finding checkpoints…", "")
         self.controls = JobControls()
+        self.diversity = BatchDiversityLabel(self.panel.background_work_requested.emit)
         self._heading_stacked = False
         self._banner_action: Callable[[], object] | None = None
         self.banner.acted.connect(self._act_on_banner)
@@ -116,6 +118,7 @@ class GenerateLayout(QWidget):
         column.addWidget(self.banner)
         column.addWidget(self.header)
         column.addWidget(self.middle, 1)
+        column.addWidget(self.diversity)
         column.addWidget(self.progress)
         column.addWidget(self.filmstrip)
         column.addWidget(self.controls)

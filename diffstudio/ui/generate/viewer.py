@@ -219,10 +219,18 @@ class Viewer(GenerateLayout):
         for part in (self.header, self.controls):
             part.setVisible(not nothing)
         self.show_seed(self._seed_shown())
+        self.diversity.show_batch(self._batch_shown())
         self._update_hint()
         self._update_note()
         if had_focus and not busy:  # otherwise Qt moves the focus of a hidden button to an arbitrary widget
             self.canvas.setFocus()
+
+    def _batch_shown(self) -> list[Path]:
+        """The images of the finished job that is shown; empty for an upscaled image, and while the job runs."""
+        state = self._state
+        if not self._live or state.busy or not isinstance(state.request, GenerateRequest):
+            return []
+        return [path for _, (_, path) in sorted(state.saved_images.items())]
 
     def _update_hint(self) -> None:
         text, restart = "", self.restart_shown()

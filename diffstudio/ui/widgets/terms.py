@@ -12,7 +12,6 @@ DENOISING_STRENGTH = "Denoising strength"
 GUIDE_LAST_STEP = "Guide last step"
 GUIDANCE = "Guidance"
 GUIDANCE_INTERVAL = "Guidance interval"
-GUIDE_LAST_STEP = "Guide the last step"
 HIRES_FIX = "Hires fix"
 INIT_IMAGE = "Init image"  # what img2img starts from
 LORA = "LoRA"
