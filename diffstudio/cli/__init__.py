@@ -17,6 +17,7 @@ from diffstudio.cli.arguments import Parser
 from diffstudio.cli.compare import add_compare
 from diffstudio.cli.evaluate import add_evaluate
 from diffstudio.cli.generate import add_generate
+from diffstudio.cli.likelihood import add_likelihood
 from diffstudio.cli.models import add_models
 from diffstudio.cli.terminal import allow_undecodable_names, log_file, print_message, set_up_log_file
 from diffstudio.cli.train import add_train
@@ -73,6 +74,7 @@ def _parser() -> argparse.ArgumentParser:
     add_train(verbs)
     add_evaluate(verbs)
     add_compare(verbs)
+    add_likelihood(verbs)
     add_models(verbs)
     return parser
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from diffstudio.cli.arguments import Verbs, as_path, as_text, as_whole_number
-from diffstudio.cli.lab_verb import JSON_HELP, OnProgress, run_verb
+from diffstudio.cli.lab_verb import JSON_HELP, OnProgress, add_device_option, run_verb
 
 if TYPE_CHECKING:
     from diffstudio.studio.evaluations.result import Evaluation
@@ -45,7 +45,7 @@ def add_evaluate(verbs: Verbs) -> None:
         help="the network that images are compared with: imagenet (the default for grey and RGB), folder (trained on the "
         "folder's training part), or inception, dinov2 or clip from your model folders or a path",
     )
-    verb.add_argument("--device", metavar="NAME", help="cpu, cuda or mps (default: as in the settings)")
+    add_device_option(verb)
     verb.add_argument("--out", metavar="PATH", type=as_path, help="a folder for the result as evaluation.json")
     verb.set_defaults(do=_evaluate)
 

@@ -31,6 +31,10 @@ class LabResult(Protocol):
     def text(self) -> str: ...
 
 
+def add_device_option(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument("--device", metavar="NAME", help="cpu, cuda or mps (default: as in the settings)")
+
+
 def run_verb(arguments: argparse.Namespace, work: Work) -> int:
     """Run the engine of a verb, print its result, and return the exit code.
 

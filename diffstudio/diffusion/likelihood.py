@@ -21,12 +21,12 @@ from diffstudio.diffusion.ode import State, dormand_prince
 from diffstudio.diffusion.schedule import Schedule
 
 LARGEST_NOISE = 400.0  # sigma / alpha at which an image is noise: what is left of it is 4e-6 nats for each value
-_LARGEST_EXACT = 64  # values of an image whose divergence is computed exactly unless probes are given
+LARGEST_EXACT = 64  # values of an image whose divergence is computed exactly unless probes are given
 
 
 def spacing(bits: int) -> float:
     """The distance of neighbouring values in images of 8 or 16 bits in [-1,1]."""
-    return 2 / (2**bits - 1)
+    return 2 / float(2**bits - 1)
 
 
 def bits_per_dimension(log_likelihood: Tensor, dimensions: int, bits: int | None = None) -> Tensor:
@@ -110,7 +110,7 @@ def log_likelihood(
     """
     dimensions, exact = images[0].numel(), probes is None
     if probes is None:
-        if dimensions > _LARGEST_EXACT:
+        if dimensions > LARGEST_EXACT:
             raise ValueError(f"an exact divergence of {dimensions} values takes as many derivatives: use probes")
         directions = torch.eye(dimensions).to(images).view(dimensions, 1, *images.shape[1:])
         probes = directions.expand(-1, *images.shape)
@@ -198,18 +198,11 @@ def variational_bound(
     least = math.exp(first)
     noise = torch.randn(images.shape, generator=generator).to(images)
     return VariationalBound(
-        _prior_loss(images, last), by_level.sum(1), _reconstruction_loss(noise, images, least, bits), by_level
+        _prior_loss(images, last), by_level.sum(1), reconstruction_loss(noise, images, least, bits), by_level
     )
 
 
-def _prior_loss(images: Tensor, last: float) -> Tensor:
-    """The divergence of the noisiest state z from a standard normal distribution, [B] nats."""
-    cos_squared = _cos(last) ** 2
-    spread = -cos_squared - math.log1p(-cos_squared)
-    return 0.5 * (cos_squared * images.double().square() + spread).flatten(1).sum(1)
-
-
-def _reconstruction_loss(noise: Tensor, images: Tensor, least: float, bits: int | None) -> Tensor:
+def reconstruction_loss(noise: Tensor, images: Tensor, least: float, bits: int | None) -> Tensor:
     """-log p(images | images + least * noise), [B] nats: of a normal distribution around the noisy values.
 
     Of whole values each has the probability of the range around it: Ho et al. 2020 (arXiv 2006.11239), eq. 13.
@@ -222,17 +215,32 @@ def _reconstruction_loss(noise: Tensor, images: Tensor, least: float, bits: int 
     low, high = -noise - half, -noise + half
     lowest, highest = images <= -1 + spacing(bits) / 2, images >= 1 - spacing(bits) / 2
     low, high = low.masked_fill(lowest, -math.inf), high.masked_fill(highest, math.inf)
-    low, high = (
-        torch.where(low > 0, -high, low),
-        torch.where(low > 0, -low, high),
-    )  # where differences keep their digits
-    probability = torch.special.ndtr(high) - torch.special.ndtr(low)
+    above = low > 0  # there the differences keep their digits on the other side
+    low, high = torch.where(above, -high, low), torch.where(above, -low, high)
+    probability: Tensor = torch.special.ndtr(high) - torch.special.ndtr(low)
     return -probability.clamp(min=1e-300).log().flatten(1).sum(1)
+
+
+def noise_log_density(noise: Tensor, smallest_noise: float) -> Tensor:
+    """log q(images + smallest_noise * noise | images), [B] nats, of standard normal noise [B,...].
+
+    With images + smallest_noise * noise in place of images with uniform noise, log P of whole values is at least
+    log p - reconstruction_loss - this, on average: variational dequantisation (Ho et al. 2019, arXiv 1902.00275).
+    """
+    density = -0.5 * noise.double().square() - math.log(smallest_noise) - 0.5 * math.log(2 * math.pi)
+    return density.flatten(1).sum(1)
+
+
+def _prior_loss(images: Tensor, last: float) -> Tensor:
+    """The divergence of the noisiest state z from a standard normal distribution, [B] nats."""
+    cos_squared = _cos(last) ** 2
+    spread = -cos_squared - math.log1p(-cos_squared)
+    return 0.5 * (cos_squared * images.double().square() + spread).flatten(1).sum(1)
 
 
 def _cos(u: float) -> float:
     """alpha / (alpha^2 + sigma^2)^(1/2)."""
-    return (1 + math.exp(2 * u)) ** -0.5
+    return 1 / math.sqrt(1 + math.exp(2 * u))
 
 
 def _wide(values: Tensor, like: Tensor) -> Tensor:

@@ -78,10 +78,7 @@ def dormand_prince(
 def _moved(state: State, slopes: Sequence[State], weights: Sequence[float], step: float) -> State:
     """state + step * sum of weights * slopes."""
     used = [(step * weight, slope) for weight, slope in zip(weights, slopes, strict=True) if weight]
-    return tuple(
-        part + sum(weight * slope[index] for weight, slope in used)  # type: ignore[misc]
-        for index, part in enumerate(state)
-    )
+    return tuple(part + sum(weight * slope[index] for weight, slope in used) for index, part in enumerate(state))
 
 
 def _largest_ratio(error: State, before: State, after: State, relative: float, absolute: float) -> float:
@@ -98,4 +95,4 @@ def _factor(ratio: float) -> float:
     """By how much the next step is longer: the error of a step is proportional to its fifth power."""
     if ratio == 0:
         return _LARGEST_FACTOR
-    return min(_LARGEST_FACTOR, max(_SMALLEST_FACTOR, _SAFETY * ratio ** (-1 / 5)))
+    return min(_LARGEST_FACTOR, max(_SMALLEST_FACTOR, _SAFETY * float(ratio ** (-1 / 5))))

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from diffstudio.evaluation.feature_arrays import FeatureArray, as_features
 
 RESAMPLES = 100
+_NORMAL = 1.959964  # deviations to either side that hold 95 % of a normal distribution
 LARGEST_RESAMPLE = 1000  # images: more would cost more than the features of all
 
 
@@ -80,9 +81,25 @@ def _part(features: FeatureArray, count: int, rng: np.random.Generator) -> Featu
 
 def share_interval(hits: float, count: int) -> Interval:
     """A share `hits / count` with its 95 % interval by Wilson (1927), which is right near 0 and 1 too."""
-    z = 1.959964
+    z = _NORMAL
     share = hits / count
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
     spread = z / (1 + z * z / count) * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     low, high = min(share, float(middle - spread)), max(share, float(middle + spread))  # rounding may cross the share
     return Interval(share, max(0.0, low), min(1.0, high))
+
+
+def mean_interval(values: ArrayLike) -> Interval:
+    """The mean of values [N] with its 95 % interval over other values of the same kind. BadRequest for fewer than two."""
+    found = as_features(np.asarray(values, np.float64)[:, None], "measured")
+    mean, error = float(found.mean()), float(found.std(ddof=1) / np.sqrt(len(found)))
+    return Interval(mean, mean - _NORMAL * error, mean + _NORMAL * error)
+
+
+def difference_interval(one: ArrayLike, other: ArrayLike) -> Interval:
+    """The mean of `one` [N] less that of `other` [M], of different images (Welch). BadRequest as of `mean_interval`."""
+    first, second = mean_interval(one), mean_interval(other)
+    spread = float(np.hypot(first.high - first.value, second.high - second.value))
+    return Interval(
+        first.value - second.value, first.value - second.value - spread, first.value - second.value + spread
+    )

@@ -14,7 +14,9 @@ from diffstudio.diffusion.likelihood import (
     bits_per_dimension,
     dequantised,
     log_likelihood,
+    noise_log_density,
     rademacher,
+    reconstruction_loss,
     smallest_noise_of,
     spacing,
     variational_bound,
@@ -122,7 +124,13 @@ def test_whole_values_have_the_bits_of_their_probability(bits: int) -> None:
     assert float(bits_per_dimension(-bound.nats, SIZE).mean()) == pytest.approx(float(truth.mean()), rel=0.01)
     noisy = dequantised(images[:200], bits, generator(5))
     flow = log_likelihood(data, data.schedule, noisy)
-    assert float(bits_per_dimension(flow.nats, SIZE, bits).mean()) == pytest.approx(float(truth[:200].mean()), rel=0.01)
+    expected = pytest.approx(float(truth[:200].mean()), rel=0.01)
+    assert float(bits_per_dimension(flow.nats, SIZE, bits).mean()) == expected
+    for least in (spacing(8), 0.02):
+        noise = torch.randn(images[:200].shape, generator=generator(6), dtype=torch.float64)
+        flow = log_likelihood(data, data.schedule, images[:200] + least * noise, smallest_noise=least)
+        lost = reconstruction_loss(noise, images[:200], least, bits) + noise_log_density(noise, least)
+        assert float(bits_per_dimension(flow.nats - lost, SIZE).mean()) == expected
 
 
 def test_black_and_white_have_the_probability_of_all_beyond_them() -> None:
@@ -130,9 +138,7 @@ def test_black_and_white_have_the_probability_of_all_beyond_them() -> None:
     values = (torch.arange(256, dtype=torch.float64) * spacing(8) - 1).view(256, 1, 1, 1)
     noisy = 0.99  # near white, by noise of 10 steps
     least = 10 * spacing(8)
-    from diffstudio.diffusion.likelihood import _reconstruction_loss
-
-    losses = _reconstruction_loss((noisy - values) / least, values, least, 8)
+    losses = reconstruction_loss((noisy - values) / least, values, least, 8)
     assert float((-losses).exp().sum()) == pytest.approx(1.0, abs=1e-9)
 
 

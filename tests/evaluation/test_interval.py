@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from diffstudio.errors import BadRequest
 from diffstudio.evaluation import interval
-from diffstudio.evaluation.interval import bootstrap_interval, share_interval
+from diffstudio.evaluation.interval import bootstrap_interval, difference_interval, mean_interval, share_interval
 
 RNG = np.random.default_rng(5)
 
@@ -51,3 +52,17 @@ def test_the_interval_of_a_share_is_scipys(hits: int, count: int) -> None:
     assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
     assert found.value == hits / count
     assert found.low <= found.value <= found.high
+
+
+def test_means_and_their_differences_have_the_intervals_of_normal_values() -> None:
+    rng = np.random.default_rng(0)
+    one, other = rng.normal(3.0, 2.0, 400), rng.normal(1.0, 1.0, 100)
+    found = mean_interval(one)
+    assert found.value == pytest.approx(one.mean()) and found.low < 3.0 < found.high
+    assert found.high - found.low == pytest.approx(2 * 1.96 * one.std(ddof=1) / 20, rel=1e-4)
+    difference = difference_interval(one, other)
+    assert difference.value == pytest.approx(one.mean() - other.mean())
+    error = np.sqrt(one.var(ddof=1) / 400 + other.var(ddof=1) / 100)
+    assert difference.high - difference.low == pytest.approx(2 * 1.96 * error, rel=1e-4)
+    with pytest.raises(BadRequest, match="too few measured images"):
+        mean_interval([1.0])

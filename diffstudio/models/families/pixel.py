@@ -210,10 +210,15 @@ class PixelModel(Model):
         )
         return lambda x_t, t: self._call(x_t, t, joined)
 
-    @torch.no_grad()
     def _call(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """The x_0 prediction [B,C,H,W] as float32; the network runs in `dtype`."""
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32):
+        """The x_0 prediction [B,C,H,W] as float32; the network runs in `dtype`.
+
+        Differentiable in x_t where that requires a gradient: likelihoods need the divergence.
+        """
+        with (
+            torch.set_grad_enabled(torch.is_grad_enabled() and x_t.requires_grad),
+            torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32),
+        ):
             estimate: Tensor = self.network(x_t, t.to(x_t), condition)
         return estimate.float()
 

@@ -327,8 +327,8 @@ class _Evaluation:
                 "The tests for copies only search the half used as training images."
             )
         for subject in subjects:
-            run = _run_of(subject)
-            other = _folder_of(run) if run is not None else None
+            run = run_of(subject)
+            other = folder_of(run) if run is not None else None
             if other not in (None, self.real.report.folder.resolve()):
                 notes.append(f"{subject.name} was trained on {other}: its held-out images may be others than here.")
         return notes
@@ -360,14 +360,14 @@ def kind_of_labels(real: RealFolder, captions: Sequence[str], classes: Sequence[
 
 def with_split_of_run(real: RealFolder, subjects: Sequence[Subject]) -> tuple[RealFolder, str]:
     """By the run of the first checkpoint that lies in one; another folder than the run's is read by the recipe alone."""
-    for run in filter(None, map(_run_of, subjects)):
-        trained_on = _folder_of(run)
+    for run in filter(None, map(run_of, subjects)):
+        trained_on = folder_of(run)
         if trained_on == real.report.folder.resolve() or trained_on is not None and not trained_on.exists():
             return with_stored_dataset(real, run)
     return real, ""
 
 
-def _run_of(subject: Subject) -> RunFolder | None:
+def run_of(subject: Subject) -> RunFolder | None:
     """The run whose folder a checkpoint lies in."""
     if not isinstance(subject, CheckpointSubject):
         return None
@@ -377,6 +377,6 @@ def _run_of(subject: Subject) -> RunFolder | None:
         return None
 
 
-def _folder_of(run: RunFolder) -> Path | None:
+def folder_of(run: RunFolder) -> Path | None:
     folder = run.info().get("pictures")
     return Path(folder).resolve() if isinstance(folder, str) else None

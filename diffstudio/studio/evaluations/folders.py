@@ -184,6 +184,12 @@ def check_no_real_images(name: str, generated: ImageDataset, real: RealFolder) -
         )
 
 
+def shared_images(one: ImageDataset, other: ImageDataset) -> list[Path]:
+    """The images of `one` whose pixels are those of an image of `other`, which was prepared in the same way."""
+    known = set(digests(other, range(len(other))))
+    return [path for path, found in zip(one.paths, digests(one, range(len(one))), strict=True) if found in known]
+
+
 def digest_and_flatness(image: NDArray[np.generic]) -> tuple[bytes, bool]:
     """Of an image [H,W,C]: what only equal images share, and whether it is of a single colour."""
     return digest(image), bool((image == image.reshape(-1, image.shape[-1])[0]).all())

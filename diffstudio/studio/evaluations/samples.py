@@ -104,11 +104,13 @@ class CheckpointSamples:
         return self.model.prompt_encoder(None)(StepTexts.plain(prompts, [""] * len(prompts)))
 
     def _checked(self, denoiser: Denoiser) -> Denoiser:
-        return _CheckedDenoiser(denoiser, self.check)
+        return CheckedDenoiser(denoiser, self.check)
 
 
 @dataclass(frozen=True, slots=True)
-class _CheckedDenoiser:
+class CheckedDenoiser:
+    """A denoiser that calls `check` before each call of its network."""
+
     denoiser: Denoiser
     check: Callable[[], None]
 

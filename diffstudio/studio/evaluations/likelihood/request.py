@@ -1,0 +1,37 @@
+"""LikelihoodRequest: which checkpoint is asked how likely the images of a folder are. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffstudio.errors import BadRequest, must_be_between
+
+AUTO = "auto"
+MOST_IMAGES, MOST_PROBES = 50_000, 1000
+FEWEST_IMAGES = 2  # for an interval
+
+
+@dataclass(frozen=True, slots=True)
+class LikelihoodRequest:
+    """Measure the bits per dimension of held-out and of training images of `folder` under `checkpoint`."""
+
+    checkpoint: str  # a name or a path
+    folder: Path
+    count: int = 64  # images of each part, at most
+    probes: int = 5  # of the divergence; images of up to 64 values need none
+    levels: int = 64  # of noise, for the bound
+    flow: bool = True  # whether the probability flow is followed too: without it there is the bound alone
+    seed: int = 0
+    device: str = AUTO
+    out: Path | None = None  # a folder for the result, in which a control file can stop the work
+
+    def __post_init__(self) -> None:
+        for what, value, lowest, highest in (
+            ("number of images", self.count, FEWEST_IMAGES, MOST_IMAGES),
+            ("number of probes", self.probes, 1, MOST_PROBES),
+            ("number of noise levels", self.levels, 1, MOST_PROBES),
+            ("seed", self.seed, 0, 2**62),
+        ):
+            if not lowest <= value <= highest:
+                raise BadRequest(f"The {what} is {value}", must_be_between(lowest, f"{highest:,}"))

@@ -1,0 +1,131 @@
+"""The result of a likelihood: a table in bits per dimension with its formulas, and the same as JSON. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from diffstudio.errors import DiffstudioError
+from diffstudio.evaluation.interval import Interval
+
+FORMAT = 1
+FLOW, BOUND, ELBO, IMPORTANCE = "flow", "bound", "elbo", "importance"
+TITLES = {FLOW: "probability flow", BOUND: "variational bound", ELBO: "ELBO", IMPORTANCE: "importance-weighted bound"}
+HOW_TO_READ = (
+    "Bits per dimension are how many bits the model needs for each value of an image: lower is better, and stored "
+    "without a model it would be all of its bits. A bound is never below the true figure on average. Training images that "
+    "need clearly fewer bits than held-out ones were memorised to that extent. Figures of images with another size, number "
+    "of bits or preparation cannot be compared."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLikelihood:
+    path: str  # in the folder
+    label: str  # the caption or class that it was asked with
+    bits: Mapping[str, float]  # bits per dimension by method
+    probe_error: float | None = None  # standard error of the flow's bits that the probes leave
+
+
+@dataclass(frozen=True, slots=True)
+class PartLikelihood:
+    """The held-out or the training part."""
+
+    name: str
+    available: int  # images in the part
+    means: Mapping[str, Interval]  # bits per dimension by method
+    images: Sequence[ImageLikelihood]
+
+
+@dataclass(frozen=True, slots=True)
+class LikelihoodResult:
+    checkpoint: str
+    folder: str
+    condition: str  # a sentence
+    dimensions: int  # values of an image
+    bits: int  # of each value as it is stored
+    smallest_noise: float | None  # sigma / alpha at which the likelihood of a diffusion model starts
+    parts: Sequence[PartLikelihood]
+    gaps: Mapping[str, Interval]  # held-out minus training, by method
+    formulas: Mapping[str, str]  # by method
+    settings: Mapping[str, object] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    problem: DiffstudioError | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "checkpoint": self.checkpoint,
+            "folder": self.folder,
+            "condition": self.condition,
+            "unit": "bits per dimension",
+            "dimensions": self.dimensions,
+            "bits": self.bits,
+            "smallest_noise": self.smallest_noise,
+            "settings": dict(self.settings),
+            "formulas": dict(self.formulas),
+            "parts": [
+                {
+                    "name": part.name,
+                    "available": part.available,
+                    "count": len(part.images),
+                    "means": {name: asdict(mean) for name, mean in part.means.items()},
+                    "images": [asdict(image) for image in part.images],
+                }
+                for part in self.parts
+            ],
+            "gaps": {name: asdict(gap) for name, gap in self.gaps.items()},
+            "notes": list(self.notes),
+            "how_to_read": HOW_TO_READ,
+        }
+
+    def text(self) -> str:
+        """The table, its formulas, and how to read it."""
+        lines = [
+            f"{self.checkpoint} on {self.folder}: bits per dimension, {self.dimensions:,} values of {self.bits} bits"
+        ]
+        lines += [self.condition, ""]
+        width = max(len(TITLES[name]) for name in self.formulas)
+        for part in self.parts:
+            lines.append(f"{part.name}, {len(part.images):,} of {part.available:,} images")
+            lines += [f"  {TITLES[name].ljust(width)}  {_shown(mean)}" for name, mean in part.means.items()]
+        if self.gaps:
+            lines.append("held-out less training")
+            lines += [f"  {TITLES[name].ljust(width)}  {_shown(gap)}" for name, gap in self.gaps.items()]
+        lines += ["", *(f"{TITLES[name]}: {formula}" for name, formula in self.formulas.items())]
+        lines += ["", *self.notes] if self.notes else []
+        return "\n".join([*lines, "", HOW_TO_READ])
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> LikelihoodResult:
+        """What `to_json` gave. KeyError, TypeError or ValueError for anything else."""
+        return cls(
+            str(values["checkpoint"]),
+            str(values["folder"]),
+            str(values["condition"]),
+            int(values["dimensions"]),
+            int(values["bits"]),
+            values["smallest_noise"],
+            [
+                PartLikelihood(
+                    part["name"],
+                    part["available"],
+                    _intervals(part["means"]),
+                    [ImageLikelihood(**image) for image in part["images"]],
+                )
+                for part in values["parts"]
+            ],
+            _intervals(values["gaps"]),
+            dict(values["formulas"]),
+            dict(values["settings"]),
+            list(values["notes"]),
+        )
+
+
+def _intervals(values: Mapping[str, Any]) -> dict[str, Interval]:
+    return {name: Interval(**one) for name, one in values.items()}
+
+
+def _shown(one: Interval) -> str:
+    return f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})"
