@@ -21,7 +21,7 @@ QT = ("PySide6", "shiboken6", "qtawesome", "pyqtgraph")
 GENERATING = {
     f"diffstudio.studio.generation.{name}" for name in ("generate", "passes", "enlarge", "upscale", "preview")
 }
-EVALUATING = {f"diffstudio.studio.evaluations.{name}" for name in ("evaluate", "measure", "samples")} | {
+EVALUATING = {f"diffstudio.studio.evaluations.{name}" for name in ("evaluate", "likelihood.likelihood", "measure", "samples")} | {
     f"diffstudio.studio.evaluations.compare.{name}" for name in ("compare", "measuring", "training")
 }
 
