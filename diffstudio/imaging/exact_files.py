@@ -19,6 +19,7 @@ from diffstudio.imaging.samples import SamplesProblem
 from diffstudio.imaging.value_range import measure, to_bits
 
 EXACT_SUFFIX = ".tif"  # of a TIFF beside the PNG that shows it
+_BESIDE = (EXACT_SUFFIX, ".npy")
 _BEFORE_CHUNKS = 8 + 25  # bytes: the signature and IHDR
 
 
@@ -43,6 +44,13 @@ def write_png(file: BinaryIO, image: Image.Image, texts: PngInfo, exact: ExactVa
     for kind, data, *_ in texts.chunks:
         file.write(len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big"))
     file.write(encoded[_BEFORE_CHUNKS:])
+
+
+def files_beside(path: Path) -> list[Path]:
+    """The files that belong to a PNG because they hold its exact values, under its name."""
+    if path.suffix.lower() != ".png":
+        return []
+    return [file for suffix in _BESIDE if (file := path.with_suffix(suffix)).is_file()]
 
 
 def channels_beside(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""The gallery's trash: images are moved to `.trash`, back again, and on to the system trash.
+"""The gallery's trash: images and their exact values are moved to `.trash`, back again, and on to the system trash.
 
 An image and its record change together or not at all, even on a full disk or when the program is killed. Each change is
 announced in a file beside the image in `.trash` first (its sidecar, which says where it came from; a `.restoring` file,
@@ -19,6 +19,7 @@ from typing import TypeAlias
 from diffstudio.atomic import free_name, move_numbered, storage_errors, write_text
 from diffstudio.atomic import replace as replace_file
 from diffstudio.errors import StorageProblem
+from diffstudio.imaging.exact_files import files_beside
 from diffstudio.studio.gallery.database import GalleryDatabase
 from diffstudio.studio.gallery.files import SUFFIXES, folder_id, is_inside, name_not_kept
 from diffstudio.studio.gallery.sidecar import (
@@ -82,10 +83,12 @@ class Trash:
                     [sidecar.deleted, self._relative(target), *annotation_columns(sidecar), image_id, path],
                 )
                 replace_file(source, target)
+                _move_beside(source, target)
         except BaseException:  # not recorded: the file goes back
             with suppress(OSError):
                 if target.exists():
                     _move_back(target, source)
+                _move_beside(target, source)
                 sidecar_of(target).unlink(missing_ok=True)
             raise
         with suppress(OSError):
@@ -114,6 +117,7 @@ class Trash:
                 write_sidecar(target, sidecar, moved_from=source)
             with self.records.writing() as connection:
                 moved = move_numbered(source, target)
+                _move_beside(source, moved)
                 connection.execute(
                     "UPDATE images SET trashed = NULL, home = NULL, path = ?, folder_id = ?, sidecar_ns = ?, "
                     "starred = ?, note = ?, tags = ? WHERE id = ?",
@@ -129,6 +133,7 @@ class Trash:
             with suppress(OSError):
                 if not source.exists() and moved.exists():
                     _move_back(moved, source)
+                    _move_beside(moved, source)
                 sidecar_of(target).unlink(missing_ok=True)
                 journal.unlink(missing_ok=True)
             raise
@@ -150,7 +155,8 @@ class Trash:
                     raise folder_missing(_NOT_PURGED, self.folder)
                 after = before(file)
                 with storage_errors(_NOT_PURGED, file.parent):
-                    file.unlink(missing_ok=True)
+                    for one in (file, *files_beside(file)):
+                        one.unlink(missing_ok=True)
                 after()
                 with self.records.writing() as connection:
                     connection.execute("DELETE FROM images WHERE id = ? AND path = ?", [image_id, path])
@@ -174,7 +180,8 @@ class Trash:
                 raise folder_missing(NOT_EMPTIED, self.folder)
             if file.exists():
                 after = before(file)
-                move_to_system_trash(file, NOT_EMPTIED, f"Delete the files in {file.parent} yourself")
+                for one in (*files_beside(file), file):
+                    move_to_system_trash(one, NOT_EMPTIED, f"Delete the files in {file.parent} yourself")
                 after()
             with self.records.writing() as connection:
                 connection.execute(f"DELETE FROM images WHERE {_STILL_IN_TRASH}", [image_id, path])
@@ -224,6 +231,7 @@ class Trash:
         arrived = is_inside(path) and target.exists() and (not image.exists() or image.samefile(target))
         if arrived:
             image.unlink(missing_ok=True)  # linked in both places
+            _move_beside(image, target)
             with self.records.writing() as connection:
                 connection.execute(
                     "UPDATE OR IGNORE images SET trashed = NULL, home = NULL, path = ?, folder_id = ? WHERE path = ?",
@@ -244,6 +252,7 @@ class Trash:
         home = sidecar.home or (name if number.isdigit() and name else image.name)
         deleted = sidecar.deleted or time.time()
         if not (self.folder / home).exists():
+            _move_beside(self.folder / home, image)
             with self.records.writing() as connection:
                 changed = connection.execute(
                     "UPDATE images SET trashed = ?, home = path, path = ? WHERE path = ? AND trashed IS NULL",
@@ -279,6 +288,12 @@ def _move_back(source: Path, target: Path) -> None:
         move_numbered(source, target)
     else:
         replace_file(source, target)
+
+
+def _move_beside(source: Path, target: Path) -> None:
+    """Move the files of exact values that belong to the image `source`, whether it is still there or not. OSError."""
+    for file in files_beside(source):
+        _move_back(file, target.with_suffix(file.suffix))
 
 
 def folder_missing(what: str, folder: Path) -> StorageProblem:

@@ -16,20 +16,19 @@ def set_captions(values: MutableMapping[str, object], texts: Sequence[str]) -> b
     tags; what stays before them is the text. Other keys are kept.
     """
     text_key, tag_key, inner = _sources(values)
+    candidates: list[dict[str, object]] = []
     if inner:
         nested = values[inner]
         assert isinstance(nested, Mapping)
         changed = dict(nested)
         candidates = [{inner: changed}] if set_captions(changed, texts) else []
     elif tag_key and text_key:
-        candidates = list(_text_and_tags(values, text_key, tag_key, texts))
+        candidates = _text_and_tags(values, text_key, tag_key, texts)
     elif tag_key:
         joined = [part for text in texts for part in _parts(text)] if len(texts) <= 1 else None
         candidates = [] if joined is None else [{tag_key: _as_tags(values[tag_key], tag_key, joined)}]
     elif text_key:
         candidates = [{text_key: _as_text(values[text_key], texts)}]
-    else:
-        candidates = []
     for candidate in candidates:
         if captions_in({**values, **candidate}).texts == tuple(texts):
             values.update(candidate)

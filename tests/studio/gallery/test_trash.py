@@ -12,11 +12,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from diffstudio import atomic
 from diffstudio.errors import StorageProblem
+from diffstudio.imaging.exact_files import ExactValues, files_beside
+from diffstudio.studio.gallery import trash
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.gallery.rescan import rescan
@@ -39,10 +42,21 @@ def add(gallery: Gallery, prompt: str = "red apple") -> GalleryImage:
     return gallery.add(Image.new("RGB", (8, 8)), GenerateRequest(prompt=prompt))
 
 
+def add_array(gallery: Gallery, prompt: str = "red apple") -> GalleryImage:
+    """With a TIFF of its values beside it, and an array as another program may have put there."""
+    values = ExactValues(np.full((8, 8, 5), 0.25, np.float32), as_png=False)
+    image = gallery.add(Image.new("RGB", (8, 8)), GenerateRequest(prompt=prompt), exact=values)
+    np.save(image.path.with_suffix(".npy"), values.values)
+    return image
+
+
 def check_together(gallery: Gallery) -> None:
     """Every image is where its record says, and nothing else is there but sidecars."""
     recorded = {gallery.folder / path for (path,) in gallery.read("SELECT path FROM images")}
     there = {path for path in gallery.folder.rglob("*") if path.is_file()}
+    beside = {path for path in there if path.suffix in (".tif", ".npy")}
+    assert {path.with_suffix(".png") for path in beside} <= recorded and len(beside) % 2 == 0
+    there -= beside
     assert {path for path in there if path.suffix == ".png"} == recorded
     assert there - recorded <= {sidecar_of(path) for path in recorded}
 
@@ -106,7 +120,7 @@ class FullDisk:
 def test_a_full_disk_at_any_write_loses_neither_file_nor_record(
     gallery: Gallery, monkeypatch: pytest.MonkeyPatch, action: str
 ) -> None:
-    image = add(gallery)
+    image = add_array(gallery)
     gallery.star(image.id)
     if action == "undo":
         gallery.delete([image.id])
@@ -289,6 +303,46 @@ def test_an_image_in_the_trash_is_deleted_for_good(gallery: Gallery) -> None:
 
 def _refuse(*_: object, **__: object) -> None:
     raise PermissionError(13, "Permission denied")
+
+
+def test_exact_values_go_with_their_image(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, other = add_array(gallery), add_array(gallery, "green apple")
+    files = files_beside(image.path)
+    values = [file.read_bytes() for file in files]
+    assert len(files) == 2
+    gallery.delete([image.id, other.id])
+    assert not any(file.exists() for file in files)
+    check_together(gallery)
+    assert gallery.undo([image.id]) == [image.id] and [file.read_bytes() for file in files] == values
+    check_together(gallery)
+    gallery.delete([image.id])
+    gallery.purge([image.id])
+    check_together(gallery)
+    gone: list[Path] = []
+    monkeypatch.setattr(trash, "move_to_system_trash", lambda file, *_: (gone.append(file), file.unlink()))
+    assert gallery.empty_trash() == 1 and sorted(file.suffix for file in gone) == [".npy", ".png", ".tif"]
+    check_together(gallery)
+
+
+@pytest.mark.parametrize("half_done", ["delete", "undo"])
+def test_a_kill_between_an_image_and_its_exact_values_is_made_good(gallery: Gallery, half_done: str) -> None:
+    image = add_array(gallery)
+    home = files_beside(image.path)
+    gallery.delete([image.id])
+    ((path,),) = gallery.read("SELECT path FROM images")
+    in_trash = gallery.folder / path
+    if half_done == "delete":  # as it was before the record was written
+        for file in files_beside(in_trash):
+            file.rename(image.path.with_suffix(file.suffix))
+        with gallery.writing() as connection:
+            connection.execute("UPDATE images SET trashed = NULL, home = NULL, path = home")
+    else:
+        in_trash.with_name(in_trash.name + RESTORING).write_text(image.path.relative_to(gallery.folder).as_posix())
+        in_trash.rename(image.path)
+    rescan(gallery)
+    assert image.path.exists() == (half_done == "undo") == all(file.exists() for file in home)
+    assert bool(files_beside(in_trash)) == (half_done == "delete")
+    check_together(gallery)
 
 
 def test_nothing_is_deleted_for_good_while_the_folder_is_missing(gallery: Gallery) -> None:
