@@ -42,8 +42,9 @@ from diffstudio.ui.wiring.image_menus import ImageMenus
 from diffstudio.ui.wiring.images import ImageController
 from diffstudio.ui.wiring.jobs import JobController
 from diffstudio.ui.wiring.kept_steps import KeptStepsController
+from diffstudio.ui.wiring.lab import LabController
 from diffstudio.ui.wiring.model_files import ModelFilesController
-from diffstudio.ui.wiring.navigation import GALLERY, GENERATE, MODELS, TRAIN, Navigation
+from diffstudio.ui.wiring.navigation import GALLERY, GENERATE, LAB, MODELS, TRAIN, Navigation
 from diffstudio.ui.wiring.notifications import NotificationController
 from diffstudio.ui.wiring.panel_state import PanelStateController
 from diffstudio.ui.wiring.preferences import PreferencesController
@@ -93,12 +94,14 @@ class Desktop(QObject):
             self.jobs, self.panel_state, self.images, self.model_library, self.tasks, lambda: self.gallery
         )
         self.notifications = NotificationController(self.jobs, self.preferences.notifier, lambda: self.settings)
+        self.lab = LabController(self.window, self.jobs, self.model_library, self.tasks, self.notifications)
         self.help = HelpController(self.window, self.tasks, lambda: self.settings)
         for entry in (
             RoomEntry(GENERATE, "sparkle", "Generate images", lambda: self.generate_room),
             RoomEntry(GALLERY, "squares-four", "All images made here", self._make_gallery_room),
             RoomEntry(MODELS, "stack", "Checkpoints, LoRAs and other models", self._make_models_room),
             RoomEntry(TRAIN, "chart-line-up", "Train a model on a folder of images", self._make_train_room),
+            RoomEntry(LAB, "flask", "Measure models and folders of images", self._make_lab_room),
         ):
             self.window.add_room(entry)
         self.window.show_room(GENERATE)
@@ -231,12 +234,14 @@ class Desktop(QObject):
         self.gallery_controller.start(self.gallery)
         self.jobs.show_recent()
         self.run_monitor.start(self.runs)
+        self.lab.start()
         worker.warm_up()
 
     def show_checkpoints(self) -> None:
         """Show what a scan of the model folders has found."""
         self.generate_room.set_checkpoints(self.checkpoints, len(self.model_library.problems))
         self.model_files.show_checkpoints()
+        self.lab.show_checkpoints()
         chosen = self.generate_room.panel.checkpoint.current()
         if not self._warmed_up and chosen is not None and self.worker is not None:
             self._warmed_up = True
@@ -284,6 +289,11 @@ class Desktop(QObject):
         room.image_actions.upscale_requested.connect(self.images.upscale)
         return room
 
+    def _make_lab_room(self) -> QWidget:
+        room = self.lab.make_room(self.navigation, self.images)
+        self._attach(room.image_actions)
+        return room
+
     def close(self) -> None:
         """Stop every thread and close every file. A job under way is kept in the queue for the next start."""
         if self._closed:
@@ -298,6 +308,7 @@ class Desktop(QObject):
             if self.window.has_made(name):
                 room: Any = self.window.room(name)
                 room.shut_down()
+        self.lab.close()
         self.model_library.close()
         self.downloads.stop()
         self.tasks.close()

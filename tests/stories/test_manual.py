@@ -15,6 +15,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio import cli, paths
 from diffstudio.models.detection.types import Layout, Role
+from diffstudio.studio.evaluations.jobs import LabJobs
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.requests import GenerateRequest, UpscaleRequest
 from diffstudio.studio.runs.runs import Runs
@@ -23,6 +24,7 @@ from diffstudio.ui.app import Desktop
 from diffstudio.ui.gallery.room import GalleryRoom
 from diffstudio.ui.generate.mask.dialog import MaskDialog
 from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
+from diffstudio.ui.lab.room import LabRoom
 from diffstudio.ui.models.adding.link_dialog import LinkDialog
 from diffstudio.ui.models.details import CheckpointDetails
 from diffstudio.ui.models.room import ModelsRoom
@@ -87,7 +89,12 @@ def window_texts(qtbot: QtBot, tmp_path: Path) -> Iterator[set[str]]:
     lora_details.show_entry(LORA, QImage())
     gallery = Gallery(tmp_path / "images", tmp_path / "gallery.sqlite")
     request = UpscaleRequest(tmp_path / "a.png", checkpoint="starter")
-    rooms = GalleryRoom(gallery), ModelsRoom(gallery), TrainRoom(Runs(tmp_path / "runs"))
+    rooms = (
+        GalleryRoom(gallery),
+        ModelsRoom(gallery),
+        TrainRoom(Runs(tmp_path / "runs")),
+        LabRoom(LabJobs(tmp_path / "lab")),
+    )
     places: list[QWidget] = [
         desktop.window,
         *rooms,

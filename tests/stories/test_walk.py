@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -20,6 +21,17 @@ from pytestqt.qtbot import QtBot
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.detection.types import Layout, Role
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.evaluations.job_folder import (
+    JobFailed,
+    JobFinished,
+    JobFolder,
+    JobProgress,
+    JobRequest,
+    JobStarted,
+)
+from diffstudio.studio.evaluations.jobs import LabJobs
+from diffstudio.studio.evaluations.result import HOW_TO_READ
+from diffstudio.studio.evaluations.views.evaluation import COLUMNS
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.jobs.queue import QueuedJob
 from diffstudio.studio.library.annotations import Annotation, Annotations
@@ -41,6 +53,7 @@ from diffstudio.ui.generate.sections.preset_dialogs import EditPresetsDialog, Sa
 from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
 from diffstudio.ui.help.about_dialog import AboutDialog
 from diffstudio.ui.help.shortcuts_dialog import ShortcutsDialog
+from diffstudio.ui.lab.room import LabRoom
 from diffstudio.ui.models.adding.link_dialog import LinkDialog
 from diffstudio.ui.models.rename_dialog import RenameDialog
 from diffstudio.ui.models.room import ModelsRoom
@@ -79,6 +92,22 @@ MODELS = [
 ]
 
 
+def long_result(folder: Path) -> dict[str, Any]:
+    """An evaluation with every measure and with long names."""
+    row = {column.key: {"value": 0.5, "low": 0.4, "high": 0.6} for column in COLUMNS}
+    pair = {"image": "seed 123456", "training": f"{LONG_NAME}.png", "ratio": 0.1, "copy": True}
+    details = {"name": LONG_NAME, "images": 100, "nearest": [pair] * 3, "agreement_by_label": {LONG: 0.5}}
+    return {
+        "folder": str(folder),
+        "features": "EfficientNet-Lite0",
+        "rows": [{"name": "real images (training part)"} | row, {"name": LONG_NAME} | row],
+        "details": [details],
+        "notes": [LONG],
+        "how_to_read": HOW_TO_READ,
+        "problem": LONG,
+    }
+
+
 class Window:
     """The window with its rooms, without a worker."""
 
@@ -89,11 +118,13 @@ class Window:
         self.window, self.generate = MainWindow(), GenerateRoom()
         self.models_room = ModelsRoom(self.gallery, Annotations(folder / "notes.json"))
         self.gallery_room, self.train = GalleryRoom(self.gallery), TrainRoom(Runs(folder / "runs"))
+        self.lab = LabRoom(LabJobs(folder / "lab"))
         rooms = {
             "Generate": self.generate,
             "Gallery": self.gallery_room,
             "Models": self.models_room,
             "Train": self.train,
+            "Lab": self.lab,
         }
         for name, room in rooms.items():
             self.window.add_room(RoomEntry(name, "sparkle", name, lambda room=room: room))
@@ -102,7 +133,7 @@ class Window:
         qtbot.waitExposed(self.window)
 
     def close(self) -> None:
-        for room in (self.gallery_room, self.models_room, self.train):
+        for room in (self.gallery_room, self.models_room, self.train, self.lab):
             room.shut_down()
         self.gallery.close()
         self.window.close()
@@ -144,6 +175,8 @@ class Window:
         yield "Train with a folder", self._room("Train")
         self._show_run(qtbot)
         yield "Train with a run", self._room("Train")
+        yield "Lab without jobs", self._room("Lab")
+        yield from self._lab_states(qtbot)
         self.window.show_message("bad", f"{LONG}. {LONG}.", "Try again")
         yield "A message of the window", self._room("Generate")
         self.window.show_message("bad", "")
@@ -200,6 +233,30 @@ class Window:
         self.train.select(run.path)
         qtbot.waitUntil(lambda: bool(self.train.runs_list.learning.pairs()), timeout=30_000)
         qtbot.waitUntil(lambda: not self.train.run_view.samples.ema.image().isNull(), timeout=30_000)
+
+    def _lab_states(self, qtbot: QtBot) -> Iterator[tuple[str, QWidget]]:
+        """A filled form, a running job, one that failed, and a result, all named at length."""
+        form = self.lab.form_view("evaluate").form
+        self.lab.set_checkpoints([checkpoint(LONG_NAME, family="pixel")])
+        form.fill([LONG_NAME, str(self.folder / LONG_NAME), str(self.folder), "--count", "500"])
+        yield "Lab with a form", self._room("Lab")
+        job = JobFolder(self.folder / "lab" / "job")
+        job.write_request(JobRequest("evaluate", (LONG_NAME, str(self.folder)), LONG[:60], 1.0))
+        with job.locked():
+            for event in (JobStarted(1), JobProgress(f"Generating with {LONG_NAME}", 40, 100)):
+                job.append(event)
+            self.lab.select(job.path)
+            qtbot.waitUntil(lambda: self.lab.job_view.cancel.isVisible(), timeout=30_000)
+            yield "Lab with a running job", self._room("Lab")
+        for event, text in ((JobFailed(LONG, LONG, LONG), LONG), (JobFinished("evaluation.json"), "")):
+            result = long_result(self.folder)
+            (job.path / "evaluation.json").write_text(json.dumps(result))
+            job.append(event)
+            self.lab.refresh()
+            qtbot.waitUntil(lambda text=text: text in self.lab.job_view.outcome.text(), timeout=30_000)
+            if not text:
+                qtbot.waitUntil(lambda: self.lab.job_view.result_view() is not None, timeout=30_000)
+            yield f"Lab with a job that {event.event}", self._room("Lab")
 
     def _dialogs(self) -> list[Callable[[], QWidget]]:
         window, folder = self.window, self.folder

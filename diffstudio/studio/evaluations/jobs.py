@@ -233,7 +233,7 @@ class LabJobs:
             summary = self.summary(job)
             if summary is not None and summary.alive:
                 raise RunProblem(f"{summary.name} is still running", remedy="Cancel it first, then delete it")
-        move_to_system_trash(job.path, f"{job.path.name} could not be moved to the trash")
+        move_to_system_trash(job.path, f"The job {job.path.name} could not be moved to the trash")
         with self._lock:
             self._progress.pop(job.path, None)
 

@@ -43,6 +43,7 @@ class GenerateRoom(Viewer):
     models_room_requested = Signal()
     rescan_requested = Signal()  # of the model folders
     train_room_requested = Signal()
+    lab_job_requested = Signal(int)  # its place among those in the queue's list
 
     def __init__(self, read_filmstrip: ReadFilmstrip = no_filmstrip, read_steps: ReadSteps = no_steps) -> None:
         super().__init__(read_filmstrip, read_steps)
@@ -221,6 +222,7 @@ class GenerateRoom(Viewer):
         self.right.jobs.remove_requested.connect(self.remove_requested)
         self.right.jobs.live_view_requested.connect(self.back_to_job)
         self.right.jobs.train_room_requested.connect(self.train_room_requested)
+        self.right.jobs.lab_job_requested.connect(self.lab_job_requested)
         self.right.image_selected.connect(self.show_image)
         self.right.context_menu_requested.connect(self._open_recent_menu)
         self.right.gallery_requested.connect(self.gallery_requested)

@@ -21,6 +21,7 @@ from diffstudio.ui.lab.plot_view import PlotView
 from diffstudio.ui.lab.results import ResultView, Sentences
 from diffstudio.ui.lab.table_view import TableView
 from diffstudio.ui.widgets.helpers import label
+from diffstudio.ui.widgets.wrapping_text import WrappingText
 
 MOST_IMAGES = 5_000  # that the slider offers
 FEATURES = (
@@ -49,7 +50,8 @@ class EvaluateView(ResultView):
 
     def __init__(self) -> None:
         super().__init__()
-        self.summary = label("", "dim", wrap=True)
+        self.summary = WrappingText("", "dim")
+        self.summary.setAccessibleName("What was measured")
         self.problem = label("", "warn", wrap=True)
         self.table, self.plot, self.pairs = TableView(), PlotView(), PairsView()
         self.how = Sentences("How to read it")
@@ -71,7 +73,7 @@ class EvaluateView(ResultView):
 
     def show_result(self, result: EvaluationResult) -> None:
         view = result.view
-        self.summary.setText(view.summary)
+        self.summary.set_text(view.summary)
         self.problem.setText(view.problem)
         self.problem.setVisible(bool(view.problem))
         self.table.show_table(view.table)

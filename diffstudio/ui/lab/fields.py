@@ -22,6 +22,8 @@ from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind
 from diffstudio.ui.widgets.inputs import CheckBox, ComboBox, LabelledComboBox, LabelledSlider
 
+_ADD_FOLDER = "Add a folder of generated images"
+
 
 class Field(QWidget):
     """One argument of a verb."""
@@ -119,7 +121,7 @@ class SubjectsField(Field):
         self._subjects: list[tuple[str, str]] = []  # argument, name
         self._offered: list[tuple[str, str]] = []
         self.combo = ComboBox(f"{text}: add a checkpoint", (), "Add a checkpoint that was trained here")
-        self.folder_button = SecondaryButton("Folder…", "folder-open", "Add a folder of generated images")
+        self.folder_button = SecondaryButton("Folder…", "folder-open", _ADD_FOLDER)
         self.folder_button.setVisible(folders)
         self._rows = QVBoxLayout()
         self._rows.setSpacing(4)
@@ -136,9 +138,7 @@ class SubjectsField(Field):
         describe(self, text, tooltip)
         self.setFocusProxy(self.combo)
         self.combo.chosen.connect(self._chosen)
-        self.folder_button.clicked.connect(
-            lambda: choose_folder(self, "Add a folder of generated images", pictures_folder(), self.add_path)
-        )
+        self.folder_button.clicked.connect(lambda: choose_folder(self, _ADD_FOLDER, pictures_folder(), self.add_path))
         self.offer([])
 
     def subjects(self) -> list[str]:

@@ -27,7 +27,8 @@ class LabForm(QWidget):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(12)
-        for title, fields in sections:
+        for place, (title, fields) in enumerate(sections):
+            column.addSpacing(8 if place else 0)
             column.addWidget(SectionLabel(title))
             for field in fields:
                 column.addWidget(field)

@@ -11,3 +11,8 @@ PAGES: tuple[LabPage, ...] = (evaluate_page.PAGE,)
 def page_of(verb: str) -> LabPage | None:
     """The page of a verb; None for one of a newer version."""
     return next((page for page in PAGES if page.verb == verb), None)
+
+
+def title_of(verb: str) -> str:
+    page = page_of(verb)
+    return page.title if page is not None else verb

@@ -9,9 +9,8 @@ from typing import Any
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
-from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SectionLabel
-from diffstudio.ui.widgets.helpers import label
+from diffstudio.ui.widgets.wrapping_text import WrappingText
 
 
 class ResultView(QWidget):
@@ -35,7 +34,7 @@ class Sentences(QWidget):
 
     def __init__(self, heading: str, tone: str = "dim") -> None:
         super().__init__()
-        self._text = label("", tone, pixels=theme.SMALL_PIXELS, wrap=True)
+        self._text = WrappingText("", tone)
         self._text.setAccessibleName(heading)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -44,7 +43,7 @@ class Sentences(QWidget):
         column.addWidget(self._text)
 
     def show_sentences(self, sentences: Sequence[str]) -> None:
-        self._text.setText("\n".join(filter(None, sentences)))
+        self._text.set_text("\n".join(filter(None, sentences)))
         self.setVisible(bool(self._text.text()))
 
     def text(self) -> str:

@@ -17,7 +17,7 @@ from diffstudio.studio.evaluations.plots.figure import Figure, marks
 from diffstudio.studio.evaluations.views.tables import Table
 from diffstudio.ui.widgets import actions
 from diffstudio.ui.widgets.controls import SecondaryButton
-from diffstudio.ui.widgets.dialogs import confirm
+from diffstudio.ui.widgets.images.copy_and_drag import save_or_ask
 from diffstudio.ui.widgets.menus import build_menu
 
 
@@ -75,17 +75,10 @@ class SaveButton(SecondaryButton):
         dialog.setOption(QFileDialog.Option.DontConfirmOverwrite)  # Qt's own question takes a name for HTML
         dialog.setDefaultSuffix(ending.removeprefix("."))
         dialog.selectFile(str(Path.home() / file.name))
-        dialog.fileSelected.connect(lambda name: self._save_or_ask(file, Path(name)))
+        dialog.fileSelected.connect(lambda name: save_or_ask(self.window(), Path(name), partial(self.save, file)))
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.open()
         return dialog
-
-    def _save_or_ask(self, file: SavedFile, target: Path) -> None:
-        if target.exists():
-            where = f"It is already in {target.parent}."
-            confirm(self.window(), "Replace", f"Replace {target.name}?", where, lambda: self.save(file, target))
-        else:
-            self.save(file, target)
 
     def save(self, file: SavedFile, target: Path) -> None:
         try:

@@ -34,6 +34,7 @@ class Place(StrEnum):
     VIEWER = "Image opened in the gallery"
     MODELS = "Models"
     TRAIN = "Train"
+    LAB = "Lab"
     MASK = "Mask editor"
     UPSCALE = "Upscale dialog"
     MANUAL = "Manual"
@@ -70,7 +71,7 @@ P = Place
 
 ROOMS = tuple(
     Shortcut(P.EVERYWHERE, f"Show the room {room}", (f"Ctrl+{index}",))
-    for index, room in enumerate(("Generate", "Gallery", "Models", "Train"), 1)
+    for index, room in enumerate(("Generate", "Gallery", "Models", "Train", "Lab"), 1)
 )
 MANUAL = Shortcut(P.EVERYWHERE, actions.MANUAL_PAGE, ("F1",))
 SHORTCUTS = Shortcut(P.EVERYWHERE, f"{actions.SHORTCUTS}, outside text fields", ("?",))
@@ -178,6 +179,13 @@ START_RUN = Shortcut(P.TRAIN, "Start the run", _GENERATE_KEYS)
 CANCEL_INSPECTION = Shortcut(P.TRAIN, "Cancel the inspection of a folder", ("Escape",))
 SAVE_CAPTION = Shortcut(P.TRAIN, "Save the caption of a training image", ("Ctrl+S",))
 CHOOSE_RUN = Shortcut(P.TRAIN, "Choose a run", ("Up", "Down"), "train/runs_list")
+
+NEW_JOB = Shortcut(P.LAB, "New job", ("Ctrl+N",))
+START_JOB = Shortcut(P.LAB, "Start the job", _GENERATE_KEYS)
+CANCEL_JOB = Shortcut(P.LAB, "Cancel the job", ("Ctrl+.",))
+RENAME_JOB = Shortcut(P.LAB, "Rename the job", ("F2",))
+DELETE_JOB = Shortcut(P.LAB, "Move the job to the system trash", ("Delete",))
+CHOOSE_LAB_JOB = Shortcut(P.LAB, "Choose a job", ("Up", "Down"), "lab/jobs_list")
 
 UNDO_MASK = Shortcut(P.MASK, "Undo", ("Ctrl+Z",))
 REDO_MASK = Shortcut(P.MASK, "Redo", ("Ctrl+Shift+Z",))

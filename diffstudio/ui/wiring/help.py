@@ -20,7 +20,13 @@ from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import shortcuts
 from diffstudio.ui.window import MainWindow
 
-PAGES = {"Generate": "generate.md", "Gallery": "gallery.md", "Models": "models.md", "Train": "train.md"}
+PAGES = {
+    "Generate": "generate.md",
+    "Gallery": "gallery.md",
+    "Models": "models.md",
+    "Train": "train.md",
+    "Lab": "lab.md",
+}
 CONTENTS = "README.md"
 OF_DIALOGS = {UpscaleDialog: "upscale.md", MaskDialog: "inpaint.md"}  # the others show the page of the room
 

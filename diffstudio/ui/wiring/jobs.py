@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -28,6 +28,7 @@ from diffstudio.ui.widgets.formatting import human_duration
 from diffstudio.ui.widgets.images.image_reading import read_image
 
 if TYPE_CHECKING:  # imported after the first paint
+    from diffstudio.studio.evaluations.jobs import JobSummary
     from diffstudio.studio.gallery.gallery import Gallery
     from diffstudio.studio.jobs.step_store import StepStore
     from diffstudio.studio.runs.runs import RunSummary
@@ -69,7 +70,7 @@ class JobController(QObject):
         self._queue_thread = ThreadPoolExecutor(1, thread_name_prefix="diffstudio-queue")
         self._pending_outdated = self._reading_pending = False
         self._early_requests: list[PictureRequest] = []
-        self._training = False
+        self._training = self._measuring = False
         self.nothing_starts = True  # no job waits, or the queue is paused
         self._read_steps = _StepReader()
         self.room = GenerateRoom(self.filmstrip, self._read_steps)
@@ -243,8 +244,20 @@ class JobController(QObject):
         self._training = alive is not None
         self._update_sleep_inhibitor()
 
+    def show_lab_jobs(self, summaries: Sequence[JobSummary]) -> None:
+        """Show the jobs of the Lab that run or wait in the queue."""
+        if summaries or self.room.right.jobs.lab_jobs:
+            from diffstudio.ui.lab.jobs_list import status_text
+            from diffstudio.ui.lab.pages import title_of
+
+            shown = [(one.name, status_text(one, title_of(one.request.verb)), one.fraction) for one in summaries]
+            self.room.right.jobs.show_lab_jobs(shown)
+        self._measuring = bool(summaries)
+        self._update_sleep_inhibitor()
+
     def _update_sleep_inhibitor(self) -> None:
-        self._sleep_inhibitor.hold(self._training or (self.worker is not None and self.worker.running() is not None))
+        generates = self.worker is not None and self.worker.running() is not None
+        self._sleep_inhibitor.hold(generates or self._training or self._measuring)
 
     # Token counts and memory forecasts for the panel
 

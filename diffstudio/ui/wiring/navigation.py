@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # imported after the first paint
     from diffstudio.studio.gallery.gallery import Gallery
     from diffstudio.studio.gallery.records import GalleryImage
 
-GENERATE, GALLERY, MODELS, TRAIN = "Generate", "Gallery", "Models", "Train"
+GENERATE, GALLERY, MODELS, TRAIN, LAB = "Generate", "Gallery", "Models", "Train", "Lab"
 
 
 class Navigation:

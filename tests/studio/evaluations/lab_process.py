@@ -1,5 +1,17 @@
 """A process in place of a verb of the Lab, which needs no torch and does what its last argument says."""
 
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from diffstudio.studio.evaluations.jobs import LabJobs
+
 SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
@@ -12,7 +24,7 @@ from diffstudio.studio.evaluations.job_folder import result_name
 import json
 
 verb, *arguments, _, out = sys.argv[1:]
-out, what = Path(out), arguments[-1]
+out, what = Path(out), Path(arguments[-1]).name
 if what == "die":
     print("diffstudio: It cannot.", file=sys.stderr)
     sys.exit(2)
@@ -34,3 +46,19 @@ with recorded(verb, arguments, out) as recording:
     write_text(out / result_name(verb), json.dumps(values))
     recording.finish()
 """
+
+
+@contextmanager
+def lab_jobs(folder: Path) -> Iterator[LabJobs]:
+    """Jobs below `folder` whose processes are those; what still runs in the end is killed."""
+    script = folder / "verb.py"
+    script.write_text(SCRIPT)
+    jobs = LabJobs(folder / "lab", command=(sys.executable, str(script)))
+    yield jobs
+    for one in jobs.list():
+        if one.alive and one.pid is not None:
+            os.kill(one.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while any(one.alive for one in jobs.list()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,19 +25,13 @@ from diffstudio.studio.evaluations.job_folder import (
     JobWaiting,
 )
 from diffstudio.studio.evaluations.jobs import JobStatus, JobSummary, LabJobs
-from tests.studio.evaluations.lab_process import SCRIPT
+from tests.studio.evaluations.lab_process import lab_jobs
 
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[LabJobs]:
-    script = tmp_path / "verb.py"
-    script.write_text(SCRIPT)
-    jobs = LabJobs(tmp_path / "lab", command=(sys.executable, str(script)))
-    yield jobs
-    for one in jobs.list():
-        if one.alive and one.pid is not None:
-            os.kill(one.pid, signal.SIGKILL)
-    until(lambda: not any(one.alive for one in jobs.list()))
+    with lab_jobs(tmp_path) as jobs:
+        yield jobs
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -15,6 +15,7 @@ from PySide6.QtWidgets import QApplication, QHBoxLayout, QVBoxLayout, QWidget
 from diffstudio.studio.events import JobId
 from diffstudio.studio.jobs.job_records import PendingJobs, QueuedJob
 from diffstudio.ui.generate.queue.job_card import JobCard, RunningCard
+from diffstudio.ui.generate.queue.process_cards import ProcessCards
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import describe, label
@@ -35,6 +36,7 @@ class JobList(QWidget):
     pause_requested = Signal(bool)  # of the queue as a whole
     live_view_requested = Signal()  # show the running job again
     train_room_requested = Signal()
+    lab_job_requested = Signal(int)  # its place among those shown
 
     def __init__(self, holds: Callable[[], bool] = lambda: False) -> None:
         super().__init__()
@@ -53,9 +55,8 @@ class JobList(QWidget):
         self.pause = SecondaryButton("", "pause", actions.PAUSE_QUEUE, role="dim")
         self.running = RunningCard("Generating", "Show the running job")
         self.training = RunningCard("Training", "Show the training run")
-        self.further_training: list[RunningCard] = []  # of runs that wait for the one in `training`
-        self._further = QVBoxLayout()
-        self._further.setSpacing(8)
+        self._further = ProcessCards("Training", "Show the training runs")  # that wait for the one in `training`
+        self._lab = ProcessCards("Lab job", "Show this job in the Lab")
         self.empty = label(
             "The queue is empty. Press Generate while a job runs to queue another.",
             "dim",
@@ -86,18 +87,20 @@ class JobList(QWidget):
 
     def show_further_training(self, runs: Sequence[tuple[str, str, float | None]]) -> None:
         """Show the title, the state and the fraction done of further training runs, which wait."""
-        while len(self.further_training) > len(runs):
-            card = self.further_training.pop()
-            self._further.removeWidget(card)
-            card.deleteLater()
-        while len(self.further_training) < len(runs):
-            card = RunningCard("Training", "Show the training runs")
-            card.clicked.connect(self.train_room_requested)
-            self.further_training.append(card)
-            self._further.addWidget(card)
-            card.show()
-        for card, run in zip(self.further_training, runs, strict=True):
-            card.set_progress(*run)
+        self._further.show_processes(runs)
+
+    def show_lab_jobs(self, jobs: Sequence[tuple[str, str, float | None]]) -> None:
+        """Show the title, the state and the fraction done of the jobs of the Lab that run or wait."""
+        self._lab.show_processes(jobs)
+        self._apply()
+
+    @property
+    def further_training(self) -> list[RunningCard]:
+        return self._further.cards
+
+    @property
+    def lab_jobs(self) -> list[RunningCard]:
+        return self._lab.cards
 
     def show_training(self, shown: bool) -> None:
         self._wanted["training"] = shown
@@ -210,7 +213,7 @@ class JobList(QWidget):
         self.paused.setMinimumHeight(self.paused.height() if held else 0)  # its text may be shorter now
         self.paused.setText(_paused_text(pending.paused))
         self.unreadable.setText(_not_run(pending))
-        busy = any(self._wanted.values()) or bool(self._rows)
+        busy = any(self._wanted.values()) or bool(self._rows) or bool(self._lab.cards)
         for part, shown in (
             (self.running, self._wanted["running"]),
             (self.training, self._wanted["training"]),
@@ -278,6 +281,8 @@ class JobList(QWidget):
     def _connect(self) -> None:
         self.running.clicked.connect(self.live_view_requested)
         self.training.clicked.connect(self.train_room_requested)
+        self._further.clicked.connect(lambda _: self.train_room_requested.emit())
+        self._lab.clicked.connect(self.lab_job_requested)
         self.clear.clicked.connect(lambda: self._asked(self.clear_requested.emit))
         self.undo.clicked.connect(lambda: self._asked(self.undo_requested.emit))
         self.pause.clicked.connect(lambda: self._asked(lambda: self.pause_requested.emit(not self._pending.paused)))
@@ -299,7 +304,8 @@ class JobList(QWidget):
         column.addLayout(heading)
         for part in (self.empty, self.paused, self.running, self.training):
             column.addWidget(part)
-        column.addLayout(self._further)
+        column.addWidget(self._further)
+        column.addWidget(self._lab)
         column.addLayout(self._jobs)
         column.addWidget(self.unreadable)
         self.running.hide()

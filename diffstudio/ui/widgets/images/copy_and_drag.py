@@ -113,17 +113,19 @@ def ask_where_to_save(parent: QWidget, path: Path, save: Callable[[Path], object
 
     dialog.filterSelected.connect(filter_selected)
 
-    def save_or_ask(name: str) -> None:
-        target, where = Path(name), f"It is already in {Path(name).parent}."
-        if target.exists():
-            confirm(dialog.parentWidget(), "Replace", f"Replace {target.name}?", where, partial(save, target))
-        else:
-            save(target)
-
-    dialog.fileSelected.connect(save_or_ask)
+    dialog.fileSelected.connect(lambda name: save_or_ask(dialog.parentWidget(), Path(name), save))
     dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
     dialog.open()
     return dialog
+
+
+def save_or_ask(parent: QWidget | None, target: Path, save: Callable[[Path], object]) -> None:
+    """Save to `target`, if it exists after a question: Qt's own takes a name for HTML."""
+    if target.exists():
+        where = f"It is already in {target.parent}."
+        confirm(parent, "Replace", f"Replace {target.name}?", where, partial(save, target))
+    else:
+        save(target)
 
 
 def write(image: QImage, path: Path | None, target: Path) -> None:

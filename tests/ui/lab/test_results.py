@@ -1,0 +1,136 @@
+"""The parts of a result: the table, plots, pairs of images, and the files that they are saved as."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QApplication, QFileDialog, QMenu, QMessageBox
+from pytestqt.qtbot import QtBot
+
+from diffstudio.studio.evaluations.job_folder import JobFolder
+from diffstudio.studio.evaluations.plots.figure import Figure
+from diffstudio.studio.evaluations.views.evaluation import read_evaluation
+from diffstudio.ui.lab.evaluate_page import EvaluateView, read
+from diffstudio.ui.lab.saving import SaveButton
+from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
+
+
+@pytest.fixture
+def view(qtbot: QtBot, dressed: QApplication, result: dict[str, Any], tmp_path: Path) -> EvaluateView:
+    view = EvaluateView()
+    qtbot.addWidget(view)
+    view.resize(900, 900)
+    view.show_result(read(JobFolder(tmp_path), result))
+    view.show()
+    qtbot.waitExposed(view)
+    return view
+
+
+def test_the_table_has_the_real_row_first_with_intervals(view: EvaluateView) -> None:
+    model = view.table.model
+    header = [model.headerData(column, Qt.Orientation.Horizontal) for column in range(model.columnCount())]
+    assert header == ["Images", "Fréchet distance", "Precision", "Recall", "Copies"]
+    assert [model.index(row, 0).data() for row in range(3)] == ["real images (training part)", "tiny", "made"]
+    assert model.index(1, 1).data() == "0.600\n0.500 to 0.700"
+    accessible = model.index(1, 1).data(Qt.ItemDataRole.AccessibleTextRole)
+    assert accessible == "tiny: Fréchet distance 0.600, 95 % interval 0.500 to 0.700"
+    assert "Lower is better" in str(model.headerData(1, Qt.Orientation.Horizontal, Qt.ItemDataRole.ToolTipRole))
+    assert model.index(0, 1).data(Qt.ItemDataRole.ForegroundRole) == theme.colour("dim")
+    assert model.index(1, 1).data(Qt.ItemDataRole.ForegroundRole) is None
+    assert model.headerData(0, Qt.Orientation.Vertical) is None and model.data(model.index(9, 9)) is None
+
+
+def test_every_measure_is_a_plot_with_error_bars(view: EvaluateView, qtbot: QtBot) -> None:
+    plot = view.plot
+    titles = [plot.choice.itemText(place) for place in range(plot.choice.count())]
+    assert titles[:2] == ["Fréchet distance", "Precision"] and any("by noise level" in title for title in titles)
+    description = plot.canvas.accessibleDescription()
+    assert "tiny 0.6" in description and "made 0.7" in description
+    before = plot.canvas.grab().toImage()
+    plot.choice.set_value(2)
+    plot.choice.chosen.emit(2)
+    assert plot.canvas.grab().toImage() != before and plot.canvas.accessibleName() == "Recall"
+
+
+def test_pairs_show_copies_first_and_say_how_close_they_are(view: EvaluateView, qtbot: QtBot) -> None:
+    thumbnails = view.pairs.findChildren(ImageThumbnail)
+    names = [one.accessibleName() for one in thumbnails]
+    assert names == ["tiny: seed 3", "Training image a.png", "tiny: seed 4", "Training image b.png"]
+    assert thumbnails[0].image().isNull() and not thumbnails[1].image().isNull()
+    with qtbot.waitSignal(view.menu_requested):
+        thumbnails[1].menu_requested.emit(thumbnails[1].target, thumbnails[1].pos())
+
+
+def test_a_result_without_a_table_says_why(view: EvaluateView, result: dict[str, Any], tmp_path: Path) -> None:
+    result |= {"rows": [], "problem": "There are too few images."}
+    view.show_result(read(JobFolder(tmp_path), result))
+    assert view.problem.isVisible() and view.problem.text() == "There are too few images."
+    assert view.table.model.rowCount() == 2  # the tests for copies
+    view.show_result(read(JobFolder(tmp_path), {}))
+    assert view.table.isHidden() and view.plot.isHidden() and view.pairs.isHidden()
+
+
+def saved(button: SaveButton, ending: str, target: Path) -> Path:
+    """Choose a kind of file in the menu, and a place in the dialog."""
+    button.click()
+    menu = next(each for each in button.findChildren(QMenu) if each.isVisible())
+    place = next(place for place, one in enumerate(button.files()) if one.name.endswith(ending))
+    menu.actions()[place].trigger()
+    menu.close()
+    dialog = button.window().findChild(QFileDialog)
+    assert isinstance(dialog, QFileDialog)
+    dialog.fileSelected.emit(str(target))
+    dialog.close()
+    dialog.setParent(None)
+    return target
+
+
+def test_plots_and_tables_are_saved_as_files(view: EvaluateView, tmp_path: Path, qtbot: QtBot) -> None:
+    with qtbot.waitSignal(view.message):
+        picture = saved(view.plot.save, ".png", tmp_path / "plot.png")
+    with Image.open(picture) as image:
+        assert image.format == "PNG" and image.width > 600
+    assert saved(view.plot.save, ".svg", tmp_path / "plot.svg").read_text().startswith("<svg")
+    assert "tiny" in saved(view.plot.save, ".csv", tmp_path / "plot.csv").read_text()
+    rows = list(csv.DictReader(io.StringIO(saved(view.table.save, ".csv", tmp_path / "table.csv").read_text())))
+    assert rows[1]["name"] == "tiny" and rows[1]["recall"] == "0.6" and rows[1]["recall_low"] == "0.5"
+    table = json.loads(saved(view.table.save, ".json", tmp_path / "table.json").read_text())
+    assert table["rows"][1]["recall"] == {"value": 0.6, "low": 0.5, "high": 0.7}
+
+
+def test_a_file_is_replaced_only_after_a_question(view: EvaluateView, tmp_path: Path, qtbot: QtBot) -> None:
+    target = tmp_path / "table.csv"
+    target.write_text("mine")
+    saved(view.table.save, ".csv", target)
+    box = view.findChild(QMessageBox)
+    assert isinstance(box, QMessageBox) and target.read_text() == "mine"
+    next(button for button in box.buttons() if button.text() == "Replace").click()
+    assert target.read_text() != "mine"
+    with qtbot.waitSignal(view.message) as message:
+        saved(view.table.save, ".csv", tmp_path / "no" / "such.csv")
+    assert message.args[0] == "bad"
+
+
+def test_an_empty_figure_is_painted_as_nothing(view: EvaluateView) -> None:
+    view.plot.show_figures([Figure("a", "Nothing", "x", "y", ())])
+    view.plot.canvas.grab()
+    assert view.plot.canvas.accessibleDescription() == ""
+    view.plot.show_figures([])
+    assert view.plot.save.files() == ()
+
+
+def test_long_plots_are_described_by_their_first_values(view: EvaluateView, result: dict[str, Any]) -> None:
+    result["details"][0]["loss_gap_by_noise_level"] = [
+        {"noise_level": 0.05 * level, "value": 1.0} for level in range(1, 20)
+    ]
+    figures = read_evaluation(JobFolder(Path("/")), result).figures
+    view.plot.show_figures([figure for figure in figures if figure.name == "loss-gap"])
+    assert view.plot.canvas.accessibleDescription().endswith("and 7 more")

@@ -1,0 +1,79 @@
+"""The jobs of the Lab in the whole window: in the queue's list, in their room, in the manual, and after a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PySide6.QtCore import Qt
+from pytestqt.qtbot import QtBot
+
+from diffstudio.studio.evaluations.jobs import JobStatus, LabJobs
+from diffstudio.studio.settings import Settings
+from diffstudio.ui.app import Desktop
+from diffstudio.ui.lab.room import LabRoom
+from diffstudio.ui.wiring.navigation import GENERATE, LAB
+from tests.studio.evaluations.lab_process import lab_jobs
+
+PATIENCE_MS = 30_000
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[LabJobs]:
+    with lab_jobs(tmp_path) as jobs:
+        yield jobs
+
+
+@pytest.fixture
+def desktop(qtbot: QtBot, lab: LabJobs) -> Iterator[Desktop]:
+    """A window that starts no services of its own."""
+    desktop = Desktop(Settings())
+    desktop.window.first_painted.disconnect()
+    qtbot.addWidget(desktop.window)
+    desktop.lab._lab = lab
+    desktop.lab.start()
+    desktop.window.show()
+    qtbot.waitExposed(desktop.window)
+    yield desktop
+    desktop.close()
+
+
+def test_a_job_is_in_the_queues_list_and_shown_by_a_click(
+    desktop: Desktop, lab: LabJobs, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = desktop.generate_room.right.jobs
+    assert queue.lab_jobs == [] and queue.empty.isVisible()
+    job = lab.start("evaluate", ["wait"], "Photos")  # as an earlier window did
+    qtbot.waitUntil(lambda: lab.list()[0].status is JobStatus.RUNNING, timeout=PATIENCE_MS)
+    desktop.lab.refresh()
+    qtbot.waitUntil(lambda: len(queue.lab_jobs) == 1, timeout=PATIENCE_MS)
+    assert not queue.empty.isVisible()
+    queue.lab_jobs[0].setFocus()
+    qtbot.keyClick(queue.lab_jobs[0], Qt.Key.Key_Return)
+    assert desktop.window.current_room() == LAB
+    room = desktop.window.room(LAB)
+    assert isinstance(room, LabRoom) and room.selected() == job.path
+    assert desktop.help.open_manual().current_page() == "lab.md"
+    told: list[str] = []
+    monkeypatch.setattr(desktop.notifications, "notify", lambda title, text: told.append(title))
+    (job.path / "go").touch()
+    qtbot.waitUntil(lambda: lab.list()[0].status is JobStatus.FINISHED, timeout=PATIENCE_MS)
+    desktop.window.show_room(GENERATE)
+
+    def is_gone() -> bool:
+        desktop.lab.refresh()
+        return queue.lab_jobs == []
+
+    qtbot.waitUntil(is_gone, timeout=PATIENCE_MS)
+    assert told == ["Photos: finished"] and queue.empty.isVisible()
+
+
+def test_the_room_offers_the_checkpoints_of_the_library(desktop: Desktop, qtbot: QtBot) -> None:
+    room = desktop.window.show_room(LAB)
+    assert isinstance(room, LabRoom)
+    desktop.model_library.rescan()
+    combo = (
+        room.form_view("evaluate").form.fields[1].findChildren(type(room.form_view("evaluate").form.fields[1].combo))[0]
+    )
+    qtbot.waitUntil(combo.isEnabled, timeout=PATIENCE_MS)  # the starter
