@@ -31,7 +31,7 @@ from diffstudio.studio.evaluations.job_folder import (
 )
 from diffstudio.studio.evaluations.jobs import LabJobs
 from diffstudio.studio.evaluations.result import HOW_TO_READ
-from diffstudio.studio.evaluations.views.evaluation import COLUMNS
+from diffstudio.studio.evaluations.views.evaluation import COLUMNS, DIVERSITY
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.jobs.queue import QueuedJob
 from diffstudio.studio.library.annotations import Annotation, Annotations
@@ -94,7 +94,7 @@ MODELS = [
 
 def long_result(folder: Path) -> dict[str, Any]:
     """An evaluation with every measure and with long names."""
-    row = {column.key: {"value": 0.5, "low": 0.4, "high": 0.6} for column in COLUMNS}
+    row = {column.key: {"value": 0.5, "low": 0.4, "high": 0.6} for column in (*COLUMNS, *DIVERSITY)}
     pair = {"image": "seed 123456", "training": f"{LONG_NAME}.png", "ratio": 0.1, "copy": True}
     details = {"name": LONG_NAME, "images": 100, "nearest": [pair] * 3, "agreement_by_label": {LONG: 0.5}}
     return {

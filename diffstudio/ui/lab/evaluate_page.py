@@ -53,13 +53,15 @@ class EvaluateView(ResultView):
         self.summary = WrappingText("", "dim")
         self.summary.setAccessibleName("What was measured")
         self.problem = label("", "warn", wrap=True)
-        self.table, self.plot, self.pairs = TableView(), PlotView(), PairsView()
+        self.table, self.diversity = TableView(), TableView()
+        self.plot, self.pairs = PlotView(), PairsView()
         self.how = Sentences("How to read it")
         self.findings, self.notes = Sentences("Findings"), Sentences("Notes", "warn")
         for part in (
             self.summary,
             self.problem,
             self.table,
+            self.diversity,
             self.how,
             self.plot,
             self.pairs,
@@ -67,7 +69,8 @@ class EvaluateView(ResultView):
             self.notes,
         ):
             self.column.addWidget(part)
-        self.table.message.connect(self.message)
+        for table in (self.table, self.diversity):
+            table.message.connect(self.message)
         self.plot.message.connect(self.message)
         self.pairs.menu_requested.connect(self.menu_requested)
 
@@ -77,6 +80,7 @@ class EvaluateView(ResultView):
         self.problem.setText(view.problem)
         self.problem.setVisible(bool(view.problem))
         self.table.show_table(view.table)
+        self.diversity.show_table(view.diversity)
         self.plot.show_figures(view.figures)
         self.pairs.show_pairs(result.pairs)
         self.how.show_sentences([view.how_to_read])

@@ -83,7 +83,7 @@ def test_a_job_is_paused_resumed_and_stopped(lab: LabJobs) -> None:
     assert state(lab, job).outcome
     lab.stop(job)
     lab.pause(job)  # nothing to do: no command waits for the next process in the folder
-    assert job.command() == "run"
+    until(lambda: job.command() == "run")
 
 
 def test_a_job_that_does_not_listen_is_ended_when_it_is_stopped_again(lab: LabJobs) -> None:

@@ -75,7 +75,7 @@ def test_a_result_without_a_table_says_why(view: EvaluateView, result: dict[str,
     assert view.problem.isVisible() and view.problem.text() == "There are too few images."
     assert view.table.model.rowCount() == 2  # the tests for copies
     view.show_result(read(JobFolder(tmp_path), {}))
-    assert view.table.isHidden() and view.plot.isHidden() and view.pairs.isHidden()
+    assert view.table.isHidden() and view.diversity.isHidden() and view.plot.isHidden() and view.pairs.isHidden()
 
 
 def saved(button: SaveButton, ending: str, target: Path) -> Path:

@@ -37,6 +37,12 @@ COLUMNS = (
     ),
     Column("loss_gap", "Loss gap", "Near 0 is good: how much worse the model knows images that were held out"),
 )
+DIVERSITY = (
+    Column("modes", "Modes", "Higher is better: the share of clusters of the held-out images that were reached", True),
+    Column("classes", "Classes", "Higher is better: the share of the classes asked for that were made", True),
+    Column("class_vendi", "Vendi in a class", "How many different images a class holds in effect, on average"),
+    Column("support", "Support", "How many different images can be made in effect; ∞ where there was no duplicate"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,7 @@ class Pair:
 class EvaluationView:
     summary: str
     table: Table
+    diversity: Table  # the figures in which mode collapse shows
     figures: tuple[Figure, ...]
     pairs: tuple[Pair, ...]
     findings: tuple[str, ...]  # about each checkpoint or folder, in sentences
@@ -71,10 +78,9 @@ class EvaluationView:
 def read_evaluation(job: JobFolder, values: Mapping[str, Any]) -> EvaluationView:
     """The result in a job's folder; what is damaged in it is left out."""
     counts, details = mapping_of(values, "counts"), mappings_of(values, "details")
-    rows = [
-        row_of(row, COLUMNS, reference=place == 0)  # the real row is the first, and without it there is none
-        for place, row in enumerate(mappings_of(values, "rows"))
-    ]
+    written = mappings_of(values, "rows")  # the real row is the first, and without it there is none
+    rows = [row_of(row, COLUMNS, reference=place == 0) for place, row in enumerate(written)]
+    diverse = [row_of(row, DIVERSITY, reference=place == 0) for place, row in enumerate(written)]
     listed = {row.name for row in rows}
     rows += [  # without a table there are the tests for copies
         row_of({"name": text_of(one, "name")} | dict(mapping_of(one, "memorisation")), COLUMNS)
@@ -82,12 +88,20 @@ def read_evaluation(job: JobFolder, values: Mapping[str, Any]) -> EvaluationView
         if text_of(one, "name") not in listed
     ]
     table = Table("evaluation", "Generated images against real ones", *pick_columns(COLUMNS, rows))
-    figures = [figure for column in table.columns if (figure := table.figure(column.key)) is not None]
+    columns, found = pick_columns(DIVERSITY, diverse)
+    diversity = Table("diversity", "Mode collapse", columns, found if columns else ())
+    figures = [
+        figure
+        for each in (table, diversity)
+        for column in each.columns
+        if (figure := each.figure(column.key)) is not None
+    ]
     folder = Path(text_of(values, "folder"))
     return EvaluationView(
         f"{folder}: {whole_of(counts, 'training'):,} training images, {whole_of(counts, 'held_out'):,} held-out images. "
         f"Features: {text_of(values, 'features')}, {text_of(values, 'resizing')}.",
         table,
+        diversity,
         (*figures, *filter(None, map(_loss_gap_figure, details))),
         tuple(pair for one in details for pair in _pairs(job, folder, one)),
         tuple(sentence for one in details for sentence in _findings(one)),

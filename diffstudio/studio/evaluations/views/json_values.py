@@ -44,11 +44,18 @@ def texts_of(values: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 
 def cell_of(values: Mapping[str, Any], key: str) -> Cell | None:
-    """A number with its interval, `{"value": …, "low": …, "high": …}`, or a number alone."""
+    """A number with its interval, `{"value": …, "low": …, "high": …}`, or a number alone.
+
+    Beside a bound, null stands for an infinite value.
+    """
     inner = values.get(key)
     if isinstance(inner, dict):
-        value = number_of(inner, "value")
-        return Cell(value, number_of(inner, "low"), number_of(inner, "high")) if value is not None else None
+        value, low, high = (number_of(inner, name) for name in ("value", "low", "high"))
+        if value is None and low is not None and inner.get("value", "") is None:
+            value = math.inf
+        if value is None:
+            return None
+        return Cell(value, low, math.inf if low is not None and high is None else high)
     value = number_of(values, key)
     return Cell(value) if value is not None else None
 

@@ -32,6 +32,7 @@ class Cell:
         return number(self.value)
 
     def interval(self) -> str:
+        """The bounds in words; empty without them."""
         return f"{number(self.low)} to {number(self.high)}" if self.low is not None and self.high is not None else ""
 
 
@@ -68,7 +69,7 @@ class Table:
         rows = [
             {"name": row.name}
             | {
-                column.key: {"value": cell.value, "low": cell.low, "high": cell.high}
+                column.key: {"value": _in_json(cell.value), "low": _in_json(cell.low), "high": _in_json(cell.high)}
                 for column, cell in zip(self.columns, row.cells, strict=True)
                 if cell is not None
             }
@@ -120,10 +121,17 @@ def _short(name: str, longest: int = 22) -> str:
     return name if len(name) <= longest else f"{name[: longest - 1]}…"
 
 
+def _in_json(value: float | None) -> float | None:
+    """JSON has no infinity: null stands for it."""
+    return value if value is not None and math.isfinite(value) else None
+
+
 def number(value: float | None) -> str:
     """Three significant digits, and no more than three decimals."""
-    if value is None or not math.isfinite(value):
+    if value is None or math.isnan(value):
         return "–"
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
 
 

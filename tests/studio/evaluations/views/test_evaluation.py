@@ -67,6 +67,15 @@ def test_what_was_followed_least_is_a_finding(tmp_path: Path) -> None:
     assert view.figures[-1].series[0].y == (1.0,) and view.figures[-1].series[0].low == ()
 
 
+def test_mode_collapse_has_a_table_of_its_own(tmp_path: Path) -> None:
+    rows = [{"name": "real", "modes": {"value": 1.0}}, {"name": "tiny", "support": {"value": None, "low": 9.0}}]
+    view = read_evaluation(JobFolder(tmp_path), {"rows": rows})
+    assert [column.key for column in view.diversity.columns] == ["modes", "support"]
+    assert [row.name for row in view.diversity.rows] == ["real", "tiny"] and view.diversity.rows[0].reference
+    assert view.diversity.to_json().count("null") >= 4  # infinities too
+    assert {"evaluation-modes", "diversity-modes"} & {figure.name for figure in view.figures} == {"diversity-modes"}
+
+
 def test_damage_is_no_error(tmp_path: Path) -> None:
     view = read_evaluation(JobFolder(tmp_path), {"rows": "none", "details": [3], "counts": []})
     assert view.table.rows == () and view.figures == () and view.pairs == ()

@@ -30,7 +30,16 @@ TABLE = Table(
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.12345, "0.123"), (12.345, "12.3"), (1234.5, "1,234"), (None, "–"), (math.nan, "–")]
+    ("value", "text"),
+    [
+        (0.12345, "0.123"),
+        (12.345, "12.3"),
+        (1234.5, "1,234"),
+        (None, "–"),
+        (math.nan, "–"),
+        (math.inf, "∞"),
+        (-math.inf, "-∞"),
+    ],
 )
 def test_numbers_have_three_digits(value: float | None, text: str) -> None:
     assert number(value) == text
@@ -78,5 +87,7 @@ def test_values_of_the_wrong_type_are_left_out() -> None:
     assert mapping_of(values, "mapping") == {} and mappings_of(values, "list") == [{"b": 1}]
     assert mappings_of(values, "text") == [] and texts_of(values, "list") == ("a",) and texts_of(values, "text") == ()
     assert cell_of(values, "cell") is None and cell_of(values, "text") == Cell(3.0) and cell_of(values, "none") is None
+    unbounded = cell_of({"support": {"value": None, "low": 90.0, "high": None}}, "support")
+    assert unbounded == Cell(math.inf, 90.0, math.inf) and unbounded.interval() == "90.0 to ∞"
     assert whole_of(values, "whole") == 3 and whole_of(values, "none") == 0
     assert Cell(0.5).interval() == "" and Cell(0.5, 0.4, 0.6).interval() == "0.400 to 0.600"
