@@ -288,6 +288,20 @@ class Session:
         self.panel.hires_fix.opened.emit()  # scroll to its settings
         await self._save(self.window, "hires_fix")
 
+    async def check_guidance(self) -> None:
+        """The guidance settings with all of their controls, and the diversity of a batch."""
+        await self._show_generate()
+        guidance = self.panel.guidance
+        guidance.open_button.click()
+        guidance.interval.setChecked(True)
+        guidance.cads.set_value(0.15)
+        guidance.cads.value_changed.emit(0.15)
+        self._submit("grinning face", 1, count=4)
+        await self._idle()
+        await until(self.room.diversity.isVisible, "the diversity of the batch was shown")
+        guidance.opened.emit()  # scroll to its settings
+        await self._save(self.window, "guidance")
+
     async def take_train(self) -> None:
         """A run after three quarters of its steps; the one of an earlier call, where its home was kept."""
         import tomli_w
