@@ -33,6 +33,7 @@ from diffstudio.training.run.checkpointing import to_delete
 from diffstudio.training.run.command_listener import CommandListener, training_turn
 from diffstudio.training.run.events import (
     RunCheckpoint,
+    RunDiversity,
     RunEvent,
     RunFailed,
     RunFinished,
@@ -158,6 +159,8 @@ def test_the_held_out_loss_falls_and_the_verdict_is_recorded(folder: Path, recip
         assert len(event.levels) == len(event.level_losses) == len(event.training_level_losses) == 4
         assert event.loss == pytest.approx(sum(event.level_losses) / 4) and event.training_loss is not None
     finished, verdict = run.events()[0][-1], events_of(run, RunVerdict)[-1]
+    diversity = events_of(run, RunDiversity)[-1]
+    assert isinstance(diversity, RunDiversity) and diversity.spread > 0 and diversity.vendi >= 1
     assert isinstance(finished, RunFinished) and isinstance(verdict, RunVerdict)
     assert (finished.outcome, finished.verdict) == (verdict.outcome, verdict.sentence) and len(verdict.evidence) >= 3
     (sheet,) = [event for event in events_of(run, RunSamples) if event.step == 60]

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from diffstudio.training.run.events import (
     RunCheckpoint,
+    RunDiversity,
     RunEarlyStop,
     RunEvent,
     RunFinished,
@@ -66,6 +67,7 @@ class HistoryView:
     checkpoints: tuple[RunCheckpoint, ...] = ()
     decisions: tuple[RunRolledBack | RunEarlyStop, ...] = ()
     finished: RunFinished | None = None  # until it is resumed
+    diversity: tuple[RunDiversity, ...] = ()  # of the samples, oldest first
 
     def trend(self) -> tuple[Trend, str]:
         return held_out_trend(self.held_out_steps, self.held_out_losses)
@@ -79,6 +81,7 @@ class RunHistory:
         self._held_out: list[RunHeldOut] = []
         self._samples: list[RunSamples] = []
         self._verdicts: list[RunVerdict] = []
+        self._diversity: list[RunDiversity] = []
         self._checkpoints: list[RunCheckpoint] = []
         self._decisions: list[RunRolledBack | RunEarlyStop] = []
         self._started: RunStarted | None = None
@@ -102,6 +105,8 @@ class RunHistory:
                     self._held_out.append(event)
                 case RunSamples():
                     self._samples = [sheet for sheet in self._samples if sheet.step != event.step] + [event]
+                case RunDiversity():
+                    self._diversity.append(event)
                 case RunVerdict():
                     self._verdicts.append(event)
                 case RunCheckpoint():
@@ -135,6 +140,7 @@ class RunHistory:
             tuple(self._checkpoints),
             tuple(self._decisions),
             self._finished,
+            tuple(self._diversity),
         )
 
     def _drop_after(self, step: int) -> None:
@@ -144,6 +150,7 @@ class RunHistory:
         self._pending = [point for point in self._pending if point[0] <= step]
         self._held_out = [point for point in self._held_out if point.step <= step]
         self._samples = [sheet for sheet in self._samples if sheet.step <= step]
+        self._diversity = [measured for measured in self._diversity if measured.step <= step]
         self._verdicts = [verdict for verdict in self._verdicts if verdict.step <= step]
         self._checkpoints = [checkpoint for checkpoint in self._checkpoints if checkpoint.step <= step]
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from diffstudio.evaluation.feature_arrays import nearest
 from diffstudio.evaluation.memorisation import copies
+from diffstudio.evaluation.prdc import precision_recall_density_coverage
 from diffstudio.evaluation.vendi import vendi_score
 from diffstudio.training.data.augmentation import Augmentation
 from diffstudio.training.data.batches import derived_seed
@@ -28,6 +29,7 @@ _FEWEST_HELD_OUT, _MOST_HELD_OUT = 50, 2000  # that say which distances are usua
 _AUGMENTED = 4  # random augmentations of each sample, besides the flipped one, that are compared
 _SIDES = ((5_000, 16), (_MOST_IMAGES, 8))  # px of the small images that are compared, up to so many images
 _MOST_COMPARED = 2000
+_MOST_COVERED = 500  # held-out images
 _EQUAL = 1e-6  # mean distance of two images, below which all are equal
 _SAME = 1e-3  # distance over the mean distance of two images, below which images are the same
 
@@ -62,7 +64,7 @@ class Evidence:
     real_vendi: float | None = None  # of as many training images
     finite: bool = True  # weights and losses
     kind: str = "diffusion"  # of model: a value of recipe.ObjectiveName, which says what the losses are
-    diversity: Diversity | None = None  # of many samples, of models that make an image in one call
+    diversity: Diversity | None = None  # of the samples; of many, where a model makes an image in one call
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -138,6 +140,24 @@ class SampleMetrics:
         spread = _mean_distance(samples) / self._distance
         real = self._training[np.arange(count) * len(self._training) // count]
         return spread, vendi_score(samples[:count] + 1e-9), vendi_score(real + 1e-9)
+
+    def coverage(self, images: Tensor) -> Diversity | None:
+        """Of samples [N,C,S,S] and of as many training images, against the held-out ones.
+
+        None with fewer than 16 of either or fewer than 50 held-out images, and for samples that are not finite.
+        """
+        samples = self._features(images) - self._mean
+        count = min(len(samples), len(self._training))
+        enough = self._held_out is not None and count >= FEWEST_SAMPLES
+        if not enough or self._distance < _EQUAL or not np.isfinite(samples).all():
+            return None
+        assert self._held_out is not None
+        held_out = self._held_out[0, :_MOST_COVERED]
+        found = precision_recall_density_coverage(held_out, samples[:count])
+        real = self._training[np.arange(count) * len(self._training) // count]
+        ceiling = precision_recall_density_coverage(held_out, real)
+        shares = (found.precision, found.coverage, ceiling.precision, ceiling.coverage)
+        return Diversity(count, *shares, None, found.recall, ceiling.recall)
 
 
 def _parts(indices: NDArray[np.int64]) -> Sequence[NDArray[np.int64]]:

@@ -59,7 +59,16 @@ def measure_diversity(
     found = precision_recall_density_coverage(real, features_of(features, samples))
     ceiling = precision_recall_density_coverage(real, features_of(features, training.images[_spread(training, count)]))
     within = _within(network, training, features, device)
-    return Diversity(count, found.precision, found.coverage, ceiling.precision, ceiling.coverage, within)
+    return Diversity(
+        count,
+        found.precision,
+        found.coverage,
+        ceiling.precision,
+        ceiling.coverage,
+        within,
+        found.recall,
+        ceiling.recall,
+    )
 
 
 def _within(network: OneCallNetwork, training: Batch, features: FeatureNetwork, device: torch.device) -> float | None:

@@ -48,6 +48,8 @@ class Diversity:
     real_precision: float  # of as many training images
     real_coverage: float
     within: float | None  # mean distance of two samples of one class over that of two training images; None for text
+    recall: float | None = None
+    real_recall: float | None = None  # of as many training images
 
 
 class Objective(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from functools import cached_property
 
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor
 from diffstudio.errors import Interrupted
 from diffstudio.training.evidence.evidence import FEWEST_SAMPLES, Copies, Evidence, SampleMetrics
 from diffstudio.training.objectives.objective import FixedLosses
-from diffstudio.training.run.events import RunHeldOut, RunVerdict
+from diffstudio.training.run.events import RunDiversity, RunHeldOut, RunVerdict
 from diffstudio.training.run.sample_sheets import SampleSheetRenderer, prompts_of_folder
 from diffstudio.training.run.setup import RunContext
 from diffstudio.training.run.verdict import Verdict, best_step, verdict
@@ -75,10 +76,11 @@ class Assessment:
 
     def judge_samples(
         self, progress: float, before_call: Callable[[], None], samples: Tensor | None = None
-    ) -> Iterator[RunVerdict]:
-        """The verdict of now. `samples` of the EMA weights, with prompts from all over the folder, save drawing some.
+    ) -> Iterator[RunDiversity | RunVerdict]:
+        """The diversity of the samples, where it can be measured, and the verdict of now.
 
-        Nothing is yielded when `before_call`, which runs before every call of the network, raises Interrupted.
+        `samples` of the EMA weights, with prompts from all over the folder, save drawing some. Nothing is yielded when
+        `before_call`, which runs before every call of the network, raises Interrupted.
         """
         trainer = self._context.trainer
         if self.is_current:
@@ -92,6 +94,12 @@ class Assessment:
         copies, diversity = self._sample_metrics.copies(samples), self._sample_metrics.diversity(samples)
         copied = tuple(copies.nearest[index] for index in copies.copied) if copies is not None else ()
         spread, vendi, real_vendi = diversity if diversity is not None else (None, None, None)
+        covered = trainer.objective.diversity(trainer.ema_network, self._context.batches)
+        covered = covered or self._sample_metrics.coverage(samples)
+        if diversity is not None:
+            shares = {} if covered is None else asdict(covered)
+            shares.pop("within", None)  # the verdict says it
+            yield RunDiversity(trainer.step_number, *diversity, **shares)
         dataset, batch = self._context.dataset, self._context.recipe.run.batch
         training = len(dataset.training_indices)
         found = verdict(
@@ -113,7 +121,7 @@ class Assessment:
                 real_vendi=real_vendi,
                 finite=bool(torch.isfinite(samples).all()),
                 kind=trainer.objective.kind.value,
-                diversity=trainer.objective.diversity(trainer.ema_network, self._context.batches),
+                diversity=covered,
             )
         )
         self.verdict, self._judged_step = found, trainer.step_number

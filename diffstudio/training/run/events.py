@@ -10,6 +10,7 @@ its class. Fields with a default came later than the others: lines written befor
                 left_seconds; progress, generator_loss
     held_out    loss; levels, level_losses, training_loss, training_level_losses, best
     samples     ema, raw, columns, rows, size, prompts; nearest, ratios, copied, channels
+    diversity   spread, vendi, real_vendi; samples, precision, real_precision, coverage, real_coverage, recall, real_recall
     verdict     outcome, sentence, evidence; best_step, copied, nearest
     checkpoint  path; held_out_loss, best
     rolled_back from_step, rate_scale, why
@@ -121,6 +122,27 @@ def channel_sheet(sheet: Path, number: int) -> Path:
 
 
 @dataclass(frozen=True, slots=True)
+class RunDiversity:
+    """How varied the samples of the EMA weights are, beside as many training images: before each verdict.
+
+    Precision, coverage and recall are against held-out images; None where there are too few of them.
+    """
+
+    event: ClassVar[str] = "diversity"
+    step: int
+    spread: float  # mean distance of two samples over that of two training images
+    vendi: float
+    real_vendi: float
+    samples: int = 0  # that the figures below are of
+    precision: float | None = None
+    real_precision: float | None = None
+    coverage: float | None = None
+    real_coverage: float | None = None
+    recall: float | None = None
+    real_recall: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RunVerdict:
     """What was learned so far, judged by held-out loss, copies and diversity together."""
 
@@ -217,6 +239,7 @@ RunEvent: TypeAlias = (
     | RunStep
     | RunHeldOut
     | RunSamples
+    | RunDiversity
     | RunVerdict
     | RunCheckpoint
     | RunRolledBack

@@ -98,8 +98,9 @@ def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
     losses, measure = evidence.losses, held_out_measure(evidence.kind)
     lowest = min((loss for _, loss in losses), default=math.inf)
     falling = still_falling(losses)
-    if (why := _collapse(evidence)) and len(losses) >= FEWEST_MEASUREMENTS:
-        return Outcome.COLLAPSED, f"It has collapsed: {why}. {_against_collapse(evidence)}"
+    why, enough = _collapse(evidence), len(losses) >= FEWEST_MEASUREMENTS
+    if why and enough and evidence.kind != "diffusion":  # whose blurs are no collapse, but an early step
+        return _collapsed(why, evidence)
     if evidence.baseline is not None and lowest > BEYOND_BASELINE * evidence.baseline:
         more = (
             "It is still falling: train for longer."
@@ -111,10 +112,9 @@ def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
             f"whose samples are blurs. {more}"
         )
     if evidence.spread is not None and evidence.spread < COLLAPSED_SPREAD:
-        return Outcome.COLLAPSED, (
-            f"It has collapsed: its samples are only {evidence.spread:.0%} as diverse as the training images. "
-            f"{_against_collapse(evidence)}"
-        )
+        why, enough = f"its samples are only {evidence.spread:.0%} as diverse as the training images", True
+    if why and enough:
+        return _collapsed(why, evidence)
     if len(losses) < FEWEST_MEASUREMENTS:
         return Outcome.TOO_LITTLE, f"Too early to say: {measure} was measured too few times."
     if falling:
@@ -141,6 +141,10 @@ def _collapse(evidence: Evidence) -> str:
             f"and as many training images {found.real_coverage:.0%}"
         )
     return ""
+
+
+def _collapsed(why: str, evidence: Evidence) -> tuple[Outcome, str]:
+    return Outcome.COLLAPSED, f"It has collapsed: {why}. {_against_collapse(evidence)}"
 
 
 def _against_collapse(evidence: Evidence) -> str:

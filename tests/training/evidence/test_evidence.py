@@ -84,6 +84,21 @@ def test_diversity_is_one_for_other_images_and_near_nothing_for_equal_ones() -> 
     assert spread < 0.01 and vendi == pytest.approx(1, abs=1e-3)
 
 
+def test_coverage_of_good_and_of_collapsed_samples_beside_training_images() -> None:
+    pixels = np.random.default_rng(5).integers(0, 256, (120, 8, 8, 3)).astype(np.uint8)
+    pixels[::2] //= 8  # two modes
+    examined = judge(pixels, held_out=60)
+    good = examined.coverage(images(pixels[-20:]))
+    collapsed = examined.coverage(images(pixels[[61] * 20]))
+    assert good is not None and collapsed is not None and good.samples == collapsed.samples == 20
+    assert good.real_coverage == collapsed.real_coverage > 0.4 and good.within is None
+    assert good.coverage > 0.7 * good.real_coverage and collapsed.coverage < 0.25 * good.real_coverage
+    assert collapsed.recall == 0 and good.recall is not None and good.recall > 0.5
+    assert examined.coverage(images(pixels[:10])) is None  # too few samples
+    assert examined.coverage(images(pixels[:20]) * float("nan")) is None
+    assert judge(pixels, held_out=20).coverage(images(pixels[:20])) is None
+
+
 @pytest.mark.parametrize("pixels", [PIXELS[:1], PIXELS[:2], PIXELS[[0] * 6]])
 def test_one_image_two_images_and_equal_images_are_no_division_by_zero(pixels: np.ndarray) -> None:
     examined = judge(pixels, held_out=0, rotation_degrees=10.0)

@@ -21,6 +21,7 @@ from diffstudio.training.recipe import Recipe
 from diffstudio.training.run import run_folder
 from diffstudio.training.run.events import (
     RunCheckpoint,
+    RunDiversity,
     RunEarlyStop,
     RunEvent,
     RunFailed,
@@ -45,6 +46,8 @@ ONE_OF_EACH: list[RunEvent] = [
     RunStep(10, 100, 640, 0.25, 1.5, 6e-4, 91.0, 7.0, 63.0),
     RunHeldOut(10, 0.24),
     RunHeldOut(10, 0.24, (0.1, 0.5), (0.5, 0.1), 0.2, (0.4, 0.1), True),
+    RunDiversity(10, 0.9, 4.0, 5.0),
+    RunDiversity(10, 0.5, 2.5, 5.0, 16, 0.9, 0.8, 0.3, 0.6, 0.2, 0.8),
     RunVerdict(10, "copying", "These are copies", ("3 of 8",), None, ("a.png",)),
     RunRolledBack(5, 10, 0.5, "The loss is NaN"),
     RunEarlyStop(10, 5, "The held-out loss has risen"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from diffstudio.training.evidence.evidence import Evidence
+from diffstudio.training.objectives.objective import Diversity
 from diffstudio.training.run.verdict import Outcome, best_step, still_falling, verdict
 
 RECORDED = json.loads((Path(__file__).parents[2] / "data" / "verdicts" / "evidence.json").read_text(encoding="utf-8"))
@@ -102,6 +103,18 @@ def test_samples_that_are_all_alike_are_collapsed() -> None:
         found = verdict(broken)
         assert found.outcome is Outcome.COLLAPSED and "NaN" in found.sentence
     assert best_step(losses(0.3, math.nan, 0.2)) == 300 and best_step(()) is None
+
+
+def test_few_samples_that_differ_and_cover_little_are_collapsed_once_they_are_more_than_blurs() -> None:
+    """Two alternating images are as far apart as any: their distance alone does not tell."""
+    covered = Diversity(16, 0.9, 0.05, 0.9, 0.6, None, 0.0, 0.7)
+    found = verdict(evidence(diversity=covered))
+    assert found.outcome is Outcome.COLLAPSED and "16 samples cover 5% of the held-out images" in found.sentence
+    assert "as many training images 60%" in found.sentence and "earlier checkpoint" in found.sentence
+    assert any("5% of the held-out images (60% for as many" in sentence for sentence in found.evidence)
+    assert verdict(evidence(diversity=covered, baseline=0.2)).outcome is Outcome.TOO_LITTLE  # blurs
+    assert verdict(evidence(diversity=covered, baseline=0.2, kind="vae")).outcome is Outcome.COLLAPSED
+    assert verdict(evidence(diversity=replace(covered, coverage=0.4))).outcome is Outcome.LEARNING
 
 
 @pytest.mark.parametrize("count", range(1, 40))

@@ -21,6 +21,7 @@ Curve = NDArray[np.float64]
 class ChartKind(StrEnum):
     LOSS = "Loss"
     NOISE_LEVELS = "Loss by noise level"
+    DIVERSITY = "Diversity of samples"
     GRADIENT_NORM = "Gradient norm"
     LEARNING_RATE = "Learning rate"
     THROUGHPUT = "Images per second"
@@ -76,6 +77,8 @@ def _own(kind: ChartKind, history: HistoryView) -> Chart:
             return _losses(history)
         case ChartKind.NOISE_LEVELS:
             return _by_level(history)
+        case ChartKind.DIVERSITY:
+            return _diversity(history)
         case ChartKind.GRADIENT_NORM:
             return _measured(history, history.gradient_norms, "gradient norm", logarithmic=True)
         case ChartKind.LEARNING_RATE:
@@ -135,6 +138,30 @@ def _by_level(history: HistoryView) -> Chart:
 
 def _level_line(event: RunHeldOut, name: str, role: str, *, faint: bool = False) -> Line:
     return Line(name, role, np.array(event.levels), np.array(event.level_losses), faint)
+
+
+def _diversity(history: HistoryView) -> Chart:
+    """As shares of those of as many training images, whose own line is 1: a collapse is a fall towards 0."""
+    measured = history.diversity
+    steps = np.array([each.step for each in measured], dtype=np.float64)
+    shares = {
+        "recall": ("dim", [_share(each.recall, each.real_recall) for each in measured]),
+        "distance of samples": ("warn", [each.spread for each in measured]),
+        "Vendi score": ("accent", [_share(each.vendi, each.real_vendi) for each in measured]),
+        "coverage": ("good", [_share(each.coverage, each.real_coverage) for each in measured]),
+    }
+    lines = [Line("training images", "faint", steps, np.ones(len(steps)), dashed=True)]
+    for name, (role, values) in shares.items():
+        known = np.isfinite(np.array(values, dtype=np.float64))
+        lines.append(Line(name, role, steps[known], np.array(values, dtype=np.float64)[known]))
+    text = ", ".join(f"{name} {values[-1]:.2f}" for name, (_, values) in shares.items() if measured)
+    description = f"As shares of those of training images: {text}" if measured else ""
+    return Chart(tuple(lines) if measured else (), logarithmic=False, description=description)
+
+
+def _share(value: float | None, real: float | None) -> float:
+    """NaN where it was not measured, or where the training images have none."""
+    return value / real if value is not None and real else np.nan
 
 
 def _measured(history: HistoryView, values: Curve, name: str, *, logarithmic: bool) -> Chart:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from diffstudio.studio.runs.history import HistoryView, RunHistory
-from diffstudio.training.run.events import RunEarlyStop, RunHeldOut, RunRolledBack, RunStep
+from diffstudio.training.run.events import RunDiversity, RunEarlyStop, RunHeldOut, RunRolledBack, RunStep
 from diffstudio.ui.train.run.chart_lines import Chart, ChartKind, Line, OtherRun, chart_of
 
 LEVELS = (0.1, 0.5, 0.9)
@@ -90,3 +90,17 @@ def test_of_other_runs_the_most_telling_line_is_laid_over(history: HistoryView) 
     many = [OtherRun(str(number), history) for number in range(9)]
     colours = [each.role for each in chart_of(ChartKind.LOSS, history, many).lines][4:]
     assert len(colours) == len(set(colours)) == 4
+
+
+def test_diversity_of_the_samples_as_shares_of_that_of_training_images() -> None:
+    run = RunHistory()
+    run.take([RunDiversity(5, 0.9, 4.0, 5.0), RunDiversity(10, 0.5, 2.5, 5.0, 16, 0.9, 0.8, 0.3, 0.6, 0.2, 0.8)])
+    chart = chart_of(ChartKind.DIVERSITY, run.view())
+    assert list(line(chart, "distance of samples").y) == [0.9, 0.5] and not chart.logarithmic
+    assert list(line(chart, "Vendi score").y) == [0.8, 0.5] and list(line(chart, "Vendi score").x) == [5, 10]
+    assert list(line(chart, "coverage").y) == [0.5] and list(line(chart, "recall").y) == pytest.approx([0.25])
+    assert list(line(chart, "training images").y) == [1, 1] and line(chart, "training images").dashed
+    assert chart.description.startswith("As shares of those of training images: recall 0.25, distance of samples 0.50")
+    assert chart_of(ChartKind.DIVERSITY, RunHistory().view()).is_empty()
+    run.take([RunRolledBack(5, 10, 0.5, "the loss rose")])
+    assert [each.step for each in run.view().diversity] == [5]
