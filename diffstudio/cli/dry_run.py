@@ -9,7 +9,7 @@ from diffstudio.cli.terminal import StopFlag, printable, progress, stop_signals
 from diffstudio.errors import Interrupted
 from diffstudio.studio.jobs.device_guess import seems_accelerated
 from diffstudio.training.data.folder_report import FolderReport, InspectionProgress
-from diffstudio.training.data.inspect_folder import inspect_folder
+from diffstudio.training.data.inspect_folder import finish_inspection
 from diffstudio.training.recipe_choice import check_recipe_name, choose_recipe
 
 
@@ -31,13 +31,12 @@ def dry_run(
 
 
 def _inspected(folder: Path, stop: StopFlag) -> FolderReport:
-    for item in inspect_folder(folder):
+    def show(item: InspectionProgress) -> None:
         if stop.requested:
             raise Interrupted("The inspection was stopped", "What was read is kept: start it again to go on")
-        if isinstance(item, InspectionProgress):
-            counted = f"{item.done:,} of {item.total:,}" if item.total else f"{item.done:,}"
-            progress(printable(f"inspecting image {counted}: {item.path}"))
-        else:
-            progress("", last=True)
-            return item
-    raise AssertionError(folder)
+        counted = f"{item.done:,} of {item.total:,}" if item.total else f"{item.done:,}"
+        progress(printable(f"inspecting image {counted}: {item.path}"))
+
+    report = finish_inspection(folder, show)
+    progress("", last=True)
+    return report

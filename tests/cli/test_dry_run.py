@@ -13,6 +13,7 @@ from diffstudio import cli, paths
 from diffstudio.cli import dry_run
 from diffstudio.cli.terminal import StopFlag
 from diffstudio.errors import Interrupted
+from diffstudio.training.data import inspect_folder
 from diffstudio.training.data.folder_report import InspectionProgress
 
 
@@ -68,7 +69,7 @@ def test_a_signal_ends_the_inspection(monkeypatch: pytest.MonkeyPatch) -> None:
         while True:
             yield InspectionProgress(1, 0, Path("a.png"))
 
-    monkeypatch.setattr(dry_run, "inspect_folder", endless)
+    monkeypatch.setattr(inspect_folder, "inspect_folder", endless)
     stop = StopFlag()
     stop.set()
     with pytest.raises(Interrupted, match="inspection was stopped"):

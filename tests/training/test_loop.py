@@ -452,7 +452,7 @@ def test_files_that_are_left_out_are_named_when_the_run_starts(folder: Path, rec
     (started,) = events_of(run, RunStarted)
     assert isinstance(started, RunStarted)
     assert "Left out because they cannot be read: 2 (disc/broken.png: " in started.why
-    assert "Left out because they are too small: 1 (disc/tiny.png: below 16 px)." in started.why
+    assert "Left out because they are too small: 1 (disc/tiny.png: too small to train on)." in started.why
     assert "Captions not used, or not completely: 1 (disc/00.txt: it is not text in UTF-8)." in started.why
     train(run.path, resume=True)
     resumed = events_of(run, RunStarted)[-1]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +21,7 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.subjects import CheckpointSubject
 from diffstudio.training.data.dataset import ImageDataset, build_dataset
 from diffstudio.training.data.folder_report import FolderReport, InspectionProgress, count_of
-from diffstudio.training.data.inspect_folder import MIN_SIDE, inspect_folder
+from diffstudio.training.data.inspect_folder import MIN_SIDE, finish_inspection
 from diffstudio.training.data.pixel_choice import choose_pixels
 from diffstudio.training.preparation.stored_dataset import StoredDataset
 from diffstudio.training.recipe import DataRecipe
@@ -85,16 +85,22 @@ def read_generated(folder: Path, real: RealFolder, report: OnProgress, check: Ca
 
 def inspected(folder: Path, report: OnProgress, check: Callable[[], None]) -> FolderReport:
     """What the folder holds. FolderProblem."""
-    found = None
-    with closing(inspect_folder(folder)) as items:
-        for item in items:
-            check()
-            if isinstance(item, InspectionProgress):
-                report(f"Reading {folder.name}", item.done, item.total)
-            else:
-                found = item
-    assert found is not None
-    return found
+
+    def on_progress(item: InspectionProgress) -> None:
+        check()
+        report(f"Reading {folder.name}", item.done, item.total)
+
+    with _nothing_to_measure(folder):
+        return finish_inspection(folder, on_progress)
+
+
+@contextmanager
+def _nothing_to_measure(folder: Path) -> Iterator[None]:
+    """Around what would say that there is nothing to train on."""
+    try:
+        yield
+    except FolderProblem as error:
+        raise FolderProblem(f"There is nothing to measure in {folder}", error.why, error.remedy) from error
 
 
 def _decoded(found: FolderReport, data: DataRecipe, report: OnProgress, check: Callable[[], None]) -> ImageDataset:
@@ -102,7 +108,8 @@ def _decoded(found: FolderReport, data: DataRecipe, report: OnProgress, check: C
         check()
         report(f"Decoding {found.folder.name}", done, images)
 
-    return build_dataset(found, data, paths.prepared_images(), on_progress=on_progress)
+    with _nothing_to_measure(found.folder):
+        return build_dataset(found, data, paths.prepared_images(), on_progress=on_progress)
 
 
 def with_stored_dataset(real: RealFolder, run: RunFolder) -> tuple[RealFolder, str]:

@@ -20,6 +20,7 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.folders import OnProgress, RealFolder
 from diffstudio.studio.evaluations.samples import NOISE_LEVELS, CheckpointSamples, losses_of_part
 from diffstudio.training.data.augmentation import Augmentation
+from diffstudio.training.data.split import evenly_spaced
 from diffstudio.training.recipe import DataRecipe
 
 _BATCH = 32
@@ -147,4 +148,4 @@ def loss_gaps(
 
 def spread(available: int, count: int) -> NDArray[np.int64]:
     """`count` indices below `available`, evenly spread; each as often as any other, but for one."""
-    return np.arange(count) * available // count if count <= available else np.arange(count) % available
+    return evenly_spaced(available, count) if count <= available else np.arange(count) % available

@@ -10,6 +10,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import is_trained_here
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.prompts.lora_tags import lora_tags
+from diffstudio.training.data.split import evenly_spaced
 
 EMPTY_PROMPT = "Without a prompt, the image shows nothing in particular"
 _MOST_NAMED = 6
@@ -44,5 +45,4 @@ def example_prompts(checkpoint: Checkpoint, most: int) -> tuple[str, ...]:
         return ()
     known = caption_words(checkpoint)
     examples = known.examples if known is not None else ()
-    count = min(most, len(examples))
-    return tuple(examples[index * len(examples) // count] for index in range(count))
+    return tuple(examples[index] for index in evenly_spaced(len(examples), most))

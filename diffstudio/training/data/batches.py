@@ -21,6 +21,7 @@ from diffstudio.networks.transformer import Condition
 from diffstudio.training.data.augmentation import Augmentation
 from diffstudio.training.data.captions import CaptionDropout
 from diffstudio.training.data.dataset import ImageDataset
+from diffstudio.training.data.split import evenly_spaced
 from diffstudio.training.recipe import Recipe
 
 _STEPS_IN_BLOCK = 1024  # whose buckets are drawn together
@@ -87,8 +88,7 @@ class Batches:
 
     def _spread(self, most: int) -> NDArray[np.int64]:
         training = self._dataset.training_indices  # each once, however often it is drawn
-        count = min(most, len(training))
-        return training[np.arange(count) * len(training) // max(1, count)]
+        return training[evenly_spaced(len(training), most)]
 
     def _fixed(self, indices: NDArray[np.int64]) -> Batch:
         generator = torch.Generator().manual_seed(derived_seed(self._recipe.run.seed, "held out", 0))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -84,6 +85,27 @@ class Finding:
         )
         label = f"{what} {self.kind}" if self.kind == "left out" else what
         return f"{label}: {self.why} ({examples}{more})"
+
+
+@dataclass(frozen=True, slots=True)
+class Unused:
+    """Files of a folder that are not used, or not as they are, in the words of every report."""
+
+    kind: str  # of its findings: see Finding
+    title: str  # `Left out because they cannot be read`
+    summary: str  # after their number: `unreadable, skipped`
+    prefix: str  # of the reason, in a list of all files
+    files: tuple[Skipped, ...]
+
+    @property
+    def count(self) -> int:
+        """The number of files, each once, however many reasons it has."""
+        return len({file.path for file in self.files})
+
+    def sentence(self) -> str:
+        """`Left out because they are too small: 3 (a.png: too small to train on, …).`"""
+        first = self.files[0]
+        return f"{self.title}: {len(self.files):,} ({first.path}: {first.why}{', …' if self.files[1:] else ''})."
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +196,35 @@ class FolderReport:
         much = f"; {most} has {factor} times as many as {fewest}" if times >= 1.5 else ""
         return f"Images in each class: {shown}{more}{much}"
 
+    def unused(self, lost: Sequence[Skipped] = (), unfit: Sequence[Skipped] = ()) -> tuple[Unused, ...]:
+        """What is left out or used with a warning, each kind once, also where there is nothing of it.
+
+        `lost` could not be decoded again for training; `unfit` have other channels or shapes than the recipe's.
+        """
+        small = tuple(Skipped(path, "too small to train on") for path in self.too_small)
+        captions = "caption with problems" if len(self.caption_problems) == 1 else "captions with problems"
+        rows = (
+            ("left out", "because they cannot be read", "unreadable, skipped", "skipped: ", (*self.skipped, *lost)),
+            ("left out", "because they are too small", "too small, skipped", "skipped: ", small),
+            (
+                "left out",
+                "because of their channels or shape",
+                "of other channels or shape",
+                "left out: ",
+                tuple(unfit),
+            ),
+            ("left out", "by name, or in the Train room", "left out", "left out: ", self.left_out),
+        )
+        return (
+            *(Unused(kind, f"Left out {why}", summary, prefix, files) for kind, why, summary, prefix, files in rows),
+            Unused("caption", "Captions not used, or not completely", captions, "caption: ", self.caption_problems),
+            Unused("note", "Used with a warning", "used with a warning", "", self.notes),
+        )
+
     def findings(self) -> Iterator[Finding]:
         """Everything that is left out or used with a warning, grouped by reason, in the order of first occurrence."""
-        small = [Skipped(path, "too small to train on") for path in self.too_small]
-        yield from _by_reason("left out", [*self.skipped, *small, *self.left_out])
-        yield from _by_reason("caption", self.caption_problems)
-        yield from _by_reason("note", self.notes)
+        for kind, rows in itertools.groupby(self.unused(), lambda row: row.kind):
+            yield from _by_reason(kind, [file for row in rows for file in row.files])
         yield from _by_reason(
             "duplicate", [Skipped(copy, "the same pixels as another image") for _, copy in self.duplicates]
         )

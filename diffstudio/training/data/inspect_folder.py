@@ -88,6 +88,16 @@ def inspect_folder(
     yield gathered.report()
 
 
+def finish_inspection(folder: Path, on_progress: Callable[[InspectionProgress], None]) -> FolderReport:
+    """The report of `inspect_folder`. What `on_progress` raises ends the inspection; what was read is kept."""
+    with contextlib.closing(inspect_folder(folder)) as items:
+        for item in items:
+            if isinstance(item, FolderReport):
+                return item
+            on_progress(item)
+    raise AssertionError("an inspection ends with a report")
+
+
 def _look(
     folder: Path, files: Sequence[ImageFile], cache: InspectionCache
 ) -> Generator[tuple[ImageFile, Found], None, None]:

@@ -19,6 +19,7 @@ from diffstudio.evaluation.vendi import vendi_score
 from diffstudio.training.data.augmentation import Augmentation
 from diffstudio.training.data.batches import derived_seed
 from diffstudio.training.data.dataset import ImageDataset
+from diffstudio.training.data.split import evenly_spaced
 from diffstudio.training.objectives.objective import Diversity
 from diffstudio.training.recipe import DataRecipe
 
@@ -84,7 +85,7 @@ class SampleMetrics:
     def __init__(self, dataset: ImageDataset, data: DataRecipe, seed: int) -> None:
         training = dataset.training_indices
         count = min(len(training), _MOST_IMAGES)
-        chosen = training[np.arange(count) * len(training) // max(1, count)]
+        chosen = training[evenly_spaced(len(training), count)]
         self._data, self._seed = data, seed
         self._side = next(side for most, side in _SIDES if count <= most)
         self._paths = tuple(dataset.paths[index].as_posix() for index in chosen)
@@ -138,7 +139,7 @@ class SampleMetrics:
         if count < 2 or self._distance < _EQUAL or not np.isfinite(samples).all():
             return None
         spread = _mean_distance(samples) / self._distance
-        real = self._training[np.arange(count) * len(self._training) // count]
+        real = self._training[evenly_spaced(len(self._training), count)]
         return spread, vendi_score(samples[:count] + 1e-9), vendi_score(real + 1e-9)
 
     def coverage(self, images: Tensor) -> Diversity | None:

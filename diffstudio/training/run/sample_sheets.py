@@ -22,6 +22,7 @@ from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.captions import short_prompt
 from diffstudio.training.data.dataset import ImageDataset
+from diffstudio.training.data.split import evenly_spaced
 from diffstudio.training.objectives.objective import Objective
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.events import channel_sheet
@@ -138,7 +139,7 @@ def prompts_of_folder(recipe: Recipe, dataset: ImageDataset) -> tuple[str, ...]:
     match recipe.network.conditioning:
         case Conditioning.TEXT:
             names = [short_prompt(caption) for caption in dataset.captions if caption.strip()]
-            return tuple(names[index * len(names) // count] for index in range(min(count, len(names)))) or ("",)
+            return tuple(names[index] for index in evenly_spaced(len(names), count)) or ("",)
         case Conditioning.CLASS:
             return tuple(dataset.classes[index % len(dataset.classes)] for index in range(count))
         case Conditioning.NONE:

@@ -19,10 +19,10 @@ from diffstudio.errors import RunProblem, StorageProblem
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.training.data import inspect_folder as inspection
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.data.dataset import ImageDataset, build_dataset
-from diffstudio.training.data.folder_report import FolderReport, InspectionProgress, Skipped
-from diffstudio.training.data.inspect_folder import MIN_SIDE, inspect_folder
+from diffstudio.training.data.folder_report import FolderReport, Skipped
 from diffstudio.training.data.pixel_choice import choose_pixels
 from diffstudio.training.preparation.caption_length import fit_text_tokens
 from diffstudio.training.preparation.disk_use import check_room
@@ -124,20 +124,7 @@ def left_out(report: FolderReport, lost: Sequence[Skipped], unfit: Sequence[Skip
 
     `lost` could not be decoded again; `unfit` have other channels or shapes.
     """
-    small = [Skipped(path, f"below {MIN_SIDE} px") for path in report.too_small]
-    kinds = (
-        ("Left out because they cannot be read", [*report.skipped, *lost]),
-        ("Left out because they are too small", small),
-        ("Left out because of their channels or shape", list(unfit)),
-        ("Left out by name, or in the Train room", list(report.left_out)),
-        ("Captions not used, or not completely", report.caption_problems),
-        ("Used with a warning", report.notes),
-    )
-    sentences = [
-        f"{what}: {len(files):,} ({files[0].path}: {files[0].why}{', …' if files[1:] else ''})."
-        for what, files in kinds
-        if files
-    ]
+    sentences = [unused.sentence() for unused in report.unused(lost, unfit) if unused.files]
     return [*(f"{note}." for note in report.layout_notes), *sentences]
 
 
@@ -168,11 +155,9 @@ def _check_run_path(path: Path, folder: Path) -> None:
 
 def finish_inspection(folder: Path, progress: SetupProgress) -> FolderReport:
     """The report of `inspect_folder`. Interrupted when the setup is stopped meanwhile."""
-    for item in inspect_folder(folder):
-        progress.raise_if_stopped()
-        if not isinstance(item, InspectionProgress):
-            return item
-    raise AssertionError("an inspection ends with a report")
+    report = inspection.finish_inspection(folder, lambda _: progress.raise_if_stopped())
+    progress.raise_if_stopped()
+    return report
 
 
 def prepare_dataset(report: FolderReport, recipe: Recipe, progress: SetupProgress) -> ImageDataset:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from diffstudio.errors import StorageProblem
+from diffstudio.errors import FREE_SPACE_OR_FOLDER, StorageProblem
 from diffstudio.models.memory.lease import Lease
 
 _LOOK_SECONDS = 0.25  # between two searches for runs that waited before and no longer do
@@ -63,7 +63,7 @@ class Turn:
             raise StorageProblem(
                 f"The run cannot wait in {self._waiting}",
                 error.strerror or str(error),
-                "Free some space, or make the folder writable",
+                FREE_SPACE_OR_FOLDER,
             ) from error
         try:
             yield number

@@ -22,6 +22,7 @@ from PySide6.QtWidgets import (
 from diffstudio.training.data.folder_report import (
     FolderReport,
     InspectionProgress,
+    Skipped,
     captions_sentence,
     count_of,
     other_files_sentence,
@@ -271,24 +272,17 @@ def _warnings(report: FolderReport) -> Iterator[tuple[int, str, Iterator[str]]]:
     def of(files: Sequence[_T], summary: str, line: Callable[[_T], str]) -> tuple[int, str, Iterator[str]]:
         return len(files), summary, map(line, files)
 
-    skipped, small, captions = report.skipped, report.too_small, report.caption_problems
-    yield of(skipped, f"{len(skipped):,} unreadable, skipped", lambda file: f"{file.path}  –  skipped: {file.why}")
-    yield of(small, f"{len(small):,} too small, skipped", lambda path: f"{path}  –  skipped: too small to train on")
-    yield of(
-        report.left_out, f"{len(report.left_out):,} left out", lambda file: f"{file.path}  –  left out: {file.why}"
-    )
-    yield of(
-        captions,
-        f"{count_of(len(captions), 'caption')} with problems",
-        lambda file: f"{file.path}  –  caption: {file.why}",
-    )
-    with_notes = len({note.path for note in report.notes})
-    yield of(report.notes, f"{with_notes:,} used with a warning", lambda note: f"{note.path}  –  {note.why}")
+    for unused in report.unused():
+        yield of(unused.files, f"{unused.count:,} {unused.summary}", _line_of(unused.prefix))
     for found in report.ranges:
         limits = f"{found.low:,g} becomes black and {found.high:,g} white"
         yield of(found.paths, found.sentence(), _followed_by(limits))
     for pairs, noun in ((report.duplicates, "duplicate"), (report.near_duplicates, "near-duplicate")):
         yield of(pairs, f"{count_of(len(pairs), noun)}, kept", _copy_line(noun))
+
+
+def _line_of(prefix: str) -> Callable[[Skipped], str]:
+    return lambda file: f"{file.path}  –  {prefix}{file.why}"
 
 
 def _followed_by(text: str) -> Callable[[Path], str]:
