@@ -61,9 +61,7 @@ class Turn:
                 lock.acquire(blocking=False)
         except OSError as error:
             raise StorageProblem(
-                f"The run cannot wait in {self._waiting}",
-                error.strerror or str(error),
-                FREE_SPACE_OR_FOLDER,
+                f"The run cannot wait in {self._waiting}", error.strerror or str(error), FREE_SPACE_OR_FOLDER
             ) from error
         try:
             yield number
