@@ -64,7 +64,7 @@ QT_LIBRARIES = {
     "libxcb-xfixes.so.0": "libxcb-xfixes0",
     "libxcb-xkb.so.1": "libxcb-xkb1",
 }
-DISPLAY_TOOLS = {"Xvfb": "xvfb", "xdotool": "xdotool"}  # for the test in a real X display
+DISPLAY_TOOLS = {"Xvfb": "xvfb", "xdotool": "xdotool", "openbox": "openbox"}  # for the test in a real X display
 OTHER_SYSTEMS = {  # without apt: the command that installs the same libraries
     "dnf": "dnf install mesa-libEGL mesa-libGL libxkbcommon-x11 xcb-util-cursor xcb-util-wm xcb-util-image xcb-util-keysyms "
     "xcb-util-renderutil",
@@ -337,7 +337,7 @@ def check(command: list[str], **environment: str) -> int:
 def test_in_real_display() -> int:
     """Test the window under Xvfb; a screenshot is saved as artefacts/window.png."""
     if not shutil.which("Xvfb"):
-        say("Xvfb is not installed, so the window was only tested offscreen. (On Debian: apt-get install xvfb xdotool)")
+        say("Xvfb is not installed, so the window was only tested offscreen. (On Debian: apt-get install xvfb xdotool openbox)")
         return 1 if os.environ.get("CI") else 0
     ARTEFACTS.mkdir(exist_ok=True)
     with virtual_display(1480, 920) as display:

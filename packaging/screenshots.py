@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from diffstudio.ui.app import Desktop
 
 PROMPTS = ROOT / "packaging" / "starter" / "prompts.txt"  # what the starter generates for the gallery and the training
+QUICK_STEPS = 6  # of the images with --check: their quality does not matter
 HALF_WAY = 14  # steps: more than any earlier image has in all
 STARRED = ("robot", "panda", "strawberry")
 RECIPE = {
@@ -155,10 +156,15 @@ class Shots:
     suffix: str = ""
     themes: tuple[str, ...] = ("dark",)
 
+    @property
+    def is_check(self) -> bool:
+        """Whether they are only to be looked at, not for the manual."""
+        return len(self.themes) > 1
+
     def paths(self, name: str) -> dict[str, Path]:
         """The file of a screenshot for each theme."""
         return {
-            theme: self.folder / f"{name}{self.suffix}{f'-{theme}' if len(self.themes) > 1 else ''}.png"
+            theme: self.folder / f"{name}{self.suffix}{f'-{theme}' if self.is_check else ''}.png"
             for theme in self.themes
         }
 
@@ -319,9 +325,8 @@ class Session:
         room.refresh()
         await until(lambda: any(card == run.path for card in room.runs_list.cards()), "the run was listed")
         room.select(run.path)
-        await until(
-            lambda: room.summary() and room.summary().step >= (1 if earlier else 180), "the run had made 180 steps"
-        )
+        first = 1 if earlier else 90 if self.shots.is_check else 180
+        await until(lambda: room.summary() and room.summary().step >= first, f"the run had made {first} steps")
         await self._save(self.window, "train", pause=1)
         if not earlier:
             runs.stop(run)
@@ -333,6 +338,55 @@ class Session:
         await until(lambda: room.new_panel.run_settings() is not None, "the folder was inspected")
         await self._save(self.window, "folder", pause=1)
 
+    async def check_captions(self) -> None:
+        """The captions of that folder, one of them open."""
+        from diffstudio.ui.train.folder.folder_view import CAPTIONS
+
+        room: Any = self.window.show_room("Train")
+        if room.new_panel.run_settings() is None or room.selected() is not None:
+            room.inspect(self._training_folder())
+            await until(lambda: room.new_panel.run_settings() is not None, "the folder was inspected")
+        view = room.folder_view.report_view
+        view.pages.chip(CAPTIONS).click()
+        view.captions.list.setCurrentIndex(view.captions.model.index(2))
+        await self._save(self.window, "captions", pause=1.5)
+
+    async def check_recipe(self) -> None:
+        """All settings of the recipe for that folder."""
+        room: Any = self.window.show_room("Train")
+        room.inspect(self._training_folder())
+        await until(lambda: room.new_panel.run_settings() is not None, "the folder was inspected")
+        dialog = room.new_panel.open_all_settings()
+        await self._save(dialog, "recipe")
+        dialog.reject()
+
+    async def check_wall(self) -> None:
+        """The samples of all steps of the run of `take_train`."""
+        room: Any = self.window.show_room("Train")
+        assert self.desktop.runs is not None
+        room.select(self.desktop.runs.list()[0].run.path)
+        samples = room.run_view.samples
+        await until(lambda: samples.all_steps.isVisible(), "the run had two sheets of samples")
+        samples.all_steps.setChecked(True)
+        await self._save(self.window, "wall", pause=1.5)
+        samples.all_steps.setChecked(False)
+
+    async def check_compare(self) -> None:
+        """Two images of the gallery."""
+        room: Any = self.window.show_room("Gallery")
+        room.compare([self._image_of(prompt).path for prompt in STARRED[:2]])
+        await until(room.is_comparing, "the images were read")
+        await self._save(self.window, "compare")
+
+    async def check_upscale(self) -> None:
+        from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
+
+        self.desktop.images.upscale(self._image_of(STARRED[0]).path)
+        await until(lambda: self.window.findChild(UpscaleDialog), "the dialog opened")
+        dialog: Any = self.window.findChild(UpscaleDialog)
+        await self._save(dialog, "upscale")
+        dialog.reject()
+
     async def check_settings(self) -> None:
         from diffstudio.ui.settings_dialog import SettingsDialog
 
@@ -341,6 +395,11 @@ class Session:
         await self._save(dialog, "settings")
         dialog.close()
 
+    async def check_trash(self) -> None:
+        room: Any = self.window.show_room("Gallery")
+        room.show_trash()
+        await self._save(self.window, "trash")
+
     # How to get there
 
     async def _generate_all(self) -> None:
@@ -348,6 +407,8 @@ class Session:
         gallery = self.desktop.gallery
         assert gallery is not None
         await self._idle()  # a kept home may have jobs left
+        if self.shots.is_check:
+            self.panel.sampling.steps.set_value(QUICK_STEPS)
         for seed, prompt in enumerate(prompts()):
             if not gallery.count(prompt):
                 self._submit(prompt, seed)

@@ -1,5 +1,5 @@
 """The program as a person starts it, in a real X display: a window comes up, takes keys, makes a picture, comes
-forward.
+forward; under a window manager, images are dragged with a real pointer, from other programs too.
 
 Run by `packaging/bootstrap.py test` under Xvfb. What the screen shows in the end is kept as window.png in the folder
 that DIFFSTUDIO_ARTEFACTS names.
@@ -17,12 +17,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from PySide6.QtCore import QPoint, QRect
 from PySide6.QtGui import QGuiApplication, QImage
 from PySide6.QtWidgets import QApplication, QWidget
 
 from diffstudio import paths
+from diffstudio.models.detection.types import Layout
+from diffstudio.ui.generate.queue_and_history import RecentImage
+from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.images.image_reading import read_image
 from tests.models.tiny import write_tiny_checkpoint
+from tests.ui.samples import checkpoint
 
 pytestmark = pytest.mark.real_display
 ROOT = Path(__file__).resolve().parents[2]
@@ -125,3 +132,93 @@ def closes_well(program: subprocess.Popen[bytes]) -> None:
     assert program.stderr is not None
     message = program.stderr.read().decode()
     assert "Traceback" not in message and "QWidget" not in message, message
+
+
+# Dragging under a window manager
+
+PLACE = QRect(40, 60, 1000, 720)  # of the room; the other program's window is to the right of it
+# A file manager in short: a window that is dragged as the file it was started with. It says when it is shown.
+OTHER_PROGRAM = """
+import sys
+from PySide6.QtCore import QMimeData, QTimer, QUrl
+from PySide6.QtGui import QDrag
+from PySide6.QtWidgets import QApplication, QLabel
+
+class File(QLabel):
+    def mouseMoveEvent(self, event):
+        data = QMimeData()
+        data.setUrls([QUrl.fromLocalFile(sys.argv[1])])
+        drag = QDrag(self)
+        drag.setMimeData(data)
+        drag.exec()
+
+app = QApplication([])
+file = File("a file")
+file.setGeometry(1120, 200, 200, 200)
+file.show()
+QTimer.singleShot(500, lambda: print(file.mapToGlobal(file.rect().center()).toTuple(), flush=True))
+app.exec()
+"""
+
+
+@pytest.fixture
+def window_manager() -> Iterator[None]:
+    if not shutil.which("openbox") or not shutil.which("xdotool"):
+        pytest.skip("dragging needs openbox and xdotool (on Debian: apt-get install openbox xdotool)")
+    with subprocess.Popen(["openbox"], stderr=subprocess.DEVNULL) as manager:
+        yield
+        manager.terminate()
+
+
+@pytest.fixture
+def room(dressed: QApplication, home: Path, window_manager: None, tmp_path: Path) -> Iterator[GenerateRoom]:
+    """The Generate room with a recent image, on the screen."""
+    image = tmp_path / "recent.png"
+    Image.new("RGB", (48, 32), "blue").save(image)
+    room = GenerateRoom()
+    model = checkpoint("sd1", family="sd1", width=512, height=512, metadata={}, layout=Layout.ORIGINAL)
+    room.set_checkpoints([model], 0)
+    room.set_recent([RecentImage(image, read_image(image))], 1)
+    room.setGeometry(PLACE)
+    room.show()
+    assert until(lambda: room.isActiveWindow(), 60), "the window manager did not show the room"
+    yield room
+    room.close()
+    room.deleteLater()
+
+
+def drag_with_the_pointer(start: QPoint, end: QPoint) -> None:
+    """Press the button at one point of the screen, move in small steps, release at the other; slots run meanwhile."""
+    steps = [start + (end - start) * (part / 12) for part in range(13)]
+    moves = [word for at in steps for word in ("mousemove", str(at.x()), str(at.y()), "sleep", "0.1")]
+    command = ["xdotool", *moves[:5], "mousedown", "1", *moves[5:], "sleep", "0.3", "mouseup", "1"]
+    with subprocess.Popen(command) as pointer:
+        assert until(lambda: pointer.poll() is not None, 60), "the pointer did not arrive"
+
+
+def centre(widget: QWidget) -> QPoint:
+    return widget.mapToGlobal(widget.rect().center())
+
+
+@pytest.mark.timeout(300)
+def test_a_recent_image_is_dragged_onto_the_init_image(room: GenerateRoom, tmp_path: Path) -> None:
+    section = room.panel.init_image
+    assert section.image_path() is None
+    drag_with_the_pointer(centre(room.right.thumbs[0]), centre(section.choose_button))
+    assert until(lambda: section.image_path() == tmp_path / "recent.png", 30)
+
+
+@pytest.mark.timeout(300)
+def test_a_file_is_dragged_from_another_program(room: GenerateRoom, tmp_path: Path) -> None:
+    file = tmp_path / "from elsewhere.png"
+    Image.new("RGB", (32, 48), "red").save(file)
+    section = room.panel.init_image
+    command = [sys.executable, "-c", OTHER_PROGRAM, str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
+        try:
+            assert other.stdout is not None
+            x, y = (int(number) for number in other.stdout.readline().strip("()\n").split(","))
+            drag_with_the_pointer(QPoint(x, y), centre(section.choose_button))
+            assert until(lambda: section.image_path() == file, 30)
+        finally:
+            other.terminate()

@@ -67,6 +67,7 @@ class ModelsLayout(QWidget):
         bar = QHBoxLayout()
         bar.setSpacing(4)
         bar.addWidget(self.heading, 1)
+        bar.addSpacing(8)
         bar.addWidget(self.add_button)
         bar.addWidget(self.rescan_button)
         column = QVBoxLayout(side)

@@ -367,7 +367,7 @@ def crowd(gallery: Gallery) -> Gallery:
             1,
             64,
             64,
-            "a red cat" if number % 1000 == 0 else "a cat",
+            f"a{' red' * (number % 1000 == 0)} cat{' of old' * (number < 20_000)}",
             "",
             "starter",
             text,
@@ -407,6 +407,9 @@ def test_a_hundred_thousand_pictures_are_read_by_index(crowd: Gallery) -> None:
     assert "VIRTUAL TABLE INDEX" not in plan(crowd, GalleryQuery("cat"))  # all have it: the newest are looked at
     assert [int(image.created) for image in crowd.images(0, 2, "cat")] == [99_999, 99_998]
     assert [int(image.created) for image in crowd.images(0, 2, "red cat")] == [99_000, 98_000]
+    oldest = plan(crowd, GalleryQuery("old"))  # many have it, but none of the newer ones
+    assert "VIRTUAL TABLE INDEX" in oldest and "INDEX by_time" in oldest
+    assert [int(image.created) for image in crowd.images(0, 2, "old")] == [19_999, 19_998]
     assert crowd.count(starred=True) == 20
     (newest,) = crowd.made_with("starter", 1)
     assert newest is not None and newest.created == 99_999.0
@@ -420,7 +423,7 @@ def test_words_are_found_alike_with_the_text_index_and_without(
         add(gallery, prompt, negative="blurry text", checkpoint="starter")
     found = [image.id for image in gallery.images(0, 9, search)]
     assert len(found) == gallery.count(search)
-    monkeypatch.setattr(records, "_FREQUENT", 1)
+    monkeypatch.setattr(records, "_NEWEST_MATCHES", 1)
     assert [image.id for image in gallery.images(0, 9, search)] == found
 
 
