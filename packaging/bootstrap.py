@@ -337,7 +337,9 @@ def check(command: list[str], **environment: str) -> int:
 def test_in_real_display() -> int:
     """Test the window under Xvfb; a screenshot is saved as artefacts/window.png."""
     if not shutil.which("Xvfb"):
-        say("Xvfb is not installed, so the window was only tested offscreen. (On Debian: apt-get install xvfb xdotool openbox)")
+        say(
+            "Xvfb is not installed, so the window was only tested offscreen. (On Debian: apt-get install xvfb xdotool openbox)"
+        )
         return 1 if os.environ.get("CI") else 0
     ARTEFACTS.mkdir(exist_ok=True)
     with virtual_display(1480, 920) as display:
