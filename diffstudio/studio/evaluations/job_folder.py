@@ -27,7 +27,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, get_args, get_type_hints
@@ -141,6 +141,12 @@ class JobFolder:
             float(created) if isinstance(created, int | float) else 0.0,
             str(values.get("working_folder") or ""),
         )
+
+    def absolute(self, path: str) -> Path:
+        """A path among the arguments of the job, which may be relative to where its command was typed."""
+        with suppress(RunProblem):
+            return Path(self.request().working_folder) / path
+        return Path(path)
 
     def write_request(self, request: JobRequest) -> None:
         """StorageProblem when that fails."""

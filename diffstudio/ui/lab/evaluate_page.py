@@ -6,32 +6,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from diffstudio.errors import CHOOSE_IMAGE_FOLDER
-from diffstudio.evaluation.report import FEWEST
-from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.detection.families_table import PIXEL
 from diffstudio.studio.evaluations.job_folder import JobFolder
-from diffstudio.studio.evaluations.request import AUTO, FOLDER, IMAGENET
 from diffstudio.studio.evaluations.views.evaluation import EvaluationView, read_evaluation
-from diffstudio.ui.lab.fields import ChoiceField, FolderField, NumberField, SubjectsField
+from diffstudio.ui.lab.fields import SubjectsField
 from diffstudio.ui.lab.form import LabForm
+from diffstudio.ui.lab.options import count_field, features_field, folder_field, name_of, seed_field, trained_here
 from diffstudio.ui.lab.page import LabPage
 from diffstudio.ui.lab.pairs_view import PairsView, ReadPair, read_pairs
 from diffstudio.ui.lab.plot_view import PlotView
-from diffstudio.ui.lab.results import ResultView, Sentences
+from diffstudio.ui.lab.results import HowToRead, ResultView, Sentences
 from diffstudio.ui.lab.table_view import TableView
 from diffstudio.ui.widgets.helpers import label
 from diffstudio.ui.widgets.wrapping_text import WrappingText
-
-MOST_IMAGES = 5_000  # that the slider offers
-FEATURES = (
-    (AUTO, "Automatic"),
-    (IMAGENET, "ImageNet (EfficientNet-Lite0)"),
-    (FOLDER, "Trained on the folder"),
-    ("inception", "Inception, from your model folders"),
-    ("dinov2", "DINOv2, from your model folders"),
-    ("clip", "CLIP, from your model folders"),
-)
 
 
 @dataclass(frozen=True)
@@ -55,7 +41,7 @@ class EvaluateView(ResultView):
         self.problem = label("", "warn", wrap=True)
         self.table, self.diversity = TableView(), TableView()
         self.plot, self.pairs = PlotView(), PairsView()
-        self.how = Sentences("How to read it")
+        self.how = HowToRead()
         self.findings, self.notes = Sentences("Findings"), Sentences("Notes", "warn")
         for part in (
             self.summary,
@@ -88,39 +74,18 @@ class EvaluateView(ResultView):
         self.notes.show_sentences(view.notes)
 
 
-def trained_here(checkpoint: Checkpoint) -> bool:
-    return checkpoint.family == PIXEL.name and checkpoint.can_generate
-
-
 def make_form() -> LabForm:
-    folder = FolderField(
-        "Folder of real images",
-        CHOOSE_IMAGE_FOLDER,
-        tooltip="The images that the checkpoints were trained on: the measures compare with these",
+    folder = folder_field(
+        "Folder of real images", "The images that the checkpoints were trained on: the measures compare with these"
     )
     subjects = SubjectsField(
         "Checkpoints and generated images",
         "Add a checkpoint or a folder of generated images",
         tooltip="What is measured: checkpoints trained here, and folders of generated images",
     )
-    count = NumberField(
-        "Images per checkpoint",
-        "--count",
-        FEWEST - 1,
-        MOST_IMAGES,
-        automatic="Automatic",
-        tooltip="How many images are generated with each checkpoint; automatic: as many as were held out, "
-        f"from {FEWEST} to 1,000",
-    )
-    seed = NumberField("Seed", "--seed", 0, 1_000_000, tooltip="Seed of the first image; the others follow")
-    features = ChoiceField("Features", "--features", FEATURES, tooltip="The network that images are compared with")
-
-    def name() -> str:
-        chosen = folder.folder()
-        return chosen.name if chosen is not None else ""
-
+    options = (count_field("Images per checkpoint"), features_field(), seed_field())
     return LabForm(
-        (("Images", (folder, subjects)), ("Options", (count, features, seed))), positional=(subjects, folder), name=name
+        (("Images", (folder, subjects)), ("Options", options)), positional=(subjects, folder), name=name_of(folder)
     )
 
 

@@ -20,7 +20,7 @@ from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.dialogs import choose_folder
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind
-from diffstudio.ui.widgets.inputs import CheckBox, ComboBox, LabelledComboBox, LabelledSlider
+from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, ComboBox, LabelledComboBox, LabelledSlider
 
 _ADD_FOLDER = "Add a folder of generated images"
 
@@ -115,9 +115,12 @@ class FolderField(Field):
 class SubjectsField(Field):
     """Checkpoints and folders of images, each in a row: the arguments before the folder."""
 
-    def __init__(self, text: str, missing: str, *, tooltip: str, folders: bool = True, most: int = 50) -> None:
+    def __init__(
+        self, text: str, missing: str, *, tooltip: str, folders: bool = True, most: int = 50, flag: str = ""
+    ) -> None:
+        """With a flag, which several values follow, the field may be empty."""
         super().__init__()
-        self._missing, self._takes_folders, self._most = missing, folders, most
+        self._missing, self._takes_folders, self._most, self._flag = missing, folders, most, flag
         self._subjects: list[tuple[str, str]] = []  # argument, name
         self._offered: list[tuple[str, str]] = []
         self.combo = ComboBox(f"{text}: add a checkpoint", (), "Add a checkpoint that was trained here")
@@ -164,15 +167,17 @@ class SubjectsField(Field):
         self.combo.setEnabled(bool(self._offered))
 
     def arguments(self) -> list[str]:
-        return self.subjects()
+        return [self._flag, *self.subjects()] if self._flag and self._subjects else self.subjects()
 
     def problem(self) -> str:
-        return "" if self._subjects else self._missing
+        return "" if self._subjects or self._flag else self._missing
 
     def fill(self, rest: list[str]) -> None:
         names = dict(self._offered)
-        self._show([(one, names.get(one) or Path(one).name or one) for one in rest])
-        rest.clear()
+        found = _taken_all(rest, self._flag) if self._flag else rest[:]
+        self._show([(one, names.get(one) or Path(one).name or one) for one in found])
+        if not self._flag:
+            rest.clear()
 
     def drop_text(self, items: Sequence[DroppedItem]) -> str:
         usable = [item for item in items if self._usable(item)]
@@ -232,9 +237,11 @@ class NumberField(Field):
         step: float = 1,
         decimals: int = 0,
         suffix: str = "",
+        always: bool = False,
     ) -> None:
+        """`always` writes the flag whatever the value: for one that the command requires."""
         super().__init__()
-        self._flag, self._automatic = flag, automatic
+        self._flag, self._automatic, self._always = flag, automatic, always
         self._first = minimum if value is None else value
         self._minimum, self._decimals = minimum, decimals
         self.slider = LabelledSlider(
@@ -253,10 +260,13 @@ class NumberField(Field):
         column.addWidget(self.slider)
         self.slider.value_changed.connect(lambda _: self.changed.emit())
 
+    def value(self) -> float:
+        return self.slider.value()
+
     def arguments(self) -> list[str]:
         value = self.slider.value()
         left_out = value == (self._minimum if self._automatic else self._first)
-        return [] if left_out else [self._flag, f"{value:g}" if self._decimals else str(value)]
+        return [] if left_out and not self._always else [self._flag, f"{value:g}" if self._decimals else str(value)]
 
     def fill(self, rest: list[str]) -> None:
         found = _taken(rest, self._flag)
@@ -290,6 +300,46 @@ class ChoiceField(Field):
         self.combo.set_value(self._choices[0][0] if found is None else found)
 
 
+class SeveralField(Field):
+    """Any of several names behind a flag, separated by commas; all of them leave the flag out."""
+
+    def __init__(self, text: str, flag: str, choices: Sequence[tuple[str, str]], *, tooltip: str, none: str) -> None:
+        super().__init__()
+        self._text, self._flag, self._choices, self._none = text, flag, list(choices), none
+        self._all = tuple(value for value, _ in choices)
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(0, 0, 0, 0)
+        self._column.setSpacing(4)
+        self._column.addWidget(label(text))
+        describe(self, text, tooltip)
+        self.chips = self._made(self._all)
+
+    def value(self) -> tuple[str, ...]:
+        chosen: tuple[str, ...] = self.chips.value()
+        return chosen
+
+    def arguments(self) -> list[str]:
+        chosen = self.value()
+        return [] if chosen == self._all else [self._flag, ",".join(chosen) or self._none]
+
+    def fill(self, rest: list[str]) -> None:
+        found = _taken(rest, self._flag)
+        names = self._all if found is None else tuple(one for one in found.split(",") if one not in ("", self._none))
+        self._choices += [(name, name) for name in names if name not in dict(self._choices)]
+        self._column.removeWidget(self.chips)
+        self.chips.hide()
+        self.chips.deleteLater()
+        self.chips = self._made(names)
+        self.changed.emit()
+
+    def _made(self, chosen: Sequence[str]) -> ChipRow:
+        chips = ChipRow(self._choices, exclusive=False, name=self._text)
+        chips.set_value(chosen)
+        chips.value_changed.connect(lambda _: self.changed.emit())
+        self._column.addWidget(chips)
+        return chips
+
+
 class SwitchField(Field):
     """A flag without a value."""
 
@@ -309,6 +359,17 @@ class SwitchField(Field):
         self.box.setChecked(self._flag in rest)
         if self._flag in rest:
             rest.remove(self._flag)
+
+
+def _taken_all(rest: list[str], flag: str) -> list[str]:
+    """The values behind a flag up to the next one, which are taken out of `rest` with it."""
+    if flag not in rest:
+        return []
+    first = rest.index(flag)
+    last = next((place for place in range(first + 1, len(rest)) if rest[place].startswith("--")), len(rest))
+    found = rest[first + 1 : last]
+    del rest[first:last]
+    return found
 
 
 def _taken(rest: list[str], flag: str) -> str | None:

@@ -19,11 +19,15 @@ class LabForm(QWidget):
     changed = Signal()
 
     def __init__(
-        self, sections: Sequence[tuple[str, Sequence[Field]]], positional: Sequence[Field], name: Callable[[], str]
+        self,
+        sections: Sequence[tuple[str, Sequence[Field]]],
+        positional: Sequence[Field],
+        name: Callable[[], str],
+        about: Callable[[], str] = lambda: "",
     ) -> None:
         super().__init__()
         self.fields = [field for _, fields in sections for field in fields]
-        self._positional, self._name = tuple(positional), name
+        self._positional, self._name, self._about = tuple(positional), name, about
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(12)
@@ -46,6 +50,10 @@ class LabForm(QWidget):
 
     def job_name(self) -> str:
         return self._name()
+
+    def about(self) -> str:
+        """What the job will do with these settings, in a sentence; empty where there is nothing to say."""
+        return self._about()
 
     def fill(self, arguments: Sequence[str]) -> None:
         """Show the arguments of an earlier job."""

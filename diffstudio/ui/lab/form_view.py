@@ -53,7 +53,7 @@ class FormView(QWidget):
 
     def _update(self) -> None:
         problem = self.form.problem()
-        self.problem.setText(f"{problem}." if problem else "")
+        self.problem.setText(f"{problem}." if problem else self.form.about())
         self.start.setEnabled(not problem)
 
     def _start(self) -> None:

@@ -48,3 +48,10 @@ class Sentences(QWidget):
 
     def text(self) -> str:
         return self._text.text()
+
+
+class HowToRead(Sentences):
+    """How the figures of a page are read."""
+
+    def __init__(self) -> None:
+        super().__init__("How to read it")

@@ -128,6 +128,8 @@ class TableView(QWidget):
         vertical.setMinimumSectionSize(1)
         vertical.setDefaultSectionSize(row_height)
         self.view.resizeColumnsToContents()
+        for place in range(1, self.model.columnCount()):
+            self.view.setColumnWidth(place, self.view.columnWidth(place) + 8)
         widest = int(self.width() * 0.35)
         self.view.setColumnWidth(0, min(max(self.view.columnWidth(0), theme.scaled(120)), max(widest, 80)))
         rows = min(self.model.rowCount(), _MOST_ROWS)

@@ -318,6 +318,7 @@ QMenu::icon { padding-left: 8px; }
 
 QListView, QTreeView, QTableView { background: transparent; color: $text; border: none; outline: 0;
     selection-background-color: $chosen; selection-color: $text; }
+QTableView::item { padding: 2px 8px; }
 QListView#raised { background: $raised; border: 1px solid $line; border-radius: ${radius}px; padding: 4px; }
 QListView#raised:focus { border-color: $accent; }
 QListView#raised::item { padding: 4px; }

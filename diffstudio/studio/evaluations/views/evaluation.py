@@ -96,7 +96,7 @@ def read_evaluation(job: JobFolder, values: Mapping[str, Any]) -> EvaluationView
         for column in each.columns
         if (figure := each.figure(column.key)) is not None
     ]
-    folder = Path(text_of(values, "folder"))
+    folder = job.absolute(text_of(values, "folder"))
     return EvaluationView(
         f"{folder}: {whole_of(counts, 'training'):,} training images, {whole_of(counts, 'held_out'):,} held-out images. "
         f"Features: {text_of(values, 'features')}, {text_of(values, 'resizing')}.",

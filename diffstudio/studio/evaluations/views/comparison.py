@@ -1,0 +1,160 @@
+"""ComparisonView: the result of `diffstudio compare` as the Lab shows it. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from diffstudio.evaluation.interval import Interval
+from diffstudio.studio.evaluations.compare.figures import plots_of
+from diffstudio.studio.evaluations.compare.result import (
+    HOW_TO_READ,
+    MEASURES,
+    PAGE,
+    Comparison,
+    Entry,
+    mean_of,
+    over_seeds,
+)
+from diffstudio.studio.evaluations.job_folder import JobFolder
+from diffstudio.studio.evaluations.plots.figure import Figure
+from diffstudio.studio.evaluations.result import counts_line
+from diffstudio.studio.evaluations.views.evaluation import Pair
+from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, TableRow, pick_columns
+
+_OTHERS = (
+    Column(
+        "bits_per_dimension", "Bits per dimension", "Lower is better: of held-out images, where there is a likelihood"
+    ),
+    Column("seconds_per_image", "Seconds an image", "How long it takes to generate an image"),
+    Column("parameters", "Parameters (M)", "Millions of weights of the network"),
+    Column("memory", "Memory (MiB)", "At most, while it trained"),
+)
+_PAIRS_OF_EACH = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """A sheet of images."""
+
+    title: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonView:
+    summary: str
+    table: Table
+    figures: tuple[Figure, ...]
+    grids: tuple[Grid, ...]
+    pairs: tuple[Pair, ...]
+    verdicts: tuple[tuple[str, tuple[str, ...]], ...]  # a model, and sentences with their evidence
+    notes: tuple[str, ...]
+    how_to_read: str
+    problem: str
+    page: Path | None  # the same as a web page
+
+
+def read_comparison_view(job: JobFolder, values: Mapping[str, Any]) -> ComparisonView:
+    """The result in a job's folder. RunProblem when it is damaged."""
+    found = Comparison.from_json(values)
+    page = job.path / PAGE
+    return ComparisonView(
+        f"{counts_line(found.folder, found.training_images, found.held_out_images)}. {found.total} "
+        f"Features: {found.features}, {found.resizing}.",
+        _table(found),
+        tuple(plots_of(found)),
+        tuple(_grids(job.path, found)),
+        tuple(pair for entry in found.entries for pair in _pairs(job.path, entry)),
+        tuple(
+            (
+                verdict.model,
+                tuple(
+                    f"{one.aspect[:1].upper()}{one.aspect[1:]}: {one.sentence} ({one.evidence})"
+                    for one in verdict.findings
+                ),
+            )
+            for verdict in found.verdicts
+        ),
+        (*found.notes, *(note for entry in found.entries for note in _notes(entry))),
+        HOW_TO_READ if found.real is not None else "",
+        str(found.problem) if found.problem is not None else "",
+        page if page.is_file() else None,
+    )
+
+
+def _table(found: Comparison) -> Table:
+    measures = found.measures()
+    columns = [
+        Column(name, _title(MEASURES[name].title), f"{MEASURES[name].better} is best: {MEASURES[name].says}")
+        for name in measures
+    ]
+    rows = []
+    if found.real is not None:
+        figures = found.real.figures
+        rows.append(
+            TableRow(
+                found.real.name,
+                (*(_cell(figures.get(name)) for name in measures), *_others([found.real])),
+                reference=True,
+            )
+        )
+    for model in found.models:
+        entries = found.of_model(model)
+        title = model if len(entries) == 1 else f"{model} ({len(entries)} seeds)"
+        cells = (_cell(found.figure(model, name)) for name in measures)
+        rows.append(TableRow(title, (*cells, *_others(entries))))
+    return Table("comparison", "Models side by side", *pick_columns((*columns, *_OTHERS), rows))
+
+
+def _title(title: str) -> str:
+    return title[:1].upper() + title[1:]
+
+
+def _others(entries: Sequence[Entry]) -> tuple[Cell | None, ...]:
+    likelihoods = [one.likelihood.value for one in entries if one.likelihood.value is not None]
+    seconds = mean_of([one.seconds_per_image for one in entries])
+    parameters = mean_of([one.parameters for one in entries])
+    memory = max((one.memory_bytes or 0 for one in entries), default=0)
+    return (
+        _cell(over_seeds(likelihoods)),
+        Cell(seconds) if seconds is not None else None,
+        Cell(parameters / 1e6) if parameters is not None else None,
+        Cell(memory / 2**20) if memory else None,
+    )
+
+
+def _cell(found: Interval | None) -> Cell | None:
+    return Cell(found.value, found.low, found.high) if found is not None else None
+
+
+def _grids(folder: Path, found: Comparison) -> list[Grid]:
+    named = [("Held-out images", found.held_out_grid)] + [(entry.name, entry.grid) for entry in found.entries]
+    return [Grid(title, folder / file) for title, file in named if file and _is_inside(folder / file, folder)]
+
+
+def _pairs(folder: Path, entry: Entry) -> list[Pair]:
+    return [
+        Pair(
+            entry.name,
+            one.image,
+            folder / one.image_file,
+            one.training,
+            folder / one.training_file,
+            one.ratio,
+            one.is_copy,
+        )
+        for one in entry.pairs[:_PAIRS_OF_EACH]
+        if _is_inside(folder / one.image_file, folder) and _is_inside(folder / one.training_file, folder)
+    ]
+
+
+def _notes(entry: Entry) -> list[str]:
+    sentences = [*entry.notes, entry.problem, entry.likelihood.note]
+    return [f"{entry.name}: {sentence}" for sentence in sentences if sentence]
+
+
+def _is_inside(path: Path, folder: Path) -> bool:
+    return path.resolve().is_relative_to(folder.resolve())

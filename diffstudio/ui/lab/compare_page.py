@@ -1,0 +1,151 @@
+"""The page Compare: a diffusion model, a VAE and a GAN, trained on one folder for the same time and judged together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PySide6.QtCore import QUrl
+from PySide6.QtGui import QDesktopServices
+
+from diffstudio.studio.evaluations.compare.request import MODELS
+from diffstudio.studio.evaluations.job_folder import JobFolder
+from diffstudio.studio.evaluations.views.comparison import ComparisonView, read_comparison_view
+from diffstudio.ui.lab.fields import NumberField, SeveralField, SubjectsField
+from diffstudio.ui.lab.form import LabForm
+from diffstudio.ui.lab.grids_view import GridsView, ReadGrid, read_grids
+from diffstudio.ui.lab.options import count_field, features_field, folder_field, name_of, seed_field, trained_here
+from diffstudio.ui.lab.page import LabPage
+from diffstudio.ui.lab.pairs_view import PairsView, ReadPair, read_pairs
+from diffstudio.ui.lab.plot_view import PlotView
+from diffstudio.ui.lab.results import HowToRead, ResultView, Sentences
+from diffstudio.ui.lab.table_view import TableView
+from diffstudio.ui.widgets.controls import SecondaryButton
+from diffstudio.ui.widgets.formatting import human_duration
+from diffstudio.ui.widgets.helpers import label
+from diffstudio.ui.widgets.images.copy_and_drag import not_shown
+from diffstudio.ui.widgets.wrapping_text import WrappingText
+
+_NAMES = {"diffusion": "Diffusion", "vae": "VAE", "gan": "GAN"}
+
+
+@dataclass(frozen=True)
+class ComparisonResult:
+    view: ComparisonView
+    grids: list[ReadGrid]
+    pairs: list[ReadPair]
+
+
+def read(job: JobFolder, values: Mapping[str, Any]) -> ComparisonResult:
+    view = read_comparison_view(job, values)
+    return ComparisonResult(view, read_grids(view.grids), read_pairs(view.pairs))
+
+
+class CompareView(ResultView):
+    """The verdict on each model with its evidence, then the table, samples, plots and the most alike pairs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._page: Path | None = None
+        self.summary = WrappingText("", "dim")
+        self.summary.setAccessibleName("What was compared")
+        self.problem = label("", "warn", wrap=True)
+        self.verdicts = Sentences("Verdicts", "text")
+        self.table, self.grids, self.plot, self.pairs = TableView(), GridsView(), PlotView(), PairsView()
+        self.how, self.notes = HowToRead(), Sentences("Notes", "warn")
+        self.open_page = SecondaryButton("Open in browser", "globe", "Open the whole comparison in the web browser")
+        for part in (
+            self.summary,
+            self.problem,
+            self.verdicts,
+            self.table,
+            self.how,
+            self.grids,
+            self.plot,
+            self.pairs,
+        ):
+            self.column.addWidget(part)
+        self.column.addWidget(self.notes)
+        self.column.addWidget(self.open_page)
+        self.open_page.clicked.connect(self._open)
+        for part in (self.table, self.plot):
+            part.message.connect(self.message)
+        for shown in (self.grids, self.pairs):
+            shown.menu_requested.connect(self.menu_requested)
+
+    def show_result(self, result: ComparisonResult) -> None:
+        view = result.view
+        self.summary.set_text(view.summary)
+        self.problem.setText(view.problem)
+        self.problem.setVisible(bool(view.problem))
+        self.verdicts.show_sentences(
+            [f"{model}\n" + "\n".join(f"    {sentence}" for sentence in said) for model, said in view.verdicts]
+        )
+        self.table.show_table(view.table)
+        self.how.show_sentences([view.how_to_read])
+        self.grids.show_grids(result.grids)
+        self.plot.show_figures(view.figures)
+        self.pairs.show_pairs(result.pairs)
+        self.notes.show_sentences(view.notes)
+        self._page = view.page
+        self.open_page.setVisible(view.page is not None)
+
+    def _open(self) -> None:
+        if self._page is not None and not QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._page))):
+            self.message.emit("warn", not_shown(self._page))
+
+
+def make_form() -> LabForm:
+    folder = folder_field("Folder of images", "What the models are trained on; a part of it is held out")
+    models = SeveralField(
+        "Models", "--models", [(name, _NAMES[name]) for name in MODELS], tooltip="Which are trained", none="none"
+    )
+    minutes = NumberField(
+        "Training time",
+        "--minutes",
+        1,
+        240,
+        value=10,
+        suffix=" min",
+        always=True,
+        tooltip="Of each model and each seed",
+    )
+    seeds = NumberField("Seeds", "--seeds", 1, 10, value=3, tooltip="Runs of each model: how far its figures vary")
+    others = SubjectsField(
+        "Joining the table",
+        "",
+        tooltip="Checkpoints and folders of generated images to judge beside them",
+        flag="--with",
+    )
+    options = (count_field("Images per model"), features_field(), seed_field())
+    return LabForm(
+        (("Training", (folder, models, minutes, seeds)), ("Others", (others,)), ("Options", options)),
+        positional=(folder,),
+        name=name_of(folder),
+        about=partial(_total, models, minutes, seeds),
+    )
+
+
+def _total(models: SeveralField, minutes: NumberField, seeds: NumberField) -> str:
+    """How long all of it takes."""
+    runs = len(models.value()) * int(seeds.value())
+    if not runs:
+        return "Trains nothing: what joins the table is judged."
+    total = human_duration(60 * runs * minutes.value())
+    return f"Trains {runs:,} run{'s' if runs > 1 else ''}: {total} in all, and the judging."
+
+
+PAGE = LabPage(
+    "compare",
+    "Compare",
+    "scales",
+    "Which kind of model suits a folder: each is trained for the same time, and all are judged side by side.",
+    "Compare",
+    make_form,
+    read,
+    CompareView,
+    trained_here,
+)

@@ -1,0 +1,81 @@
+"""The page Likelihood: how many bits per dimension a checkpoint needs for held-out and for training images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from diffstudio.studio.evaluations.job_folder import JobFolder
+from diffstudio.studio.evaluations.views.likelihood import LikelihoodView, read_likelihood
+from diffstudio.ui.lab.fields import NumberField, SubjectsField, SwitchField
+from diffstudio.ui.lab.form import LabForm
+from diffstudio.ui.lab.options import folder_field, name_of, seed_field, trained_here
+from diffstudio.ui.lab.page import LabPage
+from diffstudio.ui.lab.plot_view import PlotView
+from diffstudio.ui.lab.results import HowToRead, ResultView, Sentences
+from diffstudio.ui.lab.table_view import TableView
+from diffstudio.ui.widgets.wrapping_text import WrappingText
+
+
+def read(job: JobFolder, values: Mapping[str, Any]) -> LikelihoodView:
+    return read_likelihood(job, values)
+
+
+class LikelihoodResultView(ResultView):
+    """The table of both parts, each method as a plot over single images, its formula, and how to read it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.summary = WrappingText("", "dim")
+        self.summary.setAccessibleName("What was measured")
+        self.table, self.plot = TableView(), PlotView()
+        self.how, self.formulas = HowToRead(), Sentences("Formulas")
+        self.notes = Sentences("Notes", "warn")
+        for part in (self.summary, self.table, self.how, self.plot, self.formulas, self.notes):
+            self.column.addWidget(part)
+        self.table.message.connect(self.message)
+        self.plot.message.connect(self.message)
+
+    def show_result(self, result: LikelihoodView) -> None:
+        self.summary.set_text(result.summary)
+        self.table.show_table(result.table)
+        self.how.show_sentences([result.how_to_read])
+        self.plot.show_figures(result.figures)
+        self.formulas.show_sentences(result.formulas)
+        self.notes.show_sentences(result.notes)
+
+
+def make_form() -> LabForm:
+    folder = folder_field("Folder of images", "The folder that the checkpoint was trained on, or another one")
+    checkpoint = SubjectsField(
+        "Checkpoint", "Choose a checkpoint", tooltip="A checkpoint that was trained here", folders=False, most=1
+    )
+    count = NumberField(
+        "Images of each part", "--count", 1, 1000, value=64, tooltip="Held-out and training images, at most"
+    )
+    probes = NumberField(
+        "Probes", "--probes", 1, 50, value=5, tooltip="Random probes of the divergence: more are more exact, and slower"
+    )
+    levels = NumberField("Noise levels", "--levels", 8, 1000, value=64, tooltip="Of the variational bound")
+    bound = SwitchField(
+        "Bound only", "--bound-only", tooltip="Leave out the probability flow, which takes most of the time"
+    )
+    return LabForm(
+        (("Images", (folder, checkpoint)), ("Options", (count, bound, probes, levels, seed_field()))),
+        positional=(checkpoint, folder),
+        name=name_of(folder),
+    )
+
+
+PAGE = LabPage(
+    "likelihood",
+    "Likelihood",
+    "gauge",
+    "How likely images are under a checkpoint, in bits per dimension: held-out images that need more than training images "
+    "show what was memorised.",
+    "Measure",
+    make_form,
+    read,
+    LikelihoodResultView,
+    trained_here,
+)

@@ -1,0 +1,59 @@
+"""Fields that several pages share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from diffstudio.errors import CHOOSE_IMAGE_FOLDER
+from diffstudio.evaluation.report import FEWEST
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.families_table import PIXEL
+from diffstudio.studio.evaluations.request import AUTO, FOLDER, IMAGENET
+from diffstudio.ui.lab.fields import ChoiceField, FolderField, NumberField
+
+MOST_IMAGES = 5_000  # that the slider offers
+FEATURES = (
+    (AUTO, "Automatic"),
+    (IMAGENET, "ImageNet (EfficientNet-Lite0)"),
+    (FOLDER, "Trained on the folder"),
+    ("inception", "Inception, from your model folders"),
+    ("dinov2", "DINOv2, from your model folders"),
+    ("clip", "CLIP, from your model folders"),
+)
+
+
+def trained_here(checkpoint: Checkpoint) -> bool:
+    return checkpoint.family == PIXEL.name and checkpoint.can_generate
+
+
+def folder_field(text: str, tooltip: str) -> FolderField:
+    return FolderField(text, CHOOSE_IMAGE_FOLDER, tooltip=tooltip)
+
+
+def name_of(folder: FolderField) -> Callable[[], str]:
+    """The name of a job is that of its folder."""
+
+    def name() -> str:
+        chosen = folder.folder()
+        return chosen.name if chosen is not None else ""
+
+    return name
+
+
+def count_field(text: str) -> NumberField:
+    return NumberField(
+        text,
+        "--count",
+        FEWEST - 1,
+        MOST_IMAGES,
+        automatic="Automatic",
+        tooltip=f"How many images are generated; automatic: as many as were held out, from {FEWEST} to 1,000",
+    )
+
+
+def features_field() -> ChoiceField:
+    return ChoiceField("Features", "--features", FEATURES, tooltip="The network that images are compared with")
+
+
+def seed_field() -> NumberField:
+    return NumberField("Seed", "--seed", 0, 1_000_000, tooltip="Seed of the first image; the others follow")

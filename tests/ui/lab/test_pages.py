@@ -1,0 +1,100 @@
+"""The pages Compare and Likelihood: their forms stand for the command line, and their results are shown."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from PySide6.QtGui import QDesktopServices
+from PySide6.QtWidgets import QApplication
+from pytestqt.qtbot import QtBot
+
+from diffstudio.cli import _parser
+from diffstudio.studio.evaluations.job_folder import JobFolder
+from diffstudio.ui.lab import compare_page, likelihood_page
+from diffstudio.ui.lab.compare_page import CompareView
+from diffstudio.ui.lab.form_view import FormView
+from diffstudio.ui.lab.likelihood_page import LikelihoodResultView
+from diffstudio.ui.lab.pages import PAGES, page_of, title_of
+from tests.studio.evaluations.views.test_comparison import example as comparison
+from tests.studio.evaluations.views.test_likelihood import example as likelihood
+
+
+def parsed(verb: str, arguments: list[str]) -> argparse.Namespace:
+    return _parser().parse_args([verb, *arguments])
+
+
+@pytest.mark.parametrize(
+    ("verb", "arguments"),
+    [
+        ("compare", ["/photos", "--minutes", "10"]),
+        ("compare", ["/photos", "--models", "vae,gan", "--minutes", "3", "--seeds", "1", "--with", "starter", "/made"]),
+        ("compare", ["/photos", "--models", "none", "--minutes", "10", "--with", "/made", "--seed", "4"]),
+        ("compare", ["/photos", "--models", "diffusion,vae,gan,my recipe", "--minutes", "10"]),
+        ("likelihood", ["starter", "/photos"]),
+        ("likelihood", ["starter", "/photos", "--count", "9", "--bound-only", "--levels", "16"]),
+    ],
+)
+def test_a_command_goes_through_its_form(verb: str, arguments: list[str], qtbot: QtBot, dressed: QApplication) -> None:
+    page = page_of(verb)
+    assert page is not None
+    form = page.make_form()
+    qtbot.addWidget(form)
+    form.fill(arguments)
+    assert vars(parsed(verb, form.arguments())) == vars(parsed(verb, arguments))
+    assert form.problem() == "" and form.job_name() == "photos"
+
+
+def test_every_page_starts_with_what_is_missing_and_says_what_it_shows(qtbot: QtBot, dressed: QApplication) -> None:
+    for page in PAGES:
+        view = FormView(page)
+        qtbot.addWidget(view)
+        assert not view.start.isEnabled() and view.problem.text() and page.shows.endswith(".")
+    assert page_of("sing") is None and title_of("sing") == "sing" and title_of("compare") == "Compare"
+
+
+def test_the_total_time_is_said_before_the_start(qtbot: QtBot, dressed: QApplication) -> None:
+    view = FormView(compare_page.PAGE)
+    qtbot.addWidget(view)
+    view.form.fill(["/photos", "--minutes", "10"])
+    assert view.problem.text() == "Trains 9 runs: 1 h 30 min in all, and the judging."
+    view.form.fill(["/photos", "--minutes", "1", "--models", "gan", "--seeds", "1"])
+    assert view.problem.text() == "Trains 1 run: 1 min in all, and the judging."
+    view.form.fill(["/photos", "--minutes", "1", "--models", "none"])
+    assert view.problem.text().startswith("Trains nothing")
+
+
+def test_a_comparison_is_shown(
+    qtbot: QtBot, dressed: QApplication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (64, 32), "red").save(tmp_path / "images" / "held-out.png")
+    (tmp_path / "compare.html").touch()
+    view = CompareView()
+    qtbot.addWidget(view)
+    values = json.loads(json.dumps(comparison().to_json()))
+    view.show_result(compare_page.read(JobFolder(tmp_path), values))
+    view.show()
+    assert "Mode collapse:" in view.verdicts.text() and view.verdicts.text().startswith("gan\n")
+    assert view.table.model.rowCount() == 3 and view.pairs.count() == 1 and view.plot.choice.count() > 1
+    assert not view.grids.sheet.target.image.isNull()
+    before = view.grids.sheet.grab().toImage()
+    view.grids.choice.set_value(1)
+    view.grids.choice.chosen.emit(1)
+    assert view.grids.sheet.grab().toImage() != before  # a sheet that cannot be read
+    opened: list[object] = []
+    monkeypatch.setattr(QDesktopServices, "openUrl", lambda url: bool(opened.append(url)))
+    with qtbot.waitSignal(view.message):
+        view.open_page.click()
+    assert len(opened) == 1
+
+
+def test_a_likelihood_is_shown(qtbot: QtBot, dressed: QApplication, tmp_path: Path) -> None:
+    view = LikelihoodResultView()
+    qtbot.addWidget(view)
+    view.show_result(likelihood_page.read(JobFolder(tmp_path), likelihood()))
+    assert view.table.model.rowCount() == 3 and "a formula" in view.formulas.text()
+    assert view.plot.choice.itemText(0) == "Probability flow of single images, sorted"
