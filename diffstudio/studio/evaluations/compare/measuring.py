@@ -23,7 +23,6 @@ from diffstudio.evaluation.feature_arrays import FeatureArray
 from diffstudio.evaluation.interval import Interval, share_interval
 from diffstudio.evaluation.memorisation import Copies
 from diffstudio.evaluation.report import FEWEST, REAL, GeneratedImages, RealImages, Row, memorisation, real_row, row
-from diffstudio.models.detection.families_table import PIXEL
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.compare.result import IMAGES, Entry, Likelihood, OfClass, Pair
 from diffstudio.studio.evaluations.evaluate import kind_of_labels
@@ -110,7 +109,7 @@ class Measuring:
         features = self.files.extract(
             _file_name(subject.name), f"Generating with {subject.name}", generated.batches(), count, self.views
         )
-        gaps = loss_gaps(samples, self.real, self.on_progress)[1] if subject.checkpoint.family == PIXEL.name else None
+        gaps = loss_gaps(samples, self.real, self.on_progress)[1]
         numbers = self._class_numbers(asked_of) if kind is not Conditioning.NONE else None
         names = [f"seed {self.seed + index}" for index in range(count)]
         entry = self._measured(subject.name, model, features, asked, kind, names, generated.batch, numbers)

@@ -17,7 +17,8 @@ from diffstudio.studio.evaluations.compare.place import OTHER_FOLDER
 from diffstudio.studio.evaluations.compare.request import DIFFUSION, CompareRequest
 from diffstudio.training.data.dataset import MIN_SIZE, count_held_out
 from diffstudio.training.data.folder_report import FolderReport, count_of
-from diffstudio.training.recipe import ClassesName, DataRecipe, Recipe
+from diffstudio.training.data.pixel_choice import BUCKET, CROP
+from diffstudio.training.recipe import ClassesName, DataRecipe, ObjectiveName, Recipe
 from diffstudio.training.recipe_choice import (
     AUTO,
     FROM_SCRATCH,
@@ -136,7 +137,15 @@ def _choices(
         )
         if data is None:
             data = _small_enough(choice.recipe.data, report, name)
+            if name == DIFFUSION and data.fit == BUCKET:  # every model has images of one size
+                data = replace(data, fit=CROP, buckets=())
             data = data if name.endswith(".toml") else _with_held_out(data, report)
+        if data.fit == BUCKET and choice.recipe.objective.kind is not ObjectiveName.DIFFUSION:
+            raise BadRequest(
+                f"{_title(name)} cannot be compared with {_title(request.models[0])}",
+                "it has images of one size, and the other has several shapes",
+                "Choose fit = 'crop' or 'pad' in the recipe",
+            )
         yield replace(choice, recipe=_with_data(choice.recipe, data))
 
 
