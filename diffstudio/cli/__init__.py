@@ -19,6 +19,7 @@ from diffstudio.cli.evaluate import add_evaluate
 from diffstudio.cli.generate import add_generate
 from diffstudio.cli.likelihood import add_likelihood
 from diffstudio.cli.models import add_models
+from diffstudio.cli.synthesise import add_synthesise
 from diffstudio.cli.terminal import allow_undecodable_names, log_file, print_message, set_up_log_file
 from diffstudio.cli.train import add_train
 from diffstudio.cli.upscale import add_upscale
@@ -75,6 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     add_evaluate(verbs)
     add_compare(verbs)
     add_likelihood(verbs)
+    add_synthesise(verbs)
     add_models(verbs)
     return parser
 

@@ -60,12 +60,17 @@ def copies(
     BadRequest: fewer than three training images, no generated or held-out images, features of different widths.
     """
     shown, known, others = _checked(generated, training, held_out)
-    ratios, closest = _distance_ratios(shown, known)
-    normal, _ = _distance_ratios(others, known)
-    normal = normal[normal > _SAME_IMAGE]
-    threshold = min(LARGEST_RATIO, float(np.quantile(normal, false_positive_rate))) if len(normal) else LARGEST_RATIO
+    threshold = copy_threshold(known, others, false_positive_rate)
+    ratios, closest = distance_ratios(shown, known)
     called = int(np.count_nonzero(ratios < threshold))
     return Copies(share_interval(called, len(ratios)), threshold, ratios, closest)
+
+
+def copy_threshold(training: FeatureArray, held_out: FeatureArray, false_positive_rate: float) -> float:
+    """The distance ratio below which an image is called a copy: see `copies`, whose checked arrays these are."""
+    normal, _ = distance_ratios(held_out, training)
+    normal = normal[normal > _SAME_IMAGE]
+    return min(LARGEST_RATIO, float(np.quantile(normal, false_positive_rate))) if len(normal) else LARGEST_RATIO
 
 
 def combined_copies(one: Copies, other: Copies) -> Copies:
@@ -81,7 +86,8 @@ def combined_copies(one: Copies, other: Copies) -> Copies:
     return Copies(share_interval(called, len(ratios)), one.threshold, ratios, closest)
 
 
-def _distance_ratios(views: FeatureArray, training: FeatureArray) -> tuple[Features, NDArray[np.intp]]:
+def distance_ratios(views: FeatureArray, training: FeatureArray) -> tuple[Features, NDArray[np.intp]]:
+    """d1 / mean(d2 ... d50) of images in V views [V,S,D], and the training image [N,D] nearest to each."""
     distances, indices = nearest(views, training, min(NEIGHBOURS, len(training)))
     around = distances[:, 1:].mean(axis=1)
     ratios = np.divide(distances[:, 0], around, out=np.zeros(len(around)), where=around > 0)

@@ -17,6 +17,7 @@ from diffstudio.diffusion.schedule import NoiseSchedule
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models import loading
 from diffstudio.models.conditioning.prompt_schedule import StepTexts
+from diffstudio.models.guidance_options import GuidanceOptions
 from diffstudio.models.memory.oom_fallback import images_at_once
 from diffstudio.models.model import EncodedPrompt, Model
 from diffstudio.models.recommended import recommended_values
@@ -46,11 +47,21 @@ class CheckpointSamples:
         """Whether it is a diffusion model: VAEs and GANs have no `losses`."""
         return self.model.own_sampler is None
 
-    def batches(self, prompts: Sequence[str], seed: int, size: tuple[int, int]) -> Iterator[NDArray[Any]]:
+    def batches(
+        self,
+        prompts: Sequence[str],
+        seed: int,
+        size: tuple[int, int],
+        *,
+        seeds: Sequence[int] = (),
+        guidance: Callable[[Sequence[str]], GuidanceOptions] = lambda prompts: GuidanceOptions(),
+    ) -> Iterator[NDArray[Any]]:
         """An image for each prompt, image i of seed + i, in 8 or 16 bits as it would be saved: [B,H,W,C].
 
-        `size` are the width and height of a checkpoint that was trained in aspect buckets.
+        `size` are the width and height of a checkpoint that was trained in aspect buckets. `seeds`: one for each image,
+        instead of those that follow `seed`. `guidance` gives what else guides the images of these prompts.
         """
+        each = list(seeds) or [seed + index for index in range(len(prompts))]
         width, height = size if self.subject.recipe.data.bucket_sizes else self.model.default_size
         options = dict(self.settings)
         at_once = images_at_once(self.model, width, height)
@@ -60,11 +71,12 @@ class CheckpointSamples:
             chosen = SampleOptions(
                 width=width,
                 height=height,
-                seeds=[seed + first + index for index in range(len(part))],
+                seeds=each[first : first + len(part)],
                 steps=int(str(options["steps"])),
                 sampler=str(options["sampler"]),
                 spacing=str(options["spacing"]),
                 guidance=float(str(options["guidance"])),
+                guidance_options=guidance(part),
             )
             for step in sample(self.model, self._encoded(part), chosen, wrap=self._checked):
                 state = step.x

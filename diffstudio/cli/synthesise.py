@@ -1,0 +1,123 @@
+"""The verb `diffstudio synthesise`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whole_number
+from diffstudio.cli.lab_verb import JSON_HELP, OnProgress, add_device_option, run_verb
+from diffstudio.errors import BadRequest
+
+if TYPE_CHECKING:
+    from diffstudio.studio.evaluations.synthetic.result import Synthesis
+
+
+def add_synthesise(verbs: Verbs) -> None:
+    verb = verbs.add_parser(
+        "synthesise",
+        help="generate a folder of labelled images without copies, and prove whether they help a classifier",
+        allow_abbrev=False,
+        description="Generate images with a checkpoint trained here into a folder, with their classes or captions and their "
+        "seeds. Near-copies of training images are left out and counted. Ctrl+C ends it; the same command goes on.",
+    )
+    verb.add_argument(
+        "checkpoint", metavar="CHECKPOINT", type=as_text, help="a name, a checkpoint's file or a run's folder"
+    )
+    verb.add_argument("count", metavar="N", nargs="?", type=as_whole_number, help="images in all")
+    verb.add_argument("folder", metavar="FOLDER", type=as_path, help="the folder of real images that it was trained on")
+    verb.add_argument(
+        "--per-class", metavar="N", type=as_whole_number, help="images of each class or caption, instead of N in all"
+    )
+    verb.add_argument("--out", metavar="PATH", type=as_path, required=True, help="the folder to write them into")
+    verb.add_argument(
+        "--force", action="store_true", help="write into a folder that is not empty; earlier ones are replaced"
+    )
+    verb.add_argument("--seed", metavar="N", type=as_whole_number, default=0, help="the lowest seed (default 0)")
+    verb.add_argument(
+        "--cads",
+        metavar="S",
+        type=as_number,
+        help="noise on the condition, which keeps images diverse; 0 is none (default 0.1 with guidance by class or caption)",
+    )
+    verb.add_argument(
+        "--autoguidance",
+        metavar="CHECKPOINT",
+        type=as_text,
+        default="",
+        help="an earlier checkpoint of the same run to guide away from, which keeps images diverse",
+    )
+    verb.add_argument(
+        "--autoguidance-scale", metavar="W", type=as_number, default=2.0, help="its strength; 1 is none (default 2)"
+    )
+    verb.add_argument(
+        "--prove",
+        action="store_true",
+        help="train small classifiers on real images, with classic augmentation, and with synthetic images added, and score "
+        "them on held-out real images",
+    )
+    verb.add_argument(
+        "--ratios",
+        metavar="R",
+        type=as_text,
+        default="0.5,1,2,5",
+        help="synthetic images for each real one in the proof, separated by commas (default 0.5,1,2,5)",
+    )
+    verb.add_argument(
+        "--seeds",
+        metavar="N",
+        type=as_whole_number,
+        default=5,
+        help="classifiers of each kind in the proof (default 5)",
+    )
+    verb.add_argument(
+        "--features",
+        metavar="NAME|PATH",
+        default="auto",
+        type=as_text,
+        help="the network that copies are found with, as for `evaluate`",
+    )
+    add_device_option(verb)
+    verb.add_argument("--json", action="store_true", help=JSON_HELP)
+    verb.set_defaults(do=_synthesise)
+
+
+def _synthesise(arguments: argparse.Namespace) -> int:
+    def work(on_progress: OnProgress, on_wait: Callable[[], None], cancelled: Callable[[], bool]) -> Synthesis:
+        from diffstudio.models.library.library import Library
+        from diffstudio.studio.evaluations.synthetic.request import SynthesiseRequest
+        from diffstudio.studio.settings import load_settings
+
+        settings = load_settings()
+        request = SynthesiseRequest(
+            arguments.checkpoint,
+            arguments.folder,
+            arguments.out,
+            arguments.count,
+            arguments.per_class,
+            arguments.seed,
+            arguments.cads,
+            arguments.autoguidance,
+            arguments.autoguidance_scale,
+            arguments.features,
+            arguments.device or settings.device,
+            arguments.force,
+            arguments.prove,
+            _ratios(arguments.ratios),
+            arguments.seeds,
+        )
+        from diffstudio.studio.evaluations.synthetic.synthesise import synthesise
+
+        return synthesise(
+            request, Library(settings.folders), on_progress=on_progress, on_wait=on_wait, cancelled=cancelled
+        )
+
+    return run_verb(arguments, work)
+
+
+def _ratios(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise BadRequest(f"--ratios {text[:40]!r} are not numbers", remedy="Separate numbers by commas") from None

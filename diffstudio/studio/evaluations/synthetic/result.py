@@ -1,0 +1,146 @@
+"""Synthesis: what was generated and left out, and whether it helped a classifier, as text and as JSON. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from diffstudio.errors import DiffstudioError, RunProblem, reads_up_to
+from diffstudio.evaluation.interval import Interval
+
+FORMAT = 1
+REAL, AUGMENTED, ALONE = "real", "real, classic augmentation", "synthetic alone"
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """Classifiers of several seeds that were trained on the same images, scored on the held-out real ones."""
+
+    name: str
+    images: int
+    accuracy: Interval  # mean over the seeds, with the lowest and the highest
+    ratio: float | None = None  # synthetic images for each real one
+    over_real: Interval | None = None  # difference to the real images alone
+    over_augmented: Interval | None = None  # difference to classic augmentation
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """Whether synthetic images helped, and the accuracies that say so."""
+
+    rows: tuple[Trained, ...]
+    augmentation: str  # the one that was best on a part of the training images
+    held_out: int  # real images, on which all are scored
+    seeds: int
+    left_out: int  # synthetic images that are near-copies of held-out ones
+    sentence: str
+    helped: bool
+    best_ratio: float | None = None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Proof:
+        rows = tuple(
+            Trained(
+                **{**row, **{name: Interval(**row[name]) if row[name] is not None else None for name in _INTERVALS}}
+            )
+            for row in values["rows"]
+        )
+        return cls(**{**values, "rows": rows, "notes": tuple(values["notes"])})
+
+
+_INTERVALS = ("accuracy", "over_real", "over_augmented")
+HOW_TO_READ = (
+    "Each row is the accuracy of small classifiers on real held-out images, their mean over the seeds with the lowest and "
+    "the highest. All have the same network and as many steps. Rows with synthetic images have classic augmentation too, so "
+    "that their difference to it is what synthetic images add; its interval is for other seeds and other held-out images, "
+    "and holds for all ratios together."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Synthesis:
+    """A finished folder of synthetic images."""
+
+    out: str
+    checkpoint: str
+    checkpoint_hash: str
+    folder: str
+    made: int
+    wanted: int
+    left_out: int  # near-copies of training images
+    near_held_out: int  # kept, but no part of a proof
+    by_label: Mapping[str, int]  # images of each class or caption
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    features: str = ""
+    proof: Proof | None = None
+    notes: tuple[str, ...] = ()
+    problem: DiffstudioError | None = None  # why the proof could not be made
+
+    def to_json(self) -> dict[str, Any]:
+        values = {one.name: _plain(self, one.name) for one in fields(self)}
+        return {"format": FORMAT} | values | {"how_to_read": HOW_TO_READ if self.proof is not None else ""}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Synthesis:
+        """The inverse of `to_json`. RunProblem for what a newer version of the program wrote, and for what is damaged."""
+        written = values.get("format")
+        if not isinstance(written, int) or written > FORMAT:
+            raise RunProblem(f"The synthetic images have format {written!r}", reads_up_to(FORMAT), "Update diffstudio")
+        known = {one.name for one in fields(cls)}
+        found = {name: value for name, value in values.items() if name in known}
+        try:
+            found["proof"] = Proof.from_json(values["proof"]) if values["proof"] is not None else None
+            found["problem"] = DiffstudioError(values["problem"].rstrip(".")) if values["problem"] else None
+            return cls(**{**found, "notes": tuple(values["notes"])})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise RunProblem(
+                "The result about synthetic images is damaged", f"{type(error).__name__}: {error}"
+            ) from error
+
+    def text(self) -> str:
+        lines = [
+            f"{self.made:,} of {self.wanted:,} images of {self.checkpoint} in {self.out}",
+            "  " + ", ".join(f"{name} {value}" for name, value in self.sampling.items()),
+            f"  {self.left_out:,} near-copies of training images were left out",
+        ]
+        if 1 < len(self.by_label) <= 20:
+            lines.append("  " + ", ".join(f"{label}: {count:,}" for label, count in self.by_label.items()))
+        if self.proof is not None:
+            lines += ["", self.proof.sentence, "", *_table(self.proof)]
+            lines += [f"Classic augmentation: {self.proof.augmentation}.", *self.proof.notes]
+        lines += ["", *self.notes] if self.notes else []
+        lines += ["", HOW_TO_READ] if self.proof is not None else []
+        return "\n".join(lines)
+
+
+def _plain(found: Synthesis, name: str) -> Any:
+    match name:
+        case "proof":
+            return asdict(found.proof) if found.proof is not None else None
+        case "problem":
+            return str(found.problem) if found.problem is not None else ""
+        case _:
+            value = asdict(found)[name]
+            return list(value) if isinstance(value, tuple) else value
+
+
+def _table(proof: Proof) -> list[str]:
+    cells: list[Sequence[str]] = [("", "images", "accuracy", "over real", "over classic augmentation")]
+    for row in proof.rows:
+        cells.append(
+            (
+                row.name,
+                f"{row.images:,}",
+                f"{row.accuracy.value:.3f} ({row.accuracy.low:.3f}…{row.accuracy.high:.3f})",
+                _difference(row.over_real),
+                _difference(row.over_augmented),
+            )
+        )
+    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+
+
+def _difference(found: Interval | None) -> str:
+    return "–" if found is None else f"{found.value:+.3f} ({found.low:+.3f}…{found.high:+.3f})"

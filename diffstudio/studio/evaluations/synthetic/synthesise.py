@@ -1,0 +1,388 @@
+"""synthesise(): labelled images of a checkpoint become a folder without near-copies of its training images."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL.PngImagePlugin import PngInfo
+
+from diffstudio import paths
+from diffstudio.atomic import atomic_write, make_folder, write_text
+from diffstudio.diffusion.guidance import ConditionAnnealing
+from diffstudio.errors import BadRequest
+from diffstudio.imaging.exact_files import EXACT_SUFFIX, write_png, write_tiff
+from diffstudio.models import loading
+from diffstudio.models.files.hashes import sha256_of
+from diffstudio.models.guidance_options import GuidanceOptions, WeakModel
+from diffstudio.models.library.library import Library
+from diffstudio.models.memory.devices import choose_device
+from diffstudio.models.memory.lease import Lease
+from diffstudio.models.model import Model
+from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.evaluations.evaluate import with_split_of_run
+from diffstudio.studio.evaluations.feature_choice import feature_network
+from diffstudio.studio.evaluations.folders import OnProgress, RealFolder, read_generated, read_real
+from diffstudio.studio.evaluations.job_control import EvaluationJobControl
+from diffstudio.studio.evaluations.measure import FeatureFiles, features_of_real, views_of
+from diffstudio.studio.evaluations.samples import CheckpointSamples, as_tensor
+from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subjects
+from diffstudio.studio.evaluations.synthetic.near_copies import Near, NearCopies
+from diffstudio.studio.evaluations.synthetic.prove import Labelled, Proving
+from diffstudio.studio.evaluations.synthetic.records import RESULT, Record, SyntheticFolder
+from diffstudio.studio.evaluations.synthetic.request import CADS_BY_DEFAULT, SynthesiseRequest
+from diffstudio.studio.evaluations.synthetic.result import Proof, Synthesis
+from diffstudio.studio.generation.finished_images import FinishedImage, finished_images
+
+_AT_ONCE = 64  # candidates between two records
+_TRIES, _MORE_TRIES = 4, 20  # candidates for each image that is wanted of a label, and besides
+_FEWEST_REAL = 3  # training images, without which no copy can be found
+
+
+def synthesise(
+    request: SynthesiseRequest,
+    library: Library,
+    *,
+    on_progress: OnProgress = lambda what, done, total: None,
+    on_wait: Callable[[], None] = lambda: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Synthesis:
+    """Generate the images that are not in `out` yet, with their captions and records, and prove their use if asked.
+
+    The candidate of attempt a for label l of L has the seed `seed` + a L + l, whatever else is generated: the same request
+    gives the same folder, also after it was ended and called again. DiffstudioError for what cannot be generated;
+    Interrupted when `cancelled` returns True or the control file in `out` says stop.
+    """
+    out = make_folder(request.out)
+    _check_place(out, request.folder)
+    job_control = EvaluationJobControl(Lease(), cancelled, out, on_wait)
+    subject = _checkpoint(request, library)
+    device = choose_device(request.device)
+    real = read_real(request.folder, subject.recipe.data, on_progress, job_control.check)
+    real, note = with_split_of_run(real, [subject])
+    if len(real.training) < _FEWEST_REAL:
+        raise BadRequest(
+            f"There are too few training images in {request.folder.name}",
+            f"near-copies are found among {_FEWEST_REAL} or more, and there are {len(real.training):,}",
+        )
+    wanted = _wanted(request, subject, real)
+    hashed = sha256_of(subject.checkpoint.path, cancelled=cancelled)
+    with _scratch() as path, job_control.taken(f"generating synthetic images of {request.folder.name}"):
+        network = feature_network(request.features, real, library.folders, device, on_progress, job_control.check)
+        views = views_of(real.data)
+        files = FeatureFiles(network, real.dataset.channels, Path(path), on_progress, job_control.check)
+        features = features_of_real(real, files, views)
+        on_progress(f"Loading {subject.name}", 0, 0)
+        samples = CheckpointSamples.load(subject, device, job_control.check)
+        guidance = _Guidance.of(request, samples, library, device)
+        folder = SyntheticFolder(out)
+        settings = {
+            "checkpoint": hashed,
+            "folder": real.dataset.file.name,
+            "features": network.label(),
+            "seed": request.seed,
+            "sampling": samples.settings | guidance.settings,
+            "wanted": [request.count, request.per_class],
+        }
+        folder.open(settings, request.force)
+        making = _Making(
+            request,
+            real,
+            samples,
+            guidance,
+            folder,
+            NearCopies.of_training(network, views, features),
+            NearCopies.of_held_out(network, views, features),
+            on_progress,
+        )
+        made = making.run(wanted)
+        folder.write_metadata(subject.checkpoint.conditioning is Conditioning.TEXT)
+        found = Synthesis(
+            str(out),
+            subject.name,
+            hashed,
+            str(real.report.folder),
+            made,
+            sum(wanted.values()),
+            sum(not record.file for record in folder.records),
+            sum(bool(record.near_held_out) for record in folder.kept),
+            dict(Counter(record.label for record in folder.kept)),
+            {"seed": request.seed, "weights": "EMA"} | samples.settings | guidance.settings,
+            network.label(),
+            notes=tuple(filter(None, (note, *_notes(made, wanted, folder, real)))),
+        )
+        if request.prove:
+            found = _proved(found, request, real, folder, device, job_control, on_progress)
+    write_text(out / RESULT, json.dumps(found.to_json(), ensure_ascii=False, indent=1))
+    return found
+
+
+@dataclass(frozen=True)
+class _Guidance:
+    """What holds the diversity of the images up."""
+
+    annealing: ConditionAnnealing | None
+    weak: Model | None
+    scale: float
+    settings: dict[str, object]
+
+    @classmethod
+    def of(
+        cls, request: SynthesiseRequest, samples: CheckpointSamples, library: Library, device: torch.device
+    ) -> _Guidance:
+        """BadRequest for what the checkpoint cannot be guided by."""
+        checkpoint = samples.subject.checkpoint
+        can = samples.model.own_sampler is None and checkpoint.conditioning is not Conditioning.NONE
+        guided = float(str(samples.settings["guidance"])) > samples.model.unguided_scale
+        cads = request.cads if request.cads is not None else CADS_BY_DEFAULT * (can and guided)
+        if cads and not can:
+            raise BadRequest(
+                f"{samples.subject.name} cannot be generated from with CADS",
+                "it is no diffusion model with classes or captions",
+                "Leave out --cads",
+            )
+        settings: dict[str, object] = {"CADS": cads} if cads else {}
+        weak = None
+        if request.autoguidance:
+            earlier = library.find(request.autoguidance)
+            weak = loading.load(earlier, device)
+            settings |= {"autoguidance": earlier.name, "autoguidance scale": request.autoguidance_scale}
+        return cls(ConditionAnnealing(cads) if cads else None, weak, request.autoguidance_scale, settings)
+
+    def options(self, prompts: Sequence[str]) -> GuidanceOptions:
+        weak = WeakModel(self.weak, self.weak.encode_prompt(prompts), self.scale) if self.weak is not None else None
+        return GuidanceOptions(None, weak, self.annealing)
+
+
+@dataclass(frozen=True)
+class _Making:
+    """Generates candidates until every label has as many images as are wanted."""
+
+    request: SynthesiseRequest
+    real: RealFolder
+    samples: CheckpointSamples
+    guidance: _Guidance
+    folder: SyntheticFolder
+    training: NearCopies
+    held_out: NearCopies | None
+    on_progress: OnProgress
+
+    def run(self, wanted: Mapping[str, int]) -> int:
+        """The number of images in the folder at the end."""
+        total, labels = sum(wanted.values()), list(wanted)
+        numbers = {label: number for number, label in enumerate(labels)}
+        while candidates := self._next(wanted, numbers):
+            self._make(candidates)
+            self.on_progress("Generating synthetic images", len(self.folder.kept), total)
+        return len(self.folder.kept)
+
+    def _next(self, wanted: Mapping[str, int], numbers: Mapping[str, int]) -> list[Record]:
+        """The next candidates: as many of each label as are still wanted, at most so many at once."""
+        known = {record.seed for record in self.folder.records}
+        kept = Counter(record.label for record in self.folder.kept)
+        found: list[Record] = []
+        for label, count in wanted.items():
+            missing = count - kept[label]
+            for attempt in range(_TRIES * count + _MORE_TRIES if missing > 0 else 0):
+                seed = self.request.seed + attempt * len(numbers) + numbers[label]
+                if seed in known:
+                    continue
+                found.append(Record(seed, label, attempt))
+                missing -= 1
+                if missing <= 0 or len(found) >= _AT_ONCE:
+                    break
+            if len(found) >= _AT_ONCE:
+                break
+        return found
+
+    def _make(self, candidates: Sequence[Record]) -> None:
+        """Generate them, write those that are no near-copies, and then note all of them."""
+        prompts = [record.label for record in candidates]
+        seeds = [record.seed for record in candidates]
+        rest = iter(candidates)
+        output = self.samples.subject.recipe.data.output
+        batches = self.samples.batches(prompts, 0, self.real.dataset.size, seeds=seeds, guidance=self.guidance.options)
+        for batch in batches:
+            images = as_tensor(batch)
+            near = self.training.of(images)
+            others = self.held_out.of(images) if self.held_out is not None else [None] * len(images)
+            finished = finished_images(images, output)
+            records = [
+                self._kept(next(rest), one, other, image)
+                for one, other, image in zip(near, others, finished, strict=True)
+            ]
+            self.folder.append(records)
+
+    def _kept(self, record: Record, near: Near, other: Near | None, image: FinishedImage) -> Record:
+        dataset = self.real.dataset
+        original = dataset.paths[int(self.real.training[near.index])].as_posix()
+        if near.is_copy:
+            return replace(record, copy_of=original, ratio=near.ratio)
+        held_out = ""
+        if other is not None and other.is_copy:
+            held_out = dataset.paths[int(self.real.held_out[other.index])].as_posix()
+        return replace(record, file=self._write(record, image), ratio=near.ratio, near_held_out=held_out)
+
+    def _write(self, record: Record, image: FinishedImage) -> str:
+        """The image, in a sub-folder for its class or with its caption beside it; returns its name in the folder."""
+        kind = self.samples.subject.checkpoint.conditioning
+        suffix = EXACT_SUFFIX if image.exact is not None and not image.exact.as_png else ".png"
+        place = self.folder.path / _folder_name(record.label) if kind is Conditioning.CLASS else self.folder.path
+        path = make_folder(place) / f"{record.seed:09d}{suffix}"
+        with atomic_write(path) as file:
+            if suffix == EXACT_SUFFIX and image.exact is not None:
+                write_tiff(file, image.exact)
+            else:
+                write_png(file, image.image, PngInfo(), image.exact)
+        if kind is Conditioning.TEXT:
+            write_text(path.with_suffix(".txt"), record.label)
+        return path.relative_to(self.folder.path).as_posix()
+
+
+def _checkpoint(request: SynthesiseRequest, library: Library) -> CheckpointSubject:
+    (found,) = find_subjects((request.checkpoint,), library)
+    if not isinstance(found, CheckpointSubject):
+        raise BadRequest(
+            f"{found.name} is a folder of images",
+            "synthetic images are generated with a checkpoint",
+            "Name a checkpoint or the folder of a run",
+        )
+    return found
+
+
+def _check_place(out: Path, folder: Path) -> None:
+    if out.resolve().is_relative_to(folder.resolve()) or folder.resolve().is_relative_to(out.resolve()):
+        raise BadRequest(
+            f"Synthetic images cannot be written to {out}",
+            "they would be mixed with the real ones",
+            "Name a folder elsewhere with --out",
+        )
+
+
+def _wanted(request: SynthesiseRequest, subject: CheckpointSubject, real: RealFolder) -> dict[str, int]:
+    """How many images of each label are wanted: of the classes it knows, or of the captions of the training images."""
+    kind = subject.checkpoint.conditioning
+    if kind is Conditioning.NONE:
+        if request.count is None:
+            raise BadRequest(
+                f"{subject.name} has no classes and no captions",
+                "it was trained without any",
+                "Give the number of images instead of --per-class",
+            )
+        return {"": request.count}
+    labels = list(subject.checkpoint.classes)
+    if kind is Conditioning.TEXT:
+        captions = [caption for caption in real.labels(kind, real.training) if caption.strip()]
+        labels = list(dict.fromkeys(captions))
+        if request.count is not None and captions:  # as often as training images have them
+            chosen = np.arange(request.count) * len(captions) // request.count
+            return dict(Counter(captions[index] for index in chosen))
+    if not labels:
+        raise BadRequest(f"The training images of {real.report.folder.name} have no captions to generate from")
+    if request.per_class is not None:
+        return dict.fromkeys(labels, request.per_class)
+    assert request.count is not None
+    share, rest = divmod(request.count, len(labels))
+    counts = {label: share + (number < rest) for number, label in enumerate(labels)}
+    return {label: count for label, count in counts.items() if count}
+
+
+def _notes(made: int, wanted: Mapping[str, int], folder: SyntheticFolder, real: RealFolder) -> Iterator[str]:
+    total = sum(wanted.values())
+    if made < total:
+        kept = Counter(record.label for record in folder.kept)
+        short = [label or "images" for label, count in wanted.items() if kept[label] < count]
+        yield (
+            f"Only {made:,} of {total:,} images were kept: nearly all others of {', '.join(short[:3])} are near-copies of "
+            "training images. The checkpoint has memorised them."
+        )
+    if not len(real.held_out):
+        yield "No image was held out, so the test for near-copies is not calibrated on this folder."
+
+
+def _proved(
+    found: Synthesis,
+    request: SynthesiseRequest,
+    real: RealFolder,
+    folder: SyntheticFolder,
+    device: torch.device,
+    job_control: EvaluationJobControl,
+    on_progress: OnProgress,
+) -> Synthesis:
+    try:
+        return replace(found, proof=_proof(request, real, folder, device, job_control, on_progress))
+    except BadRequest as error:  # the images are there: what could not be proved is said beside them
+        return replace(found, problem=error)
+
+
+def _proof(
+    request: SynthesiseRequest,
+    real: RealFolder,
+    folder: SyntheticFolder,
+    device: torch.device,
+    job_control: EvaluationJobControl,
+    on_progress: OnProgress,
+) -> Proof:
+    """BadRequest where the folder has no classes, or too few images."""
+    groups = {record.path.as_posix(): record.group for record in real.report.images}
+    names = sorted({groups.get(path.as_posix(), "") for path in real.dataset.paths})
+    if len(names) < 2:
+        raise BadRequest(
+            f"The use of synthetic images of {real.report.folder.name} cannot be proved",
+            "a classifier needs two classes, and the folder has none",
+        )
+    numbers = {name: number for number, name in enumerate(names)}
+
+    def part(indices: np.ndarray) -> Labelled:
+        labels = [numbers[groups.get(real.dataset.paths[index].as_posix(), "")] for index in indices]
+        return Labelled(lambda chosen: real.dataset.batch(indices[chosen]), np.array(labels, np.int64))
+
+    class_of = _class_of_label(real, groups)
+    kept = {record.file: record for record in folder.kept if not record.near_held_out and record.label in class_of}
+    if not kept:
+        raise BadRequest(
+            "The use of these synthetic images cannot be proved",
+            "none of them has a class of the folder, and is unlike the held-out images",
+        )
+    dataset = read_generated(folder.path, real, on_progress, job_control.check)
+    chosen = np.array([index for index, path in enumerate(dataset.paths) if path.as_posix() in kept], np.int64)
+    labels = [numbers[class_of[kept[dataset.paths[index].as_posix()].label]] for index in chosen]
+    synthetic = Labelled(lambda part: dataset.batch(chosen[part]), np.array(labels, np.int64))
+    proving = Proving(
+        part(real.training),
+        part(real.held_out),
+        len(names),
+        real.data.flips > 0,
+        device,
+        request.seeds,
+        job_control.check,
+        on_progress,
+    )
+    left_out = sum(bool(record.near_held_out) for record in folder.kept)
+    return proving.prove(synthetic, request.ratios, left_out)
+
+
+def _class_of_label(real: RealFolder, groups: Mapping[str, str]) -> dict[str, str]:
+    """The class of each label of a checkpoint: itself, or for a caption that of all training images with it."""
+    found: dict[str, set[str]] = {name: {name} for name in groups.values()}
+    for index in real.training:
+        caption = real.dataset.captions[index]
+        if caption and caption not in groups.values():
+            found.setdefault(caption, set()).add(groups.get(real.dataset.paths[index].as_posix(), ""))
+    return {label: next(iter(names)) for label, names in found.items() if len(names) == 1}
+
+
+def _folder_name(label: str) -> str:
+    """A class as the name of a folder, as its own folder was called: classes of deeper folders have slashes."""
+    parts = [part for part in Path(label).parts if part not in ("..", "/", "\\")]
+    return "/".join(parts) or "images"
+
+
+def _scratch() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="synthetic-", dir=make_folder(paths.cache()), ignore_cleanup_errors=True)
