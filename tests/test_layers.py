@@ -21,23 +21,21 @@ QT = ("PySide6", "shiboken6", "qtawesome", "pyqtgraph")
 GENERATING = {
     f"diffstudio.studio.generation.{name}" for name in ("generate", "passes", "enlarge", "upscale", "preview")
 }
-<<<<<<< HEAD
 EVALUATING = {
-    f"diffstudio.studio.evaluations.{name}" for name in ("evaluate", "likelihood.likelihood", "measure", "samples")
-} | {f"diffstudio.studio.evaluations.compare.{name}" for name in ("compare", "measuring", "training")}
-=======
-EVALUATING = {f"diffstudio.studio.evaluations.{name}" for name in ("evaluate", "measure", "samples")} | {
     f"diffstudio.studio.evaluations.{name}"
     for name in (
         "compare.compare",
         "compare.measuring",
         "compare.training",
+        "evaluate",
+        "likelihood.likelihood",
+        "measure",
+        "samples",
         "synthetic.near_copies",
         "synthetic.prove",
         "synthetic.synthesise",
     )
 }
->>>>>>> 523ff4d (Generate synthetic images without copies, and prove their use)
 
 EVERYTHING = sorted(module.name for module in pkgutil.walk_packages(diffstudio.__path__, "diffstudio."))
 PACKAGES = sorted(module.name for module in pkgutil.walk_packages(diffstudio.__path__, "diffstudio.") if module.ispkg)

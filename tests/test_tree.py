@@ -75,19 +75,16 @@ TESTED_IN = {
     ),
     "studio/evaluations/compare/test_result.py": "studio/evaluations/compare/page",
     "studio/evaluations/plots/test_files.py": "studio/evaluations/plots/figure",
-<<<<<<< HEAD
     "studio/evaluations/likelihood/test_likelihood.py": "studio/evaluations/likelihood/result",
     "studio/evaluations/views/test_tables.py": "studio/evaluations/views/json_values",
     "ui/lab/test_fields.py": "ui/lab/form ui/lab/evaluate_page",
     "ui/lab/test_pages.py": "ui/lab/compare_page ui/lab/grids_view ui/lab/likelihood_page ui/lab/options",
     "ui/lab/test_results.py": "ui/lab/pairs_view ui/lab/plot_view ui/lab/saving ui/lab/table_view",
     "ui/lab/test_room.py": "ui/lab/form_view ui/lab/job_actions ui/lab/job_view ui/lab/jobs_list",
-=======
     "studio/evaluations/synthetic/test_synthesise.py": (
         "studio/evaluations/synthetic/near_copies studio/evaluations/synthetic/records"
         " studio/evaluations/synthetic/result"
     ),
->>>>>>> 523ff4d (Generate synthetic images without copies, and prove their use)
     "studio/generation/test_enlarge.py": "studio/generation/upscale studio/generation/upscaler_lookup",
     "studio/generation/test_generate.py": "studio/generation/passes studio/jobs/job_context studio/jobs/job_control",
     "studio/jobs/test_queue.py": "studio/jobs/job_records studio/jobs/queue_rescue",
