@@ -71,7 +71,7 @@ TESTED_IN = {
         " studio/evaluations/compare/training"
     ),
     "studio/evaluations/compare/test_plan.py": (
-        "studio/evaluations/compare/history studio/evaluations/compare/request"
+        "cli/compare studio/evaluations/compare/history studio/evaluations/compare/request"
     ),
     "studio/evaluations/compare/test_result.py": "studio/evaluations/compare/page",
     "studio/evaluations/plots/test_files.py": "studio/evaluations/plots/figure",
@@ -82,7 +82,8 @@ TESTED_IN = {
     "ui/lab/test_results.py": "ui/lab/pairs_view ui/lab/plot_view ui/lab/saving ui/lab/table_view",
     "ui/lab/test_room.py": "ui/lab/form_view ui/lab/job_actions ui/lab/job_view ui/lab/jobs_list",
     "studio/evaluations/synthetic/test_synthesise.py": (
-        "studio/evaluations/synthetic/near_copies studio/evaluations/synthetic/records"
+        "cli/synthesise studio/evaluations/synthetic/near_copies studio/evaluations/synthetic/records"
+        " studio/evaluations/synthetic/request"
         " studio/evaluations/synthetic/result"
     ),
     "studio/generation/test_enlarge.py": "studio/generation/upscale studio/generation/upscaler_lookup",

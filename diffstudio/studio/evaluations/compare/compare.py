@@ -11,6 +11,7 @@ from pathlib import Path
 from diffstudio import paths
 from diffstudio.atomic import make_folder, storage_errors, write_text
 from diffstudio.errors import DiffstudioError
+from diffstudio.evaluation.interval import Interval
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.memory.devices import choose_device
@@ -22,7 +23,7 @@ from diffstudio.studio.evaluations.compare.page import write_page
 from diffstudio.studio.evaluations.compare.place import check_place, default_out
 from diffstudio.studio.evaluations.compare.plan import PlannedRun, check_models, prepare, total_sentence
 from diffstudio.studio.evaluations.compare.request import CompareRequest
-from diffstudio.studio.evaluations.compare.result import RESULT, Comparison, Entry
+from diffstudio.studio.evaluations.compare.result import RESULT, Comparison, Entry, Likelihood
 from diffstudio.studio.evaluations.compare.training import train_runs
 from diffstudio.studio.evaluations.compare.verdict import verdict
 from diffstudio.studio.evaluations.evaluate import check_folder, too_few_real, with_split_of_run
@@ -48,7 +49,7 @@ from diffstudio.studio.evaluations.subjects import (
 )
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.data.folder_report import FolderReport
-from diffstudio.training.recipe import DataRecipe
+from diffstudio.training.recipe import DataRecipe, ObjectiveName
 from diffstudio.training.recipe_choice import read_choice
 from diffstudio.training.run.setup import left_out
 
@@ -166,6 +167,12 @@ class _Entries:
                 checkpoint_stamp(path),
                 lambda: self.measuring.of_checkpoint(subject, planned.model, planned.seed),
             )
+        if trained.objective == ObjectiveName.VAE and trained.held_out[1] and path.is_file():
+            lowest = min(trained.held_out[1])  # the checkpoint with it is the one that is measured
+            note = "Of VAEs: the ELBO of held-out images, as the run measured it."
+            entry = replace(entry, likelihood=Likelihood(Interval(lowest, lowest, lowest), note))
+        elif trained.objective == ObjectiveName.GAN:
+            entry = replace(entry, likelihood=Likelihood(None, "A GAN has no likelihood."))
         return replace(
             entry,
             training=trained,

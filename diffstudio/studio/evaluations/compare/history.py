@@ -40,6 +40,7 @@ class TrainingHistory:
     restarts: int  # how often it was resumed by another process
     ended: str  # why it ended before its time; empty if it did not
     verdict: str = ""
+    objective: str = "diffusion"  # a value of recipe.ObjectiveName
 
     @property
     def is_stable(self) -> bool:
@@ -86,6 +87,7 @@ def history(events: Sequence[RunEvent]) -> TrainingHistory:
         seconds=steps[-1].elapsed_seconds if steps else 0.0,
         parameters=started[-1].parameters if started else 0,
         device=started[-1].device if started else "",
+        objective=started[-1].objective if started else "",
         loss=thinned(times, [event.loss for event in steps]),
         gradient_norm=thinned(times, [event.gradient_norm for event in steps]),
         held_out=thinned([time for time, _ in held_out], [loss for _, loss in held_out]),

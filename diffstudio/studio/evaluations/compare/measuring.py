@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from diffstudio.atomic import atomic_write, make_folder, write_text
-from diffstudio.errors import CheckpointDamaged
+from diffstudio.errors import CheckpointDamaged, DiffstudioError
 from diffstudio.evaluation.classifier import train_classifier
 from diffstudio.evaluation.feature_arrays import FeatureArray
 from diffstudio.evaluation.interval import Interval, share_interval
@@ -35,6 +35,7 @@ from diffstudio.studio.evaluations.folders import (
     labels_of,
     pixels_of,
 )
+from diffstudio.studio.evaluations.likelihood.likelihood import bound_of_held_out
 from diffstudio.studio.evaluations.measure import FeatureFiles, View, batches_of, loss_gaps, spread, with_labels
 from diffstudio.studio.evaluations.samples import CheckpointSamples, as_tensor
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, FolderSubject
@@ -118,6 +119,7 @@ class Measuring:
             entry,
             seed=seed,
             figures=figures,
+            likelihood=self._likelihood(subject, samples),
             seconds_per_image=generated.seconds / count,
             parameters=subject.checkpoint.parameters,
             sampling={"images": count, "seed": self.seed, "weights": "EMA"} | samples.settings,
@@ -230,6 +232,17 @@ class Measuring:
         dataset = self.real.dataset
         right = classifier.predict(lambda part: dataset.batch(self.real.held_out[part]), len(held_out)) == held_out
         return share_interval(int(right.sum()), len(right))
+
+    def _likelihood(self, subject: CheckpointSubject, samples: CheckpointSamples) -> Likelihood:
+        """The bound of a diffusion model; that of a VAE is measured while it is trained."""
+        if not samples.has_denoising_losses:
+            kind = subject.recipe.objective.kind.value.upper()
+            return Likelihood(None, f"The likelihood under a {kind} is not measured here.")
+        try:
+            value = bound_of_held_out(subject, self.real, samples.model, self.check, self.on_progress)
+        except DiffstudioError as error:
+            return Likelihood(None, str(error))
+        return Likelihood(value, "Of diffusion models: the variational bound on the likelihood of held-out images.")
 
     def _class_numbers(self, indices: NDArray[np.int64]) -> NDArray[np.int64] | None:
         """The class of each of these images; None where the folder has no two classes."""

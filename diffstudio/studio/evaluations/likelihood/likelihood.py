@@ -27,7 +27,7 @@ from diffstudio.diffusion.likelihood import (
     variational_bound,
 )
 from diffstudio.errors import BadRequest, CheckpointDamaged
-from diffstudio.evaluation.interval import difference_interval, mean_interval
+from diffstudio.evaluation.interval import Interval, difference_interval, mean_interval
 from diffstudio.models import loading
 from diffstudio.models.conditioning.prompt_schedule import StepTexts
 from diffstudio.models.library.library import Library
@@ -91,6 +91,19 @@ def likelihood(
     if request.out is not None:
         write_text(request.out / RESULT, json.dumps(result.to_json(), ensure_ascii=False, indent=1))
     return result
+
+
+def bound_of_held_out(
+    subject: CheckpointSubject, real: RealFolder, model: Model, check: Callable[[], None], on_progress: OnProgress
+) -> Interval | None:
+    """The variational bound on held-out images in bits per dimension, of a diffusion model in memory.
+
+    None without any image that it can be asked for. CheckpointDamaged, BadRequest.
+    """
+    request = LikelihoodRequest(subject.name, real.report.folder, flow=False)
+    found = _Likelihood(request, real, subject, model, check, on_progress).result([])
+    part = next((part for part in found.parts if part.name.startswith("held-out")), None)
+    return part.means[BOUND] if part is not None else None
 
 
 @dataclass(frozen=True)

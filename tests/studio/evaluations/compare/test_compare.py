@@ -91,6 +91,8 @@ def test_every_run_and_every_subject_has_its_row_and_its_images(made: tuple[Comp
     assert "loss_gap" not in folder.figures and folder.figures["trained_on_synthetic"].value > 0.9
     assert folder.figures["frechet_distance"].value < random.figures["frechet_distance"].value
     assert random.seconds_per_image and random.parameters and random.training is None
+    bits = run_entry.likelihood.value
+    assert bits is not None and bits.low <= bits.value and folder.likelihood.value is None and folder.likelihood.note
     history = run_entry.training
     assert history is not None and history.steps >= 20 and history.loss[0] and history.gradient_norm[0]
     assert run_entry.parameters == history.parameters and run_entry.memory_bytes

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from diffstudio import cli, paths
 from diffstudio.errors import BadRequest, RunProblem
 from diffstudio.studio.evaluations.compare.history import history
 from diffstudio.studio.evaluations.compare.plan import State, check_models, prepare, total_sentence
@@ -73,6 +74,38 @@ def test_small_folders_keep_what_training_needs(tmp_path: Path) -> None:
         CompareRequest(Path("/photos"), 2.0, ("tiny",)), tmp_path / "some", report(260, 64), accelerator=False
     )
     assert count_held_out(report(260, 64), read_choice(some[0].recipe_file).recipe.data) >= 100
+
+
+def test_the_command_line_makes_the_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[CompareRequest] = []
+
+    def compare(request: CompareRequest, *_: object, **__: object) -> None:
+        seen.append(request)
+        raise BadRequest("Enough was seen")
+
+    monkeypatch.setattr("diffstudio.studio.evaluations.compare.compare.compare", compare)
+    options = [
+        "--models",
+        "diffusion, tiny",
+        "--seeds",
+        "2",
+        "--with",
+        "starter",
+        "made",
+        "--device",
+        "cpu",
+        "--seed",
+        "4",
+    ]
+    assert cli.main(["compare", str(tmp_path), "--minutes", "1.5", *options]) == BadRequest.exit_code
+    out = paths.lab() / f"compare {tmp_path.name}"
+    names = ("diffusion", "tiny")
+    assert seen == [CompareRequest(tmp_path, 1.5, names, 2, ("starter", "made"), seed=4, device="cpu", out=out)]
+    assert (out / "events.jsonl").is_file()
+    cli.main(
+        ["compare", str(tmp_path), "--minutes", "1", "--models", "none", "--with", "starter", "--out", str(tmp_path)]
+    )
+    assert seen[1].models == () and seen[1].out == tmp_path
 
 
 @pytest.mark.parametrize(

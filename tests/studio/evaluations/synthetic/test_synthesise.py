@@ -13,6 +13,7 @@ import pytest
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
+from diffstudio import cli
 from diffstudio.errors import BadRequest, Interrupted
 from diffstudio.evaluation import classifier
 from diffstudio.evaluation.features import FeatureNetwork
@@ -192,6 +193,24 @@ def test_a_model_that_has_memorised_its_images_is_said_to(
     found = run(request_of(checkpoint, real, tmp_path / "out", per_class=1))
     assert (found.made, found.left_out) == (0, 48)
     assert "Only 0 of 2 images were kept" in found.notes[-1] and "has memorised them" in found.notes[-1]
+
+
+def test_the_command_line_makes_the_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen: list[SynthesiseRequest] = []
+
+    def catch(request: SynthesiseRequest, *_: object, **__: object) -> None:
+        seen.append(request)
+        raise BadRequest("Enough was seen")
+
+    monkeypatch.setattr(module, "synthesise", catch)
+    place = ["--out", str(tmp_path / "out"), "--device", "cpu"]
+    assert cli.main(["synthesise", "squares", "50", "photos", *place]) == BadRequest.exit_code
+    cli.main(
+        ["synthesise", "squares", "photos", "--per-class", "7", "--prove", "--ratios", "1,3", "--cads", "0", *place]
+    )
+    first = SynthesiseRequest("squares", Path("photos"), tmp_path / "out", 50, device="cpu")
+    assert seen == [first, replace(first, count=None, per_class=7, prove=True, ratios=(1.0, 3.0), cads=0.0)]
+    assert cli.main(["synthesise", "squares", "5", "photos", "--ratios", "many", *place]) == BadRequest.exit_code
 
 
 @pytest.mark.parametrize(
