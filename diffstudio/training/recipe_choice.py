@@ -119,7 +119,7 @@ def choose_recipe(
 def _automatic_choice(
     report: FolderReport, accelerator: bool, minutes: float | None, start_from: str | None
 ) -> RecipeChoice:
-    """Small folders start from the starter: at equal time that was better on every folder measured (manual, Figures)."""
+    """Small folders start from the starter: in equal time that was better on every folder in colour (manual, Figures)."""
     recipes = named_recipes()
     if start_from is None and len(report.images) < _STARTER_BELOW_IMAGES:
         recipe = _started(recipes["small"], STARTER)
@@ -127,7 +127,11 @@ def _automatic_choice(
             recipe = replace(recipe, run=replace(recipe.run, batch=_BATCH_FROM_STARTER))
         count = count_of(len(report.images), "image")
         why = f"It fine-tunes the starter, which works better than training from scratch with {count}"
-        return _with_enough_held_out(_for_folder(recipe, report, why), report)
+        choice = _for_folder(recipe, report, why)
+        if choice.recipe.data.channels != PLAIN.channels:
+            why = "It fine-tunes the starter, which was compared with training from scratch on images in colour only"
+            choice = _for_folder(recipe, report, why)
+        return _with_enough_held_out(choice, report)
     chosen, why = _automatic(report, accelerator, minutes)
     return _with_enough_held_out(_for_folder(_started(recipes[chosen], start_from), report, why), report)
 
