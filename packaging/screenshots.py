@@ -207,6 +207,24 @@ async def until(condition: Callable[[], object], what: str, every: float = 0.2) 
         await asyncio.sleep(every)
 
 
+def draw_shapes(folder: Path, count: int, seed: int, colours: int) -> None:
+    """Circles and squares of so many colours, in any size and place; the same for the same seed."""
+    import random
+
+    from PIL import Image, ImageDraw
+
+    folder.mkdir(exist_ok=True)
+    for number in range(count):
+        dice = random.Random(seed + number)
+        image = Image.new("RGB", (64, 64), "white")
+        side, left, top = dice.randint(16, 36), dice.randint(2, 26), dice.randint(2, 26)
+        hue = 360 * dice.randrange(colours) // 12
+        draw = ImageDraw.Draw(image)
+        shape = dice.choice((draw.ellipse, draw.rectangle))
+        shape((left, top, left + side, top + side), fill=f"hsl({hue}, 70%, {dice.randint(40, 60)}%)")
+        image.save(folder / f"{number:03d}.png")
+
+
 class Session:
     """Drives the window to each state. Every `take_NAME` saves NAME.png; `check_NAME` is not in the manual."""
 
@@ -330,6 +348,27 @@ class Session:
         await self._save(self.window, "train", pause=1)
         if not earlier:
             runs.stop(run)
+
+    async def take_lab(self) -> None:
+        """The result of an evaluation of drawn shapes: some as varied as the real ones, others of two colours alone."""
+        real, varied, collapsed = (self.home / name for name in ("shapes", "varied", "collapsed"))
+        for folder, count, seed, colours in ((real, 220, 0, 12), (varied, 100, 1000, 12), (collapsed, 100, 2000, 2)):
+            draw_shapes(folder, count, seed, colours)
+        room: Any = self.window.show_room("Lab")
+        form_view = room.show_form("evaluate")
+        form_view.form.fill([str(varied), str(collapsed), str(real), "--features", "imagenet"])
+        if not room.jobs_list.cards():
+            form_view.start.click()
+        await until(lambda: bool(room.jobs_list.cards()), "the evaluation was listed")
+        room.select(next(iter(room.jobs_list.cards())))
+        await until(lambda: room.job_view.result_view() is not None, "the evaluation had its result")
+        await self._save(self.window, "lab", pause=1)
+
+    async def check_lab_form(self) -> None:
+        """The form of an evaluation."""
+        room: Any = self.window.show_room("Lab")
+        room.show_form("evaluate")
+        await self._save(self.window, "lab_form")
 
     async def check_folder(self) -> None:
         """A folder that was inspected, and the form for a run."""
