@@ -449,7 +449,7 @@ class Session:
         if self.shots.is_check:
             self.panel.sampling.steps.set_value(QUICK_STEPS)
         for seed, prompt in enumerate(prompts()):
-            if not gallery.count(prompt):
+            if not self._images_of(prompt):
                 self._submit(prompt, seed)
         await self._idle()
         for prompt in STARRED:
@@ -479,6 +479,8 @@ class Session:
 
         app = QApplication.instance()
         assert isinstance(app, QApplication)
+        if widget.window() is not self.window:
+            widget.window().move(0, 0)  # no window manager keeps it on the screen
         for each, path in self.shots.paths(name).items():
             if each != theme.name():
                 theme.apply(app, each)
@@ -518,9 +520,13 @@ class Session:
 
     def _image_of(self, prompt: str) -> GalleryImage:
         """The first image of the gallery with this prompt alone."""
+        return self._images_of(prompt)[-1]
+
+    def _images_of(self, prompt: str) -> list[GalleryImage]:
+        """Those with this prompt alone, the newest first."""
         assert self.desktop.gallery is not None
         found = self.desktop.gallery.images(0, 100, prompt)
-        return [image for image in found if image.request is not None and image.request.prompt == prompt][-1]
+        return [image for image in found if image.request is not None and image.request.prompt == prompt]
 
     def _training_folder(self) -> Path:
         """Images of the gallery with their prompts as captions."""

@@ -32,7 +32,7 @@ _REACH = 10  # px of the screen: distance at which an edge can be grabbed
 _MARGIN = 40  # px of the screen around the image, room for dragging edges
 _MASK_OPACITY = 0.6  # opacity of the mask over the image
 _LABEL = QSize(60, 18)  # px of the screen: the size of an outpaint margin
-_LABEL_AT = (QPointF(0, -28), QPointF(0, -16), QPointF(0, -28), QPointF(0, 16))  # its centre, from that of the handle
+_LABEL_AT = (QPointF(40, 0), QPointF(0, 18), QPointF(-40, 0), QPointF(0, -18))  # its centre, from that of the handle
 
 Sides = tuple[int, int, int, int]  # left, top, right, bottom in px of the image
 FrameOf = Callable[[Sides, QImage | None], QRectF | None]  # the frame of what is generated; None: the whole canvas
@@ -291,12 +291,15 @@ class MaskEditor(QWidget):
                 2.5,
             )
             if self._sides[side]:
-                painter.setPen(theme.colour("text"))
-                painter.setFont(theme.font(theme.SMALL_PIXELS))
                 away = _LABEL_AT[side] - QPointF(_LABEL.width() / 2, _LABEL.height() / 2)
                 spot = QRectF(place + away, _LABEL.toSizeF())
+                painter.setBrush(theme.colour("panel"))  # the text is read over any image
+                painter.drawRoundedRect(spot, 4, 4)
+                painter.setPen(theme.colour("text"))
+                painter.setFont(theme.font(theme.SMALL_PIXELS))
                 painter.drawText(spot, int(Qt.AlignmentFlag.AlignCenter), f"+{self._sides[side]} px")
                 painter.setPen(Qt.PenStyle.NoPen)
+                painter.setBrush(theme.colour("accent"))
 
     # User input
 

@@ -8,7 +8,6 @@ from PySide6.QtCore import QSize, Qt, Signal
 from PySide6.QtWidgets import (
     QAbstractItemView,
     QDialog,
-    QDialogButtonBox,
     QHBoxLayout,
     QLineEdit,
     QListWidget,
@@ -19,7 +18,7 @@ from PySide6.QtWidgets import (
 
 from diffstudio.studio.presets import LONGEST_NAME
 from diffstudio.ui.widgets import actions
-from diffstudio.ui.widgets.controls import SecondaryButton
+from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.dialogs import confirm
 from diffstudio.ui.widgets.helpers import describe, label
 from diffstudio.ui.widgets.inputs import CheckBox
@@ -48,12 +47,13 @@ class SavePresetDialog(QDialog):
         )
         self.with_prompts.setChecked(True)
         self.note = label("", "warn", wrap=True)
-        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Save | QDialogButtonBox.StandardButton.Cancel)
-        self.save_button = buttons.button(QDialogButtonBox.StandardButton.Save)
-        describe(self.save_button, "Save", "Save the preset under this name (Enter)")
-        describe(
-            buttons.button(QDialogButtonBox.StandardButton.Cancel), actions.CANCEL, actions.CLOSE_WITHOUT_SAVING_TIP
-        )
+        self.save_button = PrimaryButton("Save", "", "Save the preset under this name (Enter)")
+        self.cancel_button = SecondaryButton(actions.CANCEL, "", actions.CLOSE_WITHOUT_SAVING_TIP)
+        buttons = QHBoxLayout()
+        buttons.setSpacing(8)
+        buttons.addStretch(1)
+        buttons.addWidget(self.cancel_button)
+        buttons.addWidget(self.save_button)
         column = QVBoxLayout(self)
         column.setContentsMargins(20, 20, 20, 16)
         column.setSpacing(12)
@@ -62,11 +62,12 @@ class SavePresetDialog(QDialog):
             "dim",
             wrap=True,
         )
-        for part in (text, self.name, self.with_prompts, self.note, buttons):
+        for part in (text, self.name, self.with_prompts, self.note):
             column.addWidget(part)
+        column.addLayout(buttons)
         self.name.textChanged.connect(self._check)
-        buttons.accepted.connect(self._accept)
-        buttons.rejected.connect(self.reject)
+        self.save_button.clicked.connect(self._accept)
+        self.cancel_button.clicked.connect(self.reject)
         self._check()
 
     def _check(self) -> None:
