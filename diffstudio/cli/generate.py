@@ -74,6 +74,12 @@ def add_generate(verbs: Verbs) -> None:
         "(adds grain)",
     )
     _add_guidance(verb)
+    verb.add_argument(
+        "--truncation",
+        metavar="X",
+        type=as_number,
+        help="of a GAN psi, of a VAE the temperature: below 1 images are more usual and less varied (default 1)",
+    )
     for side in ("--width", "--height"):
         verb.add_argument(side, metavar="N", type=as_whole_number, help="px (default: the checkpoint's own)")
     verb.add_argument(

@@ -41,6 +41,7 @@ MOST_CLIP_SKIP = 12  # CLIP-L has as many layers
 MOST_AUTOGUIDANCE = 10.0
 MOST_CADS = 1.0
 MOST_CONTROLS = 8  # ControlNets at once
+MOST_TRUNCATION = 2  # deviation of the noise of a VAE or GAN
 HIGHEST_THRESHOLD = 1000  # of Canny: the gradient from black to white is 1020
 LANCZOS, LATENT = "lanczos", "latent"  # upscalers without a file; LATENT enlarges the latents before they are decoded
 
@@ -164,6 +165,7 @@ class GenerateRequest:
     cads_tau1: float = 0.6  # fraction of the noise up to which the condition is whole
     cads_tau2: float = 0.9  # and from which it is noise alone
     cads_mixing: float = 1.0  # how far the noisy condition is given its mean and standard deviation back
+    truncation: float = 1.0  # of a GAN psi, of a VAE the temperature: below 1 images are more usual and less varied
     width: int | None = None  # px; None is the checkpoint's default size
     height: int | None = None
     count: int = 1
@@ -231,6 +233,7 @@ class GenerateRequest:
             if side is not None:
                 check_range(name, side, 8, LARGEST_SIDE)
         check_strength("The denoising strength", self.strength)
+        check_range("The truncation", self.truncation, 0.0, MOST_TRUNCATION)
         if self.mask is not None and self.init is None:
             raise BadRequest("A mask was given without an image", remedy="Give the image to inpaint with --init")
         if any(self.outpaint) and self.init is None:

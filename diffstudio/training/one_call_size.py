@@ -11,6 +11,8 @@ from diffstudio.training.recipe import NetworkRecipe, ObjectiveName, Recipe
 
 AUGMENT_LABELS = 6  # width of the augmentation labels (Karras et al. 2022, app. F.2)
 DIFF_AUGMENT_BELOW = 5000  # images
+_DIFF_AUGMENT_FROM = 32  # px; of smaller images it leaves too little: on the digits it made R3GAN collapse
+_WIDER_UP_TO = 16  # px, at which a wider network costs little and comes closer to the images
 _TIME_FEATURES = 128  # of the flow prior's time embedding
 _SMALLEST, _LARGEST, _LARGEST_ACCELERATED = 8, 32, 64  # px a side
 _MANY_IMAGES = 2000  # for which a wider network is worth its time, with an accelerator
@@ -36,6 +38,8 @@ def with_one_call_size(recipe: Recipe, sides: Sequence[int], *, accelerator: boo
     if kind is ObjectiveName.VAE and size == _SMALLEST:
         patch = size // 2  # more latents than half of its pixels would be no summary
     network = replace(recipe.network, patch=patch)
+    if kind is ObjectiveName.GAN and size <= _WIDER_UP_TO:
+        network = replace(network, width=2 * network.width)
     if accelerator and len(sides) >= _MANY_IMAGES:
         network = replace(network, width=2 * network.width, depth=2)
     fits = "as large as half of the images are" if size >= median else "which trains in minutes on this machine"
@@ -43,10 +47,10 @@ def with_one_call_size(recipe: Recipe, sides: Sequence[int], *, accelerator: boo
 
 
 def with_diff_augment(recipe: Recipe, images: int) -> Recipe:
-    """A GAN's recipe with DiffAugment decided by the number of images."""
+    """A GAN's recipe with DiffAugment decided by the number of images and by their size."""
     if recipe.objective.kind is not ObjectiveName.GAN or recipe.objective.diff_augment != "auto":
         return recipe
-    choice = "on" if images < DIFF_AUGMENT_BELOW else "off"
+    choice = "on" if images < DIFF_AUGMENT_BELOW and recipe.data.size >= _DIFF_AUGMENT_FROM else "off"
     return replace(recipe, objective=replace(recipe.objective, diff_augment=choice))
 
 

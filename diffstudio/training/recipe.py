@@ -181,7 +181,9 @@ class ObjectiveRecipe:
     gan_loss: GanLossName = GanLossName.R3GAN
     gamma: float = 1.0  # weight of a GAN's gradient penalties R1 and R2, at the start
     gamma_end: float = 0.1  # and at the end of the run
-    diff_augment: str = "auto"  # of a GAN: DiffAugment (arXiv 2006.10738); `auto`: with fewer than 5,000 images
+    diff_augment: str = (
+        "auto"  # of a GAN: DiffAugment (arXiv 2006.10738); `auto`: with fewer than 5,000 images of 32 px or more
+    )
 
 
 @dataclass(frozen=True, slots=True)

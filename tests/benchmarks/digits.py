@@ -54,7 +54,7 @@ def measure(name: str, folder: Path, home: Path, steps: int, changes: list[str],
     recipe = replace(
         choice.recipe,
         data=replace(choice.recipe.data, size=8, held_out=HELD_OUT, flips=0.0),
-        network=replace(choice.recipe.network, patch=4 if name == "vae" else 2),
+        network=replace(choice.recipe.network, patch=4 if name == "vae" else 2),  # as chosen for 8 px
         run=replace(choice.recipe.run, threads=threads, device="cpu"),
     )
     values = recipe.to_json()

@@ -32,6 +32,7 @@ from diffstudio.studio.generation.finished_images import (
 )
 from diffstudio.studio.generation.init_image import InitImage, canvas_size, load_init_image, trained_ranges
 from diffstudio.studio.generation.loras import RequestLoras
+from diffstudio.studio.generation.one_call import check_one_call
 from diffstudio.studio.generation.passes import (
     TILED_NOTE,
     Pass,
@@ -62,6 +63,7 @@ def generate(
     image alone does not fit; StorageProblem when it cannot be saved.
     """
     began = time.monotonic()
+    check_one_call(request, model)
     request, width, height = _with_size(request, model)
     if request.init is not None and not model.output.is_image:
         raise img2img_unsupported(model.output)
@@ -278,7 +280,8 @@ def _with_size(request: GenerateRequest, model: Model) -> tuple[GenerateRequest,
 
 def _passes(request: GenerateRequest, model: Model, width: int, height: int, from_image: bool) -> tuple[Pass, ...]:
     """One pass, or two with a hires fix: the second at the enlarged size. BadRequest if the model cannot do that."""
-    first = Pass(width, height, request.steps, request.guidance, request.strength if from_image else 1.0)
+    strength = request.strength if from_image else 1.0
+    first = Pass(width, height, request.steps, request.guidance, strength, truncation=request.truncation)
     if request.enlarge <= 1:
         return (first,)
     size = enlarged_size(width, height, request.enlarge, model.multiple)

@@ -150,6 +150,7 @@ class Passes:
             self.request.guide_last_call,
             before or None,
             self._guidance_options(index),
+            one.truncation,
         )
         seconds, began, paused = self._seconds, time.monotonic(), job_control.paused_seconds
         x: Tensor | None = None

@@ -151,6 +151,7 @@ def read_parameters(text: str, width: int = 0, height: int = 0) -> ImportedSetti
         # version 0.1 guided every call and did not say so
         found["guide_last_call"] = True if guided is None and source.startswith("diffstudio 0.1.") else guided
     found |= _guidance_settings(values)
+    found["truncation"] = values.pop(TRUNCATION, None) if ours else None
     for name in ("Model hash", "Lora hashes", "TI hashes"):
         values.pop(name, None)
     values |= a1111_controlnet.not_imported(
@@ -211,6 +212,7 @@ def _civitai_phrase(resource: Mapping[str, Any]) -> str:
     return shortened(" ".join(str(one) for one in (kind, name, version) if one))
 
 
+TRUNCATION = "Truncation"  # our own field, of images of a VAE or GAN
 GUIDE_LAST_CALL = "Guide last call"  # our own field: whether guidance acts in the last network call; yes or no
 
 # AUTOMATIC1111's names for the hires fix; the last two are ours.
@@ -300,6 +302,8 @@ def _imported(found: FoundSettings, width: int, height: int) -> ImportedSettings
             skipped.append(f"the seed {shortened(number)}")
         elif number is not None:
             taken[name] = number
+    if (truncation := _number_of(values, "truncation", float, skipped)) is not None:
+        taken["truncation"] = truncation
     clip_skip = _number_of(values, "clip_skip", int, skipped)
     if clip_skip is not None and clip_skip != 1:  # the last layer, where other programs mean that nothing is skipped
         taken["clip_skip"] = clip_skip

@@ -89,6 +89,7 @@ def parameters_text(request: PictureRequest, about: Mapping[str, Any]) -> str:
         "CFG scale": _plain(request.guidance),
         import_settings.GUIDE_LAST_CALL: _yes_or_no(request.guide_last_call),
         **_guidance_fields(request),
+        import_settings.TRUNCATION: None if request.truncation == 1 else _plain(request.truncation),
         "Seed": request.seed + int(about.get("index", 0)),
         "Size": f"{width}x{height}" if width and height else None,
         "Model hash": about.get("model_hash"),

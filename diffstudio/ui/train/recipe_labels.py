@@ -101,7 +101,7 @@ _TEXTS = {
     "objective.gamma_end": ("Gamma at the end", "It falls to this value along a cosine"),
     "objective.diff_augment": (
         "DiffAugment",
-        "Augments what the discriminator sees, real and generated. Automatic: with fewer than 5,000 images",
+        "Augments what the discriminator sees, real and generated. Automatic: with fewer than 5,000 images of 32 px or more",
     ),
     "objective.sigma_floor": (
         "Smallest sigma in the loss",
