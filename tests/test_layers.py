@@ -28,6 +28,7 @@ EVALUATING = {
         "compare.measuring",
         "compare.training",
         "evaluate",
+        "latent_space",
         "likelihood.likelihood",
         "measure",
         "samples",

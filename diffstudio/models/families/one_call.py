@@ -119,6 +119,10 @@ class OneCallModel(Model):
             case _:
                 return Condition()
 
+    def encode_rgb(self, image: Tensor) -> Tensor:
+        """RGB [B,3,H,W] in [-1,1] -> in the channels of its images. BadRequest for a model of arrays."""
+        return self.output.from_rgb(image)
+
     def encode_image(self, image: Tensor) -> Tensor:
         raise text_only(IN_ONE_CALL)
 

@@ -32,12 +32,12 @@ from diffstudio.studio.generation.finished_images import (
 )
 from diffstudio.studio.generation.init_image import InitImage, canvas_size, load_init_image, trained_ranges
 from diffstudio.studio.generation.loras import RequestLoras
-from diffstudio.studio.generation.one_call import check_one_call
 from diffstudio.studio.generation.passes import (
     TILED_NOTE,
     Pass,
     Passes,
     RequestGuidance,
+    check_one_call,
     guides_last_call,
     second_pass,
     tiled_pass,

@@ -19,9 +19,10 @@ from diffstudio.diffusion.guidance import ConditionAnnealing
 from diffstudio.diffusion.samplers import Step
 from diffstudio.errors import BadRequest, CheckpointProblem
 from diffstudio.models.conditioning.image_inputs import ControlNetInput
+from diffstudio.models.detection.families_table import Family
 from diffstudio.models.files.hashes import autov2
 from diffstudio.models.guidance_options import GuidanceOptions, WeakModel
-from diffstudio.models.model import EncodedPrompt, Model
+from diffstudio.models.model import IN_ONE_CALL, EncodedPrompt, Model, text_only
 from diffstudio.models.multidiffusion import Tiling, check_size, tiling_for
 from diffstudio.models.nonfinite import check_finite
 from diffstudio.models.sampling import SampleOptions, noise_level, sample
@@ -61,6 +62,36 @@ class Pass:
     def step_count(self, model: Model, spacing: str) -> int:
         """The number of steps that are taken."""
         return len(model.times(self.steps, spacing, self.strength, *self.size_per_call)) - 1
+
+
+def check_one_call(request: GenerateRequest, model: Model) -> None:
+    """BadRequest for a truncation with another model, and for what a model that makes an image in one call has not."""
+    if request.truncation != 1 and not model.truncates:
+        raise BadRequest(
+            f"The truncation is {request.truncation:g}, and this checkpoint has none",
+            "it is a setting of GANs and VAEs",
+            "Leave it at 1, or choose such a checkpoint",
+        )
+    if not model.family.one_call:
+        return
+    if request.init is not None:
+        raise text_only(IN_ONE_CALL)
+    if chosen := [*_chosen(request, model.family), *(["ControlNets"] if request.controls else [])]:
+        raise BadRequest(
+            f"This checkpoint cannot use {' and '.join(chosen)}", IN_ONE_CALL, "Leave out what it cannot use"
+        )
+
+
+def _chosen(request: GenerateRequest, usual: Family) -> list[str]:
+    """The settings of sampling that are neither those of a new request nor what the checkpoint recommends."""
+    default = GenerateRequest()
+    settings = (
+        ("steps", request.steps, (default.steps, usual.steps)),
+        ("the sampler", request.sampler, (default.sampler, usual.sampler)),
+        ("the scheduler", request.spacing, (default.spacing, usual.spacing)),
+        ("the CFG scale", request.guidance, (default.guidance, usual.guidance)),
+    )
+    return [name for name, value, unset in settings if value not in unset]
 
 
 def second_pass(request: PictureRequest, model: Model, size: tuple[int, int], steps: int, strength: float) -> Pass:

@@ -188,6 +188,10 @@ def _instead_of_copies(evidence: Evidence) -> str:
     return "Use an earlier checkpoint, train for fewer steps, or add images."
 
 
+def _capitalised(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
+
+
 def _evidence(evidence: Evidence) -> list[str]:
     """A sentence for each kind of number there is."""
     found = [
@@ -200,7 +204,7 @@ def _evidence(evidence: Evidence) -> list[str]:
         best = best_step(evidence.losses)
         lowest = min((loss for _, loss in evidence.losses if math.isfinite(loss)), default=math.nan)
         measure, unit = _MEASURES.get(evidence.kind, _MEASURES["diffusion"])
-        text = f"{measure.removeprefix('the ').capitalize()} {last:.4f}{unit} at step {step:,}"
+        text = f"{_capitalised(measure.removeprefix('the '))} {last:.4f}{unit} at step {step:,}"
         if best is not None and best != step:
             text += f", lowest {lowest:.4f} at step {best:,}"
         if evidence.training_loss is not None:

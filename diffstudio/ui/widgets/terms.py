@@ -24,5 +24,6 @@ SCHEDULER = "Scheduler"  # `SpacingName`: how the noise levels of the steps are 
 SEED = "Seed"
 SIZE = "Size"
 STEPS = "Steps"
+TRUNCATION = "Truncation"  # psi of a GAN, temperature of a VAE
 UPSCALER = "Upscaler"
 VAE = "VAE"

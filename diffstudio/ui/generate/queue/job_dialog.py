@@ -114,6 +114,8 @@ def job_facts(queued: QueuedJob) -> list[tuple[str, str]]:
     facts = [("Images", str(request.count)), (terms.SIZE, size), *facts]
     if request.clip_skip is not None:
         facts.append((terms.CLIP_SKIP, str(request.clip_skip)))
+    if request.truncation != 1:
+        facts.append((terms.TRUNCATION, f"{request.truncation:g}"))
     now, usual = request.to_json(), GenerateRequest().to_json()
     shown = {"strength", "enlarge", "enlarge_strength"}  # by `request_facts`
     names: dict[str, str] = {}

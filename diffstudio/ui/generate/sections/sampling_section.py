@@ -15,7 +15,7 @@ from diffstudio.models.components.search import compatible_vaes
 from diffstudio.models.detection.families_table import PIXEL, family_of
 from diffstudio.models.recommended import recommended_for
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.requests import MOST_CLIP_SKIP, GenerateRequest, SamplerName, SpacingName
+from diffstudio.studio.requests import MOST_CLIP_SKIP, MOST_TRUNCATION, GenerateRequest, SamplerName, SpacingName
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import terms
 from diffstudio.ui.widgets.helpers import plain_tooltip
@@ -77,6 +77,16 @@ class SamplingSection(QWidget):
             tooltip="The layer of the CLIP text encoder that reads the prompt: 1 is the last, 2 the one before. Many "
             "anime checkpoints were trained on 2",
         )
+        self.truncation = LabelledSlider(
+            terms.TRUNCATION,
+            0,
+            MOST_TRUNCATION,
+            1,
+            step=0.05,
+            decimals=2,
+            tooltip="How far images may be from the usual one: psi of a GAN, temperature of a VAE. Below 1 they are more "
+            "usual and less varied",
+        )
         self.sampler.set_value(SamplerName(PIXEL.sampler))
         self.scheduler.set_value(SpacingName(PIXEL.spacing))
         for index, (_, tip) in enumerate(labels.SAMPLERS.values()):
@@ -100,6 +110,8 @@ class SamplingSection(QWidget):
         for index, control in enumerate((self.steps, self.cfg_scale, self.sampler, self.scheduler)):
             grid.addWidget(control, index // 2, index % 2)
             grid.setColumnStretch(index % 2, 1)
+        grid.addWidget(self.truncation, 5, 0, 1, 2)
+        self.truncation.hide()
         grid.addWidget(self.guide_last_step, 2, 0, 1, 2)
         grid.addWidget(self.clip_skip, 3, 0, 1, 2)
         grid.addWidget(self.vae, 4, 0, 1, 2)
@@ -110,9 +122,23 @@ class SamplingSection(QWidget):
     # Request
 
     def apply_to(self, request: GenerateRequest) -> GenerateRequest:
-        """The request with these settings."""
+        """The request with these settings. A VAE or GAN takes its truncation, and for the rest what it recommends."""
+        if self._makes_one_call():
+            usual = self._recommended
+            return replace(
+                request,
+                steps=usual.steps,
+                sampler=SamplerName(usual.sampler),
+                spacing=SpacingName(usual.spacing),
+                guidance=usual.guidance,
+                truncation=float(self.truncation.value()),
+                vae="",
+                clip_skip=None,
+                guide_last_call=None,
+            )
         return replace(
             request,
+            truncation=1.0,
             steps=int(self.steps.value()),
             sampler=self.sampler.value(),
             spacing=self.scheduler.value(),
@@ -129,6 +155,7 @@ class SamplingSection(QWidget):
         self.guide_last_step.setChecked(request.guide_last_call is True and self.leaves_last_step_unguided())
         self.sampler.set_value(request.sampler)
         self.scheduler.set_value(request.spacing)
+        self.truncation.set_value(request.truncation)
         self.clip_skip.set_value(request.clip_skip or self._usual_clip_skip() or 1)
         if not self.vae.set_value(self._name_of_vae(request.vae)):
             self.vae.set_value("")
@@ -163,6 +190,7 @@ class SamplingSection(QWidget):
         """The recommended settings of the checkpoint, and none set by hand."""
         self.mark_set_by_hand(())
         self.guide_last_step.setChecked(False)
+        self.truncation.set_value(1)
         self.clip_skip.set_value(self._usual_clip_skip() or 1)
         self.vae.set_value("")
         if self._checkpoint is not None:
@@ -188,6 +216,9 @@ class SamplingSection(QWidget):
     def set_checkpoint(self, checkpoint: Checkpoint | None, *, load_recommended: bool = True) -> None:
         self._set_clip_skip_for(checkpoint)
         self.guide_last_step.setVisible(self.leaves_last_step_unguided())
+        for control in self._controls.values():
+            control.setVisible(not self._makes_one_call())
+        self.truncation.setVisible(self._makes_one_call())
         self.scheduler.set_choices(labels.schedulers_for(checkpoint))
         self._update_vaes()
         if checkpoint is None:
@@ -209,6 +240,11 @@ class SamplingSection(QWidget):
         return (
             checkpoint is not None and checkpoint.family == "pixel" and checkpoint.conditioning is not Conditioning.NONE
         )
+
+    def _makes_one_call(self) -> bool:
+        """Whether the checkpoint is a VAE or GAN, which has no steps, sampler and guidance."""
+        family = family_of(self._checkpoint.family) if self._checkpoint is not None else None
+        return family is not None and family.one_call
 
     def _usual_clip_skip(self) -> int:
         """The layer that the checkpoint's family was trained on; 0 where there is no choice."""

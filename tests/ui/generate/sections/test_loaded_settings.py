@@ -46,6 +46,7 @@ ANOTHER = {
     "controls": (USE,),
     "vae": "soft",
     "clip_skip": 2,
+    "truncation": 0.5,
 }
 
 

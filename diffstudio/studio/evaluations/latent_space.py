@@ -1,0 +1,154 @@
+"""The latents of a VAE or GAN that was trained here: reconstruction, directions, interpolation.
+
+How a page with sliders uses it, in a process or thread that may load torch:
+
+    space = LatentSpace.load(checkpoint, device)
+    latent = space.of_seed(7, "cat")                  # or space.of_image(image, "cat"), with a VAE
+    moved = space.moved(latent, {0: 1.5, 3: -2.0})    # slider 0 at 1.5 standard deviations, slider 3 at -2
+    image = space.images([moved], "cat")[0]           # a Pillow image
+
+`space.directions` is the number of sliders, and one of -3 to 3 covers what the training images have; a GAN has none, for
+it has no latents of images. `space.between(a, b, count)` is a row of latents from one to another, both ends included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from diffstudio.diffusion.noise import SeededNoise
+from diffstudio.errors import BadRequest, CheckpointUnknown
+from diffstudio.models import loading
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.families.one_call import OneCallModel
+from diffstudio.networks.autoencoder import Autoencoder
+from diffstudio.networks.gan import Generator
+
+_AT_ONCE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class LatentSpace:
+    """A VAE or GAN in memory. A latent is a float32 tensor [Z] on the CPU."""
+
+    model: OneCallModel
+
+    @classmethod
+    def load(cls, checkpoint: Checkpoint, device: torch.device) -> LatentSpace:
+        """CheckpointUnknown for a model without latents: those of a diffusion model are its noise at every step."""
+        model = loading.load(checkpoint, device)
+        if not isinstance(model, OneCallModel):
+            raise CheckpointUnknown(
+                f"{checkpoint.name} has no latent space", "it is not a VAE or GAN trained here", "Choose one of those"
+            )
+        return cls(model)
+
+    @property
+    def directions(self) -> int:
+        """The number of principal directions of the training images, widest first; 0 for a GAN."""
+        network = self.model.one_call_network
+        return int((network.latent_deviations > 0).sum()) if isinstance(network, Autoencoder) else 0
+
+    @property
+    def encodes(self) -> bool:
+        """Whether images have latents: those of a VAE do."""
+        return isinstance(self.model.one_call_network, Autoencoder)
+
+    @torch.no_grad()
+    def of_seed(self, seed: int, prompt: str = "", truncation: float = 1.0) -> Tensor:
+        """The latent of the image that Generate makes from this seed, prompt and truncation."""
+        network = self.model.one_call_network
+        noise = truncation * SeededNoise([seed]).start(network.noise_shape).to(self.model.device)
+        if isinstance(network, Autoencoder):
+            noise = network.sample_latents(noise, network.condition(self.model.condition([prompt]), 1))
+        return noise.flatten().cpu()
+
+    @torch.no_grad()
+    def of_image(self, image: Image.Image, prompt: str = "") -> Tensor:
+        """The mean latent of an image of any size, whose centre square is taken. BadRequest for a GAN, and for arrays."""
+        network = self._autoencoder()
+        c = network.condition(self.model.condition([prompt]), 1)
+        return network.encode(self._as_state(image), c)[0].flatten().cpu()
+
+    def reconstruction(self, image: Image.Image, prompt: str = "") -> Image.Image:
+        """What the VAE keeps of an image: encoded and decoded. BadRequest as `of_image`."""
+        return self.images([self.of_image(image, prompt)], prompt)[0]
+
+    def moved(self, latent: Tensor, amounts: Mapping[int, float]) -> Tensor:
+        """The latent moved along directions by so many standard deviations of the training images each.
+
+        BadRequest for a direction that there is not, and for a GAN.
+        """
+        network = self._autoencoder()
+        for direction, amount in amounts.items():
+            if not 0 <= direction < self.directions:
+                raise BadRequest(
+                    f"There is no latent direction {direction}", f"this checkpoint has {self.directions}, from 0 on"
+                )
+            along = network.latent_directions[direction] * network.latent_deviations[direction]
+            latent = latent + amount * along.cpu()
+        return latent
+
+    def between(self, first: Tensor, last: Tensor, count: int) -> list[Tensor]:
+        """`count` latents from `first` to `last`: on a straight line for a VAE, on a great circle for a GAN's noise.
+
+        A straight line between two noise vectors passes through lengths that the generator was never given: White 2016
+        (arXiv 1609.04468), section 2.1. BadRequest for fewer than two.
+        """
+        if count < 2:
+            raise BadRequest(f"{count} images are no interpolation", "it has two ends", "Choose at least 2")
+        shares = torch.linspace(0, 1, count)
+        if self.encodes:
+            return [torch.lerp(first, last, share) for share in shares]
+        cosine = torch.nn.functional.cosine_similarity(first, last, dim=0).clamp(-1, 1)
+        angle = torch.arccos(cosine)
+        if float(angle.sin()) < 1e-4:  # the same direction, or opposite ones
+            return [torch.lerp(first, last, share) for share in shares]
+        return [
+            (torch.sin((1 - share) * angle) * first + torch.sin(share * angle) * last) / torch.sin(angle)
+            for share in shares
+        ]
+
+    @torch.no_grad()
+    def images(self, latents: Sequence[Tensor], prompt: str = "") -> list[Image.Image]:
+        """The images of these latents, RGB. BadRequest for the name of an unknown class."""
+        shown: list[Image.Image] = []
+        for first in range(0, len(latents), _AT_ONCE):
+            batch = torch.stack(list(latents[first : first + _AT_ONCE])).to(self.model.device)
+            decoded = self.model.decode(self._decoded(batch, prompt)).float().cpu().clamp(-1, 1)
+            pixels = ((decoded + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+            shown += [Image.fromarray(np.ascontiguousarray(image)) for image in pixels]
+        return shown
+
+    def _decoded(self, latents: Tensor, prompt: str) -> Tensor:
+        """Images [B,C,S,S] of latents [B,Z]."""
+        network = self.model.one_call_network
+        condition = self.model.condition([prompt] * len(latents))
+        latents = latents.reshape(len(latents), *network.noise_shape)
+        if isinstance(network, Generator):
+            return network.generate(latents, condition)
+        return network.decode(latents, network.condition(condition, len(latents)))
+
+    def _autoencoder(self) -> Autoencoder:
+        network = self.model.one_call_network
+        if not isinstance(network, Autoencoder):
+            raise BadRequest(
+                "A GAN has no latents of images",
+                "it has a generator and no encoder",
+                "Interpolate between seeds, or choose a VAE",
+            )
+        return network
+
+    def _as_state(self, image: Image.Image) -> Tensor:
+        """[1,C,S,S] in [-1,1], of the centre square."""
+        side = min(image.size)
+        left, top = (image.width - side) // 2, (image.height - side) // 2
+        square = image.convert("RGB").crop((left, top, left + side, top + side))
+        square = square.resize(self.model.default_size, Image.Resampling.LANCZOS)
+        rgb = torch.from_numpy(np.asarray(square).astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
+        return self.model.encode_rgb(rgb).to(self.model.device)
