@@ -134,14 +134,7 @@ def _collapse(figures: _Figures, entries: Sequence[Entry]) -> Finding:
     measured = [entry for entry in entries if entry.compared]
     missing = sorted(set.intersection(*(set(entry.missing_classes) for entry in measured)))
     if coverage is not None and few:
-        narrow = sorted(
-            {
-                name
-                for entry in entries
-                for name, one in entry.by_class.items()
-                if _share(one.vendi, one.real_vendi) < _COLLAPSED
-            }
-        )
+        narrow = [name for name, share in _shares_by_class(entries).items() if share < _COLLAPSED]
         if (
             coverage < _FAR
             and min(few) < _COLLAPSED
@@ -162,8 +155,17 @@ def _collapse(figures: _Figures, entries: Sequence[Entry]) -> Finding:
 
 def _less_diverse(entries: Sequence[Entry]) -> float | None:
     """How far the Vendi scores within classes exceed 1, of how far those of real images do; None without classes."""
-    shares = [_share(one.vendi, one.real_vendi) for entry in entries for one in entry.by_class.values()]
+    shares = _shares_by_class(entries).values()
     return sum(shares) / len(shares) if shares else None
+
+
+def _shares_by_class(entries: Sequence[Entry]) -> dict[str, float]:
+    """The same for each class, as a mean over the seeds."""
+    found: dict[str, list[float]] = {}
+    for entry in entries:
+        for name, one in entry.by_class.items():
+            found.setdefault(name, []).append(_share(one.vendi, one.real_vendi))
+    return {name: sum(shares) / len(shares) for name, shares in sorted(found.items())}
 
 
 def _share(vendi: float, real_vendi: float) -> float:

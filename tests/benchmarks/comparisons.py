@@ -1,0 +1,63 @@
+"""Remakes the comparisons of the manual: `python -m tests.benchmarks.comparisons emoji FOLDER --minutes 60`.
+
+Fashion-MNIST is given as the folder of its four IDX files and written as PNG files with a sub-folder for each class. The
+page and its JSON go to resources/manual/comparisons/NAME.html and .json; the runs to --out, where an ended call goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+MANUAL = Path(__file__).resolve().parents[2] / "resources" / "manual" / "comparisons"
+CLASSES = ("t-shirt", "trousers", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "boot")
+
+
+def idx(path: Path) -> np.ndarray:
+    """An array in the IDX format of MNIST, compressed or not."""
+    found = next(one for one in (path, path.with_name(path.name + ".gz")) if one.is_file())
+    data = gzip.decompress(found.read_bytes()) if found.suffix == ".gz" else found.read_bytes()
+    dimensions = data[3]
+    shape = [int.from_bytes(data[4 + 4 * number : 8 + 4 * number], "big") for number in range(dimensions)]
+    return np.frombuffer(data, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
+
+
+def fashion_mnist(source: Path, folder: Path) -> Path:
+    """`train` and `val` with a sub-folder for each class."""
+    for part, prefix in (("train", "train"), ("val", "t10k")):
+        images, labels = (idx(source / f"{prefix}-{what}-ubyte") for what in ("images-idx3", "labels-idx1"))
+        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
+            path = folder / part / CLASSES[label] / f"{number:05d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not path.is_file():
+                Image.fromarray(image).save(path)
+    return folder
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.comparisons", description=__doc__)
+    parser.add_argument("name", choices=("emoji", "fashion-mnist"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--minutes", type=float, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    folder = arguments.folder
+    if arguments.name == "fashion-mnist":
+        folder = fashion_mnist(folder, arguments.out.with_name(arguments.out.name + "-images"))
+    command = ["compare", str(folder), "--minutes", f"{arguments.minutes:g}", "--seeds", str(arguments.seeds)]
+    subprocess.run([sys.executable, "-m", "diffstudio", *command, "--out", str(arguments.out)], check=True)
+    MANUAL.mkdir(parents=True, exist_ok=True)
+    for suffix in (".html", ".json"):
+        shutil.copyfile(arguments.out / f"compare{suffix}", MANUAL / f"{arguments.name}{suffix}")
+
+
+if __name__ == "__main__":
+    main()
