@@ -13,6 +13,7 @@ import sys
 from collections.abc import Sequence
 
 import diffstudio
+from diffstudio.cli.anomalies import add_anomalies
 from diffstudio.cli.arguments import Parser
 from diffstudio.cli.compare import add_compare
 from diffstudio.cli.evaluate import add_evaluate
@@ -77,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     add_compare(verbs)
     add_likelihood(verbs)
     add_synthesise(verbs)
+    add_anomalies(verbs)
     add_models(verbs)
     return parser
 

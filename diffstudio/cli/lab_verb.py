@@ -16,6 +16,7 @@ OnProgress: TypeAlias = Callable[[str, int, int], None]  # what is being done, h
 Work: TypeAlias = "Callable[[OnProgress, Callable[[], None], Callable[[], bool]], LabResult]"
 
 
+SEED_HELP = "of all random numbers (default 0)"
 JSON_HELP = "print everything as JSON instead of the table"
 
 

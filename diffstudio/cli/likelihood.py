@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from diffstudio.cli.arguments import Verbs, as_path, as_text, as_whole_number
-from diffstudio.cli.lab_verb import OnProgress, add_device_option, run_verb
+from diffstudio.cli.lab_verb import SEED_HELP, OnProgress, add_device_option, run_verb
 
 if TYPE_CHECKING:
     from diffstudio.studio.evaluations.likelihood.result import LikelihoodResult
@@ -44,7 +44,7 @@ def add_likelihood(verbs: Verbs) -> None:
         "--levels", metavar="N", type=as_whole_number, default=64, help="noise levels of the bound (default 64)"
     )
     verb.add_argument("--bound-only", action="store_true", help="leave out the flow, which takes most of the time")
-    verb.add_argument("--seed", metavar="N", type=as_whole_number, default=0, help="of all random numbers (default 0)")
+    verb.add_argument("--seed", metavar="N", type=as_whole_number, default=0, help=SEED_HELP)
     add_device_option(verb)
     verb.add_argument("--out", metavar="PATH", type=as_path, help="a folder for the result as likelihood.json")
     verb.set_defaults(do=_likelihood)

@@ -38,6 +38,19 @@ class FeatureNetwork:
 
 def imagenet_network(device: torch.device | str = "cpu") -> FeatureNetwork:
     """EfficientNet-Lite0, which comes with the program. It suits photographs and drawings of things best."""
+    network = efficientnet(device)
+
+    def features(images: Tensor) -> Tensor:
+        pixels = (as_rgb(images.to(device, torch.float32)) + 1) * 127.5
+        small = F.interpolate(pixels, (SIDE, SIDE), mode="bicubic", antialias=True, align_corners=False)
+        found: Tensor = network((small.clamp(0, 255) - 127) / 128)
+        return found
+
+    return FeatureNetwork("EfficientNet-Lite0 (ImageNet)", FEATURES, resized(SIDE), torch.inference_mode()(features))
+
+
+def efficientnet(device: torch.device | str) -> EfficientNetLite0:
+    """The network of `imagenet_network` with its weights. CheckpointMissing where they are not installed."""
     path = paths.resources() / "features" / "efficientnet_lite0.safetensors"
     try:
         stored = load_file(path)
@@ -49,15 +62,7 @@ def imagenet_network(device: torch.device | str = "cpu") -> FeatureNetwork:
         ) from error
     network = EfficientNetLite0()
     network.load_state_dict({name: tensor.float() for name, tensor in stored.items()})
-    network.to(device).eval().requires_grad_(False)
-
-    def features(images: Tensor) -> Tensor:
-        pixels = (as_rgb(images.to(device, torch.float32)) + 1) * 127.5
-        small = F.interpolate(pixels, (SIDE, SIDE), mode="bicubic", antialias=True, align_corners=False)
-        found: Tensor = network((small.clamp(0, 255) - 127) / 128)
-        return found
-
-    return FeatureNetwork("EfficientNet-Lite0 (ImageNet)", FEATURES, resized(SIDE), torch.inference_mode()(features))
+    return network.to(device).eval().requires_grad_(False)
 
 
 def with_pixels(network: FeatureNetwork) -> FeatureNetwork:

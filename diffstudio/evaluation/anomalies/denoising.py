@@ -1,0 +1,70 @@
+"""Denoising errors: how far a denoiser's estimate is from an image with noise, averaged over draws of noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffstudio.diffusion.denoiser import Denoiser, alpha_sigma
+from diffstudio.diffusion.schedule import Schedule
+
+LEVELS = (0.3, 0.4, 0.5)  # noise as sigma / (alpha + sigma), the time of a rectified flow
+DRAWS = 8
+_LEAST_SPREAD = 0.25  # of a pixel, as a share of the mean over the pixels: those of background hardly vary
+
+
+@torch.no_grad()
+def denoising_errors(
+    denoiser: Denoiser,
+    schedule: Schedule,
+    images: Tensor,
+    levels: Sequence[float] = LEVELS,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> NDArray[np.float32]:
+    """Squared errors [B,L,H,W] of the estimates of images [B,C,H,W], averaged over channels and draws.
+
+    One network call for each level and draw. All images have the same noise in draw k, so that it cancels out where they
+    are compared.
+    """
+    found = []
+    for level in levels:
+        log_snr = torch.tensor([-2 * np.log(level / (1 - level))], dtype=torch.float64)
+        t = schedule.t_from_log_snr(log_snr).to(images.device).expand(len(images))
+        alpha, sigma = alpha_sigma(schedule, t, images)
+        total = images.new_zeros(len(images), *images.shape[2:])
+        for draw in range(draws):
+            generator = torch.Generator().manual_seed(seed + draw)
+            noise = torch.randn(images.shape[1:], generator=generator).to(images)
+            total += (denoiser(alpha * images + sigma * noise, t) - images).square().mean(1)
+        found.append(total / draws)
+    return torch.stack(found, dim=1).float().cpu().numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class NormalErrors:
+    """What errors normal images have: by which those of others are standardised."""
+
+    mean: NDArray[np.float32]  # [L,H,W]
+    deviation: NDArray[np.float32]  # [L,H,W]
+    by_level: NDArray[np.float32]  # [L]
+
+    @classmethod
+    def of(cls, errors: NDArray[np.float32]) -> NormalErrors:
+        """From the errors [N,L,H,W] of held-out normals."""
+        deviation = errors.std(axis=0)
+        least = _LEAST_SPREAD * deviation.mean(axis=(1, 2), keepdims=True) + 1e-12
+        return cls(errors.mean(axis=0), np.maximum(deviation, least), errors.mean(axis=(0, 2, 3)) + 1e-12)
+
+    def maps(self, errors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Deviations from normal errors, averaged over the levels: [N,L,H,W] -> [N,H,W]."""
+        return np.asarray(((errors - self.mean) / self.deviation).mean(axis=1), np.float32)
+
+    def scores(self, errors: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The error of each whole image as a multiple of the normal one, averaged over the levels: [N]."""
+        return np.asarray((errors.mean(axis=(2, 3), dtype=np.float64) / self.by_level).mean(axis=1))

@@ -1,0 +1,79 @@
+"""Anomaly scores without a generative model: distances to the nearest normal images, by pixels and by patch features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffstudio.evaluation.features import as_rgb, efficientnet
+from diffstudio.networks.efficientnet import SIDE, EfficientNetLite0
+
+MOST_PATCHES = 4096  # of normals that are kept: PatchCore's coreset, drawn at random (Roth et al. 2021, 2106.08265)
+_LAYERS = (4, 10)  # blocks after which features are taken, of 40 channels at 28 x 28 and of 112 at 14 x 14
+_AT_ONCE = 16
+
+
+@dataclass(frozen=True, eq=False)
+class PixelNeighbours:
+    """The distance to the nearest normal image, and where the two differ."""
+
+    normals: Tensor  # [N,C,H,W]
+
+    def score(self, images: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Distances [B], and squared differences [B,H,W], from images [B,C,H,W]."""
+        distances = torch.cdist(images.flatten(1), self.normals.flatten(1))
+        nearest = distances.min(dim=1)
+        maps = (images - self.normals[nearest.indices]).square().mean(1)
+        return nearest.values.double().numpy(), maps.float().numpy()
+
+
+@dataclass(frozen=True, eq=False)
+class PatchNeighbours:
+    """The distance of each patch's features to those of normal patches; an image is as anomalous as its worst patch."""
+
+    network: EfficientNetLite0
+    bank: Tensor  # [M,D]
+    device: torch.device
+
+    @classmethod
+    def of(cls, normals: Tensor, device: torch.device, seed: int = 0) -> PatchNeighbours:
+        """From normal images [N,C,H,W] in [-1,1] of one or three channels."""
+        network = efficientnet(device)
+        rng, each, kept = np.random.default_rng(seed), -(-MOST_PATCHES // len(normals)), []
+        for part in normals.split(_AT_ONCE):
+            for features in _patches(network, part, device):
+                patches = features.flatten(1).T  # [28 * 28,D]
+                kept.append(patches[torch.from_numpy(rng.permutation(len(patches))[:each])])
+        return cls(
+            network, torch.cat(kept)[torch.from_numpy(rng.permutation(sum(map(len, kept)))[:MOST_PATCHES])], device
+        )
+
+    def score(self, images: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Distances of the worst patch [B], and of each pixel's [B,H,W]."""
+        features = _patches(self.network, images, self.device)  # [B,D,h,w]
+        count, _, rows, columns = features.shape
+        found = [torch.cdist(one.flatten(1).T, self.bank).min(dim=1).values for one in features]
+        maps = torch.stack(found).view(count, 1, rows, columns)
+        scores = maps.flatten(1).max(dim=1).values.double().cpu().numpy()
+        shown = F.interpolate(maps, images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
+        return scores, shown.float().cpu().numpy()
+
+
+@torch.inference_mode()
+def _patches(network: EfficientNetLite0, images: Tensor, device: torch.device) -> Tensor:
+    """Features [B,152,28,28] of two middle layers, each the mean over its 3 x 3 neighbourhood."""
+    pixels = (as_rgb(images.to(device, torch.float32)) + 1) * 127.5
+    x = F.interpolate(pixels, (SIDE, SIDE), mode="bicubic", antialias=True, align_corners=False)
+    x = network.activation(network.stem((x.clamp(0, 255) - 127) / 128))
+    layers = []
+    for number in range(_LAYERS[-1] + 1):
+        x = network.blocks[number](x)
+        if number in _LAYERS:
+            layers.append(F.avg_pool2d(x, 3, 1, 1))
+    larger = F.interpolate(layers[1], layers[0].shape[-2:], mode="bilinear", align_corners=False)
+    return torch.cat([layers[0], larger], dim=1)

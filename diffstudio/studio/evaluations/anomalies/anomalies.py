@@ -1,0 +1,289 @@
+"""anomalies(): which images of a folder are unlike normal ones, and where. Read this first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from diffstudio.atomic import atomic_write, make_folder, write_text
+from diffstudio.errors import BadRequest, FolderProblem
+from diffstudio.evaluation.anomalies.calibration import outliers, p_values, smallest_rate, threshold
+from diffstudio.evaluation.anomalies.denoising import LEVELS
+from diffstudio.evaluation.anomalies.heat_maps import over_image
+from diffstudio.models import loading
+from diffstudio.models.library.library import Library
+from diffstudio.models.memory.devices import choose_device
+from diffstudio.models.memory.lease import Lease
+from diffstudio.models.model import Model
+from diffstudio.studio.evaluations.anomalies.choice import choose, compare_detectors, map_of, scores_of
+from diffstudio.studio.evaluations.anomalies.detectors import Detectors
+from diffstudio.studio.evaluations.anomalies.request import AnomaliesRequest
+from diffstudio.studio.evaluations.anomalies.result import AnomaliesResult, DetectorResult, ScoredImage
+from diffstudio.studio.evaluations.evaluate import folder_of, run_of, with_split_of_run
+from diffstudio.studio.evaluations.folders import (
+    OnProgress,
+    RealFolder,
+    check_varied,
+    digest_and_flatness,
+    duplicate_notes,
+    pixels_of,
+    read_generated,
+    read_real,
+    shared_images,
+)
+from diffstudio.studio.evaluations.job_control import EvaluationJobControl
+from diffstudio.studio.evaluations.measure import spread
+from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subjects
+from diffstudio.training.data.dataset import ImageDataset
+from diffstudio.training.loop import train
+from diffstudio.training.recipe import ObjectiveName
+from diffstudio.training.run.events import RunEvent, RunStep
+from diffstudio.training.run.run_folder import RunFolder
+from diffstudio.training.run.setup import left_out
+
+RESULT, TABLE, HEAT_MAPS, RUN = "anomalies.json", "anomalies.csv", "heat maps", "run"  # in the request's `out`
+FEWEST_NORMALS = 8  # held out: fewer say nothing about scores
+_DEFAULT_RATE = 0.05
+_MOST_TRAINING, _MOST_HELD_OUT = 2000, 500
+_AT_ONCE = 128  # images whose scores and heat maps are in memory
+_SELDOM = 0.995  # of the pixels of normal images are below the heat at which colours begin
+
+
+def anomalies(
+    request: AnomaliesRequest,
+    library: Library,
+    *,
+    on_progress: OnProgress = lambda what, done, total: None,
+    on_wait: Callable[[], None] = lambda: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> AnomaliesResult:
+    """Score the images of a folder against normal ones; writes result, table and heat maps into `out`, if one is named.
+
+    The scores are calibrated on normal images that the model was not trained on, and the detector that decides is the
+    best one on defects drawn into these. Holds the accelerator, and releases it while images are generated.
+    DiffstudioError for what cannot be read or compared; Interrupted when `cancelled` returns True or the control file in
+    `out` says stop.
+    """
+    if request.out is not None:
+        make_folder(request.out)
+    job_control = EvaluationJobControl(Lease(), cancelled, request.out, on_wait)
+    name = request.checkpoint
+    if request.minutes is not None and request.out is not None:
+        name = str(_trained(request, request.out / RUN, job_control, on_progress))
+    subject = _subject(name, library) if name is not None else None
+    device = choose_device(request.device)
+    real = read_real(
+        request.normals, subject.recipe.data if subject is not None else None, on_progress, job_control.check
+    )
+    real, note = with_split_of_run(real, [subject] if subject is not None else [])
+    _check_normals(real)
+    images = read_generated(request.folder, real, on_progress, job_control.check)
+    with job_control.taken(f"searching {request.folder.name}"):
+        model, sentence = _model(subject, device, on_progress)
+        search = _Search(request, real, images, model, device, job_control.check, on_progress)
+        result = search.result(sentence, [*([note] if note else []), *_notes(real, images, subject)])
+    if request.out is not None:
+        write_text(request.out / RESULT, json.dumps(result.to_json(), ensure_ascii=False, indent=1))
+        write_text(request.out / TABLE, result.csv())
+    return result
+
+
+@dataclass(frozen=True)
+class _Search:
+    """One search in progress."""
+
+    request: AnomaliesRequest
+    real: RealFolder
+    images: ImageDataset
+    model: Model | None
+    device: torch.device
+    check: Callable[[], None]
+    on_progress: OnProgress
+
+    def result(self, sentence: str, notes: list[str]) -> AnomaliesResult:
+        request, real = self.request, self.real
+        training = real.training[spread(len(real.training), min(len(real.training), _MOST_TRAINING))]
+        held_out = real.held_out[spread(len(real.held_out), min(len(real.held_out), _MOST_HELD_OUT))]
+        normals = real.dataset.batch(held_out, usual_size=True)
+        detectors = Detectors.of(
+            real.dataset.batch(training, usual_size=True),
+            normals,
+            self.model,
+            request.draws,
+            request.seed,
+            real.data.form.bits,
+            self.device,
+            self.check,
+            self._report("Scoring held-out normal images"),
+        )
+        compared = compare_detectors(detectors, normals, request.seed, self._report("Scoring drawn defects"))
+        name, why = choose(compared, request.detector)
+        known = scores_of(name, detectors.held_out_scores, detectors, compared)
+        rate, rate_notes = self._rate(len(known))
+        limit = threshold(known, rate)
+        scored = sorted(self._scored(detectors, compared, name, known, rate), key=lambda one: (one.p_value, -one.score))
+        suspicious = [real.dataset.paths[int(held_out[index])].as_posix() for index in outliers(known)]
+        if suspicious:
+            notes.append(
+                f"{len(suspicious):,} of {len(known):,} held-out normal images are far from the others, such as "
+                f"{suspicious[0]}: if they are anomalies, remove them from the normal images, for they hide others like them."
+            )
+        return AnomaliesResult(
+            str(request.folder),
+            str(request.normals),
+            sentence,
+            len(training),
+            len(held_out),
+            compared,
+            name,
+            why,
+            rate,
+            smallest_rate(len(known)),
+            limit,
+            scored,
+            suspicious,
+            {"draws": request.draws, "noise levels": list(LEVELS), "seed": request.seed} if self.model else {},
+            [*notes, *rate_notes],
+        )
+
+    def _scored(
+        self,
+        detectors: Detectors,
+        compared: Sequence[DetectorResult],
+        name: str,
+        known: NDArray[np.float64],
+        rate: float,
+    ) -> list[ScoredImage]:
+        found = []
+        shown, maps = map_of(name, detectors.held_out_maps, compared)
+        usual = float(np.quantile(maps, _SELDOM))
+        lowest = float(np.median(maps))
+        for first in range(0, len(self.images), _AT_ONCE):
+            indices = np.arange(first, min(first + _AT_ONCE, len(self.images)))
+            batch = self.images.batch(indices, usual_size=True)
+            scores, heat = detectors.score(batch, self._report(f"Scoring {self.request.folder.name}", first))
+            decided = scores_of(name, scores, detectors, compared)
+            p = p_values(decided, known)
+            each = {key: p_values(values, detectors.held_out_scores[key]) for key, values in scores.items()}
+            for row, index in enumerate(indices):
+                path = self.images.paths[int(index)]
+                file = self._write_heat_map(path, batch[row].numpy(), heat[shown][row] - lowest, usual - lowest)
+                found.append(
+                    ScoredImage(
+                        path.as_posix(),
+                        float(decided[row]),
+                        float(p[row]),
+                        bool(p[row] <= rate + 1e-12),
+                        {key: float(values[row]) for key, values in each.items()},
+                        file,
+                    )
+                )
+        return found
+
+    def _write_heat_map(self, path: Path, image: NDArray[np.float32], heat: NDArray[np.float32], normal: float) -> str:
+        """Its path in the folder of the result; empty where none is written."""
+        if self.request.out is None:
+            return ""
+        file = Path(HEAT_MAPS) / path.parent / f"{path.name}.png"
+        make_folder((self.request.out / file).parent)
+        with atomic_write(self.request.out / file, f"The heat map of {path.name} cannot be written") as out:
+            Image.fromarray(over_image(image, heat, normal)).save(out, "PNG")
+        return file.as_posix()
+
+    def _rate(self, count: int) -> tuple[float, list[str]]:
+        """The false-alarm rate, and a note where the default one is not supported."""
+        if self.request.false_alarm is not None:
+            return self.request.false_alarm, []
+        if smallest_rate(count) <= _DEFAULT_RATE:
+            return _DEFAULT_RATE, []
+        rate = smallest_rate(count)
+        return rate, [f"The false-alarm rate is {rate:.3g}: {count} held-out normal images support none that is lower."]
+
+    def _report(self, what: str, first: int = 0) -> Callable[[int, int], None]:
+        total = len(self.images) if what.startswith(f"Scoring {self.request.folder.name}") else 0
+
+        def report(done: int, count: int) -> None:
+            self.on_progress(what, first + done, total or count)
+
+        return report
+
+
+# ---- the model of the normals ----------------------------------------------------------------------------------------
+
+
+def _subject(name: str, library: Library) -> CheckpointSubject:
+    (subject,) = find_subjects((name,), library)
+    if not isinstance(subject, CheckpointSubject):
+        raise BadRequest(f"{name} is a folder of images, not a checkpoint", remedy="Name a checkpoint, a run, or none")
+    return subject
+
+
+def _model(
+    subject: CheckpointSubject | None, device: torch.device, on_progress: OnProgress
+) -> tuple[Model | None, str]:
+    """The model in memory, and a sentence about it."""
+    if subject is None:
+        return None, "No model of the normal images: only distances to them are compared. --minutes trains one first."
+    if subject.recipe.objective.kind is not ObjectiveName.DIFFUSION:
+        return None, f"{subject.name} is no diffusion model and has no denoising errors: only distances are compared."
+    on_progress(f"Loading {subject.name}", 0, 0)
+    return loading.load(
+        subject.checkpoint, device, torch.float32
+    ), f"Model: {subject.name}, EMA weights, without a prompt."
+
+
+def _trained(request: AnomaliesRequest, run: Path, job_control: EvaluationJobControl, on_progress: OnProgress) -> Path:
+    """The folder of a run on the normals: trained now, or by an earlier call with the same `out`."""
+    minutes = request.minutes or 0.0
+    if RunFolder(run).latest_checkpoint.is_file():
+        return run
+
+    def on_event(event: RunEvent) -> None:
+        job_control.check()
+        if isinstance(event, RunStep):
+            on_progress("Training on the normal images, seconds", round(event.elapsed_seconds), round(60 * minutes))
+
+    if RunFolder(run).recipe_file.is_file():  # begun by an earlier call
+        train(run, resume=True, on_event=on_event)
+    else:
+        train(run, request.normals, minutes=minutes, on_event=on_event)
+    return run
+
+
+# ---- what would make a score wrong -----------------------------------------------------------------------------------
+
+
+def _check_normals(real: RealFolder) -> None:
+    """FolderProblem for too few normal images; BadRequest where all of a part are equal."""
+    if len(real.held_out) < FEWEST_NORMALS or not len(real.training):
+        raise FolderProblem(
+            f"There are too few normal images in {real.report.folder.name}",
+            f"{FEWEST_NORMALS} must be held out to calibrate the scores, and {len(real.held_out)} of "
+            f"{len(real.dataset)} are",
+            "Add normal images, or hold out more of them in the recipe",
+        )
+    check_varied(real)
+
+
+def _notes(real: RealFolder, images: ImageDataset, subject: CheckpointSubject | None) -> list[str]:
+    notes = left_out(real.report, (*real.dataset.skipped, *images.skipped), (*real.dataset.unfit, *images.unfit))
+    notes += duplicate_notes("the folder", map(digest_and_flatness, pixels_of(images, range(len(images)))))
+    if shared := shared_images(images, real.dataset):
+        notes.append(
+            f"{len(shared):,} of {len(images):,} images are among the normal ones too, such as {shared[0]}: their scores are "
+            "those of images that were trained on or compared with, and too low."
+        )
+    run = run_of(subject) if subject is not None else None
+    other = folder_of(run) if run is not None else None
+    if subject is not None and other not in (None, real.report.folder.resolve()):
+        notes.append(
+            f"{subject.name} was trained on {other}, and may have seen the normal images that are held out here."
+        )
+    return notes

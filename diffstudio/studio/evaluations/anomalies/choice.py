@@ -1,0 +1,89 @@
+"""Which detector decides: the one that tells drawn defects from normal images best, and the weights of the combination."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffstudio.errors import BadRequest, unknown_name
+from diffstudio.evaluation.anomalies.calibration import auroc, auroc_interval, combined, weights_of
+from diffstudio.evaluation.anomalies.defects import defects
+from diffstudio.evaluation.interval import Interval
+from diffstudio.studio.evaluations.anomalies.detectors import Detectors, Maps, OnImages, Scores
+from diffstudio.studio.evaluations.anomalies.request import AUTO
+from diffstudio.studio.evaluations.anomalies.result import COMBINED, TITLES, DetectorResult
+
+MOST_DEFECTS = 100
+_PIXELS_OF = 40  # images whose pixels are compared
+
+
+def compare_detectors(detectors: Detectors, held_out: Tensor, seed: int, report: OnImages) -> list[DetectorResult]:
+    """Each detector's AUROC on held-out normals [N,C,H,W] with drawn defects, that of the combination last.
+
+    The weights of the combination are by every second image, and its AUROC by the others. The images of most AUROCs are
+    the held-out normals themselves, whose defects are then the only difference.
+    """
+    originals = held_out[:MOST_DEFECTS].numpy()
+    drawn, masks, _ = defects(list(originals), seed)
+    found, maps = detectors.score(torch.from_numpy(np.stack(drawn)), report)
+    known = detectors.held_out_scores
+    half = slice(0, None, 2) if len(drawn) > 1 else slice(None)
+    other = slice(1, None, 2) if len(drawn) > 1 else slice(None)
+    weights = weights_of({name: auroc(found[name][half], known[name]) for name in detectors.names})
+    results = []
+    for name in detectors.names:
+        pixels = _pixel_area(maps[name], masks) if name in maps else None
+        results.append(
+            DetectorResult(name, auroc_interval(list(found[name]), list(known[name])), pixels, weights[name])
+        )
+    anomalous, normal = combined(found, known, weights), combined(known, known, weights)
+    results.append(DetectorResult(COMBINED, auroc_interval(list(anomalous[other]), list(normal)), None, 0.0))
+    return results
+
+
+def _pixel_area(maps: NDArray[np.float32], masks: Sequence[NDArray[np.bool_]]) -> Interval:
+    """Of the pixels that defects change against all others of the same images."""
+    inside = [heat[mask] for heat, mask in zip(maps[:_PIXELS_OF], masks, strict=False) if mask.any()]
+    outside = [heat[~mask] for heat, mask in zip(maps[:_PIXELS_OF], masks, strict=False) if not mask.all()]
+    return auroc_interval(inside, outside)
+
+
+def choose(results: Sequence[DetectorResult], name: str) -> tuple[str, str]:
+    """The detector that decides and why, in a sentence. BadRequest for a name that there is none of."""
+    names = [one.name for one in results]
+    best = max(results, key=lambda one: one.area.value)
+    if name == AUTO:
+        why = f"{TITLES[best.name]} decides: of all it tells the drawn defects of these images best (AUROC {best.area.value:.3f})."
+        return best.name, why
+    if name not in names:
+        raise BadRequest(unknown_name("detector", name), remedy=f"Choose one of {', '.join(names)}")
+    why = f"{TITLES[name]} decides, as chosen; the best on drawn defects is: {TITLES[best.name]}."
+    return name, why
+
+
+def scores_of(
+    name: str, scores: Scores, detectors: Detectors, results: Sequence[DetectorResult]
+) -> NDArray[np.float64]:
+    """The scores by which a detector decides, of the combination too."""
+    if name != COMBINED:
+        return scores[name]
+    return combined(scores, detectors.held_out_scores, _weights(results))
+
+
+def map_of(name: str, maps: Maps, results: Sequence[DetectorResult]) -> tuple[str, NDArray[np.float32]]:
+    """The heat map [N,H,W] that is shown: the detector's own, or that whose pixels are right most often."""
+    if name in maps:
+        return name, maps[name]
+    best = max(
+        (one for one in results if one.pixel_area is not None),
+        key=lambda one: one.pixel_area.value if one.pixel_area is not None else 0.0,
+    )
+    return best.name, maps[best.name]
+
+
+def _weights(results: Sequence[DetectorResult]) -> dict[str, float]:
+    return {one.name: one.weight for one in results if one.name != COMBINED}

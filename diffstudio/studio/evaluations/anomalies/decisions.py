@@ -1,0 +1,49 @@
+"""What a person decided about images that were called anomalous: a small file beside the result. No torch."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+
+from diffstudio.atomic import write_text
+from diffstudio.errors import NOT_A_JSON_OBJECT, RunProblem, reads_up_to
+
+FORMAT = 1
+DECISIONS = "decisions.json"  # in the folder of the result
+
+
+class Decision(StrEnum):
+    ACCEPTED = "accepted"  # a normal image
+    REJECTED = "rejected"  # an anomaly
+
+
+def read_decisions(folder: Path) -> dict[str, Decision]:
+    """The decisions on the images of a result, by their paths; none where nothing was decided.
+
+    RunProblem when the file is damaged, or a newer version of the program wrote it.
+    """
+    file = folder / DECISIONS
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunProblem(f"The decisions in {file} cannot be read", str(error)) from error
+    if not isinstance(values, dict) or not isinstance(values.get("decisions"), dict):
+        raise RunProblem(f"The decisions in {file} are damaged", NOT_A_JSON_OBJECT)
+    if not isinstance(values.get("format"), int) or values["format"] > FORMAT:
+        raise RunProblem(f"The decisions in {file} cannot be read", reads_up_to(FORMAT), "Update diffstudio")
+    known = {decision.value for decision in Decision}
+    return {str(path): Decision(one) for path, one in values["decisions"].items() if one in known}
+
+
+def write_decision(folder: Path, path: str, decision: Decision | None) -> dict[str, Decision]:
+    """Store a decision on an image, or None to take it back; returns all of them. RunProblem, StorageProblem."""
+    found = read_decisions(folder)
+    found.pop(path, None)
+    if decision is not None:
+        found[path] = decision
+    values = {"format": FORMAT, "decisions": {name: one.value for name, one in sorted(found.items())}}
+    write_text(folder / DECISIONS, json.dumps(values, ensure_ascii=False, indent=1))
+    return found

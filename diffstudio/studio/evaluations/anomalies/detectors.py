@@ -1,0 +1,144 @@
+"""The detectors of anomalies: what each knows of the normal images, and how it scores others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffstudio.diffusion.likelihood import smallest_noise_of, variational_bound
+from diffstudio.errors import CheckpointDamaged
+from diffstudio.evaluation.anomalies.calibration import two_sided
+from diffstudio.evaluation.anomalies.denoising import LEVELS, NormalErrors, denoising_errors
+from diffstudio.evaluation.anomalies.heat_maps import smoothed, smoothing_of
+from diffstudio.evaluation.anomalies.neighbours import PatchNeighbours, PixelNeighbours
+from diffstudio.models.conditioning.prompt_schedule import StepTexts
+from diffstudio.models.model import Model
+from diffstudio.studio.evaluations.anomalies.result import DENOISING, LIKELIHOOD, LOCAL, PATCHES, PIXELS
+from diffstudio.studio.evaluations.samples import CheckedDenoiser
+
+_BATCH = 32
+_BOUND_LEVELS, _BOUND_FROM = 16, 0.05  # of the likelihood's bound; networks are seldom right at less noise
+_COLOUR_CHANNELS = (1, 3)
+
+Scores = dict[str, NDArray[np.float64]]  # [N] by detector
+Maps = dict[str, NDArray[np.float32]]  # [N,H,W] by detector
+OnImages = Callable[[int, int], None]  # images that are scored, of how many
+
+
+@dataclass(frozen=True)
+class Detectors:
+    """All detectors that there are for these normals, calibrated on held-out ones."""
+
+    pixels: PixelNeighbours
+    patches: PatchNeighbours | None  # None for images that are neither grey nor RGB
+    model: Model | None
+    draws: int
+    seed: int
+    bits: int
+    check: Callable[[], None]
+    normal_errors: NormalErrors | None
+    held_out_scores: Scores
+    held_out_maps: Maps
+    typical_bits: NDArray[np.float64]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.held_out_scores)
+
+    @classmethod
+    def of(
+        cls,
+        training: Tensor,
+        held_out: Tensor,
+        model: Model | None,
+        draws: int,
+        seed: int,
+        bits: int,
+        device: torch.device,
+        check: Callable[[], None],
+        report: OnImages,
+    ) -> Detectors:
+        """From the training part and the held-out part of the normals, [N,C,H,W] in [-1,1]."""
+        patches = PatchNeighbours.of(training, device, seed) if training.shape[1] in _COLOUR_CHANNELS else None
+        empty = cls(PixelNeighbours(training), patches, model, draws, seed, bits, check, None, {}, {}, np.zeros(0))
+        raw = empty._raw(held_out, report)
+        errors = NormalErrors.of(raw.errors) if raw.errors is not None else None
+        known = cls(empty.pixels, patches, model, draws, seed, bits, check, errors, {}, {}, raw.bits)
+        scores, maps = known._finished(raw)
+        return cls(empty.pixels, patches, model, draws, seed, bits, check, errors, scores, maps, raw.bits)
+
+    def score(self, images: Tensor, report: OnImages) -> tuple[Scores, Maps]:
+        """The scores and heat maps of images [N,C,H,W] in [-1,1]."""
+        return self._finished(self._raw(images, report))
+
+    def _raw(self, images: Tensor, report: OnImages) -> _Raw:
+        pixels, patches, errors, bits = [], [], [], []
+        for first in range(0, len(images), _BATCH):
+            self.check()
+            part = images[first : first + _BATCH]
+            pixels.append(self.pixels.score(part))
+            if self.patches is not None:
+                patches.append(self.patches.score(part))
+            if self.model is not None:
+                found, nats = self._by_model(self.model, part)
+                errors.append(found)
+                bits.append(nats)
+            report(min(first + _BATCH, len(images)), len(images))
+        return _Raw(
+            pixels, patches, np.concatenate(errors) if errors else None, np.concatenate(bits) if bits else np.zeros(0)
+        )
+
+    def _by_model(self, model: Model, images: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Denoising errors [B,L,H,W] and the bound on the likelihood [B] in nats, without a prompt."""
+        images = images.to(model.device)
+        prompt = model.prompt_encoder(None)(StepTexts.plain([""] * len(images), [""] * len(images)))
+        denoiser = CheckedDenoiser(model.denoiser(prompt, 1.0), self.check)
+        errors = denoising_errors(denoiser, model.schedule, images, LEVELS, self.draws, self.seed)
+        bound = variational_bound(
+            denoiser,
+            model.schedule,
+            images,
+            torch.Generator().manual_seed(self.seed),
+            levels=_BOUND_LEVELS,
+            bits=self.bits,
+            smallest_noise=max(_BOUND_FROM, smallest_noise_of(model.schedule, self.bits)),
+        )
+        nats = bound.nats.double().cpu().numpy()
+        if not np.isfinite(errors).all() or not np.isfinite(nats).all():
+            raise CheckpointDamaged(
+                "Anomalies cannot be found with this checkpoint",
+                "it gives NaN or infinite values",
+                "Use another checkpoint of its run, or none",
+            )
+        return errors, nats
+
+    def _finished(self, raw: _Raw) -> tuple[Scores, Maps]:
+        scores: Scores = {}
+        maps: Maps = {}
+        if raw.errors is not None and self.normal_errors is not None:
+            found = self.normal_errors.maps(raw.errors)
+            maps[DENOISING] = maps[LOCAL] = smoothed(found, smoothing_of(max(found.shape[1:])))
+            scores[DENOISING] = self.normal_errors.scores(raw.errors)
+            scores[LOCAL] = maps[LOCAL].max(axis=(1, 2)).astype(np.float64)
+            scores[LIKELIHOOD] = two_sided(raw.bits, self.typical_bits)
+        for name, parts in ((PATCHES, raw.patches), (PIXELS, raw.pixels)):
+            if parts:
+                scores[name] = np.concatenate([part[0] for part in parts])
+                found = np.concatenate([part[1] for part in parts])
+                maps[name] = smoothed(found, smoothing_of(max(found.shape[1:])))
+        return scores, maps
+
+
+@dataclass(frozen=True, slots=True)
+class _Raw:
+    """What the networks say about images, before it is compared with normal images."""
+
+    pixels: Sequence[tuple[NDArray[np.float64], NDArray[np.float32]]]
+    patches: Sequence[tuple[NDArray[np.float64], NDArray[np.float32]]]
+    errors: NDArray[np.float32] | None
+    bits: NDArray[np.float64]

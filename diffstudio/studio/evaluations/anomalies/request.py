@@ -1,0 +1,42 @@
+"""AnomaliesRequest: which folder is searched for images unlike those of a folder of normal ones. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffstudio.errors import BadRequest, must_be_between
+
+AUTO = "auto"
+MOST_DRAWS, MOST_MINUTES = 1000, 100_000.0
+
+
+@dataclass(frozen=True, slots=True)
+class AnomaliesRequest:
+    """Score the images of `folder` by what is known of `normals`, and by a model of them if there is one."""
+
+    normals: Path
+    folder: Path
+    checkpoint: str | None = None  # a name or a path; None: the detectors without a model alone
+    minutes: float | None = None  # train a model on the normals first, for this long
+    false_alarm: float | None = None  # share of normal images that may be called anomalous; None: 0.05, if supported
+    draws: int = 8  # of noise, at each level
+    detector: str = AUTO  # the name of one, `combined`, or the best on drawn defects
+    seed: int = 0
+    device: str = AUTO
+    out: Path | None = None  # a folder for the result, its heat maps and table, and the run that is trained
+
+    def __post_init__(self) -> None:
+        if self.checkpoint is not None and self.minutes is not None:
+            raise BadRequest("A checkpoint and minutes of training were given", remedy="Leave one of them out")
+        if self.minutes is not None and self.out is None:
+            raise BadRequest("There is no folder for the model that is trained", remedy="Name one with --out")
+        if self.false_alarm is not None and not 0 < self.false_alarm < 1:
+            raise BadRequest(f"The false-alarm rate is {self.false_alarm:g}", "it must be above 0 and below 1")
+        for what, value, lowest, highest in (
+            ("number of draws", self.draws, 1, MOST_DRAWS),
+            ("number of minutes", self.minutes if self.minutes is not None else 1.0, 0.01, MOST_MINUTES),
+            ("seed", self.seed, 0, 2**62),
+        ):
+            if not lowest <= value <= highest:
+                raise BadRequest(f"The {what} is {value}", must_be_between(lowest, f"{highest:,}"))

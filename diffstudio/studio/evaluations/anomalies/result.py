@@ -1,0 +1,131 @@
+"""The result of a search for anomalies: a table to read, CSV, and JSON. No torch."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from diffstudio.errors import DiffstudioError
+from diffstudio.evaluation.interval import Interval
+
+FORMAT = 1
+DENOISING, LOCAL, LIKELIHOOD, PATCHES, PIXELS = "denoising", "denoising_local", "likelihood", "patches", "pixels"
+COMBINED = "combined"
+TITLES = {
+    DENOISING: "denoising error, whole image",
+    LOCAL: "denoising error, worst place",
+    LIKELIHOOD: "likelihood, two-sided",
+    PATCHES: "nearest normal patches",
+    PIXELS: "nearest normal image",
+    COMBINED: "combination",
+}
+HOW_TO_READ = (
+    "Images are sorted by how unlike the normal ones they are. The p-value is the share of normal images that score at "
+    "least as high; an image is called anomalous where it is at most the false-alarm rate, so this share of normal images "
+    "is called anomalous too. The AUROC of a detector is how often it scores a drawn defect higher than a normal image: "
+    "0.5 is chance, 1 is never wrong. Real anomalies may be unlike the drawn ones."
+)
+_LISTED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorResult:
+    """One way to score, and how well it tells the folder's own images with drawn defects from those without."""
+
+    name: str
+    area: Interval  # AUROC of images
+    pixel_area: Interval | None  # AUROC of pixels, where it has a heat map
+    weight: float  # in the combination
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredImage:
+    path: str  # in the folder
+    score: float
+    p_value: float
+    anomalous: bool
+    p_values: Mapping[str, float]  # by detector
+    heat_map: str = ""  # its file, in the folder of the result
+
+
+@dataclass(frozen=True, slots=True)
+class AnomaliesResult:
+    folder: str
+    normals: str
+    model: str  # a sentence about the model of the normals, or that there is none
+    training: int  # normals that are compared with
+    held_out: int  # normals that scores are calibrated on
+    detectors: Sequence[DetectorResult]
+    detector: str  # the one that decided
+    why: str  # a sentence
+    false_alarm: float
+    smallest_false_alarm: float
+    threshold: float
+    images: Sequence[ScoredImage]  # the most anomalous first
+    suspicious_normals: Sequence[str] = ()  # paths of held-out normals, the most suspicious first
+    settings: Mapping[str, object] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    problem: DiffstudioError | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        values = asdict(self)
+        values.pop("problem")
+        return {"format": FORMAT} | values | {"how_to_read": HOW_TO_READ}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> AnomaliesResult:
+        """What `to_json` gave. KeyError, TypeError or ValueError for anything else."""
+        kept = {name: value for name, value in values.items() if name not in ("format", "how_to_read")}
+        kept["detectors"] = [
+            DetectorResult(
+                one["name"],
+                Interval(**one["area"]),
+                Interval(**one["pixel_area"]) if one["pixel_area"] is not None else None,
+                one["weight"],
+            )
+            for one in values["detectors"]
+        ]
+        kept["images"] = [ScoredImage(**image) for image in values["images"]]
+        return cls(**kept)
+
+    def csv(self) -> str:
+        """A line for each image, the most anomalous first."""
+        names = [one.name for one in self.detectors if one.name != COMBINED]
+        lines = io.StringIO()
+        writer = csv.writer(lines, lineterminator="\n")
+        writer.writerow(["path", "anomalous", "score", "p_value", *(f"p_{name}" for name in names), "heat_map"])
+        for one in self.images:
+            found = [one.p_values[name] for name in names]
+            writer.writerow([one.path, int(one.anomalous), one.score, one.p_value, *found, one.heat_map])
+        return lines.getvalue()
+
+    def text(self) -> str:
+        """The detectors, the most anomalous images, and how to read both."""
+        count = sum(image.anomalous for image in self.images)
+        lines = [
+            f"{self.folder}: {count:,} of {len(self.images):,} images are called anomalous, at a false-alarm rate of "
+            f"{self.false_alarm:g}",
+            f"Normal images: {self.normals}, {self.training:,} to compare with and {self.held_out:,} held out, which support "
+            f"rates from {self.smallest_false_alarm:.3g} on",
+            self.model,
+            "",
+            f"{'detector'.ljust(30)}  {'AUROC, drawn defects'.ljust(22)}  AUROC of pixels",
+        ]
+        for one in self.detectors:
+            mark = " *" if one.name == self.detector else ""
+            pixels = _shown(one.pixel_area) if one.pixel_area is not None else "–"
+            lines.append(f"{TITLES[one.name].ljust(30)}  {_shown(one.area).ljust(22)}  {pixels}{mark}")
+        lines += [self.why, "", f"{'p-value':>8}  image"]
+        for image in self.images[:_LISTED]:
+            lines.append(f"{image.p_value:8.4f}  {image.path}{'  anomalous' if image.anomalous else ''}")
+        if len(self.images) > _LISTED:
+            lines.append(f"and {len(self.images) - _LISTED:,} more, below these")
+        lines += ["", *self.notes] if self.notes else []
+        return "\n".join([*lines, "", HOW_TO_READ])
+
+
+def _shown(one: Interval) -> str:
+    return f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})"
