@@ -75,6 +75,9 @@ TESTED_IN = {
     ),
     "studio/evaluations/compare/test_result.py": "studio/evaluations/compare/page",
     "studio/evaluations/plots/test_files.py": "studio/evaluations/plots/figure",
+    "studio/evaluations/anomalies/test_anomalies.py": (
+        "studio/evaluations/anomalies/choice studio/evaluations/anomalies/detectors studio/evaluations/anomalies/result"
+    ),
     "studio/evaluations/likelihood/test_likelihood.py": "studio/evaluations/likelihood/result",
     "studio/evaluations/views/test_tables.py": "studio/evaluations/views/json_values",
     "ui/lab/test_fields.py": "ui/lab/form ui/lab/evaluate_page",

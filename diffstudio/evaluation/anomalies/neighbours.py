@@ -15,6 +15,7 @@ from diffstudio.networks.efficientnet import SIDE, EfficientNetLite0
 
 MOST_PATCHES = 4096  # of normals that are kept: PatchCore's coreset, drawn at random (Roth et al. 2021, 2106.08265)
 _LAYERS = (4, 10)  # blocks after which features are taken, of 40 channels at 28 x 28 and of 112 at 14 x 14
+_MOST_IMAGES = 256  # whose patches are drawn from
 _AT_ONCE = 16
 
 
@@ -44,6 +45,7 @@ class PatchNeighbours:
     def of(cls, normals: Tensor, device: torch.device, seed: int = 0) -> PatchNeighbours:
         """From normal images [N,C,H,W] in [-1,1] of one or three channels."""
         network = efficientnet(device)
+        normals = normals[:: -(-len(normals) // _MOST_IMAGES)]
         rng, each, kept = np.random.default_rng(seed), -(-MOST_PATCHES // len(normals)), []
         for part in normals.split(_AT_ONCE):
             for features in _patches(network, part, device):

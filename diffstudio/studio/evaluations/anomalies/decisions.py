@@ -24,16 +24,17 @@ def read_decisions(folder: Path) -> dict[str, Decision]:
     RunProblem when the file is damaged, or a newer version of the program wrote it.
     """
     file = folder / DECISIONS
+    unreadable = f"The decisions in {file} cannot be read"
     try:
         values = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise RunProblem(f"The decisions in {file} cannot be read", str(error)) from error
+        raise RunProblem(unreadable, str(error)) from error
     if not isinstance(values, dict) or not isinstance(values.get("decisions"), dict):
-        raise RunProblem(f"The decisions in {file} are damaged", NOT_A_JSON_OBJECT)
+        raise RunProblem(unreadable, NOT_A_JSON_OBJECT)
     if not isinstance(values.get("format"), int) or values["format"] > FORMAT:
-        raise RunProblem(f"The decisions in {file} cannot be read", reads_up_to(FORMAT), "Update diffstudio")
+        raise RunProblem(unreadable, reads_up_to(FORMAT), "Update diffstudio")
     known = {decision.value for decision in Decision}
     return {str(path): Decision(one) for path, one in values["decisions"].items() if one in known}
 

@@ -1,0 +1,51 @@
+"""Denoising errors against the posterior variance of Gaussian data, which is known."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, VariancePreserving
+from diffstudio.evaluation.anomalies.denoising import NormalErrors, denoising_errors
+from tests.diffusion.exact import Gaussian
+
+
+@pytest.mark.parametrize("schedule", [RectifiedFlow(), VariancePreserving.linear()])
+def test_the_error_is_the_posterior_variance_at_each_level(schedule: Schedule) -> None:
+    """E|D - x|^2 of data N(m, s^2) at noise r = sigma / alpha is s^2 r^2 / (s^2 + r^2), whatever the schedule."""
+    images = 0.7 + 0.4 * torch.randn(64, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    errors = denoising_errors(Gaussian(schedule), schedule, images, (0.2, 0.5), draws=4)
+    assert errors.shape == (64, 2, 8, 8)
+    for found, level in zip(errors.mean(axis=(0, 2, 3)), (0.2, 0.5), strict=True):
+        noise = level / (1 - level)
+        assert found == pytest.approx(0.16 * noise**2 / (0.16 + noise**2), rel=0.05)
+
+
+def test_all_images_meet_the_same_noise_in_any_batch() -> None:
+    images = torch.rand(5, 1, 8, 8) * 2 - 1
+    denoiser = Gaussian(RectifiedFlow())
+    together = denoising_errors(denoiser, denoiser.schedule, images)
+    alone = denoising_errors(denoiser, denoiser.schedule, images[3:4])
+    np.testing.assert_allclose(together[3:4], alone, rtol=1e-5)
+
+
+def test_normal_errors_have_no_mean_and_unit_deviation() -> None:
+    rng = np.random.default_rng(0)
+    scale = rng.uniform(1, 4, (2, 6, 6))
+    errors = (rng.gamma(4, 1, (800, 2, 6, 6)) * scale).astype(np.float32)
+    normal = NormalErrors.of(errors)
+    maps = normal.maps(errors)
+    assert maps.mean() == pytest.approx(0, abs=0.01)
+    assert maps.std() == pytest.approx(np.sqrt(1 / 2), rel=0.05)  # the mean of two levels
+    assert normal.scores(errors).mean() == pytest.approx(1.0, abs=1e-5)
+    worse = errors.copy()
+    worse[0, :, 2, 3] += 50
+    assert normal.maps(worse)[0].argmax() == 2 * 6 + 3
+    assert normal.scores(worse)[0] > normal.scores(errors)[0]
+
+
+def test_pixels_that_never_vary_do_not_explode() -> None:
+    errors = np.ones((10, 1, 2, 2), np.float32)
+    errors[:, 0, 0, 0] = np.linspace(0, 2, 10)
+    assert np.isfinite(NormalErrors.of(errors).maps(errors + 0.01)).all()

@@ -1,0 +1,38 @@
+"""Distances to normal images and patches, which show what is not normal and where."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from diffstudio.evaluation.anomalies.neighbours import PatchNeighbours, PixelNeighbours
+
+
+def stripes(count: int, side: int = 32) -> torch.Tensor:
+    """Grey images [N,1,S,S] of vertical stripes, a little different each."""
+    generator = torch.Generator().manual_seed(0)
+    columns = torch.sin(torch.arange(side) * 0.8)
+    return (
+        0.7 * columns.expand(count, 1, side, side) + 0.05 * torch.randn(count, 1, side, side, generator=generator)
+    ).clamp(-1, 1)
+
+
+def test_the_nearest_image_and_where_it_differs() -> None:
+    normals = stripes(6)
+    image = normals[4:5].clone()
+    image[0, 0, 10, 20] += 0.5
+    scores, maps = PixelNeighbours(normals).score(image)
+    np.testing.assert_allclose(scores, [0.5], rtol=1e-4)
+    assert maps.shape == (1, 32, 32) and maps[0].argmax() == 10 * 32 + 20
+
+
+def test_a_patch_unlike_all_normal_ones_is_found_at_its_place() -> None:
+    normals = stripes(5)
+    found = PatchNeighbours.of(normals[:4], torch.device("cpu"))
+    image = normals[4:5].clone()
+    image[0, 0, 4:12, 18:26] = 1.0
+    usual, _ = found.score(normals[4:5])
+    scores, maps = found.score(image)
+    assert scores[0] > 1.5 * usual[0]
+    row, column = np.unravel_index(maps[0].argmax(), (32, 32))
+    assert 2 <= row < 14 and 16 <= column < 28

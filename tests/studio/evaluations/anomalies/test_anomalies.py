@@ -1,0 +1,217 @@
+"""A search for anomalies from folders to files: what is called anomalous, said and refused."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffstudio.errors import BadRequest, CheckpointDamaged, FolderProblem, Interrupted
+from diffstudio.evaluation.anomalies import neighbours
+from diffstudio.models.library.library import Library
+from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.evaluations.anomalies import anomalies as module
+from diffstudio.studio.evaluations.anomalies.anomalies import HEAT_MAPS, RESULT, TABLE, anomalies
+from diffstudio.studio.evaluations.anomalies.request import AnomaliesRequest
+from diffstudio.studio.evaluations.anomalies.result import (
+    COMBINED,
+    DENOISING,
+    HOW_TO_READ,
+    LIKELIHOOD,
+    LOCAL,
+    PATCHES,
+    PIXELS,
+    AnomaliesResult,
+)
+from diffstudio.training.recipe import ObjectiveName, ObjectiveRecipe
+from diffstudio.training.run.run_folder import RunFolder
+from tests.studio.evaluations.small_models import RECIPE, write_checkpoint, write_images
+
+ALL = {DENOISING, LOCAL, LIKELIHOOD, PATCHES, PIXELS, COMBINED}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick() -> Iterator[None]:
+    """Patches of images enlarged to 64 px rather than 224."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neighbours, "SIDE", 64)
+        yield
+
+
+def run(normals: Path, folder: Path, **options: Any) -> AnomaliesResult:
+    return anomalies(AnomaliesRequest(normals, folder, **({"device": "cpu", "draws": 1} | options)), Library())
+
+
+@pytest.fixture(scope="module")
+def normals(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_images(tmp_path_factory.mktemp("normals"), 50, seed=0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight normal images and two with a black cross."""
+    path = write_images(tmp_path_factory.mktemp("searched"), 10, seed=1)
+    for name in ("red/000-1.png", "blue/001-1.png"):
+        pixels = np.array(Image.open(path / name))
+        pixels[6:9, :] = pixels[:, 6:9] = 0
+        Image.fromarray(pixels).save(path / name)
+    return path
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("models") / "squares.safetensors", Conditioning.NONE)
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("out")
+
+
+@pytest.fixture(scope="module")
+def found(
+    normals: Path, folder: Path, checkpoint: Path, out: Path, tmp_path_factory: pytest.TempPathFactory
+) -> AnomaliesResult:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DIFFSTUDIO_HOME", str(tmp_path_factory.mktemp("home")))
+        return run(normals, folder, checkpoint=str(checkpoint), out=out)
+
+
+def test_the_defective_images_are_worst_and_called_anomalous(found: AnomaliesResult) -> None:
+    assert {image.path for image in found.images[:2]} == {"red/000-1.png", "blue/001-1.png"}
+    assert all(image.anomalous and image.p_value <= 0.05 for image in found.images[:2])
+    p_values = [image.p_value for image in found.images]
+    assert p_values == sorted(p_values) and sum(image.anomalous for image in found.images) <= 4
+    assert found.false_alarm == 0.05 and found.smallest_false_alarm == pytest.approx(1 / (1 + found.held_out))
+
+
+def test_every_detector_stands_beside_the_one_that_decides(found: AnomaliesResult) -> None:
+    assert {one.name for one in found.detectors} == ALL
+    best = max(found.detectors, key=lambda one: one.area.value)
+    assert found.detector == best.name and f"(AUROC {best.area.value:.3f})" in found.why
+    assert all(one.area.low <= one.area.value <= one.area.high for one in found.detectors)
+    assert {one.name for one in found.detectors if one.pixel_area is not None} == ALL - {COMBINED, LIKELIHOOD}
+    assert set(found.images[0].p_values) == ALL - {COMBINED}
+    text = found.text()
+    assert "AUROC, drawn defects" in text and found.why in text and text.endswith(HOW_TO_READ)
+
+
+def test_result_table_and_heat_maps_are_written(found: AnomaliesResult, out: Path) -> None:
+    values = json.loads((out / RESULT).read_text())
+    assert values == json.loads(json.dumps(found.to_json()))
+    assert AnomaliesResult.from_json(values).to_json() == values
+    lines = list(csv.DictReader(io.StringIO((out / TABLE).read_text())))
+    assert [line["path"] for line in lines] == [image.path for image in found.images]
+    assert lines[0]["anomalous"] == "1" and float(lines[0]["p_denoising"]) > 0
+    assert len(list((out / HEAT_MAPS).rglob("*.png"))) == 10
+    heat = np.array(Image.open(out / found.images[0].heat_map)).astype(int)
+    assert heat.shape == (256, 256, 3)
+    assert np.abs(heat[..., 0] - heat[..., 2]).max() > 50  # coloured somewhere
+
+
+def test_without_a_model_the_distances_alone_are_compared(normals: Path, folder: Path, checkpoint: Path) -> None:
+    alone = run(normals, folder)
+    assert {one.name for one in alone.detectors} == {PATCHES, PIXELS, COMBINED}
+    assert alone.model.startswith("No model of the normal images") and alone.images[0].heat_map == ""
+    chosen = run(normals, folder, detector=PIXELS, false_alarm=0.2)
+    assert chosen.detector == PIXELS and "decides, as chosen" in chosen.why and chosen.false_alarm == 0.2
+    with pytest.raises(BadRequest, match="There is no detector called 'denoising'"):
+        run(normals, folder, detector=DENOISING)
+    with pytest.raises(BadRequest, match="A false-alarm rate of 0.001 needs more normal images"):
+        run(normals, folder, false_alarm=0.001)
+
+
+def test_a_gan_has_no_denoising_errors(normals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = module._subject(str(write_checkpoint(tmp_path / "gan.safetensors")), Library())
+    recipe = replace(RECIPE, objective=ObjectiveRecipe(kind=ObjectiveName.GAN))
+    model, sentence = module._model(replace(subject, recipe=recipe), None, lambda *_: None)  # type: ignore[arg-type]
+    assert model is None and sentence.startswith("gan is no diffusion model")
+
+
+def test_what_makes_scores_doubtful_is_said(normals: Path, tmp_path: Path) -> None:
+    searched = write_images(tmp_path / "searched", 4, seed=2)
+    (searched / "red" / "copy.png").write_bytes(next((normals / "red").glob("*.png")).read_bytes())
+    Image.new("RGB", (16, 16), "red").save(searched / "flat.png")
+    notes = run(normals, searched).notes
+    assert any("1 of 6 images are among the normal ones too, such as red/copy.png" in note for note in notes)
+    assert any("are of a single colour" in note for note in notes)
+
+
+def test_anomalies_among_the_normal_images_are_listed(tmp_path: Path, folder: Path) -> None:
+    """A black image whose name makes it one of the held-out ones."""
+    spoiled = write_images(tmp_path / "normals", 60, seed=0)
+    for number in range(20):
+        path = spoiled / "red" / f"black-{number}.png"
+        Image.new("RGB", (16, 16)).save(path)
+        real = module.read_real(spoiled, None, lambda *_: None, lambda: None)
+        if path.relative_to(spoiled) in [real.dataset.paths[index] for index in real.held_out]:
+            break
+        path.unlink()
+    found = run(spoiled, folder, detector=PIXELS)
+    assert found.suspicious_normals == [path.relative_to(spoiled).as_posix()]
+    assert any("held-out normal images are far from the others" in note for note in found.notes)
+
+
+def test_few_normals_raise_the_rate_or_are_refused(tmp_path: Path, folder: Path) -> None:
+    few = write_images(tmp_path / "few", 22, seed=3)
+    found = run(few, folder)
+    assert found.false_alarm > 0.05 and any("support none that is lower" in note for note in found.notes)
+    with pytest.raises(FolderProblem, match="There are too few normal images in three: 8 must be held out"):
+        run(write_images(tmp_path / "three", 3, seed=0), folder)
+
+
+def test_a_checkpoint_that_is_broken_or_none_is_said(normals: Path, folder: Path, tmp_path: Path) -> None:
+    spoiled = write_checkpoint(tmp_path / "spoiled.safetensors", spoil=True)
+    with pytest.raises(CheckpointDamaged, match="it gives NaN or infinite values"):
+        run(normals, folder, checkpoint=str(spoiled))
+    with pytest.raises(BadRequest, match="is a folder of images, not a checkpoint"):
+        run(normals, folder, checkpoint=str(folder))
+    with pytest.raises(Interrupted):
+        anomalies(AnomaliesRequest(normals, folder, device="cpu"), Library(), cancelled=lambda: True)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"checkpoint": "a", "minutes": 1.0}, "A checkpoint and minutes of training were given"),
+        ({"minutes": 1.0}, "There is no folder for the model that is trained"),
+        ({"false_alarm": 0.0}, "The false-alarm rate is 0"),
+        ({"draws": 0}, "The number of draws is 0"),
+        ({"seed": -1}, "The seed is -1"),
+    ],
+)
+def test_requests_that_cannot_be_carried_out(options: dict[str, Any], expected: str) -> None:
+    with pytest.raises(BadRequest, match=expected):
+        AnomaliesRequest(Path("a"), Path("b"), **options)
+
+
+def test_minutes_train_a_model_once(
+    normals: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def train(path: Path, images: Path | None = None, **given: Any) -> None:
+        asked.append(given)
+        if given.get("resume"):
+            write_checkpoint(RunFolder(path).latest_checkpoint, Conditioning.NONE)
+        else:
+            RunFolder.create(path, RECIPE, normals)
+            raise Interrupted
+
+    monkeypatch.setattr(module, "train", train)
+    with pytest.raises(Interrupted):
+        run(normals, folder, minutes=0.5, out=tmp_path / "out")
+    found = run(normals, folder, minutes=0.5, out=tmp_path / "out")
+    assert asked[0]["minutes"] == 0.5 and asked[1]["resume"] and found.model.startswith("Model: run")
+    assert module._trained(
+        AnomaliesRequest(normals, folder, minutes=0.5, out=tmp_path), tmp_path / "out" / "run", None, None
+    )  # type: ignore[arg-type]
+    assert len(asked) == 2
