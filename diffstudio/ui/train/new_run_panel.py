@@ -14,7 +14,7 @@ from PySide6.QtWidgets import QGridLayout, QLineEdit, QVBoxLayout, QWidget
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.runs.runs import LONGEST_NAME
 from diffstudio.training.data.folder_report import FolderReport
-from diffstudio.training.recipe import Recipe
+from diffstudio.training.recipe import ObjectiveName, OptimiserName, Recipe
 from diffstudio.training.recipe_choice import AUTO, FROM_SCRATCH, STARTER, RecipeChoice, choose_recipe, named_recipes
 from diffstudio.training.recipe_size import memory_bytes, size_problem
 from diffstudio.ui.train.duration_slider import DurationSlider
@@ -298,6 +298,10 @@ class NewRunPanel(QWidget):
     def _show_options(self, options: RecipeOptions) -> None:
         self.image_size.set_choices([(size, f"{size} px") for size in sorted({*SIZES, options.size})])
         self.image_size.set_value(options.size)
+        recipe = self._recipe_choice.recipe if self._recipe_choice is not None else None
+        denoises = recipe is None or recipe.objective.kind is ObjectiveName.DIFFUSION
+        self.noise_levels.setVisible(denoises)  # a VAE or GAN has none, and no blocks for Muon
+        self.optimiser.set_choices([each for each in OPTIMISERS if denoises or each[0] is not OptimiserName.MUON])
         self.optimiser.set_value(options.optimiser)
         self.noise_levels.set_value(options.noise_levels)
         self.augmentations.set_value(options.augmentations)

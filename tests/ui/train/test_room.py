@@ -30,7 +30,7 @@ from diffstudio.errors import StorageProblem
 from diffstudio.studio.requests import TrainRequest
 from diffstudio.studio.runs.notes import read_note
 from diffstudio.studio.runs.runs import Runs
-from diffstudio.training.recipe import NoiseLevelsName, OptimiserName, Recipe
+from diffstudio.training.recipe import NoiseLevelsName, ObjectiveName, OptimiserName, Recipe
 from diffstudio.training.recipe_choice import FROM_SCRATCH, STARTER, RecipeChoice, read_choice
 from diffstudio.training.run.events import RunEvent, RunFinished, RunHeldOut, RunStarted, RunStep, RunStopped
 from diffstudio.training.run.run_folder import RunFolder, RunRequest, Status
@@ -775,3 +775,17 @@ def test_the_recipe_starts_from_what_is_chosen(room: TrainRoom, qtbot: QtBot, pi
     panel.minutes.value_changed.emit(5.0)
     settings = panel.run_settings()
     assert settings is not None and settings.recipe.run.start_from == str(checkpoint)
+
+
+def test_a_gan_is_offered_no_noise_levels_and_no_muon(room: TrainRoom, qtbot: QtBot, pictures: Path) -> None:
+    inspected(room, qtbot, pictures)
+    panel = room.new_panel
+    panel.recipe.set_value("gan")
+    panel.recipe.chosen.emit("gan")
+    settings = panel.run_settings()
+    assert settings is not None and settings.recipe.objective.kind is ObjectiveName.GAN
+    assert panel.noise_levels.isHidden() and panel.optimiser.value() is OptimiserName.ADAM
+    assert not panel.optimiser.set_value(OptimiserName.MUON) and panel.start.isEnabled()
+    panel.recipe.set_value("tiny")
+    panel.recipe.chosen.emit("tiny")
+    assert not panel.noise_levels.isHidden() and panel.optimiser.value() is OptimiserName.MUON
