@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -46,6 +47,7 @@ FORMAT = 1  # of what is kept about each subject
 _MOST_BY_DEFAULT = 1000  # images generated with a checkpoint
 _PAIRS = 6
 _GRID, _COLUMNS = 48, 12  # images of a sheet
+_GAP = 2  # px around each image of a sheet
 _SHOWN_SIDE = 48  # px, to which smaller images are enlarged in sheets
 _FEWEST_OF_CLASS = 2
 
@@ -287,7 +289,8 @@ class Measuring:
         return rgb.repeat_interleave(factor, -1).repeat_interleave(factor, -2) if factor > 1 else rgb
 
     def _save_grid(self, name: str, images: Tensor) -> str:
-        return self._save_image(f"{_file_name(name)}.png", image_grid(images, min(_COLUMNS, max(1, len(images)))))
+        spaced = F.pad(images, (_GAP, _GAP, _GAP, _GAP), value=1.0)  # white
+        return self._save_image(f"{_file_name(name)}.png", image_grid(spaced, min(_COLUMNS, max(1, len(images)))))
 
     def _save_image(self, name: str, image: Image.Image) -> str:
         make_folder(self.out / IMAGES)

@@ -35,7 +35,7 @@ th,td{padding:6px 10px;text-align:right;border-bottom:1px solid var(--line)}th:f
 th{font-weight:600;color:var(--dim);font-size:12px}td small{display:block;color:var(--dim);font-size:11px}
 tr.real td{background:var(--raised)}.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(320px,1fr));gap:16px}
 .card{background:var(--raised);border:1px solid var(--line);border-radius:8px;padding:12px 16px}
-.finding{margin:10px 0}.finding b{display:inline-block;min-width:104px}.finding small{display:block;color:var(--dim)}
+.finding{margin:10px 0}.finding b{display:block}.finding small{display:block;color:var(--dim)}
 .good{color:var(--good)}.fair{color:var(--fair)}.poor{color:var(--poor)}.unknown{color:var(--dim)}
 img{max-width:100%;height:auto;border-radius:4px;background:#fff}figure{margin:0}figcaption{color:var(--dim);font-size:12px}
 .pairs{display:flex;flex-wrap:wrap;gap:16px}.pair{display:flex;gap:4px;align-items:flex-start}.pair img{width:72px}
