@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from diffstudio import paths
 from diffstudio.atomic import atomic_write, make_folder, write_text
 from diffstudio.diffusion.guidance import ConditionAnnealing
-from diffstudio.errors import BadRequest
+from diffstudio.errors import BadRequest, DiffstudioError
 from diffstudio.imaging.exact_files import EXACT_SUFFIX, write_png, write_tiff
 from diffstudio.models import loading
 from diffstudio.models.files.hashes import sha256_of
@@ -39,6 +40,7 @@ from diffstudio.studio.evaluations.synthetic.records import RESULT, Record, Synt
 from diffstudio.studio.evaluations.synthetic.request import CADS_BY_DEFAULT, SynthesiseRequest
 from diffstudio.studio.evaluations.synthetic.result import Proof, Synthesis
 from diffstudio.studio.generation.finished_images import FinishedImage, finished_images
+from diffstudio.training.data.inspect_folder import MIN_SIDE
 
 _AT_ONCE = 64  # candidates between two records
 _TRIES, _MORE_TRIES = 4, 20  # candidates for each image that is wanted of a label, and besides
@@ -317,7 +319,7 @@ def _proved(
 ) -> Synthesis:
     try:
         return replace(found, proof=_proof(request, real, folder, device, job_control, on_progress))
-    except BadRequest as error:  # the images are there: what could not be proved is said beside them
+    except DiffstudioError as error:  # the images are there: what could not be proved is said beside them
         return replace(found, problem=error)
 
 
@@ -350,10 +352,7 @@ def _proof(
             "The use of these synthetic images cannot be proved",
             "none of them has a class of the folder, and is unlike the held-out images",
         )
-    dataset = read_generated(folder.path, real, on_progress, job_control.check)
-    chosen = np.array([index for index, path in enumerate(dataset.paths) if path.as_posix() in kept], np.int64)
-    labels = [numbers[class_of[kept[dataset.paths[index].as_posix()].label]] for index in chosen]
-    synthetic = Labelled(lambda part: dataset.batch(chosen[part]), np.array(labels, np.int64))
+    synthetic = _read(folder.path, kept, numbers, class_of, real, job_control.check, on_progress)
     proving = Proving(
         part(real.training),
         part(real.held_out),
@@ -366,6 +365,31 @@ def _proof(
     )
     left_out = sum(bool(record.near_held_out) for record in folder.kept)
     return proving.prove(synthetic, request.ratios, left_out)
+
+
+def _read(
+    path: Path,
+    kept: Mapping[str, Record],
+    numbers: Mapping[str, int],
+    class_of: Mapping[str, str],
+    real: RealFolder,
+    check: Callable[[], None],
+    on_progress: OnProgress,
+) -> Labelled:
+    """The images of these records, read from their files as the real ones were.
+
+    Below the least size of a folder's images, at which nothing is resized, the files' own 8-bit values are taken.
+    """
+    if min(real.dataset.size) < MIN_SIDE and real.data.form.bits == 8:
+        files = list(kept)
+        pixels = np.stack([np.asarray(Image.open(path / file)) for file in files])
+        images = as_tensor(pixels if pixels.ndim == 4 else pixels[..., None])
+        labels = [numbers[class_of[kept[file].label]] for file in files]
+        return Labelled(lambda part: images[torch.from_numpy(part)], np.array(labels, np.int64))
+    dataset = read_generated(path, real, on_progress, check)
+    chosen = np.array([index for index, one in enumerate(dataset.paths) if one.as_posix() in kept], np.int64)
+    labels = [numbers[class_of[kept[dataset.paths[index].as_posix()].label]] for index in chosen]
+    return Labelled(lambda part: dataset.batch(chosen[part]), np.array(labels, np.int64))
 
 
 def _class_of_label(real: RealFolder, groups: Mapping[str, str]) -> dict[str, str]:
