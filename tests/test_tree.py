@@ -81,7 +81,7 @@ TESTED_IN = {
     "studio/evaluations/likelihood/test_likelihood.py": "studio/evaluations/likelihood/result",
     "studio/evaluations/views/test_tables.py": "studio/evaluations/views/json_values",
     "ui/lab/test_fields.py": "ui/lab/form ui/lab/evaluate_page",
-    "ui/lab/test_pages.py": "ui/lab/compare_page ui/lab/grids_view ui/lab/likelihood_page ui/lab/options",
+    "ui/lab/test_pages.py": "ui/lab/compare_page ui/lab/grids_view ui/lab/likelihood_page ui/lab/options ui/lab/synthesise_page",
     "ui/lab/test_results.py": "ui/lab/pairs_view ui/lab/plot_view ui/lab/saving ui/lab/table_view",
     "ui/lab/test_room.py": "ui/lab/form_view ui/lab/job_actions ui/lab/job_view ui/lab/jobs_list",
     "studio/evaluations/synthetic/test_synthesise.py": (

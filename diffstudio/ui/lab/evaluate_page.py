@@ -10,7 +10,7 @@ from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.views.evaluation import EvaluationView, read_evaluation
 from diffstudio.ui.lab.fields import SubjectsField
 from diffstudio.ui.lab.form import LabForm
-from diffstudio.ui.lab.options import count_field, features_field, folder_field, name_of, seed_field, trained_here
+from diffstudio.ui.lab.options import count_field, features_field, name_of, real_folder_field, seed_field, trained_here
 from diffstudio.ui.lab.page import LabPage
 from diffstudio.ui.lab.pairs_view import PairsView, ReadPair, read_pairs
 from diffstudio.ui.lab.plot_view import PlotView
@@ -75,9 +75,7 @@ class EvaluateView(ResultView):
 
 
 def make_form() -> LabForm:
-    folder = folder_field(
-        "Folder of real images", "The images that the checkpoints were trained on: the measures compare with these"
-    )
+    folder = real_folder_field("The images that the checkpoints were trained on: the measures compare with these")
     subjects = SubjectsField(
         "Checkpoints and generated images",
         "Add a checkpoint or a folder of generated images",

@@ -222,7 +222,7 @@ class SubjectsField(Field):
 
 
 class NumberField(Field):
-    """A number behind a flag; at its smallest value the flag is left out, and `automatic` is shown."""
+    """A number behind a flag, or without one; at its smallest value the flag is left out, and `automatic` is shown."""
 
     def __init__(
         self,
@@ -265,11 +265,16 @@ class NumberField(Field):
 
     def arguments(self) -> list[str]:
         value = self.slider.value()
+        if not self._flag:
+            return [str(value)]
         left_out = value == (self._minimum if self._automatic else self._first)
         return [] if left_out and not self._always else [self._flag, f"{value:g}" if self._decimals else str(value)]
 
     def fill(self, rest: list[str]) -> None:
-        found = _taken(rest, self._flag)
+        if self._flag:
+            found = _taken(rest, self._flag)
+        else:
+            found = rest.pop() if rest and rest[-1].isdecimal() else None
         try:
             self.slider.set_value(float(found) if found is not None else self._first)
         except ValueError:

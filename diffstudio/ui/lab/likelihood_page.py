@@ -7,9 +7,9 @@ from typing import Any
 
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.views.likelihood import LikelihoodView, read_likelihood
-from diffstudio.ui.lab.fields import NumberField, SubjectsField, SwitchField
+from diffstudio.ui.lab.fields import NumberField, SwitchField
 from diffstudio.ui.lab.form import LabForm
-from diffstudio.ui.lab.options import folder_field, name_of, seed_field, trained_here
+from diffstudio.ui.lab.options import checkpoint_field, folder_field, name_of, seed_field, trained_here
 from diffstudio.ui.lab.page import LabPage
 from diffstudio.ui.lab.plot_view import PlotView
 from diffstudio.ui.lab.results import HowToRead, ResultView, Sentences
@@ -47,9 +47,7 @@ class LikelihoodResultView(ResultView):
 
 def make_form() -> LabForm:
     folder = folder_field("Folder of images", "The folder that the checkpoint was trained on, or another one")
-    checkpoint = SubjectsField(
-        "Checkpoint", "Choose a checkpoint", tooltip="A checkpoint that was trained here", folders=False, most=1
-    )
+    checkpoint = checkpoint_field()
     count = NumberField(
         "Images of each part", "--count", 1, 1000, value=64, tooltip="Held-out and training images, at most"
     )

@@ -9,7 +9,7 @@ from diffstudio.evaluation.report import FEWEST
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import PIXEL
 from diffstudio.studio.evaluations.request import AUTO, FOLDER, IMAGENET
-from diffstudio.ui.lab.fields import ChoiceField, FolderField, NumberField
+from diffstudio.ui.lab.fields import ChoiceField, FolderField, NumberField, SubjectsField
 
 MOST_IMAGES = 5_000  # that the slider offers
 FEATURES = (
@@ -24,6 +24,16 @@ FEATURES = (
 
 def trained_here(checkpoint: Checkpoint) -> bool:
     return checkpoint.family == PIXEL.name and checkpoint.can_generate
+
+
+def checkpoint_field() -> SubjectsField:
+    return SubjectsField(
+        "Checkpoint", "Choose a checkpoint", tooltip="A checkpoint that was trained here", folders=False, most=1
+    )
+
+
+def real_folder_field(tooltip: str) -> FolderField:
+    return folder_field("Folder of real images", tooltip)
 
 
 def folder_field(text: str, tooltip: str) -> FolderField:

@@ -14,17 +14,18 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.cli import _parser
 from diffstudio.studio.evaluations.job_folder import JobFolder
-from diffstudio.ui.lab import compare_page, likelihood_page
+from diffstudio.ui.lab import compare_page, likelihood_page, synthesise_page
 from diffstudio.ui.lab.compare_page import CompareView
 from diffstudio.ui.lab.form_view import FormView
 from diffstudio.ui.lab.likelihood_page import LikelihoodResultView
 from diffstudio.ui.lab.pages import PAGES, page_of, title_of
 from tests.studio.evaluations.views.test_comparison import example as comparison
 from tests.studio.evaluations.views.test_likelihood import example as likelihood
+from tests.studio.evaluations.views.test_synthesis import example as synthesis
 
 
 def parsed(verb: str, arguments: list[str]) -> argparse.Namespace:
-    return _parser().parse_args([verb, *arguments])
+    return _parser().parse_args([verb, *arguments, "--out", "/out"])
 
 
 @pytest.mark.parametrize(
@@ -34,6 +35,7 @@ def parsed(verb: str, arguments: list[str]) -> argparse.Namespace:
         ("compare", ["/photos", "--models", "vae,gan", "--minutes", "3", "--seeds", "1", "--with", "starter", "/made"]),
         ("compare", ["/photos", "--models", "none", "--minutes", "10", "--with", "/made", "--seed", "4"]),
         ("compare", ["/photos", "--models", "diffusion,vae,gan,my recipe", "--minutes", "10"]),
+        ("synthesise", ["starter", "300", "/photos", "--prove", "--seeds", "3"]),
         ("likelihood", ["starter", "/photos"]),
         ("likelihood", ["starter", "/photos", "--count", "9", "--bound-only", "--levels", "16"]),
     ],
@@ -98,3 +100,13 @@ def test_a_likelihood_is_shown(qtbot: QtBot, dressed: QApplication, tmp_path: Pa
     view.show_result(likelihood_page.read(JobFolder(tmp_path), likelihood()))
     assert view.table.model.rowCount() == 3 and "a formula" in view.formulas.text()
     assert view.plot.choice.itemText(0) == "Probability flow of single images, sorted"
+
+
+def test_synthetic_images_are_shown_with_their_proof(qtbot: QtBot, dressed: QApplication, tmp_path: Path) -> None:
+    view = synthesise_page.SynthesisResultView()
+    qtbot.addWidget(view)
+    view.show_result(synthesise_page.read(JobFolder(tmp_path), synthesis()))
+    assert view.verdict.text() == "They helped." and view.table.model.rowCount() == 2
+    assert view.labels.text() == "cat: 5" and view.plot.choice.itemText(0) == "Accuracy"
+    view.show_result(synthesise_page.read(JobFolder(tmp_path), synthesis() | {"proof": None, "problem": "Too few."}))
+    assert view.verdict.isHidden() and view.table.isHidden() and view.problem.text() == "Too few."
