@@ -15,6 +15,7 @@ from diffstudio.diffusion.schedule import Schedule
 
 LEVELS = (0.3, 0.4, 0.5)  # noise as sigma / (alpha + sigma), the time of a rectified flow
 DRAWS = 8
+_PARTS = 4
 _LEAST_SPREAD = 0.25  # of a pixel, as a share of the mean over the pixels: those of background hardly vary
 
 
@@ -60,6 +61,20 @@ class NormalErrors:
         deviation = errors.std(axis=0)
         least = _LEAST_SPREAD * deviation.mean(axis=(1, 2), keepdims=True) + 1e-12
         return cls(errors.mean(axis=0), np.maximum(deviation, least), errors.mean(axis=(0, 2, 3)) + 1e-12)
+
+    @classmethod
+    def cross_fitted(cls, errors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Maps [N,H,W] and scores [N] of the held-out normals themselves, each by the errors of the others: in four parts.
+
+        By their own errors they would look more normal than any new image does, the more so the fewer there are.
+        """
+        maps = np.zeros((len(errors), *errors.shape[2:]), np.float32)
+        scores = np.zeros(len(errors))
+        for part in range(min(_PARTS, len(errors))):
+            inside = np.arange(len(errors)) % _PARTS == part
+            others = cls.of(errors[~inside])
+            maps[inside], scores[inside] = others.maps(errors[inside]), others.scores(errors[inside])
+        return maps, scores
 
     def maps(self, errors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Deviations from normal errors, averaged over the levels: [N,L,H,W] -> [N,H,W]."""

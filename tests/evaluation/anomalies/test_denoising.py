@@ -49,3 +49,15 @@ def test_pixels_that_never_vary_do_not_explode() -> None:
     errors = np.ones((10, 1, 2, 2), np.float32)
     errors[:, 0, 0, 0] = np.linspace(0, 2, 10)
     assert np.isfinite(NormalErrors.of(errors).maps(errors + 0.01)).all()
+
+
+def test_held_out_images_look_no_more_normal_than_new_ones() -> None:
+    """The worst pixel of 16 images by their own deviations is bounded; by those of the others it is as of new images."""
+    rng = np.random.default_rng(0)
+    errors, new = (rng.gamma(2, 1, (count, 1, 16, 16)).astype(np.float32) for count in (16, 200))
+    maps, scores = NormalErrors.cross_fitted(errors)
+    normal = NormalErrors.of(errors)
+    worst, of_new = maps.max(axis=(1, 2)), normal.maps(new).max(axis=(1, 2))
+    assert normal.maps(errors).max() < np.median(of_new) < 2 * np.median(worst)
+    assert np.mean(of_new > worst.max()) < 0.2
+    assert scores.mean() == pytest.approx(1.0, abs=0.02)

@@ -69,7 +69,7 @@ class Detectors:
         raw = empty._raw(held_out, report)
         errors = NormalErrors.of(raw.errors) if raw.errors is not None else None
         known = cls(empty.pixels, patches, model, draws, seed, bits, check, errors, {}, {}, raw.bits)
-        scores, maps = known._finished(raw)
+        scores, maps = known._finished(raw, held_out=True)
         return cls(empty.pixels, patches, model, draws, seed, bits, check, errors, scores, maps, raw.bits)
 
     def score(self, images: Tensor, report: OnImages) -> tuple[Scores, Maps]:
@@ -117,13 +117,16 @@ class Detectors:
             )
         return errors, nats
 
-    def _finished(self, raw: _Raw) -> tuple[Scores, Maps]:
+    def _finished(self, raw: _Raw, held_out: bool = False) -> tuple[Scores, Maps]:
         scores: Scores = {}
         maps: Maps = {}
         if raw.errors is not None and self.normal_errors is not None:
-            found = self.normal_errors.maps(raw.errors)
+            if held_out:
+                found, whole = NormalErrors.cross_fitted(raw.errors)
+            else:
+                found, whole = self.normal_errors.maps(raw.errors), self.normal_errors.scores(raw.errors)
             maps[DENOISING] = maps[LOCAL] = smoothed(found, smoothing_of(max(found.shape[1:])))
-            scores[DENOISING] = self.normal_errors.scores(raw.errors)
+            scores[DENOISING] = whole
             scores[LOCAL] = maps[LOCAL].max(axis=(1, 2)).astype(np.float64)
             scores[LIKELIHOOD] = two_sided(raw.bits, self.typical_bits)
         for name, parts in ((PATCHES, raw.patches), (PIXELS, raw.pixels)):

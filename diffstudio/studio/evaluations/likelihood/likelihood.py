@@ -49,6 +49,7 @@ from diffstudio.studio.evaluations.likelihood.result import (
 from diffstudio.studio.evaluations.measure import spread
 from diffstudio.studio.evaluations.samples import CheckedDenoiser
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subjects
+from diffstudio.training.recipe import ObjectiveName
 from diffstudio.training.run.setup import left_out
 
 RESULT = "likelihood.json"  # in the request's `out`
@@ -81,6 +82,7 @@ def likelihood(
         raise BadRequest(
             f"{subject.name} is a folder of images and has no likelihood", remedy="Name a checkpoint or a run"
         )
+    _check_kind(subject)
     device = choose_device(request.device)
     real = read_real(request.folder, subject.recipe.data, on_progress, job_control.check)
     real, notes = _parts_of_run(real, subject, on_progress, job_control.check)
@@ -309,6 +311,18 @@ class _Likelihood:
             f"an offset: P is of {steps}. Continuous-time bound in log SNR (2107.00630) {start}",
         }
         return found if self.request.flow else {BOUND: found[BOUND]}
+
+
+def _check_kind(subject: CheckpointSubject) -> None:
+    """BadRequest for models that are no diffusion models."""
+    match subject.recipe.objective.kind:
+        case ObjectiveName.DIFFUSION:
+            return
+        case ObjectiveName.GAN:
+            why = "a GAN generates images without a density: no likelihood of an image is defined"
+        case _:
+            why = "this verb measures diffusion models alone; the ELBO of a VAE is the held-out loss of its run"
+    raise BadRequest(f"The likelihood of {subject.name} cannot be measured", why, "Measure a diffusion model")
 
 
 def _column(part: PartLikelihood, name: str) -> list[float]:

@@ -22,7 +22,7 @@ from diffstudio.studio.evaluations.likelihood import likelihood as module
 from diffstudio.studio.evaluations.likelihood.likelihood import RESULT, likelihood
 from diffstudio.studio.evaluations.likelihood.request import LikelihoodRequest
 from diffstudio.studio.evaluations.likelihood.result import BOUND, FLOW, HOW_TO_READ, LikelihoodResult
-from diffstudio.training.recipe import DataRecipe
+from diffstudio.training.recipe import DataRecipe, ObjectiveName, ObjectiveRecipe
 from diffstudio.training.run.run_folder import RunFolder
 from tests.diffusion.exact import Gaussian
 from tests.studio.evaluations.small_models import RECIPE, write_checkpoint, write_images
@@ -167,6 +167,24 @@ def test_what_has_no_likelihood_is_said(real: Path, tmp_path: Path) -> None:
         run(spoiled, real)
     with pytest.raises(BadRequest, match="The number of images is 1: it must be between 2 and"):
         LikelihoodRequest("x", real, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "why"), [(ObjectiveName.GAN, "without a density"), (ObjectiveName.VAE, "the ELBO of a VAE")]
+)
+def test_models_without_a_probability_flow_are_refused(
+    kind: ObjectiveName, why: str, real: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = module.find_subjects
+
+    def found(names: tuple[str, ...], library: Library) -> list[Any]:
+        return [
+            replace(one, recipe=replace(RECIPE, objective=ObjectiveRecipe(kind=kind))) for one in find(names, library)
+        ]
+
+    monkeypatch.setattr(module, "find_subjects", found)
+    with pytest.raises(BadRequest, match=why):
+        run(checkpoint, real)
 
 
 def test_a_flow_that_is_not_finite_is_said(real: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
