@@ -25,7 +25,7 @@ OF_THE_WHOLE = {
 }
 # Modules that are tested through another: what tests them, and their names.
 TESTED_IN = {
-    "cli/test_cli.py": "cli/generate cli/run_job cli/terminal cli/train studio/generation/output_files",
+    "cli/test_cli.py": "cli/arguments cli/generate cli/run_job cli/terminal cli/train studio/generation/output_files",
     "cli/test_evaluate.py": "cli/lab_verb",
     "imaging/test_reader.py": "imaging/decoding imaging/problems",
     "models/adapters/test_adapters.py": (
@@ -81,8 +81,10 @@ TESTED_IN = {
     "studio/evaluations/likelihood/test_likelihood.py": "studio/evaluations/likelihood/result",
     "studio/evaluations/views/test_tables.py": "studio/evaluations/views/json_values",
     "ui/lab/test_fields.py": "ui/lab/form ui/lab/evaluate_page",
-    "ui/lab/test_pages.py": "ui/lab/compare_page ui/lab/grids_view ui/lab/likelihood_page ui/lab/options ui/lab/synthesise_page",
-    "ui/lab/test_results.py": "ui/lab/pairs_view ui/lab/plot_view ui/lab/saving ui/lab/table_view",
+    "ui/lab/test_pages.py": "ui/lab/compare_page ui/lab/likelihood_page ui/lab/options ui/lab/synthesise_page "
+    "ui/lab/results/grids_view",
+    "ui/lab/results/test_result_view.py": "ui/lab/results/pairs_view ui/lab/results/plot_view ui/lab/results/saving "
+    "ui/lab/results/table_view",
     "ui/lab/test_room.py": "ui/lab/form_view ui/lab/job_actions ui/lab/job_view ui/lab/jobs_list",
     "studio/evaluations/synthetic/test_synthesise.py": (
         "cli/synthesise studio/evaluations/synthetic/near_copies studio/evaluations/synthetic/records"

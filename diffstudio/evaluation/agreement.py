@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from numpy.typing import ArrayLike
 
-from diffstudio.evaluation.feature_arrays import as_features, check_labels, nearest, same_width
+from diffstudio.evaluation.features.feature_arrays import as_features, check_labels, nearest, same_width
 from diffstudio.evaluation.interval import Interval, share_interval
 
 

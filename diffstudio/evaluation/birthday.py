@@ -12,7 +12,7 @@ from math import inf, log, sqrt
 import numpy as np
 from numpy.typing import ArrayLike
 
-from diffstudio.evaluation.feature_arrays import as_features, distance_blocks, nearest, same_width
+from diffstudio.evaluation.features.feature_arrays import as_features, distance_blocks, nearest, same_width
 from diffstudio.evaluation.interval import Interval
 
 TYPICAL_SHARE = 0.01  # of different real images that have another one nearer than the threshold

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from diffstudio.errors import BadRequest
-from diffstudio.evaluation.folder_network import LARGEST_SIDE, WIDTH, SmallNetwork
+from diffstudio.evaluation.features.folder_network import LARGEST_SIDE, WIDTH, SmallNetwork
 
 STEPS, BATCH = 300, 64
 _LEARNING_RATE = 2e-3

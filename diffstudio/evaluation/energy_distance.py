@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from diffstudio.evaluation.feature_arrays import FeatureArray, as_features, distance_blocks, same_width
+from diffstudio.evaluation.features.feature_arrays import FeatureArray, as_features, distance_blocks, same_width
 
 
 def energy_distance(real: ArrayLike, fake: ArrayLike) -> float:

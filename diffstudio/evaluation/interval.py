@@ -9,7 +9,7 @@ from math import isfinite
 import numpy as np
 from numpy.typing import ArrayLike
 
-from diffstudio.evaluation.feature_arrays import FeatureArray, as_features
+from diffstudio.evaluation.features.feature_arrays import FeatureArray, as_features
 
 RESAMPLES = 100
 _NORMAL = 1.959964  # deviations to either side that hold 95 % of a normal distribution

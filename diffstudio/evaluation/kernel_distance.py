@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from diffstudio.evaluation.feature_arrays import FeatureArray, Features, as_features, blocks, same_width
+from diffstudio.evaluation.features.feature_arrays import FeatureArray, Features, as_features, blocks, same_width
 
 
 def kernel_distance(real: ArrayLike, fake: ArrayLike) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diffstudio.errors import BadRequest
-from diffstudio.evaluation.feature_arrays import (
+from diffstudio.evaluation.features.feature_arrays import (
     FeatureArray,
     Features,
     as_features,

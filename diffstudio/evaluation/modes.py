@@ -10,7 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diffstudio.evaluation.feature_arrays import FeatureArray, Features, as_features, check_labels, nearest, same_width
+from diffstudio.evaluation.features.feature_arrays import (
+    FeatureArray,
+    Features,
+    as_features,
+    check_labels,
+    nearest,
+    same_width,
+)
 from diffstudio.evaluation.interval import RESAMPLES, Interval, share_interval
 from diffstudio.evaluation.prdc import NEIGHBOURS, precision_recall_density_coverage
 from diffstudio.evaluation.vendi import vendi_score

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diffstudio.evaluation.feature_arrays import (
+from diffstudio.evaluation.features.feature_arrays import (
     FeatureArray,
     Features,
     as_features,

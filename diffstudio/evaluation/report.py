@@ -13,7 +13,7 @@ import numpy as np
 from diffstudio.errors import BadRequest
 from diffstudio.evaluation.agreement import Agreement, agreement
 from diffstudio.evaluation.birthday import Birthday, birthday_test
-from diffstudio.evaluation.feature_arrays import FeatureArray, different_networks
+from diffstudio.evaluation.features.feature_arrays import FeatureArray, different_networks
 from diffstudio.evaluation.frechet import frechet_distance
 from diffstudio.evaluation.interval import RESAMPLES, Interval, bootstrap_intervals
 from diffstudio.evaluation.kernel_distance import kernel_distance

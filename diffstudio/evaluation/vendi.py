@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from diffstudio.evaluation.feature_arrays import Features, as_features, blocks, not_measurable
+from diffstudio.evaluation.features.feature_arrays import Features, as_features, blocks, not_measurable
 
 
 def vendi_score(features: ArrayLike) -> float:

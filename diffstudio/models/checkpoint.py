@@ -19,6 +19,7 @@ from diffstudio.models.detection.editions import is_unclear, named_edition
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.detection.types import Detection, Layout, Role
 from diffstudio.models.files.header import Header
+from diffstudio.models.output_format import OutputFormat
 from diffstudio.networks.conditioning import Conditioning
 
 # Of checkpoints trained with diffstudio; format 1 has the state-dict keys of version 0.1 (networks.state_dict_keys).
@@ -82,6 +83,18 @@ class Checkpoint:
             raise CheckpointDamaged(
                 f"{self.path.name} has no valid {key} in its metadata", remedy=TRAIN_OR_DOWNLOAD
             ) from error
+
+    def output_format(self, channels: int) -> OutputFormat:
+        """What a checkpoint trained here generates; 8 bits of its network's channels where its header does not say.
+
+        CheckpointDamaged, KeyError, TypeError or ValueError for what is not valid.
+        """
+        if "diffstudio.pixels" not in self.metadata:
+            return OutputFormat(channels)
+        output = OutputFormat.from_json(self.json("pixels"))
+        if output.channels != channels:
+            raise ValueError(f"its header describes {output.channels} channels, and its network {channels}")
+        return output
 
 
 def with_detection(checkpoint: Checkpoint, found: Detection) -> Checkpoint:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from diffstudio.evaluation.features import FeatureNetwork
+    from diffstudio.evaluation.features.feature_network import FeatureNetwork
 
 KINDS = ("inception", "dinov2", "clip")
 _MODEL_TYPES = {"dinov2": "dinov2", "dinov2_with_registers": "dinov2", "clip": "clip", "clip_vision_model": "clip"}
@@ -194,7 +194,7 @@ class _Preprocessing:
         import torch
         import torch.nn.functional as F
 
-        from diffstudio.evaluation.features import as_rgb
+        from diffstudio.evaluation.features.feature_network import as_rgb
 
         pixels = (as_rgb(images.to(device, torch.float32)) + 1) / 2
         resized = F.interpolate(pixels, (self.side, self.side), mode="bicubic", antialias=True, align_corners=False)
@@ -213,7 +213,7 @@ def _triple(values: object) -> tuple[float, ...]:
 def _network(name: str, width: int, preprocessing: _Preprocessing, features: Any) -> FeatureNetwork:
     import torch
 
-    from diffstudio.evaluation.features import FeatureNetwork, resized
+    from diffstudio.evaluation.features.feature_network import FeatureNetwork, resized
 
     return FeatureNetwork(name, width, resized(preprocessing.side), torch.inference_mode()(features))
 
@@ -221,7 +221,7 @@ def _network(name: str, width: int, preprocessing: _Preprocessing, features: Any
 def _inception(path: Path, device: torch.device) -> FeatureNetwork:
     import torch
 
-    from diffstudio.evaluation.features import FeatureNetwork, as_rgb
+    from diffstudio.evaluation.features.feature_network import FeatureNetwork, as_rgb
     from diffstudio.models.files.weights_reader import load_weights
     from diffstudio.networks.inception import FEATURES, SIDE, FidInception, resize_like_tensorflow
 

@@ -13,8 +13,6 @@ from diffstudio.errors import BadRequest
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from diffstudio.models.checkpoint import Checkpoint
-
 MOST_CHANNELS = 64
 _LUMA = (0.299, 0.587, 0.114)  # of red, green and blue: ITU-R BT.601, as Pillow converts to grey
 
@@ -91,19 +89,6 @@ class OutputFormat:
             raise TypeError("channels are a whole number, and alpha is true or false")
         limits = tuple((float(low), float(high)) for low, high in values["limits"])
         return cls(channels, alpha, ValueType(values["values"]), limits)
-
-    @classmethod
-    def from_header(cls, checkpoint: Checkpoint, channels: int) -> OutputFormat:
-        """What a checkpoint's header says of the pixels; 8 bits of its network's channels without it.
-
-        CheckpointDamaged, KeyError, TypeError or ValueError for what is not valid.
-        """
-        if "diffstudio.pixels" not in checkpoint.metadata:
-            return cls(channels)
-        output = cls.from_json(checkpoint.json("pixels"))
-        if output.channels != channels:
-            raise ValueError(f"its header describes {output.channels} channels, and its network {channels}")
-        return output
 
     def to_rgb(self, images: Tensor, shown: Sequence[int] = ()) -> Tensor:
         """[B,C,H,W] -> [B,3,H,W], both in about [-1,1], with transparency on white.

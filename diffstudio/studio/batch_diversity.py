@@ -34,7 +34,7 @@ def batch_diversity(paths: Sequence[Path]) -> BatchDiversity | None:
         return None
     import torch
 
-    from diffstudio.evaluation.features import extract, imagenet_network
+    from diffstudio.evaluation.features.feature_network import extract, imagenet_network
 
     def images() -> Iterator[torch.Tensor]:
         for path in paths:

@@ -18,14 +18,14 @@ from diffstudio.errors import CheckpointMissing, RunProblem
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import PIXEL, is_trained_here
 from diffstudio.models.library.records import read_checkpoint
-from diffstudio.models.output_format import PLAIN, OutputFormat
+from diffstudio.models.output_format import PLAIN
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.training.channel_adapter import channel_clauses
 from diffstudio.training.data.dataset import count_held_out
 from diffstudio.training.data.folder_report import FOLDER_NAMES, FolderReport, count_of
 from diffstudio.training.data.pixel_choice import choose_pixels
 from diffstudio.training.data.split import MIN_IMAGES_TO_HOLD_OUT
 from diffstudio.training.one_call_size import with_diff_augment, with_one_call_size
-from diffstudio.training.preparation.channel_adapter import channel_clauses
 from diffstudio.training.recipe import ClassesName, DataRecipe, ObjectiveName, Recipe, read_recipe, read_table
 
 AUTO = "auto"
@@ -223,7 +223,7 @@ def _channels_of_start(name: str, data: DataRecipe) -> list[str]:
     """What becomes of the first and last layer of a checkpoint that was trained on other channels, in clauses."""
     checkpoint = starting_checkpoint(name)
     try:
-        known = OutputFormat.from_header(checkpoint, int(checkpoint.json("network").get("channels", PLAIN.channels)))
+        known = checkpoint.output_format(int(checkpoint.json("network").get("channels", PLAIN.channels)))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise cannot_start_from(checkpoint.name, f"its header does not say what images it makes: {error}") from error
     return channel_clauses(known, data.form, checkpoint.name)

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from diffstudio import paths
 from diffstudio.diffusion.guidance import ConditionAnnealing
-from diffstudio.evaluation.features import FeatureNetwork, imagenet_network
-from diffstudio.evaluation.folder_network import folder_network
+from diffstudio.evaluation.features.feature_network import FeatureNetwork, imagenet_network
+from diffstudio.evaluation.features.folder_network import folder_network
 from diffstudio.evaluation.report import GeneratedImages, RealImages, Row, real_row, row
 from diffstudio.evaluation.vendi import vendi_score
 from diffstudio.models import loading

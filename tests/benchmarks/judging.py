@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diffstudio.evaluation.features import imagenet_network
+from diffstudio.evaluation.features.feature_network import imagenet_network
 from diffstudio.evaluation.report import GeneratedImages, RealImages, real_row, row
 from tests.benchmarks.evaluation import features
 

@@ -12,7 +12,7 @@ import pytest
 
 from diffstudio import cli
 from diffstudio.cli import lab_verb
-from diffstudio.evaluation import folder_network
+from diffstudio.evaluation.features import folder_network
 from diffstudio.studio.evaluations import evaluate as module
 from diffstudio.studio.evaluations.job_folder import JobFailed, JobFinished, JobFolder, JobProgress
 from tests.studio.evaluations.small_models import write_checkpoint, write_images

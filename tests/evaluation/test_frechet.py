@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from diffstudio.evaluation import feature_arrays
+from diffstudio.evaluation.features import feature_arrays
 from diffstudio.evaluation.frechet import frechet_distance
 
 RNG = np.random.default_rng(1)

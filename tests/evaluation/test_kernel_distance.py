@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from diffstudio.evaluation import feature_arrays
+from diffstudio.evaluation.features import feature_arrays
 from diffstudio.evaluation.kernel_distance import kernel_distance
 
 RNG = np.random.default_rng(2)

@@ -9,7 +9,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from diffstudio.errors import BadRequest
-from diffstudio.evaluation import feature_arrays
+from diffstudio.evaluation.features import feature_arrays
 from diffstudio.evaluation.memorisation import combined_copies, copies, loss_gap, nearer_to_training
 
 RNG = np.random.default_rng(6)

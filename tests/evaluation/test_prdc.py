@@ -7,7 +7,7 @@ import pytest
 from prdc import compute_prdc
 
 from diffstudio.errors import BadRequest
-from diffstudio.evaluation import feature_arrays
+from diffstudio.evaluation.features import feature_arrays
 from diffstudio.evaluation.prdc import precision_recall_density_coverage
 
 RNG = np.random.default_rng(3)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from diffstudio.errors import BadRequest
-from diffstudio.evaluation import feature_arrays
+from diffstudio.evaluation.features import feature_arrays
 from diffstudio.evaluation.report import REAL, GeneratedImages, RealImages, memorisation, real_row, row
 
 RNG = np.random.default_rng(8)

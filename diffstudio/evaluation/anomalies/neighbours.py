@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffstudio.evaluation.features import as_rgb, efficientnet
+from diffstudio.evaluation.features.feature_network import as_rgb, efficientnet
 from diffstudio.networks.efficientnet import SIDE, EfficientNetLite0
 
 MOST_PATCHES = 4096  # of normals that are kept: PatchCore's coreset, drawn at random (Roth et al. 2021, 2106.08265)

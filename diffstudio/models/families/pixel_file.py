@@ -146,7 +146,7 @@ def load(checkpoint: Checkpoint | Path) -> Loaded:
         schedule, guidance = (_header_object(checkpoint, key) for key in ("schedule", "guidance"))
     try:
         build, config = _network_of(checkpoint, described)
-        output = OutputFormat.from_header(checkpoint, config.in_channels)
+        output = checkpoint.output_format(config.in_channels)
         tokenizer = (
             CaptionTokenizer.from_json(checkpoint.metadata["diffstudio.tokenizer"])
             if config.conditioning is Conditioning.TEXT

@@ -17,8 +17,8 @@ from torch import Tensor
 from diffstudio import paths
 from diffstudio.atomic import make_folder, storage_errors, write_text
 from diffstudio.errors import BadRequest, DiffstudioError
-from diffstudio.evaluation.feature_arrays import FeatureArray
-from diffstudio.evaluation.features import FeatureNetwork
+from diffstudio.evaluation.features.feature_arrays import FeatureArray
+from diffstudio.evaluation.features.feature_network import FeatureNetwork
 from diffstudio.evaluation.interval import Interval
 from diffstudio.evaluation.memorisation import Copies
 from diffstudio.evaluation.report import (

@@ -14,7 +14,7 @@ from diffstudio.studio.evaluations.request import AUTO, FOLDER, IMAGENET
 if TYPE_CHECKING:
     import torch
 
-    from diffstudio.evaluation.features import FeatureNetwork
+    from diffstudio.evaluation.features.feature_network import FeatureNetwork
 
 _COLOUR_CHANNELS = (1, 3)
 
@@ -32,7 +32,7 @@ def feature_network(
 
     CheckpointMissing for a network that is not there, BadRequest for one that cannot take the images.
     """
-    from diffstudio.evaluation.features import imagenet_network
+    from diffstudio.evaluation.features.feature_network import imagenet_network
 
     channels = real.dataset.batch(real.training[:1]).shape[1]
     if name == FOLDER or name == AUTO and channels not in _COLOUR_CHANNELS:
@@ -50,7 +50,7 @@ def feature_network(
 
 
 def _trained(real: RealFolder, device: torch.device, report: OnProgress, check: Callable[[], None]) -> FeatureNetwork:
-    from diffstudio.evaluation import folder_network
+    from diffstudio.evaluation.features import folder_network
 
     def on_step(step: int) -> None:
         check()

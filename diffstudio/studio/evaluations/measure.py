@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffstudio.evaluation.feature_arrays import FeatureArray
-from diffstudio.evaluation.features import PIXELS, FeatureNetwork, with_pixels
+from diffstudio.evaluation.features.feature_arrays import FeatureArray
+from diffstudio.evaluation.features.feature_network import PIXELS, FeatureNetwork, with_pixels
 from diffstudio.evaluation.interval import Interval
 from diffstudio.evaluation.memorisation import loss_gap
 from diffstudio.evaluation.report import RealImages

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffstudio.evaluation.feature_arrays import nearest
+from diffstudio.evaluation.features.feature_arrays import nearest
 from diffstudio.evaluation.memorisation import copies
 from diffstudio.evaluation.prdc import precision_recall_density_coverage
 from diffstudio.evaluation.vendi import vendi_score

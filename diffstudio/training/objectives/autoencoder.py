@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from diffstudio.diffusion.gaussians import kl_from_standard_normal
 from diffstudio.diffusion.losses import LogitNormalTimes
 from diffstudio.diffusion.schedule import RectifiedFlow
-from diffstudio.evaluation.random_network import random_network
+from diffstudio.evaluation.features.random_network import random_network
 from diffstudio.models.families.one_call import OneCallModel
 from diffstudio.networks.autoencoder import Autoencoder, AutoencoderConfig
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer

@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffstudio.evaluation.energy_distance import mean_distance
-from diffstudio.evaluation.feature_arrays import FeatureArray
-from diffstudio.evaluation.features import FeatureNetwork
+from diffstudio.evaluation.features.feature_arrays import FeatureArray
+from diffstudio.evaluation.features.feature_network import FeatureNetwork
 from diffstudio.evaluation.prdc import precision_recall_density_coverage
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.one_call import OneCallNetwork

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffstudio.evaluation.energy_distance import energy_distance
-from diffstudio.evaluation.random_network import random_network
+from diffstudio.evaluation.features.random_network import random_network
 from diffstudio.models.families.one_call import OneCallModel
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.gan import Discriminator, GanConfig, Generator

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from diffstudio.models.families import pixel_file
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
-from diffstudio.training.preparation.channel_adapter import Mixing, mixing
+from diffstudio.training.channel_adapter import Mixing, mixing
 from diffstudio.training.recipe_choice import cannot_start_from, starting_checkpoint
 from diffstudio.training.trainer import Trainer
 

@@ -16,13 +16,13 @@ from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.views.comparison import ComparisonView, read_comparison_view
 from diffstudio.ui.lab.fields import NumberField, SeveralField, SubjectsField
 from diffstudio.ui.lab.form import LabForm
-from diffstudio.ui.lab.grids_view import GridsView, ReadGrid, read_grids
 from diffstudio.ui.lab.options import count_field, features_field, folder_field, name_of, seed_field, trained_here
 from diffstudio.ui.lab.page import LabPage
-from diffstudio.ui.lab.pairs_view import PairsView, ReadPair, read_pairs
-from diffstudio.ui.lab.plot_view import PlotView
-from diffstudio.ui.lab.results import HowToRead, ResultView, Sentences
-from diffstudio.ui.lab.table_view import TableView
+from diffstudio.ui.lab.results.grids_view import GridsView, ReadGrid, read_grids
+from diffstudio.ui.lab.results.pairs_view import PairsView, ReadPair, read_pairs
+from diffstudio.ui.lab.results.plot_view import PlotView
+from diffstudio.ui.lab.results.result_view import HowToRead, ResultView, Sentences
+from diffstudio.ui.lab.results.table_view import TableView
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.formatting import human_duration
 from diffstudio.ui.widgets.helpers import label

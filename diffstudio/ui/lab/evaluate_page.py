@@ -12,10 +12,10 @@ from diffstudio.ui.lab.fields import SubjectsField
 from diffstudio.ui.lab.form import LabForm
 from diffstudio.ui.lab.options import count_field, features_field, name_of, real_folder_field, seed_field, trained_here
 from diffstudio.ui.lab.page import LabPage
-from diffstudio.ui.lab.pairs_view import PairsView, ReadPair, read_pairs
-from diffstudio.ui.lab.plot_view import PlotView
-from diffstudio.ui.lab.results import HowToRead, ResultView, Sentences
-from diffstudio.ui.lab.table_view import TableView
+from diffstudio.ui.lab.results.pairs_view import PairsView, ReadPair, read_pairs
+from diffstudio.ui.lab.results.plot_view import PlotView
+from diffstudio.ui.lab.results.result_view import HowToRead, ResultView, Sentences
+from diffstudio.ui.lab.results.table_view import TableView
 from diffstudio.ui.widgets.helpers import label
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 

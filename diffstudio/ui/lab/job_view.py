@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QStackedWidget, QVBoxLayou
 from diffstudio.studio.evaluations.jobs import JobStatus, JobSummary
 from diffstudio.studio.runs.status import waiting_text
 from diffstudio.ui.lab.page import LabPage
-from diffstudio.ui.lab.results import ResultView
+from diffstudio.ui.lab.results.result_view import ResultView
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.banner import Banner
 from diffstudio.ui.widgets.controls import ProgressLine, SecondaryButton

@@ -11,9 +11,9 @@ from diffstudio.ui.lab.fields import NumberField, SwitchField
 from diffstudio.ui.lab.form import LabForm
 from diffstudio.ui.lab.options import checkpoint_field, folder_field, name_of, seed_field, trained_here
 from diffstudio.ui.lab.page import LabPage
-from diffstudio.ui.lab.plot_view import PlotView
-from diffstudio.ui.lab.results import HowToRead, ResultView, Sentences
-from diffstudio.ui.lab.table_view import TableView
+from diffstudio.ui.lab.results.plot_view import PlotView
+from diffstudio.ui.lab.results.result_view import HowToRead, ResultView, Sentences
+from diffstudio.ui.lab.results.table_view import TableView
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 
 

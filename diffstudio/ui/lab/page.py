@@ -9,7 +9,7 @@ from typing import Any
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.ui.lab.form import LabForm
-from diffstudio.ui.lab.results import ResultView
+from diffstudio.ui.lab.results.result_view import ResultView
 
 
 @dataclass(frozen=True)

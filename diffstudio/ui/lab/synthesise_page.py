@@ -18,9 +18,9 @@ from diffstudio.ui.lab.options import (
     trained_here,
 )
 from diffstudio.ui.lab.page import LabPage
-from diffstudio.ui.lab.plot_view import PlotView
-from diffstudio.ui.lab.results import HowToRead, ResultView, Sentences
-from diffstudio.ui.lab.table_view import TableView
+from diffstudio.ui.lab.results.plot_view import PlotView
+from diffstudio.ui.lab.results.result_view import HowToRead, ResultView, Sentences
+from diffstudio.ui.lab.results.table_view import TableView
 from diffstudio.ui.widgets.helpers import label
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 

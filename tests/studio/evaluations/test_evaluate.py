@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from PIL import Image
 
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointMissing, FolderProblem, Interrupted
-from diffstudio.evaluation import folder_network
-from diffstudio.evaluation.features import FeatureNetwork
+from diffstudio.evaluation.features import folder_network
+from diffstudio.evaluation.features.feature_network import FeatureNetwork
 from diffstudio.models.library.library import Library
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations import evaluate as module

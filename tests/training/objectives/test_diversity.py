@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffstudio.evaluation.random_network import random_network
+from diffstudio.evaluation.features.random_network import random_network
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.one_call import OneCallConfig
 from diffstudio.networks.transformer import Condition

@@ -20,7 +20,7 @@ from torch import Tensor
 from diffstudio.atomic import atomic_write, make_folder, write_text
 from diffstudio.errors import CheckpointDamaged, DiffstudioError
 from diffstudio.evaluation.classifier import train_classifier
-from diffstudio.evaluation.feature_arrays import FeatureArray
+from diffstudio.evaluation.features.feature_arrays import FeatureArray
 from diffstudio.evaluation.interval import Interval, share_interval
 from diffstudio.evaluation.memorisation import Copies
 from diffstudio.evaluation.report import FEWEST, REAL, GeneratedImages, RealImages, Row, memorisation, real_row, row

@@ -140,7 +140,7 @@ class _Likelihood:
             parts.append(self._part(name, chosen, len(indices), noise))
         if not parts:
             raise BadRequest(
-                f"The likelihood of {real.report.folder.name} cannot be measured",
+                _not_measured(real.report.folder.name),
                 notes[-1] if notes else "it has too few images",
                 "Use the folder that the checkpoint was trained on",
             )
@@ -322,7 +322,11 @@ def _check_kind(subject: CheckpointSubject) -> None:
             why = "a GAN generates images without a density: no likelihood of an image is defined"
         case _:
             why = "this verb measures diffusion models alone; the ELBO of a VAE is the held-out loss of its run"
-    raise BadRequest(f"The likelihood of {subject.name} cannot be measured", why, "Measure a diffusion model")
+    raise BadRequest(_not_measured(subject.name), why, "Measure a diffusion model")
+
+
+def _not_measured(name: str) -> str:
+    return f"The likelihood of {name} cannot be measured"
 
 
 def _column(part: PartLikelihood, name: str) -> list[float]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from diffstudio.evaluation.feature_arrays import FeatureArray, Features
-from diffstudio.evaluation.features import FeatureNetwork, with_pixels
+from diffstudio.evaluation.features.feature_arrays import FeatureArray, Features
+from diffstudio.evaluation.features.feature_network import FeatureNetwork, with_pixels
 from diffstudio.evaluation.memorisation import FALSE_POSITIVE_RATE, LARGEST_RATIO, copy_threshold, distance_ratios
 from diffstudio.evaluation.report import RealImages
 from diffstudio.studio.evaluations.measure import View

@@ -16,7 +16,7 @@ from PIL import Image
 from diffstudio import paths
 from diffstudio.errors import BadRequest, Diverged, FolderProblem, Interrupted
 from diffstudio.evaluation import classifier
-from diffstudio.evaluation.features import FeatureNetwork
+from diffstudio.evaluation.features.feature_network import FeatureNetwork
 from diffstudio.models.library.library import Library
 from diffstudio.studio.evaluations.compare import compare as module
 from diffstudio.studio.evaluations.compare import measuring, training

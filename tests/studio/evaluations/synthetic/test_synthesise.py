@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from diffstudio import cli
 from diffstudio.errors import BadRequest, Interrupted
 from diffstudio.evaluation import classifier
-from diffstudio.evaluation.features import FeatureNetwork
+from diffstudio.evaluation.features.feature_network import FeatureNetwork
 from diffstudio.models.library.library import Library
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.folders import read_real

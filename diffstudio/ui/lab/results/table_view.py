@@ -7,7 +7,7 @@ from PySide6.QtGui import QFontMetrics, QResizeEvent
 from PySide6.QtWidgets import QAbstractItemView, QFrame, QHBoxLayout, QHeaderView, QTableView, QVBoxLayout, QWidget
 
 from diffstudio.studio.evaluations.views.tables import Table
-from diffstudio.ui.lab.saving import SaveButton, files_of_table
+from diffstudio.ui.lab.results.saving import SaveButton, files_of_table
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SectionLabel
 from diffstudio.ui.widgets.helpers import describe, plain_tooltip

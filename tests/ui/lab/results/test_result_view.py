@@ -18,7 +18,7 @@ from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.plots.figure import Figure
 from diffstudio.studio.evaluations.views.evaluation import read_evaluation
 from diffstudio.ui.lab.evaluate_page import EvaluateView, read
-from diffstudio.ui.lab.saving import SaveButton
+from diffstudio.ui.lab.results.saving import SaveButton
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from diffstudio.evaluation.random_network import random_network
+from diffstudio.evaluation.features.random_network import random_network
 
 
 @pytest.mark.parametrize(("channels", "side"), [(1, 8), (3, 64), (5, 2)])

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from diffstudio.errors import BadRequest
-from diffstudio.evaluation.features import FeatureNetwork
+from diffstudio.evaluation.features.feature_network import FeatureNetwork
 
 WIDTH = 64  # features of an image
 LARGEST_SIDE = 32  # px, to which larger images are resized

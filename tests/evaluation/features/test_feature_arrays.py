@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from diffstudio.errors import BadRequest
-from diffstudio.evaluation import feature_arrays
-from diffstudio.evaluation.feature_arrays import as_features, as_views, distance_blocks, nearest, same_width
+from diffstudio.evaluation.features import feature_arrays
+from diffstudio.evaluation.features.feature_arrays import as_features, as_views, distance_blocks, nearest, same_width
 
 RNG = np.random.default_rng(0)
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffstudio.evaluation.features import FeatureNetwork
+from diffstudio.evaluation.features.feature_network import FeatureNetwork
 
 LARGEST_SIDE = 32  # px
 _WIDTHS = (16, 32, 32)  # channels of the layers, after each of which the side is halved

@@ -10,7 +10,13 @@ import torch
 
 from diffstudio import paths
 from diffstudio.errors import BadRequest, CheckpointMissing
-from diffstudio.evaluation.features import PIXELS, FeatureNetwork, extract, imagenet_network, with_pixels
+from diffstudio.evaluation.features.feature_network import (
+    PIXELS,
+    FeatureNetwork,
+    extract,
+    imagenet_network,
+    with_pixels,
+)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from diffstudio.studio.evaluations.plots.figure import HEIGHT, WIDTH, Dot, Figure, Line, Mark, Text, marks
 from diffstudio.studio.evaluations.plots.files import COLOURS
-from diffstudio.ui.lab.saving import SaveButton, files_of_figure
+from diffstudio.ui.lab.results.saving import SaveButton, files_of_figure
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.inputs import ComboBox

@@ -7,7 +7,7 @@ import pytest
 
 from diffstudio.imaging.levels import PixelForm
 from diffstudio.models.output_format import OutputFormat
-from diffstudio.training.preparation.channel_adapter import channel_clauses, mixing
+from diffstudio.training.channel_adapter import channel_clauses, mixing
 
 IMAGES = {1: False, 2: True, 3: False, 4: True}  # channels, and whether the last is opacity
 
