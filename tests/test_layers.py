@@ -33,6 +33,8 @@ EVALUATING = {
         "evaluate",
         "latent_space",
         "likelihood.likelihood",
+        "likelihood.measurement",
+        "likelihood.autoencoder",
         "measure",
         "samples",
         "synthetic.near_copies",

@@ -19,7 +19,8 @@ def add_likelihood(verbs: Verbs) -> None:
         help="measure how likely the images of a folder are under a checkpoint",
         allow_abbrev=False,
         description="Measure the bits per dimension that a checkpoint trained here needs for held-out and for training images: "
-        "by its probability flow and by a variational bound. Lower is better. Ctrl+C stops it; image generation goes first.",
+        "diffusion models by their probability flow and by a variational bound, VAEs by the ELBO and the importance-weighted "
+        "bound. Lower is better. Ctrl+C stops it; image generation goes first.",
     )
     verb.add_argument(
         "checkpoint", metavar="CHECKPOINT", type=as_text, help="a name from `models list`, its file, or a run's folder"
@@ -42,6 +43,13 @@ def add_likelihood(verbs: Verbs) -> None:
     )
     verb.add_argument(
         "--levels", metavar="N", type=as_whole_number, default=64, help="noise levels of the bound (default 64)"
+    )
+    verb.add_argument(
+        "--draws",
+        metavar="K",
+        type=as_whole_number,
+        default=64,
+        help="samples of the latents for each image, of a VAE's bounds (default 64)",
     )
     verb.add_argument("--bound-only", action="store_true", help="leave out the flow, which takes most of the time")
     verb.add_argument("--seed", metavar="N", type=as_whole_number, default=0, help=SEED_HELP)
@@ -67,6 +75,7 @@ def _likelihood(arguments: argparse.Namespace) -> int:
             seed=arguments.seed,
             device=arguments.device or settings.device,
             out=arguments.out,
+            draws=arguments.draws,
         )
         from diffstudio.studio.evaluations.likelihood.likelihood import likelihood
 

@@ -9,7 +9,7 @@ from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.views.likelihood import LikelihoodView, read_likelihood
 from diffstudio.ui.lab.fields import NumberField, SwitchField
 from diffstudio.ui.lab.form import LabForm
-from diffstudio.ui.lab.options import checkpoint_field, folder_field, name_of, seed_field, trained_here
+from diffstudio.ui.lab.options import checkpoint_field, folder_field, has_likelihood, name_of, seed_field
 from diffstudio.ui.lab.page import LabPage
 from diffstudio.ui.lab.results.plot_view import PlotView
 from diffstudio.ui.lab.results.result_view import HowToRead, ResultView, Sentences
@@ -52,14 +52,22 @@ def make_form() -> LabForm:
         "Images of each part", "--count", 1, 1000, value=64, tooltip="Held-out and training images, at most"
     )
     probes = NumberField(
-        "Probes", "--probes", 1, 50, value=5, tooltip="Random probes of the divergence: more are more exact, and slower"
+        "Probes",
+        "--probes",
+        1,
+        50,
+        value=5,
+        tooltip="Of the flow of a diffusion model: more are more exact, and slower",
     )
-    levels = NumberField("Noise levels", "--levels", 8, 1000, value=64, tooltip="Of the variational bound")
+    levels = NumberField(
+        "Noise levels", "--levels", 8, 1000, value=64, tooltip="Of the variational bound of a diffusion model"
+    )
+    draws = NumberField("Samples", "--draws", 1, 1000, value=64, tooltip="Of the latents of each image, with a VAE")
     bound = SwitchField(
         "Bound only", "--bound-only", tooltip="Leave out the probability flow, which takes most of the time"
     )
     return LabForm(
-        (("Images", (folder, checkpoint)), ("Options", (count, bound, probes, levels, seed_field()))),
+        (("Images", (folder, checkpoint)), ("Options", (count, bound, probes, levels, draws, seed_field()))),
         positional=(checkpoint, folder),
         name=name_of(folder),
     )
@@ -75,5 +83,5 @@ PAGE = LabPage(
     make_form,
     read,
     LikelihoodResultView,
-    trained_here,
+    has_likelihood,
 )

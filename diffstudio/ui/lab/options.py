@@ -7,7 +7,7 @@ from collections.abc import Callable
 from diffstudio.errors import CHOOSE_IMAGE_FOLDER
 from diffstudio.evaluation.report import FEWEST
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.detection.families_table import PIXEL
+from diffstudio.models.detection.families_table import PIXEL, VAE
 from diffstudio.studio.evaluations.request import AUTO, FOLDER, IMAGENET
 from diffstudio.ui.lab.fields import ChoiceField, FolderField, NumberField, SubjectsField
 
@@ -24,6 +24,10 @@ FEATURES = (
 
 def trained_here(checkpoint: Checkpoint) -> bool:
     return checkpoint.family == PIXEL.name and checkpoint.can_generate
+
+
+def has_likelihood(checkpoint: Checkpoint) -> bool:
+    return checkpoint.family in (PIXEL.name, VAE) and checkpoint.can_generate
 
 
 def checkpoint_field() -> SubjectsField:

@@ -11,7 +11,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio.ui.lab.evaluate_page import make_form
 from diffstudio.ui.lab.fields import ChoiceField, FolderField, NumberField, SubjectsField, SwitchField
 from diffstudio.ui.lab.form import LabForm
-from diffstudio.ui.lab.options import trained_here
+from diffstudio.ui.lab.options import has_likelihood, trained_here
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind
 from tests.ui.samples import checkpoint
@@ -117,6 +117,11 @@ def test_numbers_and_choices_leave_their_flag_out_by_default(qtbot: QtBot) -> No
     kind.combo.set_value("x")
     assert minutes.arguments() == ["--minutes", "2.5"] and kind.arguments() == ["--kind", "x"]
     assert switch.arguments() == ["--all"] and rest == ["rest"]
+
+
+def test_likelihood_offers_diffusion_models_and_vaes_trained_here() -> None:
+    offered = {family: has_likelihood(checkpoint("own", family=family)) for family in ("pixel", "vae", "gan", "sd1")}
+    assert offered == {"pixel": True, "vae": True, "gan": False, "sd1": False}
 
 
 def test_only_checkpoints_trained_here_are_offered() -> None:

@@ -38,6 +38,7 @@ def parsed(verb: str, arguments: list[str]) -> argparse.Namespace:
         ("synthesise", ["starter", "300", "/photos", "--prove", "--seeds", "3"]),
         ("likelihood", ["starter", "/photos"]),
         ("likelihood", ["starter", "/photos", "--count", "9", "--bound-only", "--levels", "16"]),
+        ("likelihood", ["faces", "/photos", "--draws", "9"]),
     ],
 )
 def test_a_command_goes_through_its_form(verb: str, arguments: list[str], qtbot: QtBot, dressed: QApplication) -> None:

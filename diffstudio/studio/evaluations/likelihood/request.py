@@ -8,7 +8,7 @@ from pathlib import Path
 from diffstudio.errors import BadRequest, must_be_between
 
 AUTO = "auto"
-MOST_IMAGES, MOST_PROBES = 50_000, 1000
+MOST_IMAGES, MOST_PROBES, MOST_DRAWS = 50_000, 1000, 100_000
 FEWEST_IMAGES = 2  # for an interval
 
 
@@ -25,12 +25,14 @@ class LikelihoodRequest:
     seed: int = 0
     device: str = AUTO
     out: Path | None = None  # a folder for the result, in which a control file can stop the work
+    draws: int = 64  # latents for each image, of a VAE
 
     def __post_init__(self) -> None:
         for what, value, lowest, highest in (
             ("number of images", self.count, FEWEST_IMAGES, MOST_IMAGES),
             ("number of probes", self.probes, 1, MOST_PROBES),
             ("number of noise levels", self.levels, 1, MOST_PROBES),
+            ("number of draws", self.draws, 1, MOST_DRAWS),
             ("seed", self.seed, 0, 2**62),
         ):
             if not lowest <= value <= highest:

@@ -1,0 +1,178 @@
+"""Measurement: the parts of a folder measured, whatever the model; its methods are those of a subclass."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffstudio.errors import BadRequest, CheckpointDamaged
+from diffstudio.evaluation.interval import difference_interval, mean_interval
+from diffstudio.models.model import Model
+from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.evaluations.folders import OnProgress, RealFolder
+from diffstudio.studio.evaluations.likelihood.request import FEWEST_IMAGES, LikelihoodRequest
+from diffstudio.studio.evaluations.likelihood.result import ImageLikelihood, LikelihoodResult, PartLikelihood
+from diffstudio.studio.evaluations.measure import spread
+from diffstudio.studio.evaluations.subjects import CheckpointSubject
+from diffstudio.training.run.setup import left_out
+
+DEQUANTISING, PROBING, BOUNDING = range(3)  # what random numbers are drawn for
+_PURPOSES = 3
+_BATCH = 16  # images that are measured together; those of a diffusion model share the steps of the solver
+
+
+@dataclass(frozen=True)
+class Measurement(ABC):
+    """One measurement in progress: of both parts, by the methods that a kind of model has."""
+
+    request: LikelihoodRequest
+    real: RealFolder
+    subject: CheckpointSubject
+    model: Model
+    check: Callable[[], None]
+    on_progress: OnProgress
+
+    @property
+    def bits(self) -> int:
+        return self.real.data.form.bits
+
+    @property
+    def steps(self) -> str:
+        """The values that images have, for formulas."""
+        return f"whole values 2 / {2**self.bits - 1:,} apart in [-1, 1]"
+
+    @property
+    def smallest_noise(self) -> float | None:
+        """Noise as sigma / alpha at which the likelihood of a diffusion model starts; other models have none."""
+        return None
+
+    @abstractmethod
+    def bits_of(self, indices: NDArray[np.int64]) -> tuple[Mapping[str, Tensor], Tensor | None]:
+        """Bits per dimension [B] by each method, and the error [B] that the probes leave."""
+
+    @abstractmethod
+    def formulas(self, dimensions: int) -> dict[str, str]:
+        """Of each method, with its offset."""
+
+    @abstractmethod
+    def settings(self, dimensions: int) -> dict[str, object]:
+        """What else the figures depend on."""
+
+    def result(self, notes: list[str]) -> LikelihoodResult:
+        real, parts = self.real, []
+        for name, indices in (("held-out images", real.held_out), ("training images", real.training)):
+            if not len(indices):
+                continue
+            chosen, note = self.can_be_asked(indices, name)
+            notes += [note] if note else []
+            if len(chosen) < FEWEST_IMAGES:
+                notes.append(
+                    f"There are {len(chosen)} {name} to measure, and {FEWEST_IMAGES} are needed: they are left out."
+                )
+                continue
+            chosen = chosen[spread(len(chosen), min(len(chosen), self.request.count))]
+            parts.append(self._part(name, chosen, len(indices)))
+        if not parts:
+            raise BadRequest(
+                not_measured(real.report.folder.name),
+                notes[-1] if notes else "it has too few images",
+                "Use the folder that the checkpoint was trained on",
+            )
+        gaps = {}
+        if len(parts) == 2:
+            gaps = {name: difference_interval(*(_column(part, name) for part in parts)) for name in parts[0].means}
+        dimensions = self.batch(real.training[:1])[0].numel() if len(real.training) else 0
+        dimensions = dimensions or self.batch(real.held_out[:1])[0].numel()
+        return LikelihoodResult(
+            self.subject.name,
+            str(real.report.folder),
+            self._condition_sentence(),
+            dimensions,
+            self.bits,
+            self.smallest_noise,
+            parts,
+            gaps,
+            self.formulas(dimensions),
+            self.settings(dimensions),
+            [*left_out(real.report, real.dataset.skipped, real.dataset.unfit), *notes],
+        )
+
+    # ---- images ------------------------------------------------------------------------------------------------------
+
+    def _part(self, name: str, chosen: NDArray[np.int64], available: int) -> PartLikelihood:
+        images: list[ImageLikelihood] = []
+        for first in range(0, len(chosen), _BATCH):
+            indices = chosen[first : first + _BATCH]
+            self.on_progress(f"Measuring the {name}", first, len(chosen))
+            bits, errors = self.bits_of(indices)
+            labels = self.labels(indices)
+            for row, index in enumerate(indices):
+                path = self.real.dataset.paths[int(index)].as_posix()
+                error = float(errors[row]) if errors is not None else None
+                images.append(
+                    ImageLikelihood(path, labels[row], {key: float(found[row]) for key, found in bits.items()}, error)
+                )
+        self.on_progress(f"Measuring the {name}", len(chosen), len(chosen))
+        means = {key: mean_interval([image.bits[key] for image in images]) for key in images[0].bits}
+        return PartLikelihood(name, available, means, images)
+
+    def batch(self, indices: NDArray[np.int64]) -> Tensor:
+        return self.real.dataset.batch(indices, usual_size=True).to(self.model.device)
+
+    def labels(self, indices: NDArray[np.int64]) -> Sequence[str]:
+        """The class or caption that each image is asked with."""
+        return self.real.labels(self.subject.checkpoint.conditioning, indices) or ("",) * len(indices)
+
+    def generator(self, purpose: int, number: int) -> torch.Generator:
+        """Of random numbers that depend on the seed, what they are for, and the first image of a batch."""
+        return torch.Generator().manual_seed((self.request.seed * _PURPOSES + purpose) * 1_000_003 + number)
+
+    def can_be_asked(self, indices: NDArray[np.int64], name: str) -> tuple[NDArray[np.int64], str]:
+        """The images whose class a class-conditional checkpoint knows, and a note on the others."""
+        kind = self.subject.checkpoint.conditioning
+        if kind is not Conditioning.CLASS:
+            return indices, ""
+        classes = {known.casefold() for known in self.subject.checkpoint.classes}
+        known = np.array([label.casefold() in classes for label in self.real.labels(kind, indices)], bool)
+        left = int((~known).sum())
+        note = f"{left:,} of {len(indices):,} {name} are of a class that {self.subject.name} does not know: left out."
+        return indices[known], note if left else ""
+
+    # ---- what the figures depend on ----------------------------------------------------------------------------------
+
+    def _condition_sentence(self) -> str:
+        match self.subject.checkpoint.conditioning:
+            case Conditioning.CLASS:
+                return "Conditional: each image with its own class. EMA weights, no guidance."
+            case Conditioning.TEXT:
+                return "Conditional: each image with its own caption, or none. EMA weights, no guidance."
+            case Conditioning.NONE:
+                return "Unconditional. EMA weights, no guidance."
+
+
+def not_measured(name: str) -> str:
+    return f"The likelihood of {name} cannot be measured"
+
+
+def _column(part: PartLikelihood, name: str) -> list[float]:
+    return [image.bits[name] for image in part.images]
+
+
+def finite(values: Tensor, subject: CheckpointSubject) -> Tensor:
+    if not bool(torch.isfinite(values).all()):
+        raise not_finite(subject)
+    return values
+
+
+def not_finite(subject: CheckpointSubject) -> CheckpointDamaged:
+    return CheckpointDamaged(
+        f"The likelihood of {subject.name} cannot be computed",
+        "its estimates are NaN or infinite",
+        "Measure another checkpoint of its run",
+    )
