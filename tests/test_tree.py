@@ -80,6 +80,7 @@ TESTED_IN = {
     ),
     "studio/evaluations/likelihood/test_likelihood.py": "studio/evaluations/likelihood/result",
     "studio/evaluations/views/test_tables.py": "studio/evaluations/views/json_values",
+    "ui/lab/test_anomalies_page.py": "ui/lab/results/decisions_view ui/lab/results/scored_images",
     "ui/lab/test_fields.py": "ui/lab/form ui/lab/evaluate_page",
     "ui/lab/test_pages.py": "ui/lab/compare_page ui/lab/likelihood_page ui/lab/options ui/lab/synthesise_page "
     "ui/lab/results/grids_view",

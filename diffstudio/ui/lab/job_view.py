@@ -173,6 +173,10 @@ class JobView(QWidget):
         self._results.setCurrentWidget(view)
         self._results.show()
 
+    def shut_down(self) -> None:
+        for view in self._views.values():
+            view.shut_down()
+
     def show_problem(self, text: str) -> None:
         """Say why the result cannot be shown."""
         self._problem = text

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from diffstudio.ui.lab import compare_page, evaluate_page, likelihood_page, synthesise_page
+from diffstudio.ui.lab import anomalies_page, compare_page, evaluate_page, likelihood_page, synthesise_page
 from diffstudio.ui.lab.page import LabPage
 
-PAGES: tuple[LabPage, ...] = (evaluate_page.PAGE, compare_page.PAGE, synthesise_page.PAGE, likelihood_page.PAGE)
+PAGES: tuple[LabPage, ...] = (
+    evaluate_page.PAGE,
+    compare_page.PAGE,
+    anomalies_page.PAGE,
+    synthesise_page.PAGE,
+    likelihood_page.PAGE,
+)
 
 
 def page_of(verb: str) -> LabPage | None:

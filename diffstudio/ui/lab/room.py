@@ -121,6 +121,7 @@ class LabRoom(QWidget):
         """Stop the room's threads. Jobs continue."""
         self._timer.stop()
         self._tasks.close()
+        self.job_view.shut_down()
 
     # Layout and connections
 

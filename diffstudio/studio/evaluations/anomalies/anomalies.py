@@ -151,6 +151,7 @@ class _Search:
             suspicious,
             {"draws": request.draws, "noise levels": list(LEVELS), "seed": request.seed} if self.model else {},
             [*notes, *rate_notes],
+            normal_scores=np.sort(known).tolist(),
         )
 
     def _scored(

@@ -69,6 +69,7 @@ class AnomaliesResult:
     settings: Mapping[str, object] = field(default_factory=dict)
     notes: Sequence[str] = ()
     problem: DiffstudioError | None = None
+    normal_scores: Sequence[float] = ()  # of the held-out normals, sorted; not in older results
 
     def to_json(self) -> dict[str, Any]:
         values = asdict(self)
@@ -91,15 +92,19 @@ class AnomaliesResult:
         kept["images"] = [ScoredImage(**image) for image in values["images"]]
         return cls(**kept)
 
-    def csv(self) -> str:
-        """A line for each image, the most anomalous first."""
+    def csv(self, decisions: Mapping[str, str] | None = None) -> str:
+        """A line for each image, the most anomalous first, with what was decided about it where decisions are given."""
         names = [one.name for one in self.detectors if one.name != COMBINED]
         lines = io.StringIO()
         writer = csv.writer(lines, lineterminator="\n")
-        writer.writerow(["path", "anomalous", "score", "p_value", *(f"p_{name}" for name in names), "heat_map"])
+        decided = ["decision"] if decisions is not None else []
+        writer.writerow(
+            ["path", "anomalous", *decided, "score", "p_value", *(f"p_{name}" for name in names), "heat_map"]
+        )
         for one in self.images:
             found = [one.p_values[name] for name in names]
-            writer.writerow([one.path, int(one.anomalous), one.score, one.p_value, *found, one.heat_map])
+            decided = [decisions.get(one.path, "")] if decisions is not None else []
+            writer.writerow([one.path, int(one.anomalous), *decided, one.score, one.p_value, *found, one.heat_map])
         return lines.getvalue()
 
     def text(self) -> str:

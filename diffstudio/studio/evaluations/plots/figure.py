@@ -11,6 +11,7 @@ WIDTH, HEIGHT = 640, 300  # px
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 36, 58
 _LETTER = 6.4  # px, the mean width of a letter of the labels
 _TICKS = 5
+SHARE_OF_IMAGES = "share of the images"  # the label of an axis
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from diffstudio.errors import RunProblem
 from diffstudio.evaluation.interval import Interval
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.likelihood.result import HOW_TO_READ, TITLES, LikelihoodResult
-from diffstudio.studio.evaluations.plots.figure import Figure, Series, thinned
+from diffstudio.studio.evaluations.plots.figure import SHARE_OF_IMAGES, Figure, Series, thinned
+from diffstudio.studio.evaluations.views.json_values import DAMAGES, damaged
 from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, TableRow
 
 _GAP = "held-out less training"
@@ -39,8 +39,8 @@ def read_likelihood(job: JobFolder, values: Mapping[str, Any]) -> LikelihoodView
             tuple(found.notes),
             HOW_TO_READ,
         )
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise RunProblem(f"The result of {job.path.name} is damaged", f"{type(error).__name__}: {error}") from error
+    except DAMAGES as error:
+        raise damaged(job, error) from error
 
 
 def _table(found: LikelihoodResult) -> Table:
@@ -70,5 +70,5 @@ def _distribution(found: LikelihoodResult, method: str) -> Figure:
         series.append(Series(part.name, *thinned(shares, bits), colour=number))
     title = TITLES.get(method, method).capitalize()
     return Figure(
-        f"likelihood-{method}", f"{title} of single images, sorted", "share of the images", "bits/dim", tuple(series)
+        f"likelihood-{method}", f"{title} of single images, sorted", SHARE_OF_IMAGES, "bits/dim", tuple(series)
     )

@@ -51,6 +51,7 @@ class Table:
     title: str
     columns: tuple[Column, ...]
     rows: tuple[TableRow, ...]
+    names: str = "Images"  # above the names of the rows
 
     def to_csv(self) -> str:
         """One line for each row, with three columns for each measure: the value and its interval."""

@@ -28,6 +28,9 @@ class ResultView(QWidget):
     @abstractmethod
     def show_result(self, result: Any) -> None: ...
 
+    def shut_down(self) -> None:
+        """Stop the threads of the view, if it has any."""
+
 
 class Sentences(QWidget):
     """Sentences below a heading; hidden without any."""

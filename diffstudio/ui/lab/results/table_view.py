@@ -66,7 +66,7 @@ class TableModel(QAbstractTableModel):
         column = self.table.columns[section - 1] if section > 0 else None
         match role:
             case _Role.DisplayRole:
-                return column.name if column is not None else "Images"
+                return column.name if column is not None else self.table.names
             case _Role.ToolTipRole:
                 return plain_tooltip(column.about or column.name) if column is not None else None
             case _Role.TextAlignmentRole:

@@ -1,0 +1,140 @@
+"""The page Anomalies: which images of a folder are unlike normal ones, and where; each is accepted or rejected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from diffstudio.studio.evaluations.anomalies.request import AUTO, MOST_DRAWS
+from diffstudio.studio.evaluations.anomalies.result import TITLES
+from diffstudio.studio.evaluations.job_folder import JobFolder
+from diffstudio.studio.evaluations.views.anomalies import AnomaliesView, read_anomalies
+from diffstudio.ui.lab.fields import ChoiceField, NumberField, SubjectsField
+from diffstudio.ui.lab.form import LabForm
+from diffstudio.ui.lab.options import folder_field, name_of, seed_field, trained_here
+from diffstudio.ui.lab.page import LabPage
+from diffstudio.ui.lab.results.decisions_view import DecisionsView
+from diffstudio.ui.lab.results.plot_view import PlotView
+from diffstudio.ui.lab.results.result_view import HowToRead, ResultView, Sentences
+from diffstudio.ui.lab.results.table_view import TableView
+from diffstudio.ui.widgets.wrapping_text import WrappingText
+
+
+def read(job: JobFolder, values: Mapping[str, Any]) -> AnomaliesView:
+    return read_anomalies(job, values)
+
+
+class AnomaliesResultView(ResultView):
+    """The images, worst first, to be accepted or rejected; then which detector decides and why, and how to read it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown: AnomaliesView | None = None
+        self.summary = WrappingText("", "dim")
+        self.summary.setAccessibleName("What was searched")
+        self.decisions = DecisionsView()
+        self.why = Sentences("Which detector decides", "text")
+        self.table, self.plot, self.how = TableView(), PlotView(), HowToRead()
+        self.suspicious = Sentences("Held-out normal images that look anomalous", "warn")
+        self.notes = Sentences("Notes", "warn")
+        parts = (self.summary, self.decisions, self.how, self.why, self.table, self.plot, self.suspicious, self.notes)
+        for part in parts:
+            self.column.addWidget(part)
+        for source in (self.decisions, self.table, self.plot):
+            source.message.connect(self.message)
+        self.decisions.menu_requested.connect(self.menu_requested)
+        self.decisions.rate_changed.connect(self._draw)
+
+    def show_result(self, result: AnomaliesView) -> None:
+        self._shown = result
+        self.summary.set_text(result.summary)
+        self.decisions.show_view(result)
+        self.why.show_sentences([result.result.why])
+        self.table.show_table(result.table)
+        self.how.show_sentences([result.how_to_read])
+        self.suspicious.show_sentences(result.suspicious)
+        self.notes.show_sentences(result.notes)
+        self._draw(result.result.false_alarm)
+
+    def shut_down(self) -> None:
+        self.decisions.shut_down()
+
+    def _draw(self, rate: float) -> None:
+        if self._shown is not None:
+            self.plot.show_figures(self._shown.figures_at(rate))
+
+
+class TrainingField(NumberField):
+    """Minutes of training on the normal images first, which a checkpoint makes needless."""
+
+    def __init__(self, checkpoint: SubjectsField) -> None:
+        super().__init__(
+            "Train a model first",
+            "--minutes",
+            0,
+            240,
+            automatic="No",
+            decimals=1,
+            suffix=" min",
+            tooltip="Train a model on the normal images, for its denoising errors and likelihoods",
+        )
+        self._checkpoint = checkpoint
+
+    def problem(self) -> str:
+        both = self.value() > 0 and self._checkpoint.subjects()
+        return "Remove the checkpoint, or train no model first" if both else ""
+
+
+def make_form() -> LabForm:
+    normals = folder_field("Folder of normal images", "What the others are compared with; a part of it is held out")
+    folder = folder_field("Folder to search", "Each of its images gets a score and a heat map")
+    checkpoint = SubjectsField(
+        "Checkpoint of the normal images",
+        "",
+        tooltip="A diffusion model that was trained on the normal images; without one images are only compared",
+        folders=False,
+        most=1,
+    )
+    rate = NumberField(
+        "False-alarm rate",
+        "--false-alarm",
+        0,
+        0.5,
+        automatic="Automatic",
+        step=0.01,
+        decimals=3,
+        tooltip="The share of normal images that may be called anomalous; automatic: 0.05, or the lowest above it "
+        "that the normal images support",
+    )
+    draws = NumberField("Draws of noise", "--draws", 1, MOST_DRAWS, value=8, tooltip="At each noise level of the model")
+    detector = ChoiceField(
+        "Detector",
+        "--detector",
+        (
+            (AUTO, "Automatic: the best on drawn defects"),
+            *((name, title.capitalize()) for name, title in TITLES.items()),
+        ),
+        tooltip="What decides which images are called anomalous; the others are shown beside it",
+    )
+    return LabForm(
+        (
+            ("Images", (normals, folder)),
+            ("Model", (checkpoint, TrainingField(checkpoint))),
+            ("Options", (rate, detector, draws, seed_field())),
+        ),
+        positional=(checkpoint, normals, folder),
+        name=name_of(folder),
+    )
+
+
+PAGE = LabPage(
+    "anomalies",
+    "Anomalies",
+    "magnifying-glass",
+    "Which images of a folder are unlike normal ones, and where: worst first, with heat maps, to be accepted or rejected.",
+    "Search",
+    make_form,
+    read,
+    AnomaliesResultView,
+    trained_here,
+)
