@@ -179,6 +179,9 @@ START_RUN = Shortcut(P.TRAIN, "Start the run", _GENERATE_KEYS)
 CANCEL_INSPECTION = Shortcut(P.TRAIN, "Cancel the inspection of a folder", ("Escape",))
 SAVE_CAPTION = Shortcut(P.TRAIN, "Save the caption of a training image", ("Ctrl+S",))
 CHOOSE_RUN = Shortcut(P.TRAIN, "Choose a run", ("Up", "Down"), "train/runs_list")
+CHOOSE_SAMPLE = Shortcut(
+    P.TRAIN, "Choose a sample in All steps", ("Left", "Right", "Up", "Down"), "train/run/sample_wall"
+)
 
 NEW_JOB = Shortcut(P.LAB, "New job", ("Ctrl+N",))
 START_JOB = Shortcut(P.LAB, "Start the job", _GENERATE_KEYS)
