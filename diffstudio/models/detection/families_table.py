@@ -31,6 +31,7 @@ class Family:
     clip_skip: int = 0  # the layer of CLIP that it was trained on, 1 the last; 0 where there is no choice
     trained_here: bool = False  # by diffstudio, in its own file format
     one_call: bool = False  # makes an image in one call of its network, without steps, sampler and guidance
+    text_only: bool = False  # samples by itself from text alone: no init image, hires fix or ControlNet
 
 
 def _flow(
@@ -54,6 +55,7 @@ def _one_call(name: str, title: str) -> Family:
         latent=False,
         trained_here=True,
         one_call=True,
+        text_only=True,
     )
 
 
@@ -85,7 +87,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             _flow("flux", "FLUX.1", 1024, 28, 3.5, negative=False),
             _flow("z_image", "Z-Image", 1024, 9, 0.0),
             _flow("qwen_image", "Qwen-Image", 1328, 30, 4.0),
-            Family("diffusers", "another diffusers pipeline", 0, 8),
+            Family("diffusers", "another diffusers pipeline", 0, 8, text_only=True),
         )
     }
 )
@@ -108,6 +110,11 @@ def is_trained_here(name: str) -> bool:
 
 def family_of(name: str) -> Family | None:
     return FAMILIES.get(name)
+
+
+def starts_from_images(name: str) -> bool:
+    """Whether checkpoints of a family can sample from an image: img2img, inpainting, hires fix."""
+    return name not in FAMILIES or not FAMILIES[name].text_only
 
 
 _DISTILLED = re.compile(r"(?<![a-z])(turbo|lightning|hyper|lcm|schnell|dmd)(?![a-z])")

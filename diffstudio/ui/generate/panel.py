@@ -12,6 +12,7 @@ from PySide6.QtWidgets import QWidget
 from diffstudio.errors import BadRequest
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.conditioning.token_count import supports_prompt_weights
+from diffstudio.models.detection.families_table import family_of
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.jobs.memory_forecast import MemoryForecast, MemoryQuery
 from diffstudio.studio.prompts.prompt_hints import prompt_hint
@@ -200,7 +201,8 @@ class Panel(PanelLayout):
     def _prompts(self, checkpoint: Checkpoint) -> tuple[str, str]:
         match checkpoint.conditioning:
             case Conditioning.TEXT:
-                return self.prompt.text().strip(), self.negative.text().strip()
+                negative = "" if _makes_one_call(checkpoint) else self.negative.text().strip()
+                return self.prompt.text().strip(), negative
             case Conditioning.CLASS:
                 return str(self.classes.value() or ""), ""
             case _:
@@ -210,14 +212,16 @@ class Panel(PanelLayout):
 
     def show_checkpoint(self, checkpoint: Checkpoint | None, *, load_recommended: bool = True) -> None:
         conditioning = checkpoint.conditioning if checkpoint else Conditioning.TEXT
-        for part in (self.prompt_section, self.prompt, self.negative):
+        for part in (self.prompt_section, self.prompt):
             part.setVisible(conditioning is Conditioning.TEXT)
+        self.negative.setVisible(conditioning is Conditioning.TEXT and not _makes_one_call(checkpoint))
         self.unprompted.setVisible(conditioning is Conditioning.NONE)
         self.classes.setVisible(conditioning is Conditioning.CLASS)
         if checkpoint is not None and conditioning is Conditioning.CLASS:
             self.classes.set_choices([(name, name) for name in checkpoint.classes])
         self.edition_question.set_checkpoint(checkpoint)
         self.size_control.set_limits(None if checkpoint is None else limits_of(checkpoint))
+        self.init_image.set_checkpoint(checkpoint)
         self.show_fit()
         self.loras.set_checkpoint(checkpoint)
         self.controlnets.set_checkpoint(checkpoint)
@@ -331,3 +335,9 @@ class Panel(PanelLayout):
         self.init_image.opened.connect(lambda: self._scroll_to(self.init_image))
         self.controlnets.opened.connect(self._scroll_to)
         self._scroll_timer.timeout.connect(lambda: self._scroll.ensureWidgetVisible(self._opened, 0, 8))
+
+
+def _makes_one_call(checkpoint: Checkpoint | None) -> bool:
+    """Whether it is a VAE or GAN, which has no negative prompt."""
+    family = family_of(checkpoint.family) if checkpoint is not None else None
+    return family is not None and family.one_call

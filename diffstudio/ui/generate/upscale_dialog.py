@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 
 from diffstudio.errors import BadRequest
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.detection.families_table import family_of
+from diffstudio.models.detection.families_table import family_of, starts_from_images
 from diffstudio.studio.requests import LANCZOS, UpscaleRequest, enlarged_size
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.sections.size import limits_of
@@ -52,7 +52,7 @@ class UpscaleDialog(FittedDialog):
         self._base, self._size = base, size
         self._models = models
         self._checkpoints = {
-            model.name: model for model in models if model.can_generate and model.family != "diffusers"
+            model.name: model for model in models if model.can_generate and starts_from_images(model.family)
         }
         self.setWindowTitle("Upscale")
         describe(self, f"Upscale {base.source.name}", " ")

@@ -49,8 +49,9 @@ def capture(panel: Panel, last: PanelState | None = None) -> PanelState:
         request = replace(request, count=count, seed=panel.seed.value())
     width, height = panel.size_control.requested_size()
     request = panel.hires_fix.with_values(replace(request, width=width, height=height))
-    for section in (panel.sampling, panel.guidance, panel.init_image, panel.controlnets):
-        request = section.apply_to(request)
+    for section in (panel.sampling, panel.guidance, panel.init_image):  # also what the checkpoint cannot use
+        request = section.with_values(request)
+    request = panel.controlnets.apply_to(request)
     scale, enlarges = float(panel.hires_fix.scale.value()), panel.hires_fix.is_enabled()
     if enlarges and request.mask is None and not any(request.outpaint):
         request = replace(request, enlarge=scale)
@@ -284,6 +285,8 @@ class PanelStateController(QObject):
         seed = self._panel.seed
         drawn = not state.seed_is_fixed and not seed.problem(state.request.count)
         request = replace(state.request, seed=seed.value()) if drawn else state.request
+        for section in (self._panel.sampling, self._panel.guidance):
+            request = section.without_hidden(request)
         return compare_panel(self._panel, request, checkpoint_found=found)
 
     # Defaults and presets

@@ -27,6 +27,7 @@ from diffstudio.ui.generate.loading import compare_panel, load_request
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.sections.size import SizeLimits, limits_of
 from diffstudio.ui.widgets.inputs import DecimalField, LabelledSlider
+from diffstudio.ui.wiring.panel_state import capture, show
 from tests.ui.samples import checkpoint
 
 pytestmark = pytest.mark.usefixtures("dressed")
@@ -620,3 +621,61 @@ def test_a_mask_or_a_hires_fix_that_the_panel_shows_differently_is_named(panel: 
     assert compare_panel(panel, request).changed == ("hires fix 2× → off",)
     panel.set_checkpoints([])
     assert not compare_panel(panel, request).changed
+
+
+@pytest.mark.parametrize("family", ["vae", "gan", "diffusers"])
+def test_what_a_checkpoint_cannot_use_is_not_offered_and_comes_back(panel: Panel, tmp_path: Path, family: str) -> None:
+    usual = checkpoint("usual", family="sd1", width=512, height=512, role=Role.CHECKPOINT)
+    weaker = checkpoint("weaker", family="sd1", width=512, height=512, role=Role.CHECKPOINT)
+    lora = checkpoint("ink", family="sd1", role=Role.LORA, metadata={})
+    network = checkpoint("canny", family="sd1", role=Role.CONTROLNET, metadata={})
+    other = checkpoint("other", family=family, metadata={})
+    panel.set_checkpoints([usual, weaker, lora, network, other])
+    panel.choose(usual)
+    Image.new("RGB", (512, 512)).save(tmp_path / "a.png")
+    assert panel.init_image.set_image(tmp_path / "a.png") and panel.controlnets.add_image(tmp_path / "a.png")
+    panel.negative.set_text("worm")
+    load_request(
+        panel,
+        dataclasses.replace(
+            panel.request(), enlarge=2.0, upscaler="latent", autoguidance="weaker", cads=0.1, clip_skip=2, strength=0.4
+        ),
+    )
+    before = panel.request()
+    assert (
+        before.init,
+        before.enlarge,
+        before.autoguidance,
+        before.upscaler,
+        len(before.controls),
+        before.clip_skip,
+    ) == (tmp_path / "a.png", 2.0, "weaker", "latent", 1, 2)
+    offered = (panel.init_image, panel.hires_fix, panel.guidance, panel.controlnets)
+    assert all(part.isVisible() for part in offered) and panel.negative.isVisible()
+    panel.choose(other)
+    for part in (*offered, panel.init_image.choose_button, panel.loras.add_button, panel.controlnets.add_button):
+        assert not part.isVisible() or (family == "diffusers" and part is panel.loras.add_button)
+    now = panel.request()
+    assert now.init is None and now.enlarge == 1 and not now.autoguidance and now.cads == 0 and not now.controls
+    kept = capture(panel)  # as over a restart, or when a change is undone
+    panel.set_checkpoints([])
+    panel.set_checkpoints([usual, weaker, lora, network, other])
+    assert show(panel, kept) and panel.request() == now
+    assert panel.negative.isVisible() == (family == "diffusers") and bool(now.negative) == (family == "diffusers")
+    panel.choose(usual)
+    again = dataclasses.replace(panel.request(), width=before.width, height=before.height)  # the size follows the model
+    assert again == before and panel.negative.isVisible()
+
+
+def test_an_image_for_a_checkpoint_of_text_alone_is_kept_and_that_is_said(
+    panel: Panel, qtbot: QtBot, tmp_path: Path
+) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "a.png")
+    panel.set_checkpoints([checkpoint(), checkpoint("faces", family="gan", metadata={})])
+    panel.checkpoint.choose("faces")
+    panel.show_checkpoint(panel.checkpoint.current())
+    with qtbot.waitSignal(panel.init_image.failed) as said:
+        assert not panel.init_image.set_image(tmp_path / "a.png")
+    assert "text alone" in said.args[0] and panel.request().init is None and not panel.init_image.isVisible()
+    panel.choose(checkpoint())
+    assert panel.request().init == tmp_path / "a.png" and panel.init_image.isVisible()

@@ -124,14 +124,41 @@ class GuidanceSection(QWidget):
         """The request with these settings, as far as the checkpoint supports them."""
         if not self._enabled or not self.is_available():
             return request
-        low, high = float(self.interval_low.value()), float(self.interval_high.value())
-        in_interval = self.interval.isChecked() and not self._support.interval
+        support, typed = self._support, self.with_values(request)
+        return replace(
+            typed,
+            guidance_interval=None if support.interval else typed.guidance_interval,
+            autoguidance="" if support.autoguidance else typed.autoguidance,
+            cads=0.0 if support.cads else typed.cads,
+        )
+
+    def without_hidden(self, request: GenerateRequest) -> GenerateRequest:
+        """The request without all of it where it is not available."""
+        if self.is_available():
+            return request
+        usual = GenerateRequest()
         return replace(
             request,
-            guidance_interval=(low, high) if in_interval else None,
-            autoguidance="" if self._support.autoguidance else self.autoguidance.value() or "",
+            guidance_interval=None,
+            autoguidance="",
+            autoguidance_scale=usual.autoguidance_scale,
+            cads=usual.cads,
+            cads_tau1=usual.cads_tau1,
+            cads_tau2=usual.cads_tau2,
+            cads_mixing=usual.cads_mixing,
+        )
+
+    def with_values(self, request: GenerateRequest) -> GenerateRequest:
+        """The request with these settings while they are on, also with those that the checkpoint does not support."""
+        if not self._enabled:
+            return request
+        low, high = float(self.interval_low.value()), float(self.interval_high.value())
+        return replace(
+            request,
+            guidance_interval=(low, high) if self.interval.isChecked() else None,
+            autoguidance=self.autoguidance.value() or "",
             autoguidance_scale=float(self.autoguidance_scale.value()),
-            cads=0.0 if self._support.cads else float(self.cads.value()),
+            cads=float(self.cads.value()),
             cads_tau1=float(self.tau1.value()),
             cads_tau2=float(self.tau2.value()),
             cads_mixing=float(self.mixing.value()),
@@ -157,6 +184,8 @@ class GuidanceSection(QWidget):
             slider.set_value(value)
         for low_end, high_end in ((self.interval_low, self.interval_high), (self.tau1, self.tau2)):
             _keep_order(low_end, high_end, low_end)  # two ends closer than the sliders' step
+        if self._support.autoguidance and (weak := request.autoguidance):
+            self.autoguidance.set_choices([_NONE, (weak, Path(weak).stem)])  # for the next checkpoint
         if not self.autoguidance.set_value(self._name_of(request.autoguidance)):
             self.autoguidance.set_value("")
             self.failed.emit(f"The checkpoint “{request.autoguidance}” for autoguidance is missing; it is off.")
@@ -191,7 +220,9 @@ class GuidanceSection(QWidget):
     def _update_weak_models(self) -> None:
         choices = [_NONE]
         checkpoint = self._checkpoint
-        if checkpoint is not None and not self._support.autoguidance:
+        if checkpoint is not None and self._support.autoguidance:
+            return  # the chosen one is kept for the next checkpoint
+        if checkpoint is not None:
             earlier = earlier_checkpoints(checkpoint)
             best = suggested(earlier, checkpoint)
             for one in sorted(earlier, key=lambda one: one is not best):  # the suggested one first

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.errors import BadRequest
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.detection.families_table import family_of
+from diffstudio.models.detection.families_table import family_of, starts_from_images
 from diffstudio.studio.requests import LANCZOS, GenerateRequest, enlarged_size
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.sections.size import limits_of
@@ -159,7 +159,10 @@ class HiresSection(QWidget):
 
     def is_available(self) -> bool:
         """Whether the checkpoint can do img2img and the request does not inpaint."""
-        return self._checkpoint is not None and self._checkpoint.family != "diffusers" and not self._inpainting
+        return self._takes_images() and not self._inpainting
+
+    def _takes_images(self) -> bool:
+        return self._checkpoint is not None and starts_from_images(self._checkpoint.family)
 
     def is_active(self) -> bool:
         return self._enabled and self.is_available()
@@ -179,6 +182,8 @@ class HiresSection(QWidget):
         self.changed.emit()
 
     def _update_upscalers(self) -> None:
+        if self._checkpoint is not None and not self._takes_images():
+            return  # the chosen one is kept for the next checkpoint
         family = family_of(self._checkpoint.family) if self._checkpoint is not None else None
         self.upscaler.set_choices(labels.upscalers_of(self._models, latent=family is not None and family.latent))
 

@@ -10,6 +10,8 @@ from PySide6.QtGui import QImage, QPainter
 from PySide6.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.errors import StorageProblem
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.families_table import starts_from_images
 from diffstudio.studio.generation.masks import is_kept_mask, keep_mask
 from diffstudio.studio.metadata.named_files import NamedFile
 from diffstudio.studio.requests import FillName, GenerateRequest, ResizeName
@@ -31,6 +33,7 @@ from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSli
 
 _PREVIEW = 640  # px, the largest side of the copy that is shown
 _DROP_INIT = "Drop to start from this image (img2img)"
+_TEXT_ONLY = "This checkpoint generates from text alone: the init image is kept for another one."
 DROP_MASK = "Drop to use this image as the mask"
 _NO_SIDES: Sides = (0, 0, 0, 0)
 FILLS = [
@@ -51,7 +54,10 @@ class _Result:
 
 
 class InitImageSection(QWidget):
-    """`failed` carries a warning for the room. The panel answers `changed` with `show_fit`."""
+    """`failed` carries a warning for the room. The panel answers `changed` with `show_fit`.
+
+    Hidden for checkpoints that generate from text alone; what was chosen comes back with another one.
+    """
 
     changed = Signal()
     opened = Signal()  # an image was added: scroll its settings into view
@@ -60,6 +66,7 @@ class InitImageSection(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
+        self._available = True
         self._path: Path | None = None
         self._mask: Path | None = None
         self._sides: Sides = _NO_SIDES
@@ -122,14 +129,24 @@ class InitImageSection(QWidget):
 
     # Request
 
+    def set_checkpoint(self, checkpoint: Checkpoint | None) -> None:
+        available = checkpoint is None or starts_from_images(checkpoint.family)
+        if available != self._available:
+            self._available = available
+            self._changed()
+
     def apply_to(self, request: GenerateRequest) -> GenerateRequest:
-        """The request with these settings."""
+        """The request with these settings, if the checkpoint can start from an image."""
+        return self.with_values(request) if self._available else request
+
+    def with_values(self, request: GenerateRequest) -> GenerateRequest:
+        """The request with these settings, also while they are hidden."""
         if self._path is None:
             return request
         request = replace(
             request, init=self._path, strength=float(self.strength.value()), resize=self.resize_mode.value()
         )
-        if not self.has_mask():
+        if not self._is_masked():
             return request
         return replace(
             request,
@@ -167,8 +184,8 @@ class InitImageSection(QWidget):
         return self._path
 
     def used_size(self) -> InitSize | None:
-        """The size of the init image with its outpaint margins; None without an init image."""
-        if self._path is None:
+        """The size of the init image with its outpaint margins; None without an init image that is used."""
+        if self._path is None or not self._available:
             return None
         left, top, right, bottom = self._sides
         width, height = self._size.width() + left + right, self._size.height() + top + bottom
@@ -176,7 +193,7 @@ class InitImageSection(QWidget):
 
     def resize_of_request(self) -> ResizeName:
         """The resize mode of the request, which control images follow too."""
-        return ResizeName(self.resize_mode.value()) if self._path is not None else ResizeName.CROP
+        return ResizeName(self.resize_mode.value()) if self._path is not None and self._available else ResizeName.CROP
 
     def show_fit(self, size: tuple[int, int], pastes: bool, *, by_hand: bool = False) -> None:
         """Show how the init image is used for a result of `size` px; `pastes` and `by_hand` as in `SizeControl`."""
@@ -208,10 +225,13 @@ class InitImageSection(QWidget):
         return self._frame(sides, mask) if self._result.by_hand or self._result.pastes else None
 
     def set_image(self, path: Path) -> bool:
-        """Set the init image; False when it cannot be read (`failed` says why)."""
+        """Set the init image; False when it cannot be read or is not used now (`failed` says why)."""
         if not self._read(path):
             return False
         self._changed()
+        if not self._available:
+            self.failed.emit(_TEXT_ONLY)
+            return False
         self.opened.emit()
         return True
 
@@ -296,6 +316,9 @@ class InitImageSection(QWidget):
 
     def has_mask(self) -> bool:
         """Whether the request inpaints or outpaints."""
+        return self._available and self._is_masked()
+
+    def _is_masked(self) -> bool:
         return self._mask is not None or any(self._sides)
 
     def _changed(self) -> None:
@@ -304,8 +327,8 @@ class InitImageSection(QWidget):
 
     def _update_state(self) -> None:
         given, masked = self._path is not None, self.has_mask()
-        self.choose_button.setVisible(not given)
-        self.setVisible(given or self.isAncestorOf(self.choose_button))
+        self.choose_button.setVisible(not given and self._available)
+        self.setVisible(self._available and (given or self.isAncestorOf(self.choose_button)))
         for part in (self._card, self.preview, self.heading, self.strength, self.mask_label):
             part.setVisible(given)
         self.mask_label.setText(self._mask_text())

@@ -38,6 +38,7 @@ class SamplingSection(QWidget):
         self._vae_elsewhere: Path | None = None  # a file outside the model folders that a request named
         self._checkpoint: Checkpoint | None = None
         self._loaded_for: tuple[Path, str, str] | None = None  # file, family, edition whose settings were considered
+        self._kept_clip_skip: int | None = None  # chosen for a checkpoint before this one, which has none
         self._recommended = PIXEL  # the recommended settings of the checkpoint, or of the last one that had some
         self.steps = LabelledSlider(
             terms.STEPS, 1, MAX_STEPS, PIXEL.steps, tooltip="Denoising steps: more are slower and can add detail"
@@ -136,20 +137,29 @@ class SamplingSection(QWidget):
                 clip_skip=None,
                 guide_last_call=None,
             )
+        return replace(self.with_values(request), truncation=1.0, clip_skip=self._clip_skip())
+
+    def with_values(self, request: GenerateRequest) -> GenerateRequest:
+        """The request with all of these settings, also with those that a VAE or GAN has not."""
         return replace(
             request,
-            truncation=1.0,
+            truncation=float(self.truncation.value()) if self._makes_one_call() else 1.0,
             steps=int(self.steps.value()),
             sampler=self.sampler.value(),
             spacing=self.scheduler.value(),
             guidance=float(self.cfg_scale.value()),
             vae=self.vae.value() or "",
-            clip_skip=self._clip_skip(),
+            clip_skip=self._clip_skip() if self._usual_clip_skip() else self._kept_clip_skip,
             guide_last_call=True if self.guide_last_step.isChecked() and self.leaves_last_step_unguided() else None,
         )
 
+    def without_hidden(self, request: GenerateRequest) -> GenerateRequest:
+        """The request without the settings that the checkpoint has not."""
+        return self.apply_to(request) if self._makes_one_call() else request
+
     def load_from(self, request: GenerateRequest) -> None:
         """Load the settings of a request; `failed` names a VAE that is missing."""
+        self._kept_clip_skip = None if self._usual_clip_skip() else request.clip_skip
         self.steps.set_value(request.steps)
         self.cfg_scale.set_value(request.guidance)
         self.guide_last_step.setChecked(request.guide_last_call is True and self.leaves_last_step_unguided())
@@ -157,6 +167,8 @@ class SamplingSection(QWidget):
         self.scheduler.set_value(request.spacing)
         self.truncation.set_value(request.truncation)
         self.clip_skip.set_value(request.clip_skip or self._usual_clip_skip() or 1)
+        if self._makes_one_call():
+            self.vae.set_choices([_OWN_VAE, *([(request.vae, request.vae)] if request.vae else [])])
         if not self.vae.set_value(self._name_of_vae(request.vae)):
             self.vae.set_value("")
             self.failed.emit(f"The VAE “{request.vae}” is missing; the checkpoint's own is used instead.")
@@ -191,6 +203,7 @@ class SamplingSection(QWidget):
         self.mark_set_by_hand(())
         self.guide_last_step.setChecked(False)
         self.truncation.set_value(1)
+        self._kept_clip_skip = None
         self.clip_skip.set_value(self._usual_clip_skip() or 1)
         self.vae.set_value("")
         if self._checkpoint is not None:
@@ -219,7 +232,8 @@ class SamplingSection(QWidget):
         for control in self._controls.values():
             control.setVisible(not self._makes_one_call())
         self.truncation.setVisible(self._makes_one_call())
-        self.scheduler.set_choices(labels.schedulers_for(checkpoint))
+        if not self._makes_one_call():  # what is hidden is kept for the next checkpoint
+            self.scheduler.set_choices(labels.schedulers_for(checkpoint))
         self._update_vaes()
         if checkpoint is None:
             return
@@ -257,14 +271,17 @@ class SamplingSection(QWidget):
 
     def _set_clip_skip_for(self, checkpoint: Checkpoint | None) -> None:
         """Keep a value that was chosen; otherwise show the one of the new checkpoint's family."""
-        chosen = self._clip_skip()
-        self._checkpoint = checkpoint
+        chosen = self._clip_skip() if self._usual_clip_skip() else self._kept_clip_skip
+        self._checkpoint, self._kept_clip_skip = checkpoint, chosen
         usual = self._usual_clip_skip()
         self.clip_skip.set_range(usual or 1, MOST_CLIP_SKIP)
         self.clip_skip.set_value(max(chosen or usual, usual) or 1)
         self.clip_skip.setVisible(usual > 0)
 
     def _update_vaes(self) -> None:
+        if self._makes_one_call():
+            self.vae.hide()
+            return
         fitting = compatible_vaes(self._checkpoint, self._models) if self._checkpoint is not None else []
         elsewhere = [] if self._vae_elsewhere is None else [(str(self._vae_elsewhere), self._vae_elsewhere.name)]
         self.vae.set_choices([_OWN_VAE, *((model.name, model.title) for model in fitting), *elsewhere])
