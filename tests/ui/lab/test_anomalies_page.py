@@ -21,7 +21,10 @@ from diffstudio.ui.lab import anomalies_page
 from diffstudio.ui.lab.anomalies_page import AnomaliesResultView
 from diffstudio.ui.lab.form_view import FormView
 from diffstudio.ui.lab.room import LabRoom
+from diffstudio.ui.widgets import theme
 from tests.studio.evaluations.views.test_anomalies import SCORES, example
+from tests.ui import walk
+from tests.ui.accessibility import accessibility_problems
 
 PATIENCE_MS = 30_000
 LEFT = Qt.MouseButton.LeftButton
@@ -64,6 +67,20 @@ def colour_of_the_first(view: AnomaliesResultView) -> str:
     return {(255, 0, 0): "red", (0, 0, 255): "blue"}.get((colour.red(), colour.green(), colour.blue()), "none")
 
 
+@pytest.mark.parametrize("colours", ["dark", "light"])
+def test_nothing_is_cut_off_or_without_a_name_in_a_narrow_window(
+    view: AnomaliesResultView, qtbot: QtBot, dressed: QApplication, colours: str
+) -> None:
+    theme.apply(dressed, colours)
+    view.resize(531, 2200)  # of a window of 880 x 470 px, with all that is scrolled to
+    walk.settle()
+    assert accessibility_problems(view) == []
+    assert walk.clipped(view) == [] and walk.pushed_out(view) == [] and walk.hard_to_read(view) == []
+    walk.lengthen(view, set())
+    walk.settle()
+    assert walk.clipped(view) == [] and walk.pushed_out(view) == []
+
+
 def test_images_are_listed_worst_first_with_their_heat_maps(
     view: AnomaliesResultView, qtbot: QtBot, qtmodeltester: ModelTester
 ) -> None:
@@ -104,9 +121,9 @@ def test_the_slider_moves_which_images_are_anomalous(view: AnomaliesResultView, 
     assert view.plot.choice.value() == 1 and view.plot.canvas.grab().toImage() != before
     view.decisions.kind.set_value("anomalous")
     view.decisions.kind.chosen.emit("anomalous")
-    assert len(statuses(view)) == 2
+    assert len(statuses(view)) == 2 and view.decisions.about.text().startswith("bad.png")
     rate._slider.setValue(999)
-    assert len(statuses(view)) == 2  # 0.5 is still below the p-value of the third
+    assert len(statuses(view)) == 2 and view.decisions.accept.isEnabled()  # 0.5 is still below the p-value of the third
 
 
 def test_images_are_accepted_and_rejected_by_keyboard_and_stay_so(

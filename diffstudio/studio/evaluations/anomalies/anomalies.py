@@ -231,7 +231,11 @@ def _model(
 ) -> tuple[Model | None, str]:
     """The model in memory, and a sentence about it."""
     if subject is None:
-        return None, "No model of the normal images: only distances to them are compared. --minutes trains one first."
+        return (
+            None,
+            "No model of the normal images: only distances to them are compared. One that is trained first (--minutes) "
+            "adds denoising errors and likelihoods.",
+        )
     if subject.recipe.objective.kind is not ObjectiveName.DIFFUSION:
         return None, f"{subject.name} is no diffusion model and has no denoising errors: only distances are compared."
     on_progress(f"Loading {subject.name}", 0, 0)

@@ -57,11 +57,14 @@ def choose(results: Sequence[DetectorResult], name: str) -> tuple[str, str]:
     names = [one.name for one in results]
     best = max(results, key=lambda one: one.area.value)
     if name == AUTO:
-        why = f"{TITLES[best.name]} decides: of all it tells the drawn defects of these images best (AUROC {best.area.value:.3f})."
+        area = f"AUROC {best.area.value:.3f}"
+        why = (
+            f"“{TITLES[best.name]}” decides: of all detectors it tells the drawn defects of these images best ({area})."
+        )
         return best.name, why
     if name not in names:
         raise BadRequest(unknown_name("detector", name), remedy=f"Choose one of {', '.join(names)}")
-    why = f"{TITLES[name]} decides, as chosen; the best on drawn defects is: {TITLES[best.name]}."
+    why = f"“{TITLES[name]}” decides, as chosen; the best on drawn defects is “{TITLES[best.name]}”."
     return name, why
 
 

@@ -58,6 +58,11 @@ class AnomaliesView:
         """None where none was written."""
         return self.job / image.heat_map if image.heat_map else None
 
+    @property
+    def smallest_percent(self) -> float:
+        """The smallest false-alarm rate that is supported, in percent with two decimals, rounded up."""
+        return math.ceil(1e4 * self.result.smallest_false_alarm - 1e-6) / 100
+
     def count_at(self, rate: float) -> int:
         """How many images are called anomalous at a false-alarm rate."""
         return sum(is_anomalous(image, rate) for image in self.result.images)
@@ -75,7 +80,7 @@ class AnomaliesView:
         return (
             f"{self.count_at(rate):,} of {len(self.result.images):,} images are called anomalous{scores}. "
             f"{self.result.held_out:,} held-out normal images support false-alarm rates from "
-            f"{100 * self.result.smallest_false_alarm:.3g} % on."
+            f"{self.smallest_percent:g} % on."
         )
 
     def at(self, rate: float) -> AnomaliesResult:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -132,8 +131,7 @@ class DecisionsView(QWidget):
 
     def show_view(self, view: AnomaliesView) -> None:
         self._view, self._rate = view, view.result.false_alarm
-        smallest = math.ceil(view.result.smallest_false_alarm * 1e4 - 1e-9) / 100  # %, to what the field shows
-        self.rate.set_range(smallest, max(_HIGHEST_RATE, 100 * self._rate))
+        self.rate.set_range(view.smallest_percent, max(_HIGHEST_RATE, 100 * self._rate))
         self.rate.set_value(100 * self._rate)
         self.kind.set_value(ALL)
         self.model.set_kind(ALL)
@@ -155,6 +153,8 @@ class DecisionsView(QWidget):
     def _set_rate(self, rate: float) -> None:
         self._rate = rate
         self.model.set_rate(rate)
+        if not self.list.currentIndex().isValid():  # others are shown
+            self.list.setCurrentIndex(self.model.index(0))
         self._show_called()
         self._show_selected()
         self.rate_changed.emit(rate)
@@ -193,16 +193,19 @@ class DecisionsView(QWidget):
         decision: Decision | None,
         before: Mapping[str, Decision | None],
     ) -> None:
+        unwritten = dict(before)
+
         def write() -> None:
             for path in paths:
                 write_decision(view.job, path, decision)
+                del unwritten[path]
 
         try:
             await self._tasks.to_thread(write)
         except DiffstudioError as error:
             self.message.emit("bad", str(error))
             if self._view is view:
-                self._show_decisions(before)
+                self._show_decisions(unwritten)
 
     def _show_decisions(self, decisions: Mapping[str, Decision | None]) -> None:
         self.model.set_decisions(decisions)

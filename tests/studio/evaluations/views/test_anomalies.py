@@ -137,6 +137,13 @@ def test_damage_is_named(tmp_path: Path, key: str) -> None:
         read_anomalies(JobFolder(tmp_path), example() | {key: None})
 
 
+@pytest.mark.parametrize(("normals", "percent"), [(19, 5), (31, 3.13), (16, 5.89), (99, 1), (500, 0.2)])
+def test_the_smallest_rate_is_rounded_up_so_that_it_is_supported(tmp_path: Path, normals: int, percent: float) -> None:
+    view = read_anomalies(JobFolder(tmp_path), example(smallest_false_alarm=1 / (1 + normals), held_out=normals))
+    assert view.smallest_percent == percent and percent / 100 >= 1 / (1 + normals)
+    assert f"from {percent} % on" in view.sentence_at(0.5)
+
+
 def test_damaged_decisions_are_a_note_beside_the_result(tmp_path: Path) -> None:
     (tmp_path / DECISIONS).write_text("{")
     view = read_anomalies(JobFolder(tmp_path), example())
