@@ -208,6 +208,7 @@ def test_a_checkpoint_and_training_first_exclude_each_other(qtbot: QtBot, dresse
     qtbot.addWidget(view)
     view.form.fill(["/good", "/photos", "--minutes", "5"])
     assert view.start.isEnabled()
+    assert accessibility_problems(view) == []
     view.form.fill(["parts", "/good", "/photos", "--minutes", "5"])
     assert view.problem.text() == "Remove the checkpoint, or train no model first." and not view.start.isEnabled()
 
