@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 
 from diffstudio.evaluation.interval import Interval
-from diffstudio.studio.evaluations.compare.result import Entry, Finding, Verdict, cell, over_seeds
+from diffstudio.studio.evaluations.compare.result import Entry, Finding, Verdict, cell
 
 GOOD, FAIR, POOR, UNKNOWN = "good", "fair", "poor", "unknown"
+_WORST_FIRST = (POOR, FAIR, GOOD, UNKNOWN)
 _NEAR = 0.9  # of what real images reach
 _FAR = 0.6
 _COLLAPSED = 0.3  # of it, for recall, modes and the Vendi score above 1
@@ -17,22 +20,52 @@ _CLASSES_NAMED = 5
 
 
 def verdict(model: str, entries: Sequence[Entry], real: Entry | None) -> Verdict:
-    """On one model, from the means over its seeds. Without a table only copying can be told."""
-    figures = _Figures(entries, real)
-    findings = [_copying(figures)]
-    if real is not None and any(entry.compared for entry in entries):
-        findings = [_fidelity(figures), _diversity(figures), *findings, _collapse(figures, entries)]
-    return Verdict(model, tuple(findings))
+    """On one model: each seed is judged by its own figures, and the worst of them decides.
+
+    Without a table only copying can be told.
+    """
+    has_table = real is not None and any(entry.compared for entry in entries)
+    by_seed = [_findings(entry, real, has_table) for entry in entries]
+    return Verdict(model, tuple(_worst(entries, findings) for findings in zip(*by_seed, strict=True)))
+
+
+def _findings(entry: Entry, real: Entry | None, has_table: bool) -> list[Finding]:
+    if not has_table:
+        return [_copying(_Figures(entry, real))]
+    figures = _Figures(entry, real)
+    findings = [_fidelity(figures), _diversity(figures), _copying(figures), _collapse(figures, entry)]
+    if real is None or not entry.compared or entry.compared == real.compared:
+        return findings
+    sentence = f"Its {entry.compared:,} images do not compare with {real.compared:,} real ones."
+    return [one if one.aspect == "copying" else replace(one, grade=UNKNOWN, sentence=sentence) for one in findings]
+
+
+def _worst(entries: Sequence[Entry], findings: Sequence[Finding]) -> Finding:
+    """The findings on one aspect as one: the worst that is known, in how many seeds, with the evidence of these."""
+    grade = min((one.grade for one in findings), key=_WORST_FIRST.index)
+    chosen = [(entry, one) for entry, one in zip(entries, findings, strict=True) if one.grade == grade]
+    sentences = Counter(one.sentence for _, one in chosen)
+    known = sum(one.grade != UNKNOWN for one in findings)
+    if len(sentences) == 1 and len(chosen) == len(findings):
+        text = chosen[0][1].sentence
+    else:
+        text = " ".join(f"In {count} of {len(findings)} seeds: {one}" for one, count in sentences.items())
+    if 0 < known < len(findings):
+        text += f" It cannot be told in {len(findings) - known} of {len(findings)} seeds."
+    evidence = [one.evidence for _, one in chosen]
+    if len(findings) > 1:
+        evidence = [f"seed {entry.seed}: {one.evidence}" for entry, one in chosen if one.evidence]
+    return Finding(chosen[0][1].aspect, grade, text, "; ".join(evidence))
 
 
 class _Figures:
-    """The figures of a model beside those of real images."""
+    """The figures of a seed beside those of real images."""
 
-    def __init__(self, entries: Sequence[Entry], real: Entry | None) -> None:
-        self._entries, self._real = entries, real
+    def __init__(self, entry: Entry, real: Entry | None) -> None:
+        self._entry, self._real = entry, real
 
     def of(self, name: str) -> Interval | None:
-        return over_seeds([entry.figures[name] for entry in self._entries if name in entry.figures])
+        return self._entry.figures.get(name)
 
     def real(self, name: str) -> Interval | None:
         return self._real.figures.get(name) if self._real is not None else None
@@ -125,16 +158,15 @@ def _leaning(nearer: Interval | None, all_copied: Interval | None) -> float | No
     return (nearer.value - 0.5) / (all_copied.value - 0.5) if nearer.low > 0.5 else 0.0
 
 
-def _collapse(figures: _Figures, entries: Sequence[Entry]) -> Finding:
+def _collapse(figures: _Figures, entry: Entry) -> Finding:
     """Collapse is little diversity among images that look real or alike: noise has little coverage too, but is diverse."""
     recall, coverage, modes = (figures.share(name) for name in ("recall", "coverage", "modes"))
-    alike = _less_diverse(entries)
+    alike = _less_diverse(entry)
     few = [share for share in (recall, modes) if share is not None]
     grade, sentence = UNKNOWN, "Mode collapse cannot be told."
-    measured = [entry for entry in entries if entry.compared]
-    missing = sorted(set.intersection(*(set(entry.missing_classes) for entry in measured)))
+    missing = sorted(entry.missing_classes)
     if coverage is not None and few:
-        narrow = [name for name, share in _shares_by_class(entries).items() if share < _COLLAPSED]
+        narrow = [name for name, share in _shares_by_class(entry).items() if share < _COLLAPSED]
         if (
             coverage < _FAR
             and min(few) < _COLLAPSED
@@ -153,19 +185,15 @@ def _collapse(figures: _Figures, entries: Sequence[Entry]) -> Finding:
     return Finding("mode collapse", grade, sentence, figures.evidence(*((name, _TITLES[name]) for name in names)))
 
 
-def _less_diverse(entries: Sequence[Entry]) -> float | None:
+def _less_diverse(entry: Entry) -> float | None:
     """How far the Vendi scores within classes exceed 1, of how far those of real images do; None without classes."""
-    shares = _shares_by_class(entries).values()
+    shares = _shares_by_class(entry).values()
     return sum(shares) / len(shares) if shares else None
 
 
-def _shares_by_class(entries: Sequence[Entry]) -> dict[str, float]:
-    """The same for each class, as a mean over the seeds."""
-    found: dict[str, list[float]] = {}
-    for entry in entries:
-        for name, one in entry.by_class.items():
-            found.setdefault(name, []).append(_share(one.vendi, one.real_vendi))
-    return {name: sum(shares) / len(shares) for name, shares in sorted(found.items())}
+def _shares_by_class(entry: Entry) -> dict[str, float]:
+    """The same for each class."""
+    return {name: _share(one.vendi, one.real_vendi) for name, one in sorted(entry.by_class.items())}
 
 
 def _share(vendi: float, real_vendi: float) -> float:

@@ -21,6 +21,7 @@ from diffstudio.evaluation.interval import Interval
 from diffstudio.evaluation.paired import paired_difference
 from diffstudio.studio.evaluations.folders import OnProgress
 from diffstudio.studio.evaluations.synthetic.result import ALONE, AUGMENTED, REAL, Proof, Trained
+from diffstudio.studio.evaluations.synthetic.stratified import stratified_order
 
 _TUNING_SEEDS = 2
 _TUNED_ON = 5  # every fifth training image is scored on while the augmentation is chosen
@@ -34,6 +35,7 @@ class Labelled:
 
     batch: Batch
     labels: NDArray[np.int64]
+    asked: Sequence[str] = ()  # what each was generated with, if it was
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -79,6 +81,7 @@ class Proving:
         ]
         if not usable:
             usable = [len(synthetic) / len(self.training)]
+        order = stratified_order(synthetic.labels.tolist(), synthetic.asked)
         total = 4 * _TUNING_SEEDS + (3 + len(usable)) * self.seeds
         counter = _Counter(self.on_progress, total)
         augmentation = self._best_augmentation(counter)
@@ -87,7 +90,7 @@ class Proving:
             (AUGMENTED, None, self.training, augmentation),
         ]
         for ratio in usable:
-            part = synthetic.chosen(_spread(len(synthetic), min(len(synthetic), round(ratio * len(self.training)))))
+            part = synthetic.chosen(order[: round(ratio * len(self.training))])
             sets.append((f"real + {ratio:.2g} x synthetic", ratio, self.training.and_also(part), augmentation))
         sets.append((ALONE, None, synthetic, augmentation))
         scores = {name: self._scores(images, kind, counter) for name, _, images, kind in sets}
@@ -191,12 +194,9 @@ def _sentence(rows: Sequence[Trained]) -> tuple[str, float | None]:
             f"lower than with classic augmentation alone ({-gain.high:.3f} to {-gain.low:.3f}).",
             None,
         )
+    where = "0 lies in its interval" if gain.high >= 0 else "its interval lies below 0"  # and that of another has it
     return (
         f"Synthetic images did not help: the best ratio, {best.ratio:.2g} for each real one, is {gain.value:+.3f} against "
-        f"classic augmentation alone, and 0 lies in its interval ({gain.low:+.3f} to {gain.high:+.3f}).",
+        f"classic augmentation alone, and {where} ({gain.low:+.3f} to {gain.high:+.3f}).",
         None,
     )
-
-
-def _spread(available: int, count: int) -> NDArray[np.int64]:
-    return np.arange(count) * available // max(1, count)

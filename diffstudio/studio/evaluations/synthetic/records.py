@@ -8,18 +8,22 @@ metadata.jsonl   one object a line for each image: file_name, text (its caption)
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from diffstudio.atomic import storage_errors, write_text
 from diffstudio.errors import BadRequest
+from diffstudio.imaging.exact_files import EXACT_SUFFIX
 from diffstudio.studio.evaluations.job_folder import EVENTS, LOCK, REQUEST
 
 FORMAT = 1
 SETTINGS, RECORDS, METADATA, RESULT = "settings.json", "records.jsonl", "metadata.jsonl", "synthesise.json"
 _OF_JOB = {EVENTS, LOCK, REQUEST, "control.json", "log.txt", "process.json", "process.lock"}
+_SUFFIXES = {".png", EXACT_SUFFIX, ".txt"}  # of images and captions
+_DIGITS = 9  # of their names, at least
+_NAMED = 3  # files in a message
 _OURS = {SETTINGS, RECORDS, METADATA, RESULT}
 
 
@@ -43,40 +47,67 @@ class SyntheticFolder:
         self.path = path
         self.records: list[Record] = []
 
-    def open(self, settings: Mapping[str, Any], force: bool) -> None:
+    def open(self, settings: Mapping[str, Any], force: bool, places: Collection[str] = ("",)) -> None:
         """Read what an earlier process made with the same settings, or start anew.
 
-        BadRequest for a folder that holds something else, or images of other settings; with `force` those are deleted,
-        and everything else is left alone. StorageProblem.
+        `places`: the sub-folders that images are written to. BadRequest for a folder that holds something else, or images
+        of other settings; with `force` those are deleted, and everything else is left alone: BadRequest where that is
+        impossible, because a file would be replaced that `settings.json` does not show to be of synthetic images.
+        StorageProblem.
         """
-        before = _read(self.path / SETTINGS)
-        self.records = list(self._read_records())
         now = json.loads(json.dumps({"format": FORMAT} | dict(settings)))
-        if before == now:
+        before = _read(self.path / SETTINGS)
+        is_ours = before is not None and now.keys() <= before.keys()
+        self.records = list(self._read_records()) if is_ours else []
+        if is_ours and before == now:
             return
-        if before is not None and not force:
-            changed = [name for name in now if before.get(name) != now[name]]
+        if before is not None and is_ours and not force:
+            changed = [name for name in now if before[name] != now[name]]
             raise BadRequest(
                 f"The folder {self.path} holds synthetic images of other settings",
                 f"they differ in {', '.join(changed) or 'their format'}",
                 "Name another folder, or give --force to replace them",
             )
-        others = [path.name for path in self.path.iterdir() if path.name not in _OF_JOB | _OURS]
-        if before is None and others and not force:
-            raise BadRequest(
-                f"The folder {self.path} is not empty",
-                f"it holds {', '.join(sorted(others)[:3])}",
-                "Name another folder, or give --force to write into it",
-            )
+        self._check_others(is_ours, force, places)
         with storage_errors(f"The earlier images in {self.path} cannot be deleted", self.path):
-            for record in self.records:
-                if record.file and (path := self.path / record.file).resolve().is_relative_to(self.path.resolve()):
+            for file in self._recorded_files():
+                if (path := self.path / file).resolve().is_relative_to(self.path.resolve()):
                     path.unlink(missing_ok=True)
-                    path.with_suffix(".txt").unlink(missing_ok=True)
-            for name in _OURS:
-                (self.path / name).unlink(missing_ok=True)
+            if is_ours:
+                for name in _OURS:
+                    (self.path / name).unlink(missing_ok=True)
         self.records = []
         write_text(self.path / SETTINGS, json.dumps(now, indent=1))
+
+    def _check_others(self, is_ours: bool, force: bool, places: Collection[str]) -> None:
+        """BadRequest for what is not known to be of synthetic images: with `force` only where it would be replaced."""
+        if not is_ours and not force:
+            others = sorted(path.name for path in self.path.iterdir() if path.name not in _OF_JOB)
+            if others:
+                raise BadRequest(
+                    f"The folder {self.path} is not empty",
+                    f"it holds {', '.join(others[:_NAMED])}",
+                    "Name another folder, or give --force to write into it",
+                )
+        replaced = [] if is_ours else [name for name in sorted(_OURS) if (self.path / name).exists()]
+        recorded = self._recorded_files()
+        for place in places:
+            found = sorted((self.path / place).iterdir()) if (self.path / place).is_dir() else []
+            names = [path.relative_to(self.path).as_posix() for path in found if _is_named_as_ours(path)]
+            replaced += [name for name in names if name not in recorded]
+        if replaced:
+            more = f" and {len(replaced) - _NAMED:,} more" if len(replaced) > _NAMED else ""
+            raise BadRequest(
+                f"Files in {self.path} would be replaced that are not known to be of synthetic images",
+                ", ".join(replaced[:_NAMED]) + more,
+                "Name another folder, or move them elsewhere",
+            )
+
+    def _recorded_files(self) -> set[str]:
+        """The images, and the captions of those that do not lie in the sub-folder of their class."""
+        files = {record.file for record in self.records if record.file}
+        captioned = {record.file for record in self.records if record.file and record.label and "/" not in record.file}
+        return files | {Path(file).with_suffix(".txt").as_posix() for file in captioned}
 
     def append(self, records: Sequence[Record]) -> None:
         """Note candidates whose files are written. StorageProblem."""
@@ -117,6 +148,10 @@ class SyntheticFolder:
             if record.seed not in seen and (not record.file or (self.path / record.file).is_file()):
                 seen.add(record.seed)
                 yield record
+
+
+def _is_named_as_ours(path: Path) -> bool:
+    return path.suffix.lower() in _SUFFIXES and path.stem.isdecimal() and len(path.stem) >= _DIGITS
 
 
 def _read(path: Path) -> dict[str, Any] | None:

@@ -39,6 +39,7 @@ from diffstudio.studio.evaluations.synthetic.prove import Labelled, Proving
 from diffstudio.studio.evaluations.synthetic.records import RESULT, Record, SyntheticFolder
 from diffstudio.studio.evaluations.synthetic.request import CADS_BY_DEFAULT, SynthesiseRequest
 from diffstudio.studio.evaluations.synthetic.result import Proof, Synthesis
+from diffstudio.studio.evaluations.synthetic.stratified import stratified_order
 from diffstudio.studio.generation.finished_images import FinishedImage, finished_images
 from diffstudio.training.data.inspect_folder import MIN_SIDE
 
@@ -92,7 +93,8 @@ def synthesise(
             "sampling": samples.settings | guidance.settings,
             "wanted": [request.count, request.per_class],
         }
-        folder.open(settings, request.force)
+        by_class = subject.checkpoint.conditioning is Conditioning.CLASS
+        folder.open(settings, request.force, {_folder_name(label) for label in wanted} if by_class else {""})
         making = _Making(
             request,
             real,
@@ -283,8 +285,10 @@ def _wanted(request: SynthesiseRequest, subject: CheckpointSubject, real: RealFo
         captions = [caption for caption in real.labels(kind, real.training) if caption.strip()]
         labels = list(dict.fromkeys(captions))
         if request.count is not None and captions:  # as often as training images have them
-            chosen = np.arange(request.count) * len(captions) // request.count
-            return dict(Counter(captions[index] for index in chosen))
+            everything, rest = divmod(request.count, len(captions))
+            counts = Counter(captions[index] for index in stratified_order(captions)[:rest])
+            counts.update({label: everything * count for label, count in Counter(captions).items()})
+            return {label: counts[label] for label in labels if counts[label]}
     if not labels:
         raise BadRequest(f"The training images of {real.report.folder.name} have no captions to generate from")
     if request.per_class is not None:
@@ -384,12 +388,14 @@ def _read(
         files = list(kept)
         pixels = np.stack([np.asarray(Image.open(path / file)) for file in files])
         images = as_tensor(pixels if pixels.ndim == 4 else pixels[..., None])
-        labels = [numbers[class_of[kept[file].label]] for file in files]
-        return Labelled(lambda part: images[torch.from_numpy(part)], np.array(labels, np.int64))
+        asked = [kept[file].label for file in files]
+        labels = np.array([numbers[class_of[label]] for label in asked], np.int64)
+        return Labelled(lambda part: images[torch.from_numpy(part)], labels, asked)
     dataset = read_generated(path, real, on_progress, check)
     chosen = np.array([index for index, one in enumerate(dataset.paths) if one.as_posix() in kept], np.int64)
-    labels = [numbers[class_of[kept[dataset.paths[index].as_posix()].label]] for index in chosen]
-    return Labelled(lambda part: dataset.batch(chosen[part]), np.array(labels, np.int64))
+    asked = [kept[dataset.paths[index].as_posix()].label for index in chosen]
+    labels = np.array([numbers[class_of[label]] for label in asked], np.int64)
+    return Labelled(lambda part: dataset.batch(chosen[part]), labels, asked)
 
 
 def _class_of_label(real: RealFolder, groups: Mapping[str, str]) -> dict[str, str]:

@@ -8,7 +8,7 @@ import pytest
 
 from diffstudio.evaluation.interval import Interval
 from diffstudio.evaluation.report import REAL
-from diffstudio.studio.evaluations.compare.result import Finding, OfClass
+from diffstudio.studio.evaluations.compare.result import Entry, Finding, OfClass
 from diffstudio.studio.evaluations.compare.verdict import verdict
 from tests.studio.evaluations.compare.examples import entry
 
@@ -71,3 +71,50 @@ def test_without_a_table_only_copying_is_judged() -> None:
     assert [(one.aspect, one.grade) for one in found.findings] == [("copying", "poor")]
     nothing = verdict("gan", [replace(few, figures={})], None)
     assert nothing.findings[0].grade == "unknown"
+
+
+def seeds(**changes: object) -> list[Entry]:
+    """Three seeds, of which the second has these changes."""
+    found = [entry("r3gan", "gan", seed) for seed in range(3)]
+    found[1] = replace(found[1], **changes)  # type: ignore[arg-type]
+    return found
+
+
+def test_a_single_seed_that_copies_decides_with_its_own_evidence() -> None:
+    copies = dict(entry("r3gan").figures) | {"copies": Interval(0.3, 0.26, 0.34)}
+    copying = verdict("gan", seeds(figures=copies), entry(REAL)).findings[2]
+    assert (copying.aspect, copying.grade) == ("copying", "poor")
+    assert copying.sentence == "In 1 of 3 seeds: 30% of the images are copies of training images."
+    assert copying.evidence.startswith("seed 1: copies 0.300 (0.260…0.340;") and "seed 0" not in copying.evidence
+
+
+def test_a_single_seed_that_collapsed_or_misses_a_class_decides() -> None:
+    collapsed = entry("non-saturating gan")
+    found = verdict("gan", seeds(figures=collapsed.figures, by_class=collapsed.by_class), entry(REAL)).findings
+    assert [one.grade for one in found] == ["poor", "poor", "good", "poor"]
+    assert found[3].sentence.startswith("In 1 of 3 seeds: Collapsed:")
+    missing = verdict("gan", seeds(missing_classes=("7",)), entry(REAL)).findings[3]
+    assert missing.sentence == "In 1 of 3 seeds: Classes are missing: no image shows 7."
+
+
+def test_seeds_differ_without_making_each_others_figures_uncertain() -> None:
+    copies = [Interval(value, value - 0.002, value + 0.002) for value in (0.001, 0.05, 0.09)]
+    entries = [
+        replace(one, figures=dict(one.figures) | {"copies": share}) for one, share in zip(seeds(), copies, strict=True)
+    ]
+    copying = verdict("gan", entries, entry(REAL)).findings[2]
+    assert copying.grade == "poor" and copying.sentence.count("In 1 of 3 seeds: ") == 2
+    assert copying.evidence.count("seed ") == 2 and "seed 0" not in copying.evidence
+
+
+def test_seeds_that_agree_are_one_sentence_and_what_was_not_measured_is_said() -> None:
+    assert verdict("gan", seeds(), entry(REAL)).findings[3].sentence == "No mode collapse."
+    failed = verdict("gan", seeds(figures={}, by_class={}, compared=0), entry(REAL)).findings[3]
+    assert failed.grade == "good"
+    assert failed.sentence == "In 2 of 3 seeds: No mode collapse. It cannot be told in 1 of 3 seeds."
+
+
+def test_a_row_of_another_number_of_images_is_not_judged_by_the_real_one() -> None:
+    found = verdict("gan", [replace(entry("r3gan"), compared=250)], entry(REAL)).findings
+    assert [one.grade for one in found] == ["unknown", "unknown", "good", "unknown"]
+    assert found[0].sentence == "Its 250 images do not compare with 500 real ones."

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 
 from diffstudio.errors import BadRequest
 from diffstudio.evaluation.classifier import Batch
+from diffstudio.evaluation.interval import Interval
 from diffstudio.studio.evaluations.synthetic import prove as module
 from diffstudio.studio.evaluations.synthetic.prove import Labelled, Proving
-from diffstudio.studio.evaluations.synthetic.result import ALONE, AUGMENTED, REAL, Proof
+from diffstudio.studio.evaluations.synthetic.result import ALONE, AUGMENTED, REAL, Proof, Trained
 
 
 class NearestNeighbours:
@@ -88,6 +91,40 @@ def test_ratios_without_enough_images_are_named_and_what_there_is_is_used() -> N
         "The ratio 0.5 needs 20 synthetic images, and there are 10.",
         "The ratio 1 needs 40 synthetic images, and there are 10.",
     )
+
+
+def test_each_ratio_has_all_classes_although_images_come_in_an_order_that_cycles(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[np.ndarray] = []
+
+    class Watching(NearestNeighbours):
+        def __init__(self, batch: Batch, labels: np.ndarray, *given: int, **named: Any) -> None:
+            seen.append(labels[60:])
+            super().__init__(batch, labels, *given, **named)
+
+    monkeypatch.setattr(module, "train_classifier", Watching)
+    proof(stripes(60, 0), stripes(120, 2), (0.5, 1.0))
+    counts = {len(labels): np.bincount(labels, minlength=2).tolist() for labels in seen}
+    assert counts[30] == [15, 15] and counts[60] == [30, 30]
+
+
+@pytest.mark.parametrize(
+    ("gains", "says"),
+    [
+        ([(-0.01, -0.015, -0.005), (-0.05, -0.2, 0.1)], "and its interval lies below 0 (-0.015 to -0.005)"),
+        ([(0.01, -0.02, 0.03), (-0.05, -0.2, -0.1)], "and 0 lies in its interval (-0.020 to +0.030)"),
+    ],
+)
+def test_the_sentence_says_what_the_interval_of_the_best_ratio_shows(
+    gains: list[tuple[float, float, float]], says: str
+) -> None:
+    rows = [
+        Trained(f"row {number}", 10, Interval(0.5, 0.4, 0.6), number + 1.0, None, Interval(*gain))
+        for number, gain in enumerate(gains)
+    ]
+    sentence, best = module._sentence(rows)
+    assert best is None and sentence.startswith("Synthetic images did not help") and says in sentence
 
 
 def test_two_sets_of_images_are_read_as_one_in_any_order() -> None:

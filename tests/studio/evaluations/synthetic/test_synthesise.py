@@ -23,6 +23,7 @@ from diffstudio.studio.evaluations.folders import read_real
 from diffstudio.studio.evaluations.samples import CheckpointSamples
 from diffstudio.studio.evaluations.synthetic import prove
 from diffstudio.studio.evaluations.synthetic import synthesise as module
+from diffstudio.studio.evaluations.synthetic.records import Record, SyntheticFolder
 from diffstudio.studio.evaluations.synthetic.request import SynthesiseRequest
 from diffstudio.studio.evaluations.synthetic.result import Synthesis
 from diffstudio.studio.evaluations.synthetic.synthesise import synthesise
@@ -152,7 +153,7 @@ def test_captions_lie_beside_the_images_and_are_read_once(real: Path, tmp_path: 
     by_text = write_checkpoint(tmp_path / "text.safetensors", Conditioning.TEXT)
     found = run(request_of(by_text, folder, tmp_path / "out", per_class=None, count=5))
     assert found.made == 5 and found.sampling["seed"] == 0
-    assert set(found.by_label) <= {"a red square", "a blue square"}
+    assert sorted(found.by_label.values()) == [2, 3] and set(found.by_label) == {"a red square", "a blue square"}
     *_, report = inspect_folder(tmp_path / "out")
     assert isinstance(report, FolderReport) and report.captioned == 5
     assert all(record.captions in (("a red square",), ("a blue square",)) for record in report.images)
@@ -175,6 +176,44 @@ def test_a_folder_that_holds_something_else_is_left_alone(
     assert (out / "mine.png").exists() and not (before - {"mine.png"}) & set(contents(out))
     with pytest.raises(BadRequest, match="they would be mixed with the real ones"):
         run(replace(request, out=real / "more"))
+
+
+@pytest.mark.parametrize("name", ["metadata.jsonl", "records.jsonl", "settings.json", "synthesise.json"])
+def test_files_of_ones_own_are_never_deleted(name: str, tmp_path: Path) -> None:
+    theirs = tmp_path / name
+    theirs.write_text('{"seed": 3, "label": "", "attempt": 0, "file": "photo.png"}\n')
+    (tmp_path / "photo.png").write_bytes(b"mine")
+    before = theirs.read_text()
+    for force, match in ((False, "is not empty: it holds "), (True, f"would be replaced .*: {name}")):
+        with pytest.raises(BadRequest, match=match):
+            SyntheticFolder(tmp_path).open({"checkpoint": "a", "seed": 0}, force)
+    assert theirs.read_text() == before and (tmp_path / "photo.png").read_bytes() == b"mine"
+
+
+def test_only_recorded_images_and_their_captions_are_replaced(tmp_path: Path) -> None:
+    tmp_path = tmp_path / "out"
+    tmp_path.mkdir()
+    folder = SyntheticFolder(tmp_path)
+    folder.open({"seed": 0}, False, {"red"})
+    (tmp_path / "red").mkdir()
+    for name in ("red/000000001.png", "red/000000001.txt", "red/000000002.png", "notes.txt", "000000003.png"):
+        (tmp_path / name).write_bytes(b"")
+    folder.append([Record(1, "red", 0, "red/000000001.png")])
+    with pytest.raises(BadRequest, match=r"red/000000001.txt, red/000000002.png"):
+        SyntheticFolder(tmp_path).open({"seed": 1}, True, {"red"})
+    assert (tmp_path / "red/000000001.png").exists() and (tmp_path / "records.jsonl").exists()
+    for name in ("red/000000001.txt", "red/000000002.png"):
+        (tmp_path / name).rename(tmp_path / Path(name).name.replace("0000", "old-"))
+    SyntheticFolder(tmp_path).open({"seed": 1}, True, {"red"})
+    assert not any((tmp_path / "red").iterdir()) and not (tmp_path / "records.jsonl").exists()
+    assert {"notes.txt", "000000003.png"} < {path.name for path in tmp_path.iterdir()}
+    captioned = SyntheticFolder(tmp_path)
+    captioned.append([Record(7, "a cat", 0, "000000007.png")])
+    for suffix in (".png", ".txt"):
+        (tmp_path / f"000000007{suffix}").write_bytes(b"")
+    (tmp_path / "000000003.png").unlink()
+    SyntheticFolder(tmp_path).open({"seed": 2}, True)
+    assert not list(tmp_path.glob("000000007.*"))
 
 
 def test_a_model_that_has_memorised_its_images_is_said_to(
