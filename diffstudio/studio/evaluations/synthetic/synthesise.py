@@ -286,9 +286,9 @@ def _wanted(request: SynthesiseRequest, subject: CheckpointSubject, real: RealFo
         labels = list(dict.fromkeys(captions))
         if request.count is not None and captions:  # as often as training images have them
             everything, rest = divmod(request.count, len(captions))
-            counts = Counter(captions[index] for index in stratified_order(captions)[:rest])
-            counts.update({label: everything * count for label, count in Counter(captions).items()})
-            return {label: counts[label] for label in labels if counts[label]}
+            drawn = Counter(captions[index] for index in stratified_order(captions)[:rest])
+            drawn.update({label: everything * count for label, count in Counter(captions).items()})
+            return {label: drawn[label] for label in labels if drawn[label]}
     if not labels:
         raise BadRequest(f"The training images of {real.report.folder.name} have no captions to generate from")
     if request.per_class is not None:
