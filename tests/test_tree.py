@@ -67,8 +67,7 @@ TESTED_IN = {
         " studio/evaluations/samples"
     ),
     "studio/evaluations/compare/test_compare.py": (
-        "studio/evaluations/compare/figures studio/evaluations/compare/measuring studio/evaluations/compare/place"
-        " studio/evaluations/compare/training"
+        "studio/evaluations/compare/figures studio/evaluations/compare/measuring studio/evaluations/compare/training"
     ),
     "studio/evaluations/compare/test_plan.py": (
         "cli/compare studio/evaluations/compare/history studio/evaluations/compare/request"

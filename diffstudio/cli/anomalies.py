@@ -87,4 +87,4 @@ def _anomalies(arguments: argparse.Namespace) -> int:
             write_text(arguments.csv, result.csv())
         return result
 
-    return run_verb(arguments, work)
+    return run_verb(arguments, work, (arguments.normals, arguments.folder))

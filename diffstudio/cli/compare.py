@@ -75,9 +75,10 @@ def add_compare(verbs: Verbs) -> None:
 
 def _compare(arguments: argparse.Namespace) -> int:
     from diffstudio.studio.evaluations.compare.request import CompareRequest
+    from diffstudio.studio.evaluations.subjects import image_folders
 
     if arguments.out is None:
-        from diffstudio.studio.evaluations.compare.place import default_out
+        from diffstudio.studio.evaluations.place import default_out
 
         arguments.out = default_out(arguments.folder)
 
@@ -105,4 +106,4 @@ def _compare(arguments: argparse.Namespace) -> int:
             request, Library(settings.folders), on_progress=on_progress, on_wait=on_wait, cancelled=cancelled
         )
 
-    return run_verb(arguments, work)
+    return run_verb(arguments, work, (arguments.folder, *image_folders(arguments.subjects)))

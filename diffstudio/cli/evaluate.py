@@ -51,6 +51,8 @@ def add_evaluate(verbs: Verbs) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
+    from diffstudio.studio.evaluations.subjects import image_folders
+
     def work(on_progress: OnProgress, on_wait: Callable[[], None], cancelled: Callable[[], bool]) -> Evaluation:
         from diffstudio.models.library.library import Library
         from diffstudio.studio.evaluations.request import EvaluateRequest
@@ -72,4 +74,4 @@ def _evaluate(arguments: argparse.Namespace) -> int:
             request, Library(settings.folders), on_progress=on_progress, on_wait=on_wait, cancelled=cancelled
         )
 
-    return run_verb(arguments, work)
+    return run_verb(arguments, work, (arguments.folder, *image_folders(arguments.subjects)))

@@ -6,7 +6,8 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
 from diffstudio.cli.terminal import print_message, printable, progress, stop_signals
@@ -36,17 +37,18 @@ def add_device_option(verb: argparse.ArgumentParser) -> None:
     verb.add_argument("--device", metavar="NAME", help="cpu, cuda or mps (default: as in the settings)")
 
 
-def run_verb(arguments: argparse.Namespace, work: Work) -> int:
+def run_verb(arguments: argparse.Namespace, work: Work, folders: Sequence[Path]) -> int:
     """Run the engine of a verb, print its result, and return the exit code.
 
     `work(on_progress, on_wait, cancelled)` makes the request and calls the engine, so that a mistake in the request is
-    recorded too. `arguments` has `json`, `out`, and `argv`, the arguments of the whole command.
+    recorded too. Nothing is written into the `folders`, whose images it reads. `arguments` has `json`, `out`, and `argv`,
+    the arguments of the whole command.
     """
     from diffstudio.studio.evaluations.job_recording import recorded
 
     verb, *rest = arguments.argv
     shown = _Progress()
-    with stop_signals() as stop, recorded(verb, rest, arguments.out) as recording:
+    with stop_signals() as stop, recorded(verb, rest, arguments.out, folders) as recording:
 
         def on_progress(what: str, done: int, total: int) -> None:
             shown(what, done, total)

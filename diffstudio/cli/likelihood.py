@@ -83,4 +83,4 @@ def _likelihood(arguments: argparse.Namespace) -> int:
             request, Library(settings.folders), on_progress=on_progress, on_wait=on_wait, cancelled=cancelled
         )
 
-    return run_verb(arguments, work)
+    return run_verb(arguments, work, (arguments.folder,))

@@ -113,7 +113,7 @@ def _synthesise(arguments: argparse.Namespace) -> int:
             request, Library(settings.folders), on_progress=on_progress, on_wait=on_wait, cancelled=cancelled
         )
 
-    return run_verb(arguments, work)
+    return run_verb(arguments, work, (arguments.folder,))
 
 
 def _ratios(text: str) -> tuple[float, ...]:

@@ -63,10 +63,18 @@ from diffstudio.studio.evaluations.measure import (
     views_of,
     with_labels,
 )
+from diffstudio.studio.evaluations.place import check_place
 from diffstudio.studio.evaluations.request import EvaluateRequest
 from diffstudio.studio.evaluations.result import Evaluation, NearestImage, SubjectResult
 from diffstudio.studio.evaluations.samples import CheckpointSamples, as_tensor
-from diffstudio.studio.evaluations.subjects import CheckpointSubject, FolderSubject, Subject, data_recipe, find_subjects
+from diffstudio.studio.evaluations.subjects import (
+    CheckpointSubject,
+    FolderSubject,
+    Subject,
+    data_recipe,
+    find_subjects,
+    image_folders,
+)
 from diffstudio.studio.runs.runs import file_name
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.training.run.setup import left_out
@@ -91,6 +99,7 @@ def evaluate(
     Interrupted when `cancelled` returns True or the control file in `out` says stop. Where a part of the folder has fewer
     than 100 images, `problem` of the result says so, and it has the tests for copies alone.
     """
+    check_place(request.out, (request.folder, *image_folders(request.subjects)))
     if request.out is not None:
         make_folder(request.out)
     job_control = EvaluationJobControl(Lease(), cancelled, request.out, on_wait)

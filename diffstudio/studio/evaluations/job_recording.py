@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from diffstudio.atomic import make_folder
-from diffstudio.errors import DiffstudioError, Interrupted, RunProblem, StorageProblem
+from diffstudio.errors import BadRequest, DiffstudioError, Interrupted, RunProblem, StorageProblem
 from diffstudio.studio.evaluations.job_folder import (
+    EVENTS,
+    REQUEST,
     JobEvent,
     JobFailed,
     JobFinished,
@@ -27,6 +29,7 @@ from diffstudio.studio.evaluations.job_folder import (
     result_name,
     without_out,
 )
+from diffstudio.studio.evaluations.place import OTHER_FOLDER, check_place, not_written_to
 from diffstudio.training.run.run_folder import Command
 
 _LEAST_SECONDS = 0.5  # between two progress events of the same work; longer in a job of hours, so that files stay small
@@ -61,15 +64,21 @@ class JobRecording:
 
 
 @contextmanager
-def recorded(verb: str, arguments: Sequence[str], out: Path | None) -> Iterator[JobRecording]:
+def recorded(
+    verb: str, arguments: Sequence[str], out: Path | None, folders: Iterable[Path] = ()
+) -> Iterator[JobRecording]:
     """Record what happens inside the `with` in the folder `out`: how it started, that it was stopped, or why it failed.
 
-    RunProblem when another job writes there, StorageProblem when it cannot be written to.
+    Nothing is written where that is inside one of the `folders` of images that are read, or where files of the same
+    names are not those of a job: BadRequest. RunProblem when another job writes there, StorageProblem when it cannot be
+    written to.
     """
     if out is None:
         yield JobRecording(verb, None)
         return
+    check_place(out, folders)
     folder = JobFolder(out)
+    _check_free(folder)
     make_folder(out)
     with folder.locked():
         _write_request(folder, verb, without_out(arguments))
@@ -94,6 +103,19 @@ def recorded(verb: str, arguments: Sequence[str], out: Path | None) -> Iterator[
         finally:
             with suppress(StorageProblem):
                 folder.send(Command.RUN)  # a command to stop is carried out: the folder may be used again
+
+
+def _check_free(folder: JobFolder) -> None:
+    """BadRequest for a folder with files that a job would write into, and that are those of something else."""
+    found = next((name for name in (REQUEST, EVENTS) if os.path.lexists(folder.path / name)), None)
+    if found is None:
+        return
+    try:
+        folder.request()
+    except RunProblem as error:
+        raise BadRequest(
+            not_written_to(folder.path), f"its {found} is not that of a job of the Lab", OTHER_FOLDER
+        ) from error
 
 
 def _write_request(folder: JobFolder, verb: str, arguments: tuple[str, ...]) -> None:

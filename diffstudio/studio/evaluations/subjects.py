@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -54,6 +55,12 @@ def find_subjects(names: tuple[str, ...], library: Library) -> list[Subject]:
     return subjects
 
 
+def image_folders(names: Iterable[str]) -> list[Path]:
+    """Those of the names that are folders of generated images."""
+    folders = map(_as_folder, names)
+    return [folder for folder in folders if folder is not None and _has_images(folder)]
+
+
 def data_recipe(subjects: list[Subject]) -> DataRecipe | None:
     """How the folder is to be read: as the runs of the checkpoints read it. None where there is no checkpoint.
 
@@ -72,12 +79,16 @@ def data_recipe(subjects: list[Subject]) -> DataRecipe | None:
 
 def _found(name: str, library: Library) -> Subject:
     folder = _as_folder(name)
-    if folder is not None and not (folder / INDEX).is_file():
-        run = RunFolder(folder)
-        if run.latest_checkpoint.is_file():
-            return _checkpoint(library.find(run.latest_checkpoint))
+    if folder is not None and _has_images(folder):
         return FolderSubject(folder.resolve().name or str(folder), folder)
+    if folder is not None and not (folder / INDEX).is_file():
+        return _checkpoint(library.find(RunFolder(folder).latest_checkpoint))
     return _checkpoint(library.find(name))
+
+
+def _has_images(folder: Path) -> bool:
+    """It holds images, not a checkpoint in several files or a run."""
+    return not (folder / INDEX).is_file() and not RunFolder(folder).latest_checkpoint.is_file()
 
 
 def _as_folder(name: str) -> Path | None:

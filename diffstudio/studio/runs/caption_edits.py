@@ -12,12 +12,14 @@ import codecs
 import csv
 import io
 import json
+import math
 import os
 import re
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from diffstudio.atomic import write_text
 from diffstudio.errors import NOT_A_JSON_OBJECT, DiffstudioError, unreadable
@@ -183,7 +185,9 @@ def _written_beside(folder: Path, file: Path, files: _Files, images: Mapping[Pat
 
 def _written_to_json(path: Path, texts: Texts) -> str:
     try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
+        values = _parsed(path.read_text(encoding="utf-8-sig"))
+    except _Unwritable as error:
+        return _not_written(path, str(error))
     except (OSError, ValueError, RecursionError) as error:
         return unreadable(error) if isinstance(error, OSError) else f"{path.name} is not JSON"
     if isinstance(values, str):
@@ -195,10 +199,38 @@ def _written_to_json(path: Path, texts: Texts) -> str:
     return ""
 
 
+def _not_written(file: Path, why: str) -> str:
+    return f"{file.name} could not be written ({why})"
+
+
+class _Unwritable(ValueError):
+    """What would not be the same when it is written again; the text is a clause."""
+
+
+def _parsed(text: str) -> Any:
+    """The values of JSON that can be written again. _Unwritable; ValueError for what is not JSON."""
+    return json.loads(text, object_pairs_hook=_with_each_key_once, parse_float=_number, parse_constant=_number)
+
+
+def _with_each_key_once(pairs: Sequence[tuple[str, object]]) -> dict[str, object]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _Unwritable(f"it has two keys '{next(key for key in keys if keys.count(key) > 1)}' in one object")
+    return values
+
+
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise _Unwritable(f"its number {text} is larger than a float can be, or not JSON")
+    return number
+
+
 def _json_of(values: object, *, indent: int | str | None = None) -> str:
     """JSON with letters as they are, or as escapes where UTF-8 cannot hold one of them: half an emoji that was cut."""
-    text = json.dumps(values, ensure_ascii=False, indent=indent)
-    return text if valid_utf8(text) == text else json.dumps(values, indent=indent)
+    text = json.dumps(values, ensure_ascii=False, indent=indent, allow_nan=False)
+    return text if valid_utf8(text) == text else json.dumps(values, indent=indent, allow_nan=False)
 
 
 # ---- metadata --------------------------------------------------------------------------------------------------------
@@ -215,7 +247,7 @@ def _written_in_metadata(folder: Path, file: Path, images: Mapping[Path, Texts])
         write_text(folder / file, "\ufeff" * data.startswith(codecs.BOM_UTF8) + text)  # spreadsheets need the mark
     except (OSError, ValueError, RecursionError, csv.Error, DiffstudioError) as error:
         why = error.why if isinstance(error, DiffstudioError) else str(error)
-        return [Skipped(image, f"{file.name} could not be written ({why})") for image in images]
+        return [Skipped(image, _not_written(file, why)) for image in images]
     return [
         Skipped(image, f"its captions in {file.name} are put together from several rows or columns")
         for key, (image, _) in edits.items()
@@ -233,7 +265,7 @@ def _jsonl(folder: Path, file: Path, text: str, edits: Mapping[str, tuple[Path, 
             rows[str(key)].append(number)
     done = set()
     for key, numbers in rows.items():
-        found = [values for number in numbers if (values := _object(lines[number])) is not None]
+        found = [_parsed(lines[number]) for number in numbers]
         if _set_in_rows(found, edits[key][1]):
             for number, values in zip(numbers, found, strict=True):
                 lines[number] = _json_of(values) + "\r" * lines[number].endswith("\r")
@@ -250,7 +282,7 @@ def _set_in_rows(rows: Sequence[dict[str, object]], texts: Texts) -> bool:
 
 def _kohya(folder: Path, file: Path, text: str, edits: Mapping[str, tuple[Path, Texts]]) -> tuple[str, set[str]]:
     """An object with an entry for each image, which may be named without its suffix. ValueError for other JSON."""
-    values = json.loads(text)
+    values = _parsed(text)
     if not isinstance(values, dict):
         raise ValueError(NOT_A_JSON_OBJECT)
     named: defaultdict[str, list[str]] = defaultdict(list)
@@ -268,25 +300,54 @@ def _kohya(folder: Path, file: Path, text: str, edits: Mapping[str, tuple[Path, 
 
 
 def _csv(folder: Path, file: Path, text: str, edits: Mapping[str, tuple[Path, Texts]]) -> tuple[str, set[str]]:
+    """Rows without a change stay as they are, and so do the cells of other columns, whatever the columns are called."""
     separator = max(",;\t", key=text.split("\n", 1)[0].count)
-    table = list(csv.reader(io.StringIO(text, newline=""), delimiter=separator))
+    lines, table = _csv_rows(text, separator)
     header = table[0]
-    rows: defaultdict[str, list[list[str]]] = defaultdict(list)
-    for row in table[1:]:
+    rows: defaultdict[str, list[int]] = defaultdict(list)
+    for number, row in enumerate(table[1:], start=1):
         key = _image_of(folder, file, dict(zip(header, row, strict=False)))
         if key in edits:
-            rows[str(key)].append(row)
+            rows[str(key)].append(number)
     done = set()
-    for key, found in rows.items():
-        values: list[dict[str, object]] = [dict(zip(header, row, strict=False)) for row in found]
+    for key, numbers in rows.items():
+        before = [dict(zip(header, table[number], strict=False)) for number in numbers]
+        values: list[dict[str, object]] = [dict(row) for row in before]
         if _set_in_rows(values, edits[key][1]):
-            for row, changed in zip(found, values, strict=True):
-                row[: len(header)] = [str(changed.get(name, "")) for name in header]
+            for number, old, changed in zip(numbers, before, values, strict=True):
+                columns = {_column(header, name): str(text) for name, text in changed.items() if text != old[name]}
+                if columns:
+                    row = [columns.get(index, cell) for index, cell in enumerate(table[number])]
+                    lines[number] = _csv_line(row, separator, lines[number])
             done.add(key)
+    return "".join(lines), done
+
+
+def _csv_rows(text: str, separator: str) -> tuple[list[str], list[list[str]]]:
+    """The text of each row, which may have several lines, and its cells."""
+    lines = list(io.StringIO(text, newline=""))
+    reader = csv.reader(lines, delimiter=separator)
+    texts, table, first = [], [], 0
+    for row in reader:
+        texts.append("".join(lines[first : reader.line_num]))
+        table.append(row)
+        first = reader.line_num
+    return texts, table
+
+
+def _csv_line(row: Sequence[str], separator: str, before: str) -> str:
+    """A row with the end of line that it had."""
     out = io.StringIO(newline="")
-    ending = "\r\n" if "\r\n" in text else "\n"
-    csv.writer(out, delimiter=separator, lineterminator=ending).writerows(table)
-    return out.getvalue(), done
+    ending = before[len(before.rstrip("\r\n")) :]
+    csv.writer(out, delimiter=separator, lineterminator=ending).writerow(row)
+    return out.getvalue()
+
+
+def _column(header: Sequence[str], name: str) -> int:
+    """The index of the only column of this name. _Unwritable where there are several."""
+    if header.count(name) > 1:
+        raise _Unwritable(f"{header.count(name)} of its columns are called '{name}'")
+    return header.index(name)
 
 
 def _object(line: str) -> dict[str, object] | None:

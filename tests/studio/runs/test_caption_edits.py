@@ -93,6 +93,11 @@ def test_a_caption_file_of_two_images_is_changed_for_both_or_not_at_all(tmp_path
             '{"file_name": "a.png", "text": "one"}\n{"file_name": "a.png", "text": "two"}',
             "several rows",
         ),
+        ("metadata.csv", "file_name,text,text\na.png,one,two\n", "2 of its columns are called 'text'"),
+        ("metadata.jsonl", '{"file_name": "a.png", "text": "one", "n": 1e400}', "its number 1e400 is larger"),
+        ("a.json", '{"caption": "one", "loss": NaN}', "its number NaN"),
+        ("meta_cap.json", '{"a.png": {"caption": "one", "n": 1, "n": 2}}', "it has two keys 'n' in one object"),
+        ("a.json", '{"caption": "one", "n": {"x": 1, "x": 2}}', "it has two keys 'x' in one object"),
     ],
 )
 def test_what_would_be_lost_is_refused_by_name(tmp_path: Path, name: str, content: str, why: str) -> None:
@@ -123,6 +128,24 @@ def test_spreadsheet_endings_and_separators_are_kept(tmp_path: Path) -> None:
     (tmp_path / "metadata.csv").write_bytes(b"\xef\xbb\xbffile_name;text\r\na.png;old\r\n")
     assert edited(tmp_path, {"a.png": ("one; two",)}).written == 1
     assert (tmp_path / "metadata.csv").read_bytes() == b'\xef\xbb\xbffile_name;text\r\na.png;"one; two"\r\n'
+
+
+def test_other_columns_and_rows_of_a_table_stay_as_they_are(tmp_path: Path) -> None:
+    """Also columns of equal names or of none, quotes that are not needed, empty lines and rows of other lengths."""
+    image(tmp_path / "a.png")
+    rows = ["file_name,text,,,n,n\r\n", 'a.png,old,1,2,3,"4, 5",6\r\n', "\r\n", '"b.png","a\nb",,x\n', "c.png"]
+    (tmp_path / "metadata.csv").write_bytes("".join(rows).encode())
+    assert edited(tmp_path, {"a.png": ("new",)}) == EditResult(1)
+    rows[1] = 'a.png,new,1,2,3,"4, 5",6\r\n'
+    assert (tmp_path / "metadata.csv").read_bytes().decode() == "".join(rows)
+
+
+def test_untouched_lines_may_hold_what_cannot_be_written_again(tmp_path: Path) -> None:
+    image(tmp_path / "a.png")
+    kept = '{"file_name": "b.png", "text": "x", "n": 1e400, "n": NaN}'
+    (tmp_path / "metadata.jsonl").write_text(f'{{"file_name": "a.png", "text": "old"}}\n{kept}\n')
+    assert edited(tmp_path, {"a.png": ("new",)}) == EditResult(1)
+    assert (tmp_path / "metadata.jsonl").read_text() == f'{{"file_name": "a.png", "text": "new"}}\n{kept}\n'
 
 
 def test_the_key_that_is_read_is_the_one_that_is_written(tmp_path: Path) -> None:

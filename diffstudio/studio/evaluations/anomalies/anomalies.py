@@ -40,6 +40,7 @@ from diffstudio.studio.evaluations.folders import (
 )
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.measure import spread
+from diffstudio.studio.evaluations.place import check_place
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subjects
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.loop import train
@@ -71,6 +72,7 @@ def anomalies(
     DiffstudioError for what cannot be read or compared; Interrupted when `cancelled` returns True or the control file in
     `out` says stop.
     """
+    check_place(request.out, (request.normals, request.folder))
     if request.out is not None:
         make_folder(request.out)
     job_control = EvaluationJobControl(Lease(), cancelled, request.out, on_wait)

@@ -20,7 +20,6 @@ from diffstudio.studio.evaluations.compare.figures import save_plots
 from diffstudio.studio.evaluations.compare.history import history
 from diffstudio.studio.evaluations.compare.measuring import Measuring, checkpoint_stamp
 from diffstudio.studio.evaluations.compare.page import write_page
-from diffstudio.studio.evaluations.compare.place import check_place, default_out
 from diffstudio.studio.evaluations.compare.plan import PlannedRun, check_models, prepare, total_sentence
 from diffstudio.studio.evaluations.compare.request import CompareRequest
 from diffstudio.studio.evaluations.compare.result import RESULT, Comparison, Entry, Likelihood
@@ -39,6 +38,7 @@ from diffstudio.studio.evaluations.folders import (
 )
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.measure import FeatureFiles, features_of_real, views_of
+from diffstudio.studio.evaluations.place import check_place, default_out
 from diffstudio.studio.evaluations.subjects import (
     CheckpointSubject,
     FolderSubject,
@@ -46,6 +46,7 @@ from diffstudio.studio.evaluations.subjects import (
     check_same_reading,
     data_recipe,
     find_subjects,
+    image_folders,
 )
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.data.folder_report import FolderReport
@@ -71,14 +72,15 @@ def compare(
     possible; Interrupted when `cancelled` returns True or the control file in `out` says stop. Where a part of the
     folder has fewer than 100 images, `problem` of the result says so, and there are only the tests for copies.
     """
-    out = make_folder(request.out if request.out is not None else default_out(request.folder))
+    out = request.out if request.out is not None else default_out(request.folder)
+    check_place(out, (request.folder, *image_folders(request.subjects)))
+    make_folder(out)
     check_models(request.models)
     on_progress(total_sentence(request), 0, 0)
     job_control = EvaluationJobControl(Lease(), cancelled, out, on_wait)
     device = choose_device(request.device)
     subjects = find_subjects(request.subjects, library)
     report = inspected(request.folder, on_progress, job_control.check)
-    check_place(out, request.folder)
     given = data_recipe(subjects)
     runs = prepare(request, out, report, given, accelerator=device.type != "cpu")
     data = read_choice(runs[0].recipe_file).recipe.data if runs else given

@@ -13,8 +13,8 @@ from diffstudio.atomic import make_folder, write_text
 from diffstudio.errors import BadRequest, RunProblem
 from diffstudio.evaluation.report import FEWEST
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.evaluations.compare.place import OTHER_FOLDER
 from diffstudio.studio.evaluations.compare.request import DIFFUSION, CompareRequest
+from diffstudio.studio.evaluations.place import OTHER_FOLDER
 from diffstudio.training.data.dataset import MIN_SIZE, count_held_out
 from diffstudio.training.data.folder_report import FolderReport, count_of
 from diffstudio.training.data.pixel_choice import BUCKET, CROP

@@ -51,6 +51,7 @@ from diffstudio.studio.evaluations.likelihood.measurement import (
 from diffstudio.studio.evaluations.likelihood.request import LikelihoodRequest
 from diffstudio.studio.evaluations.likelihood.result import BOUND, FLOW, LikelihoodResult
 from diffstudio.studio.evaluations.measure import spread
+from diffstudio.studio.evaluations.place import check_place
 from diffstudio.studio.evaluations.samples import CheckedDenoiser
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subjects
 from diffstudio.training.recipe import ObjectiveName
@@ -76,6 +77,7 @@ def likelihood(
     accelerator, and releases it while images are generated. DiffstudioError for what has no likelihood or cannot be
     read; Interrupted when `cancelled` returns True or the control file in `out` says stop.
     """
+    check_place(request.out, (request.folder,))
     if request.out is not None:
         make_folder(request.out)
     job_control = EvaluationJobControl(Lease(), cancelled, request.out, on_wait)

@@ -62,8 +62,8 @@ def synthesise(
     gives the same folder, also after it was ended and called again. DiffstudioError for what cannot be generated;
     Interrupted when `cancelled` returns True or the control file in `out` says stop.
     """
+    _check_place(request.out, request.folder)
     out = make_folder(request.out)
-    _check_place(out, request.folder)
     job_control = EvaluationJobControl(Lease(), cancelled, out, on_wait)
     subject = _checkpoint(request, library)
     device = choose_device(request.device)

@@ -97,15 +97,27 @@ def test_the_command_line_makes_the_request(monkeypatch: pytest.MonkeyPatch, tmp
         "--seed",
         "4",
     ]
-    assert cli.main(["compare", str(tmp_path), "--minutes", "1.5", *options]) == BadRequest.exit_code
-    out = paths.lab() / f"compare {tmp_path.name}"
+    (photos := tmp_path / "photos").mkdir()
+    assert cli.main(["compare", str(photos), "--minutes", "1.5", *options]) == BadRequest.exit_code
+    out = paths.lab() / "compare photos"
     names = ("diffusion", "tiny")
-    assert seen == [CompareRequest(tmp_path, 1.5, names, 2, ("starter", "made"), seed=4, device="cpu", out=out)]
+    assert seen == [CompareRequest(photos, 1.5, names, 2, ("starter", "made"), seed=4, device="cpu", out=out)]
     assert (out / "events.jsonl").is_file()
     cli.main(
-        ["compare", str(tmp_path), "--minutes", "1", "--models", "none", "--with", "starter", "--out", str(tmp_path)]
+        [
+            "compare",
+            str(photos),
+            "--minutes",
+            "1",
+            "--models",
+            "none",
+            "--with",
+            "starter",
+            "--out",
+            str(tmp_path / "out"),
+        ]
     )
-    assert seen[1].models == () and seen[1].out == tmp_path
+    assert seen[1].models == () and seen[1].out == tmp_path / "out"
 
 
 @pytest.mark.parametrize(

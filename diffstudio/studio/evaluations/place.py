@@ -1,0 +1,35 @@
+"""Where a job of the Lab may write. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from diffstudio import paths
+from diffstudio.errors import BadRequest
+
+OTHER_FOLDER = "Name another folder with --out"
+
+
+def default_out(folder: Path) -> Path:
+    """A new folder for a comparison of models of this folder."""
+    name = f"compare {folder.resolve().name}"
+    number = 1
+    while (path := paths.lab() / (name if number == 1 else f"{name} {number}")).exists():
+        number += 1
+    return path
+
+
+def check_place(out: Path | None, folders: Iterable[Path]) -> None:
+    """BadRequest where the folder of a result is one of these folders of images, or inside one."""
+    for folder in folders:
+        if out is not None and out.resolve().is_relative_to(folder.resolve()):
+            raise BadRequest(
+                not_written_to(out),
+                f"it is inside {folder}, whose images are read: what is written there would be taken for some of them",
+                OTHER_FOLDER,
+            )
+
+
+def not_written_to(out: Path) -> str:
+    return f"The result cannot be written to {out}"

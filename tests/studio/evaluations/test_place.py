@@ -1,0 +1,78 @@
+"""No verb of the Lab writes into a folder whose images it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from diffstudio import cli
+from diffstudio.errors import BadRequest
+from diffstudio.models.library.library import Library
+from diffstudio.studio.evaluations.anomalies.anomalies import anomalies
+from diffstudio.studio.evaluations.anomalies.request import AnomaliesRequest
+from diffstudio.studio.evaluations.compare.compare import compare
+from diffstudio.studio.evaluations.compare.request import CompareRequest
+from diffstudio.studio.evaluations.evaluate import evaluate
+from diffstudio.studio.evaluations.likelihood.likelihood import likelihood
+from diffstudio.studio.evaluations.likelihood.request import LikelihoodRequest
+from diffstudio.studio.evaluations.request import EvaluateRequest
+from diffstudio.studio.evaluations.synthetic.request import SynthesiseRequest
+from diffstudio.studio.evaluations.synthetic.synthesise import synthesise
+
+NAMES = ("photos", "others")
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two folders of images, with a caption called as the request of a job."""
+    for name in NAMES:
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (16, 16)).save(tmp_path / name / "request.png")
+        (tmp_path / name / "request.json").write_text('{"caption": "A square"}')
+    monkeypatch.chdir(tmp_path)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "photos", "others"],
+        ["anomalies", "photos", "others"],
+        ["likelihood", "nothing", "photos"],
+        ["synthesise", "nothing", "5", "photos"],
+        ["compare", "photos", "--minutes", "1", "--models", "none", "--with", "others"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+@pytest.mark.parametrize("inside", [".", "new"])
+def test_a_command_leaves_no_file_there(arguments: list[str], inside: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in set(arguments) & set(NAMES):
+        before = contents(Path(name))
+        assert cli.main([*arguments, "--out", str(Path(name, inside))]) == BadRequest.exit_code
+        assert "The result cannot be written to" in capsys.readouterr().err and contents(Path(name)) == before
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda out: evaluate(EvaluateRequest(("photos",), Path("others"), out=out), Library()),
+        lambda out: anomalies(AnomaliesRequest(Path("photos"), Path("others"), out=out), Library()),
+        lambda out: compare(CompareRequest(Path("photos"), 1, models=(), subjects=("others",), out=out), Library()),
+        lambda out: likelihood(LikelihoodRequest("nothing", Path(out.parts[0]), out=out), Library()),
+        lambda out: synthesise(SynthesiseRequest("nothing", Path(out.parts[0]), out, 5), Library()),
+    ],
+    ids=["evaluate", "anomalies", "compare", "likelihood", "synthesise"],
+)
+@pytest.mark.parametrize("name", NAMES)
+def test_an_engine_leaves_no_file_there(call: Callable[[Path], Any], name: str) -> None:
+    before = contents(Path(name))
+    with pytest.raises(BadRequest, match="cannot be written to"):
+        call(Path(name, "new"))
+    assert contents(Path(name)) == before
