@@ -28,9 +28,9 @@ import pytest
 from _pytest.faulthandler import fault_handler_stderr_fd_key
 from hypothesis import settings
 
-# The same examples in every run, so that a failure is due to the change at hand.
-# `pytest --hypothesis-profile default` looks for new ones.
-settings.register_profile("repeatable", derandomize=True)
+# The same examples in every run, so that a failure is due to the change at hand, and no deadline, which a busy machine or
+# a first import would miss. `pytest --hypothesis-profile default` looks for new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 ROOT = Path(__file__).resolve().parent.parent
