@@ -117,7 +117,7 @@ class _Generation:
         init_image: InitImage | None,
         weak: Model | None,
     ) -> None:
-        self._guidance = RequestGuidance(request, weak)
+        self._guidance, self._weak = RequestGuidance(request, weak), weak
         self.request, self.model, self.context, self.passes = request, model, context, passes
         self._init_image = init_image
         self._prompts = PromptVariants(request, model.checkpoint)
@@ -137,6 +137,8 @@ class _Generation:
         negative, loras = self._loras.read(drawn[0].negative)[0], self._loras.read(drawn[0].prompt)[1]
         yield from self._notes(self._loras.attach(model, loras, job_control.stopped))
         yield from self._notes(self._textual_inversions.attach(model, [*prompts, negative]))
+        if self._weak is not None:
+            yield from self._notes(self._textual_inversions.attach_to_weaker(self._weak, [*prompts, negative]))
         yield from self._notes(self._prompt_notes.new(prompts, negative))
 
         encoded = model.encode_prompt(prompts, negative, clip_skip=self.request.clip_skip)

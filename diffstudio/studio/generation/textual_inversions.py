@@ -60,6 +60,13 @@ class RequestTextualInversions:
         self._used = model.textual_inversions.known
         return self._new(notes)
 
+    def attach_to_weaker(self, model: Model, prompts: Sequence[str]) -> tuple[str, ...]:
+        """As `attach`, for the weaker model of autoguidance, which reads the same prompts; notes that are its alone."""
+        used = self._used  # of the metadata
+        notes = self.attach(model, prompts)
+        self._used = used
+        return tuple(f"The weaker model of autoguidance: {note}" for note in notes)
+
     def _new(self, notes: Sequence[str]) -> tuple[str, ...]:
         """Those that were not returned before."""
         new = tuple(note for note in notes if note not in self._noted)

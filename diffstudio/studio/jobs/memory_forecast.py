@@ -34,6 +34,7 @@ class MemoryQuery:
     request: GenerateRequest
     checkpoint: Checkpoint
     controls: tuple[Checkpoint, ...] = ()  # its ControlNets
+    weak: Checkpoint | None = None  # the weaker model of autoguidance, loaded beside the checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,10 @@ def _estimate(query: MemoryQuery, width: int, height: int, count: int, device: D
     dtype = limits.dtype_name(device.device_type, checkpoint.parameters)
     needed = estimate(checkpoint, width, height, count, dtype, query.controls)
     unpacked = checkpoint.parameters * limits.DTYPE_BYTES[dtype]
-    return replace(needed, weights=needed.weights - unpacked + loaded_bytes(checkpoint, dtype, device.free_bytes))
+    weights = needed.weights - unpacked + loaded_bytes(checkpoint, dtype, device.free_bytes)
+    if (weak := query.weak) is not None:  # its calls come after those of the checkpoint: no more activations at once
+        weights += loaded_bytes(weak, limits.dtype_name(device.device_type, weak.parameters), device.free_bytes)
+    return replace(needed, weights=weights)
 
 
 def _size_per_call(query: MemoryQuery) -> tuple[int, int, bool]:

@@ -169,7 +169,8 @@ class Panel(PanelLayout):
         with contextlib.suppress(BadRequest):
             width, height = self.size_to_make()
             request = replace(self.request(), width=width, height=height)
-            self.memory_forecast_requested.emit(MemoryQuery(request, checkpoint, self.controlnets.networks()))
+            controls, weak = self.controlnets.networks(), self.guidance.weak_model()
+            self.memory_forecast_requested.emit(MemoryQuery(request, checkpoint, controls, weak))
 
     def show_memory_forecast(self, job: MemoryQuery, forecast: MemoryForecast | None) -> None:
         """Show a forecast; None where it is unknown."""

@@ -56,6 +56,19 @@ def test_what_cannot_be_shown_is_said_once_and_stays_a_word(library: Library) ->
     assert shown.textual_inversions.known == () and words.attach(shown, ["evil wide"]) == () and not Path(RAN).exists()
 
 
+def test_the_weaker_model_of_autoguidance_reads_the_same_embeddings(library: Library) -> None:
+    embeddings, strong, weak = RequestTextualInversions(textual_inversion_files(library)), model(), model()
+    narrow: Any = SimpleNamespace(textual_inversions=TextualInversions({"text_encoder": small.small_clip(1024, 1)}))
+    prompts = ["a cat by mine, wide"]
+    (unfit,) = embeddings.attach(strong, prompts)
+    assert "wide does not fit this checkpoint" in unfit
+    assert embeddings.attach_to_weaker(weak, prompts) == ()  # what was said of the strong one is not repeated
+    assert weak.textual_inversions.known == ("mine",)
+    (other,) = embeddings.attach_to_weaker(narrow, prompts)  # which knows `wide` alone
+    assert other.startswith("The weaker model of autoguidance: The embedding mine does not fit")
+    assert [one["name"] for one in embeddings.metadata()["embeddings"]] == ["mine"]
+
+
 def test_unknown_embeddings_are_all_counted(library: Library) -> None:
     embeddings, shown = RequestTextualInversions(textual_inversion_files(library)), model()
     prompt = " ".join(f"embedding:{name}" for name in "abcde")

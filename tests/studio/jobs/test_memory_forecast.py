@@ -56,6 +56,14 @@ def test_it_adds_up() -> None:
     )
 
 
+@pytest.mark.parametrize(("device", "size"), [("cpu", 4), ("cuda", 2)])
+def test_the_weaker_model_of_autoguidance_is_loaded_too(device: str, size: int) -> None:
+    memory = DeviceMemory(device, 32 * GIB, 24 * GIB)
+    alone = forecast(MemoryQuery(GenerateRequest(), SD1), memory)
+    guided = forecast(MemoryQuery(GenerateRequest(), SD1, weak=replace(SD1, parameters=900_000_000)), memory)
+    assert guided.needed - alone.needed == size * 900_000_000
+
+
 def test_a_batch_is_only_as_large_as_fits_an_accelerator() -> None:
     small = DeviceMemory("cuda", 8 * GIB, 4 * GIB)
     assert forecast_of(small, count=8).fits and forecast_of(small, count=8).needed <= 0.9 * small.free_bytes

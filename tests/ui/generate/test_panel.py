@@ -485,7 +485,11 @@ def test_what_it_takes_of_the_memory_is_said(qtbot: QtBot, panel: Panel) -> None
     panel.count.set_value(4)
     panel.count.value_changed.emit(4)
     qtbot.waitUntil(lambda: len(asked) > count)
-    assert asked[-1].request.count == 4
+    assert asked[-1].request.count == 4 and asked[-1].weak is None
+    weaker = checkpoint("weaker", family="sdxl", width=1024, height=1024, parameters=2_000_000_000, metadata={})
+    panel.set_checkpoints([checkpoint(), xl, weaker])
+    load_request(panel, dataclasses.replace(panel.request(), autoguidance="weaker"))
+    qtbot.waitUntil(lambda: asked[-1].weak == weaker)
     panel.show_memory_forecast(asked[-1], MemoryForecast(30_000_000_000, 24_000_000_000, "It is made in pieces."))
     assert panel.memory_label.property("tone") == "warn" and panel.memory_label.toolTip() == "It is made in pieces."
     panel.choose(checkpoint())

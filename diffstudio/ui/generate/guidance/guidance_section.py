@@ -195,6 +195,13 @@ class GuidanceSection(QWidget):
         """All of it off."""
         self.load_from(GenerateRequest())
 
+    def weak_model(self) -> Checkpoint | None:
+        """The weaker model of the request, for its size: one of the same run has that of the checkpoint. None for none."""
+        chosen = self.apply_to(GenerateRequest()).autoguidance
+        if not chosen or self._checkpoint is None:
+            return None
+        return next((model for model in self._models if chosen == model.name), self._checkpoint)
+
     def is_enabled(self) -> bool:
         """Whether it is open, also where it is not available."""
         return self._enabled
