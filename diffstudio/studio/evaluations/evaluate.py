@@ -336,6 +336,8 @@ class _Evaluation:
                 "The tests for copies only search the half used as training images."
             )
         for subject in subjects:
+            if unknown := unknown_split(subject):
+                notes.append(unknown)
             run = run_of(subject)
             other = folder_of(run) if run is not None else None
             if other not in (None, self.real.report.folder.resolve()):
@@ -384,6 +386,16 @@ def run_of(subject: Subject) -> RunFolder | None:
         return RunFolder.open(subject.checkpoint.path.parent.parent)
     except DiffstudioError:
         return None
+
+
+def unknown_split(subject: Subject) -> str:
+    """A note where the run of a checkpoint is not known, as of a copied file: which images it held out is not known."""
+    if not isinstance(subject, CheckpointSubject) or run_of(subject) is not None:
+        return ""
+    return (
+        f"{subject.name} does not lie in its run: the images are split by its recipe, and it may have been trained on "
+        "some of those that are held out here."
+    )
 
 
 def folder_of(run: RunFolder) -> Path | None:

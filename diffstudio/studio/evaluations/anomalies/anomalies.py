@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diffstudio.atomic import atomic_write, make_folder, write_text
-from diffstudio.errors import BadRequest, FolderProblem
+from diffstudio.errors import BadRequest, FolderProblem, Interrupted
 from diffstudio.evaluation.anomalies.calibration import outliers, p_values, smallest_rate, threshold
 from diffstudio.evaluation.anomalies.denoising import LEVELS
 from diffstudio.evaluation.anomalies.heat_maps import over_image
@@ -26,7 +26,7 @@ from diffstudio.studio.evaluations.anomalies.choice import choose, compare_detec
 from diffstudio.studio.evaluations.anomalies.detectors import Detectors
 from diffstudio.studio.evaluations.anomalies.request import AnomaliesRequest
 from diffstudio.studio.evaluations.anomalies.result import AnomaliesResult, DetectorResult, ScoredImage
-from diffstudio.studio.evaluations.evaluate import folder_of, run_of, with_split_of_run
+from diffstudio.studio.evaluations.evaluate import folder_of, run_of, unknown_split, with_split_of_run
 from diffstudio.studio.evaluations.folders import (
     OnProgress,
     RealFolder,
@@ -39,13 +39,14 @@ from diffstudio.studio.evaluations.folders import (
     shared_images,
 )
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
+from diffstudio.studio.evaluations.job_runs import RunControl, State, check_plan, goes_on, state_of
 from diffstudio.studio.evaluations.measure import spread
 from diffstudio.studio.evaluations.place import check_place
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subjects
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.loop import train
 from diffstudio.training.recipe import ObjectiveName
-from diffstudio.training.run.events import RunEvent, RunStep
+from diffstudio.training.run.events import RunEvent, RunStep, RunWaiting
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.training.run.setup import left_out
 
@@ -78,7 +79,7 @@ def anomalies(
     job_control = EvaluationJobControl(Lease(), cancelled, request.out, on_wait)
     name = request.checkpoint
     if request.minutes is not None and request.out is not None:
-        name = str(_trained(request, request.out / RUN, job_control, on_progress))
+        name = str(_trained(request, request.out, on_progress, on_wait, cancelled))
     subject = _subject(name, library) if name is not None else None
     device = choose_device(request.device)
     real = read_real(
@@ -246,22 +247,42 @@ def _model(
     ), f"Model: {subject.name}, EMA weights, without a prompt."
 
 
-def _trained(request: AnomaliesRequest, run: Path, job_control: EvaluationJobControl, on_progress: OnProgress) -> Path:
-    """The folder of a run on the normals: trained now, or by an earlier call with the same `out`."""
+def _trained(
+    request: AnomaliesRequest,
+    out: Path,
+    on_progress: OnProgress,
+    on_wait: Callable[[], None],
+    cancelled: Callable[[], bool],
+) -> Path:
+    """The folder of a finished run on the normals: trained now, or from where an earlier call with this `out` ended.
+
+    BadRequest where `out` has a run on other images or of another time, Interrupted when it is stopped: its state is
+    kept. DiffstudioError where training fails.
+    """
     minutes = request.minutes or 0.0
-    if RunFolder(run).latest_checkpoint.is_file():
-        return run
+    run = RunFolder(out / RUN)
+    check_plan(out, request.normals, minutes, "search for anomalies", run)
+    if state_of(run) is State.FINISHED:
+        return run.path
+    with RunControl(run, out, cancelled) as control:
 
-    def on_event(event: RunEvent) -> None:
-        job_control.check()
-        if isinstance(event, RunStep):
-            on_progress("Training on the normal images, seconds", round(event.elapsed_seconds), round(60 * minutes))
+        def on_event(event: RunEvent) -> None:
+            control.show(event)
+            if isinstance(event, RunWaiting):
+                on_wait()
+            if isinstance(event, RunStep):
+                on_progress("Training on the normal images, seconds", round(event.elapsed_seconds), round(60 * minutes))
 
-    if RunFolder(run).recipe_file.is_file():  # begun by an earlier call
-        train(run, resume=True, on_event=on_event)
-    else:
-        train(run, request.normals, minutes=minutes, on_event=on_event)
-    return run
+        def stopped() -> bool:
+            return control.stopped
+
+        if state_of(run) is State.NEW:
+            train(run.path, request.normals, minutes=minutes, on_event=on_event, cancelled=stopped)
+        else:
+            train(run.path, resume=True, on_event=on_event, cancelled=stopped)
+    if control.stopped or state_of(run) is not State.FINISHED:
+        raise Interrupted("The training was stopped", goes_on(out))
+    return run.path
 
 
 # ---- what would make a score wrong -----------------------------------------------------------------------------------
@@ -287,6 +308,8 @@ def _notes(real: RealFolder, images: ImageDataset, subject: CheckpointSubject | 
             f"{len(shared):,} of {len(images):,} images are among the normal ones too, such as {shared[0]}: their scores are "
             "those of images that were trained on or compared with, and too low."
         )
+    if subject is not None and (unknown := unknown_split(subject)):
+        notes.append(unknown)
     run = run_of(subject) if subject is not None else None
     other = folder_of(run) if run is not None else None
     if subject is not None and other not in (None, real.report.folder.resolve()):

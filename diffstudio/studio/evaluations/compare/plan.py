@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum, auto
 from math import ceil, log
 from pathlib import Path
 
-from diffstudio.atomic import make_folder, write_text
-from diffstudio.errors import BadRequest, RunProblem
+from diffstudio.atomic import make_folder
+from diffstudio.errors import BadRequest
 from diffstudio.evaluation.report import FEWEST
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.compare.request import DIFFUSION, CompareRequest
-from diffstudio.studio.evaluations.place import OTHER_FOLDER
+from diffstudio.studio.evaluations.job_runs import State, check_plan, state_of
 from diffstudio.training.data.dataset import MIN_SIZE, count_held_out
 from diffstudio.training.data.folder_report import FolderReport, count_of
 from diffstudio.training.data.pixel_choice import BUCKET, CROP
@@ -27,21 +25,11 @@ from diffstudio.training.recipe_choice import (
     choose_recipe,
     read_choice,
 )
-from diffstudio.training.run.events import RunFailed, RunFinished
 from diffstudio.training.run.run_folder import RunFolder
 
-FORMAT = 1
-PLAN = "plan.json"  # in the folder of the comparison
 RUNS = "runs"
 _FEWEST_HELD_OUT, _HELD_OUT, _MOST_HELD_OUT = 120, 0.25, 1000  # images, share, images
 _MOST_OF_FOLDER = 0.5  # that may be held out, to reach the fewest
-
-
-class State(Enum):
-    NEW = auto()
-    UNFINISHED = auto()  # stopped, or its process was killed
-    FINISHED = auto()
-    FAILED = auto()
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +46,7 @@ class PlannedRun:
         return f"{self.model}, seed {self.seed}"
 
     def state(self) -> State:
-        if not self.run.recipe_file.is_file():
-            return State.NEW
-        events, _ = self.run.events()
-        last = events[-1] if events else None
-        if isinstance(last, RunFinished):
-            return State.FINISHED
-        return State.FAILED if isinstance(last, RunFailed) else State.UNFINISHED
+        return state_of(self.run)
 
 
 def planned_runs(request: CompareRequest, out: Path) -> list[PlannedRun]:
@@ -106,7 +88,7 @@ def prepare(
     `data` is how the folder was read by checkpoints that join the table; by default it is chosen for the folder.
     BadRequest where `out` holds another comparison; RunProblem, StorageProblem.
     """
-    _check_plan(request, out, report)
+    check_plan(out, report.folder, request.minutes, "comparison")
     runs = planned_runs(request, out)
     if any(not planned.recipe_file.is_file() for planned in runs):
         choices = dict(
@@ -186,27 +168,6 @@ def _with_held_out(data: DataRecipe, report: FolderReport) -> DataRecipe:
         if count_held_out(report, found) >= min(_FEWEST_HELD_OUT, count // 2):
             return found
     return replace(data, held_out=_MOST_OF_FOLDER)
-
-
-def _check_plan(request: CompareRequest, out: Path, report: FolderReport) -> None:
-    """BadRequest where an earlier comparison in this folder was of other images, or had other times."""
-    path = out / PLAN
-    now = {"format": FORMAT, "folder": str(report.folder.resolve()), "minutes": request.minutes}
-    if not path.is_file():
-        make_folder(out)
-        write_text(path, json.dumps(now))
-        return
-    try:
-        before = json.loads(path.read_text(encoding="utf-8"))
-        known = {name: before[name] for name in now}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RunProblem(f"{path} cannot be read", str(error), OTHER_FOLDER) from error
-    if known != now:
-        raise BadRequest(
-            f"The folder {out} holds another comparison",
-            f"it is of {known['folder']} with {known['minutes']} minutes for each model and seed",
-            OTHER_FOLDER,
-        )
 
 
 def _title(recipe: str) -> str:

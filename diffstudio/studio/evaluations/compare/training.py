@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import psutil
 import torch
@@ -16,13 +16,12 @@ import torch
 from diffstudio import paths
 from diffstudio.atomic import make_folder
 from diffstudio.errors import DiffstudioError, Interrupted, StorageProblem
-from diffstudio.studio.evaluations.compare.plan import PlannedRun, State
+from diffstudio.studio.evaluations.compare.plan import PlannedRun
 from diffstudio.studio.evaluations.folders import OnProgress
+from diffstudio.studio.evaluations.job_runs import RunControl, State, goes_on
 from diffstudio.training.loop import train
 from diffstudio.training.run.events import RunEvent, RunStep, RunWaiting
-from diffstudio.training.run.run_folder import Command, RunFolder
-
-_POLL_SECONDS = 0.2
+from diffstudio.training.run.run_folder import RunFolder
 
 
 def train_runs(
@@ -45,9 +44,12 @@ def train_runs(
         if planned.state() is State.FINISHED:
             continue
         _show_in_train_room(planned, out)
-        with _Watch(planned.run, RunFolder(out), cancelled) as watch:
+        with _Watch(planned.run, out, cancelled) as watch:
 
-            def on_event(event: RunEvent, planned: PlannedRun = planned, number: int = number) -> None:
+            def on_event(
+                event: RunEvent, planned: PlannedRun = planned, number: int = number, watch: _Watch = watch
+            ) -> None:
+                watch.show(event)
                 if isinstance(event, RunWaiting):
                     on_wait()
                 seconds = event.elapsed_seconds if isinstance(event, RunStep) else 0.0
@@ -60,7 +62,7 @@ def train_runs(
             _train(planned, folder, minutes, on_event, lambda watch=watch: watch.stopped)  # type: ignore[misc]
         memory[planned.name] = watch.peak_bytes
         if watch.stopped:
-            raise Interrupted("The comparison was stopped", f"Start it again with --out {out}, and it goes on")
+            raise Interrupted("The comparison was stopped", goes_on(out))
     return memory
 
 
@@ -87,46 +89,29 @@ def _train(
             raise
 
 
-class _Watch:
-    """Passes the commands in the comparison's folder on to the run that trains, and measures the memory meanwhile."""
+class _Watch(RunControl):
+    """Measures the memory of the process meanwhile."""
 
-    def __init__(self, run: RunFolder, control: RunFolder, cancelled: Callable[[], bool]) -> None:
-        self._run, self._control, self._cancelled = run, control, cancelled
-        self._last = Command.RUN
-        self._end = threading.Event()
+    def __init__(self, run: RunFolder, job: Path, cancelled: Callable[[], bool]) -> None:
+        super().__init__(run, job, cancelled)
         self._process = psutil.Process()
-        self._thread = threading.Thread(target=self._watch, name="comparison", daemon=True)
-        self.stopped = False
         self.peak_bytes = 0
 
-    def __enter__(self) -> _Watch:
+    def __enter__(self) -> Self:
         if torch.cuda.is_available():
             torch.cuda.reset_peak_memory_stats()
-        self._thread.start()
-        return self
+        return super().__enter__()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._end.set()
-        self._thread.join()
-        self._look()
+        super().__exit__(kind, error, trace)
         if torch.cuda.is_available():
             self.peak_bytes = torch.cuda.max_memory_allocated()
 
-    def _watch(self) -> None:
-        while not self._end.wait(_POLL_SECONDS):
-            self._look()
-
-    def _look(self) -> None:
+    def look(self) -> None:
         self.peak_bytes = max(self.peak_bytes, self._process.memory_info().rss)
-        command = Command.STOP if self._cancelled() else self._control.command()
-        self.stopped = self.stopped or command is Command.STOP
-        again = command is Command.STOP and self._run.command() is not Command.STOP  # a start overwrites a command
-        if (command is not self._last or again) and self._run.recipe_file.is_file():
-            with contextlib.suppress(StorageProblem):
-                self._run.send(command)
-                self._last = command
+        super().look()
 
 
 def _show_in_train_room(planned: PlannedRun, out: Path) -> None:

@@ -35,7 +35,7 @@ from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
 from diffstudio.models.model import Model
-from diffstudio.studio.evaluations.evaluate import folder_of, run_of, with_split_of_run
+from diffstudio.studio.evaluations.evaluate import folder_of, run_of, unknown_split, with_split_of_run
 from diffstudio.studio.evaluations.folders import OnProgress, RealFolder, read_real, shared_images
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.likelihood.autoencoder import PRIOR_NOTE, AutoencoderMeasurement
@@ -243,8 +243,7 @@ def _parts_of_run(
     trained_on = folder_of(run) if run is not None else None
     if trained_on in (None, real.report.folder.resolve()) or trained_on is not None and not trained_on.exists():
         real, note = with_split_of_run(real, [subject])
-        unknown = f"{subject.name} does not lie in its run: the images are split by its recipe."
-        return real, [note] if note else [unknown] if run is None else []
+        return real, list(filter(None, [note or unknown_split(subject)]))
     shared = shared_images(real.dataset, read_real(trained_on, subject.recipe.data, on_progress, check).dataset)
     dataset = replace(real.dataset, held_out=np.ones(len(real.dataset), np.bool_))
     notes = [f"{subject.name} was trained on {trained_on}: all images here count as held out."]

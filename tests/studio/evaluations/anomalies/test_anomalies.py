@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from PIL import Image
 from diffstudio.errors import BadRequest, CheckpointDamaged, FolderProblem, Interrupted
 from diffstudio.evaluation.anomalies import neighbours
 from diffstudio.models.library.library import Library
+from diffstudio.models.memory.lease import Lease
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.anomalies import anomalies as module
 from diffstudio.studio.evaluations.anomalies.anomalies import HEAT_MAPS, RESULT, TABLE, anomalies
@@ -31,8 +33,10 @@ from diffstudio.studio.evaluations.anomalies.result import (
     PIXELS,
     AnomaliesResult,
 )
+from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.training.recipe import ObjectiveName, ObjectiveRecipe
-from diffstudio.training.run.run_folder import RunFolder
+from diffstudio.training.run.events import RunFinished, RunStopped
+from diffstudio.training.run.run_folder import Command, RunFolder
 from tests.studio.evaluations.small_models import RECIPE, write_checkpoint, write_images
 
 ALL = {DENOISING, LOCAL, LIKELIHOOD, PATCHES, PIXELS, COMBINED}
@@ -83,6 +87,10 @@ def found(
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DIFFSTUDIO_HOME", str(tmp_path_factory.mktemp("home")))
         return run(normals, folder, checkpoint=str(checkpoint), out=out)
+
+
+def test_a_checkpoint_without_its_run_may_have_seen_what_is_held_out(found: AnomaliesResult) -> None:
+    assert any("squares does not lie in its run" in note for note in found.notes)
 
 
 def test_the_defective_images_are_worst_and_called_anomalous(found: AnomaliesResult) -> None:
@@ -193,25 +201,67 @@ def test_requests_that_cannot_be_carried_out(options: dict[str, Any], expected: 
         AnomaliesRequest(Path("a"), Path("b"), **options)
 
 
-def test_minutes_train_a_model_once(
-    normals: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[dict[str, Any]] = []
+class Trainer:
+    """In place of training: writes a half-trained checkpoint, waits for a command, and finishes where no stop was asked for."""
 
-    def train(path: Path, images: Path | None = None, **given: Any) -> None:
-        asked.append(given)
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+        self.wait_for: Command | None = None
+
+    def __call__(self, path: Path, images: Path | None = None, **given: Any) -> None:
+        self.asked.append(given)
+        run = RunFolder(path)
         if given.get("resume"):
-            write_checkpoint(RunFolder(path).latest_checkpoint, Conditioning.NONE)
+            run.send(Command.RUN)
         else:
-            RunFolder.create(path, RECIPE, normals)
-            raise Interrupted
+            assert images is not None
+            recipe = replace(RECIPE, run=replace(RECIPE.run, minutes=given["minutes"]))
+            RunFolder.create(path, recipe, images)
+        write_checkpoint(run.latest_checkpoint, Conditioning.NONE)
+        deadline = time.monotonic() + 30
+        while self.wait_for not in (None, run.command()):
+            assert time.monotonic() < deadline and not Lease().is_held
+            time.sleep(0.01)
+        stopped = run.command() is Command.STOP
+        run.append(RunStopped(1) if stopped else RunFinished(2, "latest.safetensors", True, "It has learned."))
 
-    monkeypatch.setattr(module, "train", train)
+
+@pytest.fixture
+def trainer(monkeypatch: pytest.MonkeyPatch) -> Trainer:
+    trainer = Trainer()
+    monkeypatch.setattr(module, "train", trainer)
+    return trainer
+
+
+def test_a_model_is_trained_once_and_goes_on_where_it_was_stopped(
+    normals: Path, folder: Path, tmp_path: Path, trainer: Trainer
+) -> None:
+    """A half-trained model is not taken for the one that was asked for."""
+    request = AnomaliesRequest(normals, folder, minutes=0.5, draws=1, device="cpu", out=tmp_path / "out")
+    trainer.wait_for = Command.STOP
+    with pytest.raises(Interrupted, match="The training was stopped. Start it again with --out"):
+        anomalies(request, Library(), cancelled=lambda: True)
+    JobFolder(tmp_path / "out").send(Command.STOP)
     with pytest.raises(Interrupted):
+        anomalies(request, Library())
+    JobFolder(tmp_path / "out").send(Command.RUN)
+    trainer.wait_for = None
+    found = anomalies(request, Library())
+    assert [given.get("minutes") for given in trainer.asked] == [0.5, None, None]
+    assert all(given["resume"] for given in trainer.asked[1:]) and found.model.startswith("Model: run")
+    assert module._trained(request, tmp_path / "out", lambda *_: None, lambda: None, lambda: False)
+    assert len(trainer.asked) == 3
+    with pytest.raises(BadRequest, match=r"holds another search for anomalies: it is of .* with 0.5 minutes"):
+        anomalies(replace(request, minutes=2.0), Library())
+    with pytest.raises(BadRequest, match="holds another search for anomalies"):
+        anomalies(replace(request, normals=folder, folder=normals), Library())
+
+
+def test_a_run_of_another_folder_is_not_taken(normals: Path, folder: Path, tmp_path: Path, trainer: Trainer) -> None:
+    trainer(tmp_path / "out" / "run", folder, minutes=0.5)
+    with pytest.raises(BadRequest, match="holds another search for anomalies"):
         run(normals, folder, minutes=0.5, out=tmp_path / "out")
-    found = run(normals, folder, minutes=0.5, out=tmp_path / "out")
-    assert asked[0]["minutes"] == 0.5 and asked[1]["resume"] and found.model.startswith("Model: run")
-    assert module._trained(
-        AnomaliesRequest(normals, folder, minutes=0.5, out=tmp_path), tmp_path / "out" / "run", None, None
-    )  # type: ignore[arg-type]
-    assert len(asked) == 2
+    trainer(tmp_path / "same" / "run", normals, minutes=0.5)
+    request = AnomaliesRequest(normals, folder, minutes=0.5, out=tmp_path / "same")
+    module._trained(request, tmp_path / "same", lambda *_: None, lambda: None, lambda: False)
+    assert len(trainer.asked) == 2

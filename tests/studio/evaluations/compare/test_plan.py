@@ -10,8 +10,9 @@ import pytest
 from diffstudio import cli, paths
 from diffstudio.errors import BadRequest, RunProblem
 from diffstudio.studio.evaluations.compare.history import history
-from diffstudio.studio.evaluations.compare.plan import State, check_models, prepare, total_sentence
+from diffstudio.studio.evaluations.compare.plan import check_models, prepare, total_sentence
 from diffstudio.studio.evaluations.compare.request import CompareRequest
+from diffstudio.studio.evaluations.job_runs import State
 from diffstudio.training.data.dataset import count_held_out
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord
 from diffstudio.training.recipe_choice import named_recipes, read_choice

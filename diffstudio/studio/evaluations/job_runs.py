@@ -1,0 +1,124 @@
+"""Training runs in the folder of a job of the Lab: their state, what they were asked for, and commands to them. No torch."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Callable
+from enum import Enum, auto
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from diffstudio.atomic import make_folder, write_text
+from diffstudio.errors import BadRequest, RunProblem, StorageProblem
+from diffstudio.studio.evaluations.job_folder import JobFolder, JobPaused, JobResumed, JobWaiting
+from diffstudio.studio.evaluations.place import OTHER_FOLDER
+from diffstudio.training.run.events import RunEvent, RunFailed, RunFinished, RunPaused, RunResumed, RunWaiting
+from diffstudio.training.run.run_folder import Command, RunFolder
+
+PLAN = "plan.json"  # in the folder of the job
+_FORMAT = 1
+_POLL_SECONDS = 0.2
+
+
+class State(Enum):
+    NEW = auto()
+    UNFINISHED = auto()  # stopped, or its process was killed
+    FINISHED = auto()
+    FAILED = auto()
+
+
+def state_of(run: RunFolder) -> State:
+    """By its last event."""
+    if not run.recipe_file.is_file():
+        return State.NEW
+    events, _ = run.events()
+    last = events[-1] if events else None
+    if isinstance(last, RunFinished):
+        return State.FINISHED
+    return State.FAILED if isinstance(last, RunFailed) else State.UNFINISHED
+
+
+def check_plan(out: Path, folder: Path, minutes: float, what: str, run: RunFolder | None = None) -> None:
+    """Keep which images are trained on in `out`, and for how long. `what` is the name of such a job.
+
+    `run` is the only one, which says the same where there is no plan; before it is created, the plan may change.
+
+    BadRequest where an earlier job there was of other images or another time; RunProblem, StorageProblem.
+    """
+    path = out / PLAN
+    now = {"format": _FORMAT, "folder": str(folder.resolve()), "minutes": minutes}
+    known: dict[str, object] = now
+    try:
+        if path.is_file():
+            before = json.loads(path.read_text(encoding="utf-8"))
+            known = {name: before[name] for name in now}
+        elif run is not None and run.recipe_file.is_file():
+            known = now | {"folder": str(run.info().get("pictures")), "minutes": run.recipe().run.minutes}
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise RunProblem(f"{path} cannot be read", str(error), OTHER_FOLDER) from error
+    if known != now and (run is None or run.recipe_file.is_file()):
+        raise BadRequest(
+            f"The folder {out} holds another {what}",
+            f"it is of {known['folder']} with {known['minutes']} minutes of training for each model",
+            OTHER_FOLDER,
+        )
+    if known != now or not path.is_file():
+        make_folder(out)
+        write_text(path, json.dumps(now))
+
+
+class RunControl:
+    """Inside the `with`, passes the commands in a job's folder on to the run that trains in its process.
+
+    A run that is paused saves its state and releases the accelerator, and its clock stands still.
+    """
+
+    def __init__(self, run: RunFolder, job: Path, cancelled: Callable[[], bool]) -> None:
+        self._run, self._job, self._cancelled = run, JobFolder(job), cancelled
+        self._last = Command.RUN
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="run control", daemon=True)
+        self.stopped = False
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end.set()
+        self._thread.join()
+        self.look()
+
+    def show(self, event: RunEvent) -> None:
+        """Record in the folder of the job that its run is paused, waits or goes on."""
+        match event:
+            case RunPaused():
+                self._job.append(JobPaused())
+            case RunWaiting():
+                self._job.append(JobWaiting(event.holder))
+            case RunResumed():
+                self._job.append(JobResumed())
+
+    def look(self) -> None:
+        """Pass a new command on."""
+        command = Command.STOP if self._cancelled() else self._job.command()
+        self.stopped = self.stopped or command is Command.STOP
+        again = command is not Command.RUN and self._run.command() is not command  # a start overwrites a command
+        if (command is not self._last or again) and self._run.recipe_file.is_file():
+            with contextlib.suppress(StorageProblem):
+                self._run.send(command)
+                self._last = command
+
+    def _watch(self) -> None:
+        while not self._end.wait(_POLL_SECONDS):
+            self.look()
+
+
+def goes_on(out: Path) -> str:
+    """What to do after a stop."""
+    return f"Start it again with --out {out}, and it goes on"
