@@ -26,7 +26,7 @@ def check_place(out: Path | None, folders: Iterable[Path]) -> None:
         if out is not None and out.resolve().is_relative_to(folder.resolve()):
             raise BadRequest(
                 not_written_to(out),
-                f"it is inside {folder}, whose images are read: what is written there would be taken for some of them",
+                f"it is inside the folder of images {folder}, and what is written there would be taken for some of them",
                 OTHER_FOLDER,
             )
 

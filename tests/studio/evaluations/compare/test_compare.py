@@ -160,7 +160,7 @@ def test_what_would_spoil_it_is_refused_before_anything_is_trained(real: Path, r
     request = CompareRequest(real, 0.05, (str(recipe),), 1, device="cpu", out=tmp_path / "out")
     with pytest.raises(FolderProblem, match="5 of 5 images in copied are real images of"):
         run(replace(request, subjects=(str(copied),)))
-    with pytest.raises(BadRequest, match="it is inside the folder of real images"):
+    with pytest.raises(BadRequest, match="it is inside the folder of images"):
         run(replace(request, out=real / "out"))
     other = write_checkpoint(tmp_path / "large.safetensors", recipe=replace(RECIPE, data=replace(RECIPE.data, size=32)))
     with pytest.raises(BadRequest, match="cannot be compared in one table"):
