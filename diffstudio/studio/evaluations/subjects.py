@@ -35,6 +35,11 @@ class FolderSubject:
 
 Subject: TypeAlias = CheckpointSubject | FolderSubject
 
+CHOSEN_BY_HELD_OUT = (
+    "The held-out images also chose the checkpoint: the latest of a run is the one with the lowest held-out measure. "
+    "Figures on the same images may be slightly better than on new ones."
+)
+
 
 def find_subjects(names: tuple[str, ...], library: Library) -> list[Subject]:
     """A checkpoint or a folder for each name, under names that differ.
@@ -59,6 +64,14 @@ def image_folders(names: Iterable[str]) -> list[Path]:
     """Those of the names that are folders of generated images."""
     folders = map(_as_folder, names)
     return [folder for folder in folders if folder is not None and _has_images(folder)]
+
+
+def was_chosen_by_held_out(subject: Subject) -> bool:
+    """Whether CHOSEN_BY_HELD_OUT applies: to all checkpoints but those of a named step of a run."""
+    if not isinstance(subject, CheckpointSubject):
+        return False
+    path = subject.checkpoint.path
+    return path.parent.name != "checkpoints" or not path.stem.isdecimal()
 
 
 def data_recipe(subjects: list[Subject]) -> DataRecipe | None:

@@ -5,24 +5,25 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diffstudio import paths
 from diffstudio.atomic import make_folder, storage_errors, write_text
 from diffstudio.errors import DiffstudioError
-from diffstudio.evaluation.interval import Interval
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
+from diffstudio.studio.evaluations.compare.counts import counts_of
 from diffstudio.studio.evaluations.compare.figures import save_plots
 from diffstudio.studio.evaluations.compare.history import history
 from diffstudio.studio.evaluations.compare.measuring import Measuring, checkpoint_stamp
 from diffstudio.studio.evaluations.compare.page import write_page
 from diffstudio.studio.evaluations.compare.plan import PlannedRun, check_models, prepare, total_sentence
 from diffstudio.studio.evaluations.compare.request import CompareRequest
-from diffstudio.studio.evaluations.compare.result import RESULT, Comparison, Entry, Likelihood
+from diffstudio.studio.evaluations.compare.result import RESULT, Comparison, Entry
 from diffstudio.studio.evaluations.compare.training import train_runs
 from diffstudio.studio.evaluations.compare.verdict import verdict
 from diffstudio.studio.evaluations.evaluate import check_folder, too_few_real, with_split_of_run
@@ -40,6 +41,7 @@ from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.measure import FeatureFiles, features_of_real, views_of
 from diffstudio.studio.evaluations.place import check_place, default_out
 from diffstudio.studio.evaluations.subjects import (
+    CHOSEN_BY_HELD_OUT,
     CheckpointSubject,
     FolderSubject,
     Subject,
@@ -47,10 +49,11 @@ from diffstudio.studio.evaluations.subjects import (
     data_recipe,
     find_subjects,
     image_folders,
+    was_chosen_by_held_out,
 )
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.data.folder_report import FolderReport
-from diffstudio.training.recipe import DataRecipe, ObjectiveName
+from diffstudio.training.recipe import DataRecipe
 from diffstudio.training.recipe_choice import read_choice
 from diffstudio.training.run.setup import left_out
 
@@ -106,7 +109,7 @@ def compare(
             views,
             device,
             out,
-            request.count,
+            counts_of([*_subjects_of(runs), *subjects], folders, real, request.count),
             request.seed,
             problem is not None,
             numbers,
@@ -127,7 +130,11 @@ def compare(
         len(real.held_out),
         first,
         tuple(entries),
-        notes=(*left_out(report, real.dataset.skipped, real.dataset.unfit), *_notes(real, numbers, note)),
+        notes=(
+            *left_out(report, real.dataset.skipped, real.dataset.unfit),
+            *_notes(real, numbers, note),
+            *((CHOSEN_BY_HELD_OUT,) if runs or any(map(was_chosen_by_held_out, subjects)) else ()),
+        ),
         problem=problem,
         held_out_grid=grid,
     )
@@ -161,20 +168,13 @@ class _Entries:
         path = planned.run.latest_checkpoint
         entry = Entry(planned.name, planned.model, planned.seed, problem=trained.ended)
         if path.is_file():
-            subject = CheckpointSubject(planned.name, read_checkpoint(path), read_choice(planned.recipe_file).recipe)
             entry = self._measured(
                 planned.name,
                 planned.model,
                 planned.seed,
                 checkpoint_stamp(path),
-                lambda: self.measuring.of_checkpoint(subject, planned.model, planned.seed),
+                lambda: self.measuring.of_checkpoint(_subject_of(planned), planned.model, planned.seed),
             )
-        if trained.objective == ObjectiveName.VAE and trained.held_out[1] and path.is_file():
-            lowest = min(trained.held_out[1])  # the checkpoint with it is the one that is measured
-            note = "Of VAEs: the ELBO of held-out images, as the run measured it."
-            entry = replace(entry, likelihood=Likelihood(Interval(lowest, lowest, lowest), note))
-        elif trained.objective == ObjectiveName.GAN:
-            entry = replace(entry, likelihood=Likelihood(None, "A GAN has no likelihood."))
         return replace(
             entry,
             training=trained,
@@ -208,6 +208,22 @@ class _Entries:
             return self.measuring.kept(name, {"of": list(stamp)}, measure)
         except DiffstudioError as error:
             return Entry(name, model, seed, problem=str(error))
+
+
+def _subject_of(planned: PlannedRun) -> CheckpointSubject:
+    """The checkpoint of a run that is measured. DiffstudioError where it cannot be read."""
+    checkpoint = read_checkpoint(planned.run.latest_checkpoint)
+    return CheckpointSubject(planned.name, checkpoint, read_choice(planned.recipe_file).recipe)
+
+
+def _subjects_of(runs: Sequence[PlannedRun]) -> list[CheckpointSubject]:
+    """Those that can be read: the rows of others say why they cannot be."""
+    found = []
+    for planned in runs:
+        if planned.run.latest_checkpoint.is_file():
+            with suppress(DiffstudioError):
+                found.append(_subject_of(planned))
+    return found
 
 
 def _is_folder(subject: Subject) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from diffstudio.evaluation.interval import Interval, share_interval
 from diffstudio.evaluation.memorisation import Copies
 from diffstudio.evaluation.report import FEWEST, REAL, GeneratedImages, RealImages, Row, memorisation, real_row, row
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.evaluations.compare.counts import Counts, images_to_generate
 from diffstudio.studio.evaluations.compare.result import IMAGES, Entry, Likelihood, OfClass, Pair
 from diffstudio.studio.evaluations.evaluate import kind_of_labels
 from diffstudio.studio.evaluations.folders import (
@@ -41,15 +42,20 @@ from diffstudio.studio.evaluations.measure import FeatureFiles, View, batches_of
 from diffstudio.studio.evaluations.samples import CheckpointSamples, as_tensor
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, FolderSubject
 from diffstudio.training.data.dataset import ImageDataset
+from diffstudio.training.recipe import ObjectiveName
 from diffstudio.training.run.sample_sheets import image_grid
 
-FORMAT = 1  # of what is kept about each subject
-_MOST_BY_DEFAULT = 1000  # images generated with a checkpoint
+FORMAT = 2  # of what is kept about each subject
 _PAIRS = 6
 _GRID, _COLUMNS = 48, 12  # images of a sheet
 _GAP = 2  # px around each image of a sheet
 _SHOWN_SIDE = 48  # px, to which smaller images are enlarged in sheets
 _FEWEST_OF_CLASS = 2
+_LIKELIHOOD_NOTES = {
+    ObjectiveName.DIFFUSION: "Of diffusion models: the variational bound on the likelihood of held-out images.",
+    ObjectiveName.VAE: "Of VAEs: the ELBO of held-out images.",
+    ObjectiveName.GAN: "A GAN has no likelihood.",
+}
 
 
 @dataclass(frozen=True)
@@ -62,7 +68,7 @@ class Measuring:
     views: Sequence[View]
     device: torch.device
     out: Path
-    count: int | None  # images to generate
+    counts: Counts
     seed: int
     too_few: bool  # images for a table
     classes: Mapping[str, int]  # numbers of the classes of the folder; empty unless there are two
@@ -76,11 +82,11 @@ class Measuring:
         """The training part, as if it had been generated."""
         kind = Conditioning.CLASS if self._has_classes() else Conditioning.NONE
         found = real_row(
-            with_labels(self.features, self.real, kind), count=self._most_compared(), check=self._checks(REAL)
+            with_labels(self.features, self.real, kind), count=self.counts.compared, check=self._checks(REAL)
         )
         figures = dict(found.figures)
         labels = self._class_numbers(self.real.training)
-        accuracy = self._accuracy(self.real.dataset.batch, self.real.training, labels, self._images_to_generate())
+        accuracy = self._accuracy(self.real.dataset.batch, self.real.training, labels)
         if accuracy is not None:
             figures["trained_on_synthetic"] = accuracy
         grid = self._save_grid("training part", self._shown(self.real.dataset.batch(self._some(self.real.training))))
@@ -102,7 +108,7 @@ class Measuring:
         can_ask, note = check_conditioning(subject, self.real)
         self.on_progress(f"Loading {subject.name}", 0, 0)
         samples = CheckpointSamples.load(subject, self.device, self.check)
-        count = self._images_to_generate(len(can_ask))
+        count = images_to_generate(self.counts.to_generate, len(can_ask))
         kind = subject.checkpoint.conditioning
         asked_of = can_ask[spread(len(can_ask), count)]
         asked = self.real.labels(kind, asked_of)
@@ -121,7 +127,7 @@ class Measuring:
             entry,
             seed=seed,
             figures=figures,
-            likelihood=self._likelihood(subject, samples),
+            likelihood=self._likelihood(subject),
             seconds_per_image=generated.seconds / count,
             parameters=subject.checkpoint.parameters,
             sampling={"images": count, "seed": self.seed, "weights": "EMA"} | samples.settings,
@@ -151,7 +157,7 @@ class Measuring:
     def kept(self, name: str, key: Mapping[str, Any], measure: Callable[[], Entry]) -> Entry:
         """What `measure` gives, or gave in an earlier process for the same `key`."""
         path = self.out / "measured" / f"{_file_name(name)}.json"
-        key = {"format": FORMAT, "images": self._images_to_generate(), "seed": self.seed} | dict(key)
+        key = {"format": FORMAT, "counts": asdict(self.counts), "seed": self.seed} | dict(key)
         key |= {"features": self.files.network.label(), "folder": self.real.dataset.file.name}
         try:
             before = json.loads(path.read_text(encoding="utf-8"))
@@ -192,10 +198,10 @@ class Measuring:
         if self.too_few or len(names) < FEWEST:
             figures, copied = memorisation(generated, real)
         else:
-            found = row(generated, real, count=self._most_compared(), check=self._checks(name))
+            found = row(generated, real, count=self.counts.compared, check=self._checks(name))
             figures, copied, chosen = dict(found.figures), found.copies, found.chosen
         if numbers is not None:
-            accuracy = self._accuracy(batch, np.arange(len(numbers)), numbers, len(numbers))
+            accuracy = self._accuracy(batch, np.arange(len(numbers)), numbers)
             if accuracy is not None:
                 figures["trained_on_synthetic"] = accuracy
         follows = found.agreement if found is not None else None
@@ -217,13 +223,13 @@ class Measuring:
         batch: Callable[[NDArray[np.int64]], Tensor],
         indices: NDArray[np.int64],
         numbers: NDArray[np.int64] | None,
-        most: int,
     ) -> Interval | None:
-        """On held-out images, of a classifier trained on at most so many of these images; None without classes."""
+        """On held-out images, of a classifier trained on as many of these images as in each row; None without classes."""
         held_out = self._class_numbers(self.real.held_out)
-        if numbers is None or held_out is None or len(np.unique(numbers)) < _FEWEST_OF_CLASS:
+        count = self.counts.classified
+        if numbers is None or held_out is None or len(np.unique(numbers)) < _FEWEST_OF_CLASS or len(indices) < count:
             return None
-        chosen = spread(len(indices), min(most, len(indices)))
+        chosen = spread(len(indices), count)
         classifier = train_classifier(
             lambda part: batch(indices[chosen[part]]),
             numbers[chosen],
@@ -235,16 +241,16 @@ class Measuring:
         right = classifier.predict(lambda part: dataset.batch(self.real.held_out[part]), len(held_out)) == held_out
         return share_interval(int(right.sum()), len(right))
 
-    def _likelihood(self, subject: CheckpointSubject, samples: CheckpointSamples) -> Likelihood:
-        """The bound of a diffusion model; that of a VAE is measured while it is trained."""
-        if not samples.has_denoising_losses:
-            kind = subject.recipe.objective.kind.value.upper()
-            return Likelihood(None, f"The likelihood under a {kind} is not measured here.")
+    def _likelihood(self, subject: CheckpointSubject) -> Likelihood:
+        """A bound on the same held-out images for each kind of model that has one."""
+        kind = subject.recipe.objective.kind
+        if kind is ObjectiveName.GAN:
+            return Likelihood(None, _LIKELIHOOD_NOTES[kind])
         try:
-            value = bound_of_held_out(subject, self.real, samples.model, self.check, self.on_progress)
+            value = bound_of_held_out(subject, self.real, self.device, self.check, self.on_progress)
         except DiffstudioError as error:
             return Likelihood(None, str(error))
-        return Likelihood(value, "Of diffusion models: the variational bound on the likelihood of held-out images.")
+        return Likelihood(value, _LIKELIHOOD_NOTES[kind])
 
     def _class_numbers(self, indices: NDArray[np.int64]) -> NDArray[np.int64] | None:
         """The class of each of these images; None where the folder has no two classes."""
@@ -255,13 +261,6 @@ class Measuring:
 
     def _has_classes(self) -> bool:
         return len(set(self.real.labels(Conditioning.CLASS, self.real.held_out))) > 1
-
-    def _images_to_generate(self, available: int = 0) -> int:
-        return self.count or min(max(available or len(self.real.held_out), FEWEST), _MOST_BY_DEFAULT)
-
-    def _most_compared(self) -> int:
-        """All rows are of as many images: other numbers do not compare."""
-        return min(self.features.count, self._images_to_generate())
 
     def _checks(self, what: str) -> Callable[[], None]:
         done = 0

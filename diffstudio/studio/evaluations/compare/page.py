@@ -133,9 +133,9 @@ def _seeds(found: Comparison, names: Sequence[str]) -> Iterator[str]:
 
 
 def _row(title: str, count: int, values: Sequence[tuple[str, str]], entries: Sequence[Entry], kind: str = "") -> str:
-    cells = "".join(f"<td>{escape(value)}<small>{escape(spread)}</small></td>" for value, spread in values)
-    others = "".join(f"<td>{escape(of(entries))}</td>" for of in OTHERS.values())
-    return f"<tr class='{kind}'><td>{escape(title)}</td><td>{count:,}</td>{cells}{others}</tr>"
+    pairs = [*values, *(of(entries) for of in OTHERS.values())]
+    cells = "".join(f"<td>{escape(value)}<small>{escape(spread)}</small></td>" for value, spread in pairs)
+    return f"<tr class='{kind}'><td>{escape(title)}</td><td>{count:,}</td>{cells}</tr>"
 
 
 def _title(model: str, entries: Sequence[Entry]) -> str:

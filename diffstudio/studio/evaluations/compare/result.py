@@ -277,14 +277,14 @@ def cell(found: Interval | None) -> tuple[str, str]:
     return number(found.value), f"{number(found.low)}…{number(found.high)}"
 
 
-# Columns after the measures: title and the text for one model.
-OTHERS: Mapping[str, Callable[[Sequence[Entry]], str]] = {
+# Columns after the measures: title, and the text for one model with its interval or spread.
+OTHERS: Mapping[str, Callable[[Sequence[Entry]], tuple[str, str]]] = {
     "bits/dim": lambda entries: cell(
         over_seeds([entry.likelihood.value for entry in entries if entry.likelihood.value is not None])
-    )[0],
-    "time an image": lambda entries: _seconds(mean_of([entry.seconds_per_image for entry in entries])),
-    "parameters": lambda entries: _count(mean_of([entry.parameters for entry in entries])),
-    "memory": lambda entries: _bytes(max((entry.memory_bytes or 0 for entry in entries), default=0)),
+    ),
+    "time an image": lambda entries: (_seconds(mean_of([entry.seconds_per_image for entry in entries])), ""),
+    "parameters": lambda entries: (_count(mean_of([entry.parameters for entry in entries])), ""),
+    "memory": lambda entries: (_bytes(max((entry.memory_bytes or 0 for entry in entries), default=0)), ""),
 }
 
 
@@ -313,9 +313,9 @@ def _table(found: Comparison) -> list[str]:
         title = model if len(entries) == 1 else f"{model} ({len(entries)} seeds)"
         rows.append((title, entries[0].compared, [found.figure(model, name) for name in names], entries))
     for title, count, figures, entries in rows:
-        pairs = [cell(one) for one in figures]
-        cells.append([title, f"{count:,}", *(value for value, _ in pairs), *(of(entries) for of in OTHERS.values())])
-        cells.append(["", "", *(spread for _, spread in pairs), *("" for _ in OTHERS)])
+        pairs = [*map(cell, figures), *(of(entries) for of in OTHERS.values())]
+        cells.append([title, f"{count:,}", *(value for value, _ in pairs)])
+        cells.append(["", "", *(spread for _, spread in pairs)])
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     return [
         "  ".join(

@@ -34,7 +34,6 @@ from diffstudio.models.conditioning.prompt_schedule import StepTexts
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
-from diffstudio.models.model import Model
 from diffstudio.studio.evaluations.evaluate import folder_of, run_of, unknown_split, with_split_of_run
 from diffstudio.studio.evaluations.folders import OnProgress, RealFolder, read_real, shared_images
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
@@ -49,11 +48,16 @@ from diffstudio.studio.evaluations.likelihood.measurement import (
     not_measured,
 )
 from diffstudio.studio.evaluations.likelihood.request import LikelihoodRequest
-from diffstudio.studio.evaluations.likelihood.result import BOUND, FLOW, LikelihoodResult
+from diffstudio.studio.evaluations.likelihood.result import BOUND, ELBO, FLOW, LikelihoodResult
 from diffstudio.studio.evaluations.measure import spread
 from diffstudio.studio.evaluations.place import check_place
 from diffstudio.studio.evaluations.samples import CheckedDenoiser
-from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subjects
+from diffstudio.studio.evaluations.subjects import (
+    CHOSEN_BY_HELD_OUT,
+    CheckpointSubject,
+    find_subjects,
+    was_chosen_by_held_out,
+)
 from diffstudio.training.recipe import ObjectiveName
 
 RESULT = "likelihood.json"  # in the request's `out`
@@ -100,16 +104,22 @@ def likelihood(
 
 
 def bound_of_held_out(
-    subject: CheckpointSubject, real: RealFolder, model: Model, check: Callable[[], None], on_progress: OnProgress
-) -> Interval | None:
-    """The variational bound on held-out images in bits per dimension, of a diffusion model in memory.
+    subject: CheckpointSubject,
+    real: RealFolder,
+    device: torch.device,
+    check: Callable[[], None],
+    on_progress: OnProgress,
+) -> Interval:
+    """Bits per dimension of held-out images: a diffusion model's variational bound, a VAE's ELBO.
 
-    None without any image that it can be asked for. CheckpointDamaged, BadRequest.
+    CheckpointDamaged; BadRequest for a GAN, and without images that the checkpoint can be asked for.
     """
+    measurement, _ = _measurement_of(subject)
+    model = loading.load(subject.checkpoint, device, torch.float32)
     request = LikelihoodRequest(subject.name, real.report.folder, flow=False)
-    found = DiffusionMeasurement(request, real, subject, model, check, on_progress).result([])
-    part = next((part for part in found.parts if part.name.startswith("held-out")), None)
-    return part.means[BOUND] if part is not None else None
+    found = measurement(request, real, subject, model, check, on_progress).result([], training=False)
+    means = found.parts[0].means
+    return means[BOUND] if BOUND in means else means[ELBO]
 
 
 @dataclass(frozen=True)
@@ -243,7 +253,8 @@ def _parts_of_run(
     trained_on = folder_of(run) if run is not None else None
     if trained_on in (None, real.report.folder.resolve()) or trained_on is not None and not trained_on.exists():
         real, note = with_split_of_run(real, [subject])
-        return real, list(filter(None, [note or unknown_split(subject)]))
+        chosen = CHOSEN_BY_HELD_OUT if was_chosen_by_held_out(subject) else ""
+        return real, list(filter(None, [note or unknown_split(subject), chosen]))
     shared = shared_images(real.dataset, read_real(trained_on, subject.recipe.data, on_progress, check).dataset)
     dataset = replace(real.dataset, held_out=np.ones(len(real.dataset), np.bool_))
     notes = [f"{subject.name} was trained on {trained_on}: all images here count as held out."]

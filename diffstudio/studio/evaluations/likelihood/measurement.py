@@ -64,10 +64,11 @@ class Measurement(ABC):
     def settings(self, dimensions: int) -> dict[str, object]:
         """What else the figures depend on."""
 
-    def result(self, notes: list[str]) -> LikelihoodResult:
+    def result(self, notes: list[str], training: bool = True) -> LikelihoodResult:
+        """Of held-out images, and of training images unless `training` is False. CheckpointDamaged, BadRequest."""
         real, parts = self.real, []
         for name, indices in (("held-out images", real.held_out), ("training images", real.training)):
-            if not len(indices):
+            if not len(indices) or indices is real.training and not training:
                 continue
             chosen, note = self.can_be_asked(indices, name)
             notes += [note] if note else []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,14 @@ from diffstudio.studio.evaluations.compare import measuring, training
 from diffstudio.studio.evaluations.compare.compare import compare
 from diffstudio.studio.evaluations.compare.request import CompareRequest
 from diffstudio.studio.evaluations.compare.result import PAGE, Comparison, read_comparison
+from diffstudio.studio.evaluations.likelihood.likelihood import likelihood
+from diffstudio.studio.evaluations.likelihood.request import LikelihoodRequest
+from diffstudio.studio.evaluations.likelihood.result import ELBO
+from diffstudio.studio.evaluations.subjects import CHOSEN_BY_HELD_OUT
 from diffstudio.studio.runs.runs import Runs
 from diffstudio.training.run.events import RunFinished, RunStarted
 from diffstudio.training.run.run_folder import Command, RunFolder
+from tests.studio.evaluations.likelihood.test_autoencoder import write_vae
 from tests.studio.evaluations.small_models import RECIPE, write_checkpoint, write_images
 
 
@@ -105,6 +111,24 @@ def test_every_run_and_every_subject_has_its_row_and_its_images(made: tuple[Comp
         with Image.open(request.out / file) as image:
             assert min(image.size) >= 48
     assert all((request.folder / pair.training).is_file() for pair in run_entry.pairs)
+
+
+def test_all_rows_are_of_as_many_images_and_vaes_are_measured_as_diffusion_models_are(
+    real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = partial(LikelihoodRequest, count=6, draws=2)
+    monkeypatch.setattr("diffstudio.studio.evaluations.likelihood.likelihood.LikelihoodRequest", few)
+    checkpoint = write_vae(tmp_path / "grey.safetensors")
+    fewer, more = (str(write_images(tmp_path / f"{count} images", count, seed=count)) for count in (104, 112))
+    found = run(CompareRequest(real, 0.05, (), 1, (fewer, more, str(checkpoint)), device="cpu", out=tmp_path / "out"))
+    assert found.real is not None and [entry.count for entry in found.entries[:2]] == [104, 112]
+    assert {entry.compared for entry in (found.real, *found.entries)} == {104}
+    assert all("trained_on_synthetic" in entry.figures for entry in (found.real, *found.entries))
+    assert CHOSEN_BY_HELD_OUT in found.notes
+    alone = likelihood(few(str(checkpoint), real, device="cpu"), Library())
+    assert CHOSEN_BY_HELD_OUT in alone.notes
+    bits = found.entries[2].likelihood.value
+    assert bits == alone.parts[0].means[ELBO] and bits is not None and bits.low < bits.value < bits.high
 
 
 def test_it_is_written_as_a_page_as_json_and_as_plots(made: tuple[Comparison, CompareRequest]) -> None:

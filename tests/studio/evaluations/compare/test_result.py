@@ -84,6 +84,7 @@ def test_text_has_real_images_first_and_a_dash_for_what_has_no_likelihood(found:
     header = next(line for line in lines if "FID" in line and "coverage" in line)
     assert "recall" in header and "train on synthetic" not in header
     assert "12.5 ms" in rows[1] and "1.50 M" in rows[1] and "300 MiB" in rows[1] and "2.500" in rows[2]
+    assert "2.400…2.600" in lines[lines.index(rows[2]) + 1]
     assert rows[1].split("1.50 M")[0].split()[-3] == "–"
     assert "A note." in lines and any("mode collapse: Collapsed" in line for line in lines)
 
