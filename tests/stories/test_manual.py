@@ -24,6 +24,7 @@ from diffstudio.ui.app import Desktop
 from diffstudio.ui.gallery.room import GalleryRoom
 from diffstudio.ui.generate.mask.dialog import MaskDialog
 from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
+from diffstudio.ui.lab.anomalies_page import AnomaliesResultView
 from diffstudio.ui.lab.room import LabRoom
 from diffstudio.ui.models.adding.link_dialog import LinkDialog
 from diffstudio.ui.models.details import CheckpointDetails
@@ -95,9 +96,11 @@ def window_texts(qtbot: QtBot, tmp_path: Path) -> Iterator[set[str]]:
         TrainRoom(Runs(tmp_path / "runs")),
         LabRoom(LabJobs(tmp_path / "lab")),
     )
+    anomalies = AnomaliesResultView()
     places: list[QWidget] = [
         desktop.window,
         *rooms,
+        anomalies,
         lora_details,
         MaskDialog(image, None, (0, 0, 0, 0)),
         UpscaleDialog(request, image, QSize(64, 64), [checkpoint()]),
@@ -111,7 +114,7 @@ def window_texts(qtbot: QtBot, tmp_path: Path) -> Iterator[set[str]]:
     actions = [*menu.actions(), *desktop.generate_room.panel.settings_bar.menu().actions()]
     texts |= {action.text() for action in actions} | {*Action, "Add to queue", "Undo", COMPARE}  # at other times
     yield texts
-    for room in rooms:
+    for room in (*rooms, anomalies):
         room.shut_down()
     gallery.close()
     desktop.close()

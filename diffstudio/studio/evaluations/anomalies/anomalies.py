@@ -42,7 +42,12 @@ from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.job_runs import RunControl, State, check_plan, goes_on, state_of
 from diffstudio.studio.evaluations.measure import spread
 from diffstudio.studio.evaluations.place import check_place
-from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subjects
+from diffstudio.studio.evaluations.subjects import (
+    CHOSEN_BY_HELD_OUT,
+    CheckpointSubject,
+    find_subjects,
+    was_chosen_by_held_out,
+)
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.loop import train
 from diffstudio.training.recipe import ObjectiveName
@@ -310,6 +315,8 @@ def _notes(real: RealFolder, images: ImageDataset, subject: CheckpointSubject | 
         )
     if subject is not None and (unknown := unknown_split(subject)):
         notes.append(unknown)
+    if subject is not None and was_chosen_by_held_out(subject):
+        notes.append(CHOSEN_BY_HELD_OUT)
     run = run_of(subject) if subject is not None else None
     other = folder_of(run) if run is not None else None
     if subject is not None and other not in (None, real.report.folder.resolve()):
