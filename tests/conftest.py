@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import os
 
+if "SLIPCOVER_ENABLED" in os.environ:
+    from slipcover import pytest_plugin
+
+    if pytest_plugin._slipcover_instance is not None:  # of a worker
+        # Never replace the code of a function while it runs: the QPainter of a paintEvent would outlive the painting.
+        pytest_plugin._slipcover_instance.d_miss_threshold = 2**31 - 1
+
 from diffstudio.__main__ import ENVIRONMENT
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
