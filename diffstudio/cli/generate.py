@@ -173,7 +173,7 @@ def _add_guidance(verb: argparse.ArgumentParser) -> None:
         "--autoguidance-scale",
         metavar="X",
         type=as_number,
-        help=f"scale of autoguidance, from 1, which is none (default {default.autoguidance_scale:g})",
+        help=f"scale of autoguidance, 1 or more; 1 turns it off (default {default.autoguidance_scale:g})",
     )
     verb.add_argument(
         "--cads",

@@ -39,7 +39,7 @@ def add_synthesise(verbs: Verbs) -> None:
         "--cads",
         metavar="S",
         type=as_number,
-        help="noise on the condition, which keeps images diverse; 0 is none (default 0.1 with guidance by class or caption)",
+        help="noise added to the condition, which keeps images diverse; 0 turns it off (default: 0.1 where a class or caption guides)",
     )
     verb.add_argument(
         "--autoguidance",
@@ -49,7 +49,7 @@ def add_synthesise(verbs: Verbs) -> None:
         help="an earlier checkpoint of the same run to guide away from, which keeps images diverse",
     )
     verb.add_argument(
-        "--autoguidance-scale", metavar="W", type=as_number, default=2.0, help="its strength; 1 is none (default 2)"
+        "--autoguidance-scale", metavar="W", type=as_number, default=2.0, help="scale of autoguidance; 1 turns it off (default 2)"
     )
     verb.add_argument(
         "--prove",

@@ -48,7 +48,7 @@ class OfClass:
 class Classes:
     """`reached`: the share of classes asked for that were really made; `missing` are the others.
 
-    `vendi` and `real_vendi` are means over the classes with enough images: 0 where there is none.
+    `vendi` and `real_vendi` are means over the classes with enough images: 0 if no class has enough.
     """
 
     reached: Interval

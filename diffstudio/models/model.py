@@ -254,7 +254,7 @@ def own_guidance(why: str = IN_A_PIPELINE) -> BadRequest:
 def cannot_be_annealed() -> BadRequest:
     return BadRequest(
         "CADS cannot be used with this checkpoint",
-        "its prompt is not within reach, or there is none",
+        "it has no prompt, or one that cannot be read here",
         "Turn CADS off, or choose another checkpoint",
     )
 

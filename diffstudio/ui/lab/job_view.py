@@ -1,4 +1,4 @@
-"""JobView: one job: how far it is, with Pause and Cancel; then its result, or why there is none."""
+"""JobView: one job: how far it is, with Pause and Cancel; then its result, or why it failed."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ def _pixel_area(maps: NDArray[np.float32], masks: Sequence[NDArray[np.bool_]]) -
 
 
 def choose(results: Sequence[DetectorResult], name: str) -> tuple[str, str]:
-    """The detector that decides and why, in a sentence. BadRequest for a name that there is none of."""
+    """The detector that decides and why, in a sentence. BadRequest for an unknown name."""
     names = [one.name for one in results]
     best = max(results, key=lambda one: one.area.value)
     if name == AUTO:

@@ -55,7 +55,7 @@ class ScoredImage:
 class AnomaliesResult:
     folder: str
     normals: str
-    model: str  # a sentence about the model of the normals, or that there is none
+    model: str  # a sentence about the model of the normal images, or that no model was used
     training: int  # normals that are compared with
     held_out: int  # normals that scores are calibrated on
     detectors: Sequence[DetectorResult]

@@ -78,7 +78,7 @@ class Likelihood:
     """Bits per dimension of the held-out images: lower is better."""
 
     value: Interval | None
-    note: str = ""  # how it was computed, or why there is none
+    note: str = ""  # how it was computed, or why it is missing
 
 
 @dataclass(frozen=True, slots=True)
