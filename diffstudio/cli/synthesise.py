@@ -49,7 +49,11 @@ def add_synthesise(verbs: Verbs) -> None:
         help="an earlier checkpoint of the same run to guide away from, which keeps images diverse",
     )
     verb.add_argument(
-        "--autoguidance-scale", metavar="W", type=as_number, default=2.0, help="scale of autoguidance; 1 turns it off (default 2)"
+        "--autoguidance-scale",
+        metavar="W",
+        type=as_number,
+        default=2.0,
+        help="scale of autoguidance; 1 turns it off (default 2)",
     )
     verb.add_argument(
         "--prove",
