@@ -11,7 +11,7 @@ from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.views.anomalies import AnomaliesView, read_anomalies
 from diffstudio.ui.lab.fields import ChoiceField, NumberField, SubjectsField
 from diffstudio.ui.lab.form import LabForm
-from diffstudio.ui.lab.options import folder_field, name_of, seed_field, trained_here
+from diffstudio.ui.lab.options import folder_field, has_denoising_error, name_of, seed_field
 from diffstudio.ui.lab.page import LabPage
 from diffstudio.ui.lab.results.decisions_view import DecisionsView
 from diffstudio.ui.lab.results.plot_view import PlotView
@@ -136,5 +136,5 @@ PAGE = LabPage(
     make_form,
     read,
     AnomaliesResultView,
-    trained_here,
+    has_denoising_error,
 )

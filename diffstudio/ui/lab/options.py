@@ -7,7 +7,7 @@ from collections.abc import Callable
 from diffstudio.errors import CHOOSE_IMAGE_FOLDER
 from diffstudio.evaluation.report import FEWEST
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.detection.families_table import PIXEL, VAE
+from diffstudio.models.detection.families_table import PIXEL, VAE, is_trained_here
 from diffstudio.studio.evaluations.request import AUTO, FOLDER, IMAGENET
 from diffstudio.ui.lab.fields import ChoiceField, FolderField, NumberField, SubjectsField
 
@@ -23,6 +23,10 @@ FEATURES = (
 
 
 def trained_here(checkpoint: Checkpoint) -> bool:
+    return is_trained_here(checkpoint.family) and checkpoint.can_generate
+
+
+def has_denoising_error(checkpoint: Checkpoint) -> bool:
     return checkpoint.family == PIXEL.name and checkpoint.can_generate
 
 

@@ -11,7 +11,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio.ui.lab.evaluate_page import make_form
 from diffstudio.ui.lab.fields import ChoiceField, FolderField, NumberField, SubjectsField, SwitchField
 from diffstudio.ui.lab.form import LabForm
-from diffstudio.ui.lab.options import has_likelihood, trained_here
+from diffstudio.ui.lab.options import has_denoising_error, has_likelihood, trained_here
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind
 from tests.ui.samples import checkpoint
@@ -124,6 +124,11 @@ def test_likelihood_offers_diffusion_models_and_vaes_trained_here() -> None:
     assert offered == {"pixel": True, "vae": True, "gan": False, "sd1": False}
 
 
-def test_only_checkpoints_trained_here_are_offered() -> None:
-    assert trained_here(checkpoint("own", family="pixel"))
-    assert not trained_here(checkpoint("sd1", family="sd1", width=512, height=512, metadata={}))
+def test_checkpoints_trained_here_are_offered_whatever_their_kind() -> None:
+    offered = {family: trained_here(checkpoint("own", family=family)) for family in ("pixel", "vae", "gan", "sd1")}
+    assert offered == {"pixel": True, "vae": True, "gan": True, "sd1": False}
+
+
+def test_searches_for_anomalies_offer_diffusion_models_alone() -> None:
+    offered = {family: has_denoising_error(checkpoint("own", family=family)) for family in ("pixel", "vae", "gan")}
+    assert offered == {"pixel": True, "vae": False, "gan": False}
