@@ -39,7 +39,7 @@ def add_synthesise(verbs: Verbs) -> None:
         "--cads",
         metavar="S",
         type=as_number,
-        help="noise added to the condition, which keeps images diverse; 0 turns it off (default: 0.1 where a class or caption guides)",
+        help="noise added to the condition, which keeps images diverse; 0 turns it off (default: 0.1 with a class or caption)",
     )
     verb.add_argument(
         "--autoguidance",
