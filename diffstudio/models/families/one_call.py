@@ -17,7 +17,7 @@ from diffstudio.models.conditioning.image_inputs import NO_IMAGES, ImageInputs
 from diffstudio.models.conditioning.prompt_features import PromptFeature
 from diffstudio.models.detection.families_table import FAMILIES, GAN, VAE, Family
 from diffstudio.models.families import pixel_file
-from diffstudio.models.families.pixel import class_label
+from diffstudio.models.families.pixel import condition_of
 from diffstudio.models.model import (
     IN_ONE_CALL,
     ONE_SIZE_ONLY,
@@ -109,15 +109,7 @@ class OneCallModel(Model):
 
     def condition(self, prompts: Sequence[str]) -> Condition:
         """What the network reads of these prompts. BadRequest for the name of an unknown class."""
-        match self.config.conditioning:
-            case Conditioning.TEXT if self.tokenizer is not None:
-                token_ids = self.tokenizer.encode(prompts, self.config.text_tokens)
-                return Condition(token_ids=token_ids.to(self.device))
-            case Conditioning.CLASS:
-                labels = [class_label(prompt, self.classes) for prompt in prompts]
-                return Condition(class_labels=torch.tensor(labels, device=self.device))
-            case _:
-                return Condition()
+        return condition_of(prompts, self.config, self.tokenizer, self.classes, self.device)
 
     def encode_rgb(self, image: Tensor) -> Tensor:
         """RGB [B,3,H,W] in [-1,1] -> in the channels of its images. BadRequest for a model of arrays."""

@@ -29,7 +29,8 @@ from diffstudio.models.model import AnnealRows, EncodedPrompt, Model, PromptEnco
 from diffstudio.models.output_format import OutputFormat
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.networks.transformer import Condition, PixelTransformer
+from diffstudio.networks.one_call import OneCallConfig
+from diffstudio.networks.transformer import Condition, PixelTransformer, TransformerConfig
 
 FAMILY = "pixel"
 _TEXT_FEATURES = PromptFeature.TEXT | PromptFeature.SCHEDULE | PromptFeature.AND | PromptFeature.NEGATIVE
@@ -136,15 +137,7 @@ class PixelModel(Model):
         return encode
 
     def _condition(self, prompts: Sequence[str]) -> Condition:
-        match self.config.conditioning:
-            case Conditioning.TEXT if self.tokenizer is not None:
-                token_ids = self.tokenizer.encode(prompts, self.config.text_tokens)
-                return Condition(token_ids=token_ids.to(self.device))
-            case Conditioning.CLASS:
-                labels = [class_label(prompt, self.classes) for prompt in prompts]
-                return Condition(class_labels=torch.tensor(labels, device=self.device))
-            case _:
-                return Condition()
+        return condition_of(prompts, self.config, self.tokenizer, self.classes, self.device)
 
     def encode_image(self, image: Tensor) -> Tensor:
         return self.output.from_rgb(image.float())
@@ -221,6 +214,24 @@ class PixelModel(Model):
         ):
             estimate: Tensor = self.network(x_t, t.to(x_t), condition)
         return estimate.float()
+
+
+def condition_of(
+    prompts: Sequence[str],
+    config: TransformerConfig | OneCallConfig,
+    tokenizer: CaptionTokenizer | None,
+    classes: Sequence[str],
+    device: torch.device,
+) -> Condition:
+    """What a network trained with diffstudio reads of these prompts. BadRequest for the name of an unknown class."""
+    match config.conditioning:
+        case Conditioning.TEXT if tokenizer is not None:
+            return Condition(token_ids=tokenizer.encode(prompts, config.text_tokens).to(device))
+        case Conditioning.CLASS:
+            labels = [class_label(prompt, classes) for prompt in prompts]
+            return Condition(class_labels=torch.tensor(labels, device=device))
+        case _:
+            return Condition()
 
 
 def class_label(prompt: str, classes: Sequence[str]) -> int:
