@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from diffstudio.evaluation.even_spacing import evenly_spaced
 from diffstudio.evaluation.features.feature_arrays import (
     FeatureArray,
     Features,
@@ -71,7 +72,7 @@ def mode_coverage(generated: ArrayLike, real: ArrayLike, seed: int = 0) -> Inter
     shown = as_features(generated, "generated", at_least=1)
     same_width(known, shown)
     count = min(MOST_CLUSTERS, len(known) // IMAGES_PER_CLUSTER)
-    centres = k_means(_evenly(known, min(len(known), _MOST_CLUSTERED)), count, seed)
+    centres = k_means(known[evenly_spaced(len(known), _MOST_CLUSTERED)], count, seed)
     to_centre, nearest_centre = nearest(known, centres, 1)
     distances, cluster = to_centre[:, 0], nearest_centre[:, 0]
     radii = np.full(len(centres), -1.0)  # of an empty cluster, which nothing reaches
@@ -130,7 +131,7 @@ def class_diversity(
         ours, theirs = shown[_where(asked, label)], known[_where(labels, label)]
         compared = min(len(ours), len(theirs), _MOST_OF_CLASS)
         if compared >= FEWEST_OF_CLASS:
-            part = _evenly(ours, compared), _evenly(theirs, compared)
+            part = ours[evenly_spaced(len(ours), compared)], theirs[evenly_spaced(len(theirs), compared)]
             parts.append(part)
             covered = precision_recall_density_coverage(theirs, ours).coverage
             by_class[label] = OfClass(len(ours), compared, vendi_score(part[0]), vendi_score(part[1]), covered)
@@ -159,7 +160,3 @@ def _mean_vendi(parts: Sequence[FeatureArray], resamples: int) -> Interval:
 
 def _where(labels: Sequence[Hashable], label: Hashable) -> NDArray[np.intp]:
     return np.flatnonzero([one == label for one in labels])
-
-
-def _evenly(features: FeatureArray, count: int) -> FeatureArray:
-    return features[np.arange(count) * len(features) // count]

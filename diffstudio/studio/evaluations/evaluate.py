@@ -17,6 +17,7 @@ from torch import Tensor
 from diffstudio import paths
 from diffstudio.atomic import make_folder, storage_errors, write_text
 from diffstudio.errors import BadRequest, DiffstudioError
+from diffstudio.evaluation.even_spacing import spread
 from diffstudio.evaluation.features.feature_arrays import FeatureArray
 from diffstudio.evaluation.features.feature_network import FeatureNetwork
 from diffstudio.evaluation.interval import Interval
@@ -57,9 +58,9 @@ from diffstudio.studio.evaluations.measure import (
     FeatureFiles,
     View,
     batches_of,
+    counted,
     features_of_real,
     loss_gaps,
-    spread,
     views_of,
     with_labels,
 )
@@ -170,7 +171,9 @@ class _Evaluation:
         first = None
         if problem is None:
             first = real_row(
-                with_labels(features, self.real, kind), count=count, check=self._measuring("the real images")
+                with_labels(features, self.real, kind),
+                count=count,
+                check=counted(self.check, self.on_progress, "the real images"),
             )
         results = []
         for one in generated:
@@ -271,7 +274,7 @@ class _Evaluation:
         generated = GeneratedImages(one.name, features[0], one.asked, self.network.label(), features, pixels)
         found: Row | None = None
         if problem is None and len(one.names) >= FEWEST:
-            found = row(generated, real, count=count, check=self._measuring(one.name))
+            found = row(generated, real, count=count, check=counted(self.check, self.on_progress, one.name))
             figures, copied, chosen = dict(found.figures), found.copies, found.chosen
         else:
             figures, copied = memorisation(generated, real)
@@ -314,17 +317,6 @@ class _Evaluation:
                 )
             )
         return near
-
-    def _measuring(self, what: str) -> Callable[[], None]:
-        done = 0
-
-        def check() -> None:
-            nonlocal done
-            self.check()
-            done += 1
-            self.on_progress(f"Measuring {what}", done, 0)
-
-        return check
 
     # ---- notes -------------------------------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffstudio.evaluation.even_spacing import spread
 from diffstudio.evaluation.features.feature_arrays import FeatureArray
 from diffstudio.evaluation.features.feature_network import PIXELS, FeatureNetwork, with_pixels
 from diffstudio.evaluation.interval import Interval
@@ -20,7 +21,6 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.folders import OnProgress, RealFolder
 from diffstudio.studio.evaluations.samples import NOISE_LEVELS, CheckpointSamples, losses_of_part
 from diffstudio.training.data.augmentation import Augmentation
-from diffstudio.training.data.split import evenly_spaced
 from diffstudio.training.recipe import DataRecipe
 
 _BATCH = 32
@@ -146,6 +146,14 @@ def loss_gaps(
     return list(zip(NOISE_LEVELS, loss_gap(*parts), strict=True)), loss_gap(*means)[0]
 
 
-def spread(available: int, count: int) -> NDArray[np.int64]:
-    """`count` indices below `available`, evenly spread; each as often as any other, but for one."""
-    return evenly_spaced(available, count) if count <= available else np.arange(count) % available
+def counted(check: Callable[[], None], report: OnProgress, what: str) -> Callable[[], None]:
+    """`check`, whose calls are counted and reported: how often a measure will call it is not known."""
+    done = 0
+
+    def checked() -> None:
+        nonlocal done
+        check()
+        done += 1
+        report(f"Measuring {what}", done, 0)
+
+    return checked

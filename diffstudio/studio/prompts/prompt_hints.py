@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from diffstudio.evaluation.even_spacing import evenly_spaced
 from diffstudio.models.caption_words import caption_words
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import is_trained_here
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.prompts.lora_tags import lora_tags
-from diffstudio.training.data.split import evenly_spaced
 
 EMPTY_PROMPT = "Without a prompt, the image shows nothing in particular"
 _MOST_NAMED = 6

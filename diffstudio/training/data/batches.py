@@ -15,13 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffstudio.evaluation.even_spacing import evenly_spaced
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition
 from diffstudio.training.data.augmentation import Augmentation
 from diffstudio.training.data.captions import CaptionDropout
 from diffstudio.training.data.dataset import ImageDataset
-from diffstudio.training.data.split import evenly_spaced
 from diffstudio.training.recipe import Recipe
 
 _STEPS_IN_BLOCK = 1024  # whose buckets are drawn together

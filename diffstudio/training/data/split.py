@@ -57,9 +57,3 @@ def _unit_hash(path: Path) -> float:
     """A number in [0, 1)."""
     digest = hashlib.sha256(path.as_posix().encode("utf-8", "surrogatepass")).digest()
     return int.from_bytes(digest[:6], "big") / 2**48
-
-
-def evenly_spaced(available: int, count: int) -> NDArray[np.int64]:
-    """At most `count` of the indices below `available`, evenly spaced from 0 on."""
-    count = min(count, available)
-    return np.arange(count, dtype=np.int64) * available // max(1, count)

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from diffstudio.evaluation.even_spacing import evenly_spaced
 from diffstudio.evaluation.features.feature_arrays import nearest
 from diffstudio.evaluation.memorisation import copies
 from diffstudio.evaluation.prdc import precision_recall_density_coverage
@@ -19,7 +20,6 @@ from diffstudio.evaluation.vendi import vendi_score
 from diffstudio.training.data.augmentation import Augmentation
 from diffstudio.training.data.batches import derived_seed
 from diffstudio.training.data.dataset import ImageDataset
-from diffstudio.training.data.split import evenly_spaced
 from diffstudio.training.objectives.objective import Diversity
 from diffstudio.training.recipe import DataRecipe
 
@@ -155,7 +155,7 @@ class SampleMetrics:
         assert self._held_out is not None
         held_out = self._held_out[0, :_MOST_COVERED]
         found = precision_recall_density_coverage(held_out, samples[:count])
-        real = self._training[np.arange(count) * len(self._training) // count]
+        real = self._training[evenly_spaced(len(self._training), count)]
         ceiling = precision_recall_density_coverage(held_out, real)
         shares = (found.precision, found.coverage, ceiling.precision, ceiling.coverage)
         return Diversity(count, *shares, None, found.recall, ceiling.recall)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffstudio.evaluation.energy_distance import mean_distance
+from diffstudio.evaluation.even_spacing import evenly_spaced
 from diffstudio.evaluation.features.feature_arrays import FeatureArray
 from diffstudio.evaluation.features.feature_network import FeatureNetwork
 from diffstudio.evaluation.prdc import precision_recall_density_coverage
@@ -57,7 +58,8 @@ def measure_diversity(
         return None
     real = features_of(features, held_out.images)
     found = precision_recall_density_coverage(real, features_of(features, samples))
-    ceiling = precision_recall_density_coverage(real, features_of(features, training.images[_spread(training, count)]))
+    shown = training.images[torch.from_numpy(evenly_spaced(len(training.images), count))]
+    ceiling = precision_recall_density_coverage(real, features_of(features, shown))
     within = _within(network, training, features, device)
     return Diversity(
         count,
@@ -109,7 +111,3 @@ def features_of(network: FeatureNetwork, images: Tensor) -> FeatureArray:
         for first in range(0, len(images), _AT_ONCE)
     ]
     return np.concatenate(parts)
-
-
-def _spread(batch: Batch, count: int) -> Tensor:
-    return torch.arange(count) * len(batch.images) // count

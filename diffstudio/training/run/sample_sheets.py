@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from diffstudio.atomic import atomic_write, not_written
 from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.schedule import NoiseSchedule
+from diffstudio.evaluation.even_spacing import evenly_spaced
 from diffstudio.imaging.colour import srgb_chunks
 from diffstudio.imaging.limits import LARGEST_PIXELS
 from diffstudio.models.model import Model
@@ -22,7 +23,6 @@ from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.captions import short_prompt
 from diffstudio.training.data.dataset import ImageDataset
-from diffstudio.training.data.split import evenly_spaced
 from diffstudio.training.objectives.objective import Objective
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.events import channel_sheet

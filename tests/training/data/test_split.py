@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from diffstudio.training.data.folder_report import HELD_OUT, TRAINING, ImageRecord
-from diffstudio.training.data.split import evenly_spaced, held_out_by_folder, held_out_by_hash, with_every_class_trained
+from diffstudio.training.data.split import held_out_by_folder, held_out_by_hash, with_every_class_trained
 
 RECORD = ImageRecord(Path("a.png"), 20, 20, (), "", False)
 
@@ -34,8 +34,3 @@ def test_no_class_is_held_out_as_a_whole() -> None:
     held_out = np.array([True, True, False, True, False])
     labels = np.array([0, 0, 1, 1, 2])
     assert with_every_class_trained(held_out, labels).tolist() == [False, False, False, True, False]
-
-
-def test_evenly_spaced_indices_cover_all_and_are_no_more_than_there_are() -> None:
-    assert evenly_spaced(10, 5).tolist() == [0, 2, 4, 6, 8] and evenly_spaced(7, 3).tolist() == [0, 2, 4]
-    assert evenly_spaced(3, 10).tolist() == [0, 1, 2] and evenly_spaced(0, 4).tolist() == []

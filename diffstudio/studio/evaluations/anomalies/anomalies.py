@@ -17,6 +17,7 @@ from diffstudio.errors import BadRequest, FolderProblem, Interrupted
 from diffstudio.evaluation.anomalies.calibration import outliers, p_values, smallest_rate, threshold
 from diffstudio.evaluation.anomalies.denoising import LEVELS
 from diffstudio.evaluation.anomalies.heat_maps import over_image
+from diffstudio.evaluation.even_spacing import spread
 from diffstudio.models import loading
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
@@ -40,7 +41,6 @@ from diffstudio.studio.evaluations.folders import (
 )
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.job_runs import RunControl, State, check_plan, goes_on, state_of
-from diffstudio.studio.evaluations.measure import spread
 from diffstudio.studio.evaluations.place import check_place
 from diffstudio.studio.evaluations.subjects import (
     CHOSEN_BY_HELD_OUT,

@@ -20,6 +20,7 @@ from torch import Tensor
 from diffstudio.atomic import atomic_write, make_folder, write_text
 from diffstudio.errors import CheckpointDamaged, DiffstudioError
 from diffstudio.evaluation.classifier import train_classifier
+from diffstudio.evaluation.even_spacing import spread
 from diffstudio.evaluation.features.feature_arrays import FeatureArray
 from diffstudio.evaluation.interval import Interval, share_interval
 from diffstudio.evaluation.memorisation import Copies
@@ -38,7 +39,7 @@ from diffstudio.studio.evaluations.folders import (
     pixels_of,
 )
 from diffstudio.studio.evaluations.likelihood.likelihood import bound_of_held_out
-from diffstudio.studio.evaluations.measure import FeatureFiles, View, batches_of, loss_gaps, spread, with_labels
+from diffstudio.studio.evaluations.measure import FeatureFiles, View, batches_of, counted, loss_gaps, with_labels
 from diffstudio.studio.evaluations.samples import CheckpointSamples, as_tensor
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, FolderSubject
 from diffstudio.training.data.dataset import ImageDataset
@@ -82,7 +83,9 @@ class Measuring:
         """The training part, as if it had been generated."""
         kind = Conditioning.CLASS if self._has_classes() else Conditioning.NONE
         found = real_row(
-            with_labels(self.features, self.real, kind), count=self.counts.compared, check=self._checks(REAL)
+            with_labels(self.features, self.real, kind),
+            count=self.counts.compared,
+            check=counted(self.check, self.on_progress, REAL),
         )
         figures = dict(found.figures)
         labels = self._class_numbers(self.real.training)
@@ -198,7 +201,7 @@ class Measuring:
         if self.too_few or len(names) < FEWEST:
             figures, copied = memorisation(generated, real)
         else:
-            found = row(generated, real, count=self.counts.compared, check=self._checks(name))
+            found = row(generated, real, count=self.counts.compared, check=counted(self.check, self.on_progress, name))
             figures, copied, chosen = dict(found.figures), found.copies, found.chosen
         if numbers is not None:
             accuracy = self._accuracy(batch, np.arange(len(numbers)), numbers)
@@ -261,17 +264,6 @@ class Measuring:
 
     def _has_classes(self) -> bool:
         return len(set(self.real.labels(Conditioning.CLASS, self.real.held_out))) > 1
-
-    def _checks(self, what: str) -> Callable[[], None]:
-        done = 0
-
-        def check() -> None:
-            nonlocal done
-            self.check()
-            done += 1
-            self.on_progress(f"Measuring {what}", done, 0)
-
-        return check
 
     # ---- images ------------------------------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from diffstudio.diffusion.likelihood import (
     variational_bound,
 )
 from diffstudio.errors import BadRequest
+from diffstudio.evaluation.even_spacing import spread
 from diffstudio.evaluation.interval import Interval
 from diffstudio.models import loading
 from diffstudio.models.conditioning.prompt_schedule import StepTexts
@@ -49,7 +50,6 @@ from diffstudio.studio.evaluations.likelihood.measurement import (
 )
 from diffstudio.studio.evaluations.likelihood.request import LikelihoodRequest
 from diffstudio.studio.evaluations.likelihood.result import BOUND, ELBO, FLOW, LikelihoodResult
-from diffstudio.studio.evaluations.measure import spread
 from diffstudio.studio.evaluations.place import check_place
 from diffstudio.studio.evaluations.samples import CheckedDenoiser
 from diffstudio.studio.evaluations.subjects import (

@@ -11,10 +11,10 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QImage, QPainter
 
 from diffstudio.errors import ImageProblem
+from diffstudio.evaluation import even_spacing
 from diffstudio.imaging.formats import looks_like_an_image
 from diffstudio.imaging.reader import NO_RANGES, WHITE, load_image
 from diffstudio.imaging.value_range import Range, SampleType
-from diffstudio.training.data import split
 from diffstudio.training.data.folder_report import ImageRecord
 from diffstudio.training.data.pixel_choice import why_unfit
 from diffstudio.training.data.preprocess import PAD, resize_to, share_kept, size_for, training_preview
@@ -71,7 +71,7 @@ def seen_sentence(record: ImageRecord, data: DataRecipe) -> str:
 
 def evenly_spaced(items: Sequence[_T], count: int) -> list[_T]:
     """At most `count` of the items, evenly spaced, so that every group of a folder is represented."""
-    return [items[index] for index in split.evenly_spaced(len(items), count)]
+    return [items[index] for index in even_spacing.evenly_spaced(len(items), count)]
 
 
 def first_images(folder: Path) -> Generator[Path, None, None]:
