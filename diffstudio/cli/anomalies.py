@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whole_number
-from diffstudio.cli.lab_verb import JSON_HELP, SEED_HELP, OnProgress, add_device_option, run_verb
+from diffstudio.cli.lab_verb import (
+    Engine,
+    OnProgress,
+    add_device_option,
+    add_json_option,
+    add_out_option,
+    add_seed_option,
+    run_verb,
+)
 
 if TYPE_CHECKING:
+    from diffstudio.models.library.library import Library
     from diffstudio.studio.evaluations.anomalies.result import AnomaliesResult
 
 
@@ -48,24 +58,19 @@ def add_anomalies(verbs: Verbs) -> None:
         type=as_text,
         help="denoising, denoising_local, likelihood, patches, pixels or combined (default: the best on drawn defects)",
     )
-    verb.add_argument("--json", action="store_true", help=JSON_HELP)
+    add_json_option(verb)
     verb.add_argument("--csv", metavar="FILE", type=as_path, help="a file for the table, a line for each image")
-    verb.add_argument("--seed", metavar="N", type=as_whole_number, default=0, help=SEED_HELP)
+    add_seed_option(verb)
     add_device_option(verb)
-    verb.add_argument(
-        "--out", metavar="PATH", type=as_path, help="a folder for anomalies.json, anomalies.csv and heat maps"
-    )
+    add_out_option(verb, "a folder for anomalies.json, anomalies.csv and heat maps")
     verb.set_defaults(do=_anomalies)
 
 
 def _anomalies(arguments: argparse.Namespace) -> int:
-    def work(on_progress: OnProgress, on_wait: Callable[[], None], cancelled: Callable[[], bool]) -> AnomaliesResult:
+    def prepare(device: str) -> Engine:
         from diffstudio.atomic import write_text
-        from diffstudio.models.library.library import Library
         from diffstudio.studio.evaluations.anomalies.request import AnomaliesRequest
-        from diffstudio.studio.settings import load_settings
 
-        settings = load_settings()
         request = AnomaliesRequest(
             arguments.normals,
             arguments.folder,
@@ -75,16 +80,18 @@ def _anomalies(arguments: argparse.Namespace) -> int:
             arguments.draws,
             arguments.detector,
             arguments.seed,
-            arguments.device or settings.device,
+            device,
             arguments.out,
         )
         from diffstudio.studio.evaluations.anomalies.anomalies import anomalies
 
-        result = anomalies(
-            request, Library(settings.folders), on_progress=on_progress, on_wait=on_wait, cancelled=cancelled
-        )
-        if arguments.csv is not None:
+        def with_csv(
+            library: Library, *, on_progress: OnProgress, on_wait: Callable[[], None], cancelled: Callable[[], bool]
+        ) -> AnomaliesResult:
+            result = anomalies(request, library, on_progress=on_progress, on_wait=on_wait, cancelled=cancelled)
             write_text(arguments.csv, result.csv())
-        return result
+            return result
 
-    return run_verb(arguments, work, (arguments.normals, arguments.folder))
+        return partial(anomalies, request) if arguments.csv is None else with_csv
+
+    return run_verb(arguments, prepare, (arguments.normals, arguments.folder))

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
 
 from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whole_number
-from diffstudio.cli.lab_verb import JSON_HELP, OnProgress, run_verb
-
-if TYPE_CHECKING:
-    from diffstudio.studio.evaluations.compare.result import Comparison
+from diffstudio.cli.lab_verb import (
+    Engine,
+    add_count_option,
+    add_device_option,
+    add_features_option,
+    add_json_option,
+    add_out_option,
+    add_seed_option,
+    run_verb,
+)
 
 
 def add_compare(verbs: Verbs) -> None:
@@ -48,27 +53,13 @@ def add_compare(verbs: Verbs) -> None:
         default=[],
         help="checkpoints, runs or folders of generated images that join the table",
     )
-    verb.add_argument("--json", action="store_true", help=JSON_HELP)
-    verb.add_argument(
-        "--count",
-        metavar="N",
-        type=as_whole_number,
-        help="images to generate with each model (default: as many as were held out, from 100 to 1,000)",
-    )
-    verb.add_argument("--seed", metavar="N", type=as_whole_number, default=0, help="of the first image (default 0)")
-    verb.add_argument(
-        "--features",
-        metavar="NAME|PATH",
-        default="auto",
-        type=as_text,
-        help="the network that images are compared with, as for `evaluate`",
-    )
-    verb.add_argument("--device", metavar="NAME", help="cpu, cuda or mps, of the judging (default: as in the settings)")
-    verb.add_argument(
-        "--out",
-        metavar="PATH",
-        type=as_path,
-        help="a folder for the runs, the images, compare.json and compare.html (default: a new one in the Lab)",
+    add_json_option(verb)
+    add_count_option(verb, "images to generate with each model (default: as many as were held out, from 100 to 1,000)")
+    add_seed_option(verb, "of the first image (default 0)")
+    add_features_option(verb, "the network that images are compared with, as for `evaluate`")
+    add_device_option(verb, ", of the judging")
+    add_out_option(
+        verb, "a folder for the runs, the images, compare.json and compare.html (default: a new one in the Lab)"
     )
     verb.set_defaults(do=_compare)
 
@@ -82,11 +73,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
         arguments.out = default_out(arguments.folder)
 
-    def work(on_progress: OnProgress, on_wait: Callable[[], None], cancelled: Callable[[], bool]) -> Comparison:
-        from diffstudio.models.library.library import Library
-        from diffstudio.studio.settings import load_settings
-
-        settings = load_settings()
+    def prepare(device: str) -> Engine:
         names = [name.strip() for name in arguments.models.split(",")]
         request = CompareRequest(
             arguments.folder,
@@ -97,13 +84,11 @@ def _compare(arguments: argparse.Namespace) -> int:
             arguments.count,
             arguments.seed,
             arguments.features,
-            arguments.device or settings.device,
+            device,
             arguments.out,
         )
         from diffstudio.studio.evaluations.compare.compare import compare
 
-        return compare(
-            request, Library(settings.folders), on_progress=on_progress, on_wait=on_wait, cancelled=cancelled
-        )
+        return partial(compare, request)
 
-    return run_verb(arguments, work, (arguments.folder, *image_folders(arguments.subjects)))
+    return run_verb(arguments, prepare, (arguments.folder, *image_folders(arguments.subjects)))

@@ -8,17 +8,16 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
+from diffstudio.cli.arguments import as_path, as_text, as_whole_number
 from diffstudio.cli.terminal import print_message, printable, progress, stop_signals
 from diffstudio.errors import DiffstudioError
 
+if TYPE_CHECKING:
+    from diffstudio.models.library.library import Library
+
 OnProgress: TypeAlias = Callable[[str, int, int], None]  # what is being done, how much is done, of how much
-Work: TypeAlias = "Callable[[OnProgress, Callable[[], None], Callable[[], bool]], LabResult]"
-
-
-SEED_HELP = "of all random numbers (default 0)"
-JSON_HELP = "print everything as JSON instead of the table"
 
 
 class LabResult(Protocol):
@@ -33,18 +32,48 @@ class LabResult(Protocol):
     def text(self) -> str: ...
 
 
-def add_device_option(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument("--device", metavar="NAME", help="cpu, cuda or mps (default: as in the settings)")
+class Engine(Protocol):
+    """The function of a verb with its request, as `functools.partial` makes it."""
+
+    def __call__(
+        self, library: Library, *, on_progress: OnProgress, on_wait: Callable[[], None], cancelled: Callable[[], bool]
+    ) -> LabResult: ...
 
 
-def run_verb(arguments: argparse.Namespace, work: Work, folders: Sequence[Path]) -> int:
+def add_json_option(verb: argparse.ArgumentParser, what: str = "print everything as JSON instead of the table") -> None:
+    verb.add_argument("--json", action="store_true", help=what)
+
+
+def add_count_option(verb: argparse.ArgumentParser, what: str, default: int | None = None) -> None:
+    verb.add_argument("--count", metavar="N", type=as_whole_number, default=default, help=what)
+
+
+def add_seed_option(verb: argparse.ArgumentParser, what: str = "of all random numbers (default 0)") -> None:
+    verb.add_argument("--seed", metavar="N", type=as_whole_number, default=0, help=what)
+
+
+def add_features_option(verb: argparse.ArgumentParser, what: str) -> None:
+    verb.add_argument("--features", metavar="NAME|PATH", default="auto", type=as_text, help=what)
+
+
+def add_device_option(verb: argparse.ArgumentParser, of: str = "") -> None:
+    verb.add_argument("--device", metavar="NAME", help=f"cpu, cuda or mps{of} (default: as in the settings)")
+
+
+def add_out_option(verb: argparse.ArgumentParser, what: str, *, required: bool = False) -> None:
+    verb.add_argument("--out", metavar="PATH", type=as_path, required=required, help=what)
+
+
+def run_verb(arguments: argparse.Namespace, prepare: Callable[[str], Engine], folders: Sequence[Path]) -> int:
     """Run the engine of a verb, print its result, and return the exit code.
 
-    `work(on_progress, on_wait, cancelled)` makes the request and calls the engine, so that a mistake in the request is
-    recorded too. Nothing is written into the `folders`, whose images it reads. `arguments` has `json`, `out`, and `argv`,
-    the arguments of the whole command.
+    `prepare(device)` makes the request and then imports the engine, which may take seconds; a mistake in the request is
+    recorded too. Nothing is written into the `folders`, whose images the engine reads. `arguments` has `device`, `json`,
+    `out`, and `argv`, the arguments of the whole command.
     """
+    from diffstudio.models.library.library import Library
     from diffstudio.studio.evaluations.job_recording import recorded
+    from diffstudio.studio.settings import load_settings
 
     verb, *rest = arguments.argv
     shown = _Progress()
@@ -54,7 +83,11 @@ def run_verb(arguments: argparse.Namespace, work: Work, folders: Sequence[Path])
             shown(what, done, total)
             recording.progress(what, done, total)
 
-        result = work(on_progress, _show_waiting, lambda: stop.requested)
+        settings = load_settings()
+        engine = prepare(arguments.device or settings.device)
+        result = engine(
+            Library(settings.folders), on_progress=on_progress, on_wait=_show_waiting, cancelled=lambda: stop.requested
+        )
         recording.finish(result.problem)
     progress("", last=True)
     if arguments.json:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
 
 from diffstudio.cli.arguments import Verbs, as_path, as_text, as_whole_number
-from diffstudio.cli.lab_verb import SEED_HELP, OnProgress, add_device_option, run_verb
-
-if TYPE_CHECKING:
-    from diffstudio.studio.evaluations.likelihood.result import LikelihoodResult
+from diffstudio.cli.lab_verb import (
+    Engine,
+    add_count_option,
+    add_device_option,
+    add_json_option,
+    add_out_option,
+    add_seed_option,
+    run_verb,
+)
 
 
 def add_likelihood(verbs: Verbs) -> None:
@@ -28,12 +32,8 @@ def add_likelihood(verbs: Verbs) -> None:
     verb.add_argument(
         "folder", metavar="FOLDER", type=as_path, help="the folder that it was trained on, or another one"
     )
-    verb.add_argument(
-        "--json", action="store_true", help="print everything, each image too, as JSON instead of the table"
-    )
-    verb.add_argument(
-        "--count", metavar="N", type=as_whole_number, default=64, help="images of each part, at most (default 64)"
-    )
+    add_json_option(verb, "print everything, each image too, as JSON instead of the table")
+    add_count_option(verb, "images of each part, at most (default 64)", 64)
     verb.add_argument(
         "--probes",
         metavar="N",
@@ -52,19 +52,16 @@ def add_likelihood(verbs: Verbs) -> None:
         help="samples of the latents for each image, of a VAE's bounds (default 64)",
     )
     verb.add_argument("--bound-only", action="store_true", help="leave out the flow, which takes most of the time")
-    verb.add_argument("--seed", metavar="N", type=as_whole_number, default=0, help=SEED_HELP)
+    add_seed_option(verb)
     add_device_option(verb)
-    verb.add_argument("--out", metavar="PATH", type=as_path, help="a folder for the result as likelihood.json")
+    add_out_option(verb, "a folder for the result as likelihood.json")
     verb.set_defaults(do=_likelihood)
 
 
 def _likelihood(arguments: argparse.Namespace) -> int:
-    def work(on_progress: OnProgress, on_wait: Callable[[], None], cancelled: Callable[[], bool]) -> LikelihoodResult:
-        from diffstudio.models.library.library import Library
+    def prepare(device: str) -> Engine:
         from diffstudio.studio.evaluations.likelihood.request import LikelihoodRequest
-        from diffstudio.studio.settings import load_settings
 
-        settings = load_settings()
         request = LikelihoodRequest(
             arguments.checkpoint,
             arguments.folder,
@@ -73,14 +70,12 @@ def _likelihood(arguments: argparse.Namespace) -> int:
             arguments.levels,
             flow=not arguments.bound_only,
             seed=arguments.seed,
-            device=arguments.device or settings.device,
+            device=device,
             out=arguments.out,
             draws=arguments.draws,
         )
         from diffstudio.studio.evaluations.likelihood.likelihood import likelihood
 
-        return likelihood(
-            request, Library(settings.folders), on_progress=on_progress, on_wait=on_wait, cancelled=cancelled
-        )
+        return partial(likelihood, request)
 
-    return run_verb(arguments, work, (arguments.folder,))
+    return run_verb(arguments, prepare, (arguments.folder,))

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import partial
 
 from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whole_number
-from diffstudio.cli.lab_verb import JSON_HELP, OnProgress, add_device_option, run_verb
+from diffstudio.cli.lab_verb import (
+    Engine,
+    add_device_option,
+    add_features_option,
+    add_json_option,
+    add_out_option,
+    add_seed_option,
+    run_verb,
+)
 from diffstudio.errors import BadRequest
-
-if TYPE_CHECKING:
-    from diffstudio.studio.evaluations.synthetic.result import Synthesis
 
 
 def add_synthesise(verbs: Verbs) -> None:
@@ -30,11 +34,11 @@ def add_synthesise(verbs: Verbs) -> None:
     verb.add_argument(
         "--per-class", metavar="N", type=as_whole_number, help="images of each class or caption, instead of N in all"
     )
-    verb.add_argument("--out", metavar="PATH", type=as_path, required=True, help="the folder to write them into")
+    add_out_option(verb, "the folder to write them into", required=True)
     verb.add_argument(
         "--force", action="store_true", help="write into a folder that is not empty; earlier ones are replaced"
     )
-    verb.add_argument("--seed", metavar="N", type=as_whole_number, default=0, help="the lowest seed (default 0)")
+    add_seed_option(verb, "the lowest seed (default 0)")
     verb.add_argument(
         "--cads",
         metavar="S",
@@ -75,25 +79,16 @@ def add_synthesise(verbs: Verbs) -> None:
         default=5,
         help="classifiers of each kind in the proof (default 5)",
     )
-    verb.add_argument(
-        "--features",
-        metavar="NAME|PATH",
-        default="auto",
-        type=as_text,
-        help="the network that copies are found with, as for `evaluate`",
-    )
+    add_features_option(verb, "the network that copies are found with, as for `evaluate`")
     add_device_option(verb)
-    verb.add_argument("--json", action="store_true", help=JSON_HELP)
+    add_json_option(verb)
     verb.set_defaults(do=_synthesise)
 
 
 def _synthesise(arguments: argparse.Namespace) -> int:
-    def work(on_progress: OnProgress, on_wait: Callable[[], None], cancelled: Callable[[], bool]) -> Synthesis:
-        from diffstudio.models.library.library import Library
+    def prepare(device: str) -> Engine:
         from diffstudio.studio.evaluations.synthetic.request import SynthesiseRequest
-        from diffstudio.studio.settings import load_settings
 
-        settings = load_settings()
         request = SynthesiseRequest(
             arguments.checkpoint,
             arguments.folder,
@@ -105,7 +100,7 @@ def _synthesise(arguments: argparse.Namespace) -> int:
             arguments.autoguidance,
             arguments.autoguidance_scale,
             arguments.features,
-            arguments.device or settings.device,
+            device,
             arguments.force,
             arguments.prove,
             _ratios(arguments.ratios),
@@ -113,11 +108,9 @@ def _synthesise(arguments: argparse.Namespace) -> int:
         )
         from diffstudio.studio.evaluations.synthetic.synthesise import synthesise
 
-        return synthesise(
-            request, Library(settings.folders), on_progress=on_progress, on_wait=on_wait, cancelled=cancelled
-        )
+        return partial(synthesise, request)
 
-    return run_verb(arguments, work, (arguments.folder,))
+    return run_verb(arguments, prepare, (arguments.folder,))
 
 
 def _ratios(text: str) -> tuple[float, ...]:
