@@ -151,3 +151,8 @@ def wrong_format(stored: object, newest_format: int) -> str:
 def reads_up_to(newest_format: int) -> str:
     """The clause for a file written by a newer version of the program."""
     return f"this program reads formats up to {newest_format}"
+
+
+def newer_format(what: str, stored: object, newest_format: int) -> RunProblem:
+    """The error for a file of a run or of a job of the Lab that a newer version of the program wrote."""
+    return RunProblem(f"{what} has format {stored!r}", reads_up_to(newest_format), "Update diffstudio")

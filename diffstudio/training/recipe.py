@@ -17,7 +17,7 @@ from typing import Any
 import tomli_w
 
 from diffstudio.atomic import write_text
-from diffstudio.errors import RunProblem, reads_up_to
+from diffstudio.errors import RunProblem, newer_format
 from diffstudio.imaging.levels import PixelForm
 from diffstudio.imaging.value_range import Range, SampleType
 from diffstudio.models.detection.families_table import PIXEL
@@ -252,7 +252,7 @@ class Recipe:
         values = dict(values)
         written = values.pop("format", FORMAT)
         if type(written) is not int or written > FORMAT:
-            raise RunProblem(f"The recipe has format {written!r}", reads_up_to(FORMAT), "Update diffstudio")
+            raise newer_format("The recipe", written, FORMAT)
         recipe = build(cls, values, "recipe")
         _check(recipe)
         return recipe

@@ -35,7 +35,7 @@ from typing import Any, ClassVar, TypeAlias, get_args, get_type_hints
 from filelock import FileLock, Timeout
 
 from diffstudio.atomic import make_folder, storage_errors, write_text
-from diffstudio.errors import NOT_A_JSON_OBJECT, DiffstudioError, RunProblem, reads_up_to
+from diffstudio.errors import NOT_A_JSON_OBJECT, DiffstudioError, RunProblem, newer_format
 from diffstudio.training.run.run_folder import Command, RunFolder
 
 FORMAT = 1
@@ -132,7 +132,7 @@ class JobFolder:
         if not isinstance(written, int) or not isinstance(verb, str) or not isinstance(arguments, list):
             raise RunProblem(self._damaged(REQUEST), "its verb or its arguments are missing")
         if written > FORMAT:
-            raise RunProblem(f"The job {self.path.name} has format {written}", reads_up_to(FORMAT), "Update diffstudio")
+            raise newer_format(f"The job {self.path.name}", written, FORMAT)
         created = values.get("created")
         return JobRequest(
             verb,

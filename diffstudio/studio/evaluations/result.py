@@ -12,6 +12,7 @@ from diffstudio.evaluation.birthday import Birthday
 from diffstudio.evaluation.interval import Interval
 from diffstudio.evaluation.modes import Classes
 from diffstudio.evaluation.report import Row
+from diffstudio.studio.evaluations.results.text import aligned, number
 
 FORMAT = 1
 _COLUMNS = {
@@ -189,22 +190,9 @@ def _table(rows: Sequence[tuple[str, int, Mapping[str, Interval]]], titles: Mapp
     cells = [["", "images", *(titles[name] for name in columns)]]
     for name, count, figures in rows:
         found = [figures.get(column) for column in columns]
-        cells.append([name, f"{count:,}", *(_number(one.value) if one is not None else "–" for one in found)])
-        cells.append(["", "", *(f"{_number(one.low)}…{_number(one.high)}" if one is not None else "" for one in found)])
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    return [
-        "  ".join(
-            [line[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(line[1:], widths[1:], strict=True))]
-        ).rstrip()
-        for line in cells
-    ]
-
-
-def _number(value: float) -> str:
-    """Three significant digits, and no more than three decimals."""
-    if not isfinite(value):
-        return "∞"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
+        cells.append([name, f"{count:,}", *(number(one.value) if one is not None else "–" for one in found)])
+        cells.append(["", "", *(f"{number(one.low)}…{number(one.high)}" if one is not None else "" for one in found)])
+    return aligned(cells)
 
 
 def _sentences(one: SubjectResult) -> list[str]:
@@ -218,7 +206,7 @@ def _sentences(one: SubjectResult) -> list[str]:
     lines += [f"    {near.image} copies {near.training}, distance ratio {near.ratio:.2f}" for near in one.copies[:3]]
     if one.row is None:
         lines += [
-            f"  {_COLUMNS[name]} {_number(found.value)} ({_number(found.low)} to {_number(found.high)})"
+            f"  {_COLUMNS[name]} {number(found.value)} ({number(found.low)} to {number(found.high)})"
             for name, found in one.figures.items()
         ]
     if one.loss_gaps:

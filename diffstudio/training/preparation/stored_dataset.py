@@ -17,7 +17,7 @@ import numpy as np
 
 from diffstudio import paths
 from diffstudio.atomic import write_text
-from diffstudio.errors import FolderProblem, RunProblem, reads_up_to
+from diffstudio.errors import FolderProblem, RunProblem, newer_format
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.data.folder_report import count_of
 from diffstudio.training.recipe import Recipe
@@ -80,11 +80,7 @@ class StoredDataset:
             raise _damaged(file, error) from error
         try:
             if values["format"] > FORMAT:
-                raise RunProblem(
-                    f"{file.name} of the run {file.parent.name} has format {values['format']}",
-                    reads_up_to(FORMAT),
-                    "Update diffstudio",
-                )
+                raise newer_format(f"{file.name} of the run {file.parent.name}", values["format"], FORMAT)
             found = cls(
                 paths=tuple(values["paths"]),
                 captions=tuple(values["captions"]),

@@ -35,7 +35,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from diffstudio.atomic import write_text
-from diffstudio.errors import FREE_SPACE_OR_FOLDER, NOT_A_JSON_OBJECT, RunProblem, StorageProblem, reads_up_to
+from diffstudio.errors import FREE_SPACE_OR_FOLDER, NOT_A_JSON_OBJECT, RunProblem, StorageProblem, newer_format
 from diffstudio.models.recommended import DEFAULTS_OF_0_1
 from diffstudio.training.recipe import Recipe, read_table
 from diffstudio.training.run.events import RunEvent, event_line, parse_events
@@ -166,7 +166,7 @@ class RunFolder:
         if not isinstance(written, int):
             raise RunProblem(self.damaged("run.json"), "its format is missing")
         if written > FORMAT:
-            raise RunProblem(f"The run {self.name} has format {written}", reads_up_to(FORMAT), "Update diffstudio")
+            raise newer_format(f"The run {self.name}", written, FORMAT)
         return values
 
     def append(self, event: RunEvent) -> None:

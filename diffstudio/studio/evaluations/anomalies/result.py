@@ -10,6 +10,7 @@ from typing import Any
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.evaluation.interval import Interval
+from diffstudio.studio.evaluations.results.text import with_interval
 
 FORMAT = 1
 DENOISING, LOCAL, LIKELIHOOD, PATCHES, PIXELS = "denoising", "denoising_local", "likelihood", "patches", "pixels"
@@ -121,8 +122,8 @@ class AnomaliesResult:
         ]
         for one in self.detectors:
             mark = " *" if one.name == self.detector else ""
-            pixels = _shown(one.pixel_area) if one.pixel_area is not None else "–"
-            lines.append(f"{TITLES[one.name].ljust(30)}  {_shown(one.area).ljust(22)}  {pixels}{mark}")
+            pixels = with_interval(one.pixel_area) if one.pixel_area is not None else "–"
+            lines.append(f"{TITLES[one.name].ljust(30)}  {with_interval(one.area).ljust(22)}  {pixels}{mark}")
         lines += [self.why, "", f"{'p-value':>8}  image"]
         for image in self.images[:_LISTED]:
             lines.append(f"{image.p_value:8.4f}  {image.path}{'  anomalous' if image.anomalous else ''}")
@@ -130,7 +131,3 @@ class AnomaliesResult:
             lines.append(f"and {len(self.images) - _LISTED:,} more, below these")
         lines += ["", *self.notes] if self.notes else []
         return "\n".join([*lines, "", HOW_TO_READ])
-
-
-def _shown(one: Interval) -> str:
-    return f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})"

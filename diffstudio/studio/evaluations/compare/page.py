@@ -18,9 +18,9 @@ from diffstudio.studio.evaluations.compare.result import (
     Entry,
     Verdict,
     cell,
-    number,
 )
 from diffstudio.studio.evaluations.plots.files import svg
+from diffstudio.studio.evaluations.results.text import number
 
 _STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--raised:#f6f7f9;--line:#dfe3ea;--text:#20242c;--dim:#5f6877;

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
-from diffstudio.errors import NOT_A_JSON_OBJECT, DiffstudioError, RunProblem, reads_up_to
+from diffstudio.errors import NOT_A_JSON_OBJECT, DiffstudioError, RunProblem
 from diffstudio.evaluation.interval import Interval
 from diffstudio.studio.evaluations.compare.history import TrainingHistory
 from diffstudio.studio.evaluations.result import counts_line
+from diffstudio.studio.evaluations.results.stored import damage_named, known_fields
+from diffstudio.studio.evaluations.results.text import aligned, number
 
 FORMAT = 1
 RESULT, PAGE = "compare.json", "compare.html"  # in the folder of the comparison
@@ -199,19 +201,13 @@ class Comparison:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Comparison:
         """The inverse of `to_json`. RunProblem for what a newer version of the program wrote, and for what is damaged."""
-        written = values.get("format")
-        if not isinstance(written, int) or written > FORMAT:
-            raise RunProblem(f"The comparison has format {written!r}", reads_up_to(FORMAT), "Update diffstudio")
-        known = {one.name for one in fields(cls)}
-        found = {name: value for name, value in values.items() if name in known}
-        try:
+        found = known_fields(cls, values, FORMAT, "The comparison")
+        with damage_named("The result of the comparison"):
             found["real"] = Entry.from_json(values["real"]) if values["real"] is not None else None
             found["entries"] = tuple(map(Entry.from_json, values["entries"]))
             found["verdicts"] = tuple(map(Verdict.from_json, values["verdicts"]))
             problem = DiffstudioError(str(values["problem"]).rstrip(".")) if values["problem"] else None
             return cls(**{**found, "notes": tuple(values["notes"]), "problem": problem})
-        except (KeyError, TypeError, IndexError, AttributeError) as error:
-            raise RunProblem("The result of the comparison is damaged", f"{type(error).__name__}: {error}") from error
 
     def text(self) -> str:
         """The table, the verdicts and their evidence."""
@@ -263,13 +259,6 @@ def mean_of(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def number(value: float) -> str:
-    """Three significant digits, and no more than three decimals."""
-    if not isfinite(value):
-        return "∞" if value > 0 else "–"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
-
-
 def cell(found: Interval | None) -> tuple[str, str]:
     """A figure and its interval as text; a dash where there is none."""
     if found is None:
@@ -316,13 +305,7 @@ def _table(found: Comparison) -> list[str]:
         pairs = [*map(cell, figures), *(of(entries) for of in OTHERS.values())]
         cells.append([title, f"{count:,}", *(value for value, _ in pairs)])
         cells.append(["", "", *(spread for _, spread in pairs)])
-    widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
-    return [
-        "  ".join(
-            [line[0].ljust(widths[0]), *(one.rjust(width) for one, width in zip(line[1:], widths[1:], strict=True))]
-        ).rstrip()
-        for line in cells
-    ]
+    return aligned(cells)
 
 
 def plain(value: Any) -> Any:

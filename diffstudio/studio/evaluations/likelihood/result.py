@@ -8,6 +8,7 @@ from typing import Any
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.evaluation.interval import Interval
+from diffstudio.studio.evaluations.results.text import with_interval
 
 FORMAT = 1
 FLOW, BOUND, ELBO, IMPORTANCE = "flow", "bound", "elbo", "importance"
@@ -89,10 +90,10 @@ class LikelihoodResult:
         width = max(len(TITLES[name]) for name in self.formulas)
         for part in self.parts:
             lines.append(f"{part.name}, {len(part.images):,} of {part.available:,} images")
-            lines += [f"  {TITLES[name].ljust(width)}  {_shown(mean)}" for name, mean in part.means.items()]
+            lines += [f"  {TITLES[name].ljust(width)}  {with_interval(mean)}" for name, mean in part.means.items()]
         if self.gaps:
             lines.append("held-out less training")
-            lines += [f"  {TITLES[name].ljust(width)}  {_shown(gap)}" for name, gap in self.gaps.items()]
+            lines += [f"  {TITLES[name].ljust(width)}  {with_interval(gap)}" for name, gap in self.gaps.items()]
         lines += ["", *(f"{TITLES[name]}: {formula}" for name, formula in self.formulas.items())]
         lines += ["", *self.notes] if self.notes else []
         return "\n".join([*lines, "", HOW_TO_READ])
@@ -125,7 +126,3 @@ class LikelihoodResult:
 
 def _intervals(values: Mapping[str, Any]) -> dict[str, Interval]:
     return {name: Interval(**one) for name, one in values.items()}
-
-
-def _shown(one: Interval) -> str:
-    return f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})"

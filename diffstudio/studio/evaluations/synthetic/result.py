@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from diffstudio.errors import DiffstudioError, RunProblem, reads_up_to
+from diffstudio.errors import DiffstudioError
 from diffstudio.evaluation.interval import Interval
+from diffstudio.studio.evaluations.results.stored import damage_named, known_fields
 
 FORMAT = 1
 REAL, AUGMENTED, ALONE = "real", "real, classic augmentation", "synthetic alone"
@@ -85,19 +86,11 @@ class Synthesis:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Synthesis:
         """The inverse of `to_json`. RunProblem for what a newer version of the program wrote, and for what is damaged."""
-        written = values.get("format")
-        if not isinstance(written, int) or written > FORMAT:
-            raise RunProblem(f"The synthetic images have format {written!r}", reads_up_to(FORMAT), "Update diffstudio")
-        known = {one.name for one in fields(cls)}
-        found = {name: value for name, value in values.items() if name in known}
-        try:
+        found = known_fields(cls, values, FORMAT, "The synthetic images")
+        with damage_named("The result about synthetic images"):
             found["proof"] = Proof.from_json(values["proof"]) if values["proof"] is not None else None
             found["problem"] = DiffstudioError(values["problem"].rstrip(".")) if values["problem"] else None
             return cls(**{**found, "notes": tuple(values["notes"])})
-        except (KeyError, TypeError, AttributeError) as error:
-            raise RunProblem(
-                "The result about synthetic images is damaged", f"{type(error).__name__}: {error}"
-            ) from error
 
     def text(self) -> str:
         lines = [

@@ -24,8 +24,9 @@ from diffstudio.studio.evaluations.anomalies.result import (
 )
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.plots.figure import SHARE_OF_IMAGES, Figure, Series, thinned
-from diffstudio.studio.evaluations.views.json_values import DAMAGES, damaged
-from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, TableRow, number
+from diffstudio.studio.evaluations.results.stored import damage_named
+from diffstudio.studio.evaluations.results.text import number
+from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, TableRow
 
 MOST_LISTED = 20  # held-out normals that look anomalous
 _SMALLEST_STEP = 1e-12  # p-values are multiples of 1 / (1 + n), but for rounding
@@ -113,7 +114,7 @@ def is_anomalous(image: ScoredImage, rate: float) -> bool:
 
 def read_anomalies(job: JobFolder, values: Mapping[str, Any]) -> AnomaliesView:
     """The result in a job's folder. RunProblem when it is damaged; damaged decisions become a note."""
-    try:
+    with damage_named(f"The result of {job.path.name}"):
         found = AnomaliesResult.from_json(values)
         folder, normals = job.absolute(found.folder), job.absolute(found.normals)
         view = AnomaliesView(
@@ -129,8 +130,6 @@ def read_anomalies(job: JobFolder, values: Mapping[str, Any]) -> AnomaliesView:
         )
         view.figures_at(found.false_alarm)  # so that what is damaged is found here
         view.count_at(found.false_alarm)
-    except DAMAGES as error:
-        raise damaged(job, error) from error
     try:
         return replace(view, decisions=read_decisions(job.path))
     except RunProblem as problem:

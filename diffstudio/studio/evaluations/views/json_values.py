@@ -6,16 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from diffstudio.errors import RunProblem
-from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.views.tables import Cell, Column, TableRow
-
-DAMAGES = (KeyError, TypeError, ValueError, AttributeError, IndexError)  # that reading a damaged result raises
-
-
-def damaged(job: JobFolder, error: Exception) -> RunProblem:
-    """What to raise for one of `DAMAGES`."""
-    return RunProblem(f"The result of {job.path.name} is damaged", f"{type(error).__name__}: {error}")
 
 
 def text_of(values: Mapping[str, Any], key: str) -> str:

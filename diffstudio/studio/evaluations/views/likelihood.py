@@ -10,7 +10,7 @@ from diffstudio.evaluation.interval import Interval
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.likelihood.result import HOW_TO_READ, TITLES, LikelihoodResult
 from diffstudio.studio.evaluations.plots.figure import SHARE_OF_IMAGES, Figure, Series, thinned
-from diffstudio.studio.evaluations.views.json_values import DAMAGES, damaged
+from diffstudio.studio.evaluations.results.stored import damage_named
 from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, TableRow
 
 _GAP = "held-out less training"
@@ -28,7 +28,7 @@ class LikelihoodView:
 
 def read_likelihood(job: JobFolder, values: Mapping[str, Any]) -> LikelihoodView:
     """The result in a job's folder. RunProblem when it is damaged."""
-    try:
+    with damage_named(f"The result of {job.path.name}"):
         found = LikelihoodResult.from_json(values)
         return LikelihoodView(
             f"{found.checkpoint} on {found.folder}: {found.dimensions:,} values of {found.bits} bits in each image. "
@@ -39,8 +39,6 @@ def read_likelihood(job: JobFolder, values: Mapping[str, Any]) -> LikelihoodView
             tuple(found.notes),
             HOW_TO_READ,
         )
-    except DAMAGES as error:
-        raise damaged(job, error) from error
 
 
 def _table(found: LikelihoodResult) -> Table:

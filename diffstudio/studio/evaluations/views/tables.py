@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diffstudio.studio.evaluations.plots.figure import Figure, Series
+from diffstudio.studio.evaluations.results.text import number
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,15 +126,6 @@ def _short(name: str, longest: int = 22) -> str:
 def _in_json(value: float | None) -> float | None:
     """JSON has no infinity: null stands for it."""
     return value if value is not None and math.isfinite(value) else None
-
-
-def number(value: float | None) -> str:
-    """Three significant digits, and no more than three decimals."""
-    if value is None or math.isnan(value):
-        return "–"
-    if math.isinf(value):
-        return "∞" if value > 0 else "-∞"
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
 
 
 def pick_columns(

@@ -13,8 +13,8 @@ from PySide6.QtWidgets import QAbstractItemView, QFrame, QListView, QStyle, QSty
 
 from diffstudio.studio.evaluations.anomalies.decisions import Decision
 from diffstudio.studio.evaluations.anomalies.result import ScoredImage
+from diffstudio.studio.evaluations.results.text import number
 from diffstudio.studio.evaluations.views.anomalies import AnomaliesView, is_anomalous
-from diffstudio.studio.evaluations.views.tables import number
 from diffstudio.ui.widgets import icons, theme
 from diffstudio.ui.widgets.cards import paint_card
 from diffstudio.ui.widgets.helpers import describe, plain_tooltip

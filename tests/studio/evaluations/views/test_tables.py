@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-import pytest
-
 from diffstudio.studio.evaluations.views.json_values import (
     cell_of,
     mapping_of,
@@ -15,7 +13,7 @@ from diffstudio.studio.evaluations.views.json_values import (
     texts_of,
     whole_of,
 )
-from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, TableRow, number, pick_columns
+from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, TableRow, pick_columns
 
 SHARE, COUNT = Column("share", "Share", "of all", True), Column("count", "Count")
 TABLE = Table(
@@ -27,22 +25,6 @@ TABLE = Table(
         TableRow("a name, with a comma", (Cell(0.25), Cell(1234.0))),
     ),
 )
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [
-        (0.12345, "0.123"),
-        (12.345, "12.3"),
-        (1234.5, "1,234"),
-        (None, "–"),
-        (math.nan, "–"),
-        (math.inf, "∞"),
-        (-math.inf, "-∞"),
-    ],
-)
-def test_numbers_have_three_digits(value: float | None, text: str) -> None:
-    assert number(value) == text
 
 
 def test_a_table_is_written_as_csv_and_json() -> None:

@@ -1,0 +1,1 @@
+"""What the results of all verbs of the Lab have in common: reading them back, and figures as text."""

@@ -1,0 +1,30 @@
+"""Reads the stored result of a verb of the Lab without trust: its format, its fields, and what is damaged. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from typing import Any
+
+from diffstudio.errors import RunProblem, newer_format
+
+_DAMAGES = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+
+
+@contextmanager
+def damage_named(what: str) -> Iterator[None]:
+    """RunProblem instead of the errors that reading a damaged result raises: `what` is damaged, and how."""
+    try:
+        yield
+    except _DAMAGES as error:
+        raise RunProblem(f"{what} is damaged", f"{type(error).__name__}: {error}") from error
+
+
+def known_fields(kind: type, values: Mapping[str, Any], newest_format: int, what: str) -> dict[str, Any]:
+    """The values of the fields of a dataclass. RunProblem when a newer version of the program wrote them."""
+    written = values.get("format")
+    if not isinstance(written, int) or written > newest_format:
+        raise newer_format(what, written, newest_format)
+    known = {one.name for one in fields(kind)}
+    return {name: value for name, value in values.items() if name in known}
