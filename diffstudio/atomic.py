@@ -7,22 +7,19 @@ Part files have random names, so that two writers never share one, and are locke
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import os
 import re
 import secrets
 import shutil
-import sqlite3
 import stat
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from diffstudio.errors import DISK_FULL, FREE_SPACE, BadRequest, StorageProblem
+from diffstudio.storage_errors import already_exists, disk_is_full, storage_errors
 
 if sys.platform != "win32":  # pragma: no branch
     import fcntl
@@ -32,52 +29,6 @@ _PART_NAME = re.compile(r"\.diffstudio-[0-9a-f]{16}\.part")
 _OLD_PART_NAME = re.compile(r".*\.(\d+-\d{6,}|(npy|png)\.\d+)\.part")  # of version 0.1, which did not lock them
 _ABANDONED_SECONDS = 86_400.0  # without locks, a part file unchanged for this long counts as abandoned
 _RENAME_TRIES = 20  # at 10 ms each
-_DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
-
-
-# ---- errors ----------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def storage_errors(what: str, path: Path) -> Iterator[None]:
-    """Turn every OSError and SQLite error in the block into a StorageProblem: `what` failed, at `path`."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        full = sqlite_code(error) == sqlite3.SQLITE_FULL
-        remedy = FREE_SPACE if full else "Close other programs that use it, and try again"
-        raise StorageProblem(what, DISK_FULL if full else str(error), remedy) from error
-    except OSError as error:
-        raise storage_problem(what, path, error) from error
-
-
-def sqlite_code(error: sqlite3.Error) -> int:
-    """SQLite's primary result code for an error; 0 for those that Python raises itself."""
-    code: int = getattr(error, "sqlite_errorcode", 0)
-    return code & 0xFF
-
-
-def disk_is_full(error: OSError) -> bool:
-    """Whether a write failed for lack of space or beyond a quota."""
-    return error.errno in _DISK_FULL
-
-
-def storage_problem(what: str, path: Path, error: OSError) -> StorageProblem:
-    """The StorageProblem for an OSError, with its reason and remedy."""
-    if disk_is_full(error):
-        return StorageProblem(what, DISK_FULL, FREE_SPACE)
-    match error.errno:
-        case number if number in _FORBIDDEN:
-            return StorageProblem(
-                what, f"no permission to write to {path}", "Change its permissions, or choose another folder"
-            )
-        case errno.EEXIST | errno.ENOTDIR:
-            return StorageProblem(what, f"{path} is not a folder", "Choose another folder")
-        case errno.ENAMETOOLONG:
-            return StorageProblem(what, "its name is too long", "Choose a shorter one")
-        case _:
-            return StorageProblem(what, error.strerror or str(error), f"Check that {path} can be reached")
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------
@@ -168,12 +119,9 @@ def check_writable(path: Path) -> None:
     _remove(Path(file.name))
 
 
-# ---- private files ---------------------------------------------------------------------------------------------------
-
-
 def make_private(path: Path) -> None:
     """Let only its owner read and write a file (mode 0600), where the file system can. Never raises."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             path.chmod(0o600)
 
@@ -234,7 +182,7 @@ def rename(source: Path, target: Path) -> None:
 
 def is_same_but_for_case(source: Path, target: Path) -> bool:
     """Whether both names are entries of one file: where case is ignored, `Ink` exists when `ink` does."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         return source.name.casefold() == target.name.casefold() and os.path.samefile(source, target)
     return False
 
@@ -338,15 +286,6 @@ def _publish(part: Path, path: Path, overwrite: bool) -> None:
         replace(part, path)
 
 
-def not_written(path: Path) -> str:
-    """What failed, for the functions above: the file's name without its folder."""
-    return f"{path.name} could not be written"
-
-
-def already_exists(path: Path) -> BadRequest:
-    return BadRequest(f"{path} already exists", "existing files are never overwritten", "Choose another name")
-
-
 # ---- part files ------------------------------------------------------------------------------------------------------
 
 
@@ -419,7 +358,7 @@ def _new_part_folder(folder: Path) -> tuple[Path, int | None]:
         part.mkdir()
         if sys.platform == "win32":  # pragma: no cover
             return part, None
-        with contextlib.suppress(FileNotFoundError):  # `remove_part_files` came between creating and locking it
+        with suppress(FileNotFoundError):  # `remove_part_files` came between creating and locking it
             descriptor = os.open(part, os.O_RDONLY)
             if _locked(descriptor) is not False and part.exists():
                 return part, descriptor
@@ -441,7 +380,7 @@ def _locked(descriptor: int) -> bool | None:
 
 def _remove(path: Path) -> None:
     """Delete a part file or folder if possible."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         if stat.S_ISDIR(path.lstat().st_mode):
             shutil.rmtree(path, ignore_errors=True)
         else:
@@ -452,7 +391,7 @@ def _sync(path: Path, flags: int) -> None:
     """Flush a file, or the entries of a folder, to the disk, where the system supports it."""
     if sys.platform == "win32" and flags == os.O_RDONLY:  # pragma: no cover - folders cannot be opened there
         return
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         descriptor = os.open(path, flags)
         try:
             os.fsync(descriptor)

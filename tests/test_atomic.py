@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import errno
 import os
 import signal
@@ -33,7 +32,6 @@ from diffstudio.atomic import (
     rename,
     replace,
     replace_with_copy,
-    storage_errors,
     write_bytes,
     write_numbered,
     write_text,
@@ -191,41 +189,6 @@ def test_a_folder_is_made_with_those_above_it(place: Path) -> None:
     (place / "file").write_text("")
     with pytest.raises(StorageProblem, match="three cannot be created: .* is not a folder"):
         make_folder(place / "file" / "three")
-
-
-@pytest.mark.parametrize(
-    ("number", "expected"),
-    [
-        (errno.ENOSPC, "It failed: the disk is full. Free some space and try again."),
-        (errno.EACCES, "It failed: no permission to write to {0}. Change its permissions, or choose another folder."),
-        (errno.EROFS, "It failed: no permission to write to {0}. Change its permissions, or choose another folder."),
-        (errno.ENOTDIR, "It failed: {0} is not a folder. Choose another folder."),
-        (errno.ENAMETOOLONG, "It failed: its name is too long. Choose a shorter one."),
-        (errno.EIO, f"It failed: {os.strerror(errno.EIO)}. Check that {{0}} can be reached."),
-    ],
-)
-def test_what_the_system_refuses_is_said_in_one_way(place: Path, number: int, expected: str) -> None:
-    with pytest.raises(StorageProblem) as problem, storage_errors("It failed", place):
-        refusing(number)()
-    assert str(problem.value) == expected.format(place)
-
-
-def test_an_error_without_a_number(place: Path) -> None:
-    with pytest.raises(StorageProblem, match="It failed: something else"), storage_errors("It failed", place):
-        raise OSError("something else")
-
-
-def test_what_a_database_refuses(place: Path) -> None:
-    with (
-        contextlib.closing(sqlite3.connect(":memory:")) as database,
-        pytest.raises(StorageProblem, match="no such table.*Close other programs"),
-        storage_errors("x", place),
-    ):
-        database.execute("SELECT * FROM missing")
-    full = sqlite3.OperationalError("database or disk is full")
-    full.sqlite_errorcode = sqlite3.SQLITE_FULL  # type: ignore[misc]
-    with pytest.raises(StorageProblem, match="the disk is full. Free some space"), storage_errors("x", place):
-        raise full
 
 
 def test_a_disk_that_fills_up_leaves_nothing(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

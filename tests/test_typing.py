@@ -12,8 +12,8 @@ PACKAGE = Path(diffstudio.__file__).resolve().parent
 LOOKUPS = ("getattr", "hasattr", "setattr", "delattr")
 # Attributes that objects of other libraries have in some of their classes or on some systems.
 JUSTIFIED = {
-    ("atomic.py", "EDQUOT"): "errno has it on POSIX only",
-    ("atomic.py", "sqlite_errorcode"): "sqlite3 sets it for errors of SQLite, not for its own",
+    ("storage_errors.py", "EDQUOT"): "errno has it on POSIX only",
+    ("storage_errors.py", "sqlite_errorcode"): "sqlite3 sets it for errors of SQLite, not for its own",
     ("models/adapters/adapters.py", "quant_type"): "weights that diffusers or bitsandbytes packed",
     ("models/families/diffusers_pipeline.py", "config"): "diffusers' networks",
     ("models/families/diffusers_pipeline.py", "default_sample_size"): "diffusers' pipelines",

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diffstudio.atomic import free_name, make_private, storage_errors, write_text
+from diffstudio.atomic import free_name, make_private, write_text
 from diffstudio.atomic import replace as replace_file
 from diffstudio.errors import NOT_A_JSON_OBJECT, wrong_format
+from diffstudio.storage_errors import storage_errors
 
 
 @dataclass(frozen=True, slots=True)

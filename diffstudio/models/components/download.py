@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffstudio.atomic import disk_is_full, not_written, replace, storage_errors
+from diffstudio.atomic import replace
 from diffstudio.errors import BadRequest, CheckpointMissing, StorageProblem
 from diffstudio.models.components.download_process import (
     ALREADY_RUNNING,
@@ -30,6 +30,7 @@ from diffstudio.models.components.download_process import (
 from diffstudio.models.components.requirements import COMPONENT_KINDS
 from diffstudio.models.files.file_access import first_line
 from diffstudio.models.files.hashes import file_sha256
+from diffstudio.storage_errors import disk_is_full, not_written, storage_errors
 
 
 @dataclass(frozen=True, slots=True)

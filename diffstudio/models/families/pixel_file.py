@@ -19,7 +19,7 @@ import safetensors.torch
 import torch
 
 from diffstudio import __version__
-from diffstudio.atomic import not_written, write_bytes
+from diffstudio.atomic import write_bytes
 from diffstudio.errors import CheckpointDamaged, reads_up_to
 from diffstudio.models.caption_words import CaptionWords
 from diffstudio.models.checkpoint import FORMAT, TRAIN_OR_DOWNLOAD, Checkpoint
@@ -35,6 +35,7 @@ from diffstudio.networks.one_call import OneCallConfig
 from diffstudio.networks.state_dict_keys import with_current_keys
 from diffstudio.networks.transformer import PixelTransformer, TransformerConfig
 from diffstudio.paths import valid_utf8
+from diffstudio.storage_errors import not_written
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from diffstudio.atomic import already_exists, atomic_write, storage_errors
+from diffstudio.atomic import atomic_write
 from diffstudio.errors import FREE_SPACE_OR_FOLDER, CheckpointDamaged, CheckpointUnknown, StorageProblem
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Layout
@@ -32,6 +32,7 @@ from diffstudio.models.files.weights_reader import TORCH_DTYPES, PickleWeights
 from diffstudio.models.state_dicts.to_original import State
 from diffstudio.models.tools.spec import SPARE_BYTES
 from diffstudio.paths import valid_utf8
+from diffstudio.storage_errors import already_exists, storage_errors
 
 Metadata = Mapping[str, str]
 _NAMES = {dtype: name for name, dtype in TORCH_DTYPES.items()}

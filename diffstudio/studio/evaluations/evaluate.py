@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffstudio import paths
-from diffstudio.atomic import make_folder, storage_errors, write_text
+from diffstudio.atomic import make_folder, write_text
 from diffstudio.errors import BadRequest, DiffstudioError
 from diffstudio.evaluation.even_spacing import spread
 from diffstudio.evaluation.features.feature_arrays import FeatureArray
@@ -37,6 +37,7 @@ from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.storage_errors import storage_errors
 from diffstudio.studio.evaluations.feature_choice import feature_network
 from diffstudio.studio.evaluations.folders import (
     OnProgress,

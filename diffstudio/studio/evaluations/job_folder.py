@@ -34,8 +34,9 @@ from typing import Any, ClassVar, TypeAlias, get_args, get_type_hints
 
 from filelock import FileLock, Timeout
 
-from diffstudio.atomic import make_folder, storage_errors, write_text
+from diffstudio.atomic import make_folder, write_text
 from diffstudio.errors import NOT_A_JSON_OBJECT, DiffstudioError, RunProblem, newer_format
+from diffstudio.storage_errors import storage_errors
 from diffstudio.training.run.run_folder import Command, RunFolder
 
 FORMAT = 1

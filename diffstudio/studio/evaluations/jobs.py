@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
-from diffstudio.atomic import make_folder, storage_errors
+from diffstudio.atomic import make_folder
 from diffstudio.errors import RunProblem, StorageProblem
+from diffstudio.storage_errors import storage_errors
 from diffstudio.studio.evaluations.job_folder import (
     EVENTS,
     LOCK,

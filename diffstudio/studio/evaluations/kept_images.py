@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffstudio.atomic import make_folder, storage_errors, write_bytes
+from diffstudio.atomic import make_folder, write_bytes
+from diffstudio.storage_errors import storage_errors
 
 FOLDER = "images"  # in that of the result
 

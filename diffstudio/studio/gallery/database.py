@@ -15,9 +15,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from diffstudio.atomic import free_name, make_database_private, sqlite_code, storage_errors
+from diffstudio.atomic import free_name, make_database_private
 from diffstudio.atomic import replace as replace_file
 from diffstudio.errors import StorageProblem
+from diffstudio.storage_errors import sqlite_code, storage_errors
 from diffstudio.studio.gallery.salvage import SALVAGED_COLUMNS, salvaged_rows
 
 FORMAT = 1  # of the database, in its user_version

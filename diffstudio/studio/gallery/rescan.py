@@ -15,8 +15,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from diffstudio.atomic import replace as replace_file
-from diffstudio.atomic import storage_errors
 from diffstudio.errors import ImageProblem, StorageProblem
+from diffstudio.storage_errors import storage_errors
 from diffstudio.studio.gallery.files import SUFFIXES, is_gone, name_not_kept
 from diffstudio.studio.gallery.files import folder_id as id_of
 from diffstudio.studio.gallery.gallery import Gallery, sidecar_unreadable

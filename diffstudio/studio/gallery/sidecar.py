@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from diffstudio.atomic import free_name, replace, storage_errors, write_text
+from diffstudio.atomic import free_name, replace, write_text
+from diffstudio.storage_errors import storage_errors
 from diffstudio.studio.gallery.files import is_inside
 from diffstudio.studio.metadata.metadata import storable
 

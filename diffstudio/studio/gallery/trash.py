@@ -16,10 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-from diffstudio.atomic import free_name, move_numbered, storage_errors, write_text
+from diffstudio.atomic import free_name, move_numbered, write_text
 from diffstudio.atomic import replace as replace_file
 from diffstudio.errors import StorageProblem
 from diffstudio.imaging.exact_files import files_beside
+from diffstudio.storage_errors import storage_errors
 from diffstudio.studio.gallery.database import GalleryDatabase
 from diffstudio.studio.gallery.files import SUFFIXES, folder_id, is_inside, name_not_kept
 from diffstudio.studio.gallery.sidecar import (

@@ -6,7 +6,8 @@ import hashlib
 from pathlib import Path
 
 from diffstudio import paths
-from diffstudio.atomic import storage_errors, write_bytes
+from diffstudio.atomic import write_bytes
+from diffstudio.storage_errors import storage_errors
 
 _MASKS = "masks"
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from diffstudio.atomic import atomic_write, check_writable, storage_errors, storage_problem, write_numbered
+from diffstudio.atomic import atomic_write, check_writable, write_numbered
 from diffstudio.errors import BadRequest
+from diffstudio.storage_errors import storage_errors, storage_problem
 from diffstudio.studio.requests import PictureRequest, UpscaleRequest
 
 if TYPE_CHECKING:

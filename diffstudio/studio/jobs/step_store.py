@@ -14,8 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffstudio.atomic import storage_errors
 from diffstudio.errors import DiffstudioError, StorageProblem
+from diffstudio.storage_errors import storage_errors
 from diffstudio.studio.jobs.image_steps import NOT_KEPT, ImageSteps, StepsDamaged, read_steps, write_steps
 from diffstudio.studio.jobs.recording import STEPS_TOO_LARGE, Recording, not_restartable
 from diffstudio.studio.metadata.image_key import ImageKey

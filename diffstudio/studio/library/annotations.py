@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio import paths
-from diffstudio.atomic import free_name, make_private, replace, storage_errors, write_text
+from diffstudio.atomic import free_name, make_private, replace, write_text
 from diffstudio.errors import StorageProblem, wrong_format
 from diffstudio.models.files.file_access import file_stamp
+from diffstudio.storage_errors import storage_errors
 
 FORMAT = 1
 LONGEST_NOTE = 20_000  # characters

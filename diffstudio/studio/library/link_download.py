@@ -17,7 +17,7 @@ from dataclasses import replace as change
 from pathlib import Path
 from typing import Any
 
-from diffstudio.atomic import not_written, replace, storage_errors, write_text
+from diffstudio.atomic import replace, write_text
 from diffstudio.errors import BadRequest, CheckpointMissing, CheckpointProblem, Interrupted, StorageProblem
 from diffstudio.models.components.download_process import (
     CONNECTION_LOST,
@@ -27,6 +27,7 @@ from diffstudio.models.components.download_process import (
     interrupted,
     run_download,
 )
+from diffstudio.storage_errors import not_written, storage_errors
 from diffstudio.studio.library.importing import import_file
 from diffstudio.studio.library.links import FileLink
 from diffstudio.studio.library.model_files import RESERVED

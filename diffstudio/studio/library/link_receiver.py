@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from diffstudio import __version__
-from diffstudio.atomic import disk_is_full
 from diffstudio.models.components.download_process import ALREADY_RUNNING, only_writer, report, reported_size
 from diffstudio.models.files.file_access import first_line
 from diffstudio.models.files.hashes import file_sha256
+from diffstudio.storage_errors import disk_is_full
 from diffstudio.studio.library.link_download import ABOUT, NO_ANSWER, PART, RemoteFile, failed, read_about, safe_name
 
 if TYPE_CHECKING:

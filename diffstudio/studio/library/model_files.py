@@ -14,6 +14,7 @@ from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.models.files.formats import INDEX, SUFFIXES
 from diffstudio.models.library.model_folders import ROLES, search_roots, walk_models
 from diffstudio.models.library.overrides import Overrides
+from diffstudio.storage_errors import already_exists
 from diffstudio.studio.settings import load_settings
 
 LONGEST_NAME = 200  # bytes in UTF-8: file systems allow 255, and sidecars have longer endings
@@ -143,7 +144,7 @@ def rename(checkpoint: Checkpoint, name: str) -> Path:
             done.append((source, target))
     except FileExistsError:
         _undo(done)
-        raise atomic.already_exists(target) from None
+        raise already_exists(target) from None
     except OSError as error:
         _undo(done)
         raise StorageProblem(

@@ -17,11 +17,12 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from diffstudio import __version__
-from diffstudio.atomic import atomic_write, not_written
+from diffstudio.atomic import atomic_write
 from diffstudio.errors import BadRequest, ImageProblem, no_image_at
 from diffstudio.imaging.colour import srgb_chunks, srgb_profile
 from diffstudio.imaging.reader import flatten, read_image
 from diffstudio.paths import valid_utf8
+from diffstudio.storage_errors import not_written
 from diffstudio.studio.metadata import a1111_controlnet, import_settings
 from diffstudio.studio.metadata.found_settings import as_object, json_object
 from diffstudio.studio.metadata.image_text import ImageText, read_text

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from diffstudio.atomic import storage_errors
+from diffstudio.storage_errors import storage_errors
 from diffstudio.training.data.caption_files import CAPTION_SUFFIXES
 
 

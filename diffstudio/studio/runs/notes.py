@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from diffstudio.atomic import storage_errors, write_text
+from diffstudio.atomic import write_text
+from diffstudio.storage_errors import storage_errors
 from diffstudio.training.run.run_folder import RunFolder
 
 LONGEST_NOTE = 10_000  # characters

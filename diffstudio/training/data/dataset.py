@@ -26,10 +26,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from diffstudio.atomic import atomic_write, remove_part_files, storage_errors
+from diffstudio.atomic import atomic_write, remove_part_files
 from diffstudio.errors import FolderProblem, ImageProblem, Interrupted, RunProblem, StorageProblem, must_be_between
 from diffstudio.imaging.levels import Levels
 from diffstudio.models.files.file_access import FileStamp, file_stamp
+from diffstudio.storage_errors import storage_errors
 from diffstudio.training.data.folder_classes import first_folder
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord, Skipped, nothing_to_train_on
 from diffstudio.training.data.inspect_folder import map_in_threads

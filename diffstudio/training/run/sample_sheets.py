@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from diffstudio.atomic import atomic_write, not_written
+from diffstudio.atomic import atomic_write
 from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.schedule import NoiseSchedule
 from diffstudio.evaluation.even_spacing import evenly_spaced
@@ -21,6 +21,7 @@ from diffstudio.models.model import Model
 from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.storage_errors import not_written
 from diffstudio.training.data.captions import short_prompt
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.objectives.objective import Objective

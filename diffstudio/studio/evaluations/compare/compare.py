@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from diffstudio import paths
-from diffstudio.atomic import make_folder, storage_errors, write_text
+from diffstudio.atomic import make_folder, write_text
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
+from diffstudio.storage_errors import storage_errors
 from diffstudio.studio.evaluations.compare.counts import counts_of
 from diffstudio.studio.evaluations.compare.figures import save_plots
 from diffstudio.studio.evaluations.compare.history import history

@@ -13,9 +13,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from diffstudio.atomic import storage_errors, write_text
+from diffstudio.atomic import write_text
 from diffstudio.errors import BadRequest
 from diffstudio.imaging.exact_files import EXACT_SUFFIX
+from diffstudio.storage_errors import storage_errors
 from diffstudio.studio.evaluations.job_folder import EVENTS, LOCK, REQUEST
 
 FORMAT = 1

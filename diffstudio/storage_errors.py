@@ -1,0 +1,64 @@
+"""What the operating system and SQLite refuse when files are written, as the errors that are shown to the user."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from diffstudio.errors import DISK_FULL, FREE_SPACE, BadRequest, StorageProblem
+
+_DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@contextmanager
+def storage_errors(what: str, path: Path) -> Iterator[None]:
+    """Turn every OSError and SQLite error in the block into a StorageProblem: `what` failed, at `path`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        full = sqlite_code(error) == sqlite3.SQLITE_FULL
+        remedy = FREE_SPACE if full else "Close other programs that use it, and try again"
+        raise StorageProblem(what, DISK_FULL if full else str(error), remedy) from error
+    except OSError as error:
+        raise storage_problem(what, path, error) from error
+
+
+def sqlite_code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code for an error; 0 for those that Python raises itself."""
+    code: int = getattr(error, "sqlite_errorcode", 0)
+    return code & 0xFF
+
+
+def disk_is_full(error: OSError) -> bool:
+    """Whether a write failed for lack of space or beyond a quota."""
+    return error.errno in _DISK_FULL
+
+
+def storage_problem(what: str, path: Path, error: OSError) -> StorageProblem:
+    """The StorageProblem for an OSError, with its reason and remedy."""
+    if disk_is_full(error):
+        return StorageProblem(what, DISK_FULL, FREE_SPACE)
+    match error.errno:
+        case number if number in _FORBIDDEN:
+            return StorageProblem(
+                what, f"no permission to write to {path}", "Change its permissions, or choose another folder"
+            )
+        case errno.EEXIST | errno.ENOTDIR:
+            return StorageProblem(what, f"{path} is not a folder", "Choose another folder")
+        case errno.ENAMETOOLONG:
+            return StorageProblem(what, "its name is too long", "Choose a shorter one")
+        case _:
+            return StorageProblem(what, error.strerror or str(error), f"Check that {path} can be reached")
+
+
+def not_written(path: Path) -> str:
+    """What failed, for a StorageProblem: the file's name without its folder."""
+    return f"{path.name} could not be written"
+
+
+def already_exists(path: Path) -> BadRequest:
+    return BadRequest(f"{path} already exists", "existing files are never overwritten", "Choose another name")
