@@ -111,7 +111,8 @@ def install(testing: bool) -> None:
         make_environment()
     STAMP.unlink(missing_ok=True)
     install_system_packages(testing)
-    pip("install", "--constraint", str(CONSTRAINTS), "hatchling", "editables")
+    # What builds packages, here and on the index: vendi-score has no wheel, and Python's own setuptools cannot make one.
+    pip("install", "--constraint", str(CONSTRAINTS), "hatchling", "editables", "setuptools")
     torch_options, note = torch_build()
     say(f"Installing diffstudio and its dependencies into {VENV}. {note}")
     what = f"{ROOT}[test]" if testing else str(ROOT)

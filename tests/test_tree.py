@@ -79,9 +79,9 @@ TESTED_IN = {
     ),
     "studio/evaluations/likelihood/test_likelihood.py": "studio/evaluations/likelihood/result",
     "studio/evaluations/views/test_tables.py": "studio/evaluations/views/json_values",
-    "ui/lab/test_anomalies_page.py": "ui/lab/results/decisions_view ui/lab/results/scored_images",
-    "ui/lab/test_fields.py": "ui/lab/form ui/lab/evaluate_page",
-    "ui/lab/test_pages.py": "ui/lab/compare_page ui/lab/likelihood_page ui/lab/options ui/lab/synthesise_page "
+    "ui/lab/pages/test_anomalies.py": "ui/lab/results/decisions_view ui/lab/results/scored_images",
+    "ui/lab/test_fields.py": "ui/lab/form ui/lab/pages/evaluate",
+    "ui/lab/test_page_list.py": "ui/lab/page ui/lab/pages/compare ui/lab/pages/likelihood ui/lab/options ui/lab/pages/synthesise "
     "ui/lab/results/grids_view",
     "ui/lab/results/test_result_view.py": "ui/lab/results/pairs_view ui/lab/results/plot_view ui/lab/results/saving "
     "ui/lab/results/table_view",

@@ -88,7 +88,7 @@ def test_too_few_images_end_with_a_sentence_and_an_exit_code(
         ([], "CHECKPOINT|IMAGES"),
         (["starter"], "FOLDER"),
         (["nothing", "."], "no checkpoint called 'nothing'"),
-        (["starter", "."], "There is nothing to train on in"),
+        (["starter", "."], "There is nothing to measure in"),
         (["starter", "nowhere"], "the folder does not exist"),
         (["starter", ".", "--count", "3"], "The number of images is 3"),
         (["starter", ".", "--count", "many"], "not a whole number"),
@@ -111,7 +111,9 @@ def test_mistakes_are_named(
 
 
 def test_a_mistake_is_recorded_for_the_window(tmp_path: Path) -> None:
-    assert cli.main(["evaluate", "starter", str(tmp_path), "--seed", "-1", "--out", str(tmp_path / "out")]) == 2
+    assert (
+        cli.main(["evaluate", "starter", str(tmp_path / "images"), "--seed", "-1", "--out", str(tmp_path / "out")]) == 2
+    )
     failed = JobFolder(tmp_path / "out").events()[0][-1]
     assert isinstance(failed, JobFailed) and failed.what == "The seed is -1"
 

@@ -24,7 +24,7 @@ from diffstudio.ui.app import Desktop
 from diffstudio.ui.gallery.room import GalleryRoom
 from diffstudio.ui.generate.mask.dialog import MaskDialog
 from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
-from diffstudio.ui.lab.anomalies_page import AnomaliesResultView
+from diffstudio.ui.lab.pages.anomalies import AnomaliesResultView
 from diffstudio.ui.lab.room import LabRoom
 from diffstudio.ui.models.adding.link_dialog import LinkDialog
 from diffstudio.ui.models.details import CheckpointDetails

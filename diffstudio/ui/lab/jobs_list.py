@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 
 from PySide6.QtCore import QEvent, QPoint, Qt, Signal
@@ -10,7 +11,7 @@ from PySide6.QtGui import QContextMenuEvent, QKeyEvent
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.studio.evaluations.jobs import JobStatus, JobSummary
-from diffstudio.ui.lab.page import LabPage
+from diffstudio.ui.lab.page import AnyPage
 from diffstudio.ui.widgets import icons, theme
 from diffstudio.ui.widgets.controls import Card, ProgressLine, SectionLabel
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_style_property
@@ -40,10 +41,10 @@ def status_tone(summary: JobSummary) -> str:
 class PageCard(Card):
     """The name of a page with its icon; chosen while its form is shown."""
 
-    _page: LabPage | None = None  # until it is built: Qt sends change events before
+    _page: AnyPage | None = None  # until it is built: Qt sends change events before
 
-    def __init__(self, page: LabPage) -> None:
-        super().__init__(interactive=True, name=f"New: {page.title}", tooltip=page.shows)
+    def __init__(self, page: AnyPage) -> None:
+        super().__init__(interactive=True, name=page.title, tooltip=page.shows)
         self._icon = label()
         self._icon.setFixedWidth(18)
         self._page = page
@@ -112,13 +113,13 @@ class LabJobCard(Card):
 class JobsList(QWidget):
     """What can be started, and the jobs."""
 
-    page_requested = Signal(object)  # LabPage
+    page_requested = Signal(object)  # a page
     job_selected = Signal(object)  # Path of a job's folder
     menu_requested = Signal(object, object)  # Path, QPoint
 
-    def __init__(self, pages: Sequence[LabPage]) -> None:
+    def __init__(self, pages: Sequence[AnyPage]) -> None:
         super().__init__()
-        self._titles = {page.verb: page.title for page in pages}
+        self._titles = {page.key: page.title for page in pages}
         self._cards: dict[Path, LabJobCard] = {}
         self._selected: Path | None = None
         self.page_cards: dict[str, PageCard] = {}
@@ -128,12 +129,13 @@ class JobsList(QWidget):
         )
         self._column = scrolled_column(self)
         self._column.setSpacing(8)
-        self._column.addWidget(SectionLabel("New"))
-        for page in pages:
-            card = self.page_cards[page.verb] = PageCard(page)
-            card.clicked.connect(lambda page=page: self.page_requested.emit(page))
-            self._column.addWidget(card)
-        self._column.addSpacing(8)
+        for section, in_section in groupby(pages, key=lambda page: page.section):
+            self._column.addWidget(SectionLabel(section))
+            for page in in_section:
+                card = self.page_cards[page.key] = PageCard(page)
+                card.clicked.connect(lambda page=page: self.page_requested.emit(page))
+                self._column.addWidget(card)
+            self._column.addSpacing(8)
         self._column.addWidget(self._heading)
         self._column.addWidget(self.empty_note)
         self._before = self._column.count()
@@ -163,13 +165,13 @@ class JobsList(QWidget):
         self._heading.set_right(f"{len(order):,}")
         self.empty_note.setVisible(not order)
 
-    def set_chosen(self, path: Path | None, verb: str = "") -> None:
-        """Mark the job that is shown, or the page whose form is."""
+    def set_chosen(self, path: Path | None, key: str = "") -> None:
+        """Mark the job that is shown, or the page."""
         self._selected = path
         for each, card in self._cards.items():
             card.set_chosen(each == path)
-        for each_verb, page_card in self.page_cards.items():
-            page_card.set_chosen(each_verb == verb)
+        for each_key, page_card in self.page_cards.items():
+            page_card.set_chosen(each_key == key)
 
     def focused_job(self) -> Path | None:
         """The job whose card has the keyboard focus."""

@@ -17,12 +17,13 @@ from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.evaluations.jobs import JobSummary, LabJobs
+from diffstudio.ui.lab.form import LabForm
 from diffstudio.ui.lab.form_view import FormView
 from diffstudio.ui.lab.job_actions import JobActions
 from diffstudio.ui.lab.job_view import JobView
 from diffstudio.ui.lab.jobs_list import LIST_WIDTHS, JobsList
-from diffstudio.ui.lab.page import LabPage
-from diffstudio.ui.lab.pages import PAGES
+from diffstudio.ui.lab.page import AnyPage, InteractivePage, InteractiveView, LabPage
+from diffstudio.ui.lab.page_list import PAGES
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import actions, shortcuts
 from diffstudio.ui.widgets.banner import Banner
@@ -42,9 +43,11 @@ class LabRoom(QWidget):
 
     refreshed = Signal()  # the jobs were read, or could not be
 
-    def __init__(self, jobs: LabJobs, pages: Sequence[LabPage] = PAGES, parent: QWidget | None = None) -> None:
+    def __init__(self, jobs: LabJobs, pages: Sequence[AnyPage] = PAGES, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._jobs, self._pages = jobs, {page.verb: page for page in pages}
+        self._jobs = jobs
+        self._pages = {page.verb: page for page in pages if isinstance(page, LabPage)}
+        self._interactive = {page.key: page for page in pages if isinstance(page, InteractivePage)}
         self._tasks = Tasks("lab-room")
         self._summaries: list[JobSummary] = []
         self._folder_problem = ""
@@ -53,11 +56,12 @@ class LabRoom(QWidget):
         self._refreshing = self._refresh_again = False
         self._checkpoints: Sequence[Checkpoint] = ()
         self._forms: dict[str, FormView] = {}
+        self._views: dict[str, InteractiveView] = {}
         self.setObjectName("background")
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         describe(self, "Lab")
         set_tooltip(self, "")
-        self.jobs_list, self.job_view = JobsList(pages), JobView(pages)
+        self.jobs_list, self.job_view = JobsList(pages), JobView(list(self._pages.values()))
         self.job_actions = JobActions(jobs, self._tasks, self)
         self.image_actions = ImageActions(self)
         self.message = Banner("bad", "")
@@ -66,7 +70,7 @@ class LabRoom(QWidget):
         self._lay_out()
         self._drop = DropTarget(self, self._drop_text, self._take, lambda text: self._show_message("bad", text))
         self._connect()
-        self.show_form(pages[0].verb)
+        self.show_form(next(iter(self._pages)))
         self._timer = QTimer(self)
         self._timer.setInterval(HIDDEN_MS)
         self._timer.timeout.connect(self.refresh)
@@ -77,6 +81,8 @@ class LabRoom(QWidget):
         self._checkpoints = checkpoints
         for form_view in self._forms.values():
             self._offer(form_view)
+        for view in self._views.values():
+            view.offer(checkpoints)
 
     def form_view(self, verb: str) -> FormView:
         """The form of a verb, made when it is first asked for."""
@@ -91,6 +97,23 @@ class LabRoom(QWidget):
         self._selected = None
         view = self.form_view(verb)
         self.jobs_list.set_chosen(None, verb)
+        show_page(self._middle, view)
+        return view
+
+    def interactive_view(self, key: str) -> InteractiveView:
+        """The view of an interactive page, made when it is first asked for."""
+        if key not in self._views:
+            view = self._views[key] = self._interactive[key].make_view()
+            view.message.connect(self._show_message)
+            view.menu_requested.connect(self.image_actions.open_menu)
+            view.offer(self._checkpoints)
+            self._middle.addWidget(view)
+        return self._views[key]
+
+    def show_interactive(self, key: str) -> InteractiveView:
+        self._selected = None
+        view = self.interactive_view(key)
+        self.jobs_list.set_chosen(None, key)
         show_page(self._middle, view)
         return view
 
@@ -122,6 +145,8 @@ class LabRoom(QWidget):
         self._timer.stop()
         self._tasks.close()
         self.job_view.shut_down()
+        for view in self._views.values():
+            view.shut_down()
 
     # Layout and connections
 
@@ -144,7 +169,7 @@ class LabRoom(QWidget):
 
     def _connect(self) -> None:
         jobs_list, view, act = self.jobs_list, self.job_view, self.job_actions
-        jobs_list.page_requested.connect(self._enter_form)
+        jobs_list.page_requested.connect(self._enter)
         jobs_list.job_selected.connect(self.select)
         jobs_list.menu_requested.connect(self._open_menu)
         for signal, do in (
@@ -166,7 +191,7 @@ class LabRoom(QWidget):
         act.changed.connect(self.refresh)
         act.removed.connect(self._removed)
         for shortcut, bound in (
-            (shortcuts.NEW_JOB, lambda: self._enter_form(next(iter(self._pages.values())))),
+            (shortcuts.NEW_JOB, lambda: self._enter(next(iter(self._pages.values())))),
             (shortcuts.RENAME_JOB, self._edit_name),
             (shortcuts.CANCEL_JOB, lambda: self._with_selected(act.stop)),
             (shortcuts.DELETE_JOB, self._delete),
@@ -184,20 +209,27 @@ class LabRoom(QWidget):
 
     # Forms
 
-    def _enter_form(self, page: LabPage) -> None:
-        self.show_form(page.verb).setFocus()
+    def _enter(self, page: AnyPage) -> None:
+        view = self.show_form(page.verb) if isinstance(page, LabPage) else self.show_interactive(page.key)
+        view.setFocus()
 
     def _offer(self, view: FormView) -> None:
         view.form.offer([one for one in self._checkpoints if view.page.usable(one)])
 
     def _drop_text(self, items: Sequence[DroppedItem]) -> str:
-        view = self._middle.currentWidget()
-        return view.form.drop_text(items) if isinstance(view, FormView) else ""
+        taker = self._taker()
+        return taker.drop_text(items) if taker is not None else ""
 
     def _take(self, items: Sequence[DroppedItem]) -> None:
+        taker = self._taker()
+        if taker is not None:
+            taker.take(items)
+
+    def _taker(self) -> LabForm | InteractiveView | None:
         view = self._middle.currentWidget()
         if isinstance(view, FormView):
-            view.form.take(items)
+            return view.form
+        return view if isinstance(view, InteractiveView) else None
 
     def _change(self, summary: JobSummary) -> None:
         """Show the settings of a job in the form of its page."""

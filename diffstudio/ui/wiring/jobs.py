@@ -248,7 +248,7 @@ class JobController(QObject):
         """Show the jobs of the Lab that run or wait in the queue."""
         if summaries or self.room.right.jobs.lab_jobs:
             from diffstudio.ui.lab.jobs_list import status_text
-            from diffstudio.ui.lab.pages import title_of
+            from diffstudio.ui.lab.page_list import title_of
 
             shown = [(one.name, status_text(one, title_of(one.request.verb)), one.fraction) for one in summaries]
             self.room.right.jobs.show_lab_jobs(shown)

@@ -159,7 +159,6 @@ def narrow(family: str) -> Any:
     return pipeline
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("family", ["sd1", "sdxl"])
 @pytest.mark.parametrize("named", ["original", "diffusers"])
 def test_narrower_ones_are_as_wide_as_their_tensors(tmp_path: Path, family: str, named: str) -> None:
@@ -301,7 +300,6 @@ NETWORKS: dict[str, tuple[str, Callable[[], Any], Callable[[], Any]]] = {
 }
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("which", NETWORKS)
 def test_published_networks_in_full_size_have_a_place_for_every_tensor(tmp_path: Path, which: str) -> None:
     """From the header alone: the configuration that its shapes give is that of a network with exactly these tensors."""

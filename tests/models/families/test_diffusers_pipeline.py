@@ -264,7 +264,7 @@ def test_what_the_pipeline_refuses_is_told_in_words(
 ) -> None:
     with pytest.raises(BadRequest, match="multiples of 8 px.*Try 96 × 64"):
         run(model, dataclasses.replace(REQUEST, width=100))
-    with pytest.raises(BadRequest, match="from text alone"):
+    with pytest.raises(BadRequest, match="cannot start from an image: it runs in a diffusers pipeline"):
         list(sample(model, prompts=["x"], seeds=[0], width=WIDTH, height=HEIGHT, init=torch.zeros(1, 3, HEIGHT, WIDTH)))
 
     def refuse(*_: Any, **__: Any) -> Tensor:

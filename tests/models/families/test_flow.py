@@ -162,7 +162,6 @@ def multistep(kind: Any, times: Any, **options: Any) -> Any:
     return scheduler(prediction_type="flow_prediction", use_flow_sigmas=True, **options)
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("spacing", ["uniform", "trailing", "leading", "karras"])
 @pytest.mark.parametrize(
     ("sampler", "kind"), [("dpmpp_2m", DPMSolverMultistepScheduler), ("unipc", UniPCMultistepScheduler)]

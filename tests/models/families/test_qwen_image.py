@@ -57,9 +57,9 @@ def test_guidance_keeps_the_length_of_each_token(small: tuple[Any, qwen_image.Qw
             return qwen_image.pack(network(x, t)).norm(dim=-1)
 
     alone = lengths(model._network(positive, 1.0))
-    torch.testing.assert_close(lengths(model._guided(plain, untold, 9.0)), alone)
+    torch.testing.assert_close(lengths(model._guided(plain, untold, 9.0, None)), alone)
     assert (
-        (lengths(FlowModel._guided(model, plain, untold, 9.0)) - alone).abs() > 0.01 * alone
+        (lengths(FlowModel._guided(model, plain, untold, 9.0, None)) - alone).abs() > 0.01 * alone
     ).any()  # what others do
 
 

@@ -52,7 +52,6 @@ pytestmark = pytest.mark.filterwarnings(
 # ---- the same picture ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize(
     ("sampler", "spacing"),
     [

@@ -32,7 +32,6 @@ from tests.models.families.beside import (
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, with NumPy 2
 
 
-@pytest.mark.no_cover
 @pytest.mark.parametrize("negative", [NEGATIVE, ""])
 @pytest.mark.parametrize(
     ("sampler", "spacing", "prediction"),

@@ -41,10 +41,7 @@ from diffstudio.models.tools.fuse_lora import fuse_lora
 from tests.models import adapter_files, headers, original_names, small_flow
 from tests.models.small_files import BUILDERS, made, record, small_resources, worded
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),  # diffusers, with NumPy 2
-    pytest.mark.no_cover,  # every family under every naming: measured, it takes a third more time
-]
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers, with NumPy 2
 
 State = dict[str, Tensor]
 STABLE_DIFFUSION = ("sd1", "sd2", "sdxl", "sdxl_refiner")

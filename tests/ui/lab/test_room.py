@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -11,13 +11,17 @@ from PySide6.QtGui import QDragEnterEvent, QDropEvent
 from PySide6.QtWidgets import QApplication, QMenu, QMessageBox, QWidget
 from pytestqt.qtbot import QtBot
 
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.evaluations import jobs as jobs_module
 from diffstudio.studio.evaluations.job_folder import JobFolder, JobRequest
 from diffstudio.studio.evaluations.jobs import JobStatus, LabJobs
 from diffstudio.ui.lab import room as module
-from diffstudio.ui.lab.evaluate_page import EvaluateView
 from diffstudio.ui.lab.fields import FolderField, SubjectsField
+from diffstudio.ui.lab.page import InteractivePage, InteractiveView
+from diffstudio.ui.lab.page_list import PAGES
+from diffstudio.ui.lab.pages.evaluate import EvaluateView
 from diffstudio.ui.lab.room import LabRoom
+from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem
 from tests.ui.samples import checkpoint
 
 PATIENCE_MS = 30_000
@@ -226,3 +230,44 @@ def test_what_goes_wrong_is_said_in_the_room(
         with qtbot.waitSignal(room.refreshed, timeout=PATIENCE_MS):
             room.refresh()
         assert not room.message.isVisible()  # said once
+
+
+class Tool(InteractiveView):
+    """An interactive page that takes any file."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offered: list[str] = []
+        self.taken: list[Path | None] = []
+        self.ended = False
+
+    def offer(self, checkpoints: Sequence[Checkpoint]) -> None:
+        self.offered = [one.name for one in checkpoints]
+
+    def drop_text(self, items: Sequence[DroppedItem]) -> str:
+        return "Show it"
+
+    def take(self, items: Sequence[DroppedItem]) -> None:
+        self.taken += [item.path for item in items]
+
+    def shut_down(self) -> None:
+        self.ended = True
+
+
+def test_an_interactive_page_is_shown_with_the_models_and_takes_what_is_dropped(
+    lab: LabJobs, qtbot: QtBot, dressed: QApplication, tmp_path: Path
+) -> None:
+    room = LabRoom(lab, (*PAGES, InteractivePage("tool", "Tool", "gauge", "A tool.", Tool)))
+    qtbot.addWidget(room)
+    room.set_checkpoints([TINY])
+    room.jobs_list.page_cards["tool"].clicked.emit()
+    view = room.interactive_view("tool")
+    assert isinstance(view, Tool) and view.offered == ["tiny"]
+    (tmp_path / "a.png").write_bytes(b"")
+    assert drop(room, tmp_path / "a.png") and view.taken == [tmp_path / "a.png"]
+    view.message.emit("warn", "It is empty.")
+    assert "It is empty." in room.message.text()
+    room.set_checkpoints([])
+    assert view.offered == []
+    room.shut_down()
+    assert view.ended

@@ -17,7 +17,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.plots.figure import Figure
 from diffstudio.studio.evaluations.views.evaluation import read_evaluation
-from diffstudio.ui.lab.evaluate_page import EvaluateView, read
+from diffstudio.ui.lab.pages.evaluate import EvaluateView, read
 from diffstudio.ui.lab.results.saving import SaveButton
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail

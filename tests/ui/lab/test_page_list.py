@@ -14,13 +14,13 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.cli import _parser
 from diffstudio.studio.evaluations.job_folder import JobFolder
-from diffstudio.ui.lab import compare_page, likelihood_page, synthesise_page
-from diffstudio.ui.lab.compare_page import CompareView
 from diffstudio.ui.lab.form_view import FormView
-from diffstudio.ui.lab.likelihood_page import LikelihoodResultView
-from diffstudio.ui.lab.pages import PAGES, page_of, title_of
+from diffstudio.ui.lab.page_list import PAGES, page_of, title_of
+from diffstudio.ui.lab.pages import compare, likelihood, synthesise
+from diffstudio.ui.lab.pages.compare import CompareView
+from diffstudio.ui.lab.pages.likelihood import LikelihoodResultView
 from tests.studio.evaluations.views.test_comparison import example as comparison
-from tests.studio.evaluations.views.test_likelihood import example as likelihood
+from tests.studio.evaluations.views.test_likelihood import example as likelihood_result
 from tests.studio.evaluations.views.test_synthesis import example as synthesis
 
 
@@ -63,7 +63,7 @@ def test_every_page_starts_with_what_is_missing_and_says_what_it_shows(qtbot: Qt
 
 
 def test_the_total_time_is_said_before_the_start(qtbot: QtBot, dressed: QApplication) -> None:
-    view = FormView(compare_page.PAGE)
+    view = FormView(compare.PAGE)
     qtbot.addWidget(view)
     view.form.fill(["/photos", "--minutes", "10"])
     assert view.problem.text() == "Trains 9 runs: 1 h 30 min in all, and the judging."
@@ -82,7 +82,7 @@ def test_a_comparison_is_shown(
     view = CompareView()
     qtbot.addWidget(view)
     values = json.loads(json.dumps(comparison().to_json()))
-    view.show_result(compare_page.read(JobFolder(tmp_path), values))
+    view.show_result(compare.read(JobFolder(tmp_path), values))
     view.show()
     assert "Mode collapse:" in view.verdicts.text() and view.verdicts.text().startswith("gan\n")
     assert view.table.model.rowCount() == 3 and view.pairs.count() == 1 and view.plot.choice.count() > 1
@@ -101,16 +101,16 @@ def test_a_comparison_is_shown(
 def test_a_likelihood_is_shown(qtbot: QtBot, dressed: QApplication, tmp_path: Path) -> None:
     view = LikelihoodResultView()
     qtbot.addWidget(view)
-    view.show_result(likelihood_page.read(JobFolder(tmp_path), likelihood()))
+    view.show_result(likelihood.read(JobFolder(tmp_path), likelihood_result()))
     assert view.table.model.rowCount() == 3 and "a formula" in view.formulas.text()
     assert view.plot.choice.itemText(0) == "Probability flow of single images, sorted"
 
 
 def test_synthetic_images_are_shown_with_their_proof(qtbot: QtBot, dressed: QApplication, tmp_path: Path) -> None:
-    view = synthesise_page.SynthesisResultView()
+    view = synthesise.SynthesisResultView()
     qtbot.addWidget(view)
-    view.show_result(synthesise_page.read(JobFolder(tmp_path), synthesis()))
+    view.show_result(synthesise.read(JobFolder(tmp_path), synthesis()))
     assert view.verdict.text() == "They helped." and view.table.model.rowCount() == 2
     assert view.labels.text() == "cat: 5" and view.plot.choice.itemText(0) == "Accuracy"
-    view.show_result(synthesise_page.read(JobFolder(tmp_path), synthesis() | {"proof": None, "problem": "Too few."}))
+    view.show_result(synthesise.read(JobFolder(tmp_path), synthesis() | {"proof": None, "problem": "Too few."}))
     assert view.verdict.isHidden() and view.table.isHidden() and view.problem.text() == "Too few."

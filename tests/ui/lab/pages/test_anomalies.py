@@ -17,9 +17,9 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.studio.evaluations.anomalies.decisions import DECISIONS, Decision, read_decisions
 from diffstudio.studio.evaluations.job_folder import JobFolder
-from diffstudio.ui.lab import anomalies_page
-from diffstudio.ui.lab.anomalies_page import AnomaliesResultView
 from diffstudio.ui.lab.form_view import FormView
+from diffstudio.ui.lab.pages import anomalies
+from diffstudio.ui.lab.pages.anomalies import AnomaliesResultView
 from diffstudio.ui.lab.room import LabRoom
 from diffstudio.ui.widgets import theme
 from tests.studio.evaluations.views.test_anomalies import SCORES, example
@@ -46,7 +46,7 @@ def view(job: Path, qtbot: QtBot, dressed: QApplication) -> Iterator[AnomaliesRe
     view = AnomaliesResultView()
     qtbot.addWidget(view)
     view.resize(700, 1200)
-    view.show_result(anomalies_page.read(JobFolder(job), example(folder=str(job.parent / "today"))))
+    view.show_result(anomalies.read(JobFolder(job), example(folder=str(job.parent / "today"))))
     view.show()
     qtbot.waitExposed(view)
     view.activateWindow()
@@ -141,7 +141,7 @@ def test_images_are_accepted_and_rejected_by_keyboard_and_stay_so(
     qtbot.keyClick(shown, Qt.Key.Key_Left)
     qtbot.keyClick(shown, Qt.Key.Key_A)  # once more takes it back
     qtbot.waitUntil(lambda: read_decisions(job) == {"bad.png": Decision.REJECTED}, timeout=PATIENCE_MS)
-    view.show_result(anomalies_page.read(JobFolder(job), example()))
+    view.show_result(anomalies.read(JobFolder(job), example()))
     assert statuses(view)[0] == "anomalous · rejected"
 
 
@@ -197,14 +197,14 @@ def test_an_image_that_is_gone_is_shown_as_unreadable(view: AnomaliesResultView,
     model = view.decisions.model
     model.set_heat_maps(False)
     (job.parent / "today" / "odd.png").unlink()
-    view.show_result(anomalies_page.read(JobFolder(job), example(folder=str(job.parent / "today"))))
+    view.show_result(anomalies.read(JobFolder(job), example(folder=str(job.parent / "today"))))
     image = model.image_at(model.index(1))
     assert image is not None
     qtbot.waitUntil(lambda: (pixels := model.pixels(image)) is not None and pixels.isNull(), timeout=PATIENCE_MS)
 
 
 def test_a_checkpoint_and_training_first_exclude_each_other(qtbot: QtBot, dressed: QApplication) -> None:
-    view = FormView(anomalies_page.PAGE)
+    view = FormView(anomalies.PAGE)
     qtbot.addWidget(view)
     view.form.fill(["/good", "/photos", "--minutes", "5"])
     assert view.start.isEnabled()
@@ -217,7 +217,7 @@ def test_the_room_stops_reading_images_when_it_closes(
     make_room: Callable[[], LabRoom], job: Path, qtbot: QtBot
 ) -> None:
     room = make_room()
-    room.job_view.show_result("anomalies", anomalies_page.read(JobFolder(job), example()))
+    room.job_view.show_result("anomalies", anomalies.read(JobFolder(job), example()))
     shown = room.job_view.result_view()
     assert isinstance(shown, AnomaliesResultView)
     room.shut_down()

@@ -1,0 +1,18 @@
+"""The pages of the Lab, in the order of the room."""
+
+from __future__ import annotations
+
+from diffstudio.ui.lab.page import AnyPage
+from diffstudio.ui.lab.pages import anomalies, compare, evaluate, likelihood, synthesise
+
+PAGES: tuple[AnyPage, ...] = (evaluate.PAGE, compare.PAGE, anomalies.PAGE, synthesise.PAGE, likelihood.PAGE)
+
+
+def page_of(key: str) -> AnyPage | None:
+    """The page of a verb or a key; None for one of a newer version."""
+    return next((page for page in PAGES if page.key == key), None)
+
+
+def title_of(key: str) -> str:
+    page = page_of(key)
+    return page.title if page is not None else key
