@@ -165,14 +165,19 @@ class JobRunner:
             self._emit(Noted(job, note))
 
     def acquire_lease(self, job: JobId, job_control: JobControl) -> None:
+        def on_wait() -> None:
+            self._emit(Loading(job, "Waiting for training to release the accelerator"))
+
+        self._acquire("generating images", job_control.stopped, on_wait)
+
+    def lease_for_live_task(self, cancelled: Callable[[], bool]) -> None:
+        """Interrupted when it is cancelled while it waits."""
+        self._acquire("computing what the Lab shows", cancelled, lambda: None)
+
+    def _acquire(self, by: str, cancelled: Callable[[], bool], on_wait: Callable[[], None]) -> None:
         if self._lease is None:
             self._lease = Lease()
-        self._lease.acquire(
-            "generating images",
-            job_control.stopped,
-            priority=True,
-            on_wait=lambda: self._emit(Loading(job, "Waiting for training to release the accelerator")),
-        )
+        self._lease.acquire(by, cancelled, priority=True, on_wait=on_wait)
 
     def release_lease(self) -> None:
         if self._lease is not None:

@@ -23,6 +23,7 @@ from diffstudio.studio.job_runner import JobRunner, RunningJob
 from diffstudio.studio.jobs.job_context import JobStore
 from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.job_records import PendingJobs, QueuedJob, RestartPoint
+from diffstudio.studio.jobs.live_tasks import LiveTasks
 from diffstudio.studio.jobs.memory_forecast import DeviceMemory
 from diffstudio.studio.jobs.queue import Queue
 from diffstudio.studio.jobs.recording import Replay, not_restartable
@@ -34,7 +35,7 @@ from diffstudio.studio.requests import PictureRequest
 from diffstudio.studio.settings import Settings
 
 if TYPE_CHECKING:
-    pass
+    from diffstudio.models.model import Model
 
 _MOST_ATTEMPTS = 3  # at a job during which the program was killed each time
 _QUEUE_RETRY_SECONDS = 5.0  # after the queue could not be read: another program may have locked it
@@ -66,6 +67,7 @@ class Worker:
         self._running: RunningJob | None = None
         self._last: RunningJob | None = None  # the newest job that was started, for its filmstrip and restarts
         self.waiting = WaitingJobs(queue, self._changed, emit)
+        self.live = LiveTasks(self._changed)  # for pages of the Lab, between jobs
         self._closing = False
         self._warm_up: str | None = None  # the name of a checkpoint to load in advance; "" for torch alone
         self._loader = ModelLoader(library)
@@ -103,6 +105,7 @@ class Worker:
         """Append a job to the queue. StorageProblem when the queue cannot be written."""
         with self._changed:
             job = self._queue.submit(request)
+            self.live.put_off()
             self._changed.notify_all()
         return job
 
@@ -184,6 +187,7 @@ class Worker:
         with self._changed:
             again = self._queue.submit(request, restart)
             self.waiting.replays[again] = replay
+            self.live.put_off()
             self._changed.notify_all()
         return again
 
@@ -192,6 +196,7 @@ class Worker:
         with self._changed:
             self._closing = True
             running = self._running
+            self.live.close()
             self._changed.notify_all()
         if running is not None:
             running.job_control.stop()
@@ -227,7 +232,7 @@ class Worker:
         self._loader.clear()
 
     def _next_job(self) -> QueuedJob | None:
-        """Wait for a job, and warm up meanwhile; None when the worker is closed."""
+        """Wait for a job, and run live tasks and warm up meanwhile; None when the worker is closed."""
         while True:
             with self._changed:
                 if self._closing:
@@ -235,15 +240,20 @@ class Worker:
                 queued = self._take()
                 if queued is not None:
                     return queued
+                live = self.live.may_run()
                 warm_up_now = self._warm_up_at is not None and time.monotonic() >= self._warm_up_at
-                if not warm_up_now:
+                if not (live or warm_up_now):
                     timeouts = [self._retry_seconds] if self._retry_seconds is not None else []
                     if self._warm_up_at is not None:
                         timeouts.append(max(0.0, self._warm_up_at - time.monotonic()))
                     self._changed.wait(min(timeouts, default=None))
                     continue
-                checkpoint, self._warm_up, self._warm_up_at = self._warm_up, None, None
-            self._do_warm_up(checkpoint)
+                if not live:
+                    checkpoint, self._warm_up, self._warm_up_at = self._warm_up, None, None
+            if live:
+                self._run_live()
+            else:
+                self._do_warm_up(checkpoint)
 
     def _take(self) -> QueuedJob | None:
         try:
@@ -315,6 +325,19 @@ class Worker:
             else:
                 self._queue.remove(queued.job)
         self._emit(ending)
+
+    def _run_live(self) -> None:
+        """Run the live task that waits, on the accelerator."""
+
+        def load(checkpoint: str, cancelled: Callable[[], bool]) -> Model:
+            model = self._loader.load(self._library.find(checkpoint), self.settings, cancelled, _ignore_progress)
+            self._runner.lease_for_live_task(cancelled)
+            return model
+
+        try:
+            self.live.run(load)
+        finally:
+            self._runner.release_lease()
 
     def _do_warm_up(self, checkpoint: str | None) -> None:
         """Failures are only logged: the job that needs the model will report them."""

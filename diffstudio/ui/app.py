@@ -234,7 +234,7 @@ class Desktop(QObject):
         self.gallery_controller.start(self.gallery)
         self.jobs.show_recent()
         self.run_monitor.start(self.runs)
-        self.lab.start()
+        self.lab.start(worker.live)
         worker.warm_up()
 
     def show_checkpoints(self) -> None:

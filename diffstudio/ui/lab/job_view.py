@@ -8,6 +8,7 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QStackedWidget, QVBoxLayout, QWidget
 
 from diffstudio.studio.evaluations.jobs import JobStatus, JobSummary
+from diffstudio.studio.jobs.live_tasks import LiveTasks
 from diffstudio.studio.runs.status import waiting_text
 from diffstudio.ui.lab.page import LabPage
 from diffstudio.ui.lab.results.result_view import ResultView
@@ -57,6 +58,7 @@ class JobView(QWidget):
         super().__init__()
         self._pages = {page.verb: page for page in pages}
         self._views: dict[str, ResultView] = {}
+        self._live: LiveTasks | None = None
         self._summary: JobSummary | None = None
         self._problem = ""  # why the result cannot be shown
         self.name = QLineEdit()
@@ -168,10 +170,18 @@ class JobView(QWidget):
             view = self._views[verb] = page.make_view()
             view.message.connect(self.message)
             view.menu_requested.connect(self.menu_requested)
+            if self._live is not None:
+                view.use(self._live)
             self._results.addWidget(view)
         view.show_result(result)
         self._results.setCurrentWidget(view)
         self._results.show()
+
+    def use(self, live: LiveTasks) -> None:
+        """Where the results' tasks that need a network are submitted."""
+        self._live = live
+        for view in self._views.values():
+            view.use(live)
 
     def shut_down(self) -> None:
         for view in self._views.values():

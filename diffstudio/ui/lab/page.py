@@ -13,6 +13,7 @@ from PySide6.QtWidgets import QWidget
 
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.evaluations.job_folder import JobFolder
+from diffstudio.studio.jobs.live_tasks import LiveTasks
 from diffstudio.ui.lab.form import LabForm
 from diffstudio.ui.lab.results.result_view import ResultView
 from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem
@@ -48,6 +49,9 @@ class InteractiveView(QWidget):
 
     def offer(self, checkpoints: Sequence[Checkpoint]) -> None:
         """The models of the library, whenever they change."""
+
+    def use(self, live: LiveTasks) -> None:
+        """Where tasks that need a network are submitted; called before the view is shown."""
 
     def drop_text(self, items: Sequence[DroppedItem]) -> str:
         """What dropping these items will do; empty when the view does not take them."""

@@ -17,6 +17,7 @@ from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.evaluations.jobs import JobSummary, LabJobs
+from diffstudio.studio.jobs.live_tasks import LiveTasks
 from diffstudio.ui.lab.form import LabForm
 from diffstudio.ui.lab.form_view import FormView
 from diffstudio.ui.lab.job_actions import JobActions
@@ -57,6 +58,7 @@ class LabRoom(QWidget):
         self._checkpoints: Sequence[Checkpoint] = ()
         self._forms: dict[str, FormView] = {}
         self._views: dict[str, InteractiveView] = {}
+        self._live: LiveTasks | None = None
         self.setObjectName("background")
         self.setAttribute(Qt.WidgetAttribute.WA_StyledBackground)
         describe(self, "Lab")
@@ -84,6 +86,13 @@ class LabRoom(QWidget):
         for view in self._views.values():
             view.offer(checkpoints)
 
+    def use(self, live: LiveTasks) -> None:
+        """Where the pages' tasks that need a network are submitted: those of the worker, once it runs."""
+        self._live = live
+        self.job_view.use(live)
+        for view in self._views.values():
+            view.use(live)
+
     def form_view(self, verb: str) -> FormView:
         """The form of a verb, made when it is first asked for."""
         if verb not in self._forms:
@@ -106,6 +115,8 @@ class LabRoom(QWidget):
             view = self._views[key] = self._interactive[key].make_view()
             view.message.connect(self._show_message)
             view.menu_requested.connect(self.image_actions.open_menu)
+            if self._live is not None:
+                view.use(self._live)
             view.offer(self._checkpoints)
             self._middle.addWidget(view)
         return self._views[key]

@@ -20,6 +20,7 @@ from diffstudio.ui.wiring.notifications import NotificationController
 
 if TYPE_CHECKING:  # imported after the first paint
     from diffstudio.studio.evaluations.jobs import JobSummary, LabJobs
+    from diffstudio.studio.jobs.live_tasks import LiveTasks
     from diffstudio.ui.lab.room import LabRoom
 
 POLL_MS = 3000
@@ -41,6 +42,7 @@ class LabController(QObject):
         self._notifications = notifications
         self._lab: LabJobs | None = None
         self._room: LabRoom | None = None
+        self._live: LiveTasks | None = None
         self._shown: list[JobSummary] = []  # in the queue's list
         self._alive: set[Path] = set()  # the folders of jobs that were running at the last poll
         self._refreshing = False
@@ -49,8 +51,11 @@ class LabController(QObject):
         self._timer.timeout.connect(self.refresh)
         jobs.room.lab_job_requested.connect(self._show_job)
 
-    def start(self) -> None:
-        """Find the jobs that run, also those that an earlier window started."""
+    def start(self, live: LiveTasks) -> None:
+        """Find the jobs that run, also those that an earlier window started. `live` are the worker's tasks."""
+        self._live = live
+        if self._room is not None:
+            self._room.use(live)
         self._jobs_of_lab()
         self._timer.start()
         self.refresh()
@@ -60,6 +65,8 @@ class LabController(QObject):
         from diffstudio.ui.lab.room import LabRoom
 
         self._room = room = LabRoom(self._jobs_of_lab())
+        if self._live is not None:
+            room.use(self._live)
         self.show_checkpoints()
         actions: ImageActions = room.image_actions
         actions.start_requested.connect(navigation.start_from)

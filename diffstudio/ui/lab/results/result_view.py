@@ -9,6 +9,7 @@ from typing import Any
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
+from diffstudio.studio.jobs.live_tasks import LiveTasks
 from diffstudio.ui.widgets.controls import SectionLabel
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 
@@ -27,6 +28,9 @@ class ResultView(QWidget):
 
     @abstractmethod
     def show_result(self, result: Any) -> None: ...
+
+    def use(self, live: LiveTasks) -> None:
+        """Where tasks that need a network are submitted; called before the first result is shown."""
 
     def shut_down(self) -> None:
         """Stop the threads of the view, if it has any."""
