@@ -31,7 +31,7 @@ EVALUATING = {
         "anomalies.choice",
         "anomalies.detectors",
         "evaluate",
-        "latent_space",
+        "latents.latent_space",
         "likelihood.likelihood",
         "likelihood.measurement",
         "likelihood.autoencoder",

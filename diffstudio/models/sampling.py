@@ -56,6 +56,7 @@ class SampleOptions:
     steps_before: int | None = None  # in a second pass the steps of the first one, for prompts that change with them
     guidance_options: GuidanceOptions = GuidanceOptions()  # noqa: RUF009 (immutable)
     truncation: float = 1.0  # deviation of the noise of a VAE or GAN
+    noise: SeededNoise | None = None  # instead of that of the seeds; not for a model with a sampler of its own
 
     @property
     def from_image(self) -> bool:
@@ -119,7 +120,7 @@ def sample(
             return denoiser(images)
         return tiled_denoiser(model, denoiser, images, width // shape[2], tiling, before_tile)
 
-    noise = SeededNoise(options.seeds)
+    noise = options.noise or SeededNoise(options.seeds)
     x = noise.start(shape).to(model.device)
     alpha, sigma = _alpha_sigma(model.schedule, times[0])
     x = sigma * x

@@ -18,9 +18,10 @@ import pytest
 from PIL import Image
 
 from diffstudio import paths
-from diffstudio.errors import BadRequest, StorageProblem
+from diffstudio.errors import BadRequest, CheckpointMissing, Interrupted, StorageProblem
 from diffstudio.models.memory.lease import Lease
 from diffstudio.studio import worker
+from diffstudio.studio.evaluations.latents.tasks import InterpolateSeeds
 from diffstudio.studio.events import ENDINGS, Cancelled, Finished, Loading, Paused, Resumed, Started, Stepped
 from diffstudio.studio.jobs.job_records import QueuedJob
 from diffstudio.studio.jobs.queue import Queue
@@ -315,3 +316,40 @@ def wait_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+# Live tasks
+
+
+def test_a_live_task_is_computed_with_the_model_in_memory_after_the_jobs(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = studio.done(REQUEST)
+    model = studio.worker._loader.cache.newest
+    gate = Gate(monkeypatch)
+    answer = studio.worker.live.submit(
+        InterpolateSeeds("tiny", (REQUEST.seed, REQUEST.seed + 1), ("red apple",) * 2, 2)
+    )
+    assert gate.waiting.wait(30) and studio.lease.holder() == "computing what the Lab shows"
+    other = studio.worker.submit(REQUEST)  # goes first: the task is put off at its next call
+    gate.open()
+    assert isinstance(studio.ending(other), Finished) and not answer.done()
+    first, last = answer.result(30)
+    assert first.shape == last.shape == studio.pixels(job)[0].shape and not np.array_equal(first, last)
+    assert studio.worker._loader.cache.newest is model
+    while studio.lease.holder() is not None:
+        time.sleep(0.01)
+
+
+def test_a_live_task_says_what_it_lacks_and_ends_with_the_worker(
+    studio: Studio, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(CheckpointMissing):
+        studio.worker.live.submit(InterpolateSeeds("none such", (1, 2))).result(30)
+    gate = Gate(monkeypatch)
+    answer = studio.worker.live.submit(InterpolateSeeds("tiny", (1, 2), ("red apple",) * 2, 2))
+    assert gate.waiting.wait(30)
+    threading.Timer(0.1, gate.open).start()
+    studio.worker.close()
+    with pytest.raises(Interrupted):
+        answer.result(0)

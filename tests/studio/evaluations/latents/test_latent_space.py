@@ -14,7 +14,7 @@ from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.networks.autoencoder import Autoencoder
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.evaluations.latent_space import LatentSpace
+from diffstudio.studio.evaluations.latents.latent_space import LatentSpace
 from tests.models.families.test_one_call import written
 from tests.models.tiny import write_tiny_checkpoint
 
@@ -62,7 +62,7 @@ def test_an_image_is_encoded_and_decoded_at_the_models_size(tmp_path: Path) -> N
     image = Image.effect_noise((40, 24), 80).convert("RGB")
     shown = found.reconstruction(image, "red")
     assert shown.size == (16, 16) and shown.mode == "RGB"
-    square = image.crop((8, 0, 32, 24)).resize((16, 16), Image.Resampling.LANCZOS)
+    square = image.resize((16, 16), Image.Resampling.LANCZOS, box=(8, 0, 32, 24))  # as in training
     pixels = torch.from_numpy(np.asarray(square).astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
     network = found.model.one_call_network
     assert isinstance(network, Autoencoder)

@@ -21,13 +21,16 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from diffstudio.diffusion.noise import SeededNoise
-from diffstudio.errors import BadRequest, CheckpointUnknown
+from diffstudio.diffusion.noise import InterpolatedNoise, SeededNoise, spherical_interpolation
+from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, RunProblem
 from diffstudio.models import loading
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.families.one_call import OneCallModel
+from diffstudio.models.model import Model
 from diffstudio.networks.autoencoder import Autoencoder
 from diffstudio.networks.gan import Generator
+from diffstudio.training.data.preprocess import background_colour, resize_to
+from diffstudio.training.recipe import DataRecipe, Recipe
 
 _AT_ONCE = 64
 
@@ -40,11 +43,16 @@ class LatentSpace:
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, device: torch.device) -> LatentSpace:
+        """CheckpointUnknown as `of_model`."""
+        return cls.of_model(loading.load(checkpoint, device))
+
+    @classmethod
+    def of_model(cls, model: Model) -> LatentSpace:
         """CheckpointUnknown for a model without latents: those of a diffusion model are its noise at every step."""
-        model = loading.load(checkpoint, device)
         if not isinstance(model, OneCallModel):
+            name = model.checkpoint.name if model.checkpoint is not None else "This model"
             raise CheckpointUnknown(
-                f"{checkpoint.name} has no latent space", "it is not a VAE or GAN trained here", "Choose one of those"
+                f"{name} has no latent space", "it is not a VAE or GAN trained here", "Choose one of those"
             )
         return cls(model)
 
@@ -59,18 +67,32 @@ class LatentSpace:
         """Whether images have latents: those of a VAE do."""
         return isinstance(self.model.one_call_network, Autoencoder)
 
-    @torch.no_grad()
     def of_seed(self, seed: int, prompt: str = "", truncation: float = 1.0) -> Tensor:
         """The latent of the image that Generate makes from this seed, prompt and truncation."""
+        return self.of_noise(truncation * SeededNoise([seed]).start(self.noise_shape), [prompt])[0]
+
+    def between_seeds(self, first: int, last: int, prompts: Sequence[str]) -> list[Tensor]:
+        """The latents of noise on the great circle from one seed to another, one for each prompt, both ends included."""
+        shares = torch.linspace(0, 1, len(prompts)).tolist()
+        return self.of_noise(InterpolatedNoise(first, last, shares).start(self.noise_shape), prompts)
+
+    @torch.no_grad()
+    def of_noise(self, noise: Tensor, prompts: Sequence[str]) -> list[Tensor]:
+        """The latent of each row of standard-normal noise [B,...], as it is for a GAN, through the prior of a VAE."""
         network = self.model.one_call_network
-        noise = truncation * SeededNoise([seed]).start(network.noise_shape).to(self.model.device)
+        noise = noise.to(self.model.device)
         if isinstance(network, Autoencoder):
-            noise = network.sample_latents(noise, network.condition(self.model.condition([prompt]), 1))
-        return noise.flatten().cpu()
+            noise = network.sample_latents(noise, network.condition(self.model.condition(prompts), len(noise)))
+        return list(noise.flatten(1).cpu())
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """Of the noise of one image."""
+        return self.model.one_call_network.noise_shape
 
     @torch.no_grad()
     def of_image(self, image: Image.Image, prompt: str = "") -> Tensor:
-        """The mean latent of an image of any size, whose centre square is taken. BadRequest for a GAN, and for arrays."""
+        """The mean latent of an RGB or RGBA image of any size. BadRequest for a GAN, and for a model of arrays."""
         network = self._autoencoder()
         c = network.condition(self.model.condition([prompt]), 1)
         return network.encode(self._as_state(image), c)[0].flatten().cpu()
@@ -105,30 +127,25 @@ class LatentSpace:
         shares = torch.linspace(0, 1, count)
         if self.encodes:
             return [torch.lerp(first, last, share) for share in shares]
-        cosine = torch.nn.functional.cosine_similarity(first, last, dim=0).clamp(-1, 1)
-        angle = torch.arccos(cosine)
-        if float(angle.sin()) < 1e-4:  # the same direction, or opposite ones
-            return [torch.lerp(first, last, share) for share in shares]
-        return [
-            (torch.sin((1 - share) * angle) * first + torch.sin(share * angle) * last) / torch.sin(angle)
-            for share in shares
-        ]
+        return list(spherical_interpolation(first, last, shares))
 
     @torch.no_grad()
-    def images(self, latents: Sequence[Tensor], prompt: str = "") -> list[Image.Image]:
-        """The images of these latents, RGB. BadRequest for the name of an unknown class."""
+    def images(self, latents: Sequence[Tensor], prompt: str | Sequence[str] = "") -> list[Image.Image]:
+        """The images of these latents, RGB, of one prompt or of one each. BadRequest for the name of an unknown class."""
+        prompts = [prompt] * len(latents) if isinstance(prompt, str) else prompt
         shown: list[Image.Image] = []
         for first in range(0, len(latents), _AT_ONCE):
             batch = torch.stack(list(latents[first : first + _AT_ONCE])).to(self.model.device)
-            decoded = self.model.decode(self._decoded(batch, prompt)).float().cpu().clamp(-1, 1)
+            decoded = self.model.decode(self._decoded(batch, prompts[first : first + _AT_ONCE]))
+            decoded = decoded.float().cpu().clamp(-1, 1)
             pixels = ((decoded + 1) * 127.5).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
             shown += [Image.fromarray(np.ascontiguousarray(image)) for image in pixels]
         return shown
 
-    def _decoded(self, latents: Tensor, prompt: str) -> Tensor:
+    def _decoded(self, latents: Tensor, prompts: Sequence[str]) -> Tensor:
         """Images [B,C,S,S] of latents [B,Z]."""
         network = self.model.one_call_network
-        condition = self.model.condition([prompt] * len(latents))
+        condition = self.model.condition(prompts)
         latents = latents.reshape(len(latents), *network.noise_shape)
         if isinstance(network, Generator):
             return network.generate(latents, condition)
@@ -144,11 +161,21 @@ class LatentSpace:
             )
         return network
 
+    def as_seen(self, image: Image.Image) -> Image.Image:
+        """An RGB or RGBA image as the model was trained on it: at its size, cropped or padded, on its background."""
+        data = self._data()
+        return Image.fromarray(resize_to(image, self.model.default_size, background_colour(data), data.fit))
+
     def _as_state(self, image: Image.Image) -> Tensor:
-        """[1,C,S,S] in [-1,1], of the centre square."""
-        side = min(image.size)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        square = image.convert("RGB").crop((left, top, left + side, top + side))
-        square = square.resize(self.model.default_size, Image.Resampling.LANCZOS)
-        rgb = torch.from_numpy(np.asarray(square).astype(np.float32) / 127.5 - 1).permute(2, 0, 1)[None]
-        return self.model.encode_rgb(rgb).to(self.model.device)
+        """[1,C,S,S] in [-1,1]."""
+        rgb = np.asarray(self.as_seen(image)).astype(np.float32) / 127.5 - 1
+        state = self.model.encode_rgb(torch.from_numpy(rgb).permute(2, 0, 1)[None])
+        return state.to(self.model.device)
+
+    def _data(self) -> DataRecipe:
+        """How its run read images; the usual way where the checkpoint does not say."""
+        try:
+            values = self.model.checkpoint.json("recipe") if self.model.checkpoint is not None else None
+            return Recipe.from_run(values).data if values else DataRecipe()
+        except (RunProblem, CheckpointDamaged):
+            return DataRecipe()
