@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 from diffstudio.ui.lab.page import AnyPage
-from diffstudio.ui.lab.pages import anomalies, compare, evaluate, likelihood, synthesise
+from diffstudio.ui.lab.pages import anomalies, compare, evaluate, latent_space, likelihood, synthesise
 
-PAGES: tuple[AnyPage, ...] = (evaluate.PAGE, compare.PAGE, anomalies.PAGE, synthesise.PAGE, likelihood.PAGE)
+PAGES: tuple[AnyPage, ...] = (
+    evaluate.PAGE,
+    compare.PAGE,
+    anomalies.PAGE,
+    synthesise.PAGE,
+    likelihood.PAGE,
+    latent_space.PAGE,
+)
 
 
 def page_of(key: str) -> AnyPage | None:

@@ -1,0 +1,243 @@
+"""LatentSpaceView: chooses a VAE or GAN and a point of its latent space, and shows what the model makes of it at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PySide6.QtCore import QTimer, Signal
+from PySide6.QtGui import QShowEvent
+from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QStackedWidget, QVBoxLayout, QWidget
+
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.families_table import GAN, VAE
+from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.evaluations.latents.tasks import LatentImages, ShowLatents
+from diffstudio.studio.jobs.live_tasks import LiveTasks
+from diffstudio.studio.requests import MOST_TRUNCATION
+from diffstudio.ui.lab.latents.direction_sliders import DirectionSliders
+from diffstudio.ui.lab.latents.point_field import PointField
+from diffstudio.ui.lab.live_answers import LiveAnswers
+from diffstudio.ui.lab.page import InteractiveView
+from diffstudio.ui.lab.results.image_row import ImageRow
+from diffstudio.ui.widgets import terms, theme
+from diffstudio.ui.widgets.controls import EmptyState, ProgressLine
+from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, describe, label, scroll_area
+from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind
+from diffstudio.ui.widgets.inputs import LabelledComboBox, LabelledSlider
+
+TITLE = "Latent space"
+SHOWS = (
+    "Where a VAE or GAN keeps images: what its directions mean, what lies between two of its images, and what a VAE keeps "
+    "of any image."
+)
+_CONTROLS_WIDTH, _IMAGE, _SMALL = 264, 184, 88  # px
+_PATIENCE_MS = 300  # before the progress line appears
+_NO_DIRECTIONS = "A GAN has no latents of images, so it has no directions and reconstructs nothing."
+
+
+class LatentSpaceView(InteractiveView):
+    shown = Signal(object)  # LatentImages, after they were shown
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._checkpoints: dict[str, Checkpoint] = {}
+        self._asked = False
+        self.answers = LiveAnswers("latent-space", self)
+        self.model = LabelledComboBox("Model", (), "A VAE or GAN that was trained here")
+        self.kind = LabelledComboBox("Class", (), "What the image shows")
+        self.prompt = QLineEdit()
+        self.prompt.setPlaceholderText("Prompt")
+        describe(self.prompt, terms.PROMPT, "What the image shows")
+        self.truncation = LabelledSlider(
+            terms.TRUNCATION,
+            0,
+            MOST_TRUNCATION,
+            1,
+            step=0.05,
+            decimals=2,
+            tooltip="How far the images of seeds may be from the usual one",
+        )
+        self.first, self.last = PointField("Image", 1), PointField("Other end", 2)
+        self.directions = DirectionSliders()
+        self.about = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.points = ImageRow("Image of this point", _IMAGE)
+        self.between = ImageRow("From the image to the other end", _SMALL)
+        self.line = ProgressLine("Computing the images")
+        self.problem = label("", "bad", wrap=True)
+        self._empty = EmptyState(
+            "cube",
+            "No VAE or GAN was trained here yet",
+            "Train one in the room Train: choose VAE or GAN as the kind of model.",
+        )
+        self._patience = QTimer(self, singleShot=True, interval=_PATIENCE_MS)
+        self._lay_out()
+        self._connect()
+
+    def use(self, live: LiveTasks) -> None:
+        self.answers.use(live)
+
+    def offer(self, checkpoints: Sequence[Checkpoint]) -> None:
+        found = [one for one in checkpoints if one.family in (VAE, GAN) and one.can_generate]
+        self._checkpoints = {str(one.path): one for one in found}
+        before = self.model.value()
+        self.model.set_choices([(key, one.name) for key, one in self._checkpoints.items()])
+        kept = before is not None and self.model.set_value(before)
+        self._stack.setCurrentIndex(0 if found else 1)
+        if not kept:
+            self._show_model()
+
+    def drop_text(self, items: Sequence[DroppedItem]) -> str:
+        return "Drop to reconstruct the image" if self._is_vae() and _image_of(items) is not None else ""
+
+    def take(self, items: Sequence[DroppedItem]) -> None:
+        item = _image_of(items)
+        if item is not None and item.path is not None:
+            self.first.set_image(item.path)
+
+    def shut_down(self) -> None:
+        self.answers.close()
+
+    # Layout and connections
+
+    def _lay_out(self) -> None:
+        controls = QWidget()
+        controls.setObjectName("contents")
+        left = QVBoxLayout(controls)
+        left.setContentsMargins(24, 4, 16 - SCROLL_BAR_WIDTH, 16)
+        left.setSpacing(12)
+        for part in (self.model, self.kind, self.prompt, self.first, self.truncation, self.directions, self.last):
+            left.addWidget(part)
+        left.addStretch(1)
+        images = QWidget()
+        images.setObjectName("contents")
+        right = QVBoxLayout(images)
+        right.setContentsMargins(8, 4, 24 - SCROLL_BAR_WIDTH, 16)
+        right.setSpacing(12)
+        for shown in (self.problem, self.points, self.between, self.about):
+            right.addWidget(shown)
+        right.addStretch(1)
+        left_area = scroll_area(controls)
+        left_area.setFixedWidth(theme.scaled(_CONTROLS_WIDTH))
+        row = QHBoxLayout()
+        row.setSpacing(0)
+        row.addWidget(left_area)
+        row.addWidget(scroll_area(images), 1)
+        top = QVBoxLayout()
+        top.setContentsMargins(24, 20, 24, 8)
+        top.setSpacing(12)
+        top.addWidget(label(TITLE, pixels=18, bold=True))
+        top.addWidget(label(SHOWS, "dim", wrap=True))
+        top.addWidget(self.line)
+        page = QWidget()
+        column = QVBoxLayout(page)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(0)
+        column.addLayout(top)
+        column.addLayout(row, 1)
+        self._stack = QStackedWidget()
+        self._stack.addWidget(page)
+        self._stack.addWidget(self._empty)
+        whole = QVBoxLayout(self)
+        whole.setContentsMargins(0, 0, 0, 0)
+        whole.addWidget(self._stack)
+        keep = self.line.sizePolicy()
+        keep.setRetainSizeWhenHidden(True)  # nothing moves when it appears
+        self.line.setSizePolicy(keep)
+        self.line.hide()
+        self.problem.hide()
+        describe(self, TITLE, " ")
+        self.setFocusProxy(self.model)
+
+    def _connect(self) -> None:
+        self.model.value_changed.connect(lambda _: self._show_model())
+        self.prompt.textChanged.connect(lambda _: self._ask())
+        for control in (self.kind, self.truncation):
+            control.value_changed.connect(lambda _: self._ask())
+        for part in (self.first, self.last, self.directions):
+            part.changed.connect(self._ask)
+        for row in (self.points, self.between):
+            row.menu_requested.connect(self.menu_requested)
+        self.answers.answered.connect(self._answered)
+        self.answers.failed.connect(self._failed)
+        self.answers.busy_changed.connect(self._set_busy)
+        self._patience.timeout.connect(self.line.show)
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        if not self._asked:
+            self._ask()
+
+    # What is asked and shown
+
+    def _is_vae(self) -> bool:
+        checkpoint = self._checkpoints.get(self.model.value())
+        return checkpoint is not None and checkpoint.family == VAE
+
+    def _show_model(self) -> None:
+        """Offer what the chosen model has: classes or a prompt, images, directions."""
+        checkpoint = self._checkpoints.get(self.model.value())
+        kind = checkpoint.conditioning if checkpoint is not None else Conditioning.NONE
+        classes = checkpoint.classes if checkpoint is not None and kind is Conditioning.CLASS else ()
+        self.kind.set_choices([(name, name) for name in classes])
+        self.kind.setVisible(bool(classes))
+        self.prompt.setVisible(kind is Conditioning.TEXT)
+        for field in (self.first, self.last):
+            field.set_takes_images(self._is_vae())
+        self.directions.set_count(0)
+        self.about.setText("" if self._is_vae() else _NO_DIRECTIONS)
+        self._ask()
+
+    def _ask(self) -> None:
+        path = self.model.value()
+        if path not in self._checkpoints:
+            self.answers.cancel()
+            return
+        self._asked = self.isVisible()
+        if not self._asked:  # when it is shown
+            return
+        prompt = (
+            self.kind.value()
+            if self.kind.isVisibleTo(self)
+            else self.prompt.text()
+            if self.prompt.isVisibleTo(self)
+            else ""
+        )
+        amounts = self.directions.amounts() if self._is_vae() else ()
+        self.answers.ask(
+            ShowLatents(
+                path, prompt or "", float(self.truncation.value()), self.first.point(amounts), self.last.point()
+            )
+        )
+
+    def _answered(self, task: ShowLatents, found: LatentImages) -> None:
+        self.problem.hide()
+        points = [("Image", found.image)]
+        if found.original is not None and found.reconstruction is not None:
+            points = [("Original", found.original), ("Reconstruction", found.reconstruction)]
+            points += [("Moved", found.image)] if task.first.amounts else []
+        self.points.show_images(points)
+        last = len(found.between) - 1
+        self.between.show_images([(f"{place / last:.0%}", image) for place, image in enumerate(found.between)])
+        if self._is_vae():
+            self.directions.set_count(found.directions)
+            self.about.setText(
+                "" if found.directions else "This checkpoint has no directions: it was saved before they were measured."
+            )
+        self.shown.emit(found)
+
+    def _failed(self, why: str) -> None:
+        self.problem.setText(why)
+        self.problem.show()
+        for row in (self.points, self.between):
+            row.show_images(())
+
+    def _set_busy(self, busy: bool) -> None:
+        if busy:
+            self._patience.start()
+        else:
+            self._patience.stop()
+            self.line.hide()
+
+
+def _image_of(items: Sequence[DroppedItem]) -> DroppedItem | None:
+    return next((item for item in items if item.kind is DroppedKind.IMAGE), None)
