@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from diffstudio.models.model import Model
 
 LEAST_SECONDS = 0.5  # that a task may take before a newer one interrupts it
+_REPLACED = "Replaced by a newer task"
 
 Check = Callable[[], None]
 
@@ -116,7 +117,7 @@ class LiveTasks:
     def _replace(self, submitted: _Submitted | None) -> None:
         before, self._waiting = self._waiting, submitted
         if before is not None and not before.answer.cancel():  # it was put off
-            before.answer.set_exception(Interrupted("Replaced by a newer task"))
+            before.answer.set_exception(Interrupted(_REPLACED))
 
     def _interrupted(self, submitted: _Submitted, interruption: Interrupted) -> None:
         """Let a task that was put off wait again, unless it was replaced."""
@@ -129,7 +130,7 @@ class LiveTasks:
 
     def _check(self, submitted: _Submitted) -> None:
         if self._is_over(submitted):
-            raise Interrupted("Replaced by a newer task")
+            raise Interrupted(_REPLACED)
 
     def _is_over(self, submitted: _Submitted) -> bool:
         begun = submitted.begun if submitted.begun is not None else 0.0

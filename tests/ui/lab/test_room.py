@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.evaluations import jobs as jobs_module
 from diffstudio.studio.evaluations.job_folder import JobFolder, JobRequest
 from diffstudio.studio.evaluations.jobs import JobStatus, LabJobs
+from diffstudio.studio.jobs.live_tasks import LiveTasks
 from diffstudio.ui.lab import room as module
 from diffstudio.ui.lab.fields import FolderField, SubjectsField
 from diffstudio.ui.lab.page import InteractivePage, InteractiveView
@@ -240,6 +242,10 @@ class Tool(InteractiveView):
         self.offered: list[str] = []
         self.taken: list[Path | None] = []
         self.ended = False
+        self.live: LiveTasks | None = None
+
+    def use(self, live: LiveTasks) -> None:
+        self.live = live
 
     def offer(self, checkpoints: Sequence[Checkpoint]) -> None:
         self.offered = [one.name for one in checkpoints]
@@ -262,7 +268,10 @@ def test_an_interactive_page_is_shown_with_the_models_and_takes_what_is_dropped(
     room.set_checkpoints([TINY])
     room.jobs_list.page_cards["tool"].clicked.emit()
     view = room.interactive_view("tool")
-    assert isinstance(view, Tool) and view.offered == ["tiny"]
+    assert isinstance(view, Tool) and view.offered == ["tiny"] and view.live is None
+    live = LiveTasks(threading.Condition())
+    room.use(live)
+    assert view.live is live
     (tmp_path / "a.png").write_bytes(b"")
     assert drop(room, tmp_path / "a.png") and view.taken == [tmp_path / "a.png"]
     view.message.emit("warn", "It is empty.")

@@ -122,8 +122,7 @@ class LatentSpace:
         A straight line between two noise vectors passes through lengths that the generator was never given: White 2016
         (arXiv 1609.04468), section 2.1. BadRequest for fewer than two.
         """
-        if count < 2:
-            raise BadRequest(f"{count} images are no interpolation", "it has two ends", "Choose at least 2")
+        check_interpolation(count)
         shares = torch.linspace(0, 1, count)
         if self.encodes:
             return [torch.lerp(first, last, share) for share in shares]
@@ -179,3 +178,9 @@ class LatentSpace:
             return Recipe.from_run(values).data if values else DataRecipe()
         except (RunProblem, CheckpointDamaged):
             return DataRecipe()
+
+
+def check_interpolation(count: int) -> None:
+    """BadRequest for fewer images than two."""
+    if count < 2:
+        raise BadRequest(f"{count} images are no interpolation", "it has two ends", "Choose at least 2")

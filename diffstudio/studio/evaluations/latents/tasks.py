@@ -91,10 +91,9 @@ class InterpolateSeeds:
     def run(self, model: Model, check: Callable[[], None]) -> tuple[Pixels, ...]:
         """BadRequest for a model that draws its noise inside a pipeline."""
         from diffstudio.models.families.one_call import OneCallModel
-        from diffstudio.studio.evaluations.latents.latent_space import LatentSpace
+        from diffstudio.studio.evaluations.latents.latent_space import LatentSpace, check_interpolation
 
-        if self.count < 2:
-            raise BadRequest(f"{self.count} images are no interpolation", "it has two ends", "Choose at least 2")
+        check_interpolation(self.count)
         prompts = [self.prompts[2 * place >= self.count] for place in range(self.count)]
         check()
         if isinstance(model, OneCallModel):

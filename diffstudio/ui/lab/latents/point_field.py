@@ -30,6 +30,7 @@ class PointField(QWidget):
         self.seed = IntegerField()
         self.seed.setRange(0, LARGEST_SEED)
         self.seed.setValue(seed)
+        self.seed.setPrefix("Seed ")
         self.seed.setKeyboardTracking(False)
         describe(self.seed, f"{text}: seed", "The seed of an image, as in Generate")
         self.dice = SecondaryButton("", "dice-five", "New random seed", name=f"{text}: new random seed", role="dim")

@@ -32,6 +32,7 @@ SHOWS = (
 )
 _CONTROLS_WIDTH, _IMAGE, _SMALL = 264, 184, 88  # px
 _PATIENCE_MS = 300  # before the progress line appears
+_OF_THE_IMAGE = "What the image shows"
 _NO_DIRECTIONS = "A GAN has no latents of images, so it has no directions and reconstructs nothing."
 
 
@@ -44,10 +45,10 @@ class LatentSpaceView(InteractiveView):
         self._asked = False
         self.answers = LiveAnswers("latent-space", self)
         self.model = LabelledComboBox("Model", (), "A VAE or GAN that was trained here")
-        self.kind = LabelledComboBox("Class", (), "What the image shows")
+        self.kind = LabelledComboBox("Class", (), _OF_THE_IMAGE)
         self.prompt = QLineEdit()
         self.prompt.setPlaceholderText("Prompt")
-        describe(self.prompt, terms.PROMPT, "What the image shows")
+        describe(self.prompt, terms.PROMPT, _OF_THE_IMAGE)
         self.truncation = LabelledSlider(
             terms.TRUNCATION,
             0,
@@ -105,7 +106,7 @@ class LatentSpaceView(InteractiveView):
         left = QVBoxLayout(controls)
         left.setContentsMargins(24, 4, 16 - SCROLL_BAR_WIDTH, 16)
         left.setSpacing(12)
-        for part in (self.model, self.kind, self.prompt, self.first, self.truncation, self.directions, self.last):
+        for part in (self.model, self.kind, self.prompt, self.first, self.last, self.truncation, self.directions):
             left.addWidget(part)
         left.addStretch(1)
         images = QWidget()
@@ -173,10 +174,23 @@ class LatentSpaceView(InteractiveView):
         checkpoint = self._checkpoints.get(self.model.value())
         return checkpoint is not None and checkpoint.family == VAE
 
+    def _conditioning(self) -> Conditioning:
+        checkpoint = self._checkpoints.get(self.model.value())
+        return checkpoint.conditioning if checkpoint is not None else Conditioning.NONE
+
+    def _prompt(self) -> str:
+        match self._conditioning():
+            case Conditioning.CLASS:
+                return str(self.kind.value() or "")
+            case Conditioning.TEXT:
+                return self.prompt.text()
+            case Conditioning.NONE:
+                return ""
+
     def _show_model(self) -> None:
         """Offer what the chosen model has: classes or a prompt, images, directions."""
         checkpoint = self._checkpoints.get(self.model.value())
-        kind = checkpoint.conditioning if checkpoint is not None else Conditioning.NONE
+        kind = self._conditioning()
         classes = checkpoint.classes if checkpoint is not None and kind is Conditioning.CLASS else ()
         self.kind.set_choices([(name, name) for name in classes])
         self.kind.setVisible(bool(classes))
@@ -195,17 +209,10 @@ class LatentSpaceView(InteractiveView):
         self._asked = self.isVisible()
         if not self._asked:  # when it is shown
             return
-        prompt = (
-            self.kind.value()
-            if self.kind.isVisibleTo(self)
-            else self.prompt.text()
-            if self.prompt.isVisibleTo(self)
-            else ""
-        )
         amounts = self.directions.amounts() if self._is_vae() else ()
         self.answers.ask(
             ShowLatents(
-                path, prompt or "", float(self.truncation.value()), self.first.point(amounts), self.last.point()
+                path, self._prompt(), float(self.truncation.value()), self.first.point(amounts), self.last.point()
             )
         )
 
