@@ -73,6 +73,11 @@ def wildcards() -> Path:
     return data() / "wildcards"
 
 
+def schedules() -> Path:
+    """The noise schedules that the user drew and saved."""
+    return data() / "schedules"
+
+
 def overrides() -> Path:
     """The types that the user set for model files, where detection is wrong or finds nothing."""
     return data() / "models.json"

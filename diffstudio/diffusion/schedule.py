@@ -18,6 +18,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from diffstudio.diffusion.tables import SMALLEST_FLOW_TIME
+
 
 class NoiseSchedule(Protocol):
     """What samplers and losses need of a schedule: x_t = alpha(t) * x_0 + sigma(t) * eps."""
@@ -230,9 +232,6 @@ class VarianceExploding(Schedule):
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "variance_exploding"} | asdict(self)
-
-
-SMALLEST_FLOW_TIME = 0.001  # before the shift: flow models are trained on 1000 timesteps
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,8 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from diffstudio.diffusion.schedule import (
-    SMALLEST_FLOW_TIME,
-    RectifiedFlow,
-    Schedule,
-    VarianceExploding,
-    VariancePreserving,
-)
+from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, VarianceExploding, VariancePreserving
+from diffstudio.diffusion.tables import ALIGNED_SD15, ALIGNED_SVD, SMALLEST_FLOW_TIME
 from diffstudio.errors import BadRequest
 
 Spacing = Callable[[Schedule, int], Tensor]  # schedule, steps -> [steps] float64, decreasing, without the final 0
@@ -146,15 +141,6 @@ def log_snr(schedule: Schedule, steps: int, second: float | None = None) -> Tens
     start = torch.tensor([schedule.t_max], dtype=torch.float64)
     lowest = -last if second is None else schedule.log_snr(torch.tensor(second, dtype=torch.float64)).item()
     return torch.cat([start, schedule.t_from_log_snr(_linspace(lowest, last, steps - 1))])
-
-
-# Sabour et al. 2024 (arXiv 2404.14507), published for ten steps: sigma / alpha, the last value replacing the clean
-# image.
-ALIGNED_SD15 = (14.6146412293, 6.4745760956, 3.8636745985, 2.6946151520, 1.8841921177, 1.3943805092, 0.9642583904,
-                0.6523686016, 0.3977456272, 0.1515232662, 0.0291671582)  # fmt: skip
-ALIGNED_SDXL = (14.6146412293, 6.3184485287, 3.7681790315, 2.1811480769, 1.3405244945, 0.8620721141, 0.5550693289,
-                0.3798540708, 0.2332364134, 0.1114188177, 0.0291671582)  # fmt: skip
-ALIGNED_SVD = (700.00, 54.5, 15.886, 7.977, 4.248, 1.789, 0.981, 0.403, 0.173, 0.034, 0.002)
 
 
 def align_your_steps(schedule: Schedule, steps: int, table: Sequence[float] | None = None) -> Tensor:

@@ -6,15 +6,8 @@ import pytest
 import torch
 
 from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, VarianceExploding, VariancePreserving
-from diffstudio.diffusion.spacing import (
-    ALIGNED_SD15,
-    ALIGNED_SDXL,
-    SPACINGS,
-    align_your_steps,
-    leading,
-    sampling_times,
-    times_from_noise_level,
-)
+from diffstudio.diffusion.spacing import SPACINGS, align_your_steps, leading, sampling_times, times_from_noise_level
+from diffstudio.diffusion.tables import ALIGNED_SD15, ALIGNED_SDXL
 from diffstudio.errors import BadRequest
 from diffstudio.studio.requests import SpacingName
 from tests.diffusion.exact import SCHEDULES, float64

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffstudio.diffusion.spacing import ALIGNED_SDXL
+from diffstudio.diffusion.tables import ALIGNED_SDXL
 from diffstudio.models.families.stable_diffusion_xl import StableDiffusionXL
 from tests.models import small
 from tests.models.families.beside import (

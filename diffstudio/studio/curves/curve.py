@@ -1,0 +1,47 @@
+"""A drawn noise schedule in NumPy: its log-SNR, slope and inverse at many times at once."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffstudio.diffusion.curve_points import NoiseCurve, hermite
+
+Array = NDArray[np.float64]
+_HALVINGS = 44  # of [0, 1]: to 1e-13
+
+
+def curve_log_snr(curve: NoiseCurve, u: Array) -> Array:
+    """The log-SNR at the times u, in [0, 1]."""
+    s, length, ends = _intervals(curve, u)
+    return hermite(s, length, *ends)
+
+
+def curve_slope(curve: NoiseCurve, u: Array) -> Array:
+    """dlog-SNR / du at the times u; never above 0."""
+    s, length, (first, last, slope, slope_last) = _intervals(curve, u)
+    a, b, rise = length * slope, length * slope_last, last - first
+    return (a + s * (2 * (3 * rise - 2 * a - b) + s * 3 * (a + b - 2 * rise))) / length
+
+
+def curve_time(curve: NoiseCurve, log_snr: Array) -> Array:
+    """The inverse of `curve_log_snr`, clamped to [0, 1]."""
+    low, high = np.zeros_like(log_snr, dtype=np.float64), np.ones_like(log_snr, dtype=np.float64)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        above = curve_log_snr(curve, middle) > log_snr
+        low, high = np.where(above, middle, low), np.where(above, high, middle)
+    found: Array = np.clip((low + high) / 2, 0.0, 1.0)
+    found[log_snr >= curve.points[0][1]] = 0.0
+    found[log_snr <= curve.points[-1][1]] = 1.0
+    return found
+
+
+def _intervals(curve: NoiseCurve, u: Array) -> tuple[Array, Array, tuple[Array, Array, Array, Array]]:
+    """For each time the fraction of its interval, that interval's length, and the values and slopes at its ends."""
+    points, slopes = np.array(curve.points), np.array(curve.slopes)
+    times, values = points[:, 0], points[:, 1]
+    index = np.clip(np.searchsorted(times, u, side="right") - 1, 0, len(times) - 2)
+    length = times[index + 1] - times[index]
+    ends = values[index], values[index + 1], slopes[index], slopes[index + 1]
+    return (u - times[index]) / length, length, ends

@@ -1,0 +1,119 @@
+"""The noise schedule, training distribution and step times of a checkpoint, from its header or its folder. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from diffstudio.diffusion.curve_points import NoiseCurve
+from diffstudio.diffusion.tables import ALIGNED_SDXL
+from diffstudio.errors import BadRequest, CheckpointDamaged
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.families_table import FAMILIES, PIXEL
+from diffstudio.models.detection.prediction_type import DIFFUSERS_PREDICTIONS
+from diffstudio.studio.curves.noise_levels import TrainingLevels
+from diffstudio.studio.curves.schedules import RECTIFIED_FLOW, STABLE_DIFFUSION, Array, ScheduleArrays, schedule_arrays
+from diffstudio.studio.curves.spacings import SpacingArrays, align_your_steps, leading, log_snr, sampling_times
+
+_SECOND_TIMES = (0.9, 0.95)  # limits of the second time of `log_snr`, as in models.families.pixel
+_CURVES = {"squaredcos_cap_v2": "cosine"}  # diffusers' names of betas, where they are not ours
+_LARGEST_CONFIG_BYTES = 64 << 10
+
+
+@dataclass(frozen=True, slots=True)
+class ModelNoise:
+    schedule: ScheduleArrays
+    prediction: str = ""  # eps, v, flow or x0; empty if unknown
+    levels: TrainingLevels | None = None  # of its training; None if unknown
+    note: str = ""  # a sentence about what is assumed
+    second_time: float | None = None  # of the spacing `log_snr`
+    offset: int = 0  # of the spacing `leading`
+    aligned_xl: bool = False
+
+    def times(self, steps: int, spacing: str | NoiseCurve) -> Array:
+        """The times of its steps [steps + 1], as `Model.times` has them for whole images. BadRequest likewise."""
+        special: Mapping[object, SpacingArrays] = {
+            "log_snr": partial(log_snr, second=self.second_time),
+            "leading": partial(leading, offset=self.offset),
+            "align_your_steps": partial(align_your_steps, table=ALIGNED_SDXL if self.aligned_xl else None),
+        }
+        return sampling_times(self.schedule, steps, special.get(spacing, spacing))
+
+
+def has_noise_schedule(checkpoint: Checkpoint) -> bool:
+    """Whether images are sampled from it step by step."""
+    family = FAMILIES.get(checkpoint.family)
+    return checkpoint.can_generate and family is not None and not family.one_call and not family.text_only
+
+
+def model_noise(checkpoint: Checkpoint) -> ModelNoise:
+    """What is known about a checkpoint's noise. BadRequest for a schedule that cannot be read."""
+    if checkpoint.family == PIXEL.name:
+        return _trained_here(checkpoint)
+    config = _scheduler_config(checkpoint.path)
+    if FAMILIES[checkpoint.family].flow:
+        return _flow(config)
+    prediction = checkpoint.prediction or DIFFUSERS_PREDICTIONS.get(str(config.get("prediction_type", "epsilon")), "")
+    values = dict(STABLE_DIFFUSION)
+    note = "The noise schedule of Stable Diffusion is assumed: the file says nothing about it."
+    if config:
+        betas = str(config.get("beta_schedule", "scaled_linear"))
+        values |= {
+            "curve": _CURVES.get(betas, betas),
+            "steps": config.get("num_train_timesteps", 1000),
+            "beta_first": config.get("beta_start", 0.00085),
+            "beta_last": config.get("beta_end", 0.012),
+            "zero_terminal_snr": bool(config.get("rescale_betas_zero_snr", False)),
+        }
+        note = ""
+    offset = config.get("steps_offset")
+    return ModelNoise(
+        schedule_arrays(values),
+        prediction,
+        TrainingLevels(),
+        note,
+        offset=offset if type(offset) is int and offset > 0 else 0,
+        aligned_xl=checkpoint.family.startswith("sdxl"),
+    )
+
+
+def _trained_here(checkpoint: Checkpoint) -> ModelNoise:
+    try:
+        schedule, guidance = checkpoint.json("schedule"), checkpoint.json("guidance")
+    except CheckpointDamaged as damage:
+        raise BadRequest(
+            "The noise schedule of this model cannot be shown", damage.what, "Choose another model"
+        ) from damage
+    try:
+        recipe = checkpoint.json("recipe")
+    except CheckpointDamaged:
+        recipe = None
+    match guidance:
+        case {"interval": [int() | float(), int() | float() as highest]}:
+            second = min(max(float(highest), _SECOND_TIMES[0]), _SECOND_TIMES[1])
+        case _:
+            second = _SECOND_TIMES[1]
+    arrays = schedule_arrays(schedule if isinstance(schedule, dict) else {})
+    return ModelNoise(arrays, "x0", TrainingLevels.from_recipe(recipe), second_time=second)
+
+
+def _flow(config: Mapping[str, Any]) -> ModelNoise:
+    shift = config.get("shift")
+    if isinstance(shift, (int, float)) and not config.get("use_dynamic_shifting") and not config.get("shift_terminal"):
+        return ModelNoise(schedule_arrays({**RECTIFIED_FLOW, "shift": float(shift)}), "flow")
+    note = "Its steps are shifted towards noise by the size of the image; they are shown before that shift."
+    return ModelNoise(schedule_arrays(RECTIFIED_FLOW), "flow", note=note)
+
+
+def _scheduler_config(path: Path) -> dict[str, Any]:
+    """The `scheduler_config.json` of a diffusers folder; empty for a single file, and where it cannot be read."""
+    try:
+        with (path / "scheduler" / "scheduler_config.json").open("rb") as file:
+            values = json.loads(file.read(_LARGEST_CONFIG_BYTES))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return values if isinstance(values, dict) else {}
