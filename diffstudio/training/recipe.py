@@ -17,7 +17,8 @@ from typing import Any
 import tomli_w
 
 from diffstudio.atomic import write_text
-from diffstudio.errors import RunProblem, newer_format
+from diffstudio.diffusion.curve_points import NoiseCurve
+from diffstudio.errors import BadRequest, RunProblem, newer_format
 from diffstudio.imaging.levels import PixelForm
 from diffstudio.imaging.value_range import Range, SampleType
 from diffstudio.models.detection.families_table import PIXEL
@@ -42,6 +43,7 @@ class NoiseLevelsName(StrEnum):
     LOG_NORMAL = "log_normal"
     LOGIT_NORMAL = "logit_normal"
     COSINE = "cosine"
+    CURVE = "curve"  # of a drawn noise schedule, `noise_curve`, at uniform times
 
 
 class ObjectiveName(StrEnum):
@@ -174,6 +176,8 @@ class ObjectiveRecipe:
     noise_levels: NoiseLevelsName = NoiseLevelsName.LOGIT_NORMAL
     mean: float = 0.6  # of logit(t), with t = 1 pure noise, or of log(sigma)
     deviation: float = 0.9
+    # Of `curve`: time and log-SNR of each point in turn, from time 0, the clean image, to time 1, noise.
+    noise_curve: tuple[float, ...] = ()
     sigma_floor: float = 0.05  # lower bound of the divisor when a velocity is computed from a clean-image prediction
     kind: ObjectiveName = ObjectiveName.DIFFUSION
     free_bits: float = 0.05  # of a VAE: nats of each latent below which the KL divergence is not reduced further
@@ -317,6 +321,16 @@ def _check_kind(recipe: Recipe) -> None:
         )
 
 
+def _check_noise_curve(objective: ObjectiveRecipe) -> None:
+    if objective.noise_levels is not NoiseLevelsName.CURVE and not objective.noise_curve:
+        return
+    try:
+        NoiseCurve.from_pairs(objective.noise_curve)
+    except BadRequest as problem:
+        where = f"recipe.objective.noise_curve is {shortened(objective.noise_curve)}"
+        raise RunProblem(where, problem.why or problem.what, problem.remedy) from problem
+
+
 def _check_channels(data: DataRecipe) -> None:
     if data.alpha and data.channels not in (0, 2, 4):
         raise RunProblem(
@@ -341,6 +355,7 @@ def _check(recipe: Recipe) -> None:
     check_limits(recipe)
     _check_kind(recipe)
     _check_channels(recipe.data)
+    _check_noise_curve(recipe.objective)
     for name, limits in dataclasses.asdict(recipe.data.ranges).items():
         if limits and (len(limits) != 2 or limits[0] >= limits[1]):
             raise RunProblem(f"recipe.data.ranges.{name} is {limits}", "it must be two rising numbers")

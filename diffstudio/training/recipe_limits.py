@@ -89,6 +89,7 @@ _OF_KINDS: Mapping[str, tuple[str, ...]] = {
     "network.prior_width": ("vae",),
     "network.prior_depth": ("vae",),
     "objective.noise_levels": ("diffusion",),
+    "objective.noise_curve": ("diffusion",),
     "objective.mean": ("diffusion",),
     "objective.deviation": ("diffusion",),
     "objective.sigma_floor": ("diffusion",),

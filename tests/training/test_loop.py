@@ -18,16 +18,18 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from diffstudio import paths
+from diffstudio.diffusion.curve_points import NoiseCurve
 from diffstudio.errors import Diverged, FolderProblem, RunProblem
 from diffstudio.models.checkpoint import Origin
 from diffstudio.models.families import pixel_file
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.memory.lease import Lease
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.curves.noise_levels import TrainingLevels
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.loop import train
 from diffstudio.training.objectives.objective import FixedLosses
-from diffstudio.training.recipe import OptimiserName, OptimiserRecipe, Recipe
+from diffstudio.training.recipe import NoiseLevelsName, OptimiserName, OptimiserRecipe, Recipe
 from diffstudio.training.run import sample_sheets, training
 from diffstudio.training.run.checkpointing import to_delete
 from diffstudio.training.run.command_listener import CommandListener, training_turn
@@ -173,11 +175,16 @@ def test_the_same_recipe_is_the_same_run(folder: Path, recipe_file: str, tmp_pat
     assert_same(first, second)
 
 
-@pytest.mark.parametrize("optimiser", [OptimiserName.MUON, OptimiserName.ADAMW])
+@pytest.mark.parametrize(
+    ("optimiser", "curve"), [(OptimiserName.MUON, ()), (OptimiserName.ADAMW, (0.0, 9.0, 0.3, 1.0, 1.0, -7.0))]
+)
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
-    optimiser: OptimiserName, folder: Path, recipe: Recipe, tmp_path: Path
+    optimiser: OptimiserName, curve: tuple[float, ...], folder: Path, recipe: Recipe, tmp_path: Path
 ) -> None:
     recipe = replace(recipe, optimiser=OptimiserRecipe(name=optimiser, warm_up_steps=5))
+    if curve:
+        drawn = replace(recipe.objective, noise_levels=NoiseLevelsName.CURVE, noise_curve=curve)
+        recipe = replace(recipe, objective=drawn)
     recipe.write(tmp_path / "recipe.toml")
     whole = train(tmp_path / "whole", folder, recipe=str(tmp_path / "recipe.toml"))
     path = tmp_path / "halves"
@@ -193,6 +200,9 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     train(path, resume=True)
     assert isinstance(halves.events()[0][-1], RunFinished)
     assert_same(whole, halves)
+    if curve:  # the checkpoint says what it was trained with
+        header = read_checkpoint(halves.latest_checkpoint).json("recipe")
+        assert TrainingLevels.from_recipe(header) == TrainingLevels("curve", curve=NoiseCurve.from_pairs(curve))
 
 
 def test_a_killed_run_goes_on_from_its_last_state(folder: Path, recipe_file: str, tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ UNLIKE_THE_DEFAULTS = Recipe(
         gamma=2.0,
         gamma_end=0.5,
         diff_augment="off",
+        noise_curve=(0.0, 9.5, 0.25, 1.0, 1.0, -8.0),
     ),
     optimiser=OptimiserRecipe(
         OptimiserName.SGD,
@@ -235,6 +236,13 @@ def test_whole_numbers_and_fractions_pass_for_each_other_where_nothing_is_lost()
         ("network", {"heads": 0}, "must be between 1"),
         ("objective", {"sigma_floor": 0.0}, "must be between"),
         ("optimiser", {"ema": 1.0}, "must be between 0"),
+        ("objective", {"noise_levels": "curve"}, "recipe.objective.noise_curve is (): 2 to 64 are needed"),
+        ("objective", {"noise_levels": "curve", "noise_curve": [0, 1, 1]}, "times and log-SNRs in turn"),
+        ("objective", {"noise_levels": "curve", "noise_curve": [0, 1, 1, 2]}, "log-SNR does not fall from time 0 (1)"),
+        ("objective", {"noise_levels": "curve", "noise_curve": [0, 3, 0.5, 2, 0.5, 1, 1, 0]}, "two points at time 0.5"),
+        ("objective", {"noise_levels": "curve", "noise_curve": [0, 3, 1.5, 1]}, "time 1.5 is not between 0 and 1"),
+        ("objective", {"noise_curve": [0, 1, 1, 2]}, "log-SNR does not fall"),
+        ("objective", {"noise_curve": [0, "x"]}, "a number"),
     ],
 )
 def test_what_a_recipe_cannot_say(tmp_path: Path, section: str, values: dict[str, Any], message: str) -> None:

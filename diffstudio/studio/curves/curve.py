@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from diffstudio.diffusion.curve_points import NoiseCurve, hermite
+from diffstudio.diffusion.curve_points import NoiseCurve as NoiseCurve  # for the window, which knows no mathematics
+from diffstudio.diffusion.curve_points import hermite
 
 Array = NDArray[np.float64]
 _HALVINGS = 44  # of [0, 1]: to 1e-13

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from diffstudio.diffusion.curve_points import NoiseCurve
 from diffstudio.diffusion.denoiser import CleanPrediction, Network
 from diffstudio.diffusion.losses import (
     CosineTimes,
@@ -21,6 +22,7 @@ from diffstudio.diffusion.losses import (
     VelocityWeighting,
     training_loss,
 )
+from diffstudio.diffusion.noise_curve import CurveLevels
 from diffstudio.diffusion.schedule import RectifiedFlow
 from diffstudio.models.families.pixel import PixelModel
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
@@ -171,3 +173,5 @@ def noise_levels(objective: ObjectiveRecipe) -> NoiseLevels:
             return LogitNormalTimes(objective.mean, objective.deviation)
         case NoiseLevelsName.COSINE:
             return CosineTimes()
+        case NoiseLevelsName.CURVE:
+            return CurveLevels(NoiseCurve.from_pairs(objective.noise_curve))

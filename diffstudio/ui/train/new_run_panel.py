@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QImage
+from PySide6.QtGui import QImage, QShowEvent
 from PySide6.QtWidgets import QGridLayout, QLineEdit, QVBoxLayout, QWidget
 
 from diffstudio.errors import DiffstudioError
@@ -33,6 +33,7 @@ from diffstudio.ui.train.recipe_options import (
     SIZES,
     RecipeOptions,
     estimate_text,
+    noise_levels_choices,
 )
 from diffstudio.ui.widgets import shortcuts, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
@@ -181,6 +182,10 @@ class NewRunPanel(QWidget):
         self.minutes.value_changed.connect(self._minutes_changed)
         self.start_from.value_changed.connect(self._show_recipe)
 
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        self.noise_levels.set_choices(noise_levels_choices(self.noise_levels.value()))  # one may be new
+
     def set_accelerator(self, available: bool) -> None:
         """Whether training runs on an accelerator; the automatic recipe depends on it."""
         self._accelerator = available
@@ -303,6 +308,7 @@ class NewRunPanel(QWidget):
         self.noise_levels.setVisible(denoises)  # a VAE or GAN has none, and no blocks for Muon
         self.optimiser.set_choices([each for each in OPTIMISERS if denoises or each[0] is not OptimiserName.MUON])
         self.optimiser.set_value(options.optimiser)
+        self.noise_levels.set_choices(noise_levels_choices(options.noise_levels))
         self.noise_levels.set_value(options.noise_levels)
         self.augmentations.set_value(options.augmentations)
         self._options_changed()

@@ -86,6 +86,11 @@ _TEXTS = {
     "network.name_share": ("Captions cut to first tag", "Fraction of tag captions of which only the first is kept"),
     "network.tags_share": ("Captions cut to some tags", "Fraction of tag captions of which some others are kept"),
     "objective.noise_levels": ("Noise levels", "Distribution from which the noise level of each step is drawn"),
+    "objective.noise_curve": (
+        "Noise curve",
+        "Of the noise levels Curve: time and log-SNR of each point in turn, from time 0, the clean image, to time 1. Draw "
+        "and save one in the Lab, under Noise schedule",
+    ),
     "objective.mean": ("Mean noise level", "Mean of logit(t), with t = 1 pure noise, or of log(sigma)"),
     "objective.deviation": ("Spread of noise levels", "Standard deviation of logit(t) or of log(sigma)"),
     "objective.free_bits": (

@@ -9,6 +9,8 @@ import math
 import time
 from dataclasses import dataclass, replace
 
+from diffstudio.studio.curves.curve import NoiseCurve
+from diffstudio.studio.curves.saved import saved_curves
 from diffstudio.training.recipe import NoiseLevelsName, OptimiserName, Recipe
 from diffstudio.training.recipe_choice import RATE_FROM_CHECKPOINT
 from diffstudio.ui.widgets.formatting import human_bytes
@@ -40,6 +42,8 @@ NOISE_LEVELS = (
     (NoiseLevelsName.COSINE, "Cosine"),
 )
 
+DRAWN = "Drawn schedule"  # noise levels of a curve that is not saved under a name
+
 # The recipe's learning rate, mean and deviation fit its own optimiser and distribution; another choice uses these.
 _LEARNING_RATES = {
     OptimiserName.MUON: 6e-4,
@@ -60,7 +64,7 @@ class RecipeOptions:
 
     size: int  # px per side
     optimiser: OptimiserName
-    noise_levels: NoiseLevelsName
+    noise_levels: NoiseLevelsName | NoiseCurve  # a drawn schedule instead of CURVE
     augmentations: tuple[str, ...]  # of FLIPS, ROTATION, SHIFTS
 
     @classmethod
@@ -71,7 +75,7 @@ class RecipeOptions:
         return cls(
             recipe.data.size,
             recipe.optimiser.name,
-            recipe.objective.noise_levels,
+            _noise_levels(recipe),
             tuple(name for name, amount in amounts if amount > 0),
         )
 
@@ -92,7 +96,9 @@ class RecipeOptions:
         if self.optimiser != before.optimiser:
             rate = _LEARNING_RATES[self.optimiser] * (RATE_FROM_CHECKPOINT if recipe.run.start_from else 1)
             optimiser = replace(optimiser, name=self.optimiser, learning_rate=rate)
-        if self.noise_levels != before.noise_levels:
+        if isinstance(self.noise_levels, NoiseCurve):
+            objective = replace(objective, noise_levels=NoiseLevelsName.CURVE, noise_curve=self.noise_levels.pairs)
+        elif self.noise_levels != before.noise_levels:
             mean, deviation = _MEAN_AND_DEVIATION.get(self.noise_levels, (objective.mean, objective.deviation))
             objective = replace(objective, noise_levels=self.noise_levels, mean=mean, deviation=deviation)
         return replace(recipe, data=data, optimiser=optimiser, objective=objective)
@@ -105,8 +111,23 @@ def optimiser_text(name: OptimiserName) -> str:
     return dict(OPTIMISERS)[name]
 
 
-def noise_levels_text(name: NoiseLevelsName) -> str:
-    return dict(NOISE_LEVELS)[name]
+def _noise_levels(recipe: Recipe) -> NoiseLevelsName | NoiseCurve:
+    objective = recipe.objective
+    if objective.noise_levels is NoiseLevelsName.CURVE:
+        return NoiseCurve.from_pairs(objective.noise_curve)
+    return objective.noise_levels
+
+
+def noise_levels_choices(current: NoiseLevelsName | NoiseCurve) -> list[tuple[NoiseLevelsName | NoiseCurve, str]]:
+    """The distributions, the noise schedules that were drawn and saved, and the `current` one if it is none of these."""
+    drawn = {one.curve: one.name for one in saved_curves().curves}
+    if isinstance(current, NoiseCurve):
+        drawn.setdefault(current, DRAWN)
+    return [*NOISE_LEVELS, *drawn.items()]
+
+
+def noise_levels_text(recipe: Recipe) -> str:
+    return dict(noise_levels_choices(levels := _noise_levels(recipe)))[levels]
 
 
 def augmentation_text(recipe: Recipe) -> str:

@@ -4,9 +4,24 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
+import pytest
+
+from diffstudio.studio.curves.curve import NoiseCurve
+from diffstudio.studio.curves.saved import NamedCurve, delete_curve, save_curve
 from diffstudio.training.recipe import DataRecipe, NoiseLevelsName, OptimiserName, Recipe
-from diffstudio.ui.train.recipe_options import FLIPS, ROTATION, SHIFTS, RecipeOptions, augmentation_text, estimate_text
+from diffstudio.ui.train.recipe_options import (
+    DRAWN,
+    FLIPS,
+    ROTATION,
+    SHIFTS,
+    RecipeOptions,
+    augmentation_text,
+    estimate_text,
+    noise_levels_choices,
+    noise_levels_text,
+)
 
 
 def test_options_are_read_from_a_recipe_and_change_nothing_by_themselves() -> None:
@@ -32,6 +47,20 @@ def test_a_changed_option_changes_what_belongs_to_it_and_no_more() -> None:
         replace(RecipeOptions.from_recipe(recipe), optimiser=OptimiserName.SGD).apply_to(recipe).optimiser.learning_rate
         > 1e-3
     )
+
+
+def test_a_saved_schedule_can_be_the_noise_levels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DIFFSTUDIO_HOME", str(tmp_path))
+    recipe, curve = Recipe(), NoiseCurve(((0.0, 9.0), (0.3, 1.0), (1.0, -7.0)))
+    save_curve(NamedCurve("my schedule", curve))
+    assert (curve, "my schedule") in noise_levels_choices(NoiseLevelsName.UNIFORM)
+    chosen = replace(RecipeOptions.from_recipe(recipe), noise_levels=curve).apply_to(recipe)
+    assert chosen.objective.noise_levels is NoiseLevelsName.CURVE and chosen.objective.noise_curve == curve.pairs
+    assert (chosen.objective.mean, chosen.objective.deviation) == (recipe.objective.mean, recipe.objective.deviation)
+    assert RecipeOptions.from_recipe(chosen).noise_levels == curve and noise_levels_text(chosen) == "my schedule"
+    delete_curve("my schedule")
+    assert noise_levels_text(chosen) == DRAWN, "a recipe needs no file"
+    assert noise_levels_text(recipe) == "Logit-normal"
 
 
 def test_another_optimiser_keeps_the_lower_rate_of_a_start_from_a_checkpoint() -> None:

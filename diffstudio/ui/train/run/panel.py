@@ -171,7 +171,7 @@ def run_info(recipe: Recipe | None, started: RunStarted | None) -> list[tuple[st
             ("Size", f"{recipe.data.size} px"),
             ("Conditioning", {"none": "nothing", "class": "classes", "text": "captions"}[recipe.network.conditioning]),
             ("Optimiser", optimiser_text(recipe.optimiser.name)),
-            ("Noise levels", noise_levels_text(recipe.objective.noise_levels)),
+            ("Noise levels", noise_levels_text(recipe)),
             ("Images", augmentation_text(recipe)),
             ("Batch", f"{recipe.run.batch}"),
         ]
