@@ -27,22 +27,30 @@ def curve_slope(curve: NoiseCurve, u: Array) -> Array:
 
 def curve_time(curve: NoiseCurve, log_snr: Array) -> Array:
     """The inverse of `curve_log_snr`, clamped to [0, 1]."""
-    low, high = np.zeros_like(log_snr, dtype=np.float64), np.ones_like(log_snr, dtype=np.float64)
+    points = np.array(curve.points)
+    log_snr = np.clip(log_snr, points[-1, 1], points[0, 1])
+    index = np.clip(np.searchsorted(-points[:, 1], -log_snr, side="right") - 1, 0, len(points) - 2)
+    length, ends = _of_intervals(curve, index)
+    low, high = np.zeros_like(log_snr), np.ones_like(log_snr)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        above = curve_log_snr(curve, middle) > log_snr
+        above = hermite(middle, length, *ends) > log_snr
         low, high = np.where(above, middle, low), np.where(above, high, middle)
-    found: Array = np.clip((low + high) / 2, 0.0, 1.0)
-    found[log_snr >= curve.points[0][1]] = 0.0
-    found[log_snr <= curve.points[-1][1]] = 1.0
+    found: Array = points[index, 0] + high * length
+    found[log_snr >= points[0, 1]] = 0.0
+    found[log_snr <= points[-1, 1]] = 1.0
     return found
 
 
 def _intervals(curve: NoiseCurve, u: Array) -> tuple[Array, Array, tuple[Array, Array, Array, Array]]:
     """For each time the fraction of its interval, that interval's length, and the values and slopes at its ends."""
+    times = np.array([point[0] for point in curve.points])
+    index = np.clip(np.searchsorted(times, u, side="right") - 1, 0, len(times) - 2)
+    length, ends = _of_intervals(curve, index)
+    return (u - times[index]) / length, length, ends
+
+
+def _of_intervals(curve: NoiseCurve, index: NDArray[np.int64]) -> tuple[Array, tuple[Array, Array, Array, Array]]:
     points, slopes = np.array(curve.points), np.array(curve.slopes)
     times, values = points[:, 0], points[:, 1]
-    index = np.clip(np.searchsorted(times, u, side="right") - 1, 0, len(times) - 2)
-    length = times[index + 1] - times[index]
-    ends = values[index], values[index + 1], slopes[index], slopes[index + 1]
-    return (u - times[index]) / length, length, ends
+    return times[index + 1] - times[index], (values[index], values[index + 1], slopes[index], slopes[index + 1])

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from statistics import NormalDist
 
 import numpy as np
@@ -89,6 +90,12 @@ PRESETS = (
     CurvePreset("log_snr", "Even log-SNR", "Equal steps of log-SNR from 12 to -12 (VDM, Kingma et al. 2021)",
                 lambda u: 12 - 24 * u),
 )  # fmt: skip
+
+
+@cache
+def preset_curves() -> Mapping[str, NoiseCurve]:
+    """The curves of all presets by their names."""
+    return {one.name: one.curve() for one in PRESETS}
 
 
 def preset(name: str) -> CurvePreset | None:
