@@ -23,6 +23,7 @@ from diffstudio.errors import BadRequest
 LOWEST, HIGHEST = -20.0, 20.0  # log-SNR; at both ends float32 has lost the image or the noise
 NO_IMAGE = -14.0  # log-SNR at and below which alpha counts as 0: 0.0009, a thousandth of the noise
 FEWEST, MOST = 2, 64  # points
+UNREADABLE = "A noise schedule cannot be read"
 _SMALLEST_GAP = 1e-6  # between two times, and two log-SNRs
 _HALVINGS = 60  # of [0, 1], to the last bit of a float64
 
@@ -56,7 +57,7 @@ class NoiseCurve:
         points = [_point(value) for value in values] if isinstance(values, (list, tuple)) else []
         found = tuple(point for point in points if point is not None)
         if not points or len(found) < len(points):
-            raise BadRequest("A noise schedule cannot be read", "its points must be pairs of a time and a log-SNR")
+            raise BadRequest(UNREADABLE, "its points must be pairs of a time and a log-SNR")
         return cls(found)
 
     @property

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from diffstudio.diffusion.curve_points import NoiseCurve, hermite
 from diffstudio.diffusion.schedule import Schedule
-from diffstudio.errors import BadRequest
+from diffstudio.diffusion.spacing import sampling_times
+from diffstudio.diffusion.spacing_problems import outside_the_model
 
 
 def curve_log_snr(curve: NoiseCurve, u: Tensor) -> Tensor:
@@ -38,7 +39,7 @@ class CurveSpacing:
         lowest, highest = schedule.log_snr(ends).tolist()
         clean, noise = self.curve.points[0][1], self.curve.points[-1][1]
         if clean <= lowest or noise >= highest:
-            raise outside(clean, noise, lowest, highest)
+            raise outside_the_model(clean, noise, lowest, highest)
         first, last = self.curve.time(lowest), self.curve.time(highest)
         times = schedule.t_from_log_snr(
             curve_log_snr(self.curve, torch.linspace(first, last, steps, dtype=torch.float64))
@@ -47,13 +48,10 @@ class CurveSpacing:
         return times
 
 
-def outside(clean: float, noise: float, lowest: float, highest: float) -> BadRequest:
-    """The error for a curve from log-SNR `clean` down to `noise` on a schedule with other noise levels."""
-    return BadRequest(
-        "This noise schedule cannot be used with this model",
-        f"its log-SNR falls from {clean:.3g} to {noise:.3g}, and the model's from {highest:.3g} to {lowest:.3g}",
-        "Draw it within the noise levels of the model",
-    )
+def curve_fractions(curve: NoiseCurve, schedule: Schedule, steps: int) -> tuple[float, ...]:
+    """Where the steps of a curve start, as fractions of t_max, falling. BadRequest as from `sampling_times`."""
+    times = sampling_times(schedule, steps, CurveSpacing(curve))
+    return tuple((times[:-1] / schedule.t_max).tolist())
 
 
 @dataclass(frozen=True, slots=True)

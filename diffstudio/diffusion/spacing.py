@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, VarianceExploding, VariancePreserving
+from diffstudio.diffusion.spacing_problems import check_steps, not_aligned, too_few_times, unknown_spacing
 from diffstudio.diffusion.tables import ALIGNED_SD15, ALIGNED_SVD, SMALLEST_FLOW_TIME
 from diffstudio.errors import BadRequest
 
@@ -26,7 +27,7 @@ def sampling_times(schedule: Schedule, steps: int, spacing: str | Spacing, *, st
     step, a strength outside [0, 1], or more steps than the schedule has distinct times.
     """
     if isinstance(spacing, str) and spacing not in SPACINGS:
-        raise BadRequest(f"There is no spacing called {spacing!r}", "", f"Choose one of {', '.join(SPACINGS)}")
+        raise unknown_spacing(spacing, SPACINGS)
     check_steps(steps)
     if not 0 <= strength <= 1:
         raise BadRequest(f"The denoising strength cannot be {strength}", "0 keeps the given image, 1 replaces it",
@@ -34,7 +35,7 @@ def sampling_times(schedule: Schedule, steps: int, spacing: str | Spacing, *, st
     space = SPACINGS[spacing] if isinstance(spacing, str) else spacing
     times = torch.cat([space(schedule, steps), torch.zeros(1, dtype=torch.float64)])
     if not bool((times.diff() < 0).all()):
-        raise too_many_steps(steps, "it has fewer distinct timesteps", "Use fewer steps")
+        raise too_few_times(steps)
     return times[-1 - max(1, round(strength * steps)) :]
 
 
@@ -70,17 +71,6 @@ class _FlowFrom(RectifiedFlow):
 
 
 _EVEN = ("uniform", "trailing", "leading")  # in t before the shift, so that strength is a noise level already
-
-
-def check_steps(steps: int) -> None:
-    """Check the number of steps. BadRequest for fewer than one."""
-    if steps < 1:
-        raise BadRequest(f"The number of steps cannot be {steps}", "", "Use one or more steps")
-
-
-def too_many_steps(steps: int, why: str, remedy: str) -> BadRequest:
-    """The error for a spacing that does not have as many different times."""
-    return BadRequest(f"This model cannot be sampled in {steps} steps with this spacing", why, remedy)
 
 
 def uniform(schedule: Schedule, steps: int) -> Tensor:
@@ -157,8 +147,7 @@ def align_your_steps(schedule: Schedule, steps: int, table: Sequence[float] | No
             case VarianceExploding():
                 table = ALIGNED_SVD
             case _:
-                raise BadRequest("Align Your Steps does not work with this model", "no table is published for flow models",
-                                 "Choose another spacing")  # fmt: skip
+                raise not_aligned()
     log_first = -schedule.log_snr(_ends(schedule))[0].item() / 2
     log_others = [log for sigma in table[1:] if (log := math.log(sigma)) < log_first]
     log_sigma = torch.tensor([log_first, *log_others], dtype=torch.float64)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.samplers import SAMPLERS, Step
 from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, VarianceExploding
-from diffstudio.diffusion.spacing import check_steps
+from diffstudio.diffusion.spacing_problems import check_steps
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.adapters.adapters import Adapters
 from diffstudio.models.checkpoint import Checkpoint

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from diffstudio.diffusion.denoiser import CleanPrediction, Denoiser, EpsPrediction, Network, VPrediction
 from diffstudio.diffusion.schedule import BetaCurve, Schedule, VariancePreserving
-from diffstudio.diffusion.spacing import Spacing, align_your_steps, leading, sampling_times, too_many_steps
+from diffstudio.diffusion.spacing import Spacing, align_your_steps, leading, sampling_times
+from diffstudio.diffusion.spacing_problems import too_many_steps
 from diffstudio.diffusion.tables import ALIGNED_SDXL
 from diffstudio.errors import CheckpointMissing, CheckpointUnknown
 from diffstudio.models.components.components import Components

@@ -11,12 +11,19 @@ from typing import Any
 
 from diffstudio.diffusion.curve_points import NoiseCurve
 from diffstudio.diffusion.tables import ALIGNED_SDXL
-from diffstudio.errors import BadRequest, CheckpointDamaged
+from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import FAMILIES, PIXEL
 from diffstudio.models.detection.prediction_type import DIFFUSERS_PREDICTIONS
 from diffstudio.studio.curves.noise_levels import TrainingLevels
-from diffstudio.studio.curves.schedules import RECTIFIED_FLOW, STABLE_DIFFUSION, Array, ScheduleArrays, schedule_arrays
+from diffstudio.studio.curves.schedules import (
+    RECTIFIED_FLOW,
+    STABLE_DIFFUSION,
+    Array,
+    ScheduleArrays,
+    not_shown,
+    schedule_arrays,
+)
 from diffstudio.studio.curves.spacings import SpacingArrays, align_your_steps, leading, log_snr, sampling_times
 
 _SECOND_TIMES = (0.9, 0.95)  # limits of the second time of `log_snr`, as in models.families.pixel
@@ -85,9 +92,7 @@ def _trained_here(checkpoint: Checkpoint) -> ModelNoise:
     try:
         schedule, guidance = checkpoint.json("schedule"), checkpoint.json("guidance")
     except CheckpointDamaged as damage:
-        raise BadRequest(
-            "The noise schedule of this model cannot be shown", damage.what, "Choose another model"
-        ) from damage
+        raise not_shown(damage.what) from damage
     try:
         recipe = checkpoint.json("recipe")
     except CheckpointDamaged:

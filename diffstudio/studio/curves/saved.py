@@ -11,7 +11,7 @@ from typing import Any
 
 from diffstudio import paths
 from diffstudio.atomic import write_text
-from diffstudio.diffusion.curve_points import NoiseCurve
+from diffstudio.diffusion.curve_points import UNREADABLE, NoiseCurve
 from diffstudio.errors import NOT_A_JSON_OBJECT, BadRequest, DiffstudioError, StorageProblem, wrong_format
 from diffstudio.storage_errors import storage_errors
 
@@ -19,6 +19,7 @@ FORMAT = 1
 KIND = "noise_schedule"
 LONGEST_NAME = 60  # characters
 _LARGEST_BYTES = 64 << 10
+_MEND = "Delete it, or save it again"
 _UNSAFE = re.compile(r"[^\w .,()+-]|^[ .]|[ .]$|^-")  # in the name of a file, or taken for an option
 
 
@@ -33,7 +34,7 @@ class NamedCurve:
         name: object = self.name
         if not isinstance(name, str) or not name or len(name) > LONGEST_NAME or _UNSAFE.search(name):
             raise BadRequest(
-                f"A noise schedule cannot be called {str(name)[:80]!r}",
+                _not_a_name(name),
                 f"a name has 1 to {LONGEST_NAME} letters, digits, spaces, and . , ( ) + - _",
                 "Choose another name",
             )
@@ -45,7 +46,7 @@ class NamedCurve:
     def from_json(cls, values: object) -> NamedCurve:
         """From a JSON object, which is not trusted. BadRequest for one that is not a noise schedule."""
         if not isinstance(values, dict):
-            raise BadRequest("A noise schedule cannot be read", NOT_A_JSON_OBJECT)
+            raise BadRequest(UNREADABLE, NOT_A_JSON_OBJECT)
         return cls(values.get("name", ""), NoiseCurve.from_json(values.get("points")))
 
 
@@ -77,9 +78,9 @@ def read_curve(file: Path) -> NamedCurve:
     except OSError as error:
         raise BadRequest(what, error.strerror or str(error)) from error
     except (ValueError, RecursionError) as error:
-        raise BadRequest(what, "it is not JSON", "Delete it, or save it again") from error
+        raise BadRequest(what, "its text is not JSON", _MEND) from error
     if not isinstance(values, dict) or values.get("kind") != KIND:
-        raise BadRequest(what, "it is not a noise schedule", "Delete it, or save it again")
+        raise BadRequest(what, "it is not a noise schedule", _MEND)
     if type(values.get("format")) is not int or values["format"] > FORMAT:
         raise BadRequest(what, wrong_format(values.get("format"), FORMAT), "Update diffstudio")
     try:
@@ -91,9 +92,7 @@ def read_curve(file: Path) -> NamedCurve:
 def save_curve(curve: NamedCurve, taken: Sequence[str] = (), folder: Path | None = None) -> Path:
     """Write a noise schedule, instead of one with its name. BadRequest for a name in `taken`; StorageProblem."""
     if curve.name.casefold() in (name.casefold() for name in taken):
-        raise BadRequest(
-            f"A noise schedule cannot be called {curve.name!r}", "a spacing has that name", "Choose another name"
-        )
+        raise BadRequest(_not_a_name(curve.name), "a spacing has that name", "Choose another name")
     folder = folder or paths.schedules()
     target = next((one for one in _files(folder) if one.stem.casefold() == curve.name.casefold()), None)
     target = target or folder / f"{curve.name}.json"
@@ -125,6 +124,10 @@ def find_curve(name: str, folder: Path | None = None) -> NamedCurve | None:
     folder = folder or paths.schedules()
     file = next((one for one in _files(folder) if one.stem.casefold() == name.casefold()), None)
     return read_curve(file) if file is not None else None
+
+
+def _not_a_name(name: object) -> str:
+    return f"A noise schedule cannot be called {str(name)[:80]!r}"
 
 
 def _files(folder: Path) -> list[Path]:

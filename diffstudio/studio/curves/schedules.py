@@ -219,7 +219,12 @@ def schedule_arrays(values: Mapping[str, Any]) -> ScheduleArrays:
         return _made(tuple(sorted(values.items())))
     except (TypeError, ValueError, KeyError, OverflowError) as error:
         why = str(error)[:200] or type(error).__name__
-        raise BadRequest("The noise schedule of this model cannot be shown", why, "Choose another model") from error
+        raise not_shown(why) from error
+
+
+def not_shown(why: str) -> BadRequest:
+    """The error for a model whose noise schedule cannot be read."""
+    return BadRequest("The noise schedule of this model cannot be shown", why, "Choose another model")
 
 
 @lru_cache(maxsize=16)

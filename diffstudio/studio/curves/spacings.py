@@ -12,8 +12,14 @@ from types import MappingProxyType
 import numpy as np
 
 from diffstudio.diffusion.curve_points import NoiseCurve
+from diffstudio.diffusion.spacing_problems import (
+    check_steps,
+    not_aligned,
+    outside_the_model,
+    too_few_times,
+    unknown_spacing,
+)
 from diffstudio.diffusion.tables import ALIGNED_SD15, ALIGNED_SVD, SMALLEST_FLOW_TIME
-from diffstudio.errors import BadRequest
 from diffstudio.studio.curves.curve import curve_log_snr
 from diffstudio.studio.curves.schedules import (
     Array,
@@ -29,8 +35,7 @@ _RHO = 7.0
 
 def sampling_times(schedule: ScheduleArrays, steps: int, spacing: str | NoiseCurve | SpacingArrays) -> Array:
     """The times of a sampler's steps [steps + 1], decreasing to 0. BadRequest as from `diffusion.spacing`."""
-    if steps < 1:
-        raise BadRequest(f"The number of steps cannot be {steps}", "", "Use one or more steps")
+    check_steps(steps)
     if isinstance(spacing, NoiseCurve):
         times = _of_curve(schedule, steps, spacing)
     elif callable(spacing):
@@ -38,14 +43,10 @@ def sampling_times(schedule: ScheduleArrays, steps: int, spacing: str | NoiseCur
     elif spacing in SPACINGS:
         times = SPACINGS[spacing](schedule, steps)
     else:
-        raise BadRequest(f"There is no spacing called {spacing!r}", "", f"Choose one of {', '.join(SPACINGS)}")
+        raise unknown_spacing(spacing, SPACINGS)
     times = np.append(times, 0.0)
     if not (np.diff(times) < 0).all():
-        raise BadRequest(
-            f"This model cannot be sampled in {steps} steps with this spacing",
-            "it has fewer distinct timesteps",
-            "Use fewer steps",
-        )
+        raise too_few_times(steps)
     return times
 
 
@@ -53,11 +54,7 @@ def _of_curve(schedule: ScheduleArrays, steps: int, curve: NoiseCurve) -> Array:
     lowest, highest = schedule.log_snr_range
     clean, noise = curve.points[0][1], curve.points[-1][1]
     if clean <= lowest or noise >= highest:
-        raise BadRequest(
-            "This noise schedule cannot be used with this model",
-            f"its log-SNR falls from {clean:.3g} to {noise:.3g}, and the model's from {highest:.3g} to {lowest:.3g}",
-            "Draw it within the noise levels of the model",
-        )
+        raise outside_the_model(clean, noise, lowest, highest)
     u = np.linspace(curve.time(lowest), curve.time(highest), steps)
     times = schedule.t_from_log_snr(curve_log_snr(curve, u))
     times[0] = schedule.t_max
@@ -110,11 +107,7 @@ def log_snr(schedule: ScheduleArrays, steps: int, second: float | None = None) -
 def align_your_steps(schedule: ScheduleArrays, steps: int, table: Sequence[float] | None = None) -> Array:
     """The published table, by default that of Stable Diffusion 1.5, interpolated. BadRequest for a flow."""
     if isinstance(schedule, RectifiedFlow):
-        raise BadRequest(
-            "Align Your Steps does not work with this model",
-            "no table is published for flow models",
-            "Choose another spacing",
-        )
+        raise not_aligned()
     if table is None:
         table = ALIGNED_SVD if isinstance(schedule, VarianceExploding) else ALIGNED_SD15
     first = -schedule.log_snr_range[0] / 2
