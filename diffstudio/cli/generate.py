@@ -193,6 +193,7 @@ def _generate(arguments: argparse.Namespace) -> int:
     from diffstudio.models.library.library import Library
     from diffstudio.models.library.lookup import find_vae
     from diffstudio.models.recommended import recommended_values
+    from diffstudio.studio.fitted_spacing import with_fitted_times
     from diffstudio.studio.prompts.prompt_hints import prompt_hint
     from diffstudio.studio.prompts.wildcards import PromptVariants
     from diffstudio.studio.settings import load_settings
@@ -228,6 +229,9 @@ def _generate(arguments: argparse.Namespace) -> int:
         if request.autoguidance == _EARLY:
             given["autoguidance"] = str(_early_checkpoint(checkpoint))
         request = dataclasses.replace(request, **(recommended_values(checkpoint) | given))
+        request, note = with_fitted_times(request, checkpoint)
+        if note:
+            print_message(note)
         if hint := prompt_hint(PromptVariants(request, checkpoint).prompts(0), checkpoint):
             print_message(hint)
     if request.vae:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from diffstudio.cli.arguments import CLIP_SKIP_HELP, VAE_HELP, Verbs, as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.run_job import add_output, run_request
+from diffstudio.cli.terminal import print_message
 from diffstudio.errors import BadRequest, no_image_at
 from diffstudio.studio.requests import LANCZOS, LATENT, MOST_ENLARGED, SamplerName, SpacingName, UpscaleRequest
 
@@ -75,6 +76,7 @@ def _upscale(arguments: argparse.Namespace) -> int:
     from diffstudio.models.library.library import Library
     from diffstudio.models.library.lookup import find_vae
     from diffstudio.models.recommended import recommended_values
+    from diffstudio.studio.fitted_spacing import with_fitted_times
     from diffstudio.studio.generation.upscaler_lookup import find_upscaler, upscale_request
     from diffstudio.studio.settings import load_settings
 
@@ -95,9 +97,11 @@ def _upscale(arguments: argparse.Namespace) -> int:
     named = str(given.get("checkpoint", ""))
     usual = recommended_values(library.find(named)) if named else {}
     request = upscale_request(arguments.image, sampled=sampled, usual=usual, **given)
+    if request.checkpoint:  # found before anything heavy is loaded
+        request, note = with_fitted_times(request, library.find(request.checkpoint))
+        if note:
+            print_message(note)
     find_upscaler(request.upscaler, library)
-    if request.checkpoint:
-        library.find(request.checkpoint)  # before anything heavy is loaded
     if request.vae:
         find_vae(library, request.vae)
     return run_request(request, arguments, library, settings)

@@ -59,6 +59,29 @@ def times_from_noise_level(
     return sampling_times(_FlowFrom(schedule.shift, start.item()), kept, spacing)
 
 
+def carried_times(schedule: Schedule, fractions: Sequence[float], steps: int, start: float | None = None) -> Tensor:
+    """Times that were chosen beforehand: float64 [n + 1], decreasing to 0.
+
+    `fractions` are those of t_max where the steps start, falling, without the final 0. For another number of `steps`
+    than there are fractions, they are interpolated linearly in their index. `start`, in units of t, is where img2img
+    begins: the nearest of the times is moved there, and those before it are left out. BadRequest for fewer than one
+    step, ValueError unless the fractions fall from at most 1 to above 0.
+    """
+    check_steps(steps)
+    given = torch.tensor([*fractions, 0.0], dtype=torch.float64)
+    if len(given) < 2 or not bool((given.diff() < 0).all()) or given[0] > 1:
+        raise ValueError(f"times must fall from at most 1 to above 0: {list(fractions)}")
+    if steps != len(fractions):
+        position = _linspace(0, len(fractions), steps + 1)
+        below = position.floor().long().clamp(max=len(fractions) - 1)
+        given = torch.lerp(given[below], given[below + 1], position - below)
+    times = given * schedule.t_max
+    if start is None:
+        return times
+    nearest = int((times[:-1] - start).abs().argmin())
+    return torch.cat([times.new_tensor([start]), times[nearest + 1 :]])
+
+
 @dataclass(frozen=True)
 class _FlowFrom(RectifiedFlow):
     """A flow that is sampled from a lower noise level."""

@@ -251,6 +251,11 @@ def own_guidance(why: str = IN_A_PIPELINE) -> BadRequest:
     )
 
 
+def own_times(why: str = IN_A_PIPELINE) -> BadRequest:
+    """The error for times of the steps given to a model that samples by itself."""
+    return BadRequest("The times of the steps cannot be set for this checkpoint", why, "Choose another scheduler")
+
+
 def cannot_be_annealed() -> BadRequest:
     return BadRequest(
         "CADS cannot be used with this checkpoint",

@@ -8,6 +8,8 @@ from typing import Any
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import FLOW_SPACING_NAMES, SAMPLER_NAMES, Family, recommended_settings
+from diffstudio.models.fitted_steps.ladders import SPACING
+from diffstudio.models.fitted_steps.stored import fitted_steps
 
 # What recipes of version 0.1 name without anyone having chosen it; read as today's defaults.
 DEFAULTS_OF_0_1 = {"sampler": "heun", "spacing": "uniform", "steps": 20}
@@ -18,12 +20,15 @@ def recommended_for(checkpoint: Checkpoint) -> Family | None:
     """The family with the settings recommended for this checkpoint; None for an unknown family.
 
     Headers of checkpoints trained here hold `guidance` and, since version 0.2, `sampling`: sampler, spacing and steps.
-    Values that cannot be used are ignored.
+    Values that cannot be used are ignored. Fitted steps that are recommended replace sampler, spacing and steps.
     """
     usual = recommended_settings(checkpoint.family, checkpoint.edition, f"{checkpoint.path.stem} {checkpoint.title}")
-    if usual is None or usual.latent or usual.one_call:
+    if usual is None or usual.one_call:
         return usual
-    return _with_sampling(_with_guidance(usual, checkpoint), checkpoint)
+    if usual.latent:
+        return _with_fitted_steps(usual, checkpoint)
+    usual = _with_sampling(_with_guidance(usual, checkpoint), checkpoint)
+    return _with_fitted_steps(usual, checkpoint)
 
 
 def _with_guidance(usual: Family, checkpoint: Checkpoint) -> Family:
@@ -51,9 +56,21 @@ def _with_sampling(usual: Family, checkpoint: Checkpoint) -> Family:
     return usual
 
 
+def _with_fitted_steps(usual: Family, checkpoint: Checkpoint) -> Family:
+    """With the ladder that is recommended among the fitted ones, if one is."""
+    ladder = fitted_steps(checkpoint).recommended
+    return usual if ladder is None else replace(usual, sampler=ladder.sampler, spacing=SPACING, steps=ladder.steps)
+
+
 def recommended_values(checkpoint: Checkpoint) -> dict[str, Any]:
     """The recommended settings as fields of a request; empty for an unknown family."""
     usual = recommended_for(checkpoint)
     if usual is None:
         return {}
     return {"steps": usual.steps, "sampler": usual.sampler, "spacing": usual.spacing, "guidance": usual.guidance}
+
+
+def recommended_times(checkpoint: Checkpoint) -> tuple[float, ...]:
+    """The times of the recommended steps, as `GenerateRequest.times`; () where a spacing computes them."""
+    ladder = fitted_steps(checkpoint).recommended
+    return () if ladder is None else ladder.times

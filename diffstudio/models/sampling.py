@@ -16,10 +16,11 @@ from diffstudio.diffusion.guidance import Autoguidance
 from diffstudio.diffusion.noise import SeededNoise
 from diffstudio.diffusion.samplers import SAMPLERS, Step, heun, network_calls
 from diffstudio.diffusion.schedule import NoiseSchedule
+from diffstudio.diffusion.spacing import carried_times
 from diffstudio.errors import BadRequest
 from diffstudio.models.conditioning.image_inputs import ControlNetInput, ImageInputs
 from diffstudio.models.guidance_options import AnnealedDenoiser, GuidanceOptions, check_weak_model
-from diffstudio.models.model import IN_A_PIPELINE, IN_ONE_CALL, EncodedPrompt, Model, own_guidance, text_only
+from diffstudio.models.model import IN_A_PIPELINE, IN_ONE_CALL, EncodedPrompt, Model, own_guidance, own_times, text_only
 from diffstudio.models.multidiffusion import Tiling, check_size, tiled_denoiser
 
 _FEWEST_CALLS_WITH_UNGUIDED_LAST = 3  # with fewer, guidance would hardly act at all
@@ -56,6 +57,7 @@ class SampleOptions:
     steps_before: int | None = None  # in a second pass the steps of the first one, for prompts that change with them
     guidance_options: GuidanceOptions = GuidanceOptions()  # noqa: RUF009 (immutable)
     truncation: float = 1.0  # deviation of the noise of a VAE or GAN
+    times: tuple[float, ...] = ()  # replace those of `spacing`: see `diffusion.spacing.carried_times`
     noise: SeededNoise | None = None  # instead of that of the seeds; not for a model with a sampler of its own
 
     @property
@@ -81,8 +83,15 @@ def sample(
     check_size(model, width, height, tiling)
     size_per_call = (width, height) if tiling is None else tiling.tile_size_of(width, height)
     strength = options.strength if options.from_image else 1.0
-    times_of = model.times_in_steps if options.guide_last_call else model.times
-    times = times_of(options.steps, options.spacing, strength, *size_per_call)
+    times = times_of(
+        model,
+        options.steps,
+        options.spacing,
+        strength,
+        size_per_call,
+        carried=options.times,
+        in_steps=options.guide_last_call is True,
+    )
     if options.sampler not in SAMPLERS or options.sampler not in model.samplers:
         raise BadRequest(
             f"The sampler {options.sampler!r} cannot be used with this checkpoint",
@@ -94,6 +103,8 @@ def sample(
             raise text_only(why)
         if not options.guidance_options.is_default:
             raise own_guidance(why)
+        if options.times:
+            raise own_times(why)
         return model.own_sampler.run(
             prompt, options.seeds, width, height, options.steps, options.guidance, wrap, truncation=options.truncation
         )
@@ -155,6 +166,27 @@ def sample(
     if options.guide_last_call and options.sampler == "heun":
         sampler = partial(heun, longest=math.inf)
     return counter.counted(sampler(denoiser, x, times, noise))
+
+
+def times_of(
+    model: Model,
+    steps: int,
+    spacing: str,
+    strength: float,
+    size_per_call: tuple[int, int],
+    *,
+    carried: Sequence[float] = (),
+    in_steps: bool = False,
+) -> Tensor:
+    """The sampling times [n + 1] of a model: those of a spacing, or those `carried` by a request.
+
+    `strength`: the noise level where img2img begins, for carried times that of the spacing `uniform`. `in_steps` as in
+    `Model.times_in_steps`. BadRequest for a spacing that the model does not support.
+    """
+    if not carried:
+        return (model.times_in_steps if in_steps else model.times)(steps, spacing, strength, *size_per_call)
+    start = float(model.times(steps, "uniform", strength, *size_per_call)[0]) if strength < 1 else None
+    return carried_times(model.schedule, carried, steps, start)
 
 
 class StepCounter:

@@ -14,6 +14,7 @@ from diffstudio.errors import StorageProblem
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.lease import Lease
 from diffstudio.studio.events import ENDINGS, Event, Finished, ImageSaved, JobId, Loading, Noted
+from diffstudio.studio.fitted_spacing import with_fitted_times
 from diffstudio.studio.generation.model_loader import ModelLoader
 from diffstudio.studio.generation.resolve import Resolved, resolve
 from diffstudio.studio.jobs.image_steps import steps_of
@@ -81,7 +82,7 @@ class JobRunner:
 
     def _keep_steps(self, queued: QueuedJob, running: RunningJob, index: int) -> None:
         if self._step_store is not None and queued.token:
-            steps = steps_of(running.recording, queued.request, index)
+            steps = steps_of(running.recording, running.request, index)
             if steps is not None:
                 self._step_store.put(ImageKey(queued.token, index), steps)
 
@@ -94,6 +95,10 @@ class JobRunner:
             yield Finished(job, 0.0)
             return
         resolved = resolve(request, self._library, done)
+        request, note = with_fitted_times(request, resolved.checkpoint)
+        running.request = request  # what is recorded, with the times of its steps
+        if note:
+            yield Noted(job, note)
         context = JobContext(
             job,
             self._gallery,
@@ -101,7 +106,7 @@ class JobRunner:
             self._settings().previews,
             done,
             running.recording,
-            self._replay(queued),
+            self._replay(queued, request),
             self._loader.drop_others,
             queued.token,
         )
@@ -119,11 +124,11 @@ class JobRunner:
             assert model is not None
             yield from generate(request, model, resolved, context, weak)
 
-    def _replay(self, queued: QueuedJob) -> Replay | None:
+    def _replay(self, queued: QueuedJob, request: PictureRequest) -> Replay | None:
         """The replay of a job that restarts another one; it is read again where the program has ended since."""
         replay = self._replays.get(queued.job)
         if replay is None and queued.restart is not None:
-            replay = stored_replay(queued.restart, queued.request, self._step_store)
+            replay = stored_replay(queued.restart, request, self._step_store)
         return replay
 
     def _done(self, queued: QueuedJob) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from enum import StrEnum
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -105,6 +106,19 @@ def interval_of(interval: Any) -> tuple[float, float] | None:
         raise BadRequest(f"The guidance interval is {shown(interval)}", remedy="Give two numbers, as in 0.1,0.8")
     check_fractions("The guidance interval", *interval)
     return float(interval[0]), float(interval[1])
+
+
+def times_of(times: Any, steps: object) -> tuple[float, ...]:
+    """The times of a spacing that a request carries; a list in JSON. BadRequest unless they fall from at most 1 to above 0.
+
+    () where there is not one for each of the `steps`, which are 0 for a spacing that computes its own.
+    """
+    numbers = isinstance(times, (list, tuple)) and all(has_type(time, float) for time in times)
+    if not numbers or max(times, default=0.0) > 1.0 or not all(low < high for high, low in pairwise((*times, 0.0))):
+        raise BadRequest(
+            f"The times of the steps are {shown(times)}", "they must be numbers that fall, above 0 and at most 1"
+        )
+    return tuple(map(float, times)) if len(times) == steps else ()
 
 
 def check_fractions(what: str, low: float, high: float) -> None:

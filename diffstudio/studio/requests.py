@@ -29,6 +29,7 @@ from diffstudio.studio.request_checks import (
     interval_of,
     named,
     shown,
+    times_of,
 )
 
 FORMAT = 1  # of the `diffstudio` JSON in images and in the queue
@@ -65,7 +66,9 @@ class SamplerName(StrEnum):
 
 
 class SpacingName(StrEnum):
-    """How the timesteps are spaced between noise and image: names of `diffusion.spacing.SPACINGS`."""
+    """How the timesteps are spaced between noise and image: names of `diffusion.spacing.SPACINGS`, and those whose times
+    a request carries.
+    """
 
     UNIFORM = "uniform"
     TRAILING = "trailing"
@@ -74,6 +77,10 @@ class SpacingName(StrEnum):
     EXPONENTIAL = "exponential"
     LOG_SNR = "log_snr"
     ALIGN_YOUR_STEPS = "align_your_steps"
+    FITTED = "fitted"  # to the checkpoint, see `studio.fitted_spacing`
+
+
+CARRIED = frozenset({SpacingName.FITTED})  # the spacings whose times are in the request
 
 
 class ResizeName(StrEnum):
@@ -188,10 +195,14 @@ class GenerateRequest:
     controls: tuple[ControlNetUse, ...] = ()  # ControlNets
     vae: str = ""  # replaces the checkpoint's own: a name from the library, or a path
     clip_skip: int | None = None  # the layer of CLIP that reads the prompt, 1 the last, as in A1111; None: the family's
+    # With a spacing in CARRIED the times that the steps start from, falling from noise, without the final 0: fractions
+    # of the schedule's t_max. As many as `steps`; (): not known yet, and taken from the checkpoint by the job.
+    times: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sampler", named(SamplerName, "sampler", self.sampler))
         object.__setattr__(self, "spacing", named(SpacingName, "spacing", self.spacing))
+        object.__setattr__(self, "times", times_of(self.times, self.steps if self.spacing in CARRIED else 0))
         object.__setattr__(self, "resize", named(ResizeName, "resize mode", self.resize))
         object.__setattr__(self, "fill", named(FillName, "fill", self.fill))
         object.__setattr__(self, "outpaint", four_sides(self.outpaint))
@@ -286,10 +297,12 @@ class UpscaleRequest:
     seed: int = 0
     tiled: bool = False  # sample in tiles even where the checkpoint could do without
     clip_skip: int | None = None  # as in GenerateRequest
+    times: tuple[float, ...] = ()  # likewise
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sampler", named(SamplerName, "sampler", self.sampler))
         object.__setattr__(self, "spacing", named(SpacingName, "spacing", self.spacing))
+        object.__setattr__(self, "times", times_of(self.times, self.steps if self.spacing in CARRIED else 0))
         check_types(self)
         check_range("The scale", self.scale, 1, MOST_ENLARGED)
         check_range("The seed", self.seed, 0, LARGEST_SEED)

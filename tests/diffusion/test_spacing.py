@@ -6,10 +6,17 @@ import pytest
 import torch
 
 from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, VarianceExploding, VariancePreserving
-from diffstudio.diffusion.spacing import SPACINGS, align_your_steps, leading, sampling_times, times_from_noise_level
+from diffstudio.diffusion.spacing import (
+    SPACINGS,
+    align_your_steps,
+    carried_times,
+    leading,
+    sampling_times,
+    times_from_noise_level,
+)
 from diffstudio.diffusion.tables import ALIGNED_SD15, ALIGNED_SDXL
 from diffstudio.errors import BadRequest
-from diffstudio.studio.requests import SpacingName
+from diffstudio.studio.requests import CARRIED, SpacingName
 from tests.diffusion.exact import SCHEDULES, float64
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())
@@ -111,4 +118,37 @@ def test_ladders_that_cannot_be_laid_say_why(steps: int, spacing: str, strength:
 
 
 def test_a_person_can_ask_for_exactly_these_spacings() -> None:
-    assert [name.value for name in SpacingName] == list(SPACINGS)
+    assert [name.value for name in SpacingName if name not in CARRIED] == list(SPACINGS)
+
+
+# ---- times that a request carries ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES)
+def test_carried_times_are_fractions_of_the_largest_time(schedule: Schedule) -> None:
+    times = carried_times(schedule, (1.0, 0.5, 0.125), 3)
+    assert times.dtype == torch.float64
+    assert times.tolist() == [schedule.t_max, schedule.t_max * 0.5, schedule.t_max * 0.125, 0.0]
+
+
+def test_for_another_number_of_steps_they_are_interpolated_between() -> None:
+    flow = RectifiedFlow()
+    assert carried_times(flow, (1.0, 0.4), 4).tolist() == pytest.approx([1.0, 0.7, 0.4, 0.2, 0.0])
+    assert carried_times(flow, (1.0, 0.7, 0.4, 0.2), 2).tolist() == pytest.approx([1.0, 0.4, 0.0])
+    assert carried_times(flow, (1.0, 0.4), 1).tolist() == [1.0, 0.0]
+
+
+def test_img2img_begins_at_its_noise_level_with_carried_times() -> None:
+    flow, fractions = RectifiedFlow(), (1.0, 0.8, 0.5, 0.2)
+    assert carried_times(flow, fractions, 4, 0.55).tolist() == [0.55, 0.2, 0.0]  # 0.5 is the nearest, and moved there
+    assert carried_times(flow, fractions, 4, 0.3).tolist() == [0.3, 0.0]
+    assert carried_times(flow, fractions, 4, 0.01).tolist() == [0.01, 0.0]
+    assert carried_times(flow, fractions, 4, 1.0).tolist() == [1.0, 0.8, 0.5, 0.2, 0.0]
+
+
+@pytest.mark.parametrize("fractions", [(), (0.5, 0.5), (1.1, 0.5), (1.0, 0.0), (1.0, -0.1)])
+def test_carried_times_that_do_not_fall_are_refused(fractions: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="must fall"):
+        carried_times(RectifiedFlow(), fractions, 2)
+    with pytest.raises(BadRequest, match="one or more"):
+        carried_times(RectifiedFlow(), (1.0,), 0)

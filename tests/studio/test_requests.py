@@ -16,6 +16,7 @@ from diffstudio.studio.requests import (
     LATENT,
     ControlNetUse,
     GenerateRequest,
+    SpacingName,
     TrainRequest,
     UpscaleRequest,
     enlarged_size,
@@ -28,7 +29,9 @@ GUIDED = GenerateRequest(
 REQUESTS = (
     GUIDED,
     GenerateRequest("red apple", seed=7, init=Path("a.png"), outpaint=(8, 0, 0, 8)),
+    GenerateRequest("red apple", steps=3, spacing=SpacingName.FITTED, times=(1.0, 0.1 + 0.2, 1e-3)),
     UpscaleRequest(Path("a.png"), 2.0),
+    UpscaleRequest(Path("a.png"), 2.0, steps=2, spacing=SpacingName.FITTED, times=(1.0, 1 / 3)),
     TrainRequest(Path("pictures"), minutes=2.0),
 )
 
@@ -275,3 +278,19 @@ def test_the_kind_of_a_request_and_its_format() -> None:
     with pytest.raises(BadRequest, match="The settings are of format 2: .*1.* Update diffstudio"):
         request_from_json({"kind": "generate", "format": 2})
     assert request_from_json({"kind": "generate", "format": 1, "unknown": 3}) == GenerateRequest(guide_last_call=True)
+
+
+def test_times_are_those_of_the_steps_of_a_spacing_that_carries_them() -> None:
+    fitted = GenerateRequest(steps=2, spacing=SpacingName.FITTED, times=[1, 0.5])  # type: ignore[arg-type]
+    assert fitted.times == (1.0, 0.5) and isinstance(fitted.times[0], float)
+    assert replace(fitted, steps=3).times == ()  # they are for another number
+    assert replace(fitted, spacing=SpacingName.KARRAS).times == ()
+
+
+@pytest.mark.parametrize(
+    "times", [3, "1, 0.5", [1.0, "x"], [True, 0.5], [1.0, 0.0], [1.5, 0.5], [0.5, 0.5], [1.0, float("nan")]]
+)
+@pytest.mark.parametrize("spacing", [SpacingName.FITTED, SpacingName.KARRAS])
+def test_times_that_do_not_fall_from_noise_are_refused(times: Any, spacing: SpacingName) -> None:
+    with pytest.raises(BadRequest, match="times of the steps"):
+        GenerateRequest(steps=2, spacing=spacing, times=times)

@@ -234,7 +234,7 @@ _TITLES = {"network": "The network", "vae": "The VAE", "text_encoder": "A text e
 
 # ---- the header of the merged file -----------------------------------------------------------------------------------
 
-_NOT_INHERITED = ("thumbnail", "run", "recipe", "merge", "bake")
+_NOT_INHERITED = ("thumbnail", "run", "recipe", "merge", "bake", "fitted_steps")
 _OF_THE_FILE = (
     "modelspec.hash_sha256",
     "modelspec.thumbnail",

@@ -25,7 +25,7 @@ from diffstudio.models.guidance_options import GuidanceOptions, WeakModel
 from diffstudio.models.model import IN_ONE_CALL, EncodedPrompt, Model, text_only
 from diffstudio.models.multidiffusion import Tiling, check_size, tiling_for
 from diffstudio.models.nonfinite import check_finite
-from diffstudio.models.sampling import SampleOptions, noise_level, sample
+from diffstudio.models.sampling import SampleOptions, noise_level, sample, times_of
 from diffstudio.studio.events import Event, Noted, Stepped
 from diffstudio.studio.generation.preview import preview_images
 from diffstudio.studio.jobs.job_context import JobContext
@@ -59,9 +59,9 @@ class Pass:
         width, height = self.size_per_call
         return width * height * (1 if self.tiling is None else self.tiling.count(self.width, self.height))
 
-    def step_count(self, model: Model, spacing: str) -> int:
-        """The number of steps that are taken."""
-        return len(model.times(self.steps, spacing, self.strength, *self.size_per_call)) - 1
+    def step_count(self, model: Model, spacing: str, carried: Sequence[float]) -> int:
+        """The number of steps that are taken; `carried` are the times in the request."""
+        return len(times_of(model, self.steps, spacing, self.strength, self.size_per_call, carried=carried)) - 1
 
 
 def check_one_call(request: GenerateRequest, model: Model) -> None:
@@ -143,7 +143,7 @@ class Passes:
     _seconds: float = 0.0  # spent on them
 
     def __post_init__(self) -> None:
-        self._steps = [one.step_count(self.model, self.request.spacing) for one in self.passes]
+        self._steps = [one.step_count(self.model, self.request.spacing, self.request.times) for one in self.passes]
         self._replayed = iter(_replayed_estimates(self.context.replay, self.first, self.count))
         self.context.recording.begin(self.first, self.count, sum(self._steps))
 
@@ -182,6 +182,7 @@ class Passes:
             before or None,
             self._guidance_options(index),
             one.truncation,
+            self.request.times,
         )
         seconds, began, paused = self._seconds, time.monotonic(), job_control.paused_seconds
         x: Tensor | None = None

@@ -76,6 +76,7 @@ def upscale_request(image: Path, *, sampled: bool, usual: Mapping[str, Any] = _N
                 "steps": request.steps,
                 "sampler": request.sampler,
                 "spacing": request.spacing,
+                "times": request.times,
                 "vae": request.vae,
                 "clip_skip": request.clip_skip,
             }

@@ -152,6 +152,7 @@ def read_parameters(text: str, width: int = 0, height: int = 0) -> ImportedSetti
         found["guide_last_call"] = True if guided is None and source.startswith("diffstudio 0.1.") else guided
     found |= _guidance_settings(values)
     found["truncation"] = values.pop(TRUNCATION, None) if ours else None
+    found["times"] = values.pop(STEP_TIMES, None) if ours else None
     for name in ("Model hash", "Lora hashes", "TI hashes"):
         values.pop(name, None)
     values |= a1111_controlnet.not_imported(
@@ -213,6 +214,7 @@ def _civitai_phrase(resource: Mapping[str, Any]) -> str:
 
 
 TRUNCATION = "Truncation"  # our own field, of images of a VAE or GAN
+STEP_TIMES = "Step times"  # our own field: the times that a request carries
 GUIDE_LAST_CALL = "Guide last call"  # our own field: whether guidance acts in the last network call; yes or no
 
 # AUTOMATIC1111's names for the hires fix; the last two are ours.
@@ -304,6 +306,12 @@ def _imported(found: FoundSettings, width: int, height: int) -> ImportedSettings
             taken[name] = number
     if (truncation := _number_of(values, "truncation", float, skipped)) is not None:
         taken["truncation"] = truncation
+    if isinstance(text := values.get("times"), str) and text:
+        times = [_number(time, float) for time in text.split()]
+        if None in times:
+            skipped.append(f"the times of the steps {shortened(text)}")
+        else:
+            taken["times"] = tuple(times)
     clip_skip = _number_of(values, "clip_skip", int, skipped)
     if clip_skip is not None and clip_skip != 1:  # the last layer, where other programs mean that nothing is skipped
         taken["clip_skip"] = clip_skip

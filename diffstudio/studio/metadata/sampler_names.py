@@ -29,6 +29,7 @@ SPACING_LABELS = {
     SpacingName.EXPONENTIAL: "Exponential",
     SpacingName.LOG_SNR: "Log SNR",
     SpacingName.ALIGN_YOUR_STEPS: "Align Your Steps",
+    SpacingName.FITTED: "Fitted",
 }
 
 # Names as other programs write them, reduced by `reduced`.
@@ -71,6 +72,7 @@ _SPACINGS = {
     "polyexponential": SpacingName.EXPONENTIAL,
     "logsnr": SpacingName.LOG_SNR,
     "alignyoursteps": SpacingName.ALIGN_YOUR_STEPS,
+    "fitted": SpacingName.FITTED,
 }
 # AUTOMATIC1111's schedule "Automatic", where it is not uniform.
 _AUTOMATIC = {SamplerName.DPMPP_2M: SpacingName.KARRAS, SamplerName.DPMPP_2M_SDE: SpacingName.EXPONENTIAL}

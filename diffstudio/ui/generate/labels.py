@@ -10,6 +10,8 @@ from pathlib import Path
 from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.detection.types import Role
+from diffstudio.models.fitted_steps.ladders import NONE
+from diffstudio.models.fitted_steps.stored import fitted_steps
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.control_types import ControlTypeName
 from diffstudio.studio.events import Stepped
@@ -53,6 +55,7 @@ SCHEDULERS: dict[SpacingName, tuple[str, str]] = {
     SpacingName.EXPONENTIAL: ("Exponential", "Noise levels evenly spaced on a logarithmic scale"),
     SpacingName.LOG_SNR: ("Log-SNR", "Timesteps evenly spaced in log signal-to-noise ratio"),
     SpacingName.ALIGN_YOUR_STEPS: ("Align your steps", "Published schedules optimised for each model family"),
+    SpacingName.FITTED: ("Fitted to this checkpoint", "Times found for this checkpoint, sampler and number of steps"),
 }
 CONTROL_TYPES = {
     ControlTypeName.OPENPOSE: "Pose (OpenPose)",
@@ -73,12 +76,15 @@ TILED_TIP = "Process overlapping tiles to save memory. Images too large for the 
 NO_CHECKPOINT = "There is no checkpoint to generate with"
 
 
-def schedulers_for(checkpoint: Checkpoint | None) -> list[tuple[SpacingName, str]]:
+def schedulers_for(checkpoint: Checkpoint | None, *, carried: bool = False) -> list[tuple[SpacingName, str]]:
+    """The schedulers of a checkpoint: fitted steps where it has some, or where a loaded request carries them."""
     family = family_of(checkpoint.family) if checkpoint is not None else None
-    aligned = family is not None and family.aligned
-    return [
-        (name, text) for name, (text, _) in SCHEDULERS.items() if aligned or name is not SpacingName.ALIGN_YOUR_STEPS
-    ]
+    offered = set(SpacingName)
+    if family is None or not family.aligned:
+        offered.remove(SpacingName.ALIGN_YOUR_STEPS)
+    if not carried and (checkpoint is None or fitted_steps(checkpoint) == NONE):
+        offered.remove(SpacingName.FITTED)
+    return [(name, text) for name, (text, _) in SCHEDULERS.items() if name in offered]
 
 
 def summary_of(checkpoint: Checkpoint) -> str:

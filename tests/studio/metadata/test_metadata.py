@@ -138,6 +138,19 @@ def test_every_sampler_and_spacing_survives_the_text_alone(sampler: SamplerName,
     assert metadata.request_from_parameters(metadata.parameters_text(request, {})) == request
 
 
+def test_the_times_of_fitted_steps_survive_the_text_alone_to_the_bit() -> None:
+    times = (1.0, 0.1 + 0.2, 1 / 7, 1e-4)
+    request = GenerateRequest("a", steps=4, spacing=SpacingName.FITTED, times=times, width=64, height=64)
+    text = metadata.parameters_text(request, {})
+    assert "Schedule type: Fitted, Step times: 1.0 0.30000000000000004 " in text
+    assert metadata.request_from_parameters(text) == request
+    bad = metadata.settings_from_parameters(text.replace("0.0001", "x"))
+    assert isinstance(bad.request, GenerateRequest) and bad.request.times == ()
+    assert any("times of the steps" in phrase for phrase in bad.not_imported)
+    upscaled = UpscaleRequest(Path("a.png"), checkpoint="tiny", steps=4, spacing=SpacingName.FITTED, times=times)
+    assert "Step times: 1.0 " in metadata.parameters_text(upscaled, {})
+
+
 def test_a_path_in_place_of_a_name_is_shortened(tmp_path: Path) -> None:
     request = GenerateRequest(checkpoint="/models/one, two: three.safetensors")
     text = metadata.parameters_text(request, {"width": 8, "height": 8})

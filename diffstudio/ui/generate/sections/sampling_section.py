@@ -15,10 +15,12 @@ from diffstudio.models.components.search import compatible_vaes
 from diffstudio.models.detection.families_table import PIXEL, family_of
 from diffstudio.models.recommended import recommended_for
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.fitted_spacing import fitted_text
 from diffstudio.studio.requests import MOST_CLIP_SKIP, MOST_TRUNCATION, GenerateRequest, SamplerName, SpacingName
 from diffstudio.ui.generate import labels
-from diffstudio.ui.widgets import terms
-from diffstudio.ui.widgets.helpers import plain_tooltip
+from diffstudio.ui.generate.carried_times import CarriedTimes
+from diffstudio.ui.widgets import terms, theme
+from diffstudio.ui.widgets.helpers import label, plain_tooltip
 from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSlider
 
 MAX_STEPS = 100
@@ -39,6 +41,7 @@ class SamplingSection(QWidget):
         self._checkpoint: Checkpoint | None = None
         self._loaded_for: tuple[Path, str, str] | None = None  # file, family, edition whose settings were considered
         self._kept_clip_skip: int | None = None  # chosen for a checkpoint before this one, which has none
+        self._carried = CarriedTimes()
         self._recommended = PIXEL  # the recommended settings of the checkpoint, or of the last one that had some
         self.steps = LabelledSlider(
             terms.STEPS, 1, MAX_STEPS, PIXEL.steps, tooltip="Denoising steps: more are slower and can add detail"
@@ -88,6 +91,7 @@ class SamplingSection(QWidget):
             tooltip="How far images may be from the usual one: psi of a GAN, temperature of a VAE. Below 1 they are more "
             "usual and less varied",
         )
+        self.fitted = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.sampler.set_value(SamplerName(PIXEL.sampler))
         self.scheduler.set_value(SpacingName(PIXEL.spacing))
         for index, (_, tip) in enumerate(labels.SAMPLERS.values()):
@@ -101,6 +105,7 @@ class SamplingSection(QWidget):
         self._loaded = {name: control.value() for name, control in self._controls.items()}  # and not set by hand
         for control in self._controls.values():
             control.value_changed.connect(self._update_marks)
+            control.value_changed.connect(self._update_fitted)
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -111,11 +116,11 @@ class SamplingSection(QWidget):
         for index, control in enumerate((self.steps, self.cfg_scale, self.sampler, self.scheduler)):
             grid.addWidget(control, index // 2, index % 2)
             grid.setColumnStretch(index % 2, 1)
-        grid.addWidget(self.truncation, 5, 0, 1, 2)
+        wide = (self.fitted, self.guide_last_step, self.clip_skip, self.vae, self.truncation)
+        for row, widget in enumerate(wide, start=2):
+            grid.addWidget(widget, row, 0, 1, 2)
+        self.fitted.hide()
         self.truncation.hide()
-        grid.addWidget(self.guide_last_step, 2, 0, 1, 2)
-        grid.addWidget(self.clip_skip, 3, 0, 1, 2)
-        grid.addWidget(self.vae, 4, 0, 1, 2)
         self.guide_last_step.hide()
         self.clip_skip.hide()
         self.vae.hide()
@@ -141,9 +146,10 @@ class SamplingSection(QWidget):
 
     def with_values(self, request: GenerateRequest) -> GenerateRequest:
         """The request with all of these settings, also with those that a VAE or GAN has not."""
-        return replace(
+        chosen = replace(
             request,
             truncation=float(self.truncation.value()) if self._makes_one_call() else 1.0,
+            times=(),
             steps=int(self.steps.value()),
             sampler=self.sampler.value(),
             spacing=self.scheduler.value(),
@@ -152,6 +158,7 @@ class SamplingSection(QWidget):
             clip_skip=self._clip_skip() if self._usual_clip_skip() else self._kept_clip_skip,
             guide_last_call=True if self.guide_last_step.isChecked() and self.leaves_last_step_unguided() else None,
         )
+        return self._carried.given_to(chosen, self._checkpoint)
 
     def without_hidden(self, request: GenerateRequest) -> GenerateRequest:
         """The request without the settings that the checkpoint has not."""
@@ -164,6 +171,8 @@ class SamplingSection(QWidget):
         self.cfg_scale.set_value(request.guidance)
         self.guide_last_step.setChecked(request.guide_last_call is True and self.leaves_last_step_unguided())
         self.sampler.set_value(request.sampler)
+        self._carried.load(request)
+        self._offer_schedulers()
         self.scheduler.set_value(request.spacing)
         self.truncation.set_value(request.truncation)
         self.clip_skip.set_value(request.clip_skip or self._usual_clip_skip() or 1)
@@ -197,6 +206,7 @@ class SamplingSection(QWidget):
         for name, control in self._controls.items():
             self._loaded[name] = usual[name] if name in names else control.value()
         self._update_marks()
+        self._update_fitted()
 
     def reset(self) -> None:
         """The recommended settings of the checkpoint, and none set by hand."""
@@ -214,6 +224,17 @@ class SamplingSection(QWidget):
         for name, control in self._controls.items():
             control.set_mark(SET_BY_HAND if name in by_hand else "")
 
+    def _update_fitted(self) -> None:
+        """Say where the fitted steps come from, and what is used where there are none."""
+        text = ""
+        if self._checkpoint is not None and self.scheduler.value() is SpacingName.FITTED and not self._makes_one_call():
+            text = fitted_text(self.with_values(GenerateRequest()), self._checkpoint)
+        self.fitted.setText(text)
+        self.fitted.setVisible(bool(text))
+
+    def _offer_schedulers(self) -> None:
+        self.scheduler.set_choices(labels.schedulers_for(self._checkpoint, carried=self._carried.are_loaded))
+
     def _recommended_values(self) -> dict[str, Any]:
         usual = self._recommended
         guidance = usual.guidance if usual.guidance <= MAX_CFG_SCALE else PIXEL.guidance
@@ -227,22 +248,29 @@ class SamplingSection(QWidget):
         self._update_vaes()
 
     def set_checkpoint(self, checkpoint: Checkpoint | None, *, load_recommended: bool = True) -> None:
+        this = (checkpoint.path, checkpoint.family, checkpoint.edition) if checkpoint is not None else self._loaded_for
+        another = this != self._loaded_for
         self._set_clip_skip_for(checkpoint)
         self.guide_last_step.setVisible(self.leaves_last_step_unguided())
         for control in self._controls.values():
             control.setVisible(not self._makes_one_call())
         self.truncation.setVisible(self._makes_one_call())
+        before = self.scheduler.value()
         if not self._makes_one_call():  # what is hidden is kept for the next checkpoint
-            self.scheduler.set_choices(labels.schedulers_for(checkpoint))
+            if another:
+                self._carried.forget()
+            self._offer_schedulers()
         self._update_vaes()
         if checkpoint is None:
             return
         self.cfg_scale.setEnabled(checkpoint.conditioning is not Conditioning.NONE)
-        this = checkpoint.path, checkpoint.family, checkpoint.edition
-        another, self._loaded_for = this != self._loaded_for, this
+        self._loaded_for = this
         self._recommended = recommended_for(checkpoint) or self._recommended
+        if self.scheduler.value() != before:  # it is not one of this checkpoint's
+            self.scheduler.set_value(SpacingName(self._recommended.spacing))
         if another and load_recommended:
             self._load_recommended(checkpoint)
+        self._update_fitted()
 
     def shown_clip_skip(self) -> int | None:
         """The layer that reads the prompt; None where there is no choice."""

@@ -47,6 +47,7 @@ ANOTHER = {
     "vae": "soft",
     "clip_skip": 2,
     "truncation": 0.5,
+    "times": (1.0, 0.4),
 }
 
 
@@ -62,6 +63,8 @@ def test_no_setting_is_lost_unnoticed() -> None:
         shown = masked if name in of_mask else hires if name in of_hires else image
         if name == "mask":
             shown = image
+        if name == "times":
+            shown = replace(image, steps=2, spacing=SpacingName.FITTED)
         asked = replace(shown, **{name: value})
         size = (64, 64)
         lost = compare(asked, Shown(replace(shown, init=None, mask=None) if name == "init" else shown, size))

@@ -1,4 +1,4 @@
-"""The sampling section of VAEs and GANs: a truncation in place of steps, sampler, scheduler and CFG scale."""
+"""The sampling section: of VAEs and GANs a truncation in place of the rest; the steps fitted to a checkpoint."""
 
 from __future__ import annotations
 
@@ -9,9 +9,13 @@ import pytest
 from pytestqt.qtbot import QtBot
 
 from diffstudio.models.checkpoint import Checkpoint, Origin
+from diffstudio.models.fitted_steps.ladders import NONE, Ladder
+from diffstudio.models.fitted_steps.stored import KEY
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.requests import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName
 from diffstudio.ui.generate.sections.sampling_section import SamplingSection
+from diffstudio.ui.widgets.inputs import LabelledComboBox, LabelledSlider
+from tests.models.fitted_steps.some_ladders import ladder
 
 
 def checkpoint(family: str) -> Checkpoint:
@@ -54,3 +58,84 @@ def test_a_model_of_one_call_has_a_truncation_alone(qtbot: QtBot, family: str) -
     assert section.apply_to(GenerateRequest("cat")).truncation == 0.25
     section.reset()
     assert section.apply_to(GenerateRequest("cat")).truncation == 1
+
+
+# ---- the spacing fitted to this checkpoint ---------------------------------------------------------------------------
+
+
+def fitted(*ladders: Ladder, name: str = "pixel") -> Checkpoint:
+    metadata = {KEY: NONE.with_ladders(ladders).to_json()} if ladders else {}
+    return replace(checkpoint("pixel"), path=Path(f"/{name}.safetensors"), metadata=metadata)
+
+
+@pytest.fixture
+def section(qtbot: QtBot) -> SamplingSection:
+    section = SamplingSection()
+    qtbot.addWidget(section)
+    section.show()
+    return section
+
+
+def choose(control: LabelledComboBox | LabelledSlider, value: object) -> None:
+    """As a person does."""
+    control.set_value(value)  # type: ignore[arg-type]
+    control.value_changed.emit(value)
+
+
+def offered(section: SamplingSection) -> bool:
+    return section.scheduler.combo.findText("Fitted to this checkpoint") >= 0
+
+
+def test_it_is_offered_where_steps_are_fitted(section: SamplingSection) -> None:
+    section.set_checkpoint(fitted())
+    assert not offered(section)
+    section.set_checkpoint(fitted(ladder("euler", 4), name="other"))
+    assert offered(section) and not section.fitted.isVisible()
+    choose(section.sampler, SamplerName.EULER)
+    choose(section.steps, 4)
+    choose(section.scheduler, SpacingName.FITTED)
+    asked = section.apply_to(GenerateRequest("cat"))
+    assert (asked.spacing, asked.times) == (SpacingName.FITTED, ladder("euler", 4).times)
+    assert section.fitted.isVisible() and "10.0 times closer" in section.fitted.text()
+
+
+def test_without_some_for_these_steps_it_says_what_is_used(section: SamplingSection) -> None:
+    section.set_checkpoint(fitted(ladder("euler", 4)))
+    choose(section.sampler, SamplerName.EULER)
+    choose(section.scheduler, SpacingName.FITTED)
+    choose(section.steps, 7)
+    assert "No 7 steps are fitted" in section.fitted.text() and "instead" in section.fitted.text()
+    assert section.apply_to(GenerateRequest("cat")).times == ()
+    choose(section.scheduler, SpacingName.UNIFORM)
+    assert not section.fitted.isVisible()
+
+
+def test_a_checkpoint_without_any_gets_its_recommended_spacing(section: SamplingSection) -> None:
+    section.set_checkpoint(fitted(ladder("euler", 4)))
+    choose(section.scheduler, SpacingName.FITTED)
+    section.set_checkpoint(fitted(name="other"))
+    assert section.scheduler.value() == SpacingName.LOG_SNR and not offered(section)
+
+
+def test_recommended_steps_are_loaded_with_the_checkpoint(section: SamplingSection) -> None:
+    section.set_checkpoint(fitted(ladder("unipc", 6, recommended=True)))
+    asked = section.apply_to(GenerateRequest("cat"))
+    assert (asked.sampler, asked.steps, asked.times) == (SamplerName.UNIPC, 6, ladder("unipc", 6).times)
+    assert section.set_by_hand() == frozenset()
+
+
+def test_the_times_of_a_loaded_image_stay_until_something_changes(section: SamplingSection) -> None:
+    loaded = GenerateRequest(
+        "cat", steps=4, sampler=SamplerName.EULER, spacing=SpacingName.FITTED, times=(1.0, 0.8, 0.4, 0.2)
+    )
+    section.set_checkpoint(fitted())  # it has none of its own, or no longer
+    section.load_from(loaded)
+    assert offered(section) and section.apply_to(GenerateRequest("cat")).times == loaded.times
+    assert "those of the loaded image" in section.fitted.text()
+    section.set_checkpoint(fitted())  # the library was scanned again
+    assert section.apply_to(GenerateRequest("cat")).times == loaded.times
+    choose(section.steps, 5)
+    assert section.apply_to(GenerateRequest("cat")).times == ()
+    section.set_checkpoint(fitted(name="other"))
+    choose(section.steps, 4)
+    assert section.apply_to(GenerateRequest("cat")).times == ()

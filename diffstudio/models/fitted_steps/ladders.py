@@ -1,0 +1,140 @@
+"""Ladders: the times of the steps that were fitted to a checkpoint, one for each sampler and number of steps. No torch.
+
+They lie in the header of a checkpoint trained here, under `diffstudio.fitted_steps`, and beside every other one in
+`<name>.steps.json`, or in a diffusers folder in `fitted_steps.json`; see `stored`. Both hold the same JSON:
+
+    {"format": 1, "ladders": [{"sampler": "euler", "times": [1.0, 0.4, 0.1], "guidance": 3.0, ...}, ...]}
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+from diffstudio.errors import NOT_A_JSON_OBJECT, wrong_format
+from diffstudio.models.detection.families_table import SAMPLER_NAMES
+
+FORMAT = 1
+SPACING = "fitted"  # the name of the spacing in requests and headers
+MOST_STEPS = 100
+_MOST_LADDERS = 1000
+SAME_ALGORITHM = {"ddim": "euler"}  # without noise: its ladders are those of the other sampler
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """The times of the steps of one sampler, and what they were fitted with. ValueError for values that are not valid."""
+
+    sampler: str
+    times: tuple[float, ...]  # where the steps start: fractions of t_max, falling, without the final 0
+    guidance: float  # CFG scale
+    width: int  # px
+    height: int
+    images: int  # that it was fitted with
+    difference: float  # mean squared, of the images that it was judged by to converged ones, on a scale of 0 to 1
+    usual: str  # the spacing that comes closest to converged images of those that need no fitting
+    usual_difference: float  # of the same images with that spacing
+    recommended: bool = False  # whether these are the recommended settings of the checkpoint
+
+    def __post_init__(self) -> None:
+        numbers = (self.guidance, self.difference, self.usual_difference)
+        valid = (
+            self.sampler in SAMPLER_NAMES
+            and 1 <= len(self.times) <= MOST_STEPS
+            and max(self.times) <= 1
+            and all(low < high for high, low in pairwise((*self.times, 0.0)))
+            and all(0 <= number < math.inf for number in numbers)
+            and min(self.width, self.height, self.images) >= 1
+        )
+        if not valid:
+            raise ValueError("its values are out of range")
+
+    @property
+    def steps(self) -> int:
+        return len(self.times)
+
+    @classmethod
+    def from_json(cls, values: Any) -> Ladder:
+        """ValueError for what is not a ladder."""
+        match values:
+            case {
+                "sampler": str(sampler),
+                "times": list(times),
+                "guidance": float() | int() as guidance,
+                "width": int(width),
+                "height": int(height),
+                "images": int(images),
+                "difference": float() | int() as difference,
+                "usual": str(usual),
+                "usual_difference": float() | int() as usual_difference,
+            } if all(type(time) in (int, float) for time in times):
+                return cls(
+                    sampler,
+                    tuple(map(float, times)),
+                    float(guidance),
+                    width,
+                    height,
+                    images,
+                    float(difference),
+                    usual[:40],
+                    float(usual_difference),
+                    values.get("recommended") is True,
+                )
+        raise ValueError("a value is missing or of a wrong type")
+
+
+@dataclass(frozen=True, slots=True)
+class FittedSteps:
+    """The ladders of one checkpoint."""
+
+    ladders: tuple[Ladder, ...] = ()
+    problem: str = ""  # a clause: why those that are stored cannot be read
+
+    def of(self, sampler: str, steps: int) -> Ladder | None:
+        """The ladder of a sampler with this number of steps; None where none was fitted."""
+        name = SAME_ALGORITHM.get(sampler, sampler)
+        return next((one for one in self.ladders if (one.sampler, one.steps) == (name, steps)), None)
+
+    def step_counts(self, sampler: str) -> tuple[int, ...]:
+        """The numbers of steps that are fitted for a sampler, rising."""
+        name = SAME_ALGORITHM.get(sampler, sampler)
+        return tuple(sorted(one.steps for one in self.ladders if one.sampler == name))
+
+    @property
+    def recommended(self) -> Ladder | None:
+        return next((one for one in self.ladders if one.recommended), None)
+
+    def with_ladders(self, new: Iterable[Ladder]) -> FittedSteps:
+        """These with new ones, which replace those of the same sampler and number of steps. The last recommendation holds."""
+        added = {(one.sampler, one.steps): one for one in new}
+        known = {(one.sampler, one.steps): one for one in self.ladders}
+        if any(one.recommended for one in added.values()):
+            known = {key: replace(one, recommended=False) for key, one in known.items()}
+        merged = known | added
+        return FittedSteps(tuple(merged[key] for key in sorted(merged)))
+
+    def to_json(self) -> str:
+        return json.dumps({"format": FORMAT, "ladders": [asdict(one) for one in self.ladders]})
+
+
+NONE = FittedSteps()
+
+
+def from_json(text: str) -> FittedSteps:
+    """What `to_json` wrote. Never raises: of a text that cannot be read, `problem` says why."""
+    try:
+        values = json.loads(text)
+        if not isinstance(values, dict):
+            raise ValueError(NOT_A_JSON_OBJECT)
+        stored, ladders = values.get("format"), values.get("ladders")
+        if type(stored) is not int or stored > FORMAT:
+            return FittedSteps(problem=wrong_format(stored, FORMAT))
+        if not isinstance(ladders, list) or len(ladders) > _MOST_LADDERS:
+            raise ValueError("it holds no list of ladders")
+        return FittedSteps(tuple(map(Ladder.from_json, ladders)))
+    except (ValueError, RecursionError) as error:
+        return FittedSteps(problem=f"they are damaged: {error}"[:200])

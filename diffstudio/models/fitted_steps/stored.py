@@ -1,0 +1,105 @@
+"""Where the fitted steps of a checkpoint are kept, and how they are written. No torch."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import struct
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+
+from diffstudio.atomic import atomic_write, write_text
+from diffstudio.errors import unreadable
+from diffstudio.models.checkpoint import Checkpoint, Origin
+from diffstudio.models.detection.types import Layout
+from diffstudio.models.files.safetensors_header import read_safetensors_header
+from diffstudio.models.fitted_steps.ladders import NONE, FittedSteps, Ladder, from_json
+
+KEY = "diffstudio.fitted_steps"  # in the header
+IN_FOLDER, BESIDE = "fitted_steps.json", ".steps.json"
+_LARGEST_BYTES = 4 << 20
+_ALIGNMENT = 8  # bytes, of where the tensors begin
+
+
+def fitted_steps(checkpoint: Checkpoint) -> FittedSteps:
+    """The ladders of a checkpoint: those beside it, and those in its header for what is not beside it.
+
+    Cheap enough for the window: a file beside it is read again only when it changed.
+    """
+    beside = _beside(sidecar_path(checkpoint))
+    if KEY not in checkpoint.metadata:
+        return beside
+    in_header = from_json(checkpoint.metadata[KEY])
+    merged = in_header.with_ladders(beside.ladders)
+    return FittedSteps(merged.ladders, in_header.problem or beside.problem)
+
+
+def sidecar_path(checkpoint: Checkpoint) -> Path:
+    """The file for the ladders that are not in the header."""
+    path = checkpoint.path
+    return path / IN_FOLDER if checkpoint.layout is Layout.FOLDER else path.with_name(path.stem + BESIDE)
+
+
+def is_in_header(checkpoint: Checkpoint) -> bool:
+    """Whether new ladders are written into the checkpoint's own file: those of checkpoints trained here are.
+
+    The starter's file belongs to the program and stays as it is.
+    """
+    return checkpoint.layout is Layout.OURS and checkpoint.origin is not Origin.STARTER
+
+
+def store(checkpoint: Checkpoint, ladders: Iterable[Ladder]) -> Path:
+    """Keep new ladders of a checkpoint with those that it has; returns the file. StorageProblem when that fails.
+
+    The weights stay as they are, byte for byte.
+    """
+    path = sidecar_path(checkpoint)
+    if not is_in_header(checkpoint):
+        write_text(path, _beside(path).with_ladders(ladders).to_json() + "\n", _not_kept(checkpoint, path))
+        return path
+    header = read_safetensors_header(checkpoint.path)
+    known = from_json(header.metadata.get(KEY, NONE.to_json()))
+    rewrite_metadata(checkpoint.path, {KEY: known.with_ladders(ladders).to_json()}, _not_kept(checkpoint, path))
+    return checkpoint.path
+
+
+def rewrite_metadata(path: Path, values: dict[str, str], what: str) -> None:
+    """Set values in the header of a safetensors file, which is replaced whole or not at all; `what` failed.
+
+    The tensors are copied byte for byte. StorageProblem, CheckpointDamaged.
+    """
+    begins = read_safetensors_header(path).data_start
+    with path.open("rb") as file, atomic_write(path, what) as target:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+        header["__metadata__"] = {**header.get("__metadata__", {}), **values}
+        text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % _ALIGNMENT)
+        target.write(struct.pack("<Q", len(text)) + text)
+        file.seek(begins)
+        shutil.copyfileobj(file, target, 1 << 20)
+
+
+def _beside(path: Path) -> FittedSteps:
+    try:
+        stat = path.stat()
+    except OSError:  # usually: there is none
+        return NONE
+    return _read(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=64)
+def _read(path: Path, modified: int, size: int) -> FittedSteps:
+    if size > _LARGEST_BYTES:
+        return FittedSteps(problem=f"{path.name} is too large")
+    try:
+        return from_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        return FittedSteps(problem=unreadable(error))
+    except UnicodeDecodeError:
+        return FittedSteps(problem="they are damaged: not UTF-8 text")
+
+
+def _not_kept(checkpoint: Checkpoint, path: Path) -> str:
+    return f"The fitted steps of {checkpoint.name} cannot be kept in {path.parent}"
