@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from diffstudio.models.conditioning.controlnet import ControlNets
     from diffstudio.models.conditioning.textual_inversion import TextualInversions
     from diffstudio.models.detection.families_table import Family
+    from diffstudio.models.inspection.layers import AttentionLayer, NetworkBlock
+    from diffstudio.models.inspection.words import PromptWord
 
 
 IN_A_PIPELINE = "it runs in a diffusers pipeline"
@@ -170,6 +172,16 @@ class Model(Protocol):
         return SAMPLERS[name]
 
     @property
+    def blocks(self) -> Sequence[NetworkBlock]:
+        """The blocks whose outputs can be read as features, in the order in which they run; empty if there are none."""
+        return ()
+
+    @property
+    def attention_layers(self) -> Sequence[AttentionLayer]:
+        """The layers from which maps of the prompt's words can be read, in that order; empty if there are none."""
+        return ()
+
+    @property
     def parameters(self) -> int:
         """The number of parameters of the network."""
         return sum(parameter.numel() for parameter in self.network.parameters())
@@ -199,6 +211,17 @@ class Model(Protocol):
 
     def prompt_encoder(self, clip_skip: int | None) -> PromptEncoder:
         """A function that encodes the texts of one step, and remembers those that it has encoded before."""
+
+    def prompt_words(self, text: str) -> Sequence[PromptWord]:
+        """The words of one subprompt of a step, with the tokens that the network reads; none without a text encoder."""
+        return ()
+
+    def masked(self, prompt: EncodedPrompt, tokens: Sequence[Sequence[int]]) -> EncodedPrompt:
+        """The encoded prompts of a step without these tokens of each subprompt: they are as in an empty prompt.
+
+        Pooled embeddings of the whole prompt, which some families have beside, stay as they are.
+        """
+        return prompt
 
     def encode_image(self, image: Tensor) -> Tensor:
         """image [B,3,H,W] in [-1,1] -> clean state [B,C,h,w]."""

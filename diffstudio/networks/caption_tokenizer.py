@@ -72,6 +72,11 @@ class CaptionTokenizer:
             -1, length
         )
 
+    def offsets(self, text: str) -> list[tuple[int, int]]:
+        """For each token that `encode` gives for a text: the first of its characters, and the one after the last."""
+        found = self._tokenizer.encode(text)
+        return [span for token, span in zip(found.ids, found.offsets, strict=True) if token != PADDING]
+
     def extended(self, captions: Iterable[str], most: int, fewest_uses: int = 2) -> CaptionTokenizer:
         """The same tokenizer with up to `most` new tokens, for the words that are frequent in `captions`.
 

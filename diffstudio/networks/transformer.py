@@ -116,6 +116,17 @@ class PixelTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.final_layer = FinalLayer(config)
 
+    @property
+    def context_tokens(self) -> int:
+        """T: how many tokens of the condition stand before the image tokens in every block."""
+        match self.config.conditioning:
+            case Conditioning.TEXT:
+                return self.config.text_tokens
+            case Conditioning.CLASS:
+                return 1
+            case Conditioning.NONE:
+                return 0
+
     def forward(self, x_t: Tensor, t: Tensor, condition: Condition = Condition()) -> Tensor:  # noqa: B008 (immutable)
         height, width = x_t.shape[-2:]
         rows, columns = height // self.config.patch_size, width // self.config.patch_size

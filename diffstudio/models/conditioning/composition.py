@@ -49,6 +49,12 @@ class Composition(Generic[T]):
         """With other encoded texts."""
         return Composition(tuple(change(text) for text in self.subprompts), self.weights)
 
+    def each_mapped(self, changes: Sequence[Callable[[T], T]]) -> Composition[T]:
+        """With other encoded texts: the first change is of the first subprompt, and so on."""
+        return Composition(
+            tuple(change(text) for change, text in zip(changes, self.subprompts, strict=True)), self.weights
+        )
+
     def conditional(self, negative: T | None, network_of: NetworkOf[T]) -> Network:
         """The network that predicts the conditional. `negative` has B rows; None unless `needs_unconditional`."""
         if self.is_plain:

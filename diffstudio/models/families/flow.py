@@ -9,7 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -222,6 +222,20 @@ class FlowModel(LatentModel, ABC):
     def _embeds(self, prompts: Sequence[str]) -> PromptEmbeds:
         """Encode prompts with this family's text encoders."""
 
+    @torch.no_grad()
+    def masked(self, prompt: EncodedPrompt, tokens: Sequence[Sequence[int]]) -> EncodedPrompt:
+        assert isinstance(prompt, FlowPrompt)
+        nothing = self._embeds([""]).prompt_embeds[0]  # [T,D]; of fewer tokens in some families
+
+        def without(places: Sequence[int], embeds: PromptEmbeds) -> PromptEmbeds:
+            rows = [row.clone() for row in embeds.prompt_embeds]
+            for row in rows:
+                for place in places:
+                    row[place] = nothing[place] if place < len(nothing) else 0.0
+            return replace(embeds, prompt_embeds=tuple(rows))
+
+        return replace(prompt, positive=prompt.positive.each_mapped([partial(without, places) for places in tokens]))
+
     def annealed(self, prompt: EncodedPrompt, anneal: AnnealRows) -> EncodedPrompt:
         assert isinstance(prompt, FlowPrompt)
 
@@ -294,6 +308,12 @@ def token_ids(tokenizer: Any, prompts: Sequence[str], length: int) -> Tensor:
         list(prompts), padding="max_length", max_length=length, truncation=True, return_tensors="pt"
     ).input_ids
     return ids
+
+
+def offsets(tokenizer: Any, text: str, **options: Any) -> list[tuple[int, int]]:
+    """The characters of each token that `token_ids` or the tokenizer itself gives for a text, of special ones none."""
+    found: list[tuple[int, int]] = tokenizer(text, return_offsets_mapping=True, **options).offset_mapping
+    return found
 
 
 def read_shift(components: Components, default: Shift) -> Shift:

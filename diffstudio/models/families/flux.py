@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -22,12 +23,17 @@ from diffstudio.models.families.flow import (
     PromptEmbeds,
     Shift,
     load_component,
+    offsets,
     pack,
     read_shift,
     token_ids,
     unpack,
     vae_dtype,
 )
+from diffstudio.models.inspection.joint_attention import OneStreamLayer, two_stream_layers
+from diffstudio.models.inspection.layers import AttentionLayer, NetworkBlock
+from diffstudio.models.inspection.stream_blocks import stream_blocks
+from diffstudio.models.inspection.words import PromptWord, words_at
 
 FAMILY = "flux"
 _DEV, _SCHNELL = Shift(by_size=True), Shift(1.0)  # defaults without a scheduler config
@@ -51,6 +57,24 @@ class FluxModel(FlowModel):
     def prompt_features(self) -> PromptFeature:
         """No AND and no negative prompt: both need an unconditional prediction."""
         return super().prompt_features & ~(PromptFeature.AND | PromptFeature.NEGATIVE)
+
+    @property
+    def blocks(self) -> Sequence[NetworkBlock]:
+        return stream_blocks(self.network, "transformer_blocks", "single_transformer_blocks")
+
+    @property
+    def attention_layers(self) -> Sequence[AttentionLayer]:
+        network: Any = self.network
+        single = [
+            OneStreamLayer(f"single {number}", block.attn, partial(_split, self.longest_prompt), of_output=True)
+            for number, block in enumerate(network.single_transformer_blocks)
+        ]
+        return (*two_stream_layers(network.transformer_blocks, "double"), *single)
+
+    def prompt_words(self, text: str) -> Sequence[PromptWord]:
+        """By the tokens of T5: CLIP gives a vector of the whole prompt alone."""
+        found = offsets(self.tokenizers["tokenizer_2"], text, truncation=True, max_length=self.longest_prompt)
+        return words_at(text, found)
 
     def _embeds(self, prompts: Sequence[str]) -> PromptEmbeds:
         pooled = self._read("text_encoder", token_ids(self.tokenizers["tokenizer"], prompts, 77)).pooler_output  # [B,P]
@@ -122,3 +146,8 @@ def _image_ids(height: int, width: int) -> Tensor:
     """Row and column of each patch of latents [height,width], in the order of `pack`: [(h/2)(w/2),3], float32."""
     rows, columns = torch.arange(height // PATCH), torch.arange(width // PATCH)
     return torch.cartesian_prod(torch.zeros(1), rows.float(), columns.float())
+
+
+def _split(text_tokens: int, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Image and text tokens of a single-stream block, where the text comes first."""
+    return outputs[:, text_tokens:], outputs[:, :text_tokens]

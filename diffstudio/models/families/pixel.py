@@ -24,10 +24,13 @@ from diffstudio.models.conditioning.prompt_schedule import StepTexts
 from diffstudio.models.detection.families_table import FAMILIES, Family
 from diffstudio.models.families import pixel_file
 from diffstudio.models.families.scheduler_config import unsupported_schedule
+from diffstudio.models.inspection.layers import AttentionLayer, NetworkBlock
+from diffstudio.models.inspection.own_attention import own_attention_layers, own_blocks
+from diffstudio.models.inspection.words import PromptWord, words_at
 from diffstudio.models.library.lookup import similar_names
 from diffstudio.models.model import AnnealRows, EncodedPrompt, Model, PromptEncoder, multiples_of, unsupported_size
 from diffstudio.models.output_format import OutputFormat
-from diffstudio.networks.caption_tokenizer import CaptionTokenizer
+from diffstudio.networks.caption_tokenizer import PADDING, CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.one_call import OneCallConfig
 from diffstudio.networks.transformer import Condition, PixelTransformer, TransformerConfig
@@ -135,6 +138,31 @@ class PixelModel(Model):
             )
 
         return encode
+
+    @property
+    def blocks(self) -> Sequence[NetworkBlock]:
+        return own_blocks(self.network)
+
+    @property
+    def attention_layers(self) -> Sequence[AttentionLayer]:
+        return own_attention_layers(self.network)
+
+    def prompt_words(self, text: str) -> Sequence[PromptWord]:
+        if self.tokenizer is None or self.config.conditioning is not Conditioning.TEXT:
+            return ()
+        return words_at(text, self.tokenizer.offsets(text), longest=self.config.text_tokens)
+
+    def masked(self, prompt: EncodedPrompt, tokens: Sequence[Sequence[int]]) -> EncodedPrompt:
+        assert isinstance(prompt, PixelPrompt)
+
+        def without(places: Sequence[int], condition: Condition) -> Condition:
+            if condition.token_ids is None:
+                return condition
+            token_ids = condition.token_ids.clone()
+            token_ids[:, list(places)] = PADDING
+            return condition._replace(token_ids=token_ids)
+
+        return replace(prompt, positive=prompt.positive.each_mapped([partial(without, places) for places in tokens]))
 
     def _condition(self, prompts: Sequence[str]) -> Condition:
         return condition_of(prompts, self.config, self.tokenizer, self.classes, self.device)

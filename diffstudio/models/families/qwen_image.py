@@ -24,11 +24,16 @@ from diffstudio.models.families.flow import (
     PromptEmbeds,
     Shift,
     load_component,
+    offsets,
     pack,
     read_shift,
     unpack,
     vae_dtype,
 )
+from diffstudio.models.inspection.joint_attention import two_stream_layers
+from diffstudio.models.inspection.layers import AttentionLayer, NetworkBlock
+from diffstudio.models.inspection.stream_blocks import stream_blocks
+from diffstudio.models.inspection.words import PromptWord, words_at
 
 FAMILY = "qwen_image"
 _SHIFT = Shift(by_size=True, tokens=(256, 8192), mu=(0.5, 0.9), terminal=0.02)  # the default without a scheduler config
@@ -57,6 +62,20 @@ class QwenImageModel(FlowModel):
 
     def _decode(self, latents: Tensor) -> Tensor:
         return super()._decode(latents[:, :, None])[:, :, 0]
+
+    @property
+    def blocks(self) -> Sequence[NetworkBlock]:
+        return stream_blocks(self.network, "transformer_blocks")
+
+    @property
+    def attention_layers(self) -> Sequence[AttentionLayer]:
+        network: Any = self.network
+        return two_stream_layers(network.transformer_blocks, "block")
+
+    def prompt_words(self, text: str) -> Sequence[PromptWord]:
+        templated, start = _CHAT_TEMPLATE.format(text), _CHAT_TEMPLATE.index("{}")
+        found = offsets(self.tokenizers["tokenizer"], templated)[_TEMPLATE_TOKENS:]
+        return words_at(templated, found, start=start, end=start + len(text), longest=self.longest_prompt)
 
     def _embeds(self, prompts: Sequence[str]) -> PromptEmbeds:
         tokens = self.tokenizers["tokenizer"](

@@ -21,14 +21,20 @@ from diffstudio.models.families.flow import (
     PromptEmbeds,
     Shift,
     load_component,
+    offsets,
     read_shift,
     token_ids,
     vae_dtype,
 )
+from diffstudio.models.inspection.joint_attention import two_stream_layers
+from diffstudio.models.inspection.layers import AttentionLayer, NetworkBlock
+from diffstudio.models.inspection.stream_blocks import stream_blocks
+from diffstudio.models.inspection.words import PromptWord, joined, words_at
 
 FAMILY = "sd3"
 _SHIFT = Shift(3.0)  # the default without a scheduler config
 _CLIPS = (("tokenizer", "text_encoder"), ("tokenizer_2", "text_encoder_2"))
+_CLIP_TOKENS = 77
 _HIDDEN_LAYER = 2  # of both CLIPs: the last but one
 _TRAINING_STEPS = 1000  # the network's timestep is t times this
 
@@ -53,6 +59,23 @@ class SD3Model(FlowModel):
         positions: int = config.pos_embed_max_size  # along a side
         return min(super().largest_side, positions * PATCH * self.vae_scale_factor)
 
+    @property
+    def blocks(self) -> Sequence[NetworkBlock]:
+        return stream_blocks(self.network, "transformer_blocks")
+
+    @property
+    def attention_layers(self) -> Sequence[AttentionLayer]:
+        network: Any = self.network
+        return two_stream_layers(network.transformer_blocks, "block")
+
+    def prompt_words(self, text: str) -> Sequence[PromptWord]:
+        """By the tokens of CLIP, of which both encoders have the same, and after those of T5, where there is one."""
+        clip = words_at(text, offsets(self.tokenizers["tokenizer"], text, truncation=True, max_length=_CLIP_TOKENS))
+        if not self.has_t5:
+            return clip
+        found = offsets(self.tokenizers["tokenizer_3"], text, truncation=True, max_length=self.longest_prompt)
+        return joined(clip, words_at(text, found, first=_CLIP_TOKENS))
+
     def _uniform(self, flow: RectifiedFlow, steps: int) -> Tensor:
         """Evenly spaced down to the smallest training time, which diffusers shifts twice: alone and with the others."""
         lowest = RectifiedFlow().t_min if self.shift.by_size else flow.t_min
@@ -65,7 +88,7 @@ class SD3Model(FlowModel):
 
     def _embeds(self, prompts: Sequence[str], skipped: int = 0) -> PromptEmbeds:
         clips = [
-            self._read(encoder, token_ids(self.tokenizers[tokenizer], prompts, 77), output_hidden_states=True)
+            self._read(encoder, token_ids(self.tokenizers[tokenizer], prompts, _CLIP_TOKENS), output_hidden_states=True)
             for tokenizer, encoder in _CLIPS
         ]
         layer = -_HIDDEN_LAYER - skipped

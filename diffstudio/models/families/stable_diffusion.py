@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -31,6 +31,10 @@ from diffstudio.models.conditioning.prompt_schedule import StepTexts
 from diffstudio.models.conditioning.textual_inversion import TextualInversions
 from diffstudio.models.families.latent import LatentModel
 from diffstudio.models.families.scheduler_config import Scheduling, scheduling_of
+from diffstudio.models.inspection.cross_attention import cross_attention_layers
+from diffstudio.models.inspection.layers import AttentionLayer, NetworkBlock
+from diffstudio.models.inspection.unet_blocks import unet_blocks
+from diffstudio.models.inspection.words import PromptWord, weighted_words
 from diffstudio.models.model import AnnealRows, EncodedPrompt, PromptEncoder
 
 if TYPE_CHECKING:
@@ -194,7 +198,37 @@ class StableDiffusion(LatentModel):
         normalised: Tensor = norm(out.hidden_states[-1 - skipped])
         return normalised
 
+    def prompt_words(self, text: str) -> Sequence[PromptWord]:
+        """By the first text encoder's tokenizer: XL's two have the same tokens."""
+        tokenizer = self.textual_inversions.tokenizer(next(iter(self.tokenizers.values())))
+
+        def ids(text: str) -> Sequence[int]:
+            return list(tokenizer(text, add_special_tokens=False, verbose=False).input_ids)
+
+        return weighted_words(text, prompt_weighting.split_chunks(text, ids, self.textual_inversions.lengths), ids)
+
+    def masked(self, prompt: EncodedPrompt, tokens: Sequence[Sequence[int]]) -> EncodedPrompt:
+        assert isinstance(prompt, StableDiffusionPrompt)
+        empty = self.encode_prompt("")
+        assert isinstance(empty, StableDiffusionPrompt)
+        nothing = empty.positive.first.prompt_embeds  # [1,L,D] of one chunk
+
+        def without(places: Sequence[int], embeds: PromptEmbeds) -> PromptEmbeds:
+            changed = embeds.prompt_embeds.clone()
+            changed[:, list(places)] = nothing[:, [place % nothing.shape[1] for place in places]]
+            return replace(embeds, prompt_embeds=changed)
+
+        return replace(prompt, positive=prompt.positive.each_mapped([partial(without, places) for places in tokens]))
+
     # ---- the network -------------------------------------------------------------------------------------------------
+
+    @property
+    def blocks(self) -> Sequence[NetworkBlock]:
+        return unet_blocks(self.network)
+
+    @property
+    def attention_layers(self) -> Sequence[AttentionLayer]:
+        return cross_attention_layers(self.network)
 
     def annealed(self, prompt: EncodedPrompt, anneal: AnnealRows) -> EncodedPrompt:
         assert isinstance(prompt, StableDiffusionPrompt)

@@ -15,10 +15,23 @@ from diffstudio.diffusion.denoiser import Network
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components
 from diffstudio.models.conditioning.composition import Composition
-from diffstudio.models.families.flow import FlowModel, PromptEmbeds, Shift, load_component, read_shift, vae_dtype
+from diffstudio.models.families.flow import (
+    PATCH,
+    FlowModel,
+    PromptEmbeds,
+    Shift,
+    load_component,
+    offsets,
+    read_shift,
+    vae_dtype,
+)
+from diffstudio.models.inspection.joint_attention import OneStreamLayer
+from diffstudio.models.inspection.layers import AttentionLayer, NetworkBlock
+from diffstudio.models.inspection.words import PromptWord, words_at
 
 FAMILY = "z_image"
 _SHIFT = Shift(3.0)  # of Z-Image-Turbo; the default without a scheduler config
+_UNIT = 32  # tokens: image and text are padded to multiples of it
 _CHAT_TEMPLATE = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"  # of Qwen3; for tokenizers without one
 
 
@@ -26,6 +39,34 @@ class ZImageModel(FlowModel):
     """Z-Image. Its guidance scale g means conditional + g (conditional - unconditional): a CFG scale of 1 + g."""
 
     unguided_scale = 0.0
+    _called_tokens = 0  # image tokens of the network's last call
+
+    @property
+    def blocks(self) -> Sequence[NetworkBlock]:
+        network: Any = self.network
+        return tuple(
+            NetworkBlock(f"block {number}", block, lambda output, size: output[:, : _image_tokens(size)])
+            for number, block in enumerate(network.layers)
+        )
+
+    @property
+    def attention_layers(self) -> Sequence[AttentionLayer]:
+        network: Any = self.network
+        return tuple(
+            OneStreamLayer(f"block {number}", block.attention.to_out[0], self._split)
+            for number, block in enumerate(network.layers)
+        )
+
+    def prompt_words(self, text: str) -> Sequence[PromptWord]:
+        templated = _templated(self.tokenizers["tokenizer"], text)
+        start = max(0, templated.rfind(text))
+        found = offsets(self.tokenizers["tokenizer"], templated, truncation=True, max_length=self.longest_prompt)
+        return words_at(templated, found, start=start, end=start + len(text))
+
+    def _split(self, outputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Image and text tokens of a sequence in which the image comes first, padded to whole units."""
+        image = self._called_tokens
+        return outputs[:, :image], outputs[:, -(-image // _UNIT) * _UNIT :]
 
     def _embeds(self, prompts: Sequence[str]) -> PromptEmbeds:
         tokenizer = self.tokenizers["tokenizer"]
@@ -60,6 +101,7 @@ class ZImageModel(FlowModel):
         prompt_embeds = [row.to(self.device, self.dtype) for row in embeds.prompt_embeds]
 
         def velocity(x_t: Tensor, t: Tensor) -> Tensor:
+            self._called_tokens = _image_tokens((x_t.shape[-2], x_t.shape[-1]))
             frames = list(x_t.to(self.dtype)[:, :, None])  # as videos of one frame [C,1,h,w]
             prediction = self.network(frames, 1 - t, prompt_embeds, return_dict=False)[0]
             return -torch.stack(prediction)[:, :, 0]
@@ -87,6 +129,11 @@ def load(checkpoint: Checkpoint, components: Components, device: torch.device, d
         device=device,
         dtype=dtype,
     )
+
+
+def _image_tokens(size: tuple[int, int]) -> int:
+    """The image tokens of a state of this height and width."""
+    return (size[0] // PATCH) * (size[1] // PATCH)
 
 
 def _templated(tokenizer: Any, prompt: str) -> str:

@@ -1,0 +1,94 @@
+"""The deletion test: whether masking a word changes an image most where the word's map says that it acts. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+REGION_SHARE = 0.25  # of the grid: the cells in which a word's map is highest
+CLEAR = 0.95  # of the random regions have a smaller ratio
+
+
+@dataclass(frozen=True, slots=True)
+class DeletionTest:
+    """What masking one word changed, inside and outside of its region."""
+
+    inside: float  # mean change in the word's region, in levels of 8 bits
+    outside: float  # in the rest of the image
+    random: float  # mean ratio of the regions of the same shape at all other places
+    beaten: float  # share of those whose ratio is smaller
+    others: float | None  # mean ratio in the regions of the other words; None without any
+
+    @property
+    def ratio(self) -> float:
+        """How many times as much changes inside as outside; 1 where nothing changes."""
+        return _ratio(self.inside, self.outside)
+
+    @property
+    def holds(self) -> bool:
+        """Whether more changes inside, and by more than in nearly all random regions."""
+        return self.ratio > 1 and self.beaten >= CLEAR
+
+
+def region(word_map: NDArray[np.floating], share: float = REGION_SHARE) -> NDArray[np.bool_]:
+    """The cells [h,w] in which a map [h,w] is highest, `share` of all but at least one."""
+    count = max(1, round(share * word_map.size))
+    chosen = np.zeros(word_map.size, np.bool_)
+    chosen[np.argsort(-word_map.ravel(), kind="stable")[:count]] = True
+    return chosen.reshape(word_map.shape)
+
+
+def on_grid(values: NDArray[np.floating], grid: tuple[int, int]) -> NDArray[np.float64]:
+    """The means [h,w] of the pixels [H,W] of each cell; cells differ by a pixel where the grid does not divide."""
+    height, width = values.shape
+    rows = np.linspace(0, height, grid[0] + 1).round().astype(int)
+    columns = np.linspace(0, width, grid[1] + 1).round().astype(int)
+    sums = np.add.reduceat(np.add.reduceat(values.astype(np.float64), rows[:-1], axis=0), columns[:-1], axis=1)
+    return np.asarray(sums / np.outer(np.diff(rows), np.diff(columns)), np.float64)
+
+
+def deletion_test(
+    change: NDArray[np.floating], word_map: NDArray[np.floating], others: Sequence[NDArray[np.floating]] = ()
+) -> DeletionTest:
+    """Compare the change [H,W] that masking a word made with the word's map [h,w] and those of other words.
+
+    The baseline is exact, without random numbers: the region moved to every other place of the grid, around its borders.
+    ValueError for a map with more cells than the image has pixels along a side.
+    """
+    if word_map.shape[0] > change.shape[0] or word_map.shape[1] > change.shape[1]:
+        raise ValueError(f"a map of {word_map.shape} cells for an image of {change.shape} px")
+    cells = on_grid(change, (word_map.shape[0], word_map.shape[1]))
+    chosen = region(word_map)
+    inside, outside = _means(cells, chosen)
+    moved = _moved_ratios(cells, chosen)
+    own = _ratio(inside, outside)
+    return DeletionTest(
+        inside,
+        outside,
+        float(moved.mean()) if len(moved) else 1.0,
+        float((moved < own).mean()) if len(moved) else 0.0,
+        float(np.mean([_ratio(*_means(cells, region(other))) for other in others])) if others else None,
+    )
+
+
+def _means(cells: NDArray[np.float64], chosen: NDArray[np.bool_]) -> tuple[float, float]:
+    return float(cells[chosen].mean()), float(cells[~chosen].mean()) if not chosen.all() else float(cells.mean())
+
+
+def _ratio(inside: float, outside: float) -> float:
+    if outside > 0:
+        return inside / outside
+    return 1.0 if inside == 0 else float("inf")
+
+
+def _moved_ratios(cells: NDArray[np.float64], chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """The ratios of the region at all places of the grid but its own, by a correlation with Fourier transforms."""
+    count, total = int(chosen.sum()), float(cells.sum())
+    sums = np.fft.ifft2(np.fft.fft2(cells) * np.conj(np.fft.fft2(chosen.astype(np.float64)))).real.ravel()[1:]
+    inside = np.clip(sums, 0, None) / count
+    outside = np.clip(total - sums, 0, None) / max(1, cells.size - count)
+    tiny = 1e-12 * max(total, 1e-300)
+    return np.where(outside > tiny, inside / np.maximum(outside, tiny), np.where(inside > tiny, np.inf, 1.0))

@@ -1,0 +1,127 @@
+"""The words of a prompt, and which tokens of a text encoder each of them is. No torch.
+
+A word is what a person would point at: its sub-tokens are merged, and punctuation and the syntax of weights are no part
+of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from diffstudio.models.conditioning.prompt_weighting import CHUNK_TOKENS, TokenChunk, parse_prompt
+
+# Characters of scripts without spaces are words of their own; other symbols, such as emoji, are words too.
+_CHARACTER = "[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
+_WORD = re.compile(
+    rf"{_CHARACTER}|(?:(?!{_CHARACTER})\w)+(?:['’-](?:(?!{_CHARACTER})\w)+)*|[^\w\s,.;:!?…'’\"()\[\]{{}}|/\\-]+"
+)
+_PIECE = re.compile(rf"\s*(?:{_WORD.pattern}|\S)")
+
+Span = tuple[int, int]  # first character, and the one after the last
+
+
+@dataclass(frozen=True, slots=True)
+class PromptWord:
+    """A word and the positions of its tokens among the text tokens that the network reads."""
+
+    text: str
+    tokens: tuple[int, ...]  # empty where it was cut off
+    weight: float = 1.0  # of the prompt's grammar
+
+
+def words_in(text: str) -> list[Span]:
+    """The words of a text, in order."""
+    return [match.span() for match in _WORD.finditer(text)]
+
+
+def words_at(
+    text: str,
+    offsets: Sequence[Span],
+    *,
+    start: int = 0,
+    end: int | None = None,
+    first: int = 0,
+    longest: int | None = None,
+) -> tuple[PromptWord, ...]:
+    """The words of `text[start:end]` from the characters that each token stands for.
+
+    `offsets` are those of the whole text; token i is at position `first` + i, and from `longest` tokens on they are cut
+    off. Words that share a token become one.
+    """
+    whole = text[start:end]
+    words: list[tuple[Span, list[int]]] = [((a + start, b + start), []) for a, b in words_in(whole)]
+    for index, (left, right) in enumerate(offsets):
+        touched = [place for place, ((a, b), _) in enumerate(words) if left < b and right > a]
+        if not touched:
+            continue
+        merged_from, merged_to = touched[0], touched[-1] + 1
+        tokens = sorted({index, *(token for _, held in words[merged_from:merged_to] for token in held)})
+        words[merged_from:merged_to] = [((words[merged_from][0][0], words[merged_to - 1][0][1]), tokens)]
+    return tuple(
+        PromptWord(text[a:b], tuple(first + token for token in tokens if longest is None or token < longest))
+        for (a, b), tokens in words
+    )
+
+
+def joined(one: Sequence[PromptWord], other: Sequence[PromptWord]) -> tuple[PromptWord, ...]:
+    """The words of one text with their tokens in two encoders; where those merge other words, the tokens of both count
+    for each word whose text is part of the other.
+    """
+    if [word.text for word in one] == [word.text for word in other]:
+        return tuple(replace(a, tokens=a.tokens + b.tokens) for a, b in zip(one, other, strict=True))
+    shorter, longer = (one, other) if len(one) <= len(other) else (other, one)
+    rest = list(longer)
+    found = []
+    for word in shorter:
+        tokens = word.tokens
+        while rest and rest[0].text in word.text:
+            tokens += rest.pop(0).tokens
+        found.append(replace(word, tokens=tokens))
+    return tuple(found)
+
+
+def weighted_words(
+    prompt: str, chunks: Sequence[TokenChunk], ids: Callable[[str], Sequence[int]]
+) -> tuple[PromptWord, ...]:
+    """The words of a prompt in AUTOMATIC1111's grammar, as `prompt_weighting.split_chunks` made chunks of it.
+
+    Positions count the start and end tokens of each chunk. `ids` gives the tokens of a text without those.
+    """
+    positions = iter(
+        [
+            (CHUNK_TOKENS + 2) * number + 1 + place
+            for number, chunk in enumerate(chunks)
+            for place in range(len(chunk.ids))
+        ]
+    )
+    found: list[PromptWord] = []
+    for section in parse_prompt(prompt):
+        glued = False  # the word before goes on without a space
+        for run in section:
+            for text, count in _counted_pieces(run.text, ids):
+                tokens = tuple(next(positions) for _ in range(count))
+                word = text.strip()
+                joins = glued and found and not text[:1].isspace() and bool(words_in(word))
+                if joins:
+                    found[-1] = replace(found[-1], text=found[-1].text + word, tokens=found[-1].tokens + tokens)
+                elif words_in(word):
+                    found.append(PromptWord(word, tokens, run.weight))
+                glued = False
+            glued = bool(run.text) and not run.text[-1:].isspace() and bool(words_in(run.text[-1:]))
+    return tuple(found)
+
+
+def _counted_pieces(text: str, ids: Callable[[str], Sequence[int]]) -> Iterator[tuple[str, int]]:
+    """A text in words and other pieces with the number of tokens of each; in coarser pieces where those of the words
+    alone are others than within the text.
+    """
+    whole = list(ids(text))
+    for pattern in (_PIECE, re.compile(r"\s*\S+")):
+        pieces = [match[0] for match in pattern.finditer(text)]
+        tokens = [list(ids(piece)) for piece in pieces]
+        if [token for each in tokens for token in each] == whole:
+            yield from zip(pieces, map(len, tokens), strict=True)
+            return
+    yield text, len(whole)
