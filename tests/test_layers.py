@@ -28,6 +28,8 @@ EVALUATING = {
         "compare.measuring",
         "compare.training",
         "anomalies.anomalies",
+        "attention.attention",
+        "attention.prompts",
         "anomalies.choice",
         "anomalies.detectors",
         "evaluate",

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import diffstudio
 from diffstudio.cli.anomalies import add_anomalies
 from diffstudio.cli.arguments import Parser
+from diffstudio.cli.attention import add_attention
 from diffstudio.cli.compare import add_compare
 from diffstudio.cli.evaluate import add_evaluate
 from diffstudio.cli.generate import add_generate
@@ -79,6 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     add_likelihood(verbs)
     add_synthesise(verbs)
     add_anomalies(verbs)
+    add_attention(verbs)
     add_models(verbs)
     return parser
 

@@ -15,7 +15,7 @@ from diffstudio.models.conditioning.prompt_weighting import CHUNK_TOKENS, TokenC
 # Characters of scripts without spaces are words of their own; other symbols, such as emoji, are words too.
 _CHARACTER = "[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
 _WORD = re.compile(
-    rf"{_CHARACTER}|(?:(?!{_CHARACTER})\w)+(?:['’-](?:(?!{_CHARACTER})\w)+)*|[^\w\s,.;:!?…'’\"()\[\]{{}}|/\\-]+"
+    rf"\d+(?:[.,]\d+)+|{_CHARACTER}|(?:(?!{_CHARACTER})\w)+(?:['’-](?:(?!{_CHARACTER})\w)+)*|[^\w\s,.;:!?…'’\"()\[\]{{}}|/\\-]+"
 )
 _PIECE = re.compile(rf"\s*(?:{_WORD.pattern}|\S)")
 

@@ -60,6 +60,14 @@ def find_subjects(names: tuple[str, ...], library: Library) -> list[Subject]:
     return subjects
 
 
+def find_checkpoint(name: str, library: Library) -> Checkpoint:
+    """A checkpoint of any family by its name or path, or the latest of a run. CheckpointMissing, CheckpointDamaged."""
+    folder = _as_folder(name)
+    if folder is not None and not (folder / INDEX).is_file() and RunFolder(folder).latest_checkpoint.is_file():
+        return library.find(RunFolder(folder).latest_checkpoint)
+    return library.find(name)
+
+
 def image_folders(names: Iterable[str]) -> list[Path]:
     """Those of the names that are folders of generated images."""
     folders = map(_as_folder, names)

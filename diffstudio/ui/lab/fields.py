@@ -97,7 +97,7 @@ class FolderField(Field):
         return "" if self._folder is not None or self._optional else self._missing
 
     def fill(self, rest: list[str]) -> None:
-        found = _taken(rest, self._flag) if self._flag else (rest.pop() if rest else None)
+        found = taken(rest, self._flag) if self._flag else (rest.pop() if rest else None)
         self.set_folder(Path(found) if found is not None else None)
 
     def drop_text(self, items: Sequence[DroppedItem]) -> str:
@@ -272,7 +272,7 @@ class NumberField(Field):
 
     def fill(self, rest: list[str]) -> None:
         if self._flag:
-            found = _taken(rest, self._flag)
+            found = taken(rest, self._flag)
         else:
             found = rest.pop() if rest and rest[-1].isdecimal() else None
         try:
@@ -298,7 +298,7 @@ class ChoiceField(Field):
         return [] if value == self._choices[0][0] else [self._flag, str(value)]
 
     def fill(self, rest: list[str]) -> None:
-        found = _taken(rest, self._flag)
+        found = taken(rest, self._flag)
         if found is not None and found not in [value for value, _ in self._choices]:
             self._choices.append((found, found))  # a path, or what another version offers
             self.combo.set_choices(self._choices)
@@ -328,7 +328,7 @@ class SeveralField(Field):
         return [] if chosen == self._all else [self._flag, ",".join(chosen) or self._none]
 
     def fill(self, rest: list[str]) -> None:
-        found = _taken(rest, self._flag)
+        found = taken(rest, self._flag)
         names = self._all if found is None else tuple(one for one in found.split(",") if one not in ("", self._none))
         self._choices += [(name, name) for name in names if name not in dict(self._choices)]
         self._column.removeWidget(self.chips)
@@ -377,7 +377,7 @@ def _taken_all(rest: list[str], flag: str) -> list[str]:
     return found
 
 
-def _taken(rest: list[str], flag: str) -> str | None:
+def taken(rest: list[str], flag: str) -> str | None:
     """The value behind a flag, which is taken out of `rest` with it; None without the flag."""
     for place, argument in enumerate(rest):
         if argument == flag and place + 1 < len(rest):

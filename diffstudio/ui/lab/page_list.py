@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from diffstudio.ui.lab.page import AnyPage
-from diffstudio.ui.lab.pages import anomalies, compare, evaluate, latent_space, likelihood, synthesise
+from diffstudio.ui.lab.pages import anomalies, attention, compare, evaluate, latent_space, likelihood, synthesise
 
 PAGES: tuple[AnyPage, ...] = (
     evaluate.PAGE,
@@ -12,6 +12,7 @@ PAGES: tuple[AnyPage, ...] = (
     synthesise.PAGE,
     likelihood.PAGE,
     latent_space.PAGE,
+    attention.PAGE,
 )
 
 

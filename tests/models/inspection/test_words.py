@@ -20,6 +20,7 @@ from tests.models.small_files import words as clip
     [
         ("red apple, on a table!", ["red", "apple", "on", "a", "table"]),
         ("rock'n'roll well-known it’s", ["rock'n'roll", "well-known", "it’s"]),
+        ("a 1.5 m wall, 2, 3", ["a", "1.5", "m", "wall", "2", "3"]),
         ("", []),
         (" ,. ", []),
         ("赤い apple 猫", ["赤", "い", "apple", "猫"]),

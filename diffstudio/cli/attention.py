@@ -1,0 +1,84 @@
+"""The verb `diffstudio attention`."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+
+from diffstudio.cli.arguments import Verbs, as_number, as_text, as_whole_number
+from diffstudio.cli.lab_verb import (
+    Engine,
+    add_device_option,
+    add_json_option,
+    add_out_option,
+    add_seed_option,
+    run_verb,
+)
+
+
+def add_attention(verbs: Verbs) -> None:
+    verb = verbs.add_parser(
+        "attention",
+        help="show where the words of a prompt act in the image",
+        allow_abbrev=False,
+        description="Generate one image and record where each word of its prompt acts, by layer and step; then mask each "
+        "word and show what changes. The image is the same as without. U-Nets and checkpoints trained here by their "
+        "attention weights, other transformers by their attention outputs. Ctrl+C stops it; image generation goes first.",
+    )
+    verb.add_argument(
+        "checkpoint", metavar="CHECKPOINT", type=as_text, help="a name from `models list`, its file, or a run's folder"
+    )
+    verb.add_argument("prompt", metavar="PROMPT", type=as_text, help="what to generate, with its grammar of weights")
+    add_json_option(verb)
+    verb.add_argument("--negative", metavar="TEXT", type=as_text, default="", help="the negative prompt")
+    add_seed_option(verb, "of the image (default 0)")
+    verb.add_argument(
+        "--steps", metavar="N", type=as_whole_number, default=0, help="steps (default: as the checkpoint recommends)"
+    )
+    verb.add_argument(
+        "--guidance", metavar="X", type=as_number, help="CFG scale (default: as the checkpoint recommends)"
+    )
+    for side in ("width", "height"):
+        verb.add_argument(f"--{side}", metavar="PX", type=as_whole_number, default=0, help=f"{side} in px")
+    verb.add_argument(
+        "--maps",
+        metavar="KIND",
+        default="auto",
+        type=as_text,
+        help="weights or outputs of attention; checkpoints trained here have both (default: weights where there are any)",
+    )
+    verb.add_argument(
+        "--test",
+        metavar="N",
+        type=as_whole_number,
+        default=8,
+        help="words that are masked, one after the other, as evidence (default 8; 0: none, which is faster)",
+    )
+    add_device_option(verb)
+    add_out_option(verb, "a folder for the images, attention.npz and attention.json", required=True)
+    verb.set_defaults(do=_attention)
+
+
+def _attention(arguments: argparse.Namespace) -> int:
+    def prepare(device: str) -> Engine:
+        from diffstudio.studio.evaluations.attention.request import AttentionRequest
+
+        request = AttentionRequest(
+            arguments.checkpoint,
+            arguments.prompt,
+            arguments.out,
+            arguments.negative,
+            arguments.seed,
+            arguments.steps,
+            arguments.guidance,
+            arguments.width,
+            arguments.height,
+            arguments.maps,
+            arguments.test,
+            device,
+        )
+        from diffstudio.studio.evaluations.attention.attention import attention
+
+        return partial(attention, request)
+
+    return run_verb(arguments, prepare, ())

@@ -1,0 +1,91 @@
+"""A linear probe: multinomial logistic regression on standardised features, fitted to its optimum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffstudio.errors import BadRequest
+
+STRENGTHS = (1.0, 0.1, 0.01)  # C of the penalty, as scikit-learn's LogisticRegression has it; chosen by validation
+_ITERATIONS = 100
+_TOLERANCE = 1e-5  # of the gradient, per image
+
+
+@dataclass(frozen=True, slots=True)
+class LinearProbe:
+    """argmax of weight x + bias, where x are features minus `mean` over `deviation`."""
+
+    mean: NDArray[np.float32]  # [D]
+    deviation: NDArray[np.float32]  # [D]; 1 where a feature is constant
+    weight: NDArray[np.float32]  # [classes,D]
+    bias: NDArray[np.float32]  # [classes]
+
+    def predict(self, features: NDArray[np.floating]) -> NDArray[np.int64]:
+        """Features [N,D] -> classes [N]."""
+        standardised = (np.asarray(features, np.float32) - self.mean) / self.deviation
+        classes: NDArray[np.int64] = (standardised @ self.weight.T + self.bias).argmax(axis=1)
+        return classes
+
+    def accuracy(self, features: NDArray[np.floating], labels: NDArray[np.int64]) -> float:
+        return float((self.predict(features) == labels).mean())
+
+
+def fit_probe(
+    features: NDArray[np.floating],
+    labels: NDArray[np.int64],
+    classes: int,
+    strength: float = 1.0,
+    check: Callable[[], None] = lambda: None,
+) -> LinearProbe:
+    """Minimise sum of cross-entropies + |weight|^2 / (2 strength) with L-BFGS; the problem is convex.
+
+    features [N,D], labels [N] below `classes`. `check` is called before each pass over the data and may raise.
+    BadRequest for images of fewer than two classes.
+    """
+    if len(np.unique(labels)) < 2:
+        raise BadRequest("No probe can be fitted", "its images are of fewer than two classes")
+    values = np.asarray(features, np.float32)
+    mean, deviation = values.mean(axis=0), values.std(axis=0)
+    deviation = np.where(deviation > 1e-6 * max(1.0, float(deviation.max())), deviation, 1.0).astype(np.float32)
+    x = torch.from_numpy((values - mean) / deviation)
+    y = torch.from_numpy(np.asarray(labels, np.int64))
+    weight = torch.zeros(classes, x.shape[1], requires_grad=True)
+    bias = torch.zeros(classes, requires_grad=True)
+    optimiser = torch.optim.LBFGS(
+        [weight, bias],
+        max_iter=_ITERATIONS,
+        tolerance_grad=_TOLERANCE,
+        tolerance_change=1e-9,
+        line_search_fn="strong_wolfe",
+    )
+
+    def loss() -> Tensor:
+        check()
+        optimiser.zero_grad()
+        value = F.cross_entropy(x @ weight.T + bias, y) + weight.square().sum() / (2 * strength * len(y))
+        torch.autograd.backward(value)
+        return value
+
+    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    return LinearProbe(mean, deviation, weight.detach().numpy(), bias.detach().numpy())
+
+
+def best_probe(
+    training: tuple[NDArray[np.floating], NDArray[np.int64]],
+    validation: tuple[NDArray[np.floating], NDArray[np.int64]],
+    classes: int,
+    strengths: Sequence[float] = STRENGTHS,
+    check: Callable[[], None] = lambda: None,
+) -> tuple[LinearProbe, float]:
+    """The probe with the strength that is best on the validation part, and its accuracy there; the first of equals."""
+    probes = [fit_probe(*training, classes, strength, check) for strength in strengths]
+    found = [probe.accuracy(*validation) for probe in probes]
+    best = int(np.argmax(found))
+    return probes[best], found[best]

@@ -1,0 +1,46 @@
+"""AttentionRequest: the image whose prompt is followed word by word. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffstudio.errors import BadRequest, must_be_between
+
+AUTO = "auto"
+MAPS = (AUTO, "weights", "outputs")
+MOST_WORDS, MOST_STEPS, MOST_PX = 75, 1000, 8192
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionRequest:
+    """Generate one image of `prompt` and record where its words act. Fields of 0 or None are the checkpoint's own."""
+
+    checkpoint: str  # a name or a path
+    prompt: str
+    out: Path  # a folder for the result, in which a control file can stop the work
+    negative: str = ""
+    seed: int = 0
+    steps: int = 0
+    guidance: float | None = None  # CFG scale
+    width: int = 0  # px
+    height: int = 0
+    maps: str = AUTO  # what maps are made from: see models.inspection.layers.MapKind
+    tested: int = 8  # words that are masked for the deletion test, at most
+    device: str = AUTO
+
+    def __post_init__(self) -> None:
+        for what, value, lowest, highest in (
+            ("seed", self.seed, 0, 2**62),
+            ("number of steps", self.steps, 0, MOST_STEPS),
+            ("CFG scale", self.guidance or 0, 0, 1000),
+            ("width", self.width, 0, MOST_PX),
+            ("height", self.height, 0, MOST_PX),
+            ("number of tested words", self.tested, 0, MOST_WORDS),
+        ):
+            if not lowest <= value <= highest:
+                raise BadRequest(f"The {what} is {value}", must_be_between(lowest, f"{highest:,}"))
+        if self.maps not in MAPS:
+            raise BadRequest(f"There are no maps of {self.maps!r}", remedy=f"Choose one of {', '.join(MAPS)}")
+        if not self.prompt.strip():
+            raise BadRequest("The prompt is empty", "there are no words to follow", "Write a prompt")

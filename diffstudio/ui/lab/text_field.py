@@ -1,0 +1,47 @@
+"""TextField: one argument of a verb that a person writes, such as a prompt."""
+
+from __future__ import annotations
+
+from PySide6.QtWidgets import QLineEdit, QVBoxLayout
+
+from diffstudio.ui.lab.fields import Field, taken
+from diffstudio.ui.widgets.helpers import describe, label
+
+_LONGEST = 4_000  # characters
+
+
+class TextField(Field):
+    """A line of text, behind a flag or without one. With `missing` it must not be empty."""
+
+    def __init__(self, text: str, flag: str, missing: str = "", *, tooltip: str) -> None:
+        super().__init__()
+        self._flag, self._missing = flag, missing
+        self.line = QLineEdit()
+        self.line.setMaxLength(_LONGEST)
+        describe(self.line, text, tooltip)
+        name = label(text)
+        name.setBuddy(self.line)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(4)
+        column.addWidget(name)
+        column.addWidget(self.line)
+        describe(self, text, tooltip)
+        self.setFocusProxy(self.line)
+        self.line.textChanged.connect(lambda _: self.changed.emit())
+
+    def value(self) -> str:
+        return self.line.text()
+
+    def arguments(self) -> list[str]:
+        text = self.value()
+        if self._flag:
+            return [f"{self._flag}={text}"] if text.strip() else []
+        return [text] if text else []
+
+    def problem(self) -> str:
+        return self._missing if not self.value().strip() else ""
+
+    def fill(self, rest: list[str]) -> None:
+        found = taken(rest, self._flag) if self._flag else (rest.pop() if rest else "")
+        self.line.setText(found or "")
