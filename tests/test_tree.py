@@ -45,6 +45,9 @@ TESTED_IN = {
     "models/families/test_diffusers_pipeline.py": "models/families/pipeline_class models/families/pipeline_stepper",
     "models/families/test_stable_diffusion.py": "models/families/scheduler_config",
     "models/library/test_library.py": "models/library/model_folders",
+    "models/inspection/test_recording.py": (
+        "models/inspection/cross_attention models/inspection/joint_attention models/inspection/own_attention"
+    ),
     "models/memory/test_oom_fallback.py": "models/memory/devices models/memory/estimate models/memory/offload models/model",
     "models/test_sampling.py": "models/families/pixel",
     "stories/test_finding_models.py": "ui/shell/model_library",
@@ -77,9 +80,11 @@ TESTED_IN = {
     "studio/evaluations/anomalies/test_anomalies.py": (
         "studio/evaluations/anomalies/choice studio/evaluations/anomalies/detectors studio/evaluations/anomalies/result"
     ),
+    "studio/evaluations/attention/test_attention.py": "studio/evaluations/attention/prompts studio/evaluations/attention/result",
     "studio/evaluations/likelihood/test_likelihood.py": "studio/evaluations/likelihood/result",
     "studio/evaluations/views/test_tables.py": "studio/evaluations/views/json_values",
     "ui/lab/pages/test_anomalies.py": "ui/lab/results/decisions_view ui/lab/results/scored_images",
+    "ui/lab/pages/test_attention.py": "ui/lab/results/word_maps ui/lab/text_field",
     "ui/lab/test_fields.py": "ui/lab/form ui/lab/pages/evaluate",
     "ui/lab/test_page_list.py": "ui/lab/page ui/lab/pages/compare ui/lab/pages/likelihood ui/lab/options ui/lab/pages/synthesise "
     "ui/lab/results/grids_view",

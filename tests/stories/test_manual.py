@@ -25,6 +25,7 @@ from diffstudio.ui.gallery.room import GalleryRoom
 from diffstudio.ui.generate.mask.dialog import MaskDialog
 from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
 from diffstudio.ui.lab.pages.anomalies import AnomaliesResultView
+from diffstudio.ui.lab.pages.attention import AttentionResultView
 from diffstudio.ui.lab.room import LabRoom
 from diffstudio.ui.models.adding.link_dialog import LinkDialog
 from diffstudio.ui.models.details import CheckpointDetails
@@ -101,6 +102,7 @@ def window_texts(qtbot: QtBot, tmp_path: Path) -> Iterator[set[str]]:
         desktop.window,
         *rooms,
         anomalies,
+        AttentionResultView(),
         lora_details,
         MaskDialog(image, None, (0, 0, 0, 0)),
         UpscaleDialog(request, image, QSize(64, 64), [checkpoint()]),
