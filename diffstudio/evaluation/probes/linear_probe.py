@@ -73,7 +73,7 @@ def fit_probe(
         torch.autograd.backward(value)
         return value
 
-    optimiser.step(loss)  # type: ignore[no-untyped-call]
+    optimiser.step(loss)
     return LinearProbe(mean, deviation, weight.detach().numpy(), bias.detach().numpy())
 
 
