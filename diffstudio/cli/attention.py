@@ -8,6 +8,7 @@ from functools import partial
 from diffstudio.cli.arguments import Verbs, as_number, as_text, as_whole_number
 from diffstudio.cli.lab_verb import (
     Engine,
+    add_checkpoint_argument,
     add_device_option,
     add_json_option,
     add_out_option,
@@ -25,9 +26,7 @@ def add_attention(verbs: Verbs) -> None:
         "word and show what changes. The image is the same as without. U-Nets and checkpoints trained here by their "
         "attention weights, other transformers by their attention outputs. Ctrl+C stops it; image generation goes first.",
     )
-    verb.add_argument(
-        "checkpoint", metavar="CHECKPOINT", type=as_text, help="a name from `models list`, its file, or a run's folder"
-    )
+    add_checkpoint_argument(verb)
     verb.add_argument("prompt", metavar="PROMPT", type=as_text, help="what to generate, with its grammar of weights")
     add_json_option(verb)
     verb.add_argument("--negative", metavar="TEXT", type=as_text, default="", help="the negative prompt")

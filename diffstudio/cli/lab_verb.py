@@ -40,6 +40,11 @@ class Engine(Protocol):
     ) -> LabResult: ...
 
 
+def add_checkpoint_argument(verb: argparse.ArgumentParser) -> None:
+    what = "a name from `models list`, its file, or a run's folder"
+    verb.add_argument("checkpoint", metavar="CHECKPOINT", type=as_text, help=what)
+
+
 def add_json_option(verb: argparse.ArgumentParser, what: str = "print everything as JSON instead of the table") -> None:
     verb.add_argument("--json", action="store_true", help=what)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from diffstudio.cli.arguments import Verbs, as_path, as_text, as_whole_number
+from diffstudio.cli.arguments import Verbs, as_path, as_whole_number
 from diffstudio.cli.lab_verb import (
     Engine,
+    add_checkpoint_argument,
     add_count_option,
     add_device_option,
     add_json_option,
@@ -26,9 +27,7 @@ def add_likelihood(verbs: Verbs) -> None:
         "diffusion models by their probability flow and by a variational bound, VAEs by the ELBO and the importance-weighted "
         "bound. Lower is better. Ctrl+C stops it; image generation goes first.",
     )
-    verb.add_argument(
-        "checkpoint", metavar="CHECKPOINT", type=as_text, help="a name from `models list`, its file, or a run's folder"
-    )
+    add_checkpoint_argument(verb)
     verb.add_argument(
         "folder", metavar="FOLDER", type=as_path, help="the folder that it was trained on, or another one"
     )

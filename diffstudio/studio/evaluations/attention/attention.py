@@ -73,17 +73,14 @@ def attention(
 def _check_has_text(checkpoint: Checkpoint) -> None:
     if not checkpoint.can_generate:
         return  # loading says what it is
+    why = ""
     if checkpoint.conditioning is not Conditioning.TEXT:
         made = "the name of a class" if checkpoint.conditioning is Conditioning.CLASS else "noise alone"
-        raise BadRequest(
-            f"The words of a prompt cannot be followed in {checkpoint.name}", f"it generates from {made}", _OTHER
-        )
-    if FAMILIES[checkpoint.family].one_call:
-        raise BadRequest(
-            f"The words of a prompt cannot be followed in {checkpoint.name}",
-            "a VAE or a GAN has no attention from an image to words",
-            _OTHER,
-        )
+        why = f"it generates from {made}"
+    elif FAMILIES[checkpoint.family].one_call:
+        why = "a VAE or a GAN has no attention from an image to words"
+    if why:
+        raise BadRequest(f"The words of a prompt cannot be followed in {checkpoint.name}", why, _OTHER)
 
 
 @dataclass(frozen=True)

@@ -71,7 +71,9 @@ def make_form() -> LabForm:
         "Checkpoint", "Choose a checkpoint", tooltip="A checkpoint that is prompted with text", folders=False, most=1
     )
     prompt = TextField("Prompt", "", "Write a prompt", tooltip="The image to generate, whose words are followed")
-    negative = TextField("Negative prompt", "--negative", tooltip="What the image should not show")
+    negative = TextField(
+        "Negative prompt", "--negative", tooltip="What the image is guided away from; its words are not followed"
+    )
     steps = NumberField(
         "Steps",
         "--steps",
