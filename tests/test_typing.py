@@ -27,6 +27,7 @@ JUSTIFIED = {
     ("models/families/pipeline_stepper.py", "step_index"): "diffusers' schedulers",
     ("models/families/stable_diffusion.py", "text_embeds"): "what transformers' text encoders return",
     ("models/families/z_image.py", "chat_template"): "transformers' tokenizers",
+    ("training/distributed/sharding.py", "full_tensor"): "torch's DTensor, whose module takes a second to import",
     ("studio/prompts/wildcard_lists.py", "CSafeLoader"): "PyYAML has it where it was built with libyaml",
 }
 

@@ -13,6 +13,7 @@ from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whol
 from diffstudio.cli.terminal import duration, progress, stop_signals
 from diffstudio.errors import BadRequest, Interrupted
 from diffstudio.studio.requests import TrainRequest
+from diffstudio.training.distributed.cluster import ALL_DEVICES, PORT, Address, torchrun_rank
 
 if TYPE_CHECKING:
     from diffstudio.training.run.events import RunEvent
@@ -76,6 +77,27 @@ def add_train(verbs: Verbs) -> None:
     verb.add_argument(
         "--clear-cache", action="store_true", help="delete prepared images, which are made again when needed, and exit"
     )
+    verb.add_argument(
+        "--processes",
+        metavar="N",
+        type=_as_processes,
+        default=1,
+        help="train with this many processes on this machine, or `all`: one for each GPU (default 1)",
+    )
+    verb.add_argument(
+        "--machines",
+        metavar="N",
+        type=as_whole_number,
+        default=1,
+        help="wait for other machines, which join with --join, so that there are this many (default 1)",
+    )
+    verb.add_argument("--port", metavar="P", type=as_whole_number, help="where they join (default 29500)")
+    verb.add_argument(
+        "--join",
+        metavar="HOST:PORT",
+        type=as_text,
+        help="help to train a run that waits at this address; FOLDER has the images on this machine",
+    )
     verb.set_defaults(do=_train)
 
 
@@ -85,6 +107,8 @@ def _train(arguments: argparse.Namespace) -> int:
 
     if arguments.disk or arguments.clear_cache:
         return _show_disk(clear=arguments.clear_cache)
+    if arguments.join is not None or (torchrun_rank() or 0) > 0:
+        return _join(arguments)
     request = _request(arguments)
     if arguments.json and not arguments.dry_run:
         raise BadRequest("--json prints the report of --dry-run", remedy="Add --dry-run, or omit --json")
@@ -104,6 +128,7 @@ def _train(arguments: argparse.Namespace) -> int:
             ask_to_stop()
         show(event)
 
+    cluster = request.cluster
     with stop_signals(ask_to_stop) as stop:
         from diffstudio.training.loop import train
 
@@ -117,6 +142,7 @@ def _train(arguments: argparse.Namespace) -> int:
             start_from=request.start_from,
             on_event=on_event,
             cancelled=lambda: stop.requested,
+            cluster=cluster,
         )
     progress("", last=True)
     if run.latest_checkpoint.exists():
@@ -126,6 +152,18 @@ def _train(arguments: argparse.Namespace) -> int:
             f"Stopped at step {seen[-1].step:,}", remedy=f"Resume it with `diffstudio train --resume --run {run.path}`"
         )
     return 0
+
+
+def _join(arguments: argparse.Namespace) -> int:
+    from diffstudio.training.loop import join
+
+    address = Address.parse(arguments.join) if arguments.join is not None else None
+    join(address, arguments.folder or arguments.moved_to, processes=arguments.processes, on_event=_TrainingProgress())
+    return 0
+
+
+def _as_processes(text: str) -> int:
+    return ALL_DEVICES if text == "all" else as_whole_number(text)
 
 
 def _dry_run(request: TrainRequest, *, as_json: bool) -> int:
@@ -156,6 +194,9 @@ def _request(arguments: argparse.Namespace) -> TrainRequest:
         minutes=arguments.minutes,
         resume=resume,
         start_from=arguments.start_from,
+        processes=arguments.processes,
+        machines=arguments.machines,
+        port=arguments.port if arguments.port is not None else PORT,
     )
     if request.resume and request.run is None:
         raise BadRequest("--resume needs a run", remedy="Give its folder with --run")

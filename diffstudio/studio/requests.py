@@ -31,6 +31,7 @@ from diffstudio.studio.request_checks import (
     shown,
     times_of,
 )
+from diffstudio.training.distributed.cluster import PORT, Cluster
 
 FORMAT = 1  # of the `diffstudio` JSON in images and in the queue
 LARGEST_SEED = 2**63 - 1  # the largest that fits both a database column and torch's generator
@@ -369,6 +370,9 @@ class TrainRequest:
     minutes: float | None = None  # a time budget, in place of steps
     resume: bool = False  # with steps or minutes: train for so much longer; with a folder: its images are there now
     start_from: str | None = None  # a checkpoint's path, `starter` or `none`; None for what the recipe says
+    processes: int = 1  # on this machine; 0: one for each GPU
+    machines: int = 1  # together with those that join
+    port: int = PORT  # where they join
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -382,6 +386,11 @@ class TrainRequest:
             )
         if self.folder is None and not self.resume:
             raise BadRequest(NO_FOLDER, remedy=CHOOSE_IMAGE_FOLDER)
+        Cluster(self.processes, self.machines, self.port)  # checks its limits
+
+    @property
+    def cluster(self) -> Cluster:
+        return Cluster(self.processes, self.machines, self.port)
 
     def to_json(self) -> dict[str, Any]:
         values = asdict(self) | {"format": FORMAT, "kind": "train"}

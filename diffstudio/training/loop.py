@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from diffstudio.errors import (
     CHOOSE_IMAGE_FOLDER,
@@ -17,14 +19,19 @@ from diffstudio.errors import (
 )
 from diffstudio.models.memory.devices import is_out_of_memory
 from diffstudio.models.memory.lease import Lease
+from diffstudio.training.distributed.cluster import Address, Cluster, Place, for_machines, torchrun_rank
 from diffstudio.training.run.command_listener import CommandListener, training_turn
-from diffstudio.training.run.events import RunEvent, RunFailed, RunStopped
+from diffstudio.training.run.events import RunEvent, RunFailed, RunStopped, RunWaiting
+from diffstudio.training.run.follow import follow, lead, leave_signals_to_the_leader
 from diffstudio.training.run.resume import Length, resumed_run
 from diffstudio.training.run.run_folder import RESUME_WITH_SPACE, Command, RunFolder
 from diffstudio.training.run.setup import RunContext, new_run
 from diffstudio.training.run.setup_progress import SetupProgress
 from diffstudio.training.run.tensorboard import TensorBoardLog
 from diffstudio.training.run.training import Training
+
+if TYPE_CHECKING:
+    from diffstudio.training.distributed.meeting import Host, TorchrunHost
 
 
 def train(
@@ -38,12 +45,13 @@ def train(
     start_from: str | None = None,
     on_event: Callable[[RunEvent], None] | None = None,
     cancelled: Callable[[], bool] = lambda: False,
+    cluster: Cluster = Cluster(),  # noqa: B008 (immutable)
 ) -> RunFolder:
     """Train on the images in `folder`, or resume the run in the folder `run`; returns when the run ends.
 
     `start_from` is the checkpoint whose weights a new run starts from, `starter` or `none`; by default the recipe's. With
     `resume`, steps or minutes are how much longer a run is trained, also a finished one, and `folder` is where its images
-    are now.
+    are now. `cluster` says on how many processes and machines, which this one leads.
 
     Every RunEvent is appended to the run folder's events and passed to `on_event`. The setup ends early when
     `cancelled` returns True or the control file asks for a stop; once training has started, only the control file
@@ -60,6 +68,7 @@ def train(
     log = TensorBoardLog(RunFolder(run))
     with ExitStack() as locks:
         locks.enter_context(log)
+        host = locks.enter_context(_hosting(cluster, folder))
         try:
             if resume:
                 existing = RunFolder.open(run)
@@ -90,8 +99,41 @@ def train(
                 raise RunProblem(NO_FOLDER, remedy=CHOOSE_IMAGE_FOLDER)
         except (RuntimeError, MemoryError, OSError) as error:
             raise _as_diffstudio_error(error) from error
-        _record_events(context, record)
+        _record_events(context, record, host, cancelled)
     return context.run
+
+
+def join(
+    address: Address | None,
+    folder: Path | None = None,
+    *,
+    processes: int = 1,
+    on_event: Callable[[RunEvent], None] = lambda event: None,
+) -> None:
+    """Help to train a run that another process leads, until it ends. DiffstudioError when that comes early.
+
+    `folder` has the images on this machine, where it is not the leader's own. This machine takes part with `processes`.
+    Without an address, torchrun says where the leader is.
+    """
+    from diffstudio.training.distributed import meeting
+
+    place = Place.here()
+    leave_signals_to_the_leader()
+    setup = SetupProgress(RunFolder(Path(os.devnull)), on_event, lambda: False)
+    if address is None:
+        follow(meeting.from_torchrun(), folder, setup, place)
+        return
+    if place.index == 0:
+        place = Place(0, meeting.processes_here(processes))
+    guest = meeting.Guest(address, place)
+    if place.index == 0:
+        meeting.start_processes(_arguments(folder), address, place.processes)
+    try:
+        follow(guest.team(), folder, setup, place)
+    except (DiffstudioError, RuntimeError, MemoryError, OSError) as error:
+        explained = error if isinstance(error, DiffstudioError) else _as_diffstudio_error(error)
+        guest.fail(str(explained))
+        raise explained from error
 
 
 @contextmanager
@@ -111,10 +153,68 @@ def _removed_on_failure(path: Path) -> Iterator[None]:
         raise
 
 
-def _record_events(context: RunContext, record: Callable[[RunEvent], None]) -> None:
+@contextmanager
+def _hosting(cluster: Cluster, folder: Path | None) -> Iterator[Host | TorchrunHost | None]:
+    """What brings the other processes of the run together; None for a run of one process."""
+    if torchrun_rank() is None and cluster.is_one_process:
+        yield None
+        return
+    from diffstudio.training.distributed.meeting import Host, TorchrunHost
+
+    host = TorchrunHost() if torchrun_rank() is not None else Host(cluster, _arguments(folder))
     try:
-        for event in run_events(context, Lease()):
-            record(event)
+        yield host
+    except BaseException:  # Interrupted and Ctrl+C too: no process stays behind
+        host.abandon()
+        raise
+
+
+def _arguments(folder: Path | None) -> list[str]:
+    """Of `diffstudio`, for another process of this machine."""
+    return ["train", *([str(folder)] if folder is not None else [])]
+
+
+@contextmanager
+def _team(
+    host: Host | TorchrunHost | None,
+    context: RunContext,
+    record: Callable[[RunEvent], None],
+    cancelled: Callable[[], bool],
+) -> Iterator[None]:
+    """Gather all processes of the run around what is done inside. Interrupted when it is stopped meanwhile."""
+    if host is None:
+        yield
+        return
+    step = context.trainer.step_number
+    setup = SetupProgress(context.run, record, cancelled, step)
+    try:
+        team = host.team(
+            context.trainer.device,
+            lambda machines: record(RunWaiting(step, for_machines(machines, context.folder, host.port))),
+            setup.raise_if_stopped,
+        )
+    except Interrupted:
+        record(RunStopped(step))
+        raise
+    try:
+        lead(context, team)
+        yield
+    except BaseException:
+        team.abandon()
+        raise
+    team.close()
+
+
+def _record_events(
+    context: RunContext,
+    record: Callable[[RunEvent], None],
+    host: Host | TorchrunHost | None,
+    cancelled: Callable[[], bool],
+) -> None:
+    try:
+        with _team(host, context, record, cancelled):
+            for event in run_events(context, Lease()):
+                record(event)
     except DiffstudioError as error:
         with suppress(StorageProblem):  # on a full disk the error is raised but cannot be recorded
             record(RunFailed(context.trainer.step_number, str(error)))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from diffstudio.networks.state_dict_keys import in_stored_order
+from diffstudio.training.distributed.sharding import is_sharded, like, whole
 from diffstudio.training.recipe import DecayName, OptimiserName, OptimiserRecipe
 
 Optimisers = list[Optimizer]  # one, or two for Muon with AdamW
@@ -24,7 +25,8 @@ def build_optimisers(recipe: OptimiserRecipe, network: nn.Module) -> Optimisers:
     match recipe.name:
         case OptimiserName.MUON:
             matrices, rest = _split(network)
-            muon = (MuonInFloat32 if recipe.muon_dtype == "float32" else torch.optim.Muon)(
+            ours = recipe.muon_dtype == "float32" or any(is_sharded(matrix) for matrix in matrices)
+            muon = (MuonInFloat32 if ours else torch.optim.Muon)(
                 matrices, lr=recipe.muon_learning_rate, momentum=recipe.momentum, weight_decay=decay
             )
             optimisers = [muon, _adamw(rest, recipe)]
@@ -91,7 +93,8 @@ def set_learning_rate(optimisers: Optimisers, multiplier: float) -> None:
 class MuonInFloat32(torch.optim.Muon):
     """Muon that makes updates orthogonal in float32: many processors multiply bfloat16 matrices 50 times more slowly.
 
-    The same iteration, coefficients and state as torch's, which casts to bfloat16: Jordan et al. 2024, "Muon".
+    The same iteration, coefficients and state as torch's, which casts to bfloat16: Jordan et al. 2024, "Muon". Of sharded
+    matrices the whole update is made orthogonal, by every process: parts of an orthogonal matrix are not orthogonal.
     """
 
     @torch.no_grad()
@@ -108,9 +111,8 @@ class MuonInFloat32(torch.optim.Muon):
                 update = parameter.grad.lerp(average, momentum) if group["nesterov"] else average
                 parameter.mul_(1 - rate * group["weight_decay"])
                 scale = math.sqrt(max(1.0, parameter.shape[0] / parameter.shape[1]))
-                parameter.add_(
-                    _orthogonal(update, group["ns_coefficients"], group["ns_steps"], group["eps"]), alpha=-rate * scale
-                )
+                orthogonal = _orthogonal(whole(update), group["ns_coefficients"], group["ns_steps"], group["eps"])
+                parameter.add_(like(orthogonal, parameter), alpha=-rate * scale)
 
 
 def _orthogonal(matrix: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,11 @@ import torch
 from torch import nn
 
 from diffstudio.networks.state_dict_keys import with_current_keys
+from diffstudio.networks.transformer import PixelTransformer
 from diffstudio.training import optimisers
 from diffstudio.training.data.batches import Batch, Batches, derived_seed
+from diffstudio.training.distributed import sharding
+from diffstudio.training.distributed.team import ALONE, Kind, Order, Team
 from diffstudio.training.ema import ema_model
 from diffstudio.training.objectives.build import build_objective
 from diffstudio.training.objectives.objective import FixedLosses
@@ -32,10 +36,12 @@ class Trainer:
     def __init__(self, recipe: Recipe, *, classes: int, vocabulary: int, device: torch.device) -> None:
         """Weights initialised from the recipe's seed. `recipe.run.dtype` must be resolved: not `auto`."""
         self.recipe, self.device = recipe, device
+        self.team: Team = ALONE
+        self._whole: dict[Kind, tuple[int, nn.Module]] = {}  # of sharded weights: copies in one piece, by their step
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(recipe.run.seed, "weights", 0))
             self.objective = build_objective(recipe, classes=classes, vocabulary=vocabulary, device=device)
-        self.average = ema_model(self.network, recipe.optimiser.ema)
+        self.average = ema_model(self.objective.network, recipe.optimiser.ema)
         self.step_number = 0  # number of steps done
         self.elapsed_seconds = 0.0  # of all processes of the run, without the time it was paused or waited
         self.progress = 0.0  # the share of the run that is done, where its length is a time
@@ -45,19 +51,57 @@ class Trainer:
 
     @property
     def network(self) -> nn.Module:
-        """The network that is trained to generate."""
-        return self.objective.network
+        """The network that is trained to generate; a copy where its weights are sharded."""
+        return self._in_one_piece(self.objective.network, Kind.WEIGHTS)
 
     @property
     def ema_network(self) -> nn.Module:
         """The network with the averaged weights."""
-        return self.average.module
+        return self._in_one_piece(self.average.module, Kind.AVERAGE)
+
+    @property
+    def sharded(self) -> bool:
+        return bool(self._whole)
+
+    def join(self, team: Team, *, shard: bool = False) -> None:
+        """Train with a team from now on, whose processes have the same state. `shard`: each keeps a part of it."""
+        self.team = self.objective.team = team
+        if not shard:
+            return
+        state = self.state()
+        for kind in (Kind.WEIGHTS, Kind.AVERAGE):
+            self._whole[kind] = (-1, copy.deepcopy(self.objective.network))
+        for network in (self.objective.network, self.average.module):
+            assert isinstance(network, PixelTransformer)
+            sharding.shard(network, self.device)
+        self.average.requires_grad_(False)
+        self.objective.rebuild_optimisers()
+        self.restore(state)
+
+    def gather(self, kind: Kind) -> None:
+        """A process's part in gathering sharded weights, by order of the leader."""
+        if kind is Kind.STATE:
+            sharding.gathered(self._parts())
+        else:
+            sharded = self.objective.network if kind is Kind.WEIGHTS else self.average.module
+            sharding.gathered(sharded.state_dict())
+
+    def _in_one_piece(self, network: nn.Module, kind: Kind) -> nn.Module:
+        if not self._whole:
+            return network
+        step, copied = self._whole[kind]
+        if step != self.step_number:
+            self.team.order(Order(kind))
+            copied.load_state_dict(sharding.gathered(network.state_dict()))
+            self._whole[kind] = (self.step_number, copied)
+        return copied
 
     def step(self, batch: Batch) -> StepResult:
         """One update. The loss is the mean over the batch, before the update."""
         optimisers.set_learning_rate(self.objective.optimisers, self._rate_multiplier() * self.rate_scale)
         update = self.objective.update(batch, self._share())
-        self.average.update_parameters(self.network)
+        if self.team.is_leader or self.sharded:  # the leader alone draws and measures with it
+            self.average.update_parameters(self.objective.network)
         self.step_number += 1
         rate = self.objective.optimisers[0].param_groups[0]["lr"]
         return StepResult(update.loss, update.gradient_norm, rate, update.generator_loss)
@@ -83,7 +127,9 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """The training state for `torch.save`. The keys are a file format."""
-        others = {name: network.state_dict() for name, network in self.objective.others.items()}
+        if self.sharded:
+            self.team.order(Order(Kind.STATE))
+        parts = sharding.gathered(self._parts()) if self.sharded else self._parts()
         return {
             "step": self.step_number,
             "elapsed_seconds": self.elapsed_seconds,
@@ -91,7 +137,13 @@ class Trainer:
             "progress": self.progress,
             "rate_scale": self.rate_scale,
             "held_out_losses": self.held_out_losses,
-            "network": self.network.state_dict(),
+        } | parts
+
+    def _parts(self) -> dict[str, Any]:
+        """The tensors of the state: with sharded weights, this process's parts of them."""
+        others = {name: network.state_dict() for name, network in self.objective.others.items()}
+        return {
+            "network": self.objective.network.state_dict(),
             "average": self.average.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in self.objective.optimisers],
         } | ({"others": others} if others else {})
@@ -101,8 +153,9 @@ class Trainer:
         step, elapsed_seconds = state["step"], state["elapsed_seconds"]
         if type(step) is not int or step < 0 or not isinstance(elapsed_seconds, (int, float)):
             raise ValueError("its step or elapsed time is missing")
-        self.network.load_state_dict(with_current_keys(state["network"]))
-        self.average.load_state_dict(with_current_keys(state["average"]))
+        load = sharding.load_weights if self.sharded else nn.Module.load_state_dict
+        load(self.objective.network, with_current_keys(state["network"]))
+        load(self.average, with_current_keys(state["average"]))
         for name, network in self.objective.others.items():
             network.load_state_dict(state["others"][name])
         for optimiser, stored in zip(self.objective.optimisers, state["optimisers"], strict=True):
@@ -111,6 +164,8 @@ class Trainer:
             optimiser.load_state_dict(stored)
             for group, values in zip(optimiser.param_groups, settings, strict=True):
                 group.update(values)
+        if self.sharded:
+            sharding.shard_optimiser_state(self.objective.optimisers)
         self.step_number, self.elapsed_seconds = step, float(elapsed_seconds)
         self.fingerprint = state["fingerprint"]
         self.progress, self.rate_scale = float(state.get("progress", 0.0)), float(state.get("rate_scale", 1.0))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffstudio.studio.runs.process import LOCK, Launch, is_locked, is_running
+from diffstudio.training.distributed.cluster import FOR_MACHINES
 from diffstudio.training.run.events import (
     RunEvent,
     RunFailed,
@@ -30,7 +31,9 @@ _KILLED = "Its process ended unexpectedly: it was killed, or the machine was shu
 
 
 def waiting_text(holder: str) -> str:
-    """What a run that waits for the accelerator shows; `holder` may be empty."""
+    """What a run that waits for the accelerator or for machines shows; `holder` may be empty."""
+    if holder.startswith(FOR_MACHINES):
+        return f"waiting {holder}"
     return f"waiting: the accelerator is busy {holder or 'with another job'}"
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from diffstudio.training.data.preprocess import background_levels
+from diffstudio.training.distributed.portion import Portion
 from diffstudio.training.recipe import DataRecipe
 
 AUGMENTED_FRACTION = 0.5  # of the images are rotated, and independently as many translated, if the recipe does so
@@ -28,17 +29,21 @@ class Augmentation:
     # flipped, sin and cos - 1 of the angle, translation right and down as fractions of the side, any of these
     label_dim: ClassVar[int] = 6
 
-    def apply(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def apply(
+        self, images: Tensor, generator: torch.Generator, portion: Portion | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Augment each image at random: a horizontal flip, then a rotation, then a translation by whole pixels.
 
         `images` [B,C,H,W]: uint8, or float in [-1,1]. `generator` is on the CPU; the number of draws does not depend on
         the recipe. Returns float images of the same shape in [-1,1] and labels, float32 [B,label_dim], which are 0 for
-        unchanged images and for a recipe without labels. The recipe's background fills what comes in from outside.
+        unchanged images and for a recipe without labels. The recipe's background fills what comes in from outside. `portion`
+        says which of a global batch the images are; by default they are all of it.
         """
         if images.dtype == torch.uint8:
             images = images.to(torch.float32) / 127.5 - 1
         count, height, width = images.shape[0], images.shape[-2], images.shape[-1]
-        draw = torch.rand((6, count), generator=generator)
+        portion = portion or Portion.whole(count)
+        draw = portion.cut(torch.rand((6, portion.total), generator=generator), dim=1)
         flipped = draw[0] < self.data.flips
         angle = torch.where(draw[1] < AUGMENTED_FRACTION, 2 * draw[2] - 1, 0.0) * math.radians(
             self.data.rotation_degrees

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ from diffstudio.networks.transformer import Condition
 from diffstudio.training.data.augmentation import Augmentation
 from diffstudio.training.data.captions import CaptionDropout
 from diffstudio.training.data.dataset import ImageDataset
+from diffstudio.training.distributed.portion import Portion
+from diffstudio.training.distributed.team import ALONE, Team
 from diffstudio.training.recipe import Recipe
 
 _STEPS_IN_BLOCK = 1024  # whose buckets are drawn together
@@ -34,11 +36,17 @@ class Batch:
     condition: Condition
     generator: torch.Generator  # on the CPU, for the times and the noise of this batch only
     pixel_weights: Tensor | None = None  # [B,1,H,W] of the loss, 0 to 1: masked training
+    part: Portion | None = None  # of a global batch; None: these images are all of it
+
+    @property
+    def portion(self) -> Portion:
+        """Random numbers are drawn for `portion.total` images, and `portion.cut` leaves those of these images."""
+        return self.part or Portion.whole(len(self.images))
 
     def to(self, device: torch.device) -> Batch:
         condition = Condition(*(value if value is None else value.to(device) for value in self.condition))
         weights = None if self.pixel_weights is None else self.pixel_weights.to(device)
-        return Batch(self.images.to(device), condition, self.generator, weights)
+        return Batch(self.images.to(device), condition, self.generator, weights, self.part)
 
 
 class Batches:
@@ -46,10 +54,15 @@ class Batches:
 
     With aspect buckets a batch has images of one size. Which one is drawn for each step, in proportion to their numbers of
     images, and each size has epochs of its own, so that every image is seen equally often.
+
+    A process of a team reads its own images of each batch only.
     """
 
-    def __init__(self, dataset: ImageDataset, recipe: Recipe, tokenizer: CaptionTokenizer | None) -> None:
+    def __init__(
+        self, dataset: ImageDataset, recipe: Recipe, tokenizer: CaptionTokenizer | None, team: Team = ALONE
+    ) -> None:
         network = recipe.network
+        self.team = team
         self._dataset, self._recipe, self._tokenizer = dataset, recipe, tokenizer
         self._training = dataset.training_indices
         if dataset.repeats:
@@ -63,11 +76,13 @@ class Batches:
         seed = derived_seed(self._recipe.run.seed, "step", step)
         generator = torch.Generator().manual_seed(seed)
         indices = self._indices(step)
-        pixels, augment_labels = self._augmentation.apply(self._dataset.batch_with_masks(indices), generator)
-        condition = self._condition(indices, random.Random(seed))
+        part = self.team.portion(len(indices))
+        own = indices[part.first : part.first + part.count]
+        pixels, augment_labels = self._augmentation.apply(self._dataset.batch_with_masks(own), generator, part)
+        condition = self._condition(indices, random.Random(seed), part)
         if self._recipe.data.augment_labels:
             condition = condition._replace(augment_labels=augment_labels)
-        return self._weighted(pixels, condition, generator)
+        return replace(self._weighted(pixels, condition, generator), part=part)
 
     def held_out(self) -> Batch:
         """The held-out images (at most MAX_HELD_OUT), not augmented, with full captions; the same noise at every call."""
@@ -119,14 +134,16 @@ class Batches:
             case Conditioning.NONE:
                 return Condition()
 
-    def _condition(self, indices: NDArray[np.int64], rng: random.Random) -> Condition:
+    def _condition(self, indices: NDArray[np.int64], rng: random.Random, part: Portion) -> Condition:
+        """Of the images of `part`; drawn for all of them."""
         captions = [self._dropout.draw(self._caption(int(index), rng), rng) for index in indices]
         no_class = len(self._dataset.classes)
         labels = [
             no_class if rng.random() < self._recipe.network.drop_condition else int(self._dataset.labels[index])
             for index in indices
         ]
-        return self.condition_of(captions, labels)
+        own = slice(part.first, part.first + part.count)
+        return self.condition_of(captions[own], labels[own])
 
     def _caption(self, index: int, rng: random.Random) -> str:
         """One of the captions of an image."""

@@ -18,6 +18,7 @@ from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.training import optimisers
 from diffstudio.training.data.augmentation import Augmentation
 from diffstudio.training.data.batches import Batch, Batches
+from diffstudio.training.distributed.team import ALONE, Team
 from diffstudio.training.objectives.bounds import elbo, in_bits
 from diffstudio.training.objectives.diversity import measure_diversity
 from diffstudio.training.objectives.gaussian_baseline import gaussian_bits
@@ -38,9 +39,9 @@ class AutoencoderObjective:
     def __init__(self, recipe: Recipe, *, classes: int, vocabulary: int, device: torch.device) -> None:
         """Weights from torch's global generator."""
         self.recipe, self.device = recipe, device
+        self.team: Team = ALONE
         self.network = Autoencoder(autoencoder_config(recipe, classes, vocabulary)).to(device)
-        self.optimisers = optimisers.build_optimisers(recipe.optimiser, self.network)
-        self._parameters = optimisers.parameters_in_order(self.network)
+        self.rebuild_optimisers()
         self._flow = RectifiedFlow()
         self.levels = recipe.data.form.largest + 1
         # A rounded value has an error with this variance, below which an image says nothing.
@@ -51,13 +52,17 @@ class AutoencoderObjective:
     def others(self) -> Mapping[str, nn.Module]:
         return {}
 
+    def rebuild_optimisers(self) -> None:
+        self.optimisers = optimisers.build_optimisers(self.recipe.optimiser, self.network)
+        self._parameters = optimisers.parameters_in_order(self.network)
+
     def update(self, batch: Batch, share: float) -> Update:
         """The loss is the negative bound in bits per dimension, with the density of the decoder's Gaussian."""
         self.network.train()
         batch = batch.to(self.device)
         bound, trained = self._losses(batch, share)
         torch.autograd.backward(trained)
-        norm = gradient_norm(self._parameters, self.recipe.optimiser.clip_norm)
+        norm = gradient_norm(self._parameters, self.recipe.optimiser.clip_norm, self.team)
         if math.isfinite(norm):
             for optimiser in self.optimisers:
                 optimiser.step()
@@ -66,7 +71,7 @@ class AutoencoderObjective:
 
     def _losses(self, batch: Batch, share: float) -> tuple[Tensor, Tensor]:
         """The bound in bits per dimension, and what is minimised: nats per dimension, with the prior's loss."""
-        network, images, objective = self.network, batch.images, self.recipe.objective
+        network, images, objective, portion = self.network, batch.images, self.recipe.objective, batch.portion
         values = images[0].numel()
         c = network.condition(batch.condition, len(images))
         mean, log_variance = network.encode(images, c)
@@ -74,12 +79,12 @@ class AutoencoderObjective:
         errors = (network.decode(z, c) - images).square()
         if batch.pixel_weights is not None:  # masked training, as of diffusion models: diffusion.losses
             errors = errors * batch.pixel_weights
-        squared_error = errors.mean()
+        squared_error = self.team.mean(errors.mean(), portion)
         # The optimal variance is the error itself, which leaves half its logarithm: sigma-VAE, eq. 4 and 5.
         variance = squared_error.clamp(min=self._least_variance)
         self._follow(variance.detach())
         nats = 0.5 * (math.log(2 * math.pi) + variance.log() + squared_error / variance)  # per dimension
-        kl = kl_from_standard_normal(mean, log_variance).mean(dim=0)  # [L,G,G], over the batch
+        kl = self.team.mean(kl_from_standard_normal(mean, log_variance).mean(dim=0), portion)  # [L,G,G]
         weight = min(1.0, share / objective.kl_warm_up) if objective.kl_warm_up else 1.0
         # Free bits: a latent that costs less than this is not pushed further: Kingma et al. 2016 (arXiv 1606.04934), eq. 15.
         trained = nats + weight * kl.clamp(min=objective.free_bits).sum() / values
@@ -88,11 +93,13 @@ class AutoencoderObjective:
 
     def _prior_loss(self, z: Tensor, c: Tensor, batch: Batch) -> Tensor:
         """Flow matching on the latents z [B,Z], whose gradients do not reach the encoder: arXiv 2209.03003, eq. 1."""
-        t = LogitNormalTimes().sample(len(z), self._flow, batch.generator).to(self.device)
+        t = batch.portion.cut(LogitNormalTimes().sample(batch.portion.total, self._flow, batch.generator)).to(
+            self.device
+        )
         eps = self._noise(z.shape, batch)
         z_t = (1 - t)[:, None] * z + t[:, None] * eps
         predicted: Tensor = self.network.prior(z_t, t, c)
-        return (predicted - (eps - z)).square().mean()
+        return self.team.mean((predicted - (eps - z)).square().mean(), batch.portion)
 
     @torch.no_grad()
     def _follow(self, variance: Tensor) -> None:
@@ -152,7 +159,9 @@ class AutoencoderObjective:
         )
 
     def _noise(self, shape: torch.Size, batch: Batch) -> Tensor:
-        return torch.randn(shape, generator=batch.generator).to(self.device)
+        """For the images of a batch, of one shape [B,…]."""
+        drawn = torch.randn((batch.portion.total, *shape[1:]), generator=batch.generator)
+        return batch.portion.cut(drawn).to(self.device)
 
 
 def autoencoder_config(recipe: Recipe, classes: int, vocabulary: int) -> AutoencoderConfig:

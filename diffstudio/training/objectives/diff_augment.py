@@ -10,15 +10,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffstudio.training.distributed.portion import Portion
+
 MOST_IMAGES = 5000  # with as many, it is not needed
 _SHIFT = 1 / 8  # of the side, at most
 _CUT_OUT = 1 / 2  # of the side
 
 
-def diff_augment(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Images [B,C,H,W] in [-1,1], each changed in its own way; the generator is on the CPU."""
+def diff_augment(images: Tensor, generator: torch.Generator, portion: Portion | None = None) -> Tensor:
+    """Images [B,C,H,W] in [-1,1], each changed in its own way; the generator is on the CPU.
+
+    `portion` says which of a global batch they are; by default they are all of it.
+    """
     count, _, height, width = images.shape
-    draws = torch.rand(6, count, generator=generator).to(images.device)
+    portion = portion or Portion.whole(count)
+    draws = portion.cut(torch.rand(6, portion.total, generator=generator), dim=1).to(images.device)
     images = images + (draws[0] - 0.5)[:, None, None, None]  # brightness
     mean = images.mean(dim=(1, 2, 3), keepdim=True)
     images = (images - mean) * (draws[1] + 0.5)[:, None, None, None] + mean  # contrast

@@ -30,8 +30,9 @@ from diffstudio.networks.transformer import PixelTransformer, TransformerConfig
 from diffstudio.training import optimisers
 from diffstudio.training.data.augmentation import Augmentation
 from diffstudio.training.data.batches import Batch, Batches
+from diffstudio.training.distributed.team import ALONE, Team
 from diffstudio.training.objectives.gaussian_baseline import gaussian_loss
-from diffstudio.training.objectives.objective import Diversity, FixedLosses, Update
+from diffstudio.training.objectives.objective import Diversity, FixedLosses, Update, gradient_norm
 from diffstudio.training.recipe import NoiseLevelsName, ObjectiveName, ObjectiveRecipe, Recipe
 
 HELD_OUT_TIMES = 4  # noise levels at which the held-out loss is measured
@@ -47,10 +48,10 @@ class DiffusionObjective:
     def __init__(self, recipe: Recipe, *, classes: int, vocabulary: int, device: torch.device) -> None:
         """Weights from torch's global generator. `recipe.run.dtype` must be resolved: not `auto`."""
         self.recipe, self.device = recipe, device
+        self.team: Team = ALONE
         self.schedule = RectifiedFlow()
         self.network = PixelTransformer(network_config(recipe, classes, vocabulary)).to(device)
-        self.optimisers = optimisers.build_optimisers(recipe.optimiser, self.network)
-        self._parameters = optimisers.parameters_in_order(self.network)
+        self.rebuild_optimisers()
         self._noise_levels = noise_levels(recipe.objective)
         self._weighting = VelocityWeighting(recipe.objective.sigma_floor)
         self._dtype = DTYPES[recipe.run.dtype]
@@ -59,18 +60,22 @@ class DiffusionObjective:
     def others(self) -> Mapping[str, nn.Module]:
         return {}
 
+    def rebuild_optimisers(self) -> None:
+        self.optimisers = optimisers.build_optimisers(self.recipe.optimiser, self.network)
+        self._parameters = optimisers.parameters_in_order(self.network)
+
     def update(self, batch: Batch, share: float) -> Update:
         self.network.train()
         batch = batch.to(self.device)
-        t = self._noise_levels.sample(len(batch.images), self.schedule, batch.generator)
-        loss = self._losses(self.network, batch, t).mean()
+        t = batch.portion.cut(self._noise_levels.sample(batch.portion.total, self.schedule, batch.generator))
+        loss = self.team.mean(self._losses(self.network, batch, t).mean(), batch.portion)
         torch.autograd.backward(loss)
-        norm = torch.nn.utils.clip_grad_norm_(self._parameters, self.recipe.optimiser.clip_norm)
-        if math.isfinite(float(norm)):  # skip a bad batch; DivergenceMonitor ends a run of many
+        norm = gradient_norm(self._parameters, self.recipe.optimiser.clip_norm, self.team)
+        if math.isfinite(norm):  # skip a bad batch; DivergenceMonitor ends a run of many
             for optimiser in self.optimisers:
                 optimiser.step()
         self.network.zero_grad(set_to_none=True)
-        return Update(float(loss.detach()), float(norm))
+        return Update(float(loss.detach()), norm)
 
     @torch.no_grad()
     def fixed_losses(self, network: nn.Module, batches: Batches) -> FixedLosses | None:
@@ -129,7 +134,9 @@ class DiffusionObjective:
         return training_loss(denoiser, batch.images, t.to(self.device), noise, self._weighting, batch.pixel_weights)
 
     def _noise(self, batch: Batch) -> Tensor:
-        return torch.randn(batch.images.shape, generator=batch.generator).to(self.device)
+        portion = batch.portion
+        drawn = torch.randn((portion.total, *batch.images.shape[1:]), generator=batch.generator)
+        return portion.cut(drawn).to(self.device)
 
     def at_fixed_times(self, batch: Batch) -> list[tuple[Batch, Tensor]]:
         """The images once for each of the fixed times t [B], whose noise its generator draws one after the other."""

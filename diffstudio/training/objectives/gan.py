@@ -21,6 +21,8 @@ from diffstudio.networks.gan import Discriminator, GanConfig, Generator
 from diffstudio.training import optimisers
 from diffstudio.training.data.augmentation import Augmentation
 from diffstudio.training.data.batches import Batch, Batches
+from diffstudio.training.distributed.portion import Portion
+from diffstudio.training.distributed.team import ALONE, Team
 from diffstudio.training.objectives.diff_augment import diff_augment
 from diffstudio.training.objectives.diversity import features_of, generated, measure_diversity
 from diffstudio.training.objectives.gaussian_baseline import gaussian_samples
@@ -40,12 +42,11 @@ class GanObjective:
     def __init__(self, recipe: Recipe, *, classes: int, vocabulary: int, device: torch.device) -> None:
         """Weights from torch's global generator."""
         self.recipe, self.device = recipe, device
+        self.team: Team = ALONE
         config = gan_config(recipe, classes, vocabulary)
         self.network = Generator(config).to(device)
         self.discriminator = Discriminator(config).to(device)
-        self._of_generator = optimisers.build_optimisers(recipe.optimiser, self.network)
-        self._of_discriminator = optimisers.build_optimisers(recipe.optimiser, self.discriminator)
-        self.optimisers = [*self._of_generator, *self._of_discriminator]
+        self.rebuild_optimisers()
         self._relativistic = recipe.objective.gan_loss is GanLossName.R3GAN
         self._augments = recipe.objective.diff_augment != "off"
         self._features = random_network(recipe.data.form.channels)
@@ -53,6 +54,11 @@ class GanObjective:
     @property
     def others(self) -> Mapping[str, nn.Module]:
         return {"discriminator": self.discriminator}
+
+    def rebuild_optimisers(self) -> None:
+        self._of_generator = optimisers.build_optimisers(self.recipe.optimiser, self.network)
+        self._of_discriminator = optimisers.build_optimisers(self.recipe.optimiser, self.discriminator)
+        self.optimisers = [*self._of_generator, *self._of_discriminator]
 
     def update(self, batch: Batch, share: float) -> Update:
         """One of the discriminator, then one of the generator, on the same real images."""
@@ -81,14 +87,14 @@ class GanObjective:
         penalty = loss.new_zeros(())
         if gamma > 0:  # R1 and R2: eq. 3 of the paper, zero-centred on real and on generated images
             penalty = gamma / 2 * (_squared_gradient(real_scores, real) + _squared_gradient(fake_scores, fake))
-        return self._step(self._of_discriminator, self.discriminator, loss, penalty)
+        return self._step(self._of_discriminator, self.discriminator, loss, penalty, batch.portion)
 
     def _update_generator(self, batch: Batch) -> tuple[float, float]:
         self.discriminator.requires_grad_(False)
         fake_scores = self._scores(self._generated(batch), batch)
         real_scores = self._scores(batch.images, batch) if self._relativistic else None
         loss = F.softplus((real_scores if real_scores is not None else 0) - fake_scores).mean()
-        result = self._step(self._of_generator, self.network, loss, loss.new_zeros(()))
+        result = self._step(self._of_generator, self.network, loss, loss.new_zeros(()), batch.portion)
         self.discriminator.requires_grad_(True)
         return result
 
@@ -99,10 +105,12 @@ class GanObjective:
         return F.softplus(-real).mean() + F.softplus(fake).mean()
 
     def _step(
-        self, of_network: optimisers.Optimisers, network: nn.Module, loss: Tensor, penalty: Tensor
+        self, of_network: optimisers.Optimisers, network: nn.Module, loss: Tensor, penalty: Tensor, portion: Portion
     ) -> tuple[float, float]:
-        torch.autograd.backward(loss + penalty)
-        norm = gradient_norm(network.parameters(), self.recipe.optimiser.clip_norm)
+        """`loss` and `penalty` are means over the images of `portion`."""
+        loss = self.team.mean(loss, portion)
+        torch.autograd.backward(loss + self.team.mean(penalty, portion))
+        norm = gradient_norm(network.parameters(), self.recipe.optimiser.clip_norm, self.team)
         if math.isfinite(norm):
             for optimiser in of_network:
                 optimiser.step()
@@ -110,12 +118,13 @@ class GanObjective:
         return float(loss.detach()), norm
 
     def _generated(self, batch: Batch) -> Tensor:
-        noise = torch.randn(len(batch.images), *self.network.noise_shape, generator=batch.generator)
+        portion = batch.portion
+        noise = portion.cut(torch.randn(portion.total, *self.network.noise_shape, generator=batch.generator))
         return self.network.generate(noise.to(self.device), batch.condition)
 
     def _scores(self, images: Tensor, batch: Batch) -> Tensor:
         if self._augments:
-            images = diff_augment(images, batch.generator)
+            images = diff_augment(images, batch.generator, batch.portion)
         scores: Tensor = self.discriminator(images, batch.condition)
         return scores
 

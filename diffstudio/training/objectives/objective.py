@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from diffstudio.models.model import Model
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.training.data.batches import Batch, Batches
+from diffstudio.training.distributed.sharding import number
+from diffstudio.training.distributed.team import Team
 from diffstudio.training.optimisers import Optimisers
 from diffstudio.training.recipe import ObjectiveName
 
@@ -57,6 +59,7 @@ class Objective(Protocol):
 
     kind: ObjectiveName
     optimisers: Optimisers
+    team: Team  # that trains it; its updates are those of the global batch
     loss_falls: bool  # whether a loss far above its minimum means that training diverged: not against an adversary
 
     @property
@@ -66,6 +69,9 @@ class Objective(Protocol):
     @property
     def others(self) -> Mapping[str, nn.Module]:
         """Networks that are only needed for training, by their keys in the training state."""
+
+    def rebuild_optimisers(self) -> None:
+        """For the network's parameters of now, after they were sharded."""
 
     def update(self, batch: Batch, share: float) -> Update:
         """One update of all networks, for the share of the run that is done: 0 to 1."""
@@ -86,6 +92,8 @@ class Objective(Protocol):
         """The network as a Model that images are sampled with."""
 
 
-def gradient_norm(parameters: Iterable[Tensor], clip_norm: float) -> float:
-    """Clip the gradients of these parameters together; returns their norm before."""
-    return float(nn.utils.clip_grad_norm_(list(parameters), clip_norm))
+def gradient_norm(parameters: Iterable[Tensor], clip_norm: float, team: Team) -> float:
+    """Sum the gradients of these parameters over the team and clip them together; returns their norm before."""
+    parameters = list(parameters)
+    team.sum_gradients(parameters)
+    return number(nn.utils.clip_grad_norm_(parameters, clip_norm))

@@ -81,29 +81,31 @@ class StoredDataset:
         try:
             if values["format"] > FORMAT:
                 raise newer_format(f"{file.name} of the run {file.parent.name}", values["format"], FORMAT)
-            found = cls(
-                paths=tuple(values["paths"]),
-                captions=tuple(values["captions"]),
-                labels=tuple(values["labels"]),
-                held_out=tuple(values["held_out"]),
-                classes=tuple(values["classes"]),
-                prepared=str(values["prepared"]),
-                state_of_folder=str(values["state_of_folder"]),
-                data=dict(values["data"]),
-                left_out=tuple(values["left_out"]),
-                alternatives=tuple(tuple(captions) for captions in values["alternatives"]),
-                sizes=tuple((int(width), int(height)) for width, height in values["sizes"]),
-                channels=int(values["channels"]),
-                repeats=tuple(values["repeats"]),
-                masked=bool(values.get("masked", False)),
-            )
-            if (
-                len({len(found.paths), len(found.captions), len(found.labels), len(found.held_out), len(found.sizes)})
-                != 1
-            ):
-                raise ValueError("its lists differ in length")
+            return cls.from_values(values)
         except (KeyError, TypeError, ValueError) as error:
             raise _damaged(file, error) from error
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> StoredDataset:
+        """From its fields as JSON. KeyError, TypeError or ValueError for damaged ones."""
+        found = cls(
+            paths=tuple(values["paths"]),
+            captions=tuple(values["captions"]),
+            labels=tuple(values["labels"]),
+            held_out=tuple(values["held_out"]),
+            classes=tuple(values["classes"]),
+            prepared=str(values["prepared"]),
+            state_of_folder=str(values["state_of_folder"]),
+            data=dict(values["data"]),
+            left_out=tuple(values["left_out"]),
+            alternatives=tuple(tuple(captions) for captions in values["alternatives"]),
+            sizes=tuple((int(width), int(height)) for width, height in values["sizes"]),
+            channels=int(values["channels"]),
+            repeats=tuple(values["repeats"]),
+            masked=bool(values.get("masked", False)),
+        )
+        if len({len(found.paths), len(found.captions), len(found.labels), len(found.held_out), len(found.sizes)}) != 1:
+            raise ValueError("its lists differ in length")
         return found
 
     def check_recipe(self, recipe: Recipe) -> None:

@@ -201,11 +201,11 @@ class RunResumed:
 
 @dataclass(frozen=True, slots=True)
 class RunWaiting:
-    """The accelerator is lent to image generation, or not available yet."""
+    """The accelerator is lent to image generation, or not available yet; or other machines have not joined."""
 
     event: ClassVar[str] = "waiting"
     step: int
-    holder: str = ""  # what has the accelerator: `generating images`, `training NAME`
+    holder: str = ""  # what has the accelerator: `generating images`, `training NAME`; or `for 1 more machine…`
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
-import torch
-
 from diffstudio.errors import Diverged
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.training.distributed.team import Kind, Order
 from diffstudio.training.run.assessment import Assessment
 from diffstudio.training.run.checkpointing import Checkpointer
 from diffstudio.training.run.clock import Cadence, RunClock
 from diffstudio.training.run.command_listener import CommandListener
 from diffstudio.training.run.events import RunEarlyStop, RunEvent, RunFinished, RunRolledBack, RunStarted, RunStopped
+from diffstudio.training.run.follow import restore_everywhere
 from diffstudio.training.run.monitor import DivergenceMonitor, StepMeter
 from diffstudio.training.run.run_folder import RunRequest
 from diffstudio.training.run.setup import RunContext
@@ -95,7 +95,9 @@ class Training:
     def _step(self) -> None:
         """One update. Diverged when the loss has left all bounds."""
         started = time.perf_counter()
-        result = self._trainer.step(self._context.batches.at(self._trainer.step_number))
+        trainer = self._trainer
+        trainer.team.order(Order(Kind.STEP, trainer.step_number, trainer.progress, trainer.rate_scale))
+        result = trainer.step(self._context.batches.at(trainer.step_number))
         self._trainer.elapsed_seconds = self.clock.elapsed_seconds
         self._trainer.progress = self._progress()
         self._cadence.advance(self._trainer.progress)
@@ -168,7 +170,7 @@ class Training:
         scale, from_step = trainer.rate_scale * ROLL_BACK_SCALE, trainer.step_number
         if trainer.rate_scale <= ROLL_BACK_SCALE**MOST_ROLL_BACKS:
             raise error
-        trainer.restore(torch.load(run.good_state_file, map_location=trainer.device, weights_only=True))
+        restore_everywhere(trainer, run.good_state_file)
         trainer.rate_scale = scale
         trainer.elapsed_seconds, trainer.progress = self.clock.elapsed_seconds, self._progress()
         self._divergence = DivergenceMonitor()

@@ -1,0 +1,118 @@
+"""Cluster: on how many processes and machines a run trains, and the command that brings another machine in. No torch."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffstudio.errors import BadRequest, must_be_between
+
+PORT = 29_500  # by default, where other machines join; torchrun's
+ALL_DEVICES = 0  # as a number of processes: one for each GPU
+LOCAL = "127.0.0.1"
+FOR_MACHINES = "for "  # begins the holder in a RunWaiting that is not about the accelerator
+_NOWHERE = ("192.0.2.1", 9)  # reserved for documentation (RFC 5737); nothing is sent there
+_ADDRESS = re.compile(r"\[?([0-9A-Za-z._:-]+?)\]?:(\d{1,5})$")
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """What a run is started with on its first machine."""
+
+    processes: int = 1  # on this machine; ALL_DEVICES: one for each GPU, or one without any
+    machines: int = 1
+    port: int = PORT
+
+    def __post_init__(self) -> None:
+        for name, value, least, most in (
+            ("number of processes", self.processes, ALL_DEVICES, 1024),
+            ("number of machines", self.machines, 1, 1024),
+            ("port", self.port, 1, 65_535),
+        ):
+            if not least <= value <= most:
+                raise BadRequest(f"The {name} is {value}", must_be_between(least, most))
+
+    @property
+    def is_one_process(self) -> bool:
+        return self.processes == 1 and self.machines == 1
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the first process of a run can be reached."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """`host:port`. BadRequest for anything else."""
+        match = _ADDRESS.match(text)
+        if match is None or not 0 < int(match[2]) < 65_536:
+            raise BadRequest(
+                f"{text[:80]!r} is not the address of a run", remedy=f"Give host and port, as in 192.168.1.5:{PORT}"
+            )
+        return cls(match[1], int(match[2]))
+
+
+def for_machines(missing: int, folder: Path, port: int) -> str:
+    """What a run waits for while other machines have not joined it; `waiting_text` shows it."""
+    more = f"{missing} more machine{'s' if missing > 1 else ''}"
+    return f"{FOR_MACHINES}{more}; enter there: {join_command(folder, port)}"
+
+
+def join_command(folder: Path | None, port: int) -> str:
+    """What to enter on another machine, which may keep the images elsewhere."""
+    images = shlex.quote(str(folder)) if folder is not None else "FOLDER"
+    return f"diffstudio train {images} --join {Address(own_address(), port)}"
+
+
+def own_address(towards: str | None = None) -> str:
+    """The address of this machine in the network of another one; by default in that of the default route."""
+    target = (towards, _NOWHERE[1]) if towards is not None else _NOWHERE
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(target)  # chooses a route, without a packet
+        except OSError:
+            return LOCAL
+        return str(probe.getsockname()[0])
+
+
+def interface_of(address: str) -> str | None:
+    """The name of the network interface with this address; None when there is none."""
+    import psutil
+
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(one.address == address for one in addresses):
+            return str(name)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which process of its machine a process is, and of how many: torchrun's LOCAL_RANK and LOCAL_WORLD_SIZE."""
+
+    index: int = 0
+    processes: int = 1
+
+    @classmethod
+    def here(cls, environment: Mapping[str, str] = os.environ) -> Place:
+        return cls(int(environment.get("LOCAL_RANK", 0)), int(environment.get("LOCAL_WORLD_SIZE", 1)))
+
+    def as_environment(self) -> dict[str, str]:
+        return {"LOCAL_RANK": str(self.index), "LOCAL_WORLD_SIZE": str(self.processes)}
+
+
+def torchrun_rank(environment: Mapping[str, str] = os.environ) -> int | None:
+    """The rank of a process that torchrun, or a program like it, has started with others; None without."""
+    if int(environment.get("WORLD_SIZE", 1)) < 2 or "MASTER_ADDR" not in environment:
+        return None
+    return int(environment.get("RANK", 0))

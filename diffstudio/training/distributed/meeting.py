@@ -1,0 +1,303 @@
+"""How the processes of a run find each other: the first one waits at a port, the others join it and become a team.
+
+Under torchrun, it is torchrun that brings them together. The store and the groups are torch.distributed's, which know no
+passwords: networks must be trusted.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+
+import torch
+
+from diffstudio import __version__
+from diffstudio.errors import BadRequest, RunProblem
+from diffstudio.training.distributed.cluster import (
+    ALL_DEVICES,
+    LOCAL,
+    Address,
+    Cluster,
+    Place,
+    interface_of,
+    own_address,
+)
+from diffstudio.training.distributed.team import Processes
+
+_GRADIENTS = timedelta(minutes=30)  # until a process that no longer answers counts as ended
+_ORDERS = timedelta(minutes=10)  # of which at least one comes every 20 seconds
+_TO_CONNECT = timedelta(seconds=60)
+_stores: Any = torch.distributed  # where they are not declared
+_LOOK = 0.05  # seconds
+_TO_END = 20.0  # seconds that processes have after the last order
+_PROCESSES, _MACHINES, _JOINED, _WORLD, _VERSION, _FAILED = [
+    "processes",
+    "machines",
+    "joined",
+    "world",
+    "version",
+    "failed",
+]
+
+
+class Host:
+    """The first process's part: it opens the port, starts the processes of this machine, and waits for all."""
+
+    def __init__(self, cluster: Cluster, arguments: Sequence[str]) -> None:
+        """`arguments` of `diffstudio` for the other processes of this machine, without `--join`. RunProblem."""
+        self.cluster = cluster
+        several = cluster.machines > 1
+        host = own_address() if several else LOCAL
+        listening = _listening(cluster.port if several else 0, public=several)
+        self.port = int(listening.getsockname()[1])
+        use_interface_of(host)
+        self._store = _stores.TCPStore(
+            host,
+            self.port,
+            is_master=True,
+            wait_for_workers=False,
+            timeout=_TO_CONNECT,
+            master_listen_fd=listening.detach(),
+        )
+        self._store.set(_VERSION, _versions())
+        self.processes = processes_here(cluster.processes)
+        self._children = start_processes(arguments, Address(host, self.port), self.processes)
+
+    def team(self, device: torch.device, waiting: Callable[[int], None], check: Callable[[], None]) -> Processes:
+        """Wait for all. `waiting(machines)` is called once, with how many are missing; `check()` often, and may raise.
+
+        RunProblem when a process of this machine ends instead of joining.
+        """
+        use_device(device, Place(0, self.processes))
+        told = False
+        while (missing := self._missing()) is not None:
+            check()
+            if (ended := self._ended()) is not None:
+                raise RunProblem("A process of the run could not be started", ended, "See the lines above this one")
+            if missing and not told:
+                told = True
+                waiting(missing)
+            time.sleep(_LOOK)
+        world = 1 + self._count(_JOINED)
+        self._store.set(_WORLD, f"{world} {device.type}")
+        team = connected(self._store, 0, world, device, self.why_ended)
+        team.on_end(self.close, self.abandon)
+        return team
+
+    def why_ended(self) -> str:
+        """What a process said before it ended, or how one of this machine did; empty when that is unknown."""
+        with suppress(RuntimeError):
+            if self._store.check([_FAILED]):
+                return str(self._store.get(_FAILED).decode("utf-8", "replace"))
+        deadline = time.monotonic() + 1  # its exit may be seen later than its connection's end
+        while time.monotonic() < deadline:
+            if (ended := self._ended()) is not None:
+                return ended
+            time.sleep(_LOOK)
+        return ""
+
+    def close(self) -> None:
+        deadline = time.monotonic() + _TO_END
+        for child in self._children:
+            try:
+                child.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+    def abandon(self) -> None:
+        """End the processes of this machine, which have not become a team."""
+        for child in self._children:
+            child.terminate()
+        self.close()
+
+    def _missing(self) -> int | None:
+        """How many machines have not joined yet; 0 while some of their processes have not; None when all have."""
+        machines = self.cluster.machines - 1 - self._count(_MACHINES)
+        if machines > 0:
+            return machines
+        return 0 if self._count(_JOINED) < self.processes - 1 + self._count(_PROCESSES) else None
+
+    def _count(self, key: str) -> int:
+        return int(self._store.add(key, 0))
+
+    def _ended(self) -> str | None:
+        for index, child in enumerate(self._children, start=2):
+            if (code := child.poll()) is not None:
+                how = f"it was ended by signal {-code}" if code < 0 else f"it ended with code {code}"
+                return f"process {index} of {self.processes} on this machine: {how}"
+        return None
+
+
+class Guest:
+    """Another process's part: it joins the first one and takes a number."""
+
+    def __init__(self, address: Address, place: Place) -> None:
+        """RunProblem when the run is not there, or of another version."""
+        self._store = _joined_store(address)
+        theirs = self._store.get(_VERSION).decode("utf-8", "replace")
+        if theirs != _versions():
+            raise RunProblem(
+                "This machine cannot join the run",
+                f"it has {_versions()}, and the first machine has {theirs}",
+                "Install the same versions on both",
+            )
+        if place.index == 0:
+            use_interface_of(own_address(address.host))
+            self._store.add(_PROCESSES, place.processes)
+            self._store.add(_MACHINES, 1)
+        self.rank = int(self._store.add(_JOINED, 1))
+
+    def team(self) -> Processes:
+        """Wait until the run begins. RunProblem when its first process ends meanwhile."""
+        while True:
+            try:
+                self._store.wait([_WORLD], timedelta(seconds=20))
+                found, device = self._store.get(_WORLD).decode("ascii").split()
+                world = int(found)
+                break
+            except torch.distributed.DistStoreError:  # not yet: its images are being prepared
+                continue
+            except RuntimeError as error:
+                raise RunProblem(
+                    "The run has ended before it began", "its first process is gone", "Its run folder says why"
+                ) from error
+        if self.rank >= world:
+            raise RunProblem(
+                "The run has all its processes already", remedy="Stop it, and resume it with more machines"
+            )
+        return connected(self._store, self.rank, world, torch.device(device))
+
+    def fail(self, sentence: str) -> None:
+        """Tell the first process why this one ends."""
+        with suppress(RuntimeError):
+            self._store.set(_FAILED, f"{socket.gethostname()}: {sentence}".rstrip("."))
+
+
+class TorchrunHost:
+    """The same under torchrun, which has started all processes and brings them together at once."""
+
+    port = 0
+
+    def __init__(self) -> None:
+        self._team = from_torchrun()
+
+    def team(self, device: torch.device, waiting: Callable[[int], None], check: Callable[[], None]) -> Processes:
+        return self._team
+
+    def abandon(self) -> None:
+        """torchrun ends the others."""
+
+
+def from_torchrun() -> Processes:
+    """The team of the processes that torchrun has started."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    torch.distributed.init_process_group(_backend(device), timeout=_GRADIENTS)
+    return _processes(torch.distributed.get_rank(), torch.distributed.get_world_size())
+
+
+def connected(
+    store: Any, rank: int, world: int, device: torch.device, why: Callable[[], str] = lambda: ""
+) -> Processes:
+    try:
+        torch.distributed.init_process_group(
+            _backend(device), store=_stores.PrefixStore("group", store), rank=rank, world_size=world, timeout=_GRADIENTS
+        )
+        return _processes(rank, world, why)
+    except RuntimeError as error:
+        raise RunProblem(
+            "The processes of the run cannot reach each other",
+            why() or (str(error).splitlines() or [""])[0][:200],
+            "Check that no firewall is between the machines; GLOO_SOCKET_IFNAME names the network interface to use",
+        ) from error
+
+
+def _processes(rank: int, world: int, why: Callable[[], str] = lambda: "") -> Processes:
+    orders = torch.distributed.new_group(backend="gloo", timeout=_ORDERS)
+    team = Processes(rank, world, torch.distributed.group.WORLD, orders, why)
+    team.on_end(torch.distributed.destroy_process_group, _break_off)
+    return team
+
+
+def _break_off() -> None:
+    """NCCL may wait for a process that has ended, so its groups are left to the end of this one."""
+    if "nccl" not in torch.distributed.get_backend_config():
+        torch.distributed.destroy_process_group()
+
+
+def _backend(device: torch.device) -> str:
+    return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+
+
+def use_device(device: torch.device, place: Place) -> None:
+    """Give this process its GPU, or its share of the processor's threads. BadRequest when there are too few GPUs."""
+    if device.type == "cuda":
+        if place.processes > torch.cuda.device_count():
+            raise BadRequest(
+                f"{place.processes} processes were asked for on this machine",
+                f"it has {torch.cuda.device_count()} GPUs, and each process needs one",
+                "Ask for fewer with --processes",
+            )
+        torch.cuda.set_device(place.index)
+    elif place.processes > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // place.processes))
+
+
+def processes_here(asked: int) -> int:
+    return asked if asked != ALL_DEVICES else max(1, torch.cuda.device_count())
+
+
+def start_processes(arguments: Sequence[str], address: Address, processes: int) -> list[subprocess.Popen[bytes]]:
+    """Start all processes of this machine but the first one; they read no keyboard."""
+    command = [sys.executable, "-m", "diffstudio", *arguments, "--join", str(address)]
+    none = subprocess.DEVNULL
+    places = [Place(index, processes) for index in range(1, processes)]
+    return [
+        subprocess.Popen(command, stdin=none, stdout=none, env=os.environ | place.as_environment()) for place in places
+    ]
+
+
+def use_interface_of(address: str) -> None:
+    """Have gloo use the network of this address; by default it uses that of the host's name, often the loopback's."""
+    name = interface_of(address)
+    if name is not None:
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
+
+
+def _listening(port: int, *, public: bool) -> socket.socket:
+    """Open the port. On one machine other machines cannot reach it."""
+    found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(("" if public else LOCAL, port))
+        found.listen()
+    except OSError as error:
+        found.close()
+        raise RunProblem(
+            f"The port {port} cannot be opened", error.strerror or str(error), "Choose another one with --port"
+        ) from error
+    return found
+
+
+def _joined_store(address: Address) -> Any:
+    try:
+        return _stores.TCPStore(
+            address.host, address.port, is_master=False, wait_for_workers=False, timeout=_TO_CONNECT
+        )
+    except RuntimeError as error:
+        raise RunProblem(
+            f"There is no run at {address}",
+            "nothing answers there",
+            "Start it first with --machines, and check the address and the firewall",
+        ) from error
+
+
+def _versions() -> str:
+    return f"diffstudio {__version__} with torch {torch.__version__.split('+')[0]}"

@@ -1,0 +1,258 @@
+"""Team: the processes that train one run together. The first one leads; a run of one process has a team of its own.
+
+Each process has its own copy of the weights and its part of every batch; gradients are summed before each update, so the
+copies stay equal. The leader alone decides (time, commands, samples, files) and tells the others what to do next by an
+order: `Order`. `connecting` makes teams.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffstudio.errors import RunProblem
+from diffstudio.training.distributed.portion import Portion
+from diffstudio.training.distributed.sharding import is_sharded
+
+BEAT_SECONDS = 20.0  # without an order, after which the leader says that it is still there
+_BUCKET_BYTES = 32 * 2**20  # of gradients that are summed by one message
+RESUME = "Resume the run: it goes on from its last saved state"
+
+
+class Kind(IntEnum):
+    """What the leader asks the other processes for. The values are sent between processes of one version."""
+
+    WAIT = 0  # nothing: the leader is alive
+    STEP = 1
+    STATE = 2  # to gather the state of sharded weights
+    AVERAGE = 3  # to gather the EMA weights
+    WEIGHTS = 4  # to gather the raw weights
+    RESTORE = 5  # a state, which is shared next
+    SHARE = 6  # to receive bytes
+    END = 7
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What every process does next. A STEP brings all that it depends on and only the leader knows."""
+
+    kind: Kind
+    step: int = 0
+    progress: float = 0.0
+    rate_scale: float = 1.0
+
+
+class Team:
+    """The team of a run of one process: nothing is exchanged."""
+
+    rank, world = 0, 1
+
+    @property
+    def is_leader(self) -> bool:
+        return self.rank == 0
+
+    def portion(self, total: int) -> Portion:
+        """This process's part of a batch of `total` images."""
+        return Portion.of(total, self.rank, self.world)
+
+    def mean(self, own: Tensor, portion: Portion) -> Tensor:
+        """The mean over the global batch, from that over this process's portion.
+
+        Its gradient in each process is the process's part of the whole, and `sum_gradients` adds them up: so functions
+        of means over the batch, such as a variance, have the gradient that one process would compute.
+        """
+        return own
+
+    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """Replace each gradient by its sum over all processes."""
+
+    def order(self, order: Order) -> None:
+        """Tell the other processes what to do next. RunProblem when one of them has ended."""
+
+    def receive(self) -> Order:
+        """The next order of the leader. RunProblem when it has ended."""
+        raise NotImplementedError
+
+    def share(self, data: bytes) -> bytes:
+        """The leader's bytes, in every process."""
+        return data
+
+    def close(self) -> None:
+        """The leader, between two steps, tells the others that the run has ended."""
+
+    def abandon(self) -> None:
+        """After a failure: break the connections, by which the others notice."""
+
+
+ALONE = Team()
+
+
+class Processes(Team):
+    """A team of several processes, connected by torch.distributed. Orders and the sums are on different groups."""
+
+    def __init__(
+        self,
+        rank: int,
+        world: int,
+        gradients: Any,
+        orders: Any,
+        lost: Callable[[], str] = lambda: "",
+        *,
+        beat: float = BEAT_SECONDS,
+    ) -> None:
+        """`gradients` and `orders` are process groups; `orders` is on the CPU. `lost()` says why a process has ended."""
+        self.rank, self.world = rank, world
+        self._gradients, self._orders, self._why = gradients, orders, lost
+        self._lock = threading.Lock()  # orders come from two threads
+        self._last = time.monotonic()
+        self._failure: RunProblem | None = None
+        self._closed = threading.Event()
+        self._on_close: list[Callable[[], None]] = []
+        self._on_abandon: list[Callable[[], None]] = []
+        if self.is_leader:
+            self._heart = threading.Thread(target=self._beat, args=(beat,), name="orders", daemon=True)
+            self._heart.start()
+
+    def on_end(self, close: Callable[[], None], abandon: Callable[[], None]) -> None:
+        """Have one of these called when the team is closed or abandoned."""
+        self._on_close.append(close)
+        self._on_abandon.append(abandon)
+
+    def mean(self, own: Tensor, portion: Portion) -> Tensor:
+        with self._noticing():
+            total: Tensor = _Sum.apply(own * portion.share, self._sum)  # type: ignore[no-untyped-call]
+        return total
+
+    def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
+        """In buckets, each of which is one message; those that FSDP has summed already are left alone."""
+        found = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        with torch.no_grad(), self._noticing():
+            for bucket in _buckets([gradient for gradient in found if not is_sharded(gradient)]):
+                flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
+                self._sum(flat)
+                parts = flat.split([gradient.numel() for gradient in bucket])
+                for gradient, part in zip(bucket, parts, strict=True):
+                    gradient.copy_(part.view_as(gradient))
+
+    def order(self, order: Order) -> None:
+        with self._lock:
+            if self._failure is not None:
+                raise self._failure
+            with self._noticing():
+                self._send(order)
+
+    def receive(self) -> Order:
+        while True:
+            values = torch.zeros(4, dtype=torch.float64)
+            with self._noticing():
+                self._orders.broadcast(values, root=0).wait()
+            kind, step, progress, rate_scale = values.tolist()
+            if kind != Kind.WAIT:
+                return Order(Kind(int(kind)), int(step), progress, rate_scale)
+
+    def share(self, data: bytes) -> bytes:
+        if not self.is_leader and self.receive().kind is not Kind.SHARE:
+            raise RunProblem("The run has ended before this process could take part", self._reason(None))
+        with self._lock, self._noticing():
+            if self.is_leader:
+                self._send(Order(Kind.SHARE))
+            length = torch.tensor([len(data)])
+            self._orders.broadcast(length, root=0).wait()
+            content = torch.empty(int(length), dtype=torch.uint8)
+            if self.is_leader and data:
+                content = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+            if len(content):
+                self._orders.broadcast(content, root=0).wait()
+        return content.numpy().tobytes()
+
+    def close(self) -> None:
+        self._closed.set()
+        if self.is_leader:
+            with suppress(RuntimeError), self._lock:
+                self._send(Order(Kind.END))
+        for act in self._on_close:
+            act()
+
+    def abandon(self) -> None:
+        self._closed.set()
+        for act in self._on_abandon:
+            act()
+
+    def _send(self, order: Order) -> None:
+        values = torch.tensor([order.kind, order.step, order.progress, order.rate_scale], dtype=torch.float64)
+        self._orders.broadcast(values, root=0).wait()
+        self._last = time.monotonic()
+
+    def _sum(self, values: Tensor) -> None:
+        """In place; on an Apple GPU, which no group reaches, by way of the processor."""
+        if values.device.type in ("cpu", "cuda"):
+            self._gradients.allreduce([values]).wait()
+        else:  # pragma: no cover - needs such a device
+            on_cpu = values.cpu()
+            self._gradients.allreduce([on_cpu]).wait()
+            values.copy_(on_cpu)
+
+    def _beat(self, seconds: float) -> None:
+        """While the leader draws samples or is paused: a dead leader and a busy one are then not the same."""
+        while not self._closed.wait(seconds / 4):
+            with self._lock:
+                if time.monotonic() - self._last < seconds or self._closed.is_set():
+                    continue
+                try:
+                    with self._noticing():
+                        self._send(Order(Kind.WAIT))
+                except RunProblem as error:
+                    self._failure = error
+                    return
+
+    @contextmanager
+    def _noticing(self) -> Iterator[None]:
+        """RunProblem when a process has ended, which shows in every exchange with it."""
+        try:
+            yield
+        except RuntimeError as error:
+            self._failure = RunProblem(
+                "Training stopped because one of its processes has ended", self._reason(error), RESUME
+            )
+            raise self._failure from error
+
+    def _reason(self, error: RuntimeError | None) -> str:
+        if not self.is_leader or error is None:
+            return "the first one has, or the connection to it is broken; its run folder says why"
+        return self._why() or (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes. Its gradient passes unchanged: every process has its own part of the whole one."""
+
+    @staticmethod
+    def forward(context: Any, values: Tensor, add: Callable[[Tensor], None]) -> Tensor:
+        total = values.detach().clone()
+        add(total)
+        return total
+
+    @staticmethod
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
+
+
+def _buckets(gradients: list[Tensor]) -> Iterator[list[Tensor]]:
+    """Neighbours of one data type, up to _BUCKET_BYTES together."""
+    bucket: list[Tensor] = []
+    size = 0
+    for gradient in gradients:
+        if bucket and (size + gradient.nbytes > _BUCKET_BYTES or gradient.dtype != bucket[0].dtype):
+            yield bucket
+            bucket, size = [], 0
+        bucket.append(gradient)
+        size += gradient.nbytes
+    if bucket:
+        yield bucket

@@ -1,0 +1,169 @@
+"""What the processes of a run do that do not lead it: they take its recipe and state, and follow its orders."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import socket
+import threading
+import zlib
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from diffstudio import paths
+from diffstudio.errors import RunProblem
+from diffstudio.evaluation.even_spacing import evenly_spaced
+from diffstudio.models.memory.devices import choose_device
+from diffstudio.models.memory.lease import Lease
+from diffstudio.networks.caption_tokenizer import CaptionTokenizer
+from diffstudio.training.data.batches import Batches
+from diffstudio.training.data.dataset import ImageDataset
+from diffstudio.training.distributed import sharding
+from diffstudio.training.distributed.cluster import Place
+from diffstudio.training.distributed.meeting import use_device
+from diffstudio.training.distributed.team import Kind, Order, Team
+from diffstudio.training.preparation.stored_dataset import StoredDataset
+from diffstudio.training.recipe import ObjectiveName, Recipe
+from diffstudio.training.run.setup import RunContext, build_trainer, finish_inspection, prepare_dataset
+from diffstudio.training.run.setup_progress import SetupProgress
+from diffstudio.training.trainer import Trainer
+
+_ROWS_COMPARED = 64  # images whose pixels must be the same on every machine
+
+
+def lead(context: RunContext, team: Team) -> None:
+    """Hand recipe, images, tokenizer and state to the other processes, and train with them from now on.
+
+    RunProblem for fewer images in a batch than processes.
+    """
+    recipe, trainer = context.recipe, context.trainer
+    if recipe.run.batch < team.world:
+        raise RunProblem(
+            f"A batch of {recipe.run.batch} images cannot be divided among {team.world} processes",
+            remedy="Use fewer processes, or a larger batch in the recipe",
+        )
+    shard = is_large(trainer)
+    tokenizer = context.tokenizer
+    message = {
+        "recipe": recipe.to_json(),
+        "dataset": asdict(StoredDataset.of(context.dataset, recipe, context.folder)),
+        "pixels": pixels_digest(context.dataset),
+        "tokenizer": None if tokenizer is None else tokenizer.to_json(),
+        "folder": str(context.folder),
+        "name": context.run.name,
+        "machine": this_machine(),
+        "shard": shard,
+    }
+    team.share(json.dumps(message).encode("utf-8", "surrogatepass"))
+    file = io.BytesIO()
+    torch.save(trainer.state(), file)
+    team.share(file.getvalue())
+    trainer.join(team, shard=shard)
+    context.batches.team = team
+
+
+def is_large(trainer: Trainer) -> bool:
+    """Whether its weights are sharded: those of diffusion models above a size."""
+    size = sum(parameter.numel() for parameter in trainer.network.parameters())
+    return trainer.recipe.objective.kind is ObjectiveName.DIFFUSION and size >= sharding.PARAMETERS
+
+
+def restore_everywhere(trainer: Trainer, file: Path) -> None:
+    """Load a state file into the trainers of all processes. The leader calls this."""
+    if trainer.team.world > 1:
+        trainer.team.order(Order(Kind.RESTORE))
+        trainer.team.share(file.read_bytes())
+    trainer.restore(torch.load(file, map_location=trainer.device, weights_only=True))
+
+
+def _receive_state(trainer: Trainer, team: Team) -> None:
+    trainer.restore(torch.load(io.BytesIO(team.share(b"")), map_location=trainer.device, weights_only=True))
+
+
+def follow(team: Team, folder: Path | None, progress: SetupProgress, place: Place) -> None:
+    """Follow the leader's orders to the end of the run. DiffstudioError when that comes early."""
+    message = json.loads(team.share(b"").decode("utf-8", "surrogatepass"))
+    recipe = Recipe.from_run(message["recipe"])
+    device = choose_device(recipe.run.device)
+    use_device(device, place)
+    dataset = _dataset(message, recipe, folder, progress)
+    text = message["tokenizer"]
+    tokenizer = CaptionTokenizer.from_json(text) if text is not None else None
+    trainer = build_trainer(recipe, dataset, tokenizer, device)
+    _receive_state(trainer, team)
+    trainer.join(team, shard=message["shard"])
+    borrowed = _Accelerator(message["name"]) if message["machine"] != this_machine() and place.index == 0 else None
+    try:
+        _obey(trainer, Batches(dataset, recipe, tokenizer, team), team, borrowed)
+    finally:
+        if borrowed is not None:
+            borrowed.release()
+
+
+def _obey(trainer: Trainer, batches: Batches, team: Team, accelerator: _Accelerator | None) -> None:
+    while (order := team.receive()).kind is not Kind.END:
+        match order.kind:
+            case Kind.STEP:
+                if accelerator is not None:
+                    accelerator.use()
+                trainer.step_number, trainer.progress, trainer.rate_scale = order.step, order.progress, order.rate_scale
+                trainer.step(batches.at(order.step))
+            case Kind.RESTORE:
+                _receive_state(trainer, team)
+            case kind:
+                trainer.gather(kind)
+
+
+class _Accelerator:
+    """That of another machine than the leader's, shared with what else is done there."""
+
+    def __init__(self, run: str) -> None:
+        self._lease, self._by = Lease(), f"training {run}"
+
+    def use(self) -> None:
+        """Before a step: wait while images are generated there; the other machines then wait too."""
+        if not self._lease.is_held:
+            self._lease.acquire(self._by)
+        else:
+            self._lease.yield_if_wanted()
+
+    def release(self) -> None:
+        self._lease.release()
+
+
+def _dataset(message: dict[str, Any], recipe: Recipe, folder: Path | None, progress: SetupProgress) -> ImageDataset:
+    """The run's images: those prepared on this machine, or from a folder here. RunProblem when they are others."""
+    stored = StoredDataset.from_values(message["dataset"])
+    dataset = stored.open_prepared()
+    if dataset is None:
+        images = folder or Path(message["folder"])
+        stored.check_moved(images)
+        dataset = stored.among(prepare_dataset(finish_inspection(images, progress), recipe, progress))
+    if len(dataset) != len(stored.paths) or pixels_digest(dataset) != message["pixels"]:
+        raise RunProblem(
+            "This machine has other images than the first one",
+            f"{len(dataset):,} of {len(stored.paths):,} are here, or some have other pixels",
+            "Copy the folder from the first machine",
+        )
+    return dataset
+
+
+def pixels_digest(dataset: ImageDataset) -> int:
+    """Of some images, evenly spread: whether two machines have the same."""
+    return zlib.crc32(np.ascontiguousarray(dataset.rows_of(evenly_spaced(len(dataset), _ROWS_COMPARED))).tobytes())
+
+
+def this_machine() -> str:
+    """What has one accelerator lease."""
+    return f"{socket.gethostname()} {paths.data().resolve()}"
+
+
+def leave_signals_to_the_leader() -> None:
+    """Ctrl+C reaches every process of a terminal: the leader stops the run, and the others after it."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
