@@ -105,7 +105,7 @@ def write_numbered(path: Path, write: Callable[[BinaryIO], None], what: str = ""
 
 
 def make_folder(path: Path) -> Path:
-    """Create a folder and those above it, where they do not exist; returns its path. StorageProblem."""
+    """Create a folder and its missing parents; returns its path. StorageProblem."""
     with storage_errors(f"The folder {path} cannot be created", path):
         path.mkdir(parents=True, exist_ok=True)
     return path
@@ -348,7 +348,7 @@ def _new_part_file(folder: Path, private: bool = False) -> BinaryIO:
         file: BinaryIO = opened
         if _locked(file.fileno()) is not False and os.path.exists(file.name):
             return file
-        file.close()  # `remove_part_files` came between creating and locking it
+        file.close()  # `remove_part_files` deleted it between its creation and its locking
 
 
 def _new_part_folder(folder: Path) -> tuple[Path, int | None]:
@@ -358,7 +358,7 @@ def _new_part_folder(folder: Path) -> tuple[Path, int | None]:
         part.mkdir()
         if sys.platform == "win32":  # pragma: no cover
             return part, None
-        with suppress(FileNotFoundError):  # `remove_part_files` came between creating and locking it
+        with suppress(FileNotFoundError):  # `remove_part_files` deleted it between its creation and its locking
             descriptor = os.open(part, os.O_RDONLY)
             if _locked(descriptor) is not False and part.exists():
                 return part, descriptor

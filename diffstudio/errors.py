@@ -154,5 +154,5 @@ def reads_up_to(newest_format: int) -> str:
 
 
 def newer_format(what: str, stored: object, newest_format: int) -> RunProblem:
-    """The error for a file of a run or of a job of the Lab that a newer version of the program wrote."""
+    """The error for a file of a run or Lab job that a newer version of the program wrote."""
     return RunProblem(f"{what} has format {stored!r}", reads_up_to(newest_format), "Update diffstudio")

@@ -1,4 +1,4 @@
-"""What the operating system and SQLite refuse when files are written, as the errors that are shown to the user."""
+"""Turns errors of the operating system and SQLite when files are written into errors that can be shown to the user."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def storage_errors(what: str, path: Path) -> Iterator[None]:
 
 
 def sqlite_code(error: sqlite3.Error) -> int:
-    """SQLite's primary result code for an error; 0 for those that Python raises itself."""
+    """SQLite's primary result code for an error; 0 for errors that Python raises itself."""
     code: int = getattr(error, "sqlite_errorcode", 0)
     return code & 0xFF
 
 
 def disk_is_full(error: OSError) -> bool:
-    """Whether a write failed for lack of space or beyond a quota."""
+    """Whether a write failed because the disk or a quota is full."""
     return error.errno in _DISK_FULL
 
 
@@ -56,7 +56,7 @@ def storage_problem(what: str, path: Path, error: OSError) -> StorageProblem:
 
 
 def not_written(path: Path) -> str:
-    """What failed, for a StorageProblem: the file's name without its folder."""
+    """The sentence of a StorageProblem, with the file's name without its folder."""
     return f"{path.name} could not be written"
 
 

@@ -28,11 +28,16 @@ def add_anomalies(verbs: Verbs) -> None:
         "anomalies",
         help="find the images of a folder that are unlike normal ones",
         allow_abbrev=False,
-        description="Score the images of FOLDER against the normal images in NORMALS, with a checkpoint trained on these if "
-        "one is named: worst first, at a false-alarm rate, with heat maps. Ctrl+C stops it; image generation goes first.",
+        description="Score the images in FOLDER against the normal images in NORMALS, optionally with a checkpoint that was "
+        "trained on NORMALS. Lists the most anomalous images first, marks those above the threshold of a false-alarm rate, "
+        "and draws heat maps. Ctrl+C stops it. Image generation takes priority.",
     )
     verb.add_argument(
-        "checkpoint", metavar="CHECKPOINT", nargs="?", type=as_text, help="a model of the normal images, or none"
+        "checkpoint",
+        metavar="CHECKPOINT",
+        nargs="?",
+        type=as_text,
+        help="a checkpoint trained on the normal images (optional)",
     )
     verb.add_argument("normals", metavar="NORMALS", type=as_path, help="a folder of normal images")
     verb.add_argument("folder", metavar="FOLDER", type=as_path, help="the folder to search")
@@ -40,7 +45,7 @@ def add_anomalies(verbs: Verbs) -> None:
         "--minutes",
         metavar="M",
         type=as_number,
-        help="train a model on the normal images first, in the folder of --out",
+        help="first train a model on the normal images for M minutes, in the folder given by --out",
     )
     verb.add_argument(
         "--false-alarm",
@@ -49,7 +54,7 @@ def add_anomalies(verbs: Verbs) -> None:
         help="the share of normal images that may be called anomalous (default 0.05)",
     )
     verb.add_argument(
-        "--draws", metavar="N", type=as_whole_number, default=8, help="of noise at each level (default 8)"
+        "--draws", metavar="N", type=as_whole_number, default=8, help="noise samples at each level (default 8)"
     )
     verb.add_argument(
         "--detector",
@@ -59,10 +64,10 @@ def add_anomalies(verbs: Verbs) -> None:
         help="denoising, denoising_local, likelihood, patches, pixels or combined (default: the best on drawn defects)",
     )
     add_json_option(verb)
-    verb.add_argument("--csv", metavar="FILE", type=as_path, help="a file for the table, a line for each image")
+    verb.add_argument("--csv", metavar="FILE", type=as_path, help="a CSV file for the table, one row for each image")
     add_seed_option(verb)
     add_device_option(verb)
-    add_out_option(verb, "a folder for anomalies.json, anomalies.csv and heat maps")
+    add_out_option(verb, "the folder for anomalies.json, anomalies.csv and the heat maps")
     verb.set_defaults(do=_anomalies)
 
 

@@ -60,5 +60,5 @@ def as_number(text: str) -> float:
 def as_pair(text: str) -> tuple[float, float]:
     parts = tuple(as_number(part) for part in text.split(","))
     if len(parts) != 2:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not two numbers separated by a comma")
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a pair of numbers separated by a comma")
     return parts[0], parts[1]

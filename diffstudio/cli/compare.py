@@ -21,11 +21,11 @@ from diffstudio.cli.lab_verb import (
 def add_compare(verbs: Verbs) -> None:
     verb = verbs.add_parser(
         "compare",
-        help="train several kinds of models on a folder for the same time, and judge them on one page",
+        help="train several kinds of model on a folder for the same time and compare them",
         allow_abbrev=False,
-        description="Train a diffusion model, a VAE and a GAN on one folder with the same split and the same time, with "
-        "several seeds, and judge them side by side: fidelity, diversity, copying, mode collapse. Ctrl+C ends it; the "
-        "same command with the same --out goes on. Image generation goes first.",
+        description="Train a diffusion model, a VAE and a GAN on one folder with the same split, the same training time and "
+        "several seeds, and compare them: fidelity, diversity, copying, mode collapse. Ctrl+C stops it; the same command "
+        "with the same --out resumes it. Image generation takes priority.",
     )
     verb.add_argument("folder", metavar="FOLDER", type=as_path, help="the folder of images to train on")
     verb.add_argument(
@@ -33,15 +33,15 @@ def add_compare(verbs: Verbs) -> None:
         metavar="M",
         type=as_number,
         required=True,
-        help="of training for each model and each seed: with three models and three seeds it takes nine times as long",
+        help="training time for each model and seed; with three models and three seeds the whole takes nine times as long",
     )
     verb.add_argument(
         "--models",
         metavar="NAMES",
         type=as_text,
         default="diffusion,vae,gan",
-        help="which ones, separated by commas: diffusion, names of recipes or .toml files (default diffusion,vae,gan); "
-        "`none` for those of --with alone",
+        help="models to train, separated by commas: diffusion, names of recipes or .toml files (default diffusion,vae,gan); "
+        "`none` to compare only what --with names",
     )
     verb.add_argument("--seeds", metavar="N", type=as_whole_number, default=3, help="runs of each model (default 3)")
     verb.add_argument(
@@ -51,15 +51,15 @@ def add_compare(verbs: Verbs) -> None:
         nargs="+",
         type=as_text,
         default=[],
-        help="checkpoints, runs or folders of generated images that join the table",
+        help="checkpoints, runs or folders of generated images to add to the table",
     )
     add_json_option(verb)
     add_count_option(verb, "images to generate with each model (default: as many as were held out, from 100 to 1,000)")
-    add_seed_option(verb, "of the first image (default 0)")
-    add_features_option(verb, "the network that images are compared with, as for `evaluate`")
-    add_device_option(verb, ", of the judging")
+    add_seed_option(verb, "seed of the first image of each model (default 0)")
+    add_features_option(verb, "the feature network, as for `evaluate`")
+    add_device_option(verb, ", for the evaluation")
     add_out_option(
-        verb, "a folder for the runs, the images, compare.json and compare.html (default: a new one in the Lab)"
+        verb, "the folder for runs, images, compare.json and compare.html (default: a new folder of the Lab)"
     )
     verb.set_defaults(do=_compare)
 

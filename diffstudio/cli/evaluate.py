@@ -38,14 +38,14 @@ def add_evaluate(verbs: Verbs) -> None:
     add_count_option(
         verb, "images to generate with each checkpoint (default: as many as were held out, from 100 to 1,000)"
     )
-    add_seed_option(verb, "of the first of them (default 0)")
+    add_seed_option(verb, "seed of the first image (default 0)")
     add_features_option(
         verb,
-        "the network that images are compared with: imagenet (the default for grey and RGB), folder (trained on the "
+        "the feature network: imagenet (the default for grey and RGB), folder (trained on the "
         "folder's training part), or inception, dinov2 or clip from your model folders or a path",
     )
     add_device_option(verb)
-    add_out_option(verb, "a folder for the result as evaluation.json")
+    add_out_option(verb, "the folder for the result, evaluation.json")
     verb.set_defaults(do=_evaluate)
 
 

@@ -25,7 +25,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.guidance_support import earlier_checkpoints, suggested
 from diffstudio.studio.requests import LANCZOS, LATENT, FillName, GenerateRequest, ResizeName, SamplerName, SpacingName
 
-_EARLY = "early"  # in place of the name of a weaker checkpoint
+_EARLY = "early"  # given instead of the name of a weaker checkpoint
 
 
 def add_generate(verbs: Verbs) -> None:
@@ -78,7 +78,7 @@ def add_generate(verbs: Verbs) -> None:
         "--truncation",
         metavar="X",
         type=as_number,
-        help="of a GAN psi, of a VAE the temperature: below 1 images are more usual and less varied (default 1)",
+        help="truncation psi of a GAN, temperature of a VAE: below 1 images are more typical and less varied (default 1)",
     )
     for side in ("--width", "--height"):
         verb.add_argument(side, metavar="N", type=as_whole_number, help="px (default: the checkpoint's own)")
@@ -154,37 +154,37 @@ def add_generate(verbs: Verbs) -> None:
 
 
 def _add_guidance(verb: argparse.ArgumentParser) -> None:
-    """Guidance interval, autoguidance and CADS."""
+    """Add the options for the guidance interval, autoguidance and CADS."""
     default = GenerateRequest()
     verb.add_argument(
         "--guidance-interval",
         metavar="LOW,HIGH",
         type=as_pair,
-        help="apply CFG only between these fractions of the noise, from 0 (clean) to 1, as in 0.1,0.8",
+        help="apply CFG only between these noise levels, from 0 (clean) to 1 (noise), for example 0.1,0.8",
     )
     verb.add_argument(
         "--autoguidance",
         metavar="NAME|PATH",
         type=as_text,
-        help="guide away from this weaker checkpoint of the same family; early: one of the same run, at about an eighth of "
-        "its training",
+        help="guide away from this weaker checkpoint of the same family; `early` takes one of the same run, at about an "
+        "eighth of its training",
     )
     verb.add_argument(
         "--autoguidance-scale",
         metavar="X",
         type=as_number,
-        help=f"scale of autoguidance, 1 or more; 1 turns it off (default {default.autoguidance_scale:g})",
+        help=f"autoguidance scale, 1 or more; 1 turns it off (default {default.autoguidance_scale:g})",
     )
     verb.add_argument(
         "--cads",
         metavar="S",
         type=as_number,
-        help="CADS: noise on the prompt, for more varied images (default 0: none)",
+        help="CADS: scale of the noise added to the prompt embeddings, for more varied images (default 0: off)",
     )
     for name, what, usual in (
-        ("tau1", "fraction of the noise up to which the prompt is whole", default.cads_tau1),
-        ("tau2", "and from which it is noise alone", default.cads_tau2),
-        ("mixing", "how far it is given back its mean and standard deviation", default.cads_mixing),
+        ("tau1", "noise level below which the prompt is unchanged", default.cads_tau1),
+        ("tau2", "noise level above which the prompt is replaced by noise", default.cads_tau2),
+        ("mixing", "how far mean and standard deviation of the embeddings are restored", default.cads_mixing),
     ):
         verb.add_argument(f"--cads-{name}", metavar="X", type=as_number, help=f"CADS: {what} (default {usual:g})")
 
@@ -240,10 +240,10 @@ def _generate(arguments: argparse.Namespace) -> int:
 
 
 def _check_given_with(option: str, details: set[str], given: Mapping[str, object]) -> None:
-    """Refuse an option that changes nothing without another one."""
+    """BadRequest for an option that has no effect because `option` is missing."""
     for name in sorted(details & given.keys() if option not in given else ()):
         raise BadRequest(
-            f"--{name.replace('_', '-')} was given without --{option}", remedy=f"Give --{option}, or leave it out"
+            f"--{name.replace('_', '-')} has no effect without --{option}", remedy=f"Add --{option}, or leave it out"
         )
 
 
@@ -252,7 +252,7 @@ def _early_checkpoint(checkpoint: Checkpoint) -> Path:
     if found is None:
         raise BadRequest(
             f"{checkpoint.name} has no earlier checkpoint",
-            "it lies in no run, or the run kept none",
+            "it is not part of a training run, or the run kept no earlier checkpoint",
             "Name a weaker checkpoint of the same family with --autoguidance",
         )
     return found.path

@@ -1,4 +1,4 @@
-"""What the verbs of the Lab have in common: progress, Ctrl+C, the record in the folder of `--out`, and the printed result."""
+"""What the verbs of the Lab share: progress, Ctrl+C, the record in the folder of `--out`, and the printed result."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from diffstudio.errors import DiffstudioError
 if TYPE_CHECKING:
     from diffstudio.models.library.library import Library
 
-OnProgress: TypeAlias = Callable[[str, int, int], None]  # what is being done, how much is done, of how much
+OnProgress: TypeAlias = Callable[[str, int, int], None]  # the current work, items done, items in total
 
 
 class LabResult(Protocol):
-    """What the engine of a verb returns."""
+    """The result that the engine of a verb returns."""
 
     @property
     def problem(self) -> DiffstudioError | None:
-        """What could not be measured: it decides the exit code."""
+        """The error that decides the exit code, if anything could not be measured."""
 
     def to_json(self) -> dict[str, Any]: ...
 
@@ -33,7 +33,7 @@ class LabResult(Protocol):
 
 
 class Engine(Protocol):
-    """The function of a verb with its request, as `functools.partial` makes it."""
+    """The function that carries out a verb, with its request already bound by `functools.partial`."""
 
     def __call__(
         self, library: Library, *, on_progress: OnProgress, on_wait: Callable[[], None], cancelled: Callable[[], bool]
@@ -53,7 +53,7 @@ def add_count_option(verb: argparse.ArgumentParser, what: str, default: int | No
     verb.add_argument("--count", metavar="N", type=as_whole_number, default=default, help=what)
 
 
-def add_seed_option(verb: argparse.ArgumentParser, what: str = "of all random numbers (default 0)") -> None:
+def add_seed_option(verb: argparse.ArgumentParser, what: str = "random seed (default 0)") -> None:
     verb.add_argument("--seed", metavar="N", type=as_whole_number, default=0, help=what)
 
 
@@ -61,8 +61,8 @@ def add_features_option(verb: argparse.ArgumentParser, what: str) -> None:
     verb.add_argument("--features", metavar="NAME|PATH", default="auto", type=as_text, help=what)
 
 
-def add_device_option(verb: argparse.ArgumentParser, of: str = "") -> None:
-    verb.add_argument("--device", metavar="NAME", help=f"cpu, cuda or mps{of} (default: as in the settings)")
+def add_device_option(verb: argparse.ArgumentParser, use: str = "") -> None:
+    verb.add_argument("--device", metavar="NAME", help=f"cpu, cuda or mps{use} (default: as in the settings)")
 
 
 def add_out_option(verb: argparse.ArgumentParser, what: str, *, required: bool = False) -> None:
@@ -72,9 +72,9 @@ def add_out_option(verb: argparse.ArgumentParser, what: str, *, required: bool =
 def run_verb(arguments: argparse.Namespace, prepare: Callable[[str], Engine], folders: Sequence[Path]) -> int:
     """Run the engine of a verb, print its result, and return the exit code.
 
-    `prepare(device)` makes the request and then imports the engine, which may take seconds; a mistake in the request is
-    recorded too. Nothing is written into the `folders`, whose images the engine reads. `arguments` has `device`, `json`,
-    `out`, and `argv`, the arguments of the whole command.
+    `prepare(device)` builds the request and then imports the engine, which may take seconds; an invalid request is
+    recorded too. The engine reads images from `folders`, so nothing is written there. `arguments` has `device`, `json`,
+    `out`, and `argv`, the whole command line.
     """
     from diffstudio.models.library.library import Library
     from diffstudio.studio.evaluations.job_recording import recorded
@@ -112,7 +112,7 @@ def _show_waiting() -> None:
 
 
 class _Progress:
-    """One updated line at a terminal; a line for each kind of work, and twice a minute, in a log."""
+    """Progress: one updated line in a terminal; in a log, a line for each kind of work and then two a minute."""
 
     def __init__(self) -> None:
         self._last, self._what = -float("inf"), ""

@@ -23,37 +23,41 @@ def add_likelihood(verbs: Verbs) -> None:
         "likelihood",
         help="measure how likely the images of a folder are under a checkpoint",
         allow_abbrev=False,
-        description="Measure the bits per dimension that a checkpoint trained here needs for held-out and for training images: "
-        "diffusion models by their probability flow and by a variational bound, VAEs by the ELBO and the importance-weighted "
-        "bound. Lower is better. Ctrl+C stops it; image generation goes first.",
+        description="Measure the bits per dimension of held-out and training images under a checkpoint trained here: "
+        "diffusion models by the probability flow ODE and a variational bound, VAEs by the ELBO and the importance-weighted "
+        "bound. Lower is better. Ctrl+C stops it. Image generation takes priority.",
     )
     add_checkpoint_argument(verb)
-    verb.add_argument(
-        "folder", metavar="FOLDER", type=as_path, help="the folder that it was trained on, or another one"
-    )
-    add_json_option(verb, "print everything, each image too, as JSON instead of the table")
-    add_count_option(verb, "images of each part, at most (default 64)", 64)
+    verb.add_argument("folder", metavar="FOLDER", type=as_path, help="the folder it was trained on, or another one")
+    add_json_option(verb, "print everything, including each image, as JSON instead of the table")
+    add_count_option(verb, "images of each part at most (default 64)", 64)
     verb.add_argument(
         "--probes",
         metavar="N",
         type=as_whole_number,
         default=5,
-        help="random probes of the flow's divergence (default 5); images of up to 64 values need none",
+        help="Hutchinson probes of the divergence (default 5); it is computed exactly for images of up to 64 values",
     )
     verb.add_argument(
-        "--levels", metavar="N", type=as_whole_number, default=64, help="noise levels of the bound (default 64)"
+        "--levels",
+        metavar="N",
+        type=as_whole_number,
+        default=64,
+        help="noise levels of the variational bound (default 64)",
     )
     verb.add_argument(
         "--draws",
         metavar="K",
         type=as_whole_number,
         default=64,
-        help="samples of the latents for each image, of a VAE's bounds (default 64)",
+        help="latent samples for each image in the bounds of a VAE (default 64)",
     )
-    verb.add_argument("--bound-only", action="store_true", help="leave out the flow, which takes most of the time")
+    verb.add_argument(
+        "--bound-only", action="store_true", help="skip the probability flow ODE, which takes most of the time"
+    )
     add_seed_option(verb)
     add_device_option(verb)
-    add_out_option(verb, "a folder for the result as likelihood.json")
+    add_out_option(verb, "the folder for the result, likelihood.json")
     verb.set_defaults(do=_likelihood)
 
 

@@ -21,65 +21,68 @@ from diffstudio.errors import BadRequest
 def add_synthesise(verbs: Verbs) -> None:
     verb = verbs.add_parser(
         "synthesise",
-        help="generate a folder of labelled images without copies, and prove whether they help a classifier",
+        help="generate a labelled dataset without copies, and test whether it helps a classifier",
         allow_abbrev=False,
         description="Generate images with a checkpoint trained here into a folder, with their classes or captions and their "
-        "seeds. Near-copies of training images are left out and counted. Ctrl+C ends it; the same command goes on.",
+        "seeds. Near-copies of training images are left out and counted. Ctrl+C stops it; the same command resumes it.",
     )
     verb.add_argument(
-        "checkpoint", metavar="CHECKPOINT", type=as_text, help="a name, a checkpoint's file or a run's folder"
+        "checkpoint",
+        metavar="CHECKPOINT",
+        type=as_text,
+        help="the name or file of a checkpoint, or the folder of a run",
     )
-    verb.add_argument("count", metavar="N", nargs="?", type=as_whole_number, help="images in all")
-    verb.add_argument("folder", metavar="FOLDER", type=as_path, help="the folder of real images that it was trained on")
+    verb.add_argument("count", metavar="N", nargs="?", type=as_whole_number, help="number of images in all")
+    verb.add_argument("folder", metavar="FOLDER", type=as_path, help="the folder of real images it was trained on")
     verb.add_argument(
-        "--per-class", metavar="N", type=as_whole_number, help="images of each class or caption, instead of N in all"
+        "--per-class",
+        metavar="N",
+        type=as_whole_number,
+        help="number of images of each class or caption, instead of N in all",
     )
-    add_out_option(verb, "the folder to write them into", required=True)
+    add_out_option(verb, "the folder for the images", required=True)
     verb.add_argument(
-        "--force", action="store_true", help="write into a folder that is not empty; earlier ones are replaced"
+        "--force", action="store_true", help="write into a folder that is not empty, and replace its generated images"
     )
     add_seed_option(verb, "the lowest seed (default 0)")
     verb.add_argument(
         "--cads",
         metavar="S",
         type=as_number,
-        help="noise added to the condition, which keeps images diverse; 0 turns it off (default: 0.1 with a class or caption)",
+        help="CADS scale: noise added to the condition, for more varied images; 0 turns it off (default: 0.1 with a class or "
+        "caption)",
     )
     verb.add_argument(
         "--autoguidance",
         metavar="CHECKPOINT",
         type=as_text,
         default="",
-        help="an earlier checkpoint of the same run to guide away from, which keeps images diverse",
+        help="an earlier checkpoint of the same run to guide away from",
     )
     verb.add_argument(
         "--autoguidance-scale",
         metavar="W",
         type=as_number,
         default=2.0,
-        help="scale of autoguidance; 1 turns it off (default 2)",
+        help="autoguidance scale; 1 turns it off (default 2)",
     )
     verb.add_argument(
         "--prove",
         action="store_true",
-        help="train small classifiers on real images, with classic augmentation, and with synthetic images added, and score "
-        "them on held-out real images",
+        help="train small classifiers on the real images, on them with classic augmentation, and on them with synthetic "
+        "images added, and score all on held-out real images",
     )
     verb.add_argument(
         "--ratios",
         metavar="R",
         type=as_text,
         default="0.5,1,2,5",
-        help="synthetic images for each real one in the proof, separated by commas (default 0.5,1,2,5)",
+        help="ratios of synthetic to real images to test, separated by commas (default 0.5,1,2,5)",
     )
     verb.add_argument(
-        "--seeds",
-        metavar="N",
-        type=as_whole_number,
-        default=5,
-        help="classifiers of each kind in the proof (default 5)",
+        "--seeds", metavar="N", type=as_whole_number, default=5, help="classifiers of each kind to train (default 5)"
     )
-    add_features_option(verb, "the network that copies are found with, as for `evaluate`")
+    add_features_option(verb, "the feature network that finds copies, as for `evaluate`")
     add_device_option(verb)
     add_json_option(verb)
     verb.set_defaults(do=_synthesise)

@@ -1,8 +1,8 @@
 """Guidance: classifier-free guidance, autoguidance, and condition annealing (CADS).
 
-Classifier-free guidance acts on the network's own prediction, be it noise, v, velocity or the clean image, and the
-result is a network again: a denoiser wraps it. Plain guidance is the same in each of these spaces; rescaled guidance is
-not. Autoguidance acts on denoisers, so that its two models may predict in different spaces.
+Classifier-free guidance acts on the network's prediction (noise, v, velocity or the clean image), and the result is a
+network that a denoiser wraps. Plain guidance is the same in all these parametrisations; rescaled guidance is not.
+Autoguidance acts on denoisers, so its two models may have different parametrisations.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class ClassifierFreeGuidance:
 
 
 def inside_interval(t: Tensor, interval: tuple[float, float], t_max: float) -> Tensor:
-    """Whether times t [B] are between two fractions of `t_max`: [B] bool. ValueError for a time above `t_max`."""
+    """Whether times t [B] lie between two fractions of `t_max`: [B] bool. ValueError for a time above `t_max`."""
     fraction = t / t_max
     if bool((fraction > 1 + 1e-6).any()):
         raise ValueError(f"the time {t.max():g} is greater than t_max = {t_max:g}, which must be the network's own")
@@ -84,10 +84,10 @@ def inside_interval(t: Tensor, interval: tuple[float, float], t_max: float) -> T
 class Autoguidance:
     """guided + (scale - 1) * (conditional - weak): Karras et al. 2024 (arXiv 2406.02507), eq. 6, on estimates of x_0.
 
-    `weak` is a worse version of the model that gives `conditional`, with the same condition: its errors are the same, but
-    larger, and are extrapolated away. `guided` may be the same denoiser under classifier-free guidance, whose effect is
-    then added; where it is `conditional` itself, this is weak + scale * (conditional - weak), as in the paper. `interval`
-    limits it to times between two fractions of the schedule's `t_max`; outside of it only `guided` runs.
+    `weak` is a worse version of the model behind `conditional`, with the same condition. Its errors are similar but
+    larger, so extrapolation reduces them. `guided` may be the same denoiser with classifier-free guidance, whose effect is
+    then added; if it is `conditional` itself, the result is weak + scale * (conditional - weak), as in the paper.
+    `interval` limits autoguidance to times between two fractions of the schedule's `t_max`; outside it only `guided` runs.
     """
 
     guided: Denoiser
@@ -117,11 +117,11 @@ class Autoguidance:
 
 @dataclass(frozen=True)
 class ConditionAnnealing:
-    """Noise on the condition while the image is mostly noise, so that samples of one prompt differ more (CADS).
+    """Condition-annealed sampling (CADS): noise added to the condition at high noise levels, for more diverse samples.
 
-    Sadat et al. 2023 (arXiv 2310.17347), eq. 3 and 4. `scale` is their s; 0 leaves the condition as it is. Up to the
-    share `tau1` of the time, counted from the clean image, the condition is whole; from `tau2` on it is noise alone.
-    `mixing` is their psi: 1 gives the annealed condition back its mean and standard deviation, 0 leaves it.
+    Sadat et al. 2023 (arXiv 2310.17347), eq. 3 and 4. `scale` is their s; 0 turns it off. Below the time `tau1` (0 is the
+    clean image, 1 is noise) the condition is unchanged; above `tau2` it is replaced by noise. `mixing` is their psi: 1
+    restores the mean and standard deviation of the condition, 0 does not.
     """
 
     scale: float = 0.1
@@ -130,13 +130,13 @@ class ConditionAnnealing:
     mixing: float = 1.0
 
     def gamma(self, t: float) -> float:
-        """The share of the condition's variance at time t in [0,1], where 1 is noise."""
+        """gamma(t), the condition's share of the variance at time t in [0,1], where 1 is noise (eq. 4)."""
         if self.scale == 0 or t <= self.tau1:
             return 1.0
         return 0.0 if t >= self.tau2 else (self.tau2 - t) / (self.tau2 - self.tau1)
 
     def annealed(self, condition: Tensor, noise: Tensor, t: float) -> Tensor:
-        """The condition of one image, of any shape, at time t; `noise` is standard-normal and of that shape."""
+        """The annealed condition of one image at time t; `noise` is standard normal, of the condition's shape."""
         gamma = self.gamma(t)
         if gamma == 1:
             return condition

@@ -135,7 +135,7 @@ def training_loss(
     """w(t) * |D(x_t, t) - x_0|^2, averaged over each image: float32 [B], differentiable through the denoiser.
 
     x_0 and eps are [B,C,H,W] float32, t is [B] float32. The loss is computed in float32, also with an autocast network.
-    `pixel_weights` [B,1,H,W] are those of masked training, as kohya-ss and OneTrainer have it: the mean is over all pixels.
+    `pixel_weights` [B,1,H,W] are those of masked training, as in kohya-ss and OneTrainer: the mean is over all pixels.
     """
     alpha, sigma = alpha_sigma(denoiser.schedule, t, x_0)
     x_t = alpha * x_0 + sigma * eps

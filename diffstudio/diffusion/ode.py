@@ -1,4 +1,4 @@
-"""An adaptive solver of ordinary differential equations: Dormand and Prince's pairs of order 5 and 4."""
+"""An adaptive solver of ordinary differential equations: the Runge-Kutta pair of Dormand & Prince, of orders 5 and 4."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-State = tuple[Tensor, ...]  # each [B,...], floating point; images of a batch share their steps
+State = tuple[Tensor, ...]  # each [B,...], floating point; all images of a batch take the same steps
 Derivative = Callable[[float, State], State]  # time, state -> its derivative
 
-# Dormand and Prince 1980, table 2. Row i makes the state at the fraction _C[i] of a step from the derivatives before it.
+# Dormand & Prince 1980, table 2. Row i has the weights of the earlier derivatives in the state at the fraction _C[i].
 _C = (1 / 5, 3 / 10, 4 / 5, 8 / 9, 1.0, 1.0)
 _A = (
     (1 / 5,),
@@ -19,18 +19,25 @@ _A = (
     (44 / 45, -56 / 15, 32 / 9),
     (19372 / 6561, -25360 / 2187, 64448 / 6561, -212 / 729),
     (9017 / 3168, -355 / 33, 46732 / 5247, 49 / 176, -5103 / 18656),
-    (35 / 384, 0.0, 500 / 1113, 125 / 192, -2187 / 6784, 11 / 84),  # of order 5, and the first of the next step
+    (
+        35 / 384,
+        0.0,
+        500 / 1113,
+        125 / 192,
+        -2187 / 6784,
+        11 / 84,
+    ),  # the solution of order 5, and first stage of the next step
 )
 _FOURTH_ORDER = (5179 / 57600, 0.0, 7571 / 16695, 393 / 640, -92097 / 339200, 187 / 2100, 1 / 40)
 _ERROR = tuple(fifth - fourth for fifth, fourth in zip((*_A[-1], 0.0), _FOURTH_ORDER, strict=True))
 
-_SAFETY, _SMALLEST_FACTOR, _LARGEST_FACTOR = 0.9, 0.2, 5.0  # of the step size: Hairer, Norsett and Wanner, eq. II.4.13
+_SAFETY, _SMALLEST_FACTOR, _LARGEST_FACTOR = 0.9, 0.2, 5.0  # step size control: Hairer, Norsett & Wanner, eq. II.4.13
 _FIRST_STEP = 1 / 50  # as a share of the whole time
 _SMALLEST_STEP = 1e-6
 
 
 class OdeStep(NamedTuple):
-    """The solution after a step. `calls` counts all evaluations of the derivative so far, those of rejected steps too."""
+    """The solution after a step. `calls` counts all evaluations of the derivative so far, including rejected steps."""
 
     time: float
     state: State
@@ -45,11 +52,10 @@ def dormand_prince(
     relative_tolerance: float = 1e-5,
     absolute_tolerance: float = 1e-5,
 ) -> Iterator[OdeStep]:
-    """Solve d state / d time = derivative from `start` to `end`, in either direction; the last step is exactly at `end`.
+    """Solve d state / d time = derivative from `start` to `end`, in either direction; the last step ends exactly at `end`.
 
-    A step is as long as the tolerances let it be: the error of each part of the state, as the root mean square over its
-    values, for the worst image of the batch. ArithmeticError where no step is short enough, as with values that are not
-    finite.
+    The tolerances bound the error of each part of the state: the root mean square over its values, for the worst image of
+    the batch. ArithmeticError if no step is short enough, for example because of values that are not finite.
     """
     time, calls = start, 1
     step = (end - start) * _FIRST_STEP
@@ -82,17 +88,17 @@ def _moved(state: State, slopes: Sequence[State], weights: Sequence[float], step
 
 
 def _largest_ratio(error: State, before: State, after: State, relative: float, absolute: float) -> float:
-    """The error in units of what the tolerances allow; infinite where it is not a number."""
+    """The largest error divided by its tolerance; infinite if it is NaN."""
     ratios = []
     for wrong, one, other in zip(error, before, after, strict=True):
         allowed = absolute + relative * torch.maximum(one.abs(), other.abs())
         ratios.append((wrong / allowed).square().flatten(1).mean(1).sqrt().max())
     ratio = float(torch.stack(ratios).max())
-    return ratio if ratio == ratio else float("inf")  # noqa: PLR0124 (not a number)
+    return ratio if ratio == ratio else float("inf")  # noqa: PLR0124 (NaN)
 
 
 def _factor(ratio: float) -> float:
-    """By how much the next step is longer: the error of a step is proportional to its fifth power."""
+    """The factor for the next step size: the error is proportional to the fifth power of the step size."""
     if ratio == 0:
         return _LARGEST_FACTOR
     return min(_LARGEST_FACTOR, max(_SMALLEST_FACTOR, _SAFETY * float(ratio ** (-1 / 5))))

@@ -1,7 +1,7 @@
-"""The birthday-paradox test: how many different images a generator can make, from the duplicates in a batch.
+"""The birthday paradox test: estimates the number of different images a generator can make from duplicates in a batch.
 
-Arora and Zhang 2017 (arXiv 1706.08224): a batch of s images from a uniform choice of N has a duplicate with a
-probability of about 1 - exp(-s (s - 1) / (2 N)). They looked for duplicates by eye; here a distance decides.
+Arora and Zhang 2017 (arXiv 1706.08224): a batch of s images drawn uniformly from N contains a duplicate with
+probability about 1 - exp(-s (s - 1) / (2 N)). They identified duplicates by eye; here a distance threshold does.
 """
 
 from __future__ import annotations
@@ -15,38 +15,39 @@ from numpy.typing import ArrayLike
 from diffstudio.evaluation.features.feature_arrays import as_features, distance_blocks, nearest, same_width
 from diffstudio.evaluation.interval import Interval
 
-TYPICAL_SHARE = 0.01  # of different real images that have another one nearer than the threshold
-_EQUAL = 1e-6  # of the largest distance between neighbours, below which two real images are one and the same
+TYPICAL_SHARE = 0.01  # the share of distinct real images with another one below the threshold
+_EQUAL = 1e-6  # of the largest nearest-neighbour distance; real images that are closer are identical
 _Z = 1.959964  # 95 %
 
 
 @dataclass(frozen=True, slots=True)
 class Birthday:
-    """`support`: how many equally likely images would collide as often, with its 95 % interval; infinite without
-    duplicates, and then `support.low` is what the batch was large enough to rule out.
+    """The estimated support size of a generator.
+
+    `support` is the number of equally likely images that would give as many duplicates, with its 95 % interval. Without
+    duplicates it is infinite, and `support.low` is the lower bound that a batch of this size supports.
     """
 
-    images: int  # compared with each other
-    pairs: int  # of duplicates among them
+    images: int  # in the batch
+    pairs: int  # pairs of duplicates in it
     threshold: float  # distance below which two images are duplicates
     support: Interval
 
     @property
     def batch(self) -> float:
-        """The size of a batch that has a duplicate with even odds; infinite without duplicates."""
+        """The batch size at which a duplicate has a probability of 50 %; infinite without duplicates."""
         return batch_with_duplicate(self.support.value)
 
 
 def batch_with_duplicate(support: float) -> float:
-    """s from s (s - 1) / (2 N) = ln 2."""
+    """The batch size s with a duplicate in half of all batches: s (s - 1) / (2 N) = ln 2."""
     return (1 + sqrt(1 + 8 * log(2) * support)) / 2
 
 
 def duplicate_threshold(real: ArrayLike) -> float:
-    """The distance below which 1 % of different real images [N,D] have another one.
+    """The distance within which 1 % of the distinct real images [N,D] have another one.
 
-    Copies of one and the same image among them say nothing about that: they are left out. BadRequest: fewer than three
-    images, or features that are not finite.
+    Identical images are counted once. BadRequest: fewer than three images, or features that are not finite.
     """
     known = as_features(real, "real", at_least=3)
     distances = nearest(known, known, 1, same=True)[0][:, 0]
@@ -55,11 +56,11 @@ def duplicate_threshold(real: ArrayLike) -> float:
 
 
 def birthday(generated: ArrayLike, threshold: float) -> Birthday:
-    """Count the pairs of images [S,D] no further apart than `threshold`, and estimate the support from them.
+    """Count the pairs of images [S,D] no further apart than `threshold`, and estimate the support size from them.
 
-    The share q of pairs that are duplicates estimates the sum of squared probabilities of all images, of which 1 / q is
-    the effective number. The number of pairs is Poisson where all images are equally likely; where some are made more
-    often, pairs share images and vary more (Hoeffding 1948), and the interval is widened by that.
+    The share q of pairs that are duplicates estimates the sum of the squared probabilities of all images; 1 / q is their
+    effective number. The number of pairs is Poisson distributed if all images are equally likely. If some are generated
+    more often, pairs share images and their number varies more (Hoeffding 1948); the interval is widened accordingly.
 
     BadRequest: fewer than two images, or features that are not finite.
     """
@@ -78,7 +79,7 @@ def birthday(generated: ArrayLike, threshold: float) -> Birthday:
 
 
 def _pairs_interval(pairs: int, partners: np.ndarray, count: int) -> tuple[float, float]:
-    """The 95 % interval of the expected number of pairs; `partners` [S] are the duplicates of each image."""
+    """The 95 % interval of the expected number of pairs; `partners` [S] counts the duplicates of each image."""
     wider = 1.0
     if pairs:
         possible = count * (count - 1) / 2
@@ -90,15 +91,15 @@ def _pairs_interval(pairs: int, partners: np.ndarray, count: int) -> tuple[float
 
 
 def _poisson_interval(events: float) -> tuple[float, float]:
-    """The 95 % interval of a Poisson mean after so many events: Wilson and Hilferty 1931, within 1 % of the exact one."""
+    """The 95 % interval of a Poisson mean given a count: Wilson & Hilferty 1931, within 1 % of the exact interval."""
     low = events * max(0.0, 1 - 1 / (9 * events) - _Z / (3 * sqrt(events))) ** 3 if events else 0.0
     return low, (events + 1) * (1 - 1 / (9 * (events + 1)) + _Z / (3 * sqrt(events + 1))) ** 3
 
 
 def birthday_test(generated: ArrayLike, real: ArrayLike) -> Birthday:
-    """`birthday` with the threshold of the real images [N,D]: as many as the generated ones, or the test is blunter.
+    """`birthday` with the threshold from the real images [N,D], ideally as many as the generated ones.
 
-    BadRequest also for features of different widths.
+    With fewer real images the test is less sensitive. BadRequest also for features of different widths.
     """
     shown, known = as_features(generated, "generated"), as_features(real, "real", at_least=3)
     same_width(known, shown)

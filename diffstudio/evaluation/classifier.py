@@ -1,4 +1,4 @@
-"""A small classifier of images: how well it does on real held-out images says what its training images are worth."""
+"""A small image classifier: its accuracy on held-out real images measures the value of its training images."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from diffstudio.evaluation.features.folder_network import LARGEST_SIDE, WIDTH, S
 
 STEPS, BATCH = 300, 64
 _LEARNING_RATE = 2e-3
-_AT_ONCE = 256  # images that are classified together
+_AT_ONCE = 256  # images per batch when classifying
 
-Batch = Callable[[NDArray[np.int64]], Tensor]  # indices to images [B,C,H,W] in [-1,1]
+Batch = Callable[[NDArray[np.int64]], Tensor]  # indices -> images [B,C,H,W] in [-1,1]
 
 
 @dataclass(frozen=True, slots=True)
 class ClassicAugmentation:
-    """Random changes of each training image, drawn anew in every step: the usual ones, without any generated image."""
+    """Classic augmentation: random geometric changes of each training image, drawn anew in every step."""
 
     name: str
     shift: float = 0.0  # at most, as a fraction of the side
     rotation_degrees: float = 0.0  # at most, in either direction
-    scale: float = 0.0  # at most, larger or smaller
-    flips: bool = False  # half of the images, left to right
+    scale: float = 0.0  # at most, up or down
+    flips: bool = False  # flip half of the images horizontally
 
     def apply(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Images [B,C,S,S] of the same size; what comes in from outside repeats the border."""
+        """Augmented images [B,C,S,S] of the same size; border pixels are repeated."""
         if not (self.shift or self.rotation_degrees or self.scale or self.flips):
             return images
         right, down, turn, size = 2 * torch.rand((4, len(images)), generator=generator) - 1
@@ -52,7 +52,7 @@ NO_AUGMENTATION = ClassicAugmentation("none")
 
 
 def augmentations(flips: bool) -> tuple[ClassicAugmentation, ...]:
-    """What is tried, weakest first. `flips`: whether an image and its mirror image are of one class."""
+    """The augmentations to try, weakest first. `flips`: whether an image and its mirror image have the same class."""
     kinds = (
         ClassicAugmentation("small shifts", shift=0.07),
         ClassicAugmentation("shifts, rotations and scaling", shift=0.07, rotation_degrees=8, scale=0.1),
@@ -70,7 +70,7 @@ class Classifier:
     """A trained classifier."""
 
     network: nn.Module
-    side: int  # px, at which it sees images
+    side: int  # px to which images are resized
     device: torch.device
 
     @torch.inference_mode()
@@ -95,17 +95,17 @@ def train_classifier(
     device: torch.device | str = "cpu",
     check: Callable[[], None] = lambda: None,
 ) -> Classifier:
-    """Train on images that `batch` reads by their indices, with a label below `classes` for each.
+    """Train a classifier on images that `batch` reads by index, with a label below `classes` for each.
 
-    The network, its order of images and the augmentation come from `seed`: classifiers of one seed that differ in their
-    images alone can be compared. Every classifier has the same number of steps, whatever the number of its images.
+    `seed` determines the initial weights, the order of the images and the augmentation, so that classifiers of one seed
+    differ only in their images. All train for the same number of steps, independent of the number of images.
     `check` is called before each step and may raise.
 
     BadRequest for images of fewer than two classes.
     """
     known = np.asarray(labels, np.int64)
     if len(np.unique(known)) < 2:
-        raise BadRequest("No classifier can be trained", "its training images are of fewer than two classes")
+        raise BadRequest("No classifier can be trained", "its training images have fewer than two classes")
     first = batch(np.arange(1))
     side = min(LARGEST_SIDE, *first.shape[-2:])
     generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)

@@ -9,10 +9,11 @@ from diffstudio.evaluation.features.feature_arrays import FeatureArray, as_featu
 
 
 def energy_distance(real: ArrayLike, fake: ArrayLike) -> float:
-    """(2 E|x - y| - E|x - x'| - E|y - y'|) / E|x - x'| over all pairs, of x among `real` [N,D] and y among `fake` [M,D].
+    """(2 E|x - y| - E|x - x'| - E|y - y'|) / E|x - x'| over all pairs, with x in `real` [N,D] and y in `fake` [M,D].
 
-    At least 0; relative to how far real images are apart, so that it has no unit. Small sets have a constant bias: only
-    sets of equal sizes compare. BadRequest: fewer than two images, features that are not finite or of different widths.
+    At least 0, and without a unit, because it is divided by the mean distance of real images. It is biased for small
+    sets: compare only sets of equal sizes. BadRequest: fewer than two images, features that are not finite or of
+    different widths.
     """
     real, fake = as_features(real, "real"), as_features(fake, "generated")
     same_width(real, fake)

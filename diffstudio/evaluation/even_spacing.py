@@ -1,4 +1,4 @@
-"""Some of many images, so that all parts of a folder are represented and the choice is the same each time. No torch."""
+"""Deterministic subsets of images, evenly spaced so that every part of a folder is represented. No torch."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from numpy.typing import NDArray
 
 
 def evenly_spaced(available: int, count: int) -> NDArray[np.int64]:
-    """At most `count` of the indices below `available`, evenly spaced from 0 on."""
+    """At most `count` of the indices below `available`, evenly spaced, starting at 0."""
     count = min(count, available)
     return np.arange(count, dtype=np.int64) * available // max(1, count)
 
 
 def spread(available: int, count: int) -> NDArray[np.int64]:
-    """`count` indices below `available`, evenly spread; each as often as any other, but for one."""
+    """`count` indices below `available`, evenly spread; the numbers of repetitions differ by at most one."""
     return evenly_spaced(available, count) if count <= available else np.arange(count) % available

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from diffstudio.evaluation.features.feature_arrays import FeatureArray, as_features
 
 RESAMPLES = 100
-_NORMAL = 1.959964  # deviations to either side that hold 95 % of a normal distribution
+_NORMAL = 1.959964  # standard deviations on either side that contain 95 % of a normal distribution
 LARGEST_RESAMPLE = 1000  # images: more would cost more than the features of all
 
 
@@ -25,7 +25,7 @@ class Interval:
     high: float
 
     def to_json(self) -> dict[str, float | None]:
-        """JSON has no infinity: null stands for it."""
+        """The interval for JSON, which has no infinity: null is written instead."""
         return {name: value if isfinite(value) else None for name, value in asdict(self).items()}
 
 
@@ -90,14 +90,14 @@ def share_interval(hits: float, count: int) -> Interval:
 
 
 def mean_interval(values: ArrayLike) -> Interval:
-    """The mean of values [N] with its 95 % interval over other values of the same kind. BadRequest for fewer than two."""
+    """The mean of values [N] with its 95 % confidence interval. BadRequest for fewer than two."""
     found = as_features(np.asarray(values, np.float64)[:, None], "measured")
     mean, error = float(found.mean()), float(found.std(ddof=1) / np.sqrt(len(found)))
     return Interval(mean, mean - _NORMAL * error, mean + _NORMAL * error)
 
 
 def difference_interval(one: ArrayLike, other: ArrayLike) -> Interval:
-    """The mean of `one` [N] less that of `other` [M], of different images (Welch). BadRequest as of `mean_interval`."""
+    """The mean of `one` [N] minus that of `other` [M], two independent samples (Welch). BadRequest as `mean_interval`."""
     first, second = mean_interval(one), mean_interval(other)
     spread = float(np.hypot(first.high - first.value, second.high - second.value))
     return Interval(

@@ -67,7 +67,7 @@ def copies(
 
 
 def copy_threshold(training: FeatureArray, held_out: FeatureArray, false_positive_rate: float) -> float:
-    """The distance ratio below which an image is called a copy: see `copies`, whose checked arrays these are."""
+    """The distance ratio below which an image counts as a copy; see `copies`, which checks the arrays."""
     normal, _ = distance_ratios(held_out, training)
     normal = normal[normal > _SAME_IMAGE]
     return min(LARGEST_RATIO, float(np.quantile(normal, false_positive_rate))) if len(normal) else LARGEST_RATIO
@@ -87,7 +87,7 @@ def combined_copies(one: Copies, other: Copies) -> Copies:
 
 
 def distance_ratios(views: FeatureArray, training: FeatureArray) -> tuple[Features, NDArray[np.intp]]:
-    """d1 / mean(d2 ... d50) of images in V views [V,S,D], and the training image [N,D] nearest to each."""
+    """d1 / mean(d2 ... d50) for images in V views [V,S,D], and the index of the training image [N,D] nearest to each."""
     distances, indices = nearest(views, training, min(NEIGHBOURS, len(training)))
     around = distances[:, 1:].mean(axis=1)
     ratios = np.divide(distances[:, 0], around, out=np.zeros(len(around)), where=around > 0)

@@ -1,6 +1,4 @@
-"""Modes: which clusters of the real images, and which classes, a set of generated images reaches, and how diverse each
-class is.
-"""
+"""Mode coverage: which clusters and classes of the real images are generated, and how diverse each class is."""
 
 from __future__ import annotations
 
@@ -23,19 +21,21 @@ from diffstudio.evaluation.interval import RESAMPLES, Interval, share_interval
 from diffstudio.evaluation.prdc import NEIGHBOURS, precision_recall_density_coverage
 from diffstudio.evaluation.vendi import vendi_score
 
-FEWEST_OF_CLASS = NEIGHBOURS + 2  # images of one class, real and generated, below which nothing is said about it
+FEWEST_OF_CLASS = NEIGHBOURS + 2  # images of one class, both real and generated, that are needed to measure it
 IMAGES_PER_CLUSTER = 10  # real images, on average
 MOST_CLUSTERS = 100
-_MOST_OF_CLASS = 200  # images whose Vendi score is computed
-_MOST_RESAMPLES = 20  # of all classes
+_MOST_OF_CLASS = 200  # images of a class in its Vendi score
+_MOST_RESAMPLES = 20  # over all classes
 _ROUNDS = 30  # of k-means
-_MOST_CLUSTERED = 2000  # real images that k-means is given
+_MOST_CLUSTERED = 2000  # real images used for k-means
 
 
 @dataclass(frozen=True, slots=True)
 class OfClass:
-    """One class. `vendi` and `real_vendi` are of `compared` images each; `coverage` is that of its own real images by the
-    images that were asked for it.
+    """The measures of one class.
+
+    `vendi` and `real_vendi` are computed on `compared` images each; `coverage` is the share of its real images that the
+    images generated for this class cover.
     """
 
     generated: int
@@ -47,9 +47,10 @@ class OfClass:
 
 @dataclass(frozen=True, slots=True)
 class Classes:
-    """`reached`: the share of classes asked for that were really made; `missing` are the others.
+    """The measures of all classes.
 
-    `vendi` and `real_vendi` are means over the classes with enough images: 0 if no class has enough.
+    `reached` is the share of requested classes that were generated; `missing` lists the others. `vendi` and `real_vendi`
+    are means over the classes with enough images, 0 if no class has enough.
     """
 
     reached: Interval
@@ -62,11 +63,11 @@ class Classes:
 def mode_coverage(generated: ArrayLike, real: ArrayLike, seed: int = 0) -> Interval:
     """The share of clusters of the real images [N,D] that generated images [M,D] reach.
 
-    Clusters are found by k-means, one for ten real images and at most 100. A generated image reaches the cluster of the
-    nearest centre if it is no further from it than the cluster's own images are. The bins are those of Richardson and
-    Weiss 2018 (arXiv 1805.12462); they compare their sizes, here it is enough that none is empty.
+    Clusters are found by k-means, one for every ten real images, at most 100. A generated image reaches the cluster of
+    its nearest centre if it is no further from it than the cluster's own images are. The bins follow Richardson & Weiss
+    2018 (arXiv 1805.12462), who compare their proportions; here only empty bins count.
 
-    BadRequest: fewer than 20 real images, no generated one, features that are not finite or of different widths.
+    BadRequest: fewer than 20 real images, no generated images, features that are not finite or of different widths.
     """
     known = as_features(real, "real", at_least=2 * IMAGES_PER_CLUSTER)
     shown = as_features(generated, "generated", at_least=1)
@@ -75,7 +76,7 @@ def mode_coverage(generated: ArrayLike, real: ArrayLike, seed: int = 0) -> Inter
     centres = k_means(known[evenly_spaced(len(known), _MOST_CLUSTERED)], count, seed)
     to_centre, nearest_centre = nearest(known, centres, 1)
     distances, cluster = to_centre[:, 0], nearest_centre[:, 0]
-    radii = np.full(len(centres), -1.0)  # of an empty cluster, which nothing reaches
+    radii = np.full(len(centres), -1.0)  # -1: an empty cluster, which nothing reaches
     np.maximum.at(radii, cluster, distances)
     to_centre, nearest_centre = nearest(shown, centres, 1)
     to_generated, reached = to_centre[:, 0], nearest_centre[:, 0]
@@ -84,7 +85,7 @@ def mode_coverage(generated: ArrayLike, real: ArrayLike, seed: int = 0) -> Inter
 
 
 def k_means(features: FeatureArray, count: int, seed: int = 0) -> Features:
-    """Centres [count,D] of k-means, started by k-means++: Arthur and Vassilvitskii 2007."""
+    """Centres [count,D] of k-means with k-means++ initialisation (Arthur & Vassilvitskii 2007)."""
     rng = np.random.default_rng(seed)
     centres: Features = features[rng.integers(len(features))].astype(np.float64)[None]
     while len(centres) < count:
@@ -111,12 +112,12 @@ def class_diversity(
     labels: Sequence[Hashable],
     resamples: int = RESAMPLES,
 ) -> Classes:
-    """Of features [S,D] of generated images, each with the class asked for, and [N,D] of labelled real ones.
+    """The diversity of each class, from features [S,D] of generated images with their requested class and [N,D] of real ones.
 
-    A class is reached if the nearest real image to at least one of the images asked for it is of that class. Vendi
-    scores grow with the number of images, so that both are of as many images of a class as there are of either.
+    A class is reached if at least one image generated for it has its nearest real image in that class. Vendi scores grow
+    with the number of images, so both are computed on as many images as the smaller of the two sets has.
 
-    BadRequest: no images, other numbers of labels than of images, features of different widths.
+    BadRequest: no images, numbers of labels and images that differ, features of different widths.
     """
     shown, known = as_features(generated, "generated", at_least=1), as_features(real, "real", at_least=1)
     same_width(known, shown)
@@ -145,7 +146,7 @@ def class_diversity(
 
 
 def _mean_vendi(parts: Sequence[FeatureArray], resamples: int) -> Interval:
-    """The mean Vendi score of several sets, with the interval from halves of each, as in `interval`."""
+    """The mean Vendi score of several sets, with its interval from random halves of each, as in `interval`."""
     if not parts:
         return Interval(0.0, 0.0, 0.0)
     rng = np.random.default_rng(0)

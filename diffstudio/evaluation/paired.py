@@ -1,4 +1,4 @@
-"""Differences between two ways of training that are scored on the same images and with the same seeds."""
+"""Paired differences between two training methods that are scored on the same images with the same seeds."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ RESAMPLES = 2000
 
 
 def paired_difference(first: ArrayLike, second: ArrayLike, *, level: float = 0.95, seed: int = 0) -> Interval:
-    """Mean of `second` minus `first`, scores [K,M] of K seeds on the same M images, with its bootstrap interval.
+    """The mean of `second` minus `first`, scores [K,M] of K seeds on the same M images, with its bootstrap interval.
 
-    Seeds and images are drawn with replacement, the same for both (the pigeonhole bootstrap of Owen, 0711.1866): what
-    both find hard does not widen the interval, and what another seed would give does.
+    Seeds and images are resampled with replacement, the same for both (the pigeonhole bootstrap, Owen 2007, arXiv
+    0711.1866). Images that are hard for both do not widen the interval; variation between seeds does.
 
-    BadRequest: scores of other shapes, or none.
+    BadRequest: shapes that differ, or no scores.
     """
     one, two = np.asarray(first, np.float64), np.asarray(second, np.float64)
     if one.shape != two.shape or one.ndim != 2 or not one.size:

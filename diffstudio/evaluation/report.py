@@ -23,7 +23,7 @@ from diffstudio.evaluation.prdc import precision_recall_density_coverage
 from diffstudio.evaluation.vendi import vendi_score
 
 FEWEST = 100  # images of a kind below which no table is made
-MOST_FOR_DUPLICATES = 5000  # images that are all compared with each other
+MOST_FOR_DUPLICATES = 5000  # images that are compared pairwise
 _RANGES = {"frechet_distance": (0.0, inf), "vendi": (1.0, inf), "density": (0.0, inf)} | dict.fromkeys(
     ("precision", "recall", "coverage"), (0.0, 1.0)
 )
@@ -81,7 +81,7 @@ class Row:
     chosen: Sequence[int]  # which of the images those are
     agreement: Agreement | None = None
     birthday: Birthday | None = None
-    classes: Classes | None = None  # where images are labelled, and some label has enough of them
+    classes: Classes | None = None  # if images are labelled and at least one class has enough images
 
     def to_json(self) -> dict[str, object]:
         shown = {name: found.to_json() for name, found in self.figures.items()}
@@ -174,7 +174,7 @@ def _row(generated: GeneratedImages, real: RealImages, resamples: int, count: in
 
 
 def _classes(asked: Sequence[Hashable], images: FeatureArray, real: RealImages, resamples: int) -> Classes | None:
-    """None where no class has enough images to say anything about it: each image may have a caption of its own."""
+    """The measures of classes, or None if no class has enough images, as with a different caption for each image."""
     labelled = [index for index, label in enumerate(asked) if label != ""]
     if not labelled or not real.held_out_labels:
         return None

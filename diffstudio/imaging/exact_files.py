@@ -47,7 +47,7 @@ def write_png(file: BinaryIO, image: Image.Image, texts: PngInfo, exact: ExactVa
 
 
 def files_beside(path: Path) -> list[Path]:
-    """The files that belong to a PNG because they hold its exact values, under its name."""
+    """The files of the same name that hold the exact values of a PNG."""
     if path.suffix.lower() != ".png":
         return []
     return [file for suffix in _BESIDE if (file := path.with_suffix(suffix)).is_file()]

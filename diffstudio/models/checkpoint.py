@@ -85,15 +85,15 @@ class Checkpoint:
             ) from error
 
     def output_format(self, channels: int) -> OutputFormat:
-        """What a checkpoint trained here generates; 8 bits of its network's channels where its header does not say.
+        """The output format of a checkpoint trained here; 8 bits and the network's `channels` if its header has none.
 
-        CheckpointDamaged, KeyError, TypeError or ValueError for what is not valid.
+        CheckpointDamaged, KeyError, TypeError or ValueError for an invalid header.
         """
         if "diffstudio.pixels" not in self.metadata:
             return OutputFormat(channels)
         output = OutputFormat.from_json(self.json("pixels"))
         if output.channels != channels:
-            raise ValueError(f"its header describes {output.channels} channels, and its network {channels}")
+            raise ValueError(f"its header says {output.channels} channels, but its network has {channels}")
         return output
 
 

@@ -1,6 +1,4 @@
-"""How a batch is guided besides the CFG scale: in which part of the times, away from which weaker model, and with how much
-noise on the condition.
-"""
+"""Guidance besides the CFG scale: the guidance interval, autoguidance with a weaker model, and CADS."""
 
 from __future__ import annotations
 
@@ -19,18 +17,20 @@ from diffstudio.models.model import EncodedPrompt, Model
 
 @dataclass(frozen=True, slots=True)
 class WeakModel:
-    """The model that autoguidance guides away from, with the same prompts as it encodes them."""
+    """The weaker model that autoguidance guides away from, with its own encodings of the prompts."""
 
     model: Model
     prompt: EncodedPrompt
-    scale: float  # 1 is no autoguidance
+    scale: float  # 1 turns autoguidance off
 
 
 @dataclass(frozen=True, slots=True)
 class GuidanceOptions:
-    """All of it is off by default."""
+    """The guidance options of a batch, all off by default."""
 
-    interval: tuple[float, float] | None = None  # fractions of `t_max` between which guidance acts; None: the model's
+    interval: tuple[float, float] | None = (
+        None  # CFG is on between these fractions of `t_max`; None: the model's default
+    )
     weak: WeakModel | None = None
     annealing: ConditionAnnealing | None = None
 
@@ -40,10 +40,10 @@ class GuidanceOptions:
 
 
 class AnnealedDenoiser:
-    """A denoiser whose prompt has noise while the image is mostly noise (CADS).
+    """A denoiser that adds noise to its condition at high noise levels (CADS).
 
-    The noise of step k of an image is drawn from its seed and k alone, so that it is the same in any batch, for every
-    call of the step, and after a restart from any step. The noise of the image itself is not touched.
+    The noise for step k of an image depends only on its seed and k, so it is the same in any batch, for every call of the
+    step, and after a restart from any step. The initial noise of the image does not change.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ def _generator(seed: int, step: int) -> torch.Generator:
 
 
 def check_weak_model(model: Model, weak: Model, width: int, height: int) -> None:
-    """BadRequest unless both sample the same states of an image of width × height px with the same schedule."""
+    """BadRequest unless both models have states of the same shape at width × height px and the same noise schedule."""
     times = torch.linspace(0, 1, 5, dtype=torch.float64) * model.schedule.t_max
     same_noise = weak.schedule.t_max == model.schedule.t_max and all(
         torch.allclose(of(times), other(times))
@@ -89,11 +89,11 @@ def check_weak_model(model: Model, weak: Model, width: int, height: int) -> None
     )
     why = ""
     if weak.own_sampler is not None:
-        why = "it samples by itself"
+        why = "it has its own sampler"
     elif not same_noise:
         why = "it was trained with another noise schedule"
     elif weak.state_shape(width, height) != model.state_shape(width, height) or weak.output != model.output:
-        why = "its images are made of other values"
+        why = "its images or latents have another shape"
     if why:
         name = weak.checkpoint.name if weak.checkpoint is not None else "The weaker model"
         raise BadRequest(f"{name} cannot be used for autoguidance", why, "Choose an earlier checkpoint of the same run")

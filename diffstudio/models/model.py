@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 IN_A_PIPELINE = "it runs in a diffusers pipeline"
 ONE_SIZE_ONLY = "it generates one size only"
-IN_ONE_CALL = "it makes each image in one call of its network"
+IN_ONE_CALL = "it generates each image in one network call"
 
 
 class EncodedPrompt:
@@ -92,9 +92,9 @@ class OwnSampler(Protocol):
         *,
         truncation: float = 1.0,
     ) -> Iterator[Step]:
-        """As `sampling.sample`: yields as many Steps as `Model.times` has intervals.
+        """Sample like `sampling.sample`: yields as many Steps as `Model.times` has intervals.
 
-        What `wrap` returns is called before each network call. `truncation` has an effect on models that truncate.
+        The denoiser that `wrap` returns is called before each network call. `truncation` affects only models that truncate.
         """
 
 
@@ -119,10 +119,10 @@ class Model(Protocol):
     text_encoders: Mapping[str, nn.Module] = {}  # by diffusers' names
     inpaints: bool = False  # its network takes a mask and the masked image as inputs
     guides_last_call: bool = True  # whether the sampler's last network call is guided too
-    truncates: bool = False  # whether the deviation of its noise can be chosen: psi of a GAN, temperature of a VAE
+    truncates: bool = False  # the standard deviation of its noise can be set: psi of a GAN, temperature of a VAE
     guides_second_pass: bool = True  # whether a hires fix keeps the CFG scale by default; else 0
     output: OutputFormat = PLAIN  # what its images are made of; `decode` shows them as RGB
-    load_notes: tuple[str, ...] = ()  # sentences about its components, not shown yet
+    load_notes: tuple[str, ...] = ()  # sentences about its components that have not been shown yet
     vae_path: Path | None = None  # of the VAE that replaces its own
     offload_level: OffloadLevel = OffloadLevel.NONE
     textual_inversions: TextualInversions | None = None  # None if it does not support them
@@ -245,14 +245,14 @@ class Model(Protocol):
     ) -> Denoiser:
         """The guided Denoiser for states [B,C,h,w], B as in `prompt`.
 
-        `interval` are the times between which guidance acts, as fractions of the schedule's `t_max`; None: the model's
-        own. Image inputs that it does not support are ignored.
+        CFG is on only between the times of `interval`, fractions of the schedule's `t_max`; None: the model's default.
+        Image inputs that the model does not support are ignored.
         """
 
     def annealed(self, prompt: EncodedPrompt, anneal: AnnealRows) -> EncodedPrompt:
-        """The encoded prompts with noise on what conditions each image, but not on the negative prompts.
+        """The encoded prompts with noise added to each image's condition, but not to the negative prompts.
 
-        `anneal` is given one tensor for each image. BadRequest for a model whose condition cannot be changed.
+        `anneal` gets one tensor for each image. BadRequest for a model whose condition cannot be changed.
         """
         raise cannot_be_annealed()
 
@@ -264,11 +264,11 @@ class Model(Protocol):
 
 
 def own_guidance(why: str = IN_A_PIPELINE) -> BadRequest:
-    """The error for a guidance interval, autoguidance or CADS with a model that samples by itself."""
+    """The error for a guidance interval, autoguidance or CADS with a model that has its own sampler."""
     return BadRequest(
-        "This checkpoint takes no guidance but its CFG scale"
+        "This checkpoint supports no guidance besides the CFG scale"
         if why == IN_A_PIPELINE
-        else "This checkpoint has no guidance",
+        else "This checkpoint does not support guidance",
         why,
         "Turn the guidance interval, autoguidance and CADS off, or choose another checkpoint",
     )
@@ -282,7 +282,7 @@ def own_times(why: str = IN_A_PIPELINE) -> BadRequest:
 def cannot_be_annealed() -> BadRequest:
     return BadRequest(
         "CADS cannot be used with this checkpoint",
-        "it has no prompt, or one that cannot be read here",
+        "it is unconditional, or its prompt embeddings cannot be changed here",
         "Turn CADS off, or choose another checkpoint",
     )
 
@@ -298,7 +298,7 @@ def multiples_of(multiple: int, largest: int = 0) -> str:
 
 
 def not_step_by_step(why: str) -> BadRequest:
-    """The error for a denoiser of a model with its own sampler."""
+    """The error when step-by-step sampling is requested from a model with its own sampler."""
     return BadRequest("This checkpoint cannot be sampled step by step", why, "Choose another checkpoint")
 
 

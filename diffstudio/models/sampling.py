@@ -56,9 +56,9 @@ class SampleOptions:
     guide_last_call: bool | None = None
     steps_before: int | None = None  # in a second pass the steps of the first one, for prompts that change with them
     guidance_options: GuidanceOptions = GuidanceOptions()  # noqa: RUF009 (immutable)
-    truncation: float = 1.0  # deviation of the noise of a VAE or GAN
+    truncation: float = 1.0  # standard deviation of the noise of a VAE or GAN
     times: tuple[float, ...] = ()  # replace those of `spacing`: see `diffusion.spacing.carried_times`
-    noise: SeededNoise | None = None  # instead of that of the seeds; not for a model with a sampler of its own
+    noise: SeededNoise | None = None  # replaces the noise of the seeds; not for a model with its own sampler
 
     @property
     def from_image(self) -> bool:
@@ -148,7 +148,7 @@ def sample(
         return wrap(denoiser) if wrap is not None else denoiser
 
     whole = guided(options.guidance)
-    plain = whole if options.guidance <= model.unguided_scale else None  # made where it is needed
+    plain = whole if options.guidance <= model.unguided_scale else None  # built only if needed
     if (weak := options.guidance_options.weak) is not None:
         check_weak_model(model, weak.model, *size_per_call)
         plain = plain or guided(model.unguided_scale)

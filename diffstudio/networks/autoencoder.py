@@ -1,11 +1,11 @@
 """A convolutional conditional sigma-VAE (Rybkin et al. 2020, arXiv 2006.13260) with a flow prior on its latents.
 
-The decoder's Gaussian has one variance for all pixels, the one that is optimal for its errors (their eq. 4), so that
-no weight between reconstruction and KL divergence has to be chosen. Trained on its own, a VAE leaves a "prior hole":
-the standard normal has mass where no image was encoded. A second, small model of the latents closes it (two stages,
-Dai & Wipf 2019, arXiv 1903.05789). It is a rectified flow on an MLP rather than a normalising flow: it needs no
-invertible layers, is trained with the program's own loss, and before training it *is* the standard normal. In the
-shapes, L is the number of latent channels, G the side of the latent grid, Z = L G^2.
+The decoder's Gaussian has one variance for all pixels, the optimal one for its errors (their eq. 4), so no weight
+between reconstruction and KL divergence has to be chosen. A VAE alone leaves "prior holes": regions of the standard
+normal where no image is encoded. A second, small model of the latents closes them (two stages, Dai & Wipf 2019, arXiv
+1903.05789). It is a rectified flow on an MLP rather than a normalising flow: it needs no invertible layers, trains with
+the program's own loss, and is the standard normal before training. In the shapes, L is the number of latent channels,
+G the side of the latent grid, and Z = L G^2.
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ from diffstudio.networks.condition_vector import ConditionVector
 from diffstudio.networks.one_call import OneCallConfig
 from diffstudio.networks.transformer import Condition, timestep_embedding, zero_init
 
-PRIOR_STEPS = 16  # of Heun's method, through the small MLP alone
-_LOG_VARIANCES = (-12.0, 4.0)  # of the latents
+PRIOR_STEPS = 16  # of Heun's method; they call only the small MLP
+_LOG_VARIANCES = (-12.0, 4.0)  # range for the latents
 _MOST_DIRECTIONS = 32
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AutoencoderConfig(OneCallConfig):
-    """The shape of an Autoencoder."""
+    """The architecture of an Autoencoder."""
 
-    latent_channels: int = 8  # for each cell of the coarsest grid
+    latent_channels: int = 8  # of each cell of the coarsest grid
     prior_width: int = 256
     prior_depth: int = 3  # residual blocks of the flow prior
 
     @property
     def latent_values(self) -> int:
-        """The numbers in the latent of an image."""
+        """The number of values Z in the latent of an image."""
         return self.latent_channels * self.grid**2
 
 
 class Autoencoder(nn.Module):
-    """Images [B,C,H,W] in [-1,1] to Gaussians of their latents [B,L,G,G] and back."""
+    """A VAE: encodes images [B,C,H,W] in [-1,1] as Gaussians over latents [B,L,G,G] and decodes latents."""
 
     variance: Tensor
     latent_mean: Tensor
@@ -60,23 +60,23 @@ class Autoencoder(nn.Module):
         self.prior = FlowPrior(config)
         kept = min(_MOST_DIRECTIONS, config.latent_values)
         self.register_buffer("variance", torch.ones(()))  # of the decoder's Gaussian
-        # Principal directions of the latents of the training images, and their mean: set when a checkpoint is written.
+        # Mean and principal directions of the training images' latents, set when a checkpoint is written.
         self.register_buffer("latent_mean", torch.zeros(config.latent_values))
         self.register_buffer("latent_directions", torch.zeros(kept, config.latent_values))  # [K,Z], orthonormal
-        self.register_buffer("latent_deviations", torch.zeros(kept))  # along each
+        self.register_buffer("latent_deviations", torch.zeros(kept))  # standard deviation along each
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
-        """[L,G,G]."""
+        """The shape [L,G,G] of the noise of one image."""
         return self.config.latent_channels, self.config.grid, self.config.grid
 
     def generate(self, noise: Tensor, condition: Condition) -> Tensor:
-        """New images [B,C,H,W]: the decoder's means of latents of the flow prior."""
+        """New images [B,C,H,W]: the decoder's mean for latents sampled from the flow prior."""
         c = self.condition(condition, len(noise))
         return self.decode(self.sample_latents(noise, c), c)
 
     def condition(self, condition: Condition, count: int) -> Tensor:
-        """The vector [B,cond_dim] of a condition."""
+        """The condition as a vector [B,cond_dim]."""
         vector: Tensor = self.cond_embed(condition, count, self.variance.device)
         return vector
 
@@ -91,13 +91,13 @@ class Autoencoder(nn.Module):
         return images
 
     def forward(self, images: Tensor, condition: Condition = Condition()) -> Tensor:  # noqa: B008 (immutable)
-        """Reconstructions by the means of the latents [B,C,H,W]."""
+        """Reconstructions [B,C,H,W] from the means of the latents."""
         c = self.condition(condition, len(images))
         return self.decode(self.encode(images, c)[0], c)
 
     @torch.no_grad()
     def sample_latents(self, noise: Tensor, c: Tensor) -> Tensor:
-        """Latents [B,L,G,G] of new images from noise of that shape: the flow prior, by Heun's method."""
+        """Latents [B,L,G,G] of new images, sampled from the flow prior with Heun's method; `noise` has their shape."""
 
         def velocity(x_t: Tensor, t: Tensor) -> Tensor:
             predicted: Tensor = self.prior(x_t.flatten(1), t, c)
@@ -109,7 +109,7 @@ class Autoencoder(nn.Module):
         return last.x
 
     def set_directions(self, latents: Tensor) -> None:
-        """Store the principal directions of latents [N,Z]: all zeros beyond those that N latents have."""
+        """Store the principal directions of latents [N,Z]; directions beyond the rank of N latents are zero."""
         mean = latents.mean(dim=0)
         _, values, directions = torch.linalg.svd(latents - mean, full_matrices=False)
         kept = min(len(values), len(self.latent_directions))
@@ -164,7 +164,7 @@ class Decoder(nn.Module):
 
 
 class ResBlock(nn.Module):
-    """Two 3 x 3 convolutions on [B,width,h,w], scaled and shifted by the condition, and 0 at initialisation."""
+    """A residual block on [B,width,h,w]: two 3 x 3 convolutions with adaptive scale and shift, zero-initialised."""
 
     def __init__(self, width: int, cond_dim: int) -> None:
         super().__init__()
@@ -183,9 +183,9 @@ class ResBlock(nn.Module):
 
 
 class FlowPrior(nn.Module):
-    """z_t [B,Z], t [B], condition [B,cond_dim] -> the velocity eps - z_0 [B,Z] of a rectified flow: an MLP.
+    """The flow prior, an MLP: z_t [B,Z], t [B], condition [B,cond_dim] -> velocity eps - z_0 [B,Z] of a rectified flow.
 
-    Zero at initialisation, so that what it then samples is the standard normal.
+    Zero-initialised, so that an untrained prior samples the standard normal.
     """
 
     def __init__(self, config: AutoencoderConfig) -> None:

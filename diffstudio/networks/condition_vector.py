@@ -1,4 +1,4 @@
-"""ConditionVector: what an image is conditioned on, as one vector; of the networks that make an image in one call."""
+"""ConditionVector: the condition of an image as one vector, for the networks that generate an image in one call."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from diffstudio.networks.transformer import Condition
 
 
 class ConditionVector(nn.Module):
-    """A Condition of B images -> [B,width]; zeros where there is nothing to be conditioned on.
+    """Embeds the Condition of B images as [B,width]; zeros if the network is unconditional.
 
-    Each token of a caption is read with its position before their mean is taken, so that their order counts.
+    The tokens of a caption get position embeddings before they are averaged, so their order matters.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class ConditionVector(nn.Module):
             token_ids = condition.token_ids
             mask = (token_ids != 0).unsqueeze(-1)
             tokens = nn.functional.silu(self.token_proj(self.token_embed(token_ids) + self.token_pos_embed))
-            # Divided by the root of the count, so that the variance is that of one token.
+            # Divided by the square root of the count, which keeps the variance of one token.
             pooled = (tokens * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1).sqrt()
             c = c + self.text_embed(pooled)
         elif self.conditioning is Conditioning.CLASS:

@@ -1,9 +1,10 @@
-"""The networks of R3GAN (Huang et al. 2024, arXiv 2501.05441): a generator and its critic, without normalisation.
+"""The networks of R3GAN (Huang et al. 2024, arXiv 2501.05441): a generator and a discriminator without normalisation.
 
-Residual blocks of ConvNeXt's shape (a 1 x 1 convolution that widens, a grouped 3 x 3 convolution, a 1 x 1 convolution
-back) with leaky ReLUs, initialised as Fixup does (Zhang et al. 2019, arXiv 1901.09321): the last convolution of each is 0. The
-resolution changes by bilinear interpolation between the blocks. The generator starts from a learnt basis of the
-coarsest grid, weighted by the noise; the critic ends in its mirror image. Written from the paper, at small sizes.
+Inverted-bottleneck residual blocks (a 1 x 1 convolution to more channels, a grouped 3 x 3 convolution, a 1 x 1
+convolution back) with leaky ReLUs and Fixup initialisation (Zhang et al. 2019, arXiv 1901.09321): the last convolution
+of each block is zero. Resolutions change by bilinear interpolation between the blocks. The generator starts from a
+learned basis of the coarsest grid, weighted by the noise; the discriminator ends with the mirrored layer. Written from
+the paper, for small images.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ from diffstudio.networks.one_call import OneCallConfig
 from diffstudio.networks.transformer import Condition
 
 _SLOPE = 0.2  # of the leaky ReLU
-_EXPANSION = 2  # of the channels inside a block
-_GROUP = 16  # channels of a group of the 3 x 3 convolution
+_EXPANSION = 2  # factor of the channels inside a block
+_GROUP = 16  # channels per group of the 3 x 3 convolution
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GanConfig(OneCallConfig):
-    """The shape of a Generator and of its Discriminator."""
+    """The architecture of a Generator and its Discriminator."""
 
-    latent_size: int = 64  # numbers in the noise vector of an image
+    latent_size: int = 64  # Z, the size of the noise vector of an image
 
 
 class Generator(nn.Module):
-    """Noise [B,Z], condition -> images [B,C,H,W] in about [-1,1]."""
+    """The generator: noise [B,Z] and condition -> images [B,C,H,W] in about [-1,1]."""
 
     def __init__(self, config: GanConfig) -> None:
         super().__init__()
@@ -47,7 +48,7 @@ class Generator(nn.Module):
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
-        """[Z]."""
+        """The shape [Z] of the noise of one image."""
         return (self.config.latent_size,)
 
     def generate(self, noise: Tensor, condition: Condition) -> Tensor:
@@ -67,7 +68,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Images [B,C,H,W], condition -> how real they look, [B]: the projection discriminator (arXiv 1802.05637)."""
+    """A projection discriminator (Miyato & Koyama 2018, arXiv 1802.05637): images [B,C,H,W], condition -> logits [B]."""
 
     def __init__(self, config: GanConfig) -> None:
         super().__init__()
@@ -96,7 +97,7 @@ class Discriminator(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """[B,width,h,w] -> the same, itself at initialisation."""
+    """A residual block on [B,width,h,w], the identity at initialisation."""
 
     def __init__(self, width: int, blocks: int) -> None:
         super().__init__()
@@ -124,7 +125,7 @@ def _transition(before: int, after: int) -> nn.Module:
 
 
 def _initialised(layer: nn.Linear | nn.Conv2d, gain: float = 0.0) -> nn.Module:
-    """Weights that keep the variance of their input; with a `gain` those of what goes through a leaky ReLU, times it.
+    """The layer with weights that keep the variance of its input; with a `gain`, He's for a leaky ReLU times `gain`.
 
     He et al. 2015 (arXiv 1502.01852), eq. 10 and 15.
     """

@@ -1,4 +1,4 @@
-"""What the networks that make an image in one call have in common: their calls, grids, and shapes in headers."""
+"""The interface and configuration shared by the networks that generate an image in one call (GAN and VAE)."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _JSON_KEYS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneCallConfig:
-    """The shape of a network that makes an image in one call. ValueError for sizes that do not divide."""
+    """The architecture of a network that generates an image in one call. ValueError for sizes that do not divide."""
 
     image_size: int = 64  # px
-    patch_size: int = 8  # px a side of a cell of the coarsest grid, a power of two
-    hidden_size: int = 32  # channels at full resolution, doubled at each coarser one, at most four times
-    depth: int = 1  # residual blocks for each resolution
-    cond_dim: int = 128  # of the vector that the condition becomes
+    patch_size: int = 8  # px per side of a cell of the coarsest grid, a power of two
+    hidden_size: int = 32  # channels at full resolution, doubled at each coarser one up to four times
+    depth: int = 1  # residual blocks per resolution
+    cond_dim: int = 128  # of the condition vector
     conditioning: Conditioning = Conditioning.NONE
     num_classes: int = 0  # for Conditioning.CLASS
     vocab_size: int = 0  # for Conditioning.TEXT; token id 0 is padding
@@ -46,7 +46,7 @@ class OneCallConfig:
             raise ValueError(f"a patch of {self.patch_size} px is not a power of two")
         check_multiple(self.image_size, self.patch_size)
         if min(self.in_channels, self.hidden_size, self.depth, self.cond_dim) < 1:
-            raise ValueError("a network has at least one channel, one block and one value of its condition")
+            raise ValueError("in_channels, hidden_size, depth and cond_dim must be at least 1")
 
     @property
     def grid(self) -> int:
@@ -60,7 +60,7 @@ class OneCallConfig:
         return tuple(self.hidden_size * min(2**level, 4) for level in range(levels))
 
     def condition_sizes(self) -> dict[str, int]:
-        """The sizes of its ConditionVector."""
+        """The arguments of the network's ConditionVector."""
         return {
             "num_classes": self.num_classes,
             "vocab_size": self.vocab_size,
@@ -81,14 +81,14 @@ class OneCallConfig:
 
 
 class OneCallNetwork(Protocol):
-    """A network that makes images [B,C,H,W] in about [-1,1] from standard-normal noise [B,...], in one call."""
+    """A network that generates images [B,C,H,W] in about [-1,1] from standard normal noise [B,...] in one call."""
 
     @property
     def config(self) -> OneCallConfig: ...
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
-        """Of the noise of one image."""
+        """The shape of the noise of one image."""
 
     def generate(self, noise: Tensor, condition: Condition) -> Tensor:
-        """Noise with a smaller deviation gives more usual and less varied images."""
+        """Images from `noise`; a smaller standard deviation gives more typical and less varied images."""

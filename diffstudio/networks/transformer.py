@@ -86,7 +86,7 @@ class TransformerConfig:
 
 
 def check_multiple(image_size: int, patch_size: int) -> None:
-    """ValueError for an image that patches do not cover."""
+    """ValueError for an image size that is not a multiple of the patch size."""
     if image_size % patch_size or image_size < patch_size:
         raise ValueError(f"the image size {image_size} is not a multiple of the patch size {patch_size}")
 
@@ -97,7 +97,7 @@ class Condition(NamedTuple):
     token_ids: Tensor | None = None  # [B,T] int64, 0 is padding; all 0: unconditional
     class_labels: Tensor | None = None  # [B] int64; `num_classes`: unconditional
     augment_labels: Tensor | None = None  # [B,augment_dim] float; zeros or None: not augmented
-    embedded: Tensor | None = None  # in place of the embeddings of tokens [B,T,D] or class [B,C] (`embed`)
+    embedded: Tensor | None = None  # replaces the embeddings of tokens [B,T,D] or class [B,C] (see `embed`)
 
 
 class PixelTransformer(nn.Module):
@@ -186,7 +186,7 @@ class ConditionEmbed(nn.Module):
             self.augment_embed = nn.Linear(config.augment_dim, width, bias=False)
 
     def embed(self, condition: Condition) -> Tensor:
-        """The embeddings of its tokens [B,T,D] or class [B,C], before anything is added."""
+        """The embeddings of the condition's tokens [B,T,D] or class [B,C], before positions are added."""
         if self.config.conditioning is Conditioning.TEXT:
             tokens: Tensor = self.token_embed(condition.token_ids)
             return tokens

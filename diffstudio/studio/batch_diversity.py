@@ -1,6 +1,6 @@
-"""How different the images of a batch are, in the features of the network that comes with the program.
+"""The diversity of a batch of images, in the features of EfficientNet-Lite0, which comes with the program.
 
-No torch is imported before it is measured.
+Torch is imported only when it is measured.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ FEWEST = 2  # images
 
 @dataclass(frozen=True, slots=True)
 class BatchDiversity:
-    """`vendi`: how many different images there are in effect, from 1 to `images`. `distance`: the mean cosine distance
-    of two images, from 0.
+    """The diversity of a batch.
+
+    `vendi`: the effective number of different images, from 1 to `images`. `distance`: the mean cosine distance between
+    two images, at least 0.
     """
 
     images: int
@@ -29,7 +31,7 @@ class BatchDiversity:
 
 
 def batch_diversity(paths: Sequence[Path]) -> BatchDiversity | None:
-    """Of images in files; None for fewer than two. ImageProblem for a file that cannot be read, CheckpointMissing."""
+    """The diversity of image files; None for fewer than two. ImageProblem for an unreadable file, CheckpointMissing."""
     if len(paths) < FEWEST:
         return None
     import torch

@@ -1,4 +1,4 @@
-"""Which kinds of guidance a checkpoint supports, and the checkpoints that autoguidance can use with it. No torch."""
+"""The kinds of guidance that a checkpoint supports, and suitable weaker checkpoints for autoguidance. No torch."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from diffstudio.models.library.library import Library
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.requests import GenerateRequest
 
-# Whose denoising steps are taken here; every other family samples by itself.
+# Families that are sampled step by step here; every other family has its own sampler.
 _STEPPED = ("pixel", "sd1", "sd2", "sdxl", "sdxl_refiner", "sd3", "flux", "z_image", "qwen_image")
-_USUAL_SHARE = 1 / 8  # of the training, of the checkpoint suggested for autoguidance: 2406.02507 has 1/16 to 1/3
+_USUAL_SHARE = 1 / 8  # of the training steps, for the suggested weaker checkpoint: 2406.02507 uses 1/16 to 1/3
 
 
 @dataclass(frozen=True, slots=True)
 class GuidanceSupport:
-    """Why a checkpoint cannot do something, as a clause; empty where it can."""
+    """For each kind of guidance, a clause that says why a checkpoint does not support it; empty if it does."""
 
     interval: str = ""
     autoguidance: str = ""
@@ -34,14 +34,14 @@ def guidance_support(checkpoint: Checkpoint) -> GuidanceSupport:
         why = f"its images are not sampled step by step here (family: {title})"
         return GuidanceSupport(why, why, why)
     if checkpoint.conditioning is Conditioning.NONE:
-        return GuidanceSupport("it is unconditional, so that CFG does nothing", "", "it is unconditional")
+        return GuidanceSupport("it is unconditional, so CFG has no effect", "", "it is unconditional")
     if checkpoint.family == "flux":
-        return GuidanceSupport(f"{title} takes the guidance as an input of its network")
+        return GuidanceSupport(f"{title} uses distilled guidance, an input of its network")
     return GuidanceSupport()
 
 
 def check_supported(request: GenerateRequest, checkpoint: Checkpoint) -> None:
-    """BadRequest that names what the checkpoint cannot do of the guidance in a request."""
+    """BadRequest that names the guidance of a request that the checkpoint does not support."""
     support = guidance_support(checkpoint)
     interval = request.guidance_interval is not None and not request.autoguidance
     for asked, what, why in (
@@ -60,13 +60,13 @@ def check_supported(request: GenerateRequest, checkpoint: Checkpoint) -> None:
 def find_weak_model(
     request: GenerateRequest, library: Library | None, checkpoint: Checkpoint | None
 ) -> Checkpoint | None:
-    """The weaker checkpoint of a request; None for none. CheckpointMissing; BadRequest where it does not fit."""
+    """The weaker checkpoint of a request, or None. CheckpointMissing; BadRequest if it does not fit."""
     if not request.autoguidance or library is None:
         return None
     found = library.find(request.autoguidance)
     if checkpoint is not None and (why := misfit(found, checkpoint)):
         raise BadRequest(
-            f"{found.name} cannot guide {checkpoint.name}",
+            f"{found.name} cannot be used to guide {checkpoint.name}",
             why,
             "Choose an earlier checkpoint of the same run, or a weaker one of the same family",
         )
@@ -74,22 +74,22 @@ def find_weak_model(
 
 
 def misfit(weak: Checkpoint, checkpoint: Checkpoint) -> str:
-    """Why autoguidance cannot use `weak` with a checkpoint, as a clause; empty where it can."""
+    """A clause that says why autoguidance cannot use `weak` with a checkpoint; empty if it can."""
     if weak.path == checkpoint.path:
         return "it is the same checkpoint"
     if not weak.can_generate:
-        return "it makes no images"
+        return "it does not generate images"
     if weak.family != checkpoint.family:
         return "it is of another family"
     if weak.conditioning is not checkpoint.conditioning:
-        return f"its conditioning is {weak.conditioning} and not {checkpoint.conditioning}"
+        return f"its conditioning is {weak.conditioning}, not {checkpoint.conditioning}"
     if weak.inpainting != checkpoint.inpainting:
         return "only one of them is an inpainting checkpoint"
     if weak.classes != checkpoint.classes:
-        return "its classes are others"
+        return "its classes differ"
     sides = (weak.width, weak.height), (checkpoint.width, checkpoint.height)
     if weak.family == "pixel" and sides[0] != sides[1]:
-        return f"it was trained at {sides[0][0]} × {sides[0][1]} px and not at {sides[1][0]} × {sides[1][1]} px"
+        return f"it was trained at {sides[0][0]} × {sides[0][1]} px, not at {sides[1][0]} × {sides[1][1]} px"
     return ""
 
 
@@ -102,14 +102,14 @@ def fitting(checkpoint: Checkpoint, models: Iterable[Checkpoint]) -> list[Checkp
 
 @dataclass(frozen=True, slots=True)
 class EarlierCheckpoint:
-    """A checkpoint of a run, of fewer steps than the one that is guided."""
+    """A checkpoint of the same run with fewer training steps than the guided one."""
 
     path: Path
     step: int
 
 
 def earlier_checkpoints(checkpoint: Checkpoint) -> list[EarlierCheckpoint]:
-    """The earlier checkpoints of the run that a checkpoint lies in, by step; empty for those that lie in none."""
+    """The earlier checkpoints of a checkpoint's run, by step; empty if it is not part of a run."""
     path, last = checkpoint.path, _step_of(checkpoint)
     if last is None or path.parent.name != "checkpoints":
         return []
@@ -122,7 +122,7 @@ def earlier_checkpoints(checkpoint: Checkpoint) -> list[EarlierCheckpoint]:
 
 
 def suggested(earlier: list[EarlierCheckpoint], checkpoint: Checkpoint) -> EarlierCheckpoint | None:
-    """The one nearest to an eighth of the training; None where there is none."""
+    """The checkpoint nearest to an eighth of the training steps; None if there are none."""
     last = _step_of(checkpoint) or 0
     return min(earlier, key=lambda one: abs(one.step - _USUAL_SHARE * last), default=None)
 

@@ -138,9 +138,9 @@ class JobRunner:
         return queued.done
 
     def _prepared_models(self, resolved: Resolved, context: JobContext) -> tuple[Model | None, Model | None]:
-        """The job's model, compiled if the settings say so, and the one that autoguidance guides it away from.
+        """The job's model, compiled if the settings say so, and the weaker model for autoguidance.
 
-        None for an upscaler alone, and without autoguidance.
+        The first is None for an upscaler alone, the second without autoguidance.
         """
 
         def on_progress(title: str, fraction: float | None) -> None:

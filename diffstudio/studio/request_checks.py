@@ -95,7 +95,7 @@ def four_sides(sides: Any) -> tuple[int, int, int, int]:
 
 
 def interval_of(interval: Any) -> tuple[float, float] | None:
-    """The two ends of a guidance interval; a list in JSON. BadRequest unless 0 <= low < high <= 1."""
+    """The two ends of a guidance interval, which is a list in JSON. BadRequest unless 0 <= low < high <= 1."""
     if interval is None:
         return None
     if (
@@ -122,11 +122,11 @@ def times_of(times: Any, steps: object) -> tuple[float, ...]:
 
 
 def check_fractions(what: str, low: float, high: float) -> None:
-    """Refuse two fractions of the noise that are out of range, or in the wrong order."""
+    """BadRequest for two noise levels that are out of range or in the wrong order."""
     if not 0.0 <= low < high <= 1.0:
         raise BadRequest(
-            f"{what} is limited to the noise from {shown(low)} to {shown(high)}",
-            "both must be between 0 and 1, and the first below the second",
+            f"{what} has the noise levels {shown(low)} and {shown(high)}",
+            "both must be between 0 and 1, and the first must be lower than the second",
         )
 
 

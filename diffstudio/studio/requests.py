@@ -43,7 +43,7 @@ MOST_CLIP_SKIP = 12  # CLIP-L has as many layers
 MOST_AUTOGUIDANCE = 10.0
 MOST_CADS = 1.0
 MOST_CONTROLS = 8  # ControlNets at once
-MOST_TRUNCATION = 2  # deviation of the noise of a VAE or GAN
+MOST_TRUNCATION = 2  # standard deviation of the noise of a VAE or GAN
 HIGHEST_THRESHOLD = 1000  # of Canny: the gradient from black to white is 1020
 LANCZOS, LATENT = "lanczos", "latent"  # upscalers without a file; LATENT enlarges the latents before they are decoded
 
@@ -165,15 +165,15 @@ class GenerateRequest:
     # Whether the last network call is guided too; None: the family's default. True are the rules of version 0.1 for
     # models trained here, in which strength is a share of the steps with every spacing.
     guide_last_call: bool | None = None
-    # Where the CFG scale and autoguidance act, as fractions of the noise from 0 (clean) to 1; None: the checkpoint's own.
+    # Noise levels, from 0 (clean) to 1, between which CFG and autoguidance act; None: the checkpoint's own.
     guidance_interval: tuple[float, float] | None = None
     autoguidance: str = ""  # the weaker checkpoint to guide away from: a name from the library, or a path; "": none
-    autoguidance_scale: float = 2.0  # 1 is none
-    cads: float = 0.0  # CADS: the noise on the condition; 0 is none
-    cads_tau1: float = 0.6  # fraction of the noise up to which the condition is whole
-    cads_tau2: float = 0.9  # and from which it is noise alone
-    cads_mixing: float = 1.0  # how far the noisy condition is given its mean and standard deviation back
-    truncation: float = 1.0  # of a GAN psi, of a VAE the temperature: below 1 images are more usual and less varied
+    autoguidance_scale: float = 2.0  # 1: off
+    cads: float = 0.0  # CADS: scale of the noise added to the condition; 0: off
+    cads_tau1: float = 0.6  # noise level below which the condition is unchanged
+    cads_tau2: float = 0.9  # noise level above which it is replaced by noise
+    cads_mixing: float = 1.0  # how far the condition's mean and standard deviation are restored
+    truncation: float = 1.0  # psi of a GAN, temperature of a VAE: below 1, images are more typical and less varied
     width: int | None = None  # px; None is the checkpoint's default size
     height: int | None = None
     count: int = 1
@@ -237,9 +237,9 @@ class GenerateRequest:
         check_range(_STEPS, self.steps, 1, MOST_STEPS)
         check_range("The clip skip", 1 if self.clip_skip is None else self.clip_skip, 1, MOST_CLIP_SKIP)
         check_range("The CFG scale", self.guidance, 0.0, 100.0)
-        check_range("The scale of autoguidance", self.autoguidance_scale, 1.0, MOST_AUTOGUIDANCE)
-        check_range("The noise of CADS", self.cads, 0.0, MOST_CADS)
-        check_range("The mixing factor of CADS", self.cads_mixing, 0.0, 1.0)
+        check_range("The autoguidance scale", self.autoguidance_scale, 1.0, MOST_AUTOGUIDANCE)
+        check_range("The CADS scale", self.cads, 0.0, MOST_CADS)
+        check_range("The CADS mixing factor", self.cads_mixing, 0.0, 1.0)
         check_fractions("CADS", self.cads_tau1, self.cads_tau2)
         for name, side in (("The width", self.width), ("The height", self.height)):
             if side is not None:

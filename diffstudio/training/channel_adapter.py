@@ -1,7 +1,7 @@
-"""How a network for images of some channels becomes one for others, for runs that start from a checkpoint. No torch.
+"""Adapts a checkpoint's network to other channels, for runs that start from a checkpoint. No torch.
 
-`mixing(known, wanted)` is exact: of a grey image the adapted network predicts what the other predicts, averaged over
-red, green and blue, of an image with three equal channels.
+`mixing(known, wanted)` is exact: for a grey image the adapted network predicts the mean over red, green and blue of what
+the original network predicts for the same image as RGB.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ Matrix = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True, slots=True)
 class Mixing:
-    """Linear maps between the channels of two kinds of images; both have a row for each channel of the result."""
+    """Linear maps between the channels of the checkpoint and those of the run, with a row for each output channel."""
 
-    to_known: Matrix  # an image of the run's channels, as the checkpoint's network reads it
-    to_wanted: Matrix  # what that network predicts, in the run's channels
+    to_known: Matrix  # from the run's channels to those of the checkpoint
+    to_wanted: Matrix  # from the checkpoint's channels to those of the run
 
 
 def mixing(known: OutputFormat, wanted: PixelForm) -> Mixing | None:
-    """The maps between images; None where one of the two is an array that the other is not."""
+    """The maps between the channels; None if only one of the two is an array, or their channels differ."""
     if not (known.is_image and wanted.is_image):
         same = known.colours == wanted.colours and known.channels == wanted.channels
         identity = tuple(
@@ -38,7 +38,7 @@ def mixing(known: OutputFormat, wanted: PixelForm) -> Mixing | None:
 
 
 def _between(source: int, source_alpha: bool, target: int, target_alpha: bool) -> Matrix:
-    """A grey image has its value in each of three channels, three channels have their mean in grey; new opacity is 0."""
+    """Grey is copied to three channels, three channels are averaged to grey, and new opacity is 0."""
     rows = [
         [float(row == column) if source == target else 1 / source for column in range(source)] for row in range(target)
     ]
@@ -50,17 +50,17 @@ def _between(source: int, source_alpha: bool, target: int, target_alpha: bool) -
 
 
 def channel_clauses(known: OutputFormat, wanted: PixelForm, name: str) -> list[str]:
-    """What becomes of the weights of the checkpoint `name` for other channels; empty for the same ones."""
+    """Clauses that say how the weights of the checkpoint `name` are adapted to other channels; empty for the same ones."""
     if mixing(known, wanted) is None:
         has = f"{name} has {count_of(known.channels, 'channel')}"
-        return [f"the layers that read and write {count_of(wanted.channels, 'channel')} start new, because {has}"]
+        return [f"the layers that read and write {count_of(wanted.channels, 'channel')} are initialised, because {has}"]
     clauses = []
     if known.colours > wanted.colours:
-        clauses.append(f"the weights of {name} for red, green and blue are joined for grey")
+        clauses.append(f"the weights of {name} for red, green and blue are combined for grey")
     elif known.colours < wanted.colours:
-        clauses.append(f"the weights of {name} for grey are shared by red, green and blue")
+        clauses.append(f"the weights of {name} for grey are used for red, green and blue")
     if wanted.alpha and not known.alpha:
-        clauses.append(f"opacity starts new, because {name} has none")
+        clauses.append(f"the weights for opacity are initialised, because {name} has none")
     elif known.alpha and not wanted.alpha:
         clauses.append(f"the weights of {name} for opacity are not used")
     return clauses

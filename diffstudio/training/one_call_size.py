@@ -1,4 +1,4 @@
-"""The sizes of VAEs and GANs: those that suit a folder, and what they need. No torch is imported here."""
+"""Network and image sizes of VAEs and GANs: the choice for a folder, parameters and memory. No torch."""
 
 from __future__ import annotations
 
@@ -11,21 +11,20 @@ from diffstudio.training.recipe import NetworkRecipe, ObjectiveName, Recipe
 
 AUGMENT_LABELS = 6  # width of the augmentation labels (Karras et al. 2022, app. F.2)
 DIFF_AUGMENT_BELOW = 5000  # images
-_DIFF_AUGMENT_FROM = 32  # px; of smaller images it leaves too little: on the digits it made R3GAN collapse
-_WIDER_UP_TO = 16  # px, at which a wider network costs little and comes closer to the images
+_DIFF_AUGMENT_FROM = 32  # px; it hides too much of smaller images: on the digits it made R3GAN collapse
+_WIDER_UP_TO = 16  # px, up to which a wider network is cheap and gives better images
 _TIME_FEATURES = 128  # of the flow prior's time embedding
-_SMALLEST, _LARGEST, _LARGEST_ACCELERATED = 8, 32, 64  # px a side
-_MANY_IMAGES = 2000  # for which a wider network is worth its time, with an accelerator
-_GRID = 4  # cells a side of the coarsest grid
-_ADAM = 2  # values that the optimiser keeps for each parameter
+_SMALLEST, _LARGEST, _LARGEST_ACCELERATED = 8, 32, 64  # px per side
+_MANY_IMAGES = 2000  # from which a wider network is worthwhile with an accelerator
+_GRID = 4  # cells per side of the coarsest grid
+_ADAM = 2  # optimiser values per parameter
 
 
 def with_one_call_size(recipe: Recipe, sides: Sequence[int], *, accelerator: bool) -> tuple[Recipe, str]:
-    """A VAE's or GAN's recipe with the size that suits a folder and the machine, and why, a clause.
+    """The recipe of a VAE or GAN with an image size that suits the folder and the machine, and a clause that says why.
 
-    `sides` are the longer sides of the folder's images in px.
-    As large as half of the images are, up to what a processor, or an accelerator, trains in minutes. Other recipes are
-    returned as they are.
+    `sides` are the longer sides of the folder's images in px. The size is their median, limited to what a processor or
+    an accelerator trains in minutes. Other recipes are returned unchanged.
     """
     kind = recipe.objective.kind
     if kind is ObjectiveName.DIFFUSION or not sides:
@@ -36,18 +35,18 @@ def with_one_call_size(recipe: Recipe, sides: Sequence[int], *, accelerator: boo
         size *= 2
     patch = max(2, size // _GRID)
     if kind is ObjectiveName.VAE and size == _SMALLEST:
-        patch = size // 2  # more latents than half of its pixels would be no summary
+        patch = size // 2  # with more latents than half the pixels, little would be compressed
     network = replace(recipe.network, patch=patch)
     if kind is ObjectiveName.GAN and size <= _WIDER_UP_TO:
         network = replace(network, width=2 * network.width)
     if accelerator and len(sides) >= _MANY_IMAGES:
         network = replace(network, width=2 * network.width, depth=2)
-    fits = "as large as half of the images are" if size >= median else "which trains in minutes on this machine"
+    fits = "the median size of the images" if size >= median else "which trains in minutes on this machine"
     return replace(recipe, data=replace(recipe.data, size=size), network=network), f"{size} px, {fits}"
 
 
 def with_diff_augment(recipe: Recipe, images: int) -> Recipe:
-    """A GAN's recipe with DiffAugment decided by the number of images and by their size."""
+    """The recipe of a GAN with `auto` DiffAugment resolved by the number and size of the images."""
     if recipe.objective.kind is not ObjectiveName.GAN or recipe.objective.diff_augment != "auto":
         return recipe
     choice = "on" if images < DIFF_AUGMENT_BELOW and recipe.data.size >= _DIFF_AUGMENT_FROM else "off"
@@ -55,7 +54,7 @@ def with_diff_augment(recipe: Recipe, images: int) -> Recipe:
 
 
 def one_call_parameters(recipe: Recipe, *, classes: int = 0, vocabulary: int = 0) -> int:
-    """The parameters of `networks.autoencoder.Autoencoder`, or of `networks.gan.Generator`."""
+    """The number of parameters of `networks.autoencoder.Autoencoder` or `networks.gan.Generator`."""
     condition = _condition_parameters(recipe, classes, vocabulary)
     if recipe.objective.kind is ObjectiveName.VAE:
         return condition + _autoencoder_parameters(recipe)
@@ -66,19 +65,19 @@ def one_call_parameters(recipe: Recipe, *, classes: int = 0, vocabulary: int = 0
 
 
 def one_call_bytes(recipe: Recipe, *, classes: int = 0) -> int:
-    """About what training takes besides the process: weights, averages, optimiser, and what the backward pass keeps."""
+    """Estimated bytes for training: weights, EMA weights, optimiser state, and activations for the backward pass."""
     network, widths = recipe.network, _widths(recipe.network)
     parameters = one_call_parameters(recipe, classes=classes, vocabulary=network.vocabulary)
     values = sum(width * (recipe.data.size >> level) ** 2 for level, width in enumerate(widths)) * network.depth
     if recipe.objective.kind is ObjectiveName.VAE:
-        networks, kept = 1, 2 * 8 * values  # encoder and decoder, eight values in a block
+        networks, kept = 1, 2 * 8 * values  # encoder and decoder, eight values per block
     else:
         networks, kept = 2, 3 * 3 * 6 * values  # real, generated and the generator; gradients of gradients
     return round(4 * (networks * parameters * (3 + _ADAM) + recipe.run.batch * kept))
 
 
 def _widths(network: NetworkRecipe) -> list[int]:
-    """As `networks.one_call.OneCallConfig.widths`."""
+    """The same as `networks.one_call.OneCallConfig.widths`."""
     return [network.width * min(2**level, 4) for level in range(network.patch.bit_length())]
 
 

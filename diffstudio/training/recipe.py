@@ -47,7 +47,7 @@ class NoiseLevelsName(StrEnum):
 
 
 class ObjectiveName(StrEnum):
-    """The kind of model, which decides what is trained: see training.objectives."""
+    """The kind of model to train; see training.objectives."""
 
     DIFFUSION = "diffusion"
     VAE = "vae"
@@ -56,7 +56,7 @@ class ObjectiveName(StrEnum):
 
 class GanLossName(StrEnum):
     R3GAN = "r3gan"  # relativistic, with R1 and R2: arXiv 2501.05441
-    NON_SATURATING = "non_saturating"  # that of Goodfellow et al. 2014, without a penalty: it collapses
+    NON_SATURATING = "non_saturating"  # Goodfellow et al. 2014, without gradient penalties: it collapses
 
 
 class ClassesName(StrEnum):
@@ -91,9 +91,9 @@ class RangesRecipe:
 
 
 class MasksName(StrEnum):
-    """What is done with files that are masks of images. LEAVE_OUT is the default, as in kohya-ss and OneTrainer."""
+    """How mask files are used. LEAVE_OUT is the default, as in kohya-ss and OneTrainer."""
 
-    USE = "use"  # they weigh the loss of their image, pixel by pixel
+    USE = "use"  # they weight the loss of their image, pixel by pixel
     LEAVE_OUT = "leave out"
 
 
@@ -116,7 +116,7 @@ class DataRecipe:
     augment_labels: bool = True  # condition the network on the augmentation (EDM, app. F.2)
     channel_ranges: tuple[float, ...] = ()  # of arrays: lowest and highest value of each channel, in turn
     masks: MasksName = MasksName.LEAVE_OUT
-    unmasked_weight: float = 0.1  # of the loss where a mask is black; 1 where it is white
+    unmasked_weight: float = 0.1  # weight of the loss where a mask is black; it is 1 where the mask is white
 
     @property
     def form(self) -> PixelForm:
@@ -180,13 +180,13 @@ class ObjectiveRecipe:
     noise_curve: tuple[float, ...] = ()
     sigma_floor: float = 0.05  # lower bound of the divisor when a velocity is computed from a clean-image prediction
     kind: ObjectiveName = ObjectiveName.DIFFUSION
-    free_bits: float = 0.05  # of a VAE: nats of each latent below which the KL divergence is not reduced further
-    kl_warm_up: float = 0.1  # share of the run in which the weight of a VAE's KL divergence rises to 1
+    free_bits: float = 0.05  # VAE: nats per latent below which the KL divergence is not reduced further
+    kl_warm_up: float = 0.1  # VAE: share of the run over which the weight of the KL divergence rises to 1
     gan_loss: GanLossName = GanLossName.R3GAN
-    gamma: float = 1.0  # weight of a GAN's gradient penalties R1 and R2, at the start
-    gamma_end: float = 0.1  # and at the end of the run
+    gamma: float = 1.0  # GAN: initial weight of the gradient penalties R1 and R2
+    gamma_end: float = 0.1  # GAN: final weight of the gradient penalties
     diff_augment: str = (
-        "auto"  # of a GAN: DiffAugment (arXiv 2006.10738); `auto`: with fewer than 5,000 images of 32 px or more
+        "auto"  # GAN: DiffAugment (arXiv 2006.10738); `auto`: for fewer than 5,000 images of 32 px or more
     )
 
 
@@ -298,7 +298,7 @@ def read_table(path: Path) -> dict[str, Any]:
 
 
 def _check_kind(recipe: Recipe) -> None:
-    """RunProblem for settings that a VAE or a GAN cannot be trained with."""
+    """RunProblem for settings that a VAE or GAN does not support."""
     kind = recipe.objective.kind
     if kind is ObjectiveName.DIFFUSION:
         return
@@ -308,7 +308,7 @@ def _check_kind(recipe: Recipe) -> None:
     if recipe.data.fit == "bucket":
         raise RunProblem("recipe.data.fit is 'bucket'", f"a {name} has images of one size", "Choose crop or pad")
     if kind is ObjectiveName.GAN and recipe.data.masks is MasksName.USE:
-        raise RunProblem("recipe.data.masks is 'use'", "a GAN has no loss of single pixels", "Choose 'leave out'")
+        raise RunProblem("recipe.data.masks is 'use'", "a GAN has no loss per pixel", "Choose 'leave out'")
     if recipe.optimiser.name is OptimiserName.MUON:
         raise RunProblem(
             "recipe.optimiser.name is 'muon'", f"a {name} has no transformer blocks", "Choose adam or adamw"

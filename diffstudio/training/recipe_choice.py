@@ -38,7 +38,7 @@ _TINY_BELOW_MINUTES = 20  # without one
 _STARTER_BELOW_IMAGES = 5000
 _BATCH_FROM_STARTER = 32  # without an accelerator: more steps in little time
 _MOST_HELD_OUT_PERCENT = 30
-RATE_FROM_CHECKPOINT = 0.5  # of the rates for training from scratch
+RATE_FROM_CHECKPOINT = 0.5  # factor of the learning rates for training from scratch
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ def choose_recipe(
 def _automatic_choice(
     report: FolderReport, accelerator: bool, minutes: float | None, start_from: str | None
 ) -> RecipeChoice:
-    """Small folders start from the starter: in equal time that was better on every folder in colour (manual, Figures)."""
+    """Small folders start from the starter, which was better on every folder in colour in equal time (manual, Figures)."""
     recipes = named_recipes()
     if start_from is None and len(report.images) < _STARTER_BELOW_IMAGES:
         recipe = _started(recipes["small"], STARTER)
@@ -220,7 +220,7 @@ def starting_checkpoint(name: str) -> Checkpoint:
 
 
 def _channels_of_start(name: str, data: DataRecipe) -> list[str]:
-    """What becomes of the first and last layer of a checkpoint that was trained on other channels, in clauses."""
+    """Clauses about the first and last layers of a checkpoint that was trained on other channels."""
     checkpoint = starting_checkpoint(name)
     try:
         known = checkpoint.output_format(int(checkpoint.json("network").get("channels", PLAIN.channels)))

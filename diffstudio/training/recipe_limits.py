@@ -1,4 +1,4 @@
-"""The ranges of a recipe's numbers and the choices of its names, by their dotted names."""
+"""The allowed ranges and choices of a recipe's settings, by their dotted names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diffstudio.imaging.arrays import MOST_CHANNELS
 from diffstudio.models.detection.families_table import FLOW_SPACING_NAMES, SAMPLER_NAMES
 
 _BELOW_ONE = math.nextafter(1.0, 0.0)
-_TINY = 1e-12  # where 0 is not allowed
+_TINY = 1e-12  # the lower limit if 0 is not allowed
 RANGES: Mapping[str, tuple[float, float]] = {
     "data.size": (8, 2048),
     "data.channels": (0, MOST_CHANNELS),
@@ -78,7 +78,7 @@ _CHOICES: Mapping[str, tuple[object, ...]] = {
 }
 
 
-# Which of the settings are those of one kind of model; all others are of every kind.
+# Settings that apply to some kinds of model only; all others apply to every kind.
 _OF_KINDS: Mapping[str, tuple[str, ...]] = {
     "data.masks": ("diffusion", "vae"),
     "data.unmasked_weight": ("diffusion", "vae"),
@@ -111,12 +111,12 @@ _OF_KINDS: Mapping[str, tuple[str, ...]] = {
 
 
 def is_of_kind(name: str, kind: str) -> bool:
-    """Whether a setting, such as `network.heads`, has an effect on models of a kind: diffusion, vae or gan."""
+    """Whether a setting, such as `network.heads`, applies to a kind of model: diffusion, vae or gan."""
     return kind in _OF_KINDS.get(name, (kind,))
 
 
 def check_limits(recipe: object) -> None:
-    """RunProblem for a number out of its range, and for a name that is not among its choices."""
+    """RunProblem for a number out of range, or a name that is not one of the choices."""
     for name, (lowest, highest) in RANGES.items():
         value = attrgetter(name)(recipe)
         if not lowest <= value <= highest:
@@ -129,10 +129,10 @@ def check_limits(recipe: object) -> None:
 
 
 def limits_of(name: str) -> tuple[float, float] | None:
-    """The lowest and the highest value of a number, such as `optimiser.learning_rate`."""
+    """The lowest and highest values of a numeric setting, such as `optimiser.learning_rate`."""
     return RANGES.get(name)
 
 
 def choices_of(name: str) -> tuple[object, ...]:
-    """All values of what is one of a few, such as `data.fit`; empty for others."""
+    """All values of a setting with choices, such as `data.fit`; empty for other settings."""
     return _CHOICES.get(name, ())

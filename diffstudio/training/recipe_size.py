@@ -21,9 +21,7 @@ def size_problem(recipe: Recipe) -> str:
     """Why no network can be built with these sizes, in a sentence; empty when one can."""
     network, side, kind = recipe.network, recipe.data.size, recipe.objective.kind
     if kind is not ObjectiveName.DIFFUSION and recipe.optimiser.name is OptimiserName.MUON:
-        return (
-            f"Muon needs the blocks of a transformer, which a {kind.value.upper()} has not: choose another optimiser."
-        )
+        return f"Muon needs transformer blocks, which a {kind.value.upper()} does not have: choose another optimiser."
     if side % network.patch or side < network.patch:
         return f"The size of {side} px is not a multiple of the patch of {network.patch} px."
     if kind is not ObjectiveName.DIFFUSION:
@@ -34,7 +32,7 @@ def size_problem(recipe: Recipe) -> str:
 
 
 def parameter_count(recipe: Recipe, *, classes: int = 0, vocabulary: int = 0) -> int:
-    """The number of parameters of the network that generates: that of its class in `networks`."""
+    """The number of parameters of the network that generates images, equal to that of its class in `networks`."""
     if recipe.objective.kind is not ObjectiveName.DIFFUSION:
         return one_call_parameters(recipe, classes=classes, vocabulary=vocabulary)
     network = recipe.network

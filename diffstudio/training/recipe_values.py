@@ -1,4 +1,4 @@
-"""Reads the tables of a recipe file into its dataclasses: types are checked, and every mistake is named."""
+"""Reads the tables of a recipe file into dataclasses, with type checks and a message for every mistake."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from diffstudio.errors import RunProblem
 
-# Keys in files, where they differ from the names of the fields.
+# Keys in files that differ from the names of the fields.
 KEYS = {"augment_labels": "tell_augmentation"}
 
 _T = TypeVar("_T")
@@ -72,6 +72,6 @@ _TYPE_NAMES = {
 
 
 def shortened(value: object) -> str:
-    """A value in a message: at most 60 characters."""
+    """A value for a message, shortened to 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:60] + "…"

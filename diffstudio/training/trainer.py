@@ -1,4 +1,4 @@
-"""Trainer: steps, EMA weights and state of a run, whatever its objective trains. No files, no processes."""
+"""Trainer: the steps, EMA weights and state of a run, for any objective. No files, no processes."""
 
 from __future__ import annotations
 
@@ -115,14 +115,14 @@ class Trainer:
         return optimisers.learning_rate_multiplier(self.recipe.optimiser, step, run.steps - run.first_step)
 
     def _share(self) -> float:
-        """The share of the run that is done; 1 in a run that is continued, whose schedules have ended."""
+        """The completed share of the run; 1 in an extended run, whose schedules have ended."""
         run = self.recipe.run
         if run.first_step:
             return 1.0
         return self.progress if run.schedule == "time" else self.step_number / run.steps
 
     def fixed_losses(self, batches: Batches) -> FixedLosses | None:
-        """The EMA weights' held-out measure; None without held-out images."""
+        """The held-out measure of the EMA weights; None without held-out images."""
         return self.objective.fixed_losses(self.ema_network, batches)
 
     def state(self) -> dict[str, Any]:

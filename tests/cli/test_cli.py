@@ -101,11 +101,11 @@ def test_guidance_is_asked_for_and_refused_by_name(
     assert (request.cads, request.cads_tau1, request.autoguidance_scale) == (0.2, 0.3, 1.5)
     assert Path(request.autoguidance) == early and settings.environment["autoguidance_model"]["name"] == early.stem
     for wrong, sentence in (
-        (["--guidance-interval", "0.8,0.1"], "limited to the noise from 0.8 to 0.1"),
-        (["--autoguidance-scale", "2"], "--autoguidance-scale was given without --autoguidance"),
-        (["--cads-mixing", "0.5"], "--cads-mixing was given without --cads"),
+        (["--guidance-interval", "0.8,0.1"], "has the noise levels 0.8 and 0.1"),
+        (["--autoguidance-scale", "2"], "--autoguidance-scale has no effect without --autoguidance"),
+        (["--cads-mixing", "0.5"], "--cads-mixing has no effect without --cads"),
         (["--autoguidance", "early"], "tiny has no earlier checkpoint"),
-        (["--autoguidance", "tiny"], "tiny cannot guide tiny: it is the same checkpoint"),
+        (["--autoguidance", "tiny"], "tiny cannot be used to guide tiny: it is the same checkpoint"),
     ):
         assert generate("--out", tmp_path / "b.png", *wrong) == 2
         assert sentence in the_sentence(capsys)

@@ -29,5 +29,5 @@ def test_a_model_that_listens_and_one_that_does_not() -> None:
 
 
 def test_a_label_for_each_image_is_needed() -> None:
-    with pytest.raises(BadRequest, match="there is not one label for each image"):
+    with pytest.raises(BadRequest, match="the number of labels differs from the number of images"):
         agreement(REAL, LABELS[:-1], REAL, LABELS)

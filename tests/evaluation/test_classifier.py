@@ -33,7 +33,7 @@ def test_it_learns_digits_and_one_seed_gives_one_classifier() -> None:
 
 
 def test_images_of_one_class_are_refused() -> None:
-    with pytest.raises(BadRequest, match="its training images are of fewer than two classes"):
+    with pytest.raises(BadRequest, match="its training images have fewer than two classes"):
         train_classifier(lambda chosen: torch.zeros(len(chosen), 1, 8, 8), [1, 1, 1], 2)
 
 

@@ -67,5 +67,5 @@ def test_classes_of_few_images_and_unknown_ones_are_left_out() -> None:
     assert set(few.by_class) == {0} and few.reached.value == 1  # of the second class there are six real images
     none = class_diversity(images, ["never"] * len(images), REAL, REAL_LABELS, FEW)
     assert none.by_class == {} and none.missing == () and none.reached.high == 1 and none.vendi.value == 0
-    with pytest.raises(BadRequest, match="not one label for each image"):
+    with pytest.raises(BadRequest, match="the number of labels differs from the number of images"):
         class_diversity(images, asked[:-1], REAL, REAL_LABELS)

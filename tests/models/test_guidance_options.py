@@ -236,7 +236,7 @@ def test_a_weak_model_of_other_states_or_noise_is_refused(models: dict[str, Mode
     other.schedule = VariancePreserving.linear()
     with pytest.raises(BadRequest, match="another noise schedule"):
         made(models["sd1"], "sd1", guidance_options=guided_by(other, 2.0))
-    with pytest.raises(BadRequest, match="its images are made of other values"):
+    with pytest.raises(BadRequest, match="its images or latents have another shape"):
         made(models["sd3"], "sd3", guidance_options=guided_by(model, 2.0))
     larger = pixel_model(tmp_path / "larger.safetensors", size=64)
     made(model, "pixel", guidance_options=guided_by(larger, 2.0))  # any size up to twice its own
@@ -254,7 +254,7 @@ class OwnSampler:
 
 def test_a_model_with_its_own_sampler_is_refused(models: dict[str, Model], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(PixelModel, "own_sampler", OwnSampler())
-    with pytest.raises(BadRequest, match="This checkpoint takes no guidance but its CFG scale"):
+    with pytest.raises(BadRequest, match="This checkpoint supports no guidance besides the CFG scale"):
         made(models["pixel"], "pixel", guidance_options=CADS)
-    with pytest.raises(BadRequest, match="it samples by itself"):
+    with pytest.raises(BadRequest, match="it has its own sampler"):
         made(models["sd3"], "sd3", guidance_options=guided_by(models["pixel"], 2.0))

@@ -192,7 +192,7 @@ def test_an_image_to_start_from_and_a_truncation_elsewhere_are_refused(
 
     Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
     with closing(Gallery(tmp_path / "images", tmp_path / "gallery.db")) as gallery:
-        with pytest.raises(BadRequest, match="one call"):
+        with pytest.raises(BadRequest, match="one network call"):
             request = GenerateRequest("disc", checkpoint="gan", init=tmp_path / "a.png")
             list(run_request(request, model_of(runs["gan"][0]), gallery))
         tiny = loading.load(read_checkpoint(write_tiny_checkpoint(tmp_path / "tiny.safetensors")), CPU)
@@ -245,11 +245,11 @@ def evidence(diversity: Diversity, *losses: float) -> Evidence:
 
 
 def test_a_collapsed_gan_is_called_collapsed_although_its_precision_is_perfect() -> None:
-    """The figures of the plain GAN on the digits: METHODS 2a, and manual, Figures."""
+    """With the measures of the plain GAN on the digits (manual, Figures)."""
     by_coverage = verdict(evidence(Diversity(256, 1.0, 0.02, 0.98, 0.98, None), 0.2, 0.1, 0.08, 0.07))
     assert by_coverage.outcome is Outcome.COLLAPSED and "256 samples cover 2%" in by_coverage.sentence
     within = verdict(evidence(Diversity(256, 1.0, 0.64, 0.98, 1.0, 0.10), 0.2, 0.1, 0.08, 0.07))
-    assert within.outcome is Outcome.COLLAPSED and "only 10% as different" in within.sentence
+    assert within.outcome is Outcome.COLLAPSED and "only 10% as diverse" in within.sentence
     assert "r3gan" in within.sentence and any("precision of 100%" in line for line in within.evidence)
     good = verdict(evidence(Diversity(256, 0.98, 0.97, 0.98, 1.0, 0.9), 0.2, 0.1, 0.04, 0.02))
     assert good.outcome is Outcome.LEARNING and "the distance to the held-out images" in good.sentence

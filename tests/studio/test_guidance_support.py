@@ -32,7 +32,7 @@ AUTO = GenerateRequest(autoguidance="weak")
 
 
 def test_every_family_says_what_it_supports() -> None:
-    """A family that is new and samples by itself is refused by name, without a line here."""
+    """A new family with its own sampler is refused by name, without a line here."""
     support = {name: guidance_support(checkpoint(family=name)) for name in FAMILIES}
     everything = {name for name, one in support.items() if not (one.interval or one.autoguidance or one.cads)}
     assert everything >= {"pixel", "sd1", "sd2", "sdxl", "sd3", "z_image", "qwen_image"}
@@ -59,12 +59,12 @@ def test_unconditional_checkpoints_have_autoguidance_alone() -> None:
     ("changes", "why"),
     [
         ({"name": "starter"}, "the same checkpoint"),
-        ({"role": Role.VAE}, "makes no images"),
+        ({"role": Role.VAE}, "does not generate images"),
         ({"family": "sd1"}, "another family"),
-        ({"conditioning": Conditioning.CLASS}, "its conditioning is class and not text"),
+        ({"conditioning": Conditioning.CLASS}, "its conditioning is class, not text"),
         ({"inpainting": True}, "inpainting"),
-        ({"classes": ("a",)}, "its classes are others"),
-        ({"width": 32}, "it was trained at 32 × 64 px and not at 64 × 64 px"),
+        ({"classes": ("a",)}, "its classes differ"),
+        ({"width": 32}, "it was trained at 32 × 64 px, not at 64 × 64 px"),
         ({}, ""),
     ],
 )
@@ -88,7 +88,7 @@ def test_the_weaker_model_is_found_by_name_and_checked(home: Path) -> None:
     assert find_weak_model(GenerateRequest(), library, found) is None and find_weak_model(AUTO, None, found) is None
     with pytest.raises(CheckpointMissing):
         find_weak_model(replace(AUTO, autoguidance="gone"), library, found)
-    with pytest.raises(BadRequest, match="classes cannot guide main: its conditioning is class and not text"):
+    with pytest.raises(BadRequest, match="classes cannot be used to guide main: its conditioning is class, not text"):
         find_weak_model(replace(AUTO, autoguidance="classes"), library, found)
 
 

@@ -32,12 +32,14 @@ def clauses(known: int, wanted: int) -> list[str]:
 
 
 def test_what_becomes_of_the_weights_is_said_for_each_pair_of_kinds() -> None:
-    assert clauses(3, 1) == ["the weights of starter for red, green and blue are joined for grey"]
-    assert clauses(1, 3) == ["the weights of starter for grey are shared by red, green and blue"]
-    assert clauses(3, 4) == ["opacity starts new, because starter has none"]
+    assert clauses(3, 1) == ["the weights of starter for red, green and blue are combined for grey"]
+    assert clauses(1, 3) == ["the weights of starter for grey are used for red, green and blue"]
+    assert clauses(3, 4) == ["the weights for opacity are initialised, because starter has none"]
     assert clauses(4, 3) == ["the weights of starter for opacity are not used"]
     assert len(clauses(3, 2)) == 2
-    assert clauses(3, 7) == ["the layers that read and write 7 channels start new, because starter has 3 channels"]
+    assert clauses(3, 7) == [
+        "the layers that read and write 7 channels are initialised, because starter has 3 channels"
+    ]
 
 
 def test_arrays_share_their_layers_only_with_arrays_of_the_same_number_of_channels() -> None:

@@ -156,9 +156,9 @@ def test_folders_of_every_number_of_channels_start_from_the_starter_and_it_is_sa
         np.save(arrays / f"{index}.npy", rng.random((20, 20, 5), np.float32))
     choice = choose_recipe("auto", reported(grey))
     assert choice.recipe.run.start_from == "starter" and choice.recipe.data.channels == 1
-    assert "the weights of starter for red, green and blue are joined for grey" in choice.why
+    assert "the weights of starter for red, green and blue are combined for grey" in choice.why
     assert "on images in colour only" in choice.why and "works better" not in choice.why
     choice = choose_recipe("small", reported(arrays), start_from="starter")
     assert choice.recipe.data.channels == 5
-    assert "the layers that read and write 5 channels start new" in choice.why
+    assert "the layers that read and write 5 channels are initialised" in choice.why
     assert "weights" not in choose_recipe("small", reported(grey), start_from="none").why

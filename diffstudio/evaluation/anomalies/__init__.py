@@ -1,1 +1,1 @@
-"""Anomalies: scores of images against normal ones, their calibration, and defects drawn to compare detectors."""
+"""Anomaly detection: scores of images against normal ones, their calibration, and drawn defects to compare detectors."""

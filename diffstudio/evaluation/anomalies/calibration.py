@@ -1,4 +1,4 @@
-"""Scores of anomaly detectors calibrated on held-out normals: p-values, thresholds, combinations, AUROC. No torch."""
+"""Calibration of anomaly scores on held-out normal images: p-values, thresholds, combinations, AUROC. No torch."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from diffstudio.evaluation.interval import Interval
 
 Scores = NDArray[np.float64]
 RESAMPLES = 1000
-_TO_DEVIATION = 1.4826  # of the median distance from the median of normal values
+_TO_DEVIATION = 1.4826  # standard deviation / median absolute deviation of a normal distribution
 
 
 def p_values(scores: ArrayLike, normals: ArrayLike) -> Scores:
-    """The share of normals, each image itself among them, that score at least as high: conformal p-values [N].
+    """Conformal p-values [N]: the share of normal images, counting the image itself, that score at least as high.
 
-    A normal image has one of at most p in a share p of all cases, whatever the scores are (Vovk et al. 2005).
+    A normal image has a p-value of at most p with probability at most p, for any score (Vovk et al. 2005).
     """
     values, known = np.asarray(scores, np.float64), np.sort(np.asarray(normals, np.float64))
     at_least = len(known) - np.searchsorted(known, values, side="left")
@@ -31,28 +31,28 @@ def smallest_rate(count: int) -> float:
 
 
 def threshold(normals: ArrayLike, rate: float) -> float:
-    """The score above which at most the share `rate` of normal images lies.
+    """The score that at most the share `rate` of normal images exceeds.
 
-    BadRequest for a rate that so few normals do not support, naming the smallest one that they do.
+    BadRequest if there are too few normal images for this rate; it names the lowest rate that they support.
     """
     known = np.sort(np.asarray(normals, np.float64))
-    allowed = int(np.floor(rate * (1 + len(known)) + 1e-9))  # images, the new one among them, that may lie above
+    allowed = int(np.floor(rate * (1 + len(known)) + 1e-9))  # images that may exceed it, counting the new one
     if allowed < 1:
         raise BadRequest(
             f"A false-alarm rate of {rate:g} needs more normal images",
-            f"{len(known):,} were held out, which support rates from {smallest_rate(len(known)):.3g} on",
+            f"{len(known):,} were held out, which support rates of {smallest_rate(len(known)):.3g} and above",
             "Choose a higher rate, or add normal images",
         )
     return float(known[len(known) - allowed])
 
 
 def two_sided(values: ArrayLike, normals: ArrayLike) -> Scores:
-    """How far log-likelihoods are from what is typical of normals, on either side: Nalisnick et al. (1906.02994)."""
+    """Distances of log-likelihoods from the median of normal images: a typicality test, Nalisnick et al. (1906.02994)."""
     return np.abs(np.asarray(values, np.float64) - np.median(np.asarray(normals, np.float64)))
 
 
 def standardised(scores: ArrayLike, normals: ArrayLike) -> Scores:
-    """Deviations above the median of the normals, by their median distance from it."""
+    """Robust z-scores: the distance above the median of the normal images, in units of their median absolute deviation."""
     known = np.asarray(normals, np.float64)
     middle = np.median(known)
     spread = _TO_DEVIATION * np.median(np.abs(known - middle)) or known.std() or 1.0
@@ -60,7 +60,7 @@ def standardised(scores: ArrayLike, normals: ArrayLike) -> Scores:
 
 
 def combined(scores: Mapping[str, ArrayLike], normals: Mapping[str, ArrayLike], weights: Mapping[str, float]) -> Scores:
-    """The weighted mean of several detectors' standardised scores [N]; detectors without a weight do not count."""
+    """The weighted mean of several detectors' standardised scores [N]; detectors without a weight are left out."""
     used = {name: weight for name, weight in weights.items() if weight > 0}
     total = sum(used.values())
     parts = [weight * standardised(scores[name], normals[name]) for name, weight in used.items()]
@@ -68,9 +68,9 @@ def combined(scores: Mapping[str, ArrayLike], normals: Mapping[str, ArrayLike], 
 
 
 def weights_of(areas: Mapping[str, float]) -> dict[str, float]:
-    """Weights of detectors by their AUROC: the odds that an anomaly scores higher than a normal image, less 1.
+    """Weights of detectors from their AUROC: the odds that an anomaly scores higher than a normal image, minus 1.
 
-    A detector that is right in 99 of 100 pairs outweighs one that is right in 90 eleven to one.
+    A detector with an AUROC of 0.99 weighs about twelve times as much as one with 0.9.
     """
     odds = {name: min(area, 0.999) / (1 - min(area, 0.999)) - 1 for name, area in areas.items()}
     if all(value <= 0 for value in odds.values()):
@@ -79,22 +79,24 @@ def weights_of(areas: Mapping[str, float]) -> dict[str, float]:
 
 
 def auroc(anomalous: ArrayLike, normal: ArrayLike) -> float:
-    """The chance that an anomalous image scores higher than a normal one; a tie counts half (Mann and Whitney 1947)."""
+    """The probability that an anomalous image scores higher than a normal one; ties count half (Mann & Whitney 1947)."""
     high, low = np.asarray(anomalous, np.float64).ravel(), np.sort(np.asarray(normal, np.float64).ravel())
     if not len(high) or not len(low):
-        raise BadRequest("An AUROC needs anomalous and normal images", "one of the two kinds is missing")
+        raise BadRequest(
+            "The AUROC cannot be computed", "it needs both anomalous and normal images, and one kind is missing"
+        )
     below, up_to = np.searchsorted(low, high, side="left"), np.searchsorted(low, high, side="right")
     return float((below + up_to).sum() / (2 * len(high) * len(low)))
 
 
 def auroc_interval(anomalous: Sequence[ArrayLike], normal: Sequence[ArrayLike], seed: int = 0) -> Interval:
-    """The AUROC with its 95 % bootstrap interval over images: an entry for each, its score, or its pixels' scores.
+    """The AUROC with its 95 % bootstrap interval over images. Each entry is the score of an image or those of its pixels.
 
-    Images of both kinds are drawn with replacement, so that pixels of an image stay together.
+    Images of both kinds are resampled with replacement, so the pixels of an image stay together.
     """
     high, low = ([np.asarray(one, np.float64).ravel() for one in kind] for kind in (anomalous, normal))
     value = auroc(np.concatenate(high), np.concatenate(low))
-    ranks = _rank_sums(high, low)  # [A,N], the pairs of pixels that are in order, of each pair of images
+    ranks = _rank_sums(high, low)  # [A,N]: for each pair of images, how many pairs of pixels are in order
     sizes = [np.array([one.size for one in kind], np.float64) for kind in (high, low)]
     rng = np.random.default_rng(seed)
     drawn = [rng.multinomial(len(kind), np.full(len(kind), 1 / len(kind)), RESAMPLES) for kind in (high, low)]
@@ -116,9 +118,9 @@ def _rank_sums(high: Sequence[Scores], low: Sequence[Scores]) -> Scores:
 
 
 def outliers(normals: ArrayLike) -> NDArray[np.intp]:
-    """Held-out normals that are probably none, the worst first: beyond the third quartile by three interquartile ranges.
+    """Indices of held-out images that are probably not normal, worst first: Tukey's far outliers.
 
-    Tukey's far outliers: of normal values, 1 in 850,000 lies there.
+    They are more than three interquartile ranges above the third quartile, like 1 in 850,000 of normally distributed values.
     """
     known = np.asarray(normals, np.float64)
     first, third = np.quantile(known, [0.25, 0.75])

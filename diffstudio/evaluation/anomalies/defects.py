@@ -1,4 +1,4 @@
-"""Defects drawn into normal images, by which detectors of anomalies are compared: images [C,H,W] in [-1,1]. No torch."""
+"""Synthetic defects drawn into normal images [C,H,W] in [-1,1], to compare anomaly detectors. No torch."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.float32]  # [C,H,W] in [-1,1]
 Mask = NDArray[np.bool_]  # [H,W]
-_LEAST_CHANGE = 0.1  # of a pixel, to count as defective
+_LEAST_CHANGE = 0.1  # a pixel that changes by less does not count as defective
 _TRIES = 12
 
 
 def with_defect(image: Image, other: Image, kind: str, rng: np.random.Generator) -> tuple[Image, Mask]:
-    """The image with a defect of this kind, and the pixels that it changes. `other` is another normal image to cut from.
+    """The image with a defect of this kind, and the mask of changed pixels. `other` is the normal image to cut from.
 
-    One that would change nothing, such as an erased patch of background, is drawn elsewhere, and at last becomes a blob.
+    A defect that changes nothing, such as an erased patch of background, is drawn again elsewhere; after several tries it
+    is replaced by a blob.
     """
     for number in range(_TRIES):
         draw = _KINDS[kind] if number < _TRIES - 1 else _blob
@@ -28,7 +29,7 @@ def with_defect(image: Image, other: Image, kind: str, rng: np.random.Generator)
 
 
 def defects(images: Sequence[Image], seed: int = 0) -> tuple[list[Image], list[Mask], list[str]]:
-    """Each image with a defect, of every kind in turn: the images, the masks and the names of the kinds."""
+    """Each image with one defect, cycling through all kinds: the images, their masks and the names of the kinds."""
     rng = np.random.default_rng(seed)
     changed, masks, kinds = [], [], []
     for number, image in enumerate(images):
@@ -64,7 +65,7 @@ def _blob(image: Image, other: Image, rng: np.random.Generator) -> Image:
 
 
 def _pasted(image: Image, other: Image, rng: np.random.Generator) -> Image:
-    """A patch of another normal image, at another place."""
+    """A patch of another normal image, pasted at another place."""
     top, left, height, width = _patch(image, rng)
     changed = image.copy()
     from_top, from_left = (
@@ -77,7 +78,7 @@ def _pasted(image: Image, other: Image, rng: np.random.Generator) -> Image:
 
 
 def _erased(image: Image, other: Image, rng: np.random.Generator) -> Image:
-    """A patch in the colour of the image's border."""
+    """A patch filled with the colour of the image's border."""
     top, left, height, width = _patch(image, rng)
     border = np.concatenate([image[:, 0], image[:, -1], image[:, :, 0], image[:, :, -1]], axis=1)  # [C,N]
     changed = image.copy()
@@ -86,7 +87,7 @@ def _erased(image: Image, other: Image, rng: np.random.Generator) -> Image:
 
 
 def _colour_shifted(image: Image, other: Image, rng: np.random.Generator) -> Image:
-    """A patch whose channels are shifted, each by another value."""
+    """A patch whose channels are each shifted by a different value."""
     top, left, height, width = _patch(image, rng)
     shift = rng.uniform(0.3, 0.8, (len(image), 1, 1)) * rng.choice([-1, 1], (len(image), 1, 1))
     changed = image.copy()
@@ -103,7 +104,7 @@ def _patch(image: Image, rng: np.random.Generator) -> tuple[int, int, int, int]:
 
 
 def _colour(image: Image, rng: np.random.Generator) -> Image:
-    """A random colour [C,1,1], not that of most of the image."""
+    """A random colour [C,1,1] that differs from the image's main colour."""
     usual = np.median(image, axis=(1, 2))
     colour = rng.uniform(-1, 1, len(image))
     far = np.where(usual > 0, -1.0, 1.0)

@@ -1,4 +1,4 @@
-"""Denoising errors: how far a denoiser's estimate is from an image with noise, averaged over draws of noise."""
+"""Denoising errors: squared differences between an image and the denoiser's estimate from its noisy versions."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from torch import Tensor
 from diffstudio.diffusion.denoiser import Denoiser, alpha_sigma
 from diffstudio.diffusion.schedule import Schedule
 
-LEVELS = (0.3, 0.4, 0.5)  # noise as sigma / (alpha + sigma), the time of a rectified flow
+LEVELS = (0.3, 0.4, 0.5)  # sigma / (alpha + sigma), which is the time of a rectified flow
 DRAWS = 8
 _PARTS = 4
-_LEAST_SPREAD = 0.25  # of a pixel, as a share of the mean over the pixels: those of background hardly vary
+_LEAST_SPREAD = 0.25  # floor of a pixel's deviation, as a share of the mean: background pixels hardly vary
 
 
 @torch.no_grad()
@@ -28,10 +28,10 @@ def denoising_errors(
     draws: int = DRAWS,
     seed: int = 0,
 ) -> NDArray[np.float32]:
-    """Squared errors [B,L,H,W] of the estimates of images [B,C,H,W], averaged over channels and draws.
+    """Squared errors [B,L,H,W] of the estimates of images [B,C,H,W], averaged over channels and noise samples.
 
-    One network call for each level and draw. All images have the same noise in draw k, so that it cancels out where they
-    are compared.
+    One network call for each level and sample. All images share the noise of sample k, so it cancels out when they are
+    compared.
     """
     found = []
     for level in levels:
@@ -49,7 +49,7 @@ def denoising_errors(
 
 @dataclass(frozen=True, eq=False)
 class NormalErrors:
-    """What errors normal images have: by which those of others are standardised."""
+    """Mean and standard deviation of the errors of normal images, by which errors are standardised."""
 
     mean: NDArray[np.float32]  # [L,H,W]
     deviation: NDArray[np.float32]  # [L,H,W]
@@ -57,16 +57,16 @@ class NormalErrors:
 
     @classmethod
     def of(cls, errors: NDArray[np.float32]) -> NormalErrors:
-        """From the errors [N,L,H,W] of held-out normals."""
+        """Statistics of the errors [N,L,H,W] of held-out normal images."""
         deviation = errors.std(axis=0)
         least = _LEAST_SPREAD * deviation.mean(axis=(1, 2), keepdims=True) + 1e-12
         return cls(errors.mean(axis=0), np.maximum(deviation, least), errors.mean(axis=(0, 2, 3)) + 1e-12)
 
     @classmethod
     def cross_fitted(cls, errors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Maps [N,H,W] and scores [N] of the held-out normals themselves, each by the errors of the others: in four parts.
+        """Maps [N,H,W] and scores [N] of the held-out normal images themselves, by fourfold cross-fitting.
 
-        By their own errors they would look more normal than any new image does, the more so the fewer there are.
+        Standardised by their own errors they would look more normal than new images do, especially if there are few.
         """
         maps = np.zeros((len(errors), *errors.shape[2:]), np.float32)
         scores = np.zeros(len(errors))
@@ -77,9 +77,9 @@ class NormalErrors:
         return maps, scores
 
     def maps(self, errors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Deviations from normal errors, averaged over the levels: [N,L,H,W] -> [N,H,W]."""
+        """z-scores of the errors, averaged over the levels: [N,L,H,W] -> [N,H,W]."""
         return np.asarray(((errors - self.mean) / self.deviation).mean(axis=1), np.float32)
 
     def scores(self, errors: NDArray[np.float32]) -> NDArray[np.float64]:
-        """The error of each whole image as a multiple of the normal one, averaged over the levels: [N]."""
+        """The mean error of each image divided by that of normal images, averaged over the levels: [N]."""
         return np.asarray((errors.mean(axis=(2, 3), dtype=np.float64) / self.by_level).mean(axis=1))

@@ -1,4 +1,4 @@
-"""Anomaly scores without a generative model: distances to the nearest normal images, by pixels and by patch features."""
+"""Anomaly scores without a generative model: nearest-neighbour distances in pixels and in patch features."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from torch import Tensor
 from diffstudio.evaluation.features.feature_network import as_rgb, efficientnet
 from diffstudio.networks.efficientnet import SIDE, EfficientNetLite0
 
-MOST_PATCHES = 4096  # of normals that are kept: PatchCore's coreset, drawn at random (Roth et al. 2021, 2106.08265)
-_LAYERS = (4, 10)  # blocks after which features are taken, of 40 channels at 28 x 28 and of 112 at 14 x 14
-_MOST_IMAGES = 256  # whose patches are drawn from
+MOST_PATCHES = 4096  # in the memory bank: PatchCore (Roth et al. 2021, 2106.08265) with a random coreset
+_LAYERS = (4, 10)  # blocks whose output is used: 40 channels at 28 x 28 and 112 at 14 x 14
+_MOST_IMAGES = 256  # that the memory bank is drawn from
 _AT_ONCE = 16
 
 
 @dataclass(frozen=True, eq=False)
 class PixelNeighbours:
-    """The distance to the nearest normal image, and where the two differ."""
+    """The pixel distance to the nearest normal image, with the squared difference as a heat map."""
 
     normals: Tensor  # [N,C,H,W]
 
@@ -35,7 +35,7 @@ class PixelNeighbours:
 
 @dataclass(frozen=True, eq=False)
 class PatchNeighbours:
-    """The distance of each patch's features to those of normal patches; an image is as anomalous as its worst patch."""
+    """The distance of each patch's features to the nearest normal patch; the score of an image is its largest distance."""
 
     network: EfficientNetLite0
     bank: Tensor  # [M,D]
@@ -43,7 +43,7 @@ class PatchNeighbours:
 
     @classmethod
     def of(cls, normals: Tensor, device: torch.device, seed: int = 0) -> PatchNeighbours:
-        """From normal images [N,C,H,W] in [-1,1] of one or three channels."""
+        """The memory bank of normal images [N,C,H,W] in [-1,1] with one or three channels."""
         network = efficientnet(device)
         normals = normals[:: -(-len(normals) // _MOST_IMAGES)]
         rng, each, kept = np.random.default_rng(seed), -(-MOST_PATCHES // len(normals)), []
@@ -56,7 +56,7 @@ class PatchNeighbours:
         )
 
     def score(self, images: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """Distances of the worst patch [B], and of each pixel's [B,H,W]."""
+        """The largest patch distance [B] of each image, and the distance of the patch at each pixel [B,H,W]."""
         features = _patches(self.network, images, self.device)  # [B,D,h,w]
         count, _, rows, columns = features.shape
         found = [torch.cdist(one.flatten(1).T, self.bank).min(dim=1).values for one in features]
@@ -68,7 +68,7 @@ class PatchNeighbours:
 
 @torch.inference_mode()
 def _patches(network: EfficientNetLite0, images: Tensor, device: torch.device) -> Tensor:
-    """Features [B,152,28,28] of two middle layers, each the mean over its 3 x 3 neighbourhood."""
+    """Features [B,152,28,28] of two middle layers, averaged over 3 x 3 neighbourhoods."""
     pixels = (as_rgb(images.to(device, torch.float32)) + 1) * 127.5
     x = F.interpolate(pixels, (SIDE, SIDE), mode="bicubic", antialias=True, align_corners=False)
     x = network.activation(network.stem((x.clamp(0, 255) - 127) / 128))

@@ -60,7 +60,9 @@ def same_width(real: FeatureArray, generated: FeatureArray) -> None:
 def check_labels(features: FeatureArray, labels: Sequence[Hashable]) -> None:
     """BadRequest unless there is a label for each row."""
     if len(labels) != len(features):
-        raise BadRequest("The images cannot be compared with their labels", "there is not one label for each image")
+        raise BadRequest(
+            "The images cannot be compared with their labels", "the number of labels differs from the number of images"
+        )
 
 
 def different_networks(why: str) -> BadRequest:

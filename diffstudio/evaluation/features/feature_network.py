@@ -50,7 +50,7 @@ def imagenet_network(device: torch.device | str = "cpu") -> FeatureNetwork:
 
 
 def efficientnet(device: torch.device | str) -> EfficientNetLite0:
-    """The network of `imagenet_network` with its weights. CheckpointMissing where they are not installed."""
+    """The network of `imagenet_network` with its weights. CheckpointMissing if they are not installed."""
     path = paths.resources() / "features" / "efficientnet_lite0.safetensors"
     try:
         stored = load_file(path)

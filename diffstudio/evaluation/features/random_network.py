@@ -1,7 +1,7 @@
-"""Features of a convolutional network with random weights: cheap, of any channels, and the same in every run.
+"""Features of a convolutional network with random weights: cheap, for any number of channels, the same in every run.
 
-They are no substitute for features that were learnt, but random convolutions tell images apart by their local patterns
-(Saxe et al. 2011, "On random weights and unsupervised feature learning"), which is enough to watch one run by.
+They do not replace learned features, but random convolutions distinguish images by their local patterns (Saxe et al.
+2011, "On random weights and unsupervised feature learning"), which is enough to monitor a training run.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from torch import Tensor
 from diffstudio.evaluation.features.feature_network import FeatureNetwork
 
 LARGEST_SIDE = 32  # px
-_WIDTHS = (16, 32, 32)  # channels of the layers, after each of which the side is halved
-_CELLS = 2  # a side, that the last layer is averaged over
+_WIDTHS = (16, 32, 32)  # channels of the layers; each halves the side
+_CELLS = 2  # per side, of the grid that the last layer is pooled to
 
 
 def random_network(channels: int, seed: int = 0) -> FeatureNetwork:
-    """For images [N,channels,H,W] in [-1,1]."""
+    """The feature network for images [N,channels,H,W] in [-1,1]."""
     generator = torch.Generator().manual_seed(seed)
     weights, inputs = [], channels
     for width in _WIDTHS:

@@ -46,7 +46,7 @@ class Composition(Generic[T]):
         return any(abs(sum(weights) - 1) > 1e-6 for weights in zip(*self.weights, strict=True))
 
     def mapped(self, change: Callable[[T], T]) -> Composition[T]:
-        """With other encoded texts."""
+        """The composition with `change` applied to each encoded text."""
         return Composition(tuple(change(text) for text in self.subprompts), self.weights)
 
     def each_mapped(self, changes: Sequence[Callable[[T], T]]) -> Composition[T]:

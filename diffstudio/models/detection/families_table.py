@@ -29,9 +29,9 @@ class Family:
     aligned: bool = False  # Align Your Steps times are published for it
     latent: bool = True  # works in the latent space of a VAE
     clip_skip: int = 0  # the layer of CLIP that it was trained on, 1 the last; 0 where there is no choice
-    trained_here: bool = False  # by diffstudio, in its own file format
-    one_call: bool = False  # makes an image in one call of its network, without steps, sampler and guidance
-    text_only: bool = False  # samples by itself from text alone: no init image, hires fix or ControlNet
+    trained_here: bool = False  # trained with diffstudio, in its own file format
+    one_call: bool = False  # generates an image in one network call, without steps, sampler or guidance
+    text_only: bool = False  # has its own sampler and takes only text: no init image, hires fix or ControlNet
 
 
 def _flow(

@@ -1,4 +1,4 @@
-"""VAEs and GANs trained with diffstudio: each image takes one call of the network, without steps or guidance."""
+"""VAEs and GANs trained with diffstudio, which generate an image in one network call, without steps or guidance."""
 
 from __future__ import annotations
 
@@ -108,18 +108,18 @@ class OneCallModel(Model):
         return lambda texts: OneCallPrompt(self.condition(texts.positive[0]))
 
     def condition(self, prompts: Sequence[str]) -> Condition:
-        """What the network reads of these prompts. BadRequest for the name of an unknown class."""
+        """The network's condition for these prompts. BadRequest for an unknown class name."""
         return condition_of(prompts, self.config, self.tokenizer, self.classes, self.device)
 
     def encode_rgb(self, image: Tensor) -> Tensor:
-        """RGB [B,3,H,W] in [-1,1] -> in the channels of its images. BadRequest for a model of arrays."""
+        """RGB images [B,3,H,W] in [-1,1], converted to the model's channels. BadRequest for a model of arrays."""
         return self.output.from_rgb(image)
 
     def encode_image(self, image: Tensor) -> Tensor:
         raise text_only(IN_ONE_CALL)
 
     def times(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
-        """From noise to image in one step, whatever `steps` says."""
+        """The times of a single step from noise to image; `steps` is ignored."""
         return torch.tensor([1.0, 0.0], dtype=torch.float64)
 
     def denoiser(
@@ -149,9 +149,9 @@ class OneCallModel(Model):
         *,
         truncation: float = 1.0,
     ) -> Iterator[Step]:
-        """One Step, whose call of the network goes through what `wrap` returns.
+        """Yields one Step; its network call goes through the denoiser that `wrap` returns.
 
-        `truncation` is the deviation of the noise: psi of a GAN, the temperature of a VAE's prior.
+        `truncation` is the standard deviation of the noise: psi of a GAN, the temperature of a VAE's prior.
         """
         assert isinstance(prompt, OneCallPrompt)
         noise = truncation * SeededNoise(seeds).start(self.one_call_network.noise_shape)
@@ -164,7 +164,7 @@ class OneCallModel(Model):
 
 @dataclass(frozen=True, slots=True)
 class _Call:
-    """The call of the network as a Denoiser, so that it is checked, recorded and replayed as others are."""
+    """The network call as a Denoiser, so that it is checked, recorded and replayed like the steps of other models."""
 
     network: Autoencoder | Generator
     noise: Tensor

@@ -192,7 +192,9 @@ class PixelModel(Model):
         def noisy(condition: Condition) -> Condition:
             return condition._replace(embedded=torch.stack(anneal(tuple(embed(condition)))))
 
-        negative = prompt.negative._replace(embedded=embed(prompt.negative))  # it is in one batch with the others
+        negative = prompt.negative._replace(
+            embedded=embed(prompt.negative)
+        )  # one batch with the prompts needs embeddings too
         return replace(prompt, positive=prompt.positive.mapped(noisy), negative=negative)
 
     def denoiser(
@@ -234,7 +236,7 @@ class PixelModel(Model):
     def _call(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         """The x_0 prediction [B,C,H,W] as float32; the network runs in `dtype`.
 
-        Differentiable in x_t where that requires a gradient: likelihoods need the divergence.
+        Differentiable if x_t requires a gradient: likelihoods need the divergence.
         """
         with (
             torch.set_grad_enabled(torch.is_grad_enabled() and x_t.requires_grad),
@@ -251,7 +253,7 @@ def condition_of(
     classes: Sequence[str],
     device: torch.device,
 ) -> Condition:
-    """What a network trained with diffstudio reads of these prompts. BadRequest for the name of an unknown class."""
+    """The condition of a network trained with diffstudio for these prompts. BadRequest for an unknown class name."""
     match config.conditioning:
         case Conditioning.TEXT if tokenizer is not None:
             return Condition(token_ids=tokenizer.encode(prompts, config.text_tokens).to(device))
@@ -263,7 +265,7 @@ def condition_of(
 
 
 def class_label(prompt: str, classes: Sequence[str]) -> int:
-    """The index of a class by its name; one beyond the last, the null class, for an empty prompt. BadRequest."""
+    """The index of a class by its name; an empty prompt gives the null class, one beyond the last. BadRequest."""
     name = prompt.strip().casefold()
     if not name:
         return len(classes)

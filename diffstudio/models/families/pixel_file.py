@@ -1,6 +1,6 @@
 """Checkpoint files of models trained with diffstudio: one `.safetensors` file whose header describes the network.
 
-The header's `network` has a `kind`, by which the network is built: a pixel transformer, an autoencoder or a generator.
+The `kind` in the header's `network` says which network to build: a pixel transformer, an autoencoder or a generator.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ DEFAULT_SAMPLING: Mapping[str, object] = {"sampler": PIXEL.sampler, "spacing": P
 
 Network: TypeAlias = PixelTransformer | Autoencoder | Generator
 Config: TypeAlias = TransformerConfig | AutoencoderConfig | GanConfig
-_NETWORK_VERSION = 1  # of autoencoders and generators; pixel transformers have that of the file
+_NETWORK_VERSION = 1  # of autoencoders and generators; pixel transformers use the version of the file
 _TRANSFORMER, _AUTOENCODER, _GENERATOR = "pixel_transformer", "autoencoder", "gan_generator"  # kinds in headers
 
 
@@ -190,7 +190,7 @@ def _family_of(network: Network) -> str:
 
 
 def _described(network: Network) -> dict[str, Any]:
-    """The header's `network`."""
+    """The `network` entry of the header."""
     if isinstance(network, PixelTransformer):
         return {"kind": _TRANSFORMER} | network.config.to_json()
     kind = _AUTOENCODER if isinstance(network, Autoencoder) else _GENERATOR
@@ -198,7 +198,7 @@ def _described(network: Network) -> dict[str, Any]:
 
 
 def _network_of(checkpoint: Checkpoint, described: Mapping[str, Any]) -> tuple[Callable[[], Network], Config]:
-    """What builds the network that a header describes, and its shape. CheckpointDamaged, ValueError, KeyError, TypeError."""
+    """A function that builds the network of a header, and its config. CheckpointDamaged, ValueError, KeyError, TypeError."""
     kind, version = described.get("kind", _TRANSFORMER), described.get("version", 0)
     values = {name: value for name, value in described.items() if name not in ("kind", "version")}
     if kind == _TRANSFORMER:
@@ -219,11 +219,11 @@ def _network_of(checkpoint: Checkpoint, described: Mapping[str, Any]) -> tuple[C
         generator = GanConfig.from_json(values)
         check_one_call_plausible(generator, checkpoint.parameters, generator.latent_size)
         return partial(Generator, generator), generator
-    raise ValueError(f"its header describes a network of the unknown kind {str(kind)[:40]!r}")
+    raise ValueError(f"its header names an unknown kind of network: {str(kind)[:40]!r}")
 
 
 def other_network(checkpoint: Checkpoint) -> CheckpointDamaged:
-    """The error for a file whose family and network do not belong together."""
+    """The error for a file whose network is of another family than its header says."""
     return CheckpointDamaged(
         f"{checkpoint.path.name} cannot be loaded", f"its network is not one of {checkpoint.family}", TRAIN_OR_DOWNLOAD
     )
@@ -259,7 +259,7 @@ def _check_plausible(config: TransformerConfig, parameters: int) -> None:
 
 
 def check_one_call_plausible(config: OneCallConfig, parameters: int, latent: int) -> None:
-    """As `_check_plausible`; `latent` are the numbers in the noise or latent of an image."""
+    """Like `_check_plausible`, for VAEs and GANs; `latent` is the size of the noise or latent of an image."""
     width, cond_dim = config.hidden_size, config.cond_dim
     least = config.depth * len(config.widths) * width * width + latent + width * config.in_channels
     least += cond_dim * width + config.grid**2

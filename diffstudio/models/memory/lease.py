@@ -74,7 +74,7 @@ class Lease:
     ) -> None:
         """Acquire without `with`, for a job that releases the accelerator while paused; arguments as in `held`.
 
-        It is not tried before `ready()` is true.
+        It does not try to acquire before `ready()` is true.
         """
         self._by, self._priority = by, priority
         waiting = False

@@ -144,7 +144,7 @@ class _Generated:
     sampling: Mapping[str, object]
     gaps: Sequence[tuple[float, Interval]] = ()
     gap: Interval | None = None
-    images: Callable[[int], NDArray[Any]] | None = None  # [H,W,C] of one, where images are kept for the result
+    images: Callable[[int], NDArray[Any]] | None = None  # one image [H,W,C], if images are kept for the result
 
 
 @dataclass(frozen=True)
@@ -302,7 +302,7 @@ class _Evaluation:
         )
 
     def _nearest(self, one: _Generated, copied: Copies, chosen: Sequence[int]) -> list[NearestImage]:
-        """The images that are most alike to a training image, whether or not they are called copies."""
+        """The images that are most similar to a training image, whether or not they count as copies."""
         training, out, near = self.real.training, self.request.out, []
         for place, index in enumerate(closest(copied.ratios, _COPIES_LISTED), 1):
             number, file = int(chosen[index]), ""
@@ -382,11 +382,11 @@ def run_of(subject: Subject) -> RunFolder | None:
 
 
 def unknown_split(subject: Subject) -> str:
-    """A note where the run of a checkpoint is not known, as of a copied file: which images it held out is not known."""
+    """A note on a checkpoint whose run is unknown, such as a copied file, and with it the held-out images."""
     if not isinstance(subject, CheckpointSubject) or run_of(subject) is not None:
         return ""
     return (
-        f"{subject.name} does not lie in its run: the images are split by its recipe, and it may have been trained on "
+        f"{subject.name} is not in the folder of its run, so the images are split by its recipe. It may have been trained on "
         "some of those that are held out here."
     )
 

@@ -50,7 +50,7 @@ class RealFolder:
         return self.dataset.held_out_indices
 
     def labels(self, kind: Conditioning, indices: Sequence[int] | NDArray[np.int64]) -> tuple[str, ...]:
-        """The class or the caption of each of these images; empty for images without one and unconditional models."""
+        """The class or caption of each of these images; empty for images without one and unconditional models."""
         return labels_of(self.dataset, kind, indices)
 
 
@@ -84,7 +84,7 @@ def read_generated(folder: Path, real: RealFolder, report: OnProgress, check: Ca
 
 
 def inspected(folder: Path, report: OnProgress, check: Callable[[], None]) -> FolderReport:
-    """What the folder holds. FolderProblem."""
+    """The report on the folder's images. FolderProblem."""
 
     def on_progress(item: InspectionProgress) -> None:
         check()
@@ -96,7 +96,7 @@ def inspected(folder: Path, report: OnProgress, check: Callable[[], None]) -> Fo
 
 @contextmanager
 def _nothing_to_measure(folder: Path) -> Iterator[None]:
-    """Around what would say that there is nothing to train on."""
+    """Turns the error that there is nothing to train on into one that there is nothing to measure."""
     try:
         yield
     except FolderProblem as error:
@@ -192,7 +192,7 @@ def check_no_real_images(name: str, generated: ImageDataset, real: RealFolder) -
 
 
 def shared_images(one: ImageDataset, other: ImageDataset) -> list[Path]:
-    """The images of `one` whose pixels are those of an image of `other`, which was prepared in the same way."""
+    """The images of `one` with the same pixels as an image of `other`; both must be prepared in the same way."""
     known = set(digests(other, range(len(other))))
     return [path for path, found in zip(one.paths, digests(one, range(len(one))), strict=True) if found in known]
 

@@ -17,9 +17,10 @@ _POLL_SECONDS = 0.1
 
 
 class EvaluationJobControl:
-    """`check()` between two calls of a network. Image jobs go first: the accelerator is released while one waits.
+    """Pause, stop and accelerator of a job; call `check()` between network calls.
 
-    A training run and an evaluation take turns: each has the accelerator until it ends or is paused.
+    Image generation takes priority: the accelerator is released while an image job waits. A training run and an evaluation
+    take turns: each holds the accelerator until it ends or is paused.
     """
 
     def __init__(
@@ -29,7 +30,7 @@ class EvaluationJobControl:
         control: Path | None = None,
         on_wait: Callable[[], None] = lambda: None,
     ) -> None:
-        """`control` is the folder of the job: its control file may say `stop` or `pause`, and its events say why it waits."""
+        """`control` is the job's folder, with the control file (`stop`, `pause`) and the events that say why it waits."""
         self._lease, self._turn, self._cancelled, self._on_wait = lease, training_turn(), cancelled, on_wait
         self._control = RunFolder(control) if control is not None else None
         self._events = JobFolder(control) if control is not None else None
@@ -38,9 +39,9 @@ class EvaluationJobControl:
 
     @contextmanager
     def taken(self, by: str) -> Iterator[None]:
-        """Hold the accelerator inside the `with`. Interrupted when the evaluation is ended while it waits.
+        """Hold the accelerator inside the `with`. Interrupted if the evaluation is stopped while it waits.
 
-        A training run inside the `with` would wait for ever: it takes a turn of its own.
+        Do not start a training run inside the `with`: it would wait forever for its own turn.
         """
         self._by = by
         with ExitStack() as release:

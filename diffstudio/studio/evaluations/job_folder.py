@@ -3,18 +3,18 @@
     request.json        {"format": 1, "verb": "evaluate", "arguments": ["starter", "photos", "--count", "100"], ...}
     events.jsonl        one JSON object per line, appended as things happen: see below
     control.json        {"format": 1, "command": "run" | "pause" | "stop"}, written by the window
-    evaluation.json     the result of `evaluate`; that of every other verb is called `<verb>.json`
-    log.txt             the process's standard error, if the window started it
+    evaluation.json     the result of `evaluate`; other verbs write `<verb>.json`
+    log.txt             standard error of the process, if the window started it
     job.lock            locked by the process that does the work
-    process.json        the process that the window started last, and process.lock, which that process locks
+    process.json        the process that the window started last; it locks process.lock
 
 Every event has `format`, `event`, `at` (seconds since the epoch), and the fields of its class:
 
     started   pid                       once for every process that does the work
-    progress  what, done, total         `total` is 0 where it is not known
+    progress  what, done, total         `total` is 0 if it is unknown
     waiting   holder                    for the accelerator, or for its turn
     paused, resumed
-    finished  result, problem           the file of the result; what it says could not be measured
+    finished  result, problem           the file of the result; what could not be measured
     failed    what, why, remedy
     stopped
 
@@ -41,8 +41,8 @@ from diffstudio.training.run.run_folder import Command, RunFolder
 
 FORMAT = 1
 EVENTS, REQUEST, LOCK = "events.jsonl", "request.json", "job.lock"
-_RESULTS = {"evaluate": "evaluation.json"}  # where it is not called after its verb
-_LOOKED_AT_SECONDS = 0.5  # far longer than another process takes that only looks whether the lock is held
+_RESULTS = {"evaluate": "evaluation.json"}  # results that are not named after their verb
+_LOOKED_AT_SECONDS = 0.5  # much longer than another process holds the lock just to test it
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +56,13 @@ class JobProgress:
     event: ClassVar[str] = "progress"
     what: str
     done: int
-    total: int  # 0: not known
+    total: int  # 0: unknown
 
 
 @dataclass(frozen=True, slots=True)
 class JobWaiting:
     event: ClassVar[str] = "waiting"
-    holder: str  # what has the accelerator: `generating images`, `training NAME`
+    holder: str  # what holds the accelerator: `generating images`, `training NAME`
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +108,13 @@ _KINDS: dict[str, type[JobEvent]] = {kind.event: kind for kind in get_args(JobEv
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """What a job does: a verb of the command line with its arguments, without `--out`."""
+    """The request of a job: a verb of the command line with its arguments, without `--out`."""
 
     verb: str
     arguments: tuple[str, ...]
-    name: str = ""  # given by the user; without one it is named after its folder
+    name: str = ""  # given by the user; empty: the name of the folder
     created: float = 0.0  # seconds since the epoch
-    working_folder: str = ""  # that relative paths among the arguments refer to
+    working_folder: str = ""  # base of relative paths among the arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +123,11 @@ class JobFolder:
 
     @property
     def result_file(self) -> Path:
-        """Where the result of its verb is. RunProblem when its request cannot be read."""
+        """The path of the job's result. RunProblem if its request cannot be read."""
         return self.path / result_name(self.request().verb)
 
     def request(self) -> JobRequest:
-        """RunProblem when it is damaged, or a newer version of the program wrote it."""
+        """The stored request. RunProblem if it is damaged, or a newer version of the program wrote it."""
         values = self._read_json(REQUEST)
         written, verb, arguments = values.get("format"), values.get("verb"), values.get("arguments")
         if not isinstance(written, int) or not isinstance(verb, str) or not isinstance(arguments, list):
@@ -144,18 +144,18 @@ class JobFolder:
         )
 
     def absolute(self, path: str) -> Path:
-        """A path among the arguments of the job, which may be relative to where its command was typed."""
+        """The absolute path for one among the job's arguments, which may be relative to the job's working folder."""
         with suppress(RunProblem):
             return Path(self.request().working_folder) / path
         return Path(path)
 
     def write_request(self, request: JobRequest) -> None:
-        """StorageProblem when that fails."""
+        """Store the request. StorageProblem if that fails."""
         make_folder(self.path)
         write_text(self.path / REQUEST, json.dumps({"format": FORMAT} | asdict(request)))
 
     def append(self, event: JobEvent) -> None:
-        """Append an event to events.jsonl. StorageProblem when that fails; earlier events stay."""
+        """Append an event to events.jsonl. StorageProblem if that fails; earlier events stay."""
         line = json.dumps({"format": FORMAT, "event": event.event, "at": time.time()} | asdict(event))
         path = self.path / EVENTS
         with storage_errors(f"{path} cannot be written", path), path.open("ab+") as file:
@@ -176,7 +176,7 @@ class JobFolder:
         return list(_parsed(lines)), offset + len(lines)
 
     def send(self, command: Command) -> None:
-        """Write the command into the control file. StorageProblem when that fails."""
+        """Write the command into the control file. StorageProblem if that fails."""
         RunFolder(self.path).send(command)
 
     def command(self) -> Command:
@@ -184,14 +184,14 @@ class JobFolder:
         return RunFolder(self.path).command()
 
     def result(self, name: str) -> dict[str, Any]:
-        """The result in the file of this name. RunProblem when it cannot be read."""
+        """The result in the file of this name. RunProblem if it cannot be read."""
         return self._read_json(name)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the lock of the process that does the work; the system releases it when the process is killed.
+        """Hold the lock of the process that does the work; the system releases it if the process is killed.
 
-        RunProblem when another process holds it, StorageProblem when the folder cannot be written.
+        RunProblem if another process holds it, StorageProblem if the folder cannot be written to.
         """
         lock = FileLock(self.path / LOCK, thread_local=False)
         with storage_errors(f"Nothing can be written into {self.path}", self.path):

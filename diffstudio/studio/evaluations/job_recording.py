@@ -1,4 +1,4 @@
-"""JobRecording: what a job of the Lab writes into its folder while it runs, for the window that watches it. No torch.
+"""JobRecording: writes the events of a running Lab job into its folder, where the window reads them. No torch.
 
 with recorded("evaluate", arguments, request.out) as recording:
     result = evaluate(request, library, on_progress=recording.progress)
@@ -32,19 +32,19 @@ from diffstudio.studio.evaluations.job_folder import (
 from diffstudio.studio.evaluations.place import OTHER_FOLDER, check_place, not_written_to
 from diffstudio.training.run.run_folder import Command
 
-_LEAST_SECONDS = 0.5  # between two progress events of the same work; longer in a job of hours, so that files stay small
+_LEAST_SECONDS = 0.5  # between two progress events of the same work; longer in long jobs, to keep files small
 _SHARE = 500
 
 
 class JobRecording:
-    """Writes the events of one job. Without a folder it does nothing."""
+    """Writes the events of one job; does nothing without a folder."""
 
     def __init__(self, verb: str, folder: JobFolder | None) -> None:
         self._verb, self._folder = verb, folder
         self._what, self._written, self._begun = "", -float("inf"), time.monotonic()
 
     def progress(self, what: str, done: int, total: int) -> None:
-        """Write how far the work is: new work at once, the same at intervals."""
+        """Record progress: new work at once, the same work at intervals."""
         now = time.monotonic()
         if what == self._what and done != total and now - self._written < self._interval(now):
             return
@@ -52,7 +52,7 @@ class JobRecording:
         self.write(JobProgress(what, done, total))
 
     def finish(self, problem: DiffstudioError | None = None) -> None:
-        """The result is written. `problem` is what it says could not be measured."""
+        """Record that the result is written. `problem` says what could not be measured."""
         self.write(JobFinished(result_name(self._verb), str(problem) if problem is not None else ""))
 
     def write(self, event: JobEvent) -> None:
@@ -67,11 +67,10 @@ class JobRecording:
 def recorded(
     verb: str, arguments: Sequence[str], out: Path | None, folders: Iterable[Path] = ()
 ) -> Iterator[JobRecording]:
-    """Record what happens inside the `with` in the folder `out`: how it started, that it was stopped, or why it failed.
+    """Record the work inside the `with` in the folder `out`: its start, a stop, or the reason for a failure.
 
-    Nothing is written where that is inside one of the `folders` of images that are read, or where files of the same
-    names are not those of a job: BadRequest. RunProblem when another job writes there, StorageProblem when it cannot be
-    written to.
+    BadRequest if `out` is inside one of the `folders` of images, or has files of the same names that do not belong to a
+    job. RunProblem if another job writes there, StorageProblem if it cannot be written to.
     """
     if out is None:
         yield JobRecording(verb, None)
@@ -93,7 +92,7 @@ def recorded(
             recording.write(JobStopped())
             raise
         except DiffstudioError as error:
-            with suppress(StorageProblem):  # the error itself says more than that it could not be written
+            with suppress(StorageProblem):  # the original error matters more than that it could not be recorded
                 recording.write(JobFailed(error.what, error.why, error.remedy))
             raise
         except BaseException as error:
@@ -102,11 +101,11 @@ def recorded(
             raise
         finally:
             with suppress(StorageProblem):
-                folder.send(Command.RUN)  # a command to stop is carried out: the folder may be used again
+                folder.send(Command.RUN)  # the stop command is done: the folder can be used again
 
 
 def _check_free(folder: JobFolder) -> None:
-    """BadRequest for a folder with files that a job would write into, and that are those of something else."""
+    """BadRequest for a folder with files that a job would overwrite and that do not belong to a job."""
     found = next((name for name in (REQUEST, EVENTS) if os.path.lexists(folder.path / name)), None)
     if found is None:
         return
@@ -114,12 +113,12 @@ def _check_free(folder: JobFolder) -> None:
         folder.request()
     except RunProblem as error:
         raise BadRequest(
-            not_written_to(folder.path), f"its {found} is not that of a job of the Lab", OTHER_FOLDER
+            not_written_to(folder.path), f"its {found} does not belong to a Lab job", OTHER_FOLDER
         ) from error
 
 
 def _write_request(folder: JobFolder, verb: str, arguments: tuple[str, ...]) -> None:
-    """Write what the job does, unless it is written there: by the window, or by an earlier process of the same job."""
+    """Write the job's request, unless the window or an earlier process of the same job has written it."""
     with suppress(RunProblem):
         request = folder.request()
         if (request.verb, request.arguments) == (verb, arguments):

@@ -1,4 +1,4 @@
-"""Training runs in the folder of a job of the Lab: their state, what they were asked for, and commands to them. No torch."""
+"""Training runs inside the folder of a Lab job: their state, their plan, and job commands. No torch."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class State(Enum):
 
 
 def state_of(run: RunFolder) -> State:
-    """By its last event."""
+    """The state of a run according to its last event."""
     if not run.recipe_file.is_file():
         return State.NEW
     events, _ = run.events()
@@ -42,11 +42,12 @@ def state_of(run: RunFolder) -> State:
 
 
 def check_plan(out: Path, folder: Path, minutes: float, what: str, run: RunFolder | None = None) -> None:
-    """Keep which images are trained on in `out`, and for how long. `what` is the name of such a job.
+    """Store the plan of a job in `out`: the folder to train on, and for how long. `what` names the kind of job.
 
-    `run` is the only one, which says the same where there is no plan; before it is created, the plan may change.
+    A job with a single `run` may change its plan until the run is created; without a stored plan, the run's own recipe
+    counts.
 
-    BadRequest where an earlier job there was of other images or another time; RunProblem, StorageProblem.
+    BadRequest if an earlier job there had other images or another time; RunProblem, StorageProblem.
     """
     path = out / PLAN
     now = {"format": _FORMAT, "folder": str(folder.resolve()), "minutes": minutes}
@@ -62,7 +63,7 @@ def check_plan(out: Path, folder: Path, minutes: float, what: str, run: RunFolde
     if known != now and (run is None or run.recipe_file.is_file()):
         raise BadRequest(
             f"The folder {out} holds another {what}",
-            f"it is of {known['folder']} with {known['minutes']} minutes of training for each model",
+            f"it trains on {known['folder']}, {known['minutes']} minutes for each model",
             OTHER_FOLDER,
         )
     if known != now or not path.is_file():
@@ -71,9 +72,9 @@ def check_plan(out: Path, folder: Path, minutes: float, what: str, run: RunFolde
 
 
 class RunControl:
-    """Inside the `with`, passes the commands in a job's folder on to the run that trains in its process.
+    """Inside the `with`, passes commands in a job's folder on to the run that trains in this process.
 
-    A run that is paused saves its state and releases the accelerator, and its clock stands still.
+    A paused run saves its state and releases the accelerator, and its clock stops.
     """
 
     def __init__(self, run: RunFolder, job: Path, cancelled: Callable[[], bool]) -> None:
@@ -95,7 +96,7 @@ class RunControl:
         self.look()
 
     def show(self, event: RunEvent) -> None:
-        """Record in the folder of the job that its run is paused, waits or goes on."""
+        """Record in the folder of the job that its run is paused, waiting or running again."""
         match event:
             case RunPaused():
                 self._job.append(JobPaused())
@@ -108,7 +109,9 @@ class RunControl:
         """Pass a new command on."""
         command = Command.STOP if self._cancelled() else self._job.command()
         self.stopped = self.stopped or command is Command.STOP
-        again = command is not Command.RUN and self._run.command() is not command  # a start overwrites a command
+        again = (
+            command is not Command.RUN and self._run.command() is not command
+        )  # starting a run overwrites its command
         if (command is not self._last or again) and self._run.recipe_file.is_file():
             with contextlib.suppress(StorageProblem):
                 self._run.send(command)
@@ -120,5 +123,5 @@ class RunControl:
 
 
 def goes_on(out: Path) -> str:
-    """What to do after a stop."""
-    return f"Start it again with --out {out}, and it goes on"
+    """The remedy after a stop."""
+    return f"Start it again with --out {out} to resume it"

@@ -1,6 +1,6 @@
-"""LabJobs: the jobs of the Lab in one folder. Starts each in its own process, finds them again, reports their status.
+"""LabJobs: starts the jobs of the Lab, each in a process and folder of its own, lists them and reports their status.
 
-A job outlives the window that started it, so all of its state is in its folder: see `job_folder`. No torch is imported.
+A job outlives the window that started it, so all its state is in its folder: see `job_folder`. No torch.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from diffstudio.training.run.run_folder import Command, RunFolder
 
 
 class JobStatus(StrEnum):
-    """What a job is doing, judged by its last events and whether its process is alive."""
+    """The status of a job, from its last events and whether its process is alive."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -59,7 +59,7 @@ class JobStatus(StrEnum):
     FINISHED = "finished"
     FAILED = "failed"
     STOPPED = "stopped"
-    INTERRUPTED = "interrupted"  # its process ended without an event: killed, or the machine crashed
+    INTERRUPTED = "interrupted"  # its process ended without an event: it was killed, or the machine crashed
 
 
 ALIVE = frozenset({JobStatus.STARTING, JobStatus.RUNNING, JobStatus.WAITING, JobStatus.PAUSED})
@@ -72,14 +72,14 @@ class JobSummary:
     job: JobFolder
     request: JobRequest
     status: JobStatus
-    what: str = ""  # is being done, or was done last
+    what: str = ""  # current or last work
     done: int = 0
-    total: int = 0  # 0: not known
-    holder: str = ""  # what has the accelerator while the job waits
-    outcome: str = ""  # how it ended, in a sentence; what could not be measured, for a finished one
-    result: str = ""  # the name of the file with the result, once there is one
+    total: int = 0  # 0: unknown
+    holder: str = ""  # what holds the accelerator while the job waits
+    outcome: str = ""  # a sentence about how it ended; for a finished job, what could not be measured
+    result: str = ""  # the file name of the result, once it exists
     pid: int | None = None
-    stopping: bool = False  # it was asked to stop, and has not ended yet
+    stopping: bool = False  # a stop was requested, but it has not ended yet
 
     @property
     def name(self) -> str:
@@ -91,7 +91,7 @@ class JobSummary:
 
     @property
     def fraction(self) -> float | None:
-        """How much of what it is doing is done, 0 to 1; None where that is not known."""
+        """The completed share of the current work, 0 to 1; None if unknown."""
         return min(1.0, self.done / self.total) if self.total > 0 else None
 
 
@@ -138,7 +138,7 @@ class _Progress:
 
 
 class LabJobs:
-    """The jobs below one folder. All methods may be called from any thread; they read only events that are new."""
+    """The jobs below one folder. All methods are thread-safe; they read only new events."""
 
     def __init__(self, folder: Path, *, command: Sequence[str] = (sys.executable, "-m", "diffstudio")) -> None:
         self.folder = folder
@@ -148,10 +148,10 @@ class LabJobs:
         self._lock = threading.RLock()
 
     def start(self, verb: str, arguments: Sequence[str], name: str, *, working_folder: str = "") -> JobFolder:
-        """Start a verb of the command line in a process and a folder of its own; `arguments` are without `--out`.
+        """Start a verb of the command line in a process and a folder of its own; `arguments` do not include `--out`.
 
-        Relative paths among them are those of `working_folder`, if it is given.
-        StorageProblem when its folder cannot be created, RunProblem when the process cannot be started.
+        Relative paths among them are relative to `working_folder`, if it is given.
+        StorageProblem if its folder cannot be created, RunProblem if the process cannot be started.
         """
         job = JobFolder(self._new_folder(f"{verb} {name}"))
         with self._lock:
@@ -161,14 +161,14 @@ class LabJobs:
         return job
 
     def again(self, job: JobFolder) -> JobFolder:
-        """Start a new job that does the same."""
+        """Start a new job with the same request."""
         request = job.request()
         return self.start(
             request.verb, request.arguments, request.name or job.path.name, working_folder=request.working_folder
         )
 
     def list(self) -> list[JobSummary]:
-        """All jobs in the folder, newest first. StorageProblem when it cannot be read."""
+        """All jobs in the folder, newest first. StorageProblem if it cannot be read."""
         with storage_errors(f"The Lab's folder {self.folder} cannot be read", self.folder):
             try:
                 folders = [path for path in self.folder.iterdir() if is_job(path)]
@@ -180,7 +180,7 @@ class LabJobs:
         return sorted(summaries, key=lambda one: (-one.request.created, one.name))
 
     def summary(self, job: JobFolder) -> JobSummary | None:
-        """The state of one job, from its events and its process; None when its request cannot be read."""
+        """The state of one job, from its events and its process; None if its request cannot be read."""
         try:
             request = job.request()
         except RunProblem:
@@ -206,14 +206,14 @@ class LabJobs:
             )
 
     def pause(self, job: JobFolder) -> None:
-        """Pause the job between two calls of a network. Does nothing if it is not running."""
+        """Pause the job at its next network call. Does nothing if it is not running."""
         self._send(job, Command.PAUSE)
 
     def resume(self, job: JobFolder) -> None:
         self._send(job, Command.RUN)
 
     def stop(self, job: JobFolder) -> None:
-        """Stop the job between two calls of a network; asked again, or before it works, its process is ended at once."""
+        """Stop the job at its next network call; a second call, or a call before it works, kills its process."""
         with self._lock:
             summary, launch = self.summary(job), read_launch(job.path)
             if summary is None or not summary.alive:
@@ -225,11 +225,11 @@ class LabJobs:
             job.send(Command.STOP)
 
     def rename(self, job: JobFolder, name: str) -> None:
-        """RunProblem, StorageProblem."""
+        """Change the name of a job. RunProblem, StorageProblem."""
         job.write_request(replace(job.request(), name=name.strip()))
 
     def remove(self, job: JobFolder) -> None:
-        """Move the job's folder to the system trash. RunProblem while it is running, StorageProblem."""
+        """Move the job's folder to the system trash. RunProblem if it is running; StorageProblem."""
         with self._lock:
             summary = self.summary(job)
             if summary is not None and summary.alive:
@@ -271,7 +271,7 @@ class LabJobs:
                 "Free some space or memory, and start it again",
             ) from error
         self._children.append(child)
-        with contextlib.suppress(StorageProblem):  # its events have the pid too
+        with contextlib.suppress(StorageProblem):  # its events contain the pid too
             write_launch(job.path, Launch(child.pid, request.created, events_before, log_before, {}))
 
 

@@ -1,4 +1,4 @@
-"""Generated images kept in a scratch file until it is known which of them are shown. No torch."""
+"""Generated images kept in a scratch file until the ones to show are chosen. No torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from diffstudio.atomic import make_folder, write_bytes
 from diffstudio.storage_errors import storage_errors
 
-FOLDER = "images"  # in that of the result
+FOLDER = "images"  # in the folder of the result
 
 
 class KeptImages:
@@ -39,9 +39,9 @@ class KeptImages:
 
 
 def save_image(pixels: NDArray[Any], folder: Path, name: str) -> str:
-    """Write an image [H,W,C] of 8 or 16 bits, or of floats in [-1,1], as a PNG of 8 bits; returns its path below `folder`.
+    """Write an image [H,W,C] (8 or 16 bits, or floats in [-1,1]) as an 8-bit PNG; returns its path below `folder`.
 
-    Of two channels the first is written, and of more than four the first three. StorageProblem.
+    With two channels only the first is written, with more than four the first three. StorageProblem.
     """
     if pixels.dtype.kind == "f":
         pixels = ((pixels.clip(-1, 1) + 1) * 127.5).round().astype(np.uint8)
@@ -57,5 +57,5 @@ def save_image(pixels: NDArray[Any], folder: Path, name: str) -> str:
 
 
 def closest(ratios: NDArray[Any], count: int) -> Sequence[int]:
-    """The indices of the `count` smallest ratios, the smallest first."""
+    """The indices of the `count` smallest ratios in ascending order."""
     return [int(index) for index in np.argsort(ratios, kind="stable")[:count]]

@@ -24,8 +24,8 @@ from diffstudio.training.data.augmentation import Augmentation
 from diffstudio.training.recipe import DataRecipe
 
 _BATCH = 32
-_LOSSES_OF = 256  # images of each part, at most
-_MIDDLE_LEVELS = (0.3, 0.7)  # of noise, where memorisation shows first (2603.13419)
+_LOSSES_OF = 256  # images of each part at most
+_MIDDLE_LEVELS = (0.3, 0.7)  # noise levels where memorisation shows first (2603.13419)
 _RANDOM_VIEWS = 6  # of a recipe that rotates or shifts
 
 View = Callable[[Tensor], Tensor]  # images [B,C,S,S] in [-1,1] to the same, augmented
@@ -94,7 +94,7 @@ def batches_of(batch: Callable[[NDArray[np.int64]], Tensor], indices: NDArray[np
 
 
 def features_of_real(real: RealFolder, files: FeatureFiles, views: Sequence[View]) -> RealImages:
-    """Features of the training part and, in each of the views, of the held-out part."""
+    """Features of the training part, and of the held-out part in each of the views."""
     batch, width = real.dataset.batch, files.network.width
     parts = (
         ("training", "Comparing the training images", real.training, views[:1]),
@@ -114,7 +114,7 @@ def features_of_real(real: RealFolder, files: FeatureFiles, views: Sequence[View
 
 
 def with_labels(features: RealImages, real: RealFolder, kind: Conditioning) -> RealImages:
-    """The features with the class or the caption of each image."""
+    """The features with the class or caption of each image."""
     training, held_out = (real.labels(kind, part) for part in (real.training, real.held_out))
     return replace(features, training_labels=training, held_out_labels=held_out)
 
@@ -122,10 +122,9 @@ def with_labels(features: RealImages, real: RealFolder, kind: Conditioning) -> R
 def loss_gaps(
     samples: CheckpointSamples, real: RealFolder, report: OnProgress
 ) -> tuple[list[tuple[float, Interval]], Interval | None]:
-    """Held-out minus training loss of a checkpoint at each noise level, and that of the mean over the middle levels.
+    """Held-out minus training loss of a checkpoint at each noise level, and the mean over the middle levels.
 
-    None where a part has fewer than two images that the checkpoint can be asked for, and for VAEs and GANs, which do not
-    denoise.
+    None if a part has fewer than two images of classes that the checkpoint knows, and for VAEs and GANs.
     """
     if not samples.has_denoising_losses:
         return [], None
@@ -147,7 +146,7 @@ def loss_gaps(
 
 
 def counted(check: Callable[[], None], report: OnProgress, what: str) -> Callable[[], None]:
-    """`check`, whose calls are counted and reported: how often a measure will call it is not known."""
+    """`check` with its calls counted and reported as progress; how often a measure calls it is unknown."""
     done = 0
 
     def checked() -> None:

@@ -1,4 +1,4 @@
-"""Where a job of the Lab may write. No torch."""
+"""Checks where a Lab job may write. No torch."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def default_out(folder: Path) -> Path:
 
 
 def check_place(out: Path | None, folders: Iterable[Path]) -> None:
-    """BadRequest where the folder of a result is one of these folders of images, or inside one."""
+    """BadRequest if the folder of a result is one of these folders of images, or inside one."""
     for folder in folders:
         if out is not None and out.resolve().is_relative_to(folder.resolve()):
             raise BadRequest(
                 not_written_to(out),
-                f"it is inside the folder of images {folder}, and what is written there would be taken for some of them",
+                f"it is inside the folder of images {folder}, and its files would be read as images of that folder",
                 OTHER_FOLDER,
             )
 

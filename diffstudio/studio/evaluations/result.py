@@ -37,23 +37,23 @@ HOW_TO_READ = (
     "row, copies and nearer are what a copy of the training images would score. 95 % intervals are below the figures."
 )
 HOW_TO_READ_DIVERSITY = (
-    "Mode collapse shows in the second table, beside what real images read there. Modes: the share of clusters of the "
-    "held-out images that were reached; classes: the share of classes asked for that were made; Vendi in a class: how "
-    "many different images a class holds in effect, on average; support: how many different images the model can make "
-    "in effect, by the duplicates in the batch (birthday test): ∞ where there was none, and then the lower bound says "
-    "what was ruled out."
+    "Mode collapse shows in the second table, compared with real images. Modes: the share of clusters of the held-out "
+    "images that have a generated image. Classes: the share of requested classes that were generated. Vendi in a class: "
+    "the effective number of different images within a class, on average. Support: the effective number of different "
+    "images the model can generate, estimated from duplicates in the batch (birthday test); ∞ without duplicates, when "
+    "only the lower bound counts."
 )
 _CLASSES_SHOWN = 5
 
 
 @dataclass(frozen=True, slots=True)
 class NearestImage:
-    """A generated image, and the training image that it is nearest to."""
+    """A generated image and its nearest training image."""
 
     image: str  # its seed, or its path in the folder
     training: str  # path in the folder
     ratio: float
-    is_copy: bool = True  # whether it is called a copy
+    is_copy: bool = True  # whether it counts as a copy
     file: str = ""  # the generated image as a PNG, below the folder of the result
 
 
@@ -72,7 +72,7 @@ class SubjectResult:
     loss_gaps: Sequence[tuple[float, Interval]] = ()  # noise level, held-out minus training loss
     agreement_by_label: Mapping[str, float] = field(default_factory=dict)
     agreement_chance: float | None = None
-    nearest: Sequence[NearestImage] = ()  # called copies or not, the closest first
+    nearest: Sequence[NearestImage] = ()  # copies or not, the closest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Evaluation:
     real: Row | None
     subjects: Sequence[SubjectResult]
     notes: Sequence[str]
-    problem: DiffstudioError | None = None  # why no table could be made
+    problem: DiffstudioError | None = None  # why there is no table
 
     def to_json(self) -> dict[str, Any]:
         rows = [] if self.real is None else [self.real.to_json()]
@@ -132,7 +132,7 @@ class Evaluation:
 
 
 def counts_line(folder: str, training: int, held_out: int) -> str:
-    """How many images a folder has in each part."""
+    """The numbers of training and held-out images of a folder."""
     return f"{folder}: {training:,} training images, {held_out:,} held-out images"
 
 
@@ -141,7 +141,7 @@ def _as_json(figures: Mapping[str, Interval]) -> dict[str, Any]:
 
 
 def _diversity(row: Row) -> dict[str, Any]:
-    """The duplicates of a row, and its figures for each class."""
+    """The duplicates of a row and its measures per class."""
     values: dict[str, Any] = {}
     if (found := row.birthday) is not None:
         values["birthday"] = {
@@ -225,19 +225,19 @@ def _duplicates(name: str, found: Birthday | None) -> list[str]:
     of_name = f" of {name}" if name else ""
     among = f"among {found.images:,} images{of_name}"
     if not found.pairs:
-        return [f"no duplicates {among}: more than {found.support.low:,.0f} different images in effect"]
+        return [f"no duplicates {among}: effectively more than {found.support.low:,.0f} different images"]
     pairs = "1 pair of duplicates" if found.pairs == 1 else f"{found.pairs:,} pairs of duplicates"
-    return [f"{pairs} {among}: a batch of {found.batch:,.0f} has one with even odds"]
+    return [f"{pairs} {among}: a batch of {found.batch:,.0f} has one with a probability of 50 %"]
 
 
 def _class_lines(classes: Classes | None) -> list[str]:
-    """The Vendi scores of the classes that lag furthest behind their real images, and the classes that are missing."""
+    """The Vendi scores of the classes that are furthest below their real images, and the missing classes."""
     if classes is None:
         return []
     by_loss = sorted(classes.by_class.items(), key=lambda item: item[1].vendi / item[1].real_vendi)
     shown = [f"{label} {one.vendi:.1f} of {one.real_vendi:.1f}" for label, one in by_loss[:_CLASSES_SHOWN]]
     more = len(by_loss) - len(shown)
-    text = f"Vendi score by class, of that of as many real images: {', '.join(shown)}"
+    text = f"Vendi score by class, and that of as many real images: {', '.join(shown)}"
     lines = [f"{text} and {more} more" if more else text]
     if classes.missing:
         named = ", ".join(str(label) for label in classes.missing[:_CLASSES_SHOWN])

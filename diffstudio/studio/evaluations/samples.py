@@ -58,8 +58,8 @@ class CheckpointSamples:
     ) -> Iterator[NDArray[Any]]:
         """An image for each prompt, image i of seed + i, in 8 or 16 bits as it would be saved: [B,H,W,C].
 
-        `size` are the width and height of a checkpoint that was trained in aspect buckets. `seeds`: one for each image,
-        instead of those that follow `seed`. `guidance` gives what else guides the images of these prompts.
+        `size` is the width and height for a checkpoint that was trained with aspect buckets. `seeds`: one for each image,
+        instead of consecutive ones from `seed`. `guidance` returns the guidance options for these prompts.
         """
         each = list(seeds) or [seed + index for index in range(len(prompts))]
         width, height = size if self.subject.recipe.data.bucket_sizes else self.model.default_size
@@ -122,7 +122,7 @@ class CheckpointSamples:
 
 @dataclass(frozen=True, slots=True)
 class CheckedDenoiser:
-    """A denoiser that calls `check` before each call of its network."""
+    """A denoiser that calls `check` before each network call."""
 
     denoiser: Denoiser
     check: Callable[[], None]

@@ -36,8 +36,8 @@ class FolderSubject:
 Subject: TypeAlias = CheckpointSubject | FolderSubject
 
 CHOSEN_BY_HELD_OUT = (
-    "The held-out images also chose the checkpoint: the latest of a run is the one with the lowest held-out measure. "
-    "Figures on the same images may be slightly better than on new ones."
+    "The held-out images were also used to choose the checkpoint: the latest of a run is the one with the lowest held-out "
+    "measure. Results on the same images may be slightly better than on new ones."
 )
 
 
@@ -69,13 +69,13 @@ def find_checkpoint(name: str, library: Library) -> Checkpoint:
 
 
 def image_folders(names: Iterable[str]) -> list[Path]:
-    """Those of the names that are folders of generated images."""
+    """The names that are folders of generated images."""
     folders = map(_as_folder, names)
     return [folder for folder in folders if folder is not None and _has_images(folder)]
 
 
 def was_chosen_by_held_out(subject: Subject) -> bool:
-    """Whether CHOSEN_BY_HELD_OUT applies: to all checkpoints but those of a named step of a run."""
+    """Whether CHOSEN_BY_HELD_OUT applies, as it does to all checkpoints except those of a named step of a run."""
     if not isinstance(subject, CheckpointSubject):
         return False
     path = subject.checkpoint.path
@@ -108,7 +108,7 @@ def _found(name: str, library: Library) -> Subject:
 
 
 def _has_images(folder: Path) -> bool:
-    """It holds images, not a checkpoint in several files or a run."""
+    """Whether a folder holds images, rather than a run or a checkpoint in several files."""
     return not (folder / INDEX).is_file() and not RunFolder(folder).latest_checkpoint.is_file()
 
 
@@ -157,7 +157,7 @@ def _renamed(subject: Subject, name: str) -> Subject:
 
 
 def check_same_reading(first: str, one: DataRecipe, other: str, two: DataRecipe) -> None:
-    """BadRequest where two runs, of these names, read their folders in different ways."""
+    """BadRequest if two runs with these names read their folders in different ways."""
     differences = [
         f"{what} ({a} and {b})"
         for what, a, b in (

@@ -39,7 +39,7 @@ COLUMNS = (
     "trashed, prompt_key"
 )
 _TEXTS = "prompt", "negative", "checkpoint"  # what words are looked for in
-_NEWEST_MATCHES = 200  # if so many are in the newer half, a page is found soonest by reading images in their order
+_NEWEST_MATCHES = 200  # if the newer half has this many, scanning images in order finds a page fastest
 _NONE = "+images.id < 0"  # what no image fulfils
 _INDEX_BATCH = 500  # rows in one transaction, so that other threads need not wait
 # The names in a column of images or labels, found one after the other in an index: never reads every row.

@@ -292,7 +292,7 @@ def _move_back(source: Path, target: Path) -> None:
 
 
 def _move_beside(source: Path, target: Path) -> None:
-    """Move the files of exact values that belong to the image `source`, whether it is still there or not. OSError."""
+    """Move the files with the exact values of the image `source`, even if the image itself is gone. OSError."""
     for file in files_beside(source):
         _move_back(file, target.with_suffix(file.suffix))
 

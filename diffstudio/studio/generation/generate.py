@@ -57,7 +57,7 @@ def generate(
 ) -> Iterator[Event]:
     """Make the request's images, from number `context.done` on, and report each step; Finished comes last.
 
-    `resolved` are the request's files; its ControlNets are loaded next to the model already, and `weak` is the model that
+    `resolved` has the request's files; its ControlNets are already loaded with the model, and `weak` is the model that
     autoguidance guides away from. BadRequest before any work
     for what the model cannot do; Interrupted within one network call of `job_control.stop()`; OutOfMemory when one
     image alone does not fit; StorageProblem when it cannot be saved.

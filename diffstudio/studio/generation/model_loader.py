@@ -70,12 +70,14 @@ class ModelLoader:
         cancelled: Callable[[], bool],
         on_progress: OnProgress,
     ) -> Model | None:
-        """The model that autoguidance guides `model` away from, loaded beside it; None for none. Raises as `model_for`."""
+        """The weaker model for autoguidance, loaded in addition to `model`; None if it is off. Raises like `model_for`."""
         if resolved.weak is None:
             return None
         weak = self.load(resolved.weak, settings, cancelled, on_progress)
         if model.checkpoint is not None:
-            self.cache.get(model.checkpoint, model.device, resolved.vae)  # the newest again: others are dropped first
+            self.cache.get(
+                model.checkpoint, model.device, resolved.vae
+            )  # most recently used again, so that others are dropped first
         return weak
 
     def load(

@@ -65,25 +65,23 @@ class Pass:
 
 
 def check_one_call(request: GenerateRequest, model: Model) -> None:
-    """BadRequest for a truncation with another model, and for what a model that makes an image in one call has not."""
+    """BadRequest for settings that a VAE or GAN does not support, and for a truncation with any other model."""
     if request.truncation != 1 and not model.truncates:
         raise BadRequest(
-            f"The truncation is {request.truncation:g}, and this checkpoint has none",
+            f"The truncation is {request.truncation:g}, but this checkpoint has none",
             "it is a setting of GANs and VAEs",
-            "Leave it at 1, or choose such a checkpoint",
+            "Set it to 1, or choose a VAE or GAN",
         )
     if not model.family.one_call:
         return
     if request.init is not None:
         raise text_only(IN_ONE_CALL)
     if chosen := [*_chosen(request, model.family), *(["ControlNets"] if request.controls else [])]:
-        raise BadRequest(
-            f"This checkpoint cannot use {' and '.join(chosen)}", IN_ONE_CALL, "Leave out what it cannot use"
-        )
+        raise BadRequest(f"This checkpoint cannot use {' and '.join(chosen)}", IN_ONE_CALL, "Leave these settings out")
 
 
 def _chosen(request: GenerateRequest, usual: Family) -> list[str]:
-    """The settings of sampling that are neither those of a new request nor what the checkpoint recommends."""
+    """The sampling settings that differ from both the defaults and the checkpoint's recommendations."""
     default = GenerateRequest()
     settings = (
         ("steps", request.steps, (default.steps, usual.steps)),
@@ -219,7 +217,7 @@ class Passes:
         return x
 
     def _guidance_options(self, index: int) -> GuidanceOptions:
-        """In a second pass that is not guided, autoguidance has no place either."""
+        """The options for a pass; an unguided second pass has no autoguidance either."""
         if index == 0 or self.model.guides_second_pass or self.passes[index].guidance > self.model.unguided_scale:
             return self.guidance_options
         return replace(self.guidance_options, weak=None)
@@ -244,7 +242,7 @@ class RequestGuidance:
         )
 
     def options(self, prompts: Sequence[str], negative: str) -> GuidanceOptions:
-        """For one batch, whose prompts the weak model encodes by itself. BadRequest for a class that it does not know."""
+        """The options for one batch; the weak model encodes its prompts itself. BadRequest for a class it does not know."""
         weak = None
         if self._weak is not None:
             encoded = self._weak.encode_prompt(prompts, negative, clip_skip=self._request.clip_skip)

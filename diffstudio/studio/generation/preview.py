@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 LARGEST_SIDE = 512  # px
 LARGEST_LATENT = 128  # px a side that a TAESD decodes, which takes some 300 MB
-APPROXIMATE = "Previews are approximate: there is not enough memory to decode them with the TAESD."
+APPROXIMATE = "Previews are approximate: there is not enough memory to decode them with TAESD."
 
 
 def preview_images(denoised: Tensor, model: Model) -> tuple[Picture, ...]:
     """The x_0 estimates of a step [B,C,h,w] as B images of at most 512 px a side; copies, not views.
 
-    They are decoded by the model's TAESD, if it has one. Once it runs out of memory, the model's `load_notes` say so and
-    previews are approximate from then on.
+    They are decoded by the model's TAESD, if it has one. If that runs out of memory, the model's `load_notes` say so, and
+    later previews are approximate.
     """
     rgb = _decoded(denoised, model)
     if rgb is None:

@@ -29,7 +29,7 @@ class Resolved:
     vae: Checkpoint | None = None  # None for the checkpoint's own
     upscaler: Checkpoint | None = None  # None for the built-in ones
     loras: Mapping[str, Checkpoint] = field(default_factory=dict)  # by their names in the prompts
-    weak: Checkpoint | None = None  # what autoguidance guides away from
+    weak: Checkpoint | None = None  # the weaker checkpoint for autoguidance
     controlnets: tuple[Checkpoint, ...] = ()  # one for each of the request's `controls`, in their order
     textual_inversions: Mapping[str, Checkpoint | DiffstudioError] = field(default_factory=dict)
     """All of the library by name; the error for an unreadable one. Which are used is found when prompts are encoded."""

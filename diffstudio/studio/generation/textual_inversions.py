@@ -61,7 +61,7 @@ class RequestTextualInversions:
         return self._new(notes)
 
     def attach_to_weaker(self, model: Model, prompts: Sequence[str]) -> tuple[str, ...]:
-        """As `attach`, for the weaker model of autoguidance, which reads the same prompts; notes that are its alone."""
+        """Like `attach`, for the weaker model of autoguidance, with the same prompts; returns notes on that model only."""
         used = self._used  # of the metadata
         notes = self.attach(model, prompts)
         self._used = used

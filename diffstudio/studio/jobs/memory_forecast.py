@@ -34,7 +34,7 @@ class MemoryQuery:
     request: GenerateRequest
     checkpoint: Checkpoint
     controls: tuple[Checkpoint, ...] = ()  # its ControlNets
-    weak: Checkpoint | None = None  # the weaker model of autoguidance, loaded beside the checkpoint
+    weak: Checkpoint | None = None  # the weaker model of autoguidance, loaded in addition
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ def _estimate(query: MemoryQuery, width: int, height: int, count: int, device: D
     needed = estimate(checkpoint, width, height, count, dtype, query.controls)
     unpacked = checkpoint.parameters * limits.DTYPE_BYTES[dtype]
     weights = needed.weights - unpacked + loaded_bytes(checkpoint, dtype, device.free_bytes)
-    if (weak := query.weak) is not None:  # its calls come after those of the checkpoint: no more activations at once
+    if (weak := query.weak) is not None:  # it is called after the checkpoint, so peak activations do not grow
         weights += loaded_bytes(weak, limits.dtype_name(device.device_type, weak.parameters), device.free_bytes)
     return replace(needed, weights=weights)
 

@@ -168,7 +168,7 @@ def read_parameters(text: str, width: int = 0, height: int = 0) -> ImportedSetti
     )
 
 
-_CADS = {  # the fields of sd-webui-cads that a request has
+_CADS = {  # fields of a request and their names in sd-webui-cads
     "cads_tau1": "CADS Tau 1",
     "cads_tau2": "CADS Tau 2",
     "cads": "CADS Noise Scale",
@@ -177,14 +177,14 @@ _CADS = {  # the fields of sd-webui-cads that a request has
 
 
 def _guidance_settings(values: dict[str, str]) -> dict[str, Any]:
-    """Guidance interval and autoguidance, which are our own fields, and CADS."""
+    """The guidance interval and autoguidance (our own fields), and CADS."""
     ends = values.pop("Guidance interval", "").split(" to ")
     found: dict[str, Any] = {"guidance_interval": ends if len(ends) == 2 else None}
     for name, label in (("autoguidance", "Autoguidance"), ("autoguidance_scale", "Autoguidance scale")):
         found[name] = values.pop(label, None)
     if values.pop("CADS Active", "") == "True":
         found |= {name: values.pop(label, None) for name, label in _CADS.items()}
-        if values.pop("CADS Rescale", "True") == "False":  # what the mixing factor mixes in
+        if values.pop("CADS Rescale", "True") == "False":  # without rescaling the mixing factor is 0
             found["cads_mixing"] = "0"
     return found
 
@@ -213,7 +213,7 @@ def _civitai_phrase(resource: Mapping[str, Any]) -> str:
     return shortened(" ".join(str(one) for one in (kind, name, version) if one))
 
 
-TRUNCATION = "Truncation"  # our own field, of images of a VAE or GAN
+TRUNCATION = "Truncation"  # our own field, for images of a VAE or GAN
 STEP_TIMES = "Step times"  # our own field: the times that a request carries
 GUIDE_LAST_CALL = "Guide last call"  # our own field: whether guidance acts in the last network call; yes or no
 

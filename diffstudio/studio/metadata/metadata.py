@@ -130,7 +130,7 @@ def storable(text: str) -> str:
 
 
 def _guidance_fields(request: GenerateRequest) -> dict[str, Any]:
-    """Our own fields of the guidance interval and autoguidance; those of CADS are named as by sd-webui-cads."""
+    """Fields for the guidance interval and autoguidance (our own), and for CADS (as in sd-webui-cads)."""
     fields: dict[str, Any] = {}
     if request.guidance_interval is not None:
         fields["Guidance interval"] = " to ".join(map(_plain, request.guidance_interval))

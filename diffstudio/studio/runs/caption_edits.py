@@ -2,8 +2,8 @@
 
 Each file is written atomically, in its own format: `.txt` and `.caption` with one caption a line, `.json` with its other
 keys kept, rows of `metadata.csv` and `metadata.jsonl`, and kohya-ss's `meta_cap.json`. A caption that was put together
-from a text and tags is taken apart again. An image without a caption gets a `.txt` file beside it. What cannot be
-written without losing something is refused by name.
+from a text and tags is split again. An image without a caption gets a `.txt` file next to it. Captions that cannot be
+written without losing data are refused by name.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def write_captions(folder: Path, edits: Mapping[Path, Texts]) -> Generator[int, 
         entry = metadata.of(image)
         if own is None and entry is not None and entry.texts:
             if others := _of_the_same_entry(entry, files[image.parent], image, edits):
-                refused.append(Skipped(image, f"its caption in {entry.file.name} is also that of {', '.join(others)}"))
+                refused.append(Skipped(image, f"its caption in {entry.file.name} is shared with {', '.join(others)}"))
                 continue
             in_metadata[entry.file][image] = cleaned_captions(texts)
         else:
@@ -108,7 +108,7 @@ def write_captions(folder: Path, edits: Mapping[Path, Texts]) -> Generator[int, 
 
 
 def _of_the_same_entry(entry: Entry, files: _Files, image: Path, edits: Mapping[Path, Texts]) -> list[str]:
-    """Other images of the name in an entry without a suffix, as kohya-ss writes them, that do not get the same captions."""
+    """Other images that share a kohya-ss entry without suffix by their name, but do not get the same captions."""
     if same_name(entry.path) == same_name(image.as_posix()):
         return []
     new = cleaned_captions(edits[image])
@@ -204,11 +204,11 @@ def _not_written(file: Path, why: str) -> str:
 
 
 class _Unwritable(ValueError):
-    """What would not be the same when it is written again; the text is a clause."""
+    """Data that would change when it is written again; the text is a clause."""
 
 
 def _parsed(text: str) -> Any:
-    """The values of JSON that can be written again. _Unwritable; ValueError for what is not JSON."""
+    """The values of JSON that can be written again unchanged. _Unwritable; ValueError for invalid JSON."""
     return json.loads(text, object_pairs_hook=_with_each_key_once, parse_float=_number, parse_constant=_number)
 
 
@@ -228,7 +228,7 @@ def _number(text: str) -> float:
 
 
 def _json_of(values: object, *, indent: int | str | None = None) -> str:
-    """JSON with letters as they are, or as escapes where UTF-8 cannot hold one of them: half an emoji that was cut."""
+    """JSON with unescaped letters; escaped if UTF-8 cannot encode one, such as half of a cut emoji (a surrogate)."""
     text = json.dumps(values, ensure_ascii=False, indent=indent, allow_nan=False)
     return text if valid_utf8(text) == text else json.dumps(values, indent=indent, allow_nan=False)
 
@@ -249,7 +249,7 @@ def _written_in_metadata(folder: Path, file: Path, images: Mapping[Path, Texts])
         why = error.why if isinstance(error, DiffstudioError) else str(error)
         return [Skipped(image, _not_written(file, why)) for image in images]
     return [
-        Skipped(image, f"its captions in {file.name} are put together from several rows or columns")
+        Skipped(image, f"its captions in {file.name} are combined from several rows or columns")
         for key, (image, _) in edits.items()
         if key not in done
     ]
@@ -274,7 +274,7 @@ def _jsonl(folder: Path, file: Path, text: str, edits: Mapping[str, tuple[Path, 
 
 
 def _set_in_rows(rows: Sequence[dict[str, object]], texts: Texts) -> bool:
-    """Set the captions in the rows of one image: in the only one, or one in each of as many as there are captions."""
+    """Set the captions in the rows of one image: all in a single row, or one caption per row if the numbers match."""
     if len(rows) == 1:
         return set_captions(rows[0], texts)
     return len(rows) == len(texts) and all(set_captions(row, (text,)) for row, text in zip(rows, texts, strict=True))
@@ -300,7 +300,7 @@ def _kohya(folder: Path, file: Path, text: str, edits: Mapping[str, tuple[Path, 
 
 
 def _csv(folder: Path, file: Path, text: str, edits: Mapping[str, tuple[Path, Texts]]) -> tuple[str, set[str]]:
-    """Rows without a change stay as they are, and so do the cells of other columns, whatever the columns are called."""
+    """Rows without changes and cells of other columns stay as they are, under any column names."""
     separator = max(",;\t", key=text.split("\n", 1)[0].count)
     lines, table = _csv_rows(text, separator)
     header = table[0]
@@ -336,7 +336,7 @@ def _csv_rows(text: str, separator: str) -> tuple[list[str], list[list[str]]]:
 
 
 def _csv_line(row: Sequence[str], separator: str, before: str) -> str:
-    """A row with the end of line that it had."""
+    """A row with its original line ending."""
     out = io.StringIO(newline="")
     ending = before[len(before.rstrip("\r\n")) :]
     csv.writer(out, delimiter=separator, lineterminator=ending).writerow(row)
@@ -344,9 +344,9 @@ def _csv_line(row: Sequence[str], separator: str, before: str) -> str:
 
 
 def _column(header: Sequence[str], name: str) -> int:
-    """The index of the only column of this name. _Unwritable where there are several."""
+    """The index of the only column with this name. _Unwritable if there are several."""
     if header.count(name) > 1:
-        raise _Unwritable(f"{header.count(name)} of its columns are called '{name}'")
+        raise _Unwritable(f"it has {header.count(name)} columns named '{name}'")
     return header.index(name)
 
 

@@ -1,4 +1,4 @@
-"""Changes the captions in a JSON object or the row of a table, where they are: a key, a caption with tags, or tags."""
+"""Edits captions in a JSON object or table row in place: a text, tags, or a text with tags."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ Parts = list[str]  # of a caption, between commas
 
 
 def set_captions(values: MutableMapping[str, object], texts: Sequence[str]) -> bool:
-    """Set the keys that captions came from, so that reading them gives `texts`; False, unchanged, where that cannot be.
+    """Set the keys that captions are read from, so that reading gives `texts`; False, without changes, if impossible.
 
-    A caption that is put together from a text and tags is taken apart again: what were tags, and what follows them, are
-    tags; what stays before them is the text. Other keys are kept.
+    A caption combined from a text and tags is split again: former tags and everything after them are tags, and the rest
+    before them is the text. Other keys are kept.
     """
     text_key, tag_key, inner = _sources(values)
     candidates: list[dict[str, object]] = []
@@ -37,11 +37,11 @@ def set_captions(values: MutableMapping[str, object], texts: Sequence[str]) -> b
 
 
 def _sources(values: Mapping[str, object]) -> tuple[str, str, str]:
-    """The keys that are read: of the text, of the tags, and of an object that holds them; empty for none."""
+    """The keys of the text, of the tags, and of the object that holds them; empty if there is none."""
     source = captions_in(values).source
     names, _, inner = source.partition(" in ")
     words = names.removeprefix("keys ").removeprefix("key ").split(" and ")
-    found = {str(key).strip().casefold(): key for key in values}  # the last, which is the one that is read
+    found = {str(key).strip().casefold(): key for key in values}  # the last one is the one that is read
     if inner:
         return "", "", found[inner]
     text = next((found[word] for word in words if word in TEXT_KEYS), "")
@@ -52,7 +52,7 @@ def _sources(values: Mapping[str, object]) -> tuple[str, str, str]:
 def _text_and_tags(
     values: Mapping[str, object], text_key: str, tag_key: str, texts: Sequence[str]
 ) -> list[dict[str, object]]:
-    """Ways to divide captions into texts and the tags that all of them share, the one that changes least first."""
+    """The ways to split captions into texts and the tags that all of them share, the least change first."""
     known = {tag.casefold() for text in captions_in({tag_key: values[tag_key]}).texts for tag in _parts(text)}
     before = {text.rstrip(". ") for text in captions_in({text_key: values[text_key]}).texts}
     divided = [_divided(text, before, known) for text in texts]
@@ -66,7 +66,7 @@ def _text_and_tags(
 
 
 def _divided(text: str, before: set[str], known: set[str]) -> tuple[str, Parts]:
-    """A caption as a text and tags: after a text that it had before, else from the first part that was a tag."""
+    """A caption split into text and tags: after a text that it had before, or else at the first part that was a tag."""
     for start in sorted(before, key=len, reverse=True):
         if start and (text == start or text.startswith(f"{start},")):
             return start, _parts(text[len(start) :])
@@ -84,7 +84,7 @@ def _as_text(before: object, texts: Sequence[str]) -> object:
 
 
 def _as_tags(before: object, key: str, tags: Parts) -> object:
-    """In the form they had: a list, an object with probabilities (1 for new tags), or text."""
+    """Tags in their previous form: a list, an object with probabilities (1 for new tags), or text."""
     if isinstance(before, list):
         return tags
     if isinstance(before, dict):

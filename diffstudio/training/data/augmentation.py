@@ -77,7 +77,7 @@ class Augmentation:
         unchanged = ((angle == 0) & (shift == 0).all(dim=0)).to(images.device)[:, None, None, None]
         grid = functional.affine_grid(matrix.to(images), list(images.shape), align_corners=False)
         filled = background_levels(self.data)
-        if images.shape[1] > len(filled):  # the last channel is a mask: what comes in counts
+        if images.shape[1] > len(filled):  # the last channel is a mask: padding counts
             filled = (*filled, self.data.form.largest)
         levels = images.new_tensor(filled)[:, None, None]
         background = levels / (127.5 if self.data.form.bits == 8 else 32767.5) - 1

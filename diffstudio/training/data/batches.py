@@ -35,7 +35,7 @@ class Batch:
     images: Tensor  # [B,C,H,W] float32 in [-1,1]
     condition: Condition
     generator: torch.Generator  # on the CPU, for the times and the noise of this batch only
-    pixel_weights: Tensor | None = None  # [B,1,H,W] of the loss, 0 to 1: masked training
+    pixel_weights: Tensor | None = None  # weights of the loss [B,1,H,W], 0 to 1: masked training
     part: Portion | None = None  # of a global batch; None: these images are all of it
 
     @property
@@ -94,7 +94,7 @@ class Batches:
         return self.training_batch(len(self.held_out().images))
 
     def training_batch(self, most: int) -> Batch:
-        """At most so many training images, evenly spread, not augmented, with full captions."""
+        """At most `most` training images, evenly spread, without augmentation or caption dropout."""
         return self._fixed(self._spread(most))
 
     def training_images(self, most: int) -> Tensor:
@@ -117,7 +117,7 @@ class Batches:
         )
 
     def _weighted(self, pixels: Tensor, condition: Condition, generator: torch.Generator) -> Batch:
-        """A batch of images [B,C,H,W], or of images and masks [B,C+1,H,W], black ones with the recipe's weight."""
+        """A batch of images [B,C,H,W], or of images and masks [B,C+1,H,W]; black pixels get the recipe's weight."""
         if not self._dataset.masked:
             return Batch(pixels, condition, generator)
         weights = ((pixels[:, -1:] + 1) / 2).clamp(self._recipe.data.unmasked_weight, 1)

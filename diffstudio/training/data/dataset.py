@@ -66,7 +66,7 @@ class ImageDataset:
     unfit: tuple[Skipped, ...] = ()  # images whose channels or shape do not fit the others'
     alternatives: tuple[tuple[str, ...], ...] = ()  # all captions of each image; empty: none has more than one
     repeats: tuple[int, ...] = ()  # how many times as often as others each image is drawn; empty: all equally often
-    masked: bool = False  # `images` has one channel more: the mask of each image, white where there is none
+    masked: bool = False  # `images` has one more channel, the mask of each image; white if it has none
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -101,7 +101,7 @@ class ImageDataset:
     def batch_with_masks(
         self, indices: Sequence[int] | NDArray[np.int64] | Tensor, *, usual_size: bool = False
     ) -> Tensor:
-        """The same, where `masked` with the mask as the last channel: [B,C+1,H,W] in [-1, 1]."""
+        """The same images; if `masked`, with the mask as the last channel: [B,C+1,H,W] in [-1,1]."""
         import torch
 
         stored = self._stored_channels
@@ -342,7 +342,7 @@ def _write(
 
 
 def _decoded(folder: Path, record: ImageRecord, data: DataRecipe) -> Levels:
-    """[H,W,C] as it is stored, with the mask as the last channel where masks are used. ImageProblem."""
+    """The image [H,W,C] as it is stored, with the mask as the last channel if masks are used. ImageProblem."""
     size = size_for(record.width, record.height, data)
     levels = prepare_image(folder / record.path, data, size)
     if data.masks is MasksName.LEAVE_OUT:

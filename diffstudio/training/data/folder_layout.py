@@ -41,7 +41,9 @@ _NOT_CAPTIONS = re.compile(
 _MASK = re.compile(r"(?P<stem>.+?)(?:[-_ .]?(?:masklabel|condlabel)|[-_ .]mask)", re.IGNORECASE | re.DOTALL)
 _MASK_FOLDER = re.compile(r"_?(masks?|masklabels?|conditioning(?:[-_ ](?:data|images?))?|condlabels?)", re.IGNORECASE)
 
-_CONDITIONING = re.compile(r"cond(?:label|itioning)", re.IGNORECASE)  # of ControlNets: masks only where they are grey
+_CONDITIONING = re.compile(
+    r"cond(?:label|itioning)", re.IGNORECASE
+)  # ControlNet folders: their files are masks only if they are grey
 
 _EXAMPLES = 3  # images of a folder of masks that are looked at
 _COLOURS_OF_A_MASK = 64
@@ -238,7 +240,7 @@ def _leave_out_mask_folders(folder: Path, listing: Listing) -> None:
 
 
 def _assign_masks(listing: Listing, masks: Sequence[Path]) -> None:
-    """Give images without a mask the one of their name, from folders of masks: the nearest, where several have it."""
+    """Assign masks from folders of masks to images of the same name without a mask; of several, the nearest one."""
     if not masks:
         return
     by_stem: dict[str, list[int]] = {}
@@ -252,11 +254,11 @@ def _assign_masks(listing: Listing, masks: Sequence[Path]) -> None:
         if len(nearest) == 1:
             listing.images[nearest[0]] = replace(listing.images[nearest[0]], mask=mask)
         elif nearest:
-            listing.left_out.append(Skipped(mask, "several images have the name of this mask"))
+            listing.left_out.append(Skipped(mask, "several images have the same name as this mask"))
 
 
 def _shared_folders(image: Path, mask: Path) -> int:
-    """How much of an image's folder recurs in the path of a mask, folders of masks left out."""
+    """How many parts of an image's folder recur in the path of a mask, not counting folders of masks."""
     folders = [part for part in mask.parent.parts if not _MASK_FOLDER.fullmatch(part)]
     return sum(part in folders for part in image.parent.parts) - len(folders)
 

@@ -89,7 +89,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Unused:
-    """Files of a folder that are not used, or not as they are, in the words of every report."""
+    """Files of a folder that are not used, or only with a warning, worded as in every report."""
 
     kind: str  # of its findings: see Finding
     title: str  # `Left out because they cannot be read`
@@ -99,7 +99,7 @@ class Unused:
 
     @property
     def count(self) -> int:
-        """The number of files, each once, however many reasons it has."""
+        """The number of distinct files; one file may have several reasons."""
         return len({file.path for file in self.files})
 
     def sentence(self) -> str:
@@ -197,9 +197,9 @@ class FolderReport:
         return f"Images in each class: {shown}{more}{much}"
 
     def unused(self, lost: Sequence[Skipped] = (), unfit: Sequence[Skipped] = ()) -> tuple[Unused, ...]:
-        """What is left out or used with a warning, each kind once, also where there is nothing of it.
+        """The files that are left out or used with a warning, by kind; kinds without files are included.
 
-        `lost` could not be decoded again for training; `unfit` have other channels or shapes than the recipe's.
+        `lost` could not be decoded again for training; `unfit` have channels or shapes that differ from the recipe's.
         """
         small = tuple(Skipped(path, "too small to train on") for path in self.too_small)
         captions = "caption with problems" if len(self.caption_problems) == 1 else "captions with problems"

@@ -89,7 +89,7 @@ def inspect_folder(
 
 
 def finish_inspection(folder: Path, on_progress: Callable[[InspectionProgress], None]) -> FolderReport:
-    """The report of `inspect_folder`. What `on_progress` raises ends the inspection; what was read is kept."""
+    """The report of `inspect_folder`. An exception from `on_progress` ends the inspection; the cache keeps what was read."""
     with contextlib.closing(inspect_folder(folder)) as items:
         for item in items:
             if isinstance(item, FolderReport):

@@ -27,7 +27,7 @@ from diffstudio.training.data.folder_report import ImageRecord, Skipped
 FORMAT = 2  # raise it when the same file gives something else
 COMMIT_SECONDS = 2.0  # between two; at most this much work is lost when the program is killed
 KEPT_DAYS = 90  # since the last use of a database
-_GIVEN_BY_FOLDER = ("path", "captions", "group", "split", "repeats", "mask")  # not by the pixels
+_GIVEN_BY_FOLDER = ("path", "captions", "group", "split", "repeats", "mask")  # not derived from the pixels
 _LIBRARIES = ("pillow", "imagecodecs", "pillow-heif")
 _CREATE = (
     "CREATE TABLE IF NOT EXISTS images "

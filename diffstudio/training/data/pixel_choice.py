@@ -64,11 +64,11 @@ def choose_pixels(data: DataRecipe, report: FolderReport, patch: int) -> tuple[D
 
 def _why_masks(masked: int, data: DataRecipe) -> str:
     if not masked:
-        return "all of each image counts, because no masks were found"
+        return "the loss covers whole images, because no masks were found"
     of_images = f"the masks of {count_of(masked, 'image')}"
     if data.masks is MasksName.USE:
-        return f"{of_images} weigh their loss, from {data.unmasked_weight:g} where black to 1 where white"
-    return f'{of_images} are not used (masks = "use" weighs the loss by them)'
+        return f"{of_images} weight the loss, from {data.unmasked_weight:g} where black to 1 where white"
+    return f'{of_images} are not used (masks = "use" weights the loss by them)'
 
 
 def why_unfit(record: ImageRecord, data: DataRecipe) -> str:

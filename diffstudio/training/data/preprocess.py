@@ -19,7 +19,7 @@ Size = tuple[int, int]  # width and height, px
 
 PAD = "pad"
 _DECODED_TIMES = 3  # the size that is trained on: as large as images are decoded, at least
-_MASK_TOLERANCE = 0.05  # of the ratio of its sides, to that of its image
+_MASK_TOLERANCE = 0.05  # relative difference between the aspect ratios of a mask and its image
 _LONGEST_BUCKET = 2.0  # of the longer to the shorter side of a bucket
 
 
@@ -83,14 +83,14 @@ def prepare_image(path: Path, data: DataRecipe, size: Size) -> Levels:
 
 
 def prepare_mask(path: Path, data: DataRecipe, size: Size, image: Size) -> Levels:
-    """A mask [H,W,1], placed as its image of `image` px is, white where that is padded. ImageProblem as `prepare_image`."""
+    """A mask [H,W,1], cropped and scaled like its image of `image` px, white in the padding. ImageProblem."""
     form = PixelForm(1, data.form.bits)
     loaded = load_levels(path, form, at_least=_DECODED_TIMES * max(size))
     height, width = loaded.values.shape[:2]
     if abs(np.log(width * image[1] / (height * image[0]))) > _MASK_TOLERANCE:
         raise ImageProblem(
             f"{path.name} cannot be used",
-            f"it is {width:,} × {height:,} px and its image {image[0]:,} × {image[1]:,} px",
+            f"it is {width:,} × {height:,} px, but its image is {image[0]:,} × {image[1]:,} px",
         )
     return fit_levels(LoadedLevels(loaded.values), form, size, (form.largest,), data.fit)
 

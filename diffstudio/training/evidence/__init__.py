@@ -1,1 +1,1 @@
-"""What a verdict on a run is based on: losses, copies and diversity."""
+"""The evidence for the verdict on a run: losses, copies and diversity."""

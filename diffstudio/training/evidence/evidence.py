@@ -64,8 +64,8 @@ class Evidence:
     vendi: float | None = None  # of the samples
     real_vendi: float | None = None  # of as many training images
     finite: bool = True  # weights and losses
-    kind: str = "diffusion"  # of model: a value of recipe.ObjectiveName, which says what the losses are
-    diversity: Diversity | None = None  # of the samples; of many, where a model makes an image in one call
+    kind: str = "diffusion"  # the kind of model, a value of recipe.ObjectiveName; it determines the losses
+    diversity: Diversity | None = None  # of the samples; a VAE or GAN generates many for it
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -143,9 +143,9 @@ class SampleMetrics:
         return spread, vendi_score(samples[:count] + 1e-9), vendi_score(real + 1e-9)
 
     def coverage(self, images: Tensor) -> Diversity | None:
-        """Of samples [N,C,S,S] and of as many training images, against the held-out ones.
+        """Diversity of samples [N,C,S,S] and of as many training images, compared with the held-out images.
 
-        None with fewer than 16 of either or fewer than 50 held-out images, and for samples that are not finite.
+        None with fewer than 16 samples or training images, with fewer than 50 held-out images, or if samples are not finite.
         """
         samples = self._features(images) - self._mean
         count = min(len(samples), len(self._training))

@@ -1,1 +1,1 @@
-"""What a run trains, by its kind: diffusion models, VAEs and GANs. Read `objective` first."""
+"""Training objectives for diffusion models, VAEs and GANs. Read `objective` first."""

@@ -1,4 +1,4 @@
-"""VAE: the networks and losses of `networks.autoencoder`. Its held-out measure is the ELBO in bits per dimension."""
+"""The VAE objective: trains `networks.autoencoder`. The held-out measure is the ELBO in bits per dimension."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ from diffstudio.training.objectives.objective import Diversity, FixedLosses, Upd
 from diffstudio.training.recipe import ObjectiveName, Recipe
 
 _VARIANCE_DECAY = 0.98  # of the moving average of the decoder's squared error
-_MOST_LATENTS = 1024  # images whose latents the stored directions are those of
+_MOST_LATENTS = 1024  # images from whose latents the stored directions are computed
 _AT_ONCE = 64
 
 
 class AutoencoderObjective:
-    """An Autoencoder, trained by a lower bound on the likelihood; its flow prior by flow matching on its latents."""
+    """Trains an Autoencoder by maximising the ELBO, and its flow prior by flow matching on the latents."""
 
     kind = ObjectiveName.VAE
     loss_falls = True
 
     def __init__(self, recipe: Recipe, *, classes: int, vocabulary: int, device: torch.device) -> None:
-        """Weights from torch's global generator."""
+        """The initial weights are drawn from torch's global generator."""
         self.recipe, self.device = recipe, device
         self.team: Team = ALONE
         self.network = Autoencoder(autoencoder_config(recipe, classes, vocabulary)).to(device)
         self.rebuild_optimisers()
         self._flow = RectifiedFlow()
         self.levels = recipe.data.form.largest + 1
-        # A rounded value has an error with this variance, below which an image says nothing.
+        # The variance of rounding errors: images hold no information below it.
         self._least_variance = (2 / (self.levels - 1)) ** 2 / 12
         self._features = random_network(recipe.data.form.channels)
 
@@ -57,7 +57,7 @@ class AutoencoderObjective:
         self._parameters = optimisers.parameters_in_order(self.network)
 
     def update(self, batch: Batch, share: float) -> Update:
-        """The loss is the negative bound in bits per dimension, with the density of the decoder's Gaussian."""
+        """One update. The reported loss is the negative ELBO in bits per dimension, with the decoder's Gaussian density."""
         self.network.train()
         batch = batch.to(self.device)
         bound, trained = self._losses(batch, share)
@@ -70,29 +70,29 @@ class AutoencoderObjective:
         return Update(float(bound.detach()), norm)
 
     def _losses(self, batch: Batch, share: float) -> tuple[Tensor, Tensor]:
-        """The bound in bits per dimension, and what is minimised: nats per dimension, with the prior's loss."""
+        """The negative ELBO in bits per dimension, and the loss to minimise: nats per dimension plus the prior's loss."""
         network, images, objective, portion = self.network, batch.images, self.recipe.objective, batch.portion
         values = images[0].numel()
         c = network.condition(batch.condition, len(images))
         mean, log_variance = network.encode(images, c)
         z = mean + (log_variance / 2).exp() * self._noise(mean.shape, batch)
         errors = (network.decode(z, c) - images).square()
-        if batch.pixel_weights is not None:  # masked training, as of diffusion models: diffusion.losses
+        if batch.pixel_weights is not None:  # masked training, as in diffusion.losses
             errors = errors * batch.pixel_weights
         squared_error = self.team.mean(errors.mean(), portion)
-        # The optimal variance is the error itself, which leaves half its logarithm: sigma-VAE, eq. 4 and 5.
+        # The optimal variance is the squared error itself, so its logarithm is the loss: sigma-VAE, eq. 4 and 5.
         variance = squared_error.clamp(min=self._least_variance)
         self._follow(variance.detach())
         nats = 0.5 * (math.log(2 * math.pi) + variance.log() + squared_error / variance)  # per dimension
         kl = self.team.mean(kl_from_standard_normal(mean, log_variance).mean(dim=0), portion)  # [L,G,G]
         weight = min(1.0, share / objective.kl_warm_up) if objective.kl_warm_up else 1.0
-        # Free bits: a latent that costs less than this is not pushed further: Kingma et al. 2016 (arXiv 1606.04934), eq. 15.
+        # Free bits: KL divergences below this are not reduced further. Kingma et al. 2016 (arXiv 1606.04934), eq. 15.
         trained = nats + weight * kl.clamp(min=objective.free_bits).sum() / values
         bound = (nats + kl.sum() / values) / math.log(2) + math.log2((self.levels - 1) / 2)
         return bound, trained + self._prior_loss(z.detach().flatten(1), c.detach(), batch)
 
     def _prior_loss(self, z: Tensor, c: Tensor, batch: Batch) -> Tensor:
-        """Flow matching on the latents z [B,Z], whose gradients do not reach the encoder: arXiv 2209.03003, eq. 1."""
+        """Flow matching (arXiv 2209.03003, eq. 1) on the latents z [B,Z]; no gradients reach the encoder."""
         t = batch.portion.cut(LogitNormalTimes().sample(batch.portion.total, self._flow, batch.generator)).to(
             self.device
         )
@@ -103,7 +103,7 @@ class AutoencoderObjective:
 
     @torch.no_grad()
     def _follow(self, variance: Tensor) -> None:
-        """The decoder's variance, for images that are measured or generated: a moving average in the logarithm."""
+        """Update the decoder's stored variance, a moving average of the log-variance."""
         stored = self.network.variance
         if float(stored) == 1.0:  # the first update
             stored.copy_(variance)
@@ -134,7 +134,7 @@ class AutoencoderObjective:
 
     @torch.no_grad()
     def prepare_checkpoint(self, network: nn.Module, batches: Batches) -> None:
-        """The principal directions of the latents of the training images."""
+        """Store the principal directions of the training images' latents in the network."""
         assert isinstance(network, Autoencoder)
         network.eval()
         batch = batches.training_batch(_MOST_LATENTS).to(self.device)

@@ -1,4 +1,4 @@
-"""Bounds on the log-likelihood of images under a VAE: the ELBO, and the importance-weighted one."""
+"""Lower bounds on the log-likelihood of images under a VAE: the ELBO and the importance-weighted bound."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def elbo(
     draws: int = 4,
     levels: int = 256,
 ) -> Tensor:
-    """E_q[log P(x | z)] - KL(q(z | x) || N(0, 1)) in nats, [B]: Kingma & Welling 2013 (arXiv 1312.6114), eq. 3.
+    """E_q[log P(x | z)] - KL(q(z | x) || N(0, 1)) in nats [B]: Kingma & Welling 2013 (arXiv 1312.6114), eq. 3.
 
-    P(x | z) is the probability of the image's whole-numbered values: images [B,C,H,W] in [-1,1] with so many `levels`.
-    The prior is the standard normal, which the latents were trained towards, not the flow prior.
+    P(x | z) is the probability of the discrete values of images [B,C,H,W] in [-1,1] with `levels` levels. The prior is
+    the standard normal that the VAE was trained with, not the flow prior.
     """
     c = network.condition(condition, len(images))
     mean, log_variance = network.encode(images, c)
@@ -50,9 +50,9 @@ def iwae(
     draws: int = 64,
     levels: int = 256,
 ) -> Tensor:
-    """log 1/K sum_k P(x | z_k) p(z_k) / q(z_k | x) in nats, [B]: Burda et al. 2015 (arXiv 1509.00519), eq. 8.
+    """log 1/K sum_k P(x | z_k) p(z_k) / q(z_k | x) in nats [B]: Burda et al. 2015 (arXiv 1509.00519), eq. 8.
 
-    On average it is no lower than the ELBO, and it tends to log P(x) with the number of `draws`. The rest is as in `elbo`.
+    In expectation it is at least the ELBO and converges to log P(x) with K = `draws`. Otherwise like `elbo`.
     """
     c = network.condition(condition, len(images))
     mean, log_variance = network.encode(images, c)
@@ -68,7 +68,7 @@ def iwae(
 
 
 def log_probability(network: Autoencoder, images: Tensor, z: Tensor, c: Tensor, levels: int) -> Tensor:
-    """log P(x | z) in nats, [B]."""
+    """log P(x | z) in nats [B]."""
     logs = discretised_log_probability(
         images.double(), network.decode(z, c).double(), network.variance.double(), levels
     )
@@ -76,7 +76,7 @@ def log_probability(network: Autoencoder, images: Tensor, z: Tensor, c: Tensor, 
 
 
 def in_bits(nats: Tensor, images: Tensor) -> Tensor:
-    """Bits per dimension [B] of log-probabilities of images [B,C,H,W] in nats [B]: -nats / (C H W ln 2)."""
+    """Bits per dimension [B] from log-probabilities in nats [B] of images [B,C,H,W]: -nats / (C H W ln 2)."""
     return bits_per_dimension(nats, images[0].numel())
 
 

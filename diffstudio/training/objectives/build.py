@@ -12,7 +12,7 @@ from diffstudio.training.recipe import ObjectiveName, Recipe
 
 
 def build_objective(recipe: Recipe, *, classes: int, vocabulary: int, device: torch.device) -> Objective:
-    """With new networks, whose weights are drawn from torch's global generator. ValueError for impossible sizes."""
+    """The recipe's objective with new networks, initialised from torch's global generator. ValueError for invalid sizes."""
     match recipe.objective.kind:
         case ObjectiveName.DIFFUSION:
             return DiffusionObjective(recipe, classes=classes, vocabulary=vocabulary, device=device)

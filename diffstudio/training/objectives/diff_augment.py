@@ -1,7 +1,7 @@
-"""DiffAugment: what a GAN's discriminator sees of real and generated images (Zhao et al. 2020, arXiv 2006.10738).
+"""DiffAugment (Zhao et al. 2020, arXiv 2006.10738): differentiable augmentation of the discriminator's inputs.
 
-The same random changes of brightness, contrast, place and a cut-out square are made to both, differentiably, so that a
-discriminator cannot learn few images by heart, and the generator does not learn the changes.
+Real and generated images get random changes of brightness and contrast, translations and cut-outs. They keep the
+discriminator from memorising a small dataset, and because they are differentiable the generator does not learn them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffstudio.training.distributed.portion import Portion
 
-MOST_IMAGES = 5000  # with as many, it is not needed
+MOST_IMAGES = 5000  # larger datasets do not need it
 _SHIFT = 1 / 8  # of the side, at most
 _CUT_OUT = 1 / 2  # of the side
 
@@ -33,7 +33,7 @@ def diff_augment(images: Tensor, generator: torch.Generator, portion: Portion | 
 
 
 def _shifted(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """By whole pixels, up to an eighth of the side in each direction; what comes in is 0."""
+    """Images translated by whole pixels, up to an eighth of the side in each direction; the border is filled with 0."""
     count, channels, height, width = images.shape
     most = max(1, round(_SHIFT * height)), max(1, round(_SHIFT * width))
     rows = (down * (2 * most[0] + 1)).long().clamp(max=2 * most[0])[:, None] + torch.arange(
@@ -48,7 +48,7 @@ def _shifted(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
 
 
 def _cut_out(down: Tensor, right: Tensor, height: int, width: int) -> Tensor:
-    """0 in a square of half the side around a random place, else 1: [B,1,H,W]."""
+    """A mask [B,1,H,W] that is 0 in a square of half the side around a random centre, and 1 elsewhere."""
     rows, columns = torch.arange(height, device=down.device), torch.arange(width, device=down.device)
     tall, wide = round(_CUT_OUT * height), round(_CUT_OUT * width)
     top, left = (down * (height + 1)).floor() - tall // 2, (right * (width + 1)).floor() - wide // 2

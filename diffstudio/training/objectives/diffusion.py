@@ -1,4 +1,4 @@
-"""Diffusion: the network D(x_t, t) predicts the clean image, and the loss is on the velocity that follows from it.
+"""The diffusion objective: the network D(x_t, t) predicts the clean image (x-prediction) and is trained with a v-loss.
 
 JiT (Li & He 2025, arXiv 2511.13720), table 1(b).
 """
@@ -40,13 +40,13 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}  # by `recipe.ru
 
 
 class DiffusionObjective:
-    """A PixelTransformer, trained to denoise."""
+    """Trains a PixelTransformer to denoise."""
 
     kind = ObjectiveName.DIFFUSION
     loss_falls = True
 
     def __init__(self, recipe: Recipe, *, classes: int, vocabulary: int, device: torch.device) -> None:
-        """Weights from torch's global generator. `recipe.run.dtype` must be resolved: not `auto`."""
+        """The initial weights are drawn from torch's global generator. `recipe.run.dtype` must not be `auto`."""
         self.recipe, self.device = recipe, device
         self.team: Team = ALONE
         self.schedule = RectifiedFlow()
@@ -71,7 +71,7 @@ class DiffusionObjective:
         loss = self.team.mean(self._losses(self.network, batch, t).mean(), batch.portion)
         torch.autograd.backward(loss)
         norm = gradient_norm(self._parameters, self.recipe.optimiser.clip_norm, self.team)
-        if math.isfinite(norm):  # skip a bad batch; DivergenceMonitor ends a run of many
+        if math.isfinite(norm):  # skip a bad batch; DivergenceMonitor stops the run after many
             for optimiser in self.optimisers:
                 optimiser.step()
         self.network.zero_grad(set_to_none=True)
@@ -79,7 +79,7 @@ class DiffusionObjective:
 
     @torch.no_grad()
     def fixed_losses(self, network: nn.Module, batches: Batches) -> FixedLosses | None:
-        """At fixed times and noise."""
+        """The losses at fixed times with fixed noise."""
         network.eval()
         held_out, training = (
             [self._losses(network, batch, t) for batch, t in self.at_fixed_times(batch)]
@@ -94,7 +94,7 @@ class DiffusionObjective:
 
     @torch.no_grad()
     def loss_without_network(self, predict: Network, batch: Batch) -> float:
-        """The loss of another prediction of the clean image, x_t [B,C,S,S] and t [B], at the same times and noise."""
+        """The loss of any other prediction of the clean image from x_t [B,C,S,S] and t [B], at the same times and noise."""
         denoiser = CleanPrediction(predict, self.schedule)
         losses = [
             training_loss(denoiser, at_t.images, t, self._noise(at_t), self._weighting, at_t.pixel_weights)
@@ -109,7 +109,7 @@ class DiffusionObjective:
         return None
 
     def prepare_checkpoint(self, network: nn.Module, batches: Batches) -> None:
-        """A PixelTransformer stores its weights alone."""
+        """Nothing to do: a PixelTransformer stores only its weights."""
 
     def model(self, network: nn.Module, tokenizer: CaptionTokenizer | None, classes: Sequence[str]) -> PixelModel:
         assert isinstance(network, PixelTransformer)
@@ -139,13 +139,13 @@ class DiffusionObjective:
         return portion.cut(drawn).to(self.device)
 
     def at_fixed_times(self, batch: Batch) -> list[tuple[Batch, Tensor]]:
-        """The images once for each of the fixed times t [B], whose noise its generator draws one after the other."""
+        """The batch and the times t [B] for each fixed time; its generator draws their noise in this order."""
         if not len(batch.images):
             return []
         return [(batch.to(self.device), t.expand(len(batch.images))) for t in self._fixed_times()]
 
     def _fixed_times(self) -> Tensor:
-        """HELD_OUT_TIMES quantiles of the noise levels, rising."""
+        """HELD_OUT_TIMES quantiles of the noise levels, in increasing order."""
         levels = self._noise_levels.sample(1024, self.schedule, torch.Generator().manual_seed(0)).sort().values
         return levels[torch.arange(HELD_OUT_TIMES) * 1024 // HELD_OUT_TIMES + 512 // HELD_OUT_TIMES]
 

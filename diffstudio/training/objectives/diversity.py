@@ -1,4 +1,4 @@
-"""How much of the real images a network covers that makes an image in one call: many samples cost little."""
+"""Diversity of the samples of a VAE or GAN during training, where many samples cost little."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from diffstudio.networks.transformer import Condition
 from diffstudio.training.data.batches import Batch, Batches
 from diffstudio.training.objectives.objective import Diversity
 
-SAMPLES = 256  # that coverage is measured with
-FEWEST_REAL = 16  # training and held-out images
-_MOST_TRAINING = 512  # images
-_OF_A_CLASS = 16  # samples
+SAMPLES = 256  # for measuring coverage
+FEWEST_REAL = 16  # training images, and held-out images, that are needed
+_MOST_TRAINING = 512  # training images
+_OF_A_CLASS = 16  # samples per class
 _MOST_CLASSES = 8
-_FEWEST_OF_A_CLASS = 4  # training images
+_FEWEST_OF_A_CLASS = 4  # training images per class per class
 _AT_ONCE = 64
 
 
 @torch.no_grad()
 def generated(network: OneCallNetwork, batch: Batch, count: int, device: torch.device) -> Tensor:
-    """`count` images [count,C,S,S] for the conditions of a batch in turn; noise from the batch's generator."""
+    """`count` images [count,C,S,S], cycling through the conditions of a batch; noise from the batch's generator."""
     rows = torch.arange(count) % max(1, len(batch.images))
     noise = torch.randn(count, *network.noise_shape, generator=batch.generator)
     images = []
@@ -48,7 +48,7 @@ def rows_of(condition: Condition, rows: Tensor, device: torch.device) -> Conditi
 def measure_diversity(
     network: OneCallNetwork, batches: Batches, features: FeatureNetwork, device: torch.device
 ) -> Diversity | None:
-    """None with fewer than 16 training or held-out images, and for samples that are not finite."""
+    """The diversity of a network's samples; None with fewer than 16 training or held-out images, or non-finite samples."""
     held_out, training = batches.held_out(), batches.training_batch(_MOST_TRAINING)
     if min(len(held_out.images), len(training.images)) < FEWEST_REAL:
         return None
@@ -74,10 +74,10 @@ def measure_diversity(
 
 
 def _within(network: OneCallNetwork, training: Batch, features: FeatureNetwork, device: torch.device) -> float | None:
-    """The mean over classes of how far samples are apart, relative to training images; None for text."""
+    """The mean distance of samples of one class, relative to training images, averaged over classes; None for text."""
     match network.config.conditioning:
         case Conditioning.TEXT:
-            return None  # a caption has one image
+            return None  # each caption belongs to one image
         case Conditioning.CLASS:
             labels = training.condition.class_labels
             assert labels is not None
@@ -99,7 +99,7 @@ def _within(network: OneCallNetwork, training: Batch, features: FeatureNetwork, 
 
 
 def _apart(features: FeatureArray) -> float:
-    """The mean distance of two different rows."""
+    """The mean distance between two different rows."""
     count = len(features)
     return mean_distance(features, features) * count / (count - 1)
 

@@ -1,7 +1,7 @@
-"""GAN: R3GAN (Huang et al. 2024, arXiv 2501.05441), and the non-saturating GAN of 2014, which collapses.
+"""The GAN objective: R3GAN (Huang et al. 2024, arXiv 2501.05441), or the non-saturating GAN of 2014, which collapses.
 
-There is no held-out loss: the measure is the energy distance between generated and held-out images, in the features
-of a network with random weights. It is cheap and the same in every run, and judges no image by itself.
+A GAN has no held-out loss. Its held-out measure is the energy distance between generated and held-out images, in the
+features of a network with random weights, which is cheap and the same in every run. It compares sets, not single images.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from diffstudio.training.objectives.gaussian_baseline import gaussian_samples
 from diffstudio.training.objectives.objective import Diversity, FixedLosses, Update, gradient_norm
 from diffstudio.training.recipe import GanLossName, ObjectiveName, Recipe
 
-_SAMPLES = 256  # that are compared with the held-out images
-_MOST_GAUSSIAN = 512  # training images of the Gaussian model
+_SAMPLES = 256  # to compare with the held-out images
+_MOST_GAUSSIAN = 512  # training images used for the Gaussian model
 
 
 class GanObjective:
-    """A Generator against a Discriminator: one update of each in every step."""
+    """Trains a Generator against a Discriminator, with one update of each per step."""
 
     kind = ObjectiveName.GAN
     loss_falls = False
 
     def __init__(self, recipe: Recipe, *, classes: int, vocabulary: int, device: torch.device) -> None:
-        """Weights from torch's global generator."""
+        """The initial weights are drawn from torch's global generator."""
         self.recipe, self.device = recipe, device
         self.team: Team = ALONE
         config = gan_config(recipe, classes, vocabulary)
@@ -61,7 +61,7 @@ class GanObjective:
         self.optimisers = [*self._of_generator, *self._of_discriminator]
 
     def update(self, batch: Batch, share: float) -> Update:
-        """One of the discriminator, then one of the generator, on the same real images."""
+        """Update the discriminator, then the generator, with the same real images."""
         batch = batch.to(self.device)
         self.network.train()
         self.discriminator.train()
@@ -70,7 +70,7 @@ class GanObjective:
         return Update(loss, math.hypot(norm, generator_norm), generator_loss)
 
     def gamma(self, share: float) -> float:
-        """The weight of the gradient penalties: falls along a cosine, as in the paper; 0 without penalties."""
+        """The weight of the gradient penalties, with a cosine schedule as in the paper; 0 without penalties."""
         objective = self.recipe.objective
         if not self._relativistic:
             return 0.0
@@ -85,7 +85,7 @@ class GanObjective:
         real_scores, fake_scores = self._scores(real, batch), self._scores(fake, batch)
         loss = self._discriminator_loss(real_scores, fake_scores)
         penalty = loss.new_zeros(())
-        if gamma > 0:  # R1 and R2: eq. 3 of the paper, zero-centred on real and on generated images
+        if gamma > 0:  # R1 and R2, zero-centred penalties on real and generated images: eq. 3 of the paper
             penalty = gamma / 2 * (_squared_gradient(real_scores, real) + _squared_gradient(fake_scores, fake))
         return self._step(self._of_discriminator, self.discriminator, loss, penalty, batch.portion)
 
@@ -99,7 +99,7 @@ class GanObjective:
         return result
 
     def _discriminator_loss(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Relativistic pairing (Jolicoeur-Martineau 2018, arXiv 1807.00734), or that of arXiv 1406.2661, eq. 1."""
+        """The relativistic pairing loss (Jolicoeur-Martineau 2018, arXiv 1807.00734), or arXiv 1406.2661, eq. 1."""
         if self._relativistic:
             return F.softplus(fake - real).mean()
         return F.softplus(-real).mean() + F.softplus(fake).mean()
@@ -138,7 +138,7 @@ class GanObjective:
         return FixedLosses((), (), (distances[1],), distances[0])
 
     def _distance(self, real: Tensor, samples: Tensor) -> float:
-        """NaN where samples are not finite, and for a single real image."""
+        """The energy distance; NaN if samples are not finite or there is only one real image."""
         if not bool(torch.isfinite(samples).all()) or len(real) < 2:
             return math.nan
         return energy_distance(features_of(self._features, real), features_of(self._features, samples))
@@ -155,7 +155,7 @@ class GanObjective:
         return measure_diversity(network.eval(), batches, self._features, self.device)
 
     def prepare_checkpoint(self, network: nn.Module, batches: Batches) -> None:
-        """A generator stores its weights alone."""
+        """Nothing to do: a Generator stores only its weights."""
 
     def model(self, network: nn.Module, tokenizer: CaptionTokenizer | None, classes: Sequence[str]) -> OneCallModel:
         assert isinstance(network, Generator)

@@ -27,7 +27,7 @@ _Denoise = Callable[[Tensor, Tensor, Tensor], Tensor]  # x_t - alpha mean [B,C,S
 
 
 class DenoisingLoss(Protocol):
-    """What measures predictions of the clean image: the objective of diffusion models."""
+    """An objective that can measure any prediction of the clean image, as the diffusion objective does."""
 
     device: torch.device
 
@@ -58,10 +58,10 @@ def gaussian_loss(objective: DenoisingLoss, batches: Batches) -> float | None:
 
 
 def gaussian_bits(batches: Batches, levels: int, least_variance: float) -> float | None:
-    """The fewest bits per dimension that probabilistic principal components need for held-out images; None without any.
+    """The lowest bits per dimension of held-out images under probabilistic PCA; None without held-out images.
 
-    They are the linear VAE (Dai et al. 2018, arXiv 1706.05148; Lucas et al. 2019, arXiv 1911.02469). No direction has a
-    variance below `least_variance`.
+    Probabilistic PCA is the linear VAE (Dai et al. 2018, arXiv 1706.05148; Lucas et al. 2019, arXiv 1911.02469).
+    `least_variance` is a floor for the variance of every direction.
     """
     held_out = batches.held_out()
     if not len(held_out.images):
@@ -77,7 +77,7 @@ def gaussian_bits(batches: Batches, levels: int, least_variance: float) -> float
 
 
 def gaussian_samples(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """[count,C,S,S] from the Gaussian with the mean and the covariance of images [N,C,S,S]."""
+    """Samples [count,C,S,S] of the Gaussian with the mean and covariance of images [N,C,S,S]."""
     mean = images.mean(dim=0)
     weights = torch.randn(count, len(images), generator=generator) / len(images) ** 0.5
     return mean + torch.einsum("kn,nchw->kchw", weights.to(images), images - mean)
@@ -134,7 +134,7 @@ class _Principal:
         return (rest * rows + (rows @ self.components.T * gains) @ self.components).reshape(x.shape)
 
     def log_density(self, centred: Tensor, least_variance: float) -> Tensor:
-        """Of rows [B,D] without their mean, in nats [B]."""
+        """The log-density of centred rows [B,D] in nats [B]."""
         variances = self.variances.double().clamp(min=least_variance)
         rest = self.rest.double().clamp(min=least_variance)
         along = centred @ self.components.double().T  # [B,K]

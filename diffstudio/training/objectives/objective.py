@@ -1,4 +1,4 @@
-"""Objective: what one kind of model is trained for. The trainer has its steps, EMA weights and state in common."""
+"""Objective: the losses, updates and measures of one kind of model. The trainer adds steps, EMA weights and state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from diffstudio.training.recipe import ObjectiveName
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """What one update reports; losses are those before it."""
+    """The report of one update; losses are those before the update."""
 
     loss: float
     gradient_norm: float
@@ -28,11 +28,11 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class FixedLosses:
-    """The held-out measure, on the held-out images and on as many training images, with the same noise every time."""
+    """The held-out measure on the held-out images and on as many training images, with the same noise every time."""
 
-    levels: tuple[float, ...]  # t, rising; empty where the measure has no noise levels
-    held_out: tuple[float, ...]  # mean at each
-    training: tuple[float, ...]  # the same, or a single one without levels
+    levels: tuple[float, ...]  # t, increasing; empty if the measure has no noise levels
+    held_out: tuple[float, ...]  # mean at each level; empty without levels
+    training: tuple[float, ...]  # mean at each level, or a single value without levels
     loss: float  # on the held-out images, over all levels
 
     @property
@@ -42,39 +42,39 @@ class FixedLosses:
 
 @dataclass(frozen=True, slots=True)
 class Diversity:
-    """How much of the real images samples cover, and how much those of one condition vary."""
+    """How well samples cover the real images, and how much samples of one class vary."""
 
     samples: int
     precision: float  # of the samples: evaluation.prdc
     coverage: float  # of the held-out images
     real_precision: float  # of as many training images
     real_coverage: float
-    within: float | None  # mean distance of two samples of one class over that of two training images; None for text
+    within: float | None  # mean distance within a class, samples / training images; None for text
     recall: float | None = None
     real_recall: float | None = None  # of as many training images
 
 
 class Objective(Protocol):
-    """What a kind of model trains, and what is measured on it. Built by `objectives.build.build_objective`."""
+    """The training objective of a kind of model, with its measures. Built by `objectives.build.build_objective`."""
 
     kind: ObjectiveName
     optimisers: Optimisers
     team: Team  # that trains it; its updates are those of the global batch
-    loss_falls: bool  # whether a loss far above its minimum means that training diverged: not against an adversary
+    loss_falls: bool  # whether a loss far above its minimum means divergence; not so for a GAN
 
     @property
     def network(self) -> nn.Module:
-        """Whose EMA weights generate."""
+        """The network whose EMA weights generate images."""
 
     @property
     def others(self) -> Mapping[str, nn.Module]:
-        """Networks that are only needed for training, by their keys in the training state."""
+        """Networks that only training needs, by their keys in the training state."""
 
     def rebuild_optimisers(self) -> None:
         """For the network's parameters of now, after they were sharded."""
 
     def update(self, batch: Batch, share: float) -> Update:
-        """One update of all networks, for the share of the run that is done: 0 to 1."""
+        """One update of all networks; `share` is the completed share of the run, 0 to 1."""
 
     def fixed_losses(self, network: nn.Module, batches: Batches) -> FixedLosses | None:
         """The held-out measure of a network, lower is better; None without held-out images."""
@@ -83,13 +83,13 @@ class Objective(Protocol):
         """The measure of a Gaussian model of the training images; None without held-out images."""
 
     def diversity(self, network: nn.Module, batches: Batches) -> Diversity | None:
-        """Of many samples, where they take one call each; None otherwise, and with too few images."""
+        """The diversity of many samples if the model generates in one call; None otherwise, or with too few images."""
 
     def prepare_checkpoint(self, network: nn.Module, batches: Batches) -> None:
-        """Set what the network stores besides its weights."""
+        """Set the buffers that the network stores besides its weights."""
 
     def model(self, network: nn.Module, tokenizer: CaptionTokenizer | None, classes: Sequence[str]) -> Model:
-        """The network as a Model that images are sampled with."""
+        """The network as a Model for sampling."""
 
 
 def gradient_norm(parameters: Iterable[Tensor], clip_norm: float, team: Team) -> float:

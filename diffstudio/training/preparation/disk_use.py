@@ -17,9 +17,7 @@ def bytes_needed(trainer: Trainer, recipe: Recipe) -> int:
     """What the run folder takes at most, roughly."""
     weights = sum(parameter.numel() for parameter in trainer.network.parameters())
     others = sum(sum(each.numel() for each in one.parameters()) for one in trainer.objective.others.values())
-    state = (
-        4 * (weights + others) * 4
-    )  # the weights, their average, and up to two values that an optimiser remembers for each
+    state = 4 * (weights + others) * 4  # the weights, their EMA, and up to two optimiser values for each
     checkpoints = (recipe.run.keep_checkpoints + 3) * 2 * weights  # float16; the best, the newest, one being written
     return _STATES * state + checkpoints + _SHEETS_BYTES
 

@@ -51,7 +51,9 @@ def resolve_dtypes(
     def with_dtype(dtype: str) -> Recipe:
         return replace(recipe, run=replace(recipe.run, dtype=dtype))
 
-    if device.type == "mps" or recipe.objective.kind is not ObjectiveName.DIFFUSION:  # the others have float32 alone
+    if (
+        device.type == "mps" or recipe.objective.kind is not ObjectiveName.DIFFUSION
+    ):  # VAEs and GANs train in float32 only
         return with_dtype("float32"), ""
     if device.type == "cpu" and _of_matrices() < 1 / _HOPELESS:
         return with_dtype("float32"), "float32 because this processor is many times slower in bfloat16."

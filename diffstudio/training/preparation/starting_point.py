@@ -35,10 +35,9 @@ class StartingPoint:
         return known.extended(captions, _MOST_NEW_TOKENS) if known is not None else None
 
     def load_into(self, trainer: Trainer, tokenizer: CaptionTokenizer | None, classes: tuple[str, ...]) -> str:
-        """Copy the weights into a new trainer; returns what of its network starts new, in a sentence, or nothing.
+        """Copy the weights into a new trainer; returns a sentence about parts without weights, or an empty string.
 
-        Layers for pixels of other channels are said in the recipe's sentence. RunProblem where its network has other
-        layers.
+        The recipe's own sentence covers layers for other channels. RunProblem if the network has other layers.
         """
         mine = trainer.network.state_dict()
         channels = mixing(self.loaded.output, trainer.recipe.data.form)
@@ -71,7 +70,7 @@ class StartingPoint:
         if not parts:
             return ""
         more = f" and {len(parts) - _MOST_NAMED:,} more" if len(parts) > _MOST_NAMED else ""
-        return f"{self.name} has no weights for {', '.join(parts[:_MOST_NAMED])}{more}: new ones are learned."
+        return f"{self.name} has no weights for {', '.join(parts[:_MOST_NAMED])}{more}; they are trained from scratch."
 
 
 _READS = "patch_embed.proj1.weight"  # [width, channels * positions]
@@ -83,7 +82,7 @@ _POSITIONS = "pos_embed"
 _TOKEN_POSITIONS = "cond_embed.token_pos_embed"
 
 
-_PARTS = (  # of the network's parameters, as they are called in messages
+_PARTS = (  # prefixes of parameters, and how messages name them
     ("patch_embed.", "reading patches of this size"),
     ("pos_embed", "positions"),
     ("cond_embed.t", "captions"),
@@ -101,7 +100,7 @@ def starting_point(name: str) -> StartingPoint:
 
 
 def _with_channels(weights: Mapping[str, Tensor], between: Mixing | None) -> dict[str, Tensor]:
-    """The weights for images of other channels; without those of the first and last layer where there is no map."""
+    """The weights adapted to other channels; without those of the first and last layers if there is no map."""
     rest = {name: value for name, value in weights.items() if name not in (_READS, *_WRITES)}
     if between is None:
         return rest

@@ -44,7 +44,7 @@ class StoredDataset:
     sizes: tuple[tuple[int, int], ...] = ()  # width and height of each prepared image, px
     channels: int = 3
     repeats: tuple[int, ...] = ()  # how many times as often as others each is drawn; empty: all equally often
-    masked: bool = False  # the prepared images have a mask as one more channel
+    masked: bool = False  # the prepared images have a mask as an extra channel
 
     @classmethod
     def of(cls, dataset: ImageDataset, recipe: Recipe, folder: Path, left_out: Sequence[str] = ()) -> StoredDataset:

@@ -77,7 +77,7 @@ class Assessment:
     def judge_samples(
         self, progress: float, before_call: Callable[[], None], samples: Tensor | None = None
     ) -> Iterator[RunDiversity | RunVerdict]:
-        """The diversity of the samples, where it can be measured, and the verdict of now.
+        """Yield the diversity of the samples, if it can be measured, and the current verdict.
 
         `samples` of the EMA weights, with prompts from all over the folder, save drawing some. Nothing is yielded when
         `before_call`, which runs before every call of the network, raises Interrupted.

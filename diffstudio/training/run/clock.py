@@ -12,7 +12,7 @@ FIRST_STATE_SECONDS = 20.0  # after the start, the first state is saved
 STATE_SECONDS = 45.0  # between two, so that a kill costs less than a minute
 HELD_OUT_SHARES, SAMPLE_SHARES = 24, 12  # how often these happen in a run whose length is a time
 _MOST_MEASURING, _MOST_SAMPLING = 0.05, 0.15  # of the time is spent on held-out losses, and on samples
-_STEPS_OF_THE_END = 5.0  # that samples, losses and the checkpoint take, until it is known
+_STEPS_OF_THE_END = 5.0  # estimated time for final samples, losses and checkpoint until it is measured, in steps
 _RESERVE_BEYOND = 1.2  # of what the last sheets and checkpoint took is reserved for the final ones
 
 
@@ -25,7 +25,7 @@ class RunClock:
         self._since = time.monotonic()
         self._stopped = False
         self._progress = progress
-        self._reserve: float | None = None  # seconds for what is written at the end; None: not measured yet
+        self._reserve: float | None = None  # seconds for the files written at the end; None: not measured yet
         self._last_state = self._since - (STATE_SECONDS - FIRST_STATE_SECONDS)
 
     @property
@@ -53,9 +53,9 @@ class RunClock:
         return self._recipe.schedule == "time"
 
     def progress(self, step: int) -> float:
-        """The share of the run that is done after `step` steps, 0 to 1. It never falls while the run goes on.
+        """The completed share of the run after `step` steps, 0 to 1. It never decreases during a run.
 
-        A time that is too short for anything is still one step.
+        A run of any length has at least one step.
         """
         run = self._recipe
         done = step - run.first_step
@@ -122,7 +122,9 @@ class Cadence:
     def _due(self, step: int, every: int) -> bool:
         if self._recipe.schedule != "time":
             return step % every == 0
-        early = self._progress * 60 * self._recipe.minutes < FIRST_STATE_SECONDS  # a time of seconds is for training
+        early = (
+            self._progress * 60 * self._recipe.minutes < FIRST_STATE_SECONDS
+        )  # a run of a few seconds writes no early state
         return self._crossed(SAMPLE_SHARES) and not early
 
     def _crossed(self, shares: int) -> bool:

@@ -61,7 +61,7 @@ class RunStarted:
     minutes: float = 0.0  # of training, where the budget is a time; otherwise 0
     folder: str = ""  # of the images
     starter: str = ""  # the name of the checkpoint whose weights the run started from
-    objective: str = "diffusion"  # a value of recipe.ObjectiveName, which says what the losses are
+    objective: str = "diffusion"  # a value of recipe.ObjectiveName, which determines the losses
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +84,10 @@ class RunStep:
 
 @dataclass(frozen=True, slots=True)
 class RunHeldOut:
-    """The held-out measure of the EMA weights, on the held-out images and as many others, with fixed noise.
+    """The held-out measure of the EMA weights, on the held-out images and as many training images, with fixed noise.
 
-    Of diffusion models a loss at fixed noise levels, of VAEs the negative ELBO in bits per dimension, and of GANs, which
-    have no loss, the energy distance between generated and held-out images.
+    For diffusion models a loss at fixed noise levels, for VAEs the negative ELBO in bits per dimension, and for GANs,
+    which have no such loss, the energy distance between generated and held-out images.
     """
 
     event: ClassVar[str] = "held_out"
@@ -123,17 +123,17 @@ def channel_sheet(sheet: Path, number: int) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class RunDiversity:
-    """How varied the samples of the EMA weights are, beside as many training images: before each verdict.
+    """The diversity of samples of the EMA weights compared with as many training images, measured before each verdict.
 
-    Precision, coverage and recall are against held-out images; None where there are too few of them.
+    Precision, coverage and recall compare with held-out images; None if there are too few of them.
     """
 
     event: ClassVar[str] = "diversity"
     step: int
-    spread: float  # mean distance of two samples over that of two training images
+    spread: float  # mean distance between two samples / between two training images
     vendi: float
     real_vendi: float
-    samples: int = 0  # that the figures below are of
+    samples: int = 0  # number of samples for the measures below
     precision: float | None = None
     real_precision: float | None = None
     coverage: float | None = None

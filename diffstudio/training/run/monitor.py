@@ -39,14 +39,14 @@ class DivergenceMonitor:
 
     @classmethod
     def restored(cls, state: Mapping[str, Any] | None) -> DivergenceMonitor:
-        """The monitor with that state, or a new one: states of earlier runs have none."""
+        """The monitor with this state, or a new one for states of earlier versions, which have none."""
         try:
             return cls(**state) if state is not None else cls()
         except TypeError:
             return cls()
 
     def update(self, step: int, loss: float, *, falls: bool = True) -> None:
-        """Diverged at 20 losses in a row that are NaN or Inf; and for one that `falls`, far above its minimum."""
+        """Diverged after 20 NaN or Inf losses in a row, or, if the loss `falls`, when it is far above its minimum."""
         if not math.isfinite(loss):
             self.bad_steps += 1
             if self.bad_steps >= _MAX_BAD_STEPS:

@@ -131,7 +131,7 @@ def _stored_tokenizer(run: RunFolder) -> CaptionTokenizer:
 def _restore(
     run: RunFolder, trainer: Trainer, tokenizer: CaptionTokenizer | None, dataset: ImageDataset
 ) -> dict[str, Any]:
-    """Load the last state, or before the first one the weights that the run starts from; returns the state."""
+    """Load the last state, or the starting weights if there is none yet; returns the state."""
     if not run.state_file.exists():
         if trainer.recipe.run.start_from:
             starting_point(trainer.recipe.run.start_from).load_into(trainer, tokenizer, dataset.classes)

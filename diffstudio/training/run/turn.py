@@ -1,7 +1,7 @@
-"""Turn: what one training run or evaluation has at a time, first come, first served. No torch is imported here.
+"""Turn: a first-come, first-served lock that one training run or evaluation holds at a time. No torch.
 
-Each run that waits holds the lock of a numbered file in the folder `waiting`; the one with the lowest number is next. The
-operating system releases the locks of a process that dies, and its file is deleted by the next one that finds it.
+Each waiting run locks a numbered file in the folder `waiting`; the lowest number is next. The operating system releases
+the lock of a process that dies, and the next process that finds its file deletes it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from filelock import FileLock, Timeout
 from diffstudio.errors import FREE_SPACE_OR_FOLDER, StorageProblem
 from diffstudio.models.memory.lease import Lease
 
-_LOOK_SECONDS = 0.25  # between two searches for runs that waited before and no longer do
+_LOOK_SECONDS = 0.25  # between two checks whether earlier runs are still waiting
 
 
 class Turn:
-    """One run's part in it. StorageProblem when the folder cannot be written to. Not thread-safe."""
+    """The lock as seen by one run. StorageProblem if the folder cannot be written to. Not thread-safe."""
 
     def __init__(self, folder: Path) -> None:
         self._lease = Lease(folder)
@@ -33,7 +33,7 @@ class Turn:
         return self._lease.is_held
 
     def holder(self) -> str | None:
-        """Whose turn it is, for display; None when it is nobody's."""
+        """The name of the run that holds the lock, for display; None if it is free."""
         return self._lease.holder()
 
     def release(self) -> None:
@@ -42,9 +42,9 @@ class Turn:
     def acquire(
         self, by: str, cancelled: Callable[[], bool] | None = None, *, on_wait: Callable[[], None] | None = None
     ) -> None:
-        """Wait until all that came before had their turn; `on_wait` is called once before waiting.
+        """Wait until all earlier runs have finished; `on_wait` is called once before waiting.
 
-        Interrupted when `cancelled()` becomes true meanwhile.
+        Interrupted if `cancelled()` becomes true while waiting.
         """
         with self._ticket() as number:
             self._looked = 0.0
@@ -52,7 +52,7 @@ class Turn:
 
     @contextmanager
     def _ticket(self) -> Iterator[int]:
-        """A number above those of all that wait."""
+        """Lock a file with a number above those of all waiting runs, and yield the number."""
         try:
             self._waiting.mkdir(parents=True, exist_ok=True)
             with self._order:

@@ -1,8 +1,8 @@
 """The verdict on a run: what was learned, in a sentence and with its evidence. `verdict(evidence)` is a pure function.
 
 Held-out loss alone does not say it: it is low for blurs where images are alike, and falls on while copies are drawn. So it
-is compared with that of a Gaussian model (`gaussian_baseline`), and with copies and the diversity of the samples. A GAN
-has no loss that says anything: it is judged by its distance to the held-out images, and by how many of them it covers.
+is compared with that of a Gaussian model (`gaussian_baseline`); copies and the diversity of the samples count too. The
+losses of a GAN are not informative: it is judged by its distance to the held-out images and its coverage of them.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ FEWEST_IMAGES = MIN_IMAGES_TO_HOLD_OUT  # different ones, in the whole folder
 FEWEST_HELD_OUT = 4  # below, the held-out loss is that of single images
 FEWEST_MEASUREMENTS = 4
 BEYOND_BASELINE = 0.95  # of the Gaussian model's loss: below, the network knows more than it
-COLLAPSED_SPREAD = 0.25  # of the distance between training images, or between those of one class
-COLLAPSED_COVERAGE = 0.25  # of the coverage of as many training images
+COLLAPSED_SPREAD = 0.25  # relative to the distance between training images, overall or within a class
+COLLAPSED_COVERAGE = 0.25  # relative to the coverage by as many training images
 COPIED_SHARE = 0.05  # of the samples, by the lower bound of its interval
 CLEARLY = 0.005  # relative: a smaller change of the held-out loss does not count
 RISEN = 0.03  # relative: this far above its minimum, the held-out loss is rising
@@ -60,7 +60,7 @@ def verdict(evidence: Evidence) -> Verdict:
 
 
 def held_out_measure(kind: str) -> str:
-    """What the held-out measure of a kind of model is called in a sentence: `the held-out loss`."""
+    """The held-out measure of a kind of model as it is named in a sentence: `the held-out loss`."""
     return _MEASURES.get(kind, _MEASURES["diffusion"])[0]
 
 
@@ -99,7 +99,9 @@ def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
     lowest = min((loss for _, loss in losses), default=math.inf)
     falling = still_falling(losses)
     why, enough = _collapse(evidence), len(losses) >= FEWEST_MEASUREMENTS
-    if why and enough and evidence.kind != "diffusion":  # whose blurs are no collapse, but an early step
+    if (
+        why and enough and evidence.kind != "diffusion"
+    ):  # blurry samples of a VAE or GAN are an early stage, not a collapse
         return _collapsed(why, evidence)
     if evidence.baseline is not None and lowest > BEYOND_BASELINE * evidence.baseline:
         more = (
@@ -126,15 +128,15 @@ def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
 
 
 def _collapse(evidence: Evidence) -> str:
-    """How the many samples of a model show that it has collapsed, a clause; empty if they do not.
+    """A clause that says how many samples of a model show its collapse; empty if they do not.
 
-    Few samples that are unlike each other hide it: they differ because their classes do, or by chance.
+    A few dissimilar samples can hide a collapse: they may differ by class or by chance.
     """
     found = evidence.diversity
     if found is None:
         return ""
     if found.within is not None and found.within < COLLAPSED_SPREAD:
-        return f"samples of one class are only {found.within:.0%} as different as its training images"
+        return f"samples of one class are only {found.within:.0%} as diverse as its training images"
     if found.coverage < COLLAPSED_COVERAGE * found.real_coverage and found.precision >= 0.5 * found.real_precision:
         return (
             f"{found.samples:,} samples cover {found.coverage:.0%} of the held-out images, "
@@ -149,9 +151,7 @@ def _collapsed(why: str, evidence: Evidence) -> tuple[Outcome, str]:
 
 def _against_collapse(evidence: Evidence) -> str:
     if evidence.kind == "gan":
-        return (
-            "Train with gan_loss = r3gan and a higher gamma, whose penalties prevent it, or use an earlier checkpoint."
-        )
+        return "Train with gan_loss = r3gan and a higher gamma, which prevents it, or use an earlier checkpoint."
     return "Start again with a lower learning rate, or use an earlier checkpoint."
 
 
@@ -226,5 +226,5 @@ def _evidence(evidence: Evidence) -> list[str]:
             f"({many.real_precision:.0%})."
         )
         if many.within is not None:
-            found.append(f"Those of one class are {many.within:.0%} as different as its training images.")
+            found.append(f"Samples of one class are {many.within:.0%} as diverse as its training images.")
     return found

@@ -248,7 +248,7 @@ def request_facts(request: PictureRequest, checkpoint: str) -> list[tuple[str, s
 
 
 def guidance_facts(request: GenerateRequest) -> list[tuple[str, str]]:
-    """Guidance interval, autoguidance and CADS as (name, value), where they are on."""
+    """Guidance interval, autoguidance and CADS as (name, value) if they are on."""
     facts = []
     if request.guidance_interval is not None:
         facts.append((terms.GUIDANCE_INTERVAL, f"{value_text(request.guidance_interval)} of the noise"))

@@ -339,6 +339,6 @@ class Panel(PanelLayout):
 
 
 def _makes_one_call(checkpoint: Checkpoint | None) -> bool:
-    """Whether it is a VAE or GAN, which has no negative prompt."""
+    """Whether a checkpoint is a VAE or GAN, which has no negative prompt."""
     family = family_of(checkpoint.family) if checkpoint is not None else None
     return family is not None and family.one_call

@@ -43,7 +43,7 @@ class GenerateRoom(Viewer):
     models_room_requested = Signal()
     rescan_requested = Signal()  # of the model folders
     train_room_requested = Signal()
-    lab_job_requested = Signal(int)  # its place among those in the queue's list
+    lab_job_requested = Signal(int)  # its index among the Lab jobs in the queue's list
 
     def __init__(self, read_filmstrip: ReadFilmstrip = no_filmstrip, read_steps: ReadSteps = no_steps) -> None:
         super().__init__(read_filmstrip, read_steps)

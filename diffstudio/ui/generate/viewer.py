@@ -226,7 +226,7 @@ class Viewer(GenerateLayout):
             self.canvas.setFocus()
 
     def _batch_shown(self) -> list[Path]:
-        """The images of the finished job that is shown; empty for an upscaled image, and while the job runs."""
+        """The images of the shown job once it has finished; empty for an upscaled image."""
         state = self._state
         if not self._live or state.busy or not isinstance(state.request, GenerateRequest):
             return []

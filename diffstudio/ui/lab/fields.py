@@ -1,7 +1,7 @@
-"""Fields of the Lab's forms. Each stands for an argument of the command line, and reads it back from one.
+"""The fields of the Lab's forms. Each stands for one argument of the command line.
 
-`arguments()` is what the field adds to the command, `problem()` why it cannot be started yet. `fill(rest)` shows the
-arguments of an earlier job and takes them out of `rest`; flags are filled before what has none.
+`arguments()` are those that the field adds to the command; `problem()` says why the job cannot be started yet.
+`fill(rest)` shows the arguments of an earlier job and removes them from `rest`; fields with flags are filled first.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ class Field(QWidget):
     def arguments(self) -> list[str]: ...
 
     def problem(self) -> str:
-        """What is missing, in a sentence; empty when nothing is."""
+        """A sentence about what is missing; empty if nothing is."""
         return ""
 
     @abstractmethod
     def fill(self, rest: list[str]) -> None: ...
 
     def drop_text(self, items: Sequence[DroppedItem]) -> str:
-        """What dropping these items will do to the field; empty when it takes none of them."""
+        """The effect of dropping these items on the field; empty if it accepts none of them."""
         return ""
 
     def take(self, items: Sequence[DroppedItem]) -> None:
         """Use dropped items."""
 
     def offer(self, checkpoints: Sequence[Checkpoint]) -> None:
-        """The checkpoints that can be chosen."""
+        """Set the checkpoints that can be chosen."""
 
 
 class FolderField(Field):
-    """A folder of images: chosen in a dialog or dropped. Without a flag it is the last argument that has none."""
+    """A folder of images, chosen in a dialog or dropped. Without a flag it is the last positional argument."""
 
     def __init__(self, text: str, missing: str, *, tooltip: str, flag: str = "", optional: bool = False) -> None:
         super().__init__()
@@ -113,12 +113,12 @@ class FolderField(Field):
 
 
 class SubjectsField(Field):
-    """Checkpoints and folders of images, each in a row: the arguments before the folder."""
+    """Checkpoints and folders of images, each in its own row: the positional arguments before the folder."""
 
     def __init__(
         self, text: str, missing: str, *, tooltip: str, folders: bool = True, most: int = 50, flag: str = ""
     ) -> None:
-        """With a flag, which several values follow, the field may be empty."""
+        """With a `flag`, which takes several values, the field may be empty."""
         super().__init__()
         self._missing, self._takes_folders, self._most, self._flag = missing, folders, most, flag
         self._subjects: list[tuple[str, str]] = []  # argument, name
@@ -151,7 +151,7 @@ class SubjectsField(Field):
         self.add(str(path), path.name if path.is_dir() or path.stem != "latest" else path.parent.parent.name)
 
     def add(self, argument: str, name: str) -> None:
-        """Add a subject, unless it is there; where only one is taken, it replaces the one before."""
+        """Add a subject that is not in the list yet; if only one is allowed, it replaces the previous one."""
         if argument not in self.subjects():
             kept = self._subjects if self._most > 1 else []
             self._show([*kept, (argument, name)][-self._most :])
@@ -222,7 +222,7 @@ class SubjectsField(Field):
 
 
 class NumberField(Field):
-    """A number behind a flag, or without one; at its smallest value the flag is left out, and `automatic` is shown."""
+    """A number with or without a flag; at its smallest value the flag is left out, and `automatic` is shown."""
 
     def __init__(
         self,
@@ -239,7 +239,7 @@ class NumberField(Field):
         suffix: str = "",
         always: bool = False,
     ) -> None:
-        """`always` writes the flag whatever the value: for one that the command requires."""
+        """`always` writes the flag for every value, because the command requires it."""
         super().__init__()
         self._flag, self._automatic, self._always = flag, automatic, always
         self._first = minimum if value is None else value
@@ -282,7 +282,7 @@ class NumberField(Field):
 
 
 class ChoiceField(Field):
-    """A drop-down behind a flag; its first choice leaves the flag out."""
+    """A drop-down with a flag; its first choice leaves the flag out."""
 
     def __init__(self, text: str, flag: str, choices: Sequence[tuple[Any, str]], *, tooltip: str) -> None:
         super().__init__()
@@ -300,13 +300,13 @@ class ChoiceField(Field):
     def fill(self, rest: list[str]) -> None:
         found = taken(rest, self._flag)
         if found is not None and found not in [value for value, _ in self._choices]:
-            self._choices.append((found, found))  # a path, or what another version offers
+            self._choices.append((found, found))  # a path, or a choice of another version
             self.combo.set_choices(self._choices)
         self.combo.set_value(self._choices[0][0] if found is None else found)
 
 
 class SeveralField(Field):
-    """Any of several names behind a flag, separated by commas; all of them leave the flag out."""
+    """Any of several names, separated by commas after a flag; if all are chosen the flag is left out."""
 
     def __init__(self, text: str, flag: str, choices: Sequence[tuple[str, str]], *, tooltip: str, none: str) -> None:
         super().__init__()
@@ -367,7 +367,7 @@ class SwitchField(Field):
 
 
 def _taken_all(rest: list[str], flag: str) -> list[str]:
-    """The values behind a flag up to the next one, which are taken out of `rest` with it."""
+    """The values after a flag up to the next flag; they are removed from `rest` with the flag."""
     if flag not in rest:
         return []
     first = rest.index(flag)
@@ -378,7 +378,7 @@ def _taken_all(rest: list[str], flag: str) -> list[str]:
 
 
 def taken(rest: list[str], flag: str) -> str | None:
-    """The value behind a flag, which is taken out of `rest` with it; None without the flag."""
+    """The value after a flag, removed from `rest` with the flag; None without the flag."""
     for place, argument in enumerate(rest):
         if argument == flag and place + 1 < len(rest):
             value = rest[place + 1]

@@ -1,4 +1,4 @@
-"""LabForm: the fields of one verb, in order, and the command that they make."""
+"""LabForm: the fields of one verb, and the command that they produce."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem
 
 
 class LabForm(QWidget):
-    """`fields` are in the order of the screen, `positional` those without a flag in the order of the command."""
+    """The form of a verb: `fields` in the order on screen, and the `positional` ones in the order of the command."""
 
     changed = Signal()
 
@@ -40,19 +40,19 @@ class LabForm(QWidget):
         self.setFocusProxy(self.fields[0])
 
     def arguments(self) -> list[str]:
-        """The arguments of the verb: those without a flag first."""
+        """The arguments of the verb, positional ones first."""
         flagged = [field for field in self.fields if field not in self._positional]
         return [argument for field in (*self._positional, *flagged) for argument in field.arguments()]
 
     def problem(self) -> str:
-        """Why the job cannot be started yet; empty when it can."""
+        """Why the job cannot be started yet; empty if it can."""
         return next((problem for field in self.fields if (problem := field.problem())), "")
 
     def job_name(self) -> str:
         return self._name()
 
     def about(self) -> str:
-        """What the job will do with these settings, in a sentence; empty where there is nothing to say."""
+        """A sentence about what the job will do with these settings; may be empty."""
         return self._about()
 
     def fill(self, arguments: Sequence[str]) -> None:
@@ -61,7 +61,7 @@ class LabForm(QWidget):
         for field in self.fields:
             if field not in self._positional:
                 field.fill(rest)
-        for field in reversed(self._positional):  # the last is one argument, the first takes all others
+        for field in reversed(self._positional):  # the last field is one argument, the first takes all others
             field.fill(rest)
 
     def offer(self, checkpoints: Sequence[Checkpoint]) -> None:
@@ -69,7 +69,7 @@ class LabForm(QWidget):
             field.offer(checkpoints)
 
     def drop_text(self, items: Sequence[DroppedItem]) -> str:
-        """What dropping these items will do; empty when no field takes them."""
+        """The effect of dropping these items; empty if no field accepts them."""
         field = self._taker(items)
         return field.drop_text(items) if field is not None else ""
 
@@ -79,6 +79,6 @@ class LabForm(QWidget):
             field.take(items)
 
     def _taker(self, items: Sequence[DroppedItem]) -> Field | None:
-        """The first field that still needs something and takes these items, or else the first that takes them."""
+        """The first incomplete field that accepts these items, or else the first field that accepts them."""
         takers = [field for field in self.fields if field.drop_text(items)]
         return next((field for field in takers if field.problem()), takers[0] if takers else None)

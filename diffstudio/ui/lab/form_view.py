@@ -1,4 +1,4 @@
-"""FormView: a page before its job: what it shows, its form, and Start."""
+"""FormView: a page before a job is started, with a description, its form and the start button."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from diffstudio.ui.widgets import shortcuts, theme
 from diffstudio.ui.widgets.controls import PrimaryButton
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, describe, label, scroll_area, set_tooltip
 
-WIDEST = 560  # px of a form
+WIDEST = 560  # px, largest width of a form
 
 
 class FormView(QWidget):

@@ -22,12 +22,12 @@ _T = TypeVar("_T")
 
 
 class JobActions(QObject):
-    """Calls `LabJobs` in a thread, one call after the other, and reports the outcome; errors are emitted as messages."""
+    """Calls `LabJobs` in a thread, one call at a time, and reports the outcome; errors are emitted as messages."""
 
     started = Signal(object)  # Path of the folder of a new job
-    changed = Signal()  # the jobs are to be read again
+    changed = Signal()  # the jobs must be read again
     removed = Signal(object)  # Path of a job's folder, now in the system trash
-    message = Signal(str, str)  # kind, text; an empty text hides the message shown before
+    message = Signal(str, str)  # kind, text; an empty text hides the previous message
 
     def __init__(self, jobs: LabJobs, tasks: Tasks, parent: QWidget) -> None:
         super().__init__(parent)
@@ -39,7 +39,7 @@ class JobActions(QObject):
         self._start(partial(self._jobs.start, verb, arguments, name))
 
     def again(self, summary: JobSummary) -> None:
-        """Start a new job that does the same."""
+        """Start a new job with the same request."""
         self._start(partial(self._jobs.again, summary.job))
 
     def pause(self, summary: JobSummary) -> None:
@@ -56,7 +56,7 @@ class JobActions(QObject):
             self._try(partial(self._jobs.rename, summary.job, name))
 
     def confirm_removal(self, summary: JobSummary) -> None:
-        """Move a job to the system trash after a question."""
+        """Ask, then move a job to the system trash."""
         if summary.alive:
             self.message.emit("warn", f"{summary.name} is still running. Cancel it first, then delete it.")
             return
@@ -64,7 +64,7 @@ class JobActions(QObject):
             self._parent_widget,
             actions.DELETE,
             f"Move {summary.name} to the system trash?",
-            "Its result goes with it. The images and checkpoints that were measured stay.",
+            "Its result is moved too. The images and checkpoints that were measured are kept.",
             lambda: self._try(partial(self._remove, summary.job), self.removed.emit),
         )
 
@@ -73,7 +73,7 @@ class JobActions(QObject):
         return job.path
 
     def _start(self, act: Callable[[], JobFolder]) -> None:
-        """Start a job, unless one is being started: a second click starts no second one."""
+        """Start a job, unless one is being started, so that a double click starts only one."""
         if self._starting:
             return
         self._starting = True

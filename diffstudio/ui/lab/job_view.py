@@ -1,4 +1,4 @@
-"""JobView: one job: how far it is, with Pause and Cancel; then its result, or why it failed."""
+"""JobView: the progress of one job, with Pause and Cancel; then its result, or why it failed."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ LONGEST_NAME = 60
 
 
 def progress_text(summary: JobSummary) -> str:
-    """What a job does at the moment, in words."""
+    """A description of the job's current work."""
     match summary.status:
         case _ if summary.stopping:
             return "Stopping after the current step. Press Cancel again to end it at once"
         case JobStatus.STARTING:
-            return "Starting its process"
+            return "Starting the process"
         case JobStatus.WAITING:
             return waiting_text(summary.holder).capitalize()
         case JobStatus.PAUSED:
@@ -68,7 +68,7 @@ class JobView(QWidget):
         describe(self.name, "Name of the job", "Click to rename (F2)")
         self.shows = label("", "dim", wrap=True)
         self.change = SecondaryButton(
-            "Change…", "sliders-horizontal", "Show these settings in the form, to start with others"
+            "Change…", "sliders-horizontal", "Show these settings in the form, to start a job with other settings"
         )
         self.again = SecondaryButton("Start again", "arrow-counter-clockwise", "Start a new job with the same settings")
         self.folder = SecondaryButton(
@@ -78,8 +78,8 @@ class JobView(QWidget):
             "", "trash", "Move this job to the system trash (Delete)", name=actions.DELETE, role="dim"
         )
         self.progress, self.line = WrappingText("", pixels=theme.FONT_PIXELS), ProgressLine()
-        self.progress.setAccessibleName("What the job does")
-        self.pause = SecondaryButton("Pause", "pause", "Pause, and let others use the accelerator")
+        self.progress.setAccessibleName("Progress of the job")
+        self.pause = SecondaryButton("Pause", "pause", "Pause the job and release the accelerator")
         self.cancel = SecondaryButton(actions.CANCEL, "x", "Stop without a result (Ctrl+.)")
         self.outcome = Banner("warn")
         self.outcome.close_button.hide()
@@ -129,10 +129,10 @@ class JobView(QWidget):
         self.folder.clicked.connect(self.folder_requested)
         self.delete.clicked.connect(self.delete_requested)
 
-    # What is shown
+    # Display
 
     def show_summary(self, summary: JobSummary) -> None:
-        """Show the state of a job. Its result is shown by `show_result`, once it has been read."""
+        """Show the state of a job. `show_result` shows its result once it has been read."""
         another = self._summary is None or self._summary.job != summary.job
         self._summary = summary
         page = self._pages.get(summary.request.verb)
@@ -163,7 +163,7 @@ class JobView(QWidget):
             self.outcome.setVisible(bool(shown))
 
     def show_result(self, verb: str, result: object) -> None:
-        """Show what the page of a verb read from the result of the job that is shown."""
+        """Show the result of the current job, as the page of its verb has read it."""
         page = self._pages[verb]
         view = self._views.get(verb)
         if view is None:
@@ -188,7 +188,7 @@ class JobView(QWidget):
             view.shut_down()
 
     def show_problem(self, text: str) -> None:
-        """Say why the result cannot be shown."""
+        """Show why the result cannot be shown."""
         self._problem = text
         self.outcome.show_message("bad", text)
         self.outcome.setVisible(True)

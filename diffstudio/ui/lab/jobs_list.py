@@ -17,12 +17,12 @@ from diffstudio.ui.widgets.controls import Card, ProgressLine, SectionLabel
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_style_property
 from diffstudio.ui.widgets.layout.side_column import scrolled_column
 
-LIST_WIDTHS = 216, 260  # px, in a narrow window and in a wide one
+LIST_WIDTHS = 216, 260  # px, in narrow and wide windows
 _TONES = {JobStatus.FAILED: "bad", JobStatus.INTERRUPTED: "warn", JobStatus.FINISHED: "good"}
 
 
 def status_text(summary: JobSummary, title: str) -> str:
-    """`Evaluate · running · 68 %`; `title` is that of its page."""
+    """The status as text: `Evaluate · running · 68 %`; `title` is the title of its page."""
     parts = [title, str(summary.status)]
     if summary.stopping:
         parts[1] = "stopping"
@@ -39,9 +39,9 @@ def status_tone(summary: JobSummary) -> str:
 
 
 class PageCard(Card):
-    """The name of a page with its icon; chosen while its form is shown."""
+    """The name and icon of a page; marked while the page is shown."""
 
-    _page: AnyPage | None = None  # until it is built: Qt sends change events before
+    _page: AnyPage | None = None  # Qt sends change events during construction
 
     def __init__(self, page: AnyPage) -> None:
         super().__init__(interactive=True, name=page.title, tooltip=page.shows)
@@ -111,7 +111,7 @@ class LabJobCard(Card):
 
 
 class JobsList(QWidget):
-    """What can be started, and the jobs."""
+    """The pages and the jobs."""
 
     page_requested = Signal(object)  # a page
     job_selected = Signal(object)  # Path of a job's folder
@@ -125,7 +125,7 @@ class JobsList(QWidget):
         self.page_cards: dict[str, PageCard] = {}
         self._heading = SectionLabel("Jobs", "0")
         self.empty_note = label(
-            "No jobs yet. Each one stays here with its result.", "dim", pixels=theme.SMALL_PIXELS, wrap=True
+            "No jobs yet. Jobs stay here with their results.", "dim", pixels=theme.SMALL_PIXELS, wrap=True
         )
         self._column = scrolled_column(self)
         self._column.setSpacing(8)
@@ -166,7 +166,7 @@ class JobsList(QWidget):
         self.empty_note.setVisible(not order)
 
     def set_chosen(self, path: Path | None, key: str = "") -> None:
-        """Mark the job that is shown, or the page."""
+        """Mark the job or page that is shown."""
         self._selected = path
         for each, card in self._cards.items():
             card.set_chosen(each == path)

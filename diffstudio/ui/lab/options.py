@@ -11,7 +11,7 @@ from diffstudio.models.detection.families_table import PIXEL, VAE, is_trained_he
 from diffstudio.studio.evaluations.request import AUTO, FOLDER, IMAGENET
 from diffstudio.ui.lab.fields import ChoiceField, FolderField, NumberField, SubjectsField
 
-MOST_IMAGES = 5_000  # that the slider offers
+MOST_IMAGES = 5_000  # upper end of the slider
 FEATURES = (
     (AUTO, "Automatic"),
     (IMAGENET, "ImageNet (EfficientNet-Lite0)"),
@@ -49,7 +49,7 @@ def folder_field(text: str, tooltip: str) -> FolderField:
 
 
 def name_of(folder: FolderField) -> Callable[[], str]:
-    """The name of a job is that of its folder."""
+    """A function that names a job after its folder."""
 
     def name() -> str:
         chosen = folder.folder()
@@ -65,13 +65,13 @@ def count_field(text: str) -> NumberField:
         FEWEST - 1,
         MOST_IMAGES,
         automatic="Automatic",
-        tooltip=f"How many images are generated; automatic: as many as were held out, from {FEWEST} to 1,000",
+        tooltip=f"Number of images to generate; automatic: as many as were held out, from {FEWEST} to 1,000",
     )
 
 
 def features_field() -> ChoiceField:
-    return ChoiceField("Features", "--features", FEATURES, tooltip="The network that images are compared with")
+    return ChoiceField("Features", "--features", FEATURES, tooltip="The network whose features are compared")
 
 
 def seed_field() -> NumberField:
-    return NumberField("Seed", "--seed", 0, 1_000_000, tooltip="Seed of the first image; the others follow")
+    return NumberField("Seed", "--seed", 0, 1_000_000, tooltip="Seed of the first image; later images count up from it")

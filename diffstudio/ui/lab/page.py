@@ -1,5 +1,6 @@
-"""The two kinds of pages of the Lab: LabPage is a verb of the command line, whose form starts jobs; InteractivePage shows
-something at once and follows the mouse.
+"""The two kinds of pages of the Lab.
+
+A LabPage is a verb of the command line, whose form starts jobs. An InteractivePage responds at once.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ MEASURE, UNDERSTAND = "Measure", "Understand"  # the sections of the room
 
 @dataclass(frozen=True)
 class LabPage:
-    """A page is short: the room has the list of jobs, Start, progress, Cancel and the files that are saved."""
+    """A page for one verb; the room adds the list of jobs, starting, progress, Cancel and saving of files."""
 
     verb: str  # of the command line
     title: str
     icon: str
-    shows: str  # in one sentence
-    start: str  # on the button
+    shows: str  # one sentence about the page
+    start: str  # text of the start button
     make_form: Callable[[], LabForm]
-    read_result: Callable[[JobFolder, dict[str, Any]], Any]  # called in a thread: reads the files of the result too
+    read_result: Callable[[JobFolder, dict[str, Any]], Any]  # called in a thread; also reads the files of the result
     make_view: Callable[[], ResultView]
     usable: Callable[[Checkpoint], bool] = lambda checkpoint: False  # which checkpoints its form offers
     section: str = MEASURE
@@ -48,17 +49,17 @@ class InteractiveView(QWidget):
     menu_requested = Signal(object, object)  # Path of an image, QPoint
 
     def offer(self, checkpoints: Sequence[Checkpoint]) -> None:
-        """The models of the library, whenever they change."""
+        """Set the models of the library; called whenever they change."""
 
     def use(self, live: LiveTasks) -> None:
         """Where tasks that need a network are submitted; called before the view is shown."""
 
     def drop_text(self, items: Sequence[DroppedItem]) -> str:
-        """What dropping these items will do; empty when the view does not take them."""
+        """The effect of dropping these items; empty if the view does not accept them."""
         return ""
 
     def take(self, items: Sequence[DroppedItem]) -> None:
-        """Take the items for which `drop_text` had an answer."""
+        """Use dropped items that `drop_text` accepts."""
 
     def shut_down(self) -> None:
         """Stop the view's threads before the window closes."""
@@ -69,7 +70,7 @@ class InteractivePage:
     key: str
     title: str
     icon: str
-    shows: str  # in one sentence
+    shows: str  # one sentence about the page
     make_view: Callable[[], InteractiveView]
     section: str = UNDERSTAND
 

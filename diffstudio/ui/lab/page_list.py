@@ -17,7 +17,7 @@ PAGES: tuple[AnyPage, ...] = (
 
 
 def page_of(key: str) -> AnyPage | None:
-    """The page of a verb or a key; None for one of a newer version."""
+    """The page of a verb or key; None for a page of a newer version."""
     return next((page for page in PAGES if page.key == key), None)
 
 

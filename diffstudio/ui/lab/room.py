@@ -1,7 +1,7 @@
-"""The Lab: a page for each thing it measures, and the jobs that do it.
+"""The Lab room: its pages and the jobs they start.
 
-Each job is a separate process. The room reads the state of all jobs every half second in a thread, so closing the
-window does not stop a job, and one whose `--out` is in the Lab's folder appears here too.
+Each job is a separate process, and closing the window does not stop it. The room reads the state of all jobs every half
+second in a thread; a job from the command line whose `--out` is in the Lab's folder appears here too.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class LabRoom(QWidget):
         self._summaries: list[JobSummary] = []
         self._folder_problem = ""
         self._selected: Path | None = None
-        self._shown_result: tuple[Path, str] | None = None  # of which job a result is shown or being read
+        self._shown_result: tuple[Path, str] | None = None  # the job whose result is shown or being read
         self._refreshing = self._refresh_again = False
         self._checkpoints: Sequence[Checkpoint] = ()
         self._forms: dict[str, FormView] = {}
@@ -79,7 +79,7 @@ class LabRoom(QWidget):
         self._timer.start()
 
     def set_checkpoints(self, checkpoints: Sequence[Checkpoint]) -> None:
-        """The models of the library: each form offers those that its verb can use."""
+        """Set the models of the library; each form offers those that its verb can use."""
         self._checkpoints = checkpoints
         for form_view in self._forms.values():
             self._offer(form_view)
@@ -94,7 +94,7 @@ class LabRoom(QWidget):
             view.use(live)
 
     def form_view(self, verb: str) -> FormView:
-        """The form of a verb, made when it is first asked for."""
+        """The form of a verb, created on first use."""
         if verb not in self._forms:
             view = self._forms[verb] = FormView(self._pages[verb])
             view.start_requested.connect(lambda arguments, name: self.job_actions.start(verb, arguments, name))
@@ -110,7 +110,7 @@ class LabRoom(QWidget):
         return view
 
     def interactive_view(self, key: str) -> InteractiveView:
-        """The view of an interactive page, made when it is first asked for."""
+        """The view of an interactive page, created on first use."""
         if key not in self._views:
             view = self._views[key] = self._interactive[key].make_view()
             view.message.connect(self._show_message)
@@ -139,12 +139,12 @@ class LabRoom(QWidget):
         return self._selected
 
     def summary(self, path: Path | None = None) -> JobSummary | None:
-        """The summary of a job, by default of the one that is shown."""
+        """The summary of a job, by default of the selected one."""
         wanted = path or self._selected
         return next((each for each in self._summaries if each.job.path == wanted), None)
 
     def refresh(self) -> None:
-        """Read the jobs now, or again after the reading in progress."""
+        """Read the jobs now, or again after the read in progress."""
         if self._refreshing:
             self._refresh_again = True
             return
@@ -254,7 +254,7 @@ class LabRoom(QWidget):
         try:
             summaries = await self._tasks.to_thread(self._jobs.list)
         except DiffstudioError as error:
-            if str(error) != self._folder_problem:  # once: it is read twice a second
+            if str(error) != self._folder_problem:  # report it once: jobs are read twice a second
                 self._folder_problem = str(error)
                 self._show_message("bad", str(error))
             return

@@ -1,4 +1,4 @@
-"""The folder of a new run: chosen or dropped, inspected, and shown as the network will see it."""
+"""The training folder of a new run: chosen or dropped, inspected, and shown as the network will see it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from diffstudio.ui.widgets.images.image_menu import ImageTarget
 class FolderController(QObject):
     """Keeps the form for a new run and the view of its folder in step. `shut_down` stops its thread."""
 
-    inspecting = Signal()  # a folder is inspected from now on: its run is to be set up
+    inspecting = Signal()  # the inspection of a folder for a new run begins
     run_thumbnails_loaded = Signal(object)  # Sequence[QImage] of the folder of a run
     message = Signal(str, str)  # kind and text of a banner
 
@@ -38,7 +38,7 @@ class FolderController(QObject):
         self._inspector = FolderInspector(tasks)
         self._actions = FolderActions(tasks)
         self._report: FolderReport | None = None
-        self._shown_pixels: DataRecipe | None = None  # what the thumbnails of the folder show
+        self._shown_pixels: DataRecipe | None = None  # the settings of the thumbnails on screen
         for folder_requested in (panel.folder_requested, view.folder_requested):
             folder_requested.connect(self.choose)
         panel.recipe_changed.connect(self._load_thumbnails)
@@ -70,7 +70,7 @@ class FolderController(QObject):
         self._inspector.inspect(folder)
 
     def drop_text(self, items: Sequence[DroppedItem]) -> str:
-        """What dropping these would do; empty if nothing."""
+        """The effect of dropping these items; empty if there is none."""
         if any(item.kind is DroppedKind.FOLDER for item in items):
             return "Drop to train on this folder"
         settings = self._panel.run_settings()
@@ -80,7 +80,7 @@ class FolderController(QObject):
         return f"Drop to copy {count:,} image{'' if count == 1 else 's'} into {settings.folder.name}"
 
     def take(self, items: Sequence[DroppedItem]) -> None:
-        """Train on a folder, or copy images into the one that is chosen."""
+        """Use dropped items: train on a folder, or copy images into the chosen folder."""
         folder = next((item.path for item in items if item.kind is DroppedKind.FOLDER), None)
         settings = self._panel.run_settings()
         if folder is not None:
@@ -95,11 +95,11 @@ class FolderController(QObject):
         except DiffstudioError as error:
             self.message.emit("bad", str(error))
             return
-        self.inspect(folder)  # which hides the message before
+        self.inspect(folder)  # hides the previous message
         self.message.emit("good", f"{added:,} image{'' if added == 1 else 's'} copied into {folder}.")
 
     def load_run_thumbnails(self, folder: Path | None) -> None:
-        """Load a few images of the folder of a run; `run_thumbnails_loaded` follows."""
+        """Load a few images of a run's folder; emits `run_thumbnails_loaded`."""
         side = round(CARD_THUMB_SIDE * self._view.devicePixelRatioF())
         self._inspector.load_run_thumbnails(folder, CARD_THUMBS, side)
 
@@ -126,7 +126,7 @@ class FolderController(QObject):
             self._load_thumbnails(settings.recipe)
 
     def _load_thumbnails(self, recipe: Recipe) -> None:
-        """Show the images as a network of this recipe sees them, if that has changed."""
+        """Show the images as a network with this recipe sees them, unless they are shown already."""
         pixels = replace(recipe.data, flips=0, rotation_degrees=0, translation=0, held_out=0)
         if self._report is not None and pixels != self._shown_pixels:
             self._shown_pixels = pixels

@@ -305,7 +305,7 @@ class NewRunPanel(QWidget):
         self.image_size.set_value(options.size)
         recipe = self._recipe_choice.recipe if self._recipe_choice is not None else None
         denoises = recipe is None or recipe.objective.kind is ObjectiveName.DIFFUSION
-        self.noise_levels.setVisible(denoises)  # a VAE or GAN has none, and no blocks for Muon
+        self.noise_levels.setVisible(denoises)  # VAEs and GANs have no noise levels, and no blocks for Muon
         self.optimiser.set_choices([each for each in OPTIMISERS if denoises or each[0] is not OptimiserName.MUON])
         self.optimiser.set_value(options.optimiser)
         self.noise_levels.set_choices(noise_levels_choices(options.noise_levels))

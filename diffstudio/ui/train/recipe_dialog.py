@@ -23,7 +23,7 @@ from diffstudio.ui.widgets.helpers import describe, label
 from diffstudio.ui.widgets.inputs import CheckBox, ComboBox
 
 _TITLE = "All settings of the recipe"
-_ELSEWHERE = {"run.steps", "run.minutes", "objective.kind"}  # the training time, and the choice of the recipe
+_ELSEWHERE = {"run.steps", "run.minutes", "objective.kind"}  # set by the training time and the choice of recipe
 
 
 class RecipeDialog(FittedDialog):
@@ -165,7 +165,7 @@ def _shown(value: Any) -> str:
 
 
 def _parsed(text: str, hint: Any) -> Any:
-    """The value that a text stands for. A text that is not a number is returned unchanged: the recipe then refuses it."""
+    """The value of a text. A text that is not a number is returned unchanged, and the recipe rejects it."""
     if get_origin(hint) is tuple:
         return [_parsed(part, get_args(hint)[0]) for part in text.split(",") if part.strip()]
     if hint is str:

@@ -1,4 +1,4 @@
-"""The settings of a training recipe as people read them: a label and an explanation for each."""
+"""Labels and explanations for the settings of a training recipe."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class SettingText(NamedTuple):
 
 
 SECTIONS = {"data": "Images", "network": "Network", "objective": "Objective", "optimiser": "Optimiser", "run": "Run"}
-_CHOICES = {  # values that do not read as words
+_CHOICES = {  # labels of values that differ from their names
     **{str(name): text for name, text in SAMPLER_LABELS.items()},
     **{str(name): text for name, text in OPTIMISERS},
     "auto": "Automatic",
@@ -23,31 +23,40 @@ _CHOICES = {  # values that do not read as words
     "log_snr": "Log-SNR",
     "r3gan": "R3GAN",
 }
-_OF_SAMPLES = "For samples, and as the default of the checkpoint"
+_OF_SAMPLES = "Used for samples, and as the default of the checkpoint"
 _TEXTS = {
     "data.size": ("Image size (px)", "Width and height. With aspect buckets, the side of a square of the same area"),
     "data.background": ("Background colour", "Shown behind transparent pixels and padding, as #rrggbb"),
     "data.fit": (
         "Fit to size",
-        "Crop the centre square, sort into aspect buckets, or pad to the whole image. Automatic: by the folder",
+        "Crop the centre square, sort into aspect buckets, or pad to a square. Automatic: depends on the folder",
     ),
-    "data.buckets": ("Aspect buckets (px)", "Width, height, width, height and so on. Empty: by the folder's shapes"),
-    "data.channels": ("Channels", "1 is grey, 3 colour, others are those of arrays. 0: by the folder"),
+    "data.buckets": (
+        "Aspect buckets (px)",
+        "Widths and heights in turn. Empty: chosen from the folder's aspect ratios",
+    ),
+    "data.channels": ("Channels", "1 is grey, 3 is colour; other numbers are for arrays. 0: depends on the folder"),
     "data.alpha": ("Transparency as a channel", "Learn opacity as the last channel instead of drawing on a background"),
-    "data.bits": ("Bits per value", "8 or 16. Automatic: by the folder"),
-    "data.held_out": ("Held-out share", "Fraction of the images that is not trained on, to measure what was learned"),
-    "data.exclude": ("Excluded sub-folders", "Names of sub-folders, one per line, whose images are left out"),
-    "data.classes": ("Classes", "Which sub-folders are classes"),
-    "data.flips": ("Flips", "Probability of mirroring an image. Wrong for text and for anything with a left and right"),
+    "data.bits": ("Bits per value", "8 or 16. Automatic: depends on the folder"),
+    "data.held_out": (
+        "Held-out share",
+        "Fraction of the images that is kept out of training, to measure generalisation",
+    ),
+    "data.exclude": ("Excluded subfolders", "Names of subfolders to leave out, one per line"),
+    "data.classes": ("Classes", "The subfolders that are classes"),
+    "data.flips": (
+        "Flips",
+        "Probability of mirroring an image. Not suitable for text and for anything with a left and right",
+    ),
     "data.rotation_degrees": ("Rotation (degrees)", "Largest random rotation in either direction"),
     "data.translation": ("Shifts", "Largest random shift in either direction, as a fraction of the side"),
     "data.ranges.uint16": (
         "Black and white, 16 bits",
-        "The values of 16-bit files that become black and white. Empty: by the folder's images",
+        "The values of 16-bit files that become black and white. Empty: chosen from the folder's images",
     ),
     "data.ranges.integer": (
         "Black and white, other integers",
-        "The values of files with signed or larger whole numbers that become black and white",
+        "The values of files with signed or larger integers that become black and white",
     ),
     "data.ranges.floating": (
         "Black and white, floating point",
@@ -55,36 +64,45 @@ _TEXTS = {
     ),
     "data.augment_labels": (
         "Condition on augmentation",
-        "The network is given how an image was flipped, rotated and shifted, so that samples are upright (EDM)",
+        "The network gets the flip, rotation and shift of each image as a condition, so that samples are upright (EDM)",
     ),
-    "data.masks": ("Masks", "Whether files that are masks of images weigh their loss, or are left out"),
-    "data.unmasked_weight": ("Weight outside masks", "Of the loss where a mask is black; 1 where it is white"),
+    "data.masks": ("Masks", "Whether mask files weight the loss of their images, or are left out"),
+    "data.unmasked_weight": (
+        "Weight outside masks",
+        "Weight of the loss where a mask is black; it is 1 where the mask is white",
+    ),
     "data.channel_ranges": (
         "Range of each channel",
-        "Lowest and highest value of each channel of an array, in turn. Empty: by the folder",
+        "Lowest and highest value of each channel of an array, in turn. Empty: chosen from the folder",
     ),
-    "network.conditioning": ("Conditioning", "What the network is given beside the noisy image: text, class, nothing"),
+    "network.conditioning": ("Conditioning", "Input of the network besides the noisy image: text, class or nothing"),
     "network.patch": ("Patch (px)", "Side of the squares that become tokens. Larger is faster and coarser"),
-    "network.margin": ("Patch overlap (px)", "By how much patches overlap, to avoid visible seams"),
+    "network.margin": ("Patch overlap (px)", "Overlap of the patches, which avoids visible seams"),
     "network.bottleneck": ("Patch bottleneck", "Width of the projection from a patch to a token"),
     "network.width": ("Width", "Features of each token. Divisible by the attention heads"),
     "network.depth": ("Depth", "Number of transformer blocks"),
     "network.heads": ("Attention heads", "Heads of each attention layer"),
     "network.condition_width": ("Condition width", "Width of the vector that modulates the blocks"),
     "network.vocabulary": ("Vocabulary", "Largest number of tokens of the caption tokenizer"),
-    "network.text_tokens": ("Tokens per caption", "Longer captions are cut. Raised by the folder's captions"),
-    "network.latent": (
-        "Size of the latent",
-        "Of a VAE the channels of the latent of each patch, of a GAN the length of the noise vector",
+    "network.text_tokens": (
+        "Tokens per caption",
+        "Longer captions are cut. Raised if the folder's captions are longer",
     ),
-    "network.prior_width": ("Width of the flow prior", "Of the small network that makes the latents of new images"),
-    "network.prior_depth": ("Depth of the flow prior", "Its number of residual blocks"),
+    "network.latent": (
+        "Latent size",
+        "For a VAE the latent channels of each patch, for a GAN the length of the noise vector",
+    ),
+    "network.prior_width": ("Flow prior width", "Width of the small network that samples the latents of new images"),
+    "network.prior_depth": ("Flow prior depth", "Number of its residual blocks"),
     "network.drop_condition": (
         "Condition dropout",
-        "Probability of training without the caption or class, which the CFG scale needs",
+        "Probability of training without the caption or class, which CFG needs",
     ),
-    "network.name_share": ("Captions cut to first tag", "Fraction of tag captions of which only the first is kept"),
-    "network.tags_share": ("Captions cut to some tags", "Fraction of tag captions of which some others are kept"),
+    "network.name_share": ("Captions cut to first tag", "Fraction of tag captions that are cut to the first tag"),
+    "network.tags_share": (
+        "Captions cut to some tags",
+        "Fraction of tag captions that are cut to some tags, without the first",
+    ),
     "objective.noise_levels": ("Noise levels", "Distribution from which the noise level of each step is drawn"),
     "objective.noise_curve": (
         "Noise curve",
@@ -95,51 +113,54 @@ _TEXTS = {
     "objective.deviation": ("Spread of noise levels", "Standard deviation of logit(t) or of log(sigma)"),
     "objective.free_bits": (
         "Free bits",
-        "Nats of each latent below which its KL divergence is not reduced further, so that fewer latents go unused",
+        "Nats per latent below which its KL divergence is not reduced further, so that fewer latents collapse",
     ),
-    "objective.kl_warm_up": ("KL warm-up", "Share of the run in which the weight of the KL divergence rises to 1"),
+    "objective.kl_warm_up": ("KL warm-up", "Share of the run over which the weight of the KL divergence rises to 1"),
     "objective.gan_loss": ("GAN loss", "R3GAN is stable. The non-saturating loss of 2014 collapses"),
     "objective.gamma": (
-        "Gamma at the start",
+        "Initial gamma",
         "Weight of the gradient penalties R1 and R2. Raise it if training is unstable or images lack variety",
     ),
-    "objective.gamma_end": ("Gamma at the end", "It falls to this value along a cosine"),
+    "objective.gamma_end": ("Final gamma", "Gamma falls to this value with a cosine schedule"),
     "objective.diff_augment": (
         "DiffAugment",
-        "Augments what the discriminator sees, real and generated. Automatic: with fewer than 5,000 images of 32 px or more",
+        "Augments the discriminator's real and generated inputs. Automatic: on for fewer than 5,000 images of 32 px or more",
     ),
     "objective.sigma_floor": (
         "Smallest sigma in the loss",
         "Lower bound of the divisor when the velocity is computed from the clean image",
     ),
     "optimiser.name": ("Optimiser", OPTIMISER_TIP),
-    "optimiser.learning_rate": ("Learning rate", "Of every optimiser but Muon, and of what Muon does not update"),
-    "optimiser.muon_learning_rate": ("Muon learning rate", "Of the matrices of the blocks, with Muon"),
+    "optimiser.learning_rate": (
+        "Learning rate",
+        "For every optimiser except Muon, and for the weights that Muon does not update",
+    ),
+    "optimiser.muon_learning_rate": ("Muon learning rate", "For the matrices of the blocks, with Muon"),
     "optimiser.weight_decay": ("Weight decay", "Decoupled, as in AdamW"),
-    "optimiser.betas": ("Betas", "Decay of the averages of gradient and squared gradient, of Adam and AdamW"),
-    "optimiser.momentum": ("Momentum", "Of Muon, RMSprop and SGD"),
-    "optimiser.muon_dtype": ("Muon precision", "Data type in which Muon computes. Automatic: the faster one"),
+    "optimiser.betas": ("Betas", "Decay of the running averages of gradient and squared gradient, for Adam and AdamW"),
+    "optimiser.momentum": ("Momentum", "For Muon, RMSprop and SGD"),
+    "optimiser.muon_dtype": ("Muon precision", "Data type of Muon's computations. Automatic: the faster one"),
     "optimiser.warm_up_steps": ("Warm-up steps", "Steps over which the learning rate rises from 0"),
     "optimiser.decay": ("Learning rate decay", "How the learning rate falls at the end"),
-    "optimiser.decay_share": ("Decay share", "Last fraction of the run, in which the learning rate falls to 0"),
+    "optimiser.decay_share": ("Decay share", "Last fraction of the run, over which the learning rate falls to 0"),
     "optimiser.clip_norm": ("Gradient clipping", "Gradients with a larger norm are scaled down to it"),
-    "optimiser.ema": ("EMA decay", "Of the moving average of the weights, which the checkpoint keeps"),
+    "optimiser.ema": ("EMA decay", "Decay of the moving average of the weights, which the checkpoint stores"),
     "run.schedule": ("Ends by", "Whether a number of steps or the training time ends the run"),
-    "run.first_step": ("Schedule starts at step", "Where the run was last continued; 0 for a new run"),
-    "run.first_seconds": ("Training before that (s)", "Time trained before the run was continued; 0 for a new run"),
+    "run.first_step": ("Schedule starts at step", "The step at which the run was last extended; 0 for a new run"),
+    "run.first_seconds": ("Training before that (s)", "Training time before the run was extended; 0 for a new run"),
     "run.patience": (
         "Patience",
-        "End after so many held-out losses without a new minimum. 0: never. -1: only when a time is given",
+        "Stop after this many held-out losses without a new minimum. 0: never. -1: automatic, only with a training time",
     ),
-    "run.batch": ("Batch size", "Images per step. More need more memory"),
-    "run.seed": ("Seed", "Of all random draws of the run"),
-    "run.dtype": ("Precision", "Data type of the network. Automatic: the faster one, measured when the run starts"),
-    "run.device": ("Device", "What torch computes on: auto, cpu, cuda, mps or xpu"),
+    "run.batch": ("Batch size", "Images per step. Larger batches need more memory"),
+    "run.seed": ("Seed", "Seed of all random numbers of the run"),
+    "run.dtype": ("Precision", "Data type of the network. Automatic: the fastest, measured when the run starts"),
+    "run.device": ("Device", "Device for torch: auto, cpu, cuda, mps or xpu"),
     "run.threads": ("CPU threads", "0: one per core"),
     "run.sample_every": ("Steps between samples", "How often a sheet of samples is generated"),
-    "run.sample_count": ("Samples per sheet", "How many images a sheet of samples has"),
+    "run.sample_count": ("Samples per sheet", "Number of images in a sheet of samples"),
     "run.checkpoint_every": ("Steps between checkpoints", "How often a checkpoint is written"),
-    "run.keep_checkpoints": ("Checkpoints kept", "Besides the best and the newest one, evenly spaced over the run"),
+    "run.keep_checkpoints": ("Checkpoints kept", "Besides the best and the newest, evenly spaced over the run"),
     "run.start_from": ("Start from", "Path of the checkpoint to start from, or starter. Empty: random weights"),
     "run.held_out_every": ("Steps between held-out losses", "How often the loss on held-out images is measured"),
     "run.prompts": ("Sample prompts", "Prompts of the samples, one per line. Empty: captions of the folder"),
@@ -152,7 +173,7 @@ SETTINGS = {name: SettingText(*text) for name, text in _TEXTS.items()}
 
 
 def choice_text(name: str, value: object) -> str:
-    """One of the values of a setting, as a person reads it."""
+    """The label of one of the values of a setting."""
     text = str(value)
     if name == "data.bits" and not value:
         return _CHOICES["auto"]

@@ -18,21 +18,21 @@ _BANNER_ICONS = {
 }
 
 
-_NARROW_BANNER = 340  # px: below it the action is below the text
+_NARROW_BANNER = 340  # px; in narrower banners the action is below the text
 _TALLEST = 0.25  # of the window's height; a longer message scrolls
-_LONGEST_MESSAGE = 600  # characters; the tooltip has the whole text of a longer one
+_LONGEST_MESSAGE = 600  # characters; longer texts are cut, and the tooltip has the whole text
 
 
 class Banner(QFrame):
     """A message in the window, with an optional action button; it can be dismissed.
 
-    Dismissed from the keyboard, it gives the focus to `focus_after`, or to its parent.
+    When it is dismissed from the keyboard, `focus_after` or its parent gets the focus.
     """
 
     acted = Signal()
     dismissed = Signal()
 
-    _kind = ""  # until it is built: Qt sends change events before
+    _kind = ""  # Qt sends change events during construction
 
     def __init__(self, kind: str = "info", text: str = "", action: str = "") -> None:
         super().__init__()
@@ -81,13 +81,13 @@ class Banner(QFrame):
         return self._text.text()
 
     def fit_text(self) -> None:
-        """Be as tall as the message, up to a share of the window."""
+        """Fit the height to the message, up to a share of the window."""
         needed = self._text.heightForWidth(max(1, self._area.viewport().width()))
         most = max(3 * QFontMetrics(self._text.font()).lineSpacing(), int(self.window().height() * _TALLEST))
         self._area.setFixedHeight(min(max(needed, self.close_button.height()), most))
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        if event.type() is QEvent.Type.Resize:  # the layout gives the text its width after the banner has its own
+        if event.type() is QEvent.Type.Resize:  # the layout sets the width of the text after that of the banner
             self.fit_text()
         return super().eventFilter(watched, event)
 
@@ -131,5 +131,5 @@ class MessageBanner(QWidget):
         self.show()
 
     def text(self) -> str:
-        """The message shown, or an empty text."""
+        """The shown message, or an empty text."""
         return "" if self.isHidden() else self.banner.text()

@@ -115,7 +115,7 @@ class PrimaryButton(QPushButton):
 
 
 class ElidedButton(QPushButton):
-    """A button whose text is elided where it has no room."""
+    """A button that elides its text if there is not enough space."""
 
     narrowest = 72  # px at 100 %, with its elided text
 
@@ -157,7 +157,7 @@ class Chip(ElidedButton):
     def __init__(self, text: str, checkable: bool = True, tooltip: str = "", icon: str = "") -> None:
         super().__init__(plain_button_text(text))
         self.setCheckable(checkable)
-        self.setAutoDefault(False)  # a choice: Enter in a dialog presses its main button all the same
+        self.setAutoDefault(False)  # so that Enter still presses the main button of a dialog
         self.setIconSize(QSize(14, 14))
         self.setFont(theme.font(theme.SMALL_PIXELS))
         self.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)

@@ -1,4 +1,4 @@
-"""Keeps the Gallery room and the recent images in step with the gallery: new, changed, deleted, found by a rescan."""
+"""Keeps the Gallery room and the recent images in sync with the gallery: new, changed, deleted and rescanned images."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # imported after the first paint
 
 
 class GalleryController(QObject):
-    """`gallery` returns the gallery once it is open. The room is made when it is first shown."""
+    """Connects the gallery and its room. `gallery` returns the gallery once it is open; the room is created on demand."""
 
     _damaged = Signal(object)  # Path of the damaged database, which was kept; emitted in any thread
 
@@ -42,12 +42,12 @@ class GalleryController(QObject):
         self._window, self._jobs, self._tasks, self._file_writer = window, jobs, tasks, file_writer
         self._gallery = gallery
         self._room: GalleryRoom | None = None
-        self._closing = threading.Event()  # for work in threads, which holds no QObject
+        self._closing = threading.Event()  # for threads, which must not hold a QObject
         self._damaged.connect(self._show_damage)
         jobs.image_saved.connect(self._add)
 
     def make_room(self, gallery: Gallery, navigation: Navigation, images: ImageController) -> GalleryRoom:
-        """The Gallery room as it was left, with its requests to other rooms connected."""
+        """The Gallery room in its last state, connected to the other rooms."""
         from diffstudio.studio.gallery.view_state import read_view, save_view
         from diffstudio.ui.gallery.room import GalleryRoom
 
@@ -68,7 +68,7 @@ class GalleryController(QObject):
         return room
 
     def start(self, gallery: Gallery) -> None:
-        """Rescan a gallery that was opened just now, and report damage to its database."""
+        """Rescan a newly opened gallery, and report damage to its database."""
         gallery.on_damage = self._damaged.emit
         if gallery.damaged_copy is not None:
             self._show_damage(gallery.damaged_copy)
@@ -85,13 +85,13 @@ class GalleryController(QObject):
             self._room.images_changed(images)
 
     def show_deleted(self, image_ids: Sequence[int]) -> None:
-        """Images were moved to the trash."""
+        """Remove images that were moved to the trash."""
         self._jobs.show_recent()
         if self._room is not None:
             self._room.images_deleted(image_ids)
 
     def refresh(self) -> None:
-        """Images came back from the trash, or were found by a rescan."""
+        """Show images that were restored from the trash or found by a rescan."""
         self._jobs.show_recent()
         if self._room is not None:
             self._room.refresh()
@@ -109,7 +109,7 @@ class GalleryController(QObject):
         self._rescan()
 
     def _rescan(self) -> None:
-        """Look for images that are not recorded, and for what was half done when the program was killed."""
+        """Look for unrecorded images, and for operations that were interrupted when the program was killed."""
         if (gallery := self._gallery()) is not None:
             self._tasks.start(self._rescan_and_show(gallery))
 

@@ -245,7 +245,7 @@ class JobController(QObject):
         self._update_sleep_inhibitor()
 
     def show_lab_jobs(self, summaries: Sequence[JobSummary]) -> None:
-        """Show the jobs of the Lab that run or wait in the queue."""
+        """Show running and waiting Lab jobs in the queue."""
         if summaries or self.room.right.jobs.lab_jobs:
             from diffstudio.ui.lab.jobs_list import status_text
             from diffstudio.ui.lab.page_list import title_of

@@ -1,4 +1,4 @@
-"""Keeps the jobs of the Lab in sight: in the queue's list, in the Lab, and in a notification when one has ended."""
+"""Shows Lab jobs in the queue's list and in the Lab, and notifies when one has ended."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ POLL_MS = 3000
 
 
 class LabController(QObject):
-    """Polls the jobs between `start` and `close`. The room is made when it is first shown."""
+    """Polls the jobs between `start` and `close`. The room is created on demand."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class LabController(QObject):
         jobs.room.lab_job_requested.connect(self._show_job)
 
     def start(self, live: LiveTasks) -> None:
-        """Find the jobs that run, also those that an earlier window started. `live` are the worker's tasks."""
+        """Find running jobs, including those that an earlier window started. `live` are the worker's tasks."""
         self._live = live
         if self._room is not None:
             self._room.use(live)
@@ -61,7 +61,7 @@ class LabController(QObject):
         self.refresh()
 
     def make_room(self, navigation: Navigation, images: ImageController) -> LabRoom:
-        """The Lab, with its requests to other rooms connected."""
+        """The Lab room, connected to the other rooms."""
         from diffstudio.ui.lab.room import LabRoom
 
         self._room = room = LabRoom(self._jobs_of_lab())
@@ -76,12 +76,12 @@ class LabController(QObject):
         return room
 
     def show_checkpoints(self) -> None:
-        """Offer what a scan of the model folders has found."""
+        """Offer the checkpoints that a scan of the model folders has found."""
         if self._room is not None:
             self._room.set_checkpoints(self._library.checkpoints)
 
     def refresh(self) -> None:
-        """Poll now, unless a poll is under way."""
+        """Poll now, unless a poll is in progress."""
         if self._lab is not None and not self._refreshing:
             self._refreshing = True
             self._tasks.start(self._refresh(self._lab))
@@ -102,7 +102,7 @@ class LabController(QObject):
         try:
             summaries = await self._tasks.to_thread(lab.list)
         except DiffstudioError:
-            return  # the Lab shows what is wrong with its folder; the next poll may succeed
+            return  # the Lab itself reports problems with its folder; the next poll may succeed
         finally:
             self._refreshing = False
         self._shown = sorted((one for one in summaries if one.alive), key=lambda one: one.request.created)
@@ -113,7 +113,7 @@ class LabController(QObject):
         self._alive = {one.job.path for one in self._shown}
 
     def _show_job(self, place: int) -> None:
-        """Show the Lab with the job of this card in the queue's list."""
+        """Show the job of this card of the queue's list in the Lab."""
         self._window.show_room(LAB)
         if self._room is not None and place < len(self._shown):
             self._room.select(self._shown[place].job.path)

@@ -34,7 +34,7 @@ class _Entry(Protocol):
 
 
 class ModelFilesController(QObject):
-    """Makes the Models room, follows renamed models, and says what uses one."""
+    """Creates the Models room, follows renamed models, and reports what uses a model."""
 
     folder_added = Signal(object, int)  # Path of a folder, and how many models were found in it
 
@@ -55,7 +55,7 @@ class ModelFilesController(QObject):
         library.changed.connect(self._count_added)
 
     def make_room(self, gallery: Gallery | None, navigation: Navigation) -> ModelsRoom:
-        """The Models room, with its requests to the library and to other rooms connected."""
+        """The Models room, connected to the library and to the other rooms."""
         from diffstudio.ui.models.room import ModelsRoom
 
         library = self._library
@@ -66,7 +66,7 @@ class ModelFilesController(QObject):
         room.use_in_prompt_requested.connect(navigation.use_lora)
         room.trigger_words_requested.connect(self._jobs.room.panel.add_trigger_words)
         room.rescan_requested.connect(library.rescan)
-        room.delete_requested.connect(lambda entry: library.delete(entry.path))  # also of what cannot be used
+        room.delete_requested.connect(lambda entry: library.delete(entry.path))  # including unusable files
         room.rename_requested.connect(library.rename)
         room.import_requested.connect(library.import_files)
         room.folder_added.connect(self.add_folder)
@@ -81,7 +81,7 @@ class ModelFilesController(QObject):
         return room
 
     def show_checkpoints(self) -> None:
-        """Show in the room what a scan of the model folders has found."""
+        """Show the models that a scan of the model folders has found."""
         if self._room is not None:
             self._room.set_checkpoints(self._library.checkpoints, self._library.problems)
 

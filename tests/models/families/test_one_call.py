@@ -95,9 +95,9 @@ def test_truncation_draws_images_towards_one(tmp_path: Path, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["vae", "gan"])
 def test_what_it_cannot_do_is_said(tmp_path: Path, kind: str) -> None:
     model = loaded(written(tmp_path / "a.safetensors", kind))
-    with pytest.raises(BadRequest, match="one call"):
+    with pytest.raises(BadRequest, match="one network call"):
         next(iter(sample(model, model.encode_prompt(["red"]), SampleOptions([0], init=torch.zeros(1, 3, 16, 16)))))
-    with pytest.raises(BadRequest, match="one call"):
+    with pytest.raises(BadRequest, match="one network call"):
         model.encode_image(torch.zeros(1, 3, 16, 16))
     with pytest.raises(BadRequest, match="step by step"):
         model.denoiser(model.encode_prompt(["red"]), 1.0)

@@ -129,7 +129,7 @@ def test_its_second_table_shows_mode_collapse_by_class_and_by_duplicates(both: E
     assert faithful["modes"]["value"] > random["modes"]["value"]
     header = next(line for line in text.split("\n") if "Vendi in a class" in line)
     assert header.split()[:3] == ["images", "modes", "classes"] and header.split()[-1] == "support"
-    assert "duplicates among" in text and "Vendi score by class, of that of as many real images" in text
+    assert "duplicates among" in text and "Vendi score by class, and that of as many real images" in text
     assert "no image of the classes" in text or random["classes"]["value"] == 1
 
 

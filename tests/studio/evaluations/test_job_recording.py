@@ -110,7 +110,10 @@ def test_nothing_is_written_into_a_folder_of_images_that_is_read(inside: str, tm
 @pytest.mark.parametrize("name", ["request.json", "events.jsonl"])
 def test_files_that_are_not_those_of_a_job_stay_as_they_are(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text('{"caption": "A red square"}')
-    with pytest.raises(BadRequest, match=f"its {name} is not that of a job"), recorded("evaluate", [], tmp_path):
+    with (
+        pytest.raises(BadRequest, match=f"its {name} does not belong to a Lab job"),
+        recorded("evaluate", [], tmp_path),
+    ):
         pytest.fail("it is refused")
     assert {path.name for path in tmp_path.iterdir()} <= {name, "home"}  # of the settings
     assert (tmp_path / name).read_text() == '{"caption": "A red square"}'

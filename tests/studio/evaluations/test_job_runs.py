@@ -69,7 +69,7 @@ def test_another_plan_is_refused_once_a_run_was_created(tmp_path: Path) -> None:
     check_plan(tmp_path, tmp_path / "photos", 2.0, "search", run)  # nothing was trained yet
     RunFolder.create(run.path, RECIPE, tmp_path / "photos")
     check_plan(tmp_path, tmp_path / "photos", 2.0, "search", run)
-    with pytest.raises(BadRequest, match=r"holds another search: it is of .*photos with 2.0 minutes"):
+    with pytest.raises(BadRequest, match=r"holds another search: it trains on .*photos, 2.0 minutes"):
         check_plan(tmp_path, tmp_path / "photos", 1.0, "search", run)
     (tmp_path / PLAN).write_text("[]")
     with pytest.raises(RunProblem, match="cannot be read"):

@@ -61,7 +61,7 @@ def test_nothing_is_made_up() -> None:
     without_previews.add(torch.zeros(1, 1, 1, 1))
     without_previews.stepped(1, ())
     assert steps_of(without_previews, REQUEST, 0) is None
-    own_sampler = Recording()  # the model samples by itself: there are previews and no estimates
+    own_sampler = Recording()  # the model has its own sampler: there are previews and no estimates
     own_sampler.begin(0, 1, 1)
     own_sampler.stepped(1, (preview(1),))
     steps = steps_of(own_sampler, REQUEST, 0)

@@ -93,7 +93,7 @@ def test_a_caption_file_of_two_images_is_changed_for_both_or_not_at_all(tmp_path
             '{"file_name": "a.png", "text": "one"}\n{"file_name": "a.png", "text": "two"}',
             "several rows",
         ),
-        ("metadata.csv", "file_name,text,text\na.png,one,two\n", "2 of its columns are called 'text'"),
+        ("metadata.csv", "file_name,text,text\na.png,one,two\n", "it has 2 columns named 'text'"),
         ("metadata.jsonl", '{"file_name": "a.png", "text": "one", "n": 1e400}', "its number 1e400 is larger"),
         ("a.json", '{"caption": "one", "loss": NaN}', "its number NaN"),
         ("meta_cap.json", '{"a.png": {"caption": "one", "n": 1, "n": 2}}', "it has two keys 'n' in one object"),
@@ -243,7 +243,7 @@ def test_an_entry_of_two_images_is_changed_for_both_or_not_at_all(tmp_path: Path
     image(tmp_path / "a.webp")
     (tmp_path / "meta_cap.json").write_text('{"a": {"caption": "old"}}')
     (refused,) = edited(tmp_path, {"a.png": ("new",)}).refused
-    assert refused.why == "its caption in meta_cap.json is also that of a.webp"
+    assert refused.why == "its caption in meta_cap.json is shared with a.webp"
     assert edited(tmp_path, {"a.png": ("new",), "a.webp": ("new",)}) == EditResult(2)
     assert json.loads((tmp_path / "meta_cap.json").read_text()) == {"a": {"caption": "new"}}
 

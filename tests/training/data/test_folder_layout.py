@@ -173,4 +173,4 @@ def test_each_image_has_its_mask_beside_it_or_in_a_folder_of_masks(tmp_path: Pat
         "d.png": "masks/d.png",
         "y/e.png": "masks/y/e_mask.png",
     }
-    assert reasons(listing)["masks/f.png"] == "several images have the name of this mask"
+    assert reasons(listing)["masks/f.png"] == "several images have the same name as this mask"

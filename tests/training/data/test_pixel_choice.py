@@ -148,10 +148,10 @@ def test_what_becomes_of_masks_is_said() -> None:
     report = folder((5, 64, 64))
     assert not choose_pixels(DataRecipe(), report, 8)[1]
     used = DataRecipe(masks=MasksName.USE)
-    assert choose_pixels(used, report, 8)[1] == ["all of each image counts, because no masks were found"]
+    assert choose_pixels(used, report, 8)[1] == ["the loss covers whole images, because no masks were found"]
     first = replace(report.images[0], mask=Path("masks/0.png"))
     report = replace(report, images=(first, *report.images[1:]))
     assert choose_pixels(DataRecipe(), report, 8)[1][-1].startswith("the masks of 1 image are not used (masks =")
     assert choose_pixels(used, report, 8)[1][-1] == (
-        "the masks of 1 image weigh their loss, from 0.1 where black to 1 where white"
+        "the masks of 1 image weight the loss, from 0.1 where black to 1 where white"
     )

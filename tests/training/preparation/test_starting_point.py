@@ -109,7 +109,7 @@ def test_layers_of_arrays_start_new_and_what_else_does_is_said(recipe: Recipe, t
     array = started_from(replace(recipe, data=replace(recipe.data, channels=5, bits=8)), str(path))
     trainer = Trainer(array, classes=0, vocabulary=300, device=torch.device("cpu"))
     before = trainer.network.patch_embed.proj1.weight.clone()
-    assert known.load_into(trainer, None, ()) == "known has no weights for captions: new ones are learned."
+    assert known.load_into(trainer, None, ()) == "known has no weights for captions; they are trained from scratch."
     assert torch.equal(trainer.network.patch_embed.proj1.weight, before)
     assert not trainer.network.final_layer.linear.weight.any()
     assert torch.equal(trainer.network.blocks[0].mlp.w3.weight, known.loaded.network.blocks[0].mlp.w3.weight)
@@ -117,7 +117,7 @@ def test_layers_of_arrays_start_new_and_what_else_does_is_said(recipe: Recipe, t
     path = checkpoint(by_class, tmp_path / "classes.safetensors", [], ("cat", "dog"))
     trainer = Trainer(started_from(by_class, str(path)), classes=2, vocabulary=0, device=torch.device("cpu"))
     new = starting_point(str(path)).load_into(trainer, None, ("Dog", "bird"))
-    assert new == "classes has no weights for the class bird: new ones are learned."
+    assert new == "classes has no weights for the class bird; they are trained from scratch."
 
 
 @pytest.mark.parametrize("channels", [1, 4, 2])

@@ -70,9 +70,9 @@ def test_the_total_time_is_said_before_the_start(qtbot: QtBot, dressed: QApplica
     view = FormView(compare.PAGE)
     qtbot.addWidget(view)
     view.form.fill(["/photos", "--minutes", "10"])
-    assert view.problem.text() == "Trains 9 runs: 1 h 30 min in all, and the judging."
+    assert view.problem.text() == "Trains 9 runs: 1 h 30 min in all, plus the evaluation."
     view.form.fill(["/photos", "--minutes", "1", "--models", "gan", "--seeds", "1"])
-    assert view.problem.text() == "Trains 1 run: 1 min in all, and the judging."
+    assert view.problem.text() == "Trains 1 run: 1 min in all, plus the evaluation."
     view.form.fill(["/photos", "--minutes", "1", "--models", "none"])
     assert view.problem.text().startswith("Trains nothing")
 
@@ -107,7 +107,7 @@ def test_a_likelihood_is_shown(qtbot: QtBot, dressed: QApplication, tmp_path: Pa
     qtbot.addWidget(view)
     view.show_result(likelihood.read(JobFolder(tmp_path), likelihood_result()))
     assert view.table.model.rowCount() == 3 and "a formula" in view.formulas.text()
-    assert view.plot.choice.itemText(0) == "Probability flow of single images, sorted"
+    assert view.plot.choice.itemText(0) == "Probability flow of individual images, sorted"
 
 
 def test_synthetic_images_are_shown_with_their_proof(qtbot: QtBot, dressed: QApplication, tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Anomalies: which images of a folder are not like normal ones, how sure that is, and where they differ."""
+"""Anomaly detection: anomalous images of a folder, with p-values and heat maps."""

@@ -1,4 +1,4 @@
-"""anomalies(): which images of a folder are unlike normal ones, and where. Read this first."""
+"""anomalies(): finds the images of a folder that are unlike normal ones, and where they differ. Read this first."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.training.run.setup import left_out
 
 RESULT, TABLE, HEAT_MAPS, RUN = "anomalies.json", "anomalies.csv", "heat maps", "run"  # in the request's `out`
-FEWEST_NORMALS = 8  # held out: fewer say nothing about scores
+FEWEST_NORMALS = 8  # held-out normal images that calibration needs
 _DEFAULT_RATE = 0.05
 _MOST_TRAINING, _MOST_HELD_OUT = 2000, 500
-_AT_ONCE = 128  # images whose scores and heat maps are in memory
-_SELDOM = 0.995  # of the pixels of normal images are below the heat at which colours begin
+_AT_ONCE = 128  # images whose scores and heat maps are in memory at a time
+_SELDOM = 0.995  # quantile of the normal images' heat at which the colours begin
 
 
 def anomalies(
@@ -71,12 +71,11 @@ def anomalies(
     on_wait: Callable[[], None] = lambda: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> AnomaliesResult:
-    """Score the images of a folder against normal ones; writes result, table and heat maps into `out`, if one is named.
+    """Score the images of a folder against normal ones; writes result, table and heat maps into `out`, if it is given.
 
-    The scores are calibrated on normal images that the model was not trained on, and the detector that decides is the
-    best one on defects drawn into these. Holds the accelerator, and releases it while images are generated.
-    DiffstudioError for what cannot be read or compared; Interrupted when `cancelled` returns True or the control file in
-    `out` says stop.
+    The scores are calibrated on held-out normal images, and the detector that is used is the best one on defects drawn
+    into these. Holds the accelerator, and releases it while images are generated. DiffstudioError for data that cannot be
+    read or compared; Interrupted when `cancelled` returns True or the control file in `out` says stop.
     """
     check_place(request.out, (request.normals, request.folder))
     if request.out is not None:
@@ -140,8 +139,8 @@ class _Search:
         suspicious = [real.dataset.paths[int(held_out[index])].as_posix() for index in outliers(known)]
         if suspicious:
             notes.append(
-                f"{len(suspicious):,} of {len(known):,} held-out normal images are far from the others, such as "
-                f"{suspicious[0]}: if they are anomalies, remove them from the normal images, for they hide others like them."
+                f"{len(suspicious):,} of {len(known):,} held-out normal images score far above the others, such as "
+                f"{suspicious[0]}. If they are anomalies, remove them from the normal images: they hide similar anomalies."
             )
         return AnomaliesResult(
             str(request.folder),
@@ -197,7 +196,7 @@ class _Search:
         return found
 
     def _write_heat_map(self, path: Path, image: NDArray[np.float32], heat: NDArray[np.float32], normal: float) -> str:
-        """Its path in the folder of the result; empty where none is written."""
+        """Write a heat map; returns its path in the folder of the result, empty if there is no such folder."""
         if self.request.out is None:
             return ""
         file = Path(HEAT_MAPS) / path.parent / f"{path.name}.png"
@@ -207,13 +206,13 @@ class _Search:
         return file.as_posix()
 
     def _rate(self, count: int) -> tuple[float, list[str]]:
-        """The false-alarm rate, and a note where the default one is not supported."""
+        """The false-alarm rate, with a note if the default rate is not supported."""
         if self.request.false_alarm is not None:
             return self.request.false_alarm, []
         if smallest_rate(count) <= _DEFAULT_RATE:
             return _DEFAULT_RATE, []
         rate = smallest_rate(count)
-        return rate, [f"The false-alarm rate is {rate:.3g}: {count} held-out normal images support none that is lower."]
+        return rate, [f"The false-alarm rate is {rate:.3g}, the lowest that {count} held-out normal images support."]
 
     def _report(self, what: str, first: int = 0) -> Callable[[int, int], None]:
         total = len(self.images) if what.startswith(f"Scoring {self.request.folder.name}") else 0
@@ -224,7 +223,7 @@ class _Search:
         return report
 
 
-# ---- the model of the normals ----------------------------------------------------------------------------------------
+# ---- the model of the normal images ----------------------------------------------------------------------------------
 
 
 def _subject(name: str, library: Library) -> CheckpointSubject:
@@ -241,11 +240,11 @@ def _model(
     if subject is None:
         return (
             None,
-            "No model of the normal images: only distances to them are compared. One that is trained first (--minutes) "
-            "adds denoising errors and likelihoods.",
+            "No model of the normal images is used, only distances to them. A model trained first (--minutes) adds "
+            "denoising errors and likelihoods.",
         )
     if subject.recipe.objective.kind is not ObjectiveName.DIFFUSION:
-        return None, f"{subject.name} is no diffusion model and has no denoising errors: only distances are compared."
+        return None, f"{subject.name} is not a diffusion model and has no denoising errors: only distances are used."
     on_progress(f"Loading {subject.name}", 0, 0)
     return loading.load(
         subject.checkpoint, device, torch.float32
@@ -259,10 +258,10 @@ def _trained(
     on_wait: Callable[[], None],
     cancelled: Callable[[], bool],
 ) -> Path:
-    """The folder of a finished run on the normals: trained now, or from where an earlier call with this `out` ended.
+    """The folder of a finished run on the normal images, trained now or resumed from an earlier call with this `out`.
 
-    BadRequest where `out` has a run on other images or of another time, Interrupted when it is stopped: its state is
-    kept. DiffstudioError where training fails.
+    BadRequest if `out` has a run on other images or with another time; Interrupted when training is stopped, with its
+    state saved; DiffstudioError if training fails.
     """
     minutes = request.minutes or 0.0
     run = RunFolder(out / RUN)
@@ -290,11 +289,11 @@ def _trained(
     return run.path
 
 
-# ---- what would make a score wrong -----------------------------------------------------------------------------------
+# ---- checks and notes ------------------------------------------------------------------------------------------------
 
 
 def _check_normals(real: RealFolder) -> None:
-    """FolderProblem for too few normal images; BadRequest where all of a part are equal."""
+    """FolderProblem for too few normal images; BadRequest if all images of a part are equal."""
     if len(real.held_out) < FEWEST_NORMALS or not len(real.training):
         raise FolderProblem(
             f"There are too few normal images in {real.report.folder.name}",
@@ -310,8 +309,8 @@ def _notes(real: RealFolder, images: ImageDataset, subject: CheckpointSubject | 
     notes += duplicate_notes("the folder", map(digest_and_flatness, pixels_of(images, range(len(images)))))
     if shared := shared_images(images, real.dataset):
         notes.append(
-            f"{len(shared):,} of {len(images):,} images are among the normal ones too, such as {shared[0]}: their scores are "
-            "those of images that were trained on or compared with, and too low."
+            f"{len(shared):,} of {len(images):,} images are also among the normal ones, such as {shared[0]}: their scores are "
+            "too low, because they were used for training or comparison."
         )
     if subject is not None and (unknown := unknown_split(subject)):
         notes.append(unknown)

@@ -1,4 +1,4 @@
-"""Which detector decides: the one that tells drawn defects from normal images best, and the weights of the combination."""
+"""Chooses the detector that separates drawn defects from normal images best, and weights for combining all of them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from diffstudio.studio.evaluations.anomalies.request import AUTO
 from diffstudio.studio.evaluations.anomalies.result import COMBINED, TITLES, DetectorResult
 
 MOST_DEFECTS = 100
-_PIXELS_OF = 40  # images whose pixels are compared
+_PIXELS_OF = 40  # images for the AUROC of pixels
 
 
 def compare_detectors(detectors: Detectors, held_out: Tensor, seed: int, report: OnImages) -> list[DetectorResult]:
-    """Each detector's AUROC on held-out normals [N,C,H,W] with drawn defects, that of the combination last.
+    """The AUROC of each detector on held-out normal images [N,C,H,W] with and without drawn defects; the combination last.
 
-    The weights of the combination are by every second image, and its AUROC by the others. The images of most AUROCs are
-    the held-out normals themselves, whose defects are then the only difference.
+    The weights of the combination come from every second image and its AUROC from the others. All other AUROCs compare
+    the same images with and without a defect.
     """
     originals = held_out[:MOST_DEFECTS].numpy()
     drawn, masks, _ = defects(list(originals), seed)
@@ -46,39 +46,37 @@ def compare_detectors(detectors: Detectors, held_out: Tensor, seed: int, report:
 
 
 def _pixel_area(maps: NDArray[np.float32], masks: Sequence[NDArray[np.bool_]]) -> Interval:
-    """Of the pixels that defects change against all others of the same images."""
+    """The AUROC of the pixels that defects change against all other pixels of the same images."""
     inside = [heat[mask] for heat, mask in zip(maps[:_PIXELS_OF], masks, strict=False) if mask.any()]
     outside = [heat[~mask] for heat, mask in zip(maps[:_PIXELS_OF], masks, strict=False) if not mask.all()]
     return auroc_interval(inside, outside)
 
 
 def choose(results: Sequence[DetectorResult], name: str) -> tuple[str, str]:
-    """The detector that decides and why, in a sentence. BadRequest for an unknown name."""
+    """The detector to use and a sentence that says why. BadRequest for an unknown name."""
     names = [one.name for one in results]
     best = max(results, key=lambda one: one.area.value)
     if name == AUTO:
         area = f"AUROC {best.area.value:.3f}"
-        why = (
-            f"“{TITLES[best.name]}” decides: of all detectors it tells the drawn defects of these images best ({area})."
-        )
+        why = f"“{TITLES[best.name]}” is used: of all detectors it finds defects drawn into these images best ({area})."
         return best.name, why
     if name not in names:
         raise BadRequest(unknown_name("detector", name), remedy=f"Choose one of {', '.join(names)}")
-    why = f"“{TITLES[name]}” decides, as chosen; the best on drawn defects is “{TITLES[best.name]}”."
+    why = f"“{TITLES[name]}” is used, as requested; the best on drawn defects is “{TITLES[best.name]}”."
     return name, why
 
 
 def scores_of(
     name: str, scores: Scores, detectors: Detectors, results: Sequence[DetectorResult]
 ) -> NDArray[np.float64]:
-    """The scores by which a detector decides, of the combination too."""
+    """The scores of a detector, or of the combination."""
     if name != COMBINED:
         return scores[name]
     return combined(scores, detectors.held_out_scores, _weights(results))
 
 
 def map_of(name: str, maps: Maps, results: Sequence[DetectorResult]) -> tuple[str, NDArray[np.float32]]:
-    """The heat map [N,H,W] that is shown: the detector's own, or that whose pixels are right most often."""
+    """The heat map [N,H,W] to show: the detector's own, or the one with the best AUROC of pixels."""
     if name in maps:
         return name, maps[name]
     best = max(

@@ -1,4 +1,4 @@
-"""What a person decided about images that were called anomalous: a small file beside the result. No torch."""
+"""The user's decisions on images that were flagged as anomalous, in a small file next to the result. No torch."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Decision(StrEnum):
 
 
 def read_decisions(folder: Path) -> dict[str, Decision]:
-    """The decisions on the images of a result, by their paths; none where nothing was decided.
+    """The decisions on the images of a result, by path; empty if there are none yet.
 
-    RunProblem when the file is damaged, or a newer version of the program wrote it.
+    RunProblem if the file is damaged, or a newer version of the program wrote it.
     """
     file = folder / DECISIONS
     unreadable = f"The decisions in {file} cannot be read"
@@ -40,7 +40,7 @@ def read_decisions(folder: Path) -> dict[str, Decision]:
 
 
 def write_decision(folder: Path, path: str, decision: Decision | None) -> dict[str, Decision]:
-    """Store a decision on an image, or None to take it back; returns all of them. RunProblem, StorageProblem."""
+    """Store a decision on an image, or remove it (None); returns all decisions. RunProblem, StorageProblem."""
     found = read_decisions(folder)
     found.pop(path, None)
     if decision is not None:

@@ -1,4 +1,4 @@
-"""The detectors of anomalies: what each knows of the normal images, and how it scores others."""
+"""The anomaly detectors: each is fitted to the normal images and scores others."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from diffstudio.studio.evaluations.anomalies.result import DENOISING, LIKELIHOOD
 from diffstudio.studio.evaluations.samples import CheckedDenoiser
 
 _BATCH = 32
-_BOUND_LEVELS, _BOUND_FROM = 16, 0.05  # of the likelihood's bound; networks are seldom right at less noise
+_BOUND_LEVELS, _BOUND_FROM = 16, 0.05  # of the variational bound; networks are seldom accurate at lower noise
 _COLOUR_CHANNELS = (1, 3)
 
 Scores = dict[str, NDArray[np.float64]]  # [N] by detector
 Maps = dict[str, NDArray[np.float32]]  # [N,H,W] by detector
-OnImages = Callable[[int, int], None]  # images that are scored, of how many
+OnImages = Callable[[int, int], None]  # images scored, images in total
 
 
 @dataclass(frozen=True)
 class Detectors:
-    """All detectors that there are for these normals, calibrated on held-out ones."""
+    """All detectors that are available for these normal images, calibrated on held-out ones."""
 
     pixels: PixelNeighbours
     patches: PatchNeighbours | None  # None for images that are neither grey nor RGB
@@ -63,7 +63,10 @@ class Detectors:
         check: Callable[[], None],
         report: OnImages,
     ) -> Detectors:
-        """From the training part and the held-out part of the normals, [N,C,H,W] in [-1,1]."""
+        """Fit the detectors to the training part of the normal images and calibrate them on the held-out part.
+
+        Both are [N,C,H,W] in [-1,1].
+        """
         patches = PatchNeighbours.of(training, device, seed) if training.shape[1] in _COLOUR_CHANNELS else None
         empty = cls(PixelNeighbours(training), patches, model, draws, seed, bits, check, None, {}, {}, np.zeros(0))
         raw = empty._raw(held_out, report)
@@ -94,7 +97,7 @@ class Detectors:
         )
 
     def _by_model(self, model: Model, images: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Denoising errors [B,L,H,W] and the bound on the likelihood [B] in nats, without a prompt."""
+        """Denoising errors [B,L,H,W] and the variational bound [B] in nats, without a prompt."""
         images = images.to(model.device)
         prompt = model.prompt_encoder(None)(StepTexts.plain([""] * len(images), [""] * len(images)))
         denoiser = CheckedDenoiser(model.denoiser(prompt, 1.0), self.check)
@@ -112,7 +115,7 @@ class Detectors:
         if not np.isfinite(errors).all() or not np.isfinite(nats).all():
             raise CheckpointDamaged(
                 "Anomalies cannot be found with this checkpoint",
-                "it gives NaN or infinite values",
+                "it returns NaN or infinite values",
                 "Use another checkpoint of its run, or none",
             )
         return errors, nats
@@ -139,7 +142,7 @@ class Detectors:
 
 @dataclass(frozen=True, slots=True)
 class _Raw:
-    """What the networks say about images, before it is compared with normal images."""
+    """Raw scores of the networks, before standardisation by the normal images."""
 
     pixels: Sequence[tuple[NDArray[np.float64], NDArray[np.float32]]]
     patches: Sequence[tuple[NDArray[np.float64], NDArray[np.float32]]]

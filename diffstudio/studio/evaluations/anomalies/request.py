@@ -1,4 +1,4 @@
-"""AnomaliesRequest: which folder is searched for images unlike those of a folder of normal ones. No torch."""
+"""AnomaliesRequest: a folder to search for images that are unlike those of a folder of normal images. No torch."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ MOST_DRAWS, MOST_MINUTES = 1000, 100_000.0
 
 @dataclass(frozen=True, slots=True)
 class AnomaliesRequest:
-    """Score the images of `folder` by what is known of `normals`, and by a model of them if there is one."""
+    """Score the images of `folder` against those of `normals`, with a model of these if there is one."""
 
     normals: Path
     folder: Path
-    checkpoint: str | None = None  # a name or a path; None: the detectors without a model alone
-    minutes: float | None = None  # train a model on the normals first, for this long
+    checkpoint: str | None = None  # a name or a path; None: only detectors without a model
+    minutes: float | None = None  # train a model on the normal images for this long first
     false_alarm: float | None = None  # share of normal images that may be called anomalous; None: 0.05, if supported
-    draws: int = 8  # of noise, at each level
-    detector: str = AUTO  # the name of one, `combined`, or the best on drawn defects
+    draws: int = 8  # noise samples at each level
+    detector: str = AUTO  # a detector's name, `combined`, or `auto` for the best on drawn defects
     seed: int = 0
     device: str = AUTO
-    out: Path | None = None  # a folder for the result, its heat maps and table, and the run that is trained
+    out: Path | None = None  # a folder for the result, heat maps, table and the trained run
 
     def __post_init__(self) -> None:
         if self.checkpoint is not None and self.minutes is not None:
-            raise BadRequest("A checkpoint and minutes of training were given", remedy="Leave one of them out")
+            raise BadRequest("Both a checkpoint and a training time were given", remedy="Leave one of them out")
         if self.minutes is not None and self.out is None:
-            raise BadRequest("There is no folder for the model that is trained", remedy="Name one with --out")
+            raise BadRequest("There is no folder for the model to train", remedy="Name one with --out")
         if self.false_alarm is not None and not 0 < self.false_alarm < 1:
             raise BadRequest(f"The false-alarm rate is {self.false_alarm:g}", "it must be above 0 and below 1")
         for what, value, lowest, highest in (
-            ("number of draws", self.draws, 1, MOST_DRAWS),
+            ("number of noise samples", self.draws, 1, MOST_DRAWS),
             ("number of minutes", self.minutes if self.minutes is not None else 1.0, 0.01, MOST_MINUTES),
             ("seed", self.seed, 0, 2**62),
         ):

@@ -1,4 +1,4 @@
-"""The result of a search for anomalies: a table to read, CSV, and JSON. No torch."""
+"""The result of anomaly detection as text, CSV and JSON. No torch."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ DENOISING, LOCAL, LIKELIHOOD, PATCHES, PIXELS = "denoising", "denoising_local", 
 COMBINED = "combined"
 TITLES = {
     DENOISING: "denoising error, whole image",
-    LOCAL: "denoising error, worst place",
+    LOCAL: "denoising error, local maximum",
     LIKELIHOOD: "likelihood, two-sided",
     PATCHES: "nearest normal patches",
     PIXELS: "nearest normal image",
     COMBINED: "combination",
 }
 HOW_TO_READ = (
-    "Images are sorted by how unlike the normal ones they are. The p-value is the share of normal images that score at "
-    "least as high; an image is called anomalous where it is at most the false-alarm rate, so this share of normal images "
-    "is called anomalous too. The AUROC of a detector is how often it scores a drawn defect higher than a normal image: "
-    "0.5 is chance, 1 is never wrong. Real anomalies may be unlike the drawn ones."
+    "Images are sorted by their anomaly score, highest first. The p-value is the share of normal images that score at "
+    "least as high. An image is called anomalous if its p-value is at most the false-alarm rate, so about this share of "
+    "normal images is called anomalous too. The AUROC of a detector is how often it scores an image with a drawn defect "
+    "higher than a normal one: 0.5 is chance, 1 is perfect. Real anomalies may differ from drawn defects."
 )
 _LISTED = 20
 
 
 @dataclass(frozen=True, slots=True)
 class DetectorResult:
-    """One way to score, and how well it tells the folder's own images with drawn defects from those without."""
+    """One detector, and how well it separates the folder's own images with drawn defects from those without."""
 
     name: str
     area: Interval  # AUROC of images
-    pixel_area: Interval | None  # AUROC of pixels, where it has a heat map
+    pixel_area: Interval | None  # AUROC of pixels, if it has a heat map
     weight: float  # in the combination
 
 
@@ -56,21 +56,21 @@ class ScoredImage:
 class AnomaliesResult:
     folder: str
     normals: str
-    model: str  # a sentence about the model of the normal images, or that no model was used
-    training: int  # normals that are compared with
-    held_out: int  # normals that scores are calibrated on
+    model: str  # a sentence about the model of the normal images
+    training: int  # normal images to which distances are measured
+    held_out: int  # normal images for calibration
     detectors: Sequence[DetectorResult]
-    detector: str  # the one that decided
-    why: str  # a sentence
+    detector: str  # the one that was used
+    why: str  # a sentence about its choice
     false_alarm: float
     smallest_false_alarm: float
     threshold: float
     images: Sequence[ScoredImage]  # the most anomalous first
-    suspicious_normals: Sequence[str] = ()  # paths of held-out normals, the most suspicious first
+    suspicious_normals: Sequence[str] = ()  # paths of held-out normal images, the most suspicious first
     settings: Mapping[str, object] = field(default_factory=dict)
     notes: Sequence[str] = ()
     problem: DiffstudioError | None = None
-    normal_scores: Sequence[float] = ()  # of the held-out normals, sorted; not in older results
+    normal_scores: Sequence[float] = ()  # of the held-out normal images, sorted; not in older results
 
     def to_json(self) -> dict[str, Any]:
         values = asdict(self)
@@ -79,7 +79,7 @@ class AnomaliesResult:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> AnomaliesResult:
-        """What `to_json` gave. KeyError, TypeError or ValueError for anything else."""
+        """The inverse of `to_json`. KeyError, TypeError or ValueError for invalid values."""
         kept = {name: value for name, value in values.items() if name not in ("format", "how_to_read")}
         kept["detectors"] = [
             DetectorResult(
@@ -94,7 +94,7 @@ class AnomaliesResult:
         return cls(**kept)
 
     def csv(self, decisions: Mapping[str, str] | None = None) -> str:
-        """A line for each image, the most anomalous first, with what was decided about it where decisions are given."""
+        """A row for each image, the most anomalous first, with the user's decision if `decisions` are given."""
         names = [one.name for one in self.detectors if one.name != COMBINED]
         lines = io.StringIO()
         writer = csv.writer(lines, lineterminator="\n")
@@ -109,13 +109,13 @@ class AnomaliesResult:
         return lines.getvalue()
 
     def text(self) -> str:
-        """The detectors, the most anomalous images, and how to read both."""
+        """A report with the detectors, the most anomalous images, and how to read them."""
         count = sum(image.anomalous for image in self.images)
         lines = [
             f"{self.folder}: {count:,} of {len(self.images):,} images are called anomalous, at a false-alarm rate of "
             f"{self.false_alarm:g}",
             f"Normal images: {self.normals}, {self.training:,} to compare with and {self.held_out:,} held out, which support "
-            f"rates from {self.smallest_false_alarm:.3g} on",
+            f"rates of {self.smallest_false_alarm:.3g} and above",
             self.model,
             "",
             f"{'detector'.ljust(30)}  {'AUROC, drawn defects'.ljust(22)}  AUROC of pixels",
@@ -128,6 +128,6 @@ class AnomaliesResult:
         for image in self.images[:_LISTED]:
             lines.append(f"{image.p_value:8.4f}  {image.path}{'  anomalous' if image.anomalous else ''}")
         if len(self.images) > _LISTED:
-            lines.append(f"and {len(self.images) - _LISTED:,} more, below these")
+            lines.append(f"and {len(self.images) - _LISTED:,} more with lower scores")
         lines += ["", *self.notes] if self.notes else []
         return "\n".join([*lines, "", HOW_TO_READ])

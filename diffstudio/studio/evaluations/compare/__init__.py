@@ -1,1 +1,1 @@
-"""Comparison: models trained on one folder for the same time, and judged side by side."""
+"""Comparison of models that are trained on one folder for the same time."""

@@ -1,4 +1,4 @@
-"""compare(): models trained on one folder for the same time, and other checkpoints and images, become one page."""
+"""compare(): trains models on one folder for the same time, and compares them with other checkpoints and images."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ from diffstudio.training.recipe import DataRecipe
 from diffstudio.training.recipe_choice import read_choice
 from diffstudio.training.run.setup import left_out
 
-_MEMORY = "memory.json"  # in the folder of the comparison: bytes at most, by the name of the run
+_MEMORY = "memory.json"  # in the folder of the comparison: peak memory in bytes, by the name of the run
 
 
 def compare(
@@ -69,12 +69,12 @@ def compare(
     on_wait: Callable[[], None] = lambda: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Comparison:
-    """Train what the request names, measure it with the other subjects, and write the page into `out`.
+    """Train the models of the request, measure them and the other subjects, and write the page into `out`.
 
-    Runs that are finished in `out` are not trained again, and those that were ended go on. How long all of it takes is
-    the first progress. DiffstudioError for what cannot be trained or measured, before anything is trained where
-    possible; Interrupted when `cancelled` returns True or the control file in `out` says stop. Where a part of the
-    folder has fewer than 100 images, `problem` of the result says so, and there are only the tests for copies.
+    Finished runs in `out` are not trained again, and stopped ones are resumed. The first progress message says how long
+    everything takes. DiffstudioError for what cannot be trained or measured, if possible before any training;
+    Interrupted when `cancelled` returns True or the control file in `out` says stop. If a part of the folder has fewer
+    than 100 images, `problem` of the result says so, and only the tests for copies are done.
     """
     out = request.out if request.out is not None else default_out(request.folder)
     check_place(out, (request.folder, *image_folders(request.subjects)))
@@ -204,7 +204,7 @@ class _Entries:
     def _measured(
         self, name: str, model: str, seed: int | None, stamp: Sequence[object], measure: Callable[[], Entry]
     ) -> Entry:
-        """What cannot be measured does not take the table from the others: its row says why."""
+        """The entry of a subject; if it cannot be measured, its row says why, and the others keep the table."""
         try:
             return self.measuring.kept(name, {"of": list(stamp)}, measure)
         except DiffstudioError as error:
@@ -212,13 +212,13 @@ class _Entries:
 
 
 def _subject_of(planned: PlannedRun) -> CheckpointSubject:
-    """The checkpoint of a run that is measured. DiffstudioError where it cannot be read."""
+    """The checkpoint of a run that is measured. DiffstudioError if it cannot be read."""
     checkpoint = read_checkpoint(planned.run.latest_checkpoint)
     return CheckpointSubject(planned.name, checkpoint, read_choice(planned.recipe_file).recipe)
 
 
 def _subjects_of(runs: Sequence[PlannedRun]) -> list[CheckpointSubject]:
-    """Those that can be read: the rows of others say why they cannot be."""
+    """The checkpoints that can be read; the rows of the others say why they cannot."""
     found = []
     for planned in runs:
         if planned.run.latest_checkpoint.is_file():
@@ -234,7 +234,7 @@ def _is_folder(subject: Subject) -> bool:
 def _images_of(
     subject: Subject, real: RealFolder, on_progress: OnProgress, job_control: EvaluationJobControl
 ) -> ImageDataset:
-    """The images of a folder of generated ones. FolderProblem where some of them are real images."""
+    """The images of a folder of generated images. FolderProblem if some of them are real images."""
     assert isinstance(subject, FolderSubject)
     dataset = read_generated(subject.folder, real, on_progress, job_control.check)
     check_no_real_images(subject.name, dataset, real)
@@ -248,7 +248,7 @@ def _check_subjects(subjects: Sequence[Subject], data: DataRecipe | None) -> Non
 
 
 def _classes(report: FolderReport, real: RealFolder) -> tuple[dict[str, int], dict[str, str]]:
-    """The number of each class that both parts have, and the class of each image; empty where there are no two."""
+    """The numbers of the classes that both parts have, and the class of each image; empty with fewer than two."""
     by_path = {record.path.as_posix(): record.group for record in report.images}
     names = [by_path.get(path.as_posix(), "") for path in real.dataset.paths]
     parts = [{names[index] for index in part} for part in (real.training, real.held_out)]
@@ -264,8 +264,8 @@ def _notes(real: RealFolder, classes: Mapping[str, int], note: str) -> list[str]
     notes = [note] if note else []
     if not classes:
         kinds = {real.dataset.classes[label] for label in real.dataset.labels}
-        why = "All images are of one class" if len(kinds - {""}) == 1 else "The folder has no classes"
-        notes.append(f"{why}, so no classifier is trained on generated images, and nothing is measured by class.")
+        why = "All images have one class" if len(kinds - {""}) == 1 else "The folder has no classes"
+        notes.append(f"{why}, so no classifier is trained on generated images, and nothing is measured per class.")
     return notes
 
 

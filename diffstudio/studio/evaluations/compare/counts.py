@@ -1,4 +1,4 @@
-"""How many images the rows of a comparison have: all are measured with as many, because other numbers do not compare."""
+"""The numbers of images in a comparison: equal for all rows, because the measures depend on them."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Counts:
 
 
 def images_to_generate(requested: int | None, available: int) -> int:
-    """With a checkpoint that can be asked for so many of the held-out images."""
+    """The number of images to generate with a checkpoint, given the `available` held-out images."""
     return requested or min(max(available, FEWEST), _MOST_BY_DEFAULT)
 
 
 def counts_of(
     subjects: Iterable[Subject], folders: Mapping[str, Sized], real: RealFolder, requested: int | None
 ) -> Counts:
-    """The smallest number of images of any row, of those that have enough for a table."""
+    """The counts: the smallest number of images of any row that has enough for the table."""
     found = [images_to_generate(requested, len(real.held_out))]
     for subject in subjects:
         if isinstance(subject, FolderSubject):

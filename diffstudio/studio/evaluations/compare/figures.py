@@ -14,11 +14,11 @@ from diffstudio.studio.evaluations.plots.files import save
 REAL_COLOUR = 7  # grey
 _SHARES = ("precision", "density", "recall", "coverage", "modes")
 _COPYING = ("copies", "nearer_to_training")
-_ROOM = 0.5  # of a category, over which the models are spread
+_ROOM = 0.5  # width over which the models are spread within a category
 
 
 def plots_of(found: Comparison) -> list[Figure]:
-    """Every plot that there are figures for: of all models together, then of the training of each."""
+    """All plots that have data: of all models together, then of the training of each."""
     plots = [*_of_measures(found)]
     for model in found.models:
         plots += _of_training(model, found.of_model(model), found.models.index(model))
@@ -26,7 +26,7 @@ def plots_of(found: Comparison) -> list[Figure]:
 
 
 def save_plots(found: Comparison, out: Path) -> list[Path]:
-    """Every plot as SVG, PNG and CSV in the folder of the comparison. StorageProblem."""
+    """Save every plot as SVG, PNG and CSV in the folder of the comparison. StorageProblem."""
     return [path for figure in plots_of(found) for path in save(figure, out / PLOTS)]
 
 
@@ -41,7 +41,7 @@ def _of_measures(found: Comparison) -> Iterator[Figure]:
 
 
 def _dots(found: Comparison, name: str, title: str, measures: Sequence[str], y_range: tuple[float, float]) -> Figure:
-    """The mean of each model with its spread, and the real images, side by side at each measure."""
+    """The mean of each model with its spread, and that of real images, next to each other for each measure."""
     rows = [
         (model, [found.figure(model, one) for one in measures], number) for number, model in enumerate(found.models)
     ]
@@ -58,7 +58,7 @@ def _dots(found: Comparison, name: str, title: str, measures: Sequence[str], y_r
 
 
 def _by_model(found: Comparison, name: str, title: str, measure: str) -> Figure:
-    """Every run with its interval, by model; real images as a line."""
+    """Every run with its interval, grouped by model; real images are a line."""
     series = []
     for number, model in enumerate(found.models):
         entries = [entry for entry in found.of_model(model) if measure in entry.figures]

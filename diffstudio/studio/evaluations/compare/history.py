@@ -1,4 +1,4 @@
-"""What the events of a run say about its training: curves, how stable it was, and how long it took. No torch."""
+"""The training history of a run from its events: curves, stability and duration. No torch."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ Curve = tuple[tuple[float, ...], tuple[float, ...]]  # minutes of training, valu
 
 @dataclass(frozen=True, slots=True)
 class TrainingHistory:
-    """One run, as its events describe it."""
+    """The training of one run."""
 
     steps: int
     images_seen: int
-    seconds: float  # of training, without the time it was paused or waited
+    seconds: float  # of training, without pauses and waiting
     parameters: int
     device: str
     loss: Curve
     gradient_norm: Curve
     held_out: Curve
     rolled_back: tuple[str, ...]  # a sentence for each time
-    restarts: int  # how often it was resumed by another process
-    ended: str  # why it ended before its time; empty if it did not
+    restarts: int  # how often another process resumed it
+    ended: str  # why it ended early; empty if it did not
     verdict: str = ""
     objective: str = "diffusion"  # a value of recipe.ObjectiveName
 
@@ -47,7 +47,7 @@ class TrainingHistory:
         return not self.rolled_back and not self.ended.startswith("Failed")
 
     def sentence(self) -> str:
-        """Whether training was stable, in words."""
+        """A description of how stable training was."""
         parts = [count_of(len(self.rolled_back), "roll-back") if self.rolled_back else "no roll-backs"]
         if self.restarts:
             parts.append(f"resumed {self.restarts} times" if self.restarts > 1 else "resumed once")
@@ -70,7 +70,7 @@ _CURVES = ("loss", "gradient_norm", "held_out")
 
 
 def history(events: Sequence[RunEvent]) -> TrainingHistory:
-    """From the events of a run, in their order."""
+    """The history from the events of a run, in order."""
     started = [event for event in events if isinstance(event, RunStarted)]
     steps = [event for event in events if isinstance(event, RunStep)]
     held_out: list[tuple[float, float]] = []

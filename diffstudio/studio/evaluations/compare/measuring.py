@@ -1,4 +1,4 @@
-"""Measures the runs and the other subjects of a comparison, each into an Entry with the files that show it."""
+"""Measures the runs and other subjects of a comparison: an Entry for each, with its image files."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.recipe import ObjectiveName
 from diffstudio.training.run.sample_sheets import image_grid
 
-FORMAT = 2  # of what is kept about each subject
+FORMAT = 2  # of the stored measurements of each subject
 _PAIRS = 6
 _GRID, _COLUMNS = 48, 12  # images of a sheet
 _GAP = 2  # px around each image of a sheet
-_SHOWN_SIDE = 48  # px, to which smaller images are enlarged in sheets
+_SHOWN_SIDE = 48  # px to which smaller images are enlarged in sheets
 _FEWEST_OF_CLASS = 2
 _LIKELIHOOD_NOTES = {
     ObjectiveName.DIFFUSION: "Of diffusion models: the variational bound on the likelihood of held-out images.",
@@ -61,7 +61,7 @@ _LIKELIHOOD_NOTES = {
 
 @dataclass(frozen=True)
 class Measuring:
-    """What all subjects of a comparison are measured against."""
+    """Measures subjects against the real images that all subjects of a comparison share."""
 
     real: RealFolder
     features: RealImages
@@ -71,16 +71,16 @@ class Measuring:
     out: Path
     counts: Counts
     seed: int
-    too_few: bool  # images for a table
-    classes: Mapping[str, int]  # numbers of the classes of the folder; empty unless there are two
-    class_of: Mapping[str, str]  # of each image of the folder, by its path
+    too_few: bool  # too few images for a table
+    classes: Mapping[str, int]  # numbers of the folder's classes; empty with fewer than two
+    class_of: Mapping[str, str]  # class of each image of the folder, by its path
     check: Callable[[], None]
     on_progress: OnProgress
 
     # ---- subjects ----------------------------------------------------------------------------------------------------
 
     def real_entry(self) -> Entry:
-        """The training part, as if it had been generated."""
+        """The entry of the training part, measured like generated images."""
         kind = Conditioning.CLASS if self._has_classes() else Conditioning.NONE
         found = real_row(
             with_labels(self.features, self.real, kind),
@@ -107,7 +107,7 @@ class Measuring:
         return self._save_grid("held-out part", self._shown(self.real.dataset.batch(self._some(self.real.held_out))))
 
     def of_checkpoint(self, subject: CheckpointSubject, model: str, seed: int | None = None) -> Entry:
-        """DiffstudioError for a checkpoint that cannot be measured."""
+        """The entry of a checkpoint. DiffstudioError if it cannot be measured."""
         can_ask, note = check_conditioning(subject, self.real)
         self.on_progress(f"Loading {subject.name}", 0, 0)
         samples = CheckpointSamples.load(subject, self.device, self.check)
@@ -138,7 +138,7 @@ class Measuring:
         )
 
     def of_folder(self, subject: FolderSubject, dataset: ImageDataset) -> Entry:
-        """Generated images, which were read as the real ones were."""
+        """The entry of a folder of generated images, which are read in the same way as the real ones."""
         everything = np.arange(len(dataset))
         features = self.files.extract(
             _file_name(subject.name),
@@ -158,7 +158,7 @@ class Measuring:
         return replace(entry, notes=tuple(notes), likelihood=unknown)
 
     def kept(self, name: str, key: Mapping[str, Any], measure: Callable[[], Entry]) -> Entry:
-        """What `measure` gives, or gave in an earlier process for the same `key`."""
+        """The result of `measure`, or the stored one of an earlier process with the same `key`."""
         path = self.out / "measured" / f"{_file_name(name)}.json"
         key = {"format": FORMAT, "counts": asdict(self.counts), "seed": self.seed} | dict(key)
         key |= {"features": self.files.network.label(), "folder": self.real.dataset.file.name}
@@ -227,7 +227,10 @@ class Measuring:
         indices: NDArray[np.int64],
         numbers: NDArray[np.int64] | None,
     ) -> Interval | None:
-        """On held-out images, of a classifier trained on as many of these images as in each row; None without classes."""
+        """The accuracy on held-out images of a classifier trained on these images, as many as in each row.
+
+        None without classes.
+        """
         held_out = self._class_numbers(self.real.held_out)
         count = self.counts.classified
         if numbers is None or held_out is None or len(np.unique(numbers)) < _FEWEST_OF_CLASS or len(indices) < count:
@@ -245,7 +248,7 @@ class Measuring:
         return share_interval(int(right.sum()), len(right))
 
     def _likelihood(self, subject: CheckpointSubject) -> Likelihood:
-        """A bound on the same held-out images for each kind of model that has one."""
+        """A likelihood bound on the same held-out images, for kinds of models that have one."""
         kind = subject.recipe.objective.kind
         if kind is ObjectiveName.GAN:
             return Likelihood(None, _LIKELIHOOD_NOTES[kind])
@@ -256,7 +259,7 @@ class Measuring:
         return Likelihood(value, _LIKELIHOOD_NOTES[kind])
 
     def _class_numbers(self, indices: NDArray[np.int64]) -> NDArray[np.int64] | None:
-        """The class of each of these images; None where the folder has no two classes."""
+        """The class number of each of these images; None if the folder has fewer than two classes."""
         if not self.classes:
             return None
         names = (self.class_of[self.real.dataset.paths[index].as_posix()] for index in indices)
@@ -274,7 +277,7 @@ class Measuring:
         return indices[spread(len(indices), min(_GRID, len(indices)))]
 
     def _shown(self, images: Tensor) -> Tensor:
-        """Images [N,C,H,W] as RGB, small ones enlarged so that their pixels can be seen."""
+        """Images [N,C,H,W] as RGB, with small ones enlarged."""
         rgb = self.real.data.output.to_rgb(images)
         factor = ceil(_SHOWN_SIDE / max(rgb.shape[-2:]))
         return rgb.repeat_interleave(factor, -1).repeat_interleave(factor, -2) if factor > 1 else rgb
@@ -297,7 +300,7 @@ class Measuring:
         batch: Callable[[NDArray[np.int64]], Tensor],
         chosen: Sequence[int],
     ) -> tuple[Pair, ...]:
-        """The images nearest to a training image, by the test's own measure, called copies or not."""
+        """The images nearest to a training image by the test's own measure, whether or not they count as copies."""
         called = set(copied.indices().tolist())
         training = self.real.training
         pairs = []
@@ -314,7 +317,7 @@ class Measuring:
 
 
 class _Generated:
-    """The images of a checkpoint in a file, how long they took, and whether some are equal."""
+    """The images of a checkpoint in a file, with their generation time and the number of identical ones."""
 
     def __init__(
         self, samples: CheckpointSamples, prompts: Sequence[str], seed: int, size: tuple[int, int], path: Path
@@ -347,7 +350,7 @@ class _Generated:
 
 
 def _diversity(found: Row) -> dict[str, Any]:
-    """What a row says about each class, as fields of an Entry."""
+    """The measures of a row per class, as fields of an Entry."""
     if found.classes is None:
         return {}
     by_class = {
@@ -357,7 +360,7 @@ def _diversity(found: Row) -> dict[str, Any]:
 
 
 def checkpoint_stamp(path: Path) -> list[int]:
-    """What changes with the file. CheckpointDamaged when it cannot be read."""
+    """A stamp that changes with the file. CheckpointDamaged if it cannot be read."""
     try:
         about = path.stat()
     except OSError as error:
@@ -366,5 +369,5 @@ def checkpoint_stamp(path: Path) -> list[int]:
 
 
 def _file_name(name: str) -> str:
-    """A name without what no file name may hold."""
+    """A name without characters that file names may not contain."""
     return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in name)[:80] or "images"

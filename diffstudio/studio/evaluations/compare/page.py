@@ -1,4 +1,4 @@
-"""The page of a comparison: one HTML file that needs nothing else, in the light and in the dark theme of the system."""
+"""The page of a comparison: one self-contained HTML file that follows the system's light or dark theme."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ img{max-width:100%;height:auto;border-radius:4px;background:#fff}figure{margin:0
 
 
 def write_page(found: Comparison, out: Path) -> Path:
-    """Write the page into the folder of the comparison, from the files there; returns its path. StorageProblem."""
+    """Write the page into the folder of the comparison, with the images there; returns its path. StorageProblem."""
     path = out / PAGE
     write_text(path, page(found, out))
     return path
 
 
 def page(found: Comparison, out: Path) -> str:
-    """The HTML, with all images embedded; those that cannot be read are left out."""
+    """The HTML with all images embedded; images that cannot be read are left out."""
     name = escape(Path(found.folder).name or found.folder)
     body = "".join([*_head(found, name), *_verdicts(found.verdicts), *_table(found), *_grids(found, out), *_plots(found),
                     *_copies(found, out), *_by_class(found), *_training(found), *_notes(found)])  # fmt: skip
@@ -70,8 +70,8 @@ def _head(found: Comparison, name: str) -> Iterator[str]:
         f"{escape(found.folder)}. {escape(found.total)} Features: {escape(found.features)}, {escape(found.resizing)}.</p>"
     )
     yield (
-        "<p>Every model was trained on the same images for the same time. This page shows how real, how diverse and how "
-        "original their images are. Begin with the verdicts, check their evidence in the table, then look at the images.</p>"
+        "<p>Every model was trained on the same images for the same time. This page compares the fidelity, diversity and "
+        "originality of their images. Start with the verdicts, check their evidence in the table, then look at the images.</p>"
     )
     if found.problem is not None:
         yield f'<p class="poor">{escape(str(found.problem))}</p>'
@@ -98,7 +98,7 @@ def _table(found: Comparison) -> Iterator[str]:
     titles = [
         f'<th title="{escape(MEASURES[name].says, quote=True)}">{escape(MEASURES[name].title)}</th>' for name in names
     ]
-    yield "<h2>Figures</h2>"
+    yield "<h2>Measures</h2>"
     yield f"<p>{escape(HOW_TO_READ)}</p><div class='scroll'><table><tr><th></th><th>images</th>{''.join(titles)}"
     yield "".join(f"<th>{escape(title)}</th>" for title in OTHERS) + "</tr>"
     if found.real is not None:
@@ -143,7 +143,7 @@ def _title(model: str, entries: Sequence[Entry]) -> str:
 
 
 def _grids(found: Comparison, out: Path) -> Iterator[str]:
-    yield "<h2>Images</h2><p>Not chosen: evenly spread over what was asked for. The first sheet is real.</p>"
+    yield "<h2>Images</h2><p>Not hand-picked: evenly spread over all generated images. The first sheet shows real images.</p>"
     if found.held_out_grid:
         yield _figure(out, found.held_out_grid, "held-out images")
     for model in found.models:
@@ -161,7 +161,7 @@ def _grid_caption(entry: Entry) -> str:
 
 
 def _plots(found: Comparison) -> Iterator[str]:
-    yield "<h2>Plots</h2><p>Each is in the folder <code>plots</code> as SVG, PNG and CSV.</p><div class='plots'>"
+    yield "<h2>Plots</h2><p>All are in the folder <code>plots</code> as SVG, PNG and CSV.</p><div class='plots'>"
     for figure in plots_of(found):
         yield f"<figure class='card'>{svg(figure)}</figure>"
     yield "</div>"
@@ -169,14 +169,14 @@ def _plots(found: Comparison) -> Iterator[str]:
 
 def _copies(found: Comparison, out: Path) -> Iterator[str]:
     yield (
-        "<h2>Copies of training images</h2><p>The generated images that lie nearest to a training image (left), beside it "
-        "(right). The ratio compares that distance with those to the training images around it: near 0 for a copy.</p>"
+        "<h2>Copies of training images</h2><p>The generated images (left) that are nearest to a training image (right). The "
+        "ratio divides that distance by the distances to the next nearest training images: near 0 for a copy.</p>"
     )
     for model in found.models:
         for position, entry in enumerate(found.of_model(model)):
             if not entry.pairs:
                 continue
-            called = f"{entry.called_copies:,} called copies"
+            called = f"{entry.called_copies:,} copies found"
             pairs = "".join(
                 f"<figure class='pair'>{_image(out, pair.image_file, 'generated')}{_image(out, pair.training_file, 'training')}"
                 f"<figcaption>{escape(pair.image)}, {escape(pair.training)}, ratio {number(pair.ratio)}"
@@ -196,8 +196,8 @@ def _by_class(found: Comparison) -> Iterator[str]:
     if not classes:
         return
     yield (
-        "<h2>Diversity within each class</h2><p>The Vendi score of a class, beside that of as many real images of it in "
-        "grey; of the first seed. A class far below its real images has collapsed.</p><div class='scroll'><table><tr><th></th>"
+        "<h2>Diversity within each class</h2><p>The Vendi score of each class for the first seed, with that of as many real "
+        "images in grey. A class far below its real images has collapsed.</p><div class='scroll'><table><tr><th></th>"
     )
     yield "".join(f"<th>{escape(name)}</th>" for name in classes) + "</tr>"
     for entry in entries:

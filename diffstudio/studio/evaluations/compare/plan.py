@@ -1,4 +1,4 @@
-"""The runs of a comparison: their recipes, chosen once, and which of them are finished. No torch."""
+"""The planned runs of a comparison: their recipes, chosen once, and their states. No torch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from diffstudio.training.run.run_folder import RunFolder
 
 RUNS = "runs"
 _FEWEST_HELD_OUT, _HELD_OUT, _MOST_HELD_OUT = 120, 0.25, 1000  # images, share, images
-_MOST_OF_FOLDER = 0.5  # that may be held out, to reach the fewest
+_MOST_OF_FOLDER = 0.5  # share that may be held out to reach the minimum
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class PlannedRun:
 
 
 def planned_runs(request: CompareRequest, out: Path) -> list[PlannedRun]:
-    """Seed by seed, so that a comparison that is ended early has every model."""
+    """The runs, seed by seed, so that a comparison that is stopped early has every model."""
     names = [(recipe, _title(recipe)) for recipe in request.models]
     return [
         PlannedRun(name, seed, RunFolder(out / RUNS / f"{name}-{seed}"), out / "recipes" / f"{name}-{seed}.toml")
@@ -60,7 +60,7 @@ def planned_runs(request: CompareRequest, out: Path) -> list[PlannedRun]:
 
 
 def total_sentence(request: CompareRequest) -> str:
-    """How long all of it takes, to be said first."""
+    """A sentence about the total training time, for the start of the job."""
     runs = len(request.models) * request.seeds
     if not runs:
         return "No model is trained."
@@ -71,7 +71,7 @@ def total_sentence(request: CompareRequest) -> str:
 
 
 def check_models(models: Sequence[str]) -> None:
-    """RunProblem for a model that is no recipe, BadRequest for two of one name."""
+    """RunProblem for a model without a recipe, BadRequest for two models with the same name."""
     titles = [_title(name) for name in models]
     for name, title in zip(models, titles, strict=True):
         if name != DIFFUSION:
@@ -83,10 +83,10 @@ def check_models(models: Sequence[str]) -> None:
 def prepare(
     request: CompareRequest, out: Path, report: FolderReport, data: DataRecipe | None = None, *, accelerator: bool
 ) -> list[PlannedRun]:
-    """Write the recipe of each run into `out`, where it does not stand yet from before; returns the runs.
+    """Write the recipe of each run into `out` unless it is already there; returns the runs.
 
-    `data` is how the folder was read by checkpoints that join the table; by default it is chosen for the folder.
-    BadRequest where `out` holds another comparison; RunProblem, StorageProblem.
+    `data` is the data section of the other checkpoints in the table; by default it is chosen for the folder.
+    BadRequest if `out` holds another comparison; RunProblem, StorageProblem.
     """
     check_plan(out, report.folder, request.minutes, "comparison")
     runs = planned_runs(request, out)
@@ -110,7 +110,7 @@ def _choices(
     accelerator: bool,
     runs: Sequence[PlannedRun],
 ) -> Iterator[RecipeChoice]:
-    """The recipe of each model, all with the data section of the first one, and so with the same split."""
+    """The recipe of each model; all have the data section of the first one, and therefore the same split."""
     data = next((read_choice(run.recipe_file).recipe.data for run in runs if run.recipe_file.is_file()), data)
     for name in request.models:
         recipe = AUTO if name == DIFFUSION else name
@@ -125,25 +125,25 @@ def _choices(
         if data.fit == BUCKET and choice.recipe.objective.kind is not ObjectiveName.DIFFUSION:
             raise BadRequest(
                 f"{_title(name)} cannot be compared with {_title(request.models[0])}",
-                "it has images of one size, and the other has several shapes",
+                "it needs images of one size, and the other uses several aspect ratios",
                 "Choose fit = 'crop' or 'pad' in the recipe",
             )
         yield replace(choice, recipe=_with_data(choice.recipe, data))
 
 
 def _start_from(name: str) -> str | None:
-    """Every model is trained from scratch, but for what a recipe of the user says."""
+    """`none`, so that every model is trained from scratch, unless the user's own recipe says otherwise."""
     return None if name.endswith(".toml") else FROM_SCRATCH
 
 
 def _small_enough(data: DataRecipe, report: FolderReport, name: str) -> DataRecipe:
-    """At the size of the folder's images where that is below the recipe's; a recipe of the user has its own."""
+    """The data section at the size of the folder's images if that is smaller; a user's own recipe keeps its size."""
     side = max(MIN_SIZE, 4 * ceil(report.sides[1] / 4))
     return data if name.endswith(".toml") or side >= data.size else replace(data, size=side, buckets=())
 
 
 def _with_data(recipe: Recipe, data: DataRecipe) -> Recipe:
-    """With this data section, and patches that divide its size: about as many a side as before."""
+    """The recipe with this data section, and a patch size that divides its image size: about as many patches as before."""
     network = recipe.network
     patches = recipe.data.size / network.patch
     if data.size != recipe.data.size:
@@ -157,7 +157,7 @@ def _with_data(recipe: Recipe, data: DataRecipe) -> Recipe:
 
 
 def _with_held_out(data: DataRecipe, report: FolderReport) -> DataRecipe:
-    """With enough images held out for the table, where the folder has them: a quarter, at most 1,000 or so."""
+    """The data section with enough held-out images for the table, if possible: a quarter, at most about 1,000."""
     count = len(report.images)
     if count < 2 * FEWEST:
         return data

@@ -1,4 +1,4 @@
-"""CompareRequest: which models are trained on which folder, for how long, and what joins the table. No torch."""
+"""CompareRequest: the models to train on a folder, for how long, and other subjects to compare with. No torch."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ MOST_SEEDS = 20
 
 @dataclass(frozen=True, slots=True)
 class CompareRequest:
-    """Train each of `models` on `folder` with each seed, every run for `minutes`, and judge all of them together."""
+    """Train each of `models` on `folder` with each seed, every run for `minutes`, and compare all of them."""
 
     folder: Path
     minutes: float  # of each model and seed
     models: tuple[str, ...] = MODELS  # or the names and files of recipes
     seeds: int = 3
-    subjects: tuple[str, ...] = ()  # checkpoints and folders of generated images that join the table
+    subjects: tuple[str, ...] = ()  # checkpoints and folders of generated images to add to the table
     count: int | None = None  # images generated with each checkpoint; None: as many as were held out, from 100 to 1,000
-    seed: int = 0  # of the first of them; image i has seed + i
+    seed: int = 0  # of the first image; image i has seed + i
     features: str = AUTO
     device: str = AUTO
-    out: Path | None = None  # of the runs, the images and the page; None for a new folder
+    out: Path | None = None  # the folder for runs, images and the page; None for a new one
 
     def __post_init__(self) -> None:
         if not LEAST_MINUTES <= self.minutes <= MOST_MINUTES:
@@ -49,5 +49,5 @@ class CompareRequest:
 
     @property
     def training_minutes(self) -> float:
-        """Of all runs together."""
+        """The training time of all runs together."""
         return len(self.models) * self.seeds * self.minutes

@@ -1,4 +1,4 @@
-"""Comparison: what was measured about each run and each other subject, as a table to read and as JSON. No torch."""
+"""Comparison: the measures of each run and each other subject, as text and as JSON. No torch."""
 
 from __future__ import annotations
 
@@ -30,39 +30,52 @@ class Measure:
     """A column of the table."""
 
     title: str
-    better: str  # `lower`, `higher`, or what is best
-    says: str  # in a clause
+    better: str  # `lower`, `higher`, or the best value
+    says: str  # its meaning, a clause
     aspect: str  # `fidelity`, `diversity`, `copying`, `use`
 
 
 MEASURES: Mapping[str, Measure] = {
-    "frechet_distance": Measure("FID", "lower", "distance of the two sets, by means and covariances", "fidelity"),
-    "kernel_distance": Measure("KID", "lower", "the same without a bias by the number of images", "fidelity"),
-    "precision": Measure("precision", "higher", "share of the images that lie among real ones", "fidelity"),
-    "density": Measure("density", "higher", "how densely real images lie around them", "fidelity"),
-    "recall": Measure("recall", "higher", "share of the real images that lie among them", "diversity"),
-    "coverage": Measure("coverage", "higher", "share of the real images with one of them near", "diversity"),
-    "vendi": Measure("Vendi", _LIKE_REAL, "different images in effect; noise raises it", "diversity"),
-    "class_vendi": Measure("Vendi in a class", _LIKE_REAL, "the same within a class, on average", "diversity"),
-    "modes": Measure("modes", "higher", "share of the clusters of real images that are reached", "diversity"),
-    "support": Measure("support", "higher", "different images that can be made, by duplicates", "diversity"),
-    "copies": Measure("copies", "near 0", "share much nearer to one training image than to those around it", "copying"),
-    "nearer_to_training": Measure("nearer", "near 0.5", "share nearer to training than to held-out images", "copying"),
+    "frechet_distance": Measure(
+        "FID", "lower", "distance between the feature distributions, from means and covariances", "fidelity"
+    ),
+    "kernel_distance": Measure("KID", "lower", "kernel distance, unbiased for small numbers of images", "fidelity"),
+    "precision": Measure("precision", "higher", "share of the images inside the manifold of real images", "fidelity"),
+    "density": Measure("density", "higher", "how densely real images surround the images", "fidelity"),
+    "recall": Measure("recall", "higher", "share of the real images inside the manifold of the images", "diversity"),
+    "coverage": Measure("coverage", "higher", "share of the real images with a generated image nearby", "diversity"),
+    "vendi": Measure("Vendi", _LIKE_REAL, "effective number of different images; noise raises it", "diversity"),
+    "class_vendi": Measure("Vendi in a class", _LIKE_REAL, "mean Vendi score within a class", "diversity"),
+    "modes": Measure(
+        "modes", "higher", "share of the clusters of real images that have a generated image", "diversity"
+    ),
+    "support": Measure(
+        "support", "higher", "number of different images the model can generate, estimated from duplicates", "diversity"
+    ),
+    "copies": Measure(
+        "copies", "near 0", "share much nearer to one training image than to the next nearest ones", "copying"
+    ),
+    "nearer_to_training": Measure(
+        "nearer", "near 0.5", "share nearer to a training image than to a held-out image", "copying"
+    ),
     "loss_gap": Measure("loss gap", "near 0", "held-out minus training loss at middle noise levels", "copying"),
-    "agreement": Measure("agreement", "higher", "share that shows the class or caption asked for", "use"),
+    "agreement": Measure("agreement", "higher", "share that matches the requested class or caption", "use"),
     "trained_on_synthetic": Measure(
-        "train on synthetic", "higher", "accuracy on real held-out images of a classifier that saw only them", "use"
+        "train on synthetic",
+        "higher",
+        "accuracy on held-out real images of a classifier trained only on these images",
+        "use",
     ),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """A generated image beside the training image that it is nearest to; the files are in the comparison's folder."""
+    """A generated image and its nearest training image; the files are in the comparison's folder."""
 
     image: str  # its seed, or its path
     training: str  # its path in the folder of real images
-    ratio: float  # distance to it over the mean distance to those around it
+    ratio: float  # distance to it / mean distance to the next nearest ones
     is_copy: bool
     image_file: str
     training_file: str
@@ -88,10 +101,10 @@ class Entry:
     """One run, checkpoint or folder of images."""
 
     name: str
-    model: str  # entries of one model are its seeds; that of others is their own name
+    model: str  # shared by the seeds of one model; otherwise the entry's name
     seed: int | None = None  # of the run
     count: int = 0  # images generated or read
-    compared: int = 0  # of these in the table; 0 where there were too few for one
+    compared: int = 0  # images in the table; 0 if there were too few
     figures: Figures = field(default_factory=dict)
     by_class: Mapping[str, OfClass] = field(default_factory=dict)
     missing_classes: tuple[str, ...] = ()
@@ -102,7 +115,7 @@ class Entry:
     likelihood: Likelihood = Likelihood(None)
     seconds_per_image: float | None = None
     parameters: int | None = None
-    memory_bytes: int | None = None  # at most, while it trained
+    memory_bytes: int | None = None  # peak during training
     sampling: Mapping[str, Any] = field(default_factory=dict)
     training: TrainingHistory | None = None
     notes: tuple[str, ...] = ()
@@ -131,7 +144,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is said about one aspect of a model, with the figures it follows from."""
+    """The verdict on one aspect of a model, with the measures it is based on."""
 
     aspect: str  # `fidelity`, `diversity`, `copying`, `mode collapse`
     grade: str  # `good`, `fair`, `poor` or `unknown`
@@ -151,11 +164,11 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All of a comparison. Files are named relative to its folder."""
+    """The result of a comparison. Files are named relative to its folder."""
 
     folder: str
     minutes: float  # of each model and seed
-    total: str  # how long all of it takes, in a sentence
+    total: str  # a sentence about the total training time
     features: str
     resizing: str
     training_images: int
@@ -176,7 +189,7 @@ class Comparison:
         return tuple(entry for entry in self.entries if entry.model == model)
 
     def figure(self, model: str, measure: str) -> Interval | None:
-        """The mean over the seeds of a model, with the lowest and the highest of them; of a single one its interval."""
+        """The mean over the seeds of a model with the lowest and highest value; for a single seed its own interval."""
         return over_seeds([entry.figures[measure] for entry in self.of_model(model) if measure in entry.figures])
 
     def measures(self) -> tuple[str, ...]:
@@ -200,7 +213,7 @@ class Comparison:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Comparison:
-        """The inverse of `to_json`. RunProblem for what a newer version of the program wrote, and for what is damaged."""
+        """The inverse of `to_json`. RunProblem for damaged values, or those of a newer version of the program."""
         found = known_fields(cls, values, FORMAT, "The comparison")
         with damage_named("The result of the comparison"):
             found["real"] = Entry.from_json(values["real"]) if values["real"] is not None else None
@@ -226,16 +239,16 @@ class Comparison:
 
 
 HOW_TO_READ = (
-    "The first row is real images: the training part, measured as if a model had made it. No model can be expected to do "
-    "better, and in that row copies and nearer are what copying all training images would give. Rows of several seeds "
-    "have the mean, and from the lowest to the highest seed below it; others have 95 % intervals. FID and precision say "
-    "nothing about diversity: a model that makes one good image over and over has a perfect precision, so read recall and "
-    "coverage beside them."
+    "The first row is the training part of the real images, measured like generated images. No model can be expected to "
+    "do better, and in that row copies and nearer are the values that copying all training images would give. Rows with "
+    "several seeds show the mean, with the lowest and highest seed below it; others show 95 % intervals. Precision says "
+    "nothing about diversity: a model that generates one good image again and again has perfect precision, so always read "
+    "it together with recall and coverage."
 )
 
 
 def read_comparison(folder: Path) -> Comparison:
-    """The result in the folder of a comparison. RunProblem when it cannot be read."""
+    """The result in the folder of a comparison. RunProblem if it cannot be read."""
     path = folder / RESULT
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -247,7 +260,7 @@ def read_comparison(folder: Path) -> Comparison:
 
 
 def over_seeds(found: Sequence[Interval]) -> Interval | None:
-    """The mean with the lowest and the highest value; a single one as it is."""
+    """The mean with the lowest and highest value; a single interval is returned as it is."""
     if len(found) < 2:
         return found[0] if found else None
     values = [one.value for one in found]
@@ -260,7 +273,7 @@ def mean_of(values: Sequence[float | None]) -> float | None:
 
 
 def cell(found: Interval | None) -> tuple[str, str]:
-    """A figure and its interval as text; a dash where there is none."""
+    """A value and its interval as text; a dash if there is no value."""
     if found is None:
         return "–", ""
     return number(found.value), f"{number(found.low)}…{number(found.high)}"
@@ -271,7 +284,7 @@ OTHERS: Mapping[str, Callable[[Sequence[Entry]], tuple[str, str]]] = {
     "bits/dim": lambda entries: cell(
         over_seeds([entry.likelihood.value for entry in entries if entry.likelihood.value is not None])
     ),
-    "time an image": lambda entries: (_seconds(mean_of([entry.seconds_per_image for entry in entries])), ""),
+    "time per image": lambda entries: (_seconds(mean_of([entry.seconds_per_image for entry in entries])), ""),
     "parameters": lambda entries: (_count(mean_of([entry.parameters for entry in entries])), ""),
     "memory": lambda entries: (_bytes(max((entry.memory_bytes or 0 for entry in entries), default=0)), ""),
 }
@@ -290,7 +303,7 @@ def _bytes(value: float) -> str:
 
 
 def _table(found: Comparison) -> list[str]:
-    """Two lines for each row: the figures, and their spread or interval below them."""
+    """Two lines for each row: the values, and their spread or interval below them."""
     names = found.measures()
     cells = [["", "images", *(MEASURES[name].title for name in names), *OTHERS]]
     rows: list[tuple[str, int, list[Interval | None], Sequence[Entry]]] = []
@@ -309,7 +322,7 @@ def _table(found: Comparison) -> list[str]:
 
 
 def plain(value: Any) -> Any:
-    """A value without what JSON cannot hold: null stands for values that are not finite."""
+    """A value for JSON: null replaces numbers that are not finite."""
     if isinstance(value, float):
         return value if isfinite(value) else None
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Trains the runs of a comparison, one after the other, and goes on where an earlier process ended."""
+"""Trains the runs of a comparison one after the other, and resumes where an earlier process stopped."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def train_runs(
     on_wait: Callable[[], None],
     cancelled: Callable[[], bool],
 ) -> dict[str, int]:
-    """Train what is not finished yet; returns the peak memory in bytes of each run that was trained now, by its name.
+    """Train the unfinished runs; returns the peak memory in bytes of each run that was trained now, by its name.
 
-    A run that fails is left as it is: its events say why, and it is tried again in the next call. Interrupted when the
-    comparison is ended: what was trained is kept. StorageProblem, and what fails before a run has started.
+    A failed run is left as it is: its events say why, and the next call tries again. Interrupted when the comparison is
+    stopped; finished training is kept. StorageProblem, and errors before a run has started.
     """
     memory = {}
     for number, planned in enumerate(runs, 1):
@@ -81,16 +81,16 @@ def _train(
             train(planned.run.path, folder, recipe=recipe, minutes=minutes, on_event=on_event, cancelled=cancelled)
     except StorageProblem:
         raise
-    except Interrupted:  # during the setup; afterwards a run that is stopped returns
+    except Interrupted:  # during setup; later a stopped run returns normally
         if not cancelled():
             raise
     except DiffstudioError:
-        if planned.state() is not State.FAILED:  # nothing in its folder says so
+        if planned.state() is not State.FAILED:  # its folder does not record the failure yet
             raise
 
 
 class _Watch(RunControl):
-    """Measures the memory of the process meanwhile."""
+    """A RunControl that also measures the memory of the process."""
 
     def __init__(self, run: RunFolder, job: Path, cancelled: Callable[[], bool]) -> None:
         super().__init__(run, job, cancelled)
@@ -115,12 +115,12 @@ class _Watch(RunControl):
 
 
 def _show_in_train_room(planned: PlannedRun, out: Path) -> None:
-    """Link the run into the folder of runs, where the window looks for them, unless it lies there."""
+    """Link the run into the folder of runs, so that the Train room lists it, unless it is there already."""
     runs = paths.runs()
     if planned.run.path.absolute().parent == runs.absolute():
         return
     link = runs / f"{out.absolute().name}, {planned.name}"
-    with contextlib.suppress(OSError, StorageProblem):  # no links on this disk: the run can be trained without one
+    with contextlib.suppress(OSError, StorageProblem):  # the disk has no links: the run trains without one
         make_folder(runs)
         make_folder(planned.run.path)
         if link.is_symlink() and not link.exists():

@@ -1,4 +1,4 @@
-"""Verdicts in words on fidelity, diversity, copying and mode collapse, each with the figures it follows from. No torch."""
+"""Verdicts on fidelity, diversity, copying and mode collapse, each with the measures it is based on. No torch."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from diffstudio.studio.evaluations.compare.result import Entry, Finding, Verdict
 
 GOOD, FAIR, POOR, UNKNOWN = "good", "fair", "poor", "unknown"
 _WORST_FIRST = (POOR, FAIR, GOOD, UNKNOWN)
-_NEAR = 0.9  # of what real images reach
+_NEAR = 0.9  # share of the value of real images
 _FAR = 0.6
-_COLLAPSED = 0.3  # of it, for recall, modes and the Vendi score above 1
-_DISTANCES = 1.5, 10.0  # times the Fréchet distance of real images: near it, far from it
-_FEW_COPIES = 0.02  # more than the tests' false alarms
+_COLLAPSED = 0.3  # likewise, for recall, modes and the part of the Vendi score above 1
+_DISTANCES = 1.5, 10.0  # multiples of the Fréchet distance of real images: near, far
+_FEW_COPIES = 0.02  # above the false-alarm rate of the tests
 _CLASSES_NAMED = 5
 
 
 def verdict(model: str, entries: Sequence[Entry], real: Entry | None) -> Verdict:
-    """On one model: each seed is judged by its own figures, and the worst of them decides.
+    """The verdict on one model: each seed is judged by its own measures, and the worst seed decides.
 
-    Without a table only copying can be told.
+    Without a table only copying can be judged.
     """
     has_table = real is not None and any(entry.compared for entry in entries)
     by_seed = [_findings(entry, real, has_table) for entry in entries]
@@ -36,12 +36,12 @@ def _findings(entry: Entry, real: Entry | None, has_table: bool) -> list[Finding
     findings = [_fidelity(figures), _diversity(figures), _copying(figures), _collapse(figures, entry)]
     if real is None or not entry.compared or entry.compared == real.compared:
         return findings
-    sentence = f"Its {entry.compared:,} images do not compare with {real.compared:,} real ones."
+    sentence = f"{entry.compared:,} images cannot be compared with {real.compared:,} real ones."
     return [one if one.aspect == "copying" else replace(one, grade=UNKNOWN, sentence=sentence) for one in findings]
 
 
 def _worst(entries: Sequence[Entry], findings: Sequence[Finding]) -> Finding:
-    """The findings on one aspect as one: the worst that is known, in how many seeds, with the evidence of these."""
+    """One finding for all seeds on one aspect: the worst known grade, its number of seeds, and their evidence."""
     grade = min((one.grade for one in findings), key=_WORST_FIRST.index)
     chosen = [(entry, one) for entry, one in zip(entries, findings, strict=True) if one.grade == grade]
     sentences = Counter(one.sentence for _, one in chosen)
@@ -51,7 +51,7 @@ def _worst(entries: Sequence[Entry], findings: Sequence[Finding]) -> Finding:
     else:
         text = " ".join(f"In {count} of {len(findings)} seeds: {one}" for one, count in sentences.items())
     if 0 < known < len(findings):
-        text += f" It cannot be told in {len(findings) - known} of {len(findings)} seeds."
+        text += f" Unknown in {len(findings) - known} of {len(findings)} seeds."
     evidence = [one.evidence for _, one in chosen]
     if len(findings) > 1:
         evidence = [f"seed {entry.seed}: {one.evidence}" for entry, one in chosen if one.evidence]
@@ -59,7 +59,7 @@ def _worst(entries: Sequence[Entry], findings: Sequence[Finding]) -> Finding:
 
 
 class _Figures:
-    """The figures of a seed beside those of real images."""
+    """The measures of a seed and those of real images."""
 
     def __init__(self, entry: Entry, real: Entry | None) -> None:
         self._entry, self._real = entry, real
@@ -71,12 +71,12 @@ class _Figures:
         return self._real.figures.get(name) if self._real is not None else None
 
     def share(self, name: str) -> float | None:
-        """Of what real images reach; None where either is not known."""
+        """The value as a share of that of real images; None if either is unknown."""
         one, other = self.of(name), self.real(name)
         return one.value / other.value if one is not None and other is not None and other.value else None
 
     def evidence(self, *names: tuple[str, str]) -> str:
-        """`recall 0.82 (0.79…0.85; real images 0.96)`, of each that is known."""
+        """The known measures as text: `recall 0.82 (0.79…0.85; real images 0.96)`."""
         parts = []
         for name, title in names:
             one, other = self.of(name), self.real(name)
@@ -90,34 +90,34 @@ class _Figures:
 
 def _fidelity(figures: _Figures) -> Finding:
     precision, distance = figures.share("precision"), figures.share("frechet_distance")
-    grade, sentence = UNKNOWN, "It cannot be told how real the images look."
+    grade, sentence = UNKNOWN, "The fidelity of the images could not be measured."
     if precision is not None and distance is not None:
         near, far = _DISTANCES
         if precision < _FAR:
-            grade, sentence = POOR, "Many images lie outside the real ones."
+            grade, sentence = POOR, "Many images do not look like real ones."
         elif distance > far:
-            grade, sentence = POOR, "Single images lie among real ones, but as a set they are far from them."
+            grade, sentence = POOR, "Single images look real, but their distribution is far from that of real images."
         elif precision >= _NEAR and distance <= near:
-            grade, sentence = GOOD, "The images lie among real ones."
+            grade, sentence = GOOD, "The images look real."
         else:
-            grade, sentence = FAIR, "Most images lie among real ones, but as a set they differ from them."
+            grade, sentence = FAIR, "Most images look real, but their distribution differs from that of real images."
         if distance < 1:
-            sentence += " The distance is below that of real images, which can be a sign of copies."
+            sentence += " The FID is below that of real images, which can be a sign of copies."
     names = ("precision", "density", "frechet_distance", "kernel_distance", "recall", "coverage")
     return Finding("fidelity", grade, sentence, figures.evidence(*((name, _TITLES[name]) for name in names)))
 
 
 def _diversity(figures: _Figures) -> Finding:
     shares = [share for name in ("recall", "coverage") if (share := figures.share(name)) is not None]
-    grade, sentence = UNKNOWN, "It cannot be told how diverse the images are."
+    grade, sentence = UNKNOWN, "The diversity of the images could not be measured."
     if shares:
         lowest = min(shares)
         if lowest >= _NEAR:
             grade, sentence = GOOD, "The images are about as diverse as real ones."
         elif lowest >= _FAR:
-            grade, sentence = FAIR, "A part of what real images show is missing."
+            grade, sentence = FAIR, "Part of the variety of real images is missing."
         else:
-            grade, sentence = POOR, "Most of what real images show is missing."
+            grade, sentence = POOR, "Most of the variety of real images is missing."
     names = ("recall", "coverage", "modes", "vendi", "class_vendi")
     return Finding("diversity", grade, sentence, figures.evidence(*((name, _TITLES[name]) for name in names)))
 
@@ -128,7 +128,7 @@ def _copying(figures: _Figures) -> Finding:
         figures.of("nearer_to_training"),
         figures.real("nearer_to_training"),
     )
-    grade, sentence = UNKNOWN, "Neither test for copies could be made."
+    grade, sentence = UNKNOWN, "No test for copies could be done."
     leaning = _leaning(nearer, all_copied)
     if copies is not None:
         if copies.low > _FEW_COPIES:
@@ -136,7 +136,7 @@ def _copying(figures: _Figures) -> Finding:
         elif leaning is not None and leaning >= 0.5:
             grade = FAIR
             sentence = (
-                "No single image is a copy, but together they lie as near to the training images as copies would."
+                "No single image is a copy, but as a set they are as near to the training images as copies would be."
             )
         elif leaning is None and nearer is not None and nearer.low > 0.6:
             grade, sentence = (
@@ -144,7 +144,7 @@ def _copying(figures: _Figures) -> Finding:
                 "No single image is a copy, but more are nearer to training than to held-out images.",
             )
         elif copies.value > _FEW_COPIES:
-            grade, sentence = FAIR, "There may be copies of training images; too few images were made to be sure."
+            grade, sentence = FAIR, "There may be copies of training images; too few images were generated to be sure."
         else:
             grade, sentence = GOOD, "No sign of copied training images."
     names = ("copies", "nearer_to_training", "loss_gap")
@@ -152,18 +152,18 @@ def _copying(figures: _Figures) -> Finding:
 
 
 def _leaning(nearer: Interval | None, all_copied: Interval | None) -> float | None:
-    """How far it is from 0.5, of no copies, to what copies of all training images read; None where nothing is certain."""
+    """Where `nearer` lies between 0.5 (no copies) and its value if everything were copied; None if unknown."""
     if nearer is None or all_copied is None or all_copied.value <= 0.5:
         return None
     return (nearer.value - 0.5) / (all_copied.value - 0.5) if nearer.low > 0.5 else 0.0
 
 
 def _collapse(figures: _Figures, entry: Entry) -> Finding:
-    """Collapse is little diversity among images that look real or alike: noise has little coverage too, but is diverse."""
+    """The finding on mode collapse: low diversity of images that look real or alike. Noise has low coverage, but is diverse."""
     recall, coverage, modes = (figures.share(name) for name in ("recall", "coverage", "modes"))
     alike = _less_diverse(entry)
     few = [share for share in (recall, modes) if share is not None]
-    grade, sentence = UNKNOWN, "Mode collapse cannot be told."
+    grade, sentence = UNKNOWN, "Mode collapse could not be assessed."
     missing = sorted(entry.missing_classes)
     if coverage is not None and few:
         narrow = [name for name, share in _shares_by_class(entry).items() if share < _COLLAPSED]
@@ -172,7 +172,7 @@ def _collapse(figures: _Figures, entry: Entry) -> Finding:
             and min(few) < _COLLAPSED
             and (alike is None or alike < _FAR or recall is not None and recall < 0.1)
         ):
-            grade, sentence = POOR, "Collapsed: the model makes a few kinds of images over and over."
+            grade, sentence = POOR, "Collapsed: the model generates only a few kinds of images."
         elif missing:
             grade, sentence = POOR, f"Classes are missing: no image shows {_named(missing)}."
         elif narrow:
@@ -186,13 +186,13 @@ def _collapse(figures: _Figures, entry: Entry) -> Finding:
 
 
 def _less_diverse(entry: Entry) -> float | None:
-    """How far the Vendi scores within classes exceed 1, of how far those of real images do; None without classes."""
+    """(Vendi - 1) / (Vendi of real images - 1) within classes, averaged; None without classes."""
     shares = _shares_by_class(entry).values()
     return sum(shares) / len(shares) if shares else None
 
 
 def _shares_by_class(entry: Entry) -> dict[str, float]:
-    """The same for each class."""
+    """(Vendi - 1) / (Vendi of real images - 1) for each class."""
     return {name: _share(one.vendi, one.real_vendi) for name, one in sorted(entry.by_class.items())}
 
 

@@ -1,14 +1,14 @@
-"""The latents of a VAE or GAN that was trained here: reconstruction, directions, interpolation.
+"""The latent space of a VAE or GAN that was trained here: reconstruction, principal directions, interpolation.
 
-How a page with sliders uses it, in a process or thread that may load torch:
+For example, a page with sliders, in a process or thread that may load torch:
 
     space = LatentSpace.load(checkpoint, device)
     latent = space.of_seed(7, "cat")                  # or space.of_image(image, "cat"), with a VAE
     moved = space.moved(latent, {0: 1.5, 3: -2.0})    # slider 0 at 1.5 standard deviations, slider 3 at -2
     image = space.images([moved], "cat")[0]           # a Pillow image
 
-`space.directions` is the number of sliders, and one of -3 to 3 covers what the training images have; a GAN has none, for
-it has no latents of images. `space.between(a, b, count)` is a row of latents from one to another, both ends included.
+`space.directions` is the number of sliders; the range -3 to 3 covers the training images. A GAN has no sliders, because
+it cannot encode images. `space.between(a, b, count)` interpolates between two latents, both ends included.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class LatentSpace:
 
     @classmethod
     def load(cls, checkpoint: Checkpoint, device: torch.device) -> LatentSpace:
-        """CheckpointUnknown as `of_model`."""
+        """Load a checkpoint. CheckpointUnknown as for `of_model`."""
         return cls.of_model(loading.load(checkpoint, device))
 
     @classmethod
     def of_model(cls, model: Model) -> LatentSpace:
-        """CheckpointUnknown for a model without latents: those of a diffusion model are its noise at every step."""
+        """The latent space of a model in memory. CheckpointUnknown for a diffusion model, which has none."""
         if not isinstance(model, OneCallModel):
             name = model.checkpoint.name if model.checkpoint is not None else "This model"
             raise CheckpointUnknown(
@@ -64,21 +64,21 @@ class LatentSpace:
 
     @property
     def encodes(self) -> bool:
-        """Whether images have latents: those of a VAE do."""
+        """Whether the model can encode images; only a VAE can."""
         return isinstance(self.model.one_call_network, Autoencoder)
 
     def of_seed(self, seed: int, prompt: str = "", truncation: float = 1.0) -> Tensor:
-        """The latent of the image that Generate makes from this seed, prompt and truncation."""
+        """The latent of the image that Generate creates from this seed, prompt and truncation."""
         return self.of_noise(truncation * SeededNoise([seed]).start(self.noise_shape), [prompt])[0]
 
     def between_seeds(self, first: int, last: int, prompts: Sequence[str]) -> list[Tensor]:
-        """The latents of noise on the great circle from one seed to another, one for each prompt, both ends included."""
+        """Latents interpolated spherically between the noise of two seeds, one for each prompt, both ends included."""
         shares = torch.linspace(0, 1, len(prompts)).tolist()
         return self.of_noise(InterpolatedNoise(first, last, shares).start(self.noise_shape), prompts)
 
     @torch.no_grad()
     def of_noise(self, noise: Tensor, prompts: Sequence[str]) -> list[Tensor]:
-        """The latent of each row of standard-normal noise [B,...], as it is for a GAN, through the prior of a VAE."""
+        """The latent for each row of standard normal noise [B,...]: the noise itself for a GAN, the flow prior's for a VAE."""
         network = self.model.one_call_network
         noise = noise.to(self.model.device)
         if isinstance(network, Autoencoder):
@@ -87,7 +87,7 @@ class LatentSpace:
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
-        """Of the noise of one image."""
+        """The shape of the noise of one image."""
         return self.model.one_call_network.noise_shape
 
     @torch.no_grad()
@@ -98,29 +98,30 @@ class LatentSpace:
         return network.encode(self._as_state(image), c)[0].flatten().cpu()
 
     def reconstruction(self, image: Image.Image, prompt: str = "") -> Image.Image:
-        """What the VAE keeps of an image: encoded and decoded. BadRequest as `of_image`."""
+        """The VAE's reconstruction of an image: encoded and decoded. BadRequest as for `of_image`."""
         return self.images([self.of_image(image, prompt)], prompt)[0]
 
     def moved(self, latent: Tensor, amounts: Mapping[int, float]) -> Tensor:
-        """The latent moved along directions by so many standard deviations of the training images each.
+        """The latent moved along directions, by amounts in standard deviations of the training images.
 
-        BadRequest for a direction that there is not, and for a GAN.
+        BadRequest for a direction that does not exist, and for a GAN.
         """
         network = self._autoencoder()
         for direction, amount in amounts.items():
             if not 0 <= direction < self.directions:
                 raise BadRequest(
-                    f"There is no latent direction {direction}", f"this checkpoint has {self.directions}, from 0 on"
+                    f"There is no latent direction {direction}",
+                    f"this checkpoint has {self.directions}, counted from 0",
                 )
             along = network.latent_directions[direction] * network.latent_deviations[direction]
             latent = latent + amount * along.cpu()
         return latent
 
     def between(self, first: Tensor, last: Tensor, count: int) -> list[Tensor]:
-        """`count` latents from `first` to `last`: on a straight line for a VAE, on a great circle for a GAN's noise.
+        """`count` latents from `first` to `last`: linear interpolation for a VAE, spherical (slerp) for a GAN's noise.
 
-        A straight line between two noise vectors passes through lengths that the generator was never given: White 2016
-        (arXiv 1609.04468), section 2.1. BadRequest for fewer than two.
+        A straight line between two noise vectors passes through norms that the generator never saw in training: White
+        2016 (arXiv 1609.04468), section 2.1. BadRequest for fewer than two.
         """
         check_interpolation(count)
         shares = torch.linspace(0, 1, count)
@@ -130,7 +131,7 @@ class LatentSpace:
 
     @torch.no_grad()
     def images(self, latents: Sequence[Tensor], prompt: str | Sequence[str] = "") -> list[Image.Image]:
-        """The images of these latents, RGB, of one prompt or of one each. BadRequest for the name of an unknown class."""
+        """The RGB images of these latents, with one prompt for all or one for each. BadRequest for an unknown class name."""
         prompts = [prompt] * len(latents) if isinstance(prompt, str) else prompt
         shown: list[Image.Image] = []
         for first in range(0, len(latents), _AT_ONCE):
@@ -154,25 +155,25 @@ class LatentSpace:
         network = self.model.one_call_network
         if not isinstance(network, Autoencoder):
             raise BadRequest(
-                "A GAN has no latents of images",
-                "it has a generator and no encoder",
+                "A GAN cannot encode images",
+                "it has a generator, but no encoder",
                 "Interpolate between seeds, or choose a VAE",
             )
         return network
 
     def as_seen(self, image: Image.Image) -> Image.Image:
-        """An RGB or RGBA image as the model was trained on it: at its size, cropped or padded, on its background."""
+        """An RGB or RGBA image prepared as in training: at the model's size, cropped or padded, on its background."""
         data = self._data()
         return Image.fromarray(resize_to(image, self.model.default_size, background_colour(data), data.fit))
 
     def _as_state(self, image: Image.Image) -> Tensor:
-        """[1,C,S,S] in [-1,1]."""
+        """The prepared image as a tensor [1,C,S,S] in [-1,1]."""
         rgb = np.asarray(self.as_seen(image)).astype(np.float32) / 127.5 - 1
         state = self.model.encode_rgb(torch.from_numpy(rgb).permute(2, 0, 1)[None])
         return state.to(self.model.device)
 
     def _data(self) -> DataRecipe:
-        """How its run read images; the usual way where the checkpoint does not say."""
+        """The data section of the checkpoint's recipe; the default if it has none."""
         try:
             values = self.model.checkpoint.json("recipe") if self.model.checkpoint is not None else None
             return Recipe.from_run(values).data if values else DataRecipe()
@@ -181,6 +182,6 @@ class LatentSpace:
 
 
 def check_interpolation(count: int) -> None:
-    """BadRequest for fewer images than two."""
+    """BadRequest for fewer than two images."""
     if count < 2:
-        raise BadRequest(f"{count} images are no interpolation", "it has two ends", "Choose at least 2")
+        raise BadRequest(f"{count} images are too few to interpolate", "both ends are included", "Choose at least 2")

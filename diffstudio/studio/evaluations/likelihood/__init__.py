@@ -1,1 +1,1 @@
-"""Likelihood: how many bits a checkpoint needs for each value of the images of a folder."""
+"""Likelihood: bits per dimension of the images of a folder under a checkpoint."""

@@ -19,14 +19,14 @@ from diffstudio.studio.evaluations.likelihood.result import ELBO, IMPORTANCE
 from diffstudio.training.objectives.bounds import elbo, in_bits, iwae
 
 PRIOR_NOTE = (
-    "Both bounds are with the standard normal as prior, which the latents were trained towards. New images are generated "
-    "from the flow prior instead, of which they say nothing."
+    "Both bounds use the standard normal prior that the VAE was trained with. New images are sampled from the flow prior "
+    "instead, which the bounds do not measure."
 )
 
 
 @dataclass(frozen=True)
 class AutoencoderMeasurement(Measurement):
-    """Of a VAE: by two bounds on -log2 P(x), which draw `draws` latents for each image."""
+    """Measures a VAE by two bounds on -log2 P(x), with `draws` latent samples for each image."""
 
     def bits_of(self, indices: NDArray[np.int64]) -> tuple[Mapping[str, Tensor], Tensor | None]:
         self.check()
@@ -52,15 +52,15 @@ class AutoencoderMeasurement(Measurement):
     def formulas(self, dimensions: int) -> dict[str, str]:
         steps = self.steps
         offset = (
-            f"Without an offset: P is of {steps}; a density would need + {-math.log2(spacing(self.bits)):.4f}, which is "
-            f"-log2(2 / {2**self.bits - 1:,})"
+            f"No offset: P is the probability of {steps}; a density would need + {-math.log2(spacing(self.bits)):.4f}, which "
+            f"is -log2(2 / {2**self.bits - 1:,})"
         )
         draws, prior = f"K = {self.request.draws:,} samples z of q(z | x)", "p(z) = N(0, 1)"
         return {
             ELBO: f"(KL(q(z | x) || p(z)) - mean over K of log P(x | z)) / ({dimensions:,} ln 2) >= -log2 P(x) / "
             f"{dimensions:,}, with {draws} and {prior} (1312.6114, eq. 3). {offset}",
             IMPORTANCE: f"-log(mean over K of P(x | z) p(z) / q(z | x)) / ({dimensions:,} ln 2), on average between "
-            f"-log2 P(x) / {dimensions:,} and the ELBO's bits, with {draws} and {prior} (1509.00519, eq. 8). {offset}",
+            f"-log2 P(x) / {dimensions:,} and the ELBO, with {draws} and {prior} (1509.00519, eq. 8). {offset}",
         }
 
     def _network_and_condition(self, indices: NDArray[np.int64]) -> tuple[Autoencoder, Condition]:

@@ -1,4 +1,4 @@
-"""likelihood(): how many bits per dimension a checkpoint needs for held-out and training images. Read this first."""
+"""likelihood(): bits per dimension of held-out and training images under a checkpoint. Read this first."""
 
 from __future__ import annotations
 
@@ -61,9 +61,9 @@ from diffstudio.studio.evaluations.subjects import (
 from diffstudio.training.recipe import ObjectiveName
 
 RESULT = "likelihood.json"  # in the request's `out`
-_TOLERANCE = 1e-3  # of the flow: 1e-4 changes 0.001 bits
-_CHOOSING, _CHOOSING_LEVELS = 16, 24  # training images and noise levels, by which the smallest noise is chosen
-_NOISES = (0.01, 0.02, 0.05, 0.1)  # besides that of the schedule; a network is seldom trained below the first
+_TOLERANCE = 1e-3  # of the ODE solver: 1e-4 changes the result by 0.001 bits
+_CHOOSING, _CHOOSING_LEVELS = 16, 24  # training images and noise levels for choosing the smallest noise
+_NOISES = (0.01, 0.02, 0.05, 0.1)  # candidates besides the schedule's own; networks rarely train below the first
 
 
 def likelihood(
@@ -74,12 +74,12 @@ def likelihood(
     on_wait: Callable[[], None] = lambda: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> LikelihoodResult:
-    """Measure how likely the images of a folder are under a checkpoint that was trained here; writes `out`, if named.
+    """Measure the likelihood of a folder's images under a checkpoint that was trained here; writes into `out`, if given.
 
-    Diffusion models by their probability flow and the variational bound, VAEs by the ELBO and the importance-weighted
-    bound. EMA weights are used, without guidance, with the captions or classes of the images themselves. Holds the
-    accelerator, and releases it while images are generated. DiffstudioError for what has no likelihood or cannot be
-    read; Interrupted when `cancelled` returns True or the control file in `out` says stop.
+    Diffusion models are measured by the probability flow ODE and the variational bound, VAEs by the ELBO and the
+    importance-weighted bound, with EMA weights, without guidance, and with the images' own captions or classes. Holds
+    the accelerator, and releases it while images are generated. DiffstudioError for models without a likelihood and data
+    that cannot be read; Interrupted when `cancelled` returns True or the control file in `out` says stop.
     """
     check_place(request.out, (request.folder,))
     if request.out is not None:
@@ -110,9 +110,9 @@ def bound_of_held_out(
     check: Callable[[], None],
     on_progress: OnProgress,
 ) -> Interval:
-    """Bits per dimension of held-out images: a diffusion model's variational bound, a VAE's ELBO.
+    """Bits per dimension of held-out images: the variational bound of a diffusion model or the ELBO of a VAE.
 
-    CheckpointDamaged; BadRequest for a GAN, and without images that the checkpoint can be asked for.
+    CheckpointDamaged; BadRequest for a GAN, and if the checkpoint knows the classes of too few images.
     """
     measurement, _ = _measurement_of(subject)
     model = loading.load(subject.checkpoint, device, torch.float32)
@@ -124,7 +124,7 @@ def bound_of_held_out(
 
 @dataclass(frozen=True)
 class DiffusionMeasurement(Measurement):
-    """Of a diffusion model: by its probability flow and by the variational bound."""
+    """Measures a diffusion model by the probability flow ODE and by the variational bound."""
 
     def bits_of(self, indices: NDArray[np.int64]) -> tuple[Mapping[str, Tensor], Tensor | None]:
         noise = self.smallest_noise
@@ -162,8 +162,9 @@ class DiffusionMeasurement(Measurement):
         return flow | bits, by_probe
 
     def _noisy(self, images: Tensor, noise: float, number: int) -> tuple[Tensor, Tensor | None]:
-        """Images with uniform noise; or with that of the first noise level, where it is larger than their steps, and what
-        that costs [B], in nats.
+        """Dequantised images: with uniform noise, or with Gaussian noise if `noise` is larger than the spacing of values.
+
+        With Gaussian noise also the nats [B] to subtract from the log-density; otherwise None.
         """
         generator = self.generator(DEQUANTISING, number)
         if noise <= spacing(self.bits):
@@ -174,7 +175,7 @@ class DiffusionMeasurement(Measurement):
 
     @cached_property
     def smallest_noise(self) -> float:
-        """Where the likelihood starts: the noise of a few with which a bound on some training images is lowest."""
+        """The noise level where the likelihood starts: the candidate with the lowest bound on some training images."""
         some = self.real.training if len(self.real.training) else self.real.held_out
         some = self.can_be_asked(some, "")[0]
         if not len(some):
@@ -185,7 +186,7 @@ class DiffusionMeasurement(Measurement):
         noises = [least, *(noise for noise in _NOISES if noise > least)]
         nats = []
         for number, noise in enumerate(noises):
-            self.on_progress("Choosing where the likelihood starts", number, len(noises))
+            self.on_progress("Choosing the smallest noise level", number, len(noises))
             bound = variational_bound(
                 denoiser,
                 self.model.schedule,
@@ -210,7 +211,7 @@ class DiffusionMeasurement(Measurement):
 
     def formulas(self, dimensions: int) -> dict[str, str]:
         noise = self.smallest_noise
-        start = f"from noise {noise:.4g} (sigma / alpha) on"
+        start = f"starting at noise {noise:.4g} (sigma / alpha)"
         steps = self.steps
         if noise <= spacing(self.bits):
             flow = (
@@ -219,19 +220,19 @@ class DiffusionMeasurement(Measurement):
             )
         else:
             flow = (
-                f"(log q(y | x) - log p(y) - log P(x | y)) / ({dimensions:,} ln 2) without an offset, with y = x + noise, "
-                f"which is larger than the steps of {steps}"
+                f"(log q(y | x) - log p(y) - log P(x | y)) / ({dimensions:,} ln 2) without an offset, with y = x + noise "
+                f"larger than the spacing of {steps}"
             )
         found = {
-            FLOW: f"{flow}. log p of the probability-flow ODE (2011.13456, eq. 39) {start}",
+            FLOW: f"{flow}. log p of the probability flow ODE (2011.13456, eq. 39), {start}",
             BOUND: f"(prior + diffusion + reconstruction loss) / ({dimensions:,} ln 2) >= -log2 P(x) / {dimensions:,}, without "
-            f"an offset: P is of {steps}. Continuous-time bound in log SNR (2107.00630) {start}",
+            f"an offset: P is the probability of {steps}. Continuous-time bound in log SNR (2107.00630), {start}",
         }
         return found if self.request.flow else {BOUND: found[BOUND]}
 
 
 def _measurement_of(subject: CheckpointSubject) -> tuple[type[Measurement], list[str]]:
-    """How a kind of model is measured, and notes. BadRequest for one without a likelihood."""
+    """The Measurement for a kind of model, and notes. BadRequest for one without a likelihood."""
     match subject.recipe.objective.kind:
         case ObjectiveName.DIFFUSION:
             return DiffusionMeasurement, []
@@ -240,7 +241,7 @@ def _measurement_of(subject: CheckpointSubject) -> tuple[type[Measurement], list
         case ObjectiveName.GAN:
             raise BadRequest(
                 not_measured(subject.name),
-                "a GAN generates images without a density: no likelihood of an image is defined",
+                "a GAN has no density, so the likelihood of an image is not defined",
                 "Measure a diffusion model or a VAE",
             )
 
@@ -248,7 +249,7 @@ def _measurement_of(subject: CheckpointSubject) -> tuple[type[Measurement], list
 def _parts_of_run(
     real: RealFolder, subject: CheckpointSubject, on_progress: OnProgress, check: Callable[[], None]
 ) -> tuple[RealFolder, list[str]]:
-    """The folder with the split of the checkpoint's run, and notes. All images of another folder are held out."""
+    """The folder split as in the checkpoint's run, and notes. All images of another folder count as held out."""
     run = run_of(subject)
     trained_on = folder_of(run) if run is not None else None
     if trained_on in (None, real.report.folder.resolve()) or trained_on is not None and not trained_on.exists():
@@ -260,7 +261,7 @@ def _parts_of_run(
     notes = [f"{subject.name} was trained on {trained_on}: all images here count as held out."]
     if shared:
         notes.append(
-            f"{len(shared):,} of {len(real.dataset):,} images are images of that folder too, such as {shared[0]}: the model "
-            "may have been trained on them."
+            f"{len(shared):,} of {len(real.dataset):,} images are also in that folder, such as {shared[0]}: the model may "
+            "have been trained on them."
         )
     return replace(real, dataset=dataset), notes

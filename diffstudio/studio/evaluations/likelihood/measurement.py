@@ -1,4 +1,4 @@
-"""Measurement: the parts of a folder measured, whatever the model; its methods are those of a subclass."""
+"""Measurement: measures the parts of a folder; subclasses add the methods of each kind of model."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from diffstudio.studio.evaluations.likelihood.result import ImageLikelihood, Lik
 from diffstudio.studio.evaluations.subjects import CheckpointSubject
 from diffstudio.training.run.setup import left_out
 
-DEQUANTISING, PROBING, BOUNDING = range(3)  # what random numbers are drawn for
+DEQUANTISING, PROBING, BOUNDING = range(3)  # purposes of random numbers
 _PURPOSES = 3
-_BATCH = 16  # images that are measured together; those of a diffusion model share the steps of the solver
+_BATCH = 16  # images measured together; with a diffusion model they share the steps of the ODE solver
 
 
 @dataclass(frozen=True)
 class Measurement(ABC):
-    """One measurement in progress: of both parts, by the methods that a kind of model has."""
+    """One measurement in progress: both parts of a folder, by the methods of a kind of model."""
 
     request: LikelihoodRequest
     real: RealFolder
@@ -44,28 +44,28 @@ class Measurement(ABC):
 
     @property
     def steps(self) -> str:
-        """The values that images have, for formulas."""
-        return f"whole values 2 / {2**self.bits - 1:,} apart in [-1, 1]"
+        """The discrete values of images, as named in formulas."""
+        return f"discrete values 2 / {2**self.bits - 1:,} apart in [-1, 1]"
 
     @property
     def smallest_noise(self) -> float | None:
-        """Noise as sigma / alpha at which the likelihood of a diffusion model starts; other models have none."""
+        """The sigma / alpha at which the likelihood of a diffusion model starts; None for other models."""
         return None
 
     @abstractmethod
     def bits_of(self, indices: NDArray[np.int64]) -> tuple[Mapping[str, Tensor], Tensor | None]:
-        """Bits per dimension [B] by each method, and the error [B] that the probes leave."""
+        """Bits per dimension [B] by each method, and the standard error [B] due to the probes, or None."""
 
     @abstractmethod
     def formulas(self, dimensions: int) -> dict[str, str]:
-        """Of each method, with its offset."""
+        """The formula of each method, with its offset."""
 
     @abstractmethod
     def settings(self, dimensions: int) -> dict[str, object]:
-        """What else the figures depend on."""
+        """Other settings that the results depend on."""
 
     def result(self, notes: list[str], training: bool = True) -> LikelihoodResult:
-        """Of held-out images, and of training images unless `training` is False. CheckpointDamaged, BadRequest."""
+        """The result for held-out and, if `training`, for training images. CheckpointDamaged, BadRequest."""
         real, parts = self.real, []
         for name, indices in (("held-out images", real.held_out), ("training images", real.training)):
             if not len(indices) or indices is real.training and not training:
@@ -82,7 +82,7 @@ class Measurement(ABC):
         if not parts:
             raise BadRequest(
                 not_measured(real.report.folder.name),
-                notes[-1] if notes else "it has too few images",
+                notes[-1].removesuffix(".") if notes else "it has too few images",
                 "Use the folder that the checkpoint was trained on",
             )
         gaps = {}
@@ -127,11 +127,11 @@ class Measurement(ABC):
         return self.real.dataset.batch(indices, usual_size=True).to(self.model.device)
 
     def labels(self, indices: NDArray[np.int64]) -> Sequence[str]:
-        """The class or caption that each image is asked with."""
+        """The class or caption that each image is conditioned on."""
         return self.real.labels(self.subject.checkpoint.conditioning, indices) or ("",) * len(indices)
 
     def generator(self, purpose: int, number: int) -> torch.Generator:
-        """Of random numbers that depend on the seed, what they are for, and the first image of a batch."""
+        """Random numbers that depend on the seed, their purpose, and the number of a batch's first image."""
         return torch.Generator().manual_seed((self.request.seed * _PURPOSES + purpose) * 1_000_003 + number)
 
     def can_be_asked(self, indices: NDArray[np.int64], name: str) -> tuple[NDArray[np.int64], str]:
@@ -142,10 +142,10 @@ class Measurement(ABC):
         classes = {known.casefold() for known in self.subject.checkpoint.classes}
         known = np.array([label.casefold() in classes for label in self.real.labels(kind, indices)], bool)
         left = int((~known).sum())
-        note = f"{left:,} of {len(indices):,} {name} are of a class that {self.subject.name} does not know: left out."
+        note = f"{left:,} of {len(indices):,} {name} have a class that {self.subject.name} does not know: left out."
         return indices[known], note if left else ""
 
-    # ---- what the figures depend on ----------------------------------------------------------------------------------
+    # ---- notes -------------------------------------------------------------------------------------------------------
 
     def _condition_sentence(self) -> str:
         match self.subject.checkpoint.conditioning:

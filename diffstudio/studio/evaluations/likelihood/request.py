@@ -1,4 +1,4 @@
-"""LikelihoodRequest: which checkpoint is asked how likely the images of a folder are. No torch."""
+"""LikelihoodRequest: a checkpoint, and a folder of images whose likelihood under it is measured. No torch."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class LikelihoodRequest:
     checkpoint: str  # a name or a path
     folder: Path
     count: int = 64  # images of each part, at most
-    probes: int = 5  # of the divergence; images of up to 64 values need none
-    levels: int = 64  # of noise, for the bound
-    flow: bool = True  # whether the probability flow is followed too: without it there is the bound alone
+    probes: int = 5  # Hutchinson probes of the divergence; images of up to 64 values need none
+    levels: int = 64  # noise levels of the variational bound
+    flow: bool = True  # solve the probability flow ODE too; otherwise only the bound
     seed: int = 0
     device: str = AUTO
-    out: Path | None = None  # a folder for the result, in which a control file can stop the work
-    draws: int = 64  # latents for each image, of a VAE
+    out: Path | None = None  # a folder for the result; a control file in it can stop the work
+    draws: int = 64  # latent samples for each image, for a VAE
 
     def __post_init__(self) -> None:
         for what, value, lowest, highest in (

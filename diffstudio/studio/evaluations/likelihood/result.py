@@ -1,4 +1,4 @@
-"""The result of a likelihood: a table in bits per dimension with its formulas, and the same as JSON. No torch."""
+"""The result of a likelihood measurement in bits per dimension, as a table with formulas and as JSON. No torch."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ FORMAT = 1
 FLOW, BOUND, ELBO, IMPORTANCE = "flow", "bound", "elbo", "importance"
 TITLES = {FLOW: "probability flow", BOUND: "variational bound", ELBO: "ELBO", IMPORTANCE: "importance-weighted bound"}
 HOW_TO_READ = (
-    "Bits per dimension are how many bits the model needs for each value of an image: lower is better, and stored "
-    "without a model it would be all of its bits. A bound is never below the true figure on average. Training images that "
-    "need clearly fewer bits than held-out ones were memorised to that extent. Figures of images with another size, number "
-    "of bits or preparation cannot be compared."
+    "Bits per dimension are the bits the model needs for each value of an image: lower is better, and stored without a "
+    "model a value needs all of its bits. On average, a bound is never below the true value. If training images need "
+    "clearly fewer bits than held-out ones, the difference is memorisation. Results for images with another size, bit "
+    "depth or preparation cannot be compared."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ImageLikelihood:
     path: str  # in the folder
-    label: str  # the caption or class that it was asked with
+    label: str  # the caption or class that it was conditioned on
     bits: Mapping[str, float]  # bits per dimension by method
-    probe_error: float | None = None  # standard error of the flow's bits that the probes leave
+    probe_error: float | None = None  # standard error of the flow's bits due to the probes
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class LikelihoodResult:
         }
 
     def text(self) -> str:
-        """The table, its formulas, and how to read it."""
+        """A report with the table, its formulas, and how to read it."""
         lines = [
             f"{self.checkpoint} on {self.folder}: bits per dimension, {self.dimensions:,} values of {self.bits} bits"
         ]
@@ -92,7 +92,7 @@ class LikelihoodResult:
             lines.append(f"{part.name}, {len(part.images):,} of {part.available:,} images")
             lines += [f"  {TITLES[name].ljust(width)}  {with_interval(mean)}" for name, mean in part.means.items()]
         if self.gaps:
-            lines.append("held-out less training")
+            lines.append("held-out minus training")
             lines += [f"  {TITLES[name].ljust(width)}  {with_interval(gap)}" for name, gap in self.gaps.items()]
         lines += ["", *(f"{TITLES[name]}: {formula}" for name, formula in self.formulas.items())]
         lines += ["", *self.notes] if self.notes else []
@@ -100,7 +100,7 @@ class LikelihoodResult:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> LikelihoodResult:
-        """What `to_json` gave. KeyError, TypeError or ValueError for anything else."""
+        """The inverse of `to_json`. KeyError, TypeError or ValueError for invalid values."""
         return cls(
             str(values["checkpoint"]),
             str(values["folder"]),

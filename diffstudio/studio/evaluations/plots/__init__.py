@@ -1,1 +1,1 @@
-"""Plots without a window: drawn as SVG and as PNG, with their numbers as CSV."""
+"""Plots without a window: SVG, PNG, and the data as CSV."""

@@ -1,4 +1,4 @@
-"""Figure: the numbers of a plot, and where its lines, points and labels are drawn. No torch, no window."""
+"""Figure: the data of a plot, and the positions of its lines, points and labels. No torch, no window."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import TypeAlias
 
 WIDTH, HEIGHT = 640, 300  # px
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 36, 58
-_LETTER = 6.4  # px, the mean width of a letter of the labels
+_LETTER = 6.4  # px, mean width of a letter in labels
 _TICKS = 5
-SHARE_OF_IMAGES = "share of the images"  # the label of an axis
+SHARE_OF_IMAGES = "share of the images"  # an axis label
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """One line or one set of points: values y at x, perhaps with intervals. Values that are not finite are left out."""
+    """One line or set of points: values y at x, optionally with intervals. Values that are not finite are left out."""
 
     name: str
     x: tuple[float, ...]
@@ -29,20 +29,20 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A plot of several series with one pair of axes."""
+    """A plot of several series with one x axis and one y axis."""
 
     name: str  # of its files
     title: str
     x_label: str
     y_label: str
     series: tuple[Series, ...]
-    categories: tuple[str, ...] = ()  # what stands at x = 0, 1, 2 … instead of numbers
+    categories: tuple[str, ...] = ()  # labels at x = 0, 1, 2 … instead of numbers
     references: tuple[tuple[str, float, int], ...] = ()  # horizontal lines: name, value, colour
     logarithmic: bool = False  # the y axis
     y_range: tuple[float, float] | None = None
 
     def rows(self) -> Iterator[tuple[str, str, float, float, float | None, float | None]]:
-        """Series, x, and y with its interval, one row for each value."""
+        """The data: one row for each value, with series, x, y and the bounds of its interval."""
         for one in self.series:
             for index, (x, y) in enumerate(zip(one.x, one.y, strict=True)):
                 where = self.categories[round(x)] if self.categories else f"{x:.6g}"
@@ -106,7 +106,7 @@ class _Axis:
 
 
 def marks(figure: Figure) -> list[Mark]:
-    """What is drawn, from the back to the front, in px of WIDTH x HEIGHT with y downwards."""
+    """The marks to draw, from back to front, in px of WIDTH x HEIGHT with y pointing down."""
     x_axis, y_axis = _x_axis(figure), _y_axis(figure)
     found: list[Mark] = [Text(_LEFT, 14, figure.title, strong=True)]
     for value in y_axis.ticks():
@@ -174,7 +174,7 @@ def _series_marks(one: Series, x_axis: _Axis, y_axis: _Axis) -> Iterator[Mark]:
 
 
 def _legend(figure: Figure) -> Iterator[Mark]:
-    """One entry for each colour, in a row below the plot: the first series of it."""
+    """One entry for each colour in a row below the plot, named after its first series."""
     entries: dict[int, tuple[str, bool]] = {}
     for name, _, colour in figure.references:
         entries.setdefault(colour, (name, True))
@@ -188,7 +188,7 @@ def _legend(figure: Figure) -> Iterator[Mark]:
 
 
 def thinned(x: Sequence[float], y: Sequence[float], most: int = 400) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """At most so many values of a long curve, evenly spaced, with its last one."""
+    """At most `most` evenly spaced values of a long curve, including the last one."""
     if len(x) <= most:
         return tuple(x), tuple(y)
     chosen = sorted({round(index * (len(x) - 1) / (most - 1)) for index in range(most)})

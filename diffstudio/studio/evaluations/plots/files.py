@@ -14,7 +14,7 @@ from diffstudio import paths
 from diffstudio.atomic import make_folder, write_bytes, write_text
 from diffstudio.studio.evaluations.plots.figure import HEIGHT, WIDTH, Dot, Figure, Line, Mark, Text, marks
 
-# Legible on the light and on the dark background: blue, orange, green, purple, red, teal, brown, grey.
+# Legible on light and dark backgrounds: blue, orange, green, purple, red, teal, brown, grey.
 COLOURS = ("#4f7df7", "#d9822b", "#2f9e6b", "#9b6bdf", "#d9536a", "#2a9fb0", "#a0764a", "#7d8696")
 _LIGHT = {"paper": "#ffffff", "text": "#30353f", "grid": "#dfe3ea"}
 _STYLE = """
@@ -36,7 +36,7 @@ def save(figure: Figure, folder: Path) -> list[Path]:
 
 
 def svg(figure: Figure, drawn: list[Mark] | None = None) -> str:
-    """An SVG file, also for use inside a page: it follows the theme of the system."""
+    """The plot as an SVG file that follows the theme of the system; it can be embedded in a page."""
     shapes = [_svg_shape(mark) for mark in (marks(figure) if drawn is None else drawn)]
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
@@ -59,7 +59,7 @@ def _svg_shape(mark: Mark) -> str:
 
 
 def png(drawn: list[Mark]) -> bytes:
-    """A PNG file on white, twice as large as the SVG."""
+    """The plot as a PNG file on white, twice as large as the SVG."""
     image = Image.new("RGB", (WIDTH * _PNG_SCALE, HEIGHT * _PNG_SCALE), _LIGHT["paper"])
     draw = ImageDraw.Draw(image)
     for mark in drawn:
@@ -81,7 +81,7 @@ def png(drawn: list[Mark]) -> bytes:
 
 
 def data(figure: Figure) -> str:
-    """The numbers as CSV: series, x and y with the bounds of its interval."""
+    """The data as CSV: series, x, y and the bounds of its interval."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(("series", figure.x_label or "x", figure.y_label or "y", "low", "high"))
@@ -101,7 +101,7 @@ def _scaled(point: tuple[float, float]) -> tuple[float, float]:
 def _pieces(
     points: tuple[tuple[float, float], ...], dashed: bool
 ) -> list[tuple[tuple[float, float], tuple[float, float]]]:
-    """The parts of a line; of a dashed one, which is horizontal, its dashes."""
+    """The pieces of a line; for a dashed line, which must be horizontal, its dashes."""
     if not dashed:
         return list(zip(points, points[1:], strict=False))
     (x, y), (end, _) = points[0], points[-1]

@@ -1,1 +1,1 @@
-"""What the results of all verbs of the Lab have in common: reading them back, and figures as text."""
+"""Shared by the results of all Lab verbs: reading stored results, and numbers as text."""

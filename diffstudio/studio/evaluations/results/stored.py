@@ -1,4 +1,4 @@
-"""Reads the stored result of a verb of the Lab without trust: its format, its fields, and what is damaged. No torch."""
+"""Reads the stored result of a Lab verb without trusting it: format, fields and damage. No torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _DAMAGES = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 
 @contextmanager
 def damage_named(what: str) -> Iterator[None]:
-    """RunProblem instead of the errors that reading a damaged result raises: `what` is damaged, and how."""
+    """Raise RunProblem instead of the errors of reading a damaged result; it names `what` is damaged, and how."""
     try:
         yield
     except _DAMAGES as error:
@@ -22,7 +22,7 @@ def damage_named(what: str) -> Iterator[None]:
 
 
 def known_fields(kind: type, values: Mapping[str, Any], newest_format: int, what: str) -> dict[str, Any]:
-    """The values of the fields of a dataclass. RunProblem when a newer version of the program wrote them."""
+    """The values of a dataclass's fields. RunProblem if a newer version of the program wrote them."""
     written = values.get("format")
     if not isinstance(written, int) or written > newest_format:
         raise newer_format(what, written, newest_format)

@@ -1,4 +1,4 @@
-"""Figures and tables as text, the same in the results of all verbs of the Lab. No torch."""
+"""Numbers and tables as text, the same for all Lab verbs. No torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from diffstudio.evaluation.interval import Interval
 
 
 def number(value: float | None) -> str:
-    """Three significant digits, and no more than three decimals."""
+    """A number with three significant digits, and at most three decimals."""
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
@@ -18,12 +18,12 @@ def number(value: float | None) -> str:
 
 
 def with_interval(found: Interval) -> str:
-    """`0.912 (0.874 to 0.951)`."""
+    """A value with its interval: `0.912 (0.874 to 0.951)`."""
     return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """A line for each row: the first column on the left, those of figures on the right."""
+    """A line for each row, with the first column left-aligned and the numbers right-aligned."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
         "  ".join(

@@ -1,4 +1,4 @@
-"""Which generated images are near-copies of real ones: the test of an evaluation, calibrated once, for a batch at a time."""
+"""Finds near-copies of real images batch by batch, with the evaluation's test for copies, calibrated once."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from diffstudio.evaluation.memorisation import FALSE_POSITIVE_RATE, LARGEST_RATI
 from diffstudio.evaluation.report import RealImages
 from diffstudio.studio.evaluations.measure import View
 
-_FEWEST = 3  # images, among which one can be much nearer than the others
+_FEWEST = 3  # images of which one can be much nearer than the others
 
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """The image that a generated one is nearest to, and how near: a ratio below 1 is a near-copy."""
+    """The real image nearest to a generated one, with the distance ratio; below 1 it is a near-copy."""
 
     index: int  # in the part of the folder
     ratio: float
@@ -51,7 +51,7 @@ class NearCopies:
         part: tuple[FeatureArray, FeatureArray],
         other: tuple[FeatureArray, FeatureArray],
     ) -> None:
-        """`part` are features and pixels, [N,D] and [N,P]; `other` those of the other part, in views, [V,M,D] and [V,M,P]."""
+        """`part`: features [N,D] and pixels [N,P]; `other`: those of the other part in V views, [V,M,D] and [V,M,P]."""
         self._network, self._views, self._width = with_pixels(network), views, network.width
         rate = FALSE_POSITIVE_RATE / 2  # of each of two tests
         self._tests = [
@@ -67,7 +67,7 @@ class NearCopies:
 
     @classmethod
     def of_held_out(cls, network: FeatureNetwork, views: Sequence[View], real: RealImages) -> NearCopies | None:
-        """None where too few images are held out."""
+        """The test against held-out images; None if there are too few."""
         pixels = real.held_out_pixels
         assert pixels is not None and real.training_pixels is not None
         if len(real.held_out) < _FEWEST:
@@ -75,7 +75,7 @@ class NearCopies:
         return cls(network, views, (real.held_out, pixels[0]), (real.training[None], real.training_pixels[None]))
 
     def of(self, images: Tensor) -> list[Near]:
-        """For each of a batch of images [B,C,H,W] in [-1,1]: what the test that is more sure of it says."""
+        """The result for each image of a batch [B,C,H,W] in [-1,1], from the test with the lower ratio."""
         features = np.stack([self._network.features(view(images)).float().cpu().numpy() for view in self._views])
         parts = features[..., : self._width], features[..., self._width :]
         found = [test.ratios(part) for test, part in zip(self._tests, parts, strict=True)]

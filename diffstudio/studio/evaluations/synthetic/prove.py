@@ -1,4 +1,4 @@
-"""prove(): classifiers trained with and without synthetic images, scored on real held-out ones."""
+"""Trains classifiers with and without synthetic images, and compares their accuracy on held-out real images."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from diffstudio.studio.evaluations.synthetic.result import ALONE, AUGMENTED, REA
 from diffstudio.studio.evaluations.synthetic.stratified import stratified_order
 
 _TUNING_SEEDS = 2
-_TUNED_ON = 5  # every fifth training image is scored on while the augmentation is chosen
+_TUNED_ON = 5  # every fifth training image is used to choose the augmentation
 _FEWEST = 10  # images in each part
 _LEVEL = 0.95
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Images with the number of their class."""
+    """Images with their class numbers."""
 
     batch: Batch
     labels: NDArray[np.int64]
-    asked: Sequence[str] = ()  # what each was generated with, if it was
+    asked: Sequence[str] = ()  # the label each was generated with, if any
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -44,7 +44,7 @@ class Labelled:
         return Labelled(lambda part: self.batch(indices[part]), self.labels[indices])
 
     def and_also(self, other: Labelled) -> Labelled:
-        """Both, these first."""
+        """These images followed by the others."""
         first = len(self)
 
         def batch(part: NDArray[np.int64]) -> torch.Tensor:
@@ -58,7 +58,7 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Proving:
-    """What all classifiers of a proof share."""
+    """One proof: the real images, seeds and settings that all its classifiers share."""
 
     training: Labelled
     held_out: Labelled
@@ -70,7 +70,7 @@ class Proving:
     on_progress: OnProgress
 
     def prove(self, synthetic: Labelled, ratios: Sequence[float], left_out: int) -> Proof:
-        """BadRequest where there are too few real images, or only one class."""
+        """Train and compare the classifiers. BadRequest for too few real images, or only one class."""
         self._check()
         usable = [ratio for ratio in sorted(ratios) if ratio * len(self.training) <= len(synthetic)]
         notes = [
@@ -94,7 +94,7 @@ class Proving:
             sets.append((f"real + {ratio:.2g} x synthetic", ratio, self.training.and_also(part), augmentation))
         sets.append((ALONE, None, synthetic, augmentation))
         scores = {name: self._scores(images, kind, counter) for name, _, images, kind in sets}
-        level = 1 - (1 - _LEVEL) / len(usable)  # Bonferroni: for all ratios together
+        level = 1 - (1 - _LEVEL) / len(usable)  # Bonferroni correction for all ratios together
         rows = tuple(_row(name, ratio, len(images), scores, level) for name, ratio, images, _ in sets)
         sentence, best = _sentence([row for row in rows if row.ratio is not None])
         return Proof(
@@ -113,14 +113,16 @@ class Proving:
         for what, part in (("training", self.training), ("held-out", self.held_out)):
             if len(part) < _FEWEST:
                 raise BadRequest(
-                    f"There are too few {what} images to prove anything",
-                    f"a proof needs {_FEWEST} and there are {len(part):,}",
+                    f"There are too few {what} images for a proof", f"it needs {_FEWEST}, and there are {len(part):,}"
                 )
         if len(np.unique(self.training.labels)) < 2:
-            raise BadRequest("The use of synthetic images cannot be proved", "all real images are of one class")
+            raise BadRequest("The benefit of synthetic images cannot be proved", "all real images have the same class")
 
     def _best_augmentation(self, counter: _Counter) -> ClassicAugmentation:
-        """By its accuracy on every fifth training image, of classifiers trained on the others; the weakest of equals."""
+        """The augmentation with the best accuracy on every fifth training image, after training on the others.
+
+        Of equally good ones, the weakest.
+        """
         order = np.random.default_rng(0).permutation(len(self.training))
         scored, others = self.training.chosen(np.sort(order[::_TUNED_ON])), np.ones(len(order), bool)
         others[order[::_TUNED_ON]] = False
@@ -134,7 +136,7 @@ class Proving:
         return max(found, key=lambda item: item[0])[1]
 
     def _scores(self, images: Labelled, kind: ClassicAugmentation, counter: _Counter) -> NDArray[np.bool_]:
-        """[K,M]: which held-out images each seed's classifier gets right; none where the images are of one class."""
+        """Which held-out images the classifier of each seed gets right, [K,M]; none if the images have only one class."""
         if len(np.unique(images.labels)) < 2:
             return np.zeros((self.seeds, len(self.held_out)), bool)
         return np.stack([self._right(images, kind, seed, self.held_out, counter) for seed in range(self.seeds)])
@@ -157,7 +159,7 @@ class Proving:
 
 
 class _Counter:
-    """Reports how many classifiers were trained."""
+    """Reports the number of trained classifiers as progress."""
 
     def __init__(self, on_progress: OnProgress, total: int) -> None:
         self._on_progress, self._total, self._done = on_progress, total, 0
@@ -179,24 +181,24 @@ def _row(name: str, ratio: float | None, images: int, scores: dict[str, NDArray[
 
 
 def _sentence(rows: Sequence[Trained]) -> tuple[str, float | None]:
-    """What the differences to classic augmentation say, and the ratio that helped most."""
+    """A sentence about the differences from classic augmentation, and the ratio that helped most."""
     known = [(row, row.over_augmented) for row in rows if row.over_augmented is not None]
     best, gain = max(known, key=lambda item: (item[1].low > 0, item[1].value))
     if gain.low > 0:
         return (
-            f"Synthetic images helped: with {best.ratio:.2g} for each real one the accuracy is {gain.value:.3f} higher "
+            f"Synthetic images helped: with {best.ratio:.2g} for each real one, the accuracy is {gain.value:.3f} higher "
             f"than with classic augmentation alone ({gain.low:.3f} to {gain.high:.3f}).",
             best.ratio,
         )
     if all(one.high < 0 for _, one in known):
         return (
-            f"Synthetic images did harm: even with {best.ratio:.2g} for each real one the accuracy is {-gain.value:.3f} "
+            f"Synthetic images did harm: even with {best.ratio:.2g} for each real one, the accuracy is {-gain.value:.3f} "
             f"lower than with classic augmentation alone ({-gain.high:.3f} to {-gain.low:.3f}).",
             None,
         )
     where = "0 lies in its interval" if gain.high >= 0 else "its interval lies below 0"  # and that of another has it
     return (
-        f"Synthetic images did not help: the best ratio, {best.ratio:.2g} for each real one, is {gain.value:+.3f} against "
-        f"classic augmentation alone, and {where} ({gain.low:+.3f} to {gain.high:+.3f}).",
+        f"Synthetic images did not help: with the best ratio, {best.ratio:.2g} for each real one, the accuracy differs by "
+        f"{gain.value:+.3f} from classic augmentation alone, and {where} ({gain.low:+.3f} to {gain.high:+.3f}).",
         None,
     )

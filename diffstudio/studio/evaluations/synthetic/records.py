@@ -1,8 +1,8 @@
-"""What is known about each candidate of a synthetic data set, in its folder, so that it can be continued. No torch.
+"""The records of a synthetic dataset in its folder, so that it can be resumed. No torch.
 
-settings.json    what the images depend on: checkpoint, sampling, seed, folder, numbers
-records.jsonl    one object a line for each candidate: seed, label, attempt, and its file or why it was left out
-metadata.jsonl   one object a line for each image: file_name, text (its caption) or label (its class), and seed
+settings.json    settings that the images depend on: checkpoint, sampling, seed, folder, numbers
+records.jsonl    one object per line and candidate: seed, label, attempt, and its file or why it was left out
+metadata.jsonl   one object per line and image: file_name, text (its caption) or label (its class), and seed
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ FORMAT = 1
 SETTINGS, RECORDS, METADATA, RESULT = "settings.json", "records.jsonl", "metadata.jsonl", "synthesise.json"
 _OF_JOB = {EVENTS, LOCK, REQUEST, "control.json", "log.txt", "process.json", "process.lock"}
 _SUFFIXES = {".png", EXACT_SUFFIX, ".txt"}  # of images and captions
-_DIGITS = 9  # of their names, at least
-_NAMED = 3  # files in a message
+_DIGITS = 9  # at least, in file names
+_NAMED = 3  # files named in a message
 _OURS = {SETTINGS, RECORDS, METADATA, RESULT}
 
 
@@ -34,27 +34,26 @@ class Record:
 
     seed: int
     label: str  # class or caption; empty for an unconditional model
-    attempt: int  # of this label, from 0
-    file: str = ""  # in the folder; empty for one that was left out
+    attempt: int  # for this label, from 0
+    file: str = ""  # in the folder; empty if it was left out
     copy_of: str = ""  # the training image that it is a near-copy of, in the folder of real images
-    ratio: float = 1.0  # distance to it, over that to those around it, as a multiple of the test's threshold
-    near_held_out: str = ""  # the held-out image that it is a near-copy of: no part of a proof
+    ratio: float = 1.0  # its distance ratio divided by the test's threshold
+    near_held_out: str = ""  # the held-out image that it is a near-copy of: not used in a proof
 
 
 class SyntheticFolder:
-    """The folder of a synthetic data set."""
+    """The folder of a synthetic dataset."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.records: list[Record] = []
 
     def open(self, settings: Mapping[str, Any], force: bool, places: Collection[str] = ("",)) -> None:
-        """Read what an earlier process made with the same settings, or start anew.
+        """Read the records of an earlier process with the same settings, or start a new dataset.
 
-        `places`: the sub-folders that images are written to. BadRequest for a folder that holds something else, or images
-        of other settings; with `force` those are deleted, and everything else is left alone: BadRequest where that is
-        impossible, because a file would be replaced that `settings.json` does not show to be of synthetic images.
-        StorageProblem.
+        `places`: the subfolders that images are written to. BadRequest for a folder with other files or with images of
+        other settings. With `force` such images are deleted and other files are left alone; BadRequest if one of these
+        would have to be replaced. StorageProblem.
         """
         now = json.loads(json.dumps({"format": FORMAT} | dict(settings)))
         before = _read(self.path / SETTINGS)
@@ -65,7 +64,7 @@ class SyntheticFolder:
         if before is not None and is_ours and not force:
             changed = [name for name in now if before[name] != now[name]]
             raise BadRequest(
-                f"The folder {self.path} holds synthetic images of other settings",
+                f"The folder {self.path} holds synthetic images with other settings",
                 f"they differ in {', '.join(changed) or 'their format'}",
                 "Name another folder, or give --force to replace them",
             )
@@ -81,7 +80,7 @@ class SyntheticFolder:
         write_text(self.path / SETTINGS, json.dumps(now, indent=1))
 
     def _check_others(self, is_ours: bool, force: bool, places: Collection[str]) -> None:
-        """BadRequest for what is not known to be of synthetic images: with `force` only where it would be replaced."""
+        """BadRequest for files that are not known to be synthetic images; with `force` only if they would be replaced."""
         if not is_ours and not force:
             others = sorted(path.name for path in self.path.iterdir() if path.name not in _OF_JOB)
             if others:
@@ -99,19 +98,19 @@ class SyntheticFolder:
         if replaced:
             more = f" and {len(replaced) - _NAMED:,} more" if len(replaced) > _NAMED else ""
             raise BadRequest(
-                f"Files in {self.path} would be replaced that are not known to be of synthetic images",
+                f"Files in {self.path} that may not be synthetic images would be replaced",
                 ", ".join(replaced[:_NAMED]) + more,
                 "Name another folder, or move them elsewhere",
             )
 
     def _recorded_files(self) -> set[str]:
-        """The images, and the captions of those that do not lie in the sub-folder of their class."""
+        """The recorded images, and the captions of those that are not in a class subfolder."""
         files = {record.file for record in self.records if record.file}
         captioned = {record.file for record in self.records if record.file and record.label and "/" not in record.file}
         return files | {Path(file).with_suffix(".txt").as_posix() for file in captioned}
 
     def append(self, records: Sequence[Record]) -> None:
-        """Note candidates whose files are written. StorageProblem."""
+        """Record candidates whose files are written. StorageProblem."""
         path = self.path / RECORDS
         with storage_errors(f"The records {path} cannot be written", path):
             incomplete = path.is_file() and path.read_bytes()[-1:] not in (b"", b"\n")  # of a process that was killed
@@ -121,7 +120,7 @@ class SyntheticFolder:
         self.records += records
 
     def write_metadata(self, captions: bool) -> None:
-        """Write metadata.jsonl as Hugging Face's ImageFolder reads it. StorageProblem."""
+        """Write metadata.jsonl in the format of Hugging Face's ImageFolder. StorageProblem."""
         key = "text" if captions else "label"
         lines = [
             {"file_name": record.file, "seed": record.seed} | ({key: record.label} if record.label else {})
@@ -131,11 +130,11 @@ class SyntheticFolder:
 
     @property
     def kept(self) -> list[Record]:
-        """Of the images in the folder, by their seeds."""
+        """The records of the images in the folder, sorted by seed."""
         return sorted((record for record in self.records if record.file), key=lambda record: record.seed)
 
     def _read_records(self) -> Iterator[Record]:
-        """Of images that are there. What a killed process left incomplete is skipped, and made again."""
+        """The records of existing images. Incomplete lines of a killed process are skipped, and their images made again."""
         try:
             lines = (self.path / RECORDS).read_text(encoding="utf-8").splitlines()
         except (OSError, UnicodeDecodeError):

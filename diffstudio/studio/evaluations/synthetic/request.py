@@ -1,4 +1,4 @@
-"""SynthesiseRequest: how many images of what are generated into which folder. No torch."""
+"""SynthesiseRequest: the synthetic images to generate, and their folder. No torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diffstudio.studio.evaluations.request import AUTO
 MOST_IMAGES = 1_000_000
 RATIOS = (0.5, 1.0, 2.0, 5.0)  # synthetic images for each real one
 LEAST_SEEDS, MOST_SEEDS = 5, 100
-CADS_BY_DEFAULT = 0.1  # of models that are guided by a class or caption
+CADS_BY_DEFAULT = 0.1  # for models with classes or captions
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,36 +19,34 @@ class SynthesiseRequest:
     """Generate `count` images in all, or `per_class` of each class or caption, without near-copies of `folder`."""
 
     checkpoint: str
-    folder: Path  # of real images: those that it was trained on
+    folder: Path  # the real images that it was trained on
     out: Path
     count: int | None = None
     per_class: int | None = None
     seed: int = 0
-    cads: float | None = None  # noise on the condition, which keeps images diverse; None: 0.1 where it applies
+    cads: float | None = None  # CADS scale, for more varied images; None: 0.1 if the model is conditional
     autoguidance: str = ""  # an earlier checkpoint of the same run to guide away from; empty for none
     autoguidance_scale: float = 2.0
     features: str = AUTO
     device: str = AUTO
-    force: bool = False  # write into a folder that holds something else
-    prove: bool = False  # train classifiers with and without them
+    force: bool = False  # write into a folder that is not empty
+    prove: bool = False  # train classifiers with and without the images
     ratios: tuple[float, ...] = RATIOS
     seeds: int = LEAST_SEEDS  # classifiers of each kind
 
     def __post_init__(self) -> None:
         if (self.count is None) == (self.per_class is None):
             raise BadRequest(
-                "It was not said how many images to generate"
-                if self.count is None
-                else "Two numbers of images were given",
-                remedy="Give their number, or --per-class N",
+                "The number of images is missing" if self.count is None else "Two numbers of images were given",
+                remedy="Give either the number in all, or --per-class N",
             )
         number = self.count if self.count is not None else self.per_class
         if number is None or not 1 <= number <= MOST_IMAGES:
-            raise BadRequest(f"{number} synthetic images were asked for", must_be_between(1, f"{MOST_IMAGES:,}"))
+            raise BadRequest(f"The number of synthetic images is {number}", must_be_between(1, f"{MOST_IMAGES:,}"))
         if not 0 <= self.seed <= 2**62:
             raise BadRequest(f"The first seed is {self.seed}", must_be_between(0, 2**62))
         if self.cads is not None and not 0 <= self.cads <= 1:
-            raise BadRequest(f"The noise on the condition is {self.cads:g}", must_be_between(0, 1))
+            raise BadRequest(f"The CADS scale is {self.cads:g}", must_be_between(0, 1))
         if not 1 <= self.autoguidance_scale <= 10:
             raise BadRequest(f"The autoguidance scale is {self.autoguidance_scale:g}", must_be_between(1, 10))
         if not LEAST_SEEDS <= self.seeds <= MOST_SEEDS:

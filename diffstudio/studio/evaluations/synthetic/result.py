@@ -1,4 +1,4 @@
-"""Synthesis: what was generated and left out, and whether it helped a classifier, as text and as JSON. No torch."""
+"""Synthesis: the numbers of synthetic images, and whether they helped a classifier, as text and as JSON. No torch."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ REAL, AUGMENTED, ALONE = "real", "real, classic augmentation", "synthetic alone"
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """Classifiers of several seeds that were trained on the same images, scored on the held-out real ones."""
+    """The accuracy of classifiers of several seeds that were trained on the same images, on held-out real images."""
 
     name: str
     images: int
     accuracy: Interval  # mean over the seeds, with the lowest and the highest
     ratio: float | None = None  # synthetic images for each real one
-    over_real: Interval | None = None  # difference to the real images alone
-    over_augmented: Interval | None = None  # difference to classic augmentation
+    over_real: Interval | None = None  # difference from real images alone
+    over_augmented: Interval | None = None  # difference from classic augmentation
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """Whether synthetic images helped, and the accuracies that say so."""
+    """Whether synthetic images helped, and the accuracies that show it."""
 
     rows: tuple[Trained, ...]
-    augmentation: str  # the one that was best on a part of the training images
-    held_out: int  # real images, on which all are scored
+    augmentation: str  # the best one on a part of the training images
+    held_out: int  # real images that all classifiers are scored on
     seeds: int
     left_out: int  # synthetic images that are near-copies of held-out ones
     sentence: str
@@ -53,10 +53,10 @@ class Proof:
 
 _INTERVALS = ("accuracy", "over_real", "over_augmented")
 HOW_TO_READ = (
-    "Each row is the accuracy of small classifiers on real held-out images, their mean over the seeds with the lowest and "
-    "the highest. All have the same network and as many steps. Rows with synthetic images have classic augmentation too, so "
-    "that their difference to it is what synthetic images add; its interval is for other seeds and other held-out images, "
-    "and holds for all ratios together."
+    "Each row is the accuracy of small classifiers on held-out real images: the mean over the seeds, with the lowest and "
+    "highest. All have the same network and number of steps. Rows with synthetic images use classic augmentation too, so "
+    "the difference from it is the effect of the synthetic images. Its interval covers variation between seeds and "
+    "held-out images, and holds for all ratios together."
 )
 
 
@@ -71,13 +71,13 @@ class Synthesis:
     made: int
     wanted: int
     left_out: int  # near-copies of training images
-    near_held_out: int  # kept, but no part of a proof
+    near_held_out: int  # kept, but not used in a proof
     by_label: Mapping[str, int]  # images of each class or caption
     sampling: Mapping[str, Any] = field(default_factory=dict)
     features: str = ""
     proof: Proof | None = None
     notes: tuple[str, ...] = ()
-    problem: DiffstudioError | None = None  # why the proof could not be made
+    problem: DiffstudioError | None = None  # why there is no proof
 
     def to_json(self) -> dict[str, Any]:
         values = {one.name: _plain(self, one.name) for one in fields(self)}
@@ -85,7 +85,7 @@ class Synthesis:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Synthesis:
-        """The inverse of `to_json`. RunProblem for what a newer version of the program wrote, and for what is damaged."""
+        """The inverse of `to_json`. RunProblem for damaged values, or those of a newer version of the program."""
         found = known_fields(cls, values, FORMAT, "The synthetic images")
         with damage_named("The result about synthetic images"):
             found["proof"] = Proof.from_json(values["proof"]) if values["proof"] is not None else None

@@ -1,4 +1,4 @@
-"""The order in which parts of a labelled set of images are chosen, so that each part has all labels in proportion."""
+"""Stratified subsets of labelled images: an order in which every prefix has all labels in proportion."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ _SEED = 0
 
 
 def stratified_order(classes: Sequence[Hashable], labels: Sequence[Hashable] = ()) -> NDArray[np.int64]:
-    """Indices of N images, of which the first n are a random part with the classes in proportion, for any n.
+    """The indices of N images in an order whose first n are a random subset with the classes in proportion, for any n.
 
-    Of each class it has n times its share of the images, to within one for equal shares, and within each class the same
-    holds for `labels` (such as captions), if they are given. Parts are nested, and the order is always the same.
+    The subset has n times the share of each class, to within one for equal shares; within each class the same holds for
+    `labels` (such as captions), if given. The order is deterministic, so subsets are nested.
     """
     order = np.random.default_rng(_SEED).permutation(len(classes)).astype(np.int64)
     keys: list[Sequence[Hashable]] = [list(zip(classes, labels, strict=True))] if len(labels) else []
@@ -24,7 +24,7 @@ def stratified_order(classes: Sequence[Hashable], labels: Sequence[Hashable] = (
 
 
 def _positions(labels: Sequence[Hashable], order: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Where each image is among those with its label, in this order: evenly spread over (0, 1)."""
+    """The position of each image among those with its label, evenly spread over (0, 1)."""
     members: dict[Hashable, list[int]] = {}
     for index in order.tolist():
         members.setdefault(labels[index], []).append(index)

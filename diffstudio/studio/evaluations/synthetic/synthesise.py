@@ -1,4 +1,4 @@
-"""synthesise(): labelled images of a checkpoint become a folder without near-copies of its training images."""
+"""synthesise(): generates a folder of labelled images without near-copies of the checkpoint's training images."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ from diffstudio.studio.generation.finished_images import FinishedImage, finished
 from diffstudio.training.data.inspect_folder import MIN_SIDE
 
 _AT_ONCE = 64  # candidates between two records
-_TRIES, _MORE_TRIES = 4, 20  # candidates for each image that is wanted of a label, and besides
-_FEWEST_REAL = 3  # training images, without which no copy can be found
+_TRIES, _MORE_TRIES = 4, 20  # at most 4 n + 20 candidates for n images of a label
+_FEWEST_REAL = 3  # training images that the test for copies needs
 
 
 def synthesise(
@@ -56,11 +56,11 @@ def synthesise(
     on_wait: Callable[[], None] = lambda: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Synthesis:
-    """Generate the images that are not in `out` yet, with their captions and records, and prove their use if asked.
+    """Generate the images that are not in `out` yet, with captions and records, and prove their benefit if requested.
 
-    The candidate of attempt a for label l of L has the seed `seed` + a L + l, whatever else is generated: the same request
-    gives the same folder, also after it was ended and called again. DiffstudioError for what cannot be generated;
-    Interrupted when `cancelled` returns True or the control file in `out` says stop.
+    Attempt a for label l of L has the seed `seed` + a L + l, independent of other images: the same request gives the same
+    folder, even if it was stopped and resumed. DiffstudioError if the images cannot be generated; Interrupted when
+    `cancelled` returns True or the control file in `out` says stop.
     """
     _check_place(request.out, request.folder)
     out = make_folder(request.out)
@@ -72,7 +72,7 @@ def synthesise(
     if len(real.training) < _FEWEST_REAL:
         raise BadRequest(
             f"There are too few training images in {request.folder.name}",
-            f"near-copies are found among {_FEWEST_REAL} or more, and there are {len(real.training):,}",
+            f"the test for near-copies needs {_FEWEST_REAL}, and there are {len(real.training):,}",
         )
     wanted = _wanted(request, subject, real)
     hashed = sha256_of(subject.checkpoint.path, cancelled=cancelled)
@@ -129,7 +129,7 @@ def synthesise(
 
 @dataclass(frozen=True)
 class _Guidance:
-    """What holds the diversity of the images up."""
+    """CADS and autoguidance, which keep the images diverse."""
 
     annealing: ConditionAnnealing | None
     weak: Model | None
@@ -140,15 +140,15 @@ class _Guidance:
     def of(
         cls, request: SynthesiseRequest, samples: CheckpointSamples, library: Library, device: torch.device
     ) -> _Guidance:
-        """BadRequest for what the checkpoint cannot be guided by."""
+        """The guidance of a request. BadRequest for options that the checkpoint does not support."""
         checkpoint = samples.subject.checkpoint
         can = samples.model.own_sampler is None and checkpoint.conditioning is not Conditioning.NONE
         guided = float(str(samples.settings["guidance"])) > samples.model.unguided_scale
         cads = request.cads if request.cads is not None else CADS_BY_DEFAULT * (can and guided)
         if cads and not can:
             raise BadRequest(
-                f"{samples.subject.name} cannot be generated from with CADS",
-                "it is no diffusion model with classes or captions",
+                f"CADS cannot be used with {samples.subject.name}",
+                "it is not a diffusion model with classes or captions",
                 "Leave out --cads",
             )
         settings: dict[str, object] = {"CADS": cads} if cads else {}
@@ -166,7 +166,7 @@ class _Guidance:
 
 @dataclass(frozen=True)
 class _Making:
-    """Generates candidates until every label has as many images as are wanted."""
+    """Generates candidates until every label has the requested number of images."""
 
     request: SynthesiseRequest
     real: RealFolder
@@ -178,7 +178,7 @@ class _Making:
     on_progress: OnProgress
 
     def run(self, wanted: Mapping[str, int]) -> int:
-        """The number of images in the folder at the end."""
+        """Generate the images; returns the number in the folder at the end."""
         total, labels = sum(wanted.values()), list(wanted)
         numbers = {label: number for number, label in enumerate(labels)}
         while candidates := self._next(wanted, numbers):
@@ -187,7 +187,7 @@ class _Making:
         return len(self.folder.kept)
 
     def _next(self, wanted: Mapping[str, int], numbers: Mapping[str, int]) -> list[Record]:
-        """The next candidates: as many of each label as are still wanted, at most so many at once."""
+        """The next batch of candidates: as many of each label as are still missing."""
         known = {record.seed for record in self.folder.records}
         kept = Counter(record.label for record in self.folder.kept)
         found: list[Record] = []
@@ -206,7 +206,7 @@ class _Making:
         return found
 
     def _make(self, candidates: Sequence[Record]) -> None:
-        """Generate them, write those that are no near-copies, and then note all of them."""
+        """Generate candidates, write those that are not near-copies, then record all of them."""
         prompts = [record.label for record in candidates]
         seeds = [record.seed for record in candidates]
         rest = iter(candidates)
@@ -234,7 +234,7 @@ class _Making:
         return replace(record, file=self._write(record, image), ratio=near.ratio, near_held_out=held_out)
 
     def _write(self, record: Record, image: FinishedImage) -> str:
-        """The image, in a sub-folder for its class or with its caption beside it; returns its name in the folder."""
+        """Write an image into the subfolder of its class, or with a caption file; returns its name in the folder."""
         kind = self.samples.subject.checkpoint.conditioning
         suffix = EXACT_SUFFIX if image.exact is not None and not image.exact.as_png else ".png"
         place = self.folder.path / _folder_name(record.label) if kind is Conditioning.CLASS else self.folder.path
@@ -270,7 +270,7 @@ def _check_place(out: Path, folder: Path) -> None:
 
 
 def _wanted(request: SynthesiseRequest, subject: CheckpointSubject, real: RealFolder) -> dict[str, int]:
-    """How many images of each label are wanted: of the classes it knows, or of the captions of the training images."""
+    """The requested number of images for each class of the checkpoint, or for each caption of the training images."""
     kind = subject.checkpoint.conditioning
     if kind is Conditioning.NONE:
         if request.count is None:
@@ -284,7 +284,7 @@ def _wanted(request: SynthesiseRequest, subject: CheckpointSubject, real: RealFo
     if kind is Conditioning.TEXT:
         captions = [caption for caption in real.labels(kind, real.training) if caption.strip()]
         labels = list(dict.fromkeys(captions))
-        if request.count is not None and captions:  # as often as training images have them
+        if request.count is not None and captions:  # in proportion to the training images
             everything, rest = divmod(request.count, len(captions))
             drawn = Counter(captions[index] for index in stratified_order(captions)[:rest])
             drawn.update({label: everything * count for label, count in Counter(captions).items()})
@@ -323,7 +323,7 @@ def _proved(
 ) -> Synthesis:
     try:
         return replace(found, proof=_proof(request, real, folder, device, job_control, on_progress))
-    except DiffstudioError as error:  # the images are there: what could not be proved is said beside them
+    except DiffstudioError as error:  # the images are finished, and the result reports the problem
         return replace(found, problem=error)
 
 
@@ -335,12 +335,12 @@ def _proof(
     job_control: EvaluationJobControl,
     on_progress: OnProgress,
 ) -> Proof:
-    """BadRequest where the folder has no classes, or too few images."""
+    """The proof. BadRequest if the folder has no classes or too few images."""
     groups = {record.path.as_posix(): record.group for record in real.report.images}
     names = sorted({groups.get(path.as_posix(), "") for path in real.dataset.paths})
     if len(names) < 2:
         raise BadRequest(
-            f"The use of synthetic images of {real.report.folder.name} cannot be proved",
+            f"The benefit of synthetic images of {real.report.folder.name} cannot be proved",
             "a classifier needs two classes, and the folder has none",
         )
     numbers = {name: number for number, name in enumerate(names)}
@@ -353,8 +353,8 @@ def _proof(
     kept = {record.file: record for record in folder.kept if not record.near_held_out and record.label in class_of}
     if not kept:
         raise BadRequest(
-            "The use of these synthetic images cannot be proved",
-            "none of them has a class of the folder, and is unlike the held-out images",
+            "The benefit of these synthetic images cannot be proved",
+            "all of them have unknown classes or are near-copies of held-out images",
         )
     synthetic = _read(folder.path, kept, numbers, class_of, real, job_control.check, on_progress)
     proving = Proving(
@@ -380,9 +380,9 @@ def _read(
     check: Callable[[], None],
     on_progress: OnProgress,
 ) -> Labelled:
-    """The images of these records, read from their files as the real ones were.
+    """The images of these records, read from their files in the same way as the real ones.
 
-    Below the least size of a folder's images, at which nothing is resized, the files' own 8-bit values are taken.
+    Images below the smallest size allowed in a folder are not resized: their 8-bit values are used as they are.
     """
     if min(real.dataset.size) < MIN_SIDE and real.data.form.bits == 8:
         files = list(kept)
@@ -399,7 +399,7 @@ def _read(
 
 
 def _class_of_label(real: RealFolder, groups: Mapping[str, str]) -> dict[str, str]:
-    """The class of each label of a checkpoint: itself, or for a caption that of all training images with it."""
+    """The class of each label of a checkpoint: itself, or for a caption the class of all training images with it."""
     found: dict[str, set[str]] = {name: {name} for name in groups.values()}
     for index in real.training:
         caption = real.dataset.captions[index]
@@ -409,7 +409,7 @@ def _class_of_label(real: RealFolder, groups: Mapping[str, str]) -> dict[str, st
 
 
 def _folder_name(label: str) -> str:
-    """A class as the name of a folder, as its own folder was called: classes of deeper folders have slashes."""
+    """The folder name of a class, the same as in the training folder: nested classes contain slashes."""
     parts = [part for part in Path(label).parts if part not in ("..", "/", "\\")]
     return "/".join(parts) or "images"
 

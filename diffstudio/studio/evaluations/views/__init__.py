@@ -1,1 +1,1 @@
-"""Results of the Lab as the window shows them: tables, plots and pairs of images, read without trust from JSON. No torch."""
+"""Results of the Lab for the window: tables, plots and pairs of images, read from untrusted JSON. No torch."""

@@ -28,48 +28,48 @@ from diffstudio.studio.evaluations.results.stored import damage_named
 from diffstudio.studio.evaluations.results.text import number
 from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, TableRow
 
-MOST_LISTED = 20  # held-out normals that look anomalous
-_SMALLEST_STEP = 1e-12  # p-values are multiples of 1 / (1 + n), but for rounding
-_BELOW_A_PLOT = {DENOISING: "denoising", LOCAL: "worst place", COMBINED: "combination"}  # where a name has little room
+MOST_LISTED = 20  # held-out normal images that look anomalous
+_SMALLEST_STEP = 1e-12  # tolerance: p-values are multiples of 1 / (1 + n) up to rounding
+_BELOW_A_PLOT = {DENOISING: "denoising", LOCAL: "local maximum", COMBINED: "combination"}  # short names for the plot
 _COLUMNS = (
     Column("auroc", "AUROC", "How often a drawn defect scores higher than a normal image: 0.5 is chance", True),
-    Column("pixel_auroc", "AUROC of pixels", "How often a pixel of a defect is hotter than other pixels", True),
-    Column("weight", "Share", "Of each in the combination"),
+    Column("pixel_auroc", "AUROC of pixels", "How often a pixel of a defect scores higher than other pixels", True),
+    Column("weight", "Share", "The share of each detector in the combination"),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class AnomaliesView:
-    """Images stay in the order of the result, the most anomalous first."""
+    """The result of anomaly detection; images keep the order of the result, the most anomalous first."""
 
     result: AnomaliesResult
-    job: Path  # the folder of the job, where heat maps and decisions are
-    folder: Path  # that was searched
+    job: Path  # the folder of the job, with heat maps and decisions
+    folder: Path  # the searched folder
     summary: str
     table: Table
     decisions: dict[str, Decision]  # by the paths of the images
     notes: tuple[str, ...]
-    suspicious: tuple[str, ...]  # held-out normals that look anomalous
+    suspicious: tuple[str, ...]  # held-out normal images that look anomalous
     how_to_read: str = HOW_TO_READ
 
     def file(self, image: ScoredImage) -> Path:
         return self.folder / image.path
 
     def heat_map(self, image: ScoredImage) -> Path | None:
-        """None where none was written."""
+        """The heat map of an image; None if none was written."""
         return self.job / image.heat_map if image.heat_map else None
 
     @property
     def smallest_percent(self) -> float:
-        """The smallest false-alarm rate that is supported, in percent with two decimals, rounded up."""
+        """The smallest supported false-alarm rate in percent, rounded up to two decimals."""
         return math.ceil(1e4 * self.result.smallest_false_alarm - 1e-6) / 100
 
     def count_at(self, rate: float) -> int:
-        """How many images are called anomalous at a false-alarm rate."""
+        """The number of images that are called anomalous at a false-alarm rate."""
         return sum(is_anomalous(image, rate) for image in self.result.images)
 
     def threshold_at(self, rate: float) -> float | None:
-        """The score above which images are called anomalous; None where the scores of the normals are not known."""
+        """The score above which images are called anomalous; None if the scores of the normal images are unknown."""
         if rate == self.result.false_alarm:
             return self.result.threshold
         known = self.result.normal_scores
@@ -77,11 +77,11 @@ class AnomaliesView:
 
     def sentence_at(self, rate: float) -> str:
         limit = self.threshold_at(rate)
-        scores = f", those that score above {number(limit)}" if limit is not None else ""
+        scores = f" (score above {number(limit)})" if limit is not None else ""
         return (
             f"{self.count_at(rate):,} of {len(self.result.images):,} images are called anomalous{scores}. "
-            f"{self.result.held_out:,} held-out normal images support false-alarm rates from "
-            f"{self.smallest_percent:g} % on."
+            f"{self.result.held_out:,} held-out normal images support false-alarm rates of "
+            f"{self.smallest_percent:g} % and above."
         )
 
     def at(self, rate: float) -> AnomaliesResult:
@@ -128,7 +128,7 @@ def read_anomalies(job: JobFolder, values: Mapping[str, Any]) -> AnomaliesView:
             tuple(found.notes),
             tuple(str(normals / path) for path in found.suspicious_normals[:MOST_LISTED]),
         )
-        view.figures_at(found.false_alarm)  # so that what is damaged is found here
+        view.figures_at(found.false_alarm)  # so that damage is found here
         view.count_at(found.false_alarm)
     try:
         return replace(view, decisions=read_decisions(job.path))
@@ -140,7 +140,7 @@ def _table(found: AnomaliesResult) -> Table:
     total = sum(one.weight for one in found.detectors) or 1.0
     rows = [
         TableRow(
-            f"{_title(one)}{', decides' if one.name == found.detector else ''}",
+            f"{_title(one)}{', used' if one.name == found.detector else ''}",
             (
                 Cell(one.area.value, one.area.low, one.area.high),
                 Cell(one.pixel_area.value, one.pixel_area.low, one.pixel_area.high) if one.pixel_area else None,
@@ -161,7 +161,7 @@ def _areas(found: AnomaliesResult) -> Figure:
     """The AUROC of each detector with its interval."""
     series = [
         Series(
-            "decides" if one.name == found.detector else "other detectors",
+            "used" if one.name == found.detector else "other detectors",
             (float(place),),
             (one.area.value,),
             (one.area.low,),
@@ -186,7 +186,7 @@ def _areas(found: AnomaliesResult) -> Figure:
 
 
 def _scores(found: AnomaliesResult, limit: float | None) -> Figure:
-    """All scores in order: the images that lie above the normal ones stand out."""
+    """All scores in order; images that score above the normal ones stand out."""
     parts = (
         ("held-out normal images", sorted(found.normal_scores), 0),
         ("searched images", sorted(image.score for image in found.images), 1),

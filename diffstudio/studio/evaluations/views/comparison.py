@@ -26,11 +26,13 @@ from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, Tabl
 
 _OTHERS = (
     Column(
-        "bits_per_dimension", "Bits per dimension", "Lower is better: of held-out images, where there is a likelihood"
+        "bits_per_dimension",
+        "Bits per dimension",
+        "Lower is better: for held-out images, if the model has a likelihood",
     ),
-    Column("seconds_per_image", "Seconds an image", "How long it takes to generate an image"),
+    Column("seconds_per_image", "Seconds per image", "Time to generate one image"),
     Column("parameters", "Parameters (M)", "Millions of weights of the network"),
-    Column("memory", "Memory (MiB)", "At most, while it trained"),
+    Column("memory", "Memory (MiB)", "Peak memory during training"),
 )
 _PAIRS_OF_EACH = 4
 
@@ -54,7 +56,7 @@ class ComparisonView:
     notes: tuple[str, ...]
     how_to_read: str
     problem: str
-    page: Path | None  # the same as a web page
+    page: Path | None  # the result as a web page
 
 
 def read_comparison_view(job: JobFolder, values: Mapping[str, Any]) -> ComparisonView:
@@ -106,7 +108,7 @@ def _table(found: Comparison) -> Table:
         title = model if len(entries) == 1 else f"{model} ({len(entries)} seeds)"
         cells = (_cell(found.figure(model, name)) for name in measures)
         rows.append(TableRow(title, (*cells, *_others(entries))))
-    return Table("comparison", "Models side by side", *pick_columns((*columns, *_OTHERS), rows))
+    return Table("comparison", "Comparison of models", *pick_columns((*columns, *_OTHERS), rows))
 
 
 def _title(title: str) -> str:

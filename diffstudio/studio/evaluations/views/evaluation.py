@@ -22,39 +22,50 @@ from diffstudio.studio.evaluations.views.tables import Column, Table, pick_colum
 
 COLUMNS = (
     Column(
-        "frechet_distance", "Fréchet distance", "Lower is better: how far the features of the images are from real ones"
+        "frechet_distance",
+        "Fréchet distance",
+        "Lower is better: distance between the feature distributions of generated and real images",
     ),
-    Column("kernel_distance", "Kernel distance", "Lower is better: as the Fréchet distance, unbiased for few images"),
+    Column(
+        "kernel_distance",
+        "Kernel distance",
+        "Lower is better: like the Fréchet distance, but unbiased for small numbers of images",
+    ),
     Column("precision", "Precision", "Higher is better: the share of images that look real", True),
     Column("recall", "Recall", "Higher is better: the share of real images that could have been generated", True),
-    Column("density", "Density", "Higher is better: how many real images lie around each image"),
-    Column("coverage", "Coverage", "Higher is better: the share of real images with a generated one near", True),
+    Column("density", "Density", "Higher is better: how densely real images surround each image"),
+    Column("coverage", "Coverage", "Higher is better: the share of real images with a generated image nearby", True),
     Column("vendi", "Vendi score", "Higher is more diverse: the effective number of different images"),
-    Column("agreement", "Agreement", "Higher is better: how often the caption or the class is followed", True),
+    Column("agreement", "Agreement", "Higher is better: the share of images that match their caption or class", True),
     Column("copies", "Copies", "Near 0 is good: the share of images called copies of training images", True),
-    Column(
-        "nearer_to_training", "Nearer to training", "0.5 is good: more means that training images were memorised", True
-    ),
-    Column("loss_gap", "Loss gap", "Near 0 is good: how much worse the model knows images that were held out"),
+    Column("nearer_to_training", "Nearer to training", "0.5 is good: higher values mean memorisation", True),
+    Column("loss_gap", "Loss gap", "Near 0 is good: how much higher the loss is on held-out images"),
 )
 DIVERSITY = (
-    Column("modes", "Modes", "Higher is better: the share of clusters of the held-out images that were reached", True),
-    Column("classes", "Classes", "Higher is better: the share of the classes asked for that were made", True),
-    Column("class_vendi", "Vendi in a class", "How many different images a class holds in effect, on average"),
-    Column("support", "Support", "How many different images can be made in effect; ∞ where there was no duplicate"),
+    Column(
+        "modes",
+        "Modes",
+        "Higher is better: the share of clusters of the held-out images that have a generated image",
+        True,
+    ),
+    Column("classes", "Classes", "Higher is better: the share of the requested classes that were generated", True),
+    Column("class_vendi", "Vendi in a class", "The effective number of different images within a class, on average"),
+    Column(
+        "support", "Support", "The effective number of different images the model can generate; ∞ without duplicates"
+    ),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """An image beside the training image that it is nearest to."""
+    """An image and its nearest training image."""
 
     subject: str
     image: str  # its name: a seed, or a path in its folder
-    image_file: Path | None  # None where it was not kept
+    image_file: Path | None  # None if it was not kept
     training: str
     training_file: Path
-    ratio: float  # of the distance to that of the next images: near 0 for a copy
+    ratio: float  # distance / mean distance to the next nearest images: near 0 for a copy
     is_copy: bool
 
     def text(self) -> str:
@@ -66,7 +77,7 @@ class Pair:
 class EvaluationView:
     summary: str
     table: Table
-    diversity: Table  # the figures in which mode collapse shows
+    diversity: Table  # the measures that show mode collapse
     figures: tuple[Figure, ...]
     pairs: tuple[Pair, ...]
     findings: tuple[str, ...]  # about each checkpoint or folder, in sentences
@@ -76,13 +87,13 @@ class EvaluationView:
 
 
 def read_evaluation(job: JobFolder, values: Mapping[str, Any]) -> EvaluationView:
-    """The result in a job's folder; what is damaged in it is left out."""
+    """The result in a job's folder; damaged parts are left out."""
     counts, details = mapping_of(values, "counts"), mappings_of(values, "details")
-    written = mappings_of(values, "rows")  # the real row is the first, and without it there is none
+    written = mappings_of(values, "rows")  # the first row is of real images; without it there are none
     rows = [row_of(row, COLUMNS, reference=place == 0) for place, row in enumerate(written)]
     diverse = [row_of(row, DIVERSITY, reference=place == 0) for place, row in enumerate(written)]
     listed = {row.name for row in rows}
-    rows += [  # without a table there are the tests for copies
+    rows += [  # without a table there are only the tests for copies
         row_of({"name": text_of(one, "name")} | dict(mapping_of(one, "memorisation")), COLUMNS)
         for one in details
         if text_of(one, "name") not in listed
@@ -144,11 +155,11 @@ def _findings(details: Mapping[str, Any]) -> list[str]:
         sentences[0] = f"{sentences[0][:-1]}, {', '.join(f'{key} {value}' for key, value in sampling.items())}."
     chance = number_of(details, "agreement_chance")
     if chance is not None:
-        sentences.append(f"{name}: by chance, agreement would be {chance:.3f}.")
+        sentences.append(f"{name}: agreement by chance is {chance:.3f}.")
     worst = sorted((share, label) for label in agreement if (share := number_of(agreement, label)) is not None)[:3]
     if worst and worst[0][0] < 1:
         listed = ", ".join(f"{label} ({share:.0%})" for share, label in worst)
-        sentences.append(f"{name}: followed least often: {listed}.")
+        sentences.append(f"{name}: lowest agreement: {listed}.")
     return sentences
 
 
@@ -176,5 +187,5 @@ def _loss_gap_figure(details: Mapping[str, Any]) -> Figure | None:
                 tuple(high for *_, high in levels if high is not None) if bounded else (),
             ),
         ),
-        references=(("nothing memorised", 0.0, 1),),
+        references=(("no memorisation", 0.0, 1),),
     )

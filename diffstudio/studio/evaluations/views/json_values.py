@@ -1,4 +1,4 @@
-"""Reads values of the expected type from a result's JSON; what is missing or damaged is left out. No torch."""
+"""Reads values of the expected type from a result's JSON; missing and damaged values are left out. No torch."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ def texts_of(values: Mapping[str, Any], key: str) -> tuple[str, ...]:
 
 
 def cell_of(values: Mapping[str, Any], key: str) -> Cell | None:
-    """A number with its interval, `{"value": …, "low": …, "high": …}`, or a number alone.
+    """A number with its interval, `{"value": …, "low": …, "high": …}`, or a single number.
 
-    Beside a bound, null stands for an infinite value.
+    A null value with a finite bound is infinite.
     """
     inner = values.get(key)
     if isinstance(inner, dict):

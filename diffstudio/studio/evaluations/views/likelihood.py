@@ -13,7 +13,7 @@ from diffstudio.studio.evaluations.plots.figure import SHARE_OF_IMAGES, Figure, 
 from diffstudio.studio.evaluations.results.stored import damage_named
 from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, TableRow
 
-_GAP = "held-out less training"
+_GAP = "held-out minus training"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def _cell(found: Interval | None) -> Cell | None:
 
 
 def _distribution(found: LikelihoodResult, method: str) -> Figure:
-    """The bits of each image of a part, in order: how they are spread, and how far the parts are apart."""
+    """The sorted bits of the images of each part, which show their distribution and the gap between the parts."""
     series = []
     for number, part in enumerate(found.parts):
         bits = sorted(image.bits[method] for image in part.images if method in image.bits)
@@ -68,5 +68,5 @@ def _distribution(found: LikelihoodResult, method: str) -> Figure:
         series.append(Series(part.name, *thinned(shares, bits), colour=number))
     title = TITLES.get(method, method).capitalize()
     return Figure(
-        f"likelihood-{method}", f"{title} of single images, sorted", SHARE_OF_IMAGES, "bits/dim", tuple(series)
+        f"likelihood-{method}", f"{title} of individual images, sorted", SHARE_OF_IMAGES, "bits/dim", tuple(series)
     )

@@ -13,12 +13,12 @@ from diffstudio.studio.evaluations.synthetic.result import HOW_TO_READ, REAL, Pr
 from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, TableRow, pick_columns
 
 _COLUMNS = (
-    Column("images", "Trained on", "How many images the classifiers were trained on"),
+    Column("images", "Trained on", "The number of images the classifiers were trained on"),
     Column(
         "accuracy", "Accuracy", "On held-out real images: mean over the seeds, with the lowest and the highest", True
     ),
-    Column("over_real", "Over real", "Difference to real images alone"),
-    Column("over_augmented", "Over augmentation", "Difference to real images with classic augmentation"),
+    Column("over_real", "Over real", "Difference from real images alone"),
+    Column("over_augmented", "Over augmentation", "Difference from real images with classic augmentation"),
 )
 
 
@@ -41,8 +41,8 @@ def read_synthesis(job: JobFolder, values: Mapping[str, Any]) -> SynthesisView:
     table = _table(proof) if proof is not None else Table("proof", "Proof", (), ())
     figures = [figure for key in ("accuracy", "over_augmented") if (figure := table.figure(key)) is not None]
     return SynthesisView(
-        f"{found.made:,} of {found.wanted:,} images of {found.checkpoint} in {found.out}. Near-copies of training images "
-        f"that were left out: {found.left_out:,}.",
+        f"{found.made:,} of {found.wanted:,} images of {found.checkpoint} in {found.out}. "
+        f"Near-copies of training images left out: {found.left_out:,}.",
         proof.sentence if proof is not None else "",
         table,
         tuple(figures),

@@ -1,4 +1,4 @@
-"""Table: what a result lists, with intervals, and its files. No torch."""
+"""Table: the measures of a result with intervals, and their export as CSV and JSON. No torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffstudio.studio.evaluations.results.text import number
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A measure: its key in the JSON, its name, and what it means."""
+    """A measure: its key in the JSON, its name and its meaning."""
 
     key: str
     name: str
@@ -26,14 +26,14 @@ class Column:
 @dataclass(frozen=True, slots=True)
 class Cell:
     value: float
-    low: float | None = None  # of its interval, where it has one
+    low: float | None = None  # of its interval, if it has one
     high: float | None = None
 
     def text(self) -> str:
         return number(self.value)
 
     def interval(self) -> str:
-        """The bounds in words; empty without them."""
+        """The bounds as text; empty without bounds."""
         return f"{number(self.low)} to {number(self.high)}" if self.low is not None and self.high is not None else ""
 
 
@@ -41,21 +41,21 @@ class Cell:
 class TableRow:
     name: str
     cells: tuple[Cell | None, ...]  # one for each column
-    reference: bool = False  # what the others are compared with: real images
+    reference: bool = False  # the row the others are compared with: real images
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Named rows of numbers, of which the reference is the first."""
+    """Named rows of numbers; the first may be the reference."""
 
     name: str  # of its files
     title: str
     columns: tuple[Column, ...]
     rows: tuple[TableRow, ...]
-    names: str = "Images"  # above the names of the rows
+    names: str = "Images"  # heading of the row names
 
     def to_csv(self) -> str:
-        """One line for each row, with three columns for each measure: the value and its interval."""
+        """The table as CSV, with three columns for each measure: the value and the bounds of its interval."""
         file = io.StringIO()
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("name", *(f"{one.key}{end}" for one in self.columns for end in ("", "_low", "_high"))))
@@ -80,7 +80,7 @@ class Table:
         return json.dumps({"format": 1, "title": self.title, "rows": rows}, ensure_ascii=False, indent=1)
 
     def figure(self, key: str) -> Figure | None:
-        """One measure of all rows with its intervals, the reference as a line; None where no row has it."""
+        """A plot of one measure for all rows with intervals, the reference as a line; None if no row has it."""
         index = next((place for place, one in enumerate(self.columns) if one.key == key), None)
         if index is None:
             return None
@@ -124,14 +124,14 @@ def _short(name: str, longest: int = 22) -> str:
 
 
 def _in_json(value: float | None) -> float | None:
-    """JSON has no infinity: null stands for it."""
+    """The value for JSON, which has no infinity: null is written instead."""
     return value if value is not None and math.isfinite(value) else None
 
 
 def pick_columns(
     columns: Sequence[Column], rows: Sequence[TableRow]
 ) -> tuple[tuple[Column, ...], tuple[TableRow, ...]]:
-    """The columns that any row has a value in, and the rows with these alone."""
+    """The columns in which any row has a value, and the rows with only these columns."""
     kept = [place for place in range(len(columns)) if any(row.cells[place] is not None for row in rows)]
     return tuple(columns[place] for place in kept), tuple(
         TableRow(row.name, tuple(row.cells[place] for place in kept), row.reference) for row in rows

@@ -1,1 +1,1 @@
-"""Guidance besides the CFG scale in the Generate panel, and how diverse a batch is."""
+"""Guidance besides the CFG scale in the Generate panel, and the diversity of a batch."""

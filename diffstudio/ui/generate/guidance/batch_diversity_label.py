@@ -1,4 +1,4 @@
-"""The line below a batch that says how different its images are."""
+"""The line below a batch that shows its diversity."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from diffstudio.ui.widgets.helpers import describe
 RunInBackground = Callable[[Callable[[], Any], Callable[[Any], None]], None]
 
 _HOW_TO_READ = (
-    "The Vendi score: how many different images the batch holds in effect, by what a network (EfficientNet-Lite0) sees in "
-    "them. 1: all alike; {count}: nothing in common, which images of one prompt do not reach. Mean distance of two images: "
-    "{distance:.2f}; 0 for equal ones. Only batches of the same size compare, and noise raises both figures"
+    "The Vendi score: the effective number of different images in the batch, in features of EfficientNet-Lite0. 1 means "
+    "that all are alike, {count} that they have nothing in common, which images of one prompt do not reach. Mean distance "
+    "between two images: {distance:.2f} (0: identical). Compare only batches of the same size; noise raises both values"
 )
 
 
 def _measured(paths: Sequence[Path]) -> BatchDiversity | None:
-    """In a thread. None for images that cannot be compared: one of them may be gone already."""
+    """Measure images in a thread. None if they cannot be compared, for example because one has been deleted."""
     try:
         return batch_diversity(paths)
     except DiffstudioError:
@@ -33,8 +33,9 @@ def _measured(paths: Sequence[Path]) -> BatchDiversity | None:
 
 
 class BatchDiversityLabel(QLabel):
-    """Hidden until a batch of two images or more has been measured. `run` runs a function in another thread, and calls
-    back with its result.
+    """The diversity of a batch, hidden until a batch of at least two images has been measured.
+
+    `run` runs a function in another thread and calls back with its result.
     """
 
     def __init__(self, run: RunInBackground) -> None:
@@ -44,12 +45,12 @@ class BatchDiversityLabel(QLabel):
         self.setFont(theme.font(theme.SMALL_PIXELS))
         self.setAlignment(Qt.AlignmentFlag.AlignHCenter)
         self._run = run
-        self._paths: tuple[Path, ...] = ()  # of the batch that is shown
+        self._paths: tuple[Path, ...] = ()  # of the shown batch
         self._measured_last: tuple[tuple[Path, ...], BatchDiversity | None] | None = None
         self.hide()
 
     def show_batch(self, paths: Sequence[Path]) -> None:
-        """Measure a finished batch, and show it; nothing for fewer than two images."""
+        """Measure and show the diversity of a finished batch; nothing for fewer than two images."""
         batch = tuple(paths)
         if batch == self._paths:
             return
@@ -64,7 +65,7 @@ class BatchDiversityLabel(QLabel):
 
     def _show(self, batch: tuple[Path, ...], found: BatchDiversity | None) -> None:
         self._measured_last = batch, found
-        if batch != self._paths or found is None:  # something else is shown meanwhile
+        if batch != self._paths or found is None:  # another batch is shown by now
             return
         text = f"Diversity {found.vendi:.1f} of {found.images}"
         self.setText(text)

@@ -23,26 +23,29 @@ from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import set_tooltip
 from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSlider
 
-INTERVAL = (0.1, 0.8)  # offered first
-_GAP = 0.01  # between the two ends of a range
+INTERVAL = (0.1, 0.8)  # initial values
+_GAP = 0.01  # smallest distance between the two ends of a range
 _NONE = ("", "None")
 _INTERVAL_TIP = (
-    "Apply CFG only in the middle of the denoising, between these fractions of the noise: 1 is the start, 0 the finished "
-    "image. Little guidance at the start keeps images varied, and none at the end avoids grain"
+    "Apply CFG only at middle noise levels, between these two: 1 is the start of denoising, 0 the finished image. No "
+    "guidance at the start keeps images varied; none at the end avoids grain"
 )
 _AUTOGUIDANCE_TIP = (
     "Guide away from a weaker model: an earlier checkpoint of the same run, or another checkpoint of the same family. "
-    "Sharper images without the loss of variety that a high CFG scale brings; set the CFG scale to 1 to use it alone. "
-    "Each step takes one more call of the network, or two with CFG"
+    "Gives sharper images without the loss of variety of a high CFG scale; set the CFG scale to 1 to use it alone. "
+    "Each step takes one more network call, or two with CFG"
 )
 _CADS_TIP = (
-    "CADS: noise on the prompt while the image is mostly noise, so that images of one prompt differ more. More is more "
-    "varied, and follows the prompt less. 0.05 to 0.25 is usual"
+    "CADS: adds noise to the prompt embeddings at high noise levels, so that images of one prompt differ more. Higher "
+    "values give more variety, but follow the prompt less. Usual values are 0.05 to 0.25"
 )
 
 
 class GuidanceSection(QWidget):
-    """`failed` carries a warning. Hidden for checkpoints that support nothing of it."""
+    """Guidance interval, autoguidance and CADS; hidden for checkpoints that support none of them.
+
+    `failed` carries a warning.
+    """
 
     changed = Signal()
     opened = Signal()  # scroll the settings into view
@@ -55,7 +58,7 @@ class GuidanceSection(QWidget):
         self._models: Sequence[Checkpoint] = ()
         self._support = GuidanceSupport()
         self._enabled = False
-        self._elsewhere: Path | None = None  # a checkpoint outside the model folders that a request named
+        self._elsewhere: Path | None = None  # a checkpoint of a request that is outside the model folders
         self.open_button = SecondaryButton(
             terms.GUIDANCE,
             "sliders-horizontal",
@@ -65,10 +68,8 @@ class GuidanceSection(QWidget):
         self.heading = SectionLabel(terms.GUIDANCE)
         self.remove_button = SecondaryButton("", "x", turn_off, name=turn_off, role="dim")
         self.interval = CheckBox(terms.GUIDANCE_INTERVAL, _INTERVAL_TIP)
-        self.interval_low = _fraction(
-            "From", INTERVAL[0], "The noise below which CFG does not act: 0 is the finished image"
-        )
-        self.interval_high = _fraction("To", INTERVAL[1], "The noise above which CFG does not act: 1 is the start")
+        self.interval_low = _fraction("From", INTERVAL[0], "CFG is off below this noise level: 0 is the finished image")
+        self.interval_high = _fraction("To", INTERVAL[1], "CFG is off above this noise level: 1 is the start")
         self.autoguidance = LabelledComboBox(terms.AUTOGUIDANCE, [_NONE], _AUTOGUIDANCE_TIP)
         self.autoguidance_scale = LabelledSlider(
             "Autoguidance scale",
@@ -77,17 +78,17 @@ class GuidanceSection(QWidget):
             usual.autoguidance_scale,
             step=0.1,
             decimals=1,
-            tooltip="How far to move away from the weaker model. 1 is not at all; 1.5 to 2.5 is usual",
+            tooltip="How far to move away from the weaker model. 1 turns it off; usual values are 1.5 to 2.5",
         )
         self.cads = LabelledSlider(
             terms.CADS, 0, MOST_CADS, usual.cads, step=0.01, decimals=2, zero="off", tooltip=_CADS_TIP
         )
-        self.tau1 = _fraction("CADS tau 1", usual.cads_tau1, "The noise up to which the prompt is whole")
-        self.tau2 = _fraction("CADS tau 2", usual.cads_tau2, "The noise from which the prompt is replaced by noise")
+        self.tau1 = _fraction("CADS tau 1", usual.cads_tau1, "Below this noise level the prompt is unchanged")
+        self.tau2 = _fraction("CADS tau 2", usual.cads_tau2, "Above this noise level the prompt is replaced by noise")
         self.mixing = _fraction(
             "CADS mixing",
             usual.cads_mixing,
-            "How far the noisy prompt is given back its mean and standard deviation: 1 keeps images stable",
+            "How far the mean and standard deviation of the noisy embeddings are restored: 1 keeps images stable",
         )
         self._lay_out()
         self.open_button.clicked.connect(lambda: self._open(True))
@@ -108,7 +109,7 @@ class GuidanceSection(QWidget):
     # Inputs
 
     def set_models(self, models: Sequence[Checkpoint]) -> None:
-        """Offer those that fit the checkpoint as weaker models."""
+        """Set the models; those that fit the checkpoint are offered as weaker models."""
         self._models = models
         self._update_weak_models()
 
@@ -133,7 +134,7 @@ class GuidanceSection(QWidget):
         )
 
     def without_hidden(self, request: GenerateRequest) -> GenerateRequest:
-        """The request without all of it where it is not available."""
+        """The request without guidance settings if they are not available."""
         if self.is_available():
             return request
         usual = GenerateRequest()
@@ -149,7 +150,7 @@ class GuidanceSection(QWidget):
         )
 
     def with_values(self, request: GenerateRequest) -> GenerateRequest:
-        """The request with these settings while they are on, also with those that the checkpoint does not support."""
+        """The request with these settings if they are on, including those that the checkpoint does not support."""
         if not self._enabled:
             return request
         low, high = float(self.interval_low.value()), float(self.interval_high.value())
@@ -183,7 +184,7 @@ class GuidanceSection(QWidget):
         ):
             slider.set_value(value)
         for low_end, high_end in ((self.interval_low, self.interval_high), (self.tau1, self.tau2)):
-            _keep_order(low_end, high_end, low_end)  # two ends closer than the sliders' step
+            _keep_order(low_end, high_end, low_end)  # the two ends are closer than the sliders' step
         if self._support.autoguidance and (weak := request.autoguidance):
             self.autoguidance.set_choices([_NONE, (weak, Path(weak).stem)])  # for the next checkpoint
         if not self.autoguidance.set_value(self._name_of(request.autoguidance)):
@@ -192,29 +193,29 @@ class GuidanceSection(QWidget):
         self._update_state()
 
     def reset(self) -> None:
-        """All of it off."""
+        """Turn all guidance settings off."""
         self.load_from(GenerateRequest())
 
     def weak_model(self) -> Checkpoint | None:
-        """The weaker model of the request, for its size: one of the same run has that of the checkpoint. None for none."""
+        """The record of the chosen weaker model, for memory estimates; the checkpoint for one of its run. None if off."""
         chosen = self.apply_to(GenerateRequest()).autoguidance
         if not chosen or self._checkpoint is None:
             return None
         return next((model for model in self._models if chosen == model.name), self._checkpoint)
 
     def is_enabled(self) -> bool:
-        """Whether it is open, also where it is not available."""
+        """Whether the section is on, even if it is not available."""
         return self._enabled
 
     def is_available(self) -> bool:
-        """Whether the checkpoint supports any of it."""
+        """Whether the checkpoint supports any of these settings."""
         support = self._support
         return self._checkpoint is not None and not (support.interval and support.autoguidance and support.cads)
 
     # Internal
 
     def _name_of(self, name: str) -> str:
-        """The choice for a checkpoint that a request names in any case, or by its path; a file elsewhere is offered too."""
+        """The choice for a checkpoint named in a request, by name (in any case) or path; other files are added."""
         path = Path(name)
         for model in self._models:
             if name and (model.path == path or model.name.casefold() == name.casefold()):
@@ -228,7 +229,7 @@ class GuidanceSection(QWidget):
         choices = [_NONE]
         checkpoint = self._checkpoint
         if checkpoint is not None and self._support.autoguidance:
-            return  # the chosen one is kept for the next checkpoint
+            return  # keep the choice for the next checkpoint
         if checkpoint is not None:
             earlier = earlier_checkpoints(checkpoint)
             best = suggested(earlier, checkpoint)
@@ -262,7 +263,7 @@ class GuidanceSection(QWidget):
             (self.cads, _CADS_TIP, self._support.cads),
         ):
             control.setEnabled(not why)
-            set_tooltip(control, f"{tip}. Not with this checkpoint: {why}" if why else tip)
+            set_tooltip(control, f"{tip}. Not available for this checkpoint: {why}" if why else tip)
         self._interval_ends.setVisible(self.interval.isChecked() and not self._support.interval)
         self.autoguidance_scale.setVisible(bool(self.autoguidance.value()) and not self._support.autoguidance)
         self._cads_details.setVisible(self.cads.value() > 0 and not self._support.cads)
@@ -322,7 +323,7 @@ def _side_by_side(*sliders: LabelledSlider) -> QWidget:
 
 
 def _keep_order(low: LabelledSlider, high: LabelledSlider, moved: LabelledSlider) -> None:
-    """Keep the first end below the second, moving the one that was not moved."""
+    """Keep the low end below the high end by moving the other slider."""
     if low.value() < high.value():
         return
     if moved is low:

@@ -293,7 +293,7 @@ class MaskEditor(QWidget):
             if self._sides[side]:
                 away = _LABEL_AT[side] - QPointF(_LABEL.width() / 2, _LABEL.height() / 2)
                 spot = QRectF(place + away, _LABEL.toSizeF())
-                painter.setBrush(theme.colour("panel"))  # the text is read over any image
+                painter.setBrush(theme.colour("panel"))  # keeps the text legible over any image
                 painter.drawRoundedRect(spot, 4, 4)
                 painter.setPen(theme.colour("text"))
                 painter.setFont(theme.font(theme.SMALL_PIXELS))

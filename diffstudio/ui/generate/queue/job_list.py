@@ -36,7 +36,7 @@ class JobList(QWidget):
     pause_requested = Signal(bool)  # of the queue as a whole
     live_view_requested = Signal()  # show the running job again
     train_room_requested = Signal()
-    lab_job_requested = Signal(int)  # its place among those shown
+    lab_job_requested = Signal(int)  # its index among those shown
 
     def __init__(self, holds: Callable[[], bool] = lambda: False) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class JobList(QWidget):
         self.pause = SecondaryButton("", "pause", actions.PAUSE_QUEUE, role="dim")
         self.running = RunningCard("Generating", "Show the running job")
         self.training = RunningCard("Training", "Show the training run")
-        self._further = ProcessCards("Training", "Show the training runs")  # that wait for the one in `training`
+        self._further = ProcessCards("Training", "Show the training runs")  # runs that wait for the one in `training`
         self._lab = ProcessCards("Lab job", "Show this job in the Lab")
         self.empty = label(
             "The queue is empty. Press Generate while a job runs to queue another.",
@@ -90,7 +90,7 @@ class JobList(QWidget):
         self._further.show_processes(runs)
 
     def show_lab_jobs(self, jobs: Sequence[tuple[str, str, float | None]]) -> None:
-        """Show the title, the state and the fraction done of the jobs of the Lab that run or wait."""
+        """Show the title, state and completed fraction of the Lab jobs that are running or waiting."""
         self._lab.show_processes(jobs)
         self._apply()
 

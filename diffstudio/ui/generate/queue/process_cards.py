@@ -1,4 +1,4 @@
-"""ProcessCards: what runs in processes of its own beside the queue: training runs that wait, and jobs of the Lab."""
+"""ProcessCards: separate processes shown with the queue, such as waiting training runs and Lab jobs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from diffstudio.ui.generate.queue.job_card import RunningCard
 
 
 class ProcessCards(QWidget):
-    """A card for each process, in a column; hidden without any."""
+    """A column with a card for each process; hidden if there are none."""
 
-    clicked = Signal(int)  # the place of the card
+    clicked = Signal(int)  # the index of the card
 
     def __init__(self, name: str, tooltip: str) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class ProcessCards(QWidget):
         self.hide()
 
     def show_processes(self, processes: Sequence[tuple[str, str, float | None]]) -> None:
-        """Show the title, the state and the fraction done of each."""
+        """Show the title, state and completed fraction of each process."""
         while len(self.cards) > len(processes):
             card = self.cards.pop()
             self._column.removeWidget(card)

@@ -183,7 +183,7 @@ class HiresSection(QWidget):
 
     def _update_upscalers(self) -> None:
         if self._checkpoint is not None and not self._takes_images():
-            return  # the chosen one is kept for the next checkpoint
+            return  # keep the choice for the next checkpoint
         family = family_of(self._checkpoint.family) if self._checkpoint is not None else None
         self.upscaler.set_choices(labels.upscalers_of(self._models, latent=family is not None and family.latent))
 

@@ -54,9 +54,9 @@ class _Result:
 
 
 class InitImageSection(QWidget):
-    """`failed` carries a warning for the room. The panel answers `changed` with `show_fit`.
+    """The init image and its settings; hidden, but kept, for checkpoints that generate from text alone.
 
-    Hidden for checkpoints that generate from text alone; what was chosen comes back with another one.
+    `failed` carries a warning for the room. The panel answers `changed` with `show_fit`.
     """
 
     changed = Signal()
@@ -140,7 +140,7 @@ class InitImageSection(QWidget):
         return self.with_values(request) if self._available else request
 
     def with_values(self, request: GenerateRequest) -> GenerateRequest:
-        """The request with these settings, also while they are hidden."""
+        """The request with these settings, even while they are hidden."""
         if self._path is None:
             return request
         request = replace(
@@ -184,7 +184,7 @@ class InitImageSection(QWidget):
         return self._path
 
     def used_size(self) -> InitSize | None:
-        """The size of the init image with its outpaint margins; None without an init image that is used."""
+        """The size of the init image with its outpaint margins; None if no init image is used."""
         if self._path is None or not self._available:
             return None
         left, top, right, bottom = self._sides
@@ -225,7 +225,7 @@ class InitImageSection(QWidget):
         return self._frame(sides, mask) if self._result.by_hand or self._result.pastes else None
 
     def set_image(self, path: Path) -> bool:
-        """Set the init image; False when it cannot be read or is not used now (`failed` says why)."""
+        """Set the init image; False if it cannot be read or is not used now (`failed` says why)."""
         if not self._read(path):
             return False
         self._changed()

@@ -169,7 +169,7 @@ def _compare_options(report: _Report, shown: Shown) -> None:
 
 
 def _compare_guidance(report: _Report) -> None:
-    """What is not off, there or here."""
+    """Report guidance settings that are on in the request or in the panel."""
     usual, asked, shown = (one.to_json() for one in (GenerateRequest(), report.asked, report.shown))
     report.compare(
         {

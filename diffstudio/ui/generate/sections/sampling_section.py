@@ -40,7 +40,7 @@ class SamplingSection(QWidget):
         self._vae_elsewhere: Path | None = None  # a file outside the model folders that a request named
         self._checkpoint: Checkpoint | None = None
         self._loaded_for: tuple[Path, str, str] | None = None  # file, family, edition whose settings were considered
-        self._kept_clip_skip: int | None = None  # chosen for a checkpoint before this one, which has none
+        self._kept_clip_skip: int | None = None  # chosen for an earlier checkpoint; this one has no CLIP skip
         self._carried = CarriedTimes()
         self._recommended = PIXEL  # the recommended settings of the checkpoint, or of the last one that had some
         self.steps = LabelledSlider(
@@ -88,8 +88,7 @@ class SamplingSection(QWidget):
             1,
             step=0.05,
             decimals=2,
-            tooltip="How far images may be from the usual one: psi of a GAN, temperature of a VAE. Below 1 they are more "
-            "usual and less varied",
+            tooltip="Truncation psi of a GAN, temperature of a VAE. Below 1, images are more typical and less varied",
         )
         self.fitted = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.sampler.set_value(SamplerName(PIXEL.sampler))
@@ -128,7 +127,7 @@ class SamplingSection(QWidget):
     # Request
 
     def apply_to(self, request: GenerateRequest) -> GenerateRequest:
-        """The request with these settings. A VAE or GAN takes its truncation, and for the rest what it recommends."""
+        """The request with these settings; for a VAE or GAN the truncation, and recommended values for the rest."""
         if self._makes_one_call():
             usual = self._recommended
             return replace(
@@ -145,7 +144,7 @@ class SamplingSection(QWidget):
         return replace(self.with_values(request), truncation=1.0, clip_skip=self._clip_skip())
 
     def with_values(self, request: GenerateRequest) -> GenerateRequest:
-        """The request with all of these settings, also with those that a VAE or GAN has not."""
+        """The request with all of these settings, including those that a VAE or GAN does not have."""
         chosen = replace(
             request,
             truncation=float(self.truncation.value()) if self._makes_one_call() else 1.0,
@@ -161,7 +160,7 @@ class SamplingSection(QWidget):
         return self._carried.given_to(chosen, self._checkpoint)
 
     def without_hidden(self, request: GenerateRequest) -> GenerateRequest:
-        """The request without the settings that the checkpoint has not."""
+        """The request without the settings that the checkpoint does not have."""
         return self.apply_to(request) if self._makes_one_call() else request
 
     def load_from(self, request: GenerateRequest) -> None:
@@ -256,7 +255,7 @@ class SamplingSection(QWidget):
             control.setVisible(not self._makes_one_call())
         self.truncation.setVisible(self._makes_one_call())
         before = self.scheduler.value()
-        if not self._makes_one_call():  # what is hidden is kept for the next checkpoint
+        if not self._makes_one_call():  # keep hidden settings for the next checkpoint
             if another:
                 self._carried.forget()
             self._offer_schedulers()
@@ -284,7 +283,7 @@ class SamplingSection(QWidget):
         )
 
     def _makes_one_call(self) -> bool:
-        """Whether the checkpoint is a VAE or GAN, which has no steps, sampler and guidance."""
+        """Whether the checkpoint is a VAE or GAN, which has no steps, sampler or guidance."""
         family = family_of(self._checkpoint.family) if self._checkpoint is not None else None
         return family is not None and family.one_call
 

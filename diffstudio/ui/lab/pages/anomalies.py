@@ -1,4 +1,4 @@
-"""The page Anomalies: which images of a folder are unlike normal ones, and where; each is accepted or rejected."""
+"""The page Anomalies: finds the images of a folder that are unlike normal ones, to accept or reject."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def read(job: JobFolder, values: Mapping[str, Any]) -> AnomaliesView:
 
 
 class AnomaliesResultView(ResultView):
-    """The images, worst first, to be accepted or rejected; then which detector decides and why, and how to read it."""
+    """The images, most anomalous first, with Accept and Reject; then the detectors, and how to read the result."""
 
     def __init__(self) -> None:
         super().__init__()
         self._shown: AnomaliesView | None = None
         self.summary = WrappingText("", "dim")
-        self.summary.setAccessibleName("What was searched")
+        self.summary.setAccessibleName("Searched images")
         self.decisions = DecisionsView()
-        self.why = Sentences("Which detector decides", "text")
+        self.why = Sentences("Detector used", "text")
         self.table, self.plot, self.how = TableView(), PlotView(), HowToRead()
         self.suspicious = Sentences("Held-out normal images that look anomalous", "warn")
         self.notes = Sentences("Notes", "warn")
@@ -65,7 +65,7 @@ class AnomaliesResultView(ResultView):
 
 
 class TrainingField(NumberField):
-    """Minutes of training on the normal images first, which a checkpoint makes needless."""
+    """Minutes of training on the normal images; not needed with a checkpoint."""
 
     def __init__(self, checkpoint: SubjectsField) -> None:
         super().__init__(
@@ -76,22 +76,24 @@ class TrainingField(NumberField):
             automatic="No",
             decimals=1,
             suffix=" min",
-            tooltip="Train a model on the normal images, for its denoising errors and likelihoods",
+            tooltip="Train a model on the normal images, to score by denoising errors and likelihoods too",
         )
         self._checkpoint = checkpoint
 
     def problem(self) -> str:
         both = self.value() > 0 and self._checkpoint.subjects()
-        return "Remove the checkpoint, or train no model first" if both else ""
+        return "Remove the checkpoint, or do not train a model first" if both else ""
 
 
 def make_form() -> LabForm:
-    normals = folder_field("Folder of normal images", "What the others are compared with; a part of it is held out")
+    normals = folder_field(
+        "Folder of normal images", "The images to compare with; part of them are held out for calibration"
+    )
     folder = folder_field("Folder to search", "Each of its images gets a score and a heat map")
     checkpoint = SubjectsField(
         "Checkpoint of the normal images",
         "",
-        tooltip="A diffusion model that was trained on the normal images; without one images are only compared",
+        tooltip="A diffusion model that was trained on the normal images; without one, only distances are used",
         folders=False,
         most=1,
     )
@@ -106,7 +108,7 @@ def make_form() -> LabForm:
         tooltip="The share of normal images that may be called anomalous; automatic: 0.05, or the lowest above it "
         "that the normal images support",
     )
-    draws = NumberField("Draws of noise", "--draws", 1, MOST_DRAWS, value=8, tooltip="At each noise level of the model")
+    draws = NumberField("Noise samples", "--draws", 1, MOST_DRAWS, value=8, tooltip="Noise samples at each noise level")
     detector = ChoiceField(
         "Detector",
         "--detector",
@@ -114,7 +116,7 @@ def make_form() -> LabForm:
             (AUTO, "Automatic: the best on drawn defects"),
             *((name, title.capitalize()) for name, title in TITLES.items()),
         ),
-        tooltip="What decides which images are called anomalous; the others are shown beside it",
+        tooltip="The score that decides which images are anomalous; all others are listed too",
     )
     return LabForm(
         (
@@ -131,7 +133,7 @@ PAGE = LabPage(
     "anomalies",
     "Anomalies",
     "magnifying-glass",
-    "Which images of a folder are unlike normal ones, and where: worst first, with heat maps, to be accepted or rejected.",
+    "Finds the images of a folder that are unlike normal ones, and where they differ: most anomalous first, with heat maps.",
     "Search",
     make_form,
     read,

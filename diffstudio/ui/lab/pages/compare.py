@@ -1,4 +1,4 @@
-"""The page Compare: a diffusion model, a VAE and a GAN, trained on one folder for the same time and judged together."""
+"""The page Compare: a diffusion model, a VAE and a GAN, trained on one folder for the same time and compared."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def read(job: JobFolder, values: Mapping[str, Any]) -> ComparisonResult:
 
 
 class CompareView(ResultView):
-    """The verdict on each model with its evidence, then the table, samples, plots and the most alike pairs."""
+    """The verdict on each model with its evidence, then the table, samples, plots and the closest pairs."""
 
     def __init__(self) -> None:
         super().__init__()
         self._page: Path | None = None
         self.summary = WrappingText("", "dim")
-        self.summary.setAccessibleName("What was compared")
+        self.summary.setAccessibleName("Compared models")
         self.problem = label("", "warn", wrap=True)
         self.verdicts = Sentences("Verdicts", "text")
         self.table, self.grids, self.plot, self.pairs = TableView(), GridsView(), PlotView(), PairsView()
@@ -99,9 +99,13 @@ class CompareView(ResultView):
 
 
 def make_form() -> LabForm:
-    folder = folder_field("Folder of images", "What the models are trained on; a part of it is held out")
+    folder = folder_field("Folder of images", "The images to train on; part of them are held out")
     models = SeveralField(
-        "Models", "--models", [(name, _NAMES[name]) for name in MODELS], tooltip="Which are trained", none="none"
+        "Models",
+        "--models",
+        [(name, _NAMES[name]) for name in MODELS],
+        tooltip="The kinds of models to train",
+        none="none",
     )
     minutes = NumberField(
         "Training time",
@@ -111,14 +115,13 @@ def make_form() -> LabForm:
         value=10,
         suffix=" min",
         always=True,
-        tooltip="Of each model and each seed",
+        tooltip="Minutes for each model and seed",
     )
-    seeds = NumberField("Seeds", "--seeds", 1, 10, value=3, tooltip="Runs of each model: how far its figures vary")
+    seeds = NumberField(
+        "Seeds", "--seeds", 1, 10, value=3, tooltip="Runs of each model; they show how much its results vary"
+    )
     others = SubjectsField(
-        "Joining the table",
-        "",
-        tooltip="Checkpoints and folders of generated images to judge beside them",
-        flag="--with",
+        "Also compare", "", tooltip="Checkpoints and folders of generated images to add to the table", flag="--with"
     )
     options = (count_field("Images per model"), features_field(), seed_field())
     return LabForm(
@@ -130,19 +133,19 @@ def make_form() -> LabForm:
 
 
 def _total(models: SeveralField, minutes: NumberField, seeds: NumberField) -> str:
-    """How long all of it takes."""
+    """A sentence about the total training time."""
     runs = len(models.value()) * int(seeds.value())
     if not runs:
-        return "Trains nothing: what joins the table is judged."
+        return "Trains nothing, and only evaluates what was added."
     total = human_duration(60 * runs * minutes.value())
-    return f"Trains {runs:,} run{'s' if runs > 1 else ''}: {total} in all, and the judging."
+    return f"Trains {runs:,} run{'s' if runs > 1 else ''}: {total} in all, plus the evaluation."
 
 
 PAGE = LabPage(
     "compare",
     "Compare",
     "scales",
-    "Which kind of model suits a folder: each is trained for the same time, and all are judged side by side.",
+    "Shows which kind of model suits a folder: trains each for the same time, and compares their images.",
     "Compare",
     make_form,
     read,

@@ -1,4 +1,4 @@
-"""The page Evaluate: checkpoints and folders of images against the folder of real ones."""
+"""The page Evaluate: compares checkpoints and folders of generated images with a folder of real images."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def read(job: JobFolder, values: Mapping[str, Any]) -> EvaluationResult:
 
 
 class EvaluateView(ResultView):
-    """The table, each measure as a plot with its intervals, the pairs that are most alike, and how to read them."""
+    """The table, a plot of each measure with intervals, the closest pairs, and how to read them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.summary = WrappingText("", "dim")
-        self.summary.setAccessibleName("What was measured")
+        self.summary.setAccessibleName("Measured images")
         self.problem = label("", "warn", wrap=True)
         self.table, self.diversity = TableView(), TableView()
         self.plot, self.pairs = PlotView(), PairsView()
@@ -75,11 +75,13 @@ class EvaluateView(ResultView):
 
 
 def make_form() -> LabForm:
-    folder = real_folder_field("The images that the checkpoints were trained on: the measures compare with these")
+    folder = real_folder_field(
+        "The images that the checkpoints were trained on; generated images are compared with them"
+    )
     subjects = SubjectsField(
         "Checkpoints and generated images",
         "Add a checkpoint or a folder of generated images",
-        tooltip="What is measured: checkpoints trained here, and folders of generated images",
+        tooltip="The checkpoints trained here and folders of generated images to measure",
     )
     options = (count_field("Images per checkpoint"), features_field(), seed_field())
     return LabForm(
@@ -91,7 +93,7 @@ PAGE = LabPage(
     "evaluate",
     "Evaluate",
     "ruler",
-    "How real, varied and original generated images are, against the folder of real ones.",
+    "Measures how realistic, diverse and original generated images are, compared with a folder of real images.",
     "Evaluate",
     make_form,
     read,

@@ -1,4 +1,4 @@
-"""The page Likelihood: how many bits per dimension a checkpoint needs for held-out and for training images."""
+"""The page Likelihood: bits per dimension of held-out and training images under a checkpoint."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def read(job: JobFolder, values: Mapping[str, Any]) -> LikelihoodView:
 
 
 class LikelihoodResultView(ResultView):
-    """The table of both parts, each method as a plot over single images, its formula, and how to read it."""
+    """The table of both parts, a plot of individual images for each method, the formulas, and how to read them."""
 
     def __init__(self) -> None:
         super().__init__()
         self.summary = WrappingText("", "dim")
-        self.summary.setAccessibleName("What was measured")
+        self.summary.setAccessibleName("Measured images")
         self.table, self.plot = TableView(), PlotView()
         self.how, self.formulas = HowToRead(), Sentences("Formulas")
         self.notes = Sentences("Notes", "warn")
@@ -46,10 +46,15 @@ class LikelihoodResultView(ResultView):
 
 
 def make_form() -> LabForm:
-    folder = folder_field("Folder of images", "The folder that the checkpoint was trained on, or another one")
+    folder = folder_field("Folder of images", "The folder the checkpoint was trained on, or another one")
     checkpoint = checkpoint_field()
     count = NumberField(
-        "Images of each part", "--count", 1, 1000, value=64, tooltip="Held-out and training images, at most"
+        "Images of each part",
+        "--count",
+        1,
+        1000,
+        value=64,
+        tooltip="At most, of the held-out and of the training images",
     )
     probes = NumberField(
         "Probes",
@@ -57,15 +62,18 @@ def make_form() -> LabForm:
         1,
         50,
         value=5,
-        tooltip="Of the flow of a diffusion model: more are more exact, and slower",
+        tooltip="Random probes of the divergence, for a diffusion model: more are more accurate, and slower",
     )
     levels = NumberField(
-        "Noise levels", "--levels", 8, 1000, value=64, tooltip="Of the variational bound of a diffusion model"
+        "Noise levels",
+        "--levels",
+        8,
+        1000,
+        value=64,
+        tooltip="Noise levels of the variational bound, for a diffusion model",
     )
-    draws = NumberField("Samples", "--draws", 1, 1000, value=64, tooltip="Of the latents of each image, with a VAE")
-    bound = SwitchField(
-        "Bound only", "--bound-only", tooltip="Leave out the probability flow, which takes most of the time"
-    )
+    draws = NumberField("Samples", "--draws", 1, 1000, value=64, tooltip="Latent samples for each image, for a VAE")
+    bound = SwitchField("Bound only", "--bound-only", tooltip="Skip the probability flow, which takes most of the time")
     return LabForm(
         (("Images", (folder, checkpoint)), ("Options", (count, bound, probes, levels, draws, seed_field()))),
         positional=(checkpoint, folder),
@@ -77,8 +85,8 @@ PAGE = LabPage(
     "likelihood",
     "Likelihood",
     "gauge",
-    "How likely images are under a checkpoint, in bits per dimension: held-out images that need more than training images "
-    "show what was memorised.",
+    "Measures the likelihood of images under a checkpoint in bits per dimension: a gap between held-out and training images "
+    "shows memorisation.",
     "Measure",
     make_form,
     read,

@@ -1,4 +1,4 @@
-"""The page Synthetic data: a folder of labelled images of a checkpoint without copies, and whether they help."""
+"""The page Synthetic data: generates labelled images without copies, and tests whether they help a classifier."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def read(job: JobFolder, values: Mapping[str, Any]) -> SynthesisView:
 
 
 class SynthesisResultView(ResultView):
-    """What was made and left out, then the proof: a sentence, the table, and plots."""
+    """The numbers of images, then the proof: a sentence, the table and plots."""
 
     def __init__(self) -> None:
         super().__init__()
         self.summary = WrappingText("", "text")
-        self.summary.setAccessibleName("What was made")
+        self.summary.setAccessibleName("Generated images")
         self.problem = label("", "warn", wrap=True)
         self.verdict = Sentences("Do they help?", "text")
         self.table, self.plot = TableView(), PlotView()
@@ -60,15 +60,17 @@ class SynthesisResultView(ResultView):
 
 
 def make_form() -> LabForm:
-    folder = real_folder_field("The folder that the checkpoint was trained on")
+    folder = real_folder_field("The folder the checkpoint was trained on")
     checkpoint = checkpoint_field()
-    count = NumberField("Images", "", 1, 5_000, value=200, tooltip="How many are made in all")
+    count = NumberField("Images", "", 1, 5_000, value=200, tooltip="Number of images to generate in all")
     prove = SwitchField(
         "Prove that they help",
         "--prove",
-        tooltip="Train small classifiers with and without them, and compare their accuracy",
+        tooltip="Train small classifiers with and without the synthetic images, and compare their accuracy",
     )
-    seeds = NumberField("Classifiers", "--seeds", 2, 20, value=5, tooltip="Of each kind in the proof")
+    seeds = NumberField(
+        "Classifiers", "--seeds", 2, 20, value=5, tooltip="Classifiers of each kind to train for the proof"
+    )
     return LabForm(
         (("Images", (folder, checkpoint, count)), ("Options", (prove, seeds, features_field(), seed_field()))),
         positional=(checkpoint, count, folder),

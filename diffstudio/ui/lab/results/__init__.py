@@ -1,1 +1,1 @@
-"""What a page shows of a finished job, from its parts: tables, plots, grids and pairs of images, and how they are saved."""
+"""Widgets for the results of finished jobs: tables, plots, grids and pairs of images, and saving them."""

@@ -1,4 +1,4 @@
-"""DecisionsView: which images are called anomalous at a chosen false-alarm rate, and what a person decides about them."""
+"""DecisionsView: the images that are anomalous at a chosen false-alarm rate, and the user's decisions on them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from diffstudio.ui.widgets.images.image_reading import read_image
 from diffstudio.ui.widgets.inputs import CheckBox, ComboBox, LabelledSlider
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 
-_HIGHEST_RATE = 50.0  # % of the slider
+_HIGHEST_RATE = 50.0  # %, upper end of the slider
 _KINDS = (
     (ALL, "All images"),
     (ANOMALOUS, "Called anomalous"),
@@ -44,7 +44,7 @@ _KINDS = (
 
 
 class DecisionsView(QWidget):
-    """A slider for the false-alarm rate above the images; below them what is known of one, Accept and Reject."""
+    """A slider for the false-alarm rate above the images; below them details of the selected one, Accept and Reject."""
 
     message = Signal(str, str)  # kind, text
     menu_requested = Signal(object, object)  # ImageTarget, QPoint
@@ -68,7 +68,7 @@ class DecisionsView(QWidget):
         )
         self.called = WrappingText("", "dim")
         self.called.setAccessibleName("Images called anomalous")
-        self.kind = ComboBox("Which images", _KINDS, "Which of the images are shown")
+        self.kind = ComboBox("Images to show", _KINDS, "Filter the images by decision")
         keys = {each: each.text() for each in (shortcuts.ACCEPT_IMAGE, shortcuts.REJECT_IMAGE, shortcuts.HEAT_MAPS)}
         self.heat_maps = CheckBox(
             "Heat maps", f"Show where images are unlike normal ones ({keys[shortcuts.HEAT_MAPS]})"
@@ -153,7 +153,7 @@ class DecisionsView(QWidget):
     def _set_rate(self, rate: float) -> None:
         self._rate = rate
         self.model.set_rate(rate)
-        if not self.list.currentIndex().isValid():  # others are shown
+        if not self.list.currentIndex().isValid():  # the shown images changed
             self.list.setCurrentIndex(self.model.index(0))
         self._show_called()
         self._show_selected()
@@ -173,7 +173,7 @@ class DecisionsView(QWidget):
     # Decisions
 
     def decide(self, decision: Decision) -> None:
-        """Accept or reject the selected images and go on to the next; once more takes it back."""
+        """Accept or reject the selected images and select the next; the same decision again removes it."""
         view, images = self._view, self.list.selected()
         if view is None or not images:
             return

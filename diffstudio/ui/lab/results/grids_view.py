@@ -27,12 +27,12 @@ class ReadGrid:
 
 
 def read_grids(grids: Sequence[Grid]) -> list[ReadGrid]:
-    """Reads files: not for the window's thread."""
+    """Read the sheets. It reads files, so do not call it in the window's thread."""
     return [ReadGrid(grid, read_image(grid.path, 2 * WIDTH)) for grid in grids]
 
 
 class Sheet(QWidget):
-    """A whole image, as large as there is room; it has the menu of every image."""
+    """A whole image, as large as space permits, with the usual image menu."""
 
     menu_requested = Signal(object, object)  # ImageTarget, QPoint
 
@@ -69,14 +69,14 @@ class Sheet(QWidget):
 
 
 class GridsView(QWidget):
-    """The sheet of real images, or of the model that is chosen."""
+    """The sheet of the chosen model, or of real images."""
 
     menu_requested = Signal(object, object)  # ImageTarget, QPoint
 
     def __init__(self) -> None:
         super().__init__()
         self._grids: list[ReadGrid] = []
-        self.choice = ComboBox("Images of", (), "Whose images are shown")
+        self.choice = ComboBox("Images of", (), "The model whose images are shown")
         self.sheet = Sheet()
         self.sheet.menu_requested.connect(self.menu_requested)
         column = QVBoxLayout(self)

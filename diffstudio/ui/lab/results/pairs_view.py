@@ -1,4 +1,4 @@
-"""PairsView: generated images beside the training images that they are nearest to."""
+"""PairsView: generated images next to their nearest training images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST = 12  # pairs
 
 @dataclass(frozen=True, slots=True)
 class ReadPair:
-    """A pair with its images; null where one cannot be read."""
+    """A pair with its images; an image that cannot be read is null."""
 
     pair: Pair
     image: QImage
@@ -32,7 +32,7 @@ class ReadPair:
 
 
 def read_pairs(pairs: Sequence[Pair], most: int = MOST) -> list[ReadPair]:
-    """The closest pairs. Reads files: not for the window's thread."""
+    """Read the closest pairs. It reads files, so do not call it in the window's thread."""
     closest = sorted(pairs, key=lambda pair: (not pair.is_copy, pair.ratio))[:most]
     return [
         ReadPair(
@@ -45,13 +45,13 @@ def read_pairs(pairs: Sequence[Pair], most: int = MOST) -> list[ReadPair]:
 
 
 class PairsView(QWidget):
-    """The pairs in rows that wrap; the images have the menu of every image."""
+    """The pairs in rows that wrap; the images have the usual image menu."""
 
     menu_requested = Signal(object, object)  # ImageTarget, QPoint
 
     def __init__(self) -> None:
         super().__init__()
-        self.heading = SectionLabel("Most alike to training images")
+        self.heading = SectionLabel("Nearest to training images")
         self._flow = FlowLayout(spacing=16)
         self._pairs: list[QWidget] = []
         column = QVBoxLayout(self)
@@ -59,7 +59,7 @@ class PairsView(QWidget):
         column.setSpacing(8)
         column.addWidget(self.heading)
         column.addLayout(self._flow)
-        describe(self, "Images beside the nearest training images", " ")
+        describe(self, "Images next to their nearest training images", " ")
 
     def show_pairs(self, pairs: Sequence[ReadPair]) -> None:
         for shown in self._pairs:
@@ -70,7 +70,7 @@ class PairsView(QWidget):
         for made in self._pairs:
             self._flow.addWidget(made)
         copies = sum(one.pair.is_copy for one in pairs)
-        self.heading.set_right(f"{copies:,} of these {len(pairs):,} are called copies" if pairs else "")
+        self.heading.set_right(f"{copies:,} of these {len(pairs):,} are copies" if pairs else "")
         self.setVisible(bool(pairs))
 
     def count(self) -> int:

@@ -20,7 +20,7 @@ _NARROWEST = 240  # px
 
 
 class PlotView(QWidget):
-    """One of several figures, chosen in a drop-down above it."""
+    """Shows one of several figures, chosen in a drop-down above it."""
 
     message = Signal(str, str)  # kind, text
 
@@ -56,7 +56,7 @@ class PlotView(QWidget):
 
 
 class PlotCanvas(QWidget):
-    """Paints the marks of a figure, scaled to its width."""
+    """Paints the marks of a figure, scaled to the widget's width."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ def _colour(number: int) -> QColor:
 
 
 def _in_words(figure: Figure) -> str:
-    """The values of a figure for who cannot see it: the first of a long one."""
+    """The values of a figure as text, for screen readers; at most twelve."""
     rows = [(where, y) for _, where, _, y, _, _ in figure.rows() if math.isfinite(y)]
     listed = ", ".join(f"{where} {y:.3g}" for where, y in rows[:12])
     return f"{listed} and {len(rows) - 12:,} more" if len(rows) > 12 else listed

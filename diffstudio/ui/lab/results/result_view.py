@@ -1,4 +1,4 @@
-"""ResultView: what a page shows of a finished job, from its parts: a table, plots, pairs of images, sentences."""
+"""ResultView: the base of a page's result, made of parts such as a table, plots, pairs of images and sentences."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffstudio.ui.widgets.wrapping_text import WrappingText
 
 
 class ResultView(QWidget):
-    """A column of parts. `show_result` gets what `LabPage.read_result` returned."""
+    """A column of parts. `show_result` gets the return value of `LabPage.read_result`."""
 
     message = Signal(str, str)  # kind, text
     menu_requested = Signal(object, object)  # ImageTarget, QPoint
@@ -37,7 +37,7 @@ class ResultView(QWidget):
 
 
 class Sentences(QWidget):
-    """Sentences below a heading; hidden without any."""
+    """Sentences below a heading; hidden if there are none."""
 
     def __init__(self, heading: str, tone: str = "dim") -> None:
         super().__init__()
@@ -58,7 +58,7 @@ class Sentences(QWidget):
 
 
 class HowToRead(Sentences):
-    """How the figures of a page are read."""
+    """An explanation of the measures of a page."""
 
     def __init__(self) -> None:
         super().__init__("How to read it")

@@ -23,10 +23,10 @@ from diffstudio.ui.widgets.menus import build_menu
 
 @dataclass(frozen=True, slots=True)
 class SavedFile:
-    """One kind of file that can be saved, and its content, which is made when it is asked for."""
+    """One kind of file to save, and a function that creates its content."""
 
     text: str  # of the menu entry
-    name: str  # of the file, with its ending
+    name: str  # of the file, with its extension
     content: Callable[[], bytes]
 
 
@@ -46,7 +46,7 @@ def files_of_table(table: Table) -> list[SavedFile]:
 
 
 class SaveButton(SecondaryButton):
-    """Opens a menu of the kinds of file, and then asks where to save one."""
+    """Opens a menu of file types, and then asks where to save the file."""
 
     message = Signal(str, str)  # kind, text
 
@@ -72,7 +72,7 @@ class SaveButton(SecondaryButton):
         dialog = QFileDialog(self.window(), file.text)
         dialog.setAcceptMode(QFileDialog.AcceptMode.AcceptSave)
         dialog.setNameFilter(f"{ending.removeprefix('.').upper()} (*{ending})")
-        dialog.setOption(QFileDialog.Option.DontConfirmOverwrite)  # Qt's own question takes a name for HTML
+        dialog.setOption(QFileDialog.Option.DontConfirmOverwrite)  # Qt's own question would render a name as HTML
         dialog.setDefaultSuffix(ending.removeprefix("."))
         dialog.selectFile(str(Path.home() / file.name))
         dialog.fileSelected.connect(lambda name: save_or_ask(self.window(), Path(name), partial(self.save, file)))

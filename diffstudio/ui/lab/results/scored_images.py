@@ -1,4 +1,4 @@
-"""The images of a search for anomalies as a grid: worst first, each with its heat map, score and decision."""
+"""The images of an anomaly search as a grid, most anomalous first, each with its heat map, score and decision."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Index = QModelIndex | QPersistentModelIndex
 
 
 class ScoredImagesModel(QAbstractListModel):
-    """The images that are shown, in the order of the result, at a false-alarm rate."""
+    """The shown images in the order of the result, at a false-alarm rate."""
 
     image_needed = Signal(object)  # Path of the file to read
 
@@ -69,7 +69,7 @@ class ScoredImagesModel(QAbstractListModel):
         self._changed()
 
     def set_decisions(self, decisions: Mapping[str, Decision | None]) -> None:
-        """Show decisions on images; None for one that is taken back. All images stay until the filter changes."""
+        """Show decisions on images; None removes one. All images stay until the filter changes."""
         for path, decision in decisions.items():
             self.decisions.pop(path, None)
             if decision is not None:
@@ -88,12 +88,12 @@ class ScoredImagesModel(QAbstractListModel):
         return self._rows[index.row()] if index.isValid() and index.row() < len(self._rows) else None
 
     def target(self, image: ScoredImage) -> ImageTarget:
-        """The searched image, not its heat map: this is what its menu is about."""
+        """The searched image itself, not its heat map, for its menu."""
         assert self._view is not None
         return ImageTarget(self._view.file(image))
 
     def pixels(self, image: ScoredImage) -> QImage | None:
-        """What is shown of an image: None until it has been read, null if it cannot be; calling this asks for it."""
+        """The pixels to show: None until they have been read, which this call requests; null if they cannot be read."""
         assert self._view is not None
         file = (self._view.heat_map(image) if self._heat_maps else None) or self._view.file(image)
         if file in self._images:
@@ -107,7 +107,7 @@ class ScoredImagesModel(QAbstractListModel):
         return is_anomalous(image, self._rate)
 
     def status(self, image: ScoredImage) -> str:
-        """`anomalous · rejected`"""
+        """The status as text: `anomalous · rejected`."""
         decision = self.decisions.get(image.path)
         called = "anomalous" if self.anomalous(image) else "normal"
         return called if decision is None else f"{called} · {decision}"
@@ -158,7 +158,7 @@ def scores_text(image: ScoredImage) -> str:
 
 
 class ScoredImageDelegate(QStyledItemDelegate):
-    """Draws an image on a card, with its name, p-value and score, and what was decided in its corner."""
+    """Draws an image on a card with its name, p-value and score, and the decision in its corner."""
 
     def sizeHint(self, option: QStyleOptionViewItem, index: Index) -> QSize:
         return cell_size()
@@ -227,7 +227,7 @@ def _paint_image(painter: QPainter, square: QRectF, image: QImage | None) -> Non
 
 
 class ScoredImagesList(QListView):
-    """The grid, at most two rows high; it scrolls. The menu is that of every image."""
+    """The scrolling grid, at most two rows high, with the usual image menu."""
 
     menu_requested = Signal(object, object)  # ImageTarget, QPoint
 
@@ -252,7 +252,7 @@ class ScoredImagesList(QListView):
         model.modelReset.connect(self.fit_text)
 
     def selected(self) -> Sequence[ScoredImage]:
-        """The selected images, in the order of the list; the current one where none is selected."""
+        """The selected images in the order of the list; the current one if none is selected."""
         rows = sorted(self.selectedIndexes(), key=lambda index: index.row()) or [self.currentIndex()]
         return [image for index in rows if (image := self._model.image_at(index)) is not None]
 
@@ -263,7 +263,7 @@ class ScoredImagesList(QListView):
             self.setCurrentIndex(following)
 
     def fit_text(self) -> None:
-        """As high as its rows, of which more than two are scrolled to."""
+        """Fit the height to the rows, at most two."""
         cell = cell_size()
         self.setGridSize(cell)
         columns = max(1, self.viewport().width() // cell.width())

@@ -1,4 +1,4 @@
-"""TableView: a table of numbers with their intervals; the reference row first, and in its own colour."""
+"""TableView: a table of numbers with intervals; the reference row comes first, in its own colour."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class TableModel(QAbstractTableModel):
 
 
 class TableView(QWidget):
-    """The table below its title, with the button that saves it."""
+    """The table with its title and a save button."""
 
     message = Signal(str, str)  # kind, text
 
@@ -121,7 +121,7 @@ class TableView(QWidget):
         self.fit_text()
 
     def fit_text(self) -> None:
-        """Rows of two lines, columns as wide as their texts, and as high as all rows where they are few."""
+        """Fit rows to two lines, columns to their texts, and the height to the number of rows up to a limit."""
         metrics = QFontMetrics(theme.font())
         row_height = _ROW_LINES * metrics.lineSpacing() + 12
         vertical = self.view.verticalHeader()

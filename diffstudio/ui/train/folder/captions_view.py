@@ -67,7 +67,7 @@ class CaptionsView(QWidget):
             ((ALL, "All images"), (UNCAPTIONED, "Without caption"), (LEFT_OUT, "Left out")),
             "Which images are listed",
         )
-        self.kind.setMinimumContentsLength(8)  # its first choice is read in a narrow window too
+        self.kind.setMinimumContentsLength(8)  # keeps its first choice legible in a narrow window
         self.count = label("", "dim", pixels=theme.SMALL_PIXELS)
         self.list = QListView()
         self.list.setModel(self.model)

@@ -267,7 +267,7 @@ def _count_warnings(report: FolderReport) -> int:
 
 
 def _warnings(report: FolderReport) -> Iterator[tuple[int, str, Iterator[str]]]:
-    """For each kind of problem: the number of files, a summary, and a line for each file, made when it is asked for."""
+    """For each kind of problem: the number of files, a summary, and lazily a line for each file."""
 
     def of(files: Sequence[_T], summary: str, line: Callable[[_T], str]) -> tuple[int, str, Iterator[str]]:
         return len(files), summary, map(line, files)

@@ -28,8 +28,8 @@ MIN_HEIGHT = 190  # px
 _EMPTY = np.empty(0)
 _SMALLEST = 1e-9  # what a logarithmic axis shows for 0
 _COMING = {
-    ChartKind.NOISE_LEVELS: "Losses by noise level come with the first measurement on held-out images",
-    ChartKind.DIVERSITY: "The diversity of the samples comes with the first ones that are judged",
+    ChartKind.NOISE_LEVELS: "Losses by noise level appear with the first measurement on held-out images",
+    ChartKind.DIVERSITY: "The diversity of samples appears with the first verdict",
 }
 
 

@@ -141,7 +141,7 @@ def _level_line(event: RunHeldOut, name: str, role: str, *, faint: bool = False)
 
 
 def _diversity(history: HistoryView) -> Chart:
-    """As shares of those of as many training images, whose own line is 1: a collapse is a fall towards 0."""
+    """The diversity of samples relative to as many training images, whose line is at 1; a collapse falls towards 0."""
     measured = history.diversity
     steps = np.array([each.step for each in measured], dtype=np.float64)
     shares = {
@@ -155,12 +155,12 @@ def _diversity(history: HistoryView) -> Chart:
         known = np.isfinite(np.array(values, dtype=np.float64))
         lines.append(Line(name, role, steps[known], np.array(values, dtype=np.float64)[known]))
     text = ", ".join(f"{name} {values[-1]:.2f}" for name, (_, values) in shares.items() if measured)
-    description = f"As shares of those of training images: {text}" if measured else ""
+    description = f"Relative to training images: {text}" if measured else ""
     return Chart(tuple(lines) if measured else (), logarithmic=False, description=description)
 
 
 def _share(value: float | None, real: float | None) -> float:
-    """NaN where it was not measured, or where the training images have none."""
+    """A value relative to that of training images; NaN if either is missing or that of training images is 0."""
     return value / real if value is not None and real else np.nan
 
 

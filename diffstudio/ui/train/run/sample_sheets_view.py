@@ -1,4 +1,4 @@
-"""The sample sheets of a run over time, one or all: with the EMA weights, the raw weights, or both side by side."""
+"""The sample sheets of a run over time, one or all: from the EMA weights, the raw weights, or both side by side."""
 
 from __future__ import annotations
 
@@ -140,9 +140,9 @@ def fit_tiles(count: int, width: int, height: int, preferred: int) -> tuple[int,
 
 
 class SampleSheetsView(QWidget):
-    """Shows the newest sheet until the slider is moved back; at the right end it follows again.
+    """Follows the newest sheet while the slider is at its right end.
 
-    *All steps* shows the sheets below each other instead.
+    *All steps* shows all sheets, one below the other.
     """
 
     menu_requested = Signal(object, object)  # ImageTarget, QPoint
@@ -177,7 +177,7 @@ class SampleSheetsView(QWidget):
         self.slider.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         describe(self.slider, "Time of the samples", "Earlier samples; the right end follows the newest")
         self.wall = SampleWall(tasks)
-        self.all_steps = Chip("All steps", tooltip="Show the samples of all steps below each other, one row each")
+        self.all_steps = Chip("All steps", tooltip="Show the samples of all steps, one row for each")
         self._first_step = label("", "dim", pixels=theme.SMALL_PIXELS)
         self._current_step = label("", "dim", pixels=theme.SMALL_PIXELS)
         self._lay_out()

@@ -1,4 +1,4 @@
-"""The samples of all steps of a run at once: a row for each sheet, a column for each prompt."""
+"""The samples of all steps of a run: a row for each sheet, a column for each prompt."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from diffstudio.ui.widgets.images.image_reading import read_image
 
 GAP = 6  # px between samples
 SMALLEST, LARGEST = 48, 80  # px of a sample at 100 %
-MAX_SHEETS = 256  # kept, each as small as it is shown
+MAX_SHEETS = 256  # kept in memory, each at the size it is shown
 _RADIUS = 6
 _STEPS = {  # what a key adds to row and column
     Qt.Key.Key_Left: (0, -1),
@@ -46,7 +46,7 @@ _STEPS = {  # what a key adds to row and column
 
 
 class Row(NamedTuple):
-    """One sheet, as drawn by the EMA weights or by the raw weights."""
+    """One sheet of the EMA weights or of the raw weights."""
 
     sheet: RunSamples
     weights: str  # as the row names them
@@ -71,9 +71,9 @@ def sample_of(image: QImage, sheet: RunSamples, index: int) -> QImage:
 
 
 class SampleWall(QAbstractScrollArea):
-    """Scroll through time, drag an image out, right-click for its menu; arrow keys choose an image.
+    """A scrolling grid of samples; images can be dragged out and have the usual image menu, arrow keys choose one.
 
-    Sheets are read when they are scrolled into view. At its lower end it follows the newest sheet.
+    Sheets are read when they are scrolled into view. Scrolled to the bottom, it follows the newest sheet.
     """
 
     menu_requested = Signal(object, object)  # ImageTarget, QPoint
@@ -83,7 +83,7 @@ class SampleWall(QAbstractScrollArea):
         self._tasks = tasks
         self._run: RunFolder | None = None
         self._rows: list[Row] = []
-        self._small: OrderedDict[Path, QImage] = OrderedDict()  # sheets, as large as they are shown
+        self._small: OrderedDict[Path, QImage] = OrderedDict()  # sheets at the size they are shown
         self._read_for = 0  # px of a sample in them
         self._reading: asyncio.Task[None] | None = None
         self._chosen = (0, 0)  # row and column of the image that keys act on
@@ -98,8 +98,8 @@ class SampleWall(QAbstractScrollArea):
     ) -> None:
         """Show the sheets of a run, oldest first.
 
-        `weights`: the fields of `RunSamples`, `ema` and `raw`, that are shown, with their names where both are.
-        `channel`: of samples that are arrays, counted from 1; 0 for all.
+        `weights`: the fields of `RunSamples` to show (`ema`, `raw`), with labels if both are shown.
+        `channel`: the channel of array samples to show, counted from 1; 0 for all.
         """
         bar = self.verticalScrollBar()
         follows = run != self._run or bar.value() == bar.maximum()
@@ -121,7 +121,7 @@ class SampleWall(QAbstractScrollArea):
         return self._rows
 
     def chosen(self) -> ImageTarget | None:
-        """The image that keys act on, in full size."""
+        """The image that keys act on, at full size."""
         return self._target(*self._chosen)
 
     # Geometry
@@ -141,7 +141,7 @@ class SampleWall(QAbstractScrollArea):
         return QFontMetrics(theme.font(theme.TINY_PIXELS)).height() + 6 if has_prompts else 0
 
     def side(self) -> int:
-        """Of one sample, px: all columns side by side, where they are wide enough then."""
+        """The side of one sample in px, so that all columns fit if they are not too small then."""
         columns = max(1, self._columns())
         room = (self.viewport().width() - self._left()) // columns - GAP
         return min(max(room, theme.scaled(SMALLEST)), theme.scaled(LARGEST))
@@ -265,7 +265,7 @@ class SampleWall(QAbstractScrollArea):
         self.viewport().update()
 
     def _target(self, row: int, column: int) -> ImageTarget | None:
-        """A sample in full size, which is in no file of its own."""
+        """A sample at full size; it has no file of its own."""
         if not (0 <= row < len(self._rows) and 0 <= column < self._rows[row].samples()):
             return None
         one = self._rows[row]
@@ -283,7 +283,7 @@ class SampleWall(QAbstractScrollArea):
         parts = (self._prompt(row, column) or "no prompt", f"step {one.sheet.step:,}", one.weights)
         return " · ".join(part for part in parts if part)
 
-    # What a person does
+    # Input
 
     def _choose(self, row: int, column: int) -> None:
         row = min(max(row, 0), max(0, len(self._rows) - 1))

@@ -81,7 +81,7 @@ class RunView(QWidget):
     def __init__(self, tasks: Tasks) -> None:
         super().__init__()
         self.title = ElidedLabel("", pixels=16, bold=True)
-        self.title.setMinimumWidth(120)  # in a narrow window, more of the name than of the status
+        self.title.setMinimumWidth(120)  # a narrow window shortens the status rather than the name
         self.status = ElidedLabel("", "dim")
         self.status.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self.status.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)

@@ -120,7 +120,7 @@ def ask_where_to_save(parent: QWidget, path: Path, save: Callable[[Path], object
 
 
 def save_or_ask(parent: QWidget | None, target: Path, save: Callable[[Path], object]) -> None:
-    """Save to `target`, if it exists after a question: Qt's own takes a name for HTML."""
+    """Save to `target`; ask first if it exists, because Qt's own question would render a name as HTML."""
     if target.exists():
         where = f"It is already in {target.parent}."
         confirm(parent, "Replace", f"Replace {target.name}?", where, partial(save, target))

@@ -90,7 +90,7 @@ def found(
 
 
 def test_a_checkpoint_without_its_run_may_have_seen_what_is_held_out(found: AnomaliesResult) -> None:
-    assert any("squares does not lie in its run" in note for note in found.notes)
+    assert any("squares is not in the folder of its run" in note for note in found.notes)
 
 
 def test_the_defective_images_are_worst_and_called_anomalous(found: AnomaliesResult) -> None:
@@ -130,7 +130,7 @@ def test_without_a_model_the_distances_alone_are_compared(normals: Path, folder:
     assert {one.name for one in alone.detectors} == {PATCHES, PIXELS, COMBINED}
     assert alone.model.startswith("No model of the normal images") and alone.images[0].heat_map == ""
     chosen = run(normals, folder, detector=PIXELS, false_alarm=0.2)
-    assert chosen.detector == PIXELS and "decides, as chosen" in chosen.why and chosen.false_alarm == 0.2
+    assert chosen.detector == PIXELS and "is used, as requested" in chosen.why and chosen.false_alarm == 0.2
     with pytest.raises(BadRequest, match="There is no detector called 'denoising'"):
         run(normals, folder, detector=DENOISING)
     with pytest.raises(BadRequest, match="A false-alarm rate of 0.001 needs more normal images"):
@@ -141,7 +141,7 @@ def test_a_gan_has_no_denoising_errors(normals: Path, tmp_path: Path, monkeypatc
     subject = module._subject(str(write_checkpoint(tmp_path / "gan.safetensors")), Library())
     recipe = replace(RECIPE, objective=ObjectiveRecipe(kind=ObjectiveName.GAN))
     model, sentence = module._model(replace(subject, recipe=recipe), None, lambda *_: None)  # type: ignore[arg-type]
-    assert model is None and sentence.startswith("gan is no diffusion model")
+    assert model is None and sentence.startswith("gan is not a diffusion model")
 
 
 def test_what_makes_scores_doubtful_is_said(normals: Path, tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_what_makes_scores_doubtful_is_said(normals: Path, tmp_path: Path) -> No
     (searched / "red" / "copy.png").write_bytes(next((normals / "red").glob("*.png")).read_bytes())
     Image.new("RGB", (16, 16), "red").save(searched / "flat.png")
     notes = run(normals, searched).notes
-    assert any("1 of 6 images are among the normal ones too, such as red/copy.png" in note for note in notes)
+    assert any("1 of 6 images are also among the normal ones, such as red/copy.png" in note for note in notes)
     assert any("are of a single colour" in note for note in notes)
 
 
@@ -165,20 +165,20 @@ def test_anomalies_among_the_normal_images_are_listed(tmp_path: Path, folder: Pa
         path.unlink()
     found = run(spoiled, folder, detector=PIXELS)
     assert found.suspicious_normals == [path.relative_to(spoiled).as_posix()]
-    assert any("held-out normal images are far from the others" in note for note in found.notes)
+    assert any("held-out normal images score far above the others" in note for note in found.notes)
 
 
 def test_few_normals_raise_the_rate_or_are_refused(tmp_path: Path, folder: Path) -> None:
     few = write_images(tmp_path / "few", 22, seed=3)
     found = run(few, folder)
-    assert found.false_alarm > 0.05 and any("support none that is lower" in note for note in found.notes)
+    assert found.false_alarm > 0.05 and any("the lowest that" in note for note in found.notes)
     with pytest.raises(FolderProblem, match="There are too few normal images in three: 8 must be held out"):
         run(write_images(tmp_path / "three", 3, seed=0), folder)
 
 
 def test_a_checkpoint_that_is_broken_or_none_is_said(normals: Path, folder: Path, tmp_path: Path) -> None:
     spoiled = write_checkpoint(tmp_path / "spoiled.safetensors", spoil=True)
-    with pytest.raises(CheckpointDamaged, match="it gives NaN or infinite values"):
+    with pytest.raises(CheckpointDamaged, match="it returns NaN or infinite values"):
         run(normals, folder, checkpoint=str(spoiled))
     with pytest.raises(BadRequest, match="is a folder of images, not a checkpoint"):
         run(normals, folder, checkpoint=str(folder))
@@ -189,10 +189,10 @@ def test_a_checkpoint_that_is_broken_or_none_is_said(normals: Path, folder: Path
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
-        ({"checkpoint": "a", "minutes": 1.0}, "A checkpoint and minutes of training were given"),
-        ({"minutes": 1.0}, "There is no folder for the model that is trained"),
+        ({"checkpoint": "a", "minutes": 1.0}, "Both a checkpoint and a training time were given"),
+        ({"minutes": 1.0}, "There is no folder for the model to train"),
         ({"false_alarm": 0.0}, "The false-alarm rate is 0"),
-        ({"draws": 0}, "The number of draws is 0"),
+        ({"draws": 0}, "The number of noise samples is 0"),
         ({"seed": -1}, "The seed is -1"),
     ],
 )
@@ -251,7 +251,7 @@ def test_a_model_is_trained_once_and_goes_on_where_it_was_stopped(
     assert all(given["resume"] for given in trainer.asked[1:]) and found.model.startswith("Model: run")
     assert module._trained(request, tmp_path / "out", lambda *_: None, lambda: None, lambda: False)
     assert len(trainer.asked) == 3
-    with pytest.raises(BadRequest, match=r"holds another search for anomalies: it is of .* with 0.5 minutes"):
+    with pytest.raises(BadRequest, match=r"holds another search for anomalies: it trains on .*, 0.5 minutes"):
         anomalies(replace(request, minutes=2.0), Library())
     with pytest.raises(BadRequest, match="holds another search for anomalies"):
         anomalies(replace(request, normals=folder, folder=normals), Library())

@@ -61,7 +61,7 @@ def test_a_second_call_takes_the_recipes_of_the_first(tmp_path: Path) -> None:
     recipe = read_choice(first[0].recipe_file).recipe
     more = prepare(replace(request, seeds=2, models=("tiny", "small")), tmp_path, report(900, 64), accelerator=False)
     assert {read_choice(run.recipe_file).recipe.data for run in more} == {recipe.data}
-    with pytest.raises(BadRequest, match=r"holds another comparison: it is of /photos with 2.0 minutes"):
+    with pytest.raises(BadRequest, match=r"holds another comparison: it trains on /photos, 2.0 minutes"):
         prepare(replace(request, minutes=3.0), tmp_path, report(600, 28), accelerator=False)
     (tmp_path / "plan.json").write_text("{")
     with pytest.raises(RunProblem, match="plan.json cannot be read"):

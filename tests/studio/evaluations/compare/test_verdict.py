@@ -111,10 +111,10 @@ def test_seeds_that_agree_are_one_sentence_and_what_was_not_measured_is_said() -
     assert verdict("gan", seeds(), entry(REAL)).findings[3].sentence == "No mode collapse."
     failed = verdict("gan", seeds(figures={}, by_class={}, compared=0), entry(REAL)).findings[3]
     assert failed.grade == "good"
-    assert failed.sentence == "In 2 of 3 seeds: No mode collapse. It cannot be told in 1 of 3 seeds."
+    assert failed.sentence == "In 2 of 3 seeds: No mode collapse. Unknown in 1 of 3 seeds."
 
 
 def test_a_row_of_another_number_of_images_is_not_judged_by_the_real_one() -> None:
     found = verdict("gan", [replace(entry("r3gan"), compared=250)], entry(REAL)).findings
     assert [one.grade for one in found] == ["unknown", "unknown", "good", "unknown"]
-    assert found[0].sentence == "Its 250 images do not compare with 500 real ones."
+    assert found[0].sentence == "250 images cannot be compared with 500 real ones."

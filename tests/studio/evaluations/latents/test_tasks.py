@@ -84,12 +84,12 @@ def test_transparent_pixels_lie_on_the_background_of_the_run(tmp_path: Path) -> 
 def test_what_a_model_has_not_got_is_named(tmp_path: Path) -> None:
     gan = one_call(tmp_path, "gan")
     Image.new("RGB", (16, 16)).save(tmp_path / "a.png")
-    with pytest.raises(BadRequest, match="A GAN has no latents of images"):
+    with pytest.raises(BadRequest, match="A GAN cannot encode images"):
         ShowLatents("any", "red", 1.0, LatentPoint(image=tmp_path / "a.png")).run(gan, nothing)
     diffusion = loading.load(read_checkpoint(write_tiny_checkpoint(tmp_path / "tiny.safetensors")), CPU)
     with pytest.raises(CheckpointUnknown, match="no latent space"):
         ShowLatents("any", "", 1.0, LatentPoint()).run(diffusion, nothing)
-    with pytest.raises(BadRequest, match="1 images are no interpolation"):
+    with pytest.raises(BadRequest, match="1 images are too few to interpolate"):
         InterpolateSeeds("any", (1, 2), count=1).run(gan, nothing)
 
 

@@ -102,7 +102,7 @@ def test_a_posterior_beside_the_prior_costs_its_divergence_and_draws_lower_the_o
 def test_formulas_offset_samples_and_prior_are_printed(found: LikelihoodResult) -> None:
     text = found.text()
     assert "ELBO  " in text and "importance-weighted bound" in text and "probability flow" not in text
-    assert text.count("with K = 3 samples") == 2 and text.count("Without an offset") == 2 and "+ 6.9944" in text
+    assert text.count("with K = 3 samples") == 2 and text.count("No offset") == 2 and "+ 6.9944" in text
     assert found.settings == {"draws": 3, "seed": 0} and PRIOR_NOTE in found.notes
     values = json.loads(json.dumps(found.to_json()))
     assert LikelihoodResult.from_json(values).to_json() == values

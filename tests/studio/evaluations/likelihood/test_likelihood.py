@@ -116,7 +116,7 @@ def test_what_the_figures_depend_on_is_in_the_result(found: LikelihoodResult) ->
     assert LikelihoodResult.from_json(values).to_json() == values
     text = found.text()
     assert "held-out images, 3 of" in text and "probability flow" in text and text.endswith(HOW_TO_READ)
-    assert "held-out less training" in text
+    assert "held-out minus training" in text
 
 
 def test_the_same_request_gives_the_same_bits(found: LikelihoodResult, real: Path, checkpoint: Path) -> None:
@@ -141,7 +141,7 @@ def test_classes_that_it_does_not_know_are_left_out(tmp_path: Path, checkpoint: 
     (folder / "blue").rename(folder / "green")
     result = run(checkpoint, folder, flow=False)
     assert all(image.label == "red" for part in result.parts for image in part.images)
-    assert any("are of a class that squares does not know" in note for note in result.notes)
+    assert any("have a class that squares does not know" in note for note in result.notes)
     (folder / "red").rename(folder / "yellow")
     with pytest.raises(BadRequest, match=r"The likelihood of real cannot be measured: There are 0 training images"):
         run(checkpoint, folder, flow=False)
@@ -156,7 +156,7 @@ def test_another_folder_is_held_out_and_what_it_shares_is_said(tmp_path: Path) -
     result = run(run_folder.path, other, flow=False)
     assert [part.name for part in result.parts] == ["held-out images"] and result.parts[0].available == 7
     assert not result.gaps
-    assert any("1 of 7 images are images of that folder too, such as red/copy.png" in note for note in result.notes)
+    assert any("1 of 7 images are also in that folder, such as red/copy.png" in note for note in result.notes)
 
 
 def test_what_has_no_likelihood_is_said(real: Path, tmp_path: Path) -> None:
@@ -177,7 +177,7 @@ def test_a_gan_is_refused(real: Path, checkpoint: Path, monkeypatch: pytest.Monk
         return [replace(one, recipe=recipe) for one in find(names, library)]
 
     monkeypatch.setattr(module, "find_subjects", found)
-    with pytest.raises(BadRequest, match="without a density"):
+    with pytest.raises(BadRequest, match="a GAN has no density"):
         run(checkpoint, real)
 
 

@@ -66,7 +66,9 @@ def test_images_are_evenly_spread_and_each_is_measured_once(real: RealFolder, su
         assert [image.path for image in part.images] == [real.dataset.paths[place].as_posix() for place in places]
     means = [part.means["place"].value for part in result.parts]
     assert result.gaps["place"].value == pytest.approx(means[0] - means[1])
-    assert result.smallest_noise is None and result.formulas["place"].startswith("of 768: whole values 2 / 255 apart")
+    assert result.smallest_noise is None and result.formulas["place"].startswith(
+        "of 768: discrete values 2 / 255 apart"
+    )
     assert "a note" in result.notes
 
 

@@ -81,7 +81,7 @@ def test_images_with_wrong_labels_do_harm_and_it_says_so() -> None:
 def test_images_that_add_nothing_are_said_to_add_nothing() -> None:
     training = stripes(400, 0, noise=1.0)
     found = proof(training, training, (0.5,))
-    assert not found.helped and "Synthetic images did not help: the best ratio, 0.5" in found.sentence
+    assert not found.helped and "Synthetic images did not help: with the best ratio, 0.5" in found.sentence
 
 
 def test_ratios_without_enough_images_are_named_and_what_there_is_is_used() -> None:
@@ -136,8 +136,8 @@ def test_two_sets_of_images_are_read_as_one_in_any_order() -> None:
 
 
 def test_what_cannot_be_proved() -> None:
-    with pytest.raises(BadRequest, match="too few training images to prove anything: a proof needs 10 and there are 4"):
+    with pytest.raises(BadRequest, match="too few training images for a proof: it needs 10, and there are 4"):
         proof(stripes(4, 0), stripes(10, 2), (1.0,))
     one = stripes(40, 0).chosen(np.arange(0, 40, 2))
-    with pytest.raises(BadRequest, match="all real images are of one class"):
+    with pytest.raises(BadRequest, match="all real images have the same class"):
         proof(one, stripes(10, 2), (1.0,))

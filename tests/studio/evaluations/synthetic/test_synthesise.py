@@ -169,7 +169,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(
     with pytest.raises(BadRequest, match=r"is not empty: it holds mine.png. .* or give --force to write into it"):
         run(request)
     assert run(replace(request, force=True)).made == 4 and (out / "mine.png").read_bytes() == b"mine"
-    with pytest.raises(BadRequest, match="holds synthetic images of other settings: they differ in seed"):
+    with pytest.raises(BadRequest, match="holds synthetic images with other settings: they differ in seed"):
         run(replace(request, seed=1000))
     before = set(contents(out))
     assert run(replace(request, seed=1000, force=True)).made == 4
@@ -184,7 +184,7 @@ def test_files_of_ones_own_are_never_deleted(name: str, tmp_path: Path) -> None:
     theirs.write_text('{"seed": 3, "label": "", "attempt": 0, "file": "photo.png"}\n')
     (tmp_path / "photo.png").write_bytes(b"mine")
     before = theirs.read_text()
-    for force, match in ((False, "is not empty: it holds "), (True, f"would be replaced .*: {name}")):
+    for force, match in ((False, "is not empty: it holds "), (True, f"would be replaced: {name}")):
         with pytest.raises(BadRequest, match=match):
             SyntheticFolder(tmp_path).open({"checkpoint": "a", "seed": 0}, force)
     assert theirs.read_text() == before and (tmp_path / "photo.png").read_bytes() == b"mine"
@@ -255,11 +255,11 @@ def test_the_command_line_makes_the_request(monkeypatch: pytest.MonkeyPatch, tmp
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
-        ({"per_class": None}, "It was not said how many images"),
+        ({"per_class": None}, "The number of images is missing"),
         ({"count": 5}, "Two numbers of images were given"),
-        ({"per_class": 0}, "0 synthetic images were asked for"),
+        ({"per_class": 0}, "The number of synthetic images is 0"),
         ({"seed": -1}, "The first seed is -1"),
-        ({"cads": 2.0}, "The noise on the condition is 2"),
+        ({"cads": 2.0}, "The CADS scale is 2"),
         ({"autoguidance_scale": 0.5}, "The autoguidance scale is 0.5"),
         ({"seeds": 2}, "The number of classifiers of each kind is 2"),
         ({"ratios": (1.0, -1.0)}, "The ratios are 1, -1"),
@@ -276,7 +276,7 @@ def test_what_a_checkpoint_cannot_do(real: Path, tmp_path: Path) -> None:
         run(request_of(unconditional, real, tmp_path / "a"))
     with pytest.raises(BadRequest, match="is a folder of images"):
         run(request_of(real, real, tmp_path / "b"))
-    with pytest.raises(BadRequest, match="cannot be generated from with CADS"):
+    with pytest.raises(BadRequest, match="CADS cannot be used with"):
         run(request_of(unconditional, real, tmp_path / "c", per_class=None, count=2, cads=0.2))
     with pytest.raises(BadRequest, match="There are too few training images"):
         few = write_images(tmp_path / "few", 2, seed=0)

@@ -71,8 +71,8 @@ def test_the_rate_moves_what_is_called_anomalous_as_a_search_at_that_rate_would(
         assert view.count_at(rate) == sum(score > limit for score in SCORES.values())
     assert [view.count_at(rate) for rate in (0.04, 0.05, 0.1, 0.55, 1.0)] == [0, 1, 2, 3, 4]
     assert view.sentence_at(0.1) == (
-        "2 of 4 images are called anomalous, those that score above 18.0. 19 held-out normal images support false-alarm "
-        "rates from 5 % on."
+        "2 of 4 images are called anomalous (score above 18.0). 19 held-out normal images support false-alarm "
+        "rates of 5 % and above."
     )
     assert view.threshold_at(0.04) is None and view.sentence_at(0.04).startswith("0 of 4 images are called anomalous. ")
 
@@ -80,8 +80,8 @@ def test_the_rate_moves_what_is_called_anomalous_as_a_search_at_that_rate_would(
 def test_the_detectors_are_a_table_and_a_plot_with_intervals(tmp_path: Path) -> None:
     view = read_anomalies(JobFolder(tmp_path), example())
     assert [row.name for row in view.table.rows] == [
-        "Denoising error, worst place",
-        "Nearest normal image, decides",
+        "Denoising error, local maximum",
+        "Nearest normal image, used",
         "Combination",
     ]
     assert view.table.names == "Detector"
@@ -90,7 +90,7 @@ def test_the_detectors_are_a_table_and_a_plot_with_intervals(tmp_path: Path) -> 
     assert share is not None and share.value == 0.75 and view.table.rows[2].cells[1:] == (None, None)
     areas, scores = view.figures_at(0.1)
     assert [series.y for series in areas.series] == [(0.8,), (0.95,), (0.94,)]
-    assert areas.series[1].name == "decides" and areas.categories == ("worst place", "pixels", "combination")
+    assert areas.series[1].name == "used" and areas.categories == ("local maximum", "pixels", "combination")
     assert scores.references == (("threshold", 18.0, 2),)
     assert scores.series[0].y == NORMAL and scores.series[1].y == (0.5, 9.5, 18.5, 50.0)
 
@@ -141,7 +141,7 @@ def test_damage_is_named(tmp_path: Path, key: str) -> None:
 def test_the_smallest_rate_is_rounded_up_so_that_it_is_supported(tmp_path: Path, normals: int, percent: float) -> None:
     view = read_anomalies(JobFolder(tmp_path), example(smallest_false_alarm=1 / (1 + normals), held_out=normals))
     assert view.smallest_percent == percent and percent / 100 >= 1 / (1 + normals)
-    assert f"from {percent} % on" in view.sentence_at(0.5)
+    assert f"rates of {percent} % and above" in view.sentence_at(0.5)
 
 
 def test_damaged_decisions_are_a_note_beside_the_result(tmp_path: Path) -> None:

@@ -63,7 +63,11 @@ def test_a_comparison_is_shown_with_real_images_first(tmp_path: Path) -> None:
     assert [model for model, _ in view.verdicts] == ["gan", "noise"]
     assert any(sentence.startswith("Mode collapse: ") for sentence in view.verdicts[0][1])
     assert "gan, seed 0: By the flow." in view.notes and "A note." in view.notes
-    assert view.figures and view.page == tmp_path / "compare.html" and "The first row is real" in view.how_to_read
+    assert (
+        view.figures
+        and view.page == tmp_path / "compare.html"
+        and "The first row is the training part" in view.how_to_read
+    )
 
 
 def test_a_comparison_without_a_table_says_why(tmp_path: Path) -> None:

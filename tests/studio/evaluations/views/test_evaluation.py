@@ -61,8 +61,8 @@ def test_what_was_followed_least_is_a_finding(tmp_path: Path) -> None:
     view = read_evaluation(JobFolder(tmp_path), values)
     assert view.findings == (
         "tiny: 100 images, steps 30.",
-        "tiny: by chance, agreement would be 0.100.",
-        "tiny: followed least often: cat (25%), dog (100%).",
+        "tiny: agreement by chance is 0.100.",
+        "tiny: lowest agreement: cat (25%), dog (100%).",
     )
     assert view.figures[-1].series[0].y == (1.0,) and view.figures[-1].series[0].low == ()
 

@@ -41,7 +41,7 @@ def test_parts_are_rows_and_images_a_sorted_plot(tmp_path: Path) -> None:
     assert [row.name for row in view.table.rows] == [
         "held-out images, 3 images",
         "training images, 3 images",
-        "held-out less training",
+        "held-out minus training",
     ]
     assert view.table.columns[0].name == "Probability flow"
     (figure,) = view.figures

@@ -52,7 +52,7 @@ def test_a_batch_is_measured_once_and_says_how_to_read_it(qtbot: QtBot, tmp_path
     assert label.isHidden() and len(background.waiting) == 1
     background.run()
     assert not label.isHidden() and label.text().startswith("Diversity 1.") and label.text().endswith(" of 3")
-    assert "3: nothing in common" in label.toolTip() and label.accessibleName() == label.text()
+    assert "3 that they have nothing in common" in label.toolTip() and label.accessibleName() == label.text()
     label.show_batch(paths[:1])
     assert label.isHidden()
     label.show_batch(paths)

@@ -141,7 +141,7 @@ def test_what_a_checkpoint_cannot_do_is_off_and_says_why(panel: Panel) -> None:
     panel.set_checkpoints([checkpoint(), OTHER, flux, plain, checkpoint("pipe", family="diffusers")])
     section = panel.guidance
     panel.choose(flux)
-    assert not section.interval.isEnabled() and "takes the guidance as an input" in section.interval.toolTip()
+    assert not section.interval.isEnabled() and "uses distilled guidance" in section.interval.toolTip()
     assert panel.request().guidance_interval is None and panel.request().cads == 0.15
     panel.choose(plain)
     assert not section.cads.isEnabled() and section.autoguidance.isEnabled() and panel.request().cads == 0

@@ -109,7 +109,7 @@ def test_the_slider_moves_which_images_are_anomalous(view: AnomaliesResultView, 
     rate = view.decisions.rate
     assert statuses(view) == ["anomalous", "normal", "normal", "normal"]
     rate.set_value(0)  # below what 19 normal images support
-    assert rate.value() == 5 and "rates from 5 % on" in view.decisions.called.text()
+    assert rate.value() == 5 and "rates of 5 % and above" in view.decisions.called.text()
     view.plot.choice.set_value(1)
     view.plot.choice.chosen.emit(1)
     before = view.plot.canvas.grab().toImage()
@@ -117,7 +117,7 @@ def test_the_slider_moves_which_images_are_anomalous(view: AnomaliesResultView, 
     for _ in range(51):
         qtbot.keyClick(rate._slider, Qt.Key.Key_Right)
     assert rate.value() == 10.1 and statuses(view)[:3] == ["anomalous", "anomalous", "normal"]
-    assert view.decisions.called.text().startswith("2 of 4 images are called anomalous, those that score above 18.0.")
+    assert view.decisions.called.text().startswith("2 of 4 images are called anomalous (score above 18.0).")
     assert view.plot.choice.value() == 1 and view.plot.canvas.grab().toImage() != before
     view.decisions.kind.set_value("anomalous")
     view.decisions.kind.chosen.emit("anomalous")
@@ -210,7 +210,7 @@ def test_a_checkpoint_and_training_first_exclude_each_other(qtbot: QtBot, dresse
     assert view.start.isEnabled()
     assert accessibility_problems(view) == []
     view.form.fill(["parts", "/good", "/photos", "--minutes", "5"])
-    assert view.problem.text() == "Remove the checkpoint, or train no model first." and not view.start.isEnabled()
+    assert view.problem.text() == "Remove the checkpoint, or do not train a model first." and not view.start.isEnabled()
 
 
 def test_the_room_stops_reading_images_when_it_closes(

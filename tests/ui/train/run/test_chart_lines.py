@@ -100,7 +100,7 @@ def test_diversity_of_the_samples_as_shares_of_that_of_training_images() -> None
     assert list(line(chart, "Vendi score").y) == [0.8, 0.5] and list(line(chart, "Vendi score").x) == [5, 10]
     assert list(line(chart, "coverage").y) == [0.5] and list(line(chart, "recall").y) == pytest.approx([0.25])
     assert list(line(chart, "training images").y) == [1, 1] and line(chart, "training images").dashed
-    assert chart.description.startswith("As shares of those of training images: recall 0.25, distance of samples 0.50")
+    assert chart.description.startswith("Relative to training images: recall 0.25, distance of samples 0.50")
     assert chart_of(ChartKind.DIVERSITY, RunHistory().view()).is_empty()
     run.take([RunRolledBack(5, 10, 0.5, "the loss rose")])
     assert [each.step for each in run.view().diversity] == [5]
