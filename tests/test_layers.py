@@ -33,6 +33,7 @@ EVALUATING = {
         "anomalies.choice",
         "anomalies.detectors",
         "evaluate",
+        "image_map.image_map",
         "latents.latent_space",
         "likelihood.likelihood",
         "likelihood.measurement",

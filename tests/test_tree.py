@@ -64,6 +64,7 @@ TESTED_IN = {
         "models/tools/convert models/tools/export models/tools/fuse_lora models/tools/merge models/tools/prune"
         " models/tools/spec"
     ),
+    "ui/lab/image_map/test_view.py": "ui/lab/image_map/legend ui/lab/image_map/selection",
     "studio/gallery/test_database.py": "studio/gallery/salvage",
     "studio/evaluations/test_evaluate.py": (
         "studio/evaluations/feature_choice studio/evaluations/measure studio/evaluations/result"
@@ -81,6 +82,9 @@ TESTED_IN = {
         "studio/evaluations/anomalies/choice studio/evaluations/anomalies/detectors studio/evaluations/anomalies/result"
     ),
     "studio/evaluations/attention/test_attention.py": "studio/evaluations/attention/prompts studio/evaluations/attention/result",
+    "studio/evaluations/image_map/test_image_map.py": (
+        "studio/evaluations/image_map/request studio/evaluations/image_map/result"
+    ),
     "studio/evaluations/likelihood/test_likelihood.py": "studio/evaluations/likelihood/result",
     "studio/evaluations/views/test_tables.py": "studio/evaluations/views/json_values",
     "ui/lab/pages/test_anomalies.py": "ui/lab/results/decisions_view ui/lab/results/scored_images",

@@ -19,6 +19,7 @@ from diffstudio.cli.attention import add_attention
 from diffstudio.cli.compare import add_compare
 from diffstudio.cli.evaluate import add_evaluate
 from diffstudio.cli.generate import add_generate
+from diffstudio.cli.image_map import add_map
 from diffstudio.cli.likelihood import add_likelihood
 from diffstudio.cli.models import add_models
 from diffstudio.cli.synthesise import add_synthesise
@@ -81,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     add_synthesise(verbs)
     add_anomalies(verbs)
     add_attention(verbs)
+    add_map(verbs)
     add_models(verbs)
     return parser
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffstudio import paths
 from diffstudio.atomic import make_folder, write_text
 from diffstudio.errors import BadRequest, DiffstudioError
 from diffstudio.evaluation.even_spacing import spread
@@ -37,7 +35,6 @@ from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.storage_errors import storage_errors
 from diffstudio.studio.evaluations.feature_choice import feature_network
 from diffstudio.studio.evaluations.folders import (
     OnProgress,
@@ -65,7 +62,7 @@ from diffstudio.studio.evaluations.measure import (
     views_of,
     with_labels,
 )
-from diffstudio.studio.evaluations.place import check_place
+from diffstudio.studio.evaluations.place import check_place, scratch_folder
 from diffstudio.studio.evaluations.request import EvaluateRequest
 from diffstudio.studio.evaluations.result import Evaluation, NearestImage, SubjectResult
 from diffstudio.studio.evaluations.samples import CheckpointSamples, as_tensor
@@ -110,11 +107,7 @@ def evaluate(
     real = read_real(request.folder, data_recipe(subjects), on_progress, job_control.check)
     real, note = with_split_of_run(real, subjects)
     check_folder(real)
-    scratch = paths.cache()
-    with storage_errors(f"The folder {scratch} cannot be written", scratch):
-        scratch.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(prefix="evaluation-", dir=scratch, ignore_cleanup_errors=True)
-    with folder as path, job_control.taken(f"evaluating {request.folder.name}"):
+    with scratch_folder("evaluation") as path, job_control.taken(f"evaluating {request.folder.name}"):
         network = feature_network(request.features, real, library.folders, device, on_progress, job_control.check)
         files = FeatureFiles(network, real.dataset.channels, Path(path), on_progress, job_control.check)
         result = _Evaluation(request, real, network, files, device, job_control.check, on_progress).result(

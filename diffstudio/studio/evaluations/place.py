@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from diffstudio import paths
+from diffstudio.atomic import make_folder
 from diffstudio.errors import BadRequest
+from diffstudio.storage_errors import storage_errors
 
 OTHER_FOLDER = "Name another folder with --out"
 
@@ -33,3 +36,10 @@ def check_place(out: Path | None, folders: Iterable[Path]) -> None:
 
 def not_written_to(out: Path) -> str:
     return f"The result cannot be written to {out}"
+
+
+def scratch_folder(job: str) -> tempfile.TemporaryDirectory[str]:
+    """A folder for the files of a job that are deleted at its end, for a `with`. StorageProblem."""
+    folder = make_folder(paths.cache())
+    with storage_errors(f"No files can be written in {folder}", folder):
+        return tempfile.TemporaryDirectory(prefix=f"{job}-", dir=folder, ignore_cleanup_errors=True)

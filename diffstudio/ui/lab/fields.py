@@ -116,10 +116,19 @@ class SubjectsField(Field):
     """Checkpoints and folders of images, each in its own row: the positional arguments before the folder."""
 
     def __init__(
-        self, text: str, missing: str, *, tooltip: str, folders: bool = True, most: int = 50, flag: str = ""
+        self,
+        text: str,
+        missing: str,
+        *,
+        tooltip: str,
+        folders: bool = True,
+        most: int = 50,
+        flag: str = "",
+        optional: bool = False,
     ) -> None:
-        """With a `flag`, which takes several values, the field may be empty."""
+        """With a `flag`, which takes several values, the field may be empty; so it may when it is `optional`."""
         super().__init__()
+        self._optional = optional or bool(flag)
         self._missing, self._takes_folders, self._most, self._flag = missing, folders, most, flag
         self._subjects: list[tuple[str, str]] = []  # argument, name
         self._offered: list[tuple[str, str]] = []
@@ -170,7 +179,7 @@ class SubjectsField(Field):
         return [self._flag, *self.subjects()] if self._flag and self._subjects else self.subjects()
 
     def problem(self) -> str:
-        return "" if self._subjects or self._flag else self._missing
+        return "" if self._subjects or self._optional else self._missing
 
     def fill(self, rest: list[str]) -> None:
         names = dict(self._offered)

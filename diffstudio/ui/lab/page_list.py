@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from diffstudio.ui.lab.page import AnyPage
-from diffstudio.ui.lab.pages import anomalies, attention, compare, evaluate, latent_space, likelihood, synthesise
+from diffstudio.ui.lab.pages import (
+    anomalies,
+    attention,
+    compare,
+    evaluate,
+    image_map,
+    latent_space,
+    likelihood,
+    synthesise,
+)
 
 PAGES: tuple[AnyPage, ...] = (
     evaluate.PAGE,
@@ -11,6 +20,7 @@ PAGES: tuple[AnyPage, ...] = (
     anomalies.PAGE,
     synthesise.PAGE,
     likelihood.PAGE,
+    image_map.PAGE,
     latent_space.PAGE,
     attention.PAGE,
 )

@@ -191,6 +191,18 @@ DELETE_JOB = Shortcut(P.LAB, "Move the job to the system trash", ("Delete",))
 ACCEPT_IMAGE = Shortcut(P.LAB, "Accept the selected images as normal", ("A",))
 REJECT_IMAGE = Shortcut(P.LAB, "Reject the selected images as anomalies", ("R",))
 HEAT_MAPS = Shortcut(P.LAB, "Show or hide the heat maps", ("H",))
+MAP_IMAGE = Shortcut(P.LAB, "Go to the next image on a map", ("Left", "Right", "Up", "Down"), "lab/image_map/canvas")
+MAP_SECOND = Shortcut(
+    P.LAB,
+    "Choose a second image on a map",
+    ("Shift+Left", "Shift+Right", "Shift+Up", "Shift+Down"),
+    "lab/image_map/canvas",
+)
+MAP_MENU = Shortcut(P.LAB, "Open the menu of an image on a map", ("Return", "Enter", "Space"), "lab/image_map/canvas")
+MAP_ZOOM = Shortcut(
+    P.LAB, "Zoom into a map, out of it, or show all of it", ("+", "=", "-", "0"), "lab/image_map/canvas"
+)
+MAP_NONE = Shortcut(P.LAB, "Choose no image on a map", ("Escape",), "lab/image_map/canvas")
 CHOOSE_LAB_JOB = Shortcut(P.LAB, "Choose a job", ("Up", "Down"), "lab/jobs_list")
 
 UNDO_MASK = Shortcut(P.MASK, "Undo", ("Ctrl+Z",))

@@ -9,16 +9,19 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from diffstudio import cli
-from diffstudio.errors import BadRequest
+from diffstudio import cli, paths
+from diffstudio.errors import BadRequest, StorageProblem
 from diffstudio.models.library.library import Library
 from diffstudio.studio.evaluations.anomalies.anomalies import anomalies
 from diffstudio.studio.evaluations.anomalies.request import AnomaliesRequest
 from diffstudio.studio.evaluations.compare.compare import compare
 from diffstudio.studio.evaluations.compare.request import CompareRequest
 from diffstudio.studio.evaluations.evaluate import evaluate
+from diffstudio.studio.evaluations.image_map.image_map import image_map
+from diffstudio.studio.evaluations.image_map.request import MapRequest
 from diffstudio.studio.evaluations.likelihood.likelihood import likelihood
 from diffstudio.studio.evaluations.likelihood.request import LikelihoodRequest
+from diffstudio.studio.evaluations.place import scratch_folder
 from diffstudio.studio.evaluations.request import EvaluateRequest
 from diffstudio.studio.evaluations.synthetic.request import SynthesiseRequest
 from diffstudio.studio.evaluations.synthetic.synthesise import synthesise
@@ -46,6 +49,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         ["evaluate", "photos", "others"],
         ["anomalies", "photos", "others"],
         ["likelihood", "nothing", "photos"],
+        ["map", "photos", "others"],
         ["synthesise", "nothing", "5", "photos"],
         ["compare", "photos", "--minutes", "1", "--models", "none", "--with", "others"],
     ],
@@ -67,8 +71,9 @@ def test_a_command_leaves_no_file_there(arguments: list[str], inside: str, capsy
         lambda out: compare(CompareRequest(Path("photos"), 1, models=(), subjects=("others",), out=out), Library()),
         lambda out: likelihood(LikelihoodRequest("nothing", Path(out.parts[0]), out=out), Library()),
         lambda out: synthesise(SynthesiseRequest("nothing", Path(out.parts[0]), out, 5), Library()),
+        lambda out: image_map(MapRequest(("photos",), Path("others"), out=out), Library()),
     ],
-    ids=["evaluate", "anomalies", "compare", "likelihood", "synthesise"],
+    ids=["evaluate", "anomalies", "compare", "likelihood", "synthesise", "map"],
 )
 @pytest.mark.parametrize("name", NAMES)
 def test_an_engine_leaves_no_file_there(call: Callable[[Path], Any], name: str) -> None:
@@ -76,3 +81,14 @@ def test_an_engine_leaves_no_file_there(call: Callable[[Path], Any], name: str) 
     with pytest.raises(BadRequest, match="cannot be written to"):
         call(Path(name, "new"))
     assert contents(Path(name)) == before
+
+
+def test_files_of_a_job_are_gone_at_its_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with scratch_folder("test") as path:
+        (Path(path) / "features").touch()
+        assert Path(path).parent == paths.cache() and Path(path).name.startswith("test-")
+    assert not Path(path).exists()
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(paths, "cache", lambda: tmp_path / "file")
+    with pytest.raises(StorageProblem):
+        scratch_folder("test")

@@ -43,6 +43,8 @@ def parsed(verb: str, arguments: list[str]) -> argparse.Namespace:
         ("likelihood", ["starter", "/photos"]),
         ("likelihood", ["starter", "/photos", "--count", "9", "--bound-only", "--levels", "16"]),
         ("likelihood", ["faces", "/photos", "--draws", "9"]),
+        ("map", ["/photos"]),
+        ("map", ["starter", "/made", "/photos", "--layout", "umap", "--count", "100", "--most", "900", "--seed", "2"]),
     ],
 )
 def test_a_command_goes_through_its_form(verb: str, arguments: list[str], qtbot: QtBot, dressed: QApplication) -> None:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from diffstudio import paths
 from diffstudio.atomic import make_folder, write_text
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
-from diffstudio.storage_errors import storage_errors
 from diffstudio.studio.evaluations.compare.counts import counts_of
 from diffstudio.studio.evaluations.compare.figures import save_plots
 from diffstudio.studio.evaluations.compare.history import history
@@ -40,7 +37,7 @@ from diffstudio.studio.evaluations.folders import (
 )
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.measure import FeatureFiles, features_of_real, views_of
-from diffstudio.studio.evaluations.place import check_place, default_out
+from diffstudio.studio.evaluations.place import check_place, default_out, scratch_folder
 from diffstudio.studio.evaluations.subjects import (
     CHOSEN_BY_HELD_OUT,
     CheckpointSubject,
@@ -97,7 +94,7 @@ def compare(
     )
     write_text(out / _MEMORY, json.dumps(memory))
     real, note = with_stored_dataset(real, runs[0].run) if runs else with_split_of_run(real, subjects)
-    with _scratch() as path, job_control.taken(f"comparing models of {request.folder.name}"):
+    with scratch_folder("comparison") as path, job_control.taken(f"comparing models of {request.folder.name}"):
         network = feature_network(request.features, real, library.folders, device, on_progress, job_control.check)
         files = FeatureFiles(network, real.dataset.channels, Path(path), on_progress, job_control.check)
         views = views_of(real.data)
@@ -275,9 +272,3 @@ def _memory(out: Path) -> dict[str, int]:
         return {str(name): int(value) for name, value in values.items()}
     except (OSError, ValueError, TypeError, AttributeError):
         return {}
-
-
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    folder = make_folder(paths.cache())
-    with storage_errors(f"No files can be written in {folder}", folder):
-        return tempfile.TemporaryDirectory(prefix="comparison-", dir=folder, ignore_cleanup_errors=True)

@@ -67,7 +67,7 @@ def png(drawn: list[Mark]) -> bytes:
             case Text(x, y, text, anchor, strong):
                 place = (x * _PNG_SCALE, y * _PNG_SCALE)
                 side = {"start": "ls", "middle": "ms", "end": "rs"}[anchor]
-                draw.text(place, text, _LIGHT["text"], _font(strong), anchor=side)
+                draw.text(place, text, _LIGHT["text"], plot_font(strong), anchor=side)
             case Line(points, colour, dashed):
                 look = _LIGHT["grid"] if colour is None else _colour(colour)
                 for start, end in _pieces(points, dashed):
@@ -113,6 +113,6 @@ def _pieces(
 
 
 @cache
-def _font(strong: bool) -> ImageFont.FreeTypeFont:
+def plot_font(strong: bool) -> ImageFont.FreeTypeFont:
     weight = "SemiBold" if strong else "Regular"
     return ImageFont.truetype(paths.resources() / "fonts" / f"Inter-{weight}.ttf", 12 * _PNG_SCALE)

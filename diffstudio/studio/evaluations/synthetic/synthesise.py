@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,7 +13,6 @@ import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from diffstudio import paths
 from diffstudio.atomic import atomic_write, make_folder, write_text
 from diffstudio.diffusion.guidance import ConditionAnnealing
 from diffstudio.errors import BadRequest, DiffstudioError
@@ -32,6 +30,7 @@ from diffstudio.studio.evaluations.feature_choice import feature_network
 from diffstudio.studio.evaluations.folders import OnProgress, RealFolder, read_generated, read_real
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.measure import FeatureFiles, features_of_real, views_of
+from diffstudio.studio.evaluations.place import scratch_folder
 from diffstudio.studio.evaluations.samples import CheckpointSamples, as_tensor
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subjects
 from diffstudio.studio.evaluations.synthetic.near_copies import Near, NearCopies
@@ -76,7 +75,10 @@ def synthesise(
         )
     wanted = _wanted(request, subject, real)
     hashed = sha256_of(subject.checkpoint.path, cancelled=cancelled)
-    with _scratch() as path, job_control.taken(f"generating synthetic images of {request.folder.name}"):
+    with (
+        scratch_folder("synthetic") as path,
+        job_control.taken(f"generating synthetic images of {request.folder.name}"),
+    ):
         network = feature_network(request.features, real, library.folders, device, on_progress, job_control.check)
         views = views_of(real.data)
         files = FeatureFiles(network, real.dataset.channels, Path(path), on_progress, job_control.check)
@@ -412,7 +414,3 @@ def _folder_name(label: str) -> str:
     """The folder name of a class, the same as in the training folder: nested classes contain slashes."""
     parts = [part for part in Path(label).parts if part not in ("..", "/", "\\")]
     return "/".join(parts) or "images"
-
-
-def _scratch() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="synthetic-", dir=make_folder(paths.cache()), ignore_cleanup_errors=True)

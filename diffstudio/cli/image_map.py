@@ -1,0 +1,82 @@
+"""The verb `diffstudio map`."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+
+from diffstudio.cli.arguments import Verbs, as_path, as_text, as_whole_number
+from diffstudio.cli.lab_verb import (
+    Engine,
+    add_count_option,
+    add_device_option,
+    add_features_option,
+    add_json_option,
+    add_out_option,
+    add_seed_option,
+    run_verb,
+)
+
+
+def add_map(verbs: Verbs) -> None:
+    verb = verbs.add_parser(
+        "map",
+        help="lay out images and samples by their features",
+        allow_abbrev=False,
+        description="Lay out the training and held-out images of a folder, samples of checkpoints trained here, and other folders "
+        "of images by the features of a network: by PCA, and by UMAP or PaCMAP where they are installed. Ctrl+C stops it; "
+        "image generation goes first.",
+    )
+    verb.add_argument(
+        "subjects",
+        metavar="CHECKPOINT|IMAGES",
+        nargs="*",
+        type=as_text,
+        help="a name from `models list`, a checkpoint's file, a run's folder, or a folder of images; none for the folder alone",
+    )
+    verb.add_argument("folder", metavar="FOLDER", type=as_path, help="a folder of images, as it was trained on")
+    add_json_option(verb, "print everything, each point too, as JSON instead of the summary")
+    add_count_option(verb, "samples of each checkpoint (default 500)", 500)
+    verb.add_argument(
+        "--most",
+        metavar="N",
+        type=as_whole_number,
+        default=5000,
+        help="images of each other part, evenly chosen where there are more (default 5,000)",
+    )
+    verb.add_argument(
+        "--layout",
+        metavar="NAME",
+        type=as_text,
+        default="pca",
+        help="what is made beside the PCA: umap, pacmap, or all (default pca: nothing)",
+    )
+    add_seed_option(verb, "of the first sample, and of the layouts (default 0)")
+    add_features_option(verb, "the network whose features are laid out, as in `evaluate`")
+    add_device_option(verb)
+    add_out_option(verb, "a folder for the result: map.json, plots as PNG, SVG and CSV, and the samples")
+    verb.set_defaults(do=_map)
+
+
+def _map(arguments: argparse.Namespace) -> int:
+    from diffstudio.studio.evaluations.subjects import image_folders
+
+    def prepare(device: str) -> Engine:
+        from diffstudio.studio.evaluations.image_map.request import MapRequest
+
+        request = MapRequest(
+            tuple(arguments.subjects),
+            arguments.folder,
+            arguments.count,
+            arguments.most,
+            arguments.layout,
+            arguments.seed,
+            arguments.features,
+            device,
+            arguments.out,
+        )
+        from diffstudio.studio.evaluations.image_map.image_map import image_map
+
+        return partial(image_map, request)
+
+    return run_verb(arguments, prepare, (arguments.folder, *image_folders(arguments.subjects)))

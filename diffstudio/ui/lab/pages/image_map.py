@@ -1,0 +1,73 @@
+"""The page Image map: training images, held-out images and samples laid out by their features."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from diffstudio.studio.evaluations.image_map.request import ALL
+from diffstudio.studio.evaluations.job_folder import JobFolder
+from diffstudio.studio.evaluations.views.image_map import ImageMapView, read_image_map
+from diffstudio.ui.lab.fields import ChoiceField, NumberField, SubjectsField
+from diffstudio.ui.lab.form import LabForm
+from diffstudio.ui.lab.image_map.view import ImageMapResultView
+from diffstudio.ui.lab.options import features_field, folder_field, name_of, seed_field, trained_here
+from diffstudio.ui.lab.page import UNDERSTAND, LabPage
+
+LAYOUTS = (
+    ("pca", "PCA"),
+    ("umap", "PCA and UMAP, where it is installed"),
+    ("pacmap", "PCA and PaCMAP, where it is installed"),
+    (ALL, "PCA, UMAP and PaCMAP"),
+)
+
+
+def read(job: JobFolder, values: Mapping[str, Any]) -> ImageMapView:
+    return read_image_map(job, values)
+
+
+def make_form() -> LabForm:
+    folder = folder_field("Folder of images", "The folder that the checkpoints were trained on, or any other one")
+    subjects = SubjectsField(
+        "Checkpoints and other folders",
+        "",
+        tooltip="Whose images are laid out beside those of the folder: samples of checkpoints, or images of other folders",
+        optional=True,
+    )
+    count = NumberField(
+        "Samples of each checkpoint", "--count", 10, 5000, value=500, step=10, tooltip="How many images each makes"
+    )
+    most = NumberField(
+        "Images of a part",
+        "--most",
+        100,
+        20_000,
+        value=5000,
+        step=100,
+        tooltip="At most: of more images, evenly chosen ones are laid out",
+    )
+    layout = ChoiceField(
+        "Layout",
+        "--layout",
+        LAYOUTS,
+        tooltip="The PCA takes no time; the others keep neighbours together and take longer",
+    )
+    return LabForm(
+        (("Images", (folder, subjects)), ("Options", (layout, count, most, features_field(), seed_field()))),
+        positional=(subjects, folder),
+        name=name_of(folder),
+    )
+
+
+PAGE = LabPage(
+    "map",
+    "Image map",
+    "map-trifold",
+    "Where the images of a folder and the samples of models lie, laid out so that images that look alike lie together.",
+    "Lay out",
+    make_form,
+    read,
+    ImageMapResultView,
+    trained_here,
+    UNDERSTAND,
+)
