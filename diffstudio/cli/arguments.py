@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
-from diffstudio.errors import BadRequest
+from diffstudio.errors import BadRequest, unknown_name
 
 Verbs: TypeAlias = "argparse._SubParsersAction[Parser]"  # what `add_subparsers` returns
 VAE_HELP = "VAE to use instead of the checkpoint's own"
@@ -55,6 +55,33 @@ def as_number(text: str) -> float:
         return float(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a number") from None
+
+
+def spacing_help() -> str:
+    """The names of spacings for the help of a verb."""
+    from diffstudio.studio.requests import SpacingName
+
+    names = ", ".join(name for name in SpacingName if name is not SpacingName.CUSTOM)
+    return f"scheduler, that is the spacing of the steps: {names}, or the name of a noise schedule saved in the Lab"
+
+
+def with_named_schedule(given: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a request with a saved noise schedule where `spacing` is the name of one.
+
+    BadRequest for a schedule that cannot be read, and for a name that is neither that nor a spacing.
+    """
+    from diffstudio.studio.curves.saved import find_curve, saved_curves
+    from diffstudio.studio.requests import SpacingName
+
+    name = given.get("spacing")
+    offered = [one.value for one in SpacingName if one is not SpacingName.CUSTOM]
+    if name is None or name in offered:
+        return given
+    curve = find_curve(name)
+    if curve is None:
+        names = [*offered, *(one.name for one in saved_curves().curves)]
+        raise BadRequest(unknown_name("spacing", name), remedy=f"Choose one of {', '.join(names)}")
+    return given | {"spacing": SpacingName.CUSTOM, "curve": curve}
 
 
 def as_pair(text: str) -> tuple[float, float]:

@@ -16,6 +16,8 @@ from diffstudio.cli.arguments import (
     as_path,
     as_text,
     as_whole_number,
+    spacing_help,
+    with_named_schedule,
 )
 from diffstudio.cli.controlnet import add_controls, controls_of
 from diffstudio.cli.run_job import add_output, run_request
@@ -23,7 +25,7 @@ from diffstudio.cli.terminal import print_message
 from diffstudio.errors import BadRequest
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.guidance_support import earlier_checkpoints, suggested
-from diffstudio.studio.requests import LANCZOS, LATENT, FillName, GenerateRequest, ResizeName, SamplerName, SpacingName
+from diffstudio.studio.requests import LANCZOS, LATENT, FillName, GenerateRequest, ResizeName, SamplerName
 
 _EARLY = "early"  # given instead of the name of a weaker checkpoint
 
@@ -55,11 +57,7 @@ def add_generate(verbs: Verbs) -> None:
         "--steps", metavar="N", type=as_whole_number, help="sampling steps (default: as the checkpoint recommends)"
     )
     verb.add_argument("--sampler", metavar="NAME", help=f"sampler: {', '.join(SamplerName)} (default: as recommended)")
-    verb.add_argument(
-        "--spacing",
-        metavar="NAME",
-        help=f"scheduler, that is the spacing of the steps: {', '.join(SpacingName)} (default: as recommended)",
-    )
+    verb.add_argument("--spacing", metavar="NAME", help=f"{spacing_help()} (default: as recommended)")
     verb.add_argument(
         "--guidance",
         "--cfg-scale",
@@ -199,7 +197,7 @@ def _generate(arguments: argparse.Namespace) -> int:
     from diffstudio.studio.settings import load_settings
 
     names = {field.name for field in dataclasses.fields(GenerateRequest)}
-    given = {name: value for name, value in vars(arguments).items() if name in names}
+    given = with_named_schedule({name: value for name, value in vars(arguments).items() if name in names})
     if "strength" in given and "init" not in given:
         raise BadRequest(
             "--strength was given without an image",

@@ -6,11 +6,21 @@ import argparse
 import dataclasses
 from pathlib import Path
 
-from diffstudio.cli.arguments import CLIP_SKIP_HELP, VAE_HELP, Verbs, as_number, as_path, as_text, as_whole_number
+from diffstudio.cli.arguments import (
+    CLIP_SKIP_HELP,
+    VAE_HELP,
+    Verbs,
+    as_number,
+    as_path,
+    as_text,
+    as_whole_number,
+    spacing_help,
+    with_named_schedule,
+)
 from diffstudio.cli.run_job import add_output, run_request
 from diffstudio.cli.terminal import print_message
 from diffstudio.errors import BadRequest, no_image_at
-from diffstudio.studio.requests import LANCZOS, LATENT, MOST_ENLARGED, SamplerName, SpacingName, UpscaleRequest
+from diffstudio.studio.requests import LANCZOS, LATENT, MOST_ENLARGED, SamplerName, UpscaleRequest
 
 # options that have no effect without a checkpoint
 _SAMPLING = ("strength", "steps", "sampler", "spacing", "enlarge_guidance", "seed", "vae", "tiled", "clip_skip")
@@ -51,9 +61,7 @@ def add_upscale(verbs: Verbs) -> None:
     verb.add_argument("--negative", "--negative-prompt", metavar="T", type=as_text, help="negative prompt")
     verb.add_argument("--steps", metavar="N", type=as_whole_number, help="sampling steps")
     verb.add_argument("--sampler", metavar="NAME", help=f"sampler: {', '.join(SamplerName)}")
-    verb.add_argument(
-        "--spacing", metavar="NAME", help=f"scheduler, that is the spacing of the steps: {', '.join(SpacingName)}"
-    )
+    verb.add_argument("--spacing", metavar="NAME", help=spacing_help())
     verb.add_argument(
         "--guidance",
         "--cfg-scale",
@@ -81,7 +89,7 @@ def _upscale(arguments: argparse.Namespace) -> int:
     from diffstudio.studio.settings import load_settings
 
     names = {field.name for field in dataclasses.fields(UpscaleRequest)} - {"source"}
-    given = {name: value for name, value in vars(arguments).items() if name in names}
+    given = with_named_schedule({name: value for name, value in vars(arguments).items() if name in names})
     if not arguments.image.is_file():
         raise no_image_at(arguments.image)
     sampled = "checkpoint" in given or "strength" in given

@@ -16,6 +16,7 @@ from diffstudio.errors import CHOOSE_IMAGE_FOLDER, NO_FOLDER, BadRequest
 from diffstudio.imaging.limits import LARGEST_PIXELS
 from diffstudio.models.detection.families_table import PIXEL
 from diffstudio.studio.control_types import ControlTypeName
+from diffstudio.studio.curves.saved import NamedCurve
 from diffstudio.studio.request_checks import (
     LARGEST_SIDE,
     check_fractions,
@@ -79,6 +80,7 @@ class SpacingName(StrEnum):
     LOG_SNR = "log_snr"
     ALIGN_YOUR_STEPS = "align_your_steps"
     FITTED = "fitted"  # to the checkpoint, see `studio.fitted_spacing`
+    CUSTOM = "custom"  # the steps of a drawn noise schedule, which is in the request
 
 
 CARRIED = frozenset({SpacingName.FITTED})  # the spacings whose times are in the request
@@ -199,11 +201,13 @@ class GenerateRequest:
     # With a spacing in CARRIED the times that the steps start from, falling from noise, without the final 0: fractions
     # of the schedule's t_max. As many as `steps`; (): not known yet, and taken from the checkpoint by the job.
     times: tuple[float, ...] = ()
+    curve: NamedCurve | None = None  # with the spacing CUSTOM, and only then: the noise schedule with its points
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sampler", named(SamplerName, "sampler", self.sampler))
         object.__setattr__(self, "spacing", named(SpacingName, "spacing", self.spacing))
         object.__setattr__(self, "times", times_of(self.times, self.steps if self.spacing in CARRIED else 0))
+        object.__setattr__(self, "curve", _curve_of(self.spacing, self.curve))
         object.__setattr__(self, "resize", named(ResizeName, "resize mode", self.resize))
         object.__setattr__(self, "fill", named(FillName, "fill", self.fill))
         object.__setattr__(self, "outpaint", four_sides(self.outpaint))
@@ -260,12 +264,13 @@ class GenerateRequest:
         """Plain JSON values, `format` among them; paths as text."""
         values = asdict(self) | {"format": FORMAT, "kind": "generate"}
         values["controls"] = [use | {"image": str(use["image"])} for use in values["controls"]]
+        values["curve"] = self.curve.to_json() if self.curve is not None else None
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> GenerateRequest:
         known = _known(cls, values)
-        known = _with_paths(known, "init", "mask")
+        known = _with_curve(_with_paths(known, "init", "mask"))
         if isinstance(known.get("controls"), (list, tuple)):
             known["controls"] = tuple(ControlNetUse.from_json(use) for use in known["controls"])
         return _made(cls, known)
@@ -299,11 +304,13 @@ class UpscaleRequest:
     tiled: bool = False  # sample in tiles even where the checkpoint could do without
     clip_skip: int | None = None  # as in GenerateRequest
     times: tuple[float, ...] = ()  # likewise
+    curve: NamedCurve | None = None  # likewise
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sampler", named(SamplerName, "sampler", self.sampler))
         object.__setattr__(self, "spacing", named(SpacingName, "spacing", self.spacing))
         object.__setattr__(self, "times", times_of(self.times, self.steps if self.spacing in CARRIED else 0))
+        object.__setattr__(self, "curve", _curve_of(self.spacing, self.curve))
         check_types(self)
         check_range("The scale", self.scale, 1, MOST_ENLARGED)
         check_range("The seed", self.seed, 0, LARGEST_SEED)
@@ -329,11 +336,12 @@ class UpscaleRequest:
 
     def to_json(self) -> dict[str, Any]:
         values = asdict(self) | {"format": FORMAT, "kind": "upscale"}
+        values["curve"] = self.curve.to_json() if self.curve is not None else None
         return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> UpscaleRequest:
-        return _made(cls, {"source": Path()} | _with_paths(_known(cls, values), "source"))
+        return _made(cls, {"source": Path()} | _with_curve(_with_paths(_known(cls, values), "source")))
 
 
 PictureRequest: TypeAlias = GenerateRequest | UpscaleRequest  # the requests that make images
@@ -434,6 +442,21 @@ def _known(cls: type, values: Any) -> dict[str, Any]:
 def _with_paths(values: dict[str, Any], *names: str) -> dict[str, Any]:
     """The values with these texts as paths; anything else stays as it is, for `check_types` to refuse."""
     return values | {name: Path(values[name]) for name in names if isinstance(values.get(name), str)}
+
+
+def _with_curve(values: dict[str, Any]) -> dict[str, Any]:
+    """The values with a JSON object as the noise schedule. BadRequest for one that is none."""
+    curve = values.get("curve")
+    return values if curve is None else values | {"curve": NamedCurve.from_json(curve)}
+
+
+def _curve_of(spacing: SpacingName, curve: NamedCurve | None) -> NamedCurve | None:
+    """The noise schedule of a request: None with another spacing than CUSTOM. BadRequest where that has none."""
+    if spacing is not SpacingName.CUSTOM:
+        return None
+    if curve is None:
+        raise BadRequest("The scheduler is custom, and there is no noise schedule", remedy="Choose another scheduler")
+    return curve
 
 
 def _made(cls: type[_T], values: dict[str, Any]) -> _T:

@@ -20,11 +20,13 @@ import torch
 from PIL import Image
 
 from diffstudio import cli, paths
+from diffstudio.diffusion.curve_points import NoiseCurve
 from diffstudio.errors import Interrupted
 from diffstudio.models.families.pixel_file import load
 from diffstudio.models.library.records import read_checkpoint
+from diffstudio.studio.curves.saved import NamedCurve, save_curve
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.requests import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest, SpacingName
 from diffstudio.training.loop import train
 from diffstudio.training.run.run_folder import RunFolder
 from tests.models.tiny import write_tiny_checkpoint
@@ -82,6 +84,23 @@ def test_the_same_request_makes_the_same_pixels(tiny: Path, tmp_path: Path) -> N
     assert generate("--out", tmp_path / "c.png", "--seed", "4") == 0
     a, b, c = (np.asarray(Image.open(tmp_path / name)) for name in ("a.png", "b.png", "c.png"))
     assert np.array_equal(a, b) and not np.array_equal(a, c)
+
+
+def test_a_saved_noise_schedule_is_a_spacing(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    drawn = NamedCurve("Steep", NoiseCurve(((0.0, 9.0), (0.3, 2.0), (1.0, -9.0))))
+    save_curve(drawn)
+    assert generate("--out", tmp_path / "a.png", "--spacing", "steep") == 0
+    request = metadata.read(tmp_path / "a.png").request
+    assert (request.spacing, request.curve) == (SpacingName.CUSTOM, drawn)
+    assert generate("--out", tmp_path / "b.png", "--spacing", "karras") == 0
+    a, b = (np.asarray(Image.open(tmp_path / name)) for name in ("a.png", "b.png"))
+    assert not np.array_equal(a, b)
+    for name in ("custom", "none such"):
+        assert generate("--out", tmp_path / "c.png", "--spacing", name) == 2
+        assert "log_snr, align_your_steps, fitted, Steep" in capsys.readouterr().err
+    upscale = ["upscale", tmp_path / "a.png", "--out", tmp_path / "d.png", "--checkpoint", "tiny", "--spacing", "steep"]
+    assert cli.main([str(each) for each in upscale]) == 0
+    assert metadata.read(tmp_path / "d.png").request.curve == drawn
 
 
 def test_guidance_is_asked_for_and_refused_by_name(

@@ -47,7 +47,7 @@ def made(model: PixelModel, **changes: Any) -> Tensor:
 
 def test_the_names_in_requests_are_those_of_the_mathematics() -> None:
     assert set(SamplerName) == set(SAMPLERS)
-    assert set(SpacingName) - CARRIED == set(SPACINGS)
+    assert set(SpacingName) - {*CARRIED, SpacingName.CUSTOM} == set(SPACINGS)
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from diffstudio.diffusion.curve_points import NoiseCurve
 from diffstudio.errors import BadRequest
 from diffstudio.studio.control_types import CONTROL_TYPES, ControlTypeName
+from diffstudio.studio.curves.saved import NamedCurve
 from diffstudio.studio.requests import (
     FORMAT,
     LATENT,
@@ -23,6 +26,7 @@ from diffstudio.studio.requests import (
     request_from_json,
 )
 
+DRAWN = NamedCurve("steep", NoiseCurve(((0.0, 9.0 + 1 / 3), (0.1 + 0.2, 2.0), (1.0, -9.0))))
 GUIDED = GenerateRequest(
     "red apple", guidance_interval=(0.1, 0.8), autoguidance="early", autoguidance_scale=1.5, cads=0.2, cads_mixing=0.5
 )
@@ -32,6 +36,8 @@ REQUESTS = (
     GenerateRequest("red apple", steps=3, spacing=SpacingName.FITTED, times=(1.0, 0.1 + 0.2, 1e-3)),
     UpscaleRequest(Path("a.png"), 2.0),
     UpscaleRequest(Path("a.png"), 2.0, steps=2, spacing=SpacingName.FITTED, times=(1.0, 1 / 3)),
+    GenerateRequest("red apple", spacing=SpacingName.CUSTOM, curve=DRAWN),
+    UpscaleRequest(Path("a.png"), 2.0, spacing=SpacingName.CUSTOM, curve=DRAWN),
     TrainRequest(Path("pictures"), minutes=2.0),
 )
 
@@ -278,6 +284,23 @@ def test_the_kind_of_a_request_and_its_format() -> None:
     with pytest.raises(BadRequest, match="The settings are of format 2: .*1.* Update diffstudio"):
         request_from_json({"kind": "generate", "format": 2})
     assert request_from_json({"kind": "generate", "format": 1, "unknown": 3}) == GenerateRequest(guide_last_call=True)
+
+
+def test_a_noise_schedule_belongs_to_the_custom_spacing() -> None:
+    drawn = GenerateRequest(spacing=SpacingName.CUSTOM, curve=DRAWN)
+    assert replace(drawn, spacing=SpacingName.KARRAS).curve is None
+    for make in (GenerateRequest, partial(UpscaleRequest, Path("a.png"))):
+        with pytest.raises(BadRequest, match="no noise schedule"):
+            make(spacing=SpacingName.CUSTOM)
+    for broken in (
+        3,
+        [],
+        {"name": "x"},
+        {"name": "", "points": [[0, 1], [1, 0]]},
+        {"name": "x", "points": [[0, 1], [1, 2]]},
+    ):
+        with pytest.raises(BadRequest, match="noise schedule"):
+            GenerateRequest.from_json(drawn.to_json() | {"curve": broken})
 
 
 def test_times_are_those_of_the_steps_of_a_spacing_that_carries_them() -> None:

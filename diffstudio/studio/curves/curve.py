@@ -9,7 +9,7 @@ from diffstudio.diffusion.curve_points import NoiseCurve as NoiseCurve  # for th
 from diffstudio.diffusion.curve_points import hermite
 
 Array = NDArray[np.float64]
-_HALVINGS = 44  # of [0, 1]: to 1e-13
+_HALVINGS = 36  # of an interval: to 1e-11 of its length
 
 
 def curve_log_snr(curve: NoiseCurve, u: Array) -> Array:

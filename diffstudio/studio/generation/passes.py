@@ -16,13 +16,14 @@ from torch import Tensor
 
 from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.guidance import ConditionAnnealing
+from diffstudio.diffusion.noise_curve import curve_fractions
 from diffstudio.diffusion.samplers import Step
 from diffstudio.errors import BadRequest, CheckpointProblem
 from diffstudio.models.conditioning.image_inputs import ControlNetInput
 from diffstudio.models.detection.families_table import Family
 from diffstudio.models.files.hashes import autov2
 from diffstudio.models.guidance_options import GuidanceOptions, WeakModel
-from diffstudio.models.model import IN_ONE_CALL, EncodedPrompt, Model, text_only
+from diffstudio.models.model import IN_ONE_CALL, EncodedPrompt, Model, own_times, text_only
 from diffstudio.models.multidiffusion import Tiling, check_size, tiling_for
 from diffstudio.models.nonfinite import check_finite
 from diffstudio.models.sampling import SampleOptions, noise_level, sample, times_of
@@ -136,14 +137,27 @@ class Passes:
     context: JobContext
     guidance_options: GuidanceOptions = GuidanceOptions()  # noqa: RUF009 (immutable)
     _steps: list[int] = field(init=False)  # of each pass
+    _times: list[tuple[float, ...]] = field(init=False)  # likewise: those that the request carries, or its curve gives
     _replayed: Iterator[Tensor] = field(init=False)
     _pixels_done: int = 0  # in all steps so far, for one image
     _seconds: float = 0.0  # spent on them
 
     def __post_init__(self) -> None:
-        self._steps = [one.step_count(self.model, self.request.spacing, self.request.times) for one in self.passes]
+        self._times = [self._carried_times(one) for one in self.passes]
+        self._steps = [
+            one.step_count(self.model, self.request.spacing, times)
+            for one, times in zip(self.passes, self._times, strict=True)
+        ]
         self._replayed = iter(_replayed_estimates(self.context.replay, self.first, self.count))
         self.context.recording.begin(self.first, self.count, sum(self._steps))
+
+    def _carried_times(self, one: Pass) -> tuple[float, ...]:
+        """Where the steps of a pass start, as fractions of t_max; () where its spacing computes them."""
+        if self.request.curve is None:
+            return self.request.times
+        if self.model.own_sampler is not None:
+            raise own_times()
+        return curve_fractions(self.request.curve.curve, self.model.schedule, one.steps)
 
     def run(
         self,
@@ -180,7 +194,7 @@ class Passes:
             before or None,
             self._guidance_options(index),
             one.truncation,
-            self.request.times,
+            self._times[index],
         )
         seconds, began, paused = self._seconds, time.monotonic(), job_control.paused_seconds
         x: Tensor | None = None

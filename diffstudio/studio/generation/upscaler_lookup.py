@@ -77,6 +77,7 @@ def upscale_request(image: Path, *, sampled: bool, usual: Mapping[str, Any] = _N
                 "sampler": request.sampler,
                 "spacing": request.spacing,
                 "times": request.times,
+                "curve": request.curve,
                 "vae": request.vae,
                 "clip_skip": request.clip_skip,
             }

@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from diffstudio.studio.metadata.found_settings import (
     stem,
 )
 from diffstudio.studio.metadata.other_programs import READERS
-from diffstudio.studio.metadata.sampler_names import reduced, sampler_and_spacing, shortened
+from diffstudio.studio.metadata.sampler_names import drawn_schedule, reduced, sampler_and_spacing, shortened
 from diffstudio.studio.metadata.sd_parsers_graph import read_through_sd_parsers
 from diffstudio.studio.prompts.lora_tags import TAG
 from diffstudio.studio.prompts.wildcards import escaped
@@ -153,6 +153,7 @@ def read_parameters(text: str, width: int = 0, height: int = 0) -> ImportedSetti
     found |= _guidance_settings(values)
     found["truncation"] = values.pop(TRUNCATION, None) if ours else None
     found["times"] = values.pop(STEP_TIMES, None) if ours else None
+    found["curve"] = values.pop(NOISE_SCHEDULE, None) if ours else None
     for name in ("Model hash", "Lora hashes", "TI hashes"):
         values.pop(name, None)
     values |= a1111_controlnet.not_imported(
@@ -214,6 +215,7 @@ def _civitai_phrase(resource: Mapping[str, Any]) -> str:
 
 
 TRUNCATION = "Truncation"  # our own field, for images of a VAE or GAN
+NOISE_SCHEDULE = "Noise schedule"  # our own field: that of the spacing CUSTOM, as JSON
 STEP_TIMES = "Step times"  # our own field: the times that a request carries
 GUIDE_LAST_CALL = "Guide last call"  # our own field: whether guidance acts in the last network call; yes or no
 
@@ -297,7 +299,8 @@ def _imported(found: FoundSettings, width: int, height: int) -> ImportedSettings
     for name, tags in (("prompt", found.loras), ("negative", no_tags)):
         if (text := _prompt(name, values.get(name), tags, found, skipped)) is not None:
             taken[name] = text
-    taken |= _sampler_fields(values, skipped)
+    drawn = drawn_schedule(values.get("curve"), skipped)
+    taken |= _sampler_fields(values if not drawn else {**values, "spacing": ""}, skipped)
     for name, kind in (("steps", int), ("guidance", float), ("seed", int)):
         number = _number_of(values, name, kind, skipped)
         if number is not None and name == "seed" and not 0 <= number <= LARGEST_SEED:
@@ -333,7 +336,7 @@ def _imported(found: FoundSettings, width: int, height: int) -> ImportedSettings
         and not (name == "prompt" and found.loras)
         and not any(phrase.startswith(label) for phrase in skipped)  # a reader has said more about it
     ]
-    request = _in_range_only(taken, skipped)
+    request = replace(_in_range_only(taken, skipped), **drawn)
     shown = [phrase for name, value in found.others.items() if (phrase := _other_setting(name, value))]
     if len(shown) > _MOST_SHOWN:
         shown[_MOST_SHOWN:] = [f"{len(shown) - _MOST_SHOWN} more settings"]

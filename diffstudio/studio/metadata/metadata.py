@@ -88,6 +88,7 @@ def parameters_text(request: PictureRequest, about: Mapping[str, Any]) -> str:
         "Sampler": SAMPLER_LABELS[request.sampler],
         "Schedule type": SPACING_LABELS[request.spacing],
         import_settings.STEP_TIMES: " ".join(map(repr, request.times)) or None,
+        import_settings.NOISE_SCHEDULE: _curve_text(request),
         "CFG scale": _plain(request.guidance),
         import_settings.GUIDE_LAST_CALL: _yes_or_no(request.guide_last_call),
         **_guidance_fields(request),
@@ -118,6 +119,10 @@ def _lines(prompt: str, negative: str, fields: Mapping[str, Any]) -> str:
     shown = {name: import_settings.quoted(str(value)) for name, value in fields.items() if value not in (None, "")}
     lines.append(", ".join(f"{name}: {value}" for name, value in shown.items()))
     return storable("\n".join(lines))
+
+
+def _curve_text(request: PictureRequest) -> str | None:
+    return None if request.curve is None else json.dumps(request.curve.to_json(), ensure_ascii=False)
 
 
 def _yes_or_no(value: bool | None) -> str | None:
@@ -184,6 +189,7 @@ def _upscaled_text(request: UpscaleRequest, about: Mapping[str, Any]) -> str:
             "Sampler": SAMPLER_LABELS[request.sampler],
             "Schedule type": SPACING_LABELS[request.spacing],
             import_settings.STEP_TIMES: " ".join(map(repr, request.times)) or None,
+            import_settings.NOISE_SCHEDULE: _curve_text(request),
             "CFG scale": _plain(request.guidance),
             import_settings.GUIDE_LAST_CALL: _yes_or_no(request.guide_last_call),
             "Seed": request.seed,

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
+from diffstudio.errors import BadRequest
+from diffstudio.studio.curves.saved import NamedCurve
 from diffstudio.studio.request_checks import shown
 from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName
 
@@ -30,6 +34,7 @@ SPACING_LABELS = {
     SpacingName.LOG_SNR: "Log SNR",
     SpacingName.ALIGN_YOUR_STEPS: "Align Your Steps",
     SpacingName.FITTED: "Fitted",
+    SpacingName.CUSTOM: "Custom",
 }
 
 # Names as other programs write them, reduced by `reduced`.
@@ -102,6 +107,17 @@ def sampler_and_spacing(sampler: object, spacing: object, skipped: list[str]) ->
         spaced = default.spacing
         skipped.append(f"the schedule {shortened(spacing)}")
     return ours or default.sampler, spaced
+
+
+def drawn_schedule(text: object, skipped: list[str]) -> dict[str, Any]:
+    """The fields of a request for a drawn noise schedule, which is JSON; none, and a phrase, for one that is not valid."""
+    if not isinstance(text, str) or not text:
+        return {}
+    try:
+        return {"spacing": SpacingName.CUSTOM, "curve": NamedCurve.from_json(json.loads(text))}
+    except (BadRequest, ValueError, RecursionError):
+        skipped.append(f"the noise schedule {shortened(text)}")
+        return {}
 
 
 def named_sampler(name: str) -> SamplerName | None:

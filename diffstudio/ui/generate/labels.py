@@ -14,6 +14,7 @@ from diffstudio.models.fitted_steps.ladders import NONE
 from diffstudio.models.fitted_steps.stored import fitted_steps
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.control_types import ControlTypeName
+from diffstudio.studio.curves.saved import NamedCurve, saved_curves
 from diffstudio.studio.events import Stepped
 from diffstudio.studio.generation.init_image import fit_of
 from diffstudio.studio.jobs.memory_forecast import MemoryForecast
@@ -56,6 +57,7 @@ SCHEDULERS: dict[SpacingName, tuple[str, str]] = {
     SpacingName.LOG_SNR: ("Log-SNR", "Timesteps evenly spaced in log signal-to-noise ratio"),
     SpacingName.ALIGN_YOUR_STEPS: ("Align your steps", "Published schedules optimised for each model family"),
     SpacingName.FITTED: ("Fitted to this checkpoint", "Times found for this checkpoint, sampler and number of steps"),
+    SpacingName.CUSTOM: ("Noise schedule", "Drawn in the Lab, under Noise schedule"),
 }
 CONTROL_TYPES = {
     ControlTypeName.OPENPOSE: "Pose (OpenPose)",
@@ -76,15 +78,29 @@ TILED_TIP = "Process overlapping tiles to save memory. Images too large for the 
 NO_CHECKPOINT = "There is no checkpoint to generate with"
 
 
-def schedulers_for(checkpoint: Checkpoint | None, *, carried: bool = False) -> list[tuple[SpacingName, str]]:
-    """The schedulers of a checkpoint: fitted steps where it has some, or where a loaded request carries them."""
+def schedulers_for(
+    checkpoint: Checkpoint | None, *, carried: bool = False, drawn: Sequence[NamedCurve] = ()
+) -> list[tuple[SpacingName | NamedCurve, str]]:
+    """The schedulers of a checkpoint: fitted steps where it has some, or where a loaded request carries them.
+
+    Noise schedules that were saved come last, with those of `drawn` that were not.
+    """
     family = family_of(checkpoint.family) if checkpoint is not None else None
-    offered = set(SpacingName)
+    offered = set(SpacingName) - {SpacingName.CUSTOM}
     if family is None or not family.aligned:
         offered.remove(SpacingName.ALIGN_YOUR_STEPS)
     if not carried and (checkpoint is None or fitted_steps(checkpoint) == NONE):
         offered.remove(SpacingName.FITTED)
-    return [(name, text) for name, (text, _) in SCHEDULERS.items() if name in offered]
+    saved = saved_curves().curves
+    curves = {curve: curve.name for curve in saved} | {
+        curve: f"{curve.name} (not saved)" for curve in drawn if curve not in saved
+    }
+    return [*((name, text) for name, (text, _) in SCHEDULERS.items() if name in offered), *curves.items()]
+
+
+def scheduler_text(request: PictureRequest) -> str:
+    """The name of a request's scheduler, or of its noise schedule."""
+    return SCHEDULERS[request.spacing][0] if request.curve is None else request.curve.name
 
 
 def summary_of(checkpoint: Checkpoint) -> str:
@@ -220,7 +236,7 @@ def request_facts(request: PictureRequest, checkpoint: str) -> list[tuple[str, s
         (terms.STEPS, str(request.steps)),
         (terms.CFG_SCALE, f"{request.guidance:g}"),
         (terms.SAMPLER, SAMPLERS[request.sampler][0]),
-        (terms.SCHEDULER, SCHEDULERS[request.spacing][0]),
+        (terms.SCHEDULER, scheduler_text(request)),
         (terms.SEED, str(request.seed)),
     ]
     if isinstance(request, UpscaleRequest):

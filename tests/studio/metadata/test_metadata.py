@@ -21,11 +21,14 @@ from PIL.PngImagePlugin import PngInfo
 from sd_parsers.parsers import AUTOMATIC1111Parser
 
 from diffstudio import __version__
+from diffstudio.diffusion.curve_points import NoiseCurve
 from diffstudio.errors import DiffstudioError, ImageProblem, StorageProblem
+from diffstudio.studio.curves.saved import NamedCurve
 from diffstudio.studio.metadata import import_settings, metadata
 from diffstudio.studio.metadata.image_text import LARGEST_TEXT_BYTES, ImageText, read_text
 from diffstudio.studio.requests import LARGEST_SEED, GenerateRequest, SamplerName, SpacingName, UpscaleRequest
 
+DRAWN = NamedCurve("steep", NoiseCurve(((0.0, 9.0 + 1 / 3), (0.1 + 0.2, 2.0), (1.0, -9.0))))
 REQUEST = GenerateRequest(
     prompt="a red apple,\non a table",
     negative="blur, noise",
@@ -116,7 +119,7 @@ def test_a_picture_made_here_gives_back_its_request_exactly(tmp_path: Path) -> N
     seed=st.integers(0, LARGEST_SEED),
     steps=st.integers(1, 1000),
     sampler=st.sampled_from(SamplerName),
-    spacing=st.sampled_from(SpacingName),
+    spacing=st.sampled_from([name for name in SpacingName if name is not SpacingName.CUSTOM]),
     guidance=st.floats(0, 100),
     strength=st.floats(0.001, 1),
 )
@@ -134,8 +137,25 @@ def test_half_a_surrogate_pair_in_a_prompt_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sampler", SamplerName)
 @pytest.mark.parametrize("spacing", SpacingName)
 def test_every_sampler_and_spacing_survives_the_text_alone(sampler: SamplerName, spacing: SpacingName) -> None:
-    request = GenerateRequest(prompt="a: b, c", sampler=sampler, spacing=spacing, guidance=7.25, width=64, height=64)
+    request = GenerateRequest(
+        prompt="a: b, c", sampler=sampler, spacing=spacing, curve=DRAWN, guidance=7.25, width=64, height=64
+    )
     assert metadata.request_from_parameters(metadata.parameters_text(request, {})) == request
+
+
+def test_a_drawn_noise_schedule_survives_the_text_and_the_file_to_the_bit(tmp_path: Path) -> None:
+    request = GenerateRequest("a", spacing=SpacingName.CUSTOM, curve=DRAWN, width=64, height=64)
+    text = metadata.parameters_text(request, {})
+    assert "Schedule type: Custom, Noise schedule: " in text and "0.30000000000000004" in text
+    assert metadata.request_from_parameters(text) == request
+    assert metadata.read(saved(tmp_path / "a.png", request, {})).request == request
+    bad = metadata.settings_from_parameters(text.replace("[0.0,", "[0.5,"))
+    assert isinstance(bad.request, GenerateRequest) and bad.request.curve is None
+    assert any("noise schedule" in phrase for phrase in bad.not_imported)
+    without = metadata.settings_from_parameters(text.replace("Noise schedule", "Something else"))
+    assert any("the schedule Custom" in phrase for phrase in without.not_imported)
+    upscaled = UpscaleRequest(Path("a.png"), checkpoint="tiny", spacing=SpacingName.CUSTOM, curve=DRAWN)
+    assert "Noise schedule: " in metadata.parameters_text(upscaled, {})
 
 
 def test_the_times_of_fitted_steps_survive_the_text_alone_to_the_bit() -> None:

@@ -156,6 +156,8 @@ def _compare_options(report: _Report, shown: Shown) -> None:
         report.taken.append("clip skip")
     elif asked.clip_skip is not None:
         report.changed.append(f"clip skip {asked.clip_skip} → {shown.clip_skip or 'none'}")
+    if asked.curve is not None:
+        report.add(f"noise schedule “{asked.curve.name}”", asked.curve == shown.request.curve)
     if asked.times:
         report.add("times of the steps", asked.times == shown.request.times)
     if asked.truncation != 1 or shown.request.truncation != 1:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import Qt, Signal
+from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QGridLayout, QWidget
 
 from diffstudio.models.checkpoint import Checkpoint
@@ -15,6 +16,7 @@ from diffstudio.models.components.search import compatible_vaes
 from diffstudio.models.detection.families_table import PIXEL, family_of
 from diffstudio.models.recommended import recommended_for
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.curves.saved import NamedCurve
 from diffstudio.studio.fitted_spacing import fitted_text
 from diffstudio.studio.requests import MOST_CLIP_SKIP, MOST_TRUNCATION, GenerateRequest, SamplerName, SpacingName
 from diffstudio.ui.generate import labels
@@ -42,6 +44,7 @@ class SamplingSection(QWidget):
         self._loaded_for: tuple[Path, str, str] | None = None  # file, family, edition whose settings were considered
         self._kept_clip_skip: int | None = None  # chosen for an earlier checkpoint; this one has no CLIP skip
         self._carried = CarriedTimes()
+        self._loaded_curve: NamedCurve | None = None  # of the request that was loaded last
         self._recommended = PIXEL  # the recommended settings of the checkpoint, or of the last one that had some
         self.steps = LabelledSlider(
             terms.STEPS, 1, MAX_STEPS, PIXEL.steps, tooltip="Denoising steps: more are slower and can add detail"
@@ -124,6 +127,11 @@ class SamplingSection(QWidget):
         self.clip_skip.hide()
         self.vae.hide()
 
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
+        if not self._makes_one_call():
+            self._offer_schedulers()  # a noise schedule may have been saved in the Lab
+
     # Request
 
     def apply_to(self, request: GenerateRequest) -> GenerateRequest:
@@ -145,13 +153,15 @@ class SamplingSection(QWidget):
 
     def with_values(self, request: GenerateRequest) -> GenerateRequest:
         """The request with all of these settings, including those that a VAE or GAN does not have."""
+        scheduler = self.scheduler.value()
         chosen = replace(
             request,
             truncation=float(self.truncation.value()) if self._makes_one_call() else 1.0,
             times=(),
             steps=int(self.steps.value()),
             sampler=self.sampler.value(),
-            spacing=self.scheduler.value(),
+            spacing=SpacingName.CUSTOM if isinstance(scheduler, NamedCurve) else scheduler,
+            curve=scheduler if isinstance(scheduler, NamedCurve) else None,
             guidance=float(self.cfg_scale.value()),
             vae=self.vae.value() or "",
             clip_skip=self._clip_skip() if self._usual_clip_skip() else self._kept_clip_skip,
@@ -171,8 +181,9 @@ class SamplingSection(QWidget):
         self.guide_last_step.setChecked(request.guide_last_call is True and self.leaves_last_step_unguided())
         self.sampler.set_value(request.sampler)
         self._carried.load(request)
+        self._loaded_curve = request.curve
         self._offer_schedulers()
-        self.scheduler.set_value(request.spacing)
+        self.scheduler.set_value(request.curve or request.spacing)
         self.truncation.set_value(request.truncation)
         self.clip_skip.set_value(request.clip_skip or self._usual_clip_skip() or 1)
         if self._makes_one_call():
@@ -232,7 +243,14 @@ class SamplingSection(QWidget):
         self.fitted.setVisible(bool(text))
 
     def _offer_schedulers(self) -> None:
-        self.scheduler.set_choices(labels.schedulers_for(self._checkpoint, carried=self._carried.are_loaded))
+        """Offer what there is now. A noise schedule that was chosen stays so, with its new points if it was saved again."""
+        chosen, loaded = self.scheduler.value(), self._loaded_curve
+        drawn = [curve for curve in (loaded, chosen) if isinstance(curve, NamedCurve)]
+        choices = labels.schedulers_for(self._checkpoint, carried=self._carried.are_loaded, drawn=drawn)
+        self.scheduler.set_choices(choices)
+        if isinstance(chosen, NamedCurve) and chosen != loaded:
+            again = next((value for value, text in choices if text == chosen.name), chosen)
+            self.scheduler.set_value(again)
 
     def _recommended_values(self) -> dict[str, Any]:
         usual = self._recommended

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from pathlib import Path
 
+from diffstudio.diffusion.curve_points import NoiseCurve
+from diffstudio.studio.curves.saved import NamedCurve
 from diffstudio.studio.requests import ControlNetUse, FillName, GenerateRequest, ResizeName, SamplerName, SpacingName
 from diffstudio.ui.generate.sections.loaded_settings import Loaded, Shown, compare
 
@@ -48,6 +50,7 @@ ANOTHER = {
     "clip_skip": 2,
     "truncation": 0.5,
     "times": (1.0, 0.4),
+    "curve": NamedCurve("other", NoiseCurve(((0.0, 5.0), (1.0, -5.0)))),
 }
 
 
@@ -65,6 +68,9 @@ def test_no_setting_is_lost_unnoticed() -> None:
             shown = image
         if name == "times":
             shown = replace(image, steps=2, spacing=SpacingName.FITTED)
+        if name == "curve":
+            mine = NamedCurve("mine", NoiseCurve(((0.0, 9.0), (1.0, -9.0))))
+            shown = replace(image, spacing=SpacingName.CUSTOM, curve=mine)
         asked = replace(shown, **{name: value})
         size = (64, 64)
         lost = compare(asked, Shown(replace(shown, init=None, mask=None) if name == "init" else shown, size))

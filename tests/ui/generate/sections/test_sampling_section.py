@@ -8,11 +8,14 @@ from pathlib import Path
 import pytest
 from pytestqt.qtbot import QtBot
 
+from diffstudio.diffusion.curve_points import NoiseCurve
 from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.models.fitted_steps.ladders import NONE, Ladder
 from diffstudio.models.fitted_steps.stored import KEY
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.curves.saved import NamedCurve, delete_curve, save_curve
 from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName
+from diffstudio.ui.generate.labels import request_facts
 from diffstudio.ui.generate.sections.sampling_section import SamplingSection
 from diffstudio.ui.widgets.inputs import LabelledComboBox, LabelledSlider
 from tests.models.fitted_steps.some_ladders import ladder
@@ -139,3 +142,56 @@ def test_the_times_of_a_loaded_image_stay_until_something_changes(section: Sampl
     section.set_checkpoint(fitted(name="other"))
     choose(section.steps, 4)
     assert section.apply_to(GenerateRequest("cat")).times == ()
+
+
+# ---- noise schedules that were drawn ---------------------------------------------------------------------------------
+
+STEEP = NamedCurve("steep", NoiseCurve(((0.0, 9.0), (0.3, 2.0), (1.0, -9.0))))
+
+
+def texts(section: SamplingSection) -> list[str]:
+    combo = section.scheduler.combo
+    return [combo.itemText(index) for index in range(combo.count())]
+
+
+def test_a_saved_noise_schedule_is_a_scheduler(section: SamplingSection) -> None:
+    section.set_checkpoint(checkpoint("pixel"))
+    assert "steep" not in texts(section) and "Noise schedule" not in texts(section)
+    save_curve(STEEP)
+    section.hide()
+    section.show()  # back from the Lab
+    choose(section.scheduler, STEEP)
+    asked = section.apply_to(GenerateRequest("cat"))
+    assert (asked.spacing, asked.curve) == (SpacingName.CUSTOM, STEEP)
+    assert request_facts(asked, "tiny")[4] == ("Scheduler", "steep")
+    choose(section.scheduler, SpacingName.KARRAS)
+    assert section.apply_to(asked).curve is None
+
+
+def test_a_schedule_that_was_saved_again_or_deleted_stays_chosen(section: SamplingSection) -> None:
+    section.set_checkpoint(checkpoint("pixel"))
+    save_curve(STEEP)
+    section.hide()
+    section.show()
+    choose(section.scheduler, STEEP)
+    flat = NamedCurve("steep", NoiseCurve(((0.0, 3.0), (1.0, -3.0))))
+    save_curve(flat)
+    section.hide()
+    section.show()
+    assert section.scheduler.value() == flat
+    delete_curve("steep")
+    section.hide()
+    section.show()
+    assert section.scheduler.value() == flat and "steep (not saved)" in texts(section)
+
+
+def test_an_image_brings_its_schedule_along(section: SamplingSection) -> None:
+    section.set_checkpoint(checkpoint("pixel"))
+    section.load_from(GenerateRequest("cat", spacing=SpacingName.CUSTOM, curve=STEEP))
+    assert section.scheduler.value() == STEEP and "steep (not saved)" in texts(section)
+    save_curve(NamedCurve("steep", NoiseCurve(((0.0, 3.0), (1.0, -3.0)))))
+    section.hide()
+    section.show()
+    assert section.apply_to(GenerateRequest("cat")).curve == STEEP, (
+        "that of the image, not the one saved under its name"
+    )
