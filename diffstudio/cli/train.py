@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -158,7 +160,15 @@ def _join(arguments: argparse.Namespace) -> int:
     from diffstudio.training.loop import join
 
     address = Address.parse(arguments.join) if arguments.join is not None else None
-    join(address, arguments.folder or arguments.moved_to, processes=arguments.processes, on_event=_TrainingProgress())
+    folder, stops = arguments.folder or arguments.moved_to, contextlib.ExitStack()
+
+    def stop_by_signal(ask: Callable[[], None]) -> None:
+        """From now on Ctrl+C stops the whole run; before, it ends the waiting."""
+        print("Training begins. Ctrl+C stops it on all machines.", file=sys.stderr, flush=True)
+        stops.enter_context(stop_signals(ask))
+
+    with stops:
+        join(address, folder, processes=arguments.processes, on_event=_TrainingProgress(), on_ready=stop_by_signal)
     return 0
 
 

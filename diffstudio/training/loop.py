@@ -109,27 +109,34 @@ def join(
     *,
     processes: int = 1,
     on_event: Callable[[RunEvent], None] = lambda event: None,
+    on_ready: Callable[[Callable[[], None]], None] = lambda stop: None,
 ) -> None:
     """Help to train a run that another process leads, until it ends. DiffstudioError when that comes early.
 
     `folder` has the images on this machine, where it is not the leader's own. This machine takes part with `processes`.
-    Without an address, torchrun says where the leader is.
+    Without an address, torchrun says where the leader is. `on_ready` gets, once the run begins, what asks the leader to
+    stop it; before, Interrupted or KeyboardInterrupt ends the waiting.
     """
     from diffstudio.training.distributed import meeting
 
     place = Place.here()
-    leave_signals_to_the_leader()
     setup = SetupProgress(RunFolder(Path(os.devnull)), on_event, lambda: False)
     if address is None:
+        leave_signals_to_the_leader()
         follow(meeting.from_torchrun(), folder, setup, place)
         return
     if place.index == 0:
         place = Place(0, meeting.processes_here(processes))
+    if place.index:
+        leave_signals_to_the_leader()
     guest = meeting.Guest(address, place)
     if place.index == 0:
         meeting.start_processes(_arguments(folder), address, place.processes)
     try:
-        follow(guest.team(), folder, setup, place)
+        team = guest.team()
+        if place.index == 0:
+            on_ready(guest.ask_to_stop)
+        follow(team, folder, setup, place)
     except (DiffstudioError, RuntimeError, MemoryError, OSError) as error:
         explained = error if isinstance(error, DiffstudioError) else _as_diffstudio_error(error)
         guest.fail(str(explained))
@@ -228,7 +235,7 @@ def _record_events(
 
 def run_events(context: RunContext, lease: Lease) -> Iterator[RunEvent]:
     """Train and yield the events, up to RunFinished or RunStopped. Diverged, OutOfMemory, StorageProblem."""
-    commands = CommandListener(context.run, lease, training_turn())
+    commands = CommandListener(context.run, lease, training_turn(), context.trainer.team.asked_to_stop)
     training = Training(context, commands)
     yield training.started_event()
     try:

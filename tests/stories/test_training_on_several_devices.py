@@ -22,7 +22,7 @@ from diffstudio.training.distributed import cluster, meeting, sharding
 from diffstudio.training.distributed.cluster import Cluster
 from diffstudio.training.loop import train
 from diffstudio.training.recipe import Recipe
-from diffstudio.training.run.events import RunEvent, RunFailed, RunFinished, RunStep, RunWaiting
+from diffstudio.training.run.events import RunEvent, RunFailed, RunFinished, RunStarted, RunStep, RunWaiting
 from diffstudio.training.run.run_folder import RunFolder
 from tests.training.conftest import folder, recipe, recipe_file, write_pictures
 
@@ -133,4 +133,6 @@ def test_another_machine_joins_with_the_command_that_is_shown(tmp_path: Path, fo
     assert joined[0].returncode == 0, said.decode()
     assert shown[0].startswith("for 1 more machine; enter there: diffstudio train ") and str(folder) in shown[0]
     assert isinstance(run.events()[0][-1], RunFinished)
+    why = next(event.why for event in run.events()[0] if isinstance(event, RunStarted))
+    assert why.endswith("2 processes train it together, which share the weights among them.")
     torch.testing.assert_close(weights(run), alone(folder, quick), rtol=0, atol=1e-4)

@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from PIL import Image  # noqa: E402
 
+from diffstudio.training.distributed import cluster  # noqa: E402
 from diffstudio.training.recipe import Recipe  # noqa: E402
 from diffstudio.training.recipe_choice import read_choice  # noqa: E402
 from diffstudio.training.run.events import (  # noqa: E402
@@ -34,9 +35,11 @@ from diffstudio.training.run.events import (  # noqa: E402
     RunStarted,
     RunStep,
     RunStopped,
+    RunWaiting,
 )
 from diffstudio.training.run.run_folder import Command, RunFolder  # noqa: E402
 
+cluster._NOWHERE = (cluster.LOCAL, 9)  # no network
 COMMAND = (sys.executable, str(Path(__file__).resolve()))
 
 
@@ -49,6 +52,9 @@ def main() -> int:
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--processes", default="1")
+    parser.add_argument("--machines", type=int, default=1)
+    parser.add_argument("--port", type=int)
     asked = parser.parse_args()
     how = {"steps": 40, "seconds": 0.01, "end": "finish", "sample_every": 10, "prepare": 0.0}
     how |= json.loads(os.environ.get("FAKE_TRAINING", "{}"))
@@ -62,6 +68,10 @@ def main() -> int:
     else:
         recipe = read_choice(Path(asked.recipe)).recipe if asked.recipe.endswith(".toml") else Recipe()
         run, step = RunFolder.create(asked.run, recipe, asked.folder), 0
+    if asked.machines > 1:
+        run.append(RunWaiting(step, cluster.for_machines(asked.machines - 1, asked.folder, asked.port)))
+        while run.command() is not Command.STOP:
+            time.sleep(0.01)
     with run.locked():
         return train(run, step, asked.steps or how["steps"], how)
 

@@ -12,6 +12,17 @@ _DRIVER_FILES = {
     "win32": (Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "nvcuda.dll",),
 }
 
+_GPUS = Path("/dev")
+
+
+def gpu_count() -> int:
+    """How many GPUs there seem to be that training can use side by side: NVIDIA's on Linux, else one or none."""
+    found = sum(file.name.removeprefix("nvidia").isdecimal() for file in _GPUS.glob("nvidia*"))
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if found and chosen is not None:
+        found = min(found, len([name for name in chosen.split(",") if name.strip()]))
+    return found or int(seems_accelerated())
+
 
 def seems_accelerated() -> bool:
     """Whether there seems to be a GPU that torch can use."""

@@ -26,6 +26,7 @@ from diffstudio.studio.requests import TrainRequest
 from diffstudio.studio.runs.process import LOCK, Detached, Launch, read_launch, start_detached, terminate, write_launch
 from diffstudio.studio.runs.status import ALIVE, RunProgress, find_process, modified, size_of, status_of
 from diffstudio.studio.system_trash import move_to_system_trash
+from diffstudio.training.distributed.cluster import ALL_DEVICES
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe_choice import RecipeChoice, read_choice
 from diffstudio.training.run.run_folder import Command, RunFolder, RunRequest, Status, creation_time
@@ -111,6 +112,7 @@ class Runs:
             arguments += ["--steps", str(request.steps)]
         if request.start_from is not None and choice is None:  # a recipe that was chosen says what it starts from
             arguments += ["--from", request.start_from]
+        arguments += _cluster_arguments(request)
         self._launch(run, arguments, request)
         return run
 
@@ -187,7 +189,7 @@ class Runs:
                 raise RunProblem(f"The run {run.name} is running", remedy="Wait until it ends, or stop it first")
             length = ["--steps", str(steps)] if steps is not None else ["--minutes", f"{minutes or 0:g}"]
             _send(run, Command.RUN)
-            self._launch(run, ["train", "--continue", str(run.path), *length], None)
+            self._launch(run, ["train", "--continue", str(run.path), *length, *_on_this_machine(run)], None)
 
     def sample_now(self, run: RunFolder, prompts: Sequence[str] | None = None) -> None:
         """Have the run draw a sample sheet at its next step; `prompts` are those of its sheets from then on.
@@ -263,7 +265,7 @@ class Runs:
                 raise RunProblem(f"The run {run.name} is finished", remedy="Train it for longer with `--continue`")
             _send(run, Command.RUN)
             if not summary.alive:
-                self._launch(run, ["train", "--resume", "--run", str(run.path)], None)
+                self._launch(run, ["train", "--resume", "--run", str(run.path), *_on_this_machine(run)], None)
         return run
 
     def _new_folder(self, given: Path | None, name: str) -> Path:
@@ -308,6 +310,25 @@ class Runs:
     def _reap(self) -> None:
         """Reap ended children: a zombie would seem to be running to other processes."""
         self._children = [child for child in self._children if child.poll() is None]
+
+
+def _cluster_arguments(request: TrainRequest) -> list[str]:
+    """Those that say on how many devices and machines a run trains; none for one process."""
+    cluster, arguments = request.cluster, []
+    if cluster.processes != 1:
+        arguments += ["--processes", "all" if cluster.processes == ALL_DEVICES else str(cluster.processes)]
+    if cluster.machines != 1:
+        arguments += ["--machines", str(cluster.machines), "--port", str(cluster.port)]
+    return arguments
+
+
+def _on_this_machine(run: RunFolder) -> list[str]:
+    """A run goes on with the devices of this machine that it started with; other machines are not waited for."""
+    launch = read_launch(run.path)
+    with contextlib.suppress(DiffstudioError):
+        if launch is not None and launch.request:
+            return _cluster_arguments(replace(TrainRequest.from_json(launch.request), machines=1))
+    return []
 
 
 def file_name(name: str) -> str:

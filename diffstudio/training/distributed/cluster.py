@@ -16,6 +16,7 @@ PORT = 29_500  # by default, where other machines join; torchrun's
 ALL_DEVICES = 0  # as a number of processes: one for each GPU
 LOCAL = "127.0.0.1"
 FOR_MACHINES = "for "  # begins the holder in a RunWaiting that is not about the accelerator
+_ENTER = "; enter there: "
 _NOWHERE = ("192.0.2.1", 9)  # reserved for documentation (RFC 5737); nothing is sent there
 _ADDRESS = re.compile(r"\[?([0-9A-Za-z._:-]+?)\]?:(\d{1,5})$")
 
@@ -65,8 +66,12 @@ class Address:
 
 def for_machines(missing: int, folder: Path, port: int) -> str:
     """What a run waits for while other machines have not joined it; `waiting_text` shows it."""
-    more = f"{missing} more machine{'s' if missing > 1 else ''}"
-    return f"{FOR_MACHINES}{more}; enter there: {join_command(folder, port)}"
+    return f"{FOR_MACHINES}{missing} more machine{'s' if missing > 1 else ''}{_ENTER}{join_command(folder, port)}"
+
+
+def command_to_join(holder: str) -> str:
+    """The command in what `for_machines` returns; empty where a run waits for something else."""
+    return holder.partition(_ENTER)[2] if holder.startswith(FOR_MACHINES) else ""
 
 
 def join_command(folder: Path | None, port: int) -> str:

@@ -36,15 +36,11 @@ _ORDERS = timedelta(minutes=10)  # of which at least one comes every 20 seconds
 _TO_CONNECT = timedelta(seconds=60)
 _stores: Any = torch.distributed  # where they are not declared
 _LOOK = 0.05  # seconds
+_TO_ANSWER = 60.0  # seconds that those who joined have to say that they are still there
 _TO_END = 20.0  # seconds that processes have after the last order
-_PROCESSES, _MACHINES, _JOINED, _WORLD, _VERSION, _FAILED = [
-    "processes",
-    "machines",
-    "joined",
-    "world",
-    "version",
-    "failed",
-]
+# Keys of the store, which processes of one version share.
+_PROCESSES, _MACHINES, _JOINED, _PRESENT = "processes", "machines", "joined", "present"
+_WORLD, _VERSION, _FAILED, _STOP = "world", "version", "failed", "stop"
 
 
 class Host:
@@ -87,9 +83,29 @@ class Host:
             time.sleep(_LOOK)
         world = 1 + self._count(_JOINED)
         self._store.set(_WORLD, f"{world} {device.type}")
-        team = connected(self._store, 0, world, device, self.why_ended)
+        self._call(world, check)
+        team = connected(self._store, 0, world, device, self.why_ended, self.asked_to_stop)
         team.on_end(self.close, self.abandon)
         return team
+
+    def _call(self, world: int, check: Callable[[], None]) -> None:
+        """Wait for an answer of each process: one may have left while the images were prepared. RunProblem."""
+        deadline = time.monotonic() + _TO_ANSWER
+        while (present := self._count(_PRESENT)) < world - 1:
+            check()
+            if time.monotonic() > deadline:
+                raise RunProblem(
+                    "The run cannot begin",
+                    f"{world - 1 - present} of the processes that had joined no longer answer",
+                    "Resume it, and have the other machines join again",
+                )
+            time.sleep(_LOOK)
+
+    def asked_to_stop(self) -> bool:
+        """Whether Ctrl+C was pressed on another machine."""
+        with suppress(RuntimeError):
+            return bool(self._store.check([_STOP]))
+        return False
 
     def why_ended(self) -> str:
         """What a process said before it ended, or how one of this machine did; empty when that is unknown."""
@@ -159,7 +175,7 @@ class Guest:
         """Wait until the run begins. RunProblem when its first process ends meanwhile."""
         while True:
             try:
-                self._store.wait([_WORLD], timedelta(seconds=20))
+                self._store.wait([_WORLD], timedelta(seconds=2))  # a signal is noticed after it
                 found, device = self._store.get(_WORLD).decode("ascii").split()
                 world = int(found)
                 break
@@ -173,7 +189,13 @@ class Guest:
             raise RunProblem(
                 "The run has all its processes already", remedy="Stop it, and resume it with more machines"
             )
+        self._store.add(_PRESENT, 1)
         return connected(self._store, self.rank, world, torch.device(device))
+
+    def ask_to_stop(self) -> None:
+        """Have the first process stop the run after its step, with a checkpoint."""
+        with suppress(RuntimeError):
+            self._store.set(_STOP, "1")
 
     def fail(self, sentence: str) -> None:
         """Tell the first process why this one ends."""
@@ -204,13 +226,18 @@ def from_torchrun() -> Processes:
 
 
 def connected(
-    store: Any, rank: int, world: int, device: torch.device, why: Callable[[], str] = lambda: ""
+    store: Any,
+    rank: int,
+    world: int,
+    device: torch.device,
+    why: Callable[[], str] = lambda: "",
+    stop: Callable[[], bool] = lambda: False,
 ) -> Processes:
     try:
         torch.distributed.init_process_group(
             _backend(device), store=_stores.PrefixStore("group", store), rank=rank, world_size=world, timeout=_GRADIENTS
         )
-        return _processes(rank, world, why)
+        return _processes(rank, world, why, stop)
     except RuntimeError as error:
         raise RunProblem(
             "The processes of the run cannot reach each other",
@@ -219,9 +246,11 @@ def connected(
         ) from error
 
 
-def _processes(rank: int, world: int, why: Callable[[], str] = lambda: "") -> Processes:
+def _processes(
+    rank: int, world: int, why: Callable[[], str] = lambda: "", stop: Callable[[], bool] = lambda: False
+) -> Processes:
     orders = torch.distributed.new_group(backend="gloo", timeout=_ORDERS)
-    team = Processes(rank, world, torch.distributed.group.WORLD, orders, why)
+    team = Processes(rank, world, torch.distributed.group.WORLD, orders, why, stop)
     team.on_end(torch.distributed.destroy_process_group, _break_off)
     return team
 

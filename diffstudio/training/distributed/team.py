@@ -7,6 +7,7 @@ order: `Order`. `connecting` makes teams.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -24,6 +25,7 @@ from diffstudio.training.distributed.sharding import is_sharded
 
 BEAT_SECONDS = 20.0  # without an order, after which the leader says that it is still there
 _BUCKET_BYTES = 32 * 2**20  # of gradients that are summed by one message
+_OF_THE_LIBRARY = re.compile(r"^\[[^]]*\] |\. This is .*$")  # in messages of gloo: its source file, and advice
 RESUME = "Resume the run: it goes on from its last saved state"
 
 
@@ -85,6 +87,10 @@ class Team:
         """The leader's bytes, in every process."""
         return data
 
+    def asked_to_stop(self) -> bool:
+        """Whether the run is to be stopped by the wish of another process than the leader."""
+        return False
+
     def close(self) -> None:
         """The leader, between two steps, tells the others that the run has ended."""
 
@@ -105,12 +111,16 @@ class Processes(Team):
         gradients: Any,
         orders: Any,
         lost: Callable[[], str] = lambda: "",
+        stop: Callable[[], bool] = lambda: False,
         *,
         beat: float = BEAT_SECONDS,
     ) -> None:
-        """`gradients` and `orders` are process groups; `orders` is on the CPU. `lost()` says why a process has ended."""
+        """`gradients` and `orders` are process groups; `orders` is on the CPU. `lost()` says why a process has ended.
+
+        `stop()` is whether another process asks the leader to stop the run.
+        """
         self.rank, self.world = rank, world
-        self._gradients, self._orders, self._why = gradients, orders, lost
+        self._gradients, self._orders, self._why, self._stop = gradients, orders, lost, stop
         self._lock = threading.Lock()  # orders come from two threads
         self._last = time.monotonic()
         self._failure: RunProblem | None = None
@@ -120,6 +130,9 @@ class Processes(Team):
         if self.is_leader:
             self._heart = threading.Thread(target=self._beat, args=(beat,), name="orders", daemon=True)
             self._heart.start()
+
+    def asked_to_stop(self) -> bool:
+        return self._stop()
 
     def on_end(self, close: Callable[[], None], abandon: Callable[[], None]) -> None:
         """Have one of these called when the team is closed or abandoned."""
@@ -227,7 +240,8 @@ class Processes(Team):
     def _reason(self, error: RuntimeError | None) -> str:
         if not self.is_leader or error is None:
             return "the first one has, or the connection to it is broken; its run folder says why"
-        return self._why() or (str(error).splitlines() or [type(error).__name__])[0][:200]
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        return self._why() or _OF_THE_LIBRARY.sub("", line)[:200]
 
 
 class _Sum(torch.autograd.Function):

@@ -23,8 +23,11 @@ def training_turn() -> Turn:
 class CommandListener:
     """Pauses or stops a run between two steps: on a command in its control file, or to release the accelerator."""
 
-    def __init__(self, run: RunFolder, lease: Lease, turn: Turn) -> None:
-        self._run, self._lease, self._turn = run, lease, turn
+    def __init__(
+        self, run: RunFolder, lease: Lease, turn: Turn, asked_to_stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`asked_to_stop`: by another way than the control file."""
+        self._run, self._lease, self._turn, self._asked_to_stop = run, lease, turn, asked_to_stop
         self._last_poll = 0.0
         self._command = Command.RUN
         self._asked = run.asked()
@@ -106,5 +109,6 @@ class CommandListener:
     def _poll(self) -> Command:
         now = time.monotonic()
         if now - self._last_poll >= _POLL_SECONDS / 2:
-            self._last_poll, self._command = now, self._run.command()
+            self._last_poll = now
+            self._command = Command.STOP if self._asked_to_stop() else self._run.command()
         return self._command

@@ -79,12 +79,17 @@ class Training:
             device=recipe.device,
             dtype=recipe.dtype,
             threads=recipe.threads,
-            why=self._context.why,
+            why=f"{self._context.why}{self._team_sentence()}",
             minutes=recipe.minutes if self.clock.timed else 0.0,
             folder=str(self._context.folder),
             starter=_name(Path(recipe.start_from)),
             objective=self._trainer.objective.kind.value,
         )
+
+    def _team_sentence(self) -> str:
+        world = self._trainer.team.world
+        shards = ", which share the weights among them" if self._trainer.sharded else ""
+        return f" {world} processes train it together{shards}." if world > 1 else ""
 
     def _progress(self) -> float:
         return self.clock.progress(self._trainer.step_number)

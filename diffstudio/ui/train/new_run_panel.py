@@ -14,9 +14,11 @@ from PySide6.QtWidgets import QGridLayout, QLineEdit, QVBoxLayout, QWidget
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.runs.runs import LONGEST_NAME
 from diffstudio.training.data.folder_report import FolderReport
+from diffstudio.training.distributed.cluster import Cluster
 from diffstudio.training.recipe import ObjectiveName, OptimiserName, Recipe
 from diffstudio.training.recipe_choice import AUTO, FROM_SCRATCH, STARTER, RecipeChoice, choose_recipe, named_recipes
 from diffstudio.training.recipe_size import memory_bytes, size_problem
+from diffstudio.ui.train.devices import DevicesForm
 from diffstudio.ui.train.duration_slider import DurationSlider
 from diffstudio.ui.train.folder.folder_card import CARD_THUMBS, FolderCard
 from diffstudio.ui.train.recipe_dialog import RecipeDialog
@@ -60,6 +62,7 @@ class RunSettings:
     minutes: float
     name: str  # of the run; empty: the name of the folder
     start_from: str | None = None  # a checkpoint, `starter` or `none`; None: as the recipe says
+    cluster: Cluster = Cluster()  # noqa: RUF009 (immutable)
 
     @property
     def recipe(self) -> Recipe:
@@ -109,6 +112,7 @@ class NewRunPanel(QWidget):
         self.start_from = LabelledComboBox(
             "Start from", _STARTS, "The weights to begin with: a checkpoint that was trained here, or none"
         )
+        self.devices = DevicesForm()
         self.all_settings = SecondaryButton(
             "All settings…", "sliders-horizontal", "Change any value of the recipe: network, optimiser, batch, samples"
         )
@@ -152,6 +156,7 @@ class NewRunPanel(QWidget):
         form.addLayout(grid)
         form.addLayout(_labelled("Augmentation", self.augmentations))
         form.addWidget(self.start_from)
+        form.addWidget(self.devices)
         form.addWidget(self.all_settings)
         form.addWidget(self.changed_note)
         form.addWidget(self.upscale_note)
@@ -204,6 +209,7 @@ class NewRunPanel(QWidget):
                 [(AUTO, "Automatic"), *((name, recipe.name) for name, recipe in named_recipes().items())]
             )
             self.card.show_folder(report.folder, report.sentence())
+            self.devices.set_folder(report.folder)
             self.run_name.setPlaceholderText(report.folder.resolve().name[:LONGEST_NAME])
             self._show_recipe()
             if options is not None:  # captions were edited or images left out: the changes made in the form stay
@@ -240,7 +246,12 @@ class NewRunPanel(QWidget):
         recipe = self.recipe_options().apply_to(self._recipe_choice.recipe)
         choice = replace(self._recipe_choice, recipe=recipe)
         return RunSettings(
-            self._report.folder, choice, self.minutes.value(), self.run_name.text().strip(), self.start_from.value()
+            self._report.folder,
+            choice,
+            self.minutes.value(),
+            self.run_name.text().strip(),
+            self.start_from.value(),
+            self.devices.cluster(),
         )
 
     def recipe_options(self) -> RecipeOptions:

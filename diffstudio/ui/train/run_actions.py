@@ -42,8 +42,14 @@ class RunActions(QObject):
         self._order = asyncio.Lock()
 
     def start(self, settings: RunSettings) -> None:
+        cluster = settings.cluster
         request = TrainRequest(
-            folder=settings.folder, minutes=round(settings.minutes, 2), start_from=settings.start_from
+            folder=settings.folder,
+            minutes=round(settings.minutes, 2),
+            start_from=settings.start_from,
+            processes=cluster.processes,
+            machines=cluster.machines,
+            port=cluster.port,
         )
         self._start(partial(self._runs.start, request, settings.recipe_choice, name=settings.name))
 

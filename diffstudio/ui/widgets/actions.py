@@ -15,6 +15,7 @@ CLEAR_QUEUE = "Clear queue"
 CLOSE = "Close"
 COMPARE = "Compare"  # of two selected images
 COMPARE_WITH = "Compare with…"
+COPY_COMMAND = "Copy command"  # for another machine
 COPY_FILES = "Copy files"  # of several images
 COPY_IMAGE = "Copy image"
 COPY_PROMPT = "Copy prompt"

@@ -293,4 +293,4 @@ class JobController(QObject):
 def _state_of(run: RunSummary) -> str:
     from diffstudio.studio.runs.status import waiting_text  # not needed before the first paint
 
-    return waiting_text(run.waits_for) if run.waits_for else str(run.status)
+    return waiting_text(run.waits_for).partition(";")[0] if run.waits_for else str(run.status)

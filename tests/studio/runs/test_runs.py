@@ -86,6 +86,30 @@ def test_the_recipe_and_the_time_travel_to_the_process(runs: Runs, pictures: Pat
     assert only(runs).steps == 7
 
 
+def test_devices_and_machines_travel_to_the_process_and_a_resumed_run_waits_for_no_machine(
+    runs: Runs, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[list[str]] = []
+    launch = Runs._launch
+
+    def noted(self: Runs, run: RunFolder, arguments: list[str], request: TrainRequest | None) -> None:
+        given.append(arguments)
+        launch(self, run, arguments, request)
+
+    monkeypatch.setattr(Runs, "_launch", noted)
+    run = runs.start(TrainRequest(folder=pictures, processes=0, machines=3, port=29_501))
+    wait(lambda: only(runs).status is Status.WAITING)
+    assert given[-1][-6:] == ["--processes", "all", "--machines", "3", "--port", "29501"]
+    assert only(runs).waits_for.startswith("for 2 more machines; enter there: diffstudio train ")
+    runs.stop(run)
+    wait(lambda: only(runs).status is Status.STOPPED and only(runs).pid is None)
+    runs.resume(run)
+    assert given[-1][-2:] == ["--processes", "all"]
+    wait(lambda: only(runs).status is Status.FINISHED)
+    runs.train_longer(run, minutes=1)
+    assert given[-1][-4:] == ["--minutes", "1", "--processes", "all"]
+
+
 def test_a_chosen_recipe_is_handed_over_in_the_run_folder(
     runs: Runs, pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

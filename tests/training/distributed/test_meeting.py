@@ -67,6 +67,20 @@ def test_a_process_that_does_not_start_ends_the_waiting(host: Host) -> None:
         host.team(CPU, lambda machines: None, lambda: None)
 
 
+def test_who_joined_and_is_gone_is_missed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meeting, "_TO_ANSWER", 0.1)
+    Guest(Address(LOCAL, host.port), Place())
+    with pytest.raises(RunProblem, match="1 of the processes that had joined no longer answer"):
+        host.team(CPU, lambda machines: None, lambda: None)
+
+
+def test_another_machine_can_ask_for_the_end(host: Host) -> None:
+    guest = Guest(Address(LOCAL, host.port), Place())
+    assert not host.asked_to_stop()
+    guest.ask_to_stop()
+    assert host.asked_to_stop()
+
+
 def test_another_version_is_turned_away(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meeting, "__version__", "99")
     with pytest.raises(RunProblem, match="it has diffstudio 99 with torch .*, and the first machine has diffstudio"):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
-from PySide6.QtGui import QDragEnterEvent, QDropEvent, QImage
+from PySide6.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication, QImage
 from PySide6.QtWidgets import (
     QAbstractScrollArea,
     QApplication,
@@ -30,6 +30,7 @@ from diffstudio.errors import StorageProblem
 from diffstudio.studio.requests import TrainRequest
 from diffstudio.studio.runs.notes import read_note
 from diffstudio.studio.runs.runs import Runs
+from diffstudio.training.distributed import cluster
 from diffstudio.training.recipe import NoiseLevelsName, ObjectiveName, OptimiserName, Recipe
 from diffstudio.training.recipe_choice import FROM_SCRATCH, STARTER, RecipeChoice, read_choice
 from diffstudio.training.run.events import RunEvent, RunFinished, RunHeldOut, RunStarted, RunStep, RunStopped
@@ -395,6 +396,28 @@ def test_what_is_asked_for_is_what_is_trained(
     assert recipe.objective.noise_levels is NoiseLevelsName.COSINE
     assert (recipe.data.flips, recipe.data.translation) == (0, 0)
     assert recipe.data.rotation_degrees > 0
+
+
+def test_a_run_of_two_machines_shows_the_command_for_the_other_until_it_joins(
+    room: TrainRoom, qtbot: QtBot, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "_NOWHERE", (cluster.LOCAL, 9))
+    inspected(room, qtbot, pictures)
+    qtbot.keyClick(room.new_panel.devices.machines.combo, Qt.Key.Key_Down)
+    command = room.new_panel.devices.command.text()
+    path = started(room, qtbot, pictures)
+    asked = json.loads((path / "process.json").read_text())["request"]
+    assert (asked["processes"], asked["machines"], asked["port"]) == (1, 2, cluster.PORT)
+    reaches(room, qtbot, Status.WAITING)
+    view = room.run_view
+    qtbot.waitUntil(lambda: view.outcome.isVisible(), timeout=PATIENCE_MS)
+    assert view.status.text().endswith("waiting for 1 more machine")
+    assert view.outcome.text() == f"To go on, enter this there: {command}"
+    qtbot.mouseClick(view.outcome.action, Qt.MouseButton.LeftButton)
+    assert QGuiApplication.clipboard().text() == command
+    qtbot.mouseClick(view.stop, Qt.MouseButton.LeftButton)
+    reaches(room, qtbot, Status.STOPPED)
+    assert "enter this there" not in view.outcome.text()
 
 
 def test_little_time_suits_another_recipe_and_says_so(room: TrainRoom, qtbot: QtBot, pictures: Path) -> None:

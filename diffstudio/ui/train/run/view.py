@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QResizeEvent
+from PySide6.QtGui import QGuiApplication, QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QMenu, QPlainTextEdit, QSizePolicy, QVBoxLayout, QWidget
 
 from diffstudio.studio.runs.history import HistoryView
 from diffstudio.studio.runs.runs import RunSummary
 from diffstudio.studio.runs.status import waiting_text
+from diffstudio.training.distributed.cluster import command_to_join
 from diffstudio.training.run.run_folder import Status
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.run.chart import RunChart
@@ -50,7 +51,7 @@ def status_line(summary: RunSummary) -> str:
             if summary.left_seconds is not None:
                 parts.append(f"{human_duration(max(1, round(summary.left_seconds)))} left")
         case Status.WAITING:
-            parts.append(waiting_text(summary.waits_for))
+            parts.append(waiting_text(summary.waits_for).partition(";")[0])
         case other:
             parts.append(str(other))
     return "  ·  ".join(parts)
@@ -122,6 +123,7 @@ class RunView(QWidget):
         self.note = ElidedLabel(_CLOSING_NOTE, "dim", pixels=theme.SMALL_PIXELS)
         self._spacer = QWidget()  # takes the space of the chart when it is hidden
         self._can_resume = False
+        self._command = ""  # to enter on another machine, while the run waits for it
         self._lay_out()
         self.stop.clicked.connect(self.stop_requested)
         self.generate.clicked.connect(self.generate_requested)
@@ -134,7 +136,7 @@ class RunView(QWidget):
         self.sample_now.clicked.connect(self.sample_requested)
         self.prompts.clicked.connect(self.prompts_requested)
         self.save_now.clicked.connect(self.save_requested)
-        self.outcome.acted.connect(self._resume_or_retry)
+        self.outcome.acted.connect(self._act_on_outcome)
 
     def _lay_out(self) -> None:
         header = QHBoxLayout()
@@ -239,6 +241,8 @@ class RunView(QWidget):
 
     def _show_outcome(self, summary: RunSummary, log: str) -> None:
         self._can_resume = summary.run.state_file.exists()
+        self._command = command_to_join(summary.waits_for)
+        text = summary.verdict
         remedy = "Resume" if self._can_resume else actions.TRY_AGAIN
         match summary.status:
             case Status.FINISHED:
@@ -249,14 +253,13 @@ class RunView(QWidget):
                 kind, action = "warn", remedy
             case Status.STOPPED:
                 kind, action = "info", ""
+            case _ if self._command:
+                kind, action, text = "info", actions.COPY_COMMAND, f"To go on, enter this there: {self._command}"
             case _:
-                kind, action = "", ""
-        if kind and summary.verdict:
-            if (self.outcome.text(), self.outcome.action.text()) != (
-                summary.verdict,
-                action,
-            ) or not self.outcome.isVisible():
-                self.outcome.show_message(kind, summary.verdict, action)
+                kind, action, text = "", "", ""
+        if kind and text:
+            if (self.outcome.text(), self.outcome.action.text()) != (text, action) or not self.outcome.isVisible():
+                self.outcome.show_message(kind, text, action)
                 self.outcome.show()
         else:
             self.outcome.hide()
@@ -266,8 +269,10 @@ class RunView(QWidget):
             self.log.verticalScrollBar().setValue(self.log.verticalScrollBar().maximum())
         self.log.setVisible(bad and bool(log) and log.strip() != summary.verdict.strip())
 
-    def _resume_or_retry(self) -> None:
-        if self._can_resume:
+    def _act_on_outcome(self) -> None:
+        if self._command:
+            QGuiApplication.clipboard().setText(self._command)
+        elif self._can_resume:
             self.resume_requested.emit()
         else:
             self.retry_requested.emit()
