@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from PySide6.QtCore import Qt
 from pytestqt.qtbot import QtBot
 
 from diffstudio.studio.evaluations.jobs import JobStatus, LabJobs
+from diffstudio.studio.jobs.live_tasks import LiveTasks
 from diffstudio.studio.settings import Settings
 from diffstudio.ui.app import Desktop
 from diffstudio.ui.lab.room import LabRoom
@@ -32,7 +34,7 @@ def desktop(qtbot: QtBot, lab: LabJobs) -> Iterator[Desktop]:
     desktop.window.first_painted.disconnect()
     qtbot.addWidget(desktop.window)
     desktop.lab._lab = lab
-    desktop.lab.start()
+    desktop.lab.start(LiveTasks(threading.Condition()))
     desktop.window.show()
     qtbot.waitExposed(desktop.window)
     yield desktop
