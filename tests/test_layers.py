@@ -34,6 +34,8 @@ EVALUATING = {
         "anomalies.detectors",
         "evaluate",
         "image_map.image_map",
+        "features.features",
+        "features.probing",
         "latents.latent_space",
         "likelihood.likelihood",
         "likelihood.measurement",

@@ -18,6 +18,7 @@ from diffstudio.cli.arguments import Parser
 from diffstudio.cli.attention import add_attention
 from diffstudio.cli.compare import add_compare
 from diffstudio.cli.evaluate import add_evaluate
+from diffstudio.cli.features import add_features
 from diffstudio.cli.generate import add_generate
 from diffstudio.cli.image_map import add_map
 from diffstudio.cli.likelihood import add_likelihood
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     add_anomalies(verbs)
     add_attention(verbs)
     add_map(verbs)
+    add_features(verbs)
     add_models(verbs)
     return parser
 

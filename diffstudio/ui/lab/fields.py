@@ -125,11 +125,16 @@ class SubjectsField(Field):
         most: int = 50,
         flag: str = "",
         optional: bool = False,
+        none: str = "No checkpoint was trained here yet",
     ) -> None:
-        """With a `flag`, which takes several values, the field may be empty; so it may when it is `optional`."""
+        """With a `flag`, which takes several values, the field may be empty; so it may when it is `optional`.
+
+        `none` is shown when there is no checkpoint to choose.
+        """
         super().__init__()
         self._optional = optional or bool(flag)
         self._missing, self._takes_folders, self._most, self._flag = missing, folders, most, flag
+        self._none = none
         self._subjects: list[tuple[str, str]] = []  # argument, name
         self._offered: list[tuple[str, str]] = []
         self.combo = ComboBox(f"{text}: add a checkpoint", (), "Add a checkpoint that was trained here")
@@ -171,7 +176,7 @@ class SubjectsField(Field):
 
     def offer(self, checkpoints: Sequence[Checkpoint]) -> None:
         self._offered = [(str(one.path), one.name) for one in checkpoints]
-        first = "Add a checkpoint…" if self._offered else "No checkpoint was trained here yet"
+        first = "Add a checkpoint…" if self._offered else self._none
         self.combo.set_choices([(None, first), *self._offered])
         self.combo.setEnabled(bool(self._offered))
 

@@ -8,6 +8,7 @@ from diffstudio.ui.lab.pages import (
     attention,
     compare,
     evaluate,
+    features,
     image_map,
     latent_space,
     likelihood,
@@ -23,6 +24,7 @@ PAGES: tuple[AnyPage, ...] = (
     image_map.PAGE,
     latent_space.PAGE,
     attention.PAGE,
+    features.PAGE,
 )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from PySide6.QtWidgets import QLineEdit, QVBoxLayout
 
 from diffstudio.ui.lab.fields import Field, taken
@@ -11,13 +13,26 @@ _LONGEST = 4_000  # characters
 
 
 class TextField(Field):
-    """A line of text, behind a flag or without one. With `missing` it must not be empty."""
+    """A line of text, behind a flag or without one. With `missing` it must not be empty.
 
-    def __init__(self, text: str, flag: str, missing: str = "", *, tooltip: str) -> None:
+    `check` gives a sentence for a text that cannot be used, and nothing for others.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        flag: str,
+        missing: str = "",
+        *,
+        tooltip: str,
+        placeholder: str = "",
+        check: Callable[[str], str] = lambda text: "",
+    ) -> None:
         super().__init__()
-        self._flag, self._missing = flag, missing
+        self._flag, self._missing, self._check = flag, missing, check
         self.line = QLineEdit()
         self.line.setMaxLength(_LONGEST)
+        self.line.setPlaceholderText(placeholder)
         describe(self.line, text, tooltip)
         name = label(text)
         name.setBuddy(self.line)
@@ -40,7 +55,8 @@ class TextField(Field):
         return [text] if text else []
 
     def problem(self) -> str:
-        return self._missing if not self.value().strip() else ""
+        text = self.value().strip()
+        return self._check(text) if text else self._missing
 
     def fill(self, rest: list[str]) -> None:
         found = taken(rest, self._flag) if self._flag else (rest.pop() if rest else "")

@@ -10,6 +10,7 @@ from typing import TypeAlias
 WIDTH, HEIGHT = 640, 300  # px
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 36, 58
 _LETTER = 6.4  # px, mean width of a letter in labels
+_LINE = 14  # px, height of a line of text
 _TICKS = 5
 SHARE_OF_IMAGES = "share of the images"  # an axis label
 
@@ -51,6 +52,28 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True)
+class HeatMap:
+    """A table of values as colours: rows from the top, each with as many values as there are columns."""
+
+    name: str  # of its files
+    title: str
+    x_label: str
+    y_label: str
+    columns: tuple[str, ...]
+    row_names: tuple[str, ...]
+    rows_of_values: tuple[tuple[float, ...], ...]
+
+    def rows(self) -> Iterator[tuple[str, str, float, float, float | None, float | None]]:
+        """As `Figure.rows`: the name of the row, that of the column, its number, and the value."""
+        for name, values in zip(self.row_names, self.rows_of_values, strict=True):
+            for number, value in enumerate(values):
+                yield name, self.columns[number], float(number), value, None, None
+
+
+Plot: TypeAlias = Figure | HeatMap
+
+
+@dataclass(frozen=True, slots=True)
 class Text:
     x: float
     y: float  # of its baseline
@@ -73,7 +96,19 @@ class Dot:
     colour: int
 
 
-Mark: TypeAlias = Text | Line | Dot
+@dataclass(frozen=True, slots=True)
+class Area:
+    """A filled rectangle, from the colour of the background (0) to that of a series (1)."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    share: float
+    colour: int
+
+
+Mark: TypeAlias = Text | Line | Dot | Area
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +140,10 @@ class _Axis:
         return [step * number for number in range(math.ceil(self.low / step), math.floor(self.high / step + 1e-9) + 1)]
 
 
-def marks(figure: Figure) -> list[Mark]:
+def marks(figure: Plot) -> list[Mark]:
     """The marks to draw, from back to front, in px of WIDTH x HEIGHT with y pointing down."""
+    if isinstance(figure, HeatMap):
+        return _heat_marks(figure)
     x_axis, y_axis = _x_axis(figure), _y_axis(figure)
     found: list[Mark] = [Text(_LEFT, 14, figure.title, strong=True)]
     for value in y_axis.ticks():
@@ -121,6 +158,41 @@ def marks(figure: Figure) -> list[Mark]:
     for one in figure.series:
         found += _series_marks(one, x_axis, y_axis)
     return found + list(_legend(figure))
+
+
+def _heat_marks(heat: HeatMap) -> list[Mark]:
+    """Areas from the smallest to the largest value; the best is strong, and values are written where there is room."""
+    found: list[Mark] = [Text(_LEFT, 14, heat.title, strong=True), Text(_LEFT, _TOP - 2, heat.y_label)]
+    longest = max((len(name) for name in heat.row_names), default=0)
+    left, bottom = max(float(_LEFT), 12 + _LETTER * longest), float(HEIGHT - _BOTTOM)
+    values = [value for row in heat.rows_of_values for value in row if math.isfinite(value)]
+    low, high = min(values, default=0.0), max(values, default=1.0)
+    width = (WIDTH - _RIGHT - left) / max(1, len(heat.columns))
+    height = (bottom - _TOP - 6) / max(1, len(heat.row_names))
+    for number, (name, row) in enumerate(zip(heat.row_names, heat.rows_of_values, strict=True)):
+        y = _TOP + 6 + number * height
+        if height >= _LINE or number % math.ceil(_LINE / height) == 0:
+            found.append(Text(left - 6, y + height / 2 + 4, name, "end"))
+        for place, value in enumerate(row):
+            if math.isfinite(value):
+                share = (value - low) / (high - low) if high > low else 0.5
+                found.append(Area(left + place * width, y, width - 1, height - 1, 0.06 + 0.54 * share, 0))
+                if height >= _LINE and width >= 5 * _LETTER:
+                    at = left + (place + 0.5) * width
+                    found.append(
+                        Text(
+                            at,
+                            y + height / 2 + 4,
+                            f"{value:.3f}" if abs(value) < 10 else _number(value),
+                            "middle",
+                            value == high,
+                        )
+                    )
+    every = max(1, math.ceil(max((len(name) for name in heat.columns), default=1) * _LETTER / width))
+    for place in range(0, len(heat.columns), every):
+        found.append(Text(left + (place + 0.5) * width, bottom + 16, heat.columns[place], "middle"))
+    found.append(Text(WIDTH - _RIGHT, HEIGHT - 26, heat.x_label, "end"))
+    return found
 
 
 def _x_axis(figure: Figure) -> _Axis:

@@ -8,11 +8,11 @@ from functools import cache
 from html import escape
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from diffstudio import paths
 from diffstudio.atomic import make_folder, write_bytes, write_text
-from diffstudio.studio.evaluations.plots.figure import HEIGHT, WIDTH, Dot, Figure, Line, Mark, Text, marks
+from diffstudio.studio.evaluations.plots.figure import HEIGHT, WIDTH, Area, Dot, Line, Mark, Plot, Text, marks
 
 # Legible on light and dark backgrounds: blue, orange, green, purple, red, teal, brown, grey.
 COLOURS = ("#4f7df7", "#d9822b", "#2f9e6b", "#9b6bdf", "#d9536a", "#2a9fb0", "#a0764a", "#7d8696")
@@ -24,7 +24,7 @@ _STYLE = """
 _PNG_SCALE = 2  # pixels of the PNG for each px of the plot
 
 
-def save(figure: Figure, folder: Path) -> list[Path]:
+def save(figure: Plot, folder: Path) -> list[Path]:
     """Write NAME.svg, NAME.png and NAME.csv; returns their paths. StorageProblem."""
     make_folder(folder)
     drawn = marks(figure)
@@ -35,7 +35,7 @@ def save(figure: Figure, folder: Path) -> list[Path]:
     return found
 
 
-def svg(figure: Figure, drawn: list[Mark] | None = None) -> str:
+def svg(figure: Plot, drawn: list[Mark] | None = None) -> str:
     """The plot as an SVG file that follows the theme of the system; it can be embedded in a page."""
     shapes = [_svg_shape(mark) for mark in (marks(figure) if drawn is None else drawn)]
     return (
@@ -56,6 +56,9 @@ def _svg_shape(mark: Mark) -> str:
             return f'<polyline fill="none" {look}{dashes} points="{path}"/>'
         case Dot(x, y, colour):
             return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{_colour(colour)}"/>'
+        case Area(x, y, width, height, share, colour):
+            place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+            return f'<rect {place} fill="{_colour(colour)}" fill-opacity="{share:.3f}"/>'
 
 
 def png(drawn: list[Mark]) -> bytes:
@@ -75,12 +78,15 @@ def png(drawn: list[Mark]) -> bytes:
             case Dot(x, y, colour):
                 (left, top), radius = _scaled((x, y)), 4 * _PNG_SCALE
                 draw.ellipse((left - radius, top - radius, left + radius, top + radius), _colour(colour))
+            case Area(x, y, width, height, share, colour):
+                right, bottom = _scaled((x + width, y + height))
+                draw.rectangle((*_scaled((x, y)), right, bottom), _mixed(_colour(colour), share))
     file = io.BytesIO()
     image.save(file, "PNG")
     return file.getvalue()
 
 
-def data(figure: Figure) -> str:
+def data(figure: Plot) -> str:
     """The data as CSV: series, x, y and the bounds of its interval."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
@@ -92,6 +98,15 @@ def data(figure: Figure) -> str:
 
 def _colour(number: int) -> str:
     return COLOURS[number % len(COLOURS)]
+
+
+def _mixed(colour: str, share: float) -> tuple[int, int, int]:
+    """A colour over the paper."""
+    mixed = [
+        round(share * over + (1 - share) * under)
+        for over, under in zip(ImageColor.getrgb(colour), ImageColor.getrgb(_LIGHT["paper"]), strict=True)
+    ]
+    return mixed[0], mixed[1], mixed[2]
 
 
 def _scaled(point: tuple[float, float]) -> tuple[float, float]:

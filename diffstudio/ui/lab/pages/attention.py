@@ -68,7 +68,12 @@ class AttentionResultView(ResultView):
 
 def make_form() -> LabForm:
     checkpoint = SubjectsField(
-        "Checkpoint", "Choose a checkpoint", tooltip="A checkpoint that is prompted with text", folders=False, most=1
+        "Checkpoint",
+        "Choose a checkpoint",
+        tooltip="A checkpoint that is prompted with text",
+        folders=False,
+        most=1,
+        none="No checkpoint fits",
     )
     prompt = TextField("Prompt", "", "Write a prompt", tooltip="The image to generate, whose words are followed")
     negative = TextField(

@@ -9,7 +9,7 @@ from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
 from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
-from diffstudio.studio.evaluations.plots.figure import HEIGHT, WIDTH, Dot, Figure, Line, Mark, Text, marks
+from diffstudio.studio.evaluations.plots.figure import HEIGHT, WIDTH, Area, Dot, HeatMap, Line, Mark, Plot, Text, marks
 from diffstudio.studio.evaluations.plots.files import COLOURS
 from diffstudio.ui.lab.results.saving import SaveButton, files_of_figure
 from diffstudio.ui.widgets import theme
@@ -26,7 +26,7 @@ class PlotView(QWidget):
 
     def __init__(self, what: str = "plot") -> None:
         super().__init__()
-        self._figures: tuple[Figure, ...] = ()
+        self._figures: tuple[Plot, ...] = ()
         self.choice = ComboBox("Plot", (), "What the plot shows")
         self.save = SaveButton(what)
         self.canvas = PlotCanvas()
@@ -42,7 +42,7 @@ class PlotView(QWidget):
         self.choice.chosen.connect(lambda _: self._draw())
         self.save.message.connect(self.message)
 
-    def show_figures(self, figures: Sequence[Figure]) -> None:
+    def show_figures(self, figures: Sequence[Plot]) -> None:
         self._figures = tuple(figures)
         self.choice.set_choices([(place, figure.title) for place, figure in enumerate(figures)])
         self.setVisible(bool(figures))
@@ -68,7 +68,7 @@ class PlotCanvas(QWidget):
         self.setMaximumWidth(theme.scaled(WIDTH))
         describe(self, "Plot", " ")
 
-    def set_figure(self, figure: Figure | None) -> None:
+    def set_figure(self, figure: Plot | None) -> None:
         self._marks = marks(figure) if figure is not None else []
         self.setAccessibleDescription(_in_words(figure) if figure is not None else "")
         describe(self, figure.title if figure is not None else "Plot", " ")
@@ -103,6 +103,10 @@ class PlotCanvas(QWidget):
                     painter.setPen(Qt.PenStyle.NoPen)
                     painter.setBrush(_colour(colour))
                     painter.drawEllipse(QPointF(x, y), 4, 4)
+                case Area(x, y, width, height, share, colour):
+                    filled = _colour(colour)
+                    filled.setAlphaF(share)
+                    painter.fillRect(QRectF(x, y, width, height), filled)
 
     def _text(self, painter: QPainter, x: float, y: float, text: str, anchor: str, strong: bool, scale: float) -> None:
         font = theme.font(theme.SMALL_PIXELS, bold=strong)
@@ -122,8 +126,11 @@ def _colour(number: int) -> QColor:
     return QColor(COLOURS[number % len(COLOURS)])
 
 
-def _in_words(figure: Figure) -> str:
+def _in_words(figure: Plot) -> str:
     """The values of a figure as text, for screen readers; at most twelve."""
-    rows = [(where, y) for _, where, _, y, _, _ in figure.rows() if math.isfinite(y)]
+    named = isinstance(figure, HeatMap)
+    rows = [
+        (f"{name}, {where}" if named else where, y) for name, where, _, y, _, _ in figure.rows() if math.isfinite(y)
+    ]
     listed = ", ".join(f"{where} {y:.3g}" for where, y in rows[:12])
     return f"{listed} and {len(rows) - 12:,} more" if len(rows) > 12 else listed

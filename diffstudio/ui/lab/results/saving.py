@@ -13,7 +13,7 @@ from PySide6.QtWidgets import QFileDialog
 from diffstudio.atomic import write_bytes
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.evaluations.plots import files
-from diffstudio.studio.evaluations.plots.figure import Figure, marks
+from diffstudio.studio.evaluations.plots.figure import Plot, marks
 from diffstudio.studio.evaluations.views.tables import Table
 from diffstudio.ui.widgets import actions
 from diffstudio.ui.widgets.controls import SecondaryButton
@@ -30,7 +30,7 @@ class SavedFile:
     content: Callable[[], bytes]
 
 
-def files_of_figure(figure: Figure) -> list[SavedFile]:
+def files_of_figure(figure: Plot) -> list[SavedFile]:
     return [
         SavedFile("Image (PNG)", f"{figure.name}.png", lambda: files.png(marks(figure))),
         SavedFile("Vector image (SVG)", f"{figure.name}.svg", lambda: files.svg(figure).encode()),

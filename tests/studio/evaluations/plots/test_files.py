@@ -9,7 +9,19 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageColor
 
-from diffstudio.studio.evaluations.plots.figure import HEIGHT, WIDTH, Dot, Figure, Line, Series, Text, marks, thinned
+from diffstudio.studio.evaluations.plots.figure import (
+    HEIGHT,
+    WIDTH,
+    Area,
+    Dot,
+    Figure,
+    HeatMap,
+    Line,
+    Series,
+    Text,
+    marks,
+    thinned,
+)
 from diffstudio.studio.evaluations.plots.files import COLOURS, save
 
 LOSSES = Figure(
@@ -73,3 +85,32 @@ def test_axes_without_any_value_and_on_a_logarithmic_scale() -> None:
 def test_long_curves_keep_their_ends() -> None:
     x, y = thinned(range(5000), range(5000), most=100)
     assert len(x) == len(y) == 100 and (x[0], x[-1]) == (0, 4999)
+
+
+def test_a_heat_map_has_an_area_for_each_value(tmp_path: Path) -> None:
+    heat = HeatMap("heat", "Accuracy", "noise", "layer", ("0.1", "0.2"), ("a", "b"), ((0.5, float("nan")), (1.0, 20.0)))
+    areas = [mark for mark in marks(heat) if isinstance(mark, Area)]
+    low, middle, high = areas  # without the value that is none
+    assert low.share < middle.share < high.share and low.y < middle.y == high.y and middle.x < high.x
+    texts = [mark.text for mark in marks(heat) if isinstance(mark, Text)]
+    assert {"Accuracy", "layer", "noise", "a", "b", "0.1", "0.2", "0.500", "1.000", "20"} <= set(texts)
+    assert [mark.text for mark in marks(heat) if isinstance(mark, Text) and mark.strong] == ["Accuracy", "20"]
+    svg, png, data = save(heat, tmp_path)
+    root = ElementTree.fromstring(svg.read_text(encoding="utf-8"))
+    assert sum(element.tag.endswith("}rect") for element in root.iter()) == 3
+    pixels = np.asarray(Image.open(png))
+    found = pixels[round(2 * high.y) + 6, round(2 * high.x) + 6].astype(float)
+    ink = np.array(ImageColor.getrgb(COLOURS[0]), float)
+    np.testing.assert_allclose(found, high.share * ink + (1 - high.share) * 255, atol=1)
+    rows = list(csv.reader(data.read_text(encoding="utf-8").splitlines()))
+    assert rows[0] == ["series", "noise", "layer", "low", "high"] and rows[4] == ["b", "0.2", "20", "", ""]
+
+
+def test_heat_maps_of_many_rows_and_of_equal_values() -> None:
+    names = tuple(f"layer {number}" for number in range(60))
+    many = HeatMap("many", "", "", "", tuple("0123456789" * 9), names, ((0.5,) * 90,) * 60)
+    drawn = marks(many)
+    areas = [mark for mark in drawn if isinstance(mark, Area)]
+    assert len(areas) == 5400 and {area.share for area in areas} == {areas[0].share}
+    assert len([mark for mark in drawn if isinstance(mark, Text) and mark.text.startswith("layer")]) < 30
+    assert marks(HeatMap("none", "", "", "", (), (), ()))

@@ -1,0 +1,77 @@
+"""The verb `diffstudio features`."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+
+from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text
+from diffstudio.cli.lab_verb import (
+    Engine,
+    add_checkpoint_argument,
+    add_count_option,
+    add_device_option,
+    add_json_option,
+    add_out_option,
+    add_seed_option,
+    run_verb,
+)
+
+
+def as_levels(text: str) -> tuple[float, ...]:
+    """Noise levels separated by commas."""
+    return tuple(as_number(part) for part in text.split(","))
+
+
+def add_features(verbs: Verbs) -> None:
+    verb = verbs.add_parser(
+        "features",
+        help="compute what a denoiser sees in the images of a folder, by layer and noise level",
+        allow_abbrev=False,
+        description="Compute the features of images in the blocks of a diffusion model, at several noise levels, and export "
+        "those of one block as .npy with the names of the images. In a folder with classes a linear probe and the nearest "
+        "neighbours say what they are worth: the best is chosen on a validation part and reported on a test part, beside "
+        "raw pixels. Ctrl+C stops it; image generation goes first.",
+    )
+    add_checkpoint_argument(verb)
+    verb.add_argument("folder", metavar="FOLDER", type=as_path, help="images, in a sub-folder for each class")
+    add_json_option(verb)
+    verb.add_argument(
+        "--levels",
+        metavar="T,…",
+        type=as_levels,
+        help="noise levels as shares of the schedule, separated by commas (default 0.02,0.05,0.1,0.2,0.4)",
+    )
+    verb.add_argument(
+        "--layer", metavar="NAME", default="auto", type=as_text, help="export this block (default: the best)"
+    )
+    verb.add_argument(
+        "--level", metavar="T", default=0.0, type=as_number, help="export at this noise level (default: the best)"
+    )
+    add_count_option(verb, "images, at most (default 2000)", 2_000)
+    add_seed_option(verb)
+    add_device_option(verb)
+    add_out_option(verb, "a folder for features.npy, ids.csv, ids.json and features.json")
+    verb.set_defaults(do=_features)
+
+
+def _features(arguments: argparse.Namespace) -> int:
+    def prepare(device: str) -> Engine:
+        from diffstudio.studio.evaluations.features.request import LEVELS, FeaturesRequest
+
+        request = FeaturesRequest(
+            arguments.checkpoint,
+            arguments.folder,
+            arguments.levels or LEVELS,
+            arguments.layer,
+            arguments.level,
+            arguments.count,
+            arguments.seed,
+            device,
+            arguments.out,
+        )
+        from diffstudio.studio.evaluations.features.features import features
+
+        return partial(features, request)
+
+    return run_verb(arguments, prepare, (arguments.folder,))

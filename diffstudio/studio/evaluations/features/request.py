@@ -1,0 +1,43 @@
+"""FeaturesRequest: the images whose features are computed, at which noise levels. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffstudio.errors import BadRequest, must_be_between
+
+AUTO = "auto"
+LEVELS = (0.02, 0.05, 0.1, 0.2, 0.4)
+MOST_IMAGES, MOST_LEVELS = 100_000, 20
+LOWEST_LEVEL, HIGHEST_LEVEL = 0.001, 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class FeaturesRequest:
+    """Compute the features of images of `folder` in `checkpoint`, and probe them where the folder has classes."""
+
+    checkpoint: str  # a name or a path
+    folder: Path
+    levels: tuple[float, ...] = LEVELS  # times, as shares of the schedule's largest
+    layer: str = AUTO  # whose features are exported; by default the best
+    level: float = 0.0  # likewise; 0: the best
+    count: int = 2_000  # images, at most
+    seed: int = 0
+    device: str = AUTO
+    out: Path | None = None  # a folder for the result, in which a control file can stop the work
+
+    def __post_init__(self) -> None:
+        for what, value, lowest, highest in (
+            ("number of images", self.count, 1, MOST_IMAGES),
+            ("count of noise levels", len(self.levels), 1, MOST_LEVELS),
+            ("seed", self.seed, 0, 2**62),
+            *(("noise level", level, LOWEST_LEVEL, HIGHEST_LEVEL) for level in self.levels),
+        ):
+            if not lowest <= value <= highest:
+                raise BadRequest(f"The {what} is {value}", must_be_between(lowest, f"{highest:,}"))
+        if self.level and self.level not in self.levels:
+            raise BadRequest(
+                f"The noise level {self.level:g} is not measured",
+                remedy=f"Choose one of {', '.join(f'{level:g}' for level in self.levels)}",
+            )

@@ -1,0 +1,103 @@
+"""The result of computing features: which layer and noise level are best, by validation, and what was written. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from diffstudio.errors import DiffstudioError
+from diffstudio.evaluation.interval import Interval
+from diffstudio.studio.evaluations.results.stored import known_fields
+from diffstudio.studio.evaluations.results.text import aligned, with_interval
+
+FORMAT = 1
+PROBE, NEIGHBOURS = "linear", "neighbours"
+TITLES = {PROBE: "Linear probe", NEIGHBOURS: "Nearest neighbours"}
+HOW_TO_READ = (
+    "Accuracy is the share of images whose class is told from features of the network alone, by a linear probe or by the "
+    "5 nearest neighbours. A layer and a noise level are chosen by the validation part, and their accuracy is then "
+    "measured once on the test part, which had no say: compare that with the accuracy of the raw pixels. A model that "
+    "has learnt to see has its best features in its middle and later layers, at little noise. Features at one noise "
+    "level and layer cannot be compared with those at another."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Accuracy:
+    """Of one kind of classifier: by layer and noise level on the validation part, and of the best on the test part."""
+
+    validation: Sequence[Sequence[float]]  # [layers][levels]
+    layer: str  # the best
+    level: float
+    test: Interval
+    pixels: Interval  # of the raw pixels, on the test part
+
+
+@dataclass(frozen=True, slots=True)
+class FeaturesResult:
+    checkpoint: str
+    folder: str
+    images: int
+    layers: Sequence[str]
+    levels: Sequence[float]
+    dimensions: Sequence[int]  # of the features of each layer
+    classes: Sequence[str]  # of the probe; empty without one
+    parts: Mapping[str, int]  # images in each part
+    accuracy: Mapping[str, Accuracy]  # of each kind of classifier; empty without classes
+    exported_layer: str
+    exported_level: float
+    files: Sequence[str]  # in the folder of the result; empty without one
+    notes: Sequence[str] = ()
+    format: int = field(default=FORMAT)
+
+    @property
+    def problem(self) -> DiffstudioError | None:
+        return None
+
+    @property
+    def verdict(self) -> str:
+        """Whether the features are worth more than the raw pixels, in a sentence."""
+        if not self.accuracy:
+            return "The folder has no classes to be told apart, so that there is no probe: the features are exported."
+        found = self.accuracy[PROBE]
+        better = found.test.value - found.pixels.value
+        if found.test.low > found.pixels.high:
+            said = "tell classes apart better than raw pixels"
+        elif found.test.high < found.pixels.low:
+            said = "tell classes apart worse than raw pixels"
+        else:
+            said = "tell classes apart about as well as raw pixels: the intervals overlap"
+        return (
+            f"The features of {found.layer} at noise level {found.level:g} {said} ({found.test.value:.3f} and "
+            f"{found.pixels.value:.3f}, {better:+.3f})."
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> FeaturesResult:
+        """What `to_json` gave. KeyError, TypeError, ValueError or RunProblem for anything else."""
+        known = known_fields(cls, values, FORMAT, "The result")
+        accuracy = {
+            name: Accuracy(**{**one, "test": Interval(**one["test"]), "pixels": Interval(**one["pixels"])})
+            for name, one in known["accuracy"].items()
+        }
+        return cls(**{**known, "accuracy": accuracy})
+
+    def text(self) -> str:
+        lines = [f"{self.checkpoint} on {self.folder}: {self.images:,} images", ""]
+        for name, found in self.accuracy.items():
+            rows = [[TITLES[name], *(f"t = {level:g}" for level in self.levels)]]
+            rows += [
+                [layer, *(f"{value:.3f}" for value in values)]
+                for layer, values in zip(self.layers, found.validation, strict=True)
+            ]
+            lines += [*aligned(rows), f"best on the validation part: {found.layer} at {found.level:g}"]
+            lines += [f"test part: {with_interval(found.test)}; raw pixels {with_interval(found.pixels)}", ""]
+        lines.append(self.verdict)
+        if self.files:
+            lines.append(f"Exported: {self.exported_layer} at {self.exported_level:g}, in {', '.join(self.files)}")
+        lines += ["", *self.notes] if self.notes else []
+        return "\n".join([*lines, "", HOW_TO_READ]) if self.accuracy else "\n".join(lines)
