@@ -173,18 +173,15 @@ class Guest:
 
     def team(self) -> Processes:
         """Wait until the run begins. RunProblem when its first process ends meanwhile."""
-        while True:
-            try:
-                self._store.wait([_WORLD], timedelta(seconds=2))  # a signal is noticed after it
-                found, device = self._store.get(_WORLD).decode("ascii").split()
-                world = int(found)
-                break
-            except torch.distributed.DistStoreError:  # not yet: its images are being prepared
-                continue
-            except RuntimeError as error:
-                raise RunProblem(
-                    "The run has ended before it began", "its first process is gone", "Its run folder says why"
-                ) from error
+        try:
+            while not self._store.check([_WORLD]):  # its images are being prepared
+                time.sleep(_LOOK)
+            found, device = self._store.get(_WORLD).decode("ascii").split()
+        except RuntimeError as error:
+            raise RunProblem(
+                "The run has ended before it began", "its first process is gone", "Its run folder says why"
+            ) from error
+        world = int(found)
         if self.rank >= world:
             raise RunProblem(
                 "The run has all its processes already", remedy="Stop it, and resume it with more machines"

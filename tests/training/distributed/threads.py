@@ -27,10 +27,12 @@ def together(world: int, act: Callable[[Processes], T], beat: float = 20.0) -> l
                 for name in ("gradients", "orders")
             ]
             team = Processes(rank, world, *groups, beat=beat)
+            groups.clear()
             try:
                 results[rank] = act(team)  # type: ignore[call-overload]
             finally:
                 team.abandon()
+                team._gradients = team._orders = None  # closes the connections, as the end of a process does
         except BaseException as error:
             errors.append(error)
 
