@@ -86,6 +86,10 @@ TESTED_IN = {
         "studio/evaluations/image_map/request studio/evaluations/image_map/result"
     ),
     "studio/evaluations/features/test_features.py": "studio/evaluations/features/probing studio/evaluations/features/result",
+    "studio/evaluations/restore/test_restore.py": (
+        "studio/evaluations/restore/request studio/evaluations/restore/restorer studio/evaluations/restore/result"
+    ),
+    "ui/lab/pages/test_restore.py": "ui/lab/results/before_after",
     "studio/evaluations/likelihood/test_likelihood.py": "studio/evaluations/likelihood/result",
     "studio/evaluations/views/test_tables.py": "studio/evaluations/views/json_values",
     "ui/lab/pages/test_anomalies.py": "ui/lab/results/decisions_view ui/lab/results/scored_images",

@@ -21,6 +21,7 @@ from diffstudio.cli.evaluate import add_evaluate
 from diffstudio.cli.features import add_features
 from diffstudio.cli.generate import add_generate
 from diffstudio.cli.image_map import add_map
+from diffstudio.cli.lab.restore import add_restore
 from diffstudio.cli.likelihood import add_likelihood
 from diffstudio.cli.models import add_models
 from diffstudio.cli.synthesise import add_synthesise
@@ -85,6 +86,7 @@ def _parser() -> argparse.ArgumentParser:
     add_attention(verbs)
     add_map(verbs)
     add_features(verbs)
+    add_restore(verbs)
     add_models(verbs)
     return parser
 

@@ -44,7 +44,7 @@ class Identity:
         return x
 
     def proximal(self, y: Tensor, estimate: Tensor, ratio: Tensor) -> Tensor:
-        return (y + ratio * estimate) / (1 + ratio)
+        return estimate + (y - estimate) / (1 + ratio)  # finite for an infinite ratio
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,8 @@ class Blurred:
         return self._cropped(solved, estimate)
 
     def _filtered(self, x: Tensor) -> Tensor:
-        return torch.fft.irfft2(self._transfer(x) * torch.fft.rfft2(x), s=x.shape[-2:])
+        filtered: Tensor = torch.fft.irfft2(self._transfer(x) * torch.fft.rfft2(x), s=x.shape[-2:])
+        return filtered
 
     def _transfer(self, like: Tensor) -> Tensor:
         """The Fourier coefficients of the kernel for images of this size: [H, W // 2 + 1], complex."""
@@ -110,7 +111,8 @@ class Blurred:
         whole = torch.zeros(height, width, dtype=like.dtype)
         where = (rows[:, None].expand(down, across), columns.expand(down, across))
         whole.index_put_(where, self.kernel.to(whole), accumulate=True)
-        return torch.fft.rfft2(whole.to(like.device))
+        transfer: Tensor = torch.fft.rfft2(whole.to(like.device))
+        return transfer
 
     def _continued(self, x: Tensor) -> Tensor:
         return F.pad(x, (self.margin,) * 4, mode="replicate") if self.margin else x

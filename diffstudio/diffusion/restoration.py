@@ -1,7 +1,8 @@
 """Images restored with a denoiser: the posterior mean and samples of x given y = A x + n.
 
 Denoising (A = I) needs no approximation: alpha y is x_t at the noise's own level. One call there is the posterior mean,
-and the reverse process from there draws a sample.
+and the reverse process from there draws a sample. A network's errors would add up on that way, so that an estimate is
+moved back to y where it is further from it than the noise explains, which exact estimates are not.
 
 Other degradations run the reverse process from noise with the estimate of x given y in place of that of x alone: the
 denoiser's estimate D(x_t), then the proximal step of the data (see `degradations`), then new noise: DiffPIR, Zhu et al.
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffstudio.diffusion.degradations import Degradation
+from diffstudio.diffusion.degradations import Degradation, Identity
 from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.noise import Noise
 from diffstudio.diffusion.samplers import Step, dpmpp_2m_sde
@@ -36,7 +37,8 @@ class ConditionedDenoiser:
 
     `noise` is the standard deviation of n in y [B,C,h,w]. r^2 is s^2 v / (s^2 + v), with s = sigma / alpha and the
     `variance` v of the data, or what y says of it where that is clearly more: a network that cannot draw some details
-    is further from the data than its noise level explains, and has to trust y more (the discrepancy |A D - y|^2).
+    is further from the data than its noise level explains, and has to trust y more (the discrepancy |A D - y|^2). With
+    a variance of 0 that alone moves the estimate.
     """
 
     denoiser: Denoiser
@@ -93,7 +95,7 @@ def denoised_samples(
     """The reverse process from y = x + n to a sample of x given y: the last Step's x [B,C,H,W]."""
     times = restoration_times(schedule, steps, noise)
     alpha = float(schedule.alpha(times[0]))
-    return dpmpp_2m_sde(denoiser, alpha * y, times, draw)
+    return dpmpp_2m_sde(ConditionedDenoiser(denoiser, Identity(), y, noise, 0.0), alpha * y, times, draw)
 
 
 def conditioned_samples(
@@ -116,12 +118,15 @@ def restoration_times(schedule: Schedule, steps: int, noise: float | None = None
     """
     if steps < 1:
         raise ValueError(f"{steps} steps")
+    before: list[float] = []
     if noise is not None:
-        first, before = noise, []
+        first = noise
     else:
         log_snr = float(schedule.log_snr(torch.tensor(schedule.t_max, dtype=torch.float64)))
-        infinite = not math.isfinite(log_snr)
-        first, before = (_HIGHEST, [schedule.t_max]) if infinite else (math.exp(-log_snr / 2), [])
+        if math.isfinite(log_snr):
+            first = math.exp(-log_snr / 2)
+        else:
+            first, before = _HIGHEST, [schedule.t_max]
     calls = steps - len(before)
     last = min(_LOWEST, first / 2) if calls > 1 else first
     levels = torch.linspace(math.log(first), math.log(last), calls, dtype=torch.float64)

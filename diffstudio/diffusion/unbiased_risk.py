@@ -39,11 +39,13 @@ def corrected_estimate(y: Tensor, estimate: Tensor, moved: Tensor, probe: Tensor
         best = (noise**2 * (values - divergence) / change.clamp(min=torch.finfo(y.dtype).tiny)).clamp(0, 1)
         best = torch.where(best > 1 - _SIGNIFICANT * (2 / values) ** 0.5, 1.0, best)
         share = share + (best.view(-1, 1, 1, 1) - 1) * inside
-    return torch.fft.ifft2(whole + share * difference, norm="ortho").real
+    corrected: Tensor = torch.fft.ifft2(whole + share * difference, norm="ortho").real
+    return corrected
 
 
 def _spectrum(x: Tensor) -> Tensor:
-    return torch.fft.fft2(x, norm="ortho")
+    spectrum: Tensor = torch.fft.fft2(x, norm="ortho")
+    return spectrum
 
 
 def _radius(like: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from diffstudio.diffusion.restoration import (
     restoration_times,
     time_of,
 )
+from diffstudio.diffusion.samplers import dpmpp_2m_sde
 from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, VarianceExploding, VariancePreserving
 from tests.diffusion.gaussian_data import GaussianDenoiser, uneven, white
 
@@ -43,7 +44,7 @@ def test_one_call_is_the_wiener_estimate(schedule: Schedule, probed: bool) -> No
 
 def test_samples_of_denoising_have_the_posterior_covariance() -> None:
     """The data's mean and variance differ from value to value; y is the same for all draws."""
-    data = uneven()
+    data = uneven(5)
     y = (data.draw(1) + 0.1).expand(DRAWS, -1, -1, -1)
     *_, last = denoised_samples(data, data.schedule, y, NOISE, 60, SeededNoise(range(DRAWS)))
     expected = data.mean + data.variance / (data.variance + NOISE**2) * (y[0] - data.mean)
@@ -51,7 +52,7 @@ def test_samples_of_denoising_have_the_posterior_covariance() -> None:
     assert torch.allclose(last.x.mean(0), expected, atol=0.02)
     assert torch.allclose(last.x.var(0) / variance, torch.ones_like(variance), atol=0.1)
     values = last.x.flatten(1)
-    assert float((torch.corrcoef(values.T) - torch.eye(4)).abs().max()) < 0.06
+    assert float((torch.corrcoef(values.T) - torch.eye(25)).abs().max()) < 0.08
 
 
 @pytest.mark.parametrize("degradation", [
@@ -97,8 +98,26 @@ def test_an_estimate_that_contradicts_the_data_is_trusted_less() -> None:
     assert float((far(y, t) - y).mean()) > 0.9 and far.schedule is data.schedule
 
 
+def test_a_network_whose_errors_add_up_is_held_near_the_image() -> None:
+    """One that makes everything brighter ends far from y without the discrepancy, and near it with it."""
+    data = white(8)
+    y = (data.draw(200) + NOISE * data.draw(200, 1)).double()
+
+    class Brighter(GaussianDenoiser):
+        def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+            return super().__call__(x_t, t) + 0.3
+
+    brighter = Brighter(data.mean, data.variance)
+    *_, held = denoised_samples(brighter, data.schedule, y, NOISE, 20, SeededNoise(range(200)))
+    times = restoration_times(data.schedule, 20, NOISE)
+    alpha = float(data.schedule.alpha(times[0]))
+    *_, free = dpmpp_2m_sde(brighter, alpha * y, times, SeededNoise(range(200)))
+    clean = data.draw(200)
+    assert float((held.x - clean).mean()) < 0.6 * float((free.x - clean).mean())
+
+
 def test_the_slider_goes_from_the_mean_to_the_sample_and_costs_its_share_squared() -> None:
-    data = uneven()
+    data = uneven(5)
     y = (data.draw(1) + 0.1).expand(DRAWS, -1, -1, -1)
     mean = posterior_mean(data, data.schedule, y, NOISE)
     *_, last = denoised_samples(data, data.schedule, y, NOISE, 40, SeededNoise(range(DRAWS)))

@@ -62,7 +62,7 @@ class FolderField(Field):
         self.button = SecondaryButton("Choose…", "folder-open", tooltip, name=f"{text}: choose a folder")
         name = label(text)
         name.setBuddy(self.button)
-        row = QHBoxLayout()
+        row = self.row = QHBoxLayout()
         row.setSpacing(8)
         row.addWidget(self._shown, 1)
         row.addWidget(self.button)

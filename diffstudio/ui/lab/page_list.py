@@ -12,6 +12,7 @@ from diffstudio.ui.lab.pages import (
     image_map,
     latent_space,
     likelihood,
+    restore,
     synthesise,
 )
 
@@ -22,6 +23,7 @@ PAGES: tuple[AnyPage, ...] = (
     synthesise.PAGE,
     likelihood.PAGE,
     image_map.PAGE,
+    restore.PAGE,
     latent_space.PAGE,
     attention.PAGE,
     features.PAGE,

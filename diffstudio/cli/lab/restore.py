@@ -1,0 +1,99 @@
+"""The verb `diffstudio restore`."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+
+from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whole_number
+from diffstudio.cli.lab_verb import (
+    Engine,
+    add_device_option,
+    add_json_option,
+    add_out_option,
+    add_seed_option,
+    run_verb,
+)
+
+_TASKS = "denoise (default), deblur, inpaint or super-resolution"
+
+
+def add_restore(verbs: Verbs) -> None:
+    verb = verbs.add_parser(
+        "restore",
+        help="denoise, deblur, inpaint or enlarge images with a pixel model",
+        allow_abbrev=False,
+        description="Restore images with a diffusion model of pixels that was trained here: the average of all images that "
+        "fit what was seen, or one of them. Size, grey or colour, transparency and 16 bits are kept. Ctrl+C stops it; image "
+        "generation goes first.",
+    )
+    verb.add_argument(
+        "checkpoint", metavar="CHECKPOINT", type=as_text, help="a name from `models list`, its file, or a run's folder"
+    )
+    verb.add_argument("images", metavar="IMAGE|FOLDER", type=as_path, help="an image, or a folder of images")
+    verb.add_argument("--task", metavar="NAME", type=as_text, default="denoise", help=_TASKS)
+    add_out_option(verb, "a folder for the restored images", required=True)
+    verb.add_argument(
+        "--share",
+        metavar="X",
+        type=as_number,
+        default=0.0,
+        help="from 0, the mean of all images that fit (highest PSNR), to 1, a sample of them (default 0)",
+    )
+    verb.add_argument(
+        "--noise",
+        metavar="X",
+        type=as_number,
+        help="standard deviation of the noise in levels of 255 (default: estimated to denoise and deblur, else rounding)",
+    )
+    verb.add_argument(
+        "--blur",
+        metavar="PX",
+        type=as_number,
+        default=1.5,
+        help="standard deviation of the Gaussian blur (default 1.5)",
+    )
+    verb.add_argument("--scale", metavar="N", type=as_whole_number, default=2, help="of super-resolution (default 2)")
+    verb.add_argument(
+        "--mask",
+        metavar="PATH",
+        type=as_path,
+        help="to inpaint: an image that is white where the image is filled, or a folder of such under the images' names "
+        "(default: transparent pixels are filled)",
+    )
+    verb.add_argument(
+        "--mean-only", action="store_true", help="leave out the sample of denoise, which takes most of its time"
+    )
+    verb.add_argument(
+        "--steps", metavar="N", type=as_whole_number, default=20, help="steps of each sample (default 20)"
+    )
+    verb.add_argument(
+        "--draws",
+        metavar="N",
+        type=as_whole_number,
+        default=4,
+        help="samples that the mean is taken of, except to denoise (default 4)",
+    )
+    verb.add_argument(
+        "--prompt", metavar="T", type=as_text, default="", help="what the images show (default: nothing said)"
+    )
+    add_seed_option(verb)
+    add_device_option(verb)
+    add_json_option(verb)
+    verb.set_defaults(do=_restore)
+
+
+def _restore(arguments: argparse.Namespace) -> int:
+    def prepare(device: str) -> Engine:
+        from diffstudio.studio.evaluations.restore.request import RestoreRequest, task_of
+
+        names = ("noise", "blur", "scale", "mask", "share", "mean_only", "steps", "draws", "prompt", "seed")
+        options = {name: getattr(arguments, name) for name in names}
+        request = RestoreRequest(
+            arguments.checkpoint, arguments.images, task_of(arguments.task), arguments.out, device=device, **options
+        )
+        from diffstudio.studio.evaluations.restore.restore import restore
+
+        return partial(restore, request)
+
+    return run_verb(arguments, prepare, (arguments.images,) if arguments.images.is_dir() else ())

@@ -1,0 +1,1 @@
+"""Restore: images denoised, deblurred, inpainted or enlarged with a pixel model."""

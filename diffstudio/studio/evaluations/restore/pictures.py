@@ -1,0 +1,154 @@
+"""Image files as they are restored: grey or RGB values, with their opacity and depth kept for the result. No torch."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from diffstudio.atomic import make_folder, write_bytes
+from diffstudio.errors import BadRequest, FolderProblem, ImageProblem, no_image_at
+from diffstudio.imaging.exact_files import ExactValues, write_png
+from diffstudio.imaging.formats import looks_like_an_image
+from diffstudio.imaging.levels import PixelForm, is_grey, load_levels
+from diffstudio.imaging.reader import load_image
+
+Values = NDArray[np.float32]  # [H,W,C] in [-1,1], C 1 for grey or 3
+
+
+@dataclass(frozen=True, slots=True)
+class RestorableImage:
+    """One image: its colours on white, and what the result keeps of the file."""
+
+    path: Path
+    name: str  # of the files of the result
+    values: Values
+    alpha: NDArray[Any] | None  # [H,W] uint8 or uint16; None where every pixel is opaque
+    bits: int  # 8 or 16
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in px."""
+        return self.values.shape[1], self.values.shape[0]
+
+    @property
+    def is_grey(self) -> bool:
+        return bool(self.values.shape[2] == 1)
+
+
+def image_files(place: Path) -> list[Path]:
+    """The image at this path, or those of the folder, without its sub-folders. ImageProblem, FolderProblem."""
+    if place.is_file():
+        return [place]
+    if not place.is_dir():
+        raise no_image_at(place)
+    found = sorted(path for path in place.iterdir() if path.is_file() and looks_like_an_image(path))
+    if not found:
+        raise FolderProblem(f"There are no images in {place}", "sub-folders are not searched", "Name another folder")
+    return found
+
+
+def names_of(files: Sequence[Path]) -> list[str]:
+    """A name for the result of each file: its own, with a number where another file has it."""
+    names: list[str] = []
+    for file in files:
+        number, name = 1, file.stem
+        while name.casefold() in (other.casefold() for other in names):
+            number += 1
+            name = f"{file.stem}-{number}"
+        names.append(name)
+    return names
+
+
+def read_restorable(path: Path, name: str) -> RestorableImage:
+    """Read an image: RGB with equal channels counts as grey, transparency is laid on white. ImageProblem."""
+    loaded = load_image(path)
+    if loaded.channels:
+        raise ImageProblem(
+            f"{path.name} cannot be restored",
+            f"it is an array of {len(loaded.channels)} channels, not an image",
+            "Name images of one or three channels",
+        )
+    bits = 16 if loaded.depth is not None else 8
+    form = PixelForm(1 if is_grey(loaded.image) else 3, bits)
+    levels = load_levels(path, form)
+    values = levels.values.astype(np.float32) / np.float32(form.largest / 2) - 1
+    alpha = levels.alpha
+    if alpha is not None:
+        opacity = (alpha.astype(np.float32) / form.largest)[..., None]
+        values = values * opacity + (1 - opacity)
+    return RestorableImage(path, name, values, alpha, bits)
+
+
+def unknown_pixels(picture: RestorableImage, mask: Path | None) -> NDArray[np.bool_]:
+    """Which pixels [H,W] are to be filled: where the mask is white, or without one where the image is transparent.
+
+    BadRequest for a mask of another size, and where nothing or everything would be filled.
+    """
+    if mask is not None:
+        image = load_image(mask).image
+        if image.size != picture.size:
+            raise BadRequest(
+                f"The mask {mask.name} has {image.width} × {image.height} px",
+                f"{picture.path.name} has {picture.size[0]} × {picture.size[1]} px",
+                "Name a mask of the same size",
+            )
+        unknown = np.asarray(image.convert("L")) > 127
+    elif picture.alpha is not None:
+        unknown = picture.alpha < (128 if picture.alpha.dtype == np.uint8 else 32768)
+    else:
+        unknown = np.zeros(picture.values.shape[:2], np.bool_)
+    if not unknown.any():
+        why = "its mask has no white pixels" if mask is not None else "no pixel is transparent, and no mask was given"
+        raise BadRequest(
+            f"There is nothing to fill in {picture.path.name}", why, "Give a mask with --mask, white where it is filled"
+        )
+    if unknown.all():
+        raise BadRequest(f"All of {picture.path.name} would be filled", "nothing of it is known", "Give another mask")
+    return unknown
+
+
+def encoded(values: Values, bits: int, alpha: NDArray[Any] | None) -> bytes:
+    """Values [H,W,C] on white as a PNG of 8 or 16 bits, with the colours that have this opacity where there is one."""
+    kind = np.uint8 if bits == 8 else np.uint16
+    largest = np.iinfo(kind).max
+    colours = (values.astype(np.float64) + 1) / 2
+    if alpha is not None:
+        opacity = (alpha.astype(np.float64) / largest)[..., None]
+        colours = np.divide(colours - (1 - opacity), opacity, out=np.zeros_like(colours), where=opacity > 0)
+    levels = np.rint(colours.clip(0, 1) * largest).astype(kind)
+    if alpha is not None:
+        levels = np.concatenate([levels, alpha.astype(kind)[..., None]], axis=2)
+    file = io.BytesIO()
+    if bits == 16:
+        exact = ExactValues(np.ascontiguousarray(levels), as_png=True)
+        write_png(file, Image.new("L", (1, 1)), PngInfo(), exact)
+    else:
+        shown = levels[..., 0] if levels.shape[2] == 1 else np.ascontiguousarray(levels)
+        Image.fromarray(shown).save(file, "PNG")
+    return file.getvalue()
+
+
+def enlarged_alpha(alpha: NDArray[Any] | None, factor: int) -> NDArray[Any] | None:
+    """Opacity [H,W] enlarged by bicubic interpolation."""
+    if alpha is None:
+        return None
+    largest = np.iinfo(alpha.dtype).max
+    image = Image.fromarray(alpha.astype(np.float32))
+    larger = image.resize((image.width * factor, image.height * factor), Image.Resampling.BICUBIC)
+    levels: NDArray[Any] = np.rint(np.asarray(larger).clip(0, largest)).astype(alpha.dtype)
+    return levels
+
+
+def write_image(folder: Path, part: str, name: str, content: bytes) -> str:
+    """Write a PNG into a sub-folder of the result; returns its path below `folder`. StorageProblem."""
+    make_folder(folder / part)
+    write_bytes(folder / part / f"{name}.png", content)
+    return f"{part}/{name}.png"

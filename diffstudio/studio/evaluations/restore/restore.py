@@ -1,0 +1,193 @@
+"""restore(): images denoised, deblurred, inpainted or enlarged with a pixel model. Read this first."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffstudio.atomic import make_folder, write_text
+from diffstudio.errors import BadRequest
+from diffstudio.models import loading
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.families_table import FAMILIES, PIXEL
+from diffstudio.models.library.library import Library
+from diffstudio.models.memory.devices import choose_device
+from diffstudio.models.memory.lease import Lease
+from diffstudio.models.model import Model
+from diffstudio.studio.evaluations.folders import OnProgress
+from diffstudio.studio.evaluations.job_control import EvaluationJobControl
+from diffstudio.studio.evaluations.place import check_place
+from diffstudio.studio.evaluations.restore.pictures import (
+    RestorableImage,
+    encoded,
+    enlarged_alpha,
+    image_files,
+    names_of,
+    read_restorable,
+    unknown_pixels,
+    write_image,
+)
+from diffstudio.studio.evaluations.restore.request import RestoreRequest, RestoreTask
+from diffstudio.studio.evaluations.restore.restorer import Restored, Restorer
+from diffstudio.studio.evaluations.restore.result import MEAN, RESTORED, SAMPLE, RestoredImage, RestoreResult
+from diffstudio.training.run.run_folder import RunFolder
+
+RESULT = "restore.json"  # in the request's `out`
+NO_NOISE = "no noise was found, so it is unchanged. Give its noise with --noise to denoise it all the same"
+
+
+def restore(
+    request: RestoreRequest,
+    library: Library,
+    *,
+    on_progress: OnProgress = lambda what, done, total: None,
+    on_wait: Callable[[], None] = lambda: None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> RestoreResult:
+    """Restore images into the folder `out`: the mean, a sample, and what the share between them makes of both.
+
+    Images of any size are processed in overlapping tiles of the model's training size. Holds the accelerator, and releases
+    it while images are generated. DiffstudioError for what cannot be read, and for a model that cannot restore;
+    Interrupted when `cancelled` returns True or the control file in `out` says stop.
+    """
+    checkpoint = restoring_checkpoint(request.checkpoint, library)
+    if request.images.is_dir():
+        check_place(request.out, (request.images,))
+    make_folder(request.out)
+    job_control = EvaluationJobControl(Lease(), cancelled, request.out, on_wait)
+    files = image_files(request.images)
+    masks = [_mask_of(file, request.mask) for file in files]
+    found, notes = [], _notes(checkpoint)
+    with job_control.taken("restoring images"):
+        on_progress(f"Loading {checkpoint.name}", 0, 0)
+        model = loading.load(checkpoint, choose_device(request.device))
+        check_restores(model, checkpoint.name)
+        for number, (file, mask, name) in enumerate(zip(files, masks, names_of(files), strict=True), 1):
+            job_control.check()
+            picture = read_restorable(file, name)
+            unknown = unknown_pixels(picture, mask) if request.task is RestoreTask.INPAINT else None
+            what = f"Restoring {file.name}, image {number:,} of {len(files):,}"
+            restored = _with_progress(model, request, picture, unknown, job_control.check, on_progress, what)
+            if restored is None:
+                notes.append(f"{file.name}: {NO_NOISE}.")
+                restored = Restored(picture.values, None if request.mean_only else picture.values, 0.0, True)
+            found.append(_written(request, picture, unknown, restored))
+    result = RestoreResult(checkpoint.name, request.task, found, request.share, _settings(request), notes)
+    write_text(request.out / RESULT, json.dumps(result.to_json(), ensure_ascii=False, indent=1))
+    return result
+
+
+def restoring_checkpoint(name: str, library: Library) -> Checkpoint:
+    """The checkpoint of this name, file or run. CheckpointMissing; BadRequest for one that is not a pixel model."""
+    folder = Path(name).expanduser()
+    run = RunFolder(folder).latest_checkpoint
+    checkpoint = library.find(run if run.is_file() else name)
+    if checkpoint.family == PIXEL.name and checkpoint.can_generate:
+        return checkpoint
+    family = FAMILIES.get(checkpoint.family)
+    if family is not None and family.one_call:
+        why = "it makes each image in one call and has no denoiser"
+    elif checkpoint.family == "diffusers":
+        why = "it runs in a diffusers pipeline, which is not called step by step"
+    elif family is not None and family.latent and checkpoint.can_generate:
+        why = "it denoises the latents of a VAE, and noise or blur of an image is neither in its latents"
+    else:
+        why = "it is not a diffusion model of pixels"
+    raise cannot_restore(checkpoint.name, why)
+
+
+def check_restores(model: Model, name: str) -> None:
+    """BadRequest for a model of arrays or of images with an alpha channel."""
+    if not model.output.is_image or model.output.alpha:
+        kind = "images with transparency" if model.output.is_image else f"arrays of {model.output.channels} channels"
+        raise cannot_restore(name, f"it generates {kind}")
+
+
+def cannot_restore(name: str, why: str) -> BadRequest:
+    return BadRequest(
+        f"{name} cannot restore images", why, "Choose a diffusion model of grey or RGB pixels that was trained here"
+    )
+
+
+def _with_progress(
+    model: Model,
+    request: RestoreRequest,
+    picture: RestorableImage,
+    unknown: NDArray[np.bool_] | None,
+    check: Callable[[], None],
+    on_progress: OnProgress,
+    what: str,
+) -> Restored | None:
+    done = 0
+
+    def on_call() -> None:
+        nonlocal done
+        check()
+        on_progress(what, min(done, calls), calls)
+        done += 1
+
+    restorer = Restorer(model, request, on_call)
+    calls = restorer.calls(picture)
+    return restorer.restore(picture, unknown)
+
+
+def _written(
+    request: RestoreRequest, picture: RestorableImage, unknown: NDArray[np.bool_] | None, restored: Restored
+) -> RestoredImage:
+    alpha = picture.alpha
+    if unknown is not None and request.mask is None:
+        alpha = None  # the transparent pixels were filled
+    if request.task is RestoreTask.SUPER_RESOLUTION:
+        alpha = enlarged_alpha(alpha, request.scale)
+    shown = restored.mean
+    if restored.sample is not None:
+        shown = restored.mean + np.float32(request.share) * (restored.sample - restored.mean)
+
+    def write(part: str, values: NDArray[np.float32]) -> str:
+        return write_image(request.out, part, picture.name, encoded(values, picture.bits, alpha))
+
+    height, width = shown.shape[:2]
+    return RestoredImage(
+        str(picture.path.absolute()),
+        picture.name,
+        width,
+        height,
+        restored.noise,
+        restored.estimated,
+        write(RESTORED, shown),
+        write(MEAN, restored.mean),
+        write(SAMPLE, restored.sample) if restored.sample is not None else "",
+    )
+
+
+def _mask_of(file: Path, mask: Path | None) -> Path | None:
+    """The mask of an image: the file itself, or that of the same name in a folder of masks. ImageProblem."""
+    if mask is None or mask.is_file():
+        return mask
+    found = [other for other in image_files(mask) if other.stem == file.stem]
+    if not found:
+        raise BadRequest(f"There is no mask for {file.name}", f"no image in {mask} is called {file.stem}", "Add one")
+    return found[0]
+
+
+def _settings(request: RestoreRequest) -> dict[str, object]:
+    settings: dict[str, object] = {"steps": request.steps, "seed": request.seed}
+    match request.task:
+        case RestoreTask.DEBLUR:
+            settings |= {"blur in px": request.blur, "draws": request.draws}
+        case RestoreTask.SUPER_RESOLUTION:
+            settings |= {"scale": request.scale, "draws": request.draws}
+        case RestoreTask.INPAINT:
+            settings |= {"draws": request.draws}
+    return settings | ({"prompt": request.prompt} if request.prompt else {})
+
+
+def _notes(checkpoint: Checkpoint) -> list[str]:
+    side = max(checkpoint.width, checkpoint.height)
+    return [
+        f"Larger images are processed in overlapping tiles of {side} px, the size that {checkpoint.name} was trained at."
+    ]

@@ -1,0 +1,268 @@
+"""Images restored with the starter, and with a model of white noise, whose posterior mean is known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from diffstudio import paths
+from diffstudio.diffusion.denoiser import alpha_sigma
+from diffstudio.diffusion.schedule import RectifiedFlow
+from diffstudio.errors import BadRequest, Interrupted, RunProblem
+from diffstudio.models import loading
+from diffstudio.models.library.library import Library
+from diffstudio.models.output_format import OutputFormat
+from diffstudio.studio.evaluations.restore.request import RestoreRequest, RestoreTask, task_of
+from diffstudio.studio.evaluations.restore.restore import check_restores, restore, restoring_checkpoint
+from diffstudio.studio.evaluations.restore.restorer import LEVEL
+from diffstudio.studio.evaluations.restore.result import RestoreResult
+from tests.studio.evaluations.likelihood.test_autoencoder import write_vae
+from tests.studio.evaluations.small_models import write_checkpoint
+
+MEAN, VARIANCE = 0.1, 0.04
+
+
+@dataclass
+class WhiteModel:
+    """A model of independent normal values: its denoiser is exact, and knows nothing of neighbours."""
+
+    output: OutputFormat = field(default_factory=OutputFormat)
+    schedule: RectifiedFlow = field(default_factory=RectifiedFlow)
+    device: torch.device = torch.device("cpu")
+    default_size: tuple[int, int] = (16, 16)
+    multiple: int = 8
+    is_latent: bool = False
+    shapes: list[torch.Size] = field(default_factory=list)
+    prompts: list[tuple[str, float]] = field(default_factory=list)
+
+    def prompt_encoder(self, clip_skip: int | None) -> Any:
+        return lambda texts: texts
+
+    def denoiser(self, texts: Any, guidance: float) -> Any:
+        self.prompts.append((texts.positive[0][0], guidance))
+
+        def call(x_t: Tensor, t: Tensor) -> Tensor:
+            self.shapes.append(x_t.shape)
+            alpha, sigma = alpha_sigma(self.schedule, t, x_t)
+            gain = alpha * VARIANCE / (alpha**2 * VARIANCE + sigma**2)
+            return MEAN + gain * (x_t - alpha * MEAN)
+
+        return call
+
+
+@pytest.fixture
+def model(monkeypatch: pytest.MonkeyPatch) -> WhiteModel:
+    made = WhiteModel()
+    monkeypatch.setattr(loading, "load", lambda *args: made)
+    return made
+
+
+def write(path: Path, values: NDArray[np.float64]) -> Path:
+    """Values [H,W,C] in [-1,1] as a PNG of 8 bits."""
+    levels = np.rint((values.clip(-1, 1) + 1) * 127.5).astype(np.uint8)
+    Image.fromarray(levels[..., 0] if levels.shape[2] == 1 else levels).save(path)
+    return path
+
+
+def noise(*shape: int, variance: float = VARIANCE) -> NDArray[np.float64]:
+    return MEAN + variance**0.5 * np.random.default_rng(0).normal(size=shape)
+
+
+def read(path: Path) -> NDArray[np.float64]:
+    with Image.open(path) as image:
+        return np.asarray(image, np.float64) / 127.5 - 1
+
+
+def run(images: Path, out: Path, task: RestoreTask = RestoreTask.DENOISE, **options: Any) -> RestoreResult:
+    request = RestoreRequest("starter", images, task, out, device="cpu", **options)
+    return restore(request, Library())
+
+
+def test_denoising_gives_the_posterior_mean_in_the_size_and_colours_of_the_file(
+    model: WhiteModel, tmp_path: Path
+) -> None:
+    file = write(tmp_path / "noisy.png", noise(20, 37, 3, variance=VARIANCE + (25 * LEVEL) ** 2))
+    result = run(file, tmp_path / "out", noise=25, mean_only=True)
+    gain = VARIANCE / (VARIANCE + (25 * LEVEL) ** 2)
+    expected = MEAN + gain * (read(file) - MEAN)
+    found = read(tmp_path / "out" / result.images[0].restored)
+    assert found.shape == (20, 37, 3) and np.abs(found - expected).max() < 1.01 * LEVEL
+    assert result.images[0].noise == 25 and not result.images[0].estimated and result.images[0].sample == ""
+    assert {shape[-2:] for shape in model.shapes} == {(16, 16)}  # tiles of the training size
+    assert model.prompts == [("", 0.0)]
+
+
+def test_a_grey_image_counts_as_the_mean_of_three_colours(model: WhiteModel, tmp_path: Path) -> None:
+    """One value with noise s is as good as three with noise 3^(1/2) s: their mean has the same noise."""
+    file = write(tmp_path / "grey.png", noise(16, 16, 1, variance=VARIANCE / 3 + (10 * LEVEL) ** 2))
+    result = run(file, tmp_path / "out", noise=10, mean_only=True, prompt="x")
+    gain = VARIANCE / (VARIANCE + 3 * (10 * LEVEL) ** 2)
+    found = read(tmp_path / "out" / result.images[0].mean)
+    assert found.shape == (16, 16)
+    assert np.abs(found - (MEAN + gain * (read(file) - MEAN))).max() < 1.5 * LEVEL
+    assert model.prompts == [("x", 1.0)]
+
+
+def test_a_model_of_grey_images_restores_each_colour(model: WhiteModel, tmp_path: Path) -> None:
+    model.output = OutputFormat(1)
+    file = write(tmp_path / "colours.png", noise(16, 16, 3, variance=VARIANCE + (25 * LEVEL) ** 2))
+    result = run(file, tmp_path / "out", noise=25, steps=4, share=1)
+    assert {shape[:2] for shape in model.shapes} == {(3, 1)}
+    gain = VARIANCE / (VARIANCE + (25 * LEVEL) ** 2)
+    mean, sample = (read(tmp_path / "out" / part) for part in (result.images[0].mean, result.images[0].sample))
+    assert np.abs(mean - (MEAN + gain * (read(file) - MEAN))).max() < 1.01 * LEVEL
+    assert (sample - mean).std() == pytest.approx((gain * (25 * LEVEL) ** 2) ** 0.5, rel=0.2)
+    assert np.array_equal(sample, read(tmp_path / "out" / result.images[0].restored))
+
+
+def test_without_noise_nothing_changes_and_it_is_said(model: WhiteModel, tmp_path: Path) -> None:
+    file = write(tmp_path / "flat.png", np.full((16, 16, 3), 0.2))
+    result = run(file, tmp_path / "out")
+    assert np.array_equal(read(tmp_path / "out" / result.images[0].restored), read(file)[..., 0])  # it is grey
+    assert any("flat.png: no noise was found" in note for note in result.notes)
+
+
+def test_super_resolution_keeps_the_means_of_squares_and_opacity(model: WhiteModel, tmp_path: Path) -> None:
+    file = tmp_path / "small.png"
+    levels = np.rint((noise(6, 9, 4).clip(-1, 1) + 1) * 127.5).astype(np.uint8)
+    levels[..., 3] = 255
+    levels[0, 0, 3] = 128
+    Image.fromarray(levels).save(file)
+    result = run(file, tmp_path / "out", RestoreTask.SUPER_RESOLUTION, scale=3, draws=1, steps=12)
+    assert (result.images[0].width, result.images[0].height) == (27, 18)
+    with Image.open(tmp_path / "out" / result.images[0].restored) as image:
+        found = np.asarray(image, np.float64)
+    assert found.shape == (18, 27, 4)
+    means = found[..., :3].reshape(6, 3, 9, 3, 3).mean((1, 3))
+    assert np.abs(means - levels[..., :3])[1:, 2:].max() < 3
+    assert found[1, 1, 3] < 200 < found[-1, -1, 3]
+
+
+def test_deblurring_estimates_the_noise_and_draws_as_often_as_asked(model: WhiteModel, tmp_path: Path) -> None:
+    file = write(tmp_path / "blurred.png", noise(16, 16, 3))
+    result = run(file, tmp_path / "out", RestoreTask.DEBLUR, blur=0.8, draws=3, steps=2)
+    assert result.images[0].estimated and result.images[0].noise == pytest.approx(0.2 / LEVEL, rel=0.15)
+    assert {shape[0] for shape in model.shapes} == {3} and len(model.shapes) == 2
+    assert result.settings == {"steps": 2, "seed": 0, "blur in px": 0.8, "draws": 3}
+
+
+def test_inpainting_keeps_what_is_known_and_fills_the_rest(model: WhiteModel, tmp_path: Path) -> None:
+    file = write(tmp_path / "holed.png", noise(16, 20, 3))
+    mask = np.zeros((16, 20), np.uint8)
+    mask[4:9, 5:12] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    result = run(file, tmp_path / "out", RestoreTask.INPAINT, mask=tmp_path / "mask.png", draws=8, steps=12)
+    found = read(tmp_path / "out" / result.images[0].restored)
+    assert np.array_equal(found[mask == 0], read(file)[mask == 0])
+    filled = found[mask == 255]
+    assert filled.mean() == pytest.approx(MEAN, abs=0.03) and filled.std() == pytest.approx(
+        (VARIANCE / 8) ** 0.5, rel=0.25
+    )
+
+
+def test_transparent_pixels_are_filled_without_a_mask(model: WhiteModel, tmp_path: Path) -> None:
+    levels = np.full((16, 16, 4), 255, np.uint8)
+    levels[4:8, 4:8, 3] = 0
+    Image.fromarray(levels).save(tmp_path / "holed.png")
+    result = run(tmp_path / "holed.png", tmp_path / "out", RestoreTask.INPAINT, draws=1, steps=2)
+    with Image.open(tmp_path / "out" / result.images[0].restored) as image:
+        assert image.mode == "L" or image.mode == "RGB"  # nothing is transparent any more
+
+
+def test_a_folder_with_a_folder_of_masks(model: WhiteModel, tmp_path: Path) -> None:
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    images.mkdir()
+    masks.mkdir()
+    mask = np.zeros((16, 16, 1)) - 1
+    mask[2:5, 2:5] = 1
+    for name in ("a.png", "b.png"):
+        write(images / name, noise(16, 16, 3))
+        write(masks / name, mask)
+    seen: list[tuple[str, int, int]] = []
+    request = RestoreRequest(
+        "starter", images, RestoreTask.INPAINT, tmp_path / "out", mask=masks, draws=1, steps=3, device="cpu"
+    )
+    result = restore(request, Library(), on_progress=lambda *what: seen.append(what))
+    assert [image.name for image in result.images] == ["a", "b"]
+    last = [each for each in seen if each[0].startswith("Restoring b.png, image 2 of 2")]
+    assert [done for _, done, _ in last] == [0, 1, 2] and last[-1][2] == 3  # calls, of all
+    stored = json.loads((tmp_path / "out" / "restore.json").read_text())
+    assert RestoreResult.from_json(stored).to_json() == stored == result.to_json()
+    assert "restored/b.png  16 × 16 px" in result.text() and "trained at" in result.text()
+    with pytest.raises(RunProblem, match="format 99"):
+        RestoreResult.from_json(stored | {"format": 99})
+    (masks / "b.png").unlink()
+    with pytest.raises(BadRequest, match=r"There is no mask for b.png"):
+        restore(replace(request, out=tmp_path / "other"), Library())
+    with pytest.raises(BadRequest, match="inside the folder of images"):
+        restore(replace(request, out=images / "out"), Library())
+    with pytest.raises(Interrupted):
+        restore(replace(request, mask=None), Library(), cancelled=lambda: True)
+
+
+def test_the_starter_denoises_an_image_of_its_kind(tmp_path: Path) -> None:
+    """A cell of its sheet, with noise of 40: the mean gains 6 dB and more, the sample less."""
+    with Image.open(paths.resources() / "starter" / "sheet.png") as sheet:
+        clean = np.asarray(sheet.convert("RGB").crop((0, 0, 128, 128)).resize((64, 64)), np.float64) / 127.5 - 1
+    noisy = clean + 40 * LEVEL * np.random.default_rng(1).normal(size=clean.shape)
+    file = write(tmp_path / "noisy.png", noisy)
+    result = run(file, tmp_path / "out", steps=6)
+
+    def error(path: Path) -> float:
+        return float(((read(path) - clean) ** 2).mean())
+
+    mean, sample = (error(tmp_path / "out" / part) for part in (result.images[0].mean, result.images[0].sample))
+    assert result.images[0].noise == pytest.approx(40, rel=0.3)
+    assert mean < 0.25 * error(file) and mean < sample < error(file)
+
+
+def test_models_that_cannot_restore_are_refused_with_the_reason(tmp_path: Path) -> None:
+    vae = write_vae(tmp_path / "vae.safetensors")
+    with pytest.raises(BadRequest, match="makes each image in one call"):
+        restoring_checkpoint(str(vae), Library())
+    pixel = write_checkpoint(tmp_path / "run" / "checkpoints" / "latest.safetensors")
+    assert restoring_checkpoint(str(pixel), Library()).family == "pixel"
+    library = Library()
+    for family, why in (
+        ("sd1", "latents of a VAE"),
+        ("diffusers", "diffusers pipeline"),
+        ("unknown", "not a diffusion"),
+    ):
+        record = replace(library.find(pixel), family=family)
+
+        class Found(Library):
+            def find(self, name: object, record: Any = record) -> Any:
+                return record
+
+        with pytest.raises(BadRequest, match=why):
+            restoring_checkpoint("x", Found())
+    assert restoring_checkpoint(str(tmp_path / "run"), library).path.name == "latest.safetensors"
+    for output, why in ((OutputFormat(4, alpha=True), "transparency"), (OutputFormat(5), "arrays of 5 channels")):
+        with pytest.raises(BadRequest, match=why):
+            check_restores(WhiteModel(output), "it")  # type: ignore[arg-type]
+    check_restores(WhiteModel(OutputFormat(1)), "it")  # type: ignore[arg-type]
+
+
+def test_requests_that_cannot_be_are_refused() -> None:
+    for options, why in (
+        ({"share": float("nan")}, "share of the sample is nan"),
+        ({"noise": 300}, "noise is 300"),
+        ({"scale": 1}, "scale is 1"),
+        ({"mask": Path("m.png")}, "A mask was given"),
+        ({"mean_only": True, "share": 0.5}, "its share is above 0"),
+        ({"mean_only": True, "task": RestoreTask.DEBLUR}, "one of samples"),
+    ):
+        with pytest.raises(BadRequest, match=why):
+            RestoreRequest("x", Path("y"), options.pop("task", RestoreTask.DENOISE), Path("z"), **options)  # type: ignore[arg-type]
+    assert task_of("deblur") is RestoreTask.DEBLUR
+    with pytest.raises(BadRequest, match="no task called 'sharpen'"):
+        task_of("sharpen")
