@@ -89,6 +89,8 @@ TESTED_IN = {
     "studio/evaluations/restore/test_restore.py": (
         "studio/evaluations/restore/request studio/evaluations/restore/restorer studio/evaluations/restore/result"
     ),
+    "studio/evaluations/reverse/test_reverse.py": "studio/evaluations/reverse/result",
+    "ui/lab/pages/test_reverse.py": "ui/lab/results/film_view",
     "ui/lab/pages/test_restore.py": "ui/lab/results/before_after",
     "studio/evaluations/likelihood/test_likelihood.py": "studio/evaluations/likelihood/result",
     "studio/evaluations/views/test_tables.py": "studio/evaluations/views/json_values",

@@ -22,6 +22,7 @@ from diffstudio.cli.features import add_features
 from diffstudio.cli.generate import add_generate
 from diffstudio.cli.image_map import add_map
 from diffstudio.cli.lab.restore import add_restore
+from diffstudio.cli.lab.reverse import add_reverse
 from diffstudio.cli.likelihood import add_likelihood
 from diffstudio.cli.models import add_models
 from diffstudio.cli.synthesise import add_synthesise
@@ -87,6 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     add_map(verbs)
     add_features(verbs)
     add_restore(verbs)
+    add_reverse(verbs)
     add_models(verbs)
     return parser
 

@@ -224,7 +224,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", help="of `emoji`: the folder that the starter was trained on")
     parser.add_argument("--count", type=int, default=100, help="images, at most")
     parser.add_argument("--draws", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=3000, help="of training, for `digits`")
+    parser.add_argument("--steps", type=int, default=600, help="of training, for `digits`")
     arguments = parser.parse_args()
     torch.manual_seed(SEED)
     with tempfile.TemporaryDirectory() as place:
@@ -234,7 +234,7 @@ def main() -> None:
             folder, noises, scale = arguments.folder, (25.0, 50.0, 100.0), 4
         else:
             folder, noises, scale = write_digits(home / "digits"), (32.0, 64.0), 2
-            recipe_of(8, arguments.steps, 128, "none", "cpu", torch.get_num_threads()).write(home / "digits.toml")
+            recipe_of(8, arguments.steps, 64, "none", "cpu", torch.get_num_threads()).write(home / "digits.toml")
             start = time.perf_counter()
             run: RunFolder = train(home / "run", folder, recipe=str(home / "digits.toml"))
             print(f"trained in {time.perf_counter() - start:.0f} s")

@@ -13,6 +13,7 @@ from diffstudio.ui.lab.pages import (
     latent_space,
     likelihood,
     restore,
+    reverse,
     synthesise,
 )
 
@@ -25,6 +26,7 @@ PAGES: tuple[AnyPage, ...] = (
     image_map.PAGE,
     restore.PAGE,
     latent_space.PAGE,
+    reverse.PAGE,
     attention.PAGE,
     features.PAGE,
 )

@@ -34,7 +34,7 @@ from diffstudio.studio.evaluations.restore.pictures import (
 from diffstudio.studio.evaluations.restore.request import RestoreRequest, RestoreTask
 from diffstudio.studio.evaluations.restore.restorer import Restored, Restorer
 from diffstudio.studio.evaluations.restore.result import MEAN, RESTORED, SAMPLE, RestoredImage, RestoreResult
-from diffstudio.training.run.run_folder import RunFolder
+from diffstudio.studio.evaluations.subjects import find_checkpoint
 
 RESULT = "restore.json"  # in the request's `out`
 NO_NOISE = "no noise was found, so it is unchanged. Give its noise with --noise to denoise it all the same"
@@ -83,9 +83,7 @@ def restore(
 
 def restoring_checkpoint(name: str, library: Library) -> Checkpoint:
     """The checkpoint of this name, file or run. CheckpointMissing; BadRequest for one that is not a pixel model."""
-    folder = Path(name).expanduser()
-    run = RunFolder(folder).latest_checkpoint
-    checkpoint = library.find(run if run.is_file() else name)
+    checkpoint = find_checkpoint(name, library)
     if checkpoint.family == PIXEL.name and checkpoint.can_generate:
         return checkpoint
     family = FAMILIES.get(checkpoint.family)

@@ -1,0 +1,58 @@
+"""The verb `diffstudio reverse`."""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+
+from diffstudio.cli.arguments import Verbs, as_number, as_text, as_whole_number
+from diffstudio.cli.lab_verb import (
+    Engine,
+    add_checkpoint_argument,
+    add_device_option,
+    add_json_option,
+    add_out_option,
+    add_seed_option,
+    run_verb,
+)
+
+_OPTIONS = ("negative", "seed", "steps", "sampler", "spacing", "guidance", "width", "height")
+
+
+def add_reverse(verbs: Verbs) -> None:
+    verb = verbs.add_parser(
+        "reverse",
+        help="film how an image comes out of noise, step by step",
+        allow_abbrev=False,
+        description="Generate one image and keep every step: the noisy state, the estimate of the clean image, the noise and "
+        "the score, as frames and as an animated GIF. Ctrl+C stops it; image generation goes first.",
+    )
+    add_checkpoint_argument(verb)
+    verb.add_argument(
+        "--prompt", metavar="T", type=as_text, default="", help="what the image shows (default: nothing said)"
+    )
+    add_out_option(verb, "a folder for the frames and the film", required=True)
+    verb.add_argument("--negative", "--negative-prompt", metavar="T", type=as_text, default="", help="negative prompt")
+    verb.add_argument("--steps", metavar="N", type=as_whole_number, default=0, help="sampling steps")
+    verb.add_argument("--sampler", metavar="NAME", type=as_text, default="", help="as in `generate`")
+    verb.add_argument("--spacing", metavar="NAME", type=as_text, default="", help="as in `generate`")
+    verb.add_argument("--guidance", "--cfg-scale", metavar="X", type=as_number, help="CFG scale")
+    verb.add_argument("--width", metavar="PX", type=as_whole_number, default=0, help="of the image")
+    verb.add_argument("--height", metavar="PX", type=as_whole_number, default=0, help="of the image")
+    add_seed_option(verb, "of the noise (default 0)")
+    add_device_option(verb)
+    add_json_option(verb)
+    verb.set_defaults(do=_reverse)
+
+
+def _reverse(arguments: argparse.Namespace) -> int:
+    def prepare(device: str) -> Engine:
+        from diffstudio.studio.evaluations.reverse.request import ReverseRequest
+
+        options = {name: getattr(arguments, name) for name in _OPTIONS}
+        request = ReverseRequest(arguments.checkpoint, arguments.prompt, arguments.out, device=device, **options)
+        from diffstudio.studio.evaluations.reverse.reverse import reverse
+
+        return partial(reverse, request)
+
+    return run_verb(arguments, prepare, ())

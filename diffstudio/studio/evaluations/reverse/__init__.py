@@ -1,0 +1,1 @@
+"""Reverse: the reverse process of one image as a film of its state, estimate, noise and score."""

@@ -1,0 +1,40 @@
+"""ReverseRequest: the image whose reverse process is filmed. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffstudio.errors import BadRequest, must_be_between
+
+AUTO = "auto"
+MOST_STEPS, MOST_PX = 200, 8192
+
+
+@dataclass(frozen=True, slots=True)
+class ReverseRequest:
+    """Generate one image and keep every step. Fields of 0, None or an empty text are the checkpoint's own."""
+
+    checkpoint: str  # a name or a path
+    prompt: str
+    out: Path  # a folder for the result, in which a control file can stop the work
+    negative: str = ""
+    seed: int = 0
+    steps: int = 0
+    sampler: str = ""
+    spacing: str = ""
+    guidance: float | None = None  # CFG scale
+    width: int = 0  # px
+    height: int = 0
+    device: str = AUTO
+
+    def __post_init__(self) -> None:
+        for what, value, lowest, highest in (
+            ("seed", self.seed, 0, 2**62),
+            ("number of steps", self.steps, 0, MOST_STEPS),
+            ("CFG scale", self.guidance or 0, 0, 1000),
+            ("width", self.width, 0, MOST_PX),
+            ("height", self.height, 0, MOST_PX),
+        ):
+            if not lowest <= value <= highest:
+                raise BadRequest(f"The {what} is {value}", must_be_between(lowest, f"{highest:,}"))
