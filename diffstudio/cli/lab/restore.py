@@ -8,6 +8,7 @@ from functools import partial
 from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.lab_verb import (
     Engine,
+    add_checkpoint_argument,
     add_device_option,
     add_json_option,
     add_out_option,
@@ -27,9 +28,7 @@ def add_restore(verbs: Verbs) -> None:
         "fit what was seen, or one of them. Size, grey or colour, transparency and 16 bits are kept. Ctrl+C stops it; image "
         "generation goes first.",
     )
-    verb.add_argument(
-        "checkpoint", metavar="CHECKPOINT", type=as_text, help="a name from `models list`, its file, or a run's folder"
-    )
+    add_checkpoint_argument(verb)
     verb.add_argument("images", metavar="IMAGE|FOLDER", type=as_path, help="an image, or a folder of images")
     verb.add_argument("--task", metavar="NAME", type=as_text, default="denoise", help=_TASKS)
     add_out_option(verb, "a folder for the restored images", required=True)

@@ -54,6 +54,8 @@ class Field(QWidget):
 class FolderField(Field):
     """A folder of images, chosen in a dialog or dropped. Without a flag it is the last positional argument."""
 
+    kinds: tuple[DroppedKind, ...] = (DroppedKind.FOLDER,)  # that can be dropped
+
     def __init__(self, text: str, missing: str, *, tooltip: str, flag: str = "", optional: bool = False) -> None:
         super().__init__()
         self._text, self._missing, self._flag, self._optional = text, missing, flag, optional
@@ -101,11 +103,11 @@ class FolderField(Field):
         self.set_folder(Path(found) if found is not None else None)
 
     def drop_text(self, items: Sequence[DroppedItem]) -> str:
-        folder = next((item for item in items if item.kind is DroppedKind.FOLDER), None)
-        return f"Drop to use {folder.name} as: {self._text.lower()}" if folder is not None else ""
+        found = next((item for item in items if item.kind in self.kinds), None)
+        return f"Drop to use {found.name} as: {self._text.lower()}" if found is not None else ""
 
     def take(self, items: Sequence[DroppedItem]) -> None:
-        self.set_folder(next((item.path for item in items if item.kind is DroppedKind.FOLDER), self._folder))
+        self.set_folder(next((item.path for item in items if item.kind in self.kinds), self._folder))
 
     def _show(self) -> None:
         self._shown.setText(str(self._folder) if self._folder is not None else "None chosen")

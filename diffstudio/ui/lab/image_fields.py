@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from PySide6.QtWidgets import QFileDialog
 
 from diffstudio.ui.lab.fields import FolderField
 from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.dialogs import choose_image
-from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind
+from diffstudio.ui.widgets.images.drag_and_drop import DroppedKind
 
 
 class ImagesField(FolderField):
     """An image or a folder of images: chosen in a dialog or dropped."""
+
+    kinds = (DroppedKind.IMAGE, DroppedKind.FOLDER)
 
     def __init__(self, text: str, missing: str, *, tooltip: str, flag: str = "", optional: bool = False) -> None:
         super().__init__(text, missing, tooltip=tooltip, flag=flag, optional=optional)
@@ -33,16 +33,3 @@ class ImagesField(FolderField):
         return choose_image(
             self, self._text, str(found.parent) if found is not None else pictures_folder(), self.set_folder
         )
-
-    def drop_text(self, items: Sequence[DroppedItem]) -> str:
-        found = self._usable(items)
-        return f"Drop to use {found.name} as: {self._text.lower()}" if found is not None else ""
-
-    def take(self, items: Sequence[DroppedItem]) -> None:
-        found = self._usable(items)
-        if found is not None:
-            self.set_folder(found.path)
-
-    def _usable(self, items: Sequence[DroppedItem]) -> DroppedItem | None:
-        kinds = (DroppedKind.IMAGE, DroppedKind.FOLDER)
-        return next((item for item in items if item.kind in kinds), None)

@@ -29,6 +29,7 @@ from diffstudio.ui.widgets.images.image_reading import read_image
 from diffstudio.ui.widgets.inputs import ComboBox, LabelledSlider
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 
+FROM_MEAN_TO_SAMPLE = "From mean to sample"
 LARGEST = 1024  # px of an image on the screen; files are saved whole
 TASKS = (
     (RestoreTask.DENOISE.value, "Denoise"),
@@ -82,7 +83,7 @@ class RestoreResultView(ResultView):
         self.save = SaveButton("restored image")
         self.compared = BeforeAfter()
         self.slider = LabelledSlider(
-            "From mean to sample",
+            FROM_MEAN_TO_SAMPLE,
             0,
             100,
             0,
@@ -173,7 +174,7 @@ class RestoreForm(LabForm):
         )
         steps = NumberField("Steps", "--steps", 2, 100, value=20, tooltip="Network calls of each sample")
         share = NumberField(
-            "From mean to sample",
+            FROM_MEAN_TO_SAMPLE,
             "--share",
             0,
             1,

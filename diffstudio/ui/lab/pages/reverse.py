@@ -25,6 +25,7 @@ from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_reading import read_image
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 
+AUTOMATIC = "Automatic: as the checkpoint recommends"
 LARGEST = 512  # px of an image on the screen
 
 
@@ -89,9 +90,7 @@ def make_form() -> LabForm:
         "Prompt", "--prompt", tooltip="What the image shows, or the name of a class; without one the model chooses"
     )
     negative = TextField("Negative prompt", "--negative", tooltip="What the image is guided away from")
-    steps = NumberField(
-        "Steps", "--steps", 0, 100, automatic="Automatic", tooltip="Automatic: as the checkpoint recommends"
-    )
+    steps = NumberField("Steps", "--steps", 0, 100, automatic="Automatic", tooltip=AUTOMATIC)
     guidance = NumberField(
         "CFG scale",
         "--guidance",
@@ -100,13 +99,10 @@ def make_form() -> LabForm:
         automatic="Automatic",
         step=0.5,
         decimals=1,
-        tooltip="Automatic: as the checkpoint recommends; 1 films the model itself, without guidance",
+        tooltip=f"{AUTOMATIC}; 1 films the model itself, without guidance",
     )
     sampler = ChoiceField(
-        "Sampler",
-        "--sampler",
-        [("", "Automatic"), *((name, name) for name in SAMPLER_NAMES)],
-        tooltip="Automatic: as the checkpoint recommends",
+        "Sampler", "--sampler", [("", "Automatic"), *((name, name) for name in SAMPLER_NAMES)], tooltip=AUTOMATIC
     )
     return LabForm(
         (("Image", (checkpoint, prompt, negative)), ("Options", (seed_field(), steps, sampler, guidance))),
