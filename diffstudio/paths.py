@@ -63,6 +63,11 @@ def runs() -> Path:
     return data() / "runs"
 
 
+def step_fitting() -> Path:
+    """The jobs that fit steps to checkpoints, with their results."""
+    return data() / "fitted steps"
+
+
 def lab() -> Path:
     """The jobs of the Lab with their results."""
     return data() / "lab"

@@ -1,4 +1,4 @@
-"""The verbs `diffstudio models list, show, set, import` and `fetch`; those for weight files are in weights.py."""
+"""The verbs `diffstudio models list, show, set, import, fetch` and `fit-steps`; those for weight files are in weights.py."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffstudio.cli.arguments import Verbs, as_path, as_text
+from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whole_number
+from diffstudio.cli.lab_verb import Engine, add_device_option, add_json_option, add_out_option, run_verb
 from diffstudio.cli.terminal import printable, progress
-from diffstudio.cli.weights import add_weights
+from diffstudio.cli.weights import Add, add_weights
 from diffstudio.errors import BadRequest, StorageProblem
+from diffstudio.studio.evaluations.fitted_steps.request import CALLS, FITTABLE, FitStepsRequest
 
 if TYPE_CHECKING:
     from diffstudio.models.checkpoint import Checkpoint
@@ -63,6 +65,88 @@ def add_models(verbs: Verbs) -> None:
         "components", metavar="COMPONENT", nargs="*", type=as_text, help="without one: list what can be downloaded"
     )
     add_weights(add)
+    _add_fit_steps(add)
+
+
+def _add_fit_steps(add: Add) -> None:
+    fitting = add("fit-steps", "fit the times of few steps to a checkpoint, for the scheduler *fitted*", _fit_steps)
+    fitting.description = (
+        "Find the times of the steps that bring a sampler closest to converged images of a checkpoint, with few network "
+        "calls. Those that are closer than other schedulers are kept in its header, or beside it. Ctrl+C stops it; image "
+        "generation goes first."
+    )
+    fitting.add_argument("checkpoint", metavar="NAME|PATH", type=as_text)
+    fitting.add_argument(
+        "--samplers",
+        metavar="NAME",
+        nargs="+",
+        type=as_text,
+        default=(),
+        help=f"some of {', '.join(FITTABLE)} (default: the one that the checkpoint recommends)",
+    )
+    calls = ", ".join(map(str, CALLS))
+    fitting.add_argument(
+        "--calls", metavar="N", nargs="+", type=as_whole_number, default=CALLS, help=f"network calls (default {calls})"
+    )
+    fitting.add_argument(
+        "--prompts", metavar="FILE", type=as_path, help="one prompt a line (default: captions of the checkpoint)"
+    )
+    usual = FitStepsRequest("")
+    for name, what in (
+        ("images", "images to fit with"),
+        ("judged", "images to judge by"),
+        ("effort", "network calls for refining the steps of one sampler and number of steps"),
+    ):
+        default = getattr(usual, name)
+        fitting.add_argument(
+            f"--{name}", metavar="N", type=as_whole_number, default=default, help=f"{what} (default {default})"
+        )
+    fitting.add_argument(
+        "--guidance", metavar="X", type=as_number, help="CFG scale to fit for (default: as the checkpoint recommends)"
+    )
+    fitting.add_argument(
+        "--recommend",
+        metavar="N",
+        type=as_whole_number,
+        help="make the steps of the first sampler with N calls the recommended settings of the checkpoint",
+    )
+    add_device_option(fitting)
+    add_json_option(fitting)
+    add_out_option(fitting, "a folder for the result as models.json")
+
+
+def _fit_steps(arguments: argparse.Namespace) -> int:
+    def prepare(device: str) -> Engine:
+        request = FitStepsRequest(
+            arguments.checkpoint,
+            tuple(arguments.samplers),
+            tuple(arguments.calls),
+            _lines_of(arguments.prompts) if arguments.prompts is not None else (),
+            arguments.images,
+            arguments.judged,
+            arguments.guidance,
+            arguments.effort,
+            arguments.recommend,
+            device,
+            arguments.out,
+        )
+        from diffstudio.studio.evaluations.fitted_steps.fitting import fit_steps
+
+        return partial(fit_steps, request)
+
+    return run_verb(arguments, prepare, ())
+
+
+def _lines_of(file: Path) -> tuple[str, ...]:
+    """The prompts in a file, without empty lines."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRequest(f"The prompts in {file} cannot be read", str(error)) from error
+    prompts = tuple(line.strip() for line in lines if line.strip())
+    if not prompts:
+        raise BadRequest(f"There are no prompts in {file}", remedy="Write one on each line")
+    return prompts
 
 
 def _list_models(arguments: argparse.Namespace) -> int:

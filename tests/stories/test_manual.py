@@ -30,6 +30,7 @@ from diffstudio.ui.lab.room import LabRoom
 from diffstudio.ui.models.adding.link_dialog import LinkDialog
 from diffstudio.ui.models.details import CheckpointDetails
 from diffstudio.ui.models.room import ModelsRoom
+from diffstudio.ui.models.step_fitter import StepFittingDialog
 from diffstudio.ui.settings_dialog import SettingsDialog
 from diffstudio.ui.train.room import TrainRoom
 from diffstudio.ui.train.run.panel import Action
@@ -108,6 +109,7 @@ def window_texts(qtbot: QtBot, tmp_path: Path) -> Iterator[set[str]]:
         UpscaleDialog(request, image, QSize(64, 64), [checkpoint()]),
         SettingsDialog(Settings(), ""),
         LinkDialog(tmp_path),
+        StepFittingDialog(checkpoint()),
     ]
     for place in places:
         qtbot.addWidget(place)

@@ -1,4 +1,4 @@
-"""Requests to the weight tools (convert, merge, fuse LoRAs, prune, export), and which of them fit a model file.
+"""Requests to the weight tools (convert, merge, fuse LoRAs, prune, export), and which tools fit a model file.
 
 No torch is imported before a request is carried out.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.detection.families_table import is_trained_here
+from diffstudio.models.detection.families_table import family_of, is_trained_here
 from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.tools.prune import prunable_bytes
 from diffstudio.models.tools.spec import Method, Precision, ToolProgress, precision_of
@@ -39,6 +39,7 @@ class Tool(StrEnum):
     FUSE_LORA = "fuse-lora"
     PRUNE = "prune"
     EXPORT = "export"
+    FIT_STEPS = "fit-steps"  # is a job of its own, not a WeightRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,7 @@ def available_tools(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> tup
         (Tool.FUSE_LORA, bool(fusable(checkpoint, others))),
         (Tool.PRUNE, bool(prunable_bytes(checkpoint))),
         (Tool.EXPORT, is_exportable(checkpoint)),
+        (Tool.FIT_STEPS, steps_can_be_fitted(checkpoint)),
     ]
     return tuple(tool for tool, fits in possible if fits)
 
@@ -193,6 +195,18 @@ def fusable(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> list[Checkp
         and other.layout not in (Layout.GGUF, Layout.PICKLE)
         and other.family in (checkpoint.family, "unknown")
     ]
+
+
+def steps_can_be_fitted(checkpoint: Checkpoint) -> bool:
+    """Whether its images are sampled step by step here, from a prompt alone."""
+    family = family_of(checkpoint.family)
+    return (
+        checkpoint.can_generate
+        and not checkpoint.inpainting
+        and family is not None
+        and not family.one_call
+        and not family.text_only
+    )
 
 
 def is_exportable(checkpoint: Checkpoint) -> bool:

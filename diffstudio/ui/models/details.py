@@ -38,6 +38,7 @@ _TOOLS = {
     Tool.FUSE_LORA: ("Fuse LoRA…", "plus", "Fuse a LoRA into the weights of a new checkpoint"),
     Tool.PRUNE: ("Prune…", "scissors", "Write a smaller file, without weights that inference does not need"),
     Tool.EXPORT: ("Export…", "export", "Write a diffusers folder"),
+    Tool.FIT_STEPS: ("Fit steps…", "ruler", "Find the times of few steps that suit this checkpoint best"),
 }
 _USE_TIP = "Use this checkpoint in the Generate room"
 

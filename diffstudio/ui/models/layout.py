@@ -12,6 +12,7 @@ from diffstudio.ui.models.checkpoint_list import CheckpointList
 from diffstudio.ui.models.details import CheckpointDetails
 from diffstudio.ui.models.filter_bar import FilterBar
 from diffstudio.ui.models.item_model import CheckpointsModel
+from diffstudio.ui.models.step_fitter import StepFitter
 from diffstudio.ui.models.tool_runner import ToolRunner
 from diffstudio.ui.widgets import shortcuts
 from diffstudio.ui.widgets.banner import MessageBanner
@@ -30,6 +31,7 @@ class ModelsLayout(QWidget):
         super().__init__()
         self.setObjectName("background")
         self.tool_runner, self.adder = ToolRunner(output_folder, self), ModelAdder(output_folder, self)
+        self.step_fitter = StepFitter(self)
         self.model = CheckpointsModel()
         self.list = CheckpointList(self.model)
         self.heading = SectionLabel("Models")
@@ -97,6 +99,7 @@ class ModelsLayout(QWidget):
         whole.setSpacing(0)
         whole.addWidget(self._pages, 1)
         whole.addWidget(self.tool_runner.bar)
+        whole.addWidget(self.step_fitter.bar)
         whole.addWidget(self.adder.downloads.bar)
         whole.addWidget(self.message)
         self.setTabOrder(self.list, self.add_button)

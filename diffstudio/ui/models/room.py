@@ -93,6 +93,9 @@ class ModelsRoom(ModelsLayout):
             lambda name: self.message.show_message("info", f"{name} was cancelled. No files were left behind.")
         )
 
+        self.step_fitter.message.connect(self.message.show_message)
+        self.step_fitter.fitted.connect(self.rescan_requested)  # the header may have changed
+
     def _connect_files(self) -> None:
         files, adder, details = self.file_actions, self.adder, self.details
         self.list.delete_requested.connect(files.ask_to_trash)
@@ -199,6 +202,7 @@ class ModelsRoom(ModelsLayout):
         self.details.notes.save()
         self.adder.downloads.close()
         self.tool_runner.close()
+        self.step_fitter.close()
         self._lookups.close()
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
@@ -329,7 +333,9 @@ class ModelsRoom(ModelsLayout):
 
     def _open_tool(self, tool: Tool) -> None:
         entry = self.chosen()
-        if isinstance(entry, Checkpoint):
+        if isinstance(entry, Checkpoint) and tool is Tool.FIT_STEPS:
+            self.step_fitter.open(entry)
+        elif isinstance(entry, Checkpoint):
             self.tool_runner.open(tool, entry, self._checkpoints(), self._removed_bytes)
 
     def _tool_finished(self, result: ToolResult) -> None:

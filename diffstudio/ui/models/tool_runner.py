@@ -49,7 +49,7 @@ class ToolProgressBar(QFrame):
 
     stop_requested = Signal()
 
-    def __init__(self) -> None:
+    def __init__(self, stop_tip: str = "Stop. No files are left behind") -> None:
         super().__init__()
         self.setObjectName("panel")
         self.setProperty("side", "left")
@@ -57,7 +57,7 @@ class ToolProgressBar(QFrame):
         self.title = ElidedLabel("")
         self.percent = label("", "dim")
         self.line = ProgressLine("Progress of the file")
-        self.stop = SecondaryButton(actions.STOP, "stop", "Stop. No files are left behind")
+        self.stop = SecondaryButton(actions.STOP, "stop", stop_tip)
         header = QHBoxLayout()
         header.addWidget(self.title, 1)
         header.addWidget(self.percent)
@@ -73,8 +73,8 @@ class ToolProgressBar(QFrame):
         self.stop.clicked.connect(self.stop_requested)
         self.hide()
 
-    def begin(self, request: WeightRequest, queued: int) -> None:
-        self._title = f"{_VERBS[type(request)]}: {request.target.name}"
+    def begin(self, title: str, queued: int = 0) -> None:
+        self._title = title
         describe(self.line, self._title)
         self.show_queued(queued)
         self.show_fraction(0.0)
@@ -83,6 +83,10 @@ class ToolProgressBar(QFrame):
     def show_queued(self, queued: int) -> None:
         """Show how many requests are queued."""
         self.title.setText(f"{self._title}, {queued} more queued" if queued else self._title)
+
+    def show_what(self, what: str) -> None:
+        """Show what is being done, beside the title."""
+        self.title.setText(f"{self._title}. {what}" if what else self._title)
 
     def show_fraction(self, fraction: float) -> None:
         self.line.set_fraction(fraction)
@@ -120,7 +124,7 @@ class ToolRunner(QObject):
                 dialog = FuseLoraDialog(checkpoint, self._output_folder(), others, self._parent_widget)
             case Tool.PRUNE:
                 dialog = PruneDialog(checkpoint, self._output_folder(), removed_bytes, self._parent_widget)
-            case Tool.EXPORT:
+            case _:
                 dialog = ExportDialog(checkpoint, self._output_folder(), self._parent_widget)
         dialog.requested.connect(self.submit)
         dialog.finished.connect(dialog.deleteLater)
@@ -155,7 +159,7 @@ class ToolRunner(QObject):
             self.bar.hide()
             return
         request = self._queue.pop(0)
-        self.bar.begin(request, len(self._queue))
+        self.bar.begin(f"{_VERBS[type(request)]}: {request.target.name}", len(self._queue))
         self._current = self._tasks.start(self._carry_out(request))
 
     async def _carry_out(self, request: WeightRequest) -> None:

@@ -197,7 +197,11 @@ def test_what_cannot_be_used_offers_no_tools(room: ModelsRoom, qtbot: QtBot, mod
     room.choose(models / "one.safetensors")
     qtbot.waitUntil(room.details.tools[Tool.CONVERT].isVisible)
     shown = [tool for tool, button in room.details.tools.items() if button.isVisible()]
-    assert shown == [Tool.CONVERT, Tool.MERGE]  # nothing to prune, no pipeline in diffusers, no LoRA for it
+    assert shown == [
+        Tool.CONVERT,
+        Tool.MERGE,
+        Tool.FIT_STEPS,
+    ]  # nothing to prune, no pipeline in diffusers, no LoRA for it
     room.choose(models / "broken.safetensors")
     assert (
         not any(button.isVisible() for button in room.details.tools.values())
