@@ -226,7 +226,7 @@ def _generate(arguments: argparse.Namespace) -> int:
         checkpoint = library.find(request.checkpoint)
         if request.autoguidance == _EARLY:
             given["autoguidance"] = str(_early_checkpoint(checkpoint))
-        request = dataclasses.replace(request, **(recommended_values(checkpoint) | given))
+        request = dataclasses.replace(request, **(recommended_values(checkpoint, fitted=True) | given))
         request, note = with_fitted_times(request, checkpoint)
         if note:
             print_message(note)

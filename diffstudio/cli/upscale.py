@@ -103,7 +103,7 @@ def _upscale(arguments: argparse.Namespace) -> int:
     settings = load_settings()
     library = Library(settings.folders)
     named = str(given.get("checkpoint", ""))
-    usual = recommended_values(library.find(named)) if named else {}
+    usual = recommended_values(library.find(named), fitted=True) if named else {}
     request = upscale_request(arguments.image, sampled=sampled, usual=usual, **given)
     if request.checkpoint:  # found before anything heavy is loaded
         request, note = with_fitted_times(request, library.find(request.checkpoint))

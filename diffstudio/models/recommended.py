@@ -16,19 +16,19 @@ DEFAULTS_OF_0_1 = {"sampler": "heun", "spacing": "uniform", "steps": 20}
 _MOST_STEPS = 1000
 
 
-def recommended_for(checkpoint: Checkpoint) -> Family | None:
+def recommended_for(checkpoint: Checkpoint, *, fitted: bool = False) -> Family | None:
     """The family with the settings recommended for this checkpoint; None for an unknown family.
 
     Headers of checkpoints trained here hold `guidance` and, since version 0.2, `sampling`: sampler, spacing and steps.
-    Values that cannot be used are ignored. Fitted steps that are recommended replace sampler, spacing and steps.
+    Values that cannot be used are ignored. With `fitted`, for those who make requests, fitted steps that are recommended
+    replace sampler, spacing and steps: a request carries their times (`studio.fitted_spacing`), others compute theirs.
     """
     usual = recommended_settings(checkpoint.family, checkpoint.edition, f"{checkpoint.path.stem} {checkpoint.title}")
     if usual is None or usual.one_call:
         return usual
-    if usual.latent:
-        return _with_fitted_steps(usual, checkpoint)
-    usual = _with_sampling(_with_guidance(usual, checkpoint), checkpoint)
-    return _with_fitted_steps(usual, checkpoint)
+    if not usual.latent:
+        usual = _with_sampling(_with_guidance(usual, checkpoint), checkpoint)
+    return _with_fitted_steps(usual, checkpoint) if fitted else usual
 
 
 def _with_guidance(usual: Family, checkpoint: Checkpoint) -> Family:
@@ -62,15 +62,9 @@ def _with_fitted_steps(usual: Family, checkpoint: Checkpoint) -> Family:
     return usual if ladder is None else replace(usual, sampler=ladder.sampler, spacing=SPACING, steps=ladder.steps)
 
 
-def recommended_values(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The recommended settings as fields of a request; empty for an unknown family."""
-    usual = recommended_for(checkpoint)
+def recommended_values(checkpoint: Checkpoint, *, fitted: bool = False) -> dict[str, Any]:
+    """As `recommended_for`, as fields of a request; empty for an unknown family."""
+    usual = recommended_for(checkpoint, fitted=fitted)
     if usual is None:
         return {}
     return {"steps": usual.steps, "sampler": usual.sampler, "spacing": usual.spacing, "guidance": usual.guidance}
-
-
-def recommended_times(checkpoint: Checkpoint) -> tuple[float, ...]:
-    """The times of the recommended steps, as `GenerateRequest.times`; () where a spacing computes them."""
-    ladder = fitted_steps(checkpoint).recommended
-    return () if ladder is None else ladder.times

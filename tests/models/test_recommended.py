@@ -9,7 +9,7 @@ import pytest
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.fitted_steps.stored import store
 from diffstudio.models.library.records import read_checkpoint
-from diffstudio.models.recommended import recommended_for, recommended_times, recommended_values
+from diffstudio.models.recommended import recommended_for, recommended_values
 from tests.models.fitted_steps.some_ladders import ladder
 from tests.models.tiny import write_tiny_checkpoint
 
@@ -22,10 +22,15 @@ def own(tmp_path: Path) -> Checkpoint:
 def test_recommended_steps_are_the_recommended_settings(own: Checkpoint) -> None:
     store(own, [ladder("euler", 4)])
     usual = recommended_for(read_checkpoint(own.path))
-    assert usual is not None and usual.spacing != "fitted" and recommended_times(read_checkpoint(own.path)) == ()
+    assert usual is not None and usual.spacing != "fitted" and usual == recommended_for(own, fitted=True)
     store(own, [ladder("heun", 3, recommended=True)])
     again = read_checkpoint(own.path)
-    usual = recommended_for(again)
+    assert recommended_for(again) == recommended_for(own)  # what cannot carry times computes its own
+    usual = recommended_for(again, fitted=True)
     assert usual is not None and (usual.sampler, usual.spacing, usual.steps) == ("heun", "fitted", 3)
-    assert recommended_times(again) == ladder("heun", 3).times
-    assert recommended_values(again) == {"steps": 3, "sampler": "heun", "spacing": "fitted", "guidance": usual.guidance}
+    assert recommended_values(again, fitted=True) == {
+        "steps": 3,
+        "sampler": "heun",
+        "spacing": "fitted",
+        "guidance": usual.guidance,
+    }

@@ -18,13 +18,16 @@ from diffstudio.diffusion.samplers import network_calls
 from diffstudio.diffusion.schedule import NoiseSchedule
 from diffstudio.models import loading
 from diffstudio.models.detection.families_table import PIXEL
+from diffstudio.models.fitted_steps.stored import fitted_steps
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.model import Model
-from diffstudio.models.recommended import recommended_for
+from diffstudio.models.recommended import recommended_for, recommended_values
 from diffstudio.models.sampling import SampleOptions, sample
+from diffstudio.studio.fitted_spacing import with_fitted_times
 from diffstudio.studio.requests import GenerateRequest, UpscaleRequest, request_from_json
 from diffstudio.training.recipe import Recipe, RunRecipe
 from diffstudio.training.run.run_folder import RunFolder
+from tests.benchmarks.fitted_steps import with_times
 from tests.benchmarks.last_call import grain
 from tests.benchmarks.samplers import PROMPTS, differences, draw
 
@@ -47,14 +50,40 @@ def drawn(model: Model, sampler: str, spacing: str, steps: int, count: int = HEL
     return draw(model, prompts[-count:], range(1000, 1000 + count), sampler, spacing, steps).images
 
 
-def test_the_defaults_come_close_to_a_converged_image(starter: Model) -> None:
+@pytest.fixture(scope="module")
+def converged(starter: Model) -> Tensor:
+    return drawn(starter, "unipc", "karras", 40)
+
+
+def test_the_defaults_come_close_to_a_converged_image(starter: Model, converged: Tensor) -> None:
     """The median image does. For a few prompts ten steps lead to another image, which dominates the mean."""
-    converged = drawn(starter, "unipc", "karras", 40)
     away = differences(drawn(starter, PIXEL.sampler, PIXEL.spacing, PIXEL.steps), converged)
     assert away.median() < 1.5e-4
     assert (away > 1e-3).sum() <= HELD_OUT // 4 and away.max() < 3e-3
     times = starter.times(PIXEL.steps, PIXEL.spacing, 1.0, 64, 64)
     assert network_calls(PIXEL.sampler, starter.schedule, times) <= 10
+
+
+def test_the_fitted_steps_of_the_starter_come_closer_for_every_prompt(starter: Model, converged: Tensor) -> None:
+    """Fitted with the first 24 prompts and the seeds 0 to 23: at most ten calls, and no prompt leads to another image."""
+    ladder = fitted_steps(read_checkpoint(paths.starter())).recommended
+    assert ladder is not None and ladder.guidance == starter.guidance
+    prompts = PROMPTS.read_text(encoding="utf-8").splitlines()[-HELD_OUT:]
+    seeds = range(1000, 1000 + HELD_OUT)
+    away = differences(with_times(starter, prompts, seeds, ladder.sampler, ladder.times), converged)
+    assert away.mean() <= 1.5e-4 and away.max() < 1e-3
+    times = torch.tensor([*ladder.times, 0.0], dtype=torch.float64)
+    assert network_calls(ladder.sampler, starter.schedule, times) <= 10
+
+
+def test_the_starter_begins_with_them_in_generate() -> None:
+    checkpoint = read_checkpoint(paths.starter())
+    ladder = fitted_steps(checkpoint).recommended
+    assert ladder is not None
+    values = recommended_values(checkpoint, fitted=True)
+    assert (values["sampler"], values["spacing"], values["steps"]) == (ladder.sampler, "fitted", ladder.steps)
+    request, note = with_fitted_times(GenerateRequest(**values), checkpoint)
+    assert (request.times, note) == (ladder.times, "")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from diffstudio.models.conditioning.prompt_schedule import StepTexts
 from diffstudio.models.guidance_options import GuidanceOptions
 from diffstudio.models.memory.oom_fallback import images_at_once
 from diffstudio.models.model import EncodedPrompt, Model
-from diffstudio.models.recommended import recommended_times, recommended_values
+from diffstudio.models.recommended import recommended_values
 from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.studio.evaluations.subjects import CheckpointSubject
 
@@ -77,7 +77,6 @@ class CheckpointSamples:
                 spacing=str(options["spacing"]),
                 guidance=float(str(options["guidance"])),
                 guidance_options=guidance(part),
-                times=recommended_times(self.subject.checkpoint),
             )
             for step in sample(self.model, self._encoded(part), chosen, wrap=self._checked):
                 state = step.x

@@ -48,7 +48,7 @@ class StepFittingDialog(FittedDialog):
         describe(self, title, " ")
         self.samplers = ChipRow([(name, _NAMES[name]) for name in FITTABLE], exclusive=False, name=terms.SAMPLER)
         self.calls = ChipRow([(calls, str(calls)) for calls in CALLS], exclusive=False, name="Network calls")
-        usual = recommended_for(checkpoint)
+        usual = recommended_for(checkpoint, fitted=True)
         self.samplers.set_value([usual.sampler if usual is not None and usual.sampler in FITTABLE else FITTABLE[0]])
         self.calls.set_value(CALLS)
         guidance = (

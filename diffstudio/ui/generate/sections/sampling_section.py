@@ -282,7 +282,7 @@ class SamplingSection(QWidget):
             return
         self.cfg_scale.setEnabled(checkpoint.conditioning is not Conditioning.NONE)
         self._loaded_for = this
-        self._recommended = recommended_for(checkpoint) or self._recommended
+        self._recommended = recommended_for(checkpoint, fitted=True) or self._recommended
         if self.scheduler.value() != before:  # it is not one of this checkpoint's
             self.scheduler.set_value(SpacingName(self._recommended.spacing))
         if another and load_recommended:

@@ -46,7 +46,7 @@ def test_what_is_closer_is_kept_with_the_checkpoint(tiny: Path, tmp_path: Path) 
     ]
     assert {one.guidance for one in stored} == {3.0} and {one.images for one in stored} == {3}
     if (four := next(one for one in result.ladders if one.steps == 4)).kept:
-        usual = recommended_for(read_checkpoint(tiny))
+        usual = recommended_for(read_checkpoint(tiny), fitted=True)
         assert usual is not None and (usual.sampler, usual.spacing, usual.steps) == ("euler", "fitted", 4)
         assert four.times[0] == 1.0
     assert json.loads((tmp_path / "out" / RESULT).read_text())["ladders"][0]["sampler"] == "euler"
