@@ -27,7 +27,7 @@ def random_network(channels: int, seed: int = 0) -> FeatureNetwork:
     features = sum(_WIDTHS) * _CELLS**2
 
     @torch.inference_mode()
-    def found(images: Tensor) -> Tensor:
+    def compute(images: Tensor) -> Tensor:
         x = images.float()
         if max(x.shape[-2:]) > LARGEST_SIDE:
             x = F.interpolate(x, (LARGEST_SIDE,) * 2, mode="bilinear", antialias=True, align_corners=False)
@@ -39,5 +39,5 @@ def random_network(channels: int, seed: int = 0) -> FeatureNetwork:
         return torch.cat(parts, dim=1)
 
     return FeatureNetwork(
-        "a network with random weights", features, f"resized to {LARGEST_SIDE} px, bilinear, if larger", found
+        "a network with random weights", features, f"resized to {LARGEST_SIDE} px, bilinear, if larger", compute
     )

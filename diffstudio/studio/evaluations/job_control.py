@@ -65,21 +65,21 @@ class EvaluationJobControl:
         if held and not self._lease.is_held:
             self._acquire()
         elif held:
-            self._lease.yield_if_wanted(on_wait=self._waits, cancelled=self._is_stopped)
-        self._goes_on()
+            self._lease.yield_if_wanted(on_wait=self._report_waiting, cancelled=self._is_stopped)
+        self._report_resumed()
 
     def _acquire(self) -> None:
         if not self._turn.is_held:
-            self._turn.acquire(self._by, self._is_stopped, on_wait=self._waits)
-        self._lease.acquire(self._by, self._is_stopped, on_wait=self._waits)
-        self._goes_on()
+            self._turn.acquire(self._by, self._is_stopped, on_wait=self._report_waiting)
+        self._lease.acquire(self._by, self._is_stopped, on_wait=self._report_waiting)
+        self._report_resumed()
 
-    def _waits(self) -> None:
+    def _report_waiting(self) -> None:
         self._on_wait()
         self._write(JobWaiting(self._lease.holder() or self._turn.holder() or ""))
         self._waiting = True
 
-    def _goes_on(self) -> None:
+    def _report_resumed(self) -> None:
         if self._waiting:
             self._waiting = False
             self._write(JobResumed())

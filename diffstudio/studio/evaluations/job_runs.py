@@ -122,6 +122,6 @@ class RunControl:
             self.look()
 
 
-def goes_on(out: Path) -> str:
+def resume_remedy(out: Path) -> str:
     """The remedy after a stop."""
     return f"Start it again with --out {out} to resume it"

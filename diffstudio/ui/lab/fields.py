@@ -190,7 +190,7 @@ class SubjectsField(Field):
 
     def fill(self, rest: list[str]) -> None:
         names = dict(self._offered)
-        found = _taken_all(rest, self._flag) if self._flag else rest[:]
+        found = _pop_values(rest, self._flag) if self._flag else rest[:]
         self._show([(one, names.get(one) or Path(one).name or one) for one in found])
         if not self._flag:
             rest.clear()
@@ -333,7 +333,7 @@ class SeveralField(Field):
         self._column.setSpacing(4)
         self._column.addWidget(label(text))
         describe(self, text, tooltip)
-        self.chips = self._made(self._all)
+        self.chips = self._chip_row(self._all)
 
     def value(self) -> tuple[str, ...]:
         chosen: tuple[str, ...] = self.chips.value()
@@ -350,10 +350,10 @@ class SeveralField(Field):
         self._column.removeWidget(self.chips)
         self.chips.hide()
         self.chips.deleteLater()
-        self.chips = self._made(names)
+        self.chips = self._chip_row(names)
         self.changed.emit()
 
-    def _made(self, chosen: Sequence[str]) -> ChipRow:
+    def _chip_row(self, chosen: Sequence[str]) -> ChipRow:
         chips = ChipRow(self._choices, exclusive=False, name=self._text)
         chips.set_value(chosen)
         chips.value_changed.connect(lambda _: self.changed.emit())
@@ -382,7 +382,7 @@ class SwitchField(Field):
             rest.remove(self._flag)
 
 
-def _taken_all(rest: list[str], flag: str) -> list[str]:
+def _pop_values(rest: list[str], flag: str) -> list[str]:
     """The values after a flag up to the next flag; they are removed from `rest` with the flag."""
     if flag not in rest:
         return []

@@ -155,7 +155,7 @@ class JobsList(QWidget):
         for summary in summaries:
             path = summary.job.path
             if path not in self._cards:
-                self._cards[path] = self._made(path)
+                self._cards[path] = self._new_card(path)
             self._cards[path].show_summary(summary, self._titles.get(summary.request.verb, summary.request.verb))
         if list(self._cards) != order or self._column.count() != self._before + len(order) + 1:
             self._cards = {path: self._cards[path] for path in order}
@@ -177,7 +177,7 @@ class JobsList(QWidget):
         """The job whose card has the keyboard focus."""
         return next((path for path, card in self._cards.items() if card.hasFocus()), None)
 
-    def _made(self, path: Path) -> LabJobCard:
+    def _new_card(self, path: Path) -> LabJobCard:
         card = LabJobCard()
         card.clicked.connect(lambda: self.job_selected.emit(path))
         card.arrow_pressed.connect(lambda step: self._move_focus(path, step))

@@ -40,7 +40,7 @@ from diffstudio.studio.evaluations.folders import (
     shared_images,
 )
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
-from diffstudio.studio.evaluations.job_runs import RunControl, State, check_plan, goes_on, state_of
+from diffstudio.studio.evaluations.job_runs import RunControl, State, check_plan, resume_remedy, state_of
 from diffstudio.studio.evaluations.place import check_place
 from diffstudio.studio.evaluations.subjects import (
     CHOSEN_BY_HELD_OUT,
@@ -285,7 +285,7 @@ def _trained(
         else:
             train(run.path, resume=True, on_event=on_event, cancelled=stopped)
     if control.stopped or state_of(run) is not State.FINISHED:
-        raise Interrupted("The training was stopped", goes_on(out))
+        raise Interrupted("The training was stopped", resume_remedy(out))
     return run.path
 
 

@@ -18,7 +18,7 @@ from diffstudio.atomic import make_folder
 from diffstudio.errors import DiffstudioError, Interrupted, StorageProblem
 from diffstudio.studio.evaluations.compare.plan import PlannedRun
 from diffstudio.studio.evaluations.folders import OnProgress
-from diffstudio.studio.evaluations.job_runs import RunControl, State, goes_on
+from diffstudio.studio.evaluations.job_runs import RunControl, State, resume_remedy
 from diffstudio.training.loop import train
 from diffstudio.training.run.events import RunEvent, RunStep, RunWaiting
 from diffstudio.training.run.run_folder import RunFolder
@@ -62,7 +62,7 @@ def train_runs(
             _train(planned, folder, minutes, on_event, lambda watch=watch: watch.stopped)  # type: ignore[misc]
         memory[planned.name] = watch.peak_bytes
         if watch.stopped:
-            raise Interrupted("The comparison was stopped", goes_on(out))
+            raise Interrupted("The comparison was stopped", resume_remedy(out))
     return memory
 
 

@@ -174,9 +174,9 @@ def _collapse(figures: _Figures, entry: Entry) -> Finding:
         ):
             grade, sentence = POOR, "Collapsed: the model generates only a few kinds of images."
         elif missing:
-            grade, sentence = POOR, f"Classes are missing: no image shows {_named(missing)}."
+            grade, sentence = POOR, f"Classes are missing: no image shows {_listed(missing)}."
         elif narrow:
-            grade, sentence = FAIR, f"Collapsed within classes: {_named(narrow)}."
+            grade, sentence = FAIR, f"Collapsed within classes: {_listed(narrow)}."
         elif alike is not None and alike < _FAR or coverage < _FAR and min(few) < _FAR:
             grade, sentence = FAIR, "Signs of mode collapse: the images are less diverse than real ones."
         else:
@@ -200,7 +200,7 @@ def _share(vendi: float, real_vendi: float) -> float:
     return min(1.0, (vendi - 1) / (real_vendi - 1)) if real_vendi > 1 else 1.0
 
 
-def _named(names: Sequence[str]) -> str:
+def _listed(names: Sequence[str]) -> str:
     more = len(names) - _CLASSES_NAMED
     return ", ".join(names[:_CLASSES_NAMED]) + (f" and {more} more" if more > 0 else "")
 

@@ -177,7 +177,7 @@ class DiffusionMeasurement(Measurement):
     def smallest_noise(self) -> float:
         """The noise level where the likelihood starts: the candidate with the lowest bound on some training images."""
         some = self.real.training if len(self.real.training) else self.real.held_out
-        some = self.can_be_asked(some, "")[0]
+        some = self.with_known_class(some, "")[0]
         if not len(some):
             return smallest_noise_of(self.model.schedule, self.bits)
         some = some[spread(len(some), min(len(some), _CHOOSING))]

@@ -70,7 +70,7 @@ class Measurement(ABC):
         for name, indices in (("held-out images", real.held_out), ("training images", real.training)):
             if not len(indices) or indices is real.training and not training:
                 continue
-            chosen, note = self.can_be_asked(indices, name)
+            chosen, note = self.with_known_class(indices, name)
             notes += [note] if note else []
             if len(chosen) < FEWEST_IMAGES:
                 notes.append(
@@ -134,7 +134,7 @@ class Measurement(ABC):
         """Random numbers that depend on the seed, their purpose, and the number of a batch's first image."""
         return torch.Generator().manual_seed((self.request.seed * _PURPOSES + purpose) * 1_000_003 + number)
 
-    def can_be_asked(self, indices: NDArray[np.int64], name: str) -> tuple[NDArray[np.int64], str]:
+    def with_known_class(self, indices: NDArray[np.int64], name: str) -> tuple[NDArray[np.int64], str]:
         """The images whose class a class-conditional checkpoint knows, and a note on the others."""
         kind = self.subject.checkpoint.conditioning
         if kind is not Conditioning.CLASS:

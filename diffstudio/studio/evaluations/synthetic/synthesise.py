@@ -73,7 +73,7 @@ def synthesise(
             f"There are too few training images in {request.folder.name}",
             f"the test for near-copies needs {_FEWEST_REAL}, and there are {len(real.training):,}",
         )
-    wanted = _wanted(request, subject, real)
+    wanted = _requested_counts(request, subject, real)
     hashed = sha256_of(subject.checkpoint.path, cancelled=cancelled)
     with (
         scratch_folder("synthetic") as path,
@@ -271,7 +271,7 @@ def _check_place(out: Path, folder: Path) -> None:
         )
 
 
-def _wanted(request: SynthesiseRequest, subject: CheckpointSubject, real: RealFolder) -> dict[str, int]:
+def _requested_counts(request: SynthesiseRequest, subject: CheckpointSubject, real: RealFolder) -> dict[str, int]:
     """The requested number of images for each class of the checkpoint, or for each caption of the training images."""
     kind = subject.checkpoint.conditioning
     if kind is Conditioning.NONE:

@@ -66,7 +66,7 @@ class PairsView(QWidget):
             self._flow.removeWidget(shown)
             shown.hide()
             shown.deleteLater()
-        self._pairs = [self._made(pair) for pair in pairs]
+        self._pairs = [self._pair_widget(pair) for pair in pairs]
         for made in self._pairs:
             self._flow.addWidget(made)
         copies = sum(one.pair.is_copy for one in pairs)
@@ -76,7 +76,7 @@ class PairsView(QWidget):
     def count(self) -> int:
         return len(self._pairs)
 
-    def _made(self, read: ReadPair) -> QWidget:
+    def _pair_widget(self, read: ReadPair) -> QWidget:
         pair, whole = read.pair, QWidget()
         row = QHBoxLayout()
         row.setSpacing(4)
