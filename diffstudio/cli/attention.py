@@ -20,14 +20,14 @@ from diffstudio.cli.lab_verb import (
 def add_attention(verbs: Verbs) -> None:
     verb = verbs.add_parser(
         "attention",
-        help="show where the words of a prompt act in the image",
+        help="show where the words of a prompt act in the generated image",
         allow_abbrev=False,
-        description="Generate one image and record where each word of its prompt acts, by layer and step; then mask each "
-        "word and show what changes. The image is the same as without. U-Nets and checkpoints trained here by their "
-        "attention weights, other transformers by their attention outputs. Ctrl+C stops it; image generation goes first.",
+        description="Generate one image and record an attention map for each word of its prompt, by layer and step; then mask "
+        "each word and show what changes. Recording does not change the image. Maps are attention weights for U-Nets and "
+        "checkpoints trained here, attention outputs for other transformers. Ctrl+C stops it. Image generation takes priority.",
     )
     add_checkpoint_argument(verb)
-    verb.add_argument("prompt", metavar="PROMPT", type=as_text, help="what to generate, with its grammar of weights")
+    verb.add_argument("prompt", metavar="PROMPT", type=as_text, help="the prompt, with prompt weighting")
     add_json_option(verb)
     verb.add_argument("--negative", metavar="TEXT", type=as_text, default="", help="the negative prompt")
     add_seed_option(verb, "of the image (default 0)")
@@ -44,17 +44,17 @@ def add_attention(verbs: Verbs) -> None:
         metavar="KIND",
         default="auto",
         type=as_text,
-        help="weights or outputs of attention; checkpoints trained here have both (default: weights where there are any)",
+        help="attention `weights` or `outputs`; checkpoints trained here have both (default: weights if available)",
     )
     verb.add_argument(
         "--test",
         metavar="N",
         type=as_whole_number,
         default=8,
-        help="words that are masked, one after the other, as evidence (default 8; 0: none, which is faster)",
+        help="number of words to mask one after the other in the deletion test (default 8; 0 skips the test)",
     )
     add_device_option(verb)
-    add_out_option(verb, "a folder for the images, attention.npz and attention.json", required=True)
+    add_out_option(verb, "the folder for the images, attention.npz and attention.json", required=True)
     verb.set_defaults(do=_attention)
 
 

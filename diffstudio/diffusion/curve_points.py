@@ -1,12 +1,12 @@
-"""NoiseCurve: a noise schedule that a person draws, as points through which the log-SNR falls with time. No torch.
+"""NoiseCurve: a drawn noise schedule, a decreasing curve of log-SNR over time through given points. No torch.
 
 Time is u, from 0 (the clean image) to 1 (noise); log-SNR is log(alpha^2 / sigma^2), in nats. Between its points a curve
 is the monotone cubic of Fritsch & Butland 1984 (SIAM J. Sci. Stat. Comput. 5, 300), as in SciPy's PchipInterpolator, so
-that it falls wherever its points do. What a curve means does not depend on the time of a model:
+it decreases wherever its points do. A curve does not depend on a model's own time:
 
-    as a spacing       the noise levels of a sampler's steps are those at even u
-    as noise levels    a network is trained at those of uniform u, with the density -du / dlog-SNR: Kingma & Gao 2023
-                       (arXiv 2303.00848), section 2.1
+    as a spacing       the steps of a sampler have the noise levels at evenly spaced u
+    as noise levels    a network is trained at the noise levels of uniform u, with density -du / dlog-SNR: Kingma & Gao
+                       2023 (arXiv 2303.00848), section 2.1
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import Any, TypeVar
 
 from diffstudio.errors import BadRequest
 
-LOWEST, HIGHEST = -20.0, 20.0  # log-SNR; at both ends float32 has lost the image or the noise
-NO_IMAGE = -14.0  # log-SNR at and below which alpha counts as 0: 0.0009, a thousandth of the noise
+LOWEST, HIGHEST = -20.0, 20.0  # log-SNR; beyond these, float32 cannot represent the image or the noise
+NO_IMAGE = -14.0  # log-SNR at and below which alpha counts as 0: alpha is 0.0009 there
 FEWEST, MOST = 2, 64  # points
 UNREADABLE = "A noise schedule cannot be read"
-_SMALLEST_GAP = 1e-6  # between two times, and two log-SNRs
+_SMALLEST_GAP = 1e-6  # between two times, and between two log-SNRs
 _HALVINGS = 60  # of [0, 1], to the last bit of a float64
 
 _Array = TypeVar("_Array")  # float, tensor or array
@@ -32,7 +32,7 @@ _Array = TypeVar("_Array")  # float, tensor or array
 
 @dataclass(frozen=True, slots=True)
 class NoiseCurve:
-    """Points (u, log-SNR) in the order of their times. BadRequest for points that do not make a noise schedule."""
+    """A curve through points (u, log-SNR), in the order of their times. BadRequest for points that are not a schedule."""
 
     points: tuple[tuple[float, float], ...]
     slopes: tuple[float, ...] = field(init=False, compare=False, repr=False)  # of the curve at each point
@@ -43,17 +43,19 @@ class NoiseCurve:
 
     @classmethod
     def from_pairs(cls, values: Iterable[float]) -> NoiseCurve:
-        """From times and log-SNRs in turn, as a recipe has them."""
+        """The curve from alternating times and log-SNRs, as in a recipe."""
         numbers = [float(value) for value in values]
         if len(numbers) % 2:
             raise BadRequest(
-                f"A noise schedule has {len(numbers)} numbers", "they are times and log-SNRs in turn", "Give pairs"
+                f"A noise schedule has {len(numbers)} numbers",
+                "they must be alternating times and log-SNRs",
+                "Give pairs",
             )
         return cls(tuple(zip(numbers[::2], numbers[1::2], strict=True)))
 
     @classmethod
     def from_json(cls, values: object) -> NoiseCurve:
-        """From a list of pairs, which is not trusted."""
+        """The curve from an untrusted list of pairs."""
         points = [_point(value) for value in values] if isinstance(values, (list, tuple)) else []
         found = tuple(point for point in points if point is not None)
         if not points or len(found) < len(points):
@@ -62,12 +64,12 @@ class NoiseCurve:
 
     @property
     def pairs(self) -> tuple[float, ...]:
-        """Times and log-SNRs in turn."""
+        """Alternating times and log-SNRs."""
         return tuple(number for point in self.points for number in point)
 
     @property
     def starts_without_image(self) -> bool:
-        """Whether alpha is 0 at u = 1, as far as float32 can say: a zero terminal SNR."""
+        """Whether the curve has zero terminal SNR: alpha is 0 at u = 1, to float32 precision."""
         return self.points[-1][1] <= NO_IMAGE
 
     def log_snr(self, u: float) -> float:
@@ -95,7 +97,7 @@ class NoiseCurve:
 
 
 def hermite(s: Any, length: Any, first: _Array, last: _Array, slope: _Array, slope_last: _Array) -> _Array:
-    """The cubic with these values and slopes at the ends of an interval, at its fraction s. Numbers, tensors or arrays."""
+    """The cubic Hermite interpolant at the fraction s of an interval, from values and slopes at its ends."""
     rise: Any = last - first  # type: ignore[operator]
     a: Any = length * slope
     b: Any = length * slope_last
@@ -120,7 +122,7 @@ def _check(points: tuple[tuple[float, float], ...]) -> None:
         raise BadRequest(
             what,
             f"its times go from {points[0][0]:g} to {points[-1][0]:g}",
-            "Its first point must be at time 0, its last one at time 1",
+            "Move the first point to time 0 and the last one to time 1",
         )
     for (u, log_snr), (u_next, log_snr_next) in pairwise(points):
         if abs(u_next - u) < _SMALLEST_GAP:
@@ -148,7 +150,7 @@ def _point(value: object) -> tuple[float, float] | None:
 
 
 def _slopes(points: tuple[tuple[float, float], ...]) -> tuple[float, ...]:
-    """Of the monotone cubic: weighted harmonic means inside, one-sided three-point formulas at the ends."""
+    """The slopes of the monotone cubic: weighted harmonic means inside, one-sided three-point formulas at the ends."""
     lengths = [end[0] - start[0] for start, end in pairwise(points)]
     secants = [(end[1] - start[1]) / length for (start, end), length in zip(pairwise(points), lengths, strict=True)]
     if len(secants) == 1:
@@ -166,4 +168,4 @@ def _slopes(points: tuple[tuple[float, float], ...]) -> tuple[float, ...]:
 
 def _end_slope(length: float, next_length: float, secant: float, next_secant: float) -> float:
     slope = ((2 * length + next_length) * secant - length * next_secant) / (length + next_length)
-    return min(slope, 0.0)  # all secants are negative, so that SciPy's other bound, 3 x secant, is never passed
+    return min(slope, 0.0)  # all secants are negative, so SciPy's other bound, 3 x secant, is never exceeded

@@ -1,16 +1,16 @@
-"""Fitted spacings: the times of few steps that bring one sampler closest to the path of one model.
+"""Fitted spacings: the times of a few steps that bring one sampler closest to the probability flow of one model.
 
-A fine path x(t) of the probability flow is recorded once, from many noises. Then the times of K steps are searched with
-the sampler itself in the loop, in two stages:
+A fine path x(t) of the probability flow is recorded once from several noise samples. The times of K steps are then
+searched with the sampler itself in the loop, in two stages:
 
-1. Dynamic programming over a grid of times, for all K at once (`fit_by_dynamic_programming`): the state of k steps that
-   comes closest to the path at t_j is reached through one of those of k - 1 steps. OSS, Pei et al. 2025 (arXiv
-   2503.21774), section 3; GITS, Chen et al. 2024 (arXiv 2405.11326), section 3.3.
-2. Coordinate descent on the distance of the images themselves (`refine`). A multistep sampler carries estimates from
-   step to step, so that the best way to t_j is not always part of the best way through it; and an error at the
-   beginning, which changes what is in an image, weighs more than its size in x(t) says.
+1. Dynamic programming over a grid of times, for all K at once (`fit_by_dynamic_programming`): the k-step state that is
+   closest to the path at t_j extends one of the (k - 1)-step states. OSS, Pei et al. 2025 (arXiv 2503.21774), section 3;
+   GITS, Chen et al. 2024 (arXiv 2405.11326), section 3.3.
+2. Coordinate descent on the distance between the final images (`refine`). A multistep sampler carries estimates from
+   step to step, so the best path to t_j is not always part of the best path through it; and early errors, which change
+   the content of an image, matter more than their size in x(t).
 
-Ladders of one sampler do not suit another: each is searched for itself.
+A ladder is the list of times of one sampler's steps; each sampler needs its own.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from diffstudio.diffusion.schedule import NoiseSchedule, Schedule
 from diffstudio.diffusion.spacing import sampling_times
 from diffstudio.errors import BadRequest
 
-Ladder = tuple[float, ...]  # times in units of t, falling, without the final 0
+Ladder = tuple[float, ...]  # times in units of t, decreasing, without the final 0
 _Key = tuple[Ladder, int, bool]
 
 
 class Runs:
-    """One deterministic sampler along many ladders from the same noise [B,C,h,w].
+    """Runs one deterministic sampler along many ladders from the same noise [B,C,h,w].
 
-    Ladders with a common beginning share its network calls: estimates are kept, and the sampler is run again with them.
-    `last`, if given, makes the last of three or more calls in place of `denoiser`; `finish` turns the last state into
-    what distances are measured on.
+    Ladders with a common prefix share its network calls: estimates are cached, and the sampler is replayed with them.
+    `last`, if given, replaces `denoiser` for the last of three or more calls; `finish` converts the last state to the
+    values that distances are measured on.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Runs:
         self.name, self.x, self.schedule = name, x, denoiser.schedule
         self._sampler, self._denoiser, self._last, self._finish = sampler, denoiser, last, finish
         self._kept: dict[_Key, Tensor] = {}
-        self.calls = 0  # of the network, so far
+        self.calls = 0  # network calls so far
 
     def state(self, times: Sequence[float]) -> Tensor:
         """The state at the last of these times, which may be 0."""
@@ -65,20 +65,20 @@ class Runs:
         return x
 
     def finished(self, state: Tensor) -> Tensor:
-        """What distances are measured on, of the last state."""
+        """The last state converted by `finish`."""
         return self._finish(state)
 
     def image(self, ladder: Ladder) -> Tensor:
-        """What the sampler makes with these steps."""
+        """The image that the sampler generates with these steps."""
         return self.finished(self.state((*ladder, 0.0)))
 
     def forget(self, but: Iterable[Ladder] = ()) -> None:
-        """Free the estimates, but for those on the way along some ladders."""
+        """Free the cached estimates except those of some ladders."""
         kept = {ladder[:length] for ladder in but for length in range(1, len(ladder) + 1)}
         self._kept = {key: estimate for key, estimate in self._kept.items() if key[0] in kept}
 
     def estimate(self, key: _Key, x_t: Tensor, t: Tensor) -> Tensor:
-        """The estimate that is kept for this call, or a new one."""
+        """The cached estimate for this call, or a new one."""
         if key not in self._kept:
             self.calls += 1
             denoiser = self._last if key[2] and self._last is not None else self._denoiser
@@ -91,7 +91,7 @@ FEWEST_CALLS_WITH_OTHER_LAST = 3
 
 @dataclass(slots=True)
 class _Replay:
-    """The denoiser of one run: every call is known by the times up to it, and by how often its time was asked for."""
+    """The caching denoiser of one run: the times so far, and repeats of the current one, identify a call."""
 
     runs: Runs
     times: Ladder
@@ -117,11 +117,11 @@ class _Replay:
 def fit_by_dynamic_programming(
     runs: Runs, path: Mapping[float, Tensor], step_counts: Iterable[int], *, on_layer: Callable[[], None] = lambda: None
 ) -> dict[int, Ladder]:
-    """A ladder for each number of steps, over the times of `path`: its states [B,C,h,w], with those at t_max and 0.
+    """A ladder for each number of steps, over the times of `path` (states [B,C,h,w], including those at t_max and 0).
 
-    For k = 1, 2, … and each time t_j the ladder of k steps to t_j is kept whose state comes closest to path[t_j], in mean
-    squared distance, among those that extend a ladder of k - 1 steps; the last step is chosen by the images. For a
-    sampler of one step the estimates depend on the state alone; a multistep sampler brings those of its own way.
+    For k = 1, 2, … and each time t_j it keeps the k-step ladder to t_j whose state has the smallest mean squared distance
+    to path[t_j], among those that extend a (k - 1)-step ladder; the last step is chosen by the final images. The estimates
+    of a single-step sampler depend only on the state; a multistep sampler carries its own history along.
     `on_layer` is called after each k. BadRequest for more steps than there are times.
     """
     wanted = set(step_counts)
@@ -143,7 +143,7 @@ def fit_by_dynamic_programming(
 def _one_step_further(
     runs: Runs, path: Mapping[float, Tensor], grid: Sequence[float], reached: Mapping[float, Ladder]
 ) -> dict[float, Ladder]:
-    """For each time the best ladder of one more step that leads to it."""
+    """The best ladder with one more step to each time."""
     best: dict[float, tuple[float, Ladder]] = {}
     for start, ladder in reached.items():
         for t in grid:
@@ -158,11 +158,11 @@ FIRST_MOVE, SMALLEST_MOVE = 0.5, 0.04  # in lambda, half the log-SNR
 
 
 def refine(runs: Runs, schedule: Schedule, ladder: Ladder, target: Tensor, most_calls: int) -> tuple[Ladder, float]:
-    """The ladder after coordinate descent, and its mean squared distance to `target`, what `finish` made of [B,C,h,w].
+    """The ladder after coordinate descent, and its mean squared distance to `target` (converted by `finish`).
 
-    One time after another, but for the first, is moved up and down in lambda = log(alpha / sigma). A move is kept if the
-    images come closer; then the next one of that time is larger, otherwise half as large, until all are small. It ends
-    before more than `most_calls` calls of the network.
+    Each time except the first is moved up and down in turn, in lambda = log(alpha / sigma). A move is kept if the images
+    come closer; the next move of that time is then larger, otherwise half as large, until all moves are small. At most
+    `most_calls` network calls are made.
     """
     ends, best = runs.calls + most_calls, difference(runs.image(ladder), target)
     moves = dict.fromkeys(range(1, len(ladder)), FIRST_MOVE)
@@ -184,7 +184,7 @@ def refine(runs: Runs, schedule: Schedule, ladder: Ladder, target: Tensor, most_
 
 
 def _moved(schedule: Schedule, ladder: Ladder, index: int, move: float) -> Ladder | None:
-    """The ladder with one time moved; None where it would reach a neighbour."""
+    """The ladder with one time moved; None if it would reach a neighbour."""
     log_snr = schedule.log_snr(torch.tensor(ladder[index], dtype=torch.float64))
     t = schedule.t_from_log_snr(log_snr - 2 * move).item()
     above, below = ladder[index - 1], ladder[index + 1] if index + 1 < len(ladder) else 0.0
@@ -192,27 +192,27 @@ def _moved(schedule: Schedule, ladder: Ladder, index: int, move: float) -> Ladde
 
 
 def grid_of(schedule: Schedule, size: int) -> list[float]:
-    """About `size` times between which steps are searched: two thirds even in t, a third even in the log-SNR."""
+    """About `size` candidate times for the steps: two thirds evenly spaced in t, a third in log-SNR."""
     even = sampling_times(schedule, max(2, 2 * size // 3), "uniform")[:-1].tolist()
     by_noise = sampling_times(schedule, max(2, size // 3), "log_snr")[:-1].tolist()
     return sorted({*even, *by_noise}, reverse=True)
 
 
 def with_midpoints(grid: Sequence[float]) -> list[float]:
-    """The times of a grid, those half-way between them, and 0: where the fine path is recorded."""
+    """The times of a grid, their midpoints and 0, at which the fine path is recorded."""
     ends = [*grid, 0.0]
     return sorted({*ends, *((high + low) / 2 for high, low in pairwise(ends))}, reverse=True)
 
 
 def record_path(runs: Runs, times: Sequence[float]) -> dict[float, Tensor]:
-    """The states [B,C,h,w] of a sampler at these times, which fall to 0."""
+    """The states [B,C,h,w] of a sampler at these times, which decrease to 0."""
     return {t: runs.state(times[: index + 1]) if index else runs.x for index, t in enumerate(times)}
 
 
 def difference(images: Tensor, target: Tensor) -> float:
-    """The mean squared difference of two tensors of the same shape."""
+    """The mean squared difference between two tensors of the same shape."""
     return (images - target).square().mean().item()
 
 
 def _no_noise(x: Tensor) -> Tensor:
-    raise ValueError("steps can only be fitted to a sampler without noise of its own")
+    raise ValueError("steps can only be fitted to a deterministic sampler")

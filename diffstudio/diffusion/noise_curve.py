@@ -1,4 +1,4 @@
-"""A drawn noise schedule in use: as the spacing of a sampler's steps, and as the noise levels of training."""
+"""Uses of a drawn noise schedule: as the spacing of a sampler's steps, and as the noise levels of training."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from diffstudio.diffusion.spacing_problems import outside_the_model
 
 
 def curve_log_snr(curve: NoiseCurve, u: Tensor) -> Tensor:
-    """The log-SNR of a curve at the times u, in [0, 1]: of u's shape, dtype and device."""
+    """The log-SNR of a curve at times u in [0, 1], with u's shape, dtype and device."""
     times, values = (torch.tensor(column, dtype=u.dtype, device=u.device) for column in zip(*curve.points, strict=True))
     slopes = torch.tensor(curve.slopes, dtype=u.dtype, device=u.device)
     index = (torch.searchsorted(times, u.contiguous(), right=True) - 1).clamp(0, len(times) - 2)
@@ -25,10 +25,10 @@ def curve_log_snr(curve: NoiseCurve, u: Tensor) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class CurveSpacing:
-    """Steps at even times of a curve, from noise to image: a `Spacing`, as those in `diffusion.spacing.SPACINGS`.
+    """A `Spacing` like those in `diffusion.spacing.SPACINGS`: steps at evenly spaced times of a curve.
 
-    Only the part of the curve counts that lies within the schedule's noise levels. The first step is at the schedule's
-    own t_max, as with Align Your Steps, so that sampling starts from noise on every model.
+    Only the part of the curve within the schedule's noise levels is used. The first step is at the schedule's own t_max,
+    as with Align Your Steps, so that sampling starts from noise for every model.
     """
 
     curve: NoiseCurve
@@ -49,14 +49,14 @@ class CurveSpacing:
 
 
 def curve_fractions(curve: NoiseCurve, schedule: Schedule, steps: int) -> tuple[float, ...]:
-    """Where the steps of a curve start, as fractions of t_max, falling. BadRequest as from `sampling_times`."""
+    """The start times of a curve's steps as decreasing fractions of t_max. BadRequest as for `sampling_times`."""
     times = sampling_times(schedule, steps, CurveSpacing(curve))
     return tuple((times[:-1] / schedule.t_max).tolist())
 
 
 @dataclass(frozen=True, slots=True)
 class CurveLevels:
-    """The noise levels of a curve at uniform times: a distribution as in `diffusion.losses`.
+    """A distribution of noise levels like those in `diffusion.losses`: the noise levels of a curve at uniform times.
 
     Kingma & Gao 2023 (arXiv 2303.00848), section 2.1: the density of the log-SNR is -du / dlog-SNR.
     """

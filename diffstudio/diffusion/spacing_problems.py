@@ -1,4 +1,4 @@
-"""What cannot be a spacing, in sentences: for the mathematics with torch and for plots without it."""
+"""Errors of spacings, shared by the mathematics with torch and the plots without it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def check_steps(steps: int) -> None:
 
 
 def too_many_steps(steps: int, why: str, remedy: str) -> BadRequest:
-    """The error for a spacing that does not have as many different times."""
+    """The error for a spacing that does not have enough distinct times."""
     return BadRequest(f"This model cannot be sampled in {steps} steps with this spacing", why, remedy)
 
 

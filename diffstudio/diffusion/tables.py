@@ -1,4 +1,4 @@
-"""Published numbers of schedules and spacings, for the mathematics with torch and for plots without it."""
+"""Published tables of schedules and spacings, shared by the mathematics with torch and the plots without it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The spacing *fitted to this checkpoint* of a request: its times come from the checkpoint once, and stay with the request.
+"""The spacing *fitted to this checkpoint*: its times are copied from the checkpoint into the request. No torch.
 
-So an image is made again to the bit without the ladder, and after other steps were fitted. No torch.
+An image can therefore be reproduced to the bit without the ladder, and after other steps were fitted.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ HOW_TO_FIT = "Fit them in the Models room, or with `diffstudio models fit-steps`
 
 
 def with_fitted_times(request: _Request, checkpoint: Checkpoint | None) -> tuple[_Request, str]:
-    """The request with the times of its steps, and a note; empty where there is nothing to say.
+    """The request with the times of its steps, and a note, which may be empty.
 
-    Where none are fitted for its sampler and number of steps, another spacing takes their place, and the note says which.
-    Requests with another spacing, or with times, stay as they are.
+    If none are fitted for its sampler and number of steps, another spacing replaces it, and the note says which.
+    Requests with another spacing, or with times, are returned unchanged.
     """
     if request.spacing is not SpacingName.FITTED or request.times or checkpoint is None:
         return request, ""
@@ -33,20 +33,20 @@ def with_fitted_times(request: _Request, checkpoint: Checkpoint | None) -> tuple
 
 
 def fitted_times(request: PictureRequest, checkpoint: Checkpoint | None) -> tuple[float, ...]:
-    """The times fitted for the sampler and the steps of a request; () where there are none."""
+    """The times fitted for the sampler and steps of a request; () if there are none."""
     ladder = fitted_steps(checkpoint).of(request.sampler, request.steps) if checkpoint is not None else None
     return ladder.times if ladder is not None else ()
 
 
 def fallback(checkpoint: Checkpoint) -> SpacingName:
-    """The spacing that is used where no steps are fitted: the one recommended for the family."""
+    """The spacing used if no steps are fitted: the one recommended for the family."""
     name = f"{checkpoint.path.stem} {checkpoint.title}"
     usual = recommended_settings(checkpoint.family, checkpoint.edition, name) or PIXEL
     return SpacingName(usual.spacing)
 
 
 def missing_text(request: PictureRequest, checkpoint: Checkpoint) -> str:
-    """Why no fitted steps are used, what is used instead, and what can be done; empty where some are fitted."""
+    """Why no fitted steps are used, what is used instead, and the remedy; empty if steps are fitted."""
     fitted = fitted_steps(checkpoint)
     if fitted.of(request.sampler, request.steps) is not None:
         return ""
@@ -63,8 +63,9 @@ def missing_text(request: PictureRequest, checkpoint: Checkpoint) -> str:
 
 
 def fitted_text(request: PictureRequest, checkpoint: Checkpoint) -> str:
-    """What is known about the fitted steps of a request, in a sentence or two: where they do not come from and how good
-    they are. Empty for another spacing.
+    """One or two sentences about the fitted steps of a request: their quality and their source.
+
+    Empty for another spacing.
     """
     if request.spacing is not SpacingName.FITTED:
         return ""

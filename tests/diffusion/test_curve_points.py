@@ -61,7 +61,7 @@ def test_alpha_of_zero() -> None:
         (((float("nan"), 1.0), (1.0, 0.0)), "time nan"),
         (((0.0, 90.0), (1.0, 0.0)), "log-SNR 90 is not between -20 and 20"),
         (((0.0, 1.0), (1.0, float("-inf"))), "log-SNR -inf"),
-        (((0.1, 1.0), (1.0, 0.0)), "must be at time 0"),
+        (((0.1, 1.0), (1.0, 0.0)), "first point to time 0"),
         (((0.0, 1.0), (0.9, 0.0)), "its times go from 0 to 0.9"),
     ],
 )

@@ -114,7 +114,7 @@ def test_distances_are_measured_on_what_the_last_state_is_finished_to() -> None:
 
 
 def test_a_sampler_with_noise_of_its_own_is_refused() -> None:
-    with pytest.raises(ValueError, match="without noise"):
+    with pytest.raises(ValueError, match="deterministic sampler"):
         runs_of("euler_ancestral").image((1.0, 0.5))
 
 

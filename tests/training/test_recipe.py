@@ -237,7 +237,7 @@ def test_whole_numbers_and_fractions_pass_for_each_other_where_nothing_is_lost()
         ("objective", {"sigma_floor": 0.0}, "must be between"),
         ("optimiser", {"ema": 1.0}, "must be between 0"),
         ("objective", {"noise_levels": "curve"}, "recipe.objective.noise_curve is (): 2 to 64 are needed"),
-        ("objective", {"noise_levels": "curve", "noise_curve": [0, 1, 1]}, "times and log-SNRs in turn"),
+        ("objective", {"noise_levels": "curve", "noise_curve": [0, 1, 1]}, "alternating times and log-SNRs"),
         ("objective", {"noise_levels": "curve", "noise_curve": [0, 1, 1, 2]}, "log-SNR does not fall from time 0 (1)"),
         ("objective", {"noise_levels": "curve", "noise_curve": [0, 3, 0.5, 2, 0.5, 1, 1, 0]}, "two points at time 0.5"),
         ("objective", {"noise_levels": "curve", "noise_curve": [0, 3, 1.5, 1]}, "time 1.5 is not between 0 and 1"),

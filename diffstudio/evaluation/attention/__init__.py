@@ -1,1 +1,1 @@
-"""Where the words of a prompt act in an image: maps of attention, and what masking a word changes."""
+"""Attention maps of the words of a prompt, and the deletion test, which masks a word."""

@@ -1,4 +1,4 @@
-"""The deletion test: whether masking a word changes an image most where the word's map says that it acts. No torch."""
+"""The deletion test: whether masking a word changes an image most where the word's attention map is high. No torch."""
 
 from __future__ import annotations
 
@@ -8,38 +8,38 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-REGION_SHARE = 0.25  # of the grid: the cells in which a word's map is highest
-CLEAR = 0.95  # of the moved regions have a smaller ratio
+REGION_SHARE = 0.25  # share of the grid cells that form a word's region, where its map is highest
+CLEAR = 0.95  # share of the moved regions that must have a smaller ratio
 
 
 @dataclass(frozen=True, slots=True)
 class DeletionTest:
-    """What masking one word changed, inside and outside of its region."""
+    """The change of the image when one word is masked, inside and outside its region."""
 
-    inside: float  # mean change in the word's region, in levels of 8 bits
-    outside: float  # in the rest of the image
+    inside: float  # mean change in the word's region, in 8-bit levels
+    outside: float  # mean change in the rest of the image
     random: float  # mean ratio of the same region moved to all other places
-    beaten: float  # share of those whose ratio is smaller
-    others: float | None  # mean ratio in the regions of the other words; None without any
+    beaten: float  # share of these with a smaller ratio
+    others: float | None  # mean ratio in the regions of the other words; None if there are none
 
     @property
     def ratio(self) -> float:
-        """How many times as much changes inside as outside; 1 where nothing changes."""
+        """The change inside the region divided by the change outside; 1 if nothing changes."""
         return _ratio(self.inside, self.outside)
 
     @property
     def holds(self) -> bool:
-        """Whether more changes inside than outside, and more than in the mean of the moved regions."""
+        """Whether the ratio is above 1 and above the mean ratio of the moved regions."""
         return self.ratio > max(1.0, self.random)
 
     @property
     def is_clear(self) -> bool:
-        """Whether it holds by more than in nearly all moved regions."""
+        """Whether it holds, with a larger ratio than nearly all moved regions."""
         return self.holds and self.beaten >= CLEAR
 
 
 def region(word_map: NDArray[np.floating], share: float = REGION_SHARE) -> NDArray[np.bool_]:
-    """The cells [h,w] in which a map [h,w] is highest, `share` of all but at least one."""
+    """A mask [h,w] of the cells in which a map [h,w] is highest: `share` of all cells, at least one."""
     count = max(1, round(share * word_map.size))
     chosen = np.zeros(word_map.size, np.bool_)
     chosen[np.argsort(-word_map.ravel(), kind="stable")[:count]] = True
@@ -47,7 +47,7 @@ def region(word_map: NDArray[np.floating], share: float = REGION_SHARE) -> NDArr
 
 
 def on_grid(values: NDArray[np.floating], grid: tuple[int, int]) -> NDArray[np.float64]:
-    """The means [h,w] of the pixels [H,W] of each cell; cells differ by a pixel where the grid does not divide."""
+    """The mean [h,w] of the pixels [H,W] in each cell; cell sizes differ by a pixel if the grid does not divide evenly."""
     height, width = values.shape
     rows = np.linspace(0, height, grid[0] + 1).round().astype(int)
     columns = np.linspace(0, width, grid[1] + 1).round().astype(int)
@@ -58,9 +58,9 @@ def on_grid(values: NDArray[np.floating], grid: tuple[int, int]) -> NDArray[np.f
 def deletion_test(
     change: NDArray[np.floating], word_map: NDArray[np.floating], others: Sequence[NDArray[np.floating]] = ()
 ) -> DeletionTest:
-    """Compare the change [H,W] that masking a word made with the word's map [h,w] and those of other words.
+    """Compare the change [H,W] caused by masking a word with the word's map [h,w] and those of other words.
 
-    The baseline is exact, without random numbers: the region moved to every other place of the grid, around its borders.
+    The baseline is exact, without random numbers: the region moved to every other place of the grid, with wrap-around.
     ValueError for a map with more cells than the image has pixels along a side.
     """
     if word_map.shape[0] > change.shape[0] or word_map.shape[1] > change.shape[1]:
@@ -90,13 +90,13 @@ def _ratio(inside: float, outside: float) -> float:
 
 
 def _mean_of_finite(ratios: NDArray[np.float64]) -> float:
-    """Without the regions outside of which nothing changes; 1 where no other is left."""
+    """The mean ratio without infinite ones (no change outside the region); 1 if none is left."""
     finite = ratios[np.isfinite(ratios)]
     return float(finite.mean()) if len(finite) else 1.0
 
 
 def _moved_ratios(cells: NDArray[np.float64], chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """The ratios of the region at all places of the grid but its own, by a correlation with Fourier transforms."""
+    """The ratios of the region at all other places of the grid, by FFT correlation."""
     count, total = int(chosen.sum()), float(cells.sum())
     sums = np.fft.ifft2(np.fft.fft2(cells) * np.conj(np.fft.fft2(chosen.astype(np.float64)))).real.ravel()[1:]
     inside = np.clip(sums, 0, None) / count

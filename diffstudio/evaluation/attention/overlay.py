@@ -1,4 +1,4 @@
-"""A map of a word over the image, and the share that each word has at one place. No torch."""
+"""Overlays of a word's attention map on the image, and the share of each word at one place. No torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _OPACITY = 0.72
 
 
 def heat(word_map: NDArray[np.floating]) -> NDArray[np.float32]:
-    """A map scaled to [0,1] by its own smallest and largest value; zeros where it is flat or unknown."""
+    """A map scaled to [0,1] by its own minimum and maximum; zeros if it is flat or unknown."""
     known = np.nan_to_num(np.asarray(word_map, np.float32))
     low, high = float(known.min()), float(known.max())
     return (known - low) / (high - low) if high > low else np.zeros_like(known)
@@ -29,7 +29,7 @@ def enlarged(values: NDArray[np.floating], height: int, width: int) -> NDArray[n
 
 
 def over_image(image: NDArray[np.uint8], shares: NDArray[np.floating]) -> NDArray[np.uint8]:
-    """An RGB image [H,W,3] in grey under shares [h,w] in [0,1] as colours from black to yellow: [H,W,3]."""
+    """A grey version of an RGB image [H,W,3] with values [h,w] in [0,1] over it as colours from black to yellow."""
     large = enlarged(shares, *image.shape[:2]).clip(0, 1)
     grey = image.astype(np.float64).mean(axis=2, keepdims=True)
     places = np.linspace(0, 1, len(_COLOURS))
@@ -38,6 +38,6 @@ def over_image(image: NDArray[np.uint8], shares: NDArray[np.floating]) -> NDArra
 
 
 def shares_at(heats: NDArray[np.floating], row: int, column: int) -> NDArray[np.float64]:
-    """How much of all heat [W,h,w] at one cell is each word's: they add up to 1, and are 0 where there is none."""
+    """The share of each word in the heat [W,h,w] of one cell: the shares sum to 1, or are all 0 without heat."""
     here = np.asarray(heats[:, row, column], np.float64)
     return here / here.sum() if here.sum() > 0 else here

@@ -1,1 +1,1 @@
-"""Features of images laid out in two dimensions, and how far neighbours are to be trusted there."""
+"""Two-dimensional maps of image features, and their trustworthiness."""

@@ -1,4 +1,4 @@
-"""Layouts of features in two dimensions: PCA at once, and UMAP and PaCMAP where they are installed."""
+"""Two-dimensional layouts of features: PCA, and UMAP and PaCMAP if they are installed."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from diffstudio.errors import BadRequest
 from diffstudio.evaluation.features.feature_arrays import Features
 from diffstudio.evaluation.maps.principal import Components, principal_components
 
-FEWEST = 5  # images that UMAP and PaCMAP lay out
-_COMPONENTS = 50  # that they are given
-_UMAP_NEIGHBOURS, _PACMAP_NEIGHBOURS = 15, 10  # their own defaults
+FEWEST = 5  # images that UMAP and PaCMAP need
+_COMPONENTS = 50  # principal components that they start from
+_UMAP_NEIGHBOURS, _PACMAP_NEIGHBOURS = 15, 10  # the defaults of the packages
 
 
 class LayoutName(StrEnum):
@@ -45,25 +45,23 @@ def pca_layout(features: ArrayLike) -> Layout:
     return Layout(
         LayoutName.PCA,
         found.coordinates,
-        f"The two directions in which the features vary most hold {first} and {second} of their variance. Distances on the "
+        f"The first two principal components have {first} and {second} of the variance of the features. Distances on the "
         "map are never larger than in the features.",
     )
 
 
 def neighbour_layout(name: LayoutName, features: ArrayLike, seed: int) -> Layout:
-    """A layout that keeps neighbours together: the same for the same seed and version of its package.
+    """A layout of features [N,D] that keeps neighbours together, computed from their first principal components.
 
-    Of the first principal components of features [N,D]. BadRequest where its package is not installed, with the command
-    that installs it, for fewer than FEWEST images, and where all features are equal.
+    It is reproducible for the same seed and version of the package. BadRequest if the package is not installed (with the
+    command that installs it), for fewer than FEWEST images, and if all features are equal.
     """
     check_installed(name)
     whole = principal_components(features, min(_COMPONENTS, np.shape(features)[1]))
     number = len(whole.coordinates)
     if number < FEWEST:
         raise BadRequest(
-            f"{TITLES[name]} lays out no {number:,} images",
-            f"it needs at least {FEWEST}",
-            "Look at the PCA, or add images",
+            f"{TITLES[name]} cannot lay out {number:,} images", f"it needs at least {FEWEST}", "Use PCA, or add images"
         )
     if not whole.shares[0]:
         raise BadRequest(f"{TITLES[name]} cannot lay out these images", "all of them have the same features")
@@ -72,17 +70,17 @@ def neighbour_layout(name: LayoutName, features: ArrayLike, seed: int) -> Layout
     with warnings.catch_warnings(), contextlib.redirect_stdout(sys.stderr):
         warnings.simplefilter("ignore")
         coordinates = (_umap if name is LayoutName.UMAP else _pacmap)(whole, neighbours, seed)
-    fewer = f" instead of {wanted}, for there are no more images" if neighbours < wanted else ""
+    fewer = f" (not {wanted}, because there are too few images)" if neighbours < wanted else ""
     return Layout(
         name,
         np.asarray(coordinates, np.float64),
-        f"Keeps the {neighbours} nearest neighbours of each image together{fewer}. Distances between groups and the sizes of "
-        "groups say little.",
+        f"Keeps the {neighbours} nearest neighbours of each image together{fewer}. Distances between groups and their sizes "
+        "mean little.",
     )
 
 
 def check_installed(name: LayoutName) -> None:
-    """BadRequest with the command that installs the package of a layout, where it is not there."""
+    """BadRequest if the package of a layout is not installed, with the command that installs it."""
     try:
         if name is LayoutName.UMAP:
             with warnings.catch_warnings():
@@ -103,7 +101,7 @@ def install_command(name: LayoutName) -> str:
 
 
 def _umap(whole: Components, neighbours: int, seed: int) -> ArrayLike:
-    """McInnes et al. 2018 (arXiv 1802.03426), from the PCA on."""
+    """UMAP, McInnes et al. 2018 (arXiv 1802.03426), initialised with PCA."""
     import umap
 
     layout = umap.UMAP(n_components=2, n_neighbors=neighbours, init="pca", random_state=_seed(seed), n_jobs=1)
@@ -112,7 +110,7 @@ def _umap(whole: Components, neighbours: int, seed: int) -> ArrayLike:
 
 
 def _pacmap(whole: Components, neighbours: int, seed: int) -> ArrayLike:
-    """Wang et al. 2021 (arXiv 2012.04456), from the PCA on."""
+    """PaCMAP, Wang et al. 2021 (arXiv 2012.04456), initialised with PCA."""
     import pacmap
 
     layout = pacmap.PaCMAP(n_components=2, n_neighbors=neighbours, random_state=_seed(seed), apply_pca=False)

@@ -12,15 +12,15 @@ from diffstudio.evaluation.features.feature_arrays import Features, as_features,
 
 @dataclass(frozen=True, slots=True)
 class Components:
-    coordinates: Features  # [N,K], widest first; zeros beyond what the features have
-    shares: tuple[float, ...]  # of the total variance, K of them; zeros where all features are equal
+    coordinates: Features  # [N,K], largest variance first; zeros beyond the rank of the features
+    shares: tuple[float, ...]  # [K], shares of the total variance; zeros if all features are equal
 
 
 def principal_components(features: ArrayLike, count: int = 2) -> Components:
-    """The `count` widest principal components of features [N,D].
+    """The first `count` principal components of features [N,D].
 
-    The sign of each is such that its largest loading is positive, so that they are the same on every machine. By the
-    covariance [D,D], a block of rows at a time: memory does not grow with N. BadRequest for features that are not finite.
+    The sign of each makes its largest loading positive, so they are the same on every machine. They are computed from the
+    covariance [D,D] in blocks of rows, so memory does not grow with N. BadRequest for features that are not finite.
     """
     array = as_features(features, "laid out", at_least=1)
     number, width = array.shape
@@ -35,7 +35,7 @@ def principal_components(features: ArrayLike, count: int = 2) -> Components:
     largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(kept)]
     vectors = vectors * np.where(largest < 0, -1.0, 1.0)
     coordinates, shares = np.zeros((number, count)), np.zeros(count)
-    # What rounding leaves of equal features is not a direction
+    # Rounding errors of equal features are not a direction
     is_flat = values[0] <= number * width * (np.finfo(np.float32).eps * float(np.abs(mean).max())) ** 2
     if not is_flat:
         for rows in blocks(number):

@@ -1,4 +1,4 @@
-"""How far the neighbours of a point on a map are neighbours in the features too. Venna & Kaski 2001 (ICANN), eq. 1."""
+"""Trustworthiness: whether neighbours on a map are neighbours in the features too. Venna & Kaski 2001 (ICANN), eq. 1."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from numpy.typing import ArrayLike, NDArray
 from diffstudio.evaluation.features.feature_arrays import FeatureArray, as_features, blocks, distance_blocks
 
 NEIGHBOURS = 10
-_ROWS = 256  # whose ranks are in memory at once
+_ROWS = 256  # rows whose ranks are in memory at a time
 
 
 def trustworthiness(features: ArrayLike, coordinates: ArrayLike, neighbours: int = NEIGHBOURS) -> float | None:
-    """1 where the `neighbours` nearest points on the map [N,2] are those of the features [N,D], about 0.5 for a random map.
+    """Trustworthiness of a map [N,2] of features [N,D]: 1 if all neighbours agree, about 0.5 for a random map.
 
-    Those on the map that are not among the nearest in the features count by their rank there. As scikit-learn's function
-    of the name. None where N is not more than twice the `neighbours`: the measure is not defined. Takes time by N^2.
-    BadRequest for features that are not finite, ValueError for other numbers of both.
+    Neighbours on the map that are not among the `neighbours` nearest in the features are penalised by their rank there, as
+    in scikit-learn's function of the same name. None if N is at most twice `neighbours`, where the measure is not
+    defined. The time grows with N^2. BadRequest for features that are not finite, ValueError for different numbers of rows.
     """
     whole, shown = as_features(features, "laid out", at_least=1), as_features(coordinates, "map's", at_least=1)
     if len(whole) != len(shown):
@@ -36,7 +36,7 @@ def trustworthiness(features: ArrayLike, coordinates: ArrayLike, neighbours: int
 
 
 def _order(points: FeatureArray, rows: slice) -> NDArray[np.int64]:
-    """The indices of all points by their distance from each of some rows, the row itself last: [n,N]."""
+    """The indices [n,N] of all points sorted by their distance from each of some rows, the row itself last."""
     distances = np.concatenate([block for _, _, block in distance_blocks(points[None, rows], points)], axis=1)
     own = np.arange(rows.start, rows.stop)
     distances[own - rows.start, own] = np.inf

@@ -1,1 +1,1 @@
-"""What features are worth: how well a linear classifier or the nearest neighbours tell classes apart by them."""
+"""Probes of features: the accuracy of a linear classifier and of nearest neighbours on them."""

@@ -13,17 +13,17 @@ from torch import Tensor
 
 from diffstudio.errors import BadRequest
 
-STRENGTHS = (1.0, 0.1, 0.01)  # C of the penalty, as scikit-learn's LogisticRegression has it; chosen by validation
+STRENGTHS = (1.0, 0.1, 0.01)  # C as in scikit-learn's LogisticRegression; chosen by validation
 _ITERATIONS = 100
-_TOLERANCE = 1e-5  # of the gradient, per image
+_TOLERANCE = 1e-5  # gradient tolerance per image
 
 
 @dataclass(frozen=True, slots=True)
 class LinearProbe:
-    """argmax of weight x + bias, where x are features minus `mean` over `deviation`."""
+    """A linear classifier: argmax of weight x + bias, where x = (features - mean) / deviation."""
 
     mean: NDArray[np.float32]  # [D]
-    deviation: NDArray[np.float32]  # [D]; 1 where a feature is constant
+    deviation: NDArray[np.float32]  # [D]; 1 for constant features
     weight: NDArray[np.float32]  # [classes,D]
     bias: NDArray[np.float32]  # [classes]
 
@@ -44,13 +44,13 @@ def fit_probe(
     strength: float = 1.0,
     check: Callable[[], None] = lambda: None,
 ) -> LinearProbe:
-    """Minimise sum of cross-entropies + |weight|^2 / (2 strength) with L-BFGS; the problem is convex.
+    """Fit a probe: minimise the sum of cross-entropies + |weight|^2 / (2 strength), which is convex, with L-BFGS.
 
     features [N,D], labels [N] below `classes`. `check` is called before each pass over the data and may raise.
     BadRequest for images of fewer than two classes.
     """
     if len(np.unique(labels)) < 2:
-        raise BadRequest("No probe can be fitted", "its images are of fewer than two classes")
+        raise BadRequest("No probe can be fitted", "its images have fewer than two classes")
     values = np.asarray(features, np.float32)
     mean, deviation = values.mean(axis=0), values.std(axis=0)
     deviation = np.where(deviation > 1e-6 * max(1.0, float(deviation.max())), deviation, 1.0).astype(np.float32)
@@ -84,7 +84,7 @@ def best_probe(
     strengths: Sequence[float] = STRENGTHS,
     check: Callable[[], None] = lambda: None,
 ) -> tuple[LinearProbe, float]:
-    """The probe with the strength that is best on the validation part, and its accuracy there; the first of equals."""
+    """The probe whose strength is best on the validation part, and its accuracy there; the first of equally good ones."""
     probes = [fit_probe(*training, classes, strength, check) for strength in strengths]
     found = [probe.accuracy(*validation) for probe in probes]
     best = int(np.argmax(found))

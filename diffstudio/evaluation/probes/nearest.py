@@ -1,4 +1,4 @@
-"""k nearest neighbours by the cosine of standardised features. No torch."""
+"""k-nearest-neighbour classification by cosine similarity of standardised features. No torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NEIGHBOURS = 5
-_AT_ONCE = 512  # images whose distances are in memory together
+_AT_ONCE = 512  # images whose similarities are in memory at a time
 
 
 def nearest_classes(
@@ -16,7 +16,7 @@ def nearest_classes(
     classes: int,
     k: int = NEIGHBOURS,
 ) -> NDArray[np.int64]:
-    """The class [M] that most of the k nearest training images have; of equal counts the class of the nearest.
+    """The majority class [M] of the k nearest training images; ties go to the class of the nearest.
 
     training [N,D], labels [N], features [M,D].
     """

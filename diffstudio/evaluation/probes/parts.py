@@ -1,4 +1,4 @@
-"""A training, a validation and a test part of labelled images, with every class in each. No torch."""
+"""Splits labelled images into training, validation and test parts, with every class in each. No torch."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TRAINING, VALIDATION, TEST = "training", "validation", "test"
-FEWEST_OF_A_CLASS = 5  # images, so that each part has one
+FEWEST_OF_A_CLASS = 5  # images of a class, so that each part has one
 _VALIDATION_SHARE, _TEST_SHARE = 0.2, 0.2
 
 
@@ -21,7 +21,7 @@ class Parts:
     test: NDArray[np.int64]
 
     def name_of(self, index: int) -> str:
-        """The part of an image; empty for one in none of them."""
+        """The name of the part of an image; empty if it is in none."""
         for name, part in ((TRAINING, self.training), (VALIDATION, self.validation), (TEST, self.test)):
             if index in part:
                 return name
@@ -29,9 +29,9 @@ class Parts:
 
 
 def split_parts(labels: NDArray[np.int64], seed: int, test: NDArray[np.int64] | None = None) -> Parts:
-    """Split images by class, at random: a fifth of each class is validation, and another fifth test.
+    """Split images at random within each class: a fifth for validation, and another fifth for testing.
 
-    `test` are the indices of images that are the test part whatever their class: those that a run held out.
+    `test` gives the indices of the test part instead, such as the images that a run held out.
     """
     rng = np.random.default_rng(seed)
     given = np.zeros(len(labels), np.bool_)

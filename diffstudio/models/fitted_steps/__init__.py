@@ -1,1 +1,1 @@
-"""The fitted steps of a checkpoint: as records, and where they are kept. No torch."""
+"""The fitted steps of a checkpoint, and how they are stored. No torch."""

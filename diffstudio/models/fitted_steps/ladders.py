@@ -1,7 +1,7 @@
-"""Ladders: the times of the steps that were fitted to a checkpoint, one for each sampler and number of steps. No torch.
+"""Ladders: step times that were fitted to a checkpoint, one ladder for each sampler and number of steps. No torch.
 
-They lie in the header of a checkpoint trained here, under `diffstudio.fitted_steps`, and beside every other one in
-`<name>.steps.json`, or in a diffusers folder in `fitted_steps.json`; see `stored`. Both hold the same JSON:
+They are stored in the header of a checkpoint trained here, under `diffstudio.fitted_steps`. For other checkpoints they
+are in `<name>.steps.json` next to the file, or in `fitted_steps.json` in a diffusers folder; see `stored`. The JSON is:
 
     {"format": 1, "ladders": [{"sampler": "euler", "times": [1.0, 0.4, 0.1], "guidance": 3.0, ...}, ...]}
 """
@@ -22,23 +22,23 @@ FORMAT = 1
 SPACING = "fitted"  # the name of the spacing in requests and headers
 MOST_STEPS = 100
 _MOST_LADDERS = 1000
-SAME_ALGORITHM = {"ddim": "euler"}  # without noise: its ladders are those of the other sampler
+SAME_ALGORITHM = {"ddim": "euler"}  # the same without noise, so they share ladders
 
 
 @dataclass(frozen=True, slots=True)
 class Ladder:
-    """The times of the steps of one sampler, and what they were fitted with. ValueError for values that are not valid."""
+    """The step times of one sampler, and the settings they were fitted with. ValueError for invalid values."""
 
     sampler: str
-    times: tuple[float, ...]  # where the steps start: fractions of t_max, falling, without the final 0
+    times: tuple[float, ...]  # start times of the steps: decreasing fractions of t_max, without the final 0
     guidance: float  # CFG scale
     width: int  # px
     height: int
-    images: int  # that it was fitted with
-    difference: float  # mean squared, of the images that it was judged by to converged ones, on a scale of 0 to 1
-    usual: str  # the spacing that comes closest to converged images of those that need no fitting
-    usual_difference: float  # of the same images with that spacing
-    recommended: bool = False  # whether these are the recommended settings of the checkpoint
+    images: int  # number of images used for fitting
+    difference: float  # mean squared difference of test images from converged ones, with values from 0 to 1
+    usual: str  # the best spacing without fitting
+    usual_difference: float  # the same difference with that spacing
+    recommended: bool = False  # whether this is the recommended setting of the checkpoint
 
     def __post_init__(self) -> None:
         numbers = (self.guidance, self.difference, self.usual_difference)
@@ -59,7 +59,7 @@ class Ladder:
 
     @classmethod
     def from_json(cls, values: Any) -> Ladder:
-        """ValueError for what is not a ladder."""
+        """The inverse of JSON. ValueError for values that are not a ladder."""
         match values:
             case {
                 "sampler": str(sampler),
@@ -92,15 +92,15 @@ class FittedSteps:
     """The ladders of one checkpoint."""
 
     ladders: tuple[Ladder, ...] = ()
-    problem: str = ""  # a clause: why those that are stored cannot be read
+    problem: str = ""  # a clause that says why stored ladders cannot be read
 
     def of(self, sampler: str, steps: int) -> Ladder | None:
-        """The ladder of a sampler with this number of steps; None where none was fitted."""
+        """The ladder of a sampler with this number of steps; None if none was fitted."""
         name = SAME_ALGORITHM.get(sampler, sampler)
         return next((one for one in self.ladders if (one.sampler, one.steps) == (name, steps)), None)
 
     def step_counts(self, sampler: str) -> tuple[int, ...]:
-        """The numbers of steps that are fitted for a sampler, rising."""
+        """The fitted numbers of steps of a sampler, in ascending order."""
         name = SAME_ALGORITHM.get(sampler, sampler)
         return tuple(sorted(one.steps for one in self.ladders if one.sampler == name))
 
@@ -109,7 +109,7 @@ class FittedSteps:
         return next((one for one in self.ladders if one.recommended), None)
 
     def with_ladders(self, new: Iterable[Ladder]) -> FittedSteps:
-        """These with new ones, which replace those of the same sampler and number of steps. The last recommendation holds."""
+        """With new ladders, which replace those of the same sampler and number of steps; the last recommendation counts."""
         added = {(one.sampler, one.steps): one for one in new}
         known = {(one.sampler, one.steps): one for one in self.ladders}
         if any(one.recommended for one in added.values()):
@@ -125,7 +125,7 @@ NONE = FittedSteps()
 
 
 def from_json(text: str) -> FittedSteps:
-    """What `to_json` wrote. Never raises: of a text that cannot be read, `problem` says why."""
+    """The inverse of `to_json`. Never raises: if the text cannot be read, `problem` says why."""
     try:
         values = json.loads(text)
         if not isinstance(values, dict):

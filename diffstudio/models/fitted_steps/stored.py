@@ -1,4 +1,4 @@
-"""Where the fitted steps of a checkpoint are kept, and how they are written. No torch."""
+"""Reads and writes the fitted steps of a checkpoint. No torch."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from diffstudio.models.fitted_steps.ladders import NONE, FittedSteps, Ladder, fr
 KEY = "diffstudio.fitted_steps"  # in the header
 IN_FOLDER, BESIDE = "fitted_steps.json", ".steps.json"
 _LARGEST_BYTES = 4 << 20
-_ALIGNMENT = 8  # bytes, of where the tensors begin
+_ALIGNMENT = 8  # bytes, alignment of the tensor data
 
 
 def fitted_steps(checkpoint: Checkpoint) -> FittedSteps:
-    """The ladders of a checkpoint: those beside it, and those in its header for what is not beside it.
+    """The ladders of a checkpoint, from the file next to it and from its header; the file takes precedence.
 
-    Cheap enough for the window: a file beside it is read again only when it changed.
+    Cheap enough for the window: the file is read again only if it has changed.
     """
     beside = _beside(sidecar_path(checkpoint))
     if KEY not in checkpoint.metadata:
@@ -36,23 +36,23 @@ def fitted_steps(checkpoint: Checkpoint) -> FittedSteps:
 
 
 def sidecar_path(checkpoint: Checkpoint) -> Path:
-    """The file for the ladders that are not in the header."""
+    """The file for ladders that are not stored in the header."""
     path = checkpoint.path
     return path / IN_FOLDER if checkpoint.layout is Layout.FOLDER else path.with_name(path.stem + BESIDE)
 
 
 def is_in_header(checkpoint: Checkpoint) -> bool:
-    """Whether new ladders are written into the checkpoint's own file: those of checkpoints trained here are.
+    """Whether new ladders are written into the checkpoint's own file, as for checkpoints trained here.
 
-    The starter's file belongs to the program and stays as it is.
+    The starter's file belongs to the program and is not changed.
     """
     return checkpoint.layout is Layout.OURS and checkpoint.origin is not Origin.STARTER
 
 
 def store(checkpoint: Checkpoint, ladders: Iterable[Ladder]) -> Path:
-    """Keep new ladders of a checkpoint with those that it has; returns the file. StorageProblem when that fails.
+    """Add new ladders to those of a checkpoint; returns the file. StorageProblem if that fails.
 
-    The weights stay as they are, byte for byte.
+    The weights are not changed, byte for byte.
     """
     path = sidecar_path(checkpoint)
     if not is_in_header(checkpoint):
@@ -65,7 +65,7 @@ def store(checkpoint: Checkpoint, ladders: Iterable[Ladder]) -> Path:
 
 
 def rewrite_metadata(path: Path, values: dict[str, str], what: str) -> None:
-    """Set values in the header of a safetensors file, which is replaced whole or not at all; `what` failed.
+    """Set values in the header of a safetensors file, which is replaced atomically. `what` describes a failure.
 
     The tensors are copied byte for byte. StorageProblem, CheckpointDamaged.
     """
@@ -84,7 +84,7 @@ def rewrite_metadata(path: Path, values: dict[str, str], what: str) -> None:
 def _beside(path: Path) -> FittedSteps:
     try:
         stat = path.stat()
-    except OSError:  # usually: there is none
+    except OSError:  # usually there is no such file
         return NONE
     return _read(path, stat.st_mtime_ns, stat.st_size)
 
@@ -102,4 +102,4 @@ def _read(path: Path, modified: int, size: int) -> FittedSteps:
 
 
 def _not_kept(checkpoint: Checkpoint, path: Path) -> str:
-    return f"The fitted steps of {checkpoint.name} cannot be kept in {path.parent}"
+    return f"The fitted steps of {checkpoint.name} cannot be saved in {path.parent}"

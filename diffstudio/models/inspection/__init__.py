@@ -1,1 +1,1 @@
-"""What goes on inside a network while it runs: attention to words, and features of blocks, without changing its output."""
+"""Inspection of a running network without changing its output: attention to words, and features of blocks."""

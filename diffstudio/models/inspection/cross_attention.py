@@ -1,4 +1,4 @@
-"""Cross-attention of U-Nets from image tokens to text tokens: DAAM, Tang et al. 2022, arXiv 2210.04885."""
+"""Cross-attention maps of U-Nets, from image tokens to text tokens (DAAM, Tang et al. 2022, arXiv 2210.04885)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _CROSS_ATTENTION = "attn2"  # diffusers' name in its transformer blocks
 
 @dataclass(frozen=True, slots=True)
 class CrossAttentionLayer:
-    """diffusers' Attention with text as `encoder_hidden_states`; the weights are computed a second time."""
+    """A diffusers Attention with text as `encoder_hidden_states`; its weights are recomputed for the maps."""
 
     name: str
     module: Any
@@ -40,7 +40,7 @@ class CrossAttentionLayer:
 
 
 def cross_attention_layers(network: nn.Module) -> tuple[CrossAttentionLayer, ...]:
-    """Those of a UNet2DConditionModel, in the order of its blocks: down, middle, up."""
+    """The cross-attention layers of a UNet2DConditionModel, in the order of its blocks: down, middle, up."""
     found = [
         (name.removesuffix(f".{_CROSS_ATTENTION}"), module)
         for name, module in network.named_modules()

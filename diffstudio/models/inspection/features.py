@@ -1,6 +1,6 @@
-"""Features of images from the blocks of a denoiser: noise of one level is added, and a block's output is averaged.
+"""Image features from the blocks of a denoiser: noise of one level is added, and a block's output is averaged.
 
-Denoising Diffusion Autoencoders: Xiang et al. 2023, arXiv 2303.09769, section 3.1.
+Denoising Diffusion Autoencoders, Xiang et al. 2023 (arXiv 2303.09769), section 3.1.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ def pooled(tokens: Tensor) -> Tensor:
 
 @torch.no_grad()
 def block_features(denoiser: Denoiser, blocks: Sequence[NetworkBlock], x_t: Tensor, t: Tensor) -> list[Tensor]:
-    """The features [B,D] of each block for states x_t [B,C,h,w] at times t [B], from one call of the denoiser.
+    """The features [B,D] of each block for states x_t [B,C,h,w] at times t [B], from one denoiser call.
 
-    The denoiser must be unguided: its network sees each state once. Blocks that share weights and run several times
-    count with their last run.
+    The denoiser must be unguided, so that its network sees each state once. For a block that runs several times, the last
+    run counts.
     """
     size = (x_t.shape[-2], x_t.shape[-1])
     found: dict[int, Tensor] = {}

@@ -1,8 +1,7 @@
-"""Attention outputs of transformers that read image and text together: ConceptAttention, Helbling et al. 2025, arXiv
-2502.04320.
+"""Attention outputs of transformers with joint attention (ConceptAttention, Helbling et al. 2025, arXiv 2502.04320).
 
-The output of a text token says what it has gathered, and that of an image token what it has: where they are alike, the
-word acts. Nothing is computed twice: the outputs are the inputs of the layers' own projections.
+A word acts where the attention outputs of its text tokens are similar to those of the image tokens. Nothing is
+recomputed: the outputs are the inputs of the layers' own projections.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from diffstudio.models.inspection.layers import MapKind, Reading
 
 @dataclass(frozen=True, slots=True)
 class TwoStreamLayer:
-    """Image and text tokens have projections of their own (MMDiT, arXiv 2403.03206), whose inputs are read."""
+    """A layer with separate projections for image and text tokens (MMDiT, arXiv 2403.03206), whose inputs are read."""
 
     name: str
     image: nn.Module  # [B,N,D] -> any
@@ -29,7 +28,7 @@ class TwoStreamLayer:
     kind: MapKind = MapKind.OUTPUTS
 
     def attach(self, reading: Reading) -> list[RemovableHandle]:
-        halves: dict[str, Tensor] = {}  # of the call in progress, in the order of the family
+        halves: dict[str, Tensor] = {}  # of the current call, in the family's order
 
         def reader(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
             def read(module: nn.Module, args: tuple[Tensor, ...]) -> None:
@@ -48,12 +47,12 @@ class TwoStreamLayer:
 
 @dataclass(frozen=True, slots=True)
 class OneStreamLayer:
-    """Image and text tokens are in one sequence. `split` takes the attention outputs [B,M,D] apart: image, text."""
+    """A layer with image and text tokens in one sequence. `split` splits attention outputs [B,M,D] into image and text."""
 
     name: str
     module: nn.Module
     split: Callable[[Tensor], tuple[Tensor, Tensor]]
-    of_output: bool = False  # whether the outputs are what the module returns, and not what it is given
+    of_output: bool = False  # read the module's output instead of its input
     kind: MapKind = MapKind.OUTPUTS
 
     def attach(self, reading: Reading) -> list[RemovableHandle]:
@@ -69,7 +68,7 @@ class OneStreamLayer:
 
 
 def two_stream_layers(blocks: Iterable[Any], kind: str) -> tuple[TwoStreamLayer, ...]:
-    """Of diffusers' blocks with an `attn` for both streams; the last of some families has no output for the text."""
+    """The layers of diffusers blocks with an `attn` for both streams; in some families the last one has no text output."""
     return tuple(
         TwoStreamLayer(f"{kind} {number}", block.attn.to_out[0], block.attn.to_add_out)
         for number, block in enumerate(blocks)

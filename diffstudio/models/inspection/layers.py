@@ -1,4 +1,4 @@
-"""AttentionLayer: one layer of a network from which maps of words are read, while it runs as always."""
+"""AttentionLayer: a layer of a network from which attention maps are read while it runs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ WEIGHTS, OUTPUTS = "weights", "outputs"
 
 
 class MapKind(Enum):
-    """What maps are made from."""
+    """The source of attention maps."""
 
-    WEIGHTS = WEIGHTS  # of attention from image tokens to text tokens: DAAM
-    OUTPUTS = OUTPUTS  # how alike the attention outputs of image and text tokens are: ConceptAttention
+    WEIGHTS = WEIGHTS  # attention weights from image tokens to text tokens: DAAM
+    OUTPUTS = OUTPUTS  # similarity of the attention outputs of image and text tokens: ConceptAttention
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +31,14 @@ class WantedRow:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What is read from one layer: the rows that are wanted of a call of so many, and what to do with their maps [W,N]."""
+    """The rows to read from a call of one layer, given its batch size, and a function that gets their maps [W,N]."""
 
     wanted: Callable[[int], Sequence[WantedRow]]
     found: Callable[[WantedRow, Tensor], None]
 
 
 class AttentionLayer(Protocol):
-    """Maps are computed beside the layer's own attention, which is neither replaced nor changed."""
+    """A layer whose maps are computed in addition to its own attention, which is not changed."""
 
     @property
     def name(self) -> str: ...
@@ -52,8 +52,8 @@ class AttentionLayer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class NetworkBlock:
-    """A block whose output is read as features."""
+    """A block whose output is used as features."""
 
     name: str
     module: nn.Module
-    image_tokens: Callable[[Any, tuple[int, int]], Tensor]  # its output and the state's size -> [B,C,h,w] or [B,N,D]
+    image_tokens: Callable[[Any, tuple[int, int]], Tensor]  # block output, size of the state -> [B,C,h,w] or [B,N,D]

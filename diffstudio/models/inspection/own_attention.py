@@ -1,4 +1,4 @@
-"""Attention of the transformer that is trained here, whose context tokens and patches are one sequence."""
+"""Attention maps of the pixel transformer, whose context tokens and patches are one sequence."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from diffstudio.networks.transformer import Attention, PixelTransformer, apply_r
 
 @dataclass(frozen=True, slots=True)
 class SelfAttentionLayer:
-    """The weights from patches to context tokens, among those to all tokens; computed a second time."""
+    """The attention weights from patches to context tokens, recomputed for the maps."""
 
     name: str
     module: Attention
@@ -38,7 +38,7 @@ class SelfAttentionLayer:
 
 
 def own_attention_layers(network: PixelTransformer) -> tuple[AttentionLayer, ...]:
-    """Of each block its weights and its outputs."""
+    """Two layers for each block: its attention weights and its attention outputs."""
     return tuple(_layers(network))
 
 
@@ -55,7 +55,7 @@ def _layers(network: PixelTransformer) -> Iterator[AttentionLayer]:
 
 
 def own_blocks(network: PixelTransformer) -> tuple[NetworkBlock, ...]:
-    """Its blocks, with patches as image tokens."""
+    """The blocks of a pixel transformer, with patches as image tokens."""
     context = network.context_tokens
     return tuple(
         NetworkBlock(f"block {number}", block, lambda output, size: output[:, context:])

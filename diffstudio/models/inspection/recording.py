@@ -1,12 +1,12 @@
-"""AttentionRecording: maps of words by layer and step, from the calls of one network while an image is sampled.
+"""AttentionRecording: attention maps of words by layer and step, recorded while an image is sampled.
 
 recording = AttentionRecording(layers, steps_words, names, grid_side=…)
 with recording.attached(model.network):
     for step in sample(model, prompt, options, wrap=recording.wrap):
         recording.next_step()
 
-A call of a denoiser gives its network the subprompts of AND first, in order, and then the negative prompt, in one batch
-or in several: so a row of a batch is known by the rows before it. Only images of a batch of one are recorded.
+A denoiser calls its network with the subprompts of AND first, in order, and then the negative prompt, in one batch or in
+several, so the rows before it identify a row. Only a batch of one image can be recorded.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from diffstudio.evaluation.attention.maps import resized, token_grid
 from diffstudio.models.inspection.layers import AttentionLayer, Reading, WantedRow
 
 LARGEST_SIDE = 32  # cells of a map
-MOST_VALUES = 16_000_000  # of all maps together, 64 MB: their resolution is lowered instead
+MOST_VALUES = 16_000_000  # of all maps together, 64 MB; beyond this their resolution is reduced
 
 
 @dataclass(frozen=True, slots=True)
 class StepWords:
-    """The words of the prompt in one step, by their numbers among all words; one entry for each subprompt."""
+    """The words of the prompt in one step, with one entry for each subprompt."""
 
     subprompts: tuple[tuple[tuple[int, tuple[int, ...]], ...], ...]  # number of the word, positions of its tokens
 
 
 class AttentionRecording:
-    """`maps` [words, layers, steps, h, w] are the means of a step's network calls; NaN where a word was not read."""
+    """Records attention maps [words, layers, steps, h, w], the means over a step's network calls; NaN for unread words."""
 
     def __init__(
         self, layers: Sequence[AttentionLayer], steps: Sequence[StepWords], words: int, state: tuple[int, int]
@@ -47,7 +47,7 @@ class AttentionRecording:
         self._sums = torch.zeros(words, len(layers), len(steps), *self.grid)
         self._counts = torch.zeros(words, len(layers), len(steps))
         self._step = 0
-        self._rows_before = 0  # of the network calls that belong to the same call of the denoiser
+        self._rows_before = 0  # rows of earlier network calls in the same denoiser call
         self.other_grids: set[str] = set()  # layers whose tokens do not cover the state evenly
 
     @property
@@ -55,7 +55,7 @@ class AttentionRecording:
         return self._sums / torch.where(self._counts > 0, self._counts, torch.nan)[..., None, None]
 
     def next_step(self) -> None:
-        """The sampler finished a step."""
+        """Go to the next step; call it when the sampler has finished one."""
         self._step += 1
 
     @contextmanager
@@ -70,7 +70,7 @@ class AttentionRecording:
             yield
 
     def wrap(self, denoiser: Denoiser) -> Denoiser:
-        """The same denoiser, of whose calls the recording knows."""
+        """The same denoiser, with its calls reported to the recording."""
         return _Recorded(denoiser, self)
 
     def begin_call(self) -> None:
@@ -119,7 +119,7 @@ class _Recorded:
 
 
 def _grid(state: tuple[int, int], maps: int) -> tuple[int, int]:
-    """The grid of all maps: of the state's shape, and as fine as their number allows."""
+    """The grid of all maps, with the aspect ratio of the state and as fine as their number allows."""
     factor = min(1.0, LARGEST_SIDE / max(state))
     while True:
         height, width = (max(1, round(side * factor)) for side in state)

@@ -1,4 +1,4 @@
-"""The blocks of transformers with a stream for the image and one for the text."""
+"""The blocks of transformers with separate image and text streams."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diffstudio.models.inspection.layers import NetworkBlock
 
 
 def stream_blocks(network: Any, *lists: str) -> tuple[NetworkBlock, ...]:
-    """All blocks in these lists of a network's modules; each returns the states of the text, then those of the image."""
+    """All blocks in these module lists of a network; each returns text states, then image states."""
     return tuple(_blocks(network, lists))
 
 

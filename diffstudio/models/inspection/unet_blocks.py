@@ -1,4 +1,4 @@
-"""The blocks of diffusers' U-Nets, whose features get coarser towards the middle."""
+"""The blocks of diffusers' U-Nets, whose features are coarser towards the middle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diffstudio.models.inspection.layers import NetworkBlock
 
 
 def unet_blocks(network: Any) -> tuple[NetworkBlock, ...]:
-    """Those of a UNet2DConditionModel in the order in which they run: down, middle, up."""
+    """The blocks of a UNet2DConditionModel in execution order: down, middle, up."""
     return tuple(NetworkBlock(name, module, _image) for name, module in _named(network))
 
 
@@ -22,6 +22,6 @@ def _named(network: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _image(output: Any, size: tuple[int, int]) -> Tensor:
-    """[B,C,h,w]: blocks on the way down return their skip connections too."""
+    """The image states [B,C,h,w] of a block's output; down blocks also return skip connections."""
     image: Tensor = output[0] if isinstance(output, tuple) else output
     return image

@@ -1,7 +1,6 @@
-"""The words of a prompt, and which tokens of a text encoder each of them is. No torch.
+"""The words of a prompt and their tokens in a text encoder. No torch.
 
-A word is what a person would point at: its sub-tokens are merged, and punctuation and the syntax of weights are no part
-of it.
+The sub-tokens of a word are merged; punctuation and the syntax of prompt weighting are not part of words.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from diffstudio.models.conditioning.prompt_weighting import CHUNK_TOKENS, TokenChunk, parse_prompt
 
-# Characters of scripts without spaces are words of their own; other symbols, such as emoji, are words too.
+# Each character of a script without spaces is a word, and so is any other symbol, such as an emoji.
 _CHARACTER = "[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
 _WORD = re.compile(
     rf"\d+(?:[.,]\d+)+|{_CHARACTER}|(?:(?!{_CHARACTER})\w)+(?:['’-](?:(?!{_CHARACTER})\w)+)*|[^\w\s,.;:!?…'’\"()\[\]{{}}|/\\-]+"
@@ -27,8 +26,8 @@ class PromptWord:
     """A word and the positions of its tokens among the text tokens that the network reads."""
 
     text: str
-    tokens: tuple[int, ...]  # empty where it was cut off
-    weight: float = 1.0  # of the prompt's grammar
+    tokens: tuple[int, ...]  # empty if it was cut off
+    weight: float = 1.0  # from prompt weighting
 
 
 def words_in(text: str) -> list[Span]:
@@ -45,10 +44,10 @@ def words_at(
     first: int = 0,
     longest: int | None = None,
 ) -> tuple[PromptWord, ...]:
-    """The words of `text[start:end]` from the characters that each token stands for.
+    """The words of `text[start:end]`, from the character offsets of the tokens.
 
-    `offsets` are those of the whole text; token i is at position `first` + i, and from `longest` tokens on they are cut
-    off. Words that share a token become one.
+    `offsets` are those of the whole text; token i is at position `first` + i, and tokens beyond `longest` are cut off.
+    Words that share a token are merged.
     """
     whole = text[start:end]
     words: list[tuple[Span, list[int]]] = [((a + start, b + start), []) for a, b in words_in(whole)]
@@ -66,8 +65,9 @@ def words_at(
 
 
 def joined(one: Sequence[PromptWord], other: Sequence[PromptWord]) -> tuple[PromptWord, ...]:
-    """The words of one text with their tokens in two encoders; where those merge other words, the tokens of both count
-    for each word whose text is part of the other.
+    """The words of one text with their tokens in two encoders.
+
+    If the encoders merge different words, a word gets the tokens of every word whose text contains it.
     """
     if [word.text for word in one] == [word.text for word in other]:
         return tuple(replace(a, tokens=a.tokens + b.tokens) for a, b in zip(one, other, strict=True))
@@ -85,9 +85,9 @@ def joined(one: Sequence[PromptWord], other: Sequence[PromptWord]) -> tuple[Prom
 def weighted_words(
     prompt: str, chunks: Sequence[TokenChunk], ids: Callable[[str], Sequence[int]]
 ) -> tuple[PromptWord, ...]:
-    """The words of a prompt in AUTOMATIC1111's grammar, as `prompt_weighting.split_chunks` made chunks of it.
+    """The words of a prompt in AUTOMATIC1111's grammar, split into chunks by `prompt_weighting.split_chunks`.
 
-    Positions count the start and end tokens of each chunk. `ids` gives the tokens of a text without those.
+    Positions include the start and end tokens of each chunk. `ids` returns the tokens of a text without them.
     """
     positions = iter(
         [
@@ -98,7 +98,7 @@ def weighted_words(
     )
     found: list[PromptWord] = []
     for section in parse_prompt(prompt):
-        glued = False  # the word before goes on without a space
+        glued = False  # the previous word continues without a space
         for run in section:
             for text, count in _counted_pieces(run.text, ids):
                 tokens = tuple(next(positions) for _ in range(count))
@@ -114,8 +114,9 @@ def weighted_words(
 
 
 def _counted_pieces(text: str, ids: Callable[[str], Sequence[int]]) -> Iterator[tuple[str, int]]:
-    """A text in words and other pieces with the number of tokens of each; in coarser pieces where those of the words
-    alone are others than within the text.
+    """A text split into words and other pieces, with the number of tokens of each.
+
+    The pieces are coarser if words on their own have other tokens than within the text.
     """
     whole = list(ids(text))
     for pattern in (_PIECE, re.compile(r"\s*\S+")):

@@ -1,1 +1,1 @@
-"""Noise schedules, spacings and training distributions as NumPy arrays, for what follows the mouse. No torch."""
+"""Noise schedules, spacings and training distributions as NumPy arrays, for interactive plots. No torch."""

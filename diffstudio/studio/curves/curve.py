@@ -1,11 +1,13 @@
-"""A drawn noise schedule in NumPy: its log-SNR, slope and inverse at many times at once."""
+"""A drawn noise schedule in NumPy: its log-SNR, slope and inverse, vectorised over times."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffstudio.diffusion.curve_points import NoiseCurve as NoiseCurve  # for the window, which knows no mathematics
+from diffstudio.diffusion.curve_points import (
+    NoiseCurve as NoiseCurve,
+)  # re-exported for the window, which does not import diffusion
 from diffstudio.diffusion.curve_points import hermite
 
 Array = NDArray[np.float64]
@@ -13,13 +15,13 @@ _HALVINGS = 36  # of an interval: to 1e-11 of its length
 
 
 def curve_log_snr(curve: NoiseCurve, u: Array) -> Array:
-    """The log-SNR at the times u, in [0, 1]."""
+    """The log-SNR at times u in [0, 1]."""
     s, length, ends = _intervals(curve, u)
     return hermite(s, length, *ends)
 
 
 def curve_slope(curve: NoiseCurve, u: Array) -> Array:
-    """dlog-SNR / du at the times u; never above 0."""
+    """dlog-SNR / du at times u; never above 0."""
     s, length, (first, last, slope, slope_last) = _intervals(curve, u)
     a, b, rise = length * slope, length * slope_last, last - first
     return (a + s * (2 * (3 * rise - 2 * a - b) + s * 3 * (a + b - 2 * rise))) / length
@@ -43,7 +45,7 @@ def curve_time(curve: NoiseCurve, log_snr: Array) -> Array:
 
 
 def _intervals(curve: NoiseCurve, u: Array) -> tuple[Array, Array, tuple[Array, Array, Array, Array]]:
-    """For each time the fraction of its interval, that interval's length, and the values and slopes at its ends."""
+    """For each time, its fraction of its interval, the interval's length, and the values and slopes at its ends."""
     times = np.array([point[0] for point in curve.points])
     index = np.clip(np.searchsorted(times, u, side="right") - 1, 0, len(times) - 2)
     length, ends = _of_intervals(curve, index)

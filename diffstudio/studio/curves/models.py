@@ -26,8 +26,8 @@ from diffstudio.studio.curves.schedules import (
 )
 from diffstudio.studio.curves.spacings import SpacingArrays, align_your_steps, leading, log_snr, sampling_times
 
-_SECOND_TIMES = (0.9, 0.95)  # limits of the second time of `log_snr`, as in models.families.pixel
-_CURVES = {"squaredcos_cap_v2": "cosine"}  # diffusers' names of betas, where they are not ours
+_SECOND_TIMES = (0.9, 0.95)  # limits of the second time of `log_snr`, as in `models.families.pixel`
+_CURVES = {"squaredcos_cap_v2": "cosine"}  # diffusers' names of beta schedules that differ from ours
 _LARGEST_CONFIG_BYTES = 64 << 10
 
 
@@ -35,14 +35,14 @@ _LARGEST_CONFIG_BYTES = 64 << 10
 class ModelNoise:
     schedule: ScheduleArrays
     prediction: str = ""  # eps, v, flow or x0; empty if unknown
-    levels: TrainingLevels | None = None  # of its training; None if unknown
-    note: str = ""  # a sentence about what is assumed
+    levels: TrainingLevels | None = None  # noise levels of training; None if unknown
+    note: str = ""  # a sentence about assumptions
     second_time: float | None = None  # of the spacing `log_snr`
     offset: int = 0  # of the spacing `leading`
     aligned_xl: bool = False
 
     def times(self, steps: int, spacing: str | NoiseCurve) -> Array:
-        """The times of its steps [steps + 1], as `Model.times` has them for whole images. BadRequest likewise."""
+        """The step times [steps + 1], as from `Model.times` for whole images. BadRequest likewise."""
         special: Mapping[object, SpacingArrays] = {
             "log_snr": partial(log_snr, second=self.second_time),
             "leading": partial(leading, offset=self.offset),
@@ -52,13 +52,13 @@ class ModelNoise:
 
 
 def has_noise_schedule(checkpoint: Checkpoint) -> bool:
-    """Whether images are sampled from it step by step."""
+    """Whether a checkpoint is sampled step by step."""
     family = FAMILIES.get(checkpoint.family)
     return checkpoint.can_generate and family is not None and not family.one_call and not family.text_only
 
 
 def model_noise(checkpoint: Checkpoint) -> ModelNoise:
-    """What is known about a checkpoint's noise. BadRequest for a schedule that cannot be read."""
+    """The noise settings of a checkpoint, as far as they are known. BadRequest for a schedule that cannot be read."""
     if checkpoint.family == PIXEL.name:
         return _trained_here(checkpoint)
     config = _scheduler_config(checkpoint.path)
@@ -66,7 +66,7 @@ def model_noise(checkpoint: Checkpoint) -> ModelNoise:
         return _flow(config)
     prediction = checkpoint.prediction or DIFFUSERS_PREDICTIONS.get(str(config.get("prediction_type", "epsilon")), "")
     values = dict(STABLE_DIFFUSION)
-    note = "The noise schedule of Stable Diffusion is assumed: the file says nothing about it."
+    note = "The noise schedule of Stable Diffusion is assumed, because the file does not specify one."
     if config:
         betas = str(config.get("beta_schedule", "scaled_linear"))
         values |= {
@@ -110,12 +110,12 @@ def _flow(config: Mapping[str, Any]) -> ModelNoise:
     shift = config.get("shift")
     if isinstance(shift, (int, float)) and not config.get("use_dynamic_shifting") and not config.get("shift_terminal"):
         return ModelNoise(schedule_arrays({**RECTIFIED_FLOW, "shift": float(shift)}), "flow")
-    note = "Its steps are shifted towards noise by the size of the image; they are shown before that shift."
+    note = "Its steps are shifted towards noise depending on the image size; they are shown without this shift."
     return ModelNoise(schedule_arrays(RECTIFIED_FLOW), "flow", note=note)
 
 
 def _scheduler_config(path: Path) -> dict[str, Any]:
-    """The `scheduler_config.json` of a diffusers folder; empty for a single file, and where it cannot be read."""
+    """The `scheduler_config.json` of a diffusers folder; empty for a single file, or if it cannot be read."""
     try:
         with (path / "scheduler" / "scheduler_config.json").open("rb") as file:
             values = json.loads(file.read(_LARGEST_CONFIG_BYTES))

@@ -1,4 +1,4 @@
-"""The distributions of noise levels in training, `diffusion.losses`, as densities for plots. No torch."""
+"""The training noise level distributions of `diffusion.losses` as densities for plots. No torch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ UNIFORM, LOG_NORMAL, LOGIT_NORMAL, COSINE, CURVE = "uniform", "log_normal", "log
 
 @dataclass(frozen=True, slots=True)
 class TrainingLevels:
-    """A distribution by its name in recipes; `mean` and `deviation` are of the two normal ones."""
+    """A distribution named as in recipes; `mean` and `deviation` apply to the two normal ones."""
 
     kind: str = UNIFORM
     mean: float = 0.0
@@ -27,7 +27,7 @@ class TrainingLevels:
 
     @classmethod
     def from_recipe(cls, recipe: object) -> TrainingLevels | None:
-        """Of the recipe in a checkpoint's header, which is not trusted; None where it says nothing that can be read."""
+        """The distribution of the untrusted recipe in a checkpoint's header; None if it cannot be read."""
         objective = recipe.get("objective") if isinstance(recipe, Mapping) else None
         match objective:
             case {"noise_levels": "curve", "noise_curve": [*numbers]}:
@@ -44,7 +44,7 @@ class TrainingLevels:
         return None
 
     def less_noise(self, schedule: ScheduleArrays, log_snr: Array) -> Array:
-        """The probability of less noise than at each log-SNR: rises from 0 to 1 as that falls."""
+        """The probability of less noise than at each log-SNR; it rises from 0 to 1 as log-SNR falls."""
         match self.kind:
             case "log_normal":
                 return _normal_cdf((-log_snr / 2 - self.mean) / self.deviation)
@@ -61,9 +61,10 @@ class TrainingLevels:
 
 
 def density_over_time(levels: TrainingLevels, schedule: ScheduleArrays, curve: NoiseCurve, edges: Array) -> Array:
-    """How often training meets each time of a curve: mean densities between `edges` [N + 1] of u, [N].
+    """The training density over a curve's time u: mean densities [N] between `edges` [N + 1].
 
-    1 everywhere where the distribution is that of the curve itself. Less than 1 in all where it reaches beyond the curve.
+    It is 1 everywhere for the distribution of the curve itself, and integrates to less than 1 if the distribution extends
+    beyond the curve.
     """
     return np.diff(levels.less_noise(schedule, curve_log_snr(curve, edges))) / np.diff(edges)
 
@@ -73,7 +74,7 @@ def _normal_cdf(z: Array) -> Array:
 
 
 def described(levels: TrainingLevels) -> str:
-    """`logit-normal, mean 0.6, deviation 0.9`."""
+    """A description such as `logit-normal, mean 0.6, deviation 0.9`."""
     name = levels.kind.replace("_", "-")
     if levels.kind in (LOG_NORMAL, LOGIT_NORMAL):
         return f"{name}, mean {levels.mean:g}, deviation {levels.deviation:g}"

@@ -1,4 +1,4 @@
-"""Published noise schedules as curves to start from: their closed form at a few times, in NumPy."""
+"""Published noise schedules as curves to start from, sampled from their closed forms in NumPy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from diffstudio.studio.curves.schedules import RectifiedFlow, ScheduleArrays, Va
 
 TIMES = (0.0, 0.02, 0.08, 0.2, 0.35, 0.5, 0.65, 0.8, 0.92, 0.98, 1.0)  # of the points; closer where curves are steep
 _EDM = VarianceExploding()
-_ENDS = 1e-3  # quantiles that stand for the ends of a distribution without ends
+_ENDS = 1e-3  # quantiles used as the ends of an unbounded distribution
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +30,9 @@ class CurvePreset:
 
 
 def curve_through(log_snr: Callable[[Array], Array]) -> NoiseCurve:
-    """The curve through a schedule at the TIMES; log-SNRs beyond the limits of a curve are its limits."""
+    """The curve through a schedule at TIMES, with log-SNRs clamped to the limits of a curve."""
     values = np.clip(log_snr(np.array(TIMES)), LOWEST, HIGHEST)
-    for index in range(1, len(values)):  # two beyond a limit would be equal there
+    for index in range(1, len(values)):  # clamped values would be equal
         values[index] = min(values[index], values[index - 1] - 0.01)
     return NoiseCurve(tuple(zip(TIMES, values.tolist(), strict=True)))
 
@@ -64,7 +64,7 @@ def _log_normal(u: Array) -> Array:
 
 
 def _logit_normal(u: Array) -> Array:
-    """logit(t) is log(sigma / alpha) of a flow, so that it is normal as the log-SNR of the log-normal one is."""
+    """logit(t) is log(sigma / alpha) of a flow, so its log-SNR is normal, like that of the log-normal distribution."""
     normal = NormalDist(0.6, 0.9)
     return np.array([-2 * normal.inv_cdf(_ENDS + share * (1 - 2 * _ENDS)) for share in u.tolist()])
 
@@ -79,13 +79,13 @@ PRESETS = (
     ),
     CurvePreset("cosine", "Cosine", "alpha falls as a cosine (Nichol & Dhariwal 2021)", _over_steps("cosine")),
     CurvePreset("sigmoid", "Sigmoid", "Betas rise as a sigmoid (GeoDiff, Xu et al. 2022)", _over_steps("sigmoid")),
-    CurvePreset("flow", "Flow", "alpha = 1 - t: rectified flow (Liu et al. 2022). It begins with alpha = 0", _flow),
+    CurvePreset("flow", "Flow", "alpha = 1 - t: rectified flow (Liu et al. 2022). It starts at alpha = 0", _flow),
     CurvePreset("edm", "EDM (Karras) steps", "sigma from 80 to 0.002 with rho = 7 (Karras et al. 2022)", _edm_steps),
     CurvePreset(
         "edm_training", "EDM training (log-normal)", "log sigma is normal, -1.2 ± 1.2 (Karras et al. 2022)", _log_normal
     ),
     CurvePreset(
-        "logit_normal", "Logit-normal", "logit t is normal, 0.6 ± 0.9: what models here are trained with", _logit_normal
+        "logit_normal", "Logit-normal", "logit t is normal, 0.6 ± 0.9: the default for models trained here", _logit_normal
     ),
     CurvePreset("log_snr", "Even log-SNR", "Equal steps of log-SNR from 12 to -12 (VDM, Kingma et al. 2021)",
                 lambda u: 12 - 24 * u),
@@ -94,7 +94,7 @@ PRESETS = (
 
 @cache
 def preset_curves() -> Mapping[str, NoiseCurve]:
-    """The curves of all presets by their names."""
+    """The curves of all presets by name."""
     return {one.name: one.curve() for one in PRESETS}
 
 

@@ -1,4 +1,4 @@
-"""Noise schedules that a person drew and saved, one JSON file each: spacings by their names, and noise levels of recipes."""
+"""Drawn noise schedules saved by the user, one JSON file each; used as spacings by name, and as noise levels of recipes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ KIND = "noise_schedule"
 LONGEST_NAME = 60  # characters
 _LARGEST_BYTES = 64 << 10
 _MEND = "Delete it, or save it again"
-_UNSAFE = re.compile(r"[^\w .,()+-]|^[ .]|[ .]$|^-")  # in the name of a file, or taken for an option
+_UNSAFE = re.compile(r"[^\w .,()+-]|^[ .]|[ .]$|^-")  # not allowed in a file name, or looks like an option
 
 
 @dataclass(frozen=True, slots=True)
 class NamedCurve:
-    """A noise schedule as requests and files have it."""
+    """A named noise schedule, as in requests and files."""
 
     name: str
     curve: NoiseCurve
@@ -35,7 +35,7 @@ class NamedCurve:
         if not isinstance(name, str) or not name or len(name) > LONGEST_NAME or _UNSAFE.search(name):
             raise BadRequest(
                 _not_a_name(name),
-                f"a name has 1 to {LONGEST_NAME} letters, digits, spaces, and . , ( ) + - _",
+                f"a name may have 1 to {LONGEST_NAME} letters, digits, spaces and . , ( ) + - _",
                 "Choose another name",
             )
 
@@ -44,7 +44,7 @@ class NamedCurve:
 
     @classmethod
     def from_json(cls, values: object) -> NamedCurve:
-        """From a JSON object, which is not trusted. BadRequest for one that is not a noise schedule."""
+        """The schedule from an untrusted JSON object. BadRequest if it is not a noise schedule."""
         if not isinstance(values, dict):
             raise BadRequest(UNREADABLE, NOT_A_JSON_OBJECT)
         return cls(values.get("name", ""), NoiseCurve.from_json(values.get("points")))
@@ -52,7 +52,7 @@ class NamedCurve:
 
 @dataclass(frozen=True, slots=True)
 class CurvesFound:
-    curves: tuple[NamedCurve, ...]  # by their names
+    curves: tuple[NamedCurve, ...]  # sorted by name
     problems: tuple[str, ...] = ()  # a sentence for each file that cannot be read
 
 
@@ -70,7 +70,7 @@ def saved_curves(folder: Path | None = None) -> CurvesFound:
 
 
 def read_curve(file: Path) -> NamedCurve:
-    """The noise schedule in a file. BadRequest for one that cannot be read; its name is that of the file."""
+    """The noise schedule in a file, named after the file. BadRequest if it cannot be read."""
     what = f"The noise schedule {file.name} cannot be read"
     try:
         with file.open("rb") as opened:
@@ -90,7 +90,7 @@ def read_curve(file: Path) -> NamedCurve:
 
 
 def save_curve(curve: NamedCurve, taken: Sequence[str] = (), folder: Path | None = None) -> Path:
-    """Write a noise schedule, instead of one with its name. BadRequest for a name in `taken`; StorageProblem."""
+    """Write a noise schedule, replacing one with the same name. BadRequest for a name in `taken`; StorageProblem."""
     if curve.name.casefold() in (name.casefold() for name in taken):
         raise BadRequest(_not_a_name(curve.name), "a spacing has that name", "Choose another name")
     folder = folder or paths.schedules()
@@ -105,7 +105,7 @@ def save_curve(curve: NamedCurve, taken: Sequence[str] = (), folder: Path | None
 
 
 def delete_curve(name: str, folder: Path | None = None) -> None:
-    """Delete a saved noise schedule. BadRequest where there is none of that name; StorageProblem when that fails."""
+    """Delete a saved noise schedule. BadRequest if there is none with this name; StorageProblem if deleting fails."""
     folder = folder or paths.schedules()
     for file in _files(folder):
         if file.stem.casefold() == name.casefold():
@@ -120,7 +120,7 @@ def delete_curve(name: str, folder: Path | None = None) -> None:
 
 
 def find_curve(name: str, folder: Path | None = None) -> NamedCurve | None:
-    """The saved noise schedule of a name, in any case; None where there is none. BadRequest for a damaged one."""
+    """The saved noise schedule with a name, ignoring case; None if there is none. BadRequest for a damaged one."""
     folder = folder or paths.schedules()
     file = next((one for one in _files(folder) if one.stem.casefold() == name.casefold()), None)
     return read_curve(file) if file is not None else None

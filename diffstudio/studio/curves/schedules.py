@@ -1,7 +1,7 @@
-"""The noise schedules of `diffusion.schedule` in NumPy: the same numbers without torch, for plots that follow the mouse.
+"""The noise schedules of `diffusion.schedule` in NumPy: the same values without torch, for interactive plots.
 
-`schedule_arrays` takes what their `to_json` gives, as the header of a checkpoint has it. Every method takes and returns
-float64 arrays of one shape. Sources of the formulas are in `diffusion.schedule`; a test holds the two equal to 1e-6.
+`schedule_arrays` takes the output of their `to_json`, as in the header of a checkpoint. Every method takes and returns
+float64 arrays of one shape. `diffusion.schedule` has the sources of the formulas; a test checks that both agree to 1e-6.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ _KINDS: Mapping[str, type[ScheduleArrays]] = {
 
 
 def schedule_arrays(values: Mapping[str, Any]) -> ScheduleArrays:
-    """The schedule that `diffusion.schedule.Schedule.to_json` described. BadRequest for one that cannot be read."""
+    """The schedule from the output of `diffusion.schedule.Schedule.to_json`. BadRequest if it cannot be read."""
     try:
         return _made(tuple(sorted(values.items())))
     except (TypeError, ValueError, KeyError, OverflowError) as error:

@@ -1,6 +1,6 @@
-"""The spacings of `diffusion.spacing` in NumPy: where the steps of a sampler lie, for plots that follow the mouse.
+"""The spacings of `diffusion.spacing` in NumPy: the step times of a sampler, for interactive plots.
 
-A test holds them equal to 1e-6. Sources of the formulas are in `diffusion.spacing`.
+A test checks that both agree to 1e-6. `diffusion.spacing` has the sources of the formulas.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _RHO = 7.0
 
 
 def sampling_times(schedule: ScheduleArrays, steps: int, spacing: str | NoiseCurve | SpacingArrays) -> Array:
-    """The times of a sampler's steps [steps + 1], decreasing to 0. BadRequest as from `diffusion.spacing`."""
+    """The step times [steps + 1] of a sampler, decreasing to 0. BadRequest as from `diffusion.spacing`."""
     check_steps(steps)
     if isinstance(spacing, NoiseCurve):
         times = _of_curve(schedule, steps, spacing)
@@ -75,7 +75,7 @@ def _trailing(schedule: ScheduleArrays, steps: int) -> Array:
 
 
 def leading(schedule: ScheduleArrays, steps: int, offset: int = 0) -> Array:
-    """Even in t from t_min upwards; `offset` is diffusers' `steps_offset`."""
+    """Evenly spaced in t, starting at t_min; `offset` is diffusers' `steps_offset`."""
     countdown = np.arange(steps - 1, -1, -1.0)
     if isinstance(schedule, VariancePreserving):
         times = 1 + countdown * (schedule.steps // steps)
@@ -96,7 +96,7 @@ def _exponential(schedule: ScheduleArrays, steps: int) -> Array:
 
 
 def log_snr(schedule: ScheduleArrays, steps: int, second: float | None = None) -> Array:
-    """Even in the log-SNR; where that is -inf at t_max, the other times are even from the time `second` upwards."""
+    """Evenly spaced in log-SNR; if it is -inf at t_max, the other times are evenly spaced from the time `second`."""
     first, last = schedule.log_snr_range
     if math.isfinite(first):
         return schedule.t_from_log_snr(np.linspace(first, last, steps))

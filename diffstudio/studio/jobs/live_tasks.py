@@ -1,12 +1,13 @@
-"""Live tasks: what a page of the Lab shows at once, and again with each move of a slider. The worker computes them between
-its jobs, with the models that it has in memory. No torch.
+"""Live tasks: short computations for interactive pages of the Lab, for example when a slider moves. No torch.
+
+The worker runs them between its jobs, with the models that it has in memory.
 
     answer = worker.live.submit(task)           # a Future; from any thread
     answer = await asyncio.wrap_future(answer)  # in the window
 
-The newest task wins. One that is replaced while it waits is cancelled; one that runs is interrupted at its next check,
-unless it began only just now: otherwise nothing would be shown while a slider moves. Jobs of the queue go first: a task
-is put off while one runs.
+The newest task wins. A waiting task that is replaced is cancelled; a running one is interrupted at its next check, unless
+it has only just begun, because otherwise nothing would be shown while a slider moves. Jobs of the queue take priority: a
+task is postponed while one runs.
 """
 
 from __future__ import annotations
@@ -23,21 +24,21 @@ from diffstudio.errors import Interrupted
 if TYPE_CHECKING:
     from diffstudio.models.model import Model
 
-LEAST_SECONDS = 0.5  # that a task may take before a newer one interrupts it
+LEAST_SECONDS = 0.5  # before a newer task may interrupt a running one
 _REPLACED = "Replaced by a newer task"
 
 Check = Callable[[], None]
 
 
 class LiveTask(Protocol):
-    """A frozen dataclass that says what is computed."""
+    """A frozen dataclass that describes a computation."""
 
     @property
     def checkpoint(self) -> str:
         """The name or the path of the checkpoint, as `Library.find` takes it."""
 
     def run(self, model: Model, check: Check) -> Any:
-        """Compute the answer in the worker's thread, which may load torch. `check()` between two calls of a network."""
+        """Compute the answer in the worker's thread, which may load torch. Call `check()` between network calls."""
 
 
 @dataclass(eq=False)
@@ -48,7 +49,7 @@ class _Submitted:
 
 
 class LiveTasks:
-    """The newest task that waits, and the one that runs. Thread-safe; `changed` is notified of a new one."""
+    """The newest waiting task and the running one. Thread-safe; `changed` is notified of a new task."""
 
     def __init__(self, changed: threading.Condition) -> None:
         self._changed = changed
@@ -57,7 +58,7 @@ class LiveTasks:
         self._put_off = self._closed = False
 
     def submit(self, task: LiveTask) -> Future[Any]:
-        """Compute a task soon, instead of earlier ones. Its Future is cancelled, or raises Interrupted, when it is replaced."""
+        """Replace earlier tasks with this one. Its Future is cancelled, or raises Interrupted, if it is replaced itself."""
         submitted = _Submitted(task)
         with self._changed:
             if self._closed:
@@ -68,7 +69,7 @@ class LiveTasks:
         return submitted.answer
 
     def cancel(self) -> None:
-        """Compute nothing more of what was submitted."""
+        """Cancel all submitted tasks."""
         with self._changed:
             self._replace(None)
             if self._running is not None:
@@ -82,23 +83,23 @@ class LiveTasks:
     # Called by the worker
 
     def put_off(self) -> None:
-        """A job was added to the queue: the task that runs waits until it has ended."""
+        """Postpone the running task, because a job was added to the queue."""
         self._put_off = True
 
     def may_run(self) -> bool:
-        """Whether a task waits; asked when no job of the queue does."""
+        """Whether a task is waiting; asked when the queue has no job to run."""
         self._put_off = False
         return self._waiting is not None
 
     def run(self, load: Callable[[str, Callable[[], bool]], Model]) -> None:
-        """Run the task that waits. `load(checkpoint, cancelled)` gives its model, ready to be used."""
+        """Run the waiting task. `load(checkpoint, cancelled)` returns its model, ready to use."""
         with self._changed:
             self._running = submitted = self._waiting
             self._waiting = None
         if submitted is None:
             return
         if submitted.begun is None:
-            if not submitted.answer.set_running_or_notify_cancel():  # nobody waits for it any more
+            if not submitted.answer.set_running_or_notify_cancel():  # it was cancelled
                 self._running = None
                 return
             submitted.begun = time.monotonic()
@@ -107,7 +108,7 @@ class LiveTasks:
             answer = submitted.task.run(model, lambda: self._check(submitted))
         except Interrupted as interruption:
             self._interrupted(submitted, interruption)
-        except Exception as error:  # noqa: BLE001 - whoever waits for the answer gets it
+        except Exception as error:  # noqa: BLE001 - the caller gets it from the Future
             submitted.answer.set_exception(error)
         else:
             submitted.answer.set_result(answer)
@@ -116,11 +117,11 @@ class LiveTasks:
 
     def _replace(self, submitted: _Submitted | None) -> None:
         before, self._waiting = self._waiting, submitted
-        if before is not None and not before.answer.cancel():  # it was put off
+        if before is not None and not before.answer.cancel():  # it was postponed
             before.answer.set_exception(Interrupted(_REPLACED))
 
     def _interrupted(self, submitted: _Submitted, interruption: Interrupted) -> None:
-        """Let a task that was put off wait again, unless it was replaced."""
+        """Make a postponed task wait again, unless it was replaced."""
         with self._changed:
             again = self._put_off and self._waiting is None and submitted.begun != float("-inf")
             if again:

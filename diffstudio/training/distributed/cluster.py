@@ -1,4 +1,4 @@
-"""Cluster: on how many processes and machines a run trains, and the command that brings another machine in. No torch."""
+"""Cluster: the number of processes and machines of a run, and the command that joins another machine. No torch."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 
 from diffstudio.errors import BadRequest, must_be_between
 
-PORT = 29_500  # by default, where other machines join; torchrun's
-ALL_DEVICES = 0  # as a number of processes: one for each GPU
+PORT = 29_500  # the default port for other machines, the same as torchrun's
+ALL_DEVICES = 0  # as a number of processes: one per GPU
 LOCAL = "127.0.0.1"
-FOR_MACHINES = "for "  # begins the holder in a RunWaiting that is not about the accelerator
+FOR_MACHINES = "for "  # prefix of the holder in a RunWaiting for machines rather than the accelerator
 _ENTER = "; enter there: "
 _NOWHERE = ("192.0.2.1", 9)  # reserved for documentation (RFC 5737); nothing is sent there
 _ADDRESS = re.compile(r"\[?([0-9A-Za-z._:-]+?)\]?:(\d{1,5})$")
@@ -23,9 +23,9 @@ _ADDRESS = re.compile(r"\[?([0-9A-Za-z._:-]+?)\]?:(\d{1,5})$")
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """What a run is started with on its first machine."""
+    """The settings of a run on its first machine."""
 
-    processes: int = 1  # on this machine; ALL_DEVICES: one for each GPU, or one without any
+    processes: int = 1  # on this machine; ALL_DEVICES: one per GPU, or a single one without GPUs
     machines: int = 1
     port: int = PORT
 
@@ -45,7 +45,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where the first process of a run can be reached."""
+    """The network address of a run's first process."""
 
     host: str
     port: int
@@ -55,7 +55,7 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """`host:port`. BadRequest for anything else."""
+        """Parse `host:port`. BadRequest for anything else."""
         match = _ADDRESS.match(text)
         if match is None or not 0 < int(match[2]) < 65_536:
             raise BadRequest(
@@ -65,7 +65,7 @@ class Address:
 
 
 def for_machines(missing: int, folder: Path, port: int) -> str:
-    """What a run waits for while other machines have not joined it; `waiting_text` shows it."""
+    """The holder of a RunWaiting while other machines have not joined yet; `waiting_text` shows it."""
     return f"{FOR_MACHINES}{missing} more machine{'s' if missing > 1 else ''}{_ENTER}{join_command(folder, port)}"
 
 
@@ -75,13 +75,13 @@ def command_to_join(holder: str) -> str:
 
 
 def join_command(folder: Path | None, port: int) -> str:
-    """What to enter on another machine, which may keep the images elsewhere."""
+    """The command to enter on another machine, which may have the images in another folder."""
     images = shlex.quote(str(folder)) if folder is not None else "FOLDER"
     return f"diffstudio train {images} --join {Address(own_address(), port)}"
 
 
 def own_address(towards: str | None = None) -> str:
-    """The address of this machine in the network of another one; by default in that of the default route."""
+    """The address of this machine in the network of another one, or by default in that of the default route."""
     target = (towards, _NOWHERE[1]) if towards is not None else _NOWHERE
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
@@ -92,7 +92,7 @@ def own_address(towards: str | None = None) -> str:
 
 
 def interface_of(address: str) -> str | None:
-    """The name of the network interface with this address; None when there is none."""
+    """The name of the network interface with this address; None if there is none."""
     import psutil
 
     for name, addresses in psutil.net_if_addrs().items():
@@ -103,7 +103,7 @@ def interface_of(address: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Which process of its machine a process is, and of how many: torchrun's LOCAL_RANK and LOCAL_WORLD_SIZE."""
+    """The local rank of a process and the number of processes of its machine: LOCAL_RANK and LOCAL_WORLD_SIZE."""
 
     index: int = 0
     processes: int = 1
@@ -117,7 +117,7 @@ class Place:
 
 
 def torchrun_rank(environment: Mapping[str, str] = os.environ) -> int | None:
-    """The rank of a process that torchrun, or a program like it, has started with others; None without."""
+    """The rank of a process started by torchrun or a similar program; None otherwise."""
     if int(environment.get("WORLD_SIZE", 1)) < 2 or "MASTER_ADDR" not in environment:
         return None
     return int(environment.get("RANK", 0))

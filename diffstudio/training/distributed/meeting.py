@@ -1,7 +1,7 @@
-"""How the processes of a run find each other: the first one waits at a port, the others join it and become a team.
+"""Rendezvous of the processes of a run: the first one listens on a port, and the others join it to form a team.
 
-Under torchrun, it is torchrun that brings them together. The store and the groups are torch.distributed's, which know no
-passwords: networks must be trusted.
+Under torchrun, torchrun does this. The store and process groups of torch.distributed have no authentication, so the
+network must be trusted.
 """
 
 from __future__ import annotations
@@ -31,20 +31,20 @@ from diffstudio.training.distributed.cluster import (
 )
 from diffstudio.training.distributed.team import Processes
 
-_GRADIENTS = timedelta(minutes=30)  # until a process that no longer answers counts as ended
-_ORDERS = timedelta(minutes=10)  # of which at least one comes every 20 seconds
+_GRADIENTS = timedelta(minutes=30)  # until a process that does not respond counts as ended
+_ORDERS = timedelta(minutes=10)  # likewise; at least one order is sent every 20 seconds
 _TO_CONNECT = timedelta(seconds=60)
-_stores: Any = torch.distributed  # where they are not declared
+_stores: Any = torch.distributed  # its stores are not declared in the type stubs
 _LOOK = 0.05  # seconds
 _TO_ANSWER = 60.0  # seconds that those who joined have to say that they are still there
-_TO_END = 20.0  # seconds that processes have after the last order
+_TO_END = 20.0  # seconds for processes to end after the last order
 # Keys of the store, which processes of one version share.
 _PROCESSES, _MACHINES, _JOINED, _PRESENT = "processes", "machines", "joined", "present"
 _WORLD, _VERSION, _FAILED, _STOP = "world", "version", "failed", "stop"
 
 
 class Host:
-    """The first process's part: it opens the port, starts the processes of this machine, and waits for all."""
+    """The side of the first process: opens the port, starts the other processes of this machine, and waits for all."""
 
     def __init__(self, cluster: Cluster, arguments: Sequence[str]) -> None:
         """`arguments` of `diffstudio` for the other processes of this machine, without `--join`. RunProblem."""
@@ -67,9 +67,9 @@ class Host:
         self._children = start_processes(arguments, Address(host, self.port), self.processes)
 
     def team(self, device: torch.device, waiting: Callable[[int], None], check: Callable[[], None]) -> Processes:
-        """Wait for all. `waiting(machines)` is called once, with how many are missing; `check()` often, and may raise.
+        """Wait for all processes. `waiting(machines)` is called once with the number of missing machines.
 
-        RunProblem when a process of this machine ends instead of joining.
+        `check()` is called often and may raise. RunProblem if a process of this machine ends instead of joining.
         """
         use_device(device, Place(0, self.processes))
         told = False
@@ -108,11 +108,11 @@ class Host:
         return False
 
     def why_ended(self) -> str:
-        """What a process said before it ended, or how one of this machine did; empty when that is unknown."""
+        """The error that a process reported before it ended, or how a local process ended; empty if unknown."""
         with suppress(RuntimeError):
             if self._store.check([_FAILED]):
                 return str(self._store.get(_FAILED).decode("utf-8", "replace"))
-        deadline = time.monotonic() + 1  # its exit may be seen later than its connection's end
+        deadline = time.monotonic() + 1  # its exit may be noticed later than the lost connection
         while time.monotonic() < deadline:
             if (ended := self._ended()) is not None:
                 return ended
@@ -129,13 +129,13 @@ class Host:
                 child.wait()
 
     def abandon(self) -> None:
-        """End the processes of this machine, which have not become a team."""
+        """End the processes of this machine before they have formed a team."""
         for child in self._children:
             child.terminate()
         self.close()
 
     def _missing(self) -> int | None:
-        """How many machines have not joined yet; 0 while some of their processes have not; None when all have."""
+        """The number of machines that have not joined; 0 if only processes are missing; None if all have joined."""
         machines = self.cluster.machines - 1 - self._count(_MACHINES)
         if machines > 0:
             return machines
@@ -153,10 +153,10 @@ class Host:
 
 
 class Guest:
-    """Another process's part: it joins the first one and takes a number."""
+    """The side of every other process: joins the first one and gets a rank."""
 
     def __init__(self, address: Address, place: Place) -> None:
-        """RunProblem when the run is not there, or of another version."""
+        """Connect to a run. RunProblem if it is not there, or has another version."""
         self._store = _joined_store(address)
         theirs = self._store.get(_VERSION).decode("utf-8", "replace")
         if theirs != _versions():
@@ -172,19 +172,19 @@ class Guest:
         self.rank = int(self._store.add(_JOINED, 1))
 
     def team(self) -> Processes:
-        """Wait until the run begins. RunProblem when its first process ends meanwhile."""
+        """Wait until the run begins. RunProblem if its first process ends before that."""
         try:
             while not self._store.check([_WORLD]):  # its images are being prepared
                 time.sleep(_LOOK)
             found, device = self._store.get(_WORLD).decode("ascii").split()
         except RuntimeError as error:
             raise RunProblem(
-                "The run has ended before it began", "its first process is gone", "Its run folder says why"
+                "The run ended before it began", "its first process has ended", "See its run folder for the reason"
             ) from error
         world = int(found)
         if self.rank >= world:
             raise RunProblem(
-                "The run has all its processes already", remedy="Stop it, and resume it with more machines"
+                "The run already has all its processes", remedy="Stop it, and resume it with more machines"
             )
         self._store.add(_PRESENT, 1)
         return connected(self._store, self.rank, world, torch.device(device))
@@ -195,13 +195,13 @@ class Guest:
             self._store.set(_STOP, "1")
 
     def fail(self, sentence: str) -> None:
-        """Tell the first process why this one ends."""
+        """Report to the first process why this one ends."""
         with suppress(RuntimeError):
             self._store.set(_FAILED, f"{socket.gethostname()}: {sentence}".rstrip("."))
 
 
 class TorchrunHost:
-    """The same under torchrun, which has started all processes and brings them together at once."""
+    """The first process under torchrun, which has started and connected all processes."""
 
     port = 0
 
@@ -212,11 +212,11 @@ class TorchrunHost:
         return self._team
 
     def abandon(self) -> None:
-        """torchrun ends the others."""
+        """Nothing to do: torchrun ends the other processes."""
 
 
 def from_torchrun() -> Processes:
-    """The team of the processes that torchrun has started."""
+    """The team of all processes that torchrun has started."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.distributed.init_process_group(_backend(device), timeout=_GRADIENTS)
     return _processes(torch.distributed.get_rank(), torch.distributed.get_world_size())
@@ -239,7 +239,7 @@ def connected(
         raise RunProblem(
             "The processes of the run cannot reach each other",
             why() or (str(error).splitlines() or [""])[0][:200],
-            "Check that no firewall is between the machines; GLOO_SOCKET_IFNAME names the network interface to use",
+            "Check the firewalls of the machines; set GLOO_SOCKET_IFNAME to choose the network interface",
         ) from error
 
 
@@ -253,7 +253,7 @@ def _processes(
 
 
 def _break_off() -> None:
-    """NCCL may wait for a process that has ended, so its groups are left to the end of this one."""
+    """Leave the process groups to the end of this process, because NCCL may wait for one that has ended."""
     if "nccl" not in torch.distributed.get_backend_config():
         torch.distributed.destroy_process_group()
 
@@ -263,13 +263,13 @@ def _backend(device: torch.device) -> str:
 
 
 def use_device(device: torch.device, place: Place) -> None:
-    """Give this process its GPU, or its share of the processor's threads. BadRequest when there are too few GPUs."""
+    """Assign this process its GPU, or its share of the CPU threads. BadRequest if there are too few GPUs."""
     if device.type == "cuda":
         if place.processes > torch.cuda.device_count():
             raise BadRequest(
-                f"{place.processes} processes were asked for on this machine",
+                f"{place.processes} processes are too many for this machine",
                 f"it has {torch.cuda.device_count()} GPUs, and each process needs one",
-                "Ask for fewer with --processes",
+                "Use fewer with --processes",
             )
         torch.cuda.set_device(place.index)
     elif place.processes > 1:
@@ -281,7 +281,7 @@ def processes_here(asked: int) -> int:
 
 
 def start_processes(arguments: Sequence[str], address: Address, processes: int) -> list[subprocess.Popen[bytes]]:
-    """Start all processes of this machine but the first one; they read no keyboard."""
+    """Start all processes of this machine except the first one; they do not read standard input."""
     command = [sys.executable, "-m", "diffstudio", *arguments, "--join", str(address)]
     none = subprocess.DEVNULL
     places = [Place(index, processes) for index in range(1, processes)]
@@ -291,14 +291,14 @@ def start_processes(arguments: Sequence[str], address: Address, processes: int) 
 
 
 def use_interface_of(address: str) -> None:
-    """Have gloo use the network of this address; by default it uses that of the host's name, often the loopback's."""
+    """Make gloo use the network of this address; by default it uses that of the host name, often the loopback."""
     name = interface_of(address)
     if name is not None:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", name)
 
 
 def _listening(port: int, *, public: bool) -> socket.socket:
-    """Open the port. On one machine other machines cannot reach it."""
+    """Open the port; unless `public`, other machines cannot reach it."""
     found = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -320,7 +320,7 @@ def _joined_store(address: Address) -> Any:
     except RuntimeError as error:
         raise RunProblem(
             f"There is no run at {address}",
-            "nothing answers there",
+            "nothing responds at this address",
             "Start it first with --machines, and check the address and the firewall",
         ) from error
 

@@ -1,4 +1,4 @@
-"""Portion: which images of a global batch one process has. No torch is imported here."""
+"""Portion: the images of a global batch that one process has. No torch."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Portion:
-    """Images `first` to `first + count - 1` of the `total` of a global batch.
+    """Images `first` to `first + count - 1` of the `total` images of a global batch.
 
-    Random numbers are drawn for all of them by every process, which keeps its own: so they do not depend on how many
-    processes there are.
+    Every process draws random numbers for all images and keeps those of its own, so they do not depend on the number of
+    processes.
     """
 
     first: int
@@ -27,15 +27,15 @@ class Portion:
 
     @classmethod
     def of(cls, total: int, rank: int, world: int) -> Portion:
-        """That of process `rank` (0-based) of `world`: they differ by one image at most."""
+        """The portion of process `rank` (from 0) of `world`; sizes differ by at most one image."""
         first, end = total * rank // world, total * (rank + 1) // world
         return cls(first, end - first, total)
 
     @property
     def share(self) -> float:
-        """Of the global batch: the weight of a mean over these images in the mean over all."""
+        """The share of the global batch, which is the weight of this portion's mean in the mean over all images."""
         return self.count / self.total
 
     def cut(self, drawn: Tensor, dim: int = 0) -> Tensor:
-        """Of what was drawn for every image of the global batch, along `dim`, that of these images."""
+        """The part for these images of a tensor that was drawn for the global batch along `dim`."""
         return drawn if self.count == self.total else drawn.narrow(dim, self.first, self.count)

@@ -1,7 +1,7 @@
-"""Sharded weights: with FSDP2 each process holds a part of the weights, their EMA and the optimiser's state.
+"""Sharded weights with FSDP2: each process holds a part of the weights, EMA weights and optimiser state.
 
-For networks that do not fit into one device's memory with all of these. `torch.distributed.fsdp.fully_shard` gathers the
-weights of a block when it is computed. What is written or drawn needs them whole: `gathered`, by all processes together.
+For networks that do not fit into the memory of one device with all of these. `torch.distributed.fsdp.fully_shard` gathers
+the weights of a block when it is computed. Checkpoints and samples need whole weights: `gathered`, called by all processes.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from torch.optim import Optimizer
 
 from diffstudio.networks.transformer import PixelTransformer
 
-PARAMETERS = 1_000_000_000  # from which on a network is sharded
+PARAMETERS = 1_000_000_000  # larger networks are sharded
 
 
 def shard(network: PixelTransformer, device: torch.device) -> None:
     """Shard each of the network's blocks, then the rest, over all processes; gradients are summed, not averaged.
 
-    Parameters are replaced: build optimisers afterwards.
+    Parameters are replaced, so build optimisers afterwards.
     """
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import FSDPModule, fully_shard
@@ -31,16 +31,16 @@ def shard(network: PixelTransformer, device: torch.device) -> None:
         fully_shard(module, mesh=mesh)
         assert isinstance(module, FSDPModule)
         module.set_gradient_divide_factor(1.0)
-        module.set_force_sum_reduction_for_comms(True)  # gloo has no other
+        module.set_force_sum_reduction_for_comms(True)  # the only reduction that gloo supports
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """Whether it is a DTensor, which has a method of this name."""
+    """Whether a tensor is a DTensor, which has the method `full_tensor`."""
     return hasattr(tensor, "full_tensor")
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A sharded tensor gathered from all processes, which must all call this; others as they are."""
+    """A sharded tensor gathered from all processes, which must all call this; other tensors are returned as they are."""
     if not is_sharded(tensor):
         return tensor
     sharded: Any = tensor  # a DTensor, whose module takes a second to import
@@ -49,7 +49,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def number(tensor: Tensor) -> float:
-    """The value of a tensor of one element, also of a sharded one."""
+    """The value of a tensor with one element, which may be sharded."""
     return float(whole(tensor))
 
 
@@ -65,7 +65,7 @@ def gathered(value: Any) -> Any:
 
 
 def like(tensor: Tensor, other: Tensor) -> Tensor:
-    """A whole tensor sharded as `other` is; itself where that is whole."""
+    """A whole tensor sharded like `other`; unchanged if `other` is whole."""
     if not is_sharded(other):
         return tensor
     from torch.distributed.tensor import DTensor, distribute_tensor
@@ -76,13 +76,13 @@ def like(tensor: Tensor, other: Tensor) -> Tensor:
 
 @torch.no_grad()
 def load_weights(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """`load_state_dict` of whole weights into a sharded network. KeyError, RuntimeError when they do not fit."""
+    """`load_state_dict` of whole weights into a sharded network. KeyError or RuntimeError if they do not fit."""
     for name, mine in network.state_dict().items():
         mine.copy_(like(weights[name], mine))
 
 
 def shard_optimiser_state(optimisers: Iterable[Optimizer]) -> None:
-    """Shard the state that was just loaded whole, as the parameters are that it belongs to."""
+    """Shard the newly loaded, whole optimiser state like the parameters it belongs to."""
     for optimiser in optimisers:
         for parameter, state in optimiser.state.items():
             for name, value in state.items():

@@ -1,8 +1,8 @@
-"""Team: the processes that train one run together. The first one leads; a run of one process has a team of its own.
+"""Team: the processes that train one run together. The first one leads; a single process is a team of one.
 
 Each process has its own copy of the weights and its part of every batch; gradients are summed before each update, so the
-copies stay equal. The leader alone decides (time, commands, samples, files) and tells the others what to do next by an
-order: `Order`. `connecting` makes teams.
+copies stay equal. Only the leader makes decisions (time, commands, samples, files); it sends the others orders (`Order`).
+`meeting` creates teams.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from diffstudio.training.distributed.sharding import is_sharded
 BEAT_SECONDS = 20.0  # without an order, after which the leader says that it is still there
 _BUCKET_BYTES = 32 * 2**20  # of gradients that are summed by one message
 _OF_THE_LIBRARY = re.compile(r"^\[[^]]*\] |\. This is .*$")  # in messages of gloo: its source file, and advice
-RESUME = "Resume the run: it goes on from its last saved state"
+RESUME = "Resume the run from its last saved state"
 
 
 class Kind(IntEnum):
-    """What the leader asks the other processes for. The values are sent between processes of one version."""
+    """The kinds of orders of the leader. The values are sent only between processes of one version."""
 
     WAIT = 0  # nothing: the leader is alive
     STEP = 1
@@ -44,7 +44,7 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What every process does next. A STEP brings all that it depends on and only the leader knows."""
+    """The next action of every process. A STEP includes everything it depends on that only the leader knows."""
 
     kind: Kind
     step: int = 0
@@ -53,7 +53,7 @@ class Order:
 
 
 class Team:
-    """The team of a run of one process: nothing is exchanged."""
+    """The team of a single process: nothing is exchanged."""
 
     rank, world = 0, 1
 
@@ -66,10 +66,10 @@ class Team:
         return Portion.of(total, self.rank, self.world)
 
     def mean(self, own: Tensor, portion: Portion) -> Tensor:
-        """The mean over the global batch, from that over this process's portion.
+        """The mean over the global batch, from the mean over this process's portion.
 
-        Its gradient in each process is the process's part of the whole, and `sum_gradients` adds them up: so functions
-        of means over the batch, such as a variance, have the gradient that one process would compute.
+        Its gradient in each process is that process's part of the total, and `sum_gradients` adds them up, so functions
+        of batch means, such as a variance, have the same gradient as in a single process.
         """
         return own
 
@@ -77,14 +77,14 @@ class Team:
         """Replace each gradient by its sum over all processes."""
 
     def order(self, order: Order) -> None:
-        """Tell the other processes what to do next. RunProblem when one of them has ended."""
+        """Send an order to the other processes. RunProblem if one of them has ended."""
 
     def receive(self) -> Order:
-        """The next order of the leader. RunProblem when it has ended."""
+        """Wait for the next order of the leader. RunProblem if it has ended."""
         raise NotImplementedError
 
     def share(self, data: bytes) -> bytes:
-        """The leader's bytes, in every process."""
+        """Send the leader's bytes to every process; returns them."""
         return data
 
     def asked_to_stop(self) -> bool:
@@ -92,17 +92,17 @@ class Team:
         return False
 
     def close(self) -> None:
-        """The leader, between two steps, tells the others that the run has ended."""
+        """Tell the other processes that the run has ended; called by the leader between two steps."""
 
     def abandon(self) -> None:
-        """After a failure: break the connections, by which the others notice."""
+        """Break the connections after a failure, so that the others notice."""
 
 
 ALONE = Team()
 
 
 class Processes(Team):
-    """A team of several processes, connected by torch.distributed. Orders and the sums are on different groups."""
+    """A team of several processes, connected by torch.distributed. Orders and gradient sums use different groups."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class Processes(Team):
         """
         self.rank, self.world = rank, world
         self._gradients, self._orders, self._why, self._stop = gradients, orders, lost, stop
-        self._lock = threading.Lock()  # orders come from two threads
+        self._lock = threading.Lock()  # orders are sent from two threads
         self._last = time.monotonic()
         self._failure: RunProblem | None = None
         self._closed = threading.Event()
@@ -135,7 +135,7 @@ class Processes(Team):
         return self._stop()
 
     def on_end(self, close: Callable[[], None], abandon: Callable[[], None]) -> None:
-        """Have one of these called when the team is closed or abandoned."""
+        """Register callbacks for when the team is closed or abandoned."""
         self._on_close.append(close)
         self._on_abandon.append(abandon)
 
@@ -145,7 +145,7 @@ class Processes(Team):
         return total
 
     def sum_gradients(self, parameters: Iterable[Tensor]) -> None:
-        """In buckets, each of which is one message; those that FSDP has summed already are left alone."""
+        """Sum gradients in buckets, one message each; gradients that FSDP has already summed are skipped."""
         found = [parameter.grad for parameter in parameters if parameter.grad is not None]
         with torch.no_grad(), self._noticing():
             for bucket in _buckets([gradient for gradient in found if not is_sharded(gradient)]):
@@ -173,7 +173,7 @@ class Processes(Team):
 
     def share(self, data: bytes) -> bytes:
         if not self.is_leader and self.receive().kind is not Kind.SHARE:
-            raise RunProblem("The run has ended before this process could take part", self._reason(None))
+            raise RunProblem("The run ended before this process could take part", self._reason(None))
         with self._lock, self._noticing():
             if self.is_leader:
                 self._send(Order(Kind.SHARE))
@@ -205,7 +205,7 @@ class Processes(Team):
         self._last = time.monotonic()
 
     def _sum(self, values: Tensor) -> None:
-        """In place; on an Apple GPU, which no group reaches, by way of the processor."""
+        """Sum in place; values on an Apple GPU, which no process group supports, go through the CPU."""
         if values.device.type in ("cpu", "cuda"):
             self._gradients.allreduce([values]).wait()
         else:  # pragma: no cover - needs such a device
@@ -214,7 +214,7 @@ class Processes(Team):
             values.copy_(on_cpu)
 
     def _beat(self, seconds: float) -> None:
-        """While the leader draws samples or is paused: a dead leader and a busy one are then not the same."""
+        """Send heartbeats while the leader draws samples or is paused, so that a busy leader does not seem dead."""
         while not self._closed.wait(seconds / 4):
             with self._lock:
                 if time.monotonic() - self._last < seconds or self._closed.is_set():
@@ -228,7 +228,7 @@ class Processes(Team):
 
     @contextmanager
     def _noticing(self) -> Iterator[None]:
-        """RunProblem when a process has ended, which shows in every exchange with it."""
+        """Raise RunProblem if a process has ended, which makes every exchange with it fail."""
         try:
             yield
         except RuntimeError as error:
@@ -239,13 +239,13 @@ class Processes(Team):
 
     def _reason(self, error: RuntimeError | None) -> str:
         if not self.is_leader or error is None:
-            return "the first one has, or the connection to it is broken; its run folder says why"
+            return "the first one has ended, or the connection to it is broken; see its run folder for the reason"
         line = (str(error).splitlines() or [type(error).__name__])[0]
         return self._why() or _OF_THE_LIBRARY.sub("", line)[:200]
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes. Its gradient passes unchanged: every process has its own part of the whole one."""
+    """The sum over all processes. The gradient passes unchanged, because every process has its own part of the total."""
 
     @staticmethod
     def forward(context: Any, values: Tensor, add: Callable[[Tensor], None]) -> Tensor:
@@ -259,7 +259,7 @@ class _Sum(torch.autograd.Function):
 
 
 def _buckets(gradients: list[Tensor]) -> Iterator[list[Tensor]]:
-    """Neighbours of one data type, up to _BUCKET_BYTES together."""
+    """Consecutive gradients of one data type, up to _BUCKET_BYTES together."""
     bucket: list[Tensor] = []
     size = 0
     for gradient in gradients:

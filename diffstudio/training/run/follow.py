@@ -1,4 +1,4 @@
-"""What the processes of a run do that do not lead it: they take its recipe and state, and follow its orders."""
+"""The processes of a run that do not lead it: they receive its recipe and state, and follow the leader's orders."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ from diffstudio.training.run.setup import RunContext, build_trainer, finish_insp
 from diffstudio.training.run.setup_progress import SetupProgress
 from diffstudio.training.trainer import Trainer
 
-_ROWS_COMPARED = 64  # images whose pixels must be the same on every machine
+_ROWS_COMPARED = 64  # images whose pixels are compared between machines
 
 
 def lead(context: RunContext, team: Team) -> None:
-    """Hand recipe, images, tokenizer and state to the other processes, and train with them from now on.
+    """Send recipe, image list, tokenizer and state to the other processes, and train with them from now on.
 
     RunProblem for fewer images in a batch than processes.
     """
@@ -68,7 +68,7 @@ def lead(context: RunContext, team: Team) -> None:
 
 
 def is_large(trainer: Trainer) -> bool:
-    """Whether its weights are sharded: those of diffusion models above a size."""
+    """Whether the weights are sharded, as for large diffusion models."""
     size = sum(parameter.numel() for parameter in trainer.network.parameters())
     return trainer.recipe.objective.kind is ObjectiveName.DIFFUSION and size >= sharding.PARAMETERS
 
@@ -86,7 +86,7 @@ def _receive_state(trainer: Trainer, team: Team) -> None:
 
 
 def follow(team: Team, folder: Path | None, progress: SetupProgress, place: Place) -> None:
-    """Follow the leader's orders to the end of the run. DiffstudioError when that comes early."""
+    """Follow the leader's orders to the end of the run. DiffstudioError if it ends early."""
     message = json.loads(team.share(b"").decode("utf-8", "surrogatepass"))
     recipe = Recipe.from_run(message["recipe"])
     device = choose_device(recipe.run.device)
@@ -120,13 +120,13 @@ def _obey(trainer: Trainer, batches: Batches, team: Team, accelerator: _Accelera
 
 
 class _Accelerator:
-    """That of another machine than the leader's, shared with what else is done there."""
+    """The accelerator of a machine other than the leader's, shared with other work there."""
 
     def __init__(self, run: str) -> None:
         self._lease, self._by = Lease(), f"training {run}"
 
     def use(self) -> None:
-        """Before a step: wait while images are generated there; the other machines then wait too."""
+        """Call before a step: waits while images are generated on this machine, and with it all other machines."""
         if not self._lease.is_held:
             self._lease.acquire(self._by)
         else:
@@ -137,7 +137,7 @@ class _Accelerator:
 
 
 def _dataset(message: dict[str, Any], recipe: Recipe, folder: Path | None, progress: SetupProgress) -> ImageDataset:
-    """The run's images: those prepared on this machine, or from a folder here. RunProblem when they are others."""
+    """The run's images, already prepared on this machine or read from a local folder. RunProblem if they differ."""
     stored = StoredDataset.from_values(message["dataset"])
     dataset = stored.open_prepared()
     if dataset is None:
@@ -146,24 +146,24 @@ def _dataset(message: dict[str, Any], recipe: Recipe, folder: Path | None, progr
         dataset = stored.among(prepare_dataset(finish_inspection(images, progress), recipe, progress))
     if len(dataset) != len(stored.paths) or pixels_digest(dataset) != message["pixels"]:
         raise RunProblem(
-            "This machine has other images than the first one",
-            f"{len(dataset):,} of {len(stored.paths):,} are here, or some have other pixels",
+            "The images of this machine differ from those of the first one",
+            f"{len(dataset):,} of {len(stored.paths):,} are here, or some have different pixels",
             "Copy the folder from the first machine",
         )
     return dataset
 
 
 def pixels_digest(dataset: ImageDataset) -> int:
-    """Of some images, evenly spread: whether two machines have the same."""
+    """A checksum of some evenly spaced images, to compare two machines."""
     return zlib.crc32(np.ascontiguousarray(dataset.rows_of(evenly_spaced(len(dataset), _ROWS_COMPARED))).tobytes())
 
 
 def this_machine() -> str:
-    """What has one accelerator lease."""
+    """A name for the machine and data folder that share one accelerator lease."""
     return f"{socket.gethostname()} {paths.data().resolve()}"
 
 
 def leave_signals_to_the_leader() -> None:
-    """Ctrl+C reaches every process of a terminal: the leader stops the run, and the others after it."""
+    """Ignore Ctrl+C, which reaches every process of a terminal: the leader stops the run, and then the others."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""The times of the steps that a request carries, in the Generate panel: those of a loaded image, or the checkpoint's."""
+"""The step times of a request in the Generate panel: those of a loaded image, or those fitted to the checkpoint."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from diffstudio.studio.requests import GenerateRequest, SpacingName
 
 
 class CarriedTimes:
-    """Keeps the times of a loaded request while nothing changes that they depend on."""
+    """Keeps the times of a loaded request until a setting they depend on changes."""
 
     def __init__(self) -> None:
         self._loaded: GenerateRequest | None = None

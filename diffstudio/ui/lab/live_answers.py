@@ -1,4 +1,4 @@
-"""LiveAnswers: what a page of the Lab asks of a network at each move of a slider, without waiting for it."""
+"""LiveAnswers: sends live tasks for a page of the Lab, for example when a slider moves, and receives the answers."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from diffstudio.ui.tasks import Tasks
 
 
 class LiveAnswers(QObject):
-    """Asks for one thing at a time; the answer to the newest task arrives, and perhaps some before it.
+    """Runs one live task at a time; the answer to the newest task always arrives, earlier ones may be dropped.
 
-    What is asked before `use` is asked then. Call `close` at the end.
+    A task that was requested before `use` is sent then. Call `close` at the end.
     """
 
     answered = Signal(object, object)  # LiveTask, its answer
-    failed = Signal(str)  # why there is no answer, in a sentence
+    failed = Signal(str)  # a sentence about why there is no answer
     busy_changed = Signal(bool)
 
     def __init__(self, name: str, parent: QObject | None = None) -> None:
@@ -42,7 +42,7 @@ class LiveAnswers(QObject):
             self._tasks.start(self._answer(task, self._live.submit(task)))
 
     def cancel(self) -> None:
-        """Ask for nothing any more."""
+        """Cancel all tasks."""
         if self.busy and self._live is not None:
             self._live.cancel()
         self._newest = None
@@ -66,7 +66,7 @@ class LiveAnswers(QObject):
             self._end(task)
             raise
         self._end(task)
-        if self._newest is not None:  # not cancelled meanwhile
+        if self._newest is not None:  # not cancelled by now
             self.answered.emit(task, found)
 
     def _end(self, task: LiveTask) -> None:

@@ -1,4 +1,4 @@
-"""TextField: one argument of a verb that a person writes, such as a prompt."""
+"""TextField: a text argument of a verb, such as a prompt."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class Package:
 
 def test_pca_says_how_much_of_the_variance_it_shows() -> None:
     found = pca_layout(np.array([[3.0, 0], [-3, 0], [0, 1], [0, -1]]))
-    assert "hold 90% and 10%" in found.about and found.name is LayoutName.PCA
+    assert "have 90% and 10%" in found.about and found.name is LayoutName.PCA
     np.testing.assert_allclose(found.coordinates, [[3, 0], [-3, 0], [0, 1], [0, -1]], atol=1e-12)
 
 
@@ -68,16 +68,16 @@ def test_neighbours_are_as_many_as_there_are(
     package = Package(monkeypatch)
     found = neighbour_layout(name, FEATURES, 2**32 + 7)
     assert package.asked["random_state"] == 7 and package.asked["init"] == "pca" and package.given.shape == (40, 8)
-    assert found.coordinates.shape == (40, 2) and "instead of" not in found.about
+    assert found.coordinates.shape == (40, 2) and "(not " not in found.about
     assert not capsys.readouterr().out  # which belongs to the result
     few = neighbour_layout(name, FEATURES[:6], 0)
-    assert package.asked["n_neighbors"] == 5 and "5 nearest neighbours" in few.about and "instead of" in few.about
+    assert package.asked["n_neighbors"] == 5 and "5 nearest neighbours" in few.about and "(not " in few.about
 
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_too_few_and_equal_images_are_refused(name: LayoutName, monkeypatch: pytest.MonkeyPatch) -> None:
     Package(monkeypatch)
-    with pytest.raises(BadRequest, match="lays out no 3 images"):
+    with pytest.raises(BadRequest, match="cannot lay out 3 images"):
         neighbour_layout(name, FEATURES[:3], 0)
     with pytest.raises(BadRequest, match="same features"):
         neighbour_layout(name, np.ones((30, 4), np.float32), 0)

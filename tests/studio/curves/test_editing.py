@@ -42,7 +42,7 @@ def test_points_added_and_removed() -> None:
     assert removed(curve, 2) == CURVE
     assert added_after(CURVE, 3)[1] == added_after(CURVE, 2)[1] == 3  # before the last
     for u in (0.301, 0.0, 1.0, 1.5):
-        with pytest.raises(BadRequest, match="no room"):
+        with pytest.raises(BadRequest, match="too close"):
             added(CURVE, u)
     full = NoiseCurve(tuple((index / (MOST - 1), 9.0 - index / 10) for index in range(MOST)))
     with pytest.raises(BadRequest, match="at most 64"):

@@ -78,7 +78,7 @@ def test_what_a_file_does_not_say_is_assumed_and_said(tmp_path: Path) -> None:
     assert "is assumed" in noise.note and noise.prediction == "eps" and noise.offset == 0
     assert noise.schedule.t_max == 1000 and noise.levels == TrainingLevels()
     flow = model_noise(record(tmp_path / "flux.safetensors", "flux"))
-    assert "before that shift" in flow.note and flow.levels is None and flow.prediction == "flow"
+    assert "without this shift" in flow.note and flow.levels is None and flow.prediction == "flow"
     shifted = model_noise(record(folder_of(tmp_path / "sd3", shift=3.0), "sd3"))
     assert not shifted.note and shifted.times(4, "uniform")[1] == pytest.approx(0.9)
 

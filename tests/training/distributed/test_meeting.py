@@ -89,19 +89,19 @@ def test_another_version_is_turned_away(host: Host, monkeypatch: pytest.MonkeyPa
 
 def test_who_comes_late_is_turned_away(host: Host) -> None:
     host._store.set("world", "1 cpu")
-    with pytest.raises(RunProblem, match="The run has all its processes already"):
+    with pytest.raises(RunProblem, match="The run already has all its processes"):
         Guest(Address(LOCAL, host.port), Place()).team()
 
 
 def test_who_joins_a_run_that_is_not_there_is_told() -> None:
-    with pytest.raises(RunProblem, match=r"There is no run at 127\.0\.0\.1:1: nothing answers there"):
+    with pytest.raises(RunProblem, match=r"There is no run at 127\.0\.0\.1:1: nothing responds at this address"):
         Guest(Address(LOCAL, 1), Place())
 
 
 def test_who_waits_for_a_run_that_ends_is_told(host: Host) -> None:
     guest = Guest(Address(LOCAL, host.port), Place())
     host._store = None  # its last reference: the port is closed, as at the end of its process
-    with pytest.raises(RunProblem, match="The run has ended before it began: its first process is gone"):
+    with pytest.raises(RunProblem, match="The run ended before it began: its first process has ended"):
         guest.team()
 
 
@@ -125,7 +125,7 @@ def test_each_process_has_its_part_of_the_machine(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     use_device(torch.device("cuda"), Place(1, 2))
     assert chosen == [1] and meeting.processes_here(0) == 2 and meeting.processes_here(5) == 5
-    with pytest.raises(BadRequest, match="3 processes were asked for on this machine: it has 2 GPUs"):
+    with pytest.raises(BadRequest, match="3 processes are too many for this machine: it has 2 GPUs"):
         use_device(torch.device("cuda"), Place(0, 3))
 
 

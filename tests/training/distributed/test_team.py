@@ -238,7 +238,7 @@ def test_a_process_that_ends_ends_the_others_with_a_sentence(leader_ends: bool) 
 
     said = "".join(together(2, act))
     assert said.startswith("Training stopped because one of its processes has ended:")
-    assert said.endswith("Resume the run: it goes on from its last saved state.")
+    assert said.endswith("Resume the run from its last saved state.")
     assert ("the first one has" in said) is leader_ends and "gloo" not in said
 
 

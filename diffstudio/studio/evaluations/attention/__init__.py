@@ -1,1 +1,1 @@
-"""Attention: where the words of a prompt act in the image that a checkpoint makes of it."""
+"""Attention maps: where the words of a prompt act in the generated image."""

@@ -1,4 +1,4 @@
-"""attention(): one image, and where each word of its prompt acts, by layer and step. Read this first."""
+"""attention(): generates one image with the attention maps of its prompt's words, by layer and step. Read this first."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def attention(
     on_wait: Callable[[], None] = lambda: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> AttentionResult:
-    """Generate the image of a prompt with the maps of its words, and test them by masking words; writes `out`.
+    """Generate the image of a prompt with the maps of its words, and test them by masking words; writes into `out`.
 
-    The image is the same to the bit as without maps. Holds the accelerator, and releases it while other images are
-    generated. DiffstudioError for a checkpoint without text or whose attention cannot be read, and for invalid values;
+    The image is identical to the bit to one without maps. Holds the accelerator, and releases it while other images are
+    generated. DiffstudioError for a checkpoint without text prompts or with unreadable attention, and for invalid values;
     Interrupted when `cancelled` returns True or the control file in `out` says stop.
     """
     make_folder(request.out)
@@ -72,15 +72,15 @@ def attention(
 
 def _check_has_text(checkpoint: Checkpoint) -> None:
     if not checkpoint.can_generate:
-        return  # loading says what it is
+        return  # loading reports what it is
     why = ""
     if checkpoint.conditioning is not Conditioning.TEXT:
         made = "the name of a class" if checkpoint.conditioning is Conditioning.CLASS else "noise alone"
         why = f"it generates from {made}"
     elif FAMILIES[checkpoint.family].one_call:
-        why = "a VAE or a GAN has no attention from an image to words"
+        why = "a VAE or GAN has no attention to words"
     if why:
-        raise BadRequest(f"The words of a prompt cannot be followed in {checkpoint.name}", why, _OTHER)
+        raise BadRequest(f"{checkpoint.name} has no attention maps of words", why, _OTHER)
 
 
 @dataclass(frozen=True)
@@ -109,9 +109,7 @@ class _Following:
         layers = _layers_of(request.maps, checkpoint, model)
         options = _options(request, checkpoint, model)
         if options.guidance == 0 and is_trained_here(checkpoint.family):
-            raise BadRequest(
-                "The CFG scale is 0", "then the prompt has no effect, and its words act nowhere", "Choose 1 or more"
-            )
+            raise BadRequest("The CFG scale is 0", "the prompt has no effect then", "Choose 1 or more")
         model.check_size(options.width, options.height)
         words = words_of(model, request.prompt, request.negative, options.steps)
         prompt = model.encode_prompt(request.prompt, request.negative)
@@ -222,11 +220,11 @@ class _Following:
         notes = list(self.model.load_notes)
         if self.words.cut:
             notes.append(
-                f"The text encoder does not read so far, so these words act nowhere: {', '.join(self.words.cut)}."
+                f"The prompt is too long for the text encoder, so these words have no effect: {', '.join(self.words.cut)}."
             )
         left = len(self.words.words) - self.request.tested
         if self.request.tested and left > 0:
-            notes.append(f"{left:,} more words were not masked: choose a larger number to test them too.")
+            notes.append(f"{left:,} more words were not masked: choose a larger number to test them.")
         if recording.other_grids:
             notes.append(
                 f"No maps were read from {', '.join(sorted(recording.other_grids))}: their tokens form no grid."
@@ -235,7 +233,7 @@ class _Following:
 
 
 def _mean(maps: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The mean [h,w] of a word's maps [L,S,h,w] over the layers and steps that have one."""
+    """The mean [h,w] of a word's maps [L,S,h,w] over the layers and steps that have a map."""
     flat = maps.reshape(-1, *maps.shape[2:])
     known = ~np.isnan(flat[:, 0, 0])
     mean: NDArray[np.float32] = flat[known].mean(axis=0) if known.any() else np.zeros(maps.shape[2:], np.float32)
@@ -243,7 +241,7 @@ def _mean(maps: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _layers_of(wanted: str, checkpoint: Checkpoint, model: Model) -> list[AttentionLayer]:
-    """The layers of one kind of maps: by default the first that the model has. BadRequest where there are none."""
+    """The layers for one kind of maps, by default the first kind that the model has. BadRequest if there are none."""
     layers = list(model.attention_layers)
     if not layers:
         raise BadRequest(f"The attention of {checkpoint.name} cannot be read", IN_A_PIPELINE, _OTHER)

@@ -1,4 +1,4 @@
-"""The words of a prompt in each step, and the prompt without one of them."""
+"""The words of a prompt in each step, and prompts with one word masked."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from diffstudio.models.model import EncodedPrompt, Model
 from diffstudio.studio.prompts.lora_tags import lora_tags
 from diffstudio.studio.prompts.wildcards import is_template
 
-_Key = tuple[int, str, int]  # number of the subprompt, the word, and which of equal words
+_Key = tuple[int, str, int]  # number of the subprompt, the word, and its number among equal words
 
 
 @dataclass(frozen=True, slots=True)
 class KnownWord:
-    """A word that is in the prompt in at least one step."""
+    """A word that the prompt has in at least one step."""
 
     text: str
     tokens: int
@@ -26,14 +26,14 @@ class KnownWord:
 
 @dataclass(frozen=True, slots=True)
 class PromptWords:
-    """All words of a prompt, and which of them each step has."""
+    """All words of a prompt, and the words of each step."""
 
     words: tuple[KnownWord, ...]
     steps: tuple[StepWords, ...]
-    cut: tuple[str, ...]  # words beyond what the text encoder reads
+    cut: tuple[str, ...]  # words beyond the length of the text encoder
 
     def masking(self, word: int) -> list[list[tuple[int, ...]]]:
-        """The tokens of one word in each step, of each subprompt: [steps][subprompts]."""
+        """The tokens of one word for each step and subprompt: [steps][subprompts]."""
         return [
             [
                 tuple(token for number, tokens in words if number == word for token in tokens)
@@ -44,17 +44,17 @@ class PromptWords:
 
 
 def check_prompt(prompt: str) -> None:
-    """BadRequest for what only the Generate room resolves."""
+    """BadRequest for LoRA tags and wildcards, which only the Generate room resolves."""
     if lora_tags(prompt)[1] or is_template(prompt):
         raise BadRequest(
-            "LoRA tags and wildcards are not read here",
-            "the words of the prompt must be those that the network reads",
+            "LoRA tags and wildcards cannot be used here",
+            "the prompt is passed to the network as it is",
             "Write the prompt without them",
         )
 
 
 def words_of(model: Model, prompt: str, negative: str, steps: int) -> PromptWords:
-    """The words of a prompt in this model's grammar. BadRequest where no word is read in any step."""
+    """The words of a prompt in this model's grammar. BadRequest if no step has a word."""
     batch = PromptBatch([prompt], [negative], model.prompt_features)
     numbers: dict[_Key, int] = {}
     words: list[KnownWord] = []
@@ -82,12 +82,12 @@ def words_of(model: Model, prompt: str, negative: str, steps: int) -> PromptWord
             found[texts.positive] = StepWords(tuple(subprompts))
         by_step.append(found[texts.positive])
     if not words:
-        raise BadRequest("The prompt has no words", "it holds punctuation alone", "Write words into the prompt")
+        raise BadRequest("The prompt has no words", "it has only punctuation", "Write words into the prompt")
     return PromptWords(tuple(words), tuple(by_step), tuple(cut))
 
 
 class MaskedPrompt(EncodedPrompt):
-    """An encoded prompt without one of its words in any step."""
+    """An encoded prompt with one of its words masked in every step."""
 
     __slots__ = ("_masking", "_model", "_prompt")
 

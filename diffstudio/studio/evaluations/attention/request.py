@@ -1,4 +1,4 @@
-"""AttentionRequest: the image whose prompt is followed word by word. No torch."""
+"""AttentionRequest: an image to generate with the attention maps of its prompt's words. No torch."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ class AttentionRequest:
 
     checkpoint: str  # a name or a path
     prompt: str
-    out: Path  # a folder for the result, in which a control file can stop the work
+    out: Path  # the folder for the result; a control file in it can stop the work
     negative: str = ""
     seed: int = 0
     steps: int = 0
     guidance: float | None = None  # CFG scale
     width: int = 0  # px
     height: int = 0
-    maps: str = AUTO  # what maps are made from: see models.inspection.layers.MapKind
-    tested: int = 8  # words that are masked for the deletion test, at most
+    maps: str = AUTO  # the source of maps: see models.inspection.layers.MapKind
+    tested: int = 8  # words to mask in the deletion test, at most
     device: str = AUTO
 
     def __post_init__(self) -> None:
@@ -43,4 +43,4 @@ class AttentionRequest:
         if self.maps not in MAPS:
             raise BadRequest(f"There are no maps of {self.maps!r}", remedy=f"Choose one of {', '.join(MAPS)}")
         if not self.prompt.strip():
-            raise BadRequest("The prompt is empty", "there are no words to follow", "Write a prompt")
+            raise BadRequest("The prompt is empty", "it has no words to map", "Write a prompt")

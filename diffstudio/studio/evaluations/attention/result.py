@@ -1,4 +1,4 @@
-"""The result of following a prompt's words: what was made, which files hold it, and the deletion test. No torch."""
+"""The result of `attention`: settings, files and the deletion test. No torch."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from diffstudio.studio.evaluations.results.text import aligned, number
 
 FORMAT = 1
 METHODS = {
-    "weights": "Maps are attention weights from image tokens to the tokens of a word, summed over them and averaged over "
-    "heads (DAAM, arXiv 2210.04885).",
-    "outputs": "Maps are dot products of the attention outputs of image tokens and of the tokens of a word "
+    "weights": "Maps are attention weights from image tokens to the tokens of a word, summed over its tokens and averaged "
+    "over heads (DAAM, arXiv 2210.04885).",
+    "outputs": "Maps are dot products of the attention outputs of image tokens and the tokens of a word "
     "(ConceptAttention, arXiv 2502.04320).",
 }
 HOW_TO_READ = (
-    "A bright place is one where the word acts most, compared with the rest of its own map: the brightness of two words "
-    "says nothing about which is stronger. A map shows where the network looks, and not yet that the word makes what is "
-    "seen there. So the deletion test masks the tokens of each word and draws the image again. The ratio is the change "
-    f"inside the brightest {REGION_SHARE:.0%} of the word's map over the change outside. The test holds where it is above 1 "
-    "and above the mean of the same region at all other places, and clearly where it is above that of "
-    f"{CLEAR:.0%} of them. In an image of one object all words share a region, and the test says little."
+    "A word acts most where its map is bright. Each map is scaled on its own, so the brightness of two words cannot be "
+    "compared. A map shows where the network attends, which does not prove that the word causes what is there. The deletion "
+    "test therefore masks the tokens of each word and generates the image again. The ratio is the change inside the "
+    f"brightest {REGION_SHARE:.0%} of the word's map divided by the change outside. The test holds if the ratio is above 1 "
+    "and above the mean of the same region at all other places, and clearly if it is above that of "
+    f"{CLEAR:.0%} of them. In an image of a single object all words share a region, and the test means little."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class FollowedWord:
-    """One word of the prompt and what masking it did."""
+    """One word of the prompt, with its files and its deletion test."""
 
     text: str
-    tokens: int  # how many tokens it is made of
-    weight: float = 1.0  # of the prompt's grammar, and of AND
+    tokens: int  # number of tokens
+    weight: float = 1.0  # from prompt weighting and AND
     overlay: str = ""  # files in the folder of the result
     masked: str = ""
     test: DeletionTest | None = None  # None for words that were not masked
@@ -49,10 +49,10 @@ class AttentionResult:
     settings: Mapping[str, object]
     words: Sequence[FollowedWord]
     layers: Sequence[str]
-    times: Sequence[float]  # the noise level that each step begins at, as a share of the schedule's largest
+    times: Sequence[float]  # noise level at the start of each step, as a share of the schedule's largest
     picture: str  # files in the folder of the result
     arrays: str
-    seconds: float  # that the image took, with the maps
+    seconds: float  # time for the image with the maps
     notes: Sequence[str] = ()
     format: int = field(default=FORMAT)
 
@@ -62,10 +62,10 @@ class AttentionResult:
 
     @property
     def verdict(self) -> str:
-        """Of the deletion test, in a sentence."""
+        """A sentence about the deletion test."""
         tested = [word for word in self.words if word.test is not None]
         if not tested:
-            return "No word was masked, so that the maps are without evidence."
+            return "No word was masked, so there is no evidence for the maps."
         held = [word.text for word in tested if word.test is not None and word.test.holds]
         clear = sum(word.test is not None and word.test.is_clear for word in tested)
         verdict = f"The deletion test holds for {len(held)} of {len(tested)} masked words, clearly for {clear}."
@@ -77,7 +77,7 @@ class AttentionResult:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> AttentionResult:
-        """What `to_json` gave. KeyError, TypeError, ValueError or RunProblem for anything else."""
+        """The inverse of `to_json`. KeyError, TypeError, ValueError or RunProblem for invalid values."""
         known = known_fields(cls, values, FORMAT, "The result")
         words = [
             FollowedWord(**{**word, "test": DeletionTest(**word["test"]) if word["test"] is not None else None})

@@ -1,1 +1,1 @@
-"""The latents of VAEs and GANs, and the noise of every model: what lies between two of them."""
+"""The latent spaces of VAEs and GANs, and interpolation between seeds of any model."""

@@ -1,5 +1,6 @@
-"""What pages of the Lab ask the worker about latents: images of a VAE or GAN as sliders move, and the images between two
-seeds of any model. No torch is imported before a task runs.
+"""Live tasks about latents: images of a VAE or GAN for sliders, and interpolation between two seeds of any model.
+
+Torch is imported only when a task runs.
 """
 
 from __future__ import annotations
@@ -26,25 +27,25 @@ Pixels = NDArray[np.uint8]  # [H,W,3], RGB
 
 @dataclass(frozen=True, slots=True)
 class LatentPoint:
-    """A point of the latent space: of a seed, or of an image, which needs a VAE."""
+    """A point of the latent space, from a seed or, with a VAE, from an image."""
 
     seed: int = 0
     image: Path | None = None  # instead of the seed
-    amounts: tuple[tuple[int, float], ...] = ()  # moved along direction k by so many standard deviations
+    amounts: tuple[tuple[int, float], ...] = ()  # (direction, standard deviations) to move
 
 
 @dataclass(frozen=True, slots=True)
 class LatentImages:
-    image: Pixels  # of the first point, moved
-    original: Pixels | None  # of an image, as the model gets it
-    reconstruction: Pixels | None  # of an image, not moved
+    image: Pixels  # of the first point, after moving
+    original: Pixels | None  # the given image, as the model sees it
+    reconstruction: Pixels | None  # of the given image, without moving
     between: tuple[Pixels, ...]  # from the first point to the last
     directions: int
 
 
 @dataclass(frozen=True, slots=True)
 class ShowLatents:
-    """A live task: the image of a point, and those on the way to another."""
+    """A live task: the image of a point, and an interpolation to another point."""
 
     checkpoint: str
     prompt: str
@@ -54,7 +55,7 @@ class ShowLatents:
     count: int = 7  # images from one to the other
 
     def run(self, model: Model, check: Callable[[], None]) -> LatentImages:
-        """BadRequest for what the model has not got; ImageProblem for an image that cannot be read."""
+        """Compute the images. BadRequest for what the model does not support; ImageProblem for an unreadable image."""
         from diffstudio.studio.evaluations.latents.latent_space import LatentSpace
 
         space = LatentSpace.of_model(model)
@@ -81,7 +82,7 @@ class ShowLatents:
 
 @dataclass(frozen=True, slots=True)
 class InterpolateSeeds:
-    """A live task: the images of noise on the great circle from one seed to another. The prompt changes half-way."""
+    """A live task: spherical interpolation between the noise of two seeds. The prompt changes halfway."""
 
     checkpoint: str
     seeds: tuple[int, int]
@@ -89,7 +90,7 @@ class InterpolateSeeds:
     count: int = 9
 
     def run(self, model: Model, check: Callable[[], None]) -> tuple[Pixels, ...]:
-        """BadRequest for a model that draws its noise inside a pipeline."""
+        """Compute the images. BadRequest for a model that draws its noise inside a pipeline."""
         from diffstudio.models.families.one_call import OneCallModel
         from diffstudio.studio.evaluations.latents.latent_space import LatentSpace, check_interpolation
 
@@ -113,8 +114,8 @@ class InterpolateSeeds:
 
         if model.own_sampler is not None or model.checkpoint is None:
             raise BadRequest(
-                "There is no interpolation with this checkpoint",
-                "its noise is drawn inside the pipeline that comes with it",
+                "Interpolation is not available for this checkpoint",
+                "its diffusers pipeline draws the noise itself",
                 "Choose a checkpoint that was trained here, or one of another family",
             )
         values: dict[str, Any] = dict(recommended_values(model.checkpoint))
@@ -142,7 +143,7 @@ class InterpolateSeeds:
 
 
 def _read(path: Path) -> Image:
-    """ImageProblem when it cannot be read."""
+    """Read an image. ImageProblem if it cannot be read."""
     from diffstudio.imaging.reader import read_image
 
     return read_image(path)[0]

@@ -1,4 +1,4 @@
-"""AttentionView: the maps of a prompt's words as the window shows them, by layer and step. No torch."""
+"""AttentionView: the attention maps of a prompt's words for the window, by layer and step. No torch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, Tabl
 
 _MOST_BYTES = 400_000_000  # of the arrays in a file
 _COLUMNS = (
-    Column("ratio", "Ratio", "The change inside the word's region over the change outside, when it is masked"),
+    Column("ratio", "Ratio", "The change inside the word's region divided by the change outside, when it is masked"),
     Column("random", "Other places", "The mean ratio of the same region at all other places"),
     Column("beaten", "Beaten", "The share of those places with a smaller ratio", unit_range=True),
     Column("others", "Other words", "The mean ratio in the regions of the other words"),
@@ -33,7 +33,7 @@ class AttentionView:
 
     result: AttentionResult
     folder: Path
-    maps: NDArray[np.float32]  # [words,layers,steps,h,w], NaN where a word was not in the prompt
+    maps: NDArray[np.float32]  # [words,layers,steps,h,w], NaN if a word was not in the prompt
     picture: NDArray[np.uint8]  # [H,W,3]
 
     @property
@@ -72,11 +72,11 @@ class AttentionView:
         return np.stack([heat(word) for word in np.where(known, flat, 0).sum(axis=1) / counts])
 
     def overlay(self, word: int, layer: int | None = None, step: int | None = None) -> NDArray[np.uint8]:
-        """The image in grey with the map of one word over it: [H,W,3]."""
+        """A grey version of the image with the map of one word over it: [H,W,3]."""
         return over_image(self.picture, self.heats(layer, step)[word])
 
     def here(self, x: float, y: float, layer: int | None = None, step: int | None = None) -> list[tuple[int, float]]:
-        """The words that act at a place of the image, x and y in [0,1], with their shares; the largest first."""
+        """The words that act at a place x, y in [0,1] of the image, with their shares, largest first."""
         heats = self.heats(layer, step)
         rows, columns = heats.shape[1:]
         row, column = min(rows - 1, max(0, int(y * rows))), min(columns - 1, max(0, int(x * columns)))
@@ -84,13 +84,13 @@ class AttentionView:
         return [(int(word), float(shares[word])) for word in np.argsort(-shares, kind="stable")]
 
     def masked_file(self, word: int) -> Path | None:
-        """The image without a word; None for one that was not masked."""
+        """The file of the image with a word masked; None if it was not masked."""
         name = self.words[word].masked
         return self.folder / name if name else None
 
 
 def read_attention(job: JobFolder, values: Mapping[str, Any]) -> AttentionView:
-    """The result in a job's folder, with its arrays. RunProblem when it is damaged."""
+    """The result in a job's folder, with its arrays. RunProblem if it is damaged."""
     with damage_named(f"The result of {job.path.name}"):
         result = AttentionResult.from_json(values)
         if result.maps not in METHODS:

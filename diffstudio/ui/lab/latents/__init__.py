@@ -1,1 +1,1 @@
-"""The page Latent space: images of a VAE or GAN as sliders move, between two points, and of any image."""
+"""The page Latent space: images of a VAE or GAN by sliders, interpolation, and reconstruction of any image."""

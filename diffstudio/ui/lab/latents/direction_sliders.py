@@ -9,12 +9,12 @@ from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import describe, leave_focus
 from diffstudio.ui.widgets.inputs import LabelledSlider
 
-FIRST = 8  # directions that are shown at once
+FIRST = 8  # directions that are shown initially
 REACH = 3.0  # standard deviations
 
 
 class DirectionSliders(QWidget):
-    """The widest directions come first; the others are behind a button."""
+    """Sliders for the directions with the largest variance; a button shows the others."""
 
     changed = Signal()
 
@@ -23,7 +23,7 @@ class DirectionSliders(QWidget):
         self._sliders: list[LabelledSlider] = []
         self._count, self._all = 0, False
         self.reset = SecondaryButton("Reset", "arrow-counter-clockwise", "Set all directions back to 0")
-        self.more = SecondaryButton("Show all", tooltip="Show the narrower directions too")
+        self.more = SecondaryButton("Show all", tooltip="Show the directions with less variance too")
         buttons = QHBoxLayout()
         buttons.setSpacing(8)
         buttons.addWidget(self.reset)
@@ -43,7 +43,7 @@ class DirectionSliders(QWidget):
         self.hide()
 
     def set_count(self, count: int) -> None:
-        """Show this many directions, or the first of them."""
+        """Set the number of directions; only the first of them are shown."""
         self._count = count
         shown = count if self._all else min(FIRST, count)
         while len(self._sliders) < shown:
@@ -55,7 +55,7 @@ class DirectionSliders(QWidget):
         self.setVisible(count > 0)
 
     def amounts(self) -> tuple[tuple[int, float], ...]:
-        """Direction and standard deviations, of those that are not 0."""
+        """Pairs of direction and standard deviations for sliders that are not 0."""
         shown = enumerate(self._sliders[: self._count])
         return tuple((place, float(one.value())) for place, one in shown if one.value())
 
@@ -71,7 +71,7 @@ class DirectionSliders(QWidget):
             0.0,
             step=0.1,
             decimals=1,
-            tooltip="Standard deviations of the training images along this direction; direction 1 is the widest",
+            tooltip="Standard deviations of the training images along this direction; direction 1 has the largest variance",
         )
         slider.value_changed.connect(lambda _: self.changed.emit())
         self._sliders.append(slider)

@@ -1,4 +1,4 @@
-"""PointField: where an image of the latent space comes from: a seed, or an image."""
+"""PointField: chooses a point of the latent space by a seed or an image."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LARGEST_SEED = 2**31 - 1  # of the field
 
 
 class PointField(QWidget):
-    """A seed with a button for a new one; with a VAE, an image instead of it."""
+    """A seed with a button for a new one; with a VAE, optionally an image instead."""
 
     changed = Signal()
 
@@ -73,7 +73,7 @@ class PointField(QWidget):
         self.changed.emit()
 
     def set_takes_images(self, takes: bool) -> None:
-        """Whether the model has latents of images: without them there is the seed alone."""
+        """Set whether the model can encode images; otherwise only a seed can be chosen."""
         self.choose.setVisible(takes)
         if not takes and self._has_image:
             self._has_image = False

@@ -1,4 +1,4 @@
-"""LatentSpaceView: chooses a VAE or GAN and a point of its latent space, and shows what the model makes of it at once."""
+"""LatentSpaceView: explores the latent space of a VAE or GAN interactively."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from diffstudio.ui.widgets.inputs import LabelledComboBox, LabelledSlider
 
 TITLE = "Latent space"
 SHOWS = (
-    "Where a VAE or GAN keeps images: what its directions mean, what lies between two of its images, and what a VAE keeps "
-    "of any image."
+    "Explores the latent space of a VAE or GAN: its principal directions, interpolation between two images, and the "
+    "reconstruction of any image by a VAE."
 )
 _CONTROLS_WIDTH, _IMAGE, _SMALL = 264, 184, 88  # px
 _PATIENCE_MS = 300  # before the progress line appears
-_OF_THE_IMAGE = "What the image shows"
-_NO_DIRECTIONS = "A GAN has no latents of images, so it has no directions and reconstructs nothing."
+_OF_THE_IMAGE = "The class of the image"
+_NO_DIRECTIONS = "A GAN cannot encode images, so it has no directions and no reconstructions."
 
 
 class LatentSpaceView(InteractiveView):
@@ -56,7 +56,7 @@ class LatentSpaceView(InteractiveView):
             1,
             step=0.05,
             decimals=2,
-            tooltip="How far the images of seeds may be from the usual one",
+            tooltip="Truncation psi of a GAN, temperature of a VAE: below 1, images of seeds are more typical",
         )
         self.first, self.last = PointField("Image", 1), PointField("Other end", 2)
         self.directions = DirectionSliders()
@@ -68,7 +68,7 @@ class LatentSpaceView(InteractiveView):
         self._empty = EmptyState(
             "cube",
             "No VAE or GAN was trained here yet",
-            "Train one in the room Train: choose VAE or GAN as the kind of model.",
+            "Train one in the Train room: choose VAE or GAN as the kind of model.",
         )
         self._patience = QTimer(self, singleShot=True, interval=_PATIENCE_MS)
         self._lay_out()
@@ -168,7 +168,7 @@ class LatentSpaceView(InteractiveView):
         if not self._asked:
             self._ask()
 
-    # What is asked and shown
+    # Requests and answers
 
     def _is_vae(self) -> bool:
         checkpoint = self._checkpoints.get(self.model.value())
@@ -188,7 +188,7 @@ class LatentSpaceView(InteractiveView):
                 return ""
 
     def _show_model(self) -> None:
-        """Offer what the chosen model has: classes or a prompt, images, directions."""
+        """Show the controls that the chosen model supports: classes or a prompt, images, directions."""
         checkpoint = self._checkpoints.get(self.model.value())
         kind = self._conditioning()
         classes = checkpoint.classes if checkpoint is not None and kind is Conditioning.CLASS else ()
@@ -228,7 +228,7 @@ class LatentSpaceView(InteractiveView):
         if self._is_vae():
             self.directions.set_count(found.directions)
             self.about.setText(
-                "" if found.directions else "This checkpoint has no directions: it was saved before they were measured."
+                "" if found.directions else "This checkpoint has no directions: it was saved before they were computed."
             )
         self.shown.emit(found)
 

@@ -22,7 +22,7 @@ from diffstudio.ui.lab.text_field import TextField
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 
 MAPS = (
-    ("auto", "Automatic: weights where there are any"),
+    ("auto", "Automatic: weights if available"),
     ("weights", "Attention weights (DAAM)"),
     ("outputs", "Attention outputs (ConceptAttention)"),
 )
@@ -42,12 +42,12 @@ def has_words(checkpoint: Checkpoint) -> bool:
 
 
 class AttentionResultView(ResultView):
-    """The image with its words; then the deletion test and how to read it."""
+    """The image with the maps of its words; then the deletion test and how to read it."""
 
     def __init__(self) -> None:
         super().__init__()
         self.summary = WrappingText("", "dim")
-        self.summary.setAccessibleName("What was generated")
+        self.summary.setAccessibleName("Settings of the image")
         self.maps = WordMapsView()
         self.verdict = Sentences("Verdict", "text")
         self.table, self.how, self.notes = TableView(), HowToRead(), Sentences("Notes", "warn")
@@ -70,14 +70,14 @@ def make_form() -> LabForm:
     checkpoint = SubjectsField(
         "Checkpoint",
         "Choose a checkpoint",
-        tooltip="A checkpoint that is prompted with text",
+        tooltip="A checkpoint with text prompts",
         folders=False,
         most=1,
         none="No checkpoint fits",
     )
-    prompt = TextField("Prompt", "", "Write a prompt", tooltip="The image to generate, whose words are followed")
+    prompt = TextField("Prompt", "", "Write a prompt", tooltip="The prompt of the image; each of its words gets a map")
     negative = TextField(
-        "Negative prompt", "--negative", tooltip="What the image is guided away from; its words are not followed"
+        "Negative prompt", "--negative", tooltip="What the image is guided away from; its words get no maps"
     )
     steps = NumberField(
         "Steps",
@@ -85,7 +85,7 @@ def make_form() -> LabForm:
         0,
         150,
         automatic="Automatic",
-        tooltip="Of the sampler; automatic: as the checkpoint recommends",
+        tooltip="Sampling steps; automatic: as the checkpoint recommends",
     )
     guidance = NumberField(
         "CFG scale",
@@ -97,14 +97,16 @@ def make_form() -> LabForm:
         decimals=1,
         tooltip="How closely the image follows the prompt; automatic: as the checkpoint recommends",
     )
-    maps = ChoiceField("Maps of", "--maps", MAPS, tooltip="Checkpoints trained here have both, other kinds one of them")
+    maps = ChoiceField(
+        "Maps of", "--maps", MAPS, tooltip="The source of the maps; checkpoints trained here have both, others only one"
+    )
     tested = NumberField(
         "Words to mask",
         "--test",
         0,
         MOST_WORDS,
         value=8,
-        tooltip="How many words the deletion test masks, one after the other: each takes as long as the image",
+        tooltip="Number of words that the deletion test masks one after the other; each takes as long as the image",
     )
     return LabForm(
         (("Image", (checkpoint, prompt, negative)), ("Options", (seed_field(), steps, guidance, maps, tested))),
@@ -117,8 +119,8 @@ PAGE = LabPage(
     "attention",
     "Attention",
     "crosshair",
-    "Where each word of a prompt acts in the image, by layer and step, and what changes when the word is masked.",
-    "Follow words",
+    "Shows where each word of a prompt acts in the image, by layer and step, and what changes when the word is masked.",
+    "Map words",
     make_form,
     read,
     AttentionResultView,

@@ -1,4 +1,4 @@
-"""ImageRow: images that belong together beside each other, in rows that wrap: of an interpolation, or of one point."""
+"""ImageRow: related images in rows that wrap, such as those of an interpolation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
 
 class ImageRow(QWidget):
-    """The images have the menu of every image; hidden without any."""
+    """A row of images with the usual image menu; hidden without images."""
 
     menu_requested = Signal(object, object)  # ImageTarget, QPoint
 
@@ -37,7 +37,7 @@ class ImageRow(QWidget):
         self.hide()
 
     def show_images(self, images: Sequence[tuple[str, NDArray[np.uint8]]]) -> None:
-        """Names and images [H,W,3]. What is shown already is replaced in its place, so that the focus stays there."""
+        """Show names and images [H,W,3]. Existing images are replaced in place, so that the focus is kept."""
         while len(self._cells) < len(images):
             cell = _Cell(self._side)
             cell.thumbnail.menu_requested.connect(self.menu_requested)

@@ -1,4 +1,4 @@
-"""WordMapsView: an image under the map of one of its words; the mouse or the arrow keys ask which words act where."""
+"""WordMapsView: an image with the map of one of its words; mouse or arrow keys show which words act at a place."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from diffstudio.ui.widgets.inputs import ChipRow, LabelledSlider
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 
 SIDE = 224  # px of an image, at 100 %
-_LISTED = 6  # words at a place
+_LISTED = 6  # words listed for a place
 _KEY_STEPS = 32  # presses of an arrow key across the image
 _KEYS = {Qt.Key.Key_Left: (-1, 0), Qt.Key.Key_Right: (1, 0), Qt.Key.Key_Up: (0, -1), Qt.Key.Key_Down: (0, 1)}
 
 
 class PlaceImage(QWidget):
-    """An image that says which place of it is pointed at: x and y in [0,1]."""
+    """An image that reports the place x, y in [0,1] under the mouse."""
 
     pointed = Signal(float, float)
     left = Signal()
@@ -108,7 +108,7 @@ class PlaceImage(QWidget):
 
 
 class WordMapsView(QWidget):
-    """The words above the image: hovering one or moving the focus to it shows where it acts, a click keeps it."""
+    """The words above the image: hovering or focusing a word shows its map, a click keeps it."""
 
     message = Signal(str, str)  # kind, text
     menu_requested = Signal(object, object)  # ImageTarget, QPoint
@@ -121,17 +121,24 @@ class WordMapsView(QWidget):
         self.words = ChipRow((), name="Words")
         self._chips = QVBoxLayout()
         self.layer = LabelledSlider(
-            "Layer", 0, 1, 0, zero="All", tooltip="Which layer of the network the maps are of; All: their mean"
+            "Layer",
+            0,
+            1,
+            0,
+            zero="All",
+            tooltip="The layer of the network whose maps are shown; All: the mean over layers",
         )
         self.step = LabelledSlider(
-            "Step", 0, 1, 0, zero="All", tooltip="Which step of the sampler the maps are of; All: their mean"
+            "Step", 0, 1, 0, zero="All", tooltip="The sampling step whose maps are shown; All: the mean over steps"
         )
         self.image = PlaceImage(
             "Image with the map of a word",
-            "Point at a place, or move the mark with the arrow keys: which words act there",
+            "Point at a place, or move the mark with the arrow keys, to see which words act there",
         )
         self.plain = PlaceImage("Image", "The image itself", points=False)
-        self.masked = PlaceImage("Image without the word", "The image with the tokens of the word masked", points=False)
+        self.masked = PlaceImage(
+            "Image without the word", "The image generated with the tokens of the word masked", points=False
+        )
         self.caption, self.plain_caption, self.masked_caption = (ElidedLabel("", "dim") for _ in range(3))
         self.here = WrappingText("", "text")
         self.here.setAccessibleName("Words that act here")
@@ -196,7 +203,7 @@ class WordMapsView(QWidget):
         self._draw()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """A word shows its map while the mouse is over it, and when the focus comes to it."""
+        """Show the map of a word while the mouse is over it, and when it gets the focus."""
         if event.type() in (QEvent.Type.Enter, QEvent.Type.FocusIn):
             self._hovered = next((place for place, chip in enumerate(self._word_chips()) if chip is watched), None)
             self._draw()
@@ -213,7 +220,7 @@ class WordMapsView(QWidget):
         return word
 
     def place(self) -> tuple[int | None, int | None]:
-        """The layer and the step that are shown, from 0; None for all."""
+        """The shown layer and step, from 0; None for all."""
         layer, step = int(self.layer.value()), int(self.step.value())
         return layer - 1 if layer else None, step - 1 if step else None
 

@@ -123,5 +123,5 @@ def test_a_newer_task_interrupts_it(tmp_path: Path) -> None:
 def test_a_pipeline_draws_its_own_noise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = loading.load(read_checkpoint(write_checkpoint(tmp_path / "small.safetensors")), CPU)
     monkeypatch.setattr(type(model), "own_sampler", object())
-    with pytest.raises(BadRequest, match="no interpolation with this checkpoint"):
+    with pytest.raises(BadRequest, match="Interpolation is not available for this checkpoint"):
         InterpolateSeeds("any", (4, 11)).run(model, nothing)
