@@ -21,7 +21,7 @@ JUSTIFIED = {
     ("models/components/download.py", "<module>"): "the top of a child process; the parent interrupts it by ending it",
     ("models/conditioning/token_count.py", "_made"): "only the tokenizers library runs in it",
     ("models/families/pixel_file.py", "load"): "a file is read in one go, without a look at what is asked meanwhile",
-    ("studio/metadata/sd_parsers_graph.py", "read_through_sd_parsers"): "only sd-parsers runs in it",
+    ("studio/metadata/readers/sd_parsers_graph.py", "read_through_sd_parsers"): "only sd-parsers runs in it",
     ("studio/jobs/step_store.py", "_write"): "only NumPy and Pillow run in it",
     ("studio/library/link_receiver.py", "<module>"): "the top of a child process; the parent ends it",
     ("training/run/resume.py", "_restore"): "only torch.load and restoring tensors run in it",

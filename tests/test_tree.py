@@ -104,13 +104,14 @@ TESTED_IN = {
     "ui/lab/test_room.py": "ui/lab/form_view ui/lab/job_actions ui/lab/job_view ui/lab/jobs_list",
     "studio/evaluations/synthetic/test_synthesise.py": (
         "cli/synthesise studio/evaluations/synthetic/near_copies studio/evaluations/synthetic/records"
+        " studio/evaluations/synthetic/folder_proof"
         " studio/evaluations/synthetic/request"
         " studio/evaluations/synthetic/result"
     ),
     "studio/generation/test_enlarge.py": "studio/generation/upscale studio/generation/upscaler_lookup",
     "studio/generation/test_generate.py": "studio/generation/passes studio/jobs/job_context studio/jobs/job_control",
     "studio/jobs/test_queue.py": "studio/jobs/job_records studio/jobs/queue_rescue",
-    "studio/metadata/test_import_settings.py": "studio/metadata/sampler_names",
+    "studio/metadata/test_import_settings.py": "studio/metadata/sampler_names studio/metadata/readers/a1111_text",
     "stories/test_prompts_step_by_step.py": "models/conditioning/composition studio/prompts/prompt_notes",
     "studio/runs/test_runs.py": "studio/runs/process studio/runs/status",
     "studio/test_worker.py": "studio/generation/model_loader studio/job_runner",

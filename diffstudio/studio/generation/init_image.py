@@ -16,9 +16,9 @@ from diffstudio.imaging.reader import NO_RANGES, WHITE, flatten, load_image, rea
 from diffstudio.imaging.value_range import Range, SampleType
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.events import Picture
-from diffstudio.studio.metadata.found_settings import as_object, json_object
 from diffstudio.studio.metadata.image_text import read_text
 from diffstudio.studio.metadata.metadata import JSON_KEY
+from diffstudio.studio.metadata.readers.found_settings import as_object, json_object
 from diffstudio.studio.request_checks import LARGEST_SIDE
 from diffstudio.studio.requests import FillName, GenerateRequest, ResizeName, too_large
 from diffstudio.training.recipe import ranges_of_recipe

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffstudio.errors import ImageProblem
-from diffstudio.studio.metadata.found_settings import as_object, json_object
 from diffstudio.studio.metadata.image_text import read_text
 from diffstudio.studio.metadata.metadata import JSON_KEY, LARGEST_JSON_CHARACTERS
+from diffstudio.studio.metadata.readers.found_settings import as_object, json_object
 
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 _MOST_IMAGES = 1 << 20  # of a job

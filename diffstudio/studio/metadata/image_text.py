@@ -23,7 +23,7 @@ from diffstudio.imaging.limits import LARGEST_PIXELS
 from diffstudio.imaging.problems import image_errors, image_problem
 from diffstudio.imaging.reader import read_size
 from diffstudio.studio.metadata.exif_text import exif_texts, xmp_comment
-from diffstudio.studio.metadata.found_settings import json_object
+from diffstudio.studio.metadata.readers.found_settings import json_object
 from diffstudio.studio.metadata.stealth_text import stealth_text
 
 LARGEST_TEXT_BYTES = 2 << 20  # of one text, decompressed: ComfyUI's workflows reach some hundred KiB

@@ -7,30 +7,21 @@ far as it was really found; what was not is named.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from diffstudio.errors import BadRequest, ImageProblem
 from diffstudio.models.conditioning.prompt_schedule import escape_schedule
-from diffstudio.studio.metadata import a1111_controlnet
-from diffstudio.studio.metadata.comfyui import read_comfyui
-from diffstudio.studio.metadata.found_settings import (
-    FoundSettings,
-    as_object,
-    is_number,
-    json_object,
-    json_value,
-    size,
-    stem,
-)
-from diffstudio.studio.metadata.other_programs import READERS
+from diffstudio.studio.metadata.readers import a1111_text
+from diffstudio.studio.metadata.readers.a1111_text import CADS, HIRES
+from diffstudio.studio.metadata.readers.comfyui import read_comfyui
+from diffstudio.studio.metadata.readers.found_settings import FoundSettings, as_number, json_object, size, stem
+from diffstudio.studio.metadata.readers.other_programs import READERS
+from diffstudio.studio.metadata.readers.sd_parsers_graph import read_through_sd_parsers
 from diffstudio.studio.metadata.sampler_names import drawn_schedule, reduced, sampler_and_spacing, shortened
-from diffstudio.studio.metadata.sd_parsers_graph import read_through_sd_parsers
 from diffstudio.studio.prompts.lora_tags import TAG
 from diffstudio.studio.prompts.wildcards import escaped
 from diffstudio.studio.request_checks import LONGEST_PROMPT
@@ -39,10 +30,6 @@ from diffstudio.studio.requests import LANCZOS, LARGEST_SEED, LATENT, GenerateRe
 DAMAGED = "The image's settings are damaged"
 CHOOSE_ANOTHER = "Choose another image"
 
-_LONGEST_LINE = 100_000
-_USUAL_FIELDS = {"Steps", "Sampler", "CFG scale", "Seed", "Size", "Model", "Model hash", "Version"}
-_LONGEST_NAME = 60
-_JSON = json.JSONDecoder()
 _MOST_SHOWN = 12
 _MOST_PHRASES = 40
 # Programs that write weights in another way, and patterns of these; round brackets alone mean nothing there.
@@ -62,11 +49,6 @@ class ImportedSettings:
     request: GenerateRequest
     source: str
     not_imported: tuple[str, ...]
-
-
-def quoted(value: str) -> str:
-    """A value as AUTOMATIC1111 writes it: a JSON string when it holds what would end it."""
-    return json.dumps(value, ensure_ascii=False) if any(mark in value for mark in ',\n:"') else value
 
 
 def upscaler_label(name: str) -> str:
@@ -99,136 +81,13 @@ def read_texts(texts: Mapping[str, str], width: int, height: int) -> ImportedSet
     parameters = texts.get("parameters", "")
     if not parameters or json_object(parameters) is not None:
         return None
-    return read_parameters(parameters, width, height) or _prompt_alone(parameters, width, height)
-
-
-def _prompt_alone(text: str, width: int, height: int) -> ImportedSettings:
-    """AUTOMATIC1111's text without its line of settings, which some programs remove."""
-    prompt, negative = _prompts(text.strip().split("\n"))
-    found = FoundSettings("AUTOMATIC1111", {"prompt": prompt, "negative": negative})
-    return _imported(found, width, height)
-
-
-def _prompts(lines: Sequence[str]) -> tuple[str, str]:
-    """Prompt and negative prompt, which begins at a line `Negative prompt:`."""
-    prompt: list[str] = []
-    negative: list[str] = []
-    in_negative = False
-    for line in lines:
-        line = line.strip()
-        if line.startswith("Negative prompt:"):
-            in_negative, line = True, line.removeprefix("Negative prompt:").strip()
-        (negative if in_negative else prompt).append(line)
-    return "\n".join(prompt), "\n".join(negative)
+    return read_parameters(parameters, width, height) or _imported(a1111_text.prompt_alone(parameters), width, height)
 
 
 def read_parameters(text: str, width: int = 0, height: int = 0) -> ImportedSettings | None:
-    """A text in AUTOMATIC1111's grammar; None when its last lines hold no settings."""
-    lines = text.strip().split("\n")
-    values = _pairs(lines[-1][:_LONGEST_LINE])
-    usual = len(values) >= 3 and not values.keys().isdisjoint(_USUAL_FIELDS)
-    if not usual and not lines[-1].lstrip().startswith("Steps:"):
-        return None  # a prompt, whose weights and sentences may look like settings
-    prompt, negative = _prompts(lines[:-1])
-    source = values.pop("Version", "")
-    ours = source.startswith("diffstudio")
-    found: dict[str, Any] = {
-        "prompt": prompt,
-        "negative": negative,
-        "steps": values.pop("Steps", None),
-        "sampler": values.pop("Sampler", None),
-        "spacing": values.pop("Schedule type", None),
-        "guidance": _guidance(values),
-        "seed": values.pop("Seed", None),
-        "size": values.pop("Size", None),
-        "model": values.pop("Model", None),
-        "denoise": values.pop("Denoising strength", None),
-        "clip_skip": values.pop("Clip skip", None),
-    }
-    found |= {name: values.pop(label, None) for name, label in _HIRES.items()}
-    if ours:
-        guided = {"yes": True, "no": False}.get(str(values.pop(GUIDE_LAST_CALL, "")).lower())
-        # version 0.1 guided every call and did not say so
-        found["guide_last_call"] = True if guided is None and source.startswith("diffstudio 0.1.") else guided
-    found |= _guidance_settings(values)
-    found["truncation"] = values.pop(TRUNCATION, None) if ours else None
-    found["times"] = values.pop(STEP_TIMES, None) if ours else None
-    found["curve"] = values.pop(NOISE_SCHEDULE, None) if ours else None
-    for name in ("Model hash", "Lora hashes", "TI hashes"):
-        values.pop(name, None)
-    values |= a1111_controlnet.not_imported(
-        {name: _pairs(values.pop(name)) for name in a1111_controlnet.controlnet_names(values)}
-    )
-    resources = _civitai_resources(values.pop("Civitai resources", ""))
-    if values.get("Civitai metadata") == "{}":
-        del values["Civitai metadata"]
-    return _imported(
-        FoundSettings("diffstudio" if ours else "AUTOMATIC1111", found, others=dict(values), not_imported=resources),
-        width,
-        height,
-    )
-
-
-_CADS = {  # fields of a request and their names in sd-webui-cads
-    "cads_tau1": "CADS Tau 1",
-    "cads_tau2": "CADS Tau 2",
-    "cads": "CADS Noise Scale",
-    "cads_mixing": "CADS Mixing Factor",
-}
-
-
-def _guidance_settings(values: dict[str, str]) -> dict[str, Any]:
-    """The guidance interval and autoguidance (our own fields), and CADS."""
-    ends = values.pop("Guidance interval", "").split(" to ")
-    found: dict[str, Any] = {"guidance_interval": ends if len(ends) == 2 else None}
-    for name, label in (("autoguidance", "Autoguidance"), ("autoguidance_scale", "Autoguidance scale")):
-        found[name] = values.pop(label, None)
-    if values.pop("CADS Active", "") == "True":
-        found |= {name: values.pop(label, None) for name, label in _CADS.items()}
-        if values.pop("CADS Rescale", "True") == "False":  # without rescaling the mixing factor is 0
-            found["cads_mixing"] = "0"
-    return found
-
-
-def _guidance(values: dict[str, str]) -> str | None:
-    """The CFG scale, or at 1 the guidance that FLUX.1 takes as an input, which Forge writes beside it."""
-    cfg = values.pop("CFG scale", None)
-    return values.pop("Distilled CFG Scale", cfg) if cfg is None or _number(cfg, float) == 1 else cfg
-
-
-def _civitai_resources(text: str) -> list[str]:
-    """A phrase for each of the models that civitai.com lists: its names are not those of the files."""
-    resources = json_value(text)
-    if not isinstance(resources, list):
-        return [f"Civitai resources: {shortened(text)}"] if text else []
-    return [_civitai_phrase(as_object(one)) for one in resources]
-
-
-def _civitai_phrase(resource: Mapping[str, Any]) -> str:
-    kind = str(resource.get("type") or "model")
-    kind = {"lora": "LoRA", "locon": "LyCORIS", "embed": "embedding", "textualinversion": "embedding"}.get(
-        kind.lower(), kind
-    )
-    name, weight = resource.get("modelName") or resource.get("modelVersionId"), resource.get("weight")
-    version = f"{weight:g}" if is_number(weight) else resource.get("modelVersionName")
-    return shortened(" ".join(str(one) for one in (kind, name, version) if one))
-
-
-TRUNCATION = "Truncation"  # our own field, for images of a VAE or GAN
-NOISE_SCHEDULE = "Noise schedule"  # our own field: that of the spacing CUSTOM, as JSON
-STEP_TIMES = "Step times"  # our own field: the times that a request carries
-GUIDE_LAST_CALL = "Guide last call"  # our own field: whether guidance acts in the last network call; yes or no
-
-# AUTOMATIC1111's names for the hires fix; the last two are ours.
-_HIRES = {
-    "enlarge": "Hires upscale",
-    "enlarged_size": "Hires resize",
-    "enlarge_steps": "Hires steps",
-    "upscaler": "Hires upscaler",
-    "enlarge_guidance": "Hires CFG Scale",
-    "enlarge_strength": "Hires denoising strength",
-    "tiled": "Hires tiles",
-}
+    """A text in AUTOMATIC1111's grammar; None when its last line holds no settings."""
+    found = a1111_text.read(text)
+    return _imported(found, width, height) if found is not None else None
 
 
 def _second_pass(found: Mapping[str, Any], width: Any, height: Any, skipped: list[str]) -> tuple[dict[str, Any], Any]:
@@ -248,7 +107,7 @@ def _second_pass(found: Mapping[str, Any], width: Any, height: Any, skipped: lis
     if (guidance := _number_of(found, "enlarge_guidance", float, skipped)) is not None:
         fields["enlarge_guidance"] = guidance
     strength = _number_of(found, "enlarge_strength", float, skipped)
-    own, denoise = (strength, denoise) if strength is not None else (_number(denoise, float), None)
+    own, denoise = (strength, denoise) if strength is not None else (as_number(denoise, float), None)
     return fields | ({"enlarge_strength": own} if own is not None else {}), denoise
 
 
@@ -261,27 +120,6 @@ def _upscaler(name: Any, skipped: list[str]) -> str:
     if plain in ("none", "nearest"):
         skipped.append(f"the upscaler {shortened(text)}")
     return LANCZOS if plain in ("", "none", "nearest", "lanczos") else text
-
-
-def _pairs(line: str) -> dict[str, str]:
-    """`Name: value, Name: "a value, quoted as JSON", …`: text without a name is skipped."""
-    pairs: dict[str, str] = {}
-    at = 0
-    while (colon := line.find(":", at)) >= 0:
-        name = line[at:colon].rpartition(",")[2].strip()
-        start = colon + 1
-        while line[start : start + 1] == " ":
-            start += 1
-        try:  # a JSON string, or civitai.com's list of objects
-            value, end = _JSON.raw_decode(line, start) if line[start : start + 1] in tuple('"[{') else (None, start)
-        except (ValueError, RecursionError):
-            value, end = None, start
-        comma = line.find(",", end)
-        comma = len(line) if comma < 0 else comma
-        if name and len(name) <= _LONGEST_NAME:
-            pairs.setdefault(name, value if isinstance(value, str) else line[start:comma].strip())
-        at = comma + 1
-    return pairs
 
 
 def _other_setting(name: str, value: Any) -> str:
@@ -310,7 +148,7 @@ def _imported(found: FoundSettings, width: int, height: int) -> ImportedSettings
     if (truncation := _number_of(values, "truncation", float, skipped)) is not None:
         taken["truncation"] = truncation
     if isinstance(text := values.get("times"), str) and text:
-        times = [_number(time, float) for time in text.split()]
+        times = [as_number(time, float) for time in text.split()]
         if None in times:
             skipped.append(f"the times of the steps {shortened(text)}")
         else:
@@ -349,14 +187,14 @@ def _guidance_fields(values: Mapping[str, Any], skipped: list[str]) -> dict[str,
     """The fields of a request for the guidance interval, autoguidance and CADS."""
     taken: dict[str, Any] = {}
     if (ends := values.get("guidance_interval")) is not None:
-        numbers = [_number(end, float) for end in ends]
+        numbers = [as_number(end, float) for end in ends]
         if None in numbers:
             skipped.append(f"the guidance interval {shortened(' to '.join(map(str, ends)))}")
         else:
             taken["guidance_interval"] = tuple(numbers)
     if isinstance(name := values.get("autoguidance"), str) and name:
         taken["autoguidance"] = name
-    for name in ("autoguidance_scale", *_CADS):
+    for name in ("autoguidance_scale", *CADS):
         if (number := _number_of(values, name, float, skipped)) is not None:
             taken[name] = number
     return taken
@@ -445,23 +283,9 @@ def _number_of(
 ) -> int | float | None:
     """A number, which may be written as text; one that cannot be read is named."""
     value = values.get(name)
-    number = _number(value, kind)
+    number = as_number(value, kind)
     if number is None and value is not None:
         skipped.append(
-            f"{_LABELS.get(name) or _HIRES.get(name) or _OPTIONAL_LABELS.get(name) or name} {shortened(value)}"
+            f"{_LABELS.get(name) or HIRES.get(name) or _OPTIONAL_LABELS.get(name) or name} {shortened(value)}"
         )
     return number
-
-
-def _number(value: Any, kind: type[int] | type[float]) -> int | float | None:
-    """None where a value is not a number, or not a whole one where `kind` is int."""
-    if not isinstance(value, (int, float, str)) or isinstance(value, bool):
-        return None
-    if kind is int and isinstance(value, (int, str)):
-        with suppress(ValueError):
-            return int(value)
-    try:
-        number = float(value)
-        return number if kind is float else int(number) if number == int(number) else None
-    except (ValueError, OverflowError):
-        return None

@@ -23,10 +23,11 @@ from diffstudio.imaging.colour import srgb_chunks, srgb_profile
 from diffstudio.imaging.reader import flatten, read_image
 from diffstudio.paths import valid_utf8
 from diffstudio.storage_errors import not_written
-from diffstudio.studio.metadata import a1111_controlnet, import_settings
-from diffstudio.studio.metadata.found_settings import as_object, json_object
+from diffstudio.studio.metadata import import_settings
 from diffstudio.studio.metadata.image_text import ImageText, read_text
 from diffstudio.studio.metadata.named_files import find_near, from_shareable_json, located, shareable, to_shareable_json
+from diffstudio.studio.metadata.readers import a1111_controlnet, a1111_text
+from diffstudio.studio.metadata.readers.found_settings import as_object, json_object
 from diffstudio.studio.metadata.sampler_names import SAMPLER_LABELS, SPACING_LABELS, shortened
 from diffstudio.studio.metadata.stored_request import stored_request
 from diffstudio.studio.prompts import lora_tags
@@ -87,12 +88,12 @@ def parameters_text(request: PictureRequest, about: Mapping[str, Any]) -> str:
         "Steps": request.steps,
         "Sampler": SAMPLER_LABELS[request.sampler],
         "Schedule type": SPACING_LABELS[request.spacing],
-        import_settings.STEP_TIMES: " ".join(map(repr, request.times)) or None,
-        import_settings.NOISE_SCHEDULE: _curve_text(request),
+        a1111_text.STEP_TIMES: " ".join(map(repr, request.times)) or None,
+        a1111_text.NOISE_SCHEDULE: _curve_text(request),
         "CFG scale": _plain(request.guidance),
-        import_settings.GUIDE_LAST_CALL: _yes_or_no(request.guide_last_call),
+        a1111_text.GUIDE_LAST_CALL: _yes_or_no(request.guide_last_call),
         **_guidance_fields(request),
-        import_settings.TRUNCATION: None if request.truncation == 1 else _plain(request.truncation),
+        a1111_text.TRUNCATION: None if request.truncation == 1 else _plain(request.truncation),
         "Seed": request.seed + int(about.get("index", 0)),
         "Size": f"{width}x{height}" if width and height else None,
         "Model hash": about.get("model_hash"),
@@ -116,7 +117,7 @@ def _lines(prompt: str, negative: str, fields: Mapping[str, Any]) -> str:
     lines = [prompt]
     if negative:
         lines.append(f"Negative prompt: {negative}")
-    shown = {name: import_settings.quoted(str(value)) for name, value in fields.items() if value not in (None, "")}
+    shown = {name: a1111_text.quoted(str(value)) for name, value in fields.items() if value not in (None, "")}
     lines.append(", ".join(f"{name}: {value}" for name, value in shown.items()))
     return storable("\n".join(lines))
 
@@ -179,7 +180,7 @@ def _upscaled_text(request: UpscaleRequest, about: Mapping[str, Any]) -> str:
     before = str(about.get("source_text") or "").strip()
     if not request.checkpoint and before:
         return storable(
-            f"{before}, " + ", ".join(f"{name}: {import_settings.quoted(str(value))}" for name, value in done.items())
+            f"{before}, " + ", ".join(f"{name}: {a1111_text.quoted(str(value))}" for name, value in done.items())
         )
     sampled = (
         {}
@@ -188,10 +189,10 @@ def _upscaled_text(request: UpscaleRequest, about: Mapping[str, Any]) -> str:
             "Steps": request.steps,
             "Sampler": SAMPLER_LABELS[request.sampler],
             "Schedule type": SPACING_LABELS[request.spacing],
-            import_settings.STEP_TIMES: " ".join(map(repr, request.times)) or None,
-            import_settings.NOISE_SCHEDULE: _curve_text(request),
+            a1111_text.STEP_TIMES: " ".join(map(repr, request.times)) or None,
+            a1111_text.NOISE_SCHEDULE: _curve_text(request),
             "CFG scale": _plain(request.guidance),
-            import_settings.GUIDE_LAST_CALL: _yes_or_no(request.guide_last_call),
+            a1111_text.GUIDE_LAST_CALL: _yes_or_no(request.guide_last_call),
             "Seed": request.seed,
             "Model hash": about.get("model_hash"),
             "Model": about.get("model") or Path(request.checkpoint).name,

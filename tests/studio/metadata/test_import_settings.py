@@ -11,7 +11,6 @@ import pytest
 
 from diffstudio.errors import ImageProblem
 from diffstudio.studio.metadata import import_settings
-from diffstudio.studio.metadata.found_settings import FoundSettings
 from diffstudio.studio.metadata.import_settings import (
     _imported,
     check_paths,
@@ -19,6 +18,7 @@ from diffstudio.studio.metadata.import_settings import (
     read_texts,
     upscaler_label,
 )
+from diffstudio.studio.metadata.readers.found_settings import FoundSettings, as_number
 from diffstudio.studio.prompts.lora_tags import LoraUse, lora_tags
 from diffstudio.studio.request_checks import LONGEST_PROMPT
 from diffstudio.studio.requests import LANCZOS, LATENT, ControlNetUse, GenerateRequest, UpscaleRequest
@@ -78,7 +78,7 @@ def test_a_prompt_that_is_too_long() -> None:
     [("7", int, 7), ("7.0", int, 7), ("seven", int, None), ("inf", int, None), (True, int, None), (None, float, None)],
 )
 def test_numbers(value: Any, kind: type[int], expected: int | None) -> None:
-    assert import_settings._number(value, kind) == expected
+    assert as_number(value, kind) == expected
 
 
 def test_comfyui_with_two_samplers_and_a_size_elsewhere() -> None:

@@ -8,9 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from diffstudio.atomic import atomic_write, make_folder, write_text
@@ -27,20 +25,19 @@ from diffstudio.models.model import Model
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.evaluate import with_split_of_run
 from diffstudio.studio.evaluations.feature_choice import feature_network
-from diffstudio.studio.evaluations.folders import OnProgress, RealFolder, read_generated, read_real
+from diffstudio.studio.evaluations.folders import OnProgress, RealFolder, read_real
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.measure import FeatureFiles, features_of_real, views_of
 from diffstudio.studio.evaluations.place import scratch_folder
 from diffstudio.studio.evaluations.samples import CheckpointSamples, as_tensor
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subjects
+from diffstudio.studio.evaluations.synthetic.folder_proof import proof_on_folder
 from diffstudio.studio.evaluations.synthetic.near_copies import Near, NearCopies
-from diffstudio.studio.evaluations.synthetic.prove import Labelled, Proving
 from diffstudio.studio.evaluations.synthetic.records import RESULT, Record, SyntheticFolder
 from diffstudio.studio.evaluations.synthetic.request import CADS_BY_DEFAULT, SynthesiseRequest
-from diffstudio.studio.evaluations.synthetic.result import Proof, Synthesis
+from diffstudio.studio.evaluations.synthetic.result import Synthesis
 from diffstudio.studio.evaluations.synthetic.stratified import stratified_order
 from diffstudio.studio.generation.finished_images import FinishedImage, finished_images
-from diffstudio.training.data.inspect_folder import MIN_SIDE
 
 _AT_ONCE = 64  # candidates between two records
 _TRIES, _MORE_TRIES = 4, 20  # at most 4 n + 20 candidates for n images of a label
@@ -324,90 +321,9 @@ def _proved(
     on_progress: OnProgress,
 ) -> Synthesis:
     try:
-        return replace(found, proof=_proof(request, real, folder, device, job_control, on_progress))
+        return replace(found, proof=proof_on_folder(request, real, folder, device, job_control.check, on_progress))
     except DiffstudioError as error:  # the images are finished, and the result reports the problem
         return replace(found, problem=error)
-
-
-def _proof(
-    request: SynthesiseRequest,
-    real: RealFolder,
-    folder: SyntheticFolder,
-    device: torch.device,
-    job_control: EvaluationJobControl,
-    on_progress: OnProgress,
-) -> Proof:
-    """The proof. BadRequest if the folder has no classes or too few images."""
-    groups = {record.path.as_posix(): record.group for record in real.report.images}
-    names = sorted({groups.get(path.as_posix(), "") for path in real.dataset.paths})
-    if len(names) < 2:
-        raise BadRequest(
-            f"The benefit of synthetic images of {real.report.folder.name} cannot be proved",
-            "a classifier needs two classes, and the folder has none",
-        )
-    numbers = {name: number for number, name in enumerate(names)}
-
-    def part(indices: np.ndarray) -> Labelled:
-        labels = [numbers[groups.get(real.dataset.paths[index].as_posix(), "")] for index in indices]
-        return Labelled(lambda chosen: real.dataset.batch(indices[chosen]), np.array(labels, np.int64))
-
-    class_of = _class_of_label(real, groups)
-    kept = {record.file: record for record in folder.kept if not record.near_held_out and record.label in class_of}
-    if not kept:
-        raise BadRequest(
-            "The benefit of these synthetic images cannot be proved",
-            "all of them have unknown classes or are near-copies of held-out images",
-        )
-    synthetic = _read(folder.path, kept, numbers, class_of, real, job_control.check, on_progress)
-    proving = Proving(
-        part(real.training),
-        part(real.held_out),
-        len(names),
-        real.data.flips > 0,
-        device,
-        request.seeds,
-        job_control.check,
-        on_progress,
-    )
-    left_out = sum(bool(record.near_held_out) for record in folder.kept)
-    return proving.prove(synthetic, request.ratios, left_out)
-
-
-def _read(
-    path: Path,
-    kept: Mapping[str, Record],
-    numbers: Mapping[str, int],
-    class_of: Mapping[str, str],
-    real: RealFolder,
-    check: Callable[[], None],
-    on_progress: OnProgress,
-) -> Labelled:
-    """The images of these records, read from their files in the same way as the real ones.
-
-    Images below the smallest size allowed in a folder are not resized: their 8-bit values are used as they are.
-    """
-    if min(real.dataset.size) < MIN_SIDE and real.data.form.bits == 8:
-        files = list(kept)
-        pixels = np.stack([np.asarray(Image.open(path / file)) for file in files])
-        images = as_tensor(pixels if pixels.ndim == 4 else pixels[..., None])
-        asked = [kept[file].label for file in files]
-        labels = np.array([numbers[class_of[label]] for label in asked], np.int64)
-        return Labelled(lambda part: images[torch.from_numpy(part)], labels, asked)
-    dataset = read_generated(path, real, on_progress, check)
-    chosen = np.array([index for index, one in enumerate(dataset.paths) if one.as_posix() in kept], np.int64)
-    asked = [kept[dataset.paths[index].as_posix()].label for index in chosen]
-    labels = np.array([numbers[class_of[label]] for label in asked], np.int64)
-    return Labelled(lambda part: dataset.batch(chosen[part]), labels, asked)
-
-
-def _class_of_label(real: RealFolder, groups: Mapping[str, str]) -> dict[str, str]:
-    """The class of each label of a checkpoint: itself, or for a caption the class of all training images with it."""
-    found: dict[str, set[str]] = {name: {name} for name in groups.values()}
-    for index in real.training:
-        caption = real.dataset.captions[index]
-        if caption and caption not in groups.values():
-            found.setdefault(caption, set()).add(groups.get(real.dataset.paths[index].as_posix(), ""))
-    return {label: next(iter(names)) for label, names in found.items() if len(names) == 1}
 
 
 def _folder_name(label: str) -> str:

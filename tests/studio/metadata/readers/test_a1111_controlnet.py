@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from diffstudio.studio.control_types import ControlTypeName
-from diffstudio.studio.metadata import a1111_controlnet
+from diffstudio.studio.metadata.readers import a1111_controlnet
 from diffstudio.studio.requests import ControlNetUse, GenerateRequest, PreprocessorName, ResizeName, UpscaleRequest
 
 CANNY = ControlNetUse(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from diffstudio.models.conditioning.prompt_schedule import escape_schedule
-from diffstudio.studio.metadata.found_settings import FoundSettings, json_object
+from diffstudio.studio.metadata.readers.found_settings import FoundSettings, json_object
 
 
 def read_through_sd_parsers(texts: Mapping[str, str]) -> FoundSettings | None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from diffstudio.studio.metadata.import_settings import read_texts
-from diffstudio.studio.metadata.sd_parsers_graph import read_through_sd_parsers
+from diffstudio.studio.metadata.readers.sd_parsers_graph import read_through_sd_parsers
 
 GRAPH: dict[str, Any] = {
     "3": {

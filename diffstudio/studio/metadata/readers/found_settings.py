@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -90,3 +91,17 @@ def size(value: Any) -> tuple[int, int] | None:
     """Width and height out of `832x1216`, `(832, 1216)` and the like."""
     match = _SIZE.fullmatch(value[:40]) if isinstance(value, str) else None
     return (int(match[1]), int(match[2])) if match else None
+
+
+def as_number(value: Any, kind: type[int] | type[float]) -> int | float | None:
+    """None where a value is not a number, or not a whole one where `kind` is int."""
+    if not isinstance(value, (int, float, str)) or isinstance(value, bool):
+        return None
+    if kind is int and isinstance(value, (int, str)):
+        with suppress(ValueError):
+            return int(value)
+    try:
+        number = float(value)
+        return number if kind is float else int(number) if number == int(number) else None
+    except (ValueError, OverflowError):
+        return None

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.metadata.found_settings import FoundSettings
-from diffstudio.studio.metadata.other_programs import (
+from diffstudio.studio.metadata.readers.found_settings import FoundSettings
+from diffstudio.studio.metadata.readers.other_programs import (
     READERS,
     read_draw_things,
     read_fooocus,
@@ -19,7 +19,7 @@ from diffstudio.studio.metadata.other_programs import (
     read_swarmui,
 )
 
-FOREIGN = Path(__file__).resolve().parents[2] / "data" / "foreign"
+FOREIGN = Path(__file__).resolve().parents[3] / "data" / "foreign"
 USUAL: dict[str, Any] = {
     "prompt": "a lighthouse, storm",
     "negative": "blurry, text",

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from diffstudio.studio.metadata import comfyui_graph, metadata
-from diffstudio.studio.metadata.comfyui import read_comfyui
-from diffstudio.studio.metadata.comfyui_graph import DEEPEST, Graph, Link, as_link
-from diffstudio.studio.metadata.found_settings import FoundSettings
+from diffstudio.studio.metadata import metadata
+from diffstudio.studio.metadata.readers import comfyui_graph
+from diffstudio.studio.metadata.readers.comfyui import read_comfyui
+from diffstudio.studio.metadata.readers.comfyui_graph import DEEPEST, Graph, Link, as_link
+from diffstudio.studio.metadata.readers.found_settings import FoundSettings
 from diffstudio.studio.requests import GenerateRequest
 
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from diffstudio.studio.metadata.other_programs import read_swarmui
-from diffstudio.studio.metadata.swarmui_prompt import read_prompt
+from diffstudio.studio.metadata.readers.other_programs import read_swarmui
+from diffstudio.studio.metadata.readers.swarmui_prompt import read_prompt
 
 
 @pytest.mark.parametrize(

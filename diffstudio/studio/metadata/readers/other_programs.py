@@ -11,8 +11,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from diffstudio.models.conditioning.prompt_schedule import escape_schedule
-from diffstudio.studio.metadata import swarmui_prompt
-from diffstudio.studio.metadata.found_settings import FoundSettings, as_list, as_object, is_number, json_object, stem
+from diffstudio.studio.metadata.readers import swarmui_prompt
+from diffstudio.studio.metadata.readers.found_settings import (
+    FoundSettings,
+    as_list,
+    as_object,
+    is_number,
+    json_object,
+    stem,
+)
 
 
 def read_invokeai(texts: Mapping[str, str]) -> FoundSettings | None:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from diffstudio.studio.metadata import found_settings
-from diffstudio.studio.metadata.found_settings import (
+from diffstudio.studio.metadata.readers import found_settings
+from diffstudio.studio.metadata.readers.found_settings import (
     FoundSettings,
     as_list,
     as_object,

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from diffstudio.studio.metadata.found_settings import as_list, as_object, is_number
+from diffstudio.studio.metadata.readers.found_settings import as_list, as_object, is_number
 from diffstudio.studio.request_checks import LONGEST_PROMPT
 
 MOST_NODES = 5_000

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from diffstudio.studio.metadata.comfyui import read_comfyui
-from diffstudio.studio.metadata.found_settings import FoundSettings
+from diffstudio.studio.metadata.readers.comfyui import read_comfyui
+from diffstudio.studio.metadata.readers.found_settings import FoundSettings
 
 Nodes = dict[str, tuple[str, dict[str, Any]]]
 

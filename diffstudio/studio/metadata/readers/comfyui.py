@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from diffstudio.models.conditioning.prompt_schedule import escape_schedule
-from diffstudio.studio.metadata.comfyui_graph import (
+from diffstudio.studio.metadata.readers.comfyui_graph import (
     DEEPEST,
     LONGEST_CHAIN,
     TEXT_INPUTS,
@@ -20,11 +20,18 @@ from diffstudio.studio.metadata.comfyui_graph import (
     Node,
     nodes_of_workflow,
 )
-from diffstudio.studio.metadata.found_settings import FILE_ENDINGS, FoundSettings, is_number, json_object, stem
+from diffstudio.studio.metadata.readers.comfyui_nodes import (
+    encodes_text,
+    is_sampler,
+    saver_rank,
+    scheduler_name,
+    solver_name,
+    with_numbers,
+)
+from diffstudio.studio.metadata.readers.found_settings import FILE_ENDINGS, FoundSettings, is_number, json_object, stem
 
 # Inputs that carry an image or latent on, in the order in which they are tried.
 _IMAGE_INPUTS = ("images", "image", "samples", "pixels", "latent_image", "latent", "latents", "denoised")
-_LATENT_INPUTS = {"latent_image", "latent", "samples"}
 _MODEL_INPUTS = ("ckpt_name", "unet_name", "model_name", "base_ckpt_name", "model_path")
 _MOST_SAVERS = 50
 _LORA_INPUT = re.compile(r"lora_name(_?\d*)|lora(_\d+)")
@@ -63,8 +70,8 @@ class _Reader:
         self._graph = Graph(nodes_json, self._name)
         nodes = self._graph.nodes.values()
         self._found.reads_lora_tags = any(_READS_LORA_TAGS.search(node.kind) for node in nodes)
-        self._after_sampler = self._graph.leading_to(node for node in nodes if _is_sampler(node))
-        self._after_text = self._graph.leading_to(node for node in nodes if _encodes_text(node))
+        self._after_sampler = self._graph.leading_to(node for node in nodes if is_sampler(node))
+        self._after_text = self._graph.leading_to(node for node in nodes if encodes_text(node))
 
     def _set(self, name: str, value: Any) -> None:
         if value is not None:
@@ -86,7 +93,7 @@ class _Reader:
             self._name_later_sampler(sampler)
         for node in self._finishing[(later or [first])[-1].id]:
             if "scale" in node.kind.lower():
-                self._name(self._upscaler(node) or _with_numbers(node))
+                self._name(self._upscaler(node) or with_numbers(node))
         if later and "size" not in self._found.values:
             self._name("the size of the first pass")
         return self._found
@@ -103,7 +110,7 @@ class _Reader:
         used = {link.node_id for node in self._graph.nodes.values() for _, link in node.links()}
         ends = [node for node in self._graph.nodes.values() if node.id not in used and node.id in self._after_sampler]
         for rank in range(4):  # nodes that save images, that save, that preview, and any others
-            savers = [node for node in ends if _saver_rank(node) == rank][:_MOST_SAVERS]
+            savers = [node for node in ends if saver_rank(node) == rank][:_MOST_SAVERS]
             chains = {tuple(one.id for one in chain): chain for node in savers if (chain := self._samplers(node))}
             if chains:
                 return list(chains.values())
@@ -111,7 +118,7 @@ class _Reader:
 
     def _samplers(self, node: Node) -> list[Node]:
         path = list(self._image_path(node))
-        samplers = [one for one in path if _is_sampler(one)][::-1]
+        samplers = [one for one in path if is_sampler(one)][::-1]
         if samplers:
             self._finishing.setdefault(samplers[-1].id, path[: path.index(samplers[-1])])
         return samplers
@@ -127,7 +134,7 @@ class _Reader:
 
     def _image_source(self, node: Node) -> Node | None:
         links = [link for name in _IMAGE_INPUTS if (link := node.link(name)) is not None]
-        if not links and not _is_sampler(node):  # other names
+        if not links and not is_sampler(node):  # other names
             links = [link for _, link in node.links() if link.node_id in self._after_sampler]
         return next((found[0] for link in links if (found := self._graph.follow(link)) is not None), None)
 
@@ -140,8 +147,8 @@ class _Reader:
         solver = graph.source(sampler, "sampler") or sampler
         schedule = self._schedule(sampler)
         self._set("steps", graph.number(schedule, "steps"))
-        self._set("sampler", graph.text(solver, "sampler_name") or _solver_name(solver))
-        self._set("spacing", graph.text(schedule, "scheduler") or _scheduler_name(schedule))
+        self._set("sampler", graph.text(solver, "sampler_name") or solver_name(solver))
+        self._set("spacing", graph.text(schedule, "scheduler") or scheduler_name(schedule))
         if "spacing" not in self._found.values:
             self._name("the schedule, which the file does not hold")
         self._name_steps_left_out(schedule)
@@ -171,7 +178,7 @@ class _Reader:
         """The node with the number of steps: the sampler itself, or one that makes its sigmas."""
         makers = list(self._graph.chain(sampler.link("sigmas"), "sigmas"))
         for node in makers[:-1]:
-            self._name(_with_numbers(node))
+            self._name(with_numbers(node))
         return makers[-1] if makers else sampler
 
     def _name_steps_left_out(self, schedule: Node) -> None:
@@ -282,7 +289,7 @@ class _Reader:
 
     def _encoded_text(self, node: Node) -> str | None:
         """The text of a text encoder. Encoders of several texts: those that differ from the first are named."""
-        if not _encodes_text(node):
+        if not encodes_text(node):
             return None
         found = {name: self._graph.text(node, name) for name in TEXT_INPUTS if name in node.inputs}
         texts = {name: text for name, text in found.items() if text is not None}
@@ -296,7 +303,7 @@ class _Reader:
         if "control_net" not in node.inputs:
             mixed = self._graph.source(node, "conditioning_from")
             text = self._encoded_text(mixed) if mixed is not None and "Average" in node.kind else None
-            return _with_numbers(node) + (f" with {text[:200]}" if text else "")
+            return with_numbers(node) + (f" with {text[:200]}" if text else "")
         loaders = self._graph.chain(node.link("control_net"), "control_net")
         files = [self._graph.text(loader, "control_net_name") for loader in loaders]
         file = next((file for file in files if file), None)
@@ -323,7 +330,7 @@ class _Reader:
             file = self._model_file(node)
             self._set("model", file)
             if file is None and not loras and not _LORA_INPUT.search(" ".join(node.inputs)):
-                self._name(_with_numbers(node))
+                self._name(with_numbers(node))
         self._name_half_applied_loras({node.id: node for node in nodes})
 
     def _name_half_applied_loras(self, model_nodes: Mapping[str, Node]) -> None:
@@ -379,43 +386,3 @@ class _Reader:
         )
         weights = (self._graph.number(node, f"{name}{number}") for name in names)
         return next((weight for weight in weights if weight is not None), None)
-
-
-def _saver_rank(node: Node) -> int:
-    kind = node.kind.lower()
-    return 0 if "save" in kind and "image" in kind else 1 if "save" in kind else 2 if "preview" in kind else 3
-
-
-def _is_sampler(node: Node) -> bool:
-    """A node that denoises: it has conditionings and a latent, or a guider and sigmas, or refines an image."""
-    linked = {name for name, _ in node.links()}
-    return (
-        {"guider", "sigmas"} <= linked
-        or "positive" in linked
-        and bool(linked & _LATENT_INPUTS)
-        and ("steps" in node.inputs or "sigmas" in linked or "Sampler" in node.kind)
-        or {"positive", "image", "model"} <= linked
-        and "steps" in node.inputs
-    )
-
-
-def _encodes_text(node: Node) -> bool:
-    return "clip" in node.inputs and any(name in node.inputs for name in TEXT_INPUTS)
-
-
-def _with_numbers(node: Node) -> str:
-    """A node by its kind and the first of its numbers: `ModelSamplingAuraFlow: shift 3`."""
-    values = [f"{name} {value:g}" for name, value in node.inputs.items() if is_number(value)]
-    return f"{node.kind}: {', '.join(values[:4])}" if values else node.kind
-
-
-def _solver_name(node: Node) -> str | None:
-    """`SamplerEulerAncestral`: a node for one sampler."""
-    match = re.fullmatch(r"Sampler([A-Z]\w+)", node.kind)
-    return match[1] if match and not match[1].startswith("Custom") else None
-
-
-def _scheduler_name(node: Node) -> str | None:
-    """`KarrasScheduler`: a node for one schedule."""
-    match = re.fullmatch(r"(\w+)Scheduler", node.kind)
-    return match[1] if match and match[1] != "Basic" else None

@@ -1,0 +1,1 @@
+"""Settings that other programs wrote into images, one module for each program or format."""
