@@ -47,6 +47,7 @@ EVALUATING = {
         "restore.restorer",
         "reverse.reverse",
         "samples",
+        "synthetic.folder_proof",
         "synthetic.near_copies",
         "synthetic.prove",
         "synthetic.synthesise",
