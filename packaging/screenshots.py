@@ -364,6 +364,18 @@ class Session:
         await until(lambda: room.job_view.result_view() is not None, "the evaluation had its result")
         await self._save(self.window, "lab", pause=1)
 
+    async def take_noise_schedule(self) -> None:
+        """A noise schedule that is being drawn, with the image of the starter."""
+        from diffstudio.studio.curves.curve import NoiseCurve
+
+        room: Any = self.window.show_room("Lab")
+        view = room.show_interactive("noise-schedule")
+        await until(lambda: view.controls.checkpoint(), "the starter was offered")
+        view.canvas.set_curve(NoiseCurve.from_pairs((0, 9, 0.15, 4, 0.4, 1, 0.7, -1.5, 0.9, -5, 1, -12)))
+        view.canvas.choose(2)
+        await until(lambda: len(view.images.thumbnails()) == 2 and not view.answers.busy, "both images were drawn")
+        await self._save(self.window, "noise_schedule", pause=1)
+
     async def check_lab_form(self) -> None:
         """The form of an evaluation."""
         room: Any = self.window.show_room("Lab")

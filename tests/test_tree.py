@@ -94,6 +94,8 @@ TESTED_IN = {
     "ui/lab/pages/test_restore.py": "ui/lab/results/before_after",
     "studio/evaluations/likelihood/test_likelihood.py": "studio/evaluations/likelihood/result",
     "studio/evaluations/views/test_tables.py": "studio/evaluations/views/json_values",
+    "ui/lab/noise_schedule/test_canvas.py": "ui/lab/noise_schedule/axes ui/lab/noise_schedule/drawing",
+    "ui/lab/noise_schedule/test_view.py": "ui/lab/noise_schedule/controls ui/lab/noise_schedule/curve_fields",
     "ui/lab/pages/test_anomalies.py": "ui/lab/results/decisions_view ui/lab/results/scored_images",
     "ui/lab/pages/test_attention.py": "ui/lab/results/word_maps ui/lab/text_field",
     "ui/lab/test_fields.py": "ui/lab/form ui/lab/pages/evaluate",

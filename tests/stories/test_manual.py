@@ -24,6 +24,7 @@ from diffstudio.ui.app import Desktop
 from diffstudio.ui.gallery.room import GalleryRoom
 from diffstudio.ui.generate.mask.dialog import MaskDialog
 from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
+from diffstudio.ui.lab.noise_schedule.view import NoiseScheduleView
 from diffstudio.ui.lab.pages.anomalies import AnomaliesResultView
 from diffstudio.ui.lab.pages.attention import AttentionResultView
 from diffstudio.ui.lab.room import LabRoom
@@ -98,12 +99,13 @@ def window_texts(qtbot: QtBot, tmp_path: Path) -> Iterator[set[str]]:
         TrainRoom(Runs(tmp_path / "runs")),
         LabRoom(LabJobs(tmp_path / "lab")),
     )
-    anomalies = AnomaliesResultView()
+    anomalies, schedule = AnomaliesResultView(), NoiseScheduleView()
     places: list[QWidget] = [
         desktop.window,
         *rooms,
         anomalies,
         AttentionResultView(),
+        schedule,
         lora_details,
         MaskDialog(image, None, (0, 0, 0, 0)),
         UpscaleDialog(request, image, QSize(64, 64), [checkpoint()]),
@@ -118,7 +120,7 @@ def window_texts(qtbot: QtBot, tmp_path: Path) -> Iterator[set[str]]:
     actions = [*menu.actions(), *desktop.generate_room.panel.settings_bar.menu().actions()]
     texts |= {action.text() for action in actions} | {*Action, "Add to queue", "Undo", COMPARE}  # at other times
     yield texts
-    for room in (*rooms, anomalies):
+    for room in (*rooms, anomalies, schedule):
         room.shut_down()
     gallery.close()
     desktop.close()

@@ -18,6 +18,7 @@ from diffstudio.ui.widgets import actions
 
 _Standard = QKeySequence.StandardKey
 _JOB_CARD = "generate/queue/job_card"
+_CURVE = "lab/noise_schedule/canvas"
 _STAR = "Star, or remove the star"
 _GENERATE_KEYS = ("Ctrl+Return", "Ctrl+Enter")
 
@@ -203,6 +204,13 @@ MAP_ZOOM = Shortcut(
     P.LAB, "Zoom into a map, out of it, or show all of it", ("+", "=", "-", "0"), "lab/image_map/canvas"
 )
 MAP_NONE = Shortcut(P.LAB, "Choose no image on a map", ("Escape",), "lab/image_map/canvas")
+CHOOSE_POINT = Shortcut(P.LAB, "Choose a point of the noise schedule", ("Left", "Right", "Home", "End"), _CURVE)
+MOVE_POINT = Shortcut(
+    P.LAB, "Move the point; with Shift in small steps", ("Up", "Down", "Ctrl+Left", "Ctrl+Right"), _CURVE
+)
+ADD_POINT = Shortcut(P.LAB, "Add a point to the noise schedule", ("Insert", "+"), _CURVE)
+REMOVE_POINT = Shortcut(P.LAB, "Remove the point", ("Delete", "Backspace"), _CURVE)
+UNDO_CURVE = Shortcut(P.LAB, "Undo the last change of the noise schedule", (_Standard.Undo,))
 CHOOSE_LAB_JOB = Shortcut(P.LAB, "Choose a job", ("Up", "Down"), "lab/jobs_list")
 
 UNDO_MASK = Shortcut(P.MASK, "Undo", ("Ctrl+Z",))

@@ -1,0 +1,1 @@
+"""The page Noise schedule: the editor of a curve with its points, and what stands around it."""
