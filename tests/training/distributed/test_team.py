@@ -89,10 +89,10 @@ class Record:
         )
 
 
-def trained(trainer: Trainer, team: Team) -> Record:
+def trained(trainer: Trainer, team: Team, steps: int = STEPS) -> Record:
     trainer.join(team)
     batches, record = Batches(IMAGES, trainer.recipe, None, team), Record(trainer)
-    for step in range(STEPS):
+    for step in range(steps):
         record.step(trainer, batches.at(step))
     return record
 
@@ -102,10 +102,10 @@ def weights(trainer: Trainer) -> Tensor:
 
 
 @cache
-def alone(kind: str) -> tuple[Record, Tensor]:
+def alone(kind: str, steps: int = STEPS) -> tuple[Record, Tensor]:
     """What one process does, and its last weights."""
     trainer = trainer_of(small(kind))
-    return trained(trainer, ALONE), weights(trainer)
+    return trained(trainer, ALONE, steps), weights(trainer)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_twenty_steps_are_those_of_one_process_with_the_same_global_batch(kind: 
 
 def test_the_mean_of_each_process_alone_would_not_do() -> None:
     """The loss of a VAE is a function of the mean error of the batch: without the exchange its gradients differ."""
-    expected, _ = alone("vae")
+    expected, _ = alone("vae", 2)
 
     class Careless(Processes):
         def mean(self, own: Tensor, portion: Any) -> Tensor:
@@ -132,7 +132,7 @@ def test_the_mean_of_each_process_alone_would_not_do() -> None:
 
     def careless(team: Processes) -> Record:
         team.__class__ = Careless
-        return trained(trainers[team.rank], team)
+        return trained(trainers[team.rank], team, 2)
 
     assert not together(2, careless)[0].is_close_to(expected)
 

@@ -21,6 +21,7 @@ def together(world: int, act: Callable[[Processes], T], beat: float = 20.0) -> l
     store, results, errors = distributed.HashStore(), [None] * world, []
 
     def member(rank: int) -> None:
+        team = None
         try:
             groups = [
                 distributed.ProcessGroupGloo(distributed.PrefixStore(name, store), rank, world, PATIENCE)
@@ -28,13 +29,13 @@ def together(world: int, act: Callable[[Processes], T], beat: float = 20.0) -> l
             ]
             team = Processes(rank, world, *groups, beat=beat)
             groups.clear()
-            try:
-                results[rank] = act(team)  # type: ignore[call-overload]
-            finally:
+            results[rank] = act(team)  # type: ignore[call-overload]
+        except BaseException as error:
+            errors.append(error)  # before the others notice: theirs come after it
+        finally:
+            if team is not None:
                 team.abandon()
                 team._gradients = team._orders = None  # closes the connections, as the end of a process does
-        except BaseException as error:
-            errors.append(error)
 
     threads = [threading.Thread(target=member, args=(rank,)) for rank in range(world)]
     for thread in threads:
