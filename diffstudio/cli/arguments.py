@@ -87,5 +87,5 @@ def with_named_schedule(given: dict[str, Any]) -> dict[str, Any]:
 def as_pair(text: str) -> tuple[float, float]:
     parts = tuple(as_number(part) for part in text.split(","))
     if len(parts) != 2:
-        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not a pair of numbers separated by a comma")
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is not two numbers separated by a comma")
     return parts[0], parts[1]

@@ -26,15 +26,17 @@ def as_levels(text: str) -> tuple[float, ...]:
 def add_features(verbs: Verbs) -> None:
     verb = verbs.add_parser(
         "features",
-        help="compute what a denoiser sees in the images of a folder, by layer and noise level",
+        help="compute and probe the features of images in a denoiser, by layer and noise level",
         allow_abbrev=False,
         description="Compute the features of images in the blocks of a diffusion model, at several noise levels, and export "
-        "those of one block as .npy with the names of the images. In a folder with classes a linear probe and the nearest "
-        "neighbours say what they are worth: the best is chosen on a validation part and reported on a test part, beside "
-        "raw pixels. Ctrl+C stops it; image generation goes first.",
+        "those of one block as .npy with the names of the images. If the folder has classes, features are evaluated by a "
+        "linear probe and nearest neighbours: the best are chosen on a validation part and reported on a test part, compared "
+        "with raw pixels. Ctrl+C stops it. Image generation takes priority.",
     )
     add_checkpoint_argument(verb)
-    verb.add_argument("folder", metavar="FOLDER", type=as_path, help="images, in a sub-folder for each class")
+    verb.add_argument(
+        "folder", metavar="FOLDER", type=as_path, help="a folder of images, with a subfolder for each class"
+    )
     add_json_option(verb)
     verb.add_argument(
         "--levels",
@@ -48,10 +50,10 @@ def add_features(verbs: Verbs) -> None:
     verb.add_argument(
         "--level", metavar="T", default=0.0, type=as_number, help="export at this noise level (default: the best)"
     )
-    add_count_option(verb, "images, at most (default 2000)", 2_000)
+    add_count_option(verb, "images at most (default 2000)", 2_000)
     add_seed_option(verb)
     add_device_option(verb)
-    add_out_option(verb, "a folder for features.npy, ids.csv, ids.json and features.json")
+    add_out_option(verb, "the folder for features.npy, ids.csv, ids.json and features.json")
     verb.set_defaults(do=_features)
 
 

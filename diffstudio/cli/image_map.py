@@ -24,8 +24,8 @@ def add_map(verbs: Verbs) -> None:
         help="lay out images and samples by their features",
         allow_abbrev=False,
         description="Lay out the training and held-out images of a folder, samples of checkpoints trained here, and other folders "
-        "of images by the features of a network: by PCA, and by UMAP or PaCMAP where they are installed. Ctrl+C stops it; "
-        "image generation goes first.",
+        "of images by the features of a network: by PCA, and by UMAP or PaCMAP if they are installed. Ctrl+C stops it. "
+        "Image generation takes priority.",
     )
     verb.add_argument(
         "subjects",
@@ -35,26 +35,26 @@ def add_map(verbs: Verbs) -> None:
         help="a name from `models list`, a checkpoint's file, a run's folder, or a folder of images; none for the folder alone",
     )
     verb.add_argument("folder", metavar="FOLDER", type=as_path, help="a folder of images, as it was trained on")
-    add_json_option(verb, "print everything, each point too, as JSON instead of the summary")
+    add_json_option(verb, "print everything, including each point, as JSON instead of the summary")
     add_count_option(verb, "samples of each checkpoint (default 500)", 500)
     verb.add_argument(
         "--most",
         metavar="N",
         type=as_whole_number,
         default=5000,
-        help="images of each other part, evenly chosen where there are more (default 5,000)",
+        help="images of each other part at most, evenly spaced if there are more (default 5,000)",
     )
     verb.add_argument(
         "--layout",
         metavar="NAME",
         type=as_text,
         default="pca",
-        help="what is made beside the PCA: umap, pacmap, or all (default pca: nothing)",
+        help="layouts besides PCA: umap, pacmap or all (default pca: none)",
     )
-    add_seed_option(verb, "of the first sample, and of the layouts (default 0)")
-    add_features_option(verb, "the network whose features are laid out, as in `evaluate`")
+    add_seed_option(verb, "seed of the first sample and of the layouts (default 0)")
+    add_features_option(verb, "the feature network for the map, as for `evaluate`")
     add_device_option(verb)
-    add_out_option(verb, "a folder for the result: map.json, plots as PNG, SVG and CSV, and the samples")
+    add_out_option(verb, "the folder for map.json, plots as PNG, SVG and CSV, and the samples")
     verb.set_defaults(do=_map)
 
 

@@ -20,11 +20,11 @@ class Degradation(Protocol):
 
     @property
     def gain(self) -> float:
-        """trace(A A^T) for each value of y that was seen: the variance that white noise of variance 1 in x has in y."""
+        """trace(A A^T) per observed value of y: the variance in y of white noise with variance 1 in x."""
 
     @property
     def seen(self) -> float:
-        """Which share of the values of y was seen."""
+        """The observed share of the values of y."""
 
     def apply(self, x: Tensor) -> Tensor:
         """A x for images x [B,C,H,W]."""
@@ -49,7 +49,7 @@ class Identity:
 
 @dataclass(frozen=True, eq=False)
 class Masked:
-    """Only the pixels where `known` [1 or B,1,H,W] is 1 were seen; elsewhere, where it is 0, y is 0."""
+    """Inpainting: only pixels where `known` [1 or B,1,H,W] is 1 are observed; y is 0 where it is 0."""
 
     known: Tensor
     gain: float = 1.0
@@ -124,9 +124,9 @@ class Blurred:
 
 @dataclass(frozen=True)
 class Reduced:
-    """Means of squares of `factor` px: what a sensor of fewer pixels sees, and Pillow's BOX filter.
+    """Downsampling by averaging squares of `factor` px, like Pillow's BOX filter.
 
-    A A^T = I / factor^2, which makes the minimum explicit. `apply` raises ValueError unless both sides are multiples.
+    A A^T = I / factor^2, so the minimum has a closed form. `apply` raises ValueError unless both sides are multiples.
     """
 
     factor: int

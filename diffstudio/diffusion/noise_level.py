@@ -1,4 +1,4 @@
-"""The standard deviation of white noise in an image, from its finest details."""
+"""Estimates the standard deviation of white noise in an image from its finest details."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _FROM_LIMITS = 2.0  # deviations: nearer to black or white, noise was cut off
 def estimate_noise(image: Tensor, limits: tuple[float, float] | None = (-1.0, 1.0)) -> float:
     """The standard deviation of the noise in an image [C,H,W], in its own unit, by the median of its diagonal details.
 
-    median |HH| / 0.6745 over squares of 2 px of the Haar wavelet: Donoho & Johnstone 1994, section 4.2. Edges change few
-    squares, so the median hardly sees them; fine texture is taken for noise. Values that a file cut off at its `limits`
-    (None: it did not) hold too little noise: squares near them are left out where enough others are left.
+    median |HH| / 0.6745 over squares of 2 px of the Haar wavelet: Donoho & Johnstone 1994, section 4.2. Edges affect few
+    squares, so the median is robust to them; fine texture counts as noise. Values clipped at the `limits` (None: no
+    clipping) have too little noise: squares near the limits are left out if enough others remain.
     """
     if min(image.shape[-2:]) < 2:
         return 0.0

@@ -1,4 +1,4 @@
-"""Images restored with a denoiser: the posterior mean and samples of x given y = A x + n.
+"""Image restoration with a denoiser: the posterior mean and posterior samples of x given y = A x + n.
 
 Denoising (A = I) needs no approximation: alpha y is x_t at the noise's own level. One call there is the posterior mean,
 and the reverse process from there draws a sample. A network's errors would add up on that way, so that an estimate is
@@ -33,7 +33,7 @@ _SIGNIFICANT = 3.0  # standard deviations
 
 @dataclass(frozen=True)
 class ConditionedDenoiser:
-    """The expected clean image given x_t and y: the denoiser's estimate, moved towards the data.
+    """A denoiser conditioned on y: the expected clean image given x_t and y.
 
     `noise` is the standard deviation of n in y [B,C,h,w]. r^2 is s^2 v / (s^2 + v), with s = sigma / alpha and the
     `variance` v of the data, or what y says of it where that is clearly more: a network that cannot draw some details

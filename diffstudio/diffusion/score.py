@@ -1,4 +1,4 @@
-"""The noise and the score that an estimate of the clean image stands for."""
+"""The noise estimate and the score for an estimate of the clean image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def noise_estimate(x_t: Tensor, denoised: Tensor, alpha: float, sigma: float) ->
 
 
 def score(x_t: Tensor, denoised: Tensor, alpha: float, sigma: float) -> Tensor:
-    """d log p(x_t) / d x_t = (alpha E[x_0 | x_t] - x_t) / sigma^2, which points to where images are more likely.
+    """d log p(x_t) / d x_t = (alpha E[x_0 | x_t] - x_t) / sigma^2, the direction in which images become more likely.
 
     Tweedie's formula; Song et al. 2020 (arXiv 2011.13456). It is -eps / sigma.
     """

@@ -24,26 +24,26 @@ def add_restore(verbs: Verbs) -> None:
         "restore",
         help="denoise, deblur, inpaint or enlarge images with a pixel model",
         allow_abbrev=False,
-        description="Restore images with a diffusion model of pixels that was trained here: the average of all images that "
-        "fit what was seen, or one of them. Size, grey or colour, transparency and 16 bits are kept. Ctrl+C stops it; image "
-        "generation goes first.",
+        description="Restore images with a pixel diffusion model that was trained here: the posterior mean, a posterior "
+        "sample, or a blend of both. Size, grey or colour, transparency and 16 bits are kept. Ctrl+C stops it. Image "
+        "generation takes priority.",
     )
     add_checkpoint_argument(verb)
     verb.add_argument("images", metavar="IMAGE|FOLDER", type=as_path, help="an image, or a folder of images")
     verb.add_argument("--task", metavar="NAME", type=as_text, default="denoise", help=_TASKS)
-    add_out_option(verb, "a folder for the restored images", required=True)
+    add_out_option(verb, "the folder for the restored images", required=True)
     verb.add_argument(
         "--share",
         metavar="X",
         type=as_number,
         default=0.0,
-        help="from 0, the mean of all images that fit (highest PSNR), to 1, a sample of them (default 0)",
+        help="share of the sample, from 0 (posterior mean, highest PSNR) to 1 (posterior sample) (default 0)",
     )
     verb.add_argument(
         "--noise",
         metavar="X",
         type=as_number,
-        help="standard deviation of the noise in levels of 255 (default: estimated to denoise and deblur, else rounding)",
+        help="standard deviation of the noise in levels of 255 (default: estimated for denoise and deblur, otherwise rounding)",
     )
     verb.add_argument(
         "--blur",
@@ -52,16 +52,18 @@ def add_restore(verbs: Verbs) -> None:
         default=1.5,
         help="standard deviation of the Gaussian blur (default 1.5)",
     )
-    verb.add_argument("--scale", metavar="N", type=as_whole_number, default=2, help="of super-resolution (default 2)")
+    verb.add_argument(
+        "--scale", metavar="N", type=as_whole_number, default=2, help="scale factor of super-resolution (default 2)"
+    )
     verb.add_argument(
         "--mask",
         metavar="PATH",
         type=as_path,
-        help="to inpaint: an image that is white where the image is filled, or a folder of such under the images' names "
+        help="mask for inpaint, white where the image is filled, or a folder of masks with the images' names "
         "(default: transparent pixels are filled)",
     )
     verb.add_argument(
-        "--mean-only", action="store_true", help="leave out the sample of denoise, which takes most of its time"
+        "--mean-only", action="store_true", help="skip the sample for denoise, which takes most of its time"
     )
     verb.add_argument(
         "--steps", metavar="N", type=as_whole_number, default=20, help="steps of each sample (default 20)"
@@ -71,10 +73,10 @@ def add_restore(verbs: Verbs) -> None:
         metavar="N",
         type=as_whole_number,
         default=4,
-        help="samples that the mean is taken of, except to denoise (default 4)",
+        help="samples to average for the mean, except for denoise (default 4)",
     )
     verb.add_argument(
-        "--prompt", metavar="T", type=as_text, default="", help="what the images show (default: nothing said)"
+        "--prompt", metavar="T", type=as_text, default="", help="prompt or class of the images (default: none)"
     )
     add_seed_option(verb)
     add_device_option(verb)

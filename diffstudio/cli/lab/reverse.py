@@ -22,16 +22,16 @@ _OPTIONS = ("negative", "seed", "steps", "sampler", "spacing", "guidance", "widt
 def add_reverse(verbs: Verbs) -> None:
     verb = verbs.add_parser(
         "reverse",
-        help="film how an image comes out of noise, step by step",
+        help="record the reverse process of an image, step by step",
         allow_abbrev=False,
         description="Generate one image and keep every step: the noisy state, the estimate of the clean image, the noise and "
-        "the score, as frames and as an animated GIF. Ctrl+C stops it; image generation goes first.",
+        "the score, as frames and as an animated GIF. Ctrl+C stops it. Image generation takes priority.",
     )
     add_checkpoint_argument(verb)
     verb.add_argument(
-        "--prompt", metavar="T", type=as_text, default="", help="what the image shows (default: nothing said)"
+        "--prompt", metavar="T", type=as_text, default="", help="prompt or class of the image (default: none)"
     )
-    add_out_option(verb, "a folder for the frames and the film", required=True)
+    add_out_option(verb, "the folder for the frames and the animation", required=True)
     verb.add_argument("--negative", "--negative-prompt", metavar="T", type=as_text, default="", help="negative prompt")
     verb.add_argument("--steps", metavar="N", type=as_whole_number, default=0, help="sampling steps")
     verb.add_argument("--sampler", metavar="NAME", type=as_text, default="", help="as in `generate`")

@@ -1,4 +1,4 @@
-"""The devices of a new run: those of this machine, and other machines with the command that brings them in."""
+"""The devices of a new run: those of this machine, and other machines with the command that joins them."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ class DevicesForm(QWidget):
         self.devices = LabelledComboBox(
             "Devices",
             device_choices(),
-            f"What this machine trains on: a process for each GPU, or the CPU with its {os.cpu_count() or 1} threads",
+            f"Devices of this machine: one process per GPU, or the CPU with its {os.cpu_count() or 1} threads",
         )
         self.machines = LabelledComboBox(
             "Machines",
             [(1, "This machine"), *((count, f"{count} machines") for count in range(2, _MOST_MACHINES + 1))],
-            "Train on several machines together. The run waits for the others, which enter a command",
+            "Train on several machines together. The run waits until the others have joined",
         )
         self.note = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.command = QLineEdit()
         self.command.setReadOnly(True)
-        describe(self.command, "Command for the other machines", "To enter on each other machine")
+        describe(self.command, "Command for the other machines", "Enter this on each other machine")
         self.copy = SecondaryButton(actions.COPY_COMMAND, "copy", "Copy the command for the other machines")
         grid = QGridLayout()
         grid.setHorizontalSpacing(12)

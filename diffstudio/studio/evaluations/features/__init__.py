@@ -1,1 +1,1 @@
-"""Representations: the features of a denoiser by layer and noise level, what they are worth, and files of them."""
+"""Representations: the features of a denoiser by layer and noise level, probed and exported."""

@@ -53,7 +53,7 @@ def features(
     on_wait: Callable[[], None] = lambda: None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> FeaturesResult:
-    """Compute and probe the features of a folder's images in a checkpoint; writes `out`, if one is named.
+    """Compute and probe the features of a folder's images in a checkpoint; writes into `out`, if given.
 
     Features are those of an empty prompt. Holds the accelerator, and releases it while images are generated.
     DiffstudioError for a checkpoint without blocks that can be read, and for a folder without images; Interrupted when
@@ -277,14 +277,14 @@ class _Computing:
         notes = []
         everything = len(self.real.dataset)
         if len(self.indices) < everything:
-            notes.append(f"{len(self.indices):,} of {everything:,} images were taken, evenly spaced.")
+            notes.append(f"{len(self.indices):,} of {everything:,} images were used, evenly spaced.")
         if has_probe and left:
             notes.append(
-                f"{left:,} images are of no class, or of one with fewer than {FEWEST_OF_A_CLASS} images: they are exported, "
-                "and have no part in the probe."
+                f"{left:,} images have no class, or one with fewer than {FEWEST_OF_A_CLASS} images: they are exported, but not "
+                "used in the probe."
             )
         if not has_probe and any(self.real.dataset.classes):
             notes.append(f"A probe needs two classes with {FEWEST_OF_A_CLASS} images each.")
         if has_probe and self.uses_held_out:
-            notes.append("The test part are the images that the run held out.")
+            notes.append("The test part is the images that the run held out.")
         return notes

@@ -15,11 +15,11 @@ FORMAT = 1
 PROBE, NEIGHBOURS = "linear", "neighbours"
 TITLES = {PROBE: "Linear probe", NEIGHBOURS: "Nearest neighbours"}
 HOW_TO_READ = (
-    "Accuracy is the share of images whose class is told from features of the network alone, by a linear probe or by the "
-    "5 nearest neighbours. A layer and a noise level are chosen by the validation part, and their accuracy is then "
-    "measured once on the test part, which had no say: compare that with the accuracy of the raw pixels. A model that "
-    "has learnt to see has its best features in its middle and later layers, at little noise. Features at one noise "
-    "level and layer cannot be compared with those at another."
+    "Accuracy is the share of images whose class is predicted correctly from the features, by a linear probe or by the 5 "
+    "nearest neighbours. The layer and noise level are chosen on the validation part, and their accuracy is measured once "
+    "on the test part, which was not used for the choice: compare it with the accuracy of raw pixels. A model with good "
+    "representations has its best features in middle and later layers, at low noise. Features of different layers or noise "
+    "levels cannot be compared with each other."
 )
 
 
@@ -59,15 +59,15 @@ class FeaturesResult:
     def verdict(self) -> str:
         """Whether the features are worth more than the raw pixels, in a sentence."""
         if not self.accuracy:
-            return "The folder has no classes to be told apart, so that there is no probe: the features are exported."
+            return "The folder has no classes to separate, so there is no probe; the features are exported."
         found = self.accuracy[PROBE]
         better = found.test.value - found.pixels.value
         if found.test.low > found.pixels.high:
-            said = "tell classes apart better than raw pixels"
+            said = "separate classes better than raw pixels"
         elif found.test.high < found.pixels.low:
-            said = "tell classes apart worse than raw pixels"
+            said = "separate classes worse than raw pixels"
         else:
-            said = "tell classes apart about as well as raw pixels: the intervals overlap"
+            said = "separate classes about as well as raw pixels: the intervals overlap"
         return (
             f"The features of {found.layer} at noise level {found.level:g} {said} ({found.test.value:.3f} and "
             f"{found.pixels.value:.3f}, {better:+.3f})."

@@ -140,8 +140,8 @@ class _Mapping:
         dataset = read_generated(subject.folder, self._real, self._on_progress, self._check)
         if shared := shared_images(dataset, self._real.dataset):
             self.notes.append(
-                f"{len(shared):,} of {len(dataset):,} images of {subject.name} are images of {self._real.report.folder.name} too, "
-                f"such as {shared[0]}: they lie on the same points."
+                f"{len(shared):,} of {len(dataset):,} images of {subject.name} are also in {self._real.report.folder.name}, "
+                f"such as {shared[0]}: they have the same points."
             )
         return self._of_folder(subject.name, PartKind.FOLDER, dataset, np.arange(len(dataset)), subject.folder)
 
@@ -238,14 +238,12 @@ def _warnings(features: FeatureArray) -> list[str]:
     """What a reader of the map has to know about few or equal images."""
     different = len(np.unique(features, axis=0))
     if different == 1:
-        return [
-            f"All {len(features):,} images have the same features and lie on one point: there is nothing to tell apart."
-        ]
+        return [f"All {len(features):,} images have the same features, so the map is a single point."]
     notes = []
     if different < len(features):
         notes.append(
             f"{len(features) - different:,} of {len(features):,} images have the same features as another one and lie on its point."
         )
     if len(features) < _FEW:
-        notes.append(f"{len(features):,} images are few for a map: how they lie says little.")
+        notes.append(f"{len(features):,} images are few for a map: their positions mean little.")
     return notes

@@ -16,10 +16,10 @@ from diffstudio.studio.evaluations.results.text import aligned
 
 FORMAT = 1
 HOW_TO_READ = (
-    "Each point is an image; those that look alike to the feature network lie together. Samples among held-out images look "
-    "real, held-out images without samples around them are what the model does not make, and samples on single training "
-    "images may be copies. Trustworthiness says how far neighbours on the map are neighbours in the features: 1 is best, a "
-    "random map has about 0.5. The axes have no unit; only what lies near what means something."
+    "Each point is an image; images with similar features are close together. Samples among held-out images look real, "
+    "held-out images without nearby samples show what the model does not generate, and samples on single training images "
+    "may be copies. Trustworthiness measures whether neighbours on the map are neighbours in the features: 1 is best, a "
+    "random map has about 0.5. The axes have no unit; only proximity has a meaning."
 )
 
 
@@ -64,7 +64,7 @@ class MapLayout:
         if self.trustworthiness is None:
             return "Trustworthiness needs at least five images that differ."
         count = len(self.coordinates)
-        of = f"{self.judged:,} of {count:,} images, evenly chosen" if self.judged < count else f"{count:,} images"
+        of = f"{self.judged:,} of {count:,} images, evenly spaced" if self.judged < count else f"{count:,} images"
         return f"Trustworthiness {self.trustworthiness:.3f} ({self.neighbours} neighbours, {of})."
 
 

@@ -47,7 +47,7 @@ class RestoreRequest:
             ("scale", self.scale, 2, LARGEST_SCALE),
             ("share of the sample", self.share, 0.0, 1.0),
             ("number of steps", self.steps, 1, MOST_STEPS),
-            ("number of draws", self.draws, 1, MOST_DRAWS),
+            ("number of samples", self.draws, 1, MOST_DRAWS),
             ("seed", self.seed, 0, 2**62),
         ):
             if not lowest <= value <= highest:  # NaN is not

@@ -37,7 +37,7 @@ from diffstudio.studio.evaluations.restore.result import MEAN, RESTORED, SAMPLE,
 from diffstudio.studio.evaluations.subjects import find_checkpoint
 
 RESULT = "restore.json"  # in the request's `out`
-NO_NOISE = "no noise was found, so it is unchanged. Give its noise with --noise to denoise it all the same"
+NO_NOISE = "no noise was found, so it is unchanged. Set --noise to denoise it anyway"
 
 
 def restore(
@@ -88,11 +88,11 @@ def restoring_checkpoint(name: str, library: Library) -> Checkpoint:
         return checkpoint
     family = FAMILIES.get(checkpoint.family)
     if family is not None and family.one_call:
-        why = "it makes each image in one call and has no denoiser"
+        why = "it generates each image in one network call and has no denoiser"
     elif checkpoint.family == "diffusers":
         why = "it runs in a diffusers pipeline, which is not called step by step"
     elif family is not None and family.latent and checkpoint.can_generate:
-        why = "it denoises the latents of a VAE, and noise or blur of an image is neither in its latents"
+        why = "it denoises the latents of a VAE, where noise or blur of an image is no longer simple"
     else:
         why = "it is not a diffusion model of pixels"
     raise cannot_restore(checkpoint.name, why)

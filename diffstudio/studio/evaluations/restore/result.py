@@ -12,10 +12,10 @@ from diffstudio.studio.evaluations.results.stored import known_fields
 FORMAT = 1
 RESTORED, MEAN, SAMPLE = "restored", "mean", "sample"  # sub-folders of the result
 HOW_TO_READ = (
-    "The posterior mean is the average of all images that fit what was seen: it has the least error on average (the highest "
-    "PSNR), and is smooth where details are uncertain. A sample is one of those images: it has details, some of them "
-    "invented, and twice the squared error of the exact mean (3 dB less PSNR). What a model invents looks like what it was "
-    "trained on: do not take it for evidence."
+    "The posterior mean is the average of all images that are consistent with the input: it has the lowest mean squared "
+    "error (the highest PSNR), and is smooth where details are uncertain. A posterior sample is one of these images: it has "
+    "details, some of them invented, and twice the squared error of the exact mean (3 dB less PSNR). Invented details "
+    "resemble the training images: do not treat them as evidence."
 )
 
 
@@ -55,7 +55,7 @@ class RestoreResult:
         }
 
     def text(self) -> str:
-        lines = [f"{self.task} with {self.checkpoint}, {self.share:.0%} of the way from the mean to a sample"]
+        lines = [f"{self.task} with {self.checkpoint}, {self.share:.0%} of the way from the mean to the sample"]
         for image in self.images:
             noise = f"noise {image.noise:.1f} of 255" + (" (estimated)" if image.estimated else "")
             lines.append(f"  {image.restored}  {image.width} × {image.height} px, {noise}")

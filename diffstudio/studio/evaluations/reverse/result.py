@@ -13,11 +13,11 @@ from diffstudio.studio.evaluations.results.stored import known_fields
 FORMAT = 1
 PARTS = ("state", "estimate", "noise", "score")  # the images of a step
 HOW_TO_READ = (
-    "x_t is the state before the step, scaled to a variance that stays about the same. The estimate of x_0 is the clean "
-    "image that the model expects behind it: the composition first, then details. The noise is what is left of x_t "
-    "without the estimate, (x_t - alpha x_0) / sigma; a good model leaves white noise, with a deviation of 1. The score, "
-    "-noise / sigma, points to where images are more likely. Noise and score are grey where they are 0, and black or white "
-    "at 3 deviations (noise) or at 3 / sigma (score)."
+    "x_t is the state before the step, scaled to a roughly constant variance. The estimate of x_0 is the clean image that "
+    "the model predicts: the composition first, then details. The noise is the rest of x_t without the estimate, "
+    "(x_t - alpha x_0) / sigma; for a good model it is white noise with a standard deviation of 1. The score, "
+    "-noise / sigma, is the direction in which images become more likely. Noise and score are grey where they are 0, and "
+    "black or white at 3 standard deviations (noise) or at 3 / sigma (score)."
 )
 
 

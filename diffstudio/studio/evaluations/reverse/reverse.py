@@ -70,8 +70,8 @@ def check_is_sampled_in_steps(checkpoint: Checkpoint) -> None:
     family: Family | None = FAMILIES.get(checkpoint.family)
     if not checkpoint.can_generate or family is None or not family.text_only:
         return  # loading says what cannot generate
-    made = "makes each image in one call of its network" if family.one_call else "runs in a diffusers pipeline"
-    raise BadRequest(f"There is no reverse process to film in {checkpoint.name}", f"it {made}", _OTHER)
+    made = "generates each image in one network call" if family.one_call else "runs in a diffusers pipeline"
+    raise BadRequest(f"{checkpoint.name} has no reverse process to record", f"it {made}", _OTHER)
 
 
 @dataclass
@@ -131,7 +131,7 @@ class _Filming:
         assert last is not None
         if not bool(torch.isfinite(last).all()):
             raise CheckpointDamaged(
-                f"{self.checkpoint.name} cannot be filmed",
+                f"The reverse process of {self.checkpoint.name} cannot be recorded",
                 "its image has NaN or infinite values",
                 "Choose another model",
             )

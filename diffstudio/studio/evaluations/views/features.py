@@ -48,8 +48,13 @@ def read_features(job: JobFolder, values: Mapping[str, Any]) -> FeaturesView:
 
 def _table(found: FeaturesResult) -> Table:
     columns = (
-        Column("test", "Best features", "Accuracy on the test part of the layer and level that validation chose", True),
-        Column("pixels", "Raw pixels", "Accuracy of the images themselves on the test part", True),
+        Column(
+            "test",
+            "Best features",
+            "Accuracy on the test part, for the layer and level chosen on the validation part",
+            True,
+        ),
+        Column("pixels", "Raw pixels", "Accuracy of raw pixels on the test part", True),
     )
     rows = [
         TableRow(f"{TITLES.get(name, name)}: {one.layer} at {one.level:g}", (_cell(one.test), _cell(one.pixels)))

@@ -88,7 +88,7 @@ class ImageMapView:
         if not (one.kind is other.kind is PartKind.SAMPLES) or one.checkpoint != other.checkpoint:
             return f"{TWO_SAMPLES}."
         if not Path(one.checkpoint).is_file():
-            return f"The checkpoint {one.checkpoint} is not there any more."
+            return f"The checkpoint {one.checkpoint} no longer exists."
         return InterpolateSeeds(
             one.checkpoint, (one.seeds[place], other.seeds[other_place]), (self.label(first), self.label(last))
         )

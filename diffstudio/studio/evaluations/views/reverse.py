@@ -94,6 +94,6 @@ def _figures(steps: Sequence[FilmedStep]) -> tuple[Figure, ...]:
         Figure("reverse-log-snr", "Log-SNR", "step", "log(alpha² / sigma²)",
                (series("log-SNR", [step.log_snr for step in steps], 0),)),
         Figure("reverse-noise", "Root mean square of noise and score", "step", "", (noise, scores), logarithmic=True),
-        Figure("reverse-change", "Change of the estimate since the step before", "step", "root mean square",
+        Figure("reverse-change", "Change of the estimate since the previous step", "step", "root mean square",
                (series("change", changes, 2),)),
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""MapCanvas: thousands of points that are zoomed and moved, with the image of the one under the mouse."""
+"""MapCanvas: thousands of points with zooming and panning, and the image of the point under the mouse."""
 
 from __future__ import annotations
 

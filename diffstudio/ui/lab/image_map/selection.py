@@ -42,9 +42,9 @@ class SelectionPanel(QWidget):
         self._reading = NewestFirstQueue("image-map-chosen")
         self.first, self.second = _Chosen("First image"), _Chosen("Second image")
         self.how = WrappingText(_HOW, "dim")
-        self.button = SecondaryButton("Images between", "arrows-left-right", "Make the images between the two samples")
+        self.button = SecondaryButton("Images between", "arrows-left-right", "Interpolate between the two samples")
         self.why = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
-        self.line = ProgressLine("Making the images between")
+        self.line = ProgressLine("Generating the images between")
         self.between = ImageRow("Between the two samples", _SMALL)
         self._patience = QTimer(self, singleShot=True, interval=_PATIENCE_MS)
         self._lay_out()
@@ -113,9 +113,9 @@ class SelectionPanel(QWidget):
         self.between.show_images([(f"{place / last:.0%}", image) for place, image in enumerate(images)])
         one, other = task.prompts
         self._say(
-            f"The prompt changes half-way, from “{one}” to “{other}”; the noise moves along a great circle."
+            f"The noise is interpolated spherically; the prompt changes halfway, from “{one}” to “{other}”."
             if one != other
-            else "The noise moves along a great circle from one seed to the other.",
+            else "The noise is interpolated spherically from one seed to the other.",
             "dim",
         )
         self.between_shown.emit()

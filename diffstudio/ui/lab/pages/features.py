@@ -1,4 +1,4 @@
-"""The page Representations: what a denoiser has learnt to see, by layer and noise level."""
+"""The page Representations: the features of a denoiser by layer and noise level."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class FeaturesResultView(ResultView):
     def __init__(self) -> None:
         super().__init__()
         self.summary = WrappingText("", "dim")
-        self.summary.setAccessibleName("What was measured")
+        self.summary.setAccessibleName("Measured images")
         self.verdict = Sentences("Verdict", "text")
         self.plot, self.table = PlotView("heat map"), TableView()
         self.how, self.exported = HowToRead(), Sentences("Exported", "text")
@@ -67,7 +67,7 @@ def _why_not(levels: str) -> str:
 
 def make_form() -> LabForm:
     folder = folder_field(
-        "Folder of images", "Images in a sub-folder for each class; without classes they are exported alone"
+        "Folder of images", "Images in a subfolder for each class; without classes, features are only exported"
     )
     checkpoint = SubjectsField(
         "Checkpoint",
@@ -84,7 +84,9 @@ def make_form() -> LabForm:
         placeholder=",".join(f"{level:g}" for level in LEVELS),
         check=_why_not,
     )
-    count = NumberField("Images", "--count", 10, 20_000, value=2_000, tooltip="At most, evenly spaced over the folder")
+    count = NumberField(
+        "Images", "--count", 10, 20_000, value=2_000, tooltip="Images at most, evenly spaced over the folder"
+    )
     return LabForm(
         (("Images", (folder, checkpoint)), ("Options", (levels, count, seed_field()))),
         positional=(checkpoint, folder),
@@ -96,7 +98,7 @@ PAGE = LabPage(
     "features",
     "Representations",
     "stack",
-    "What a denoiser has learnt to see: how well classes are told apart by its features, for every layer and noise level.",
+    "Shows the representations of a denoiser: how well its features separate classes, for every layer and noise level.",
     "Compute features",
     make_form,
     read,

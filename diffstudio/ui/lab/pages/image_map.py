@@ -16,8 +16,8 @@ from diffstudio.ui.lab.page import UNDERSTAND, LabPage
 
 LAYOUTS = (
     ("pca", "PCA"),
-    ("umap", "PCA and UMAP, where it is installed"),
-    ("pacmap", "PCA and PaCMAP, where it is installed"),
+    ("umap", "PCA and UMAP, if installed"),
+    ("pacmap", "PCA and PaCMAP, if installed"),
     (ALL, "PCA, UMAP and PaCMAP"),
 )
 
@@ -27,15 +27,21 @@ def read(job: JobFolder, values: Mapping[str, Any]) -> ImageMapView:
 
 
 def make_form() -> LabForm:
-    folder = folder_field("Folder of images", "The folder that the checkpoints were trained on, or any other one")
+    folder = folder_field("Folder of images", "The folder the checkpoints were trained on, or any other")
     subjects = SubjectsField(
         "Checkpoints and other folders",
         "",
-        tooltip="Whose images are laid out beside those of the folder: samples of checkpoints, or images of other folders",
+        tooltip="Checkpoints whose samples, and folders whose images, are added to the map",
         optional=True,
     )
     count = NumberField(
-        "Samples of each checkpoint", "--count", 10, 5000, value=500, step=10, tooltip="How many images each makes"
+        "Samples of each checkpoint",
+        "--count",
+        10,
+        5000,
+        value=500,
+        step=10,
+        tooltip="Number of images to generate with each checkpoint",
     )
     most = NumberField(
         "Images of a part",
@@ -44,13 +50,13 @@ def make_form() -> LabForm:
         20_000,
         value=5000,
         step=100,
-        tooltip="At most: of more images, evenly chosen ones are laid out",
+        tooltip="Images of a part at most, evenly spaced if there are more",
     )
     layout = ChoiceField(
         "Layout",
         "--layout",
         LAYOUTS,
-        tooltip="The PCA takes no time; the others keep neighbours together and take longer",
+        tooltip="PCA takes almost no time; the others keep neighbours together and take longer",
     )
     return LabForm(
         (("Images", (folder, subjects)), ("Options", (layout, count, most, features_field(), seed_field()))),
@@ -63,7 +69,7 @@ PAGE = LabPage(
     "map",
     "Image map",
     "map-trifold",
-    "Where the images of a folder and the samples of models lie, laid out so that images that look alike lie together.",
+    "Shows the images of a folder and the samples of models on a map where similar images are close together.",
     "Lay out",
     make_form,
     read,

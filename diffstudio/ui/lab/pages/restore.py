@@ -78,8 +78,8 @@ class RestoreResultView(ResultView):
         super().__init__()
         self._images: tuple[ReadImage, ...] = ()
         self.summary = WrappingText("", "dim")
-        self.summary.setAccessibleName("What was restored")
-        self.choice = ComboBox("Image", (), "Which image is shown")
+        self.summary.setAccessibleName("Restored images")
+        self.choice = ComboBox("Image", (), "The image to show")
         self.save = SaveButton("restored image")
         self.compared = BeforeAfter()
         self.slider = LabelledSlider(
@@ -88,7 +88,7 @@ class RestoreResultView(ResultView):
             100,
             0,
             suffix=" %",
-            tooltip="0 % is the mean of all images that fit, with the least error; 100 % is one of them, with details",
+            tooltip="0 % is the posterior mean, with the lowest error; 100 % is a posterior sample, with more detail",
         )
         self.about = ElidedLabel("", "dim", mode=Qt.TextElideMode.ElideRight)
         self.how, self.notes = HowToRead(), Sentences("Notes", "warn")
@@ -125,7 +125,7 @@ class RestoreResultView(ResultView):
         one = self._images[place]
         self.compared.show_images(one.before, one.mean, one.sample)
         self.slider.setVisible(one.files.sample is not None)
-        gone = "" if not one.before.isNull() else ". The image before is no longer at its place"
+        gone = "" if not one.before.isNull() else ". The original image no longer exists"
         self.about.setText(f"{one.files.text}{gone}")
         self._slid()
 
@@ -141,28 +141,28 @@ class RestoreForm(LabForm):
     """Shows the fields of the chosen task only; those of others are not arguments."""
 
     def __init__(self) -> None:
-        images = ImagesField("Images", "Choose an image or a folder of images", tooltip="What is restored")
+        images = ImagesField("Images", "Choose an image or a folder of images", tooltip="The images to restore")
         checkpoint = checkpoint_field()
-        task = ChoiceField("Task", "--task", TASKS, tooltip="What is wrong with the images")
+        task = ChoiceField("Task", "--task", TASKS, tooltip="The kind of restoration")
         noise = NumberField(
             "Noise",
             "--noise",
             0,
             128,
             automatic="Automatic",
-            tooltip="Its standard deviation in levels of 255; automatic: estimated to denoise and deblur, else rounding only",
+            tooltip="Standard deviation in levels of 255; automatic: estimated for Denoise and Deblur, otherwise only rounding",
         )
         blur = NumberField(
             "Blur", "--blur", 0.2, 10, value=1.5, step=0.1, decimals=1, suffix=" px",
             tooltip="Standard deviation of the Gaussian that blurred the images",
         )  # fmt: skip
-        scale = NumberField("Scale", "--scale", 2, 8, value=2, tooltip="How many times wider and higher")
+        scale = NumberField("Scale", "--scale", 2, 8, value=2, tooltip="Factor of width and height")
         mask = ImagesField(
             "Mask",
             "",
             flag="--mask",
             optional=True,
-            tooltip="White where an image is filled, or a folder of masks under the images' names; none: transparent pixels",
+            tooltip="White where an image is filled, or a folder of masks with the images' names; none: transparent pixels",
         )
         draws = NumberField(
             "Draws",
@@ -170,9 +170,9 @@ class RestoreForm(LabForm):
             1,
             32,
             value=4,
-            tooltip="Samples that the mean is taken of: more are more exact, and slower",
+            tooltip="Samples to average for the mean: more are more accurate, and slower",
         )
-        steps = NumberField("Steps", "--steps", 2, 100, value=20, tooltip="Network calls of each sample")
+        steps = NumberField("Steps", "--steps", 2, 100, value=20, tooltip="Network calls for each sample")
         share = NumberField(
             FROM_MEAN_TO_SAMPLE,
             "--share",
@@ -180,11 +180,9 @@ class RestoreForm(LabForm):
             1,
             step=0.05,
             decimals=2,
-            tooltip="Of the restored files: 0 is the mean of all images that fit, 1 one of them; the result shows both",
+            tooltip="Share of the sample in the restored files: 0 is the posterior mean, 1 a sample; the result shows both",
         )
-        mean_only = SwitchField(
-            "Mean only", "--mean-only", tooltip="Leave out the sample, which takes most of the time"
-        )
+        mean_only = SwitchField("Mean only", "--mean-only", tooltip="Skip the sample, which takes most of the time")
         only_of: dict[Field, tuple[str, ...]] = {
             blur: (RestoreTask.DEBLUR,),
             scale: (RestoreTask.SUPER_RESOLUTION,),
@@ -236,8 +234,8 @@ PAGE = LabPage(
     "restore",
     "Restore",
     "first-aid-kit",
-    "Images mended with what a model knows: noise, blur, holes and missing pixels, from the mean of all images that fit "
-    "what was seen to one of them.",
+    "Restores images with a model that was trained here: removes noise and blur, fills holes and enlarges, from the "
+    "posterior mean to a posterior sample.",
     "Restore",
     RestoreForm,
     read,

@@ -1,4 +1,4 @@
-"""The page Reverse process: a film of how an image comes out of noise."""
+"""The page Reverse process: the steps from noise to an image as an animation."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ReverseResultView(ResultView):
     def __init__(self) -> None:
         super().__init__()
         self.summary = WrappingText("", "dim")
-        self.summary.setAccessibleName("What was filmed")
+        self.summary.setAccessibleName("Recorded image")
         self.film, self.save = FilmView(TITLES), SaveButton("film")
         self.how, self.notes, self.plot = HowToRead(), Sentences("Notes"), PlotView()
         top = QHBoxLayout()
@@ -86,9 +86,7 @@ class ReverseResultView(ResultView):
 
 def make_form() -> LabForm:
     checkpoint = checkpoint_field()
-    prompt = TextField(
-        "Prompt", "--prompt", tooltip="What the image shows, or the name of a class; without one the model chooses"
-    )
+    prompt = TextField("Prompt", "--prompt", tooltip="The prompt or the name of a class; without one the model chooses")
     negative = TextField("Negative prompt", "--negative", tooltip="What the image is guided away from")
     steps = NumberField("Steps", "--steps", 0, 100, automatic="Automatic", tooltip=AUTOMATIC)
     guidance = NumberField(
@@ -99,7 +97,7 @@ def make_form() -> LabForm:
         automatic="Automatic",
         step=0.5,
         decimals=1,
-        tooltip=f"{AUTOMATIC}; 1 films the model itself, without guidance",
+        tooltip=f"{AUTOMATIC}; 1 shows the model itself, without guidance",
     )
     sampler = ChoiceField(
         "Sampler", "--sampler", [("", "Automatic"), *((name, name) for name in SAMPLER_NAMES)], tooltip=AUTOMATIC
@@ -120,9 +118,9 @@ PAGE = LabPage(
     "reverse",
     "Reverse process",
     "film-strip",
-    "How an image comes out of noise: at each step the state, the clean image that the model expects, the noise that it "
-    "sees, and the score.",
-    "Film",
+    "Shows how an image is generated from noise: at each step the state, the estimate of the clean image, the noise and "
+    "the score.",
+    "Record",
     make_form,
     read,
     ReverseResultView,

@@ -30,9 +30,7 @@ class BeforeAfter(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.setFixedHeight(theme.scaled(HEIGHT))
         self.setMinimumWidth(120)
-        describe(
-            self, "Before and after", "Drag the divider, or press Left and Right; Home and End show one side alone"
-        )
+        describe(self, "Before and after", "Drag the divider, or press Left and Right; Home and End show only one side")
 
     def show_images(self, before: QImage, mean: QImage, sample: QImage) -> None:
         """A null image where there is none."""

@@ -109,7 +109,7 @@ def test_small_classes_have_no_part_in_the_probe(checkpoint: Path, squares: Path
     Image.new("RGB", (16, 16), "green").save(folder / "green" / "one.png")
     found = run(checkpoint, folder, out=tmp_path / "out")
     assert found.images == 31 and found.classes == ["blue", "red"]
-    assert any(note.startswith("1 images are of no class") for note in found.notes)
+    assert any(note.startswith("1 images have no class") for note in found.notes)
     rows = json.loads((tmp_path / "out" / "ids.json").read_text())["images"]
     assert [one["part"] for one in rows if one["class"] == "green"] == [""]
     three = write_images(tmp_path / "three", 6, seed=1)
@@ -127,7 +127,7 @@ def test_the_held_out_images_of_a_run_are_the_test_part(
     monkeypatch.setattr(module, "folder_of", lambda run: squares.resolve())
     monkeypatch.setattr(module, "with_split_of_run", lambda real, subjects: (real, ""))
     found = run(checkpoint, squares)
-    assert "The test part are the images that the run held out." in found.notes
+    assert "The test part is the images that the run held out." in found.notes
     assert found.parts["test"] > 8  # half of them, by the recipe
 
 

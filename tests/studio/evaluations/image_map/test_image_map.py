@@ -101,7 +101,7 @@ def test_trustworthiness_is_that_of_the_features_or_of_some_of_them(
     assert layout.trustworthiness == pytest.approx(expected)
     monkeypatch.setattr(module, "JUDGED", 21)
     some = run(checkpoint, folder=real).layouts[0]
-    assert some.judged == 21 and "21 of 30 images, evenly chosen" in some.trusted()
+    assert some.judged == 21 and "21 of 30 images, evenly spaced" in some.trusted()
 
 
 def test_a_folder_alone_and_beside_another_one(real: Path, tmp_path: Path) -> None:
@@ -111,7 +111,7 @@ def test_a_folder_alone_and_beside_another_one(real: Path, tmp_path: Path) -> No
     assert [part.kind for part in alone.parts] == [PartKind.IMAGES] and len(alone.parts[0]) == 24
     assert [part.kind for part in both.parts] == [PartKind.IMAGES, PartKind.FOLDER]
     assert len(both.parts[0]) == 10 and both.parts[0].available == 24 and len(both.parts[1]) == 6
-    assert any("1 of 6 images of made are images of" in note for note in both.notes)
+    assert any("1 of 6 images of made are also in" in note for note in both.notes)
     assert any("same features" in note for note in run(made, folder=real).notes)
     assert "10 of 24" in both.text()
 
@@ -135,7 +135,7 @@ def test_a_folder_of_very_few_images_is_a_map_with_a_warning(tmp_path: Path, cou
     found = run(folder=write_images(tmp_path / "few", count, seed=0))
     assert found.count == count and np.isfinite(found.layouts[0].coordinates).all()
     assert found.layouts[0].trustworthiness is None or count == 3
-    assert any("few for a map" in note or "nothing to tell apart" in note for note in found.notes)
+    assert any("few for a map" in note or "the map is a single point" in note for note in found.notes)
 
 
 def test_equal_images_lie_on_one_point_and_that_is_said(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_equal_images_lie_on_one_point_and_that_is_said(tmp_path: Path) -> None:
         Image.new("RGB", (16, 16), "red").save(folder / f"{number}.png")
     found = run(folder=folder)
     assert not found.layouts[0].coordinates.any() and found.layouts[0].trustworthiness is None
-    assert any("have the same features and lie on one point" in note for note in found.notes)
+    assert any("have the same features, so the map is a single point" in note for note in found.notes)
     assert "needs at least" in found.layouts[0].trusted()
 
 

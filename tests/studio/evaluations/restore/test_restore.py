@@ -227,7 +227,7 @@ def test_the_starter_denoises_an_image_of_its_kind(tmp_path: Path) -> None:
 
 def test_models_that_cannot_restore_are_refused_with_the_reason(tmp_path: Path) -> None:
     vae = write_vae(tmp_path / "vae.safetensors")
-    with pytest.raises(BadRequest, match="makes each image in one call"):
+    with pytest.raises(BadRequest, match="generates each image in one network call"):
         restoring_checkpoint(str(vae), Library())
     pixel = write_checkpoint(tmp_path / "run" / "checkpoints" / "latest.safetensors")
     assert restoring_checkpoint(str(pixel), Library()).family == "pixel"

@@ -97,7 +97,7 @@ def test_a_latent_model_shows_decoded_previews(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_filmed_is_refused_with_the_reason(checkpoint: Path, tmp_path: Path) -> None:
-    with pytest.raises(BadRequest, match="makes each image in one call"):
+    with pytest.raises(BadRequest, match="generates each image in one network call"):
         run(write_vae(tmp_path / "vae.safetensors"), tmp_path / "out")
     record = replace(find_checkpoint(str(checkpoint), Library()), family="diffusers")
 

@@ -48,9 +48,7 @@ def test_heat_maps_and_the_test_part() -> None:
         isinstance(linear, HeatMap) and linear.rows_of_values == ((0.5, 0.6), (0.7, 0.9)) and near.name != linear.name
     )
     assert linear.columns == ("0.1", "0.2") and linear.row_names == ("block 0", "block 1")
-    assert view.verdict.startswith(
-        "The features of block 1 at noise level 0.2 tell classes apart better than raw pixels"
-    )
+    assert view.verdict.startswith("The features of block 1 at noise level 0.2 separate classes better than raw pixels")
     assert [cell.value for row in view.table.rows for cell in row.cells if cell] == [0.9, 0.7, 0.8, 0.75]
     assert "2 classes" in view.summary and "features.npy" in view.exported and view.notes == ("A note.",)
 

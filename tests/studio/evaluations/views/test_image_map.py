@@ -63,7 +63,7 @@ def test_every_point_is_its_image(tmp_path: Path) -> None:
 def test_two_samples_of_one_checkpoint_have_images_between_them(tmp_path: Path) -> None:
     checkpoint = tmp_path / "tiny.safetensors"
     view = read_image_map(JobFolder(tmp_path), example(tmp_path, checkpoint))
-    assert "not there any more" in str(view.between(16, 19))
+    assert "no longer exists" in str(view.between(16, 19))
     checkpoint.touch()
     assert view.between(16, 19) == InterpolateSeeds(str(checkpoint), (7, 10), ("red", "blue"))
     assert (

@@ -107,7 +107,7 @@ def test_two_samples_show_the_images_between_them(view: ImageMapResultView, qtbo
     assert panel.button.isEnabled() and panel.why.text() == ""
     with qtbot.waitSignal(panel.between_shown, timeout=PATIENCE_MS):
         panel.button.click()
-    assert len(panel.between.thumbnails()) == 9 and "great circle from one seed" in panel.why.text()
+    assert len(panel.between.thumbnails()) == 9 and "interpolated spherically from one seed" in panel.why.text()
     view.canvas.choose(19, second=True)  # asked for another class
     assert panel.between.thumbnails() == []
     with qtbot.waitSignal(panel.between_shown, timeout=PATIENCE_MS):
@@ -128,7 +128,7 @@ def test_why_there_are_no_images_between_is_said(
     assert panel.between.thumbnails() == []
     checkpoint.unlink()
     view.canvas.choose(18, second=True)
-    assert "not there any more" in panel.why.text() and not panel.button.isEnabled()
+    assert "no longer exists" in panel.why.text() and not panel.button.isEnabled()
 
 
 def test_work_that_takes_long_shows_its_line(view: ImageMapResultView, qtbot: QtBot) -> None:

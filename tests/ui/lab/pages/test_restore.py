@@ -82,7 +82,7 @@ def test_an_image_without_a_sample_whose_file_is_gone(view: RestoreResultView, d
     theme.apply(dressed, "light")
     view.choice.set_value(1)
     view.choice.chosen.emit(1)
-    assert view.slider.isHidden() and "no longer at its place" in view.about.text()
+    assert view.slider.isHidden() and "original image no longer exists" in view.about.text()
     assert grey_at(view, 0.25) == grey_at(view, 0.75) == 100
 
 
