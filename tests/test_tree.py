@@ -90,6 +90,7 @@ TESTED_IN = {
         "studio/evaluations/restore/request studio/evaluations/restore/restorer studio/evaluations/restore/result"
     ),
     "studio/evaluations/reverse/test_reverse.py": "studio/evaluations/reverse/result",
+    "studio/curves/test_forward.py": "studio/evaluations/views/forward",
     "ui/lab/pages/test_reverse.py": "ui/lab/results/film_view",
     "ui/lab/pages/test_restore.py": "ui/lab/results/before_after",
     "studio/evaluations/likelihood/test_likelihood.py": "studio/evaluations/likelihood/result",

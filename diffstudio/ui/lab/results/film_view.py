@@ -6,14 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from PySide6.QtCore import Qt, QTimer, Signal
-from PySide6.QtGui import QHideEvent, QImage, QKeyEvent
+from PySide6.QtGui import QHideEvent, QKeyEvent
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
-from diffstudio.ui.widgets import theme
+from diffstudio.ui.lab.results.whole_image import WholeImage
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import describe, label
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
-from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
 from diffstudio.ui.widgets.inputs import Slider
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 from diffstudio.ui.widgets.wrapping_text import WrappingText
@@ -43,9 +42,7 @@ class FilmView(QWidget):
         self._frames: Sequence[ReadFrame] = ()
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         describe(self, "Film", "Left and Right move through the steps, Home and End to the ends, Space plays")
-        self.images = {
-            part: ImageThumbnail(ImageTarget(), theme.scaled(SIDE), name=text) for part, text in parts.items()
-        }
+        self.images = {part: WholeImage(SIDE, text) for part, text in parts.items()}
         self._parts = dict(parts)
         row = FlowLayout(spacing=12)
         for part, text in parts.items():
@@ -139,8 +136,6 @@ class FilmView(QWidget):
             return
         frame = self._frames[self.step()]
         for part, image in self.images.items():
-            target = frame.targets.get(part, ImageTarget())
-            image.target = target
-            image.set_image(target.image if not target.image.isNull() else QImage())
+            image.show_target(frame.targets.get(part, ImageTarget()))
             image.setAccessibleName(f"{self._parts[part]}, {frame.title}")
         self.about.set_text(f"{frame.title}: {frame.text}" if frame.text else frame.title)
