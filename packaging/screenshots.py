@@ -376,6 +376,39 @@ class Session:
         await until(lambda: len(view.images.thumbnails()) == 2 and not view.answers.busy, "both images were drawn")
         await self._save(self.window, "noise_schedule", pause=1)
 
+    async def take_forward(self) -> None:
+        """Noise on the first image of the starter's sheet."""
+        room: Any = self.window.show_room("Lab")
+        room.show_interactive("forward-process")
+        await self._save(self.window, "forward", pause=1)
+
+    async def take_restore(self) -> None:
+        """An image of the starter's sheet with noise that was added to it."""
+        noisy = self.home / "noisy.png"
+        add_noise(ROOT / "resources" / "starter" / "sheet.png", noisy)
+        await self._job("restore", ["starter", str(noisy), "--share", "0.3"])
+        await self._save(self.window, "restore", pause=1)
+
+    async def take_reverse(self) -> None:
+        """The film of an image, in the middle."""
+        room = await self._job("reverse", ["starter", "--prompt=red apple", "--seed", "3", "--guidance", "1"])
+        film = room.job_view.result_view().film
+        film.slider.setValue(4)
+        await self._save(self.window, "reverse", pause=1)
+
+    async def _job(self, verb: str, arguments: list[str]) -> Any:
+        """The Lab with the result of a new job."""
+        room: Any = self.window.show_room("Lab")
+        form_view = room.show_form(verb)
+        form_view.form.fill(arguments)
+        before = set(room.jobs_list.cards())
+        form_view.start.click()
+        await until(lambda: bool(set(room.jobs_list.cards()) - before), "the job was listed")
+        (job,) = set(room.jobs_list.cards()) - before
+        room.select(job)
+        await until(lambda: room.job_view.result_view() is not None and room.summary().result, "the job had its result")
+        return room
+
     async def check_lab_form(self) -> None:
         """The form of an evaluation."""
         room: Any = self.window.show_room("Lab")
@@ -550,6 +583,17 @@ class Session:
             shutil.copyfile(self._image_of(prompt).path, copy)
             copy.with_suffix(".txt").write_text(prompt, encoding="utf-8")
         return folder
+
+
+def add_noise(sheet: Path, target: Path) -> None:
+    """The first image of a sheet of twice the size, with noise of 30 levels."""
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(sheet) as image:
+        pixels = np.asarray(image.convert("RGB").crop((0, 0, 128, 128)).resize((64, 64)), np.float64)
+    noisy = pixels + 30 * np.random.default_rng(0).normal(size=pixels.shape)
+    Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(target)
 
 
 def save(widget: QWidget, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +61,8 @@ def restore(
     job_control = EvaluationJobControl(Lease(), cancelled, request.out, on_wait)
     files = image_files(request.images)
     masks = [_mask_of(file, request.mask) for file in files]
-    found, notes = [], _notes(checkpoint)
+    found: list[RestoredImage] = []
+    notes: list[str] = []
     with job_control.taken("restoring images"):
         on_progress(f"Loading {checkpoint.name}", 0, 0)
         model = loading.load(checkpoint, choose_device(request.device))
@@ -76,6 +77,7 @@ def restore(
                 notes.append(f"{file.name}: {NO_NOISE}.")
                 restored = Restored(picture.values, None if request.mean_only else picture.values, 0.0, True)
             found.append(_written(request, picture, unknown, restored))
+    notes += _notes(checkpoint, found)
     result = RestoreResult(checkpoint.name, request.task, found, request.share, _settings(request), notes)
     write_text(request.out / RESULT, json.dumps(result.to_json(), ensure_ascii=False, indent=1))
     return result
@@ -184,8 +186,10 @@ def _settings(request: RestoreRequest) -> dict[str, object]:
     return settings | ({"prompt": request.prompt} if request.prompt else {})
 
 
-def _notes(checkpoint: Checkpoint) -> list[str]:
+def _notes(checkpoint: Checkpoint, found: Sequence[RestoredImage]) -> list[str]:
     side = max(checkpoint.width, checkpoint.height)
+    if all(max(image.width, image.height) <= side for image in found):
+        return []
     return [
-        f"Larger images are processed in overlapping tiles of {side} px, the size that {checkpoint.name} was trained at."
+        f"Larger images were processed in overlapping tiles of {side} px, the size that {checkpoint.name} was trained at."
     ]

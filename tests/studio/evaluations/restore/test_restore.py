@@ -92,6 +92,7 @@ def test_denoising_gives_the_posterior_mean_in_the_size_and_colours_of_the_file(
 ) -> None:
     file = write(tmp_path / "noisy.png", noise(20, 37, 3, variance=VARIANCE + (25 * LEVEL) ** 2))
     result = run(file, tmp_path / "out", noise=25, mean_only=True)
+    assert result.notes == []  # the starter's side is 64 px
     gain = VARIANCE / (VARIANCE + (25 * LEVEL) ** 2)
     expected = MEAN + gain * (read(file) - MEAN)
     found = read(tmp_path / "out" / result.images[0].restored)
@@ -197,7 +198,7 @@ def test_a_folder_with_a_folder_of_masks(model: WhiteModel, tmp_path: Path) -> N
     assert [done for _, done, _ in last] == [0, 1, 2] and last[-1][2] == 3  # calls, of all
     stored = json.loads((tmp_path / "out" / "restore.json").read_text())
     assert RestoreResult.from_json(stored).to_json() == stored == result.to_json()
-    assert "restored/b.png  16 × 16 px" in result.text() and "trained at" in result.text()
+    assert "restored/b.png  16 × 16 px" in result.text() and result.notes == []
     with pytest.raises(RunProblem, match="format 99"):
         RestoreResult.from_json(stored | {"format": 99})
     (masks / "b.png").unlink()
@@ -207,6 +208,12 @@ def test_a_folder_with_a_folder_of_masks(model: WhiteModel, tmp_path: Path) -> N
         restore(replace(request, out=images / "out"), Library())
     with pytest.raises(Interrupted):
         restore(replace(request, mask=None), Library(), cancelled=lambda: True)
+
+
+def test_what_is_larger_than_the_training_images_is_said_to_be_tiled(model: WhiteModel, tmp_path: Path) -> None:
+    file = write(tmp_path / "wide.png", noise(8, 65, 3))
+    (note,) = run(file, tmp_path / "out", noise=25, mean_only=True).notes
+    assert "overlapping tiles of 64 px" in note
 
 
 def test_the_starter_denoises_an_image_of_its_kind(tmp_path: Path) -> None:
