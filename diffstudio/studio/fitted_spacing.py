@@ -12,6 +12,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import PIXEL, recommended_settings
 from diffstudio.models.fitted_steps.ladders import Ladder
 from diffstudio.models.fitted_steps.stored import fitted_steps
+from diffstudio.studio.metadata.sampler_names import SAMPLER_LABELS, SPACING_LABELS
 from diffstudio.studio.requests import GenerateRequest, PictureRequest, SpacingName
 
 _Request = TypeVar("_Request", bound=PictureRequest)
@@ -50,16 +51,15 @@ def missing_text(request: PictureRequest, checkpoint: Checkpoint) -> str:
     fitted = fitted_steps(checkpoint)
     if fitted.of(request.sampler, request.steps) is not None:
         return ""
-    instead = f"the scheduler {fallback(checkpoint)} is used instead"
+    instead = f"the scheduler {SPACING_LABELS[fallback(checkpoint)]} is used instead"
+    sampler = SAMPLER_LABELS[request.sampler]
     if fitted.problem and not fitted.ladders:
         return f"The steps fitted to {checkpoint.name} cannot be read ({fitted.problem}): {instead}."
     counts = fitted.step_counts(request.sampler)
     if counts:
         known = ", ".join(map(str, counts))
-        return (
-            f"No {request.steps} steps are fitted to {checkpoint.name} with {request.sampler}, only {known}: {instead}."
-        )
-    return f"No steps are fitted to {checkpoint.name} with {request.sampler}: {instead}. {HOW_TO_FIT}."
+        return f"No {request.steps} steps are fitted to {checkpoint.name} with {sampler}, only {known}: {instead}."
+    return f"No steps are fitted to {checkpoint.name} with {sampler}: {instead}. {HOW_TO_FIT}."
 
 
 def fitted_text(request: PictureRequest, checkpoint: Checkpoint) -> str:
@@ -79,7 +79,9 @@ def fitted_text(request: PictureRequest, checkpoint: Checkpoint) -> str:
 
 def _sentence(ladder: Ladder, request: PictureRequest) -> str:
     closer = f"{ladder.usual_difference / max(ladder.difference, 1e-12):.1f} times" if ladder.difference else "much"
-    text = f"Fitted: {closer} closer to converged images than {ladder.usual}, the best other scheduler."
+    names: dict[str, str] = {str(name): label for name, label in SPACING_LABELS.items()}
+    usual = names.get(ladder.usual, ladder.usual)
+    text = f"Fitted: {closer} closer to converged images than {usual}, the best other scheduler."
     if request.guidance != ladder.guidance:
         text += f" They were fitted with CFG scale {ladder.guidance:g}."
     if isinstance(request, GenerateRequest) and (request.width, request.height) not in (

@@ -67,7 +67,7 @@ def test_an_image_is_made_again_to_the_bit_without_the_ladder(studio: Studio, ti
 def test_where_none_are_fitted_it_is_said_and_recorded_what_was_used(studio: Studio) -> None:
     path, job = made(studio, replace(REQUEST, steps=3))
     notes = [event.text for event in studio.events if isinstance(event, Noted) and event.job == job]
-    assert any("No 3 steps are fitted to tiny with dpmpp_2m, only 4" in note for note in notes)
+    assert any("No 3 steps are fitted to tiny with DPM++ 2M, only 4" in note for note in notes)
     request = metadata.read(path).request
     assert (request.spacing, request.times) == (SpacingName.LOG_SNR, ())
 

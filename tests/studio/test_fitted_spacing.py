@@ -42,11 +42,11 @@ def test_other_spacings_and_no_checkpoint_change_nothing(checkpoint: Checkpoint)
 def test_where_none_are_fitted_it_says_what_is_used_instead(checkpoint: Checkpoint) -> None:
     for asked, said in (
         (GenerateRequest(steps=3, sampler=SamplerName.EULER, spacing=SpacingName.FITTED), "No 3 steps are fitted"),
-        (GenerateRequest(steps=4, sampler=SamplerName.HEUN, spacing=SpacingName.FITTED), "with heun"),
+        (GenerateRequest(steps=4, sampler=SamplerName.HEUN, spacing=SpacingName.FITTED), "with Heun"),
     ):
         request, note = with_fitted_times(asked, checkpoint)
         assert request.spacing is fallback(checkpoint) and request.times == ()
-        assert said in note and f"the scheduler {fallback(checkpoint)} is used instead" in note
+        assert said in note and "the scheduler Log SNR is used instead" in note
         assert note == missing_text(asked, checkpoint) == fitted_text(asked, checkpoint)
     assert missing_text(FITTED, checkpoint) == ""
 
@@ -61,7 +61,7 @@ def test_the_text_says_how_good_they_are_and_where_they_do_not_belong(checkpoint
     request, _ = with_fitted_times(FITTED, checkpoint)
     assert fitted_text(GenerateRequest(), checkpoint) == ""
     assert fitted_text(FITTED, checkpoint) == fitted_text(request, checkpoint)
-    assert "10.0 times closer to converged images than karras" in fitted_text(request, checkpoint)
+    assert "10.0 times closer to converged images than Karras" in fitted_text(request, checkpoint)
     assert "CFG scale 3" not in fitted_text(request, checkpoint)
     other = GenerateRequest(steps=4, sampler="euler", spacing="fitted", guidance=7.0, width=32)  # type: ignore[arg-type]
     assert "CFG scale 3" in fitted_text(other, checkpoint) and "16 × 16 px" in fitted_text(other, checkpoint)
