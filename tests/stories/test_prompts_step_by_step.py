@@ -252,7 +252,7 @@ def test_clip_skip_of_stable_diffusion_3(tmp_path: Path) -> None:
         prompt = model.encode_prompt("a red apple", clip_skip=clip_skip)
         assert isinstance(prompt, FlowPrompt)
         expected = pipeline.encode_prompt("a red apple", None, None, clip_skip=theirs)[0][0]
-        torch.testing.assert_close(prompt.positive.first.prompt_embeds[0], expected)
+        torch.testing.assert_close(prompt.positive.first.prompt_embeds[0], expected, atol=1e-4, rtol=1e-4)
     with pytest.raises(BadRequest, match="too few layers"):
         model.encode_prompt("a", clip_skip=12)
 

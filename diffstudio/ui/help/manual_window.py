@@ -279,5 +279,5 @@ def _fragments(block: QTextBlock) -> list[tuple[int, int, QTextCharFormat]]:
 def _pages(folder: Path) -> list[tuple[str, str]]:
     """File name and title of each page: the contents first, the others in the order in which these list them."""
     text = (folder / CONTENTS).read_text(encoding="utf-8")
-    listed = re.findall(r"^\| \[([^\]]+)\]\((\w+\.md)\)", text, re.MULTILINE)
+    listed = re.findall(r"^\| \[([^\]]+)\]\(([\w-]+\.md)\)", text, re.MULTILINE)
     return [(CONTENTS, "Contents"), *((name, title) for title, name in listed)]

@@ -29,7 +29,8 @@ class ShortcutsDialog(QDialog):
         grid.setContentsMargins(24, 16, 24 - SCROLL_BAR_WIDTH, 16)
         grid.setHorizontalSpacing(16)
         grid.setVerticalSpacing(6)
-        grid.setColumnStretch(0, 1)
+        grid.setColumnStretch(0, 3)
+        grid.setColumnStretch(1, 2)
         place = ""
         for shortcut in _ordered(room):
             if shortcut.place != place:
@@ -37,10 +38,11 @@ class ShortcutsDialog(QDialog):
                 heading = SectionLabel(place)
                 heading.setContentsMargins(0, 12 if self.listed else 0, 0, 2)
                 grid.addWidget(heading, grid.rowCount(), 0, 1, 2)
-            row, keys = grid.rowCount(), label(shortcut.text(), "dim")
+            row, keys = grid.rowCount(), label(shortcut.text(), "dim", wrap=True)
+            keys.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignTop)
             keys.setAccessibleName(f"{shortcut.what}: {shortcut.text()}")
             grid.addWidget(label(shortcut.what, wrap=True), row, 0)
-            grid.addWidget(keys, row, 1, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignTop)
+            grid.addWidget(keys, row, 1)
             self.listed.append((place, shortcut.what, shortcut.text()))
         grid.setRowStretch(grid.rowCount(), 1)
         self.list = scroll_area(contents)
