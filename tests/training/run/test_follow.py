@@ -108,7 +108,7 @@ def test_images_in_another_folder_will_do_if_they_are_the_same(
     changed = next(elsewhere.rglob("*.png"))
     Image.new("RGB", (20, 20), "black").save(changed)
     with pytest.raises(
-        RunProblem, match="This machine has other images than the first one: 24 of 24 are here, or some"
+        RunProblem, match="The images of this machine differ from those of the first one: 24 of 24 are here, or some"
     ):
         led(new_context(), step, elsewhere)
     shutil.rmtree(elsewhere / "disc")
