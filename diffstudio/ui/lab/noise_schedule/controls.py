@@ -27,7 +27,7 @@ _LARGEST_SEED = 2**31 - 1
 _COMPUTED = [name for name in SpacingName if name not in (SpacingName.FITTED, SpacingName.CUSTOM)]
 _SPACINGS = [(name.value, SPACING_LABELS[name]) for name in _COMPUTED]
 FITTED = "Fitted"
-_SHOWN = "What the images show"
+_SHOWN = "The class of the images"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +56,15 @@ class ScheduleControls(QWidget):
         self._checkpoints: dict[str, Checkpoint] = {}
         self._sampling: Sampling | None = None
         self._prompted: str | None = None  # the prompt that was proposed for the model
-        self.model = LabelledComboBox("Model", (), "The model whose noise levels are shown, and that draws the images")
+        self.model = LabelledComboBox(
+            "Model", (), "The model whose noise levels are shown, and that generates the images"
+        )
         self.steps = LabelledSlider(terms.STEPS, 1, MOST_STEPS, 10, tooltip="Steps of the sampler")
         self.sampler = LabelledComboBox(
-            terms.SAMPLER,
-            [(name.value, text) for name, text in SAMPLER_LABELS.items()],
-            "The sampler that draws the images",
+            terms.SAMPLER, [(name.value, text) for name, text in SAMPLER_LABELS.items()], "The sampler for the images"
         )
         self.compared = LabelledComboBox(
-            "Compare with", (), "Another scheduler, whose steps and image are shown beside those of this curve"
+            "Compare with", (), "Another scheduler to compare with: its steps and image are shown too"
         )
         self.kind = LabelledComboBox("Class", (), _SHOWN)
         self.prompt = QLineEdit()
@@ -77,7 +77,7 @@ class ScheduleControls(QWidget):
         self.seed.setRange(0, _LARGEST_SEED)
         self.seed.setKeyboardTracking(False)
         describe(self.seed, terms.SEED, "The seed of the images")
-        self.draw = CheckBox("Draw images", "Draw an image with this curve after each change")
+        self.draw = CheckBox("Draw images", "Generate an image with this curve after each change")
         self.run = LabelledComboBox(
             "Loss by noise level of", (), "A training run whose held-out losses are shown below the curve"
         )

@@ -43,7 +43,7 @@ class CurveFields(QWidget):
         self.start = LabelledComboBox("Curve", (), "Take a published schedule, that of the model, or one you saved")
         self.time, self.log_snr = self._field("Time", 1.0, 3, 0.01), self._field("Log-SNR", 20.0, 2, 0.25)
         describe(self.time, "Time of the point", "0 is the clean image, 1 is noise")
-        describe(self.log_snr, "Log-SNR of the point", "The log of signal over noise: high where there is little noise")
+        describe(self.log_snr, "Log-SNR of the point", "Logarithm of the signal-to-noise ratio: high at low noise")
         self.add = SecondaryButton("Add point", "plus", "Add a point after the chosen one (Insert)")
         self.remove = SecondaryButton("Remove point", "minus", "Remove the chosen point (Delete)")
         self.undo = SecondaryButton("Undo", "arrow-counter-clockwise", "Undo the last change of the curve (Ctrl+Z)")

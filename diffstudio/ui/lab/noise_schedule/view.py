@@ -35,13 +35,13 @@ from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describ
 
 TITLE = "Noise schedule"
 SHOWS = (
-    "How fast noise grows with time: drag the curve, and see where a sampler takes its steps, what training has met, and "
-    "what an image drawn that way looks like."
+    "Edits a noise schedule: drag the curve, and see where a sampler takes its steps, which noise levels training used, and "
+    "the image that results."
 )
 THIS_CURVE = "This curve"
 _CONTROLS_WIDTH, _IMAGE = 284, 116  # px
 _PATIENCE_MS = 300  # before the progress line appears
-_NO_MODEL = "Models that are sampled step by step appear here: the starter, one trained here, or one from elsewhere."
+_NO_MODEL = "Add a model that is sampled step by step: the starter, one trained here, or another diffusion model."
 
 
 class NoiseScheduleView(InteractiveView):
@@ -65,7 +65,7 @@ class NoiseScheduleView(InteractiveView):
         self.warnings, self.how = Sentences("Notes", "warn"), HowToRead()
         self.images = ImageRow("Images", _IMAGE)
         self.image_problem = label("", "bad", wrap=True)
-        self.line = ProgressLine("Drawing the images")
+        self.line = ProgressLine("Generating the images")
         self._patience = QTimer(self, singleShot=True, interval=_PATIENCE_MS)
         self._lay_out()
         self._connect()
