@@ -409,6 +409,29 @@ class Session:
         await until(lambda: room.job_view.result_view() is not None and room.summary().result, "the job had its result")
         return room
 
+    async def take_map(self) -> None:
+        """A map of drawn shapes and of others in two colours alone, with the image under the mouse."""
+        real, collapsed = self.home / "shapes", self.home / "collapsed"
+        for folder, count, seed, colours in ((real, 220, 0, 12), (collapsed, 100, 2000, 2)):
+            draw_shapes(folder, count, seed, colours)
+        room: Any = self.window.show_room("Lab")
+        form_view = room.show_form("map")
+        form_view.form.fill([str(collapsed), str(real)])
+
+        def maps() -> list[Path]:
+            return [path for path in room.jobs_list.cards() if room.summary(path).request.verb == "map"]
+
+        if not maps():
+            form_view.start.click()
+        await until(maps, "the map was listed")
+        room.select(maps()[0])
+        await until(lambda: room.job_view.result_view() is not None, "the map had its result")
+        canvas = room.job_view.result_view().canvas
+        canvas.choose(40)
+        canvas.hovered = 250  # as under the mouse
+        canvas.update()
+        await self._save(self.window, "map", pause=1.5)
+
     async def check_lab_form(self) -> None:
         """The form of an evaluation."""
         room: Any = self.window.show_room("Lab")

@@ -18,7 +18,7 @@ from diffstudio.training.recipe import DataRecipe
 Size = tuple[int, int]  # width and height, px
 
 PAD = "pad"
-_DECODED_TIMES = 3  # the size that is trained on: as large as images are decoded, at least
+DECODED_TIMES = 3  # the size that is trained on: as large as images are decoded, at least
 _MASK_TOLERANCE = 0.05  # relative difference between the aspect ratios of a mask and its image
 _LONGEST_BUCKET = 2.0  # of the longer to the shorter side of a bucket
 
@@ -75,7 +75,7 @@ def share_kept(width: int, height: int, size: Size) -> float:
 
 def prepare_image(path: Path, data: DataRecipe, size: Size) -> Levels:
     """What the network sees of a file: [H,W,C] of 8 or 16 bits. ImageProblem when it cannot be read in this form."""
-    form, at_least = data.form, _DECODED_TIMES * max(size)
+    form, at_least = data.form, DECODED_TIMES * max(size)
     if form.channels == 3 and form.bits == 8:
         image = load_image(path, at_least=at_least, ranges=form.ranges).image
         return resize_to(image, size, background_colour(data), data.fit)
@@ -85,7 +85,7 @@ def prepare_image(path: Path, data: DataRecipe, size: Size) -> Levels:
 def prepare_mask(path: Path, data: DataRecipe, size: Size, image: Size) -> Levels:
     """A mask [H,W,1], cropped and scaled like its image of `image` px, white in the padding. ImageProblem."""
     form = PixelForm(1, data.form.bits)
-    loaded = load_levels(path, form, at_least=_DECODED_TIMES * max(size))
+    loaded = load_levels(path, form, at_least=DECODED_TIMES * max(size))
     height, width = loaded.values.shape[:2]
     if abs(np.log(width * image[1] / (height * image[0]))) > _MASK_TOLERANCE:
         raise ImageProblem(

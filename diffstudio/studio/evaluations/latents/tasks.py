@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +61,7 @@ class ShowLatents:
 
         space = LatentSpace.of_model(model)
         check()
-        original = _read(self.first.image) if self.first.image is not None else None
+        original = _read(self.first.image, model) if self.first.image is not None else None
         start = self._latent(space, self.first, original)
         latents = [space.moved(start, dict(self.first.amounts)) if self.first.amounts else start]
         if original is not None:
@@ -77,7 +78,7 @@ class ShowLatents:
     def _latent(self, space: LatentSpace, point: LatentPoint, image: Image | None) -> Tensor:
         if point.image is None:
             return space.of_seed(point.seed, self.prompt, self.truncation)
-        return space.of_image(image if image is not None else _read(point.image), self.prompt)
+        return space.of_image(image if image is not None else _read(point.image, space.model), self.prompt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +143,22 @@ class InterpolateSeeds:
         return found
 
 
-def _read(path: Path) -> Image:
-    """Read an image. ImageProblem if it cannot be read."""
+def _read(path: Path, model: Model) -> Image:
+    """Read an image, reduced as for training; it is kept while sliders move. ImageProblem if it cannot be read."""
+    from diffstudio.training.data.preprocess import DECODED_TIMES
+
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError:
+        changed = 0  # reading it says why
+    return _read_at(path, changed, DECODED_TIMES * max(model.default_size))
+
+
+@lru_cache(maxsize=2)  # the ends of one interpolation
+def _read_at(path: Path, changed: int, at_least: int) -> Image:
     from diffstudio.imaging.reader import read_image
 
-    return read_image(path)[0]
+    return read_image(path, at_least=at_least)[0]
 
 
 def _pixels(image: Image) -> Pixels:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from diffstudio.errors import BadRequest, CheckpointUnknown, Interrupted
+from diffstudio.errors import BadRequest, CheckpointUnknown, ImageProblem, Interrupted
+from diffstudio.imaging import reader
 from diffstudio.models import loading
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.model import Model
@@ -125,3 +127,21 @@ def test_a_pipeline_draws_its_own_noise(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(type(model), "own_sampler", object())
     with pytest.raises(BadRequest, match="Interpolation is not available for this checkpoint"):
         InterpolateSeeds("any", (4, 11)).run(model, nothing)
+
+
+def test_an_image_is_read_again_only_when_its_file_has_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, path = one_call(tmp_path, "vae"), tmp_path / "a.png"
+    read: list[Path] = []
+    true = reader.read_image
+    monkeypatch.setattr(reader, "read_image", lambda path, **options: read.append(path) or true(path, **options))
+    for colour, times in (("red", 1), ("blue", 2)):
+        Image.new("RGB", (20, 20), colour).save(path)
+        os.utime(path, ns=(times, times))
+        for amount in (0.5, 1.0):
+            point = LatentPoint(image=path, amounts=((0, amount),))
+            shown = ShowLatents("any", "red", 1.0, point).run(model, nothing)
+        assert len(read) == times and shown.original is not None
+        assert shown.original[8, 8, 0] == (255 if colour == "red" else 0)
+    path.unlink()
+    with pytest.raises(ImageProblem):
+        ShowLatents("any", "red", 1.0, LatentPoint(image=path)).run(model, nothing)
