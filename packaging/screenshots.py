@@ -225,6 +225,23 @@ def draw_shapes(folder: Path, count: int, seed: int, colours: int) -> None:
         image.save(folder / f"{number:03d}.png")
 
 
+def draw_classes(folder: Path, count: int) -> None:
+    """Circles and squares in a sub-folder each, alike in colours, sizes and places."""
+    import random
+
+    from PIL import Image, ImageDraw
+
+    for number in range(count):
+        dice = random.Random(number)
+        image = Image.new("RGB", (64, 64), "white")
+        side, left, top = dice.randint(16, 30), dice.randint(2, 30), dice.randint(2, 30)
+        draw = ImageDraw.Draw(image)
+        name, shape = (("circles", draw.ellipse), ("squares", draw.rectangle))[number % 2]
+        shape((left, top, left + side, top + side), fill=f"hsl({dice.randrange(360)}, 70%, {dice.randint(40, 60)}%)")
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        image.save(folder / name / f"{number:03d}.png")
+
+
 class Session:
     """Drives the window to each state. Every `take_NAME` saves NAME.png; `check_NAME` is not in the manual."""
 
@@ -431,6 +448,38 @@ class Session:
         canvas.hovered = 250  # as under the mouse
         canvas.update()
         await self._save(self.window, "map", pause=1.5)
+
+    async def take_attention(self) -> None:
+        """The words of a prompt on the starter, the first of them shown."""
+        view: Any = await self._lab_result("attention", ["starter", "red heart", "--seed", "1"])
+        view.maps.words.chip(0).click()
+        self.window.setFocus()
+        await self._save(self.window, "attention", pause=1)
+
+    async def take_representations(self) -> None:
+        """What the starter sees of drawn shapes: circles and squares apart, each in any colour, size and place."""
+        folder = self.home / "classes"
+        draw_classes(folder, 300)
+        await self._lab_result("features", ["starter", str(folder)])
+        await self._save(self.window, "representations", pause=1)
+
+    async def _lab_result(self, verb: str, arguments: list[str]) -> Any:
+        """Start a job of the Lab, unless an earlier call left its result, and show that."""
+        room: Any = self.window.show_room("Lab")
+
+        def job() -> Any:
+            return next((path for path in room.jobs_list.cards() if room.summary(path).request.verb == verb), None)
+
+        room.refresh()
+        await asyncio.sleep(1)
+        if job() is None:
+            form_view = room.show_form(verb)
+            form_view.form.fill(arguments)
+            form_view.start.click()
+        await until(lambda: job() is not None, f"{verb} was listed")
+        room.select(job())
+        await until(lambda: room.job_view.result_view() is not None, f"{verb} had its result")
+        return room.job_view.result_view()
 
     async def check_lab_form(self) -> None:
         """The form of an evaluation."""

@@ -8,6 +8,7 @@ above 1, above the mean of the moved regions, and above 95 % of them.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -39,7 +40,7 @@ PROMPTS = (
     "red circle",
     "angry face",
 )
-SEEDS = (0, 1)
+SEEDS = (0,)
 TIMED = 12  # images of each kind
 
 
@@ -66,6 +67,12 @@ def cost(model: Model, kind: str) -> float:
 
 
 def main() -> None:
+    with tempfile.TemporaryDirectory() as home:  # so that it waits for no other work on the accelerator
+        os.environ["DIFFSTUDIO_HOME"] = home
+        measure()
+
+
+def measure() -> None:
     model = loading.load(read_checkpoint(paths.starter()), torch.device("cpu"))
     print("| maps of attention | cost | words | ratio | at other places | above 1 | above their mean | above 95 % |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")

@@ -21,7 +21,7 @@ from diffstudio.evaluation.even_spacing import spread
 from diffstudio.evaluation.probes.parts import FEWEST_OF_A_CLASS, Parts, split_parts
 from diffstudio.models import loading
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.detection.families_table import is_trained_here
+from diffstudio.models.detection.families_table import FAMILIES, is_trained_here
 from diffstudio.models.inspection.features import block_features
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
@@ -64,6 +64,8 @@ def features(
         make_folder(request.out)
     job_control = EvaluationJobControl(Lease(), cancelled, request.out, on_wait)
     checkpoint = find_checkpoint(request.checkpoint, library)
+    if checkpoint.can_generate and FAMILIES[checkpoint.family].one_call:
+        raise _no_blocks(checkpoint, IN_ONE_CALL)
     device = choose_device(request.device)
     real, held_out, notes = _folder(request, checkpoint, library, on_progress, job_control.check)
     with job_control.taken(f"computing features of {request.folder.name}"):
@@ -107,14 +109,17 @@ def _folder(
 def _check_layers(request: FeaturesRequest, checkpoint: Checkpoint, model: Model) -> None:
     names = [block.name for block in model.blocks]
     if not names:
-        why = IN_ONE_CALL if model.family.one_call else IN_A_PIPELINE
-        raise BadRequest(
-            f"The features of {checkpoint.name} cannot be read", why, "Choose a diffusion model of another family"
-        )
+        raise _no_blocks(checkpoint, IN_A_PIPELINE)
     if request.layer not in (AUTO, *names):
         raise BadRequest(
             f"{checkpoint.name} has no layer {request.layer!r}", remedy=f"Choose one of {', '.join(names)}"
         )
+
+
+def _no_blocks(checkpoint: Checkpoint, why: str) -> BadRequest:
+    return BadRequest(
+        f"The features of {checkpoint.name} cannot be read", why, "Choose a diffusion model of another family"
+    )
 
 
 @dataclass(frozen=True)

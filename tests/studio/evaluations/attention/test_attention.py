@@ -20,6 +20,7 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.attention.attention import attention
 from diffstudio.studio.evaluations.attention.request import AttentionRequest
 from diffstudio.studio.evaluations.attention.result import AttentionResult
+from tests.models.families.test_one_call import written
 from tests.models.tiny import write_tiny_checkpoint
 
 
@@ -120,6 +121,13 @@ def test_models_without_text_are_refused(tmp_path: Path) -> None:
         write_tiny_checkpoint(path, conditioning=conditioning)
         with pytest.raises(BadRequest, match=said):
             run(path, "apple", tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["vae", "gan"])
+def test_models_of_one_call_are_refused(kind: str, tmp_path: Path) -> None:
+    path = written(tmp_path / f"{kind}.safetensors", kind, Conditioning.TEXT)
+    with pytest.raises(BadRequest, match="has no attention"):
+        run(path, "apple", tmp_path / "out")
 
 
 def test_what_is_not_finite_is_said(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from diffstudio.studio.evaluations.features.features import features
 from diffstudio.studio.evaluations.features.probing import small_pixels
 from diffstudio.studio.evaluations.features.request import FeaturesRequest
 from diffstudio.studio.evaluations.features.result import NEIGHBOURS, PROBE, FeaturesResult
+from tests.models.families.test_one_call import written
 from tests.models.inspection.models import load
 from tests.studio.evaluations.small_models import write_checkpoint, write_images
 
@@ -145,6 +146,12 @@ def test_latents_of_other_families(squares: Path, tmp_path: Path, monkeypatch: p
     found = run(Path("sd1"), squares, count=12, levels=(0.1,))
     assert len(found.layers) == 9 and found.layers[4] == "middle" and found.dimensions[4] == 64
     assert np.shape(found.accuracy[PROBE].validation) == (9, 1)
+
+
+def test_models_of_one_call_are_refused(squares: Path, tmp_path: Path) -> None:
+    path = written(tmp_path / "vae.safetensors", "vae")
+    with pytest.raises(BadRequest, match="The features of vae cannot be read"):
+        run(path, squares)
 
 
 def test_pixels_of_large_images_are_averaged() -> None:
