@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text
+from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.lab_verb import (
     Engine,
     add_checkpoint_argument,
@@ -50,6 +50,13 @@ def add_features(verbs: Verbs) -> None:
     verb.add_argument(
         "--level", metavar="T", default=0.0, type=as_number, help="export at this noise level (default: the best)"
     )
+    verb.add_argument(
+        "--pool",
+        metavar="N",
+        type=as_whole_number,
+        default=1,
+        help="average in N x N parts of the image, not over all of it: keeps where things are (default 1)",
+    )
     add_count_option(verb, "images at most (default 2000)", 2_000)
     add_seed_option(verb)
     add_device_option(verb)
@@ -69,6 +76,7 @@ def _features(arguments: argparse.Namespace) -> int:
             arguments.level,
             arguments.count,
             arguments.seed,
+            arguments.pool,
             device,
             arguments.out,
         )

@@ -18,11 +18,12 @@ from tests.benchmarks.digits import HELD_OUT, write_digits
 
 LEVELS = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 SIDE = 8  # px
+POOLS = (1, 2)  # parts of a side whose means are features
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -56,8 +57,10 @@ def measure(home: Path, steps: int, threads: int) -> None:
     began = time.process_time()
     run = train(home / "run", folder, recipe=str(home / "digits.toml"), steps=steps)
     trained = time.process_time() - began
-    request = FeaturesRequest(str(run.path), folder, LEVELS, device="cpu", out=home / "out")
-    print(features(request, Library(())).text())
+    for pool in POOLS:
+        out = home / f"out-{pool}"
+        request = FeaturesRequest(str(run.path), folder, LEVELS, pool=pool, device="cpu", out=out)
+        print(f"{pool} x {pool} parts\n\n{features(request, Library(())).text()}\n", flush=True)
     print(
         f"\n{steps:,} steps in {trained:.0f} s of processor time, probed in {time.process_time() - began - trained:.0f} s"
     )

@@ -23,9 +23,15 @@ BLOCKS = {
 
 
 def test_image_tokens_are_averaged() -> None:
-    x = torch.arange(24.0).reshape(1, 2, 3, 4)
-    torch.testing.assert_close(pooled(x), x.flatten(2).mean(2))
-    torch.testing.assert_close(pooled(x[0]), x[0].mean(1))
+    x = torch.arange(48.0).reshape(1, 2, 4, 6)
+    torch.testing.assert_close(pooled(x, (4, 6)), x.flatten(2).mean(2))
+    tokens = x.flatten(2).transpose(1, 2)  # [1,24,2] of patches of 2 px
+    torch.testing.assert_close(pooled(tokens, (8, 12)), x.flatten(2).mean(2))
+    parts = pooled(tokens, (8, 12), 2)
+    assert parts.shape == (1, 8) and float(parts[0, 0]) == float(x[0, 0, :2, :3].mean())
+    torch.testing.assert_close(parts, pooled(x, (8, 12), 2))
+    assert pooled(x, (4, 6), 9).shape == (1, 2 * 16)  # as many parts as there are tokens
+    torch.testing.assert_close(pooled(tokens[:, :7], (8, 12), 2), tokens[:, :7].mean(1))  # that cover no grid
 
 
 @pytest.mark.parametrize("family", FAMILIES)

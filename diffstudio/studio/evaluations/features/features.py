@@ -252,7 +252,7 @@ class _Computing:
             alpha, sigma = alpha_sigma(model.schedule, t, states)
             noisy = alpha * states + sigma * self._noise(chosen, states)
             denoiser = CheckedDenoiser(model.denoiser(model.encode_prompt("", count=len(chosen)), guidance), self.check)
-            for block, values in enumerate(block_features(denoiser, model.blocks, noisy, t)):
+            for block, values in enumerate(block_features(denoiser, model.blocks, noisy, t, self.request.pool)):
                 if not bool(torch.isfinite(values).all()):
                     raise CheckpointDamaged(
                         f"The features of {self.checkpoint.name} have NaN or infinite values",

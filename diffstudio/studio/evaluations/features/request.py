@@ -9,7 +9,7 @@ from diffstudio.errors import BadRequest, must_be_between
 
 AUTO = "auto"
 LEVELS = (0.02, 0.05, 0.1, 0.2, 0.4)
-MOST_IMAGES, MOST_LEVELS = 100_000, 20
+MOST_IMAGES, MOST_LEVELS, MOST_PARTS = 100_000, 20, 8
 LOWEST_LEVEL, HIGHEST_LEVEL = 0.001, 1.0
 
 
@@ -24,6 +24,7 @@ class FeaturesRequest:
     level: float = 0.0  # likewise; 0: the best
     count: int = 2_000  # images, at most
     seed: int = 0
+    pool: int = 1  # parts of a side whose means are features: 1 is the mean of the whole image
     device: str = AUTO
     out: Path | None = None  # a folder for the result, in which a control file can stop the work
 
@@ -31,6 +32,7 @@ class FeaturesRequest:
         for what, value, lowest, highest in (
             ("number of images", self.count, 1, MOST_IMAGES),
             ("count of noise levels", len(self.levels), 1, MOST_LEVELS),
+            ("pooling", self.pool, 1, MOST_PARTS),
             ("seed", self.seed, 0, 2**62),
             *(("noise level", level, LOWEST_LEVEL, HIGHEST_LEVEL) for level in self.levels),
         ):

@@ -7,7 +7,7 @@ from typing import Any
 
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import FAMILIES
-from diffstudio.studio.evaluations.features.request import HIGHEST_LEVEL, LEVELS, LOWEST_LEVEL, MOST_LEVELS
+from diffstudio.studio.evaluations.features.request import HIGHEST_LEVEL, LEVELS, LOWEST_LEVEL, MOST_LEVELS, MOST_PARTS
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.views.features import FeaturesView, read_features
 from diffstudio.ui.lab.fields import NumberField, SubjectsField
@@ -87,8 +87,16 @@ def make_form() -> LabForm:
     count = NumberField(
         "Images", "--count", 10, 20_000, value=2_000, tooltip="Images at most, evenly spaced over the folder"
     )
+    pool = NumberField(
+        "Parts of a side",
+        "--pool",
+        1,
+        MOST_PARTS,
+        value=1,
+        tooltip="1 averages a feature over the whole image; 2 over each quarter, which keeps where things are",
+    )
     return LabForm(
-        (("Images", (folder, checkpoint)), ("Options", (levels, count, seed_field()))),
+        (("Images", (folder, checkpoint)), ("Options", (levels, pool, count, seed_field()))),
         positional=(checkpoint, folder),
         name=name_of(folder),
     )

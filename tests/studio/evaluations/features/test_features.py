@@ -77,11 +77,16 @@ def test_features_are_means_of_a_block_over_patches(checkpoint: Path, squares: P
     np.testing.assert_allclose(exported[7], expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
+def test_features_of_parts_of_the_image(checkpoint: Path, squares: Path, tmp_path: Path) -> None:
+    found = run(checkpoint, squares, out=tmp_path / "out", pool=2, count=20)
+    assert np.load(tmp_path / "out" / "features.npy").shape == (20, 4 * 16) and found.dimensions == [64]
+
+
 def test_the_best_is_chosen_by_validation(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Features that know the classes at one level alone: that level is chosen and exported."""
     from diffstudio.studio.evaluations.features import features as module
 
-    def known(denoiser: Any, blocks: Any, x_t: torch.Tensor, t: torch.Tensor) -> list[torch.Tensor]:
+    def known(denoiser: Any, blocks: Any, x_t: torch.Tensor, t: torch.Tensor, side: int) -> list[torch.Tensor]:
         generator = torch.Generator().manual_seed(int(1000 * float(t[0])))
         noise = torch.randn(len(x_t), 4, generator=generator)
         if float(t[0]) == 0.5:
@@ -168,6 +173,7 @@ def test_pixels_of_large_images_are_averaged() -> None:
         ({"levels": ()}, BadRequest, "The count of noise levels is 0"),
         ({"level": 0.3}, BadRequest, "The noise level 0.3 is not measured"),
         ({"layer": "block 9"}, BadRequest, "has no layer 'block 9'"),
+        ({"pool": 9}, BadRequest, "The pooling is 9"),
         ({"count": 0}, BadRequest, "The number of images is 0"),
         ({"folder": Path("nowhere")}, FolderProblem, "nowhere"),
     ],

@@ -15,7 +15,11 @@ from tests.studio.evaluations.views.test_features import example
 
 
 @pytest.mark.parametrize(
-    "arguments", [["starter", "/photos"], ["starter", "/photos", "--levels=0.1,0.3", "--count", "500", "--seed", "2"]]
+    "arguments",
+    [
+        ["starter", "/photos"],
+        ["starter", "/photos", "--levels=0.1,0.3", "--count", "500", "--seed", "2", "--pool", "2"],
+    ],
 )
 def test_a_command_goes_through_its_form(arguments: list[str], qtbot: QtBot, dressed: QApplication) -> None:
     form = PAGE.make_form()
