@@ -451,8 +451,8 @@ class Session:
 
     async def take_attention(self) -> None:
         """The words of a prompt on the starter, the first of them shown."""
-        view: Any = await self._lab_result("attention", ["starter", "red heart", "--seed", "1"])
-        view.maps.words.chip(0).click()
+        room = await self._job("attention", ["starter", "red heart", "--seed", "1"])
+        room.job_view.result_view().maps.words.chip(0).click()
         self.window.setFocus()
         await self._save(self.window, "attention", pause=1)
 
@@ -460,26 +460,8 @@ class Session:
         """What the starter sees of drawn shapes: circles and squares apart, each in any colour, size and place."""
         folder = self.home / "classes"
         draw_classes(folder, 300)
-        await self._lab_result("features", ["starter", str(folder)])
+        await self._job("features", ["starter", str(folder)])
         await self._save(self.window, "representations", pause=1)
-
-    async def _lab_result(self, verb: str, arguments: list[str]) -> Any:
-        """Start a job of the Lab, unless an earlier call left its result, and show that."""
-        room: Any = self.window.show_room("Lab")
-
-        def job() -> Any:
-            return next((path for path in room.jobs_list.cards() if room.summary(path).request.verb == verb), None)
-
-        room.refresh()
-        await asyncio.sleep(1)
-        if job() is None:
-            form_view = room.show_form(verb)
-            form_view.form.fill(arguments)
-            form_view.start.click()
-        await until(lambda: job() is not None, f"{verb} was listed")
-        room.select(job())
-        await until(lambda: room.job_view.result_view() is not None, f"{verb} had its result")
-        return room.job_view.result_view()
 
     async def check_lab_form(self) -> None:
         """The form of an evaluation."""
