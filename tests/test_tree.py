@@ -26,7 +26,7 @@ OF_THE_WHOLE = {
 # Modules that are tested through another: what tests them, and their names.
 TESTED_IN = {
     "cli/test_cli.py": "cli/arguments cli/generate cli/run_job cli/terminal cli/train studio/generation/output_files",
-    "cli/test_evaluate.py": "cli/lab_verb",
+    "cli/lab/test_evaluate.py": "cli/lab/lab_verb",
     "imaging/test_reader.py": "imaging/decoding imaging/problems",
     "models/adapters/test_adapters.py": (
         "models/adapters/adapter_file models/adapters/change models/adapters/delta models/adapters/layer_matching"
@@ -74,7 +74,7 @@ TESTED_IN = {
         "studio/evaluations/compare/figures studio/evaluations/compare/measuring studio/evaluations/compare/training"
     ),
     "studio/evaluations/compare/test_plan.py": (
-        "cli/compare studio/evaluations/compare/history studio/evaluations/compare/request"
+        "cli/lab/compare studio/evaluations/compare/history studio/evaluations/compare/request"
     ),
     "studio/evaluations/compare/test_result.py": "studio/evaluations/compare/page",
     "studio/evaluations/plots/test_files.py": "studio/evaluations/plots/figure",
@@ -106,7 +106,7 @@ TESTED_IN = {
     "ui/lab/results/table_view",
     "ui/lab/test_room.py": "ui/lab/form_view ui/lab/job_actions ui/lab/job_view ui/lab/jobs_list",
     "studio/evaluations/synthetic/test_synthesise.py": (
-        "cli/synthesise studio/evaluations/synthetic/near_copies studio/evaluations/synthetic/records"
+        "cli/lab/synthesise studio/evaluations/synthetic/near_copies studio/evaluations/synthetic/records"
         " studio/evaluations/synthetic/folder_proof"
         " studio/evaluations/synthetic/request"
         " studio/evaluations/synthetic/result"

@@ -13,19 +13,19 @@ import sys
 from collections.abc import Sequence
 
 import diffstudio
-from diffstudio.cli.anomalies import add_anomalies
 from diffstudio.cli.arguments import Parser
-from diffstudio.cli.attention import add_attention
-from diffstudio.cli.compare import add_compare
-from diffstudio.cli.evaluate import add_evaluate
-from diffstudio.cli.features import add_features
 from diffstudio.cli.generate import add_generate
-from diffstudio.cli.image_map import add_map
+from diffstudio.cli.lab.anomalies import add_anomalies
+from diffstudio.cli.lab.attention import add_attention
+from diffstudio.cli.lab.compare import add_compare
+from diffstudio.cli.lab.evaluate import add_evaluate
+from diffstudio.cli.lab.features import add_features
+from diffstudio.cli.lab.image_map import add_map
+from diffstudio.cli.lab.likelihood import add_likelihood
 from diffstudio.cli.lab.restore import add_restore
 from diffstudio.cli.lab.reverse import add_reverse
-from diffstudio.cli.likelihood import add_likelihood
+from diffstudio.cli.lab.synthesise import add_synthesise
 from diffstudio.cli.models import add_models
-from diffstudio.cli.synthesise import add_synthesise
 from diffstudio.cli.terminal import allow_undecodable_names, log_file, print_message, set_up_log_file
 from diffstudio.cli.train import add_train
 from diffstudio.cli.upscale import add_upscale

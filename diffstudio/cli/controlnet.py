@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from diffstudio.cli.arguments import as_number, as_pair, as_path, as_text
 from diffstudio.errors import BadRequest
 from diffstudio.studio.control_types import ControlTypeName
-from diffstudio.studio.requests import ControlNetUse, PreprocessorName
+from diffstudio.studio.request_choices import PreprocessorName
+from diffstudio.studio.requests import ControlNetUse
 
 _Value = TypeVar("_Value")
 _SETTINGS = ("control_as", "control_scale", "control_range", "control_thresholds", "control_type")

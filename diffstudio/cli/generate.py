@@ -25,7 +25,8 @@ from diffstudio.cli.terminal import print_message
 from diffstudio.errors import BadRequest
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.guidance_support import earlier_checkpoints, suggested
-from diffstudio.studio.requests import LANCZOS, LATENT, FillName, GenerateRequest, ResizeName, SamplerName
+from diffstudio.studio.request_choices import FillName, ResizeName, SamplerName
+from diffstudio.studio.requests import LANCZOS, LATENT, GenerateRequest
 
 _EARLY = "early"  # given instead of the name of a weaker checkpoint
 

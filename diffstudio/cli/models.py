@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whole_number
-from diffstudio.cli.lab_verb import Engine, add_device_option, add_json_option, add_out_option, run_verb
+from diffstudio.cli.lab.lab_verb import Engine, add_device_option, add_json_option, add_out_option, run_verb
 from diffstudio.cli.terminal import printable, progress
 from diffstudio.cli.weights import Add, add_weights
 from diffstudio.errors import BadRequest, StorageProblem

@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from diffstudio.diffusion.degradations import Blurred, Reduced, gaussian_kernel
+from diffstudio.diffusion.restoration.degradations import Blurred, Reduced, gaussian_kernel
 from diffstudio.models import loading
 from diffstudio.models.library.library import Library
 from diffstudio.models.model import Model

@@ -14,7 +14,8 @@ from diffstudio.cli import _parser, main
 from diffstudio.cli.controlnet import controls_of
 from diffstudio.errors import BadRequest
 from diffstudio.studio.control_types import ControlTypeName
-from diffstudio.studio.requests import ControlNetUse, PreprocessorName
+from diffstudio.studio.request_choices import PreprocessorName
+from diffstudio.studio.requests import ControlNetUse
 from tests.studio.generation.test_controlnets import drawing, made, shelf  # noqa: F401 - fixtures
 
 pytestmark = [

@@ -34,15 +34,8 @@ from diffstudio.studio.gallery.rescan import rescan
 from diffstudio.studio.jobs.queue import Queue
 from diffstudio.studio.library.annotations import Annotation, Annotations
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.requests import (
-    FillName,
-    GenerateRequest,
-    PictureRequest,
-    ResizeName,
-    SamplerName,
-    SpacingName,
-    UpscaleRequest,
-)
+from diffstudio.studio.request_choices import FillName, ResizeName, SamplerName, SpacingName
+from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleRequest
 from diffstudio.studio.runs.history import RunHistory
 from diffstudio.studio.runs.runs import Runs
 from diffstudio.studio.settings import Settings, Theme, load_settings, read_settings

@@ -10,7 +10,8 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.fitted_steps.stored import BESIDE, store
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.studio.fitted_spacing import fallback, fitted_text, missing_text, with_fitted_times
-from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName, UpscaleRequest
+from diffstudio.studio.request_choices import SamplerName, SpacingName
+from diffstudio.studio.requests import GenerateRequest, UpscaleRequest
 from tests.models.fitted_steps.some_ladders import ladder
 from tests.models.tiny import write_tiny_checkpoint
 

@@ -10,7 +10,8 @@ import pytest
 
 from diffstudio.errors import BadRequest
 from diffstudio.studio.request_checks import check_types, has_type, named, shown
-from diffstudio.studio.requests import ControlNetUse, GenerateRequest, SamplerName, TrainRequest, UpscaleRequest
+from diffstudio.studio.request_choices import SamplerName
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest, TrainRequest, UpscaleRequest
 
 REQUIRED: dict[type, dict[str, Any]] = {
     GenerateRequest: {},

@@ -14,12 +14,12 @@ from diffstudio.diffusion.curve_points import NoiseCurve
 from diffstudio.errors import BadRequest
 from diffstudio.studio.control_types import CONTROL_TYPES, ControlTypeName
 from diffstudio.studio.curves.saved import NamedCurve
+from diffstudio.studio.request_choices import SpacingName
 from diffstudio.studio.requests import (
     FORMAT,
     LATENT,
     ControlNetUse,
     GenerateRequest,
-    SpacingName,
     TrainRequest,
     UpscaleRequest,
     enlarged_size,

@@ -1,1 +1,1 @@
-"""Verbs of the Lab's section Understand, and others that came after the first ones."""
+"""The verbs of the Lab, one module each."""

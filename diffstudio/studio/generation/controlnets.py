@@ -18,7 +18,8 @@ from diffstudio.models.files.hashes import autov2, sha256_of
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.lookup import find_model
 from diffstudio.studio.control_types import CONTROL_TYPES, ControlTypeName
-from diffstudio.studio.requests import ControlNetUse, GenerateRequest, PreprocessorName
+from diffstudio.studio.request_choices import PreprocessorName
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest
 
 if TYPE_CHECKING:
     from torch import nn

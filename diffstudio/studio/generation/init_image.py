@@ -20,7 +20,8 @@ from diffstudio.studio.metadata.image_text import read_text
 from diffstudio.studio.metadata.metadata import JSON_KEY
 from diffstudio.studio.metadata.readers.found_settings import as_object, json_object
 from diffstudio.studio.request_checks import LARGEST_SIDE
-from diffstudio.studio.requests import FillName, GenerateRequest, ResizeName, too_large
+from diffstudio.studio.request_choices import FillName, ResizeName
+from diffstudio.studio.requests import GenerateRequest, too_large
 from diffstudio.training.recipe import ranges_of_recipe
 
 

@@ -33,7 +33,8 @@ from diffstudio.studio.metadata.stored_request import stored_request
 from diffstudio.studio.prompts import lora_tags
 from diffstudio.studio.prompts.wildcards import escaped
 from diffstudio.studio.request_checks import LONGEST_PROMPT
-from diffstudio.studio.requests import FillName, GenerateRequest, PictureRequest, UpscaleRequest
+from diffstudio.studio.request_choices import FillName
+from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleRequest
 
 JSON_KEY = "diffstudio"
 TEXT_KEY = "parameters"

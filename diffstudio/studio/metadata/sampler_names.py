@@ -9,7 +9,8 @@ from typing import Any
 from diffstudio.errors import BadRequest
 from diffstudio.studio.curves.saved import NamedCurve
 from diffstudio.studio.request_checks import shown
-from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName
+from diffstudio.studio.request_choices import SamplerName, SpacingName
+from diffstudio.studio.requests import GenerateRequest
 
 SAMPLER_LABELS = {
     SamplerName.EULER: "Euler",

@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.fitted_spacing import fitted_times
-from diffstudio.studio.requests import GenerateRequest, SpacingName
+from diffstudio.studio.request_choices import SpacingName
+from diffstudio.studio.requests import GenerateRequest
 
 
 class CarriedTimes:

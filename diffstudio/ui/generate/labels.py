@@ -20,17 +20,8 @@ from diffstudio.studio.generation.init_image import fit_of
 from diffstudio.studio.jobs.memory_forecast import MemoryForecast
 from diffstudio.studio.prompts.lora_tags import TAG
 from diffstudio.studio.prompts.token_count import PromptTokenCount
-from diffstudio.studio.requests import (
-    LANCZOS,
-    LATENT,
-    ControlNetUse,
-    GenerateRequest,
-    PictureRequest,
-    ResizeName,
-    SamplerName,
-    SpacingName,
-    UpscaleRequest,
-)
+from diffstudio.studio.request_choices import ResizeName, SamplerName, SpacingName
+from diffstudio.studio.requests import LANCZOS, LATENT, ControlNetUse, GenerateRequest, PictureRequest, UpscaleRequest
 from diffstudio.ui.widgets import terms
 from diffstudio.ui.widgets.formatting import human_bytes, human_count, human_duration
 

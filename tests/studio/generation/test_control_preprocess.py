@@ -11,7 +11,8 @@ from PIL import Image, ImageDraw
 
 from diffstudio.errors import ImageProblem
 from diffstudio.studio.generation.control_preprocess import control_image, edges, preprocess
-from diffstudio.studio.requests import ControlNetUse, PreprocessorName, ResizeName
+from diffstudio.studio.request_choices import PreprocessorName, ResizeName
+from diffstudio.studio.requests import ControlNetUse
 
 USE = ControlNetUse("net", Path("nowhere.png"))
 

@@ -33,7 +33,8 @@ from diffstudio.studio.generation.controlnets import (
     find_controlnets,
 )
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.requests import ControlNetUse, FillName, GenerateRequest, PreprocessorName, ResizeName
+from diffstudio.studio.request_choices import FillName, PreprocessorName, ResizeName
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest
 from tests.models import small
 from tests.models.conditioning.test_controlnet import lively, lively_union
 from tests.models.families.beside import their_scheduler

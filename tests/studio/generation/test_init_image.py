@@ -29,7 +29,8 @@ from diffstudio.studio.generation.init_image import (
     trained_ranges,
 )
 from diffstudio.studio.metadata.metadata import parameters_text
-from diffstudio.studio.requests import FillName, GenerateRequest, ResizeName
+from diffstudio.studio.request_choices import FillName, ResizeName
+from diffstudio.studio.requests import GenerateRequest
 
 RED = (200, 30, 40)
 

@@ -18,14 +18,8 @@ from diffstudio.errors import StorageProblem
 from diffstudio.studio.jobs import queue_rescue
 from diffstudio.studio.jobs.job_records import JobKind, PendingJobs, RestartPoint
 from diffstudio.studio.jobs.queue import Queue
-from diffstudio.studio.requests import (
-    GenerateRequest,
-    SamplerName,
-    SpacingName,
-    TrainRequest,
-    UpscaleRequest,
-    request_from_json,
-)
+from diffstudio.studio.request_choices import SamplerName, SpacingName
+from diffstudio.studio.requests import GenerateRequest, TrainRequest, UpscaleRequest, request_from_json
 
 SUBMITS_AND_TAKES = """
 import sys, time

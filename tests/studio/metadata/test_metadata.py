@@ -26,7 +26,8 @@ from diffstudio.errors import DiffstudioError, ImageProblem, StorageProblem
 from diffstudio.studio.curves.saved import NamedCurve
 from diffstudio.studio.metadata import import_settings, metadata
 from diffstudio.studio.metadata.image_text import LARGEST_TEXT_BYTES, ImageText, read_text
-from diffstudio.studio.requests import LARGEST_SEED, GenerateRequest, SamplerName, SpacingName, UpscaleRequest
+from diffstudio.studio.request_choices import SamplerName, SpacingName
+from diffstudio.studio.requests import LARGEST_SEED, GenerateRequest, UpscaleRequest
 
 DRAWN = NamedCurve("steep", NoiseCurve(((0.0, 9.0 + 1 / 3), (0.1 + 0.2, 2.0), (1.0, -9.0))))
 REQUEST = GenerateRequest(

@@ -20,7 +20,8 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.jobs.memory_forecast import MemoryForecast, MemoryQuery
 from diffstudio.studio.prompts.prompt_hints import EMPTY_PROMPT
 from diffstudio.studio.request_checks import LONGEST_PROMPT
-from diffstudio.studio.requests import LARGEST_SEED, GenerateRequest, SamplerName, SpacingName
+from diffstudio.studio.request_choices import SamplerName, SpacingName
+from diffstudio.studio.requests import LARGEST_SEED, GenerateRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.labels import title_of
 from diffstudio.ui.generate.loading import compare_panel, load_request

@@ -12,11 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from diffstudio.diffusion.degradations import Blurred, Degradation, Masked, Reduced, gaussian_kernel
 from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.noise import SeededNoise
-from diffstudio.diffusion.noise_level import estimate_noise
-from diffstudio.diffusion.restoration import ConditionedDenoiser, conditioned_samples, denoised_samples, posterior_mean
+from diffstudio.diffusion.restoration.degradations import Blurred, Degradation, Masked, Reduced, gaussian_kernel
+from diffstudio.diffusion.restoration.noise_level import estimate_noise
+from diffstudio.diffusion.restoration.restoration import (
+    ConditionedDenoiser,
+    conditioned_samples,
+    denoised_samples,
+    posterior_mean,
+)
 from diffstudio.diffusion.samplers import Step
 from diffstudio.models.conditioning.prompt_schedule import StepTexts
 from diffstudio.models.memory.oom_fallback import images_at_once

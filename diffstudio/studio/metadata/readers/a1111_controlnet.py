@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from diffstudio.studio.control_types import ControlTypeName
-from diffstudio.studio.requests import ControlNetUse, GenerateRequest, PictureRequest, PreprocessorName, ResizeName
+from diffstudio.studio.request_choices import PreprocessorName, ResizeName
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest, PictureRequest
 
 _INVERT = "invert (from white bg & black line)"
 _MODULES = {

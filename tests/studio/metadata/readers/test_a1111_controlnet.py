@@ -7,7 +7,8 @@ from pathlib import Path
 
 from diffstudio.studio.control_types import ControlTypeName
 from diffstudio.studio.metadata.readers import a1111_controlnet
-from diffstudio.studio.requests import ControlNetUse, GenerateRequest, PreprocessorName, ResizeName, UpscaleRequest
+from diffstudio.studio.request_choices import PreprocessorName, ResizeName
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest, UpscaleRequest
 
 CANNY = ControlNetUse(
     "folder/edges.safetensors", Path("a.png"), PreprocessorName.CANNY, 0.8, 0.1, 0.9, low=50, high=150

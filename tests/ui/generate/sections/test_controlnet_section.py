@@ -15,7 +15,8 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.models.detection.types import Role
 from diffstudio.studio.control_types import ControlTypeName
-from diffstudio.studio.requests import MOST_CONTROLS, ControlNetUse, GenerateRequest, PreprocessorName, ResizeName
+from diffstudio.studio.request_choices import PreprocessorName, ResizeName
+from diffstudio.studio.requests import MOST_CONTROLS, ControlNetUse, GenerateRequest
 from diffstudio.ui.generate.labels import request_facts
 from diffstudio.ui.generate.loading import load_request
 from diffstudio.ui.generate.panel import Panel

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from diffstudio.diffusion.curve_points import NoiseCurve
 from diffstudio.studio.curves.saved import NamedCurve
-from diffstudio.studio.requests import ControlNetUse, FillName, GenerateRequest, ResizeName, SamplerName, SpacingName
+from diffstudio.studio.request_choices import FillName, ResizeName, SamplerName, SpacingName
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest
 from diffstudio.ui.generate.sections.loaded_settings import Loaded, Shown, compare
 
 USE = ControlNetUse("canny", Path("a.png"), scale=3.0)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffstudio.diffusion.noise_level import estimate_noise
+from diffstudio.diffusion.restoration.noise_level import estimate_noise
 
 
 def shapes(side: int = 64) -> Tensor:

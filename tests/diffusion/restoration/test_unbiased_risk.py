@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from diffstudio.diffusion.unbiased_risk import PROBE_STEP, corrected_estimate
+from diffstudio.diffusion.restoration.unbiased_risk import PROBE_STEP, corrected_estimate
 
 SIDE, NOISE = 32, 0.2
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from diffstudio import cli
-from diffstudio.cli import lab_verb
+from diffstudio.cli.lab import lab_verb
 from diffstudio.evaluation.features import folder_network
 from diffstudio.studio.evaluations import evaluate as module
 from diffstudio.studio.evaluations.job_folder import JobFailed, JobFinished, JobFolder, JobProgress

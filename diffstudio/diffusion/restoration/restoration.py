@@ -19,12 +19,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from diffstudio.diffusion.degradations import Degradation, Identity
 from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.noise import Noise
+from diffstudio.diffusion.restoration.degradations import Degradation, Identity
+from diffstudio.diffusion.restoration.unbiased_risk import PROBE_STEP, corrected_estimate
 from diffstudio.diffusion.samplers import Step, dpmpp_2m_sde
 from diffstudio.diffusion.schedule import NoiseSchedule, Schedule
-from diffstudio.diffusion.unbiased_risk import PROBE_STEP, corrected_estimate
 
 DATA_VARIANCE = 0.25  # of the values of images in [-1,1]: Karras et al. 2022 (arXiv 2206.00364), sigma_data
 _HIGHEST, _LOWEST = 80.0, 0.02  # sigma / alpha of the first step after pure noise, and of the last network call

@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whole_number
-from diffstudio.cli.lab_verb import (
+from diffstudio.cli.lab.lab_verb import (
     Engine,
     OnProgress,
     add_device_option,

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffstudio.diffusion.degradations import Blurred, Degradation, Masked, Reduced, gaussian_kernel
 from diffstudio.diffusion.noise import SeededNoise
-from diffstudio.diffusion.restoration import (
+from diffstudio.diffusion.restoration.degradations import Blurred, Degradation, Masked, Reduced, gaussian_kernel
+from diffstudio.diffusion.restoration.restoration import (
     ConditionedDenoiser,
     blended,
     conditioned_samples,

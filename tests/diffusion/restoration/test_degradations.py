@@ -6,7 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from diffstudio.diffusion.degradations import Blurred, Degradation, Identity, Masked, Reduced, gaussian_kernel
+from diffstudio.diffusion.restoration.degradations import (
+    Blurred,
+    Degradation,
+    Identity,
+    Masked,
+    Reduced,
+    gaussian_kernel,
+)
 
 GENERATOR = torch.Generator().manual_seed(0)
 KNOWN = (torch.rand(1, 1, 12, 8, generator=GENERATOR) > 0.4).double()

@@ -6,7 +6,7 @@ import argparse
 from functools import partial
 
 from diffstudio.cli.arguments import Verbs, as_path, as_text
-from diffstudio.cli.lab_verb import (
+from diffstudio.cli.lab.lab_verb import (
     Engine,
     add_count_option,
     add_device_option,
