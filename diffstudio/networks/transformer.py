@@ -119,13 +119,8 @@ class PixelTransformer(nn.Module):
     @property
     def context_tokens(self) -> int:
         """T: how many tokens of the condition stand before the image tokens in every block."""
-        match self.config.conditioning:
-            case Conditioning.TEXT:
-                return self.config.text_tokens
-            case Conditioning.CLASS:
-                return 1
-            case Conditioning.NONE:
-                return 0
+        counts = {Conditioning.TEXT: self.config.text_tokens, Conditioning.CLASS: 1, Conditioning.NONE: 0}
+        return counts[self.config.conditioning]
 
     def forward(self, x_t: Tensor, t: Tensor, condition: Condition = Condition()) -> Tensor:  # noqa: B008 (immutable)
         height, width = x_t.shape[-2:]
