@@ -393,6 +393,8 @@ def _with_curve(values: dict[str, Any]) -> dict[str, Any]:
 
 def _curve_of(spacing: SpacingName, curve: NamedCurve | None) -> NamedCurve | None:
     """The noise schedule of a request: None with another spacing than CUSTOM. BadRequest where that has none."""
+    if not (curve is None or isinstance(curve, NamedCurve)):
+        raise BadRequest(f"The noise schedule is {shown(curve)}", "it must be a curve with a name")
     if spacing is not SpacingName.CUSTOM:
         return None
     if curve is None:

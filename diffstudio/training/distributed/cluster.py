@@ -36,7 +36,7 @@ class Cluster:
             ("port", self.port, 1, 65_535),
         ):
             if not least <= value <= most:
-                raise BadRequest(f"The {name} is {value}", must_be_between(least, most))
+                raise BadRequest(f"The {name} is {str(value)[:20]}", must_be_between(least, most))
 
     @property
     def is_one_process(self) -> bool:
