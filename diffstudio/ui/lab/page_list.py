@@ -26,13 +26,13 @@ PAGES: tuple[AnyPage, ...] = (
     synthesise.PAGE,
     likelihood.PAGE,
     restore.PAGE,
-    image_map.PAGE,
-    noise_schedule.PAGE,
-    latent_space.PAGE,
     forward.PAGE,
     reverse.PAGE,
+    noise_schedule.PAGE,
     attention.PAGE,
+    image_map.PAGE,
     features.PAGE,
+    latent_space.PAGE,
 )
 
 

@@ -26,10 +26,10 @@ _TOLERANCE = 0.5  # of log-SNR, by which a curve may reach beyond a model's nois
 TIME, LOG_SNR = "time u (0: clean image, 1: noise)", "log-SNR"
 
 HOW_TO_READ = (
-    "The curve says how noise grows: log-SNR is the log of signal over noise, and falls with time. A sampler takes even "
-    "steps of its time, so where it is flat there are many steps. The filled area is how often training meets each time: "
-    "level where the curve is what the model was trained with. A step where training seldom is, or where the loss is "
-    "high, is one that the model does badly."
+    "The curve shows how noise grows: log-SNR is the logarithm of the signal-to-noise ratio, and falls with time. A sampler "
+    "takes steps at even times, so most of its steps are where the curve is flat. The filled area shows how often training "
+    "saw each time: it is level if the model was trained with this curve. Expect poor results from steps where training "
+    "was rare, or where the loss is high."
 )
 
 
