@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from diffstudio.ui.app import Desktop
 
 PROMPTS = ROOT / "packaging" / "starter" / "prompts.txt"  # what the starter generates for the gallery and the training
-QUICK_STEPS = 6  # of the images with --check: their quality does not matter
+QUICK_STEPS = 8  # of the images with --check: fitted to the starter, and their quality does not matter
 HALF_WAY = 14  # steps: more than any earlier image has in all
 STARRED = ("robot", "panda", "strawberry")
 RECIPE = {

@@ -139,7 +139,9 @@ class SubjectsField(Field):
         self._none = none
         self._subjects: list[tuple[str, str]] = []  # argument, name
         self._offered: list[tuple[str, str]] = []
-        self.combo = ComboBox(f"{text}: add a checkpoint", (), "Add a checkpoint that was trained here")
+        verb = "Choose" if most == 1 else "Add"  # a checkpoint replaces the only one that is allowed
+        self._first = f"{verb} a checkpoint…"
+        self.combo = ComboBox(f"{text}: {verb.lower()} a checkpoint", (), f"{verb} a checkpoint that was trained here")
         self.folder_button = SecondaryButton("Folder…", "folder-open", _ADD_FOLDER)
         self.folder_button.setVisible(folders)
         self._rows = QVBoxLayout()
@@ -178,7 +180,7 @@ class SubjectsField(Field):
 
     def offer(self, checkpoints: Sequence[Checkpoint]) -> None:
         self._offered = [(str(one.path), one.name) for one in checkpoints]
-        first = "Add a checkpoint…" if self._offered else self._none
+        first = self._first if self._offered else self._none
         self.combo.set_choices([(None, first), *self._offered])
         self.combo.setEnabled(bool(self._offered))
 

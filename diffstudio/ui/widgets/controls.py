@@ -138,7 +138,7 @@ class SecondaryButton(ElidedButton):
     def __init__(self, text: str, icon: str = "", tooltip: str = "", *, name: str = "", role: str = "text") -> None:
         super().__init__(text)
         describe(self, name or text or tooltip, tooltip)
-        self.setIconSize(QSize(16, 16))
+        self.setIconSize(QSize(20 if text else 16, 16))  # with air between icon and text
         if icon:
             self.set_icon(icon, role)
         if not text:

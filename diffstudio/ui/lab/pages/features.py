@@ -88,7 +88,7 @@ def make_form() -> LabForm:
         "Images", "--count", 10, 20_000, value=2_000, tooltip="Images at most, evenly spaced over the folder"
     )
     pool = NumberField(
-        "Parts of a side",
+        "Patches per side",
         "--pool",
         1,
         MOST_PARTS,

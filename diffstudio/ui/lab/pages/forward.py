@@ -32,7 +32,7 @@ from diffstudio.studio.evaluations.views.forward import curves
 from diffstudio.ui.lab.page import InteractivePage, InteractiveView
 from diffstudio.ui.lab.results.plot_view import PlotView
 from diffstudio.ui.lab.results.result_view import HowToRead
-from diffstudio.ui.lab.results.whole_image import WholeImage
+from diffstudio.ui.lab.results.whole_images import WholeImages
 from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets.controls import SecondaryButton
@@ -45,7 +45,7 @@ from diffstudio.ui.widgets.inputs import LabelledComboBox, LabelledSlider
 
 TITLE = "Forward process"
 SHOWS = "What a model is trained to undo: any image with as much noise as the slider says, by the noise schedule of any model."
-LARGEST, SIDE = 256, 160  # px of an image, and of each on the screen
+LARGEST = 256  # px of an image
 PARTS = {"clean": "x_0", "state": "x_t", "noise": "Noise"}
 HOW = (
     "x_t = alpha x_0 + sigma noise: alpha says how much of the image is left, sigma how much noise there is, and SNR is the "
@@ -77,7 +77,8 @@ class ForwardView(InteractiveView):
         self.choose = SecondaryButton("Image…", "image", "Choose an image, or drop one here")
         self.again = SecondaryButton("New noise", "dice-five", "Draw other noise")
         self.figures = label("", wrap=True)
-        self.images = {part: WholeImage(SIDE, text) for part, text in PARTS.items()}
+        self.row = WholeImages(PARTS)
+        self.images = self.row.images
         self.plot, self.how = PlotView(), HowToRead()
         self.how.show_sentences([HOW])
         self._lay_out()
@@ -86,8 +87,7 @@ class ForwardView(InteractiveView):
         self.again.clicked.connect(self.draw_noise)
         self.choose.clicked.connect(lambda: choose_image(self, TITLE, pictures_folder(), self.open))
         self.plot.message.connect(self.message)
-        for image in self.images.values():
-            image.menu_requested.connect(self.menu_requested)
+        self.row.menu_requested.connect(self.menu_requested)
         self.setFocusProxy(self.slider)
         self.offer([])
         self._show_image()
@@ -168,16 +168,7 @@ class ForwardView(InteractiveView):
         column.addLayout(top)
         column.addWidget(self.slider)
         column.addWidget(self.figures)
-        row = QHBoxLayout()
-        row.setSpacing(12)
-        for part, image in self.images.items():
-            one = QVBoxLayout()
-            one.setSpacing(4)
-            one.addWidget(image)
-            one.addWidget(label(PARTS[part], "dim"))
-            row.addLayout(one)
-        row.addStretch(1)
-        column.addLayout(row)
+        column.addWidget(self.row)
         column.addWidget(self.how)
         column.addWidget(self.plot)
         column.addStretch(1)

@@ -35,7 +35,7 @@ def make_form() -> LabForm:
         optional=True,
     )
     count = NumberField(
-        "Samples of each checkpoint",
+        "Samples per checkpoint",
         "--count",
         10,
         5000,
@@ -44,13 +44,13 @@ def make_form() -> LabForm:
         tooltip="Number of images to generate with each checkpoint",
     )
     most = NumberField(
-        "Images of a part",
+        "Images per split or folder",
         "--most",
         100,
         20_000,
         value=5000,
         step=100,
-        tooltip="Images of a part at most, evenly spaced if there are more",
+        tooltip="Training images, held-out images, and images of each folder: this many at most, evenly spaced if there are more",
     )
     layout = ChoiceField(
         "Layout",
@@ -70,7 +70,7 @@ PAGE = LabPage(
     "Image map",
     "map-trifold",
     "Shows the images of a folder and the samples of models on a map where similar images are close together.",
-    "Lay out",
+    "Create map",
     make_form,
     read,
     ImageMapResultView,

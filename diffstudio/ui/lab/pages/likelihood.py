@@ -49,12 +49,7 @@ def make_form() -> LabForm:
     folder = folder_field("Folder of images", "The folder the checkpoint was trained on, or another one")
     checkpoint = checkpoint_field()
     count = NumberField(
-        "Images of each part",
-        "--count",
-        1,
-        1000,
-        value=64,
-        tooltip="At most, of the held-out and of the training images",
+        "Images per split", "--count", 1, 1000, value=64, tooltip="At most, of the held-out and of the training images"
     )
     probes = NumberField(
         "Probes",

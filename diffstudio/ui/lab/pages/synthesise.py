@@ -82,8 +82,8 @@ PAGE = LabPage(
     "synthesise",
     "Synthetic data",
     "magic-wand",
-    "Images of a checkpoint with their classes or captions, without copies of training images, and whether they help a "
-    "classifier.",
+    "Generates labelled images with a checkpoint, leaves out near-copies of training images, and tests whether the rest "
+    "help a classifier.",
     "Synthesise",
     make_form,
     read,

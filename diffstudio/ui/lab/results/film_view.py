@@ -9,15 +9,13 @@ from PySide6.QtCore import Qt, QTimer, Signal
 from PySide6.QtGui import QHideEvent, QKeyEvent
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
-from diffstudio.ui.lab.results.whole_image import WholeImage
+from diffstudio.ui.lab.results.whole_images import WholeImages
 from diffstudio.ui.widgets.controls import SecondaryButton
-from diffstudio.ui.widgets.helpers import describe, label
+from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.inputs import Slider
-from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 
-SIDE = 128  # px of each image
 _STEP_MS, _END_MS = 250, 1500
 _KEYS = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1, Qt.Key.Key_Home: -(10**6), Qt.Key.Key_End: 10**6}
 
@@ -42,18 +40,10 @@ class FilmView(QWidget):
         self._frames: Sequence[ReadFrame] = ()
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         describe(self, "Film", "Left and Right move through the steps, Home and End to the ends, Space plays")
-        self.images = {part: WholeImage(SIDE, text) for part, text in parts.items()}
+        self.row = WholeImages(parts)
+        self.images = self.row.images
         self._parts = dict(parts)
-        row = FlowLayout(spacing=12)
-        for part, text in parts.items():
-            whole = QWidget()
-            column = QVBoxLayout(whole)
-            column.setContentsMargins(0, 0, 0, 0)
-            column.setSpacing(4)
-            column.addWidget(self.images[part])
-            column.addWidget(label(text))
-            row.addWidget(whole)
-            self.images[part].menu_requested.connect(self.menu_requested)
+        self.row.menu_requested.connect(self.menu_requested)
         self.play = SecondaryButton("", "play", "Play the steps (Space)", name="Play")
         self.slider = Slider()
         describe(self.slider, "Step", "The step to show")
@@ -68,7 +58,7 @@ class FilmView(QWidget):
         column.setSpacing(8)
         column.addLayout(controls)
         column.addWidget(self.about)
-        column.addLayout(row)
+        column.addWidget(self.row)
         self._timer = QTimer(self)
         self._timer.timeout.connect(self._advance)
         self.play.clicked.connect(self.toggle)
