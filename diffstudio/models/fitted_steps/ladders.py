@@ -21,7 +21,7 @@ from diffstudio.models.detection.families_table import SAMPLER_NAMES
 FORMAT = 1
 SPACING = "fitted"  # the name of the spacing in requests and headers
 MOST_STEPS = 100
-_MOST_LADDERS = 1000
+_MOST_LADDERS, _LARGEST = 1000, 1_000_000  # the latter of sizes in px and numbers of images
 SAME_ALGORITHM = {"ddim": "euler"}  # the same without noise, so they share ladders
 
 
@@ -48,7 +48,8 @@ class Ladder:
             and max(self.times) <= 1
             and all(low < high for high, low in pairwise((*self.times, 0.0)))
             and all(0 <= number < math.inf for number in numbers)
-            and min(self.width, self.height, self.images) >= 1
+            and all(1 <= number <= _LARGEST for number in (self.width, self.height, self.images))
+            and self.usual.isidentifier()
         )
         if not valid:
             raise ValueError("its values are out of range")
@@ -80,7 +81,7 @@ class Ladder:
                     height,
                     images,
                     float(difference),
-                    usual[:40],
+                    usual,
                     float(usual_difference),
                     values.get("recommended") is True,
                 )
@@ -136,5 +137,5 @@ def from_json(text: str) -> FittedSteps:
         if not isinstance(ladders, list) or len(ladders) > _MOST_LADDERS:
             raise ValueError("it holds no list of ladders")
         return FittedSteps(tuple(map(Ladder.from_json, ladders)))
-    except (ValueError, RecursionError) as error:
+    except (ValueError, OverflowError, RecursionError) as error:  # OverflowError: a number that no float holds
         return FittedSteps(problem=f"they are damaged: {error}"[:200])

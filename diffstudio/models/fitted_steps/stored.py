@@ -9,12 +9,14 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
-from diffstudio.atomic import atomic_write, write_text
+from diffstudio.atomic import atomic_write, free_name, write_text
+from diffstudio.atomic import replace as replace_file
 from diffstudio.errors import unreadable
 from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.models.detection.types import Layout
 from diffstudio.models.files.safetensors_header import read_safetensors_header
 from diffstudio.models.fitted_steps.ladders import NONE, FittedSteps, Ladder, from_json
+from diffstudio.storage_errors import storage_errors
 
 KEY = "diffstudio.fitted_steps"  # in the header
 IN_FOLDER, BESIDE = "fitted_steps.json", ".steps.json"
@@ -52,11 +54,15 @@ def is_in_header(checkpoint: Checkpoint) -> bool:
 def store(checkpoint: Checkpoint, ladders: Iterable[Ladder]) -> Path:
     """Add new ladders to those of a checkpoint; returns the file. StorageProblem if that fails.
 
-    The weights are not changed, byte for byte.
+    The weights are not changed, byte for byte. A file of ladders that cannot be read is kept as `<name>.damaged`.
     """
     path = sidecar_path(checkpoint)
     if not is_in_header(checkpoint):
-        write_text(path, _beside(path).with_ladders(ladders).to_json() + "\n", _not_kept(checkpoint, path))
+        known, failed = _beside(path), _not_kept(checkpoint, path)
+        if known.problem:
+            with storage_errors(failed, path.parent):
+                replace_file(path, free_name(path.with_name(path.name + ".damaged")))
+        write_text(path, known.with_ladders(ladders).to_json() + "\n", failed)
         return path
     header = read_safetensors_header(checkpoint.path)
     known = from_json(header.metadata.get(KEY, NONE.to_json()))

@@ -102,3 +102,14 @@ def test_whole_numbers_are_read_as_numbers() -> None:
     values["ladders"][0] |= {"times": [1, 0.5], "guidance": 3}
     (found,) = from_json(json.dumps(values)).ladders
     assert found == Ladder("euler", (1.0, 0.5), 3.0, 16, 16, 4, 1e-4, "karras", 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("guidance", 10**400), ("times", [10**400]), ("width", 10**4000), ("usual", "<b>x</b>"), ("usual", "a\nb")],
+    ids=["guidance", "times", "width", "markup", "lines"],
+)
+def test_a_number_that_is_too_large_or_a_text_that_is_no_name_spoils_the_file(key: str, value: object) -> None:
+    values = json.loads(NONE.with_ladders([ladder("euler", 2)]).to_json())
+    values["ladders"][0][key] = value
+    assert "damaged" in from_json(json.dumps(values)).problem

@@ -104,7 +104,7 @@ def test_what_cannot_be_kept_leaves_the_file_as_it_was(own: Checkpoint, monkeypa
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("diffstudio.models.fitted_steps.stored.shutil.copyfileobj", full)
-    with pytest.raises(StorageProblem, match="fitted steps of own cannot be kept"):
+    with pytest.raises(StorageProblem, match="fitted steps of own cannot be saved"):
         store(own, [ladder()])
     assert own.path.read_bytes() == before and len(list(own.path.parent.glob("*own*"))) == 1
 
@@ -115,3 +115,13 @@ def test_a_file_without_metadata_gets_some(tmp_path: Path) -> None:
     rewrite_metadata(path, {"key": "Äpfel"}, "failed")
     assert read_safetensors_header(path).metadata == {"key": "Äpfel"}
     assert torch.equal(safetensors.torch.load_file(path)["a"], torch.arange(3.0))
+
+
+def test_a_file_that_cannot_be_read_is_kept_under_another_name(other: Checkpoint) -> None:
+    """Such as one of a newer program."""
+    beside = other.path.with_name("own" + BESIDE)
+    newer = '{"format": 99, "ladders": []}'
+    beside.write_text(newer)
+    store(other, [ladder()])
+    assert fitted_steps(other).ladders == (ladder(),) and not fitted_steps(other).problem
+    assert beside.with_name(beside.name + ".damaged").read_text() == newer

@@ -40,11 +40,13 @@ class FitStepsResult:
     file: str  # where those that are kept are; empty where none is
     notes: tuple[str, ...] = ()
     problem: DiffstudioError | None = None
+    judged_by_others: bool = True  # whether the prompts to judge by are not those to fit with
 
     def to_json(self) -> dict[str, Any]:
         values = {"format": FORMAT, "checkpoint": self.checkpoint, "guidance": self.guidance, "images": self.images}
         ladders = [asdict(one) | {"less": one.less} for one in self.ladders]
-        return values | {"judged": self.judged, "ladders": ladders, "file": self.file, "notes": list(self.notes)}
+        values |= {"judged": self.judged, "judged_by_others": self.judged_by_others, "ladders": ladders}
+        return values | {"file": self.file, "notes": list(self.notes)}
 
     def text(self) -> str:
         """The table, and below it where the ladders are and what is to be known of them."""
@@ -62,9 +64,10 @@ class FitStepsResult:
             )
             for one in self.ladders
         ]
+        others = "prompts and seeds" if self.judged_by_others else "seeds"
         about = (
-            f"Mean squared difference to converged images, on a scale of 0 to 1, of {self.judged} images with prompts "
-            f"and seeds that the steps were not fitted with ({self.images} images, CFG scale {self.guidance:g})."
+            f"Mean squared difference to converged images, on a scale of 0 to 1, of {self.judged} images with {others} "
+            f"that the steps were not fitted with ({self.images} images, CFG scale {self.guidance:g})."
         )
         where = f"Kept in {self.file}." if self.file else "None is kept: none is closer than the spacings there are."
         return "\n".join([*aligned(rows), "", about, where, *self.notes])

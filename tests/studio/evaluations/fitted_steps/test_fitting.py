@@ -10,6 +10,7 @@ import pytest
 
 from diffstudio import cli, paths
 from diffstudio.errors import BadRequest, Interrupted
+from diffstudio.models.fitted_steps.ladders import FittedSteps
 from diffstudio.models.fitted_steps.stored import fitted_steps
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.records import read_checkpoint
@@ -19,6 +20,7 @@ from diffstudio.studio.evaluations.fitted_steps import fitting
 from diffstudio.studio.evaluations.fitted_steps.fitting import RESULT, fit_steps
 from diffstudio.studio.evaluations.fitted_steps.request import FitStepsRequest
 from tests.models.tiny import write_tiny_checkpoint
+from tests.studio.evaluations.fitted_steps.test_result import KEPT
 
 SMALL = FitStepsRequest("tiny", ("dpmpp_2m",), (3,), images=3, judged=2, effort=30, device="cpu")
 
@@ -69,6 +71,7 @@ def test_classes_or_no_prompt_at_all(conditioning: Conditioning) -> None:
     assert result.ladders[0].sampler == "dpmpp_2m"
     few = conditioning is Conditioning.NONE or len(read_checkpoint(path).classes) < 4
     assert any("too few prompts" in note for note in result.notes) == few
+    assert result.judged_by_others != few
 
 
 def test_fitting_and_judging_have_other_prompts(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,9 +83,9 @@ def test_fitting_and_judging_have_other_prompts(tiny: Path, monkeypatch: pytest.
         return real(model, prompts, count, seed, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(fitting.Batch, "of", of)
-    result = fit_steps(replace(SMALL, prompts=tuple("abcde"), effort=0, guidance=1.0), Library())
+    result = fit_steps(replace(SMALL, prompts=tuple("aabcdec"), effort=0, guidance=1.0), Library())
     assert asked == [("a", "b", "c", "0"), ("d", "e", "1000")]
-    assert all("too few" not in note for note in result.notes)
+    assert all("too few" not in note for note in result.notes) and result.judged_by_others
     assert result.guidance == 1.0
 
 
@@ -125,3 +128,11 @@ def test_by_the_command_line(tiny: Path, tmp_path: Path, capsys: pytest.CaptureF
     assert cli.main(command) != 0 and "There are no prompts" in capsys.readouterr().err
     prompts.unlink()
     assert cli.main(command) != 0 and "cannot be read" in capsys.readouterr().err
+
+
+def test_steps_that_cannot_be_read_are_said_to_be_replaced(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "fitted_steps", lambda checkpoint: FittedSteps(problem="too new"))
+    monkeypatch.setattr(fitting._Fitting, "_away", lambda self, runs, part, ladder: float(len(set(ladder))))
+    monkeypatch.setattr(fitting._Fitting, "_judge", lambda self, sampler, ladder, offered: KEPT)
+    result = fit_steps(replace(SMALL, effort=0), Library())
+    assert any("(too new)" in note and "replaced" in note for note in result.notes)

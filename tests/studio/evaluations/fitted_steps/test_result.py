@@ -29,3 +29,11 @@ def test_as_json() -> None:
     assert (
         values["format"] == 1 and values["ladders"][0]["times"] == [1.0, 0.4] and values["ladders"][0]["less"] == 0.75
     )
+
+
+def test_it_does_not_claim_other_prompts_where_there_are_none() -> None:
+    others = FitStepsResult("tiny", 3.0, 24, 16, (KEPT,), "x")
+    same = FitStepsResult("tiny", 3.0, 24, 16, (KEPT,), "x", judged_by_others=False)
+    assert "with prompts and seeds that the steps were not fitted with" in others.text()
+    assert "16 images with seeds that the steps were not fitted with" in same.text()
+    assert others.to_json()["judged_by_others"] is True and same.to_json()["judged_by_others"] is False
