@@ -210,6 +210,15 @@ def test_as_it_was_asked_before_and_what_is_not_here_any_more(qtbot: QtBot) -> N
     assert not sheet(qtbot).warning.isVisible()
 
 
+def test_fitted_times_are_kept_for_their_checkpoint_alone(qtbot: QtBot) -> None:
+    values: dict[str, Any] = {"steps": 2, "spacing": "fitted", "times": (1.0, 0.4)}
+    assert sheet(
+        qtbot, UpscaleRequest(Path("/a.png"), checkpoint="dreams", **values), sampled=True
+    ).request().times == (1.0, 0.4)
+    lost = sheet(qtbot, UpscaleRequest(Path("/a.png"), checkpoint="lost", **values), sampled=True).request()
+    assert lost.checkpoint == "starter" and lost.times == () and lost.spacing == "fitted"
+
+
 def test_a_size_that_cannot_be_is_said_and_not_asked_for(qtbot: QtBot) -> None:
     dialog = sheet(qtbot, size=QSize(9000, 9000))
     assert not dialog.button.isEnabled() and "18,000 × 18,000" in dialog.size_label.text()

@@ -83,6 +83,8 @@ def upscale_request(image: Path, *, sampled: bool, usual: Mapping[str, Any] = _N
             }
             if not settings.checkpoint:
                 values.pop("checkpoint")
+    if any(given.get(name, values.get(name)) != values.get(name) for name in ("checkpoint", "sampler")):
+        values.pop("times", None)  # they were fitted to the image's checkpoint and sampler
     values |= given
     if sampled and not values.get("checkpoint"):
         raise BadRequest(

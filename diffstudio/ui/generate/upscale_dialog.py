@@ -121,6 +121,8 @@ class UpscaleDialog(FittedDialog):
         )
         if not request.checkpoint:
             return request
+        if request.checkpoint != self._base.checkpoint:
+            request = replace(request, times=())  # they were fitted to the other checkpoint
         return replace(request, strength=float(self.strength.value()), tiled=self.tiled.isChecked())
 
     # Inside

@@ -454,6 +454,17 @@ def test_enlarging_what_was_enlarged_goes_by_what_the_first_said(studio: Studio)
     assert default_upscale_request(last) == UpscaleRequest(last, prompt="red apple")  # the chain has a gap
 
 
+def test_fitted_times_are_not_taken_over_for_another_sampler_or_checkpoint(tmp_path: Path) -> None:
+    info, times = metadata.PngInfo(), (1.0, 0.6, 0.2)
+    fitted = GenerateRequest("apple", checkpoint="tiny", steps=3, sampler="euler", spacing="fitted", times=times)  # type: ignore[arg-type]
+    info.add_text("diffstudio", json.dumps(fitted.to_json()))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
+    assert upscale_request(tmp_path / "a.png", sampled=True, sampler="euler", checkpoint="tiny").times == times
+    for changes in ({"sampler": "heun"}, {"checkpoint": "other"}):
+        changed = upscale_request(tmp_path / "a.png", sampled=True, **changes)
+        assert changed.times == () and changed.spacing == "fitted"
+
+
 def test_a_picture_that_says_nothing(tmp_path: Path) -> None:
     image = picture(tmp_path / "photo.png")
     assert default_upscale_request(image) == UpscaleRequest(image)
