@@ -22,7 +22,7 @@ class ReverseRequest:
     seed: int = 0
     steps: int = 0
     sampler: str = ""
-    spacing: str = ""
+    spacing: str = ""  # or the name of a noise schedule saved in the Lab
     guidance: float | None = None  # CFG scale
     width: int = 0  # px
     height: int = 0

@@ -14,18 +14,23 @@ from torch import Tensor
 
 from diffstudio.atomic import make_folder, write_bytes, write_text
 from diffstudio.diffusion.denoiser import Denoiser
+from diffstudio.diffusion.noise_curve import curve_fractions
 from diffstudio.diffusion.schedule import NoiseSchedule
 from diffstudio.diffusion.score import noise_estimate, score
+from diffstudio.diffusion.spacing import SPACINGS
 from diffstudio.errors import BadRequest, CheckpointDamaged
 from diffstudio.models import loading
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import FAMILIES, Family
+from diffstudio.models.fitted_steps.ladders import SPACING
+from diffstudio.models.fitted_steps.stored import fitted_steps
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
 from diffstudio.models.model import Model
 from diffstudio.models.recommended import recommended_values
 from diffstudio.models.sampling import SampleOptions, sample
+from diffstudio.studio.curves.saved import find_curve
 from diffstudio.studio.evaluations.folders import OnProgress
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.reverse.film import animation
@@ -162,17 +167,32 @@ class _Filming:
     def _options(self) -> SampleOptions:
         request, usual = self.request, recommended_values(self.checkpoint)
         width, height = self.model.default_size
+        steps = request.steps or int(usual.get("steps", 20))
+        sampler = request.sampler or str(usual.get("sampler", "heun"))
         options = SampleOptions(
             [request.seed],
             request.width or width,
             request.height or height,
-            request.steps or int(usual.get("steps", 20)),
-            request.sampler or str(usual.get("sampler", "heun")),
+            steps,
+            sampler,
             request.spacing or str(usual.get("spacing", "uniform")),
             float(usual.get("guidance", self.model.guidance)) if request.guidance is None else request.guidance,
+            times=self._times(sampler, steps),
         )
         self.model.check_size(options.width, options.height)
         return options
+
+    def _times(self, sampler: str, steps: int) -> tuple[float, ...]:
+        """The times of fitted steps, or of a noise schedule saved in the Lab; () for another spacing. BadRequest."""
+        name = self.request.spacing
+        if name == SPACING:
+            ladder = fitted_steps(self.checkpoint).of(sampler, steps)
+            if ladder is None:
+                what = f"No {steps} steps are fitted to {self.checkpoint.name} with {sampler}"
+                raise BadRequest(what, remedy="Choose another spacing, or fit them with `diffstudio models fit-steps`")
+            return ladder.times
+        curve = find_curve(name) if name and name not in SPACINGS else None
+        return curve_fractions(curve.curve, self.model.schedule, steps) if curve is not None else ()
 
     def _filmed(self, x_t: Tensor, t: float, denoised: Tensor, before: Tensor | None) -> FilmedStep:
         time = torch.tensor(t, dtype=torch.float64)

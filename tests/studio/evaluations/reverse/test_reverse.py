@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,23 @@ import pytest
 import torch
 from PIL import Image
 
+from diffstudio.diffusion.noise_curve import curve_fractions
+from diffstudio.diffusion.schedule import RectifiedFlow
 from diffstudio.errors import BadRequest, CheckpointDamaged, Interrupted, RunProblem
 from diffstudio.models import loading
+from diffstudio.models.fitted_steps.stored import store
 from diffstudio.models.library.library import Library
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.curves.saved import NamedCurve, NoiseCurve, save_curve
 from diffstudio.studio.evaluations.reverse.request import ReverseRequest
 from diffstudio.studio.evaluations.reverse.result import PARTS, FilmedStep, ReverseResult
 from diffstudio.studio.evaluations.reverse.reverse import reverse
 from diffstudio.studio.evaluations.subjects import find_checkpoint
 from diffstudio.studio.generation.preview import to_images
 from tests.models import small_files
+from tests.models.fitted_steps.some_ladders import ladder
 from tests.studio.evaluations.likelihood.test_autoencoder import write_vae
 from tests.studio.evaluations.small_models import write_checkpoint
 
@@ -118,3 +125,18 @@ def test_what_cannot_be_filmed_is_refused_with_the_reason(checkpoint: Path, tmp_
         run(spoilt, tmp_path / "out", prompt="")
     with pytest.raises(Interrupted):
         reverse(ReverseRequest(str(checkpoint), "", tmp_path / "out"), Library(), cancelled=lambda: True)
+
+
+def test_the_spacings_of_generate_can_be_filmed_too(checkpoint: Path, tmp_path: Path) -> None:
+    """Steps fitted to the checkpoint, and a noise schedule saved in the Lab."""
+    curve = NamedCurve("drawn", NoiseCurve(((0.0, 8.0), (0.4, 1.0), (1.0, -8.0))))
+    save_curve(curve)
+    fractions = curve_fractions(curve.curve, RectifiedFlow(), 3)
+    drawn = run(checkpoint, tmp_path / "drawn", steps=3, sampler="euler", spacing="Drawn")
+    assert [step.t for step in drawn.steps] == pytest.approx(fractions)
+    fitted = read_checkpoint(shutil.copy(checkpoint, tmp_path / "fitted.safetensors"))
+    store(fitted, [ladder("euler", 3)])
+    film = run(fitted.path, tmp_path / "film", steps=3, sampler="euler", spacing="fitted")
+    assert [step.t for step in film.steps] == pytest.approx(ladder("euler", 3).times)
+    with pytest.raises(BadRequest, match="No 4 steps are fitted"):
+        run(fitted.path, tmp_path / "none", steps=4, sampler="euler", spacing="fitted")
