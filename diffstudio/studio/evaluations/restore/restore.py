@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffstudio.atomic import make_folder, write_text
-from diffstudio.errors import BadRequest
+from diffstudio.errors import BadRequest, DiffstudioError, ImageProblem
 from diffstudio.models import loading
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import FAMILIES, PIXEL
@@ -51,8 +51,9 @@ def restore(
     """Restore images into the folder `out`: the mean, a sample, and what the share between them makes of both.
 
     Images of any size are processed in overlapping tiles of the model's training size. Holds the accelerator, and releases
-    it while images are generated. DiffstudioError for what cannot be read, and for a model that cannot restore;
-    Interrupted when `cancelled` returns True or the control file in `out` says stop.
+    it while images are generated. An image that cannot be restored is left out and named in the notes. DiffstudioError
+    where that is every image, and for a model that cannot restore; Interrupted when `cancelled` returns True or the control
+    file in `out` says stop.
     """
     checkpoint = restoring_checkpoint(request.checkpoint, library)
     if request.images.is_dir():
@@ -63,20 +64,28 @@ def restore(
     masks = [_mask_of(file, request.mask) for file in files]
     found: list[RestoredImage] = []
     notes: list[str] = []
+    problems: list[DiffstudioError] = []
     with job_control.taken("restoring images"):
         on_progress(f"Loading {checkpoint.name}", 0, 0)
         model = loading.load(checkpoint, choose_device(request.device))
         check_restores(model, checkpoint.name)
         for number, (file, mask, name) in enumerate(zip(files, masks, names_of(files), strict=True), 1):
             job_control.check()
-            picture = read_restorable(file, name)
-            unknown = unknown_pixels(picture, mask) if request.task is RestoreTask.INPAINT else None
+            try:
+                picture = read_restorable(file, name)
+                unknown = unknown_pixels(picture, mask) if request.task is RestoreTask.INPAINT else None
+            except (ImageProblem, BadRequest) as problem:
+                problems.append(problem)
+                notes.append(f"{file.name} was left out: {problem}")
+                continue
             what = f"Restoring {file.name}, image {number:,} of {len(files):,}"
             restored = _with_progress(model, request, picture, unknown, job_control.check, on_progress, what)
             if restored is None:
                 notes.append(f"{file.name}: {NO_NOISE}.")
                 restored = Restored(picture.values, None if request.mean_only else picture.values, 0.0, True)
             found.append(_written(request, picture, unknown, restored))
+    if problems and not found:
+        raise problems[0]
     notes += _notes(checkpoint, found)
     result = RestoreResult(checkpoint.name, request.task, found, request.share, _settings(request), notes)
     write_text(request.out / RESULT, json.dumps(result.to_json(), ensure_ascii=False, indent=1))

@@ -273,3 +273,16 @@ def test_requests_that_cannot_be_are_refused() -> None:
     assert task_of("deblur") is RestoreTask.DEBLUR
     with pytest.raises(BadRequest, match="no task called 'sharpen'"):
         task_of("sharpen")
+
+
+def test_an_image_that_cannot_be_restored_is_left_out_and_named(model: WhiteModel, tmp_path: Path) -> None:
+    (folder := tmp_path / "images").mkdir()
+    write(folder / "b.png", noise(16, 16, 3))
+    write(folder / "c.png", noise(16, 16, 3))
+    (folder / "a.png").write_bytes((folder / "c.png").read_bytes()[:90])
+    request = RestoreRequest("starter", folder, RestoreTask.DENOISE, tmp_path / "out", mean_only=True, device="cpu")
+    result = restore(request, Library())
+    assert [image.name for image in result.images] == ["b", "c"]
+    assert any("a.png was left out" in note and "cannot be read" in note for note in result.notes)
+    with pytest.raises(BadRequest, match="nothing to fill in b.png"):
+        restore(replace(request, images=folder / "b.png", task=RestoreTask.INPAINT, mean_only=False), Library())
