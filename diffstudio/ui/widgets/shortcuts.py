@@ -18,6 +18,7 @@ from diffstudio.ui.widgets import actions
 
 _Standard = QKeySequence.StandardKey
 _JOB_CARD = "generate/queue/job_card"
+_FILM = "lab/results/film_view"
 _CURVE = "lab/noise_schedule/canvas"
 _STAR = "Star, or remove the star"
 _GENERATE_KEYS = ("Ctrl+Return", "Ctrl+Enter")
@@ -211,6 +212,14 @@ MOVE_POINT = Shortcut(
 ADD_POINT = Shortcut(P.LAB, "Add a point to the noise schedule", ("Insert", "+"), _CURVE)
 REMOVE_POINT = Shortcut(P.LAB, "Remove the point", ("Delete", "Backspace"), _CURVE)
 UNDO_CURVE = Shortcut(P.LAB, "Undo the last change of the noise schedule", (_Standard.Undo,))
+MOVE_DIVIDER = Shortcut(
+    P.LAB, "Move the divider between before and after", ("Left", "Right", "Home", "End"), "lab/results/before_after"
+)
+CHOOSE_FRAME = Shortcut(P.LAB, "Go to another step of a film", ("Left", "Right", "Home", "End"), _FILM)
+PLAY_FILM = Shortcut(P.LAB, "Play or pause a film", ("Space",), _FILM)
+MOVE_WORD_MARK = Shortcut(
+    P.LAB, "Move the mark on the image of words", ("Left", "Right", "Up", "Down"), "lab/results/word_maps"
+)
 CHOOSE_LAB_JOB = Shortcut(P.LAB, "Choose a job", ("Up", "Down"), "lab/jobs_list")
 
 UNDO_MASK = Shortcut(P.MASK, "Undo", ("Ctrl+Z",))
