@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
 PROMPTS = ROOT / "packaging" / "starter" / "prompts.txt"  # what the starter generates for the gallery and the training
 QUICK_STEPS = 8  # of the images with --check: fitted to the starter, and their quality does not matter
+VAE_MINUTES = 4.0
 HALF_WAY = 14  # steps: more than any earlier image has in all
 STARRED = ("robot", "panda", "strawberry")
 RECIPE = {
@@ -225,6 +226,21 @@ def draw_shapes(folder: Path, count: int, seed: int, colours: int) -> None:
         image.save(folder / f"{number:03d}.png")
 
 
+def scratch(paths: Sequence[Path]) -> None:
+    """Draw a thin dark line across each of these images."""
+    import random
+
+    from PIL import Image, ImageDraw
+
+    for number, path in enumerate(paths):
+        dice = random.Random(number)
+        with Image.open(path) as opened:
+            image = opened.convert("RGB")
+        ends = (dice.randint(6, 26), dice.randint(6, 58), dice.randint(38, 58), dice.randint(6, 58))
+        ImageDraw.Draw(image).line(ends, fill="#303030", width=2)
+        image.save(path)
+
+
 def draw_classes(folder: Path, count: int) -> None:
     """Circles and squares in a sub-folder each, alike in colours, sizes and places."""
     import random
@@ -390,7 +406,7 @@ class Session:
         await until(lambda: view.controls.checkpoint(), "the starter was offered")
         view.canvas.set_curve(NoiseCurve.from_pairs((0, 9, 0.15, 4, 0.4, 1, 0.7, -1.5, 0.9, -5, 1, -12)))
         view.canvas.choose(2)
-        await until(lambda: len(view.images.thumbnails()) == 2 and not view.answers.busy, "both images were drawn")
+        await until(lambda: len(view.images.thumbnails()) > 1 and not view.answers.busy, "the images were drawn")
         await self._save(self.window, "noise_schedule", pause=1)
 
     async def take_forward(self) -> None:
@@ -462,6 +478,37 @@ class Session:
         draw_classes(folder, 300)
         await self._job("features", ["starter", str(folder)])
         await self._save(self.window, "representations", pause=1)
+
+    async def take_anomalies(self) -> None:
+        """The most anomalous of drawn shapes, a few of which have a scratch."""
+        normal, searched = self.home / "shapes", self.home / "inspection"
+        draw_shapes(normal, 220, 0, 12)
+        draw_shapes(searched, 30, 5000, 12)
+        scratch(sorted(searched.iterdir())[:6])
+        room = await self._job("anomalies", [str(normal), str(searched)])
+        room.job_view.result_view().setFocus()
+        await self._save(self.window, "anomalies", pause=2)
+
+    async def check_latent_space(self) -> None:
+        """The reconstruction of a drawn shape by a VAE, moved in a direction, and its way to another shape."""
+        from diffstudio.studio.requests import TrainRequest
+
+        shapes = self.home / "shapes"
+        draw_shapes(shapes, 220, 0, 12)
+        runs = self.desktop.runs
+        assert runs is not None
+        room: Any = self.window.show_room("Lab")
+        view = room.show_interactive("latent-space")
+        if not view.model.value():
+            runs.start(TrainRequest(folder=shapes, recipe="vae", minutes=VAE_MINUTES), name="shapes VAE")
+        await until(view.model.value, "the VAE was trained")
+        view.first.set_image(shapes / "007.png")
+        view.last.set_image(shapes / "003.png")
+        await until(lambda: view.directions.isVisible() and not view.answers.busy, "the image was encoded")
+        view.directions.slider(0).set_value(2.0)
+        view.directions.changed.emit()
+        await until(lambda: len(view.points.thumbnails()) == 3 and not view.answers.busy, "the image was moved")
+        await self._save(self.window, "latent_space", pause=1.5)
 
     async def check_lab_form(self) -> None:
         """The form of an evaluation."""

@@ -43,7 +43,7 @@ class GalleryLayout(QWidget):
             "Generate image",
         )
         self.empty_trash = EmptyState(
-            "trash", "The trash is empty", "Images that you delete come here first.", "Gallery"
+            "trash", "The trash is empty", "Images that you delete come here first.", "Back to gallery"
         )
         self.no_matches = EmptyState("magnifying-glass", "No matches", "", "Show all images")
         self._pages = QStackedWidget()

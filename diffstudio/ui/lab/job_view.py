@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
 from diffstudio.studio.evaluations.jobs import JobStatus, JobSummary
 from diffstudio.studio.jobs.live_tasks import LiveTasks
@@ -83,8 +83,7 @@ class JobView(QWidget):
         self.cancel = SecondaryButton(actions.CANCEL, "x", "Stop without a result (Ctrl+.)")
         self.outcome = Banner("warn")
         self.outcome.close_button.hide()
-        self._running, self._results = QWidget(), QStackedWidget()
-        self._results.addWidget(QWidget())
+        self._running, self._results = QWidget(), QWidget()
         self._lay_out()
         self._connect()
 
@@ -114,6 +113,8 @@ class JobView(QWidget):
         column.addWidget(self._running)
         column.addWidget(self.outcome)
         column.addWidget(self._results)
+        results = QVBoxLayout(self._results)  # not a stack, which would be as high as the highest of them
+        results.setContentsMargins(0, 0, 0, 0)
         column.addStretch(1)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
@@ -140,8 +141,8 @@ class JobView(QWidget):
             self.name.setText(summary.name)
             self.name.setCursorPosition(0)
         if another:
-            self._results.setCurrentIndex(0)
             self._results.hide()
+            self._show_view(None)
         self.shows.setText(page.shows if page is not None else "")
         self.change.setEnabled(page is not None)
         if not summary.alive:
@@ -172,10 +173,17 @@ class JobView(QWidget):
             view.menu_requested.connect(self.menu_requested)
             if self._live is not None:
                 view.use(self._live)
-            self._results.addWidget(view)
+            view.hide()
+            whole = self._results.layout()
+            assert whole is not None
+            whole.addWidget(view)
         view.show_result(result)
-        self._results.setCurrentWidget(view)
+        self._show_view(view)
         self._results.show()
+
+    def _show_view(self, shown: ResultView | None) -> None:
+        for view in self._views.values():
+            view.setVisible(view is shown)
 
     def use(self, live: LiveTasks) -> None:
         """Where the results' tasks that need a network are submitted."""
@@ -195,8 +203,7 @@ class JobView(QWidget):
 
     def result_view(self) -> ResultView | None:
         """The result that is shown."""
-        shown = self._results.currentWidget()
-        return shown if isinstance(shown, ResultView) else None
+        return next((view for view in self._views.values() if not view.isHidden()), None)
 
     def _rename(self) -> None:
         if self._summary is not None and self.name.text().strip() != self._summary.name:

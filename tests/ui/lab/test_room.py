@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,12 @@ from diffstudio.studio.evaluations.jobs import JobStatus, LabJobs
 from diffstudio.studio.jobs.live_tasks import LiveTasks
 from diffstudio.ui.lab import room as module
 from diffstudio.ui.lab.fields import FolderField, SubjectsField
+from diffstudio.ui.lab.job_view import JobView
 from diffstudio.ui.lab.page import InteractivePage, InteractiveView
 from diffstudio.ui.lab.page_list import PAGES
+from diffstudio.ui.lab.pages import evaluate
 from diffstudio.ui.lab.pages.evaluate import EvaluateView
+from diffstudio.ui.lab.results.result_view import ResultView
 from diffstudio.ui.lab.room import LabRoom
 from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem
 from tests.ui.samples import checkpoint
@@ -280,3 +284,21 @@ def test_an_interactive_page_is_shown_with_the_models_and_takes_what_is_dropped(
     assert view.offered == []
     room.shut_down()
     assert view.ended
+
+
+def test_a_short_result_is_not_stretched_to_the_height_of_an_earlier_one(qtbot: QtBot, dressed: QApplication) -> None:
+    class Fixed(ResultView):
+        def show_result(self, result: int) -> None:
+            self.setMinimumHeight(result)
+
+    view = JobView([replace(evaluate.PAGE, verb=verb, make_view=Fixed) for verb in ("tall", "short")])
+    qtbot.addWidget(view)
+    view.resize(600, 500)
+    view.show()
+    view.show_result("tall", 3000)
+    tall = view.result_view()
+    view.show_result("short", 100)
+    short = view.result_view()
+    assert short is not None and short is not tall and tall is not None and tall.isHidden()
+    QApplication.sendPostedEvents()
+    assert short.height() == 100

@@ -240,8 +240,8 @@ def _model(
     if subject is None:
         return (
             None,
-            "No model of the normal images is used, only distances to them. A model trained first (--minutes) adds "
-            "denoising errors and likelihoods.",
+            "No model of the normal images is used, only distances to them. A checkpoint of them, or one that is trained "
+            "first, adds denoising errors and likelihoods.",
         )
     if subject.recipe.objective.kind is not ObjectiveName.DIFFUSION:
         return None, f"{subject.name} is not a diffusion model and has no denoising errors: only distances are used."

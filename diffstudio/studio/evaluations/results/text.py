@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from diffstudio.evaluation.interval import Interval
+from diffstudio.studio.metadata.sampler_names import SAMPLER_LABELS, SPACING_LABELS
 
 
 def number(value: float | None) -> str:
@@ -31,3 +33,16 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
         ).rstrip()
         for row in rows
     ]
+
+
+def settings_text(settings: Mapping[str, Any]) -> str:
+    """The settings of a result with the names of the window: `steps 10, sampler DPM++ 2M, scheduler Log SNR`."""
+    names = {
+        "sampler": ("sampler", {str(key): name for key, name in SAMPLER_LABELS.items()}),
+        "spacing": ("scheduler", {str(key): name for key, name in SPACING_LABELS.items()}),
+    }
+    parts = []
+    for key, value in settings.items():
+        name, labels = names.get(key, (key, {}))
+        parts.append(f"{name} {labels.get(str(value), value)}")
+    return ", ".join(parts)

@@ -16,6 +16,7 @@ from diffstudio.evaluation.attention.overlay import heat, over_image, shares_at
 from diffstudio.studio.evaluations.attention.result import HOW_TO_READ, METHODS, AttentionResult, FollowedWord
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.results.stored import damage_named
+from diffstudio.studio.evaluations.results.text import settings_text
 from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, TableRow
 
 _MOST_BYTES = 400_000_000  # of the arrays in a file
@@ -38,7 +39,7 @@ class AttentionView:
 
     @property
     def summary(self) -> str:
-        settings = ", ".join(f"{name} {value}" for name, value in self.result.settings.items())
+        settings = settings_text(self.result.settings)
         return f"{self.result.prompt} with {self.result.checkpoint}: {settings}."
 
     @property

@@ -11,6 +11,7 @@ from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.restore.blending import blended_png
 from diffstudio.studio.evaluations.restore.result import HOW_TO_READ, RestoredImage, RestoreResult
 from diffstudio.studio.evaluations.results.stored import damage_named
+from diffstudio.studio.evaluations.results.text import settings_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def read_restore(job: JobFolder, values: Mapping[str, Any]) -> RestoreView:
     """The result in a job's folder. RunProblem when it is damaged."""
     with damage_named(f"The result of {job.path.name}"):
         found = RestoreResult.from_json(values)
-        settings = ", ".join(f"{name} {value}" for name, value in found.settings.items())
+        settings = settings_text(found.settings)
         count = f"{len(found.images):,} image{'' if len(found.images) == 1 else 's'}"
         return RestoreView(
             f"{found.task.capitalize()} with {found.checkpoint}: {count}, {settings}.",

@@ -14,6 +14,7 @@ from diffstudio.storage_errors import storage_errors
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.plots.figure import Figure, Series
 from diffstudio.studio.evaluations.results.stored import damage_named
+from diffstudio.studio.evaluations.results.text import settings_text
 from diffstudio.studio.evaluations.reverse.result import HOW_TO_READ, PARTS, FilmedStep, ReverseResult
 
 TITLES = {"state": "x_t", "estimate": "Estimate of x_0", "noise": "Noise", "score": "Score"}
@@ -56,7 +57,7 @@ def read_reverse(job: JobFolder, values: Mapping[str, Any]) -> ReverseView:
     """The result in a job's folder. RunProblem when it is damaged."""
     with damage_named(f"The result of {job.path.name}"):
         found = ReverseResult.from_json(values)
-        settings = ", ".join(f"{name} {value}" for name, value in found.settings.items())
+        settings = settings_text(found.settings)
         of = f"{found.prompt}, " if found.prompt else ""
         return ReverseView(
             f"{of}{found.checkpoint}: {settings}.",

@@ -46,7 +46,7 @@ from diffstudio.ui.widgets.inputs import LabelledComboBox, LabelledSlider
 TITLE = "Forward process"
 SHOWS = "What a model is trained to undo: any image with as much noise as the slider says, by the noise schedule of any model."
 LARGEST = 256  # px of an image
-PARTS = {"clean": "x_0", "state": "x_t", "noise": "Noise"}
+PARTS = {"clean": "x_0: image", "state": "x_t: noisy image", "noise": "Noise"}
 HOW = (
     "x_t = alpha x_0 + sigma noise: alpha says how much of the image is left, sigma how much noise there is, and SNR is the "
     "square of their ratio. Schedules with other times and scales can be compared by log-SNR: at the same value they are "

@@ -11,7 +11,8 @@ from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_painting import fitted
 
-HEIGHT = 288  # px
+HEIGHTS = 240, 448  # px, at 100 %: the least and the largest
+_HEIGHT = 0.4  # of the width
 _STEP = 0.05  # of the width, by an arrow key
 _KEYS = {Qt.Key.Key_Left: -_STEP, Qt.Key.Key_Right: _STEP, Qt.Key.Key_Home: -1.0, Qt.Key.Key_End: 1.0}
 
@@ -27,10 +28,15 @@ class BeforeAfter(QWidget):
         self.share, self.divider = 0.0, 0.5
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setCursor(Qt.CursorShape.SplitHCursor)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.setFixedHeight(theme.scaled(HEIGHT))
-        self.setMinimumWidth(120)
+        policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
+        policy.setHeightForWidth(True)
+        self.setSizePolicy(policy)
+        self.setMinimumSize(120, theme.scaled(HEIGHTS[0]))
         describe(self, "Before and after", "Drag the divider, or press Left and Right; Home and End show only one side")
+
+    def heightForWidth(self, width: int) -> int:
+        least, largest = (theme.scaled(height) for height in HEIGHTS)
+        return min(largest, max(least, round(_HEIGHT * width)))
 
     def show_images(self, before: QImage, mean: QImage, sample: QImage) -> None:
         """A null image where there is none."""

@@ -163,7 +163,7 @@ class DecisionsView(QWidget):
         if self._view is not None:
             self.called.set_text(self._view.sentence_at(self._rate))
             decided = len(self.model.decisions)
-            self.heading.set_right(f"{decided:,} decided" if decided else "worst first")
+            self.heading.set_right(f"{decided:,} decided" if decided else "most anomalous first")
 
     def _choose_kind(self, kind: str) -> None:
         self.model.set_kind(kind)

@@ -307,9 +307,11 @@ class _Plot:
         for mark in self._marks:
             self._item.removeItem(mark)
         self._marks = []
+        middle = sum(self._box.viewRange()[0]) / 2
         for x, text in () if chart.is_empty() else chart.marks:
             pen = self._pg.mkPen(theme.colour("dim"), width=1, style=Qt.PenStyle.DashLine)
-            options = {"position": 0.93, "color": theme.colour("dim"), "anchors": [(1.05, 0.5), (-0.05, 0.5)]}
+            beside = (1.05, 0.5) if x > middle else (-0.05, 0.5)  # on the side where there is room
+            options = {"position": 0.93, "color": theme.colour("dim"), "anchors": [beside, beside]}
             mark = self._pg.InfiniteLine(pos=x, angle=90, pen=pen, label=text, labelOpts=options)
             self._item.addItem(mark)
             self._marks.append(mark)

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from diffstudio.evaluation.interval import Interval
-from diffstudio.studio.evaluations.results.text import aligned, number, with_interval
+from diffstudio.studio.evaluations.results.text import aligned, number, settings_text, with_interval
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,9 @@ def test_an_interval_follows_its_figure() -> None:
 
 def test_names_are_on_the_left_and_figures_on_the_right() -> None:
     assert aligned([("", "FID"), ("gan", "1.000"), ("ae", "")]) == ["       FID", "gan  1.000", "ae"]
+
+
+def test_settings_have_the_names_of_the_window() -> None:
+    found = {"steps": 10, "sampler": "dpmpp_2m", "spacing": "log_snr", "guidance": 1.0}
+    assert settings_text(found) == "steps 10, sampler DPM++ 2M, scheduler Log SNR, guidance 1.0"
+    assert settings_text({"sampler": "of a newer version"}) == "sampler of a newer version"

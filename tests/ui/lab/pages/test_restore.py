@@ -118,3 +118,10 @@ def test_the_form_shows_the_fields_of_its_task_and_takes_images_and_folders(
     dialog.fileSelected.emit(str(tmp_path / "other.png"))
     dialog.close()
     assert form.images.folder() == tmp_path / "other.png"
+
+
+def test_the_image_is_taller_in_a_wide_window(view: RestoreResultView, qtbot: QtBot) -> None:
+    for width, height in ((500, 240), (800, 320), (2000, 448)):
+        view.resize(width + view.width() - view.compared.width(), 900)
+        QApplication.sendPostedEvents()
+        assert (view.compared.width(), view.compared.height()) == (width, theme.scaled(height))

@@ -72,6 +72,18 @@ def test_a_throughput_is_drawn_on_a_linear_scale_from_zero(chart: RunChart) -> N
     assert chart.accessibleName() == "Images per second" and "50" in chart.accessibleDescription()
 
 
+@pytest.mark.parametrize("best", [0, 9])
+def test_the_name_of_a_mark_stays_in_the_plot(chart: RunChart, best: int) -> None:
+    held_out = [0.5] * 10
+    held_out[best] = 0.1
+    chart.show_history(history([0.5] * 10, held_out))
+    assert chart._plot is not None
+    (mark,) = chart._plot._marks
+    chart.grab()  # places the label
+    place = mark.label.mapRectToScene(mark.label.boundingRect())
+    assert mark.value() == best + 1 and chart._plot._box.sceneBoundingRect().contains(place)
+
+
 def test_what_is_not_measured_yet_is_named(chart: RunChart) -> None:
     chart.kind.set_value(ChartKind.NOISE_LEVELS)
     chart.show_history(history([1, 1], []))
