@@ -390,10 +390,14 @@ class Session:
         room: Any = self.window.show_room("Lab")
         form_view = room.show_form("evaluate")
         form_view.form.fill([str(varied), str(collapsed), str(real), "--features", "imagenet"])
-        if not room.jobs_list.cards():
+
+        def evaluations() -> list[Path]:
+            return [path for path in room.jobs_list.cards() if room.summary(path).request.verb == "evaluate"]
+
+        if not evaluations():
             form_view.start.click()
-        await until(lambda: bool(room.jobs_list.cards()), "the evaluation was listed")
-        room.select(next(iter(room.jobs_list.cards())))
+        await until(evaluations, "the evaluation was listed")
+        room.select(evaluations()[0])
         await until(lambda: room.job_view.result_view() is not None, "the evaluation had its result")
         await self._save(self.window, "lab", pause=1)
 
@@ -434,11 +438,8 @@ class Session:
         room: Any = self.window.show_room("Lab")
         form_view = room.show_form(verb)
         form_view.form.fill(arguments)
-        before = set(room.jobs_list.cards())
         form_view.start.click()
-        await until(lambda: bool(set(room.jobs_list.cards()) - before), "the job was listed")
-        (job,) = set(room.jobs_list.cards()) - before
-        room.select(job)
+        await until(room.selected, "the job was started")
         await until(lambda: room.job_view.result_view() is not None and room.summary().result, "the job had its result")
         return room
 

@@ -16,7 +16,7 @@ from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.inputs import ComboBox
 
-_NARROWEST = 240  # px
+_NARROWEST, _WIDEST = 240, round(1.4 * WIDTH)  # px
 
 
 class PlotView(QWidget):
@@ -61,15 +61,17 @@ class PlotCanvas(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._marks: list[Mark] = []
+        self._plain = "dim"  # the role of plain text
         policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         policy.setHeightForWidth(True)
         self.setSizePolicy(policy)
         self.setMinimumWidth(_NARROWEST)
-        self.setMaximumWidth(theme.scaled(WIDTH))
+        self.setMaximumWidth(theme.scaled(_WIDEST))
         describe(self, "Plot", " ")
 
     def set_figure(self, figure: Plot | None) -> None:
         self._marks = marks(figure) if figure is not None else []
+        self._plain = "text" if isinstance(figure, HeatMap) else "dim"  # numbers on coloured cells need the contrast
         self.setAccessibleDescription(_in_words(figure) if figure is not None else "")
         describe(self, figure.title if figure is not None else "Plot", " ")
         self.update()
@@ -112,7 +114,7 @@ class PlotCanvas(QWidget):
         font = theme.font(theme.SMALL_PIXELS, bold=strong)
         font.setPixelSize(max(8, round(min(12 / scale * theme.text_factor(), 15))))
         painter.setFont(font)
-        painter.setPen(theme.colour("text" if strong else "dim"))
+        painter.setPen(theme.colour("text" if strong else self._plain))
         flags = {"start": Qt.AlignmentFlag.AlignLeft, "middle": Qt.AlignmentFlag.AlignHCenter}
         room = painter.fontMetrics().horizontalAdvance(text) + 4
         left = {"start": x, "middle": x - room / 2}.get(anchor, x - room)
