@@ -1,15 +1,16 @@
-"""Reads the stored result of a Lab verb without trusting it: format, fields and damage. No torch."""
+"""Reads the stored result of a Lab verb without trusting it: format, fields, files and damage. No torch."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
 from diffstudio.errors import RunProblem, newer_format
 
-_DAMAGES = (KeyError, TypeError, ValueError, AttributeError, IndexError)
+_DAMAGES = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)
 
 
 @contextmanager
@@ -28,3 +29,11 @@ def known_fields(kind: type, values: Mapping[str, Any], newest_format: int, what
         raise newer_format(what, written, newest_format)
     known = {one.name for one in fields(kind)}
     return {name: value for name, value in values.items() if name in known}
+
+
+def file_inside(folder: Path, name: str) -> Path:
+    """The file of a result in its folder. ValueError for one outside it, which a result of somebody else may name."""
+    file = folder / name
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise ValueError(f"the file {name[:80]!r} is outside its folder")
+    return file

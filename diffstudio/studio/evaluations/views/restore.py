@@ -10,7 +10,7 @@ from typing import Any
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.restore.blending import blended_png
 from diffstudio.studio.evaluations.restore.result import HOW_TO_READ, RestoredImage, RestoreResult
-from diffstudio.studio.evaluations.results.stored import damage_named
+from diffstudio.studio.evaluations.results.stored import damage_named, file_inside
 from diffstudio.studio.evaluations.results.text import settings_text
 
 
@@ -58,7 +58,7 @@ def _files(job: JobFolder, image: RestoredImage) -> RestoredFiles:
     return RestoredFiles(
         image.name,
         Path(image.source),
-        job.path / image.mean,
-        job.path / image.sample if image.sample else None,
+        file_inside(job.path, image.mean),
+        file_inside(job.path, image.sample) if image.sample else None,
         f"{image.width:,} × {image.height:,} px, {noise}",
     )

@@ -13,7 +13,7 @@ from typing import Any
 from diffstudio.storage_errors import storage_errors
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.plots.figure import Figure, Series
-from diffstudio.studio.evaluations.results.stored import damage_named
+from diffstudio.studio.evaluations.results.stored import damage_named, file_inside
 from diffstudio.studio.evaluations.results.text import settings_text
 from diffstudio.studio.evaluations.reverse.result import HOW_TO_READ, PARTS, FilmedStep, ReverseResult
 
@@ -62,8 +62,8 @@ def read_reverse(job: JobFolder, values: Mapping[str, Any]) -> ReverseView:
         return ReverseView(
             f"{of}{found.checkpoint}: {settings}.",
             tuple(_frame(job, step, number, len(found.steps)) for number, step in enumerate(found.steps, 1)),
-            job.path / found.image,
-            job.path / found.film,
+            file_inside(job.path, found.image),
+            file_inside(job.path, found.film),
             _figures(found.steps),
             tuple(found.notes),
             HOW_TO_READ,
@@ -71,7 +71,7 @@ def read_reverse(job: JobFolder, values: Mapping[str, Any]) -> ReverseView:
 
 
 def _frame(job: JobFolder, step: FilmedStep, number: int, count: int) -> FilmFrame:
-    files = {part: job.path / step.files[part] for part in PARTS}
+    files = {part: file_inside(job.path, step.files[part]) for part in PARTS}
     return FilmFrame(files, f"Step {number:,} of {count:,}", step.text())
 
 

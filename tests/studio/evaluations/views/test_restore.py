@@ -49,3 +49,12 @@ def test_a_damaged_result_is_named(tmp_path: Path) -> None:
     for changes in ({"images": 3}, {"share": "much"}, {"images": [{"name": "a"}]}):
         with pytest.raises(RunProblem, match="The result of job is damaged"):
             read_restore(JobFolder(tmp_path / "job"), values | changes)
+
+
+@pytest.mark.parametrize("file", ["../source.png", "/source.png", "mean/../../source.png"])
+def test_files_outside_the_result_are_not_read(tmp_path: Path, file: str) -> None:
+    values = example(tmp_path)
+    for part in ("mean", "sample"):
+        images = [values["images"][0] | {part: file}]
+        with pytest.raises(RunProblem, match="outside its folder"):
+            read_restore(JobFolder(tmp_path / "job"), values | {"images": images})

@@ -61,3 +61,20 @@ def test_a_damaged_result_is_named(tmp_path: Path) -> None:
     for changes in ({"steps": [{}]}, {"steps": 2}, {"settings": 1}):
         with pytest.raises(RunProblem, match="is damaged"):
             read_reverse(JobFolder(tmp_path), values | changes)
+
+
+@pytest.mark.parametrize("changes", [{"image": "../secret"}, {"film": "/etc/passwd"}, {"steps": "files"}])
+def test_files_outside_the_result_are_not_read(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """A ZIP of the frames would contain them."""
+    values = example(tmp_path)
+    if "steps" in changes:
+        changes = {"steps": [values["steps"][0] | {"files": dict.fromkeys(PARTS, "../secret")}]}
+    with pytest.raises(RunProblem, match="outside its folder"):
+        read_reverse(JobFolder(tmp_path), values | changes)
+
+
+@pytest.mark.parametrize("figures", [{"sigma": 0, "alpha": 1}, {"t": 10**400}])
+def test_figures_that_cannot_be_are_damage(tmp_path: Path, figures: dict[str, Any]) -> None:
+    values = example(tmp_path)
+    with pytest.raises(RunProblem, match="is damaged"):
+        read_reverse(JobFolder(tmp_path), values | {"steps": [values["steps"][0] | figures]})
