@@ -28,6 +28,11 @@ class CarriedTimes:
         """For another checkpoint."""
         self._loaded = None
 
+    def without_fitted(self, request: GenerateRequest) -> GenerateRequest:
+        """The request without times of the checkpoint, which are read again when it is shown: they may be fitted anew."""
+        loaded = self._loaded
+        return request if loaded is not None and request.times == loaded.times else replace(request, times=())
+
     def given_to(self, request: GenerateRequest, checkpoint: Checkpoint | None) -> GenerateRequest:
         """The request with times, where its spacing needs some: the loaded ones, if they are for its sampler and steps."""
         loaded = self._loaded

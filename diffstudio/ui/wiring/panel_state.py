@@ -49,11 +49,8 @@ def capture(panel: Panel, last: PanelState | None = None) -> PanelState:
         request = replace(request, count=count, seed=panel.seed.value())
     width, height = panel.size_control.requested_size()
     request = panel.hires_fix.with_values(replace(request, width=width, height=height))
-    for section in (
-        panel.sampling,
-        panel.guidance,
-        panel.init_image,
-    ):  # including settings the checkpoint does not support
+    request = panel.sampling.as_kept(request)  # these include settings that the checkpoint does not support
+    for section in (panel.guidance, panel.init_image):
         request = section.with_values(request)
     request = panel.controlnets.apply_to(request)
     scale, enlarges = float(panel.hires_fix.scale.value()), panel.hires_fix.is_enabled()

@@ -170,6 +170,10 @@ class SamplingSection(QWidget):
         )
         return self._carried.given_to(chosen, self._checkpoint)
 
+    def as_kept(self, request: GenerateRequest) -> GenerateRequest:
+        """As `with_values`, but of the times of the steps only those of a loaded image."""
+        return self._carried.without_fitted(self.with_values(request))
+
     def without_hidden(self, request: GenerateRequest) -> GenerateRequest:
         """The request without the settings that the checkpoint does not have."""
         return self.apply_to(request) if self._makes_one_call() else request

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -143,6 +143,20 @@ def test_the_times_of_a_loaded_image_stay_until_something_changes(section: Sampl
     section.set_checkpoint(fitted(name="other"))
     choose(section.steps, 4)
     assert section.apply_to(GenerateRequest("cat")).times == ()
+
+
+def test_what_is_kept_of_the_panel_follows_steps_that_are_fitted_anew(section: SamplingSection) -> None:
+    """After a restart, or an undone change. The times of a loaded image are kept."""
+    section.set_checkpoint(fitted(ladder("unipc", 6, recommended=True)))
+    kept = section.as_kept(GenerateRequest("cat"))
+    again = Ladder(**asdict(ladder("unipc", 6)) | {"times": (1.0, 0.9, 0.7, 0.5, 0.3, 0.1)})
+    section.set_checkpoint(fitted(again))
+    section.load_from(kept)
+    assert section.apply_to(GenerateRequest("cat")).times == again.times
+    assert "loaded image" not in section.fitted.text()
+    loaded = replace(kept, times=ladder("unipc", 6).times)
+    section.load_from(loaded)
+    assert section.as_kept(GenerateRequest("cat")).times == loaded.times
 
 
 # ---- noise schedules that were drawn ---------------------------------------------------------------------------------
