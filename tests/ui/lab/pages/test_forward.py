@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import statistics
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.library.library import Library
+from diffstudio.studio.curves.forward import SCHEDULES, family_schedule, level_at
 from diffstudio.ui.lab.pages.forward import ForwardView
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind
@@ -119,3 +122,14 @@ def test_nothing_is_cut_off_or_without_a_name_in_a_narrow_window(
     walk.settle()
     assert accessibility_problems(view) == []
     assert walk.clipped(view) == [] and walk.pushed_out(view) == [] and walk.hard_to_read(view) == []
+
+
+def test_the_schedule_of_a_deleted_checkpoint_goes_with_it(view: ForwardView, tmp_path: Path) -> None:
+    starter = Library().find("starter")
+    cosine = replace(starter, metadata={**starter.metadata, "diffstudio.schedule": json.dumps(SCHEDULES[3][2])})
+    view.offer([cosine])
+    view.schedule.set_value(str(starter.path))
+    view.schedule.combo.chosen.emit(view.schedule.value())
+    assert view.level == level_at(family_schedule("cosine"), view.level.t)
+    view.offer([])
+    assert view.schedule.value() == "flow" and "t 0.3, alpha 0.7, sigma 0.3" in view.figures.text()
