@@ -66,8 +66,12 @@ class FitStepsResult:
         ]
         others = "prompts and seeds" if self.judged_by_others else "seeds"
         about = (
-            f"Mean squared difference to converged images, on a scale of 0 to 1, of {self.judged} images with {others} "
-            f"that the steps were not fitted with ({self.images} images, CFG scale {self.guidance:g})."
+            f"Mean squared difference to converged images, on a scale of 0 to 1, of {_images(self.judged)} with {others} "
+            f"that the steps were not fitted with ({_images(self.images)}, CFG scale {self.guidance:g})."
         )
         where = f"Kept in {self.file}." if self.file else "None is kept: none is closer than the spacings there are."
         return "\n".join([*aligned(rows), "", about, where, *self.notes])
+
+
+def _images(count: int) -> str:
+    return f"{count} image{'' if count == 1 else 's'}"

@@ -38,6 +38,7 @@ from diffstudio.studio.evaluations.subjects import find_checkpoint
 
 RESULT = "restore.json"  # in the request's `out`
 NO_NOISE = "no noise was found, so it is unchanged. Set --noise to denoise it anyway"
+LESS_THAN_ROUNDING = "noise of {:g} of 255 is less than the rounding of 8 bits, so it is unchanged"
 
 
 def restore(
@@ -81,8 +82,10 @@ def restore(
             what = f"Restoring {file.name}, image {number:,} of {len(files):,}"
             restored = _with_progress(model, request, picture, unknown, job_control.check, on_progress, what)
             if restored is None:
-                notes.append(f"{file.name}: {NO_NOISE}.")
-                restored = Restored(picture.values, None if request.mean_only else picture.values, 0.0, True)
+                given = request.noise
+                notes.append(f"{file.name}: {NO_NOISE if given is None else LESS_THAN_ROUNDING.format(given)}.")
+                sample = None if request.mean_only else picture.values
+                restored = Restored(picture.values, sample, given or 0.0, given is None)
             found.append(_written(request, picture, unknown, restored))
     if problems and not found:
         raise problems[0]

@@ -35,5 +35,6 @@ def test_it_does_not_claim_other_prompts_where_there_are_none() -> None:
     others = FitStepsResult("tiny", 3.0, 24, 16, (KEPT,), "x")
     same = FitStepsResult("tiny", 3.0, 24, 16, (KEPT,), "x", judged_by_others=False)
     assert "with prompts and seeds that the steps were not fitted with" in others.text()
+    assert "of 1 image with" in FitStepsResult("tiny", 3.0, 24, 1, (KEPT,), "x").text()
     assert "16 images with seeds that the steps were not fitted with" in same.text()
     assert others.to_json()["judged_by_others"] is True and same.to_json()["judged_by_others"] is False

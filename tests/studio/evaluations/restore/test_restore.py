@@ -130,6 +130,10 @@ def test_without_noise_nothing_changes_and_it_is_said(model: WhiteModel, tmp_pat
     result = run(file, tmp_path / "out")
     assert np.array_equal(read(tmp_path / "out" / result.images[0].restored), read(file)[..., 0])  # it is grey
     assert any("flat.png: no noise was found" in note for note in result.notes)
+    assert (result.images[0].noise, result.images[0].estimated) == (0, True)
+    told = run(file, tmp_path / "told", noise=0.25)
+    assert any("flat.png: noise of 0.25 of 255 is less than the rounding" in note for note in told.notes)
+    assert (told.images[0].noise, told.images[0].estimated) == (0.25, False)
 
 
 def test_super_resolution_keeps_the_means_of_squares_and_opacity(model: WhiteModel, tmp_path: Path) -> None:
