@@ -62,7 +62,7 @@ class PlotCanvas(QWidget):
         super().__init__()
         self._marks: list[Mark] = []
         self._plain = "dim"  # the role of plain text
-        policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
         policy.setHeightForWidth(True)
         self.setSizePolicy(policy)
         self.setMinimumWidth(_NARROWEST)
@@ -83,7 +83,7 @@ class PlotCanvas(QWidget):
         return round(min(width, self.maximumWidth()) * HEIGHT / WIDTH)
 
     def sizeHint(self) -> QSize:
-        return QSize(WIDTH, HEIGHT)
+        return QSize(_NARROWEST, self.heightForWidth(_NARROWEST))
 
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)

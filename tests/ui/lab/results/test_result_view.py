@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from PIL import Image
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QApplication, QFileDialog, QMenu, QMessageBox
+from PySide6.QtWidgets import QApplication, QFileDialog, QMenu, QMessageBox, QVBoxLayout, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.studio.evaluations.job_folder import JobFolder
-from diffstudio.studio.evaluations.plots.figure import Figure
+from diffstudio.studio.evaluations.plots.figure import HEIGHT, WIDTH, Figure
 from diffstudio.studio.evaluations.views.evaluation import read_evaluation
 from diffstudio.ui.lab.pages.evaluate import EvaluateView, read
+from diffstudio.ui.lab.results.plot_view import PlotView
 from diffstudio.ui.lab.results.saving import SaveButton
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
@@ -134,3 +135,22 @@ def test_long_plots_are_described_by_their_first_values(view: EvaluateView, resu
     figures = read_evaluation(JobFolder(Path("/")), result).figures
     view.plot.show_figures([figure for figure in figures if figure.name == "loss-gap"])
     assert view.plot.canvas.accessibleDescription().endswith("and 7 more")
+
+
+@pytest.mark.parametrize(("width", "plot"), [(400, 376), (800, 776), (1400, 896)])
+def test_a_plot_is_as_wide_as_there_is_room_and_never_cut_off(
+    width: int, plot: int, qtbot: QtBot, dressed: QApplication
+) -> None:
+    view, contents = PlotView(), QWidget()
+    column = QVBoxLayout(contents)
+    column.setContentsMargins(12, 0, 12, 0)
+    column.addWidget(view)
+    column.addStretch(1)
+    qtbot.addWidget(contents)
+    view.show_figures([Figure("f", "Title", "x", "y", ())])
+    contents.resize(width, 1000)
+    contents.show()
+    qtbot.waitExposed(contents)
+    canvas = view.canvas
+    assert (canvas.width(), canvas.height()) == (plot, round(plot * HEIGHT / WIDTH))
+    assert canvas.y() <= view.choice.geometry().bottom() + 6
