@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from diffstudio.evaluation.features.feature_arrays import FeatureArray, as_features, blocks, distance_blocks
 
 NEIGHBOURS = 10
+_ROUNDING = 1e-6  # of the largest distance
 _ROWS = 256  # rows whose ranks are in memory at a time
 
 
@@ -26,18 +27,27 @@ def trustworthiness(features: ArrayLike, coordinates: ArrayLike, neighbours: int
         return None
     penalty = 0.0
     for rows in blocks(number, _ROWS):
-        own = np.arange(rows.start, rows.stop)
-        ranks = np.empty((len(own), number), np.int64)
-        near = _order(whole, rows)
-        np.put_along_axis(ranks, near, np.arange(1, number + 1)[None], axis=1)
-        on_map = _order(shown, rows)[:, :k]
-        penalty += float(np.maximum(np.take_along_axis(ranks, on_map, axis=1) - k, 0).sum())
+        on_map = np.argsort(_distances(shown, rows), axis=1, kind="stable")[:, :k]
+        ranks = np.take_along_axis(_ranks(_distances(whole, rows)), on_map, axis=1)
+        penalty += float(np.maximum(ranks - k, 0).sum())
     return 1.0 - penalty * 2.0 / (number * k * (2.0 * number - 3.0 * k - 1.0))
 
 
-def _order(points: FeatureArray, rows: slice) -> NDArray[np.int64]:
-    """The indices [n,N] of all points sorted by their distance from each of some rows, the row itself last."""
+def _distances(points: FeatureArray, rows: slice) -> NDArray[np.float64]:
+    """The distances [n,N] of all points from each of some rows; infinite for the row itself."""
     distances = np.concatenate([block for _, _, block in distance_blocks(points[None, rows], points)], axis=1)
     own = np.arange(rows.start, rows.stop)
     distances[own - rows.start, own] = np.inf
-    return np.argsort(distances, axis=1, kind="stable").astype(np.int64)
+    return np.asarray(distances, np.float64)
+
+
+def _ranks(distances: NDArray[np.float64]) -> NDArray[np.int64]:
+    """The rank, from 1, of each distance [n,N] in its row; equal distances, up to rounding, have the rank of the first."""
+    order = np.argsort(distances, axis=1, kind="stable")
+    ascending = np.take_along_axis(distances, order, axis=1)
+    rounding = _ROUNDING * ascending[:, -2:-1]  # the last one is the row itself
+    first = np.ones(distances.shape, np.int64)
+    first[:, 1:] = np.where(ascending[:, 1:] - ascending[:, :-1] > rounding, np.arange(2, distances.shape[1] + 1), 1)
+    ranks = np.empty_like(first)
+    np.put_along_axis(ranks, order, np.maximum.accumulate(first, axis=1), axis=1)
+    return ranks

@@ -26,6 +26,7 @@ class LiveAnswers(QObject):
     def __init__(self, name: str, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._tasks = Tasks(name)
+        self._owner = object()  # not `self`: the worker's thread must not hold a QObject
         self._live: LiveTasks | None = None
         self._newest: LiveTask | None = None
         self.busy = False
@@ -39,12 +40,12 @@ class LiveAnswers(QObject):
         self._newest = task
         self._set_busy(True)
         if self._live is not None:
-            self._tasks.start(self._answer(task, self._live.submit(task)))
+            self._tasks.start(self._answer(task, self._live.submit(task, self._owner)))
 
     def cancel(self) -> None:
         """Cancel all tasks."""
         if self.busy and self._live is not None:
-            self._live.cancel()
+            self._live.cancel(self._owner)
         self._newest = None
         self._set_busy(False)
 
@@ -62,9 +63,6 @@ class LiveAnswers(QObject):
             if self._newest is task:
                 self.failed.emit(str(error))
             return
-        except Exception:
-            self._end(task)
-            raise
         self._end(task)
         if self._newest is not None:  # not cancelled by now
             self.answered.emit(task, found)

@@ -36,3 +36,12 @@ def test_it_is_not_defined_for_few_images() -> None:
     assert trustworthiness(FEATURES[:1], FEATURES[:1, :2], 0) is None
     with pytest.raises(ValueError, match="2 points for 3 images"):
         trustworthiness(FEATURES[:3], FEATURES[:2, :2])
+
+
+def test_the_order_of_duplicates_does_not_matter() -> None:
+    features = np.repeat(RNG.normal(size=(3, 50)), 40, axis=0).astype(np.float32)
+    corners = np.repeat(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), 40, axis=0)
+    spread = corners + 0.01 * RNG.normal(size=corners.shape)
+    assert trustworthiness(features, corners) == trustworthiness(features, spread) == 1.0
+    mixed = trustworthiness(features, RNG.permutation(spread))
+    assert mixed is not None and mixed < 0.8

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from diffstudio.errors import BadRequest, Interrupted
+from diffstudio.errors import BadRequest, DiffstudioError, Interrupted, OutOfMemory
 from diffstudio.studio.jobs import live_tasks
 from diffstudio.studio.jobs.live_tasks import LiveTasks
 
@@ -24,11 +24,14 @@ class Task:
     begun: threading.Event = field(default_factory=threading.Event)
     go_on: threading.Event = field(default_factory=threading.Event)
     runs: int = 0
+    error: Exception | None = None
 
     def run(self, model: Any, check: Callable[[], None]) -> str:
         self.runs += 1
         self.begun.set()
         assert self.go_on.wait(30)
+        if self.error is not None:
+            raise self.error
         check()
         return f"{self.name} by {model}"
 
@@ -150,3 +153,53 @@ def test_nothing_is_computed_once_closed(tasks: LiveTasks) -> None:
     _, waiting = submitted(tasks, "first")
     tasks.close()
     assert waiting.cancelled() and submitted(tasks, "second")[1].cancelled() and not tasks.may_run()
+
+
+def test_tasks_of_two_owners_do_not_replace_each_other(tasks: LiveTasks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_tasks, "LEAST_SECONDS", 0.0)
+    task, first, thread = running(tasks, "first")
+    others = []
+    for name in ("old", "new"):
+        other = Task(name)
+        other.go_on.set()
+        others.append(tasks.submit(other, "another page"))
+    end(task, thread)
+    assert first.result(0) == "first by tiny" and others[0].cancelled()
+    tasks.cancel()  # only those of the first owner
+    tasks.run(load)
+    assert others[1].result(0) == "new by tiny" and not tasks.may_run()
+
+
+def test_a_task_that_was_put_off_goes_before_those_of_others(tasks: LiveTasks) -> None:
+    task, first, thread = running(tasks, "first")
+    other = Task("other")
+    other.go_on.set()
+    second = tasks.submit(other, "another page")
+    tasks.put_off()
+    end(task, thread)
+    assert tasks.may_run()
+    tasks.run(load)
+    assert first.result(0) == "first by tiny" and not second.done()
+    tasks.close()
+    assert second.cancelled()
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "sentence"),
+    [
+        (MemoryError(), OutOfMemory, "There was not enough memory for these images. Close other programs"),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), OutOfMemory, "choose a smaller model"),
+        (RuntimeError("mat1 and mat2\nshapes"), DiffstudioError, "computed: RuntimeError: mat1 and mat2. Try again"),
+        (ZeroDivisionError(), DiffstudioError, "computed: ZeroDivisionError. Try again"),
+    ],
+)
+def test_other_errors_are_sentences(
+    error: Exception, kind: type[DiffstudioError], sentence: str, tasks: LiveTasks
+) -> None:
+    task = Task("first", error=error)
+    task.go_on.set()
+    answer = tasks.submit(task)
+    tasks.run(load)
+    with pytest.raises(kind, match=sentence):
+        answer.result(0)
+    assert submitted(tasks, "second")[0].runs == 0 and tasks.may_run()

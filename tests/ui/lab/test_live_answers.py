@@ -21,6 +21,8 @@ class Task:
     checkpoint: str = "tiny"
 
     def run(self, model: Any, check: Callable[[], None]) -> int:
+        if self.number == 0:
+            raise MemoryError
         if self.number < 0:
             raise BadRequest(f"{self.number} cannot be doubled", remedy="Choose another")
         return 2 * self.number
@@ -90,3 +92,26 @@ def test_nothing_arrives_once_cancelled(qtbot: QtBot, answers: LiveAnswers, live
     answers.ask(Task(2))
     compute(live)
     qtbot.waitUntil(lambda: heard == [4])
+
+
+def test_two_pages_get_their_answers(qtbot: QtBot, answers: LiveAnswers, live: LiveTasks) -> None:
+    other = LiveAnswers("another-page")
+    for page in (answers, other):
+        page.use(live)
+        page.ask(Task(3))
+    answers.ask(Task(4))
+    heard: list[int] = []
+    for page in (answers, other):
+        page.answered.connect(lambda task, found: heard.append(found))
+        compute(live)
+    qtbot.waitUntil(lambda: not answers.busy and not other.busy)
+    assert sorted(heard) == [6, 8]
+    other.close()
+
+
+def test_too_little_memory_is_a_sentence(qtbot: QtBot, answers: LiveAnswers, live: LiveTasks) -> None:
+    answers.use(live)
+    answers.ask(Task(0))
+    with qtbot.waitSignal(answers.failed) as failed:
+        compute(live)
+    assert "not enough memory" in failed.args[0] and not answers.busy

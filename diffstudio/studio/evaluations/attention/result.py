@@ -9,7 +9,7 @@ from typing import Any
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.evaluation.attention.deletion import CLEAR, REGION_SHARE, DeletionTest
-from diffstudio.studio.evaluations.results.stored import known_fields
+from diffstudio.studio.evaluations.results.stored import typed_result
 from diffstudio.studio.evaluations.results.text import aligned, number
 
 FORMAT = 1
@@ -78,12 +78,7 @@ class AttentionResult:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> AttentionResult:
         """The inverse of `to_json`. KeyError, TypeError, ValueError or RunProblem for invalid values."""
-        known = known_fields(cls, values, FORMAT, "The result")
-        words = [
-            FollowedWord(**{**word, "test": DeletionTest(**word["test"]) if word["test"] is not None else None})
-            for word in known["words"]
-        ]
-        return cls(**{**known, "words": words})
+        return typed_result(cls, values, FORMAT)
 
     def text(self) -> str:
         settings = ", ".join(f"{name} {value}" for name, value in self.settings.items())

@@ -268,7 +268,7 @@ class _Computing:
 
     def _noise(self, indices: NDArray[np.int64], like: Tensor) -> Tensor:
         """Noise of each image, the same at all levels and in any batch."""
-        seeds = [self.request.seed * 1_000_003 + int(index) for index in indices]
+        seeds = [(self.request.seed * 1_000_003 + int(index)) % 2**63 for index in indices]
         rows = [torch.randn(like.shape[1:], generator=torch.Generator().manual_seed(seed)) for seed in seeds]
         return torch.stack(rows).to(like)
 
@@ -285,8 +285,8 @@ class _Computing:
             notes.append(f"{len(self.indices):,} of {everything:,} images were used, evenly spaced.")
         if has_probe and left:
             notes.append(
-                f"{left:,} images have no class, or one with fewer than {FEWEST_OF_A_CLASS} images: they are exported, but not "
-                "used in the probe."
+                f"Not used in the probe, only exported: {left:,} of {len(self.indices):,} images, with no class, or one of fewer "
+                f"than {FEWEST_OF_A_CLASS} images."
             )
         if not has_probe and any(self.real.dataset.classes):
             notes.append(f"A probe needs two classes with {FEWEST_OF_A_CLASS} images each.")

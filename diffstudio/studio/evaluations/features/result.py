@@ -8,7 +8,7 @@ from typing import Any
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.evaluation.interval import Interval
-from diffstudio.studio.evaluations.results.stored import known_fields
+from diffstudio.studio.evaluations.results.stored import typed_result
 from diffstudio.studio.evaluations.results.text import aligned, with_interval
 
 FORMAT = 1
@@ -79,12 +79,11 @@ class FeaturesResult:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> FeaturesResult:
         """What `to_json` gave. KeyError, TypeError, ValueError or RunProblem for anything else."""
-        known = known_fields(cls, values, FORMAT, "The result")
-        accuracy = {
-            name: Accuracy(**{**one, "test": Interval(**one["test"]), "pixels": Interval(**one["pixels"])})
-            for name, one in known["accuracy"].items()
-        }
-        return cls(**{**known, "accuracy": accuracy})
+        found = typed_result(cls, values, FORMAT)
+        for name, one in found.accuracy.items():
+            if [len(row) for row in one.validation] != [len(found.levels)] * len(found.layers) or not found.levels:
+                raise ValueError(f"the accuracies of {name} do not fit the layers and levels")
+        return found
 
     def text(self) -> str:
         lines = [f"{self.checkpoint} on {self.folder}: {self.images:,} images", ""]

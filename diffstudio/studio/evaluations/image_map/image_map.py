@@ -36,7 +36,7 @@ from diffstudio.studio.evaluations.folders import (
 )
 from diffstudio.studio.evaluations.image_map.plots import save_plots
 from diffstudio.studio.evaluations.image_map.request import MapRequest
-from diffstudio.studio.evaluations.image_map.result import MapLayout, MapPart, MapResult, PartKind
+from diffstudio.studio.evaluations.image_map.result import FEWEST_JUDGED, MapLayout, MapPart, MapResult, PartKind
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.kept_images import save_image
 from diffstudio.studio.evaluations.measure import FeatureFiles, batches_of
@@ -227,8 +227,9 @@ class _Mapping:
         self._on_progress(f"Judging the {TITLES[layout.name]}", 0, 0)
         some = evenly_spaced(len(features), JUDGED)
         neighbours = min(NEIGHBOURS, (len(some) - 1) // 2)
-        varied = bool((features != features[0]).any())
-        trusted = trustworthiness(features[some], layout.coordinates[some], neighbours) if varied else None
+        judged, trusted = features[some], None
+        if len(np.unique(judged, axis=0)) >= FEWEST_JUDGED:
+            trusted = trustworthiness(judged, layout.coordinates[some], neighbours)
         return MapLayout(
             str(layout.name), TITLES[layout.name], layout.about, layout.coordinates, trusted, neighbours, len(some)
         )
@@ -237,6 +238,8 @@ class _Mapping:
 def _warnings(features: FeatureArray) -> list[str]:
     """What a reader of the map has to know about few or equal images."""
     different = len(np.unique(features, axis=0))
+    if len(features) == 1:
+        return ["One image is too few for a map."]
     if different == 1:
         return [f"All {len(features):,} images have the same features, so the map is a single point."]
     notes = []

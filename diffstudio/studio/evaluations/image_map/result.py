@@ -15,6 +15,7 @@ from diffstudio.studio.evaluations.results.stored import known_fields
 from diffstudio.studio.evaluations.results.text import aligned
 
 FORMAT = 1
+FEWEST_JUDGED = 5  # different images for the trustworthiness of a map
 HOW_TO_READ = (
     "Each point is an image; images with similar features are close together. Samples among held-out images look real, "
     "held-out images without nearby samples show what the model does not generate, and samples on single training images "
@@ -62,7 +63,7 @@ class MapLayout:
     def trusted(self) -> str:
         """`Trustworthiness 0.953 (10 neighbours, 2,000 of 12,000 images).`"""
         if self.trustworthiness is None:
-            return "Trustworthiness needs at least five images that differ."
+            return f"Trustworthiness needs at least {FEWEST_JUDGED} images that differ."
         count = len(self.coordinates)
         of = f"{self.judged:,} of {count:,} images, evenly spaced" if self.judged < count else f"{count:,} images"
         return f"Trustworthiness {self.trustworthiness:.3f} ({self.neighbours} neighbours, {of})."

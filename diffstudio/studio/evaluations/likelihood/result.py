@@ -8,6 +8,7 @@ from typing import Any
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.evaluation.interval import Interval
+from diffstudio.studio.evaluations.results.stored import typed_result
 from diffstudio.studio.evaluations.results.text import with_interval
 
 FORMAT = 1
@@ -100,29 +101,5 @@ class LikelihoodResult:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> LikelihoodResult:
-        """The inverse of `to_json`. KeyError, TypeError or ValueError for invalid values."""
-        return cls(
-            str(values["checkpoint"]),
-            str(values["folder"]),
-            str(values["condition"]),
-            int(values["dimensions"]),
-            int(values["bits"]),
-            values["smallest_noise"],
-            [
-                PartLikelihood(
-                    part["name"],
-                    part["available"],
-                    _intervals(part["means"]),
-                    [ImageLikelihood(**image) for image in part["images"]],
-                )
-                for part in values["parts"]
-            ],
-            _intervals(values["gaps"]),
-            dict(values["formulas"]),
-            dict(values["settings"]),
-            list(values["notes"]),
-        )
-
-
-def _intervals(values: Mapping[str, Any]) -> dict[str, Interval]:
-    return {name: Interval(**one) for name, one in values.items()}
+        """The inverse of `to_json`. KeyError, TypeError, ValueError or RunProblem for invalid values."""
+        return typed_result(cls, values, FORMAT)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from diffstudio.errors import DiffstudioError
-from diffstudio.studio.evaluations.results.stored import known_fields
+from diffstudio.studio.evaluations.results.stored import typed_result
 
 FORMAT = 1
 RESTORED, MEAN, SAMPLE = "restored", "mean", "sample"  # sub-folders of the result
@@ -65,7 +65,7 @@ class RestoreResult:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> RestoreResult:
         """What `to_json` gave. RunProblem for a newer format; KeyError, TypeError or ValueError for anything else."""
-        known = known_fields(cls, values, FORMAT, "The result")
-        images = [RestoredImage(**image) for image in known["images"]]
-        return cls(str(known["checkpoint"]), str(known["task"]), images, float(known["share"]), known["settings"],
-                   list(known["notes"]))  # fmt: skip
+        found = typed_result(cls, values, FORMAT)
+        if not 0 <= found.share <= 1:
+            raise ValueError(f"the share is {found.share}")
+        return found

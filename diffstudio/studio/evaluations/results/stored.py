@@ -6,10 +6,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from diffstudio.errors import RunProblem, newer_format
+from diffstudio.studio.evaluations.results.typed import typed_fields
 
+_T = TypeVar("_T")
 _DAMAGES = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)
 
 
@@ -20,6 +22,13 @@ def damage_named(what: str) -> Iterator[None]:
         yield
     except _DAMAGES as error:
         raise RunProblem(f"{what} is damaged", f"{type(error).__name__}: {error}") from error
+
+
+def typed_result(kind: type[_T], values: Mapping[str, Any], newest_format: int) -> _T:
+    """The dataclass that `asdict` wrote. RunProblem as for `known_fields`; TypeError or ValueError for other types."""
+    known = known_fields(kind, values, newest_format, "The result")
+    known.pop("problem", None)  # it is not stored
+    return typed_fields(kind, known)
 
 
 def known_fields(kind: type, values: Mapping[str, Any], newest_format: int, what: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from diffstudio.errors import DiffstudioError
-from diffstudio.studio.evaluations.results.stored import known_fields
+from diffstudio.studio.evaluations.results.stored import typed_result
 
 FORMAT = 1
 PARTS = ("state", "estimate", "noise", "score")  # the images of a step
@@ -83,19 +83,4 @@ class ReverseResult:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> ReverseResult:
         """What `to_json` gave. RunProblem for a newer format; KeyError, TypeError or ValueError for anything else."""
-        known = known_fields(cls, values, FORMAT, "The result")
-        return cls(
-            str(known["checkpoint"]),
-            str(known["prompt"]),
-            [_step(one) for one in known["steps"]],
-            str(known["image"]),
-            str(known["film"]),
-            dict(known["settings"]),
-            list(known["notes"]),
-        )
-
-
-def _step(values: Mapping[str, Any]) -> FilmedStep:
-    figures = {name: float(values[name]) for name in ("t", "alpha", "sigma", "noise_rms", "score_rms", "change")}
-    files = values["files"]
-    return FilmedStep(**figures, files={part: str(files[part]) for part in PARTS})
+        return typed_result(cls, values, FORMAT)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffstudio.errors import RunProblem
 from diffstudio.evaluation.attention.overlay import heat, over_image, shares_at
 from diffstudio.studio.evaluations.attention.result import HOW_TO_READ, METHODS, AttentionResult, FollowedWord
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.results.stored import damage_named
 from diffstudio.studio.evaluations.results.text import settings_text
+from diffstudio.studio.evaluations.results.stored_arrays import read_arrays
 from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, TableRow
 
 _MOST_BYTES = 400_000_000  # of the arrays in a file
@@ -103,14 +102,9 @@ def read_attention(job: JobFolder, values: Mapping[str, Any]) -> AttentionView:
 
 
 def _arrays(path: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(entry.file_size for entry in archive.infolist()) > _MOST_BYTES:
-                raise ValueError("its arrays are larger than the program writes")
-        with np.load(path, allow_pickle=False) as arrays:
-            maps, picture = np.asarray(arrays["maps"], np.float32), np.asarray(arrays["picture"], np.uint8)
-    except (OSError, zipfile.BadZipFile, EOFError) as error:
-        raise RunProblem(f"The maps in {path} cannot be read", str(error), "Start the job again") from error
+    maps, picture = read_arrays(path, ("maps", "picture"), _MOST_BYTES)
     if maps.ndim != 5 or not maps.size or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
         raise ValueError(f"maps of {maps.ndim} and an image of {picture.ndim} dimensions")
-    return maps, picture
+    if np.isinf(maps).any() or (np.isnan(maps).any(axis=(3, 4)) != np.isnan(maps).all(axis=(3, 4))).any():
+        raise ValueError("the maps have infinite or single NaN values")
+    return np.asarray(maps, np.float32), np.asarray(picture, np.uint8)

@@ -77,6 +77,10 @@ def test_features_are_means_of_a_block_over_patches(checkpoint: Path, squares: P
     np.testing.assert_allclose(exported[7], expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
+def test_the_largest_seed_can_be_used(checkpoint: Path, squares: Path) -> None:
+    assert run(checkpoint, squares, levels=(0.1,), count=12, seed=2**62).images == 12
+
+
 def test_features_of_parts_of_the_image(checkpoint: Path, squares: Path, tmp_path: Path) -> None:
     found = run(checkpoint, squares, out=tmp_path / "out", pool=2, count=20)
     assert np.load(tmp_path / "out" / "features.npy").shape == (20, 4 * 16) and found.dimensions == [64]

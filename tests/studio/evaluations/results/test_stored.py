@@ -27,15 +27,15 @@ def test_a_newer_format_says_what_to_do(values: dict[str, Any]) -> None:
         known_fields(Stored, values, 2, "The search")
 
 
-@pytest.mark.parametrize("read", ["{}['a']", "None + 1", "int('x')", "None.name", "[][1]"])
+@pytest.mark.parametrize("read", ["{}['a']", "None + 1", "int('x')", "None.name", "[][1]", "1 / 0", "int(1e400)"])
 def test_each_kind_of_damage_is_named(read: str) -> None:
     with (
-        pytest.raises(RunProblem, match="The result of x is damaged: [A-Z][a-z]+Error: "),
+        pytest.raises(RunProblem, match="The result of x is damaged: [A-Z][A-Za-z]+Error: "),
         damage_named("The result of x"),
     ):
         eval(read)  # noqa: S307
 
 
 def test_other_errors_are_not_damage() -> None:
-    with pytest.raises(ZeroDivisionError), damage_named("The result of x"):
-        raise ZeroDivisionError
+    with pytest.raises(RuntimeError), damage_named("The result of x"):
+        raise RuntimeError

@@ -104,6 +104,12 @@ def test_arrays_of_other_shapes_are_refused(tmp_path: Path, monkeypatch: pytest.
     np.savez(tmp_path / "attention.npz", maps=np.zeros((2, 2)), picture=np.zeros((2, 2, 3), np.uint8))
     with pytest.raises(RunProblem, match="dimensions"):
         read_attention(JobFolder(tmp_path), values)
+    for single in (np.nan, np.inf):
+        maps = np.zeros((2, 2, 3, 2, 2))
+        maps[1, 0, 0, 1, 1] = single
+        np.savez(tmp_path / "attention.npz", maps=maps, picture=np.zeros((2, 2, 3), np.uint8))
+        with pytest.raises(RunProblem, match="infinite or single NaN"):
+            read_attention(JobFolder(tmp_path), values)
     (tmp_path / "attention.npz").write_bytes(b"PK")
     with pytest.raises(RunProblem, match="cannot be read"):
         read_attention(JobFolder(tmp_path), values)
