@@ -29,6 +29,7 @@ from diffstudio.training.distributed.cluster import (
     interface_of,
     own_address,
 )
+from diffstudio.training.distributed.reaching import wait_for_port, within
 from diffstudio.training.distributed.team import Processes
 
 _GRADIENTS = timedelta(minutes=30)  # until a process that does not respond counts as ended
@@ -157,8 +158,7 @@ class Guest:
 
     def __init__(self, address: Address, place: Place) -> None:
         """Connect to a run. RunProblem if it is not there, or has another version."""
-        self._store = _joined_store(address)
-        theirs = self._store.get(_VERSION).decode("utf-8", "replace")
+        self._store, theirs = _joined_store(address)
         if theirs != _versions():
             raise RunProblem(
                 "This machine cannot join the run",
@@ -312,17 +312,18 @@ def _listening(port: int, *, public: bool) -> socket.socket:
     return found
 
 
-def _joined_store(address: Address) -> Any:
-    try:
-        return _stores.TCPStore(
+def _joined_store(address: Address) -> tuple[Any, str]:
+    """The store of the run at an address, and the versions of its first process. RunProblem if there is no run."""
+    seconds = _TO_CONNECT.total_seconds()
+    wait_for_port(address, seconds)
+
+    def connect() -> tuple[Any, str]:
+        store = _stores.TCPStore(
             address.host, address.port, is_master=False, wait_for_workers=False, timeout=_TO_CONNECT
         )
-    except RuntimeError as error:
-        raise RunProblem(
-            f"There is no run at {address}",
-            "nothing responds at this address",
-            "Start it first with --machines, and check the address and the firewall",
-        ) from error
+        return store, store.get(_VERSION).decode("utf-8", "replace")
+
+    return within(seconds, connect, address)
 
 
 def _versions() -> str:

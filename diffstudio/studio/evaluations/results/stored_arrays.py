@@ -47,7 +47,9 @@ def read_arrays(path: Path, names: Sequence[str], most_bytes: int) -> list[NDArr
     except _DAMAGES as error:
         raise RunProblem(
             f"The arrays in {path} cannot be read",
-            str(error.args[-1] if isinstance(error, OSError) else error.args[0]) if error.args else "it ends too early",
+            str(error.args[-1] if isinstance(error, OSError) else error.args[0])
+            if error.args
+            else type(error).__name__,
             "Start the job again",
         ) from error
     return found

@@ -119,7 +119,7 @@ def test_small_classes_have_no_part_in_the_probe(checkpoint: Path, squares: Path
     Image.new("RGB", (16, 16), "green").save(folder / "green" / "one.png")
     found = run(checkpoint, folder, out=tmp_path / "out")
     assert found.images == 31 and found.classes == ["blue", "red"]
-    assert any(note.startswith("1 images have no class") for note in found.notes)
+    assert any(note.startswith("Not used in the probe, only exported: 1 of 31 images") for note in found.notes)
     rows = json.loads((tmp_path / "out" / "ids.json").read_text())["images"]
     assert [one["part"] for one in rows if one["class"] == "green"] == [""]
     three = write_images(tmp_path / "three", 6, seed=1)
