@@ -14,8 +14,8 @@ from diffstudio.evaluation.attention.overlay import heat, over_image, shares_at
 from diffstudio.studio.evaluations.attention.result import HOW_TO_READ, METHODS, AttentionResult, FollowedWord
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.results.stored import damage_named
-from diffstudio.studio.evaluations.results.text import settings_text
 from diffstudio.studio.evaluations.results.stored_arrays import read_arrays
+from diffstudio.studio.evaluations.results.text import settings_text
 from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, TableRow
 
 _MOST_BYTES = 400_000_000  # of the arrays in a file
