@@ -130,6 +130,8 @@ class RestoreResultView(ResultView):
         self._slid()
 
     def _slid(self) -> None:
+        if self.choice.value() is None:  # a result without images
+            return
         files = self._images[self.choice.value()].files
         share = self.share() if files.sample is not None else 0.0
         self.compared.set_share(share)

@@ -125,3 +125,11 @@ def test_the_image_is_taller_in_a_wide_window(view: RestoreResultView, qtbot: Qt
         view.resize(width + view.width() - view.compared.width(), 900)
         QApplication.sendPostedEvents()
         assert (view.compared.width(), view.compared.height()) == (width, theme.scaled(height))
+
+
+def test_a_result_without_images_is_shown(qtbot: QtBot, tmp_path: Path, dressed: QApplication) -> None:
+    view = RestoreResultView()
+    qtbot.addWidget(view)
+    view.show_result(restore.read(JobFolder(tmp_path / "job"), example(tmp_path) | {"images": []}))
+    view.slider.value_changed.emit(50)
+    assert "0 images" in view.summary.text()
