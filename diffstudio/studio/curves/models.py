@@ -99,7 +99,7 @@ def _trained_here(checkpoint: Checkpoint) -> ModelNoise:
         recipe = None
     match guidance:
         case {"interval": [int() | float(), int() | float() as highest]}:
-            second = min(max(float(highest), _SECOND_TIMES[0]), _SECOND_TIMES[1])
+            second = float(min(max(_SECOND_TIMES[0], highest), _SECOND_TIMES[1]))
         case _:
             second = _SECOND_TIMES[1]
     arrays = schedule_arrays(schedule if isinstance(schedule, dict) else {})
@@ -109,7 +109,7 @@ def _trained_here(checkpoint: Checkpoint) -> ModelNoise:
 def _flow(config: Mapping[str, Any]) -> ModelNoise:
     shift = config.get("shift")
     if isinstance(shift, (int, float)) and not config.get("use_dynamic_shifting") and not config.get("shift_terminal"):
-        return ModelNoise(schedule_arrays({**RECTIFIED_FLOW, "shift": float(shift)}), "flow")
+        return ModelNoise(schedule_arrays({**RECTIFIED_FLOW, "shift": shift}), "flow")
     note = "Its steps are shifted towards noise depending on the image size; they are shown without this shift."
     return ModelNoise(schedule_arrays(RECTIFIED_FLOW), "flow", note=note)
 

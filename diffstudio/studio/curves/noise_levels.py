@@ -40,7 +40,10 @@ class TrainingLevels:
                 "mean": int() | float() as mean,
                 "deviation": int() | float() as deviation,
             } if kind in (UNIFORM, LOG_NORMAL, LOGIT_NORMAL, COSINE) and deviation > 0:
-                return cls(kind, float(mean), float(deviation))
+                try:
+                    return cls(kind, float(mean), float(deviation))
+                except OverflowError:
+                    return None
         return None
 
     def less_noise(self, schedule: ScheduleArrays, log_snr: Array) -> Array:

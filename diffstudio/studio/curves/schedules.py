@@ -22,6 +22,7 @@ from diffstudio.errors import BadRequest
 Array = NDArray[np.float64]
 
 MOST_STEPS = 100_000
+_LARGEST = 1e6  # of a shift and its inverse, beyond which its times are no numbers any more
 RECTIFIED_FLOW: Mapping[str, Any] = {"kind": "rectified_flow", "shift": 1.0}
 STABLE_DIFFUSION: Mapping[str, Any] = {
     "kind": "variance_preserving",
@@ -176,7 +177,7 @@ class RectifiedFlow(ScheduleArrays):
     shift: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.shift < math.inf:
+        if not 1 / _LARGEST <= self.shift <= _LARGEST:
             raise ValueError(f"the shift is {self.shift!r}")
 
     @property
@@ -229,6 +230,6 @@ def not_shown(why: str) -> BadRequest:
 
 @lru_cache(maxsize=16)
 def _made(items: tuple[tuple[str, Any], ...]) -> ScheduleArrays:
-    values = dict(items)
+    values = {name: float(value) if type(value) is int and name != "steps" else value for name, value in items}
     kind = values.pop("kind")
     return _KINDS[kind](**values)

@@ -100,3 +100,29 @@ def test_which_checkpoints_have_a_schedule(starter: Checkpoint, tmp_path: Path) 
     assert has_noise_schedule(starter)
     for family, expected in (("sd1", True), ("flux", True), ("vae", False), ("gan", False), ("diffusers", False)):
         assert has_noise_schedule(record(tmp_path / "one.safetensors", family)) is expected
+
+
+@pytest.mark.parametrize("top", [10**400, float("nan"), 0, -1])
+def test_any_guidance_interval_gives_a_second_time(starter: Checkpoint, top: float) -> None:
+    values = {**starter.metadata, "diffstudio.guidance": json.dumps({"interval": [0, top]})}
+    assert model_noise(replace(starter, metadata=values)).second_time in (0.9, 0.95)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"kind": "rectified_flow", "shift": 10**400},
+        {"kind": "rectified_flow", "shift": 1e308},
+        {"kind": "variance_exploding", "sigma_min": 1, "sigma_max": 10**400},
+    ],
+    ids=["shift", "infinite", "sigma"],
+)
+def test_numbers_too_large_for_a_schedule_are_named(starter: Checkpoint, values: dict[str, object]) -> None:
+    metadata = {**starter.metadata, "diffstudio.schedule": json.dumps(values)}
+    with pytest.raises(BadRequest, match="cannot be shown"):
+        model_noise(replace(starter, metadata=metadata))
+
+
+def test_a_shift_too_large_for_a_number_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match="cannot be shown"):
+        model_noise(record(folder_of(tmp_path / "sd3", shift=10**400), "sd3"))

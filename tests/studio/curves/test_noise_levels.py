@@ -80,3 +80,10 @@ def test_from_the_recipe_of_a_header() -> None:
         {"objective": drawn | {"noise_curve": [0, 1, 1, [2]]}},
     ):
         assert TrainingLevels.from_recipe(broken) is None
+
+
+def test_a_mean_that_no_number_holds_is_not_read() -> None:
+    assert (
+        TrainingLevels.from_recipe({"objective": {"noise_levels": "log_normal", "mean": 10**400, "deviation": 1}})
+        is None
+    )
