@@ -285,6 +285,7 @@ def schedule_from_json(values: Mapping[str, Any]) -> Schedule:
     values = dict(values)
     kind = values.pop("kind", None)
     try:
+        values = {name: float(one) if type(one) is int and name != "steps" else one for name, one in values.items()}
         match kind:
             case "variance_preserving":
                 return VariancePreserving(**values | {"curve": BetaCurve(values["curve"])})
@@ -292,6 +293,11 @@ def schedule_from_json(values: Mapping[str, Any]) -> Schedule:
                 return VarianceExploding(**values)
             case "rectified_flow":
                 return RectifiedFlow(**values)
-    except (TypeError, KeyError, RuntimeError) as error:  # torch's error for too many steps is a RuntimeError
+    except (
+        TypeError,
+        KeyError,
+        OverflowError,
+        RuntimeError,
+    ) as error:  # torch's error for too many steps is a RuntimeError
         raise ValueError(f"invalid {kind} schedule: {error}") from error
     raise ValueError(f"unknown kind of schedule: {kind!r}")

@@ -34,7 +34,7 @@ def recommended_for(checkpoint: Checkpoint, *, fitted: bool = False) -> Family |
 def _with_guidance(usual: Family, checkpoint: Checkpoint) -> Family:
     try:
         scale = float(checkpoint.json("guidance")["scale"])
-    except (CheckpointDamaged, KeyError, TypeError, ValueError):
+    except (CheckpointDamaged, KeyError, TypeError, ValueError, OverflowError):
         return usual
     return replace(usual, guidance=scale) if 0 <= scale <= 100 else usual
 

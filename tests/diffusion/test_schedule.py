@@ -115,3 +115,8 @@ def test_schedules_without_steps_or_with_impossible_betas_are_refused(
 ) -> None:
     with pytest.raises(ValueError, match=why):
         VariancePreserving.linear(steps, first, last)
+
+
+def test_a_number_that_no_float_holds_is_refused() -> None:
+    with pytest.raises(ValueError, match="invalid rectified_flow schedule"):
+        schedule_from_json({"kind": "rectified_flow", "shift": 10**400})

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.families_table import PIXEL
 from diffstudio.models.fitted_steps.stored import store
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.recommended import recommended_for, recommended_values
@@ -34,3 +37,9 @@ def test_recommended_steps_are_the_recommended_settings(own: Checkpoint) -> None
         "spacing": "fitted",
         "guidance": usual.guidance,
     }
+
+
+def test_a_scale_that_no_number_holds_is_ignored(own: Checkpoint) -> None:
+    hostile = replace(own, metadata={**own.metadata, "diffstudio.guidance": json.dumps({"scale": 10**400})})
+    usual = recommended_for(hostile)
+    assert usual is not None and usual.guidance == PIXEL.guidance

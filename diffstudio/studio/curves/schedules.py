@@ -231,5 +231,5 @@ def not_shown(why: str) -> BadRequest:
 @lru_cache(maxsize=16)
 def _made(items: tuple[tuple[str, Any], ...]) -> ScheduleArrays:
     values = {name: float(value) if type(value) is int and name != "steps" else value for name, value in items}
-    kind = values.pop("kind")
+    kind: Any = values.pop("kind")
     return _KINDS[kind](**values)
