@@ -440,7 +440,8 @@ class Session:
         form_view.form.fill(arguments)
         form_view.start.click()
         await until(room.selected, "the job was started")
-        await until(lambda: room.job_view.result_view() is not None and room.summary().result, "the job had its result")
+        await until(lambda: room.summary() and room.summary().result, "the job had its result")
+        await until(lambda: room.job_view.result_view() is not None, "its result was read")
         return room
 
     async def take_map(self) -> None:

@@ -38,3 +38,7 @@ def test_settings_have_the_names_of_the_window() -> None:
     found = {"steps": 10, "sampler": "dpmpp_2m", "spacing": "log_snr", "guidance": 1.0}
     assert settings_text(found) == "steps 10, sampler DPM++ 2M, scheduler Log SNR, guidance 1.0"
     assert settings_text({"sampler": "of a newer version"}) == "sampler of a newer version"
+
+
+def test_zero_has_no_sign() -> None:
+    assert number(-0.0003) == number(0.0003) == "0.000" and number(-0.0006) == "-0.001"
