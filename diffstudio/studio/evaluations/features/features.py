@@ -186,6 +186,11 @@ class _Computing:
             pixels = self._pixels(self.indices[probed])
             accuracy = probing.result(blocks, levels, pixels)
         notes += self._notes(int((~probed).sum()), parts is not None)
+        if parts is not None and (shared := self._in_two_parts(parts)):
+            notes.append(
+                f"The accuracies may be too high: of {shared:,} pairs of duplicates or near-duplicates, the images are in different "
+                "parts of the probe."
+            )
         sizes = {"training": parts.training, "validation": parts.validation, "test": parts.test} if parts else {}
         result = FeaturesResult(
             self.checkpoint.name,
@@ -277,6 +282,17 @@ class _Computing:
         return np.concatenate(
             [small_pixels(self.real.dataset.batch(batch, usual_size=True).numpy()) for batch in batches]
         )
+
+    def _in_two_parts(self, parts: Parts) -> int:
+        """The number of pairs of duplicates or near-duplicates whose images are in different parts."""
+        chosen, report = self.indices[self.probed], self.real.report
+        part_of = {
+            self.real.dataset.paths[index]: number
+            for number, part in enumerate((parts.training, parts.validation, parts.test))
+            for index in chosen[part]
+        }
+        pairs = [(part_of.get(one), part_of.get(other)) for one, other in (*report.duplicates, *report.near_duplicates)]
+        return sum(None not in pair and pair[0] != pair[1] for pair in pairs)
 
     def _notes(self, left: int, has_probe: bool) -> list[str]:
         notes = []

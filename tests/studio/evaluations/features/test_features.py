@@ -77,6 +77,22 @@ def test_features_are_means_of_a_block_over_patches(checkpoint: Path, squares: P
     np.testing.assert_allclose(exported[7], expected.numpy(), rtol=1e-4, atol=1e-5)
 
 
+def test_copies_in_two_parts_are_said(checkpoint: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "made" / name).mkdir(parents=True)
+        for number in range(6):
+            pixels = rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "made" / name / f"{number}.png")
+    assert not any("duplicates" in note for note in run(checkpoint, tmp_path / "made", levels=(0.1,)).notes)
+    for number in range(6):
+        (tmp_path / "made" / "a" / f"copy-{number}.png").write_bytes(
+            (tmp_path / "made" / "a" / f"{number}.png").read_bytes()
+        )
+    notes = run(checkpoint, tmp_path / "made", levels=(0.1,)).notes
+    assert any("The accuracies may be too high: of" in note for note in notes)
+
+
 def test_the_largest_seed_can_be_used(checkpoint: Path, squares: Path) -> None:
     assert run(checkpoint, squares, levels=(0.1,), count=12, seed=2**62).images == 12
 
