@@ -59,3 +59,13 @@ def test_augmentations_move_turn_and_mirror_images() -> None:
 def test_flips_are_tried_only_where_an_image_may_be_mirrored() -> None:
     assert not any(one.flips for one in augmentations(False)) and all(one.flips for one in augmentations(True))
     assert len({one.name for one in (*augmentations(False), *augmentations(True))}) == 6
+
+
+def test_images_that_are_not_square_are_resized() -> None:
+    images, labels = digits()
+    wide = images[:60].repeat_interleave(2, dim=3)  # [60,1,8,16]
+    classifier = train_classifier(lambda chosen: wide[chosen], labels[:60], 10, steps=2)
+    predicted = classifier.predict(lambda chosen: wide[chosen], 60)
+    assert (
+        classifier.side == 8 and (predicted == classifier.predict(lambda chosen: images[:60][chosen], 60)).mean() > 0.7
+    )

@@ -69,3 +69,10 @@ def test_classes_of_few_images_and_unknown_ones_are_left_out() -> None:
     assert none.by_class == {} and none.missing == () and none.reached.high == 1 and none.vendi.value == 0
     with pytest.raises(BadRequest, match="the number of labels differs from the number of images"):
         class_diversity(images, asked[:-1], REAL, REAL_LABELS)
+
+
+def test_k_means_ends_after_its_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffstudio.evaluation.modes._ROUNDS", 1)
+    one = k_means(REAL, 5)
+    monkeypatch.setattr("diffstudio.evaluation.modes._ROUNDS", 50)
+    assert one.shape == (5, 3) and not np.array_equal(one, k_means(REAL, 5))

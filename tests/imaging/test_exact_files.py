@@ -12,7 +12,15 @@ from PIL import Image
 
 from diffstudio.errors import ImageProblem
 from diffstudio.imaging.colour import srgb_chunks
-from diffstudio.imaging.exact_files import ExactValues, channels_beside, read_channel_beside, write_png, write_tiff
+from diffstudio.imaging.exact_files import (
+    EXACT_SUFFIX,
+    ExactValues,
+    channels_beside,
+    files_beside,
+    read_channel_beside,
+    write_png,
+    write_tiff,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -80,3 +88,10 @@ def test_channels_of_the_tiff_beside_a_png(tmp_path: Path) -> None:
     path.with_suffix(".tif").write_bytes(b"II*\0 and no more")
     with pytest.raises(ImageProblem):
         channels_beside(path)
+
+
+def test_only_a_png_has_its_exact_values_beside_it(tmp_path: Path) -> None:
+    for name in ("a.png", "a.jpg", f"a{EXACT_SUFFIX}"):
+        (tmp_path / name).write_bytes(b"")
+    assert files_beside(tmp_path / "a.png") == [tmp_path / f"a{EXACT_SUFFIX}"]
+    assert files_beside(tmp_path / "a.jpg") == files_beside(tmp_path / f"a{EXACT_SUFFIX}") == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from diffstudio.evaluation.anomalies import defects as module
 from diffstudio.evaluation.anomalies.defects import KINDS, defects, with_defect
 
 RNG = np.random.default_rng(0)
@@ -39,3 +40,12 @@ def test_all_kinds_are_drawn_in_turn_and_the_same_each_time() -> None:
     again, _, _ = defects(given, seed=3)
     np.testing.assert_array_equal(changed, again)
     assert len(defects(given[:1])[0]) == 1
+
+
+def test_where_nothing_can_change_the_mask_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_blob", lambda image, other, rng: image)
+    monkeypatch.setattr(module, "_KINDS", dict.fromkeys(KINDS, lambda image, other, rng: image))
+    image, other = images(2)
+    changed, mask = with_defect(image, other, KINDS[0], np.random.default_rng(1))
+    np.testing.assert_array_equal(changed, image)
+    assert not mask.any()
