@@ -76,8 +76,7 @@ class Host:
         told = False
         while (missing := self._missing()) is not None:
             check()
-            if (ended := self._ended()) is not None:
-                raise RunProblem("A process of the run could not be started", ended, "See the lines above this one")
+            self._require_children()
             if missing and not told:
                 told = True
                 waiting(missing)
@@ -94,6 +93,7 @@ class Host:
         deadline = time.monotonic() + _TO_ANSWER
         while (present := self._count(_PRESENT)) < world - 1:
             check()
+            self._require_children()
             if time.monotonic() > deadline:
                 raise RunProblem(
                     "The run cannot begin",
@@ -101,6 +101,11 @@ class Host:
                     "Resume it, and have the other machines join again",
                 )
             time.sleep(_LOOK)
+
+    def _require_children(self) -> None:
+        """RunProblem if a process of this machine has ended before the run began."""
+        if (ended := self._ended()) is not None:
+            raise RunProblem("A process of the run could not be started", ended, "See the lines above this one")
 
     def asked_to_stop(self) -> bool:
         """Whether Ctrl+C was pressed on another machine."""

@@ -67,6 +67,15 @@ def test_a_process_that_does_not_start_ends_the_waiting(host: Host) -> None:
         host.team(CPU, lambda machines: None, lambda: None)
 
 
+def test_a_process_that_joined_and_ended_is_not_waited_for(host: Host) -> None:
+    host._children = ending_with(3)
+    host.processes = 2
+    host.cluster = Cluster(processes=2)
+    Guest(Address(LOCAL, host.port), Place(1, 2))  # joins, and never answers
+    with pytest.raises(RunProblem, match="process 2 of 2 on this machine: it ended with code 3"):
+        host.team(CPU, lambda machines: None, lambda: None)
+
+
 def test_who_joined_and_is_gone_is_missed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(meeting, "_TO_ANSWER", 0.1)
     Guest(Address(LOCAL, host.port), Place())
