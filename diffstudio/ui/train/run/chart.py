@@ -310,8 +310,8 @@ class _Plot:
         middle = sum(self._box.viewRange()[0]) / 2
         for x, text in () if chart.is_empty() else chart.marks:
             pen = self._pg.mkPen(theme.colour("dim"), width=1, style=Qt.PenStyle.DashLine)
-            beside = (1.05, 0.5) if x > middle else (-0.05, 0.5)  # on the side where there is room
-            options = {"position": 0.93, "color": theme.colour("dim"), "anchors": [beside, beside]}
+            beside = (1.05, -0.05) if x > middle else (-0.05, -0.05)  # below the top, on the side where there is room
+            options = {"position": 1.0, "color": theme.colour("dim"), "anchors": [beside, beside]}
             mark = self._pg.InfiniteLine(pos=x, angle=90, pen=pen, label=text, labelOpts=options)
             self._item.addItem(mark)
             self._marks.append(mark)

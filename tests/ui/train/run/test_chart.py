@@ -72,6 +72,7 @@ def test_a_throughput_is_drawn_on_a_linear_scale_from_zero(chart: RunChart) -> N
     assert chart.accessibleName() == "Images per second" and "50" in chart.accessibleDescription()
 
 
+@pytest.mark.usefixtures("dressed")
 @pytest.mark.parametrize("best", [0, 9])
 def test_the_name_of_a_mark_stays_in_the_plot(chart: RunChart, best: int) -> None:
     held_out = [0.5] * 10
