@@ -72,8 +72,8 @@ def _add_fit_steps(add: Add) -> None:
     fitting = add("fit-steps", "fit the times of few steps to a checkpoint, for the scheduler *fitted*", _fit_steps)
     fitting.description = (
         "Find the times of the steps that bring a sampler closest to converged images of a checkpoint, with few network "
-        "calls. Those that are closer than other schedulers are kept in its header, or beside it. Ctrl+C stops it; image "
-        "generation goes first."
+        "calls. Those that are closer than other schedulers are kept in its header, or beside it. Ctrl+C stops it. Image "
+        "generation takes priority."
     )
     fitting.add_argument("checkpoint", metavar="NAME|PATH", type=as_text)
     fitting.add_argument(

@@ -87,7 +87,7 @@ def spherical_interpolation(first: Tensor, last: Tensor, shares: Tensor) -> Tens
 
 
 def _perpendicular(u: Tensor) -> Tensor:
-    """A direction perpendicular to the unit vector u [Z]; u itself, where Z is 1 and there is none."""
+    """A direction perpendicular to the unit vector u [Z]; u itself if Z is 1."""
     axis = torch.zeros_like(u)
     axis[u.abs().argmin()] = 1
     across = axis - u * (u @ axis)

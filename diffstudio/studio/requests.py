@@ -386,7 +386,7 @@ def _with_paths(values: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def _with_curve(values: dict[str, Any]) -> dict[str, Any]:
-    """The values with a JSON object as the noise schedule. BadRequest for one that is none."""
+    """The values, with the noise schedule read from its JSON object. BadRequest if it is not valid."""
     curve = values.get("curve")
     return values if curve is None else values | {"curve": NamedCurve.from_json(curve)}
 

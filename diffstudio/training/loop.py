@@ -206,7 +206,7 @@ def _team(
     try:
         lead(context, team)
         yield
-    except BaseException:
+    except BaseException:  # Ctrl+C too: the other processes wait for this one until the connection breaks
         team.abandon()
         raise
     team.close()

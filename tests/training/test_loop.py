@@ -387,7 +387,7 @@ def test_the_clock_stands_while_image_jobs_have_the_accelerator(
 
 
 def test_a_time_that_is_over_at_once_still_trains_one_step(folder: Path, recipe_file: str, tmp_path: Path) -> None:
-    run = train(tmp_path / "run", folder, recipe=recipe_file, minutes=0.001)
+    run = train(tmp_path / "run", folder, recipe=recipe_file, minutes=1e-6)
     last = events_of(run, RunStep)[-1]
     assert isinstance(last, RunStep) and last.step == 1 and last.learning_rate > 0
 

@@ -24,7 +24,7 @@ def add_evaluate(verbs: Verbs) -> None:
         help="measure checkpoints or generated images against a folder of real images",
         allow_abbrev=False,
         description="Measure checkpoints trained here, or folders of generated images, against the folder of real images: how "
-        "real, varied and original they are. Ctrl+C stops it; image generation goes first.",
+        "real, varied and original they are. Ctrl+C stops it. Image generation takes priority.",
     )
     verb.add_argument(
         "subjects",

@@ -105,7 +105,7 @@ def save_curve(curve: NamedCurve, taken: Sequence[str] = (), folder: Path | None
 
 
 def delete_curve(name: str, folder: Path | None = None) -> None:
-    """Delete a saved noise schedule. BadRequest if there is none with this name; StorageProblem if deleting fails."""
+    """Delete a saved noise schedule. BadRequest if no schedule has this name; StorageProblem if it cannot be deleted."""
     folder = folder or paths.schedules()
     for file in _files(folder):
         if file.stem.casefold() == name.casefold():
@@ -120,7 +120,7 @@ def delete_curve(name: str, folder: Path | None = None) -> None:
 
 
 def find_curve(name: str, folder: Path | None = None) -> NamedCurve | None:
-    """The saved noise schedule with a name, ignoring case; None if there is none. BadRequest for a damaged one."""
+    """Find a saved noise schedule by name, ignoring case; None if it does not exist. BadRequest if its file is damaged."""
     folder = folder or paths.schedules()
     file = next((one for one in _files(folder) if one.stem.casefold() == name.casefold()), None)
     return read_curve(file) if file is not None else None

@@ -22,7 +22,7 @@ from diffstudio.errors import BadRequest
 Array = NDArray[np.float64]
 
 MOST_STEPS = 100_000
-_LARGEST = 1e6  # of a shift and its inverse, beyond which its times are no numbers any more
+_LARGEST = 1e6  # of a shift and its inverse: larger ones make the times NaN
 RECTIFIED_FLOW: Mapping[str, Any] = {"kind": "rectified_flow", "shift": 1.0}
 STABLE_DIFFUSION: Mapping[str, Any] = {
     "kind": "variance_preserving",

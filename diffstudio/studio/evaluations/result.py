@@ -87,7 +87,7 @@ class Evaluation:
     real: Row | None
     subjects: Sequence[SubjectResult]
     notes: Sequence[str]
-    problem: DiffstudioError | None = None  # why there is no table
+    problem: DiffstudioError | None = None  # why the table is missing
 
     def to_json(self) -> dict[str, Any]:
         rows = [] if self.real is None else [self.real.to_json()]

@@ -37,7 +37,7 @@ def set_captions(values: MutableMapping[str, object], texts: Sequence[str]) -> b
 
 
 def _sources(values: Mapping[str, object]) -> tuple[str, str, str]:
-    """The keys of the text, of the tags, and of the object that holds them; empty if there is none."""
+    """The keys of the text, of the tags, and of the object that holds them; empty if they were not found."""
     source = captions_in(values).source
     names, _, inner = source.partition(" in ")
     words = names.removeprefix("keys ").removeprefix("key ").split(" and ")

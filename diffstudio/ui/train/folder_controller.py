@@ -70,7 +70,7 @@ class FolderController(QObject):
         self._inspector.inspect(folder)
 
     def drop_text(self, items: Sequence[DroppedItem]) -> str:
-        """The effect of dropping these items; empty if there is none."""
+        """The effect of dropping these items; empty if nothing happens."""
         if any(item.kind is DroppedKind.FOLDER for item in items):
             return "Drop to train on this folder"
         settings = self._panel.run_settings()

@@ -177,7 +177,7 @@ class Comparison:
     entries: tuple[Entry, ...]
     verdicts: tuple[Verdict, ...] = ()
     notes: tuple[str, ...] = ()
-    problem: DiffstudioError | None = None  # why there is no table
+    problem: DiffstudioError | None = None  # why the table is missing
     held_out_grid: str = ""  # file of a sheet of held-out images
 
     @property

@@ -83,7 +83,7 @@ class ImageMapView:
         return " · ".join(filter(None, (self.part(point).name, self.name(point), self.label(point))))
 
     def between(self, first: int, last: int) -> InterpolateSeeds | str:
-        """The task that makes the images between two samples; or why there is none, in a sentence."""
+        """The task that generates the images between two samples, or a sentence that says why this is impossible."""
         (one, place), (other, other_place) = self._place(first), self._place(last)
         if not (one.kind is other.kind is PartKind.SAMPLES) or one.checkpoint != other.checkpoint:
             return f"{TWO_SAMPLES}."
