@@ -19,6 +19,7 @@ from diffstudio.imaging.exact_files import ExactValues, write_png
 from diffstudio.imaging.formats import looks_like_an_image
 from diffstudio.imaging.levels import PixelForm, is_grey, load_levels
 from diffstudio.imaging.reader import load_image
+from diffstudio.imaging.value_range import Depth, SampleType, range_of_file
 
 Values = NDArray[np.float32]  # [H,W,C] in [-1,1], C 1 for grey or 3
 
@@ -32,6 +33,7 @@ class RestorableImage:
     values: Values
     alpha: NDArray[Any] | None  # [H,W] uint8 or uint16; None where every pixel is opaque
     bits: int  # 8 or 16
+    notes: tuple[str, ...] = ()  # what the result does not keep of the file, a clause each
 
     @property
     def size(self) -> tuple[int, int]:
@@ -84,7 +86,19 @@ def read_restorable(path: Path, name: str) -> RestorableImage:
     if alpha is not None:
         opacity = (alpha.astype(np.float32) / form.largest)[..., None]
         values = values * opacity + (1 - opacity)
-    return RestorableImage(path, name, values, alpha, bits)
+    return RestorableImage(path, name, values, alpha, bits, (*loaded.notes, *_rescaled(loaded.depth)))
+
+
+def _rescaled(depth: Depth | None) -> list[str]:
+    """How the values of a file become the levels of a PNG of 16 bits, where they are not those levels."""
+    if depth is None:
+        return []
+    low, high = range_of_file(depth)
+    if depth.sample_type is not SampleType.FLOAT and (low, high) == (0, 65535):
+        return []
+    cut = ", and values beyond that range are cut" if depth.low < low or depth.high > high else ""
+    what = depth.sample_type.description
+    return [f"its {what} are saved as a 16-bit PNG: {low:g} becomes 0 and {high:g} becomes 65535{cut}"]
 
 
 def unknown_pixels(picture: RestorableImage, mask: Path | None) -> NDArray[np.bool_]:

@@ -79,6 +79,7 @@ def restore(
                 problems.append(problem)
                 notes.append(f"{file.name} was left out: {problem}")
                 continue
+            notes += [f"{file.name}: {note}." for note in picture.notes]
             what = f"Restoring {file.name}, image {number:,} of {len(files):,}"
             restored = _with_progress(model, request, picture, unknown, job_control.check, on_progress, what)
             if restored is None:

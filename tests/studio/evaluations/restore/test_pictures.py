@@ -7,6 +7,7 @@ from pathlib import Path
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 from diffstudio.errors import BadRequest, FolderProblem, ImageProblem
@@ -47,6 +48,26 @@ def test_files_of_16_bits_keep_their_depth(tmp_path: Path, channels: int) -> Non
     assert picture.bits == 16 and picture.values.shape[2] == channels
     again = imagecodecs.png_decode(encoded(picture.values, 16, None))
     assert again.dtype == np.uint16 and np.abs(again.astype(int).reshape(levels.shape) - levels).max() <= 1
+
+
+def test_what_a_png_does_not_keep_is_said(tmp_path: Path) -> None:
+    film = tmp_path / "film.gif"
+    Image.new("L", (4, 4)).save(film, save_all=True, append_images=[Image.new("L", (4, 4), 255)])
+    assert read_restorable(film, "film").notes == ("only its first frame is used",)
+    floats = tmp_path / "floats.tif"
+    tifffile.imwrite(floats, np.linspace(0, 1.02, 16, dtype=np.float32).reshape(4, 4))
+    (note,) = read_restorable(floats, "floats").notes
+    assert note == (
+        "its floating-point values are saved as a 16-bit PNG: 0 becomes 0 and 1 becomes 65535, "
+        "and values beyond that range are cut"
+    )
+    signed = tmp_path / "signed.tif"
+    tifffile.imwrite(signed, np.arange(-8, 8, dtype=np.int16).reshape(4, 4))
+    (note,) = read_restorable(signed, "signed").notes
+    assert note == "its whole numbers are saved as a 16-bit PNG: -8 becomes 0 and 7 becomes 65535"
+    levels = tmp_path / "levels.png"
+    levels.write_bytes(imagecodecs.png_encode(np.full((4, 4), 40_000, np.uint16)))
+    assert read_restorable(levels, "levels").notes == ()
 
 
 def test_transparent_colours_are_laid_on_white_and_taken_from_it(tmp_path: Path) -> None:

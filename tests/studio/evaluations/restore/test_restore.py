@@ -290,3 +290,10 @@ def test_an_image_that_cannot_be_restored_is_left_out_and_named(model: WhiteMode
     assert any("a.png was left out" in note and "cannot be read" in note for note in result.notes)
     with pytest.raises(BadRequest, match="nothing to fill in b.png"):
         restore(replace(request, images=folder / "b.png", task=RestoreTask.INPAINT, mean_only=False), Library())
+
+
+def test_what_the_result_does_not_keep_is_in_its_notes(model: WhiteModel, tmp_path: Path) -> None:
+    frames = [Image.fromarray(np.full((16, 16), level, np.uint8)) for level in (90, 200)]
+    frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
+    result = run(tmp_path / "film.gif", tmp_path / "out", noise=25, mean_only=True)
+    assert "film.gif: only its first frame is used." in result.notes
