@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeAlias
 
@@ -16,12 +17,81 @@ CLIP_SKIP_HELP = (
 
 
 class Parser(argparse.ArgumentParser):
-    """Raises BadRequest instead of printing the usage."""
+    """Raises BadRequest instead of printing the usage.
+
+    After `add_prompt` the last positional argument can be given as `--prompt=TEXT` too, which may begin with `-`.
+    """
+
+    takes_prompt = False
+    _given: Sequence[str] = ()
+    _has_prompt = False  # by --prompt, which fills the place of a positional argument
+
+    def add_prompt(self, what: str) -> None:
+        """Add the positional argument PROMPT; it must be the last one."""
+        self.takes_prompt = True
+        self.add_argument("prompt", metavar="PROMPT", type=as_text, help=what)
+        about = "instead of PROMPT, for a prompt that begins with `-`: --prompt=-text"
+        self.add_argument("--prompt", metavar="T", dest="_", default=argparse.SUPPRESS, help=about)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        self._given = [str(arg) for arg in args or ()]
+        if not self.takes_prompt:
+            return super().parse_known_args(args, namespace)
+        others, prompts = _without_prompts(self._given)
+        if not prompts:
+            return super().parse_known_args(args, namespace)
+        self._has_prompt = True
+        end = () if "--" in others else ("--",)
+        found, unknown = super().parse_known_args([*others, *end, prompts[-1]], namespace)
+        if unknown and unknown[-1] == prompts[-1]:  # another one was the positional argument
+            if not any(one.startswith("-") and one != "--" for one in unknown[:-1]):
+                self.error("a prompt was given with --prompt and another without")
+            unknown = [one for one in unknown[:-1] if one != "--"]
+        return found, unknown
 
     def error(self, message: str) -> NoReturn:
         verb = self.prog.removeprefix("diffstudio").strip()
         help_command = f"diffstudio {verb} --help".replace("  ", " ")
-        raise BadRequest(message[:1].upper() + message[1:300].rstrip("."), remedy=f"See `{help_command}`")
+        if self._has_prompt and message.endswith(" PROMPT"):
+            message = message.replace("PROMPT", str(self._get_positional_actions()[-2].metavar))
+        remedy = self._of_a_dash(message) or f"See `{help_command}`"
+        raise BadRequest(message[:1].upper() + message[1:300].rstrip("."), remedy=remedy)
+
+    def _of_a_dash(self, message: str) -> str:
+        """How to give a value that begins with `-` and was taken for an option; empty if that is not the reason."""
+        taken = [
+            arg for arg in self._given if len(arg) > 1 and arg[0] == "-" and not self._is_option(arg.split("=")[0])
+        ]
+        if not taken or "--" in self._given:
+            return ""
+        value = taken[0][:80]
+        if self.takes_prompt and (message.endswith(" PROMPT") or "ignored explicit argument" in message):
+            return f"`{value}` was taken for an option. If it is the prompt, write `--prompt={value}`, or `-- {value}` at the end"
+        before = self._given[self._given.index(taken[0]) - 1]
+        if message.endswith("expected one argument") and before in message:
+            return f"Write `{before}={value}` for a value that begins with `-`"
+        return ""
+
+    def _is_option(self, text: str) -> bool:
+        return text in self._option_string_actions
+
+
+def _without_prompts(given: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments before and after taking out each `--prompt T` and `--prompt=T`, and those texts."""
+    others: list[str] = []
+    prompts: list[str] = []
+    rest = list(given)
+    while rest:
+        arg = rest.pop(0)
+        if arg == "--":
+            return [*others, arg, *rest], prompts
+        if arg.startswith("--prompt="):
+            prompts.append(arg.removeprefix("--prompt="))
+        elif arg == "--prompt" and rest and not rest[0].startswith("-"):
+            prompts.append(rest.pop(0))
+        else:
+            others.append(arg)
+    return others, prompts
 
 
 def as_text(text: str) -> str:

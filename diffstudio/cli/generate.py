@@ -41,7 +41,7 @@ def add_generate(verbs: Verbs) -> None:
         description="Generate images from a prompt (txt2img), from an image (img2img, --init), or in a masked area (inpaint, "
         "--mask; outpaint, --outpaint), and print the path of each.",
     )
-    verb.add_argument("prompt", metavar="PROMPT", type=as_text, help="what the image shows")
+    verb.add_prompt("what the image shows")
     verb.add_argument("--negative", "--negative-prompt", metavar="T", type=as_text, help="negative prompt")
     verb.add_argument(
         "--checkpoint",

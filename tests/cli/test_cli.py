@@ -251,6 +251,17 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["generate", "x", "--out", "a.png", "--checkpoint", "~nobody-at-all/a.safetensors"], "no checkpoint called"),
         (["generate", "x", "--out", "{prompt}.png"], "{number}"),
         (["generate", "x", "--out", "a.png", "--samp", "euler"], "--samp"),
+        (["generate", "-text", "--out", "a.png"], "write `--prompt=-text`, or `-- -text` at the end"),
+        (["generate", "-hello", "--out", "a.png"], "`-hello` was taken for an option"),
+        (["generate", "x", "--prompt=y", "--out", "a.png"], "A prompt was given with --prompt and another without"),
+        (["generate", "--prompt=y", "--stepz", "--out", "a.png"], "arguments: --stepz."),
+        (
+            ["generate", "--prompt", "-text", "--out", "a.png"],
+            "Write `--prompt=-text` for a value that begins with `-`",
+        ),
+        (["generate", "x", "--negative", "-y", "--out", "a.png"], "Write `--negative=-y`"),
+        (["attention", "--prompt=-text", "--out", "a"], "required: CHECKPOINT. See"),
+        (["attention", "starter", "-text", "--out", "a"], "write `--prompt=-text`"),
         (["models"], "VERB"),
         (["models", "show", "no-such"], "no-such"),
     ],
@@ -289,6 +300,29 @@ def test_a_prompt_in_any_script_of_the_longest_length(tiny: Path, tmp_path: Path
         out = tmp_path / f"{number}.png"
         assert cli.main(["generate", prompt[:10_000], "--checkpoint", "tiny", "--steps", "1", "--out", str(out)]) == 0
         assert metadata.read(out).request.prompt == prompt[:10_000]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["generate", "--prompt=-text", "--out", "o"],
+        ["generate", "--out", "o", "--prompt=a", "--prompt=-text"],
+        ["generate", "--out", "o", "--", "-text"],
+        ["attention", "--prompt=-text", "--out", "o", "starter"],
+        ["attention", "starter", "--out", "o", "--", "-text"],
+        ["attention", "--prompt=-text", "--out", "o", "--", "starter"],
+        ["reverse", "starter", "--out", "o", "--prompt=-text"],
+    ],
+)
+def test_a_prompt_can_begin_with_a_dash(arguments: list[str]) -> None:
+    found = cli._parser().parse_args(arguments)
+    assert found.prompt == "-text" and getattr(found, "checkpoint", "starter") == "starter"
+
+
+def test_a_prompt_behind_its_flag_can_be_any_text() -> None:
+    for text in ("", "--", "a=b --steps 3", "cat"):
+        assert cli._parser().parse_args(["generate", f"--prompt={text}", "--out", "o"]).prompt == text
+    assert cli._parser().parse_args(["generate", "--prompt", "cat", "--out", "o"]).prompt == "cat"
 
 
 def test_a_damaged_checkpoint(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,7 @@ def add_attention(verbs: Verbs) -> None:
         "checkpoints trained here, attention outputs for other transformers. Ctrl+C stops it. Image generation takes priority.",
     )
     add_checkpoint_argument(verb)
-    verb.add_argument("prompt", metavar="PROMPT", type=as_text, help="the prompt, with prompt weighting")
+    verb.add_prompt("the prompt, with prompt weighting")
     add_json_option(verb)
     verb.add_argument("--negative", metavar="TEXT", type=as_text, default="", help="the negative prompt")
     add_seed_option(verb, "of the image (default 0)")

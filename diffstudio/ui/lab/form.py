@@ -61,6 +61,8 @@ class LabForm(QWidget):
         for field in self.fields:
             if field not in self._positional:
                 field.fill(rest)
+        if "--" in rest:  # what follows it is positional
+            rest.remove("--")
         for field in reversed(self._positional):  # the last field is one argument, the first takes all others
             field.fill(rest)
 

@@ -13,7 +13,9 @@ _LONGEST = 4_000  # characters
 
 
 class TextField(Field):
-    """A line of text, behind a flag or without one. With `missing` it must not be empty.
+    """A line of text, behind a flag or, as a positional argument, without one. With `missing` it must not be empty.
+
+    `dashed` is the flag of a positional argument for texts that begin with `-`, which the command takes for a flag.
 
     `check` gives a sentence for a text that cannot be used, and nothing for others.
     """
@@ -26,10 +28,11 @@ class TextField(Field):
         *,
         tooltip: str,
         placeholder: str = "",
+        dashed: str = "",
         check: Callable[[str], str] = lambda text: "",
     ) -> None:
         super().__init__()
-        self._flag, self._missing, self._check = flag, missing, check
+        self._flag, self._missing, self._dashed, self._check = flag, missing, dashed, check
         self.line = QLineEdit()
         self.line.setMaxLength(_LONGEST)
         self.line.setPlaceholderText(placeholder)
@@ -52,6 +55,8 @@ class TextField(Field):
         text = self.value()
         if self._flag:
             return [f"{self._flag}={text}"] if text.strip() else []
+        if self._dashed and text.startswith("-"):
+            return [f"{self._dashed}={text}"]
         return [text] if text else []
 
     def problem(self) -> str:
@@ -59,5 +64,8 @@ class TextField(Field):
         return self._check(text) if text else self._missing
 
     def fill(self, rest: list[str]) -> None:
-        found = taken(rest, self._flag) if self._flag else (rest.pop() if rest else "")
+        flag = self._flag or self._dashed
+        found = taken(rest, flag) if flag else None
+        if found is None and not self._flag and rest:
+            found = rest.pop()
         self.line.setText(found or "")

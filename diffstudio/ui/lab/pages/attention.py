@@ -75,7 +75,13 @@ def make_form() -> LabForm:
         most=1,
         none="No checkpoint fits",
     )
-    prompt = TextField("Prompt", "", "Write a prompt", tooltip="The prompt of the image; each of its words gets a map")
+    prompt = TextField(
+        "Prompt",
+        "",
+        "Write a prompt",
+        tooltip="The prompt of the image; each of its words gets a map",
+        dashed="--prompt",
+    )
     negative = TextField(
         "Negative prompt", "--negative", tooltip="What the image is guided away from; its words get no maps"
     )

@@ -35,6 +35,8 @@ def view(qtbot: QtBot, dressed: QApplication, tmp_path: Path) -> AttentionResult
         ["starter", "a red apple"],
         ["starter", "cat", "--negative=dog", "--steps", "7", "--guidance", "2.5", "--maps", "outputs", "--test", "0"],
         ["starter", "cat AND dog", "--seed", "4"],
+        ["starter", "--prompt=-text"],
+        ["starter", "--seed", "4", "--", "-text"],
     ],
 )
 def test_a_command_goes_through_its_form(arguments: list[str], qtbot: QtBot, dressed: QApplication) -> None:
@@ -42,9 +44,9 @@ def test_a_command_goes_through_its_form(arguments: list[str], qtbot: QtBot, dre
     qtbot.addWidget(form)
     assert form.problem() == "Choose a checkpoint"
     form.fill([*arguments])
-    again = _parser().parse_args(["attention", *form.arguments(), "--out", "/out"])
-    assert vars(again) == vars(_parser().parse_args(["attention", *arguments, "--out", "/out"]))
-    assert form.problem() == "" and form.job_name() == arguments[1]
+    again = _parser().parse_args(["attention", "--out", "/out", *form.arguments()])
+    assert vars(again) == vars(_parser().parse_args(["attention", "--out", "/out", *arguments]))
+    assert form.problem() == "" and form.job_name() == again.prompt
     form.fill(["starter", " "])
     assert form.problem() == "Write a prompt"
 
