@@ -24,6 +24,7 @@ from diffstudio.ui.lab.page import LabPage
 from diffstudio.ui.lab.results.before_after import BeforeAfter
 from diffstudio.ui.lab.results.result_view import HowToRead, ResultView, Sentences
 from diffstudio.ui.lab.results.saving import SaveButton, SavedFile
+from diffstudio.ui.lab.text_field import TextField
 from diffstudio.ui.widgets.helpers import ElidedLabel
 from diffstudio.ui.widgets.images.image_reading import read_image
 from diffstudio.ui.widgets.inputs import ComboBox, LabelledSlider
@@ -159,6 +160,11 @@ class RestoreForm(LabForm):
             tooltip="Standard deviation of the Gaussian that blurred the images",
         )  # fmt: skip
         scale = NumberField("Scale", "--scale", 2, 8, value=2, tooltip="Factor of width and height")
+        prompt = TextField(
+            "Prompt",
+            "--prompt",
+            tooltip="The prompt or the name of a class that fits the images; without one the model goes by the image alone",
+        )
         mask = ImagesField(
             "Mask",
             "",
@@ -194,7 +200,7 @@ class RestoreForm(LabForm):
         }
         super().__init__(
             (
-                ("Images", (images, checkpoint, task, mask)),
+                ("Images", (images, checkpoint, task, mask, prompt)),
                 ("Options", (noise, blur, scale, share, mean_only, draws, steps, seed_field())),
             ),
             positional=(checkpoint, images),

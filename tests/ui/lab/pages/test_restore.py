@@ -133,3 +133,12 @@ def test_a_result_without_images_is_shown(qtbot: QtBot, tmp_path: Path, dressed:
     view.show_result(restore.read(JobFolder(tmp_path / "job"), example(tmp_path) | {"images": []}))
     view.slider.value_changed.emit(50)
     assert "0 images" in view.summary.text()
+
+
+def test_the_prompt_goes_into_the_command_and_comes_back(qtbot: QtBot, dressed: QApplication) -> None:
+    form = RestoreForm()
+    qtbot.addWidget(form)
+    form.fill(["starter", "/photos/a.png", "--task", "deblur", "--prompt=-apple"])
+    assert "--prompt=-apple" in form.arguments()
+    form.fill(["starter", "/photos/a.png"])
+    assert not any("--prompt" in argument for argument in form.arguments())
