@@ -1,6 +1,11 @@
-"""TableView: a table of numbers with intervals; the reference row comes first, in its own colour."""
+"""TableView: a table of numbers with intervals; the reference row comes first, in its own colour.
+
+A table that is wider than its place is continued below: its columns are divided among several blocks.
+"""
 
 from __future__ import annotations
+
+from itertools import accumulate, zip_longest
 
 from PySide6.QtCore import QAbstractTableModel, QModelIndex, QPersistentModelIndex, Qt, Signal
 from PySide6.QtGui import QFontMetrics, QResizeEvent
@@ -75,6 +80,14 @@ class TableModel(QAbstractTableModel):
         return None
 
 
+def divided(columns: int, most: int) -> list[range]:
+    """As few blocks of at most so many columns as possible, as even as possible: the places of each block's columns."""
+    count = -(-columns // max(1, most))
+    sizes = [columns // count + (place < columns % count) for place in range(count)]
+    ends = list(accumulate(sizes))
+    return [range(end - size, end) for size, end in zip(sizes, ends, strict=True)]
+
+
 class TableView(QWidget):
     """The table with its title and a save button."""
 
@@ -85,28 +98,15 @@ class TableView(QWidget):
         self.model = TableModel()
         self.heading = SectionLabel("Table")
         self.save = SaveButton("table")
-        self.view = QTableView()
-        self.view.setModel(self.model)
-        self.view.setFrameShape(QFrame.Shape.NoFrame)
-        self.view.setShowGrid(False)
-        self.view.setWordWrap(True)
-        self.view.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
-        self.view.setTabKeyNavigation(False)
-        self.view.verticalHeader().hide()
-        self.view.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
-        self.view.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
-        header = self.view.horizontalHeader()
-        header.setHighlightSections(False)
-        header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
-        describe(self.view, "Table of the result", " ")
         top = QHBoxLayout()
         top.addWidget(self.heading, 1)
         top.addWidget(self.save)
-        column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(4)
-        column.addLayout(top)
-        column.addWidget(self.view)
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(0, 0, 0, 0)
+        self._column.setSpacing(4)
+        self._column.addLayout(top)
+        self.views: list[QTableView] = []  # the blocks; those that are not needed are hidden
+        self.view = self._add_view()
         self.save.message.connect(self.message)
 
     def show_table(self, table: Table) -> None:
@@ -121,17 +121,60 @@ class TableView(QWidget):
         self.fit_text()
 
     def fit_text(self) -> None:
-        """Fit rows to two lines, columns to their texts, and the height to the number of rows up to a limit."""
-        metrics = QFontMetrics(theme.font())
-        row_height = _ROW_LINES * metrics.lineSpacing() + 12
-        vertical = self.view.verticalHeader()
-        vertical.setMinimumSectionSize(1)
-        vertical.setDefaultSectionSize(row_height)
+        """Fit rows to two lines, columns to their texts in as many blocks as needed, and heights to the rows up to a limit."""
+        row_height = _ROW_LINES * QFontMetrics(theme.font()).lineSpacing() + 12
+        names, widths = self._natural_widths()
+        scrolls = self.model.rowCount() > _MOST_ROWS
+        free = self.width() - names - (self.view.verticalScrollBar().sizeHint().width() if scrolls else 0)
+        if sum(widths) > free:  # below each other, so columns of one width
+            blocks = divided(len(widths), free // max(widths))
+            widths = [max(*widths, free // len(blocks[0]))] * len(widths)
+        else:
+            blocks = [range(len(widths))]
+        while len(self.views) < len(blocks):
+            self._add_view()
+        for view, block in zip_longest(self.views, blocks):
+            view.setVisible(block is not None)
+            for place, width in enumerate(widths if block is not None else ()):
+                view.setColumnHidden(place + 1, place not in block)
+                view.setColumnWidth(place + 1, width)
+            view.setColumnWidth(0, names)
+            self._fit_height(view, row_height, too_wide=max(widths, default=0) > free)
+
+    def _natural_widths(self) -> tuple[int, list[int]]:
+        """The width of the names, and of each measure, in px."""
+        for place in range(self.model.columnCount()):
+            self.view.setColumnHidden(place, False)
         self.view.resizeColumnsToContents()
-        for place in range(1, self.model.columnCount()):
-            self.view.setColumnWidth(place, self.view.columnWidth(place) + 8)
+        widths = [self.view.columnWidth(place) + 8 for place in range(1, self.model.columnCount())]
         widest = int(self.width() * 0.35)
-        self.view.setColumnWidth(0, min(max(self.view.columnWidth(0), theme.scaled(120)), max(widest, 80)))
+        return min(max(self.view.columnWidth(0), theme.scaled(120)), max(widest, 80)), widths
+
+    def _fit_height(self, view: QTableView, row_height: int, *, too_wide: bool) -> None:
+        view.verticalHeader().setMinimumSectionSize(1)
+        view.verticalHeader().setDefaultSectionSize(row_height)
         rows = min(self.model.rowCount(), _MOST_ROWS)
-        bar = self.view.horizontalScrollBar().sizeHint().height()
-        self.view.setFixedHeight(self.view.horizontalHeader().sizeHint().height() + rows * row_height + bar + 2)
+        bar = view.horizontalScrollBar().sizeHint().height() if too_wide else 0
+        view.setFixedHeight(view.horizontalHeader().sizeHint().height() + rows * row_height + bar + 2)
+
+    def _add_view(self) -> QTableView:
+        view = QTableView()
+        view.setModel(self.model)
+        view.setFrameShape(QFrame.Shape.NoFrame)
+        view.setShowGrid(False)
+        view.setWordWrap(True)
+        view.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        view.setTabKeyNavigation(False)
+        view.verticalHeader().hide()
+        view.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        view.setHorizontalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
+        header = view.horizontalHeader()
+        header.setHighlightSections(False)
+        header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
+        describe(view, f"Table of the result{', continued' if self.views else ''}", " ")
+        for other in self.views:  # all blocks show the same rows
+            view.verticalScrollBar().valueChanged.connect(other.verticalScrollBar().setValue)
+            other.verticalScrollBar().valueChanged.connect(view.verticalScrollBar().setValue)
+        self.views.append(view)
+        self._column.addWidget(view)
+        return view

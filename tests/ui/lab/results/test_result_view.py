@@ -17,11 +17,14 @@ from pytestqt.qtbot import QtBot
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.plots.figure import HEIGHT, WIDTH, Figure
 from diffstudio.studio.evaluations.views.evaluation import read_evaluation
+from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, TableRow
 from diffstudio.ui.lab.pages.evaluate import EvaluateView, read
 from diffstudio.ui.lab.results.plot_view import PlotView
 from diffstudio.ui.lab.results.saving import SaveButton
+from diffstudio.ui.lab.results.table_view import TableView, divided
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
+from tests.ui import walk
 
 
 @pytest.fixture
@@ -47,6 +50,57 @@ def test_the_table_has_the_real_row_first_with_intervals(view: EvaluateView) -> 
     assert model.index(0, 1).data(Qt.ItemDataRole.ForegroundRole) == theme.colour("dim")
     assert model.index(1, 1).data(Qt.ItemDataRole.ForegroundRole) is None
     assert model.headerData(0, Qt.Orientation.Vertical) is None and model.data(model.index(9, 9)) is None
+
+
+def wide_table(rows: int) -> Table:
+    columns = tuple(Column(f"c{place}", f"A measure {place}") for place in range(11))
+    cells = tuple(Cell(0.5, 0.4, 0.6) for _ in columns)
+    return Table("wide", "Wide", columns, tuple(TableRow(f"model {row}", cells) for row in range(rows)))
+
+
+def shown_columns(table: TableView) -> list[list[int]]:
+    return [
+        [place for place in range(1, 12) if not block.isColumnHidden(place)]
+        for block in table.views
+        if block.isVisible()
+    ]
+
+
+@pytest.mark.parametrize(("width", "rows", "blocks"), [(1600, 3, 1), (860, 3, 2), (860, 20, 2), (440, 3, 6)])
+def test_a_wide_table_is_continued_below_instead_of_scrolling_sideways(
+    width: int, rows: int, blocks: int, qtbot: QtBot, dressed: QApplication
+) -> None:
+    table = TableView()
+    qtbot.addWidget(table)
+    table.resize(width, 400)
+    table.show()
+    qtbot.waitExposed(table)
+    table.show_table(wide_table(rows))
+    walk.settle()
+    shown = shown_columns(table)
+    assert sum(shown, []) == list(range(1, 12)) and len(shown) == blocks
+    assert all(block.horizontalScrollBar().maximum() == 0 for block in table.views if block.isVisible())
+    names = [block.accessibleName() for block in table.views[:blocks]]
+    assert names == ["Table of the result", *["Table of the result, continued"] * (blocks - 1)]
+
+
+def test_the_blocks_of_a_table_scroll_together_and_go_when_there_is_room(qtbot: QtBot, dressed: QApplication) -> None:
+    table = TableView()
+    qtbot.addWidget(table)
+    table.resize(860, 400)
+    table.show()
+    qtbot.waitExposed(table)
+    table.show_table(wide_table(20))
+    walk.settle()
+    first, second = table.views[:2]
+    for one, other in ((first, second), (second, first)):
+        one.verticalScrollBar().setValue(one.verticalScrollBar().maximum() // (1 if one is first else 2))
+        assert other.verticalScrollBar().value() == one.verticalScrollBar().value() > 0
+    table.resize(1800, 400)
+    walk.settle()
+    assert shown_columns(table) == [list(range(1, 12))]
+    table.show_table(Table("none", "None", (), (TableRow("a", ()),)))
+    assert divided(11, 4) == [range(0, 4), range(4, 8), range(8, 11)] and divided(2, 0) == [range(0, 1), range(1, 2)]
 
 
 def test_every_measure_is_a_plot_with_error_bars(view: EvaluateView, qtbot: QtBot) -> None:
