@@ -50,6 +50,7 @@ SCHEDULERS: dict[SpacingName, tuple[str, str]] = {
     SpacingName.FITTED: ("Fitted to this checkpoint", "Times found for this checkpoint, sampler and number of steps"),
     SpacingName.CUSTOM: ("Noise schedule", "Drawn in the Lab, under Noise schedule"),
 }
+SHORT_SCHEDULERS = {SCHEDULERS[SpacingName.FITTED][0]: "Fitted"}  # in a narrow panel
 CONTROL_TYPES = {
     ControlTypeName.OPENPOSE: "Pose (OpenPose)",
     ControlTypeName.DEPTH: "Depth",

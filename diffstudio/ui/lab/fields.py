@@ -182,7 +182,7 @@ class SubjectsField(Field):
         self._offered = [(str(one.path), one.name) for one in checkpoints]
         first = self._first if self._offered else self._none
         self.combo.set_choices([(None, first), *self._offered])
-        self.combo.setEnabled(bool(self._offered))
+        self.combo.set_unavailable("" if self._offered else self._none)
 
     def arguments(self) -> list[str]:
         return [self._flag, *self.subjects()] if self._flag and self._subjects else self.subjects()

@@ -5,11 +5,20 @@ Each emits a signal when the user changes the value, but not when the program se
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from PySide6.QtCore import QEvent, QRect, Qt, QTimer, Signal
-from PySide6.QtGui import QFontMetrics, QIcon, QKeyEvent, QKeySequence, QPainter, QPaintEvent, QWheelEvent
+from PySide6.QtGui import (
+    QFontMetrics,
+    QHelpEvent,
+    QKeyEvent,
+    QKeySequence,
+    QPainter,
+    QPaintEvent,
+    QTextDocumentFragment,
+    QWheelEvent,
+)
 from PySide6.QtWidgets import (
     QButtonGroup,
     QCheckBox,
@@ -30,7 +39,7 @@ from PySide6.QtWidgets import (
 
 from diffstudio.ui.widgets import icons, theme
 from diffstudio.ui.widgets.controls import Chip
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe, plain_tooltip
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, plain_tooltip, set_tooltip, show_tooltip
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
 SEARCH_DELAY_MS = 150
@@ -215,12 +224,17 @@ class LabelledSlider(QWidget):
 
 
 class ComboBox(QComboBox):
-    """A drop-down of (value, text) choices. `chosen` carries the value that the user chooses."""
+    """A drop-down of (value, text) choices. `chosen` carries the value that the user chooses.
+
+    A text that does not fit is shortened, and shown whole in the list and in the tooltip.
+    """
 
     chosen = Signal(object)
 
     def __init__(self, name: str, choices: Sequence[tuple[Any, str]] = (), tooltip: str = "") -> None:
         super().__init__()
+        self._tooltip = tooltip or name
+        self._short: Mapping[str, str] = {}
         describe(self, name, tooltip)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.setMinimumContentsLength(4)
@@ -250,6 +264,37 @@ class ComboBox(QComboBox):
         self.setCurrentIndex(self._values.index(value) if found else (0 if self._values else -1))
         return found
 
+    def set_short_texts(self, short: Mapping[str, str]) -> None:
+        """What is shown in place of some texts where they do not fit."""
+        self._short = short
+        self.update()
+
+    def set_unavailable(self, why: str) -> None:
+        """Disable the drop-down and say why, in a sentence, in its tooltip; an empty text enables it."""
+        self.setEnabled(not why)
+        self.setAccessibleDescription(why)
+        set_tooltip(self, _with_reason(self._tooltip, why))
+
+    def shown_text(self) -> str:
+        """The current text as it is painted."""
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        part = QStyle.SubControl.SC_ComboBoxEditField
+        room = self.style().subControlRect(QStyle.ComplexControl.CC_ComboBox, option, part, self).width() - 4
+        text, metrics = option.currentText, self.fontMetrics()
+        if metrics.horizontalAdvance(text) > room:
+            text = self._short.get(text, text)
+        return metrics.elidedText(text, Qt.TextElideMode.ElideRight, room)
+
+    def event(self, event: QEvent) -> bool:
+        if not isinstance(event, QHelpEvent) or event.type() is not QEvent.Type.ToolTip:
+            return super().event(event)
+        if self.shown_text() == self.currentText():
+            return super().event(event)
+        about = QTextDocumentFragment.fromHtml(self.toolTip()).toPlainText()
+        show_tooltip(event.globalPos(), f"{self.currentText()}. {about}", self)
+        return True
+
     def wheelEvent(self, event: QWheelEvent) -> None:
         _scroll_if_chosen(self, super().wheelEvent, event)
 
@@ -257,18 +302,12 @@ class ComboBox(QComboBox):
         painter = QStylePainter(self)
         option = QStyleOptionComboBox()
         self.initStyleOption(option)
-        room = (
-            self.style()
-            .subControlRect(QStyle.ComplexControl.CC_ComboBox, option, QStyle.SubControl.SC_ComboBoxEditField, self)
-            .width()
-            - 4
-        )
-        option.currentText = self.fontMetrics().elidedText(option.currentText, Qt.TextElideMode.ElideRight, room)
+        option.currentText = self.shown_text()
         painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
         painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
-        mode = QIcon.Mode.Normal if self.isEnabled() else QIcon.Mode.Disabled
-        rect = QRect(self.width() - 24, (self.height() - 12) // 2, 12, 12)
-        icons.icon("caret-down-fill", "dim").paint(painter, rect, mode=mode)
+        if self.isEnabled():  # without it, it looks like the text that it is
+            rect = QRect(self.width() - 24, (self.height() - 12) // 2, 12, 12)
+            icons.icon("caret-down-fill", "dim").paint(painter, rect)
 
 
 class LabelledComboBox(QWidget):

@@ -227,8 +227,9 @@ QLineEdit:hover, QPlainTextEdit:hover, QTextEdit:hover, QSpinBox:hover, QDoubleS
     border-color: $faint; }
 QLineEdit:focus, QPlainTextEdit:focus, QTextEdit:focus, QSpinBox:focus, QDoubleSpinBox:focus, QComboBox:focus,
 QComboBox:on { border-color: $accent; }
-QLineEdit:disabled, QPlainTextEdit:disabled, QSpinBox:disabled, QDoubleSpinBox:disabled, QComboBox:disabled {
+QLineEdit:disabled, QPlainTextEdit:disabled, QSpinBox:disabled, QDoubleSpinBox:disabled {
     color: $faint; background: $panel; border-color: $line; }
+QComboBox:disabled { color: $dim; background: $panel; border-color: $line; }
 QLineEdit[wrong="true"], QSpinBox[wrong="true"], QPlainTextEdit[wrong="true"] { border-color: $bad; }
 QDoubleSpinBox[bare="true"] { background: transparent; border: 1px solid transparent; border-radius: 4px;
     padding: 0 2px; }

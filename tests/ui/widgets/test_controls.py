@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from PySide6.QtCore import QPoint, QRect, Qt
-from PySide6.QtGui import QColor
+from PySide6.QtCore import QEvent, QPoint, QRect, Qt
+from PySide6.QtGui import QColor, QHelpEvent
 from PySide6.QtWidgets import QApplication, QToolButton, QVBoxLayout, QWidget
 from pytestqt.qtbot import QtBot
 
+from diffstudio.ui.widgets import inputs
 from diffstudio.ui.widgets.banner import Banner
 from diffstudio.ui.widgets.controls import Card, EmptyState, PrimaryButton, ProgressLine
 from diffstudio.ui.widgets.formatting import human_bytes, human_count, human_duration
@@ -50,6 +51,48 @@ def test_a_whole_slider_gives_whole_numbers_and_keeps_to_its_range(qtbot: QtBot)
     assert isinstance(slider.value(), int)
     slider.set_value(1000)
     assert slider.value() == 100
+
+
+def hovered(combo: ComboBox, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What is shown when the pointer rests on a drop-down; empty for its own tooltip."""
+    told: list[str] = []
+    monkeypatch.setattr(inputs, "show_tooltip", lambda at, text, widget: told.append(text))
+    QApplication.sendEvent(combo, QHelpEvent(QEvent.Type.ToolTip, QPoint(5, 5), QPoint(5, 5)))
+    return "".join(told)
+
+
+def test_a_text_that_does_not_fit_is_shortened_and_whole_in_the_tooltip(
+    qtbot: QtBot, dressed: QApplication, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    combo = ComboBox(
+        "Scheduler", [("f", "Fitted to this checkpoint"), ("a", "Align your steps <b>")], "The <b>spacing</b>"
+    )
+    shown(qtbot, combo)
+    combo.resize(400, combo.height())
+    combo.set_short_texts({"Fitted to this checkpoint": "Fitted"})
+    assert combo.shown_text() == "Fitted to this checkpoint" and hovered(combo, monkeypatch) == ""
+    combo.resize(110, combo.height())
+    assert combo.shown_text() == "Fitted"
+    assert hovered(combo, monkeypatch) == "Fitted to this checkpoint. The <b>spacing</b>"
+    combo.set_value("a")
+    assert combo.shown_text().endswith("…") and hovered(combo, monkeypatch).startswith("Align your steps <b>. ")
+    assert [combo.itemText(place) for place in range(2)] == ["Fitted to this checkpoint", "Align your steps <b>"]
+
+
+def test_a_drop_down_that_cannot_be_used_says_why_and_has_no_arrow(qtbot: QtBot, dressed: QApplication) -> None:
+    combo = ComboBox("Layout", [("a", "PCA")], "The layout")
+    shown(qtbot, combo)
+
+    def colours_of_the_arrow() -> set[int]:
+        image = combo.grab().toImage()
+        return {image.pixel(across, image.height() // 2) for across in range(image.width() - 24, image.width() - 8)}
+
+    assert len(colours_of_the_arrow()) > 1
+    combo.set_unavailable("There is only one")
+    assert not combo.isEnabled() and combo.toolTip() == "The layout. There is only one"
+    assert combo.accessibleDescription() == "There is only one" and len(colours_of_the_arrow()) == 1
+    combo.set_unavailable("")
+    assert combo.isEnabled() and combo.toolTip() == "The layout" and len(colours_of_the_arrow()) > 1
 
 
 def test_a_combo_keeps_its_value_when_its_choices_change(qtbot: QtBot) -> None:

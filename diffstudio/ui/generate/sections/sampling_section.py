@@ -72,6 +72,7 @@ class SamplingSection(QWidget):
         self.scheduler = LabelledComboBox(
             terms.SCHEDULER, labels.schedulers_for(None), "Spacing of the noise levels over the steps"
         )
+        self.scheduler.combo.set_short_texts(labels.SHORT_SCHEDULERS)
         self.vae = LabelledComboBox(
             terms.VAE,
             [_OWN_VAE],

@@ -24,6 +24,8 @@ from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 
 _CHOICE = 160  # px
+_ONE_LAYOUT = "This map has one layout; Change… starts a map with others"
+_NO_CLASSES = "The images have no classes"
 _COLOURS = ((PARTS, "Colours: parts"), (CLASSES, "Colours: classes"))
 
 
@@ -70,9 +72,9 @@ class ImageMapResultView(ResultView):
         self._view = result
         self.summary.set_text(result.summary)
         self.layout_choice.set_choices([(place, one.title) for place, one in enumerate(result.layouts)])
-        self.layout_choice.setEnabled(len(result.layouts) > 1)
+        self.layout_choice.set_unavailable(_ONE_LAYOUT if len(result.layouts) == 1 else "")
         self.colours.set_choices([choice for choice in _COLOURS if choice[0] in result.colours])
-        self.colours.setEnabled(len(result.colours) > 1)
+        self.colours.set_unavailable(_NO_CLASSES if CLASSES not in result.colours else "")
         groups, group = result.colours[PARTS]
         self.legend.show_groups(groups, group)
         self.how.show_sentences([result.how_to_read])

@@ -44,6 +44,7 @@ def test_an_image_stays_chosen_in_another_layout(view: ImageMapResultView, tmp_p
     assert (view.canvas.first, view.canvas.second) == (5, 17) and view.canvas.place_of(5) != place
     view.show_result(read_image_map(JobFolder(tmp_path), example(tmp_path, tmp_path / "tiny", layouts=1)))
     assert view.canvas.first is None and not view.layout_choice.isEnabled()  # another result
+    assert "one layout" in view.layout_choice.toolTip() and view.colours.isEnabled()
 
 
 def test_the_legend_hides_a_part_and_what_is_chosen_of_it(view: ImageMapResultView, qtbot: QtBot) -> None:
