@@ -13,7 +13,14 @@ from typing import Protocol
 
 from torch import Tensor
 
-from diffstudio.diffusion.schedule import NoiseSchedule, VariancePreserving
+from diffstudio.diffusion.objectives.parameterisation import Parameterisation, Prediction
+from diffstudio.diffusion.schedule import NoiseSchedule, RectifiedFlow, VariancePreserving
+
+# The largest sigma / alpha at which these predictions are evaluated on a rectified flow, where it is infinite at t = 1.
+LARGEST_SIGMA = {
+    Prediction.EDM: 80.0,  # Karras et al. 2022 (arXiv 2206.00364), Table 1
+    Prediction.EPS: 20.0,  # it multiplies the error of eps; Stable Diffusion ends at 14.6
+}
 
 Network = Callable[[Tensor, Tensor], Tensor]  # x_t [B,C,H,W], the network's own time [B] -> its prediction [B,C,H,W]
 
@@ -106,6 +113,45 @@ class EDMPreconditioned:
         c_in = variance.rsqrt()
         c_noise = (sigma / alpha).flatten().log() / 4  # [B]
         return c_skip * x_t + c_out * self.network(c_in * x_t, c_noise).to(x_t.dtype)
+
+
+@dataclass(frozen=True)
+class LimitedNoise:
+    """Evaluates a denoiser at `t_max` for all later times, where the prediction of its network has no meaning."""
+
+    denoiser: Denoiser
+    t_max: float
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        return self.denoiser.schedule
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+        return self.denoiser(x_t, t.clamp(max=self.t_max))
+
+
+def denoiser_for(parameterisation: Parameterisation, network: Network, schedule: RectifiedFlow) -> Denoiser:
+    """The denoiser of a network with this parameterisation, for all t from 0 to 1.
+
+    At t = 1 x_t is noise alone, from which no clean image follows by an eps prediction, and EDM's c_noise is infinite:
+    both are evaluated at LARGEST_SIGMA there.
+    """
+    match parameterisation.prediction:
+        case Prediction.X0:
+            return CleanPrediction(network, schedule)
+        case Prediction.VELOCITY:
+            return FlowPrediction(network, schedule)
+        case Prediction.V:
+            return VPrediction(network, schedule)
+        case Prediction.EPS:
+            return _limited(EpsPrediction(network, schedule), Prediction.EPS)
+        case Prediction.EDM:
+            return _limited(EDMPreconditioned(network, schedule, parameterisation.sigma_data), Prediction.EDM)
+
+
+def _limited(denoiser: Denoiser, prediction: Prediction) -> LimitedNoise:
+    sigma = LARGEST_SIGMA[prediction]
+    return LimitedNoise(denoiser, sigma / (1 + sigma))
 
 
 def alpha_sigma(schedule: NoiseSchedule, t: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -129,6 +129,38 @@ class VelocityWeighting:
         return ((alpha + sigma) / sigma.clamp(min=self.sigma_floor)) ** 2
 
 
+@dataclass(frozen=True)
+class VWeighting:
+    """The squared error of v = alpha * eps - sigma * x_0 implied by the estimate: Salimans & Ho 2022 (arXiv 2202.00512).
+
+    `sigma_floor` as for `VelocityWeighting`.
+    """
+
+    sigma_floor: float = 0.05
+
+    def __call__(self, schedule: NoiseSchedule, t: Tensor) -> Tensor:
+        alpha, sigma = schedule.alpha(t), schedule.sigma(t)
+        return ((alpha**2 + sigma**2) / sigma.clamp(min=self.sigma_floor)) ** 2
+
+
+@dataclass(frozen=True)
+class LikelihoodWeighting:
+    """-SNR'(t) / 2: with uniform times the loss is the variational bound of the data, up to a constant.
+
+    In nats per value: Kingma et al. 2021 (arXiv 2107.00630), eq. 14; Song et al. 2021 (arXiv 2101.09258). The weight grows
+    like t^-3 for a rectified flow, and stays that of `t_floor` below it, or the loss would be of the smallest noise alone.
+    """
+
+    t_floor: float = 0.05
+
+    def __call__(self, schedule: NoiseSchedule, t: Tensor) -> Tensor:
+        with torch.enable_grad():
+            at = t.detach().clamp(min=self.t_floor).requires_grad_()
+            snr = (schedule.alpha(at) / schedule.sigma(at)) ** 2
+            (slope,) = torch.autograd.grad(snr.sum(), at)
+        return -slope / 2
+
+
 def training_loss(
     denoiser: Denoiser, x_0: Tensor, t: Tensor, eps: Tensor, weighting: Weighting, pixel_weights: Tensor | None = None
 ) -> Tensor:

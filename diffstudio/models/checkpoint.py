@@ -14,6 +14,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from diffstudio.diffusion.objectives.parameterisation import CLEAN_IMAGE, Parameterisation
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.detection.editions import is_unclear, named_edition
 from diffstudio.models.detection.families_table import FAMILIES
@@ -23,7 +24,9 @@ from diffstudio.models.output_format import OutputFormat
 from diffstudio.networks.conditioning import Conditioning
 
 # Of checkpoints trained with diffstudio; format 1 has the state-dict keys of version 0.1 (networks.state_dict_keys).
-FORMAT = 2
+# Format 3 says what the network predicts; files whose network predicts the clean image are still written in format 2.
+FORMAT = 3
+FORMAT_OF_CLEAN_IMAGE = 2
 TRAIN_OR_DOWNLOAD = "Train or download it again"
 LARGEST_SIDE = 65_536  # px that a header may declare
 
@@ -57,7 +60,7 @@ class Checkpoint:
     metadata: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)  # of the header, unparsed
     role: Role = Role.CHECKPOINT
     layout: Layout = Layout.OURS
-    prediction: str = ""  # eps, v, flow or x0; empty if unknown
+    prediction: str = ""  # eps, v, flow or x0, or edm of one trained here; empty if unknown
     inpainting: bool = False  # its network also takes a mask and the masked image
     reason: str = ""  # how it was detected, one sentence for the user
     edition: str = ""  # within the family: dev, schnell, 3.5 large
@@ -83,6 +86,16 @@ class Checkpoint:
             raise CheckpointDamaged(
                 f"{self.path.name} has no valid {key} in its metadata", remedy=TRAIN_OR_DOWNLOAD
             ) from error
+
+    @property
+    def parameterisation(self) -> Parameterisation:
+        """What the network of a diffusion model trained here predicts; the clean image if its header has no entry.
+
+        CheckpointDamaged or ValueError for an invalid header.
+        """
+        if "diffstudio.prediction" not in self.metadata:
+            return CLEAN_IMAGE
+        return Parameterisation.from_json(self.json("prediction"))
 
     def output_format(self, channels: int) -> OutputFormat:
         """The output format of a checkpoint trained here; 8 bits and the network's `channels` if its header has none.

@@ -17,14 +17,18 @@ from typing import Any
 import tomli_w
 
 from diffstudio.atomic import write_text
-from diffstudio.diffusion.curve_points import NoiseCurve
-from diffstudio.errors import BadRequest, RunProblem, newer_format
+from diffstudio.errors import RunProblem, newer_format
 from diffstudio.imaging.levels import PixelForm
 from diffstudio.imaging.value_range import Range, SampleType
 from diffstudio.models.detection.families_table import PIXEL
 from diffstudio.models.output_format import OutputFormat, ValueType
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.recipe_limits import check_limits
+from diffstudio.training.recipe_objective import GanLossName as GanLossName
+from diffstudio.training.recipe_objective import NoiseLevelsName as NoiseLevelsName
+from diffstudio.training.recipe_objective import ObjectiveName as ObjectiveName
+from diffstudio.training.recipe_objective import ObjectiveRecipe as ObjectiveRecipe
+from diffstudio.training.recipe_objective import check_noise_curve, with_kind
 from diffstudio.training.recipe_values import KEYS, build, shortened
 
 FORMAT = 1
@@ -36,27 +40,6 @@ class OptimiserName(StrEnum):
     ADAM = "adam"
     RMSPROP = "rmsprop"
     SGD = "sgd"
-
-
-class NoiseLevelsName(StrEnum):
-    UNIFORM = "uniform"
-    LOG_NORMAL = "log_normal"
-    LOGIT_NORMAL = "logit_normal"
-    COSINE = "cosine"
-    CURVE = "curve"  # of a drawn noise schedule, `noise_curve`, at uniform times
-
-
-class ObjectiveName(StrEnum):
-    """The kind of model to train; see training.objectives."""
-
-    DIFFUSION = "diffusion"
-    VAE = "vae"
-    GAN = "gan"
-
-
-class GanLossName(StrEnum):
-    R3GAN = "r3gan"  # relativistic, with R1 and R2: arXiv 2501.05441
-    NON_SATURATING = "non_saturating"  # Goodfellow et al. 2014, without gradient penalties: it collapses
 
 
 class ClassesName(StrEnum):
@@ -172,25 +155,6 @@ class NetworkRecipe:
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectiveRecipe:
-    noise_levels: NoiseLevelsName = NoiseLevelsName.LOGIT_NORMAL
-    mean: float = 0.6  # of logit(t), with t = 1 pure noise, or of log(sigma)
-    deviation: float = 0.9
-    # Of `curve`: time and log-SNR of each point in turn, from time 0, the clean image, to time 1, noise.
-    noise_curve: tuple[float, ...] = ()
-    sigma_floor: float = 0.05  # lower bound of the divisor when a velocity is computed from a clean-image prediction
-    kind: ObjectiveName = ObjectiveName.DIFFUSION
-    free_bits: float = 0.05  # VAE: nats per latent below which the KL divergence is not reduced further
-    kl_warm_up: float = 0.1  # VAE: share of the run over which the weight of the KL divergence rises to 1
-    gan_loss: GanLossName = GanLossName.R3GAN
-    gamma: float = 1.0  # GAN: initial weight of the gradient penalties R1 and R2
-    gamma_end: float = 0.1  # GAN: final weight of the gradient penalties
-    diff_augment: str = (
-        "auto"  # GAN: DiffAugment (arXiv 2006.10738); `auto`: for fewer than 5,000 images of 32 px or more
-    )
-
-
-@dataclass(frozen=True, slots=True)
 class OptimiserRecipe:
     name: OptimiserName = OptimiserName.MUON
     learning_rate: float = 6e-4  # of every optimiser but Muon
@@ -257,7 +221,7 @@ class Recipe:
         written = values.pop("format", FORMAT)
         if type(written) is not int or written > FORMAT:
             raise newer_format("The recipe", written, FORMAT)
-        recipe = build(cls, values, "recipe")
+        recipe = build(cls, with_kind(values), "recipe")
         _check(recipe)
         return recipe
 
@@ -321,16 +285,6 @@ def _check_kind(recipe: Recipe) -> None:
         )
 
 
-def _check_noise_curve(objective: ObjectiveRecipe) -> None:
-    if objective.noise_levels is not NoiseLevelsName.CURVE and not objective.noise_curve:
-        return
-    try:
-        NoiseCurve.from_pairs(objective.noise_curve)
-    except BadRequest as problem:
-        where = f"recipe.objective.noise_curve is {shortened(objective.noise_curve)}"
-        raise RunProblem(where, problem.why or problem.what, problem.remedy) from problem
-
-
 def _check_channels(data: DataRecipe) -> None:
     if data.alpha and data.channels not in (0, 2, 4):
         raise RunProblem(
@@ -355,7 +309,7 @@ def _check(recipe: Recipe) -> None:
     check_limits(recipe)
     _check_kind(recipe)
     _check_channels(recipe.data)
-    _check_noise_curve(recipe.objective)
+    check_noise_curve(recipe.objective)
     for name, limits in dataclasses.asdict(recipe.data.ranges).items():
         if limits and (len(limits) != 2 or limits[0] >= limits[1]):
             raise RunProblem(f"recipe.data.ranges.{name} is {limits}", "it must be two rising numbers")

@@ -14,6 +14,7 @@ import tomli_w
 
 from diffstudio import paths
 from diffstudio.atomic import write_text
+from diffstudio.diffusion.objectives.parameterisation import Parameterisation
 from diffstudio.errors import CheckpointMissing, RunProblem
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import PIXEL, is_trained_here
@@ -187,8 +188,10 @@ def started_from(recipe: Recipe, name: str) -> Recipe:
             condition_width=int(shape["condition_width"]),
         )
         size = recipe.data.size if recipe.data.size % patch == 0 else int(shape["size"])
+        known = checkpoint.parameterisation
     except (KeyError, TypeError, ValueError) as error:
         raise cannot_start_from(checkpoint.name, f"its header does not say its {error}") from error
+    check_prediction(checkpoint.name, known, recipe)
     rates = recipe.optimiser
     return replace(
         recipe,
@@ -229,10 +232,21 @@ def _channels_of_start(name: str, data: DataRecipe) -> list[str]:
     return channel_clauses(known, data.form, checkpoint.name)
 
 
-def cannot_start_from(name: str, why: str) -> RunProblem:
-    return RunProblem(
-        f"The run cannot start from {name}", why, "Choose a checkpoint that diffstudio trained, or `none`"
-    )
+def cannot_start_from(
+    name: str, why: str, remedy: str = "Choose a checkpoint that diffstudio trained, or `none`"
+) -> RunProblem:
+    return RunProblem(f"The run cannot start from {name}", why, remedy)
+
+
+def check_prediction(name: str, known: Parameterisation, recipe: Recipe) -> None:
+    """RunProblem for a checkpoint `name` whose network predicts something else than the recipe's."""
+    wanted = recipe.objective.parameterisation
+    if wanted.prediction is not known.prediction:
+        raise cannot_start_from(
+            name,
+            f"its network predicts {known.prediction}, and the recipe trains one that predicts {wanted.prediction}",
+            f"Set objective.prediction to {known.prediction}, or start from `none`",
+        )
 
 
 def _unknown(name: str) -> RunProblem:

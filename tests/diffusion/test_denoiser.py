@@ -5,13 +5,16 @@ import torch
 from torch import Tensor
 
 from diffstudio.diffusion.denoiser import (
+    LARGEST_SIGMA,
     CleanPrediction,
     EDMPreconditioned,
     EpsPrediction,
     FlowPrediction,
     VPrediction,
     alpha_sigma,
+    denoiser_for,
 )
+from diffstudio.diffusion.objectives.parameterisation import Parameterisation, Prediction
 from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, VarianceExploding, VariancePreserving
 from tests.diffusion.exact import SCHEDULES, Gaussian
 
@@ -92,3 +95,47 @@ def test_noise_alone_says_nothing_to_a_network_that_predicts_noise() -> None:
         EpsPrediction(lambda x, time: x, RectifiedFlow())(x, start)
     for wrapper in (VPrediction, CleanPrediction, FlowPrediction):
         assert wrapper(lambda x, time: x, RectifiedFlow())(x, start).isfinite().all()
+
+
+def least_squares(prediction: Prediction, t: float, x_0: Tensor, eps: Tensor) -> tuple[Tensor, Tensor]:
+    """x_t, and the estimate of x_0 by the best linear network at time t: its output is `a` times its input."""
+    schedule, times = RectifiedFlow(), torch.full((len(x_0),), t, dtype=torch.float64)
+    alpha, sigma = alpha_sigma(schedule, times, x_0)
+    x_t = alpha * x_0 + sigma * eps
+    at = [denoiser_for(Parameterisation(prediction), lambda x, _, a=a: a * x, schedule)(x_t, times) for a in (0.0, 1.0)]
+    slope = at[1] - at[0]  # every estimate is affine in the output of its network
+    return x_t, at[0] + (slope * (x_0 - at[0])).sum() / slope.square().sum() * slope
+
+
+@pytest.mark.parametrize("prediction", Prediction)
+@pytest.mark.parametrize("t", [0.02, 0.3, 0.8, 0.95])
+def test_the_optimum_of_every_prediction_is_the_same_clean_image(prediction: Prediction, t: float) -> None:
+    """On Gaussian data: E[x_0 | x_t] = alpha s^2 / (alpha^2 s^2 + sigma^2) x_t.
+
+    The variances of the data and the noise are exact here, and their correlation 0, so this is too.
+    """
+    generator = torch.Generator().manual_seed(0)
+    x_0, eps = torch.linalg.qr(torch.randn(100, 2, generator=generator, dtype=torch.float64)).Q.T[..., None] * 10
+    x_t, estimate = least_squares(prediction, t, 0.3 * x_0, eps)
+    exact = Gaussian(RectifiedFlow(), mean=0.0, deviation=0.3)(x_t, torch.full((len(x_t),), t, dtype=torch.float64))
+    torch.testing.assert_close(estimate, exact)
+
+
+@pytest.mark.parametrize("prediction", Prediction)
+def test_every_prediction_has_an_estimate_at_pure_noise(prediction: Prediction) -> None:
+    times: list[Tensor] = []
+
+    def network(x: Tensor, t: Tensor) -> Tensor:
+        times.append(t)
+        return torch.zeros_like(x)
+
+    denoiser = denoiser_for(Parameterisation(prediction), network, RectifiedFlow())
+    x_t = torch.randn(2, 1, 2, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    estimate = denoiser(x_t, torch.tensor([1.0, 0.5], dtype=torch.float64))
+    assert denoiser.schedule == RectifiedFlow() and bool(torch.isfinite(estimate).all())
+    if prediction in LARGEST_SIGMA:
+        latest = torch.tensor([LARGEST_SIGMA[prediction], 1.0], dtype=torch.float64)
+        expected = latest.log() / 4 if prediction is Prediction.EDM else latest / (1 + latest)
+        torch.testing.assert_close(times[0], expected)
+    else:
+        assert times[0].tolist() == [1.0, 0.5]

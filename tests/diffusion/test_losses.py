@@ -19,6 +19,7 @@ from diffstudio.diffusion.denoiser import (
 from diffstudio.diffusion.losses import (
     CosineTimes,
     EDMWeighting,
+    LikelihoodWeighting,
     LogitNormalTimes,
     LogNormalSigma,
     MinSNR,
@@ -26,6 +27,7 @@ from diffstudio.diffusion.losses import (
     UniformTimes,
     UniformWeighting,
     VelocityWeighting,
+    VWeighting,
     Weighting,
     training_loss,
 )
@@ -220,3 +222,45 @@ def test_black_parts_of_a_mask_do_not_count_and_grey_ones_in_part() -> None:
     off = Off(RectifiedFlow(), x_0, error)
     loss = training_loss(off, x_0, torch.tensor([0.5, 0.5]), eps, UniformWeighting(), mask)
     assert loss.tolist() == [0.0, 0.5]
+
+
+@every_schedule
+def test_v_weighting_is_the_squared_error_of_v(schedule: Schedule) -> None:
+    x_0 = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    eps = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    t = schedule.t_max * torch.tensor([0.2, 0.5, 0.9], dtype=torch.float64)
+    alpha, sigma = alpha_sigma(schedule, t, x_0)
+    denoiser = VPrediction(lambda x, _: torch.zeros_like(x), schedule)
+    expected = (alpha * eps - sigma * x_0).square().flatten(1).mean(1)
+    torch.testing.assert_close(
+        training_loss(denoiser, x_0, t, eps, VWeighting(1e-9)).double(), expected, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_v_weighting_has_a_floor() -> None:
+    schedule, t = RectifiedFlow(), torch.tensor([0.01, 0.05])
+    weights = VWeighting(0.05)(schedule, t)
+    torch.testing.assert_close(weights, ((1 - t) ** 2 + t**2) ** 2 / 0.05**2)
+
+
+def test_likelihood_weighting_is_half_the_slope_of_the_snr() -> None:
+    t = torch.tensor([0.01, 0.05, 0.5, 0.9])
+    at = t.clamp(min=0.05)
+    weights = LikelihoodWeighting(0.05)(RectifiedFlow(), t)
+    torch.testing.assert_close(weights, (1 - at) / at**3)
+    assert not weights.requires_grad
+
+
+@pytest.mark.parametrize("schedule", [RectifiedFlow(), VarianceExploding(sigma_max=40.0)], ids=["flow", "edm"])
+def test_the_loss_weighted_by_likelihood_is_the_information_in_x_t(schedule: Schedule) -> None:
+    """Of Gaussian data: the integral of -SNR'/2 times the error from t to t_max is log(1 + s^2 SNR(t)) / 2.
+
+    I-MMSE: Guo, Shamai and Verdu 2005, eq. 1. It is what the bound of the likelihood adds up.
+    """
+    deviation = 0.7
+    t = torch.linspace(0.1, schedule.t_max, 200_001, dtype=torch.float64)
+    snr = (schedule.alpha(t) / schedule.sigma(t)) ** 2
+    error = deviation**2 / (1 + deviation**2 * snr)
+    integral = torch.trapezoid(LikelihoodWeighting(1e-3)(schedule, t) * error, t)
+    exact = 0.5 * (torch.log1p(deviation**2 * snr[0]) - torch.log1p(deviation**2 * snr[-1]))
+    torch.testing.assert_close(integral, exact, rtol=1e-4, atol=0.0)

@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from diffstudio.diffusion.objectives.parameterisation import Parameterisation, Prediction
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointMissing, CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import FolderComponents
@@ -326,6 +327,12 @@ def test_checkpoints_trained_here(tmp_path: Path) -> None:
     words = replace(read_checkpoint(b), metadata=dict(read_checkpoint(b).metadata) | {"diffstudio.tokenizer": "{}"})
     with pytest.raises(BadRequest, match="they have different tokenizers"):
         list(merge([read_checkpoint(a), words], tmp_path / "x.safetensors"))
+    eps = networks.load(b)
+    networks.save(b, eps.network, title="b", tokenizer=eps.tokenizer, parameterisation=Parameterisation(Prediction.EPS))
+    with pytest.raises(BadRequest, match="they have different predictions"):
+        list(merge([read_checkpoint(a), read_checkpoint(b)], tmp_path / "x.safetensors"))
+    both = read_checkpoint(made(merge([read_checkpoint(b)] * 2, tmp_path / "eps.safetensors", 0.5)).path)
+    assert both.prediction == "eps" and both.json("format") == 3 and checkpoint.json("format") == 2
 
 
 def test_a_checkpoint_of_version_0_1_merges_with_a_current_one(tmp_path: Path) -> None:

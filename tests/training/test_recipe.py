@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from diffstudio import paths
+from diffstudio.diffusion.objectives.parameterisation import Prediction
 from diffstudio.errors import RunProblem
 from diffstudio.imaging.value_range import SampleType
 from diffstudio.networks.conditioning import Conditioning
@@ -37,6 +38,7 @@ from diffstudio.training.recipe import (
     read_recipe,
 )
 from diffstudio.training.recipe_limits import RANGES
+from diffstudio.training.recipe_objective import WeightingName
 
 UNLIKE_THE_DEFAULTS = Recipe(
     name='mine: "quoted", ünïcode 赤',
@@ -92,6 +94,11 @@ UNLIKE_THE_DEFAULTS = Recipe(
         gamma_end=0.5,
         diff_augment="off",
         noise_curve=(0.0, 9.5, 0.25, 1.0, 1.0, -8.0),
+        prediction=Prediction.EDM,
+        weighting=WeightingName.MIN_SNR,
+        min_snr_gamma=3.0,
+        sigma_data=0.4,
+        learned_variance=True,
     ),
     optimiser=OptimiserRecipe(
         OptimiserName.SGD,
@@ -367,3 +374,37 @@ def test_a_run_of_an_earlier_version_keeps_its_classes() -> None:
     assert Recipe.from_json(values).data.classes is ClassesName.FOLDERS
     with pytest.raises(RunProblem):
         Recipe.from_run([])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("kind", "prediction", "weighting", "learned"),
+    [
+        ("flow", "velocity", "auto", False),
+        ("edm", "edm", "auto", True),
+        ("eps", "eps", "auto", False),
+        ("v", "v", "auto", False),
+        ("x0", "x0", "min_snr", False),
+    ],
+)
+def test_a_kind_of_diffusion_is_short_for_its_settings(
+    kind: str, prediction: str, weighting: str, learned: bool
+) -> None:
+    objective = Recipe.from_json({"objective": {"kind": kind}}).objective
+    assert objective.kind is ObjectiveName.DIFFUSION
+    found = objective.prediction, objective.weighting, objective.learned_variance
+    assert found == (prediction, weighting, learned)
+    own = Recipe.from_json({"objective": {"kind": kind, "weighting": "uniform", "mean": 0.1}}).objective
+    assert (own.weighting, own.mean, own.prediction) == ("uniform", 0.1, prediction)
+
+
+def test_edm_has_the_noise_levels_of_its_paper() -> None:
+    objective = Recipe.from_json({"objective": {"kind": "edm"}}).objective
+    assert (objective.noise_levels, objective.mean, objective.deviation) == (NoiseLevelsName.LOG_NORMAL, -1.2, 1.2)
+
+
+@pytest.mark.parametrize("kind", ["noise", 3, None])
+def test_an_unknown_kind_is_refused(kind: object) -> None:
+    with pytest.raises(RunProblem, match="recipe.objective.kind"):
+        Recipe.from_json({"objective": {"kind": kind}})
+    with pytest.raises(RunProblem, match="recipe.objective"):
+        Recipe.from_json({"objective": 3})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -10,8 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffstudio.diffusion.denoiser import CleanPrediction, Denoiser, Network
+from diffstudio.diffusion.denoiser import CleanPrediction, Denoiser, Network, denoiser_for
 from diffstudio.diffusion.guidance import ClassifierFreeGuidance
+from diffstudio.diffusion.objectives.parameterisation import CLEAN_IMAGE, Parameterisation, Prediction
 from diffstudio.diffusion.samplers import HEUN_STEP_OF_CLEAN_PREDICTION, SAMPLERS, Sampler, heun
 from diffstudio.diffusion.schedule import RectifiedFlow, schedule_from_json
 from diffstudio.diffusion.spacing import sampling_times, times_from_noise_level
@@ -66,6 +68,7 @@ class PixelModel(Model):
         classes: Sequence[str] = (),
         schedule: RectifiedFlow | None = None,
         *,
+        parameterisation: Parameterisation = CLEAN_IMAGE,
         guidance: Mapping[str, Any] | None = None,
         output: OutputFormat | None = None,
         device: torch.device | None = None,
@@ -76,6 +79,7 @@ class PixelModel(Model):
         self.tokenizer = tokenizer
         self.classes = tuple(classes)
         self.schedule: RectifiedFlow = schedule if schedule is not None else RectifiedFlow()
+        self.parameterisation = parameterisation
         self.config = network.config
         self.output = output or OutputFormat(network.config.in_channels)
         self.device = device if device is not None else next(network.parameters()).device
@@ -104,7 +108,10 @@ class PixelModel(Model):
         return FAMILIES[FAMILY]
 
     def sampler(self, name: str) -> Sampler:
-        return partial(heun, longest=HEUN_STEP_OF_CLEAN_PREDICTION) if name == "heun" else SAMPLERS[name]
+        if name != "heun":
+            return SAMPLERS[name]
+        of_clean_image = self.parameterisation.prediction is Prediction.X0
+        return partial(heun, longest=HEUN_STEP_OF_CLEAN_PREDICTION if of_clean_image else math.inf)
 
     def check_size(self, width: int, height: int) -> None:
         patch, largest = self.config.patch_size, _LARGEST_TIMES_TRAINED * max(self.default_size)
@@ -224,17 +231,17 @@ class PixelModel(Model):
         return CleanPrediction(network, self.schedule)
 
     def _prediction(self, conditions: Sequence[Condition]) -> Network:
-        """The network for a batch of len(conditions) · B images; each condition has B rows."""
+        """The estimate of x_0 for a batch of len(conditions) · B images; each condition has B rows."""
         joined = Condition(
             *(
                 torch.cat([row for row in rows if row is not None]) if rows[0] is not None else None
                 for rows in zip(*conditions, strict=True)
             )
         )
-        return lambda x_t, t: self._call(x_t, t, joined)
+        return denoiser_for(self.parameterisation, lambda x_t, t: self._call(x_t, t, joined), self.schedule)
 
     def _call(self, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
-        """The x_0 prediction [B,C,H,W] as float32; the network runs in `dtype`.
+        """The network's prediction [B,C,H,W] as float32; the network runs in `dtype`.
 
         Differentiable if x_t requires a gradient: likelihoods need the divergence.
         """
@@ -242,8 +249,8 @@ class PixelModel(Model):
             torch.set_grad_enabled(torch.is_grad_enabled() and x_t.requires_grad),
             torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not torch.float32),
         ):
-            estimate: Tensor = self.network(x_t, t.to(x_t), condition)
-        return estimate.float()
+            predicted: Tensor = self.network(x_t, t.to(x_t), condition)
+        return predicted.float()
 
 
 def condition_of(
@@ -302,6 +309,7 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Pi
         loaded.tokenizer,
         loaded.classes,
         schedule,
+        parameterisation=loaded.parameterisation,
         guidance=loaded.guidance,
         output=loaded.output,
         device=device,

@@ -20,9 +20,10 @@ import torch
 
 from diffstudio import __version__
 from diffstudio.atomic import write_bytes
+from diffstudio.diffusion.objectives.parameterisation import CLEAN_IMAGE, Parameterisation, Prediction
 from diffstudio.errors import CheckpointDamaged, reads_up_to
 from diffstudio.models.caption_words import CaptionWords
-from diffstudio.models.checkpoint import FORMAT, TRAIN_OR_DOWNLOAD, Checkpoint
+from diffstudio.models.checkpoint import FORMAT, FORMAT_OF_CLEAN_IMAGE, TRAIN_OR_DOWNLOAD, Checkpoint
 from diffstudio.models.detection.families_table import GAN, PIXEL, VAE
 from diffstudio.models.files.file_access import first_line, nonfinite
 from diffstudio.models.library.records import read_checkpoint
@@ -60,6 +61,7 @@ class Loaded:
     schedule: dict[str, Any]  # for schedule_from_json
     guidance: dict[str, Any]  # `scale`, and `interval` in t
     output: OutputFormat = PLAIN
+    parameterisation: Parameterisation = CLEAN_IMAGE  # of a pixel transformer
 
 
 def save(
@@ -80,15 +82,18 @@ def save(
     card: Mapping[str, str] | None = None,
     output: OutputFormat = PLAIN,
     size: tuple[int, int] | None = None,
+    parameterisation: Parameterisation = CLEAN_IMAGE,
 ) -> None:
     """Write a checkpoint to `path`, whole or not at all. StorageProblem when that fails.
 
     `guidance` and `sampling` (sampler, spacing, steps) are the recommended settings, read by `models.recommended`;
     `run` is the training record (steps, pictures_seen, held_out_loss); `card` adds ModelSpec keys, such as `license`
     and `description`: https://github.com/Stability-AI/ModelSpec. `size` is the default width and height in px, if they are
-    not those of the square that the network is built for.
+    not those of the square that the network is built for. `parameterisation`: what a pixel transformer predicts.
     """
     config = network.config
+    if not isinstance(network, PixelTransformer):
+        parameterisation = CLEAN_IMAGE  # a recipe's own does not apply
     width, height = size or (config.image_size, config.image_size)
     model = {
         "family": _family_of(network),
@@ -98,7 +103,7 @@ def save(
         "height": height,
     }
     values = {
-        "format": FORMAT,
+        "format": FORMAT_OF_CLEAN_IMAGE if parameterisation == CLEAN_IMAGE else FORMAT,
         "model": model,
         "network": _described(network),
         "recipe": dict(recipe or {}),
@@ -110,6 +115,8 @@ def save(
             "guidance": dict(guidance),
             "sampling": dict(sampling),
         }
+    if parameterisation != CLEAN_IMAGE:
+        values["prediction"] = parameterisation.to_json()
     if not output.is_plain:
         values["pixels"] = output.to_json()
     metadata = {f"diffstudio.{key}": json.dumps(value, ensure_ascii=False) for key, value in values.items()}
@@ -128,7 +135,7 @@ def save(
         "modelspec.resolution": f"{width}x{height}",
     } | {f"modelspec.{key}": value for key, value in (card or {}).items()}
     if isinstance(network, PixelTransformer):
-        metadata["modelspec.prediction_type"] = "sample"
+        metadata["modelspec.prediction_type"] = _PREDICTION_TYPES[parameterisation.prediction]
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in network.state_dict().items()}
     data = safetensors.torch.save(tensors, {name: valid_utf8(value) for name, value in metadata.items()})
     write_bytes(path, data, not_written(path))
@@ -148,6 +155,7 @@ def load(checkpoint: Checkpoint | Path) -> Loaded:
     try:
         build, config = _network_of(checkpoint, described)
         output = checkpoint.output_format(config.in_channels)
+        parameterisation = checkpoint.parameterisation
         tokenizer = (
             CaptionTokenizer.from_json(checkpoint.metadata["diffstudio.tokenizer"])
             if config.conditioning is Conditioning.TEXT
@@ -173,9 +181,17 @@ def load(checkpoint: Checkpoint | Path) -> Loaded:
         raise CheckpointDamaged(
             f"{checkpoint.path.name} cannot be loaded", first_line(error) or type(error).__name__, TRAIN_OR_DOWNLOAD
         ) from error
-    return Loaded(network.eval(), tokenizer, checkpoint.classes, schedule, guidance, output)
+    return Loaded(network.eval(), tokenizer, checkpoint.classes, schedule, guidance, output, parameterisation)
 
 
+# ModelSpec has `epsilon` and `v`; the others are named as by the schedulers of diffusers.
+_PREDICTION_TYPES = {
+    Prediction.X0: "sample",
+    Prediction.VELOCITY: "flow_prediction",
+    Prediction.EPS: "epsilon",
+    Prediction.V: "v",
+    Prediction.EDM: "edm",
+}
 _ARCHITECTURES = {PIXEL.name: "diffstudio-pixel-transformer", VAE: "diffstudio-vae", GAN: "diffstudio-gan"}
 
 

@@ -10,6 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from diffstudio.diffusion.objectives.parameterisation import Prediction
 from diffstudio.errors import NOT_A_JSON_OBJECT, CheckpointDamaged, CheckpointMissing
 from diffstudio.models.adapters.adapter_config import (
     ADAPTER_CONFIG,
@@ -185,6 +186,7 @@ def _trained_here(checkpoint: Checkpoint, origin: Origin | None) -> Checkpoint:
         return replace(
             checkpoint,
             family=str(about["family"]),
+            prediction=_prediction(checkpoint),
             conditioning=Conditioning(about["conditioning"]),
             classes=tuple(str(name) for name in about.get("classes", ())),
             width=width,
@@ -195,6 +197,14 @@ def _trained_here(checkpoint: Checkpoint, origin: Origin | None) -> Checkpoint:
         raise CheckpointDamaged(
             f"{checkpoint.path.name} has an invalid description of its model", str(error)[:200], TRAIN_OR_DOWNLOAD
         ) from error
+
+
+def _prediction(checkpoint: Checkpoint) -> str:
+    """What the network of a checkpoint trained here predicts; empty for the clean image, as in all older files."""
+    prediction = checkpoint.parameterisation.prediction
+    if prediction is Prediction.X0:
+        return ""
+    return "flow" if prediction is Prediction.VELOCITY else prediction.value
 
 
 def _with_prediction(found: Detection, path: Path, tensors: Mapping[str, TensorEntry], data_start: int) -> Detection:

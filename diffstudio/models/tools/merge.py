@@ -19,7 +19,7 @@ from torch import Tensor
 
 from diffstudio.errors import BadRequest, CheckpointUnknown
 from diffstudio.models.checkpoint import FORMAT as CHECKPOINT_FORMAT
-from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.checkpoint import FORMAT_OF_CLEAN_IMAGE, Checkpoint
 from diffstudio.models.components.open_components import open_components
 from diffstudio.models.detection.families_table import family_of, is_trained_here
 from diffstudio.models.detection.types import Layout
@@ -39,6 +39,7 @@ _MUST_BE_EQUAL = {
     "network": "different networks",
     "tokenizer": "different tokenizers",
     "schedule": "different noise schedules",
+    "prediction": "different predictions",
     "guidance": "",
 }
 
@@ -255,7 +256,8 @@ def derived_metadata(
         if not key.startswith(_OF_THE_FILE) and key.removeprefix("diffstudio.") not in _NOT_INHERITED
     }
     if "diffstudio.format" in kept:
-        kept |= {"diffstudio.format": json.dumps(CHECKPOINT_FORMAT), "diffstudio.run": "{}", "diffstudio.recipe": "{}"}
+        written = CHECKPOINT_FORMAT if "diffstudio.prediction" in kept else FORMAT_OF_CLEAN_IMAGE
+        kept |= {"diffstudio.format": json.dumps(written), "diffstudio.run": "{}", "diffstudio.recipe": "{}"}
     spec = {key: value for key, value in modelspec_metadata(first, title).items() if key not in kept}
     return (
         kept

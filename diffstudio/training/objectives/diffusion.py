@@ -1,6 +1,7 @@
-"""The diffusion objective: the network D(x_t, t) predicts the clean image (x-prediction) and is trained with a v-loss.
+"""The diffusion objective: the network learns to remove noise, along a rectified flow from image to noise.
 
-JiT (Li & He 2025, arXiv 2511.13720), table 1(b).
+By default it predicts the clean image and the loss is that of the velocity: JiT (Li & He 2025, arXiv 2511.13720), table
+1(b). A recipe can choose another prediction, another weighting, and learn the variance of the loss.
 """
 
 from __future__ import annotations
@@ -12,20 +13,28 @@ import torch
 from torch import Tensor, nn
 
 from diffstudio.diffusion.curve_points import NoiseCurve
-from diffstudio.diffusion.denoiser import CleanPrediction, Network
+from diffstudio.diffusion.denoiser import CleanPrediction, Network, denoiser_for
 from diffstudio.diffusion.losses import (
     CosineTimes,
+    EDMWeighting,
+    LikelihoodWeighting,
     LogitNormalTimes,
     LogNormalSigma,
+    MinSNR,
     NoiseLevels,
     UniformTimes,
+    UniformWeighting,
     VelocityWeighting,
+    VWeighting,
+    Weighting,
     training_loss,
 )
 from diffstudio.diffusion.noise_curve import CurveLevels
+from diffstudio.diffusion.objectives.parameterisation import Prediction
 from diffstudio.diffusion.schedule import RectifiedFlow
 from diffstudio.models.families.pixel import PixelModel
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
+from diffstudio.networks.log_variance import LogVariance
 from diffstudio.networks.transformer import PixelTransformer, TransformerConfig
 from diffstudio.training import optimisers
 from diffstudio.training.data.augmentation import Augmentation
@@ -34,8 +43,12 @@ from diffstudio.training.distributed.team import ALONE, Team
 from diffstudio.training.objectives.gaussian_baseline import gaussian_loss
 from diffstudio.training.objectives.objective import Diversity, FixedLosses, Update, gradient_norm
 from diffstudio.training.recipe import NoiseLevelsName, ObjectiveName, ObjectiveRecipe, Recipe
+from diffstudio.training.recipe_objective import WeightingName
 
 HELD_OUT_TIMES = 4  # noise levels at which the held-out loss is measured
+_LEARNED_LEVELS = tuple(step / 32 for step in range(1, 32))
+_LOG_VARIANCE_RATE = 3e-3  # learning rate of the learned variance
+_LOG_VARIANCE_CLIP = 10.0
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}  # by `recipe.run.dtype`
 
 
@@ -51,53 +64,83 @@ class DiffusionObjective:
         self.team: Team = ALONE
         self.schedule = RectifiedFlow()
         self.network = PixelTransformer(network_config(recipe, classes, vocabulary)).to(device)
+        self._log_variance = LogVariance().to(device) if recipe.objective.learned_variance else None
         self.rebuild_optimisers()
         self._noise_levels = noise_levels(recipe.objective)
-        self._weighting = VelocityWeighting(recipe.objective.sigma_floor)
+        self._parameterisation = recipe.objective.parameterisation
+        self._weighting = weighting(recipe.objective)
+        self._measure = VelocityWeighting(recipe.objective.sigma_floor)
         self._dtype = DTYPES[recipe.run.dtype]
 
     @property
     def others(self) -> Mapping[str, nn.Module]:
-        return {}
+        return {} if self._log_variance is None else {"log_variance": self._log_variance}
 
     def rebuild_optimisers(self) -> None:
         self.optimisers = optimisers.build_optimisers(self.recipe.optimiser, self.network)
         self._parameters = optimisers.parameters_in_order(self.network)
+        if self._log_variance is not None:
+            groups = [{"params": list(self._log_variance.parameters()), "initial_lr": _LOG_VARIANCE_RATE}]
+            self.optimisers.append(torch.optim.Adam(groups, lr=_LOG_VARIANCE_RATE, betas=(0.9, 0.99)))
 
     def update(self, batch: Batch, share: float) -> Update:
         self.network.train()
         batch = batch.to(self.device)
         t = batch.portion.cut(self._noise_levels.sample(batch.portion.total, self.schedule, batch.generator))
-        loss = self.team.mean(self._losses(self.network, batch, t).mean(), batch.portion)
-        torch.autograd.backward(loss)
+        losses = self._losses(self.network, batch, t, self._weighting)
+        loss = self.team.mean(losses.mean(), batch.portion)
+        torch.autograd.backward(loss if self._log_variance is None else self._divided(losses, t, batch))
         norm = gradient_norm(self._parameters, self.recipe.optimiser.clip_norm, self.team)
+        if self._log_variance is not None:
+            norm_of_u = gradient_norm(self._log_variance.parameters(), _LOG_VARIANCE_CLIP, self.team)
+            norm = norm if math.isfinite(norm_of_u) else norm_of_u
         if math.isfinite(norm):  # skip a bad batch; DivergenceMonitor stops the run after many
             for optimiser in self.optimisers:
                 optimiser.step()
-        self.network.zero_grad(set_to_none=True)
+        for network in (self.network, *self.others.values()):
+            network.zero_grad(set_to_none=True)
         return Update(float(loss.detach()), norm)
+
+    def _divided(self, losses: Tensor, t: Tensor, batch: Batch) -> Tensor:
+        """losses [B] / e^u(t) + u(t), averaged: Karras et al. 2023 (arXiv 2312.02696), eq. 14."""
+        assert self._log_variance is not None
+        u = self._log_variance(t.to(self.device))
+        return self.team.mean((losses * (-u).exp() + u).mean(), batch.portion)
 
     @torch.no_grad()
     def fixed_losses(self, network: nn.Module, batches: Batches) -> FixedLosses | None:
-        """The losses at fixed times with fixed noise."""
+        """The losses of the velocity at fixed times with fixed noise, whatever the loss of training is."""
         network.eval()
         held_out, training = (
-            [self._losses(network, batch, t) for batch, t in self.at_fixed_times(batch)]
+            [self._losses(network, batch, t, self._measure) for batch, t in self.at_fixed_times(batch)]
             for batch in (batches.held_out(), batches.training_part())
         )
         if not held_out:
             return None
         means = [tuple(float(losses.mean()) for losses in part) for part in (held_out, training)]
         return FixedLosses(
-            tuple(self._fixed_times().tolist()), means[0], means[1], loss=float(torch.cat(held_out).mean())
+            tuple(self._fixed_times().tolist()),
+            means[0],
+            means[1],
+            loss=float(torch.cat(held_out).mean()),
+            learned_levels=_LEARNED_LEVELS if self._log_variance is not None else (),
+            learned=self._learned_losses(),
         )
+
+    def _learned_losses(self) -> tuple[float, ...]:
+        """The loss of training batches at each of _LEARNED_LEVELS as the learned variance has it, of the velocity."""
+        if self._log_variance is None:
+            return ()
+        t = torch.tensor(_LEARNED_LEVELS, device=self.device)
+        of_measure = self._measure(self.schedule, t) / self._weighting(self.schedule, t)
+        return tuple((self._log_variance(t).exp() * of_measure).tolist())
 
     @torch.no_grad()
     def loss_without_network(self, predict: Network, batch: Batch) -> float:
         """The loss of any other prediction of the clean image from x_t [B,C,S,S] and t [B], at the same times and noise."""
         denoiser = CleanPrediction(predict, self.schedule)
         losses = [
-            training_loss(denoiser, at_t.images, t, self._noise(at_t), self._weighting, at_t.pixel_weights)
+            training_loss(denoiser, at_t.images, t, self._noise(at_t), self._measure, at_t.pixel_weights)
             for at_t, t in self.at_fixed_times(batch)
         ]
         return float(torch.cat(losses).mean())
@@ -118,20 +161,21 @@ class DiffusionObjective:
             network.eval(),
             tokenizer,
             classes,
+            parameterisation=self._parameterisation,
             output=self.recipe.data.output,
             device=self.device,
             dtype=self._dtype,
         )
 
-    def _losses(self, network: nn.Module, batch: Batch, t: Tensor) -> Tensor:
+    def _losses(self, network: nn.Module, batch: Batch, t: Tensor, weighting: Weighting) -> Tensor:
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
             with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not torch.float32):
                 predicted: Tensor = network(x_t, t, batch.condition)
             return predicted
 
-        denoiser = CleanPrediction(predict, self.schedule)
+        denoiser = denoiser_for(self._parameterisation, predict, self.schedule)
         noise = self._noise(batch)
-        return training_loss(denoiser, batch.images, t.to(self.device), noise, self._weighting, batch.pixel_weights)
+        return training_loss(denoiser, batch.images, t.to(self.device), noise, weighting, batch.pixel_weights)
 
     def _noise(self, batch: Batch) -> Tensor:
         portion = batch.portion
@@ -182,3 +226,34 @@ def noise_levels(objective: ObjectiveRecipe) -> NoiseLevels:
             return CosineTimes()
         case NoiseLevelsName.CURVE:
             return CurveLevels(NoiseCurve.from_pairs(objective.noise_curve))
+
+
+def weighting(objective: ObjectiveRecipe) -> Weighting:
+    """The weights of the squared error of the clean image that training minimises."""
+    name, floor = objective.weighting, objective.sigma_floor
+    if name is WeightingName.AUTO:
+        name = _OF_PREDICTION[objective.prediction]
+    match name:
+        case WeightingName.EPS:
+            return MinSNR(math.inf)
+        case WeightingName.V:
+            return VWeighting(floor)
+        case WeightingName.UNIFORM:
+            return UniformWeighting()
+        case WeightingName.MIN_SNR:
+            return MinSNR(objective.min_snr_gamma)
+        case WeightingName.EDM:
+            return EDMWeighting(objective.sigma_data)
+        case WeightingName.LIKELIHOOD:
+            return LikelihoodWeighting(floor)
+        case _:
+            return VelocityWeighting(floor)
+
+
+_OF_PREDICTION = {
+    Prediction.X0: WeightingName.VELOCITY,
+    Prediction.VELOCITY: WeightingName.VELOCITY,
+    Prediction.EPS: WeightingName.EPS,
+    Prediction.V: WeightingName.V,
+    Prediction.EDM: WeightingName.EDM,
+}

@@ -34,6 +34,8 @@ class FixedLosses:
     held_out: tuple[float, ...]  # mean at each level; empty without levels
     training: tuple[float, ...]  # mean at each level, or a single value without levels
     loss: float  # on the held-out images, over all levels
+    learned_levels: tuple[float, ...] = ()  # t at which the run knows the loss of its training batches
+    learned: tuple[float, ...] = ()  # that loss, in the units of the others
 
     @property
     def training_loss(self) -> float:

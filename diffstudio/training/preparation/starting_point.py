@@ -16,7 +16,7 @@ from torch import Tensor
 from diffstudio.models.families import pixel_file
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.training.channel_adapter import Mixing, mixing
-from diffstudio.training.recipe_choice import cannot_start_from, starting_checkpoint
+from diffstudio.training.recipe_choice import cannot_start_from, check_prediction, starting_checkpoint
 from diffstudio.training.trainer import Trainer
 
 _MOST_NEW_TOKENS = 2048
@@ -39,6 +39,7 @@ class StartingPoint:
 
         The recipe's own sentence covers layers for other channels. RunProblem if the network has other layers.
         """
+        check_prediction(self.name, self.loaded.parameterisation, trainer.recipe)
         mine = trainer.network.state_dict()
         channels = mixing(self.loaded.output, trainer.recipe.data.form)
         theirs = _with_channels(self.loaded.network.state_dict(), channels)

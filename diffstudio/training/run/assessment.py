@@ -68,6 +68,8 @@ class Assessment:
             losses.training_loss,
             losses.training if losses.levels else (),
             losses.loss < lowest,
+            losses.learned_levels,
+            losses.learned,
         )
 
     def copies(self, samples: Tensor) -> Copies | None:

@@ -83,6 +83,7 @@ class Checkpointer:
             dtype=torch.float16,
             output=recipe.data.output,
             size=self._context.dataset.size,
+            parameterisation=recipe.objective.parameterisation,
             run={
                 "steps": trainer.step_number,
                 "pictures_seen": trainer.step_number * recipe.run.batch,

@@ -98,6 +98,8 @@ class RunHeldOut:
     training_loss: float | None = None  # on as many training images
     training_level_losses: tuple[float, ...] = ()
     best: bool = False  # the lowest loss so far
+    learned_levels: tuple[float, ...] = ()  # with a learned variance: noise levels t, rising
+    learned_losses: tuple[float, ...] = ()  # the loss of training batches at each, as it was learned
 
 
 @dataclass(frozen=True, slots=True)

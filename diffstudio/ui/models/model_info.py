@@ -43,7 +43,13 @@ LAYOUTS = {
     Layout.PICKLE: "pickle",
 }
 UNION_CONTROLNET = "union ControlNet"
-PREDICTIONS = {"eps": "the noise (eps)", "v": "v", "flow": "the flow velocity", "x0": "the clean image (sample)"}
+PREDICTIONS = {
+    "eps": "the noise (eps)",
+    "v": "v",
+    "flow": "the flow velocity",
+    "x0": "the clean image (sample)",
+    "edm": "the clean image, preconditioned (EDM)",
+}
 _DTYPES = {
     "F16": "16-bit",
     "BF16": "bfloat16",

@@ -22,6 +22,11 @@ _CHOICES = {  # labels of values that differ from their names
     "float32": "float32",
     "log_snr": "Log-SNR",
     "r3gan": "R3GAN",
+    "x0": "Clean image (x0)",
+    "eps": "Noise (eps)",
+    "v": "v",
+    "edm": "EDM",
+    "min_snr": "Min-SNR",
 }
 _OF_SAMPLES = "Used for samples, and as the default of the checkpoint"
 _TEXTS = {
@@ -125,6 +130,20 @@ _TEXTS = {
     "objective.diff_augment": (
         "DiffAugment",
         "Augments the discriminator's real and generated inputs. Automatic: on for fewer than 5,000 images of 32 px or more",
+    ),
+    "objective.prediction": (
+        "Network predicts",
+        "The clean image (x0), the velocity of the flow, the noise (eps), v, or the preconditioned output of EDM",
+    ),
+    "objective.weighting": (
+        "Loss weighting",
+        "Weight of the squared error at each noise level. Automatic: the usual one of the prediction",
+    ),
+    "objective.min_snr_gamma": ("Min-SNR gamma", "Largest weight of the loss weighting min_snr"),
+    "objective.sigma_data": ("Sigma of the data", "Standard deviation of the images, for the prediction edm"),
+    "objective.learned_variance": (
+        "Learned variance",
+        "Learn the size of the loss at each noise level and divide by it, so that all levels count alike",
     ),
     "objective.sigma_floor": (
         "Smallest sigma in the loss",

@@ -10,8 +10,11 @@ import safetensors.torch
 import torch
 from PIL import Image
 
+from diffstudio.diffusion.denoiser import denoiser_for
+from diffstudio.diffusion.objectives.parameterisation import Parameterisation, Prediction
+from diffstudio.diffusion.schedule import RectifiedFlow
 from diffstudio.errors import CheckpointDamaged, StorageProblem
-from diffstudio.models.families import pixel_file
+from diffstudio.models.families import pixel, pixel_file
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
@@ -109,6 +112,35 @@ def test_a_header_that_lies_is_refused(tmp_path: Path, network: PixelTransformer
     pixel_file.save(path, network, title="x")  # without the tokenizer that a text network needs
     with pytest.raises(CheckpointDamaged):
         pixel_file.load(path)
+
+
+@pytest.mark.parametrize("prediction", Prediction)
+def test_the_header_says_what_the_network_predicts(tmp_path: Path, prediction: Prediction) -> None:
+    """That of the clean image, as in all earlier files, needs no entry and no newer version of the program."""
+    path, network = tmp_path / "a.safetensors", stirred(small(conditioning=Conditioning.NONE))
+    about = Parameterisation(prediction)
+    pixel_file.save(path, network, title="x", parameterisation=about)
+    record = read_checkpoint(path)
+    assert pixel_file.load(record).parameterisation == record.parameterisation == about
+    assert record.prediction == {"x0": "", "velocity": "flow"}.get(prediction, str(prediction))
+    plain = prediction is Prediction.X0
+    assert ("diffstudio.prediction" not in record.metadata) is plain and record.json("format") == (2 if plain else 3)
+    kinds = {"x0": "sample", "velocity": "flow_prediction", "eps": "epsilon", "v": "v", "edm": "edm"}
+    assert record.metadata["modelspec.prediction_type"] == kinds[prediction]
+    model = pixel.load(record, torch.device("cpu"), torch.float32)
+    x_t, t = torch.randn(2, 3, 16, 16), torch.tensor([0.3, 0.9])
+    expected = denoiser_for(about, network, RectifiedFlow())(x_t, t)
+    torch.testing.assert_close(model.denoiser(model.encode_prompt("", count=2), 1.0)(x_t, t), expected)
+
+
+def test_an_unknown_prediction_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    network = stirred(small(conditioning=Conditioning.NONE))
+    pixel_file.save(path, network, title="x", parameterisation=Parameterisation(Prediction.EPS))
+    metadata = dict(read_checkpoint(path).metadata) | {"diffstudio.prediction": '{"type": "score", "sigma_data": 0.5}'}
+    safetensors.torch.save_file(network.state_dict(), path, metadata)
+    with pytest.raises(CheckpointDamaged, match="score"):
+        read_checkpoint(path)
 
 
 def test_a_place_that_cannot_be_written_leaves_nothing(tmp_path: Path, network: PixelTransformer) -> None:

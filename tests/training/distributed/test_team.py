@@ -14,12 +14,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffstudio.diffusion.objectives.parameterisation import Prediction
 from diffstudio.errors import RunProblem
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.batches import Batch, Batches
 from diffstudio.training.distributed import team as team_module
 from diffstudio.training.distributed.team import ALONE, Kind, Order, Processes, Team
-from diffstudio.training.recipe import GanLossName, OptimiserName, Recipe
+from diffstudio.training.recipe import GanLossName, ObjectiveRecipe, OptimiserName, Recipe
 from diffstudio.training.trainer import Trainer
 from tests.training.distributed.threads import together
 from tests.training.objectives.small import CPU, dataset, recipe
@@ -46,6 +47,7 @@ def without_adam(of: Recipe) -> Recipe:
 
 KINDS: dict[str, Callable[[], Recipe]] = {
     "diffusion": diffusion,
+    "edm": lambda: replace(diffusion(), objective=ObjectiveRecipe(prediction=Prediction.EDM, learned_variance=True)),
     "vae": lambda: recipe("vae"),
     "gan": lambda: without_adam(recipe("gan", diff_augment="on")),
     "gan-plain": lambda: without_adam(recipe("gan", gan_loss=GanLossName.NON_SATURATING)),
@@ -109,7 +111,7 @@ def alone(kind: str, steps: int = STEPS) -> tuple[Record, Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "world"), [("diffusion", 2), ("diffusion", 3), ("vae", 2), ("gan", 2), ("gan-plain", 2)]
+    ("kind", "world"), [("diffusion", 2), ("diffusion", 3), ("edm", 2), ("vae", 2), ("gan", 2), ("gan-plain", 2)]
 )
 def test_twenty_steps_are_those_of_one_process_with_the_same_global_batch(kind: str, world: int) -> None:
     expected, weights_alone = alone(kind)

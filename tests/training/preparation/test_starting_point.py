@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from diffstudio import paths
+from diffstudio.diffusion.objectives.parameterisation import Prediction
 from diffstudio.errors import CheckpointMissing, RunProblem
 from diffstudio.models.families import pixel_file
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
@@ -175,3 +176,13 @@ def test_a_run_from_a_checkpoint_begins_where_that_ended(folder: Path, recipe: R
     begun = next(event for event in events if isinstance(event, RunStarted))
     assert begun.starter == "first" and second.recipe().run.start_from == str(first.latest_checkpoint)
     assert RunFolder(second.path).tokenizer_file.is_file()
+
+
+def test_weights_that_predict_something_else_are_refused(recipe: Recipe, tmp_path: Path) -> None:
+    path = checkpoint(recipe, tmp_path / "known.safetensors", ["red disc"] * 3)
+    other = replace(recipe, objective=replace(recipe.objective, prediction=Prediction.EPS))
+    with pytest.raises(RunProblem, match="predicts x0, and the recipe trains one that predicts eps"):
+        started_from(other, str(path))
+    trainer = Trainer(other, classes=0, vocabulary=300, device=torch.device("cpu"))
+    with pytest.raises(RunProblem, match="objective.prediction"):
+        starting_point(str(path)).load_into(trainer, None, ())

@@ -131,6 +131,9 @@ def _by_level(history: HistoryView) -> Chart:
     if len(newest.training_level_losses) == len(newest.levels):
         losses = np.array(newest.training_level_losses)
         lines.append(Line("training", "accent", np.array(newest.levels), losses, dashed=True))
+    if newest.learned_levels and len(newest.learned_losses) == len(newest.learned_levels):
+        learned = np.array(newest.learned_losses)
+        lines.append(Line("training, learned variance", "accent", np.array(newest.learned_levels), learned, faint=True))
     lines.append(_level_line(newest, f"held out, step {newest.step:,}", "good"))
     text = f"Held-out loss {newest.level_losses[0]:.3g} at low noise, {newest.level_losses[-1]:.3g} at high noise"
     return Chart(tuple(lines), over_levels=True, description=text)

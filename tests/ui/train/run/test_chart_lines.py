@@ -104,3 +104,11 @@ def test_diversity_of_the_samples_as_shares_of_that_of_training_images() -> None
     assert chart_of(ChartKind.DIVERSITY, RunHistory().view()).is_empty()
     run.take([RunRolledBack(5, 10, 0.5, "the loss rose")])
     assert [each.step for each in run.view().diversity] == [5]
+
+
+def test_the_loss_as_a_learned_variance_has_it_is_a_line_of_its_own() -> None:
+    run = RunHistory()
+    measured = RunHeldOut(1, 0.5, LEVELS, (0.5, 0.4, 0.3), learned_levels=(0.2, 0.4), learned_losses=(0.6, 0.7))
+    run.take([step(1), measured])
+    learned = line(chart_of(ChartKind.NOISE_LEVELS, run.view()), "training, learned variance")
+    assert learned.faint and list(learned.x) == [0.2, 0.4] and list(learned.y) == [0.6, 0.7]

@@ -1,0 +1,1 @@
+"""What networks are trained to predict, and at which noise levels."""
