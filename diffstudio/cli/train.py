@@ -269,8 +269,9 @@ class _TrainingProgress:
                     progress(f"decoding image {done:,} of {images:,}", last=done == images)
             case run.RunStarted(why=why, images=images, parameters=parameters):
                 self._line(f"{images:,} image{'s' if images != 1 else ''}, {parameters / 1e6:.1f} M parameters. {why}")
-            case run.RunHeldOut(step=step, loss=loss):
-                self._line(f"step {step:,}: held-out loss {loss:.4f}")
+            case run.RunHeldOut(step=step, loss=loss, upper_loss=upper):
+                more = "" if upper is None else f", of the upper level {upper:.4f}"
+                self._line(f"step {step:,}: held-out loss {loss:.4f}{more}")
             case run.RunSamples(step=step, ema=ema):
                 self._line(f"step {step:,}: samples in {ema}")
             case run.RunVerdict(step=step, sentence=sentence):

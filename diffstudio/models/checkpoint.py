@@ -24,7 +24,8 @@ from diffstudio.models.output_format import OutputFormat
 from diffstudio.networks.conditioning import Conditioning
 
 # Of checkpoints trained with diffstudio; format 1 has the state-dict keys of version 0.1 (networks.state_dict_keys).
-# Format 3 says what the network predicts; files whose network predicts the clean image are still written in format 2.
+# Format 3 says what the network predicts, or has an upper level (networks.cascade); other files are still written in
+# format 2.
 FORMAT = 3
 FORMAT_OF_CLEAN_IMAGE = 2
 TRAIN_OR_DOWNLOAD = "Train or download it again"
@@ -96,6 +97,18 @@ class Checkpoint:
         if "diffstudio.prediction" not in self.metadata:
             return CLEAN_IMAGE
         return Parameterisation.from_json(self.json("prediction"))
+
+    @property
+    def upper_factor(self) -> int:
+        """How many times as large as its base's the images of the upper level are; 0 for a checkpoint without one."""
+        if "diffstudio.upper" not in self.metadata:
+            return 0
+        try:
+            return int(self.json("upper")["network"]["size"]) // int(self.json("network")["size"])
+        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+            raise CheckpointDamaged(
+                f"The header of {self.path.name} has no valid upper", remedy=TRAIN_OR_DOWNLOAD
+            ) from error
 
     def output_format(self, channels: int) -> OutputFormat:
         """The output format of a checkpoint trained here; 8 bits and the network's `channels` if its header has none.

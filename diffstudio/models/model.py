@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from diffstudio.models.detection.families_table import Family
     from diffstudio.models.inspection.layers import AttentionLayer, NetworkBlock
     from diffstudio.models.inspection.words import PromptWord
+    from diffstudio.models.upper_level import UpperLevel
 
 
 IN_A_PIPELINE = "it runs in a diffusers pipeline"
@@ -117,6 +118,7 @@ class Model(Protocol):
     is_latent: bool = False  # whether its states are latents of `vae`
     vae_scale_factor: int = 1  # image px per state px, along a side
     text_encoders: Mapping[str, nn.Module] = {}  # by diffusers' names
+    upper: UpperLevel | None = None  # of a cascade: its images are larger than the network's
     inpaints: bool = False  # its network takes a mask and the masked image as inputs
     guides_last_call: bool = True  # whether the sampler's last network call is guided too
     truncates: bool = False  # the standard deviation of its noise can be set: psi of a GAN, temperature of a VAE
@@ -156,6 +158,11 @@ class Model(Protocol):
     @property
     def default_size(self) -> tuple[int, int]:
         """Its training size: width and height in px."""
+
+    @property
+    def network_size(self) -> tuple[int, int]:
+        """Width and height in px that `denoiser` was trained at: smaller than its images if there is an upper level."""
+        return self.default_size
 
     @property
     def multiple(self) -> int:

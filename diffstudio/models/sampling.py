@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -22,6 +22,8 @@ from diffstudio.models.conditioning.image_inputs import ControlNetInput, ImageIn
 from diffstudio.models.guidance_options import AnnealedDenoiser, GuidanceOptions, check_weak_model
 from diffstudio.models.model import IN_A_PIPELINE, IN_ONE_CALL, EncodedPrompt, Model, own_guidance, own_times, text_only
 from diffstudio.models.multidiffusion import Tiling, check_size, tiled_denoiser
+from diffstudio.models.upper_level import UpperLevel
+from diffstudio.networks.cascade import reduced
 
 _FEWEST_CALLS_WITH_UNGUIDED_LAST = 3  # with fewer, guidance would hardly act at all
 
@@ -108,6 +110,8 @@ def sample(
         return model.own_sampler.run(
             prompt, options.seeds, width, height, options.steps, options.guidance, wrap, truncation=options.truncation
         )
+    if (upper := model.upper) is not None and upper.draws(width, height):
+        return _in_two_levels(model, upper, prompt, options, (width, height), wrap, before_tile)
     shape = model.state_shape(width, height)
     images = ImageInputs(options.init, options.mask, options.controls, times)
     counter = StepCounter()
@@ -166,6 +170,49 @@ def sample(
     if options.guide_last_call and options.sampler == "heun":
         sampler = partial(heun, longest=math.inf)
     return counter.counted(sampler(denoiser, x, times, noise))
+
+
+def _in_two_levels(
+    model: Model,
+    upper: UpperLevel,
+    prompt: EncodedPrompt,
+    options: SampleOptions,
+    size: tuple[int, int],
+    wrap: Wrap | None,
+    before_tile: Callable[[], None],
+) -> Iterator[Step]:
+    """Sample a batch at the base's size, then enlarge it; steps are numbered across both levels."""
+    if options.tiling is not None:
+        raise BadRequest(
+            "This checkpoint cannot sample in tiles",
+            f"it draws images of more than {max(size) // upper.factor} px in two levels",
+            "Choose a smaller size or scale",
+        )
+    noise = options.noise or SeededNoise(options.seeds)
+    clean, mask, last = options.clean, options.mask, None
+    if options.init is not None and clean is None:
+        clean = model.encode_image(options.init.to(model.device))
+    base = replace(
+        options,
+        width=size[0] // upper.factor,
+        height=size[1] // upper.factor,
+        init=None,
+        clean=None if clean is None else reduced(clean, upper.factor),
+        mask=None if mask is None else F.max_pool2d(mask, upper.factor),  # whatever is partly painted is drawn anew
+        noise=noise,
+    )
+    for last in sample(model, prompt, base, wrap=wrap, before_tile=before_tile):
+        yield last
+    assert last is not None
+    clean = None if clean is None else clean.to(last.x).expand(len(last.x), -1, -1, -1)
+
+    def wrapped(denoiser: Denoiser) -> Denoiser:
+        if clean is not None and mask is not None:
+            denoiser = MaskedDenoiser(denoiser, clean, mask)
+        return wrap(denoiser) if wrap is not None else denoiser
+
+    for step in upper.sample(last.x, noise, clean=clean, strength=options.strength, wrap=wrapped):
+        yield replace(step, index=last.index + step.index)
 
 
 def times_of(

@@ -56,11 +56,14 @@ class TransformerConfig:
     text_tokens: int = 0  # per prompt
     augment_dim: int = 0  # augmentation labels (Karras et al. 2022, arXiv 2206.00364, appendix F.2); 0: none
     in_channels: int = 3  # of the images, in and out
+    low_channels: int = 0  # of a low-resolution image that is given beside x_t (SR3: arXiv 2104.07636); 0: none
 
     def __post_init__(self) -> None:
         check_multiple(self.image_size, self.patch_size)
         if self.in_channels < 1:
             raise ValueError(f"images have at least one channel, not {self.in_channels}")
+        if self.low_channels not in (0, self.in_channels):
+            raise ValueError(f"the low-resolution image has {self.low_channels} channels, not {self.in_channels}")
         if self.hidden_size % self.num_heads or (self.hidden_size // self.num_heads) % 4:
             raise ValueError(
                 f"a hidden size of {self.hidden_size} does not split into {self.num_heads} heads of a multiple of 4"
@@ -71,11 +74,18 @@ class TransformerConfig:
         """The numbers in one patch: all channels, margins included."""
         return self.in_channels * (self.patch_size + 2 * self.patch_margin) ** 2
 
+    @property
+    def read_values(self) -> int:
+        """The numbers that are read for one patch: those of the low-resolution image included."""
+        return (self.in_channels + self.low_channels) * (self.patch_size + 2 * self.patch_margin) ** 2
+
     def to_json(self) -> dict[str, Any]:
-        """The `network` entry of checkpoint headers. Three channels are not named, as in files of versions up to 0.2."""
+        """The `network` entry of checkpoint headers, which names no channels that earlier versions did not name."""
         values = asdict(self)
         if self.in_channels == _RGB:
             del values["in_channels"]
+        if not self.low_channels:
+            del values["low_channels"]
         return {_JSON_KEYS.get(field, field): value for field, value in values.items()}
 
     @classmethod
@@ -98,12 +108,15 @@ class Condition(NamedTuple):
     class_labels: Tensor | None = None  # [B] int64; `num_classes`: unconditional
     augment_labels: Tensor | None = None  # [B,augment_dim] float; zeros or None: not augmented
     embedded: Tensor | None = None  # replaces the embeddings of tokens [B,T,D] or class [B,C] (see `embed`)
+    low: Tensor | None = None  # [B,K,h,w], the image at a lower resolution
+    low_noise: Tensor | None = None  # [B] in [0,1], the noise level of `low`; None: it is clean
 
 
 class PixelTransformer(nn.Module):
     """x_t [B,K,H,W], t [B] in [0,1] (0 is clean), condition -> the clean image [B,K,H,W].
 
     K is `in_channels`. H and W are multiples of `patch_size`; where they differ from `image_size`, position embeddings are resized.
+    With `low_channels`, `condition.low` is resized to H and W, read beside x_t, and what is predicted is the difference to it.
     """
 
     def __init__(self, config: TransformerConfig) -> None:
@@ -125,7 +138,9 @@ class PixelTransformer(nn.Module):
     def forward(self, x_t: Tensor, t: Tensor, condition: Condition = Condition()) -> Tensor:  # noqa: B008 (immutable)
         height, width = x_t.shape[-2:]
         rows, columns = height // self.config.patch_size, width // self.config.patch_size
-        patches = F.unfold(x_t, **self._patch_geometry).transpose(1, 2)  # [B,N,patch_values]
+        low = self._low(condition, x_t) if self.config.low_channels else None  # [B,K,H,W]
+        read = x_t if low is None else torch.cat((x_t, low), dim=1)
+        patches = F.unfold(read, **self._patch_geometry).transpose(1, 2)  # [B,N,read_values]
         x = self.patch_embed(patches) + self._pos_embed(rows, columns)  # [B,N,D]
         c, context = self.cond_embed(t, condition)  # [B,C], [B,T,D]
         rotation = rotary_embedding(rows, columns, context.shape[1], self.config, x_t.device)
@@ -133,7 +148,14 @@ class PixelTransformer(nn.Module):
         for block in self.blocks:
             x = block(x, c, rotation)
         patches = self.final_layer(x[:, context.shape[1] :], c)
-        return F.fold(patches.float().transpose(1, 2), (height, width), **self._patch_geometry)
+        image = F.fold(patches.float().transpose(1, 2), (height, width), **self._patch_geometry)
+        return image if low is None else image + low
+
+    def _low(self, condition: Condition, x_t: Tensor) -> Tensor:
+        """The low-resolution image at the size of x_t [B,K,H,W]; zeros without one."""
+        if condition.low is None:
+            return torch.zeros_like(x_t)
+        return F.interpolate(condition.low.to(x_t), x_t.shape[-2:], mode="bicubic", align_corners=False)
 
     @property
     def _patch_geometry(self) -> dict[str, int]:
@@ -148,11 +170,11 @@ class PixelTransformer(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Patches [B,N,patch_values] -> tokens [B,N,D] through a bottleneck: JiT (arXiv 2511.13720)."""
+    """Patches [B,N,read_values] -> tokens [B,N,D] through a bottleneck: JiT (arXiv 2511.13720)."""
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.proj1 = nn.Linear(config.patch_values, config.bottleneck_dim, bias=False)
+        self.proj1 = nn.Linear(config.read_values, config.bottleneck_dim, bias=False)
         self.proj2 = nn.Linear(config.bottleneck_dim, config.hidden_size)
 
     def forward(self, patches: Tensor) -> Tensor:
@@ -179,6 +201,8 @@ class ConditionEmbed(nn.Module):
             nn.init.normal_(self.class_embed.weight, std=0.5)
         if config.augment_dim:
             self.augment_embed = nn.Linear(config.augment_dim, width, bias=False)
+        if config.low_channels:
+            self.noise_embed = nn.Sequential(nn.Linear(_TIME_FEATURES, width), nn.SiLU(), nn.Linear(width, width))
 
     def embed(self, condition: Condition) -> Tensor:
         """The embeddings of the condition's tokens [B,T,D] or class [B,C], before positions are added."""
@@ -208,6 +232,9 @@ class ConditionEmbed(nn.Module):
             c, context = c + embedded, self.class_token(embedded)[:, None]
         if self.config.augment_dim and condition.augment_labels is not None:
             c = c + self.augment_embed(condition.augment_labels)
+        if self.config.low_channels:
+            level = torch.zeros_like(t) if condition.low_noise is None else condition.low_noise
+            c = c + self.noise_embed(timestep_embedding(level))
         return F.silu(c), context
 
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from diffstudio.networks.cascade import UPPER
 from diffstudio.networks.state_dict_keys import in_stored_order
 from diffstudio.training.distributed.sharding import is_sharded, like, whole
 from diffstudio.training.recipe import DecayName, OptimiserName, OptimiserRecipe
@@ -132,7 +133,7 @@ def _split(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
     matrices: list[Tensor] = []
     rest: list[Tensor] = []
     for name, parameter in in_stored_order(network.named_parameters()):
-        is_matrix = parameter.ndim == 2 and name.startswith("blocks.") and "modulation" not in name
+        is_matrix = parameter.ndim == 2 and name.removeprefix(UPPER).startswith("blocks.") and "modulation" not in name
         (matrices if is_matrix else rest).append(parameter)
     return matrices, rest
 

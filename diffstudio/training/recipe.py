@@ -23,7 +23,7 @@ from diffstudio.imaging.value_range import Range, SampleType
 from diffstudio.models.detection.families_table import PIXEL
 from diffstudio.models.output_format import OutputFormat, ValueType
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.training.recipe_limits import check_limits
+from diffstudio.training.recipe_limits import RANGES, check_limits
 from diffstudio.training.recipe_objective import GanLossName as GanLossName
 from diffstudio.training.recipe_objective import NoiseLevelsName as NoiseLevelsName
 from diffstudio.training.recipe_objective import ObjectiveName as ObjectiveName
@@ -155,6 +155,25 @@ class NetworkRecipe:
 
 
 @dataclass(frozen=True, slots=True)
+class UpperRecipe:
+    """The upper level: a second network that enlarges the images of the first (cascade: arXiv 2106.15282)."""
+
+    factor: int = 0  # how many times as large as `data.size` its images are, 2 or 4; 0: there is no upper level
+    patch: int = 8  # px; these six are as in `network`
+    margin: int = 4
+    bottleneck: int = 128
+    width: int = 192
+    depth: int = 4
+    heads: int = 4
+    condition_width: int = 256
+    noise: float = 0.25  # the largest noise level of the smaller image that it reads in training
+    mean: float = 0.0  # of logit(t), the noise levels of the larger image
+    deviation: float = 1.0
+    sample_noise: float = 0.05  # the noise level of the smaller image when a sample is made
+    sample_steps: int = 5
+
+
+@dataclass(frozen=True, slots=True)
 class OptimiserRecipe:
     name: OptimiserName = OptimiserName.MUON
     learning_rate: float = 6e-4  # of every optimiser but Muon
@@ -202,9 +221,15 @@ class Recipe:
     description: str = ""
     data: DataRecipe = field(default_factory=DataRecipe)
     network: NetworkRecipe = field(default_factory=NetworkRecipe)
+    upper: UpperRecipe = field(default_factory=UpperRecipe)
     objective: ObjectiveRecipe = field(default_factory=ObjectiveRecipe)
     optimiser: OptimiserRecipe = field(default_factory=OptimiserRecipe)
     run: RunRecipe = field(default_factory=RunRecipe)
+
+    @property
+    def prepared(self) -> DataRecipe:
+        """The data section with the size at which images are prepared: that of the upper level, if there is one."""
+        return dataclasses.replace(self.data, size=self.data.size * max(1, self.upper.factor))
 
     def to_json(self) -> dict[str, Any]:
         """A JSON or TOML object with every value."""
@@ -285,6 +310,29 @@ def _check_kind(recipe: Recipe) -> None:
         )
 
 
+def _check_upper(recipe: Recipe) -> None:
+    """RunProblem for settings that cannot be combined with an upper level."""
+    upper, kind, where = recipe.upper, recipe.objective.kind, f"recipe.upper.factor is {recipe.upper.factor}"
+    if not upper.factor:
+        return
+    if kind is not ObjectiveName.DIFFUSION:
+        raise RunProblem(where, f"a {kind.value.upper()} has no upper level", "Set it to 0")
+    if recipe.data.fit == "bucket":
+        raise RunProblem(
+            where, "both levels have images of one size, not aspect buckets", "Set data.fit to crop or pad"
+        )
+    if (largest := int(RANGES["data.size"][1])) < recipe.prepared.size:
+        raise RunProblem(
+            f"{where} and recipe.data.size is {recipe.data.size}",
+            f"the larger images would have {recipe.prepared.size} px, and at most {largest} px are possible",
+        )
+    if upper.sample_noise > upper.noise:
+        raise RunProblem(
+            f"recipe.upper.sample_noise is {upper.sample_noise:g}",
+            f"the network learns noise levels up to recipe.upper.noise, which is {upper.noise:g}",
+        )
+
+
 def _check_channels(data: DataRecipe) -> None:
     if data.alpha and data.channels not in (0, 2, 4):
         raise RunProblem(
@@ -308,6 +356,7 @@ def _check_channels(data: DataRecipe) -> None:
 def _check(recipe: Recipe) -> None:
     check_limits(recipe)
     _check_kind(recipe)
+    _check_upper(recipe)
     _check_channels(recipe.data)
     check_noise_curve(recipe.objective)
     for name, limits in dataclasses.asdict(recipe.data.ranges).items():

@@ -292,7 +292,7 @@ def _for_folder(recipe: Recipe, report: FolderReport, why: str = "") -> RecipeCh
     named = recipe.data.classes
     if named is not ClassesName.FIRST_FOLDER:
         named = ClassesName.FOLDERS if conditioning is Conditioning.CLASS else ClassesName.NONE
-    data, clauses = choose_pixels(recipe.data, report, recipe.network.patch)
+    data, clauses = choose_pixels(recipe.data, report, recipe.network.patch, squares=recipe.upper.factor > 0)
     if recipe.run.start_from:
         clauses += _channels_of_start(recipe.run.start_from, data)
     recipe = with_diff_augment(recipe, len(report.images))

@@ -35,6 +35,18 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "network.drop_condition": (0, 1),
     "network.name_share": (0, 1),
     "network.tags_share": (0, 1),
+    "upper.patch": (1, 256),
+    "upper.margin": (0, 256),
+    "upper.bottleneck": (1, 65_536),
+    "upper.width": (4, 65_536),
+    "upper.depth": (1, 1024),
+    "upper.heads": (1, 1024),
+    "upper.condition_width": (1, 65_536),
+    "upper.noise": (0, 1),
+    "upper.mean": (-20, 20),
+    "upper.deviation": (_TINY, 20),
+    "upper.sample_noise": (0, 1),
+    "upper.sample_steps": (1, 1000),
     "objective.mean": (-20, 20),
     "objective.deviation": (_TINY, 20),
     "objective.sigma_floor": (_TINY, 1),
@@ -71,6 +83,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
 _CHOICES: Mapping[str, tuple[object, ...]] = {
     "data.fit": ("auto", "crop", "bucket", "pad"),
     "data.bits": (0, 8, 16),
+    "upper.factor": (0, 2, 4),
     "objective.diff_augment": ("auto", "on", "off"),
     "optimiser.muon_dtype": ("auto", "float32", "bfloat16"),
     "run.schedule": ("steps", "time"),
@@ -119,7 +132,8 @@ _OF_KINDS: Mapping[str, tuple[str, ...]] = {
 
 def is_of_kind(name: str, kind: str) -> bool:
     """Whether a setting, such as `network.heads`, applies to a kind of model: diffusion, vae or gan."""
-    return kind in _OF_KINDS.get(name, (kind,))
+    kinds = ("diffusion",) if name.startswith("upper.") else _OF_KINDS.get(name, (kind,))
+    return kind in kinds
 
 
 def check_limits(recipe: object) -> None:

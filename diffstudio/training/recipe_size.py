@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.one_call_size import AUGMENT_LABELS, one_call_bytes, one_call_parameters
-from diffstudio.training.recipe import ObjectiveName, OptimiserName, Recipe
+from diffstudio.training.recipe import DataRecipe, NetworkRecipe, ObjectiveName, OptimiserName, Recipe, UpperRecipe
 
 _TIME_FEATURES = 256  # of the network's time embedding
 _STATES = {  # values that an optimiser keeps for each parameter
@@ -28,6 +28,17 @@ def size_problem(recipe: Recipe) -> str:
         return ""
     if network.width % network.heads or network.width // network.heads % 4:
         return f"A width of {network.width} does not split into {network.heads} heads of a multiple of 4."
+    return _upper_problem(recipe) if recipe.upper.factor else ""
+
+
+def _upper_problem(recipe: Recipe) -> str:
+    upper, side = recipe.upper, recipe.prepared.size
+    if side % upper.patch:
+        return f"The size of {side} px of the upper level is not a multiple of its patch of {upper.patch} px."
+    if upper.width % upper.heads or upper.width // upper.heads % 4:
+        return (
+            f"A width of {upper.width} of the upper level does not split into {upper.heads} heads of a multiple of 4."
+        )
     return ""
 
 
@@ -36,22 +47,35 @@ def parameter_count(recipe: Recipe, *, classes: int = 0, vocabulary: int = 0) ->
     if recipe.objective.kind is not ObjectiveName.DIFFUSION:
         return one_call_parameters(recipe, classes=classes, vocabulary=vocabulary)
     network = recipe.network
-    width, condition, channels = network.width, network.condition_width, recipe.data.form.channels
-    patch = channels * (network.patch + 2 * network.margin) ** 2
-    hidden = round(width * 8 / 3 / 32) * 32
-    block = (condition + 1) * 6 * width + 4 * width**2 + 2 * (width // network.heads) + 3 * width * hidden
-    count = patch * network.bottleneck + (network.bottleneck + 1) * width  # from patches
-    count += width * (recipe.data.size // network.patch) ** 2  # positions
-    count += (_TIME_FEATURES + 1) * condition + (condition + 1) * condition
-    count += network.depth * block
-    count += (condition + 1) * 2 * width + (width + 1) * patch  # to patches
+    width, condition = network.width, network.condition_width
+    count = _transformer_parameters(network, recipe.data, reads=1)
     match network.conditioning:
         case Conditioning.TEXT:
             count += (vocabulary + network.text_tokens) * width
             count += (width + 1) * condition + (condition + 1) * condition
         case Conditioning.CLASS:
             count += (classes + 1) * condition + (condition + 1) * width
-    return count + (AUGMENT_LABELS * condition if recipe.data.augment_labels else 0)
+    if recipe.upper.factor:
+        upper = recipe.upper
+        count += _transformer_parameters(upper, recipe.prepared, reads=2)
+        count += (
+            _TIME_FEATURES + upper.condition_width + 2
+        ) * upper.condition_width  # noise level of the smaller image
+    return count
+
+
+def _transformer_parameters(network: NetworkRecipe | UpperRecipe, data: DataRecipe, *, reads: int) -> int:
+    """Of a pixel transformer without conditioning that reads so many images."""
+    width, condition, channels = network.width, network.condition_width, data.form.channels
+    patch = channels * (network.patch + 2 * network.margin) ** 2
+    hidden = round(width * 8 / 3 / 32) * 32
+    block = (condition + 1) * 6 * width + 4 * width**2 + 2 * (width // network.heads) + 3 * width * hidden
+    count = reads * patch * network.bottleneck + (network.bottleneck + 1) * width  # from patches
+    count += width * (data.size // network.patch) ** 2  # positions
+    count += (_TIME_FEATURES + 1) * condition + (condition + 1) * condition
+    count += network.depth * block
+    count += (condition + 1) * 2 * width + (width + 1) * patch  # to patches
+    return count + (AUGMENT_LABELS * condition if data.augment_labels else 0)
 
 
 def memory_bytes(recipe: Recipe, *, classes: int = 0) -> int:
@@ -65,5 +89,9 @@ def memory_bytes(recipe: Recipe, *, classes: int = 0) -> int:
     parameters = parameter_count(recipe, classes=classes, vocabulary=network.vocabulary)
     tokens = (recipe.data.size // network.patch) ** 2
     tokens += network.text_tokens if network.conditioning is Conditioning.TEXT else 1
-    kept = recipe.run.batch * tokens * network.depth * network.width * (10 + 3 * 8 / 3)
+    values = tokens * network.depth * network.width
+    if recipe.upper.factor:  # of either level in turn
+        upper = recipe.upper
+        values = max(values, (recipe.prepared.size // upper.patch) ** 2 * upper.depth * upper.width)
+    kept = recipe.run.batch * values * (10 + 3 * 8 / 3)
     return round(4 * (parameters * (3 + _STATES[recipe.optimiser.name]) + kept)) + _PROCESS_BYTES

@@ -28,6 +28,7 @@ class StepResult:
     gradient_norm: float
     learning_rate: float  # of the first optimiser
     generator_loss: float | None = None  # of a GAN, whose `loss` is the discriminator's
+    upper_loss: float | None = None  # of the upper level, if there is one; `loss` is the base's
 
 
 class Trainer:
@@ -104,7 +105,7 @@ class Trainer:
             self.average.update_parameters(self.objective.network)
         self.step_number += 1
         rate = self.objective.optimisers[0].param_groups[0]["lr"]
-        return StepResult(update.loss, update.gradient_norm, rate, update.generator_loss)
+        return StepResult(update.loss, update.gradient_norm, rate, update.generator_loss, update.upper_loss)
 
     def _rate_multiplier(self) -> float:
         """By the steps, or the time, since the run started or was last continued."""

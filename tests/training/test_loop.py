@@ -24,12 +24,13 @@ from diffstudio.models.checkpoint import Origin
 from diffstudio.models.families import pixel_file
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.memory.lease import Lease
+from diffstudio.networks.cascade import CascadedTransformer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.curves.noise_levels import TrainingLevels
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.loop import train
 from diffstudio.training.objectives.objective import FixedLosses
-from diffstudio.training.recipe import NoiseLevelsName, OptimiserName, OptimiserRecipe, Recipe
+from diffstudio.training.recipe import NoiseLevelsName, OptimiserName, OptimiserRecipe, Recipe, UpperRecipe
 from diffstudio.training.run import sample_sheets, training
 from diffstudio.training.run.checkpointing import to_delete
 from diffstudio.training.run.command_listener import CommandListener, training_turn
@@ -203,6 +204,32 @@ def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
     if curve:  # the checkpoint says what it was trained with
         header = read_checkpoint(halves.latest_checkpoint).json("recipe")
         assert TrainingLevels.from_recipe(header) == TrainingLevels("curve", curve=NoiseCurve.from_pairs(curve))
+
+
+def test_a_run_of_two_levels_is_resumed_to_the_bit_and_its_checkpoint_has_both(
+    folder: Path, recipe: Recipe, tmp_path: Path
+) -> None:
+    two = replace(recipe, upper=UpperRecipe(2, 8, 2, 16, 32, 1, 2, 32, sample_steps=2))
+    two.write(tmp_path / "two.toml")
+    whole = train(tmp_path / "whole", folder, recipe=str(tmp_path / "two.toml"))
+    run = tmp_path / "run"
+    stop = at_step(4, lambda: RunFolder(run).send(Command.STOP))
+    train(run, folder, recipe=str(tmp_path / "two.toml"), on_event=stop)
+    part = train(run, resume=True)
+    assert_same(whole, part)
+    measured = [event for event in events_of(part, RunHeldOut) if isinstance(event, RunHeldOut)]
+    assert [event.upper_loss for event in measured] == [
+        event.upper_loss for event in events_of(whole, RunHeldOut) if isinstance(event, RunHeldOut)
+    ]
+    assert all(event.upper_loss is not None for event in measured)
+    sheet = events_of(part, RunSamples)[-1]
+    assert isinstance(sheet, RunSamples) and sheet.size == 32
+    with Image.open(part.path / sheet.ema) as image:
+        assert image.size == (64, 32)
+    about = read_checkpoint(part.latest_checkpoint)
+    assert (about.width, about.upper_factor, about.json("format")) == (32, 2, 3)
+    network = pixel_file.load(about).network
+    assert isinstance(network, CascadedTransformer) and network.upper_config.sample_steps == 2
 
 
 def test_a_killed_run_goes_on_from_its_last_state(folder: Path, recipe_file: str, tmp_path: Path) -> None:

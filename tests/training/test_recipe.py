@@ -34,6 +34,7 @@ from diffstudio.training.recipe import (
     RangesRecipe,
     Recipe,
     RunRecipe,
+    UpperRecipe,
     ranges_of_recipe,
     read_recipe,
 )
@@ -80,6 +81,20 @@ UNLIKE_THE_DEFAULTS = Recipe(
         drop_condition=0.2,
         name_share=0.1,
         tags_share=0.2,
+    ),
+    upper=UpperRecipe(
+        patch=16,
+        margin=2,
+        bottleneck=64,
+        width=96,
+        depth=3,
+        heads=3,
+        condition_width=96,
+        noise=0.3,
+        mean=0.5,
+        deviation=1.5,
+        sample_noise=0.1,
+        sample_steps=3,
     ),
     objective=ObjectiveRecipe(
         NoiseLevelsName.COSINE,
@@ -154,7 +169,7 @@ def test_this_recipe_differs_from_the_defaults_everywhere() -> None:
     """So that the round trips below leave no value out, also one that is added later."""
     defaults, others = numbers_of(Recipe()), numbers_of(UNLIKE_THE_DEFAULTS)
     same = {name for name in defaults if defaults[name] == others[name]}
-    assert same == {"run.start_from"}  # which a GAN has not, and a diffusion model below
+    assert same == {"run.start_from", "upper.factor"}  # which a GAN has not, and a diffusion model below
     assert Recipe.from_json({"run": {"start_from": "starter"}}).run.start_from == "starter"
 
 
@@ -324,7 +339,7 @@ def test_anything_at_all_gives_a_recipe_that_can_be_written_or_a_run_problem(
 def test_every_number_has_its_range() -> None:
     """A number that is added to the recipe is given one, and its default lies within."""
     numbers = {name for name, value in numbers_of(Recipe()).items() if type(value) in (int, float)}
-    assert numbers == set(RANGES) | {"data.bits"}  # which is one of a few
+    assert numbers == set(RANGES) | {"data.bits", "upper.factor"}  # which are one of a few
     Recipe.from_json(Recipe().to_json())
 
 

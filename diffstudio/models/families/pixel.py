@@ -32,7 +32,9 @@ from diffstudio.models.inspection.words import PromptWord, words_at
 from diffstudio.models.library.lookup import similar_names
 from diffstudio.models.model import AnnealRows, EncodedPrompt, Model, PromptEncoder, multiples_of, unsupported_size
 from diffstudio.models.output_format import OutputFormat
+from diffstudio.models.upper_level import UpperLevel
 from diffstudio.networks.caption_tokenizer import PADDING, CaptionTokenizer
+from diffstudio.networks.cascade import CascadedTransformer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.one_call import OneCallConfig
 from diffstudio.networks.transformer import Condition, PixelTransformer, TransformerConfig
@@ -88,16 +90,24 @@ class PixelModel(Model):
         self.guidance = float(about.get("scale", 3.0))
         lowest, highest = about.get("interval", (0.05, 0.95))
         self._guidance_interval = (float(lowest), float(highest))
+        if isinstance(network, CascadedTransformer):
+            self.upper = UpperLevel(network, self.schedule, self._call)
 
     @property
     def default_size(self) -> tuple[int, int]:
         if self.checkpoint is not None and self.checkpoint.width and self.checkpoint.height:
             return self.checkpoint.width, self.checkpoint.height
-        return self.config.image_size, self.config.image_size
+        side = self.config.image_size if self.upper is None else self.upper.trained_size
+        return side, side
+
+    @property
+    def network_size(self) -> tuple[int, int]:
+        width, height = self.default_size
+        return (width, height) if self.upper is None else (width // self.upper.factor, height // self.upper.factor)
 
     @property
     def multiple(self) -> int:
-        return self.config.patch_size
+        return self.config.patch_size if self.upper is None else self.upper.multiple
 
     @property
     def samplers(self) -> tuple[str, ...]:
@@ -114,7 +124,9 @@ class PixelModel(Model):
         return partial(heun, longest=HEUN_STEP_OF_CLEAN_PREDICTION if of_clean_image else math.inf)
 
     def check_size(self, width: int, height: int) -> None:
-        patch, largest = self.config.patch_size, _LARGEST_TIMES_TRAINED * max(self.default_size)
+        in_two_levels = self.upper is not None and self.upper.draws(width, height)
+        patch = self.multiple if in_two_levels else self.config.patch_size
+        largest = _LARGEST_TIMES_TRAINED * max(self.default_size)
         if width % patch == 0 and height % patch == 0 and max(width, height) <= largest and min(width, height) >= patch:
             return
         possible = [min(largest, max(patch, round(side / patch) * patch)) for side in (width, height)]

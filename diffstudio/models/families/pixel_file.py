@@ -1,6 +1,7 @@
 """Checkpoint files of models trained with diffstudio: one `.safetensors` file whose header describes the network.
 
-The `kind` in the header's `network` says which network to build: a pixel transformer, an autoencoder or a generator.
+The `kind` in the header's `network` says which network to build: a pixel transformer, an autoencoder or a generator. The
+upper level of a cascade has an entry of its own, `upper`, and its tensors the prefix `upper.`.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.output_format import PLAIN, OutputFormat
 from diffstudio.networks.autoencoder import Autoencoder, AutoencoderConfig
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
+from diffstudio.networks.cascade import CascadedTransformer, UpperConfig
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.gan import GanConfig, Generator
 from diffstudio.networks.one_call import OneCallConfig
@@ -94,7 +96,9 @@ def save(
     config = network.config
     if not isinstance(network, PixelTransformer):
         parameterisation = CLEAN_IMAGE  # a recipe's own does not apply
-    width, height = size or (config.image_size, config.image_size)
+    upper = network.upper_config if isinstance(network, CascadedTransformer) else None
+    side = config.image_size if upper is None else upper.network.image_size
+    width, height = size or (side, side)
     model = {
         "family": _family_of(network),
         "conditioning": config.conditioning,
@@ -103,7 +107,7 @@ def save(
         "height": height,
     }
     values = {
-        "format": FORMAT_OF_CLEAN_IMAGE if parameterisation == CLEAN_IMAGE else FORMAT,
+        "format": FORMAT_OF_CLEAN_IMAGE if parameterisation == CLEAN_IMAGE and upper is None else FORMAT,
         "model": model,
         "network": _described(network),
         "recipe": dict(recipe or {}),
@@ -117,6 +121,8 @@ def save(
         }
     if parameterisation != CLEAN_IMAGE:
         values["prediction"] = parameterisation.to_json()
+    if upper is not None:
+        values["upper"] = upper.to_json()
     if not output.is_plain:
         values["pixels"] = output.to_json()
     metadata = {f"diffstudio.{key}": json.dumps(value, ensure_ascii=False) for key, value in values.items()}
@@ -219,8 +225,13 @@ def _network_of(checkpoint: Checkpoint, described: Mapping[str, Any]) -> tuple[C
     values = {name: value for name, value in described.items() if name not in ("kind", "version")}
     if kind == _TRANSFORMER:
         config = TransformerConfig.from_json(values)
-        _check_plausible(config, checkpoint.parameters)
-        return partial(PixelTransformer, config), config
+        if "diffstudio.upper" not in checkpoint.metadata:
+            _check_plausible(config, checkpoint.parameters)
+            return partial(PixelTransformer, config), config
+        upper = UpperConfig.from_json(_header_object(checkpoint, "upper"))
+        for one in (config, upper.network):
+            _check_plausible(one, checkpoint.parameters)
+        return partial(CascadedTransformer, config, upper), config
     if type(version) is not int or version > _NETWORK_VERSION:
         raise CheckpointDamaged(
             f"{checkpoint.path.name} has a network of version {version!r}",

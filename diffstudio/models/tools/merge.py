@@ -256,7 +256,8 @@ def derived_metadata(
         if not key.startswith(_OF_THE_FILE) and key.removeprefix("diffstudio.") not in _NOT_INHERITED
     }
     if "diffstudio.format" in kept:
-        written = CHECKPOINT_FORMAT if "diffstudio.prediction" in kept else FORMAT_OF_CLEAN_IMAGE
+        later = "diffstudio.prediction" in kept or "diffstudio.upper" in kept
+        written = CHECKPOINT_FORMAT if later else FORMAT_OF_CLEAN_IMAGE
         kept |= {"diffstudio.format": json.dumps(written), "diffstudio.run": "{}", "diffstudio.recipe": "{}"}
     spec = {key: value for key, value in modelspec_metadata(first, title).items() if key not in kept}
     return (

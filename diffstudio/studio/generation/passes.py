@@ -62,7 +62,10 @@ class Pass:
 
     def step_count(self, model: Model, spacing: str, carried: Sequence[float]) -> int:
         """The number of steps that are taken; `carried` are the times in the request."""
-        return len(times_of(model, self.steps, spacing, self.strength, self.size_per_call, carried=carried)) - 1
+        count = len(times_of(model, self.steps, spacing, self.strength, self.size_per_call, carried=carried)) - 1
+        if model.upper is None or not model.upper.draws(self.width, self.height):
+            return count
+        return count + len(model.upper.times(self.strength)) - 1
 
 
 def check_one_call(request: GenerateRequest, model: Model) -> None:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from diffstudio.evaluation.even_spacing import evenly_spaced
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
+from diffstudio.networks.cascade import reduced
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition
 from diffstudio.training.data.augmentation import Augmentation
@@ -37,6 +38,7 @@ class Batch:
     generator: torch.Generator  # on the CPU, for the times and the noise of this batch only
     pixel_weights: Tensor | None = None  # weights of the loss [B,1,H,W], 0 to 1: masked training
     part: Portion | None = None  # of a global batch; None: these images are all of it
+    larger: Batch | None = None  # the same images at the size of the upper level, if the recipe has one
 
     @property
     def portion(self) -> Portion:
@@ -46,7 +48,8 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         condition = Condition(*(value if value is None else value.to(device) for value in self.condition))
         weights = None if self.pixel_weights is None else self.pixel_weights.to(device)
-        return Batch(self.images.to(device), condition, self.generator, weights, self.part)
+        larger = None if self.larger is None else self.larger.to(device)
+        return Batch(self.images.to(device), condition, self.generator, weights, self.part, larger)
 
 
 class Batches:
@@ -68,6 +71,7 @@ class Batches:
         if dataset.repeats:
             self._training = np.repeat(self._training, np.array(dataset.repeats)[self._training])
         self._buckets = dataset.buckets_of(self._training)
+        self._factor = recipe.upper.factor
         self._drawn_before: list[NDArray[np.int64]] = []  # [blocks] [buckets]: how often before that block of steps
         self._augmentation = Augmentation(recipe.data)
         self._dropout = CaptionDropout(network.drop_condition, network.name_share, network.tags_share)
@@ -82,7 +86,8 @@ class Batches:
         condition = self._condition(indices, random.Random(seed), part)
         if self._recipe.data.augment_labels:
             condition = condition._replace(augment_labels=augment_labels)
-        return replace(self._weighted(pixels, condition, generator), part=part)
+        batch = self._weighted(pixels, condition, generator)
+        return replace(batch, part=part, larger=batch.larger and replace(batch.larger, part=part))
 
     def held_out(self) -> Batch:
         """The held-out images (at most MAX_HELD_OUT), not augmented, with full captions; the same noise at every call."""
@@ -99,7 +104,8 @@ class Batches:
 
     def training_images(self, most: int) -> Tensor:
         """[N,C,S,S] in [-1,1]: at most so many training images, evenly spread."""
-        return self._dataset.batch(self._spread(most), usual_size=True)
+        images = self._dataset.batch(self._spread(most), usual_size=True)
+        return reduced(images, self._factor) if self._factor else images
 
     def _spread(self, most: int) -> NDArray[np.int64]:
         training = self._dataset.training_indices  # each once, however often it is drawn
@@ -118,6 +124,12 @@ class Batches:
 
     def _weighted(self, pixels: Tensor, condition: Condition, generator: torch.Generator) -> Batch:
         """A batch of images [B,C,H,W], or of images and masks [B,C+1,H,W]; black pixels get the recipe's weight."""
+        if self._factor:
+            larger = self._one_size(pixels, condition, generator)
+            return replace(self._one_size(reduced(pixels, self._factor), condition, generator), larger=larger)
+        return self._one_size(pixels, condition, generator)
+
+    def _one_size(self, pixels: Tensor, condition: Condition, generator: torch.Generator) -> Batch:
         if not self._dataset.masked:
             return Batch(pixels, condition, generator)
         weights = ((pixels[:, -1:] + 1) / 2).clamp(self._recipe.data.unmasked_weight, 1)

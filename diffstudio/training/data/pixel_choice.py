@@ -21,10 +21,13 @@ _NAMED = 3  # files named in a sentence
 _RANGES_NAMED = 8
 
 
-def choose_pixels(data: DataRecipe, report: FolderReport, patch: int) -> tuple[DataRecipe, list[str]]:
+def choose_pixels(
+    data: DataRecipe, report: FolderReport, patch: int, *, squares: bool = False
+) -> tuple[DataRecipe, list[str]]:
     """The recipe's data section with nothing left to the folder, and a clause for each choice that is worth one.
 
-    `patch` is the side of the network's patches in px, of which the sides of aspect buckets are multiples.
+    `patch` is the side of the network's patches in px, of which the sides of aspect buckets are multiples. `squares`:
+    the network has images of one size only, so none are chosen.
     """
     clauses: list[str] = []
     if data.channels == 0:
@@ -42,7 +45,7 @@ def choose_pixels(data: DataRecipe, report: FolderReport, patch: int) -> tuple[D
         clauses.append(f"channel values are clipped to {_limits(data)}")
     automatic = data.fit == AUTO
     if automatic:
-        data = replace(data, fit=_fit(used))
+        data = replace(data, fit=CROP if squares else _fit(used))
     if data.fit == BUCKET and not data.buckets:
         sizes = _buckets(used, bucket_sizes(data.size, patch))
         if automatic and sizes == ((data.size, data.size),):  # all are nearest to the square

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from diffstudio.networks.cascade import CascadedTransformer
 from diffstudio.networks.transformer import PixelTransformer
 
 PARAMETERS = 1_000_000_000  # larger networks are sharded
@@ -27,7 +28,8 @@ def shard(network: PixelTransformer, device: torch.device) -> None:
     from torch.distributed.fsdp import FSDPModule, fully_shard
 
     mesh = init_device_mesh(device.type, (torch.distributed.get_world_size(),))
-    for module in (*network.blocks, network):
+    upper = network.upper.blocks if isinstance(network, CascadedTransformer) else ()
+    for module in (*network.blocks, *upper, network):
         fully_shard(module, mesh=mesh)
         assert isinstance(module, FSDPModule)
         module.set_gradient_divide_factor(1.0)

@@ -34,12 +34,14 @@ from diffstudio.diffusion.objectives.parameterisation import Prediction
 from diffstudio.diffusion.schedule import RectifiedFlow
 from diffstudio.models.families.pixel import PixelModel
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
+from diffstudio.networks.cascade import CascadedTransformer
 from diffstudio.networks.log_variance import LogVariance
-from diffstudio.networks.transformer import PixelTransformer, TransformerConfig
+from diffstudio.networks.transformer import Condition, PixelTransformer, TransformerConfig
 from diffstudio.training import optimisers
 from diffstudio.training.data.augmentation import Augmentation
 from diffstudio.training.data.batches import Batch, Batches
 from diffstudio.training.distributed.team import ALONE, Team
+from diffstudio.training.objectives.cascade import UpperLoss, with_upper
 from diffstudio.training.objectives.gaussian_baseline import gaussian_loss
 from diffstudio.training.objectives.objective import Diversity, FixedLosses, Update, gradient_norm
 from diffstudio.training.recipe import NoiseLevelsName, ObjectiveName, ObjectiveRecipe, Recipe
@@ -63,7 +65,7 @@ class DiffusionObjective:
         self.recipe, self.device = recipe, device
         self.team: Team = ALONE
         self.schedule = RectifiedFlow()
-        self.network = PixelTransformer(network_config(recipe, classes, vocabulary)).to(device)
+        self.network = with_upper(network_config(recipe, classes, vocabulary), recipe).to(device)
         self._log_variance = LogVariance().to(device) if recipe.objective.learned_variance else None
         self.rebuild_optimisers()
         self._noise_levels = noise_levels(recipe.objective)
@@ -71,6 +73,7 @@ class DiffusionObjective:
         self._weighting = weighting(recipe.objective)
         self._measure = VelocityWeighting(recipe.objective.sigma_floor)
         self._dtype = DTYPES[recipe.run.dtype]
+        self._upper = UpperLoss(recipe.upper, self.schedule, self._measure, self._predict, device)
 
     @property
     def others(self) -> Mapping[str, nn.Module]:
@@ -78,7 +81,10 @@ class DiffusionObjective:
 
     def rebuild_optimisers(self) -> None:
         self.optimisers = optimisers.build_optimisers(self.recipe.optimiser, self.network)
-        self._parameters = optimisers.parameters_in_order(self.network)
+        upper = list(self.network.upper.parameters()) if isinstance(self.network, CascadedTransformer) else []
+        others = {id(parameter) for parameter in upper}
+        own = [one for one in optimisers.parameters_in_order(self.network) if id(one) not in others]
+        self._parameters, self._upper_parameters = own, upper
         if self._log_variance is not None:
             groups = [{"params": list(self._log_variance.parameters()), "initial_lr": _LOG_VARIANCE_RATE}]
             self.optimisers.append(torch.optim.Adam(groups, lr=_LOG_VARIANCE_RATE, betas=(0.9, 0.99)))
@@ -94,12 +100,19 @@ class DiffusionObjective:
         if self._log_variance is not None:
             norm_of_u = gradient_norm(self._log_variance.parameters(), _LOG_VARIANCE_CLIP, self.team)
             norm = norm if math.isfinite(norm_of_u) else norm_of_u
-        if math.isfinite(norm):  # skip a bad batch; DivergenceMonitor stops the run after many
+        upper_loss, upper_norm = self._update_upper(batch) if self._upper_parameters else (None, 0.0)
+        if math.isfinite(norm + upper_norm):  # skip a bad batch; DivergenceMonitor stops the run after many
             for optimiser in self.optimisers:
                 optimiser.step()
         for network in (self.network, *self.others.values()):
             network.zero_grad(set_to_none=True)
-        return Update(float(loss.detach()), norm)
+        return Update(float(loss.detach()), norm, upper_loss=upper_loss)
+
+    def _update_upper(self, batch: Batch) -> tuple[float, float]:
+        """The loss of the upper level and the norm of its gradients, which are clipped apart from the base's."""
+        loss = self.team.mean(self._upper.losses(self.network, batch).mean(), batch.portion)
+        torch.autograd.backward(loss)
+        return float(loss.detach()), gradient_norm(self._upper_parameters, self.recipe.optimiser.clip_norm, self.team)
 
     def _divided(self, losses: Tensor, t: Tensor, batch: Batch) -> Tensor:
         """losses [B] / e^u(t) + u(t), averaged: Karras et al. 2023 (arXiv 2312.02696), eq. 14."""
@@ -118,6 +131,7 @@ class DiffusionObjective:
         if not held_out:
             return None
         means = [tuple(float(losses.mean()) for losses in part) for part in (held_out, training)]
+        upper = self._upper.held_out_loss(network, batches) if self._upper_parameters else None
         return FixedLosses(
             tuple(self._fixed_times().tolist()),
             means[0],
@@ -125,6 +139,7 @@ class DiffusionObjective:
             loss=float(torch.cat(held_out).mean()),
             learned_levels=_LEARNED_LEVELS if self._log_variance is not None else (),
             learned=self._learned_losses(),
+            upper=upper,
         )
 
     def _learned_losses(self) -> tuple[float, ...]:
@@ -169,13 +184,16 @@ class DiffusionObjective:
 
     def _losses(self, network: nn.Module, batch: Batch, t: Tensor, weighting: Weighting) -> Tensor:
         def predict(x_t: Tensor, t: Tensor) -> Tensor:
-            with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not torch.float32):
-                predicted: Tensor = network(x_t, t, batch.condition)
-            return predicted
+            return self._predict(network, x_t, t, batch.condition)
 
         denoiser = denoiser_for(self._parameterisation, predict, self.schedule)
         noise = self._noise(batch)
         return training_loss(denoiser, batch.images, t.to(self.device), noise, weighting, batch.pixel_weights)
+
+    def _predict(self, network: nn.Module, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not torch.float32):
+            predicted: Tensor = network(x_t, t, condition)
+        return predicted
 
     def _noise(self, batch: Batch) -> Tensor:
         portion = batch.portion

@@ -24,6 +24,7 @@ class Update:
     loss: float
     gradient_norm: float
     generator_loss: float | None = None  # of a GAN, whose `loss` is the discriminator's
+    upper_loss: float | None = None  # of the upper level, if there is one; `loss` is the base's
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class FixedLosses:
     loss: float  # on the held-out images, over all levels
     learned_levels: tuple[float, ...] = ()  # t at which the run knows the loss of its training batches
     learned: tuple[float, ...] = ()  # that loss, in the units of the others
+    upper: float | None = None  # the loss of the upper level on the held-out images, if there is one
 
     @property
     def training_loss(self) -> float:

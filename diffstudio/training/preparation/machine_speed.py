@@ -127,6 +127,7 @@ def _key(recipe: Recipe, device: torch.device) -> str:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
     parts = [device.type, name, torch.__version__, recipe.run.threads, recipe.run.batch, recipe.data.size]
     shape = [asdict(recipe.network), recipe.optimiser.name, recipe.optimiser.muon_dtype]
+    shape += [asdict(recipe.upper)] if recipe.upper.factor else []
     return hashlib.sha256(json.dumps([*parts, *shape]).encode()).hexdigest()[:32]
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from diffstudio.models.families import pixel_file
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
+from diffstudio.networks.cascade import UPPER
 from diffstudio.training.channel_adapter import Mixing, mixing
 from diffstudio.training.recipe_choice import cannot_start_from, check_prediction, starting_checkpoint
 from diffstudio.training.trainer import Trainer
@@ -53,7 +54,7 @@ class StartingPoint:
             if name in theirs and name in mine:
                 theirs[name] = _resized(theirs[name], mine[name])
         fitting = {name: value for name, value in theirs.items() if name in mine and value.shape == mine[name].shape}
-        if len(fitting) < len(mine) / 2:
+        if 2 * sum(not name.startswith(UPPER) for name in fitting) < sum(not name.startswith(UPPER) for name in mine):
             raise cannot_start_from(self.name, "its network has other layers")
         trainer.network.load_state_dict(mine | fitting)
         trainer.ema_network.load_state_dict(trainer.network.state_dict())
@@ -90,6 +91,7 @@ _PARTS = (  # prefixes of parameters, and how messages name them
     ("cond_embed.class", "classes"),
     ("blocks.", "some of the blocks"),
     ("final_layer.", "drawing patches of this size"),
+    (UPPER, "the upper level"),
 )
 _MOST_NAMED = 6
 

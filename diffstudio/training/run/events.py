@@ -7,8 +7,8 @@ its class. Fields with a default came later than the others: lines written befor
     started     steps, pid, parameters, pictures, held_out, device, dtype, threads, why; minutes, folder, starter,
                 objective
     step        steps, pictures_seen, loss, gradient_norm, learning_rate, pictures_per_second, elapsed_seconds,
-                left_seconds; progress, generator_loss
-    held_out    loss; levels, level_losses, training_loss, training_level_losses, best
+                left_seconds; progress, generator_loss, upper_loss
+    held_out    loss; levels, level_losses, training_loss, training_level_losses, best, upper_loss
     samples     ema, raw, columns, rows, size, prompts; nearest, ratios, copied, channels
     diversity   spread, vendi, real_vendi; samples, precision, real_precision, coverage, real_coverage, recall, real_recall
     verdict     outcome, sentence, evidence; best_step, copied, nearest
@@ -80,6 +80,7 @@ class RunStep:
     left_seconds: float
     progress: float | None = None  # the share of the run that is done, 0 to 1, by its steps or its time
     generator_loss: float | None = None  # of a GAN, whose `loss` is the discriminator's
+    upper_loss: float | None = None  # of the upper level of a cascade, whose `loss` is the base's
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ class RunHeldOut:
     best: bool = False  # the lowest loss so far
     learned_levels: tuple[float, ...] = ()  # with a learned variance: noise levels t, rising
     learned_losses: tuple[float, ...] = ()  # the loss of training batches at each, as it was learned
+    upper_loss: float | None = None  # of the upper level of a cascade, whose `loss` is the base's
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,7 @@ class StepMeter:
             left_seconds=clock.left_seconds(trainer.step_number, 1 / steps_per_second),
             progress=clock.progress(trainer.step_number),
             generator_loss=_mean([one.generator_loss for one in self.results if one.generator_loss is not None]),
+            upper_loss=_mean([one.upper_loss for one in self.results if one.upper_loss is not None]),
         )
         self.results, self.seconds = [], 0.0
         return event

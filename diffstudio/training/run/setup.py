@@ -130,7 +130,7 @@ def left_out(report: FolderReport, lost: Sequence[Skipped], unfit: Sequence[Skip
 
 def _with_pixels(recipe: Recipe, report: FolderReport) -> Recipe:
     """The recipe with the channels, shapes and ranges of the folder's images, so that files added later change nothing."""
-    data, _ = choose_pixels(recipe.data, report, recipe.network.patch)
+    data, _ = choose_pixels(recipe.data, report, recipe.network.patch, squares=recipe.upper.factor > 0)
     return replace(recipe, data=data)
 
 
@@ -162,7 +162,11 @@ def finish_inspection(folder: Path, progress: SetupProgress) -> FolderReport:
 
 def prepare_dataset(report: FolderReport, recipe: Recipe, progress: SetupProgress) -> ImageDataset:
     return build_dataset(
-        report, recipe.data, paths.prepared_images(), on_progress=progress.decoded, cancelled=progress.stop_requested
+        report,
+        recipe.prepared,
+        paths.prepared_images(),
+        on_progress=progress.decoded,
+        cancelled=progress.stop_requested,
     )
 
 

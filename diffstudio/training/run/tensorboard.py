@@ -86,7 +86,8 @@ class TensorBoardLog:
 
 
 def _of_step(event: RunStep) -> dict[str, float]:
-    return {
+    upper = {} if event.upper_loss is None else {"loss/training_upper": event.upper_loss}
+    return upper | {
         "loss/training": event.loss,
         "gradient_norm": event.gradient_norm,
         "learning_rate": event.learning_rate,
@@ -98,6 +99,8 @@ def _of_held_out(event: RunHeldOut) -> dict[str, float]:
     values = {"loss/held_out": event.loss}
     if event.training_loss is not None:
         values["loss/training_images"] = event.training_loss
+    if event.upper_loss is not None:
+        values["loss/held_out_upper"] = event.upper_loss
     for level, loss in zip(event.levels, event.level_losses, strict=False):
         values[f"held_out_by_noise_level/t_{level:.2f}"] = loss
     return values

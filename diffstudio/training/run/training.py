@@ -106,7 +106,8 @@ class Training:
         self._trainer.elapsed_seconds = self.clock.elapsed_seconds
         self._trainer.progress = self._progress()
         self._cadence.advance(self._trainer.progress)
-        self._divergence.update(self._trainer.step_number, result.loss, falls=self._trainer.objective.loss_falls)
+        loss = result.loss + (result.upper_loss or 0.0)  # whichever level diverges
+        self._divergence.update(self._trainer.step_number, loss, falls=self._trainer.objective.loss_falls)
         self._meter.update(result, time.perf_counter() - started)
 
     def _after_step(self, last: bool) -> Iterator[RunEvent]:

@@ -342,10 +342,10 @@ class NewRunPanel(QWidget):
         if settings is None:
             return
         assert self._report is not None
-        smaller = self._report.smaller_than(settings.recipe.data.size)
+        smaller = self._report.smaller_than(settings.recipe.prepared.size)
         self.upscale_note.setText(
             f"{smaller:,} of {len(self._report.images):,} images are smaller than "
-            f"{settings.recipe.data.size} px and will be upscaled"
+            f"{settings.recipe.prepared.size} px and will be upscaled"
         )
         self.upscale_note.setVisible(smaller > 0)
         self._show_problem(settings.recipe)

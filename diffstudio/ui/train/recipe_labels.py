@@ -13,7 +13,14 @@ class SettingText(NamedTuple):
     explanation: str
 
 
-SECTIONS = {"data": "Images", "network": "Network", "objective": "Objective", "optimiser": "Optimiser", "run": "Run"}
+SECTIONS = {
+    "data": "Images",
+    "network": "Network",
+    "upper": "Upper level",
+    "objective": "Objective",
+    "optimiser": "Optimiser",
+    "run": "Run",
+}
 _CHOICES = {  # labels of values that differ from their names
     **{str(name): text for name, text in SAMPLER_LABELS.items()},
     **{str(name): text for name, text in OPTIMISERS},
@@ -108,6 +115,20 @@ _TEXTS = {
         "Captions cut to some tags",
         "Fraction of tag captions that are cut to some tags, without the first",
     ),
+    "upper.factor": (
+        "Upper level",
+        "A second network that enlarges the images of the first to 2 or 4 times their size. The folder is prepared at the "
+        "larger size",
+    ),
+    "upper.noise": (
+        "Noise augmentation",
+        "Largest noise level of the smaller image in training, so that flaws of generated images are not enlarged",
+    ),
+    "upper.sample_noise": (
+        "Noise augmentation of samples",
+        "Noise level of the smaller image when a sample is made. At most the noise augmentation",
+    ),
+    "upper.sample_steps": ("Sampling steps of the upper level", "Steps of the upper level, after those of the network"),
     "objective.noise_levels": ("Noise levels", "Distribution from which the noise level of each step is drawn"),
     "objective.noise_curve": (
         "Noise curve",
@@ -188,6 +209,15 @@ _TEXTS = {
     "run.sample_spacing": ("Scheduler", _OF_SAMPLES),
     "run.sample_guidance": ("CFG scale", _OF_SAMPLES),
 }
+_OF_THE_UPPER_LEVEL_TOO = {
+    "network": ("patch", "margin", "bottleneck", "width", "depth", "heads", "condition_width"),
+    "objective": ("mean", "deviation"),
+}
+_TEXTS |= {
+    f"upper.{name}": (f"{_TEXTS[f'{section}.{name}'][0]}, upper level", _TEXTS[f"{section}.{name}"][1])
+    for section, names in _OF_THE_UPPER_LEVEL_TOO.items()
+    for name in names
+}
 SETTINGS = {name: SettingText(*text) for name, text in _TEXTS.items()}
 
 
@@ -196,4 +226,6 @@ def choice_text(name: str, value: object) -> str:
     text = str(value)
     if name == "data.bits" and not value:
         return _CHOICES["auto"]
+    if name == "upper.factor":
+        return f"{text} ×" if value else "None"
     return _CHOICES.get(text) or text.replace("_", " ").capitalize()
