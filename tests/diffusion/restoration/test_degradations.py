@@ -62,6 +62,13 @@ def test_a_blur_is_a_convolution_and_keeps_the_mean() -> None:
     assert float(Blurred(gaussian_kernel(2.0)).apply(x).mean()) == pytest.approx(float(x.mean()))
 
 
+def test_a_blur_is_undone_at_odd_widths_too() -> None:
+    blur = Blurred(gaussian_kernel(0.8))
+    x = torch.randn(1, 1, 9, 7, generator=GENERATOR, dtype=torch.float64)
+    near = blur.proximal(blur.apply(x), torch.zeros_like(x), torch.full((1, 1, 1, 1), 1e-9, dtype=torch.float64))
+    assert near.shape == x.shape and torch.allclose(near, x, atol=1e-3)
+
+
 def test_a_margin_continues_the_edges_instead_of_the_other_side() -> None:
     """An edge between the left and the right side of an image bleeds around without a margin, and not with one."""
     image = torch.ones(1, 1, 16, 16, dtype=torch.float64)
@@ -79,5 +86,6 @@ def test_what_cannot_be_is_refused() -> None:
         Blurred(torch.ones(2, 3))
     with pytest.raises(ValueError, match="two odd sides"):
         Blurred(torch.ones(3))
-    with pytest.raises(ValueError, match="no multiples of 5"):
-        Reduced(5).apply(images())
+    for factor, width, height in ((5, 8, 12), (3, 8, 12), (8, 8, 12)):
+        with pytest.raises(ValueError, match=f"{width} x {height} px are no multiples of {factor}"):
+            Reduced(factor).apply(images())

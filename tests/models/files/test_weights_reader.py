@@ -132,10 +132,14 @@ def test_a_file_larger_than_memory_is_read_piece_by_piece(tmp_path: Path, monkey
     assert all(same(found[name], one) for name, one in everything().items())
 
 
-def test_a_file_that_is_cut_after_it_was_scanned(tmp_path: Path) -> None:
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_file_that_is_cut_after_it_was_scanned(tmp_path: Path, inside: bool) -> None:
+    """Before its last storage begins, or within it."""
     torch.save(everything(), tmp_path / "a.pt")
     with open_weights(tmp_path / "a.pt") as file:
-        (tmp_path / "a.pt").write_bytes((tmp_path / "a.pt").read_bytes()[:900])
+        last = max(file.scan.storages.values(), key=lambda one: one.start)
+        cut = last.start + last.size_bytes - 1 if inside else 900
+        (tmp_path / "a.pt").write_bytes((tmp_path / "a.pt").read_bytes()[:cut])
         with pytest.raises(CheckpointDamaged, match="changed meanwhile"):
             file.get_tensor("plain")
 
