@@ -24,9 +24,11 @@ from diffstudio.models.families.pixel import PixelModel
 from diffstudio.models.families.stable_diffusion import StableDiffusion, StableDiffusionPrompt
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.model import EncodedPrompt
+from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.events import Noted
 from diffstudio.studio.generation.preview import to_images
 from diffstudio.studio.jobs.recording import Recording, Replay
+from diffstudio.studio.prompts.prompt_notes import PROMPT_NOT_USED
 from diffstudio.studio.requests import GenerateRequest
 from tests.models import small, small_flow
 from tests.models.families.beside import load
@@ -376,3 +378,11 @@ def test_an_embedding_is_whole_wherever_it_stands(sd1: tuple[Any, StableDiffusio
         assert one.shape[1] == 2 * 77 and torch.equal(one, other)
     finally:
         model.textual_inversions.use([])
+
+
+def test_an_unconditional_checkpoint_says_that_it_does_not_use_the_prompt(tmp_path: Path) -> None:
+    path = write_tiny_checkpoint(tmp_path / "none.safetensors", conditioning=Conditioning.NONE)
+    model = loading.load(read_checkpoint(path), torch.device("cpu"))
+    for prompt, expected in (("a cat", [PROMPT_NOT_USED]), (" ", [])):
+        request = dataclasses.replace(TINY, prompt=prompt, steps=2, count=2)
+        assert run(model, request)[1] == expected

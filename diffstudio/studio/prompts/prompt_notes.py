@@ -5,13 +5,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.conditioning.prompt_features import PromptFeature
 from diffstudio.models.conditioning.prompt_schedule import ScheduledText, has_and, split_and
+from diffstudio.models.detection.families_table import is_trained_here
 from diffstudio.models.model import Model
+from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.requests import PictureRequest
 
 _WEIGHTS = re.compile(r"(?<!\\)\((?:[^()]|\\.)*:\s*[+-]?[.\d]+\s*\)|(?<!\\)\(\(|(?<!\\)\[\[|\bBREAK\b")
+PROMPT_NOT_USED = "This checkpoint is unconditional: it does not use the prompt."
 _LONGEST = 40  # characters of a prompt in a sentence
+
+
+def unused_prompt(checkpoint: Checkpoint | None, prompt: str) -> tuple[str, ...]:
+    """A sentence where a checkpoint that was trained here takes no prompt and is given one."""
+    if checkpoint is None or not is_trained_here(checkpoint.family) or checkpoint.conditioning is not Conditioning.NONE:
+        return ()
+    return (PROMPT_NOT_USED,) if prompt.strip() else ()
 
 
 class PromptNotes:
@@ -31,6 +42,7 @@ class PromptNotes:
 
     def _about_prompt(self, prompt: str) -> Iterator[str]:
         features = self._model.prompt_features
+        yield from unused_prompt(self._model.checkpoint, prompt)
         yield from self._about_text(prompt)
         if PromptFeature.AND not in features:
             if PromptFeature.TEXT in features and has_and(prompt):

@@ -35,6 +35,7 @@ from diffstudio.studio.evaluations.restore.request import RestoreRequest, Restor
 from diffstudio.studio.evaluations.restore.restorer import Restored, Restorer
 from diffstudio.studio.evaluations.restore.result import MEAN, RESTORED, SAMPLE, RestoredImage, RestoreResult
 from diffstudio.studio.evaluations.subjects import find_checkpoint
+from diffstudio.studio.prompts.prompt_notes import unused_prompt
 
 RESULT = "restore.json"  # in the request's `out`
 NO_NOISE = "no noise was found, so it is unchanged. Set --noise to denoise it anyway"
@@ -95,7 +96,7 @@ def restore(
             found.append(_written(request, picture, unknown, restored))
     if problems and not found:
         raise problems[0]
-    notes += _notes(checkpoint, request.task, found)
+    notes += [*unused_prompt(checkpoint, request.prompt), *_notes(checkpoint, request.task, found)]
     result = RestoreResult(checkpoint.name, request.task, found, request.share, _settings(request), notes)
     write_text(request.out / RESULT, json.dumps(result.to_json(), ensure_ascii=False, indent=1))
     return result

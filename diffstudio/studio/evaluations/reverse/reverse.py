@@ -30,6 +30,7 @@ from diffstudio.models.memory.lease import Lease
 from diffstudio.models.model import Model
 from diffstudio.models.recommended import recommended_values
 from diffstudio.models.sampling import SampleOptions, sample
+from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.curves.saved import find_curve
 from diffstudio.studio.evaluations.folders import OnProgress
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
@@ -38,6 +39,7 @@ from diffstudio.studio.evaluations.reverse.request import ReverseRequest
 from diffstudio.studio.evaluations.reverse.result import PARTS, FilmedStep, ReverseResult
 from diffstudio.studio.evaluations.subjects import find_checkpoint
 from diffstudio.studio.generation.preview import preview_images, shrunk, to_images
+from diffstudio.studio.prompts.prompt_notes import unused_prompt
 
 RESULT, IMAGE, FILM, FRAMES = "reverse.json", "image.png", "film.gif", "frames"  # in the request's `out`
 _DEVIATIONS = 3.0  # of noise, shown from black to white
@@ -236,13 +238,15 @@ class _Filming:
         return animation([*rows, ([final, final], "The finished image")])
 
     def _notes(self, options: SampleOptions) -> list[str]:
-        notes = list(self.model.load_notes)
+        checkpoint = self.model.checkpoint
+        notes = [*self.model.load_notes, *unused_prompt(checkpoint, self.request.prompt)]
         if self.model.is_latent:
             decoder = "its TAESD" if self.model.preview_decoder is not None else "a linear approximation"
             notes.append(
                 f"x_t and the estimate are latents, decoded by {decoder}; of noise and score the first channels are shown."
             )
-        if options.guidance > self.model.unguided_scale:
+        guided = checkpoint is None or checkpoint.conditioning is not Conditioning.NONE
+        if guided and options.guidance > self.model.unguided_scale:
             scale = f"{options.guidance:g}"
             notes.append(
                 f"Estimate, noise and score are those of guidance with CFG scale {scale}, not the model's own."

@@ -21,6 +21,7 @@ from diffstudio.errors import BadRequest, Interrupted, RunProblem
 from diffstudio.models import loading
 from diffstudio.models.library.library import Library
 from diffstudio.models.output_format import OutputFormat
+from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.restore.request import RestoreRequest, RestoreTask, task_of
 from diffstudio.studio.evaluations.restore.restore import (
     STARTER_FILLS_WORSE,
@@ -30,6 +31,7 @@ from diffstudio.studio.evaluations.restore.restore import (
 )
 from diffstudio.studio.evaluations.restore.restorer import LEVEL
 from diffstudio.studio.evaluations.restore.result import RestoreResult
+from diffstudio.studio.prompts.prompt_notes import PROMPT_NOT_USED
 from tests.studio.evaluations.likelihood.test_autoencoder import write_vae
 from tests.studio.evaluations.small_models import write_checkpoint
 
@@ -310,3 +312,18 @@ def test_the_note_on_filled_areas_has_the_figures_of_the_manual() -> None:
     row = next(line for line in manual.splitlines() if line.startswith("| a ninth in the middle missing"))
     _, _, _, classical, mean, *_ = row.split("|")
     assert f"{classical.split()[-1]} dB, against {mean.strip()} dB for the mean" in STARTER_FILLS_WORSE
+
+
+def test_an_unconditional_model_says_that_it_does_not_use_the_prompt(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path / "none.safetensors", Conditioning.NONE)
+    write_checkpoint(tmp_path / "class.safetensors")
+    file = write(tmp_path / "noisy.png", noise(16, 16, 3))
+
+    def notes(name: str, prompt: str) -> object:
+        request = RestoreRequest(
+            str(tmp_path / name), file, RestoreTask.DENOISE, tmp_path / "out", noise=9.0, mean_only=True, prompt=prompt
+        )
+        return restore(replace(request, device="cpu"), Library()).notes
+
+    assert notes("none.safetensors", "red") == [PROMPT_NOT_USED]
+    assert notes("none.safetensors", "") == notes("class.safetensors", "red") == []

@@ -28,6 +28,7 @@ from diffstudio.studio.evaluations.reverse.result import PARTS, FilmedStep, Reve
 from diffstudio.studio.evaluations.reverse.reverse import reverse
 from diffstudio.studio.evaluations.subjects import find_checkpoint
 from diffstudio.studio.generation.preview import to_images
+from diffstudio.studio.prompts.prompt_notes import PROMPT_NOT_USED
 from tests.models import small_files
 from tests.models.fitted_steps.some_ladders import ladder
 from tests.studio.evaluations.likelihood.test_autoencoder import write_vae
@@ -101,6 +102,12 @@ def test_a_latent_model_shows_decoded_previews(tmp_path: Path) -> None:
     assert any("latents, decoded by a linear approximation" in note for note in result.notes)
     assert len({pixels(tmp_path / "out" / result.steps[1].files[part]).tobytes() for part in PARTS}) == 4
     assert pixels(tmp_path / "out" / result.image).shape == (64, 64, 3)
+
+
+def test_an_unconditional_model_has_no_guidance_and_does_not_use_the_prompt(tmp_path: Path) -> None:
+    file = write_checkpoint(tmp_path / "none.safetensors", Conditioning.NONE)
+    assert run(file, tmp_path / "out", prompt="a cat", steps=2, guidance=3.0).notes == [PROMPT_NOT_USED]
+    assert run(file, tmp_path / "other", prompt=" ", steps=2, guidance=3.0).notes == []
 
 
 def test_what_cannot_be_filmed_is_refused_with_the_reason(checkpoint: Path, tmp_path: Path) -> None:
