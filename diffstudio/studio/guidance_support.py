@@ -9,6 +9,7 @@ from pathlib import Path
 from diffstudio.errors import BadRequest, CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import family_of
+from diffstudio.models.fitted_steps.tuned import tuned
 from diffstudio.models.library.library import Library
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.requests import GenerateRequest
@@ -32,6 +33,9 @@ def guidance_support(checkpoint: Checkpoint) -> GuidanceSupport:
     title = family.title if family is not None else checkpoint.family
     if checkpoint.family not in _STEPPED:
         why = f"its images are not sampled step by step here (family: {title})"
+        return GuidanceSupport(why, why, why)
+    if tuned(checkpoint) is not None:
+        why = "it was tuned to few steps, and its guidance is built in"
         return GuidanceSupport(why, why, why)
     if checkpoint.conditioning is Conditioning.NONE:
         return GuidanceSupport("it is unconditional, so CFG has no effect", "", "it is unconditional")

@@ -174,6 +174,20 @@ class UpperRecipe:
 
 
 @dataclass(frozen=True, slots=True)
+class FewStepsRecipe:
+    """Tuning a trained checkpoint, the teacher, to few steps: see training.few_steps."""
+
+    enabled: bool = False
+    segments: int = 1  # of the noise levels; 1: a consistency model
+    teacher_calls: int = 8  # network calls of the teacher on each path
+    # The teacher's own:
+    guidance: float = 1.0  # CFG scale that is built in
+    guidance_interval: tuple[float, float] = (0.05, 0.95)
+    teacher: str = ""  # its name
+    teacher_sha256: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class OptimiserRecipe:
     name: OptimiserName = OptimiserName.MUON
     learning_rate: float = 6e-4  # of every optimiser but Muon
@@ -223,6 +237,7 @@ class Recipe:
     network: NetworkRecipe = field(default_factory=NetworkRecipe)
     upper: UpperRecipe = field(default_factory=UpperRecipe)
     objective: ObjectiveRecipe = field(default_factory=ObjectiveRecipe)
+    few_steps: FewStepsRecipe = field(default_factory=FewStepsRecipe)
     optimiser: OptimiserRecipe = field(default_factory=OptimiserRecipe)
     run: RunRecipe = field(default_factory=RunRecipe)
 
@@ -333,6 +348,17 @@ def _check_upper(recipe: Recipe) -> None:
         )
 
 
+def _check_few_steps(recipe: Recipe) -> None:
+    """RunProblem for a model that cannot be tuned to few steps, and for an invalid interval."""
+    kind, interval = recipe.objective.kind, recipe.few_steps.guidance_interval
+    if recipe.few_steps.enabled and (kind is not ObjectiveName.DIFFUSION or recipe.upper.factor):
+        why = "it has an upper level" if recipe.upper.factor else f"a {kind.value.upper()} makes images in one call"
+        raise RunProblem("recipe.few_steps.enabled is true", why)
+    if not 0 <= interval[0] <= interval[1] <= 1:
+        where = f"recipe.few_steps.guidance_interval is {shortened(interval)}"
+        raise RunProblem(where, "it must be two rising numbers from 0 to 1")
+
+
 def _check_channels(data: DataRecipe) -> None:
     if data.alpha and data.channels not in (0, 2, 4):
         raise RunProblem(
@@ -357,6 +383,7 @@ def _check(recipe: Recipe) -> None:
     check_limits(recipe)
     _check_kind(recipe)
     _check_upper(recipe)
+    _check_few_steps(recipe)
     _check_channels(recipe.data)
     check_noise_curve(recipe.objective)
     for name, limits in dataclasses.asdict(recipe.data.ranges).items():

@@ -26,6 +26,7 @@ from diffstudio.training.data.dataset import count_held_out
 from diffstudio.training.data.folder_report import FOLDER_NAMES, FolderReport, count_of
 from diffstudio.training.data.pixel_choice import choose_pixels
 from diffstudio.training.data.split import MIN_IMAGES_TO_HOLD_OUT
+from diffstudio.training.few_steps import check_conditioning, no_teacher, title, tuning_recipe
 from diffstudio.training.one_call_size import with_diff_augment, with_one_call_size
 from diffstudio.training.recipe import ClassesName, DataRecipe, ObjectiveName, Recipe, read_recipe, read_table
 
@@ -72,9 +73,14 @@ def named_recipes() -> dict[str, Recipe]:
     recipes = {file.stem: read_recipe(file) for file in (paths.resources() / "recipes").glob("*.toml")}
     kinds = list(ObjectiveName)
 
-    def order(item: tuple[str, Recipe]) -> tuple[int, int, str]:
+    def order(item: tuple[str, Recipe]) -> tuple[int, bool, int, str]:
         name, recipe = item
-        return kinds.index(recipe.objective.kind), recipe.network.width * recipe.network.depth, name
+        return (
+            kinds.index(recipe.objective.kind),
+            recipe.few_steps.enabled,
+            recipe.network.width * recipe.network.depth,
+            name,
+        )
 
     return dict(sorted(recipes.items(), key=order))
 
@@ -104,17 +110,34 @@ def choose_recipe(
     recipes = named_recipes()
     if name == AUTO:
         return _automatic_choice(report, accelerator, minutes, start_from)
+    if name in recipes and recipes[name].few_steps.enabled:
+        return _tuning_choice(recipes[name], report, start_from)
     if name in recipes:
         sides = [max(record.width, record.height) for record in report.images]
         recipe, why = with_one_call_size(_started(recipes[name], start_from), sides, accelerator=accelerator)
         return _with_enough_held_out(_for_folder(recipe, report, why), report)
     if name.endswith(".toml"):
         choice = read_choice(Path(name))
+        if choice.recipe.few_steps.enabled and not choice.why:
+            return _tuning_choice(choice.recipe, report, start_from)
         recipe = choice.recipe if start_from is None else started_from(choice.recipe, start_from)
         if choice.why:
             return replace(choice, recipe=recipe)
         return replace(_for_folder(recipe, report), fits_captions=choice.fits_captions)
     raise _unknown(name)
+
+
+def _tuning_choice(recipe: Recipe, report: FolderReport, start_from: str | None) -> RecipeChoice:
+    """The recipe that tunes a checkpoint to few steps; there is none that is chosen automatically."""
+    start_from = start_from or recipe.run.start_from
+    if start_from in ("", FROM_SCRATCH):
+        raise no_teacher(recipe)
+    checkpoint = starting_checkpoint(start_from)
+    recipe = replace(recipe, optimiser=replace(recipe.optimiser, muon_dtype="auto"))
+    recipe = tuning_recipe(recipe, checkpoint, start_from if start_from == STARTER else str(checkpoint.path))
+    choice = _for_folder(recipe, report, f"It tunes {title(checkpoint)} with that checkpoint's own settings")
+    check_conditioning(choice.recipe, checkpoint)
+    return replace(_with_enough_held_out(choice, report), fits_captions=False)
 
 
 def _automatic_choice(

@@ -94,4 +94,5 @@ def memory_bytes(recipe: Recipe, *, classes: int = 0) -> int:
         upper = recipe.upper
         values = max(values, (recipe.prepared.size // upper.patch) ** 2 * upper.depth * upper.width)
     kept = recipe.run.batch * values * (10 + 3 * 8 / 3)
-    return round(4 * (parameters * (3 + _STATES[recipe.optimiser.name]) + kept)) + _PROCESS_BYTES
+    weights = 4 if recipe.few_steps.enabled else 3  # with those of the teacher
+    return round(4 * (parameters * (weights + _STATES[recipe.optimiser.name]) + kept)) + _PROCESS_BYTES

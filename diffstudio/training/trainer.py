@@ -18,7 +18,7 @@ from diffstudio.training.distributed import sharding
 from diffstudio.training.distributed.team import ALONE, Kind, Order, Team
 from diffstudio.training.ema import ema_model
 from diffstudio.training.objectives.build import build_objective
-from diffstudio.training.objectives.objective import FixedLosses
+from diffstudio.training.objectives.objective import TEACHER, FixedLosses
 from diffstudio.training.recipe import Recipe
 
 
@@ -96,6 +96,12 @@ class Trainer:
             copied.load_state_dict(sharding.gathered(network.state_dict()))
             self._whole[kind] = (self.step_number, copied)
         return copied
+
+    def begin_with(self, weights: Mapping[str, Any]) -> None:
+        """Weights to start from, also of the average and of a teacher."""
+        teacher = self.objective.others.get(TEACHER)
+        for network in (self.objective.network, self.average.module, *([teacher] if teacher is not None else ())):
+            network.load_state_dict(weights)
 
     def step(self, batch: Batch) -> StepResult:
         """One update. The loss is the mean over the batch, before the update."""

@@ -186,7 +186,7 @@ def test_shapes_that_cannot_be_are_refused(wrong: dict[str, int]) -> None:
 def test_the_recipes_span_two_to_130_million_parameters() -> None:
     counts = {}
     for name, recipe in named_recipes().items():
-        if recipe.objective.kind is not ObjectiveName.DIFFUSION:
+        if recipe.objective.kind is not ObjectiveName.DIFFUSION or recipe.few_steps.enabled:
             continue
         with torch.device("meta"):
             network = PixelTransformer(network_config(recipe, 9, recipe.network.vocabulary))

@@ -11,6 +11,7 @@ import pytest
 from diffstudio.errors import BadRequest, CheckpointMissing
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.detection.types import Role
+from diffstudio.models.fitted_steps.tuned import KEY
 from diffstudio.models.library.library import Library
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.guidance_support import (
@@ -45,6 +46,13 @@ def test_every_family_says_what_it_supports() -> None:
     check_supported(GenerateRequest(), checkpoint(family="diffusers"))
     with pytest.raises(BadRequest, match="unheard of"):
         check_supported(CADS, checkpoint(family="unheard of"))
+
+
+def test_a_checkpoint_tuned_to_few_steps_has_its_guidance_built_in() -> None:
+    few = checkpoint("few", metadata={KEY: json.dumps({"teacher": "cats", "sha256": "", "guidance": 3.0})})
+    for request, what in ((INTERVAL, "a guidance interval"), (CADS, "CADS"), (AUTO, "autoguidance")):
+        with pytest.raises(BadRequest, match=f"few does not support {what}: it was tuned to few steps"):
+            check_supported(request, few)
 
 
 def test_unconditional_checkpoints_have_autoguidance_alone() -> None:

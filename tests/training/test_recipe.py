@@ -23,6 +23,7 @@ from diffstudio.training.recipe import (
     ClassesName,
     DataRecipe,
     DecayName,
+    FewStepsRecipe,
     GanLossName,
     MasksName,
     NetworkRecipe,
@@ -115,6 +116,9 @@ UNLIKE_THE_DEFAULTS = Recipe(
         sigma_data=0.4,
         learned_variance=True,
     ),
+    few_steps=FewStepsRecipe(
+        segments=2, teacher_calls=5, guidance=2.5, guidance_interval=(0.1, 0.8), teacher="mine", teacher_sha256="ab"
+    ),
     optimiser=OptimiserRecipe(
         OptimiserName.SGD,
         learning_rate=1e-3,
@@ -169,7 +173,8 @@ def test_this_recipe_differs_from_the_defaults_everywhere() -> None:
     """So that the round trips below leave no value out, also one that is added later."""
     defaults, others = numbers_of(Recipe()), numbers_of(UNLIKE_THE_DEFAULTS)
     same = {name for name in defaults if defaults[name] == others[name]}
-    assert same == {"run.start_from", "upper.factor"}  # which a GAN has not, and a diffusion model below
+    assert same == {"run.start_from", "upper.factor", "few_steps.enabled"}  # which a VAE has not, and others below
+    assert Recipe.from_json({"few_steps": {"enabled": True}}).few_steps.enabled
     assert Recipe.from_json({"run": {"start_from": "starter"}}).run.start_from == "starter"
 
 
@@ -423,3 +428,16 @@ def test_an_unknown_kind_is_refused(kind: object) -> None:
         Recipe.from_json({"objective": {"kind": kind}})
     with pytest.raises(RunProblem, match="recipe.objective"):
         Recipe.from_json({"objective": 3})
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"few_steps": {"enabled": True}, "objective": {"kind": "vae"}, "optimiser": {"name": "adam"}}, "in one call"),
+        ({"few_steps": {"enabled": True}, "upper": {"factor": 2}}, "it has an upper level"),
+        ({"few_steps": {"guidance_interval": [0.9, 0.1]}}, "two rising numbers from 0 to 1"),
+    ],
+)
+def test_what_cannot_be_tuned_to_few_steps_is_refused(values: dict[str, Any], why: str) -> None:
+    with pytest.raises(RunProblem, match=rf"recipe\.few_steps\..*{why}"):
+        Recipe.from_json(values)

@@ -26,6 +26,7 @@ from diffstudio.models.conditioning.prompt_schedule import StepTexts
 from diffstudio.models.detection.families_table import FAMILIES, Family
 from diffstudio.models.families import pixel_file
 from diffstudio.models.families.scheduler_config import unsupported_schedule
+from diffstudio.models.fitted_steps.tuned import tuned
 from diffstudio.models.inspection.layers import AttentionLayer, NetworkBlock
 from diffstudio.models.inspection.own_attention import own_attention_layers, own_blocks
 from diffstudio.models.inspection.words import PromptWord, words_at
@@ -72,6 +73,7 @@ class PixelModel(Model):
         *,
         parameterisation: Parameterisation = CLEAN_IMAGE,
         guidance: Mapping[str, Any] | None = None,
+        built_in_guidance: float | None = None,
         output: OutputFormat | None = None,
         device: torch.device | None = None,
         dtype: torch.dtype = torch.float32,
@@ -92,6 +94,8 @@ class PixelModel(Model):
         self._guidance_interval = (float(lowest), float(highest))
         if isinstance(network, CascadedTransformer):
             self.upper = UpperLevel(network, self.schedule, self._call)
+        if built_in_guidance is not None:
+            self.built_in_guidance, self.unguided_scale = built_in_guidance, math.inf
 
     @property
     def default_size(self) -> tuple[int, int]:
@@ -141,9 +145,11 @@ class PixelModel(Model):
     @property
     def prompt_features(self) -> PromptFeature:
         match self.config.conditioning:
+            case Conditioning.TEXT if self.built_in_guidance is not None:
+                return _TEXT_FEATURES & ~PromptFeature.NEGATIVE
             case Conditioning.TEXT:
                 return _TEXT_FEATURES
-            case Conditioning.CLASS:
+            case Conditioning.CLASS if self.built_in_guidance is None:
                 return PromptFeature.NEGATIVE
             case _:
                 return PromptFeature.NONE
@@ -227,11 +233,11 @@ class PixelModel(Model):
         network: Network
         if self.config.conditioning is Conditioning.NONE:
             network = self._prediction(prompt.positive.subprompts)
-        elif guidance == 0.0:
+        elif guidance == 0.0 and self.built_in_guidance is None:
             network = self._prediction((prompt.null,))
         else:
             network = prompt.positive.conditional(prompt.negative, self._prediction)
-            if guidance != 1.0:
+            if guidance != 1.0 and self.built_in_guidance is None:
                 network = ClassifierFreeGuidance(
                     conditional=network,
                     unconditional=None,
@@ -315,6 +321,7 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Pi
     network = loaded.network.to(device).eval().requires_grad_(False)
     if not isinstance(network, PixelTransformer):
         raise pixel_file.other_network(checkpoint)
+    found = tuned(checkpoint)
     return PixelModel(
         checkpoint,
         network,
@@ -323,6 +330,7 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Pi
         schedule,
         parameterisation=loaded.parameterisation,
         guidance=loaded.guidance,
+        built_in_guidance=None if found is None else found.guidance,
         output=loaded.output,
         device=device,
         dtype=dtype,

@@ -27,6 +27,7 @@ from diffstudio.models.caption_words import CaptionWords
 from diffstudio.models.checkpoint import FORMAT, FORMAT_OF_CLEAN_IMAGE, TRAIN_OR_DOWNLOAD, Checkpoint
 from diffstudio.models.detection.families_table import GAN, PIXEL, VAE
 from diffstudio.models.files.file_access import first_line, nonfinite
+from diffstudio.models.fitted_steps.tuned import Tuned
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.output_format import PLAIN, OutputFormat
 from diffstudio.networks.autoencoder import Autoencoder, AutoencoderConfig
@@ -85,13 +86,15 @@ def save(
     output: OutputFormat = PLAIN,
     size: tuple[int, int] | None = None,
     parameterisation: Parameterisation = CLEAN_IMAGE,
+    tuned: Tuned | None = None,
 ) -> None:
     """Write a checkpoint to `path`, whole or not at all. StorageProblem when that fails.
 
     `guidance` and `sampling` (sampler, spacing, steps) are the recommended settings, read by `models.recommended`;
     `run` is the training record (steps, pictures_seen, held_out_loss); `card` adds ModelSpec keys, such as `license`
     and `description`: https://github.com/Stability-AI/ModelSpec. `size` is the default width and height in px, if they are
-    not those of the square that the network is built for. `parameterisation`: what a pixel transformer predicts.
+    not those of the square that the network is built for. `parameterisation`: what a pixel transformer
+    predicts. `tuned`: what it was tuned from, to few steps.
     """
     config = network.config
     if not isinstance(network, PixelTransformer):
@@ -123,6 +126,8 @@ def save(
         values["prediction"] = parameterisation.to_json()
     if upper is not None:
         values["upper"] = upper.to_json()
+    if tuned is not None:
+        values["tuned"] = tuned.to_json()
     if not output.is_plain:
         values["pixels"] = output.to_json()
     metadata = {f"diffstudio.{key}": json.dumps(value, ensure_ascii=False) for key, value in values.items()}

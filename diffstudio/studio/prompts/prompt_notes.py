@@ -35,7 +35,7 @@ class PromptNotes:
     def new(self, prompts: Sequence[str], negative: str) -> tuple[str, ...]:
         """Those about these prompts, without their LoRA tags, that were not returned before."""
         notes = [note for prompt in dict.fromkeys(prompts) for note in self._about_prompt(prompt)]
-        notes += [*self._about_negative(negative), *self._about_clip_skip()]
+        notes += [*self._about_negative(negative), *self._about_clip_skip(), *self._about_tuning()]
         new = tuple(note for note in dict.fromkeys(notes) if note not in self._noted)
         self._noted.update(new)
         return new
@@ -79,6 +79,13 @@ class PromptNotes:
             yield from self._about_text(negative)
             if PromptFeature.TEXT in self._model.prompt_features and has_and(negative):
                 yield "In the negative prompt AND is read as a word: only prompts can be composed."
+
+    def _about_tuning(self) -> Iterator[str]:
+        """About the CFG scale for a checkpoint that was tuned to few steps."""
+        scale, asked = self._model.built_in_guidance, self._request.guidance
+        if scale is not None and asked != 1:
+            built_in = f"a CFG scale of {scale:g} is built in" if scale != 1 else "it was tuned to few steps"
+            yield f"The CFG scale of {asked:g} has no effect: {built_in}."
 
     def _about_clip_skip(self) -> Iterator[str]:
         clip_skip, family = self._request.clip_skip, self._model.family

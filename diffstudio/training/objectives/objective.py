@@ -16,6 +16,8 @@ from diffstudio.training.distributed.team import Team
 from diffstudio.training.optimisers import Optimisers
 from diffstudio.training.recipe import ObjectiveName
 
+TEACHER = "teacher"  # key of the network that a few-steps run learns from, in `others` and in the training state
+
 
 @dataclass(frozen=True, slots=True)
 class Update:

@@ -16,7 +16,9 @@ from torch import Tensor
 from diffstudio.models.families import pixel_file
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.cascade import UPPER
+from diffstudio.networks.transformer import PixelTransformer
 from diffstudio.training.channel_adapter import Mixing, mixing
+from diffstudio.training.few_steps import cannot_tune
 from diffstudio.training.recipe_choice import cannot_start_from, check_prediction, starting_checkpoint
 from diffstudio.training.trainer import Trainer
 
@@ -56,13 +58,35 @@ class StartingPoint:
         fitting = {name: value for name, value in theirs.items() if name in mine and value.shape == mine[name].shape}
         if 2 * sum(not name.startswith(UPPER) for name in fitting) < sum(not name.startswith(UPPER) for name in mine):
             raise cannot_start_from(self.name, "its network has other layers")
-        trainer.network.load_state_dict(mine | fitting)
-        trainer.ema_network.load_state_dict(trainer.network.state_dict())
+        trainer.begin_with(mine | fitting)
         new = [
             name for name in mine if name not in fitting and (channels is not None or name not in (_READS, *_WRITES))
         ]
         parts = [what for prefix, what in _PARTS if any(name.startswith(prefix) for name in new)]
-        return self._without_weights(parts + (self._new_classes(classes) if _CLASSES in fitting else []))
+        without = self._without_weights(parts + (self._new_classes(classes) if _CLASSES in fitting else []))
+        if trainer.recipe.few_steps.enabled:
+            self._check_teacher(trainer, without)
+            return self._lost_classes(classes)
+        return without
+
+    def _check_teacher(self, trainer: Trainer, without: str) -> None:
+        """RunProblem unless the trainer has the very network of this checkpoint: its teacher must know all it does."""
+        mine, theirs = trainer.network, self.loaded.network
+        assert isinstance(mine, PixelTransformer)
+        size, wanted = theirs.config.image_size, mine.config.image_size
+        if size != wanted:
+            raise cannot_tune(
+                self.name, f"it was trained at {size} px, and the recipe says {wanted} px", "Keep the size"
+            )
+        if without:
+            raise cannot_tune(self.name, without.split(";")[0], "Keep the recipe's network, and its folder's classes")
+
+    def _lost_classes(self, classes: tuple[str, ...]) -> str:
+        kept = {name.casefold() for name in classes}
+        lost = [name for name in self.loaded.classes if name.casefold() not in kept] if classes else []
+        return (
+            f"The tuned model no longer knows {', '.join(lost[:_MOST_NAMED])}, which the folder lacks." if lost else ""
+        )
 
     def _new_classes(self, classes: tuple[str, ...]) -> list[str]:
         known = {name.casefold() for name in self.loaded.classes}

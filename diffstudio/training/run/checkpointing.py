@@ -16,12 +16,13 @@ from diffstudio.diffusion.schedule import RectifiedFlow
 from diffstudio.errors import Interrupted
 from diffstudio.models.caption_words import count_words
 from diffstudio.models.families import pixel_file
+from diffstudio.models.fitted_steps.tuned import Tuned
 from diffstudio.models.recommended import DEFAULTS_OF_0_1
 from diffstudio.networks.autoencoder import Autoencoder
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.gan import Generator
 from diffstudio.networks.transformer import PixelTransformer
-from diffstudio.training.recipe import RunRecipe
+from diffstudio.training.recipe import FewStepsRecipe, RunRecipe
 from diffstudio.training.run.assessment import Assessment
 from diffstudio.training.run.events import RunCheckpoint, RunSamples
 from diffstudio.training.run.sample_sheets import (
@@ -78,6 +79,7 @@ class Checkpointer:
             recipe=recipe.to_json(),
             thumbnail=self._thumbnail,
             guidance=pixel_file.DEFAULT_GUIDANCE | {"scale": recipe.run.sample_guidance},
+            tuned=_tuned(recipe.few_steps),
             sampling=_recommended_sampling(recipe.run),
             captions=self._captions,
             dtype=torch.float16,
@@ -169,6 +171,10 @@ def to_delete(checkpoints: list[Path], kept: set[Path], others: int) -> list[Pat
             return after - before
 
         deleted.append(remaining.pop(min(candidates, key=gap)))
+
+
+def _tuned(tuning: FewStepsRecipe) -> Tuned | None:
+    return Tuned(tuning.teacher, tuning.teacher_sha256, tuning.guidance) if tuning.enabled else None
 
 
 def _recommended_sampling(run: RunRecipe) -> Mapping[str, object]:

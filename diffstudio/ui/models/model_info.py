@@ -10,6 +10,8 @@ from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.detection.types import Layout, Role
+from diffstudio.models.files.hashes import autov2
+from diffstudio.models.fitted_steps.tuned import tuned
 from diffstudio.models.library import training_metadata
 from diffstudio.models.library.sidecars import NO_SIDECAR, Sidecar
 from diffstudio.networks.conditioning import Conditioning
@@ -116,6 +118,7 @@ def model_rows(checkpoint: Checkpoint, sidecar: Sidecar = NO_SIDECAR) -> list[tu
         ("Format", LAYOUTS[checkpoint.layout]),
         ("Recognised by", checkpoint.reason),
         ("Merged from", merge_text(checkpoint)),
+        ("Tuned from", tuned_text(checkpoint)),
         ("Weight", f"{sidecar.lora_weight:g}, recommended by its author" if sidecar.lora_weight else ""),
         ("Negative prompt", sidecar.negative[:500]),
         ("Size on disk", human_bytes(checkpoint.size_bytes)),
@@ -125,6 +128,18 @@ def model_rows(checkpoint: Checkpoint, sidecar: Sidecar = NO_SIDECAR) -> list[tu
         ("License", checkpoint.metadata.get("modelspec.license", "")[:300]),
         ("File", str(checkpoint.path)),
     ]
+
+
+def tuned_text(checkpoint: Checkpoint) -> str:
+    """What a checkpoint for few steps was tuned from: `cats (hash 606b1be269), with a CFG scale of 3 built in`."""
+    try:
+        found = tuned(checkpoint)
+    except CheckpointDamaged:
+        return ""
+    if found is None:
+        return ""
+    text = f"{found.teacher} (hash {autov2(found.sha256)})" if found.sha256 else found.teacher
+    return f"{text}, with a CFG scale of {found.guidance:g} built in" if found.guidance != 1 else text
 
 
 def merge_text(checkpoint: Checkpoint) -> str:

@@ -307,16 +307,22 @@ class NewRunPanel(QWidget):
         try:
             return choose(start_from=self.start_from.value())
         except DiffstudioError as error:
-            choice = choose(start_from=FROM_SCRATCH)
             self._start_problem = str(error)
-            return choice
+        try:
+            return choose(start_from=FROM_SCRATCH)
+        except DiffstudioError:  # it cannot start from scratch: show what it is
+            return RecipeChoice(named_recipes()[self.recipe.value()], "")
 
     def _show_options(self, options: RecipeOptions) -> None:
         self.image_size.set_choices([(size, f"{size} px") for size in sorted({*SIZES, options.size})])
         self.image_size.set_value(options.size)
         recipe = self._recipe_choice.recipe if self._recipe_choice is not None else None
         denoises = recipe is None or recipe.objective.kind is ObjectiveName.DIFFUSION
-        self.noise_levels.setVisible(denoises)  # VAEs and GANs have no noise levels, and no blocks for Muon
+        tunes = recipe is not None and recipe.few_steps.enabled
+        self.image_size.setEnabled(not tunes)  # that of the checkpoint
+        self.noise_levels.setVisible(
+            denoises and not tunes
+        )  # VAEs and GANs have no noise levels, and no blocks for Muon
         self.optimiser.set_choices([each for each in OPTIMISERS if denoises or each[0] is not OptimiserName.MUON])
         self.optimiser.set_value(options.optimiser)
         self.noise_levels.set_choices(noise_levels_choices(options.noise_levels))

@@ -23,7 +23,15 @@ from diffstudio.ui.widgets.helpers import describe, label
 from diffstudio.ui.widgets.inputs import CheckBox, ComboBox
 
 _TITLE = "All settings of the recipe"
-_ELSEWHERE = {"run.steps", "run.minutes", "objective.kind"}  # set by the training time and the choice of recipe
+# Set by the training time, and by the choice of a recipe and of what it starts from.
+_ELSEWHERE = {
+    "run.steps",
+    "run.minutes",
+    "objective.kind",
+    "few_steps.enabled",
+    "few_steps.teacher",
+    "few_steps.teacher_sha256",
+}
 
 
 class RecipeDialog(FittedDialog):
@@ -47,6 +55,8 @@ class RecipeDialog(FittedDialog):
         column.setContentsMargins(24, 24, 24, 12)
         column.setSpacing(8)
         for section in SECTIONS:
+            if section == "few_steps" and not recipe.few_steps.enabled:
+                continue
             column.addWidget(SectionLabel(SECTIONS[section]))
             column.addLayout(self._section(section))
         buttons.setSpacing(8)

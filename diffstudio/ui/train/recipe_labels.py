@@ -18,6 +18,7 @@ SECTIONS = {
     "network": "Network",
     "upper": "Upper level",
     "objective": "Objective",
+    "few_steps": "Few steps",
     "optimiser": "Optimiser",
     "run": "Run",
 }
@@ -169,6 +170,16 @@ _TEXTS = {
     "objective.sigma_floor": (
         "Smallest sigma in the loss",
         "Lower bound of the divisor when the velocity is computed from the clean image",
+    ),
+    "few_steps.segments": (
+        "Segments",
+        "Parts of the noise levels that take a step each. 1: a consistency model, for the sampler LCM with any number of steps",
+    ),
+    "few_steps.teacher_calls": ("Teacher's calls", "Network calls of the checkpoint on each path that is learned from"),
+    "few_steps.guidance": ("CFG scale built in", "By default the one that the checkpoint recommends"),
+    "few_steps.guidance_interval": (
+        "Guidance interval built in",
+        "Noise levels between which the checkpoint is guided",
     ),
     "optimiser.name": ("Optimiser", OPTIMISER_TIP),
     "optimiser.learning_rate": (

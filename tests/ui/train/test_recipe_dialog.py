@@ -34,7 +34,7 @@ def test_a_recipe_stays_as_it_is_when_nothing_is_changed(qtbot: QtBot, name: str
 
 
 def test_every_setting_has_a_label_and_an_explanation(qtbot: QtBot) -> None:
-    dialogs = {name: opened(qtbot, named_recipes()[name]) for name in ("tiny", "vae", "gan")}
+    dialogs = {name: opened(qtbot, named_recipes()[name]) for name in ("tiny", "few-steps", "vae", "gan")}
     assert set(SETTINGS) == {name for dialog in dialogs.values() for name in dialog.fields}
     labels = [text.label for text in SETTINGS.values()]
     assert len(set(labels)) == len(labels), "two settings with one label"

@@ -812,3 +812,45 @@ def test_a_gan_is_offered_no_noise_levels_and_no_muon(room: TrainRoom, qtbot: Qt
     panel.recipe.set_value("tiny")
     panel.recipe.chosen.emit("tiny")
     assert not panel.noise_levels.isHidden() and panel.optimiser.value() is OptimiserName.MUON
+
+
+def test_a_finished_run_is_tuned_to_few_steps(
+    room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Start from this…, then the recipe; without a checkpoint the recipe says what is missing."""
+    for picture in pictures.rglob("*.png"):
+        picture.with_suffix(".txt").write_text("red apple, fruit", encoding="utf-8")
+    finished = RunFinished(10, "checkpoints/latest.safetensors", True, "It learned.", "learning", (), 10)
+    run = recorded(runs, pictures, "toys", finished)
+    shutil.copyfile(paths.starter(), run.latest_checkpoint)
+    room.refresh()
+    qtbot.waitUntil(lambda: run.path in room.runs_list.cards(), timeout=PATIENCE_MS)
+    room.select(run.path)
+    qtbot.mouseClick(room.run_view.start_from, Qt.MouseButton.LeftButton)
+    panel = room.new_panel
+    qtbot.waitUntil(panel.start.isVisible, timeout=PATIENCE_MS)
+    panel.recipe.set_value("few-steps")
+    panel.recipe.chosen.emit("few-steps")
+    settings = panel.run_settings()
+    assert settings is not None and panel.start.isEnabled() and not panel.problem.text()
+    recipe = settings.recipe
+    assert recipe.few_steps.enabled and recipe.few_steps.guidance == 3.0 and recipe.data.size == 64
+    assert "It tunes Starter · emoji 64 with that checkpoint's own settings" in panel.recipe_reason.text()
+    assert not panel.image_size.isEnabled() and not panel.noise_levels.isVisible()
+    dialog = panel.open_all_settings()
+    assert dialog is not None and "few_steps.segments" in dialog.fields and "few_steps.teacher" not in dialog.fields
+    dialog.reject()
+    requests: list[TrainRequest] = []
+    monkeypatch.setattr(runs, "start", lambda request, choice, *, name: (requests.append(request), run)[1])
+    panel.start.click()
+    qtbot.waitUntil(lambda: bool(requests), timeout=PATIENCE_MS)
+    assert requests[0].start_from == str(run.latest_checkpoint)
+
+    qtbot.waitUntil(lambda: panel.start_from.value() is None, timeout=PATIENCE_MS)
+    assert "needs a checkpoint" in panel.problem.text() and not panel.start.isEnabled()
+    panel.start_from.set_value(FROM_SCRATCH)
+    panel.start_from.value_changed.emit(FROM_SCRATCH)
+    assert "needs a checkpoint" in panel.problem.text()
+    panel.recipe.set_value("small")
+    panel.recipe.chosen.emit("small")
+    assert panel.start.isEnabled() and panel.image_size.isEnabled()

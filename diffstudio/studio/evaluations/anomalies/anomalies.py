@@ -19,6 +19,7 @@ from diffstudio.evaluation.anomalies.denoising import LEVELS
 from diffstudio.evaluation.anomalies.heat_maps import over_image
 from diffstudio.evaluation.even_spacing import spread
 from diffstudio.models import loading
+from diffstudio.models.fitted_steps.tuned import check_denoises
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
@@ -230,6 +231,7 @@ def _subject(name: str, library: Library) -> CheckpointSubject:
     (subject,) = find_subjects((name,), library)
     if not isinstance(subject, CheckpointSubject):
         raise BadRequest(f"{name} is a folder of images, not a checkpoint", remedy="Name a checkpoint, a run, or none")
+    check_denoises(subject.checkpoint, "denoising errors")
     return subject
 
 

@@ -28,6 +28,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import FLOW_SPACING_NAMES
 from diffstudio.models.fitted_steps import ladders as stored_ladders
 from diffstudio.models.fitted_steps.stored import fitted_steps, store
+from diffstudio.models.fitted_steps.tuned import check_denoises
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
@@ -83,6 +84,7 @@ def fit_steps(
         make_folder(request.out)
     job_control = EvaluationJobControl(Lease(), cancelled, request.out, on_wait)
     checkpoint = library.find(request.checkpoint)
+    check_denoises(checkpoint, "fitting steps")
     with job_control.taken(f"fitting steps to {checkpoint.name}"):
         on_progress(f"Loading {checkpoint.name}", 0, 0)
         model = loading.load(checkpoint, choose_device(request.device))

@@ -32,6 +32,7 @@ from diffstudio.evaluation.even_spacing import spread
 from diffstudio.evaluation.interval import Interval
 from diffstudio.models import loading
 from diffstudio.models.conditioning.prompt_schedule import StepTexts
+from diffstudio.models.fitted_steps.tuned import check_denoises
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
@@ -90,6 +91,7 @@ def likelihood(
         raise BadRequest(
             f"{subject.name} is a folder of images and has no likelihood", remedy="Name a checkpoint or a run"
         )
+    check_denoises(subject.checkpoint, "likelihoods")
     measurement, about = _measurement_of(subject)
     device = choose_device(request.device)
     real = read_real(request.folder, subject.recipe.data, on_progress, job_control.check)

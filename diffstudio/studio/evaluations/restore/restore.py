@@ -14,6 +14,7 @@ from diffstudio.errors import BadRequest, DiffstudioError, ImageProblem
 from diffstudio.models import loading
 from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.models.detection.families_table import FAMILIES, PIXEL
+from diffstudio.models.fitted_steps.tuned import check_denoises
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
@@ -106,6 +107,7 @@ def restoring_checkpoint(name: str, library: Library) -> Checkpoint:
     """The checkpoint of this name, file or run. CheckpointMissing; BadRequest for one that is not a pixel model."""
     checkpoint = find_checkpoint(name, library)
     if checkpoint.family == PIXEL.name and checkpoint.can_generate:
+        check_denoises(checkpoint, "restoring images")
         return checkpoint
     family = FAMILIES.get(checkpoint.family)
     if family is not None and family.one_call:

@@ -24,6 +24,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import FAMILIES, Family
 from diffstudio.models.fitted_steps.ladders import SPACING
 from diffstudio.models.fitted_steps.stored import fitted_steps
+from diffstudio.models.fitted_steps.tuned import check_denoises
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
@@ -64,6 +65,7 @@ def reverse(
     job_control = EvaluationJobControl(Lease(), cancelled, request.out, on_wait)
     checkpoint = find_checkpoint(request.checkpoint, library)
     check_is_sampled_in_steps(checkpoint)
+    check_denoises(checkpoint, "a film of scores")
     with job_control.taken("filming an image"):
         on_progress(f"Loading {checkpoint.name}", 0, 0)
         model = loading.load(checkpoint, choose_device(request.device), cancelled=cancelled, library=library)

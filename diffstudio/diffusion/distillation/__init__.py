@@ -1,0 +1,1 @@
+"""Networks that learn from another one what takes it many steps."""

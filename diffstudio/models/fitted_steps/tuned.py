@@ -1,0 +1,54 @@
+"""What a checkpoint that was tuned to few steps was tuned from, in its header under `diffstudio.tuned`. No torch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from diffstudio.errors import BadRequest, CheckpointDamaged
+from diffstudio.models.checkpoint import Checkpoint
+
+KEY = "diffstudio.tuned"
+_LONGEST_NAME = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """The checkpoint that was tuned, the teacher, and the guidance that was built in. ValueError for invalid values."""
+
+    teacher: str  # its name
+    sha256: str
+    guidance: float  # CFG scale; 1: none
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.guidance < math.inf:
+            raise ValueError(f"its guidance is {self.guidance}")
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def tuned(checkpoint: Checkpoint) -> Tuned | None:
+    """None for a checkpoint that was not tuned. CheckpointDamaged."""
+    if KEY not in checkpoint.metadata:
+        return None
+    match checkpoint.json("tuned"):
+        case {"teacher": str(teacher), "sha256": str(sha256), "guidance": float() | int() as guidance} if (
+            type(guidance) is not bool and 0 <= guidance < math.inf
+        ):
+            return Tuned(teacher[:_LONGEST_NAME], sha256, float(guidance))
+    raise CheckpointDamaged(f"{checkpoint.path.name} does not say properly what it was tuned from")
+
+
+def check_denoises(checkpoint: Checkpoint, what: str) -> None:
+    """BadRequest for a tuned checkpoint, whose estimates are ends of paths and not expected images.
+
+    `what` needs these: `likelihoods`.
+    """
+    if (found := tuned(checkpoint)) is not None:
+        raise BadRequest(
+            f"{checkpoint.name} cannot be used for {what}",
+            "it was tuned to few steps, so that it no longer estimates the expected image",
+            f"Choose the checkpoint that it was tuned from, {found.teacher}",
+        )

@@ -1,0 +1,99 @@
+"""Recipes that tune a trained checkpoint to few steps: everything is the checkpoint's own, but for how it is trained."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from diffstudio.errors import RunProblem
+from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.files.hashes import sha256_of
+from diffstudio.models.fitted_steps.tuned import tuned
+from diffstudio.models.recommended import recommended_for
+from diffstudio.networks.conditioning import Conditioning
+from diffstudio.training.recipe import FewStepsRecipe, Recipe
+
+
+def no_teacher(recipe: Recipe) -> RunProblem:
+    return RunProblem(
+        f"The recipe {recipe.name!r} needs a checkpoint",
+        "it tunes a model that is already trained",
+        "Choose what to start from: `--from CHECKPOINT`, or Start from in the Train room",
+    )
+
+
+def cannot_tune(name: str, why: str, remedy: str = "") -> RunProblem:
+    return RunProblem(f"{name} cannot be tuned to few steps", why, remedy or "Choose another checkpoint")
+
+
+def tuning_recipe(recipe: Recipe, checkpoint: Checkpoint, start_from: str) -> Recipe:
+    """The recipe that tunes a checkpoint as `recipe` says, with the checkpoint's own data, network and guidance.
+
+    RunProblem for a checkpoint that cannot be tuned. CheckpointDamaged for an invalid header.
+    """
+    name, header = checkpoint.name, checkpoint.json("network")
+    if tuned(checkpoint) is not None:
+        raise cannot_tune(name, "it was tuned already", "Choose the checkpoint that it was tuned from")
+    if checkpoint.upper_factor:
+        raise cannot_tune(
+            name, "it makes its images in two levels", "Choose a checkpoint that makes its images in one level"
+        )
+    try:
+        known = Recipe.from_run(checkpoint.json("recipe"))
+        network = replace(
+            known.network,
+            conditioning=Conditioning(header["conditioning"]),
+            patch=int(header["patch"]),
+            margin=int(header["margin"]),
+            bottleneck=int(header["bottleneck"]),
+            width=int(header["width"]),
+            depth=int(header["depth"]),
+            heads=int(header["heads"]),
+            condition_width=int(header["condition_width"]),
+            text_tokens=int(header["text_tokens"]),
+        )
+        size, labels = int(header["size"]), int(header["told_width"])
+    except RunProblem as error:
+        raise cannot_tune(name, f"its recipe cannot be read: {error.why or error.what}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise cannot_tune(name, f"its header lacks {error}") from error
+    return replace(
+        recipe,
+        data=replace(known.data, size=size, augment_labels=labels > 0),
+        network=network,
+        objective=replace(known.objective, learned_variance=False),
+        few_steps=with_guidance(recipe.few_steps, checkpoint),
+        run=replace(recipe.run, start_from=start_from, prompts=known.run.prompts),
+    )
+
+
+def with_guidance(tuning: FewStepsRecipe, checkpoint: Checkpoint) -> FewStepsRecipe:
+    """With the guidance that a checkpoint recommends, and the checkpoint's name."""
+    family = recommended_for(checkpoint)
+    scale = 1.0 if family is None or checkpoint.conditioning is Conditioning.NONE else family.guidance
+    values = checkpoint.json("guidance")
+    interval = values.get("interval") if isinstance(values, dict) else None
+    try:
+        low, high = map(float, interval or tuning.guidance_interval)
+    except (TypeError, ValueError) as error:
+        raise cannot_tune(checkpoint.name, "its header has no valid guidance interval") from error
+    return replace(tuning, guidance=scale, guidance_interval=(low, high), teacher=title(checkpoint))
+
+
+def title(checkpoint: Checkpoint) -> str:
+    """Of a run's checkpoint that is called `latest`, the run's name."""
+    return checkpoint.title or checkpoint.name
+
+
+def with_hash(recipe: Recipe, checkpoint: Checkpoint) -> Recipe:
+    """With the hash of the checkpoint's file, which the header of the tuned one names. CheckpointMissing."""
+    return replace(recipe, few_steps=replace(recipe.few_steps, teacher_sha256=sha256_of(checkpoint.path)))
+
+
+def check_conditioning(recipe: Recipe, checkpoint: Checkpoint) -> None:
+    """RunProblem if the folder has not what the checkpoint is conditioned on; `recipe` was made for the folder."""
+    needed = checkpoint.conditioning
+    if recipe.network.conditioning is needed:
+        return
+    what = {Conditioning.TEXT: "captions", Conditioning.CLASS: "classes"}.get(needed, "")
+    why = f"it needs {what}, and the folder has none that can be used" if what else "it is unconditional"
+    raise cannot_tune(checkpoint.name, why, "Choose the folder that it was trained on, or one like it")

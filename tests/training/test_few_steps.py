@@ -1,0 +1,111 @@
+"""Tune a finished run to few steps: a run like any other, whose teacher's guidance is built in."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffstudio import paths
+from diffstudio.errors import RunProblem
+from diffstudio.models.families import pixel
+from diffstudio.models.fitted_steps.tuned import tuned
+from diffstudio.models.library.records import read_checkpoint
+from diffstudio.models.recommended import recommended_values
+from diffstudio.training.data.inspect_folder import finish_inspection
+from diffstudio.training.loop import train
+from diffstudio.training.recipe import Recipe
+from diffstudio.training.recipe_choice import choose_recipe, named_recipes
+from diffstudio.training.run.events import RunFinished, RunHeldOut, RunSamples
+from diffstudio.training.run.run_folder import Command, RunFolder
+from tests.training.test_loop import assert_same, at_step, events_of
+
+
+@pytest.fixture
+def teacher(folder: Path, recipe_file: str, tmp_path: Path) -> Path:
+    return train(tmp_path / "teacher", folder, recipe=recipe_file).latest_checkpoint
+
+
+@pytest.fixture
+def quick(tmp_path: Path) -> str:
+    """The recipe few-steps for a small network and a few steps."""
+    recipe = named_recipes()["few-steps"]
+    run = replace(recipe.run, batch=4, steps=8, sample_every=8, checkpoint_every=4, held_out_every=4, sample_count=2)
+    recipe = replace(
+        recipe,
+        few_steps=replace(recipe.few_steps, teacher_calls=3),
+        optimiser=replace(recipe.optimiser, warm_up_steps=0, ema=0.5),
+        run=replace(run, dtype="float32", device="cpu", threads=1),
+    )
+    recipe.write(tmp_path / "few.toml")
+    return str(tmp_path / "few.toml")
+
+
+def test_a_tuned_run_keeps_the_teacher_and_says_what_it_was_tuned_from(
+    teacher: Path, quick: str, folder: Path, tmp_path: Path
+) -> None:
+    before = hashlib.sha256(teacher.read_bytes()).hexdigest()
+    run = train(tmp_path / "few", folder, recipe=quick, start_from=str(teacher))
+    known, recipe = Recipe.from_run(read_checkpoint(teacher).json("recipe")), run.recipe()
+    assert recipe.data == replace(known.data, held_out=recipe.data.held_out)
+    assert recipe.network == known.network and recipe.objective == known.objective
+    assert (recipe.few_steps.guidance, recipe.few_steps.guidance_interval) == (known.run.sample_guidance, (0.05, 0.95))
+    losses = [event.loss for event in events_of(run, RunHeldOut)]  # type: ignore[attr-defined]
+    assert len(losses) == 2 and losses[1] < losses[0]
+    assert events_of(run, RunSamples) and events_of(run, RunFinished)
+    checkpoint = read_checkpoint(run.latest_checkpoint)
+    found = tuned(checkpoint)
+    assert found is not None and found.sha256 == before and found.guidance == known.run.sample_guidance
+    assert recommended_values(checkpoint) == {"sampler": "lcm", "spacing": "uniform", "steps": 2, "guidance": 1.0}
+    model = pixel.load(checkpoint, torch.device("cpu"), torch.float32)
+    assert model.tokenizer is not None
+    original = pixel.load(read_checkpoint(teacher), torch.device("cpu"), torch.float32)
+    assert original.tokenizer is not None and model.tokenizer.to_json() == original.tokenizer.to_json()
+    x, t = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)), torch.tensor([0.7])
+    prompt, negative = model.encode_prompt(["disc 1"]), model.encode_prompt(["disc 1"], "square")
+    plain = model.denoiser(prompt, 1.0)(x, t)
+    for other in (model.denoiser(prompt, 3.0), model.denoiser(negative, 3.0), model.denoiser(prompt, 0.0)):
+        assert torch.equal(other(x, t), plain)
+    assert not torch.equal(original.denoiser(original.encode_prompt(["disc 1"]), 3.0)(x, t), plain)
+
+
+def test_a_resumed_run_gives_the_same_weights_without_the_teachers_file(
+    teacher: Path, quick: str, folder: Path, tmp_path: Path
+) -> None:
+    whole = train(tmp_path / "whole", folder, recipe=quick, start_from=str(teacher))
+    stopped = RunFolder(tmp_path / "stopped")
+    train(
+        stopped.path,
+        folder,
+        recipe=quick,
+        start_from=str(teacher),
+        on_event=at_step(4, lambda: stopped.send(Command.STOP)),
+    )
+    assert not events_of(stopped, RunFinished)
+    shutil.rmtree(teacher.parents[1])
+    train(stopped.path, resume=True)
+    assert_same(whole, stopped)
+    losses = [[event.loss for event in events_of(run, RunHeldOut)] for run in (whole, stopped)]  # type: ignore[attr-defined]
+    assert losses[0] == losses[1]
+
+
+def test_a_source_that_cannot_be_tuned_is_refused(teacher: Path, quick: str, folder: Path, tmp_path: Path) -> None:
+    report = finish_inspection(folder, lambda _: None)
+    for start in (None, "none"):
+        with pytest.raises(RunProblem, match="needs a checkpoint.*already trained"):
+            choose_recipe("few-steps", report, start_from=start)
+    with pytest.raises(RunProblem, match="not trained here"):
+        choose_recipe(
+            "few-steps", report, start_from=str(paths.resources() / "features" / "efficientnet_lite0.safetensors")
+        )
+    few = train(tmp_path / "few", folder, recipe=quick, steps=1, start_from=str(teacher))
+    with pytest.raises(RunProblem, match="tuned already"):
+        choose_recipe("few-steps", report, start_from=str(few.latest_checkpoint))
+    for caption in folder.rglob("*.txt"):
+        caption.unlink()
+    with pytest.raises(RunProblem, match="it needs captions, and the folder has none"):
+        choose_recipe("few-steps", finish_inspection(folder, lambda _: None), start_from=str(teacher))
