@@ -18,6 +18,7 @@ class NoiseLevelsName(StrEnum):
     LOG_NORMAL = "log_normal"
     LOGIT_NORMAL = "logit_normal"
     COSINE = "cosine"
+    ADAPTIVE = "adaptive"  # from the logit-normal one to where images are decided: InfoNoise, arXiv 2602.18647
     CURVE = "curve"  # of a drawn noise schedule, `noise_curve`, at uniform times
 
 

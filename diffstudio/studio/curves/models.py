@@ -103,7 +103,11 @@ def _trained_here(checkpoint: Checkpoint) -> ModelNoise:
         case _:
             second = _SECOND_TIMES[1]
     arrays = schedule_arrays(schedule if isinstance(schedule, dict) else {})
-    return ModelNoise(arrays, "x0", TrainingLevels.from_recipe(recipe), second_time=second)
+    note = ""
+    match recipe:
+        case {"objective": {"noise_levels": "adaptive"}}:
+            note = "It was trained with adaptive noise levels, so how often training saw each time is not shown here."
+    return ModelNoise(arrays, "x0", TrainingLevels.from_recipe(recipe), note=note, second_time=second)
 
 
 def _flow(config: Mapping[str, Any]) -> ModelNoise:

@@ -30,6 +30,7 @@ from diffstudio.diffusion.losses import (
     training_loss,
 )
 from diffstudio.diffusion.noise_curve import CurveLevels
+from diffstudio.diffusion.objectives.adaptive_levels import AdaptiveLevels
 from diffstudio.diffusion.objectives.parameterisation import Prediction
 from diffstudio.diffusion.schedule import RectifiedFlow
 from diffstudio.models.families.pixel import PixelModel
@@ -49,6 +50,7 @@ from diffstudio.training.recipe_objective import WeightingName
 
 HELD_OUT_TIMES = 4  # noise levels at which the held-out loss is measured
 _LEARNED_LEVELS = tuple(step / 32 for step in range(1, 32))
+_WARM_UP = 0.1  # share of the run before noise levels adapt
 _LOG_VARIANCE_RATE = 3e-3  # learning rate of the learned variance
 _LOG_VARIANCE_CLIP = 10.0
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}  # by `recipe.run.dtype`
@@ -69,6 +71,8 @@ class DiffusionObjective:
         self._log_variance = LogVariance().to(device) if recipe.objective.learned_variance else None
         self.rebuild_optimisers()
         self._noise_levels = noise_levels(recipe.objective)
+        adapts = recipe.objective.noise_levels is NoiseLevelsName.ADAPTIVE
+        self._adaptive = AdaptiveLevels(self._noise_levels.sample, self.schedule) if adapts else None
         self._parameterisation = recipe.objective.parameterisation
         self._weighting = weighting(recipe.objective)
         self._measure = VelocityWeighting(recipe.objective.sigma_floor)
@@ -77,7 +81,8 @@ class DiffusionObjective:
 
     @property
     def others(self) -> Mapping[str, nn.Module]:
-        return {} if self._log_variance is None else {"log_variance": self._log_variance}
+        networks = {"log_variance": self._log_variance, "noise_levels": self._adaptive}
+        return {name: network for name, network in networks.items() if network is not None}
 
     def rebuild_optimisers(self) -> None:
         self.optimisers = optimisers.build_optimisers(self.recipe.optimiser, self.network)
@@ -92,7 +97,7 @@ class DiffusionObjective:
     def update(self, batch: Batch, share: float) -> Update:
         self.network.train()
         batch = batch.to(self.device)
-        t = batch.portion.cut(self._noise_levels.sample(batch.portion.total, self.schedule, batch.generator))
+        t = batch.portion.cut(self._times(batch.portion.total, batch.generator))
         losses = self._losses(self.network, batch, t, self._weighting)
         loss = self.team.mean(losses.mean(), batch.portion)
         torch.autograd.backward(loss if self._log_variance is None else self._divided(losses, t, batch))
@@ -106,6 +111,7 @@ class DiffusionObjective:
                 optimiser.step()
         for network in (self.network, *self.others.values()):
             network.zero_grad(set_to_none=True)
+        self._adapt(t, losses, batch, share)
         return Update(float(loss.detach()), norm, upper_loss=upper_loss)
 
     def _update_upper(self, batch: Batch) -> tuple[float, float]:
@@ -113,6 +119,21 @@ class DiffusionObjective:
         loss = self.team.mean(self._upper.losses(self.network, batch).mean(), batch.portion)
         torch.autograd.backward(loss)
         return float(loss.detach()), gradient_norm(self._upper_parameters, self.recipe.optimiser.clip_norm, self.team)
+
+    def _times(self, count: int, generator: torch.Generator) -> Tensor:
+        if self._adaptive is not None:
+            return self._adaptive.sample(count, generator)
+        return self._noise_levels.sample(count, self.schedule, generator)
+
+    def _adapt(self, t: Tensor, losses: Tensor, batch: Batch, share: float) -> None:
+        """Tell the adaptive noise levels the errors of the global batch, which follow from its losses [B]."""
+        if self._adaptive is None:
+            return
+        errors = losses.detach() / self._weighting(self.schedule, t.to(losses))
+        sums, portion = self._adaptive.sums(t, errors), batch.portion
+        if self.team.world > 1:  # the mean over the global batch, times its size
+            sums = self.team.mean((sums / max(1, portion.count)).to(self.device), portion).cpu() * portion.total
+        self._adaptive.update(sums, begin=share >= _WARM_UP)
 
     def _divided(self, losses: Tensor, t: Tensor, batch: Batch) -> Tensor:
         """losses [B] / e^u(t) + u(t), averaged: Karras et al. 2023 (arXiv 2312.02696), eq. 14."""
@@ -131,24 +152,26 @@ class DiffusionObjective:
         if not held_out:
             return None
         means = [tuple(float(losses.mean()) for losses in part) for part in (held_out, training)]
+        levels, loss = tuple(self._fixed_times().tolist()), float(torch.cat(held_out).mean())
         upper = self._upper.held_out_loss(network, batches) if self._upper_parameters else None
-        return FixedLosses(
-            tuple(self._fixed_times().tolist()),
-            means[0],
-            means[1],
-            loss=float(torch.cat(held_out).mean()),
-            learned_levels=_LEARNED_LEVELS if self._log_variance is not None else (),
-            learned=self._learned_losses(),
-            upper=upper,
-        )
+        return FixedLosses(levels, means[0], means[1], loss, *self._followed(), upper=upper)
 
-    def _learned_losses(self) -> tuple[float, ...]:
-        """The loss of training batches at each of _LEARNED_LEVELS as the learned variance has it, of the velocity."""
-        if self._log_variance is None:
-            return ()
-        t = torch.tensor(_LEARNED_LEVELS, device=self.device)
-        of_measure = self._measure(self.schedule, t) / self._weighting(self.schedule, t)
-        return tuple((self._log_variance(t).exp() * of_measure).tolist())
+    def _followed(self) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
+        """Noise levels t, the loss of training batches there, of the velocity, and the density of adaptive levels."""
+        t = torch.tensor(_LEARNED_LEVELS)
+        drawn = torch.zeros(0)
+        if self._log_variance is not None:
+            on_device = t.to(self.device)
+            of_measure = self._measure(self.schedule, on_device) / self._weighting(self.schedule, on_device)
+            losses = self._log_variance(on_device).exp() * of_measure
+        elif self._adaptive is not None:
+            t = t[self._adaptive.errors_at(t).isfinite()]
+            losses = self._adaptive.errors_at(t) * self._measure(self.schedule, t)
+        else:
+            return (), (), ()
+        if self._adaptive is not None and self._adaptive.begun:
+            drawn = self._adaptive.density(t)
+        return tuple(t.tolist()), tuple(losses.tolist()), tuple(drawn.tolist())
 
     @torch.no_grad()
     def loss_without_network(self, predict: Network, batch: Batch) -> float:
@@ -233,12 +256,13 @@ def network_config(recipe: Recipe, classes: int, vocabulary: int) -> Transformer
 
 
 def noise_levels(objective: ObjectiveRecipe) -> NoiseLevels:
+    """The fixed distribution of noise levels: of adaptive ones, what they begin with and are measured at."""
     match objective.noise_levels:
         case NoiseLevelsName.UNIFORM:
             return UniformTimes()
         case NoiseLevelsName.LOG_NORMAL:
             return LogNormalSigma(objective.mean, objective.deviation)
-        case NoiseLevelsName.LOGIT_NORMAL:
+        case NoiseLevelsName.LOGIT_NORMAL | NoiseLevelsName.ADAPTIVE:
             return LogitNormalTimes(objective.mean, objective.deviation)
         case NoiseLevelsName.COSINE:
             return CosineTimes()

@@ -39,6 +39,7 @@ class FixedLosses:
     loss: float  # on the held-out images, over all levels
     learned_levels: tuple[float, ...] = ()  # t at which the run knows the loss of its training batches
     learned: tuple[float, ...] = ()  # that loss, in the units of the others
+    drawn: tuple[float, ...] = ()  # density of adaptive noise levels at these t
     upper: float | None = None  # the loss of the upper level on the held-out images, if there is one
 
     @property

@@ -70,6 +70,7 @@ class Assessment:
             losses.loss < lowest,
             losses.learned_levels,
             losses.learned,
+            losses.drawn,
             losses.upper,
         )
 

@@ -99,8 +99,9 @@ class RunHeldOut:
     training_loss: float | None = None  # on as many training images
     training_level_losses: tuple[float, ...] = ()
     best: bool = False  # the lowest loss so far
-    learned_levels: tuple[float, ...] = ()  # with a learned variance: noise levels t, rising
-    learned_losses: tuple[float, ...] = ()  # the loss of training batches at each, as it was learned
+    learned_levels: tuple[float, ...] = ()  # with learned variance or adaptive noise levels: t, rising
+    learned_losses: tuple[float, ...] = ()  # the loss of training batches at each, as the run followed it
+    drawn: tuple[float, ...] = ()  # density of adaptive noise levels at each
     upper_loss: float | None = None  # of the upper level of a cascade, whose `loss` is the base's
 
 

@@ -40,6 +40,7 @@ NOISE_LEVELS = (
     (NoiseLevelsName.LOG_NORMAL, "Log-normal"),
     (NoiseLevelsName.UNIFORM, "Uniform"),
     (NoiseLevelsName.COSINE, "Cosine"),
+    (NoiseLevelsName.ADAPTIVE, "Adaptive"),
 )
 
 DRAWN = "Drawn schedule"  # noise levels of a curve that is not saved under a name
@@ -54,6 +55,7 @@ _LEARNING_RATES = {
 }
 _MEAN_AND_DEVIATION = {
     NoiseLevelsName.LOGIT_NORMAL: (0.6, 0.9),
+    NoiseLevelsName.ADAPTIVE: (0.6, 0.9),
     NoiseLevelsName.LOG_NORMAL: (-1.2, 1.2),
 }  # Karras et al. 2022, table 1
 

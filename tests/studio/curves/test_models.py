@@ -48,6 +48,12 @@ def test_the_steps_of_a_model_trained_here_are_its_own(starter: Checkpoint) -> N
     assert noise.prediction == "x0" and noise.levels == TrainingLevels("logit_normal", 0.6, 0.9) and not noise.note
 
 
+def test_adaptive_noise_levels_are_no_fixed_distribution(starter: Checkpoint) -> None:
+    recipe = json.dumps({"objective": {"noise_levels": "adaptive", "mean": 0.6, "deviation": 0.9}})
+    noise = model_noise(replace(starter, metadata={**starter.metadata, "diffstudio.recipe": recipe}))
+    assert noise.levels is None and "adaptive noise levels" in noise.note
+
+
 def folder_of(tmp_path: Path, **config: object) -> Path:
     (tmp_path / "scheduler").mkdir(parents=True, exist_ok=True)
     (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps(config))

@@ -20,7 +20,7 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.batches import Batch, Batches
 from diffstudio.training.distributed import team as team_module
 from diffstudio.training.distributed.team import ALONE, Kind, Order, Processes, Team
-from diffstudio.training.recipe import GanLossName, ObjectiveRecipe, OptimiserName, Recipe
+from diffstudio.training.recipe import GanLossName, NoiseLevelsName, ObjectiveRecipe, OptimiserName, Recipe
 from diffstudio.training.trainer import Trainer
 from tests.training.distributed.threads import together
 from tests.training.objectives.small import CPU, dataset, recipe
@@ -48,6 +48,7 @@ def without_adam(of: Recipe) -> Recipe:
 KINDS: dict[str, Callable[[], Recipe]] = {
     "diffusion": diffusion,
     "edm": lambda: replace(diffusion(), objective=ObjectiveRecipe(prediction=Prediction.EDM, learned_variance=True)),
+    "adaptive": lambda: replace(diffusion(), objective=ObjectiveRecipe(NoiseLevelsName.ADAPTIVE)),
     "vae": lambda: recipe("vae"),
     "gan": lambda: without_adam(recipe("gan", diff_augment="on")),
     "gan-plain": lambda: without_adam(recipe("gan", gan_loss=GanLossName.NON_SATURATING)),
@@ -111,7 +112,8 @@ def alone(kind: str, steps: int = STEPS) -> tuple[Record, Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "world"), [("diffusion", 2), ("diffusion", 3), ("edm", 2), ("vae", 2), ("gan", 2), ("gan-plain", 2)]
+    ("kind", "world"),
+    [("diffusion", 2), ("diffusion", 3), ("edm", 2), ("adaptive", 2), ("vae", 2), ("gan", 2), ("gan-plain", 2)],
 )
 def test_twenty_steps_are_those_of_one_process_with_the_same_global_batch(kind: str, world: int) -> None:
     expected, weights_alone = alone(kind)

@@ -12,7 +12,7 @@ from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.objectives.diffusion import DiffusionObjective, weighting
-from diffstudio.training.recipe import ObjectiveRecipe, Recipe
+from diffstudio.training.recipe import NoiseLevelsName, ObjectiveRecipe, Recipe
 from diffstudio.training.recipe_objective import WeightingName
 from diffstudio.training.trainer import Trainer
 from tests.training.objectives.small import CPU, dataset, recipe, trained
@@ -67,14 +67,15 @@ def test_the_learned_variance_follows_the_loss_of_training() -> None:
         assert 0.66 * measured < learned < 1.5 * measured
 
 
-@pytest.mark.parametrize("kind", ["x0", "edm"])
+@pytest.mark.parametrize("kind", ["x0", "edm", "adaptive"])
 def test_resumes_to_the_bit(kind: str) -> None:
-    values = small().to_json()
-    values["objective"] = {"kind": kind}
+    """Adaptive noise levels begin after a tenth of the run: all steps but the first draw from what they have seen."""
+    values = small(6).to_json()
+    values["objective"] = {"noise_levels": "adaptive"} if kind == "adaptive" else {"kind": kind}
     of = Recipe.from_json(values)
     straight, batches = trained(of, IMAGES, 6)
     first, _ = trained(of, IMAGES, 3)
-    assert ("others" in first.state()) is (kind == "edm")
+    assert ("others" in first.state()) is (kind != "x0")
     resumed = Trainer(of, classes=2, vocabulary=0, device=CPU)
     resumed.restore(first.state())
     for step in range(3, 6):
@@ -130,3 +131,19 @@ def test_the_default_is_the_loss_of_the_velocity_of_a_clean_image() -> None:
         expected = (error / t.clamp(min=0.05)).square().mean()
     assert trainer.step(batch).loss == pytest.approx(float(expected), rel=1e-5)
     assert "others" not in trainer.state() and len(trainer.objective.optimisers) == 1
+
+
+def test_adaptive_noise_levels_are_measured_where_the_fixed_ones_are() -> None:
+    """So that the held-out losses of both can be compared; until they adapt, both runs are the same to the bit."""
+    of = small(60, noise_levels=NoiseLevelsName.ADAPTIVE)
+    fixed, batches = trained(small(60), IMAGES, 5)
+    adaptive, _ = trained(of, IMAGES, 5)
+    losses = [one.objective.fixed_losses(one.network, batches) for one in (fixed, adaptive)]
+    assert losses[0] is not None and losses[1] is not None
+    assert losses[0].levels == losses[1].levels and losses[0].held_out == losses[1].held_out
+    assert losses[1].drawn == () and len(losses[1].learned) == len(losses[1].learned_levels) > 10
+    for step in range(5, 60):
+        adaptive.step(batches.at(step))
+    after = adaptive.objective.fixed_losses(adaptive.network, batches)
+    assert after is not None and after.loss < 0.7 * losses[1].loss
+    assert len(after.drawn) == len(after.learned_levels) > 20

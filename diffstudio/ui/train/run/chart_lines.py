@@ -21,6 +21,7 @@ Curve = NDArray[np.float64]
 class ChartKind(StrEnum):
     LOSS = "Loss"
     NOISE_LEVELS = "Loss by noise level"
+    DRAWN_LEVELS = "Noise levels drawn"
     DIVERSITY = "Diversity of samples"
     GRADIENT_NORM = "Gradient norm"
     LEARNING_RATE = "Learning rate"
@@ -77,6 +78,8 @@ def _own(kind: ChartKind, history: HistoryView) -> Chart:
             return _losses(history)
         case ChartKind.NOISE_LEVELS:
             return _by_level(history)
+        case ChartKind.DRAWN_LEVELS:
+            return _drawn_levels(history)
         case ChartKind.DIVERSITY:
             return _diversity(history)
         case ChartKind.GRADIENT_NORM:
@@ -139,10 +142,24 @@ def _by_level(history: HistoryView) -> Chart:
         lines.append(Line("training", "accent", np.array(newest.levels), losses, dashed=True))
     if newest.learned_levels and len(newest.learned_losses) == len(newest.learned_levels):
         learned = np.array(newest.learned_losses)
-        lines.append(Line("training, learned variance", "accent", np.array(newest.learned_levels), learned, faint=True))
+        lines.append(Line("training, as followed", "accent", np.array(newest.learned_levels), learned, faint=True))
     lines.append(_level_line(newest, f"held out, step {newest.step:,}", "good"))
     text = f"Held-out loss {newest.level_losses[0]:.3g} at low noise, {newest.level_losses[-1]:.3g} at high noise"
     return Chart(tuple(lines), over_levels=True, description=text)
+
+
+def _drawn_levels(history: HistoryView) -> Chart:
+    """How densely adaptive noise levels are drawn, without the share that keeps to the fixed distribution."""
+    adapted = [each for each in history.held_out if each.drawn and len(each.drawn) == len(each.learned_levels)]
+    lines = []
+    for each in dict.fromkeys((*adapted[:1], *adapted[-1:])):
+        x, y = np.array(each.learned_levels), np.array(each.drawn)
+        lines.append(Line(f"density, step {each.step:,}", "accent", x, y, faint=each is not adapted[-1]))
+    if not lines:
+        return Chart(logarithmic=False, over_levels=True)
+    peak = float(lines[-1].x[int(np.argmax(lines[-1].y))])
+    text = f"Noise levels are drawn most densely at {peak:.2f}"
+    return Chart(tuple(lines), logarithmic=False, over_levels=True, description=text)
 
 
 def _level_line(event: RunHeldOut, name: str, role: str, *, faint: bool = False) -> Line:

@@ -106,9 +106,19 @@ def test_diversity_of_the_samples_as_shares_of_that_of_training_images() -> None
     assert [each.step for each in run.view().diversity] == [5]
 
 
-def test_the_loss_as_a_learned_variance_has_it_is_a_line_of_its_own() -> None:
+def test_the_loss_that_a_run_follows_at_all_levels_is_a_line_of_its_own() -> None:
     run = RunHistory()
     measured = RunHeldOut(1, 0.5, LEVELS, (0.5, 0.4, 0.3), learned_levels=(0.2, 0.4), learned_losses=(0.6, 0.7))
     run.take([step(1), measured])
-    learned = line(chart_of(ChartKind.NOISE_LEVELS, run.view()), "training, learned variance")
+    learned = line(chart_of(ChartKind.NOISE_LEVELS, run.view()), "training, as followed")
     assert learned.faint and list(learned.x) == [0.2, 0.4] and list(learned.y) == [0.6, 0.7]
+
+
+def test_the_density_of_adaptive_noise_levels_first_and_newest() -> None:
+    run = RunHistory()
+    for at, drawn in ((1, ()), (2, (1.0, 2.0)), (3, (1.5, 0.5))):
+        run.take([RunHeldOut(at, 0.5, LEVELS, (0.5, 0.4, 0.3), 0.4, (), False, (0.2, 0.4), (0.6, 0.7), drawn)])
+    chart = chart_of(ChartKind.DRAWN_LEVELS, run.view())
+    assert [(each.name, each.faint) for each in chart.lines] == [("density, step 2", True), ("density, step 3", False)]
+    assert list(chart.lines[1].y) == [1.5, 0.5] and chart.over_levels and not chart.logarithmic
+    assert chart.description == "Noise levels are drawn most densely at 0.20"
