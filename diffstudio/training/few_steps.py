@@ -17,7 +17,7 @@ def no_teacher(recipe: Recipe) -> RunProblem:
     return RunProblem(
         f"The recipe {recipe.name!r} needs a checkpoint",
         "it tunes a model that is already trained",
-        "Choose what to start from: `--from CHECKPOINT`, or Start from in the Train room",
+        "Choose one under Start from, or with --from on the command line",
     )
 
 
@@ -56,9 +56,10 @@ def tuning_recipe(recipe: Recipe, checkpoint: Checkpoint, start_from: str) -> Re
         raise cannot_tune(name, f"its recipe cannot be read: {error.why or error.what}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise cannot_tune(name, f"its header lacks {error}") from error
+    held_out = max(known.data.held_out, recipe.data.held_out)
     return replace(
         recipe,
-        data=replace(known.data, size=size, augment_labels=labels > 0),
+        data=replace(known.data, size=size, held_out=held_out, augment_labels=labels > 0),
         network=network,
         objective=replace(known.objective, learned_variance=False),
         few_steps=with_guidance(recipe.few_steps, checkpoint),

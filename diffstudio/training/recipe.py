@@ -180,6 +180,7 @@ class FewStepsRecipe:
     enabled: bool = False
     segments: int = 1  # of the noise levels; 1: a consistency model
     teacher_calls: int = 8  # network calls of the teacher on each path
+    points: int = 3  # states on each path that are learned from
     # The teacher's own:
     guidance: float = 1.0  # CFG scale that is built in
     guidance_interval: tuple[float, float] = (0.05, 0.95)

@@ -58,6 +58,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "objective.gamma_end": (0, 10**6),
     "few_steps.segments": (1, 8),
     "few_steps.teacher_calls": (3, 100),
+    "few_steps.points": (1, 100),
     "few_steps.guidance": (0, 100),
     "optimiser.learning_rate": (0, 10),
     "optimiser.muon_learning_rate": (0, 10),

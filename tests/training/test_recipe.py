@@ -117,7 +117,13 @@ UNLIKE_THE_DEFAULTS = Recipe(
         learned_variance=True,
     ),
     few_steps=FewStepsRecipe(
-        segments=2, teacher_calls=5, guidance=2.5, guidance_interval=(0.1, 0.8), teacher="mine", teacher_sha256="ab"
+        segments=2,
+        teacher_calls=5,
+        points=2,
+        guidance=2.5,
+        guidance_interval=(0.1, 0.8),
+        teacher="mine",
+        teacher_sha256="ab",
     ),
     optimiser=OptimiserRecipe(
         OptimiserName.SGD,

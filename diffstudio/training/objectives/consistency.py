@@ -31,6 +31,7 @@ from diffstudio.training.objectives.objective import TEACHER, FixedLosses, Updat
 from diffstudio.training.recipe import Recipe
 
 _MEASURED = 64  # held-out images whose paths are solved, and as many training images
+_FROM_BETWEEN = 0.25  # share of the paths that begin at an image with less noise than a segment's most
 _LEVELS = 4  # noise levels of the held-out measure, at most
 
 
@@ -55,15 +56,18 @@ class ConsistencyObjective(DiffusionObjective):
         batch = batch.to(self.device)
         segment = int(torch.randint(len(self._segments), (), generator=batch.generator))
         start, end = self._segments[segment]
-        if bool(torch.rand((), generator=batch.generator) < 0.5):  # else from the top, where sampling begins
+        if bool(torch.rand((), generator=batch.generator) < _FROM_BETWEEN):  # else from where sampling begins
             start = end + (start - end) * float(
                 torch.rand((), generator=batch.generator, dtype=torch.float64).clamp(0.05)
             )
         path = self.solve(batch, start, end)
+        points = list(zip(path.times, path.states, path.targets(self.schedule), strict=True))
+        others = (torch.randperm(len(points) - 1, generator=batch.generator) + 1).tolist()
+        learned = [0, *others[: self.recipe.few_steps.points - 1]]  # the first state takes longest to learn
         total = 0.0
-        for t, state, target in zip(path.times, path.states, path.targets(self.schedule), strict=True):
+        for t, state, target in (points[index] for index in learned):
             losses = path_losses(self._estimate(self.network, batch, state, t), target, batch.pixel_weights)
-            loss = self.team.mean(losses.mean(), batch.portion) / len(path.times)
+            loss = self.team.mean(losses.mean(), batch.portion) / len(learned)
             torch.autograd.backward(loss)  # one level after the other, to save memory
             total += float(loss.detach())
         norm = gradient_norm(self._parameters, self.recipe.optimiser.clip_norm, self.team)

@@ -43,6 +43,7 @@ from diffstudio.ui.widgets.helpers import describe, label
 from diffstudio.ui.widgets.inputs import ChipRow, ComboBox, LabelledComboBox
 from diffstudio.ui.widgets.layout.side_column import scrolled_column
 
+_SIZE_OF_CHECKPOINT = "A tuned model keeps the image size of the checkpoint that it is tuned from"
 PANEL_WIDTHS = 288, 328  # px, in a narrow window and in a wide one
 
 
@@ -319,7 +320,7 @@ class NewRunPanel(QWidget):
         recipe = self._recipe_choice.recipe if self._recipe_choice is not None else None
         denoises = recipe is None or recipe.objective.kind is ObjectiveName.DIFFUSION
         tunes = recipe is not None and recipe.few_steps.enabled
-        self.image_size.setEnabled(not tunes)  # that of the checkpoint
+        self.image_size.combo.set_unavailable(_SIZE_OF_CHECKPOINT if tunes else "")
         self.noise_levels.setVisible(
             denoises and not tunes
         )  # VAEs and GANs have no noise levels, and no blocks for Muon

@@ -176,6 +176,7 @@ _TEXTS = {
         "Parts of the noise levels that take a step each. 1: a consistency model, for the sampler LCM with any number of steps",
     ),
     "few_steps.teacher_calls": ("Teacher's calls", "Network calls of the checkpoint on each path that is learned from"),
+    "few_steps.points": ("States learned from", "States on each path that the network learns from in a step"),
     "few_steps.guidance": ("CFG scale built in", "By default the one that the checkpoint recommends"),
     "few_steps.guidance_interval": (
         "Guidance interval built in",

@@ -836,7 +836,7 @@ def test_a_finished_run_is_tuned_to_few_steps(
     recipe = settings.recipe
     assert recipe.few_steps.enabled and recipe.few_steps.guidance == 3.0 and recipe.data.size == 64
     assert "It tunes Starter · emoji 64 with that checkpoint's own settings" in panel.recipe_reason.text()
-    assert not panel.image_size.isEnabled() and not panel.noise_levels.isVisible()
+    assert "keeps the image size" in panel.image_size.combo.toolTip() and not panel.noise_levels.isVisible()
     dialog = panel.open_all_settings()
     assert dialog is not None and "few_steps.segments" in dialog.fields and "few_steps.teacher" not in dialog.fields
     dialog.reject()
@@ -853,4 +853,4 @@ def test_a_finished_run_is_tuned_to_few_steps(
     assert "needs a checkpoint" in panel.problem.text()
     panel.recipe.set_value("small")
     panel.recipe.chosen.emit("small")
-    assert panel.start.isEnabled() and panel.image_size.isEnabled()
+    assert panel.start.isEnabled() and panel.image_size.combo.isEnabled()
