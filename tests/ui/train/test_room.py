@@ -40,6 +40,7 @@ from diffstudio.ui.train.run.panel import Action
 from diffstudio.ui.train.run.sample_prompts_dialog import SamplePromptsDialog
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
+from tests.ui import walk
 
 PATIENCE_MS = 30_000
 
@@ -605,6 +606,29 @@ def test_it_fits_a_small_window_with_long_names(
     assert room.run_view.title.shown_text().endswith("…")
     background = theme.colour("background")
     assert room.grab().toImage().pixelColor(320, 610) == background
+
+
+def test_a_low_window_leaves_the_height_to_charts_and_has_one_row_of_buttons(
+    room: TrainRoom, qtbot: QtBot, pictures: Path, behave: Callable[..., None]
+) -> None:
+    behave(steps=20)
+    started(room, qtbot, pictures)
+    reaches(room, qtbot, Status.FINISHED)
+    opened: list[bool] = []
+    view = room.run_view
+    view.open_folder_requested.disconnect(room._open_folder)
+    view.open_folder_requested.connect(lambda: opened.append(True))
+    room.resize(800, 470)
+    walk.settle()
+    assert view.buttons.height() <= theme.scaled(40) and view.longer.isVisible() and not view.open.isVisible()
+    menu = view.buttons.open_menu()
+    entry = next(one for one in menu.actions() if one.text() == "Open folder")
+    entry.trigger()
+    menu.close()
+    assert opened == [True]
+    room.resize(1366, 768)
+    walk.settle()
+    assert view.open.isVisible() and view.remove.isVisible()
 
 
 def test_a_picture_of_the_folder_that_went_away_is_left_out(

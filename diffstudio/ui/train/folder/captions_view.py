@@ -15,6 +15,7 @@ from PySide6.QtWidgets import (
     QLineEdit,
     QListView,
     QPlainTextEdit,
+    QSizePolicy,
     QVBoxLayout,
     QWidget,
 )
@@ -30,22 +31,25 @@ from diffstudio.ui.train.folder.caption_list import (
     CaptionRow,
     CaptionsModel,
 )
-from diffstudio.ui.widgets import shortcuts, theme
+from diffstudio.ui.widgets import actions, shortcuts, theme
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import (
     ElidedLabel,
     describe,
     label,
+    leave_focus,
     plain_button_text,
     reserve_scroll_bar,
     set_tooltip,
 )
-from diffstudio.ui.widgets.inputs import ComboBox, SearchField
-from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
+from diffstudio.ui.widgets.inputs import ChipRow, ComboBox, SearchField
+from diffstudio.ui.widgets.layout.overflow_row import OverflowRow
 from diffstudio.ui.widgets.text_size import fix_size
 
 EDITOR_HEIGHT = 64  # px: about three lines
-LIST_HEIGHT = 130  # px, at least: two rows
+LIST_HEIGHT, LOW_LIST_HEIGHT = 130, 90  # px, at least: two rows, and less in a low window
+WHOLE_HEIGHT = 430  # px: below it, one image and all that are listed are edited in turn
+ONE, LISTED = "one", "listed"
 
 
 class CaptionsView(QWidget):
@@ -77,7 +81,7 @@ class CaptionsView(QWidget):
         self.list.setFrameShape(QFrame.Shape.NoFrame)
         self.list.setMouseTracking(True)
         self.list.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
-        self.list.setMinimumHeight(LIST_HEIGHT)
+        self.list.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)  # takes what is left
         reserve_scroll_bar(self.list)
         describe(self.list, "Images and their captions")
         set_tooltip(self.list, "")
@@ -101,6 +105,16 @@ class CaptionsView(QWidget):
         )
         self.tag = _field("Add to captions", "Tag or words to put at the end of captions, after a comma")
         self.add_all = SecondaryButton("Add", "", "Add this to the captions of all images that are listed")
+        self.edited = ChipRow(
+            [(ONE, "Edit one"), (LISTED, "Edit all")],
+            name="Captions to edit",
+            tooltips=(
+                "Edit the caption of the selected image",
+                "Replace or add text in the captions of all listed images",
+            ),
+        )
+        self.edited.set_value(ONE)
+        self._is_low = False
         self._lay_out()
         self._connect()
         self._show_current()
@@ -111,29 +125,55 @@ class CaptionsView(QWidget):
         top.setSpacing(8)
         top.addWidget(self.search, 2)
         top.addWidget(self.kind, 1)
-        buttons = FlowLayout(spacing=8)
-        for button in (self.save, self.undo, self.leave_out, self.leave_out_folder):
-            buttons.addWidget(button)
-        for_all = QGridLayout()
-        for_all.setSpacing(8)
+        counted = QHBoxLayout()
+        counted.setSpacing(8)
+        counted.addWidget(self.count)
+        counted.addWidget(self.edited, 1)
+        self._one, one = QWidget(), QVBoxLayout()
+        buttons = (self.save, self.undo, self.leave_out, self.leave_out_folder)
+        self._buttons = OverflowRow(buttons, SecondaryButton("", "dots-three", actions.MORE))
+        for part in (self.path, self.editor, self._buttons):
+            one.addWidget(part)
+        self._one.setLayout(one)
+        self._all, for_all = QWidget(), QGridLayout()
         for_all.addWidget(self.find_text, 0, 0)
         for_all.addWidget(self.replacement, 0, 1)
         for_all.addWidget(self.replace_all, 0, 2)
         for_all.addWidget(self.tag, 1, 0, 1, 2)
         for_all.addWidget(self.add_all, 1, 2)
+        self._all.setLayout(for_all)
         column = QVBoxLayout(self)
-        column.setContentsMargins(0, 0, 0, 0)
-        column.setSpacing(8)
+        for layout in (one, for_all, column):
+            layout.setContentsMargins(0, 0, 0, 0)
+            layout.setSpacing(8)
         column.addLayout(top)
-        column.addWidget(self.count)
+        column.addLayout(counted)
         column.addWidget(self.list, 1)
-        column.addWidget(self.path)
-        column.addWidget(self.editor)
-        column.addLayout(buttons)
-        column.addLayout(for_all)
+        column.addWidget(self._one)
+        column.addWidget(self._all)
+        self._show_parts()
+
+    def set_room(self, height: int) -> None:
+        """Fit into so many px: in a low window either the selected image is edited, or all that are listed."""
+        is_low = height < theme.scaled(WHOLE_HEIGHT)
+        if is_low != self._is_low:
+            self._is_low = is_low
+            self._show_parts()
+
+    def _show_parts(self, *_: object) -> None:
+        shown = self.edited.value()
+        self.list.setMinimumHeight(LOW_LIST_HEIGHT if self._is_low else LIST_HEIGHT)
+        self._buttons.set_most_rows(1 if self._is_low else 2)
+        self.edited.setVisible(self._is_low)
+        for part, name in ((self._one, ONE), (self._all, LISTED)):
+            visible = not self._is_low or shown == name
+            if not visible:
+                leave_focus(part, self.list)
+            part.setVisible(visible)
 
     def _connect(self) -> None:
         self.search.searched.connect(self._search)
+        self.edited.value_changed.connect(self._show_parts)
         self.kind.chosen.connect(self._search)
         self.list.selectionModel().selectionChanged.connect(self._selection_changed)
         self.model.modelReset.connect(self._show_counts)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from PySide6.QtCore import Qt, Signal
+from PySide6.QtCore import QEvent, QObject, Qt, Signal
 from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -165,7 +165,9 @@ class FolderReportView(QWidget):
             column.addWidget(part)
         self._stack = QStackedWidget()
         self._stack.addWidget(area)
-        self._stack.addWidget(scroll_area(self.captions))
+        self._scrolled = scroll_area(self.captions)
+        self._scrolled.viewport().installEventFilter(self)
+        self._stack.addWidget(self._scrolled)
         column.addWidget(self._stack, 1)
         self.pages.set_value(GALLERY)
         self.pages.value_changed.connect(self._show_page)
@@ -192,6 +194,11 @@ class FolderReportView(QWidget):
         self._stack.setCurrentIndex(captions)
         self.groups.setVisible(not captions and bool(self.groups.text()))  # the list needs the height
         self.warnings.setVisible(not captions and self.warnings.list.count() > 0)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if event.type() is QEvent.Type.Resize and watched is self._scrolled.viewport():
+            self.captions.set_room(self._scrolled.viewport().height())
+        return super().eventFilter(watched, event)
 
     def set_thumbs(self, images: Sequence[tuple[ImageTarget, str]]) -> None:
         while (item := self._flow.takeAt(0)) is not None:

@@ -22,10 +22,11 @@ from diffstudio.ui.widgets.banner import Banner
 from diffstudio.ui.widgets.controls import ProgressLine, SecondaryButton
 from diffstudio.ui.widgets.formatting import human_duration
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describe, scroll_area
-from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
+from diffstudio.ui.widgets.layout.overflow_row import OverflowRow
 
 _KINDS = {"learning": "good", "ready": "good", "copying": "warn", "collapsed": "bad"}  # of outcomes
 _LONGER_MINUTES = 5, 15, 60, 240
+_LOW = 560  # px
 _CLOSING_NOTE = "Closing the window does not stop the run"
 
 
@@ -121,6 +122,20 @@ class RunView(QWidget):
         self.prompts = SecondaryButton("Sample prompts…", "text-t", "Change the prompts of this run's samples")
         self.save_now = SecondaryButton("Save now", "floppy-disk", "Write a checkpoint after the current step")
         self.note = ElidedLabel(_CLOSING_NOTE, "dim", pixels=theme.SMALL_PIXELS)
+        self.buttons = OverflowRow(
+            (
+                self.stop,
+                self.longer,
+                self.start_from,
+                self.sample_now,
+                self.prompts,
+                self.save_now,
+                self.generate,
+                self.open,
+                self.remove,
+            ),
+            SecondaryButton("", "dots-three", actions.MORE),
+        )
         self._spacer = QWidget()  # takes the space of the chart when it is hidden
         self._can_resume = False
         self._command = ""  # to enter on another machine, while the run waits for it
@@ -143,27 +158,11 @@ class RunView(QWidget):
         header.setSpacing(16)
         header.addWidget(self.title, 1)
         header.addWidget(self.status)
-        button_row, buttons = QWidget(), FlowLayout(spacing=8)  # wraps in a narrow window
-        button_row.setLayout(buttons)
-        for button in (
-            self.stop,
-            self.longer,
-            self.start_from,
-            self.sample_now,
-            self.prompts,
-            self.save_now,
-            self.generate,
-            self.open,
-            self.remove,
-        ):
-            buttons.addWidget(button)
-        foot = QHBoxLayout()
-        foot.setSpacing(12)
-        foot.addWidget(button_row, 1)
         self.note.setMinimumWidth(1)
-        self.note.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
-        self.note.setAlignment(Qt.AlignmentFlag.AlignRight)
+        foot = QVBoxLayout()
+        foot.setSpacing(8)
         foot.addWidget(self.note)
+        foot.addWidget(self.buttons)
         contents = QWidget()
         contents.setObjectName("contents")
         scrolled = QVBoxLayout(contents)
@@ -211,13 +210,14 @@ class RunView(QWidget):
         for part in (self.chart, self.samples):
             part.setVisible(not (nothing_to_draw and not summary.alive))
         self._spacer.setVisible(nothing_to_draw and not summary.alive)
-        self.stop.setVisible(summary.alive)
+        self.buttons.offer(self.stop, summary.alive)
         training = summary.status is Status.TRAINING
-        self.longer.setVisible(summary.status in (Status.FINISHED, Status.STOPPED) and summary.run.state_file.exists())
-        self.start_from.setVisible(summary.checkpoint is not None and not summary.alive)
+        can_go_on = summary.status in (Status.FINISHED, Status.STOPPED) and summary.run.state_file.exists()
+        self.buttons.offer(self.longer, can_go_on)
+        self.buttons.offer(self.start_from, summary.checkpoint is not None and not summary.alive)
         for button in (self.sample_now, self.save_now):
-            button.setVisible(training)
-        self.prompts.setVisible(training and has_prompts)
+            self.buttons.offer(button, training)
+        self.buttons.offer(self.prompts, training and has_prompts)
         self.remove.setEnabled(not summary.alive)
         describe(
             self.remove,
@@ -225,11 +225,18 @@ class RunView(QWidget):
             "Still running: stop it first" if summary.alive else "Move the run to the system trash (Delete)",
         )
         self.note.setText(_CLOSING_NOTE if summary.alive else "")
-        self.generate.setVisible(summary.checkpoint is not None and summary.status is not Status.FINISHED)
+        self._fit_foot()
+        self.buttons.offer(self.generate, summary.checkpoint is not None and summary.status is not Status.FINISHED)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
-        self.note.setVisible(self.width() >= 680)  # narrower, only a word and an ellipsis would show
+        self._fit_foot()
+
+    def _fit_foot(self) -> None:
+        """In a low window the height is left to the charts and samples."""
+        is_low = self.height() < theme.scaled(_LOW)
+        self.buttons.set_most_rows(1 if is_low else 2)
+        self.note.setVisible(bool(self.note.text()) and not is_low)
 
     def show_stopping(self) -> None:
         self.stop.setEnabled(False)

@@ -18,10 +18,11 @@ from diffstudio.studio.runs.caption_edits import EditResult, Texts
 from diffstudio.training.data.left_out import read_left_out
 from diffstudio.ui.train.folder import folder_actions, folder_view
 from diffstudio.ui.train.folder.caption_list import ALL, LEFT_OUT, UNCAPTIONED
-from diffstudio.ui.train.folder.captions_view import CaptionsView
+from diffstudio.ui.train.folder.captions_view import LISTED, ONE, CaptionsView
 from diffstudio.ui.train.folder.folder_view import CAPTIONS
 from diffstudio.ui.train.room import TrainRoom
 from diffstudio.ui.widgets.inputs import ComboBox
+from tests.ui import walk
 
 PATIENCE_MS = 30_000
 LEFT = Qt.MouseButton.LeftButton
@@ -320,3 +321,29 @@ def test_a_change_that_fails_is_taken_back_and_an_undo_that_fails_can_be_tried_a
     view.undo.click()
     qtbot.waitUntil(lambda: (toys / "cars" / "a.txt").read_text() == "a red car\n", timeout=PATIENCE_MS)
     qtbot.waitUntil(lambda: room.folder_controller._actions._pending == 0, timeout=PATIENCE_MS)
+
+
+@pytest.mark.parametrize("height", [470, 512])
+def test_a_low_window_scrolls_the_list_alone_and_edits_one_image_or_all(
+    room: TrainRoom, view: CaptionsView, qtbot: QtBot, height: int
+) -> None:
+    scrolled = room.folder_view.report_view._scrolled
+    room.resize(800, 900)
+    walk.settle()
+    assert view.editor.isVisible() and view.find_text.isVisible() and not view.edited.isVisible()
+    room.resize(800, height)
+    walk.settle()
+    select(view, "cars/a.png")
+    assert scrolled.verticalScrollBar().maximum() == 0
+    assert view.editor.isVisible() and not view.find_text.isVisible() and view.list.height() >= 90
+    view.editor.setFocus()
+    qtbot.mouseClick(view.edited.chip(LISTED), LEFT)
+    assert not view.editor.isVisible() and view.find_text.isVisible() and scrolled.verticalScrollBar().maximum() == 0
+    qtbot.keyClicks(view.tag, "toy")
+    qtbot.mouseClick(view.add_all, LEFT)
+    assert "toy" in view.model.shown()[0].captions[0]
+    qtbot.mouseClick(view.edited.chip(ONE), LEFT)
+    assert view.editor.isVisible()
+    room.resize(800, 900)
+    walk.settle()
+    assert view.editor.isVisible() and view.tag.isVisible() and not view.edited.isVisible()
