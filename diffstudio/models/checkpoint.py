@@ -99,6 +99,11 @@ class Checkpoint:
         return Parameterisation.from_json(self.json("prediction"))
 
     @property
+    def enlarges(self) -> bool:
+        """Whether it can enlarge any image: an upscaler, or a checkpoint trained here with an upper level."""
+        return self.role is Role.UPSCALER or "diffstudio.upper" in self.metadata
+
+    @property
     def upper_factor(self) -> int:
         """How many times as large as its base's the images of the upper level are; 0 for a checkpoint without one."""
         if "diffstudio.upper" not in self.metadata:

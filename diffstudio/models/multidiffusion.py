@@ -38,7 +38,7 @@ class Tiling:
 
 def tiling_for(model: Model, width: int, height: int, *, always: bool = False) -> Tiling | None:
     """The tiling of an image of width × height px; None if it needs none, unless `always`."""
-    trained_side = max(model.default_size)
+    trained_side = max(model.network_size)
     tile_size = max(model.multiple, trained_side // model.multiple * model.multiple)
     if always or needs_tiling(width, height, trained_side):
         return Tiling(tile_size, tile_size // 4 // model.multiple * model.multiple or tile_size // 2)

@@ -110,8 +110,29 @@ def sample(
         return model.own_sampler.run(
             prompt, options.seeds, width, height, options.steps, options.guidance, wrap, truncation=options.truncation
         )
-    if (upper := model.upper) is not None and upper.draws(width, height):
-        return _in_two_levels(model, upper, prompt, options, (width, height), wrap, before_tile)
+    if (upper := model.upper) is None or not upper.draws(width, height):
+        return _in_one_level(model, prompt, options, (width, height), times, wrap, before_tile)
+    if tiling is not None:
+        raise BadRequest(
+            "This checkpoint cannot sample in tiles",
+            f"it draws images of more than {model.network_size[0]} px in two levels",
+            "Choose a smaller size or scale",
+        )
+    return _in_two_levels(model, upper, prompt, options, (width, height), times, wrap)
+
+
+def _in_one_level(
+    model: Model,
+    prompt: EncodedPrompt,
+    options: SampleOptions,
+    size: tuple[int, int],
+    times: Tensor,
+    wrap: Wrap | None,
+    before_tile: Callable[[], None],
+) -> Iterator[Step]:
+    """Sample a batch with the model's network: width and height `size` in px, at the times [n + 1]."""
+    (width, height), tiling = size, options.tiling
+    size_per_call = size if tiling is None else tiling.tile_size_of(width, height)
     shape = model.state_shape(width, height)
     images = ImageInputs(options.init, options.mask, options.controls, times)
     counter = StepCounter()
@@ -178,30 +199,23 @@ def _in_two_levels(
     prompt: EncodedPrompt,
     options: SampleOptions,
     size: tuple[int, int],
+    times: Tensor,
     wrap: Wrap | None,
-    before_tile: Callable[[], None],
 ) -> Iterator[Step]:
     """Sample a batch at the base's size, then enlarge it; steps are numbered across both levels."""
-    if options.tiling is not None:
-        raise BadRequest(
-            "This checkpoint cannot sample in tiles",
-            f"it draws images of more than {max(size) // upper.factor} px in two levels",
-            "Choose a smaller size or scale",
-        )
     noise = options.noise or SeededNoise(options.seeds)
     clean, mask, last = options.clean, options.mask, None
     if options.init is not None and clean is None:
         clean = model.encode_image(options.init.to(model.device))
     base = replace(
         options,
-        width=size[0] // upper.factor,
-        height=size[1] // upper.factor,
         init=None,
         clean=None if clean is None else reduced(clean, upper.factor),
         mask=None if mask is None else F.max_pool2d(mask, upper.factor),  # whatever is partly painted is drawn anew
         noise=noise,
     )
-    for last in sample(model, prompt, base, wrap=wrap, before_tile=before_tile):
+    smaller = size[0] // upper.factor, size[1] // upper.factor
+    for last in _in_one_level(model, prompt, base, smaller, times, wrap, lambda: None):
         yield last
     assert last is not None
     clean = None if clean is None else clean.to(last.x).expand(len(last.x), -1, -1, -1)

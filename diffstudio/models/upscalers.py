@@ -18,16 +18,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffstudio.diffusion.noise import SeededNoise
+from diffstudio.diffusion.restoration.degradations import Reduced
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown, OutOfMemory
+from diffstudio.models import loading
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Role
 from diffstudio.models.files.file_access import DOWNLOAD_AGAIN, first_line
 from diffstudio.models.files.weights_reader import load_weights
 from diffstudio.models.memory import devices, limits
+from diffstudio.models.model import Model
 from diffstudio.models.tiling import Tile, each_tile, finish
+from diffstudio.models.upper_level import UpperLevel
 
 _SLOPE = 0.2  # of the leaky ReLUs in ESRGAN
 _RESIDUAL = 0.2  # the residual scaling of ESRGAN
+_UPPER_SEED = 0  # of the noise of an upper level
+_PROJECTIONS = 16
 SMALLER_SCALE = "Close other programs, or choose a smaller scale"  # against out-of-memory errors
 
 
@@ -163,8 +170,71 @@ class Upscaler:
             tile_size, overlap = tile_size // 2, overlap // 2
 
 
+class UpperUpscaler(Upscaler):
+    """The upper level of a checkpoint trained here as an upscaler: its results equal the image when they are reduced.
+
+    Tiles have the size of its training images. The noise is the same in every tile and call.
+    """
+
+    def __init__(self, model: Model) -> None:
+        """CheckpointUnknown for a model whose images are not grey or RGB of 8 bits."""
+        assert model.upper is not None
+        if not model.output.is_grey_or_rgb_of_8_bits:
+            raise CheckpointUnknown(
+                f"{model.checkpoint.name if model.checkpoint is not None else 'The model'} cannot enlarge images",
+                "it was trained on images other than grey or RGB of 8 bits",
+                "Choose another upscaler, or lanczos",
+            )
+        super().__init__(_UpperNetwork(model, model.upper), model.upper.factor, model.device)
+        self._tile_size = model.network_size[0]
+
+    def each_tile(
+        self, image: Tensor, *, downscale: int = 1, tile_size: int = 0, overlap: int = 0
+    ) -> Generator[tuple[int, int], None, Tensor]:
+        side = tile_size or self._tile_size
+        upscaled = yield from super().each_tile(
+            image, downscale=downscale, tile_size=side, overlap=overlap or side // 4
+        )
+        return _consistent(upscaled, image.to(upscaled), self.scale // downscale)
+
+
+class _UpperNetwork(nn.Module):
+    """Images [B,3,h,w] in [0,1] -> [B,3,factor h,factor w], enlarged by the upper level of a model."""
+
+    def __init__(self, model: Model, upper: UpperLevel) -> None:
+        super().__init__()
+        self.network = model.network
+        self._model, self._upper = model, upper
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        multiple, factor = self._upper.multiple // self._upper.factor, self._upper.factor
+        x = F.pad(x, (0, -width % multiple, 0, -height % multiple), mode="replicate")
+        low = self._model.encode_image(2 * x - 1)
+        *_, last = self._upper.enlarged(low, SeededNoise([_UPPER_SEED] * len(low)))
+        return self._model.decode(last.x)[..., : factor * height, : factor * width] / 2 + 0.5
+
+
+def _consistent(larger: Tensor, image: Tensor, factor: int) -> Tensor:
+    """`larger` within [0,1] and changed so that means of squares of `factor` px are those of `image`.
+
+    Alternating projections onto both sets, which meet: von Neumann 1933.
+    """
+    if factor == 1:
+        return larger
+    reduction = Reduced(factor)
+    for _ in range(_PROJECTIONS):
+        larger = reduction.proximal(image, larger, larger.new_zeros(())).clamp_(0, 1)
+    return larger
+
+
 def load_upscaler(checkpoint: Checkpoint, device: torch.device) -> Upscaler:
-    """Load an upscaler's file. CheckpointMissing, CheckpointDamaged, CheckpointUnknown, CheckpointDangerous."""
+    """Load an upscaler's file, or a checkpoint with an upper level.
+
+    CheckpointMissing, CheckpointDamaged, CheckpointUnknown, CheckpointDangerous.
+    """
+    if checkpoint.upper_factor:
+        return UpperUpscaler(loading.load(checkpoint, device))
     if checkpoint.role is not Role.UPSCALER:
         raise CheckpointUnknown(
             f"{checkpoint.name} is not an upscaler", checkpoint.reason.rstrip("."), "Choose an upscaler, or lanczos"

@@ -230,6 +230,9 @@ def test_a_run_of_two_levels_is_resumed_to_the_bit_and_its_checkpoint_has_both(
     assert (about.width, about.upper_factor, about.json("format")) == (32, 2, 3)
     network = pixel_file.load(about).network
     assert isinstance(network, CascadedTransformer) and network.upper_config.sample_steps == 2
+    replace(part.recipe(), upper=UpperRecipe()).write(part.recipe_file)
+    with pytest.raises(RunProblem, match="upper.factor was changed after the run had started"):
+        train(run, resume=True)
 
 
 def test_a_killed_run_goes_on_from_its_last_state(folder: Path, recipe_file: str, tmp_path: Path) -> None:

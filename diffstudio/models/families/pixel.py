@@ -93,7 +93,7 @@ class PixelModel(Model):
         lowest, highest = about.get("interval", (0.05, 0.95))
         self._guidance_interval = (float(lowest), float(highest))
         if isinstance(network, CascadedTransformer):
-            self.upper = UpperLevel(network, self.schedule, self._call)
+            self.upper = UpperLevel(network, self.schedule, lambda x_t, t, condition: self._call(x_t, t, condition))
         if built_in_guidance is not None:
             self.built_in_guidance, self.unguided_scale = built_in_guidance, math.inf
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
@@ -32,19 +32,21 @@ def find_model(
     *,
     built_in: Sequence[str] = (),
     install: str = "Put its file into a models folder",
+    accepts: Callable[[Checkpoint], bool] = lambda checkpoint: True,
 ) -> Checkpoint:
     """The model with one of these roles that has this name, in any case, or that is stored at this path.
 
     `kind` is what messages call such a model: `LoRA`. `built_in` names are offered too. CheckpointMissing suggests
     similar names; where the library has no such model, its remedy is `install`. CheckpointDamaged for a file that
-    cannot be read.
+    cannot be read. `accepts` says which models with these roles will do.
     """
     found = None
     with suppress(CheckpointMissing):
         found = library.find(name) if name and library is not None else None
-    if found is not None and found.role in roles:
+    if found is not None and found.role in roles and accepts(found):
         return found
-    models = [model for model in library.scan() if model.role in roles] if library is not None else []
+    scanned = library.scan() if library is not None else []
+    models = [model for model in scanned if model.role in roles and accepts(model)]
     models.sort(key=lambda model: roles.index(model.role))
     if (match := match_name(models, name)) is not None:
         return match

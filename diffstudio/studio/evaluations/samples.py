@@ -22,6 +22,7 @@ from diffstudio.models.memory.oom_fallback import images_at_once
 from diffstudio.models.model import EncodedPrompt, Model
 from diffstudio.models.recommended import recommended_values
 from diffstudio.models.sampling import SampleOptions, sample
+from diffstudio.networks.cascade import reduced
 from diffstudio.studio.evaluations.subjects import CheckpointSubject
 
 NOISE_LEVELS = tuple(level / 10 for level in range(1, 10))  # times, with 1 = pure noise, at which losses are compared
@@ -91,10 +92,12 @@ class CheckpointSamples:
             yield as_pixels(images, self.subject.recipe.data.form.bits)
 
     def losses(self, images: Tensor, prompts: Sequence[str], first: int, sigma_floor: float) -> NDArray[np.float64]:
-        """The loss [B,L] that training minimises, of each image [B,C,S,S] at each of NOISE_LEVELS.
+        """The loss [B,L] that training minimises, of each image [B,C,S,S] at each of NOISE_LEVELS: of the base's.
 
         Image `first` + i has noise of its own, the same in every call: other images are met by the same noise.
         """
+        if self.model.upper is not None:
+            images = reduced(images, self.model.upper.factor)
         noise = torch.stack(
             [
                 torch.randn(images.shape[1:], generator=torch.Generator().manual_seed(first + i))

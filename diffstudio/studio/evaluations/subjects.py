@@ -56,7 +56,7 @@ def find_subjects(names: tuple[str, ...], library: Library) -> list[Subject]:
     checkpoints = [subject for subject in subjects if isinstance(subject, CheckpointSubject)]
     for other in checkpoints[1:]:
         first = checkpoints[0]
-        check_same_reading(first.name, first.recipe.data, other.name, other.recipe.data)
+        check_same_reading(first.name, first.recipe.prepared, other.name, other.recipe.prepared)
     return subjects
 
 
@@ -87,7 +87,7 @@ def data_recipe(subjects: list[Subject]) -> DataRecipe | None:
 
     Of their augmentations, under which copies are looked for, it has the strongest.
     """
-    found = [subject.recipe.data for subject in subjects if isinstance(subject, CheckpointSubject)]
+    found = [subject.recipe.prepared for subject in subjects if isinstance(subject, CheckpointSubject)]
     if not found:
         return None
     return replace(

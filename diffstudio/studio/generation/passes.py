@@ -61,11 +61,14 @@ class Pass:
         return width * height * (1 if self.tiling is None else self.tiling.count(self.width, self.height))
 
     def step_count(self, model: Model, spacing: str, carried: Sequence[float]) -> int:
-        """The number of steps that are taken; `carried` are the times in the request."""
-        count = len(times_of(model, self.steps, spacing, self.strength, self.size_per_call, carried=carried)) - 1
+        """The number of steps that are taken by the base; `carried` are the times in the request."""
+        return len(times_of(model, self.steps, spacing, self.strength, self.size_per_call, carried=carried)) - 1
+
+    def upper_step_count(self, model: Model) -> int:
+        """The number of steps that are taken by the upper level after them."""
         if model.upper is None or not model.upper.draws(self.width, self.height):
-            return count
-        return count + len(model.upper.times(self.strength)) - 1
+            return 0
+        return len(model.upper.times(self.strength)) - 1
 
 
 def check_one_call(request: GenerateRequest, model: Model) -> None:
@@ -107,7 +110,7 @@ def second_pass(request: PictureRequest, model: Model, size: tuple[int, int], st
             "it makes images from text alone",
             "Enlarge the finished image with an upscaler instead",
         )
-    tiling = tiling_for(model, *size, always=request.tiled)
+    tiling = None if model.upper is not None and not request.tiled else tiling_for(model, *size, always=request.tiled)
     check_size(model, *size, tiling)
     guidance = request.enlarge_guidance
     if guidance is None:
@@ -117,6 +120,8 @@ def second_pass(request: PictureRequest, model: Model, size: tuple[int, int], st
 
 def tiled_pass(larger: Pass, model: Model) -> Pass | None:
     """The same pass in tiles, which takes less memory; None if it is tiled already, or fits into one tile."""
+    if model.upper is not None:  # whose base has no tiles of the larger image
+        return None
     tiling = tiling_for(model, larger.width, larger.height, always=True)
     if larger.tiling is not None or tiling is None or tiling.count(larger.width, larger.height) < 2:
         return None
@@ -139,7 +144,8 @@ class Passes:
     count: int
     context: JobContext
     guidance_options: GuidanceOptions = GuidanceOptions()  # noqa: RUF009 (immutable)
-    _steps: list[int] = field(init=False)  # of each pass
+    _base_steps: list[int] = field(init=False)  # of each pass
+    _steps: list[int] = field(init=False)  # likewise, with those of the upper level
     _times: list[tuple[float, ...]] = field(init=False)  # likewise: those that the request carries, or its curve gives
     _replayed: Iterator[Tensor] = field(init=False)
     _pixels_done: int = 0  # in all steps so far, for one image
@@ -147,9 +153,12 @@ class Passes:
 
     def __post_init__(self) -> None:
         self._times = [self._carried_times(one) for one in self.passes]
-        self._steps = [
+        self._base_steps = [
             one.step_count(self.model, self.request.spacing, times)
             for one, times in zip(self.passes, self._times, strict=True)
+        ]
+        self._steps = [
+            base + one.upper_step_count(self.model) for base, one in zip(self._base_steps, self.passes, strict=True)
         ]
         self._replayed = iter(_replayed_estimates(self.context.replay, self.first, self.count))
         self.context.recording.begin(self.first, self.count, sum(self._steps))
@@ -194,7 +203,7 @@ class Passes:
             controls,
             one.tiling,
             self.request.guide_last_call,
-            before or None,
+            sum(self._base_steps[:index]) or None,
             self._guidance_options(index),
             one.truncation,
             self._times[index],
@@ -215,7 +224,7 @@ class Passes:
             context.recording.stepped(before + step.index, previews)
             took = time.monotonic() - began - (job_control.paused_seconds - paused)
             self._seconds = seconds + took
-            self._pixels_done += one.pixels_per_step
+            self._pixels_done += self._pixels(index, step.index)
             x = step.x
             yield Stepped(
                 context.job,
@@ -239,9 +248,16 @@ class Passes:
             return self.guidance_options
         return replace(self.guidance_options, weak=None)
 
+    def _pixels(self, index: int, step: int) -> int:
+        """The pixels that the network processes in a step of pass `index`, from 1: those of the base are fewer."""
+        pixels, upper = self.passes[index].pixels_per_step, self.model.upper
+        of_base = step <= self._base_steps[index] < self._steps[index]
+        return pixels // upper.factor**2 if of_base and upper is not None else pixels
+
     def _seconds_left(self) -> float:
         """For the whole request; a step's cost is proportional to the pixels that the network processes."""
-        per_batch = sum(steps * one.pixels_per_step for steps, one in zip(self._steps, self.passes, strict=True))
+        steps_of = enumerate(self._steps)
+        per_batch = sum(self._pixels(index, step) for index, steps in steps_of for step in range(1, steps + 1))
         later_images = self.request.count - self.first - self.count
         pixels_left = per_batch - self._pixels_done + later_images * per_batch / self.count
         return self._seconds / self._pixels_done * pixels_left

@@ -21,13 +21,20 @@ _MOST_SOURCES = 8  # upscaled images that are followed back to the image they we
 
 
 def find_upscaler(name: str, library: Library | None) -> Checkpoint | None:
-    """The upscaler with this name (in any case) or path; None for the built-in ones.
+    """The upscaler with this name (in any case) or path, or the checkpoint with an upper level; None for the built-in ones.
 
     Raises CheckpointMissing and CheckpointDamaged.
     """
     if name in (LANCZOS, LATENT):
         return None
-    return find_model(library, name, (Role.UPSCALER,), "upscaler", built_in=(LANCZOS,))
+    return find_model(
+        library,
+        name,
+        (Role.UPSCALER, Role.CHECKPOINT),
+        "upscaler",
+        built_in=(LANCZOS,),
+        accepts=lambda checkpoint: checkpoint.enlarges,
+    )
 
 
 def default_upscale_request(image: Path) -> UpscaleRequest:

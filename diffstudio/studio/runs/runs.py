@@ -254,7 +254,8 @@ class Runs:
             with contextlib.suppress(DiffstudioError):
                 other = summary.run.recipe()
                 network = replace(recipe.network, text_tokens=other.network.text_tokens)  # set when a run starts
-                if (other.network, other.data.size, other.run.batch) == (network, recipe.data.size, recipe.run.batch):
+                measured = other.network, other.upper, other.data.size, other.run.batch
+                if measured == (network, recipe.upper, recipe.data.size, recipe.run.batch):
                     return summary.images_per_second
         return None
 

@@ -24,6 +24,7 @@ from diffstudio.training.recipe import Recipe
 
 FORMAT = 1
 _REMEDY = "Start a new run from its last checkpoint with --from"
+_CHANGE_BACK = "Change it back, or start a new run"
 _FEWEST_FOUND = 0.5  # of a run's images that a moved folder must hold
 
 
@@ -117,7 +118,15 @@ class StoredDataset:
             raise RunProblem(
                 f"recipe.data.{changed[0]} was changed after the run had started",
                 f"it was {before[changed[0]]!r} when its images were prepared",
-                "Change it back, or start a new run",
+                _CHANGE_BACK,
+            )
+
+        side = recipe.prepared.size
+        if recipe.data.fit != "bucket" and any(size != (side, side) for size in self.sizes):
+            raise RunProblem(
+                "recipe.upper.factor was changed after the run had started",
+                f"its images were prepared at another size than {side} px",
+                _CHANGE_BACK,
             )
 
     def open_prepared(self) -> ImageDataset | None:

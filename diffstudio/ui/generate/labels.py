@@ -9,7 +9,6 @@ from pathlib import Path
 
 from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.models.detection.families_table import family_of
-from diffstudio.models.detection.types import Role
 from diffstudio.models.fitted_steps.ladders import NONE
 from diffstudio.models.fitted_steps.stored import fitted_steps
 from diffstudio.networks.conditioning import Conditioning
@@ -343,7 +342,7 @@ def missing_upscaler(name: str) -> str:
 
 def upscalers_of(models: Sequence[Checkpoint], *, latent: bool) -> list[tuple[str, str]]:
     """(name, label) of the upscalers; with `latent`, also resizing in latent space."""
-    files = [(model.name, model.title) for model in models if model.role is Role.UPSCALER]
+    files = [(model.name, model.title) for model in models if model.enlarges]
     return [
         (LANCZOS, "Lanczos: fast, smooth"),
         *([(LATENT, "Latent: needs a denoising strength above 0.5")] if latent else []),

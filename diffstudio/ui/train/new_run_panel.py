@@ -36,6 +36,7 @@ from diffstudio.ui.train.recipe_options import (
     RecipeOptions,
     estimate_text,
     noise_levels_choices,
+    size_choices,
 )
 from diffstudio.ui.widgets import shortcuts, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
@@ -94,8 +95,9 @@ class NewRunPanel(QWidget):
         )
         self.image_size = LabelledComboBox(
             "Size",
-            [(size, f"{size} px") for size in SIZES],
-            "Image size of the model. Twice the side trains about four times as slowly",
+            size_choices(SIZES[0], two_levels=True),
+            "Image size of the model. Twice the side trains about four times as slowly. In two levels, a second network "
+            "enlarges the images of the first",
         )
         self.optimiser = LabelledComboBox("Optimiser", OPTIMISERS, OPTIMISER_TIP)
         self.noise_levels = LabelledComboBox("Noise levels", NOISE_LEVELS, "Distribution of noise levels in training")
@@ -315,11 +317,11 @@ class NewRunPanel(QWidget):
             return RecipeChoice(named_recipes()[self.recipe.value()], "")
 
     def _show_options(self, options: RecipeOptions) -> None:
-        self.image_size.set_choices([(size, f"{size} px") for size in sorted({*SIZES, options.size})])
-        self.image_size.set_value(options.size)
         recipe = self._recipe_choice.recipe if self._recipe_choice is not None else None
         denoises = recipe is None or recipe.objective.kind is ObjectiveName.DIFFUSION
         tunes = recipe is not None and recipe.few_steps.enabled
+        self.image_size.set_choices(size_choices(options.size, two_levels=denoises and not tunes))
+        self.image_size.set_value(options.size)
         self.image_size.combo.set_unavailable(_SIZE_OF_CHECKPOINT if tunes else "")
         self.noise_levels.setVisible(
             denoises and not tunes

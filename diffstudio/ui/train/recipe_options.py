@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from diffstudio.studio.curves.curve import NoiseCurve
 from diffstudio.studio.curves.saved import saved_curves
@@ -15,7 +16,17 @@ from diffstudio.training.recipe import NoiseLevelsName, OptimiserName, Recipe
 from diffstudio.training.recipe_choice import RATE_FROM_CHECKPOINT
 from diffstudio.ui.widgets.formatting import human_bytes
 
+
+class TwoLevels(NamedTuple):
+    """Images in two levels: the side of the smaller ones, and how many times as large the others are."""
+
+    size: int  # px
+    factor: int
+
+
 SIZES = (32, 48, 64, 96, 128, 192, 256)
+IN_TWO_LEVELS = (TwoLevels(64, 2), TwoLevels(64, 4))
+_PATCH_OF_FACTOR = {2: 8, 4: 16}  # px, so that the larger image has at most 256 patches at 64 px of the smaller one
 MINUTES = (1, 2, 3, 5, 7, 10, 15, 20, 30, 45, 60, 90, 120, 180, 240, 360, 480, 720, 1080, 1440, 2880)
 DEFAULT_MINUTES = 120.0
 
@@ -64,7 +75,7 @@ _MEAN_AND_DEVIATION = {
 class RecipeOptions:
     """The values of the controls."""
 
-    size: int  # px per side
+    size: int | TwoLevels  # px per side
     optimiser: OptimiserName
     noise_levels: NoiseLevelsName | NoiseCurve  # a drawn schedule instead of CURVE
     augmentations: tuple[str, ...]  # of FLIPS, ROTATION, SHIFTS
@@ -75,7 +86,7 @@ class RecipeOptions:
             AUGMENTATIONS, (recipe.data.flips, recipe.data.rotation_degrees, recipe.data.translation), strict=True
         )
         return cls(
-            recipe.data.size,
+            _size_of(recipe),
             recipe.optimiser.name,
             _noise_levels(recipe),
             tuple(name for name, amount in amounts if amount > 0),
@@ -86,11 +97,17 @@ class RecipeOptions:
         before = RecipeOptions.from_recipe(recipe)
         if self == before:
             return recipe
-        data, optimiser, objective = recipe.data, recipe.optimiser, recipe.objective
+        data, optimiser, objective, upper = recipe.data, recipe.optimiser, recipe.objective, recipe.upper
+        size, factor = self.size if isinstance(self.size, TwoLevels) else (self.size, 0)
+        if factor != upper.factor:
+            patch = _PATCH_OF_FACTOR.get(factor, upper.patch)
+            upper = replace(upper, factor=factor, patch=patch, margin=patch // 2)
         data = replace(
             data,
-            size=self.size,
-            buckets=data.buckets if self.size == data.size else (),  # else chosen for the size when the run starts
+            size=size,
+            fit="crop" if factor and data.fit == "bucket" else data.fit,  # both levels have images of one size
+            # Else chosen for the size when the run starts.
+            buckets=data.buckets if size == data.size and not factor else (),
             flips=self._amount(FLIPS, data.flips),
             rotation_degrees=self._amount(ROTATION, data.rotation_degrees),
             translation=self._amount(SHIFTS, data.translation),
@@ -103,10 +120,29 @@ class RecipeOptions:
         elif self.noise_levels != before.noise_levels:
             mean, deviation = _MEAN_AND_DEVIATION.get(self.noise_levels, (objective.mean, objective.deviation))
             objective = replace(objective, noise_levels=self.noise_levels, mean=mean, deviation=deviation)
-        return replace(recipe, data=data, optimiser=optimiser, objective=objective)
+        return replace(recipe, data=data, upper=upper, optimiser=optimiser, objective=objective)
 
     def _amount(self, augmentation: str, recipe_amount: float) -> float:
         return 0.0 if augmentation not in self.augmentations else recipe_amount or _DEFAULT_AMOUNTS[augmentation]
+
+
+def size_choices(current: int | TwoLevels, *, two_levels: bool) -> list[tuple[int | TwoLevels, str]]:
+    """The sizes on offer, with the `current` one and, if a model can have them, those in two levels."""
+    plain = {*SIZES, *(() if isinstance(current, TwoLevels) else (current,))}
+    levels = {*(IN_TWO_LEVELS if two_levels else ()), *((current,) if isinstance(current, TwoLevels) else ())}
+    return [*((size, size_text(size)) for size in sorted(plain)), *((size, size_text(size)) for size in sorted(levels))]
+
+
+def size_text(size: int | TwoLevels) -> str:
+    return f"{size.size * size.factor} px in two levels" if isinstance(size, TwoLevels) else f"{size} px"
+
+
+def recipe_size_text(recipe: Recipe) -> str:
+    return size_text(_size_of(recipe))
+
+
+def _size_of(recipe: Recipe) -> int | TwoLevels:
+    return TwoLevels(recipe.data.size, recipe.upper.factor) if recipe.upper.factor else recipe.data.size
 
 
 def optimiser_text(name: OptimiserName) -> str:

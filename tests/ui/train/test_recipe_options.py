@@ -11,16 +11,20 @@ import pytest
 from diffstudio.studio.curves.curve import NoiseCurve
 from diffstudio.studio.curves.saved import NamedCurve, delete_curve, save_curve
 from diffstudio.training.recipe import DataRecipe, NoiseLevelsName, OptimiserName, Recipe
+from diffstudio.training.recipe_size import size_problem
 from diffstudio.ui.train.recipe_options import (
     DRAWN,
     FLIPS,
     ROTATION,
     SHIFTS,
     RecipeOptions,
+    TwoLevels,
     augmentation_text,
     estimate_text,
     noise_levels_choices,
     noise_levels_text,
+    recipe_size_text,
+    size_choices,
 )
 
 
@@ -47,6 +51,32 @@ def test_a_changed_option_changes_what_belongs_to_it_and_no_more() -> None:
         replace(RecipeOptions.from_recipe(recipe), optimiser=OptimiserName.SGD).apply_to(recipe).optimiser.learning_rate
         > 1e-3
     )
+
+
+def test_two_levels_are_a_size_and_back() -> None:
+    recipe = replace(Recipe(), data=DataRecipe(size=96, fit="bucket", buckets=(96, 96)))
+    plain = RecipeOptions.from_recipe(recipe)
+    two = replace(plain, size=TwoLevels(64, 4)).apply_to(recipe)
+    assert (two.data.size, two.upper.factor, two.prepared.size, two.data.fit, two.data.buckets) == (
+        64,
+        4,
+        256,
+        "crop",
+        (),
+    )
+    assert (two.upper.patch, two.upper.margin) == (16, 8) and size_problem(two) == ""
+    Recipe.from_json(two.to_json())  # which refuses what cannot be combined
+    assert RecipeOptions.from_recipe(two).size == TwoLevels(64, 4) and recipe_size_text(two) == "256 px in two levels"
+    assert RecipeOptions.from_recipe(two).apply_to(two) is two
+    assert replace(RecipeOptions.from_recipe(two), size=64).apply_to(two).upper.factor == 0
+    assert recipe_size_text(recipe) == "96 px"
+
+
+def test_sizes_on_offer() -> None:
+    texts = dict(size_choices(50, two_levels=True))
+    assert texts[50] == "50 px" and texts[TwoLevels(64, 2)] == "128 px in two levels" and 64 in texts
+    assert not any(isinstance(size, TwoLevels) for size, _ in size_choices(64, two_levels=False))
+    assert (TwoLevels(32, 2), "64 px in two levels") in size_choices(TwoLevels(32, 2), two_levels=False)
 
 
 def test_a_saved_schedule_can_be_the_noise_levels(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

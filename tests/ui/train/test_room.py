@@ -35,6 +35,7 @@ from diffstudio.training.recipe import NoiseLevelsName, ObjectiveName, Optimiser
 from diffstudio.training.recipe_choice import FROM_SCRATCH, STARTER, RecipeChoice, read_choice
 from diffstudio.training.run.events import RunEvent, RunFinished, RunHeldOut, RunStarted, RunStep, RunStopped
 from diffstudio.training.run.run_folder import RunFolder, RunRequest, Status
+from diffstudio.ui.train.recipe_options import TwoLevels
 from diffstudio.ui.train.room import TrainRoom
 from diffstudio.ui.train.run.panel import Action
 from diffstudio.ui.train.run.sample_prompts_dialog import SamplePromptsDialog
@@ -434,6 +435,18 @@ def test_little_time_suits_another_recipe_and_says_so(room: TrainRoom, qtbot: Qt
     choice = panel.run_settings()
     assert choice is not None and choice.recipe.data.size < 64
     assert panel.image_size.value() == choice.recipe.data.size
+
+
+def test_two_levels_are_a_size_on_offer(room: TrainRoom, qtbot: QtBot, pictures: Path) -> None:
+    inspected(room, qtbot, pictures)
+    panel = room.new_panel
+    assert (
+        panel.image_size.set_value(TwoLevels(64, 2)) and panel.image_size.combo.currentText() == "128 px in two levels"
+    )
+    panel.image_size.value_changed.emit(TwoLevels(64, 2))
+    settings = panel.run_settings()
+    assert settings is not None and settings.recipe.prepared.size == 128 and settings.recipe.upper.factor == 2
+    assert "smaller than 128 px" in panel.upscale_note.text() and panel.start.isEnabled()
 
 
 def test_the_estimate_is_of_what_was_measured(

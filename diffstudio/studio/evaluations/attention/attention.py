@@ -258,7 +258,7 @@ def _layers_of(wanted: str, checkpoint: Checkpoint, model: Model) -> list[Attent
 
 def _options(request: AttentionRequest, checkpoint: Checkpoint, model: Model) -> SampleOptions:
     usual = recommended_values(checkpoint)
-    width, height = model.default_size
+    width, height = model.network_size
     return SampleOptions(
         seeds=(request.seed,),
         width=request.width or width,

@@ -241,7 +241,7 @@ def _images_of(
 def _check_subjects(subjects: Sequence[Subject], data: DataRecipe | None) -> None:
     for subject in subjects:
         if isinstance(subject, CheckpointSubject) and data is not None:
-            check_same_reading("The comparison", data, subject.name, subject.recipe.data)
+            check_same_reading("The comparison", data, subject.name, subject.recipe.prepared)
 
 
 def _classes(report: FolderReport, real: RealFolder) -> tuple[dict[str, int], dict[str, str]]:

@@ -117,6 +117,12 @@ def _choices(
         choice = choose_recipe(
             recipe, report, accelerator=accelerator, minutes=request.minutes, start_from=_start_from(name)
         )
+        if choice.recipe.upper.factor:
+            raise BadRequest(
+                f"{_title(name)} cannot be compared",
+                "its recipe has an upper level, and the models of a comparison have images of one size",
+                "Set upper.factor to 0, or train it by itself and compare its checkpoint",
+            )
         if data is None:
             data = _small_enough(choice.recipe.data, report, name)
             if name == DIFFUSION and data.fit == BUCKET:  # every model has images of one size

@@ -59,16 +59,16 @@ class Batch:
 
     def images(self, states: Tensor) -> Tensor:
         """Last states [B,C,h,w] as images [B,3,H,W], 0 to 1."""
-        parts = states.split(images_at_once(self.model, *self.model.default_size))
+        parts = states.split(images_at_once(self.model, *self.model.network_size))
         return torch.cat([(self.model.decode(part).float().clamp(-1, 1) + 1) / 2 for part in parts])
 
     def _noise(self) -> Tensor:
         schedule = self.model.schedule
-        x = SeededNoise(self.seeds).start(self.model.state_shape(*self.model.default_size)).to(self.model.device)
+        x = SeededNoise(self.seeds).start(self.model.state_shape(*self.model.network_size)).to(self.model.device)
         return x * float(schedule.sigma(torch.tensor(schedule.t_max, dtype=torch.float64)))
 
     def _denoiser(self, guidance: float) -> Denoiser:
-        at_once = images_at_once(self.model, *self.model.default_size)
+        at_once = images_at_once(self.model, *self.model.network_size)
         parts = []
         for first in range(0, len(self.prompts), at_once):
             prompts = self.prompts[first : first + at_once]

@@ -197,7 +197,7 @@ class _Fitting:
             ):
                 continue
             try:
-                times = model.times(steps, name, 1.0, *model.default_size)
+                times = model.times(steps, name, 1.0, *model.network_size)
             except BadRequest:  # more steps than it has times
                 continue
             if float(times[0]) == model.schedule.t_max:
@@ -209,7 +209,7 @@ class _Fitting:
         if part not in self._states:
             doing, self._what = self._what, "Recording converged images"
             sampler, spacing, steps = CONVERGED
-            times = self._model.times(steps, spacing, 1.0, *self._model.default_size)
+            times = self._model.times(steps, spacing, 1.0, *self._model.network_size)
             self._states[part] = part.runs(sampler).state(times.tolist())
             self._what = doing
         return self._states[part]
@@ -217,7 +217,7 @@ class _Fitting:
     def _record(self, one: FittedLadder) -> stored_ladders.Ladder:
         sampler, calls = self._samplers[0], self._request.recommend
         recommended = calls is not None and (one.sampler, one.steps) == (sampler, steps_for(sampler, calls))
-        width, height = self._model.default_size
+        width, height = self._model.network_size
         return stored_ladders.Ladder(
             one.sampler,
             one.times,

@@ -50,7 +50,7 @@ class Restorer:
 
     def __init__(self, model: Model, request: RestoreRequest, on_call: Callable[[], None]) -> None:
         self._model, self._request, self._on_call = model, request, on_call
-        tiling = tiling_for(model, *model.default_size, always=True)
+        tiling = tiling_for(model, *model.network_size, always=True)
         assert tiling is not None
         self._tiling: Tiling = tiling
 
@@ -170,7 +170,7 @@ class Restorer:
     # The network
 
     def _at_once(self) -> int:
-        return max(1, images_at_once(self._model, *self._model.default_size))
+        return max(1, images_at_once(self._model, *self._model.network_size))
 
     def _denoiser(self, count: int) -> Denoiser:
         """For `count` images of any size on the canvas: in tiles of the training size, without guidance."""

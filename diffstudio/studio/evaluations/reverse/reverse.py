@@ -170,7 +170,7 @@ class _Filming:
 
     def _options(self) -> SampleOptions:
         request, usual = self.request, recommended_values(self.checkpoint)
-        width, height = self.model.default_size
+        width, height = self.model.network_size
         steps = request.steps or int(usual.get("steps", 20))
         sampler = request.sampler or str(usual.get("sampler", "heun"))
         options = SampleOptions(

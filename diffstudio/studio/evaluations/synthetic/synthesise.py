@@ -63,7 +63,7 @@ def synthesise(
     job_control = EvaluationJobControl(Lease(), cancelled, out, on_wait)
     subject = _checkpoint(request, library)
     device = choose_device(request.device)
-    real = read_real(request.folder, subject.recipe.data, on_progress, job_control.check)
+    real = read_real(request.folder, subject.recipe.prepared, on_progress, job_control.check)
     real, note = with_split_of_run(real, [subject])
     if len(real.training) < _FEWEST_REAL:
         raise BadRequest(

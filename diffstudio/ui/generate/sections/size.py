@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -103,13 +104,19 @@ def limits_of(checkpoint: Checkpoint) -> SizeLimits:
         return SizeLimits(width, height, family.multiple, 16 * family.multiple, 4 * max(width, height))
     width, height = checkpoint.width or 64, checkpoint.height or 64
     try:
-        patch = int(checkpoint.json("network")["patch"]) if checkpoint.family == "pixel" else 0
+        patch = _multiple_of(checkpoint) if checkpoint.family == "pixel" else 0
     except (CheckpointDamaged, KeyError, TypeError, ValueError):
         patch = 0
     if patch <= 0 or width != height:
         return SizeLimits(width, height, 8, width, width)
     smallest = -(-max(patch, 16) // patch) * patch
     return SizeLimits(width, height, patch, smallest, 2 * width // patch * patch)
+
+
+def _multiple_of(checkpoint: Checkpoint) -> int:
+    """Of the sides of images of a pixel model, in px. CheckpointDamaged, KeyError, TypeError, ValueError."""
+    patch, factor = int(checkpoint.json("network")["patch"]), checkpoint.upper_factor
+    return math.lcm(factor * patch, int(checkpoint.json("upper")["network"]["patch"])) if factor else patch
 
 
 class SizeControl(QWidget):

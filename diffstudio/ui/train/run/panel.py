@@ -16,7 +16,7 @@ from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.events import RunStarted
 from diffstudio.training.run.run_folder import RunFolder, Status
 from diffstudio.ui.train.folder.folder_card import CARD_THUMBS, FolderCard
-from diffstudio.ui.train.recipe_options import augmentation_text, noise_levels_text, optimiser_text
+from diffstudio.ui.train.recipe_options import augmentation_text, noise_levels_text, optimiser_text, recipe_size_text
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SectionLabel
 from diffstudio.ui.widgets.formatting import human_count
@@ -168,7 +168,7 @@ def run_info(recipe: Recipe | None, started: RunStarted | None) -> list[tuple[st
         rows.append(("Network", f"{human_count(started.parameters)} parameters"))
     if recipe is not None:
         rows += [
-            ("Size", f"{recipe.data.size} px"),
+            ("Size", recipe_size_text(recipe)),
             ("Conditioning", {"none": "nothing", "class": "classes", "text": "captions"}[recipe.network.conditioning]),
             ("Optimiser", optimiser_text(recipe.optimiser.name)),
             ("Noise levels", noise_levels_text(recipe)),

@@ -46,6 +46,7 @@ class WhiteModel:
     schedule: RectifiedFlow = field(default_factory=RectifiedFlow)
     device: torch.device = torch.device("cpu")
     default_size: tuple[int, int] = (16, 16)
+    network_size: tuple[int, int] = (16, 16)
     multiple: int = 8
     is_latent: bool = False
     shapes: list[torch.Size] = field(default_factory=list)
