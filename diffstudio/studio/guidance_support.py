@@ -87,6 +87,8 @@ def misfit(weak: Checkpoint, checkpoint: Checkpoint) -> str:
         return "it is of another family"
     if weak.conditioning is not checkpoint.conditioning:
         return f"its conditioning is {weak.conditioning}, not {checkpoint.conditioning}"
+    if tuned(weak) is not None:
+        return "its estimates are those of few steps"
     if weak.inpainting != checkpoint.inpainting:
         return "only one of them is an inpainting checkpoint"
     if weak.classes != checkpoint.classes:

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from diffstudio import paths
 from diffstudio.errors import RunProblem
 from diffstudio.models.families import pixel
+from diffstudio.models.fitted_steps.stored import rewrite_metadata
 from diffstudio.models.fitted_steps.tuned import tuned
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.recommended import recommended_values
+from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.inspect_folder import finish_inspection
 from diffstudio.training.loop import train
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe_choice import choose_recipe, named_recipes
-from diffstudio.training.run.events import RunFinished, RunHeldOut, RunSamples
+from diffstudio.training.run.events import RunFinished, RunHeldOut, RunSamples, RunStarted
 from diffstudio.training.run.run_folder import Command, RunFolder
 from tests.training.test_loop import assert_same, at_step, events_of
 
@@ -109,3 +113,47 @@ def test_a_source_that_cannot_be_tuned_is_refused(teacher: Path, quick: str, fol
         caption.unlink()
     with pytest.raises(RunProblem, match="it needs captions, and the folder has none"):
         choose_recipe("few-steps", finish_inspection(folder, lambda _: None), start_from=str(teacher))
+
+
+def test_classes_are_those_of_the_teacher(folder: Path, recipe: Recipe, quick: str, tmp_path: Path) -> None:
+    """Those that the folder lacks are said; those that the teacher does not know are refused."""
+    shutil.copytree(folder / "square", folder / "hexagon")
+    for index, image in enumerate(sorted((folder / "hexagon").glob("*.png"))):
+        Image.new("RGB", (20, 20), (index * 20, 0, 200)).save(image)
+    by_class = replace(recipe, network=replace(recipe.network, conditioning=Conditioning.CLASS))
+    by_class.write(tmp_path / "classes.toml")
+    teacher = train(tmp_path / "teacher", folder, recipe=str(tmp_path / "classes.toml")).latest_checkpoint
+    assert read_checkpoint(teacher).classes == ("disc", "hexagon", "square")
+    (folder / "hexagon").rename(folder / "star")
+    with pytest.raises(RunProblem, match="cannot be tuned to few steps: .* has no weights for the class star"):
+        train(tmp_path / "unknown", folder, recipe=quick, start_from=str(teacher))
+    shutil.rmtree(folder / "star")
+    run = train(tmp_path / "few", folder, recipe=quick, start_from=str(teacher))
+    (started,) = events_of(run, RunStarted)
+    assert isinstance(started, RunStarted) and "no longer knows hexagon, which the folder lacks" in started.why
+    assert read_checkpoint(run.latest_checkpoint).classes == ("disc", "square")
+
+
+def test_a_recipe_changed_by_hand_cannot_have_another_size(
+    teacher: Path, quick: str, folder: Path, tmp_path: Path
+) -> None:
+    choice = choose_recipe(quick, finish_inspection(folder, lambda _: None), start_from=str(teacher))
+    assert choice.why and choice.recipe.data.size == 16
+    changed = replace(choice.recipe, data=replace(choice.recipe.data, size=24))
+    replace(choice, recipe=changed).write(tmp_path / "changed.toml")
+    with pytest.raises(RunProblem, match="it was trained at 16 px, and the recipe says 24 px"):
+        train(tmp_path / "few", folder, recipe=str(tmp_path / "changed.toml"))
+
+
+def test_headers_that_do_not_say_what_tuning_needs_are_refused(teacher: Path, folder: Path) -> None:
+    report = finish_inspection(folder, lambda _: None)
+    broken = teacher.with_name("broken.safetensors")
+    for key, value, why in (
+        ("network", {"conditioning": "text"}, "its header lacks 'patch'"),
+        ("recipe", {"data": {"unheard": 1}}, "its recipe cannot be read"),
+        ("guidance", {"interval": ["a", "b"]}, "no valid guidance interval"),
+    ):
+        shutil.copyfile(teacher, broken)
+        rewrite_metadata(broken, {f"diffstudio.{key}": json.dumps(value)}, "it cannot be changed")
+        with pytest.raises(RunProblem, match=f"cannot be tuned to few steps: .*{why}"):
+            choose_recipe("few-steps", report, start_from=str(broken))

@@ -45,8 +45,8 @@ class CheckpointSamples:
 
     @property
     def has_denoising_losses(self) -> bool:
-        """Whether it is a diffusion model: VAEs and GANs have no `losses`."""
-        return self.model.own_sampler is None
+        """Whether it estimates expected images: VAEs and GANs have no `losses`, nor have models tuned to few steps."""
+        return self.model.own_sampler is None and self.model.built_in_guidance is None
 
     def batches(
         self,

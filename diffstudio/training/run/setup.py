@@ -88,7 +88,9 @@ def new_run(
     if tokenizer is not None and start is not None:  # its words and the folder's
         most = max(recipe.network.vocabulary, tokenizer.vocabulary)
         recipe = replace(recipe, network=replace(recipe.network, vocabulary=most))
-    recipe, cut = fit_text_tokens(recipe, dataset, tokenizer, fixed=not choice.fits_captions)
+    recipe, cut = fit_text_tokens(
+        recipe, dataset, tokenizer, fixed=not choice.fits_captions or recipe.few_steps.enabled
+    )
     threads = min(recipe.run.threads or torch.get_num_threads(), os.cpu_count() or 1)
     torch.set_num_threads(threads)
     recipe = replace(recipe, run=replace(recipe.run, device=device.type, threads=threads))

@@ -91,7 +91,6 @@ def likelihood(
         raise BadRequest(
             f"{subject.name} is a folder of images and has no likelihood", remedy="Name a checkpoint or a run"
         )
-    check_denoises(subject.checkpoint, "likelihoods")
     measurement, about = _measurement_of(subject)
     device = choose_device(request.device)
     real = read_real(request.folder, subject.recipe.data, on_progress, job_control.check)
@@ -235,6 +234,7 @@ class DiffusionMeasurement(Measurement):
 
 def _measurement_of(subject: CheckpointSubject) -> tuple[type[Measurement], list[str]]:
     """The Measurement for a kind of model, and notes. BadRequest for one without a likelihood."""
+    check_denoises(subject.checkpoint, "likelihoods")
     match subject.recipe.objective.kind:
         case ObjectiveName.DIFFUSION:
             return DiffusionMeasurement, []
