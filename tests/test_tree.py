@@ -122,7 +122,9 @@ TESTED_IN = {
     "networks/test_one_call.py": "networks/autoencoder networks/condition_vector networks/gan",
     "training/objectives/test_gan.py": "training/objectives/diffusion training/objectives/objective",
     "stories/test_training_on_several_devices.py": "training/distributed/sharding",
-    "training/test_recipe.py": "training/recipe_limits training/recipe_objective training/recipe_values",
+    "training/test_recipe.py": (
+        "training/recipe_limits training/recipe_network training/recipe_objective training/recipe_values"
+    ),
     "training/data/test_inspect_folder.py": "training/data/folder_report",
     "training/run/test_run_folder.py": "training/run/events",
     "training/run/test_resume.py": "training/preparation/stored_dataset",

@@ -17,7 +17,7 @@ from typing import Any
 from diffstudio.diffusion.objectives.parameterisation import CLEAN_IMAGE, Parameterisation
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.detection.editions import is_unclear, named_edition
-from diffstudio.models.detection.families_table import FAMILIES
+from diffstudio.models.detection.families_table import FAMILIES, PIXEL
 from diffstudio.models.detection.types import Detection, Layout, Role
 from diffstudio.models.files.header import Header
 from diffstudio.models.output_format import OutputFormat
@@ -29,6 +29,7 @@ from diffstudio.networks.conditioning import Conditioning
 FORMAT = 3
 FORMAT_OF_CLEAN_IMAGE = 2
 TRAIN_OR_DOWNLOAD = "Train or download it again"
+UNET_ARCHITECTURE = "diffstudio-pixel-unet"  # ModelSpec's, of U-Nets that were trained here
 LARGEST_SIDE = 65_536  # px that a header may declare
 
 
@@ -78,6 +79,13 @@ class Checkpoint:
     def can_generate(self) -> bool:
         """Whether images can be generated with it: alone, or with components from other files."""
         return self.role in _GENERATING and self.family in FAMILIES
+
+    @property
+    def family_title(self) -> str:
+        """Its family as shown to the user; empty if it is unknown."""
+        if self.family == PIXEL.name and self.metadata.get("modelspec.architecture") == UNET_ARCHITECTURE:
+            return "pixel U-Net"
+        return FAMILIES[self.family].title if self.family in FAMILIES else ""
 
     def json(self, key: str) -> Any:
         """The value of `diffstudio.<key>` in the metadata. CheckpointDamaged if it is missing or not JSON."""

@@ -11,6 +11,7 @@ from diffstudio.models.fitted_steps.tuned import tuned
 from diffstudio.models.recommended import recommended_for
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.recipe import FewStepsRecipe, Recipe
+from diffstudio.training.recipe_network import network_like
 
 
 def no_teacher(recipe: Recipe) -> RunProblem:
@@ -40,15 +41,8 @@ def tuning_recipe(recipe: Recipe, checkpoint: Checkpoint, start_from: str) -> Re
     try:
         known = Recipe.from_run(checkpoint.json("recipe"))
         network = replace(
-            known.network,
+            network_like(known.network, header),
             conditioning=Conditioning(header["conditioning"]),
-            patch=int(header["patch"]),
-            margin=int(header["margin"]),
-            bottleneck=int(header["bottleneck"]),
-            width=int(header["width"]),
-            depth=int(header["depth"]),
-            heads=int(header["heads"]),
-            condition_width=int(header["condition_width"]),
             text_tokens=int(header["text_tokens"]),
         )
         size, labels = int(header["size"]), int(header["told_width"])
@@ -62,6 +56,7 @@ def tuning_recipe(recipe: Recipe, checkpoint: Checkpoint, start_from: str) -> Re
         data=replace(known.data, size=size, held_out=held_out, augment_labels=labels > 0),
         network=network,
         objective=replace(known.objective, learned_variance=False),
+        optimiser=recipe.optimiser.suited_to(network),
         few_steps=with_guidance(recipe.few_steps, checkpoint),
         run=replace(recipe.run, start_from=start_from, prompts=known.run.prompts),
     )

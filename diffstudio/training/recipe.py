@@ -22,8 +22,10 @@ from diffstudio.imaging.levels import PixelForm
 from diffstudio.imaging.value_range import Range, SampleType
 from diffstudio.models.detection.families_table import PIXEL
 from diffstudio.models.output_format import OutputFormat, ValueType
-from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.recipe_limits import RANGES, check_limits
+from diffstudio.training.recipe_network import NetworkName as NetworkName
+from diffstudio.training.recipe_network import NetworkRecipe as NetworkRecipe
+from diffstudio.training.recipe_network import check_network
 from diffstudio.training.recipe_objective import GanLossName as GanLossName
 from diffstudio.training.recipe_objective import NoiseLevelsName as NoiseLevelsName
 from diffstudio.training.recipe_objective import ObjectiveName as ObjectiveName
@@ -135,26 +137,6 @@ class DataRecipe:
 
 
 @dataclass(frozen=True, slots=True)
-class NetworkRecipe:
-    conditioning: Conditioning = Conditioning.TEXT
-    patch: int = 8  # px a side; of a VAE or GAN, those of a cell of the coarsest grid: a power of two
-    margin: int = 4  # px by which patches overlap, to avoid visible seams
-    bottleneck: int = 128  # width of the projection from a patch to a token
-    width: int = 256
-    depth: int = 6
-    heads: int = 4
-    condition_width: int = 256  # of the vector that modulates the blocks
-    vocabulary: int = 4096  # tokens of the caption tokenizer, at most
-    text_tokens: int = 16  # per caption
-    latent: int = 16  # of a VAE: channels of the latent of each patch; of a GAN: length of the noise vector
-    prior_width: int = 256  # of the flow prior on a VAE's latents
-    prior_depth: int = 3
-    drop_condition: float = 0.1  # probability of an empty condition, for classifier-free guidance
-    name_share: float = 0.5  # fraction of the captions cut to their first part
-    tags_share: float = 0.1  # fraction of the captions cut to some of their other parts
-
-
-@dataclass(frozen=True, slots=True)
 class UpperRecipe:
     """The upper level: a second network that enlarges the images of the first (cascade: arXiv 2106.15282)."""
 
@@ -202,6 +184,11 @@ class OptimiserRecipe:
     decay_share: float = 0.3  # last fraction of the run, in which the learning rate falls to 0
     clip_norm: float = 2.0
     ema: float = 0.9995  # decay
+
+    def suited_to(self, network: NetworkRecipe) -> OptimiserRecipe:
+        """AdamW instead of Muon for a U-Net, which has no transformer blocks."""
+        unsuited = network.kind is NetworkName.UNET and self.name is OptimiserName.MUON
+        return dataclasses.replace(self, name=OptimiserName.ADAMW) if unsuited else self
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +320,8 @@ def _check_upper(recipe: Recipe) -> None:
         return
     if kind is not ObjectiveName.DIFFUSION:
         raise RunProblem(where, f"a {kind.value.upper()} has no upper level", "Set it to 0")
+    if recipe.network.kind is NetworkName.UNET:
+        raise RunProblem(where, "a U-Net has no upper level", "Set it to 0, or choose a transformer")
     if recipe.data.fit == "bucket":
         raise RunProblem(
             where, "both levels have images of one size, not aspect buckets", "Set data.fit to crop or pad"
@@ -385,6 +374,7 @@ def _check(recipe: Recipe) -> None:
     _check_kind(recipe)
     _check_upper(recipe)
     _check_few_steps(recipe)
+    check_network(recipe.network, recipe.objective.kind, muon=recipe.optimiser.name is OptimiserName.MUON)
     _check_channels(recipe.data)
     check_noise_curve(recipe.objective)
     for name, limits in dataclasses.asdict(recipe.data.ranges).items():

@@ -28,7 +28,16 @@ from diffstudio.training.data.pixel_choice import choose_pixels
 from diffstudio.training.data.split import MIN_IMAGES_TO_HOLD_OUT
 from diffstudio.training.few_steps import check_conditioning, no_teacher, title, tuning_recipe
 from diffstudio.training.one_call_size import with_diff_augment, with_one_call_size
-from diffstudio.training.recipe import ClassesName, DataRecipe, ObjectiveName, Recipe, read_recipe, read_table
+from diffstudio.training.recipe import (
+    ClassesName,
+    DataRecipe,
+    NetworkName,
+    ObjectiveName,
+    Recipe,
+    read_recipe,
+    read_table,
+)
+from diffstudio.training.recipe_network import network_like
 
 AUTO = "auto"
 FROM_SCRATCH = "none"  # for --from
@@ -69,15 +78,16 @@ def read_choice(path: Path) -> RecipeChoice:
 
 @cache
 def named_recipes() -> dict[str, Recipe]:
-    """The recipes that ship with the program: diffusion models, smallest network first, then VAE and GANs."""
+    """The recipes that ship with the program: diffusion models, smallest transformer first, then U-Net, VAE and GANs."""
     recipes = {file.stem: read_recipe(file) for file in (paths.resources() / "recipes").glob("*.toml")}
     kinds = list(ObjectiveName)
 
-    def order(item: tuple[str, Recipe]) -> tuple[int, bool, int, str]:
+    def order(item: tuple[str, Recipe]) -> tuple[int, bool, bool, int, str]:
         name, recipe = item
         return (
             kinds.index(recipe.objective.kind),
             recipe.few_steps.enabled,
+            recipe.network.kind is NetworkName.UNET,
             recipe.network.width * recipe.network.depth,
             name,
         )
@@ -198,24 +208,13 @@ def started_from(recipe: Recipe, name: str) -> Recipe:
     checkpoint = starting_checkpoint(name)
     shape = checkpoint.json("network")
     try:
-        patch, text_tokens = int(shape["patch"]), int(shape["text_tokens"])
-        network = replace(
-            recipe.network,
-            patch=patch,
-            text_tokens=max(recipe.network.text_tokens, text_tokens),
-            margin=int(shape["margin"]),
-            bottleneck=int(shape["bottleneck"]),
-            width=int(shape["width"]),
-            depth=int(shape["depth"]),
-            heads=int(shape["heads"]),
-            condition_width=int(shape["condition_width"]),
-        )
-        size = recipe.data.size if recipe.data.size % patch == 0 else int(shape["size"])
+        network = network_like(recipe.network, shape)
+        size = recipe.data.size if recipe.data.size % network.multiple == 0 else int(shape["size"])
         known = checkpoint.parameterisation
     except (KeyError, TypeError, ValueError) as error:
         raise cannot_start_from(checkpoint.name, f"its header does not say its {error}") from error
     check_prediction(checkpoint.name, known, recipe)
-    rates = recipe.optimiser
+    rates = recipe.optimiser.suited_to(network)
     return replace(
         recipe,
         data=replace(recipe.data, size=size),
@@ -315,7 +314,7 @@ def _for_folder(recipe: Recipe, report: FolderReport, why: str = "") -> RecipeCh
     named = recipe.data.classes
     if named is not ClassesName.FIRST_FOLDER:
         named = ClassesName.FOLDERS if conditioning is Conditioning.CLASS else ClassesName.NONE
-    data, clauses = choose_pixels(recipe.data, report, recipe.network.patch, squares=recipe.upper.factor > 0)
+    data, clauses = choose_pixels(recipe.data, report, recipe.network.multiple, squares=recipe.upper.factor > 0)
     if recipe.run.start_from:
         clauses += _channels_of_start(recipe.run.start_from, data)
     recipe = with_diff_augment(recipe, len(report.images))

@@ -35,6 +35,9 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "network.drop_condition": (0, 1),
     "network.name_share": (0, 1),
     "network.tags_share": (0, 1),
+    "network.layers": (1, 64),
+    "network.attention": (0, 2048),
+    "network.dropout": (0, _BELOW_ONE),
     "upper.patch": (1, 256),
     "upper.margin": (0, 256),
     "upper.bottleneck": (1, 65_536),
@@ -104,6 +107,11 @@ _OF_KINDS: Mapping[str, tuple[str, ...]] = {
     "network.margin": ("diffusion",),
     "network.bottleneck": ("diffusion",),
     "network.heads": ("diffusion",),
+    "network.kind": ("diffusion",),
+    "network.channels": ("diffusion",),
+    "network.layers": ("diffusion",),
+    "network.attention": ("diffusion",),
+    "network.dropout": ("diffusion",),
     "network.latent": ("vae", "gan"),
     "network.prior_width": ("vae",),
     "network.prior_depth": ("vae",),
@@ -132,6 +140,30 @@ _OF_KINDS: Mapping[str, tuple[str, ...]] = {
     "run.sample_spacing": ("diffusion",),
     "run.sample_guidance": ("diffusion",),
 }
+
+
+# Settings that apply to one network of diffusion models only.
+_OF_NETWORKS: Mapping[str, str] = {
+    **dict.fromkeys(
+        (
+            "network.patch",
+            "network.margin",
+            "network.bottleneck",
+            "network.width",
+            "network.depth",
+            "network.heads",
+            "optimiser.muon_learning_rate",
+            "optimiser.muon_dtype",
+        ),
+        "transformer",
+    ),
+    **dict.fromkeys(("network.channels", "network.layers", "network.attention", "network.dropout"), "unet"),
+}
+
+
+def is_of_network(name: str, network: str) -> bool:
+    """Whether a setting applies to a network of a diffusion model: transformer or unet."""
+    return _OF_NETWORKS.get(name, network) == network
 
 
 def is_of_kind(name: str, kind: str) -> bool:

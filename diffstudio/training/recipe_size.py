@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.one_call_size import AUGMENT_LABELS, one_call_bytes, one_call_parameters
-from diffstudio.training.recipe import DataRecipe, NetworkRecipe, ObjectiveName, OptimiserName, Recipe, UpperRecipe
+from diffstudio.training.recipe import (
+    DataRecipe,
+    NetworkName,
+    NetworkRecipe,
+    ObjectiveName,
+    OptimiserName,
+    Recipe,
+    UpperRecipe,
+)
+from diffstudio.training.unet_size import unet_bytes, unet_parameters
 
 _TIME_FEATURES = 256  # of the network's time embedding
 _STATES = {  # values that an optimiser keeps for each parameter
@@ -22,6 +31,13 @@ def size_problem(recipe: Recipe) -> str:
     network, side, kind = recipe.network, recipe.data.size, recipe.objective.kind
     if kind is not ObjectiveName.DIFFUSION and recipe.optimiser.name is OptimiserName.MUON:
         return f"Muon needs transformer blocks, which a {kind.value.upper()} does not have: choose another optimiser."
+    if network.kind is NetworkName.UNET:
+        if recipe.upper.factor:
+            return "A U-Net has no upper level: set its factor to 0, or choose a transformer."
+        if side % network.multiple or side < network.multiple:
+            levels = len(network.channels)
+            return f"The size of {side} px cannot be halved {levels - 1} times, as a U-Net of {levels} levels needs."
+        return ""
     if side % network.patch or side < network.patch:
         return f"The size of {side} px is not a multiple of the patch of {network.patch} px."
     if kind is not ObjectiveName.DIFFUSION:
@@ -46,6 +62,8 @@ def parameter_count(recipe: Recipe, *, classes: int = 0, vocabulary: int = 0) ->
     """The number of parameters of the network that generates images, equal to that of its class in `networks`."""
     if recipe.objective.kind is not ObjectiveName.DIFFUSION:
         return one_call_parameters(recipe, classes=classes, vocabulary=vocabulary)
+    if recipe.network.kind is NetworkName.UNET:
+        return unet_parameters(recipe, classes=classes, vocabulary=vocabulary)
     network = recipe.network
     width, condition = network.width, network.condition_width
     count = _transformer_parameters(network, recipe.data, reads=1)
@@ -86,6 +104,8 @@ def memory_bytes(recipe: Recipe, *, classes: int = 0) -> int:
     if recipe.objective.kind is not ObjectiveName.DIFFUSION:
         return one_call_bytes(recipe, classes=classes) + _PROCESS_BYTES
     network = recipe.network
+    if network.kind is NetworkName.UNET:
+        return unet_bytes(recipe, _STATES[recipe.optimiser.name], classes=classes) + _PROCESS_BYTES
     parameters = parameter_count(recipe, classes=classes, vocabulary=network.vocabulary)
     tokens = (recipe.data.size // network.patch) ** 2
     tokens += network.text_tokens if network.conditioning is Conditioning.TEXT else 1

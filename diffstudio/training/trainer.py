@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from diffstudio.networks.state_dict_keys import with_current_keys
-from diffstudio.networks.transformer import PixelTransformer
+from diffstudio.networks.unet import PixelNetwork
 from diffstudio.training import optimisers
 from diffstudio.training.data.batches import Batch, Batches, derived_seed
 from diffstudio.training.distributed import sharding
@@ -73,7 +73,7 @@ class Trainer:
         for kind in (Kind.WEIGHTS, Kind.AVERAGE):
             self._whole[kind] = (-1, copy.deepcopy(self.objective.network))
         for network in (self.objective.network, self.average.module):
-            assert isinstance(network, PixelTransformer)
+            assert isinstance(network, PixelNetwork)
             sharding.shard(network, self.device)
         self.average.requires_grad_(False)
         self.objective.rebuild_optimisers()

@@ -13,6 +13,7 @@ from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.cascade import CascadedTransformer, UpperConfig
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import PixelTransformer, TransformerConfig
+from diffstudio.networks.unet import PixelUNet, UNetConfig
 
 CAPTIONS = ["red apple, fruit", "rocket, space", "purple heart", "grinning face"]
 CLASSES = ("apple", "rocket", "heart")
@@ -73,3 +74,32 @@ def _stirred(network: PixelTransformer, spoil: bool) -> PixelTransformer:
             if spoil and name.startswith("final_layer.linear"):
                 parameter.fill_(1e38)  # finite in the file, infinite once added up
     return network
+
+
+def write_tiny_unet(
+    path: Path, conditioning: Conditioning = Conditioning.TEXT, *, size: int = 16, seed: int = 0
+) -> Path:
+    """Likewise, a random U-Net."""
+    torch.manual_seed(seed)
+    tokenizer = CaptionTokenizer.learn(CAPTIONS, 300) if conditioning is Conditioning.TEXT else None
+    network = PixelUNet(
+        UNetConfig(
+            image_size=size,
+            block_out_channels=(8, 16),
+            attention_side=size // 2,
+            cond_dim=16,
+            conditioning=conditioning,
+            num_classes=len(CLASSES) if conditioning is Conditioning.CLASS else 0,
+            vocab_size=tokenizer.vocabulary if tokenizer is not None else 0,
+            text_tokens=4 if tokenizer is not None else 0,
+            augment_dim=6,
+        )
+    )
+    with torch.no_grad():
+        for parameter in network.parameters():
+            if not bool(parameter.any()):
+                parameter.normal_(std=0.1)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    classes = CLASSES if conditioning is Conditioning.CLASS else ()
+    pixel_file.save(path, network, title=path.stem, tokenizer=tokenizer, classes=classes)
+    return path

@@ -16,7 +16,7 @@ from diffstudio.networks.transformer import (
     rotary_embedding,
     zero_init,
 )
-from diffstudio.training.objectives.diffusion import network_config
+from diffstudio.training.objectives.diffusion import build_network
 from diffstudio.training.recipe import ObjectiveName
 from diffstudio.training.recipe_choice import named_recipes
 
@@ -189,7 +189,7 @@ def test_the_recipes_span_two_to_130_million_parameters() -> None:
         if recipe.objective.kind is not ObjectiveName.DIFFUSION or recipe.few_steps.enabled:
             continue
         with torch.device("meta"):
-            network = PixelTransformer(network_config(recipe, 9, recipe.network.vocabulary))
+            network = build_network(recipe, 9, recipe.network.vocabulary)
         counts[name] = sum(parameter.numel() for parameter in network.parameters()) / 1e6
-    assert list(counts) == ["tiny", "small", "medium", "large"]
+    assert list(counts) == ["tiny", "small", "medium", "large", "unet"]
     assert 2 <= counts["tiny"] < 3 and 8 < counts["small"] < 10 and 120 < counts["large"] < 135

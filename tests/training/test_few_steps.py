@@ -22,7 +22,7 @@ from diffstudio.models.recommended import recommended_values
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.inspect_folder import finish_inspection
 from diffstudio.training.loop import train
-from diffstudio.training.recipe import Recipe
+from diffstudio.training.recipe import NetworkName, OptimiserName, Recipe
 from diffstudio.training.recipe_choice import choose_recipe, named_recipes
 from diffstudio.training.run.events import RunFinished, RunHeldOut, RunSamples, RunStarted
 from diffstudio.training.run.run_folder import Command, RunFolder
@@ -157,3 +157,15 @@ def test_headers_that_do_not_say_what_tuning_needs_are_refused(teacher: Path, fo
         rewrite_metadata(broken, {f"diffstudio.{key}": json.dumps(value)}, "it cannot be changed")
         with pytest.raises(RunProblem, match=f"cannot be tuned to few steps: .*{why}"):
             choose_recipe("few-steps", report, start_from=str(broken))
+
+
+def test_a_unet_is_tuned_by_adamw(quick: str, folder: Path, recipe: Recipe, tmp_path: Path) -> None:
+    network = replace(recipe.network, kind=NetworkName.UNET, channels=(8, 16), attention=8)
+    unet = replace(recipe, network=network, optimiser=replace(recipe.optimiser, name=OptimiserName.ADAMW))
+    unet.write(tmp_path / "unet.toml")
+    teacher = train(tmp_path / "teacher", folder, recipe=str(tmp_path / "unet.toml"), steps=4).latest_checkpoint
+    run = train(tmp_path / "few", folder, recipe=quick, start_from=str(teacher))
+    assert run.recipe().network == replace(network, vocabulary=run.recipe().network.vocabulary)
+    assert run.recipe().optimiser.name is OptimiserName.ADAMW and events_of(run, RunFinished)
+    checkpoint = read_checkpoint(run.latest_checkpoint)
+    assert tuned(checkpoint) is not None and checkpoint.family_title == "pixel U-Net"

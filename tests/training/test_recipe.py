@@ -26,6 +26,7 @@ from diffstudio.training.recipe import (
     FewStepsRecipe,
     GanLossName,
     MasksName,
+    NetworkName,
     NetworkRecipe,
     NoiseLevelsName,
     ObjectiveName,
@@ -82,6 +83,9 @@ UNLIKE_THE_DEFAULTS = Recipe(
         drop_condition=0.2,
         name_share=0.1,
         tags_share=0.2,
+        channels=(16, 24),
+        layers=3,
+        attention=4,
     ),
     upper=UpperRecipe(
         patch=16,
@@ -179,9 +183,17 @@ def test_this_recipe_differs_from_the_defaults_everywhere() -> None:
     """So that the round trips below leave no value out, also one that is added later."""
     defaults, others = numbers_of(Recipe()), numbers_of(UNLIKE_THE_DEFAULTS)
     same = {name for name in defaults if defaults[name] == others[name]}
-    assert same == {"run.start_from", "upper.factor", "few_steps.enabled"}  # which a VAE has not, and others below
+    of_others = {"run.start_from", "upper.factor", "few_steps.enabled", "network.kind", "network.dropout"}
+    assert same == of_others  # which a VAE has not, and others below
     assert Recipe.from_json({"few_steps": {"enabled": True}}).few_steps.enabled
-    assert Recipe.from_json({"run": {"start_from": "starter"}}).run.start_from == "starter"
+    values = {
+        "network": {"kind": "unet", "dropout": 0.5},
+        "optimiser": {"name": "adam"},
+        "run": {"start_from": "starter"},
+    }
+    unet = Recipe.from_json(values)
+    assert (unet.run.start_from, unet.network.kind, unet.network.dropout) == ("starter", NetworkName.UNET, 0.5)
+    assert Recipe.from_json(json.loads(json.dumps(unet.to_json()))) == unet
 
 
 @pytest.mark.parametrize("recipe", [Recipe(), UNLIKE_THE_DEFAULTS], ids=["defaults", "others"])
@@ -252,6 +264,11 @@ def test_whole_numbers_and_fractions_pass_for_each_other_where_nothing_is_lost()
         ("optimiser", {"name": ["adam"]}, "one of muon, adamw"),
         ("network", {"conditioning": "smell"}, "one of none, class, text"),
         ("network", {"name_share": 0.7, "tags_share": 0.7}, "add up to more than 1"),
+        ("network", {"kind": "mlp"}, "one of transformer, unet"),
+        ("network", {"kind": "unet"}, "a U-Net has no transformer blocks"),
+        ("network", {"channels": []}, "a multiple of 8 for each of 1 to 8 levels"),
+        ("network", {"channels": [32, 36]}, "a multiple of 8 for each of 1 to 8 levels"),
+        ("network", {"dropout": 0.1}, "only a U-Net has dropout"),
         ("data", {"fit": "stretch"}, "auto, crop, bucket, pad"),
         ("run", {"dtype": "float8"}, "auto, float32, bfloat16"),
         ("run", {"batch": 0}, "must be between 1"),

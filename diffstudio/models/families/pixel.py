@@ -1,4 +1,4 @@
-"""The pixel family: transformers on pixels, trained with diffstudio; unconditional, class- or text-conditional."""
+"""The pixel family: transformers and U-Nets on pixels, trained with diffstudio; unconditional, class- or text-conditional."""
 
 from __future__ import annotations
 
@@ -27,8 +27,10 @@ from diffstudio.models.detection.families_table import FAMILIES, Family
 from diffstudio.models.families import pixel_file
 from diffstudio.models.families.scheduler_config import unsupported_schedule
 from diffstudio.models.fitted_steps.tuned import tuned
+from diffstudio.models.inspection.cross_attention import cross_attention_layers
 from diffstudio.models.inspection.layers import AttentionLayer, NetworkBlock
 from diffstudio.models.inspection.own_attention import own_attention_layers, own_blocks
+from diffstudio.models.inspection.unet_blocks import unet_blocks
 from diffstudio.models.inspection.words import PromptWord, words_at
 from diffstudio.models.library.lookup import similar_names
 from diffstudio.models.model import AnnealRows, EncodedPrompt, Model, PromptEncoder, multiples_of, unsupported_size
@@ -39,6 +41,7 @@ from diffstudio.networks.cascade import CascadedTransformer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.one_call import OneCallConfig
 from diffstudio.networks.transformer import Condition, PixelTransformer, TransformerConfig
+from diffstudio.networks.unet import PixelNetwork, UNetConfig
 
 FAMILY = "pixel"
 _TEXT_FEATURES = PromptFeature.TEXT | PromptFeature.SCHEDULE | PromptFeature.AND | PromptFeature.NEGATIVE
@@ -54,7 +57,7 @@ class PixelPrompt(EncodedPrompt):
 
 
 class PixelModel(Model):
-    """A PixelTransformer as a Model. There is no VAE: the state is the image [B,C,H,W] itself, of any channels.
+    """A PixelTransformer or PixelUNet as a Model. There is no VAE: the state is the image [B,C,H,W] itself, of any channels.
 
     Also built from a network that is still being trained, for its sample sheets; then `checkpoint` is None.
     """
@@ -66,7 +69,7 @@ class PixelModel(Model):
     def __init__(
         self,
         checkpoint: Checkpoint | None,
-        network: PixelTransformer,
+        network: PixelNetwork,
         tokenizer: CaptionTokenizer | None,
         classes: Sequence[str] = (),
         schedule: RectifiedFlow | None = None,
@@ -84,7 +87,7 @@ class PixelModel(Model):
         self.classes = tuple(classes)
         self.schedule: RectifiedFlow = schedule if schedule is not None else RectifiedFlow()
         self.parameterisation = parameterisation
-        self.config = network.config
+        self.config: TransformerConfig | UNetConfig = network.config
         self.output = output or OutputFormat(network.config.in_channels)
         self.device = device if device is not None else next(network.parameters()).device
         self.dtype = dtype
@@ -166,11 +169,15 @@ class PixelModel(Model):
 
     @property
     def blocks(self) -> Sequence[NetworkBlock]:
-        return own_blocks(self.network)
+        if isinstance(self.network, PixelTransformer):
+            return own_blocks(self.network)
+        return unet_blocks(self.network.unet)
 
     @property
     def attention_layers(self) -> Sequence[AttentionLayer]:
-        return own_attention_layers(self.network)
+        if isinstance(self.network, PixelTransformer):
+            return own_attention_layers(self.network)
+        return cross_attention_layers(self.network.unet)
 
     def prompt_words(self, text: str) -> Sequence[PromptWord]:
         if self.tokenizer is None or self.config.conditioning is not Conditioning.TEXT:
@@ -273,7 +280,7 @@ class PixelModel(Model):
 
 def condition_of(
     prompts: Sequence[str],
-    config: TransformerConfig | OneCallConfig,
+    config: TransformerConfig | UNetConfig | OneCallConfig,
     tokenizer: CaptionTokenizer | None,
     classes: Sequence[str],
     device: torch.device,
@@ -319,7 +326,7 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Pi
     if not isinstance(schedule, RectifiedFlow):
         raise unsupported_schedule(checkpoint.name, f"it is {loaded.schedule['kind']}")
     network = loaded.network.to(device).eval().requires_grad_(False)
-    if not isinstance(network, PixelTransformer):
+    if not isinstance(network, PixelNetwork):
         raise pixel_file.other_network(checkpoint)
     found = tuned(checkpoint)
     return PixelModel(

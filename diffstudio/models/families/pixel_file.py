@@ -1,7 +1,7 @@
 """Checkpoint files of models trained with diffstudio: one `.safetensors` file whose header describes the network.
 
-The `kind` in the header's `network` says which network to build: a pixel transformer, an autoencoder or a generator. The
-upper level of a cascade has an entry of its own, `upper`, and its tensors the prefix `upper.`.
+The `kind` in the header's `network` says which network to build: a pixel transformer, a U-Net, an autoencoder or a
+generator. The upper level of a cascade has an entry of its own, `upper`, and its tensors the prefix `upper.`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from diffstudio.atomic import write_bytes
 from diffstudio.diffusion.objectives.parameterisation import CLEAN_IMAGE, Parameterisation, Prediction
 from diffstudio.errors import CheckpointDamaged, reads_up_to
 from diffstudio.models.caption_words import CaptionWords
-from diffstudio.models.checkpoint import FORMAT, FORMAT_OF_CLEAN_IMAGE, TRAIN_OR_DOWNLOAD, Checkpoint
+from diffstudio.models.checkpoint import FORMAT, FORMAT_OF_CLEAN_IMAGE, TRAIN_OR_DOWNLOAD, UNET_ARCHITECTURE, Checkpoint
 from diffstudio.models.detection.families_table import GAN, PIXEL, VAE
 from diffstudio.models.files.file_access import first_line, nonfinite
 from diffstudio.models.fitted_steps.tuned import Tuned
@@ -38,6 +38,7 @@ from diffstudio.networks.gan import GanConfig, Generator
 from diffstudio.networks.one_call import OneCallConfig
 from diffstudio.networks.state_dict_keys import with_current_keys
 from diffstudio.networks.transformer import PixelTransformer, TransformerConfig
+from diffstudio.networks.unet import PixelNetwork, PixelUNet, UNetConfig
 from diffstudio.paths import valid_utf8
 from diffstudio.storage_errors import not_written
 
@@ -48,10 +49,11 @@ DEFAULT_GUIDANCE = {"scale": PIXEL.guidance, "interval": [0.05, 0.95]}
 DEFAULT_SAMPLING: Mapping[str, object] = {"sampler": PIXEL.sampler, "spacing": PIXEL.spacing, "steps": PIXEL.steps}
 
 
-Network: TypeAlias = PixelTransformer | Autoencoder | Generator
-Config: TypeAlias = TransformerConfig | AutoencoderConfig | GanConfig
-_NETWORK_VERSION = 1  # of autoencoders and generators; pixel transformers use the version of the file
-_TRANSFORMER, _AUTOENCODER, _GENERATOR = "pixel_transformer", "autoencoder", "gan_generator"  # kinds in headers
+Network: TypeAlias = PixelNetwork | Autoencoder | Generator
+Config: TypeAlias = TransformerConfig | UNetConfig | AutoencoderConfig | GanConfig
+_NETWORK_VERSION = 1  # of all but pixel transformers, which use the version of the file
+_TRANSFORMER, _UNET = "pixel_transformer", "unet"  # kinds in headers
+_AUTOENCODER, _GENERATOR = "autoencoder", "gan_generator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ def save(
     predicts. `tuned`: what it was tuned from, to few steps.
     """
     config = network.config
-    if not isinstance(network, PixelTransformer):
+    if not isinstance(network, PixelNetwork):
         parameterisation = CLEAN_IMAGE  # a recipe's own does not apply
     upper = network.upper_config if isinstance(network, CascadedTransformer) else None
     side = config.image_size if upper is None else upper.network.image_size
@@ -116,7 +118,7 @@ def save(
         "recipe": dict(recipe or {}),
         "run": dict(run or {}),
     }
-    if isinstance(network, PixelTransformer):
+    if isinstance(network, PixelNetwork):
         values |= {
             "schedule": dict(schedule or {"kind": "rectified_flow", "shift": 1.0}),
             "guidance": dict(guidance),
@@ -139,13 +141,15 @@ def save(
         metadata["diffstudio.thumbnail"] = json.dumps(_webp(thumbnail))
     metadata |= {
         "modelspec.sai_model_spec": "1.0.0",
-        "modelspec.architecture": _ARCHITECTURES[_family_of(network)],
+        "modelspec.architecture": UNET_ARCHITECTURE
+        if isinstance(network, PixelUNet)
+        else _ARCHITECTURES[_family_of(network)],
         "modelspec.implementation": f"diffstudio {__version__}",
         "modelspec.title": title,
         "modelspec.date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "modelspec.resolution": f"{width}x{height}",
     } | {f"modelspec.{key}": value for key, value in (card or {}).items()}
-    if isinstance(network, PixelTransformer):
+    if isinstance(network, PixelNetwork):
         metadata["modelspec.prediction_type"] = _PREDICTION_TYPES[parameterisation.prediction]
     tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in network.state_dict().items()}
     data = safetensors.torch.save(tensors, {name: valid_utf8(value) for name, value in metadata.items()})
@@ -161,7 +165,7 @@ def load(checkpoint: Checkpoint | Path) -> Loaded:
     checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else read_checkpoint(checkpoint)
     described = _header_object(checkpoint, "network")
     schedule, guidance = {}, {}
-    if described.get("kind", _TRANSFORMER) == _TRANSFORMER:
+    if described.get("kind", _TRANSFORMER) in (_TRANSFORMER, _UNET):
         schedule, guidance = (_header_object(checkpoint, key) for key in ("schedule", "guidance"))
     try:
         build, config = _network_of(checkpoint, described)
@@ -208,7 +212,7 @@ _ARCHITECTURES = {PIXEL.name: "diffstudio-pixel-transformer", VAE: "diffstudio-v
 
 def _family_of(network: Network) -> str:
     match network:
-        case PixelTransformer():
+        case PixelTransformer() | PixelUNet():
             return PIXEL.name
         case Autoencoder():
             return VAE
@@ -220,7 +224,7 @@ def _described(network: Network) -> dict[str, Any]:
     """The `network` entry of the header."""
     if isinstance(network, PixelTransformer):
         return {"kind": _TRANSFORMER} | network.config.to_json()
-    kind = _AUTOENCODER if isinstance(network, Autoencoder) else _GENERATOR
+    kind = {PixelUNet: _UNET, Autoencoder: _AUTOENCODER, Generator: _GENERATOR}[type(network)]
     return {"kind": kind, "version": _NETWORK_VERSION} | network.config.to_json()
 
 
@@ -243,6 +247,10 @@ def _network_of(checkpoint: Checkpoint, described: Mapping[str, Any]) -> tuple[C
             reads_up_to(_NETWORK_VERSION),
             "Update diffstudio",
         )
+    if kind == _UNET:
+        unet = UNetConfig.from_json(values)
+        _check_unet_plausible(unet, checkpoint.parameters)
+        return partial(PixelUNet, unet), unet
     if kind == _AUTOENCODER:
         autoencoder = AutoencoderConfig.from_json(values)
         check_one_call_plausible(autoencoder, checkpoint.parameters, autoencoder.latent_values)
@@ -287,6 +295,18 @@ def _check_plausible(config: TransformerConfig, parameters: int) -> None:
     elif config.conditioning is Conditioning.CLASS:
         least += config.num_classes * cond_dim
     if least + config.patch_values * config.bottleneck_dim + cond_dim**2 > parameters:
+        raise ValueError(_LARGER_THAN_FILE)
+
+
+def _check_unet_plausible(config: UNetConfig, parameters: int) -> None:
+    """Like `_check_plausible`, for U-Nets."""
+    least = sum(2 * config.layers_per_block * 18 * width**2 for width in config.block_out_channels)
+    least += config.in_channels * config.block_out_channels[0] + config.augment_dim * config.time_dim
+    if config.conditioning is Conditioning.TEXT:
+        least += (config.vocab_size + config.text_tokens + config.cond_dim) * config.cond_dim
+    elif config.conditioning is Conditioning.CLASS:
+        least += config.num_classes * config.time_dim
+    if least > parameters:
         raise ValueError(_LARGER_THAN_FILE)
 
 

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.detection.families_table import PIXEL
 from diffstudio.models.detection.types import Layout
 from diffstudio.models.memory.limits import DTYPE_BYTES, UNPACKED_SHARE
 
@@ -30,6 +32,7 @@ _SAMPLING = MappingProxyType(
 _DECODING = MappingProxyType({"pixel": 24, "vae": 24, "gan": 24, "qwen_image": 4000})  # likewise, of the VAE
 _DECODING_DEFAULT = 3076  # of the VAE of all other families
 _SAMPLING_DEFAULT = 1041  # the largest of the U-Nets above
+_UNET_VALUES = 7  # of a U-Net trained here: values per px and channel, besides the skip connections
 _CONTROLNET = 205  # of a ControlNet's residuals, for Stable Diffusion 1 and XL
 
 
@@ -67,7 +70,7 @@ def estimate(
     controlnets = len(controls) * _CONTROLNET * size // 4
     return Estimate(
         sum(model.parameters for model in (checkpoint, *controls)) * size,
-        pixels * (sampling_bytes(checkpoint.family, size) + controlnets),
+        pixels * ((_unet_bytes(checkpoint, size) or sampling_bytes(checkpoint.family, size)) + controlnets),
         pixels * decoding_bytes(checkpoint.family, size),
     )
 
@@ -80,6 +83,19 @@ def loaded_bytes(checkpoint: Checkpoint, dtype: str, free_bytes: int) -> int:
     unpacked = checkpoint.parameters * DTYPE_BYTES.get(dtype, 4)
     quantized = checkpoint.layout is Layout.GGUF or checkpoint.dtype.startswith("F8")
     return checkpoint.size_bytes if quantized and unpacked > UNPACKED_SHARE * free_bytes else unpacked
+
+
+def _unet_bytes(checkpoint: Checkpoint, size: int) -> int:
+    """Likewise, of a U-Net that was trained here; 0 for other networks, and if its header has no valid sizes."""
+    if checkpoint.family != PIXEL.name:
+        return 0
+    try:
+        network = checkpoint.json("network")
+        layers, widths = int(network["layers_per_block"]), [int(width) for width in network["block_out_channels"]]
+    except (CheckpointDamaged, KeyError, TypeError, ValueError):
+        return 0
+    values = sum(width * (layers + _UNET_VALUES) >> 2 * level for level, width in enumerate(widths))
+    return 2 * size * values  # with and without the prompt
 
 
 def sampling_bytes(family: str, size: int = 4) -> int:

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from diffstudio.networks.cascade import CascadedTransformer
-from diffstudio.networks.transformer import PixelTransformer
+from diffstudio.networks.unet import PixelNetwork
 
 PARAMETERS = 1_000_000_000  # larger networks are sharded
 
 
-def shard(network: PixelTransformer, device: torch.device) -> None:
+def shard(network: PixelNetwork, device: torch.device) -> None:
     """Shard each of the network's blocks, then the rest, over all processes; gradients are summed, not averaged.
 
     Parameters are replaced, so build optimisers afterwards.

@@ -37,7 +37,8 @@ from diffstudio.models.families.pixel import PixelModel
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.cascade import CascadedTransformer
 from diffstudio.networks.log_variance import LogVariance
-from diffstudio.networks.transformer import Condition, PixelTransformer, TransformerConfig
+from diffstudio.networks.transformer import Condition, TransformerConfig
+from diffstudio.networks.unet import PixelNetwork, PixelUNet
 from diffstudio.training import optimisers
 from diffstudio.training.data.augmentation import Augmentation
 from diffstudio.training.data.batches import Batch, Batches
@@ -45,7 +46,8 @@ from diffstudio.training.distributed.team import ALONE, Team
 from diffstudio.training.objectives.cascade import UpperLoss, with_upper
 from diffstudio.training.objectives.gaussian_baseline import gaussian_loss
 from diffstudio.training.objectives.objective import Diversity, FixedLosses, Update, gradient_norm
-from diffstudio.training.recipe import NoiseLevelsName, ObjectiveName, ObjectiveRecipe, Recipe
+from diffstudio.training.objectives.unet import seeded_dropout, unet_config
+from diffstudio.training.recipe import NetworkName, NoiseLevelsName, ObjectiveName, ObjectiveRecipe, Recipe
 from diffstudio.training.recipe_objective import WeightingName
 
 HELD_OUT_TIMES = 4  # noise levels at which the held-out loss is measured
@@ -57,7 +59,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}  # by `recipe.ru
 
 
 class DiffusionObjective:
-    """Trains a PixelTransformer to denoise."""
+    """Trains a PixelTransformer or PixelUNet to denoise."""
 
     kind = ObjectiveName.DIFFUSION
     loss_falls = True
@@ -67,7 +69,7 @@ class DiffusionObjective:
         self.recipe, self.device = recipe, device
         self.team: Team = ALONE
         self.schedule = RectifiedFlow()
-        self.network = with_upper(network_config(recipe, classes, vocabulary), recipe).to(device)
+        self.network = build_network(recipe, classes, vocabulary).to(device)
         self._log_variance = LogVariance().to(device) if recipe.objective.learned_variance else None
         self.rebuild_optimisers()
         self._noise_levels = noise_levels(recipe.objective)
@@ -98,9 +100,10 @@ class DiffusionObjective:
         self.network.train()
         batch = batch.to(self.device)
         t = batch.portion.cut(self._times(batch.portion.total, batch.generator))
-        losses = self._losses(self.network, batch, t, self._weighting)
-        loss = self.team.mean(losses.mean(), batch.portion)
-        torch.autograd.backward(loss if self._log_variance is None else self._divided(losses, t, batch))
+        with seeded_dropout(self.recipe.network, batch, self.device):
+            losses = self._losses(self.network, batch, t, self._weighting)
+            loss = self.team.mean(losses.mean(), batch.portion)
+            torch.autograd.backward(loss if self._log_variance is None else self._divided(losses, t, batch))
         norm = gradient_norm(self._parameters, self.recipe.optimiser.clip_norm, self.team)
         if self._log_variance is not None:
             norm_of_u = gradient_norm(self._log_variance.parameters(), _LOG_VARIANCE_CLIP, self.team)
@@ -190,10 +193,10 @@ class DiffusionObjective:
         return None
 
     def prepare_checkpoint(self, network: nn.Module, batches: Batches) -> None:
-        """Nothing to do: a PixelTransformer stores only its weights."""
+        """Nothing to do: these networks store only their weights."""
 
     def model(self, network: nn.Module, tokenizer: CaptionTokenizer | None, classes: Sequence[str]) -> PixelModel:
-        assert isinstance(network, PixelTransformer)
+        assert isinstance(network, PixelNetwork)
         return PixelModel(
             None,
             network.eval(),
@@ -233,6 +236,15 @@ class DiffusionObjective:
         """HELD_OUT_TIMES quantiles of the noise levels, in increasing order."""
         levels = self._noise_levels.sample(1024, self.schedule, torch.Generator().manual_seed(0)).sort().values
         return levels[torch.arange(HELD_OUT_TIMES) * 1024 // HELD_OUT_TIMES + 512 // HELD_OUT_TIMES]
+
+
+def build_network(recipe: Recipe, classes: int, vocabulary: int) -> PixelNetwork:
+    """The recipe's network, initialised from torch's global generator. ValueError for sizes that do not divide."""
+    if recipe.network.kind is NetworkName.UNET:
+        if recipe.upper.factor:
+            raise ValueError("no upper level can be built on a U-Net")
+        return PixelUNet(unet_config(recipe, classes, vocabulary))
+    return with_upper(network_config(recipe, classes, vocabulary), recipe)
 
 
 def network_config(recipe: Recipe, classes: int, vocabulary: int) -> TransformerConfig:

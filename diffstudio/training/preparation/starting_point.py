@@ -16,7 +16,7 @@ from torch import Tensor
 from diffstudio.models.families import pixel_file
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.cascade import UPPER
-from diffstudio.networks.transformer import PixelTransformer
+from diffstudio.networks.unet import PixelNetwork
 from diffstudio.training.channel_adapter import Mixing, mixing
 from diffstudio.training.few_steps import cannot_tune
 from diffstudio.training.recipe_choice import cannot_start_from, check_prediction, starting_checkpoint
@@ -60,7 +60,7 @@ class StartingPoint:
             raise cannot_start_from(self.name, "its network has other layers")
         trainer.begin_with(mine | fitting)
         new = [
-            name for name in mine if name not in fitting and (channels is not None or name not in (_READS, *_WRITES))
+            name for name in mine if name not in fitting and (channels is not None or name not in (*_READS, *_WRITES))
         ]
         parts = [what for prefix, what in _PARTS if any(name.startswith(prefix) for name in new)]
         without = self._without_weights(parts + (self._new_classes(classes) if _CLASSES in fitting else []))
@@ -72,7 +72,7 @@ class StartingPoint:
     def _check_teacher(self, trainer: Trainer, without: str) -> None:
         """RunProblem unless the trainer has the very network of this checkpoint: its teacher must know all it does."""
         mine, theirs = trainer.network, self.loaded.network
-        assert isinstance(mine, PixelTransformer)
+        assert isinstance(mine, PixelNetwork)
         size, wanted = theirs.config.image_size, mine.config.image_size
         if size != wanted:
             raise cannot_tune(
@@ -99,8 +99,10 @@ class StartingPoint:
         return f"{self.name} has no weights for {', '.join(parts[:_MOST_NAMED])}{more}; they are trained from scratch."
 
 
-_READS = "patch_embed.proj1.weight"  # [width, channels * positions]
-_WRITES = ("final_layer.linear.weight", "final_layer.linear.bias")  # [channels * positions, …]
+# Of a transformer [width, channels * positions], of a U-Net [width, channels, 3, 3].
+_READS = ("patch_embed.proj1.weight", "unet.conv_in.weight")
+# [channels * positions, …]
+_WRITES = ("final_layer.linear.weight", "final_layer.linear.bias", "unet.conv_out.weight", "unet.conv_out.bias")
 _TOKENS = "cond_embed.token_embed.weight"
 _CLASSES = "cond_embed.class_embed.weight"
 _AUGMENT = "cond_embed.augment_embed.weight"
@@ -116,6 +118,9 @@ _PARTS = (  # prefixes of parameters, and how messages name them
     ("blocks.", "some of the blocks"),
     ("final_layer.", "drawing patches of this size"),
     (UPPER, "the upper level"),
+    ("unet.conv_in.", "reading these channels"),
+    ("unet.conv_out.", "drawing these channels"),
+    ("unet.", "some of its blocks"),
 )
 _MOST_NAMED = 6
 
@@ -128,13 +133,18 @@ def starting_point(name: str) -> StartingPoint:
 
 def _with_channels(weights: Mapping[str, Tensor], between: Mixing | None) -> dict[str, Tensor]:
     """The weights adapted to other channels; without those of the first and last layers if there is no map."""
-    rest = {name: value for name, value in weights.items() if name not in (_READS, *_WRITES)}
+    rest = {name: value for name, value in weights.items() if name not in (*_READS, *_WRITES)}
     if between is None:
         return rest
     to_known, to_wanted = torch.tensor(between.to_known), torch.tensor(between.to_wanted)
-    reads = weights[_READS].unflatten(1, (len(to_known), -1))
-    rest[_READS] = torch.einsum("wkp,kc->wcp", reads, to_known).flatten(1)
+    for name in _READS:
+        if name in weights:
+            read = weights[name].flatten(1).unflatten(1, (len(to_known), -1))
+            mixed = torch.einsum("wkp,kc->wcp", read, to_known).flatten(1)
+            rest[name] = mixed.unflatten(1, (-1, *weights[name].shape[2:])) if weights[name].ndim == 4 else mixed
     for name in _WRITES:
+        if name not in weights:
+            continue
         writes = weights[name].unflatten(0, (to_wanted.shape[1], -1))
         rest[name] = torch.einsum("ck,k...->c...", to_wanted, writes).flatten(0, 1)
     return rest

@@ -21,7 +21,7 @@ from diffstudio.models.recommended import DEFAULTS_OF_0_1
 from diffstudio.networks.autoencoder import Autoencoder
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.gan import Generator
-from diffstudio.networks.transformer import PixelTransformer
+from diffstudio.networks.unet import PixelNetwork
 from diffstudio.training.recipe import FewStepsRecipe, RunRecipe
 from diffstudio.training.run.assessment import Assessment
 from diffstudio.training.run.events import RunCheckpoint, RunSamples
@@ -68,7 +68,7 @@ class Checkpointer:
         path = run.checkpoint(trainer.step_number)
         network = trainer.ema_network
         trainer.objective.prepare_checkpoint(network, self._context.batches)
-        assert isinstance(network, PixelTransformer | Autoencoder | Generator)
+        assert isinstance(network, PixelNetwork | Autoencoder | Generator)
         pixel_file.save(
             path,
             network,

@@ -137,7 +137,7 @@ def left_out(report: FolderReport, lost: Sequence[Skipped], unfit: Sequence[Skip
 
 def _with_pixels(recipe: Recipe, report: FolderReport) -> Recipe:
     """The recipe with the channels, shapes and ranges of the folder's images, so that files added later change nothing."""
-    data, _ = choose_pixels(recipe.data, report, recipe.network.patch, squares=recipe.upper.factor > 0)
+    data, _ = choose_pixels(recipe.data, report, recipe.network.multiple, squares=recipe.upper.factor > 0)
     return replace(recipe, data=data)
 
 

@@ -96,9 +96,8 @@ def scheduler_text(request: PictureRequest) -> str:
 
 def summary_of(checkpoint: Checkpoint) -> str:
     """`pixel transformer · 8.5 M · 64 px`"""
-    family = family_of(checkpoint.family)
     parts = [
-        family.title if family is not None else checkpoint.family,
+        checkpoint.family_title or checkpoint.family,
         checkpoint.edition,
         "inpainting" if checkpoint.inpainting else "",
         human_count(checkpoint.parameters) if checkpoint.parameters else "",

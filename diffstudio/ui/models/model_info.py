@@ -66,7 +66,7 @@ MAX_TAGS = 60
 def type_text(checkpoint: Checkpoint) -> str:
     """`pixel transformer`; `LoRA for Stable Diffusion XL`; `FLUX.1 dev, network only`."""
     family = family_of(checkpoint.family)
-    title = " ".join(part for part in (family.title, checkpoint.edition) if part) if family is not None else ""
+    title = " ".join(part for part in (checkpoint.family_title, checkpoint.edition) if part) if family else ""
     if checkpoint.role is Role.LORA and family is None:
         title = checkpoint.edition  # the model that is not supported
     if checkpoint.role is Role.CHECKPOINT and title:

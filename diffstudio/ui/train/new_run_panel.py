@@ -15,7 +15,7 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.studio.runs.runs import LONGEST_NAME
 from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.training.distributed.cluster import Cluster
-from diffstudio.training.recipe import ObjectiveName, OptimiserName, Recipe
+from diffstudio.training.recipe import NetworkName, ObjectiveName, OptimiserName, Recipe
 from diffstudio.training.recipe_choice import AUTO, FROM_SCRATCH, STARTER, RecipeChoice, choose_recipe, named_recipes
 from diffstudio.training.recipe_size import memory_bytes, size_problem
 from diffstudio.ui.train.devices import DevicesForm
@@ -323,10 +323,9 @@ class NewRunPanel(QWidget):
         self.image_size.set_choices(size_choices(options.size, two_levels=denoises and not tunes))
         self.image_size.set_value(options.size)
         self.image_size.combo.set_unavailable(_SIZE_OF_CHECKPOINT if tunes else "")
-        self.noise_levels.setVisible(
-            denoises and not tunes
-        )  # VAEs and GANs have no noise levels, and no blocks for Muon
-        self.optimiser.set_choices([each for each in OPTIMISERS if denoises or each[0] is not OptimiserName.MUON])
+        self.noise_levels.setVisible(denoises and not tunes)  # VAEs and GANs have none
+        has_blocks = recipe is None or (denoises and recipe.network.kind is NetworkName.TRANSFORMER)
+        self.optimiser.set_choices([each for each in OPTIMISERS if has_blocks or each[0] is not OptimiserName.MUON])
         self.optimiser.set_value(options.optimiser)
         self.noise_levels.set_choices(noise_levels_choices(options.noise_levels))
         self.noise_levels.set_value(options.noise_levels)

@@ -13,7 +13,7 @@ from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLineEdit, QPlainTextEdi
 
 from diffstudio.errors import RunProblem
 from diffstudio.training.recipe import Recipe
-from diffstudio.training.recipe_limits import choices_of, is_of_kind, limits_of
+from diffstudio.training.recipe_limits import choices_of, is_of_kind, is_of_network, limits_of
 from diffstudio.training.recipe_size import size_problem
 from diffstudio.ui.train.recipe_labels import SECTIONS, SETTINGS, SettingText, choice_text
 from diffstudio.ui.widgets import actions, theme
@@ -28,6 +28,7 @@ _ELSEWHERE = {
     "run.steps",
     "run.minutes",
     "objective.kind",
+    "network.kind",
     "few_steps.enabled",
     "few_steps.teacher",
     "few_steps.teacher_sha256",
@@ -88,8 +89,9 @@ class RecipeDialog(FittedDialog):
         grid.setVerticalSpacing(12)
         grid.setColumnStretch(0, 3)
         grid.setColumnStretch(1, 2)
-        kind = self._recipe.objective.kind
-        names = [one for one in _fields(type(attrgetter(section)(self._recipe)), section) if is_of_kind(one[0], kind)]
+        kind, network = self._recipe.objective.kind, self._recipe.network.kind
+        fields = _fields(type(attrgetter(section)(self._recipe)), section)
+        names = [one for one in fields if is_of_kind(one[0], kind) and is_of_network(one[0], network)]
         for row, (name, hint) in enumerate(names):
             field = self._field(name, hint, attrgetter(name)(self._recipe))
             text, limits = SETTINGS[name], limits_of(name)

@@ -95,7 +95,23 @@ _TEXTS = {
     "network.width": ("Width", "Features of each token. Divisible by the attention heads"),
     "network.depth": ("Depth", "Number of transformer blocks"),
     "network.heads": ("Attention heads", "Heads of each attention layer"),
-    "network.condition_width": ("Condition width", "Width of the vector that modulates the blocks"),
+    "network.condition_width": (
+        "Condition width",
+        "Width of the vector that modulates the blocks; of a U-Net that of the embedding of each caption token",
+    ),
+    "network.channels": (
+        "Channels of each level",
+        "From full resolution down, each at half the side of the one before. Multiples of 8; more learn more and are slower",
+    ),
+    "network.layers": ("Blocks per level", "Residual blocks at each level on the way down; one more on the way up"),
+    "network.attention": (
+        "Attention up to (px)",
+        "Levels of this side or smaller have attention, besides the middle of the network. 0: only the middle",
+    ),
+    "network.dropout": (
+        "Dropout",
+        "Probability of dropping a value in the residual blocks: less copying of few images, but slower learning",
+    ),
     "network.vocabulary": ("Vocabulary", "Largest number of tokens of the caption tokenizer"),
     "network.text_tokens": (
         "Tokens per caption",

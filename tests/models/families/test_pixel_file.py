@@ -19,7 +19,9 @@ from diffstudio.models.library.records import read_checkpoint
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition, PixelTransformer
+from diffstudio.networks.unet import PixelUNet
 from tests.networks.test_transformer import small, stirred
+from tests.networks.test_unet import small as small_unet
 from tests.training.test_trainer import OLD, predicted
 
 
@@ -147,3 +149,39 @@ def test_a_place_that_cannot_be_written_leaves_nothing(tmp_path: Path, network: 
     with pytest.raises(StorageProblem):
         pixel_file.save(tmp_path / "missing" / "a.safetensors", network, title="x")
     assert not list(tmp_path.glob("**/a*"))
+
+
+@pytest.mark.parametrize("conditioning", list(Conditioning))
+def test_a_unet_comes_back_as_it_was_and_says_what_it_is(
+    conditioning: Conditioning, tmp_path: Path, tokenizer: CaptionTokenizer
+) -> None:
+    network = small_unet(conditioning, vocab_size=tokenizer.vocabulary)
+    path = tmp_path / "a.safetensors"
+    words = tokenizer if conditioning is Conditioning.TEXT else None
+    classes = ("a", "b", "c") if conditioning is Conditioning.CLASS else ()
+    pixel_file.save(path, network, title="An apple", tokenizer=words, classes=classes)
+    loaded = pixel_file.load(path)
+    assert isinstance(loaded.network, PixelUNet) and loaded.network.config == network.config
+    condition = Condition(torch.tensor([[1, 2, 0, 0]]), torch.tensor([1]))
+    x_t, t = torch.randn(1, 3, 16, 16), torch.tensor([0.3])
+    assert torch.equal(loaded.network(x_t, t, condition), network(x_t, t, condition))
+    about = read_checkpoint(path)
+    assert (about.family, about.family_title, about.conditioning) == ("pixel", "pixel U-Net", conditioning)
+    assert about.json("network") | {"patch": 2, "kind": "unet", "version": 1} == about.json("network")
+    assert about.metadata["modelspec.architecture"] == "diffstudio-pixel-unet"
+    assert about.metadata["modelspec.prediction_type"] == "sample" and loaded.schedule["kind"] == "rectified_flow"
+
+
+@pytest.mark.parametrize("conditioning", list(Conditioning))
+def test_a_unet_larger_than_its_file_is_not_built(
+    conditioning: Conditioning, tmp_path: Path, tokenizer: CaptionTokenizer
+) -> None:
+    path = tmp_path / "a.safetensors"
+    pixel_file.save(path, small_unet(conditioning, vocab_size=tokenizer.vocabulary), title="x", tokenizer=tokenizer)
+    tensors, metadata = safetensors.torch.load_file(path), dict(read_checkpoint(path).metadata)
+    network = json.loads(metadata["diffstudio.network"])
+    key = {Conditioning.TEXT: "vocabulary", Conditioning.CLASS: "classes", Conditioning.NONE: "layers_per_block"}
+    metadata["diffstudio.network"] = json.dumps(network | {key[conditioning]: 10**9})
+    safetensors.torch.save_file(tensors, path, metadata)
+    with pytest.raises(CheckpointDamaged, match="more parameters than the file"):
+        pixel_file.load(path)

@@ -12,9 +12,16 @@ from PIL import Image
 from diffstudio.models.families import pixel_file
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.networks.transformer import PixelTransformer
-from diffstudio.training.objectives.diffusion import network_config
-from diffstudio.training.recipe import DataRecipe, NetworkRecipe, Recipe, RunRecipe
+from diffstudio.training.objectives.diffusion import build_network
+from diffstudio.training.recipe import (
+    DataRecipe,
+    NetworkName,
+    NetworkRecipe,
+    OptimiserName,
+    OptimiserRecipe,
+    Recipe,
+    RunRecipe,
+)
 
 COLOURS = {"red": (220, 40, 40), "blue": (40, 60, 220)}
 RECIPE = Recipe(
@@ -24,6 +31,12 @@ RECIPE = Recipe(
         conditioning=Conditioning.CLASS, patch=8, margin=0, bottleneck=8, width=16, depth=1, heads=2, condition_width=16
     ),
     run=RunRecipe(dtype="float32", sample_steps=2),
+)
+
+UNET = replace(
+    RECIPE,
+    network=replace(RECIPE.network, kind=NetworkName.UNET, channels=(8, 16), layers=1, attention=8),
+    optimiser=OptimiserRecipe(name=OptimiserName.ADAMW),
 )
 
 
@@ -52,7 +65,7 @@ def write_checkpoint(
     tokenizer = CaptionTokenizer.learn(["a red square", "a blue square"], 300)
     by_text = conditioning is Conditioning.TEXT
     torch.manual_seed(0)
-    network = PixelTransformer(network_config(recipe, len(COLOURS), tokenizer.vocabulary if by_text else 0))
+    network = build_network(recipe, len(COLOURS), tokenizer.vocabulary if by_text else 0)
     with torch.no_grad():
         for name, parameter in network.named_parameters():
             if not bool(parameter.any()):

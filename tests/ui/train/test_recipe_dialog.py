@@ -34,7 +34,7 @@ def test_a_recipe_stays_as_it_is_when_nothing_is_changed(qtbot: QtBot, name: str
 
 
 def test_every_setting_has_a_label_and_an_explanation(qtbot: QtBot) -> None:
-    dialogs = {name: opened(qtbot, named_recipes()[name]) for name in ("tiny", "few-steps", "vae", "gan")}
+    dialogs = {name: opened(qtbot, named_recipes()[name]) for name in ("tiny", "unet", "few-steps", "vae", "gan")}
     assert set(SETTINGS) == {name for dialog in dialogs.values() for name in dialog.fields}
     labels = [text.label for text in SETTINGS.values()]
     assert len(set(labels)) == len(labels), "two settings with one label"
@@ -49,8 +49,10 @@ def test_every_setting_has_a_label_and_an_explanation(qtbot: QtBot) -> None:
 
 def test_settings_of_other_kinds_of_model_are_not_offered(qtbot: QtBot) -> None:
     recipes = named_recipes()
-    fields = {name: set(opened(qtbot, recipes[name]).fields) for name in ("tiny", "vae", "gan")}
+    fields = {name: set(opened(qtbot, recipes[name]).fields) for name in ("tiny", "unet", "vae", "gan")}
     assert "objective.noise_levels" in fields["tiny"] and "objective.gamma" not in fields["tiny"]
+    assert "network.channels" in fields["unet"] and "network.dropout" not in fields["tiny"] | fields["vae"]
+    assert "network.heads" not in fields["unet"] and "optimiser.muon_dtype" not in fields["unet"]
     assert "objective.free_bits" in fields["vae"] and "network.heads" not in fields["vae"]
     assert "objective.gamma" in fields["gan"] and "run.sample_sampler" not in fields["gan"] | fields["vae"]
     assert "network.latent" in fields["gan"] & fields["vae"] and "run.seed" in fields["gan"] & fields["tiny"]
@@ -104,3 +106,22 @@ def test_what_cannot_run_is_refused_by_name(qtbot: QtBot, name: str, text: str, 
     assert dialog.accept_button.isEnabled()
     enter(dialog, name, text)
     assert named in dialog.problem.text() and not dialog.accept_button.isEnabled()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "named"),
+    [
+        ("network.channels", "32, 60", "a multiple of 8 for each of 1 to 8 levels"),
+        ("network.channels", "32, many", "is 'many': it must be a whole number"),
+        ("network.condition_width", "20", "a multiple of 8 for a U-Net"),
+        ("network.dropout", "1", "recipe.network.dropout is 1"),
+        ("data.size", "30", "The size of 30 px cannot be halved 2 times"),
+    ],
+)
+def test_what_a_unet_cannot_be_is_refused_by_name(qtbot: QtBot, name: str, text: str, named: str) -> None:
+    dialog = opened(qtbot, named_recipes()["unet"])
+    assert dialog.accept_button.isEnabled()
+    enter(dialog, name, text)
+    assert named in dialog.problem.text() and not dialog.accept_button.isEnabled()
+    enter(dialog, name, "")
+    assert not dialog.accept_button.isEnabled()

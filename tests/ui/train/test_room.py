@@ -31,7 +31,7 @@ from diffstudio.studio.requests import TrainRequest
 from diffstudio.studio.runs.notes import read_note
 from diffstudio.studio.runs.runs import Runs
 from diffstudio.training.distributed import cluster
-from diffstudio.training.recipe import NoiseLevelsName, ObjectiveName, OptimiserName, Recipe
+from diffstudio.training.recipe import NetworkName, NoiseLevelsName, ObjectiveName, OptimiserName, Recipe
 from diffstudio.training.recipe_choice import FROM_SCRATCH, STARTER, RecipeChoice, read_choice
 from diffstudio.training.run.events import RunEvent, RunFinished, RunHeldOut, RunStarted, RunStep, RunStopped
 from diffstudio.training.run.run_folder import RunFolder, RunRequest, Status
@@ -849,6 +849,18 @@ def test_a_gan_is_offered_no_noise_levels_and_no_muon(room: TrainRoom, qtbot: Qt
     panel.recipe.set_value("tiny")
     panel.recipe.chosen.emit("tiny")
     assert not panel.noise_levels.isHidden() and panel.optimiser.value() is OptimiserName.MUON
+
+
+def test_a_unet_is_offered_beside_the_others_without_muon(room: TrainRoom, qtbot: QtBot, pictures: Path) -> None:
+    inspected(room, qtbot, pictures)
+    panel = room.new_panel
+    panel.recipe.set_value("unet")
+    panel.recipe.chosen.emit("unet")
+    settings = panel.run_settings()
+    assert settings is not None and settings.recipe.network.kind is NetworkName.UNET and panel.start.isEnabled()
+    assert not panel.noise_levels.isHidden() and panel.optimiser.value() is OptimiserName.ADAMW
+    assert not panel.optimiser.set_value(OptimiserName.MUON) and "memory" in panel.estimate.text()
+    assert "Choose it to compare networks" in panel.recipe_reason.text()
 
 
 def test_a_finished_run_is_tuned_to_few_steps(

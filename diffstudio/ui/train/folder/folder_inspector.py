@@ -101,7 +101,7 @@ class FolderInspector(QObject):
     async def _load_thumbnails(self, report: FolderReport, recipe: Recipe, count: int, side: int) -> None:
         thumbnails: list[tuple[ImageTarget, str]] = []
         data, _ = await self._tasks.to_thread(
-            partial(choose_pixels, recipe.data, report, recipe.network.patch, squares=recipe.upper.factor > 0)
+            partial(choose_pixels, recipe.data, report, recipe.network.multiple, squares=recipe.upper.factor > 0)
         )
         for record in evenly_spaced(report.images, count):
             path = report.folder / record.path
