@@ -134,11 +134,16 @@ def test_classes_are_those_of_the_teacher(folder: Path, recipe: Recipe, quick: s
     assert read_checkpoint(run.latest_checkpoint).classes == ("disc", "square")
 
 
-def test_a_recipe_changed_by_hand_cannot_have_another_size(
+def test_a_choice_from_the_window_keeps_the_network_but_not_with_another_size(
     teacher: Path, quick: str, folder: Path, tmp_path: Path
 ) -> None:
+    """The window writes its choice for the process that trains."""
+    next(folder.rglob("*.txt")).write_text("a caption of many more words than the six tokens that it reads")
     choice = choose_recipe(quick, finish_inspection(folder, lambda _: None), start_from=str(teacher))
     assert choice.why and choice.recipe.data.size == 16
+    choice.write(tmp_path / "choice.toml")
+    run = train(tmp_path / "run", folder, recipe=str(tmp_path / "choice.toml"))
+    assert run.recipe().network.text_tokens == choice.recipe.network.text_tokens == 6
     changed = replace(choice.recipe, data=replace(choice.recipe.data, size=24))
     replace(choice, recipe=changed).write(tmp_path / "changed.toml")
     with pytest.raises(RunProblem, match="it was trained at 16 px, and the recipe says 24 px"):
