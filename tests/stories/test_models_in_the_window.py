@@ -89,6 +89,18 @@ def test_a_lora_dropped_on_the_window_is_brought_in_and_named_in_the_prompt(
     assert any(model.name == "brush" for model in desktop.checkpoints)
 
 
+def test_a_tokenizer_dropped_on_the_window_is_put_where_it_is_looked_for(
+    desktop: Desktop, qtbot: QtBot, tmp_path: Path
+) -> None:
+    dropped = tmp_path / "elsewhere" / "tokenizer.json"
+    dropped.parent.mkdir()
+    dropped.write_text('{"model": {"vocab": {"a": 0}}, "added_tokens": [{"id": 1, "content": "<|im_start|>"}]}')
+    drop_folder(desktop.window, dropped)
+    qtbot.waitUntil(lambda: "tokenizer.json was added to" in desktop.window.banner.text(), timeout=PATIENCE_MS)
+    place = paths.checkpoints() / "tokenizers" / "qwen"
+    assert str(place) in desktop.window.banner.text() and (place / "tokenizer.json").is_file()
+
+
 def test_what_is_dropped_and_no_model_is_said(desktop: Desktop, qtbot: QtBot, tmp_path: Path) -> None:
     (tmp_path / "odd.safetensors").write_bytes(b"nothing")
     drop_folder(desktop.window, tmp_path / "odd.safetensors")

@@ -20,6 +20,8 @@ _LARGEST_BYTES = 64 << 20
 _DEEPEST = 3  # levels of folders below a models folder that are searched
 _QWEN = "<|im_start|>"  # starts a turn of a conversation
 _T5 = ["<pad>", "</s>", "<unk>"]
+_WHOLE = ("tokenizer.json", "tokenizer_config.json")
+_PARTS = ("vocab.json", "merges.txt", "tokenizer_config.json", "added_tokens.json", "special_tokens_map.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,18 @@ def tokenizer_in(folder: Path) -> KnownTokenizer | None:
         if vocabulary and _QWEN in added:
             return KnownTokenizer("qwen", len(vocabulary) + sum(token not in vocabulary for token in added))
     return None
+
+
+def tokenizer_files(path: Path) -> tuple[KnownTokenizer, list[Path]] | None:
+    """The tokenizer of T5 or Qwen that a folder, or a file in it, holds, and its files; None for anything else."""
+    folder = path if path.is_dir() else path.parent
+    names = _WHOLE if (folder / _WHOLE[0]).is_file() else _PARTS
+    if not path.is_dir() and path.name not in names:
+        return None
+    if path.is_dir() and any(folder.glob("*.safetensors")):  # a whole text encoder
+        return None
+    found = tokenizer_in(folder)
+    return None if found is None else (found, [file for name in names if (file := folder / name).is_file()])
 
 
 def _contents(added_tokens: Any) -> list[str]:

@@ -12,6 +12,8 @@ from diffstudio.atomic import atomic_write, link, rename
 from diffstudio.errors import FREE_SPACE_OR_FOLDER, BadRequest, CheckpointUnknown, StorageProblem
 from diffstudio.models.adapters.adapter_config import adapter_config_path
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.components.requirements import COMPONENT_KINDS
+from diffstudio.models.components.tokenizers import KnownTokenizer, tokenizer_files
 from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.files.formats import CHOOSE_ANOTHER_FILE, PICKLES, SAFETENSORS, SUFFIXES
 from diffstudio.models.files.hashes import sha256_of
@@ -33,7 +35,8 @@ _SUFFIX_BY_LAYOUT = {Layout.GGUF: ".gguf", Layout.PICKLE: PICKLES[0]}  # of file
 def import_file(path: Path, folder: Path, *, move: bool = False) -> Generator[float | Path, None, None]:
     """Import a model file into the sub-folder of `folder` for its kind; yields the progress, 0 to 1, then its new path.
 
-    A PEFT adapter has its config file next to it: both are imported, into a folder named after the adapter.
+    A PEFT adapter has its config file next to it: both are imported, into a folder named after the adapter. A tokenizer of
+    T5 or Qwen, a file of it or its folder, goes where checkpoints that need one look for it.
 
     On the same disk it is a hard link, which takes no space; elsewhere a copy, or with `move` the file itself where the
     disk has no links. A file without the suffix of a weights
@@ -42,6 +45,9 @@ def import_file(path: Path, folder: Path, *, move: bool = False) -> Generator[fl
     file, CheckpointUnknown for what nothing here can use, BadRequest for a folder, StorageProblem when it cannot be
     written.
     """
+    if (tokenizer := tokenizer_files(path)) is not None:
+        yield from _tokenizer_imported(*tokenizer, folder)
+        return
     checkpoint = read_checkpoint(path)
     _check_usable(checkpoint)
     path, where = checkpoint.path, folder / FOLDERS.get(checkpoint.role, "")
@@ -67,16 +73,36 @@ def import_file(path: Path, folder: Path, *, move: bool = False) -> Generator[fl
         if config is not None and not (where / config.name).exists():
             yield from _copied(config, where / config.name)
     except OSError as error:
-        raise StorageProblem(
-            f"{path.name} cannot be imported to {where}",
-            error.strerror or str(error),
-            f"{FREE_SPACE_OR_FOLDER} in Settings",
-        ) from error
+        raise _not_imported(path, where, error) from error
     finally:
         if config is not None:
             with suppress(OSError):
                 where.rmdir()  # where nothing was written to it
     yield target.absolute()
+
+
+def _tokenizer_imported(
+    tokenizer: KnownTokenizer, files: Sequence[Path], folder: Path
+) -> Generator[float | Path, None, None]:
+    """Yields the progress, then the path of the first file."""
+    if _is_listed(files[0], folder):
+        yield files[0].absolute()
+        return
+    place = folder / COMPONENT_KINDS[f"tokenizer-{tokenizer.kind}"].folder
+    try:
+        where = _folder_for(files, place)
+        where.mkdir(parents=True, exist_ok=True)
+        for file in files:
+            if not (where / file.name).exists():
+                yield from _copied(file, where / file.name)
+    except OSError as error:
+        raise _not_imported(files[0], place, error) from error
+    yield (where / files[0].name).absolute()
+
+
+def _not_imported(path: Path, where: Path, error: OSError) -> StorageProblem:
+    why = error.strerror or str(error)
+    return StorageProblem(f"{path.name} cannot be imported to {where}", why, f"{FREE_SPACE_OR_FOLDER} in Settings")
 
 
 def _is_listed(path: Path, folder: Path) -> bool:

@@ -170,8 +170,8 @@ class ModelsRoom(ModelsLayout):
         set_tooltip(self.progress, f"Copying {name}")
 
     def show_imported(self, path: Path) -> None:
-        if self.choose(path):
-            self.message.show_message("good", f"{path.name} was copied to {path.parent}.")
+        self.choose(path)  # unless it is a tokenizer, which is not listed
+        self.message.show_message("good", f"{path.name} was copied to {path.parent}.")
 
     def show_renamed(self, change: ModelRenamed) -> None:
         """Select a model that was renamed, once it is listed."""

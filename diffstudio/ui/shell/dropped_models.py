@@ -49,6 +49,8 @@ class DroppedModels(QObject):
             )
             if model is not None:
                 self._use(model)
+            elif imported is not None:  # a tokenizer, which is not listed
+                self.message.emit("good", f"{imported.name} was added to {imported.parent}.")
 
     def _use(self, model: Checkpoint) -> None:
         self.message.emit("good", f"{model.path.name} was added to {model.path.parent}.")

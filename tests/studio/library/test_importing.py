@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, StorageProblem
+from diffstudio.models.components.tokenizers import tokenizer_files, tokenizer_folders, tokenizer_in
 from diffstudio.models.library.library import Library
 from diffstudio.studio.library import importing
 from diffstudio.studio.library.importing import import_file
@@ -270,3 +271,61 @@ def test_a_list_of_names_without_weights_is_not_imported(tmp_path: Path) -> None
     torch.save({"a.weight": "b.weight"}, tmp_path / "keys.pt")
     with pytest.raises(CheckpointUnknown, match=r"keys.pt cannot be used by diffstudio: there are no weights in it"):
         brought(tmp_path / "keys.pt", tmp_path / "models")
+
+
+TOKENIZERS = {
+    "t5": {"model": {"vocab": [["<pad>", 0.0], ["</s>", 0.0], ["<unk>", 0.0], ["a", -1.0]]}, "added_tokens": []},
+    "qwen": {
+        "model": {"vocab": {"a": 0, "b": 1}, "merges": []},
+        "added_tokens": [{"id": 2, "content": "<|im_start|>"}],
+    },
+}
+
+
+def tokenizer(folder: Path, kind: str) -> Path:
+    folder.mkdir()
+    (folder / "tokenizer.json").write_text(json.dumps(TOKENIZERS[kind]))
+    (folder / "tokenizer_config.json").write_text("{}")
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["t5", "qwen"])
+def test_a_tokenizer_goes_where_checkpoints_look_for_it(tmp_path: Path, kind: str) -> None:
+    source = tokenizer(tmp_path / "downloads", kind)
+    (source / "notes.txt").write_text("mine")
+    models = tmp_path / "models"
+    found = brought(source / "tokenizer.json", models)
+    assert found == models / "tokenizers" / kind / "tokenizer.json"
+    known = tokenizer_in(found.parent)
+    assert known is not None and known.kind == kind and found.parent in tokenizer_folders(tmp_path, [], [models])
+    assert sorted(one.name for one in found.parent.iterdir()) == ["tokenizer.json", "tokenizer_config.json"]
+    assert brought(source, models) == found and brought(found, models) == found  # its folder, and again
+    changed = json.loads((source / "tokenizer.json").read_text()) | {"version": "2.0"}
+    (source / "tokenizer.json").write_text(json.dumps(changed))
+    assert brought(source, models) == models / "tokenizers" / f"{kind}-2" / "tokenizer.json"
+
+
+def test_a_tokenizer_of_two_files_and_what_is_no_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tokenizer(tmp_path / "downloads", "qwen")
+    (source / "tokenizer.json").unlink()
+    (source / "vocab.json").write_text(json.dumps(TOKENIZERS["qwen"]["model"]["vocab"]))
+    (source / "merges.txt").write_text("a b")
+    added = {"2": {"content": "<|im_start|>"}}
+    (source / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": added}))
+    found = brought(source / "merges.txt", tmp_path / "models")
+    assert found == tmp_path / "models" / "tokenizers" / "qwen" / "vocab.json"
+    assert (found.parent / "merges.txt").is_file()
+    weights(source / "model.safetensors")
+    for path in (source, weights(source / "other.safetensors")):  # a whole text encoder; a file beside a tokenizer
+        assert tokenizer_files(path) is None
+    (tmp_path / "tokenizer.json").write_text('{"model": {"vocab": {"a": 0}}, "added_tokens": []}')  # of another model
+    with pytest.raises(CheckpointUnknown, match="other tokenizers are not needed"):
+        brought(tmp_path / "tokenizer.json", tmp_path / "models")
+
+    def full(*_: object) -> object:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(importing, "_copied", full)
+    (source / "model.safetensors").unlink()
+    with pytest.raises(StorageProblem, match=r"cannot be imported to .*tokenizers"):
+        brought(source / "vocab.json", tmp_path / "others")
