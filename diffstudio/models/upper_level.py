@@ -18,6 +18,7 @@ from diffstudio.diffusion.restoration.degradations import Reduced
 from diffstudio.diffusion.samplers import Step, dpmpp_2m
 from diffstudio.diffusion.schedule import NoiseSchedule, RectifiedFlow
 from diffstudio.diffusion.spacing import times_from_noise_level
+from diffstudio.errors import BadRequest
 from diffstudio.networks.cascade import CascadedTransformer, noised
 from diffstudio.networks.transformer import Condition
 
@@ -56,6 +57,16 @@ class UpperLevel:
     def draws(self, width: int, height: int) -> bool:
         """Whether an image of this size is too large for the base alone."""
         return max(width, height) > self.network.config.image_size
+
+    def check_base_alone(self, width: int, height: int) -> None:
+        """BadRequest for a size at which the base does not draw alone, whose network is looked into."""
+        if self.draws(width, height):
+            side = self.network.config.image_size
+            raise BadRequest(
+                f"The network of this checkpoint does not draw images of {width} × {height} px alone",
+                f"images of more than {side} px are drawn in two levels, and the lower one is looked into",
+                f"Choose at most {side} × {side} px",
+            )
 
     def times(self, strength: float = 1.0) -> Tensor:
         """The times of its steps, float64 [n + 1]; fewer with a denoising strength below 1."""

@@ -115,6 +115,12 @@ def test_tiles_are_refused(model: PixelModel) -> None:
         steps_of(model, size=32, tiling=Tiling(32, 16))
 
 
+def test_what_looks_into_the_base_is_refused_larger_images(model: PixelModel) -> None:
+    upper_of(model).check_base_alone(16, 16)
+    with pytest.raises(BadRequest, match="does not draw images of 32 × 16 px alone.* Choose at most 16 × 16 px"):
+        upper_of(model).check_base_alone(32, 16)
+
+
 def test_an_enlarged_image_equals_the_given_one_when_it_is_reduced(model: PixelModel) -> None:
     low = torch.rand(2, 3, 16, 24, generator=torch.Generator().manual_seed(1)) * 1.6 - 0.8
     larger = list(upper_of(model).enlarged(low, SeededNoise([0, 1])))[-1].x

@@ -13,6 +13,7 @@ from PIL import Image
 
 from diffstudio.errors import BadRequest, CheckpointMissing, CheckpointUnknown
 from diffstudio.models import loading
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.families import pixel_file
 from diffstudio.models.families.pixel import PixelModel
 from diffstudio.models.library.library import Library
@@ -26,11 +27,13 @@ from diffstudio.networks.cascade import CascadedTransformer
 from diffstudio.studio.events import Stepped
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.generation.upscaler_lookup import find_upscaler
+from diffstudio.studio.jobs.memory_forecast import DeviceMemory, MemoryQuery, forecast
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.requests import GenerateRequest, UpscaleRequest
 from diffstudio.ui.generate.labels import upscalers_of
 from diffstudio.ui.generate.sections.size import limits_of
+from diffstudio.ui.models.model_info import model_rows
 from tests.models.small_files import made
 from tests.models.tiny import write_tiny_checkpoint
 from tests.studio.generation.test_generate import InMemory, calls_of, run, same
@@ -136,6 +139,20 @@ def test_the_sizes_on_offer_are_those_that_it_can_draw(path: Path, model: PixelM
     assert (limits.width, limits.height, limits.step, limits.largest) == (32, 32, 16, 64)
     for side in range(limits.smallest, limits.largest + 1, limits.step):
         model.check_size(side, side)
+
+
+def test_the_memory_of_a_hires_fix_is_that_of_the_whole_image(path: Path) -> None:
+    """Which is not sampled in tiles."""
+    two, memory = read_checkpoint(path), DeviceMemory("cpu", 2**34, 2**34)
+    one = read_checkpoint(write_tiny_checkpoint(path.with_name("one.safetensors"), size=32))
+
+    def grows(checkpoint: Checkpoint) -> float:
+        large, small = (forecast(MemoryQuery(GenerateRequest(enlarge=by), checkpoint), memory) for by in (4.0, 1.0))
+        return (large.needed - 4 * checkpoint.parameters) / (small.needed - 4 * checkpoint.parameters)
+
+    assert grows(two) == 16 and grows(one) == 1
+    assert dict(model_rows(two))["Image size"] == "32 × 32 px, in two levels: it can also upscale images"
+    assert dict(model_rows(one))["Image size"] == "32 × 32 px"
 
 
 def test_the_weight_tools_keep_both_levels(path: Path, tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def _size_per_call(query: MemoryQuery) -> tuple[int, int, bool]:
     if request.enlarge <= 1:
         return width, height, False
     larger = (round(request.enlarge * width), round(request.enlarge * height))
-    if request.tiled or limits.needs_tiling(*larger, side):
+    if (request.tiled or limits.needs_tiling(*larger, side)) and not checkpoint.upper_factor:
         return max(width, min(side, larger[0])), max(height, min(side, larger[1])), True
     return larger[0], larger[1], False
 

@@ -107,6 +107,8 @@ def conditioning_text(checkpoint: Checkpoint) -> str:
 def model_rows(checkpoint: Checkpoint, sidecar: Sidecar = NO_SIDECAR) -> list[tuple[str, str]]:
     """The rows of the Checkpoint table as names and values; a row without a value is not shown."""
     size = f"{checkpoint.width} × {checkpoint.height} px" if checkpoint.width else ""
+    if size and checkpoint.enlarges and checkpoint.can_generate:
+        size += ", in two levels: it can also upscale images"
     stored = _DTYPES.get(checkpoint.dtype, checkpoint.dtype)
     parameters = f"{human_count(checkpoint.parameters)} ({stored})" if checkpoint.parameters else stored
     return [

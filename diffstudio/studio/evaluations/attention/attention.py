@@ -259,6 +259,8 @@ def _layers_of(wanted: str, checkpoint: Checkpoint, model: Model) -> list[Attent
 def _options(request: AttentionRequest, checkpoint: Checkpoint, model: Model) -> SampleOptions:
     usual = recommended_values(checkpoint)
     width, height = model.network_size
+    if model.upper is not None:
+        model.upper.check_base_alone(request.width or width, request.height or height)
     return SampleOptions(
         seeds=(request.seed,),
         width=request.width or width,

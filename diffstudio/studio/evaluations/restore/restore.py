@@ -209,7 +209,7 @@ def _settings(request: RestoreRequest) -> dict[str, object]:
 
 def _notes(checkpoint: Checkpoint, task: RestoreTask, found: Sequence[RestoredImage]) -> list[str]:
     notes = []
-    side = max(checkpoint.width, checkpoint.height)
+    side = max(checkpoint.width, checkpoint.height) // max(1, checkpoint.upper_factor)
     if any(max(image.width, image.height) > side for image in found):
         tiles = f"overlapping tiles of {side} px, the size that {checkpoint.name} was trained at"
         notes.append(f"Larger images were processed in {tiles}.")

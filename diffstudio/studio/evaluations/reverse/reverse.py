@@ -171,6 +171,8 @@ class _Filming:
     def _options(self) -> SampleOptions:
         request, usual = self.request, recommended_values(self.checkpoint)
         width, height = self.model.network_size
+        if self.model.upper is not None:
+            self.model.upper.check_base_alone(request.width or width, request.height or height)
         steps = request.steps or int(usual.get("steps", 20))
         sampler = request.sampler or str(usual.get("sampler", "heun"))
         options = SampleOptions(
