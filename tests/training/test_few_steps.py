@@ -154,7 +154,7 @@ def test_headers_that_do_not_say_what_tuning_needs_are_refused(teacher: Path, fo
     report = finish_inspection(folder, lambda _: None)
     broken = teacher.with_name("broken.safetensors")
     for key, value, why in (
-        ("network", {"conditioning": "text"}, "its header lacks 'patch'"),
+        ("network", {"conditioning": "text"}, "its header lacks 'text_tokens'"),
         ("recipe", {"data": {"unheard": 1}}, "its recipe cannot be read"),
         ("guidance", {"interval": ["a", "b"]}, "no valid guidance interval"),
     ):

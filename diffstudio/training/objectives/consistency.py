@@ -28,6 +28,7 @@ from diffstudio.networks.transformer import Condition
 from diffstudio.training.data.batches import Batch, Batches
 from diffstudio.training.objectives.diffusion import DiffusionObjective
 from diffstudio.training.objectives.objective import TEACHER, FixedLosses, Update, gradient_norm
+from diffstudio.training.objectives.unet import seeded_dropout
 from diffstudio.training.recipe import Recipe
 
 _MEASURED = 64  # held-out images whose paths are solved, and as many training images
@@ -63,19 +64,23 @@ class ConsistencyObjective(DiffusionObjective):
         path = self.solve(batch, start, end)
         points = list(zip(path.times, path.states, path.targets(self.schedule), strict=True))
         others = (torch.randperm(len(points) - 1, generator=batch.generator) + 1).tolist()
-        learned = [0, *others[: self.recipe.few_steps.points - 1]]  # the first state takes longest to learn
-        total = 0.0
-        for t, state, target in (points[index] for index in learned):
-            losses = path_losses(self._estimate(self.network, batch, state, t), target, batch.pixel_weights)
-            loss = self.team.mean(losses.mean(), batch.portion) / len(learned)
-            torch.autograd.backward(loss)  # one level after the other, to save memory
-            total += float(loss.detach())
+        chosen = [0, *others[: self.recipe.few_steps.points - 1]]  # the first state takes longest to learn
+        learned = [points[index] for index in chosen]
+        with seeded_dropout(self.recipe.network, batch, self.device):
+            losses = [self._learn_level(batch, t, state, target, 1 / len(learned)) for t, state, target in learned]
         norm = gradient_norm(self._parameters, self.recipe.optimiser.clip_norm, self.team)
         if math.isfinite(norm):
             for optimiser in self.optimisers:
                 optimiser.step()
         self.network.zero_grad(set_to_none=True)
-        return Update(total, norm)
+        return Update(sum(losses), norm)
+
+    def _learn_level(self, batch: Batch, t: float, state: Tensor, target: Tensor, weight: float) -> float:
+        """Add the gradients of one level, one after the other to save memory; returns its weighted loss."""
+        losses = path_losses(self._estimate(self.network, batch, state, t), target, batch.pixel_weights)
+        loss = self.team.mean(losses.mean(), batch.portion) * weight
+        torch.autograd.backward(loss)
+        return float(loss.detach())
 
     @torch.no_grad()
     def solve(self, batch: Batch, start: float, end: float) -> SolvedPath:
