@@ -122,6 +122,7 @@ TESTED_IN = {
     "networks/test_one_call.py": "networks/autoencoder networks/condition_vector networks/gan",
     "training/objectives/test_gan.py": "training/objectives/diffusion training/objectives/objective",
     "stories/test_training_on_several_devices.py": "training/distributed/sharding",
+    "training/test_post_hoc_ema.py": "cli/post_hoc_ema",
     "training/test_recipe.py": (
         "training/recipe_limits training/recipe_network training/recipe_objective training/recipe_values"
     ),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.lab.lab_verb import Engine, add_device_option, add_json_option, add_out_option, run_verb
+from diffstudio.cli.post_hoc_ema import add_post_hoc_ema
 from diffstudio.cli.terminal import printable, progress
 from diffstudio.cli.weights import Add, add_weights
 from diffstudio.errors import BadRequest, StorageProblem
@@ -66,6 +67,7 @@ def add_models(verbs: Verbs) -> None:
     )
     add_weights(add)
     _add_fit_steps(add)
+    add_post_hoc_ema(add)
 
 
 def _add_fit_steps(add: Add) -> None:

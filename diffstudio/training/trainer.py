@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from diffstudio.errors import RunProblem
 from diffstudio.networks.state_dict_keys import with_current_keys
 from diffstudio.networks.unet import PixelNetwork
 from diffstudio.training import optimisers
@@ -19,7 +20,8 @@ from diffstudio.training.distributed.team import ALONE, Kind, Order, Team
 from diffstudio.training.ema import ema_model
 from diffstudio.training.objectives.build import build_objective
 from diffstudio.training.objectives.objective import TEACHER, FixedLosses
-from diffstudio.training.recipe import Recipe
+from diffstudio.training.power_ema import PowerAverages
+from diffstudio.training.recipe import ObjectiveName, Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,8 @@ class Trainer:
             torch.manual_seed(derived_seed(recipe.run.seed, "weights", 0))
             self.objective = build_objective(recipe, classes=classes, vocabulary=vocabulary, device=device)
         self.average = ema_model(self.objective.network, recipe.optimiser.ema)
+        follows = recipe.run.ema_snapshots > 0 and recipe.objective.kind is ObjectiveName.DIFFUSION
+        self.powers = PowerAverages(self.objective.network) if follows else None  # of the leader
         self.step_number = 0  # number of steps done
         self.elapsed_seconds = 0.0  # of all processes of the run, without the time it was paused or waited
         self.progress = 0.0  # the share of the run that is done, where its length is a time
@@ -69,6 +73,12 @@ class Trainer:
         self.team = self.objective.team = team
         if not shard:
             return
+        if self.powers is not None:
+            raise RunProblem(
+                "The averages of post-hoc EMA cannot be followed",
+                "the weights are sharded over the processes",
+                "Set run.ema_snapshots to 0",
+            )
         state = self.state()
         for kind in (Kind.WEIGHTS, Kind.AVERAGE):
             self._whole[kind] = (-1, copy.deepcopy(self.objective.network))
@@ -110,6 +120,8 @@ class Trainer:
         if self.team.is_leader or self.sharded:  # the leader alone draws and measures with it
             self.average.update_parameters(self.objective.network)
         self.step_number += 1
+        if self.powers is not None and self.team.is_leader:
+            self.powers.update(self.objective.network, self.step_number)
         rate = self.objective.optimisers[0].param_groups[0]["lr"]
         return StepResult(update.loss, update.gradient_norm, rate, update.generator_loss, update.upper_loss)
 
@@ -149,11 +161,16 @@ class Trainer:
     def _parts(self) -> dict[str, Any]:
         """The tensors of the state: with sharded weights, this process's parts of them."""
         others = {name: network.state_dict() for name, network in self.objective.others.items()}
-        return {
-            "network": self.objective.network.state_dict(),
-            "average": self.average.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in self.objective.optimisers],
-        } | ({"others": others} if others else {})
+        powers = {} if self.powers is None else {"power_averages": self.powers.state()}
+        return (
+            {
+                "network": self.objective.network.state_dict(),
+                "average": self.average.state_dict(),
+                "optimisers": [optimiser.state_dict() for optimiser in self.objective.optimisers],
+            }
+            | ({"others": others} if others else {})
+            | powers
+        )
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Load what `state()` returned. KeyError, ValueError, RuntimeError when it does not fit this network."""
@@ -165,6 +182,11 @@ class Trainer:
         load(self.average, with_current_keys(state["average"]))
         for name, network in self.objective.others.items():
             network.load_state_dict(state["others"][name])
+        if self.powers is not None:
+            if "power_averages" in state:
+                self.powers.restore(state["power_averages"])
+            else:  # of a run that did not follow them until now
+                self.powers.restart(self.average.module)
         for optimiser, stored in zip(self.objective.optimisers, state["optimisers"], strict=True):
             # Only what was learned is restored: rates and the like are those of the recipe, which may have been changed.
             settings = [{name: group[name] for name in group if name != "params"} for group in optimiser.param_groups]

@@ -159,6 +159,7 @@ UNLIKE_THE_DEFAULTS = Recipe(
         sample_count=4,
         checkpoint_every=3,
         keep_checkpoints=2,
+        ema_snapshots=4,
         start_from="",
         held_out_every=5,
         prompts=("a, b", "赤い", ""),

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from diffstudio.errors import StorageProblem
+from diffstudio.training.power_ema import LENGTHS
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.trainer import Trainer
 
@@ -19,7 +20,9 @@ def bytes_needed(trainer: Trainer, recipe: Recipe) -> int:
     others = sum(sum(each.numel() for each in one.parameters()) for one in trainer.objective.others.values())
     state = 4 * (weights + others) * 4  # the weights, their EMA, and up to two optimiser values for each
     checkpoints = (recipe.run.keep_checkpoints + 3) * 2 * weights  # float16; the best, the newest, one being written
-    return _STATES * state + checkpoints + _SHEETS_BYTES
+    averages = len(LENGTHS) * weights if recipe.run.ema_snapshots else 0
+    snapshots = 2 * averages * recipe.run.ema_snapshots  # float16
+    return _STATES * (state + 4 * averages) + checkpoints + snapshots + _SHEETS_BYTES
 
 
 def check_room(path: Path, trainer: Trainer, recipe: Recipe) -> None:
@@ -30,5 +33,5 @@ def check_room(path: Path, trainer: Trainer, recipe: Recipe) -> None:
         raise StorageProblem(
             f"There is no room for the run in {path.parent}",
             f"its states and checkpoints need up to {needed / 2**20:,.0f} MiB and {free / 2**20:,.0f} MiB are free",
-            "Free some space, choose another folder with --run, or keep fewer checkpoints",
+            "Free some space, choose another folder with --run, or keep fewer checkpoints or EMA snapshots",
         )

@@ -22,6 +22,7 @@ from diffstudio.networks.autoencoder import Autoencoder
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.gan import Generator
 from diffstudio.networks.unet import PixelNetwork
+from diffstudio.training.power_ema import save_snapshot
 from diffstudio.training.recipe import FewStepsRecipe, RunRecipe
 from diffstudio.training.run.assessment import Assessment
 from diffstudio.training.run.events import RunCheckpoint, RunSamples
@@ -103,6 +104,12 @@ class Checkpointer:
             with suppress(OSError):
                 old.unlink()
         yield RunCheckpoint(trainer.step_number, f"checkpoints/{path.name}", held_out_loss, best)
+
+    def save_averages(self) -> None:
+        """Write a snapshot of the averages of post-hoc EMA, if the run follows them. StorageProblem when that fails."""
+        trainer = self._context.trainer
+        if trainer.powers is not None:
+            save_snapshot(self._context.run.ema_folder, trainer.step_number, trainer.powers)
 
     def save_samples(self, before_call: Callable[[], None]) -> Iterator[RunSamples]:
         """Write the sample sheets of the EMA weights and of the raw weights, and judge the former.

@@ -119,6 +119,9 @@ class Cadence:
     def checkpoint_due(self, step: int) -> bool:
         return self._due(step, self._recipe.checkpoint_every)
 
+    def ema_snapshot_due(self) -> bool:
+        return self._crossed(self._recipe.ema_snapshots)
+
     def _due(self, step: int, every: int) -> bool:
         if self._recipe.schedule != "time":
             return step % every == 0

@@ -129,6 +129,11 @@ class RunFolder:
     def dataset_file(self) -> Path:
         return self.path / "dataset.json"
 
+    @property
+    def ema_folder(self) -> Path:
+        """The snapshots of the averages of post-hoc EMA: `training.power_ema`."""
+        return self.path / "ema"
+
     def checkpoint(self, step: int) -> Path:
         return self.path / "checkpoints" / f"{step:08d}.safetensors"
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from diffstudio.errors import Diverged
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.distributed.team import Kind, Order
+from diffstudio.training.power_ema import forget_after
 from diffstudio.training.run.assessment import Assessment
 from diffstudio.training.run.checkpointing import Checkpointer
 from diffstudio.training.run.clock import Cadence, RunClock
@@ -46,11 +47,13 @@ class Training:
     def events(self) -> Iterator[RunEvent]:
         if self._trainer.step_number == self._recipe.first_step or not self._context.run.good_state_file.exists():
             self._save_state(good=True)
+        forget_after(self._context.run.ema_folder, self._trainer.step_number)
         done = self._done()  # asked once after each step: what is due at the end depends on it
         while not done:
             with self.clock.stopped():
                 yield from self._commands.wait_while_paused(self._trainer.step_number, self._save_state)
             if self._commands.stopped:
+                self._checkpointer.save_averages()
                 yield from self._checkpointer.save_checkpoint(self._assessment.held_out_loss, best=False)
                 yield RunStopped(self._trainer.step_number)
                 return
@@ -124,6 +127,8 @@ class Training:
             self._save_state()
             self._ended_early = last = True
             yield stop
+        if last or self._cadence.ema_snapshot_due():
+            checkpointer.save_averages()
         sample, save = (self._commands.take(what) for what in (RunRequest.SAMPLE, RunRequest.SAVE))
         samples_due = last or sample or self._cadence.samples_due(step, self.clock.elapsed_seconds)
         with self.clock.final_work() if samples_due else nullcontext():
@@ -177,6 +182,7 @@ class Training:
         if trainer.rate_scale <= ROLL_BACK_SCALE**MOST_ROLL_BACKS:
             raise error
         restore_everywhere(trainer, run.good_state_file)
+        forget_after(run.ema_folder, trainer.step_number)
         trainer.rate_scale = scale
         trainer.elapsed_seconds, trainer.progress = self.clock.elapsed_seconds, self._progress()
         self._divergence = DivergenceMonitor()

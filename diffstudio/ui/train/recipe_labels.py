@@ -228,6 +228,10 @@ _TEXTS = {
     "run.sample_every": ("Steps between samples", "How often a sheet of samples is generated"),
     "run.sample_count": ("Samples per sheet", "Number of images in a sheet of samples"),
     "run.checkpoint_every": ("Steps between checkpoints", "How often a checkpoint is written"),
+    "run.ema_snapshots": (
+        "EMA snapshots",
+        "How often the averages are stored from which an EMA of any length is rebuilt after the run. 0: never",
+    ),
     "run.keep_checkpoints": ("Checkpoints kept", "Besides the best and the newest, evenly spaced over the run"),
     "run.start_from": ("Start from", "Path of the checkpoint to start from, or starter. Empty: random weights"),
     "run.held_out_every": ("Steps between held-out losses", "How often the loss on held-out images is measured"),
