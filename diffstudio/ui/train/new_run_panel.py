@@ -35,7 +35,9 @@ from diffstudio.ui.train.recipe_options import (
     SIZES,
     RecipeOptions,
     estimate_text,
+    has_two_levels,
     noise_levels_choices,
+    short_size_texts,
     size_choices,
 )
 from diffstudio.ui.widgets import shortcuts, theme
@@ -320,7 +322,9 @@ class NewRunPanel(QWidget):
         recipe = self._recipe_choice.recipe if self._recipe_choice is not None else None
         denoises = recipe is None or recipe.objective.kind is ObjectiveName.DIFFUSION
         tunes = recipe is not None and recipe.few_steps.enabled
-        self.image_size.set_choices(size_choices(options.size, two_levels=denoises and not tunes))
+        sizes = size_choices(options.size, two_levels=recipe is None or has_two_levels(recipe))
+        self.image_size.set_choices(sizes)
+        self.image_size.combo.set_short_texts(short_size_texts(sizes))
         self.image_size.set_value(options.size)
         self.image_size.combo.set_unavailable(_SIZE_OF_CHECKPOINT if tunes else "")
         self.noise_levels.setVisible(denoises and not tunes)  # VAEs and GANs have none

@@ -141,6 +141,8 @@ _TEXTS = {
         "Noise augmentation",
         "Largest noise level of the smaller image in training, so that flaws of generated images are not enlarged",
     ),
+    "upper.mean": ("Mean noise level, upper level", "Mean of logit(t) of the larger image, with t = 1 pure noise"),
+    "upper.deviation": ("Spread of noise levels, upper level", "Standard deviation of logit(t) of the larger image"),
     "upper.sample_noise": (
         "Noise augmentation of samples",
         "Noise level of the smaller image when a sample is made. At most the noise augmentation",
@@ -241,10 +243,7 @@ _TEXTS = {
     "run.sample_spacing": ("Scheduler", _OF_SAMPLES),
     "run.sample_guidance": ("CFG scale", _OF_SAMPLES),
 }
-_OF_THE_UPPER_LEVEL_TOO = {
-    "network": ("patch", "margin", "bottleneck", "width", "depth", "heads", "condition_width"),
-    "objective": ("mean", "deviation"),
-}
+_OF_THE_UPPER_LEVEL_TOO = {"network": ("patch", "margin", "bottleneck", "width", "depth", "heads", "condition_width")}
 _TEXTS |= {
     f"upper.{name}": (f"{_TEXTS[f'{section}.{name}'][0]}, upper level", _TEXTS[f"{section}.{name}"][1])
     for section, names in _OF_THE_UPPER_LEVEL_TOO.items()

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from diffstudio.studio.curves.curve import NoiseCurve
 from diffstudio.studio.curves.saved import saved_curves
-from diffstudio.training.recipe import NoiseLevelsName, OptimiserName, Recipe
+from diffstudio.training.recipe import NetworkName, NoiseLevelsName, ObjectiveName, OptimiserName, Recipe
 from diffstudio.training.recipe_choice import RATE_FROM_CHECKPOINT
 from diffstudio.ui.widgets.formatting import human_bytes
 
@@ -126,6 +127,12 @@ class RecipeOptions:
         return 0.0 if augmentation not in self.augmentations else recipe_amount or _DEFAULT_AMOUNTS[augmentation]
 
 
+def has_two_levels(recipe: Recipe) -> bool:
+    """Whether the model of a recipe can have an upper level."""
+    diffusion = recipe.objective.kind is ObjectiveName.DIFFUSION and not recipe.few_steps.enabled
+    return diffusion and recipe.network.kind is NetworkName.TRANSFORMER
+
+
 def size_choices(current: int | TwoLevels, *, two_levels: bool) -> list[tuple[int | TwoLevels, str]]:
     """The sizes on offer, with the `current` one and, if a model can have them, those in two levels."""
     plain = {*SIZES, *(() if isinstance(current, TwoLevels) else (current,))}
@@ -135,6 +142,13 @@ def size_choices(current: int | TwoLevels, *, two_levels: bool) -> list[tuple[in
 
 def size_text(size: int | TwoLevels) -> str:
     return f"{size.size * size.factor} px in two levels" if isinstance(size, TwoLevels) else f"{size} px"
+
+
+def short_size_texts(choices: Sequence[tuple[int | TwoLevels, str]]) -> dict[str, str]:
+    """What is shown in place of sizes in two levels where there is little room: `64 → 128 px`."""
+    return {
+        text: f"{size.size} → {size.size * size.factor} px" for size, text in choices if isinstance(size, TwoLevels)
+    }
 
 
 def recipe_size_text(recipe: Recipe) -> str:

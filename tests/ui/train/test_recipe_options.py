@@ -10,7 +10,16 @@ import pytest
 
 from diffstudio.studio.curves.curve import NoiseCurve
 from diffstudio.studio.curves.saved import NamedCurve, delete_curve, save_curve
-from diffstudio.training.recipe import DataRecipe, NoiseLevelsName, OptimiserName, Recipe
+from diffstudio.training.recipe import (
+    DataRecipe,
+    NetworkName,
+    NetworkRecipe,
+    NoiseLevelsName,
+    ObjectiveName,
+    ObjectiveRecipe,
+    OptimiserName,
+    Recipe,
+)
 from diffstudio.training.recipe_size import size_problem
 from diffstudio.ui.train.recipe_options import (
     DRAWN,
@@ -21,9 +30,11 @@ from diffstudio.ui.train.recipe_options import (
     TwoLevels,
     augmentation_text,
     estimate_text,
+    has_two_levels,
     noise_levels_choices,
     noise_levels_text,
     recipe_size_text,
+    short_size_texts,
     size_choices,
 )
 
@@ -73,9 +84,14 @@ def test_two_levels_are_a_size_and_back() -> None:
 
 
 def test_sizes_on_offer() -> None:
+    assert has_two_levels(Recipe())
+    assert not has_two_levels(replace(Recipe(), objective=ObjectiveRecipe(kind=ObjectiveName.GAN)))
+    assert not has_two_levels(replace(Recipe(), network=NetworkRecipe(kind=NetworkName.UNET)))
     texts = dict(size_choices(50, two_levels=True))
     assert texts[50] == "50 px" and texts[TwoLevels(64, 2)] == "128 px in two levels" and 64 in texts
     assert not any(isinstance(size, TwoLevels) for size, _ in size_choices(64, two_levels=False))
+    short = short_size_texts(size_choices(64, two_levels=True))
+    assert short == {"128 px in two levels": "64 → 128 px", "256 px in two levels": "64 → 256 px"}
     assert (TwoLevels(32, 2), "64 px in two levels") in size_choices(TwoLevels(32, 2), two_levels=False)
 
 
