@@ -47,8 +47,8 @@ class NoiseCurve:
         numbers = [float(value) for value in values]
         if len(numbers) % 2:
             raise BadRequest(
-                f"A noise schedule has {len(numbers)} numbers",
-                "they must be alternating times and log-SNRs",
+                UNREADABLE,
+                f"its number of values is {len(numbers)}, and they must be alternating times and log-SNRs",
                 "Give pairs",
             )
         return cls(tuple(zip(numbers[::2], numbers[1::2], strict=True)))
@@ -109,7 +109,7 @@ def _check(points: tuple[tuple[float, float], ...]) -> None:
     what = "This is not a noise schedule"
     if not FEWEST <= len(points) <= MOST:
         raise BadRequest(
-            f"A noise schedule has {len(points)} points", f"{FEWEST} to {MOST} are needed", "Add or remove points"
+            what, f"its number of points is {len(points)}, and {FEWEST} to {MOST} are needed", "Add or remove points"
         )
     for u, log_snr in points:
         if not 0 <= u <= 1:

@@ -287,7 +287,11 @@ def test_whole_numbers_and_fractions_pass_for_each_other_where_nothing_is_lost()
         ("network", {"heads": 0}, "must be between 1"),
         ("objective", {"sigma_floor": 0.0}, "must be between"),
         ("optimiser", {"ema": 1.0}, "must be between 0"),
-        ("objective", {"noise_levels": "curve"}, "recipe.objective.noise_curve is (): 2 to 64 are needed"),
+        (
+            "objective",
+            {"noise_levels": "curve"},
+            "recipe.objective.noise_curve is (): its number of points is 0, and 2 to 64 are needed",
+        ),
         ("objective", {"noise_levels": "curve", "noise_curve": [0, 1, 1]}, "alternating times and log-SNRs"),
         ("objective", {"noise_levels": "curve", "noise_curve": [0, 1, 1, 2]}, "log-SNR does not fall from time 0 (1)"),
         ("objective", {"noise_levels": "curve", "noise_curve": [0, 3, 0.5, 2, 0.5, 1, 1, 0]}, "two points at time 0.5"),
