@@ -81,9 +81,14 @@ class Checkpoint:
         return self.role in _GENERATING and self.family in FAMILIES
 
     @property
+    def is_unet(self) -> bool:
+        """Whether it is a U-Net that was trained here, the other network of its family."""
+        return self.family == PIXEL.name and self.metadata.get("modelspec.architecture") == UNET_ARCHITECTURE
+
+    @property
     def family_title(self) -> str:
         """Its family as shown to the user; empty if it is unknown."""
-        if self.family == PIXEL.name and self.metadata.get("modelspec.architecture") == UNET_ARCHITECTURE:
+        if self.is_unet:
             return "pixel U-Net"
         return FAMILIES[self.family].title if self.family in FAMILIES else ""
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import torch
 
+from diffstudio.diffusion.objectives.parameterisation import CLEAN_IMAGE, Parameterisation
 from diffstudio.models.families import pixel_file
+from diffstudio.models.output_format import OutputFormat
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.cascade import CascadedTransformer, UpperConfig
 from diffstudio.networks.conditioning import Conditioning
@@ -77,9 +79,16 @@ def _stirred(network: PixelTransformer, spoil: bool) -> PixelTransformer:
 
 
 def write_tiny_unet(
-    path: Path, conditioning: Conditioning = Conditioning.TEXT, *, size: int = 16, seed: int = 0
+    path: Path,
+    conditioning: Conditioning = Conditioning.TEXT,
+    *,
+    size: int = 16,
+    seed: int = 0,
+    channels: int = 3,
+    parameterisation: Parameterisation = CLEAN_IMAGE,
+    shape: tuple[int, int] | None = None,
 ) -> Path:
-    """Likewise, a random U-Net."""
+    """Likewise, a random U-Net; `shape` is the default width and height of its images."""
     torch.manual_seed(seed)
     tokenizer = CaptionTokenizer.learn(CAPTIONS, 300) if conditioning is Conditioning.TEXT else None
     network = PixelUNet(
@@ -93,6 +102,7 @@ def write_tiny_unet(
             vocab_size=tokenizer.vocabulary if tokenizer is not None else 0,
             text_tokens=4 if tokenizer is not None else 0,
             augment_dim=6,
+            in_channels=channels,
         )
     )
     with torch.no_grad():
@@ -101,5 +111,14 @@ def write_tiny_unet(
                 parameter.normal_(std=0.1)
     path.parent.mkdir(parents=True, exist_ok=True)
     classes = CLASSES if conditioning is Conditioning.CLASS else ()
-    pixel_file.save(path, network, title=path.stem, tokenizer=tokenizer, classes=classes)
+    pixel_file.save(
+        path,
+        network,
+        title=path.stem,
+        tokenizer=tokenizer,
+        classes=classes,
+        size=shape,
+        output=OutputFormat(channels),
+        parameterisation=parameterisation,
+    )
     return path

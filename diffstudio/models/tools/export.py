@@ -27,6 +27,7 @@ from diffstudio.models.state_dicts.prefixes import TEXT_ENCODERS, unused_for_inf
 from diffstudio.models.state_dicts.split import split_components
 from diffstudio.models.state_dicts.to_original import State
 from diffstudio.models.tools.convert import PrecisionCaster, check_precision
+from diffstudio.models.tools.export_unet import export_unet
 from diffstudio.models.tools.spec import Precision, ToolProgress, ToolResult
 from diffstudio.models.tools.weights_writer import check_target, open_checkpoint, size_of, write_tensors
 
@@ -56,6 +57,8 @@ _CONFIGURATION_BYTES = 16 << 20
 
 def exportable(checkpoint: Checkpoint) -> bool:
     """Whether it can be exported as a diffusers folder, judged by its record."""
+    if checkpoint.is_unet:
+        return True
     return checkpoint.can_generate and (checkpoint.layout is Layout.FOLDER or checkpoint.family in _PIPELINES)
 
 
@@ -68,10 +71,13 @@ def export(
     weights.
     """
     target = target.absolute()
+    if checkpoint.is_unet:
+        yield from export_unet(checkpoint, target, precision)
+        return
     if is_trained_here(checkpoint.family):
         raise CheckpointUnknown(
             f"{checkpoint.name} has no pipeline in diffusers",
-            "it was trained in diffstudio",
+            "of the models trained in diffstudio only U-Nets have one",
             f"Share its file instead: {checkpoint.path}",
         )
     if not exportable(checkpoint):

@@ -211,7 +211,7 @@ def steps_can_be_fitted(checkpoint: Checkpoint) -> bool:
 
 def is_exportable(checkpoint: Checkpoint) -> bool:
     """Whether it can be exported as a diffusers folder."""
-    return (
+    return checkpoint.is_unet or (
         checkpoint.can_generate
         and checkpoint.family in _SINGLE_FILE_FAMILIES
         and checkpoint.layout in (Layout.ORIGINAL, Layout.DIFFUSERS)

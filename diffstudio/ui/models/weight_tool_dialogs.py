@@ -225,7 +225,7 @@ class ConvertDialog(ToolDialog):
 
 class ExportDialog(ToolDialog):
     verb, is_folder = "Export", True
-    about = "Writes a diffusers folder for DiffusionPipeline.from_pretrained."
+    about = "Writes a diffusers folder: its pipeline or network opens with from_pretrained."
 
     def __init__(self, checkpoint: Checkpoint, folder: Path, parent: QWidget | None = None) -> None:
         super().__init__(checkpoint, folder, parent, self.default_name, self.request)
