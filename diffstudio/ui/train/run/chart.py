@@ -148,7 +148,8 @@ class RunChart(QWidget):
         kind: ChartKind = self.kind.value()
         self._chart = chart_of(kind, self._history, self._others) if self._history is not None else Chart()
         empty = self._chart.is_empty()
-        self._placeholder.setText(_COMING.get(kind, "The curve starts after a few steps"))
+        coming = _COMING.get(kind, "The curve starts after a few steps")
+        self._placeholder.setText(coming if empty else "Preparing the chart…")
         if self._plot is not None:
             self._plot.draw(self._chart)
             self._area.setCurrentIndex(0 if empty else 1)

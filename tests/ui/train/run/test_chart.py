@@ -43,6 +43,17 @@ def chart(qtbot: QtBot) -> Iterator[RunChart]:
     tasks.close()
 
 
+def test_what_was_measured_is_not_called_missing_while_the_chart_is_prepared(qtbot: QtBot) -> None:
+    tasks = Tasks()
+    chart = RunChart(tasks)
+    qtbot.addWidget(chart)
+    chart.show_history(history([0.5, 0.05], []))
+    assert chart._placeholder.text() == "Preparing the chart…"
+    chart.show_history(history([], []))
+    assert chart._placeholder.text() == "The curve starts after a few steps"
+    tasks.close()
+
+
 def test_losses_are_drawn_on_a_logarithmic_scale(chart: RunChart) -> None:
     assert chart._plot is not None
     drawn = [curve.yData for curve in chart._plot.curves]
