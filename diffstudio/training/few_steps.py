@@ -80,9 +80,16 @@ def title(checkpoint: Checkpoint) -> str:
     return checkpoint.title or checkpoint.name
 
 
-def with_hash(recipe: Recipe, checkpoint: Checkpoint) -> Recipe:
-    """With the hash of the checkpoint's file, which the header of the tuned one names. CheckpointMissing."""
-    return replace(recipe, few_steps=replace(recipe.few_steps, teacher_sha256=sha256_of(checkpoint.path)))
+def for_run(recipe: Recipe, checkpoint: Checkpoint) -> Recipe:
+    """With the hash of the checkpoint's file, which the header of the tuned one names. CheckpointMissing.
+
+    Several segments are sampled with a step of Euler each, whatever the recipe says: noise that is drawn anew in between
+    would lead to states that no path goes through.
+    """
+    tuning, run = recipe.few_steps, recipe.run
+    if tuning.segments > 1:
+        run = replace(run, sample_sampler="euler", sample_spacing="uniform", sample_steps=tuning.segments)
+    return replace(recipe, few_steps=replace(tuning, teacher_sha256=sha256_of(checkpoint.path)), run=run)
 
 
 def check_conditioning(recipe: Recipe, checkpoint: Checkpoint) -> None:

@@ -22,7 +22,7 @@ from diffstudio.models.recommended import recommended_values
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.inspect_folder import finish_inspection
 from diffstudio.training.loop import train
-from diffstudio.training.recipe import NetworkName, OptimiserName, Recipe
+from diffstudio.training.recipe import NetworkName, OptimiserName, Recipe, read_recipe
 from diffstudio.training.recipe_choice import choose_recipe, named_recipes
 from diffstudio.training.run.events import RunFinished, RunHeldOut, RunSamples, RunStarted
 from diffstudio.training.run.run_folder import Command, RunFolder
@@ -148,6 +148,16 @@ def test_a_choice_from_the_window_keeps_the_network_but_not_with_another_size(
     replace(choice, recipe=changed).write(tmp_path / "changed.toml")
     with pytest.raises(RunProblem, match="it was trained at 16 px, and the recipe says 24 px"):
         train(tmp_path / "few", folder, recipe=str(tmp_path / "changed.toml"))
+
+
+def test_several_segments_are_sampled_with_a_step_of_euler_each(
+    teacher: Path, quick: str, folder: Path, tmp_path: Path
+) -> None:
+    recipe = read_recipe(Path(quick))
+    replace(recipe, few_steps=replace(recipe.few_steps, segments=2)).write(tmp_path / "segments.toml")
+    run = train(tmp_path / "few", folder, recipe=str(tmp_path / "segments.toml"), start_from=str(teacher), steps=2)
+    found = recommended_values(read_checkpoint(run.latest_checkpoint))
+    assert found == {"sampler": "euler", "spacing": "uniform", "steps": 2, "guidance": 1.0}
 
 
 def test_headers_that_do_not_say_what_tuning_needs_are_refused(teacher: Path, folder: Path) -> None:

@@ -24,7 +24,7 @@ from diffstudio.training.data.batches import Batches
 from diffstudio.training.data.dataset import ImageDataset, build_dataset
 from diffstudio.training.data.folder_report import FolderReport, Skipped
 from diffstudio.training.data.pixel_choice import choose_pixels
-from diffstudio.training.few_steps import with_hash
+from diffstudio.training.few_steps import for_run
 from diffstudio.training.preparation.caption_length import fit_text_tokens
 from diffstudio.training.preparation.disk_use import check_room
 from diffstudio.training.preparation.machine_speed import resolve_dtypes
@@ -81,7 +81,7 @@ def new_run(
     recipe = _with_pixels(_with_length(choice.recipe, steps, minutes), report)
     start = starting_point(recipe.run.start_from) if recipe.run.start_from else None
     if recipe.few_steps.enabled:
-        recipe = with_hash(recipe, starting_checkpoint(recipe.run.start_from))
+        recipe = for_run(recipe, starting_checkpoint(recipe.run.start_from))
     device = choose_device(recipe.run.device)
     dataset = prepare_dataset(report, recipe, progress)
     tokenizer = _new_tokenizer(recipe, dataset, start)
