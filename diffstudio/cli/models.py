@@ -1,4 +1,4 @@
-"""The verbs `diffstudio models list, show, set, import, fetch` and `fit-steps`; those for weight files are in weights.py."""
+"""The verbs `diffstudio models list, show, set, import, fetch` and `fit-steps`; the others are in weights.py and post_hoc_ema.py."""
 
 from __future__ import annotations
 

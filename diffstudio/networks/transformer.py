@@ -241,6 +241,8 @@ class ConditionEmbed(nn.Module):
 class Block(nn.Module):
     """Attention and SwiGLU with adaLN-Zero (DiT, arXiv 2212.09748): gates are 0 at initialisation."""
 
+    dropout = 0.0  # in training, the probability of dropping a value that the block adds; no checkpoint stores it
+
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.adaLN_modulation = zero_init(nn.Linear(config.cond_dim, 6 * config.hidden_size))
@@ -249,8 +251,11 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor, rotation: Tensor) -> Tensor:
         shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = self.adaLN_modulation(c)[:, None].chunk(6, -1)
-        x = torch.addcmul(x, gate_msa, self.attn(modulate(rms_norm(x), shift_msa, scale_msa), rotation))
-        return torch.addcmul(x, gate_mlp, self.mlp(modulate(rms_norm(x), shift_mlp, scale_mlp)))
+        x = torch.addcmul(x, gate_msa, self._some_of(self.attn(modulate(rms_norm(x), shift_msa, scale_msa), rotation)))
+        return torch.addcmul(x, gate_mlp, self._some_of(self.mlp(modulate(rms_norm(x), shift_mlp, scale_mlp))))
+
+    def _some_of(self, added: Tensor) -> Tensor:
+        return F.dropout(added, self.dropout, self.training) if self.dropout else added
 
 
 class Attention(nn.Module):

@@ -159,7 +159,7 @@ _OF_NETWORKS: Mapping[str, str] = {
         ),
         "transformer",
     ),
-    **dict.fromkeys(("network.channels", "network.layers", "network.attention", "network.dropout"), "unet"),
+    **dict.fromkeys(("network.channels", "network.layers", "network.attention"), "unet"),
 }
 
 

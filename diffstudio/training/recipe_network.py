@@ -45,7 +45,7 @@ class NetworkRecipe:
     channels: tuple[int, ...] = (32, 64, 128)  # of a U-Net: of each level, from full resolution down by halves
     layers: int = 1  # of a U-Net: residual blocks per level
     attention: int = 8  # of a U-Net: px a side; levels of this side or smaller have attention, besides the middle
-    dropout: float = 0.0  # of a U-Net: in its residual blocks
+    dropout: float = 0.0  # of a diffusion model: in the blocks, of what they add
 
     @property
     def multiple(self) -> int:
@@ -62,9 +62,10 @@ def check_network(network: NetworkRecipe, kind: ObjectiveName, *, muon: bool) ->
             f"recipe.network.channels is {shortened(network.channels)}",
             f"it must be a multiple of {_MULTIPLE} for each of 1 to {_MOST_LEVELS} levels",
         )
+    if network.dropout and kind is not ObjectiveName.DIFFUSION:
+        why = f"a {kind.value.upper()} has no dropout"
+        raise RunProblem(f"recipe.network.dropout is {network.dropout}", why, "Set it to 0")
     if network.kind is not NetworkName.UNET:
-        if network.dropout:
-            raise RunProblem(f"recipe.network.dropout is {network.dropout}", "only a U-Net has dropout", "Set it to 0")
         return
     if kind is not ObjectiveName.DIFFUSION:
         raise RunProblem(
@@ -98,7 +99,6 @@ def network_like(network: NetworkRecipe, shape: Mapping[str, Any]) -> NetworkRec
     return replace(
         network,
         kind=NetworkName.TRANSFORMER,
-        dropout=0.0,
         patch=int(shape["patch"]),
         margin=int(shape["margin"]),
         bottleneck=int(shape["bottleneck"]),

@@ -7,6 +7,7 @@ import torch
 
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import (
+    Block,
     Condition,
     PixelTransformer,
     TransformerConfig,
@@ -193,3 +194,21 @@ def test_the_recipes_span_two_to_130_million_parameters() -> None:
         counts[name] = sum(parameter.numel() for parameter in network.parameters()) / 1e6
     assert list(counts) == ["tiny", "small", "medium", "large", "unet"]
     assert 2 <= counts["tiny"] < 3 and 8 < counts["small"] < 10 and 120 < counts["large"] < 135
+
+
+def test_dropout_drops_a_share_of_what_a_block_adds_in_training() -> None:
+    """The mean stays; outside training the block is the same to the bit."""
+    network = stirred(small(depth=1))
+    block = network.blocks[0]
+    assert isinstance(block, Block)
+    x, c = torch.randn(2000, 5, 32), torch.randn(2000, 32)
+    rotation = rotary_embedding(1, 1, 4, network.config, torch.device("cpu"))
+    with torch.no_grad():
+        added = block(x, c, rotation)
+        block.dropout = 0.25
+        assert torch.equal(block(x, c, rotation), added)
+        block.train()
+        kept = block._some_of(torch.ones(100_000))
+    assert set(kept.unique().tolist()) == {0.0, torch.tensor(1 / 0.75).item()}
+    assert abs(float(kept.mean()) - 1) < 0.01
+    assert not torch.equal(block(x, c, rotation), added)

@@ -13,10 +13,11 @@ from diffstudio.cli import main
 from diffstudio.errors import BadRequest, Interrupted, RunProblem
 from diffstudio.models.families import pixel, pixel_file
 from diffstudio.models.library.records import read_checkpoint
+from diffstudio.training.distributed.team import ALONE
 from diffstudio.training.loop import train
 from diffstudio.training.post_hoc_ema import averaged_run, held_out_losses, write_checkpoint
 from diffstudio.training.power_ema import LENGTHS, snapshot_steps
-from diffstudio.training.recipe import Recipe
+from diffstudio.training.recipe import ObjectiveName, OptimiserName, Recipe
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.training.trainer import Trainer
 
@@ -136,3 +137,13 @@ def test_a_run_without_snapshots_says_so(run: RunFolder, tmp_path: Path, capsys:
     assert main(["models", "ema", str(run.path), "--length", "0.5"]) != 0
     with pytest.raises(RunProblem):
         averaged_run(tmp_path)
+
+
+def test_sharded_weights_have_no_averages(recipe: Recipe) -> None:
+    recipe = replace(recipe, run=replace(recipe.run, ema_snapshots=2))
+    trainer = Trainer(recipe, classes=0, vocabulary=300, device=torch.device("cpu"))
+    with pytest.raises(RunProblem, match="Set run.ema_snapshots to 0"):
+        trainer.join(ALONE, shard=True)
+    adam = replace(recipe.optimiser, name=OptimiserName.ADAM)
+    gan = replace(recipe, objective=replace(recipe.objective, kind=ObjectiveName.GAN), optimiser=adam)
+    assert Trainer(gan, classes=0, vocabulary=300, device=torch.device("cpu")).powers is None

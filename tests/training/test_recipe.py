@@ -269,7 +269,6 @@ def test_whole_numbers_and_fractions_pass_for_each_other_where_nothing_is_lost()
         ("network", {"kind": "unet"}, "a U-Net has no transformer blocks"),
         ("network", {"channels": []}, "a multiple of 8 for each of 1 to 8 levels"),
         ("network", {"channels": [32, 36]}, "a multiple of 8 for each of 1 to 8 levels"),
-        ("network", {"dropout": 0.1}, "only a U-Net has dropout"),
         ("data", {"fit": "stretch"}, "auto, crop, bucket, pad"),
         ("run", {"dtype": "float8"}, "auto, float32, bfloat16"),
         ("run", {"batch": 0}, "must be between 1"),
@@ -448,6 +447,14 @@ def test_a_kind_of_diffusion_is_short_for_its_settings(
 def test_edm_has_the_noise_levels_of_its_paper() -> None:
     objective = Recipe.from_json({"objective": {"kind": "edm"}}).objective
     assert (objective.noise_levels, objective.mean, objective.deviation) == (NoiseLevelsName.LOG_NORMAL, -1.2, 1.2)
+
+
+@pytest.mark.parametrize("kind", ["vae", "gan"])
+def test_only_diffusion_models_have_dropout(kind: str) -> None:
+    values = {"objective": {"kind": kind}, "optimiser": {"name": "adam"}, "network": {"dropout": 0.1}}
+    with pytest.raises(RunProblem, match=f"a {kind.upper()} has no dropout"):
+        Recipe.from_json(values)
+    assert Recipe.from_json({"network": {"dropout": 0.1}}).network.dropout == 0.1
 
 
 @pytest.mark.parametrize("kind", ["noise", 3, None])

@@ -37,7 +37,7 @@ from diffstudio.models.families.pixel import PixelModel
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.cascade import CascadedTransformer
 from diffstudio.networks.log_variance import LogVariance
-from diffstudio.networks.transformer import Condition, TransformerConfig
+from diffstudio.networks.transformer import Block, Condition, TransformerConfig
 from diffstudio.networks.unet import PixelNetwork, PixelUNet
 from diffstudio.training import optimisers
 from diffstudio.training.data.augmentation import Augmentation
@@ -108,7 +108,8 @@ class DiffusionObjective:
         if self._log_variance is not None:
             norm_of_u = gradient_norm(self._log_variance.parameters(), _LOG_VARIANCE_CLIP, self.team)
             norm = norm if math.isfinite(norm_of_u) else norm_of_u
-        upper_loss, upper_norm = self._update_upper(batch) if self._upper_parameters else (None, 0.0)
+        with seeded_dropout(self.recipe.network, batch, self.device):
+            upper_loss, upper_norm = self._update_upper(batch) if self._upper_parameters else (None, 0.0)
         if math.isfinite(norm + upper_norm):  # skip a bad batch; DivergenceMonitor stops the run after many
             for optimiser in self.optimisers:
                 optimiser.step()
@@ -244,7 +245,11 @@ def build_network(recipe: Recipe, classes: int, vocabulary: int) -> PixelNetwork
         if recipe.upper.factor:
             raise ValueError("no upper level can be built on a U-Net")
         return PixelUNet(unet_config(recipe, classes, vocabulary))
-    return with_upper(network_config(recipe, classes, vocabulary), recipe)
+    network = with_upper(network_config(recipe, classes, vocabulary), recipe)
+    for module in network.modules():
+        if isinstance(module, Block):
+            module.dropout = recipe.network.dropout
+    return network
 
 
 def network_config(recipe: Recipe, classes: int, vocabulary: int) -> TransformerConfig:

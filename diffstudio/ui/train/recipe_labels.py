@@ -110,7 +110,7 @@ _TEXTS = {
     ),
     "network.dropout": (
         "Dropout",
-        "Probability of dropping a value in the residual blocks: less copying of few images, but slower learning",
+        "Probability of dropping a value that a block adds: less copying of few images, but slower learning",
     ),
     "network.vocabulary": ("Vocabulary", "Largest number of tokens of the caption tokenizer"),
     "network.text_tokens": (

@@ -147,3 +147,24 @@ def test_adaptive_noise_levels_are_measured_where_the_fixed_ones_are() -> None:
     after = adaptive.objective.fixed_losses(adaptive.network, batches)
     assert after is not None and after.loss < 0.7 * losses[1].loss
     assert len(after.drawn) == len(after.learned_levels) > 20
+
+
+def test_dropout_is_of_training_alone_and_repeats() -> None:
+    """A resumed run draws the same; checkpoints, losses and images are of the whole network."""
+    of = small(6)
+    dropped = replace(of, network=replace(of.network, dropout=0.3))
+    straight, batches = trained(dropped, IMAGES, 6)
+    first, _ = trained(dropped, IMAGES, 3)
+    plain, _ = trained(of, IMAGES, 6)
+    resumed = Trainer(dropped, classes=2, vocabulary=0, device=CPU)
+    resumed.restore(first.state())
+    for step in range(3, 6):
+        resumed.step(batches.at(step))
+    weights = [list(one.network.parameters()) for one in (straight, resumed, plain)]
+    assert all(torch.equal(one, other) for one, other in zip(weights[0], weights[1], strict=True))
+    assert not all(torch.equal(one, other) for one, other in zip(weights[0], weights[2], strict=True))
+    losses = [straight.objective.fixed_losses(straight.network, batches) for _ in range(2)]
+    assert losses[0] == losses[1]
+    without = Trainer(of, classes=2, vocabulary=0, device=CPU)
+    without.restore(straight.state())
+    assert without.objective.fixed_losses(without.network, batches) == losses[0]

@@ -51,7 +51,8 @@ def test_settings_of_other_kinds_of_model_are_not_offered(qtbot: QtBot) -> None:
     recipes = named_recipes()
     fields = {name: set(opened(qtbot, recipes[name]).fields) for name in ("tiny", "unet", "vae", "gan")}
     assert "objective.noise_levels" in fields["tiny"] and "objective.gamma" not in fields["tiny"]
-    assert "network.channels" in fields["unet"] and "network.dropout" not in fields["tiny"] | fields["vae"]
+    assert "network.channels" in fields["unet"] and "network.channels" not in fields["tiny"] | fields["vae"]
+    assert "network.dropout" in fields["unet"] & fields["tiny"] and "network.dropout" not in fields["vae"]
     assert "network.heads" not in fields["unet"] and "optimiser.muon_dtype" not in fields["unet"]
     assert "objective.free_bits" in fields["vae"] and "network.heads" not in fields["vae"]
     assert "objective.gamma" in fields["gan"] and "run.sample_sampler" not in fields["gan"] | fields["vae"]
