@@ -246,6 +246,7 @@ def run_events(context: RunContext, lease: Lease) -> Iterator[RunEvent]:
             return
         yield from training.events()
     finally:
+        training.close()
         commands.release()
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,10 +27,11 @@ def build_optimisers(recipe: OptimiserRecipe, network: nn.Module) -> Optimisers:
     match recipe.name:
         case OptimiserName.MUON:
             matrices, rest = _split(network)
-            ours = recipe.muon_dtype == "float32" or any(is_sharded(matrix) for matrix in matrices)
-            muon = (MuonInFloat32 if ours else torch.optim.Muon)(
-                matrices, lr=recipe.muon_learning_rate, momentum=recipe.momentum, weight_decay=decay
-            )
+            ours = recipe.muon_dtype == "float32" or any(matrix.is_cuda or is_sharded(matrix) for matrix in matrices)
+            kind: Callable[..., Optimizer] = torch.optim.Muon
+            if ours:
+                kind = partial(Muon, dtype=torch.float32 if recipe.muon_dtype == "float32" else torch.bfloat16)
+            muon = kind(matrices, lr=recipe.muon_learning_rate, momentum=recipe.momentum, weight_decay=decay)
             optimisers = [muon, _adamw(rest, recipe)]
         case OptimiserName.ADAMW:
             optimisers = [_adamw(parameters, recipe)]
@@ -91,12 +93,18 @@ def set_learning_rate(optimisers: Optimisers, multiplier: float) -> None:
             group["lr"] = group["initial_lr"] * multiplier
 
 
-class MuonInFloat32(torch.optim.Muon):
-    """Muon that makes updates orthogonal in float32: many processors multiply bfloat16 matrices 50 times more slowly.
+class Muon(torch.optim.Muon):
+    """Muon for what torch's is slow at: processors that multiply bfloat16 matrices 50 times more slowly, and GPUs.
 
-    The same iteration, coefficients and state as torch's, which casts to bfloat16: Jordan et al. 2024, "Muon". Of sharded
-    matrices the whole update is made orthogonal, by every process: parts of an orthogonal matrix are not orthogonal.
+    The same iteration, coefficients and state as torch's, which casts to bfloat16 and takes one matrix after the other:
+    Jordan et al. 2024, "Muon". On a GPU, matrices of one shape are made orthogonal together, because each alone is too small
+    to keep it busy. Of sharded matrices the whole update is made orthogonal, by every process: parts of an orthogonal
+    matrix are not orthogonal.
     """
+
+    def __init__(self, matrices: Iterable[Tensor], *, dtype: torch.dtype = torch.float32, **settings: Any) -> None:
+        super().__init__(list(matrices), **settings)
+        self._dtype = dtype
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -104,28 +112,46 @@ class MuonInFloat32(torch.optim.Muon):
         assert closure is None
         for group in self.param_groups:
             rate, momentum = group["lr"], group["momentum"]
+            updates: list[tuple[Tensor, Tensor]] = []
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
                 average = self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter.grad))
                 average.lerp_(parameter.grad, 1 - momentum)
                 update = parameter.grad.lerp(average, momentum) if group["nesterov"] else average
-                parameter.mul_(1 - rate * group["weight_decay"])
-                scale = math.sqrt(max(1.0, parameter.shape[0] / parameter.shape[1]))
-                orthogonal = _orthogonal(whole(update), group["ns_coefficients"], group["ns_steps"], group["eps"])
-                parameter.add_(like(orthogonal, parameter), alpha=-rate * scale)
+                updates.append((parameter, whole(update).to(self._dtype)))
+            for parameters, matrices in _together(updates):
+                orthogonal = _orthogonal(matrices, group["ns_coefficients"], group["ns_steps"], group["eps"])
+                changes = orthogonal if orthogonal.ndim == 3 else orthogonal[None]
+                for parameter, change in zip(parameters, changes, strict=True):
+                    parameter.mul_(1 - rate * group["weight_decay"])
+                    scale = math.sqrt(max(1.0, parameter.shape[0] / parameter.shape[1]))
+                    parameter.add_(like(change.to(parameter.dtype), parameter), alpha=-rate * scale)
+
+
+def _together(updates: Sequence[tuple[Tensor, Tensor]]) -> Iterator[tuple[list[Tensor], Tensor]]:
+    """Parameters with their matrices: those of one shape stacked [K,M,N] on a GPU, one by one [M,N] elsewhere."""
+    by_shape: dict[object, list[tuple[Tensor, Tensor]]] = {}
+    for index, (parameter, matrix) in enumerate(updates):
+        by_shape.setdefault(matrix.shape if matrix.is_cuda else index, []).append((parameter, matrix))
+    for pairs in by_shape.values():
+        matrices = [matrix for _, matrix in pairs]
+        yield [parameter for parameter, _ in pairs], torch.stack(matrices) if matrices[0].is_cuda else matrices[0]
 
 
 def _orthogonal(matrix: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:
-    """Newton-Schulz: the singular values of `matrix` [M,N] moved close to 1."""
+    """Newton-Schulz: the singular values of `matrix` [M,N], or of each of [K,M,N], moved close to 1."""
     a, b, c = coefficients
-    tall = matrix.shape[0] > matrix.shape[1]
-    x = matrix.T if tall else matrix
-    x = x / x.norm().clamp(min=eps)
+    tall = matrix.shape[-2] > matrix.shape[-1]
+    x = matrix.mT if tall else matrix
+    stacked = x.ndim == 3
+    norm = torch.linalg.matrix_norm(x, keepdim=True) if stacked else x.norm()
+    multiply_add = torch.baddbmm if stacked else torch.addmm
+    x = x / norm.clamp(min=eps)
     for _ in range(steps):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return x.T if tall else x
+        gram = x @ x.mT
+        x = multiply_add(x, multiply_add(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return x.mT if tall else x
 
 
 def _split(network: nn.Module) -> tuple[list[Tensor], list[Tensor]]:

@@ -204,6 +204,7 @@ class RunRecipe:
     dtype: str = "auto"  # `float32`, `bfloat16` or `auto`: the faster one, measured when the run starts
     device: str = "auto"
     threads: int = 0  # 0: one per core
+    compile: bool = False  # torch.compile on a CUDA device: faster steps, after a minute of compiling
     sample_every: int = 500  # steps
     sample_count: int = 16
     checkpoint_every: int = 500

@@ -87,7 +87,7 @@ def test_muon_in_float32_makes_the_steps_of_torchs_within_bfloat16() -> None:
             bowl.zero_grad()
             bowl.loss().backward()
             muon.step()
-    assert isinstance(muon, optimisers.MuonInFloat32)
+    assert isinstance(muon, optimisers.Muon)
     torch.testing.assert_close(one.blocks[0].weight, other.blocks[0].weight, rtol=0.02, atol=0.01)
     assert not torch.equal(one.blocks[0].weight, other.blocks[0].weight)
 
@@ -98,3 +98,11 @@ def test_muon_in_float32_makes_matrices_nearly_orthogonal(shape: tuple[int, int]
     found = optimisers._orthogonal(matrix, (3.4445, -4.7750, 2.0315), 5, 1e-7)
     values = torch.linalg.svdvals(found)
     assert found.shape == shape and values.min() > 0.6 and values.max() < 1.3
+
+
+@pytest.mark.parametrize("shape", [(6, 3), (3, 6)])
+def test_stacked_matrices_become_what_each_does_alone(shape: tuple[int, int]) -> None:
+    stack = torch.randn(4, *shape, generator=torch.Generator().manual_seed(0))
+    together = optimisers._orthogonal(stack, (3.4445, -4.7750, 2.0315), 5, 1e-7)
+    for matrix, found in zip(stack, together, strict=True):
+        torch.testing.assert_close(found, optimisers._orthogonal(matrix, (3.4445, -4.7750, 2.0315), 5, 1e-7))

@@ -155,6 +155,7 @@ UNLIKE_THE_DEFAULTS = Recipe(
         dtype="float32",
         device="cpu",
         threads=2,
+        compile=True,
         sample_every=2,
         sample_count=4,
         checkpoint_every=3,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import threading
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -45,6 +46,15 @@ class Batch:
         """Random numbers are drawn for `portion.total` images, and `portion.cut` leaves those of these images."""
         return self.part or Portion.whole(len(self.images))
 
+    def noise(self, device: torch.device) -> Tensor:
+        """Standard normal noise [B,C,H,W] for the images, the generator's next: an accelerator draws it from its seed."""
+        portion = self.portion
+        shape = (portion.total, *self.images.shape[1:])
+        if device.type == "cpu":
+            return portion.cut(torch.randn(shape, generator=self.generator))
+        seed = int(torch.randint(2**62, (), generator=self.generator))
+        return portion.cut(torch.randn(shape, generator=torch.Generator(device).manual_seed(seed), device=device))
+
     def to(self, device: torch.device) -> Batch:
         condition = Condition(*(value if value is None else value.to(device) for value in self.condition))
         weights = None if self.pixel_weights is None else self.pixel_weights.to(device)
@@ -72,6 +82,7 @@ class Batches:
             self._training = np.repeat(self._training, np.array(dataset.repeats)[self._training])
         self._buckets = dataset.buckets_of(self._training)
         self._factor = recipe.upper.factor
+        self._lock = threading.Lock()  # around the next: batches may be drawn by several threads
         self._drawn_before: list[NDArray[np.int64]] = []  # [blocks] [buckets]: how often before that block of steps
         self._augmentation = Augmentation(recipe.data)
         self._dropout = CaptionDropout(network.drop_condition, network.name_share, network.tags_share)
@@ -181,13 +192,14 @@ class Batches:
     def _bucket_of(self, step: int) -> tuple[int, int]:
         """The bucket of a step, and in how many earlier steps it was drawn."""
         block, within = divmod(step, _STEPS_IN_BLOCK)
-        while len(self._drawn_before) <= block:
-            earlier = len(self._drawn_before)
-            before = np.zeros(len(self._buckets), dtype=np.int64)
-            if earlier:
-                drawn = np.bincount(self._draws(earlier - 1), minlength=len(self._buckets))
-                before = self._drawn_before[-1] + drawn
-            self._drawn_before.append(before)
+        with self._lock:
+            while len(self._drawn_before) <= block:
+                earlier = len(self._drawn_before)
+                before = np.zeros(len(self._buckets), dtype=np.int64)
+                if earlier:
+                    drawn = np.bincount(self._draws(earlier - 1), minlength=len(self._buckets))
+                    before = self._drawn_before[-1] + drawn
+                self._drawn_before.append(before)
         draws = self._draws(block)
         bucket = int(draws[within])
         return bucket, int(self._drawn_before[block][bucket]) + int((draws[:within] == bucket).sum())

@@ -88,13 +88,8 @@ class UpperLoss:
         larger = batch.larger
         assert larger is not None
         level = level.to(self.device)
-        low = noised(batch.images, level, self._noise(batch))
+        low = noised(batch.images, level, batch.noise(self.device))
         condition = Condition(augment_labels=batch.condition.augment_labels, low=low, low_noise=level)
         denoiser = CleanPrediction(lambda x_t, t: self.predict(network, x_t, t, condition), self.schedule)
-        noise = self._noise(larger)
+        noise = larger.noise(self.device)
         return training_loss(denoiser, larger.images, t.to(self.device), noise, self.weighting, larger.pixel_weights)
-
-    def _noise(self, batch: Batch) -> Tensor:
-        portion = batch.portion
-        drawn = torch.randn((portion.total, *batch.images.shape[1:]), generator=batch.generator)
-        return portion.cut(drawn).to(self.device)

@@ -182,7 +182,7 @@ class DiffusionObjective:
         """The loss of any other prediction of the clean image from x_t [B,C,S,S] and t [B], at the same times and noise."""
         denoiser = CleanPrediction(predict, self.schedule)
         losses = [
-            training_loss(denoiser, at_t.images, t, self._noise(at_t), self._measure, at_t.pixel_weights)
+            training_loss(denoiser, at_t.images, t, at_t.noise(self.device), self._measure, at_t.pixel_weights)
             for at_t, t in self.at_fixed_times(batch)
         ]
         return float(torch.cat(losses).mean())
@@ -214,18 +214,13 @@ class DiffusionObjective:
             return self._predict(network, x_t, t, batch.condition)
 
         denoiser = denoiser_for(self._parameterisation, predict, self.schedule)
-        noise = self._noise(batch)
+        noise = batch.noise(self.device)
         return training_loss(denoiser, batch.images, t.to(self.device), noise, weighting, batch.pixel_weights)
 
     def _predict(self, network: nn.Module, x_t: Tensor, t: Tensor, condition: Condition) -> Tensor:
         with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not torch.float32):
             predicted: Tensor = network(x_t, t, condition)
         return predicted
-
-    def _noise(self, batch: Batch) -> Tensor:
-        portion = batch.portion
-        drawn = torch.randn((portion.total, *batch.images.shape[1:]), generator=batch.generator)
-        return portion.cut(drawn).to(self.device)
 
     def at_fixed_times(self, batch: Batch) -> list[tuple[Batch, Tensor]]:
         """The batch and the times t [B] for each fixed time; its generator draws their noise in this order."""

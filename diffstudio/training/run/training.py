@@ -10,6 +10,7 @@ from pathlib import Path
 
 from diffstudio.errors import Diverged
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.training.batches_ahead import BatchesAhead
 from diffstudio.training.distributed.team import Kind, Order
 from diffstudio.training.power_ema import forget_after
 from diffstudio.training.run.assessment import Assessment
@@ -43,6 +44,8 @@ class Training:
         self.clock = RunClock(self._recipe, self._trainer.elapsed_seconds, self._trainer.progress)
         self._cadence = Cadence(self._recipe, self._progress())
         self._ended_early = context.ended_early
+        device = context.trainer.device
+        self._batches = context.batches if device.type == "cpu" else BatchesAhead(context.batches, device)
 
     def events(self) -> Iterator[RunEvent]:
         if self._trainer.step_number == self._recipe.first_step or not self._context.run.good_state_file.exists():
@@ -69,6 +72,11 @@ class Training:
             yield from self._after_step(done)
             done = done or self._ended_early
         yield from self._finish()
+
+    def close(self) -> None:
+        """End the threads that draw batches."""
+        if isinstance(self._batches, BatchesAhead):
+            self._batches.close()
 
     def started_event(self) -> RunStarted:
         trainer, dataset, recipe = self._trainer, self._context.dataset, self._recipe
@@ -105,7 +113,7 @@ class Training:
         started = time.perf_counter()
         trainer = self._trainer
         trainer.team.order(Order(Kind.STEP, trainer.step_number, trainer.progress, trainer.rate_scale))
-        result = trainer.step(self._context.batches.at(trainer.step_number))
+        result = trainer.step(self._batches.at(trainer.step_number))
         self._trainer.elapsed_seconds = self.clock.elapsed_seconds
         self._trainer.progress = self._progress()
         self._cadence.advance(self._trainer.progress)

@@ -227,6 +227,7 @@ _TEXTS = {
     "run.dtype": ("Precision", "Data type of the network. Automatic: the fastest, measured when the run starts"),
     "run.device": ("Device", "Device for torch: auto, cpu, cuda, mps or xpu"),
     "run.threads": ("CPU threads", "0: one per core"),
+    "run.compile": ("Compile (torch.compile)", "Faster steps on a CUDA device, after a minute of compiling"),
     "run.sample_every": ("Steps between samples", "How often a sheet of samples is generated"),
     "run.sample_count": ("Samples per sheet", "Number of images in a sheet of samples"),
     "run.checkpoint_every": ("Steps between checkpoints", "How often a checkpoint is written"),
