@@ -5,33 +5,45 @@
                                                            the checkpoint, its model card, the sheet of 40 prompts
     python packaging/starter/build.py sheet                draws the sheet again with the checkpoint that ships
     python packaging/starter/build.py captions FOLDER      writes the words of the starter's captions, captions.json
-FOLDER holds Fluent Emoji with captions (see NOTICE): images of 128 px, each with a `.txt` of `name, tag, tag, ...`.
+    python packaging/starter/build.py styles 3D OTHERS OUT
+                                                           arranges images in four styles for four-styles.toml in OUT
+FOLDER and 3D hold Fluent Emoji with captions (see NOTICE): images of 128 px, each with a `.txt` of `name, tag, tag, ...`.
+OTHERS has the folders flat, noto and twemoji of the same things. In OUT, some pairs of a thing and a style are held out.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import random
+import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw
 
 from diffstudio import paths
+from diffstudio.models import loading
 from diffstudio.models.caption_words import count_words
 from diffstudio.models.families import pixel_file
+from diffstudio.models.fitted_steps.ladders import SPACING
+from diffstudio.models.fitted_steps.stored import fitted_steps
 from diffstudio.models.library.records import read_checkpoint
+from diffstudio.models.recommended import recommended_for
+from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.networks.transformer import PixelTransformer
 from diffstudio.training.loop import train
-from diffstudio.training.recipe import Recipe, RunRecipe, read_recipe
+from diffstudio.training.recipe import Recipe, read_recipe
 from diffstudio.training.run.events import RunHeldOut, RunStep
 from diffstudio.training.run.run_folder import RunFolder
-from diffstudio.training.run.sample_sheets import SampleSheetRenderer
+from diffstudio.training.run.sample_sheets import COLUMNS, image_grid
 
 HERE = Path(__file__).resolve().parent
 TITLE = "Starter · emoji 64"
 SHEET_SCALE = 2
+HELD_OUT_PROMPTS, HELD_OUT_PAIRS, SPLIT_SEED = 15, 105, 20261126
 THUMBNAIL_PROMPTS = ("red apple", "grinning face", "purple heart", "ghost")
 
 
@@ -43,6 +55,8 @@ def main(arguments: list[str]) -> int:
             draw_sheet()
         case ["captions", folder]:
             write_captions(Path(folder))
+        case ["styles", solid, others, out]:
+            arrange_styles(Path(solid), Path(others), Path(out))
         case ["ship", run]:
             ship(RunFolder.open(Path(run)))
         case _:
@@ -62,11 +76,60 @@ def sheet_prompts() -> tuple[str, ...]:
 
 def draw_sheet() -> None:
     """sheet.png with today's defaults: sampler, spacing and steps are not those of the old recipe in its header."""
-    loaded = pixel_file.load(read_checkpoint(paths.starter()))
-    recipe, prompts = Recipe(run=RunRecipe(dtype="float32")), sheet_prompts()
-    renderer = SampleSheetRenderer(recipe, loaded.tokenizer, loaded.classes, torch.device("cpu"), prompts)
-    whole = renderer.render(loaded.network, lambda: None)
-    labelled(whole, prompts, recipe.data.size).save(paths.starter().parent / "sheet.png", optimize=True)
+    prompts = sheet_prompts()
+    whole, side = sheet_of(paths.starter(), prompts)
+    labelled(whole, prompts, side).save(paths.starter().parent / "sheet.png", optimize=True)
+
+
+def sheet_of(path: Path, prompts: Sequence[str]) -> tuple[Image.Image, int]:
+    """One image for each prompt with its index as the seed, at the recommended settings, and the side of one in px."""
+    checkpoint = read_checkpoint(path)
+    model, settings = loading.load(checkpoint, torch.device("cpu")), recommended_for(checkpoint, fitted=True)
+    assert settings is not None
+    ladder = fitted_steps(checkpoint).of(settings.sampler, settings.steps) if settings.spacing == SPACING else None
+    options = SampleOptions(
+        seeds=range(len(prompts)),
+        steps=settings.steps,
+        sampler=settings.sampler,
+        spacing=settings.spacing if ladder is None else "log_snr",
+        guidance=settings.guidance,
+        times=() if ladder is None else ladder.times,
+    )
+    *_, last = sample(model, model.encode_prompt(list(prompts)), options)
+    return image_grid(model.decode(last.x), COLUMNS), model.default_size[0]
+
+
+def arrange_styles(solid: Path, others: Path, out: Path) -> None:
+    """OUT/train and OUT/val with the folders 3d, flat, noto and twemoji; captions of two lines, without and with tags.
+
+    Held out are the pairs of four-styles-prompts.txt's last HELD_OUT_PROMPTS lines and HELD_OUT_PAIRS others at random, whose
+    things are trained on in the other styles.
+    """
+    sources = {"3d": solid} | {style: others / style for style in ("flat", "noto", "twemoji")}
+    left_out = read_recipe(HERE / "starter.toml").data.exclude
+    images = {
+        style: {image.relative_to(folder): image for image in sorted(folder.rglob("*.webp"))}
+        for style, folder in sources.items()
+    }
+    for style, found in images.items():
+        images[style] = {path: image for path, image in found.items() if path.parts[0] not in left_out}
+    in_all = sorted(set.intersection(*(set(found) for found in images.values())))
+    lines = (HERE / "four-styles-prompts.txt").read_text(encoding="utf-8").splitlines()[-HELD_OUT_PROMPTS:]
+    held_out = {tuple(line.removesuffix(" style").split(", ")) for line in lines}
+    rest = [path for path in in_all if path.stem.replace("-", " ") not in {name for name, _ in held_out}]
+    random.Random(SPLIT_SEED).shuffle(rest)
+    pairs = {(path, style) for path in in_all for style in sources if (path.stem.replace("-", " "), style) in held_out}
+    pairs |= {(path, list(sources)[index % len(sources)]) for index, path in enumerate(rest[:HELD_OUT_PAIRS])}
+    for style, found in images.items():
+        for path, image in found.items():
+            target = out / ("val" if (path, style) in pairs else "train") / style / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(image, target)
+            parts = [part.strip() for part in image.with_suffix(".txt").read_text(encoding="utf-8").split(",")]
+            tags = [part for part in parts[1:] if not part.endswith(" style")]
+            short = f"{parts[0]}, {style} style"
+            captions = [short] if (path, style) in pairs or not tags else [short, ", ".join([short, *tags])]
+            target.with_suffix(".txt").write_text("\n".join(captions) + "\n", encoding="utf-8")
 
 
 def write_captions(folder: Path) -> None:
@@ -83,9 +146,7 @@ def ship(run: RunFolder) -> None:
     loaded = pixel_file.load(checkpoint)
     recipe, outcome = run.recipe(), checkpoint.json("run")
     prompts = sheet_prompts()
-    renderer = SampleSheetRenderer(recipe, loaded.tokenizer, loaded.classes, torch.device("cpu"), prompts)
-    whole = renderer.render(loaded.network, lambda: None)
-    side = recipe.data.size
+    whole, side = sheet_of(run.latest_checkpoint, prompts)
     folder = paths.starter().parent
     folder.mkdir(parents=True, exist_ok=True)
     labelled(whole, prompts, side).save(folder / "sheet.png")

@@ -1,9 +1,9 @@
-"""How good the starter is: `python -m tests.benchmarks.starter FOLDER [--checkpoint PATH …] [--device DEVICE]`.
+"""How good a starter is: `python -m tests.benchmarks.starter FOLDER [--checkpoint PATH …] [--device DEVICE]`.
 
-FOLDER is that of `packaging/starter/build.py folder`: the images it was trained on, in four styles, and those held out.
+FOLDER is that of `packaging/starter/build.py styles`: images in four styles, and those held out.
 Three tables, for each checkpoint, with its recommended settings:
 
-- Things and styles: the prompts of packaging/starter/prompts.txt, each with four seeds. Thing: one of the five real
+- Things and styles: the prompts of packaging/starter/four-styles-prompts.txt, each with four seeds. Thing: one of the five real
   images nearest to the drawn one, by features, shows the thing that was asked for. Style: of the real images of that
   thing, the nearest is in the style that was asked for. Held out: pairs of a thing and a style that were not trained on.
   Things of the real images are judged in the same way, each among all others.
@@ -42,7 +42,7 @@ from diffstudio.training.data.dataset import ImageDataset, build_dataset
 from diffstudio.training.data.inspect_folder import finish_inspection
 from diffstudio.training.recipe import DataRecipe
 
-PROMPTS = Path(__file__).resolve().parents[2] / "packaging" / "starter" / "prompts.txt"
+PROMPTS = Path(__file__).resolve().parents[2] / "packaging" / "starter" / "four-styles-prompts.txt"
 STYLES = ("3d", "flat", "noto", "twemoji")
 SEEDS, NEIGHBOURS, BATCH = 4, 5, 128
 OF_ONE_PROMPT = 8

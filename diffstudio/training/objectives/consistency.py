@@ -86,7 +86,7 @@ class ConsistencyObjective(DiffusionObjective):
     def solve(self, batch: Batch, start: float, end: float) -> SolvedPath:
         """The teacher's paths from the batch's images, noised to `start` by its generator, to `end`."""
         calls = self.recipe.few_steps.teacher_calls
-        noise = self._noise(batch)
+        noise = batch.noise(self.device)
         at = torch.tensor(start, dtype=torch.float64)
         x = float(self.schedule.alpha(at)) * batch.images + float(self.schedule.sigma(at)) * noise
         times = torch.linspace(start, end, calls + 1, dtype=torch.float64)

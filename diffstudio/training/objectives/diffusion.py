@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +71,9 @@ class DiffusionObjective:
         self.team: Team = ALONE
         self.schedule = RectifiedFlow()
         self.network = build_network(recipe, classes, vocabulary).to(device)
+        compiled = recipe.run.compile and device.type == "cuda"
+        # For updates alone: samples and held-out losses have batches of other sizes, for which it would compile again.
+        self._trained = cast(nn.Module, torch.compile(self.network)) if compiled else self.network
         self._log_variance = LogVariance().to(device) if recipe.objective.learned_variance else None
         self.rebuild_optimisers()
         self._noise_levels = noise_levels(recipe.objective)
@@ -101,7 +105,7 @@ class DiffusionObjective:
         batch = batch.to(self.device)
         t = batch.portion.cut(self._times(batch.portion.total, batch.generator))
         with seeded_dropout(self.recipe.network, batch, self.device):
-            losses = self._losses(self.network, batch, t, self._weighting)
+            losses = self._losses(self._trained, batch, t, self._weighting)
             loss = self.team.mean(losses.mean(), batch.portion)
             torch.autograd.backward(loss if self._log_variance is None else self._divided(losses, t, batch))
         norm = gradient_norm(self._parameters, self.recipe.optimiser.clip_norm, self.team)
@@ -120,7 +124,7 @@ class DiffusionObjective:
 
     def _update_upper(self, batch: Batch) -> tuple[float, float]:
         """The loss of the upper level and the norm of its gradients, which are clipped apart from the base's."""
-        loss = self.team.mean(self._upper.losses(self.network, batch).mean(), batch.portion)
+        loss = self.team.mean(self._upper.losses(self._trained, batch).mean(), batch.portion)
         torch.autograd.backward(loss)
         return float(loss.detach()), gradient_norm(self._upper_parameters, self.recipe.optimiser.clip_norm, self.team)
 

@@ -13,6 +13,9 @@ STATE_SECONDS = 45.0  # between two, so that a kill costs less than a minute
 HELD_OUT_SHARES, SAMPLE_SHARES = 24, 12  # how often these happen in a run whose length is a time
 _MOST_MEASURING, _MOST_SAMPLING = 0.05, 0.15  # of the time is spent on held-out losses, and on samples
 _STEPS_OF_THE_END = 5.0  # estimated time for final samples, losses and checkpoint until it is measured, in steps
+_SLOW_START = (
+    0.1  # of the time: a first step that takes longer says nothing about the others (torch.compile, a busy disk)
+)
 _RESERVE_BEYOND = 1.2  # of what the last sheets and checkpoint took is reserved for the final ones
 
 
@@ -26,6 +29,7 @@ class RunClock:
         self._stopped = False
         self._progress = progress
         self._reserve: float | None = None  # seconds for the files written at the end; None: not measured yet
+        self._first_step = 0.0  # seconds until the second step began, if they were seen
         self._last_state = self._since - (STATE_SECONDS - FIRST_STATE_SECONDS)
 
     @property
@@ -64,10 +68,18 @@ class RunClock:
         if done <= 0:
             return 0.0
         budget, spent = 60 * run.minutes, self.elapsed_seconds - run.first_seconds
-        reserve = self._reserve if self._reserve is not None else _STEPS_OF_THE_END * spent / done
+        reserve = self._reserve if self._reserve is not None else _STEPS_OF_THE_END * self._step_seconds(done, spent)
         training = max(budget / 2, budget - reserve)
         self._progress = max(self._progress, min(1.0, spent / training))
         return self._progress
+
+    def _step_seconds(self, done: int, spent: float) -> float:
+        """The mean time of a step; without what came before the second one, if that took much of the time."""
+        if done == 1:
+            self._first_step = spent
+        if self._first_step <= _SLOW_START * 60 * self._recipe.minutes:
+            return spent / done
+        return (spent - self._first_step) / (done - 1) if done > 1 else 0.0
 
     def left_seconds(self, step: int, seconds_per_step: float) -> float:
         if not self.timed:

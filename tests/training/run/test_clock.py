@@ -56,6 +56,30 @@ def test_what_the_end_costs_is_reserved_and_progress_never_falls(now: Time) -> N
     assert clock.progress(500) == 1.0
 
 
+def test_a_slow_first_step_does_not_end_the_run(now: Time) -> None:
+    """torch.compile: 100 s for the first step and 70 s for the first samples, of ten minutes; then 20 steps a second."""
+    clock = RunClock(TEN_MINUTES, 0.0, 0.0)
+    now.now += 100
+    assert clock.progress(1) == pytest.approx(100 / 600)
+    with clock.final_work():
+        now.now += 70
+        assert clock.progress(1) == pytest.approx(170 / 600)
+    now.now += 0.05
+    assert clock.progress(2) == pytest.approx(170.05 / (600 - 84))
+    with clock.final_work():
+        now.now += 2
+    now.now += 300
+    assert clock.progress(6000) == pytest.approx(472.05 / (600 - 2.4))
+
+
+def test_the_steps_after_a_slow_first_one_say_what_the_end_takes(now: Time) -> None:
+    clock = RunClock(TEN_MINUTES, 0.0, 0.0)
+    now.now += 100
+    clock.progress(1)
+    now.now += 20
+    assert clock.progress(11) == pytest.approx(120 / (600 - 5 * 2))
+
+
 def test_time_lent_while_samples_are_drawn_is_not_reserved_for_the_end(now: Time) -> None:
     clock = RunClock(TEN_MINUTES, 0.0, 0.0)
     with clock.final_work():
