@@ -125,7 +125,8 @@ def add_generate(verbs: Verbs) -> None:
         "--upscaler",
         metavar="NAME",
         type=as_text,
-        help=f"hires fix: {LANCZOS}, {LATENT}, or a name from `models list --role upscaler` (default {default.upscaler})",
+        help=f"hires fix: {LANCZOS}, {LATENT}, a name from `models list --role upscaler`, or a checkpoint with an upper "
+        f"level (default {default.upscaler})",
     )
     verb.add_argument(
         "--enlarge-strength",

@@ -45,7 +45,8 @@ def add_upscale(verbs: Verbs) -> None:
         "--upscaler",
         metavar="NAME",
         type=as_text,
-        help=f"{LANCZOS}, {LATENT}, or a name from `models list --role upscaler` (default {default.upscaler})",
+        help=f"{LANCZOS}, {LATENT}, a name from `models list --role upscaler`, or a checkpoint with an upper level "
+        f"(default {default.upscaler})",
     )
     verb.add_argument(
         "--checkpoint", metavar="NAME|PATH", type=as_text, help="img2img the upscaled image with this checkpoint"

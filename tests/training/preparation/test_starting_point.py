@@ -17,7 +17,7 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition
 from diffstudio.training.loop import train
 from diffstudio.training.preparation.starting_point import starting_point
-from diffstudio.training.recipe import DataRecipe, Recipe
+from diffstudio.training.recipe import DataRecipe, Recipe, UpperRecipe
 from diffstudio.training.recipe_choice import started_from, starting_checkpoint
 from diffstudio.training.run.events import RunHeldOut, RunStarted
 from diffstudio.training.run.run_folder import RunFolder
@@ -186,3 +186,23 @@ def test_weights_that_predict_something_else_are_refused(recipe: Recipe, tmp_pat
     trainer = Trainer(other, classes=0, vocabulary=300, device=torch.device("cpu"))
     with pytest.raises(RunProblem, match="objective.prediction"):
         starting_point(str(path)).load_into(trainer, None, ())
+
+
+def test_an_upper_level_is_kept_or_new_and_never_in_the_way(recipe: Recipe, tmp_path: Path) -> None:
+    two = replace(recipe, upper=UpperRecipe(2, 8, 2, 16, 32, 1, 2, 32))
+    known = ["red disc", "blue disc"] * 3
+    of_two, of_one = (checkpoint(one, tmp_path / f"{one.upper.factor}.safetensors", known) for one in (two, recipe))
+    tokenizer = starting_point(str(of_two)).tokenizer(known)
+    assert tokenizer is not None
+    kept = started(two, of_two, tokenizer).network.state_dict()
+    for name, value in pixel_file.load(of_two).network.state_dict().items():
+        assert torch.equal(kept[name], value), name
+    without = started(recipe, of_two, tokenizer).network.state_dict()
+    assert all(torch.equal(kept[name], value) for name, value in without.items())
+    started_two = started_from(two, str(of_one))
+    trainer = Trainer(started_two, classes=0, vocabulary=tokenizer.vocabulary, device=torch.device("cpu"))
+    said = starting_point(str(of_one)).load_into(trainer, tokenizer, ())
+    assert said == f"{of_one.stem} has no weights for the upper level; they are trained from scratch."
+    assert torch.equal(
+        trainer.network.state_dict()["pos_embed"], pixel_file.load(of_one).network.state_dict()["pos_embed"]
+    )
