@@ -155,7 +155,7 @@ class PixelTransformer(nn.Module):
         """The low-resolution image at the size of x_t [B,K,H,W]; zeros without one."""
         if condition.low is None:
             return torch.zeros_like(x_t)
-        return F.interpolate(condition.low.to(x_t), x_t.shape[-2:], mode="bicubic", align_corners=False)
+        return enlarged(condition.low.to(x_t), x_t.shape[-2], x_t.shape[-1])
 
     @property
     def _patch_geometry(self) -> dict[str, int]:
@@ -167,6 +167,19 @@ class PixelTransformer(nn.Module):
         if pos_embed.shape[-2:] != (rows, columns):
             pos_embed = F.interpolate(pos_embed, (rows, columns), mode="bicubic", align_corners=False)
         return pos_embed.flatten(2).transpose(1, 2)
+
+
+def enlarged(low: Tensor, height: int, width: int) -> Tensor:
+    """Images [B,K,h,w] at a larger size [B,K,height,width], by bicubic interpolation.
+
+    Where the size is a whole multiple, means of squares are then corrected to those of `low`: one step of iterative
+    back-projection (Irani & Peleg 1991), which is exact for squares.
+    """
+    larger = F.interpolate(low, (height, width), mode="bicubic", align_corners=False)
+    factor = height // low.shape[-2]
+    if factor < 2 or (height, width) != (factor * low.shape[-2], factor * low.shape[-1]):
+        return larger
+    return larger + F.interpolate(low - F.avg_pool2d(larger, factor), scale_factor=factor, mode="nearest")
 
 
 class PatchEmbed(nn.Module):

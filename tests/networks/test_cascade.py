@@ -50,11 +50,13 @@ def test_with_one_it_is_the_upper_level_and_each_part_of_the_condition_counts() 
 def test_an_untrained_upper_level_repeats_the_low_resolution_image() -> None:
     """Interpolated to its own size, whatever size the smaller one has: what is learnt is the difference."""
     network = CascadedTransformer(small(), small_upper())
-    low = torch.randn(1, 3, 16, 16)
-    larger = F.interpolate(low, (32, 32), mode="bicubic", align_corners=False)
-    x, t = torch.randn(1, 3, 32, 32), torch.rand(1)
-    torch.testing.assert_close(network(x, t, Condition(low=low)), larger)
+    low, x, t = torch.randn(1, 3, 16, 16), torch.randn(1, 3, 32, 32), torch.rand(1)
+    larger = network(x, t, Condition(low=low))
+    torch.testing.assert_close(reduced(larger, 2), low)  # exactly the same image at its size
     torch.testing.assert_close(network(x, t, Condition(low=larger)), larger)
+    other = torch.randn(1, 3, 12, 16)
+    interpolated = F.interpolate(other, (32, 32), mode="bicubic", align_corners=False)
+    torch.testing.assert_close(network(x, t, Condition(low=other)), interpolated)
 
 
 def test_the_config_comes_back_as_it_was() -> None:
