@@ -1,7 +1,7 @@
 """The upper level of a cascade: a denoiser of larger images that reads the same images at the base's size.
 
-Cascaded diffusion models: Ho et al. 2021 (arXiv 2106.15282). The smaller image is noised by a random amount that the network
-is told (section 4.2), because images that the base draws are not quite like reduced photographs.
+Cascaded diffusion models: Ho et al. 2021 (arXiv 2106.15282). Half of the time the smaller image is noised by a random amount
+that the network is told (section 4.2), because images that the base draws are not quite like reduced photographs.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ class UpperLoss:
         levels = LogitNormalTimes(self.recipe.mean, self.recipe.deviation)
         portion, generator = batch.portion, batch.generator
         t = portion.cut(levels.sample(portion.total, self.schedule, generator))
-        level = portion.cut(self.recipe.noise * torch.rand(portion.total, generator=generator))
+        drawn = 2 * torch.rand(portion.total, generator=generator) - 1  # half of the images are not noised
+        level = portion.cut(self.recipe.noise * drawn.clamp(min=0))
         return self._losses(network, batch, t, level)
 
     @torch.no_grad()
