@@ -165,7 +165,8 @@ _OF_NETWORKS: Mapping[str, str] = {
 
 def is_of_network(name: str, network: str) -> bool:
     """Whether a setting applies to a network of a diffusion model: transformer or unet."""
-    return _OF_NETWORKS.get(name, network) == network
+    needed = "transformer" if name.startswith("upper.") else _OF_NETWORKS.get(name, network)
+    return needed == network
 
 
 def is_of_kind(name: str, kind: str) -> bool:

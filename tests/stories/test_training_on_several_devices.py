@@ -21,7 +21,7 @@ from diffstudio.errors import RunProblem
 from diffstudio.training.distributed import cluster, meeting, sharding
 from diffstudio.training.distributed.cluster import Cluster
 from diffstudio.training.loop import train
-from diffstudio.training.recipe import Recipe
+from diffstudio.training.recipe import NetworkName, OptimiserName, Recipe
 from diffstudio.training.run.events import RunEvent, RunFailed, RunFinished, RunStarted, RunStep, RunWaiting
 from diffstudio.training.run.run_folder import RunFolder
 from tests.training.conftest import folder, recipe, recipe_file, write_pictures
@@ -136,3 +136,18 @@ def test_another_machine_joins_with_the_command_that_is_shown(tmp_path: Path, fo
     why = next(event.why for event in run.events()[0] if isinstance(event, RunStarted))
     assert why.endswith("2 processes train it together, which share the weights among them.")
     torch.testing.assert_close(weights(run), alone(folder, quick), rtol=0, atol=1e-4)
+
+
+def test_a_unet_is_sharded_over_two_processes(tmp_path: Path, folder: Path, recipe: Recipe) -> None:
+    run = replace(recipe.run, steps=3, sample_every=1000, checkpoint_every=1000, held_out_every=1000, sample_steps=1)
+    network = replace(recipe.network, kind=NetworkName.UNET, channels=(8, 16), attention=8)
+    adamw = replace(recipe.optimiser, name=OptimiserName.ADAMW)
+    unet = replace(recipe, run=replace(run, sample_count=1), network=network, optimiser=adamw)
+    unet.write(tmp_path / "unet.toml")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sharding, "PARAMETERS", 1000)
+        two = train(tmp_path / "two", folder, recipe=str(tmp_path / "unet.toml"), cluster=Cluster(processes=2))
+    why = next(event.why for event in two.events()[0] if isinstance(event, RunStarted))
+    assert why.endswith("2 processes train it together, which share the weights among them.")
+    one = train(tmp_path / "one", folder, recipe=str(tmp_path / "unet.toml"))
+    torch.testing.assert_close(weights(two), weights(one), rtol=0, atol=1e-4)

@@ -58,8 +58,9 @@ class RecipeDialog(FittedDialog):
         for section in SECTIONS:
             if section == "few_steps" and not recipe.few_steps.enabled:
                 continue
-            column.addWidget(SectionLabel(SECTIONS[section]))
-            column.addLayout(self._section(section))
+            if (fields := self._section(section)).count():  # a VAE or U-Net has no upper level
+                column.addWidget(SectionLabel(SECTIONS[section]))
+                column.addLayout(fields)
         buttons.setSpacing(8)
         buttons.addWidget(self.problem, 1)
         buttons.addWidget(self.cancel)

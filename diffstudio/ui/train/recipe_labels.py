@@ -101,7 +101,7 @@ _TEXTS = {
     ),
     "network.channels": (
         "Channels of each level",
-        "From full resolution down, each at half the side of the one before. Multiples of 8; more learn more and are slower",
+        "From full resolution down, each at half the side of the one before. Multiples of 8; with more it learns more, and is slower",
     ),
     "network.layers": ("Blocks per level", "Residual blocks at each level on the way down; one more on the way up"),
     "network.attention": (

@@ -70,11 +70,8 @@ def test_processes_drop_values_of_their_own(unet: Recipe) -> None:
     assert not torch.equal(drawn[0], drawn[1])
 
 
-@pytest.mark.parametrize("dropout", [0.0, 0.2])
-def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(
-    dropout: float, folder: Path, unet: Recipe, tmp_path: Path
-) -> None:
-    unet = replace(unet, network=replace(unet.network, dropout=dropout))
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(folder: Path, unet: Recipe, tmp_path: Path) -> None:
+    unet = replace(unet, network=replace(unet.network, dropout=0.2))
     unet.write(tmp_path / "recipe.toml")
     recipe, path = str(tmp_path / "recipe.toml"), tmp_path / "halves"
     whole = train(tmp_path / "whole", folder, recipe=recipe)

@@ -11,7 +11,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio.training.recipe import DecayName, Recipe
 from diffstudio.training.recipe_choice import named_recipes
 from diffstudio.ui.train.recipe_dialog import RecipeDialog
-from diffstudio.ui.train.recipe_labels import SETTINGS
+from diffstudio.ui.train.recipe_labels import SECTIONS, SETTINGS
 from diffstudio.ui.widgets.inputs import CheckBox, ComboBox
 
 
@@ -53,6 +53,10 @@ def test_settings_of_other_kinds_of_model_are_not_offered(qtbot: QtBot) -> None:
     assert "objective.noise_levels" in fields["tiny"] and "objective.gamma" not in fields["tiny"]
     assert "network.channels" in fields["unet"] and "network.channels" not in fields["tiny"] | fields["vae"]
     assert "network.dropout" in fields["unet"] & fields["tiny"] and "network.dropout" not in fields["vae"]
+    assert not any(name.startswith("upper.") for name in fields["unet"])
+    headings = {one: {each.text() for each in opened(qtbot, recipes[one]).findChildren(QLabel)} for one in fields}
+    upper = SECTIONS["upper"].upper()
+    assert upper in headings["tiny"] and upper not in headings["unet"] | headings["vae"]
     assert "network.heads" not in fields["unet"] and "optimiser.muon_dtype" not in fields["unet"]
     assert "objective.free_bits" in fields["vae"] and "network.heads" not in fields["vae"]
     assert "objective.gamma" in fields["gan"] and "run.sample_sampler" not in fields["gan"] | fields["vae"]
