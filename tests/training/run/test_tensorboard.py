@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,12 @@ def test_a_file_that_cannot_be_written_is_said_once_and_training_goes_on(
         log.add(step(1))
         log.add(step(2))
     assert capsys.readouterr().err.count("cannot be written") == 1
+
+
+def test_losses_of_an_upper_level_have_lines_of_their_own(tmp_path: Path) -> None:
+    with TensorBoardLog(RunFolder(tmp_path)) as log:
+        log.add(replace(step(1), upper_loss=0.7))
+        log.add(RunHeldOut(1, 0.4, upper_loss=0.6))
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    values = {value.tag: value.simple_value for event in read(file) for value in event.summary.value}
+    assert values["loss/training_upper"] == pytest.approx(0.7) and values["loss/held_out_upper"] == pytest.approx(0.6)

@@ -42,6 +42,15 @@ def test_losses_raw_smoothed_held_out_and_of_training_images_with_the_same_noise
     assert chart.description == "Loss 0.5 at step 10, held out 0.4"
 
 
+def test_the_upper_level_has_a_line_of_its_own_and_other_runs_are_compared_by_their_base() -> None:
+    run = RunHistory()
+    run.take([step(1), RunHeldOut(1, 0.5, upper_loss=0.2), RunHeldOut(2, 0.4, upper_loss=0.1)])
+    chart = chart_of(ChartKind.LOSS, run.view())
+    assert list(line(chart, "held out, upper level").y) == [0.2, 0.1] and list(line(chart, "held out").y) == [0.5, 0.4]
+    assert chart.description.endswith("held out 0.4, upper level 0.1")
+    assert chart_of(ChartKind.LOSS, run.view(), [OtherRun("two", run.view())]).lines[-1].name == "two, held out"
+
+
 def test_a_run_of_an_older_version_has_no_loss_of_training_images() -> None:
     run = RunHistory()
     run.take([step(1), RunHeldOut(1, 0.5)])
