@@ -151,6 +151,24 @@ def sheet(
     return dialog
 
 
+def test_a_checkpoint_with_an_upper_level_is_an_upscaler_in_both_places(qtbot: QtBot, panel: Panel) -> None:
+    two = checkpoint("two", metadata={"diffstudio.upper": "{}"})
+    panel.set_checkpoints([*MODELS, two])
+    panel.hires_fix.open_button.click()
+    assert panel.hires_fix.upscaler.set_value("two")
+    dialog = UpscaleDialog(
+        UpscaleRequest(Path("/images/apple.png")),
+        QImage(16, 16, QImage.Format.Format_RGB32),
+        QSize(100, 60),
+        [*MODELS, two],
+        "",
+    )
+    qtbot.addWidget(dialog)
+    assert dialog.upscaler.set_value("two") and not dialog.upscaler.set_value("starter")
+    dialog.upscaler.set_value("two")
+    assert dialog.request().upscaler == "two" and dialog.request().checkpoint == ""
+
+
 def test_by_an_upscaler_alone(qtbot: QtBot) -> None:
     dialog = sheet(qtbot)
     assert not dialog.checkpoint.isVisible() and dialog.focusWidget() is dialog.scale.chip(2.0)
