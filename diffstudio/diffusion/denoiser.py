@@ -145,8 +145,7 @@ def denoiser_for(parameterisation: Parameterisation, network: Network, schedule:
             return VPrediction(network, schedule)
         case Prediction.EPS:
             return _limited(EpsPrediction(network, schedule), Prediction.EPS)
-        case Prediction.EDM:
-            return _limited(EDMPreconditioned(network, schedule, parameterisation.sigma_data), Prediction.EDM)
+    return _limited(EDMPreconditioned(network, schedule, parameterisation.sigma_data), Prediction.EDM)
 
 
 def _limited(denoiser: Denoiser, prediction: Prediction) -> LimitedNoise:
