@@ -1,1 +1,1 @@
-"""The pixel transformer that is trained here, its caption tokenizer, and the map of its state-dict keys."""
+"""The pixel transformer and the U-Net that are trained here, their caption tokenizer, and the map of state-dict keys."""
