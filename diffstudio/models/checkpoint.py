@@ -114,7 +114,9 @@ class Checkpoint:
     @property
     def enlarges(self) -> bool:
         """Whether it can enlarge any image: an upscaler, or a checkpoint trained here with an upper level."""
-        return self.role is Role.UPSCALER or "diffstudio.upper" in self.metadata
+        if self.family != PIXEL.name:  # whose metadata need not be loaded
+            return self.role is Role.UPSCALER
+        return "diffstudio.upper" in self.metadata
 
     @property
     def upper_factor(self) -> int:
