@@ -12,11 +12,15 @@ import torch
 from PIL import Image
 
 from diffstudio import cli
-from diffstudio.errors import RunProblem
+from diffstudio.errors import BadRequest, RunProblem
 from diffstudio.models import loading
+from diffstudio.models.families import pixel_file
 from diffstudio.models.families.pixel import PixelModel
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.memory.estimate import estimate
+from diffstudio.models.tools.convert import convert
+from diffstudio.models.tools.merge import merge
+from diffstudio.models.tools.spec import Precision, ToolResult
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition
 from diffstudio.networks.unet import PixelUNet
@@ -172,3 +176,18 @@ def test_every_room_calls_it_a_unet(tmp_path: Path) -> None:
     assert estimate(checkpoint, 64, 64).sampling == 64 * 64 * 2 * 4 * (8 * 8 + (16 * 8) // 4)
     damaged = replace(checkpoint, metadata={**checkpoint.metadata, "diffstudio.network": "[]"})
     assert estimate(damaged, 64, 64).sampling == estimate(other, 64, 64).sampling
+
+
+def test_the_weight_tools_know_it(tmp_path: Path) -> None:
+    one, other = (read_checkpoint(write_tiny_unet(tmp_path / f"{seed}.safetensors", seed=seed)) for seed in (0, 1))
+    *_, merged = merge([one, other], tmp_path / "merged.safetensors")
+    assert isinstance(merged, ToolResult) and read_checkpoint(merged.path).is_unet
+    networks = [pixel_file.load(each).network.state_dict() for each in (one, other, merged.path)]
+    for name, mean in networks[2].items():
+        torch.testing.assert_close(mean, (networks[0][name] + networks[1][name]) / 2)
+    *_, half = convert(one, tmp_path / "half.safetensors", Precision.FP16)
+    assert isinstance(half, ToolResult) and read_checkpoint(half.path).dtype == "F16"
+    assert pixel_file.load(half.path).network.config == pixel_file.load(one).network.config
+    transformer = read_checkpoint(write_tiny_checkpoint(tmp_path / "transformer.safetensors"))
+    with pytest.raises(BadRequest, match="they have different networks"):
+        list(merge([one, transformer], tmp_path / "both.safetensors"))
