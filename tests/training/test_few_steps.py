@@ -64,7 +64,7 @@ def test_a_tuned_run_keeps_the_teacher_and_says_what_it_was_tuned_from(
     checkpoint = read_checkpoint(run.latest_checkpoint)
     found = tuned(checkpoint)
     assert found is not None and found.sha256 == before and found.guidance == known.run.sample_guidance
-    assert recommended_values(checkpoint) == {"sampler": "lcm", "spacing": "uniform", "steps": 2, "guidance": 1.0}
+    assert recommended_values(checkpoint) == {"sampler": "lcm", "spacing": "uniform", "steps": 4, "guidance": 1.0}
     model = pixel.load(checkpoint, torch.device("cpu"), torch.float32)
     assert model.tokenizer is not None
     original = pixel.load(read_checkpoint(teacher), torch.device("cpu"), torch.float32)
