@@ -27,7 +27,7 @@ from diffstudio.training.data.folder_report import FOLDER_NAMES, FolderReport, c
 from diffstudio.training.data.pixel_choice import choose_pixels
 from diffstudio.training.data.split import MIN_IMAGES_TO_HOLD_OUT
 from diffstudio.training.few_steps import check_conditioning, no_teacher, title, tuning_recipe
-from diffstudio.training.one_call_size import with_diff_augment, with_one_call_size
+from diffstudio.training.network_sizes.one_call_size import with_diff_augment, with_one_call_size
 from diffstudio.training.recipe import (
     ClassesName,
     DataRecipe,

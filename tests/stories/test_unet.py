@@ -24,11 +24,11 @@ from diffstudio.models.tools.spec import Precision, ToolResult
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition
 from diffstudio.networks.unet import PixelUNet
+from diffstudio.training.network_sizes.recipe_size import size_problem
 from diffstudio.training.objectives.diffusion import build_network
 from diffstudio.training.preparation.starting_point import starting_point
 from diffstudio.training.recipe import NetworkName, OptimiserName, Recipe
 from diffstudio.training.recipe_choice import choose_recipe, started_from
-from diffstudio.training.recipe_size import size_problem
 from diffstudio.training.trainer import Trainer
 from diffstudio.ui.generate.labels import summary_of
 from diffstudio.ui.generate.sections.size import limits_of

@@ -12,9 +12,9 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLineEdit, QPlainTextEdit, QVBoxLayout, QWidget
 
 from diffstudio.errors import RunProblem
+from diffstudio.training.network_sizes.recipe_size import size_problem
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe_limits import choices_of, is_of_kind, is_of_network, limits_of
-from diffstudio.training.recipe_size import size_problem
 from diffstudio.ui.train.recipe_labels import SECTIONS, SETTINGS, SettingText, choice_text
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel

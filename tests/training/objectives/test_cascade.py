@@ -18,6 +18,7 @@ from diffstudio.networks.transformer import Condition
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.distributed.team import Processes
+from diffstudio.training.network_sizes.recipe_size import memory_bytes, parameter_count, size_problem
 from diffstudio.training.objectives.cascade import UpperLoss, upper_config
 from diffstudio.training.objectives.diffusion import DiffusionObjective
 from diffstudio.training.recipe import (
@@ -29,7 +30,6 @@ from diffstudio.training.recipe import (
     RunRecipe,
     UpperRecipe,
 )
-from diffstudio.training.recipe_size import memory_bytes, parameter_count, size_problem
 from diffstudio.training.trainer import Trainer
 from tests.training.distributed.threads import together
 

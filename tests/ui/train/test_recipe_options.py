@@ -10,6 +10,7 @@ import pytest
 
 from diffstudio.studio.curves.curve import NoiseCurve
 from diffstudio.studio.curves.saved import NamedCurve, delete_curve, save_curve
+from diffstudio.training.network_sizes.recipe_size import size_problem
 from diffstudio.training.recipe import (
     DataRecipe,
     NetworkName,
@@ -20,7 +21,6 @@ from diffstudio.training.recipe import (
     OptimiserName,
     Recipe,
 )
-from diffstudio.training.recipe_size import size_problem
 from diffstudio.ui.train.recipe_options import (
     DRAWN,
     FLIPS,

@@ -12,10 +12,10 @@ from diffstudio.networks.autoencoder import Autoencoder
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.gan import Generator
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord
+from diffstudio.training.network_sizes.recipe_size import memory_bytes, parameter_count, size_problem
 from diffstudio.training.objectives.autoencoder import autoencoder_config
 from diffstudio.training.objectives.gan import gan_config
 from diffstudio.training.recipe_choice import choose_recipe, named_recipes
-from diffstudio.training.recipe_size import memory_bytes, parameter_count, size_problem
 
 
 def report(side: int, count: int) -> FolderReport:

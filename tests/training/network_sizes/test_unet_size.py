@@ -9,10 +9,10 @@ import torch
 
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.unet import PixelUNet
+from diffstudio.training.network_sizes.recipe_size import memory_bytes, parameter_count, size_problem
+from diffstudio.training.network_sizes.unet_size import unet_parameters
 from diffstudio.training.objectives.unet import unet_config
 from diffstudio.training.recipe import DataRecipe, NetworkName, NetworkRecipe, OptimiserName, OptimiserRecipe, Recipe
-from diffstudio.training.recipe_size import memory_bytes, parameter_count, size_problem
-from diffstudio.training.unet_size import unet_parameters
 
 SMALL = NetworkRecipe(
     kind=NetworkName.UNET, channels=(16, 24, 40), layers=1, attention=4, condition_width=24, text_tokens=5

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.training.one_call_size import AUGMENT_LABELS, one_call_bytes, one_call_parameters
+from diffstudio.training.network_sizes.one_call_size import AUGMENT_LABELS, one_call_bytes, one_call_parameters
+from diffstudio.training.network_sizes.unet_size import unet_bytes, unet_parameters
 from diffstudio.training.recipe import (
     DataRecipe,
     NetworkName,
@@ -13,7 +14,6 @@ from diffstudio.training.recipe import (
     Recipe,
     UpperRecipe,
 )
-from diffstudio.training.unet_size import unet_bytes, unet_parameters
 
 _TIME_FEATURES = 256  # of the network's time embedding
 _STATES = {  # values that an optimiser keeps for each parameter

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.training.one_call_size import AUGMENT_LABELS
+from diffstudio.training.network_sizes.one_call_size import AUGMENT_LABELS
 from diffstudio.training.recipe import Recipe
 
 _RESIDUAL_VALUES = 11  # kept for the backward pass by a residual block, per px and channel

@@ -1,0 +1,1 @@
+"""How many parameters and bytes of memory the network of a recipe needs, without building it. No torch."""
