@@ -11,6 +11,7 @@ import diffstudio
 TESTS = Path(__file__).resolve().parent
 PACKAGE = Path(diffstudio.__file__).resolve().parent
 SMALL = 60  # lines; shorter modules need no test file
+MOST_MODULES = 16  # of a package, besides __init__
 # Folders whose tests cross modules.
 ELSEWHERE = ("benchmarks", "packaging", "stories")
 # Tests of no single module.
@@ -260,3 +261,8 @@ def file_of(name: str) -> Path | None:
         if name.split(".")[0] in ("diffstudio", "tests") and path.is_file():
             return path
     return None
+
+
+def test_no_package_has_more_than_sixteen_modules() -> None:
+    counts = {folder: len(list(folder.glob("*.py"))) - 1 for folder in PACKAGE.rglob("*") if folder.is_dir()}
+    assert not {folder.name: count for folder, count in counts.items() if count > MOST_MODULES}
