@@ -125,7 +125,7 @@ class Checkpoint:
             return 0
         try:
             return int(self.json("upper")["network"]["size"]) // int(self.json("network")["size"])
-        except (KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+        except (KeyError, TypeError, ValueError, ArithmeticError) as error:
             raise CheckpointDamaged(
                 f"The header of {self.path.name} has no valid upper", remedy=TRAIN_OR_DOWNLOAD
             ) from error

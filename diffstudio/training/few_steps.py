@@ -45,17 +45,22 @@ def tuning_recipe(recipe: Recipe, checkpoint: Checkpoint, start_from: str) -> Re
             conditioning=Conditioning(header["conditioning"]),
             text_tokens=int(header["text_tokens"]),
         )
-        size, labels = int(header["size"]), int(header["told_width"])
+        size, labels, predicted = int(header["size"]), int(header["told_width"]), checkpoint.parameterisation
     except RunProblem as error:
         raise cannot_tune(name, f"its recipe cannot be read: {error.why or error.what}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise cannot_tune(name, f"its header lacks {error}") from error
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
+        raise cannot_tune(name, f"its header lacks valid sizes: {error}") from error
     held_out = max(known.data.held_out, recipe.data.held_out)
     return replace(
         recipe,
         data=replace(known.data, size=size, held_out=held_out, augment_labels=labels > 0),
         network=network,
-        objective=replace(known.objective, learned_variance=False),
+        objective=replace(
+            known.objective,
+            learned_variance=False,
+            prediction=predicted.prediction,  # a merged checkpoint has no recipe
+            sigma_data=predicted.sigma_data,
+        ),
         optimiser=recipe.optimiser.suited_to(network),
         few_steps=with_guidance(recipe.few_steps, checkpoint),
         run=replace(recipe.run, start_from=start_from, prompts=known.run.prompts),
@@ -70,7 +75,9 @@ def with_guidance(tuning: FewStepsRecipe, checkpoint: Checkpoint) -> FewStepsRec
     interval = values.get("interval") if isinstance(values, dict) else None
     try:
         low, high = map(float, interval or tuning.guidance_interval)
-    except (TypeError, ValueError) as error:
+        if not 0 <= low <= high <= 1:
+            raise ValueError(f"the interval is {low}, {high}")
+    except (TypeError, ValueError, OverflowError) as error:
         raise cannot_tune(checkpoint.name, "its header has no valid guidance interval") from error
     return replace(tuning, guidance=scale, guidance_interval=(low, high), teacher=title(checkpoint))
 

@@ -14,7 +14,7 @@ import tomli_w
 
 from diffstudio import paths
 from diffstudio.atomic import write_text
-from diffstudio.diffusion.objectives.parameterisation import Parameterisation
+from diffstudio.diffusion.objectives.parameterisation import Parameterisation, Prediction
 from diffstudio.errors import CheckpointMissing, RunProblem
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import PIXEL, is_trained_here
@@ -211,7 +211,7 @@ def started_from(recipe: Recipe, name: str) -> Recipe:
         network = network_like(recipe.network, shape)
         size = recipe.data.size if recipe.data.size % network.multiple == 0 else int(shape["size"])
         known = checkpoint.parameterisation
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise cannot_start_from(checkpoint.name, f"its header does not say its {error}") from error
     check_prediction(checkpoint.name, known, recipe)
     rates = recipe.optimiser.suited_to(network)
@@ -249,7 +249,7 @@ def _channels_of_start(name: str, data: DataRecipe) -> list[str]:
     checkpoint = starting_checkpoint(name)
     try:
         known = checkpoint.output_format(int(checkpoint.json("network").get("channels", PLAIN.channels)))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         raise cannot_start_from(checkpoint.name, f"its header does not say what images it makes: {error}") from error
     return channel_clauses(known, data.form, checkpoint.name)
 
@@ -263,6 +263,12 @@ def cannot_start_from(
 def check_prediction(name: str, known: Parameterisation, recipe: Recipe) -> None:
     """RunProblem for a checkpoint `name` whose network predicts something else than the recipe's."""
     wanted = recipe.objective.parameterisation
+    if Prediction.EDM is wanted.prediction is known.prediction and wanted.sigma_data != known.sigma_data:
+        raise cannot_start_from(
+            name,
+            f"its network is for a sigma_data of {known.sigma_data:g}, and the recipe's is {wanted.sigma_data:g}",
+            f"Set objective.sigma_data to {known.sigma_data:g}, or start from `none`",
+        )
     if wanted.prediction is not known.prediction:
         raise cannot_start_from(
             name,

@@ -137,7 +137,7 @@ def test_a_header_that_lies_about_the_upper_level_is_refused(tmp_path: Path) -> 
         safetensors.torch.save_file(tensors, path, metadata | {"diffstudio.upper": wrong})
         with pytest.raises(CheckpointDamaged):
             pixel_file.load(path)
-    for wrong in ("{}", "3", '{"network": {"size": "x"}}'):
+    for wrong in ("{}", "3", '{"network": {"size": "x"}}', '{"network": {"size": Infinity}}'):
         safetensors.torch.save_file(tensors, path, metadata | {"diffstudio.upper": wrong})
         with pytest.raises(CheckpointDamaged, match="no valid upper"):
             _ = read_checkpoint(path).upper_factor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -164,9 +165,13 @@ def test_headers_that_do_not_say_what_tuning_needs_are_refused(teacher: Path, fo
     report = finish_inspection(folder, lambda _: None)
     broken = teacher.with_name("broken.safetensors")
     for key, value, why in (
-        ("network", {"conditioning": "text"}, "its header lacks 'text_tokens'"),
+        ("network", {"conditioning": "text"}, "its header lacks valid sizes: 'text_tokens'"),
+        ("network", {"conditioning": "none", "text_tokens": math.inf}, "its header lacks valid sizes"),
         ("recipe", {"data": {"unheard": 1}}, "its recipe cannot be read"),
-        ("guidance", {"interval": ["a", "b"]}, "no valid guidance interval"),
+        *(
+            ("guidance", {"interval": interval}, "no valid guidance interval")
+            for interval in (["a", "b"], [0.1, 10**400], [math.nan, 1], [0.9, 0.1])
+        ),
     ):
         shutil.copyfile(teacher, broken)
         rewrite_metadata(broken, {f"diffstudio.{key}": json.dumps(value)}, "it cannot be changed")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from diffstudio import paths
 from diffstudio.diffusion.objectives.parameterisation import Prediction
 from diffstudio.errors import CheckpointMissing, RunProblem
 from diffstudio.models.families import pixel_file
+from diffstudio.models.fitted_steps.stored import rewrite_metadata
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition
@@ -37,7 +41,14 @@ def checkpoint(recipe: Recipe, path: Path, captions: list[str], classes: tuple[s
     with torch.no_grad():
         for parameter in trainer.network.parameters():
             parameter.normal_(0, 0.1, generator=torch.Generator().manual_seed(parameter.numel()))
-    pixel_file.save(path, trainer.network, title="known", tokenizer=tokenizer, classes=classes)
+    pixel_file.save(
+        path,
+        trainer.network,
+        title="known",
+        tokenizer=tokenizer,
+        classes=classes,
+        parameterisation=recipe.objective.parameterisation,
+    )
     return path
 
 
@@ -186,6 +197,23 @@ def test_weights_that_predict_something_else_are_refused(recipe: Recipe, tmp_pat
     trainer = Trainer(other, classes=0, vocabulary=300, device=torch.device("cpu"))
     with pytest.raises(RunProblem, match="objective.prediction"):
         starting_point(str(path)).load_into(trainer, None, ())
+    edm, wider = (
+        replace(recipe, objective=replace(recipe.objective, prediction=Prediction.EDM, sigma_data=deviation))
+        for deviation in (0.5, 0.25)
+    )
+    path = checkpoint(edm, tmp_path / "edm.safetensors", ["red disc"] * 3)
+    assert started_from(edm, str(path)).objective == edm.objective
+    with pytest.raises(RunProblem, match=r"Set objective.sigma_data to 0.5"):
+        started_from(wider, str(path))
+
+
+@pytest.mark.parametrize("sizes", [{"width": math.inf}, {"patch": 0}, {"text_tokens": math.nan}])
+def test_sizes_that_cannot_be_are_refused(recipe: Recipe, tmp_path: Path, sizes: dict[str, float]) -> None:
+    path = checkpoint(recipe, tmp_path / "known.safetensors", ["red disc"] * 3)
+    header = read_checkpoint(path).json("network") | sizes
+    rewrite_metadata(path, {"diffstudio.network": json.dumps(header)}, "it cannot be changed")
+    with pytest.raises(RunProblem, match="its header does not say"):
+        started_from(recipe, str(path))
 
 
 def test_an_upper_level_is_kept_or_new_and_never_in_the_way(recipe: Recipe, tmp_path: Path) -> None:
