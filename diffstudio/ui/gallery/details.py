@@ -19,6 +19,7 @@ from diffstudio.ui.generate.labels import request_facts
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import actions, terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
+from diffstudio.ui.widgets.formatting import device_text
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, label, scroll_area, set_tooltip
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 from diffstudio.ui.widgets.note_field import NoteField
@@ -226,7 +227,8 @@ class Details(QFrame):
             return
         self._settings = settings
         environment = settings.environment
-        device = " · ".join(str(environment[name]) for name in ("device", "dtype") if environment.get(name))
+        parts = (device_text(str(environment.get("device") or "")), str(environment.get("dtype") or ""))
+        device = " · ".join(part for part in parts if part)
         version = f" {environment['version']}" if environment.get("version") else ""
         self.facts.show_facts([*_rows(image), ("Computed on", device), ("Program", f"{settings.source}{version}")])
         if settings.not_imported:

@@ -44,12 +44,12 @@ class ThumbnailDelegate(QStyledItemDelegate):
         painter.fillPath(path, theme.colour("raised"))
         thumbnail = model.thumbnail(image)
         if thumbnail is not None:
-            painter.setClipPath(path)
+            painter.save()
+            painter.setClipPath(path, Qt.ClipOperation.IntersectClip)
             painter.setOpacity(MISSING_OPACITY if image.missing else 1.0)
             shown = thumbnail.convertToFormat(QImage.Format.Format_Grayscale8) if image.missing else thumbnail
             painter.drawImage(tile, shown, _centre_square(thumbnail))
-            painter.setOpacity(1.0)
-            painter.setClipping(False)
+            painter.restore()
         if image.missing or (thumbnail is None and model.unreadable(image)):
             side = 28
             rect = QRect(round(tile.center().x()) - side // 2, round(tile.center().y()) - side // 2, side, side)

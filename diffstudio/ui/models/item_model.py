@@ -162,9 +162,17 @@ class CheckpointDelegate(QStyledItemDelegate):
         painter.drawText(
             QRect(left, top + line + 1, width, line),
             int(Qt.AlignmentFlag.AlignVCenter),
-            QFontMetrics(small_font).elidedText(subtitle, Qt.TextElideMode.ElideRight, width),
+            fitting_parts(subtitle, QFontMetrics(small_font), width),
         )
         painter.restore()
+
+
+def fitting_parts(text: str, metrics: QFontMetrics, width: int) -> str:
+    """As many of the parts of `12 M · 64 px · 23.8 MB` as fit, whole; the first one is elided if even it is too long."""
+    parts = text.split(" · ")
+    while len(parts) > 1 and metrics.horizontalAdvance(" · ".join(parts)) > width:
+        parts.pop()
+    return metrics.elidedText(" · ".join(parts), Qt.TextElideMode.ElideRight, width)
 
 
 def _paint_thumbnail(painter: QPainter, rect: QRect, thumbnail: QImage, icon: str) -> None:

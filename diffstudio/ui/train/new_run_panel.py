@@ -148,8 +148,8 @@ class NewRunPanel(QWidget):
         grid.addWidget(self.minutes, 0, 0, 1, 2)
         grid.addWidget(self.image_size, 1, 0)
         grid.addWidget(self.optimiser, 1, 1)
-        grid.addWidget(self.noise_levels, 2, 0)
-        grid.addLayout(_labelled("Name", self.run_name), 2, 1)
+        grid.addLayout(_labelled("Name", self.run_name), 2, 0)
+        grid.addWidget(self.noise_levels, 2, 1)
         grid.setColumnStretch(0, 1)
         grid.setColumnStretch(1, 1)
         form = QVBoxLayout(self._form)
@@ -165,7 +165,6 @@ class NewRunPanel(QWidget):
         form.addWidget(self.all_settings)
         form.addWidget(self.changed_note)
         form.addWidget(self.upscale_note)
-        form.addWidget(self.problem)
         form.addWidget(self.estimate)
         self.column = scrolled_column(self)
         self.column.addWidget(SectionLabel("Images"))
@@ -176,6 +175,8 @@ class NewRunPanel(QWidget):
         self.column.addStretch(1)
         bottom = QVBoxLayout()
         bottom.setContentsMargins(16, 8, 16, 16)
+        bottom.setSpacing(8)
+        bottom.addWidget(self.problem)  # beside the button that it disables, wherever the form is scrolled to
         bottom.addWidget(self.start)
         layout = self.layout()
         assert isinstance(layout, QVBoxLayout)
@@ -380,7 +381,8 @@ class NewRunPanel(QWidget):
         self.no_folder.setVisible(not ready)
         self.choose_folder_button.setVisible(ready)
         self._form.setVisible(ready)
-        self.start.setVisible(ready)
+        for part in (self.start, self.problem):
+            part.setVisible(ready and (part is self.start or bool(self.problem.text())))
         self._show_estimate()
 
     def _start(self) -> None:

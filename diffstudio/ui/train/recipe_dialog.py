@@ -13,8 +13,9 @@ from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLineEdit, QPlainTextEdi
 
 from diffstudio.errors import RunProblem
 from diffstudio.training.network_sizes.recipe_size import size_problem
-from diffstudio.training.recipe import Recipe
+from diffstudio.training.recipe import MasksName, NoiseLevelsName, OptimiserName, Recipe, UpperRecipe
 from diffstudio.training.recipe_limits import choices_of, is_of_kind, is_of_network, limits_of
+from diffstudio.training.recipe_objective import WeightingName
 from diffstudio.ui.train.recipe_labels import SECTIONS, SETTINGS, SettingText, choice_text
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
@@ -23,15 +24,29 @@ from diffstudio.ui.widgets.helpers import describe, label
 from diffstudio.ui.widgets.inputs import CheckBox, ComboBox
 
 _TITLE = "All settings of the recipe"
-# Set by the training time, and by the choice of a recipe and of what it starts from.
+# Set by the training time, by the choice of a recipe and of what it starts from, and when a run starts.
 _ELSEWHERE = {
     "run.steps",
     "run.minutes",
+    "run.schedule",
+    "run.first_step",
+    "run.first_seconds",
     "objective.kind",
     "network.kind",
     "few_steps.enabled",
     "few_steps.teacher",
     "few_steps.teacher_sha256",
+}
+# Settings that only matter while another one has one of these values; with several others, any of them.
+_MATTERS_WITH: dict[str, dict[str, tuple[object, ...]]] = {
+    **{f"upper.{each.name}": {"upper.factor": (2, 4)} for each in dataclasses.fields(UpperRecipe)[1:]},
+    "data.buckets": {"data.fit": ("auto", "bucket")},
+    "data.unmasked_weight": {"data.masks": (MasksName.USE,)},
+    "objective.noise_curve": {"objective.noise_levels": (NoiseLevelsName.CURVE,)},
+    "objective.min_snr_gamma": {"objective.weighting": (WeightingName.MIN_SNR,)},
+    "objective.sigma_data": {"objective.prediction": ("edm",), "objective.weighting": (WeightingName.EDM,)},
+    "optimiser.muon_learning_rate": {"optimiser.name": (OptimiserName.MUON,)},
+    "optimiser.muon_dtype": {"optimiser.name": (OptimiserName.MUON,)},
 }
 
 
@@ -49,6 +64,7 @@ class RecipeDialog(FittedDialog):
         self._recipe = recipe
         self.fields: dict[str, QWidget] = {}
         self._read: dict[str, Callable[[], Any]] = {}
+        self._names: dict[str, QWidget] = {}  # the label and explanation of each field
         self.problem = label("", "warn", pixels=theme.SMALL_PIXELS, wrap=True)
         self.cancel = SecondaryButton(actions.CANCEL, "", actions.CLOSE_WITHOUT_SAVING_TIP)
         self.accept_button = PrimaryButton("Use these settings", "", "Train with these settings")
@@ -56,11 +72,12 @@ class RecipeDialog(FittedDialog):
         column.setContentsMargins(24, 24, 24, 12)
         column.setSpacing(8)
         for section in SECTIONS:
-            if section == "few_steps" and not recipe.few_steps.enabled:
+            if section == ("upper" if recipe.few_steps.enabled else "few_steps"):  # a tuned model has no upper level
                 continue
-            if (fields := self._section(section)).count():  # a VAE or U-Net has no upper level
+            if (grid := self._section(section)).count():  # a VAE or U-Net has no upper level
+                column.addSpacing(12 if column.count() else 0)
                 column.addWidget(SectionLabel(SECTIONS[section]))
-                column.addLayout(fields)
+                column.addLayout(grid)
         buttons.setSpacing(8)
         buttons.addWidget(self.problem, 1)
         buttons.addWidget(self.cancel)
@@ -98,7 +115,8 @@ class RecipeDialog(FittedDialog):
             text, limits = SETTINGS[name], limits_of(name)
             about = f"{text.explanation} ({limits[0]:g} to {limits[1]:g})" if limits else text.explanation
             describe(field, text.label, f"{about}. In the recipe's file: {name}")
-            grid.addLayout(_labels(text, field), row, 0)
+            self._names[name] = _labels(text, field)
+            grid.addWidget(self._names[name], row, 0)
             grid.addWidget(field, row, 1, Qt.AlignmentFlag.AlignTop)
             self.fields[name] = field
         return grid
@@ -129,6 +147,11 @@ class RecipeDialog(FittedDialog):
         return line
 
     def _check(self) -> None:
+        for name, others in _MATTERS_WITH.items():
+            if name in self.fields:
+                matters = any(self._read[other]() in values for other, values in others.items())
+                self.fields[name].setVisible(matters)
+                self._names[name].setVisible(matters)
         try:
             self.recipe()
         except RunProblem as problem:
@@ -154,16 +177,18 @@ def _fields(kind: type, section: str) -> list[tuple[str, Any]]:
     return found
 
 
-def _labels(text: SettingText, field: QWidget) -> QVBoxLayout:
+def _labels(text: SettingText, field: QWidget) -> QWidget:
     """The label of a field, above its explanation."""
-    column = QVBoxLayout()
+    whole = QWidget()
+    column = QVBoxLayout(whole)
+    column.setContentsMargins(0, 0, 0, 0)
     column.setSpacing(0)
     name = label(text.label, wrap=True)
     name.setBuddy(field)
     column.addWidget(name)
     column.addWidget(label(text.explanation, "dim", pixels=theme.SMALL_PIXELS, wrap=True))
     column.addStretch(1)
-    return column
+    return whole
 
 
 def _key_of(table: dict[str, Any], name: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from diffstudio.studio.metadata.sampler_names import SAMPLER_LABELS
-from diffstudio.ui.train.recipe_options import OPTIMISER_TIP, OPTIMISERS
+from diffstudio.ui.train.recipe_options import NOISE_LEVELS, OPTIMISER_TIP, OPTIMISERS
 
 
 class SettingText(NamedTuple):
@@ -24,7 +24,7 @@ SECTIONS = {
 }
 _CHOICES = {  # labels of values that differ from their names
     **{str(name): text for name, text in SAMPLER_LABELS.items()},
-    **{str(name): text for name, text in OPTIMISERS},
+    **{str(name): text for name, text in (*OPTIMISERS, *NOISE_LEVELS)},
     "auto": "Automatic",
     "bfloat16": "bfloat16",
     "float32": "float32",
@@ -179,8 +179,11 @@ _TEXTS = {
         "Loss weighting",
         "Weight of the squared error at each noise level. Automatic: the usual one of the prediction",
     ),
-    "objective.min_snr_gamma": ("Min-SNR gamma", "Largest weight of the loss weighting min_snr"),
-    "objective.sigma_data": ("Sigma of the data", "Standard deviation of the images, for the prediction edm"),
+    "objective.min_snr_gamma": ("Min-SNR gamma", "Largest weight of the loss weighting Min-SNR"),
+    "objective.sigma_data": (
+        "Sigma of the data",
+        "Standard deviation of the images, for EDM as prediction or weighting",
+    ),
     "objective.learned_variance": (
         "Learned variance",
         "Learn the size of the loss at each noise level and divide by it, so that all levels count alike",
@@ -215,9 +218,6 @@ _TEXTS = {
     "optimiser.decay_share": ("Decay share", "Last fraction of the run, over which the learning rate falls to 0"),
     "optimiser.clip_norm": ("Gradient clipping", "Gradients with a larger norm are scaled down to it"),
     "optimiser.ema": ("EMA decay", "Decay of the moving average of the weights, which the checkpoint stores"),
-    "run.schedule": ("Ends by", "Whether a number of steps or the training time ends the run"),
-    "run.first_step": ("Schedule starts at step", "The step at which the run was last extended; 0 for a new run"),
-    "run.first_seconds": ("Training before that (s)", "Training time before the run was extended; 0 for a new run"),
     "run.patience": (
         "Patience",
         "Stop after this many held-out losses without a new minimum. 0: never. -1: automatic, only with a training time",

@@ -21,6 +21,12 @@ def human_count(count: float) -> str:
     return f"{count:.0f}"
 
 
+def device_text(device: str) -> str:
+    """A torch device as people write it: `CPU`, `CUDA:1`."""
+    kind, colon, index = device.partition(":")
+    return f"{kind.upper()}{colon}{index}" if kind in ("cpu", "cuda", "mps", "xpu") else device
+
+
 def human_duration(seconds: float) -> str:
     """0.04 -> `0.04 s`, 75 -> `1 min 15 s`, 5000 -> `1 h 23 min`; `–` when unknown."""
     if not 0 <= seconds < 1e9:

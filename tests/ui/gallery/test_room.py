@@ -127,7 +127,7 @@ def test_the_settings_of_the_chosen_picture_are_shown_and_reused(
     assert room.details.prompt.text() == "a ghost" and room.details.negative.text() == "fog"
     assert (facts["Seed"], facts["Steps"], facts["CFG scale"]) == (str(2**62), "31", "4.5")
     assert (facts["Sampler"], facts["Scheduler"], facts["Size"]) == ("DPM++ 2M SDE", "Log-SNR", "64 × 48 px")
-    assert facts["Computed on"] == "cpu"
+    assert facts["Computed on"] == "CPU"
     with qtbot.waitSignal(room.use_settings_requested) as caught:
         click(qtbot, room.details.use_settings)
     assert caught.args[0] == gallery.images()[0].request

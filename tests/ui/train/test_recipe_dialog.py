@@ -63,6 +63,41 @@ def test_settings_of_other_kinds_of_model_are_not_offered(qtbot: QtBot) -> None:
     assert "network.latent" in fields["gan"] & fields["vae"] and "run.seed" in fields["gan"] & fields["tiny"]
 
 
+def test_settings_that_do_not_matter_are_hidden_until_they_do(qtbot: QtBot) -> None:
+    dialog = opened(qtbot, named_recipes()["tiny"])
+    dialog.show()
+    for name, with_it, value in (
+        ("upper.depth", "upper.factor", 2),
+        ("objective.min_snr_gamma", "objective.weighting", "min_snr"),
+        ("objective.sigma_data", "objective.prediction", "edm"),
+        ("objective.noise_curve", "objective.noise_levels", "curve"),
+        ("data.unmasked_weight", "data.masks", "use"),
+    ):
+        choice, field = dialog.fields[with_it], dialog.fields[name]
+        (heading,) = (each for each in dialog.findChildren(QLabel) if each.text() == SETTINGS[name].label)
+        assert isinstance(choice, ComboBox) and not field.isVisible() and not heading.isVisible()
+        before = choice.value()
+        choice.set_value(value)
+        choice.chosen.emit(value)
+        assert field.isVisible() and heading.isVisible()
+        choice.set_value(before)
+        choice.chosen.emit(before)
+        assert not field.isVisible() and not heading.isVisible()
+
+
+def test_what_a_new_run_sets_itself_is_not_offered(qtbot: QtBot) -> None:
+    for name in ("tiny", "unet", "few-steps"):
+        fields = set(opened(qtbot, named_recipes()[name]).fields)
+        assert not fields & {"run.schedule", "run.first_step", "run.first_seconds"}
+        assert ("upper.factor" in fields) == (name == "tiny"), "the others have no upper level"
+
+
+def test_no_text_names_a_value_as_code_does(qtbot: QtBot) -> None:
+    assert not [text for text in SETTINGS.values() if "_" in text.label + text.explanation]
+    levels = opened(qtbot, Recipe()).fields["objective.noise_levels"]
+    assert isinstance(levels, ComboBox) and levels.currentText() == "Logit-normal", "as in the form"
+
+
 def test_no_choice_reads_like_code(qtbot: QtBot) -> None:
     for name, field in opened(qtbot, Recipe()).fields.items():
         if isinstance(field, ComboBox):

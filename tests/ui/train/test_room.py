@@ -897,6 +897,7 @@ def test_a_finished_run_is_tuned_to_few_steps(
 
     qtbot.waitUntil(lambda: panel.start_from.value() is None, timeout=PATIENCE_MS)
     assert "needs a checkpoint" in panel.problem.text() and not panel.start.isEnabled()
+    assert not panel.problem.isHidden() and panel.problem.parent() is panel.start.parent(), "at the button"
     panel.start_from.set_value(FROM_SCRATCH)
     panel.start_from.value_changed.emit(FROM_SCRATCH)
     assert "needs a checkpoint" in panel.problem.text()

@@ -102,11 +102,11 @@ def _losses(history: HistoryView) -> Chart:
         steps = np.array([each.step for each in compared], dtype=np.float64)
         losses = np.array([each.training_loss for each in compared], dtype=np.float64)
         lines.append(Line("training, same noise", "accent", steps, losses, dashed=True))
+    lines.append(Line("held out", "good", history.held_out_steps, history.held_out_losses))
     upper = [(each.step, each.upper_loss) for each in history.held_out if each.upper_loss is not None]
     if upper:
         points = np.array(upper, dtype=np.float64)
         lines.append(Line("held out, upper level", "warn", points[:, 0], points[:, 1]))
-    lines.append(Line("held out", "good", history.held_out_steps, history.held_out_losses))
     description = ""
     if len(history.losses):
         description = f"Loss {history.smoothed[-1]:.3g} at step {history.steps[-1]:,.0f}"

@@ -19,7 +19,7 @@ from diffstudio.ui.train.folder.folder_card import CARD_THUMBS, FolderCard
 from diffstudio.ui.train.recipe_options import augmentation_text, noise_levels_text, optimiser_text, recipe_size_text
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SectionLabel
-from diffstudio.ui.widgets.formatting import human_count
+from diffstudio.ui.widgets.formatting import device_text, human_count
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 from diffstudio.ui.widgets.layout.side_column import scrolled_column
 from diffstudio.ui.widgets.note_field import NoteField
@@ -172,10 +172,10 @@ def run_info(recipe: Recipe | None, started: RunStarted | None) -> list[tuple[st
             ("Conditioning", {"none": "nothing", "class": "classes", "text": "captions"}[recipe.network.conditioning]),
             ("Optimiser", optimiser_text(recipe.optimiser.name)),
             ("Noise levels", noise_levels_text(recipe)),
-            ("Images", augmentation_text(recipe)),
+            ("Augmentation", augmentation_text(recipe)),
             ("Batch", f"{recipe.run.batch}"),
         ]
     if started is not None:
         threads = f", {started.threads} threads" if started.device == "cpu" and started.threads > 1 else ""
-        rows.append(("Runs on", f"{started.device}, {started.dtype}{threads}"))
+        rows.append(("Runs on", f"{device_text(started.device)}, {started.dtype}{threads}"))
     return rows

@@ -170,7 +170,7 @@ class SampleSheetsView(QWidget):
             label("EMA", "dim", pixels=theme.SMALL_PIXELS),
             label("Raw", "dim", pixels=theme.SMALL_PIXELS),
         )
-        self._columns = (QWidget(), QWidget())
+        self._grids, self._columns = QWidget(), (QWidget(), QWidget())
         self._placeholder = label("The first samples come with the first checkpoint", "dim")
         self._placeholder.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.slider = QSlider(Qt.Orientation.Horizontal)
@@ -198,7 +198,8 @@ class SampleSheetsView(QWidget):
         self.chips.setFixedWidth(self._chips_width())
         header.addWidget(self.channels)
         header.addWidget(self.chips)
-        grids = QHBoxLayout()
+        grids = QHBoxLayout(self._grids)  # a widget: a layout without visible parts would keep its share of the height
+        grids.setContentsMargins(0, 0, 0, 0)
         grids.setSpacing(20)
         for name, grid, part in zip(self._headings, (self.ema, self.raw), self._columns, strict=True):
             inside = QVBoxLayout(part)
@@ -218,7 +219,7 @@ class SampleSheetsView(QWidget):
         column.setSpacing(8)
         column.addLayout(header)
         column.addWidget(self._placeholder, 1)
-        column.addLayout(grids, 1)
+        column.addWidget(self._grids, 1)
         column.addWidget(self.wall, 1)
         column.addLayout(times)
 
@@ -268,8 +269,9 @@ class SampleSheetsView(QWidget):
         self._placeholder.setVisible(not some)
         self.chips.setVisible(some)
         wall = len(self._sheets) > 1 and self.all_steps.isChecked()
-        self._columns[0].setVisible(some and not wall and which in (EMA, BOTH))
-        self._columns[1].setVisible(some and not wall and which in (RAW, BOTH))
+        self._grids.setVisible(some and not wall)
+        self._columns[0].setVisible(which in (EMA, BOTH))
+        self._columns[1].setVisible(which in (RAW, BOTH))
         for name in self._headings:
             name.setVisible(some and which == BOTH)
         self._current_step.setVisible(len(self._sheets) > 1)

@@ -9,27 +9,29 @@ from diffstudio.ui.widgets import theme
 
 
 def rounded(painter: QPainter, image: QImage | QPixmap, rect: QRectF, radius: float = theme.RADIUS) -> None:
-    """Draw the whole image into `rect` with smooth interpolation and rounded corners."""
+    """Draw the whole image into `rect` with smooth interpolation and rounded corners, inside the clip of the painter."""
     painter.save()
     painter.setRenderHints(QPainter.RenderHint.Antialiasing | QPainter.RenderHint.SmoothPixmapTransform)
     path = QPainterPath()
     path.addRoundedRect(rect, radius, radius)
-    painter.setClipPath(path)
+    painter.setClipPath(path, Qt.ClipOperation.IntersectClip)
     if isinstance(image, QImage):
         painter.drawImage(rect, image)
     else:
         painter.drawPixmap(rect, image, QRectF(image.rect()))
-    painter.setClipping(False)
-    outline_on_light(painter, rect, radius)
     painter.restore()
+    outline_on_light(painter, rect, radius)
 
 
 def outline_on_light(painter: QPainter, rect: QRectF, radius: float) -> None:
     """In the light theme, draw the outline that a white image needs there."""
     if theme.name() == "light":
+        painter.save()
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setPen(QPen(theme.colour("line"), 1))
         painter.setBrush(Qt.BrushStyle.NoBrush)
         painter.drawRoundedRect(rect.adjusted(0.5, 0.5, -0.5, -0.5), radius, radius)
+        painter.restore()
 
 
 def fitted(size: QSize, room: QRectF) -> QRectF:

@@ -69,6 +69,19 @@ def test_rows_are_steps_and_columns_are_prompts(qtbot: QtBot, view: SampleSheets
     assert wall.verticalScrollBar().value() == 0, "what is looked at stays in view"
 
 
+def test_the_wall_has_all_of_the_height_and_its_prompts_are_not_drawn_over(
+    qtbot: QtBot, view: SampleSheetsView
+) -> None:
+    wall = view.wall
+    qtbot.waitUntil(lambda: wall.y() < view.chips.geometry().bottom() + 20)
+    qtbot.waitUntil(lambda: colour_at(wall, 19, 1) == (200, 80, 0))
+    wall.verticalScrollBar().setValue(wall.verticalScrollBar().maximum() - wall.side() // 2)  # a row is cut at the top
+    qtbot.waitUntil(lambda: colour_at(wall, 18, 1) == (190, 80, 0))
+    shot = wall.viewport().grab().toImage()
+    background = shot.pixelColor(1, 1)
+    assert all(shot.pixelColor(wall.cell(0, column).right() - 3, 1) == background for column in range(4))
+
+
 def test_only_sheets_in_view_are_read(qtbot: QtBot, view: SampleSheetsView) -> None:
     qtbot.waitUntil(lambda: colour_at(view.wall, 19, 1) == (200, 80, 0))
     assert 2 <= len(view.wall._small) < 8
