@@ -164,20 +164,35 @@ def rebuilt_weights(folder: Path, step: int, length: float) -> dict[str, Tensor]
     for index, one in enumerate(steps):
         for number, stored in enumerate(LENGTHS):
             factor = float(factors[len(LENGTHS) * index + number])
-            for name, tensor in _snapshot(folder / f"{one:08d}.safetensors", f"{stored:g}/"):
-                sums[name] = sums[name].add_(tensor.float(), alpha=factor) if name in sums else factor * tensor.float()
+            path = folder / f"{one:08d}.safetensors"
+            average = dict(_snapshot(path, f"{stored:g}/"))
+            if not average or (sums and _shapes(average) != _shapes(sums)):
+                raise _unreadable(path, "its tensors are not those of the run's network")
+            for name, tensor in average.items():
+                sums[name] = sums[name].add_(tensor, alpha=factor) if name in sums else factor * tensor
     return sums
+
+
+def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def _snapshot(path: Path, prefix: str) -> Iterator[tuple[str, Tensor]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
+            written = (file.metadata() or {}).get("format")
+            if written != str(FORMAT):
+                raise _unreadable(path, f"its format is {str(written)[:20]}, and this version reads format {FORMAT}")
             for key in file.keys():  # noqa: SIM118 - it is not a mapping
-                if key.startswith(prefix):
-                    yield key.removeprefix(prefix), file.get_tensor(key)
+                if not key.startswith(prefix):
+                    continue
+                tensor = file.get_tensor(key).float()
+                if not bool(tensor.isfinite().all()):
+                    raise _unreadable(path, "it has values that are not finite")
+                yield key.removeprefix(prefix), tensor
     except (OSError, safetensors.SafetensorError) as error:
-        raise RunProblem(
-            f"The snapshot {path.name} of the run's averages cannot be read",
-            str(error)[:200],
-            "Delete it, and try again",
-        ) from error
+        raise _unreadable(path, str(error)[:200]) from error
+
+
+def _unreadable(path: Path, why: str) -> RunProblem:
+    return RunProblem(f"The snapshot {path.name} of the run's averages cannot be read", why, "Delete it, and try again")

@@ -1,11 +1,25 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
-from diffstudio.training.power_ema import LENGTHS, PowerAverages, Profile, decay, gamma_of, length_of, mixing
+from diffstudio.errors import RunProblem
+from diffstudio.training.power_ema import (
+    LENGTHS,
+    PowerAverages,
+    Profile,
+    decay,
+    gamma_of,
+    length_of,
+    mixing,
+    rebuilt_weights,
+    save_snapshot,
+)
 
 STEPS = 2000
 
@@ -109,3 +123,26 @@ def test_its_state_comes_back() -> None:
         assert torch.equal(averages.state()[length]["weight"], restored.state()[length]["weight"])
     restored.restart(network)
     assert all(torch.equal(one["weight"], network.weight) for one in restored.state().values())
+
+
+@pytest.mark.parametrize(
+    ("change", "written", "why"),
+    [
+        ({"0.05/weight": None}, "1", "not those of the run's network"),
+        ({"0.1/weight": torch.zeros(3)}, "1", "not those of the run's network"),
+        ({"0.1/weight": torch.full((4,), torch.nan)}, "1", "not finite"),
+        ({}, "2", "its format is 2"),
+    ],
+)
+def test_a_snapshot_that_lacks_what_is_averaged_is_refused(
+    tmp_path: Path, change: dict[str, torch.Tensor | None], written: str, why: str
+) -> None:
+    averages = PowerAverages(Wanderer())
+    for step in (1, 2):
+        save_snapshot(tmp_path, step, averages)
+    assert torch.equal(rebuilt_weights(tmp_path, 2, 0.1)["weight"], torch.zeros(4))
+    path = tmp_path / "00000002.safetensors"
+    tensors = {name: one for name, one in (safetensors.torch.load_file(path) | change).items() if one is not None}
+    safetensors.torch.save_file(tensors, path, {"format": written})
+    with pytest.raises(RunProblem, match=why):
+        rebuilt_weights(tmp_path, 2, 0.1)

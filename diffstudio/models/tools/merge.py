@@ -40,6 +40,8 @@ _MUST_BE_EQUAL = {
     "tokenizer": "different tokenizers",
     "schedule": "different noise schedules",
     "prediction": "different predictions",
+    "upper": "different upper levels",
+    "tuned": "not been tuned to few steps alike",
     "guidance": "",
 }
 
