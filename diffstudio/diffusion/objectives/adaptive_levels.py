@@ -19,6 +19,7 @@ BASE_SHARE = 0.15  # of the noise levels are drawn from the base distribution, f
 _OUTSIDE = 0.001  # share of the base distribution below the first bin, and above the last
 _DECAY = 0.99  # of the sums of errors, at each update
 _REFRESH = 100  # updates between two profiles
+_LARGEST = 16.0  # log(sigma / alpha) that is told apart
 _SAMPLES = 1 << 16  # of the base distribution, to place the bins
 
 Sample = Callable[[int, Schedule, torch.Generator], Tensor]  # how many, schedule, generator -> times [count]
@@ -116,4 +117,7 @@ class AdaptiveLevels(nn.Module):
             self.profile.copy_(smooth / smooth.sum())
 
     def _log_sigma(self, t: Tensor) -> Tensor:
-        return -self._schedule.log_snr(t) / 2
+        log_sigma: Tensor = -self._schedule.log_snr(t) / 2
+        return log_sigma.clamp(
+            -_LARGEST, _LARGEST
+        )  # infinite at pure noise, which would leave all bins without a width

@@ -102,3 +102,12 @@ def test_the_profile_is_renewed_now_and_then_and_its_state_comes_back() -> None:
             assert torch.equal(levels.profile, before)
     assert not torch.equal(levels.profile, before)
     assert torch.equal(levels.sample(20, generator()), other.sample(20, generator()))
+
+
+def test_a_base_that_reaches_pure_noise_adapts_too() -> None:
+    levels = AdaptiveLevels(LogitNormalTimes(0.6, 20.0).sample, RectifiedFlow())
+    t = torch.linspace(0.01, 1.0, 200)
+    levels.update(levels.sums(t, 0.1 * t**2), begin=True)
+    assert levels.begun
+    drawn = levels.sample(256, torch.Generator().manual_seed(0))
+    assert bool(((drawn > 0) & (drawn <= 1)).all()) and len(drawn.unique()) > 100
