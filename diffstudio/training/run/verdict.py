@@ -215,9 +215,9 @@ def _evidence(evidence: Evidence) -> list[str]:
     if evidence.samples:
         found.append(f"{_of_samples(evidence.copied, evidence.samples)} near-copies of training images.")
     if evidence.spread is not None:
-        text = f"Samples are {evidence.spread:.0%} as diverse as training images"
+        text = f"The mean distance between samples is {evidence.spread:.0%} of that between training images"
         if evidence.vendi is not None and evidence.real_vendi is not None:
-            text += f" (Vendi score {evidence.vendi:.1f}, {evidence.real_vendi:.1f} for as many training images)"
+            text += f"; their Vendi score is {evidence.vendi:.1f}, that of as many training images {evidence.real_vendi:.1f}"
         found.append(text + ".")
     if (many := evidence.diversity) is not None:
         found.append(
