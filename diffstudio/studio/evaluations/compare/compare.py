@@ -88,6 +88,8 @@ def compare(
     _check_subjects(subjects, data)
     real = read_real(request.folder, data, on_progress, job_control.check)
     check_folder(real)
+    if runs and (too_few := too_few_real(real)) is not None:
+        on_progress(f"{too_few} The models are trained and tested for copies, without a table.", 0, 0)
     folders = {one.name: _images_of(one, real, on_progress, job_control) for one in subjects if _is_folder(one)}
     memory = _memory(out) | train_runs(
         runs, request.folder, request.minutes, out, on_progress=on_progress, on_wait=on_wait, cancelled=cancelled

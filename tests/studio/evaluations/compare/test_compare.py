@@ -193,8 +193,11 @@ def test_what_would_spoil_it_is_refused_before_anything_is_trained(real: Path, r
 
 
 def test_a_small_folder_of_one_class_has_what_can_be_told(recipe: Path, tmp_path: Path) -> None:
-    folder = write_images(tmp_path / "few", 40, seed=0, classes=False)
-    found = run(CompareRequest(folder, 0.05, (str(recipe),), 1, count=100, device="cpu", out=tmp_path / "out"))
+    folder, said = write_images(tmp_path / "few", 40, seed=0, classes=False), list[str]()
+    request = CompareRequest(folder, 0.05, (str(recipe),), 1, count=100, device="cpu", out=tmp_path / "out")
+    found = run(request, on_progress=lambda what, *_: said.append(what))
+    before = said[: next(index for index, what in enumerate(said) if what.startswith("Run 1"))]
+    assert any("100 are needed" in what and "without a table" in what for what in before)
     assert found.real is None and "100 are needed" in str(found.problem)
     assert set(found.entries[0].figures) == {"copies", "nearer_to_training", "loss_gap"}
     assert [one.aspect for one in found.verdicts[0].findings] == ["copying"]
