@@ -56,7 +56,7 @@ def test_the_batch_that_is_forecast_is_the_one_that_runs(
 
 @pytest.mark.parametrize("side", [512, 1024, 1025, 2048])
 def test_what_is_forecast_in_tiles_is_sampled_in_tiles(side: int) -> None:
-    model: Any = SimpleNamespace(default_size=(512, 512), multiple=8)
+    model: Any = SimpleNamespace(network_size=(512, 512), multiple=8)
     assert (tiling_for(model, side, 512) is not None) is limits.needs_tiling(side, 512, 512)
 
 
