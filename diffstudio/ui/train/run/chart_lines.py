@@ -38,6 +38,7 @@ class Line:
     y: Curve
     faint: bool = False  # thin and transparent
     dashed: bool = False
+    compared: bool = True  # may stand for its run in the chart of another
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def chart_of(kind: ChartKind, history: HistoryView, others: Sequence[OtherRun] =
     lines = list(own.lines)
     for other, role in zip(others, OTHER_ROLES, strict=False):
         found = _own(kind, other.history).lines
-        line = next((each for each in reversed(found) if len(each.x) and not each.dashed), None)
+        line = next((each for each in reversed(found) if len(each.x) and each.compared and not each.dashed), None)
         if line is not None:
             lines.append(Line(f"{other.name}, {line.name}", role, line.x, line.y))
     return Chart(tuple(lines), own.marks, own.logarithmic, own.over_levels, own.description)
@@ -106,7 +107,7 @@ def _losses(history: HistoryView) -> Chart:
     upper = [(each.step, each.upper_loss) for each in history.held_out if each.upper_loss is not None]
     if upper:
         points = np.array(upper, dtype=np.float64)
-        lines.append(Line("held out, upper level", "warn", points[:, 0], points[:, 1]))
+        lines.append(Line("held out, upper level", "warn", points[:, 0], points[:, 1], compared=False))
     description = ""
     if len(history.losses):
         description = f"Loss {history.smoothed[-1]:.3g} at step {history.steps[-1]:,.0f}"
