@@ -138,7 +138,7 @@ def choose_recipe(
 
 
 def _tuning_choice(recipe: Recipe, report: FolderReport, start_from: str | None) -> RecipeChoice:
-    """The recipe that tunes a checkpoint to few steps; there is none that is chosen automatically."""
+    """The few-steps recipe for the checkpoint to tune. It is never chosen automatically."""
     start_from = start_from or recipe.run.start_from
     if start_from in ("", FROM_SCRATCH):
         raise no_teacher(recipe)

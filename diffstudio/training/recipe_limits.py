@@ -134,6 +134,7 @@ _OF_KINDS: Mapping[str, tuple[str, ...]] = {
     "objective.diff_augment": ("gan",),
     "optimiser.muon_learning_rate": ("diffusion",),
     "optimiser.muon_dtype": ("diffusion",),
+    "run.compile": ("diffusion",),
     "run.dtype": ("diffusion",),
     "run.ema_snapshots": ("diffusion",),
     "run.start_from": ("diffusion",),

@@ -46,10 +46,10 @@ class Batch:
         """Random numbers are drawn for `portion.total` images, and `portion.cut` leaves those of these images."""
         return self.part or Portion.whole(len(self.images))
 
-    def noise(self, device: torch.device) -> Tensor:
-        """Standard normal noise [B,C,H,W] for the images, the generator's next: an accelerator draws it from its seed."""
+    def noise(self, device: torch.device, of_one: tuple[int, ...] | None = None) -> Tensor:
+        """The generator's next standard normal noise [B, *of_one]; by default of the images. An accelerator draws it."""
         portion = self.portion
-        shape = (portion.total, *self.images.shape[1:])
+        shape = (portion.total, *(self.images.shape[1:] if of_one is None else of_one))
         if device.type == "cpu":
             return portion.cut(torch.randn(shape, generator=self.generator))
         seed = int(torch.randint(2**62, (), generator=self.generator))

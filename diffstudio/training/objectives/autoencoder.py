@@ -75,7 +75,7 @@ class AutoencoderObjective:
         values = images[0].numel()
         c = network.condition(batch.condition, len(images))
         mean, log_variance = network.encode(images, c)
-        z = mean + (log_variance / 2).exp() * self._noise(mean.shape, batch)
+        z = mean + (log_variance / 2).exp() * batch.noise(self.device, mean.shape[1:])
         errors = (network.decode(z, c) - images).square()
         if batch.pixel_weights is not None:  # masked training, as in diffusion.losses
             errors = errors * batch.pixel_weights
@@ -96,7 +96,7 @@ class AutoencoderObjective:
         t = batch.portion.cut(LogitNormalTimes().sample(batch.portion.total, self._flow, batch.generator)).to(
             self.device
         )
-        eps = self._noise(z.shape, batch)
+        eps = batch.noise(self.device, z.shape[1:])
         z_t = (1 - t)[:, None] * z + t[:, None] * eps
         predicted: Tensor = self.network.prior(z_t, t, c)
         return self.team.mean((predicted - (eps - z)).square().mean(), batch.portion)
@@ -157,11 +157,6 @@ class AutoencoderObjective:
         return OneCallModel(
             None, network.eval(), tokenizer, classes, output=self.recipe.data.output, device=self.device
         )
-
-    def _noise(self, shape: torch.Size, batch: Batch) -> Tensor:
-        """For the images of a batch, of one shape [B,…]."""
-        drawn = torch.randn((batch.portion.total, *shape[1:]), generator=batch.generator)
-        return batch.portion.cut(drawn).to(self.device)
 
 
 def autoencoder_config(recipe: Recipe, classes: int, vocabulary: int) -> AutoencoderConfig:

@@ -77,7 +77,7 @@ class ConsistencyObjective(DiffusionObjective):
 
     def _learn_level(self, batch: Batch, t: float, state: Tensor, target: Tensor, weight: float) -> float:
         """Add the gradients of one level, one after the other to save memory; returns its weighted loss."""
-        losses = path_losses(self._estimate(self.network, batch, state, t), target, batch.pixel_weights)
+        losses = path_losses(self._estimate(self._trained, batch, state, t), target, batch.pixel_weights)
         loss = self.team.mean(losses.mean(), batch.portion) * weight
         torch.autograd.backward(loss)
         return float(loss.detach())

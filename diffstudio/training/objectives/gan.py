@@ -118,9 +118,7 @@ class GanObjective:
         return float(loss.detach()), norm
 
     def _generated(self, batch: Batch) -> Tensor:
-        portion = batch.portion
-        noise = portion.cut(torch.randn(portion.total, *self.network.noise_shape, generator=batch.generator))
-        return self.network.generate(noise.to(self.device), batch.condition)
+        return self.network.generate(batch.noise(self.device, self.network.noise_shape), batch.condition)
 
     def _scores(self, images: Tensor, batch: Batch) -> Tensor:
         if self._augments:
