@@ -1,7 +1,8 @@
 """Remakes the comparisons of the manual: `python -m tests.benchmarks.comparisons emoji FOLDER --minutes 60`.
 
-Fashion-MNIST is given as the folder of its four IDX files and written as PNG files with a sub-folder for each class. The
-page and its JSON go to resources/manual/comparisons/NAME.html and .json; the runs to --out, where an ended call goes on.
+Fashion-MNIST is given as the folder of its four IDX files and written as PNG files with a sub-folder for each class.
+With --size the images of the folder are first scaled down to squares of that side. The page and its JSON go to
+resources/manual/comparisons/NAME.html and .json; the runs to --out, where an ended call is resumed.
 """
 
 from __future__ import annotations
@@ -41,18 +42,40 @@ def fashion_mnist(source: Path, folder: Path) -> Path:
     return folder
 
 
+def scaled(source: Path, folder: Path, side: int) -> Path:
+    """A copy of the folder with images of side x side px on white, and their captions."""
+    for path in sorted(source.rglob("*")):
+        target = folder / path.relative_to(source)
+        if path.suffix not in (".png", ".webp", ".txt") or target.with_suffix(".png").is_file():
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if path.suffix == ".txt":
+            shutil.copyfile(path, target)
+            continue
+        with Image.open(path) as image:
+            rgba = image.convert("RGBA").resize((side, side), Image.Resampling.LANCZOS)
+        white = Image.new("RGBA", rgba.size, "white")
+        Image.alpha_composite(white, rgba).convert("RGB").save(target.with_suffix(".png"))
+    return folder
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.comparisons", description=__doc__)
     parser.add_argument("name", choices=("emoji", "fashion-mnist"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--minutes", type=float, required=True)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--count", type=int, help="images generated with each model")
+    parser.add_argument("--size", type=int, help="px to which the images are scaled down first")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     folder = arguments.folder
     if arguments.name == "fashion-mnist":
         folder = fashion_mnist(folder, arguments.out.with_name(arguments.out.name + "-images"))
+    if arguments.size:
+        folder = scaled(folder, arguments.out.with_name(f"{arguments.out.name}-{arguments.size}-px"), arguments.size)
     command = ["compare", str(folder), "--minutes", f"{arguments.minutes:g}", "--seeds", str(arguments.seeds)]
+    command += ["--count", str(arguments.count)] if arguments.count else []
     subprocess.run([sys.executable, "-m", "diffstudio", *command, "--out", str(arguments.out)], check=True)
     MANUAL.mkdir(parents=True, exist_ok=True)
     for suffix in (".html", ".json"):
