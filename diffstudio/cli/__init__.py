@@ -14,21 +14,8 @@ from collections.abc import Sequence
 
 import diffstudio
 from diffstudio.cli.arguments import Parser
-from diffstudio.cli.generate import add_generate
-from diffstudio.cli.lab.anomalies import add_anomalies
-from diffstudio.cli.lab.attention import add_attention
-from diffstudio.cli.lab.compare import add_compare
-from diffstudio.cli.lab.evaluate import add_evaluate
-from diffstudio.cli.lab.features import add_features
-from diffstudio.cli.lab.image_map import add_map
-from diffstudio.cli.lab.likelihood import add_likelihood
-from diffstudio.cli.lab.restore import add_restore
-from diffstudio.cli.lab.reverse import add_reverse
-from diffstudio.cli.lab.synthesise import add_synthesise
-from diffstudio.cli.models import add_models
 from diffstudio.cli.terminal import allow_undecodable_names, log_file, print_message, set_up_log_file
-from diffstudio.cli.train import add_train
-from diffstudio.cli.upscale import add_upscale
+from diffstudio.cli.verbs import add_verbs
 from diffstudio.errors import DiffstudioError, Interrupted
 
 
@@ -67,7 +54,7 @@ def _bug_report(error: Exception) -> str:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> Parser:
     parser = Parser(
         prog="diffstudio",
         description="Generate images on your own machine with diffusion models. Without a verb the window opens.",
@@ -75,25 +62,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"diffstudio {diffstudio.__version__}")
     parser.set_defaults(do=_window)
-    verbs = parser.add_subparsers(title="verbs", metavar="VERB")
-    add_generate(verbs)
-    add_upscale(verbs)
-    add_train(verbs)
-    add_evaluate(verbs)
-    add_compare(verbs)
-    add_likelihood(verbs)
-    add_synthesise(verbs)
-    add_anomalies(verbs)
-    add_attention(verbs)
-    add_map(verbs)
-    add_features(verbs)
-    add_restore(verbs)
-    add_reverse(verbs)
-    add_models(verbs)
+    add_verbs(parser)
     return parser
-
-
-# The verbs
 
 
 def _window(arguments: argparse.Namespace) -> int:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn
 
 from diffstudio.errors import BadRequest, unknown_name
 
-Verbs: TypeAlias = "argparse._SubParsersAction[Parser]"  # what `add_subparsers` returns
 VAE_HELP = "VAE to use instead of the checkpoint's own"
 CLIP_SKIP_HELP = (
     "layer of the CLIP text encoder that reads the prompt: 1 is the last, 2 the one before, as in AUTOMATIC1111"

@@ -10,7 +10,7 @@ from pathlib import Path
 from diffstudio.cli.arguments import (
     CLIP_SKIP_HELP,
     VAE_HELP,
-    Verbs,
+    Parser,
     as_number,
     as_pair,
     as_path,
@@ -31,16 +31,13 @@ from diffstudio.studio.requests import LANCZOS, LATENT, GenerateRequest
 _EARLY = "early"  # given instead of the name of a weaker checkpoint
 
 
-def add_generate(verbs: Verbs) -> None:
+def add_arguments(verb: Parser) -> None:
     default = GenerateRequest()
-    verb = verbs.add_parser(
-        "generate",
-        help="generate images from a prompt",
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-        description="Generate images from a prompt (txt2img), from an image (img2img, --init), or in a masked area (inpaint, "
-        "--mask; outpaint, --outpaint), and print the path of each.",
+    verb.description = (
+        "Generate images from a prompt (txt2img), from an image (img2img, --init), or in a masked area (inpaint, "
+        "--mask; outpaint, --outpaint), and print the path of each."
     )
+    verb.argument_default = argparse.SUPPRESS  # only what was given
     verb.add_prompt("what the image shows")
     verb.add_argument("--negative", "--negative-prompt", metavar="T", type=as_text, help="negative prompt")
     verb.add_argument(

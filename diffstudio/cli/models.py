@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whole_number
+from diffstudio.cli.arguments import Parser, as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.lab.lab_verb import Engine, add_device_option, add_json_option, add_out_option, run_verb
 from diffstudio.cli.post_hoc_ema import add_post_hoc_ema
 from diffstudio.cli.terminal import printable, progress
@@ -22,20 +22,15 @@ if TYPE_CHECKING:
     from diffstudio.models.checkpoint import Checkpoint
 
 
-def add_models(verbs: Verbs) -> None:
-    verb = verbs.add_parser(
-        "models",
-        help="manage checkpoints and other models",
-        allow_abbrev=False,
-        description="The models on this machine: the starter checkpoint, models trained with diffstudio, and files in the "
-        "model folders.",
+def add_arguments(verb: Parser) -> None:
+    verb.description = (
+        "The models on this machine: the starter checkpoint, models trained with diffstudio, and files in the "
+        "model folders."
     )
-    subverbs = verb.add_subparsers(title="verbs", metavar="VERB", required=True)
+    subverbs = verb.add_subparsers(title="verbs", metavar="VERB", required=True, parser_class=Parser)
 
-    def add(
-        name: str, about: str, do: Callable[[argparse.Namespace], int], *, aliases: Sequence[str] = ()
-    ) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = subverbs.add_parser(
+    def add(name: str, about: str, do: Callable[[argparse.Namespace], int], *, aliases: Sequence[str] = ()) -> Parser:
+        parser = subverbs.add_parser(
             name, aliases=aliases, help=about, description=f"{about[0].upper()}{about[1:]}.", allow_abbrev=False
         )
         parser.set_defaults(do=do)

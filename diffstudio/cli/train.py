@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffstudio import paths
-from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whole_number
+from diffstudio.cli.arguments import Parser, as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.terminal import duration, progress, stop_signals
 from diffstudio.errors import BadRequest, Interrupted
 from diffstudio.studio.requests import TrainRequest
@@ -21,13 +21,10 @@ if TYPE_CHECKING:
     from diffstudio.training.run.events import RunEvent
 
 
-def add_train(verbs: Verbs) -> None:
-    verb = verbs.add_parser(
-        "train",
-        help="train a model from scratch on a folder of images",
-        allow_abbrev=False,
-        description="Train a model from scratch on a folder of images. Ctrl+C stops after writing a checkpoint; --resume "
-        "continues from there.",
+def add_arguments(verb: Parser) -> None:
+    verb.description = (
+        "Train a model from scratch on a folder of images. Ctrl+C stops after writing a checkpoint; --resume "
+        "continues from there."
     )
     verb.add_argument(
         "folder",

@@ -9,7 +9,7 @@ from pathlib import Path
 from diffstudio.cli.arguments import (
     CLIP_SKIP_HELP,
     VAE_HELP,
-    Verbs,
+    Parser,
     as_number,
     as_path,
     as_text,
@@ -27,16 +27,13 @@ from diffstudio.studio.requests import LANCZOS, LATENT, MOST_ENLARGED, UpscaleRe
 _SAMPLING = ("strength", "steps", "sampler", "spacing", "enlarge_guidance", "seed", "vae", "tiled", "clip_skip")
 
 
-def add_upscale(verbs: Verbs) -> None:
+def add_arguments(verb: Parser) -> None:
     default = UpscaleRequest(Path("image.png"))
-    verb = verbs.add_parser(
-        "upscale",
-        help="upscale an image",
-        argument_default=argparse.SUPPRESS,
-        allow_abbrev=False,
-        description="Upscale an image: with an upscaler alone, or, with --checkpoint or --strength, followed by img2img "
-        "(as in a hires fix). The prompt and settings are read from the image's metadata unless given.",
+    verb.description = (
+        "Upscale an image: with an upscaler alone, or, with --checkpoint or --strength, followed by img2img "
+        "(as in a hires fix). The prompt and settings are read from the image's metadata unless given."
     )
+    verb.argument_default = argparse.SUPPRESS  # only what was given
     verb.add_argument("image", metavar="IMAGE", type=as_path, help="the image to upscale")
     verb.add_argument(
         "--scale", metavar="X", type=as_number, help=f"upscale factor, 1 to {MOST_ENLARGED} (default {default.scale:g})"

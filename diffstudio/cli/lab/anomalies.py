@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whole_number
+from diffstudio.cli.arguments import Parser, as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.lab.lab_verb import (
     Engine,
     OnProgress,
@@ -23,14 +23,11 @@ if TYPE_CHECKING:
     from diffstudio.studio.evaluations.anomalies.result import AnomaliesResult
 
 
-def add_anomalies(verbs: Verbs) -> None:
-    verb = verbs.add_parser(
-        "anomalies",
-        help="find the images of a folder that are unlike normal ones",
-        allow_abbrev=False,
-        description="Score the images in FOLDER against the normal images in NORMALS, optionally with a checkpoint that was "
+def add_arguments(verb: Parser) -> None:
+    verb.description = (
+        "Score the images in FOLDER against the normal images in NORMALS, optionally with a checkpoint that was "
         "trained on NORMALS. Lists the most anomalous images first, marks those above the threshold of a false-alarm rate, "
-        "and draws heat maps. Ctrl+C stops it. Image generation takes priority.",
+        "and draws heat maps. Ctrl+C stops it. Image generation takes priority."
     )
     verb.add_argument(
         "checkpoint",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from diffstudio.cli.arguments import Verbs, as_number, as_text, as_whole_number
+from diffstudio.cli.arguments import Parser, as_number, as_text, as_whole_number
 from diffstudio.cli.lab.lab_verb import (
     Engine,
     add_checkpoint_argument,
@@ -17,14 +17,11 @@ from diffstudio.cli.lab.lab_verb import (
 )
 
 
-def add_attention(verbs: Verbs) -> None:
-    verb = verbs.add_parser(
-        "attention",
-        help="show where the words of a prompt act in the generated image",
-        allow_abbrev=False,
-        description="Generate one image and record an attention map for each word of its prompt, by layer and step; then mask "
+def add_arguments(verb: Parser) -> None:
+    verb.description = (
+        "Generate one image and record an attention map for each word of its prompt, by layer and step; then mask "
         "each word and show what changes. Recording does not change the image. Maps are attention weights for U-Nets and "
-        "checkpoints trained here, attention outputs for other transformers. Ctrl+C stops it. Image generation takes priority.",
+        "checkpoints trained here, attention outputs for other transformers. Ctrl+C stops it. Image generation takes priority."
     )
     add_checkpoint_argument(verb)
     verb.add_prompt("the prompt, with prompt weighting")

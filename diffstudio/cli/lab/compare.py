@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whole_number
+from diffstudio.cli.arguments import Parser, as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.lab.lab_verb import (
     Engine,
     add_count_option,
@@ -18,14 +18,11 @@ from diffstudio.cli.lab.lab_verb import (
 )
 
 
-def add_compare(verbs: Verbs) -> None:
-    verb = verbs.add_parser(
-        "compare",
-        help="train several kinds of model on a folder for the same time and compare them",
-        allow_abbrev=False,
-        description="Train a diffusion model, a VAE and a GAN on one folder with the same split, the same training time and "
+def add_arguments(verb: Parser) -> None:
+    verb.description = (
+        "Train a diffusion model, a VAE and a GAN on one folder with the same split, the same training time and "
         "several seeds, and compare them: fidelity, diversity, copying, mode collapse. Ctrl+C stops it; the same command "
-        "with the same --out resumes it. Image generation takes priority.",
+        "with the same --out resumes it. Image generation takes priority."
     )
     verb.add_argument("folder", metavar="FOLDER", type=as_path, help="the folder of images to train on")
     verb.add_argument(

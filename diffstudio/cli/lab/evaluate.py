@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from diffstudio.cli.arguments import Verbs, as_path, as_text
+from diffstudio.cli.arguments import Parser, as_path, as_text
 from diffstudio.cli.lab.lab_verb import (
     Engine,
     add_count_option,
@@ -18,13 +18,10 @@ from diffstudio.cli.lab.lab_verb import (
 )
 
 
-def add_evaluate(verbs: Verbs) -> None:
-    verb = verbs.add_parser(
-        "evaluate",
-        help="measure checkpoints or generated images against a folder of real images",
-        allow_abbrev=False,
-        description="Measure checkpoints trained here, or folders of generated images, against the folder of real images: how "
-        "real, varied and original they are. Ctrl+C stops it. Image generation takes priority.",
+def add_arguments(verb: Parser) -> None:
+    verb.description = (
+        "Measure checkpoints trained here, or folders of generated images, against the folder of real images: how "
+        "real, varied and original they are. Ctrl+C stops it. Image generation takes priority."
     )
     verb.add_argument(
         "subjects",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whole_number
+from diffstudio.cli.arguments import Parser, as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.lab.lab_verb import (
     Engine,
     add_checkpoint_argument,
@@ -23,15 +23,12 @@ def as_levels(text: str) -> tuple[float, ...]:
     return tuple(as_number(part) for part in text.split(","))
 
 
-def add_features(verbs: Verbs) -> None:
-    verb = verbs.add_parser(
-        "features",
-        help="compute and probe the features of images in a denoiser, by layer and noise level",
-        allow_abbrev=False,
-        description="Compute the features of images in the blocks of a diffusion model, at several noise levels, and export "
+def add_arguments(verb: Parser) -> None:
+    verb.description = (
+        "Compute the features of images in the blocks of a diffusion model, at several noise levels, and export "
         "those of one block as .npy with the names of the images. If the folder has classes, features are evaluated by a "
         "linear probe and nearest neighbours: the best are chosen on a validation part and reported on a test part, compared "
-        "with raw pixels. Ctrl+C stops it. Image generation takes priority.",
+        "with raw pixels. Ctrl+C stops it. Image generation takes priority."
     )
     add_checkpoint_argument(verb)
     verb.add_argument(

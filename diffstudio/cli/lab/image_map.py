@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from diffstudio.cli.arguments import Verbs, as_path, as_text, as_whole_number
+from diffstudio.cli.arguments import Parser, as_path, as_text, as_whole_number
 from diffstudio.cli.lab.lab_verb import (
     Engine,
     add_count_option,
@@ -18,14 +18,11 @@ from diffstudio.cli.lab.lab_verb import (
 )
 
 
-def add_map(verbs: Verbs) -> None:
-    verb = verbs.add_parser(
-        "map",
-        help="lay out images and samples by their features",
-        allow_abbrev=False,
-        description="Lay out the training and held-out images of a folder, samples of checkpoints trained here, and other folders "
+def add_arguments(verb: Parser) -> None:
+    verb.description = (
+        "Lay out the training and held-out images of a folder, samples of checkpoints trained here, and other folders "
         "of images by the features of a network: by PCA, and by UMAP or PaCMAP if they are installed. Ctrl+C stops it. "
-        "Image generation takes priority.",
+        "Image generation takes priority."
     )
     verb.add_argument(
         "subjects",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from diffstudio.cli.arguments import Verbs, as_path, as_whole_number
+from diffstudio.cli.arguments import Parser, as_path, as_whole_number
 from diffstudio.cli.lab.lab_verb import (
     Engine,
     add_checkpoint_argument,
@@ -18,14 +18,11 @@ from diffstudio.cli.lab.lab_verb import (
 )
 
 
-def add_likelihood(verbs: Verbs) -> None:
-    verb = verbs.add_parser(
-        "likelihood",
-        help="measure how likely the images of a folder are under a checkpoint",
-        allow_abbrev=False,
-        description="Measure the bits per dimension of held-out and training images under a checkpoint trained here: "
+def add_arguments(verb: Parser) -> None:
+    verb.description = (
+        "Measure the bits per dimension of held-out and training images under a checkpoint trained here: "
         "diffusion models by the probability flow ODE and a variational bound, VAEs by the ELBO and the importance-weighted "
-        "bound. Lower is better. Ctrl+C stops it. Image generation takes priority.",
+        "bound. Lower is better. Ctrl+C stops it. Image generation takes priority."
     )
     add_checkpoint_argument(verb)
     verb.add_argument("folder", metavar="FOLDER", type=as_path, help="the folder it was trained on, or another one")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whole_number
+from diffstudio.cli.arguments import Parser, as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.lab.lab_verb import (
     Engine,
     add_checkpoint_argument,
@@ -19,14 +19,11 @@ from diffstudio.cli.lab.lab_verb import (
 _TASKS = "denoise (default), deblur, inpaint or super-resolution"
 
 
-def add_restore(verbs: Verbs) -> None:
-    verb = verbs.add_parser(
-        "restore",
-        help="denoise, deblur, inpaint or enlarge images with a pixel model",
-        allow_abbrev=False,
-        description="Restore images with a pixel diffusion model that was trained here: the posterior mean, a posterior "
+def add_arguments(verb: Parser) -> None:
+    verb.description = (
+        "Restore images with a pixel diffusion model that was trained here: the posterior mean, a posterior "
         "sample, or a blend of both. Size, grey or colour, transparency and 16 bits are kept. Ctrl+C stops it. Image "
-        "generation takes priority.",
+        "generation takes priority."
     )
     add_checkpoint_argument(verb)
     verb.add_argument("images", metavar="IMAGE|FOLDER", type=as_path, help="an image, or a folder of images")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from diffstudio.cli.arguments import Verbs, as_number, as_text, as_whole_number
+from diffstudio.cli.arguments import Parser, as_number, as_text, as_whole_number
 from diffstudio.cli.lab.lab_verb import (
     Engine,
     add_checkpoint_argument,
@@ -19,13 +19,10 @@ from diffstudio.cli.lab.lab_verb import (
 _OPTIONS = ("negative", "seed", "steps", "sampler", "spacing", "guidance", "width", "height")
 
 
-def add_reverse(verbs: Verbs) -> None:
-    verb = verbs.add_parser(
-        "reverse",
-        help="record the reverse process of an image, step by step",
-        allow_abbrev=False,
-        description="Generate one image and keep every step: the noisy state, the estimate of the clean image, the noise and "
-        "the score, as frames and as an animated GIF. Ctrl+C stops it. Image generation takes priority.",
+def add_arguments(verb: Parser) -> None:
+    verb.description = (
+        "Generate one image and keep every step: the noisy state, the estimate of the clean image, the noise and "
+        "the score, as frames and as an animated GIF. Ctrl+C stops it. Image generation takes priority."
     )
     add_checkpoint_argument(verb)
     verb.add_argument(

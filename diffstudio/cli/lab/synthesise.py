@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from functools import partial
 
-from diffstudio.cli.arguments import Verbs, as_number, as_path, as_text, as_whole_number
+from diffstudio.cli.arguments import Parser, as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.lab.lab_verb import (
     Engine,
     add_device_option,
@@ -18,13 +18,10 @@ from diffstudio.cli.lab.lab_verb import (
 from diffstudio.errors import BadRequest
 
 
-def add_synthesise(verbs: Verbs) -> None:
-    verb = verbs.add_parser(
-        "synthesise",
-        help="generate a labelled dataset without copies, and test whether it helps a classifier",
-        allow_abbrev=False,
-        description="Generate images with a checkpoint trained here into a folder, with their classes or captions and their "
-        "seeds. Near-copies of training images are left out and counted. Ctrl+C stops it; the same command resumes it.",
+def add_arguments(verb: Parser) -> None:
+    verb.description = (
+        "Generate images with a checkpoint trained here into a folder, with their classes or captions and their "
+        "seeds. Near-copies of training images are left out and counted. Ctrl+C stops it; the same command resumes it."
     )
     verb.add_argument(
         "checkpoint",
