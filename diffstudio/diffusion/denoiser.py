@@ -130,6 +130,43 @@ class LimitedNoise:
         return self.denoiser(x_t, t.clamp(max=self.t_max))
 
 
+Clip = Callable[[Tensor], Tensor]  # an estimate of x_0 [B,C,H,W] -> the one that is used
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """A denoiser whose estimates are clipped. What a sampler takes for the noise in x_t then follows from the clipped one."""
+
+    denoiser: Denoiser
+    clip: Clip
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        return self.denoiser.schedule
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+        return self.clip(self.denoiser(x_t, t))
+
+
+def clipped_to(limit: float) -> Clip:
+    """Values beyond -limit and limit become these: the schedulers' `clip_sample` of diffusers."""
+    return lambda estimate: estimate.clamp(-limit, limit)
+
+
+def dynamically_thresholded(ratio: float, largest: float) -> Clip:
+    """Dynamic thresholding: Saharia et al. 2022 (arXiv 2205.11487), section 2.3.
+
+    s is the quantile `ratio` of the absolute values of each image, at least 1 and at most `largest`. Values are clipped
+    to [-s,s] and divided by s.
+    """
+
+    def threshold(estimate: Tensor) -> Tensor:
+        s = estimate.abs().flatten(1).quantile(ratio, dim=1).clamp(1, largest).view(-1, 1, 1, 1)
+        return estimate.clamp(-s, s) / s
+
+    return threshold
+
+
 def denoiser_for(parameterisation: Parameterisation, network: Network, schedule: RectifiedFlow) -> Denoiser:
     """The denoiser of a network with this parameterisation, for all t from 0 to 1.
 

@@ -24,7 +24,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-from diffstudio.diffusion.denoiser import CleanPrediction, Denoiser
+from diffstudio.diffusion.denoiser import CleanPrediction, Clip, Denoiser
 from diffstudio.diffusion.noise import Noise
 from diffstudio.diffusion.schedule import NoiseSchedule, RectifiedFlow, Schedule
 
@@ -122,9 +122,20 @@ def euler(denoiser: Denoiser, x: Tensor, times: Tensor, noise: Noise) -> Iterato
     return _first_order(denoiser, x, times, noise, eta=0)
 
 
-def ddim(denoiser: Denoiser, x: Tensor, times: Tensor, noise: Noise) -> Iterator[Step]:
-    """DDIM with eta = 0: Song et al. 2020 (arXiv 2010.02502), eq. 12. The same algorithm as `euler`."""
-    return _first_order(denoiser, x, times, noise, eta=0)
+def ddim(denoiser: Denoiser, x: Tensor, times: Tensor, noise: Noise, *, clip: Clip | None = None) -> Iterator[Step]:
+    """DDIM with eta = 0: Song et al. 2020 (arXiv 2010.02502), eq. 12. Without `clip` the same algorithm as `euler`.
+
+    With `clip` the estimate is clipped, but the noise of eq. 12 is still the one that the network predicts.
+    """
+    if clip is None:
+        yield from _first_order(denoiser, x, times, noise, eta=0)
+        return
+    for interval in _intervals(denoiser.schedule, times):
+        denoised = _estimate(denoiser, x, interval.t)
+        eps = (x - interval.alpha * denoised) / interval.sigma
+        denoised = clip(denoised)
+        x = interval.alpha_next * denoised + interval.sigma_next * eps
+        yield Step(interval.index, interval.t_next, x, denoised)
 
 
 def ddpm(denoiser: Denoiser, x: Tensor, times: Tensor, noise: Noise) -> Iterator[Step]:

@@ -160,7 +160,8 @@ def with_detection(checkpoint: Checkpoint, found: Detection) -> Checkpoint:
     if not checkpoint.can_generate:
         return checkpoint
     width, height = _resolution(checkpoint)
-    checkpoint = replace(checkpoint, conditioning=Conditioning.TEXT, width=width, height=height)
+    conditioning = Conditioning.NONE if FAMILIES[checkpoint.family].unconditional else Conditioning.TEXT
+    checkpoint = replace(checkpoint, conditioning=conditioning, width=width, height=height)
     return checkpoint if checkpoint.edition else _with_named_edition(checkpoint)
 
 

@@ -158,6 +158,10 @@ def _family_loader(family: str) -> _FamilyLoader:
             from diffstudio.models.families import qwen_image
 
             return qwen_image.load
+        case "ddpm":
+            from diffstudio.models.families import ddpm
+
+            return ddpm.load
         case "diffusers":
             from diffstudio.models.families import diffusers_pipeline
 

@@ -121,6 +121,7 @@ class Model(Protocol):
     text_encoders: Mapping[str, nn.Module] = {}  # by diffusers' names
     upper: UpperLevel | None = None  # of a cascade: its images are larger than the network's
     inpaints: bool = False  # its network takes a mask and the masked image as inputs
+    starts_with_unit_noise: bool = False  # of variance 1 even where sigma is a little less, as diffusers' schedulers do
     guides_last_call: bool = True  # whether the sampler's last network call is guided too
     truncates: bool = False  # the standard deviation of its noise can be set: psi of a GAN, temperature of a VAE
     guides_second_pass: bool = True  # whether a hires fix keeps the CFG scale by default; else 0

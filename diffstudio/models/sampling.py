@@ -159,7 +159,8 @@ def _in_one_level(
     noise = options.noise or SeededNoise(options.seeds)
     x = noise.start(shape).to(model.device)
     alpha, sigma = _alpha_sigma(model.schedule, times[0])
-    x = sigma * x
+    if options.from_image or not model.starts_with_unit_noise:
+        x = sigma * x
     clean = options.clean
     if options.init is not None and clean is None:
         clean = model.encode_image(options.init.to(model.device))

@@ -15,7 +15,7 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.requests import GenerateRequest
 
 # Families that are sampled step by step here; every other family has its own sampler.
-_STEPPED = ("pixel", "sd1", "sd2", "sdxl", "sdxl_refiner", "sd3", "flux", "z_image", "qwen_image")
+_STEPPED = ("pixel", "ddpm", "sd1", "sd2", "sdxl", "sdxl_refiner", "sd3", "flux", "z_image", "qwen_image")
 _USUAL_SHARE = 1 / 8  # of the training steps, for the suggested weaker checkpoint: 2406.02507 uses 1/16 to 1/3
 
 

@@ -7,12 +7,15 @@ from torch import Tensor
 from diffstudio.diffusion.denoiser import (
     LARGEST_SIGMA,
     CleanPrediction,
+    Clipped,
     EDMPreconditioned,
     EpsPrediction,
     FlowPrediction,
     VPrediction,
     alpha_sigma,
+    clipped_to,
     denoiser_for,
+    dynamically_thresholded,
 )
 from diffstudio.diffusion.objectives.parameterisation import Parameterisation, Prediction
 from diffstudio.diffusion.schedule import RectifiedFlow, Schedule, VarianceExploding, VariancePreserving
@@ -139,3 +142,21 @@ def test_every_prediction_has_an_estimate_at_pure_noise(prediction: Prediction) 
         torch.testing.assert_close(times[0], expected)
     else:
         assert times[0].tolist() == [1.0, 0.5]
+
+
+def test_clipped_estimates() -> None:
+    """Clipping at a limit, and dynamic thresholding: by the quantile of each image, of which at most `largest` is used."""
+    estimates = torch.tensor([[-4.0, 0.5, 1.0, 2.0], [-0.5, 0.1, 0.2, 0.4]]).view(2, 1, 2, 2)
+    network = CleanPrediction(lambda x_t, t: x_t, RectifiedFlow())
+    clipped = Clipped(network, clipped_to(1.5))
+    assert clipped.schedule is network.schedule
+    assert clipped(estimates, torch.zeros(2)).flatten(1).tolist() == [
+        [-1.5, 0.5, 1.0, 1.5],
+        estimates[1].flatten().tolist(),
+    ]
+    by_median = dynamically_thresholded(0.5, 3.0)(estimates)  # 1.5 of the first image; at least 1 of the second
+    torch.testing.assert_close(by_median[0].flatten(), torch.tensor([-1, 1 / 3, 2 / 3, 1]))
+    assert torch.equal(by_median[1], estimates[1])
+    torch.testing.assert_close(
+        dynamically_thresholded(1.0, 3.0)(estimates)[0].flatten()[:2], torch.tensor([-1, 0.5 / 3])
+    )

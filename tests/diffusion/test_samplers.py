@@ -3,12 +3,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import pytest
 import torch
 from torch import Tensor
 
-from diffstudio.diffusion.denoiser import Denoiser, EDMPreconditioned, EpsPrediction, FlowPrediction
+from diffstudio.diffusion.denoiser import CleanPrediction, Denoiser, EDMPreconditioned, EpsPrediction, FlowPrediction
 from diffstudio.diffusion.noise import Noise, SeededNoise
 from diffstudio.diffusion.samplers import SAMPLERS, Step, network_calls
 from diffstudio.diffusion.schedule import NoiseSchedule, RectifiedFlow, Schedule, VarianceExploding, VariancePreserving
@@ -367,3 +368,17 @@ def test_times_that_do_not_decrease_are_refused(name: str, times: list[float]) -
 
 def test_a_person_can_ask_for_exactly_these_samplers() -> None:
     assert sorted(name.value for name in SamplerName) == sorted(SAMPLERS)
+
+
+def test_ddim_with_clipped_estimates_keeps_the_noise_that_is_predicted() -> None:
+    """Eq. 12 by hand for one step: only the first term is clipped."""
+    schedule = VariancePreserving.linear()
+    x, times = torch.full((1, 1, 2, 2), 1.5, dtype=torch.float64), torch.tensor([800.0, 400.0])
+    denoiser = CleanPrediction(lambda x_t, t: 3 * x_t, schedule)
+    (step,) = SAMPLERS["ddim"](denoiser, x, times, torch.zeros_like)
+    (clipped,) = partial(SAMPLERS["ddim"], clip=lambda estimate: estimate.clamp(-1, 1))(
+        denoiser, x, times, torch.zeros_like
+    )
+    alpha = schedule.alpha(torch.tensor(400.0, dtype=torch.float64))
+    assert clipped.denoised.eq(1).all() and step.denoised.eq(4.5).all()
+    torch.testing.assert_close(clipped.x, step.x - alpha * 3.5)

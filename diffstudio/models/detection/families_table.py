@@ -32,6 +32,7 @@ class Family:
     trained_here: bool = False  # trained with diffstudio, in its own file format
     one_call: bool = False  # generates an image in one network call, without steps, sampler or guidance
     text_only: bool = False  # has its own sampler and takes only text: no init image, hires fix or ControlNet
+    unconditional: bool = False  # no checkpoint of it takes a prompt
 
 
 def _flow(
@@ -87,11 +88,26 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             _flow("flux", "FLUX.1", 1024, 28, 3.5, negative=False),
             _flow("z_image", "Z-Image", 1024, 9, 0.0),
             _flow("qwen_image", "Qwen-Image", 1328, 30, 4.0),
+            Family(
+                "ddpm",
+                "unconditional U-Net of diffusers (DDPM)",
+                0,
+                1,
+                50,  # sampler and steps as in DDIMPipeline; trailing begins with the noisiest timestep
+                "ddim",
+                "trailing",
+                1.0,
+                negative=False,
+                one_size=True,
+                latent=False,
+                unconditional=True,
+            ),
             Family("diffusers", "another diffusers pipeline", 0, 8, text_only=True),
         )
     }
 )
 PIXEL = FAMILIES["pixel"]  # diffusion models that are trained here
+DDPM = "ddpm"  # diffusion models of pixels in diffusers folders
 VAE, GAN = "vae", "gan"  # likewise, VAEs and GANs
 UNKNOWN = "unknown"  # the family of a file that none of these matches
 
@@ -106,6 +122,11 @@ CONTROLNET_FAMILIES = ("sd1", "sd2", "sdxl")  # whose ControlNets are supported
 def is_trained_here(name: str) -> bool:
     """Whether checkpoints of a family are trained with diffstudio and stored in its own format."""
     return name in FAMILIES and FAMILIES[name].trained_here
+
+
+def has_weight_tools(name: str) -> bool:
+    """Whether checkpoints of a family can be merged, and have a naming of tensors beside that of their folders."""
+    return name not in ("diffusers", "ddpm")
 
 
 def family_of(name: str) -> Family | None:

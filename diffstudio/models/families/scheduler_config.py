@@ -30,6 +30,9 @@ _WRAPPERS: Mapping[str, Callable[[Network, Schedule], Denoiser]] = {
     "v": VPrediction,
     "x0": CleanPrediction,
 }
+Betas = tuple[str, float, float]  # beta_schedule, beta_start, beta_end
+_STABLE_DIFFUSION: Betas = ("scaled_linear", 0.00085, 0.012)
+DDPM_BETAS: Betas = ("linear", 0.0001, 0.02)  # the defaults of diffusers' schedulers
 _MOST_TRAINED = 100_000  # steps accepted in a config; published schedules have 1,000
 
 
@@ -59,22 +62,30 @@ class Scheduling:
 
 
 def scheduling_of(
-    components: Components, name: str, prediction: str = "", *, distilled: bool = False, aligned_xl: bool = False
+    components: Components,
+    name: str,
+    prediction: str = "",
+    *,
+    distilled: bool = False,
+    aligned_xl: bool = False,
+    betas: Betas = _STABLE_DIFFUSION,
 ) -> Scheduling:
     """Read the checkpoint's `scheduler` config; without one, Stable Diffusion's defaults. `prediction` overrides it.
 
-    `name` is the checkpoint's. CheckpointUnknown for an unsupported noise schedule.
+    `name` is the checkpoint's; `betas` are those of a config that has none. CheckpointUnknown for an unsupported noise schedule.
     """
     try:
         config = components.config("scheduler")
     except CheckpointMissing:
         config = {}
     kind = str(config.get("_class_name", ""))
-    if kind.startswith(("EDM", "FlowMatch")) or config.get("trained_betas") is not None:
-        raise unsupported_schedule(name, f"its scheduler is {kind}" if kind else "it has custom betas")
+    if kind.startswith(("EDM", "FlowMatch")):
+        raise unsupported_schedule(name, f"its scheduler is {kind}")
+    if config.get("trained_betas") is not None:
+        raise unsupported_schedule(name, "it has custom betas")
     distilled = distilled or kind == "LCMScheduler"
     return Scheduling(
-        _schedule(config, name),
+        _schedule(config, name, betas),
         prediction or _prediction(config, name),
         _whole_number(config, "steps_offset", 0, name),
         _whole_number(config, "original_inference_steps", 50, name) if distilled else 0,
@@ -82,8 +93,8 @@ def scheduling_of(
     )
 
 
-def _schedule(config: Mapping[str, Any], name: str) -> VariancePreserving:
-    curve = _CURVES.get(str(config.get("beta_schedule", "scaled_linear")))
+def _schedule(config: Mapping[str, Any], name: str, usual: Betas) -> VariancePreserving:
+    curve = _CURVES.get(str(config.get("beta_schedule", usual[0])))
     if curve is None:
         raise unsupported_schedule(name, f"its beta_schedule is {config['beta_schedule']!r}")
     try:
@@ -93,8 +104,8 @@ def _schedule(config: Mapping[str, Any], name: str) -> VariancePreserving:
         return VariancePreserving(
             curve,
             trained,
-            float(config.get("beta_start", 0.00085)),
-            float(config.get("beta_end", 0.012)),
+            float(config.get("beta_start", usual[1])),
+            float(config.get("beta_end", usual[2])),
             bool(config.get("rescale_betas_zero_snr", False)),
         )
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:

@@ -11,13 +11,14 @@ from diffstudio.models.inspection.layers import NetworkBlock
 
 
 def unet_blocks(network: Any) -> tuple[NetworkBlock, ...]:
-    """The blocks of a UNet2DConditionModel in execution order: down, middle, up."""
+    """The blocks of a UNet2DConditionModel or UNet2DModel in execution order: down, middle, up."""
     return tuple(NetworkBlock(name, module, _image) for name, module in _named(network))
 
 
 def _named(network: Any) -> Iterator[tuple[str, Any]]:
     yield from ((f"down {number}", block) for number, block in enumerate(network.down_blocks))
-    yield "middle", network.mid_block
+    if network.mid_block is not None:
+        yield "middle", network.mid_block
     yield from ((f"up {number}", block) for number, block in enumerate(network.up_blocks))
 
 

@@ -21,7 +21,7 @@ from diffstudio.models.adapters.adapter_config import (
 from diffstudio.models.checkpoint import FORMAT, LARGEST_SIDE, TRAIN_OR_DOWNLOAD, Checkpoint, Origin, with_detection
 from diffstudio.models.detection.detect import detect
 from diffstudio.models.detection.detect_adapters import control_lora
-from diffstudio.models.detection.families_table import FAMILIES, UNKNOWN
+from diffstudio.models.detection.families_table import DDPM, FAMILIES, UNKNOWN
 from diffstudio.models.detection.prediction_type import (
     DIFFUSERS_PREDICTIONS,
     prediction_from_weights,
@@ -29,6 +29,7 @@ from diffstudio.models.detection.prediction_type import (
 )
 from diffstudio.models.detection.quantization import comfy_formats, quantization_of_config
 from diffstudio.models.detection.types import FAMILY_BY_CONTEXT_WIDTH, Detection, Layout, Role, Shapes
+from diffstudio.models.detection.unconditional_unet import not_unconditional, unconditional_size
 from diffstudio.models.files.file_access import DOWNLOAD_AGAIN, TOO_LARGE, FileStamp, regular_file_size
 from diffstudio.models.files.formats import INDEX, PICKLES, SAFETENSORS, SUFFIXES, variant
 from diffstudio.models.files.gguf_header import GgufHeader
@@ -273,6 +274,8 @@ _PIPELINES = {
     "QwenImageEditPipeline": "qwen_image",  # likewise
     "QwenImageEditPlusPipeline": "qwen_image",
     "QwenImageEditInpaintPipeline": "qwen_image",
+    "DDPMPipeline": DDPM,
+    "DDIMPipeline": DDPM,
 }
 
 
@@ -316,6 +319,8 @@ def read_folder(folder: Path) -> Checkpoint:
     side = config.get("sample_size")
     if checkpoint.family in ("sd1", "sd2", "sdxl") and type(side) is int and 8 <= side <= 512:
         checkpoint = replace(checkpoint, width=8 * side, height=8 * side)
+    if checkpoint.family == DDPM and (size := unconditional_size(config)) is not None:
+        checkpoint = replace(checkpoint, width=size[0], height=size[1])
     return checkpoint
 
 
@@ -332,6 +337,9 @@ def _folder_found(
         family = FAMILY_BY_CONTEXT_WIDTH.get(context, otherwise) if type(context) is int else otherwise
         if channels not in (4, 9, None):
             family = "diffusers"
+    said = f"Its {INDEX} says that it is a {pipeline[:80] or 'pipeline without a name'}."
+    if family == DDPM and (why := not_unconditional(config)):
+        return Detection(Role.CHECKPOINT, UNKNOWN, layout=Layout.FOLDER, reason=f"{said} {why}")
     declared = scheduler.get("prediction_type", "epsilon")
     flow = family in FAMILIES and FAMILIES[family].flow
     prediction = ""
@@ -346,15 +354,7 @@ def _folder_found(
         edition = "Edit"
     elif pipeline == "ZImageOmniPipeline":
         edition = "Omni"
-    return Detection(
-        Role.CHECKPOINT,
-        family,
-        prediction,
-        channels == 9 and not flow,
-        Layout.FOLDER,
-        f"Its {INDEX} says that it is a {pipeline[:80] or 'pipeline without a name'}.",
-        edition,
-    )
+    return Detection(Role.CHECKPOINT, family, prediction, channels == 9 and not flow, Layout.FOLDER, said, edition)
 
 
 def _quantized_component(folder: Path, components: Sequence[str]) -> str:

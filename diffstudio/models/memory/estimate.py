@@ -17,6 +17,7 @@ from diffstudio.models.memory.limits import DTYPE_BYTES, UNPACKED_SHARE
 _SAMPLING = MappingProxyType(
     {
         "pixel": 400,
+        "ddpm": 6800,
         "vae": 2000,
         "gan": 2000,
         "sd1": 1041,
@@ -29,7 +30,9 @@ _SAMPLING = MappingProxyType(
         "qwen_image": 1640,
     }
 )
-_DECODING = MappingProxyType({"pixel": 24, "vae": 24, "gan": 24, "qwen_image": 4000})  # likewise, of the VAE
+_DECODING = MappingProxyType(
+    {"pixel": 24, "ddpm": 24, "vae": 24, "gan": 24, "qwen_image": 4000}
+)  # likewise, of the VAE
 _DECODING_DEFAULT = 3076  # of the VAE of all other families
 _SAMPLING_DEFAULT = 1041  # the largest of the U-Nets above
 _UNET_VALUES = 7  # of a U-Net trained here: values per px and channel, besides the skip connections

@@ -19,7 +19,7 @@ from diffstudio.models.adapters.change import WeightUpdates, apply_bias_changes,
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import empty_module
 from diffstudio.models.components.open_components import open_components
-from diffstudio.models.detection.families_table import is_trained_here
+from diffstudio.models.detection.families_table import has_weight_tools, is_trained_here
 from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.files.lazy_tensor import lazy, materialize
 from diffstudio.models.state_dicts.prefixes import NETWORK, NETWORKS, TEXT_ENCODERS, unused_for_inference
@@ -97,7 +97,7 @@ def fuse_lora(
 def _check(checkpoint: Checkpoint, loras: Sequence[tuple[Checkpoint, float]]) -> None:
     if not loras:
         raise BadRequest("No LoRA was given", remedy="Name at least one LoRA")
-    if not checkpoint.can_generate or (is_trained_here(checkpoint.family) or checkpoint.family == "diffusers"):
+    if not checkpoint.can_generate or is_trained_here(checkpoint.family) or not has_weight_tools(checkpoint.family):
         raise BadRequest(f"{checkpoint.name} cannot be used with LoRAs", remedy="Choose another checkpoint")
     for lora, factor in loras:
         if lora.role is not Role.LORA:

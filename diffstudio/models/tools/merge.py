@@ -21,7 +21,7 @@ from diffstudio.errors import BadRequest, CheckpointUnknown
 from diffstudio.models.checkpoint import FORMAT as CHECKPOINT_FORMAT
 from diffstudio.models.checkpoint import FORMAT_OF_CLEAN_IMAGE, Checkpoint
 from diffstudio.models.components.open_components import open_components
-from diffstudio.models.detection.families_table import family_of, is_trained_here
+from diffstudio.models.detection.families_table import family_of, has_weight_tools, is_trained_here
 from diffstudio.models.detection.types import Layout
 from diffstudio.models.files.hashes import sha256_steps
 from diffstudio.models.files.lazy_tensor import lazy, materialize
@@ -103,7 +103,7 @@ def check_together(inputs: Sequence[Checkpoint], method: Method) -> None:
         )
     first = inputs[0]
     for checkpoint in inputs:
-        if not checkpoint.can_generate or checkpoint.family == "diffusers":
+        if not checkpoint.can_generate or not has_weight_tools(checkpoint.family):
             raise CheckpointUnknown(
                 f"{checkpoint.name} cannot be merged",
                 checkpoint.reason.rstrip(".") or "it generates no images",

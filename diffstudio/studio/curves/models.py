@@ -13,10 +13,11 @@ from diffstudio.diffusion.curve_points import NoiseCurve
 from diffstudio.diffusion.tables import ALIGNED_SDXL
 from diffstudio.errors import CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.detection.families_table import FAMILIES, PIXEL
+from diffstudio.models.detection.families_table import DDPM, FAMILIES, PIXEL
 from diffstudio.models.detection.prediction_type import DIFFUSERS_PREDICTIONS
 from diffstudio.studio.curves.noise_levels import TrainingLevels
 from diffstudio.studio.curves.schedules import (
+    DDPM_LINEAR,
     RECTIFIED_FLOW,
     STABLE_DIFFUSION,
     Array,
@@ -65,15 +66,16 @@ def model_noise(checkpoint: Checkpoint) -> ModelNoise:
     if FAMILIES[checkpoint.family].flow:
         return _flow(config)
     prediction = checkpoint.prediction or DIFFUSERS_PREDICTIONS.get(str(config.get("prediction_type", "epsilon")), "")
-    values = dict(STABLE_DIFFUSION)
+    usual = dict(DDPM_LINEAR if checkpoint.family == DDPM else STABLE_DIFFUSION)
+    values = dict(usual)
     note = "The noise schedule of Stable Diffusion is assumed, because the file does not specify one."
     if config:
-        betas = str(config.get("beta_schedule", "scaled_linear"))
+        betas = str(config.get("beta_schedule", usual["curve"]))
         values |= {
             "curve": _CURVES.get(betas, betas),
             "steps": config.get("num_train_timesteps", 1000),
-            "beta_first": config.get("beta_start", 0.00085),
-            "beta_last": config.get("beta_end", 0.012),
+            "beta_first": config.get("beta_start", usual["beta_first"]),
+            "beta_last": config.get("beta_end", usual["beta_last"]),
             "zero_terminal_snr": bool(config.get("rescale_betas_zero_snr", False)),
         }
         note = ""

@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 MOST_STEPS = 100_000
 _LARGEST = 1e6  # of a shift and its inverse: larger ones make the times NaN
 RECTIFIED_FLOW: Mapping[str, Any] = {"kind": "rectified_flow", "shift": 1.0}
-STABLE_DIFFUSION: Mapping[str, Any] = {
+STABLE_DIFFUSION: dict[str, Any] = {
     "kind": "variance_preserving",
     "curve": "scaled_linear",
     "steps": 1000,
@@ -32,6 +32,7 @@ STABLE_DIFFUSION: Mapping[str, Any] = {
     "beta_last": 0.012,
     "zero_terminal_snr": False,
 }
+DDPM_LINEAR: Mapping[str, Any] = STABLE_DIFFUSION | {"curve": "linear", "beta_first": 0.0001, "beta_last": 0.02}
 
 
 class ScheduleArrays(ABC):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.detection.families_table import family_of, is_trained_here
+from diffstudio.models.detection.families_table import family_of, has_weight_tools, is_trained_here
 from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.tools.prune import prunable_bytes
 from diffstudio.models.tools.spec import Method, Precision, ToolProgress, precision_of
@@ -164,7 +164,7 @@ def available_precisions(checkpoint: Checkpoint) -> tuple[Precision, ...]:
 
 def mergeable(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> list[Checkpoint]:
     """The checkpoints that it can be merged with."""
-    if not _has_editable_layout(checkpoint) or not checkpoint.can_generate or checkpoint.family == "diffusers":
+    if not _has_editable_layout(checkpoint) or not checkpoint.can_generate or not has_weight_tools(checkpoint.family):
         return []
     return [
         other
@@ -185,7 +185,7 @@ def fusable(checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> list[Checkp
         not _has_editable_layout(checkpoint)
         or not checkpoint.can_generate
         or is_trained_here(checkpoint.family)
-        or checkpoint.family == "diffusers"
+        or not has_weight_tools(checkpoint.family)
     ):
         return []
     return [

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.conditioning.prompt_features import PromptFeature
 from diffstudio.models.conditioning.prompt_schedule import ScheduledText, has_and, split_and
-from diffstudio.models.detection.families_table import is_trained_here
 from diffstudio.models.model import Model
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.requests import PictureRequest
@@ -19,8 +18,8 @@ _LONGEST = 40  # characters of a prompt in a sentence
 
 
 def unused_prompt(checkpoint: Checkpoint | None, prompt: str) -> tuple[str, ...]:
-    """A sentence where a checkpoint that was trained here takes no prompt and is given one."""
-    if checkpoint is None or not is_trained_here(checkpoint.family) or checkpoint.conditioning is not Conditioning.NONE:
+    """A sentence where a checkpoint takes no prompt and is given one."""
+    if checkpoint is None or not checkpoint.can_generate or checkpoint.conditioning is not Conditioning.NONE:
         return ()
     return (PROMPT_NOT_USED,) if prompt.strip() else ()
 

@@ -13,7 +13,7 @@ from diffstudio.atomic import make_folder, write_text
 from diffstudio.errors import BadRequest, DiffstudioError, ImageProblem
 from diffstudio.models import loading
 from diffstudio.models.checkpoint import Checkpoint, Origin
-from diffstudio.models.detection.families_table import FAMILIES, PIXEL
+from diffstudio.models.detection.families_table import DDPM, FAMILIES, PIXEL
 from diffstudio.models.fitted_steps.tuned import check_denoises
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
@@ -104,9 +104,9 @@ def restore(
 
 
 def restoring_checkpoint(name: str, library: Library) -> Checkpoint:
-    """The checkpoint of this name, file or run. CheckpointMissing; BadRequest for one that is not a pixel model."""
+    """The checkpoint of this name, file or run. CheckpointMissing; BadRequest for one that does not denoise pixels."""
     checkpoint = find_checkpoint(name, library)
-    if checkpoint.family == PIXEL.name and checkpoint.can_generate:
+    if checkpoint.family in (PIXEL.name, DDPM) and checkpoint.can_generate:
         check_denoises(checkpoint, "restoring images")
         return checkpoint
     family = FAMILIES.get(checkpoint.family)
@@ -130,7 +130,9 @@ def check_restores(model: Model, name: str) -> None:
 
 def cannot_restore(name: str, why: str) -> BadRequest:
     return BadRequest(
-        f"{name} cannot restore images", why, "Choose a diffusion model of grey or RGB pixels that was trained here"
+        f"{name} cannot restore images",
+        why,
+        "Choose a diffusion model of grey or RGB pixels, such as one that was trained here",
     )
 
 

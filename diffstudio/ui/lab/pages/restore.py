@@ -12,7 +12,7 @@ from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QHBoxLayout
 
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.detection.families_table import PIXEL
+from diffstudio.models.detection.families_table import DDPM, PIXEL
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.restore.request import RestoreTask
 from diffstudio.studio.evaluations.views.restore import RestoredFiles, RestoreView, read_restore
@@ -235,15 +235,15 @@ class RestoreForm(LabForm):
 
 
 def restores(checkpoint: Checkpoint) -> bool:
-    return checkpoint.family == PIXEL.name and checkpoint.can_generate
+    return checkpoint.family in (PIXEL.name, DDPM) and checkpoint.can_generate
 
 
 PAGE = LabPage(
     "restore",
     "Restore",
     "first-aid-kit",
-    "Restores images with a model that was trained here: removes noise and blur, fills holes and enlarges, from the "
-    "posterior mean to a posterior sample.",
+    "Restores images with a diffusion model of pixels, such as one that was trained here: removes noise and blur, fills "
+    "holes and enlarges, from the posterior mean to a posterior sample.",
     "Restore",
     RestoreForm,
     read,
