@@ -95,8 +95,7 @@ class DDPMModel(Model):
             and max(width, height) <= largest
         ):
             return
-        trained = f"{self._size[0]} × {self._size[1]}, for which it was trained"
-        raise unsupported_size(width, height, multiples_of(multiple, largest), trained)
+        raise unsupported_size(width, height, multiples_of(multiple, largest), f"{self._size[0]} × {self._size[1]}")
 
     def state_shape(self, width: int, height: int) -> tuple[int, int, int]:
         return self.output.channels, height, width
@@ -152,7 +151,8 @@ def load(checkpoint: Checkpoint, components: Components, device: torch.device, d
     scheduling = scheduling_of(components, checkpoint.name, checkpoint.prediction, betas=DDPM_BETAS)
     clip = _clip(components.config("scheduler"), checkpoint.name)
     network: Any = components.module("unet", UNet2DModel, dtype)
-    rows = getattr(network.time_proj, "num_embeddings", scheduling.schedule.steps)
+    table = network.time_proj
+    rows = table.num_embeddings if isinstance(table, nn.Embedding) else scheduling.schedule.steps
     if rows < scheduling.schedule.steps:
         raise CheckpointDamaged(
             f"{checkpoint.name} cannot be loaded",
