@@ -242,7 +242,7 @@ def scratch(paths: Sequence[Path]) -> None:
 
 
 def draw_classes(folder: Path, count: int) -> None:
-    """Circles and squares in a sub-folder each, alike in colours, sizes and places."""
+    """Circles and squares in a subfolder each, alike in colours, sizes and places."""
     import random
 
     from PIL import Image, ImageDraw

@@ -96,3 +96,27 @@ def test_no_label_of_a_button_or_menu_entry_has_an_article() -> None:
         found += [f"{path.relative_to(PACKAGE)}:{line} {text}" for line, text in texts if ARTICLE.search(text)]
     assert seen > 150
     assert found == []
+
+
+FLAG = re.compile(r"(?:^|[\s`“]|(?<!var)\()--[a-z-]+(?![a-z:-])")  # not a variable of CSS
+# What only the command line can show: files that it writes itself, machines that it is told to join.
+FOR_THE_COMMAND_LINE = {
+    "studio/evaluations/synthetic/records.py",
+    "studio/generation/output_files.py",
+    "training/distributed/cluster.py",
+    "training/distributed/reaching.py",
+}
+
+
+def test_no_sentence_that_the_window_may_show_names_an_option_of_the_command_line() -> None:
+    found, seen = [], 0
+    for path in sorted(PACKAGE.rglob("*.py")):
+        place = path.relative_to(PACKAGE).as_posix()
+        if place.startswith("cli/") or place in FOR_THE_COMMAND_LINE:
+            continue
+        for line, text in texts_of(ast.parse(path.read_text(encoding="utf-8"))):
+            if " " in text.strip():
+                seen += 1
+                found += [f"{place}:{line} {text}"] if FLAG.search(text) else []
+    assert seen > 2000
+    assert found == []

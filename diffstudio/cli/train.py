@@ -31,7 +31,7 @@ def add_arguments(verb: Parser) -> None:
         metavar="FOLDER",
         nargs="?",
         type=as_path,
-        help="folder of images, with captions beside them or with one sub-folder for each class",
+        help="folder of images, with captions beside them or with one subfolder for each class",
     )
     verb.add_argument(
         "--recipe",

@@ -182,7 +182,7 @@ def variational_bound(
     """The variational bound of -log p of images [B,...] in nats: arXiv 2107.00630, eq. 11 to 15, in continuous time.
 
     With `bits` the images hold the discrete values that are stored, and p is their probability; without, p is a density.
-    The `levels` noise levels are evenly spaced in log SNR, with a random offset for each image (stratified sampling).
+    The `levels` noise levels are evenly spaced in log-SNR, with a random offset for each image (stratified sampling).
     """
     first, last = _noise_range(schedule, smallest_noise or smallest_noise_of(schedule, bits))
     start = torch.rand(len(images), generator=generator, dtype=torch.float64)
@@ -194,7 +194,7 @@ def variational_bound(
         z = _scaled(images + _wide(sigma, images) * noise, u)
         estimate = denoiser(*_state_and_time(schedule, z, u)).to(images)
         error = (images - estimate).double().square().flatten(1).sum(1)
-        losses.append(error * (-2 * u).exp().to(error) * (last - first))  # SNR |x - D|^2 d log SNR / 2
+        losses.append(error * (-2 * u).exp().to(error) * (last - first))  # SNR |x - D|^2 d log-SNR / 2
     by_level = torch.stack(losses, dim=1) / levels
     least = math.exp(first)
     noise = torch.randn(images.shape, generator=generator).to(images)

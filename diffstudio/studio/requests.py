@@ -192,9 +192,9 @@ class GenerateRequest:
         check_strength("The denoising strength", self.strength)
         check_range("The truncation", self.truncation, 0.0, MOST_TRUNCATION)
         if self.mask is not None and self.init is None:
-            raise BadRequest("A mask was given without an image", remedy="Give the image to inpaint with --init")
+            raise BadRequest("A mask was given without an image", remedy="Give the image to inpaint")
         if any(self.outpaint) and self.init is None:
-            raise BadRequest("There is no image to outpaint", remedy="Give one with --init")
+            raise BadRequest("There is no image to outpaint", remedy="Give the image to outpaint")
         if self.masked_only and self.mask is None and not any(self.outpaint):
             raise BadRequest(
                 "Generating only the masked area needs a mask", remedy="Give a mask, or generate the whole image"

@@ -18,7 +18,7 @@ def no_teacher(recipe: Recipe) -> RunProblem:
     return RunProblem(
         f"The recipe {recipe.name!r} needs a checkpoint",
         "it tunes a model that is already trained",
-        "Choose one under Start from, or with --from on the command line",
+        "Choose one to start from",
     )
 
 

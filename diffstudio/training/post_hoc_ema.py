@@ -93,7 +93,7 @@ def write_checkpoint(of: AveragedRun, length: float, target: Path) -> Path:
     """
     check_length(length)
     if target.exists():
-        raise BadRequest(f"There is already a file {target}", remedy="Choose another path with --out")
+        raise BadRequest(f"There is already a file {target}", remedy="Choose another path")
     own = of.run.checkpoint(of.step)
     checkpoint = read_checkpoint(own if own.is_file() else of.run.latest_checkpoint)
     tensors = safetensors.torch.load_file(checkpoint.path)

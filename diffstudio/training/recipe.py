@@ -48,7 +48,7 @@ class ClassesName(StrEnum):
     """What the classes of a folder are."""
 
     FOLDERS = "folders"  # see training.data.folder_classes
-    FIRST_FOLDER = "first folder"  # the first sub-folder alone, as before version 0.3
+    FIRST_FOLDER = "first folder"  # the first subfolder alone, as before version 0.3
     NONE = "none"
 
 
@@ -92,7 +92,7 @@ class DataRecipe:
     alpha: bool = False  # opacity as the last channel, rather than images on the background
     bits: int = 0  # of each value, 8 or 16; 0: by the folder
     held_out: float = 0.02  # fraction of the images that is kept for the held-out loss
-    exclude: tuple[str, ...] = ()  # sub-folders left out
+    exclude: tuple[str, ...] = ()  # subfolders left out
     classes: ClassesName = ClassesName.FOLDERS
     flips: float = 0.3  # probability of a horizontal flip
     rotation_degrees: float = 0.0  # at most, in either direction

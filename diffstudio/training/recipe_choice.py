@@ -310,9 +310,9 @@ def _for_folder(recipe: Recipe, report: FolderReport, why: str = "") -> RecipeCh
     if requested is Conditioning.TEXT and captions and not (by_name and classes):
         conditioning, because = Conditioning.TEXT, "captions describe the images"
         if len(report.groups) > 1 and not by_name:
-            because += f"; the {len(report.groups):,} classes of the sub-folders are not used"
+            because += f"; the {len(report.groups):,} classes of the subfolders are not used"
     elif requested is not Conditioning.NONE and classes:
-        conditioning, because = Conditioning.CLASS, f"the {len(report.groups):,} sub-folders are the classes"
+        conditioning, because = Conditioning.CLASS, f"the {len(report.groups):,} subfolders are the classes"
         if report.captioned and not by_name:
             because += f"; the captions of {report.captioned:,} images are not used"
     else:
@@ -336,7 +336,7 @@ def _use_of_captions(report: FolderReport) -> bool:
 
 
 def _use_of_classes(report: FolderReport, requested: Conditioning) -> bool:
-    """Whether the sub-folders can be learnt as classes; a recipe that asks for classes gets them however small they are."""
+    """Whether the subfolders can be learnt as classes; a recipe that asks for classes gets them however small they are."""
     if len(report.groups) < 2:
         return False
     return requested is Conditioning.CLASS or _images_per_class(report) >= _MIN_IMAGES_PER_CLASS
@@ -354,12 +354,12 @@ def _why_unconditional(requested: Conditioning, report: FolderReport) -> str:
             return "the recipe asks for no conditioning"
         case _ if len(report.groups) > 1:
             few = (
-                f"the {len(report.groups):,} sub-folders are no classes, because half of them have no more than "
+                f"the {len(report.groups):,} subfolders are no classes, because half of them have no more than "
                 f"{count_of(_images_per_class(report), 'image')}"
             )
             return f"{captioned}, and {few}" if report.captioned else few
         case Conditioning.TEXT if report.captioned:
             return f"{captioned}, and there are no classes"
         case Conditioning.CLASS:
-            return "there are no sub-folders to use as classes"
+            return "there are no subfolders to use as classes"
     return "there are no captions or classes"

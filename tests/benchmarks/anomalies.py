@@ -1,6 +1,6 @@
 """AUROC of every detector of anomalies with one class left out: `python -m tests.benchmarks.anomalies digits|FOLDER`.
 
-FOLDER has a sub-folder for each class; `digits` are the 1,797 images of scikit-learn's digits in 8 px. For each class a
+FOLDER has a subfolder for each class; `digits` are the 1,797 images of scikit-learn's digits in 8 px. For each class a
 small unconditional network is trained on the others. What `diffstudio anomalies` does follows: the detectors learn from
 the training part, are calibrated on the held-out part, and are weighted by defects that are drawn into it, never by the
 class that was left out. Its images are then told from the held-out ones of the other classes.
@@ -57,7 +57,7 @@ class Found:
 
 
 def write_digits(folder: Path) -> Path:
-    """Each image once, 8 x 8 px, in a sub-folder for each digit."""
+    """Each image once, 8 x 8 px, in a subfolder for each digit."""
     from PIL import Image
     from sklearn.datasets import load_digits
 

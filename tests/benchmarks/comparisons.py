@@ -1,6 +1,6 @@
 """Remakes the comparisons of the manual: `python -m tests.benchmarks.comparisons emoji FOLDER --minutes 60`.
 
-Fashion-MNIST is given as the folder of its four IDX files and written as PNG files with a sub-folder for each class.
+Fashion-MNIST is given as the folder of its four IDX files and written as PNG files with a subfolder for each class.
 With --size the images of the folder are first scaled down to squares of that side. The page and its JSON go to
 resources/manual/comparisons/NAME.html and .json; the runs to --out, where an ended call is resumed.
 """
@@ -31,7 +31,7 @@ def idx(path: Path) -> np.ndarray:
 
 
 def fashion_mnist(source: Path, folder: Path) -> Path:
-    """`train` and `val` with a sub-folder for each class."""
+    """`train` and `val` with a subfolder for each class."""
     for part, prefix in (("train", "train"), ("val", "t10k")):
         images, labels = (idx(source / f"{prefix}-{what}-ubyte") for what in ("images-idx3", "labels-idx1"))
         for number, (image, label) in enumerate(zip(images, labels, strict=True)):

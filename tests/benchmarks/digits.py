@@ -23,7 +23,7 @@ STEPS = {"vae": 8000, "gan": 8000, "gan-plain": 3000}
 
 
 def write_digits(folder: Path) -> Path:
-    """The 1,797 images of scikit-learn's digits as PNG files, each pixel doubled, in a sub-folder for each digit."""
+    """The 1,797 images of scikit-learn's digits as PNG files, each pixel doubled, in a subfolder for each digit."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()

@@ -21,7 +21,7 @@ HELD_OUT = 500  # digits
 
 
 def write_digits(folder: Path, labelled: int) -> Path:
-    """The digits as a folder of `train` and `val` with a sub-folder for each class; the last 500 are held out."""
+    """The digits as a folder of `train` and `val` with a subfolder for each class; the last 500 are held out."""
     images, labels = load_digits(return_X_y=True)
     train = len(images) - HELD_OUT
     chosen = [*(np.arange(labelled) * train // labelled), *range(train, len(images))]

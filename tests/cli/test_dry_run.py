@@ -37,7 +37,7 @@ def test_the_report_in_lines(pictures: Path, capsys: pytest.CaptureFixture[str],
     assert "Each of the 2 classes has 3 images" in lines
     assert any("1 file left out: it is not an image" in line and "\x1b" not in line for line in lines)
     assert any("kept there by another program (@eaDir)" in line for line in lines)
-    assert lines[-1].startswith("Recipe: ") and "the 2 sub-folders are the classes" in lines[-1]
+    assert lines[-1].startswith("Recipe: ") and "the 2 subfolders are the classes" in lines[-1]
     assert not paths.runs().exists()
 
 
@@ -46,7 +46,7 @@ def test_the_report_as_json(pictures: Path, capsys: pytest.CaptureFixture[str]) 
     values = json.loads(capsys.readouterr().out)
     assert values["images"] == 6 and values["classes"] == {"cat": 3, "dog": 3}
     assert [(finding["kind"], finding["count"]) for finding in values["findings"]] == [("left out", 1), ("left out", 1)]
-    assert values["recipe"]["network"]["conditioning"] == "class" and "sub-folders" in values["recipe"]["why"]
+    assert values["recipe"]["network"]["conditioning"] == "class" and "subfolders" in values["recipe"]["why"]
 
 
 @pytest.mark.parametrize(

@@ -103,5 +103,5 @@ def no_noise(like: Tensor) -> Tensor:
 
 
 def log_snr_ladder(schedule: Schedule, first: float, last: float, steps: int) -> Tensor:
-    """Even steps between two finite log SNRs: smooth all the way, so that orders of convergence can be seen."""
+    """Even steps between two finite log-SNRs: smooth all the way, so that orders of convergence can be seen."""
     return schedule.t_from_log_snr(torch.linspace(first, last, steps + 1, dtype=torch.float64))

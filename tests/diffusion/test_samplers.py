@@ -65,7 +65,7 @@ def test_orders_of_convergence_to_the_exact_flow(name: str, expected: int, data:
 
 @pytest.mark.parametrize(("name", "expected"), [("euler", 1), ("heun", 2), ("dpmpp_2m", 2), ("unipc", 3)])
 def test_orders_hold_from_noise_alone(name: str, expected: int) -> None:
-    """A flow starts with alpha = 0, an endless leg in log SNR."""
+    """A flow starts with alpha = 0, an endless leg in log-SNR."""
     schedule = RectifiedFlow()
     denoiser = Gaussian(schedule)
 
@@ -174,7 +174,7 @@ def test_unipc_predicts_as_dpmpp_2m() -> None:
 
 
 def test_no_history_is_kept_over_an_endless_leg() -> None:
-    """From alpha = 0 log SNR has come infinitely far: the second step knows no heading either."""
+    """From alpha = 0 log-SNR has come infinitely far: the second step knows no heading either."""
     schedule = RectifiedFlow()
     x, times = torch.randn(1, 1, 4, 4), sampling_times(schedule, 6, "uniform")
     euler, multistep = walk("euler", Mixture(schedule), x, times), walk("dpmpp_2m", Mixture(schedule), x, times)
@@ -199,7 +199,7 @@ def test_unipc_corrects_an_endless_leg_as_well() -> None:
 
 @pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "heun"])
 def test_a_schedule_is_only_a_change_of_coordinates(name: str) -> None:
-    """With the same log SNRs x / alpha is the same; Heun's coordinate is the schedule's own, hence not its steps."""
+    """With the same log-SNRs x / alpha is the same; Heun's coordinate is the schedule's own, hence not its steps."""
     exploding, others = VarianceExploding(), (VariancePreserving.cosine(), RectifiedFlow())
     reference = log_snr_ladder(exploding, -4.0, 5.0, 8)
     start = 4 * torch.randn(1, 1, 6, 6, dtype=torch.float64)

@@ -70,7 +70,7 @@ def test_splits_and_classes_reach_the_checkpoint_and_an_earlier_run_keeps_its_ow
     folder = write(tmp_path / "pets", [*names, "@eaDir/thumb", "data/train/cat/gone"])
     write_left_out(folder, [Path("data/train/cat/gone.png")])
     run, why = trained(folder)
-    assert "2 sub-folders are the classes" in why and "train, val and test are kept apart" in why
+    assert "2 subfolders are the classes" in why and "train, val and test are kept apart" in why
     assert "Left out by name, or in the Train room: 2 (@eaDir: kept there by another program, …)." in why
     recipe = run.recipe()
     assert recipe.network.conditioning is Conditioning.CLASS and recipe.data.classes is ClassesName.FOLDERS
@@ -79,7 +79,7 @@ def test_splits_and_classes_reach_the_checkpoint_and_an_earlier_run_keeps_its_ow
     assert pixel_file.load(checkpoint) is not None
 
     values = read_table(run.recipe_file)
-    del values["data"]["classes"]  # as version 0.2 wrote it, which knew the first sub-folder alone
+    del values["data"]["classes"]  # as version 0.2 wrote it, which knew the first subfolder alone
     run.recipe_file.write_text(tomli_w.dumps(values))
     assert run.recipe().data.classes is ClassesName.FIRST_FOLDER
 
@@ -103,7 +103,7 @@ def test_a_network_reads_as_many_tokens_as_the_captions_have(
     ("names", "said"),
     [
         (["only"], "no captions or classes"),
-        ([f"{number:02}/a" for number in range(12)], "12 sub-folders are no classes"),
+        ([f"{number:02}/a" for number in range(12)], "12 subfolders are no classes"),
     ],
     ids=["one image", "classes of one image"],
 )

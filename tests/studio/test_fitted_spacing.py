@@ -47,7 +47,7 @@ def test_where_none_are_fitted_it_says_what_is_used_instead(checkpoint: Checkpoi
     ):
         request, note = with_fitted_times(asked, checkpoint)
         assert request.spacing is fallback(checkpoint) and request.times == ()
-        assert said in note and "the scheduler Log SNR is used instead" in note
+        assert said in note and "the scheduler Log-SNR is used instead" in note
         assert note == missing_text(asked, checkpoint) == fitted_text(asked, checkpoint)
     assert missing_text(FITTED, checkpoint) == ""
 

@@ -16,7 +16,7 @@ SHAPES = ("disc", "square")
 
 
 def write_pictures(folder: Path, count: int = 24, side: int = 20) -> Path:
-    """`count` pictures in a sub-folder for each shape, each in its own colour, with a caption beside it."""
+    """`count` pictures in a subfolder for each shape, each in its own colour, with a caption beside it."""
     for index in range(count):
         shape = SHAPES[index % 2]
         colour = tuple(round(255 * part) for part in colorsys.hsv_to_rgb(index / count, 0.9, 0.9))

@@ -413,7 +413,7 @@ def test_the_ranges_in_a_checkpoints_header_are_found_absent_or_invalid() -> Non
 
 
 def test_a_run_of_an_earlier_version_keeps_its_classes() -> None:
-    """Its recipe has every value but those that came later: its classes were the first sub-folders."""
+    """Its recipe has every value but those that came later: its classes were the first subfolders."""
     values = Recipe().to_json()
     assert Recipe.from_run(values).data.classes is ClassesName.FOLDERS
     del values["data"]["classes"]

@@ -29,7 +29,7 @@ def test_captions_are_learnt_where_there_are_enough(folder: Path) -> None:
     for caption in list(folder.rglob("*.txt"))[:20]:
         caption.unlink()
     choice = choose_recipe("auto", reported(folder))
-    assert choice.recipe.network.conditioning is Conditioning.CLASS and "2 sub-folders" in choice.why
+    assert choice.recipe.network.conditioning is Conditioning.CLASS and "2 subfolders" in choice.why
 
 
 def test_short_runs_take_the_small_network_and_accelerators_a_larger(folder: Path) -> None:
@@ -61,7 +61,7 @@ def test_the_reason_for_an_unconditional_network_is_given(folder: Path, tmp_path
     assert "only 1 of 12 images have captions" in choose_recipe("tiny", reported(disc)).why
     captions[0].unlink()
     assert "there are no captions or classes" in choose_recipe("tiny", reported(disc)).why
-    for told, expected in (("none", "the recipe asks for no conditioning"), ("class", "no sub-folders")):
+    for told, expected in (("none", "the recipe asks for no conditioning"), ("class", "no subfolders")):
         Recipe.from_json({"network": {"conditioning": told}}).write(tmp_path / "told.toml")
         assert expected in choose_recipe(str(tmp_path / "told.toml"), reported(disc)).why
 
@@ -90,12 +90,12 @@ def made_up(groups: dict[str, int], captioned: int = 0, sources: dict[str, int] 
 @pytest.mark.parametrize(
     ("report", "conditioning", "classes", "parts"),
     [
-        (made_up({"cat": 5, "dog": 5}), "class", "folders", ["2 sub-folders are the classes"]),
+        (made_up({"cat": 5, "dog": 5}), "class", "folders", ["2 subfolders are the classes"]),
         (
             made_up({"cat": 5, "dog": 5}, 10),
             "text",
             "none",
-            ["aptions describe", "2 classes of the sub-folders are not"],
+            ["aptions describe", "2 classes of the subfolders are not"],
         ),
         (
             made_up({"cat": 5, "dog": 5}, 3),
@@ -103,13 +103,13 @@ def made_up(groups: dict[str, int], captioned: int = 0, sources: dict[str, int] 
             "folders",
             ["are the classes", "captions of 3 images are not used"],
         ),
-        (made_up({"cat": 5, "dog": 5}, 10, {FOLDER_NAMES: 10}), "class", "folders", ["2 sub-folders are the classes."]),
+        (made_up({"cat": 5, "dog": 5}, 10, {FOLDER_NAMES: 10}), "class", "folders", ["2 subfolders are the classes."]),
         (made_up({"sks dog": 5}, 5, {FOLDER_NAMES: 5}), "text", "none", ["aptions describe the images."]),
         (
             made_up({str(number): 1 for number in range(300)}),
             "none",
             "none",
-            ["300 sub-folders are no classes", "1 image."],
+            ["300 subfolders are no classes", "1 image."],
         ),
         (
             made_up({str(number): 1 for number in range(9)}, 1),

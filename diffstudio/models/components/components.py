@@ -82,7 +82,7 @@ class BaseComponents:
 
 
 class FolderComponents(BaseComponents):
-    """A diffusers folder: `model_index.json` and one sub-folder for each component."""
+    """A diffusers folder: `model_index.json` and one subfolder for each component."""
 
     def __init__(self, folder: Path, headers: Headers | None = None) -> None:
         super().__init__()

@@ -34,7 +34,7 @@ class Layout(StrEnum):
     OURS = "ours"  # trained with diffstudio
     ORIGINAL = "original"  # one file, in the original naming
     DIFFUSERS = "diffusers"  # one file, in diffusers' naming
-    FOLDER = "folder"  # a diffusers folder: model_index.json and one sub-folder per component
+    FOLDER = "folder"  # a diffusers folder: model_index.json and one subfolder per component
     GGUF = "gguf"
     PICKLE = "pickle"  # .ckpt, .pt, .pth, .bin: scanned before it is opened
 

@@ -66,7 +66,7 @@ def merge(
         raise BadRequest(
             f"A share of {share:g} is not between 0 and 1",
             "it would extrapolate",
-            "Choose a share from 0 to 1, or allow others with --beyond",
+            "Choose a share from 0 to 1, or allow extrapolation",
         )
     check_precision(inputs[0], precision)
     parents: list[dict[str, Any]] = []

@@ -124,4 +124,4 @@ class RunControl:
 
 def resume_remedy(out: Path) -> str:
     """The remedy after a stop."""
-    return f"Start it again with --out {out} to resume it"
+    return f"Start it again with its result in {out} to resume it"

@@ -11,7 +11,7 @@ from diffstudio.atomic import make_folder
 from diffstudio.errors import BadRequest
 from diffstudio.storage_errors import storage_errors
 
-OTHER_FOLDER = "Name another folder with --out"
+OTHER_FOLDER = "Choose another folder for the result"
 
 
 def default_out(folder: Path) -> Path:

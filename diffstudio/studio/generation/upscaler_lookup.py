@@ -97,6 +97,6 @@ def upscale_request(image: Path, *, sampled: bool, usual: Mapping[str, Any] = _N
         raise BadRequest(
             f"The checkpoint to sample {image.name} with is unknown",
             "the image does not name the checkpoint that made it",
-            "Name one with --checkpoint",
+            "Choose a checkpoint",
         )
     return UpscaleRequest(source=image, **values)

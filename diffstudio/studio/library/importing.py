@@ -33,7 +33,7 @@ _SUFFIX_BY_LAYOUT = {Layout.GGUF: ".gguf", Layout.PICKLE: PICKLES[0]}  # of file
 
 
 def import_file(path: Path, folder: Path, *, move: bool = False) -> Generator[float | Path, None, None]:
-    """Import a model file into the sub-folder of `folder` for its kind; yields the progress, 0 to 1, then its new path.
+    """Import a model file into the subfolder of `folder` for its kind; yields the progress, 0 to 1, then its new path.
 
     A PEFT adapter has its config file next to it: both are imported, into a folder named after the adapter. A tokenizer of
     T5 or Qwen, a file of it or its folder, goes where checkpoints that need one look for it.

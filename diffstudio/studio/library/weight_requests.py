@@ -234,7 +234,7 @@ def _have_same_network(one: Checkpoint, other: Checkpoint) -> bool:
 
 
 def folder_for(role: Role, folder: Path) -> Path:
-    """The sub-folder of a models folder for models of this role."""
+    """The subfolder of a models folder for models of this role."""
     return folder / FOLDERS.get(role, "")
 
 

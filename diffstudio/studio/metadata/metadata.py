@@ -28,7 +28,7 @@ from diffstudio.studio.metadata.image_text import ImageText, read_text
 from diffstudio.studio.metadata.named_files import find_near, from_shareable_json, located, shareable, to_shareable_json
 from diffstudio.studio.metadata.readers import a1111_controlnet, a1111_text
 from diffstudio.studio.metadata.readers.found_settings import as_object, json_object
-from diffstudio.studio.metadata.sampler_names import SAMPLER_LABELS, SPACING_LABELS, shortened
+from diffstudio.studio.metadata.sampler_names import A1111_SPACINGS, SAMPLER_LABELS, shortened
 from diffstudio.studio.metadata.stored_request import stored_request
 from diffstudio.studio.prompts import lora_tags
 from diffstudio.studio.prompts.wildcards import escaped
@@ -88,7 +88,7 @@ def parameters_text(request: PictureRequest, about: Mapping[str, Any]) -> str:
     fields: dict[str, Any] = {
         "Steps": request.steps,
         "Sampler": SAMPLER_LABELS[request.sampler],
-        "Schedule type": SPACING_LABELS[request.spacing],
+        "Schedule type": A1111_SPACINGS[request.spacing],
         a1111_text.STEP_TIMES: " ".join(map(repr, request.times)) or None,
         a1111_text.NOISE_SCHEDULE: _curve_text(request),
         "CFG scale": _plain(request.guidance),
@@ -189,7 +189,7 @@ def _upscaled_text(request: UpscaleRequest, about: Mapping[str, Any]) -> str:
         else {
             "Steps": request.steps,
             "Sampler": SAMPLER_LABELS[request.sampler],
-            "Schedule type": SPACING_LABELS[request.spacing],
+            "Schedule type": A1111_SPACINGS[request.spacing],
             a1111_text.STEP_TIMES: " ".join(map(repr, request.times)) or None,
             a1111_text.NOISE_SCHEDULE: _curve_text(request),
             "CFG scale": _plain(request.guidance),

@@ -24,19 +24,22 @@ SAMPLER_LABELS = {
     SamplerName.LCM: "LCM",
 }
 
-# AUTOMATIC1111's schedulers with the same timesteps: its "SGM Uniform" leaves the last index out as `trailing` does, its "DDIM"
-# counts up from index 1 as `leading` does. It has no name for equal steps of log-SNR.
+# As the window and its sentences have them.
 SPACING_LABELS = {
     SpacingName.UNIFORM: "Uniform",
-    SpacingName.TRAILING: "SGM Uniform",
-    SpacingName.LEADING: "DDIM",
+    SpacingName.TRAILING: "Trailing",
+    SpacingName.LEADING: "Leading",
     SpacingName.KARRAS: "Karras",
     SpacingName.EXPONENTIAL: "Exponential",
-    SpacingName.LOG_SNR: "Log SNR",
+    SpacingName.LOG_SNR: "Log-SNR",
     SpacingName.ALIGN_YOUR_STEPS: "Align Your Steps",
     SpacingName.FITTED: "Fitted",
     SpacingName.CUSTOM: "Custom",
 }
+
+# As image files have them. AUTOMATIC1111's schedulers with the same timesteps: its "SGM Uniform" leaves the last index out
+# as `trailing` does, its "DDIM" counts up from index 1 as `leading` does. It has no name for equal steps of log-SNR.
+A1111_SPACINGS = SPACING_LABELS | {SpacingName.TRAILING: "SGM Uniform", SpacingName.LEADING: "DDIM"}
 
 # Names as other programs write them, reduced by `reduced`.
 _SAMPLERS = {

@@ -263,7 +263,7 @@ class Runs:
         with self._lock:
             summary = self.summary(run)
             if summary.status is Status.FINISHED:
-                raise RunProblem(f"The run {run.name} is finished", remedy="Train it for longer with `--continue`")
+                raise RunProblem(f"The run {run.name} is finished", remedy="Train it for longer")
             _send(run, Command.RUN)
             if not summary.alive:
                 self._launch(run, ["train", "--resume", "--run", str(run.path), *_on_this_machine(run)], None)

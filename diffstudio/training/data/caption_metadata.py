@@ -1,6 +1,6 @@
 """Reads files with the captions of many images. No torch, and no trust.
 
-`metadata.csv` and `metadata.jsonl` are those of Hugging Face's ImageFolder, in any sub-folder: a `file_name` relative to
+`metadata.csv` and `metadata.jsonl` are those of Hugging Face's ImageFolder, in any subfolder: a `file_name` relative to
 the file itself, and one of the keys of `caption_files` (https://huggingface.co/docs/datasets/image_dataset). Rows that
 name the same image are alternatives. `meta_cap.json` and its like are kohya-ss's: an object whose keys are images.
 """

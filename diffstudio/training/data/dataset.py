@@ -182,7 +182,7 @@ def build_dataset(
     records = [record for record in report.images if not _excluded(record.path, data.exclude)]
     if not records:
         raise FolderProblem(
-            nothing_to_train_on(report.folder), "every sub-folder is excluded", "Exclude fewer sub-folders"
+            nothing_to_train_on(report.folder), "every subfolder is excluded", "Exclude fewer subfolders"
         )
     unfit = [Skipped(record.path, why) for record in records if (why := why_unfit(record, data))]
     left_out = {one.path for one in unfit}

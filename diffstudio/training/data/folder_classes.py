@@ -50,7 +50,7 @@ def folders_of(path: Path) -> Folders:
 
 
 def first_folder(path: Path) -> str:
-    """The class of an image in runs that began before version 0.3: its first sub-folder."""
+    """The class of an image in runs that began before version 0.3: its first subfolder."""
     return path.parts[0] if len(path.parts) > 1 else ""
 
 

@@ -1,4 +1,4 @@
-"""Lists the images of a folder and its sub-folders, each with its caption file, and names what is left out. No torch.
+"""Lists the images of a folder and its subfolders, each with its caption file, and names what is left out. No torch.
 
 No image is decoded, but for a few in folders of masks. A file is an image by the end of its name, or by its first
 bytes whatever its name. Left out by name are what other programs and systems keep in folders (thumbnails, recycle

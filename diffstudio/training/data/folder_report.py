@@ -125,7 +125,7 @@ class FolderReport:
     left_out: tuple[Skipped, ...] = ()  # by name, or because the user left them out; folders stand for their contents
     other_files: Mapping[str, int] = field(default_factory=dict)  # suffix -> number of files that are not images
     caption_sources: Mapping[str, int] = field(default_factory=dict)  # `.txt files` -> number of images
-    layout_notes: tuple[str, ...] = ()  # how the sub-folders were understood, a sentence each without a full stop
+    layout_notes: tuple[str, ...] = ()  # how the subfolders were understood, a sentence each without a full stop
     channel_ranges: Mapping[int, tuple[Range, ...]] = field(default_factory=dict)  # of arrays, by number of channels
 
     @property

@@ -2,7 +2,7 @@
 
 Every image is decoded once, so that each one in the report can be read; for the others the report gives the reason.
 What was found in the pixels is kept in `inspection_cache`. Where captions come from: `caption_files` and
-`caption_metadata`; what the sub-folders mean: `folder_classes`; what is left out: `folder_layout` and `left_out`.
+`caption_metadata`; what the subfolders mean: `folder_classes`; what is left out: `folder_layout` and `left_out`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ _R = TypeVar("_R")
 def inspect_folder(
     folder: Path, cache_folder: Path | None = None
 ) -> Generator[InspectionProgress | FolderReport, None, None]:
-    """Inspect every image in the folder and its sub-folders; the last item is the report.
+    """Inspect every image in the folder and its subfolders; the last item is the report.
 
     `cache_folder` keeps what is found, by default in the program's cache. Closing the generator ends the work after the
     images that are being read. FolderProblem when the folder does not exist or has no image that can be used.

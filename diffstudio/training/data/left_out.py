@@ -1,4 +1,4 @@
-"""Images and sub-folders that the user leaves out of training, kept in diffstudio's own data, not in the folder itself."""
+"""Images and subfolders that the user leaves out of training, kept in diffstudio's own data, not in the folder itself."""
 
 from __future__ import annotations
 

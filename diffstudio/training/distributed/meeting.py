@@ -274,7 +274,7 @@ def use_device(device: torch.device, place: Place) -> None:
             raise BadRequest(
                 f"{place.processes} processes are too many for this machine",
                 f"it has {torch.cuda.device_count()} GPUs, and each process needs one",
-                "Use fewer with --processes",
+                "Use fewer processes",
             )
         torch.cuda.set_device(place.index)
     elif place.processes > 1:
@@ -312,7 +312,7 @@ def _listening(port: int, *, public: bool) -> socket.socket:
     except OSError as error:
         found.close()
         raise RunProblem(
-            f"The port {port} cannot be opened", error.strerror or str(error), "Choose another one with --port"
+            f"The port {port} cannot be opened", error.strerror or str(error), "Choose another port"
         ) from error
     return found
 

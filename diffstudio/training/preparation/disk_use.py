@@ -33,5 +33,5 @@ def check_room(path: Path, trainer: Trainer, recipe: Recipe) -> None:
         raise StorageProblem(
             f"There is no room for the run in {path.parent}",
             f"its states and checkpoints need up to {needed / 2**20:,.0f} MiB and {free / 2**20:,.0f} MiB are free",
-            "Free some space, choose another folder with --run, or keep fewer checkpoints or EMA snapshots",
+            "Free some space, choose another folder for the run, or keep fewer checkpoints or EMA snapshots",
         )

@@ -23,7 +23,7 @@ from diffstudio.training.data.folder_report import count_of
 from diffstudio.training.recipe import Recipe
 
 FORMAT = 1
-_REMEDY = "Start a new run from its last checkpoint with --from"
+_REMEDY = "Start a new run from its last checkpoint"
 _CHANGE_BACK = "Change it back, or start a new run"
 _FEWEST_FOUND = 0.5  # of a run's images that a moved folder must hold
 
@@ -193,7 +193,7 @@ class StoredDataset:
         return RunProblem(
             "The folder does not hold the images of this run",
             f"{missing:,} of {len(self.paths):,} are missing",
-            "Give the folder they are in with --folder, or start a new run from this one's checkpoint with --from",
+            "Choose the folder they are in, or start a new run from this one's checkpoint",
         )
 
     def changes(self, folder: Path) -> list[str]:

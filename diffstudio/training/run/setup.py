@@ -70,7 +70,7 @@ def new_run(
     FolderProblem, RunProblem, StorageProblem on failure; Interrupted when it was stopped.
     """
     if (path / "recipe.toml").exists():
-        raise RunProblem(already_a_run(path), remedy="Resume it with --resume, or choose another folder")
+        raise RunProblem(already_a_run(path), remedy="Resume it, or choose another folder for the run")
     _check_run_path(path, folder)
     check_recipe_name(recipe_name)
     if start_from not in (None, FROM_SCRATCH):
@@ -127,7 +127,7 @@ def _new_tokenizer(recipe: Recipe, dataset: ImageDataset, start: StartingPoint |
 
 
 def left_out(report: FolderReport, lost: Sequence[Skipped], unfit: Sequence[Skipped]) -> list[str]:
-    """How the sub-folders were understood, and a sentence for each kind of file that is not used, or not completely.
+    """How the subfolders were understood, and a sentence for each kind of file that is not used, or not completely.
 
     `lost` could not be decoded again; `unfit` have other channels or shapes.
     """
@@ -143,7 +143,7 @@ def _with_pixels(recipe: Recipe, report: FolderReport) -> Recipe:
 
 def _check_run_path(path: Path, folder: Path) -> None:
     """Check the run folder before the images are inspected, which can take minutes."""
-    what, remedy = f"The run folder cannot be {str(path)[:200]}", "Choose another folder with --run"
+    what, remedy = f"The run folder cannot be {str(path)[:200]}", "Choose another folder for the run"
     try:
         inside = path.resolve().is_relative_to(folder.resolve())
         existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())

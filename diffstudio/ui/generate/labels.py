@@ -17,6 +17,7 @@ from diffstudio.studio.curves.saved import NamedCurve, saved_curves
 from diffstudio.studio.events import Stepped
 from diffstudio.studio.generation.init_image import fit_of
 from diffstudio.studio.jobs.memory_forecast import MemoryForecast
+from diffstudio.studio.metadata.sampler_names import SPACING_LABELS
 from diffstudio.studio.prompts.lora_tags import TAG
 from diffstudio.studio.prompts.token_count import PromptTokenCount
 from diffstudio.studio.request_choices import ResizeName, SamplerName, SpacingName
@@ -38,18 +39,21 @@ SAMPLERS: dict[SamplerName, tuple[str, str]] = {
     SamplerName.DDPM: ("DDPM", "The original ancestral sampler: needs many steps"),
     SamplerName.LCM: ("LCM", "For LCM-distilled models: two to eight steps"),
 }
+_SPACING_TIPS = {
+    SpacingName.UNIFORM: "Equally spaced timesteps (normal): the usual choice",
+    SpacingName.TRAILING: "Equally spaced timesteps that start at pure noise",
+    SpacingName.LEADING: "Equally spaced timesteps that start below pure noise",
+    SpacingName.KARRAS: "Smaller steps at low noise levels (Karras et al. 2022)",
+    SpacingName.EXPONENTIAL: "Noise levels evenly spaced on a logarithmic scale",
+    SpacingName.LOG_SNR: "Timesteps evenly spaced in log signal-to-noise ratio",
+    SpacingName.ALIGN_YOUR_STEPS: "Published schedules optimised for each model family",
+}
 SCHEDULERS: dict[SpacingName, tuple[str, str]] = {
-    SpacingName.UNIFORM: ("Uniform", "Equally spaced timesteps (normal): the usual choice"),
-    SpacingName.TRAILING: ("Trailing", "Equally spaced timesteps that start at pure noise"),
-    SpacingName.LEADING: ("Leading", "Equally spaced timesteps that start below pure noise"),
-    SpacingName.KARRAS: ("Karras", "Smaller steps at low noise levels (Karras et al. 2022)"),
-    SpacingName.EXPONENTIAL: ("Exponential", "Noise levels evenly spaced on a logarithmic scale"),
-    SpacingName.LOG_SNR: ("Log-SNR", "Timesteps evenly spaced in log signal-to-noise ratio"),
-    SpacingName.ALIGN_YOUR_STEPS: ("Align your steps", "Published schedules optimised for each model family"),
+    **{name: (SPACING_LABELS[name], tip) for name, tip in _SPACING_TIPS.items()},
     SpacingName.FITTED: ("Fitted to this checkpoint", "Times found for this checkpoint, sampler and number of steps"),
     SpacingName.CUSTOM: ("Noise schedule", "Drawn in the Lab, under Noise schedule"),
 }
-SHORT_SCHEDULERS = {SCHEDULERS[SpacingName.FITTED][0]: "Fitted"}  # in a narrow panel
+SHORT_SCHEDULERS = {SCHEDULERS[SpacingName.FITTED][0]: SPACING_LABELS[SpacingName.FITTED]}  # in a narrow panel
 CONTROL_TYPES = {
     ControlTypeName.OPENPOSE: "Pose (OpenPose)",
     ControlTypeName.DEPTH: "Depth",

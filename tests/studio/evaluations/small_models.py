@@ -41,7 +41,7 @@ UNET = replace(
 
 
 def write_images(folder: Path, count: int, seed: int, captions: bool = False, classes: bool = True) -> Path:
-    """Noisy squares at random places, half of them red and half blue, in a sub-folder for each colour."""
+    """Noisy squares at random places, half of them red and half blue, in a subfolder for each colour."""
     rng = np.random.default_rng(seed)
     for number in range(count):
         name = list(COLOURS)[number % 2]

@@ -26,6 +26,7 @@ from diffstudio.errors import DiffstudioError, ImageProblem, StorageProblem
 from diffstudio.studio.curves.saved import NamedCurve
 from diffstudio.studio.metadata import import_settings, metadata
 from diffstudio.studio.metadata.image_text import LARGEST_TEXT_BYTES, ImageText, read_text
+from diffstudio.studio.metadata.sampler_names import A1111_SPACINGS, SPACING_LABELS
 from diffstudio.studio.request_choices import SamplerName, SpacingName
 from diffstudio.studio.requests import LARGEST_SEED, GenerateRequest, UpscaleRequest
 
@@ -230,6 +231,16 @@ def test_names_of_samplers_and_schedules(sampler: str, schedule: str | None, exp
     middle = f", Schedule type: {schedule}" if schedule else ""
     request = metadata.request_from_parameters(f"x\nSteps: 9, Sampler: {sampler}{middle}, CFG scale: 2, Seed: 1")
     assert (request.sampler, request.spacing) == expected
+
+
+@pytest.mark.parametrize("spacing", [name for name in SpacingName if name is not SpacingName.CUSTOM])
+def test_schedules_are_written_as_automatic1111_names_them(spacing: SpacingName) -> None:
+    written = metadata.parameters_text(GenerateRequest("x", spacing=spacing), {})
+    assert f"Schedule type: {A1111_SPACINGS[spacing]}" in written
+    assert metadata.request_from_parameters(written).spacing is spacing
+    assert metadata.request_from_parameters(written.replace(A1111_SPACINGS[spacing], SPACING_LABELS[spacing])) == (
+        metadata.request_from_parameters(written)
+    ), "the name in the window means the same"
 
 
 def test_what_is_not_known_or_out_of_range_is_said(tmp_path: Path) -> None:

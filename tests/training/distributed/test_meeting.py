@@ -43,7 +43,7 @@ def ending_with(code: int) -> list[subprocess.Popen[bytes]]:
 
 
 def test_a_port_in_use_is_named(host: Host) -> None:
-    with pytest.raises(RunProblem, match=f"The port {host.port} cannot be opened: .*Choose another one with --port"):
+    with pytest.raises(RunProblem, match=f"The port {host.port} cannot be opened: .*Choose another port"):
         Host(Cluster(machines=2, port=host.port), ())
 
 

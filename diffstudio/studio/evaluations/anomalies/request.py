@@ -30,7 +30,7 @@ class AnomaliesRequest:
         if self.checkpoint is not None and self.minutes is not None:
             raise BadRequest("Both a checkpoint and a training time were given", remedy="Leave one of them out")
         if self.minutes is not None and self.out is None:
-            raise BadRequest("There is no folder for the model to train", remedy="Name one with --out")
+            raise BadRequest("There is no folder for the model to train", remedy="Choose a folder for the result")
         if self.false_alarm is not None and not 0 < self.false_alarm < 1:
             raise BadRequest(f"The false-alarm rate is {self.false_alarm:g}", "it must be above 0 and below 1")
         for what, value, lowest, highest in (

@@ -39,7 +39,7 @@ class FitStepsRequest:
                     f"Choose some of {', '.join(FITTABLE)}",
                 )
         if not self.calls:
-            raise BadRequest("No number of calls was given", remedy="Give one, as in --calls 10")
+            raise BadRequest("No number of calls was given", remedy="Give one, such as 10")
         for what, value, lowest, highest in (
             *(("number of calls", value, FEWEST_CALLS, MOST_CALLS) for value in self.calls),
             ("number of images to fit with", self.images, 1, MOST_IMAGES),
@@ -54,7 +54,7 @@ class FitStepsRequest:
             raise BadRequest(
                 f"{self.recommend} calls cannot be recommended",
                 "no steps are fitted for them",
-                "Give them with --calls",
+                "Choose one of the numbers that are fitted",
             )
 
 

@@ -227,7 +227,7 @@ class DiffusionMeasurement(Measurement):
         found = {
             FLOW: f"{flow}. log p of the probability flow ODE (2011.13456, eq. 39), {start}",
             BOUND: f"(prior + diffusion + reconstruction loss) / ({dimensions:,} ln 2) >= -log2 P(x) / {dimensions:,}, without "
-            f"an offset: P is the probability of {steps}. Continuous-time bound in log SNR (2107.00630), {start}",
+            f"an offset: P is the probability of {steps}. Continuous-time bound in log-SNR (2107.00630), {start}",
         }
         return found if self.request.flow else {BOUND: found[BOUND]}
 

@@ -46,14 +46,14 @@ class RestorableImage:
 
 
 def image_files(place: Path) -> list[Path]:
-    """The image at this path, or those of the folder, without its sub-folders. ImageProblem, FolderProblem."""
+    """The image at this path, or those of the folder, without its subfolders. ImageProblem, FolderProblem."""
     if place.is_file():
         return [place]
     if not place.is_dir():
         raise no_image_at(place)
     found = sorted(path for path in place.iterdir() if path.is_file() and looks_like_an_image(path))
     if not found:
-        raise FolderProblem(f"There are no images in {place}", "sub-folders are not searched", "Name another folder")
+        raise FolderProblem(f"There are no images in {place}", "subfolders are not searched", "Name another folder")
     return found
 
 
@@ -122,7 +122,9 @@ def unknown_pixels(picture: RestorableImage, mask: Path | None) -> NDArray[np.bo
     if not unknown.any():
         why = "its mask has no white pixels" if mask is not None else "no pixel is transparent, and no mask was given"
         raise BadRequest(
-            f"There is nothing to fill in {picture.path.name}", why, "Give a mask with --mask, white where it is filled"
+            f"There is nothing to fill in {picture.path.name}",
+            why,
+            "Give a mask that is white where the image is to be filled",
         )
     if unknown.all():
         raise BadRequest(f"All of {picture.path.name} would be filled", "nothing of it is known", "Give another mask")
@@ -162,7 +164,7 @@ def enlarged_alpha(alpha: NDArray[Any] | None, factor: int) -> NDArray[Any] | No
 
 
 def write_image(folder: Path, part: str, name: str, content: bytes) -> str:
-    """Write a PNG into a sub-folder of the result; returns its path below `folder`. StorageProblem."""
+    """Write a PNG into a subfolder of the result; returns its path below `folder`. StorageProblem."""
     make_folder(folder / part)
     write_bytes(folder / part / f"{name}.png", content)
     return f"{part}/{name}.png"

@@ -58,7 +58,7 @@ class RestoreRequest:
             raise BadRequest(
                 "The sample cannot be left out",
                 "its share is above 0" if self.share > 0 else f"the mean of {self.task} is one of samples",
-                "Leave --mean-only out",
+                "Turn off mean only",
             )
 
 

@@ -39,7 +39,7 @@ from diffstudio.studio.evaluations.subjects import find_checkpoint
 from diffstudio.studio.prompts.prompt_notes import unused_prompt
 
 RESULT = "restore.json"  # in the request's `out`
-NO_NOISE = "no noise was found, so it is unchanged. Set --noise to denoise it anyway"
+NO_NOISE = "no noise was found, so it is unchanged. Set its noise level to denoise it anyway"
 # The row of the manual's table (resources/manual/restore.md) that a test holds this against.
 STARTER_FILLS_WORSE = (
     "Filled areas are invented. On held-out emoji with a ninth in the middle missing, a smooth filling from the edges had a "

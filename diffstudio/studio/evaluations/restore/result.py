@@ -10,7 +10,7 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.studio.evaluations.results.stored import typed_result
 
 FORMAT = 1
-RESTORED, MEAN, SAMPLE = "restored", "mean", "sample"  # sub-folders of the result
+RESTORED, MEAN, SAMPLE = "restored", "mean", "sample"  # subfolders of the result
 HOW_TO_READ = (
     "The posterior mean is the average of all images that are consistent with the input: it has the lowest mean squared "
     "error (the highest PSNR), and is smooth where details are uncertain. A posterior sample is one of these images: it has "

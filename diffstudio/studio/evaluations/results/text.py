@@ -37,7 +37,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def settings_text(settings: Mapping[str, Any]) -> str:
-    """The settings of a result with the names of the window: `steps 10, sampler DPM++ 2M, scheduler Log SNR`."""
+    """The settings of a result with the names of the window: `steps 10, sampler DPM++ 2M, scheduler Log-SNR`."""
     names = {
         "sampler": ("sampler", {str(key): name for key, name in SAMPLER_LABELS.items()}),
         "spacing": ("scheduler", {str(key): name for key, name in SPACING_LABELS.items()}),

@@ -38,7 +38,7 @@ class SynthesiseRequest:
         if (self.count is None) == (self.per_class is None):
             raise BadRequest(
                 "The number of images is missing" if self.count is None else "Two numbers of images were given",
-                remedy="Give either the number in all, or --per-class N",
+                remedy="Give either the number in all, or that of each class",
             )
         number = self.count if self.count is not None else self.per_class
         if number is None or not 1 <= number <= MOST_IMAGES:

@@ -148,7 +148,7 @@ class _Guidance:
             raise BadRequest(
                 f"CADS cannot be used with {samples.subject.name}",
                 "it is not a diffusion model with classes or captions",
-                "Leave out --cads",
+                "Turn CADS off",
             )
         settings: dict[str, object] = {"CADS": cads} if cads else {}
         weak = None
@@ -264,7 +264,7 @@ def _check_place(out: Path, folder: Path) -> None:
         raise BadRequest(
             f"Synthetic images cannot be written to {out}",
             "they would be mixed with the real ones",
-            "Name a folder elsewhere with --out",
+            "Choose a folder elsewhere",
         )
 
 
@@ -276,7 +276,7 @@ def _requested_counts(request: SynthesiseRequest, subject: CheckpointSubject, re
             raise BadRequest(
                 f"{subject.name} has no classes and no captions",
                 "it was trained without any",
-                "Give the number of images instead of --per-class",
+                "Give the number of images in all",
             )
         return {"": request.count}
     labels = list(subject.checkpoint.classes)

@@ -58,7 +58,7 @@ class FolderView(QStackedWidget):
         self.empty = EmptyState(
             "folder-open",
             "Train on your own images",
-            "Drop a folder of images here. Sub-folders become classes, and a text file with the name of an image becomes "
+            "Drop a folder of images here. Subfolders become classes, and a text file with the name of an image becomes "
             "its caption. Everything stays on this machine.",
             "Choose folder…",
         )

@@ -75,7 +75,7 @@ def evenly_spaced(items: Sequence[_T], count: int) -> list[_T]:
 
 
 def first_images(folder: Path) -> Generator[Path, None, None]:
-    """Some images of a folder, one from each sub-folder in turn, without listing all of it."""
+    """Some images of a folder, one from each subfolder in turn, without listing all of it."""
     try:
         subfolders = sorted(entry.path for entry in os.scandir(folder) if entry.is_dir())
     except OSError:  # moved or unplugged since

@@ -239,7 +239,7 @@ def test_a_model_is_trained_once_and_goes_on_where_it_was_stopped(
     """A half-trained model is not taken for the one that was asked for."""
     request = AnomaliesRequest(normals, folder, minutes=0.5, draws=1, device="cpu", out=tmp_path / "out")
     trainer.wait_for = Command.STOP
-    with pytest.raises(Interrupted, match="The training was stopped. Start it again with --out"):
+    with pytest.raises(Interrupted, match="The training was stopped. Start it again with its result in"):
         anomalies(request, Library(), cancelled=lambda: True)
     JobFolder(tmp_path / "out").send(Command.STOP)
     with pytest.raises(Interrupted):

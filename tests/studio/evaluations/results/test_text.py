@@ -36,7 +36,7 @@ def test_names_are_on_the_left_and_figures_on_the_right() -> None:
 
 def test_settings_have_the_names_of_the_window() -> None:
     found = {"steps": 10, "sampler": "dpmpp_2m", "spacing": "log_snr", "guidance": 1.0}
-    assert settings_text(found) == "steps 10, sampler DPM++ 2M, scheduler Log SNR, guidance 1.0"
+    assert settings_text(found) == "steps 10, sampler DPM++ 2M, scheduler Log-SNR, guidance 1.0"
     assert settings_text({"sampler": "of a newer version"}) == "sampler of a newer version"
 
 
