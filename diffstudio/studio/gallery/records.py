@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from diffstudio.errors import BadRequest
@@ -36,7 +36,7 @@ from diffstudio.studio.requests import PictureRequest, TrainRequest, request_fro
 
 COLUMNS = (
     "images.id, path, request, created, width, height, starred, checkpoint, note, missing, seed, size_bytes, tags, "
-    "trashed, prompt_key"
+    "trashed, prompt_key, home"
 )
 _TEXTS = "prompt", "negative", "checkpoint"  # what words are looked for in
 _NEWEST_MATCHES = 200  # if the newer half has this many, scanning images in order finds a page fastest
@@ -70,6 +70,12 @@ class GalleryImage:
     tags: tuple[str, ...] = ()
     trashed: float | None = None  # when it was deleted; None while it is not in the trash
     prompt_key: str = ""  # what it is sorted by
+    home: str = ""  # where it goes back to from the trash, relative to the gallery; "" while it is not in the trash
+
+    @property
+    def name(self) -> str:
+        """The name of its file, in the trash the one that it had."""
+        return PurePosixPath(self.home).name or self.path.name
 
     @property
     def request(self) -> PictureRequest | None:
@@ -318,7 +324,7 @@ class GalleryRecords(GalleryDatabase):
 
     def _image(self, row: tuple[Any, ...]) -> GalleryImage:
         image_id, path, text, created, width, height, starred, checkpoint, note, missing, *rest = row
-        seed, size_bytes, tags, trashed, prompt_key = rest
+        seed, size_bytes, tags, trashed, prompt_key, home = rest
         return GalleryImage(
             image_id,
             self.folder / path,
@@ -335,6 +341,7 @@ class GalleryRecords(GalleryDatabase):
             tags_from_json(tags) if tags != "[]" else (),
             trashed,
             prompt_key,
+            home or "",
         )
 
 

@@ -240,4 +240,4 @@ def _rows(image: GalleryImage) -> list[tuple[str, str]]:
     settings = request_facts(image.request, image.checkpoint) if image.request is not None else []
     size = (terms.SIZE, f"{image.width} × {image.height} px")
     deleted = [("Deleted", date_text(image.trashed))] if image.trashed is not None else []
-    return [size, *settings, ("Created", date_text(image.created)), *deleted, ("File", image.path.name)]
+    return [size, *settings, ("Created", date_text(image.created)), *deleted, ("File", image.name)]

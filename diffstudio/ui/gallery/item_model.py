@@ -339,7 +339,7 @@ def _read_thumbnail(gallery: Gallery, image: GalleryImage) -> QImage:
 
 def title(image: GalleryImage) -> str:
     """The prompt of an image, or the name of its file."""
-    return title_of(image.request) if image.request and image.request.prompt.strip() else image.path.name
+    return title_of(image.request) if image.request and image.request.prompt.strip() else image.name
 
 
 def description(image: GalleryImage) -> str:

@@ -83,7 +83,7 @@ class GalleryTrash(QObject):
 
     def ask_to_purge(self, images: Sequence[GalleryImage]) -> QMessageBox:
         """Ask whether to delete images in the trash for good."""
-        what = images[0].path.name if len(images) == 1 else f"{len(images):,} images"
+        what = images[0].name if len(images) == 1 else f"{len(images):,} images"
         ids = [image.id for image in images]
         return confirm(
             self._parent_widget,

@@ -17,7 +17,7 @@ from diffstudio.ui.generate.queue_and_history import QueueAndHistory
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.banner import Banner
 from diffstudio.ui.widgets.controls import EmptyState, ProgressLine, SecondaryButton
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe
+from diffstudio.ui.widgets.helpers import ElidedLabel, PartsLabel, describe
 from diffstudio.ui.widgets.layout.columns import Column, Columns
 from diffstudio.ui.widgets.text_size import fix_size
 
@@ -42,7 +42,7 @@ class GenerateLayout(QWidget):
         self.banner = Banner()
         self.banner.hide()
         self.title = ElidedLabel("", pixels=16, bold=True)
-        self.status = ElidedLabel("", "dim", mode=Qt.TextElideMode.ElideRight)
+        self.status = PartsLabel("", "dim")
         self.seed = SecondaryButton("", "copy", "", name="Seed", role="dim")  # of the finished image that is shown
         self.seed.setFont(theme.font(theme.SMALL_PIXELS))
         fix_size(self.seed, height=26)

@@ -17,7 +17,7 @@ from diffstudio.ui.generate.queue.job_card import JobCard, RunningCard
 from diffstudio.ui.generate.queue.job_list import JobList
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describe, label, scroll_area
+from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, PartsLabel, describe, label, scroll_area
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
 
@@ -73,7 +73,7 @@ class QueueAndHistory(QFrame):
         self.jobs = JobList(lambda: self._contents.underMouse() and not self.jobs.underMouse())
         self.recent_heading = SectionLabel("Recent")
         self.gallery_button = SecondaryButton("", "squares-four", "Open the gallery", role="dim")
-        self.status = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS)
+        self.status = PartsLabel("", "dim", pixels=theme.SMALL_PIXELS)
         self._late: list[RecentImage] = []  # shown once the pointer is not over the recent images
         self.thumbs: list[RecentThumb] = []
         self._empty_recent = label("Your images appear here.", "dim", pixels=theme.SMALL_PIXELS, wrap=True)

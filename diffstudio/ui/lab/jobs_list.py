@@ -14,7 +14,7 @@ from diffstudio.studio.evaluations.jobs import JobStatus, JobSummary
 from diffstudio.ui.lab.page import AnyPage
 from diffstudio.ui.widgets import icons, theme
 from diffstudio.ui.widgets.controls import Card, ProgressLine, SectionLabel
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_style_property
+from diffstudio.ui.widgets.helpers import ElidedLabel, PartsLabel, describe, label, set_style_property
 from diffstudio.ui.widgets.layout.side_column import scrolled_column
 
 LIST_WIDTHS = 216, 260  # px, in narrow and wide windows
@@ -77,7 +77,7 @@ class LabJobCard(Card):
     def __init__(self) -> None:
         super().__init__(interactive=True)
         self._name = ElidedLabel("")
-        self._status = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS)
+        self._status = PartsLabel("", "dim", pixels=theme.SMALL_PIXELS)
         self._line = ProgressLine()
         column = QVBoxLayout(self)
         column.setContentsMargins(12, 10, 12, 10)

@@ -25,7 +25,7 @@ from diffstudio.ui.models.type_override import TypeOverride
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.banner import Banner
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe, scroll_area
+from diffstudio.ui.widgets.helpers import ElidedLabel, PartsLabel, describe, scroll_area
 from diffstudio.ui.widgets.images.thumbnail import Thumbnail
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 from diffstudio.ui.widgets.wrapping_text import FactsTable, WrappingText
@@ -61,7 +61,7 @@ class CheckpointDetails(QWidget):
         self._sidecar, self._hash = NO_SIDECAR, ""
         self.thumbnail = Thumbnail(128, theme.RADIUS, name="An image made with this checkpoint")
         self.title = ElidedLabel("", pixels=18, bold=True)
-        self.summary = ElidedLabel("", "dim")
+        self.summary = PartsLabel("", "dim")
         self.description = WrappingText(pixels=theme.FONT_PIXELS)
         self.warning = Banner()
         self.trigger_words = TriggerWordChips("Trigger words", "Copy the trigger words")

@@ -17,7 +17,7 @@ from diffstudio.ui.generate.labels import ORIGINS
 from diffstudio.ui.models import model_info
 from diffstudio.ui.widgets import icons, theme
 from diffstudio.ui.widgets.cards import paint_card
-from diffstudio.ui.widgets.helpers import plain_tooltip
+from diffstudio.ui.widgets.helpers import fitting_parts, plain_tooltip
 
 ENTRY_ROLE = int(Qt.ItemDataRole.UserRole)
 ROW_HEIGHT = 72
@@ -165,14 +165,6 @@ class CheckpointDelegate(QStyledItemDelegate):
             fitting_parts(subtitle, QFontMetrics(small_font), width),
         )
         painter.restore()
-
-
-def fitting_parts(text: str, metrics: QFontMetrics, width: int) -> str:
-    """As many of the parts of `12 M · 64 px · 23.8 MB` as fit, whole; the first one is elided if even it is too long."""
-    parts = text.split(" · ")
-    while len(parts) > 1 and metrics.horizontalAdvance(" · ".join(parts)) > width:
-        parts.pop()
-    return metrics.elidedText(" · ".join(parts), Qt.TextElideMode.ElideRight, width)
 
 
 def _paint_thumbnail(painter: QPainter, rect: QRect, thumbnail: QImage, icon: str) -> None:

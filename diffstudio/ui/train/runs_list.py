@@ -20,6 +20,7 @@ from diffstudio.ui.widgets.controls import Card, ProgressLine, SecondaryButton, 
 from diffstudio.ui.widgets.helpers import (
     SCROLL_BAR_WIDTH,
     ElidedLabel,
+    PartsLabel,
     describe,
     label,
     scroll_area,
@@ -69,7 +70,7 @@ class RunCard(Card):
     def __init__(self, summary: RunSummary) -> None:
         super().__init__(interactive=True)
         self._name = ElidedLabel("", bold=False)
-        self._status = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS)
+        self._status = PartsLabel("", "dim", pixels=theme.SMALL_PIXELS)
         self._line = ProgressLine()
         column = QVBoxLayout(self)
         column.setContentsMargins(12, 10, 12, 10)

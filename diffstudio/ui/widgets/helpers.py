@@ -173,3 +173,18 @@ class ElidedLabel(QLabel):
         tip = plain_tooltip(self.text()) if self.shown_text() != self.text() else ""
         if tip != self.toolTip():
             set_tooltip(self, self.text() if tip else "")
+
+
+class PartsLabel(ElidedLabel):
+    """A summary such as `12 M · 64 px · 23.8 MB`: parts that do not fit are left out as a whole."""
+
+    def shown_text(self) -> str:
+        return fitting_parts(self.text(), QFontMetrics(self.font()), self.contentsRect().width())
+
+
+def fitting_parts(text: str, metrics: QFontMetrics, width: int) -> str:
+    """As many of the parts of `12 M · 64 px · 23.8 MB` as fit, whole; the first one is elided if even it is too long."""
+    parts = text.split(" · ")
+    while len(parts) > 1 and metrics.horizontalAdvance(" · ".join(parts)) > width:
+        parts.pop()
+    return metrics.elidedText(" · ".join(parts), Qt.TextElideMode.ElideRight, width)

@@ -70,7 +70,7 @@ class ImageMenus(QObject):
         if problem is not None:
             self._window.show_message("bad", str(problem), _UNDO if deleted else "")
         elif deleted:
-            self._window.show_message("info", f"{records[0].path.name} moved to the gallery's trash.", _UNDO)
+            self._window.show_message("info", f"{records[0].name} moved to the gallery's trash.", _UNDO)
 
     def _undo(self) -> None:
         if self._deleted and self._window.banner.action.text() == _UNDO:

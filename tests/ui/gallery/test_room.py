@@ -435,6 +435,7 @@ def test_the_trash_is_a_place_to_look_into(
     pick(qtbot, room, 0)
     assert room.details.restore.isVisible() and not room.details.star.isVisible()
     assert "Deleted" in dict(room.details.facts.facts()) and room.details.note.isReadOnly()
+    assert dict(room.details.facts.facts())["File"] == images[1].path.name, "the name that it had"
     qtbot.keyClick(room.grid, Qt.Key.Key_D, Qt.KeyboardModifier.ControlModifier)  # nothing is starred in the trash
     with qtbot.waitSignal(room.changed):
         click(qtbot, room.trash_bar.restore)
@@ -458,6 +459,7 @@ def test_images_in_the_trash_are_deleted_for_good_or_handed_to_the_systems_trash
     settle(qtbot, room)
     assert gallery.trash_count() == 3
     click(qtbot, room.details.delete)
+    assert f"Delete {images[1].path.name} permanently?" in {box.text() for box in room.findChildren(QMessageBox)}
     _answer(qtbot, room, "Delete permanently")
     settle(qtbot, room)
     assert titles(room) == ["three", "one"] and room.message.text() == "1 image deleted permanently."

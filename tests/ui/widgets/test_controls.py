@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PySide6.QtCore import QEvent, QPoint, QRect, Qt
-from PySide6.QtGui import QColor, QHelpEvent
+from PySide6.QtGui import QColor, QFontMetrics, QHelpEvent
 from PySide6.QtWidgets import QApplication, QToolButton, QVBoxLayout, QWidget
 from pytestqt.qtbot import QtBot
 
@@ -13,7 +13,7 @@ from diffstudio.ui.widgets import inputs
 from diffstudio.ui.widgets.banner import Banner
 from diffstudio.ui.widgets.controls import Card, EmptyState, PrimaryButton, ProgressLine
 from diffstudio.ui.widgets.formatting import human_bytes, human_count, human_duration
-from diffstudio.ui.widgets.helpers import ElidedLabel
+from diffstudio.ui.widgets.helpers import ElidedLabel, PartsLabel
 from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
 from diffstudio.ui.widgets.images.thumbnail import Thumbnail
 from diffstudio.ui.widgets.inputs import ChipRow, ComboBox, LabelledSlider, SearchField
@@ -142,6 +142,18 @@ def test_a_long_text_ends_in_an_ellipsis_and_is_whole_in_the_tooltip(qtbot: QtBo
     text.setText("short")
     text.grab()
     assert (text.shown_text(), text.toolTip()) == ("short", "")
+
+
+def test_a_summary_loses_whole_parts(qtbot: QtBot) -> None:
+    text = PartsLabel("Pixel transformer  ·  8.5 M  ·  64 px")
+    shown(qtbot, text, 600, 24)
+    assert (text.shown_text(), text.toolTip()) == ("Pixel transformer · 8.5 M · 64 px", "")
+    for shorter in ("Pixel transformer · 8.5 M", "Pixel transformer"):
+        text.resize(QFontMetrics(text.font()).horizontalAdvance(shorter) + 12, 24)
+        text.grab()
+        assert (text.shown_text(), text.toolTip()) == (shorter, text.text())
+    text.resize(30, 24)
+    assert text.shown_text().endswith("…")
 
 
 @pytest.mark.parametrize("key", [Qt.Key.Key_Return, Qt.Key.Key_Space])

@@ -10,7 +10,7 @@ from diffstudio.studio.jobs.job_records import QueuedJob
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import Card, ProgressLine, SecondaryButton
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_style_property
+from diffstudio.ui.widgets.helpers import ElidedLabel, PartsLabel, describe, label, set_style_property
 from diffstudio.ui.widgets.images.thumbnail import Thumbnail
 from diffstudio.ui.widgets.menus import build_menu, entry
 
@@ -36,7 +36,7 @@ class JobCard(Card):
         self.thumbnail = Thumbnail(_THUMB, 4, name=actions.CHECKPOINT_IMAGE)
         self.thumbnail.hide()
         self._title, self._times = ElidedLabel(""), label("")
-        self._about = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS)
+        self._about = PartsLabel("", "dim", pixels=theme.SMALL_PIXELS)
         self.up = SecondaryButton("", "caret-up", actions.MOVE_UP, role="dim")
         self.down = SecondaryButton("", "caret-down", actions.MOVE_DOWN, role="dim")
         self.remove = SecondaryButton("", "x", actions.REMOVE_JOB_TIP, role="dim")
@@ -166,7 +166,7 @@ class RunningCard(Card):
     def __init__(self, name: str, tooltip: str) -> None:
         super().__init__(interactive=True, name=name, tooltip=tooltip)
         self._title = ElidedLabel("")
-        self._about = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS)
+        self._about = PartsLabel("", "dim", pixels=theme.SMALL_PIXELS)
         self.progress = ProgressLine(name)
         column = QVBoxLayout(self)
         column.setContentsMargins(10, 8, 10, 8)

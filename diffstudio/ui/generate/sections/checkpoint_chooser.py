@@ -12,7 +12,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import icons, terms, theme
 from diffstudio.ui.widgets.controls import Card
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe
+from diffstudio.ui.widgets.helpers import ElidedLabel, PartsLabel, describe
 from diffstudio.ui.widgets.images.image_reading import header_thumbnail
 from diffstudio.ui.widgets.images.thumbnail import Thumbnail
 from diffstudio.ui.widgets.menus import add_entry
@@ -30,7 +30,7 @@ class CheckpointChooser(Card):
         self._current: Checkpoint | None = None
         self._thumb = Thumbnail(40, name="Sample of the checkpoint")
         self._title = ElidedLabel("Finding checkpoints…", bold=True)
-        self._kind = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS)
+        self._kind = PartsLabel("", "dim", pixels=theme.SMALL_PIXELS)
         row, texts = QHBoxLayout(self), QVBoxLayout()
         row.setContentsMargins(8, 8, 34, 8)
         row.setSpacing(10)

@@ -21,7 +21,7 @@ from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.banner import Banner
 from diffstudio.ui.widgets.controls import ProgressLine, SecondaryButton
 from diffstudio.ui.widgets.formatting import human_duration
-from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describe, scroll_area
+from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, PartsLabel, describe, scroll_area
 from diffstudio.ui.widgets.layout.overflow_row import OverflowRow
 
 _KINDS = {"learning": "good", "ready": "good", "copying": "warn", "collapsed": "bad"}  # of outcomes
@@ -84,7 +84,7 @@ class RunView(QWidget):
         super().__init__()
         self.title = ElidedLabel("", pixels=16, bold=True)
         self.title.setMinimumWidth(120)  # a narrow window shortens the status rather than the name
-        self.status = ElidedLabel("", "dim")
+        self.status = PartsLabel("", "dim")
         self.status.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         self.status.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self.line = ProgressLine("Progress of the run")
