@@ -14,13 +14,26 @@ from diffstudio.training.recipe_choice import check_recipe_name, choose_recipe
 
 
 def dry_run(
-    folder: Path, recipe_name: str, minutes: float | None, start_from: str | None = None, *, as_json: bool
+    folder: Path,
+    recipe_name: str,
+    minutes: float | None,
+    start_from: str | None = None,
+    *,
+    steps: int | None = None,
+    as_json: bool,
 ) -> int:
     """Print the report on standard output, as lines or as one JSON object. FolderProblem, RunProblem."""
     check_recipe_name(recipe_name)
     with stop_signals() as stop:
         report = _inspected(folder, stop)
-    choice = choose_recipe(recipe_name, report, accelerator=seems_accelerated(), minutes=minutes, start_from=start_from)
+    choice = choose_recipe(
+        recipe_name,
+        report,
+        accelerator=seems_accelerated(),
+        minutes=minutes,
+        start_from=start_from,
+        cross_validate=steps is None,
+    )
     if as_json:
         recipe = choice.recipe.to_json() | {"why": choice.why}
         print(json.dumps(report.to_json() | {"recipe": recipe}, indent=1), flush=True)

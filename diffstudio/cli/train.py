@@ -178,7 +178,9 @@ def _dry_run(request: TrainRequest, *, as_json: bool) -> int:
 
     if request.folder is None or request.resume:
         raise BadRequest("--dry-run inspects a folder of images", remedy="Give the folder, without --resume")
-    return dry_run(request.folder, request.recipe, request.minutes, request.start_from, as_json=as_json)
+    return dry_run(
+        request.folder, request.recipe, request.minutes, request.start_from, steps=request.steps, as_json=as_json
+    )
 
 
 def _request(arguments: argparse.Namespace) -> TrainRequest:
@@ -254,11 +256,14 @@ class _TrainingProgress:
         from diffstudio.training.run import events as run
 
         match event:
-            case run.RunStep(step=step, steps=steps, loss=loss, images_per_second=speed, left_seconds=left):
+            case run.RunStep(
+                step=step, steps=steps, loss=loss, images_per_second=speed, left_seconds=left, splits=splits
+            ):
                 if sys.stderr.isatty() or time.monotonic() - self._last >= 30 or step == steps:
                     self._last = time.monotonic()
+                    what = "cross-validation, step" if splits else "step"
                     progress(
-                        f"step {step:,} of {steps:,}, loss {loss:.4f}, {speed:.0f} images/s, {duration(left)} left"
+                        f"{what} {step:,} of {steps:,}, loss {loss:.4f}, {speed:.0f} images/s, {duration(left)} left"
                     )
             case run.RunPreparing(done=done, images=images):
                 if sys.stderr.isatty() or time.monotonic() - self._last >= 30:
@@ -266,14 +271,15 @@ class _TrainingProgress:
                     progress(f"decoding image {done:,} of {images:,}", last=done == images)
             case run.RunStarted(why=why, images=images, parameters=parameters):
                 self._line(f"{images:,} image{'s' if images != 1 else ''}, {parameters / 1e6:.1f} M parameters. {why}")
-            case run.RunHeldOut(step=step, loss=loss, upper_loss=upper):
+            case run.RunHeldOut(step=step, loss=loss, upper_loss=upper, splits=splits):
                 more = "" if upper is None else f", of the upper level {upper:.4f}"
-                self._line(f"step {step:,}: held-out loss {loss:.4f}{more}")
+                what = f"cross-validated loss of {splits} splits" if splits else "held-out loss"
+                self._line(f"step {step:,}: {what} {loss:.4f}{more}")
             case run.RunSamples(step=step, ema=ema):
                 self._line(f"step {step:,}: samples in {ema}")
             case run.RunVerdict(step=step, sentence=sentence):
                 self._line(f"step {step:,}: {sentence}")
-            case run.RunRolledBack(why=why) | run.RunEarlyStop(why=why):
+            case run.RunRolledBack(why=why) | run.RunEarlyStop(why=why) | run.RunCrossValidated(why=why):
                 self._line(why)
             case run.RunWaiting(holder=holder):
                 from diffstudio.studio.runs.status import waiting_text

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ from diffstudio.errors import (
 )
 from diffstudio.models.memory.devices import is_out_of_memory
 from diffstudio.models.memory.lease import Lease
+from diffstudio.training.cross_splits import CrossSplits
 from diffstudio.training.distributed.cluster import Address, Cluster, Place, for_machines, torchrun_rank
 from diffstudio.training.run.command_listener import CommandListener, training_turn
 from diffstudio.training.run.events import RunEvent, RunFailed, RunStopped, RunWaiting
@@ -83,6 +85,12 @@ def train(
                 except Interrupted:
                     record(RunStopped(step))
                     raise
+                if host is not None and context.awaits_splits:
+                    raise RunProblem(
+                        f"The run {run.name} is still being cross-validated",
+                        "one process does that",
+                        "Resume it without --processes and --machines",
+                    )
             elif folder is not None:
                 with _removed_on_failure(run):
                     context = new_run(
@@ -92,6 +100,7 @@ def train(
                         steps=steps,
                         minutes=minutes,
                         start_from=start_from,
+                        alone=host is None,
                         progress=SetupProgress(RunFolder(run), record, cancelled),
                     )
                 locks.enter_context(context.run.locked())
@@ -237,13 +246,22 @@ def run_events(context: RunContext, lease: Lease) -> Iterator[RunEvent]:
     """Train and yield the events, up to RunFinished or RunStopped. Diverged, OutOfMemory, StorageProblem."""
     commands = CommandListener(context.run, lease, training_turn(), context.trainer.team.asked_to_stop)
     training = Training(context, commands)
-    yield training.started_event()
+    splits = CrossSplits(context, commands) if context.awaits_splits else None
+    yield training.started_event() if splits is None else replace(training.started_event(), step=splits.step)
+    clock = training.clock if splits is None else splits.clock
     try:
-        with training.clock.stopped():
+        with clock.stopped():
             yield from commands.start(context.trainer.step_number)
         if commands.stopped:  # nothing was trained meanwhile, so there is nothing to save
-            yield RunStopped(context.trainer.step_number)
+            yield RunStopped(context.trainer.step_number if splits is None else splits.step)
             return
+        if splits is not None:
+            training.save_state()
+            chosen = yield from splits.events()
+            if chosen is None:
+                return
+            training.close()
+            training = Training(chosen, commands)
         yield from training.events()
     finally:
         training.close()

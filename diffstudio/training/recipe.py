@@ -93,6 +93,7 @@ class DataRecipe:
     bits: int = 0  # of each value, 8 or 16; 0: by the folder
     held_out: float = 0.02  # fraction of the images that is kept for the held-out loss
     exclude: tuple[str, ...] = ()  # subfolders left out
+    cross_splits: int = 0  # cross-validation over so many splits chooses the steps of the run; 0: `held_out` is used
     classes: ClassesName = ClassesName.FOLDERS
     flips: float = 0.3  # probability of a horizontal flip
     rotation_degrees: float = 0.0  # at most, in either direction
@@ -198,6 +199,7 @@ class RunRecipe:
     schedule: str = "steps"  # what ends a run: `steps` or `time`; in earlier runs minutes became steps
     first_step: int = 0  # where the run was last continued: its schedule starts there
     first_seconds: float = 0.0  # of training before that
+    end_step: int = 0  # chosen by cross-validation: the run ends there, before its schedule; 0: with its schedule
     patience: int = -1  # end after so many held-out losses without a new minimum; 0: never; -1: if a time is given
     batch: int = 64
     seed: int = 0
@@ -340,6 +342,20 @@ def _check_upper(recipe: Recipe) -> None:
         )
 
 
+def _check_cross_splits(recipe: Recipe) -> None:
+    """RunProblem for cross-validation of a model whose held-out loss says too little of it, and for a single split."""
+    splits = recipe.data.cross_splits
+    if splits == 1:
+        raise RunProblem("recipe.data.cross_splits is 1", "it must be 0 or at least 2")
+    kind = recipe.objective.kind
+    if splits and (kind is not ObjectiveName.DIFFUSION or recipe.upper.factor or recipe.few_steps.enabled):
+        raise RunProblem(
+            f"recipe.data.cross_splits is {splits}",
+            "only diffusion models of one level that learn from images are cross-validated",
+            "Set it to 0",
+        )
+
+
 def _check_few_steps(recipe: Recipe) -> None:
     """RunProblem for a model that cannot be tuned to few steps, and for an invalid interval."""
     kind, interval = recipe.objective.kind, recipe.few_steps.guidance_interval
@@ -376,6 +392,7 @@ def _check(recipe: Recipe) -> None:
     _check_kind(recipe)
     _check_upper(recipe)
     _check_few_steps(recipe)
+    _check_cross_splits(recipe)
     check_network(recipe.network, recipe.objective.kind, muon=recipe.optimiser.name is OptimiserName.MUON)
     _check_channels(recipe.data)
     check_noise_curve(recipe.objective)

@@ -23,7 +23,7 @@ from diffstudio.models.output_format import PLAIN
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.channel_adapter import channel_clauses
 from diffstudio.training.data.dataset import count_held_out
-from diffstudio.training.data.folder_report import FOLDER_NAMES, FolderReport, count_of
+from diffstudio.training.data.folder_report import FOLDER_NAMES, HELD_OUT, FolderReport, count_of
 from diffstudio.training.data.pixel_choice import choose_pixels
 from diffstudio.training.data.split import MIN_IMAGES_TO_HOLD_OUT
 from diffstudio.training.few_steps import check_conditioning, no_teacher, title, tuning_recipe
@@ -49,6 +49,10 @@ _TINY_BELOW_MINUTES = 20  # without one
 _STARTER_BELOW_IMAGES = 5000
 _BATCH_FROM_STARTER = 32  # without an accelerator: more steps in little time
 _MOST_HELD_OUT_PERCENT = 30
+SPLITS_BELOW_IMAGES = 50  # below, fewer than ten would be held out
+FEWEST_TO_SPLIT = 12  # different images
+_SPLITS = 4
+_SPLITS_FROM_MINUTES = 10  # without an accelerator: each network has a fifth of them
 RATE_FROM_CHECKPOINT = 0.5  # factor of the learning rates for training from scratch
 
 
@@ -110,22 +114,27 @@ def choose_recipe(
     accelerator: bool = False,
     minutes: float | None = None,
     start_from: str | None = None,
+    cross_validate: bool = True,
 ) -> RecipeChoice:
     """The recipe for a folder: `auto`, the name of a recipe that ships with the program, or the path of a .toml.
 
     `start_from` is what the person chose to start from, `none` for nothing; otherwise `auto` may choose the starter.
+    With `cross_validate` a small folder's steps are chosen by cross-validation; a .toml file says so itself.
     Its conditioning is one that the folder has data for: captions, else classes, else none. RunProblem for an unknown
     name and for a file that cannot be read.
     """
     recipes = named_recipes()
+    splits = cross_validate and _has_time_for_splits(accelerator, minutes)
     if name == AUTO:
-        return _automatic_choice(report, accelerator, minutes, start_from)
+        choice = _automatic_choice(report, accelerator, minutes, start_from)
+        return _with_cross_splits(choice, report) if splits else choice
     if name in recipes and recipes[name].few_steps.enabled:
         return _tuning_choice(recipes[name], report, start_from)
     if name in recipes:
         sides = [max(record.width, record.height) for record in report.images]
         recipe, why = with_one_call_size(_started(recipes[name], start_from), sides, accelerator=accelerator)
-        return _with_enough_held_out(_for_folder(recipe, report, why), report)
+        choice = _with_enough_held_out(_for_folder(recipe, report, why), report)
+        return _with_cross_splits(choice, report) if splits else choice
     if name.endswith(".toml"):
         choice = read_choice(Path(name))
         if choice.recipe.few_steps.enabled and not choice.why:
@@ -185,6 +194,28 @@ def _with_enough_held_out(choice: RecipeChoice, report: FolderReport) -> RecipeC
         if count_held_out(report, data) >= enough_held_out(len(report.images)):
             break
     return replace(choice, recipe=replace(recipe, data=data))
+
+
+def _has_time_for_splits(accelerator: bool, minutes: float | None) -> bool:
+    return minutes is None or accelerator or minutes >= _SPLITS_FROM_MINUTES
+
+
+def _with_cross_splits(choice: RecipeChoice, report: FolderReport) -> RecipeChoice:
+    """The choice with cross-validation, if the folder is too small for one held-out part to say when to stop."""
+    recipe, count = choice.recipe, len(report.images)
+    different = count - len(report.duplicates) - len(report.near_duplicates)
+    divided = any(record.split == HELD_OUT for record in report.images)  # by the person
+    plain = recipe.objective.kind is ObjectiveName.DIFFUSION and not recipe.upper.factor
+    if count >= SPLITS_BELOW_IMAGES or different < FEWEST_TO_SPLIT or divided or not plain:
+        return choice
+    why = f"{choice.why} Too few images can be held out: cross-validation over {_SPLITS} splits chooses the number of steps."
+    return replace(choice, recipe=replace(recipe, data=replace(recipe.data, cross_splits=_SPLITS)), why=why)
+
+
+def without_cross_splits(choice: RecipeChoice, why: str) -> RecipeChoice:
+    """The choice without the cross-validation of its recipe, and the reason."""
+    data = replace(choice.recipe.data, cross_splits=0)
+    return replace(choice, recipe=replace(choice.recipe, data=data), why=f"{choice.why} {why}".strip())
 
 
 def enough_held_out(images: int) -> int:

@@ -149,6 +149,7 @@ UNLIKE_THE_DEFAULTS = Recipe(
         schedule="time",
         first_step=2,
         first_seconds=4.5,
+        end_step=6,
         patience=3,
         batch=3,
         seed=2**63 - 1,
@@ -185,15 +186,24 @@ def test_this_recipe_differs_from_the_defaults_everywhere() -> None:
     """So that the round trips below leave no value out, also one that is added later."""
     defaults, others = numbers_of(Recipe()), numbers_of(UNLIKE_THE_DEFAULTS)
     same = {name for name in defaults if defaults[name] == others[name]}
-    of_others = {"run.start_from", "upper.factor", "few_steps.enabled", "network.kind", "network.dropout"}
+    of_others = {
+        "run.start_from",
+        "upper.factor",
+        "few_steps.enabled",
+        "network.kind",
+        "network.dropout",
+        "data.cross_splits",
+    }
     assert same == of_others  # which a VAE has not, and others below
     assert Recipe.from_json({"few_steps": {"enabled": True}}).few_steps.enabled
     values = {
+        "data": {"cross_splits": 5},
         "network": {"kind": "unet", "dropout": 0.5},
         "optimiser": {"name": "adam"},
         "run": {"start_from": "starter"},
     }
     unet = Recipe.from_json(values)
+    assert unet.data.cross_splits == 5
     assert (unet.run.start_from, unet.network.kind, unet.network.dropout) == ("starter", NetworkName.UNET, 0.5)
     assert Recipe.from_json(json.loads(json.dumps(unet.to_json()))) == unet
 

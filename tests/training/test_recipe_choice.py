@@ -11,10 +11,18 @@ from PIL import Image
 
 from diffstudio.errors import RunProblem
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.training.data.folder_report import FOLDER_NAMES, FolderReport, ImageRecord
+from diffstudio.training.data.folder_report import FOLDER_NAMES, HELD_OUT, FolderReport, ImageRecord
 from diffstudio.training.data.inspect_folder import inspect_folder
 from diffstudio.training.recipe import Recipe
-from diffstudio.training.recipe_choice import check_recipe_name, choose_recipe, named_recipes, read_choice
+from diffstudio.training.recipe_choice import (
+    FEWEST_TO_SPLIT,
+    SPLITS_BELOW_IMAGES,
+    check_recipe_name,
+    choose_recipe,
+    named_recipes,
+    read_choice,
+    without_cross_splits,
+)
 
 
 def reported(folder: Path) -> FolderReport:
@@ -162,3 +170,41 @@ def test_folders_of_every_number_of_channels_start_from_the_starter_and_it_is_sa
     assert choice.recipe.data.channels == 5
     assert "the layers that read and write 5 channels are initialised" in choice.why
     assert "weights" not in choose_recipe("small", reported(grey), start_from="none").why
+
+
+def of_images(count: int, *, split: str = "") -> FolderReport:
+    images = tuple(
+        ImageRecord(Path(f"{index:03}.png"), 64, 64, (), "", False, split=split if index < 4 else "")
+        for index in range(count)
+    )
+    return FolderReport(Path("folder"), images)
+
+
+def test_a_folder_too_small_for_a_held_out_part_is_cross_validated_where_there_is_time() -> None:
+    choice = choose_recipe("auto", of_images(24))
+    assert choice.recipe.data.cross_splits == 4 and "cross-validation over 4 splits" in choice.why
+    assert choose_recipe("small", of_images(24), minutes=30).recipe.data.cross_splits == 4
+    without = [
+        choose_recipe("auto", of_images(24), minutes=2),
+        choose_recipe("auto", of_images(24), cross_validate=False),
+        choose_recipe("auto", of_images(SPLITS_BELOW_IMAGES)),
+        choose_recipe("auto", of_images(FEWEST_TO_SPLIT - 1)),
+        choose_recipe("auto", of_images(24, split=HELD_OUT)),
+        choose_recipe("vae", of_images(24)),
+    ]
+    same = replace(of_images(24), near_duplicates=tuple((Path("000.png"), Path(f"{i:03}.png")) for i in range(1, 24)))
+    for choice in (*without, choose_recipe("auto", same)):
+        assert choice.recipe.data.cross_splits == 0 and "cross" not in choice.why
+
+
+def test_several_processes_train_without_cross_validation_and_it_is_said() -> None:
+    choice = without_cross_splits(choose_recipe("auto", of_images(24)), "Because.")
+    assert choice.recipe.data.cross_splits == 0 and choice.why.endswith(" Because.")
+
+
+@pytest.mark.parametrize("values", [{"cross_splits": 1}, {"cross_splits": 21}, {"cross_splits": -1}])
+def test_a_single_split_and_too_many_are_refused(values: dict[str, int]) -> None:
+    with pytest.raises(RunProblem, match=r"recipe\.data\.cross_splits"):
+        Recipe.from_json({"data": values})
+    with pytest.raises(RunProblem, match="only diffusion models"):
+        Recipe.from_json({"data": {"cross_splits": 4}, "upper": {"factor": 2}})

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from diffstudio.training.run.events import (
     RunCheckpoint,
+    RunCrossValidated,
     RunDiversity,
     RunEarlyStop,
     RunEvent,
@@ -68,6 +69,7 @@ class HistoryView:
     decisions: tuple[RunRolledBack | RunEarlyStop, ...] = ()
     finished: RunFinished | None = None  # until it is resumed
     diversity: tuple[RunDiversity, ...] = ()  # of the samples, oldest first
+    chosen: RunCrossValidated | None = None  # the choice of a cross-validation; `held_out` is what it measured
 
     def trend(self) -> tuple[Trend, str]:
         return held_out_trend(self.held_out_steps, self.held_out_losses)
@@ -84,6 +86,8 @@ class RunHistory:
         self._diversity: list[RunDiversity] = []
         self._checkpoints: list[RunCheckpoint] = []
         self._decisions: list[RunRolledBack | RunEarlyStop] = []
+        self._pooled: list[RunHeldOut] = []  # of a cross-validation
+        self._chosen: RunCrossValidated | None = None
         self._started: RunStarted | None = None
         self._finished: RunFinished | None = None
         self._last: RunStep | None = None
@@ -96,13 +100,18 @@ class RunHistory:
                 case RunStarted():
                     self._started, self._finished = event, None
                     self._drop_after(event.step)
+                    if self._chosen is None:
+                        self._pooled = [point for point in self._pooled if point.step <= event.step]
                 case RunStep() if math.isfinite(event.loss) and math.isfinite(event.gradient_norm):
                     self._last = event
                     self._add(
                         (event.step, event.loss, event.gradient_norm, event.learning_rate, event.images_per_second)
                     )
                 case RunHeldOut() if math.isfinite(event.loss):
-                    self._held_out.append(event)
+                    (self._pooled if event.splits else self._held_out).append(event)
+                case RunCrossValidated():
+                    self._chosen = event
+                    self._drop_after(event.step)  # those were the steps of its networks
                 case RunSamples():
                     self._samples = [sheet for sheet in self._samples if sheet.step != event.step] + [event]
                 case RunDiversity():
@@ -121,7 +130,8 @@ class RunHistory:
 
     def view(self) -> HistoryView:
         points = np.asarray(self._points, dtype=np.float64).reshape(-1, 5).T
-        held_out = np.asarray([(point.step, point.loss) for point in self._held_out], dtype=np.float64).reshape(-1, 2)
+        measured = self._held_out or self._pooled
+        held_out = np.asarray([(point.step, point.loss) for point in measured], dtype=np.float64).reshape(-1, 2)
         steps, losses, gradient_norms, learning_rates, images_per_second = points
         return HistoryView(
             steps,
@@ -135,12 +145,13 @@ class RunHistory:
             gradient_norms,
             learning_rates,
             images_per_second,
-            tuple(self._held_out),
+            tuple(measured),
             tuple(self._verdicts),
             tuple(self._checkpoints),
             tuple(self._decisions),
             self._finished,
             tuple(self._diversity),
+            self._chosen,
         )
 
     def _drop_after(self, step: int) -> None:

@@ -36,7 +36,7 @@ from diffstudio.training.data.folder_report import FolderReport, ImageRecord, Sk
 from diffstudio.training.data.inspect_folder import map_in_threads
 from diffstudio.training.data.pixel_choice import AUTO, BUCKET, CROP, why_unfit, with_ranges
 from diffstudio.training.data.preprocess import PAD, Size, background_colour, prepare_image, prepare_mask, size_for
-from diffstudio.training.data.split import held_out_by_folder, held_out_by_hash, with_every_class_trained
+from diffstudio.training.data.split import deal_folds, held_out_by_folder, held_out_by_hash, with_every_class_trained
 from diffstudio.training.recipe import ClassesName, DataRecipe, MasksName
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class ImageDataset:
     alternatives: tuple[tuple[str, ...], ...] = ()  # all captions of each image; empty: none has more than one
     repeats: tuple[int, ...] = ()  # how many times as often as others each image is drawn; empty: all equally often
     masked: bool = False  # `images` has one more channel, the mask of each image; white if it has none
+    folds: tuple[int, ...] = ()  # the fold of a cross-validation that each image is in, or -1; empty without one
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -85,6 +86,10 @@ class ImageDataset:
     @property
     def held_out_indices(self) -> NDArray[np.int64]:
         return np.flatnonzero(self.held_out)
+
+    def held_out_fold(self, fold: int) -> ImageDataset:
+        """The same images with those of a fold held out."""
+        return replace(self, held_out=np.array(self.folds) == fold)
 
     def all_captions(self) -> Iterator[str]:
         """Every caption of every image."""
@@ -385,6 +390,7 @@ def _as_dataset(
     file: Path,
 ) -> ImageDataset:
     classes, labels = _classes(records, data)
+    folds = _folds(records, labels, report, data) if data.cross_splits else ()
     several = any(len(record.captions) > 1 for record in records)
     repeated = any(record.repeats > 1 for record in records)
     return ImageDataset(
@@ -402,6 +408,7 @@ def _as_dataset(
         channels=data.form.channels,
         masked=data.masks is MasksName.USE,
         unfit=tuple(unfit),
+        folds=folds,
     )
 
 
@@ -428,8 +435,18 @@ def _held_out(
 ) -> NDArray[np.bool_]:
     """[N]: which images are not trained on."""
     paths, same, similar = [record.path for record in records], report.duplicates, report.near_duplicates
+    if data.cross_splits:
+        return np.zeros(len(paths), dtype=bool)
     if data.classes is ClassesName.FIRST_FOLDER:  # as runs were split before
         return held_out_by_hash(paths, [*same, *similar], data.held_out)
     by_hash = held_out_by_hash(paths, [*similar, *same], data.held_out)  # a copy follows the group of its original
     by_folder = held_out_by_folder(records)
     return with_every_class_trained(by_hash, labels) if by_folder is None else by_folder
+
+
+def _folds(
+    records: Sequence[ImageRecord], labels: NDArray[np.int64], report: FolderReport, data: DataRecipe
+) -> tuple[int, ...]:
+    """In which fold of a cross-validation each image is held out, or -1."""
+    paths, similar = [record.path for record in records], [*report.duplicates, *report.near_duplicates]
+    return tuple(deal_folds(paths, similar, labels, data.cross_splits).tolist())

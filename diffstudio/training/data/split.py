@@ -15,6 +15,8 @@ from diffstudio.training.data.folder_report import HELD_OUT, ImageRecord
 MIN_IMAGES_TO_HOLD_OUT = 20  # from this number on, at least one image is held out
 MAX_CLUSTER_FRACTION = 0.05  # larger clusters of near-duplicates may be split by the hold-out
 
+FEWEST_IN_FOLD = 2  # images that each network of a cross-validation holds out
+
 
 def held_out_by_folder(records: Sequence[ImageRecord]) -> NDArray[np.bool_] | None:
     """[N]: the images in folders such as `val` and `test`; None where the folder has no such division."""
@@ -45,6 +47,44 @@ def held_out_by_hash(paths: Sequence[Path], similar: Sequence[tuple[Path, Path]]
     if held_out.all():
         held_out = hashes < 0
     return held_out
+
+
+def deal_folds(
+    paths: Sequence[Path], similar: Sequence[tuple[Path, Path]], labels: NDArray[np.int64], folds: int
+) -> NDArray[np.int64]:
+    """[N]: in which fold of a cross-validation each image is held out, from 0; -1 for images that are in none.
+
+    Near-duplicates are in one fold, whatever their number: the largest groups are dealt first, each into the fold that
+    has the fewest images of its class, then the fewest of all. Groups of equal size are ordered by the hashes of their
+    paths. The only group of a class is always trained on: no network could know what that class is without it.
+    """
+    parents = {path: path for path in paths}
+
+    def first_of(path: Path) -> Path:
+        while parents[path] != path:
+            path = parents[path]
+        return path
+
+    for one, other in similar:
+        if one in parents and other in parents:
+            parents[first_of(other)] = first_of(one)
+    groups: dict[Path, list[int]] = {}
+    for index, path in enumerate(paths):
+        groups.setdefault(first_of(path), []).append(index)
+    of_class = Counter(int(labels[members[0]]) for members in groups.values())
+    counts: Counter[tuple[int, int]] = Counter()  # (fold, class)
+    totals: Counter[int] = Counter()
+    found = np.full(len(paths), -1, dtype=np.int64)
+    for group in sorted(groups, key=lambda first: (-len(groups[first]), _unit_hash(first))):
+        members = groups[group]
+        label = int(labels[members[0]])
+        if len(of_class) > 1 and of_class[label] == 1:
+            continue
+        fold = min(range(folds), key=lambda fold: (counts[fold, label], totals[fold], fold))
+        found[members] = fold
+        counts[fold, label] += len(members)
+        totals[fold] += len(members)
+    return found
 
 
 def with_every_class_trained(held_out: NDArray[np.bool_], labels: NDArray[np.int64]) -> NDArray[np.bool_]:

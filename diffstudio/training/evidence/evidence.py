@@ -20,6 +20,7 @@ from diffstudio.evaluation.vendi import vendi_score
 from diffstudio.training.data.augmentation import Augmentation
 from diffstudio.training.data.batches import derived_seed
 from diffstudio.training.data.dataset import ImageDataset
+from diffstudio.training.evidence.cross_validation import CrossValidation
 from diffstudio.training.objectives.objective import Diversity
 from diffstudio.training.recipe import DataRecipe
 
@@ -66,6 +67,7 @@ class Evidence:
     finite: bool = True  # weights and losses
     kind: str = "diffusion"  # the kind of model, a value of recipe.ObjectiveName; it determines the losses
     diversity: Diversity | None = None  # of the samples; a VAE or GAN generates many for it
+    cross: CrossValidation | None = None  # where it chose the steps; no images are held out then
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -76,7 +78,8 @@ class Evidence:
         losses = tuple((int(step), float(loss)) for step, loss in values["losses"])
         diversity = Diversity(**values["diversity"]) if values.get("diversity") else None
         copied = tuple(values["copied_images"])
-        return cls(**values | {"losses": losses, "copied_images": copied, "diversity": diversity})
+        cross = CrossValidation.from_json(values["cross"]) if values.get("cross") else None
+        return cls(**values | {"losses": losses, "copied_images": copied, "diversity": diversity, "cross": cross})
 
 
 class SampleMetrics:

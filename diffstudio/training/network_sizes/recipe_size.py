@@ -115,4 +115,5 @@ def memory_bytes(recipe: Recipe, *, classes: int = 0) -> int:
         values = max(values, (recipe.prepared.size // upper.patch) ** 2 * upper.depth * upper.width)
     kept = recipe.run.batch * values * (10 + 3 * 8 / 3)
     weights = 4 if recipe.few_steps.enabled else 3  # with those of the teacher
-    return round(4 * (parameters * (weights + _STATES[recipe.optimiser.name]) + kept)) + _PROCESS_BYTES
+    networks = 1 + recipe.data.cross_splits  # those of a cross-validation come before the run's own, which waits
+    return round(4 * (networks * parameters * (weights + _STATES[recipe.optimiser.name]) + kept)) + _PROCESS_BYTES

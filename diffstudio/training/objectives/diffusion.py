@@ -162,7 +162,8 @@ class DiffusionObjective:
         means = [tuple(float(losses.mean()) for losses in part) for part in (held_out, training)]
         levels, loss = tuple(self._fixed_times().tolist()), float(torch.cat(held_out).mean())
         upper = self._upper.held_out_loss(network, batches) if self._upper_parameters else None
-        return FixedLosses(levels, means[0], means[1], loss, *self._followed(), upper=upper)
+        of_images = tuple(torch.stack(held_out).mean(dim=0).tolist())
+        return FixedLosses(levels, means[0], means[1], loss, *self._followed(), upper=upper, of_images=of_images)
 
     def _followed(self) -> tuple[tuple[float, ...], tuple[float, ...], tuple[float, ...]]:
         """Noise levels t, the loss of training batches there, of the velocity, and the density of adaptive levels."""

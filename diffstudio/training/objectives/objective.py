@@ -41,6 +41,7 @@ class FixedLosses:
     learned: tuple[float, ...] = ()  # that loss, in the units of the others
     drawn: tuple[float, ...] = ()  # density of adaptive noise levels at these t
     upper: float | None = None  # the loss of the upper level on the held-out images, if there is one
+    of_images: tuple[float, ...] = ()  # the loss on each held-out image, over all levels; empty where it has none
 
     @property
     def training_loss(self) -> float:

@@ -46,6 +46,7 @@ class StoredDataset:
     channels: int = 3
     repeats: tuple[int, ...] = ()  # how many times as often as others each is drawn; empty: all equally often
     masked: bool = False  # the prepared images have a mask as an extra channel
+    folds: tuple[int, ...] = ()  # of a cross-validation, one for each image; empty without one
 
     @classmethod
     def of(cls, dataset: ImageDataset, recipe: Recipe, folder: Path, left_out: Sequence[str] = ()) -> StoredDataset:
@@ -64,6 +65,7 @@ class StoredDataset:
             dataset.channels,
             dataset.repeats,
             dataset.masked,
+            dataset.folds,
         )
 
     def write(self, file: Path) -> None:
@@ -104,9 +106,12 @@ class StoredDataset:
             channels=int(values["channels"]),
             repeats=tuple(values["repeats"]),
             masked=bool(values.get("masked", False)),
+            folds=tuple(int(fold) for fold in values.get("folds", ())),
         )
         if len({len(found.paths), len(found.captions), len(found.labels), len(found.held_out), len(found.sizes)}) != 1:
             raise ValueError("its lists differ in length")
+        if found.folds and len(found.folds) != len(found.paths):
+            raise ValueError("not every image has a fold")
         return found
 
     def check_recipe(self, recipe: Recipe) -> None:
@@ -159,6 +164,7 @@ class StoredDataset:
             sizes=tuple((int(width), int(height)) for width, height in dataset.sizes[found]),
             repeats=tuple(self.repeats[index] for index in kept) if self.repeats else (),
             masked=dataset.masked,
+            folds=tuple(self.folds[index] for index in kept) if self.folds else (),
         )
         unchanged = np.array_equal(found, np.arange(len(dataset)))
         images = dataset.images if unchanged else dataset.rows_of(found)  # the former is mapped, not in memory
@@ -179,6 +185,7 @@ class StoredDataset:
             channels=self.channels,
             repeats=self.repeats,
             masked=self.masked,
+            folds=self.folds,
         )
 
     def check_moved(self, folder: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from diffstudio.errors import Interrupted
+from diffstudio.training.evidence.cross_validation import CrossValidation
 from diffstudio.training.evidence.evidence import FEWEST_SAMPLES, Copies, Evidence, SampleMetrics
 from diffstudio.training.objectives.objective import FixedLosses
 from diffstudio.training.run.events import RunDiversity, RunHeldOut, RunVerdict
@@ -104,7 +105,7 @@ class Assessment:
             shares = {} if covered is None else asdict(covered)
             shares.pop("within", None)  # the verdict says it
             yield RunDiversity(trainer.step_number, *diversity, **shares)
-        dataset, batch = self._context.dataset, self._context.recipe.run.batch
+        context, dataset, batch = self._context, self._context.dataset, self._context.recipe.run.batch
         training = len(dataset.training_indices)
         found = verdict(
             Evidence(
@@ -126,6 +127,7 @@ class Assessment:
                 finite=bool(torch.isfinite(samples).all()),
                 kind=trainer.objective.kind.value,
                 diversity=covered,
+                cross=_cross_validation(context),
             )
         )
         self.verdict, self._judged_step = found, trainer.step_number
@@ -152,3 +154,12 @@ class Assessment:
         )
         more = renderer.draw(context.trainer.ema_network, before_call)
         return more if samples is None else torch.cat([samples.to(more), more])
+
+
+def _cross_validation(context: RunContext) -> CrossValidation | None:
+    """What chose the steps of the run, if that was a cross-validation."""
+    found = context.chosen
+    if found is None:
+        return None
+    losses = tuple(zip(found.steps, found.losses, strict=True))
+    return CrossValidation(found.splits, found.images, losses, found.low, found.high, found.baseline)

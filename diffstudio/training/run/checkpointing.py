@@ -52,11 +52,8 @@ class Checkpointer:
         `good`: the run goes back to this state if it diverges.
         """
         run = self._context.run
-        with atomic_write(run.state_file, "The state of the run could not be written") as file:
-            try:
-                torch.save(self._context.trainer.state() | {"monitor": dict(monitor)}, file)
-            except RuntimeError as error:  # how torch's writer reports every failed write
-                raise OSError("the disk is full or write-protected") from error
+        state = self._context.trainer.state() | {"monitor": dict(monitor)}
+        write_state(run.state_file, state, "The state of the run could not be written")
         if good:
             replace_with_copy(run.state_file, run.good_state_file)
 
@@ -160,6 +157,15 @@ class Checkpointer:
         """Those that were set while the run goes on, or those it started with."""
         asked = self._context.run.prompts()
         return usable_prompts(asked, self._context.recipe, self._classes) or self._prompts
+
+
+def write_state(path: Path, state: Mapping[str, Any], failed: str) -> None:
+    """Write tensors and numbers to resume from. StorageProblem, with `failed` as what happened."""
+    with atomic_write(path, failed) as file:
+        try:
+            torch.save(dict(state), file)
+        except RuntimeError as error:  # how torch's writer reports every failed write
+            raise OSError("the disk is full or write-protected") from error
 
 
 def to_delete(checkpoints: list[Path], kept: set[Path], others: int) -> list[Path]:

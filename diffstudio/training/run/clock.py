@@ -56,6 +56,11 @@ class RunClock:
     def timed(self) -> bool:
         return self._recipe.schedule == "time"
 
+    @property
+    def _last_step(self) -> int:
+        """Of a run whose length is a number of steps."""
+        return self._recipe.end_step or self._recipe.steps
+
     def progress(self, step: int) -> float:
         """The completed share of the run after `step` steps, 0 to 1. It never decreases during a run.
 
@@ -64,7 +69,7 @@ class RunClock:
         run = self._recipe
         done = step - run.first_step
         if not self.timed:
-            return min(1.0, done / max(1, run.steps - run.first_step))
+            return min(1.0, done / max(1, self._last_step - run.first_step))
         if done <= 0:
             return 0.0
         budget, spent = 60 * run.minutes, self.elapsed_seconds - run.first_seconds
@@ -83,13 +88,13 @@ class RunClock:
 
     def left_seconds(self, step: int, seconds_per_step: float) -> float:
         if not self.timed:
-            return max(0, self._recipe.steps - step) * seconds_per_step
+            return max(0, self._last_step - step) * seconds_per_step
         return max(0.0, 60 * self._recipe.minutes - (self.elapsed_seconds - self._recipe.first_seconds))
 
     def steps(self, step: int) -> int:
         """Of the whole run; an estimate where its length is a time."""
         if not self.timed:
-            return self._recipe.steps
+            return self._last_step
         done = step - self._recipe.first_step
         return self._recipe.first_step + max(done, round(done / self._progress) if self._progress else 0)
 

@@ -5,10 +5,11 @@ its class. Fields with a default came later than the others: lines written befor
 
     preparing   done, pictures
     started     steps, pid, parameters, pictures, held_out, device, dtype, threads, why; minutes, folder, starter,
-                objective
+                objective, splits
     step        steps, pictures_seen, loss, gradient_norm, learning_rate, pictures_per_second, elapsed_seconds,
-                left_seconds; progress, generator_loss, upper_loss
-    held_out    loss; levels, level_losses, training_loss, training_level_losses, best, upper_loss
+                left_seconds; progress, generator_loss, upper_loss, splits
+    held_out    loss; levels, level_losses, training_loss, training_level_losses, best, upper_loss, splits, low, high
+    cross_validated  splits, pictures, best_step, length, loss, low, high, steps, losses, why; baseline
     samples     ema, raw, columns, rows, size, prompts; nearest, ratios, copied, channels
     diversity   spread, vendi, real_vendi; samples, precision, real_precision, coverage, real_coverage, recall, real_recall
     verdict     outcome, sentence, evidence; best_step, copied, nearest
@@ -62,6 +63,7 @@ class RunStarted:
     folder: str = ""  # of the images
     starter: str = ""  # the name of the checkpoint whose weights the run started from
     objective: str = "diffusion"  # a value of recipe.ObjectiveName, which determines the losses
+    splits: int = 0  # of the cross-validation that chooses its steps; 0 without one
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class RunStep:
     progress: float | None = None  # the share of the run that is done, 0 to 1, by its steps or its time
     generator_loss: float | None = None  # of a GAN, whose `loss` is the discriminator's
     upper_loss: float | None = None  # of the upper level of a cascade, whose `loss` is the base's
+    splits: int = 0  # networks of a cross-validation that each did this step; 0: it is the run's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +91,8 @@ class RunHeldOut:
     """The held-out measure of the EMA weights, on the held-out images and as many training images, with fixed noise.
 
     For diffusion models a loss at fixed noise levels, for VAEs the negative ELBO in bits per dimension, and for GANs,
-    which have no such loss, the energy distance between generated and held-out images.
+    which have no such loss, the energy distance between generated and held-out images. In a cross-validation the mean
+    over all images, each held out by one of its networks.
     """
 
     event: ClassVar[str] = "held_out"
@@ -103,6 +107,28 @@ class RunHeldOut:
     learned_losses: tuple[float, ...] = ()  # the loss of training batches at each, as the run followed it
     drawn: tuple[float, ...] = ()  # density of adaptive noise levels at each
     upper_loss: float | None = None  # of the upper level of a cascade, whose `loss` is the base's
+    splits: int = 0  # of a cross-validation; 0: it is the run's own
+    low: float | None = None  # the 95 % interval of the loss of a cross-validation
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunCrossValidated:
+    """A cross-validation has chosen the steps of the run, which starts now on all images."""
+
+    event: ClassVar[str] = "cross_validated"
+    step: int  # of the run
+    splits: int
+    images: int  # held out by one of them
+    best_step: int
+    length: int  # steps of the schedule that it is a part of
+    loss: float  # at that step: the mean over these images
+    low: float  # its 95 % interval
+    high: float
+    steps: tuple[int, ...]  # of all measurements, rising
+    losses: tuple[float, ...]
+    why: str
+    baseline: float | None = None  # the loss of Gaussian models of the splits
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +269,7 @@ RunEvent: TypeAlias = (
     | RunStarted
     | RunStep
     | RunHeldOut
+    | RunCrossValidated
     | RunSamples
     | RunDiversity
     | RunVerdict

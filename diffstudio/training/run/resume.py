@@ -18,12 +18,13 @@ from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.preparation.starting_point import starting_point
 from diffstudio.training.preparation.stored_dataset import StoredDataset
 from diffstudio.training.recipe import Recipe
-from diffstudio.training.run.events import RunEarlyStop, RunEvent, RunHeldOut, RunRolledBack, RunStep
+from diffstudio.training.run.events import RunCrossValidated, RunEarlyStop, RunEvent, RunHeldOut, RunRolledBack, RunStep
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.training.run.setup import (
     START_ANEW,
     RunContext,
     build_trainer,
+    cross_validated,
     finish_inspection,
     left_out,
     prepare_dataset,
@@ -77,7 +78,7 @@ def resumed_run(
         why = [f"Continued from step {trainer.step_number:,}."]
     elif stored is None and trainer.fingerprint not in (None, dataset.file.name):
         why = ["Resumed, but the folder has changed since: the result will differ from that of an uninterrupted run."]
-    return RunContext(
+    context = RunContext(
         run,
         recipe,
         dataset,
@@ -89,6 +90,11 @@ def resumed_run(
         state.get("monitor"),
         ended_early,
     )
+    chosen = [event for event in events if isinstance(event, RunCrossValidated)]
+    if not chosen:
+        return context
+    context = replace(context, chosen=chosen[-1])
+    return cross_validated(context, chosen[-1]) if context.awaits_splits else context
 
 
 def _image_folder(run: RunFolder) -> Path:
@@ -173,6 +179,7 @@ def _continued(run: RunFolder, recipe: Recipe, trainer: Trainer, length: Length)
         first_seconds=trainer.elapsed_seconds,
         schedule="steps" if length.steps is not None else "time",
         steps=step + length.steps if length.steps is not None else recipe.run.steps,
+        end_step=step + (length.steps or 0) if recipe.run.end_step else 0,
         minutes=length.minutes or 0.0,
     )
     trainer.progress = 0.0

@@ -12,6 +12,7 @@
     dataset.json    what was trained on: images, captions, classes, which are held out
     tokenizer.json  trained on the captions
     state.pt        everything that resuming needs; good-state.pt: what the run goes back to if it diverges
+    splits.pt       the networks of a cross-validation, until it has chosen the steps of the run
     tensorboard/    the events in TensorBoard's format
     log.txt         the process's standard error
     run.lock        locked by the process that trains the run
@@ -124,6 +125,11 @@ class RunFolder:
     def good_state_file(self) -> Path:
         """The state that the run goes back to if it diverges."""
         return self.path / "good-state.pt"
+
+    @property
+    def splits_file(self) -> Path:
+        """The state of the networks of a cross-validation, until it has chosen the steps of the run."""
+        return self.path / "splits.pt"
 
     @property
     def dataset_file(self) -> Path:

@@ -22,8 +22,9 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data import inspect_folder as inspection
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.data.dataset import ImageDataset, build_dataset
-from diffstudio.training.data.folder_report import FolderReport, Skipped
+from diffstudio.training.data.folder_report import FolderReport, Skipped, count_of
 from diffstudio.training.data.pixel_choice import choose_pixels
+from diffstudio.training.data.split import FEWEST_IN_FOLD
 from diffstudio.training.few_steps import for_run
 from diffstudio.training.preparation.caption_length import fit_text_tokens
 from diffstudio.training.preparation.disk_use import check_room
@@ -31,7 +32,14 @@ from diffstudio.training.preparation.machine_speed import resolve_dtypes
 from diffstudio.training.preparation.starting_point import StartingPoint, starting_point
 from diffstudio.training.preparation.stored_dataset import StoredDataset
 from diffstudio.training.recipe import Recipe, RunRecipe
-from diffstudio.training.recipe_choice import FROM_SCRATCH, check_recipe_name, choose_recipe, starting_checkpoint
+from diffstudio.training.recipe_choice import (
+    FROM_SCRATCH,
+    check_recipe_name,
+    choose_recipe,
+    starting_checkpoint,
+    without_cross_splits,
+)
+from diffstudio.training.run.events import RunCrossValidated
 from diffstudio.training.run.run_folder import RunFolder, already_a_run
 from diffstudio.training.run.setup_progress import SetupProgress
 from diffstudio.training.trainer import Trainer
@@ -53,6 +61,12 @@ class RunContext:
     folder: Path  # of the images
     monitor: Mapping[str, Any] | None = None  # the state of the monitor of a resumed run
     ended_early: bool = False  # a run that was killed after it had decided so
+    chosen: RunCrossValidated | None = None  # the choice of a cross-validation, once it is made
+
+    @property
+    def awaits_splits(self) -> bool:
+        """Whether a cross-validation has still to choose the steps of the run."""
+        return self.recipe.data.cross_splits > 0 and not self.recipe.run.end_step
 
 
 def new_run(
@@ -63,9 +77,12 @@ def new_run(
     steps: int | None,
     minutes: float | None,
     start_from: str | None = None,
+    alone: bool = True,
     progress: SetupProgress,
 ) -> RunContext:
     """Inspect `folder`, choose the recipe, measure the speed, and create the run folder at `path`.
+
+    `alone`: one process trains it. Others cannot help with a cross-validation.
 
     FolderProblem, RunProblem, StorageProblem on failure; Interrupted when it was stopped.
     """
@@ -77,13 +94,23 @@ def new_run(
         starting_checkpoint(start_from)  # a mistake is said before the images are inspected
     report = finish_inspection(folder, progress)
     accelerator = choose_device("auto").type != "cpu"
-    choice = choose_recipe(recipe_name, report, accelerator=accelerator, minutes=minutes, start_from=start_from)
+    choice = choose_recipe(
+        recipe_name,
+        report,
+        accelerator=accelerator,
+        minutes=minutes,
+        start_from=start_from,
+        cross_validate=alone and steps is None,
+    )
+    if choice.recipe.data.cross_splits and not alone:
+        choice = without_cross_splits(choice, "It is not cross-validated, because several processes train it.")
     recipe = _with_pixels(_with_length(choice.recipe, steps, minutes), report)
     start = starting_point(recipe.run.start_from) if recipe.run.start_from else None
     if recipe.few_steps.enabled:
         recipe = for_run(recipe, starting_checkpoint(recipe.run.start_from))
     device = choose_device(recipe.run.device)
     dataset = prepare_dataset(report, recipe, progress)
+    _check_folds(dataset, recipe)
     tokenizer = _new_tokenizer(recipe, dataset, start)
     if tokenizer is not None and start is not None:  # its words and the folder's
         most = max(recipe.network.vocabulary, tokenizer.vocabulary)
@@ -194,6 +221,30 @@ def build_trainer(
         raise RunProblem("The recipe's network cannot be built", str(error), "Change its sizes") from error
 
 
+def _check_folds(dataset: ImageDataset, recipe: Recipe) -> None:
+    """RunProblem where a split of the cross-validation would hold out too few images."""
+    splits = recipe.data.cross_splits
+    held_out = [dataset.folds.count(fold) for fold in range(splits)]
+    if splits and min(held_out) < FEWEST_IN_FOLD:
+        raise RunProblem(
+            f"The images cannot be cross-validated over {splits} splits",
+            f"with near-duplicates together, one of them would hold out {count_of(min(held_out), 'image')}",
+            "Set data.cross_splits to a smaller number or to 0, or add images",
+        )
+
+
+def cross_validated(context: RunContext, chosen: RunCrossValidated, elapsed_seconds: float = 0.0) -> RunContext:
+    """The run with the steps that a cross-validation chose: the first ones of the schedule of its networks."""
+    run = with_steps(context.recipe.run, chosen.best_step)
+    run = replace(run, schedule="steps", steps=chosen.length, end_step=chosen.best_step)
+    recipe = replace(context.recipe, run=run)
+    recipe.write(context.run.recipe_file)
+    context.run.splits_file.unlink(missing_ok=True)  # last: without it the cross-validation would begin again
+    context.trainer.recipe = recipe
+    context.trainer.elapsed_seconds = max(context.trainer.elapsed_seconds, elapsed_seconds)
+    return replace(context, recipe=recipe, chosen=chosen)
+
+
 def with_steps(run: RunRecipe, steps: int) -> RunRecipe:
     """The same with this many steps; a short run still gets a few samples, checkpoints and held-out losses."""
     third, sixth = -(-steps // 3), -(-steps // 6)
@@ -213,5 +264,5 @@ def _with_length(recipe: Recipe, steps: int | None, minutes: float | None) -> Re
         run = replace(with_steps(run, steps), minutes=0.0)
     elif minutes is not None:
         run = replace(run, minutes=minutes)
-    run = replace(run, schedule="time" if run.minutes > 0 else "steps", first_step=0, first_seconds=0.0)
+    run = replace(run, schedule="time" if run.minutes > 0 else "steps", first_step=0, first_seconds=0.0, end_step=0)
     return replace(recipe, run=run)

@@ -49,12 +49,12 @@ class Training:
 
     def events(self) -> Iterator[RunEvent]:
         if self._trainer.step_number == self._recipe.first_step or not self._context.run.good_state_file.exists():
-            self._save_state(good=True)
+            self.save_state(good=True)
         forget_after(self._context.run.ema_folder, self._trainer.step_number)
         done = self._done()  # asked once after each step: what is due at the end depends on it
         while not done:
             with self.clock.stopped():
-                yield from self._commands.wait_while_paused(self._trainer.step_number, self._save_state)
+                yield from self._commands.wait_while_paused(self._trainer.step_number, self.save_state)
             if self._commands.stopped:
                 self._checkpointer.save_averages()
                 yield from self._checkpointer.save_checkpoint(self._assessment.held_out_loss, best=False)
@@ -95,6 +95,7 @@ class Training:
             folder=str(self._context.folder),
             starter=_name(Path(recipe.start_from)),
             objective=self._trainer.objective.kind.value,
+            splits=self._context.recipe.data.cross_splits,
         )
 
     def _team_sentence(self) -> str:
@@ -132,7 +133,7 @@ class Training:
                 best = measured.best
                 yield measured
         if not last and (stop := self._early_stop()) is not None:
-            self._save_state()
+            self.save_state()
             self._ended_early = last = True
             yield stop
         if last or self._cadence.ema_snapshot_due():
@@ -143,12 +144,12 @@ class Training:
             if samples_due:
                 yield from self._sample()
             if last or self._cadence.checkpoint_due(step):
-                self._save_state(good=self._divergence.healthy)
+                self.save_state(good=self._divergence.healthy)
                 yield from checkpointer.save_checkpoint(self._assessment.held_out_loss, best=best)
             elif best or save:
                 yield from checkpointer.save_checkpoint(self._assessment.held_out_loss, best=best)
         if self.clock.state_due():
-            self._save_state(good=self.clock.timed and self._divergence.healthy)
+            self.save_state(good=self.clock.timed and self._divergence.healthy)
 
     def _sample(self) -> Iterator[RunEvent]:
         def check() -> None:
@@ -201,7 +202,7 @@ class Training:
             f"{error.what}: {error.why}. Training continues from step "
             f"{trainer.step_number:,} with the learning rate multiplied by {scale:g}.",
         )
-        self._save_state(good=True)
+        self.save_state(good=True)
 
     def _finish(self) -> Iterator[RunEvent]:
         """The verdict on the whole run, also on one that was resumed after its last step, before its checkpoint."""
@@ -220,7 +221,8 @@ class Training:
             found.best_step,
         )
 
-    def _save_state(self, good: bool = False) -> None:
+    def save_state(self, good: bool = False) -> None:
+        """Write everything that resuming needs. StorageProblem when that fails."""
         self._trainer.elapsed_seconds = self.clock.elapsed_seconds
         self._checkpointer.save_state(self._divergence.state(), good=good)
         self.clock.state_saved()

@@ -13,11 +13,14 @@ from enum import StrEnum
 
 from diffstudio.evaluation.interval import share_interval
 from diffstudio.training.data.split import MIN_IMAGES_TO_HOLD_OUT
+from diffstudio.training.evidence.cross_validation import CrossValidation
 from diffstudio.training.evidence.evidence import Evidence
 
 FEWEST_IMAGES = MIN_IMAGES_TO_HOLD_OUT  # different ones, in the whole folder
 FEWEST_HELD_OUT = 4  # below, the held-out loss is that of single images
 FEWEST_MEASUREMENTS = 4
+_STILL_FALLING = "It is still falling: train for longer."
+_MORE_IMAGES = "It has stopped falling: more images, or images that have more in common, are needed."
 BEYOND_BASELINE = 0.95  # of the Gaussian model's loss: below, the network knows more than it
 COLLAPSED_SPREAD = 0.25  # relative to the distance between training images, overall or within a class
 COLLAPSED_COVERAGE = 0.25  # relative to the coverage by as many training images
@@ -56,7 +59,8 @@ class Verdict:
 def verdict(evidence: Evidence) -> Verdict:
     """What the numbers of a run say about it. Never raises."""
     outcome, sentence = _judge(evidence)
-    return Verdict(outcome, sentence, tuple(_evidence(evidence)), best_step(evidence.losses))
+    losses = evidence.losses if evidence.cross is None else evidence.cross.losses
+    return Verdict(outcome, sentence, tuple(_evidence(evidence)), best_step(losses))
 
 
 def held_out_measure(kind: str) -> str:
@@ -84,6 +88,8 @@ def _judge(evidence: Evidence) -> tuple[Outcome, str]:
             f"It is copying: {_of_samples(evidence.copied, evidence.samples)} near-copies of training images "
             f"({several:,} different one{'' if several == 1 else 's'}). {_instead_of_copies(evidence)}"
         )
+    if evidence.cross is not None:
+        return _by_cross_validation(evidence, evidence.cross)
     if _different(evidence) < FEWEST_IMAGES:
         return Outcome.TOO_LITTLE, (
             f"There are only {_different(evidence)} different images: too few for a held-out set, so nothing says "
@@ -92,6 +98,36 @@ def _judge(evidence: Evidence) -> tuple[Outcome, str]:
     if evidence.held_out < FEWEST_HELD_OUT:
         return Outcome.TOO_LITTLE, "Too few images are held out to say what was learned. Hold out more of them."
     return _by_held_out_loss(evidence)
+
+
+def _by_cross_validation(evidence: Evidence, found: CrossValidation) -> tuple[Outcome, str]:
+    """Of a run on all images, whose steps were chosen by the mean loss of networks that each held out some of them."""
+    best, lowest = found.best
+    if found.baseline is not None and lowest > BEYOND_BASELINE * found.baseline:
+        return Outcome.TOO_LITTLE, (
+            "Too little was learned: the cross-validated loss is not clearly below that of a Gaussian model of the images, "
+            f"whose samples are blurs. {_STILL_FALLING if still_falling(found.losses) else _MORE_IMAGES}"
+        )
+    if why := _alike(evidence):
+        return _collapsed(why, evidence)
+    if evidence.step < best:
+        return (
+            Outcome.LEARNING,
+            f"It is learning: cross-validation chose {best:,} steps, and this is step {evidence.step:,}.",
+        )
+    if evidence.step > best:
+        return Outcome.READY, (
+            f"It was trained past step {best:,}, where the cross-validated loss was lowest. More steps do not help."
+        )
+    if still_falling(found.losses) or best == found.losses[-1][0]:
+        return Outcome.LEARNING, (
+            f"It is learning: the cross-validated loss was still falling at step {best:,}, the last one measured. "
+            "A longer run will improve it."
+        )
+    return Outcome.READY, (
+        f"Ready: trained on all {evidence.images:,} images for the {best:,} steps at which the cross-validated loss was "
+        "lowest. More steps do not help."
+    )
 
 
 def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
@@ -105,16 +141,14 @@ def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
         return _collapsed(why, evidence)
     if evidence.baseline is not None and lowest > BEYOND_BASELINE * evidence.baseline:
         more = (
-            "It is still falling: train for longer."
-            if falling or (len(losses) < FEWEST_MEASUREMENTS and not has_risen(losses))
-            else "It has stopped falling: more images, or images that have more in common, are needed."
+            _STILL_FALLING if falling or (len(losses) < FEWEST_MEASUREMENTS and not has_risen(losses)) else _MORE_IMAGES
         )
         return Outcome.TOO_LITTLE, (
             f"Too little was learned: {measure} is not clearly below that of a Gaussian model of the images, "
             f"whose samples are blurs. {more}"
         )
-    if evidence.spread is not None and evidence.spread < COLLAPSED_SPREAD:
-        why, enough = f"its samples are only {evidence.spread:.0%} as diverse as the training images", True
+    if alike := _alike(evidence):
+        why, enough = alike, True
     if why and enough:
         return _collapsed(why, evidence)
     if len(losses) < FEWEST_MEASUREMENTS:
@@ -125,6 +159,13 @@ def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
     since = f"since step {best:,} {measure} has "
     changed = f"risen by {last / lowest - 1:.0%}" if has_risen(losses) else "not improved"
     return Outcome.READY, f"Ready: {since}{changed}. The checkpoint of that step is the best; more steps do not help."
+
+
+def _alike(evidence: Evidence) -> str:
+    """A clause that says how little the samples differ; empty if they differ enough."""
+    if evidence.spread is None or evidence.spread >= COLLAPSED_SPREAD:
+        return ""
+    return f"its samples are only {evidence.spread:.0%} as diverse as the training images"
 
 
 def _collapse(evidence: Evidence) -> str:
@@ -197,8 +238,11 @@ def _evidence(evidence: Evidence) -> list[str]:
     found = [
         f"{evidence.images:,} image{'' if evidence.images == 1 else 's'} to train on"
         + (f", {evidence.different_images:,} different" if evidence.different_images != evidence.images else "")
-        + f", each seen {evidence.epochs:,.1f} times; {evidence.held_out:,} held out."
+        + f", each seen {evidence.epochs:,.1f} times"
+        + (f"; {evidence.held_out:,} held out." if evidence.cross is None else ".")
     ]
+    if evidence.cross is not None:
+        found.append(_cross_validated(evidence.cross))
     if evidence.losses:
         step, last = evidence.losses[-1]
         best = best_step(evidence.losses)
@@ -209,9 +253,7 @@ def _evidence(evidence: Evidence) -> list[str]:
             text += f", lowest {lowest:.4f} at step {best:,}"
         if evidence.training_loss is not None:
             text += f"; {evidence.training_loss:.4f} on training images"
-        if evidence.baseline is not None:
-            text += f"; {evidence.baseline:.4f} for a Gaussian model of the images"
-        found.append(text + ".")
+        found.append(f"{text}{_beside_baseline(evidence.baseline)}.")
     if evidence.samples:
         found.append(f"{_of_samples(evidence.copied, evidence.samples)} near-copies of training images.")
     if evidence.spread is not None:
@@ -228,3 +270,17 @@ def _evidence(evidence: Evidence) -> list[str]:
         if many.within is not None:
             found.append(f"Samples of one class are {many.within:.0%} as diverse as its training images.")
     return found
+
+
+def _cross_validated(cross: CrossValidation) -> str:
+    (best, lowest), (last, loss) = cross.best, cross.losses[-1]
+    text = (
+        f"Cross-validated over {cross.splits} splits of {cross.images:,} images: the held-out loss was lowest at step "
+        f"{best:,}, {lowest:.4f} (95 % interval {cross.low:.4f} to {cross.high:.4f})"
+    )
+    text += f"; {loss:.4f} at step {last:,}" if last != best else ""
+    return f"{text}{_beside_baseline(cross.baseline)}."
+
+
+def _beside_baseline(loss: float | None) -> str:
+    return f"; {loss:.4f} for a Gaussian model of the images" if loss is not None else ""

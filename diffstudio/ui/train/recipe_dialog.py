@@ -30,6 +30,7 @@ _ELSEWHERE = {
     "run.minutes",
     "run.schedule",
     "run.first_step",
+    "run.end_step",
     "run.first_seconds",
     "objective.kind",
     "network.kind",

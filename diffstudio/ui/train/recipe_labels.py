@@ -55,6 +55,10 @@ _TEXTS = {
         "Held-out share",
         "Fraction of the images that is kept out of training, to measure generalisation",
     ),
+    "data.cross_splits": (
+        "Cross-validation splits",
+        "Train so many networks first, each with another part held out, to choose the number of steps. 0: off",
+    ),
     "data.exclude": ("Excluded subfolders", "Names of subfolders to leave out, one per line"),
     "data.classes": ("Classes", "The subfolders that are classes"),
     "data.flips": (

@@ -8,6 +8,7 @@ import pytest
 from diffstudio.studio.runs.history import MOST_POINTS, RunHistory, Trend, held_out_trend, smoothed
 from diffstudio.training.run.events import (
     RunCheckpoint,
+    RunCrossValidated,
     RunEarlyStop,
     RunFinished,
     RunHeldOut,
@@ -162,3 +163,18 @@ def test_the_sentence_says_since_when() -> None:
     steps = np.arange(1.0, 9) * 250
     _, sentence = held_out_trend(steps, np.array([0.5, 0.3, 0.2, 0.15, 0.16, 0.18, 0.20, 0.22]))
     assert "40 %" in sentence and "step 1,000" in sentence
+
+
+def test_a_cross_validation_keeps_its_curve_beside_the_losses_of_the_run_that_follows() -> None:
+    history = RunHistory()
+    pooled = [RunHeldOut(5, 0.6, splits=4), RunHeldOut(10, 0.5, splits=4)]
+    history.take([started(0), step(3, 0.9), pooled[0], step(9, 0.8), pooled[1]])
+    assert history.view().held_out == tuple(pooled) and history.view().steps.tolist() == [3, 9]
+    history.take([started(5)])  # resumed after a kill
+    assert history.view().held_out == (pooled[0],)
+    chosen = RunCrossValidated(0, 4, 16, 10, 100, 0.5, 0.4, 0.6, (5, 10), (0.6, 0.5), "why")
+    history.take([pooled[1], chosen, step(2, 0.7)])
+    view = history.view()
+    assert view.held_out == tuple(pooled) and view.steps.tolist() == [2] and view.chosen == chosen
+    history.take([started(1)])
+    assert history.view().held_out == tuple(pooled)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from diffstudio.training.data.folder_report import HELD_OUT, TRAINING, ImageRecord
-from diffstudio.training.data.split import held_out_by_folder, held_out_by_hash, with_every_class_trained
+from diffstudio.training.data.split import deal_folds, held_out_by_folder, held_out_by_hash, with_every_class_trained
 
 RECORD = ImageRecord(Path("a.png"), 20, 20, (), "", False)
 
@@ -34,3 +34,23 @@ def test_no_class_is_held_out_as_a_whole() -> None:
     held_out = np.array([True, True, False, True, False])
     labels = np.array([0, 0, 1, 1, 2])
     assert with_every_class_trained(held_out, labels).tolist() == [False, False, False, True, False]
+
+
+def test_folds_keep_near_duplicates_together_and_hold_out_every_image_once() -> None:
+    """Groups joined through any of their members, larger than the limit at which a single hold-out divides them too."""
+    for number in range(50):
+        paths = [Path(f"{number}-{index:02}.png") for index in range(24)]
+        similar = [(paths[0], paths[20]), (paths[5], paths[20]), *((paths[7], paths[index]) for index in range(8, 13))]
+        folds = deal_folds(paths, similar, np.zeros(24, dtype=np.int64), 4)
+        assert len({folds[0], folds[5], folds[20]}) == 1 and len(set(folds[7:13].tolist())) == 1
+        assert np.bincount(folds).tolist() == [6, 6, 6, 6]
+        assert (deal_folds(paths, similar, np.zeros(24, dtype=np.int64), 4) == folds).all()
+
+
+def test_folds_have_images_of_every_class_and_a_class_of_one_group_is_always_trained_on() -> None:
+    paths = [Path(f"{index:02}.png") for index in range(19)]
+    labels = np.array([0] * 8 + [1] * 8 + [2, 2, 2])
+    folds = deal_folds(paths, [(paths[16], paths[17]), (paths[17], paths[18])], labels, 4)
+    for label in (0, 1):
+        assert np.bincount(folds[labels == label]).tolist() == [2, 2, 2, 2]
+    assert folds[16:].tolist() == [-1, -1, -1]

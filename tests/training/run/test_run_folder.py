@@ -21,6 +21,7 @@ from diffstudio.training.recipe import Recipe
 from diffstudio.training.run import run_folder
 from diffstudio.training.run.events import (
     RunCheckpoint,
+    RunCrossValidated,
     RunDiversity,
     RunEarlyStop,
     RunEvent,
@@ -46,6 +47,8 @@ ONE_OF_EACH: list[RunEvent] = [
     RunStep(10, 100, 640, 0.25, 1.5, 6e-4, 91.0, 7.0, 63.0),
     RunHeldOut(10, 0.24),
     RunHeldOut(10, 0.24, (0.1, 0.5), (0.5, 0.1), 0.2, (0.4, 0.1), True),
+    RunHeldOut(5, 0.24, (0.1,), (0.5,), 0.2, (0.4,), True, splits=4, low=0.2, high=0.3),
+    RunCrossValidated(0, 4, 16, 5, 100, 0.24, 0.2, 0.3, (5, 10), (0.24, 0.3), "Cross-validated", 0.5),
     RunDiversity(10, 0.9, 4.0, 5.0),
     RunDiversity(10, 0.5, 2.5, 5.0, 16, 0.9, 0.8, 0.3, 0.6, 0.2, 0.8),
     RunVerdict(10, "copying", "These are copies", ("3 of 8",), None, ("a.png",)),

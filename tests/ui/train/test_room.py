@@ -33,7 +33,15 @@ from diffstudio.studio.runs.runs import Runs
 from diffstudio.training.distributed import cluster
 from diffstudio.training.recipe import NetworkName, NoiseLevelsName, ObjectiveName, OptimiserName, Recipe
 from diffstudio.training.recipe_choice import FROM_SCRATCH, STARTER, RecipeChoice, read_choice
-from diffstudio.training.run.events import RunEvent, RunFinished, RunHeldOut, RunStarted, RunStep, RunStopped
+from diffstudio.training.run.events import (
+    RunCrossValidated,
+    RunEvent,
+    RunFinished,
+    RunHeldOut,
+    RunStarted,
+    RunStep,
+    RunStopped,
+)
 from diffstudio.training.run.run_folder import RunFolder, RunRequest, Status
 from diffstudio.ui.train.recipe_options import TwoLevels
 from diffstudio.ui.train.room import TrainRoom
@@ -708,6 +716,26 @@ def test_a_run_that_copies_is_not_shown_as_a_success(room: TrainRoom, runs: Runs
     assert cards is not None
     room.select(None)
     qtbot.waitUntil(lambda: cards.height() > room.height() - 150)  # nothing is kept free for the verdict of no run
+
+
+def test_a_cross_validation_is_shown_by_its_step_and_offers_no_samples(
+    room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path
+) -> None:
+    splits = [
+        RunStep(40, 400, 640, 0.5, 1.0, 1e-3, 20.0, 8.0, 90.0, 0.1, splits=4),
+        RunHeldOut(40, 0.4, splits=4, low=0.3, high=0.5),
+    ]
+    run = recorded(runs, pictures, "few", *splits)
+    summary = replace(runs.summary(run), status=Status.TRAINING)
+    view = room.run_view
+    view.show_run(summary, None, "")
+    assert view.status.text().startswith("Cross-validation over 4 splits, step 40 of 400")
+    assert not view.sample_now.isVisibleTo(view) and view.stop.isVisibleTo(view)
+    run.append(RunCrossValidated(0, 4, 16, 40, 400, 0.4, 0.3, 0.5, (40,), (0.4,), "Cross-validated"))
+    summary = replace(runs.summary(run), status=Status.TRAINING)
+    assert (summary.splits, summary.step, summary.steps) == (0, 0, 40)
+    view.show_run(summary, None, "")
+    assert view.status.text().startswith("Step 0 of 40") and view.sample_now.isVisibleTo(view)
 
 
 def test_samples_and_checkpoints_can_be_asked_for(

@@ -115,7 +115,12 @@ def _choices(
     for name in request.models:
         recipe = AUTO if name == DIFFUSION else name
         choice = choose_recipe(
-            recipe, report, accelerator=accelerator, minutes=request.minutes, start_from=_start_from(name)
+            recipe,
+            report,
+            accelerator=accelerator,
+            minutes=request.minutes,
+            start_from=_start_from(name),
+            cross_validate=False,  # all models are measured on the same held-out images
         )
         if choice.recipe.upper.factor:
             raise BadRequest(

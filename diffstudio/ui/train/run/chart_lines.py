@@ -103,7 +103,8 @@ def _losses(history: HistoryView) -> Chart:
         steps = np.array([each.step for each in compared], dtype=np.float64)
         losses = np.array([each.training_loss for each in compared], dtype=np.float64)
         lines.append(Line("training, same noise", "accent", steps, losses, dashed=True))
-    lines.append(Line("held out", "good", history.held_out_steps, history.held_out_losses))
+    held_out = "cross-validated" if any(each.splits for each in history.held_out) else "held out"
+    lines.append(Line(held_out, "good", history.held_out_steps, history.held_out_losses))
     upper = [(each.step, each.upper_loss) for each in history.held_out if each.upper_loss is not None]
     if upper:
         points = np.array(upper, dtype=np.float64)
@@ -112,7 +113,7 @@ def _losses(history: HistoryView) -> Chart:
     if len(history.losses):
         description = f"Loss {history.smoothed[-1]:.3g} at step {history.steps[-1]:,.0f}"
         if len(history.held_out_losses):
-            description += f", held out {history.held_out_losses[-1]:.3g}"
+            description += f", {held_out} {history.held_out_losses[-1]:.3g}"
         if upper:
             description += f", upper level {upper[-1][1]:.3g}"
     return Chart(tuple(lines), tuple(_marks(history)), description=description)

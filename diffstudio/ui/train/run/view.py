@@ -32,7 +32,8 @@ _CLOSING_NOTE = "Closing the window does not stop the run"
 
 def status_line(summary: RunSummary) -> str:
     """`Step 3,412  ·  64 images/s  ·  38 min left`."""
-    parts = [f"Step {summary.step:,}" + (f" of {summary.steps:,}" if summary.steps else "")]
+    step = f"Cross-validation over {summary.splits} splits, step" if summary.splits else "Step"
+    parts = [f"{step} {summary.step:,}" + (f" of {summary.steps:,}" if summary.steps else "")]
     match summary.status:
         case Status.STARTING:
             if summary.prepared is None:
@@ -40,7 +41,7 @@ def status_line(summary: RunSummary) -> str:
             if summary.prepared >= 1:
                 return "Finding the fastest settings for this machine…"
             return f"Preparing images, {100 * summary.prepared:.0f} %…"
-        case Status.TRAINING if summary.steps and summary.step >= summary.steps:
+        case Status.TRAINING if summary.steps and summary.step >= summary.steps and not summary.splits:
             parts.append("drawing final samples")
         case Status.TRAINING:
             if summary.images_per_second:
@@ -211,7 +212,7 @@ class RunView(QWidget):
             part.setVisible(not (nothing_to_draw and not summary.alive))
         self._spacer.setVisible(nothing_to_draw and not summary.alive)
         self.buttons.offer(self.stop, summary.alive)
-        training = summary.status is Status.TRAINING
+        training = summary.status is Status.TRAINING and not summary.splits  # a cross-validation has no samples
         can_go_on = summary.status in (Status.FINISHED, Status.STOPPED) and summary.run.state_file.exists()
         self.buttons.offer(self.longer, can_go_on)
         self.buttons.offer(self.start_from, summary.checkpoint is not None and not summary.alive)

@@ -131,3 +131,10 @@ def test_the_density_of_adaptive_noise_levels_first_and_newest() -> None:
     assert [(each.name, each.faint) for each in chart.lines] == [("density, step 2", True), ("density, step 3", False)]
     assert list(chart.lines[1].y) == [1.5, 0.5] and chart.over_levels and not chart.logarithmic
     assert chart.description == "Noise levels are drawn most densely at 0.20"
+
+
+def test_the_losses_of_a_cross_validation_are_named_so() -> None:
+    run = RunHistory()
+    run.take([step(1), RunHeldOut(5, 0.5, splits=4), RunHeldOut(10, 0.4, splits=4)])
+    chart = chart_of(ChartKind.LOSS, run.view())
+    assert list(line(chart, "cross-validated").y) == [0.5, 0.4] and chart.description.endswith("cross-validated 0.4")
