@@ -89,7 +89,7 @@ def train(
                     raise RunProblem(
                         f"The run {run.name} is still being cross-validated",
                         "one process does that",
-                        "Resume it without --processes and --machines",
+                        "Resume it with one process, on one machine",
                     )
             elif folder is not None:
                 with _removed_on_failure(run):
