@@ -21,7 +21,12 @@ LAPLACIAN = torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]]).e
 
 def grain(images: Tensor) -> float:
     """Mean |Laplacian| of images [B,3,H,W]."""
-    return F.conv2d(images, LAPLACIAN, groups=3).abs().mean().item()
+    return grains(images).mean().item()
+
+
+def grains(images: Tensor) -> Tensor:
+    """Mean |Laplacian| of each image [B]."""
+    return F.conv2d(images, LAPLACIAN, groups=3).abs().mean(dim=(1, 2, 3))
 
 
 def main() -> None:
