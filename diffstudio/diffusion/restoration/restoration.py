@@ -6,8 +6,9 @@ moved back to y where it is further from it than the noise explains, which exact
 
 Other degradations run the reverse process from noise with the estimate of x given y in place of that of x alone: the
 denoiser's estimate D(x_t), then the proximal step of the data (see `degradations`), then new noise: DiffPIR, Zhu et al.
-2023 (arXiv 2305.08995), Algorithm 1, with all noise drawn anew. x given x_t is taken for N(D(x_t), r^2 I), which is exact for white
-Gaussian data. The mean of several samples is near the posterior mean.
+2023 (arXiv 2305.08995), Algorithm 1, with all noise drawn anew. x given x_t is taken for N(D(x_t), r^2 I), which is exact
+for white Gaussian data. The mean of several samples is near the posterior mean. The errors of a network are smooth, and
+what y says of them beside a hole holds inside it too (see `continuation`).
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from torch import Tensor
 
 from diffstudio.diffusion.denoiser import Denoiser
 from diffstudio.diffusion.noise import Noise
-from diffstudio.diffusion.restoration.degradations import Degradation, Identity
+from diffstudio.diffusion.restoration.continuation import continued
+from diffstudio.diffusion.restoration.degradations import Degradation, Identity, Masked
 from diffstudio.diffusion.restoration.unbiased_risk import PROBE_STEP, corrected_estimate
 from diffstudio.diffusion.samplers import Step, dpmpp_2m_sde
 from diffstudio.diffusion.schedule import NoiseSchedule, Schedule
@@ -54,7 +56,10 @@ class ConditionedDenoiser:
     def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
         estimate = self.denoiser(x_t, t)
         ratio = self.noise**2 / self.spread(estimate, float(t[0]))
-        return self.degradation.proximal(self.y, estimate, ratio.view(-1, 1, 1, 1))
+        conditioned = self.degradation.proximal(self.y, estimate, ratio.view(-1, 1, 1, 1))
+        if isinstance(self.degradation, Masked):
+            return estimate + continued(conditioned - estimate, self.degradation.known > 0)
+        return conditioned
 
     def spread(self, estimate: Tensor, t: float) -> Tensor:
         """r^2 of each image [B]."""

@@ -98,6 +98,25 @@ def test_an_estimate_that_contradicts_the_data_is_trusted_less() -> None:
     assert float((far(y, t) - y).mean()) > 0.9 and far.schedule is data.schedule
 
 
+def test_smooth_errors_of_a_network_are_corrected_inside_a_hole_too() -> None:
+    """One that knows the image but for a ramp: what the ramp is beside the hole says what it is inside."""
+    data = white(16)
+    data.variance = torch.zeros_like(data.variance)
+    image = data.mean.expand(2, 1, 16, 16)
+    known = torch.ones(1, 1, 16, 16)
+    known[..., 5:11, 6:12] = 0
+    ramp = torch.linspace(-0.4, 0.4, 16, dtype=torch.float64).expand(1, 1, 16, 16)
+
+    class Inexact(GaussianDenoiser):
+        def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+            return super().__call__(x_t, t) + ramp
+
+    conditioned = ConditionedDenoiser(Inexact(data.mean, data.variance), Masked(known), known * image, 0.002)
+    start = SeededNoise(range(2)).start((1, 16, 16)).double()
+    *_, last = conditioned_samples(conditioned, data.schedule, start, 10, SeededNoise(range(2)))
+    assert torch.allclose(last.x, image, atol=0.01)
+
+
 def test_a_network_whose_errors_add_up_is_held_near_the_image() -> None:
     """One that makes everything brighter ends far from y without the discrepancy, and near it with it."""
     data = white(8)
