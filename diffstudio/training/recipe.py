@@ -360,8 +360,10 @@ def _check_few_steps(recipe: Recipe) -> None:
     """RunProblem for a model that cannot be tuned to few steps, and for an invalid interval."""
     kind, interval = recipe.objective.kind, recipe.few_steps.guidance_interval
     if recipe.few_steps.enabled and (kind is not ObjectiveName.DIFFUSION or recipe.upper.factor):
-        why = "it has an upper level" if recipe.upper.factor else f"a {kind.value.upper()} makes images in one call"
-        raise RunProblem("recipe.few_steps.enabled is true", why)
+        why, remedy = "the recipe has an upper level, which is not tuned", "Set it to false, or upper.factor to 0"
+        if kind is not ObjectiveName.DIFFUSION:
+            why, remedy = f"a {kind.value.upper()} makes images in one call", "Set it to false"
+        raise RunProblem("recipe.few_steps.enabled is true", why, remedy)
     if not 0 <= interval[0] <= interval[1] <= 1:
         where = f"recipe.few_steps.guidance_interval is {shortened(interval)}"
         raise RunProblem(where, "it must be two rising numbers from 0 to 1")

@@ -245,6 +245,12 @@ def started_from(recipe: Recipe, name: str) -> Recipe:
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise cannot_start_from(checkpoint.name, f"its header does not say its {error}") from error
     check_prediction(checkpoint.name, known, recipe)
+    if recipe.upper.factor and network.kind is NetworkName.UNET:
+        raise cannot_start_from(
+            checkpoint.name,
+            "its network is a U-Net, and the recipe trains two levels, which only a transformer has",
+            "Start from a transformer or `none`, or choose a size in one level (upper.factor = 0)",
+        )
     rates = recipe.optimiser.suited_to(network)
     return replace(
         recipe,

@@ -163,8 +163,21 @@ def test_a_unet_with_an_upper_level_is_refused() -> None:
     recipe = Recipe.from_json(values | {"upper": {}})
     recipe = replace(recipe, upper=replace(recipe.upper, factor=2))  # as when a run starts from a U-Net
     assert size_problem(recipe).startswith("A U-Net has no upper level")
+    from_unet = replace(recipe, run=replace(recipe.run, start_from="unet.safetensors"))
+    assert size_problem(from_unet).startswith("The run starts from a U-Net, which has no upper level")
     with pytest.raises(ValueError, match="no upper level can be built"):
         build_network(recipe, 0, 0)
+
+
+def test_two_levels_do_not_start_from_a_unet(tmp_path: Path) -> None:
+    path = write_tiny_unet(tmp_path / "tiny.safetensors", Conditioning.NONE)
+    recipe = Recipe.from_json({"upper": {"factor": 2}})
+    with pytest.raises(RunProblem, match="its network is a U-Net, and the recipe trains two levels") as raised:
+        started_from(recipe, str(path))
+    assert raised.value.remedy == "Start from a transformer or `none`, or choose a size in one level (upper.factor = 0)"
+    assert (
+        started_from(replace(recipe, upper=replace(recipe.upper, factor=0)), str(path)).network.kind is NetworkName.UNET
+    )
 
 
 def test_every_room_calls_it_a_unet(tmp_path: Path) -> None:

@@ -480,7 +480,7 @@ def test_an_unknown_kind_is_refused(kind: object) -> None:
     ("values", "why"),
     [
         ({"few_steps": {"enabled": True}, "objective": {"kind": "vae"}, "optimiser": {"name": "adam"}}, "in one call"),
-        ({"few_steps": {"enabled": True}, "upper": {"factor": 2}}, "it has an upper level"),
+        ({"few_steps": {"enabled": True}, "upper": {"factor": 2}}, "the recipe has an upper level"),
         ({"few_steps": {"guidance_interval": [0.9, 0.1]}}, "two rising numbers from 0 to 1"),
     ],
 )
