@@ -68,6 +68,11 @@ def step_fitting() -> Path:
     return data() / "fitted steps"
 
 
+def averages() -> Path:
+    """The jobs that measure averages of a run's weights, while they are shown."""
+    return data() / "averages"
+
+
 def lab() -> Path:
     """The jobs of the Lab with their results."""
     return data() / "lab"

@@ -8,22 +8,27 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors
 import safetensors.torch
 import torch
+from PIL import Image
 from torch import Tensor
 
 from diffstudio.atomic import write_bytes
 from diffstudio.errors import BadRequest, Interrupted, RunProblem, must_be_between
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.memory.lease import Lease
+from diffstudio.networks.conditioning import Conditioning
 from diffstudio.storage_errors import not_written
 from diffstudio.training.power_ema import LONGEST, SHORTEST, rebuilt_weights, snapshot_steps
 from diffstudio.training.run.resume import resumed_run
 from diffstudio.training.run.run_folder import RunFolder
+from diffstudio.training.run.sample_sheets import SampleSheetRenderer, sample_prompts
+from diffstudio.training.run.setup import RunContext
 from diffstudio.training.run.setup_progress import SetupProgress
 
 CANDIDATES = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.14, 0.2)
@@ -60,30 +65,74 @@ def check_length(length: float) -> None:
         raise BadRequest(f"The length of the average is {length:g}", must_be_between(f"{SHORTEST:g}", f"{LONGEST:g}"))
 
 
-def held_out_losses(
-    of: AveragedRun, lengths: Sequence[float] = CANDIDATES, cancelled: Callable[[], bool] = lambda: False
-) -> Iterator[tuple[float, float]]:
-    """Each length with the held-out loss of its average, lower is better. Interrupted when `cancelled()` becomes true.
+class Averaging:
+    """The network of a run whose weights are an average of one length after the other. Made by `averaging`."""
 
-    RunProblem without held-out images, and while the run is trained.
+    def __init__(self, of: AveragedRun, context: RunContext, cancelled: Callable[[], bool]) -> None:
+        self._of, self._context, self._cancelled = of, context, cancelled
+        self._network = context.trainer.average.module
+        self._parameters = dict(self._network.named_parameters())
+
+    def loss(self, length: float) -> float:
+        """The held-out loss of this length, lower is better. RunProblem without held-out images."""
+        self._load(length)
+        losses = self._context.trainer.objective.fixed_losses(self._network, self._context.batches)
+        if losses is None:
+            raise RunProblem(
+                f"The run {self._of.run.name} has no held-out images",
+                "its folder was too small",
+                "Give a length instead",
+            )
+        return losses.loss
+
+    def samples(self, length: float, count: int, on_call: Callable[[], None] = lambda: None) -> list[Image.Image]:
+        """Images of this length with the first prompts and seeds of the run's sample sheets."""
+        self._load(length)
+        context, recipe = self._context, self._context.recipe
+        renderer = SampleSheetRenderer(
+            recipe,
+            context.trainer.objective,
+            context.tokenizer,
+            context.dataset.classes if recipe.network.conditioning is Conditioning.CLASS else (),
+            (context.run.prompts() or sample_prompts(recipe, context.dataset))[:count],
+            context.dataset.size,
+        )
+
+        def before_call() -> None:
+            self._check()
+            on_call()
+
+        return renderer.singly(self._network, renderer.draw(self._network, before_call))
+
+    def _load(self, length: float) -> None:
+        self._check()
+        with torch.no_grad():
+            for name, weights in _rebuilt(self._of, length, self._parameters).items():
+                self._parameters[name].copy_(weights)
+
+    def _check(self) -> None:
+        if self._cancelled():
+            raise Interrupted("Stopped before all was done")
+
+
+@contextmanager
+def averaging(of: AveragedRun, cancelled: Callable[[], bool] = lambda: False) -> Iterator[Averaging]:
+    """The run's network for averages of its weights. RunProblem while the run is trained.
+
+    What it does ends with Interrupted when `cancelled()` becomes true.
     """
     silent = SetupProgress(RunFolder(Path(os.devnull)), lambda event: None, cancelled)
     with of.run.locked(), Lease().held(f"post-hoc EMA of {of.run.name}", cancelled):
-        context = resumed_run(of.run.path, silent)
-        network = context.trainer.average.module
-        parameters = dict(network.named_parameters())
+        yield Averaging(of, resumed_run(of.run.path, silent), cancelled)
+
+
+def held_out_losses(
+    of: AveragedRun, lengths: Sequence[float] = CANDIDATES, cancelled: Callable[[], bool] = lambda: False
+) -> Iterator[tuple[float, float]]:
+    """Each length with the held-out loss of its average, as from `Averaging.loss`."""
+    with averaging(of, cancelled) as average:
         for length in lengths:
-            if cancelled():
-                raise Interrupted("Stopped before all lengths were measured")
-            with torch.no_grad():
-                for name, weights in _rebuilt(of, length, parameters).items():
-                    parameters[name].copy_(weights)
-            losses = context.trainer.objective.fixed_losses(network, context.batches)
-            if losses is None:
-                raise RunProblem(
-                    f"The run {of.run.name} has no held-out images", "its folder was too small", "Give a length instead"
-                )
-            yield length, losses.loss
+            yield length, average.loss(length)
 
 
 def write_checkpoint(of: AveragedRun, length: float, target: Path) -> Path:

@@ -8,17 +8,22 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 
+from diffstudio import paths
 from diffstudio.cli import main
 from diffstudio.errors import BadRequest, Interrupted, RunProblem
 from diffstudio.models.families import pixel, pixel_file
 from diffstudio.models.library.records import read_checkpoint
+from diffstudio.studio.evaluations.job_folder import JobFolder, JobRequest
+from diffstudio.studio.evaluations.jobs import JobStatus, LabJobs
+from diffstudio.studio.runs.averages import Averages, read_averages
 from diffstudio.training.distributed.team import ALONE
 from diffstudio.training.loop import train
 from diffstudio.training.post_hoc_ema import averaged_run, held_out_losses, write_checkpoint
 from diffstudio.training.power_ema import LENGTHS, snapshot_steps
 from diffstudio.training.recipe import ObjectiveName, OptimiserName, Recipe
-from diffstudio.training.run.run_folder import RunFolder
+from diffstudio.training.run.run_folder import Command, RunFolder
 from diffstudio.training.trainer import Trainer
 
 STEPS, SNAPSHOTS = 12, 4
@@ -31,7 +36,7 @@ def run(tmp_path: Path, folder: Path, recipe: Recipe, monkeypatch: pytest.Monkey
     recipe = replace(
         recipe,
         data=replace(recipe.data, held_out=0.2),
-        run=replace(recipe.run, steps=STEPS, ema_snapshots=SNAPSHOTS, sample_count=1, sample_every=STEPS),
+        run=replace(recipe.run, steps=STEPS, ema_snapshots=SNAPSHOTS, sample_count=2, sample_every=STEPS),
     )
     recipe.write(tmp_path / "recipe.toml")
     return train(tmp_path / "a run", folder, recipe=str(tmp_path / "recipe.toml"))
@@ -147,3 +152,38 @@ def test_sharded_weights_have_no_averages(recipe: Recipe) -> None:
     adam = replace(recipe.optimiser, name=OptimiserName.ADAM)
     gan = replace(recipe, objective=replace(recipe.objective, kind=ObjectiveName.GAN), optimiser=adam)
     assert Trainer(gan, classes=0, vocabulary=300, device=torch.device("cpu")).powers is None
+
+
+def test_as_a_job_it_measures_draws_and_saves(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the window shows: the losses, the files of samples, and the checkpoint, in the folder of the job."""
+
+    def of_job(name: str, *arguments: str) -> Averages:
+        assert main(["models", "ema", str(run.path), *arguments, "--out", str(tmp_path / name)]) == 0
+        (job,) = (found for found in LabJobs(tmp_path).list() if found.job.path.name == name)
+        assert job.status is JobStatus.FINISHED
+        return read_averages(job.job.result(job.result), tmp_path / name)
+
+    measured = of_job("measured", "--length", "0.02", "--measure")
+    expected = dict(held_out_losses(averaged_run(run.path), (0.02,)))
+    assert measured == Averages(expected, 0.02) and not list(paths.checkpoints().glob("*ema*"))
+    drawn = of_job("drawn", "--length", "0.2", "--samples", "2")
+    assert [Path(name).name for name in drawn.samples] == ["sample-1.png", "sample-2.png"]
+    for name in drawn.samples:
+        with Image.open(name) as image:
+            assert image.size == (16, 16) and (image.convert("L").getcolors() or [])[16:]
+    JobFolder(tmp_path / "saved").path.mkdir()
+    JobFolder(tmp_path / "saved").write_request(JobRequest("models", (), "saved", 1.0))  # as the window begins one
+    saved = of_job("saved", "--length", "0.07")
+    assert Path(saved.checkpoint) == paths.checkpoints() / "a run-ema-0.07.safetensors" and not saved.losses
+    assert main(["models", "ema", str(run.path), "--length", "0.07", "--samples", "2"]) == 2
+    assert "There is no folder for the samples" in capsys.readouterr().err
+
+
+def test_a_stopped_job_leaves_no_result(run: RunFolder, tmp_path: Path) -> None:
+    job = JobFolder(tmp_path / "job")
+    job.path.mkdir()
+    job.send(Command.STOP)
+    assert main(["models", "ema", str(run.path), "--best", "--measure", "--out", str(job.path)]) == 130
+    assert not (job.path / "models.json").exists()

@@ -33,7 +33,9 @@ def size_problem(recipe: Recipe) -> str:
         return f"Muon needs transformer blocks, which a {kind.value.upper()} does not have: choose another optimiser."
     if network.kind is NetworkName.UNET:
         if recipe.upper.factor and recipe.run.start_from:
-            return "The run starts from a U-Net, which has no upper level: choose a size in one level, or another start."
+            return (
+                "The run starts from a U-Net, which has no upper level: choose a size in one level, or another start."
+            )
         if recipe.upper.factor:
             return "A U-Net has no upper level: set its factor to 0, or choose a transformer."
         if side % network.multiple or side < network.multiple:

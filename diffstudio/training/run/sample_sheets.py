@@ -65,6 +65,11 @@ class SampleSheetRenderer:
         channels = (image_grid(output.to_rgb(images, [index]), self.columns) for index in range(output.channels))
         return SampleSheet(whole, tuple(channels))
 
+    def singly(self, network: nn.Module, images: Tensor) -> list[Image.Image]:
+        """What `draw` returned, as one RGB image each."""
+        decoded = self._model(network).decode(images)
+        return [image_grid(decoded[index : index + 1], 1) for index in range(len(decoded))]
+
     def draw(self, network: nn.Module, before_call: Callable[[], None]) -> Tensor:
         """One image per prompt, [N,C,H,W]. `before_call` runs before every call of the network; what it raises ends it."""
         run = self.recipe.run

@@ -23,6 +23,7 @@ from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.folder.folder_view import FolderView
 from diffstudio.ui.train.folder_controller import FolderController
 from diffstudio.ui.train.new_run_panel import PANEL_WIDTHS, NewRunPanel
+from diffstudio.ui.train.run.ema_dialog import EmaDialog
 from diffstudio.ui.train.run.follower import RunFollower, RunsSnapshot, read_runs
 from diffstudio.ui.train.run.panel import Action, RunPanel
 from diffstudio.ui.train.run.sample_prompts_dialog import SamplePromptsDialog
@@ -134,6 +135,8 @@ class TrainRoom(QWidget):
         """Stop the room's threads. Runs continue."""
         self.run_panel.note.save()
         self._timer.stop()
+        for dialog in self.findChildren(EmaDialog):
+            dialog.close()
         self.folder_controller.shut_down()
         self._tasks.close()
 
@@ -181,6 +184,7 @@ class TrainRoom(QWidget):
         self.run_view.sample_requested.connect(lambda: self._with_run(self.run_actions.sample_now))
         self.run_view.save_requested.connect(lambda: self._with_run(self.run_actions.save_now))
         self.run_view.prompts_requested.connect(self._ask_for_prompts)
+        self.run_view.averages_requested.connect(lambda: self._with_run(self._open_averages))
         self.run_view.longer_requested.connect(
             lambda minutes: self._with_run(lambda summary: self.run_actions.train_longer(summary, minutes))
         )
@@ -254,6 +258,13 @@ class TrainRoom(QWidget):
         dialog = SamplePromptsDialog(prompts, self)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.prompts_chosen.connect(lambda chosen: self.run_actions.sample_now(summary, chosen))
+        dialog.open()
+
+    def _open_averages(self, summary: RunSummary) -> None:
+        dialog = EmaDialog(summary.run, self)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        dialog.menu_requested.connect(self.image_actions.open_menu)
+        dialog.saved.connect(self.checkpoint_ready)
         dialog.open()
 
     def _compare(self, paths: Sequence[Path]) -> None:
@@ -343,7 +354,9 @@ class TrainRoom(QWidget):
         self.run_panel.show_run(summary, recipe, history.started if history is not None else None)
         has_prompts = recipe is not None and recipe.network.conditioning is Conditioning.TEXT
         compared = [each for each in snapshot.others if each.name != summary.name]
-        self.run_view.show_run(summary, history, snapshot.log, compared, has_prompts=has_prompts)
+        self.run_view.show_run(
+            summary, history, snapshot.log, compared, has_prompts=has_prompts, has_averages=snapshot.has_averages
+        )
         self.runs_list.show_learning(history, summary.run, summary.image_folder)
         if history is not None:
             self.run_panel.show_note(summary.run, snapshot.note)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diffstudio.errors import DiffstudioError
+from diffstudio.studio.runs.averages import has_averages
 from diffstudio.studio.runs.history import HistoryView, RunHistory
 from diffstudio.studio.runs.notes import read_note
 from diffstudio.studio.runs.runs import Runs, RunSummary
@@ -26,6 +27,7 @@ class RunsSnapshot:
     log: str = ""
     note: str = ""
     others: tuple[OtherRun, ...] = ()  # runs to lay over it
+    has_averages: bool = False  # from which an EMA of another length can be rebuilt
 
 
 class RunFollower:
@@ -65,5 +67,12 @@ def read_runs(runs: Runs, follower: RunFollower | None, others: Sequence[RunFoll
     log = log_tail(follower.run) if status in (Status.FAILED, Status.INTERRUPTED) else ""
     compared = [OtherRun(each.run.name, view) for each in others if (view := each.view()) is not None]
     return RunsSnapshot(
-        summaries, follower.run, follower.view(), follower.recipe(), log, read_note(follower.run), tuple(compared)
+        summaries,
+        follower.run,
+        follower.view(),
+        follower.recipe(),
+        log,
+        read_note(follower.run),
+        tuple(compared),
+        has_averages(follower.run),
     )

@@ -27,6 +27,8 @@ from diffstudio.ui.widgets.layout.overflow_row import OverflowRow
 _KINDS = {"learning": "good", "ready": "good", "copying": "warn", "collapsed": "bad"}  # of outcomes
 _LONGER_MINUTES = 5, 15, 60, 240
 _LOW = 560  # px
+_AVERAGES_TIP = "Rebuild the average of its weights (EMA) with another length"
+_NO_AVERAGES = "This run stored no averages: set EMA snapshots to 16 or so under All settings… of the next run"
 _CLOSING_NOTE = "Closing the window does not stop the run"
 
 
@@ -74,6 +76,7 @@ class RunView(QWidget):
     open_folder_requested = Signal()
     resume_requested = Signal()
     retry_requested = Signal()
+    averages_requested = Signal()
     remove_requested = Signal()
     sample_requested = Signal()
     prompts_requested = Signal()  # the prompts of its samples are to be changed
@@ -119,6 +122,7 @@ class RunView(QWidget):
         self.start_from = SecondaryButton(
             "Start from this…", "arrow-right", "Start a new run, on this folder or another one, from its checkpoint"
         )
+        self.averages = SecondaryButton("EMA length…", "chart-line-up", _AVERAGES_TIP)
         self.sample_now = SecondaryButton(actions.SAMPLE_NOW, "image-square", "Generate samples after the current step")
         self.prompts = SecondaryButton("Sample prompts…", "text-t", "Change the prompts of this run's samples")
         self.save_now = SecondaryButton("Save now", "floppy-disk", "Write a checkpoint after the current step")
@@ -128,6 +132,7 @@ class RunView(QWidget):
                 self.stop,
                 self.longer,
                 self.start_from,
+                self.averages,
                 self.sample_now,
                 self.prompts,
                 self.save_now,
@@ -149,6 +154,7 @@ class RunView(QWidget):
             lambda: self.longer_menu.popup(self.longer.mapToGlobal(self.longer.rect().topLeft()))
         )
         self.start_from.clicked.connect(self.start_from_requested)
+        self.averages.clicked.connect(self.averages_requested)
         self.sample_now.clicked.connect(self.sample_requested)
         self.prompts.clicked.connect(self.prompts_requested)
         self.save_now.clicked.connect(self.save_requested)
@@ -195,10 +201,12 @@ class RunView(QWidget):
         others: Sequence[OtherRun] = (),
         *,
         has_prompts: bool = False,
+        has_averages: bool = False,
     ) -> None:
         """Show a run; `log` is the end of its log, shown if it failed or was interrupted.
 
         `others` are laid over it. `has_prompts`: its samples are drawn with prompts that can be changed.
+        `has_averages`: an EMA of another length can be rebuilt.
         """
         self.title.setText(summary.name)
         self.status.setText(status_line(summary))
@@ -216,6 +224,9 @@ class RunView(QWidget):
         can_go_on = summary.status in (Status.FINISHED, Status.STOPPED) and summary.run.state_file.exists()
         self.buttons.offer(self.longer, can_go_on)
         self.buttons.offer(self.start_from, summary.checkpoint is not None and not summary.alive)
+        self.buttons.offer(self.averages, summary.checkpoint is not None and not summary.alive)
+        self.averages.setEnabled(has_averages)
+        describe(self.averages, self.averages.text(), _AVERAGES_TIP if has_averages else _NO_AVERAGES)
         for button in (self.sample_now, self.save_now):
             self.buttons.offer(button, training)
         self.buttons.offer(self.prompts, training and has_prompts)
