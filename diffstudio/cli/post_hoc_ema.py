@@ -14,8 +14,8 @@ from diffstudio.cli.weights import Add
 from diffstudio.errors import BadRequest
 
 if TYPE_CHECKING:
+    from diffstudio.studio.evaluations.averages import Averages
     from diffstudio.studio.evaluations.job_recording import JobRecording
-    from diffstudio.studio.runs.averages import Averages
     from diffstudio.training.post_hoc_ema import AveragedRun
 
 
@@ -47,9 +47,9 @@ def add_post_hoc_ema(add: Add) -> None:
 
 def _ema(arguments: argparse.Namespace) -> int:
     from diffstudio.atomic import write_text
+    from diffstudio.studio.evaluations.averages import RESULT
     from diffstudio.studio.evaluations.job_folder import JobFolder, is_job
     from diffstudio.studio.evaluations.job_recording import recorded
-    from diffstudio.studio.runs.averages import RESULT
     from diffstudio.training.run.run_folder import Command
 
     out: Path | None = arguments.out
@@ -88,7 +88,7 @@ def _found(
 ) -> Averages:
     """Measure, and write what is asked for."""
     from diffstudio import paths
-    from diffstudio.studio.runs.averages import Averages
+    from diffstudio.studio.evaluations.averages import Averages
     from diffstudio.training.post_hoc_ema import CANDIDATES, averaged_run, check_length, write_checkpoint
 
     length: float | None = arguments.length

@@ -15,9 +15,9 @@ from diffstudio.cli import main
 from diffstudio.errors import BadRequest, Interrupted, RunProblem
 from diffstudio.models.families import pixel, pixel_file
 from diffstudio.models.library.records import read_checkpoint
+from diffstudio.studio.evaluations.averages import Averages, read_averages
 from diffstudio.studio.evaluations.job_folder import JobFolder, JobRequest
 from diffstudio.studio.evaluations.jobs import JobStatus, LabJobs
-from diffstudio.studio.runs.averages import Averages, read_averages
 from diffstudio.training.distributed.team import ALONE
 from diffstudio.training.loop import train
 from diffstudio.training.post_hoc_ema import averaged_run, held_out_losses, write_checkpoint

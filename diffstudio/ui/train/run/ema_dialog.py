@@ -12,9 +12,9 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio import paths
 from diffstudio.errors import DiffstudioError
+from diffstudio.studio.evaluations.averages import LONGEST, SHORTEST, Averages, read_averages
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.jobs import JobStatus, JobSummary, LabJobs
-from diffstudio.studio.runs.averages import LONGEST, SHORTEST, Averages, read_averages
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import actions, theme
@@ -195,7 +195,7 @@ class EmaDialog(FittedDialog):
         text = "Held-out loss at this length: " + ("not measured" if loss is None else f"{loss:.5f}")
         if len(self.losses) > 1:
             lowest = min(self.losses, key=lambda length: self.losses[length])
-            text += f". Lowest of {len(self.losses)} measured: {self.losses[lowest]:.5f} at {100 * lowest:g} %"
+            text += f". Lowest of {len(self.losses)} measured: {self.losses[lowest]:.5f} at {100 * lowest:g}\u00a0%"
         self.loss.setText(f"{text}.")
 
     def _show_progress(self, found: JobSummary) -> None:

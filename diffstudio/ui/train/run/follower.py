@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from diffstudio.errors import DiffstudioError
-from diffstudio.studio.runs.averages import has_averages
+from diffstudio.studio.evaluations.averages import has_averages
 from diffstudio.studio.runs.history import HistoryView, RunHistory
 from diffstudio.studio.runs.notes import read_note
 from diffstudio.studio.runs.runs import Runs, RunSummary

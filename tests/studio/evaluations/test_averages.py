@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from diffstudio.errors import RunProblem
-from diffstudio.studio.runs.averages import LONGEST, SHORTEST, Averages, has_averages, read_averages
+from diffstudio.studio.evaluations.averages import LONGEST, SHORTEST, Averages, has_averages, read_averages
 from diffstudio.training import power_ema
 from diffstudio.training.run.run_folder import RunFolder
 
