@@ -20,6 +20,7 @@ from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.requests import GenerateRequest, UpscaleRequest
 from diffstudio.studio.runs.runs import Runs
 from diffstudio.studio.settings import Settings
+from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.app import Desktop
 from diffstudio.ui.gallery.room import GalleryRoom
 from diffstudio.ui.generate.mask.dialog import MaskDialog
@@ -34,6 +35,7 @@ from diffstudio.ui.models.room import ModelsRoom
 from diffstudio.ui.models.step_fitter import StepFittingDialog
 from diffstudio.ui.settings_dialog import SettingsDialog
 from diffstudio.ui.train.room import TrainRoom
+from diffstudio.ui.train.run.ema_dialog import EmaDialog
 from diffstudio.ui.train.run.panel import Action
 from diffstudio.ui.widgets.actions import COMPARE
 from tests.ui.samples import checkpoint
@@ -112,6 +114,7 @@ def window_texts(qtbot: QtBot, tmp_path: Path) -> Iterator[set[str]]:
         SettingsDialog(Settings(), ""),
         LinkDialog(tmp_path),
         StepFittingDialog(checkpoint()),
+        EmaDialog(RunFolder(tmp_path / "runs" / "one")),
     ]
     for place in places:
         qtbot.addWidget(place)
