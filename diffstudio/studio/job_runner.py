@@ -23,7 +23,7 @@ from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.job_records import QueuedJob
 from diffstudio.studio.jobs.queue import Queue
 from diffstudio.studio.jobs.recording import Recording, Replay
-from diffstudio.studio.jobs.restarts import stored_replay
+from diffstudio.studio.jobs.restart_from_step import stored_replay
 from diffstudio.studio.jobs.step_store import StepStore
 from diffstudio.studio.metadata.image_key import ImageKey
 from diffstudio.studio.requests import PictureRequest, UpscaleRequest

@@ -27,7 +27,7 @@ from diffstudio.studio.jobs.live_tasks import LiveTasks
 from diffstudio.studio.jobs.memory_forecast import DeviceMemory
 from diffstudio.studio.jobs.queue import Queue
 from diffstudio.studio.jobs.recording import Replay, not_restartable
-from diffstudio.studio.jobs.restarts import NOT_THE_NEWEST, replay_of
+from diffstudio.studio.jobs.restart_from_step import NOT_THE_NEWEST, replay_of
 from diffstudio.studio.jobs.step_store import StepStore
 from diffstudio.studio.jobs.waiting_jobs import WaitingJobs
 from diffstudio.studio.metadata.image_key import ImageKey

@@ -28,7 +28,7 @@ from diffstudio.errors import BadRequest, ImageProblem, StorageProblem, no_image
 from diffstudio.imaging.exact_files import EXACT_SUFFIX, ExactValues, write_png, write_tiff
 from diffstudio.imaging.thumbnail import read_thumbnail
 from diffstudio.storage_errors import storage_errors
-from diffstudio.studio.gallery.files import TRASH, folder_id, is_gone, slug
+from diffstudio.studio.gallery.file_names import TRASH, folder_id, is_gone, slug
 from diffstudio.studio.gallery.records import COLUMNS, SEARCH_COLUMNS, GalleryImage, GalleryRecords, search_values
 from diffstudio.studio.gallery.sidecar import (
     LONGEST_NOTE,

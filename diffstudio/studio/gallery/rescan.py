@@ -17,8 +17,8 @@ from pathlib import Path, PurePosixPath
 from diffstudio.atomic import replace as replace_file
 from diffstudio.errors import ImageProblem, StorageProblem
 from diffstudio.storage_errors import storage_errors
-from diffstudio.studio.gallery.files import SUFFIXES, is_gone, name_not_kept
-from diffstudio.studio.gallery.files import folder_id as id_of
+from diffstudio.studio.gallery.file_names import SUFFIXES, is_gone, name_not_kept
+from diffstudio.studio.gallery.file_names import folder_id as id_of
 from diffstudio.studio.gallery.gallery import Gallery, sidecar_unreadable
 from diffstudio.studio.gallery.sidecar import SUFFIX, sidecar_of
 from diffstudio.studio.metadata.metadata import storable

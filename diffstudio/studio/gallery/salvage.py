@@ -12,7 +12,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from diffstudio.studio.gallery.files import SUFFIXES, is_inside
+from diffstudio.studio.gallery.file_names import SUFFIXES, is_inside
 from diffstudio.studio.gallery.sidecar import LONGEST_NOTE
 
 _ERRORS = (sqlite3.Error, UnicodeDecodeError)  # the latter: SQLite quotes the damaged schema

@@ -19,7 +19,7 @@ from typing import Any
 
 from diffstudio.atomic import free_name, replace, write_text
 from diffstudio.storage_errors import storage_errors
-from diffstudio.studio.gallery.files import is_inside
+from diffstudio.studio.gallery.file_names import is_inside
 from diffstudio.studio.metadata.metadata import storable
 
 SUFFIX = ".diffstudio.json"

@@ -22,7 +22,7 @@ from diffstudio.errors import StorageProblem
 from diffstudio.imaging.exact_files import files_beside
 from diffstudio.storage_errors import storage_errors
 from diffstudio.studio.gallery.database import GalleryDatabase
-from diffstudio.studio.gallery.files import SUFFIXES, folder_id, is_inside, name_not_kept
+from diffstudio.studio.gallery.file_names import SUFFIXES, folder_id, is_inside, name_not_kept
 from diffstudio.studio.gallery.sidecar import (
     SUFFIX,
     Sidecar,

@@ -10,7 +10,7 @@ from diffstudio.studio.events import Cancelled, Event, JobId
 from diffstudio.studio.jobs.job_records import QueuedJob, RemovedJob
 from diffstudio.studio.jobs.queue import Queue
 from diffstudio.studio.jobs.recording import Replay
-from diffstudio.studio.jobs.restarts import settings_before_restart
+from diffstudio.studio.jobs.restart_from_step import settings_before_restart
 from diffstudio.studio.requests import PictureRequest
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 from diffstudio.errors import ImageProblem, StorageProblem
 from diffstudio.imaging.exact_files import ExactValues
 from diffstudio.studio.gallery import records
-from diffstudio.studio.gallery.files import slug
+from diffstudio.studio.gallery.file_names import slug
 from diffstudio.studio.gallery.gallery import TRASH, Gallery
 from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.gallery.rescan import rescan

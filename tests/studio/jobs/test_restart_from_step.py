@@ -12,7 +12,7 @@ import pytest
 from diffstudio import paths
 from diffstudio.errors import BadRequest
 from diffstudio.studio.events import Failed, Finished, ImageSaved
-from diffstudio.studio.jobs.restarts import settings_before_restart
+from diffstudio.studio.jobs.restart_from_step import settings_before_restart
 from diffstudio.studio.metadata.image_key import ImageKey, image_key
 from diffstudio.studio.requests import LATENT, UpscaleRequest
 from tests.studio.a_studio import REQUEST, Gate, Studio
