@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 
 from diffstudio.errors import BadRequest
+from diffstudio.imaging.value_range import SampleType
 from diffstudio.models.families import pixel, pixel_file
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.output_format import OutputFormat, ValueType
@@ -119,10 +120,9 @@ def test_what_a_grey_16_bit_checkpoint_draws(trained: Callable[..., RunFolder], 
     path, notes = drawn(run, tmp_path, init=tmp_path / "red.png", strength=0.5)
     assert notes == ["red.png: its colours were converted to grey, as this checkpoint generates grey images."]
     Image.new("L", (20, 20), 255).save(tmp_path / "mask.png")
-    path, notes = drawn(run, tmp_path, init=tmp_path / "red.png", mask=tmp_path / "mask.png")
-    assert any("saved with 8 bits a channel" in note for note in notes)
+    path, _ = drawn(run, tmp_path, init=tmp_path / "red.png", mask=tmp_path / "mask.png")
     with Image.open(path) as image:
-        assert image.mode == "L"
+        assert image.mode == "I;16"
     path, notes = drawn(run, tmp_path, enlarge=1.5, enlarge_strength=0.5)
     assert any("bicubic" in note for note in notes)
     with Image.open(path) as image:
@@ -248,3 +248,61 @@ def test_a_mixed_folder_names_what_it_does_not_use(trained: Callable[..., RunFol
     assert "left out for their channels or shape: deep.npy, wide.png" in started.why
     assert "deep.npy: it has 7 channels, and the network 3" in started.why
     assert started.images + started.held_out == 8
+
+
+@pytest.mark.parametrize("only", [False, True])
+def test_a_16_bit_image_keeps_its_values_outside_of_the_mask(
+    trained: Callable[..., RunFolder], tmp_path: Path, only: bool
+) -> None:
+    run = trained(lambda folder, n: Image.fromarray(RAMP[16 * n : 16 * n + 16, :16]).save(folder / f"{n}.png"))
+    ranges, _ = trained_ranges(read_checkpoint(run.latest_checkpoint))
+    low, high = ranges[SampleType.UINT16]
+    original = np.linspace(low, high, 256).round().astype(np.uint16).reshape(16, 16)
+    Image.fromarray(original).save(tmp_path / "scan.png")
+    mask = Image.new("L", (16, 16), 0)
+    mask.paste(255, (4, 4, 12, 12))
+    mask.save(tmp_path / "mask.png")
+    path, notes = drawn(
+        run, tmp_path, init=tmp_path / "scan.png", mask=tmp_path / "mask.png", masked_only=only, feather=0
+    )
+    assert notes == []
+    with Image.open(path) as image:
+        assert image.mode == "I;16"
+        found = np.asarray(image).astype(np.float64)
+    kept = np.asarray(mask) == 0
+    in_units = low + found / 65535 * (high - low)
+    assert np.abs(in_units - original)[kept].max() <= 0.5
+    assert np.abs(in_units - original)[~kept].max() > 2
+
+
+def test_a_transparent_image_keeps_its_opacity_outside_of_the_mask_and_a_margin_repeats_its_edge(
+    trained: Callable[..., RunFolder], tmp_path: Path
+) -> None:
+    def write(folder: Path, n: int) -> None:
+        image = Image.new("RGBA", (16, 16), (200, 30 * n, 0, 0))
+        image.paste((200, 30 * n, 0, 255), (4, 4, 12, 12))
+        image.save(folder / f"{n}.png")
+
+    run = trained(write, alpha=True)
+    original = np.random.default_rng(0).integers(0, 256, (16, 16, 4), dtype=np.uint8)
+    Image.fromarray(original).save(tmp_path / "cut-out.png")
+    mask = Image.new("L", (16, 16), 0)
+    mask.paste(255, (0, 0, 16, 8))
+    mask.save(tmp_path / "mask.png")
+    path, _ = drawn(run, tmp_path, init=tmp_path / "cut-out.png", mask=tmp_path / "mask.png", feather=0)
+    with Image.open(path) as image:
+        assert image.mode == "RGBA"
+        np.testing.assert_array_equal(np.asarray(image)[8:], original[8:])
+    path, _ = drawn(
+        run,
+        tmp_path,
+        init=tmp_path / "cut-out.png",
+        outpaint=(0, 0, 16, 0),
+        width=16,
+        height=16,
+        masked_only=True,
+        feather=0,
+    )
+    with Image.open(path) as image:
+        assert image.size == (32, 16)
+        np.testing.assert_array_equal(np.asarray(image)[:, :16], original)

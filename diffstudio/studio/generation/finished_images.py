@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,15 +11,16 @@ from PIL import Image
 
 from diffstudio.imaging.exact_files import ExactValues
 from diffstudio.models.output_format import OutputFormat, ValueType
+from diffstudio.studio.generation.init_image import Fractions
 from diffstudio.studio.generation.preview import to_images
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-CONVERTED_TO_GREY = "its colours were converted to grey, as this checkpoint generates grey images."
 SAVED_WITH_8_BITS = (
     "This image is saved with 8 bits a channel and without transparency, unlike those from a prompt alone."
 )
+CONVERTED_TO_GREY = "its colours were converted to grey, as this checkpoint generates grey images."
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +29,19 @@ class FinishedImage:
     exact: ExactValues | None = None  # where that is not all of it
 
 
-def finished_images(state: Tensor, output: OutputFormat) -> Iterator[FinishedImage]:
-    """[B,C,H,W] in about [-1,1] -> B images; values outside are clipped, NaN is the lowest value."""
+def finished_images(
+    state: Tensor, output: OutputFormat, compose: Callable[[Fractions], Fractions] | None = None
+) -> Iterator[FinishedImage]:
+    """[B,C,H,W] in about [-1,1] -> B images; values outside are clipped, NaN is the lowest value.
+
+    `compose` puts the values of each image [H,W,C], from 0 to 1, into the image that is inpainted.
+    """
     fractions = state.detach().double().add(1).div(2).nan_to_num(0.0).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
+    if compose is not None:
+        import torch
+
+        fractions = np.stack([compose(one) for one in fractions])
+        state = torch.from_numpy(fractions).permute(0, 3, 1, 2).mul(2).sub(1)
     shown = to_images(output.to_rgb(state))
     for one, rgb in zip(fractions, shown, strict=True):
         image = Image.fromarray(rgb)

@@ -19,13 +19,12 @@ from diffstudio.models.conditioning.image_inputs import ControlNetInput
 from diffstudio.models.memory import devices
 from diffstudio.models.memory.oom_fallback import OutOfMemoryFallback, decode, images_at_once
 from diffstudio.models.model import Model
-from diffstudio.models.output_format import img2img_unsupported
+from diffstudio.models.output_format import OutputFormat, img2img_unsupported
 from diffstudio.studio.events import Event, Finished, ImageSaved, Noted
 from diffstudio.studio.generation.controlnets import RequestControlNets
 from diffstudio.studio.generation.enlarge import Enlarger
 from diffstudio.studio.generation.finished_images import (
     CONVERTED_TO_GREY,
-    SAVED_WITH_8_BITS,
     FinishedImage,
     composed_mode,
     finished_images,
@@ -68,7 +67,7 @@ def generate(
     if request.init is not None and not model.output.is_image:
         raise img2img_unsupported(model.output)
     ranges, note = trained_ranges(model.checkpoint)
-    init_image = load_init_image(request, width, height, ranges)
+    init_image = load_init_image(request, width, height, ranges, model.output)
     if note and init_image is not None:
         yield Noted(context.job, note)
     for path in dict.fromkeys([request.init, request.mask, *(use.image for use in request.controls)]):
@@ -187,6 +186,8 @@ class _Generation:
         output, init_image = self.model.output, self._init_image
         if not output.is_plain and (init_image is None or init_image.mask is None):
             return list(finished_images(x, output))
+        if init_image is not None and init_image.exact is not None:
+            return list(finished_images(x, output, init_image.composed_exactly))
         images = to_images((yield from self._decoded(x)))
         if init_image is not None:
             images = tuple(init_image.composed(image) for image in images)
@@ -253,13 +254,14 @@ def model_metadata(request: PictureRequest, model: Model) -> dict[str, Any]:
 def _output_notes(request: GenerateRequest, model: Model, init_image: InitImage | None) -> Iterator[str]:
     """What becomes of an init image, and of the enlarged image, where the model does not generate RGB of 8 bits."""
     output = model.output
-    if init_image is not None and request.init is not None:
-        if output.colours == 1 and not is_grey(Image.fromarray(init_image.whole)):
-            yield f"{request.init.name}: {CONVERTED_TO_GREY}"
-        if init_image.mask is not None and not output.is_grey_or_rgb_of_8_bits:
-            yield SAVED_WITH_8_BITS
+    if init_image is not None and request.init is not None and _loses_colours(init_image, output):
+        yield f"{request.init.name}: {CONVERTED_TO_GREY}"
     if request.enlarge > 1 and request.upscaler != LATENT and not output.is_grey_or_rgb_of_8_bits:
         yield "The image was enlarged by bicubic interpolation: upscalers take RGB of 8 bits."
+
+
+def _loses_colours(init_image: InitImage, output: OutputFormat) -> bool:
+    return output.colours == 1 and not is_grey(Image.fromarray(init_image.whole))
 
 
 def _with_size(request: GenerateRequest, model: Model) -> tuple[GenerateRequest, int, int]:

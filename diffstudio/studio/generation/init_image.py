@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from diffstudio.errors import BadRequest, CheckpointDamaged, DiffstudioError, RunProblem
+from diffstudio.imaging.levels import PixelForm, load_levels
 from diffstudio.imaging.masks import GREY, Box, Mask, feather_mask, fill_from_surroundings, masked_region
 from diffstudio.imaging.reader import NO_RANGES, WHITE, flatten, load_image, read_rgb, read_size
 from diffstudio.imaging.value_range import Range, SampleType
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.output_format import PLAIN, OutputFormat
 from diffstudio.studio.events import Picture
 from diffstudio.studio.metadata.image_text import read_text
 from diffstudio.studio.metadata.metadata import JSON_KEY
@@ -23,6 +26,8 @@ from diffstudio.studio.request_checks import LARGEST_SIDE
 from diffstudio.studio.request_choices import FillName, ResizeName
 from diffstudio.studio.requests import GenerateRequest, too_large
 from diffstudio.training.recipe import ranges_of_recipe
+
+Fractions: TypeAlias = NDArray[np.float64]  # values from 0 to 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +39,7 @@ class InitImage:
     whole: Picture  # [h,w,3]: the image that is inpainted; `init` without a mask
     share: NDArray[np.float32] | None  # [h,w] in [0,1]: opacity of the result; 0 keeps `whole` to the bit
     box: Box  # the part of `whole` that is generated
+    exact: Fractions | None = None  # [h,w,C]: `whole` in the model's channels, where RGB of 8 bits does not hold them
 
     def composed(self, made: Picture) -> Picture:
         """Composite the result `made` [H,W,3] into `whole`, by the feathered mask."""
@@ -49,18 +55,35 @@ class InitImage:
         whole[top:bottom, left:right] = np.where(share == 0, before, mixed)
         return whole
 
+    def composed_exactly(self, made: Fractions) -> Fractions:
+        """The same for values [H,W,C] from 0 to 1 in the model's channels: outside of the mask they are the original's."""
+        assert self.exact is not None and self.share is not None
+        left, top, right, bottom = self.box
+        made = _by_channel(made, lambda plane: fitted(plane, (right - left, bottom - top), ResizeName.STRETCH))
+        share = self.share[top:bottom, left:right, None]
+        before = self.exact[top:bottom, left:right]
+        whole = self.exact.copy()
+        whole[top:bottom, left:right] = np.where(share == 0, before, (share * made + (1.0 - share) * before).clip(0, 1))
+        return whole
+
 
 def load_init_image(
-    request: GenerateRequest, width: int, height: int, ranges: Mapping[SampleType, Range] = NO_RANGES
+    request: GenerateRequest,
+    width: int,
+    height: int,
+    ranges: Mapping[SampleType, Range] = NO_RANGES,
+    output: OutputFormat = PLAIN,
 ) -> InitImage | None:
     """Load the initial image and mask of a request for a result of width × height px; None without an initial image.
 
-    `ranges` are those of the checkpoint's training images, for an initial image of more than 8 bits a channel.
+    `ranges` are those of the checkpoint's training images, for an initial image of more than 8 bits a channel; `output`
+    is what it generates.
     ImageProblem for an unreadable or truncated file, BadRequest for an empty mask or a canvas that is too large.
     """
     if request.init is None:
         return None
-    image = flatten(load_image(request.init, ranges=NO_RANGES if _fills_its_range(request.init) else ranges).image)
+    ranges = NO_RANGES if _fills_its_range(request.init) else ranges
+    image = flatten(load_image(request.init, ranges=ranges).image)
     if request.mask is None and not any(request.outpaint):
         whole = np.array(fitted(image, (width, height), request.resize))
         return InitImage(whole, None, whole, None, (0, 0, width, height))
@@ -83,7 +106,36 @@ def load_init_image(
     filled = Image.fromarray(_filled(whole, painted, request.fill, request.seed))
     init = np.array(filled.crop(box).resize((width, height), Image.Resampling.LANCZOS))
     small = np.array(mask.crop(box).resize((width, height), Image.Resampling.BILINEAR))
-    return InitImage(init, small, whole, feather_mask(painted, request.feather), box)
+    exact = None if output.is_grey_or_rgb_of_8_bits else _exact(request, (width, height), ranges, output)
+    return InitImage(init, small, whole, feather_mask(painted, request.feather), box, exact)
+
+
+def _exact(
+    request: GenerateRequest, size: tuple[int, int], ranges: Mapping[SampleType, Range], output: OutputFormat
+) -> Fractions:
+    """The image that is inpainted, in the model's channels [h,w,C] from 0 to 1. ImageProblem."""
+    assert request.init is not None
+    loaded = load_levels(request.init, PixelForm(output.channels, 16, output.alpha, ranges))
+    values = loaded.values.astype(np.float64) / 65535
+    opacity = np.ones(values.shape[:2]) if loaded.alpha is None else loaded.alpha / 65535
+    if output.alpha:
+        values = np.concatenate([values, opacity[..., None]], axis=2)
+    else:
+        values = values * opacity[..., None] + (1 - opacity[..., None])  # on white, as `flatten`
+    left, top, right, bottom = request.outpaint
+    values = np.pad(values, ((top, bottom), (left, right), (0, 0)), mode="edge")
+    if request.masked_only:
+        return values
+    return _by_channel(values, lambda plane: fitted(plane, size, request.resize)).clip(0, 1)
+
+
+def _by_channel(values: Fractions, change: Callable[[Image.Image], Image.Image]) -> Fractions:
+    """[h,w,C] with each channel changed as an image of floats; without a copy where nothing is."""
+    planes = [Image.fromarray(np.ascontiguousarray(plane, np.float32)) for plane in np.moveaxis(values, 2, 0)]
+    changed = [change(plane) for plane in planes]
+    if all(one is plane for one, plane in zip(changed, planes, strict=True)):
+        return values
+    return np.stack([np.asarray(plane, np.float64) for plane in changed], axis=2)
 
 
 def _fills_its_range(path: Path) -> bool:
@@ -140,7 +192,7 @@ def fitted(image: Image.Image, size: tuple[int, int], mode: ResizeName) -> Image
         case ResizeName.CROP:
             return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
         case ResizeName.PAD:
-            colour = 0 if image.mode == "L" else WHITE
+            colour = {"L": 0, "F": 1}.get(image.mode, WHITE)
             return ImageOps.pad(image, size, Image.Resampling.LANCZOS, color=colour)
         case ResizeName.STRETCH:
             return image.resize(size, Image.Resampling.LANCZOS)
