@@ -134,8 +134,8 @@ def memorisation(
     """
     if generated.network != real.network:
         raise different_networks(f"{generated.name} has those of {generated.network}, the folder of {real.network}")
-    drawn = slice(None) if chosen is None or len(chosen) == len(generated.features) else list(chosen)
-    shown = (generated.features[None] if generated.views is None else generated.views)[:, drawn]
+    rows = slice(None) if chosen is None or len(chosen) == len(generated.features) else list(chosen)
+    shown = (generated.features[None] if generated.views is None else generated.views)[:, rows]
     held_out = real.held_out if real.held_out_views is None else real.held_out_views
     if generated.pixels is None or real.training_pixels is None or real.held_out_pixels is None:
         found = copies(shown, real.training, held_out)
@@ -143,7 +143,7 @@ def memorisation(
         rate = FALSE_POSITIVE_RATE / 2  # of each of two tests
         found = combined_copies(
             copies(shown, real.training, held_out, rate),
-            copies(generated.pixels[:, drawn], real.training_pixels, real.held_out_pixels, rate),
+            copies(generated.pixels[:, rows], real.training_pixels, real.held_out_pixels, rate),
         )
     figures = {"copies": found.share}
     if len(real.training) >= len(real.held_out):
@@ -152,7 +152,7 @@ def memorisation(
 
 
 def _row(generated: GeneratedImages, real: RealImages, resamples: int, count: int, check: Callable[[], None]) -> Row:
-    chosen = _indices(len(generated.features), count)
+    chosen = drawn(len(generated.features), count)
     tests, found = memorisation(generated, real, chosen)  # first, because it compares the networks
     check()
     held_out, images = _draw(real.held_out, count), _draw(generated.features, count)
@@ -213,10 +213,10 @@ def _figures(
     return found
 
 
-def _indices(available: int, count: int) -> list[int]:
+def drawn(available: int, count: int) -> list[int]:
     """`count` of so many, drawn by a fixed seed, in order."""
     return sorted(np.random.default_rng(0).choice(available, count, replace=False).tolist())
 
 
 def _draw(features: FeatureArray, count: int) -> FeatureArray:
-    return features if count == len(features) else features[_indices(len(features), count)]
+    return features if count == len(features) else features[drawn(len(features), count)]

@@ -26,6 +26,7 @@ from diffstudio.evaluation.report import (
     RealImages,
     Row,
     check_counts,
+    drawn,
     memorisation,
     real_row,
     row,
@@ -202,24 +203,32 @@ class _Evaluation:
         check_no_real_images(subject.name, dataset, self.real)
         everything = np.arange(len(dataset))
         notes += duplicate_notes(subject.name, map(digest_and_flatness, pixels_of(dataset, everything)))
+        chosen = self._compared(len(dataset))
+        if len(chosen) < len(dataset):
+            notes.append(
+                f"{len(chosen):,} of the {len(dataset):,} images of {subject.name}, drawn at random, are compared: as many as "
+                "each part of the real images has."
+            )
         features = self.files.extract(
-            f"generated-{number}",
-            f"Comparing {subject.name}",
-            batches_of(dataset.batch, everything),
-            len(dataset),
-            views,
+            f"generated-{number}", f"Comparing {subject.name}", batches_of(dataset.batch, chosen), len(chosen), views
         )
         kind = kind_of_labels(self.real, dataset.captions, dataset.classes)
-        asked = labels_of(dataset, kind, everything)
         return _Generated(
             subject.name,
             features,
-            asked,
-            [path.as_posix() for path in dataset.paths],
+            labels_of(dataset, kind, chosen),
+            [dataset.paths[index].as_posix() for index in chosen],
             kind,
             {},
-            images=lambda index: next(pixels_of(dataset, [index])),
+            images=lambda index: next(pixels_of(dataset, [chosen[index]])),
         )
+
+    def _compared(self, count: int) -> NDArray[np.int64]:
+        """Which of so many generated images are compared: no more than each part has real ones, if these make a table."""
+        most = min(len(self.real.training), len(self.real.held_out))
+        if most < FEWEST or count <= most:
+            return np.arange(count)
+        return np.array(drawn(count, most))
 
     def _samples_of_checkpoint(
         self, number: int, subject: CheckpointSubject, views: Sequence[View], notes: list[str]

@@ -172,6 +172,26 @@ def test_few_generated_images_do_not_take_the_table_from_others(real: Path, gene
     assert any("No checkpoint says which images were held out" in note for note in found.notes)
 
 
+def test_only_as_many_generated_images_as_can_be_compared_get_features(
+    real: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extracted: dict[str, int] = {}
+    extract = FeatureFiles.extract
+
+    def counted(self: FeatureFiles, name: str, what: str, batches: Any, count: int, views: Any) -> Any:
+        extracted[name] = count
+        return extract(self, name, what, batches, count, views)
+
+    monkeypatch.setattr(FeatureFiles, "extract", counted)
+    many = write_images(tmp_path / "many", 300, seed=4)
+    found = run(many, folder=real)
+    part = min(extracted["training"], extracted["held-out"])
+    assert extracted["generated-0"] == part < 250
+    (row,) = found.to_json()["rows"][1:]
+    assert row["count"] == part
+    assert any(note.startswith(f"{part} of the 300 images of many, drawn at random") for note in found.notes)
+
+
 def test_generated_images_that_are_real_ones_or_all_equal(real: Path, tmp_path: Path) -> None:
     with pytest.raises(FolderProblem, match=r"250 of 250 images in \w+ are real images"):
         run(real, folder=real)
