@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QKeyEvent, QResizeEvent
-from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtCore import QPoint, Qt, QTimer, Signal
+from PySide6.QtGui import QKeyEvent
+from PySide6.QtWidgets import QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 
 from diffstudio.studio.runs.history import HistoryView
 from diffstudio.studio.runs.runs import RunSummary
@@ -17,15 +17,7 @@ from diffstudio.ui.train.run.learning_card import LearningCard
 from diffstudio.ui.train.run.view import finished_kind
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import Card, ProgressLine, SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.helpers import (
-    SCROLL_BAR_WIDTH,
-    ElidedLabel,
-    PartsLabel,
-    describe,
-    label,
-    scroll_area,
-    set_style_property,
-)
+from diffstudio.ui.widgets.helpers import ElidedLabel, PartsLabel, describe, label, set_style_property
 from diffstudio.ui.widgets.layout.side_column import scrolled_column
 
 LIST_WIDTHS = 216, 260  # px, in a narrow window and in a wide one
@@ -124,23 +116,18 @@ class RunsList(QWidget):
             wrap=True,
         )
         self.learning = LearningCard(tasks)
-        self._learning_contents = _padded(self.learning)
-        self._learning_area = scroll_area(self._learning_contents)
         self._column = scrolled_column(self)
         self._column.setSpacing(8)
+        self._area = self.findChildren(QScrollArea)[0]
         self._column.addWidget(self._heading)
         self._column.addWidget(self.empty_note)
+        self._column.addWidget(self.learning)
         self._column.addStretch(1)
-        self._learning_place = QWidget()
-        learning = QHBoxLayout(self._learning_place)
-        learning.setContentsMargins(16, 8, 16 - SCROLL_BAR_WIDTH, 0)
-        learning.addWidget(self._learning_area)
         bottom = QHBoxLayout()
         bottom.setContentsMargins(16, 8, 16, 16)
         bottom.addWidget(self.new_run)
         layout = self.layout()
         assert isinstance(layout, QVBoxLayout)
-        layout.addWidget(self._learning_place, 2)  # as tall as its contents at most: see `fit_learning`
         layout.addLayout(bottom)
         self.new_run.clicked.connect(self.new_run_requested)
         self.show_runs(())
@@ -164,11 +151,13 @@ class RunsList(QWidget):
                 card.clicked.connect(lambda path=path: self.run_selected.emit(path))
                 card.arrow_pressed.connect(lambda step, path=path: self._move_focus(path, step))
                 card.set_chosen(path == self._selected)
-        if list(self._cards) != order or self._column.count() != len(order) + 3:
+        if list(self._cards) != order or self._column.count() != len(order) + 4:
             self._cards = {path: self._cards[path] for path in order}
+            self._column.removeWidget(self.learning)
             for position, card in enumerate(self._cards.values()):
                 self._column.insertWidget(2 + position, card)
                 card.show()
+            self._place_learning()
         self._heading.set_right(f"{len(order):,}")
         self.empty_note.setVisible(not order)
         self.new_run.setVisible(bool(order))
@@ -177,6 +166,28 @@ class RunsList(QWidget):
         self._selected = path
         for each, card in self._cards.items():
             card.set_chosen(each == path)
+        before = self._top_of(path)
+        self._column.removeWidget(self.learning)
+        self._place_learning()
+        QTimer.singleShot(0, self, lambda: self._keep_in_place(path, before))
+
+    def _place_learning(self) -> None:
+        """Below the card of the selected run, which it is about."""
+        chosen = self._cards.get(self._selected) if self._selected is not None else None
+        place = self._column.indexOf(chosen) + 1 if chosen is not None else self._column.count() - 1
+        self._column.insertWidget(place, self.learning)
+
+    def _top_of(self, path: Path | None) -> int:
+        card = self._cards.get(path) if path is not None else None
+        return card.mapTo(self._area.viewport(), QPoint()).y() if card is not None else 0
+
+    def _keep_in_place(self, path: Path | None, top: int) -> None:
+        """Scroll so that a card stays `top` px below the top, which is below the pointer that chose it."""
+        contents = self._area.widget().layout()
+        assert contents is not None
+        contents.activate()
+        bar = self._area.verticalScrollBar()
+        bar.setValue(bar.value() + self._top_of(path) - top)
 
     def focused_run(self) -> Path | None:
         """The run whose card has the keyboard focus."""
@@ -191,24 +202,3 @@ class RunsList(QWidget):
     ) -> None:
         """Show whether a run is learning; `folder` holds its training images. None hides it."""
         self.learning.show_history(history, run, folder)
-        self.fit_learning()
-
-    def fit_learning(self) -> None:
-        """Be at most as tall as its contents; where there is less room, it scrolls."""
-        contents = self._learning_contents
-        needed = contents.heightForWidth(self._learning_area.viewport().width())
-        self._learning_place.setMaximumHeight(max(needed, contents.minimumSizeHint().height()) + 8)
-        self._learning_place.setVisible(not self.learning.isHidden())
-
-    def resizeEvent(self, event: QResizeEvent) -> None:
-        super().resizeEvent(event)
-        self.fit_learning()
-
-
-def _padded(card: QWidget) -> QWidget:
-    inner = QWidget()
-    inner.setObjectName("contents")
-    column = QVBoxLayout(inner)
-    column.setContentsMargins(0, 0, 0, 0)
-    column.addWidget(card)
-    return inner

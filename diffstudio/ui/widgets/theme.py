@@ -325,7 +325,7 @@ QListView#raised:focus { border-color: $accent; }
 QListView#raised::item { padding: 4px; }
 QListView::item:selected { background: $chosen; color: $text; }
 QListView::item { border-radius: 6px; }
-QHeaderView::section { background: transparent; color: $dim; border: none; padding: 4px 8px; }
+QHeaderView::section { background: transparent; color: $dim; border: none; padding: 4px 11px; }
 QSplitter::handle { background: transparent; }
 #pill { background: $raised; border: 1px solid $line; border-radius: 12px; padding: 4px 12px; }
 QProgressBar { background: $line; border: none; border-radius: 2px; max-height: 4px; text-align: center;

@@ -611,6 +611,31 @@ def test_what_the_panel_cannot_show_of_a_request_is_named(panel: Panel, tmp_path
     )
 
 
+def test_scales_that_a_checkpoint_in_two_levels_cannot_make_are_not_offered(panel: Panel) -> None:
+    levels = {
+        "diffstudio.network": json.dumps({"patch": 8, "size": 64}),
+        "diffstudio.upper": json.dumps({"network": {"patch": 8, "size": 128}}),
+    }
+    two = checkpoint("two", width=128, height=128, metadata=levels)
+    panel.set_checkpoints([two, checkpoint()])
+    panel.choose(two)
+    hires = panel.hires_fix
+    hires.open_button.click()
+    hires.tiled.setChecked(False)
+    assert [hires.scale.chip(scale).isEnabled() for scale, _ in labels.SCALES] == [True, True, False, False]
+    assert "two levels, of up to 256 px" in hires.scale.chip(4.0).toolTip()
+    assert not hires.tiled.isEnabled() and "two levels" in hires.tiled.toolTip()
+    hires.restore(GenerateRequest(tiled=True), 4.0, enabled=True)  # as another checkpoint could
+    assert "4× is too large" in hires.size_label.text()
+    with pytest.raises(BadRequest, match="Choose a smaller scale"):
+        hires.apply_to(GenerateRequest())
+    hires.scale.set_value(2.0)
+    assert not hires.apply_to(GenerateRequest()).tiled
+    panel.choose(checkpoint())
+    assert hires.scale.chip(4.0).isEnabled() and hires.tiled.isEnabled()
+    assert hires.apply_to(GenerateRequest()).tiled, "kept for a checkpoint that can"
+
+
 def test_a_mask_or_a_hires_fix_that_the_panel_shows_differently_is_named(panel: Panel, tmp_path: Path) -> None:
     for name in ("photo.png", "mask.png"):
         Image.new("L", (64, 64), 255).save(tmp_path / name)

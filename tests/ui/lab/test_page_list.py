@@ -94,10 +94,11 @@ def test_a_comparison_is_shown(
     values = json.loads(json.dumps(comparison().to_json()))
     view.show_result(compare.read(JobFolder(tmp_path), values))
     view.show()
-    assert "Mode collapse:" in view.verdicts.text() and view.verdicts.text().startswith("gan\n")
+    assert "Mode collapse:" in view.verdicts.text() and view.verdicts.text().startswith("GAN\n")
     assert view.table.model.rowCount() == 3 and view.pairs.count() == 1 and view.plot.choice.count() > 1
     assert not view.grids.sheet.target.image.isNull()
     before = view.grids.sheet.grab().toImage()
+    assert view.grids.sheet.height() == view.grids.sheet.width() // 2, "no empty area below the image"
     view.grids.choice.set_value(1)
     view.grids.choice.chosen.emit(1)
     assert view.grids.sheet.grab().toImage() != before  # a sheet that cannot be read

@@ -21,6 +21,7 @@ from PySide6.QtWidgets import (
     QLineEdit,
     QMenu,
     QMessageBox,
+    QScrollArea,
     QWidget,
 )
 from pytestqt.qtbot import QtBot
@@ -234,8 +235,9 @@ def test_from_a_folder_to_a_checkpoint(
     qtbot.waitUntil(view.generate.isVisible, timeout=PATIENCE_MS)  # from the first checkpoint on
 
     reaches(room, qtbot, Status.FINISHED)
-    qtbot.waitUntil(lambda: view.outcome.isVisible(), timeout=PATIENCE_MS)
-    assert "It learned" in view.outcome.text()
+    verdict = room.runs_list.learning
+    qtbot.waitUntil(lambda: "It learned" in verdict.text.text(), timeout=PATIENCE_MS)
+    assert verdict.isVisible() and not view.outcome.isVisible(), "it is said once, beside its evidence"
     assert room.runs_list.cards()[path].status() == "finished"
     assert not view.stop.isVisible()
     assert view.note.text() == ""
@@ -708,14 +710,37 @@ def test_a_run_that_copies_is_not_shown_as_a_success(room: TrainRoom, runs: Runs
     qtbot.waitUntil(lambda: run.path in room.runs_list.cards(), timeout=PATIENCE_MS)
     assert room.runs_list.cards()[run.path].status() == "finished · copying"
     room.select(run.path)
-    qtbot.waitUntil(lambda: room.run_view.outcome.isVisible(), timeout=PATIENCE_MS)
-    assert room.run_view.outcome.property("kind") == "warn"
-    qtbot.waitUntil(lambda: room.runs_list.learning.isVisible(), timeout=PATIENCE_MS)
-    assert "3 copies" in room.runs_list.learning.evidence.text()
-    cards = room.runs_list.cards()[run.path].parentWidget()
-    assert cards is not None
+    verdict = room.runs_list.learning
+    qtbot.waitUntil(verdict.isVisible, timeout=PATIENCE_MS)
+    assert verdict.text.text() == "It copies." and "3 copies" in verdict.evidence.text()
+    assert not room.run_view.outcome.isVisible(), "it is said once, beside its evidence"
+    card = room.runs_list.cards()[run.path]
+    qtbot.waitUntil(lambda: verdict.y() > card.geometry().bottom(), timeout=PATIENCE_MS)
     room.select(None)
-    qtbot.waitUntil(lambda: cards.height() > room.height() - 150)  # nothing is kept free for the verdict of no run
+    qtbot.waitUntil(lambda: not verdict.isVisible(), timeout=PATIENCE_MS)
+
+
+def test_the_verdict_is_below_the_card_that_was_chosen_which_does_not_move(
+    room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path
+) -> None:
+    room.resize(1200, 400)
+    evidence = tuple(f"Evidence number {number}" for number in range(20))
+    finished = RunFinished(10, "checkpoints/latest.safetensors", False, "It copies.", "copying", evidence, 5)
+    made = [recorded(runs, pictures, f"run {number}", RunHeldOut(10, 0.5), finished) for number in range(4)]
+    room.refresh()
+    qtbot.waitUntil(lambda: made[-1].path in room.runs_list.cards(), timeout=PATIENCE_MS)
+    first, *_, last = room.runs_list.cards().items()
+    column, verdict = room.runs_list, room.runs_list.learning
+    (area,) = column.findChildren(QScrollArea)  # one scroll bar
+    bar = area.verticalScrollBar()
+    for path, card in (first, last):
+        top = card.mapTo(column, QPoint()).y()
+        room.select(path)
+        qtbot.waitUntil(lambda: verdict.isVisible() and len(verdict.evidence.text()) > 100, timeout=PATIENCE_MS)
+        qtbot.waitUntil(lambda card=card: verdict.y() > card.geometry().bottom(), timeout=PATIENCE_MS)
+        qtbot.wait(50)
+        assert card.mapTo(column, QPoint()).y() == top or bar.value() in (bar.minimum(), bar.maximum())
+        qtbot.waitUntil(lambda: bar.maximum() > 0, timeout=PATIENCE_MS)
 
 
 def test_a_cross_validation_is_shown_by_its_step_and_offers_no_samples(

@@ -11,6 +11,7 @@ from diffstudio.studio.evaluations.request import AUTO, MOST_IMAGES
 
 DIFFUSION = "diffusion"
 MODELS = (DIFFUSION, "vae", "gan")
+TITLES = {DIFFUSION: "Diffusion", "vae": "VAE", "gan": "GAN"}  # of MODELS in the window
 LEAST_MINUTES, MOST_MINUTES = 0.05, 10_000.0  # of training, of each model and seed
 MOST_SEEDS = 20
 

@@ -10,7 +10,9 @@ from typing import TypeAlias
 WIDTH, HEIGHT = 640, 300  # px
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 36, 58
 _LETTER = 6.4  # px, mean width of a letter in labels
+_WIDEST_LETTER = 7.2  # px, where the plot is shown smaller than it is
 _LINE = 14  # px, height of a line of text
+_ELLIPSIS = "…"
 _TICKS = 5
 SHARE_OF_IMAGES = "share of the images"  # an axis label
 
@@ -222,8 +224,11 @@ def _x_marks(figure: Figure, axis: _Axis) -> Iterator[Mark]:
     bottom = HEIGHT - _BOTTOM
     yield Line(((_LEFT, bottom), (WIDTH - _RIGHT, bottom)))
     if figure.categories:
-        for number, name in enumerate(figure.categories):
-            yield Text(axis.at(number), bottom + 16, name, "middle")
+        width = axis.at(1) - axis.at(0)
+        every = math.ceil(3 * _WIDEST_LETTER / width)  # no label is shorter than two letters and an ellipsis
+        for number, name in list(enumerate(figure.categories))[::every]:
+            for line, text in enumerate(_lines(name, every * width)):
+                yield Text(axis.at(number), bottom + 16 + line * _LINE, text, "middle")
         return
     for value in axis.ticks():
         yield Text(axis.at(value), bottom + 16, _number(value), "middle")
@@ -253,10 +258,30 @@ def _legend(figure: Figure) -> Iterator[Mark]:
     for one in figure.series:
         entries.setdefault(one.colour, (one.name, False))
     x = float(_LEFT)
+    room = (WIDTH - _LEFT - _RIGHT) / max(1, len(entries)) - 42  # px for each name
+    longest = max((len(name) for name, _ in entries.values()), default=0)
+    if sum(42 + _LETTER * len(name) for name, _ in entries.values()) <= WIDTH - _LEFT - _RIGHT:
+        room = _LETTER * longest
     for colour, (name, dashed) in entries.items():
+        name = _elided(name, int(room / _LETTER))
         yield Line(((x, HEIGHT - 12), (x + 18, HEIGHT - 12)), colour, dashed)
         yield Text(x + 24, HEIGHT - 8, name)
         x += 24 + _LETTER * len(name) + 18
+
+
+def _lines(text: str, width: float) -> list[str]:
+    """A label in one or two lines that fit into `width` px; what does not fit is elided."""
+    most = int(width / _WIDEST_LETTER)
+    if len(text) <= most:
+        return [text]
+    ends = [end for end, letter in enumerate(text) if letter == " " and end <= most]
+    if not ends:
+        return [_elided(text, most)]
+    return [text[: ends[-1]], _elided(text[ends[-1] + 1 :], most)]
+
+
+def _elided(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: max(1, most - 1)].rstrip() + _ELLIPSIS
 
 
 def thinned(x: Sequence[float], y: Sequence[float], most: int = 400) -> tuple[tuple[float, ...], tuple[float, ...]]:

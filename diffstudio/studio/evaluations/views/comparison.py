@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from diffstudio.evaluation.interval import Interval
 from diffstudio.studio.evaluations.compare.figures import plots_of
+from diffstudio.studio.evaluations.compare.request import TITLES
 from diffstudio.studio.evaluations.compare.result import (
     HOW_TO_READ,
     MEASURES,
     PAGE,
     Comparison,
     Entry,
+    Finding,
     mean_of,
     over_seeds,
 )
@@ -46,13 +49,23 @@ class Grid:
 
 
 @dataclass(frozen=True, slots=True)
+class SaidOfModel:
+    """A verdict on one aspect of a model, with what it is based on."""
+
+    sentence: str
+    evidence: tuple[str, ...]  # of each seed
+    grade: str  # as in `Finding`
+
+
+@dataclass(frozen=True, slots=True)
 class ComparisonView:
     summary: str
     table: Table
     figures: tuple[Figure, ...]
     grids: tuple[Grid, ...]
     pairs: tuple[Pair, ...]
-    verdicts: tuple[tuple[str, tuple[str, ...]], ...]  # a model, and sentences with their evidence
+    verdicts: tuple[tuple[str, tuple[SaidOfModel, ...]], ...]  # by model
+    likelihoods: tuple[str, ...]  # how the bits per dimension were computed, or why they are missing
     notes: tuple[str, ...]
     how_to_read: str
     problem: str
@@ -61,7 +74,7 @@ class ComparisonView:
 
 def read_comparison_view(job: JobFolder, values: Mapping[str, Any]) -> ComparisonView:
     """The result in a job's folder. RunProblem when it is damaged."""
-    found = Comparison.from_json(values)
+    found = _titled(Comparison.from_json(values))
     page = job.path / PAGE
     return ComparisonView(
         f"{counts_line(found.folder, found.training_images, found.held_out_images)}. {found.total} "
@@ -70,17 +83,9 @@ def read_comparison_view(job: JobFolder, values: Mapping[str, Any]) -> Compariso
         tuple(plots_of(found)),
         tuple(_grids(job.path, found)),
         tuple(pair for entry in found.entries for pair in _pairs(job.path, entry)),
-        tuple(
-            (
-                verdict.model,
-                tuple(
-                    f"{one.aspect[:1].upper()}{one.aspect[1:]}: {one.sentence} ({one.evidence})"
-                    for one in verdict.findings
-                ),
-            )
-            for verdict in found.verdicts
-        ),
-        (*found.notes, *(note for entry in found.entries for note in _notes(entry))),
+        tuple((verdict.model, tuple(map(_said, verdict.findings))) for verdict in found.verdicts),
+        tuple(_shared(found, {entry.name: [entry.likelihood.note] for entry in found.entries})),
+        (*found.notes, *_shared(found, {entry.name: [*entry.notes, entry.problem] for entry in found.entries})),
         HOW_TO_READ if found.real is not None else "",
         str(found.problem) if found.problem is not None else "",
         page if page.is_file() else None,
@@ -153,9 +158,36 @@ def _pairs(folder: Path, entry: Entry) -> list[Pair]:
     ]
 
 
-def _notes(entry: Entry) -> list[str]:
-    sentences = [*entry.notes, entry.problem, entry.likelihood.note]
-    return [f"{entry.name}: {sentence}" for sentence in sentences if sentence]
+def _titled(found: Comparison) -> Comparison:
+    """The comparison with the window's names of the kinds of models that it trained."""
+    titles = {
+        entry.model: TITLES[entry.model] for entry in found.entries if entry.seed is not None and entry.model in TITLES
+    }
+    entries = [
+        replace(entry, name=entry.name.replace(entry.model, title, 1), model=title)
+        if (title := titles.get(entry.model)) and entry.seed is not None
+        else entry
+        for entry in found.entries
+    ]
+    verdicts = [replace(verdict, model=titles.get(verdict.model, verdict.model)) for verdict in found.verdicts]
+    return replace(found, entries=tuple(entries), verdicts=tuple(verdicts))
+
+
+def _said(finding: Finding) -> SaidOfModel:
+    by_seed = re.split(r"; (?=seed \d)", finding.evidence)
+    sentence = f"{_title(finding.aspect)}: {finding.sentence}"
+    return SaidOfModel(sentence, tuple(filter(None, map(_title, by_seed))), finding.grade)
+
+
+def _shared(found: Comparison, sentences: Mapping[str, Sequence[str]]) -> list[str]:
+    """The sentences on entries, each with the name of its entry, or of the model if it holds for all of its seeds."""
+    lines = []
+    for model in found.models:
+        names = [entry.name for entry in found.of_model(model)]
+        for sentence in dict.fromkeys(one for name in names for one in sentences[name] if one):
+            of = [name for name in names if sentence in sentences[name]]
+            lines += [f"{name}: {sentence}" for name in ([model] if of == names and len(names) > 1 else of)]
+    return lines
 
 
 def _is_inside(path: Path, folder: Path) -> bool:

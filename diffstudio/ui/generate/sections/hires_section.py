@@ -8,7 +8,7 @@ from dataclasses import replace
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
-from diffstudio.errors import BadRequest
+from diffstudio.errors import BadRequest, CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import family_of, starts_from_images
 from diffstudio.studio.requests import LANCZOS, GenerateRequest, enlarged_size
@@ -16,7 +16,7 @@ from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.sections.size import limits_of
 from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.helpers import label, set_style_property
+from diffstudio.ui.widgets.helpers import label, set_style_property, set_tooltip
 from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, LabelledComboBox, LabelledSlider
 
 DEFAULT_SCALE = 2.0
@@ -115,7 +115,8 @@ class HiresSection(QWidget):
         if not self._enabled or not self.is_available():
             return request
         self._result()
-        return replace(self.with_values(request), enlarge=float(self.scale.value()))
+        request = self.with_values(request)
+        return replace(request, enlarge=float(self.scale.value()), tiled=request.tiled and self._largest() is None)
 
     def is_enabled(self) -> bool:
         """Whether it is on, also where it is not available."""
@@ -188,8 +189,42 @@ class HiresSection(QWidget):
         self.upscaler.set_choices(labels.upscalers_of(self._models, latent=family is not None and family.latent))
 
     def _result(self) -> tuple[int, int]:
+        """The size in px after the second pass. BadRequest when it is too large."""
+        return self._enlarged(float(self.scale.value()))
+
+    def _enlarged(self, scale: float) -> tuple[int, int]:
         assert self._checkpoint is not None
-        return enlarged_size(*self._size_to_make(), float(self.scale.value()), limits_of(self._checkpoint).step)
+        size = enlarged_size(*self._size_to_make(), scale, limits_of(self._checkpoint).step)
+        largest = self._largest()
+        if largest is not None and max(size) > largest:
+            raise BadRequest(
+                f"{scale:g}× is too large for this checkpoint",
+                f"it makes images in two levels, of up to {largest:,} px a side, and not in tiles",
+                "Choose a smaller scale or size",
+            )
+        return size
+
+    def _largest(self) -> int | None:
+        """The largest side in px of an image in two levels, which are not tiled; None for other checkpoints."""
+        if self._checkpoint is None:
+            return None
+        try:
+            return limits_of(self._checkpoint).largest if self._checkpoint.upper_factor else None
+        except CheckpointDamaged:  # said when it is loaded
+            return None
+
+    def _show_scales(self) -> None:
+        """Disable the scales that are too large, and say why in their tooltips."""
+        for (scale, _), tip in zip(labels.SCALES, labels.SCALE_TIPS, strict=True):
+            problem = ""
+            try:
+                self._enlarged(scale)
+            except BadRequest as error:
+                problem = str(error)
+            self.scale.chip(scale).setEnabled(not problem)
+            set_tooltip(self.scale.chip(scale), problem or tip)
+        self.tiled.setEnabled(self._largest() is None)
+        set_tooltip(self.tiled, labels.TILED_TIP if self._largest() is None else labels.NOT_TILED_TIP)
 
     def _update_state(self) -> None:
         self.setVisible(self.is_available())
@@ -197,6 +232,7 @@ class HiresSection(QWidget):
         self._settings.setVisible(self._enabled)
         if not self.is_active():
             return
+        self._show_scales()
         width, height = self._size_to_make()
         try:
             larger = self._result()

@@ -8,10 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QUrl
+from PySide6.QtCore import Qt, QUrl
 from PySide6.QtGui import QDesktopServices
 
-from diffstudio.studio.evaluations.compare.request import MODELS
+from diffstudio.studio.evaluations.compare.request import MODELS, TITLES
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.views.comparison import ComparisonView, read_comparison_view
 from diffstudio.ui.lab.fields import NumberField, SeveralField, SubjectsField
@@ -23,13 +23,12 @@ from diffstudio.ui.lab.results.pairs_view import PairsView, ReadPair, read_pairs
 from diffstudio.ui.lab.results.plot_view import PlotView
 from diffstudio.ui.lab.results.result_view import HowToRead, ResultView, Sentences
 from diffstudio.ui.lab.results.table_view import TableView
+from diffstudio.ui.lab.results.verdicts_view import VerdictsView
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.formatting import human_duration
 from diffstudio.ui.widgets.helpers import label
 from diffstudio.ui.widgets.images.copy_and_drag import not_shown
 from diffstudio.ui.widgets.wrapping_text import WrappingText
-
-_NAMES = {"diffusion": "Diffusion", "vae": "VAE", "gan": "GAN"}
 
 
 @dataclass(frozen=True)
@@ -53,23 +52,16 @@ class CompareView(ResultView):
         self.summary = WrappingText("", "dim")
         self.summary.setAccessibleName("Compared models")
         self.problem = label("", "warn", wrap=True)
-        self.verdicts = Sentences("Verdicts", "text")
+        self.verdicts = VerdictsView()
         self.table, self.grids, self.plot, self.pairs = TableView(), GridsView(), PlotView(), PairsView()
-        self.how, self.notes = HowToRead(), Sentences("Notes", "warn")
+        self.how, self.likelihoods = HowToRead(), Sentences("Bits per dimension")
+        self.notes = Sentences("Notes", "warn")
         self.open_page = SecondaryButton("Open in browser", "globe", "Open the whole comparison in the web browser")
-        for part in (
-            self.summary,
-            self.problem,
-            self.verdicts,
-            self.table,
-            self.how,
-            self.grids,
-            self.plot,
-            self.pairs,
-        ):
+        self.column.addWidget(self.summary)
+        self.column.addWidget(self.open_page, 0, Qt.AlignmentFlag.AlignLeft)
+        parts = (self.problem, self.verdicts, self.table, self.how, self.grids, self.plot, self.pairs)
+        for part in (*parts, self.likelihoods, self.notes):
             self.column.addWidget(part)
-        self.column.addWidget(self.notes)
-        self.column.addWidget(self.open_page)
         self.open_page.clicked.connect(self._open)
         for part in (self.table, self.plot):
             part.message.connect(self.message)
@@ -81,14 +73,13 @@ class CompareView(ResultView):
         self.summary.set_text(view.summary)
         self.problem.setText(view.problem)
         self.problem.setVisible(bool(view.problem))
-        self.verdicts.show_sentences(
-            [f"{model}\n" + "\n".join(f"    {sentence}" for sentence in said) for model, said in view.verdicts]
-        )
+        self.verdicts.show_verdicts(view.verdicts)
         self.table.show_table(view.table)
         self.how.show_sentences([view.how_to_read])
         self.grids.show_grids(result.grids)
         self.plot.show_figures(view.figures)
         self.pairs.show_pairs(result.pairs)
+        self.likelihoods.show_sentences(view.likelihoods)
         self.notes.show_sentences(view.notes)
         self._page = view.page
         self.open_page.setVisible(view.page is not None)
@@ -103,7 +94,7 @@ def make_form() -> LabForm:
     models = SeveralField(
         "Models",
         "--models",
-        [(name, _NAMES[name]) for name in MODELS],
+        [(name, TITLES[name]) for name in MODELS],
         tooltip="The kinds of models to train",
         none="none",
     )

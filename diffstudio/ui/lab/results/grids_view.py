@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PySide6.QtCore import QPoint, QRect, QSize, Qt, Signal
-from PySide6.QtGui import QContextMenuEvent, QImage, QPainter, QPaintEvent, QPen
+from PySide6.QtGui import QContextMenuEvent, QImage, QPainter, QPaintEvent, QPen, QResizeEvent
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from diffstudio.studio.evaluations.views.comparison import Grid
@@ -18,6 +18,8 @@ from diffstudio.ui.widgets.images.image_reading import read_image
 from diffstudio.ui.widgets.inputs import ComboBox
 
 WIDTH, HEIGHT = 520, 320  # px, at most
+_LINE = 24  # px, without an image
+_UNREADABLE = "The image cannot be read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +44,28 @@ class Sheet(QWidget):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setMinimumWidth(80)
         self.setMaximumWidth(WIDTH)
-        self.setFixedHeight(HEIGHT)
         describe(self, "Sheet of images", " ")
 
     def show_image(self, target: ImageTarget, name: str) -> None:
         self.target = target
         self.setAccessibleName(name)
+        self._fit_height()
         self.update()
 
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._fit_height()
+
+    def _fit_height(self) -> None:
+        size = self.target.image.size().scaled(self.width(), HEIGHT, Qt.AspectRatioMode.KeepAspectRatio)
+        self.setFixedHeight(max(size.height(), theme.scaled(_LINE)))
+
     def paintEvent(self, event: QPaintEvent) -> None:
-        image = self.target.image
+        image, painter = self.target.image, QPainter(self)
         if image.isNull():
+            painter.setPen(theme.colour("dim"))
+            painter.drawText(self.rect(), Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, _UNREADABLE)
             return
-        painter = QPainter(self)
         size = image.size().scaled(self.size(), Qt.AspectRatioMode.KeepAspectRatio)
         smaller = size.width() < image.width()  # enlarged pixels stay sharp
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, smaller)

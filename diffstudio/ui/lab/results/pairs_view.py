@@ -92,7 +92,7 @@ class PairsView(QWidget):
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(2)
         column.addLayout(row)
-        texts = (f"{pair.subject}, {pair.image}", ""), (pair.text(), "warn" if pair.is_copy else "dim")
+        texts = (f"{pair.subject}: {pair.image}", ""), (pair.text(), "warn" if pair.is_copy else "dim")
         for text, tone in texts:
             line = ElidedLabel(text, tone, pixels=theme.SMALL_PIXELS)
             line.setFixedWidth(2 * SIDE + 4)

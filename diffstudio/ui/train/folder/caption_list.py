@@ -57,7 +57,7 @@ class CaptionsModel(QAbstractListModel):
     def set_report(self, report: FolderReport) -> None:
         images = [
             CaptionRow(
-                image.path, image.captions, f"{image.group} · {image.width:,} x {image.height:,} px".lstrip(" ·")
+                image.path, image.captions, f"{image.group} · {image.width:,} × {image.height:,} px".lstrip(" ·")
             )
             for image in report.images
         ]

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PySide6.QtCore import Qt
-from PySide6.QtGui import QImage
-from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout
+from PySide6.QtGui import QImage, QResizeEvent
+from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import Card
@@ -16,6 +16,7 @@ from diffstudio.ui.widgets.images.thumbnail import Thumbnail
 
 CARD_THUMBS = 6
 CARD_THUMB_SIDE = 34  # px
+_MARGIN, _SPACING = 12, 6  # px
 
 
 class FolderCard(Card):
@@ -28,24 +29,41 @@ class FolderCard(Card):
         self.thumbs = [
             Thumbnail(CARD_THUMB_SIDE, name=f"Image {number + 1} of the folder") for number in range(CARD_THUMBS)
         ]
-        row = QHBoxLayout()
-        row.setSpacing(6)
+        self._images = 0  # of the folder that have a thumbnail
+        self._row = QWidget()
+        self._row.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+        row = QHBoxLayout(self._row)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.setSpacing(_SPACING)
         for thumb in self.thumbs:
             row.addWidget(thumb)
         row.addStretch(1)
         column = QVBoxLayout(self)
-        column.setContentsMargins(12, 12, 12, 12)
+        column.setContentsMargins(_MARGIN, _MARGIN, _MARGIN, _MARGIN)
         column.setSpacing(8)
         column.addWidget(self.path)
         column.addWidget(self.sentence)
-        column.addLayout(row)
+        column.addWidget(self._row)
         self.column = column
         self.set_thumbs(())
 
     def set_thumbs(self, images: Sequence[QImage]) -> None:
+        self._images = len(images)
         for index, thumb in enumerate(self.thumbs):
-            thumb.setVisible(index < len(images))
             thumb.set_image(images[index] if index < len(images) else None)
+        self._fit_thumbs()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._fit_thumbs()
+
+    def _fit_thumbs(self) -> None:
+        """Show as many as fit whole."""
+        room = self.width() - 2 * _MARGIN + _SPACING
+        fitting = max(1, room // (self.thumbs[0].minimumWidth() + _SPACING))
+        for index, thumb in enumerate(self.thumbs):
+            thumb.setVisible(index < min(self._images, fitting))
+        self._row.setVisible(self._images > 0)
 
     def show_folder(self, folder: Path, sentence: str) -> None:
         self.path.setText(short_path(folder))

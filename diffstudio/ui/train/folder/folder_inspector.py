@@ -123,4 +123,4 @@ class FolderInspector(QObject):
 
 
 def _description(image: ImageRecord) -> str:
-    return f"{image.caption or image.path.name} · {image.width:,} x {image.height:,} px"
+    return f"{image.caption or image.path.name} · {image.width:,} × {image.height:,} px"

@@ -66,7 +66,7 @@ def seen_sentence(record: ImageRecord, data: DataRecipe) -> str:
         return f"not used: {why}"
     width, height = size_for(record.width, record.height, data)
     lost = 0 if data.fit == PAD else round(100 * (1 - share_kept(record.width, record.height, (width, height))))
-    return f"seen at {width} x {height} px" + (f", {lost} % cropped" if lost else "")
+    return f"seen at {width} × {height} px" + (f", {lost} % cropped" if lost else "")
 
 
 def evenly_spaced(items: Sequence[_T], count: int) -> list[_T]:

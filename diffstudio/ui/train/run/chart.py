@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from PySide6.QtCore import QEvent, QPointF, QSize, Qt, Signal
-from PySide6.QtGui import QColor, QPainter, QPaintEvent, QShowEvent
+from PySide6.QtGui import QColor, QPainter, QPaintEvent, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QMenu, QSizePolicy, QStackedLayout, QVBoxLayout, QWidget
 
 from diffstudio.studio.runs.history import HistoryView
@@ -25,6 +25,8 @@ from diffstudio.ui.widgets.inputs import ComboBox
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
 MIN_HEIGHT = 190  # px
+_NARROW = 380  # px: there the drop-down needs the room of the text beside it
+_COMPARE = "Compare runs"
 _EMPTY = np.empty(0)
 _SMALLEST = 1e-9  # what a logarithmic axis shows for 0
 _COMING = {
@@ -55,26 +57,25 @@ class RunChart(QWidget):
         self.kind = ComboBox("Chart", [(kind, str(kind)) for kind in ChartKind], "What the chart shows")
         self.kind.setMinimumContentsLength(5)
         self.kind.setMaximumWidth(theme.scaled(180))
-        self.compare = SecondaryButton("Compare runs", "chart-line-up", "Plot other runs in the same chart")
+        self.compare = SecondaryButton(_COMPARE, "chart-line-up", "Plot other runs in the same chart")
         self.compare.hide()
         self.menu = QMenu(self)
         self._readout = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS)
         self._readout.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
-        self._legend_row, self._legend = QWidget(), FlowLayout(spacing=12)
+        self._legend_row, self._legend = QWidget(), FlowLayout(spacing=12, row_spacing=2)
         self._legend_row.setLayout(self._legend)
         self._entries: list[_LegendEntry] = []
         self._placeholder = label("", "dim", wrap=True)
         self._placeholder.setAlignment(Qt.AlignmentFlag.AlignCenter)
-        header = QHBoxLayout()
-        header.setSpacing(8)
-        header.addWidget(self.kind, 2)
-        header.addWidget(self.compare)
-        header.addWidget(self._readout, 3)
+        self._header = QHBoxLayout()
+        self._header.setSpacing(8)
+        for part, stretch in ((self.kind, 2), (self.compare, 0), (self._readout, 3)):
+            self._header.addWidget(part, stretch)
         self._area = QStackedLayout()
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(4)
-        column.addLayout(header)
+        column.addLayout(self._header)
         column.addWidget(self._legend_row)
         column.addLayout(self._area, 1)
         self._area.addWidget(
@@ -159,7 +160,7 @@ class RunChart(QWidget):
         self.setAccessibleDescription(self._chart.description)
 
     def _show_legend(self, lines: Sequence[Line]) -> None:
-        shown = [(line.name, line.role, line.faint, line.dashed) for line in lines if len(line.x)]
+        shown = [(line.name, line.role, line.faint, line.dashed) for line in lines if len(line.x) and line.listed]
         if [entry.key for entry in self._entries] == shown:
             return
         for entry in self._entries:
@@ -169,6 +170,20 @@ class RunChart(QWidget):
         for entry in self._entries:
             self._legend.addWidget(entry)
         self._legend_row.setVisible(bool(shown))
+        self._fit_legend()
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        is_narrow = self.width() < theme.scaled(_NARROW)
+        self.compare.setText("" if is_narrow else _COMPARE)
+        self._header.setStretchFactor(self.kind, 8 if is_narrow else 2)
+        self._fit_legend()
+
+    def _fit_legend(self) -> None:
+        """Rows of the legend beyond the first do not make the plot lower."""
+        first = max((entry.sizeHint().height() for entry in self._entries), default=0)
+        rows = self._legend.heightForWidth(self.width()) if self._entries else 0
+        self.setMinimumHeight(MIN_HEIGHT + max(0, rows - first))
 
     def _show_values_at(self, position: QPointF) -> None:
         """Show the values under the pointer."""

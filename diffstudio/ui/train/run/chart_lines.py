@@ -39,6 +39,7 @@ class Line:
     faint: bool = False  # thin and transparent
     dashed: bool = False
     compared: bool = True  # may stand for its run in the chart of another
+    listed: bool = True  # in the legend
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ def _own(kind: ChartKind, history: HistoryView) -> Chart:
 
 def _losses(history: HistoryView) -> Chart:
     lines = [
-        Line("measured", "accent", history.steps, history.losses, faint=True),
+        Line("measured", "accent", history.steps, history.losses, faint=True, listed=False),
         Line("smoothed", "accent", history.steps, history.smoothed),
     ]
     compared = [each for each in history.held_out if each.training_loss is not None]
@@ -197,7 +198,7 @@ def _measured(history: HistoryView, values: Curve, name: str, *, logarithmic: bo
         return Chart(logarithmic=logarithmic)
     smooth = smoothed(history.steps, values)
     lines = (
-        Line("measured", "accent", history.steps, values, faint=True),
+        Line("measured", "accent", history.steps, values, faint=True, listed=False),
         Line("smoothed", "accent", history.steps, smooth),
     )
     return Chart(lines, logarithmic=logarithmic, description=f"{name[:1].upper()}{name[1:]} {smooth[-1]:.3g}")

@@ -37,6 +37,11 @@ _OUTCOME = {  # values of `verdict.Outcome`
 _UNDECIDED = ("hourglass", "dim")
 
 
+def is_known(history: HistoryView | None) -> bool:
+    """Whether there is something to show of a run."""
+    return history is not None and (bool(history.verdicts) or len(history.held_out_losses) > 0)
+
+
 class LearningCard(QWidget):
     """Hidden until there is a verdict or a measurement of the held-out loss."""
 
@@ -83,9 +88,8 @@ class LearningCard(QWidget):
         self, history: HistoryView | None, run: RunFolder | None = None, folder: Path | None = None
     ) -> None:
         """Show what is known of a run; `folder` holds its training images."""
-        known = history is not None and (bool(history.verdicts) or len(history.held_out_losses) > 0)
-        self.setVisible(known)
-        if history is None or not known:
+        self.setVisible(is_known(history))
+        if history is None or not is_known(history):
             self._show_newest_pairs(None, None, None)
             return
         ended = history.finished is not None and history.finished.outcome

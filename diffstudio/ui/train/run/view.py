@@ -16,6 +16,7 @@ from diffstudio.training.run.run_folder import Status
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.run.chart import RunChart
 from diffstudio.ui.train.run.chart_lines import OtherRun
+from diffstudio.ui.train.run.learning_card import is_known
 from diffstudio.ui.train.run.sample_sheets_view import SampleSheetsView
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.banner import Banner
@@ -212,7 +213,7 @@ class RunView(QWidget):
         self.status.setText(status_line(summary))
         preparing = summary.prepared if summary.prepared is not None and summary.prepared < 1 else None
         self.line.set_fraction(preparing if summary.status is Status.STARTING else summary.fraction)
-        self._show_outcome(summary, log)
+        self._show_outcome(summary, log, history)
         self.chart.show_history(history, others)
         self.samples.show_samples(summary.run, history.samples if history is not None else ())
         nothing_to_draw = history is None or not (len(history.losses) or history.samples)
@@ -258,7 +259,7 @@ class RunView(QWidget):
         self.stop.setEnabled(True)
         self.stop.setText("Stop and keep")
 
-    def _show_outcome(self, summary: RunSummary, log: str) -> None:
+    def _show_outcome(self, summary: RunSummary, log: str, history: HistoryView | None) -> None:
         self._can_resume = summary.run.state_file.exists()
         self._command = command_to_join(summary.waits_for)
         text = summary.verdict
@@ -276,7 +277,9 @@ class RunView(QWidget):
                 kind, action, text = "info", actions.COPY_COMMAND, f"To go on, enter this there: {self._command}"
             case _:
                 kind, action, text = "", "", ""
-        if kind and text:
+        finished = history.finished if history is not None else None
+        in_card = finished is not None and bool(finished.outcome) and finished.verdict == text and is_known(history)
+        if kind and text and not (in_card and not action):  # LearningCard says it beside its evidence
             if (self.outcome.text(), self.outcome.action.text()) != (text, action) or not self.outcome.isVisible():
                 self.outcome.show_message(kind, text, action)
                 self.outcome.show()

@@ -9,11 +9,17 @@ from PySide6.QtWidgets import QLayout, QLayoutItem, QWidget
 
 
 class FlowLayout(QLayout):
-    """Widgets in rows that wrap where the width ends, from the left or each row centred."""
+    """Widgets in rows that wrap where the width ends, from the left or each row centred.
 
-    def __init__(self, parent: QWidget | None = None, spacing: int = 6, *, centred: bool = False) -> None:
+    `row_spacing` is that between rows, by default the same as between widgets.
+    """
+
+    def __init__(
+        self, parent: QWidget | None = None, spacing: int = 6, *, row_spacing: int | None = None, centred: bool = False
+    ) -> None:
         super().__init__(parent)
         self._centred = centred
+        self._row_spacing = spacing if row_spacing is None else row_spacing
         self._items: list[QLayoutItem] = []
         self.setContentsMargins(0, 0, 0, 0)
         self.setSpacing(spacing)
@@ -65,8 +71,8 @@ class FlowLayout(QLayout):
                 if move:
                     item.setGeometry(QRect(QPoint(x, y), size))
                 x += size.width() + self.spacing()
-            y += max(size.height() for _, size in row) + self.spacing()
-        return max(y - self.spacing() - rect.y(), 0)
+            y += max(size.height() for _, size in row) + self._row_spacing
+        return max(y - self._row_spacing - rect.y(), 0)
 
     def _rows(self, width: int) -> Iterator[list[tuple[QLayoutItem, QSize]]]:
         """The shown items with their sizes, at most `width` px a row."""

@@ -43,6 +43,39 @@ SCORES = Figure(
 )
 
 
+def labels_at(figure: Figure, anchor: str, low: float, high: float) -> list[Text]:
+    return [one for one in marks(figure) if isinstance(one, Text) and one.anchor == anchor and low < one.y < high]
+
+
+def test_labels_of_categories_do_not_overlap() -> None:
+    names = ("real", "real + augmentation", "+ 0.5 x synthetic", "unbreakablelongname" * 2)
+    for count in (4, 12, 60):
+        categories = tuple(names[place % 4] for place in range(count))
+        series = (Series("a", tuple(map(float, range(count))), (1.0,) * count, points=True),)
+        found = labels_at(Figure("a", "A", "", "", series, categories), "middle", HEIGHT - 58, HEIGHT)
+        for line in {one.y for one in found}:
+            row = sorted((one.x, 6.4 * len(one.text) / 2) for one in found if one.y == line)
+            gaps = [x - half - (before + wide) for (before, wide), (x, half) in zip(row, row[1:], strict=False)]
+            assert all(gap > 0 for gap in gaps), (count, line)
+        assert max(one.y for one in found) < HEIGHT - 20, "above the legend"
+    six = labels_at(Figure("a", "A", "", "", (), names[:3] * 2), "middle", HEIGHT - 58, HEIGHT)
+    assert [one.text for one in six][:5] == ["real", "real +", "augmentation", "+ 0.5 x", "synthetic"]
+    four = [one.text for one in labels_at(Figure("a", "A", "", "", (), names), "middle", HEIGHT - 58, HEIGHT)]
+    assert four == ["real", "real + augmentation", "+ 0.5 x synthetic", "unbreakablelongnam…"]
+
+
+def test_a_legend_that_is_too_wide_is_elided() -> None:
+    def names(series: tuple[str, ...]) -> list[str]:
+        figure = Figure("a", "A", "", "", tuple(Series(one, (), (), colour=at) for at, one in enumerate(series)))
+        found = labels_at(figure, "start", HEIGHT - 10, HEIGHT)
+        assert all(one.x + 6.4 * len(one.text) <= WIDTH for one in found)
+        return [one.text for one in found]
+
+    assert names(("short", "a longer one")) == ["short", "a longer one"]
+    shown = names(("short", *("a checkpoint with a long name" for _ in range(4))))
+    assert shown[0] == "short" and all(one.startswith("a che") and one.endswith("…") for one in shown[1:])
+
+
 def test_three_files_hold_the_same_figure(tmp_path: Path) -> None:
     svg, png, data = save(SCORES, tmp_path / "plots")
     root = ElementTree.fromstring(svg.read_text(encoding="utf-8"))

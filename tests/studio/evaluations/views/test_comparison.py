@@ -30,7 +30,7 @@ def example() -> Comparison:
         grid="images/gan.png",
         likelihood=Likelihood(Interval(2.5, 2.4, 2.6), "By the flow."),
     )
-    second = replace(first, name="gan, seed 1", seed=1, grid="../elsewhere.png", pairs=())
+    second = replace(first, name="gan, seed 1", seed=1, grid="../elsewhere.png", pairs=(), notes=("Slow.",))
     found = Comparison(
         "/photos/digits",
         1.0,
@@ -52,17 +52,20 @@ def test_a_comparison_is_shown_with_real_images_first(tmp_path: Path) -> None:
     (tmp_path / "compare.html").touch()
     view = read_comparison_view(JobFolder(tmp_path), values)
     names = [row.name for row in view.table.rows]
-    assert names == [REAL, "gan (2 seeds)", "noise"] and view.table.rows[0].reference
+    assert names == [REAL, "GAN (2 seeds)", "noise"] and view.table.rows[0].reference
     columns = {column.key: place for place, column in enumerate(view.table.columns)}
     cell = view.table.rows[1].cells[columns["parameters"]]
     assert cell is not None and cell.value == 1.5
     memory, likelihood = (view.table.rows[1].cells[columns[key]] for key in ("memory", "bits_per_dimension"))
     assert memory is not None and memory.value == 300 and likelihood is not None and likelihood.value == 2.5
-    assert [grid.title for grid in view.grids] == ["Held-out images", "gan, seed 0"]
+    assert [grid.title for grid in view.grids] == ["Held-out images", "GAN, seed 0"]
     assert [pair.image_file for pair in view.pairs] == [tmp_path / "images" / "pair-generated.png"]
-    assert [model for model, _ in view.verdicts] == ["gan", "noise"]
-    assert any(sentence.startswith("Mode collapse: ") for sentence in view.verdicts[0][1])
-    assert "gan, seed 0: By the flow." in view.notes and "A note." in view.notes
+    assert [model for model, _ in view.verdicts] == ["GAN", "noise"]
+    fidelity, *_, collapse = view.verdicts[0][1]
+    assert collapse.sentence.startswith("Mode collapse: ") and collapse.grade == "good"
+    assert [one.partition(":")[0] for one in fidelity.evidence] == ["Seed 0", "Seed 1"]
+    assert view.likelihoods == ("GAN: By the flow.",), "said once, as it holds for all seeds"
+    assert view.notes == ("A note.", "GAN, seed 1: Slow.")
     assert (
         view.figures
         and view.page == tmp_path / "compare.html"
