@@ -183,9 +183,7 @@ class RunsList(QWidget):
 
     def _keep_in_place(self, path: Path | None, top: int) -> None:
         """Scroll so that a card stays `top` px below the top, which is below the pointer that chose it."""
-        contents = self._area.widget().layout()
-        assert contents is not None
-        contents.activate()
+        self._column.activate()
         bar = self._area.verticalScrollBar()
         bar.setValue(bar.value() + self._top_of(path) - top)
 

@@ -19,6 +19,7 @@ from diffstudio.ui.widgets.helpers import describe
 
 REACH = 10  # px from a point at which it can be grabbed
 _STEP, _FINE = 0.25, 0.05  # log-SNR
+LEAST_WIDTH = 220  # px
 _TIME_STEP, _FINE_TIME = 0.01, 0.002
 _MOST_UNDONE = 200
 _MARGIN = 76  # px for the labels at the left
@@ -47,7 +48,7 @@ class ScheduleCanvas(QWidget):
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setMouseTracking(True)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
-        self.setMinimumSize(theme.scaled(260), theme.scaled(200))
+        self.setMinimumSize(theme.scaled(LEAST_WIDTH), theme.scaled(200))
         self._say_point()
         shortcuts.bind(shortcuts.UNDO_CURVE, self, self.undo)
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import QTimer, Signal
-from PySide6.QtGui import QShowEvent
+from PySide6.QtGui import QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
 from diffstudio.errors import BadRequest
@@ -21,7 +21,7 @@ from diffstudio.studio.evaluations.plots.figure import Figure
 from diffstudio.studio.evaluations.views.noise_schedule import HOW_TO_READ, ScheduleView, readout, schedule_view
 from diffstudio.studio.jobs.live_tasks import LiveTasks
 from diffstudio.ui.lab.live_answers import LiveAnswers
-from diffstudio.ui.lab.noise_schedule.canvas import ScheduleCanvas
+from diffstudio.ui.lab.noise_schedule.canvas import LEAST_WIDTH, ScheduleCanvas
 from diffstudio.ui.lab.noise_schedule.controls import ScheduleControls
 from diffstudio.ui.lab.noise_schedule.curve_fields import CurveFields
 from diffstudio.ui.lab.page import InteractiveView
@@ -40,6 +40,8 @@ SHOWS = (
 )
 THIS_CURVE = "This curve"
 _CONTROLS_WIDTH, _IMAGE = 284, 116  # px
+_MARGINS = 24 + 8  # px, beside the plot
+_BESIDE, _BELOW = (8, 0, 24 - SCROLL_BAR_WIDTH, 16), (0, 8, 0, 0)  # margins of the controls
 _PATIENCE_MS = 300  # before the progress line appears
 _NO_MODEL = "Add a model that is sampled step by step: the starter, one trained here, or another diffusion model."
 
@@ -84,10 +86,31 @@ class NoiseScheduleView(InteractiveView):
 
     # Layout and connections
 
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self.fit_text()
+
+    def fit_text(self) -> None:
+        """The controls are right of the plot, or where there is no room for both, below it."""
+        width = theme.scaled(_CONTROLS_WIDTH)
+        is_narrow = self.width() < width + theme.scaled(LEAST_WIDTH) + _MARGINS
+        if is_narrow and self._right_area.widget() is not None:
+            self._right_area.hide()
+            self._plots.addWidget(self._right_area.takeWidget())
+            self._right.show()
+        elif not is_narrow and self._right_area.widget() is None:
+            self._plots.removeWidget(self._right)
+            self._right_area.setWidget(self._right)
+            self._right_area.show()
+        self._right_area.setFixedWidth(width)
+        controls = self._right.layout()
+        assert controls is not None
+        controls.setContentsMargins(*(_BELOW if is_narrow else _BESIDE))
+
     def _lay_out(self) -> None:
         plots = QWidget()
         plots.setObjectName("contents")
-        left = QVBoxLayout(plots)
+        left = self._plots = QVBoxLayout(plots)
         left.setContentsMargins(24, 0, 8, 16)
         left.setSpacing(8)
         under = QHBoxLayout()
@@ -98,16 +121,15 @@ class NoiseScheduleView(InteractiveView):
         left.addWidget(self.warnings)
         left.addWidget(self.how)
         self.canvas.setMinimumHeight(theme.scaled(280))
-        controls = QWidget()
+        controls = self._right = QWidget()
         controls.setObjectName("contents")
         right = QVBoxLayout(controls)
-        right.setContentsMargins(8, 0, 24 - SCROLL_BAR_WIDTH, 16)
+        right.setContentsMargins(*_BESIDE)
         right.setSpacing(16)
         for part in (self.images, self.image_problem, self.fields, self.controls):
             right.addWidget(part)
         right.addStretch(1)
-        area = scroll_area(controls)
-        area.setFixedWidth(theme.scaled(_CONTROLS_WIDTH))
+        area = self._right_area = scroll_area(controls)
         row = QHBoxLayout()
         row.setSpacing(0)
         row.addWidget(scroll_area(plots), 1)

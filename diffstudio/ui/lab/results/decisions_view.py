@@ -31,6 +31,7 @@ from diffstudio.ui.widgets import shortcuts
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.images.image_reading import read_image
 from diffstudio.ui.widgets.inputs import CheckBox, ComboBox, LabelledSlider
+from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 
 _HIGHEST_RATE = 50.0  # %, upper end of the slider
@@ -91,11 +92,9 @@ class DecisionsView(QWidget):
         top = QHBoxLayout()
         top.addWidget(self.heading, 1)
         top.addWidget(self.save)
-        row = QHBoxLayout()
-        row.setSpacing(8)
-        row.addWidget(self.kind, 1)
-        for button in (self.heat_maps, self.accept, self.reject):
-            row.addWidget(button)
+        row = FlowLayout(spacing=8)
+        for part in (self.kind, self.heat_maps, self.accept, self.reject):
+            row.addWidget(part)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(8)

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from diffstudio.ui.lab.results.whole_image import WholeImage
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.helpers import label
+from diffstudio.ui.widgets.helpers import ElidedLabel
 
 LEAST, LARGEST = 120, 288  # px of an image, at 100 %
 _SPACING, _ABOVE_NAME = 12, 4  # px
@@ -25,7 +25,7 @@ class WholeImages(QWidget):
         """`parts` are the keys of the images, and the names below them."""
         super().__init__()
         self.images = {part: WholeImage(LEAST, name) for part, name in parts.items()}
-        self._names = [label(name, "dim") for name in parts.values()]
+        self._names = [ElidedLabel(name, "dim") for name in parts.values()]
         for child in (*self.images.values(), *self._names):
             child.setParent(self)
         for image in self.images.values():
