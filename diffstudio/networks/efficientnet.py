@@ -37,6 +37,9 @@ class SamePadConv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         stride, kernel = self.stride[0], self.kernel_size[0]
         height, width = (max(0, (-(-size // stride) - 1) * stride + kernel - size) for size in x.shape[-2:])
+        if height % 2 == 0 == width % 2:  # without a padded copy of the image
+            padding = (height // 2, width // 2)
+            return F.conv2d(x, self.weight, self.bias, self.stride, padding, groups=self.groups)
         return super().forward(F.pad(x, (width // 2, width - width // 2, height // 2, height - height // 2)))
 
 
@@ -49,7 +52,7 @@ class InvertedResidual(nn.Module):
         self.expand = SamePadConv(inputs, hidden, 1) if expansion > 1 else nn.Identity()
         self.depthwise = SamePadConv(hidden, hidden, kernel, stride, groups=hidden)
         self.project = SamePadConv(hidden, outputs, 1)
-        self.activation = nn.ReLU6()
+        self.activation = nn.ReLU6(inplace=True)
         self.has_residual = stride == 1 and inputs == outputs
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,7 +74,7 @@ class EfficientNetLite0(nn.Module):
                 inputs = outputs
         self.blocks = nn.Sequential(*blocks)
         self.head = SamePadConv(inputs, FEATURES, 1)
-        self.activation = nn.ReLU6()
+        self.activation = nn.ReLU6(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.blocks(self.activation(self.stem(x)))

@@ -18,6 +18,7 @@ from diffstudio.networks.efficientnet import FEATURES, SIDE, EfficientNetLite0
 
 PIXEL_SIDE = 16  # px
 PIXELS = PIXEL_SIDE * PIXEL_SIDE
+_AT_ONCE_ON_CPU = 4  # images: what they need between layers then fits into the cache of a processor
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,9 @@ def imagenet_network(device: torch.device | str = "cpu") -> FeatureNetwork:
     def features(images: Tensor) -> Tensor:
         pixels = (as_rgb(images.to(device, torch.float32)) + 1) * 127.5
         small = F.interpolate(pixels, (SIDE, SIDE), mode="bicubic", antialias=True, align_corners=False)
-        found: Tensor = network((small.clamp(0, 255) - 127) / 128)
-        return found
+        values = ((small.clamp(0, 255) - 127) / 128).contiguous(memory_format=torch.channels_last)
+        at_once = _AT_ONCE_ON_CPU if values.device.type == "cpu" else len(values)
+        return torch.cat([network(part) for part in values.split(at_once)])
 
     return FeatureNetwork("EfficientNet-Lite0 (ImageNet)", FEATURES, resized(SIDE), torch.inference_mode()(features))
 
@@ -62,7 +64,8 @@ def efficientnet(device: torch.device | str) -> EfficientNetLite0:
         ) from error
     network = EfficientNetLite0()
     network.load_state_dict({name: tensor.float() for name, tensor in stored.items()})
-    return network.to(device).eval().requires_grad_(False)
+    network.to(device, memory_format=torch.channels_last)  # twice as fast on a processor
+    return network.eval().requires_grad_(False)
 
 
 def with_pixels(network: FeatureNetwork) -> FeatureNetwork:
