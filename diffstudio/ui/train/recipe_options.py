@@ -106,6 +106,7 @@ class RecipeOptions:
         data = replace(
             data,
             size=size,
+            cross_splits=0 if factor else data.cross_splits,  # of models of one level
             fit="crop" if factor and data.fit == "bucket" else data.fit,  # both levels have images of one size
             # Else chosen for the size when the run starts.
             buckets=data.buckets if size == data.size and not factor else (),

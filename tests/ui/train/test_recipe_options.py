@@ -133,3 +133,12 @@ def test_estimates_round_and_name_the_day() -> None:
     assert estimate_text(120, None, noon) == "Ready near 14:00"
     assert estimate_text(13 * 60, None, noon) == "Ready near 01:00 tomorrow"
     assert estimate_text(48 * 60, None, noon) == "Ready near 12:00 in 2 days"
+
+
+def test_a_model_of_two_levels_is_not_cross_validated() -> None:
+    """It would be refused when the run starts."""
+    recipe = Recipe(data=DataRecipe(size=64, cross_splits=4))
+    options = RecipeOptions.from_recipe(recipe)
+    assert replace(options, size=32).apply_to(recipe).data.cross_splits == 4
+    larger = replace(options, size=TwoLevels(64, 2)).apply_to(recipe)
+    assert larger.data.cross_splits == 0 and Recipe.from_json(larger.to_json()) == larger

@@ -120,7 +120,7 @@ def _choices(
             accelerator=accelerator,
             minutes=request.minutes,
             start_from=_start_from(name),
-            cross_validate=False,  # all models are measured on the same held-out images
+            cross_validate=False,
         )
         if choice.recipe.upper.factor:
             raise BadRequest(
@@ -133,6 +133,7 @@ def _choices(
             if name == DIFFUSION and data.fit == BUCKET:  # every model has images of one size
                 data = replace(data, fit=CROP, buckets=())
             data = data if name.endswith(".toml") else _with_held_out(data, report)
+            data = replace(data, cross_splits=0)  # all are measured on the same held-out images
         if data.fit == BUCKET and choice.recipe.objective.kind is not ObjectiveName.DIFFUSION:
             raise BadRequest(
                 f"{_title(name)} cannot be compared with {_title(request.models[0])}",
