@@ -47,6 +47,7 @@ _MIN_IMAGES_PER_CLASS = 2  # the median, for a network of classes
 _MEDIUM_FROM_IMAGES = 2000  # with an accelerator
 _TINY_BELOW_MINUTES = 20  # without one
 _STARTER_BELOW_IMAGES = 5000
+_COMPARED_CHANNELS = 1, 3  # of the folders on which the starter was compared with training from scratch
 _BATCH_FROM_STARTER = 32  # without an accelerator: more steps in little time
 _MOST_HELD_OUT_PERCENT = 30
 SPLITS_BELOW_IMAGES = 50  # below, fewer than ten would be held out
@@ -162,7 +163,7 @@ def _tuning_choice(recipe: Recipe, report: FolderReport, start_from: str | None)
 def _automatic_choice(
     report: FolderReport, accelerator: bool, minutes: float | None, start_from: str | None
 ) -> RecipeChoice:
-    """Small folders start from the starter, which was better on every folder in colour in equal time (manual, Figures)."""
+    """Small folders start from the starter, which was better on every grey and colour folder in equal time (manual, Figures)."""
     recipes = named_recipes()
     if start_from is None and len(report.images) < _STARTER_BELOW_IMAGES:
         recipe = _started(recipes["small"], STARTER)
@@ -171,8 +172,8 @@ def _automatic_choice(
         count = count_of(len(report.images), "image")
         why = f"It fine-tunes the starter, which works better than training from scratch with {count}"
         choice = _for_folder(recipe, report, why)
-        if choice.recipe.data.channels != PLAIN.channels:
-            why = "It fine-tunes the starter, which was compared with training from scratch on images in colour only"
+        if choice.recipe.data.channels not in _COMPARED_CHANNELS:
+            why = "It fine-tunes the starter, which was compared with training from scratch on opaque images only"
             choice = _for_folder(recipe, report, why)
         return _with_enough_held_out(choice, report)
     chosen, why = _automatic(report, accelerator, minutes)
