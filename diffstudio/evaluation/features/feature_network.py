@@ -64,7 +64,7 @@ def efficientnet(device: torch.device | str) -> EfficientNetLite0:
         ) from error
     network = EfficientNetLite0()
     network.load_state_dict({name: tensor.float() for name, tensor in stored.items()})
-    network.to(device, memory_format=torch.channels_last)  # twice as fast on a processor
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # not in its stubs
     return network.eval().requires_grad_(False)
 
 
