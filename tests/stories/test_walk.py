@@ -76,7 +76,7 @@ from tests.ui.accessibility import accessibility_problems
 from tests.ui.samples import checkpoint
 from tests.ui.walk import clipped, focus_invisible, hard_to_read, lengthen, pushed_out, settle
 
-SMALL = QSize(880, 470)
+SMALL, TALL = QSize(880, 470), QSize(880, 1600)
 LONG = "a photograph of a lighthouse on a cliff in a storm, dramatic light, highly detailed, 35 mm, golden hour"
 LONG_NAME = "a-model-with-a-name-of-many-words-that-nobody-would-want-to-type-twice-v12-pruned-fp16"
 SD1 = checkpoint("sd1", family="sd1", width=512, height=512, metadata={}, layout=Layout.ORIGINAL)
@@ -335,6 +335,12 @@ def test_a_walk(walk: Callable[[str, int], Window], qtbot: QtBot, name: str, per
             found += accessibility_problems(place)
         if percent == 150 and name == "light":
             found += focus_invisible(place, seen)
+        if percent == 100 and place is window.window:  # what the small window scrolls to
+            place.resize(TALL)
+            settle()
+            found += [*clipped(place), *hard_to_read(place)]
+            place.resize(SMALL)
+            settle()
         problems += [f"{state}: {each}" for each in found]
     assert not problems, "\n".join(dict.fromkeys(problems))
 
