@@ -12,9 +12,10 @@ from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 from diffstudio.errors import BadRequest
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import family_of, starts_from_images
-from diffstudio.studio.requests import LANCZOS, UpscaleRequest, enlarged_size
+from diffstudio.studio.requests import LANCZOS, UpscaleRequest
 from diffstudio.ui.generate import labels
-from diffstudio.ui.generate.sections.size import limits_of
+from diffstudio.ui.generate.sections.hires_section import offer_scales
+from diffstudio.ui.generate.sections.size import refined_size
 from diffstudio.ui.widgets import actions, shortcuts, terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.dialogs import FittedDialog
@@ -123,7 +124,9 @@ class UpscaleDialog(FittedDialog):
             return request
         if request.checkpoint != self._base.checkpoint:
             request = replace(request, times=())  # they were fitted to the other checkpoint
-        return replace(request, strength=float(self.strength.value()), tiled=self.tiled.isChecked())
+        return replace(
+            request, strength=float(self.strength.value()), tiled=self.tiled.isChecked() and self.tiled.isEnabled()
+        )
 
     # Inside
 
@@ -153,14 +156,16 @@ class UpscaleDialog(FittedDialog):
             self.upscaler.set_value(LANCZOS)
 
     def _result(self) -> tuple[int, int]:
-        checkpoint = self._chosen()
-        multiple = limits_of(checkpoint).step if checkpoint is not None else 1
-        return enlarged_size(self._size.width(), self._size.height(), float(self.scale.value()), multiple)
+        return self._enlarged(float(self.scale.value()))
+
+    def _enlarged(self, scale: float) -> tuple[int, int]:
+        return refined_size(self._chosen(), self._size.width(), self._size.height(), scale)
 
     def _update_state(self, _: object = None) -> None:
         for part in self._refine_controls:
             part.setVisible(self.sampled.isChecked())
         self._update_upscalers()
+        offer_scales(self.scale, self.tiled, self._chosen(), self._enlarged)
         try:
             width, height = self._result()
             set_style_property(self.size_label, "tone", "dim")

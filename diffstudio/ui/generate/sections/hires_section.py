@@ -8,12 +8,12 @@ from dataclasses import replace
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
-from diffstudio.errors import BadRequest, CheckpointDamaged
+from diffstudio.errors import BadRequest
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import family_of, starts_from_images
-from diffstudio.studio.requests import LANCZOS, GenerateRequest, enlarged_size
+from diffstudio.studio.requests import LANCZOS, GenerateRequest
 from diffstudio.ui.generate import labels
-from diffstudio.ui.generate.sections.size import limits_of
+from diffstudio.ui.generate.sections.size import largest_untiled, refined_size
 from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import label, set_style_property, set_tooltip
@@ -116,7 +116,7 @@ class HiresSection(QWidget):
             return request
         self._result()
         request = self.with_values(request)
-        return replace(request, enlarge=float(self.scale.value()), tiled=request.tiled and self._largest() is None)
+        return replace(request, enlarge=float(self.scale.value()), tiled=request.tiled and self.tiled.isEnabled())
 
     def is_enabled(self) -> bool:
         """Whether it is on, also where it is not available."""
@@ -193,38 +193,7 @@ class HiresSection(QWidget):
         return self._enlarged(float(self.scale.value()))
 
     def _enlarged(self, scale: float) -> tuple[int, int]:
-        assert self._checkpoint is not None
-        size = enlarged_size(*self._size_to_make(), scale, limits_of(self._checkpoint).step)
-        largest = self._largest()
-        if largest is not None and max(size) > largest:
-            raise BadRequest(
-                f"{scale:g}× is too large for this checkpoint",
-                f"it makes images in two levels, of up to {largest:,} px a side, and not in tiles",
-                "Choose a smaller scale or size",
-            )
-        return size
-
-    def _largest(self) -> int | None:
-        """The largest side in px of an image in two levels, which are not tiled; None for other checkpoints."""
-        if self._checkpoint is None:
-            return None
-        try:
-            return limits_of(self._checkpoint).largest if self._checkpoint.upper_factor else None
-        except CheckpointDamaged:  # said when it is loaded
-            return None
-
-    def _show_scales(self) -> None:
-        """Disable the scales that are too large, and say why in their tooltips."""
-        for (scale, _), tip in zip(labels.SCALES, labels.SCALE_TIPS, strict=True):
-            problem = ""
-            try:
-                self._enlarged(scale)
-            except BadRequest as error:
-                problem = str(error)
-            self.scale.chip(scale).setEnabled(not problem)
-            set_tooltip(self.scale.chip(scale), problem or tip)
-        self.tiled.setEnabled(self._largest() is None)
-        set_tooltip(self.tiled, labels.TILED_TIP if self._largest() is None else labels.NOT_TILED_TIP)
+        return refined_size(self._checkpoint, *self._size_to_make(), scale)
 
     def _update_state(self) -> None:
         self.setVisible(self.is_available())
@@ -232,7 +201,7 @@ class HiresSection(QWidget):
         self._settings.setVisible(self._enabled)
         if not self.is_active():
             return
-        self._show_scales()
+        offer_scales(self.scale, self.tiled, self._checkpoint, self._enlarged)
         width, height = self._size_to_make()
         try:
             larger = self._result()
@@ -267,3 +236,20 @@ class HiresSection(QWidget):
         column.setSpacing(0)
         column.addWidget(self.open_button)
         column.addWidget(self._settings)
+
+
+def offer_scales(
+    scales: ChipRow, tiled: CheckBox, checkpoint: Checkpoint | None, size_at: Callable[[float], object]
+) -> None:
+    """Disable the scales for which `size_at` raises BadRequest, and tiles where there are none; tooltips say why."""
+    for (scale, _), tip in zip(labels.SCALES, labels.SCALE_TIPS, strict=True):
+        problem = ""
+        try:
+            size_at(scale)
+        except BadRequest as error:
+            problem = str(error)
+        scales.chip(scale).setEnabled(not problem)
+        set_tooltip(scales.chip(scale), problem or tip)
+    takes_tiles = largest_untiled(checkpoint) is None
+    tiled.setEnabled(takes_tiles)
+    set_tooltip(tiled, labels.TILED_TIP if takes_tiles else labels.NOT_TILED_TIP)

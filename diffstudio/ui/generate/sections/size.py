@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QHBoxLayout, QSpinBox, QVBoxLayout, QWidget
 
-from diffstudio.errors import CheckpointDamaged
+from diffstudio.errors import BadRequest, CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import family_of
+from diffstudio.studio.requests import enlarged_size
 from diffstudio.ui.generate.sections.sampling_section import SET_BY_HAND
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SecondaryButton
@@ -117,6 +118,32 @@ def _multiple_of(checkpoint: Checkpoint) -> int:
     """Of the sides of images of a pixel model, in px. CheckpointDamaged, KeyError, TypeError, ValueError."""
     patch, factor = int(checkpoint.json("network")["patch"]), checkpoint.upper_factor
     return math.lcm(factor * patch, int(checkpoint.json("upper")["network"]["patch"])) if factor else patch
+
+
+def refined_size(checkpoint: Checkpoint | None, width: int, height: int, scale: float) -> tuple[int, int]:
+    """Width and height in px of an image that is enlarged, and refined with `checkpoint` if there is one.
+
+    BadRequest when that is too large.
+    """
+    size = enlarged_size(width, height, scale, limits_of(checkpoint).step if checkpoint is not None else 1)
+    largest = largest_untiled(checkpoint)
+    if largest is not None and max(size) > largest:
+        raise BadRequest(
+            f"{scale:g}× is too large for this checkpoint",
+            f"it makes images in two levels, of up to {largest:,} px a side, and not in tiles",
+            "Choose a smaller scale or size",
+        )
+    return size
+
+
+def largest_untiled(checkpoint: Checkpoint | None) -> int | None:
+    """The largest side in px of an image in two levels, which is not tiled; None for other checkpoints."""
+    if checkpoint is None:
+        return None
+    try:
+        return limits_of(checkpoint).largest if checkpoint.upper_factor else None
+    except CheckpointDamaged:  # said when it is loaded
+        return None
 
 
 class SizeControl(QWidget):
