@@ -175,7 +175,7 @@ def _decoded(image: Image.Image, file: BinaryIO, at_least: int | None) -> Decode
 
 
 def _jpeg_xl(data: bytes, path: Path, at_least: int | None) -> Decoded:
-    header = jpeg_xl.read_header(data)
+    header = jpeg_xl.read_header(data, with_profile=False)
     check_size((header.width, header.height), path)
     if header.is_jpeg:
         with contextlib.suppress(RuntimeError, ValueError):  # else its pixels can be decoded all the same
@@ -184,7 +184,8 @@ def _jpeg_xl(data: bytes, path: Path, at_least: int | None) -> Decoded:
                 return _decoded(image, jpeg, at_least)
     with _one_at_a_time((header.width, header.height)):
         pixels = jpeg_xl.decode_pixels(data)
-    notes = [header.colours.note] if header.colours.note else []
+    colours = jpeg_xl.read_header(data).colours
+    notes = [colours.note] if colours.note else []
     if header.animated:
         notes.append(FIRST_FRAME)
     size = pixels.shape[1], pixels.shape[0]
@@ -192,7 +193,7 @@ def _jpeg_xl(data: bytes, path: Path, at_least: int | None) -> Decoded:
     found: Image.Image | Samples = samples.split(pixels, declared)
     if pixels.dtype == np.uint8:
         found = Image.fromarray(pixels[..., 0] if pixels.shape[2:] == (1,) else pixels)
-    return Decoded(size, found, header.colours.profile, notes=tuple(notes))
+    return Decoded(size, found, colours.profile, notes=tuple(notes))
 
 
 def may_be_array(image: Image.Image) -> bool:

@@ -12,13 +12,17 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from diffstudio.imaging.colour import PRIMARIES, Declared, declared_by_numbers, declared_by_transfer
-from diffstudio.imaging.limits import DAMAGED_HEADER
+from diffstudio.imaging.colour import PRIMARIES, PROFILE_DAMAGED, Declared, declared_by_numbers, declared_by_transfer
+from diffstudio.imaging.jpeg_xl_entropy import Bits
+from diffstudio.imaging.jpeg_xl_profile import read_profile
+from diffstudio.imaging.limits import DAMAGED_HEADER, LARGEST_PROFILE_BYTES
 
 _CONTAINER = b"\0\0\0\x0cJXL \r\n\x87\n"
 _RATIOS = {1: (1, 1), 2: (12, 10), 3: (4, 3), 4: (3, 2), 5: (16, 9), 6: (5, 4), 7: (2, 1)}  # width : height
 _MOST_BOXES = 1000
 _GREY, _XYB, _CUSTOM = 1, 2, 2  # colour spaces; a white point or primaries given in numbers
+_LINEAR_SRGB = (PRIMARIES[1], 1.0)  # what libjxl decodes lossy images with a profile to
+_MOST_HEADER = LARGEST_PROFILE_BYTES + (1 << 16)  # bytes of a codestream before its first frame
 _WHITE_POINTS = {1: (0.3127, 0.3290), 10: (1 / 3, 1 / 3), 11: (0.314, 0.351)}  # D65, E, DCI
 
 
@@ -37,11 +41,14 @@ class JpegXlHeader:
     is_jpeg: bool  # a recompressed JPEG file, which can be restored
 
 
-def read_header(data: bytes) -> JpegXlHeader:
-    """The header of a JPEG XL file. JpegXlProblem when it is damaged."""
+def read_header(data: bytes, *, with_profile: bool = True) -> JpegXlHeader:
+    """The header of a JPEG XL file. JpegXlProblem when it is damaged.
+
+    A colour profile is decompressed in Python, some 10 ms for most; without `with_profile` it is left out.
+    """
     codestream, is_jpeg = _codestream(data)
     try:
-        return _parsed(_Bits(codestream), is_jpeg)
+        return _parsed(Bits(codestream), is_jpeg, with_profile)
     except (IndexError, KeyError) as error:
         raise JpegXlProblem(DAMAGED_HEADER) from error
 
@@ -65,9 +72,9 @@ def restored_jpeg(data: bytes) -> bytes:
 
 
 def _codestream(data: bytes) -> tuple[bytes, bool]:
-    """The first part of the codestream, and whether the container holds what restores a JPEG file."""
+    """The codestream up to its first frame or further, and whether the container holds what restores a JPEG file."""
     if not data.startswith(_CONTAINER):
-        return data[2:4096], False
+        return data[2:_MOST_HEADER], False
     position, found, is_jpeg = 0, b"", False
     for _ in range(_MOST_BOXES):
         head = data[position : position + 16]
@@ -81,43 +88,21 @@ def _codestream(data: bytes) -> tuple[bytes, bool]:
         if end < start:
             break
         is_jpeg |= kind == b"jbrd"
-        if kind in (b"jxlc", b"jxlp") and not found:
-            found = data[start + (4 if kind == b"jxlp" else 0) + 2 : end][:4096]
+        if kind in (b"jxlc", b"jxlp") and len(found) < _MOST_HEADER:
+            found += data[start + (4 if kind == b"jxlp" else 0) : end]
         position = end
     if not found:
         raise JpegXlProblem("it holds no codestream")
-    return found, is_jpeg
+    return found[2:_MOST_HEADER], is_jpeg
 
 
-class _Bits:
-    """Numbers of a codestream, the lowest bit first. IndexError at its end."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data, self._position = data, 0
-
-    def u(self, count: int) -> int:
-        value = 0
-        for place in range(count):
-            byte, bit = divmod(self._position, 8)
-            value |= (self._data[byte] >> bit & 1) << place
-            self._position += 1
-        return value
-
-    def u32(self, *choices: tuple[int, int]) -> int:
-        """One of four distributions, each (constant, number of bits that are added)."""
-        constant, bits = choices[self.u(2)]
-        return constant + self.u(bits)
-
-    def enum(self) -> int:
-        return self.u32((0, 0), (1, 0), (2, 4), (18, 6))
-
-
-def _parsed(bits: _Bits, is_jpeg: bool) -> JpegXlHeader:
+def _parsed(bits: Bits, is_jpeg: bool, with_profile: bool) -> JpegXlHeader:
     width, height = _size(bits)
     if bits.u(1):  # all defaults: 8 bits, sRGB
         return JpegXlHeader(width, height, False, Declared(), is_jpeg)
     animated = False
-    if bits.u(1):  # extra fields
+    has_extra_fields = bool(bits.u(1))
+    if has_extra_fields:
         if bits.u(3) >= 4:  # orientation - 1: turned by a quarter
             width, height = height, width
         if bits.u(1):
@@ -134,11 +119,36 @@ def _parsed(bits: _Bits, is_jpeg: bool) -> JpegXlHeader:
     bits.u(1)  # 16-bit buffers suffice
     for _ in range(bits.u32((0, 0), (1, 0), (2, 4), (1, 12))):
         _extra_channel(bits)
-    bits.u(1)  # XYB: the decoder turns it into the colours that follow
-    return JpegXlHeader(width, height, animated, _colours(bits), is_jpeg)
+    is_xyb = bool(bits.u(1))
+    if (colours := _colours(bits)) is None:
+        colours = Declared()
+        if is_xyb:
+            colours = declared_by_numbers(*_LINEAR_SRGB)
+        elif with_profile:
+            _before_profile(bits, has_extra_fields)
+            colours = _profile(bits)
+    return JpegXlHeader(width, height, animated, colours, is_jpeg)
 
 
-def _size(bits: _Bits) -> tuple[int, int]:
+def _before_profile(bits: Bits, has_extra_fields: bool) -> None:
+    """Tone mapping, extensions, and the weights for upsampling."""
+    if has_extra_fields and not bits.u(1):
+        bits.u(3 * 16 + 1)
+    extensions = bits.u64()
+    bits.u(sum(bits.u64() for place in range(64) if extensions >> place & 1))
+    if not bits.u(1):
+        weights = bits.u(3)
+        bits.u(16 * sum(count for place, count in enumerate((15, 55, 210)) if weights >> place & 1))
+
+
+def _profile(bits: Bits) -> Declared:
+    try:
+        return Declared(read_profile(bits))
+    except (ValueError, IndexError):
+        return Declared(note=PROFILE_DAMAGED)
+
+
+def _size(bits: Bits) -> tuple[int, int]:
     small = bits.u(1)
 
     def side() -> int:
@@ -152,7 +162,7 @@ def _size(bits: _Bits) -> tuple[int, int]:
     return height * across // down, height
 
 
-def _preview(bits: _Bits) -> None:
+def _preview(bits: Bits) -> None:
     eighth = bits.u(1)
 
     def side() -> int:
@@ -165,7 +175,7 @@ def _preview(bits: _Bits) -> None:
         side()
 
 
-def _bit_depth(bits: _Bits) -> None:
+def _bit_depth(bits: Bits) -> None:
     if bits.u(1):  # floats
         bits.u32((32, 0), (16, 0), (24, 0), (1, 6))
         bits.u(4)
@@ -173,7 +183,7 @@ def _bit_depth(bits: _Bits) -> None:
         bits.u32((8, 0), (10, 0), (12, 0), (1, 6))
 
 
-def _extra_channel(bits: _Bits) -> None:
+def _extra_channel(bits: Bits) -> None:
     if bits.u(1):  # all defaults: alpha of 8 bits
         return
     kind = bits.enum()
@@ -189,13 +199,13 @@ def _extra_channel(bits: _Bits) -> None:
         bits.u32((1, 0), (0, 2), (3, 4), (19, 8))  # colour filter array
 
 
-def _colours(bits: _Bits) -> Declared:
-    """The colour encoding of what is decoded. One in an ICC profile is compressed in a way that is not read here."""
+def _colours(bits: Bits) -> Declared | None:
+    """The colour encoding of what is decoded; None for one in an ICC profile."""
     if bits.u(1):  # all defaults: sRGB
         return Declared()
     has_profile, space = bits.u(1), bits.enum()
     if has_profile:
-        return Declared(note="its colour profile is compressed inside JPEG XL and was not used")
+        return None
     if space == _XYB:
         return Declared()
     name = bits.enum()
@@ -209,7 +219,7 @@ def _colours(bits: _Bits) -> Declared:
     return declared_by_transfer((white, *primaries), bits.enum())
 
 
-def _point(bits: _Bits) -> tuple[float, float]:
+def _point(bits: Bits) -> tuple[float, float]:
     """Chromaticity x, y."""
     x, y = (bits.u32((0, 19), (524_288, 19), (1_048_576, 20), (2_097_152, 21)) for _ in range(2))
     return _signed(x) / 1e6, _signed(y) / 1e6

@@ -98,7 +98,7 @@ def read_size(path: Path) -> tuple[int, int]:
             head = file.read(32)
             if format_of(head) == JPEG_XL:
                 file.seek(0)
-                header = jpeg_xl.read_header(file.read())
+                header = jpeg_xl.read_header(file.read(), with_profile=False)
                 return header.width, header.height
             if format_of(head) == NPY:
                 return arrays.npy_size(file)

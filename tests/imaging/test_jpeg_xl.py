@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import struct
 from pathlib import Path
@@ -12,8 +13,10 @@ import pytest
 from PIL import Image
 
 from diffstudio.errors import ImageProblem
-from diffstudio.imaging.colour import Declared, declared_by_code_points, declared_by_numbers
+from diffstudio.imaging import jpeg_xl
+from diffstudio.imaging.colour import PROFILE_DAMAGED, Declared, declared_by_code_points, declared_by_numbers
 from diffstudio.imaging.jpeg_xl import JpegXlHeader, JpegXlProblem, read_header
+from diffstudio.imaging.jpeg_xl_entropy import Bits
 from diffstudio.imaging.limits import FIRST_FRAME
 from diffstudio.imaging.reader import load_image, read_size
 
@@ -36,6 +39,27 @@ def size(width: int, height: int) -> list[tuple[int, int]]:
     """SizeHeader: not a multiple of eight, 18 bits a side, no ratio."""
     return [(0, 1), (2, 2), (height - 1, 18), (0, 3), (2, 2), (width - 1, 18)]
 
+
+LINEAR_SRGB = declared_by_numbers((D65, *SRGB_PRIMARIES), 1.0)
+# `cjxl -d 0` and `cjxl -d 1` (libjxl 0.7) of the gradient below, with a profile of Display P3 whose curve is a table
+LOSSLESS = base64.b64decode(
+    "/woDQQhXzQEGDABALBjQALPBIaTTwHOSWJrXtR+ZQqGIbjhQ2+zczKY9Dw01YmlqgpidH832JwdemHHh8NSRJtxZmt1ZRBxdqyZHR0e3NjsT"
+    "LrwP1QRArEa1mhFANHurOeMuK/e5DaCA32tUtgIAAACgOKzbiYtzuZIOCQ0kqlYqVnQ3pXKHsvLchlyuo7eBRr2ClUtWqlOo6GYNVGtW2UCm"
+    "ZJUqxSoH21kpAE/TqMMKw47X3988BfYmg/sg/vvbC/nvr08EK+5gYF3wwBe6+/nv728HjYLhxh0YKQdS/MCxXDiSmw38gb//U/4X5X/5X+U/"
+    "BVD+F1D+FxBc+r/4T/lf8AlLE6D4FKEAqPCx/wWU/++Gj75J5vc66vdNyboEqe/zOyY9B3W+7bL84H3K8CpGwY9+GBg0DNBjiimbFGNEay4y"
+    "THgtMRP0E8apTEw0cUG6ibFJjEOsFK9N1jTbzcGLiPC7n4N0/g/AR4UmFirFm3Ad0UuEQxom9ixuGy8w2coNbEQGOPQFyJ7wXwD/ADQWlawW"
+    "gHUAux6BImzQ4AqGIUGbmnBeDggCAQCQAUsoorpF+jm4DnLw+/FJKCgoKCg5gIgRqHMyxpwYBwIKICk6BmcYY4wxjEFhsRIADCAEEEAQMACY"
+    "OEhZ+Y5RcLkj5Y/+/2b+v6oq/aqq/76o/4/zCE34ZAUB3I7T7z5A/Fs0cmA="
+)
+LOSSY = base64.b64decode(
+    "/woDQQpXzQEGDABALBjQALPBIaTTwHOSWJrXtR+ZQqGIbjhQ2+zczKY9Dw01YmlqgpidH832JwdemHHh8NSRJtxZmt1ZRBxdqyZHR0e3NjsT"
+    "LrwP1QRArEa1mhFANHurOeMuK/e5DaCA32tUtgIAAACgOKzbiYtzuZIOCQ0kqlYqVnQ3pXKHsvLchlyuo7eBRr2ClUtWqlOo6GYNVGtW2UCm"
+    "ZJUqxSoH21kpAE/TqMMKw47X3988BfYmg/sg/vvbC/nvr08EK+5gYF3wwBe6+/nv728HjYLhxh0YKQdS/MCxXDiSmw38gb//U/4X5X/5X+U/"
+    "BVD+F1D+FxBc+r/4T/lf8AlLE6D4FKEAqPCx/wWU/++Gj75J5vc66vdNyboEqe/zOyY9B3W+7bL84H3K8CpGwY9+GBg0DNBjiimbFGNEay4y"
+    "THgtMRP0E8apTEw0cUG6ibFJjEOsFK9N1jTbzcGLiPC7n4N0/g/AR4UmFirFm3Ad0UuEQxom9ixuGy8w2coNbEQGOPQFyJ7wXwD/ADQWlawW"
+    "gHUAux6BImzQ4AqGIUGbmnBeDgASiAIAyAFd5RIAABUqo4wbvJzr+fJDh8W0jesMbbVtYUmiyDg2SSdwSBJLgHhbHIeg/PW/QsxXXGmPzgJ7"
+    "eOopO60Xr3iqLKNMq1QRFIBKEqkQ2dh+NRKCwOj9+HnKPS7yLFTBDACg654lbaH7z2FvrkFo1llpkBQ="
+)
 
 EIGHT_BITS = [(0, 1), (0, 2)]
 NO_EXTRAS = [(0, 1), *EIGHT_BITS, (1, 1), (0, 2), (0, 1)]  # no extra fields; depth; 16-bit buffers; channels; not XYB
@@ -77,7 +101,7 @@ def test_what_stands_before_the_colours_is_passed_over() -> None:
         bits(*size(30, 20), (0, 1), *extra, (1, 1), (0, 2), (7, 4), (1, 1), *channels, (1, 1), (0, 1), (1, 1), (2, 2))
     )
     assert (header.width, header.height, header.animated) == (20, 30, True)  # turned by a quarter
-    assert "compressed inside JPEG XL" in header.colours.note
+    assert header.colours == LINEAR_SRGB  # lossy and with a profile
 
     square = [(1, 1), (0, 3), (0, 1), (1, 1), (1, 1), (0, 2), (1, 3), (0, 1)]  # a preview by ratio, in eighths
     rest = [*EIGHT_BITS, (1, 1), (0, 2), (0, 1), (1, 1)]
@@ -229,10 +253,81 @@ def test_a_bomb_is_refused_by_its_header_and_damage_by_the_decoder(tmp_path: Pat
         load_image(path)
 
 
-def test_a_profile_inside_the_codestream_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from diffstudio.imaging import jpeg_xl
-
+def test_what_cannot_be_followed_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.jxl").write_bytes(imagecodecs.jpegxl_encode(NOISE, lossless=True))
     header = JpegXlHeader(61, 40, False, Declared(note="it cannot be followed"), False)
-    monkeypatch.setattr(jpeg_xl, "read_header", lambda data: header)
+    monkeypatch.setattr(jpeg_xl, "read_header", lambda data, **_: header)
     assert load_image(tmp_path / "a.jxl").notes == ("it cannot be followed",)
+
+
+# ---- ICC profiles inside the codestream ------------------------------------------------------------------------------
+
+
+def gradient() -> Image.Image:
+    down, across = np.mgrid[0:16, 0:24]
+    return Image.fromarray(np.stack([10 * across, 15 * down, 255 - 5 * across], axis=-1).astype(np.uint8))
+
+
+def as_png(folder: Path, profile: bytes | None) -> np.ndarray:
+    gradient().save(folder / "same.png", icc_profile=profile)
+    return np.asarray(load_image(folder / "same.png").image).astype(float)
+
+
+def test_a_lossless_image_is_converted_by_its_profile(tmp_path: Path) -> None:
+    (tmp_path / "a.jxl").write_bytes(LOSSLESS)
+    profile = read_header(LOSSLESS).colours.profile
+    assert profile is not None and len(profile) == 6732 and b"curv" in profile
+    assert read_header(LOSSLESS, with_profile=False).colours == Declared()
+    loaded = load_image(tmp_path / "a.jxl")
+    expected = as_png(tmp_path, profile)
+    assert loaded.notes == () and loaded.size == read_size(tmp_path / "a.jxl") == (24, 16)
+    assert (np.asarray(loaded.image) == expected).all()
+    assert np.abs(expected - np.asarray(gradient())).mean() > 5  # the profile changes much
+
+
+def test_a_lossy_image_with_a_profile_is_decoded_to_linear_light(tmp_path: Path) -> None:
+    """libjxl has no colour management of its own: it decodes to linear sRGB, 40 levels too dark when that is not said."""
+    (tmp_path / "a.jxl").write_bytes(LOSSY)
+    assert read_header(LOSSY).colours == LINEAR_SRGB
+    away = np.abs(
+        np.asarray(load_image(tmp_path / "a.jxl").image) - as_png(tmp_path, read_header(LOSSLESS).colours.profile)
+    )
+    assert away.mean() < 2
+
+
+def test_a_jpeg_that_cannot_be_restored_is_converted_by_the_profile_of_the_codestream(tmp_path: Path) -> None:
+    gradient().save(tmp_path / "a.jpg", quality=95, icc_profile=read_header(LOSSLESS).colours.profile)
+    whole = bytes(imagecodecs.jpegxl_encode_jpeg((tmp_path / "a.jpg").read_bytes()))
+    (tmp_path / "a.jxl").write_bytes(whole.replace(b"jbrd", b"free"))
+    loaded = load_image(tmp_path / "a.jxl")
+    assert loaded.notes == () and not read_header((tmp_path / "a.jxl").read_bytes()).is_jpeg
+    assert (
+        np.abs(np.asarray(loaded.image).astype(float) - np.asarray(load_image(tmp_path / "a.jpg").image)).mean() < 1.5
+    )
+
+
+def test_what_stands_between_the_colours_and_the_profile_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    begins: list[int] = []
+
+    def note(found: Bits) -> bytes:
+        begins.append(found.position)
+        return b""
+
+    with monkeypatch.context() as patched:
+        patched.setattr(jpeg_xl, "read_profile", note)
+        read_header(LOSSLESS)
+    profile = (int.from_bytes(LOSSLESS[2:], "little") >> begins[0], 8 * len(LOSSLESS) - begins[0])
+    extra = [(0, 3), (0, 1), (0, 1), (0, 1)]
+    rest = [*NO_EXTRAS[1:], (0, 1), (1, 1), (0, 2)]
+    tone_mapping = [(0, 1), (0, 49)]
+    extensions = [(1, 2), (2 - 1 + 8, 4), (1, 2), (3, 4), (1, 2), (0, 4), (0, 5)]  # bits 1 and 3: of 4 bits, and of 1
+    weights = [(0, 1), (7, 3), (0, 16 * (15 + 55 + 210))]
+    data = bits(*size(9, 5), (0, 1), (1, 1), *extra, *rest, *tone_mapping, *extensions, *weights, profile)
+    assert read_header(data).colours == read_header(LOSSLESS).colours
+
+
+def test_a_damaged_profile_is_left_out_and_reported() -> None:
+    damaged = bytearray(LOSSLESS)
+    damaged[60] ^= 0xFF
+    assert read_header(bytes(damaged)).colours == Declared(note=PROFILE_DAMAGED)
+    assert read_header(LOSSLESS[:100]).colours == Declared(note=PROFILE_DAMAGED)
