@@ -21,6 +21,9 @@ _LOG_COUNT_CODE = {  # of a count of ANS: its number of bits, 0 for none; 13 rep
     (7, 0b1000001): 13,
 }  # fmt: skip
 
+TOO_MANY_BITS = "a number of more than 32 bits"
+_INCOMPLETE = "an incomplete prefix code"
+
 PrefixCode = dict[tuple[int, int], int]  # (length, code with the first bit read as its highest) -> symbol
 
 
@@ -101,7 +104,7 @@ class HybridConfig:
         held = self.high + self.low
         count = self.split - held + ((token - (1 << self.split)) >> held)
         if count > 31:
-            raise ValueError("a number of more than 32 bits")
+            raise ValueError(TOO_MANY_BITS)
         low = token & ((1 << self.low) - 1)
         high = (token >> self.low) & ((1 << self.high) - 1) | 1 << self.high
         return (high << count | bits.u(count)) << self.low | low
@@ -226,7 +229,7 @@ def _prefix_code(bits: Bits, size: int) -> PrefixCode:
         if space <= 0:
             break
     if space != 0 and sum(length > 0 for length in lengths) != 1:
-        raise ValueError("an incomplete prefix code")
+        raise ValueError(_INCOMPLETE)
     return _canonical(_code_lengths(bits, _canonical(lengths), size))
 
 
@@ -261,7 +264,7 @@ def _code_lengths(bits: Bits, code: PrefixCode, size: int) -> list[int]:
         lengths += [length] * (repeats - earlier)
         space -= (repeats - earlier) * (1 << 15 >> length) if length else 0
     if space != 0 or len(lengths) > size:
-        raise ValueError("an incomplete prefix code")
+        raise ValueError(_INCOMPLETE)
     return lengths
 
 

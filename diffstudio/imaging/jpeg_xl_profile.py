@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 
-from diffstudio.imaging.jpeg_xl_entropy import Bits, Numbers
+from diffstudio.imaging.jpeg_xl_entropy import TOO_MANY_BITS, Bits, Numbers
 from diffstudio.imaging.limits import LARGEST_PROFILE_BYTES
 
 _CONTEXTS, _HEADER = 41, 128
@@ -28,13 +28,15 @@ _TAGS = (  # of commands from 4
 _OF_20_BYTES = {b"rXYZ", b"gXYZ", b"bXYZ", b"kXYZ", b"wtpt", b"bkpt", b"lumi"}
 _TYPES = (b"XYZ ", b"desc", b"text", b"mluc", b"para", b"curv", b"sf32", b"gbd ")  # of commands from 16
 _STATED_START, _STATED_SIZE = 64, 128
+_ANOTHER_SIZE = "a profile of another size than stated"
+_TOO_LARGE = "too large a profile"
 
 
 def read_profile(bits: Bits) -> bytes:
     """The ICC profile that begins here. ValueError or IndexError when it is damaged or too large."""
     size, first = bits.u64(), bits.position
     if size > LARGEST_PROFILE_BYTES:
-        raise ValueError("too large a profile")
+        raise ValueError(_TOO_LARGE)
     numbers = Numbers(bits, _CONTEXTS)
     found = bytearray()
     for index in range(size):
@@ -87,7 +89,7 @@ class _Stream:
             if byte < 128:
                 break
         if value >> 32 or byte > 127:
-            raise ValueError("a number of more than 32 bits")
+            raise ValueError(TOO_MANY_BITS)
         return value
 
 
@@ -98,7 +100,7 @@ class _Restored:
         data = _Stream(encoded)
         self._size = data.number()
         if self._size > LARGEST_PROFILE_BYTES:
-            raise ValueError("too large a profile")
+            raise ValueError(_TOO_LARGE)
         self._commands = _Stream(data.take(data.number()))
         self._data = data
         self._out = bytearray()
@@ -112,7 +114,7 @@ class _Restored:
                 if len(self._out) > self._size:
                     break
         if len(self._out) != self._size or self._data or self._commands:
-            raise ValueError("a profile of another size than stated")
+            raise ValueError(_ANOTHER_SIZE)
         return bytes(self._out)
 
     def _header(self) -> None:
@@ -166,11 +168,11 @@ class _Restored:
         self._out += name
         self._append_numbers(start, size)
         if len(self._out) > self._size:
-            raise ValueError("a profile of another size than stated")
+            raise ValueError(_ANOTHER_SIZE)
 
     def _append_numbers(self, *numbers: int) -> None:
         if max(numbers) >> 32:
-            raise ValueError("a number of more than 32 bits")
+            raise ValueError(TOO_MANY_BITS)
         self._out += struct.pack(f">{len(numbers)}I", *numbers)
 
     def _element(self) -> None:
