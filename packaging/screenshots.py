@@ -50,7 +50,6 @@ if TYPE_CHECKING:
 
 PROMPTS = ROOT / "packaging" / "starter" / "prompts.txt"  # what the starter generates for the gallery and the training
 QUICK_STEPS = 8  # of the images with --check: fitted to the starter, and their quality does not matter
-VAE_MINUTES = 4.0
 HALF_WAY = 14  # steps: more than any earlier image has in all
 STARRED = ("robot", "panda", "strawberry")
 RECIPE = {
@@ -75,6 +74,31 @@ RECIPE = {
         "checkpoint_every": 120,
         "held_out_every": 20,
     },
+}
+
+VAE_RECIPE = {
+    "format": 1,
+    "name": "VAE of drawn shapes",
+    "data": {"size": 16, "held_out": 0.05},
+    "network": {
+        "patch": 4,
+        "width": 16,
+        "depth": 1,
+        "condition_width": 128,
+        "latent": 4,
+        "prior_width": 96,
+        "prior_depth": 2,
+    },
+    "objective": {"kind": "vae"},
+    "optimiser": {
+        "name": "adamw",
+        "learning_rate": 0.002,
+        "weight_decay": 0.0,
+        "betas": [0.9, 0.99],
+        "warm_up_steps": 20,
+        "ema": 0.98,
+    },
+    "run": {"steps": 3600, "batch": 16, "dtype": "float32", "checkpoint_every": 1200, "held_out_every": 600},
 }
 
 
@@ -491,25 +515,33 @@ class Session:
         room.job_view.result_view().setFocus()
         await self._save(self.window, "anomalies", pause=2)
 
-    async def check_latent_space(self) -> None:
+    async def take_latent_space(self) -> None:
         """The reconstruction of a drawn shape by a VAE, moved in a direction, and its way to another shape."""
+        import tomli_w
+
         from diffstudio.studio.requests import TrainRequest
 
-        shapes = self.home / "shapes"
+        shapes, recipe = self.home / "shapes", self.home / "vae.toml"
         draw_shapes(shapes, 220, 0, 12)
+        recipe.write_text(tomli_w.dumps(VAE_RECIPE), encoding="utf-8")
         runs = self.desktop.runs
         assert runs is not None
+        name = "shapes VAE"
+        if name not in (summary.name for summary in runs.list()):
+            runs.start(TrainRequest(folder=shapes, recipe=str(recipe)), name=name)
+        await until(
+            lambda: any(summary.name == name and summary.verdict for summary in runs.list()), "the VAE was trained"
+        )
         room: Any = self.window.show_room("Lab")
         view = room.show_interactive("latent-space")
-        if not view.model.value():
-            runs.start(TrainRequest(folder=shapes, recipe="vae", minutes=VAE_MINUTES), name="shapes VAE")
-        await until(view.model.value, "the VAE was trained")
+        await until(view.model.value, "the VAE was offered")
         view.first.set_image(shapes / "007.png")
         view.last.set_image(shapes / "003.png")
         await until(lambda: view.directions.isVisible() and not view.answers.busy, "the image was encoded")
-        view.directions.slider(0).set_value(2.0)
+        view.directions.slider(0).set_value(1.0)
         view.directions.changed.emit()
         await until(lambda: len(view.points.thumbnails()) == 3 and not view.answers.busy, "the image was moved")
+        self.window.setFocus()
         await self._save(self.window, "latent_space", pause=1.5)
 
     async def check_lab_form(self) -> None:

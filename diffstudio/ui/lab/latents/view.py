@@ -31,6 +31,7 @@ SHOWS = (
     "reconstruction of any image by a VAE."
 )
 _CONTROLS_WIDTH, _IMAGE, _SMALL = 264, 184, 88  # px
+_LARGEST_IMAGE, _LARGEST_SMALL = 288, 128  # px
 _PATIENCE_MS = 300  # before the progress line appears
 _OF_THE_IMAGE = "The class of the image"
 _NO_DIRECTIONS = "A GAN cannot encode images, so it has no directions and no reconstructions."
@@ -61,8 +62,8 @@ class LatentSpaceView(InteractiveView):
         self.first, self.last = PointField("Image", 1), PointField("Other end", 2)
         self.directions = DirectionSliders()
         self.about = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
-        self.points = ImageRow("Image of this point", _IMAGE)
-        self.between = ImageRow("From the image to the other end", _SMALL)
+        self.points = ImageRow("Image of this point", _IMAGE, _LARGEST_IMAGE)
+        self.between = ImageRow("From the image to the other end", _SMALL, _LARGEST_SMALL)
         self.line = ProgressLine("Computing the images")
         self.problem = label("", "bad", wrap=True)
         self._empty = EmptyState(

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from PySide6.QtCore import Signal
+from PySide6.QtCore import QSize, Signal
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from diffstudio.ui.widgets import theme
@@ -17,17 +18,23 @@ from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
 from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
+_SPACING = 8  # px
+
 
 class ImageRow(QWidget):
-    """A row of images with the usual image menu; hidden without images."""
+    """A row of images with the usual image menu; hidden without images.
+
+    Images are `side` px wide, and grow up to `largest` while all of them fit into one row.
+    """
 
     menu_requested = Signal(object, object)  # ImageTarget, QPoint
 
-    def __init__(self, heading: str, side: int) -> None:
+    def __init__(self, heading: str, side: int, largest: int = 0) -> None:
         super().__init__()
-        self._side = side
+        self._side = self._least = side
+        self._largest = max(side, largest)
         self._cells: list[_Cell] = []
-        self._flow = FlowLayout(spacing=8)
+        self._flow = FlowLayout(spacing=_SPACING)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(8)
@@ -50,7 +57,23 @@ class ImageRow(QWidget):
             cell.deleteLater()
         for cell, (name, image) in zip(self._cells, images, strict=True):
             cell.show_image(name, image)
+        self._fit()
         self.setVisible(bool(images))
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._fit()
+
+    def minimumSizeHint(self) -> QSize:
+        """With images that have not grown, so that a narrower window makes them smaller again."""
+        return QSize(self._least, super().minimumSizeHint().height())
+
+    def _fit(self) -> None:
+        count = max(1, len(self._cells))
+        across = (self.width() - _SPACING * (count - 1)) // count
+        self._side = max(self._least, min(across, self._largest))
+        for cell in self._cells:
+            cell.set_side(self._side)
 
     def thumbnails(self) -> list[ImageThumbnail]:
         return [cell.thumbnail for cell in self._cells]
@@ -74,3 +97,7 @@ class _Cell(QWidget):
         self.thumbnail.set_image(shown)
         describe(self.thumbnail, name)
         self._name.setText(name)
+
+    def set_side(self, side: int) -> None:
+        self.thumbnail.set_side(side)
+        self._name.setFixedWidth(side)

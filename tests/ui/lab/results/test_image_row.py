@@ -24,3 +24,16 @@ def test_images_are_replaced_in_their_places(qtbot: QtBot, dressed: QApplication
     assert first.accessibleName() == "0 of 200" and first.target.image.pixelColor(1, 1).red() == 200
     row.show_images(())
     assert not row.isVisible() and row.thumbnails() == []
+
+
+def test_images_grow_while_they_fit_into_one_row(qtbot: QtBot, dressed: QApplication) -> None:
+    row = ImageRow("Images", 40, 100)
+    qtbot.addWidget(row)
+    row.show_images(images(3, 10))
+    row.show()
+    for width, side in ((3 * 70 + 16, 70), (1000, 100), (100, 40)):  # at 100 px they wrap
+        row.resize(width, 300)
+        assert {thumbnail.width() for thumbnail in row.thumbnails()} == {side}
+    row.resize(3 * 70 + 16, 300)
+    row.show_images(images(2, 10))
+    assert {thumbnail.width() for thumbnail in row.thumbnails()} == {100}
