@@ -16,8 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffstudio.networks import training_passes
 from diffstudio.networks.conditioning import Conditioning
 
+_FEW_TOKENS = 512  # up to which two products are faster than the fused kernel, on a processor
 _TIME_FEATURES = 256  # sinusoids that encode the time
 _RGB = 3  # channels of networks whose headers name no number
 
@@ -264,8 +266,13 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, c: Tensor, rotation: Tensor) -> Tensor:
         shift_msa, scale_msa, gate_msa, shift_mlp, scale_mlp, gate_mlp = self.adaLN_modulation(c)[:, None].chunk(6, -1)
-        x = torch.addcmul(x, gate_msa, self._some_of(self.attn(modulate(rms_norm(x), shift_msa, scale_msa), rotation)))
-        return torch.addcmul(x, gate_mlp, self._some_of(self.mlp(modulate(rms_norm(x), shift_mlp, scale_mlp))))
+        x = torch.addcmul(x, gate_msa, self._some_of(self.attn(self._modulated(x, shift_msa, scale_msa), rotation)))
+        return torch.addcmul(x, gate_mlp, self._some_of(self.mlp(self._modulated(x, shift_mlp, scale_mlp))))
+
+    def _modulated(self, x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        if training_passes.fits(x, training=self.training):
+            return training_passes.modulated_norm(x, shift, scale)
+        return modulate(rms_norm(x), shift, scale)
 
     def _some_of(self, added: Tensor) -> Tensor:
         return F.dropout(added, self.dropout, self.training) if self.dropout else added
@@ -285,7 +292,14 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, rotation: Tensor) -> Tensor:
         batch, count, width = x.shape
-        q, k, v = self.qkv(x).view(batch, count, 3, self.num_heads, -1).unbind(2)  # [B,T+N,heads,head_dim]
+        qkv = self.qkv(x).view(batch, count, 3, self.num_heads, -1)
+        if count <= _FEW_TOKENS and training_passes.fits(qkv, training=self.training):
+            weights = self.q_norm.weight, self.k_norm.weight
+            q, k, v = (part.flatten(0, 1) for part in training_passes.attention_inputs(qkv, *weights, rotation))
+            mixed = torch.bmm(torch.bmm(q, k.mT).softmax(dim=-1), v).view(batch, self.num_heads, count, -1)
+            trained: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, count, width))
+            return trained
+        q, k, v = qkv.unbind(2)  # [B,T+N,heads,head_dim]
         q, k = apply_rotary(self.q_norm(q), rotation), apply_rotary(self.k_norm(k), rotation)
         mixed = attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
         projected: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, count, width))
@@ -302,7 +316,11 @@ class SwiGLU(nn.Module):
         self.w3 = nn.Linear(hidden, config.hidden_size, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, value = self.w12(x).chunk(2, dim=-1)
+        both = self.w12(x)
+        if training_passes.fits(both, training=self.training):
+            trained: Tensor = self.w3(training_passes.gated(both))
+            return trained
+        gate, value = both.chunk(2, dim=-1)
         projected: Tensor = self.w3(F.silu(gate) * value)
         return projected
 
@@ -338,7 +356,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     On a CPU, two matrix products and their gradients take a quarter of the fused kernel's time for a few hundred
     tokens.
     """
-    if q.is_cuda or q.shape[-2] > 512:
+    if q.is_cuda or q.shape[-2] > _FEW_TOKENS:
         return F.scaled_dot_product_attention(q, k, v)
     batch, heads, count, head_dim = q.shape
     q, k, v = (tensor.reshape(batch * heads, count, head_dim) for tensor in (q * head_dim**-0.5, k, v))
