@@ -120,7 +120,9 @@ class _AttentionInputs(torch.autograd.Function):
             )
             normed = x * inverse
             along = to_x * normed
-            to_weights.append(scale * along.sum((0, 1, 2), dtype=torch.promote_types(along.dtype, torch.float32)).to(weight.dtype))
+            to_weights.append(
+                scale * along.sum((0, 1, 2), dtype=torch.promote_types(along.dtype, torch.float32)).to(weight.dtype)
+            )
             mean = (along @ factor).unsqueeze(-1).div_(width)
             to_x.mul_(factor).addcmul_(normed, mean, value=-1).mul_(inverse)
         to_qkv[:, :, 2].copy_(gradients[2].transpose(1, 2))
