@@ -168,8 +168,8 @@ class CrossSplits:
             steps=tuple(step for step, _ in self._losses),
             losses=tuple(measured for _, measured in self._losses),
             why=f"Cross-validated over {self._splits} splits of {count_of(images, 'image')}: the held-out loss was lowest "
-            f"at step {best:,} ({loss:.4f}, 95 % interval {low:.4f} to {high:.4f}; {self._losses[-1][1]:.4f} at step "
-            f"{self._losses[-1][0]:,}). Training starts on all images, for {count_of(best, 'step')}.",
+            f"at step {best:,}, {loss:.4f} (95 % interval {low:.4f} to {high:.4f}). Training starts on all images, for "
+            f"{count_of(best, 'step')}.",
             baseline=self._baseline(),
         )
 
