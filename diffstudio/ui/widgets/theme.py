@@ -223,6 +223,7 @@ QLineEdit, QPlainTextEdit, QTextEdit, QSpinBox, QDoubleSpinBox, QComboBox {
     background: $raised; color: $text; border: 1px solid $line; border-radius: ${radius}px; padding: 6px 10px;
     selection-background-color: $strong; selection-color: $on_strong; }
 QPlainTextEdit, QTextEdit { padding: 6px 8px; }
+SearchField { padding-left: 0; }
 QLineEdit:hover, QPlainTextEdit:hover, QTextEdit:hover, QSpinBox:hover, QDoubleSpinBox:hover, QComboBox:hover {
     border-color: $faint; }
 QLineEdit:focus, QPlainTextEdit:focus, QTextEdit:focus, QSpinBox:focus, QDoubleSpinBox:focus, QComboBox:focus,

@@ -35,6 +35,7 @@ from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 
 _HIGHEST_RATE = 50.0  # %, upper end of the slider
+_LETTERS = 12  # of a filter's name, in the drop-down
 _KINDS = (
     (ALL, "All images"),
     (ANOMALOUS, "Called anomalous"),
@@ -92,6 +93,7 @@ class DecisionsView(QWidget):
         top = QHBoxLayout()
         top.addWidget(self.heading, 1)
         top.addWidget(self.save)
+        self.kind.setMinimumContentsLength(_LETTERS)
         row = FlowLayout(spacing=8)
         for part in (self.kind, self.heat_maps, self.accept, self.reject):
             row.addWidget(part)

@@ -78,9 +78,7 @@ class RunChart(QWidget):
         column.addLayout(self._header)
         column.addWidget(self._legend_row)
         column.addLayout(self._area, 1)
-        self._area.addWidget(
-            self._placeholder
-        )  # a stacked layout shows its first widget, so that one needs a parent first
+        self._area.addWidget(self._placeholder)  # the first one is shown at once, so that it needs a parent before
         self.setMinimumHeight(MIN_HEIGHT)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.kind.chosen.connect(lambda _: self._draw())
@@ -225,7 +223,8 @@ class _LegendEntry(QWidget):
         row.setContentsMargins(0, 0, 0, 0)
         row.setSpacing(5)
         row.addWidget(_LineSample(role, faint, dashed))
-        name = label(text if len(text) <= 40 else f"{text[:39]}…", "dim", pixels=theme.SMALL_PIXELS)
+        name = ElidedLabel(text, "dim", pixels=theme.SMALL_PIXELS)
+        name.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)
         row.addWidget(name)
 
 

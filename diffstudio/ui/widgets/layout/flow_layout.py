@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QLayout, QLayoutItem, QWidget
 class FlowLayout(QLayout):
     """Widgets in rows that wrap where the width ends, from the left or each row centred.
 
-    `row_spacing` is that between rows, by default the same as between widgets.
+    Those of one row are centred vertically. `row_spacing` is that between rows, by default the same as between widgets.
     """
 
     def __init__(
@@ -67,11 +67,12 @@ class FlowLayout(QLayout):
         for row in self._rows(rect.width()):
             used = sum(size.width() for _, size in row) + self.spacing() * (len(row) - 1)
             x = rect.x() + ((rect.width() - used) // 2 if self._centred else 0)
+            height = max(size.height() for _, size in row)
             for item, size in row:
                 if move:
-                    item.setGeometry(QRect(QPoint(x, y), size))
+                    item.setGeometry(QRect(QPoint(x, y + (height - size.height()) // 2), size))
                 x += size.width() + self.spacing()
-            y += max(size.height() for _, size in row) + self._row_spacing
+            y += height + self._row_spacing
         return max(y - self._row_spacing - rect.y(), 0)
 
     def _rows(self, width: int) -> Iterator[list[tuple[QLayoutItem, QSize]]]:

@@ -43,6 +43,21 @@ def chart(qtbot: QtBot) -> Iterator[RunChart]:
     tasks.close()
 
 
+def test_a_long_legend_takes_no_height_from_the_plot_and_fits_its_width(chart: RunChart, qtbot: QtBot) -> None:
+    chart.resize(260, chart.minimumHeight())
+    qtbot.wait(10)
+    plot = chart._area.geometry().height()
+    others = [OtherRun("a-run-with-a-name-of-many-words " * 3, history([0.5, 0.1], [0.6])) for _ in range(3)]
+    chart.show_history(history([0.5, 0.05], [0.6, 0.06]), others)
+    qtbot.waitUntil(lambda: len(chart._entries) > 3)
+    assert chart.minimumSizeHint().width() <= 260
+    chart.resize(260, chart.minimumHeight())
+    qtbot.wait(10)
+    assert chart._area.geometry().height() >= plot
+    assert all(entry.geometry().right() < 260 for entry in chart._entries)
+    assert "measured" not in [entry.key[0] for entry in chart._entries], "the thin line beside the smoothed one"
+
+
 def test_what_was_measured_is_not_called_missing_while_the_chart_is_prepared(qtbot: QtBot) -> None:
     tasks = Tasks()
     chart = RunChart(tasks)
