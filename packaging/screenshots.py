@@ -515,23 +515,37 @@ class Session:
         room.job_view.result_view().setFocus()
         await self._save(self.window, "anomalies", pause=2)
 
-    async def take_latent_space(self) -> None:
-        """The reconstruction of a drawn shape by a VAE, moved in a direction, and its way to another shape."""
+    async def take_likelihood(self) -> None:
+        """The bits per dimension of drawn shapes under a VAE that has learnt some of them by heart."""
+        shapes = self.home / "shapes"
+        checkpoint = await self._shapes_vae(shapes)
+        await self._job("likelihood", [str(checkpoint), str(shapes)])
+        await self._save(self.window, "likelihood", pause=1)
+
+    async def _shapes_vae(self, shapes: Path) -> Path:
+        """A checkpoint of a VAE of drawn shapes."""
         import tomli_w
 
         from diffstudio.studio.requests import TrainRequest
 
-        shapes, recipe = self.home / "shapes", self.home / "vae.toml"
+        recipe, name = self.home / "vae.toml", "shapes VAE"
         draw_shapes(shapes, 220, 0, 12)
         recipe.write_text(tomli_w.dumps(VAE_RECIPE), encoding="utf-8")
         runs = self.desktop.runs
         assert runs is not None
-        name = "shapes VAE"
         if name not in (summary.name for summary in runs.list()):
             runs.start(TrainRequest(folder=shapes, recipe=str(recipe)), name=name)
-        await until(
-            lambda: any(summary.name == name and summary.verdict for summary in runs.list()), "the VAE was trained"
-        )
+
+        def trained() -> list[Path]:
+            return [each.checkpoint for each in runs.list() if each.name == name and each.verdict and each.checkpoint]
+
+        await until(trained, "the VAE was trained")
+        return trained()[0]
+
+    async def take_latent_space(self) -> None:
+        """The reconstruction of a drawn shape by a VAE, moved in a direction, and its way to another shape."""
+        shapes = self.home / "shapes"
+        await self._shapes_vae(shapes)
         room: Any = self.window.show_room("Lab")
         view = room.show_interactive("latent-space")
         await until(view.model.value, "the VAE was offered")

@@ -43,9 +43,7 @@ def read_likelihood(job: JobFolder, values: Mapping[str, Any]) -> LikelihoodView
 
 def _table(found: LikelihoodResult) -> Table:
     methods = tuple(found.formulas)
-    columns = tuple(
-        Column(name, TITLES.get(name, name).capitalize(), "Bits per dimension: lower is better") for name in methods
-    )
+    columns = tuple(Column(name, _heading(name), "Bits per dimension: lower is better") for name in methods)
     rows = [
         TableRow(f"{part.name}, {len(part.images):,} images", tuple(_cell(part.means.get(name)) for name in methods))
         for part in found.parts
@@ -53,6 +51,11 @@ def _table(found: LikelihoodResult) -> Table:
     if found.gaps:
         rows.append(TableRow(_GAP, tuple(_cell(found.gaps.get(name)) for name in methods)))
     return Table("likelihood", "Bits per dimension", columns, tuple(rows))
+
+
+def _heading(method: str) -> str:
+    title = TITLES.get(method, method)
+    return title[:1].upper() + title[1:]  # an abbreviation keeps its capitals
 
 
 def _cell(found: Interval | None) -> Cell | None:
@@ -66,7 +69,10 @@ def _distribution(found: LikelihoodResult, method: str) -> Figure:
         bits = sorted(image.bits[method] for image in part.images if method in image.bits)
         shares = [(place + 0.5) / len(bits) for place in range(len(bits))]
         series.append(Series(part.name, *thinned(shares, bits), colour=number))
-    title = TITLES.get(method, method).capitalize()
     return Figure(
-        f"likelihood-{method}", f"{title} of individual images, sorted", SHARE_OF_IMAGES, "bits/dim", tuple(series)
+        f"likelihood-{method}",
+        f"{_heading(method)} of individual images, sorted",
+        SHARE_OF_IMAGES,
+        "bits/dim",
+        tuple(series),
     )

@@ -51,6 +51,12 @@ def test_parts_are_rows_and_images_a_sorted_plot(tmp_path: Path) -> None:
     assert view.summary == "tiny on /photos: 192 values of 8 bits in each image. Unconditional."
 
 
+def test_an_abbreviation_keeps_its_capitals(tmp_path: Path) -> None:
+    values = json.loads(json.dumps(example()).replace('"flow"', '"elbo"'))
+    view = read_likelihood(JobFolder(tmp_path), values)
+    assert view.table.columns[0].name == "ELBO" and view.figures[0].title == "ELBO of individual images, sorted"
+
+
 @pytest.mark.parametrize("key", ["parts", "dimensions", "gaps"])
 def test_damage_is_named(tmp_path: Path, key: str) -> None:
     with pytest.raises(RunProblem, match="is damaged"):
