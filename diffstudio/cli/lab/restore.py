@@ -21,7 +21,7 @@ _TASKS = "denoise (default), deblur, inpaint or super-resolution"
 
 def add_arguments(verb: Parser) -> None:
     verb.description = (
-        "Restore images with a pixel diffusion model that was trained here: the posterior mean, a posterior "
+        "Restore images with a diffusion model of pixels, such as one that was trained here: the posterior mean, a posterior "
         "sample, or a blend of both. Size, grey or colour, transparency and 16 bits are kept. Ctrl+C stops it. Image "
         "generation takes priority."
     )
