@@ -207,7 +207,7 @@ class _Evaluation:
         if len(chosen) < len(dataset):
             notes.append(
                 f"{len(chosen):,} of the {len(dataset):,} images of {subject.name}, drawn at random, are compared: as many as "
-                "each part of the real images has."
+                "the smaller part of the real images has."
             )
         features = self.files.extract(
             f"generated-{number}", f"Comparing {subject.name}", batches_of(dataset.batch, chosen), len(chosen), views
