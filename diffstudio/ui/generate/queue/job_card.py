@@ -166,7 +166,7 @@ class RunningCard(Card):
     def __init__(self, name: str, tooltip: str) -> None:
         super().__init__(interactive=True, name=name, tooltip=tooltip)
         self._title = ElidedLabel("")
-        self._about = PartsLabel("", "dim", pixels=theme.SMALL_PIXELS)
+        self._about = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS)  # the end of it is its state
         self.progress = ProgressLine(name)
         column = QVBoxLayout(self)
         column.setContentsMargins(10, 8, 10, 8)
