@@ -14,9 +14,13 @@ _WORST_FIRST = (POOR, FAIR, GOOD, UNKNOWN)
 _NEAR = 0.9  # share of the value of real images
 _FAR = 0.6
 _COLLAPSED = 0.3  # likewise, for recall, modes and the part of the Vendi score above 1
-_DISTANCES = 1.5, 10.0  # multiples of the Fréchet distance of real images: near, far
+_DISTANCES = 1.5, 2.5  # multiples of the Fréchet distance of real images: near, far
+_ALL_ALIKE = 0.1  # of the part of the Vendi score above 1; less than too little training explains
 _FEW_COPIES = 0.02  # above the false-alarm rate of the tests
 _CLASSES_NAMED = 5
+_NO_COLLAPSE = "No mode collapse."
+_TOO_POOR = "Less diverse than real images, but mode collapse cannot be told from too little training while the images look like this."
+_AMONG = "By their features most images lie among real ones"
 
 
 def verdict(model: str, entries: Sequence[Entry], real: Entry | None) -> Verdict:
@@ -33,7 +37,8 @@ def _findings(entry: Entry, real: Entry | None, has_table: bool) -> list[Finding
     if not has_table:
         return [_copying(_Figures(entry, real))]
     figures = _Figures(entry, real)
-    findings = [_fidelity(figures), _diversity(figures), _copying(figures), _collapse(figures, entry)]
+    fidelity = _fidelity(figures)
+    findings = [fidelity, _diversity(figures), _copying(figures), _collapse(figures, entry, fidelity.grade)]
     if real is None or not entry.compared or entry.compared == real.compared:
         return findings
     sentence = f"{entry.compared:,} images cannot be compared with {real.compared:,} real ones."
@@ -89,18 +94,20 @@ class _Figures:
 
 
 def _fidelity(figures: _Figures) -> Finding:
-    precision, distance = figures.share("precision"), figures.share("frechet_distance")
+    """The finding on fidelity. Density beside precision: a few odd real images make blobs precise (2002.09797)."""
+    precision, density, distance = (figures.share(name) for name in ("precision", "density", "frechet_distance"))
     grade, sentence = UNKNOWN, "The fidelity of the images could not be measured."
     if precision is not None and distance is not None:
         near, far = _DISTANCES
-        if precision < _FAR:
+        lowest = min(precision, density) if density is not None else precision
+        if lowest < _FAR:
             grade, sentence = POOR, "Many images do not look like real ones."
         elif distance > far:
-            grade, sentence = POOR, "Single images look real, but their distribution is far from that of real images."
-        elif precision >= _NEAR and distance <= near:
+            grade, sentence = POOR, f"{_AMONG}, but their distribution is far from that of real images."
+        elif lowest >= _NEAR and distance <= near:
             grade, sentence = GOOD, "The images look real."
         else:
-            grade, sentence = FAIR, "Most images look real, but their distribution differs from that of real images."
+            grade, sentence = FAIR, f"{_AMONG}, but their distribution differs from that of real images."
         if distance < 1:
             sentence += " The FID is below that of real images, which can be a sign of copies."
     names = ("precision", "density", "frechet_distance", "kernel_distance", "recall", "coverage")
@@ -158,37 +165,52 @@ def _leaning(nearer: Interval | None, all_copied: Interval | None) -> float | No
     return (nearer.value - 0.5) / (all_copied.value - 0.5) if nearer.low > 0.5 else 0.0
 
 
-def _collapse(figures: _Figures, entry: Entry) -> Finding:
-    """The finding on mode collapse: low diversity of images that look real or alike. Noise has low coverage, but is diverse."""
+def _collapse(figures: _Figures, entry: Entry, fidelity: str) -> Finding:
+    """The finding on mode collapse: few kinds of images, or images all alike.
+
+    Images of poor fidelity have low coverage, recall and modes however diverse they are, as blobs and noise show; they are
+    said to have collapsed only if they are all alike.
+    """
     recall, coverage, modes = (figures.share(name) for name in ("recall", "coverage", "modes"))
-    alike = _less_diverse(entry)
+    alike = _within_classes(entry)
+    if alike is None and fidelity == POOR:
+        alike = _of_all(figures)
     few = [share for share in (recall, modes) if share is not None]
     grade, sentence = UNKNOWN, "Mode collapse could not be assessed."
     missing = sorted(entry.missing_classes)
     if coverage is not None and few:
         narrow = [name for name, share in _shares_by_class(entry).items() if share < _COLLAPSED]
-        if (
-            coverage < _FAR
-            and min(few) < _COLLAPSED
-            and (alike is None or alike < _FAR or recall is not None and recall < 0.1)
-        ):
+        low = coverage < _FAR and min(few) < _COLLAPSED
+        if fidelity == POOR and alike is not None:
+            collapsed = low and alike < _ALL_ALIKE
+        else:
+            collapsed = low and (alike is None or alike < _FAR or recall is not None and recall < 0.1)
+        if collapsed:
             grade, sentence = POOR, "Collapsed: the model generates only a few kinds of images."
         elif missing:
             grade, sentence = POOR, f"Classes are missing: no image shows {_listed(missing)}."
         elif narrow:
             grade, sentence = FAIR, f"Collapsed within classes: {_listed(narrow)}."
+        elif fidelity == POOR and alike is not None:
+            grade, sentence = (FAIR, _TOO_POOR) if alike < _FAR else (GOOD, _NO_COLLAPSE)
         elif alike is not None and alike < _FAR or coverage < _FAR and min(few) < _FAR:
             grade, sentence = FAIR, "Signs of mode collapse: the images are less diverse than real ones."
         else:
-            grade, sentence = GOOD, "No mode collapse."
-    names = ("coverage", "recall", "modes", "class_vendi", "support")
+            grade, sentence = GOOD, _NO_COLLAPSE
+    names = ("coverage", "recall", "modes", "vendi", "class_vendi", "support")
     return Finding("mode collapse", grade, sentence, figures.evidence(*((name, _TITLES[name]) for name in names)))
 
 
-def _less_diverse(entry: Entry) -> float | None:
+def _within_classes(entry: Entry) -> float | None:
     """(Vendi - 1) / (Vendi of real images - 1) within classes, averaged; None without classes."""
     shares = _shares_by_class(entry).values()
     return sum(shares) / len(shares) if shares else None
+
+
+def _of_all(figures: _Figures) -> float | None:
+    """(Vendi - 1) / (Vendi of real images - 1) over all images; None if either is unknown."""
+    one, other = figures.of("vendi"), figures.real("vendi")
+    return _share(one.value, other.value) if one is not None and other is not None else None
 
 
 def _shares_by_class(entry: Entry) -> dict[str, float]:

@@ -10,7 +10,7 @@ from diffstudio.evaluation.interval import Interval
 from diffstudio.evaluation.report import REAL
 from diffstudio.studio.evaluations.compare.result import Entry, Finding, OfClass
 from diffstudio.studio.evaluations.compare.verdict import verdict
-from tests.studio.evaluations.compare.examples import entry
+from tests.studio.evaluations.compare.examples import around, entry
 
 
 def findings(name: str) -> dict[str, Finding]:
@@ -38,6 +38,36 @@ def test_collapse_and_copies_are_called_so_and_a_distance_below_the_real_one_is_
     copied = findings("flow, 20,000 steps")
     assert copied["copying"].sentence == "14% of the images are copies of training images."
     assert "sign of copies" in copied["fidelity"].sentence
+
+
+BLOBS = {  # of emoji after three minutes of training: diffusion, VAE, GAN
+    REAL: (52.4, 0.868, 1.073, 0.884, 0.950, 0.636, 22.2),
+    "diffusion": (148.9, 0.689, 0.777, 0.009, 0.408, 0.409, 8.76),
+    "vae": (214.9, 0.882, 0.462, 0.000, 0.129, 0.136, 4.21),
+    "gan": (332.8, 0.159, 0.032, 0.000, 0.005, 0.091, 1.60),
+}
+
+
+def blobs(name: str) -> Entry:
+    names = ("frechet_distance", "precision", "density", "recall", "coverage", "modes", "vendi")
+    return Entry(
+        name, name, None, 441, 441, {one: around(value) for one, value in zip(names, BLOBS[name], strict=True)}
+    )
+
+
+@pytest.mark.parametrize(("name", "collapse"), [("diffusion", "fair"), ("vae", "fair"), ("gan", "poor")])
+def test_blobs_do_not_look_real_and_have_collapsed_only_if_all_are_alike(name: str, collapse: str) -> None:
+    found = {one.aspect: one for one in verdict(name, [blobs(name)], blobs(REAL)).findings}
+    assert found["fidelity"].grade == "poor"
+    assert found["mode collapse"].grade == collapse
+    assert ("cannot be told from too little training" in found["mode collapse"].sentence) == (collapse == "fair")
+
+
+def test_noise_is_not_called_collapsed_whatever_its_recall() -> None:
+    noise = entry("noise")
+    figures = dict(noise.figures) | {"recall": Interval(0.0, 0.0, 0.01)}
+    found = verdict("noise", [replace(noise, figures=figures)], entry(REAL)).findings
+    assert [one.grade for one in found] == ["poor", "poor", "good", "good"]
 
 
 def test_no_evidence_has_the_distance_or_the_precision_alone() -> None:
