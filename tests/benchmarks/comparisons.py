@@ -79,7 +79,8 @@ def main() -> None:
     subprocess.run([sys.executable, "-m", "diffstudio", *command, "--out", str(arguments.out)], check=True)
     MANUAL.mkdir(parents=True, exist_ok=True)
     for suffix in (".html", ".json"):
-        shutil.copyfile(arguments.out / f"compare{suffix}", MANUAL / f"{arguments.name}{suffix}")
+        text = (arguments.out / f"compare{suffix}").read_text(encoding="utf-8")
+        (MANUAL / f"{arguments.name}{suffix}").write_text(text.replace(str(folder), folder.name), encoding="utf-8")
 
 
 if __name__ == "__main__":

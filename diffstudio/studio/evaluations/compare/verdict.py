@@ -19,7 +19,7 @@ _ALL_ALIKE = 0.1  # of the part of the Vendi score above 1; less than too little
 _FEW_COPIES = 0.02  # above the false-alarm rate of the tests
 _CLASSES_NAMED = 5
 _NO_COLLAPSE = "No mode collapse."
-_TOO_POOR = "Less diverse than real images, but mode collapse cannot be told from too little training while the images look like this."
+_TOO_POOR = "Less diverse than real images, but while they look like this, too little training explains it as well as mode collapse."
 _AMONG = "By their features most images lie among real ones"
 
 

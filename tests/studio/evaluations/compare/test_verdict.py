@@ -60,7 +60,7 @@ def test_blobs_do_not_look_real_and_have_collapsed_only_if_all_are_alike(name: s
     found = {one.aspect: one for one in verdict(name, [blobs(name)], blobs(REAL)).findings}
     assert found["fidelity"].grade == "poor"
     assert found["mode collapse"].grade == collapse
-    assert ("cannot be told from too little training" in found["mode collapse"].sentence) == (collapse == "fair")
+    assert ("too little training explains it" in found["mode collapse"].sentence) == (collapse == "fair")
 
 
 def test_noise_is_not_called_collapsed_whatever_its_recall() -> None:
