@@ -44,7 +44,7 @@ class Parser(argparse.ArgumentParser):
         found, unknown = super().parse_known_args([*others, *end, prompts[-1]], namespace)
         if unknown and unknown[-1] == prompts[-1]:  # another one was the positional argument
             if not any(one.startswith("-") and one != "--" for one in unknown[:-1]):
-                self.error("a prompt was given with --prompt and another without")
+                self.error("two prompts were given, one of them with --prompt")
             unknown = [one for one in unknown[:-1] if one != "--"]
         return found, unknown
 

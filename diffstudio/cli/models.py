@@ -1,4 +1,4 @@
-"""The verbs `diffstudio models list, show, set, import, fetch` and `fit-steps`; the others are in weights.py and post_hoc_ema.py."""
+"""The verbs of `diffstudio models`, except those in weights.py and post_hoc_ema.py."""
 
 from __future__ import annotations
 

@@ -23,8 +23,8 @@ def add_post_hoc_ema(add: Add) -> None:
     verb = add("ema", "write a run's checkpoint with an EMA of another length, rebuilt from its snapshots", _ema)
     verb.description = (
         "Rebuild the average of a run's weights with any length after training (post-hoc EMA, arXiv 2312.02696). Its recipe "
-        "must have stored snapshots (run.ema_snapshots). The length is relative to the training time: 0.05 averages roughly "
-        "the last twentieth on either side of its centre."
+        "must have stored snapshots (run.ema_snapshots). The length, sigma_rel, is the standard deviation of the averaged "
+        "times relative to the training time: 0.05 averages mostly the last tenth."
     )
     verb.add_argument(
         "run", metavar="RUN|CHECKPOINT", type=as_path, help="the folder of a run, or one of its checkpoints"
@@ -35,13 +35,17 @@ def add_post_hoc_ema(add: Add) -> None:
     instead = verb.add_mutually_exclusive_group()
     instead.add_argument("--measure", action="store_true", help="measure the held-out loss and write no checkpoint")
     instead.add_argument(
-        "--samples", metavar="N", type=as_whole_number, default=0, help="draw N samples into --out, and no checkpoint"
+        "--samples",
+        metavar="N",
+        type=as_whole_number,
+        default=0,
+        help="generate N samples in --out and write no checkpoint",
     )
     verb.add_argument(
         "--out",
         metavar="PATH",
         type=as_path,
-        help="the new file (default: RUN-ema-LENGTH in the models folder); with --measure or --samples a folder",
+        help="the new file (default: RUN-ema-LENGTH in the models folder); with --measure or --samples, a folder",
     )
 
 
@@ -86,7 +90,7 @@ def _found(
     recording: JobRecording,
     cancelled: Callable[[], bool],
 ) -> Averages:
-    """Measure, and write what is asked for."""
+    """Measure, and write what was asked for."""
     from diffstudio import paths
     from diffstudio.studio.evaluations.averages import Averages
     from diffstudio.training.post_hoc_ema import CANDIDATES, averaged_run, check_length, write_checkpoint

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def add_arguments(verb: Parser) -> None:
     verb.description = (
-        "Train a model from scratch on a folder of images. Ctrl+C stops after writing a checkpoint; --resume "
+        "Train a model on a folder of images, from scratch or from a checkpoint. Ctrl+C stops after writing a checkpoint; --resume "
         "continues from there."
     )
     verb.add_argument(

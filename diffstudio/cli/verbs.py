@@ -11,7 +11,7 @@ from diffstudio.cli.arguments import Parser
 VERBS = (
     ("generate", "generate", "generate images from a prompt"),
     ("upscale", "upscale", "upscale an image"),
-    ("train", "train", "train a model from scratch on a folder of images"),
+    ("train", "train", "train a model on a folder of images"),
     ("evaluate", "lab.evaluate", "measure checkpoints or generated images against a folder of real images"),
     ("compare", "lab.compare", "train several kinds of model on a folder for the same time and compare them"),
     ("likelihood", "lab.likelihood", "measure how likely the images of a folder are under a checkpoint"),

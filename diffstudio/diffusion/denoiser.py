@@ -117,7 +117,7 @@ class EDMPreconditioned:
 
 @dataclass(frozen=True)
 class LimitedNoise:
-    """Evaluates a denoiser at `t_max` for all later times, where the prediction of its network has no meaning."""
+    """Evaluates a denoiser at `t_max` for all later times, where the prediction of its network is undefined."""
 
     denoiser: Denoiser
     t_max: float
@@ -130,7 +130,7 @@ class LimitedNoise:
         return self.denoiser(x_t, t.clamp(max=self.t_max))
 
 
-Clip = Callable[[Tensor], Tensor]  # an estimate of x_0 [B,C,H,W] -> the one that is used
+Clip = Callable[[Tensor], Tensor]  # an estimate of x_0 [B,C,H,W] -> the clipped estimate
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Clipped:
 
 
 def clipped_to(limit: float) -> Clip:
-    """Values beyond -limit and limit become these: the schedulers' `clip_sample` of diffusers."""
+    """Clip values to [-limit,limit]: `clip_sample` of diffusers' schedulers."""
     return lambda estimate: estimate.clamp(-limit, limit)
 
 
@@ -170,8 +170,8 @@ def dynamically_thresholded(ratio: float, largest: float) -> Clip:
 def denoiser_for(parameterisation: Parameterisation, network: Network, schedule: RectifiedFlow) -> Denoiser:
     """The denoiser of a network with this parameterisation, for all t from 0 to 1.
 
-    At t = 1 x_t is noise alone, from which no clean image follows by an eps prediction, and EDM's c_noise is infinite:
-    both are evaluated at LARGEST_SIGMA there.
+    At t = 1, x_t is pure noise: an eps prediction does not determine the clean image there, and EDM's c_noise is infinite.
+    Both are evaluated at LARGEST_SIGMA instead.
     """
     match parameterisation.prediction:
         case Prediction.X0:

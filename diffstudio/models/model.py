@@ -111,7 +111,7 @@ class Model(Protocol):
     device: torch.device  # where it runs
     dtype: torch.dtype  # that the network runs in
     guidance: float  # the default CFG scale
-    built_in_guidance: float | None = None  # the CFG scale of a model that was tuned to need none when it is used
+    built_in_guidance: float | None = None  # the CFG scale that was distilled into the model
     unguided_scale: float = 1.0  # the CFG scale at which, and below which, the negative prompt has no effect
     network: nn.Module  # the U-Net or transformer
     vae: nn.Module | None = None

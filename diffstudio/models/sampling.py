@@ -115,7 +115,7 @@ def sample(
     if tiling is not None:
         raise BadRequest(
             "This checkpoint cannot sample in tiles",
-            f"it draws images of more than {model.network_size[0]} px in two levels",
+            f"it generates images of more than {model.network_size[0]} px in two levels",
             "Choose a smaller size or scale",
         )
     return _in_two_levels(model, upper, prompt, options, (width, height), times, wrap)
@@ -212,7 +212,7 @@ def _in_two_levels(
         options,
         init=None,
         clean=None if clean is None else reduced(clean, upper.factor),
-        mask=None if mask is None else F.max_pool2d(mask, upper.factor),  # whatever is partly painted is drawn anew
+        mask=None if mask is None else F.max_pool2d(mask, upper.factor),  # partly painted pixels are generated anew
         noise=noise,
     )
     smaller = size[0] // upper.factor, size[1] // upper.factor

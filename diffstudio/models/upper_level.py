@@ -1,4 +1,4 @@
-"""The upper level of a cascade in use: an image is sampled at the base's size, and then enlarged by a second network.
+"""The upper level of a cascade: an image is sampled at the base's size, then enlarged by a second network.
 
 Cascaded diffusion models: Ho et al. 2021 (arXiv 2106.15282).
 """
@@ -23,7 +23,7 @@ from diffstudio.networks.cascade import CascadedTransformer, noised
 from diffstudio.networks.transformer import Condition
 
 SPACING = "log_snr"
-_SECOND_TIME = 0.9  # of `log_snr`: the smaller image leaves little to decide at higher noise
+_SECOND_TIME = 0.9  # of `log_snr`: at more noise the smaller image determines nearly everything
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +59,12 @@ class UpperLevel:
         return max(width, height) > self.network.config.image_size
 
     def check_base_alone(self, width: int, height: int) -> None:
-        """BadRequest for a size at which the base does not draw alone, whose network is looked into."""
+        """BadRequest for a size that needs the upper level: only the base network is inspected."""
         if self.draws(width, height):
             side = self.network.config.image_size
             raise BadRequest(
-                f"The network of this checkpoint does not draw images of {width} × {height} px alone",
-                f"images of more than {side} px are drawn in two levels, and the lower one is looked into",
+                f"Images of {width} × {height} px are too large to inspect with this checkpoint",
+                f"it generates images of more than {side} px in two levels, and only the first one is inspected",
                 f"Choose at most {side} × {side} px",
             )
 
@@ -90,7 +90,7 @@ class UpperLevel:
         strength: float = 1.0,
         wrap: Callable[[Denoiser], Denoiser] = lambda denoiser: denoiser,
     ) -> Iterator[Step]:
-        """Enlarge what the base drew, [B,C,h,w]; with `clean` [B,C,H,W] from that image, by a denoising strength."""
+        """Enlarge the base's images [B,C,h,w]; with `clean` [B,C,H,W], from that image with a denoising strength."""
         level = self.network.upper_config.sample_noise
         low = noised(low, torch.full((len(low),), level), noise(low))
         times = self.times(1.0 if clean is None else strength)

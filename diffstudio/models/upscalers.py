@@ -182,7 +182,7 @@ class UpperUpscaler(Upscaler):
         if not model.output.is_grey_or_rgb_of_8_bits:
             raise CheckpointUnknown(
                 f"{model.checkpoint.name if model.checkpoint is not None else 'The model'} cannot enlarge images",
-                "it was trained on images other than grey or RGB of 8 bits",
+                "it was not trained on 8-bit grey or RGB images",
                 "Choose another upscaler, or lanczos",
             )
         super().__init__(_UpperNetwork(model, model.upper), model.upper.factor, model.device)
@@ -218,7 +218,7 @@ class _UpperNetwork(nn.Module):
 def _consistent(larger: Tensor, image: Tensor, factor: int) -> Tensor:
     """`larger` within [0,1] and changed so that means of squares of `factor` px are those of `image`.
 
-    Alternating projections onto both sets, which meet: von Neumann 1933.
+    Alternating projections onto the two sets, which intersect: von Neumann 1933.
     """
     if factor == 1:
         return larger

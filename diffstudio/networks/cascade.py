@@ -2,7 +2,7 @@
 
 Cascaded diffusion models: Ho et al. 2021 (arXiv 2106.15282). The upper network is a diffusion model of images at a higher
 resolution, conditioned on the same image at the base's resolution (SR3: arXiv 2104.07636), which in training is noised a
-little, so that what a base draws need not look exactly like reduced photographs.
+little, because images that a base generates are not quite like downscaled photographs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class UpperConfig:
 
     network: TransformerConfig
     noise: float = 0.25  # the largest noise level of low-resolution images in training
-    sample_noise: float = 0.05  # that of the base's images, when an image is made
+    sample_noise: float = 0.05  # of the base's images, in sampling
     sample_steps: int = 5
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""LogVariance: learns how large the loss is at each noise level, as a function of the time alone."""
+"""LogVariance: learns how large the loss is at each noise level, as a function of time."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def guidance_support(checkpoint: Checkpoint) -> GuidanceSupport:
         why = f"its images are not sampled step by step here (family: {title})"
         return GuidanceSupport(why, why, why)
     if tuned(checkpoint) is not None:
-        why = "it was tuned to few steps, and its guidance is built in"
+        why = "it was distilled to few steps, and its guidance is built in"
         return GuidanceSupport(why, why, why)
     if checkpoint.conditioning is Conditioning.NONE:
         return GuidanceSupport("it is unconditional, so CFG has no effect", "", "it is unconditional")
@@ -88,7 +88,7 @@ def misfit(weak: Checkpoint, checkpoint: Checkpoint) -> str:
     if weak.conditioning is not checkpoint.conditioning:
         return f"its conditioning is {weak.conditioning}, not {checkpoint.conditioning}"
     if tuned(weak) is not None:
-        return "its estimates are those of few steps"
+        return "it was distilled to few steps"
     if weak.inpainting != checkpoint.inpainting:
         return "only one of them is an inpainting checkpoint"
     if weak.classes != checkpoint.classes:

@@ -1,4 +1,4 @@
-"""BatchesAhead: the next batches are drawn by threads while an accelerator computes the step before."""
+"""BatchesAhead: threads prepare the next batches while the accelerator computes a step."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""CrossSplits: trains the networks of a cross-validation step by step beside each other, and chooses the run's steps.
+"""CrossSplits: trains the networks of a cross-validation in parallel, step by step, and chooses the run's number of steps.
 
 It comes before the steps of a run whose recipe has `data.cross_splits`. All networks start as the run does and follow its
-schedule; the run then repeats on all images what they did, up to the step of their lowest loss.
+schedule; then the run trains on all images with the same schedule, up to the step of their lowest loss.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class CrossSplits:
         return self._trainers[0].step_number
 
     def events(self) -> Generator[RunEvent, None, RunContext | None]:
-        """Train and measure all networks until their loss has passed its minimum, or their steps or time are over."""
+        """Train and measure all networks until their loss has passed its minimum, or they run out of steps or time."""
         patience = self._context.recipe.run.patience
         patience = patience if patience >= 0 else DEFAULT_PATIENCE
         self._save()
@@ -75,7 +75,7 @@ class CrossSplits:
             except Diverged:
                 if not math.isfinite(self._lowest[0]):
                     raise
-                break  # what was measured before says when to end
+                break  # earlier measurements say when to end
             done = self.clock.progress(self.step) >= 1
             if self._meter.seconds >= _SECONDS_BETWEEN_EVENTS or done:
                 yield self._step_event()
@@ -89,14 +89,14 @@ class CrossSplits:
         return cross_validated(self._context, chosen, self._trainers[0].elapsed_seconds)
 
     def _new_trainer(self) -> Trainer:
-        """One that starts as the run's own."""
+        """A network that starts like the run's own."""
         context = self._context
         trainer = build_trainer(context.recipe, context.dataset, context.tokenizer, context.trainer.device)
         trainer.restore(context.trainer.state())
         return trainer
 
     def _do_step(self) -> None:
-        """One step of every network. Diverged when their mean loss has left all bounds."""
+        """One step of every network. Diverged when their mean loss diverges."""
         started = time.perf_counter()
         results = [
             trainer.step(batches.at(trainer.step_number))
@@ -109,7 +109,7 @@ class CrossSplits:
         self._meter.update(StepResult(loss, norm, results[0].learning_rate), time.perf_counter() - started)
 
     def _step_event(self) -> RunStep:
-        """What is left counts the run on all images too, which is at most as long as the part of one network."""
+        """The time left includes the run on all images, estimated like the part of one network."""
         event = self._meter.step_event(self._trainers[0], self.clock)
         run = self._context.recipe.run
         if run.schedule == "time":
@@ -185,7 +185,7 @@ class CrossSplits:
         return sum(size * loss for size, loss in zip(sizes, losses, strict=True)) / sum(sizes)
 
     def _save(self) -> None:
-        """Write all that resuming needs: the networks here, and the run's own, which start later. StorageProblem."""
+        """Write what resuming needs: these networks, and the run's own, which starts later. StorageProblem."""
         state = {
             "networks": [trainer.state() for trainer in self._trainers],
             "losses": self._losses,
@@ -196,7 +196,7 @@ class CrossSplits:
         self.clock.state_saved()
 
     def _restore(self) -> None:
-        """Go on from the last state, if there is one. RunProblem where it cannot be read."""
+        """Continue from the last state, if there is one. RunProblem if it cannot be read."""
         run = self._context.run
         if not run.splits_file.exists():
             return

@@ -1,4 +1,4 @@
-"""Recipes that tune a trained checkpoint to few steps: everything is the checkpoint's own, but for how it is trained."""
+"""Recipes that distil a trained checkpoint to few steps: all but the training settings are those of the checkpoint."""
 
 from __future__ import annotations
 
@@ -17,27 +17,25 @@ from diffstudio.training.recipe_network import network_like
 def no_teacher(recipe: Recipe) -> RunProblem:
     return RunProblem(
         f"The recipe {recipe.name!r} needs a checkpoint",
-        "it tunes a model that is already trained",
-        "Choose one to start from",
+        "it distils a model that is already trained",
+        "Choose a checkpoint to start from",
     )
 
 
 def cannot_tune(name: str, why: str, remedy: str = "") -> RunProblem:
-    return RunProblem(f"{name} cannot be tuned to few steps", why, remedy or "Choose another checkpoint")
+    return RunProblem(f"{name} cannot be distilled to few steps", why, remedy or "Choose another checkpoint")
 
 
 def tuning_recipe(recipe: Recipe, checkpoint: Checkpoint, start_from: str) -> Recipe:
-    """The recipe that tunes a checkpoint as `recipe` says, with the checkpoint's own data, network and guidance.
+    """The recipe that distils a checkpoint as `recipe` says, with the checkpoint's own data, network and guidance.
 
-    RunProblem for a checkpoint that cannot be tuned. CheckpointDamaged for an invalid header.
+    RunProblem for a checkpoint that cannot be distilled. CheckpointDamaged for an invalid header.
     """
     name, header = checkpoint.name, checkpoint.json("network")
     if tuned(checkpoint) is not None:
-        raise cannot_tune(name, "it was tuned already", "Choose the checkpoint that it was tuned from")
+        raise cannot_tune(name, "it was distilled already", "Choose the checkpoint that it was distilled from")
     if checkpoint.upper_factor:
-        raise cannot_tune(
-            name, "it makes its images in two levels", "Choose a checkpoint that makes its images in one level"
-        )
+        raise cannot_tune(name, "it generates images in two levels", "Choose a checkpoint without an upper level")
     try:
         known = Recipe.from_run(checkpoint.json("recipe"))
         network = replace(
@@ -68,7 +66,7 @@ def tuning_recipe(recipe: Recipe, checkpoint: Checkpoint, start_from: str) -> Re
 
 
 def with_guidance(tuning: FewStepsRecipe, checkpoint: Checkpoint) -> FewStepsRecipe:
-    """With the guidance that a checkpoint recommends, and the checkpoint's name."""
+    """With the guidance that the checkpoint recommends, and the checkpoint's name."""
     family = recommended_for(checkpoint)
     scale = 1.0 if family is None or checkpoint.conditioning is Conditioning.NONE else family.guidance
     values = checkpoint.json("guidance")
@@ -83,15 +81,15 @@ def with_guidance(tuning: FewStepsRecipe, checkpoint: Checkpoint) -> FewStepsRec
 
 
 def title(checkpoint: Checkpoint) -> str:
-    """Of a run's checkpoint that is called `latest`, the run's name."""
+    """The checkpoint's title; of a run's `latest`, the run's name."""
     return checkpoint.title or checkpoint.name
 
 
 def for_run(recipe: Recipe, checkpoint: Checkpoint) -> Recipe:
-    """With the hash of the checkpoint's file, which the header of the tuned one names. CheckpointMissing.
+    """With the hash of the checkpoint's file, which is stored in the header of the distilled one. CheckpointMissing.
 
-    Several segments are sampled with a step of Euler each, whatever the recipe says: noise that is drawn anew in between
-    would lead to states that no path goes through.
+    Several segments are sampled with one Euler step each, whatever the recipe says: new noise in between would lead to
+    states that are on no path.
     """
     tuning, run = recipe.few_steps, recipe.run
     if tuning.segments > 1:
@@ -100,10 +98,10 @@ def for_run(recipe: Recipe, checkpoint: Checkpoint) -> Recipe:
 
 
 def check_conditioning(recipe: Recipe, checkpoint: Checkpoint) -> None:
-    """RunProblem if the folder has not what the checkpoint is conditioned on; `recipe` was made for the folder."""
+    """RunProblem if the folder lacks what the checkpoint is conditioned on; `recipe` was made for the folder."""
     needed = checkpoint.conditioning
     if recipe.network.conditioning is needed:
         return
     what = {Conditioning.TEXT: "captions", Conditioning.CLASS: "classes"}.get(needed, "")
-    why = f"it needs {what}, and the folder has none that can be used" if what else "it is unconditional"
+    why = f"it needs {what}, and the folder has none" if what else "it is unconditional"
     raise cannot_tune(checkpoint.name, why, "Choose the folder that it was trained on, or one like it")

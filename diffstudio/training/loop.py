@@ -88,7 +88,7 @@ def train(
                 if host is not None and context.awaits_splits:
                     raise RunProblem(
                         f"The run {run.name} is still being cross-validated",
-                        "one process does that",
+                        "only a single process can do that",
                         "Resume it with one process, on one machine",
                     )
             elif folder is not None:

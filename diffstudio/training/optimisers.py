@@ -94,12 +94,12 @@ def set_learning_rate(optimisers: Optimisers, multiplier: float) -> None:
 
 
 class Muon(torch.optim.Muon):
-    """Muon for what torch's is slow at: processors that multiply bfloat16 matrices 50 times more slowly, and GPUs.
+    """Muon, faster than torch's on GPUs and on processors that multiply bfloat16 matrices 50 times more slowly.
 
     The same iteration, coefficients and state as torch's, which casts to bfloat16 and takes one matrix after the other:
     Jordan et al. 2024, "Muon". On a GPU, matrices of one shape are made orthogonal together, because each alone is too small
-    to keep it busy. Of sharded matrices the whole update is made orthogonal, by every process: parts of an orthogonal
-    matrix are not orthogonal.
+    to keep it busy. Every process orthogonalises the whole update of sharded matrices, because parts of an
+    orthogonal matrix are not orthogonal.
     """
 
     def __init__(self, matrices: Iterable[Tensor], *, dtype: torch.dtype = torch.float32, **settings: Any) -> None:

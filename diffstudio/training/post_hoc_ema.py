@@ -52,9 +52,9 @@ def averaged_run(path: Path) -> AveragedRun:
         steps = [step for step in steps if step <= int(path.stem)]
     if not steps:
         raise RunProblem(
-            f"The run {run.name} has no averages from which another could be rebuilt",
-            "its recipe stored none until then",
-            "Set run.ema_snapshots to 24 or so in the recipe of the next run",
+            f"The run {run.name} has no averages to rebuild an EMA from",
+            "no snapshot had been stored by then",
+            "Set run.ema_snapshots to 16 or so in the recipe of the next run",
         )
     return AveragedRun(run, steps[-1])
 

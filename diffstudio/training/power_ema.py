@@ -1,8 +1,9 @@
 """Power-function averages of weights, from which an average of any length is rebuilt after training.
 
 Post-hoc EMA: Karras et al. 2023 (arXiv 2312.02696), section 3 and appendix C. At time t, in updates from 1, the average with
-exponent gamma weighs the weights of time tau with p(tau) = (gamma + 1) tau^gamma / t^(gamma + 1). Its length sigma_rel is
-the standard deviation of this profile, divided by t. A few snapshots of two such averages span the others.
+exponent gamma weights the parameters of time tau by p(tau) = (gamma + 1) tau^gamma / t^(gamma + 1). Its length sigma_rel is
+the standard deviation of this profile, divided by t. Averages of other lengths are linear combinations of
+a few snapshots of two such averages.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ class Profile:
 def mixing(stored: Sequence[Profile], wanted: Profile) -> NDArray[np.float64]:
     """The factors [N] of `stored` averages whose sum has the profile closest to `wanted`, by least squares.
 
-    arXiv 2312.02696, appendix C.3, with the sum of the factors held at 1, so that weights that stay the same do so here.
-    Of averages that reach beyond the time that is wanted, the factor is 0.
+    arXiv 2312.02696, appendix C.3, with the sum of the factors constrained to 1, so that constant weights are reproduced.
+    Averages of later times than the wanted one have the factor 0.
     """
     factors = np.zeros(len(stored))
     used = [index for index, one in enumerate(stored) if one.t <= wanted.t]
@@ -120,7 +121,7 @@ class PowerAverages:
 
     @torch.no_grad()
     def restart(self, network: nn.Module) -> None:
-        """Begin with a network's weights, as if they had always been these."""
+        """Start with a network's weights, as if they had never changed."""
         for average in self._averages:
             for tensor, parameter in zip(average, network.parameters(), strict=True):
                 tensor.copy_(parameter)
@@ -144,7 +145,7 @@ def snapshot_steps(folder: Path) -> list[int]:
 
 
 def forget_after(folder: Path, step: int) -> None:
-    """Delete the snapshots of later steps, which a run that went back will not repeat to the bit."""
+    """Delete the snapshots of later steps, which a run resumed from an earlier step may not repeat to the bit."""
     for later in snapshot_steps(folder):
         if later > step:
             (folder / f"{later:08d}.safetensors").unlink(missing_ok=True)

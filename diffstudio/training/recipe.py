@@ -93,7 +93,7 @@ class DataRecipe:
     bits: int = 0  # of each value, 8 or 16; 0: by the folder
     held_out: float = 0.02  # fraction of the images that is kept for the held-out loss
     exclude: tuple[str, ...] = ()  # subfolders left out
-    cross_splits: int = 0  # cross-validation over so many splits chooses the steps of the run; 0: `held_out` is used
+    cross_splits: int = 0  # splits of the cross-validation that chooses the steps of the run; 0: `held_out` is used
     classes: ClassesName = ClassesName.FOLDERS
     flips: float = 0.3  # probability of a horizontal flip
     rotation_degrees: float = 0.0  # at most, in either direction
@@ -158,14 +158,14 @@ class UpperRecipe:
 
 @dataclass(frozen=True, slots=True)
 class FewStepsRecipe:
-    """Tuning a trained checkpoint, the teacher, to few steps: see training.few_steps."""
+    """Distillation of a trained checkpoint, the teacher, to few steps: see training.few_steps."""
 
     enabled: bool = False
     segments: int = 1  # of the noise levels; 1: a consistency model
     teacher_calls: int = 8  # network calls of the teacher on each path
-    points: int = 3  # states on each path that are learned from
+    points: int = 3  # states on each path that the network is trained on
     # The teacher's own:
-    guidance: float = 1.0  # CFG scale that is built in
+    guidance: float = 1.0  # CFG scale that is distilled into the model
     guidance_interval: tuple[float, float] = (0.05, 0.95)
     teacher: str = ""  # its name
     teacher_sha256: str = ""
@@ -327,23 +327,21 @@ def _check_upper(recipe: Recipe) -> None:
     if recipe.network.kind is NetworkName.UNET:
         raise RunProblem(where, "a U-Net has no upper level", "Set it to 0, or choose a transformer")
     if recipe.data.fit == "bucket":
-        raise RunProblem(
-            where, "both levels have images of one size, not aspect buckets", "Set data.fit to crop or pad"
-        )
+        raise RunProblem(where, "aspect buckets are not possible with an upper level", "Set data.fit to crop or pad")
     if (largest := int(RANGES["data.size"][1])) < recipe.prepared.size:
         raise RunProblem(
             f"{where} and recipe.data.size is {recipe.data.size}",
-            f"the larger images would have {recipe.prepared.size} px, and at most {largest} px are possible",
+            f"the larger images would have {recipe.prepared.size} px, and the limit is {largest} px",
         )
     if upper.sample_noise > upper.noise:
         raise RunProblem(
             f"recipe.upper.sample_noise is {upper.sample_noise:g}",
-            f"the network learns noise levels up to recipe.upper.noise, which is {upper.noise:g}",
+            f"it must not exceed recipe.upper.noise, which is {upper.noise:g}",
         )
 
 
 def _check_cross_splits(recipe: Recipe) -> None:
-    """RunProblem for cross-validation of a model whose held-out loss says too little of it, and for a single split."""
+    """RunProblem for cross-validation of a model whose held-out loss says too little about it, and for a single split."""
     splits = recipe.data.cross_splits
     if splits == 1:
         raise RunProblem("recipe.data.cross_splits is 1", "it must be 0 or at least 2")
@@ -351,22 +349,25 @@ def _check_cross_splits(recipe: Recipe) -> None:
     if splits and (kind is not ObjectiveName.DIFFUSION or recipe.upper.factor or recipe.few_steps.enabled):
         raise RunProblem(
             f"recipe.data.cross_splits is {splits}",
-            "only diffusion models of one level that learn from images are cross-validated",
+            "only diffusion models without an upper level, trained on images, can be cross-validated",
             "Set it to 0",
         )
 
 
 def _check_few_steps(recipe: Recipe) -> None:
-    """RunProblem for a model that cannot be tuned to few steps, and for an invalid interval."""
+    """RunProblem for a model that cannot be distilled to few steps, and for an invalid interval."""
     kind, interval = recipe.objective.kind, recipe.few_steps.guidance_interval
     if recipe.few_steps.enabled and (kind is not ObjectiveName.DIFFUSION or recipe.upper.factor):
-        why, remedy = "the recipe has an upper level, which is not tuned", "Set it to false, or upper.factor to 0"
+        why, remedy = (
+            "the recipe has an upper level, which cannot be distilled",
+            "Set it to false, or upper.factor to 0",
+        )
         if kind is not ObjectiveName.DIFFUSION:
-            why, remedy = f"a {kind.value.upper()} makes images in one call", "Set it to false"
+            why, remedy = f"a {kind.value.upper()} generates an image in one call already", "Set it to false"
         raise RunProblem("recipe.few_steps.enabled is true", why, remedy)
     if not 0 <= interval[0] <= interval[1] <= 1:
         where = f"recipe.few_steps.guidance_interval is {shortened(interval)}"
-        raise RunProblem(where, "it must be two rising numbers from 0 to 1")
+        raise RunProblem(where, "it must be two numbers from 0 to 1, the lower one first")
 
 
 def _check_channels(data: DataRecipe) -> None:

@@ -148,14 +148,14 @@ def choose_recipe(
 
 
 def _tuning_choice(recipe: Recipe, report: FolderReport, start_from: str | None) -> RecipeChoice:
-    """The few-steps recipe for the checkpoint to tune. It is never chosen automatically."""
+    """The few-steps recipe for the checkpoint to distil. It is never chosen automatically."""
     start_from = start_from or recipe.run.start_from
     if start_from in ("", FROM_SCRATCH):
         raise no_teacher(recipe)
     checkpoint = starting_checkpoint(start_from)
     recipe = replace(recipe, optimiser=replace(recipe.optimiser, muon_dtype="auto"))
     recipe = tuning_recipe(recipe, checkpoint, start_from if start_from == STARTER else str(checkpoint.path))
-    choice = _for_folder(recipe, report, f"It tunes {title(checkpoint)} with that checkpoint's own settings")
+    choice = _for_folder(recipe, report, f"It distils {title(checkpoint)} with that checkpoint's own settings")
     check_conditioning(choice.recipe, checkpoint)
     return replace(_with_enough_held_out(choice, report), fits_captions=False)
 
@@ -249,7 +249,7 @@ def started_from(recipe: Recipe, name: str) -> Recipe:
     if recipe.upper.factor and network.kind is NetworkName.UNET:
         raise cannot_start_from(
             checkpoint.name,
-            "its network is a U-Net, and the recipe trains two levels, which only a transformer has",
+            "its network is a U-Net, and the recipe has an upper level, which needs a transformer",
             "Start from a transformer or `none`, or choose a size in one level (upper.factor = 0)",
         )
     rates = recipe.optimiser.suited_to(network)
@@ -299,7 +299,7 @@ def cannot_start_from(
 
 
 def check_prediction(name: str, known: Parameterisation, recipe: Recipe) -> None:
-    """RunProblem for a checkpoint `name` whose network predicts something else than the recipe's."""
+    """RunProblem for a checkpoint `name` whose network predicts something other than the recipe's."""
     wanted = recipe.objective.parameterisation
     if Prediction.EDM is wanted.prediction is known.prediction and wanted.sigma_data != known.sigma_data:
         raise cannot_start_from(
@@ -374,7 +374,7 @@ def _use_of_captions(report: FolderReport) -> bool:
 
 
 def _use_of_classes(report: FolderReport, requested: Conditioning) -> bool:
-    """Whether the subfolders can be learnt as classes; a recipe that asks for classes gets them however small they are."""
+    """Whether the subfolders can be learnt as classes; a recipe that asks for classes gets them however few images they have."""
     if len(report.groups) < 2:
         return False
     return requested is Conditioning.CLASS or _images_per_class(report) >= _MIN_IMAGES_PER_CLASS
@@ -392,7 +392,7 @@ def _why_unconditional(requested: Conditioning, report: FolderReport) -> str:
             return "the recipe asks for no conditioning"
         case _ if len(report.groups) > 1:
             few = (
-                f"the {len(report.groups):,} subfolders are no classes, because half of them have no more than "
+                f"the {len(report.groups):,} subfolders are not used as classes, because half of them have no more than "
                 f"{count_of(_images_per_class(report), 'image')}"
             )
             return f"{captioned}, and {few}" if report.captioned else few

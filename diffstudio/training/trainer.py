@@ -46,7 +46,7 @@ class Trainer:
             self.objective = build_objective(recipe, classes=classes, vocabulary=vocabulary, device=device)
         self.average = ema_model(self.objective.network, recipe.optimiser.ema)
         follows = recipe.run.ema_snapshots > 0 and recipe.objective.kind is ObjectiveName.DIFFUSION
-        self.powers = PowerAverages(self.objective.network) if follows else None  # of the leader
+        self.powers = PowerAverages(self.objective.network) if follows else None  # of the leading process only
         self.step_number = 0  # number of steps done
         self.elapsed_seconds = 0.0  # of all processes of the run, without the time it was paused or waited
         self.progress = 0.0  # the share of the run that is done, where its length is a time
@@ -75,8 +75,8 @@ class Trainer:
             return
         if self.powers is not None:
             raise RunProblem(
-                "The averages of post-hoc EMA cannot be followed",
-                "the weights are sharded over the processes",
+                "Post-hoc EMA is not possible",
+                "the weights of this run are sharded over several processes",
                 "Set run.ema_snapshots to 0",
             )
         state = self.state()
@@ -185,7 +185,7 @@ class Trainer:
         if self.powers is not None:
             if "power_averages" in state:
                 self.powers.restore(state["power_averages"])
-            else:  # of a run that did not follow them until now
+            else:  # this run had no such averages until now
                 self.powers.restart(self.average.module)
         for optimiser, stored in zip(self.objective.optimisers, state["optimisers"], strict=True):
             # Only what was learned is restored: rates and the like are those of the recipe, which may have been changed.

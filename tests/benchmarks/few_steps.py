@@ -1,4 +1,4 @@
-"""A checkpoint tuned to few steps beside its teacher: `python -m tests.benchmarks.few_steps --tuned CHECKPOINT`.
+"""A checkpoint distilled to few steps beside its teacher: `python -m tests.benchmarks.few_steps --tuned CHECKPOINT`.
 
 Images are drawn with the captions or classes of the run's held-out images (`--images`: at most so many, repeated with other
 seeds where there are fewer) and compared with these, in features of EfficientNet-Lite0 that are divided by the mean standard
@@ -45,7 +45,7 @@ STEPS, AT_ONCE, FIRST_SEED = (1, 2, 4), 16, 1000
 
 
 def held_out_of(tuned: Path) -> tuple[ImageDataset, str]:
-    """The images of the run that a checkpoint lies in, and what it was tuned from."""
+    """The images of the run that a checkpoint lies in, and its teacher."""
     run = RunFolder.open(tuned.parents[1])
     stored = StoredDataset.read(run.dataset_file)
     dataset = stored.open_prepared() if stored is not None else None

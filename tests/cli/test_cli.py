@@ -253,7 +253,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["generate", "x", "--out", "a.png", "--samp", "euler"], "--samp"),
         (["generate", "-text", "--out", "a.png"], "write `--prompt=-text`, or `-- -text` at the end"),
         (["generate", "-hello", "--out", "a.png"], "`-hello` was taken for an option"),
-        (["generate", "x", "--prompt=y", "--out", "a.png"], "A prompt was given with --prompt and another without"),
+        (["generate", "x", "--prompt=y", "--out", "a.png"], "Two prompts were given, one of them with --prompt"),
         (["generate", "--prompt=y", "--stepz", "--out", "a.png"], "arguments: --stepz."),
         (
             ["generate", "--prompt", "-text", "--out", "a.png"],

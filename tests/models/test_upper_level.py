@@ -111,13 +111,13 @@ def test_sizes_it_cannot_draw(model: PixelModel, size: int) -> None:
 
 
 def test_tiles_are_refused(model: PixelModel) -> None:
-    with pytest.raises(BadRequest, match="draws images of more than 16 px in two levels"):
+    with pytest.raises(BadRequest, match="generates images of more than 16 px in two levels"):
         steps_of(model, size=32, tiling=Tiling(32, 16))
 
 
 def test_what_looks_into_the_base_is_refused_larger_images(model: PixelModel) -> None:
     upper_of(model).check_base_alone(16, 16)
-    with pytest.raises(BadRequest, match="does not draw images of 32 × 16 px alone.* Choose at most 16 × 16 px"):
+    with pytest.raises(BadRequest, match="Images of 32 × 16 px are too large to inspect.* Choose at most 16 × 16 px"):
         upper_of(model).check_base_alone(32, 16)
 
 

@@ -346,7 +346,7 @@ def test_what_a_checkpoint_cannot_do_is_said_once(pixel: PixelModel, flows: Call
     ]
     tuned.built_in_guidance = 1.0
     assert run(tuned, dataclasses.replace(TINY, guidance=5.0))[1] == [
-        "The CFG scale of 5 has no effect: it was tuned to few steps."
+        "The CFG scale of 5 has no effect: the checkpoint was distilled to few steps."
     ]
     assert run(tuned, dataclasses.replace(TINY, guidance=1.0))[1] == []
     flux = flows("flux")

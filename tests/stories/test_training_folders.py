@@ -103,7 +103,7 @@ def test_a_network_reads_as_many_tokens_as_the_captions_have(
     ("names", "said"),
     [
         (["only"], "no captions or classes"),
-        ([f"{number:02}/a" for number in range(12)], "12 subfolders are no classes"),
+        ([f"{number:02}/a" for number in range(12)], "12 subfolders are not used as classes"),
     ],
     ids=["one image", "classes of one image"],
 )

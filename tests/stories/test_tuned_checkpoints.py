@@ -1,4 +1,4 @@
-"""A checkpoint that was tuned to few steps in the rest of the program: drawn with, shown, and refused by name."""
+"""A checkpoint that was distilled to few steps in the rest of the program: drawn with, shown, and refused by name."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def few(tmp_path: Path) -> Path:
 def test_its_header_says_what_it_was_tuned_from_and_how_to_use_it(few: Path) -> None:
     checkpoint = read_checkpoint(few)
     assert recommended_values(checkpoint) == {"sampler": "lcm", "spacing": "uniform", "steps": 2, "guidance": 1.0}
-    shown = dict(model_rows(checkpoint))["Tuned from"]
+    shown = dict(model_rows(checkpoint))["Distilled from"]
     assert shown == "cats (hash 606b1be269), with a CFG scale of 3 built in"
     assert tuned_text(record()) == tuned_text(record(metadata={KEY: "{"})) == ""
     plain = record(metadata={KEY: '{"teacher": "cats", "sha256": "", "guidance": 1.0}'})
@@ -72,5 +72,5 @@ def test_what_needs_the_expected_image_refuses_it_by_name(few: Path, tmp_path: P
         "fitting steps": lambda: fit_steps(FitStepsRequest(name), library),
     }
     for what, ask in asked.items():
-        with pytest.raises(BadRequest, match=f"few cannot be used for {what}: it was tuned to few steps.*cats"):
+        with pytest.raises(BadRequest, match=f"few cannot be used for {what}: it was distilled to few steps.*cats"):
             ask()

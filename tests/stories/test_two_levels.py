@@ -151,7 +151,7 @@ def test_the_memory_of_a_hires_fix_is_that_of_the_whole_image(path: Path) -> Non
         return (large.needed - 4 * checkpoint.parameters) / (small.needed - 4 * checkpoint.parameters)
 
     assert grows(two) == 16 and grows(one) == 1
-    assert dict(model_rows(two))["Image size"] == "32 × 32 px, in two levels: it can also upscale images"
+    assert dict(model_rows(two))["Image size"] == "32 × 32 px, in two levels; it can also upscale images"
     assert dict(model_rows(one))["Image size"] == "32 × 32 px"
 
 

@@ -172,7 +172,7 @@ def test_a_unet_with_an_upper_level_is_refused() -> None:
 def test_two_levels_do_not_start_from_a_unet(tmp_path: Path) -> None:
     path = write_tiny_unet(tmp_path / "tiny.safetensors", Conditioning.NONE)
     recipe = Recipe.from_json({"upper": {"factor": 2}})
-    with pytest.raises(RunProblem, match="its network is a U-Net, and the recipe trains two levels") as raised:
+    with pytest.raises(RunProblem, match="its network is a U-Net, and the recipe has an upper level") as raised:
         started_from(recipe, str(path))
     assert raised.value.remedy == "Start from a transformer or `none`, or choose a size in one level (upper.factor = 0)"
     assert (

@@ -328,7 +328,7 @@ def test_checkpoints_trained_here(tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="they have different tokenizers"):
         list(merge([read_checkpoint(a), words], tmp_path / "x.safetensors"))
     metadata = dict(read_checkpoint(b).metadata) | {"diffstudio.tuned": '{"from": "a"}'}
-    with pytest.raises(BadRequest, match="they have not been tuned to few steps alike"):
+    with pytest.raises(BadRequest, match="they have not been distilled in the same way"):
         list(merge([read_checkpoint(a), replace(read_checkpoint(b), metadata=metadata)], tmp_path / "x.safetensors"))
     eps = networks.load(b)
     networks.save(b, eps.network, title="b", tokenizer=eps.tokenizer, parameterisation=Parameterisation(Prediction.EPS))

@@ -51,9 +51,9 @@ def test_every_family_says_what_it_supports() -> None:
 def test_a_checkpoint_tuned_to_few_steps_has_its_guidance_built_in() -> None:
     few = checkpoint("few", metadata={KEY: json.dumps({"teacher": "cats", "sha256": "", "guidance": 3.0})})
     for request, what in ((INTERVAL, "a guidance interval"), (CADS, "CADS"), (AUTO, "autoguidance")):
-        with pytest.raises(BadRequest, match=f"few does not support {what}: it was tuned to few steps"):
+        with pytest.raises(BadRequest, match=f"few does not support {what}: it was distilled to few steps"):
             check_supported(request, few)
-    assert misfit(few, checkpoint()) == "its estimates are those of few steps" and not fitting(few, [checkpoint()])
+    assert misfit(few, checkpoint()) == "it was distilled to few steps" and not fitting(few, [checkpoint()])
 
 
 def test_unconditional_checkpoints_have_autoguidance_alone() -> None:

@@ -1,4 +1,4 @@
-"""Tune a finished run to few steps: a run like any other, whose teacher's guidance is built in."""
+"""Distil a finished run to few steps: a run like any other, whose teacher's guidance is built in."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_source_that_cannot_be_tuned_is_refused(teacher: Path, quick: str, fol
             "few-steps", report, start_from=str(paths.resources() / "features" / "efficientnet_lite0.safetensors")
         )
     few = train(tmp_path / "few", folder, recipe=quick, steps=1, start_from=str(teacher))
-    with pytest.raises(RunProblem, match="tuned already"):
+    with pytest.raises(RunProblem, match="distilled already"):
         choose_recipe("few-steps", report, start_from=str(few.latest_checkpoint))
     for caption in folder.rglob("*.txt"):
         caption.unlink()
@@ -126,7 +126,7 @@ def test_classes_are_those_of_the_teacher(folder: Path, recipe: Recipe, quick: s
     teacher = train(tmp_path / "teacher", folder, recipe=str(tmp_path / "classes.toml")).latest_checkpoint
     assert read_checkpoint(teacher).classes == ("disc", "hexagon", "square")
     (folder / "hexagon").rename(folder / "star")
-    with pytest.raises(RunProblem, match="cannot be tuned to few steps: .* has no weights for the class star"):
+    with pytest.raises(RunProblem, match="cannot be distilled to few steps: .* has no weights for the class star"):
         train(tmp_path / "unknown", folder, recipe=quick, start_from=str(teacher))
     shutil.rmtree(folder / "star")
     run = train(tmp_path / "few", folder, recipe=quick, start_from=str(teacher))
@@ -175,7 +175,7 @@ def test_headers_that_do_not_say_what_tuning_needs_are_refused(teacher: Path, fo
     ):
         shutil.copyfile(teacher, broken)
         rewrite_metadata(broken, {f"diffstudio.{key}": json.dumps(value)}, "it cannot be changed")
-        with pytest.raises(RunProblem, match=f"cannot be tuned to few steps: .*{why}"):
+        with pytest.raises(RunProblem, match=f"cannot be distilled to few steps: .*{why}"):
             choose_recipe("few-steps", report, start_from=str(broken))
 
 

@@ -138,7 +138,7 @@ def test_a_run_without_snapshots_says_so(run: RunFolder, tmp_path: Path, capsys:
     for file in run.ema_folder.iterdir():
         file.unlink()
     assert main(["models", "ema", str(run.path), "--length", "0.07"]) == 1
-    assert "has no averages" in capsys.readouterr().err
+    assert "has no averages to rebuild" in capsys.readouterr().err
     assert main(["models", "ema", str(run.path), "--length", "0.5"]) != 0
     with pytest.raises(RunProblem):
         averaged_run(tmp_path)

@@ -481,7 +481,7 @@ def test_an_unknown_kind_is_refused(kind: object) -> None:
     [
         ({"few_steps": {"enabled": True}, "objective": {"kind": "vae"}, "optimiser": {"name": "adam"}}, "in one call"),
         ({"few_steps": {"enabled": True}, "upper": {"factor": 2}}, "the recipe has an upper level"),
-        ({"few_steps": {"guidance_interval": [0.9, 0.1]}}, "two rising numbers from 0 to 1"),
+        ({"few_steps": {"guidance_interval": [0.9, 0.1]}}, "two numbers from 0 to 1, the lower one first"),
     ],
 )
 def test_what_cannot_be_tuned_to_few_steps_is_refused(values: dict[str, Any], why: str) -> None:

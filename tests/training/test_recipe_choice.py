@@ -117,7 +117,7 @@ def made_up(groups: dict[str, int], captioned: int = 0, sources: dict[str, int] 
             made_up({str(number): 1 for number in range(300)}),
             "none",
             "none",
-            ["300 subfolders are no classes", "1 image."],
+            ["300 subfolders are not used as classes", "1 image."],
         ),
         (
             made_up({str(number): 1 for number in range(9)}, 1),

@@ -1,1 +1,1 @@
-"""Networks that learn from another one what takes it many steps."""
+"""Distillation: networks that learn to do in few steps what another one does in many."""

@@ -1,7 +1,7 @@
 """Consistency distillation: a network that maps any point of a teacher's path to the path's end, in one call.
 
 Consistency models, Song et al. 2023 (arXiv 2303.01469), in segments as in multistep consistency models, Heek et al. 2024
-(arXiv 2403.06807): with one segment the paths end at the clean image, with n they end at n equally distant times, and n
+(arXiv 2403.06807): with one segment the paths end at the clean image, with n they end at n evenly spaced times, and n
 steps of Euler's method go from one to the next. The ends come from the teacher's own sampler, not from the network that is
 trained, as in knowledge distillation (Luhman & Luhman 2021, arXiv 2101.02388): they do not move while it learns, and each
 solved path gives a pair for every time on it.
@@ -67,7 +67,7 @@ def segment_ends(segments: int, t_max: float) -> list[tuple[float, float]]:
 
 def path_losses(estimate: Tensor, target: Tensor, pixel_weights: Tensor | None = None, c: float = 0.01) -> Tensor:
     """sqrt(mean squared error + c^2) - c of each image, [B]: the pseudo-Huber loss of Song & Dhariwal 2023 (arXiv
-    2310.14189), eq. 7, which is moved less than a squared error by the paths that a network cannot yet follow.
+    2310.14189), eq. 7, which is less affected than a squared error by paths that the network cannot follow yet.
 
     `pixel_weights` [B,1,H,W] are those of masked training.
     """

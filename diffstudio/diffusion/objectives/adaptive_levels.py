@@ -1,4 +1,4 @@
-"""AdaptiveLevels: draws the noise levels of training where a noisy image says most about the clean one.
+"""AdaptiveLevels: draws training noise levels where a noisy image is most informative about the clean one.
 
 InfoNoise: Raya et al. 2026 (arXiv 2602.18647). By the I-MMSE identity (Guo, Shamai & Verdú 2005) the entropy of the clean
 image given the noisy one changes with log sigma at the rate mmse / sigma^2 for each value, where sigma is sigma / alpha
@@ -15,22 +15,22 @@ from torch import Tensor, nn
 from diffstudio.diffusion.schedule import Schedule
 
 BINS = 64  # of log(sigma / alpha)
-BASE_SHARE = 0.15  # of the noise levels are drawn from the base distribution, for ever
+BASE_SHARE = 0.15  # of the noise levels are always drawn from the base distribution
 _OUTSIDE = 0.001  # share of the base distribution below the first bin, and above the last
 _DECAY = 0.99  # of the sums of errors, at each update
 _REFRESH = 100  # updates between two profiles
-_LARGEST = 16.0  # log(sigma / alpha) that is told apart
+_LARGEST = 16.0  # largest log(sigma / alpha) of the bins
 _SAMPLES = 1 << 16  # of the base distribution, to place the bins
 
 Sample = Callable[[int, Schedule, torch.Generator], Tensor]  # how many, schedule, generator -> times [count]
 
 
 class AdaptiveLevels(nn.Module):
-    """A distribution of noise levels that follows the errors it is told of. Its state is that of a module.
+    """A distribution of noise levels that adapts to the errors in training. A module, so that it is stored and resumed.
 
     `base(count, schedule, generator)` draws times t [count] of a fixed distribution. Levels are those of the base until
     `begin` is true in `update`; then they are drawn from the profile, and BASE_SHARE of them from the base. The profile
-    reaches as far as the base does: at less noise the rate of continuous data stays near 1, for details that no one sees.
+    has the range of the base: at less noise the rate of continuous data stays near 1, for details that are not visible.
     """
 
     totals: Tensor
@@ -88,7 +88,7 @@ class AdaptiveLevels(nn.Module):
             self._renew()
 
     def errors_at(self, t: Tensor) -> Tensor:
-        """The mean squared error of x_0 at times t [N], from the bins around; NaN where nothing was seen."""
+        """The mean squared error of x_0 at times t [N], from the bins around; NaN where there are no data."""
         error = (self.totals / self.counts).cpu()
         index = ((self._log_sigma(t.cpu().double()) - self._first) / self._width).floor().long()
         outside = (index < 0) | (index >= BINS)
@@ -109,7 +109,7 @@ class AdaptiveLevels(nn.Module):
             return
         centres = self._first + self._width * (torch.arange(BINS, dtype=torch.float64) + 0.5)
         error = torch.where(seen, self.totals / self.counts.clamp(min=1e-30), 0.0).cpu()
-        # No estimate is worse than x_t / alpha, whose error is sigma^2, so a larger one is a network's that has not learned.
+        # The best estimate is no worse than x_t / alpha, whose error is sigma^2; larger errors are those of an untrained network.
         rate = (error * (-2 * centres).exp()).clamp(max=1.0)
         padded = torch.cat([rate[:1], rate, rate[-1:]])
         smooth = padded[:-2] / 4 + padded[1:-1] / 2 + padded[2:] / 4
@@ -118,6 +118,4 @@ class AdaptiveLevels(nn.Module):
 
     def _log_sigma(self, t: Tensor) -> Tensor:
         log_sigma: Tensor = -self._schedule.log_snr(t) / 2
-        return log_sigma.clamp(
-            -_LARGEST, _LARGEST
-        )  # infinite at pure noise, which would leave all bins without a width
+        return log_sigma.clamp(-_LARGEST, _LARGEST)  # infinite at pure noise, which would make the bins infinitely wide

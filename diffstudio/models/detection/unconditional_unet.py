@@ -17,10 +17,10 @@ def not_unconditional(config: Mapping[str, Any]) -> str:
         known = f"its network is {str(name)[:80]}" if name else "the configuration of its U-Net is missing"
         return f"Such a pipeline needs a UNet2DModel, but {known}."
     if config.get("class_embed_type") is not None or config.get("num_class_embeds") is not None:
-        return "Its U-Net was trained on numbered classes, which such a pipeline does not pass on."
+        return "Its U-Net is class-conditional, and such a pipeline passes no class to it."
     channels, predicted = config.get("in_channels", 3), config.get("out_channels", 3)
     if type(channels) is not int or not 1 <= channels <= MOST_CHANNELS or predicted not in (channels, 2 * channels):
-        return f"A U-Net from {_short(channels)} to {_short(predicted)} channels generates no images."
+        return f"A U-Net with {_short(channels)} input and {_short(predicted)} output channels cannot generate images."
     if unconditional_size(config) is None:
         return f"The size of its images is unknown: sample_size is {_short(config.get('sample_size'))}."
     return ""

@@ -59,7 +59,7 @@ class DDPMModel(Model):
             config.sample_size if isinstance(config.sample_size, (list, tuple)) else [config.sample_size] * 2
         )
         self._size = width, height
-        self._whole_timesteps = config.time_embedding_type == "learned"  # a table has no timesteps in between
+        self._whole_timesteps = config.time_embedding_type == "learned"  # a table has whole timesteps only
 
     @property
     def family(self) -> Family:
@@ -130,7 +130,7 @@ class DDPMModel(Model):
 
     @torch.no_grad()
     def _predicted(self, x_t: Tensor, timestep: Tensor) -> Tensor:
-        """The network's prediction [B,C,H,W] as float32, without the variances that some predict besides."""
+        """The network's prediction [B,C,H,W] as float32, without the variances that some networks predict too."""
         if self._whole_timesteps:
             timestep = timestep.round().long().clamp(0, int(self.schedule.t_max) - 1)
         predicted: Tensor = self.network(x_t.to(self.dtype), timestep, return_dict=False)[0]
@@ -156,7 +156,7 @@ def load(checkpoint: Checkpoint, components: Components, device: torch.device, d
     if rows < scheduling.schedule.steps:
         raise CheckpointDamaged(
             f"{checkpoint.name} cannot be loaded",
-            f"its scheduler has {scheduling.schedule.steps:,} timesteps, and its U-Net knows {rows:,}",
+            f"its scheduler has {scheduling.schedule.steps:,} timesteps, and its U-Net has embeddings for {rows:,}",
             "Download it again",
         )
     return DDPMModel(checkpoint, network.to(device), scheduling, clip, device=device, dtype=dtype)
@@ -172,7 +172,7 @@ def _clip(config: Mapping[str, Any], name: str) -> Clip | None:
         )
         if ratio <= 1 <= largest:
             return dynamically_thresholded(ratio, largest)
-        raise unsupported_schedule(name, f"its thresholding is by {ratio} up to {largest}")
+        raise unsupported_schedule(name, f"its thresholding has the ratio {ratio} and the maximum {largest}")
     if config.get("clip_sample", by_default):
         return clipped_to(_number(config, "clip_sample_range", 1.0, name))
     return None

@@ -96,7 +96,7 @@ def save(
     `run` is the training record (steps, pictures_seen, held_out_loss); `card` adds ModelSpec keys, such as `license`
     and `description`: https://github.com/Stability-AI/ModelSpec. `size` is the default width and height in px, if they are
     not those of the square that the network is built for. `parameterisation`: what a pixel transformer
-    predicts. `tuned`: what it was tuned from, to few steps.
+    predicts. `tuned`: what it was distilled from.
     """
     config = network.config
     if not isinstance(network, PixelNetwork):

@@ -1,4 +1,4 @@
-"""What a checkpoint that was tuned to few steps was tuned from, in its header under `diffstudio.tuned`. No torch."""
+"""The teacher of a checkpoint distilled to few steps, in its header under `diffstudio.tuned`. No torch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LONGEST_NAME = 300
 
 @dataclass(frozen=True, slots=True)
 class Tuned:
-    """The checkpoint that was tuned, the teacher, and the guidance that was built in. ValueError for invalid values."""
+    """The teacher, and the guidance that was distilled. ValueError for invalid values."""
 
     teacher: str  # its name
     sha256: str
@@ -30,7 +30,7 @@ class Tuned:
 
 
 def tuned(checkpoint: Checkpoint) -> Tuned | None:
-    """None for a checkpoint that was not tuned. CheckpointDamaged."""
+    """None for a checkpoint that was not distilled. CheckpointDamaged."""
     if KEY not in checkpoint.metadata:
         return None
     match checkpoint.json("tuned"):
@@ -38,17 +38,17 @@ def tuned(checkpoint: Checkpoint) -> Tuned | None:
             type(guidance) is not bool and 0 <= guidance < math.inf
         ):
             return Tuned(teacher[:_LONGEST_NAME], sha256, float(guidance))
-    raise CheckpointDamaged(f"{checkpoint.path.name} does not say properly what it was tuned from")
+    raise CheckpointDamaged(f"{checkpoint.path.name} has an invalid record of what it was distilled from")
 
 
 def check_denoises(checkpoint: Checkpoint, what: str) -> None:
-    """BadRequest for a tuned checkpoint, whose estimates are ends of paths and not expected images.
+    """BadRequest for a distilled checkpoint, which does not estimate the expected image.
 
-    `what` needs these: `likelihoods`.
+    `what` needs that estimate: `likelihoods`.
     """
     if (found := tuned(checkpoint)) is not None:
         raise BadRequest(
             f"{checkpoint.name} cannot be used for {what}",
-            "it was tuned to few steps, so that it no longer estimates the expected image",
-            f"Choose the checkpoint that it was tuned from, {found.teacher}",
+            "it was distilled to few steps and no longer estimates the expected image",
+            f"Choose the checkpoint that it was distilled from, {found.teacher}",
         )

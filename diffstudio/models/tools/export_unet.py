@@ -1,8 +1,8 @@
 """Export a U-Net that was trained here: as a DDPM pipeline of diffusers if it is unconditional, else as its network.
 
 The network was trained on a rectified flow, x_t = (1 - t) x_0 + t eps. A DDPM pipeline passes
-x_k = sqrt(a_k) x_0 + sqrt(1 - a_k) eps at timestep k (Ho et al. 2020, arXiv 2006.11239, eq. 4). Both are the same image but
-for a factor where t / (1 - t) = sqrt(1 - a_k) / sqrt(a_k), and `networks.unet` divides by that factor itself. So only the
+x_k = sqrt(a_k) x_0 + sqrt(1 - a_k) eps at timestep k (Ho et al. 2020, arXiv 2006.11239, eq. 4). The two differ only by a
+factor where t / (1 - t) = sqrt(1 - a_k) / sqrt(a_k), and `networks.unet` divides by that factor itself. So only the
 time has to be translated: a table of the time embedding for every k, which `UNet2DModel` calls "learned". The result is
 exact. `UNet2DConditionModel` has no such table; its timestep is 1000 t, which the folder's README says.
 """
@@ -35,10 +35,10 @@ from diffstudio.networks.unet import TIMESTEPS, UNetConfig
 STEPS = 1000
 WEIGHTS, TEXT_WEIGHTS = "diffusion_pytorch_model.safetensors", "tokens.safetensors"
 _PREDICTIONS = {Prediction.X0: "sample", Prediction.EPS: "epsilon"}
-# First and last beta. DDPM's; an eps network is not asked above `diffusion.denoiser.LARGEST_SIGMA`, and the schedule of
+# First and last beta. DDPM's; an eps network is not evaluated above `diffusion.denoiser.LARGEST_SIGMA`, and the schedule of
 # Stable Diffusion ends before it.
 _SCHEDULES = {"sample": (BetaCurve.LINEAR, 1e-4, 0.02), "epsilon": (BetaCurve.SCALED_LINEAR, 0.00085, 0.012)}
-_TABLE = "time_proj.weight"  # of UNet2DModel: kept in float32, because angles need the digits
+_TABLE = "time_proj.weight"  # of UNet2DModel: kept in float32, because angles need the precision
 _CONFIGURATION_BYTES = 1 << 20
 _OF_IMAGES = (1, 3)  # channels that diffusers' pipeline can show
 
@@ -46,7 +46,7 @@ _OF_IMAGES = (1, 3)  # channels that diffusers' pipeline can show
 def export_unet(checkpoint: Checkpoint, target: Path, precision: Precision = Precision.KEEP) -> ToolProgress:
     """A folder at `target`: `unet/` and `scheduler/`, and for captions the tokenizer and the embeddings of its tokens.
 
-    CheckpointUnknown for a prediction that DDPM schedulers do not know, and for one that was tuned to few steps.
+    CheckpointUnknown for a prediction that DDPM schedulers do not support, and for a model distilled to few steps.
     CheckpointDamaged.
     """
     check_precision(checkpoint, precision)
@@ -104,9 +104,9 @@ def _config(checkpoint: Checkpoint) -> UNetConfig:
 
 
 def _prediction(checkpoint: Checkpoint) -> str:
-    """What the network predicts, by the name that schedulers of diffusers have for it."""
+    """What the network predicts, as the `prediction_type` of diffusers' schedulers."""
     known = checkpoint.parameterisation.prediction
-    what = f"No scheduler of diffusers fits {checkpoint.name}"
+    what = f"No diffusers scheduler supports {checkpoint.name}"
     if known not in _PREDICTIONS:
         names = " or ".join(map(str, _PREDICTIONS))
         raise CheckpointUnknown(
@@ -115,8 +115,8 @@ def _prediction(checkpoint: Checkpoint) -> str:
     if (found := tuned(checkpoint)) is not None:
         raise CheckpointUnknown(
             what,
-            "it was tuned to few steps, and its estimates are ends of paths",
-            f"Export the checkpoint that it was tuned from, {found.teacher}",
+            "it was distilled to few steps and no longer estimates the expected image",
+            f"Export the checkpoint that it was distilled from, {found.teacher}",
         )
     return _PREDICTIONS[known]
 
@@ -140,7 +140,7 @@ def _described(config: UNetConfig, checkpoint: Checkpoint) -> dict[str, Any]:
 def _named(tensors: State, config: UNetConfig) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """The tensors of diffusers' network, by its names, and those of the captions' tokens.
 
-    Augmentation labels are left out: for an image as it is they add nothing.
+    Augmentation labels are left out: they add nothing for images that are not augmented.
     """
     unet = {name.removeprefix("unet."): tensor for name, tensor in tensors.items() if name.startswith("unet.")}
     text: dict[str, Tensor] = {}

@@ -41,7 +41,7 @@ _MUST_BE_EQUAL = {
     "schedule": "different noise schedules",
     "prediction": "different predictions",
     "upper": "different upper levels",
-    "tuned": "not been tuned to few steps alike",
+    "tuned": "not been distilled in the same way",
     "guidance": "",
 }
 

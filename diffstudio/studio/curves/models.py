@@ -108,7 +108,7 @@ def _trained_here(checkpoint: Checkpoint) -> ModelNoise:
     note = ""
     match recipe:
         case {"objective": {"noise_levels": "adaptive"}}:
-            note = "It was trained with adaptive noise levels, so how often training saw each time is not shown here."
+            note = "It was trained with adaptive noise levels, so their distribution is not shown here."
     return ModelNoise(arrays, "x0", TrainingLevels.from_recipe(recipe), note=note, second_time=second)
 
 

@@ -45,7 +45,7 @@ class CheckpointSamples:
 
     @property
     def has_denoising_losses(self) -> bool:
-        """Whether it estimates expected images: VAEs and GANs have no `losses`, nor have models tuned to few steps."""
+        """Whether it estimates expected images: VAEs, GANs and distilled models have no `losses`."""
         return self.model.own_sampler is None and self.model.built_in_guidance is None
 
     def batches(

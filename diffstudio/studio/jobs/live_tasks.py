@@ -7,7 +7,7 @@ The worker runs them between its jobs, with the models that it has in memory.
 
 The newest task of each owner wins. A waiting task that is replaced is cancelled; a running one is interrupted at its next
 check, unless it has only just begun, because otherwise nothing would be shown while a slider moves. Tasks of other owners
-wait for their turn. Jobs of the queue take priority: a task is postponed while one runs.
+wait their turn. Jobs of the queue take priority: a task is postponed while one runs.
 
 An error is a DiffstudioError for the user; any other one is logged.
 """

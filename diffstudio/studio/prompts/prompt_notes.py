@@ -18,7 +18,7 @@ _LONGEST = 40  # characters of a prompt in a sentence
 
 
 def unused_prompt(checkpoint: Checkpoint | None, prompt: str) -> tuple[str, ...]:
-    """A sentence where a checkpoint takes no prompt and is given one."""
+    """A note when a prompt is given to an unconditional checkpoint."""
     if checkpoint is None or not checkpoint.can_generate or checkpoint.conditioning is not Conditioning.NONE:
         return ()
     return (PROMPT_NOT_USED,) if prompt.strip() else ()
@@ -80,10 +80,12 @@ class PromptNotes:
                 yield "In the negative prompt AND is read as a word: only prompts can be composed."
 
     def _about_tuning(self) -> Iterator[str]:
-        """About the CFG scale for a checkpoint that was tuned to few steps."""
+        """About the CFG scale of a distilled checkpoint."""
         scale, asked = self._model.built_in_guidance, self._request.guidance
         if scale is not None and asked != 1:
-            built_in = f"a CFG scale of {scale:g} is built in" if scale != 1 else "it was tuned to few steps"
+            built_in = (
+                f"a CFG scale of {scale:g} is built in" if scale != 1 else "the checkpoint was distilled to few steps"
+            )
             yield f"The CFG scale of {asked:g} has no effect: {built_in}."
 
     def _about_clip_skip(self) -> Iterator[str]:

@@ -15,7 +15,7 @@ from diffstudio.training.data.folder_report import HELD_OUT, ImageRecord
 MIN_IMAGES_TO_HOLD_OUT = 20  # from this number on, at least one image is held out
 MAX_CLUSTER_FRACTION = 0.05  # larger clusters of near-duplicates may be split by the hold-out
 
-FEWEST_IN_FOLD = 2  # images that each network of a cross-validation holds out
+FEWEST_IN_FOLD = 2  # images in each fold of a cross-validation, at least
 
 
 def held_out_by_folder(records: Sequence[ImageRecord]) -> NDArray[np.bool_] | None:
@@ -56,7 +56,7 @@ def deal_folds(
 
     Near-duplicates are in one fold, whatever their number: the largest groups are dealt first, each into the fold that
     has the fewest images of its class, then the fewest of all. Groups of equal size are ordered by the hashes of their
-    paths. The only group of a class is always trained on: no network could know what that class is without it.
+    paths. The only group of a class is always trained on: without it, no network could learn that class.
     """
     parents = {path: path for path in paths}
 

@@ -1,4 +1,4 @@
-"""Reaches the first process of a run in a bounded time: torch's own store tries for minutes, and prints stack traces."""
+"""Reaches the first process of a run within a time limit: torch's own store retries for minutes and prints stack traces."""
 
 from __future__ import annotations
 

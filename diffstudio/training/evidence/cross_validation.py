@@ -1,4 +1,4 @@
-"""K-fold cross-validation for folders of which too few images could be held out: pure functions of losses.
+"""K-fold cross-validation for folders too small to hold out enough images: pure functions of losses.
 
 Each of K networks is trained without one fold of the images, so that every image is held out by one of them. The mean
 loss over all images says after how many steps training should end (Stone 1974, "Cross-validatory choice").
@@ -84,7 +84,7 @@ def next_measurement(step: int, steps: int) -> int:
 
 
 def has_passed_minimum(losses: Sequence[tuple[int, float]], patience: int) -> bool:
-    """Whether so many measurements of step and loss came after the lowest one; never for a patience of 0."""
+    """Whether at least `patience` measurements came after the lowest one; never for a patience of 0."""
     if not patience or not losses:
         return False
     lowest = min(

@@ -58,7 +58,7 @@ def unet_parameters(recipe: Recipe, *, classes: int = 0, vocabulary: int = 0) ->
 
 
 def unet_bytes(recipe: Recipe, states: float, *, classes: int = 0) -> int:
-    """About what training takes: weights, gradients, averages, `states` for each parameter, and activations."""
+    """Approximate bytes that training takes: weights, gradients, averages, `states` for each parameter, and activations."""
     network, side = recipe.network, recipe.data.size
     parameters = unet_parameters(recipe, classes=classes, vocabulary=network.vocabulary)
     of_text = network.conditioning is Conditioning.TEXT

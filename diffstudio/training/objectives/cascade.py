@@ -1,7 +1,7 @@
 """The upper level of a cascade: a denoiser of larger images that reads the same images at the base's size.
 
-Cascaded diffusion models: Ho et al. 2021 (arXiv 2106.15282). Half of the time the smaller image is noised by a random amount
-that the network is told (section 4.2), because images that the base draws are not quite like reduced photographs.
+Cascaded diffusion models: Ho et al. 2021 (arXiv 2106.15282). Half of the time the smaller image is noised by a random amount,
+on which the network is conditioned (section 4.2), because generated images are not quite like downscaled photographs.
 """
 
 from __future__ import annotations

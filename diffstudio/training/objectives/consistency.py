@@ -1,4 +1,4 @@
-"""The few-steps objective: a network that was trained to denoise learns where its own sampler's paths end.
+"""The few-steps objective: a network that was trained to denoise learns where the paths of its own sampler end.
 
 A copy of the network, the teacher, solves paths of the probability flow with its CFG scale, and the network learns the end
 of a path from each state on it: diffusion.distillation.consistency. It learns the guided estimate from the condition alone,
@@ -32,12 +32,12 @@ from diffstudio.training.objectives.unet import seeded_dropout
 from diffstudio.training.recipe import Recipe
 
 _MEASURED = 64  # held-out images whose paths are solved, and as many training images
-_FROM_BETWEEN = 0.25  # share of the paths that begin at an image with less noise than a segment's most
+_FROM_BETWEEN = 0.25  # share of the paths that begin below the highest noise level of a segment
 _LEVELS = 4  # noise levels of the held-out measure, at most
 
 
 class ConsistencyObjective(DiffusionObjective):
-    """Tunes the network to few steps. Its loss does not fall far: it begins with what the teacher can do."""
+    """Distils the network to few steps. Its loss does not fall far, because it starts from the teacher's weights."""
 
     loss_falls = False
 
@@ -57,7 +57,9 @@ class ConsistencyObjective(DiffusionObjective):
         batch = batch.to(self.device)
         segment = int(torch.randint(len(self._segments), (), generator=batch.generator))
         start, end = self._segments[segment]
-        if bool(torch.rand((), generator=batch.generator) < _FROM_BETWEEN):  # else from where sampling begins
+        if bool(
+            torch.rand((), generator=batch.generator) < _FROM_BETWEEN
+        ):  # otherwise from the level at which sampling begins
             start = end + (start - end) * float(
                 torch.rand((), generator=batch.generator, dtype=torch.float64).clamp(0.05)
             )
@@ -93,7 +95,7 @@ class ConsistencyObjective(DiffusionObjective):
         return solve_path(self._sampled(batch.condition, calls, to_image=end == 0), dpmpp_2m, x, times)
 
     def _sampled(self, condition: Condition, calls: int, *, to_image: bool) -> Denoiser:
-        """As `models.sampling` calls the teacher: without guidance where the estimate is the image."""
+        """Calls the teacher as `models.sampling` does: on a path to the image, the last call has no guidance."""
         guided = self.teacher(condition)
         plain = self.teacher(condition, guidance=1.0)
         return LastCallUnguided(guided, plain, calls) if to_image else guided
@@ -170,13 +172,13 @@ class ConsistencyObjective(DiffusionObjective):
         )
 
     def baseline(self, batches: Batches) -> float | None:
-        """None: a Gaussian model of the images does not follow the teacher's paths."""
+        """None: a Gaussian model of the images says nothing about the teacher's paths."""
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
-    """Images and what the network is to predict for them."""
+    """Images, and the targets of the network for them."""
 
     batch: Batch
     points: tuple[tuple[float, Tensor, Tensor], ...]  # time, rising, with state and target [B,C,H,W]

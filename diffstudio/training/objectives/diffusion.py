@@ -72,7 +72,7 @@ class DiffusionObjective:
         self.schedule = RectifiedFlow()
         self.network = build_network(recipe, classes, vocabulary).to(device)
         compiled = recipe.run.compile and device.type == "cuda"
-        # For updates alone: samples and held-out losses have batches of other sizes, for which it would compile again.
+        # Only for updates: samples and held-out losses have other batch sizes, for which it would recompile.
         self._trained = cast(nn.Module, torch.compile(self.network)) if compiled else self.network
         self._log_variance = LogVariance().to(device) if recipe.objective.learned_variance else None
         self.rebuild_optimisers()
@@ -273,7 +273,7 @@ def network_config(recipe: Recipe, classes: int, vocabulary: int) -> Transformer
 
 
 def noise_levels(objective: ObjectiveRecipe) -> NoiseLevels:
-    """The fixed distribution of noise levels: of adaptive ones, what they begin with and are measured at."""
+    """The fixed distribution of noise levels: for adaptive ones, the base that they begin with and are measured at."""
     match objective.noise_levels:
         case NoiseLevelsName.UNIFORM:
             return UniformTimes()

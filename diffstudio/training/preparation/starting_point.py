@@ -70,7 +70,7 @@ class StartingPoint:
         return without
 
     def _check_teacher(self, trainer: Trainer, without: str) -> None:
-        """RunProblem unless the trainer has the very network of this checkpoint: its teacher must know all it does."""
+        """RunProblem unless the trainer's network equals this checkpoint's, which is its teacher."""
         mine, theirs = trainer.network, self.loaded.network
         assert isinstance(mine, PixelNetwork)
         size, wanted = theirs.config.image_size, mine.config.image_size
@@ -85,7 +85,9 @@ class StartingPoint:
         kept = {name.casefold() for name in classes}
         lost = [name for name in self.loaded.classes if name.casefold() not in kept] if classes else []
         return (
-            f"The tuned model no longer knows {', '.join(lost[:_MOST_NAMED])}, which the folder lacks." if lost else ""
+            f"The distilled model no longer knows {', '.join(lost[:_MOST_NAMED])}, which the folder lacks."
+            if lost
+            else ""
         )
 
     def _new_classes(self, classes: tuple[str, ...]) -> list[str]:

@@ -101,7 +101,7 @@ def _judge(evidence: Evidence) -> tuple[Outcome, str]:
 
 
 def _by_cross_validation(evidence: Evidence, found: CrossValidation) -> tuple[Outcome, str]:
-    """Of a run on all images, whose steps were chosen by the mean loss of networks that each held out some of them."""
+    """The verdict on a run on all images whose number of steps was chosen by cross-validation."""
     best, lowest = found.best
     if found.baseline is not None and lowest > BEYOND_BASELINE * found.baseline:
         return Outcome.TOO_LITTLE, (

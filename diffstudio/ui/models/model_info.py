@@ -108,7 +108,7 @@ def model_rows(checkpoint: Checkpoint, sidecar: Sidecar = NO_SIDECAR) -> list[tu
     """The rows of the Checkpoint table as names and values; a row without a value is not shown."""
     size = f"{checkpoint.width} × {checkpoint.height} px" if checkpoint.width else ""
     if size and checkpoint.enlarges and checkpoint.can_generate:
-        size += ", in two levels: it can also upscale images"
+        size += ", in two levels; it can also upscale images"
     stored = _DTYPES.get(checkpoint.dtype, checkpoint.dtype)
     parameters = f"{human_count(checkpoint.parameters)} ({stored})" if checkpoint.parameters else stored
     return [
@@ -120,7 +120,7 @@ def model_rows(checkpoint: Checkpoint, sidecar: Sidecar = NO_SIDECAR) -> list[tu
         ("Format", LAYOUTS[checkpoint.layout]),
         ("Recognised by", checkpoint.reason),
         ("Merged from", merge_text(checkpoint)),
-        ("Tuned from", tuned_text(checkpoint)),
+        ("Distilled from", tuned_text(checkpoint)),
         ("Weight", f"{sidecar.lora_weight:g}, recommended by its author" if sidecar.lora_weight else ""),
         ("Negative prompt", sidecar.negative[:500]),
         ("Size on disk", human_bytes(checkpoint.size_bytes)),
@@ -133,7 +133,7 @@ def model_rows(checkpoint: Checkpoint, sidecar: Sidecar = NO_SIDECAR) -> list[tu
 
 
 def tuned_text(checkpoint: Checkpoint) -> str:
-    """What a checkpoint for few steps was tuned from: `cats (hash 606b1be269), with a CFG scale of 3 built in`."""
+    """The teacher of a distilled checkpoint: `cats (hash 606b1be269), with a CFG scale of 3 built in`."""
     try:
         found = tuned(checkpoint)
     except CheckpointDamaged:

@@ -46,7 +46,7 @@ from diffstudio.ui.widgets.helpers import describe, label
 from diffstudio.ui.widgets.inputs import ChipRow, ComboBox, LabelledComboBox
 from diffstudio.ui.widgets.layout.side_column import scrolled_column
 
-_SIZE_OF_CHECKPOINT = "A tuned model keeps the image size of the checkpoint that it is tuned from"
+_SIZE_OF_CHECKPOINT = "A distilled model keeps the image size of its teacher"
 PANEL_WIDTHS = 288, 328  # px, in a narrow window and in a wide one
 
 

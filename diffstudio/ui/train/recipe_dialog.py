@@ -73,7 +73,9 @@ class RecipeDialog(FittedDialog):
         column.setContentsMargins(24, 24, 24, 12)
         column.setSpacing(8)
         for section in SECTIONS:
-            if section == ("upper" if recipe.few_steps.enabled else "few_steps"):  # a tuned model has no upper level
+            if section == (
+                "upper" if recipe.few_steps.enabled else "few_steps"
+            ):  # a distilled model has no upper level
                 continue
             if (grid := self._section(section)).count():  # a VAE or U-Net has no upper level
                 column.addSpacing(12 if column.count() else 0)

@@ -57,7 +57,7 @@ _TEXTS = {
     ),
     "data.cross_splits": (
         "Cross-validation splits",
-        "Train so many networks first, each with another part held out, to choose the number of steps. 0: off",
+        "Networks that are trained first, each with another part of the images held out, to choose the number of steps. 0: off",
     ),
     "data.exclude": ("Excluded subfolders", "Names of subfolders to leave out, one per line"),
     "data.classes": ("Classes", "The subfolders that are classes"),
@@ -101,11 +101,11 @@ _TEXTS = {
     "network.heads": ("Attention heads", "Heads of each attention layer"),
     "network.condition_width": (
         "Condition width",
-        "Width of the vector that modulates the blocks; of a U-Net that of the embedding of each caption token",
+        "Width of the vector that modulates the blocks; in a U-Net, of the embedding of each caption token",
     ),
     "network.channels": (
-        "Channels of each level",
-        "From full resolution down, each at half the side of the one before. Multiples of 8; with more it learns more, and is slower",
+        "Channels per level",
+        "From full resolution down, each level at half the side. Multiples of 8. More channels learn more, but are slower",
     ),
     "network.layers": ("Blocks per level", "Residual blocks at each level on the way down; one more on the way up"),
     "network.attention": (
@@ -114,7 +114,7 @@ _TEXTS = {
     ),
     "network.dropout": (
         "Dropout",
-        "Probability of dropping a value that a block adds: less copying of few images, but slower learning",
+        "Probability of dropping a value that a block adds: small folders are copied less, but learning is slower",
     ),
     "network.vocabulary": ("Vocabulary", "Largest number of tokens of the caption tokenizer"),
     "network.text_tokens": (
@@ -143,15 +143,18 @@ _TEXTS = {
     ),
     "upper.noise": (
         "Noise augmentation",
-        "Largest noise level of the smaller image in training, so that flaws of generated images are not enlarged",
+        "Largest noise level that is added to the smaller image in training, so that flaws of generated images are not enlarged",
     ),
     "upper.mean": ("Mean noise level, upper level", "Mean of logit(t) of the larger image, with t = 1 pure noise"),
     "upper.deviation": ("Spread of noise levels, upper level", "Standard deviation of logit(t) of the larger image"),
     "upper.sample_noise": (
         "Noise augmentation of samples",
-        "Noise level of the smaller image when a sample is made. At most the noise augmentation",
+        "Noise level that is added to the smaller image in sampling. At most the noise augmentation",
     ),
-    "upper.sample_steps": ("Sampling steps of the upper level", "Steps of the upper level, after those of the network"),
+    "upper.sample_steps": (
+        "Sampling steps of the upper level",
+        "Steps of the upper level, after those of the first network",
+    ),
     "objective.noise_levels": ("Noise levels", "Distribution from which the noise level of each step is drawn"),
     "objective.noise_curve": (
         "Noise curve",
@@ -176,21 +179,21 @@ _TEXTS = {
         "Augments the discriminator's real and generated inputs. Automatic: on for fewer than 5,000 images of 32 px or more",
     ),
     "objective.prediction": (
-        "Network predicts",
-        "The clean image (x0), the velocity of the flow, the noise (eps), v, or the preconditioned output of EDM",
+        "Prediction type",
+        "The network predicts the clean image (x0), the velocity of the flow, the noise (eps), v, or EDM's preconditioned output",
     ),
     "objective.weighting": (
         "Loss weighting",
-        "Weight of the squared error at each noise level. Automatic: the usual one of the prediction",
+        "Weight of the squared error at each noise level. Automatic: the usual one for the prediction type",
     ),
-    "objective.min_snr_gamma": ("Min-SNR gamma", "Largest weight of the loss weighting Min-SNR"),
+    "objective.min_snr_gamma": ("Min-SNR gamma", "Largest weight, for Min-SNR loss weighting"),
     "objective.sigma_data": (
-        "Sigma of the data",
-        "Standard deviation of the images, for EDM as prediction or weighting",
+        "Data standard deviation",
+        "sigma_data: the standard deviation of the images, for EDM as prediction type or weighting",
     ),
     "objective.learned_variance": (
         "Learned variance",
-        "Learn the size of the loss at each noise level and divide by it, so that all levels count alike",
+        "Learn how large the loss is at each noise level and divide by it, so that all levels count equally",
     ),
     "objective.sigma_floor": (
         "Smallest sigma in the loss",
@@ -198,14 +201,14 @@ _TEXTS = {
     ),
     "few_steps.segments": (
         "Segments",
-        "Parts of the noise levels that take a step each. 1: a consistency model, for the sampler LCM with any number of steps",
+        "Parts of the noise levels, one sampling step each. 1: a consistency model, for LCM with any number of steps",
     ),
-    "few_steps.teacher_calls": ("Teacher's calls", "Network calls of the checkpoint on each path that is learned from"),
-    "few_steps.points": ("States learned from", "States on each path that the network learns from in a step"),
-    "few_steps.guidance": ("CFG scale built in", "By default the one that the checkpoint recommends"),
+    "few_steps.teacher_calls": ("Teacher's network calls", "Network calls with which the teacher solves each path"),
+    "few_steps.points": ("States per path", "States on each path that the network is trained on in a step"),
+    "few_steps.guidance": ("CFG scale built in", "By default, the scale that the teacher recommends"),
     "few_steps.guidance_interval": (
         "Guidance interval built in",
-        "Noise levels between which the checkpoint is guided",
+        "Noise levels between which the teacher uses guidance",
     ),
     "optimiser.name": ("Optimiser", OPTIMISER_TIP),
     "optimiser.learning_rate": (
@@ -237,7 +240,7 @@ _TEXTS = {
     "run.checkpoint_every": ("Steps between checkpoints", "How often a checkpoint is written"),
     "run.ema_snapshots": (
         "EMA snapshots",
-        "How often the averages are stored from which an EMA of any length is rebuilt after the run. 0: never",
+        "How often averages are stored, from which an EMA of any length can be rebuilt after the run. 0: never",
     ),
     "run.keep_checkpoints": ("Checkpoints kept", "Besides the best and the newest, evenly spaced over the run"),
     "run.start_from": ("Start from", "Path of the checkpoint to start from, or starter. Empty: random weights"),

@@ -210,10 +210,10 @@ def change(file: Path, **values: Any) -> None:
             {"_class_name": "absent"},
             "Such a pipeline needs a UNet2DModel, but the configuration of its U-Net is missing",
         ),
-        ({"num_class_embeds": 10}, "Its U-Net was trained on numbered classes"),
-        ({"class_embed_type": "identity"}, "Its U-Net was trained on numbered classes"),
-        ({"in_channels": 4.5}, "A U-Net from 4.5 to 3 channels generates no images"),
-        ({"in_channels": 2}, "A U-Net from 2 to 3 channels generates no images"),
+        ({"num_class_embeds": 10}, "Its U-Net is class-conditional"),
+        ({"class_embed_type": "identity"}, "Its U-Net is class-conditional"),
+        ({"in_channels": 4.5}, "A U-Net with 4.5 input and 3 output channels cannot generate images"),
+        ({"in_channels": 2}, "A U-Net with 2 input and 3 output channels cannot generate images"),
         ({"sample_size": None}, "The size of its images is unknown: sample_size is None"),
         ({"sample_size": [8, True, 3]}, "The size of its images is unknown"),
         ({"sample_size": 10**9}, "The size of its images is unknown"),
@@ -238,7 +238,7 @@ def test_a_network_of_another_kind_is_named(tmp_path: Path, values: dict[str, An
         ({"_class_name": "EDMEulerScheduler"}, "its scheduler is EDMEulerScheduler"),
         ({"clip_sample_range": -1}, "its clip_sample_range is -1"),
         ({"clip_sample_range": "wide"}, "its clip_sample_range is wide"),
-        ({"thresholding": True, "sample_max_value": 0.5}, "its thresholding is by 0.995 up to 0.5"),
+        ({"thresholding": True, "sample_max_value": 0.5}, "its thresholding has the ratio 0.995 and the maximum 0.5"),
         ({"thresholding": True, "dynamic_thresholding_ratio": True}, "its dynamic_thresholding_ratio is True"),
     ],
 )
@@ -278,5 +278,7 @@ def test_a_table_of_too_few_timesteps_is_damage(tmp_path: Path) -> None:
     )
     assert load(folder).schedule.steps == 100
     change(folder / "scheduler" / "scheduler_config.json", num_train_timesteps=200)
-    with pytest.raises(CheckpointDamaged, match="its scheduler has 200 timesteps, and its U-Net knows 100"):
+    with pytest.raises(
+        CheckpointDamaged, match="its scheduler has 200 timesteps, and its U-Net has embeddings for 100"
+    ):
         load(folder)

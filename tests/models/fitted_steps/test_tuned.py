@@ -1,4 +1,4 @@
-"""What a header says about being tuned to few steps, read without trust."""
+"""What a header says about being distilled to few steps, read without trust."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_what_is_written_is_read_and_others_were_not_tuned() -> None:
     assert tuned(with_header(written.to_json())) == written
     assert tuned(checkpoint()) is None
     check_denoises(checkpoint(), "likelihoods")
-    with pytest.raises(BadRequest, match="few cannot be used for likelihoods: it was tuned to few steps.*cats"):
+    with pytest.raises(BadRequest, match="few cannot be used for likelihoods: it was distilled to few steps.*cats"):
         check_denoises(with_header(written.to_json()), "likelihoods")
 
 
@@ -39,7 +39,7 @@ def test_what_is_written_is_read_and_others_were_not_tuned() -> None:
     ],
 )
 def test_a_damaged_header_is_said(damaged: Any) -> None:
-    with pytest.raises(CheckpointDamaged, match="tuned"):
+    with pytest.raises(CheckpointDamaged, match="distilled|tuned"):
         tuned(with_header(damaged))
 
 

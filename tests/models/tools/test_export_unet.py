@@ -158,7 +158,7 @@ def test_what_a_ddpm_scheduler_does_not_know_is_refused(tmp_path: Path) -> None:
     tensors, metadata = safetensors.torch.load_file(path), dict(read_checkpoint(path).metadata)
     metadata[KEY] = json.dumps({"teacher": "mine", "sha256": "", "guidance": 1.0})
     safetensors.torch.save_file(tensors, path, metadata)
-    with pytest.raises(CheckpointUnknown, match="tuned to few steps.*tuned from, mine"):
+    with pytest.raises(CheckpointUnknown, match="distilled to few steps.*distilled from, mine"):
         list(export(read_checkpoint(path), tmp_path / "x"))
     transformer = read_checkpoint(write_tiny_checkpoint(tmp_path / "other.safetensors"))
     assert not exportable(transformer) and not is_exportable(transformer)

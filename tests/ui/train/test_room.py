@@ -938,7 +938,7 @@ def test_a_finished_run_is_tuned_to_few_steps(
     assert settings is not None and panel.start.isEnabled() and not panel.problem.text()
     recipe = settings.recipe
     assert recipe.few_steps.enabled and recipe.few_steps.guidance == 3.0 and recipe.data.size == 64
-    assert "It tunes Starter · emoji 64 with that checkpoint's own settings" in panel.recipe_reason.text()
+    assert "It distils Starter · emoji 64 with that checkpoint's own settings" in panel.recipe_reason.text()
     assert "keeps the image size" in panel.image_size.combo.toolTip() and not panel.noise_levels.isVisible()
     dialog = panel.open_all_settings()
     assert dialog is not None and "few_steps.segments" in dialog.fields and "few_steps.teacher" not in dialog.fields

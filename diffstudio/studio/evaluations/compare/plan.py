@@ -125,8 +125,8 @@ def _choices(
         if choice.recipe.upper.factor:
             raise BadRequest(
                 f"{_title(name)} cannot be compared",
-                "its recipe has an upper level, and the models of a comparison have images of one size",
-                "Set upper.factor to 0, or train it by itself and compare its checkpoint",
+                "its recipe has an upper level, and the models of a comparison must generate images of one size",
+                "Set upper.factor to 0, or train it separately and evaluate its checkpoint",
             )
         if data is None:
             data = _small_enough(choice.recipe.data, report, name)

@@ -127,7 +127,7 @@ class _Fitting:
         found = [one for sampler in self._samplers for one in self._of_sampler(sampler)]
         kept = [one for one in found if one.kept]
         if kept and (problem := fitted_steps(self._checkpoint).problem):
-            self._notes.append(f"The steps fitted before cannot be read ({problem}) and were replaced.")
+            self._notes.append(f"The steps fitted earlier could not be read ({problem}) and were replaced.")
         path = store(self._checkpoint, [self._record(one) for one in kept]) if kept else ""
         if len(kept) < len(found):
             self._notes.append("What is not closer is not kept: a request for it uses another spacing, and says so.")
@@ -234,7 +234,7 @@ class _Fitting:
     # ---- prompts and progress ------------------------------------------------------------------------------------------
 
     def _split(self, prompts: Sequence[str]) -> tuple[Sequence[str], Sequence[str]]:
-        """Prompts to fit with and other prompts to judge by; the same ones where there are few."""
+        """Prompts to fit with, and others to judge by; the same prompts if there are few."""
         prompts = tuple(dict.fromkeys(prompts))
         first = round(_SHARE_TO_FIT * len(prompts))
         if len(prompts) < _FEWEST_PROMPTS:

@@ -33,7 +33,7 @@ class RestorableImage:
     values: Values
     alpha: NDArray[Any] | None  # [H,W] uint8 or uint16; None where every pixel is opaque
     bits: int  # 8 or 16
-    notes: tuple[str, ...] = ()  # what the result does not keep of the file, a clause each
+    notes: tuple[str, ...] = ()  # what of the file the result does not keep, one clause each
 
     @property
     def size(self) -> tuple[int, int]:
@@ -96,7 +96,7 @@ def _rescaled(depth: Depth | None) -> list[str]:
     low, high = range_of_file(depth)
     if depth.sample_type is not SampleType.FLOAT and (low, high) == (0, 65535):
         return []
-    cut = ", and values beyond that range are cut" if depth.low < low or depth.high > high else ""
+    cut = ", and values beyond that range are clipped" if depth.low < low or depth.high > high else ""
     what = depth.sample_type.description
     return [f"its {what} are saved as a 16-bit PNG: {low:g} becomes 0 and {high:g} becomes 65535{cut}"]
 

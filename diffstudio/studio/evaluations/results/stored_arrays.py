@@ -21,7 +21,7 @@ _DAMAGES = (
     KeyError,
     ValueError,
     MemoryError,
-    RuntimeError,  # encrypted, or compressed in an unknown way
+    RuntimeError,  # encrypted, or compressed by an unknown method
     SyntaxError,
     tokenize.TokenError,
     zipfile.BadZipFile,
@@ -41,7 +41,7 @@ def read_arrays(path: Path, names: Sequence[str], most_bytes: int) -> list[NDArr
                 with archive.open(f"{name}.npy") as file:
                     left -= _size(file)
                     if left < 0:
-                        raise ValueError("its arrays are larger than the program writes")
+                        raise ValueError("its arrays are larger than any that the program writes")
                 with archive.open(f"{name}.npy") as file:
                     found.append(np.lib.format.read_array(file, allow_pickle=False))
     except _DAMAGES as error:

@@ -19,7 +19,7 @@ def typed_fields(kind: type[_T], values: Mapping[str, Any], where: str = "") -> 
     TypeError or ValueError, with the name of the field, for a missing value or one of another type.
     """
     if not isinstance(values, dict):
-        raise TypeError(f"{where or 'the result'} is no object")
+        raise TypeError(f"{where or 'the result'} is not an object")
     hints, found = get_type_hints(kind), {}
     for field in fields(kind):  # type: ignore[arg-type]
         inner = f"{where}.{field.name}" if where else field.name
@@ -56,7 +56,7 @@ def _number(kind: type, value: float, where: str) -> float:
     if isinstance(value, int) and abs(value) > _LARGEST:
         raise ValueError(f"{where} is too large")
     if kind is int and not isinstance(value, int):
-        raise TypeError(f"{where} is no whole number")
+        raise TypeError(f"{where} is not a whole number")
     return float(value) if kind is float else value
 
 

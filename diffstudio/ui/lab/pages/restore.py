@@ -163,7 +163,7 @@ class RestoreForm(LabForm):
         prompt = TextField(
             "Prompt",
             "--prompt",
-            tooltip="The prompt or the name of a class that fits the images; without one the model goes by the image alone",
+            tooltip="A prompt or the name of a class that fits the images; without one, the model uses the image alone",
         )
         mask = ImagesField(
             "Mask",

@@ -1,6 +1,6 @@
 """TableView: a table of numbers with intervals; the reference row comes first, in its own colour.
 
-A table that is wider than its place is continued below: its columns are divided among several blocks.
+A table that is too wide is continued below: its columns are divided among several blocks.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ _EMPTY = np.empty(0)
 _SMALLEST = 1e-9  # what a logarithmic axis shows for 0
 _COMING = {
     ChartKind.NOISE_LEVELS: "Losses by noise level appear with the first measurement on held-out images",
-    ChartKind.DRAWN_LEVELS: "Only of a run with adaptive noise levels, from a tenth of its length on",
+    ChartKind.DRAWN_LEVELS: "Only for runs with adaptive noise levels, after the first tenth",
     ChartKind.DIVERSITY: "The diversity of samples appears with the first verdict",
 }
 

@@ -152,7 +152,7 @@ def _by_level(history: HistoryView) -> Chart:
 
 
 def _drawn_levels(history: HistoryView) -> Chart:
-    """How densely adaptive noise levels are drawn, without the share that keeps to the fixed distribution."""
+    """The density of adaptive noise levels, without the share that is drawn from the fixed distribution."""
     adapted = [each for each in history.held_out if each.drawn and len(each.drawn) == len(each.learned_levels)]
     lines = []
     for each in dict.fromkeys((*adapted[:1], *adapted[-1:])):

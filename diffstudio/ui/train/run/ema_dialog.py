@@ -32,7 +32,7 @@ _SAMPLES, _SIDE = 4, 96  # of a preview; px
 _USUAL = 5.0  # %
 _ABOUT = (
     "A checkpoint holds a moving average of the weights (EMA). Its length can be chosen after training: a longer average is "
-    "smoother, but further behind. The images are drawn with the first prompts and seeds of the samples."
+    "smoother, but lags further behind. The images have the first prompts and seeds of the run's samples."
 )
 _LENGTH_TIP = "Relative standard deviation of the averaged times, in % of the training time (arXiv 2312.02696)"
 
@@ -61,12 +61,14 @@ class EmaDialog(FittedDialog):
         )
         self.loss = label("", wrap=True)
         self.measure = SecondaryButton("Measure", "", "Measure the held-out loss at this length")
-        self.best = SecondaryButton("Best length", "", "Measure eight lengths and take the lowest held-out loss")
+        self.best = SecondaryButton(
+            "Best length", "", "Measure eight lengths and choose the one with the lowest held-out loss"
+        )
         self.draw = SecondaryButton("Draw samples", "", "Draw a few samples with this length; nothing is saved")
         self.line, self.what = ProgressLine("Progress of the average"), ElidedLabel("", "dim")
         self.stop = SecondaryButton(actions.STOP, "stop", "Stop. Nothing is left behind")
         self.message = Banner("bad", "")
-        self.close_button = SecondaryButton("Close", "", "Close; what is being done ends (Escape)")
+        self.close_button = SecondaryButton("Close", "", "Close and stop what is running (Escape)")
         self.save = PrimaryButton("Save checkpoint", "", "Save the checkpoint with this length in the models folder")
         self._images, self.thumbnails = FlowLayout(spacing=8), list[ImageThumbnail]()
         self._lay_out(title)

@@ -28,7 +28,7 @@ from diffstudio.ui.widgets.layout.overflow_row import OverflowRow
 _KINDS = {"learning": "good", "ready": "good", "copying": "warn", "collapsed": "bad"}  # of outcomes
 _LONGER_MINUTES = 5, 15, 60, 240
 _LOW = 560  # px
-_AVERAGES_TIP = "Rebuild the average of its weights (EMA) with another length"
+_AVERAGES_TIP = "Rebuild the moving average of the weights (EMA) with another length"
 _NO_AVERAGES = "This run stored no averages: set EMA snapshots to 16 or so under All settings… of the next run"
 _CLOSING_NOTE = "Closing the window does not stop the run"
 

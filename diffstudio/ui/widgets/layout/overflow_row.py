@@ -14,7 +14,7 @@ from diffstudio.ui.widgets.menus import add_entry
 
 
 class OverflowRow(QWidget):
-    """The first buttons are the last to go into the menu; the very first never does.
+    """Later buttons move into the menu first; the first button never does.
 
     A button is shown or hidden by `offer`, not by its own setVisible.
     """
