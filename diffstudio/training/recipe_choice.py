@@ -163,7 +163,7 @@ def _tuning_choice(recipe: Recipe, report: FolderReport, start_from: str | None)
 def _automatic_choice(
     report: FolderReport, accelerator: bool, minutes: float | None, start_from: str | None
 ) -> RecipeChoice:
-    """Small folders start from the starter, which was better on every grey and colour folder in equal time (manual, Figures)."""
+    """Small folders start from the starter, which was better on every grey and colour folder in the same time (manual, Figures)."""
     recipes = named_recipes()
     if start_from is None and len(report.images) < _STARTER_BELOW_IMAGES:
         recipe = _started(recipes["small"], STARTER)

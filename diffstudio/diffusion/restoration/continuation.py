@@ -1,4 +1,4 @@
-"""Values of an image continued into its holes: the membrane between the known pixels, which solves Laplace's equation."""
+"""Continues the values of an image into its holes by solving Laplace's equation."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _MOST_ITERATIONS = 60
-_ACCURACY = 2e-5  # of the largest value, in what remains of the equation
+_ACCURACY = 2e-5  # residual, relative to the largest value
 _HALF = 0.5
 _SIGNIFICANT = 3.0  # standard deviations
 
@@ -15,8 +15,8 @@ _SIGNIFICANT = 3.0  # standard deviations
 def harmonic_fill(values: Tensor, known: Tensor) -> Tensor:
     """Images [B,C,H,W] filled where `known` [1 or B,1,H,W] is False, so that each value is the mean of its neighbours.
 
-    Nothing flows over the edges of an image. Conjugate gradients, from the solution at half the size. An image without a
-    known pixel becomes 0.
+    Zero flux at the edges of the image. Solved by conjugate gradients, starting from the solution at half the size. An image
+    without a known pixel becomes 0.
     """
     is_known = known.to(values)
     values = values * is_known
@@ -41,7 +41,7 @@ def harmonic_fill(values: Tensor, known: Tensor) -> Tensor:
 
 
 def continued(change: Tensor, known: Tensor) -> Tensor:
-    """What is known of a change [B,C,H,W] where `known` [1 or B,1,H,W], and what follows from it for the holes.
+    """A change [B,C,H,W] that is known where `known` [1 or B,1,H,W], continued into the holes.
 
     In images where known neighbours are clearly correlated by more than 1/2 the change is filled harmonically, elsewhere
     with 0. A value is nearer to its neighbour than to 0 exactly if their correlation is above 1/2; white changes, such as

@@ -70,7 +70,7 @@ _CONDITIONINGS = {Conditioning.TEXT: "text", Conditioning.CLASS: "classes", Cond
 PAUSE_TIP = "Pause after the current network call (Ctrl+P)"
 TILED = "Tiled (MultiDiffusion)"
 TILED_TIP = "Process overlapping tiles to save memory. Images too large for the checkpoint are always tiled"
-NOT_TILED_TIP = "A checkpoint that makes its images in two levels does not sample in tiles"
+NOT_TILED_TIP = "A checkpoint that generates images in two levels cannot sample in tiles"
 NO_CHECKPOINT = "There is no checkpoint to generate with"
 
 

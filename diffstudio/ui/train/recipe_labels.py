@@ -189,7 +189,7 @@ _TEXTS = {
     "objective.min_snr_gamma": ("Min-SNR gamma", "Largest weight, for Min-SNR loss weighting"),
     "objective.sigma_data": (
         "Data standard deviation",
-        "sigma_data: the standard deviation of the images, for EDM as prediction type or weighting",
+        "Standard deviation (sigma) of the images, for EDM as prediction type or weighting",
     ),
     "objective.learned_variance": (
         "Learned variance",

@@ -192,7 +192,10 @@ def test_parameters_memory_and_sizes_count_both_levels() -> None:
         ({"upper": {"factor": 3}}, "it must be one of 0, 2, 4"),
         ({"upper": {"factor": 2}, "data": {"fit": "bucket"}}, "aspect buckets are not possible"),
         ({"upper": {"factor": 4}, "data": {"size": 1024}}, "4096 px, and the limit is 2048 px"),
-        ({"upper": {"factor": 2, "noise": 0.1, "sample_noise": 0.2}}, "must not exceed recipe.upper.noise, which is 0.1"),
+        (
+            {"upper": {"factor": 2, "noise": 0.1, "sample_noise": 0.2}},
+            "must not exceed recipe.upper.noise, which is 0.1",
+        ),
         (
             {"upper": {"factor": 2}, "objective": {"kind": "gan"}, "optimiser": {"name": "adam"}},
             "a GAN has no upper level",

@@ -75,7 +75,7 @@ def reverse(
 
 
 def check_is_sampled_in_steps(checkpoint: Checkpoint) -> None:
-    """BadRequest for a model that makes its images in one call, or by itself."""
+    """BadRequest for a model that generates images in one call, or does its own sampling."""
     family: Family | None = FAMILIES.get(checkpoint.family)
     if not checkpoint.can_generate or family is None or not family.text_only:
         return  # loading says what cannot generate

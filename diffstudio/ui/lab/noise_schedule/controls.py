@@ -77,7 +77,7 @@ class ScheduleControls(QWidget):
         self.seed.setRange(0, _LARGEST_SEED)
         self.seed.setKeyboardTracking(False)
         describe(self.seed, terms.SEED, "The seed of the images")
-        self.draw = CheckBox("Draw images", "Generate an image with this curve after each change")
+        self.draw = CheckBox("Generate images", "Generate an image with this curve after each change")
         self.run = LabelledComboBox(
             "Loss by noise level of", (), "A training run whose held-out losses are shown below the curve"
         )
