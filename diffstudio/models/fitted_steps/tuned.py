@@ -11,6 +11,7 @@ from diffstudio.models.checkpoint import Checkpoint
 
 KEY = "diffstudio.tuned"
 _LONGEST_NAME = 300
+ESTIMATES_NO_MEAN = "it was distilled to few steps and no longer estimates the expected image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,6 @@ def check_denoises(checkpoint: Checkpoint, what: str) -> None:
     if (found := tuned(checkpoint)) is not None:
         raise BadRequest(
             f"{checkpoint.name} cannot be used for {what}",
-            "it was distilled to few steps and no longer estimates the expected image",
+            ESTIMATES_NO_MEAN,
             f"Choose the checkpoint that it was distilled from, {found.teacher}",
         )

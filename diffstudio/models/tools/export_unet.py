@@ -24,7 +24,7 @@ from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.checkpoint import TRAIN_OR_DOWNLOAD, Checkpoint
 from diffstudio.models.components.components import empty_module, incomplete
 from diffstudio.models.files.formats import INDEX
-from diffstudio.models.fitted_steps.tuned import tuned
+from diffstudio.models.fitted_steps.tuned import ESTIMATES_NO_MEAN, tuned
 from diffstudio.models.state_dicts.to_original import State
 from diffstudio.models.tools.convert import PrecisionCaster, check_precision
 from diffstudio.models.tools.spec import Precision, ToolProgress, ToolResult
@@ -114,9 +114,7 @@ def _prediction(checkpoint: Checkpoint) -> str:
         )
     if (found := tuned(checkpoint)) is not None:
         raise CheckpointUnknown(
-            what,
-            "it was distilled to few steps and no longer estimates the expected image",
-            f"Export the checkpoint that it was distilled from, {found.teacher}",
+            what, ESTIMATES_NO_MEAN, f"Export the checkpoint that it was distilled from, {found.teacher}"
         )
     return _PREDICTIONS[known]
 

@@ -56,7 +56,7 @@ def _number(kind: type, value: float, where: str) -> float:
     if isinstance(value, int) and abs(value) > _LARGEST:
         raise ValueError(f"{where} is too large")
     if kind is int and not isinstance(value, int):
-        raise TypeError(f"{where} is not a whole number")
+        raise TypeError(f"{where} is not an integer")
     return float(value) if kind is float else value
 
 
