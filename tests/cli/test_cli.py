@@ -233,7 +233,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["generate", "x", "--out", "a.png", "--width", "0"], "width"),
         (["generate", "x", "--out", "a.png", "--count", "0"], "number of images"),
         (["generate", "x", "--out", "a.png", "--strength", "0"], "strength"),
-        (["generate", "x", "--out", "a.png", "--mask", "m.png"], "--init"),
+        (["generate", "x", "--out", "a.png", "--mask", "m.png"], "Give the image to inpaint"),
         (["generate", "x", "--out", "a.png", "--strength", "0.5"], "--init"),
         (["generate", "x", "--out", "a.png", "--checkpoint", "no-such"], "no-such"),
         (["generate", "x", "--out", "a.png", "--checkpoint", "/nowhere/x.safetensors"], "/nowhere/x.safetensors"),

@@ -127,7 +127,7 @@ def test_a_lora_is_named_with_or_without_its_weight(
         (["convert", "one", "--precision", "fp16", "--out", "/dev/null/x.safetensors"], "cannot be written", 1),
         (["merge", "one"], "a merge takes two or three", 2),
         (["merge", "one", "two", "one", "two"], "a merge takes two or three", 2),
-        (["merge", "one", "two", "--share", "1.5"], "allow others with --beyond", 2),
+        (["merge", "one", "two", "--share", "1.5"], "allow extrapolation", 2),
         (["merge", "one", "two", "--share", "half"], "not a number", 2),
         (["merge", "one", "wide"], "they have different networks", 2),
         (["merge", "one", "broken"], "is damaged", 1),

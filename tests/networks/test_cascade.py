@@ -32,7 +32,8 @@ def test_without_a_low_resolution_image_it_is_its_base_to_the_bit() -> None:
     base = PixelTransformer(small())
     base.load_state_dict({name: value for name, value in both.state_dict().items() if not name.startswith("upper.")})
     x, t = torch.randn(2, 3, 16, 16), torch.rand(2)
-    assert torch.equal(both(x, t), base(x, t))
+    with torch.no_grad():  # as images are drawn: in training the order of roundings differs
+        assert torch.equal(both(x, t), base(x, t))
     assert both.factor == 2
 
 

@@ -59,7 +59,7 @@ def test_what_a_png_does_not_keep_is_said(tmp_path: Path) -> None:
     (note,) = read_restorable(floats, "floats").notes
     assert note == (
         "its floating-point values are saved as a 16-bit PNG: 0 becomes 0 and 1 becomes 65535, "
-        "and values beyond that range are cut"
+        "and values beyond that range are clipped"
     )
     signed = tmp_path / "signed.tif"
     tifffile.imwrite(signed, np.arange(-8, 8, dtype=np.int16).reshape(4, 4))

@@ -86,5 +86,5 @@ def test_another_type_is_named(changes: dict[str, Any], where: str) -> None:
 def test_missing_values_are_named() -> None:
     with pytest.raises(ValueError, match="name is missing"):
         typed_fields(Outer, {})
-    with pytest.raises(TypeError, match="no object"):
+    with pytest.raises(TypeError, match="not an object"):
         typed_fields(Outer, [])  # type: ignore[arg-type]
