@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -137,6 +138,29 @@ def test_an_image_of_a_batch_that_is_alone_is_restarted_alone(qtbot: QtBot, open
     request = metadata.read(newest).request
     assert isinstance(request, GenerateRequest) and (request.seed, request.prompt) == (5, "green pear")
     assert newest not in paths_made
+
+
+def test_an_image_saved_while_the_recent_ones_are_read_stays_among_them(
+    qtbot: QtBot, opened: Callable[[], Desktop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desktop = opened()
+    gallery, right = desktop.gallery, desktop.generate_room.right
+    assert gallery is not None
+    release, reading, images = threading.Event(), threading.Event(), gallery.images
+
+    def slowly(*arguments: Any) -> Any:
+        found = images(*arguments)
+        reading.set()
+        release.wait(PATIENCE_MS / 1000)
+        return found
+
+    monkeypatch.setattr(gallery, "images", slowly)
+    desktop.jobs.show_recent()
+    qtbot.waitUntil(reading.is_set, timeout=PATIENCE_MS)
+    (path,) = generate(qtbot, desktop, "red apple")
+    release.set()
+    qtbot.wait(500)
+    assert [thumb.recent_image.path for thumb in right.thumbs] == [path]
 
 
 def test_another_image_is_looked_at_while_a_job_runs(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:

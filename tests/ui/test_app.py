@@ -95,7 +95,8 @@ def test_a_file_that_settings_name_by_hash_is_found_in_the_gallery(qtbot: QtBot,
     desktop.navigation.use_settings(GenerateRequest("rocket", init=named, strength=0.5, checkpoint="tiny"))
     panel = desktop.generate_room.panel
     qtbot.waitUntil(lambda: panel.init_image.image_path() == added.path, timeout=LONG)
-    assert panel.prompt.toPlainText() == "rocket" and not desktop.generate_room.banner.isVisible()
+    assert panel.prompt.toPlainText() == "rocket"
+    qtbot.waitUntil(lambda: not desktop.generate_room.banner.isVisible(), timeout=LONG)
     other = desktop.gallery.add(Image.new("RGB", (16, 16)), GenerateRequest("rocket", init=named, checkpoint="tiny"))
     desktop.jobs.show_recent()
     thumbs = desktop.generate_room.right

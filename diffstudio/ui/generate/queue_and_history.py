@@ -76,6 +76,7 @@ class QueueAndHistory(QFrame):
         self.status = PartsLabel("", "dim", pixels=theme.SMALL_PIXELS)
         self._late: list[RecentImage] = []  # shown once the pointer is not over the recent images
         self.thumbs: list[RecentThumb] = []
+        self.images_added = 0  # to the recent images, since the window was opened
         self._empty_recent = label("Your images appear here.", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self._total = 0
         self._columns = 3
@@ -134,6 +135,7 @@ class QueueAndHistory(QFrame):
 
     def add_recent(self, recent: RecentImage) -> None:
         """Show a new image first; while the pointer is over the recent images, once it has left them."""
+        self.images_added += 1
         if any(thumb.underMouse() for thumb in self.thumbs):
             self._late.append(recent)
             return

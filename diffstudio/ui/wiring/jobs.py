@@ -224,7 +224,12 @@ class JobController(QObject):
                 for image, request in zip(images, found, strict=True)
             ], gallery.count()
 
-        self.room.set_recent(*await self._tasks.to_thread(read))
+        added = self.room.right.images_added
+        found = await self._tasks.to_thread(read)
+        if self.room.right.images_added != added:  # read again, since the list may lack an image saved meanwhile
+            self.show_recent()
+        else:
+            self.room.set_recent(*found)
 
     def show_training(self, summaries: list[RunSummary]) -> None:
         """Show the training runs that are under way in the queue: the one that trains first, then those that wait."""
