@@ -55,7 +55,7 @@ STARRED = ("robot", "panda", "strawberry")
 RECIPE = {
     "format": 1,
     "name": "Tiny: first shapes in minutes",
-    "data": {"size": 32},
+    "data": {"size": 32, "held_out": 0.2},
     "network": {
         "patch": 4,
         "margin": 2,
