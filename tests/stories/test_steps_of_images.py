@@ -140,16 +140,19 @@ def test_an_image_of_a_batch_that_is_alone_is_restarted_alone(qtbot: QtBot, open
     assert newest not in paths_made
 
 
-def test_an_image_saved_while_the_recent_ones_are_read_stays_among_them(
-    qtbot: QtBot, opened: Callable[[], Desktop], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("meanwhile", ["saved", "deleted"])
+def test_recent_images_are_the_newest_whatever_changes_while_they_are_read(
+    qtbot: QtBot, opened: Callable[[], Desktop], monkeypatch: pytest.MonkeyPatch, meanwhile: str
 ) -> None:
     desktop = opened()
+    (first,) = generate(qtbot, desktop, "red apple")
     gallery, right = desktop.gallery, desktop.generate_room.right
     assert gallery is not None
     release, reading, images = threading.Event(), threading.Event(), gallery.images
 
     def slowly(*arguments: Any) -> Any:
         found = images(*arguments)
+        monkeypatch.setattr(gallery, "images", images)  # only the first time
         reading.set()
         release.wait(PATIENCE_MS / 1000)
         return found
@@ -157,10 +160,17 @@ def test_an_image_saved_while_the_recent_ones_are_read_stays_among_them(
     monkeypatch.setattr(gallery, "images", slowly)
     desktop.jobs.show_recent()
     qtbot.waitUntil(reading.is_set, timeout=PATIENCE_MS)
-    (path,) = generate(qtbot, desktop, "red apple")
+    expected = [first]
+    if meanwhile == "saved":
+        expected = [*generate(qtbot, desktop, "blue heart"), first]
+    else:
+        gallery.delete([gallery.images(0, 1)[0].id])
+        expected = []
+        desktop.jobs.show_recent()
+    qtbot.waitUntil(lambda: [thumb.recent_image.path for thumb in right.thumbs] == expected, timeout=PATIENCE_MS)
     release.set()
     qtbot.wait(500)
-    assert [thumb.recent_image.path for thumb in right.thumbs] == [path]
+    assert [thumb.recent_image.path for thumb in right.thumbs] == expected
 
 
 def test_another_image_is_looked_at_while_a_job_runs(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:

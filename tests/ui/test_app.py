@@ -7,7 +7,8 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from diffstudio.studio.settings import Settings, Theme, load_settings
 from diffstudio.ui import app
 from diffstudio.ui.app import GALLERY, GENERATE, MODELS, TRAIN, Desktop
 from diffstudio.ui.settings_dialog import SettingsDialog
-from diffstudio.ui.shell import desktop_environment, single_instance
+from diffstudio.ui.shell import desktop_environment, model_library, single_instance
 from diffstudio.ui.shell.single_instance import Claim, SingleInstance
 from diffstudio.ui.widgets import theme
 from tests.models.tiny import write_tiny_checkpoint
@@ -86,6 +87,21 @@ def test_a_picture_is_asked_for_by_keyboard_watched_and_kept(qtbot: QtBot, opene
     qtbot.waitUntil(lambda: load_settings().prompt_history == ("red apple",))
 
 
+def test_checkpoints_are_offered_before_their_folders_are_watched(
+    qtbot: QtBot, opened: Callable[[], Desktop], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, below = threading.Event(), model_library._folders_below
+
+    def slowly(folders: Sequence[Path]) -> set[Path]:
+        release.wait(LONG / 1000)
+        return below(folders)
+
+    monkeypatch.setattr(model_library, "_folders_below", slowly)
+    desktop = opened()  # once checkpoints are known
+    assert desktop.generate_room.panel.checkpoint.lists("tiny")
+    release.set()
+
+
 def test_a_file_that_settings_name_by_hash_is_found_in_the_gallery(qtbot: QtBot, opened: Callable[[], Desktop]) -> None:
     desktop = opened()
     assert desktop.gallery is not None
@@ -96,7 +112,8 @@ def test_a_file_that_settings_name_by_hash_is_found_in_the_gallery(qtbot: QtBot,
     panel = desktop.generate_room.panel
     qtbot.waitUntil(lambda: panel.init_image.image_path() == added.path, timeout=LONG)
     assert panel.prompt.toPlainText() == "rocket"
-    qtbot.waitUntil(lambda: not desktop.generate_room.banner.isVisible(), timeout=LONG)
+    banner = desktop.generate_room.banner
+    assert not banner.isVisible(), banner.text()
     other = desktop.gallery.add(Image.new("RGB", (16, 16)), GenerateRequest("rocket", init=named, checkpoint="tiny"))
     desktop.jobs.show_recent()
     thumbs = desktop.generate_room.right

@@ -90,10 +90,11 @@ class ModelLibrary(QObject):
             self.checkpoints = await self._tasks.to_thread(self.library.scan)
         except (DiffstudioError, OSError) as error:  # what the last scan found stays
             self.failed.emit(f"The model folders could not be scanned: {str(error).rstrip('.')}.")
-        else:
-            self.problems = list(self.library.problems)
-            await self._watch()
-        self.changed.emit()
+            self.changed.emit()
+            return
+        self.problems = list(self.library.problems)
+        self.changed.emit()  # at once: settings that name a checkpoint are loaded by what the panel lists
+        await self._watch()
 
     async def _watch(self) -> None:
         folders = await self._tasks.to_thread(_folders_below, self.library.folders)

@@ -69,6 +69,7 @@ class JobController(QObject):
         self._gallery: Gallery | None = None
         self._queue_thread = ThreadPoolExecutor(1, thread_name_prefix="diffstudio-queue")
         self._pending_outdated = self._reading_pending = False
+        self._reading_recent: asyncio.Task[None] | None = None
         self._early_requests: list[PictureRequest] = []
         self._training = self._measuring = False
         self.nothing_starts = True  # no job waits, or the queue is paused
@@ -209,8 +210,10 @@ class JobController(QObject):
 
     def show_recent(self) -> None:
         """Read the newest images of the gallery, reduced, in a thread."""
+        if self._reading_recent is not None:
+            self._reading_recent.cancel()  # what it has read may be older
         if self._gallery is not None:
-            self._tasks.start(self._show_recent(self._gallery))
+            self._reading_recent = self._tasks.start(self._show_recent(self._gallery))
 
     async def _show_recent(self, gallery: Gallery) -> None:
         from diffstudio.studio.gallery.source_files import find_sources, request_to_reuse
@@ -224,12 +227,11 @@ class JobController(QObject):
                 for image, request in zip(images, found, strict=True)
             ], gallery.count()
 
-        added = self.room.right.images_added
-        found = await self._tasks.to_thread(read)
-        if self.room.right.images_added != added:  # read again, since the list may lack an image saved meanwhile
-            self.show_recent()
-        else:
-            self.room.set_recent(*found)
+        added = -1
+        while added != self.room.right.images_added:  # what was read may lack an image that was saved meanwhile
+            added = self.room.right.images_added
+            found = await self._tasks.to_thread(read)
+        self.room.set_recent(*found)
 
     def show_training(self, summaries: list[RunSummary]) -> None:
         """Show the training runs that are under way in the queue: the one that trains first, then those that wait."""

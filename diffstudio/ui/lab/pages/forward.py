@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,6 +63,7 @@ class ForwardView(InteractiveView):
     def __init__(self) -> None:
         super().__init__()
         self._tasks = Tasks("forward-process")
+        self._reading: asyncio.Task[None] | None = None
         self._checkpoints: dict[str, Checkpoint] = {}
         self._schedule: ScheduleArrays = family_schedule(SCHEDULES[0][0])
         self._seed = 0
@@ -110,7 +112,9 @@ class ForwardView(InteractiveView):
 
     def open(self, path: Path) -> None:
         """Read an image and show it with the noise that is chosen."""
-        self._tasks.start(self._read(path))
+        if self._reading is not None:
+            self._reading.cancel()  # the image that was opened last is shown
+        self._reading = self._tasks.start(self._read(path))
 
     def draw_noise(self) -> None:
         self._seed += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +21,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.library.library import Library
 from diffstudio.studio.curves.forward import SCHEDULES, family_schedule, level_at
+from diffstudio.ui.lab.pages import forward
 from diffstudio.ui.lab.pages.forward import ForwardView
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind
@@ -133,3 +135,25 @@ def test_the_schedule_of_a_deleted_checkpoint_goes_with_it(view: ForwardView, tm
     assert view.level == level_at(family_schedule("cosine"), view.level.t)
     view.offer([])
     assert view.schedule.value() == "flow" and "t 0.3, alpha 0.7, sigma 0.3" in view.figures.text()
+
+
+def test_the_image_that_was_opened_last_is_shown(
+    view: ForwardView, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("slow.png", 40), ("quick.png", 200)):
+        Image.new("L", (64, 64), value).save(tmp_path / name)
+    release, read = threading.Event(), forward.read_thumbnail
+
+    def slowly(path: Path, side: int) -> Image.Image:
+        if path.name == "slow.png":
+            release.wait(10)
+        return read(path, side)
+
+    monkeypatch.setattr(forward, "read_thumbnail", slowly)
+    view.open(tmp_path / "slow.png")
+    view.open(tmp_path / "quick.png")
+    qtbot.waitUntil(lambda: bool(np.allclose(view.clean, view.clean.flat[0])), timeout=10_000)
+    shown = view.clean.copy()
+    release.set()
+    qtbot.wait(300)
+    assert shown.mean() > 0 and np.array_equal(view.clean, shown)
