@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Callable
 
 from PySide6.QtCore import QRect, QSize, Qt
 from PySide6.QtGui import QColor, QFontMetrics, QImage, QPalette
@@ -53,7 +55,21 @@ def named(widget: QWidget) -> str:
 
 
 def clipped(place: QWidget) -> list[str]:
-    """What does not show all of its text, or does not fit into its place."""
+    """What does not show all of its text, or does not fit into its place: what lasts, as images may just be arriving."""
+    return _lasting(lambda: _clipped(place))
+
+
+def _lasting(look: Callable[[], list[str]], looks: int = 20) -> list[str]:
+    """What `look` still finds after a while. A layout is too small for a moment when something in it has grown."""
+    found = look()
+    while found and (looks := looks - 1):
+        time.sleep(0.02)
+        settle()
+        found = look()
+    return found
+
+
+def _clipped(place: QWidget) -> list[str]:
     found = []
     for widget in visible(place):
         if why := _cut(widget) or _outside(widget, place):

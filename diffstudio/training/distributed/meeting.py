@@ -196,13 +196,17 @@ class Guest:
 
     def ask_to_stop(self) -> None:
         """Have the first process stop the run after its step, with a checkpoint."""
-        with suppress(RuntimeError):
-            self._store.set(_STOP, "1")
+        self._tell(_STOP, "1")
 
     def fail(self, sentence: str) -> None:
         """Report to the first process why this one ends."""
+        self._tell(_FAILED, f"{socket.gethostname()}: {sentence}".rstrip("."))
+
+    def _tell(self, key: str, value: str) -> None:
+        """Set a key and return once the first process has it. It may have ended."""
         with suppress(RuntimeError):
-            self._store.set(_FAILED, f"{socket.gethostname()}: {sentence}".rstrip("."))
+            self._store.set(key, value)  # does not wait for an answer
+            self._store.check([key])  # is answered after it, on the same connection
 
 
 class TorchrunHost:

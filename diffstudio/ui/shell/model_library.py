@@ -86,28 +86,31 @@ class ModelLibrary(QObject):
         self._tasks.start(self._rename(checkpoint, name))
 
     async def _scan(self) -> None:
+        await self._watch()  # before the scan: what changes from here on is noticed
         try:
             self.checkpoints = await self._tasks.to_thread(self.library.scan)
         except (DiffstudioError, OSError) as error:  # what the last scan found stays
             self.failed.emit(f"The model folders could not be scanned: {str(error).rstrip('.')}.")
-            self.changed.emit()
-            return
-        self.problems = list(self.library.problems)
+        else:
+            self.problems = list(self.library.problems)
         self.changed.emit()  # at once: settings that name a checkpoint are loaded by what the panel lists
-        await self._watch()
-
-    async def _watch(self) -> None:
-        folders = await self._tasks.to_thread(_folders_below, self.library.folders)
-        if self._closed:
-            return
-        watched = set(self._watcher.directories())
-        if gone := sorted(watched - folders):
-            self._watcher.removePaths(gone)
-        if new := sorted(folders - watched):
-            self._watcher.addPaths(new)
         problems = [path for path, _ in self.problems]
         if await self._tasks.to_thread(lambda: any(map(_changed_recently, problems))) and not self._closed:
             self._soon.start()
+
+    async def _watch(self) -> None:
+        """Watch the model folders and all folders below them, until none is new."""
+        tried: set[str] = set()
+        while not self._closed:
+            folders = await self._tasks.to_thread(_folders_below, self.library.folders)
+            watched = set(self._watcher.directories())
+            if gone := sorted(watched - folders):
+                self._watcher.removePaths(gone)
+            new = folders - watched - tried
+            if not new or self._closed:
+                return
+            self._watcher.addPaths(sorted(new))
+            tried |= new  # one created while they were listed is found by listing them again
 
     async def _import(self, files: list[Path]) -> None:
         problems: list[str] = []
