@@ -104,12 +104,12 @@ def test_a_kill_costs_a_second_and_no_write_is_on_the_windows_thread(
     monkeypatch.setattr(os, "fsync", recorded)
     qtbot.keyClicks(panel.prompt, "red apple")
     file = paths.panel_state_file()
-    qtbot.waitUntil(lambda: file.is_file() and '"red apple"' in file.read_text(), timeout=10_000)
+    qtbot.waitUntil(lambda: file.is_file() and '"red apple"' in file.read_text())
     desktop.preferences.add_prompt("red apple")
     desktop.preferences.set_settings(replace(desktop.settings, previews=False))
     desktop.panel_state.save_preset("Apples")
     for name, text in ((paths.settings_file(), "red apple"), (paths.presets_file(), "Apples")):
-        qtbot.waitUntil(lambda name=name, text=text: name.is_file() and text in name.read_text(), timeout=10_000)
+        qtbot.waitUntil(lambda name=name, text=text: name.is_file() and text in name.read_text())
     assert threads and "MainThread" not in threads
 
 

@@ -183,12 +183,12 @@ def test_a_file_that_appears_or_goes_is_noticed(model_library: ModelLibrary, qtb
     with qtbot.waitSignal(model_library.changed):
         model_library.rescan()
     (tmp_path / "models" / "below").mkdir()
-    qtbot.waitUntil(lambda: len(model_library._watcher.directories()) == 2, timeout=10_000)
+    qtbot.waitUntil(lambda: len(model_library._watcher.directories()) == 2)
     made = write_tiny_checkpoint(tmp_path / "elsewhere.safetensors")
     os.replace(made, tmp_path / "models" / "below" / "late.safetensors")
-    qtbot.waitUntil(lambda: names(model_library) == {"late"}, timeout=10_000)
+    qtbot.waitUntil(lambda: names(model_library) == {"late"})
     (tmp_path / "models" / "below" / "late.safetensors").unlink()
-    qtbot.waitUntil(lambda: names(model_library) == set(), timeout=10_000)
+    qtbot.waitUntil(lambda: names(model_library) == set())
 
 
 def test_a_folder_created_while_the_folders_are_listed_is_watched(
@@ -217,7 +217,7 @@ def test_a_file_that_is_still_being_written_is_looked_at_again(
         model_library.rescan()
     assert names(model_library) == set() and len(model_library.problems) == 1
     growing.write_bytes(whole)  # no folder changes by this
-    qtbot.waitUntil(lambda: names(model_library) == {"growing"}, timeout=10_000)
+    qtbot.waitUntil(lambda: names(model_library) == {"growing"})
 
 
 def test_a_scan_that_fails_keeps_what_was_found_and_ends(

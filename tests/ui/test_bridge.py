@@ -69,7 +69,7 @@ def test_no_ending_is_lost_among_many_threads(qtbot: QtBot) -> None:
     threads = [threading.Thread(target=speak, args=(job,)) for job in range(8)]
     for thread in threads:
         thread.start()
-    qtbot.waitUntil(lambda: sum(isinstance(event, Finished) for event in heard) == 8, timeout=20_000)
+    qtbot.waitUntil(lambda: sum(isinstance(event, Finished) for event in heard) == 8)
     for thread in threads:
         thread.join()
     for job in range(8):

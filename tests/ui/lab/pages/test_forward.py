@@ -152,7 +152,7 @@ def test_the_image_that_was_opened_last_is_shown(
     monkeypatch.setattr(forward, "read_thumbnail", slowly)
     view.open(tmp_path / "slow.png")
     view.open(tmp_path / "quick.png")
-    qtbot.waitUntil(lambda: bool(np.allclose(view.clean, view.clean.flat[0])), timeout=10_000)
+    qtbot.waitUntil(lambda: bool(np.allclose(view.clean, view.clean.flat[0])))
     shown = view.clean.copy()
     release.set()
     qtbot.wait(300)

@@ -70,5 +70,5 @@ def test_each_channel_of_arrays_is_shown(qtbot: QtBot, tmp_path: Path) -> None:
         image = samples.ema.image()
         return 0 if image.isNull() else image.pixelColor(3, 3).red()
 
-    qtbot.waitUntil(lambda: red() == 160, timeout=10_000)
+    qtbot.waitUntil(lambda: red() == 160)
     tasks.close()
