@@ -116,7 +116,11 @@ TESTED_IN = {
     "studio/generation/test_enlarge.py": "studio/generation/upscale studio/generation/upscaler_lookup",
     "studio/generation/test_generate.py": "studio/generation/passes studio/jobs/job_context studio/jobs/job_control",
     "studio/jobs/test_queue.py": "studio/jobs/job_records studio/jobs/queue_rescue",
-    "studio/test_requests.py": "studio/request_choices",
+    "studio/requests/test_requests.py": (
+        "studio/requests/choices studio/requests/controlnet_use studio/requests/control_types studio/requests/generate_request"
+        " studio/requests/json_values studio/requests/limits studio/requests/sampling_fields studio/requests/train_request"
+        " studio/requests/upscale_request"
+    ),
     "studio/metadata/test_import_settings.py": "studio/metadata/sampler_names studio/metadata/readers/a1111_text",
     "stories/test_prompts_step_by_step.py": "models/conditioning/composition studio/prompts/prompt_notes",
     "studio/runs/test_runs.py": "studio/runs/process studio/runs/status",

@@ -28,7 +28,7 @@ from diffstudio.studio.generation.resolve import Resolved
 from diffstudio.studio.jobs.job_context import JobContext
 from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.requests import GenerateRequest
+from diffstudio.studio.requests.generate_request import GenerateRequest
 from diffstudio.training.loop import train
 from diffstudio.training.recipe import DataRecipe, NetworkRecipe, OptimiserRecipe, Recipe, RunRecipe
 from diffstudio.training.run.events import RunSamples, RunStarted

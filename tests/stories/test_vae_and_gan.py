@@ -23,8 +23,8 @@ from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subje
 from diffstudio.studio.events import ImageSaved, Stepped
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.request_choices import SamplerName
-from diffstudio.studio.requests import GenerateRequest
+from diffstudio.studio.requests.choices import SamplerName
+from diffstudio.studio.requests.generate_request import GenerateRequest
 from diffstudio.training.evidence.evidence import Evidence
 from diffstudio.training.loop import train
 from diffstudio.training.objectives.objective import Diversity

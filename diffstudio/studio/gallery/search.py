@@ -14,8 +14,8 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 
 from diffstudio.studio.metadata.sampler_names import SAMPLER_LABELS, named_sampler, reduced
-from diffstudio.studio.request_choices import SamplerName
-from diffstudio.studio.requests import LARGEST_SEED
+from diffstudio.studio.requests.choices import SamplerName
+from diffstudio.studio.requests.limits import LARGEST_SEED
 
 _MOST_TERMS = 32
 _TERM = re.compile(r"(-?)(\w+):(\"[^\"]*\"|\S*)|\"([^\"]+)\"(?=\s|$)|(\S+)")

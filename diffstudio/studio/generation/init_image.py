@@ -22,9 +22,9 @@ from diffstudio.studio.events import Picture
 from diffstudio.studio.metadata.image_text import read_text
 from diffstudio.studio.metadata.metadata import JSON_KEY
 from diffstudio.studio.metadata.readers.found_settings import as_object, json_object
-from diffstudio.studio.request_checks import LARGEST_SIDE
-from diffstudio.studio.request_choices import FillName, ResizeName
-from diffstudio.studio.requests import GenerateRequest, too_large
+from diffstudio.studio.requests.choices import FillName, ResizeName
+from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests.limits import LARGEST_SIDE, too_large
 from diffstudio.training.recipe import ranges_of_recipe
 
 Fractions: TypeAlias = NDArray[np.float64]  # values from 0 to 1

@@ -8,9 +8,9 @@ from typing import Any
 
 from diffstudio.errors import BadRequest
 from diffstudio.studio.curves.saved import NamedCurve
-from diffstudio.studio.request_checks import shown
-from diffstudio.studio.request_choices import SamplerName, SpacingName
-from diffstudio.studio.requests import GenerateRequest
+from diffstudio.studio.requests.checks import shown
+from diffstudio.studio.requests.choices import SamplerName, SpacingName
+from diffstudio.studio.requests.generate_request import GenerateRequest
 
 SAMPLER_LABELS = {
     SamplerName.EULER: "Euler",

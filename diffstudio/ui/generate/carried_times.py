@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.fitted_spacing import fitted_times
-from diffstudio.studio.request_choices import SpacingName
-from diffstudio.studio.requests import GenerateRequest
+from diffstudio.studio.requests.choices import SpacingName
+from diffstudio.studio.requests.generate_request import GenerateRequest
 
 
 class CarriedTimes:

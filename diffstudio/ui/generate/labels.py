@@ -12,7 +12,6 @@ from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.fitted_steps.ladders import NONE
 from diffstudio.models.fitted_steps.stored import fitted_steps
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.control_types import ControlTypeName
 from diffstudio.studio.curves.saved import NamedCurve, saved_curves
 from diffstudio.studio.events import Stepped
 from diffstudio.studio.generation.init_image import fit_of
@@ -20,8 +19,12 @@ from diffstudio.studio.jobs.memory_forecast import MemoryForecast
 from diffstudio.studio.metadata.sampler_names import SPACING_LABELS
 from diffstudio.studio.prompts.lora_tags import TAG
 from diffstudio.studio.prompts.token_count import PromptTokenCount
-from diffstudio.studio.request_choices import ResizeName, SamplerName, SpacingName
-from diffstudio.studio.requests import LANCZOS, LATENT, ControlNetUse, GenerateRequest, PictureRequest, UpscaleRequest
+from diffstudio.studio.requests.choices import LANCZOS, LATENT, ResizeName, SamplerName, SpacingName
+from diffstudio.studio.requests.control_types import ControlTypeName
+from diffstudio.studio.requests.controlnet_use import ControlNetUse
+from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests.kinds import PictureRequest
+from diffstudio.studio.requests.upscale_request import UpscaleRequest
 from diffstudio.ui.widgets import terms
 from diffstudio.ui.widgets.formatting import human_bytes, human_count, human_duration
 

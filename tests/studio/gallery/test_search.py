@@ -16,7 +16,7 @@ from diffstudio.studio.gallery.search import (
     start_of,
     text_key,
 )
-from diffstudio.studio.requests import LARGEST_SEED
+from diffstudio.studio.requests.limits import LARGEST_SEED
 
 NOW = datetime(2026, 11, 26, 15, 0)
 

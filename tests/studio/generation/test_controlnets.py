@@ -22,7 +22,6 @@ from diffstudio import paths
 from diffstudio.errors import BadRequest, CheckpointMissing, ImageProblem
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.model_cache import weights_bytes
-from diffstudio.studio.control_types import CONTROL_TYPES, ControlTypeName
 from diffstudio.studio.events import Cancelled, Event, Failed, Finished, ImageSaved, Loading
 from diffstudio.studio.generation.control_preprocess import control_image
 from diffstudio.studio.generation.controlnets import (
@@ -33,8 +32,10 @@ from diffstudio.studio.generation.controlnets import (
     find_controlnets,
 )
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.request_choices import FillName, PreprocessorName, ResizeName
-from diffstudio.studio.requests import ControlNetUse, GenerateRequest
+from diffstudio.studio.requests.choices import FillName, PreprocessorName, ResizeName
+from diffstudio.studio.requests.control_types import CONTROL_TYPES, ControlTypeName
+from diffstudio.studio.requests.controlnet_use import ControlNetUse
+from diffstudio.studio.requests.generate_request import GenerateRequest
 from tests.models import small
 from tests.models.conditioning.test_controlnet import lively, lively_union
 from tests.models.families.beside import their_scheduler

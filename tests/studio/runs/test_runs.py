@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from diffstudio.errors import RunProblem, StorageProblem
-from diffstudio.studio.requests import TrainRequest
+from diffstudio.studio.requests.train_request import TrainRequest
 from diffstudio.studio.runs.process import Launch, is_locked, write_launch
 from diffstudio.studio.runs.runs import Runs, RunSummary, file_name
 from diffstudio.studio.runs.status import log_tail

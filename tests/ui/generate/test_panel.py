@@ -19,9 +19,9 @@ from diffstudio.models.detection.types import Role
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.jobs.memory_forecast import MemoryForecast, MemoryQuery
 from diffstudio.studio.prompts.prompt_hints import EMPTY_PROMPT
-from diffstudio.studio.request_checks import LONGEST_PROMPT
-from diffstudio.studio.request_choices import SamplerName, SpacingName
-from diffstudio.studio.requests import LARGEST_SEED, GenerateRequest
+from diffstudio.studio.requests.choices import SamplerName, SpacingName
+from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests.limits import LARGEST_SEED, LONGEST_PROMPT
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.labels import title_of
 from diffstudio.ui.generate.loading import compare_panel, load_request

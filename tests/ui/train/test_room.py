@@ -28,7 +28,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio import paths
 from diffstudio.errors import StorageProblem
-from diffstudio.studio.requests import TrainRequest
+from diffstudio.studio.requests.train_request import TrainRequest
 from diffstudio.studio.runs.notes import read_note
 from diffstudio.studio.runs.runs import Runs
 from diffstudio.training.distributed import cluster

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from diffstudio.studio.metadata.readers.found_settings import as_list, as_object, is_number
-from diffstudio.studio.request_checks import LONGEST_PROMPT
+from diffstudio.studio.requests.limits import LONGEST_PROMPT
 
 MOST_NODES = 5_000
 LONGEST_CHAIN = 200  # nodes followed one after the other

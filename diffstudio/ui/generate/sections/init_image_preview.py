@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from diffstudio.imaging.masks import masked_region
 from diffstudio.studio.generation.init_image import fit_of, outpaint_mask
-from diffstudio.studio.request_choices import ResizeName
+from diffstudio.studio.requests.choices import ResizeName
 from diffstudio.ui.generate.mask.editor import Sides
 from diffstudio.ui.generate.mask.layer import mask_colour
 from diffstudio.ui.generate.mask.result_frame import paint_frame, paint_padding

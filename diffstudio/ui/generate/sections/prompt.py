@@ -20,7 +20,7 @@ from PySide6.QtWidgets import QMenu, QPlainTextEdit, QTextEdit, QWidget
 
 from diffstudio.models.conditioning.prompt_weighting import reweighted
 from diffstudio.studio.prompts.token_count import PromptTokenCount
-from diffstudio.studio.request_checks import LONGEST_PROMPT
+from diffstudio.studio.requests.limits import LONGEST_PROMPT
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe, label, set_style_property, set_tooltip, show_tooltip

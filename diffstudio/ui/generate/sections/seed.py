@@ -7,7 +7,7 @@ import secrets
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
-from diffstudio.studio.requests import LARGEST_SEED
+from diffstudio.studio.requests.limits import LARGEST_SEED
 from diffstudio.ui.widgets import terms
 from diffstudio.ui.widgets.controls import Chip, SecondaryButton
 from diffstudio.ui.widgets.helpers import describe, label, set_style_property

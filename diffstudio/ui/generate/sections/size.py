@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QHBoxLayout, QSpinBox, QVBoxLayout, QWidget
 from diffstudio.errors import BadRequest, CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import family_of
-from diffstudio.studio.requests import enlarged_size
+from diffstudio.studio.requests.limits import enlarged_size
 from diffstudio.ui.generate.sections.sampling_section import SET_BY_HAND
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SecondaryButton

@@ -13,7 +13,7 @@ from diffstudio.models.detection.families_table import GAN, VAE
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.latents.tasks import LatentImages, ShowLatents
 from diffstudio.studio.jobs.live_tasks import LiveTasks
-from diffstudio.studio.requests import MOST_TRUNCATION
+from diffstudio.studio.requests.limits import MOST_TRUNCATION
 from diffstudio.ui.lab.latents.direction_sliders import DirectionSliders
 from diffstudio.ui.lab.latents.point_field import PointField
 from diffstudio.ui.lab.live_answers import LiveAnswers

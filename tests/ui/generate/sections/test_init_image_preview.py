@@ -9,7 +9,7 @@ from PySide6.QtCore import QPoint, QRectF, QSize
 from PySide6.QtGui import QColor, QImage
 from pytestqt.qtbot import QtBot
 
-from diffstudio.studio.request_choices import ResizeName
+from diffstudio.studio.requests.choices import ResizeName
 from diffstudio.ui.generate.sections.init_image_preview import InitImagePreview, InitOverlay, fitted_frame, masked_frame
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage

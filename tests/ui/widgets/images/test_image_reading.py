@@ -13,7 +13,7 @@ from PIL import Image
 from diffstudio.imaging.limits import LARGEST_PIXELS
 from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.requests import LARGEST_ENLARGED, enlarged_size
+from diffstudio.studio.requests.limits import LARGEST_ENLARGED, enlarged_size
 from diffstudio.ui.widgets.images.image_reading import (
     header_thumbnail,
     image_size,

@@ -12,19 +12,16 @@ import pytest
 
 from diffstudio.diffusion.curve_points import NoiseCurve
 from diffstudio.errors import BadRequest
-from diffstudio.studio.control_types import CONTROL_TYPES, ControlTypeName
 from diffstudio.studio.curves.saved import NamedCurve
-from diffstudio.studio.request_choices import SpacingName
-from diffstudio.studio.requests import (
-    FORMAT,
-    LATENT,
-    ControlNetUse,
-    GenerateRequest,
-    TrainRequest,
-    UpscaleRequest,
-    enlarged_size,
-    request_from_json,
-)
+from diffstudio.studio.requests.choices import LATENT, SpacingName
+from diffstudio.studio.requests.control_types import CONTROL_TYPES, ControlTypeName
+from diffstudio.studio.requests.controlnet_use import ControlNetUse
+from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests.json_values import FORMAT
+from diffstudio.studio.requests.kinds import request_from_json
+from diffstudio.studio.requests.limits import enlarged_size
+from diffstudio.studio.requests.train_request import TrainRequest
+from diffstudio.studio.requests.upscale_request import UpscaleRequest
 
 DRAWN = NamedCurve("steep", NoiseCurve(((0.0, 9.0 + 1 / 3), (0.1 + 0.2, 2.0), (1.0, -9.0))))
 GUIDED = GenerateRequest(

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from diffstudio.errors import BadRequest, must_be_between, unknown_name
-
-LONGEST_PROMPT = 10_000  # characters
-LARGEST_SIDE = 8192  # px
+from diffstudio.studio.requests.limits import LARGEST_SIDE, LONGEST_PROMPT
 
 _Name = TypeVar("_Name", bound=StrEnum)
 
@@ -134,6 +132,10 @@ def check_range(what: str, value: float, lowest: float, highest: float) -> None:
     """Refuse a number out of range, or NaN."""
     if not lowest <= value <= highest:
         raise BadRequest(f"{what} is {shown(value)}", must_be_between(lowest, highest))
+
+
+def check_steps(steps: int, most: int) -> None:
+    check_range("The number of steps", steps, 1, most)
 
 
 def check_strength(what: str, value: float) -> None:

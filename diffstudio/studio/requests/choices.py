@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+LANCZOS, LATENT = "lanczos", "latent"  # upscalers without a file; LATENT enlarges the latents before they are decoded
+
 
 class SamplerName(StrEnum):
     """The samplers by the names in `diffusion.samplers.SAMPLERS` (a test holds the two equal)."""

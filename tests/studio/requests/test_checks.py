@@ -9,9 +9,12 @@ from typing import Any, get_type_hints
 import pytest
 
 from diffstudio.errors import BadRequest
-from diffstudio.studio.request_checks import check_types, has_type, named, shown
-from diffstudio.studio.request_choices import SamplerName
-from diffstudio.studio.requests import ControlNetUse, GenerateRequest, TrainRequest, UpscaleRequest
+from diffstudio.studio.requests.checks import check_types, has_type, named, shown
+from diffstudio.studio.requests.choices import SamplerName
+from diffstudio.studio.requests.controlnet_use import ControlNetUse
+from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests.train_request import TrainRequest
+from diffstudio.studio.requests.upscale_request import UpscaleRequest
 
 REQUIRED: dict[type, dict[str, Any]] = {
     GenerateRequest: {},
