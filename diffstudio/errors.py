@@ -21,6 +21,7 @@ An error says what happened, why, and what to do next; `str(error)` is that as o
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,7 +35,9 @@ MOVED_OR_DELETED = "It may have been moved or deleted"
 NOT_A_JSON_OBJECT = "it is not a JSON object"
 NOT_A_PLAIN_FILE = "it is not a plain file"
 NOT_FOUND_AGAIN = "no file with that content was found where it was used, or in the gallery"
+NOT_UTF_8 = "it is not text in UTF-8"
 NO_FOLDER = "No folder was given"
+WRONG_VALUE = "a value in it is missing, of the wrong type or out of range"
 
 
 class DiffstudioError(Exception):
@@ -122,6 +125,10 @@ class Interrupted(Exception):
         return f"{self.message}. {self.remedy}." if self.remedy else f"{self.message}."
 
 
+class UnexpectedValue(ValueError):
+    """A stored value that is missing, of the wrong type or out of range; its text is a clause for the user."""
+
+
 def no_image_at(path: Path) -> ImageProblem:
     return ImageProblem(f"There is no image at {path}", remedy=MOVED_OR_DELETED)
 
@@ -134,6 +141,25 @@ def missing_sources(needed: Sequence[str]) -> str:
 def unreadable(error: OSError) -> str:
     """The clause for a file that the operating system refuses to read."""
     return f"it cannot be read ({(error.strerror or str(error)).lower()})"
+
+
+def why_unreadable(error: Exception) -> str:
+    """The clause for a stored file that is damaged, from the error of reading it: no name or message of Python's own."""
+    match error:
+        case UnexpectedValue():
+            return str(error)[:200]
+        case OSError():
+            return (error.strerror or str(error)).lower()
+        case json.JSONDecodeError():
+            return f"it is not valid JSON (line {error.lineno}, column {error.colno})"
+        case UnicodeDecodeError():
+            return NOT_UTF_8
+        case RecursionError():
+            return "its values are nested too deeply"
+        case KeyError(args=[name]):
+            return f"“{name!s:.80}” is missing"
+        case _:
+            return WRONG_VALUE
 
 
 def unknown_name(kind: str, name: str) -> str:

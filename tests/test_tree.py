@@ -57,7 +57,6 @@ TESTED_IN = {
     "stories/test_headers_are_read_once.py": "studio/generation/resolve",
     "stories/test_gallery_after_an_accident.py": "ui/wiring/gallery",
     "stories/test_gallery_journey.py": "ui/wiring/image_menus",
-    "stories/test_hostile_files.py": "errors",
     "stories/test_killed.py": "paths",
     "stories/test_steps_of_images.py": "ui/wiring/kept_steps",
     "stories/test_text_from_outside.py": "ui/widgets/dialogs",

@@ -54,4 +54,4 @@ def _reason(error: Exception) -> str:
         case OSError() if error.strerror:
             return error.strerror[:1].lower() + error.strerror[1:]
         case _:
-            return f"it is damaged ({str(error).rstrip('.') or type(error).__name__})"
+            return f"it is damaged ({text})" if (text := str(error).rstrip(".")) else "it is damaged"

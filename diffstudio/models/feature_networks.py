@@ -146,7 +146,7 @@ def _loaded(path: Path, kind: Any, device: torch.device, config: Any = None) -> 
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise CheckpointDamaged(
             f"The feature network in {path.name} cannot be loaded",
-            first_line(error) or type(error).__name__,
+            first_line(error) or "its weights do not match its configuration",
             "It needs its weights as model.safetensors",
         ) from error
     missing = sorted({*about["missing_keys"], *(name for name, *_ in about["mismatched_keys"])})

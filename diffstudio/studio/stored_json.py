@@ -9,7 +9,7 @@ from typing import Any
 
 from diffstudio.atomic import free_name, make_private, write_text
 from diffstudio.atomic import replace as replace_file
-from diffstudio.errors import NOT_A_JSON_OBJECT, wrong_format
+from diffstudio.errors import NOT_A_JSON_OBJECT, why_unreadable, wrong_format
 from diffstudio.storage_errors import storage_errors
 
 
@@ -27,7 +27,7 @@ def read_object(path: Path, newest_format: int) -> StoredObject:
     except FileNotFoundError:
         return StoredObject()
     except (OSError, ValueError, RecursionError) as error:
-        return StoredObject(why=str(error))
+        return StoredObject(why=why_unreadable(error))
     if not isinstance(values, dict):
         return StoredObject(why=NOT_A_JSON_OBJECT)
     stored = values.get("format", newest_format)

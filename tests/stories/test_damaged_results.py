@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ RESULTS: dict[str, tuple[LabPage, Callable[[Path], dict[str, Any]]]] = {
     "restore": (restore.PAGE, test_restore.example),
     "likelihood": (likelihood.PAGE, lambda folder: test_likelihood.example()),
 }
+PYTHON = re.compile(r"Error|NoneType|<class|object is|__|\b(str|dict|int|float)\b")  # names of Python's own
 OTHERS: tuple[Any, ...] = (None, "x", -1, [], ["x"], {"x": 1}, float("inf"), float("nan"), 10**400)
 
 
@@ -66,7 +68,8 @@ def test_any_other_value_is_shown_or_named(verb: str, tmp_path: Path, qtbot: QtB
         for other in OTHERS:
             try:
                 result = page.read_result(job, damaged(values, path, other))
-            except RunProblem:
+            except RunProblem as problem:
+                assert not PYTHON.search(str(problem)), problem
                 continue
             try:
                 view.show_result(result)

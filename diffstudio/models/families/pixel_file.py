@@ -22,7 +22,7 @@ import torch
 from diffstudio import __version__
 from diffstudio.atomic import write_bytes
 from diffstudio.diffusion.objectives.parameterisation import CLEAN_IMAGE, Parameterisation, Prediction
-from diffstudio.errors import CheckpointDamaged, reads_up_to
+from diffstudio.errors import WRONG_VALUE, CheckpointDamaged, reads_up_to
 from diffstudio.models.caption_words import CaptionWords
 from diffstudio.models.checkpoint import FORMAT, FORMAT_OF_CLEAN_IMAGE, TRAIN_OR_DOWNLOAD, UNET_ARCHITECTURE, Checkpoint
 from diffstudio.models.detection.families_table import GAN, PIXEL, VAE
@@ -194,7 +194,7 @@ def load(checkpoint: Checkpoint | Path) -> Loaded:
         raise
     except Exception as error:  # tokenizers raises bare Exception, torch and safetensors their own types
         raise CheckpointDamaged(
-            f"{checkpoint.path.name} cannot be loaded", first_line(error) or type(error).__name__, TRAIN_OR_DOWNLOAD
+            f"{checkpoint.path.name} cannot be loaded", first_line(error) or WRONG_VALUE, TRAIN_OR_DOWNLOAD
         ) from error
     return Loaded(network.eval(), tokenizer, checkpoint.classes, schedule, guidance, output, parameterisation)
 

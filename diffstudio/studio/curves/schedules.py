@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffstudio.diffusion.tables import SMALLEST_FLOW_TIME
-from diffstudio.errors import BadRequest
+from diffstudio.errors import BadRequest, UnexpectedValue, why_unreadable
 
 Array = NDArray[np.float64]
 
@@ -88,7 +88,7 @@ class VariancePreserving(ScheduleArrays):
     def __post_init__(self) -> None:
         betas = self.betas()
         if not ((betas > 0) & (betas < 1)).all():
-            raise ValueError("betas must be between 0 and 1")
+            raise UnexpectedValue("betas must be between 0 and 1")
         alpha_bar = np.cumprod(1 - betas)
         if self.zero_terminal_snr:
             alpha = np.sqrt(alpha_bar)
@@ -99,7 +99,7 @@ class VariancePreserving(ScheduleArrays):
         """The variance that each training step adds, [steps]."""
         first, last, steps = float(self.beta_first), float(self.beta_last), self.steps
         if type(steps) is not int or not 1 <= steps <= MOST_STEPS:
-            raise ValueError(f"the number of steps is {steps!r}")
+            raise UnexpectedValue(f"the number of steps is {steps!r}")
         match self.curve:
             case "linear":
                 return np.linspace(first, last, steps)
@@ -111,7 +111,7 @@ class VariancePreserving(ScheduleArrays):
                 alpha_bar = np.cos((np.arange(steps + 1) / steps + 0.008) / 1.008 * math.pi / 2) ** 2
                 betas: Array = np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], 0.999)
                 return betas
-        raise ValueError(f"the betas are {self.curve!r}")
+        raise UnexpectedValue(f"the betas are {self.curve!r}")
 
     @property
     def t_max(self) -> float:
@@ -146,7 +146,7 @@ class VarianceExploding(ScheduleArrays):
 
     def __post_init__(self) -> None:
         if not 0 < self.sigma_min < self.sigma_max < math.inf:
-            raise ValueError(f"sigma goes from {self.sigma_min!r} to {self.sigma_max!r}")
+            raise UnexpectedValue(f"sigma goes from {self.sigma_min!r} to {self.sigma_max!r}")
 
     @property
     def t_max(self) -> float:
@@ -179,7 +179,7 @@ class RectifiedFlow(ScheduleArrays):
 
     def __post_init__(self) -> None:
         if not 1 / _LARGEST <= self.shift <= _LARGEST:
-            raise ValueError(f"the shift is {self.shift!r}")
+            raise UnexpectedValue(f"the shift is {self.shift!r}")
 
     @property
     def t_max(self) -> float:
@@ -220,8 +220,7 @@ def schedule_arrays(values: Mapping[str, Any]) -> ScheduleArrays:
     try:
         return _made(tuple(sorted(values.items())))
     except (TypeError, ValueError, KeyError, OverflowError) as error:
-        why = str(error)[:200] or type(error).__name__
-        raise not_shown(why) from error
+        raise not_shown(why_unreadable(error)) from error
 
 
 def not_shown(why: str) -> BadRequest:

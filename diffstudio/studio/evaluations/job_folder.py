@@ -35,7 +35,7 @@ from typing import Any, ClassVar, TypeAlias, get_args, get_type_hints
 from filelock import FileLock, Timeout
 
 from diffstudio.atomic import make_folder, write_text
-from diffstudio.errors import NOT_A_JSON_OBJECT, DiffstudioError, RunProblem, newer_format
+from diffstudio.errors import NOT_A_JSON_OBJECT, DiffstudioError, RunProblem, newer_format, why_unreadable
 from diffstudio.storage_errors import storage_errors
 from diffstudio.training.run.run_folder import Command, RunFolder
 
@@ -215,7 +215,7 @@ class JobFolder:
         try:
             value = json.loads((self.path / name).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise RunProblem(f"{name} of the job {self.path.name} cannot be read", str(error)) from error
+            raise RunProblem(f"{name} of the job {self.path.name} cannot be read", why_unreadable(error)) from error
         if not isinstance(value, dict):
             raise RunProblem(self._damaged(name), NOT_A_JSON_OBJECT)
         return value

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from diffstudio.atomic import make_folder, write_text
-from diffstudio.errors import BadRequest, RunProblem, StorageProblem
+from diffstudio.errors import BadRequest, RunProblem, StorageProblem, why_unreadable
 from diffstudio.studio.evaluations.job_folder import JobFolder, JobPaused, JobResumed, JobWaiting
 from diffstudio.studio.evaluations.place import OTHER_FOLDER
 from diffstudio.training.run.events import RunEvent, RunFailed, RunFinished, RunPaused, RunResumed, RunWaiting
@@ -59,7 +59,7 @@ def check_plan(out: Path, folder: Path, minutes: float, what: str, run: RunFolde
         elif run is not None and run.recipe_file.is_file():
             known = now | {"folder": str(run.info().get("pictures")), "minutes": run.recipe().run.minutes}
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise RunProblem(f"{path} cannot be read", str(error), OTHER_FOLDER) from error
+        raise RunProblem(f"{path} cannot be read", why_unreadable(error), OTHER_FOLDER) from error
     if known != now and (run is None or run.recipe_file.is_file()):
         raise BadRequest(
             f"The folder {out} holds another {what}",

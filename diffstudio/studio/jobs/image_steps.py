@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diffstudio.atomic import atomic_write
-from diffstudio.errors import BadRequest, StorageProblem, wrong_format
+from diffstudio.errors import BadRequest, StorageProblem, UnexpectedValue, why_unreadable, wrong_format
 from diffstudio.studio.events import Picture
 from diffstudio.studio.jobs.recording import BatchRecord, Recording
 from diffstudio.studio.requests.generate_request import GenerateRequest
@@ -139,7 +139,7 @@ def _read(archive: zipfile.ZipFile, estimates: bool) -> ImageSteps:
         raise StorageProblem(_NOT_READ, wrong_format(stored_format, FORMAT), "Update the program")
     request, count = request_from_json(about["request"]), _whole(about["steps"], 1, _MOST_STEPS)
     if isinstance(request, TrainRequest):
-        raise ValueError("it is not about an image")
+        raise UnexpectedValue("it is not about an image")
     stored = sum(name.startswith("estimate-") for name in archive.namelist())
     calls_after = tuple(_whole(calls, 0, stored) for calls in about["calls_after"])
     previews = _previews(archive, count)
@@ -150,19 +150,21 @@ def _check_sizes(archive: zipfile.ZipFile, size_bytes: int) -> None:
     """Refuse what unpacks to more than the file itself holds: it is written without compression. ValueError."""
     entries = archive.infolist()
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-        raise ValueError("it is compressed")
+        raise UnexpectedValue("it is compressed")
     if sum(entry.file_size for entry in entries) > min(size_bytes, _LARGEST_BYTES):
-        raise ValueError("its arrays are too large")
+        raise UnexpectedValue("its arrays are too large")
 
 
 def _array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
     """An array of the archive, whose shape is checked before NumPy makes room for it. ValueError, or what NumPy raises."""
     with archive.open(f"{name}.npy") as file:
         if np.lib.format.read_magic(file) != (1, 0):
-            raise ValueError(f"{name} is not an array that this program wrote")
+            raise UnexpectedValue(f"{name} is not an array that this program wrote")
         shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        if dtype.hasobject:
+            raise UnexpectedValue(f"{name} holds Python objects, which are never loaded")
         if math.prod(shape) * dtype.itemsize > archive.getinfo(f"{name}.npy").file_size:
-            raise ValueError(f"{name} is not complete")
+            raise UnexpectedValue(f"{name} is not complete")
         file.seek(0)
         array: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
     return array
@@ -172,7 +174,7 @@ def _previews(archive: zipfile.ZipFile, count: int) -> tuple[Picture | None, ...
     names = set(archive.namelist())
     kept = {number for number in range(1, count + 1) if f"preview-{number:04}.npy" in names}
     if not kept:
-        raise ValueError("it holds no previews")
+        raise UnexpectedValue("it holds no previews")
     return tuple(
         _picture(_array(archive, f"preview-{number:04}").tobytes()) if number in kept else None
         for number in range(1, max(kept) + 1)
@@ -187,12 +189,12 @@ def _estimates(archive: zipfile.ZipFile, count: int) -> tuple[Tensor, ...]:
 
 def _picture(data: bytes) -> Picture:
     if max(_webp_size(data)) > _LARGEST_SIDE:
-        raise ValueError("a preview is too large")
+        raise UnexpectedValue("a preview is too large")
     try:
         with Image.open(io.BytesIO(data), formats=("WEBP",)) as image:
             return np.array(image.convert("RGB"))
     except OSError as error:  # of the content: no file is read here
-        raise ValueError(str(error)) from error
+        raise UnexpectedValue(str(error)) from error
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:
@@ -203,7 +205,7 @@ def _webp_size(data: bytes) -> tuple[int, int]:
     if data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8L":
         bits = int.from_bytes(data[21:25], "little")
         return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-    raise ValueError("a preview is not a WebP image without extensions")
+    raise UnexpectedValue("a preview is not a WebP image without extensions")
 
 
 def _webp(preview: Picture) -> bytes:
@@ -226,7 +228,7 @@ def _as_array(estimate: Tensor) -> NDArray[Any]:
 
 def _whole(value: object, lowest: int, highest: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:
-        raise ValueError(f"{str(value)[:40]} is not a number from {lowest} to {highest}")
+        raise UnexpectedValue(f"{str(value)[:40]} is not a number from {lowest} to {highest}")
     return value
 
 
@@ -238,7 +240,7 @@ def _damage() -> Iterator[None]:
     except BadRequest as error:
         raise StepsDamaged(_NOT_READ, str(error).rstrip(".")) from error
     except _OF_THE_CONTENT as error:
-        raise StepsDamaged(_NOT_READ, str(error)[:200] or type(error).__name__) from error
+        raise StepsDamaged(_NOT_READ, why_unreadable(error)) from error
     except OSError as error:
         if error.errno != errno.EINVAL:  # a position in the archive that cannot be
             raise

@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from diffstudio.errors import BadRequest
+from diffstudio.errors import BadRequest, why_unreadable
 from diffstudio.studio.curves.saved import NamedCurve
 from diffstudio.studio.requests.checks import shown
 
@@ -46,4 +46,4 @@ def created(cls: type[_T], values: dict[str, Any]) -> _T:
     try:
         return cls(**values)
     except TypeError as error:
-        raise BadRequest(_UNREADABLE, str(error)) from error
+        raise BadRequest(_UNREADABLE, why_unreadable(error)) from error

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from diffstudio.errors import NOT_A_JSON_OBJECT, NOT_A_PLAIN_FILE, unreadable
+from diffstudio.errors import NOT_A_JSON_OBJECT, NOT_A_PLAIN_FILE, NOT_UTF_8, unreadable
 
 CAPTION_SUFFIXES = (".txt", ".caption", ".json")  # the first is preferred
 MAX_CAPTION_BYTES = 64 * 1024  # read from a caption file
 MAX_JSON_BYTES = 1024 * 1024
 TOO_DEEP = "its JSON is nested too deeply"
-NOT_UTF_8 = "it is not text in UTF-8"
 MAX_CAPTIONS = 64  # alternatives of one image
 
 # Keys of JSON objects and columns of tables, in the order in which they are looked for. `tags` and `tag_string` are

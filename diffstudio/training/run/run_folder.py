@@ -36,7 +36,14 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from diffstudio.atomic import write_text
-from diffstudio.errors import FREE_SPACE_OR_FOLDER, NOT_A_JSON_OBJECT, RunProblem, StorageProblem, newer_format
+from diffstudio.errors import (
+    FREE_SPACE_OR_FOLDER,
+    NOT_A_JSON_OBJECT,
+    RunProblem,
+    StorageProblem,
+    newer_format,
+    why_unreadable,
+)
 from diffstudio.models.recommended import DEFAULTS_OF_0_1
 from diffstudio.training.recipe import Recipe, read_table
 from diffstudio.training.run.events import RunEvent, event_line, parse_events
@@ -281,7 +288,7 @@ class RunFolder:
         try:
             value = json.loads((self.path / name).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError) as error:
-            raise RunProblem(f"{name} of the run {self.name} cannot be read", str(error)) from error
+            raise RunProblem(f"{name} of the run {self.name} cannot be read", why_unreadable(error)) from error
         if not isinstance(value, dict):
             raise RunProblem(self.damaged(name), NOT_A_JSON_OBJECT)
         return value

@@ -177,9 +177,9 @@ class Details(QFrame):
         self.use_settings.setVisible(request is not None)
 
     def _show_buttons(self, image: GalleryImage | None, chosen: int, *, trash: bool) -> None:
-        for button in (self.upscale, self.save):
-            button.setVisible(image is not None and not trash)
-        self.folder.setVisible(image is not None)
+        self.upscale.setVisible(image is not None and not trash)
+        for button in (self.save, self.folder):
+            button.setVisible(image is not None)
         self.compare.setVisible(chosen in (1, 2) and not trash)
         self.compare.setText(actions.COMPARE if chosen == 2 else actions.COMPARE_WITH)
         self.restore.setVisible(trash)

@@ -447,6 +447,22 @@ def test_the_trash_is_a_place_to_look_into(
     assert titles(room) == ["three", "two"] and room.top_bar.isVisible() and gallery.count(starred=True) == 0
 
 
+def test_a_copy_of_an_image_in_the_trash_has_the_images_own_name(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
+    image = add(gallery, "one")
+    gallery.delete([image.id])
+    room = show()
+    open_trash(qtbot, room)
+    pick(qtbot, room, 0)
+    click(qtbot, room.details.save)
+    dialog = room.findChild(QFileDialog)
+    assert dialog is not None and [Path(file).name for file in dialog.selectedFiles()] == [image.path.name]
+    dialog.close()
+    menu = room.selection_actions.menu(None)
+    assert "Save as…" in {action.text() for action in menu.actions() if action.isEnabled()}
+
+
 def test_images_in_the_trash_are_deleted_for_good_or_handed_to_the_systems_trash(
     gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:

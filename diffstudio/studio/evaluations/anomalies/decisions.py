@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from diffstudio.atomic import write_text
-from diffstudio.errors import NOT_A_JSON_OBJECT, RunProblem, reads_up_to
+from diffstudio.errors import NOT_A_JSON_OBJECT, RunProblem, reads_up_to, why_unreadable
 
 FORMAT = 1
 DECISIONS = "decisions.json"  # in the folder of the result
@@ -30,7 +30,7 @@ def read_decisions(folder: Path) -> dict[str, Decision]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        raise RunProblem(unreadable, str(error)) from error
+        raise RunProblem(unreadable, why_unreadable(error)) from error
     if not isinstance(values, dict) or not isinstance(values.get("decisions"), dict):
         raise RunProblem(unreadable, NOT_A_JSON_OBJECT)
     if not isinstance(values.get("format"), int) or values["format"] > FORMAT:

@@ -9,7 +9,7 @@ from math import inf, isfinite
 from pathlib import Path
 from typing import Any
 
-from diffstudio.errors import NOT_A_JSON_OBJECT, DiffstudioError, RunProblem
+from diffstudio.errors import NOT_A_JSON_OBJECT, DiffstudioError, RunProblem, why_unreadable
 from diffstudio.evaluation.interval import Interval
 from diffstudio.studio.evaluations.compare.history import TrainingHistory
 from diffstudio.studio.evaluations.result import counts_line
@@ -253,7 +253,7 @@ def read_comparison(folder: Path) -> Comparison:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise RunProblem(f"The result of the comparison in {folder} cannot be read", str(error)) from error
+        raise RunProblem(f"The result of the comparison in {folder} cannot be read", why_unreadable(error)) from error
     if not isinstance(values, dict):
         raise RunProblem(f"The file {path} is damaged", NOT_A_JSON_OBJECT)
     return Comparison.from_json(values)

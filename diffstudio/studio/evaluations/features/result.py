@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from diffstudio.errors import DiffstudioError
+from diffstudio.errors import DiffstudioError, UnexpectedValue
 from diffstudio.evaluation.interval import Interval
 from diffstudio.studio.evaluations.results.stored import typed_result
 from diffstudio.studio.evaluations.results.text import aligned, with_interval
@@ -82,7 +82,7 @@ class FeaturesResult:
         found = typed_result(cls, values, FORMAT)
         for name, one in found.accuracy.items():
             if [len(row) for row in one.validation] != [len(found.levels)] * len(found.layers) or not found.levels:
-                raise ValueError(f"the accuracies of {name} do not fit the layers and levels")
+                raise UnexpectedValue(f"the accuracies of {name} do not fit the layers and levels")
         return found
 
     def text(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffstudio.errors import DiffstudioError
+from diffstudio.errors import DiffstudioError, UnexpectedValue
 from diffstudio.studio.evaluations.results.stored import known_fields
 from diffstudio.studio.evaluations.results.text import aligned
 
@@ -116,7 +116,7 @@ class MapResult:
         count = sum(map(len, parts))
         layouts = [_layout(layout, count) for layout in known["layouts"]]
         if not layouts:
-            raise ValueError("it has no layout")
+            raise UnexpectedValue("it has no layout")
         return cls(
             str(known["folder"]),
             str(known["features"]),
@@ -136,7 +136,7 @@ def _part(values: Mapping[str, Any]) -> MapPart:
     }
     for name, found in each.items():
         if found and len(found) != len(names):
-            raise ValueError(f"{len(found)} {name} for {len(names)} images")
+            raise UnexpectedValue(f"{len(found)} {name} for {len(names)} images")
     return MapPart(
         str(values["name"]),
         PartKind(values["kind"]),
@@ -151,7 +151,7 @@ def _part(values: Mapping[str, Any]) -> MapPart:
 def _layout(values: Mapping[str, Any], count: int) -> MapLayout:
     coordinates = np.array([values["x"], values["y"]], np.float64).T
     if coordinates.shape != (count, 2) or not np.isfinite(coordinates).all():
-        raise ValueError(f"the layout {values['name']} has not a point for each of {count} images")
+        raise UnexpectedValue(f"the layout {values['name']} has not a point for each of {count} images")
     trusted = values["trustworthiness"]
     return MapLayout(
         str(values["name"]),

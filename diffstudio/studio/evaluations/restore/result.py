@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from diffstudio.errors import DiffstudioError
+from diffstudio.errors import DiffstudioError, UnexpectedValue
 from diffstudio.studio.evaluations.results.stored import typed_result
 
 FORMAT = 1
@@ -67,5 +67,5 @@ class RestoreResult:
         """What `to_json` gave. RunProblem for a newer format; KeyError, TypeError or ValueError for anything else."""
         found = typed_result(cls, values, FORMAT)
         if not 0 <= found.share <= 1:
-            raise ValueError(f"the share is {found.share}")
+            raise UnexpectedValue(f"the share is {found.share}")
         return found

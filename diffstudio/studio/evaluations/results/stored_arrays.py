@@ -13,7 +13,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffstudio.errors import RunProblem
+from diffstudio.errors import RunProblem, UnexpectedValue, why_unreadable
+from diffstudio.studio.evaluations.results.stored import START_AGAIN
 
 _DAMAGES = (
     OSError,
@@ -41,18 +42,19 @@ def read_arrays(path: Path, names: Sequence[str], most_bytes: int) -> list[NDArr
                 with archive.open(f"{name}.npy") as file:
                     left -= _size(file)
                     if left < 0:
-                        raise ValueError("its arrays are larger than any that the program writes")
+                        raise UnexpectedValue("its arrays are larger than any that the program writes")
                 with archive.open(f"{name}.npy") as file:
                     found.append(np.lib.format.read_array(file, allow_pickle=False))
     except _DAMAGES as error:
-        raise RunProblem(
-            f"The arrays in {path} cannot be read",
-            str(error.args[-1] if isinstance(error, OSError) else error.args[0])
-            if error.args
-            else type(error).__name__,
-            "Start the job again",
-        ) from error
+        raise RunProblem(f"The arrays in {path} cannot be read", _why(error), START_AGAIN) from error
     return found
+
+
+def _why(error: Exception) -> str:
+    """The clause for an array that could not be read; what the formats' own readers say is kept."""
+    if isinstance(error, OSError | UnexpectedValue) or not error.args:
+        return why_unreadable(error)
+    return str(error.args[0])[:200]
 
 
 def _size(file: IO[bytes]) -> int:
@@ -60,8 +62,8 @@ def _size(file: IO[bytes]) -> int:
     read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     version = np.lib.format.read_magic(file)
     if version not in read:
-        raise ValueError(f"version {version} of the .npy format is unknown")
+        raise UnexpectedValue(f"version {version} of the .npy format is unknown")
     shape, _, dtype = read[version](file)
     if dtype.kind not in "biuf" or min(shape, default=0) < 0:
-        raise ValueError(f"an array of {dtype} with shape {shape}")
+        raise UnexpectedValue(f"an array of {dtype} with shape {shape}")
     return prod(shape) * dtype.itemsize

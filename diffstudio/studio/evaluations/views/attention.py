@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from diffstudio.errors import UnexpectedValue
 from diffstudio.evaluation.attention.overlay import heat, over_image, shares_at
 from diffstudio.studio.evaluations.attention.result import HOW_TO_READ, METHODS, AttentionResult, FollowedWord
 from diffstudio.studio.evaluations.job_folder import JobFolder
@@ -94,17 +95,17 @@ def read_attention(job: JobFolder, values: Mapping[str, Any]) -> AttentionView:
     with damage_named(f"The result of {job.path.name}"):
         result = AttentionResult.from_json(values)
         if result.maps not in METHODS:
-            raise ValueError(f"maps of {result.maps!r}")
+            raise UnexpectedValue(f"maps of {result.maps!r}")
         maps, picture = _arrays(job.path / Path(result.arrays).name)
         if maps.shape[:3] != (len(result.words), len(result.layers), len(result.times)) or not len(maps):
-            raise ValueError(f"maps of {maps.shape[:3]} words, layers and steps")
+            raise UnexpectedValue(f"maps of {maps.shape[:3]} words, layers and steps")
         return AttentionView(result, job.path, maps, picture)
 
 
 def _arrays(path: Path) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     maps, picture = read_arrays(path, ("maps", "picture"), _MOST_BYTES)
     if maps.ndim != 5 or not maps.size or picture.ndim != 3 or picture.shape[2] != 3 or not picture.size:
-        raise ValueError(f"maps of {maps.ndim} and an image of {picture.ndim} dimensions")
+        raise UnexpectedValue(f"maps of {maps.ndim} and an image of {picture.ndim} dimensions")
     if np.isinf(maps).any() or (np.isnan(maps).any(axis=(3, 4)) != np.isnan(maps).all(axis=(3, 4))).any():
-        raise ValueError("the maps have infinite or single NaN values")
+        raise UnexpectedValue("the maps have infinite or single NaN values")
     return np.asarray(maps, np.float32), np.asarray(picture, np.uint8)

@@ -79,10 +79,11 @@ def save_as(
     parent: QWidget,
     image: QImage,
     path: Path | None,
+    name: str,
     failed: Callable[[DiffstudioError], None],
     saved: Callable[[Path], object] = lambda target: None,
 ) -> QFileDialog:
-    """Ask for a file name and save there: a copy of the file if there is one, which keeps its settings."""
+    """Ask for a file name, proposing `name`, and save there: a copy of the file if any, which keeps its settings."""
 
     def save(target: Path) -> None:
         try:
@@ -92,11 +93,12 @@ def save_as(
         else:
             saved(target)
 
-    return ask_where_to_save(parent, path or Path("image.png"), save)
+    return ask_where_to_save(parent, name, save)
 
 
-def ask_where_to_save(parent: QWidget, path: Path, save: Callable[[Path], object]) -> QFileDialog:
+def ask_where_to_save(parent: QWidget, name: str, save: Callable[[Path], object]) -> QFileDialog:
     """Open the save dialog for a copy of an image; its own file type comes first."""
+    path = Path(name)
     own = {".jpeg": ".jpg"}.get(path.suffix.lower(), path.suffix.lower())
     kinds = sorted(_FILTERS, key=lambda ending: ending != own)
     dialog = QFileDialog(parent, "Save a copy")
@@ -104,7 +106,7 @@ def ask_where_to_save(parent: QWidget, path: Path, save: Callable[[Path], object
     dialog.setNameFilters([_FILTERS[ending] for ending in kinds])
     dialog.setOption(QFileDialog.Option.DontConfirmOverwrite)  # Qt's own question takes a name for HTML
     dialog.setDefaultSuffix(kinds[0].removeprefix("."))
-    dialog.selectFile(str(Path.home() / path.name))
+    dialog.selectFile(str(Path.home() / path))
 
     def filter_selected(chosen: str) -> None:
         ending = next(ending for ending, text in _FILTERS.items() if text == chosen)

@@ -52,6 +52,13 @@ class ImageTarget:
         return self.request.prompt if self.request is not None else self.prompt
 
     @property
+    def name(self) -> str:
+        """The file name that a copy of it gets; in the gallery's trash, files have other names."""
+        if self.record is not None:
+            return self.record.name
+        return self.path.name if self.path is not None else "image.png"
+
+    @property
     def in_trash(self) -> bool:
         return self.record is not None and self.record.trashed is not None
 
@@ -144,7 +151,7 @@ class ImageActions(QObject):
             target = targets[0]
             failed = lambda error: self.message.emit("bad", str(error))  # noqa: E731
             saved = lambda path: self.message.emit("good", f"Saved as {path}.")  # noqa: E731
-            copy_and_drag.save_as(self._parent_widget, target.image, target.path, failed, saved)
+            copy_and_drag.save_as(self._parent_widget, target.image, target.path, target.name, failed, saved)
 
     def show_in_folder(self, targets: Sequence[ImageTarget]) -> None:
         if len(targets) == 1 and (path := targets[0].path) is not None and not copy_and_drag.show_in_folder(path):
@@ -223,10 +230,12 @@ class ImageActions(QObject):
         return entries
 
     def _trash_entries(self, targets: Sequence[ImageTarget]) -> list[MenuEntry | None]:
+        needs_one = "" if len(targets) == 1 else _ONE_ONLY
         return [
             entry(actions.RESTORE, lambda: self.restore_requested.emit(list(targets))),
             entry(actions.COPY_IMAGE if len(targets) == 1 else actions.COPY_FILES, lambda: self.copy(targets)),
-            entry(actions.SHOW_IN_FOLDER, lambda: self.show_in_folder(targets), "" if len(targets) == 1 else _ONE_ONLY),
+            entry(actions.SAVE_AS, lambda: self.save_as(targets), needs_one),
+            entry(actions.SHOW_IN_FOLDER, lambda: self.show_in_folder(targets), needs_one),
             None,
             entry(actions.PURGE, lambda: self.purge_requested.emit(list(targets))),
         ]

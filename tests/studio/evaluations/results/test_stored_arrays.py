@@ -68,7 +68,7 @@ def test_arrays_are_read(tmp_path: Path) -> None:
         (lambda path: path.mkdir(), "directory"),
         (damaged_inside, "cannot be read"),
         (encrypted, "encrypted"),
-        (lambda path: None, "No such file"),
+        (lambda path: None, "no such file"),
     ],
 )
 def test_damage_is_a_sentence(write: Callable[[Path], object], why: str, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_the_dialog_saves_where_it_is_told_and_hands_on_what_went_wrong(
 ) -> None:
     parent, failures = QWidget(), list[DiffstudioError]()
     qtbot.addWidget(parent)
-    dialog = copy_and_drag.save_as(parent, QImage(), file, failures.append)
+    dialog = copy_and_drag.save_as(parent, QImage(), file, file.name, failures.append)
     dialog.fileSelected.emit(str(tmp_path / "b.webp"))
     assert (tmp_path / "b.webp").is_file() and not failures
     dialog.fileSelected.emit(str(tmp_path / "nowhere" / "b.webp"))
@@ -81,7 +81,7 @@ def test_the_dialog_offers_the_pictures_own_kind_first(qtbot: QtBot, tmp_path: P
     parent = QWidget()
     qtbot.addWidget(parent)
     chosen: list[Path] = []
-    dialog = copy_and_drag.ask_where_to_save(parent, tmp_path / "a.jpeg", chosen.append)
+    dialog = copy_and_drag.ask_where_to_save(parent, "a.jpeg", chosen.append)
     assert dialog.nameFilters()[0] == "JPEG (*.jpg)" and dialog.defaultSuffix() == "jpg"
     dialog.filterSelected.emit("WebP (*.webp)")
     assert dialog.defaultSuffix() == "webp"
@@ -93,7 +93,7 @@ def test_a_file_that_exists_is_replaced_after_a_question(qtbot: QtBot, tmp_path:
     qtbot.addWidget(parent)
     target = tmp_path / "<b>a.png"
     target.write_bytes(b"before")
-    dialog = copy_and_drag.ask_where_to_save(parent, target, chosen.append)
+    dialog = copy_and_drag.ask_where_to_save(parent, target.name, chosen.append)
     dialog.fileSelected.emit(str(target))
     box = parent.findChild(QMessageBox)
     assert box is not None and not chosen and "<b>a.png" in box.text()
