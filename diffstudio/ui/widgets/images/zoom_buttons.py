@@ -5,7 +5,7 @@ from __future__ import annotations
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QHBoxLayout, QWidget
 
-from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets import text_size, theme
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import describe, set_tooltip
 
@@ -23,7 +23,7 @@ class ZoomButtons(QWidget):
         self.percent = SecondaryButton("100 %", "", "Show actual size (1)")
         self.percent.setFlat(True)
         self.percent.setFont(theme.font(theme.SMALL_PIXELS))
-        self.percent.setFixedSize(60, 28)
+        text_size.fix_size(self.percent, 64, 28)
         self.zoom_in = SecondaryButton("", "plus", "Zoom in (+)", name="Zoom in", role="dim")
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)

@@ -13,7 +13,7 @@ from diffstudio import paths
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
 
-_WIDE = 1180  # px of all columns: from here on they have their wide widths
+_WIDE = 1180  # px of all columns at a text size of 100 %: from here on they have their wide widths
 _KEY_STEP = 16  # px that an arrow key moves a handle
 _LARGEST_SHARE = 0.4  # of all columns, that a side column takes by itself
 
@@ -32,7 +32,7 @@ class Column:
     most: int = 640
 
     def usual(self, total: int) -> int:
-        pixels = theme.scaled(self.wide if total >= _WIDE else self.narrow)
+        pixels = theme.scaled(self.wide if total >= theme.scaled(_WIDE) else self.narrow)
         return max(self.least, min(pixels, self.most, int(total * _LARGEST_SHARE)))
 
 
