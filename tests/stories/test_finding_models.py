@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
@@ -183,28 +183,12 @@ def test_a_file_that_appears_or_goes_is_noticed(model_library: ModelLibrary, qtb
     with qtbot.waitSignal(model_library.changed):
         model_library.rescan()
     (tmp_path / "models" / "below").mkdir()
-    qtbot.waitUntil(lambda: len(model_library._watcher.directories()) == 2)
+    qtbot.waitUntil(lambda: len(model_library._watcher.watched()) == 2)
     made = write_tiny_checkpoint(tmp_path / "elsewhere.safetensors")
     os.replace(made, tmp_path / "models" / "below" / "late.safetensors")
     qtbot.waitUntil(lambda: names(model_library) == {"late"})
     (tmp_path / "models" / "below" / "late.safetensors").unlink()
     qtbot.waitUntil(lambda: names(model_library) == set())
-
-
-def test_a_folder_created_while_the_folders_are_listed_is_watched(
-    model_library: ModelLibrary, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    list_folders = model_library_module._folders_below
-
-    def list_and_create(folders: Sequence[Path]) -> set[str]:
-        listed = list_folders(folders)
-        (tmp_path / "models" / "below").mkdir(exist_ok=True)
-        return listed
-
-    monkeypatch.setattr(model_library_module, "_folders_below", list_and_create)
-    with qtbot.waitSignal(model_library.changed):
-        model_library.rescan()
-    assert str(tmp_path / "models" / "below") in model_library._watcher.directories()
 
 
 def test_a_file_that_is_still_being_written_is_looked_at_again(

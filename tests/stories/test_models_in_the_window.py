@@ -137,7 +137,7 @@ def test_a_model_that_is_put_into_a_folder_appears_by_itself(desktop: Desktop, q
 def test_a_folder_that_is_created_later_is_noticed(desktop: Desktop, qtbot: QtBot, tmp_path: Path) -> None:
     later = tmp_path / "drive" / "models"
     desktop.preferences.set_settings(replace(desktop.settings, model_folders=(later,)))
-    qtbot.waitUntil(lambda: str(tmp_path) in desktop.model_library._watcher.directories(), timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: str(tmp_path) in desktop.model_library._watcher.watched(), timeout=PATIENCE_MS)
     path = write_header(later / "brush.safetensors", LORA)
     room = room_of(desktop)
     qtbot.waitUntil(lambda: room.model.row_of(path) is not None, timeout=PATIENCE_MS)

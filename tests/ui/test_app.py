@@ -27,7 +27,7 @@ from diffstudio.studio.settings import Settings, Theme, load_settings
 from diffstudio.ui import app
 from diffstudio.ui.app import GALLERY, GENERATE, MODELS, TRAIN, Desktop
 from diffstudio.ui.settings_dialog import SettingsDialog
-from diffstudio.ui.shell import desktop_environment, model_library, single_instance
+from diffstudio.ui.shell import desktop_environment, folder_watcher, single_instance
 from diffstudio.ui.shell.single_instance import Claim, SingleInstance
 from diffstudio.ui.widgets import theme
 from tests.models.tiny import write_tiny_checkpoint
@@ -90,13 +90,13 @@ def test_a_picture_is_asked_for_by_keyboard_watched_and_kept(qtbot: QtBot, opene
 def test_checkpoints_are_offered_as_soon_as_they_are_known(
     qtbot: QtBot, opened: Callable[[], Desktop], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    list_folders = model_library._folders_below
+    list_folders = folder_watcher.folders_below
 
-    def slowly(folders: Sequence[Path]) -> set[str]:
+    def slowly(folders: Sequence[Path]) -> list[str]:
         time.sleep(0.3)
         return list_folders(folders)
 
-    monkeypatch.setattr(model_library, "_folders_below", slowly)
+    monkeypatch.setattr(folder_watcher, "folders_below", slowly)
     desktop = opened()  # once checkpoints are known
     assert desktop.generate_room.panel.checkpoint.lists("tiny")
 

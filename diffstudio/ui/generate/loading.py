@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from diffstudio.errors import NOT_FOUND_AGAIN, BadRequest, missing_sources
 from diffstudio.studio.metadata.named_files import needed_files
@@ -54,10 +55,27 @@ class SettingsLoader:
         self, panel: Panel, warn: Callable[[str], None], open_upscale: Callable[[UpscaleRequest], None]
     ) -> None:
         self._panel, self._warn, self._open_upscale = panel, warn, open_upscale
+        self._waiting: PictureRequest | None = None  # for the first scan of the model folders
         self._warnings: list[str] = []  # about models and files that the loaded request names
 
     def load(self, request: PictureRequest) -> None:
-        """Show a request in the panel; an UpscaleRequest opens the Upscale dialog."""
+        """Show a request in the panel; an UpscaleRequest opens the Upscale dialog.
+
+        Before the first scan of the model folders, the newest request waits for its end.
+        """
+        if self._panel.when_scanned(partial(self._load_waiting, request)) or isinstance(request, UpscaleRequest):
+            self._load(request)
+        else:
+            self._waiting = request
+            self._warn("These settings are loaded as soon as your models are found.")
+
+    def _load_waiting(self, request: PictureRequest) -> None:
+        if request is self._waiting:
+            self._waiting = None
+            self._warn("")
+            self._load(request)
+
+    def _load(self, request: PictureRequest) -> None:
         needed = needed_files(request)
         warning = f"{missing_sources(needed)}: {NOT_FOUND_AGAIN}. Choose {'it' if len(needed) == 1 else 'them'} again."
         if isinstance(request, UpscaleRequest):

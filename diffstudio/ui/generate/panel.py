@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from PySide6.QtCore import Qt, QTimer, Signal
@@ -56,11 +56,20 @@ class Panel(PanelLayout):
         self._scroll_timer = QTimer(self, singleShot=True, interval=0)  # once what was opened has its place
         self._busy = self._editing = False
         self._scanned = self._submit_after_scan = False  # the latter: submit() was called before the first scan
+        self._after_scan: list[Callable[[], object]] = []
         self.size_control.set_limits(None)
         self._connect()
         self.check()
 
     # Choices
+
+    def when_scanned(self, do: Callable[[], object]) -> bool:
+        """Do what needs the list of models: at once, or else (False) when the first scan has ended."""
+        if self._scanned:
+            do()
+            return True
+        self._after_scan.append(do)
+        return False
 
     def set_checkpoints(self, checkpoints: Sequence[Checkpoint], problems: int = 0) -> None:
         """Offer the models that can generate images."""
@@ -70,6 +79,9 @@ class Panel(PanelLayout):
         self.show_checkpoint(self.checkpoint.current())
         self._scanned = True
         self.checkpoints_listed.emit()
+        waiting, self._after_scan = self._after_scan, []
+        for do in waiting:
+            do()
         if self._submit_after_scan:
             self._submit_after_scan = False
             self.submit()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from PySide6.QtCore import QFileSystemWatcher, QObject, QTimer, Signal
+from PySide6.QtCore import QObject, QTimer, Signal
 
 from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.models.checkpoint import Checkpoint
@@ -17,11 +16,11 @@ from diffstudio.studio.library.importing import import_file
 from diffstudio.studio.library.model_files import own_path, rename, sidecars_of
 from diffstudio.studio.library.references import ModelRenamed
 from diffstudio.studio.system_trash import move_to_system_trash
+from diffstudio.ui.shell.folder_watcher import FolderWatcher
 from diffstudio.ui.tasks import Tasks
 
 WATCH_DELAY_MS = 1_500  # after a change in a folder, for more changes to settle
 STILL_WRITTEN_SECONDS = 10  # an unreadable file changed this recently may still be being written: it is scanned again
-MAX_WATCHED = 1_000  # folders: operating systems limit the number
 
 
 class ModelLibrary(QObject):
@@ -42,20 +41,19 @@ class ModelLibrary(QObject):
         self.library, self._tasks = Library(folders), tasks
         self.checkpoints: list[Checkpoint] = []
         self.problems: list[tuple[Path, DiffstudioError]] = []
-        self._watcher = QFileSystemWatcher(self)
+        self._watcher = FolderWatcher(tasks)
         self._closed = False
         self._soon = QTimer(self)
         self._soon.setSingleShot(True)
         self._soon.setInterval(WATCH_DELAY_MS)
         self._soon.timeout.connect(self.rescan)
-        self._watcher.directoryChanged.connect(self._changed)
+        self._watcher.changed.connect(self._soon.start)
 
     def close(self) -> None:
         """Stop watching."""
         self._closed = True
         self._soon.stop()
-        if watched := self._watcher.directories():
-            self._watcher.removePaths(watched)
+        self._watcher.close()
 
     def set_folders(self, folders: Sequence[Path]) -> None:
         self.library.folders = tuple(folders)
@@ -68,10 +66,6 @@ class ModelLibrary(QObject):
         """The checkpoint in that file, read again: it may be newer than the last scan."""
         await self._scan()
         return next((checkpoint for checkpoint in self.checkpoints if checkpoint.path == path.absolute()), None)
-
-    def _changed(self, folder: str) -> None:
-        if not self._closed:
-            self._soon.start()
 
     def import_files(self, files: Sequence[Path]) -> None:
         """Copy files into the first model folder; emits `imported` for each, `failed` once for those that are not models."""
@@ -86,7 +80,7 @@ class ModelLibrary(QObject):
         self._tasks.start(self._rename(checkpoint, name))
 
     async def _scan(self) -> None:
-        await self._watch()  # before the scan: what changes from here on is noticed
+        await self._watcher.watch(self._roots)  # before the scan: what changes from here on is noticed
         try:
             self.checkpoints = await self._tasks.to_thread(self.library.scan)
         except (DiffstudioError, OSError) as error:  # what the last scan found stays
@@ -98,19 +92,8 @@ class ModelLibrary(QObject):
         if await self._tasks.to_thread(lambda: any(map(_changed_recently, problems))) and not self._closed:
             self._soon.start()
 
-    async def _watch(self) -> None:
-        """Watch the model folders and all folders below them, until none is new."""
-        tried: set[str] = set()
-        while not self._closed:
-            folders = await self._tasks.to_thread(_folders_below, self.library.folders)
-            watched = set(self._watcher.directories())
-            if gone := sorted(watched - folders):
-                self._watcher.removePaths(gone)
-            new = folders - watched - tried
-            if not new or self._closed:
-                return
-            self._watcher.addPaths(sorted(new))
-            tried |= new  # one created while they were listed is found by listing them again
+    def _roots(self) -> list[Path]:
+        return [root for folder in self.library.folders for root in search_roots(folder, [])]
 
     async def _import(self, files: list[Path]) -> None:
         problems: list[str] = []
@@ -158,23 +141,6 @@ class ModelLibrary(QObject):
         self.renaming.emit(change)
         await self._scan()
         self.renamed.emit(change)
-
-
-def _folders_below(folders: Sequence[Path]) -> set[str]:
-    """The folders that are searched and their subfolders, outermost first, at most MAX_WATCHED.
-
-    For a folder that does not exist, the nearest one above it: it may be created, or its drive connected.
-    """
-    found: dict[str, None] = {}
-    for root in [root for folder in folders for root in search_roots(folder, [])]:
-        if not root.is_dir():
-            found[str(next(parent for parent in root.absolute().parents if parent.is_dir()))] = None
-        for path, below, _ in os.walk(root):
-            below[:] = sorted(name for name in below if not name.startswith("."))
-            found[path] = None
-            if len(found) >= MAX_WATCHED:
-                return set(found)
-    return set(found)
 
 
 def _changed_recently(path: Path) -> bool:

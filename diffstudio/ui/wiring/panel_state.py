@@ -299,6 +299,10 @@ class PanelStateController(QObject):
         self._record()
 
     def apply_preset(self, name: str) -> None:
+        """Show a preset, once the models that it names can be found."""
+        self._panel.when_scanned(partial(self._apply_preset, name))
+
+    def _apply_preset(self, name: str) -> None:
         preset = self.presets.find(name)
         if preset is None:
             return

@@ -88,6 +88,11 @@ class QueueController(QObject):
         if isinstance(request, UpscaleRequest):
             self._images.edit_upscale(request, self._upscale_edited)
             return
+        self._room.panel.when_scanned(partial(self._load_edited, request))
+
+    def _load_edited(self, request: PictureRequest) -> None:
+        if not self._edited:  # cancelled before the model folders were scanned
+            return
         self._panel_state.begin_edit()
         self._room.show_message("info", "")
         self._room.loader.load(request)

@@ -360,3 +360,32 @@ def test_hidden_controlnets_that_cannot_be_read_are_left_out() -> None:
     values = PanelState(GenerateRequest("a cat")).to_json() | {"hidden_controls": [{"scale": "large"}, 7]}
     assert PanelState.from_json(values).hidden_controls == ()
     assert PanelState.from_json(values | {"hidden_controls": None}).hidden_controls == ()
+
+
+def test_settings_used_before_the_first_scan_wait_for_it(
+    qtbot: QtBot, controller: PanelStateController, make: Callable[[], PanelStateController]
+) -> None:
+    room_of(controller).panel.prompt.set_text("kept")
+    room = room_of(make())  # as after a restart: what was kept is shown by the first scan, too
+    room.use_settings(GenerateRequest("first", checkpoint="nowhere"))
+    room.use_settings(GenerateRequest("second", checkpoint=LARGE.name, steps=31))
+    assert room.banner.text() == "These settings are loaded as soon as your models are found."
+    room.set_checkpoints([checkpoint(), LARGE])
+    panel = room.panel
+    assert panel.checkpoint.current() == LARGE and panel.sampling.steps.value() == 31
+    assert panel.prompt.text() == "second" and not room.banner.isVisible(), room.banner.text()
+    room.use_settings(GenerateRequest("third", checkpoint="nowhere"))
+    assert "“nowhere” is missing" in room.banner.text()
+
+
+def test_a_preset_chosen_before_the_first_scan_waits_for_it(
+    controller: PanelStateController, make: Callable[[], PanelStateController]
+) -> None:
+    room_of(controller).panel.choose(LARGE)
+    controller.save_preset("large")
+    room_of(controller).panel.choose(checkpoint())
+    again = make()
+    again.apply_preset("large")
+    room_of(again).set_checkpoints([checkpoint(), LARGE])
+    assert room_of(again).panel.checkpoint.current() == LARGE
+    assert not room_of(again).banner.isVisible(), room_of(again).banner.text()
