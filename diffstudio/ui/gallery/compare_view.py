@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-from PySide6.QtCore import QPointF, QRectF, QSize, QSizeF, Qt, Signal
+from PySide6.QtCore import QPoint, QPointF, QRectF, QSize, QSizeF, Qt, Signal
 from PySide6.QtGui import QImage, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen, QWheelEvent
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
@@ -15,6 +15,8 @@ from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe
+from diffstudio.ui.widgets.images.drag_source import DragSource, whole
+from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_reading import read_or_reason
 from diffstudio.ui.widgets.images.zoom import View, WheelSteps, Zoom
 from diffstudio.ui.widgets.images.zoom_buttons import ZoomButtons
@@ -221,6 +223,7 @@ class CompareView(QWidget):
         self._reading: list[asyncio.Task[None]] = []
         self.paths: list[Path] = []
         self.pane = ComparePane()
+        DragSource(self.pane, self._target_at)
         self.back = SecondaryButton("", "arrow-left", BACK_TIP, name="Gallery")
         self.mode = ChipRow(
             [(SIDE_BY_SIDE, "Side by side"), (OVER, "Slider")],
@@ -258,6 +261,13 @@ class CompareView(QWidget):
         for index, each in enumerate(self.paths):
             if each == path:
                 self.pane.set_image(index, image, reason)
+
+    def _target_at(self, point: QPoint) -> ImageTarget | None:
+        """The image that a press begins to drag; in the other mode, and while zoomed, dragging moves what is seen."""
+        if self.mode.value() != SIDE_BY_SIDE or not self.pane.is_fitted():
+            return None
+        index = next((index for index in (0, 1) if self.pane.image_rect(index).contains(point)), None)
+        return whole(ImageTarget(self.paths[index], self.pane.image(index))) if index is not None else None
 
     def _show_mode(self, mode: str) -> None:
         self.pane.set_mode(mode)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from PySide6.QtCore import QPointF, QRect, QRectF, Qt, Signal
+from PySide6.QtCore import QPoint, QPointF, QRect, QRectF, Qt, Signal
 from PySide6.QtGui import QContextMenuEvent, QImage, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen
 from PySide6.QtWidgets import QSizePolicy, QWidget
 
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
+from diffstudio.ui.widgets.images.drag_source import DragSource, whole
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_painting import fitted
 
 HEIGHTS = 240, 448  # px, at 100 %: the least and the largest
+_TOOLTIP = (
+    "Drag the divider, click where it should be, or press Left and Right; Home and End show only one side. "
+    "Both images can be dragged to a panel"
+)
 _HEIGHT = 0.4  # of the width
+_REACH = 12  # px around the divider in which a press takes it
 _STEP = 0.05  # of the width, by an arrow key
 _KEYS = {Qt.Key.Key_Left: -_STEP, Qt.Key.Key_Right: _STEP, Qt.Key.Key_Home: -1.0, Qt.Key.Key_End: 1.0}
 
@@ -27,12 +33,14 @@ class BeforeAfter(QWidget):
         self._before, self._mean, self._sample = QImage(), QImage(), QImage()
         self.share, self.divider = 0.0, 0.5
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        self.setCursor(Qt.CursorShape.SplitHCursor)
+        self.setMouseTracking(True)  # its cursor says where the divider can be dragged
+        self._moves_divider = False
+        DragSource(self, self.target_at)
         policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
         policy.setHeightForWidth(True)
         self.setSizePolicy(policy)
         self.setMinimumSize(120, theme.scaled(HEIGHTS[0]))
-        describe(self, "Before and after", "Drag the divider, or press Left and Right; Home and End show only one side")
+        describe(self, "Before and after", _TOOLTIP)
 
     def heightForWidth(self, width: int) -> int:
         least, largest = (theme.scaled(height) for height in HEIGHTS)
@@ -77,7 +85,7 @@ class BeforeAfter(QWidget):
             painter.setOpacity(self.share)
             painter.drawImage(where, self._sample)
             painter.setOpacity(1)
-        x = where.left() + self.divider * where.width()
+        x = self._divider_x()
         if not self._before.isNull():
             painter.setClipRect(QRectF(where.left(), where.top(), x - where.left(), where.height()))
             painter.drawImage(where, self._before)
@@ -104,15 +112,38 @@ class BeforeAfter(QWidget):
                 painter.setPen(theme.colour("text"))
                 painter.drawText(box, int(Qt.AlignmentFlag.AlignCenter), text)
 
+    def target_at(self, point: QPoint) -> ImageTarget | None:
+        """The image that a press at a point begins to drag: none near the divider, which is moved then."""
+        where = self.image_rect()
+        if not where.contains(point) or self._is_near_divider(point.x()):
+            return None
+        on_left = point.x() < self._divider_x() and not self._before.isNull()
+        return whole(ImageTarget(None, self._before if on_left else self.after()))
+
+    def _divider_x(self) -> float:
+        where = self.image_rect()
+        return where.left() + self.divider * where.width()
+
+    def _is_near_divider(self, x: float) -> bool:
+        return abs(x - self._divider_x()) <= _REACH
+
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        self._follow(event)
+        self._moves_divider = self._is_near_divider(event.position().x())
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        self._follow(event)
+        if event.buttons() == Qt.MouseButton.NoButton:
+            near = self._is_near_divider(event.position().x())
+            self.setCursor(Qt.CursorShape.SplitHCursor if near else Qt.CursorShape.ArrowCursor)
+        elif self._moves_divider and event.buttons() & Qt.MouseButton.LeftButton:
+            self._move_divider(event)
 
-    def _follow(self, event: QMouseEvent) -> None:
+    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
+        if event.button() is Qt.MouseButton.LeftButton:
+            self._move_divider(event)
+
+    def _move_divider(self, event: QMouseEvent) -> None:
         where = self.image_rect()
-        if event.buttons() & Qt.MouseButton.LeftButton and where.width() > 0:
+        if where.width() > 0:
             self.set_divider((event.position().x() - where.left()) / where.width())
 
     def keyPressEvent(self, event: QKeyEvent) -> None:

@@ -13,6 +13,7 @@ from diffstudio.studio.evaluations.views.comparison import Grid
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SectionLabel
 from diffstudio.ui.widgets.helpers import describe
+from diffstudio.ui.widgets.images.drag_source import DragSource, whole
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_reading import read_image
 from diffstudio.ui.widgets.inputs import ComboBox
@@ -45,6 +46,7 @@ class Sheet(QWidget):
         self.setMinimumWidth(80)
         self.setMaximumWidth(WIDTH)
         describe(self, "Sheet of images", " ")
+        DragSource(self, lambda _: whole(self.target))
 
     def show_image(self, target: ImageTarget, name: str) -> None:
         self.target = target

@@ -7,7 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from PySide6.QtCore import QAbstractListModel, QModelIndex, QPersistentModelIndex, QRect, QRectF, QSize, Qt, Signal
+from PySide6.QtCore import (
+    QAbstractListModel,
+    QModelIndex,
+    QPersistentModelIndex,
+    QPoint,
+    QRect,
+    QRectF,
+    QSize,
+    Qt,
+    Signal,
+)
 from PySide6.QtGui import QContextMenuEvent, QFontMetrics, QImage, QPainter, QPen, QResizeEvent
 from PySide6.QtWidgets import QAbstractItemView, QFrame, QListView, QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
@@ -18,6 +28,7 @@ from diffstudio.studio.evaluations.views.anomalies import AnomaliesView, is_anom
 from diffstudio.ui.widgets import icons, theme
 from diffstudio.ui.widgets.cards import paint_card
 from diffstudio.ui.widgets.helpers import describe, plain_tooltip
+from diffstudio.ui.widgets.images.drag_source import DragSource
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_painting import fitted
 
@@ -250,11 +261,17 @@ class ScoredImagesList(QListView):
         self.setMouseTracking(True)
         describe(self, "Searched images, the most anomalous first", " ")
         model.modelReset.connect(self.fit_text)
+        DragSource(self.viewport(), self.target_at)
 
     def selected(self) -> Sequence[ScoredImage]:
         """The selected images in the order of the list; the current one if none is selected."""
         rows = sorted(self.selectedIndexes(), key=lambda index: index.row()) or [self.currentIndex()]
         return [image for index in rows if (image := self._model.image_at(index)) is not None]
+
+    def target_at(self, point: QPoint) -> ImageTarget | None:
+        """The searched image at a point of the list."""
+        image = self._model.image_at(self.indexAt(point))
+        return self._model.target(image) if image is not None else None
 
     def move_on(self) -> None:
         """Select the next image."""

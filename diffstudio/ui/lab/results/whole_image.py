@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QWidget
 
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
+from diffstudio.ui.widgets.images.drag_source import DragSource, whole
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_painting import fitted, outline_on_light
 
@@ -22,6 +23,7 @@ class WholeImage(QWidget):
         self.setFixedSize(theme.scaled(side), theme.scaled(side))
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         describe(self, name, " ")
+        DragSource(self, lambda _: whole(self.target))
 
     def show_target(self, target: ImageTarget) -> None:
         self.target = target

@@ -15,6 +15,7 @@ from diffstudio.ui.lab.results.saving import SaveButton, SavedFile
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SectionLabel
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe
+from diffstudio.ui.widgets.images.drag_source import DragSource, whole
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_painting import fitted
 from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage, read_image
@@ -48,6 +49,7 @@ class PlaceImage(QWidget):
         if points:
             self.setCursor(Qt.CursorShape.CrossCursor)
         describe(self, name, tooltip)
+        DragSource(self, lambda _: whole(self.target))
 
     def sizeHint(self) -> QSize:
         return QSize(theme.scaled(SIDE), theme.scaled(SIDE))

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QEvent, QPoint, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QContextMenuEvent, QHelpEvent, QImage, QMouseEvent, QPainter, QPaintEvent, QResizeEvent
+from PySide6.QtGui import QContextMenuEvent, QHelpEvent, QImage, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QSizePolicy, QSlider, QVBoxLayout, QWidget
 
 from diffstudio.training.run.events import RunSamples, channel_sheet
@@ -19,8 +19,8 @@ from diffstudio.ui.train.run.sample_wall import SampleWall, sample_count, sample
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import Chip, SectionLabel
 from diffstudio.ui.widgets.helpers import describe, label, set_tooltip, show_tooltip
-from diffstudio.ui.widgets.images import copy_and_drag
 from diffstudio.ui.widgets.images.channel_combo_box import ChannelComboBox
+from diffstudio.ui.widgets.images.drag_source import DragSource
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_painting import rounded
 from diffstudio.ui.widgets.images.image_reading import read_image
@@ -41,7 +41,7 @@ class SampleGrid(QWidget):
     def __init__(self, name: str) -> None:
         super().__init__()
         self._sheet, self._image = _NO_SHEET, QImage()
-        self._click_or_drag = copy_and_drag.ClickOrDrag()
+        DragSource(self, self.target_at)
         describe(self, name)
         set_tooltip(self, "")
         self.setMinimumSize(120, 96)
@@ -88,17 +88,6 @@ class SampleGrid(QWidget):
         painter = QPainter(self)
         for index, rect in enumerate(self.tiles()):
             rounded(painter, self.sample(index), rect, 6)
-
-    def mousePressEvent(self, event: QMouseEvent) -> None:
-        self._click_or_drag.begin(event)
-
-    def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        target = self.target_at(event.position().toPoint())
-        if target is not None and self._click_or_drag.becomes_drag(event):
-            copy_and_drag.drag(self, target.image, None)
-
-    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        self._click_or_drag.end()
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
         if (target := self.target_at(event.pos())) is not None:

@@ -28,7 +28,7 @@ from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe, set_tooltip, show_tooltip
-from diffstudio.ui.widgets.images import copy_and_drag
+from diffstudio.ui.widgets.images.drag_source import DragSource
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_painting import rounded
 from diffstudio.ui.widgets.images.image_reading import read_image
@@ -87,7 +87,7 @@ class SampleWall(QAbstractScrollArea):
         self._read_for = 0  # px of a sample in them
         self._reading: asyncio.Task[None] | None = None
         self._chosen = (0, 0)  # row and column of the image that keys act on
-        self._click_or_drag = copy_and_drag.ClickOrDrag()
+        DragSource(self.viewport(), self.target_at)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.viewport().setMouseTracking(False)
         describe(self, "Samples of all steps", "One row for each step. Arrow keys choose an image (Menu: its actions)")
@@ -123,6 +123,11 @@ class SampleWall(QAbstractScrollArea):
     def chosen(self) -> ImageTarget | None:
         """The image that keys act on, at full size."""
         return self._target(*self._chosen)
+
+    def target_at(self, point: QPoint) -> ImageTarget | None:
+        """The image at a point, at full size."""
+        at = self._at(point)
+        return self._target(*at) if at is not None else None
 
     # Geometry
 
@@ -312,14 +317,6 @@ class SampleWall(QAbstractScrollArea):
     def mousePressEvent(self, event: QMouseEvent) -> None:
         if (at := self._at(event.position().toPoint())) is not None:
             self._choose(*at)
-            self._click_or_drag.begin(event)
-
-    def mouseMoveEvent(self, event: QMouseEvent) -> None:
-        if self._click_or_drag.becomes_drag(event) and (target := self.chosen()) is not None:
-            copy_and_drag.drag(self, target.image, None)
-
-    def mouseReleaseEvent(self, event: QMouseEvent) -> None:
-        self._click_or_drag.end()
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
         if event.reason() == QContextMenuEvent.Reason.Keyboard:
