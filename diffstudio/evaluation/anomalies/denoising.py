@@ -63,22 +63,34 @@ class NormalErrors:
         return cls(errors.mean(axis=0), np.maximum(deviation, least), errors.mean(axis=(0, 2, 3)) + 1e-12)
 
     @classmethod
-    def cross_fitted(cls, errors: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Maps [N,H,W] and scores [N] of the held-out normal images themselves, by fourfold cross-fitting.
+    def cross_fitted(
+        cls, errors: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64]]:
+        """`maps` and `root_maps` [N,H,W] and `scores` [N] of the held-out images themselves, by fourfold cross-fitting.
 
         Standardised by their own errors they would look more normal than new images do, especially if there are few.
         """
-        maps = np.zeros((len(errors), *errors.shape[2:]), np.float32)
+        maps, roots = np.zeros((2, len(errors), *errors.shape[2:]), np.float32)
         scores = np.zeros(len(errors))
         for part in range(min(_PARTS, len(errors))):
             inside = np.arange(len(errors)) % _PARTS == part
             others = cls.of(errors[~inside])
-            maps[inside], scores[inside] = others.maps(errors[inside]), others.scores(errors[inside])
-        return maps, scores
+            maps[inside], roots[inside] = others.maps(errors[inside]), others.root_maps(errors[inside])
+            scores[inside] = others.scores(errors[inside])
+        return maps, roots, scores
 
     def maps(self, errors: NDArray[np.float32]) -> NDArray[np.float32]:
         """z-scores of the errors, averaged over the levels: [N,L,H,W] -> [N,H,W]."""
         return np.asarray(((errors - self.mean) / self.deviation).mean(axis=1), np.float32)
+
+    def root_maps(self, errors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Roots of the errors in units of the mean error of normal images, averaged over the levels: [N,H,W].
+
+        Unlike `maps` they do not depend on where a pixel is: few normal images, or images that are not registered, tell
+        little about the errors of a single pixel. Roots, because a few edges have most of the squared error.
+        """
+        relative = errors / self.by_level[:, None, None]
+        return np.asarray(np.sqrt(relative).mean(axis=1), np.float32)
 
     def scores(self, errors: NDArray[np.float32]) -> NDArray[np.float64]:
         """The mean error of each image divided by that of normal images, averaged over the levels: [N]."""

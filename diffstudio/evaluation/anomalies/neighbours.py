@@ -13,7 +13,9 @@ from torch import Tensor
 from diffstudio.evaluation.features.feature_network import as_rgb, efficientnet
 from diffstudio.networks.efficientnet import SIDE, EfficientNetLite0
 
-MOST_PATCHES = 4096  # in the memory bank: PatchCore (Roth et al. 2021, 2106.08265) with a random coreset
+MOST_PATCHES = 4096  # in the memory bank of PatchCore (Roth et al. 2021, 2106.08265)
+_CANDIDATES = 40_000  # patches, drawn at random, that the bank is chosen from
+_PROJECTED = 32  # dimensions in which they are compared for that
 _LAYERS = (4, 10)  # blocks whose output is used: 40 channels at 28 x 28 and 112 at 14 x 14
 _MOST_IMAGES = 256  # that the memory bank is drawn from
 _AT_ONCE = 16
@@ -46,14 +48,12 @@ class PatchNeighbours:
         """The memory bank of normal images [N,C,H,W] in [-1,1] with one or three channels."""
         network = efficientnet(device)
         normals = normals[:: -(-len(normals) // _MOST_IMAGES)]
-        rng, each, kept = np.random.default_rng(seed), -(-MOST_PATCHES // len(normals)), []
+        rng, each, kept = np.random.default_rng(seed), -(-_CANDIDATES // len(normals)), []
         for part in normals.split(_AT_ONCE):
             for features in _patches(network, part, device):
                 patches = features.flatten(1).T  # [28 * 28,D]
                 kept.append(patches[torch.from_numpy(rng.permutation(len(patches))[:each])])
-        return cls(
-            network, torch.cat(kept)[torch.from_numpy(rng.permutation(sum(map(len, kept)))[:MOST_PATCHES])], device
-        )
+        return cls(network, coreset(torch.cat(kept), MOST_PATCHES, seed), device)
 
     def score(self, images: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
         """The largest patch distance [B] of each image, and the distance of the patch at each pixel [B,H,W]."""
@@ -64,6 +64,25 @@ class PatchNeighbours:
         scores = maps.flatten(1).max(dim=1).values.double().cpu().numpy()
         shown = F.interpolate(maps, images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
         return scores, shown.float().cpu().numpy()
+
+
+def coreset(patches: Tensor, count: int, seed: int = 0) -> Tensor:
+    """At most `count` of the patches [N,D] that lie near all others: greedy k-centre selection, algorithm 1 of PatchCore.
+
+    Each next one is the farthest from those that were chosen, so that rare patches are kept, which a random choice leaves
+    out. Distances are those of a random projection, as there.
+    """
+    if len(patches) <= count:
+        return patches
+    projection = torch.randn(patches.shape[1], _PROJECTED, generator=torch.Generator().manual_seed(seed))
+    points = patches @ projection.to(patches)
+    squares = points.square().sum(dim=1)
+    nearest, chosen = torch.full_like(squares, torch.inf), [0]
+    for _ in range(count - 1):
+        last = chosen[-1]
+        nearest = torch.minimum(nearest, squares - 2 * (points @ points[last]) + squares[last])
+        chosen.append(int(nearest.argmax()))
+    return patches[chosen]
 
 
 @torch.inference_mode()

@@ -55,9 +55,24 @@ def test_held_out_images_look_no_more_normal_than_new_ones() -> None:
     """The worst pixel of 16 images by their own deviations is bounded; by those of the others it is as of new images."""
     rng = np.random.default_rng(0)
     errors, new = (rng.gamma(2, 1, (count, 1, 16, 16)).astype(np.float32) for count in (16, 200))
-    maps, scores = NormalErrors.cross_fitted(errors)
+    maps, roots, scores = NormalErrors.cross_fitted(errors)
     normal = NormalErrors.of(errors)
     worst, of_new = maps.max(axis=(1, 2)), normal.maps(new).max(axis=(1, 2))
     assert normal.maps(errors).max() < np.median(of_new) < 2 * np.median(worst)
     assert np.mean(of_new > worst.max()) < 0.2
     assert scores.mean() == pytest.approx(1.0, abs=0.02)
+    assert roots.shape == maps.shape and roots.mean() == pytest.approx(normal.root_maps(new).mean(), rel=0.05)
+
+
+def test_root_maps_are_in_units_of_the_mean_error_of_each_level() -> None:
+    """Errors of four times the normal ones have twice the root; the place of a pixel is of no account."""
+    scale = np.array([1.0, 50.0], np.float32)[:, None, None]
+    errors = np.ones((8, 2, 4, 4), np.float32) * scale
+    errors[:, :, 0] *= 0.0  # a border that is always known
+    normal = NormalErrors.of(errors)
+    mean = 12 / 16
+    worse = errors[:1].copy()
+    worse[0, :, 2, 1] *= 4
+    found = normal.root_maps(worse)[0]
+    assert found[2, 1] == pytest.approx(2 / np.sqrt(mean), rel=1e-5)
+    assert found[1, 1] == pytest.approx(1 / np.sqrt(mean), rel=1e-5) and found[0].max() == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from diffstudio.evaluation.anomalies.neighbours import PatchNeighbours, PixelNeighbours
+from diffstudio.evaluation.anomalies.neighbours import PatchNeighbours, PixelNeighbours, coreset
 
 
 def stripes(count: int, side: int = 32) -> torch.Tensor:
@@ -36,3 +36,25 @@ def test_a_patch_unlike_all_normal_ones_is_found_at_its_place() -> None:
     assert scores[0] > 1.5 * usual[0]
     row, column = np.unravel_index(maps[0].argmax(), (32, 32))
     assert 2 <= row < 14 and 16 <= column < 28
+
+
+def test_the_coreset_keeps_rare_patches_that_a_random_choice_leaves_out() -> None:
+    """Of 2,000 equal patches and five rare ones, each far from all others, a coreset of six has one of each."""
+    generator = torch.Generator().manual_seed(0)
+    patches = torch.zeros(2005, 40)
+    patches[:2000] = 0.01 * torch.randn(2000, 40, generator=generator)
+    patches[2000:] = 3 * torch.eye(40)[:5]
+    patches = patches[torch.randperm(2005, generator=generator)]
+    chosen = coreset(patches, 6)
+    assert sorted(chosen.abs().max(dim=1).values.round().tolist()) == [0, 3, 3, 3, 3, 3]
+    assert len({int(row.argmax()) for row in chosen if row.max() > 2}) == 5
+    random = patches[torch.randperm(2005, generator=generator)[:6]]
+    assert random.max() < 1
+    assert torch.equal(coreset(patches, 3000), patches)
+
+
+def test_the_coreset_covers_better_than_a_random_choice() -> None:
+    """The largest distance to the nearest chosen patch, on features of lognormal density."""
+    patches = torch.exp(torch.randn(3000, 20, generator=torch.Generator().manual_seed(1)))
+    farthest = [torch.cdist(patches, chosen).min(dim=1).values.max() for chosen in (coreset(patches, 60), patches[:60])]
+    assert farthest[0] < 0.6 * farthest[1]

@@ -24,7 +24,7 @@ from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
 from diffstudio.models.model import Model
-from diffstudio.studio.evaluations.anomalies.choice import choose, compare_detectors, map_of, scores_of
+from diffstudio.studio.evaluations.anomalies.choice import choose, choose_map, compare_detectors, map_of, scores_of
 from diffstudio.studio.evaluations.anomalies.detectors import Detectors
 from diffstudio.studio.evaluations.anomalies.request import AnomaliesRequest
 from diffstudio.studio.evaluations.anomalies.result import AnomaliesResult, DetectorResult, ScoredImage
@@ -133,10 +133,13 @@ class _Search:
         )
         compared = compare_detectors(detectors, normals, request.seed, self._report("Scoring drawn defects"))
         name, why = choose(compared, request.detector)
+        shown, why_shown = choose_map(compared, request.detector)
         known = scores_of(name, detectors.held_out_scores, detectors, compared)
         rate, rate_notes = self._rate(len(known))
         limit = threshold(known, rate)
-        scored = sorted(self._scored(detectors, compared, name, known, rate), key=lambda one: (one.p_value, -one.score))
+        scored = sorted(
+            self._scored(detectors, compared, name, shown, known, rate), key=lambda one: (one.p_value, -one.score)
+        )
         suspicious = [real.dataset.paths[int(held_out[index])].as_posix() for index in outliers(known)]
         if suspicious:
             notes.append(
@@ -151,7 +154,7 @@ class _Search:
             len(held_out),
             compared,
             name,
-            why,
+            f"{why} {why_shown}",
             rate,
             smallest_rate(len(known)),
             limit,
@@ -167,11 +170,12 @@ class _Search:
         detectors: Detectors,
         compared: Sequence[DetectorResult],
         name: str,
+        shown: str,
         known: NDArray[np.float64],
         rate: float,
     ) -> list[ScoredImage]:
         found = []
-        shown, maps = map_of(name, detectors.held_out_maps, compared)
+        maps = map_of(shown, detectors.held_out_maps, detectors, compared)
         usual = float(np.quantile(maps, _SELDOM))
         lowest = float(np.median(maps))
         for first in range(0, len(self.images), _AT_ONCE):
@@ -179,11 +183,12 @@ class _Search:
             batch = self.images.batch(indices, usual_size=True)
             scores, heat = detectors.score(batch, self._report(f"Scoring {self.request.folder.name}", first))
             decided = scores_of(name, scores, detectors, compared)
+            maps_shown = map_of(shown, heat, detectors, compared)
             p = p_values(decided, known)
             each = {key: p_values(values, detectors.held_out_scores[key]) for key, values in scores.items()}
             for row, index in enumerate(indices):
                 path = self.images.paths[int(index)]
-                file = self._write_heat_map(path, batch[row].numpy(), heat[shown][row] - lowest, usual - lowest)
+                file = self._write_heat_map(path, batch[row].numpy(), maps_shown[row] - lowest, usual - lowest)
                 found.append(
                     ScoredImage(
                         path.as_posix(),

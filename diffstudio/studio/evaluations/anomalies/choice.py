@@ -12,6 +12,7 @@ from torch import Tensor
 from diffstudio.errors import BadRequest, unknown_name
 from diffstudio.evaluation.anomalies.calibration import auroc, auroc_interval, combined, weights_of
 from diffstudio.evaluation.anomalies.defects import defects
+from diffstudio.evaluation.anomalies.heat_maps import combined_maps
 from diffstudio.evaluation.interval import Interval
 from diffstudio.studio.evaluations.anomalies.detectors import Detectors, Maps, OnImages, Scores
 from diffstudio.studio.evaluations.anomalies.request import AUTO
@@ -24,8 +25,8 @@ _PIXELS_OF = 40  # images for the AUROC of pixels
 def compare_detectors(detectors: Detectors, held_out: Tensor, seed: int, report: OnImages) -> list[DetectorResult]:
     """The AUROC of each detector on held-out normal images [N,C,H,W] with and without drawn defects; the combination last.
 
-    The weights of the combination come from every second image and its AUROC from the others. All other AUROCs compare
-    the same images with and without a defect.
+    The weights of the combination and of its heat map come from every second image and their AUROC from the others. All
+    other AUROCs compare the same images with and without a defect.
     """
     originals = held_out[:MOST_DEFECTS].numpy()
     drawn, masks, _ = defects(list(originals), seed)
@@ -34,14 +35,15 @@ def compare_detectors(detectors: Detectors, held_out: Tensor, seed: int, report:
     half = slice(0, None, 2) if len(drawn) > 1 else slice(None)
     other = slice(1, None, 2) if len(drawn) > 1 else slice(None)
     weights = weights_of({name: auroc(found[name][half], known[name]) for name in detectors.names})
+    map_weights = weights_of({name: _pixel_area(heat[half], masks[half]).value for name, heat in maps.items()})
     results = []
     for name in detectors.names:
+        area = auroc_interval(list(found[name]), list(known[name]))
         pixels = _pixel_area(maps[name], masks) if name in maps else None
-        results.append(
-            DetectorResult(name, auroc_interval(list(found[name]), list(known[name])), pixels, weights[name])
-        )
+        results.append(DetectorResult(name, area, pixels, weights[name], map_weights.get(name, 0.0)))
     anomalous, normal = combined(found, known, weights), combined(known, known, weights)
-    results.append(DetectorResult(COMBINED, auroc_interval(list(anomalous[other]), list(normal)), None, 0.0))
+    pixels = _pixel_area(combined_maps(maps, detectors.held_out_maps, map_weights)[other], masks[other])
+    results.append(DetectorResult(COMBINED, auroc_interval(list(anomalous[other]), list(normal)), pixels, 0.0))
     return results
 
 
@@ -75,15 +77,25 @@ def scores_of(
     return combined(scores, detectors.held_out_scores, _weights(results))
 
 
-def map_of(name: str, maps: Maps, results: Sequence[DetectorResult]) -> tuple[str, NDArray[np.float32]]:
-    """The heat map [N,H,W] to show: the detector's own, or the one with the best AUROC of pixels."""
-    if name in maps:
-        return name, maps[name]
-    best = max(
-        (one for one in results if one.pixel_area is not None),
-        key=lambda one: one.pixel_area.value if one.pixel_area is not None else 0.0,
+def choose_map(results: Sequence[DetectorResult], requested: str) -> tuple[str, str]:
+    """The detector whose heat maps are shown, and a sentence that says why: that of the requested detector, or else the one
+    that finds the pixels of drawn defects best.
+    """
+    areas = {one.name: one.pixel_area.value for one in results if one.pixel_area is not None}
+    if requested in areas:
+        return requested, f"The heat maps are those of “{TITLES[requested]}”."
+    best = max(areas, key=lambda name: areas[name])
+    return best, (
+        f"The heat maps are those of “{TITLES[best]}”, which show best where defects were drawn (AUROC of pixels "
+        f"{areas[best]:.3f})."
     )
-    return best.name, maps[best.name]
+
+
+def map_of(name: str, maps: Maps, detectors: Detectors, results: Sequence[DetectorResult]) -> NDArray[np.float32]:
+    """The heat maps [N,H,W] of a detector, or of the combination."""
+    if name != COMBINED:
+        return maps[name]
+    return combined_maps(maps, detectors.held_out_maps, {one.name: one.map_weight for one in results})
 
 
 def _weights(results: Sequence[DetectorResult]) -> dict[str, float]:

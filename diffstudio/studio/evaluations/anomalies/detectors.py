@@ -125,10 +125,13 @@ class Detectors:
         maps: Maps = {}
         if raw.errors is not None and self.normal_errors is not None:
             if held_out:
-                found, whole = NormalErrors.cross_fitted(raw.errors)
+                found, roots, whole = NormalErrors.cross_fitted(raw.errors)
             else:
-                found, whole = self.normal_errors.maps(raw.errors), self.normal_errors.scores(raw.errors)
-            maps[DENOISING] = maps[LOCAL] = smoothed(found, smoothing_of(max(found.shape[1:])))
+                normal = self.normal_errors
+                found, roots = normal.maps(raw.errors), normal.root_maps(raw.errors)
+                whole = normal.scores(raw.errors)
+            for name, errors in ((DENOISING, roots), (LOCAL, found)):
+                maps[name] = smoothed(errors, smoothing_of(max(errors.shape[1:])))
             scores[DENOISING] = whole
             scores[LOCAL] = maps[LOCAL].max(axis=(1, 2)).astype(np.float64)
             scores[LIKELIHOOD] = two_sided(raw.bits, self.typical_bits)

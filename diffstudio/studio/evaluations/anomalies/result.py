@@ -40,6 +40,7 @@ class DetectorResult:
     area: Interval  # AUROC of images
     pixel_area: Interval | None  # AUROC of pixels, if it has a heat map
     weight: float  # in the combination
+    map_weight: float = 0.0  # of its heat map in that of the combination; not in older results
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +88,7 @@ class AnomaliesResult:
                 Interval(**one["area"]),
                 Interval(**one["pixel_area"]) if one["pixel_area"] is not None else None,
                 one["weight"],
+                one.get("map_weight", 0.0),
             )
             for one in values["detectors"]
         ]

@@ -31,6 +31,7 @@ from diffstudio.studio.evaluations.anomalies.result import (
     LOCAL,
     PATCHES,
     PIXELS,
+    TITLES,
     AnomaliesResult,
 )
 from diffstudio.studio.evaluations.job_folder import JobFolder
@@ -106,8 +107,10 @@ def test_every_detector_stands_beside_the_one_that_decides(found: AnomaliesResul
     best = max(found.detectors, key=lambda one: one.area.value)
     assert found.detector == best.name and f"(AUROC {best.area.value:.3f})" in found.why
     assert all(one.area.low <= one.area.value <= one.area.high for one in found.detectors)
-    assert {one.name for one in found.detectors if one.pixel_area is not None} == ALL - {COMBINED, LIKELIHOOD}
+    assert {one.name for one in found.detectors if one.pixel_area is not None} == ALL - {LIKELIHOOD}
     assert set(found.images[0].p_values) == ALL - {COMBINED}
+    shown = max((one for one in found.detectors if one.pixel_area), key=lambda one: one.pixel_area.value)
+    assert f"The heat maps are those of “{TITLES[shown.name]}”, which show best where defects were drawn" in found.why
     text = found.text()
     assert "AUROC, drawn defects" in text and found.why in text and text.endswith(HOW_TO_READ)
 
@@ -130,6 +133,7 @@ def test_without_a_model_the_distances_alone_are_compared(normals: Path, folder:
     assert {one.name for one in alone.detectors} == {PATCHES, PIXELS, COMBINED}
     assert alone.model.startswith("No model of the normal images") and alone.images[0].heat_map == ""
     chosen = run(normals, folder, detector=PIXELS, false_alarm=0.2)
+    assert "The heat maps are those of “nearest normal image”." in chosen.why
     assert chosen.detector == PIXELS and "is used, as requested" in chosen.why and chosen.false_alarm == 0.2
     with pytest.raises(BadRequest, match="There is no detector called 'denoising'"):
         run(normals, folder, detector=DENOISING)

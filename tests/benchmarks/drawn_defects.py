@@ -1,0 +1,97 @@
+"""Where defects are found in a folder's own images: `python -m tests.benchmarks.drawn_defects FOLDER [--checkpoint NAME]`.
+
+The detectors learn from the training part, and are calibrated and weighted on the held-out part, as `diffstudio
+anomalies` does it. Then each kind of defect is drawn into each of at most `--count` held-out images, at other places.
+A row for each detector: the AUROC of images and of pixels with their 95 % bootstrap intervals over images (all defects
+of an image stay together), and the AUROC of pixels of each kind of defect.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from diffstudio.evaluation.anomalies.calibration import auroc, auroc_interval
+from diffstudio.evaluation.anomalies.defects import KINDS, with_defect
+from diffstudio.evaluation.even_spacing import spread
+from diffstudio.evaluation.interval import Interval
+from diffstudio.models import loading
+from diffstudio.models.library.library import Library
+from diffstudio.studio.evaluations.anomalies.choice import compare_detectors, map_of, scores_of
+from diffstudio.studio.evaluations.anomalies.detectors import Detectors
+from diffstudio.studio.evaluations.anomalies.result import COMBINED
+from diffstudio.studio.evaluations.evaluate import with_split_of_run
+from diffstudio.studio.evaluations.folders import read_real
+from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subjects
+
+_SEED = 1  # that of the weights is 0
+
+
+def shown(area: Interval) -> str:
+    return f"{area.value:.3f} ({area.low:.3f} to {area.high:.3f})"
+
+
+def fitted(folder: Path, checkpoint: str | None, count: int, draws: int) -> tuple[Detectors, torch.Tensor]:
+    """The detectors, and the held-out images [N,C,H,W]."""
+    subject, model, device = None, None, torch.device("cpu")
+    if checkpoint is not None:
+        (subject,) = find_subjects((checkpoint,), Library())
+        assert isinstance(subject, CheckpointSubject)
+        model = loading.load(subject.checkpoint, device, torch.float32)
+    data = subject.recipe.data if subject is not None else None
+    real, _ = with_split_of_run(
+        read_real(folder, data, lambda *_: None, lambda: None), [subject] if subject is not None else []
+    )
+    held_out = real.held_out[spread(len(real.held_out), min(count, len(real.held_out)))]
+    training, normals = (real.dataset.batch(part, usual_size=True) for part in (real.training, held_out))
+    print(f"{folder.name}: {len(training):,} training and {len(normals):,} held-out images, {draws} draws", flush=True)
+    bits = real.data.form.bits
+    return Detectors.of(training, normals, model, draws, 0, bits, device, lambda: None, lambda *_: None), normals
+
+
+def table(detectors: Detectors, held_out: torch.Tensor) -> str:
+    """In Markdown."""
+    compared = compare_detectors(detectors, held_out, 0, lambda *_: None)
+    rng, originals = np.random.default_rng(_SEED), list(held_out.numpy())
+    drawn, masks = [], []  # all images with the first kind of defect, then with the second …
+    for kind in KINDS:
+        for number, image in enumerate(originals):
+            other = originals[(number + 1 + int(rng.integers(len(originals) - 1))) % len(originals)]
+            changed, mask = with_defect(image, other, kind, rng)
+            drawn.append(changed)
+            masks.append(mask)
+    scores, maps = detectors.score(torch.from_numpy(np.stack(drawn)), lambda *_: None)
+    inside, count = np.stack(masks), len(originals)
+    lines = [f"| Detector | images | pixels | {' | '.join(KINDS)} |", "| --- " * (len(KINDS) + 3) + "|"]
+    for one in compared:
+        known = scores_of(one.name, detectors.held_out_scores, detectors, compared)
+        found = scores_of(one.name, scores, detectors, compared).reshape(len(KINDS), count)
+        cells = [shown(auroc_interval(list(found.T), list(known)))]
+        if one.name in maps or one.name == COMBINED:
+            heat = map_of(one.name, maps, detectors, compared)
+            of_image = [slice(number, None, count) for number in range(count)]
+            high, low = ([heat[part][seen[part]] for part in of_image] for seen in (inside, ~inside))
+            cells.append(shown(auroc_interval(high, low)))
+            for number in range(len(KINDS)):
+                part = slice(number * count, (number + 1) * count)
+                cells.append(f"{auroc(heat[part][inside[part]], heat[part][~inside[part]]):.3f}")
+        lines.append(f"| `{one.name}` | {' | '.join(cells + ['–'] * (len(KINDS) + 2 - len(cells)))} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--checkpoint", help="a checkpoint of normal images (default: distances alone)")
+    parser.add_argument("--count", type=int, default=40, help="held-out images (default 40)")
+    parser.add_argument("--draws", type=int, default=8)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    print(table(*fitted(arguments.folder, arguments.checkpoint, arguments.count, arguments.draws)))
+
+
+if __name__ == "__main__":
+    main()
