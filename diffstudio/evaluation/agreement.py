@@ -6,9 +6,12 @@ from collections import Counter
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
-from diffstudio.evaluation.features.feature_arrays import as_features, check_labels, nearest, same_width
+from diffstudio.evaluation.features.feature_arrays import as_features, check_labels, same_width
+from diffstudio.evaluation.features.neighbours import nearest
+from diffstudio.evaluation.features.pairs import Check, no_check
 from diffstudio.evaluation.interval import Interval, share_interval
 
 
@@ -24,12 +27,18 @@ class Agreement:
 
 
 def agreement(
-    generated: ArrayLike, asked: Sequence[Hashable], real: ArrayLike, labels: Sequence[Hashable]
+    generated: ArrayLike,
+    asked: Sequence[Hashable],
+    real: ArrayLike,
+    labels: Sequence[Hashable],
+    near: NDArray[np.intp] | None = None,
+    check: Check = no_check,
 ) -> Agreement:
     """Of features [S,D] of generated images, each with the class or caption asked for, and [N,D] of labelled real ones.
 
     Where several real images have one caption it is enough that the nearest is any of them. The real images should be
-    held-out ones: to training images a copy of the wrong one is near.
+    held-out ones: to training images a copy of the wrong one is near. `near` [S] is the index of the real image nearest
+    to each generated one, where it is known.
 
     BadRequest: no images, or other numbers of labels than of images.
     """
@@ -37,7 +46,8 @@ def agreement(
     same_width(known, shown)
     check_labels(shown, asked)
     check_labels(known, labels)
-    found = [labels[index] == label for index, label in zip(nearest(shown, known, 1)[1][:, 0], asked, strict=True)]
+    near = nearest(shown, known, 1, check=check)[1][:, 0] if near is None else near
+    found = [labels[index] == label for index, label in zip(near, asked, strict=True)]
     counts, right = Counter(asked), Counter(label for label, is_right in zip(asked, found, strict=True) if is_right)
     known_labels = Counter(labels)
     chance = sum(counts[label] * known_labels[label] for label in counts) / (len(shown) * len(known))

@@ -12,7 +12,8 @@ from math import inf, log, sqrt
 import numpy as np
 from numpy.typing import ArrayLike
 
-from diffstudio.evaluation.features.feature_arrays import as_features, distance_blocks, nearest, same_width
+from diffstudio.evaluation.features.feature_arrays import as_features, distance_blocks, same_width
+from diffstudio.evaluation.features.neighbours import nearest
 from diffstudio.evaluation.interval import Interval
 
 TYPICAL_SHARE = 0.01  # the share of distinct real images with another one below the threshold

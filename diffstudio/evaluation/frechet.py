@@ -27,6 +27,23 @@ def frechet_distance(real: ArrayLike, fake: ArrayLike) -> float:
     return max(0.0, float(shift @ shift) + variances - 2 * shared)
 
 
+def distance_from_products(real: Features, fake: Features, products: Features) -> float:
+    """The distance from the products [N,M] of all pairs: with fewer images than features they are the smaller matrix.
+
+    With centred X and Y the singular values of X Y^T are those of S R^T. The features [N,D] and [M,D] should be centred
+    roughly, because the means of the products are taken away again.
+    """
+    means = [features.mean(axis=0) for features in (real, fake)]
+    variances = sum(
+        float(np.square(features - mean).sum()) / (len(features) - 1)
+        for features, mean in zip((real, fake), means, strict=True)
+    )
+    centred = products - products.mean(axis=0) - products.mean(axis=1)[:, None] + products.mean()
+    shared = float(np.linalg.svd(centred, compute_uv=False).sum()) / np.sqrt((len(real) - 1) * (len(fake) - 1))
+    shift = means[0] - means[1]
+    return max(0.0, float(shift @ shift) + variances - 2 * float(shared))
+
+
 def _root(features: FeatureArray, mean: Features) -> Features:
     """R with R^T R = the covariance, at most [D,D], by QR of a block of rows at a time."""
     root: Features = np.empty((0, features.shape[1]))

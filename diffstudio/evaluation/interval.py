@@ -52,8 +52,9 @@ def bootstrap_intervals(
     resamples: int = RESAMPLES,
     level: float = 0.95,
     seed: int = 0,
+    whole: Mapping[str, float] | None = None,
 ) -> dict[str, Interval]:
-    """As `bootstrap_interval`, of several measures by name at once.
+    """As `bootstrap_interval`, of several measures by name at once. `whole`: those of the whole sets, if they are known.
 
     A resample is a random part of each set, drawn without replacement (Politis and Romano 1994): half of it, or
     LARGEST_RESAMPLE images. Drawn with replacement, an image would be its own nearest neighbour, and every measure by
@@ -68,7 +69,7 @@ def bootstrap_intervals(
     drawn = [measures(_part(real, parts[0], rng), _part(generated, parts[1], rng)) for _ in range(resamples)]
     scale = np.sqrt(min(part / (len(whole) - part) for part, whole in zip(parts, (real, generated), strict=True)))
     found = {}
-    for name, value in measures(real, generated).items():
+    for name, value in (whole or measures(real, generated)).items():
         values = np.array([one[name] for one in drawn])
         low, high = scale * np.quantile(values - values.mean(), [(1 - level) / 2, (1 + level) / 2])
         found[name] = Interval(float(value), value + float(low), value + float(high))

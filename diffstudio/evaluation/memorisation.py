@@ -8,15 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diffstudio.errors import BadRequest
-from diffstudio.evaluation.features.feature_arrays import (
-    FeatureArray,
-    Features,
-    as_features,
-    as_views,
-    distance_blocks,
-    nearest,
-    same_width,
-)
+from diffstudio.evaluation.features.feature_arrays import FeatureArray, Features, as_features, as_views, same_width
+from diffstudio.evaluation.features.neighbours import nearest
+from diffstudio.evaluation.features.pairs import Check, no_check
 from diffstudio.evaluation.interval import Interval, share_interval
 
 NEIGHBOURS = 50
@@ -44,7 +38,11 @@ class Copies:
 
 
 def copies(
-    generated: ArrayLike, training: ArrayLike, held_out: ArrayLike, false_positive_rate: float = FALSE_POSITIVE_RATE
+    generated: ArrayLike,
+    training: ArrayLike,
+    held_out: ArrayLike,
+    false_positive_rate: float = FALSE_POSITIVE_RATE,
+    check: Check = no_check,
 ) -> Copies:
     """The share of generated images [S,D] much nearer to one training image [N,D] than to those around it.
 
@@ -55,20 +53,47 @@ def copies(
 
     A model trained with augmentation may copy the augmented image. For that the generated and the held-out images have
     V views each, [V,S,D] and [V,M,D]: features of the image under the run's own augmentations, the first unchanged.
-    The distance to a training image is that of the nearest view.
+    The distance to a training image is that of the nearest view. `check` is called again and again, and may raise.
 
     BadRequest: fewer than three training images, no generated or held-out images, features of different widths.
     """
-    shown, known, others = _checked(generated, training, held_out)
-    threshold = copy_threshold(known, others, false_positive_rate)
-    ratios, closest = distance_ratios(shown, known)
+    shown, known, others = check_parts(generated, training, held_out)
+    threshold = copy_threshold(known, others, false_positive_rate, check)
+    return copies_among(neighbours(shown, known, check), threshold)
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """The training images nearest to each of some images, up to 50: distances [N,K], nearest first, and indices [N,K]."""
+
+    distances: Features
+    indices: NDArray[np.intp]
+
+    @property
+    def ratios(self) -> Features:
+        """d1 / mean(d2 ... d50) [N]; 0 where all of these images are equal."""
+        around = self.distances[:, 1:].mean(axis=1)
+        ratios: Features = np.divide(self.distances[:, 0], around, out=np.zeros(len(around)), where=around > 0)
+        return ratios
+
+
+def neighbours(views: FeatureArray, training: FeatureArray, check: Check = no_check) -> Neighbours:
+    """Of images in V views [V,S,D] among the training images [N,D]."""
+    return Neighbours(*nearest(views, training, min(NEIGHBOURS, len(training)), check=check))
+
+
+def copies_among(near: Neighbours, threshold: float) -> Copies:
+    """The images whose distance ratio is below a threshold; see `copies`."""
+    ratios = near.ratios
     called = int(np.count_nonzero(ratios < threshold))
-    return Copies(share_interval(called, len(ratios)), threshold, ratios, closest)
+    return Copies(share_interval(called, len(ratios)), threshold, ratios, near.indices[:, 0])
 
 
-def copy_threshold(training: FeatureArray, held_out: FeatureArray, false_positive_rate: float) -> float:
+def copy_threshold(
+    training: FeatureArray, held_out: FeatureArray, false_positive_rate: float, check: Check = no_check
+) -> float:
     """The distance ratio below which an image counts as a copy; see `copies`, which checks the arrays."""
-    normal, _ = distance_ratios(held_out, training)
+    normal = neighbours(held_out, training, check).ratios
     normal = normal[normal > _SAME_IMAGE]
     return min(LARGEST_RATIO, float(np.quantile(normal, false_positive_rate))) if len(normal) else LARGEST_RATIO
 
@@ -86,15 +111,15 @@ def combined_copies(one: Copies, other: Copies) -> Copies:
     return Copies(share_interval(called, len(ratios)), one.threshold, ratios, closest)
 
 
-def distance_ratios(views: FeatureArray, training: FeatureArray) -> tuple[Features, NDArray[np.intp]]:
-    """d1 / mean(d2 ... d50) for images in V views [V,S,D], and the index of the training image [N,D] nearest to each."""
-    distances, indices = nearest(views, training, min(NEIGHBOURS, len(training)))
-    around = distances[:, 1:].mean(axis=1)
-    ratios = np.divide(distances[:, 0], around, out=np.zeros(len(around)), where=around > 0)
-    return ratios, indices[:, 0]
-
-
-def nearer_to_training(generated: ArrayLike, training: ArrayLike, held_out: ArrayLike, seed: int = 0) -> Interval:
+def nearer_to_training(
+    generated: ArrayLike,
+    training: ArrayLike,
+    held_out: ArrayLike,
+    seed: int = 0,
+    near: Neighbours | None = None,
+    to_held_out: tuple[Features, NDArray[np.intp]] | None = None,
+    check: Check = no_check,
+) -> Interval:
     """The share of generated images whose nearest real image is a training image rather than a held-out one: 0.5 where
     nothing was memorised. Copies of every training image reach less than 1 where images resemble each other.
 
@@ -102,9 +127,12 @@ def nearer_to_training(generated: ArrayLike, training: ArrayLike, held_out: Arra
     counts half. The interval is for other generated images and another split of the real images: were the two kinds
     dealt out at random, a real image that is nearest to c generated ones would count for c of them or for none.
 
+    `near` among the training images, and the distance [S] to and index [S] of the nearest held-out image, are given
+    where they are known.
+
     BadRequest: as `copies`, and fewer training images than held-out ones.
     """
-    shown, known, others = _checked(generated, training, held_out)
+    shown, known, others = check_parts(generated, training, held_out)
     count, size = shown.shape[1], others.shape[1]
     if len(known) < size:
         raise BadRequest(
@@ -112,12 +140,18 @@ def nearer_to_training(generated: ArrayLike, training: ArrayLike, held_out: Arra
             f"there are fewer of them ({len(known):,} and {size:,})",
         )
     rng = np.random.default_rng(seed)
-    from_held_out, nearest_held_out = (found[:, 0] for found in nearest(shown, others[0], 1))
+    if to_held_out is None:
+        distances, indices = nearest(shown, others[0], 1, check=check)
+        to_held_out = distances[:, 0], indices[:, 0]
+    from_held_out, nearest_held_out = to_held_out
+    near = near or neighbours(shown, known, check)
     drawn = np.zeros((1 if len(known) == size else ROUNDS, len(known)), bool)
     for part in drawn:
         part[rng.choice(len(known), size, replace=False)] = True
     shares, variances = [], []
-    for part, from_training, nearest_training in zip(drawn, *_nearest_in_parts(shown, known, drawn), strict=True):
+    for part in drawn:
+        check()
+        from_training, nearest_training = _nearest_in_part(near, part, shown, known, check)
         is_nearer = from_training < from_held_out
         shares.append(np.mean(is_nearer) + np.mean(from_training == from_held_out) / 2)
         counts = np.concatenate(
@@ -132,23 +166,22 @@ def nearer_to_training(generated: ArrayLike, training: ArrayLike, held_out: Arra
     return Interval(share, max(0.0, share - spread), min(1.0, share + spread))
 
 
-def _nearest_in_parts(
-    views: FeatureArray, other: FeatureArray, parts: NDArray[np.bool_]
+def _nearest_in_part(
+    near: Neighbours, part: NDArray[np.bool_], views: FeatureArray, training: FeatureArray, check: Check
 ) -> tuple[Features, NDArray[np.intp]]:
-    """Distances and indices [R,N] of the row of `other` [M,D] nearest to each image in each of R parts [R,M] of it."""
-    found = np.full((len(parts), views.shape[1]), np.inf)
-    indices = np.zeros(found.shape, np.intp)
-    for rows, columns, distances in distance_blocks(views, other):
-        for part, best, number in zip(parts, found, indices, strict=True):
-            inside = np.flatnonzero(part[columns])
-            if not len(inside):
-                continue
-            closest = inside[distances[:, inside].argmin(axis=1)]
-            values = distances[np.arange(len(distances)), closest]
-            better = values < best[rows]
-            best[rows][better] = values[better]
-            number[rows][better] = closest[better] + columns.start
-    return found, indices
+    """Distances and indices [S] of the row nearest to each image in a part [N] of the training images: the first of its
+    neighbours that is in the part, and where none is, by another search.
+    """
+    inside = part[near.indices]
+    first = inside.argmax(axis=1)
+    every = np.arange(len(first))
+    distances, indices = near.distances[every, first], near.indices[every, first]
+    lacking = np.flatnonzero(~inside[every, first])
+    if len(lacking):
+        members = np.flatnonzero(part)
+        found, numbers = nearest(views[:, lacking], training[members], 1, check=check)
+        distances[lacking], indices[lacking] = found[:, 0], members[numbers[:, 0]]
+    return distances, indices
 
 
 def loss_gap(training: ArrayLike, held_out: ArrayLike) -> list[Interval]:
@@ -170,10 +203,13 @@ def loss_gap(training: ArrayLike, held_out: ArrayLike) -> list[Interval]:
     ]
 
 
-def _checked(
+def check_parts(
     generated: ArrayLike, training: ArrayLike, held_out: ArrayLike
 ) -> tuple[FeatureArray, FeatureArray, FeatureArray]:
-    """Views [V,S,D] of the generated images, the training features [N,D], and views of the held-out images."""
+    """Views [V,S,D] of the generated images, the training features [N,D], and views of the held-out images.
+
+    BadRequest: fewer than three training images, no others, features that are not finite or of different widths.
+    """
     shown, others = as_views(generated, "generated"), as_views(held_out, "held-out")
     known = as_features(training, "training", at_least=3)
     same_width(known, shown)

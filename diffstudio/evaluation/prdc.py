@@ -7,14 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diffstudio.evaluation.features.feature_arrays import (
-    FeatureArray,
-    Features,
-    as_features,
-    distance_blocks,
-    nearest,
-    same_width,
-)
+from diffstudio.evaluation.features.feature_arrays import FeatureArray, Features, as_features, same_width
+from diffstudio.evaluation.features.neighbours import nearest
+from diffstudio.evaluation.features.pairs import Block, Check, exact_squared, no_check, sweep
 
 NEIGHBOURS = 5  # the k of the paper on density and coverage
 
@@ -32,30 +27,61 @@ class Prdc:
     coverage: float
 
 
-def precision_recall_density_coverage(real: ArrayLike, fake: ArrayLike, k: int = NEIGHBOURS) -> Prdc:
+def precision_recall_density_coverage(
+    real: ArrayLike, fake: ArrayLike, k: int = NEIGHBOURS, check: Check = no_check
+) -> Prdc:
     """Of features [N,D] and [M,D]. A neighbourhood reaches to an image's `k`-th neighbour among its own kind.
 
+    `check` is called again and again, and may raise.
     BadRequest: k + 1 images or fewer, or features that are not finite or of different widths.
     """
     real, fake = as_features(real, "real", k + 2), as_features(fake, "generated", k + 2)
     same_width(real, fake)
-    around_real, around_fake = _radii(real, k), _radii(fake, k)
-    neighbourhoods = np.zeros(len(fake), np.int64)  # of real images, around each generated one
-    recalled: NDArray[np.bool_] = np.zeros(len(real), bool)
-    covered: NDArray[np.bool_] = np.zeros(len(real), bool)
-    for rows, columns, distances in distance_blocks([real], fake):
-        inside = distances < around_real[rows, None]
-        neighbourhoods[columns] += np.count_nonzero(inside, axis=0)
-        covered[rows] |= inside.any(axis=1)
-        recalled[rows] |= (distances < around_fake[columns]).any(axis=1)
-    return Prdc(
-        precision=float(np.mean(neighbourhoods > 0)),
-        recall=float(np.mean(recalled)),
-        density=float(np.mean(neighbourhoods) / k),
-        coverage=float(np.mean(covered)),
-    )
+    radii = [nearest(features, features, k, same=True, check=check)[0][:, -1] for features in (real, fake)]
+    found = Neighbourhoods(real, fake, *radii)
+    sweep([real], fake, [found.add], check)
+    return found.prdc(k)
 
 
-def _radii(features: FeatureArray, k: int) -> Features:
-    """The distance [N] to the `k`-th neighbour, an image not counting as its own."""
-    return nearest(features, features, k, same=True)[0][:, -1]
+class Neighbourhoods:
+    """Counts which images are in whose neighbourhoods, of radii [N] and [M]; fed by `sweep` of real and generated images."""
+
+    def __init__(self, real: FeatureArray, fake: FeatureArray, real_radii: Features, fake_radii: Features) -> None:
+        self.real, self.fake = real, fake
+        self.real_radii, self.fake_radii = real_radii, fake_radii
+        self.around_fake = np.zeros(len(fake), np.int64)  # neighbourhoods of real images around each generated one
+        self.recalled: NDArray[np.bool_] = np.zeros(len(real), bool)
+        self.covered: NDArray[np.bool_] = np.zeros(len(real), bool)
+
+    def add(self, block: Block) -> None:
+        """Decide by the bounds of the distances, and by distances in float64 where a radius lies between them."""
+        frame, scale = block.frame, block.frame.scale**2
+        around_real, around_fake = self.real_radii[block.rows] ** 2, self.fake_radii[block.columns] ** 2
+        lower = block.lower
+        limits = np.maximum(
+            (around_real / scale).astype(frame.dtype)[:, None], (around_fake / scale).astype(frame.dtype)
+        )
+        limits *= 1 + frame.tolerance
+        rows, columns = np.divmod(np.flatnonzero(lower <= limits), lower.shape[1])
+        bounds = lower[rows, columns].astype(np.float64) * scale
+        wide = 2.0 * frame.tolerance * scale * (block.row_norms[rows] + block.column_norms[columns])
+        squared = bounds + wide / 2
+        to_real, to_fake = around_real[rows], around_fake[columns]
+        undecided = (np.abs(squared - to_real) <= wide) | (np.abs(squared - to_fake) <= wide)
+        some = np.flatnonzero(undecided)
+        squared[some] = exact_squared(
+            [self.real], self.fake, rows[some] + block.rows.start, columns[some] + block.columns.start
+        )
+        distances = np.sqrt(np.maximum(squared, 0))
+        in_real = distances < self.real_radii[block.rows][rows]
+        self.around_fake[block.columns] += np.bincount(columns[in_real], minlength=lower.shape[1])
+        self.covered[rows[in_real] + block.rows.start] = True
+        self.recalled[rows[distances < self.fake_radii[block.columns][columns]] + block.rows.start] = True
+
+    def prdc(self, k: int) -> Prdc:
+        return Prdc(
+            precision=float(np.mean(self.around_fake > 0)),
+            recall=float(np.mean(self.recalled)),
+            density=float(np.mean(self.around_fake) / k),
+            coverage=float(np.mean(self.covered)),
+        )

@@ -5,21 +5,32 @@ each set of generated images; each figure with its interval.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from math import inf
+from typing import TypeVar, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diffstudio.errors import BadRequest
 from diffstudio.evaluation.agreement import Agreement, agreement
 from diffstudio.evaluation.birthday import Birthday, birthday_test
-from diffstudio.evaluation.features.feature_arrays import FeatureArray, different_networks
+from diffstudio.evaluation.features.feature_arrays import FeatureArray, Features, different_networks
+from diffstudio.evaluation.features.pairs import Check, no_check
 from diffstudio.evaluation.frechet import frechet_distance
 from diffstudio.evaluation.interval import RESAMPLES, Interval, bootstrap_intervals
-from diffstudio.evaluation.kernel_distance import kernel_distance
-from diffstudio.evaluation.memorisation import FALSE_POSITIVE_RATE, Copies, combined_copies, copies, nearer_to_training
+from diffstudio.evaluation.memorisation import (
+    FALSE_POSITIVE_RATE,
+    Copies,
+    check_parts,
+    combined_copies,
+    copies_among,
+    copy_threshold,
+    nearer_to_training,
+    neighbours,
+)
 from diffstudio.evaluation.modes import Classes, class_diversity, mode_coverage
-from diffstudio.evaluation.prdc import precision_recall_density_coverage
+from diffstudio.evaluation.pair_measures import PairMeasures, Within, measures_of_part, pair_measures, within
 from diffstudio.evaluation.vendi import vendi_score
 
 FEWEST = 100  # images of a kind below which no table is made
@@ -27,7 +38,21 @@ MOST_FOR_DUPLICATES = 5000  # images that are compared pairwise
 _RANGES = {"frechet_distance": (0.0, inf), "vendi": (1.0, inf), "density": (0.0, inf)} | dict.fromkeys(
     ("precision", "recall", "coverage"), (0.0, 1.0)
 )
+Found = TypeVar("Found")
 REAL = "real images (training part)"
+
+
+class Remembered:
+    """What was computed from arrays, for as long as it is asked for with the same arrays."""
+
+    def __init__(self) -> None:
+        self._found: dict[tuple[object, ...], tuple[tuple[FeatureArray, ...], object]] = {}
+
+    def get(self, key: tuple[object, ...], arrays: tuple[FeatureArray, ...], compute: Callable[[], Found]) -> Found:
+        known = self._found.get(key)
+        if known is None or any(one is not other for one, other in zip(known[0], arrays, strict=True)):
+            known = self._found[key] = (arrays, compute())
+        return cast("Found", known[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +73,7 @@ class RealImages:
         None  # [N,P]; with those of the generated images copies are searched here too
     )
     held_out_pixels: FeatureArray | None = None  # [V,M,P], views as of the features
+    known: Remembered = field(default_factory=Remembered, repr=False, compare=False)  # what each row needs of these
 
     @property
     def count(self) -> int:
@@ -94,13 +120,11 @@ def check_counts(training: int, held_out: int) -> None:
         _check_count(f"{what} images", count, "Use a larger folder, or train with a larger part held out")
 
 
-def real_row(
-    real: RealImages, resamples: int = RESAMPLES, count: int | None = None, check: Callable[[], None] = lambda: None
-) -> Row:
+def real_row(real: RealImages, resamples: int = RESAMPLES, count: int | None = None, check: Check = no_check) -> Row:
     """The training part measured against the held-out part, as if it had been generated: the ceiling of every measure of
     quality, and for the tests of memorisation what copies of the training part read.
 
-    `count`: of how many images; all that both parts have by default. `check` is called between measures and may raise.
+    `count`: of how many images; all that both parts have by default. `check` is called again and again, and may raise.
     BadRequest with fewer than 100 images in either.
     """
     check_counts(len(real.training), len(real.held_out))
@@ -114,7 +138,7 @@ def row(
     real: RealImages,
     resamples: int = RESAMPLES,
     count: int | None = None,
-    check: Callable[[], None] = lambda: None,
+    check: Check = no_check,
 ) -> Row:
     """Generated images measured against the held-out part, and tested for copies of the training part.
 
@@ -126,61 +150,112 @@ def row(
 
 
 def memorisation(
-    generated: GeneratedImages, real: RealImages, chosen: Sequence[int] | None = None
+    generated: GeneratedImages,
+    real: RealImages,
+    chosen: Sequence[int] | None = None,
+    check: Check = no_check,
+    to_held_out: tuple[Features, NDArray[np.intp]] | None = None,
 ) -> tuple[dict[str, Interval], Copies]:
     """The tests for copies alone, of the `chosen` generated images: they need fewer images than a table.
 
+    `to_held_out`: the distances [S] to, and indices of, the nearest held-out images, where they are known.
     BadRequest for features of another network, and with too few images for `copies`.
     """
-    if generated.network != real.network:
-        raise different_networks(f"{generated.name} has those of {generated.network}, the folder of {real.network}")
+    _check_network(generated, real)
     rows = slice(None) if chosen is None or len(chosen) == len(generated.features) else list(chosen)
-    shown = (generated.features[None] if generated.views is None else generated.views)[:, rows]
     held_out = real.held_out if real.held_out_views is None else real.held_out_views
+    shown, training, others = check_parts(
+        (generated.features[None] if generated.views is None else generated.views)[:, rows], real.training, held_out
+    )
+    near = neighbours(shown, training, check)
     if generated.pixels is None or real.training_pixels is None or real.held_out_pixels is None:
-        found = copies(shown, real.training, held_out)
+        found = copies_among(near, _threshold(real, "features", training, others, FALSE_POSITIVE_RATE, check))
     else:
         rate = FALSE_POSITIVE_RATE / 2  # of each of two tests
+        pixels = check_parts(generated.pixels[:, rows], real.training_pixels, real.held_out_pixels)
         found = combined_copies(
-            copies(shown, real.training, held_out, rate),
-            copies(generated.pixels[:, rows], real.training_pixels, real.held_out_pixels, rate),
+            copies_among(near, _threshold(real, "features", training, others, rate, check)),
+            copies_among(
+                neighbours(pixels[0], pixels[1], check), _threshold(real, "pixels", pixels[1], pixels[2], rate, check)
+            ),
         )
     figures = {"copies": found.share}
-    if len(real.training) >= len(real.held_out):
-        figures = {"nearer_to_training": nearer_to_training(shown, real.training, held_out)} | figures
+    if len(training) >= others.shape[1]:
+        nearer = nearer_to_training(shown, training, others, near=near, to_held_out=to_held_out, check=check)
+        figures = {"nearer_to_training": nearer} | figures
     return figures, found
 
 
-def _row(generated: GeneratedImages, real: RealImages, resamples: int, count: int, check: Callable[[], None]) -> Row:
+def _threshold(
+    real: RealImages, what: str, training: FeatureArray, held_out: FeatureArray, rate: float, check: Check
+) -> float:
+    known = (training, real.held_out if real.held_out_views is None else real.held_out_views)
+    if what == "pixels":
+        known = (training, held_out)
+    return real.known.get((what, rate), known, lambda: copy_threshold(training, held_out, rate, check))
+
+
+def _check_network(generated: GeneratedImages, real: RealImages) -> None:
+    if generated.network != real.network:
+        raise different_networks(f"{generated.name} has those of {generated.network}, the folder of {real.network}")
+
+
+def _row(generated: GeneratedImages, real: RealImages, resamples: int, count: int, check: Check) -> Row:
+    _check_network(generated, real)
     chosen = drawn(len(generated.features), count)
-    tests, found = memorisation(generated, real, chosen)  # first, because it compares the networks
-    check()
     held_out, images = _draw(real.held_out, count), _draw(generated.features, count)
-    figures = _figures(held_out, images, resamples, check) | tests
+    pairs = _pairs(held_out, images, real, count, check)
+    near = (pairs.distances, pairs.nearest)
+    is_whole = count == len(real.held_out)
+    of_first_view = generated.views is None or len(generated.views) == 1
+    tests, found = memorisation(generated, real, chosen, check, near if is_whole and of_first_view else None)
+    figures = _figures(held_out, images, pairs, resamples, check) | tests
     few = min(count, MOST_FOR_DUPLICATES)
-    pairs = birthday_test(_draw(images, few), _draw(held_out, few))
-    figures |= {"modes": mode_coverage(images, held_out), "support": pairs.support}
+    duplicates = birthday_test(_draw(images, few), _draw(held_out, few))
     check()
+    figures |= {"modes": mode_coverage(images, held_out, check=check), "support": duplicates.support}
     follows, known = None, set(real.held_out_labels)
-    can_match = [index for index in chosen if generated.asked[index] in known] if generated.asked else []
+    asked = [generated.asked[index] for index in chosen] if generated.asked else []
+    can_match = [place for place, label in enumerate(asked) if label in known]
     if can_match and len(known) > 1:
-        asked = [generated.asked[index] for index in can_match]
-        follows = agreement(generated.features[can_match], asked, real.held_out, real.held_out_labels)
+        closest = pairs.nearest[can_match] if is_whole else None
+        follows = agreement(
+            images[can_match],
+            [asked[place] for place in can_match],
+            real.held_out,
+            real.held_out_labels,
+            closest,
+            check,
+        )
         figures["agreement"] = follows.share
-    classes = _classes([generated.asked[index] for index in chosen] if generated.asked else [], images, real, resamples)
+    classes = _classes(asked, images, real, resamples, pairs.nearest if is_whole else None, check)
     if classes is not None:
         figures |= {"classes": classes.reached, "class_vendi": classes.vendi}
-    return Row(generated.name, count, figures, found, chosen, follows, pairs, classes)
+    return Row(generated.name, count, figures, found, chosen, follows, duplicates, classes)
 
 
-def _classes(asked: Sequence[Hashable], images: FeatureArray, real: RealImages, resamples: int) -> Classes | None:
+def _pairs(held_out: FeatureArray, images: FeatureArray, real: RealImages, count: int, check: Check) -> PairMeasures:
+    """The measures of all pairs of as many held-out and generated images."""
+    within_real: Within = real.known.get(("within", count), (real.held_out,), lambda: within(held_out, check=check))
+    return pair_measures(held_out, images, within_real, within(images, check=check), check=check)
+
+
+def _classes(
+    asked: Sequence[Hashable],
+    images: FeatureArray,
+    real: RealImages,
+    resamples: int,
+    near: NDArray[np.intp] | None,
+    check: Check,
+) -> Classes | None:
     """The measures of classes, or None if no class has enough images, as with a different caption for each image."""
     labelled = [index for index, label in enumerate(asked) if label != ""]
     if not labelled or not real.held_out_labels:
         return None
     if len(labelled) < len(asked):
         images, asked = images[labelled], [asked[index] for index in labelled]
-    found = class_diversity(images, asked, real.held_out, real.held_out_labels, resamples)
+        near = near[labelled] if near is not None else None
+    found = class_diversity(images, asked, real.held_out, real.held_out_labels, resamples, near, check)
     return found if found.by_class else None
 
 
@@ -194,19 +269,18 @@ def too_few(what: str, count: int, remedy: str = "") -> BadRequest:
 
 
 def _figures(
-    held_out: FeatureArray, images: FeatureArray, resamples: int, check: Callable[[], None]
+    held_out: FeatureArray, images: FeatureArray, pairs: PairMeasures, resamples: int, check: Check
 ) -> dict[str, Interval]:
     """With bounds inside the range of each measure; the kernel distance alone may be below 0."""
 
-    def measures(real: FeatureArray, generated: FeatureArray) -> dict[str, float]:
+    def of_part(real: FeatureArray, generated: FeatureArray) -> dict[str, float]:
         check()
-        return (
-            {"frechet_distance": frechet_distance(real, generated), "kernel_distance": kernel_distance(real, generated)}
-            | asdict(precision_recall_density_coverage(real, generated))
-            | {"vendi": vendi_score(generated)}
-        )
+        return measures_of_part(real, generated)
 
-    found = bootstrap_intervals(measures, held_out, images, resamples)
+    check()
+    whole = {"frechet_distance": frechet_distance(held_out, images), "kernel_distance": pairs.kernel_distance}
+    whole |= asdict(pairs.prdc) | {"vendi": vendi_score(images)}
+    found = bootstrap_intervals(of_part, held_out, images, resamples, whole=whole)
     for name, (lowest, highest) in _RANGES.items():
         one = found[name]
         found[name] = replace(one, low=max(lowest, one.low), high=min(highest, one.high))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
-from diffstudio.evaluation.features.feature_arrays import Features, as_features, blocks, not_measurable
+from diffstudio.evaluation.features.feature_arrays import FeatureArray, Features, as_features, blocks, not_measurable
 
 
 def vendi_score(features: ArrayLike) -> float:
@@ -32,9 +32,19 @@ def vendi_score(features: ArrayLike) -> float:
     if width < count:  # R^T R and R R^T have the same eigenvalues but zeros
         small = np.zeros((width, width))
         for part in blocks(count):
-            small += directions(part).T @ directions(part)
+            rows = directions(part)
+            small += rows.T @ rows
     else:
-        small = directions(slice(None)) @ directions(slice(None)).T
-    values = np.linalg.eigvalsh(small / count)
+        every = directions(slice(None))
+        small = every @ every.T
+    return _from_eigenvalues(np.linalg.eigvalsh(small / count))
+
+
+def score_from_similarities(similarities: Features) -> float:
+    """The score from the cosine similarities [N,N]."""
+    return _from_eigenvalues(np.linalg.eigvalsh(similarities / len(similarities)))
+
+
+def _from_eigenvalues(values: FeatureArray) -> float:
     values = values[values > 0]
-    return float(np.exp(-np.sum(values * np.log(values))))
+    return float(np.exp(np.sum(values * -np.log(values))))

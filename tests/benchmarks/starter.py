@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffstudio import paths
-from diffstudio.evaluation.features.feature_arrays import nearest
 from diffstudio.evaluation.features.feature_network import FeatureNetwork, extract, imagenet_network, with_pixels
+from diffstudio.evaluation.features.neighbours import nearest
 from diffstudio.evaluation.interval import bootstrap_interval, share_interval
 from diffstudio.evaluation.kernel_distance import kernel_distance
 from diffstudio.evaluation.memorisation import copies

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from diffstudio.errors import BadRequest
+from diffstudio.evaluation import interval, report
 from diffstudio.evaluation.features import feature_arrays
 from diffstudio.evaluation.report import REAL, GeneratedImages, RealImages, memorisation, real_row, row
 
@@ -126,6 +127,16 @@ def test_nothing_of_the_table_is_computed_on_after_an_interruption() -> None:
         row(GeneratedImages("a", images(LABELS[:120])), REAL_IMAGES, FEW, check=check)
 
 
+def test_it_can_be_interrupted_within_each_pass_over_many_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feature_arrays.blocks, "__defaults__", (64,))
+    calls: list[int] = []
+    row(GeneratedImages("a", images(LABELS[:120])), REAL_IMAGES, 1, check=lambda: calls.append(1))
+    few = len(calls)
+    monkeypatch.setattr(feature_arrays.blocks, "__defaults__", (32,))
+    row(GeneratedImages("a", images(LABELS[:120])), REAL_IMAGES, 1, check=lambda: calls.append(1))
+    assert len(calls) - few > 2 * few
+
+
 def test_labels_that_no_held_out_image_has_are_left_out_of_the_agreement() -> None:
     asked = ["never seen"] * 60 + [int(label) for label in LABELS[60:120]]
     found = row(GeneratedImages("a", images(LABELS[:120]), asked), REAL_IMAGES, FEW)
@@ -157,11 +168,40 @@ def test_copies_are_found_in_pixels_that_the_features_do_not_show() -> None:
     assert real_row(real, 4).figures["copies"].value == 1.0
 
 
+def test_what_all_rows_need_of_the_real_images_is_computed_once_for_the_same_arrays(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    calls: list[object] = []
+    real_threshold = report.copy_threshold
+
+    def counted(training: np.ndarray, held_out: np.ndarray, rate: float, check: object) -> float:
+        calls.append(training)
+        return real_threshold(training, held_out, rate)
+
+    monkeypatch.setattr(report, "copy_threshold", counted)
+    rng = np.random.default_rng(4)
+    real = replace(
+        REAL_IMAGES,
+        training_pixels=rng.normal(size=(250, 12)),
+        held_out_pixels=rng.normal(size=(1, 150, 12)),
+        known=report.Remembered(),
+    )
+    shown = GeneratedImages("a", images(LABELS[:120]), pixels=rng.normal(size=(1, 120, 12)))
+    first = row(shown, real, FEW)
+    assert len(calls) == 2  # features and pixels
+    again = row(shown, replace(real, held_out_labels=()), FEW)
+    assert len(calls) == 2 and again.figures["copies"] == first.figures["copies"]
+    other = replace(real, training_pixels=rng.normal(size=(250, 12)))
+    row(shown, other, FEW)
+    assert len(calls) == 3 and calls[-1] is other.training_pixels
+
+
 def test_many_images_are_measured_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """One matrix of all distances would take 50 MB, in blocks of 256 it is 0.5 MB and what is computed from it;
     resources/manual/evaluate.md has the peak for 50,000 images.
     """
     monkeypatch.setattr(feature_arrays.blocks, "__defaults__", (256,))
+    monkeypatch.setattr(interval, "LARGEST_RESAMPLE", 100)
     rng = np.random.default_rng(9)
     training, held_out, generated = (rng.normal(size=(2500, 24)).astype(np.float32) for _ in range(3))
     tracemalloc.start()

@@ -94,27 +94,3 @@ def distance_blocks(
             to_norms = np.einsum("nd,nd->n", to, to)
             squared = [norm + to_norms - 2 * view @ to.T for view, norm in zip(shown, norms, strict=True)]
             yield rows, columns, np.sqrt(np.maximum(np.minimum.reduce(squared), 0.0))
-
-
-def nearest(
-    images: FeatureArray, other: FeatureArray, count: int, same: bool = False
-) -> tuple[Features, NDArray[np.intp]]:
-    """Distances to, and indices of, the `count` rows of `other` nearest to each image: [N,count], nearest first.
-
-    `images` are [N,D], or [V,N,D] with V views of each. `same`: they are `other`, and no row is its own neighbour.
-    """
-    views = images if images.ndim == 3 else images[None]
-    found = np.full((views.shape[1], count), np.inf)
-    indices = np.zeros(found.shape, np.intp)
-    for rows, columns, distances in distance_blocks(views, other):
-        if same:
-            own = np.arange(max(rows.start, columns.start), min(rows.stop, columns.stop))
-            distances[own - rows.start, own - columns.start] = np.inf
-        few = min(count, distances.shape[1])
-        best = np.argpartition(distances, few - 1, axis=1)[:, :few]
-        candidates = np.concatenate([found[rows], np.take_along_axis(distances, best, axis=1)], axis=1)
-        numbers = np.concatenate([indices[rows], best + columns.start], axis=1)
-        order = np.argsort(candidates, axis=1, kind="stable")[:, :count]
-        found[rows] = np.take_along_axis(candidates, order, axis=1)
-        indices[rows] = np.take_along_axis(numbers, order, axis=1)
-    return found, indices

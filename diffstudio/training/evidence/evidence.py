@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffstudio.evaluation.even_spacing import evenly_spaced
-from diffstudio.evaluation.features.feature_arrays import nearest
+from diffstudio.evaluation.features.neighbours import nearest
 from diffstudio.evaluation.memorisation import copies
 from diffstudio.evaluation.prdc import precision_recall_density_coverage
 from diffstudio.evaluation.vendi import vendi_score

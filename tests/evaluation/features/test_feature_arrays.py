@@ -7,7 +7,7 @@ import pytest
 
 from diffstudio.errors import BadRequest
 from diffstudio.evaluation.features import feature_arrays
-from diffstudio.evaluation.features.feature_arrays import as_features, as_views, distance_blocks, nearest, same_width
+from diffstudio.evaluation.features.feature_arrays import as_features, as_views, distance_blocks, same_width
 
 RNG = np.random.default_rng(0)
 
@@ -21,25 +21,6 @@ def test_distances_are_exact_far_from_the_origin_and_come_in_blocks(monkeypatch:
         assert distances.shape[0] <= 7 and distances.shape[1] <= 7
         found[rows, columns] = distances
     np.testing.assert_allclose(found, expected, rtol=1e-9)
-
-
-def test_the_nearest_of_several_views_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feature_arrays.blocks, "__defaults__", (7,))
-    views, other = RNG.normal(size=(3, 20, 5)), RNG.normal(size=(30, 5))
-    expected = np.linalg.norm(views[:, :, None] - other, axis=3).min(axis=0)
-    distances, indices = nearest(views, other, 4)
-    np.testing.assert_array_equal(indices, np.argsort(expected, axis=1)[:, :4])
-    np.testing.assert_allclose(distances, np.sort(expected, axis=1)[:, :4])
-
-
-@pytest.mark.parametrize("rows", [7, 2048])
-def test_the_nearest_come_first_and_no_image_is_its_own_neighbour(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feature_arrays.blocks, "__defaults__", (rows,))
-    features = RNG.normal(size=(40, 6))
-    distances, indices = nearest(features, features, 3, same=True)
-    everything = np.linalg.norm(features[:, None] - features, axis=2)
-    np.testing.assert_array_equal(indices, np.argsort(everything, axis=1)[:, 1:4])
-    np.testing.assert_allclose(distances, np.sort(everything, axis=1)[:, 1:4])
 
 
 @pytest.mark.parametrize(

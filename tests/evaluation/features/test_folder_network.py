@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffstudio.errors import BadRequest
-from diffstudio.evaluation.features.feature_arrays import nearest
 from diffstudio.evaluation.features.folder_network import WIDTH, folder_network
+from diffstudio.evaluation.features.neighbours import nearest
 
 
 def images(count: int, channels: int = 3, side: int = 12, seed: int = 0) -> tuple[Tensor, list[int]]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from diffstudio.evaluation.features.feature_arrays import FeatureArray, Features
 from diffstudio.evaluation.features.feature_network import FeatureNetwork, with_pixels
-from diffstudio.evaluation.memorisation import FALSE_POSITIVE_RATE, LARGEST_RATIO, copy_threshold, distance_ratios
+from diffstudio.evaluation.memorisation import FALSE_POSITIVE_RATE, LARGEST_RATIO, copy_threshold, neighbours
 from diffstudio.evaluation.report import RealImages
 from diffstudio.studio.evaluations.measure import View
 
@@ -37,8 +37,8 @@ class _Test:
     threshold: float
 
     def ratios(self, views: FeatureArray) -> tuple[Features, np.ndarray]:
-        ratios, nearest = distance_ratios(views, self.real)
-        return ratios / self.threshold, nearest
+        near = neighbours(views, self.real)
+        return near.ratios / self.threshold, near.indices[:, 0]
 
 
 class NearCopies:
