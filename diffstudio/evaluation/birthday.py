@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from diffstudio.evaluation.features.feature_arrays import as_features, distance_blocks, same_width
 from diffstudio.evaluation.features.neighbours import nearest
+from diffstudio.evaluation.features.pairs import Check, no_check
 from diffstudio.evaluation.interval import Interval
 
 TYPICAL_SHARE = 0.01  # the share of distinct real images with another one below the threshold
@@ -45,18 +46,18 @@ def batch_with_duplicate(support: float) -> float:
     return (1 + sqrt(1 + 8 * log(2) * support)) / 2
 
 
-def duplicate_threshold(real: ArrayLike) -> float:
+def duplicate_threshold(real: ArrayLike, check: Check = no_check) -> float:
     """The distance within which 1 % of the distinct real images [N,D] have another one.
 
     Identical images are counted once. BadRequest: fewer than three images, or features that are not finite.
     """
     known = as_features(real, "real", at_least=3)
-    distances = nearest(known, known, 1, same=True)[0][:, 0]
+    distances = nearest(known, known, 1, same=True, check=check)[0][:, 0]
     different = distances[distances > _EQUAL * float(distances.max())]
     return float(np.quantile(different, TYPICAL_SHARE)) if len(different) else 0.0
 
 
-def birthday(generated: ArrayLike, threshold: float) -> Birthday:
+def birthday(generated: ArrayLike, threshold: float, check: Check = no_check) -> Birthday:
     """Count the pairs of images [S,D] no further apart than `threshold`, and estimate the support size from them.
 
     The share q of pairs that are duplicates estimates the sum of the squared probabilities of all images; 1 / q is their
@@ -69,6 +70,7 @@ def birthday(generated: ArrayLike, threshold: float) -> Birthday:
     count = len(images)
     partners = np.zeros(count, np.int64)
     for rows, columns, distances in distance_blocks([images], images):
+        check()
         close = distances <= threshold
         own = np.arange(max(rows.start, columns.start), min(rows.stop, columns.stop))
         close[own - rows.start, own - columns.start] = False
@@ -97,11 +99,11 @@ def _poisson_interval(events: float) -> tuple[float, float]:
     return low, (events + 1) * (1 - 1 / (9 * (events + 1)) + _Z / (3 * sqrt(events + 1))) ** 3
 
 
-def birthday_test(generated: ArrayLike, real: ArrayLike) -> Birthday:
+def birthday_test(generated: ArrayLike, real: ArrayLike, check: Check = no_check) -> Birthday:
     """`birthday` with the threshold from the real images [N,D], ideally as many as the generated ones.
 
     With fewer real images the test is less sensitive. BadRequest also for features of different widths.
     """
     shown, known = as_features(generated, "generated"), as_features(real, "real", at_least=3)
     same_width(known, shown)
-    return birthday(shown, duplicate_threshold(known))
+    return birthday(shown, duplicate_threshold(known, check), check)

@@ -211,7 +211,7 @@ def _row(generated: GeneratedImages, real: RealImages, resamples: int, count: in
     tests, found = memorisation(generated, real, chosen, check, near if is_whole and of_first_view else None)
     figures = _figures(held_out, images, pairs, resamples, check) | tests
     few = min(count, MOST_FOR_DUPLICATES)
-    duplicates = birthday_test(_draw(images, few), _draw(held_out, few))
+    duplicates = birthday_test(_draw(images, few), _draw(held_out, few), check)
     check()
     figures |= {"modes": mode_coverage(images, held_out, check=check), "support": duplicates.support}
     follows, known = None, set(real.held_out_labels)
@@ -278,7 +278,7 @@ def _figures(
         return measures_of_part(real, generated)
 
     check()
-    whole = {"frechet_distance": frechet_distance(held_out, images), "kernel_distance": pairs.kernel_distance}
+    whole = {"frechet_distance": frechet_distance(held_out, images, check), "kernel_distance": pairs.kernel_distance}
     whole |= asdict(pairs.prdc) | {"vendi": vendi_score(images)}
     found = bootstrap_intervals(of_part, held_out, images, resamples, whole=whole)
     for name, (lowest, highest) in _RANGES.items():
