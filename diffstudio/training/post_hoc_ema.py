@@ -78,10 +78,13 @@ class Averaging:
         self._load(length)
         losses = self._context.trainer.objective.fixed_losses(self._network, self._context.batches)
         if losses is None:
+            recipe = self._context.recipe
             raise RunProblem(
                 f"The run {self._of.run.name} has no held-out images",
-                "its folder was too small",
-                "Give a length instead",
+                "after its cross-validation it was trained on all images"
+                if recipe.data.cross_splits
+                else "its folder was too small",
+                "Choose a length, and compare its samples",
             )
         return losses.loss
 

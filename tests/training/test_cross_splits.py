@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from diffstudio.cli import main
 from diffstudio.errors import RunProblem
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.training.cross_splits import CrossSplits
 from diffstudio.training.loop import train
-from diffstudio.training.recipe import Recipe
+from diffstudio.training.recipe import Recipe, read_recipe
 from diffstudio.training.run.events import (
     RunCrossValidated,
     RunEvent,
@@ -109,6 +115,48 @@ def test_a_kill_between_the_choice_and_the_recipe_changes_nothing(
     run = train(path, resume=True)
     assert_same(whole, run)
     assert len(events_of(run, RunCrossValidated)) == 1 and not run.splits_file.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9 on Windows")
+def test_a_run_whose_process_is_killed_inside_a_split_gives_the_same_weights(
+    tiny: Path, split_recipe: str, tmp_path: Path
+) -> None:
+    """Killed in the middle of a step or of a write, after states of the networks were written."""
+    steps = 60
+    long = with_steps(read_recipe(Path(split_recipe)), steps)
+    long.write(tmp_path / "long.toml")
+    killed = RunFolder(tmp_path / "killed")
+    command = "import sys; from pathlib import Path; from diffstudio.training.loop import train; "
+    command += "from diffstudio.training.run.clock import RunClock; RunClock.state_due = lambda self: True; "
+    command += "train(Path(sys.argv[1]), Path(sys.argv[2]), recipe=sys.argv[3])"
+    process = subprocess.Popen([sys.executable, "-c", command, killed.path, tiny, tmp_path / "long.toml"])
+    while process.poll() is None and len(events_of(killed, RunHeldOut)) < 3:
+        time.sleep(0.005)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not events_of(killed, RunCrossValidated)
+    stored = torch.load(killed.splits_file, weights_only=True)
+    assert 0 < stored["networks"][0]["step"] < steps and len(stored["losses"]) >= 2
+    train(killed.path, resume=True)
+    whole = train(tmp_path / "whole", tiny, recipe=str(tmp_path / "long.toml"))
+    assert only(whole, RunCrossValidated) == only(killed, RunCrossValidated)
+    assert_same(whole, killed)
+
+
+def test_its_average_of_another_length_is_not_chosen_by_a_loss(
+    tiny: Path, split_recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run itself was trained on all images."""
+    monkeypatch.setenv("DIFFSTUDIO_HOME", str(tmp_path / "home"))
+    split = read_recipe(Path(split_recipe))
+    replace(split, run=replace(split.run, ema_snapshots=4)).write(tmp_path / "averages.toml")
+    run = train(tmp_path / "run", tiny, recipe=str(tmp_path / "averages.toml"))
+    target = tmp_path / "out.safetensors"
+    assert main(["models", "ema", str(run.path), "--best", "--out", str(target)]) == 1
+    said = capsys.readouterr().err
+    assert "run has no held-out images" in said and "trained on all images" in said and not target.exists()
+    assert main(["models", "ema", str(run.path), "--length", "0.1", "--out", str(target)]) == 0
+    assert read_checkpoint(target).json("run")["ema_length"] == 0.1
 
 
 def test_the_networks_hold_out_every_image_once_and_start_alike(

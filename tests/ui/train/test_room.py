@@ -756,12 +756,17 @@ def test_a_cross_validation_is_shown_by_its_step_and_offers_no_samples(
     view = room.run_view
     view.show_run(summary, None, "")
     assert view.status.text().startswith("Cross-validation over 4 splits, step 40 of 400")
-    assert not view.sample_now.isVisibleTo(view) and view.stop.isVisibleTo(view)
+    assert view.stop.isVisibleTo(view)
+    for button in (view.sample_now, view.save_now):
+        assert button.isVisibleTo(view) and not button.isEnabled()
+        assert button.toolTip().startswith("Not during the cross-validation")
     run.append(RunCrossValidated(0, 4, 16, 40, 400, 0.4, 0.3, 0.5, (40,), (0.4,), "Cross-validated"))
     summary = replace(runs.summary(run), status=Status.TRAINING)
     assert (summary.splits, summary.step, summary.steps) == (0, 0, 40)
     view.show_run(summary, None, "")
-    assert view.status.text().startswith("Step 0 of 40") and view.sample_now.isVisibleTo(view)
+    assert view.status.text().startswith("Step 0 of 40")
+    for button in (view.sample_now, view.save_now):
+        assert button.isVisibleTo(view) and button.isEnabled() and "after the current step" in button.toolTip()
 
 
 def test_samples_and_checkpoints_can_be_asked_for(

@@ -30,6 +30,8 @@ _LONGER_MINUTES = 5, 15, 60, 240
 _LOW = 560  # px
 _AVERAGES_TIP = "Rebuild the moving average of the weights (EMA) with another length"
 _NO_AVERAGES = "This run stored no averages: set EMA snapshots to 16 or so under All settings… of the next run"
+_SAMPLE_TIP, _SAVE_TIP = "Generate samples after the current step", "Write a checkpoint after the current step"
+_NOT_IN_SPLITS = "Not during the cross-validation: its networks are discarded, and the run's own is trained after it"
 _CLOSING_NOTE = "Closing the window does not stop the run"
 
 
@@ -124,9 +126,9 @@ class RunView(QWidget):
             "Start from this…", "arrow-right", "Start a new run, on this folder or another one, from its checkpoint"
         )
         self.averages = SecondaryButton("EMA length…", "chart-line-up", _AVERAGES_TIP)
-        self.sample_now = SecondaryButton(actions.SAMPLE_NOW, "image-square", "Generate samples after the current step")
+        self.sample_now = SecondaryButton(actions.SAMPLE_NOW, "image-square", _SAMPLE_TIP)
         self.prompts = SecondaryButton("Sample prompts…", "text-t", "Change the prompts of this run's samples")
-        self.save_now = SecondaryButton("Save now", "floppy-disk", "Write a checkpoint after the current step")
+        self.save_now = SecondaryButton("Save now", "floppy-disk", _SAVE_TIP)
         self.note = ElidedLabel(_CLOSING_NOTE, "dim", pixels=theme.SMALL_PIXELS)
         self.buttons = OverflowRow(
             (
@@ -221,7 +223,7 @@ class RunView(QWidget):
             part.setVisible(not (nothing_to_draw and not summary.alive))
         self._spacer.setVisible(nothing_to_draw and not summary.alive)
         self.buttons.offer(self.stop, summary.alive)
-        training = summary.status is Status.TRAINING and not summary.splits  # a cross-validation has no samples
+        training = summary.status is Status.TRAINING
         can_go_on = summary.status in (Status.FINISHED, Status.STOPPED) and summary.run.state_file.exists()
         self.buttons.offer(self.longer, can_go_on)
         self.buttons.offer(self.start_from, summary.checkpoint is not None and not summary.alive)
@@ -230,6 +232,9 @@ class RunView(QWidget):
         describe(self.averages, self.averages.text(), _AVERAGES_TIP if has_averages else _NO_AVERAGES)
         for button in (self.sample_now, self.save_now):
             self.buttons.offer(button, training)
+            button.setEnabled(not summary.splits)
+        describe(self.sample_now, self.sample_now.text(), _NOT_IN_SPLITS if summary.splits else _SAMPLE_TIP)
+        describe(self.save_now, self.save_now.text(), _NOT_IN_SPLITS if summary.splits else _SAVE_TIP)
         self.buttons.offer(self.prompts, training and has_prompts)
         self.remove.setEnabled(not summary.alive)
         describe(
