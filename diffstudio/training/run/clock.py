@@ -12,6 +12,7 @@ FIRST_STATE_SECONDS = 20.0  # after the start, the first state is saved
 STATE_SECONDS = 45.0  # between two, so that a kill costs less than a minute
 HELD_OUT_SHARES, SAMPLE_SHARES = 24, 12  # how often these happen in a run whose length is a time
 _MOST_MEASURING, _MOST_SAMPLING = 0.05, 0.15  # of the time is spent on held-out losses, and on samples
+_MEASUREMENTS, _MOST_FOR_THEM = 8, 0.15  # as many held-out losses, which a verdict needs, may take this share of it
 _STEPS_OF_THE_END = 5.0  # estimated time for final samples, losses and checkpoint until it is measured, in steps
 _SLOW_START = (
     0.1  # of the time: a first step that takes longer says nothing about the others (torch.compile, a busy disk)
@@ -123,7 +124,8 @@ class Cadence:
 
     def measured(self, seconds: float, elapsed_seconds: float) -> None:
         """A held-out loss took so long: the next one is due after a time of which this is a small part."""
-        self._measure_after = elapsed_seconds + seconds / _MOST_MEASURING
+        enough = 60 * self._recipe.minutes / _MEASUREMENTS
+        self._measure_after = elapsed_seconds + min(seconds / _MOST_MEASURING, max(enough, seconds / _MOST_FOR_THEM))
 
     def samples_due(self, step: int, elapsed_seconds: float) -> bool:
         due = self._due(step, self._recipe.sample_every)

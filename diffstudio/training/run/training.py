@@ -126,9 +126,10 @@ class Training:
         """What is due: losses, an early stop, samples with their verdict, state and checkpoint."""
         step, best, checkpointer = self._trainer.step_number, False, self._checkpointer
         if last or self._cadence.held_out_due(step, self.clock.elapsed_seconds):
-            started = time.monotonic()
+            started = self.clock.elapsed_seconds
             measured = self._assessment.measure()
-            self._cadence.measured(time.monotonic() - started, self.clock.elapsed_seconds)
+            ended = self.clock.elapsed_seconds
+            self._cadence.measured(ended - started, ended)
             if measured is not None:
                 best = measured.best
                 yield measured
