@@ -233,7 +233,7 @@ class Model(Protocol):
         return prompt
 
     def encode_image(self, image: Tensor) -> Tensor:
-        """image [B,3,H,W] in [-1,1] -> clean state [B,C,h,w]."""
+        """image [B,3,H,W] in [-1,1], or in the channels of `output` -> clean state [B,C,h,w]."""
 
     def times(self, steps: int, spacing: str, strength: float, width: int, height: int) -> Tensor:
         """Decreasing timesteps [steps+1] for an image of this size, float64 on the CPU; fewer with `strength` below 1.

@@ -103,8 +103,10 @@ class OutputFormat:
         opacity = ((images[:, -1:] + 1) / 2).clamp(0, 1)
         return rgb * opacity + (1 - opacity)
 
-    def from_rgb(self, image: Tensor) -> Tensor:
-        """[B,3,H,W] -> [B,C,H,W], opaque. BadRequest for a model of arrays, which an image is not."""
+    def from_image(self, image: Tensor) -> Tensor:
+        """[B,3,H,W] -> [B,C,H,W], opaque; unchanged if it has these channels already. BadRequest for RGB as an array."""
+        if image.shape[1] == self.channels:
+            return image
         if not self.is_image:
             raise img2img_unsupported(self)
         if self.colours == 1:
@@ -122,7 +124,7 @@ CANNOT_START_FROM_AN_IMAGE = "This checkpoint cannot start from an image"
 
 def img2img_unsupported(output: OutputFormat) -> BadRequest:
     return BadRequest(
-        CANNOT_START_FROM_AN_IMAGE,
-        f"it generates arrays of {output.channels} channels",
-        "Remove the init image, or choose another checkpoint",
+        "This image cannot be converted to the channels of the checkpoint",
+        f"it generates arrays of {output.channels} channels, and this is an RGB image",
+        "Choose a file with these channels, or another checkpoint",
     )

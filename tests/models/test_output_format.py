@@ -31,18 +31,21 @@ def test_transparency_is_shown_on_white() -> None:
     assert OutputFormat(2, True).to_rgb(torch.tensor([0.5, -1.0])[None, :, None, None]).flatten().tolist() == [1.0] * 3
 
 
-def test_made_from_rgb() -> None:
+def test_made_from_image() -> None:
     rgb = torch.rand(1, 3, 8, 8) * 2 - 1
     levels = ((rgb[0] + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
     grey = torch.tensor(list(Image.fromarray(levels).convert("L").tobytes())).view(8, 8)
-    torch.testing.assert_close((GREY.from_rgb(rgb)[0, 0] + 1) * 127.5, grey.float(), rtol=0, atol=1.6)
-    assert torch.equal(PLAIN.from_rgb(rgb), rgb)
-    opaque = RGBA.from_rgb(rgb)
+    torch.testing.assert_close((GREY.from_image(rgb)[0, 0] + 1) * 127.5, grey.float(), rtol=0, atol=1.6)
+    assert torch.equal(PLAIN.from_image(rgb), rgb)
+    opaque = RGBA.from_image(rgb)
     assert torch.equal(opaque[:, :3], rgb)
     assert (opaque[:, 3] == 1).all()
-    assert OutputFormat(2, True).from_rgb(rgb).shape == (1, 2, 8, 8)
+    assert OutputFormat(2, True).from_image(rgb).shape == (1, 2, 8, 8)
+    for output in (GREY, RGBA, FIVE):
+        already = torch.rand(1, output.channels, 8, 8)
+        assert output.from_image(already) is already
     with pytest.raises(BadRequest, match="arrays of 5 channels"):
-        FIVE.from_rgb(rgb)
+        FIVE.from_image(rgb)
 
 
 def test_what_a_png_holds() -> None:

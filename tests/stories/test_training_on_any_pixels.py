@@ -14,20 +14,22 @@ import tifffile
 import torch
 from PIL import Image
 
-from diffstudio.errors import BadRequest
+from diffstudio.errors import ImageProblem
 from diffstudio.imaging.value_range import SampleType
 from diffstudio.models.families import pixel, pixel_file
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.output_format import OutputFormat, ValueType
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.events import ImageSaved, JobId, Noted
+from diffstudio.studio.generation.finished_images import finished_images
 from diffstudio.studio.generation.generate import generate
-from diffstudio.studio.generation.init_image import load_init_image, trained_ranges
+from diffstudio.studio.generation.init_image import InitImage, load_init_image, trained_ranges
 from diffstudio.studio.generation.output_files import OutputFiles
 from diffstudio.studio.generation.resolve import Resolved
 from diffstudio.studio.jobs.job_context import JobContext
 from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.metadata import metadata
+from diffstudio.studio.requests.choices import FillName
 from diffstudio.studio.requests.generate_request import GenerateRequest
 from diffstudio.training.loop import train
 from diffstudio.training.recipe import DataRecipe, NetworkRecipe, OptimiserRecipe, Recipe, RunRecipe
@@ -188,8 +190,6 @@ def test_arrays_of_five_channels(trained: Callable[..., RunFolder], tmp_path: Pa
     assert values.shape == (16, 16, 5)
     assert values.dtype == np.float32
     assert 5 <= values[..., 3].min() <= values[..., 3].max() <= 9
-    with pytest.raises(BadRequest, match="arrays of 5 channels"):
-        drawn(run, tmp_path, init=path)
 
 
 def test_hounsfield_units_come_back_as_floats(trained: Callable[..., RunFolder], tmp_path: Path) -> None:
@@ -306,3 +306,115 @@ def test_a_transparent_image_keeps_its_opacity_outside_of_the_mask_and_a_margin_
     with Image.open(path) as image:
         assert image.size == (32, 16)
         np.testing.assert_array_equal(np.asarray(image)[:, :16], original)
+
+
+def five_channels(folder: Path, n: int) -> None:
+    values = np.random.default_rng(n).random((16, 16, 5), np.float32) * np.float32([1, 1, 300, 4, 2])
+    np.save(folder / f"{n}.npy", values)
+
+
+def array_init(run: RunFolder, **changes: Any) -> InitImage:
+    found = load_init_image(GenerateRequest("", **changes), 16, 16, {}, loaded_of(run).output)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".tif"])
+def test_an_array_is_the_init_image_of_a_checkpoint_of_arrays(
+    trained: Callable[..., RunFolder], tmp_path: Path, suffix: str
+) -> None:
+    run = trained(five_channels)
+    limits = np.array(loaded_of(run).output.limits)
+    original = (limits[:, 0] + np.random.default_rng(99).random((16, 16, 5)) * (limits[:, 1] - limits[:, 0])).astype(
+        np.float32
+    )
+    init = tmp_path / f"scan{suffix}"
+    np.save(init, original) if suffix == ".npy" else tifffile.imwrite(
+        init, original, photometric="minisblack", planarconfig="contig"
+    )
+    found = array_init(run, init=init).exact_init
+    assert found is not None
+    level = (limits[:, 1] - limits[:, 0]) / 65535
+    assert (np.abs(limits[:, 0] + found * (limits[:, 1] - limits[:, 0]) - original) <= level).all()
+    path, _ = drawn(run, tmp_path, init=init, strength=0.5)
+    assert tifffile.imread(path.with_suffix(".tif")).shape == (16, 16, 5)
+    Image.fromarray(np.pad(np.full((16, 8), 255, np.uint8), ((0, 0), (8, 0)))).save(tmp_path / "mask.png")
+    for only in (False, True):
+        path, _ = drawn(run, tmp_path, init=init, mask=tmp_path / "mask.png", feather=0, masked_only=only)
+        made = tifffile.imread(path.with_suffix(".tif"))
+        assert (np.abs(made - original) <= level)[:, :8].all()
+        assert not (np.abs(made - original) <= level)[:, 8:].all()
+    path, _ = drawn(run, tmp_path, init=init, outpaint=(0, 0, 16, 0), masked_only=True, width=16, height=16, feather=0)
+    assert (np.abs(tifffile.imread(path.with_suffix(".tif"))[:, :16] - original) <= level).all()
+
+
+def test_a_generated_image_stands_for_the_values_beside_it(trained: Callable[..., RunFolder], tmp_path: Path) -> None:
+    run = trained(five_channels)
+    path, _ = drawn(run, tmp_path)
+    limits = np.array(loaded_of(run).output.limits)
+    found = array_init(run, init=path).exact_init
+    assert found is not None
+    values = limits[:, 0] + found * (limits[:, 1] - limits[:, 0])
+    assert (np.abs(values - tifffile.imread(path.with_suffix(".tif"))) <= (limits[:, 1] - limits[:, 0]) / 65535).all()
+
+
+def test_other_channels_than_the_checkpoint_has_are_named(trained: Callable[..., RunFolder], tmp_path: Path) -> None:
+    run = trained(five_channels)
+    np.save(tmp_path / "seven.npy", np.zeros((16, 16, 7), np.float32))
+    Image.new("RGB", (16, 16)).save(tmp_path / "photo.png")
+    with pytest.raises(ImageProblem, match=r"seven\.npy.*: it has 7 channels, not 5"):
+        drawn(run, tmp_path, init=tmp_path / "seven.npy")
+    with pytest.raises(ImageProblem, match=r"photo\.png.*: it is an image, not an array of 5 channels"):
+        drawn(run, tmp_path, init=tmp_path / "photo.png")
+
+
+@pytest.mark.parametrize("fill", FillName)
+def test_what_lies_under_the_mask_of_an_array(
+    trained: Callable[..., RunFolder], tmp_path: Path, fill: FillName
+) -> None:
+    run = trained(five_channels)
+    five_channels(tmp_path, 99)
+    Image.fromarray(np.pad(np.full((16, 8), 255, np.uint8), ((0, 0), (8, 0)))).save(tmp_path / "mask.png")
+    plain = array_init(run, init=tmp_path / "99.npy").exact_init
+    found = array_init(run, init=tmp_path / "99.npy", mask=tmp_path / "mask.png", fill=fill).exact_init
+    assert plain is not None and found is not None
+    np.testing.assert_allclose(found[:, :8], plain[:, :8], atol=1e-6)
+    inside = found[:, 8:]
+    match fill:
+        case FillName.ORIGINAL:
+            np.testing.assert_allclose(inside, plain[:, 8:], atol=1e-6)
+        case FillName.NOTHING:
+            assert np.allclose(inside, inside[0, 0]) and abs(inside[0, 0, 0] - 0.5) < 0.01
+        case FillName.NOISE:
+            assert inside.std() > 0.2 and not np.allclose(inside, plain[:, 8:])
+        case FillName.SURROUNDINGS:
+            assert inside.std() < plain.std()
+
+
+@pytest.mark.parametrize("kind", ["16 bits", "floats"])
+def test_a_ramp_is_an_init_image_of_all_its_values(
+    trained: Callable[..., RunFolder], tmp_path: Path, kind: str
+) -> None:
+    """A network that changes nothing gives it back: 65,536 levels within one, floats within one of 65,535 parts."""
+    ramp = RAMP if kind == "16 bits" else (RAMP.astype(np.float32) / 65535 * 4095 - 1024)
+
+    def save(path: Path, values: np.ndarray) -> None:
+        Image.fromarray(values).save(path) if kind == "16 bits" else tifffile.imwrite(path.with_suffix(".tif"), values)
+
+    rows = np.linspace(0, 240, 8).astype(int)
+    run = trained(lambda folder, n: save(folder / f"{n}.png", ramp[rows[n] : rows[n] + 16, :].reshape(64, 64)))
+    save(tmp_path / "ramp.png", ramp)
+    init = tmp_path / ("ramp.png" if kind == "16 bits" else "ramp.tif")
+    model = loaded_of(run)
+    ranges, _ = trained_ranges(read_checkpoint(run.latest_checkpoint))
+    ((low, high),) = model.output.limits
+    found = load_init_image(GenerateRequest("", init=init, strength=0.01), 256, 256, ranges, model.output)
+    assert found is not None and found.exact_init is not None
+    state = model.encode_image(torch.from_numpy(found.exact_init).permute(2, 0, 1)[None].mul(2).sub(1).float())
+    (made,) = finished_images(state, model.output)
+    assert made.exact is not None
+    values = made.exact.values[..., 0].astype(np.float64)
+    if kind == "16 bits":
+        values = low + values / 65535 * (high - low)
+    assert np.abs(values - ramp.clip(low, high)).max() <= (high - low) / 65535
+    assert len(np.unique(values)) > 60000

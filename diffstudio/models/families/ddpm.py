@@ -108,7 +108,7 @@ class DDPMModel(Model):
         return lambda texts: EncodedPrompt()
 
     def encode_image(self, image: Tensor) -> Tensor:
-        return self.output.from_rgb(image.float())
+        return self.output.from_image(image.float())
 
     def decode(self, state: Tensor) -> Tensor:
         return self.output.to_rgb(state)

@@ -113,7 +113,7 @@ class OneCallModel(Model):
 
     def encode_rgb(self, image: Tensor) -> Tensor:
         """RGB images [B,3,H,W] in [-1,1], converted to the model's channels. BadRequest for a model of arrays."""
-        return self.output.from_rgb(image)
+        return self.output.from_image(image)
 
     def encode_image(self, image: Tensor) -> Tensor:
         raise text_only(IN_ONE_CALL)

@@ -200,7 +200,7 @@ class PixelModel(Model):
         return condition_of(prompts, self.config, self.tokenizer, self.classes, self.device)
 
     def encode_image(self, image: Tensor) -> Tensor:
-        return self.output.from_rgb(image.float())
+        return self.output.from_image(image.float())
 
     def decode(self, state: Tensor) -> Tensor:
         return state if self.output.is_plain else self.output.to_rgb(state)

@@ -19,7 +19,7 @@ from diffstudio.models.conditioning.image_inputs import ControlNetInput
 from diffstudio.models.memory import devices
 from diffstudio.models.memory.oom_fallback import OutOfMemoryFallback, decode, images_at_once
 from diffstudio.models.model import Model
-from diffstudio.models.output_format import OutputFormat, img2img_unsupported
+from diffstudio.models.output_format import OutputFormat
 from diffstudio.studio.events import Event, Finished, ImageSaved, Noted
 from diffstudio.studio.generation.controlnets import RequestControlNets
 from diffstudio.studio.generation.enlarge import Enlarger
@@ -67,8 +67,6 @@ def generate(
     began = time.monotonic()
     check_one_call(request, model)
     request, width, height = _with_size(request, model)
-    if request.init is not None and not model.output.is_image:
-        raise img2img_unsupported(model.output)
     ranges, note = trained_ranges(model.checkpoint)
     init_image = load_init_image(request, width, height, ranges, model.output)
     if note and init_image is not None:
@@ -212,9 +210,12 @@ class _Generation:
         return self._controlnets.inputs(self.model, one.width, one.height, init_image)
 
     def _init_tensor(self) -> Tensor | None:
-        """[1,3,H,W] in [-1,1]."""
+        """[1,3,H,W] in [-1,1], or [1,C,H,W] where RGB of 8 bits does not hold the model's channels."""
         if self._init_image is None:
             return None
+        exact = self._init_image.exact_init
+        if exact is not None:
+            return torch.from_numpy(exact).permute(2, 0, 1)[None].mul(2).sub(1).float()
         return torch.from_numpy(self._init_image.init).permute(2, 0, 1)[None].float() / 127.5 - 1.0
 
     def _mask_tensor(self) -> Tensor | None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from diffstudio.errors import BadRequest, CheckpointDamaged, DiffstudioError, RunProblem
+from diffstudio.imaging.exact_files import EXACT_SUFFIX
 from diffstudio.imaging.levels import PixelForm, load_levels
 from diffstudio.imaging.masks import GREY, Box, Mask, feather_mask, fill_from_surroundings, masked_region
 from diffstudio.imaging.reader import NO_RANGES, WHITE, flatten, load_image, read_rgb, read_size
@@ -40,6 +41,7 @@ class InitImage:
     share: NDArray[np.float32] | None  # [h,w] in [0,1]: opacity of the result; 0 keeps `whole` to the bit
     box: Box  # the part of `whole` that is generated
     exact: Fractions | None = None  # [h,w,C]: `whole` in the model's channels, where RGB of 8 bits does not hold them
+    exact_init: Fractions | None = None  # [H,W,C]: likewise `init`
 
     def composed(self, made: Picture) -> Picture:
         """Composite the result `made` [H,W,3] into `whole`, by the feathered mask."""
@@ -78,15 +80,17 @@ def load_init_image(
 
     `ranges` are those of the checkpoint's training images, for an initial image of more than 8 bits a channel; `output`
     is what it generates.
-    ImageProblem for an unreadable or truncated file, BadRequest for an empty mask or a canvas that is too large.
+    ImageProblem for an unreadable or truncated file and for arrays of other channels than the model's, BadRequest for an
+    empty mask or a canvas that is too large.
     """
     if request.init is None:
         return None
-    ranges = NO_RANGES if _fills_its_range(request.init) else ranges
+    exact = None if output.is_grey_or_rgb_of_8_bits else _exact(request, (width, height), ranges, output)
+    ranges = NO_RANGES if _was_generated(request.init) else ranges
     image = flatten(load_image(request.init, ranges=ranges).image)
     if request.mask is None and not any(request.outpaint):
         whole = np.array(fitted(image, (width, height), request.resize))
-        return InitImage(whole, None, whole, None, (0, 0, width, height))
+        return InitImage(whole, None, whole, None, (0, 0, width, height), exact_init=exact)
     mask = _read_mask(request.mask, image.size) if request.mask is not None else Image.new("L", image.size, 0)
     if any(request.outpaint):
         image, mask = _extended(image, mask, request)
@@ -106,16 +110,28 @@ def load_init_image(
     filled = Image.fromarray(_filled(whole, painted, request.fill, request.seed))
     init = np.array(filled.crop(box).resize((width, height), Image.Resampling.LANCZOS))
     small = np.array(mask.crop(box).resize((width, height), Image.Resampling.BILINEAR))
-    exact = None if output.is_grey_or_rgb_of_8_bits else _exact(request, (width, height), ranges, output)
-    return InitImage(init, small, whole, feather_mask(painted, request.feather), box, exact)
+    exact_init = None
+    if exact is not None:
+        under = _filled_exactly(exact, painted, request.fill, request.seed, output.colours)
+        size = (width, height)
+        exact_init = _by_channel(under, lambda plane: plane.crop(box).resize(size, Image.Resampling.LANCZOS)).clip(0, 1)
+    return InitImage(init, small, whole, feather_mask(painted, request.feather), box, exact, exact_init)
 
 
 def _exact(
     request: GenerateRequest, size: tuple[int, int], ranges: Mapping[SampleType, Range], output: OutputFormat
 ) -> Fractions:
-    """The image that is inpainted, in the model's channels [h,w,C] from 0 to 1. ImageProblem."""
+    """The image in the model's channels [h,w,C] from 0 to 1: with a mask and `masked_only` at its own size, else at `size`.
+
+    Of an image that was generated here the TIFF beside it is read, if it has one. ImageProblem.
+    """
     assert request.init is not None
-    loaded = load_levels(request.init, PixelForm(output.channels, 16, output.alpha, ranges))
+    path = request.init
+    if _was_generated(path):
+        beside = path.with_suffix(EXACT_SUFFIX)
+        path, ranges = (beside, ranges) if beside.is_file() else (path, NO_RANGES)
+    limits = () if output.is_image else output.limits or ((0.0, float(output.values.largest)),) * output.channels
+    loaded = load_levels(path, PixelForm(output.channels, 16, output.alpha, ranges, limits))
     values = loaded.values.astype(np.float64) / 65535
     opacity = np.ones(values.shape[:2]) if loaded.alpha is None else loaded.alpha / 65535
     if output.alpha:
@@ -124,7 +140,7 @@ def _exact(
         values = values * opacity[..., None] + (1 - opacity[..., None])  # on white, as `flatten`
     left, top, right, bottom = request.outpaint
     values = np.pad(values, ((top, bottom), (left, right), (0, 0)), mode="edge")
-    if request.masked_only:
+    if request.masked_only and (request.mask is not None or any(request.outpaint)):
         return values
     return _by_channel(values, lambda plane: fitted(plane, size, request.resize)).clip(0, 1)
 
@@ -138,8 +154,10 @@ def _by_channel(values: Fractions, change: Callable[[Image.Image], Image.Image])
     return np.stack([np.asarray(plane, np.float64) for plane in changed], axis=2)
 
 
-def _fills_its_range(path: Path) -> bool:
-    """Whether a file is an image of 16 bits that was generated here: 65,535 is white, whatever the folder's range was."""
+def _was_generated(path: Path) -> bool:
+    """Whether a file was generated here with a checkpoint of other pixels than RGB of 8 bits: its highest level is white,
+    whatever the folder's range was.
+    """
     try:
         values = json_object(read_text(path).texts.get(JSON_KEY)) or {}
     except (DiffstudioError, OSError):
@@ -256,3 +274,13 @@ def _filled(image: Picture, mask: Mask, fill: FillName, seed: int) -> Picture:
         case FillName.SURROUNDINGS:
             under = fill_from_surroundings(image, mask)
     return np.where(mask[..., None] > 0, under, image)
+
+
+def _filled_exactly(values: Fractions, mask: Mask, fill: FillName, seed: int, colours: int) -> Fractions:
+    """The same for values [h,w,C] from 0 to 1: exact outside of the mask, of 8 bits inside. Opacity stays."""
+    if fill is FillName.ORIGINAL:
+        return values
+    levels = np.rint(values[..., :colours] * 255).astype(np.uint8)
+    found = values.copy()
+    found[..., :colours][mask > 0] = _filled(levels, mask, fill, seed)[mask > 0] / 255
+    return found
