@@ -128,9 +128,11 @@ TESTED_IN = {
     "training/objectives/test_gan.py": "training/objectives/diffusion training/objectives/objective",
     "stories/test_training_on_several_devices.py": "training/distributed/sharding",
     "training/test_post_hoc_ema.py": "cli/post_hoc_ema",
-    "training/test_recipe.py": (
-        "training/recipe_limits training/recipe_network training/recipe_objective training/recipe_values"
+    "training/recipe/test_recipe.py": (
+        "training/recipe/data_recipe training/recipe/limits training/recipe/network_recipe"
+        " training/recipe/objective_recipe training/recipe/optimiser_recipe training/recipe/values"
     ),
+    "training/test_recipe_choice.py": "training/recipe_from_checkpoint",
     "training/data/test_inspect_folder.py": "training/data/folder_report",
     "training/run/test_run_folder.py": "training/run/events",
     "training/run/test_resume.py": "training/preparation/stored_dataset",

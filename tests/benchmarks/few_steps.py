@@ -38,7 +38,7 @@ from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.preparation.stored_dataset import StoredDataset
-from diffstudio.training.recipe_choice import starting_checkpoint
+from diffstudio.training.recipe_from_checkpoint import starting_checkpoint
 from diffstudio.training.run.run_folder import RunFolder
 
 STEPS, AT_ONCE, FIRST_SEED = (1, 2, 4), 16, 1000

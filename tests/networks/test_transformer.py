@@ -18,7 +18,7 @@ from diffstudio.networks.transformer import (
     zero_init,
 )
 from diffstudio.training.objectives.diffusion import build_network
-from diffstudio.training.recipe import ObjectiveName
+from diffstudio.training.recipe.objective_recipe import ObjectiveName
 from diffstudio.training.recipe_choice import named_recipes
 
 

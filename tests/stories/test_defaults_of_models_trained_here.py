@@ -27,7 +27,8 @@ from diffstudio.studio.fitted_spacing import with_fitted_times
 from diffstudio.studio.requests.generate_request import GenerateRequest
 from diffstudio.studio.requests.kinds import request_from_json
 from diffstudio.studio.requests.upscale_request import UpscaleRequest
-from diffstudio.training.recipe import Recipe, RunRecipe
+from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe.run_recipe import RunRecipe
 from diffstudio.training.run.run_folder import RunFolder
 from tests.benchmarks.fitted_steps import with_times
 from tests.benchmarks.last_call import grain

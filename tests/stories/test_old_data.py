@@ -42,7 +42,8 @@ from diffstudio.studio.runs.history import RunHistory
 from diffstudio.studio.runs.runs import Runs
 from diffstudio.studio.settings import Settings, Theme, load_settings, read_settings
 from diffstudio.studio.worker import Worker
-from diffstudio.training.recipe import NetworkRecipe, OptimiserName
+from diffstudio.training.recipe.network_recipe import NetworkRecipe
+from diffstudio.training.recipe.optimiser_recipe import OptimiserName
 from diffstudio.training.run.events import RunFinished, RunStarted, RunStopped
 from diffstudio.training.run.run_folder import RunFolder, Status
 

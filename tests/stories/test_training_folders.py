@@ -15,7 +15,8 @@ from diffstudio.models.library.records import read_checkpoint
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.left_out import write_left_out
 from diffstudio.training.loop import train
-from diffstudio.training.recipe import ClassesName, read_table
+from diffstudio.training.recipe.data_recipe import ClassesName
+from diffstudio.training.recipe.recipe import read_table
 from diffstudio.training.run.events import RunStarted
 from diffstudio.training.run.run_folder import RunFolder
 

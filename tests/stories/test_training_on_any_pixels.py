@@ -32,7 +32,11 @@ from diffstudio.studio.metadata import metadata
 from diffstudio.studio.requests.choices import FillName
 from diffstudio.studio.requests.generate_request import GenerateRequest
 from diffstudio.training.loop import train
-from diffstudio.training.recipe import DataRecipe, NetworkRecipe, OptimiserRecipe, Recipe, RunRecipe
+from diffstudio.training.recipe.data_recipe import DataRecipe
+from diffstudio.training.recipe.network_recipe import NetworkRecipe
+from diffstudio.training.recipe.optimiser_recipe import OptimiserRecipe
+from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe.run_recipe import RunRecipe
 from diffstudio.training.run.events import RunSamples, RunStarted
 from diffstudio.training.run.run_folder import RunFolder
 

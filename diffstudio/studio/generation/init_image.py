@@ -26,7 +26,7 @@ from diffstudio.studio.metadata.readers.found_settings import as_object, json_ob
 from diffstudio.studio.requests.choices import FillName, ResizeName
 from diffstudio.studio.requests.generate_request import GenerateRequest
 from diffstudio.studio.requests.limits import LARGEST_SIDE, too_large
-from diffstudio.training.recipe import ranges_of_recipe
+from diffstudio.training.recipe.recipe import ranges_of_recipe
 
 Fractions: TypeAlias = NDArray[np.float64]  # values from 0 to 1
 

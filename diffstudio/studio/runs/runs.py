@@ -27,7 +27,7 @@ from diffstudio.studio.runs.process import LOCK, Detached, Launch, read_launch, 
 from diffstudio.studio.runs.status import ALIVE, RunProgress, find_process, modified, size_of, status_of
 from diffstudio.studio.system_trash import move_to_system_trash
 from diffstudio.training.distributed.cluster import ALL_DEVICES
-from diffstudio.training.recipe import Recipe
+from diffstudio.training.recipe.recipe import Recipe
 from diffstudio.training.recipe_choice import RecipeChoice, read_choice
 from diffstudio.training.run.run_folder import Command, RunFolder, RunRequest, Status, creation_time
 

@@ -37,7 +37,7 @@ from diffstudio.training.data.inspect_folder import map_in_threads
 from diffstudio.training.data.pixel_choice import AUTO, BUCKET, CROP, why_unfit, with_ranges
 from diffstudio.training.data.preprocess import PAD, Size, background_colour, prepare_image, prepare_mask, size_for
 from diffstudio.training.data.split import deal_folds, held_out_by_folder, held_out_by_hash, with_every_class_trained
-from diffstudio.training.recipe import ClassesName, DataRecipe, MasksName
+from diffstudio.training.recipe.data_recipe import ClassesName, DataRecipe, MasksName
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,7 +14,7 @@ from diffstudio.training.data.batches import Batch, Batches
 from diffstudio.training.distributed.sharding import number
 from diffstudio.training.distributed.team import Team
 from diffstudio.training.optimisers import Optimisers
-from diffstudio.training.recipe import ObjectiveName
+from diffstudio.training.recipe.objective_recipe import ObjectiveName
 
 TEACHER = "teacher"  # key of the network that a few-steps run learns from, in `others` and in the training state
 

@@ -19,7 +19,7 @@ from diffstudio.networks.cascade import UPPER
 from diffstudio.networks.unet import PixelNetwork
 from diffstudio.training.channel_adapter import Mixing, mixing
 from diffstudio.training.few_steps import cannot_tune
-from diffstudio.training.recipe_choice import cannot_start_from, check_prediction, starting_checkpoint
+from diffstudio.training.recipe_from_checkpoint import cannot_start_from, check_prediction, starting_checkpoint
 from diffstudio.training.trainer import Trainer
 
 _MOST_NEW_TOKENS = 2048

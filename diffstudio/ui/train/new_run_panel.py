@@ -16,8 +16,12 @@ from diffstudio.studio.runs.runs import LONGEST_NAME
 from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.training.distributed.cluster import Cluster
 from diffstudio.training.network_sizes.recipe_size import memory_bytes, size_problem
-from diffstudio.training.recipe import NetworkName, ObjectiveName, OptimiserName, Recipe
-from diffstudio.training.recipe_choice import AUTO, FROM_SCRATCH, STARTER, RecipeChoice, choose_recipe, named_recipes
+from diffstudio.training.recipe.network_recipe import NetworkName
+from diffstudio.training.recipe.objective_recipe import ObjectiveName
+from diffstudio.training.recipe.optimiser_recipe import OptimiserName
+from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe_choice import AUTO, RecipeChoice, choose_recipe, named_recipes
+from diffstudio.training.recipe_from_checkpoint import FROM_SCRATCH, STARTER
 from diffstudio.ui.train.devices import DevicesForm
 from diffstudio.ui.train.duration_slider import DurationSlider
 from diffstudio.ui.train.folder.folder_card import CARD_THUMBS, FolderCard

@@ -13,8 +13,11 @@ from typing import NamedTuple
 
 from diffstudio.studio.curves.curve import NoiseCurve
 from diffstudio.studio.curves.saved import saved_curves
-from diffstudio.training.recipe import NetworkName, NoiseLevelsName, ObjectiveName, OptimiserName, Recipe
-from diffstudio.training.recipe_choice import RATE_FROM_CHECKPOINT
+from diffstudio.training.recipe.network_recipe import NetworkName
+from diffstudio.training.recipe.objective_recipe import NoiseLevelsName, ObjectiveName
+from diffstudio.training.recipe.optimiser_recipe import OptimiserName
+from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe_from_checkpoint import RATE_FROM_CHECKPOINT
 from diffstudio.ui.widgets.formatting import human_bytes
 
 

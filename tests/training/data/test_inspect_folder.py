@@ -292,7 +292,7 @@ def test_inspecting_and_preparing_need_no_torch(tmp_path: Path) -> None:
         "import sys; from pathlib import Path\n"
         "from diffstudio.training.data.inspect_folder import inspect_folder\n"
         "from diffstudio.training.data.dataset import build_dataset\n"
-        "from diffstudio.training.recipe import DataRecipe\n"
+        "from diffstudio.training.recipe.data_recipe import DataRecipe\n"
         "folder = Path(sys.argv[1])\n"
         "*_, report = inspect_folder(folder)\n"
         "assert len(build_dataset(report, DataRecipe(size=16), folder / 'cache')) == 1\n"

@@ -13,7 +13,7 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.objectives.gan import GanObjective
-from diffstudio.training.recipe import GanLossName
+from diffstudio.training.recipe.objective_recipe import GanLossName
 from tests.training.objectives.small import CPU, dataset, recipe, trained
 
 

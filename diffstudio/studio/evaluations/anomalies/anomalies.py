@@ -51,7 +51,7 @@ from diffstudio.studio.evaluations.subjects import (
 )
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.loop import train
-from diffstudio.training.recipe import ObjectiveName
+from diffstudio.training.recipe.objective_recipe import ObjectiveName
 from diffstudio.training.run.events import RunEvent, RunStep, RunWaiting
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.training.run.setup import left_out

@@ -43,7 +43,7 @@ from diffstudio.studio.evaluations.measure import FeatureFiles, View, batches_of
 from diffstudio.studio.evaluations.samples import CheckpointSamples, as_tensor
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, FolderSubject
 from diffstudio.training.data.dataset import ImageDataset
-from diffstudio.training.recipe import ObjectiveName
+from diffstudio.training.recipe.objective_recipe import ObjectiveName
 from diffstudio.training.run.sample_sheets import image_grid
 
 FORMAT = 2  # of the stored measurements of each subject

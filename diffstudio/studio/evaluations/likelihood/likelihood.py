@@ -59,7 +59,7 @@ from diffstudio.studio.evaluations.subjects import (
     find_subjects,
     was_chosen_by_held_out,
 )
-from diffstudio.training.recipe import ObjectiveName
+from diffstudio.training.recipe.objective_recipe import ObjectiveName
 
 RESULT = "likelihood.json"  # in the request's `out`
 _TOLERANCE = 1e-3  # of the ODE solver: 1e-4 changes the result by 0.001 bits

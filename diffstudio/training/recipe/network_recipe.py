@@ -9,8 +9,8 @@ from typing import Any
 
 from diffstudio.errors import RunProblem
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.training.recipe_objective import ObjectiveName
-from diffstudio.training.recipe_values import shortened
+from diffstudio.training.recipe.objective_recipe import ObjectiveName
+from diffstudio.training.recipe.values import shortened
 
 _MOST_LEVELS = 8  # of a U-Net
 _MULTIPLE, _MOST_CHANNELS = 8, 65_536  # of a level

@@ -10,7 +10,6 @@ import dataclasses
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -18,207 +17,18 @@ import tomli_w
 
 from diffstudio.atomic import write_text
 from diffstudio.errors import RunProblem, newer_format
-from diffstudio.imaging.levels import PixelForm
 from diffstudio.imaging.value_range import Range, SampleType
-from diffstudio.models.detection.families_table import PIXEL
-from diffstudio.models.output_format import OutputFormat, ValueType
-from diffstudio.training.recipe_limits import RANGES, check_limits
-from diffstudio.training.recipe_network import NetworkName as NetworkName
-from diffstudio.training.recipe_network import NetworkRecipe as NetworkRecipe
-from diffstudio.training.recipe_network import check_network
-from diffstudio.training.recipe_objective import GanLossName as GanLossName
-from diffstudio.training.recipe_objective import NoiseLevelsName as NoiseLevelsName
-from diffstudio.training.recipe_objective import ObjectiveName as ObjectiveName
-from diffstudio.training.recipe_objective import ObjectiveRecipe as ObjectiveRecipe
-from diffstudio.training.recipe_objective import check_noise_curve, with_kind
-from diffstudio.training.recipe_values import KEYS, build, shortened
+from diffstudio.training.recipe.data_recipe import ClassesName, DataRecipe, MasksName
+from diffstudio.training.recipe.few_steps_recipe import FewStepsRecipe
+from diffstudio.training.recipe.limits import RANGES, check_limits
+from diffstudio.training.recipe.network_recipe import NetworkName, NetworkRecipe, check_network
+from diffstudio.training.recipe.objective_recipe import ObjectiveName, ObjectiveRecipe, check_noise_curve, with_kind
+from diffstudio.training.recipe.optimiser_recipe import OptimiserName, OptimiserRecipe
+from diffstudio.training.recipe.run_recipe import RunRecipe
+from diffstudio.training.recipe.upper_recipe import UpperRecipe
+from diffstudio.training.recipe.values import KEYS, build, shortened
 
 FORMAT = 1
-
-
-class OptimiserName(StrEnum):
-    MUON = "muon"  # Muon for the matrices of the blocks, AdamW for all other parameters
-    ADAMW = "adamw"
-    ADAM = "adam"
-    RMSPROP = "rmsprop"
-    SGD = "sgd"
-
-
-class ClassesName(StrEnum):
-    """What the classes of a folder are."""
-
-    FOLDERS = "folders"  # see training.data.folder_classes
-    FIRST_FOLDER = "first folder"  # the first subfolder alone, as before version 0.3
-    NONE = "none"
-
-
-class DecayName(StrEnum):
-    CONSTANT = "constant"
-    LINEAR = "linear"
-    COSINE = "cosine"
-
-
-@dataclass(frozen=True, slots=True)
-class RangesRecipe:
-    """Which values of images of more than 8 bits a channel become black and white; empty: by the folder's images."""
-
-    uint16: tuple[float, ...] = ()  # two numbers, of files with 16 bits and no sign
-    integer: tuple[float, ...] = ()  # of other whole numbers
-    floating: tuple[float, ...] = ()
-
-    @classmethod
-    def of(cls, ranges: Mapping[SampleType, Range]) -> RangesRecipe:
-        return cls(**{sample_type.value: limits for sample_type, limits in ranges.items()})
-
-    def as_mapping(self) -> dict[SampleType, Range]:
-        found = {SampleType.UINT16: self.uint16, SampleType.INTEGER: self.integer, SampleType.FLOAT: self.floating}
-        return {sample_type: (limits[0], limits[1]) for sample_type, limits in found.items() if limits}
-
-
-class MasksName(StrEnum):
-    """How mask files are used. LEAVE_OUT is the default, as in kohya-ss and OneTrainer."""
-
-    USE = "use"  # they weight the loss of their image, pixel by pixel
-    LEAVE_OUT = "leave out"
-
-
-@dataclass(frozen=True, slots=True)
-class DataRecipe:
-    size: int = 64  # px, width and height; with `bucket` the side of a square of the same area
-    background: str = "#ffffff"  # behind transparent pixels and padding
-    fit: str = "auto"  # `crop`: the centre square; `bucket`: aspect buckets; `pad`: the whole image on the background
-    buckets: tuple[int, ...] = ()  # of `bucket`: width, height, width, height … in px; empty: by the folder's shapes
-    channels: int = 0  # 1: grey, 3: colour, others: those of arrays; 0: by the folder
-    alpha: bool = False  # opacity as the last channel, rather than images on the background
-    bits: int = 0  # of each value, 8 or 16; 0: by the folder
-    held_out: float = 0.02  # fraction of the images that is kept for the held-out loss
-    exclude: tuple[str, ...] = ()  # subfolders left out
-    cross_splits: int = 0  # splits of the cross-validation that chooses the steps of the run; 0: `held_out` is used
-    classes: ClassesName = ClassesName.FOLDERS
-    flips: float = 0.3  # probability of a horizontal flip
-    rotation_degrees: float = 0.0  # at most, in either direction
-    translation: float = 0.0  # at most, in either direction, as a fraction of the side
-    ranges: RangesRecipe = field(default_factory=RangesRecipe)
-    augment_labels: bool = True  # condition the network on the augmentation (EDM, app. F.2)
-    channel_ranges: tuple[float, ...] = ()  # of arrays: lowest and highest value of each channel, in turn
-    masks: MasksName = MasksName.LEAVE_OUT
-    unmasked_weight: float = 0.1  # weight of the loss where a mask is black; it is 1 where the mask is white
-
-    @property
-    def form(self) -> PixelForm:
-        """What each file becomes. What is not chosen yet counts as in version 0.2: three channels of 8 bits."""
-        limits = iter(self.channel_ranges)
-        return PixelForm(
-            channels=self.channels or 3 + self.alpha,
-            bits=self.bits or 8,
-            alpha=self.alpha,
-            ranges=self.ranges.as_mapping(),
-            channel_ranges=tuple(zip(limits, limits, strict=True)),
-        )
-
-    @property
-    def output(self) -> OutputFormat:
-        """What a network that is trained with it generates, in the values of the folder's files."""
-        form = self.form
-        if form.bits == 8:
-            return OutputFormat(form.channels, form.alpha)
-        if not form.is_image:
-            return OutputFormat(form.channels, False, ValueType.FLOAT32, form.channel_ranges)
-        whole = form.ranges.get(SampleType.UINT16)
-        values = ValueType.UINT16 if whole or not form.ranges else ValueType.FLOAT32
-        found = whole or next(iter(form.ranges.values()), (0.0, float(values.largest)))
-        limits = (found,) * form.colours + ((0.0, 1.0),) * form.alpha
-        return OutputFormat(form.channels, form.alpha, values, limits)
-
-    @property
-    def bucket_sizes(self) -> tuple[tuple[int, int], ...]:
-        """Width and height of each aspect bucket, px; empty unless they are chosen."""
-        sides = iter(self.buckets)
-        return tuple(zip(sides, sides, strict=True)) if self.fit == "bucket" else ()
-
-
-@dataclass(frozen=True, slots=True)
-class UpperRecipe:
-    """The upper level: a second network that enlarges the images of the first (cascade: arXiv 2106.15282)."""
-
-    factor: int = 0  # how many times as large as `data.size` its images are, 2 or 4; 0: there is no upper level
-    patch: int = 8  # px; these six are as in `network`
-    margin: int = 4
-    bottleneck: int = 128
-    width: int = 192
-    depth: int = 4
-    heads: int = 4
-    condition_width: int = 256
-    noise: float = 0.25  # the largest noise level of the smaller image that it reads in training
-    mean: float = 0.0  # of logit(t), the noise levels of the larger image
-    deviation: float = 1.0
-    sample_noise: float = 0.05  # the noise level of the smaller image when a sample is made
-    sample_steps: int = 5
-
-
-@dataclass(frozen=True, slots=True)
-class FewStepsRecipe:
-    """Distillation of a trained checkpoint, the teacher, to few steps: see training.few_steps."""
-
-    enabled: bool = False
-    segments: int = 1  # of the noise levels; 1: a consistency model
-    teacher_calls: int = 8  # network calls of the teacher on each path
-    points: int = 3  # states on each path that the network is trained on
-    # The teacher's own:
-    guidance: float = 1.0  # CFG scale that is distilled into the model
-    guidance_interval: tuple[float, float] = (0.05, 0.95)
-    teacher: str = ""  # its name
-    teacher_sha256: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class OptimiserRecipe:
-    name: OptimiserName = OptimiserName.MUON
-    learning_rate: float = 6e-4  # of every optimiser but Muon
-    muon_learning_rate: float = 0.02
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.99)
-    momentum: float = 0.95  # of Muon, RMSprop and SGD
-    muon_dtype: str = "bfloat16"  # in which Muon computes; `auto`: `float32` on a processor where that is faster
-    warm_up_steps: int = 200
-    decay: DecayName = DecayName.LINEAR
-    decay_share: float = 0.3  # last fraction of the run, in which the learning rate falls to 0
-    clip_norm: float = 2.0
-    ema: float = 0.9995  # decay
-
-    def suited_to(self, network: NetworkRecipe) -> OptimiserRecipe:
-        """AdamW instead of Muon for a U-Net, which has no transformer blocks."""
-        unsuited = network.kind is NetworkName.UNET and self.name is OptimiserName.MUON
-        return dataclasses.replace(self, name=OptimiserName.ADAMW) if unsuited else self
-
-
-@dataclass(frozen=True, slots=True)
-class RunRecipe:
-    steps: int = 6000
-    minutes: float = 0.0  # if not 0, the run lasts this long, and `steps` is not used
-    schedule: str = "steps"  # what ends a run: `steps` or `time`; in earlier runs minutes became steps
-    first_step: int = 0  # where the run was last continued: its schedule starts there
-    first_seconds: float = 0.0  # of training before that
-    end_step: int = 0  # chosen by cross-validation: the run ends there, before its schedule; 0: with its schedule
-    patience: int = -1  # end after so many held-out losses without a new minimum; 0: never; -1: if a time is given
-    batch: int = 64
-    seed: int = 0
-    dtype: str = "auto"  # `float32`, `bfloat16` or `auto`: the faster one, measured when the run starts
-    device: str = "auto"
-    threads: int = 0  # 0: one per core
-    compile: bool = False  # torch.compile on a CUDA device: faster steps, after a minute of compiling
-    sample_every: int = 500  # steps
-    sample_count: int = 16
-    checkpoint_every: int = 500
-    keep_checkpoints: int = 8  # besides the best and the newest one, evenly spaced over the run
-    ema_snapshots: int = 0  # how often the averages of `training.power_ema` are stored, evenly spaced over the run
-    start_from: str = ""  # the checkpoint whose weights the run starts from: its path, or `starter`; empty for none
-    held_out_every: int = 250
-    prompts: tuple[str, ...] = ()  # of the sample sheets; by default captions of the folder
-    sample_steps: int = PIXEL.steps  # these four are also the recommended settings of the run's checkpoints
-    sample_sampler: str = PIXEL.sampler
-    sample_spacing: str = PIXEL.spacing
-    sample_guidance: float = PIXEL.guidance
 
 
 @dataclass(frozen=True, slots=True)

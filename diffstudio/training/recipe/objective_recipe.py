@@ -10,7 +10,7 @@ from typing import Any
 from diffstudio.diffusion.curve_points import NoiseCurve
 from diffstudio.diffusion.objectives.parameterisation import Parameterisation, Prediction
 from diffstudio.errors import BadRequest, RunProblem
-from diffstudio.training.recipe_values import shortened
+from diffstudio.training.recipe.values import shortened
 
 
 class NoiseLevelsName(StrEnum):

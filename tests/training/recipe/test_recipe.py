@@ -18,30 +18,21 @@ from diffstudio.diffusion.objectives.parameterisation import Prediction
 from diffstudio.errors import RunProblem
 from diffstudio.imaging.value_range import SampleType
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.training.recipe import (
-    FORMAT,
-    ClassesName,
-    DataRecipe,
-    DecayName,
-    FewStepsRecipe,
+from diffstudio.training.recipe.data_recipe import ClassesName, DataRecipe, MasksName, RangesRecipe
+from diffstudio.training.recipe.few_steps_recipe import FewStepsRecipe
+from diffstudio.training.recipe.limits import RANGES
+from diffstudio.training.recipe.network_recipe import NetworkName, NetworkRecipe
+from diffstudio.training.recipe.objective_recipe import (
     GanLossName,
-    MasksName,
-    NetworkName,
-    NetworkRecipe,
     NoiseLevelsName,
     ObjectiveName,
     ObjectiveRecipe,
-    OptimiserName,
-    OptimiserRecipe,
-    RangesRecipe,
-    Recipe,
-    RunRecipe,
-    UpperRecipe,
-    ranges_of_recipe,
-    read_recipe,
+    WeightingName,
 )
-from diffstudio.training.recipe_limits import RANGES
-from diffstudio.training.recipe_objective import WeightingName
+from diffstudio.training.recipe.optimiser_recipe import DecayName, OptimiserName, OptimiserRecipe
+from diffstudio.training.recipe.recipe import FORMAT, Recipe, ranges_of_recipe, read_recipe
+from diffstudio.training.recipe.run_recipe import RunRecipe
+from diffstudio.training.recipe.upper_recipe import UpperRecipe
 
 UNLIKE_THE_DEFAULTS = Recipe(
     name='mine: "quoted", ünïcode 赤',
