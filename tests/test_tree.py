@@ -133,6 +133,7 @@ TESTED_IN = {
         " training/recipe/objective_recipe training/recipe/optimiser_recipe training/recipe/values"
     ),
     "training/test_recipe_choice.py": "training/recipe_from_checkpoint",
+    "training/data/test_dataset.py": "training/data/image_cache",
     "training/data/test_inspect_folder.py": "training/data/folder_report",
     "training/run/test_run_folder.py": "training/run/events",
     "training/run/test_resume.py": "training/preparation/stored_dataset",

@@ -16,10 +16,9 @@ from diffstudio import paths
 from diffstudio.atomic import write_text
 from diffstudio.errors import RunProblem
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.training.data.dataset import count_held_out
 from diffstudio.training.data.folder_report import FOLDER_NAMES, HELD_OUT, FolderReport, count_of
 from diffstudio.training.data.pixel_choice import choose_pixels
-from diffstudio.training.data.split import MIN_IMAGES_TO_HOLD_OUT
+from diffstudio.training.data.split import MIN_IMAGES_TO_HOLD_OUT, count_held_out
 from diffstudio.training.few_steps import check_conditioning, no_teacher, title, tuning_recipe
 from diffstudio.training.network_sizes.one_call_size import with_diff_augment, with_one_call_size
 from diffstudio.training.recipe.data_recipe import ClassesName

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from diffstudio.storage_errors import storage_errors
-from diffstudio.training.data.caption_files import CAPTION_SUFFIXES
+from diffstudio.training.data.captions.caption_files import CAPTION_SUFFIXES
 
 
 def copy_into(images: Sequence[Path], folder: Path) -> int:

@@ -26,8 +26,8 @@ from diffstudio.errors import NOT_A_JSON_OBJECT, DiffstudioError, unreadable
 from diffstudio.imaging.formats import looks_like_an_image
 from diffstudio.paths import valid_utf8
 from diffstudio.studio.runs.caption_values import set_captions
-from diffstudio.training.data.caption_files import CAPTION_SUFFIXES, clean, read_caption, same_name
-from diffstudio.training.data.caption_metadata import (
+from diffstudio.training.data.captions.caption_files import CAPTION_SUFFIXES, clean, read_caption, same_name
+from diffstudio.training.data.captions.caption_tables import (
     FILE_NAME,
     Entry,
     Metadata,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, MutableMapping, Sequence
 
-from diffstudio.training.data.caption_files import TAG_KEYS, TEXT_KEYS, captions_in
+from diffstudio.training.data.captions.caption_files import TAG_KEYS, TEXT_KEYS, captions_in
 
 Parts = list[str]  # of a caption, between commas
 

@@ -22,7 +22,7 @@ from diffstudio.networks.cascade import reduced
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition
 from diffstudio.training.data.augmentation import Augmentation
-from diffstudio.training.data.captions import CaptionDropout
+from diffstudio.training.data.captions.dropout import CaptionDropout
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.distributed.portion import Portion
 from diffstudio.training.distributed.team import ALONE, Team

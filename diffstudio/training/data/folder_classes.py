@@ -14,7 +14,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from diffstudio.training.data.folder_report import HELD_OUT, TRAINING
+import numpy as np
+from numpy.typing import NDArray
+
+from diffstudio.training.data.folder_report import HELD_OUT, TRAINING, ImageRecord
+from diffstudio.training.recipe.data_recipe import ClassesName
 
 _TRAIN = re.compile(r"(train|training)([-_ ]?\d{4})?", re.IGNORECASE)
 _NOT_TRAIN = re.compile(r"(val|valid|validation|test|testing)([-_ ]?\d{4})?", re.IGNORECASE)
@@ -136,3 +140,23 @@ def _names_like(name: str) -> Iterator[str]:
     name = name or "other"
     yield name
     yield from (f"{name} {number}" for number in range(2, 10**6))
+
+
+def class_labels(
+    records: Sequence[ImageRecord], classes_name: ClassesName
+) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """The names of the classes, sorted, and the index of each image's class [N]."""
+    groups = [_class_of(record, classes_name) for record in records]
+    classes = tuple(sorted(set(groups)))
+    index_of = {name: index for index, name in enumerate(classes)}
+    return classes, np.array([index_of[group] for group in groups], dtype=np.int64)
+
+
+def _class_of(record: ImageRecord, classes: ClassesName) -> str:
+    match classes:
+        case ClassesName.FOLDERS:
+            return record.group
+        case ClassesName.FIRST_FOLDER:
+            return first_folder(record.path)
+        case ClassesName.NONE:
+            return ""

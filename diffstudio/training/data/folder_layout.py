@@ -20,8 +20,8 @@ from diffstudio.errors import CHOOSE_IMAGE_FOLDER, FolderProblem, ImageProblem
 from diffstudio.imaging.formats import IMAGE_SUFFIXES, format_of, read_head
 from diffstudio.imaging.levels import is_grey
 from diffstudio.imaging.reader import load_image
-from diffstudio.training.data.caption_files import CAPTION_SUFFIXES, same_name
-from diffstudio.training.data.caption_metadata import is_metadata
+from diffstudio.training.data.captions.caption_files import CAPTION_SUFFIXES, same_name
+from diffstudio.training.data.captions.caption_tables import is_metadata
 from diffstudio.training.data.folder_report import Skipped, nothing_to_train_on
 
 _JUNK = frozenset({

@@ -2,7 +2,7 @@
 
 Every image is decoded once, so that each one in the report can be read; for the others the report gives the reason.
 What was found in the pixels is kept in `inspection_cache`. Where captions come from: `caption_files` and
-`caption_metadata`; what the subfolders mean: `folder_classes`; what is left out: `folder_layout` and `left_out`.
+`caption_tables`; what the subfolders mean: `folder_classes`; what is left out: `folder_layout` and `left_out`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from diffstudio.errors import CHOOSE_IMAGE_FOLDER, FolderProblem, ImageProblem, 
 from diffstudio.imaging.levels import is_grey, ranges_of_channels
 from diffstudio.imaging.reader import load_image
 from diffstudio.imaging.value_range import Depth, Range, ranges_of_folder
-from diffstudio.training.data.caption_files import read_caption
-from diffstudio.training.data.caption_metadata import Metadata, read_metadata
+from diffstudio.training.data.captions.caption_files import read_caption
+from diffstudio.training.data.captions.caption_tables import Metadata, read_metadata
 from diffstudio.training.data.folder_classes import Layout, folders_of, layout_of
 from diffstudio.training.data.folder_layout import HIDDEN, JUNK, ImageFile, Listing, check_folder, list_folder
 from diffstudio.training.data.folder_report import (

@@ -10,12 +10,44 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from diffstudio.training.data.folder_report import HELD_OUT, ImageRecord
+from diffstudio.training.data.folder_classes import class_labels
+from diffstudio.training.data.folder_report import HELD_OUT, FolderReport, ImageRecord
+from diffstudio.training.data.usable_images import usable_images
+from diffstudio.training.recipe.data_recipe import ClassesName, DataRecipe
 
 MIN_IMAGES_TO_HOLD_OUT = 20  # from this number on, at least one image is held out
 MAX_CLUSTER_FRACTION = 0.05  # larger clusters of near-duplicates may be split by the hold-out
 
 FEWEST_IN_FOLD = 2  # images in each fold of a cross-validation, at least
+
+
+def count_held_out(report: FolderReport, data: DataRecipe) -> int:
+    """How many of the images of an inspected folder `build_dataset` holds out."""
+    records, _ = usable_images(report, data)
+    _, labels = class_labels(records, data.classes)
+    return int(held_out_images(records, labels, report, data).sum())
+
+
+def held_out_images(
+    records: Sequence[ImageRecord], labels: NDArray[np.int64], report: FolderReport, data: DataRecipe
+) -> NDArray[np.bool_]:
+    """[N]: which images are not trained on."""
+    paths, same, similar = [record.path for record in records], report.duplicates, report.near_duplicates
+    if data.cross_splits:
+        return np.zeros(len(paths), dtype=bool)
+    if data.classes is ClassesName.FIRST_FOLDER:  # as runs were split before
+        return held_out_by_hash(paths, [*same, *similar], data.held_out)
+    by_hash = held_out_by_hash(paths, [*similar, *same], data.held_out)  # a copy follows the group of its original
+    by_folder = held_out_by_folder(records)
+    return with_every_class_trained(by_hash, labels) if by_folder is None else by_folder
+
+
+def folds_of_images(
+    records: Sequence[ImageRecord], labels: NDArray[np.int64], report: FolderReport, data: DataRecipe
+) -> tuple[int, ...]:
+    """In which fold of a cross-validation each image is held out, or -1."""
+    paths, similar = [record.path for record in records], [*report.duplicates, *report.near_duplicates]
+    return tuple(deal_folds(paths, similar, labels, data.cross_splits).tolist())
 
 
 def held_out_by_folder(records: Sequence[ImageRecord]) -> NDArray[np.bool_] | None:

@@ -22,7 +22,7 @@ from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.storage_errors import not_written
-from diffstudio.training.data.captions import short_prompt
+from diffstudio.training.data.captions.dropout import short_prompt
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.objectives.objective import Objective
 from diffstudio.training.recipe.recipe import Recipe

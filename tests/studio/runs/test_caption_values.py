@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from diffstudio.studio.runs.caption_values import set_captions
-from diffstudio.training.data.caption_files import captions_in
+from diffstudio.training.data.captions.caption_files import captions_in
 
 DOG = {"caption": "a dog.", "tags": ["grass", "sun"], "seed": 1}
 

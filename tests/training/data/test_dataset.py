@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from diffstudio.errors import FolderProblem, Interrupted, RunProblem, StorageProblem
-from diffstudio.training.data import dataset
+from diffstudio.training.data import image_cache
 from diffstudio.training.data.dataset import ImageDataset, build_dataset
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord
 from diffstudio.training.data.inspect_folder import inspect_folder
@@ -96,7 +96,7 @@ def test_the_second_time_nothing_is_decoded(pictures: Path, cache: Path, monkeyp
     def never(*_: object, **__: object) -> None:
         pytest.fail("a picture was decoded again")
 
-    monkeypatch.setattr(dataset, "prepare_image", never)
+    monkeypatch.setattr(image_cache, "prepare_image", never)
     again = build_dataset(report, replace(SMALL, flips=0.9, rotation_degrees=9.0), cache)  # what is not in the pixels
     assert again.file == first.file
     assert (again.images == first.images).all()

@@ -17,7 +17,7 @@ from PIL import Image
 from diffstudio.errors import FolderProblem
 from diffstudio.imaging.value_range import SampleType
 from diffstudio.training.data import inspect_folder as inspection
-from diffstudio.training.data.caption_files import MAX_CAPTION_BYTES
+from diffstudio.training.data.captions.caption_files import MAX_CAPTION_BYTES
 from diffstudio.training.data.folder_report import Finding, FolderReport, InspectionProgress
 from diffstudio.training.data.inspect_folder import inspect_folder, map_in_threads
 from diffstudio.training.data.left_out import left_out_file, write_left_out

@@ -94,7 +94,7 @@ def test_a_stop_in_the_control_file_ends_decoding_within_a_picture_and_leaves_no
 
 STAGES = {
     "inspection": ("diffstudio.training.data.inspect_folder._read", 3),
-    "decoding": ("diffstudio.training.data.dataset.prepare_image", 3),
+    "decoding": ("diffstudio.training.data.image_cache.prepare_image", 3),
     "measuring": ("diffstudio.training.trainer.Trainer.step", 2),
     "first steps": ("diffstudio.training.trainer.Trainer.step", 1),
     "writing a checkpoint": ("diffstudio.training.run.checkpointing.Checkpointer.save_checkpoint", 1),

@@ -13,9 +13,10 @@ from diffstudio.evaluation.report import FEWEST
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.compare.request import DIFFUSION, CompareRequest
 from diffstudio.studio.evaluations.job_runs import State, check_plan, state_of
-from diffstudio.training.data.dataset import MIN_SIZE, count_held_out
+from diffstudio.training.data.dataset import MIN_SIZE
 from diffstudio.training.data.folder_report import FolderReport, count_of
 from diffstudio.training.data.pixel_choice import BUCKET, CROP
+from diffstudio.training.data.split import count_held_out
 from diffstudio.training.recipe.data_recipe import ClassesName, DataRecipe
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
 from diffstudio.training.recipe.recipe import Recipe

@@ -21,7 +21,7 @@ from PySide6.QtWidgets import (
 )
 
 from diffstudio.studio.runs.caption_edits import Texts, cleaned_captions, with_added, with_replaced
-from diffstudio.training.data.caption_files import MAX_CAPTION_BYTES
+from diffstudio.training.data.captions.caption_files import MAX_CAPTION_BYTES
 from diffstudio.training.data.folder_report import FolderReport, count_of
 from diffstudio.ui.train.folder.caption_list import (
     ALL,

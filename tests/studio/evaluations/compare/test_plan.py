@@ -13,8 +13,8 @@ from diffstudio.studio.evaluations.compare.history import history
 from diffstudio.studio.evaluations.compare.plan import check_models, prepare, total_sentence
 from diffstudio.studio.evaluations.compare.request import CompareRequest
 from diffstudio.studio.evaluations.job_runs import State
-from diffstudio.training.data.dataset import count_held_out
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord
+from diffstudio.training.data.split import count_held_out
 from diffstudio.training.recipe_choice import named_recipes, read_choice
 from diffstudio.training.run.events import (
     RunEarlyStop,

@@ -18,7 +18,7 @@ from pathlib import Path, PureWindowsPath
 from typing import BinaryIO
 
 from diffstudio.errors import NOT_A_JSON_OBJECT, NOT_A_PLAIN_FILE, NOT_UTF_8, unreadable
-from diffstudio.training.data.caption_files import MAX_CAPTIONS, TAG_KEYS, TEXT_KEYS, captions_in, same_name
+from diffstudio.training.data.captions.caption_files import MAX_CAPTIONS, TAG_KEYS, TEXT_KEYS, captions_in, same_name
 from diffstudio.training.data.folder_report import Skipped
 
 MAX_LINE_BYTES = 1024 * 1024

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from diffstudio.training.data.caption_files import (
+from diffstudio.training.data.captions.caption_files import (
     MAX_CAPTIONS,
     MAX_JSON_BYTES,
     Captions,

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from diffstudio.training.data.captions import CaptionDropout, short_prompt
+from diffstudio.training.data.captions.dropout import CaptionDropout, short_prompt
 
 CAPTION = "red apple, fruit, red, food, sweet"
 

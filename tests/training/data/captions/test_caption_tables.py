@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from diffstudio.training.data import caption_metadata
-from diffstudio.training.data.caption_metadata import Metadata, is_metadata, read_metadata
+from diffstudio.training.data.captions import caption_tables
+from diffstudio.training.data.captions.caption_tables import Metadata, is_metadata, read_metadata
 
 
 def read(folder: Path, name: str, content: str | bytes) -> Metadata:
@@ -119,11 +119,11 @@ def test_what_cannot_be_used_is_said(tmp_path: Path, name: str, content: bytes, 
 
 
 def test_an_endless_line_is_not_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caption_metadata, "MAX_LINE_BYTES", 1024)
+    monkeypatch.setattr(caption_tables, "MAX_LINE_BYTES", 1024)
     found = read(tmp_path, "metadata.jsonl", b'{"file_name": "a.png", "text": "x"}\n' + b"x" * 5_000)
     assert texts(found, "a.png") == ("x",)
     assert "its line 2 is longer than 1 KiB" in found.problems[0].why
-    monkeypatch.setattr(caption_metadata, "MAX_KOHYA_BYTES", 10)
+    monkeypatch.setattr(caption_tables, "MAX_KOHYA_BYTES", 10)
     assert "larger than" in read(tmp_path, "metadata.json", b" " * 11).problems[0].why
 
 
