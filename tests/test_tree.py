@@ -42,7 +42,7 @@ TESTED_IN = {
     "models/detection/test_detect.py": (
         "models/detection/detect_adapters models/detection/detect_networks models/detection/families_table"
         " models/detection/prediction_type"
-        " models/detection/types models/library/records"
+        " models/detection/types models/library/blank_record models/library/folder_records models/library/records"
     ),
     "models/families/test_diffusers_pipeline.py": "models/families/pipeline_class models/families/pipeline_stepper",
     "models/families/test_stable_diffusion.py": "models/families/scheduler_config",
@@ -100,7 +100,7 @@ TESTED_IN = {
     "ui/lab/noise_schedule/test_view.py": "ui/lab/noise_schedule/controls ui/lab/noise_schedule/curve_fields",
     "ui/lab/pages/test_anomalies.py": "ui/lab/results/decisions_view ui/lab/results/scored_images",
     "ui/lab/pages/test_attention.py": "ui/lab/results/word_maps ui/lab/text_field",
-    "ui/lab/test_fields.py": "ui/lab/form ui/lab/pages/evaluate",
+    "ui/lab/test_fields.py": "ui/lab/folder_field ui/lab/form ui/lab/pages/evaluate ui/lab/subjects_field",
     "ui/lab/test_page_list.py": "ui/lab/page ui/lab/pages/compare ui/lab/pages/likelihood ui/lab/options ui/lab/pages/synthesise "
     "ui/lab/results/grids_view",
     "ui/lab/results/test_result_view.py": "ui/lab/results/pairs_view ui/lab/results/plot_view ui/lab/results/saving "
@@ -195,7 +195,7 @@ TESTED_IN = {
     ),
     "ui/widgets/test_controls.py": (
         "ui/widgets/banner ui/widgets/images/thumbnail ui/widgets/layout/flow_layout ui/widgets/helpers"
-        " ui/widgets/inputs"
+        " ui/widgets/inputs/chip_row ui/widgets/inputs/combo_box ui/widgets/inputs/number_fields ui/widgets/inputs/sliders"
     ),
     "stories/test_queue_in_the_window.py": "ui/generate/queue/job_dialog ui/wiring/queue",
     "stories/test_help_in_the_window.py": "ui/help/about_dialog ui/help/shortcuts_dialog ui/wiring/help",

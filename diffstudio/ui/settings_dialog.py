@@ -17,7 +17,9 @@ from diffstudio.ui.widgets.dialogs import choose_folder, message_box, resize_wit
 from diffstudio.ui.widgets.formatting import human_bytes
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describe, label, scroll_area, set_tooltip
 from diffstudio.ui.widgets.images.copy_and_drag import not_shown, open_folder
-from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, ComboBox
+from diffstudio.ui.widgets.inputs.check_box import CheckBox
+from diffstudio.ui.widgets.inputs.chip_row import ChipRow
+from diffstudio.ui.widgets.inputs.combo_box import ComboBox
 from diffstudio.ui.widgets.text_size import fix_size
 
 _DEVICES = (

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from diffstudio.models import loading
 from diffstudio.models.adapters.adapters import AdapterUse
-from diffstudio.models.library.records import read_folder
+from diffstudio.models.library.folder_records import read_folder
 from diffstudio.models.memory import devices
 from diffstudio.studio.requests.generate_request import GenerateRequest
 from tests.models import adapter_files, small

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from diffstudio.models import compile, loading
-from diffstudio.models.library.records import read_folder
+from diffstudio.models.library.folder_records import read_folder
 from diffstudio.models.memory.offload import offload
 from diffstudio.models.model import OffloadLevel
 from tests.models import small, small_flow

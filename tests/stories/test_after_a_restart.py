@@ -17,7 +17,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio import paths
 from diffstudio.studio.settings import Theme, load_settings
 from diffstudio.ui.app import Desktop
-from diffstudio.ui.widgets.inputs import DecimalField
+from diffstudio.ui.widgets.inputs.number_fields import DecimalField
 from tests.models.tiny import write_tiny_checkpoint
 
 pytestmark = pytest.mark.usefixtures("dressed")

@@ -19,7 +19,8 @@ from diffstudio import cli
 from diffstudio.errors import Interrupted
 from diffstudio.models import loading
 from diffstudio.models.families.stable_diffusion import StableDiffusion
-from diffstudio.models.library.records import read_checkpoint, read_folder
+from diffstudio.models.library.folder_records import read_folder
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.memory.model_cache import ModelCache
 from diffstudio.models.state_dicts.to_original import vae_to_original
 from diffstudio.studio.events import Event, Finished, ImageSaved, Picture, Stepped

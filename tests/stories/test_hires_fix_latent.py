@@ -15,7 +15,7 @@ from diffstudio.errors import BadRequest
 from diffstudio.models import loading
 from diffstudio.models.conditioning.image_inputs import ControlNetInput
 from diffstudio.models.families.latent import LatentModel
-from diffstudio.models.library.records import read_folder
+from diffstudio.models.library.folder_records import read_folder
 from diffstudio.models.memory.oom_fallback import encode
 from diffstudio.models.multidiffusion import Tiling
 from diffstudio.studio.events import Stepped

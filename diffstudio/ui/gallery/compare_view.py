@@ -20,7 +20,8 @@ from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_reading import read_or_reason
 from diffstudio.ui.widgets.images.zoom import View, WheelSteps, Zoom
 from diffstudio.ui.widgets.images.zoom_buttons import ZoomButtons
-from diffstudio.ui.widgets.inputs import ChipRow, Slider
+from diffstudio.ui.widgets.inputs.chip_row import ChipRow
+from diffstudio.ui.widgets.inputs.sliders import Slider
 
 MAX_SIDE = 8192  # px; larger images are decoded at this size
 SIDE_BY_SIDE, OVER = "side", "over"

@@ -11,7 +11,9 @@ from diffstudio.ui.gallery.image_view import BACK_TIP
 from diffstudio.ui.widgets import actions
 from diffstudio.ui.widgets.controls import Chip, SecondaryButton
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
-from diffstudio.ui.widgets.inputs import ComboBox, SearchField, Slider
+from diffstudio.ui.widgets.inputs.combo_box import ComboBox
+from diffstudio.ui.widgets.inputs.search_field import SearchField
+from diffstudio.ui.widgets.inputs.sliders import Slider
 
 ORDERS = [
     (SortOrder.NEWEST, "Newest first"),

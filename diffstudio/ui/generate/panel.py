@@ -27,7 +27,9 @@ from diffstudio.ui.generate.sections.prompt import below
 from diffstudio.ui.generate.sections.size import limits_of
 from diffstudio.ui.widgets import actions, shortcuts, terms
 from diffstudio.ui.widgets.helpers import describe, set_style_property, set_tooltip
-from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSlider
+from diffstudio.ui.widgets.inputs.check_box import CheckBox
+from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
+from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 
 MEMORY_FORECAST_DELAY_MS = 150  # after the last change
 PROMPT_HINT_DELAY_MS = 600  # after the last key: half a word is not an unknown one

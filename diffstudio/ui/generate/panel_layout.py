@@ -21,7 +21,8 @@ from diffstudio.ui.generate.sections.size import SizeControl
 from diffstudio.ui.widgets import actions, shortcuts, terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, label, scroll_area
-from diffstudio.ui.widgets.inputs import LabelledComboBox, LabelledSlider
+from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
+from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 
 MAX_IMAGES = 64  # of one request
 

@@ -23,7 +23,10 @@ from diffstudio.ui.widgets.dialogs import FittedDialog
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_style_property
 from diffstudio.ui.widgets.images.drag_and_drop import takes_image
 from diffstudio.ui.widgets.images.thumbnail import Thumbnail
-from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, LabelledComboBox, LabelledSlider
+from diffstudio.ui.widgets.inputs.check_box import CheckBox
+from diffstudio.ui.widgets.inputs.chip_row import ChipRow
+from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
+from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 from diffstudio.ui.widgets.text_size import fix_size
 
 _THUMB = 112  # px

@@ -23,7 +23,7 @@ from diffstudio.ui.widgets import actions, icons, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.dialogs import resize_within_screen
 from diffstudio.ui.widgets.helpers import describe, label, scroll_area, set_tooltip
-from diffstudio.ui.widgets.inputs import ChipRow
+from diffstudio.ui.widgets.inputs.chip_row import ChipRow
 from diffstudio.ui.widgets.wrapping_text import FactsTable
 
 _VERSIONS, _LICENCES = "versions", "licences"

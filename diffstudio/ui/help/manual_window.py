@@ -28,7 +28,7 @@ from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.dialogs import available_size, within_screen
 from diffstudio.ui.widgets.helpers import describe, label, set_style_property
 from diffstudio.ui.widgets.images.image_reading import image_size
-from diffstudio.ui.widgets.inputs import ComboBox
+from diffstudio.ui.widgets.inputs.combo_box import ComboBox
 
 CONTENTS = "README.md"
 _MARGIN = 24  # px

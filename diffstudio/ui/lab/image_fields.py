@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from PySide6.QtWidgets import QFileDialog
 
-from diffstudio.ui.lab.fields import FolderField
+from diffstudio.ui.lab.folder_field import FolderField
 from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.dialogs import choose_image

@@ -9,7 +9,9 @@ from diffstudio.evaluation.report import FEWEST
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import PIXEL, VAE, is_trained_here
 from diffstudio.studio.evaluations.request import AUTO, FOLDER, IMAGENET
-from diffstudio.ui.lab.fields import ChoiceField, FolderField, NumberField, SubjectsField
+from diffstudio.ui.lab.fields import ChoiceField, NumberField
+from diffstudio.ui.lab.folder_field import FolderField
+from diffstudio.ui.lab.subjects_field import SubjectsField
 
 MOST_IMAGES = 5_000  # upper end of the slider
 FEATURES = (

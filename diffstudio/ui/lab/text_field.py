@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 from PySide6.QtWidgets import QLineEdit, QVBoxLayout
 
-from diffstudio.ui.lab.fields import Field, taken
+from diffstudio.ui.lab.arguments import taken
+from diffstudio.ui.lab.fields import Field
 from diffstudio.ui.widgets.helpers import describe, label
 
 _LONGEST = 4_000  # characters

@@ -16,7 +16,8 @@ from diffstudio.ui.models import model_info
 from diffstudio.ui.models.item_model import Entry
 from diffstudio.ui.widgets import actions
 from diffstudio.ui.widgets.controls import Chip
-from diffstudio.ui.widgets.inputs import ComboBox, SearchField
+from diffstudio.ui.widgets.inputs.combo_box import ComboBox
+from diffstudio.ui.widgets.inputs.search_field import SearchField
 
 ALL_TYPES = None
 _TRIGGER_WORD_KEYS = (

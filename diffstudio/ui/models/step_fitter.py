@@ -22,7 +22,7 @@ from diffstudio.ui.widgets import actions, terms
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.dialogs import FittedDialog
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
-from diffstudio.ui.widgets.inputs import ChipRow
+from diffstudio.ui.widgets.inputs.chip_row import ChipRow
 
 _POLL_SECONDS = 0.3
 _NAMES = {"dpmpp_2m": "DPM++ 2M", "unipc": "UniPC", "euler": "Euler", "heun": "Heun"}

@@ -13,7 +13,7 @@ from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.library.overrides import Override, Overrides
 from diffstudio.ui.models import model_info
 from diffstudio.ui.widgets.controls import SectionLabel
-from diffstudio.ui.widgets.inputs import LabelledComboBox
+from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 
 PREDICTION_LABELS = {"eps": "Noise (eps)", "v": "v", "flow": "Flow velocity", "x0": "Clean image (sample)"}

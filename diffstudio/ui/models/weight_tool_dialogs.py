@@ -32,7 +32,10 @@ from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.dialogs import FittedDialog, choose_folder
 from diffstudio.ui.widgets.formatting import human_bytes
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
-from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, LabelledComboBox, LabelledSlider
+from diffstudio.ui.widgets.inputs.check_box import CheckBox
+from diffstudio.ui.widgets.inputs.chip_row import ChipRow
+from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
+from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 
 PRECISIONS = {

@@ -13,7 +13,7 @@ from diffstudio.training.distributed.cluster import ALL_DEVICES, Cluster, join_c
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import describe, label
-from diffstudio.ui.widgets.inputs import LabelledComboBox
+from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
 
 _MOST_MACHINES = 8
 

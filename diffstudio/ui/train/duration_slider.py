@@ -10,7 +10,8 @@ from PySide6.QtWidgets import QWidget
 
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe
-from diffstudio.ui.widgets.inputs import DecimalField, Slider, lay_out_slider
+from diffstudio.ui.widgets.inputs.number_fields import DecimalField
+from diffstudio.ui.widgets.inputs.sliders import Slider, lay_out_slider
 
 MAX_MINUTES = 60.0 * 24 * 30
 _PARTS = re.compile(

@@ -47,7 +47,8 @@ from diffstudio.ui.train.recipe_options import (
 from diffstudio.ui.widgets import shortcuts, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import describe, label
-from diffstudio.ui.widgets.inputs import ChipRow, ComboBox, LabelledComboBox
+from diffstudio.ui.widgets.inputs.chip_row import ChipRow
+from diffstudio.ui.widgets.inputs.combo_box import ComboBox, LabelledComboBox
 from diffstudio.ui.widgets.layout.side_column import scrolled_column
 
 _SIZE_OF_CHECKPOINT = "A distilled model keeps the image size of its teacher"

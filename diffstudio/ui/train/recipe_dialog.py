@@ -24,7 +24,8 @@ from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.dialogs import FittedDialog
 from diffstudio.ui.widgets.helpers import describe, label
-from diffstudio.ui.widgets.inputs import CheckBox, ComboBox
+from diffstudio.ui.widgets.inputs.check_box import CheckBox
+from diffstudio.ui.widgets.inputs.combo_box import ComboBox
 
 _TITLE = "All settings of the recipe"
 # Set by the training time, by the choice of a recipe and of what it starts from, and when a run starts.

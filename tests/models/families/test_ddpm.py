@@ -16,8 +16,9 @@ from diffstudio import cli, paths
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointProblem, CheckpointUnknown
 from diffstudio.models import loading
 from diffstudio.models.families.ddpm import DDPMModel
+from diffstudio.models.library.folder_records import read_folder
 from diffstudio.models.library.library import Library
-from diffstudio.models.library.records import read_checkpoint, read_folder
+from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.recommended import recommended_values
 from diffstudio.models.tools.export import export
 from diffstudio.models.tools.spec import Precision, ToolResult

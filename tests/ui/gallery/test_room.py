@@ -31,7 +31,7 @@ from diffstudio.ui.gallery.layout import NARROW
 from diffstudio.ui.gallery.room import GalleryRoom
 from diffstudio.ui.tasks import NewestFirstQueue, Tasks
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.inputs import ComboBox
+from diffstudio.ui.widgets.inputs.combo_box import ComboBox
 
 
 @pytest.fixture

@@ -27,7 +27,8 @@ from diffstudio.ui.generate.labels import title_of
 from diffstudio.ui.generate.loading import compare_panel, load_request
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.sections.size import SizeLimits, limits_of
-from diffstudio.ui.widgets.inputs import DecimalField, LabelledSlider
+from diffstudio.ui.widgets.inputs.number_fields import DecimalField
+from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 from diffstudio.ui.wiring.panel_state import capture, show
 from tests.ui.samples import checkpoint
 

@@ -8,10 +8,12 @@ import pytest
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
-from diffstudio.ui.lab.fields import ChoiceField, FolderField, NumberField, SubjectsField, SwitchField
+from diffstudio.ui.lab.fields import ChoiceField, NumberField, SwitchField
+from diffstudio.ui.lab.folder_field import FolderField
 from diffstudio.ui.lab.form import LabForm
 from diffstudio.ui.lab.options import has_denoising_error, has_likelihood, trained_here
 from diffstudio.ui.lab.pages.evaluate import make_form
+from diffstudio.ui.lab.subjects_field import SubjectsField
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind
 from tests.ui.samples import checkpoint

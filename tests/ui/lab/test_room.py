@@ -19,7 +19,7 @@ from diffstudio.studio.evaluations.job_folder import JobFolder, JobRequest
 from diffstudio.studio.evaluations.jobs import JobStatus, LabJobs
 from diffstudio.studio.jobs.live_tasks import LiveTasks
 from diffstudio.ui.lab import room as module
-from diffstudio.ui.lab.fields import FolderField, SubjectsField
+from diffstudio.ui.lab.folder_field import FolderField
 from diffstudio.ui.lab.job_view import JobView
 from diffstudio.ui.lab.page import InteractivePage, InteractiveView
 from diffstudio.ui.lab.page_list import PAGES
@@ -27,6 +27,7 @@ from diffstudio.ui.lab.pages import evaluate
 from diffstudio.ui.lab.pages.evaluate import EvaluateView
 from diffstudio.ui.lab.results.result_view import ResultView
 from diffstudio.ui.lab.room import LabRoom
+from diffstudio.ui.lab.subjects_field import SubjectsField
 from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem
 from tests.ui.samples import checkpoint
 

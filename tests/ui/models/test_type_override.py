@@ -18,7 +18,7 @@ from diffstudio.models.library.overrides import Overrides
 from diffstudio.models.recommended import recommended_values
 from diffstudio.studio.library.annotations import Annotations
 from diffstudio.ui.models.room import ModelsRoom
-from diffstudio.ui.widgets.inputs import LabelledComboBox
+from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 from tests.models import headers
 from tests.models.tiny import write_tiny_checkpoint

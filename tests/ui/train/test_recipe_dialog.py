@@ -13,7 +13,8 @@ from diffstudio.training.recipe.recipe import Recipe
 from diffstudio.training.recipe_choice import named_recipes
 from diffstudio.ui.train.recipe_dialog import RecipeDialog
 from diffstudio.ui.train.recipe_labels import SECTIONS, SETTINGS
-from diffstudio.ui.widgets.inputs import CheckBox, ComboBox
+from diffstudio.ui.widgets.inputs.check_box import CheckBox
+from diffstudio.ui.widgets.inputs.combo_box import ComboBox
 
 
 def opened(qtbot: QtBot, recipe: Recipe) -> RecipeDialog:

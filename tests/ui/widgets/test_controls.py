@@ -9,14 +9,17 @@ from PySide6.QtGui import QColor, QFontMetrics, QHelpEvent
 from PySide6.QtWidgets import QApplication, QToolButton, QVBoxLayout, QWidget
 from pytestqt.qtbot import QtBot
 
-from diffstudio.ui.widgets import inputs
 from diffstudio.ui.widgets.banner import Banner
 from diffstudio.ui.widgets.controls import Card, EmptyState, PrimaryButton, ProgressLine
 from diffstudio.ui.widgets.formatting import human_bytes, human_count, human_duration
 from diffstudio.ui.widgets.helpers import ElidedLabel, PartsLabel
 from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
 from diffstudio.ui.widgets.images.thumbnail import Thumbnail
-from diffstudio.ui.widgets.inputs import ChipRow, ComboBox, LabelledSlider, SearchField
+from diffstudio.ui.widgets.inputs import combo_box
+from diffstudio.ui.widgets.inputs.chip_row import ChipRow
+from diffstudio.ui.widgets.inputs.combo_box import ComboBox
+from diffstudio.ui.widgets.inputs.search_field import SearchField
+from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
 pytestmark = pytest.mark.usefixtures("dressed")
@@ -56,7 +59,7 @@ def test_a_whole_slider_gives_whole_numbers_and_keeps_to_its_range(qtbot: QtBot)
 def hovered(combo: ComboBox, monkeypatch: pytest.MonkeyPatch) -> str:
     """What is shown when the pointer rests on a drop-down; empty for its own tooltip."""
     told: list[str] = []
-    monkeypatch.setattr(inputs, "show_tooltip", lambda at, text, widget: told.append(text))
+    monkeypatch.setattr(combo_box, "show_tooltip", lambda at, text, widget: told.append(text))
     QApplication.sendEvent(combo, QHelpEvent(QEvent.Type.ToolTip, QPoint(5, 5), QPoint(5, 5)))
     return "".join(told)
 

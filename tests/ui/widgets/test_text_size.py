@@ -10,7 +10,8 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.ui.widgets import text_size, theme
 from diffstudio.ui.widgets.helpers import label
-from diffstudio.ui.widgets.inputs import CheckBox, LabelledSlider
+from diffstudio.ui.widgets.inputs.check_box import CheckBox
+from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 
 SIZES = (90, 100, 110, 125, 150, 175, 200)

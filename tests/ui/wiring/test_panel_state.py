@@ -17,7 +17,8 @@ from diffstudio.studio.presets import read_presets
 from diffstudio.studio.requests.generate_request import GenerateRequest
 from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.generate.sections import settings_bar
-from diffstudio.ui.widgets.inputs import DecimalField, LabelledSlider
+from diffstudio.ui.widgets.inputs.number_fields import DecimalField
+from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 from diffstudio.ui.wiring.file_writer import FileWriter
 from diffstudio.ui.wiring.panel_state import PanelStateController, capture, show
 from tests.ui.accessibility import accessibility_problems

@@ -22,7 +22,9 @@ from diffstudio.studio.requests.limits import MOST_AUTOGUIDANCE, MOST_CADS
 from diffstudio.ui.widgets import terms
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import set_tooltip
-from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSlider
+from diffstudio.ui.widgets.inputs.check_box import CheckBox
+from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
+from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 
 INTERVAL = (0.1, 0.8)  # initial values
 _GAP = 0.01  # smallest distance between the two ends of a range

@@ -14,7 +14,8 @@ from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, Secti
 from diffstudio.ui.widgets.dialogs import message_box, resize_within_screen
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, describe, label, scroll_area
 from diffstudio.ui.widgets.images.image_reading import read_image, unreadable
-from diffstudio.ui.widgets.inputs import ChipRow, LabelledSlider
+from diffstudio.ui.widgets.inputs.chip_row import ChipRow
+from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 
 _SIDES = ("Left", "Top", "Right", "Bottom")
 

@@ -21,7 +21,8 @@ from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 from diffstudio.ui.widgets.images.image_painting import fitted, rounded
-from diffstudio.ui.widgets.inputs import LabelledComboBox, LabelledSlider
+from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
+from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 
 PREPROCESSORS = [
     (PreprocessorName.AS_GIVEN, "None (already a map)"),

@@ -18,7 +18,10 @@ from diffstudio.ui.generate.sections.size import largest_untiled, refined_size
 from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import label, set_style_property, set_tooltip
-from diffstudio.ui.widgets.inputs import CheckBox, ChipRow, LabelledComboBox, LabelledSlider
+from diffstudio.ui.widgets.inputs.check_box import CheckBox
+from diffstudio.ui.widgets.inputs.chip_row import ChipRow
+from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
+from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 
 DEFAULT_SCALE = 2.0
 _SAME = -0.1  # on the CFG slider, where 0 is a value: use the CFG scale of the first pass

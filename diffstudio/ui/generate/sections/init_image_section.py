@@ -30,7 +30,9 @@ from diffstudio.ui.widgets.dialogs import choose_image
 from diffstudio.ui.widgets.helpers import ElidedLabel, label
 from diffstudio.ui.widgets.images.drag_and_drop import takes_image
 from diffstudio.ui.widgets.images.image_reading import image_size, read_image, unreadable, unreadable_reason
-from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSlider
+from diffstudio.ui.widgets.inputs.check_box import CheckBox
+from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
+from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 
 _PREVIEW = 640  # px, the largest side of the copy that is shown
 _DROP_INIT = "Drop to start from this image (img2img)"

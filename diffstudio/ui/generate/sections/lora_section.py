@@ -27,7 +27,8 @@ from diffstudio.ui.generate.sections.prompt import PromptEdit
 from diffstudio.ui.widgets import icons, terms, theme
 from diffstudio.ui.widgets.controls import Chip, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import describe, label, set_tooltip
-from diffstudio.ui.widgets.inputs import LabelledSlider, SearchField
+from diffstudio.ui.widgets.inputs.search_field import SearchField
+from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
 DEFAULT_WEIGHT = 0.8

@@ -21,7 +21,7 @@ from diffstudio.ui.widgets import actions
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.dialogs import confirm
 from diffstudio.ui.widgets.helpers import describe, label
-from diffstudio.ui.widgets.inputs import CheckBox
+from diffstudio.ui.widgets.inputs.check_box import CheckBox
 
 _NAME = Qt.ItemDataRole.UserRole
 _WIDTH, _ROW = 360, 28  # px

@@ -25,7 +25,9 @@ from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.carried_times import CarriedTimes
 from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.helpers import label, plain_tooltip
-from diffstudio.ui.widgets.inputs import CheckBox, LabelledComboBox, LabelledSlider
+from diffstudio.ui.widgets.inputs.check_box import CheckBox
+from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
+from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 
 MAX_STEPS = 100
 MAX_CFG_SCALE = 15

@@ -17,7 +17,9 @@ from diffstudio.ui.generate.sections.sampling_section import SET_BY_HAND
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import describe, label, set_tooltip
-from diffstudio.ui.widgets.inputs import CheckBox, ComboBox, IntegerField
+from diffstudio.ui.widgets.inputs.check_box import CheckBox
+from diffstudio.ui.widgets.inputs.combo_box import ComboBox
+from diffstudio.ui.widgets.inputs.number_fields import IntegerField
 
 _SHAPES = (
     ("Square", 1, 1),

@@ -19,7 +19,7 @@ from diffstudio.ui.lab.results.saving import SaveButton, SavedFile
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
-from diffstudio.ui.widgets.inputs import ComboBox
+from diffstudio.ui.widgets.inputs.combo_box import ComboBox
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 

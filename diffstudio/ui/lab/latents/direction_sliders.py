@@ -7,7 +7,7 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import describe, leave_focus
-from diffstudio.ui.widgets.inputs import LabelledSlider
+from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 
 FIRST = 8  # directions that are shown initially
 REACH = 3.0  # standard deviations

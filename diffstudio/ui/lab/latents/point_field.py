@@ -13,7 +13,7 @@ from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.dialogs import choose_image
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, leave_focus
-from diffstudio.ui.widgets.inputs import IntegerField
+from diffstudio.ui.widgets.inputs.number_fields import IntegerField
 
 LARGEST_SEED = 2**31 - 1  # of the field
 

@@ -20,7 +20,10 @@ from diffstudio.studio.prompts.prompt_hints import example_prompts
 from diffstudio.studio.requests.choices import SamplerName, SpacingName
 from diffstudio.ui.widgets import terms
 from diffstudio.ui.widgets.helpers import describe, label
-from diffstudio.ui.widgets.inputs import CheckBox, IntegerField, LabelledComboBox, LabelledSlider
+from diffstudio.ui.widgets.inputs.check_box import CheckBox
+from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
+from diffstudio.ui.widgets.inputs.number_fields import IntegerField
+from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 
 MOST_STEPS = 50
 _LARGEST_SEED = 2**31 - 1

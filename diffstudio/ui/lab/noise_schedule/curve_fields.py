@@ -18,7 +18,8 @@ from diffstudio.studio.metadata.sampler_names import SPACING_LABELS
 from diffstudio.studio.requests.choices import SpacingName
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.helpers import describe, label
-from diffstudio.ui.widgets.inputs import DecimalField, LabelledComboBox
+from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
+from diffstudio.ui.widgets.inputs.number_fields import DecimalField
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
 EDITED, OF_MODEL = "Drawn by hand", "Of the model"

@@ -9,7 +9,7 @@ from diffstudio.studio.evaluations.anomalies.request import AUTO, MOST_DRAWS
 from diffstudio.studio.evaluations.anomalies.result import TITLES
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.views.anomalies import AnomaliesView, read_anomalies
-from diffstudio.ui.lab.fields import ChoiceField, NumberField, SubjectsField
+from diffstudio.ui.lab.fields import ChoiceField, NumberField
 from diffstudio.ui.lab.form import LabForm
 from diffstudio.ui.lab.options import folder_field, has_denoising_error, name_of, seed_field
 from diffstudio.ui.lab.page import LabPage
@@ -17,6 +17,7 @@ from diffstudio.ui.lab.results.decisions_view import DecisionsView
 from diffstudio.ui.lab.results.plot_view import PlotView
 from diffstudio.ui.lab.results.result_view import HowToRead, ResultView, Sentences
 from diffstudio.ui.lab.results.table_view import TableView
+from diffstudio.ui.lab.subjects_field import SubjectsField
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 
 

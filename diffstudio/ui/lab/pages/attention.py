@@ -11,13 +11,14 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.attention.request import MOST_WORDS
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.views.attention import AttentionView, read_attention
-from diffstudio.ui.lab.fields import ChoiceField, NumberField, SubjectsField
+from diffstudio.ui.lab.fields import ChoiceField, NumberField
 from diffstudio.ui.lab.form import LabForm
 from diffstudio.ui.lab.options import seed_field
 from diffstudio.ui.lab.page import UNDERSTAND, LabPage
 from diffstudio.ui.lab.results.result_view import HowToRead, ResultView, Sentences
 from diffstudio.ui.lab.results.table_view import TableView
 from diffstudio.ui.lab.results.word_maps import WordMapsView
+from diffstudio.ui.lab.subjects_field import SubjectsField
 from diffstudio.ui.lab.text_field import TextField
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 

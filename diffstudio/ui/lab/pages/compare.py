@@ -14,7 +14,7 @@ from PySide6.QtGui import QDesktopServices
 from diffstudio.studio.evaluations.compare.request import MODELS, TITLES
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.views.comparison import ComparisonView, read_comparison_view
-from diffstudio.ui.lab.fields import NumberField, SeveralField, SubjectsField
+from diffstudio.ui.lab.fields import NumberField, SeveralField
 from diffstudio.ui.lab.form import LabForm
 from diffstudio.ui.lab.options import count_field, features_field, folder_field, name_of, seed_field, trained_here
 from diffstudio.ui.lab.page import LabPage
@@ -24,6 +24,7 @@ from diffstudio.ui.lab.results.plot_view import PlotView
 from diffstudio.ui.lab.results.result_view import HowToRead, ResultView, Sentences
 from diffstudio.ui.lab.results.table_view import TableView
 from diffstudio.ui.lab.results.verdicts_view import VerdictsView
+from diffstudio.ui.lab.subjects_field import SubjectsField
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.formatting import human_duration
 from diffstudio.ui.widgets.helpers import label

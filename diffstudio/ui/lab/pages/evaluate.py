@@ -8,7 +8,6 @@ from typing import Any
 
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.views.evaluation import EvaluationView, read_evaluation
-from diffstudio.ui.lab.fields import SubjectsField
 from diffstudio.ui.lab.form import LabForm
 from diffstudio.ui.lab.options import count_field, features_field, name_of, real_folder_field, seed_field, trained_here
 from diffstudio.ui.lab.page import LabPage
@@ -16,6 +15,7 @@ from diffstudio.ui.lab.results.pairs_view import PairsView, ReadPair, read_pairs
 from diffstudio.ui.lab.results.plot_view import PlotView
 from diffstudio.ui.lab.results.result_view import HowToRead, ResultView, Sentences
 from diffstudio.ui.lab.results.table_view import TableView
+from diffstudio.ui.lab.subjects_field import SubjectsField
 from diffstudio.ui.widgets.helpers import label
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 

@@ -10,13 +10,14 @@ from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.studio.evaluations.features.request import HIGHEST_LEVEL, LEVELS, LOWEST_LEVEL, MOST_LEVELS, MOST_PARTS
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.views.features import FeaturesView, read_features
-from diffstudio.ui.lab.fields import NumberField, SubjectsField
+from diffstudio.ui.lab.fields import NumberField
 from diffstudio.ui.lab.form import LabForm
 from diffstudio.ui.lab.options import folder_field, name_of, seed_field
 from diffstudio.ui.lab.page import UNDERSTAND, LabPage
 from diffstudio.ui.lab.results.plot_view import PlotView
 from diffstudio.ui.lab.results.result_view import HowToRead, ResultView, Sentences
 from diffstudio.ui.lab.results.table_view import TableView
+from diffstudio.ui.lab.subjects_field import SubjectsField
 from diffstudio.ui.lab.text_field import TextField
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 

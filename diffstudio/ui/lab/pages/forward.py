@@ -42,7 +42,8 @@ from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, label, scroll_area
 from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
-from diffstudio.ui.widgets.inputs import LabelledComboBox, LabelledSlider
+from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
+from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 
 TITLE = "Forward process"
 SHOWS = "What a model is trained to undo: any image with as much noise as the slider says, by the noise schedule of any model."

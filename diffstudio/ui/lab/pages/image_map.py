@@ -8,11 +8,12 @@ from typing import Any
 from diffstudio.studio.evaluations.image_map.request import ALL
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.views.image_map import ImageMapView, read_image_map
-from diffstudio.ui.lab.fields import ChoiceField, NumberField, SubjectsField
+from diffstudio.ui.lab.fields import ChoiceField, NumberField
 from diffstudio.ui.lab.form import LabForm
 from diffstudio.ui.lab.image_map.view import ImageMapResultView
 from diffstudio.ui.lab.options import features_field, folder_field, name_of, seed_field, trained_here
 from diffstudio.ui.lab.page import UNDERSTAND, LabPage
+from diffstudio.ui.lab.subjects_field import SubjectsField
 
 LAYOUTS = (
     ("pca", "PCA"),

@@ -27,7 +27,8 @@ from diffstudio.ui.lab.results.saving import SaveButton, SavedFile
 from diffstudio.ui.lab.text_field import TextField
 from diffstudio.ui.widgets.helpers import ElidedLabel
 from diffstudio.ui.widgets.images.image_reading import read_image
-from diffstudio.ui.widgets.inputs import ComboBox, LabelledSlider
+from diffstudio.ui.widgets.inputs.combo_box import ComboBox
+from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 
 FROM_MEAN_TO_SAMPLE = "From mean to sample"

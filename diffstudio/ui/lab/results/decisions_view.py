@@ -30,7 +30,9 @@ from diffstudio.ui.tasks import NewestFirstQueue, Tasks
 from diffstudio.ui.widgets import shortcuts
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.images.image_reading import read_image
-from diffstudio.ui.widgets.inputs import CheckBox, ComboBox, LabelledSlider
+from diffstudio.ui.widgets.inputs.check_box import CheckBox
+from diffstudio.ui.widgets.inputs.combo_box import ComboBox
+from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 

@@ -13,7 +13,7 @@ from diffstudio.ui.lab.results.whole_images import WholeImages
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
-from diffstudio.ui.widgets.inputs import Slider
+from diffstudio.ui.widgets.inputs.sliders import Slider
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 
 _STEP_MS, _END_MS = 250, 1500

@@ -16,7 +16,7 @@ from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images.drag_source import DragSource, whole
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_reading import read_image
-from diffstudio.ui.widgets.inputs import ComboBox
+from diffstudio.ui.widgets.inputs.combo_box import ComboBox
 
 WIDTH, HEIGHT = 520, 320  # px, at most
 _LINE = 24  # px, without an image

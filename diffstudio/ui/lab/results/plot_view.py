@@ -14,7 +14,7 @@ from diffstudio.studio.evaluations.plots.files import COLOURS
 from diffstudio.ui.lab.results.saving import SaveButton, files_of_figure
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
-from diffstudio.ui.widgets.inputs import ComboBox
+from diffstudio.ui.widgets.inputs.combo_box import ComboBox
 
 _NARROWEST, _WIDEST = 240, round(1.4 * WIDTH)  # px
 

@@ -19,7 +19,8 @@ from diffstudio.ui.widgets.images.drag_source import DragSource, whole
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_painting import fitted
 from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage, read_image
-from diffstudio.ui.widgets.inputs import ChipRow, LabelledSlider
+from diffstudio.ui.widgets.inputs.chip_row import ChipRow
+from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 
 SIDE = 224  # px of an image, at 100 %

@@ -42,7 +42,9 @@ from diffstudio.ui.widgets.helpers import (
     reserve_scroll_bar,
     set_tooltip,
 )
-from diffstudio.ui.widgets.inputs import ChipRow, ComboBox, SearchField
+from diffstudio.ui.widgets.inputs.chip_row import ChipRow
+from diffstudio.ui.widgets.inputs.combo_box import ComboBox
+from diffstudio.ui.widgets.inputs.search_field import SearchField
 from diffstudio.ui.widgets.layout.overflow_row import OverflowRow
 from diffstudio.ui.widgets.text_size import fix_size
 

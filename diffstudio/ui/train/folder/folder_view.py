@@ -35,7 +35,7 @@ from diffstudio.ui.widgets.controls import EmptyState, ProgressLine, SecondaryBu
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, scroll_area, set_tooltip
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
-from diffstudio.ui.widgets.inputs import ChipRow
+from diffstudio.ui.widgets.inputs.chip_row import ChipRow
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
 MAX_THUMBNAILS = 60

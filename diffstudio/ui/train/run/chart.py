@@ -21,7 +21,7 @@ from diffstudio.ui.train.run.chart_lines import MOST_OTHERS, Chart, ChartKind, L
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
-from diffstudio.ui.widgets.inputs import ComboBox
+from diffstudio.ui.widgets.inputs.combo_box import ComboBox
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
 MIN_HEIGHT = 190  # px

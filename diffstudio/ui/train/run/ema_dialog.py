@@ -24,7 +24,7 @@ from diffstudio.ui.widgets.dialogs import FittedDialog
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
-from diffstudio.ui.widgets.inputs import LabelledSlider
+from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
 _POLL_SECONDS = 0.2

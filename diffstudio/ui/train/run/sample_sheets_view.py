@@ -24,7 +24,7 @@ from diffstudio.ui.widgets.images.drag_source import DragSource
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_painting import rounded
 from diffstudio.ui.widgets.images.image_reading import read_image
-from diffstudio.ui.widgets.inputs import ChipRow
+from diffstudio.ui.widgets.inputs.chip_row import ChipRow
 
 MAX_DECODED_SHEETS = 64  # decoded, so that scrubbing back and forth is smooth
 MAX_TILE = 176  # px on the screen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from diffstudio.ui.widgets.inputs import ComboBox
+from diffstudio.ui.widgets.inputs.combo_box import ComboBox
 
 
 class ChannelComboBox(ComboBox):

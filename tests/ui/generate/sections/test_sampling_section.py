@@ -18,7 +18,8 @@ from diffstudio.studio.requests.choices import SamplerName, SpacingName
 from diffstudio.studio.requests.generate_request import GenerateRequest
 from diffstudio.ui.generate.labels import request_facts
 from diffstudio.ui.generate.sections.sampling_section import SamplingSection
-from diffstudio.ui.widgets.inputs import LabelledComboBox, LabelledSlider
+from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
+from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 from tests.models.fitted_steps.some_ladders import ladder
 
 

@@ -21,7 +21,7 @@ from diffstudio.ui.train.folder.caption_list import ALL, LEFT_OUT, UNCAPTIONED
 from diffstudio.ui.train.folder.captions_view import LISTED, ONE, CaptionsView
 from diffstudio.ui.train.folder.folder_view import CAPTIONS
 from diffstudio.ui.train.room import TrainRoom
-from diffstudio.ui.widgets.inputs import ComboBox
+from diffstudio.ui.widgets.inputs.combo_box import ComboBox
 from tests.ui import walk
 
 PATIENCE_MS = 30_000
