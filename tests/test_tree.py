@@ -44,8 +44,11 @@ TESTED_IN = {
         " models/detection/prediction_type"
         " models/detection/types models/library/blank_record models/library/folder_records models/library/records"
     ),
-    "models/families/test_diffusers_pipeline.py": "models/families/pipeline_class models/families/pipeline_stepper",
-    "models/families/test_stable_diffusion.py": "models/families/scheduler_config",
+    "models/families/pipelines/test_diffusers_pipeline.py": (
+        "models/families/pipelines/pipeline_class models/families/pipelines/pipeline_stepper"
+        " models/families/pipelines/stepped_pipeline"
+    ),
+    "models/families/test_stable_diffusion.py": "models/families/prompt_embeds models/families/scheduler_config",
     "models/library/test_library.py": "models/library/model_folders",
     "models/inspection/test_recording.py": (
         "models/inspection/cross_attention models/inspection/joint_attention models/inspection/own_attention"
@@ -124,6 +127,7 @@ TESTED_IN = {
     "stories/test_prompts_step_by_step.py": "models/conditioning/composition studio/prompts/prompt_notes",
     "studio/runs/test_runs.py": "studio/runs/process studio/runs/status",
     "studio/test_worker.py": "studio/generation/model_loader studio/job_runner",
+    "networks/test_transformer.py": "networks/transformer_config networks/transformer_layers",
     "networks/test_one_call.py": "networks/autoencoder networks/condition_vector networks/gan",
     "training/objectives/test_gan.py": "training/objectives/diffusion training/objectives/objective",
     "stories/test_training_on_several_devices.py": "training/distributed/sharding",

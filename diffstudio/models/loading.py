@@ -163,7 +163,7 @@ def _family_loader(family: str) -> _FamilyLoader:
 
             return ddpm.load
         case "diffusers":
-            from diffstudio.models.families import diffusers_pipeline
+            from diffstudio.models.families.pipelines import diffusers_pipeline
 
             return diffusers_pipeline.load
     raise KeyError(family)

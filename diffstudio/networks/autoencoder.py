@@ -22,7 +22,8 @@ from diffstudio.diffusion.samplers import heun
 from diffstudio.diffusion.schedule import RectifiedFlow
 from diffstudio.networks.condition_vector import ConditionVector
 from diffstudio.networks.one_call import OneCallConfig
-from diffstudio.networks.transformer import Condition, timestep_embedding, zero_init
+from diffstudio.networks.transformer import Condition
+from diffstudio.networks.transformer_layers import timestep_embedding, zero_init
 
 PRIOR_STEPS = 16  # of Heun's method; they call only the small MLP
 _LOG_VARIANCES = (-12.0, 4.0)  # range for the latents

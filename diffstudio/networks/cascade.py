@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.networks.transformer import Condition, PixelTransformer, TransformerConfig
+from diffstudio.networks.transformer import Condition, PixelTransformer
+from diffstudio.networks.transformer_config import TransformerConfig
 
 LEVELS = (2, 4)  # how many times as large as the base's images those of the upper level may be
 UPPER = "upper."  # the prefix of its tensors. A format: never change it.

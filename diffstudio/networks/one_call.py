@@ -9,7 +9,8 @@ from typing import Any, Protocol, Self
 from torch import Tensor
 
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.networks.transformer import Condition, check_multiple
+from diffstudio.networks.transformer import Condition
+from diffstudio.networks.transformer_config import check_multiple
 
 # Field of a config -> its key in checkpoint headers, where they differ. A format: never change a key.
 _JSON_KEYS = {

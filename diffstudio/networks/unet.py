@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.networks.transformer import Condition, PixelTransformer, check_multiple
+from diffstudio.networks.transformer import Condition, PixelTransformer
+from diffstudio.networks.transformer_config import check_multiple
 
 TIMESTEPS = 1000.0  # the time 1, in timesteps of the time embedding
 _CHANNEL_MULTIPLE = 8

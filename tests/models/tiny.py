@@ -14,7 +14,8 @@ from diffstudio.models.output_format import OutputFormat
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.cascade import CascadedTransformer, UpperConfig
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.networks.transformer import PixelTransformer, TransformerConfig
+from diffstudio.networks.transformer import PixelTransformer
+from diffstudio.networks.transformer_config import TransformerConfig
 from diffstudio.networks.unet import PixelUNet, UNetConfig
 
 CAPTIONS = ["red apple, fruit", "rocket, space", "purple heart", "grinning face"]

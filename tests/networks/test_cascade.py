@@ -8,7 +8,8 @@ import torch.nn.functional as F
 
 from diffstudio.networks.cascade import CascadedTransformer, UpperConfig, noised, reduced
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.networks.transformer import Condition, PixelTransformer, TransformerConfig
+from diffstudio.networks.transformer import Condition, PixelTransformer
+from diffstudio.networks.transformer_config import TransformerConfig
 from tests.networks.test_transformer import small
 
 

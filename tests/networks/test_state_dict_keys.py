@@ -11,7 +11,8 @@ from safetensors import safe_open
 from diffstudio import paths
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.state_dict_keys import KEYS_OF_V0_1, current_key, in_stored_order, with_current_keys
-from diffstudio.networks.transformer import PixelTransformer, TransformerConfig
+from diffstudio.networks.transformer import PixelTransformer
+from diffstudio.networks.transformer_config import TransformerConfig
 from tests.networks.test_transformer import small
 
 OLD = Path(__file__).parents[1] / "data" / "v0_1_keys"

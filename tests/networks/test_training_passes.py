@@ -11,15 +11,9 @@ from torch import Tensor
 
 from diffstudio.networks import training_passes
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.networks.transformer import (
-    Condition,
-    PixelTransformer,
-    TransformerConfig,
-    apply_rotary,
-    modulate,
-    rms_norm,
-    rotary_embedding,
-)
+from diffstudio.networks.transformer import Condition, PixelTransformer
+from diffstudio.networks.transformer_config import TransformerConfig
+from diffstudio.networks.transformer_layers import apply_rotary, modulate, rms_norm, rotary_embedding
 
 CONFIG = TransformerConfig(
     image_size=16, patch_size=4, hidden_size=16, depth=2, num_heads=2, cond_dim=8, bottleneck_dim=8,

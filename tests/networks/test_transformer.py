@@ -6,17 +6,9 @@ import pytest
 import torch
 
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.networks.transformer import (
-    Block,
-    Condition,
-    PixelTransformer,
-    TransformerConfig,
-    apply_rotary,
-    attention,
-    rms_norm,
-    rotary_embedding,
-    zero_init,
-)
+from diffstudio.networks.transformer import Condition, PixelTransformer
+from diffstudio.networks.transformer_config import TransformerConfig
+from diffstudio.networks.transformer_layers import Block, apply_rotary, attention, rms_norm, rotary_embedding, zero_init
 from diffstudio.training.objectives.diffusion import build_network
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
 from diffstudio.training.recipe_choice import named_recipes

@@ -23,7 +23,8 @@ from diffstudio.models.conditioning.textual_inversion import TextualInversion
 from diffstudio.models.families import flux, qwen_image, sd3, z_image
 from diffstudio.models.families.flow import FlowModel, FlowPrompt
 from diffstudio.models.families.pixel import PixelModel
-from diffstudio.models.families.stable_diffusion import StableDiffusion, StableDiffusionPrompt
+from diffstudio.models.families.prompt_embeds import StableDiffusionPrompt
+from diffstudio.models.families.stable_diffusion import StableDiffusion
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.model import EncodedPrompt
 from diffstudio.networks.conditioning import Conditioning

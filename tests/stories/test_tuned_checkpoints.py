@@ -17,7 +17,8 @@ from diffstudio.models.library.library import Library
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.recommended import recommended_values
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.networks.transformer import PixelTransformer, TransformerConfig
+from diffstudio.networks.transformer import PixelTransformer
+from diffstudio.networks.transformer_config import TransformerConfig
 from diffstudio.studio.evaluations.anomalies.anomalies import anomalies
 from diffstudio.studio.evaluations.anomalies.request import AnomaliesRequest
 from diffstudio.studio.evaluations.fitted_steps.fitting import fit_steps

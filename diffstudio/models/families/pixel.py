@@ -40,7 +40,8 @@ from diffstudio.networks.caption_tokenizer import PADDING, CaptionTokenizer
 from diffstudio.networks.cascade import CascadedTransformer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.one_call import OneCallConfig
-from diffstudio.networks.transformer import Condition, PixelTransformer, TransformerConfig
+from diffstudio.networks.transformer import Condition, PixelTransformer
+from diffstudio.networks.transformer_config import TransformerConfig
 from diffstudio.networks.unet import PixelNetwork, UNetConfig
 
 FAMILY = "pixel"

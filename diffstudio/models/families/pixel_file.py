@@ -37,7 +37,8 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.gan import GanConfig, Generator
 from diffstudio.networks.one_call import OneCallConfig
 from diffstudio.networks.state_dict_keys import with_current_keys
-from diffstudio.networks.transformer import PixelTransformer, TransformerConfig
+from diffstudio.networks.transformer import PixelTransformer
+from diffstudio.networks.transformer_config import TransformerConfig
 from diffstudio.networks.unet import PixelNetwork, PixelUNet, UNetConfig
 from diffstudio.paths import valid_utf8
 from diffstudio.storage_errors import not_written

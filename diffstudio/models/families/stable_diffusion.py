@@ -8,7 +8,7 @@ guidance scale (Luo et al. 2023, arXiv 2310.04378). The differences of XL are in
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,13 +23,13 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components
 from diffstudio.models.conditioning import prompt_weighting
 from diffstudio.models.conditioning.clip_skip import layer_count, skipped_layers
-from diffstudio.models.conditioning.composition import Composition
 from diffstudio.models.conditioning.controlnet import ControlNetResiduals, ControlNets, controlnet_residuals
 from diffstudio.models.conditioning.image_inputs import NO_IMAGES, ImageInputs
 from diffstudio.models.conditioning.prompt_features import PromptFeature
 from diffstudio.models.conditioning.prompt_schedule import StepTexts
 from diffstudio.models.conditioning.textual_inversion import TextualInversions
 from diffstudio.models.families.latent import LatentModel
+from diffstudio.models.families.prompt_embeds import PromptEmbeds, StableDiffusionPrompt, composed
 from diffstudio.models.families.scheduler_config import Scheduling, scheduling_of
 from diffstudio.models.inspection.cross_attention import cross_attention_layers
 from diffstudio.models.inspection.layers import AttentionLayer, NetworkBlock
@@ -51,43 +51,6 @@ _PROMPT_FEATURES = (
     | _NEEDS_UNCONDITIONAL
 )
 _DISTILLED_GUIDANCE = 8.0  # about what latent consistency models were distilled with: Luo et al. 2023
-
-
-@dataclass(frozen=True, slots=True)
-class PromptEmbeds:
-    """The network's text inputs for B images; names as in diffusers."""
-
-    prompt_embeds: Tensor  # [B,L,D]
-    pooled: Tensor | None = None  # [B,P], for XL
-    aesthetic_score: Tensor | None = None  # [B,1], for XL's refiner
-
-    def concatenated(self, other: PromptEmbeds) -> PromptEmbeds:
-        """Concatenate along the batch."""
-        return PromptEmbeds(
-            torch.cat((self.prompt_embeds, other.prompt_embeds)),
-            _cat(self.pooled, other.pooled),
-            _cat(self.aesthetic_score, other.aesthetic_score),
-        )
-
-    def chunk(self, count: int) -> list[PromptEmbeds]:
-        """The inverse, for `count` of the same size."""
-        pooled, scores = _chunks(self.pooled, count), _chunks(self.aesthetic_score, count)
-        embeds = self.prompt_embeds.chunk(count)
-        return [PromptEmbeds(*rows) for rows in zip(embeds, pooled, scores, strict=True)]
-
-
-def _chunks(tensor: Tensor | None, count: int) -> Sequence[Tensor | None]:
-    return [None] * count if tensor is None else tensor.chunk(count)
-
-
-def _cat(one: Tensor | None, other: Tensor | None) -> Tensor | None:
-    return None if one is None or other is None else torch.cat((one, other))
-
-
-@dataclass(frozen=True, slots=True)
-class StableDiffusionPrompt(EncodedPrompt):
-    positive: Composition[PromptEmbeds]
-    negative: PromptEmbeds  # of the negative prompt, or of an empty one
 
 
 class StableDiffusion(LatentModel):
@@ -345,12 +308,6 @@ class StableDiffusion(LatentModel):
             return inputs.repeat(len(x_t) // len(inputs), 1, 1, 1).to(x_t)  # twice the batch when guided
 
         return masked_image
-
-
-def composed(texts: StepTexts, embeds: PromptEmbeds) -> tuple[Composition[PromptEmbeds], PromptEmbeds]:
-    """The encoded subprompts and negative prompts, from one row for each in this order."""
-    *subprompts, negative = embeds.chunk(len(texts.positive) + 1)
-    return Composition(tuple(subprompts), texts.weights), negative
 
 
 def _side(sample_size: Any) -> int:

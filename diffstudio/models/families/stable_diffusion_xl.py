@@ -16,13 +16,8 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.components.components import Components
 from diffstudio.models.conditioning.prompt_schedule import StepTexts
 from diffstudio.models.conditioning.prompt_weighting import EncodedChunks
-from diffstudio.models.families.stable_diffusion import (
-    PromptEmbeds,
-    StableDiffusion,
-    StableDiffusionPrompt,
-    composed,
-    load_as,
-)
+from diffstudio.models.families.prompt_embeds import PromptEmbeds, StableDiffusionPrompt, composed
+from diffstudio.models.families.stable_diffusion import StableDiffusion, load_as
 
 _POSITIVE_SCORE, _NEGATIVE_SCORE = 6.0, 2.5  # diffusers' defaults for the prompt and the negative prompt
 

@@ -12,7 +12,8 @@ from torch.utils.hooks import RemovableHandle
 from diffstudio.evaluation.attention.maps import attention_weights, of_words
 from diffstudio.models.inspection.joint_attention import OneStreamLayer
 from diffstudio.models.inspection.layers import AttentionLayer, MapKind, NetworkBlock, Reading
-from diffstudio.networks.transformer import Attention, PixelTransformer, apply_rotary
+from diffstudio.networks.transformer import PixelTransformer
+from diffstudio.networks.transformer_layers import Attention, apply_rotary
 
 
 @dataclass(frozen=True, slots=True)

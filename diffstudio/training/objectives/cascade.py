@@ -17,7 +17,8 @@ from diffstudio.diffusion.losses import LogitNormalTimes, Weighting, training_lo
 from diffstudio.diffusion.schedule import RectifiedFlow
 from diffstudio.networks.cascade import CascadedTransformer, UpperConfig, noised
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.networks.transformer import Condition, PixelTransformer, TransformerConfig
+from diffstudio.networks.transformer import Condition, PixelTransformer
+from diffstudio.networks.transformer_config import TransformerConfig
 from diffstudio.training.data.augmentation import Augmentation
 from diffstudio.training.data.batches import Batch, Batches
 from diffstudio.training.recipe.recipe import Recipe

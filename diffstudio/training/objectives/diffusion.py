@@ -38,7 +38,9 @@ from diffstudio.models.families.pixel import PixelModel
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.cascade import CascadedTransformer
 from diffstudio.networks.log_variance import LogVariance
-from diffstudio.networks.transformer import Block, Condition, TransformerConfig
+from diffstudio.networks.transformer import Condition
+from diffstudio.networks.transformer_config import TransformerConfig
+from diffstudio.networks.transformer_layers import Block
 from diffstudio.networks.unet import PixelNetwork, PixelUNet
 from diffstudio.training import optimisers
 from diffstudio.training.data.augmentation import Augmentation

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from PySide6.QtWidgets import QGridLayout, QLineEdit, QVBoxLayout, QWidget
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.runs.runs import LONGEST_NAME
 from diffstudio.training.data.folder_report import FolderReport
-from diffstudio.training.distributed.cluster import Cluster
 from diffstudio.training.network_sizes.recipe_size import memory_bytes, size_problem
 from diffstudio.training.recipe.network_recipe import NetworkName
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
@@ -44,6 +43,7 @@ from diffstudio.ui.train.recipe_options import (
     short_size_texts,
     size_choices,
 )
+from diffstudio.ui.train.run_settings import RunSettings
 from diffstudio.ui.widgets import shortcuts, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import describe, label
@@ -60,22 +60,6 @@ _STARTS: list[tuple[str | None, str]] = [
     (FROM_SCRATCH, "Scratch (random weights)"),
     (STARTER, "Starter"),
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class RunSettings:
-    """The settings of a run that is about to start."""
-
-    folder: Path
-    recipe_choice: RecipeChoice  # with the changes made in the form
-    minutes: float
-    name: str  # of the run; empty: the name of the folder
-    start_from: str | None = None  # a checkpoint, `starter` or `none`; None: as the recipe says
-    cluster: Cluster = Cluster()  # noqa: RUF009 (immutable)
-
-    @property
-    def recipe(self) -> Recipe:
-        return self.recipe_choice.recipe
 
 
 class NewRunPanel(QWidget):

@@ -17,7 +17,7 @@ from diffstudio.studio.runs.notes import write_note
 from diffstudio.studio.runs.runs import Runs, RunSummary
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.train.new_run_panel import RunSettings
+from diffstudio.ui.train.run_settings import RunSettings
 from diffstudio.ui.widgets import actions
 from diffstudio.ui.widgets.dialogs import confirm
 

@@ -28,7 +28,7 @@ from diffstudio.studio.evaluations.restore.request import RestoreRequest, Restor
 from diffstudio.studio.evaluations.restore.restore import restore
 from diffstudio.studio.library.weight_requests import fusable, is_exportable, mergeable
 from diffstudio.studio.prompts.prompt_notes import PROMPT_NOT_USED
-from tests.models.families.test_diffusers_pipeline import difference
+from tests.models.families.pipelines.test_diffusers_pipeline import difference
 from tests.models.sampled import sample
 from tests.models.tiny import write_tiny_unet
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from diffstudio.models.inspection.layers import MapKind, WantedRow
 from diffstudio.models.inspection.recording import LARGEST_SIDE, AttentionRecording, StepWords
 from diffstudio.models.model import Model
-from diffstudio.networks import transformer
+from diffstudio.networks import transformer_layers
 from tests.models.inspection.models import FAMILIES, load, size_of
 from tests.models.sampled import sample
 
@@ -106,7 +106,7 @@ def explicit_softmax(monkeypatch: pytest.MonkeyPatch, model: Model) -> Iterator[
         for module in (transformer_flux, transformer_qwenimage, transformer_z_image):
             patch.setattr(module, "dispatch_attention_fn", dispatched)
         patch.setattr(F, "scaled_dot_product_attention", fused)
-        patch.setattr(transformer, "attention", lambda q, k, v: attend(q, k, v, None))
+        patch.setattr(transformer_layers, "attention", lambda q, k, v: attend(q, k, v, None))
         yield calls
     for hook in hooks:
         hook.remove()

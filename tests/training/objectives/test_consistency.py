@@ -15,7 +15,8 @@ from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.networks.transformer import Condition, PixelTransformer, TransformerConfig
+from diffstudio.networks.transformer import Condition, PixelTransformer
+from diffstudio.networks.transformer_config import TransformerConfig
 from diffstudio.training.data.batches import Batch, Batches
 from diffstudio.training.distributed.portion import Portion
 from diffstudio.training.objectives.consistency import ConsistencyObjective

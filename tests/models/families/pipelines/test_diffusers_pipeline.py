@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, Interrupted
 from diffstudio.models.components.components import FolderComponents
-from diffstudio.models.families import diffusers_pipeline
+from diffstudio.models.families.pipelines import diffusers_pipeline
 from diffstudio.studio.events import Event, Finished, ImageSaved, Stepped
 from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.recording import Recording, Replay
