@@ -12,6 +12,7 @@ from diffstudio.evaluation.interval import Interval
 
 Scores = NDArray[np.float64]
 RESAMPLES = 1000
+_TOLERANCE = 1e-9  # of the number of images that a rate allows
 _TO_DEVIATION = 1.4826  # standard deviation / median absolute deviation of a normal distribution
 
 
@@ -30,19 +31,21 @@ def smallest_rate(count: int) -> float:
     return 1 / (1 + count)
 
 
-def threshold(normals: ArrayLike, rate: float) -> float:
-    """The score that at most the share `rate` of normal images exceeds.
-
-    BadRequest if there are too few normal images for this rate; it names the lowest rate that they support.
-    """
-    known = np.sort(np.asarray(normals, np.float64))
-    allowed = int(np.floor(rate * (1 + len(known)) + 1e-9))  # images that may exceed it, counting the new one
-    if allowed < 1:
+def check_rate(count: int, rate: float) -> None:
+    """BadRequest if `count` held-out normals are too few for this false-alarm rate; it names the lowest that they support."""
+    if rate * (1 + count) + _TOLERANCE < 1:
         raise BadRequest(
             f"A false-alarm rate of {rate:g} needs more normal images",
-            f"{len(known):,} were held out, which support rates of {smallest_rate(len(known)):.3g} and above",
+            f"{count:,} were held out, which support rates of {smallest_rate(count):.3g} and above",
             "Choose a higher rate, or add normal images",
         )
+
+
+def threshold(normals: ArrayLike, rate: float) -> float:
+    """The score that at most the share `rate` of normal images exceeds. BadRequest as in `check_rate`."""
+    known = np.sort(np.asarray(normals, np.float64))
+    check_rate(len(known), rate)
+    allowed = int(np.floor(rate * (1 + len(known)) + _TOLERANCE))  # images that may exceed it, counting the new one
     return float(known[len(known) - allowed])
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from diffstudio.atomic import atomic_write, make_folder, write_text
 from diffstudio.errors import BadRequest, FolderProblem, Interrupted
-from diffstudio.evaluation.anomalies.calibration import outliers, p_values, smallest_rate, threshold
+from diffstudio.evaluation.anomalies.calibration import check_rate, outliers, p_values, smallest_rate, threshold
 from diffstudio.evaluation.anomalies.denoising import LEVELS
 from diffstudio.evaluation.anomalies.heat_maps import over_image
 from diffstudio.evaluation.even_spacing import spread
@@ -92,6 +92,8 @@ def anomalies(
     )
     real, note = with_split_of_run(real, [subject] if subject is not None else [])
     _check_normals(real)
+    if request.false_alarm is not None:
+        check_rate(min(len(real.held_out), _MOST_HELD_OUT), request.false_alarm)
     images = read_generated(request.folder, real, on_progress, job_control.check)
     with job_control.taken(f"searching {request.folder.name}"):
         model, sentence = _model(subject, device, on_progress)

@@ -137,8 +137,14 @@ def test_without_a_model_the_distances_alone_are_compared(normals: Path, folder:
     assert chosen.detector == PIXELS and "is used, as requested" in chosen.why and chosen.false_alarm == 0.2
     with pytest.raises(BadRequest, match="There is no detector called 'denoising'"):
         run(normals, folder, detector=DENOISING)
+    seen: list[str] = []
     with pytest.raises(BadRequest, match="A false-alarm rate of 0.001 needs more normal images"):
-        run(normals, folder, false_alarm=0.001)
+        anomalies(
+            AnomaliesRequest(normals, folder, device="cpu", false_alarm=0.001),
+            Library(),
+            on_progress=lambda what, *_: seen.append(what),
+        )
+    assert seen and not any(what.startswith("Scoring") for what in seen)  # before anything is scored
 
 
 def test_a_gan_has_no_denoising_errors(normals: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
