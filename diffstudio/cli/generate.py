@@ -29,25 +29,38 @@ from diffstudio.studio.requests.choices import LANCZOS, LATENT, FillName, Resize
 from diffstudio.studio.requests.generate_request import GenerateRequest
 
 _EARLY = "early"  # given instead of the name of a weaker checkpoint
+_DEFAULT = GenerateRequest()
 
 
 def add_arguments(verb: Parser) -> None:
-    default = GenerateRequest()
     verb.description = (
         "Generate images from a prompt (txt2img), from an image (img2img, --init), or in a masked area (inpaint, "
         "--mask; outpaint, --outpaint), and print the path of each."
     )
     verb.argument_default = argparse.SUPPRESS  # only what was given
+    _add_model(verb)
+    _add_sampling(verb)
+    _add_init_image(verb)
+    add_controls(verb)
+    _add_hires_fix(verb)
+    add_output(verb, "a .png file, a pattern with {seed} or {number}, or a folder")
+    verb.set_defaults(do=_generate)
+
+
+def _add_model(verb: Parser) -> None:
     verb.add_prompt("what the image shows")
     verb.add_argument("--negative", "--negative-prompt", metavar="T", type=as_text, help="negative prompt")
     verb.add_argument(
         "--checkpoint",
         metavar="NAME|PATH",
         type=as_text,
-        help=f"a name from `models list`, or a file (default {default.checkpoint})",
+        help=f"a name from `models list`, or a file (default {_DEFAULT.checkpoint})",
     )
     verb.add_argument("--vae", metavar="NAME|PATH", type=as_text, help=VAE_HELP)
     verb.add_argument("--clip-skip", metavar="N", type=as_whole_number, help=CLIP_SKIP_HELP)
+
+
+def _add_sampling(verb: Parser) -> None:
     verb.add_argument(
         "--seed", metavar="N", type=as_whole_number, help="the same seed gives the same image (default 0)"
     )
@@ -81,6 +94,9 @@ def add_arguments(verb: Parser) -> None:
     verb.add_argument(
         "--count", metavar="N", type=as_whole_number, help="number of images; image i has seed + i (default 1)"
     )
+
+
+def _add_init_image(verb: Parser) -> None:
     verb.add_argument("--init", metavar="IMAGE", type=as_path, help="img2img: the image to start from")
     verb.add_argument(
         "--strength",
@@ -106,12 +122,14 @@ def add_arguments(verb: Parser) -> None:
         "--padding",
         metavar="PX",
         type=as_whole_number,
-        help=f"px around the mask for --masked-only (default {default.padding})",
+        help=f"px around the mask for --masked-only (default {_DEFAULT.padding})",
     )
     verb.add_argument(
         "--outpaint", metavar="L,T,R,B", type=_sides, help="outpaint: px to add on the left, top, right, bottom"
     )
-    add_controls(verb)
+
+
+def _add_hires_fix(verb: Parser) -> None:
     verb.add_argument(
         "--enlarge",
         metavar="X",
@@ -123,13 +141,13 @@ def add_arguments(verb: Parser) -> None:
         metavar="NAME",
         type=as_text,
         help=f"hires fix: {LANCZOS}, {LATENT}, a name from `models list --role upscaler`, or a checkpoint with an upper "
-        f"level (default {default.upscaler})",
+        f"level (default {_DEFAULT.upscaler})",
     )
     verb.add_argument(
         "--enlarge-strength",
         metavar="X",
         type=as_number,
-        help=f"denoising strength of the hires fix, above 0 and up to 1 (default {default.enlarge_strength:g})",
+        help=f"denoising strength of the hires fix, above 0 and up to 1 (default {_DEFAULT.enlarge_strength:g})",
     )
     verb.add_argument(
         "--enlarge-steps", metavar="N", type=as_whole_number, help="steps of the hires fix (default: as --steps)"
@@ -146,13 +164,10 @@ def add_arguments(verb: Parser) -> None:
         action="store_true",
         help="hires fix in tiles (MultiDiffusion) even if the checkpoint could do without",
     )
-    add_output(verb, "a .png file, a pattern with {seed} or {number}, or a folder")
-    verb.set_defaults(do=_generate)
 
 
 def _add_guidance(verb: argparse.ArgumentParser) -> None:
     """Add the options for the guidance interval, autoguidance and CADS."""
-    default = GenerateRequest()
     verb.add_argument(
         "--guidance-interval",
         metavar="LOW,HIGH",
@@ -170,7 +185,7 @@ def _add_guidance(verb: argparse.ArgumentParser) -> None:
         "--autoguidance-scale",
         metavar="X",
         type=as_number,
-        help=f"autoguidance scale, 1 or more; 1 turns it off (default {default.autoguidance_scale:g})",
+        help=f"autoguidance scale, 1 or more; 1 turns it off (default {_DEFAULT.autoguidance_scale:g})",
     )
     verb.add_argument(
         "--cads",
@@ -179,9 +194,9 @@ def _add_guidance(verb: argparse.ArgumentParser) -> None:
         help="CADS: scale of the noise added to the prompt embeddings, for more varied images (default 0: off)",
     )
     for name, what, usual in (
-        ("tau1", "noise level below which the prompt is unchanged", default.cads_tau1),
-        ("tau2", "noise level above which the prompt is replaced by noise", default.cads_tau2),
-        ("mixing", "how far mean and standard deviation of the embeddings are restored", default.cads_mixing),
+        ("tau1", "noise level below which the prompt is unchanged", _DEFAULT.cads_tau1),
+        ("tau2", "noise level above which the prompt is replaced by noise", _DEFAULT.cads_tau2),
+        ("mixing", "how far mean and standard deviation of the embeddings are restored", _DEFAULT.cads_mixing),
     ):
         verb.add_argument(f"--cads-{name}", metavar="X", type=as_number, help=f"CADS: {what} (default {usual:g})")
 

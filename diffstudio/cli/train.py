@@ -26,6 +26,17 @@ def add_arguments(verb: Parser) -> None:
         "Train a model on a folder of images, from scratch or from a checkpoint. Ctrl+C stops after writing a checkpoint; --resume "
         "continues from there."
     )
+    _add_run(verb)
+    _add_starting_point(verb)
+    verb.add_argument("--disk", action="store_true", help="show the disk space that runs and caches use, and exit")
+    verb.add_argument(
+        "--clear-cache", action="store_true", help="delete prepared images, which are made again when needed, and exit"
+    )
+    _add_processes(verb)
+    verb.set_defaults(do=_train)
+
+
+def _add_run(verb: Parser) -> None:
     verb.add_argument(
         "folder",
         metavar="FOLDER",
@@ -51,6 +62,9 @@ def add_arguments(verb: Parser) -> None:
         help="print what the folder holds, what is left out and why, and the recipe; train nothing",
     )
     verb.add_argument("--json", action="store_true", help="with --dry-run: print it as JSON")
+
+
+def _add_starting_point(verb: Parser) -> None:
     verb.add_argument(
         "--continue",
         dest="continued",
@@ -72,10 +86,9 @@ def add_arguments(verb: Parser) -> None:
         type=as_text,
         help="fine-tune a checkpoint trained here, or `starter`; `none` trains from scratch (default: the recipe's)",
     )
-    verb.add_argument("--disk", action="store_true", help="show the disk space that runs and caches use, and exit")
-    verb.add_argument(
-        "--clear-cache", action="store_true", help="delete prepared images, which are made again when needed, and exit"
-    )
+
+
+def _add_processes(verb: Parser) -> None:
     verb.add_argument(
         "--processes",
         metavar="N",
@@ -97,7 +110,6 @@ def add_arguments(verb: Parser) -> None:
         type=as_text,
         help="help to train a run that waits at this address; FOLDER has the images on this machine",
     )
-    verb.set_defaults(do=_train)
 
 
 def _train(arguments: argparse.Namespace) -> int:

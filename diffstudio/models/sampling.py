@@ -131,11 +131,58 @@ def _in_one_level(
     before_tile: Callable[[], None],
 ) -> Iterator[Step]:
     """Sample a batch with the model's network: width and height `size` in px, at the times [n + 1]."""
-    (width, height), tiling = size, options.tiling
-    size_per_call = size if tiling is None else tiling.tile_size_of(width, height)
-    shape = model.state_shape(width, height)
-    images = ImageInputs(options.init, options.mask, options.controls, times)
+    noise = options.noise or SeededNoise(options.seeds)
+    x, clean = _start(model, options, noise, size, times)
     counter = StepCounter()
+    whole, plain = _guided(model, prompt, options, size, times, counter, before_tile)
+
+    def wrapped(denoiser: Denoiser) -> Denoiser:
+        if clean is not None and options.mask is not None and not model.inpaints:
+            denoiser = MaskedDenoiser(denoiser, clean, options.mask)
+        return wrap(denoiser) if wrap is not None else denoiser
+
+    denoiser = wrapped(whole)
+    guide_last_call = model.guides_last_call if options.guide_last_call is None else options.guide_last_call
+    if not guide_last_call:
+        calls = network_calls(options.sampler, model.schedule, times)
+        unguided = plain() if calls >= _FEWEST_CALLS_WITH_UNGUIDED_LAST else whole
+        if unguided is not whole:
+            denoiser = LastCallUnguided(denoiser, wrapped(unguided), calls)
+    sampler = model.sampler(options.sampler)
+    if options.guide_last_call and options.sampler == "heun":
+        sampler = partial(heun, longest=math.inf)
+    return counter.counted(sampler(denoiser, x, times, noise))
+
+
+def _start(
+    model: Model, options: SampleOptions, noise: SeededNoise, size: tuple[int, int], times: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """The state [B,C,h,w] that sampling starts from, and the clean latents in it, if there is an image."""
+    x = noise.start(model.state_shape(*size)).to(model.device)
+    alpha, sigma = _alpha_sigma(model.schedule, times[0])
+    if options.from_image or not model.starts_with_unit_noise:
+        x = sigma * x
+    clean = options.clean
+    if options.init is not None and clean is None:
+        clean = model.encode_image(options.init.to(model.device))
+    if clean is None:
+        return x, None
+    clean = clean.to(x).expand_as(x)
+    return alpha * clean + x, clean
+
+
+def _guided(
+    model: Model,
+    prompt: EncodedPrompt,
+    options: SampleOptions,
+    size: tuple[int, int],
+    times: Tensor,
+    counter: StepCounter,
+    before_tile: Callable[[], None],
+) -> tuple[Denoiser, Callable[[], Denoiser]]:
+    """The denoiser with all guidance of the options, and what makes one without; they are one if there is no guidance."""
+    (width, height), tiling = size, options.tiling
+    images = ImageInputs(options.init, options.mask, options.controls, times)
     prompts = prompt.at_steps(len(times) - 1, options.steps_before)
 
     def guided(scale: float, model: Model = model, prompts: Sequence[EncodedPrompt] = prompts) -> Denoiser:
@@ -154,44 +201,26 @@ def _in_one_level(
 
         if tiling is None:
             return denoiser(images)
-        return tiled_denoiser(model, denoiser, images, width // shape[2], tiling, before_tile)
-
-    noise = options.noise or SeededNoise(options.seeds)
-    x = noise.start(shape).to(model.device)
-    alpha, sigma = _alpha_sigma(model.schedule, times[0])
-    if options.from_image or not model.starts_with_unit_noise:
-        x = sigma * x
-    clean = options.clean
-    if options.init is not None and clean is None:
-        clean = model.encode_image(options.init.to(model.device))
-    if clean is not None:
-        clean = clean.to(x).expand_as(x)
-        x = alpha * clean + x
-
-    def wrapped(denoiser: Denoiser) -> Denoiser:
-        if clean is not None and options.mask is not None and not model.inpaints:
-            denoiser = MaskedDenoiser(denoiser, clean, options.mask)
-        return wrap(denoiser) if wrap is not None else denoiser
+        return tiled_denoiser(
+            model, denoiser, images, width // model.state_shape(width, height)[2], tiling, before_tile
+        )
 
     whole = guided(options.guidance)
-    plain = whole if options.guidance <= model.unguided_scale else None  # built only if needed
+    unguided = [whole] if options.guidance <= model.unguided_scale else []
+
+    def plain() -> Denoiser:
+        """Built once, and only if needed."""
+        if not unguided:
+            unguided.append(guided(model.unguided_scale))
+        return unguided[0]
+
     if (weak := options.guidance_options.weak) is not None:
-        check_weak_model(model, weak.model, *size_per_call)
-        plain = plain or guided(model.unguided_scale)
+        check_weak_model(model, weak.model, *(size if tiling is None else tiling.tile_size_of(width, height)))
         weak_prompts = weak.prompt.at_steps(len(times) - 1, options.steps_before)
         of_weak = guided(min(options.guidance, model.unguided_scale), weak.model, weak_prompts)
         t_max = float(model.schedule.t_max)
-        whole = Autoguidance(whole, plain, of_weak, weak.scale, options.guidance_options.interval, t_max)
-    denoiser = wrapped(whole)
-    guide_last_call = model.guides_last_call if options.guide_last_call is None else options.guide_last_call
-    if not guide_last_call and whole is not plain:
-        calls = network_calls(options.sampler, model.schedule, times)
-        if calls >= _FEWEST_CALLS_WITH_UNGUIDED_LAST:
-            denoiser = LastCallUnguided(denoiser, wrapped(plain or guided(model.unguided_scale)), calls)
-    sampler = model.sampler(options.sampler)
-    if options.guide_last_call and options.sampler == "heun":
-        sampler = partial(heun, longest=math.inf)
-    return counter.counted(sampler(denoiser, x, times, noise))
+        whole = Autoguidance(whole, plain(), of_weak, weak.scale, options.guidance_options.interval, t_max)
+    return whole, plain
 
 
 def _in_two_levels(

@@ -75,22 +75,7 @@ def train(
             if resume:
                 existing = RunFolder.open(run)
                 locks.enter_context(existing.locked())
-                existing.send(Command.RUN)  # a stop or pause from before does not count
-                events, _ = existing.events()
-                step = events[-1].step if events else 0
-                try:
-                    context = resumed_run(
-                        run, SetupProgress(existing, record, cancelled, step), Length(steps, minutes), folder
-                    )
-                except Interrupted:
-                    record(RunStopped(step))
-                    raise
-                if host is not None and context.awaits_splits:
-                    raise RunProblem(
-                        f"The run {run.name} is still being cross-validated",
-                        "only a single process can do that",
-                        "Resume it with one process, on one machine",
-                    )
+                context = _resumed(existing, Length(steps, minutes), folder, record, cancelled, alone=host is None)
             elif folder is not None:
                 with _removed_on_failure(run):
                     context = new_run(
@@ -150,6 +135,33 @@ def join(
         explained = error if isinstance(error, DiffstudioError) else _as_diffstudio_error(error)
         guest.fail(str(explained))
         raise explained from error
+
+
+def _resumed(
+    run: RunFolder,
+    longer: Length,
+    folder: Path | None,
+    record: Callable[[RunEvent], None],
+    cancelled: Callable[[], bool],
+    *,
+    alone: bool,
+) -> RunContext:
+    """A run that exists, as it was; `longer` is how much longer it is trained. Interrupted, after recording RunStopped."""
+    run.send(Command.RUN)  # a stop or pause from before does not count
+    events, _ = run.events()
+    step = events[-1].step if events else 0
+    try:
+        context = resumed_run(run.path, SetupProgress(run, record, cancelled, step), longer, folder)
+    except Interrupted:
+        record(RunStopped(step))
+        raise
+    if context.awaits_splits and not alone:
+        raise RunProblem(
+            f"The run {run.name} is still being cross-validated",
+            "only a single process can do that",
+            "Resume it with one process, on one machine",
+        )
+    return context
 
 
 @contextmanager

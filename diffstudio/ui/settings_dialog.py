@@ -58,6 +58,22 @@ class SettingsDialog(QDialog):
             [(percent, f"{percent} %") for percent in sorted({*_TEXT_SIZES, settings.text_size})],
             "The size of all text in the window",
         )
+        self.previews = CheckBox(
+            "Live preview", "Show an estimate of the image after every step. Without it there is no filmstrip"
+        )
+        self.notifications = CheckBox(
+            "Notify when work ends",
+            "Show a desktop notification when the queue or a training run ends and the window is not in front",
+        )
+        self._make_device_controls(settings)
+        self._make_storage_controls(settings)
+        self.done_button = PrimaryButton("Done", "", "Close (Escape)")
+        self._lay_out(sleep, notifications)
+        self._load_settings()
+        self._connect()
+        self.done_button.setFocus()
+
+    def _make_device_controls(self, settings: Settings) -> None:
         devices = list(_DEVICES)
         if settings.device not in dict(devices):
             devices.append((settings.device, settings.device))
@@ -76,6 +92,12 @@ class SettingsDialog(QDialog):
             _model_cache_choices(settings.kept_gib),
             "Memory for models that stay loaded after use. The model in use may take more",
         )
+        self.compiled = CheckBox(
+            "Compile models (torch.compile)",
+            "Slower for the first image of each size, then faster. Not used for models trained here or offloaded models",
+        )
+
+    def _make_storage_controls(self, settings: Settings) -> None:
         self.kept_steps = ComboBox(
             "Saved steps",
             _kept_steps_choices(settings.kept_steps_gib),
@@ -85,17 +107,6 @@ class SettingsDialog(QDialog):
         self.steps_usage = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.clear_steps = SecondaryButton("Clear", "trash", "Delete the saved steps of all images. The images stay")
         self.clear_steps.setEnabled(False)
-        self.previews = CheckBox(
-            "Live preview", "Show an estimate of the image after every step. Without it there is no filmstrip"
-        )
-        self.notifications = CheckBox(
-            "Notify when work ends",
-            "Show a desktop notification when the queue or a training run ends and the window is not in front",
-        )
-        self.compiled = CheckBox(
-            "Compile models (torch.compile)",
-            "Slower for the first image of each size, then faster. Not used for models trained here or offloaded models",
-        )
         self.folders = QListWidget()
         describe(self.folders, "Model folders", "Searched for models, including subfolders")
         fix_size(self.folders, height=92)
@@ -108,11 +119,6 @@ class SettingsDialog(QDialog):
         )
         self.open_images = SecondaryButton("Open", "", "Show the image folder in the file manager")
         self.open_data = SecondaryButton("Open", "", "Show the data folder in the file manager")
-        self.done_button = PrimaryButton("Done", "", "Close (Escape)")
-        self._lay_out(sleep, notifications)
-        self._load_settings()
-        self._connect()
-        self.done_button.setFocus()
 
     def _load_settings(self) -> None:
         settings = self.settings

@@ -42,6 +42,15 @@ def add_arguments(verb: Parser) -> None:
         "--force", action="store_true", help="write into a folder that is not empty, and replace its generated images"
     )
     add_seed_option(verb, "the lowest seed (default 0)")
+    _add_guidance(verb)
+    _add_proof(verb)
+    add_features_option(verb, "the feature network that finds copies, as for `evaluate`")
+    add_device_option(verb)
+    add_json_option(verb)
+    verb.set_defaults(do=_synthesise)
+
+
+def _add_guidance(verb: Parser) -> None:
     verb.add_argument(
         "--cads",
         metavar="S",
@@ -63,6 +72,9 @@ def add_arguments(verb: Parser) -> None:
         default=2.0,
         help="autoguidance scale; 1 turns it off (default 2)",
     )
+
+
+def _add_proof(verb: Parser) -> None:
     verb.add_argument(
         "--prove",
         action="store_true",
@@ -79,10 +91,6 @@ def add_arguments(verb: Parser) -> None:
     verb.add_argument(
         "--seeds", metavar="N", type=as_whole_number, default=5, help="classifiers of each kind to train (default 5)"
     )
-    add_features_option(verb, "the feature network that finds copies, as for `evaluate`")
-    add_device_option(verb)
-    add_json_option(verb)
-    verb.set_defaults(do=_synthesise)
 
 
 def _synthesise(arguments: argparse.Namespace) -> int:

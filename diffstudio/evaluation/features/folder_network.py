@@ -68,34 +68,19 @@ def folder_network(
     first = batch(np.arange(1))
     side = min(LARGEST_SIDE, *first.shape[-2:])
 
-    def prepared(indices: NDArray[np.int64]) -> Tensor:
-        return _resized(batch(indices).to(device), side)
-
-    generator = torch.Generator().manual_seed(seed)
-    rng = np.random.default_rng(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = SmallNetwork(first.shape[1])
-        head = nn.Linear(WIDTH, classes or WIDTH)
-    network.to(device).train()
-    head.to(device)
-    parameters = [*network.parameters(), *head.parameters()]
-    optimiser = torch.optim.AdamW(parameters, lr=_LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _LEARNING_RATE, total_steps=steps)
-    for step in range(steps):
-        check(step)
+        network = SmallNetwork(first.shape[1]).to(device)
+        head = nn.Linear(WIDTH, classes or WIDTH).to(device)
+    rng = np.random.default_rng(seed)
+
+    def drawn() -> tuple[Tensor, Tensor | None]:
+        """Images of a step [B,C,S,S], and their classes [B], if it learns them."""
         indices = np.sort(rng.choice(count, min(BATCH, count), replace=False))
-        images = prepared(indices)
-        if classes:
-            wanted = torch.tensor([labels[index] for index in indices], device=device)
-            loss = F.cross_entropy(head(F.silu(network(_cropped(images, generator)))), wanted)
-        else:
-            loss = _contrast(head(F.silu(network(_two_views(images, generator)))))
-        optimiser.zero_grad()
-        torch.autograd.backward(loss)
-        optimiser.step()
-        schedule.step()
-    network.eval().requires_grad_(False)
+        wanted = torch.tensor([labels[index] for index in indices], device=device) if classes else None
+        return _resized(batch(indices).to(device), side), wanted
+
+    _train(network, head, drawn, torch.Generator().manual_seed(seed), steps, check)
 
     @torch.inference_mode()
     def features(images: Tensor) -> Tensor:
@@ -105,6 +90,33 @@ def folder_network(
     how = f"{classes} classes" if classes else "without labels"
     name = f"a small network trained on the folder's training part ({how}, {count:,} images, seed {seed})"
     return FeatureNetwork(name, WIDTH, f"resized to {side} px, bilinear", features)
+
+
+def _train(
+    network: nn.Module,
+    head: nn.Module,
+    drawn: Callable[[], tuple[Tensor, Tensor | None]],
+    generator: torch.Generator,
+    steps: int,
+    check: Callable[[int], None],
+) -> None:
+    """Train on what `drawn` gives for each step; `network` is then in evaluation mode, without gradients."""
+    network.train()
+    parameters = [*network.parameters(), *head.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=_LEARNING_RATE)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, _LEARNING_RATE, total_steps=steps)
+    for step in range(steps):
+        check(step)
+        images, wanted = drawn()
+        if wanted is not None:
+            loss = F.cross_entropy(head(F.silu(network(_cropped(images, generator)))), wanted)
+        else:
+            loss = _contrast(head(F.silu(network(_two_views(images, generator)))))
+        optimiser.zero_grad()
+        torch.autograd.backward(loss)
+        optimiser.step()
+        schedule.step()
+    network.eval().requires_grad_(False)
 
 
 def _resized(images: Tensor, side: int) -> Tensor:

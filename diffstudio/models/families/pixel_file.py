@@ -99,36 +99,17 @@ def save(
     not those of the square that the network is built for. `parameterisation`: what a pixel transformer
     predicts. `tuned`: what it was distilled from.
     """
-    config = network.config
     if not isinstance(network, PixelNetwork):
         parameterisation = CLEAN_IMAGE  # a recipe's own does not apply
-    upper = network.upper_config if isinstance(network, CascadedTransformer) else None
-    side = config.image_size if upper is None else upper.network.image_size
-    width, height = size or (side, side)
-    model = {
-        "family": _family_of(network),
-        "conditioning": config.conditioning,
-        "classes": classes,
-        "width": width,
-        "height": height,
-    }
-    values = {
-        "format": FORMAT_OF_CLEAN_IMAGE if parameterisation == CLEAN_IMAGE and upper is None else FORMAT,
-        "model": model,
-        "network": _described(network),
-        "recipe": dict(recipe or {}),
-        "run": dict(run or {}),
-    }
+    size = size or _built_for(network)
+    values = _values_of(network, classes, size, parameterisation)
+    values |= {"recipe": dict(recipe or {}), "run": dict(run or {})}
     if isinstance(network, PixelNetwork):
         values |= {
             "schedule": dict(schedule or {"kind": "rectified_flow", "shift": 1.0}),
             "guidance": dict(guidance),
             "sampling": dict(sampling),
         }
-    if parameterisation != CLEAN_IMAGE:
-        values["prediction"] = parameterisation.to_json()
-    if upper is not None:
-        values["upper"] = upper.to_json()
     if tuned is not None:
         values["tuned"] = tuned.to_json()
     if not output.is_plain:
@@ -140,7 +121,47 @@ def save(
         metadata["diffstudio.captions"] = json.dumps(captions.to_json(), ensure_ascii=False)
     if thumbnail is not None:
         metadata["diffstudio.thumbnail"] = json.dumps(_webp(thumbnail))
-    metadata |= {
+    metadata |= _model_spec(network, title, size, parameterisation, card or {})
+    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in network.state_dict().items()}
+    data = safetensors.torch.save(tensors, {name: valid_utf8(value) for name, value in metadata.items()})
+    write_bytes(path, data, not_written(path))
+
+
+def _built_for(network: Network) -> tuple[int, int]:
+    """Width and height in px of the square that the network, with its upper level, generates."""
+    config = network.upper_config.network if isinstance(network, CascadedTransformer) else network.config
+    return config.image_size, config.image_size
+
+
+def _values_of(
+    network: Network, classes: tuple[str, ...], size: tuple[int, int], parameterisation: Parameterisation
+) -> dict[str, Any]:
+    """The entries of the header that say what the network is."""
+    upper = network.upper_config if isinstance(network, CascadedTransformer) else None
+    values: dict[str, Any] = {
+        "format": FORMAT_OF_CLEAN_IMAGE if parameterisation == CLEAN_IMAGE and upper is None else FORMAT,
+        "model": {
+            "family": _family_of(network),
+            "conditioning": network.config.conditioning,
+            "classes": classes,
+            "width": size[0],
+            "height": size[1],
+        },
+        "network": _described(network),
+    }
+    if parameterisation != CLEAN_IMAGE:
+        values["prediction"] = parameterisation.to_json()
+    if upper is not None:
+        values["upper"] = upper.to_json()
+    return values
+
+
+def _model_spec(
+    network: Network, title: str, size: tuple[int, int], parameterisation: Parameterisation, card: Mapping[str, str]
+) -> dict[str, str]:
+    """The keys of ModelSpec, those of `card` among them."""
+    width, height = size
+    metadata = {
         "modelspec.sai_model_spec": "1.0.0",
         "modelspec.architecture": UNET_ARCHITECTURE
         if isinstance(network, PixelUNet)
@@ -149,12 +170,10 @@ def save(
         "modelspec.title": title,
         "modelspec.date": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "modelspec.resolution": f"{width}x{height}",
-    } | {f"modelspec.{key}": value for key, value in (card or {}).items()}
+    } | {f"modelspec.{key}": value for key, value in card.items()}
     if isinstance(network, PixelNetwork):
         metadata["modelspec.prediction_type"] = _PREDICTION_TYPES[parameterisation.prediction]
-    tensors = {name: tensor.detach().to("cpu", dtype).contiguous() for name, tensor in network.state_dict().items()}
-    data = safetensors.torch.save(tensors, {name: valid_utf8(value) for name, value in metadata.items()})
-    write_bytes(path, data, not_written(path))
+    return metadata
 
 
 def load(checkpoint: Checkpoint | Path) -> Loaded:

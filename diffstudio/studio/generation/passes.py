@@ -187,28 +187,9 @@ class Passes:
 
         The keyword arguments are those of `SampleOptions`.
         """
-        one, before, context = self.passes[index], sum(self._steps[:index]), self.context
+        before, context = sum(self._steps[:index]), self.context
         job_control = context.job_control
-        options = SampleOptions(
-            seeds,
-            one.width,
-            one.height,
-            one.steps,
-            self.request.sampler,
-            self.request.spacing,
-            one.guidance,
-            one.strength,
-            init,
-            clean,
-            mask,
-            controls,
-            one.tiling,
-            self.request.guide_last_call,
-            sum(self._base_steps[:index]) or None,
-            self._guidance_options(index),
-            one.truncation,
-            self._times[index],
-        )
+        options = replace(self._sample_options(index, seeds), init=init, mask=mask, clean=clean, controls=controls)
         seconds, began, paused = self._seconds, time.monotonic(), job_control.paused_seconds
         x: Tensor | None = None
         for step in sample(
@@ -242,6 +223,26 @@ class Passes:
         job_control.check()
         assert x is not None
         return x
+
+    def _sample_options(self, index: int, seeds: Sequence[int]) -> SampleOptions:
+        """The options for a pass, without images."""
+        one = self.passes[index]
+        return SampleOptions(
+            seeds,
+            one.width,
+            one.height,
+            one.steps,
+            self.request.sampler,
+            self.request.spacing,
+            one.guidance,
+            one.strength,
+            tiling=one.tiling,
+            guide_last_call=self.request.guide_last_call,
+            steps_before=sum(self._base_steps[:index]) or None,
+            guidance_options=self._guidance_options(index),
+            truncation=one.truncation,
+            times=self._times[index],
+        )
 
     def _guidance_options(self, index: int) -> GuidanceOptions:
         """The options for a pass; an unguided second pass has no autoguidance either."""

@@ -33,7 +33,7 @@ from diffstudio.training.preparation.starting_point import StartingPoint, starti
 from diffstudio.training.preparation.stored_dataset import StoredDataset
 from diffstudio.training.recipe.recipe import Recipe
 from diffstudio.training.recipe.run_recipe import RunRecipe
-from diffstudio.training.recipe_choice import check_recipe_name, choose_recipe, without_cross_splits
+from diffstudio.training.recipe_choice import RecipeChoice, check_recipe_name, choose_recipe, without_cross_splits
 from diffstudio.training.recipe_from_checkpoint import FROM_SCRATCH, starting_checkpoint
 from diffstudio.training.run.events import RunCrossValidated
 from diffstudio.training.run.run_folder import RunFolder, already_a_run
@@ -82,24 +82,9 @@ def new_run(
 
     FolderProblem, RunProblem, StorageProblem on failure; Interrupted when it was stopped.
     """
-    if (path / "recipe.toml").exists():
-        raise RunProblem(already_a_run(path), remedy="Resume it, or choose another folder for the run")
-    _check_run_path(path, folder)
-    check_recipe_name(recipe_name)
-    if start_from not in (None, FROM_SCRATCH):
-        starting_checkpoint(start_from)  # a mistake is said before the images are inspected
+    _check_arguments(path, folder, recipe_name, start_from)
     report = finish_inspection(folder, progress)
-    accelerator = choose_device("auto").type != "cpu"
-    choice = choose_recipe(
-        recipe_name,
-        report,
-        accelerator=accelerator,
-        minutes=minutes,
-        start_from=start_from,
-        cross_validate=alone and steps is None,
-    )
-    if choice.recipe.data.cross_splits and not alone:
-        choice = without_cross_splits(choice, "It is not cross-validated, because several processes train it.")
+    choice = _choice(report, recipe_name, minutes, start_from, alone=alone, cross_validate=alone and steps is None)
     recipe = _with_pixels(_with_length(choice.recipe, steps, minutes), report)
     start = starting_point(recipe.run.start_from) if recipe.run.start_from else None
     if recipe.few_steps.enabled:
@@ -137,6 +122,38 @@ def new_run(
     found = (f"{of_type.sentence()}." for of_type in report.ranges)
     why = " ".join(filter(None, [choice.why, new, measured, cut, *found, *unused]))
     return RunContext(run, recipe, dataset, tokenizer, trainer, batches, why, folder.resolve())
+
+
+def _check_arguments(path: Path, folder: Path, recipe_name: str, start_from: str | None) -> None:
+    """Say mistakes before the images are inspected."""
+    if (path / "recipe.toml").exists():
+        raise RunProblem(already_a_run(path), remedy="Resume it, or choose another folder for the run")
+    _check_run_path(path, folder)
+    check_recipe_name(recipe_name)
+    if start_from not in (None, FROM_SCRATCH):
+        starting_checkpoint(start_from)
+
+
+def _choice(
+    report: FolderReport,
+    recipe_name: str,
+    minutes: float | None,
+    start_from: str | None,
+    *,
+    alone: bool,
+    cross_validate: bool,
+) -> RecipeChoice:
+    choice = choose_recipe(
+        recipe_name,
+        report,
+        accelerator=choose_device("auto").type != "cpu",
+        minutes=minutes,
+        start_from=start_from,
+        cross_validate=cross_validate,
+    )
+    if choice.recipe.data.cross_splits and not alone:
+        choice = without_cross_splits(choice, "It is not cross-validated, because several processes train it.")
+    return choice
 
 
 def _new_tokenizer(recipe: Recipe, dataset: ImageDataset, start: StartingPoint | None) -> CaptionTokenizer | None:

@@ -90,7 +90,12 @@ class GalleryRoom(GalleryBrowser):
     def _connect(self) -> None:
         self.model.counted.connect(self._show_page)
         self.model.modelReset.connect(self._selection_changed)
-        trash, grid, bar, details, do = self._trash, self.grid, self.top_bar, self.details, self.selection_actions
+        self._connect_disk()
+        self._connect_grid_and_bars()
+        self._connect_actions()
+
+    def _connect_disk(self) -> None:
+        bar, trash = self.top_bar, self._trash
         self._rescanner.started.connect(self._show_rescan_started)
         self._rescanner.ended.connect(lambda: bar.rescan_button.setEnabled(True))
         self._rescanner.reported.connect(self._show_rescanned)
@@ -101,6 +106,9 @@ class GalleryRoom(GalleryBrowser):
         trash.changed.connect(self._trash_changed)
         trash.failed.connect(self._show_error)
         self.model.failed.connect(self._show_error)
+
+    def _connect_grid_and_bars(self) -> None:
+        trash, grid, bar = self._trash, self.grid, self.top_bar
         grid.opened.connect(self._open)
         grid.delete_requested.connect(self.delete_chosen)
         grid.star_requested.connect(self._star_at)
@@ -126,6 +134,9 @@ class GalleryRoom(GalleryBrowser):
         self.full.closed.connect(self.close_full)
         self.full.step_requested.connect(self._show_neighbour)
         self.compare_view.closed.connect(self.close_full)
+
+    def _connect_actions(self) -> None:
+        details, do = self.details, self.selection_actions
         do.use_settings_requested.connect(self.use_settings_requested)
         do.records_changed.connect(self._show_changed)
         for request, answer in (

@@ -66,6 +66,20 @@ class UpscaleDialog(FittedDialog):
         thumbnail.set_image(image)
         self.size_label = label("", "dim", wrap=True)
         self.warning = label("", "warn", pixels=theme.SMALL_PIXELS, wrap=True)
+        self._make_controls(base, sampled=sampled)
+        if not self.checkpoint.set_value(base.checkpoint):
+            self.checkpoint.set_value(usual_checkpoint)
+        self.cancel = SecondaryButton(actions.CANCEL, "", "Close (Escape)")
+        self.button = PrimaryButton(button_text, "", "Add to the queue (Ctrl+Enter)")
+        self._update_upscalers(base.upscaler)
+        self.warning.setText(" ".join(self._changes(usual_checkpoint)))
+        self._lay_out(thumbnail)
+        self.warning.setVisible(bool(self.warning.text()))
+        self._connect()
+        self._update_state()
+        self.scale.chip(self.scale.value()).setFocus()
+
+    def _make_controls(self, base: UpscaleRequest, *, sampled: bool) -> None:
         self.scale = ChipRow(labels.SCALES, tooltips=labels.SCALE_TIPS, name="Scale")
         self.scale.set_value(labels.nearest_scale(base.scale))
         self.upscaler = LabelledComboBox(terms.UPSCALER, (), "Lanczos, or an upscaler model from your model folders")
@@ -80,8 +94,6 @@ class UpscaleDialog(FittedDialog):
             [(name, one.title) for name, one in self._checkpoints.items()],
             "The checkpoint that refines the image: ideally the one that generated it",
         )
-        if not self.checkpoint.set_value(base.checkpoint):
-            self.checkpoint.set_value(usual_checkpoint)
         self.strength = LabelledSlider(
             terms.DENOISING_STRENGTH,
             0.01,
@@ -100,15 +112,6 @@ class UpscaleDialog(FittedDialog):
         )
         self.tiled = CheckBox(labels.TILED, labels.TILED_TIP)
         self.tiled.setChecked(base.tiled)
-        self.cancel = SecondaryButton(actions.CANCEL, "", "Close (Escape)")
-        self.button = PrimaryButton(button_text, "", "Add to the queue (Ctrl+Enter)")
-        self._update_upscalers(base.upscaler)
-        self.warning.setText(" ".join(self._changes(usual_checkpoint)))
-        self._lay_out(thumbnail)
-        self.warning.setVisible(bool(self.warning.text()))
-        self._connect()
-        self._update_state()
-        self.scale.chip(self.scale.value()).setFocus()
 
     def accept_drops(self, failed: Callable[[str], object]) -> None:
         """Take images dropped on the dialog; `failed(sentence)` says what was not used."""

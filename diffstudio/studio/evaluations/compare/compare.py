@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
+
 from diffstudio.atomic import make_folder, write_text
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.library.library import Library
@@ -80,6 +82,56 @@ def compare(
     on_progress(total_sentence(request), 0, 0)
     job_control = EvaluationJobControl(Lease(), cancelled, out, on_wait)
     device = choose_device(request.device)
+    compared = _prepared(request, library, out, device, on_progress, job_control)
+    memory = _memory(out) | train_runs(
+        compared.runs,
+        request.folder,
+        request.minutes,
+        out,
+        on_progress=on_progress,
+        on_wait=on_wait,
+        cancelled=cancelled,
+    )
+    write_text(out / _MEMORY, json.dumps(memory))
+    compared, note = compared.as_trained()
+    with job_control.taken(f"comparing models of {request.folder.name}"):
+        found = _measured(request, library, compared, note, memory, out, device, on_progress, job_control)
+    verdicts = [verdict(model, found.of_model(model), found.real) for model in found.models]
+    found = replace(found, verdicts=tuple(one for one in verdicts if one.findings))
+    save_plots(found, out)
+    write_page(found, out)
+    write_text(out / RESULT, json.dumps(found.to_json(), ensure_ascii=False, indent=1))
+    return found
+
+
+@dataclass(frozen=True)
+class _Compared:
+    """What is compared."""
+
+    report: FolderReport
+    real: RealFolder
+    runs: Sequence[PlannedRun]
+    subjects: Sequence[Subject]
+    folders: Mapping[str, ImageDataset]  # of the subjects that are folders, by name
+
+    def as_trained(self) -> tuple[_Compared, str]:
+        """With the images held out that the runs or the other subjects held out; and a note about it."""
+        if self.runs:
+            real, note = with_stored_dataset(self.real, self.runs[0].run)
+        else:
+            real, note = with_split_of_run(self.real, self.subjects)
+        return replace(self, real=real), note
+
+
+def _prepared(
+    request: CompareRequest,
+    library: Library,
+    out: Path,
+    device: torch.device,
+    on_progress: OnProgress,
+    job_control: EvaluationJobControl,
+) -> _Compared:
+    """Read the folder and the subjects, plan the runs, and check that all can be compared."""
     subjects = find_subjects(request.subjects, library)
     report = inspected(request.folder, on_progress, job_control.check)
     given = data_recipe(subjects)
@@ -91,17 +143,28 @@ def compare(
     if runs and (too_few := too_few_real(real)) is not None:
         on_progress(f"{too_few} The models are trained and tested for copies, without a table.", 0, 0)
     folders = {one.name: _images_of(one, real, on_progress, job_control) for one in subjects if _is_folder(one)}
-    memory = _memory(out) | train_runs(
-        runs, request.folder, request.minutes, out, on_progress=on_progress, on_wait=on_wait, cancelled=cancelled
-    )
-    write_text(out / _MEMORY, json.dumps(memory))
-    real, note = with_stored_dataset(real, runs[0].run) if runs else with_split_of_run(real, subjects)
-    with scratch_folder("comparison") as path, job_control.taken(f"comparing models of {request.folder.name}"):
+    return _Compared(report, real, runs, subjects, folders)
+
+
+def _measured(
+    request: CompareRequest,
+    library: Library,
+    compared: _Compared,
+    note: str,
+    memory: Mapping[str, int],
+    out: Path,
+    device: torch.device,
+    on_progress: OnProgress,
+    job_control: EvaluationJobControl,
+) -> Comparison:
+    """The table, without verdicts."""
+    real, runs, subjects = compared.real, compared.runs, compared.subjects
+    with scratch_folder("comparison") as path:
         network = feature_network(request.features, real, library.folders, device, on_progress, job_control.check)
         files = FeatureFiles(network, real.dataset.channels, Path(path), on_progress, job_control.check)
         views = views_of(real.data)
         problem = too_few_real(real)
-        numbers, class_of = _classes(report, real)
+        numbers, class_of = _classes(compared.report, real)
         measuring = Measuring(
             real,
             features_of_real(real, files, views),
@@ -109,7 +172,7 @@ def compare(
             views,
             device,
             out,
-            counts_of([*_subjects_of(runs), *subjects], folders, real, request.count),
+            counts_of([*_subjects_of(runs), *subjects], compared.folders, real, request.count),
             request.seed,
             problem is not None,
             numbers,
@@ -118,10 +181,10 @@ def compare(
             on_progress,
         )
         first = measuring.kept("real", {}, measuring.real_entry) if problem is None else None
-        entries = _Entries(measuring, memory).of(runs, subjects, folders)
+        entries = _Entries(measuring, memory).of(runs, subjects, compared.folders)
         grid = measuring.held_out_grid()
-    found = Comparison(
-        str(report.folder),
+    return Comparison(
+        str(compared.report.folder),
         request.minutes,
         total_sentence(request),
         network.name,
@@ -131,19 +194,13 @@ def compare(
         first,
         tuple(entries),
         notes=(
-            *left_out(report, real.dataset.skipped, real.dataset.unfit),
+            *left_out(compared.report, real.dataset.skipped, real.dataset.unfit),
             *_notes(real, numbers, note),
             *((CHOSEN_BY_HELD_OUT,) if runs or any(map(was_chosen_by_held_out, subjects)) else ()),
         ),
         problem=problem,
         held_out_grid=grid,
     )
-    verdicts = [verdict(model, found.of_model(model), first) for model in found.models]
-    found = replace(found, verdicts=tuple(one for one in verdicts if one.findings))
-    save_plots(found, out)
-    write_page(found, out)
-    write_text(out / RESULT, json.dumps(found.to_json(), ensure_ascii=False, indent=1))
-    return found
 
 
 @dataclass(frozen=True)

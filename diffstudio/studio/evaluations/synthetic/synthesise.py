@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -65,11 +65,7 @@ def synthesise(
     device = choose_device(request.device)
     real = read_real(request.folder, subject.recipe.prepared, on_progress, job_control.check)
     real, note = with_split_of_run(real, [subject])
-    if len(real.training) < _FEWEST_REAL:
-        raise BadRequest(
-            f"There are too few training images in {request.folder.name}",
-            f"the test for near-copies needs {_FEWEST_REAL}, and there are {len(real.training):,}",
-        )
+    _check_training_images(request.folder, real)
     wanted = _requested_counts(request, subject, real)
     hashed = sha256_of(subject.checkpoint.path, cancelled=cancelled)
     with (
@@ -84,16 +80,9 @@ def synthesise(
         samples = CheckpointSamples.load(subject, device, job_control.check)
         guidance = _Guidance.of(request, samples, library, device)
         folder = SyntheticFolder(out)
-        settings = {
-            "checkpoint": hashed,
-            "folder": real.dataset.file.name,
-            "features": network.label(),
-            "seed": request.seed,
-            "sampling": samples.settings | guidance.settings,
-            "wanted": [request.count, request.per_class],
-        }
-        by_class = subject.checkpoint.conditioning is Conditioning.CLASS
-        folder.open(settings, request.force, {_folder_name(label) for label in wanted} if by_class else {""})
+        made_of = {"checkpoint": hashed, "folder": real.dataset.file.name, "features": network.label()}
+        settings = made_of | _settings(request, samples, guidance)
+        folder.open(settings, request.force, _subfolders(subject, wanted))
         making = _Making(
             request,
             real,
@@ -106,20 +95,7 @@ def synthesise(
         )
         made = making.run(wanted)
         folder.write_metadata(subject.checkpoint.conditioning is Conditioning.TEXT)
-        found = Synthesis(
-            str(out),
-            subject.name,
-            hashed,
-            str(real.report.folder),
-            made,
-            sum(wanted.values()),
-            sum(not record.file for record in folder.records),
-            sum(bool(record.near_held_out) for record in folder.kept),
-            dict(Counter(record.label for record in folder.kept)),
-            {"seed": request.seed, "weights": "EMA"} | samples.settings | guidance.settings,
-            network.label(),
-            notes=tuple(filter(None, (note, *_notes(made, wanted, folder, real)))),
-        )
+        found = _synthesis(making, made, wanted, hashed, network.label(), note)
         if request.prove:
             found = _proved(found, request, real, folder, device, job_control, on_progress)
     write_text(out / RESULT, json.dumps(found.to_json(), ensure_ascii=False, indent=1))
@@ -246,6 +222,50 @@ class _Making:
         if kind is Conditioning.TEXT:
             write_text(path.with_suffix(".txt"), record.label)
         return path.relative_to(self.folder.path).as_posix()
+
+
+def _synthesis(
+    making: _Making, made: int, wanted: Mapping[str, int], hashed: str, features: str, note: str
+) -> Synthesis:
+    """The numbers of the generated images, without a proof of their benefit."""
+    samples, folder, real = making.samples, making.folder, making.real
+    return Synthesis(
+        str(folder.path),
+        samples.subject.name,
+        hashed,
+        str(real.report.folder),
+        made,
+        sum(wanted.values()),
+        sum(not record.file for record in folder.records),
+        sum(bool(record.near_held_out) for record in folder.kept),
+        dict(Counter(record.label for record in folder.kept)),
+        {"seed": making.request.seed, "weights": "EMA"} | samples.settings | making.guidance.settings,
+        features,
+        notes=tuple(filter(None, (note, *_notes(made, wanted, folder, real)))),
+    )
+
+
+def _settings(request: SynthesiseRequest, samples: CheckpointSamples, guidance: _Guidance) -> dict[str, object]:
+    """What a resumed folder must have been started with, besides its checkpoint and images."""
+    return {
+        "seed": request.seed,
+        "sampling": samples.settings | guidance.settings,
+        "wanted": [request.count, request.per_class],
+    }
+
+
+def _subfolders(subject: CheckpointSubject, labels: Iterable[str]) -> set[str]:
+    """Where the images are written: one folder for each class, or the folder itself."""
+    by_class = subject.checkpoint.conditioning is Conditioning.CLASS
+    return {_folder_name(label) for label in labels} if by_class else {""}
+
+
+def _check_training_images(folder: Path, real: RealFolder) -> None:
+    if len(real.training) < _FEWEST_REAL:
+        raise BadRequest(
+            f"There are too few training images in {folder.name}",
+            f"the test for near-copies needs {_FEWEST_REAL}, and there are {len(real.training):,}",
+        )
 
 
 def _checkpoint(request: SynthesiseRequest, library: Library) -> CheckpointSubject:

@@ -77,6 +77,12 @@ class InitImageSection(QWidget):
         self._small_mask: QImage | None = None  # greyscale, white where masked
         self._fit = ""
         self._result = _Result((0, 0))
+        self._make_controls()
+        self._lay_out()
+        self._connect()
+        self._update_state()
+
+    def _make_controls(self) -> None:
         self.choose_button = AddButton(
             "Add init image (img2img)…",
             "img2img",
@@ -117,7 +123,8 @@ class InitImageSection(QWidget):
         self.padding = LabelledSlider(
             "Only-masked padding", 0, 256, 32, suffix=" px", tooltip="Context around the mask that the model sees"
         )
-        self._lay_out()
+
+    def _connect(self) -> None:
         for widget in (self, self.choose_button):
             takes_image(widget, _DROP_INIT, self.set_image, self.failed.emit)
         takes_image(self.mask_label, DROP_MASK, self.set_mask, self.failed.emit)
@@ -128,7 +135,6 @@ class InitImageSection(QWidget):
         self.resize_mode.value_changed.connect(lambda _: self._changed())
         for slider in (self.feather, self.padding):
             slider.value_changed.connect(lambda _: self.changed.emit())
-        self._update_state()
 
     # Request
 

@@ -50,6 +50,20 @@ class SamplingSection(QWidget):
         self._carried = CarriedTimes()
         self._loaded_curve: NamedCurve | None = None  # of the request that was loaded last
         self._recommended = PIXEL  # the recommended settings of the checkpoint, or of the last one that had some
+        self._make_controls()
+        self._controls: dict[str, LabelledSlider | LabelledComboBox] = {
+            "steps": self.steps,
+            "guidance": self.cfg_scale,
+            "sampler": self.sampler,
+            "spacing": self.scheduler,
+        }
+        self._loaded = {name: control.value() for name, control in self._controls.items()}  # and not set by hand
+        for control in self._controls.values():
+            control.value_changed.connect(self._update_marks)
+            control.value_changed.connect(self._update_fitted)
+        self._lay_out()
+
+    def _make_controls(self) -> None:
         self.steps = LabelledSlider(
             terms.STEPS, 1, MAX_STEPS, PIXEL.steps, tooltip="Denoising steps: more are slower and can add detail"
         )
@@ -103,17 +117,6 @@ class SamplingSection(QWidget):
         self.scheduler.set_value(SpacingName(PIXEL.spacing))
         for index, (_, tip) in enumerate(labels.SAMPLERS.values()):
             self.sampler.combo.setItemData(index, plain_tooltip(tip), Qt.ItemDataRole.ToolTipRole)
-        self._controls: dict[str, LabelledSlider | LabelledComboBox] = {
-            "steps": self.steps,
-            "guidance": self.cfg_scale,
-            "sampler": self.sampler,
-            "spacing": self.scheduler,
-        }
-        self._loaded = {name: control.value() for name, control in self._controls.items()}  # and not set by hand
-        for control in self._controls.values():
-            control.value_changed.connect(self._update_marks)
-            control.value_changed.connect(self._update_fitted)
-        self._lay_out()
 
     def _lay_out(self) -> None:
         grid = QGridLayout(self)

@@ -141,6 +141,30 @@ class RestoreResultView(ResultView):
         self.save.set_files([SavedFile("Image (PNG)", name, partial(files.png, share))])
 
 
+def _sampling_fields() -> tuple[NumberField, NumberField, NumberField, SwitchField]:
+    """How often and how long is sampled, and how much of a sample the restored files have."""
+    draws = NumberField(
+        "Draws",
+        "--draws",
+        1,
+        32,
+        value=4,
+        tooltip="Samples to average for the mean: more are more accurate, and slower",
+    )
+    steps = NumberField("Steps", "--steps", 2, 100, value=20, tooltip="Network calls for each sample")
+    share = NumberField(
+        FROM_MEAN_TO_SAMPLE,
+        "--share",
+        0,
+        1,
+        step=0.05,
+        decimals=2,
+        tooltip="Share of the sample in the restored files: 0 is the posterior mean, 1 a sample; the result shows both",
+    )
+    mean_only = SwitchField("Mean only", "--mean-only", tooltip="Skip the sample, which takes most of the time")
+    return draws, steps, share, mean_only
+
+
 class RestoreForm(LabForm):
     """Shows the fields of the chosen task only; those of others are not arguments."""
 
@@ -173,25 +197,7 @@ class RestoreForm(LabForm):
             optional=True,
             tooltip="White where an image is filled, or a folder of masks with the images' names; none: transparent pixels",
         )
-        draws = NumberField(
-            "Draws",
-            "--draws",
-            1,
-            32,
-            value=4,
-            tooltip="Samples to average for the mean: more are more accurate, and slower",
-        )
-        steps = NumberField("Steps", "--steps", 2, 100, value=20, tooltip="Network calls for each sample")
-        share = NumberField(
-            FROM_MEAN_TO_SAMPLE,
-            "--share",
-            0,
-            1,
-            step=0.05,
-            decimals=2,
-            tooltip="Share of the sample in the restored files: 0 is the posterior mean, 1 a sample; the result shows both",
-        )
-        mean_only = SwitchField("Mean only", "--mean-only", tooltip="Skip the sample, which takes most of the time")
+        draws, steps, share, mean_only = _sampling_fields()
         only_of: dict[Field, tuple[str, ...]] = {
             blur: (RestoreTask.DEBLUR,),
             scale: (RestoreTask.SUPER_RESOLUTION,),

@@ -107,6 +107,15 @@ class RunView(QWidget):
         self.log.hide()
         self.chart = RunChart(tasks)
         self.samples = SampleSheetsView(tasks)
+        self.note = ElidedLabel(_CLOSING_NOTE, "dim", pixels=theme.SMALL_PIXELS)
+        self._make_buttons()
+        self._spacer = QWidget()  # takes the space of the chart when it is hidden
+        self._can_resume = False
+        self._command = ""  # to enter on another machine, while the run waits for it
+        self._lay_out()
+        self._connect()
+
+    def _make_buttons(self) -> None:
         self.stop = SecondaryButton(
             "Stop and keep", "stop", "Stop after this step and keep the result. You can resume later"
         )
@@ -129,7 +138,6 @@ class RunView(QWidget):
         self.sample_now = SecondaryButton(actions.SAMPLE_NOW, "image-square", _SAMPLE_TIP)
         self.prompts = SecondaryButton("Sample prompts…", "text-t", "Change the prompts of this run's samples")
         self.save_now = SecondaryButton("Save now", "floppy-disk", _SAVE_TIP)
-        self.note = ElidedLabel(_CLOSING_NOTE, "dim", pixels=theme.SMALL_PIXELS)
         self.buttons = OverflowRow(
             (
                 self.stop,
@@ -145,10 +153,8 @@ class RunView(QWidget):
             ),
             SecondaryButton("", "dots-three", actions.MORE),
         )
-        self._spacer = QWidget()  # takes the space of the chart when it is hidden
-        self._can_resume = False
-        self._command = ""  # to enter on another machine, while the run waits for it
-        self._lay_out()
+
+    def _connect(self) -> None:
         self.stop.clicked.connect(self.stop_requested)
         self.generate.clicked.connect(self.generate_requested)
         self.open.clicked.connect(self.open_folder_requested)
