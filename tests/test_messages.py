@@ -101,7 +101,7 @@ def test_no_label_of_a_button_or_menu_entry_has_an_article() -> None:
 FLAG = re.compile(r"(?:^|[\s`“]|(?<!var)\()--[a-z-]+(?![a-z:-])")  # not a variable of CSS
 # What only the command line can show: files that it writes itself, machines that it is told to join.
 FOR_THE_COMMAND_LINE = {
-    "studio/evaluations/synthetic/records.py",
+    "studio/evaluations/synthesise/records.py",
     "studio/generation/output_files.py",
     "training/distributed/cluster.py",
     "training/distributed/reaching.py",

@@ -109,11 +109,11 @@ TESTED_IN = {
     "ui/lab/results/test_result_view.py": "ui/lab/results/pairs_view ui/lab/results/plot_view ui/lab/results/saving "
     "ui/lab/results/table_view",
     "ui/lab/test_room.py": "ui/lab/form_view ui/lab/job_actions ui/lab/job_view ui/lab/jobs_list",
-    "studio/evaluations/synthetic/test_synthesise.py": (
-        "cli/lab/synthesise studio/evaluations/synthetic/near_copies studio/evaluations/synthetic/records"
-        " studio/evaluations/synthetic/folder_proof"
-        " studio/evaluations/synthetic/request"
-        " studio/evaluations/synthetic/result"
+    "studio/evaluations/synthesise/test_synthesise.py": (
+        "cli/lab/synthesise studio/evaluations/synthesise/near_copies studio/evaluations/synthesise/records"
+        " studio/evaluations/synthesise/folder_proof"
+        " studio/evaluations/synthesise/request"
+        " studio/evaluations/synthesise/result"
     ),
     "studio/generation/test_enlarge.py": "studio/generation/upscale studio/generation/upscaler_lookup",
     "studio/generation/test_generate.py": "studio/generation/passes studio/jobs/job_context studio/jobs/job_control",

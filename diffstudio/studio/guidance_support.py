@@ -9,7 +9,7 @@ from pathlib import Path
 from diffstudio.errors import BadRequest, CheckpointDamaged
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import family_of
-from diffstudio.models.fitted_steps.tuned import tuned
+from diffstudio.models.fitted_steps.distilled import distilled
 from diffstudio.models.library.library import Library
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.requests.generate_request import GenerateRequest
@@ -34,7 +34,7 @@ def guidance_support(checkpoint: Checkpoint) -> GuidanceSupport:
     if checkpoint.family not in _STEPPED:
         why = f"its images are not sampled step by step here (family: {title})"
         return GuidanceSupport(why, why, why)
-    if tuned(checkpoint) is not None:
+    if distilled(checkpoint) is not None:
         why = "it was distilled to few steps, and its guidance is built in"
         return GuidanceSupport(why, why, why)
     if checkpoint.conditioning is Conditioning.NONE:
@@ -87,7 +87,7 @@ def misfit(weak: Checkpoint, checkpoint: Checkpoint) -> str:
         return "it is of another family"
     if weak.conditioning is not checkpoint.conditioning:
         return f"its conditioning is {weak.conditioning}, not {checkpoint.conditioning}"
-    if tuned(weak) is not None:
+    if distilled(weak) is not None:
         return "it was distilled to few steps"
     if weak.inpainting != checkpoint.inpainting:
         return "only one of them is an inpainting checkpoint"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from diffstudio.errors import RunProblem
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.files.hashes import sha256_of
-from diffstudio.models.fitted_steps.tuned import tuned
+from diffstudio.models.fitted_steps.distilled import distilled
 from diffstudio.models.recommended import recommended_for
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.recipe.few_steps_recipe import FewStepsRecipe
@@ -27,13 +27,13 @@ def cannot_tune(name: str, why: str, remedy: str = "") -> RunProblem:
     return RunProblem(f"{name} cannot be distilled to few steps", why, remedy or "Choose another checkpoint")
 
 
-def tuning_recipe(recipe: Recipe, checkpoint: Checkpoint, start_from: str) -> Recipe:
+def distillation_recipe(recipe: Recipe, checkpoint: Checkpoint, start_from: str) -> Recipe:
     """The recipe that distils a checkpoint as `recipe` says, with the checkpoint's own data, network and guidance.
 
     RunProblem for a checkpoint that cannot be distilled. CheckpointDamaged for an invalid header.
     """
     name, header = checkpoint.name, checkpoint.json("network")
-    if tuned(checkpoint) is not None:
+    if distilled(checkpoint) is not None:
         raise cannot_tune(name, "it was distilled already", "Choose the checkpoint that it was distilled from")
     if checkpoint.upper_factor:
         raise cannot_tune(name, "it generates images in two levels", "Choose a checkpoint without an upper level")
@@ -66,19 +66,19 @@ def tuning_recipe(recipe: Recipe, checkpoint: Checkpoint, start_from: str) -> Re
     )
 
 
-def with_guidance(tuning: FewStepsRecipe, checkpoint: Checkpoint) -> FewStepsRecipe:
+def with_guidance(distillation: FewStepsRecipe, checkpoint: Checkpoint) -> FewStepsRecipe:
     """With the guidance that the checkpoint recommends, and the checkpoint's name."""
     family = recommended_for(checkpoint)
     scale = 1.0 if family is None or checkpoint.conditioning is Conditioning.NONE else family.guidance
     values = checkpoint.json("guidance")
     interval = values.get("interval") if isinstance(values, dict) else None
     try:
-        low, high = map(float, interval or tuning.guidance_interval)
+        low, high = map(float, interval or distillation.guidance_interval)
         if not 0 <= low <= high <= 1:
             raise ValueError(f"the interval is {low}, {high}")
     except (TypeError, ValueError, OverflowError) as error:
         raise cannot_tune(checkpoint.name, "its header has no valid guidance interval") from error
-    return replace(tuning, guidance=scale, guidance_interval=(low, high), teacher=title(checkpoint))
+    return replace(distillation, guidance=scale, guidance_interval=(low, high), teacher=title(checkpoint))
 
 
 def title(checkpoint: Checkpoint) -> str:
@@ -92,10 +92,10 @@ def for_run(recipe: Recipe, checkpoint: Checkpoint) -> Recipe:
     Several segments are sampled with one Euler step each, whatever the recipe says: new noise in between would lead to
     states that are on no path.
     """
-    tuning, run = recipe.few_steps, recipe.run
-    if tuning.segments > 1:
-        run = replace(run, sample_sampler="euler", sample_spacing="uniform", sample_steps=tuning.segments)
-    return replace(recipe, few_steps=replace(tuning, teacher_sha256=sha256_of(checkpoint.path)), run=run)
+    distillation, run = recipe.few_steps, recipe.run
+    if distillation.segments > 1:
+        run = replace(run, sample_sampler="euler", sample_spacing="uniform", sample_steps=distillation.segments)
+    return replace(recipe, few_steps=replace(distillation, teacher_sha256=sha256_of(checkpoint.path)), run=run)
 
 
 def check_conditioning(recipe: Recipe, checkpoint: Checkpoint) -> None:

@@ -19,7 +19,7 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.folder_report import FOLDER_NAMES, HELD_OUT, FolderReport, count_of
 from diffstudio.training.data.pixel_choice import choose_pixels
 from diffstudio.training.data.split import MIN_IMAGES_TO_HOLD_OUT, count_held_out
-from diffstudio.training.few_steps import check_conditioning, no_teacher, title, tuning_recipe
+from diffstudio.training.few_steps import check_conditioning, distillation_recipe, no_teacher, title
 from diffstudio.training.network_sizes.one_call_size import with_diff_augment, with_one_call_size
 from diffstudio.training.recipe.data_recipe import ClassesName
 from diffstudio.training.recipe.network_recipe import NetworkName
@@ -121,7 +121,7 @@ def choose_recipe(
         choice = _automatic_choice(report, accelerator, minutes, start_from)
         return _with_cross_splits(choice, report) if splits else choice
     if name in recipes and recipes[name].few_steps.enabled:
-        return _tuning_choice(recipes[name], report, start_from)
+        return _distillation_choice(recipes[name], report, start_from)
     if name in recipes:
         sides = [max(record.width, record.height) for record in report.images]
         recipe, why = with_one_call_size(_started(recipes[name], start_from), sides, accelerator=accelerator)
@@ -130,7 +130,7 @@ def choose_recipe(
     if name.endswith(".toml"):
         choice = read_choice(Path(name))
         if choice.recipe.few_steps.enabled and not choice.why:
-            return _tuning_choice(choice.recipe, report, start_from)
+            return _distillation_choice(choice.recipe, report, start_from)
         recipe = choice.recipe if start_from is None else started_from(choice.recipe, start_from)
         if choice.why:
             return replace(choice, recipe=recipe)
@@ -138,14 +138,14 @@ def choose_recipe(
     raise _unknown(name)
 
 
-def _tuning_choice(recipe: Recipe, report: FolderReport, start_from: str | None) -> RecipeChoice:
+def _distillation_choice(recipe: Recipe, report: FolderReport, start_from: str | None) -> RecipeChoice:
     """The few-steps recipe for the checkpoint to distil. It is never chosen automatically."""
     start_from = start_from or recipe.run.start_from
     if start_from in ("", FROM_SCRATCH):
         raise no_teacher(recipe)
     checkpoint = starting_checkpoint(start_from)
     recipe = replace(recipe, optimiser=replace(recipe.optimiser, muon_dtype="auto"))
-    recipe = tuning_recipe(recipe, checkpoint, start_from if start_from == STARTER else str(checkpoint.path))
+    recipe = distillation_recipe(recipe, checkpoint, start_from if start_from == STARTER else str(checkpoint.path))
     choice = _for_folder(recipe, report, f"It distils {title(checkpoint)} with that checkpoint's own settings")
     check_conditioning(choice.recipe, checkpoint)
     return replace(_with_enough_held_out(choice, report), fits_captions=False)

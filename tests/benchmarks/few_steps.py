@@ -1,10 +1,10 @@
-"""A checkpoint distilled to few steps beside its teacher: `python -m tests.benchmarks.few_steps --tuned CHECKPOINT`.
+"""A checkpoint distilled to few steps beside its teacher: `python -m tests.benchmarks.few_steps --distilled CHECKPOINT`.
 
 Images are drawn with the captions or classes of the run's held-out images (`--images`: at most so many, repeated with other
 seeds where there are fewer) and compared with these, in features of EfficientNet-Lite0 that are divided by the mean standard
 deviation of the training images' features: kernel distance with its 95 % interval, precision, recall (also of the training
 images) and coverage. The teacher draws at its recommended settings and in 1, 2 and 4 steps of them with evenly spaced times,
-the tuned one in 1, 2 and 4 steps. `--tuned` is a checkpoint of a run of the recipe few-steps, whose folder says which images
+the distilled one in 1, 2 and 4 steps. `--distilled` is a checkpoint of a run of the recipe few-steps, whose folder says which images
 were held out. A run of 200 steps with a quarter of the images held out:
 
     diffstudio train FOLDER --from starter --recipe few-steps-quarter.toml --steps 200
@@ -44,9 +44,9 @@ from diffstudio.training.run.run_folder import RunFolder
 STEPS, AT_ONCE, FIRST_SEED = (1, 2, 4), 16, 1000
 
 
-def held_out_of(tuned: Path) -> tuple[ImageDataset, str]:
+def held_out_of(distilled: Path) -> tuple[ImageDataset, str]:
     """The images of the run that a checkpoint lies in, and its teacher."""
-    run = RunFolder.open(tuned.parents[1])
+    run = RunFolder.open(distilled.parents[1])
     stored = StoredDataset.read(run.dataset_file)
     dataset = stored.open_prepared() if stored is not None else None
     if dataset is None:
@@ -84,12 +84,12 @@ def row(
 
 def main(argv: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.few_steps", description=__doc__)
-    parser.add_argument("--tuned", type=Path, required=True, nargs="+")
+    parser.add_argument("--distilled", type=Path, required=True, nargs="+")
     parser.add_argument("--images", type=int, default=300)
     parser.add_argument("--device", default="cpu")
     asked = parser.parse_args(argv)
     device, network = torch.device(asked.device), imagenet_network(asked.device)
-    dataset, source = held_out_of(asked.tuned[0])
+    dataset, source = held_out_of(asked.distilled[0])
     of_both = (dataset.held_out_indices, dataset.training_indices)
     held_out, training = (
         extract(network, (dataset.batch(part) for part in np.array_split(chosen, -(-len(chosen) // AT_ONCE))))
@@ -118,12 +118,12 @@ def main(argv: Sequence[str]) -> int:
     best = judged(f"teacher, {usual['steps']} steps", teacher, usual, None)
     for steps in STEPS:
         judged(f"teacher, {steps}", teacher, {**usual, "steps": steps, "spacing": "uniform"}, best)
-    for path in asked.tuned:
-        tuned = loading.load(read_checkpoint(path), device)
-        assert tuned.checkpoint is not None
-        settings = recommended_values(tuned.checkpoint)
+    for path in asked.distilled:
+        distilled = loading.load(read_checkpoint(path), device)
+        assert distilled.checkpoint is not None
+        settings = recommended_values(distilled.checkpoint)
         for steps in STEPS:
-            judged(f"{path.stem} of {path.parents[1].name}, {steps}", tuned, {**settings, "steps": steps}, best)
+            judged(f"{path.stem} of {path.parents[1].name}, {steps}", distilled, {**settings, "steps": steps}, best)
     return 0
 
 

@@ -29,7 +29,7 @@ from diffstudio.models import loading
 from diffstudio.models.library.library import Library
 from diffstudio.models.model import Model
 from diffstudio.studio.evaluations.folders import read_real
-from diffstudio.studio.evaluations.restore.pictures import RestorableImage
+from diffstudio.studio.evaluations.restore.image_files import RestorableImage
 from diffstudio.studio.evaluations.restore.request import RestoreRequest, RestoreTask
 from diffstudio.studio.evaluations.restore.restorer import LEVEL, Restorer
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subjects

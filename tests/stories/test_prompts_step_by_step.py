@@ -338,18 +338,18 @@ def test_what_a_checkpoint_cannot_do_is_said_once(pixel: PixelModel, flows: Call
     ]
     _, notes = run(pixel, dataclasses.replace(TINY, negative="ugly", guidance=1.0))
     assert notes == ["At a CFG scale of 1 the negative prompt has no effect."]
-    tuned = copy.copy(pixel)
-    tuned.built_in_guidance, tuned.unguided_scale = 3.0, math.inf
-    _, notes = run(tuned, dataclasses.replace(TINY, negative="ugly", guidance=5.0))
+    distilled = copy.copy(pixel)
+    distilled.built_in_guidance, distilled.unguided_scale = 3.0, math.inf
+    _, notes = run(distilled, dataclasses.replace(TINY, negative="ugly", guidance=5.0))
     assert notes == [
         "This checkpoint does not use a negative prompt.",
         "The CFG scale of 5 has no effect: a CFG scale of 3 is built in.",
     ]
-    tuned.built_in_guidance = 1.0
-    assert run(tuned, dataclasses.replace(TINY, guidance=5.0))[1] == [
+    distilled.built_in_guidance = 1.0
+    assert run(distilled, dataclasses.replace(TINY, guidance=5.0))[1] == [
         "The CFG scale of 5 has no effect: the checkpoint was distilled to few steps."
     ]
-    assert run(tuned, dataclasses.replace(TINY, guidance=1.0))[1] == []
+    assert run(distilled, dataclasses.replace(TINY, guidance=1.0))[1] == []
     flux = flows("flux")
     plain = GenerateRequest("a (big) [cat:dog:1]", checkpoint="x", steps=1, sampler="euler", width=64, height=64)
     assert run(flux, plain)[1] == []

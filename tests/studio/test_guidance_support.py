@@ -11,7 +11,7 @@ import pytest
 from diffstudio.errors import BadRequest, CheckpointMissing
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.detection.types import Role
-from diffstudio.models.fitted_steps.tuned import KEY
+from diffstudio.models.fitted_steps.distilled import KEY
 from diffstudio.models.library.library import Library
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.guidance_support import (

@@ -16,8 +16,8 @@ from PIL import Image
 from diffstudio import paths
 from diffstudio.errors import RunProblem
 from diffstudio.models.families import pixel
+from diffstudio.models.fitted_steps.distilled import distilled
 from diffstudio.models.fitted_steps.stored import rewrite_metadata
-from diffstudio.models.fitted_steps.tuned import tuned
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.recommended import recommended_values
 from diffstudio.networks.conditioning import Conditioning
@@ -65,7 +65,7 @@ def test_a_tuned_run_keeps_the_teacher_and_says_what_it_was_tuned_from(
     assert len(losses) == 2 and losses[1] < losses[0]
     assert events_of(run, RunSamples) and events_of(run, RunFinished)
     checkpoint = read_checkpoint(run.latest_checkpoint)
-    found = tuned(checkpoint)
+    found = distilled(checkpoint)
     assert found is not None and found.sha256 == before and found.guidance == known.run.sample_guidance
     assert recommended_values(checkpoint) == {"sampler": "lcm", "spacing": "uniform", "steps": 4, "guidance": 1.0}
     model = pixel.load(checkpoint, torch.device("cpu"), torch.float32)
@@ -163,7 +163,7 @@ def test_several_segments_are_sampled_with_a_step_of_euler_each(
     assert found == {"sampler": "euler", "spacing": "uniform", "steps": 2, "guidance": 1.0}
 
 
-def test_headers_that_do_not_say_what_tuning_needs_are_refused(teacher: Path, folder: Path) -> None:
+def test_headers_that_do_not_say_what_distillation_needs_are_refused(teacher: Path, folder: Path) -> None:
     report = finish_inspection(folder, lambda _: None)
     broken = teacher.with_name("broken.safetensors")
     for key, value, why in (
@@ -190,4 +190,4 @@ def test_a_unet_is_tuned_by_adamw(quick: str, folder: Path, recipe: Recipe, tmp_
     assert run.recipe().network == replace(network, vocabulary=run.recipe().network.vocabulary)
     assert run.recipe().optimiser.name is OptimiserName.ADAMW and events_of(run, RunFinished)
     checkpoint = read_checkpoint(run.latest_checkpoint)
-    assert tuned(checkpoint) is not None and checkpoint.family_title == "pixel U-Net"
+    assert distilled(checkpoint) is not None and checkpoint.family_title == "pixel U-Net"

@@ -95,7 +95,7 @@ def _add_proof(verb: Parser) -> None:
 
 def _synthesise(arguments: argparse.Namespace) -> int:
     def prepare(device: str) -> Engine:
-        from diffstudio.studio.evaluations.synthetic.request import SynthesiseRequest
+        from diffstudio.studio.evaluations.synthesise.request import SynthesiseRequest
 
         request = SynthesiseRequest(
             arguments.checkpoint,
@@ -114,7 +114,7 @@ def _synthesise(arguments: argparse.Namespace) -> int:
             _ratios(arguments.ratios),
             arguments.seeds,
         )
-        from diffstudio.studio.evaluations.synthetic.synthesise import synthesise
+        from diffstudio.studio.evaluations.synthesise.synthesise import synthesise
 
         return partial(synthesise, request)
 

@@ -26,7 +26,7 @@ from diffstudio.models.conditioning.prompt_schedule import StepTexts
 from diffstudio.models.detection.families_table import FAMILIES, Family
 from diffstudio.models.families import pixel_file
 from diffstudio.models.families.scheduler_config import unsupported_schedule
-from diffstudio.models.fitted_steps.tuned import tuned
+from diffstudio.models.fitted_steps.distilled import distilled
 from diffstudio.models.inspection.cross_attention import cross_attention_layers
 from diffstudio.models.inspection.layers import AttentionLayer, NetworkBlock
 from diffstudio.models.inspection.own_attention import own_attention_layers, own_blocks
@@ -329,7 +329,7 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Pi
     network = loaded.network.to(device).eval().requires_grad_(False)
     if not isinstance(network, PixelNetwork):
         raise pixel_file.other_network(checkpoint)
-    found = tuned(checkpoint)
+    found = distilled(checkpoint)
     return PixelModel(
         checkpoint,
         network,

@@ -27,7 +27,7 @@ from diffstudio.models.caption_words import CaptionWords
 from diffstudio.models.checkpoint import FORMAT, FORMAT_OF_CLEAN_IMAGE, TRAIN_OR_DOWNLOAD, UNET_ARCHITECTURE, Checkpoint
 from diffstudio.models.detection.families_table import GAN, PIXEL, VAE
 from diffstudio.models.files.file_access import first_line, nonfinite
-from diffstudio.models.fitted_steps.tuned import Tuned
+from diffstudio.models.fitted_steps.distilled import Distilled
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.output_format import PLAIN, OutputFormat
 from diffstudio.networks.autoencoder import Autoencoder, AutoencoderConfig
@@ -89,7 +89,7 @@ def save(
     output: OutputFormat = PLAIN,
     size: tuple[int, int] | None = None,
     parameterisation: Parameterisation = CLEAN_IMAGE,
-    tuned: Tuned | None = None,
+    distilled: Distilled | None = None,
 ) -> None:
     """Write a checkpoint to `path`, whole or not at all. StorageProblem when that fails.
 
@@ -97,7 +97,7 @@ def save(
     `run` is the training record (steps, pictures_seen, held_out_loss); `card` adds ModelSpec keys, such as `license`
     and `description`: https://github.com/Stability-AI/ModelSpec. `size` is the default width and height in px, if they are
     not those of the square that the network is built for. `parameterisation`: what a pixel transformer
-    predicts. `tuned`: what it was distilled from.
+    predicts. `distilled`: what it was distilled from.
     """
     if not isinstance(network, PixelNetwork):
         parameterisation = CLEAN_IMAGE  # a recipe's own does not apply
@@ -110,8 +110,8 @@ def save(
             "guidance": dict(guidance),
             "sampling": dict(sampling),
         }
-    if tuned is not None:
-        values["tuned"] = tuned.to_json()
+    if distilled is not None:
+        values["tuned"] = distilled.to_json()
     if not output.is_plain:
         values["pixels"] = output.to_json()
     metadata = {f"diffstudio.{key}": json.dumps(value, ensure_ascii=False) for key, value in values.items()}

@@ -24,7 +24,7 @@ from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.checkpoint import TRAIN_OR_DOWNLOAD, Checkpoint
 from diffstudio.models.components.components import empty_module, incomplete
 from diffstudio.models.files.formats import INDEX
-from diffstudio.models.fitted_steps.tuned import ESTIMATES_NO_MEAN, tuned
+from diffstudio.models.fitted_steps.distilled import ESTIMATES_NO_MEAN, distilled
 from diffstudio.models.state_dicts.to_original import State
 from diffstudio.models.tools.convert import PrecisionCaster, check_precision
 from diffstudio.models.tools.spec import Precision, ToolProgress, ToolResult
@@ -112,7 +112,7 @@ def _prediction(checkpoint: Checkpoint) -> str:
         raise CheckpointUnknown(
             what, f"it predicts {known} of a rectified flow", f"Train it with objective.prediction {names}"
         )
-    if (found := tuned(checkpoint)) is not None:
+    if (found := distilled(checkpoint)) is not None:
         raise CheckpointUnknown(
             what, ESTIMATES_NO_MEAN, f"Export the checkpoint that it was distilled from, {found.teacher}"
         )

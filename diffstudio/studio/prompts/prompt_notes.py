@@ -34,7 +34,7 @@ class PromptNotes:
     def new(self, prompts: Sequence[str], negative: str) -> tuple[str, ...]:
         """Those about these prompts, without their LoRA tags, that were not returned before."""
         notes = [note for prompt in dict.fromkeys(prompts) for note in self._about_prompt(prompt)]
-        notes += [*self._about_negative(negative), *self._about_clip_skip(), *self._about_tuning()]
+        notes += [*self._about_negative(negative), *self._about_clip_skip(), *self._about_distillation()]
         new = tuple(note for note in dict.fromkeys(notes) if note not in self._noted)
         self._noted.update(new)
         return new
@@ -79,7 +79,7 @@ class PromptNotes:
             if PromptFeature.TEXT in self._model.prompt_features and has_and(negative):
                 yield "In the negative prompt AND is read as a word: only prompts can be composed."
 
-    def _about_tuning(self) -> Iterator[str]:
+    def _about_distillation(self) -> Iterator[str]:
         """About the CFG scale of a distilled checkpoint."""
         scale, asked = self._model.built_in_guidance, self._request.guidance
         if scale is not None and asked != 1:

@@ -102,20 +102,20 @@ class ConsistencyObjective(DiffusionObjective):
 
     def teacher(self, condition: Condition, guidance: float | None = None) -> Denoiser:
         """The teacher's estimate for these conditions [B], with the CFG scale that is built in by default."""
-        tuning = self.recipe.few_steps
+        distillation = self.recipe.few_steps
         model = PixelModel(
             None,
             self._teacher,
             None,
             parameterisation=self._parameterisation,
-            guidance={"interval": tuning.guidance_interval},
+            guidance={"interval": distillation.guidance_interval},
             device=self.device,
             dtype=self._dtype,
         )
         null = self._without_prompt(condition)
         count = next((len(value) for value in condition if value is not None), 1)
         prompt = PixelPrompt(Composition((condition,), ((1.0,) * count,)), null, null)
-        return model.denoiser(prompt, tuning.guidance if guidance is None else guidance)
+        return model.denoiser(prompt, distillation.guidance if guidance is None else guidance)
 
     def _without_prompt(self, condition: Condition) -> Condition:
         match self.recipe.network.conditioning:

@@ -16,7 +16,7 @@ from diffstudio.diffusion.schedule import RectifiedFlow
 from diffstudio.errors import Interrupted
 from diffstudio.models.caption_words import count_words
 from diffstudio.models.families import pixel_file
-from diffstudio.models.fitted_steps.tuned import Tuned
+from diffstudio.models.fitted_steps.distilled import Distilled
 from diffstudio.models.recommended import DEFAULTS_OF_0_1
 from diffstudio.networks.autoencoder import Autoencoder
 from diffstudio.networks.conditioning import Conditioning
@@ -78,7 +78,7 @@ class Checkpointer:
             recipe=recipe.to_json(),
             thumbnail=self._thumbnail,
             guidance=pixel_file.DEFAULT_GUIDANCE | {"scale": recipe.run.sample_guidance},
-            tuned=_tuned(recipe.few_steps),
+            distilled=_distilled(recipe.few_steps),
             sampling=_recommended_sampling(recipe.run),
             captions=self._captions,
             dtype=torch.float16,
@@ -187,8 +187,12 @@ def to_delete(checkpoints: list[Path], kept: set[Path], others: int) -> list[Pat
         deleted.append(remaining.pop(min(candidates, key=gap)))
 
 
-def _tuned(tuning: FewStepsRecipe) -> Tuned | None:
-    return Tuned(tuning.teacher, tuning.teacher_sha256, tuning.guidance) if tuning.enabled else None
+def _distilled(distillation: FewStepsRecipe) -> Distilled | None:
+    return (
+        Distilled(distillation.teacher, distillation.teacher_sha256, distillation.guidance)
+        if distillation.enabled
+        else None
+    )
 
 
 def _recommended_sampling(run: RunRecipe) -> Mapping[str, object]:

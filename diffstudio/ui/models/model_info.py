@@ -11,7 +11,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.files.hashes import autov2
-from diffstudio.models.fitted_steps.tuned import tuned
+from diffstudio.models.fitted_steps.distilled import distilled
 from diffstudio.models.library import training_metadata
 from diffstudio.models.library.sidecars import NO_SIDECAR, Sidecar
 from diffstudio.networks.conditioning import Conditioning
@@ -135,7 +135,7 @@ def model_rows(checkpoint: Checkpoint, sidecar: Sidecar = NO_SIDECAR) -> list[tu
 def tuned_text(checkpoint: Checkpoint) -> str:
     """The teacher of a distilled checkpoint: `cats (hash 606b1be269), with a CFG scale of 3 built in`."""
     try:
-        found = tuned(checkpoint)
+        found = distilled(checkpoint)
     except CheckpointDamaged:
         return ""
     if found is None:

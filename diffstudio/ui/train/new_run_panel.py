@@ -311,13 +311,13 @@ class NewRunPanel(QWidget):
     def _show_options(self, options: RecipeOptions) -> None:
         recipe = self._recipe_choice.recipe if self._recipe_choice is not None else None
         denoises = recipe is None or recipe.objective.kind is ObjectiveName.DIFFUSION
-        tunes = recipe is not None and recipe.few_steps.enabled
+        distils = recipe is not None and recipe.few_steps.enabled
         sizes = size_choices(options.size, two_levels=recipe is None or has_two_levels(recipe))
         self.image_size.set_choices(sizes)
         self.image_size.combo.set_short_texts(short_size_texts(sizes))
         self.image_size.set_value(options.size)
-        self.image_size.combo.set_unavailable(_SIZE_OF_CHECKPOINT if tunes else "")
-        self.noise_levels.setVisible(denoises and not tunes)  # VAEs and GANs have none
+        self.image_size.combo.set_unavailable(_SIZE_OF_CHECKPOINT if distils else "")
+        self.noise_levels.setVisible(denoises and not distils)  # VAEs and GANs have none
         has_blocks = recipe is None or (denoises and recipe.network.kind is NetworkName.TRANSFORMER)
         self.optimiser.set_choices([each for each in OPTIMISERS if has_blocks or each[0] is not OptimiserName.MUON])
         self.optimiser.set_value(options.optimiser)

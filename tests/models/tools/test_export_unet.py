@@ -18,7 +18,7 @@ from diffstudio.diffusion.samplers import SAMPLERS
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
 from diffstudio.models import loading
 from diffstudio.models.families.pixel import PixelModel
-from diffstudio.models.fitted_steps.tuned import KEY
+from diffstudio.models.fitted_steps.distilled import KEY
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.tools.export import export, exportable
 from diffstudio.models.tools.export_unet import flow_times

@@ -23,8 +23,8 @@ from diffstudio.studio.evaluations.likelihood.likelihood import likelihood
 from diffstudio.studio.evaluations.likelihood.request import LikelihoodRequest
 from diffstudio.studio.evaluations.place import scratch_folder
 from diffstudio.studio.evaluations.request import EvaluateRequest
-from diffstudio.studio.evaluations.synthetic.request import SynthesiseRequest
-from diffstudio.studio.evaluations.synthetic.synthesise import synthesise
+from diffstudio.studio.evaluations.synthesise.request import SynthesiseRequest
+from diffstudio.studio.evaluations.synthesise.synthesise import synthesise
 
 NAMES = ("photos", "others")
 

@@ -19,7 +19,7 @@ from diffstudio.evaluation.anomalies.denoising import LEVELS
 from diffstudio.evaluation.anomalies.heat_maps import over_image
 from diffstudio.evaluation.even_spacing import spread
 from diffstudio.models import loading
-from diffstudio.models.fitted_steps.tuned import check_denoises
+from diffstudio.models.fitted_steps.distilled import check_denoises
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from diffstudio.diffusion.denoiser import Denoiser
-from diffstudio.diffusion.fitted_spacing import Runs
 from diffstudio.diffusion.noise import SeededNoise
 from diffstudio.diffusion.schedule import NoiseSchedule
+from diffstudio.diffusion.step_fitting import Runs
 from diffstudio.evaluation.even_spacing import evenly_spaced
 from diffstudio.models.conditioning.prompt_schedule import StepTexts
 from diffstudio.models.memory.oom_fallback import images_at_once

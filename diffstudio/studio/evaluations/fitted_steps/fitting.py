@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from diffstudio.atomic import make_folder, write_text
-from diffstudio.diffusion.fitted_spacing import (
+from diffstudio.diffusion.samplers import network_calls
+from diffstudio.diffusion.spacing import SPACINGS
+from diffstudio.diffusion.step_fitting import (
     Ladder,
     Runs,
     difference,
@@ -19,16 +21,14 @@ from diffstudio.diffusion.fitted_spacing import (
     refine,
     with_midpoints,
 )
-from diffstudio.diffusion.samplers import network_calls
-from diffstudio.diffusion.spacing import SPACINGS
 from diffstudio.errors import BadRequest
 from diffstudio.models import loading
 from diffstudio.models.caption_words import caption_words
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import FLOW_SPACING_NAMES
 from diffstudio.models.fitted_steps import ladders as stored_ladders
+from diffstudio.models.fitted_steps.distilled import check_denoises
 from diffstudio.models.fitted_steps.stored import fitted_steps, store
-from diffstudio.models.fitted_steps.tuned import check_denoises
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease

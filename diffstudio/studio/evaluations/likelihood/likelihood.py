@@ -32,7 +32,7 @@ from diffstudio.evaluation.even_spacing import spread
 from diffstudio.evaluation.interval import Interval
 from diffstudio.models import loading
 from diffstudio.models.conditioning.prompt_schedule import StepTexts
-from diffstudio.models.fitted_steps.tuned import check_denoises
+from diffstudio.models.fitted_steps.distilled import check_denoises
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease

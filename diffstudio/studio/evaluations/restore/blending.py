@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diffstudio.studio.evaluations.restore.pictures import encoded, read_restorable
+from diffstudio.studio.evaluations.restore.image_files import encoded, read_restorable
 
 
 def blended_png(mean: Path, sample: Path | None, share: float) -> bytes:

@@ -14,7 +14,7 @@ from diffstudio.errors import BadRequest, DiffstudioError, ImageProblem
 from diffstudio.models import loading
 from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.models.detection.families_table import DDPM, FAMILIES, PIXEL
-from diffstudio.models.fitted_steps.tuned import check_denoises
+from diffstudio.models.fitted_steps.distilled import check_denoises
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
@@ -22,7 +22,7 @@ from diffstudio.models.model import Model
 from diffstudio.studio.evaluations.folders import OnProgress
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.place import check_place
-from diffstudio.studio.evaluations.restore.pictures import (
+from diffstudio.studio.evaluations.restore.image_files import (
     RestorableImage,
     encoded,
     enlarged_alpha,

@@ -27,7 +27,7 @@ from diffstudio.models.conditioning.prompt_schedule import StepTexts
 from diffstudio.models.memory.oom_fallback import images_at_once
 from diffstudio.models.model import Model
 from diffstudio.models.multidiffusion import TiledDenoiser, Tiling, tiling_for
-from diffstudio.studio.evaluations.restore.pictures import RestorableImage, Values
+from diffstudio.studio.evaluations.restore.image_files import RestorableImage, Values
 from diffstudio.studio.evaluations.restore.request import RestoreRequest, RestoreTask
 from diffstudio.studio.evaluations.samples import CheckedDenoiser
 

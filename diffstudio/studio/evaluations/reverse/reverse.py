@@ -22,9 +22,9 @@ from diffstudio.errors import BadRequest, CheckpointDamaged
 from diffstudio.models import loading
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import FAMILIES, Family
+from diffstudio.models.fitted_steps.distilled import check_denoises
 from diffstudio.models.fitted_steps.ladders import SPACING
 from diffstudio.models.fitted_steps.stored import fitted_steps
-from diffstudio.models.fitted_steps.tuned import check_denoises
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease

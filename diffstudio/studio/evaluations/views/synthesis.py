@@ -9,7 +9,7 @@ from typing import Any
 from diffstudio.evaluation.interval import Interval
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.plots.figure import Figure
-from diffstudio.studio.evaluations.synthetic.result import HOW_TO_READ, REAL, Proof, Synthesis
+from diffstudio.studio.evaluations.synthesise.result import HOW_TO_READ, REAL, Proof, Synthesis
 from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, TableRow, pick_columns
 
 _COLUMNS = (

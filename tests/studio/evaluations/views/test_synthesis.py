@@ -11,7 +11,7 @@ import pytest
 from diffstudio.errors import RunProblem
 from diffstudio.evaluation.interval import Interval
 from diffstudio.studio.evaluations.job_folder import JobFolder
-from diffstudio.studio.evaluations.synthetic.result import REAL, Proof, Synthesis, Trained
+from diffstudio.studio.evaluations.synthesise.result import REAL, Proof, Synthesis, Trained
 from diffstudio.studio.evaluations.views.synthesis import read_synthesis
 
 

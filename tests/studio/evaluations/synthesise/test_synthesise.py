@@ -21,12 +21,12 @@ from diffstudio.models.library.library import Library
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.folders import read_real
 from diffstudio.studio.evaluations.samples import CheckpointSamples
-from diffstudio.studio.evaluations.synthetic import prove
-from diffstudio.studio.evaluations.synthetic import synthesise as module
-from diffstudio.studio.evaluations.synthetic.records import Record, SyntheticFolder
-from diffstudio.studio.evaluations.synthetic.request import SynthesiseRequest
-from diffstudio.studio.evaluations.synthetic.result import Synthesis
-from diffstudio.studio.evaluations.synthetic.synthesise import synthesise
+from diffstudio.studio.evaluations.synthesise import prove
+from diffstudio.studio.evaluations.synthesise import synthesise as module
+from diffstudio.studio.evaluations.synthesise.records import Record, SyntheticFolder
+from diffstudio.studio.evaluations.synthesise.request import SynthesiseRequest
+from diffstudio.studio.evaluations.synthesise.result import Synthesis
+from diffstudio.studio.evaluations.synthesise.synthesise import synthesise
 from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.training.data.inspect_folder import inspect_folder
 from tests.studio.evaluations.small_models import COLOURS, RECIPE, write_checkpoint, write_images

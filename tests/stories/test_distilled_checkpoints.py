@@ -12,7 +12,7 @@ from PIL import Image
 
 from diffstudio.errors import BadRequest
 from diffstudio.models.families import pixel_file
-from diffstudio.models.fitted_steps.tuned import KEY, Tuned
+from diffstudio.models.fitted_steps.distilled import KEY, Distilled
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.recommended import recommended_values
@@ -46,7 +46,7 @@ def few(tmp_path: Path) -> Path:
         guidance={"scale": 1.0},
         sampling={"sampler": "lcm", "spacing": "uniform", "steps": 2},
         recipe=Recipe(data=DataRecipe(size=8)).to_json(),
-        tuned=Tuned("cats", "606b1be2694f9d7f", 3.0),
+        distilled=Distilled("cats", "606b1be2694f9d7f", 3.0),
     )
     return tmp_path / "few.safetensors"
 

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from diffstudio.studio.evaluations.synthetic.stratified import stratified_order
+from diffstudio.studio.evaluations.synthesise.stratified import stratified_order
 
 
 @pytest.mark.parametrize("count", [50, 100, 205])

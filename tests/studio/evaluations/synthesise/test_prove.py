@@ -11,9 +11,9 @@ import torch
 from diffstudio.errors import BadRequest
 from diffstudio.evaluation.classifier import Batch
 from diffstudio.evaluation.interval import Interval
-from diffstudio.studio.evaluations.synthetic import prove as module
-from diffstudio.studio.evaluations.synthetic.prove import Labelled, Proving
-from diffstudio.studio.evaluations.synthetic.result import ALONE, AUGMENTED, REAL, Proof, Trained
+from diffstudio.studio.evaluations.synthesise import prove as module
+from diffstudio.studio.evaluations.synthesise.prove import Labelled, Proving
+from diffstudio.studio.evaluations.synthesise.result import ALONE, AUGMENTED, REAL, Proof, Trained
 
 
 class NearestNeighbours:

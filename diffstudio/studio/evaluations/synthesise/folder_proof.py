@@ -12,10 +12,10 @@ from PIL import Image
 from diffstudio.errors import BadRequest
 from diffstudio.studio.evaluations.folders import OnProgress, RealFolder, read_generated
 from diffstudio.studio.evaluations.samples import as_tensor
-from diffstudio.studio.evaluations.synthetic.prove import Labelled, Proving
-from diffstudio.studio.evaluations.synthetic.records import Record, SyntheticFolder
-from diffstudio.studio.evaluations.synthetic.request import SynthesiseRequest
-from diffstudio.studio.evaluations.synthetic.result import Proof
+from diffstudio.studio.evaluations.synthesise.prove import Labelled, Proving
+from diffstudio.studio.evaluations.synthesise.records import Record, SyntheticFolder
+from diffstudio.studio.evaluations.synthesise.request import SynthesiseRequest
+from diffstudio.studio.evaluations.synthesise.result import Proof
 from diffstudio.training.data.inspect_folder import MIN_SIDE
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from diffstudio.errors import BadRequest, FolderProblem, ImageProblem
 from diffstudio.studio.evaluations.restore.blending import blended_png
-from diffstudio.studio.evaluations.restore.pictures import (
+from diffstudio.studio.evaluations.restore.image_files import (
     encoded,
     enlarged_alpha,
     image_files,

@@ -20,8 +20,8 @@ from diffstudio.evaluation.classifier import (
 from diffstudio.evaluation.interval import Interval
 from diffstudio.evaluation.paired import paired_difference
 from diffstudio.studio.evaluations.folders import OnProgress
-from diffstudio.studio.evaluations.synthetic.result import ALONE, AUGMENTED, REAL, Proof, Trained
-from diffstudio.studio.evaluations.synthetic.stratified import stratified_order
+from diffstudio.studio.evaluations.synthesise.result import ALONE, AUGMENTED, REAL, Proof, Trained
+from diffstudio.studio.evaluations.synthesise.stratified import stratified_order
 
 _TUNING_SEEDS = 2
 _TUNED_ON = 5  # every fifth training image is used to choose the augmentation

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from diffstudio.errors import BadRequest, CheckpointDamaged
-from diffstudio.models.fitted_steps.tuned import KEY, Tuned, check_denoises, tuned
+from diffstudio.models.fitted_steps.distilled import KEY, Distilled, check_denoises, distilled
 from tests.ui.samples import checkpoint
 
 
@@ -17,9 +17,9 @@ def with_header(values: Any) -> Any:
 
 
 def test_what_is_written_is_read_and_others_were_not_tuned() -> None:
-    written = Tuned("cats", "ab" * 32, 3.0)
-    assert tuned(with_header(written.to_json())) == written
-    assert tuned(checkpoint()) is None
+    written = Distilled("cats", "ab" * 32, 3.0)
+    assert distilled(with_header(written.to_json())) == written
+    assert distilled(checkpoint()) is None
     check_denoises(checkpoint(), "likelihoods")
     with pytest.raises(BadRequest, match="few cannot be used for likelihoods: it was distilled to few steps.*cats"):
         check_denoises(with_header(written.to_json()), "likelihoods")
@@ -40,11 +40,11 @@ def test_what_is_written_is_read_and_others_were_not_tuned() -> None:
 )
 def test_a_damaged_header_is_said(damaged: Any) -> None:
     with pytest.raises(CheckpointDamaged, match="distilled|tuned"):
-        tuned(with_header(damaged))
+        distilled(with_header(damaged))
 
 
 def test_long_names_are_cut_and_impossible_guidance_is_refused() -> None:
-    found = tuned(with_header({"teacher": "x" * 1000, "sha256": "", "guidance": 1}))
+    found = distilled(with_header({"teacher": "x" * 1000, "sha256": "", "guidance": 1}))
     assert found is not None and len(found.teacher) == 300 and found.guidance == 1.0
     with pytest.raises(ValueError, match="guidance"):
-        Tuned("cats", "", -1.0)
+        Distilled("cats", "", -1.0)

@@ -15,7 +15,7 @@ ESTIMATES_NO_MEAN = "it was distilled to few steps and no longer estimates the e
 
 
 @dataclass(frozen=True, slots=True)
-class Tuned:
+class Distilled:
     """The teacher, and the guidance that was distilled. ValueError for invalid values."""
 
     teacher: str  # its name
@@ -30,7 +30,7 @@ class Tuned:
         return asdict(self)
 
 
-def tuned(checkpoint: Checkpoint) -> Tuned | None:
+def distilled(checkpoint: Checkpoint) -> Distilled | None:
     """None for a checkpoint that was not distilled. CheckpointDamaged."""
     if KEY not in checkpoint.metadata:
         return None
@@ -38,7 +38,7 @@ def tuned(checkpoint: Checkpoint) -> Tuned | None:
         case {"teacher": str(teacher), "sha256": str(sha256), "guidance": float() | int() as guidance} if (
             type(guidance) is not bool and 0 <= guidance < math.inf
         ):
-            return Tuned(teacher[:_LONGEST_NAME], sha256, float(guidance))
+            return Distilled(teacher[:_LONGEST_NAME], sha256, float(guidance))
     raise CheckpointDamaged(f"{checkpoint.path.name} has an invalid record of what it was distilled from")
 
 
@@ -47,7 +47,7 @@ def check_denoises(checkpoint: Checkpoint, what: str) -> None:
 
     `what` needs that estimate: `likelihoods`.
     """
-    if (found := tuned(checkpoint)) is not None:
+    if (found := distilled(checkpoint)) is not None:
         raise BadRequest(
             f"{checkpoint.name} cannot be used for {what}",
             ESTIMATES_NO_MEAN,

@@ -9,7 +9,10 @@ import torch
 from torch import Tensor
 
 from diffstudio.diffusion.denoiser import Denoiser
-from diffstudio.diffusion.fitted_spacing import (
+from diffstudio.diffusion.samplers import SAMPLERS
+from diffstudio.diffusion.schedule import NoiseSchedule, RectifiedFlow, Schedule
+from diffstudio.diffusion.spacing import sampling_times
+from diffstudio.diffusion.step_fitting import (
     Ladder,
     Runs,
     difference,
@@ -19,9 +22,6 @@ from diffstudio.diffusion.fitted_spacing import (
     refine,
     with_midpoints,
 )
-from diffstudio.diffusion.samplers import SAMPLERS
-from diffstudio.diffusion.schedule import NoiseSchedule, RectifiedFlow, Schedule
-from diffstudio.diffusion.spacing import sampling_times
 from diffstudio.errors import BadRequest
 from tests.diffusion.exact import SCHEDULES, Gaussian
 

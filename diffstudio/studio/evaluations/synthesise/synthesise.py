@@ -31,12 +31,12 @@ from diffstudio.studio.evaluations.measure import FeatureFiles, features_of_real
 from diffstudio.studio.evaluations.place import scratch_folder
 from diffstudio.studio.evaluations.samples import CheckpointSamples, as_tensor
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subjects
-from diffstudio.studio.evaluations.synthetic.folder_proof import proof_on_folder
-from diffstudio.studio.evaluations.synthetic.near_copies import Near, NearCopies
-from diffstudio.studio.evaluations.synthetic.records import RESULT, Record, SyntheticFolder
-from diffstudio.studio.evaluations.synthetic.request import CADS_BY_DEFAULT, SynthesiseRequest
-from diffstudio.studio.evaluations.synthetic.result import Synthesis
-from diffstudio.studio.evaluations.synthetic.stratified import stratified_order
+from diffstudio.studio.evaluations.synthesise.folder_proof import proof_on_folder
+from diffstudio.studio.evaluations.synthesise.near_copies import Near, NearCopies
+from diffstudio.studio.evaluations.synthesise.records import RESULT, Record, SyntheticFolder
+from diffstudio.studio.evaluations.synthesise.request import CADS_BY_DEFAULT, SynthesiseRequest
+from diffstudio.studio.evaluations.synthesise.result import Synthesis
+from diffstudio.studio.evaluations.synthesise.stratified import stratified_order
 from diffstudio.studio.generation.finished_images import FinishedImage, finished_images
 
 _AT_ONCE = 64  # candidates between two records
