@@ -10,17 +10,18 @@ the best one. Prints the chosen and the best steps, and the outside losses at bo
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import shutil
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.digits import write_digits
+from tests.benchmarks.kept_results import KeptResults
 
 OUTSIDE = 60
 
@@ -32,19 +33,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--results", type=Path)
     asked = parser.parse_args()
-    measured: dict[str, Any] = {}
-    if asked.results is not None and asked.results.is_file():
-        measured = json.loads(asked.results.read_text(encoding="utf-8"))
+    kept = KeptResults(asked.results)
     print("| images | seed | chosen step | best step outside | outside loss there | at the chosen step | at the end |")
     print("| ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for count in asked.images:
         for seed in asked.seeds:
             key = f"{count} {asked.steps} {seed}"
-            if key not in measured:
-                measured[key] = measure(count, asked.steps, seed)
-                if asked.results is not None:
-                    asked.results.write_text(json.dumps(measured, indent=1), encoding="utf-8")
-            print(row(count, seed, measured[key]), flush=True)
+            measured = kept.of(key, partial(measure, count, asked.steps, seed))
+            print(row(count, seed, measured), flush=True)
 
 
 def row(count: int, seed: int, found: dict[str, Any]) -> str:

@@ -17,10 +17,12 @@ import json
 import os
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tests.benchmarks.digits import write_digits
+from tests.benchmarks.kept_results import KeptResults
 
 VARIANTS: dict[str, dict[str, object]] = {
     "fixed": {},
@@ -47,9 +49,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="another value in the recipe")
     parser.add_argument("--results", type=Path)
     asked = parser.parse_args()
-    measured: dict[str, Any] = {}
-    if asked.results is not None and asked.results.is_file():
-        measured = json.loads(asked.results.read_text(encoding="utf-8"))
+    kept = KeptResults(asked.results)
     print("| folder | variant | seed | steps | held-out loss | kernel distance | recall | seconds |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory() as scratch:
@@ -59,11 +59,7 @@ def main() -> None:
             for seed in asked.seeds:
                 for variant in asked.variants:
                     key = f"{folder.name} {variant} {seed}"
-                    if key not in measured:
-                        measured[key] = measure(folder, variant, seed, asked, Path(scratch) / key)
-                        if asked.results is not None:
-                            asked.results.write_text(json.dumps(measured, indent=1), encoding="utf-8")
-                    row = measured[key]
+                    row = kept.of(key, partial(measure, folder, variant, seed, asked, Path(scratch) / key))
                     print(
                         f"| {folder.name} | {variant} | {seed} | {row['steps']:,} | {row['loss']:.4f} "
                         f"| {row['kernel']:.2f} | {row['recall']:.3f} | {row['seconds']:.0f} |",
@@ -72,8 +68,8 @@ def main() -> None:
             for variant in asked.variants[1:]:
                 better = {
                     what: sum(
-                        measured[f"{folder.name} {variant} {seed}"][what]
-                        < measured[f"{folder.name} {asked.variants[0]} {seed}"][what]
+                        kept.measured[f"{folder.name} {variant} {seed}"][what]
+                        < kept.measured[f"{folder.name} {asked.variants[0]} {seed}"][what]
                         for seed in asked.seeds
                     )
                     for what in ("loss", "kernel")

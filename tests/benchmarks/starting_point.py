@@ -11,13 +11,15 @@ after the last run in the file.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import tempfile
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from tests.benchmarks.kept_results import KeptResults
 
 STARTS = ("none", "starter")
 
@@ -31,9 +33,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--results", type=Path)
     asked = parser.parse_args()
-    measured: dict[str, Any] = {}
-    if asked.results is not None and asked.results.is_file():
-        measured = json.loads(asked.results.read_text(encoding="utf-8"))
+    kept = KeptResults(asked.results)
     print("| folder | images, channels | steps | seed | before | from scratch | from the starter | seconds a step |")
     print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for steps in asked.steps:
@@ -42,11 +42,7 @@ def main() -> None:
                 row = {}
                 for start in STARTS:
                     key = f"{folder.name} {steps} {asked.batch} {seed} {start}"
-                    if key not in measured:
-                        measured[key] = measure(folder, steps, seed, start, asked.batch, asked.dtype)
-                        if asked.results is not None:
-                            asked.results.write_text(json.dumps(measured, indent=1), encoding="utf-8")
-                    row[start] = measured[key]
+                    row[start] = kept.of(key, partial(measure, folder, steps, seed, start, asked.batch, asked.dtype))
                 scratch, starter = (row[start] for start in STARTS)
                 print(
                     f"| {folder.name} | {starter['images']:,}, {starter['channels']} | {steps} | {seed} "

@@ -134,6 +134,13 @@ def check_range(what: str, value: float, lowest: float, highest: float) -> None:
         raise BadRequest(f"{what} is {shown(value)}", must_be_between(lowest, highest))
 
 
+def check_numbers(*numbers: tuple[str, float, float, float]) -> None:
+    """Refuse the first number that is out of range; each has a name, a value, and the lowest and highest one allowed."""
+    for what, value, lowest, highest in numbers:
+        if not lowest <= value <= highest:
+            raise BadRequest(f"The {what} is {value}", must_be_between(lowest, f"{highest:,}"))
+
+
 def check_steps(steps: int, most: int) -> None:
     check_range("The number of steps", steps, 1, most)
 

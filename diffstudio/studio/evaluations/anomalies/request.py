@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffstudio.errors import BadRequest, must_be_between
+from diffstudio.errors import BadRequest
+from diffstudio.studio.requests.checks import check_numbers
 
 AUTO = "auto"
 MOST_DRAWS, MOST_MINUTES = 1000, 100_000.0
@@ -33,10 +34,8 @@ class AnomaliesRequest:
             raise BadRequest("There is no folder for the model to train", remedy="Choose a folder for the result")
         if self.false_alarm is not None and not 0 < self.false_alarm < 1:
             raise BadRequest(f"The false-alarm rate is {self.false_alarm:g}", "it must be above 0 and below 1")
-        for what, value, lowest, highest in (
+        check_numbers(
             ("number of noise samples", self.draws, 1, MOST_DRAWS),
             ("number of minutes", self.minutes if self.minutes is not None else 1.0, 0.01, MOST_MINUTES),
             ("seed", self.seed, 0, 2**62),
-        ):
-            if not lowest <= value <= highest:
-                raise BadRequest(f"The {what} is {value}", must_be_between(lowest, f"{highest:,}"))
+        )

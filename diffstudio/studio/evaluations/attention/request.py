@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffstudio.errors import BadRequest, must_be_between
+from diffstudio.errors import BadRequest
+from diffstudio.studio.requests.checks import check_numbers
 
 AUTO = "auto"
 MAPS = (AUTO, "weights", "outputs")
@@ -30,16 +31,14 @@ class AttentionRequest:
     device: str = AUTO
 
     def __post_init__(self) -> None:
-        for what, value, lowest, highest in (
+        check_numbers(
             ("seed", self.seed, 0, 2**62),
             ("number of steps", self.steps, 0, MOST_STEPS),
             ("CFG scale", self.guidance or 0, 0, 1000),
             ("width", self.width, 0, MOST_PX),
             ("height", self.height, 0, MOST_PX),
             ("number of tested words", self.tested, 0, MOST_WORDS),
-        ):
-            if not lowest <= value <= highest:
-                raise BadRequest(f"The {what} is {value}", must_be_between(lowest, f"{highest:,}"))
+        )
         if self.maps not in MAPS:
             raise BadRequest(f"There are no maps of {self.maps!r}", remedy=f"Choose one of {', '.join(MAPS)}")
         if not self.prompt.strip():

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffstudio.errors import BadRequest, must_be_between
+from diffstudio.errors import BadRequest
+from diffstudio.studio.requests.checks import check_numbers
 
 AUTO = "auto"
 LEVELS = (0.02, 0.05, 0.1, 0.2, 0.4)
@@ -29,15 +30,13 @@ class FeaturesRequest:
     out: Path | None = None  # a folder for the result, in which a control file can stop the work
 
     def __post_init__(self) -> None:
-        for what, value, lowest, highest in (
+        check_numbers(
             ("number of images", self.count, 1, MOST_IMAGES),
             ("count of noise levels", len(self.levels), 1, MOST_LEVELS),
             ("pooling", self.pool, 1, MOST_PARTS),
             ("seed", self.seed, 0, 2**62),
             *(("noise level", level, LOWEST_LEVEL, HIGHEST_LEVEL) for level in self.levels),
-        ):
-            if not lowest <= value <= highest:
-                raise BadRequest(f"The {what} is {value}", must_be_between(lowest, f"{highest:,}"))
+        )
         if self.level and self.level not in self.levels:
             raise BadRequest(
                 f"The noise level {self.level:g} is not measured",

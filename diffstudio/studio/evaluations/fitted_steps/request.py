@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffstudio.errors import BadRequest, must_be_between
+from diffstudio.studio.requests.checks import check_numbers
 
 AUTO = "auto"
 FITTABLE = ("dpmpp_2m", "unipc", "euler", "heun")  # without noise of their own; ddim is the algorithm of euler
@@ -40,14 +41,12 @@ class FitStepsRequest:
                 )
         if not self.calls:
             raise BadRequest("No number of calls was given", remedy="Give one, such as 10")
-        for what, value, lowest, highest in (
+        check_numbers(
             *(("number of calls", value, FEWEST_CALLS, MOST_CALLS) for value in self.calls),
             ("number of images to fit with", self.images, 1, MOST_IMAGES),
             ("number of images to judge by", self.judged, 1, MOST_IMAGES),
             ("effort", self.effort, 0, MOST_EFFORT),
-        ):
-            if not lowest <= value <= highest:
-                raise BadRequest(f"The {what} is {value}", must_be_between(lowest, f"{highest:,}"))
+        )
         if self.guidance is not None and not 0 <= self.guidance <= 100:
             raise BadRequest(f"The CFG scale is {self.guidance}", must_be_between(0, 100))
         if self.recommend is not None and self.recommend not in self.calls:

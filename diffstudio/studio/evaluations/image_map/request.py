@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffstudio.errors import BadRequest, must_be_between, unknown_name
+from diffstudio.errors import BadRequest, unknown_name
 from diffstudio.evaluation.maps.layouts import LayoutName
 from diffstudio.studio.evaluations.request import AUTO
+from diffstudio.studio.requests.checks import check_numbers
 
 ALL = "all"
 LAYOUTS = (*map(str, LayoutName), ALL)
@@ -29,13 +30,11 @@ class MapRequest:
     out: Path | None = None  # a folder for the result, in which a control file can stop the work
 
     def __post_init__(self) -> None:
-        for what, value, lowest, highest in (
+        check_numbers(
             ("number of samples", self.count, 1, MOST_IMAGES),
             ("number of images of a part", self.most, 1, MOST_IMAGES),
             ("seed", self.seed, 0, 2**62),
-        ):
-            if not lowest <= value <= highest:
-                raise BadRequest(f"The {what} is {value}", must_be_between(lowest, f"{highest:,}"))
+        )
         if self.layout not in LAYOUTS:
             raise BadRequest(unknown_name("layout", self.layout), remedy=f"Choose one of {', '.join(LAYOUTS)}")
 

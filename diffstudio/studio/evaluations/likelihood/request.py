@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffstudio.errors import BadRequest, must_be_between
+from diffstudio.studio.requests.checks import check_numbers
 
 AUTO = "auto"
 MOST_IMAGES, MOST_PROBES, MOST_DRAWS = 50_000, 1000, 100_000
@@ -28,12 +28,10 @@ class LikelihoodRequest:
     draws: int = 64  # latent samples for each image, for a VAE
 
     def __post_init__(self) -> None:
-        for what, value, lowest, highest in (
+        check_numbers(
             ("number of images", self.count, FEWEST_IMAGES, MOST_IMAGES),
             ("number of probes", self.probes, 1, MOST_PROBES),
             ("number of noise levels", self.levels, 1, MOST_PROBES),
             ("number of draws", self.draws, 1, MOST_DRAWS),
             ("seed", self.seed, 0, 2**62),
-        ):
-            if not lowest <= value <= highest:
-                raise BadRequest(f"The {what} is {value}", must_be_between(lowest, f"{highest:,}"))
+        )
