@@ -47,10 +47,10 @@ EVALUATING = {
         "restore.restorer",
         "reverse.reverse",
         "samples",
-        "synthetic.folder_proof",
-        "synthetic.near_copies",
-        "synthetic.prove",
-        "synthetic.synthesise",
+        "synthesise.folder_proof",
+        "synthesise.near_copies",
+        "synthesise.prove",
+        "synthesise.synthesise",
     )
 }
 

@@ -84,7 +84,7 @@ class CascadedTransformer(PixelTransformer):
 
 
 def reduced(images: Tensor, factor: int) -> Tensor:
-    """Images [B,K,H,W] at the base's resolution [B,K,H/factor,W/factor]: means of squares."""
+    """Images [B,K,H,W] at the base's resolution [B,K,H/factor,W/factor]: averages of blocks."""
     return F.avg_pool2d(images, factor) if len(images) else images[..., ::factor, ::factor]
 
 

@@ -98,8 +98,8 @@ class PixelTransformer(nn.Module):
 def enlarged(low: Tensor, height: int, width: int) -> Tensor:
     """Images [B,K,h,w] at a larger size [B,K,height,width], by bicubic interpolation.
 
-    Where the size is a whole multiple, means of squares are then corrected to those of `low`: one step of iterative
-    back-projection (Irani & Peleg 1991), which is exact for squares.
+    Where the size is a whole multiple, the averages of blocks are then corrected to the pixels of `low`: one step of
+    iterative back-projection (Irani & Peleg 1991), after which they are equal.
     """
     larger = F.interpolate(low, (height, width), mode="bicubic", align_corners=False)
     factor = height // low.shape[-2]
