@@ -136,7 +136,7 @@ def code_of_records() -> list[Path]:
     readers = sorted(file for package in ("files", "detection") for file in (models / package).glob("*.py"))
     return [
         models / "checkpoint.py",
-        models / "library" / "records.py",
+        *(models / "library" / name for name in ("records.py", "folder_records.py", "blank_record.py")),
         models / "state_dicts" / "prefixes.py",
         *readers,
     ]

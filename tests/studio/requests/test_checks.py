@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 import pytest
 
 from diffstudio.errors import BadRequest
-from diffstudio.studio.requests.checks import check_types, has_type, named, shown
+from diffstudio.studio.requests.checks import check_numbers, check_types, has_type, named, shown
 from diffstudio.studio.requests.choices import SamplerName
 from diffstudio.studio.requests.controlnet_use import ControlNetUse
 from diffstudio.studio.requests.generate_request import GenerateRequest
@@ -92,3 +92,9 @@ def test_names() -> None:
     assert named(SamplerName, "sampler", "heun") is SamplerName.HEUN
     with pytest.raises(BadRequest, match="There is no sampler called 'hein'"):
         named(SamplerName, "sampler", "hein")
+
+
+def test_the_first_number_out_of_range_is_named() -> None:
+    check_numbers(("seed", 0, 0, 5), ("width", 8.0, 8, 16))
+    with pytest.raises(BadRequest, match="The width is 17"):
+        check_numbers(("seed", 5, 0, 5), ("width", 17, 8, 16), ("height", 99, 8, 16))
