@@ -79,6 +79,10 @@ class Proving:
             for ratio in ratios
             if ratio not in usable
         ]
+        if left_out:
+            notes.append(
+                f"{left_out:,} of the synthetic images are near-copies of held-out images and were not used in the proof."
+            )
         if not usable:
             usable = [len(synthetic) / len(self.training)]
         order = stratified_order(synthetic.labels.tolist(), synthetic.asked)
@@ -199,6 +203,6 @@ def _sentence(rows: Sequence[Trained]) -> tuple[str, float | None]:
     where = "0 lies in its interval" if gain.high >= 0 else "its interval lies below 0"  # and that of another has it
     return (
         f"Synthetic images did not help: with the best ratio, {best.ratio:.2g} for each real one, the accuracy differs by "
-        f"{gain.value:+.3f} from classic augmentation alone, and {where} ({gain.low:+.3f} to {gain.high:+.3f}).",
+        f"{gain.value:+z.3f} from classic augmentation alone, and {where} ({gain.low:+z.3f} to {gain.high:+z.3f}).",
         None,
     )

@@ -136,4 +136,4 @@ def _table(proof: Proof) -> list[str]:
 
 
 def _difference(found: Interval | None) -> str:
-    return "–" if found is None else f"{found.value:+.3f} ({found.low:+.3f}…{found.high:+.3f})"
+    return "–" if found is None else f"{found.value:+z.3f} ({found.low:+z.3f}…{found.high:+z.3f})"

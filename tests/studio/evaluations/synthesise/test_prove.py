@@ -90,6 +90,7 @@ def test_ratios_without_enough_images_are_named_and_what_there_is_is_used() -> N
     assert found.notes == (
         "The ratio 0.5 needs 20 synthetic images, and there are 10.",
         "The ratio 1 needs 40 synthetic images, and there are 10.",
+        "3 of the synthetic images are near-copies of held-out images and were not used in the proof.",
     )
 
 
