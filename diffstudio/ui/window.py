@@ -43,7 +43,9 @@ _RAIL_MARGINS = 40  # px, above and below its buttons
 SMALLEST = QSize(880, 470)  # px: 1366 x 768 at 150 %, less the frame of a window and a task bar
 SMALLEST_ON_SMALL_SCREENS = QSize(860, 440)
 _RAIL_BUTTON = QSize(64, 58)  # px, with its text; only its icon where the rail is too low for all
-_NOT_TAKEN = "Images cannot be dropped here. Hold it over Generate at the left, then drop it on a panel there"
+_NOT_TAKEN = "Nothing takes an image here"
+_HOLD = "Hold it over Generate at the left, then drop it on a panel there"
+_PANEL = "Drop it on a panel at the left, such as the init image"
 _DROP_TEXTS = {
     DroppedKind.IMAGE: "Drop to load the settings of this image, or to start from it",
     DroppedKind.MODEL: "Drop to add this model to your library",
@@ -274,7 +276,7 @@ class MainWindow(QMainWindow):
         if items := parse_drop(event.mimeData()):
             event.acceptProposedAction()
             if self._is_own(event):
-                self.show_message("warn", f"{_NOT_TAKEN}.")
+                self.show_message("warn", f"{self._not_taken()}.")
             else:
                 self._open_data(items, event.mimeData())
 
@@ -298,11 +300,14 @@ class MainWindow(QMainWindow):
             return
         QTimer.singleShot(0, self, lambda: self._open(files))  # until the drop has returned, its source waits
 
+    def _not_taken(self) -> str:
+        return f"{_NOT_TAKEN}. {_PANEL if self.current_room() == 'Generate' else _HOLD}"
+
     def _drop_text(self, items: Sequence[DroppedItem], *, from_here: bool) -> tuple[str, bool]:
         """What the window says about a drag, and whether it takes none of it."""
         usable = [item.kind for item in items if item.kind is not DroppedKind.UNUSABLE]
         if from_here:
-            return _NOT_TAKEN, True
+            return self._not_taken(), True
         if not usable:
             return f"Cannot be used: {items[0].reason}", True
         return _DROP_TEXTS[usable[0]], False

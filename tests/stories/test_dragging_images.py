@@ -25,6 +25,7 @@ from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.queue_and_history import RecentImage, RecentThumb
 from diffstudio.ui.generate.sections.init_image_section import DROP_MASK
 from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
+from diffstudio.ui.lab.results.whole_image import WholeImage
 from diffstudio.ui.train.run.sample_sheets_view import SampleGrid
 from diffstudio.ui.widgets.images.drag_and_drop import DropTarget, takes_image
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
@@ -141,6 +142,12 @@ def from_samples(places: Places) -> QMimeData:
     return places.drag(grid, QPoint(20, 20))
 
 
+def from_lab(places: Places) -> QMimeData:
+    image = WholeImage(64, "Estimate")
+    image.show_target(ImageTarget(image=places.pixels))
+    return places.drag(places.shown(image, QSize(64, 64)), QPoint(5, 30))
+
+
 def from_training_folder(places: Places) -> QMimeData:
     thumb = ImageThumbnail(ImageTarget(places.file, places.pixels), 64, name="blue")
     return places.drag(places.shown(thumb, QSize(64, 64)), QPoint(5, 5))
@@ -171,6 +178,7 @@ SOURCES: dict[str, Callable[[Places], QMimeData]] = {
     "canvas": from_canvas,
     "recent": from_recent,
     "samples": from_samples,
+    "result of the Lab": from_lab,
     "training folder": from_training_folder,
     "file manager": from_file_manager,
     "browser": from_browser,
@@ -265,6 +273,10 @@ def is_the_image(path: Path) -> bool:
     return abs(pixel.blue() - BLUE[2]) < 8 and pixel.red() < 24
 
 
+def is_taken(path: Path | None) -> bool:
+    return path is not None and is_the_image(path)
+
+
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("source", SOURCES)
 def test_every_source_onto_every_panel(places: Places, source: str, target: str) -> None:
@@ -277,9 +289,7 @@ def test_every_source_onto_every_panel(places: Places, source: str, target: str)
     drop = QDropEvent(QPointF(at), COPY, data, LEFT, NONE)
     QApplication.sendEvent(widget, drop)
     assert drop.isAccepted() and text_over(widget) == ""
-    places.qtbot.waitUntil(lambda: taken() is not None)
-    path = taken()
-    assert path is not None and is_the_image(path)
+    places.qtbot.waitUntil(lambda: is_taken(taken()))
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -292,6 +302,16 @@ def test_pasting_into_every_panel(places: Places, kind: str, target: str) -> Non
     places.qtbot.waitUntil(lambda: taken() is not None)
     path = taken()
     assert path is not None and is_the_image(path)
+
+
+def test_a_dialog_that_a_drop_closes_stays_until_the_drop_has_returned(places: Places) -> None:
+    """X11's drag and drop ends the program if its window is gone before."""
+    dialog, _, taken = to_upscale(places)
+    data = from_file_manager(places)
+    QApplication.sendEvent(dialog, QDragEnterEvent(QPoint(5, 5), COPY, data, LEFT, NONE))
+    QApplication.sendEvent(dialog, QDropEvent(QPointF(5, 5), COPY, data, LEFT, NONE))
+    assert dialog.isVisible() and taken() is None
+    places.qtbot.waitUntil(lambda: is_taken(taken()))
 
 
 @pytest.mark.parametrize("target", [name for name in TARGETS if name != "window"])
@@ -324,10 +344,14 @@ def test_a_drag_of_this_window_over_no_panel_says_where_to_go(
     monkeypatch.setattr(window, "_is_own", lambda event: True)  # Qt sets the source in a real drag only
     data = from_file_manager(places)
     QApplication.sendEvent(window, QDragEnterEvent(QPoint(300, 300), COPY, data, LEFT, NONE))
-    assert "Images cannot be dropped here" in text_over(window)
+    assert "Drop it on a panel at the left" in text_over(window)
     with qtbot.assertNotEmitted(window.image_dropped, wait=50):
         QApplication.sendEvent(window, QDropEvent(QPointF(300, 300), COPY, data, LEFT, NONE))
-    assert "Images cannot be dropped here" in window.banner.text()
+    assert "Nothing takes an image here" in window.banner.text()
+    window.add_room(RoomEntry("Models", "stack", "Models", QWidget))
+    window.show_room("Models")
+    QApplication.sendEvent(window, QDragEnterEvent(QPoint(300, 300), COPY, data, LEFT, NONE))
+    assert "Hold it over Generate" in text_over(window)
 
 
 def test_a_drag_held_over_the_button_of_a_room_shows_the_room(places: Places, qtbot: QtBot) -> None:

@@ -12,6 +12,7 @@ from diffstudio.studio.gallery.sidecar import LONGEST_TAG
 from diffstudio.ui.widgets import actions
 from diffstudio.ui.widgets.controls import Chip
 from diffstudio.ui.widgets.helpers import describe
+from diffstudio.ui.widgets.images.drag_and_drop import takes_text_only
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 from diffstudio.ui.widgets.menus import MenuEntry, build_menu
 
@@ -53,6 +54,7 @@ class TagEditor(QWidget):
         super().__init__()
         self.chips: list[TagChip] = []
         self.field = QLineEdit()
+        takes_text_only(self.field)
         self.field.setPlaceholderText("Add tag…")
         self.field.setMaxLength(10 * LONGEST_TAG)
         describe(self.field, "Add tag", "Add tags to the selected images, with commas between them (Enter)")

@@ -21,7 +21,7 @@ from diffstudio.ui.widgets import actions, shortcuts, terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.dialogs import FittedDialog
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_style_property
-from diffstudio.ui.widgets.images.drag_and_drop import takes_image
+from diffstudio.ui.widgets.images.drag_and_drop import takes_image, takes_text_only
 from diffstudio.ui.widgets.images.thumbnail import Thumbnail
 from diffstudio.ui.widgets.inputs.check_box import CheckBox
 from diffstudio.ui.widgets.inputs.chip_row import ChipRow
@@ -104,6 +104,7 @@ class UpscaleDialog(FittedDialog):
             tooltip="How much the upscaled image may change: low values keep it, high values invent detail",
         )
         self.prompt = QPlainTextEdit(base.prompt)
+        takes_text_only(self.prompt)
         self.prompt.setTabChangesFocus(True)
         self.prompt.setPlaceholderText("Describe the image…")
         fix_size(self.prompt, height=64)

@@ -16,6 +16,7 @@ from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.banner import Banner
 from diffstudio.ui.widgets.controls import ProgressLine, SecondaryButton
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, describe, label, leave_focus, scroll_area
+from diffstudio.ui.widgets.images.drag_and_drop import takes_text_only
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 
@@ -62,6 +63,7 @@ class JobView(QWidget):
         self._summary: JobSummary | None = None
         self._problem = ""  # why the result cannot be shown
         self.name = QLineEdit()
+        takes_text_only(self.name)
         self.name.setMaxLength(LONGEST_NAME)
         self.name.setProperty("bare", True)
         self.name.setFont(theme.font(18, bold=True))

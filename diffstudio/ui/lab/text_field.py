@@ -9,6 +9,7 @@ from PySide6.QtWidgets import QLineEdit, QVBoxLayout
 from diffstudio.ui.lab.arguments import taken
 from diffstudio.ui.lab.fields import Field
 from diffstudio.ui.widgets.helpers import describe, label
+from diffstudio.ui.widgets.images.drag_and_drop import takes_text_only
 
 _LONGEST = 4_000  # characters
 
@@ -35,6 +36,7 @@ class TextField(Field):
         super().__init__()
         self._flag, self._missing, self._dashed, self._check = flag, missing, dashed, check
         self.line = QLineEdit()
+        takes_text_only(self.line)
         self.line.setMaxLength(_LONGEST)
         self.line.setPlaceholderText(placeholder)
         describe(self.line, text, tooltip)

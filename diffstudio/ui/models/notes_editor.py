@@ -12,6 +12,7 @@ from diffstudio.studio.library.annotations import LONGEST_NOTE, NO_ANNOTATION, A
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SectionLabel
 from diffstudio.ui.widgets.helpers import describe
+from diffstudio.ui.widgets.images.drag_and_drop import takes_text_only
 from diffstudio.ui.widgets.text_size import fix_size
 
 SAVE_DELAY_MS = 800
@@ -35,10 +36,12 @@ class NotesEditor(QWidget):
         super().__init__()
         self._annotation = NO_ANNOTATION
         self.tags = QLineEdit()
+        takes_text_only(self.tags)
         self.tags.setPlaceholderText("Tags, separated by commas")
         self.tags.setMaxLength(2000)
         describe(self.tags, "Tags", "Tags to find this model by, separated by commas")
         self.note = _NoteField()
+        takes_text_only(self.note)
         self.note.setPlaceholderText("What it is good at, settings that work…")
         self.note.setTabChangesFocus(True)
         fix_size(self.note, height=NOTE_HEIGHT)

@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QPlainTextEdit
 
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
+from diffstudio.ui.widgets.images.drag_and_drop import takes_text_only
 from diffstudio.ui.widgets.text_size import fix_size
 
 SAVE_DELAY_MS = 800
@@ -32,6 +33,7 @@ class NoteField(QPlainTextEdit):
         self._timer.setInterval(SAVE_DELAY_MS)
         self._timer.timeout.connect(self.save)
         self.textChanged.connect(self._timer.start)
+        takes_text_only(self)
 
     def show_text(self, text: str) -> None:
         """Show a stored note. Call `save` before, or unsaved text is lost."""

@@ -46,6 +46,7 @@ def drop(widget: QWidget, *paths: Path) -> bool:
     event = QDropEvent(QPointF(500, 300), copy, data, left, none)
     if enter.isAccepted():
         QApplication.sendEvent(widget, event)
+        QApplication.processEvents()  # it is taken once the drop has returned
     return enter.isAccepted() and event.isAccepted()
 
 

@@ -71,6 +71,7 @@ def drop(room: TrainRoom, path: Path) -> bool:
         return False
     event = QDropEvent(QPointF(500, 300), copy, data, left, none)
     QApplication.sendEvent(room, event)
+    QApplication.processEvents()  # it is taken once the drop has returned
     return event.isAccepted()
 
 

@@ -11,6 +11,7 @@ from diffstudio.studio.requests.limits import LARGEST_SEED
 from diffstudio.ui.widgets import terms
 from diffstudio.ui.widgets.controls import Chip, SecondaryButton
 from diffstudio.ui.widgets.helpers import describe, label, set_style_property
+from diffstudio.ui.widgets.images.drag_and_drop import takes_text_only
 
 LARGEST_DRAWN = 2**32 - 1  # 32 bits: every other program accepts such a seed
 
@@ -27,6 +28,7 @@ class SeedControl(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.field = QLineEdit(str(new_seed()))
+        takes_text_only(self.field)
         describe(self.field, terms.SEED, "The random seed: the same seed and settings give the same image")
         self.dice = SecondaryButton("", "dice-five", "New random seed", role="dim")
         self.random = Chip("Random", tooltip="A new random seed for every request", icon="shuffle")

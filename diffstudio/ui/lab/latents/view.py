@@ -22,7 +22,7 @@ from diffstudio.ui.lab.results.image_row import ImageRow
 from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.controls import EmptyState, ProgressLine
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, describe, label, scroll_area
-from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind
+from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind, takes_text_only
 from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
 from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 
@@ -49,6 +49,7 @@ class LatentSpaceView(InteractiveView):
         self.model = LabelledComboBox("Model", (), "A VAE or GAN that was trained here")
         self.kind = LabelledComboBox("Class", (), _OF_THE_IMAGE)
         self.prompt = QLineEdit()
+        takes_text_only(self.prompt)
         self.prompt.setPlaceholderText("Prompt")
         describe(self.prompt, terms.PROMPT, _OF_THE_IMAGE)
         self.truncation = LabelledSlider(

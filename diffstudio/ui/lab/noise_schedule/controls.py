@@ -20,6 +20,7 @@ from diffstudio.studio.prompts.prompt_hints import example_prompts
 from diffstudio.studio.requests.choices import SamplerName, SpacingName
 from diffstudio.ui.widgets import terms
 from diffstudio.ui.widgets.helpers import describe, label
+from diffstudio.ui.widgets.images.drag_and_drop import takes_text_only
 from diffstudio.ui.widgets.inputs.check_box import CheckBox
 from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
 from diffstudio.ui.widgets.inputs.number_fields import IntegerField
@@ -71,6 +72,7 @@ class ScheduleControls(QWidget):
         )
         self.kind = LabelledComboBox("Class", (), _SHOWN)
         self.prompt = QLineEdit()
+        takes_text_only(self.prompt)
         self.prompt.setPlaceholderText(terms.PROMPT)
         describe(self.prompt, terms.PROMPT, _SHOWN)
         self.guidance = LabelledSlider(

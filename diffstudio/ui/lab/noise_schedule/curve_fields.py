@@ -18,6 +18,7 @@ from diffstudio.studio.metadata.sampler_names import SPACING_LABELS
 from diffstudio.studio.requests.choices import SpacingName
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.helpers import describe, label
+from diffstudio.ui.widgets.images.drag_and_drop import takes_text_only
 from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
 from diffstudio.ui.widgets.inputs.number_fields import DecimalField
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
@@ -49,6 +50,7 @@ class CurveFields(QWidget):
         self.remove = SecondaryButton("Remove point", "minus", "Remove the chosen point (Delete)")
         self.undo = SecondaryButton("Undo", "arrow-counter-clockwise", "Undo the last change of the curve (Ctrl+Z)")
         self.name = QLineEdit()
+        takes_text_only(self.name)
         self.name.setPlaceholderText("Name")
         describe(
             self.name, "Name of the schedule", "The name under which Generate, Train and the command line offer it"

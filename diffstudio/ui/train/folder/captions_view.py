@@ -42,6 +42,7 @@ from diffstudio.ui.widgets.helpers import (
     reserve_scroll_bar,
     set_tooltip,
 )
+from diffstudio.ui.widgets.images.drag_and_drop import takes_text_only
 from diffstudio.ui.widgets.inputs.chip_row import ChipRow
 from diffstudio.ui.widgets.inputs.combo_box import ComboBox
 from diffstudio.ui.widgets.inputs.search_field import SearchField
@@ -89,6 +90,7 @@ class CaptionsView(QWidget):
         set_tooltip(self.list, "")
         self.path = ElidedLabel("", "dim", pixels=theme.SMALL_PIXELS, mode=Qt.TextElideMode.ElideMiddle)
         self.editor = QPlainTextEdit()
+        takes_text_only(self.editor)
         self.editor.setTabChangesFocus(True)
         self.editor.setPlaceholderText("Caption; several lines are alternatives")
         fix_size(self.editor, height=EDITOR_HEIGHT)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 
-from PySide6.QtCore import QEvent, QMimeData, QObject, QRectF, Qt, QUrl
+from PySide6.QtCore import QEvent, QMimeData, QObject, QRectF, Qt, QTimer, QUrl
 from PySide6.QtGui import (
     QColor,
     QDragMoveEvent,
@@ -24,7 +24,7 @@ from PySide6.QtGui import (
     QPen,
     QPixmap,
 )
-from PySide6.QtWidgets import QWidget
+from PySide6.QtWidgets import QLineEdit, QPlainTextEdit, QWidget
 
 from diffstudio.errors import StorageProblem
 from diffstudio.imaging.formats import IMAGE_SUFFIXES
@@ -141,14 +141,18 @@ class DropTarget(QObject):
                 self.overlay.hide()
             case QEvent.Type.Drop if isinstance(event, QDropEvent):
                 self.overlay.hide()
-                event.setAccepted(self.offer(event.mimeData()))
+                event.setAccepted(self.offer(event.mimeData(), self._take_later))
                 return True
             case QEvent.Type.KeyPress if isinstance(event, QKeyEvent) and event.matches(QKeySequence.StandardKey.Paste):
                 return self.offer(QGuiApplication.clipboard().mimeData())
         return False
 
-    def offer(self, data: QMimeData) -> bool:
-        """Take what was dropped or pasted; False when the widget takes none of it."""
+    def _take_later(self, items: Sequence[DroppedItem]) -> None:
+        """Once the drop has returned: its source waits for that, and Qt needs the window, which `take` may close."""
+        QTimer.singleShot(0, self, lambda: self._take(items))
+
+    def offer(self, data: QMimeData, take: Callable[[Sequence[DroppedItem]], object] | None = None) -> bool:
+        """Take what was dropped or pasted, by `take` if it is given; False when the widget takes none of it."""
         items = parse_drop(data)
         if not self._text(items):
             return False
@@ -157,8 +161,24 @@ class DropTarget(QObject):
         except StorageProblem as problem:
             self._failed(str(problem))
             return True
-        self._take(items)
+        (take or self._take)(items)
         return True
+
+
+class _TextOnly(QObject):
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        match event.type():
+            case QEvent.Type.DragEnter | QEvent.Type.DragMove if isinstance(event, QDragMoveEvent):
+                if parse_drop(event.mimeData()):
+                    event.ignore()
+                    return True
+        return False
+
+
+def takes_text_only(field: QLineEdit | QPlainTextEdit) -> None:
+    """Leave dragged files and images to the panel or window around a text field, which would insert their addresses."""
+    widget = field.viewport() if isinstance(field, QPlainTextEdit) else field
+    widget.installEventFilter(_TextOnly(widget))
 
 
 def image_paths(items: Sequence[DroppedItem]) -> list[Path]:

@@ -7,6 +7,7 @@ from PySide6.QtWidgets import QLineEdit, QToolButton
 
 from diffstudio.ui.widgets import icons
 from diffstudio.ui.widgets.helpers import describe
+from diffstudio.ui.widgets.images.drag_and_drop import takes_text_only
 
 SEARCH_DELAY_MS = 150
 
@@ -18,6 +19,7 @@ class SearchField(QLineEdit):
 
     def __init__(self, placeholder: str, tooltip: str) -> None:
         super().__init__()
+        takes_text_only(self)
         self.setPlaceholderText(placeholder)
         self.setClearButtonEnabled(True)
         self.setMaxLength(1000)

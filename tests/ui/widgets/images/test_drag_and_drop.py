@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import QMimeData, QUrl
-from PySide6.QtGui import QImage
-from PySide6.QtWidgets import QApplication
+from PySide6.QtCore import QMimeData, QPoint, Qt, QUrl
+from PySide6.QtGui import QDragEnterEvent, QImage
+from PySide6.QtWidgets import QApplication, QLineEdit, QPlainTextEdit
+from pytestqt.qtbot import QtBot
 
 from diffstudio import paths
 from diffstudio.imaging.formats import IMAGE_SUFFIXES
 from diffstudio.models.files.formats import OTHER_SUFFIXES, SUFFIXES
-from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind, parse_drop, with_files
+from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind, parse_drop, takes_text_only, with_files
 from diffstudio.ui.widgets.images.image_reading import read_image
 
 pytestmark = pytest.mark.usefixtures("qapp")
@@ -84,3 +85,22 @@ def test_a_text_of_file_addresses_only_is_those_files(text: str, found: list[Pat
     data = QMimeData()
     data.setText(text)
     assert [item.path for item in parse_drop(data) if item.kind is DroppedKind.IMAGE] == found
+
+
+@pytest.mark.parametrize("make", [QLineEdit, QPlainTextEdit])
+def test_a_text_field_takes_text_and_leaves_files_to_the_panel_around_it(
+    make: type[QLineEdit | QPlainTextEdit], qtbot: QtBot, tmp_path: Path
+) -> None:
+    field = make()
+    takes_text_only(field)
+    qtbot.addWidget(field)
+    field.show()
+    widget = field.viewport() if isinstance(field, QPlainTextEdit) else field
+    copy, left, none = Qt.DropAction.CopyAction, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
+    word = QMimeData()
+    word.setText("a word")
+    for data, accepted in ((word, True), (urls(tmp_path / "a.png"), False)):
+        enter = QDragEnterEvent(QPoint(5, 5), copy, data, left, none)
+        enter.ignore()
+        QApplication.sendEvent(widget, enter)
+        assert enter.isAccepted() is accepted
