@@ -75,6 +75,8 @@ class GalleryBrowser(GalleryLayout):
     def show_trash(self) -> None:
         """Show what is in the trash in place of the gallery."""
         self._stop_comparing()
+        if self.is_full() or self.is_comparing():
+            self.close_full()
         leave_focus(self.top_bar, self.grid)
         self.model.show(GalleryQuery(trash=True))
 

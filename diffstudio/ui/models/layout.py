@@ -53,6 +53,7 @@ class ModelsLayout(QWidget):
         self._scanned = False  # before the first scan, an empty list means nothing
         self.message = MessageBanner()
         self.details = CheckpointDetails()
+        self.details.hide()  # until a model is chosen
         self.empty = EmptyState(
             "cube",
             "No models yet",

@@ -8,7 +8,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from PySide6.QtCore import QEvent, QRect, QRectF, QSize, Qt, QTimer, Signal
-from PySide6.QtGui import QColor, QFontMetrics, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QShowEvent
+from PySide6.QtGui import (
+    QColor,
+    QFontMetrics,
+    QHelpEvent,
+    QKeyEvent,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QShowEvent,
+    QTextDocumentFragment,
+)
 from PySide6.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -30,6 +40,7 @@ from diffstudio.ui.widgets.helpers import (
     plain_button_text,
     scroll_area,
     set_style_property,
+    show_tooltip,
 )
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
@@ -130,6 +141,20 @@ class ElidedButton(QPushButton):
             room = self.fontMetrics().horizontalAdvance(option.text) - short
             option.text = self.fontMetrics().elidedText(option.text, Qt.TextElideMode.ElideRight, room)
         painter.drawControl(QStyle.ControlElement.CE_PushButton, option)
+
+    def event(self, event: QEvent) -> bool:
+        """The tooltip begins with the text where that is elided."""
+        if (
+            event.type() is QEvent.Type.ToolTip
+            and isinstance(event, QHelpEvent)
+            and self.text()
+            and self.sizeHint().width() > self.width()
+        ):
+            about = QTextDocumentFragment.fromHtml(self.toolTip()).toPlainText()
+            text = self.text().replace("&&", "&")
+            show_tooltip(event.globalPos(), ": ".join(dict.fromkeys(filter(None, (text, about)))), self)
+            return True
+        return super().event(event)
 
 
 class SecondaryButton(ElidedButton):

@@ -463,6 +463,19 @@ def test_a_copy_of_an_image_in_the_trash_has_the_images_own_name(
     assert "Save as…" in {action.text() for action in menu.actions() if action.isEnabled()}
 
 
+def test_the_trash_takes_the_place_of_a_comparison(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
+    images = [add(gallery, word) for word in ("one", "two", "three")]
+    gallery.delete([images[0].id])
+    room = show()
+    room.compare([image.path for image in images[1:]])
+    qtbot.waitUntil(room.is_comparing)
+    room.show_trash()
+    settle(qtbot, room)
+    assert titles(room) == ["one"] and room.trash_bar.isVisible() and room.grid.isVisible()
+
+
 def test_images_in_the_trash_are_deleted_for_good_or_handed_to_the_systems_trash(
     gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:

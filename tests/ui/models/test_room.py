@@ -123,6 +123,7 @@ def pick(qtbot: QtBot, room: ModelsRoom, row: int) -> None:
 def test_an_empty_library_invites_once_it_was_looked_through(show: Callable[[], ModelsRoom], qtbot: QtBot) -> None:
     room = show()
     assert not room.empty.isVisible()
+    assert not room.details.isVisible(), "its buttons are for a model"
     room.set_checkpoints([])
     assert room.empty.isVisible()
     click(qtbot, room.empty.button)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PySide6.QtCore import QEvent, QPoint, QRect, Qt
-from PySide6.QtGui import QColor, QFontMetrics, QHelpEvent
-from PySide6.QtWidgets import QApplication, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtGui import QColor, QFontMetrics, QHelpEvent, QTextDocumentFragment
+from PySide6.QtWidgets import QApplication, QToolButton, QToolTip, QVBoxLayout, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.ui.widgets.banner import Banner
-from diffstudio.ui.widgets.controls import Card, EmptyState, PrimaryButton, ProgressLine
+from diffstudio.ui.widgets.controls import Card, EmptyState, PrimaryButton, ProgressLine, SecondaryButton
 from diffstudio.ui.widgets.formatting import human_bytes, human_count, human_duration
 from diffstudio.ui.widgets.helpers import ElidedLabel, PartsLabel
 from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
@@ -335,3 +335,14 @@ def test_a_message_does_not_scroll_where_all_of_it_has_room(qtbot: QtBot) -> Non
         qtbot.waitUntil(lambda width=width: place.width() == width)
         QApplication.processEvents()
         assert banner._area.verticalScrollBar().maximum() == 0
+
+
+def test_the_tooltip_of_an_elided_button_has_its_text(qtbot: QtBot) -> None:
+    button = SecondaryButton("Use for img2img", "image", "Start from this image")
+    shown(qtbot, button, width=400)
+    for width, said in ((400, "Start from this image"), (80, "Use for img2img: Start from this image")):
+        button.resize(width, 32)
+        at = button.rect().center()
+        QApplication.sendEvent(button, QHelpEvent(QEvent.Type.ToolTip, at, button.mapToGlobal(at)))
+        assert QTextDocumentFragment.fromHtml(QToolTip.text()).toPlainText() == said
+        QToolTip.hideText()

@@ -229,11 +229,8 @@ class HiresSection(QWidget):
         inner.addWidget(self.size_label)
         inner.addWidget(self.upscaler)
         inner.addWidget(self.strength)
-        pair = QHBoxLayout()
-        pair.setSpacing(14)
-        pair.addWidget(self.steps, 1)
-        pair.addWidget(self.guidance, 1)
-        inner.addLayout(pair)
+        inner.addWidget(self.steps)  # not side by side: both names begin alike, and would be elided to the same
+        inner.addWidget(self.guidance)
         inner.addWidget(self.tiled)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
