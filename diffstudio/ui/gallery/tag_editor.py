@@ -11,8 +11,7 @@ from PySide6.QtWidgets import QCompleter, QLineEdit, QVBoxLayout, QWidget
 from diffstudio.studio.gallery.sidecar import LONGEST_TAG
 from diffstudio.ui.widgets import actions
 from diffstudio.ui.widgets.controls import Chip
-from diffstudio.ui.widgets.helpers import describe
-from diffstudio.ui.widgets.images.drag_and_drop import takes_text_only
+from diffstudio.ui.widgets.helpers import describe, takes_text_only
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 from diffstudio.ui.widgets.menus import MenuEntry, build_menu
 

@@ -20,8 +20,8 @@ from diffstudio.ui.generate.sections.size import refined_size
 from diffstudio.ui.widgets import actions, shortcuts, terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.dialogs import FittedDialog
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_style_property
-from diffstudio.ui.widgets.images.drag_and_drop import takes_image, takes_text_only
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_style_property, takes_text_only
+from diffstudio.ui.widgets.images.drag_and_drop import takes_image
 from diffstudio.ui.widgets.images.thumbnail import Thumbnail
 from diffstudio.ui.widgets.inputs.check_box import CheckBox
 from diffstudio.ui.widgets.inputs.chip_row import ChipRow

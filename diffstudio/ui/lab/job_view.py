@@ -15,8 +15,7 @@ from diffstudio.ui.lab.results.result_view import ResultView
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.banner import Banner
 from diffstudio.ui.widgets.controls import ProgressLine, SecondaryButton
-from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, describe, label, leave_focus, scroll_area
-from diffstudio.ui.widgets.images.drag_and_drop import takes_text_only
+from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, describe, label, leave_focus, scroll_area, takes_text_only
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 

@@ -8,8 +8,7 @@ from PySide6.QtWidgets import QLineEdit, QVBoxLayout
 
 from diffstudio.ui.lab.arguments import taken
 from diffstudio.ui.lab.fields import Field
-from diffstudio.ui.widgets.helpers import describe, label
-from diffstudio.ui.widgets.images.drag_and_drop import takes_text_only
+from diffstudio.ui.widgets.helpers import describe, label, takes_text_only
 
 _LONGEST = 4_000  # characters
 

@@ -11,8 +11,7 @@ from PySide6.QtWidgets import QCompleter, QLineEdit, QPlainTextEdit, QVBoxLayout
 from diffstudio.studio.library.annotations import LONGEST_NOTE, NO_ANNOTATION, Annotation
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SectionLabel
-from diffstudio.ui.widgets.helpers import describe
-from diffstudio.ui.widgets.images.drag_and_drop import takes_text_only
+from diffstudio.ui.widgets.helpers import describe, takes_text_only
 from diffstudio.ui.widgets.text_size import fix_size
 
 SAVE_DELAY_MS = 800

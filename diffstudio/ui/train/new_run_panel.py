@@ -46,8 +46,7 @@ from diffstudio.ui.train.recipe_options import (
 from diffstudio.ui.train.run_settings import RunSettings
 from diffstudio.ui.widgets import shortcuts, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.helpers import describe, label
-from diffstudio.ui.widgets.images.drag_and_drop import takes_text_only
+from diffstudio.ui.widgets.helpers import describe, label, takes_text_only
 from diffstudio.ui.widgets.inputs.chip_row import ChipRow
 from diffstudio.ui.widgets.inputs.combo_box import ComboBox, LabelledComboBox
 from diffstudio.ui.widgets.layout.side_column import scrolled_column

@@ -11,14 +11,16 @@ import html
 from typing import Any
 
 from PySide6 import QtGui
-from PySide6.QtCore import QPoint, QSize, Qt
-from PySide6.QtGui import QAction, QFontMetrics, QPainter, QPaintEvent, QResizeEvent
+from PySide6.QtCore import QEvent, QObject, QPoint, QSize, Qt
+from PySide6.QtGui import QAction, QDragMoveEvent, QFontMetrics, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import (
     QAbstractScrollArea,
     QApplication,
     QFrame,
     QLabel,
+    QLineEdit,
     QListWidgetItem,
+    QPlainTextEdit,
     QScrollArea,
     QSizePolicy,
     QStackedWidget,
@@ -188,3 +190,19 @@ def fitting_parts(text: str, metrics: QFontMetrics, width: int) -> str:
     while len(parts) > 1 and metrics.horizontalAdvance(" · ".join(parts)) > width:
         parts.pop()
     return metrics.elidedText(" · ".join(parts), Qt.TextElideMode.ElideRight, width)
+
+
+class _TextOnly(QObject):
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        match event.type():
+            case QEvent.Type.DragEnter | QEvent.Type.DragMove if isinstance(event, QDragMoveEvent):
+                if event.mimeData().hasUrls() or event.mimeData().hasImage():
+                    event.ignore()
+                    return True
+        return False
+
+
+def takes_text_only(field: QLineEdit | QPlainTextEdit) -> None:
+    """Leave dragged files and images to the panel or window around a text field, which would insert their addresses."""
+    widget = field.viewport() if isinstance(field, QPlainTextEdit) else field
+    widget.installEventFilter(_TextOnly(widget))

@@ -7,8 +7,7 @@ from PySide6.QtGui import QFocusEvent
 from PySide6.QtWidgets import QPlainTextEdit
 
 from diffstudio.ui.widgets import theme
-from diffstudio.ui.widgets.helpers import describe
-from diffstudio.ui.widgets.images.drag_and_drop import takes_text_only
+from diffstudio.ui.widgets.helpers import describe, takes_text_only
 from diffstudio.ui.widgets.text_size import fix_size
 
 SAVE_DELAY_MS = 800

@@ -10,8 +10,7 @@ from PySide6.QtWidgets import QButtonGroup, QHBoxLayout, QLineEdit, QVBoxLayout,
 from diffstudio.studio.requests.limits import LARGEST_SEED
 from diffstudio.ui.widgets import terms
 from diffstudio.ui.widgets.controls import Chip, SecondaryButton
-from diffstudio.ui.widgets.helpers import describe, label, set_style_property
-from diffstudio.ui.widgets.images.drag_and_drop import takes_text_only
+from diffstudio.ui.widgets.helpers import describe, label, set_style_property, takes_text_only
 
 LARGEST_DRAWN = 2**32 - 1  # 32 bits: every other program accepts such a seed
 

@@ -21,8 +21,8 @@ from diffstudio.ui.lab.page import InteractiveView
 from diffstudio.ui.lab.results.image_row import ImageRow
 from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.controls import EmptyState, ProgressLine
-from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, describe, label, scroll_area
-from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind, takes_text_only
+from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, describe, label, scroll_area, takes_text_only
+from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind
 from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
 from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 

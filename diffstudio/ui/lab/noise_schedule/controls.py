@@ -19,8 +19,7 @@ from diffstudio.studio.metadata.sampler_names import SAMPLER_LABELS, SPACING_LAB
 from diffstudio.studio.prompts.prompt_hints import example_prompts
 from diffstudio.studio.requests.choices import SamplerName, SpacingName
 from diffstudio.ui.widgets import terms
-from diffstudio.ui.widgets.helpers import describe, label
-from diffstudio.ui.widgets.images.drag_and_drop import takes_text_only
+from diffstudio.ui.widgets.helpers import describe, label, takes_text_only
 from diffstudio.ui.widgets.inputs.check_box import CheckBox
 from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
 from diffstudio.ui.widgets.inputs.number_fields import IntegerField

@@ -17,8 +17,7 @@ from diffstudio.studio.curves.saved import NamedCurve, delete_curve, save_curve,
 from diffstudio.studio.metadata.sampler_names import SPACING_LABELS
 from diffstudio.studio.requests.choices import SpacingName
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
-from diffstudio.ui.widgets.helpers import describe, label
-from diffstudio.ui.widgets.images.drag_and_drop import takes_text_only
+from diffstudio.ui.widgets.helpers import describe, label, takes_text_only
 from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
 from diffstudio.ui.widgets.inputs.number_fields import DecimalField
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout

@@ -41,8 +41,8 @@ from diffstudio.ui.widgets.helpers import (
     plain_button_text,
     reserve_scroll_bar,
     set_tooltip,
+    takes_text_only,
 )
-from diffstudio.ui.widgets.images.drag_and_drop import takes_text_only
 from diffstudio.ui.widgets.inputs.chip_row import ChipRow
 from diffstudio.ui.widgets.inputs.combo_box import ComboBox
 from diffstudio.ui.widgets.inputs.search_field import SearchField

@@ -24,7 +24,7 @@ from PySide6.QtGui import (
     QPen,
     QPixmap,
 )
-from PySide6.QtWidgets import QLineEdit, QPlainTextEdit, QWidget
+from PySide6.QtWidgets import QWidget
 
 from diffstudio.errors import StorageProblem
 from diffstudio.imaging.formats import IMAGE_SUFFIXES
@@ -163,22 +163,6 @@ class DropTarget(QObject):
             return True
         (take or self._take)(items)
         return True
-
-
-class _TextOnly(QObject):
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        match event.type():
-            case QEvent.Type.DragEnter | QEvent.Type.DragMove if isinstance(event, QDragMoveEvent):
-                if parse_drop(event.mimeData()):
-                    event.ignore()
-                    return True
-        return False
-
-
-def takes_text_only(field: QLineEdit | QPlainTextEdit) -> None:
-    """Leave dragged files and images to the panel or window around a text field, which would insert their addresses."""
-    widget = field.viewport() if isinstance(field, QPlainTextEdit) else field
-    widget.installEventFilter(_TextOnly(widget))
 
 
 def image_paths(items: Sequence[DroppedItem]) -> list[Path]:

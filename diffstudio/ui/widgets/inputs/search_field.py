@@ -6,8 +6,7 @@ from PySide6.QtCore import QTimer, Signal
 from PySide6.QtWidgets import QLineEdit, QToolButton
 
 from diffstudio.ui.widgets import icons
-from diffstudio.ui.widgets.helpers import describe
-from diffstudio.ui.widgets.images.drag_and_drop import takes_text_only
+from diffstudio.ui.widgets.helpers import describe, takes_text_only
 
 SEARCH_DELAY_MS = 150
 

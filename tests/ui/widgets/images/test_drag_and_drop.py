@@ -13,7 +13,8 @@ from pytestqt.qtbot import QtBot
 from diffstudio import paths
 from diffstudio.imaging.formats import IMAGE_SUFFIXES
 from diffstudio.models.files.formats import OTHER_SUFFIXES, SUFFIXES
-from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind, parse_drop, takes_text_only, with_files
+from diffstudio.ui.widgets.helpers import takes_text_only
+from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind, parse_drop, with_files
 from diffstudio.ui.widgets.images.image_reading import read_image
 
 pytestmark = pytest.mark.usefixtures("qapp")
