@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from diffstudio.training.data.captions import caption_tables
 from diffstudio.training.data.captions.caption_tables import Metadata, is_metadata, read_metadata
-from diffstudio.training.data.captions.dropout import caption_tables
 
 
 def read(folder: Path, name: str, content: str | bytes) -> Metadata:
