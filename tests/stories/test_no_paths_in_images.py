@@ -82,6 +82,7 @@ def test_what_is_not_found_is_asked_for_by_name(
 ) -> None:
     room = GenerateRoom()
     qtbot.addWidget(room)
+    room.set_checkpoints([])  # the scan has ended
     opened: list[object] = []
     room.upscale_requested.connect(lambda path, request: opened.append(path))
     room.use_settings(request_)

@@ -149,9 +149,9 @@ def test_the_preview_is_fitted_by_the_resize_mode(qtbot: QtBot, tmp_path: Path) 
         assert section.cards[0].preview.image().pixelColor(32, 4).lightness() == grey
 
 
-def test_pictures_are_dropped_on_it(section: ControlNetSection, picture: Path) -> None:
+def test_pictures_are_dropped_on_it(section: ControlNetSection, qtbot: QtBot, picture: Path) -> None:
     drop_folder(section, picture)
-    assert [use.image for use in section.uses()] == [picture]
+    qtbot.waitUntil(lambda: [use.image for use in section.uses()] == [picture])  # once the drop has returned
 
 
 def test_what_the_network_sees_is_shown(section: ControlNetSection, qtbot: QtBot, picture: Path) -> None:
