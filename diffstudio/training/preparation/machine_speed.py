@@ -24,7 +24,7 @@ from diffstudio.training.recipe.recipe import Recipe
 from diffstudio.training.trainer import Trainer
 
 _ROUNDS, _STEPS = 3, 2  # alternating, so that a busy moment does not decide
-_CLEAR = 1.5  # ratio after the first round, beyond which no more are measured
+_CLEAR = 1.5  # ratio after the second round, beyond which no more are measured: the first may have had a busy moment
 _MATRIX = 256  # rows
 _HOPELESS = 4  # times slower with matrices: steps are not even tried, of which each may take many seconds
 _MOST_KEPT = 200  # measurements in the file
@@ -94,10 +94,10 @@ class _Timer:
 def _compare(timers: dict[str, Callable[[], float]] | dict[str, _Timer]) -> dict[str, float]:
     """The shortest time of each in several rounds."""
     best = {name: float("inf") for name in timers}
-    for _ in range(_ROUNDS):
+    for measured in range(_ROUNDS):
         for name, timer in timers.items():
             best[name] = min(best[name], timer())
-        if max(best.values()) > _CLEAR * min(best.values()):
+        if measured and max(best.values()) > _CLEAR * min(best.values()):
             break
     return best
 

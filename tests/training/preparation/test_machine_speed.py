@@ -101,5 +101,11 @@ def test_a_busy_moment_does_not_decide() -> None:
     assert found == {"float32": 1.0, "bfloat16": 0.9}
 
 
+def test_one_busy_moment_does_not_decide() -> None:
+    fast, slow = iter([9.0, 0.5]), iter([1.0, 1.1])  # a third round is not needed
+    found = machine_speed._compare({"float32": lambda: next(slow), "bfloat16": lambda: next(fast)})
+    assert found == {"float32": 1.0, "bfloat16": 0.5}
+
+
 def test_a_chosen_type_is_not_measured(recipe: Recipe) -> None:
     assert resolved(replace(recipe, network=replace(recipe.network, conditioning=Conditioning.NONE)))[1] == ""
