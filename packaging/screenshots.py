@@ -387,7 +387,7 @@ class Session:
         """A run after three quarters of its steps; the one of an earlier call, where its home was kept."""
         import tomli_w
 
-        from diffstudio.studio.requests.train_request import TrainRequest
+        from diffstudio.studio.requests import TrainRequest
 
         folder = self._training_folder()
         recipe = self.home / "screenshots.toml"
@@ -526,7 +526,7 @@ class Session:
         """A checkpoint of a VAE of drawn shapes."""
         import tomli_w
 
-        from diffstudio.studio.requests.train_request import TrainRequest
+        from diffstudio.studio.requests import TrainRequest
 
         recipe, name = self.home / "vae.toml", "shapes VAE"
         draw_shapes(shapes, 220, 0, 12)
@@ -685,7 +685,7 @@ class Session:
 
     async def _show_generate(self) -> None:
         """The Generate room with its default settings."""
-        from diffstudio.studio.requests.generate_request import GenerateRequest
+        from diffstudio.studio.requests import GenerateRequest
         from diffstudio.ui.generate.loading import load_request
 
         await self._idle()

@@ -128,7 +128,7 @@ def as_number(text: str) -> float:
 
 def spacing_help() -> str:
     """The names of spacings for the help of a verb."""
-    from diffstudio.studio.requests.choices import SpacingName
+    from diffstudio.studio.requests import SpacingName
 
     names = ", ".join(name for name in SpacingName if name is not SpacingName.CUSTOM)
     return f"scheduler, that is the spacing of the steps: {names}, or the name of a noise schedule saved in the Lab"
@@ -140,7 +140,7 @@ def with_named_schedule(given: dict[str, Any]) -> dict[str, Any]:
     BadRequest for a schedule that cannot be read, and for a name that is neither that nor a spacing.
     """
     from diffstudio.studio.curves.saved import find_curve, saved_curves
-    from diffstudio.studio.requests.choices import SpacingName
+    from diffstudio.studio.requests import SpacingName
 
     name = given.get("spacing")
     offered = [one.value for one in SpacingName if one is not SpacingName.CUSTOM]

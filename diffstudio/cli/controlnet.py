@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from diffstudio.cli.arguments import as_number, as_pair, as_path, as_text
 from diffstudio.errors import BadRequest
+from diffstudio.studio.requests import ControlNetUse
 from diffstudio.studio.requests.choices import PreprocessorName
 from diffstudio.studio.requests.control_types import ControlTypeName
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
 
 _Value = TypeVar("_Value")
 _SETTINGS = ("control_as", "control_scale", "control_range", "control_thresholds", "control_type")

@@ -25,8 +25,8 @@ from diffstudio.cli.terminal import print_message
 from diffstudio.errors import BadRequest
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.guidance_support import earlier_checkpoints, suggested
-from diffstudio.studio.requests.choices import LANCZOS, LATENT, FillName, ResizeName, SamplerName
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest, SamplerName
+from diffstudio.studio.requests.choices import LANCZOS, LATENT, FillName, ResizeName
 
 _EARLY = "early"  # given instead of the name of a weaker checkpoint
 _DEFAULT = GenerateRequest()

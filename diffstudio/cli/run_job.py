@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from diffstudio.cli.arguments import as_path
 from diffstudio.cli.terminal import print_message, progress, stop_signals
 from diffstudio.errors import Interrupted
-from diffstudio.studio.requests.kinds import PictureRequest
+from diffstudio.studio.requests import PictureRequest
 
 if TYPE_CHECKING:
     from diffstudio.models.library.library import Library

@@ -14,7 +14,7 @@ from diffstudio import paths
 from diffstudio.cli.arguments import Parser, as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.terminal import duration, progress, stop_signals
 from diffstudio.errors import BadRequest, Interrupted
-from diffstudio.studio.requests.train_request import TrainRequest
+from diffstudio.studio.requests import TrainRequest
 from diffstudio.training.distributed.cluster import ALL_DEVICES, PORT, Address, torchrun_rank
 
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from diffstudio.cli.arguments import (
 from diffstudio.cli.run_job import add_output, run_request
 from diffstudio.cli.terminal import print_message
 from diffstudio.errors import BadRequest, no_image_at
-from diffstudio.studio.requests.choices import LANCZOS, LATENT, SamplerName
+from diffstudio.studio.requests import SamplerName, UpscaleRequest
+from diffstudio.studio.requests.choices import LANCZOS, LATENT
 from diffstudio.studio.requests.limits import MOST_ENLARGED
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
 
 # options that have no effect without a checkpoint
 _SAMPLING = ("strength", "steps", "sampler", "spacing", "enlarge_guidance", "seed", "vae", "tiled", "clip_skip")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffstudio.errors import DiffstudioError
-from diffstudio.studio.requests.kinds import PictureRequest
+from diffstudio.studio.requests import PictureRequest
 
 Picture: TypeAlias = NDArray[np.uint8]  # [H,W,3] RGB; in events at most 512 px a side
 JobId: TypeAlias = int  # id in the queue; ids grow with every submission and are never reused

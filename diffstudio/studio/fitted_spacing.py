@@ -13,9 +13,7 @@ from diffstudio.models.detection.families_table import PIXEL, recommended_settin
 from diffstudio.models.fitted_steps.ladders import Ladder
 from diffstudio.models.fitted_steps.stored import fitted_steps
 from diffstudio.studio.metadata.sampler_names import SAMPLER_LABELS, SPACING_LABELS
-from diffstudio.studio.requests.choices import SpacingName
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import PictureRequest
+from diffstudio.studio.requests import GenerateRequest, PictureRequest, SpacingName
 
 _Request = TypeVar("_Request", bound=PictureRequest)
 

@@ -12,7 +12,7 @@ from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.fitted_steps.distilled import distilled
 from diffstudio.models.library.library import Library
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 
 # Families that are sampled step by step here; every other family has its own sampler.
 _STEPPED = ("pixel", "ddpm", "sd1", "sd2", "sdxl", "sdxl_refiner", "sd3", "flux", "z_image", "qwen_image")

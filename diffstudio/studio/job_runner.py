@@ -26,8 +26,7 @@ from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.jobs.restart_from_step import stored_replay
 from diffstudio.studio.jobs.step_store import StepStore
 from diffstudio.studio.metadata.image_key import ImageKey
-from diffstudio.studio.requests.kinds import PictureRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import PictureRequest, UpscaleRequest
 from diffstudio.studio.settings import Settings
 
 if TYPE_CHECKING:

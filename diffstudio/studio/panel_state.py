@@ -13,8 +13,7 @@ from typing import Any
 
 from diffstudio import paths
 from diffstudio.errors import BadRequest
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest
 from diffstudio.studio.requests.limits import MOST_CONTROLS, MOST_ENLARGED
 from diffstudio.studio.stored_json import read_object, set_aside, write_object
 

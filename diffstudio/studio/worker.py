@@ -31,7 +31,7 @@ from diffstudio.studio.jobs.restart_from_step import NOT_THE_NEWEST, replay_of
 from diffstudio.studio.jobs.step_store import StepStore
 from diffstudio.studio.jobs.waiting_jobs import WaitingJobs
 from diffstudio.studio.metadata.image_key import ImageKey
-from diffstudio.studio.requests.kinds import PictureRequest
+from diffstudio.studio.requests import PictureRequest
 from diffstudio.studio.settings import Settings
 
 if TYPE_CHECKING:

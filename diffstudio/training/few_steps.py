@@ -10,9 +10,8 @@ from diffstudio.models.files.hashes import sha256_of
 from diffstudio.models.fitted_steps.distilled import distilled
 from diffstudio.models.recommended import recommended_for
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.training.recipe.few_steps_recipe import FewStepsRecipe
+from diffstudio.training.recipe import FewStepsRecipe, Recipe
 from diffstudio.training.recipe.network_recipe import network_like
-from diffstudio.training.recipe.recipe import Recipe
 
 
 def no_teacher(recipe: Recipe) -> RunProblem:

@@ -14,7 +14,8 @@ from torch.optim import Optimizer
 from diffstudio.networks.cascade import UPPER
 from diffstudio.networks.state_dict_keys import in_stored_order
 from diffstudio.training.distributed.sharding import is_sharded, like, whole
-from diffstudio.training.recipe.optimiser_recipe import DecayName, OptimiserName, OptimiserRecipe
+from diffstudio.training.recipe import OptimiserRecipe
+from diffstudio.training.recipe.optimiser_recipe import DecayName, OptimiserName
 
 Optimisers = list[Optimizer]  # one, or two for Muon with AdamW
 

@@ -21,10 +21,11 @@ from diffstudio.training.data.pixel_choice import choose_pixels
 from diffstudio.training.data.split import MIN_IMAGES_TO_HOLD_OUT, count_held_out
 from diffstudio.training.few_steps import check_conditioning, distillation_recipe, no_teacher, title
 from diffstudio.training.network_sizes.one_call_size import with_diff_augment, with_one_call_size
+from diffstudio.training.recipe import Recipe, read_recipe
 from diffstudio.training.recipe.data_recipe import ClassesName
 from diffstudio.training.recipe.network_recipe import NetworkName
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
-from diffstudio.training.recipe.recipe import Recipe, read_recipe, read_table
+from diffstudio.training.recipe.recipe import read_table
 from diffstudio.training.recipe_from_checkpoint import (
     FROM_SCRATCH,
     STARTER,

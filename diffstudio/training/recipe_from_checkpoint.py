@@ -13,10 +13,9 @@ from diffstudio.models.detection.families_table import PIXEL, is_trained_here
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.output_format import PLAIN
 from diffstudio.training.channel_adapter import channel_clauses
-from diffstudio.training.recipe.data_recipe import DataRecipe
+from diffstudio.training.recipe import DataRecipe, Recipe
 from diffstudio.training.recipe.network_recipe import NetworkName, network_like
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
-from diffstudio.training.recipe.recipe import Recipe
 
 FROM_SCRATCH = "none"  # for --from
 STARTER = "starter"

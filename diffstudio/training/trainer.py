@@ -21,8 +21,8 @@ from diffstudio.training.ema import ema_model
 from diffstudio.training.objectives.build import build_objective
 from diffstudio.training.objectives.objective import TEACHER, FixedLosses
 from diffstudio.training.power_ema import PowerAverages
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
-from diffstudio.training.recipe.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)

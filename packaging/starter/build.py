@@ -35,7 +35,7 @@ from diffstudio.models.recommended import recommended_for
 from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.networks.transformer import PixelTransformer
 from diffstudio.training.loop import train
-from diffstudio.training.recipe.recipe import Recipe, read_recipe
+from diffstudio.training.recipe import Recipe, read_recipe
 from diffstudio.training.run.events import RunHeldOut, RunStep
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.training.run.sample_sheets import COLUMNS, image_grid

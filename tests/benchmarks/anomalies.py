@@ -33,11 +33,7 @@ from diffstudio.studio.evaluations.anomalies.request import AUTO
 from diffstudio.studio.evaluations.anomalies.result import COMBINED
 from diffstudio.studio.evaluations.folders import inspected, read_generated, read_real
 from diffstudio.training.loop import train
-from diffstudio.training.recipe.data_recipe import DataRecipe
-from diffstudio.training.recipe.network_recipe import NetworkRecipe
-from diffstudio.training.recipe.optimiser_recipe import OptimiserRecipe
-from diffstudio.training.recipe.recipe import Recipe
-from diffstudio.training.recipe.run_recipe import RunRecipe
+from diffstudio.training.recipe import DataRecipe, NetworkRecipe, OptimiserRecipe, Recipe, RunRecipe
 from diffstudio.training.run.run_folder import RunFolder
 
 HELD_OUT = 0.28

@@ -85,11 +85,7 @@ def trained(way: str, seed: int, steps: int, folder: Path, out: Path) -> Any:
     """The run of so many steps."""
     from diffstudio.networks.conditioning import Conditioning
     from diffstudio.training.loop import train
-    from diffstudio.training.recipe.data_recipe import DataRecipe
-    from diffstudio.training.recipe.network_recipe import NetworkRecipe
-    from diffstudio.training.recipe.optimiser_recipe import OptimiserRecipe
-    from diffstudio.training.recipe.recipe import Recipe
-    from diffstudio.training.recipe.run_recipe import RunRecipe
+    from diffstudio.training.recipe import DataRecipe, NetworkRecipe, OptimiserRecipe, Recipe, RunRecipe
 
     recipe = Recipe(
         name=way,

@@ -60,11 +60,7 @@ def measure(count: int, steps: int, seed: int) -> dict[str, Any]:
         os.environ["DIFFSTUDIO_HOME"] = scratch
         from diffstudio.networks.conditioning import Conditioning
         from diffstudio.training.loop import train
-        from diffstudio.training.recipe.data_recipe import DataRecipe
-        from diffstudio.training.recipe.network_recipe import NetworkRecipe
-        from diffstudio.training.recipe.optimiser_recipe import OptimiserRecipe
-        from diffstudio.training.recipe.recipe import Recipe
-        from diffstudio.training.recipe.run_recipe import RunRecipe
+        from diffstudio.training.recipe import DataRecipe, NetworkRecipe, OptimiserRecipe, Recipe, RunRecipe
         from diffstudio.training.run.events import RunCrossValidated, RunHeldOut
 
         files = sorted(write_digits(Path(scratch) / "digits").rglob("*.png"))

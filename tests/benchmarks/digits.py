@@ -49,7 +49,7 @@ def measure(name: str, folder: Path, home: Path, steps: int, changes: list[str],
     from diffstudio.training.data.folder_report import FolderReport
     from diffstudio.training.data.inspect_folder import inspect_folder
     from diffstudio.training.loop import train
-    from diffstudio.training.recipe.recipe import Recipe
+    from diffstudio.training.recipe import Recipe
     from diffstudio.training.recipe_choice import choose_recipe
     from diffstudio.training.run.events import RunFinished
 

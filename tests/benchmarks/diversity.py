@@ -36,7 +36,7 @@ from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.folders import RealFolder, read_real
 from diffstudio.training.loop import train
-from diffstudio.training.recipe.recipe import read_recipe
+from diffstudio.training.recipe import read_recipe
 from tests.benchmarks.samplers import PROMPTS
 
 COUNT, SEEDS = 12, 6

@@ -25,7 +25,7 @@ from diffstudio.studio.events import ENDINGS, Stepped
 from diffstudio.studio.generation.output_files import OutputFiles
 from diffstudio.studio.generation.preview import preview_images
 from diffstudio.studio.jobs.queue import Queue
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.settings import Settings
 from diffstudio.studio.worker import Worker
 from tests.models.sampled import sample

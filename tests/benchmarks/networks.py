@@ -29,7 +29,7 @@ from diffstudio.networks.transformer import Condition
 from diffstudio.training.data.batches import Batch, Batches
 from diffstudio.training.data.dataset import build_dataset
 from diffstudio.training.data.inspect_folder import finish_inspection
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe_choice import choose_recipe, named_recipes
 from diffstudio.training.run.setup import train_tokenizer
 from diffstudio.training.trainer import Trainer

@@ -86,7 +86,7 @@ def measure(folder: Path, variant: str, seed: int, asked: argparse.Namespace, pa
     from diffstudio.studio.evaluations.evaluate import evaluate
     from diffstudio.studio.evaluations.request import EvaluateRequest
     from diffstudio.training.loop import train
-    from diffstudio.training.recipe.recipe import Recipe
+    from diffstudio.training.recipe import Recipe
     from diffstudio.training.recipe_choice import named_recipes
     from diffstudio.training.run.events import RunHeldOut
 

@@ -29,7 +29,7 @@ from diffstudio.models import loading
 from diffstudio.models.adapters.adapters import AdapterUse
 from diffstudio.models.library.folder_records import read_folder
 from diffstudio.models.memory import devices
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from tests.models import adapter_files, small
 from tests.studio.run_request import run_request
 

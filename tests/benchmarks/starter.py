@@ -40,7 +40,7 @@ from diffstudio.models.recommended import recommended_for
 from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.training.data.dataset import ImageDataset, build_dataset
 from diffstudio.training.data.inspect_folder import finish_inspection
-from diffstudio.training.recipe.data_recipe import DataRecipe
+from diffstudio.training.recipe import DataRecipe
 
 PROMPTS = Path(__file__).resolve().parents[2] / "packaging" / "starter" / "four-styles-prompts.txt"
 STYLES = ("3d", "flat", "noto", "twemoji")

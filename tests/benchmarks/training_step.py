@@ -24,7 +24,7 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition
 from diffstudio.training.data.augmentation import Augmentation
 from diffstudio.training.data.batches import Batch
-from diffstudio.training.recipe.recipe import Recipe, read_recipe
+from diffstudio.training.recipe import Recipe, read_recipe
 from diffstudio.training.trainer import Trainer
 
 RECIPES = Path(__file__).resolve().parents[2] / "resources" / "recipes"

@@ -42,7 +42,7 @@ def measure(asked: argparse.Namespace, scratch: Path) -> None:
     from diffstudio.models.upscalers import load_upscaler
     from diffstudio.training.loop import train
     from diffstudio.training.preparation.stored_dataset import StoredDataset
-    from diffstudio.training.recipe.recipe import Recipe
+    from diffstudio.training.recipe import Recipe
     from diffstudio.training.recipe_choice import named_recipes
 
     values = named_recipes()["tiny"].to_json()

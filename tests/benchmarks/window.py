@@ -20,8 +20,7 @@ from PySide6.QtCore import QObject, Qt, QTimer
 from PySide6.QtTest import QTest
 
 from diffstudio.studio.events import ENDINGS, Failed, ImageSaved, Stepped
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.train_request import TrainRequest
+from diffstudio.studio.requests import GenerateRequest, TrainRequest
 from diffstudio.ui import app
 
 FRAME_MS = 16

@@ -26,8 +26,7 @@ from diffstudio.models.families.pixel_file import load
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.studio.curves.saved import NamedCurve, save_curve
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.requests.choices import SpacingName
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest, SpacingName
 from diffstudio.training.loop import train
 from diffstudio.training.run.run_folder import RunFolder
 from tests.models.tiny import write_tiny_checkpoint

@@ -13,9 +13,9 @@ from PIL import Image
 from diffstudio.cli import _parser, main
 from diffstudio.cli.controlnet import controls_of
 from diffstudio.errors import BadRequest
+from diffstudio.studio.requests import ControlNetUse
 from diffstudio.studio.requests.choices import PreprocessorName
 from diffstudio.studio.requests.control_types import ControlTypeName
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
 from tests.studio.generation.test_controlnets import drawing, made, shelf  # noqa: F401 - fixtures
 
 pytestmark = [

@@ -11,8 +11,7 @@ from PIL import Image
 
 from diffstudio import cli, paths
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import GenerateRequest, UpscaleRequest
 from tests.models.test_upscalers import dense
 from tests.models.tiny import write_tiny_checkpoint
 

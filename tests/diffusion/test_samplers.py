@@ -14,7 +14,7 @@ from diffstudio.diffusion.noise import Noise, SeededNoise
 from diffstudio.diffusion.samplers import SAMPLERS, Step, network_calls
 from diffstudio.diffusion.schedule import NoiseSchedule, RectifiedFlow, Schedule, VarianceExploding, VariancePreserving
 from diffstudio.diffusion.spacing import sampling_times
-from diffstudio.studio.requests.choices import SamplerName
+from diffstudio.studio.requests import SamplerName
 from tests.diffusion.exact import SCHEDULES, Gaussian, Mixture, Point, log_snr_ladder, no_noise
 
 DETERMINISTIC = ("euler", "ddim", "heun", "dpmpp_2m", "unipc")

@@ -16,7 +16,8 @@ from diffstudio.diffusion.spacing import (
 )
 from diffstudio.diffusion.tables import ALIGNED_SD15, ALIGNED_SDXL
 from diffstudio.errors import BadRequest
-from diffstudio.studio.requests.choices import CARRIED, SpacingName
+from diffstudio.studio.requests import SpacingName
+from diffstudio.studio.requests.choices import CARRIED
 from tests.diffusion.exact import SCHEDULES, float64
 
 every_schedule = pytest.mark.parametrize("schedule", SCHEDULES.values(), ids=SCHEDULES.keys())

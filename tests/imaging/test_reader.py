@@ -36,7 +36,7 @@ from diffstudio.imaging.reader import (
 from diffstudio.imaging.value_range import Depth, SampleType, ranges_of_folder
 from diffstudio.studio.metadata.image_text import read_text
 from diffstudio.training.data.preprocess import background_colour, resize_to
-from diffstudio.training.recipe.data_recipe import DataRecipe
+from diffstudio.training.recipe import DataRecipe
 
 RED = (255, 0, 0)
 

@@ -18,7 +18,7 @@ from diffstudio.models import loading
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.nonfinite import check_finite
 from diffstudio.models.tools.convert import convert
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from tests.models import small
 from tests.models.small_files import made, record, small_world
 from tests.models.tiny import write_tiny_checkpoint

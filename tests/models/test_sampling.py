@@ -19,7 +19,8 @@ from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.memory import devices, limits
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition, PixelTransformer
-from diffstudio.studio.requests.choices import CARRIED, SamplerName, SpacingName
+from diffstudio.studio.requests import SamplerName, SpacingName
+from diffstudio.studio.requests.choices import CARRIED
 from tests.models.sampled import sample
 from tests.models.tiny import CLASSES, write_tiny_checkpoint
 

@@ -15,8 +15,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.models.detection.types import Layout, Role
 from diffstudio.studio.metadata.metadata import ImageSettings
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import GenerateRequest, UpscaleRequest
 from diffstudio.studio.settings import Settings
 from diffstudio.ui.generate.image_settings_dialog import ImageSettingsDialog
 from diffstudio.ui.generate.mask.dialog import MaskDialog

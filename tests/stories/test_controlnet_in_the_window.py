@@ -17,10 +17,9 @@ from pytestqt.qtbot import QtBot
 from diffstudio.studio.events import Failed, Finished, ImageSaved, Loading, Noted
 from diffstudio.studio.jobs.memory_forecast import DeviceMemory
 from diffstudio.studio.metadata import metadata
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest
 from diffstudio.studio.requests.choices import PreprocessorName
 from diffstudio.studio.requests.control_types import ControlTypeName
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
-from diffstudio.studio.requests.generate_request import GenerateRequest
 from diffstudio.ui.app import Desktop
 from tests.models.adapter_files import kohya, layers, write
 from tests.studio.generation.test_controlnets import drawing, made, shelf  # noqa: F401 - fixtures

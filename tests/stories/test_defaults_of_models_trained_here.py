@@ -24,11 +24,8 @@ from diffstudio.models.model import Model
 from diffstudio.models.recommended import recommended_for, recommended_values
 from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.studio.fitted_spacing import with_fitted_times
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import request_from_json
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
-from diffstudio.training.recipe.recipe import Recipe
-from diffstudio.training.recipe.run_recipe import RunRecipe
+from diffstudio.studio.requests import GenerateRequest, UpscaleRequest, request_from_json
+from diffstudio.training.recipe import Recipe, RunRecipe
 from diffstudio.training.run.run_folder import RunFolder
 from tests.benchmarks.fitted_steps import with_times
 from tests.benchmarks.last_call import grain

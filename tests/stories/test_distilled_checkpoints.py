@@ -28,8 +28,7 @@ from diffstudio.studio.evaluations.likelihood.request import LikelihoodRequest
 from diffstudio.studio.evaluations.restore.restore import restoring_checkpoint
 from diffstudio.studio.evaluations.reverse.request import ReverseRequest
 from diffstudio.studio.evaluations.reverse.reverse import reverse
-from diffstudio.training.recipe.data_recipe import DataRecipe
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import DataRecipe, Recipe
 from diffstudio.ui.models.model_info import model_rows, tuned_text
 from tests.ui.samples import checkpoint as record
 

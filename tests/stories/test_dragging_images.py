@@ -15,8 +15,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.models.detection.types import Layout, Role
 from diffstudio.studio.gallery.gallery import Gallery
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import GenerateRequest, UpscaleRequest
 from diffstudio.training.run.events import RunSamples
 from diffstudio.ui.gallery.room import GalleryRoom
 from diffstudio.ui.generate.canvas.canvas import Canvas

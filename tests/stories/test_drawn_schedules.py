@@ -19,9 +19,7 @@ from diffstudio.diffusion.spacing import carried_times, sampling_times
 from diffstudio.studio.curves.saved import NamedCurve, delete_curve, save_curve
 from diffstudio.studio.events import Finished, ImageSaved
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.requests.choices import SamplerName, SpacingName
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import PictureRequest
+from diffstudio.studio.requests import GenerateRequest, PictureRequest, SamplerName, SpacingName
 from tests.models.tiny import write_tiny_checkpoint
 from tests.studio.a_studio import Studio
 

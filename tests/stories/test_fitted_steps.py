@@ -15,9 +15,7 @@ from diffstudio.models.fitted_steps.stored import store
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.studio.events import Finished, ImageSaved, JobId, Noted
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.requests.choices import SamplerName, SpacingName
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import PictureRequest
+from diffstudio.studio.requests import GenerateRequest, PictureRequest, SamplerName, SpacingName
 from tests.models.fitted_steps.some_ladders import ladder
 from tests.models.tiny import write_tiny_checkpoint
 from tests.studio.a_studio import Studio

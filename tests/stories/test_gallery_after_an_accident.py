@@ -10,7 +10,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio import paths
 from diffstudio.studio.gallery.gallery import Gallery
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from tests.ui.desktop_helpers import PATIENCE_MS, close_desktop, open_desktop
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.usefixtures("dressed")]

@@ -16,8 +16,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio import paths
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.gallery.search import SortOrder
-from diffstudio.studio.requests.choices import SamplerName
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest, SamplerName
 from diffstudio.ui.app import GALLERY, GENERATE, Desktop
 from diffstudio.ui.gallery.grid import thumbnail_rect
 from diffstudio.ui.gallery.room import GalleryRoom

@@ -26,7 +26,7 @@ from diffstudio.models.state_dicts.to_original import vae_to_original
 from diffstudio.studio.events import Event, Finished, ImageSaved, Picture, Stepped
 from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.recording import Recording, Replay
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from tests.models import small
 from tests.models.families.beside import their_scheduler
 from tests.studio.run_request import run_request

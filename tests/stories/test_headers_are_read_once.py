@@ -30,8 +30,7 @@ from diffstudio.studio.generation.controlnets import load_controlnets
 from diffstudio.studio.generation.loras import RequestLoras
 from diffstudio.studio.generation.resolve import resolve
 from diffstudio.studio.generation.textual_inversions import RequestTextualInversions, textual_inversion_files
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest
 from tests.models import small
 from tests.models.adapter_files import kohya, layers, random, write
 from tests.models.conditioning.test_controlnet import lively

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio import __version__, paths
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import UpscaleRequest
 from diffstudio.studio.settings import Settings
 from diffstudio.ui.app import GALLERY, GENERATE, MODELS, TRAIN, Desktop
 from diffstudio.ui.generate.mask.dialog import MaskDialog

@@ -20,8 +20,8 @@ from diffstudio.models.memory.oom_fallback import encode
 from diffstudio.models.multidiffusion import Tiling
 from diffstudio.studio.events import Stepped
 from diffstudio.studio.jobs.recording import Recording, Replay
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.requests.choices import LATENT
-from diffstudio.studio.requests.generate_request import GenerateRequest
 from tests.models import small, small_flow
 from tests.models.conditioning.test_controlnet import lively
 from tests.models.sampled import sample

@@ -19,7 +19,7 @@ from diffstudio import paths
 from diffstudio.models.memory.lease import Lease
 from diffstudio.studio.events import Finished
 from diffstudio.studio.jobs.queue import Queue
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.shell.single_instance import name_for
 from tests.models.tiny import write_tiny_checkpoint
 from tests.ui.desktop_helpers import PATIENCE_MS, EventRecorder, close_desktop, open_desktop

@@ -11,7 +11,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio import paths
 from diffstudio.studio.events import Failed, Finished, ImageSaved
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.lab.latents.view import LatentSpaceView
 from diffstudio.ui.lab.room import LabRoom
 from diffstudio.ui.wiring.navigation import LAB

@@ -17,8 +17,7 @@ from diffstudio import cli, paths
 from diffstudio.models.detection.types import Layout, Role
 from diffstudio.studio.evaluations.jobs import LabJobs
 from diffstudio.studio.gallery.gallery import Gallery
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import GenerateRequest, UpscaleRequest
 from diffstudio.studio.runs.runs import Runs
 from diffstudio.studio.settings import Settings
 from diffstudio.training.run.run_folder import RunFolder

@@ -16,7 +16,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio import paths
 from diffstudio.studio.library.weight_requests import Tool
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.app import GENERATE, MODELS, TRAIN, Desktop
 from diffstudio.ui.models.adding.link_dialog import LinkDialog
 from diffstudio.ui.models.rename_dialog import RenameDialog

@@ -19,10 +19,7 @@ from diffstudio.studio.generation.resolve import resolve
 from diffstudio.studio.generation.upscaler_lookup import default_upscale_request
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.metadata.named_files import NamedFile, needed_files
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import PictureRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest, PictureRequest, UpscaleRequest
 from diffstudio.ui.generate.room import GenerateRoom
 from tests.studio.a_studio import REQUEST, Studio
 

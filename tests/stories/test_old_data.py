@@ -34,15 +34,13 @@ from diffstudio.studio.gallery.rescan import rescan
 from diffstudio.studio.jobs.queue import Queue
 from diffstudio.studio.library.annotations import Annotation, Annotations
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.requests.choices import FillName, ResizeName, SamplerName, SpacingName
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import PictureRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import GenerateRequest, PictureRequest, SamplerName, SpacingName, UpscaleRequest
+from diffstudio.studio.requests.choices import FillName, ResizeName
 from diffstudio.studio.runs.history import RunHistory
 from diffstudio.studio.runs.runs import Runs
 from diffstudio.studio.settings import Settings, Theme, load_settings, read_settings
 from diffstudio.studio.worker import Worker
-from diffstudio.training.recipe.network_recipe import NetworkRecipe
+from diffstudio.training.recipe import NetworkRecipe
 from diffstudio.training.recipe.optimiser_recipe import OptimiserName
 from diffstudio.training.run.events import RunFinished, RunStarted, RunStopped
 from diffstudio.training.run.run_folder import RunFolder, Status

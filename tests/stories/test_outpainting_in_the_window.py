@@ -18,9 +18,8 @@ from diffstudio.cli import main
 from diffstudio.studio.events import Failed, Finished, ImageSaved, Started
 from diffstudio.studio.jobs.memory_forecast import MemoryQuery
 from diffstudio.studio.metadata import metadata
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest
 from diffstudio.studio.requests.choices import ResizeName
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
-from diffstudio.studio.requests.generate_request import GenerateRequest
 from diffstudio.ui.app import Desktop
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.loading import compare_panel

@@ -15,7 +15,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.studio.events import Failed, Finished, ImageSaved
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.app import Desktop
 from diffstudio.ui.generate.mask.dialog import MaskDialog
 from tests.ui.desktop_helpers import PATIENCE_MS, EventRecorder, close_desktop, open_desktop

@@ -32,7 +32,7 @@ from diffstudio.studio.events import Noted
 from diffstudio.studio.generation.preview import to_images
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.prompts.prompt_notes import PROMPT_NOT_USED
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from tests.models import small, small_flow
 from tests.models.families.beside import load
 from tests.models.sampled import sample

@@ -18,8 +18,7 @@ from diffstudio.studio.events import Finished, Started
 from diffstudio.studio.jobs.job_records import REMOVED, RemovedJob
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.jobs.waiting_jobs import RemovedJobs
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import GenerateRequest, UpscaleRequest
 from diffstudio.ui.app import Desktop
 from diffstudio.ui.generate.queue.job_dialog import JobDialog, job_facts
 from diffstudio.ui.generate.upscale_dialog import UpscaleDialog

@@ -12,7 +12,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.models.memory.lease import Lease
 from diffstudio.studio.events import Cancelled, Stepped
-from diffstudio.studio.requests.train_request import TrainRequest
+from diffstudio.studio.requests import TrainRequest
 from diffstudio.training.run.events import RunResumed, RunStarted, RunStep, RunWaiting
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.app import TRAIN, Desktop

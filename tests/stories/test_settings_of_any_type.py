@@ -19,10 +19,8 @@ from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.gallery.rescan import rescan
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.metadata.image_text import ImageText
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest, UpscaleRequest
 from diffstudio.studio.requests.checks import has_type
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
 
 DEEP: Any = []
 for _ in range(300):

@@ -16,7 +16,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio import paths
 from diffstudio.studio.events import Failed, Finished, ImageSaved, Started
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.app import Desktop
 from diffstudio.ui.settings_dialog import SettingsDialog
 from tests.ui.desktop_helpers import PATIENCE_MS, EventRecorder, close_desktop, open_desktop

@@ -38,8 +38,7 @@ from diffstudio.models.detection.types import Layout, Role
 from diffstudio.studio.events import Failed, JobId, Started
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.metadata.metadata import ImageSettings
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import GenerateRequest, UpscaleRequest
 from diffstudio.studio.runs.runs import Runs
 from diffstudio.training.run.events import RunFailed, RunSamples, RunStarted
 from diffstudio.training.run.run_folder import RunFolder

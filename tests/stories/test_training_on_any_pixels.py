@@ -29,14 +29,10 @@ from diffstudio.studio.generation.resolve import Resolved
 from diffstudio.studio.jobs.job_context import JobContext
 from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.metadata import metadata
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.requests.choices import FillName
-from diffstudio.studio.requests.generate_request import GenerateRequest
 from diffstudio.training.loop import train
-from diffstudio.training.recipe.data_recipe import DataRecipe
-from diffstudio.training.recipe.network_recipe import NetworkRecipe
-from diffstudio.training.recipe.optimiser_recipe import OptimiserRecipe
-from diffstudio.training.recipe.recipe import Recipe
-from diffstudio.training.recipe.run_recipe import RunRecipe
+from diffstudio.training.recipe import DataRecipe, NetworkRecipe, OptimiserRecipe, Recipe, RunRecipe
 from diffstudio.training.run.events import RunSamples, RunStarted
 from diffstudio.training.run.run_folder import RunFolder
 

@@ -21,9 +21,9 @@ from diffstudio.errors import RunProblem
 from diffstudio.training.distributed import cluster, meeting, sharding
 from diffstudio.training.distributed.cluster import Cluster
 from diffstudio.training.loop import train
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe.network_recipe import NetworkName
 from diffstudio.training.recipe.optimiser_recipe import OptimiserName
-from diffstudio.training.recipe.recipe import Recipe
 from diffstudio.training.run.events import RunEvent, RunFailed, RunFinished, RunStarted, RunStep, RunWaiting
 from diffstudio.training.run.run_folder import RunFolder
 from tests.training.conftest import folder, recipe, recipe_file, write_pictures

@@ -30,8 +30,7 @@ from diffstudio.studio.generation.upscaler_lookup import find_upscaler
 from diffstudio.studio.jobs.memory_forecast import DeviceMemory, MemoryQuery, forecast
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import GenerateRequest, UpscaleRequest
 from diffstudio.ui.generate.labels import upscalers_of
 from diffstudio.ui.generate.sections.size import limits_of
 from diffstudio.ui.models.model_info import model_rows

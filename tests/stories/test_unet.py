@@ -27,9 +27,9 @@ from diffstudio.networks.unet import PixelUNet
 from diffstudio.training.network_sizes.recipe_size import size_problem
 from diffstudio.training.objectives.diffusion import build_network
 from diffstudio.training.preparation.starting_point import starting_point
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe.network_recipe import NetworkName
 from diffstudio.training.recipe.optimiser_recipe import OptimiserName
-from diffstudio.training.recipe.recipe import Recipe
 from diffstudio.training.recipe_choice import choose_recipe
 from diffstudio.training.recipe_from_checkpoint import started_from
 from diffstudio.training.trainer import Trainer

@@ -17,9 +17,8 @@ from diffstudio import paths
 from diffstudio.errors import BadRequest
 from diffstudio.models.detection.types import Role
 from diffstudio.studio.events import Finished, ImageSaved, Loading, Started, Stepped
+from diffstudio.studio.requests import GenerateRequest, UpscaleRequest
 from diffstudio.studio.requests.choices import LANCZOS, LATENT
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
 from diffstudio.studio.settings import load_settings
 from diffstudio.ui.app import GALLERY, Desktop
 from diffstudio.ui.generate import labels

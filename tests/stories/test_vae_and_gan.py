@@ -23,17 +23,13 @@ from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subje
 from diffstudio.studio.events import ImageSaved, Stepped
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.requests.choices import SamplerName
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest, SamplerName
 from diffstudio.training.evidence.evidence import Evidence
 from diffstudio.training.loop import train
 from diffstudio.training.objectives.objective import Diversity
-from diffstudio.training.recipe.data_recipe import DataRecipe
-from diffstudio.training.recipe.network_recipe import NetworkRecipe
-from diffstudio.training.recipe.objective_recipe import ObjectiveName, ObjectiveRecipe
-from diffstudio.training.recipe.optimiser_recipe import OptimiserName, OptimiserRecipe
-from diffstudio.training.recipe.recipe import Recipe
-from diffstudio.training.recipe.run_recipe import RunRecipe
+from diffstudio.training.recipe import DataRecipe, NetworkRecipe, ObjectiveRecipe, OptimiserRecipe, Recipe, RunRecipe
+from diffstudio.training.recipe.objective_recipe import ObjectiveName
+from diffstudio.training.recipe.optimiser_recipe import OptimiserName
 from diffstudio.training.recipe_from_checkpoint import started_from
 from diffstudio.training.run.events import RunCheckpoint, RunEvent, RunFinished, RunHeldOut, RunStarted, RunStep
 from diffstudio.training.run.run_folder import Command, RunFolder

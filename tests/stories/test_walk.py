@@ -38,12 +38,10 @@ from diffstudio.studio.library.annotations import Annotation, Annotations
 from diffstudio.studio.library.link_download import RemoteFile
 from diffstudio.studio.library.weight_requests import Tool
 from diffstudio.studio.metadata.metadata import ImageSettings
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import GenerateRequest, UpscaleRequest
 from diffstudio.studio.runs.runs import Runs
 from diffstudio.studio.settings import Settings
-from diffstudio.training.recipe.network_recipe import NetworkRecipe
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import NetworkRecipe, Recipe
 from diffstudio.training.run.events import RunFinished, RunHeldOut, RunSamples, RunStarted, RunStep
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.gallery.room import GalleryRoom

@@ -29,7 +29,7 @@ from diffstudio.errors import (
 from diffstudio.models.memory.lease import Lease
 from diffstudio.studio.events import Failed, Finished, ImageSaved, Loading, Paused, Stepped
 from diffstudio.studio.jobs.queue import Queue
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.settings import Settings
 from tests.models.tiny import write_tiny_checkpoint
 from tests.studio.a_studio import REQUEST, Gate, Studio

@@ -17,7 +17,7 @@ from diffstudio.studio.events import ENDINGS, Event, Finished, ImageSaved
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.jobs.queue import Queue
 from diffstudio.studio.jobs.step_store import StepStore
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.settings import Settings
 from diffstudio.studio.worker import Worker
 

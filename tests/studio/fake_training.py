@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from PIL import Image  # noqa: E402
 
 from diffstudio.training.distributed import cluster  # noqa: E402
-from diffstudio.training.recipe.recipe import Recipe  # noqa: E402
+from diffstudio.training.recipe import Recipe  # noqa: E402
 from diffstudio.training.recipe_choice import read_choice  # noqa: E402
 from diffstudio.training.run.events import (  # noqa: E402
     RunCheckpoint,

@@ -15,9 +15,7 @@ from diffstudio.studio.generation.resolve import resolve_for
 from diffstudio.studio.generation.upscale import upscale
 from diffstudio.studio.jobs.job_context import ImageStore, JobContext
 from diffstudio.studio.jobs.job_control import JobControl
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import PictureRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleRequest
 
 
 def run_request(

@@ -26,7 +26,7 @@ from diffstudio.studio.events import (
     Started,
     Stepped,
 )
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 
 IMAGE = np.full((2, 3, 3), 7, np.uint8)
 EVENTS: tuple[Event, ...] = (

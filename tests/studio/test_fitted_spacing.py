@@ -10,9 +10,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.fitted_steps.stored import BESIDE, store
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.studio.fitted_spacing import fallback, fitted_text, missing_text, with_fitted_times
-from diffstudio.studio.requests.choices import SamplerName, SpacingName
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName, UpscaleRequest
 from tests.models.fitted_steps.some_ladders import ladder
 from tests.models.tiny import write_tiny_checkpoint
 

@@ -23,7 +23,7 @@ from diffstudio.studio.guidance_support import (
     misfit,
     suggested,
 )
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from tests.models.tiny import write_tiny_checkpoint
 from tests.ui.samples import checkpoint
 

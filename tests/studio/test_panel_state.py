@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from diffstudio.studio.panel_state import PanelState, read_state, save_state
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest
 
 STATE = PanelState(
     GenerateRequest(

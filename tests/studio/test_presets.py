@@ -10,7 +10,7 @@ import pytest
 from diffstudio.errors import BadRequest
 from diffstudio.studio.panel_state import PanelState
 from diffstudio.studio.presets import LONGEST_NAME, Preset, Presets, read_presets, save_presets
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 
 STATE = PanelState(GenerateRequest("apple", steps=7))
 

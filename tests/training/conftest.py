@@ -10,11 +10,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.training.recipe.data_recipe import DataRecipe
-from diffstudio.training.recipe.network_recipe import NetworkRecipe
-from diffstudio.training.recipe.optimiser_recipe import OptimiserRecipe
-from diffstudio.training.recipe.recipe import Recipe
-from diffstudio.training.recipe.run_recipe import RunRecipe
+from diffstudio.training.recipe import DataRecipe, NetworkRecipe, OptimiserRecipe, Recipe, RunRecipe
 
 SHAPES = ("disc", "square")
 

@@ -18,7 +18,7 @@ from diffstudio.errors import RunProblem
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.training.cross_splits import CrossSplits
 from diffstudio.training.loop import train
-from diffstudio.training.recipe.recipe import Recipe, read_recipe
+from diffstudio.training.recipe import Recipe, read_recipe
 from diffstudio.training.run.events import (
     RunCrossValidated,
     RunEvent,

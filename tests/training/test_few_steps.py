@@ -23,9 +23,9 @@ from diffstudio.models.recommended import recommended_values
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.inspect_folder import finish_inspection
 from diffstudio.training.loop import train
+from diffstudio.training.recipe import Recipe, read_recipe
 from diffstudio.training.recipe.network_recipe import NetworkName
 from diffstudio.training.recipe.optimiser_recipe import OptimiserName
-from diffstudio.training.recipe.recipe import Recipe, read_recipe
 from diffstudio.training.recipe_choice import choose_recipe, named_recipes
 from diffstudio.training.run.events import RunFinished, RunHeldOut, RunSamples, RunStarted
 from diffstudio.training.run.run_folder import Command, RunFolder

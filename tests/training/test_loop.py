@@ -30,10 +30,9 @@ from diffstudio.studio.curves.noise_levels import TrainingLevels
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.loop import train
 from diffstudio.training.objectives.objective import FixedLosses
+from diffstudio.training.recipe import OptimiserRecipe, Recipe, UpperRecipe
 from diffstudio.training.recipe.objective_recipe import NoiseLevelsName
-from diffstudio.training.recipe.optimiser_recipe import OptimiserName, OptimiserRecipe
-from diffstudio.training.recipe.recipe import Recipe
-from diffstudio.training.recipe.upper_recipe import UpperRecipe
+from diffstudio.training.recipe.optimiser_recipe import OptimiserName
 from diffstudio.training.run import sample_sheets, training
 from diffstudio.training.run.checkpointing import to_delete
 from diffstudio.training.run.command_listener import CommandListener, training_turn

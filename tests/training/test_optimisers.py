@@ -7,7 +7,8 @@ import torch
 from torch import nn
 
 from diffstudio.training import optimisers
-from diffstudio.training.recipe.optimiser_recipe import DecayName, OptimiserName, OptimiserRecipe
+from diffstudio.training.recipe import OptimiserRecipe
+from diffstudio.training.recipe.optimiser_recipe import DecayName, OptimiserName
 
 
 class Bowl(nn.Module):

@@ -22,9 +22,9 @@ from diffstudio.training.distributed.team import ALONE
 from diffstudio.training.loop import train
 from diffstudio.training.post_hoc_ema import averaged_run, held_out_losses, write_checkpoint
 from diffstudio.training.power_ema import LENGTHS, snapshot_steps
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
 from diffstudio.training.recipe.optimiser_recipe import OptimiserName
-from diffstudio.training.recipe.recipe import Recipe
 from diffstudio.training.run.run_folder import Command, RunFolder
 from diffstudio.training.trainer import Trainer
 

@@ -13,7 +13,7 @@ from diffstudio.errors import RunProblem
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.folder_report import FOLDER_NAMES, HELD_OUT, FolderReport, ImageRecord
 from diffstudio.training.data.inspect_folder import inspect_folder
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe_choice import (
     FEWEST_TO_SPLIT,
     SPLITS_BELOW_IMAGES,

@@ -15,7 +15,7 @@ from torch import Tensor
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition
 from diffstudio.training.data.batches import Batch
-from diffstudio.training.recipe.recipe import Recipe, read_recipe
+from diffstudio.training.recipe import Recipe, read_recipe
 from diffstudio.training.trainer import Trainer
 
 OLD = Path(__file__).parents[1] / "data" / "v0_1_keys"

@@ -17,11 +17,8 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.events import Event, Stepped
 from diffstudio.studio.runs.runs import Runs
 from diffstudio.studio.settings import load_settings
-from diffstudio.training.recipe.data_recipe import DataRecipe
-from diffstudio.training.recipe.network_recipe import NetworkRecipe
-from diffstudio.training.recipe.optimiser_recipe import DecayName, OptimiserName, OptimiserRecipe
-from diffstudio.training.recipe.recipe import Recipe
-from diffstudio.training.recipe.run_recipe import RunRecipe
+from diffstudio.training.recipe import DataRecipe, NetworkRecipe, OptimiserRecipe, Recipe, RunRecipe
+from diffstudio.training.recipe.optimiser_recipe import DecayName, OptimiserName
 from diffstudio.training.run.events import RunEvent
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.app import Desktop

@@ -11,7 +11,7 @@ import numpy as np
 from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.events import Event, Finished, ImageSaved, JobId, Picture, Started, Stepped
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 
 
 def checkpoint(name: str = "starter", **values: Any) -> Checkpoint:

@@ -22,7 +22,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio import paths
 from diffstudio.studio.events import Cancelled, Event, Finished, ImageSaved, Paused, Started, Stepped
 from diffstudio.studio.metadata.named_files import NamedFile
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.settings import Settings, Theme, load_settings
 from diffstudio.ui import app
 from diffstudio.ui.app import GALLERY, GENERATE, MODELS, TRAIN, Desktop

@@ -9,7 +9,7 @@ from PySide6.QtCore import QThread
 from pytestqt.qtbot import QtBot
 
 from diffstudio.studio.events import Cancelled, Event, Finished, ImageSaved, Paused, Started, Stepped
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.bridge import Bridge
 from tests.ui.samples import picture, stepped
 

@@ -17,8 +17,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.metadata.metadata import ImageSettings
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest
 from diffstudio.studio.settings import Settings, Theme
 from diffstudio.ui.generate.image_settings_dialog import ImageSettingsDialog
 from diffstudio.ui.settings_dialog import SettingsDialog

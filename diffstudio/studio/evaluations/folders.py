@@ -24,7 +24,7 @@ from diffstudio.training.data.folder_report import FolderReport, InspectionProgr
 from diffstudio.training.data.inspect_folder import MIN_SIDE, finish_inspection
 from diffstudio.training.data.pixel_choice import choose_pixels
 from diffstudio.training.preparation.stored_dataset import StoredDataset
-from diffstudio.training.recipe.data_recipe import DataRecipe
+from diffstudio.training.recipe import DataRecipe
 from diffstudio.training.run.run_folder import RunFolder
 
 OnProgress = Callable[[str, int, int], None]  # what is being done, how much is done, of how much (0: not known)

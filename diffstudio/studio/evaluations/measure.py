@@ -21,7 +21,7 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.folders import OnProgress, RealFolder
 from diffstudio.studio.evaluations.samples import NOISE_LEVELS, CheckpointSamples, losses_of_part
 from diffstudio.training.data.augmentation import Augmentation
-from diffstudio.training.recipe.data_recipe import DataRecipe
+from diffstudio.training.recipe import DataRecipe
 
 _BATCH = 32
 _LOSSES_OF = 256  # images of each part at most

@@ -12,8 +12,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import FAMILIES, is_trained_here
 from diffstudio.models.files.formats import INDEX
 from diffstudio.models.library.library import Library
-from diffstudio.training.recipe.data_recipe import DataRecipe
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import DataRecipe, Recipe
 from diffstudio.training.run.run_folder import RunFolder
 
 

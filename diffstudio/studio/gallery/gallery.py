@@ -45,8 +45,7 @@ from diffstudio.studio.gallery.trash import BeforeRemoval, Trash, folder_missing
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.metadata.image_text import read_text
 from diffstudio.studio.prompts.lora_tags import lora_tags
-from diffstudio.studio.requests.kinds import PictureRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import PictureRequest, UpscaleRequest
 
 IMAGE_NOT_SAVED = "The image could not be saved"
 THUMBNAIL_SIDE = 256  # px

@@ -32,8 +32,7 @@ from diffstudio.studio.gallery.search import (
 from diffstudio.studio.gallery.sidecar import tags_from_json
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.prompts.lora_tags import lora_tags
-from diffstudio.studio.requests.kinds import PictureRequest, request_from_json
-from diffstudio.studio.requests.train_request import TrainRequest
+from diffstudio.studio.requests import PictureRequest, TrainRequest, request_from_json
 
 COLUMNS = (
     "images.id, path, request, created, width, height, starred, checkpoint, note, missing, seed, size_bytes, tags, "

@@ -14,7 +14,7 @@ from datetime import date, datetime, timedelta
 from enum import StrEnum
 
 from diffstudio.studio.metadata.sampler_names import SAMPLER_LABELS, named_sampler, reduced
-from diffstudio.studio.requests.choices import SamplerName
+from diffstudio.studio.requests import SamplerName
 from diffstudio.studio.requests.limits import LARGEST_SEED
 
 _MOST_TERMS = 32

@@ -10,7 +10,7 @@ from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.metadata.named_files import NamedFile, find_near, has_lost_files, located
-from diffstudio.studio.requests.kinds import PictureRequest
+from diffstudio.studio.requests import PictureRequest
 
 
 def find_sources(request: PictureRequest, gallery: Gallery | None = None) -> PictureRequest:

@@ -14,8 +14,8 @@ from diffstudio.imaging.masks import Box
 from diffstudio.imaging.reader import read_rgb
 from diffstudio.studio.events import Picture
 from diffstudio.studio.generation.init_image import fitted
+from diffstudio.studio.requests import ControlNetUse
 from diffstudio.studio.requests.choices import PreprocessorName, ResizeName
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
 
 _TAN_22_5 = 0.4142135623730950488  # tan 22.5°: a flatter gradient counts as horizontal
 _LINE = 127  # a pixel belongs to a line where its darkest channel is below this

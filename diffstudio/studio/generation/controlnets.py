@@ -17,10 +17,9 @@ from diffstudio.models.detection.types import Role
 from diffstudio.models.files.hashes import autov2, sha256_of
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.lookup import find_model
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest
 from diffstudio.studio.requests.choices import PreprocessorName
 from diffstudio.studio.requests.control_types import CONTROL_TYPES, ControlTypeName
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
-from diffstudio.studio.requests.generate_request import GenerateRequest
 
 if TYPE_CHECKING:
     from torch import nn

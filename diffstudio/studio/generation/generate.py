@@ -48,9 +48,8 @@ from diffstudio.studio.jobs.job_context import JobContext
 from diffstudio.studio.prompts.lora_tags import LoraUse
 from diffstudio.studio.prompts.prompt_notes import PromptNotes
 from diffstudio.studio.prompts.wildcards import DrawnPrompt, PromptVariants
+from diffstudio.studio.requests import GenerateRequest, PictureRequest
 from diffstudio.studio.requests.choices import LATENT
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import PictureRequest
 from diffstudio.studio.requests.limits import enlarged_size
 
 

@@ -23,8 +23,8 @@ from diffstudio.studio.events import Picture
 from diffstudio.studio.metadata.image_text import read_text
 from diffstudio.studio.metadata.metadata import JSON_KEY
 from diffstudio.studio.metadata.readers.found_settings import as_object, json_object
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.requests.choices import FillName, ResizeName
-from diffstudio.studio.requests.generate_request import GenerateRequest
 from diffstudio.studio.requests.limits import LARGEST_SIDE, too_large
 from diffstudio.training.recipe.recipe import ranges_of_recipe
 

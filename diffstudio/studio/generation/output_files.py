@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from diffstudio.atomic import atomic_write, check_writable, write_numbered
 from diffstudio.errors import BadRequest
 from diffstudio.storage_errors import storage_errors, storage_problem
-from diffstudio.studio.requests.kinds import PictureRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import PictureRequest, UpscaleRequest
 
 if TYPE_CHECKING:
     from PIL.Image import Image

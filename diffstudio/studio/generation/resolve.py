@@ -18,8 +18,7 @@ from diffstudio.studio.guidance_support import check_supported, find_weak_model
 from diffstudio.studio.metadata.named_files import needed_files
 from diffstudio.studio.prompts.lora_tags import lora_tags
 from diffstudio.studio.prompts.wildcards import PromptVariants
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import PictureRequest
+from diffstudio.studio.requests import GenerateRequest, PictureRequest
 
 
 @dataclass(frozen=True, slots=True)

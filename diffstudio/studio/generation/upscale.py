@@ -30,9 +30,9 @@ from diffstudio.studio.generation.textual_inversions import RequestTextualInvers
 from diffstudio.studio.jobs.job_context import JobContext
 from diffstudio.studio.metadata.image_text import read_text
 from diffstudio.studio.prompts.prompt_notes import PromptNotes
+from diffstudio.studio.requests import UpscaleRequest
 from diffstudio.studio.requests.choices import LATENT
 from diffstudio.studio.requests.limits import enlarged_size
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
 
 
 def upscale(

@@ -14,8 +14,8 @@ from diffstudio.models.library.library import Library
 from diffstudio.models.library.lookup import find_model
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.metadata.metadata import ImageSettings
+from diffstudio.studio.requests import UpscaleRequest
 from diffstudio.studio.requests.choices import LANCZOS, LATENT
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 _MOST_SOURCES = 8  # upscaled images that are followed back to the image they were made from

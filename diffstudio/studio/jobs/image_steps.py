@@ -29,9 +29,7 @@ from diffstudio.atomic import atomic_write
 from diffstudio.errors import BadRequest, StorageProblem, UnexpectedValue, why_unreadable, wrong_format
 from diffstudio.studio.events import Picture
 from diffstudio.studio.jobs.recording import BatchRecord, Recording
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import PictureRequest, request_from_json
-from diffstudio.studio.requests.train_request import TrainRequest
+from diffstudio.studio.requests import GenerateRequest, PictureRequest, TrainRequest, request_from_json
 
 if TYPE_CHECKING:
     from torch import Tensor

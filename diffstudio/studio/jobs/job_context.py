@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from diffstudio.studio.events import JobId
 from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.recording import Recording, Replay
-from diffstudio.studio.requests.kinds import PictureRequest
+from diffstudio.studio.requests import PictureRequest
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -12,9 +12,7 @@ from typing import TypeAlias
 
 from diffstudio.errors import BadRequest
 from diffstudio.studio.events import JobId
-from diffstudio.studio.requests.kinds import PictureRequest, request_from_json
-from diffstudio.studio.requests.train_request import TrainRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import PictureRequest, TrainRequest, UpscaleRequest, request_from_json
 
 
 class JobKind(StrEnum):

@@ -12,7 +12,7 @@ from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.memory import limits
 from diffstudio.models.memory.estimate import Estimate, estimate, loaded_bytes, sampling_bytes
 from diffstudio.models.model import OffloadLevel
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 
 _NEGLIGIBLE = 0.02  # of the free memory
 _DEFAULT_SIDE = 512  # px, for checkpoints that do not record their training size

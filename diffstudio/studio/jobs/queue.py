@@ -38,7 +38,7 @@ from diffstudio.studio.jobs.job_records import (
     restart_text,
 )
 from diffstudio.studio.jobs.queue_rescue import rescued_file, swap_in_rescued, text_or_bytes, write_rescued
-from diffstudio.studio.requests.kinds import PictureRequest
+from diffstudio.studio.requests import PictureRequest
 
 FORMAT = 1  # of the database: PRAGMA user_version
 _COLUMNS = {  # added since version 0.1, which ignores them

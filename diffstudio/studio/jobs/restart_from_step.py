@@ -9,7 +9,7 @@ from diffstudio.studio.jobs.job_records import RestartPoint
 from diffstudio.studio.jobs.recording import STEPS_TOO_LARGE, Recording, Replay, not_restartable
 from diffstudio.studio.jobs.step_store import StepStore
 from diffstudio.studio.metadata.image_key import ImageKey
-from diffstudio.studio.requests.kinds import PictureRequest
+from diffstudio.studio.requests import PictureRequest
 
 _MAY_DIFFER = ("prompt", "negative", "guidance", "checkpoint")
 NOT_THE_NEWEST = "only the steps of the newest job are kept"

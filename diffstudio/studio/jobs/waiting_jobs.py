@@ -11,7 +11,7 @@ from diffstudio.studio.jobs.job_records import QueuedJob, RemovedJob
 from diffstudio.studio.jobs.queue import Queue
 from diffstudio.studio.jobs.recording import Replay
 from diffstudio.studio.jobs.restart_from_step import settings_before_restart
-from diffstudio.studio.requests.kinds import PictureRequest
+from diffstudio.studio.requests import PictureRequest
 
 
 @dataclass(frozen=True, slots=True)

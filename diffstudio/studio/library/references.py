@@ -11,8 +11,7 @@ from typing import TypeVar
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Role
 from diffstudio.studio.prompts.lora_tags import TAG
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import PictureRequest
+from diffstudio.studio.requests import GenerateRequest, PictureRequest
 
 # Roles of the models that the fields of a request can name.
 _CHECKPOINT = frozenset({Role.CHECKPOINT, Role.NETWORK})

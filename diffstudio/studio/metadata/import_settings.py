@@ -24,9 +24,8 @@ from diffstudio.studio.metadata.readers.sd_parsers_graph import read_through_sd_
 from diffstudio.studio.metadata.sampler_names import drawn_schedule, reduced, sampler_and_spacing, shortened
 from diffstudio.studio.prompts.lora_tags import TAG
 from diffstudio.studio.prompts.wildcards import escaped
+from diffstudio.studio.requests import GenerateRequest, PictureRequest
 from diffstudio.studio.requests.choices import LANCZOS, LATENT
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import PictureRequest
 from diffstudio.studio.requests.limits import LARGEST_SEED, LONGEST_PROMPT
 
 DAMAGED = "The image's settings are damaged"

@@ -32,11 +32,9 @@ from diffstudio.studio.metadata.sampler_names import A1111_SPACINGS, SAMPLER_LAB
 from diffstudio.studio.metadata.stored_request import stored_request
 from diffstudio.studio.prompts import lora_tags
 from diffstudio.studio.prompts.wildcards import escaped
+from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleRequest
 from diffstudio.studio.requests.choices import FillName
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import PictureRequest
 from diffstudio.studio.requests.limits import LONGEST_PROMPT
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
 
 JSON_KEY = "diffstudio"
 TEXT_KEY = "parameters"

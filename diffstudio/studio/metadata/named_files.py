@@ -25,9 +25,7 @@ from diffstudio.errors import CheckpointMissing
 from diffstudio.models.files.formats import SUFFIXES
 from diffstudio.models.files.hashes import known_file, sha256_of
 from diffstudio.studio.prompts import lora_tags
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import PictureRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleRequest
 
 MODELS_KEY = "models"
 _IMAGES = {"init": "init image", "mask": "mask", "source": "source image"}  # fields, and what a message calls them

@@ -8,9 +8,8 @@ from typing import Any
 
 from diffstudio.errors import BadRequest
 from diffstudio.studio.curves.saved import NamedCurve
+from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName
 from diffstudio.studio.requests.checks import shown
-from diffstudio.studio.requests.choices import SamplerName, SpacingName
-from diffstudio.studio.requests.generate_request import GenerateRequest
 
 SAMPLER_LABELS = {
     SamplerName.EULER: "Euler",

@@ -8,11 +8,14 @@ from typing import Any
 
 from diffstudio.errors import BadRequest
 from diffstudio.studio.metadata.sampler_names import shortened
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import PictureRequest, request_from_json
-from diffstudio.studio.requests.train_request import TrainRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import (
+    ControlNetUse,
+    GenerateRequest,
+    PictureRequest,
+    TrainRequest,
+    UpscaleRequest,
+    request_from_json,
+)
 
 
 def stored_request(values: Mapping[str, Any]) -> tuple[PictureRequest, list[str]]:

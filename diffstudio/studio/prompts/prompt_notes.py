@@ -10,7 +10,7 @@ from diffstudio.models.conditioning.prompt_features import PromptFeature
 from diffstudio.models.conditioning.prompt_schedule import ScheduledText, has_and, split_and
 from diffstudio.models.model import Model
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.requests.kinds import PictureRequest
+from diffstudio.studio.requests import PictureRequest
 
 _WEIGHTS = re.compile(r"(?<!\\)\((?:[^()]|\\.)*:\s*[+-]?[.\d]+\s*\)|(?<!\\)\(\(|(?<!\\)\[\[|\bBREAK\b")
 PROMPT_NOT_USED = "This checkpoint is unconditional: it does not use the prompt."

@@ -27,7 +27,7 @@ from diffstudio.models.library.lookup import similar_names
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.prompts.template_parser import parse_template
 from diffstudio.studio.prompts.wildcard_lists import read_wildcard_lists, wildcard_text_file
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.requests.limits import LONGEST_PROMPT
 
 if TYPE_CHECKING:

@@ -22,12 +22,12 @@ from diffstudio.errors import (
     RunProblem,
     StorageProblem,
 )
-from diffstudio.studio.requests.train_request import TrainRequest
+from diffstudio.studio.requests import TrainRequest
 from diffstudio.studio.runs.process import LOCK, Detached, Launch, read_launch, start_detached, terminate, write_launch
 from diffstudio.studio.runs.status import ALIVE, RunProgress, find_process, modified, size_of, status_of
 from diffstudio.studio.system_trash import move_to_system_trash
 from diffstudio.training.distributed.cluster import ALL_DEVICES
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe_choice import RecipeChoice, read_choice
 from diffstudio.training.run.run_folder import Command, RunFolder, RunRequest, Status, creation_time
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from diffstudio.training.data.preprocess import background_levels
 from diffstudio.training.distributed.portion import Portion
-from diffstudio.training.recipe.data_recipe import DataRecipe
+from diffstudio.training.recipe import DataRecipe
 
 AUGMENTED_FRACTION = 0.5  # of the images are rotated, and independently as many translated, if the recipe does so
 

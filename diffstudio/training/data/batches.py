@@ -26,7 +26,7 @@ from diffstudio.training.data.captions.dropout import CaptionDropout
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.distributed.portion import Portion
 from diffstudio.training.distributed.team import ALONE, Team
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import Recipe
 
 _STEPS_IN_BLOCK = 1024  # whose buckets are drawn together
 MAX_HELD_OUT = 256  # images: enough for a stable loss, few enough for memory and time

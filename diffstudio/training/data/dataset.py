@@ -24,7 +24,8 @@ from diffstudio.training.data.pixel_choice import AUTO, BUCKET, CROP, with_range
 from diffstudio.training.data.preprocess import PAD, Size, background_colour, size_for
 from diffstudio.training.data.split import folds_of_images, held_out_images
 from diffstudio.training.data.usable_images import no_usable_images, usable_images
-from diffstudio.training.recipe.data_recipe import DataRecipe, MasksName
+from diffstudio.training.recipe import DataRecipe
+from diffstudio.training.recipe.data_recipe import MasksName
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -32,7 +32,8 @@ from diffstudio.training.data.folder_report import ImageRecord, Skipped, nothing
 from diffstudio.training.data.inspect_folder import map_in_threads
 from diffstudio.training.data.pixel_choice import AUTO, CROP
 from diffstudio.training.data.preprocess import background_colour, prepare_image, prepare_mask, size_for
-from diffstudio.training.recipe.data_recipe import DataRecipe, MasksName
+from diffstudio.training.recipe import DataRecipe
+from diffstudio.training.recipe.data_recipe import MasksName
 
 FORMAT = 2  # of the cached pixels: raise it when the same recipe gives different pixels
 KEPT_DAYS = 30  # since the last use of a cache file

@@ -8,7 +8,8 @@ from dataclasses import replace
 
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord, count_of
 from diffstudio.training.data.preprocess import PAD, Size, bucket_sizes, share_kept, size_for
-from diffstudio.training.recipe.data_recipe import DataRecipe, MasksName, RangesRecipe
+from diffstudio.training.recipe import DataRecipe
+from diffstudio.training.recipe.data_recipe import MasksName, RangesRecipe
 
 AUTO, CROP, BUCKET = "auto", "crop", "bucket"
 GREY, COLOUR = 1, 3  # channels of images; files with other numbers of channels are arrays

@@ -13,7 +13,7 @@ from PIL import Image, ImageColor
 from diffstudio.errors import ImageProblem, RunProblem
 from diffstudio.imaging.levels import Levels, LoadedLevels, PixelForm, load_levels
 from diffstudio.imaging.reader import load_image
-from diffstudio.training.recipe.data_recipe import DataRecipe
+from diffstudio.training.recipe import DataRecipe
 
 Size = tuple[int, int]  # width and height, px
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from diffstudio.training.data.folder_classes import class_labels
 from diffstudio.training.data.folder_report import HELD_OUT, FolderReport, ImageRecord
 from diffstudio.training.data.usable_images import usable_images
-from diffstudio.training.recipe.data_recipe import ClassesName, DataRecipe
+from diffstudio.training.recipe import DataRecipe
+from diffstudio.training.recipe.data_recipe import ClassesName
 
 MIN_IMAGES_TO_HOLD_OUT = 20  # from this number on, at least one image is held out
 MAX_CLUSTER_FRACTION = 0.05  # larger clusters of near-duplicates may be split by the hold-out

@@ -7,7 +7,7 @@ from pathlib import Path
 from diffstudio.errors import FolderProblem
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord, Skipped, nothing_to_train_on
 from diffstudio.training.data.pixel_choice import why_unfit
-from diffstudio.training.recipe.data_recipe import DataRecipe
+from diffstudio.training.recipe import DataRecipe
 
 
 def usable_images(report: FolderReport, data: DataRecipe) -> tuple[list[ImageRecord], list[Skipped]]:

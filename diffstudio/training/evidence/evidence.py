@@ -22,7 +22,7 @@ from diffstudio.training.data.batches import derived_seed
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.evidence.cross_validation import CrossValidation
 from diffstudio.training.objectives.objective import Diversity
-from diffstudio.training.recipe.data_recipe import DataRecipe
+from diffstudio.training.recipe import DataRecipe
 
 FEWEST_SAMPLES = 16  # that a verdict is based on
 _MOST_IMAGES = 50_000

@@ -7,9 +7,8 @@ from dataclasses import replace
 from math import gcd
 
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.training.recipe.network_recipe import NetworkRecipe
+from diffstudio.training.recipe import NetworkRecipe, Recipe
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
-from diffstudio.training.recipe.recipe import Recipe
 
 AUGMENT_LABELS = 6  # width of the augmentation labels (Karras et al. 2022, app. F.2)
 DIFF_AUGMENT_BELOW = 5000  # images

@@ -5,12 +5,10 @@ from __future__ import annotations
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.network_sizes.one_call_size import AUGMENT_LABELS, one_call_bytes, one_call_parameters
 from diffstudio.training.network_sizes.unet_size import unet_bytes, unet_parameters
-from diffstudio.training.recipe.data_recipe import DataRecipe
-from diffstudio.training.recipe.network_recipe import NetworkName, NetworkRecipe
+from diffstudio.training.recipe import DataRecipe, NetworkRecipe, Recipe, UpperRecipe
+from diffstudio.training.recipe.network_recipe import NetworkName
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
 from diffstudio.training.recipe.optimiser_recipe import OptimiserName
-from diffstudio.training.recipe.recipe import Recipe
-from diffstudio.training.recipe.upper_recipe import UpperRecipe
 
 _TIME_FEATURES = 256  # of the network's time embedding
 _STATES = {  # values that an optimiser keeps for each parameter

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.network_sizes.one_call_size import AUGMENT_LABELS
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import Recipe
 
 _RESIDUAL_VALUES = 11  # kept for the backward pass by a residual block, per px and channel
 _ATTENTION_VALUES, _CROSS_ATTENTION_VALUES = 8, 30  # by an attention layer, without and with text

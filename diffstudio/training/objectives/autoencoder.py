@@ -23,8 +23,8 @@ from diffstudio.training.objectives.bounds import elbo, in_bits
 from diffstudio.training.objectives.diversity import measure_diversity
 from diffstudio.training.objectives.gaussian_baseline import gaussian_bits
 from diffstudio.training.objectives.objective import Diversity, FixedLosses, Update, gradient_norm
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
-from diffstudio.training.recipe.recipe import Recipe
 
 _VARIANCE_DECAY = 0.98  # of the moving average of the decoder's squared error
 _MOST_LATENTS = 1024  # images from whose latents the stored directions are computed

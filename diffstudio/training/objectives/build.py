@@ -9,8 +9,8 @@ from diffstudio.training.objectives.consistency import ConsistencyObjective
 from diffstudio.training.objectives.diffusion import DiffusionObjective
 from diffstudio.training.objectives.gan import GanObjective
 from diffstudio.training.objectives.objective import Objective
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
-from diffstudio.training.recipe.recipe import Recipe
 
 
 def build_objective(recipe: Recipe, *, classes: int, vocabulary: int, device: torch.device) -> Objective:

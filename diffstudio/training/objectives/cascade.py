@@ -21,8 +21,7 @@ from diffstudio.networks.transformer import Condition, PixelTransformer
 from diffstudio.networks.transformer_config import TransformerConfig
 from diffstudio.training.data.augmentation import Augmentation
 from diffstudio.training.data.batches import Batch, Batches
-from diffstudio.training.recipe.recipe import Recipe
-from diffstudio.training.recipe.upper_recipe import UpperRecipe
+from diffstudio.training.recipe import Recipe, UpperRecipe
 
 HELD_OUT_TIMES = (0.2, 0.4, 0.6, 0.8)  # noise levels t at which the held-out loss is measured
 

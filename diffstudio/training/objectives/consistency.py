@@ -29,7 +29,7 @@ from diffstudio.training.data.batches import Batch, Batches
 from diffstudio.training.objectives.diffusion import DiffusionObjective
 from diffstudio.training.objectives.objective import TEACHER, FixedLosses, Update, gradient_norm
 from diffstudio.training.objectives.unet import seeded_dropout
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import Recipe
 
 _MEASURED = 64  # held-out images whose paths are solved, and as many training images
 _FROM_BETWEEN = 0.25  # share of the paths that begin below the highest noise level of a segment

@@ -50,9 +50,9 @@ from diffstudio.training.objectives.cascade import UpperLoss, with_upper
 from diffstudio.training.objectives.gaussian_baseline import gaussian_loss
 from diffstudio.training.objectives.objective import Diversity, FixedLosses, Update, gradient_norm
 from diffstudio.training.objectives.unet import seeded_dropout, unet_config
+from diffstudio.training.recipe import ObjectiveRecipe, Recipe
 from diffstudio.training.recipe.network_recipe import NetworkName
-from diffstudio.training.recipe.objective_recipe import NoiseLevelsName, ObjectiveName, ObjectiveRecipe, WeightingName
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe.objective_recipe import NoiseLevelsName, ObjectiveName, WeightingName
 
 HELD_OUT_TIMES = 4  # noise levels at which the held-out loss is measured
 _LEARNED_LEVELS = tuple(step / 32 for step in range(1, 32))

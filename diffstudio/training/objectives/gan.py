@@ -27,8 +27,8 @@ from diffstudio.training.objectives.diff_augment import diff_augment
 from diffstudio.training.objectives.diversity import features_of, generated, measure_diversity
 from diffstudio.training.objectives.gaussian_baseline import gaussian_samples
 from diffstudio.training.objectives.objective import Diversity, FixedLosses, Update, gradient_norm
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe.objective_recipe import GanLossName, ObjectiveName
-from diffstudio.training.recipe.recipe import Recipe
 
 _SAMPLES = 256  # to compare with the held-out images
 _MOST_GAUSSIAN = 512  # training images used for the Gaussian model

@@ -10,8 +10,7 @@ import torch
 from diffstudio.networks.unet import UNetConfig
 from diffstudio.training.data.augmentation import Augmentation
 from diffstudio.training.data.batches import Batch
-from diffstudio.training.recipe.network_recipe import NetworkRecipe
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import NetworkRecipe, Recipe
 
 
 def unet_config(recipe: Recipe, classes: int, vocabulary: int) -> UNetConfig:

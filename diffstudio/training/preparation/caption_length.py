@@ -7,7 +7,7 @@ from dataclasses import replace
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.data.folder_report import MAX_TEXT_TOKENS, count_of
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import Recipe
 
 _MULTIPLE = 8
 

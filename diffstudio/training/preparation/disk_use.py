@@ -7,7 +7,7 @@ from pathlib import Path
 
 from diffstudio.errors import StorageProblem
 from diffstudio.training.power_ema import LENGTHS
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.trainer import Trainer
 
 _SHEETS_BYTES = 64 * 2**20  # of samples and events, in a long run

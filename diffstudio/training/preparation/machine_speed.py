@@ -19,8 +19,8 @@ from diffstudio.errors import StorageProblem
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.data.dataset import ImageDataset
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
-from diffstudio.training.recipe.recipe import Recipe
 from diffstudio.training.trainer import Trainer
 
 _ROUNDS, _STEPS = 3, 2  # alternating, so that a busy moment does not decide

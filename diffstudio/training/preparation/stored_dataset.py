@@ -20,7 +20,7 @@ from diffstudio.atomic import write_text
 from diffstudio.errors import FolderProblem, RunProblem, newer_format
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.data.folder_report import count_of
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import Recipe
 
 FORMAT = 1
 _REMEDY = "Start a new run from its last checkpoint"

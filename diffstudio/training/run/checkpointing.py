@@ -23,8 +23,7 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.gan import Generator
 from diffstudio.networks.unet import PixelNetwork
 from diffstudio.training.power_ema import save_snapshot
-from diffstudio.training.recipe.few_steps_recipe import FewStepsRecipe
-from diffstudio.training.recipe.run_recipe import RunRecipe
+from diffstudio.training.recipe import FewStepsRecipe, RunRecipe
 from diffstudio.training.run.assessment import Assessment
 from diffstudio.training.run.events import RunCheckpoint, RunSamples
 from diffstudio.training.run.sample_sheets import (

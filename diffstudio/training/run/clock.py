@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from diffstudio.training.recipe.run_recipe import RunRecipe
+from diffstudio.training.recipe import RunRecipe
 
 FIRST_STATE_SECONDS = 20.0  # after the start, the first state is saved
 STATE_SECONDS = 45.0  # between two, so that a kill costs less than a minute

@@ -28,8 +28,8 @@ from diffstudio.training.distributed.cluster import Place
 from diffstudio.training.distributed.meeting import use_device
 from diffstudio.training.distributed.team import Kind, Order, Team
 from diffstudio.training.preparation.stored_dataset import StoredDataset
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
-from diffstudio.training.recipe.recipe import Recipe
 from diffstudio.training.run.setup import RunContext, build_trainer, finish_inspection, prepare_dataset
 from diffstudio.training.run.setup_progress import SetupProgress
 from diffstudio.training.trainer import Trainer

@@ -17,7 +17,7 @@ from diffstudio.training.data.batches import Batches
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.preparation.starting_point import starting_point
 from diffstudio.training.preparation.stored_dataset import StoredDataset
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.events import RunCrossValidated, RunEarlyStop, RunEvent, RunHeldOut, RunRolledBack, RunStep
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.training.run.setup import (

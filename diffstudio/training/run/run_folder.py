@@ -45,7 +45,8 @@ from diffstudio.errors import (
     why_unreadable,
 )
 from diffstudio.models.recommended import DEFAULTS_OF_0_1
-from diffstudio.training.recipe.recipe import Recipe, read_table
+from diffstudio.training.recipe import Recipe
+from diffstudio.training.recipe.recipe import read_table
 from diffstudio.training.run.events import RunEvent, event_line, parse_events
 
 RESUME_WITH_SPACE = "Free some space, then resume the run"

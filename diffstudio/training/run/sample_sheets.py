@@ -25,7 +25,7 @@ from diffstudio.storage_errors import not_written
 from diffstudio.training.data.captions.dropout import short_prompt
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.objectives.objective import Objective
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.events import channel_sheet
 
 COLUMNS = 8

@@ -31,8 +31,7 @@ from diffstudio.training.preparation.disk_use import check_room
 from diffstudio.training.preparation.machine_speed import resolve_dtypes
 from diffstudio.training.preparation.starting_point import StartingPoint, starting_point
 from diffstudio.training.preparation.stored_dataset import StoredDataset
-from diffstudio.training.recipe.recipe import Recipe
-from diffstudio.training.recipe.run_recipe import RunRecipe
+from diffstudio.training.recipe import Recipe, RunRecipe
 from diffstudio.training.recipe_choice import RecipeChoice, check_recipe_name, choose_recipe, without_cross_splits
 from diffstudio.training.recipe_from_checkpoint import FROM_SCRATCH, starting_checkpoint
 from diffstudio.training.run.events import RunCrossValidated

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.fitted_spacing import fitted_times
-from diffstudio.studio.requests.choices import SpacingName
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest, SpacingName
 
 
 class CarriedTimes:

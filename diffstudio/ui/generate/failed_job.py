@@ -8,7 +8,7 @@ from PySide6.QtCore import QObject, Signal
 
 from diffstudio.errors import CheckpointMissing, DiffstudioError
 from diffstudio.models.components.download import downloadable
-from diffstudio.studio.requests.kinds import PictureRequest
+from diffstudio.studio.requests import PictureRequest
 from diffstudio.ui.shell.downloads import button_text
 from diffstudio.ui.widgets import actions
 

@@ -9,7 +9,7 @@ from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QDialog, QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 
 from diffstudio.studio.metadata.metadata import ImageSettings
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import UpscaleRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import actions, terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel

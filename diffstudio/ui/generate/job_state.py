@@ -13,8 +13,7 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.events import JobId, Stepped
 from diffstudio.studio.generation.init_image import canvas_size
-from diffstudio.studio.requests.kinds import PictureRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import PictureRequest, UpscaleRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets.formatting import human_duration
 from diffstudio.ui.widgets.images.image_reading import image_size

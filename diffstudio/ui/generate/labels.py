@@ -19,12 +19,16 @@ from diffstudio.studio.jobs.memory_forecast import MemoryForecast
 from diffstudio.studio.metadata.sampler_names import SPACING_LABELS
 from diffstudio.studio.prompts.lora_tags import TAG
 from diffstudio.studio.prompts.token_count import PromptTokenCount
-from diffstudio.studio.requests.choices import LANCZOS, LATENT, ResizeName, SamplerName, SpacingName
+from diffstudio.studio.requests import (
+    ControlNetUse,
+    GenerateRequest,
+    PictureRequest,
+    SamplerName,
+    SpacingName,
+    UpscaleRequest,
+)
+from diffstudio.studio.requests.choices import LANCZOS, LATENT, ResizeName
 from diffstudio.studio.requests.control_types import ControlTypeName
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import PictureRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
 from diffstudio.ui.widgets import terms
 from diffstudio.ui.widgets.formatting import human_bytes, human_count, human_duration
 

@@ -7,9 +7,7 @@ from functools import partial
 
 from diffstudio.errors import NOT_FOUND_AGAIN, BadRequest, missing_sources
 from diffstudio.studio.metadata.named_files import needed_files
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import PictureRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleRequest
 from diffstudio.ui.generate.panel import Panel
 from diffstudio.ui.generate.panel_layout import MAX_IMAGES
 from diffstudio.ui.generate.sections.loaded_settings import Loaded, Shown, compare

@@ -18,7 +18,7 @@ from diffstudio.studio.jobs.memory_forecast import MemoryForecast, MemoryQuery
 from diffstudio.studio.prompts.prompt_hints import prompt_hint
 from diffstudio.studio.prompts.token_count import PromptTokenCount
 from diffstudio.studio.prompts.wildcards import escaped
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.requests.limits import LONGEST_PROMPT
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.panel_layout import PanelLayout

@@ -11,7 +11,7 @@ from PySide6.QtGui import QImage, QResizeEvent
 from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from diffstudio.studio.jobs.job_records import PendingJobs
-from diffstudio.studio.requests.kinds import PictureRequest
+from diffstudio.studio.requests import PictureRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.queue.job_card import JobCard, RunningCard
 from diffstudio.ui.generate.queue.job_list import JobList

@@ -15,8 +15,7 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.jobs.job_records import PendingJobs
 from diffstudio.studio.prompts.prompt_hints import example_prompts
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import PictureRequest
+from diffstudio.studio.requests import GenerateRequest, PictureRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.job_state import shape_of
 from diffstudio.ui.generate.loading import SettingsLoader

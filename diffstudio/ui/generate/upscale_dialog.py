@@ -12,8 +12,8 @@ from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 from diffstudio.errors import BadRequest
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import family_of, starts_from_images
+from diffstudio.studio.requests import UpscaleRequest
 from diffstudio.studio.requests.choices import LANCZOS
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.sections.hires_section import offer_scales
 from diffstudio.ui.generate.sections.size import refined_size

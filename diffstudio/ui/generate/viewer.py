@@ -26,9 +26,7 @@ from diffstudio.studio.events import (
     Stepped,
 )
 from diffstudio.studio.jobs.image_steps import ImageSteps
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import PictureRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.canvas.channel_picker import ChannelPicker
 from diffstudio.ui.generate.canvas.filmstrip import StepPreviews

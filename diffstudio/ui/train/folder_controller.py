@@ -11,8 +11,7 @@ from PySide6.QtCore import QObject, Signal
 from diffstudio.errors import CHOOSE_IMAGE_FOLDER, DiffstudioError
 from diffstudio.studio.runs.add_images import copy_into
 from diffstudio.training.data.folder_report import FolderReport
-from diffstudio.training.recipe.data_recipe import DataRecipe
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import DataRecipe, Recipe
 from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.folder.folder_actions import FolderActions

@@ -15,10 +15,10 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.studio.runs.runs import LONGEST_NAME
 from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.training.network_sizes.recipe_size import memory_bytes, size_problem
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe.network_recipe import NetworkName
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
 from diffstudio.training.recipe.optimiser_recipe import OptimiserName
-from diffstudio.training.recipe.recipe import Recipe
 from diffstudio.training.recipe_choice import AUTO, RecipeChoice, choose_recipe, named_recipes
 from diffstudio.training.recipe_from_checkpoint import FROM_SCRATCH, STARTER
 from diffstudio.ui.train.devices import DevicesForm

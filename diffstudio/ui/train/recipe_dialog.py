@@ -13,12 +13,11 @@ from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QLineEdit, QPlainTextEdi
 
 from diffstudio.errors import RunProblem
 from diffstudio.training.network_sizes.recipe_size import size_problem
+from diffstudio.training.recipe import Recipe, UpperRecipe
 from diffstudio.training.recipe.data_recipe import MasksName
 from diffstudio.training.recipe.limits import choices_of, is_of_kind, is_of_network, limits_of
 from diffstudio.training.recipe.objective_recipe import NoiseLevelsName, WeightingName
 from diffstudio.training.recipe.optimiser_recipe import OptimiserName
-from diffstudio.training.recipe.recipe import Recipe
-from diffstudio.training.recipe.upper_recipe import UpperRecipe
 from diffstudio.ui.train.recipe_labels import SECTIONS, SETTINGS, SettingText, choice_text
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel

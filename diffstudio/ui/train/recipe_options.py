@@ -13,10 +13,10 @@ from typing import NamedTuple
 
 from diffstudio.studio.curves.curve import NoiseCurve
 from diffstudio.studio.curves.saved import saved_curves
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe.network_recipe import NetworkName
 from diffstudio.training.recipe.objective_recipe import NoiseLevelsName, ObjectiveName
 from diffstudio.training.recipe.optimiser_recipe import OptimiserName
-from diffstudio.training.recipe.recipe import Recipe
 from diffstudio.training.recipe_from_checkpoint import RATE_FROM_CHECKPOINT
 from diffstudio.ui.widgets.formatting import human_bytes
 

@@ -17,7 +17,7 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.jobs.device_guess import seems_accelerated
 from diffstudio.studio.runs.runs import Runs, RunSummary
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.folder.folder_view import FolderView

@@ -12,7 +12,7 @@ from PySide6.QtCore import QObject, Signal
 from PySide6.QtWidgets import QWidget
 
 from diffstudio.errors import DiffstudioError
-from diffstudio.studio.requests.train_request import TrainRequest
+from diffstudio.studio.requests import TrainRequest
 from diffstudio.studio.runs.notes import write_note
 from diffstudio.studio.runs.runs import Runs, RunSummary
 from diffstudio.training.run.run_folder import RunFolder

@@ -11,7 +11,7 @@ from PySide6.QtCore import QObject, Qt, Signal
 from diffstudio.errors import DiffstudioError
 from diffstudio.imaging.limits import NOT_AN_IMAGE
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import UpscaleRequest
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import actions
 from diffstudio.ui.widgets.images.image_reading import image_size, read_image, unreadable_reason

@@ -18,8 +18,7 @@ from diffstudio.studio.jobs.memory_forecast import MemoryQuery, forecast
 from diffstudio.studio.jobs.recording import not_restartable
 from diffstudio.studio.library.references import ModelRenamed, not_followed, request_after
 from diffstudio.studio.prompts.token_count import count_tokens
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import PictureRequest
+from diffstudio.studio.requests import GenerateRequest, PictureRequest
 from diffstudio.ui.generate.queue.job_list import MAX_CARDS
 from diffstudio.ui.generate.queue_and_history import MAX_RECENT, RecentImage
 from diffstudio.ui.generate.room import GenerateRoom

@@ -10,8 +10,7 @@ from PySide6.QtGui import QImage
 
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.metadata.named_files import needed_files
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import PictureRequest
+from diffstudio.studio.requests import GenerateRequest, PictureRequest
 from diffstudio.ui.generate.queue_and_history import RecentImage
 from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.shell.model_library import ModelLibrary

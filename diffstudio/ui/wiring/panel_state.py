@@ -13,7 +13,7 @@ from diffstudio.errors import BadRequest
 from diffstudio.studio.library.references import ModelRenamed, not_followed, request_after
 from diffstudio.studio.panel_state import HIRES_FIX, SIZE, PanelState, read_state, save_state
 from diffstudio.studio.presets import Preset, Presets, read_presets, save_presets
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.requests.limits import LONGEST_PROMPT
 from diffstudio.ui.generate.loading import compare_panel, load_request
 from diffstudio.ui.generate.panel import Panel

@@ -13,8 +13,7 @@ from PySide6.QtGui import QImage
 from diffstudio.studio.events import JobId
 from diffstudio.studio.jobs.job_records import QueuedJob
 from diffstudio.studio.jobs.waiting_jobs import RemovedJobs
-from diffstudio.studio.requests.kinds import PictureRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import PictureRequest, UpscaleRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.queue.job_dialog import JobDialog
 from diffstudio.ui.shell.checkpoint_preview import read_preview

@@ -23,7 +23,7 @@ from diffstudio.training.data.batches import Batches
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.data.preprocess import resize_to
 from diffstudio.training.evidence.evidence import FEWEST_SAMPLES, Evidence, SampleMetrics
-from diffstudio.training.recipe.recipe import read_recipe
+from diffstudio.training.recipe import read_recipe
 from diffstudio.training.run.sample_sheets import SampleSheetRenderer
 from diffstudio.training.trainer import Trainer
 

@@ -16,7 +16,7 @@ from diffstudio.models.memory import devices, limits, oom_fallback
 from diffstudio.models.memory.estimate import loaded_bytes
 from diffstudio.models.multidiffusion import tiling_for
 from diffstudio.studio.jobs.memory_forecast import DeviceMemory, MemoryQuery, _images_at_once
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from tests.ui.samples import checkpoint
 
 GIB = 2**30

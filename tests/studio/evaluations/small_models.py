@@ -13,11 +13,9 @@ from diffstudio.models.families import pixel_file
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.objectives.diffusion import build_network
-from diffstudio.training.recipe.data_recipe import DataRecipe
-from diffstudio.training.recipe.network_recipe import NetworkName, NetworkRecipe
-from diffstudio.training.recipe.optimiser_recipe import OptimiserName, OptimiserRecipe
-from diffstudio.training.recipe.recipe import Recipe
-from diffstudio.training.recipe.run_recipe import RunRecipe
+from diffstudio.training.recipe import DataRecipe, NetworkRecipe, OptimiserRecipe, Recipe, RunRecipe
+from diffstudio.training.recipe.network_recipe import NetworkName
+from diffstudio.training.recipe.optimiser_recipe import OptimiserName
 
 COLOURS = {"red": (220, 40, 40), "blue": (40, 60, 220)}
 RECIPE = Recipe(

@@ -24,7 +24,7 @@ from diffstudio.studio.evaluations.evaluate import RESULT, evaluate
 from diffstudio.studio.evaluations.measure import FeatureFiles, views_of
 from diffstudio.studio.evaluations.request import EvaluateRequest
 from diffstudio.studio.evaluations.result import Evaluation
-from diffstudio.training.recipe.data_recipe import DataRecipe
+from diffstudio.training.recipe import DataRecipe
 from diffstudio.training.run.run_folder import Command, RunFolder
 from tests.studio.evaluations.small_models import RECIPE, write_checkpoint, write_images
 

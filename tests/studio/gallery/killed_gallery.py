@@ -23,7 +23,7 @@ from diffstudio.atomic import remove_part_files
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.gallery.rescan import rescan
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 
 BY_LINE = ("gallery/trash.py", "gallery/sidecar.py", "gallery/gallery.py")
 BY_CALL = ("diffstudio/atomic.py", "gallery/database.py")

@@ -21,7 +21,7 @@ from diffstudio.studio.gallery.rescan import rescan
 from diffstudio.studio.gallery.salvage import salvaged_rows
 from diffstudio.studio.gallery.sidecar import sidecar_of
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 
 IMAGES = 60
 

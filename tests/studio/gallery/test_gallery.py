@@ -28,7 +28,7 @@ from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.gallery.rescan import rescan
 from diffstudio.studio.gallery.search import GalleryQuery, SortOrder
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.gallery.records import GalleryImage, sort_key
 from diffstudio.studio.gallery.rescan import rescan
 from diffstudio.studio.gallery.search import GalleryQuery, Period, SortOrder
-from diffstudio.studio.requests.choices import SamplerName
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest, SamplerName
 
 
 @pytest.fixture(scope="module")

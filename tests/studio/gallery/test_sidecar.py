@@ -16,7 +16,7 @@ from diffstudio.studio.gallery import sidecar as module
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.gallery.rescan import rescan
 from diffstudio.studio.gallery.sidecar import Sidecar, read_sidecar, sidecar_of, write_sidecar
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ from PIL import Image
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.gallery.source_files import find_sources
 from diffstudio.studio.metadata.named_files import NamedFile, needed_files
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import GenerateRequest, UpscaleRequest
 
 pytestmark = pytest.mark.usefixtures("home")
 

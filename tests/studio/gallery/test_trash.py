@@ -25,7 +25,7 @@ from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.gallery.rescan import rescan
 from diffstudio.studio.gallery.sidecar import read_sidecar, sidecar_of
 from diffstudio.studio.gallery.trash import RESTORING
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from tests.studio.gallery.killed_gallery import ACTIONS
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 
 from diffstudio.errors import ImageProblem
 from diffstudio.studio.generation.control_preprocess import control_image, edges, preprocess
+from diffstudio.studio.requests import ControlNetUse
 from diffstudio.studio.requests.choices import PreprocessorName, ResizeName
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
 
 USE = ControlNetUse("net", Path("nowhere.png"))
 

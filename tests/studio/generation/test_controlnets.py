@@ -32,10 +32,9 @@ from diffstudio.studio.generation.controlnets import (
     find_controlnets,
 )
 from diffstudio.studio.metadata import metadata
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest
 from diffstudio.studio.requests.choices import FillName, PreprocessorName, ResizeName
 from diffstudio.studio.requests.control_types import CONTROL_TYPES, ControlTypeName
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
-from diffstudio.studio.requests.generate_request import GenerateRequest
 from tests.models import small
 from tests.models.conditioning.test_controlnet import lively, lively_union
 from tests.models.families.beside import their_scheduler

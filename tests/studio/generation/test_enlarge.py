@@ -31,11 +31,9 @@ from diffstudio.studio.generation.upscaler_lookup import default_upscale_request
 from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.metadata import metadata
+from diffstudio.studio.requests import GenerateRequest, UpscaleRequest, request_from_json
 from diffstudio.studio.requests.choices import LANCZOS, LATENT
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import request_from_json
 from diffstudio.studio.requests.limits import enlarged_size
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
 from tests.models.test_upscalers import dense
 from tests.models.tiny import write_tiny_checkpoint
 from tests.studio.a_studio import Gate, Studio

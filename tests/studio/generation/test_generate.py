@@ -39,8 +39,7 @@ from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.preview_history import PreviewHistory
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.requests.choices import SamplerName, SpacingName
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName
 from tests.models.tiny import write_tiny_checkpoint
 from tests.studio.run_request import run_request
 

@@ -29,8 +29,8 @@ from diffstudio.studio.generation.init_image import (
     trained_ranges,
 )
 from diffstudio.studio.metadata.metadata import parameters_text
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.requests.choices import FillName, ResizeName
-from diffstudio.studio.requests.generate_request import GenerateRequest
 
 RED = (200, 30, 40)
 

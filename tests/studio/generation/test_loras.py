@@ -26,7 +26,7 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.events import Failed, ImageSaved, Noted
 from diffstudio.studio.generation.loras import autov3, find_lora, is_for_unsupported, misfit
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from tests.models import small
 from tests.models.adapter_files import kohya, layers, write
 from tests.models.tiny import write_tiny_checkpoint

@@ -18,8 +18,7 @@ from diffstudio.errors import StorageProblem
 from diffstudio.studio.events import Picture
 from diffstudio.studio.jobs.image_steps import ImageSteps, StepsDamaged, read_steps, steps_of, write_steps
 from diffstudio.studio.jobs.recording import Recording
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import GenerateRequest, UpscaleRequest
 
 REQUEST = GenerateRequest("red apple", seed=7, count=3, steps=2)
 

@@ -12,7 +12,7 @@ from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.memory.estimate import decoding_bytes, estimate, sampling_bytes
 from diffstudio.models.memory.limits import dtype_name
 from diffstudio.studio.jobs.memory_forecast import DeviceMemory, MemoryForecast, MemoryQuery, forecast
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from tests.studio.a_studio import REQUEST, Studio
 from tests.ui.samples import checkpoint
 

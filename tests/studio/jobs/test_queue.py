@@ -18,11 +18,14 @@ from diffstudio.errors import StorageProblem
 from diffstudio.studio.jobs import queue_rescue
 from diffstudio.studio.jobs.job_records import JobKind, PendingJobs, RestartPoint
 from diffstudio.studio.jobs.queue import Queue
-from diffstudio.studio.requests.choices import SamplerName, SpacingName
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import request_from_json
-from diffstudio.studio.requests.train_request import TrainRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import (
+    GenerateRequest,
+    SamplerName,
+    SpacingName,
+    TrainRequest,
+    UpscaleRequest,
+    request_from_json,
+)
 
 SUBMITS_AND_TAKES = """
 import sys, time

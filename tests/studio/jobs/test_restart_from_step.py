@@ -14,8 +14,8 @@ from diffstudio.errors import BadRequest
 from diffstudio.studio.events import Failed, Finished, ImageSaved
 from diffstudio.studio.jobs.restart_from_step import settings_before_restart
 from diffstudio.studio.metadata.image_key import ImageKey, image_key
+from diffstudio.studio.requests import UpscaleRequest
 from diffstudio.studio.requests.choices import LATENT
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
 from tests.studio.a_studio import REQUEST, Gate, Studio
 
 SAMPLED = dataclasses.replace(REQUEST, sampler="dpmpp_2m_sde", steps=6, seed=11)

@@ -16,7 +16,7 @@ from diffstudio.studio.jobs import step_store
 from diffstudio.studio.jobs.image_steps import ImageSteps, write_steps
 from diffstudio.studio.jobs.step_store import StepStore, StepUsage
 from diffstudio.studio.metadata.image_key import ImageKey
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 
 LARGE = 1 << 30
 

@@ -15,7 +15,7 @@ from diffstudio.studio.jobs.job_records import RestartPoint
 from diffstudio.studio.jobs.queue import Queue
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.jobs.waiting_jobs import WaitingJobs
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from tests.studio.a_studio import REQUEST, Gate, Studio
 
 pytestmark = pytest.mark.timeout(120)

@@ -10,10 +10,7 @@ import pytest
 from diffstudio.errors import BadRequest
 from diffstudio.models.detection.types import Role
 from diffstudio.studio.library.references import ModelRenamed, prompt_after, request_after, uses_model
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import PictureRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest, PictureRequest, UpscaleRequest
 from tests.ui.samples import checkpoint
 
 OLD, NEW = Path("/models/ink.safetensors"), Path("/models/brush.safetensors")

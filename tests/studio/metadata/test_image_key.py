@@ -11,7 +11,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.metadata.image_key import ImageKey, image_key
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 
 TOKEN = "0123456789abcdef" * 2
 

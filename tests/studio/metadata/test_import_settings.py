@@ -20,11 +20,9 @@ from diffstudio.studio.metadata.import_settings import (
 )
 from diffstudio.studio.metadata.readers.found_settings import FoundSettings, as_number
 from diffstudio.studio.prompts.lora_tags import LoraUse, lora_tags
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest, UpscaleRequest
 from diffstudio.studio.requests.choices import LANCZOS, LATENT
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
-from diffstudio.studio.requests.generate_request import GenerateRequest
 from diffstudio.studio.requests.limits import LONGEST_PROMPT
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
 
 
 def read(fields: str, prompt: str = "a cat") -> import_settings.ImportedSettings:

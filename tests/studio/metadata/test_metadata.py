@@ -27,10 +27,8 @@ from diffstudio.studio.curves.saved import NamedCurve
 from diffstudio.studio.metadata import import_settings, metadata
 from diffstudio.studio.metadata.image_text import LARGEST_TEXT_BYTES, ImageText, read_text
 from diffstudio.studio.metadata.sampler_names import A1111_SPACINGS, SPACING_LABELS
-from diffstudio.studio.requests.choices import SamplerName, SpacingName
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName, UpscaleRequest
 from diffstudio.studio.requests.limits import LARGEST_SEED
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
 
 DRAWN = NamedCurve("steep", NoiseCurve(((0.0, 9.0 + 1 / 3), (0.1 + 0.2, 2.0), (1.0, -9.0))))
 REQUEST = GenerateRequest(

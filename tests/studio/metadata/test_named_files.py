@@ -23,10 +23,7 @@ from diffstudio.studio.metadata.named_files import (
     model_name,
     needed_files,
 )
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import PictureRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest, PictureRequest, UpscaleRequest
 
 pytestmark = pytest.mark.usefixtures("home")
 

@@ -9,10 +9,7 @@ import pytest
 
 from diffstudio.errors import BadRequest
 from diffstudio.studio.metadata.stored_request import stored_request
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.train_request import TrainRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest, TrainRequest, UpscaleRequest
 
 REQUEST = GenerateRequest("a cat", seed=7, init=Path("a.png"), mask=Path("b.png"), masked_only=True)
 

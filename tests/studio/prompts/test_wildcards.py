@@ -23,7 +23,7 @@ from diffstudio.studio.events import Failed, ImageSaved
 from diffstudio.studio.metadata import metadata
 from diffstudio.studio.prompts import wildcards
 from diffstudio.studio.prompts.wildcards import PromptVariants, escaped, expand, is_template
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from tests.models.tiny import write_tiny_checkpoint
 from tests.studio.a_studio import REQUEST, Studio
 

@@ -18,12 +18,11 @@ import psutil
 import pytest
 
 from diffstudio.errors import RunProblem, StorageProblem
-from diffstudio.studio.requests.train_request import TrainRequest
+from diffstudio.studio.requests import TrainRequest
 from diffstudio.studio.runs.process import Launch, is_locked, write_launch
 from diffstudio.studio.runs.runs import Runs, RunSummary, file_name
 from diffstudio.studio.runs.status import log_tail
-from diffstudio.training.recipe.data_recipe import DataRecipe
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import DataRecipe, Recipe
 from diffstudio.training.recipe_choice import RecipeChoice, read_choice
 from diffstudio.training.run.events import RunFinished, RunStarted, RunStep
 from diffstudio.training.run.run_folder import RunFolder, Status, creation_time

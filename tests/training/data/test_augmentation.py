@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from diffstudio.training.data.augmentation import AUGMENTED_FRACTION, Augmentation
-from diffstudio.training.recipe.data_recipe import DataRecipe
+from diffstudio.training.recipe import DataRecipe
 
 STILL = DataRecipe(flips=0.0, rotation_degrees=0.0, translation=0.0, background="#ff8000")
 BACKGROUND = torch.tensor([255, 128, 0]) / 127.5 - 1

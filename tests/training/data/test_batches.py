@@ -18,8 +18,8 @@ from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.training.data.inspect_folder import inspect_folder
 from diffstudio.training.data.pixel_choice import choose_pixels
 from diffstudio.training.preparation.stored_dataset import StoredDataset
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe.data_recipe import MasksName
-from diffstudio.training.recipe.recipe import Recipe
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ from diffstudio.training.data.folder_report import FolderReport, ImageRecord
 from diffstudio.training.data.inspect_folder import inspect_folder
 from diffstudio.training.data.pixel_choice import choose_pixels
 from diffstudio.training.data.split import held_out_by_hash
-from diffstudio.training.recipe.data_recipe import ClassesName, DataRecipe, MasksName, RangesRecipe
+from diffstudio.training.recipe import DataRecipe
+from diffstudio.training.recipe.data_recipe import ClassesName, MasksName, RangesRecipe
 
 SMALL = DataRecipe(size=16)
 

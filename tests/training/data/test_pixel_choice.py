@@ -11,7 +11,8 @@ from diffstudio.imaging.value_range import SampleType
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord, RangeInFolder
 from diffstudio.training.data.pixel_choice import choose_pixels, why_unfit
 from diffstudio.training.data.preprocess import size_for
-from diffstudio.training.recipe.data_recipe import DataRecipe, MasksName
+from diffstudio.training.recipe import DataRecipe
+from diffstudio.training.recipe.data_recipe import MasksName
 
 DATA = DataRecipe()
 

@@ -20,7 +20,7 @@ from diffstudio.training.data.preprocess import (
     size_for,
     training_preview,
 )
-from diffstudio.training.recipe.data_recipe import DataRecipe
+from diffstudio.training.recipe import DataRecipe
 
 NOISE = np.random.default_rng(0).integers(64, 192, (60, 90, 3), dtype=np.uint8)  # the filter overshoots 0 and 255
 

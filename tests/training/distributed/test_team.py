@@ -20,9 +20,9 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.batches import Batch, Batches
 from diffstudio.training.distributed import team as team_module
 from diffstudio.training.distributed.team import ALONE, Kind, Order, Processes, Team
-from diffstudio.training.recipe.objective_recipe import GanLossName, NoiseLevelsName, ObjectiveRecipe
+from diffstudio.training.recipe import ObjectiveRecipe, Recipe
+from diffstudio.training.recipe.objective_recipe import GanLossName, NoiseLevelsName
 from diffstudio.training.recipe.optimiser_recipe import OptimiserName
-from diffstudio.training.recipe.recipe import Recipe
 from diffstudio.training.trainer import Trainer
 from tests.training.distributed.threads import together
 from tests.training.objectives.small import CPU, dataset, recipe

@@ -10,7 +10,7 @@ import torch
 
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.evidence.evidence import Evidence, SampleMetrics
-from diffstudio.training.recipe.data_recipe import DataRecipe
+from diffstudio.training.recipe import DataRecipe
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (70, 4, 4, 3)).repeat(6, axis=1).repeat(6, axis=2).astype(np.uint8)  # [70,24,24,3]

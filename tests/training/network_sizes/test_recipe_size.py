@@ -11,9 +11,7 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import PixelTransformer
 from diffstudio.training.network_sizes.recipe_size import memory_bytes, parameter_count, size_problem
 from diffstudio.training.objectives.diffusion import network_config
-from diffstudio.training.recipe.data_recipe import DataRecipe
-from diffstudio.training.recipe.network_recipe import NetworkRecipe
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import DataRecipe, NetworkRecipe, Recipe
 from diffstudio.training.recipe_choice import named_recipes
 
 TINY = NetworkRecipe(patch=4, margin=1, bottleneck=12, width=32, depth=2, heads=2, condition_width=24, text_tokens=5)

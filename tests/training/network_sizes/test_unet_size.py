@@ -12,10 +12,9 @@ from diffstudio.networks.unet import PixelUNet
 from diffstudio.training.network_sizes.recipe_size import memory_bytes, parameter_count, size_problem
 from diffstudio.training.network_sizes.unet_size import unet_parameters
 from diffstudio.training.objectives.unet import unet_config
-from diffstudio.training.recipe.data_recipe import DataRecipe
-from diffstudio.training.recipe.network_recipe import NetworkName, NetworkRecipe
-from diffstudio.training.recipe.optimiser_recipe import OptimiserName, OptimiserRecipe
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import DataRecipe, NetworkRecipe, OptimiserRecipe, Recipe
+from diffstudio.training.recipe.network_recipe import NetworkName
+from diffstudio.training.recipe.optimiser_recipe import OptimiserName
 
 SMALL = NetworkRecipe(
     kind=NetworkName.UNET, channels=(16, 24, 40), layers=1, attention=4, condition_width=24, text_tokens=5

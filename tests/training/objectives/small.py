@@ -11,12 +11,9 @@ import torch
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.data.dataset import ImageDataset
-from diffstudio.training.recipe.data_recipe import DataRecipe
-from diffstudio.training.recipe.network_recipe import NetworkRecipe
-from diffstudio.training.recipe.objective_recipe import ObjectiveName, ObjectiveRecipe
-from diffstudio.training.recipe.optimiser_recipe import OptimiserName, OptimiserRecipe
-from diffstudio.training.recipe.recipe import Recipe
-from diffstudio.training.recipe.run_recipe import RunRecipe
+from diffstudio.training.recipe import DataRecipe, NetworkRecipe, ObjectiveRecipe, OptimiserRecipe, Recipe, RunRecipe
+from diffstudio.training.recipe.objective_recipe import ObjectiveName
+from diffstudio.training.recipe.optimiser_recipe import OptimiserName
 from diffstudio.training.trainer import Trainer
 
 CPU = torch.device("cpu")

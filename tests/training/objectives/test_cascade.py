@@ -21,12 +21,8 @@ from diffstudio.training.distributed.team import Processes
 from diffstudio.training.network_sizes.recipe_size import memory_bytes, parameter_count, size_problem
 from diffstudio.training.objectives.cascade import UpperLoss, upper_config
 from diffstudio.training.objectives.diffusion import DiffusionObjective
-from diffstudio.training.recipe.data_recipe import DataRecipe
-from diffstudio.training.recipe.network_recipe import NetworkRecipe
-from diffstudio.training.recipe.optimiser_recipe import OptimiserName, OptimiserRecipe
-from diffstudio.training.recipe.recipe import Recipe
-from diffstudio.training.recipe.run_recipe import RunRecipe
-from diffstudio.training.recipe.upper_recipe import UpperRecipe
+from diffstudio.training.recipe import DataRecipe, NetworkRecipe, OptimiserRecipe, Recipe, RunRecipe, UpperRecipe
+from diffstudio.training.recipe.optimiser_recipe import OptimiserName
 from diffstudio.training.trainer import Trainer
 from tests.training.distributed.threads import together
 

@@ -21,9 +21,7 @@ from diffstudio.training.data.batches import Batch, Batches
 from diffstudio.training.distributed.portion import Portion
 from diffstudio.training.objectives.consistency import ConsistencyObjective
 from diffstudio.training.objectives.objective import TEACHER
-from diffstudio.training.recipe.few_steps_recipe import FewStepsRecipe
-from diffstudio.training.recipe.optimiser_recipe import OptimiserRecipe
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import FewStepsRecipe, OptimiserRecipe, Recipe
 from diffstudio.training.trainer import Trainer
 from tests.training.objectives import small
 

@@ -12,8 +12,8 @@ from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.objectives.diffusion import DiffusionObjective, weighting
-from diffstudio.training.recipe.objective_recipe import NoiseLevelsName, ObjectiveRecipe, WeightingName
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import ObjectiveRecipe, Recipe
+from diffstudio.training.recipe.objective_recipe import NoiseLevelsName, WeightingName
 from diffstudio.training.trainer import Trainer
 from tests.training.objectives.small import CPU, dataset, recipe, trained
 

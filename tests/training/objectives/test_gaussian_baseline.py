@@ -14,7 +14,7 @@ from diffstudio.training.data.batches import Batches
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.objectives.diffusion import DiffusionObjective
 from diffstudio.training.objectives.gaussian_baseline import gaussian_loss
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import Recipe
 
 
 def dataset(pixels: np.ndarray, held_out: int) -> ImageDataset:

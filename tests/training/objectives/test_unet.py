@@ -15,9 +15,9 @@ from diffstudio.training.data.batches import Batch
 from diffstudio.training.distributed.portion import Portion
 from diffstudio.training.loop import train
 from diffstudio.training.objectives.unet import seeded_dropout, unet_config
+from diffstudio.training.recipe import OptimiserRecipe, Recipe
 from diffstudio.training.recipe.network_recipe import NetworkName
-from diffstudio.training.recipe.optimiser_recipe import OptimiserName, OptimiserRecipe
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe.optimiser_recipe import OptimiserName
 from diffstudio.training.run.events import RunFinished, RunHeldOut
 from diffstudio.training.run.run_folder import Command, RunFolder
 from diffstudio.training.trainer import Trainer

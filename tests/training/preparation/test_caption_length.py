@@ -11,8 +11,7 @@ from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.data.folder_report import MAX_TEXT_TOKENS
 from diffstudio.training.preparation.caption_length import fit_text_tokens
-from diffstudio.training.recipe.network_recipe import NetworkRecipe
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import NetworkRecipe, Recipe
 
 RECIPE = Recipe(network=NetworkRecipe(text_tokens=16, vocabulary=600))
 

@@ -16,7 +16,7 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.preparation import machine_speed
 from diffstudio.training.preparation.machine_speed import resolve_dtypes
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.trainer import Trainer
 
 

@@ -21,9 +21,7 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition
 from diffstudio.training.loop import train
 from diffstudio.training.preparation.starting_point import starting_point
-from diffstudio.training.recipe.data_recipe import DataRecipe
-from diffstudio.training.recipe.recipe import Recipe
-from diffstudio.training.recipe.upper_recipe import UpperRecipe
+from diffstudio.training.recipe import DataRecipe, Recipe, UpperRecipe
 from diffstudio.training.recipe_from_checkpoint import started_from, starting_checkpoint
 from diffstudio.training.run.events import RunHeldOut, RunStarted
 from diffstudio.training.run.run_folder import RunFolder

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from diffstudio.training.optimisers import multiplier_by_time
-from diffstudio.training.recipe.optimiser_recipe import OptimiserRecipe
-from diffstudio.training.recipe.run_recipe import RunRecipe
+from diffstudio.training.recipe import OptimiserRecipe, RunRecipe
 from diffstudio.training.run import clock as module
 from diffstudio.training.run.clock import Cadence, RunClock
 

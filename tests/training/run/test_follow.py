@@ -18,7 +18,7 @@ from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.distributed.cluster import Place
 from diffstudio.training.distributed.team import ALONE, Kind, Order, Processes, Team
 from diffstudio.training.preparation.stored_dataset import StoredDataset
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.follow import follow, lead, pixels_digest, restore_everywhere
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.training.run.setup import RunContext, new_run

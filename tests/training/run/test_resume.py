@@ -20,7 +20,7 @@ from diffstudio.errors import FolderProblem, RunProblem
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.training.loop import train
 from diffstudio.training.preparation.stored_dataset import StoredDataset
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.events import RunCheckpoint, RunEvent, RunFinished, RunStarted, RunStep
 from diffstudio.training.run.run_folder import Command, RunFolder
 from tests.training.test_loop import assert_same, at_step

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from diffstudio.errors import RunProblem, StorageProblem
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.run import run_folder
 from diffstudio.training.run.events import (
     RunCheckpoint,

@@ -16,8 +16,7 @@ from diffstudio.errors import Interrupted, RunProblem
 from diffstudio.imaging.value_range import SampleType
 from diffstudio.training.data.folder_report import RangeInFolder
 from diffstudio.training.loop import train
-from diffstudio.training.recipe.recipe import Recipe
-from diffstudio.training.recipe.run_recipe import RunRecipe
+from diffstudio.training.recipe import Recipe, RunRecipe
 from diffstudio.training.run import setup
 from diffstudio.training.run.events import RunEvent, RunFinished, RunPaused, RunPreparing, RunResumed, RunStarted
 from diffstudio.training.run.run_folder import Command, RunFolder

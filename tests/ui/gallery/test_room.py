@@ -22,9 +22,7 @@ from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.gallery.search import GalleryQuery, Period, SortOrder
 from diffstudio.studio.gallery.view_state import GalleryViewState
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.requests.choices import SamplerName, SpacingName
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest, SamplerName, SpacingName
 from diffstudio.ui.gallery.grid import star_rect, thumbnail_rect
 from diffstudio.ui.gallery.item_model import PAGE, GalleryModel
 from diffstudio.ui.gallery.layout import NARROW

@@ -10,8 +10,7 @@ import pytest
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.fitted_steps.stored import store
 from diffstudio.models.library.records import read_checkpoint
-from diffstudio.studio.requests.choices import SamplerName, SpacingName
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName
 from diffstudio.ui.generate.carried_times import CarriedTimes
 from tests.models.fitted_steps.some_ladders import ladder
 from tests.models.tiny import write_tiny_checkpoint

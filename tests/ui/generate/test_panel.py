@@ -19,8 +19,7 @@ from diffstudio.models.detection.types import Role
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.jobs.memory_forecast import MemoryForecast, MemoryQuery
 from diffstudio.studio.prompts.prompt_hints import EMPTY_PROMPT
-from diffstudio.studio.requests.choices import SamplerName, SpacingName
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName
 from diffstudio.studio.requests.limits import LARGEST_SEED, LONGEST_PROMPT
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.labels import title_of

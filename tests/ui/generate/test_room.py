@@ -17,7 +17,7 @@ from diffstudio.errors import StorageProblem
 from diffstudio.studio.events import Cancelled, Failed, Finished, ImageSaved, Loading, Paused, Resumed, Started
 from diffstudio.studio.jobs.job_records import PendingJobs, QueuedJob
 from diffstudio.studio.prompts.wildcards import expand
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.generate.job_controls import JobControls
 from diffstudio.ui.generate.queue_and_history import RecentImage
 from diffstudio.ui.generate.room import GenerateRoom

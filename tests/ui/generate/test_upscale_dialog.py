@@ -13,7 +13,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import BadRequest
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
+from diffstudio.studio.requests import UpscaleRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.sections.size import largest_untiled, refined_size
 from diffstudio.ui.generate.upscale_dialog import UpscaleDialog

@@ -23,7 +23,7 @@ from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.library.annotations import Annotations
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.models import model_info
 from diffstudio.ui.models.item_model import CheckpointsModel, Problem
 from diffstudio.ui.models.rename_dialog import RenameDialog

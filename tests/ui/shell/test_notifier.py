@@ -18,7 +18,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import OutOfMemory
 from diffstudio.studio.events import Cancelled, Failed, Finished, ImageSaved, Started
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.settings import Settings
 from diffstudio.training.run.run_folder import Status
 from diffstudio.ui.settings_dialog import SettingsDialog

@@ -8,8 +8,8 @@ import pytest
 from PySide6.QtWidgets import QComboBox, QLabel, QLineEdit, QPlainTextEdit
 from pytestqt.qtbot import QtBot
 
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe.optimiser_recipe import DecayName
-from diffstudio.training.recipe.recipe import Recipe
 from diffstudio.training.recipe_choice import named_recipes
 from diffstudio.ui.train.recipe_dialog import RecipeDialog
 from diffstudio.ui.train.recipe_labels import SECTIONS, SETTINGS

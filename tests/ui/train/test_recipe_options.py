@@ -11,11 +11,10 @@ import pytest
 from diffstudio.studio.curves.curve import NoiseCurve
 from diffstudio.studio.curves.saved import NamedCurve, delete_curve, save_curve
 from diffstudio.training.network_sizes.recipe_size import size_problem
-from diffstudio.training.recipe.data_recipe import DataRecipe
-from diffstudio.training.recipe.network_recipe import NetworkName, NetworkRecipe
-from diffstudio.training.recipe.objective_recipe import NoiseLevelsName, ObjectiveName, ObjectiveRecipe
+from diffstudio.training.recipe import DataRecipe, NetworkRecipe, ObjectiveRecipe, Recipe
+from diffstudio.training.recipe.network_recipe import NetworkName
+from diffstudio.training.recipe.objective_recipe import NoiseLevelsName, ObjectiveName
 from diffstudio.training.recipe.optimiser_recipe import OptimiserName
-from diffstudio.training.recipe.recipe import Recipe
 from diffstudio.ui.train.recipe_options import (
     DRAWN,
     FLIPS,

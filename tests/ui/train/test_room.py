@@ -28,14 +28,14 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio import paths
 from diffstudio.errors import StorageProblem
-from diffstudio.studio.requests.train_request import TrainRequest
+from diffstudio.studio.requests import TrainRequest
 from diffstudio.studio.runs.notes import read_note
 from diffstudio.studio.runs.runs import Runs
 from diffstudio.training.distributed import cluster
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe.network_recipe import NetworkName
 from diffstudio.training.recipe.objective_recipe import NoiseLevelsName, ObjectiveName
 from diffstudio.training.recipe.optimiser_recipe import OptimiserName
-from diffstudio.training.recipe.recipe import Recipe
 from diffstudio.training.recipe_choice import RecipeChoice, read_choice
 from diffstudio.training.recipe_from_checkpoint import FROM_SCRATCH, STARTER
 from diffstudio.training.run.events import (

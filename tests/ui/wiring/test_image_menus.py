@@ -13,7 +13,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.gallery.records import GalleryImage
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.wiring.image_menus import ImageMenus

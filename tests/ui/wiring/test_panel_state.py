@@ -14,7 +14,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio.models.detection.types import Role
 from diffstudio.studio.panel_state import PanelState
 from diffstudio.studio.presets import read_presets
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.generate.sections import settings_bar
 from diffstudio.ui.widgets.inputs.number_fields import DecimalField

@@ -53,7 +53,7 @@ from diffstudio.studio.evaluations.subjects import (
 )
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.data.folder_report import FolderReport
-from diffstudio.training.recipe.data_recipe import DataRecipe
+from diffstudio.training.recipe import DataRecipe
 from diffstudio.training.recipe_choice import read_choice
 from diffstudio.training.run.setup import left_out
 

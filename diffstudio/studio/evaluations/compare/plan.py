@@ -17,9 +17,9 @@ from diffstudio.training.data.dataset import MIN_SIZE
 from diffstudio.training.data.folder_report import FolderReport, count_of
 from diffstudio.training.data.pixel_choice import BUCKET, CROP
 from diffstudio.training.data.split import count_held_out
-from diffstudio.training.recipe.data_recipe import ClassesName, DataRecipe
+from diffstudio.training.recipe import DataRecipe, Recipe
+from diffstudio.training.recipe.data_recipe import ClassesName
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
-from diffstudio.training.recipe.recipe import Recipe
 from diffstudio.training.recipe_choice import AUTO, RecipeChoice, check_recipe_name, choose_recipe, read_choice
 from diffstudio.training.recipe_from_checkpoint import FROM_SCRATCH
 from diffstudio.training.run.run_folder import RunFolder

@@ -37,7 +37,7 @@ from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.place import check_place
 from diffstudio.studio.evaluations.samples import CheckedDenoiser
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_checkpoint, find_subjects
-from diffstudio.training.recipe.data_recipe import DataRecipe
+from diffstudio.training.recipe import DataRecipe
 from diffstudio.training.run.setup import left_out
 
 RESULT, FEATURES, IDS = "features.json", "features.npy", ("ids.csv", "ids.json")  # in the request's `out`

@@ -30,8 +30,7 @@ from diffstudio.models.model import Model
 from diffstudio.networks.autoencoder import Autoencoder
 from diffstudio.networks.gan import Generator
 from diffstudio.training.data.preprocess import background_colour, resize_to
-from diffstudio.training.recipe.data_recipe import DataRecipe
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import DataRecipe, Recipe
 
 _AT_ONCE = 64
 

@@ -6,11 +6,9 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest, PictureRequest
 from diffstudio.studio.requests.choices import PreprocessorName, ResizeName
 from diffstudio.studio.requests.control_types import ControlTypeName
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import PictureRequest
 
 _INVERT = "invert (from white bg & black line)"
 _MODULES = {

@@ -17,7 +17,7 @@ from diffstudio.studio.guidance_support import (
     guidance_support,
     suggested,
 )
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.requests.limits import MOST_AUTOGUIDANCE, MOST_CADS
 from diffstudio.ui.widgets import terms
 from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel

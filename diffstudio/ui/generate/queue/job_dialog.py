@@ -7,8 +7,7 @@ from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 
 from diffstudio.studio.jobs.job_records import QueuedJob
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.kinds import PictureRequest
+from diffstudio.studio.requests import GenerateRequest, PictureRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.sections.loaded_settings import OF_HIRES_FIX, OF_INIT_IMAGE, OF_MASK
 from diffstudio.ui.widgets import actions, terms, theme

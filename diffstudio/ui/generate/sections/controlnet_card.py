@@ -13,9 +13,9 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.library.lookup import similar_names
 from diffstudio.studio.generation.controlnets import control_type_of, control_types_of, made_control_type
+from diffstudio.studio.requests import ControlNetUse
 from diffstudio.studio.requests.choices import PreprocessorName
 from diffstudio.studio.requests.control_types import ControlTypeName
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
 from diffstudio.ui.generate.labels import CONTROL_TYPES
 from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.controls import SecondaryButton

@@ -17,9 +17,8 @@ from diffstudio.models.detection.families_table import CONTROLNET_FAMILIES
 from diffstudio.models.detection.types import Role
 from diffstudio.studio.generation.controlnets import controlnet_misfit
 from diffstudio.studio.metadata.named_files import NamedFile
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest
 from diffstudio.studio.requests.choices import ResizeName
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
-from diffstudio.studio.requests.generate_request import GenerateRequest
 from diffstudio.studio.requests.limits import MOST_CONTROLS
 from diffstudio.ui.generate.sections.add_buttons import AddButton
 from diffstudio.ui.generate.sections.controlnet_card import ControlNetCard

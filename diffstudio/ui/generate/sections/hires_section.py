@@ -11,8 +11,8 @@ from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 from diffstudio.errors import BadRequest
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import family_of, starts_from_images
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.requests.choices import LANCZOS
-from diffstudio.studio.requests.generate_request import GenerateRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.sections.size import largest_untiled, refined_size
 from diffstudio.ui.widgets import terms, theme

@@ -14,8 +14,8 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import starts_from_images
 from diffstudio.studio.generation.masks import is_kept_mask, keep_mask
 from diffstudio.studio.metadata.named_files import NamedFile
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.requests.choices import FillName, ResizeName
-from diffstudio.studio.requests.generate_request import GenerateRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.mask.dialog import MaskDialog
 from diffstudio.ui.generate.mask.editor import Sides

@@ -9,7 +9,7 @@ from pathlib import Path
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from diffstudio.studio.metadata.named_files import NamedFile
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.helpers import label

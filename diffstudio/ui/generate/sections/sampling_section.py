@@ -18,8 +18,7 @@ from diffstudio.models.recommended import recommended_for
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.curves.saved import NamedCurve
 from diffstudio.studio.fitted_spacing import fitted_text
-from diffstudio.studio.requests.choices import SamplerName, SpacingName
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName
 from diffstudio.studio.requests.limits import MOST_CLIP_SKIP, MOST_TRUNCATION
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.carried_times import CarriedTimes

@@ -17,7 +17,7 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.curves.models import has_noise_schedule
 from diffstudio.studio.metadata.sampler_names import SAMPLER_LABELS, SPACING_LABELS
 from diffstudio.studio.prompts.prompt_hints import example_prompts
-from diffstudio.studio.requests.choices import SamplerName, SpacingName
+from diffstudio.studio.requests import SamplerName, SpacingName
 from diffstudio.ui.widgets import terms
 from diffstudio.ui.widgets.helpers import describe, label, takes_text_only
 from diffstudio.ui.widgets.inputs.check_box import CheckBox

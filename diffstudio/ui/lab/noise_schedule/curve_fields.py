@@ -15,7 +15,7 @@ from diffstudio.studio.curves.models import ModelNoise
 from diffstudio.studio.curves.presets import PRESETS, curve_of_schedule, preset_curves
 from diffstudio.studio.curves.saved import NamedCurve, delete_curve, save_curve, saved_curves
 from diffstudio.studio.metadata.sampler_names import SPACING_LABELS
-from diffstudio.studio.requests.choices import SpacingName
+from diffstudio.studio.requests import SpacingName
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.helpers import describe, label, takes_text_only
 from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox

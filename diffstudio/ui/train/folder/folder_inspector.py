@@ -13,7 +13,7 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord
 from diffstudio.training.data.inspect_folder import inspect_folder
 from diffstudio.training.data.pixel_choice import choose_pixels
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import Recipe
 from diffstudio.ui.tasks import NewestFirstQueue, Tasks
 from diffstudio.ui.train.folder.thumbnails import as_seen, evenly_spaced, first_images, seen_sentence, thumbnail
 from diffstudio.ui.widgets.images.image_menu import ImageTarget

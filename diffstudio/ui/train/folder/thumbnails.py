@@ -18,7 +18,7 @@ from diffstudio.imaging.value_range import Range, SampleType
 from diffstudio.training.data.folder_report import ImageRecord
 from diffstudio.training.data.pixel_choice import why_unfit
 from diffstudio.training.data.preprocess import PAD, resize_to, share_kept, size_for, training_preview
-from diffstudio.training.recipe.data_recipe import DataRecipe
+from diffstudio.training.recipe import DataRecipe
 from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
 
 MAX_FILES_PER_FOLDER = 200  # enough to find a few images for the folder card

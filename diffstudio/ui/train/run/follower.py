@@ -11,7 +11,7 @@ from diffstudio.studio.runs.history import HistoryView, RunHistory
 from diffstudio.studio.runs.notes import read_note
 from diffstudio.studio.runs.runs import Runs, RunSummary
 from diffstudio.studio.runs.status import log_tail
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.run_folder import RunFolder, Status
 from diffstudio.ui.train.run.chart_lines import OtherRun
 

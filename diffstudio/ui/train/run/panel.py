@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 
 from diffstudio.studio.runs.notes import LONGEST_NOTE
 from diffstudio.studio.runs.runs import RunSummary
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.events import RunStarted
 from diffstudio.training.run.run_folder import RunFolder, Status
 from diffstudio.ui.train.folder.folder_card import CARD_THUMBS, FolderCard

@@ -16,7 +16,7 @@ from PySide6.QtWidgets import QApplication, QMenu, QWidget
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.gallery.records import GalleryImage
-from diffstudio.studio.requests.kinds import PictureRequest
+from diffstudio.studio.requests import PictureRequest
 from diffstudio.ui.widgets import actions
 from diffstudio.ui.widgets.images import copy_and_drag
 from diffstudio.ui.widgets.images.image_reading import read_image, unreadable

@@ -25,7 +25,7 @@ from diffstudio.models.families.pipelines import diffusers_pipeline
 from diffstudio.studio.events import Event, Finished, ImageSaved, Stepped
 from diffstudio.studio.jobs.job_control import JobControl
 from diffstudio.studio.jobs.recording import Recording, Replay
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from tests.models.sampled import sample
 from tests.models.small_flow import (
     CPU,

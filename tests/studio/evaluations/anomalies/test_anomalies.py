@@ -35,7 +35,8 @@ from diffstudio.studio.evaluations.anomalies.result import (
     AnomaliesResult,
 )
 from diffstudio.studio.evaluations.job_folder import JobFolder
-from diffstudio.training.recipe.objective_recipe import ObjectiveName, ObjectiveRecipe
+from diffstudio.training.recipe import ObjectiveRecipe
+from diffstudio.training.recipe.objective_recipe import ObjectiveName
 from diffstudio.training.run.events import RunFinished, RunStopped
 from diffstudio.training.run.run_folder import Command, RunFolder
 from tests.studio.evaluations.small_models import RECIPE, write_checkpoint, write_images

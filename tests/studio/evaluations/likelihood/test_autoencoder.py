@@ -21,8 +21,9 @@ from diffstudio.studio.evaluations.likelihood.likelihood import likelihood
 from diffstudio.studio.evaluations.likelihood.request import LikelihoodRequest
 from diffstudio.studio.evaluations.likelihood.result import ELBO, IMPORTANCE, LikelihoodResult
 from diffstudio.training.objectives.autoencoder import autoencoder_config
-from diffstudio.training.recipe.objective_recipe import ObjectiveName, ObjectiveRecipe
-from diffstudio.training.recipe.optimiser_recipe import OptimiserName, OptimiserRecipe
+from diffstudio.training.recipe import ObjectiveRecipe, OptimiserRecipe
+from diffstudio.training.recipe.objective_recipe import ObjectiveName
+from diffstudio.training.recipe.optimiser_recipe import OptimiserName
 from tests.studio.evaluations.small_models import COLOURS, RECIPE, write_images
 
 VARIANCE = 0.04

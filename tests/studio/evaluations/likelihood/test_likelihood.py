@@ -22,8 +22,8 @@ from diffstudio.studio.evaluations.likelihood import likelihood as module
 from diffstudio.studio.evaluations.likelihood.likelihood import RESULT, likelihood
 from diffstudio.studio.evaluations.likelihood.request import LikelihoodRequest
 from diffstudio.studio.evaluations.likelihood.result import BOUND, FLOW, HOW_TO_READ, LikelihoodResult
-from diffstudio.training.recipe.data_recipe import DataRecipe
-from diffstudio.training.recipe.objective_recipe import ObjectiveName, ObjectiveRecipe
+from diffstudio.training.recipe import DataRecipe, ObjectiveRecipe
+from diffstudio.training.recipe.objective_recipe import ObjectiveName
 from diffstudio.training.run.run_folder import RunFolder
 from tests.diffusion.exact import Gaussian
 from tests.studio.evaluations.small_models import RECIPE, write_checkpoint, write_images

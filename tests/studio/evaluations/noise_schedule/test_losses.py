@@ -9,7 +9,7 @@ import pytest
 from diffstudio import paths
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.studio.evaluations.noise_schedule.losses import level_losses, run_folders, run_of
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.events import RunHeldOut, RunStarted
 from diffstudio.training.run.run_folder import RunFolder
 

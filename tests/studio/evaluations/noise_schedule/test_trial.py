@@ -16,8 +16,7 @@ from diffstudio.models.model import Model
 from diffstudio.studio.curves.saved import NamedCurve
 from diffstudio.studio.evaluations.noise_schedule.trial import TrialImage
 from diffstudio.studio.events import ImageSaved
-from diffstudio.studio.requests.choices import SamplerName, SpacingName
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName
 from tests.models.families.test_one_call import written
 from tests.models.tiny import write_tiny_checkpoint
 from tests.studio.a_studio import Studio

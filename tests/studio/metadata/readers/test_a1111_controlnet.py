@@ -6,11 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from diffstudio.studio.metadata.readers import a1111_controlnet
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest, UpscaleRequest
 from diffstudio.studio.requests.choices import PreprocessorName, ResizeName
 from diffstudio.studio.requests.control_types import ControlTypeName
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
-from diffstudio.studio.requests.generate_request import GenerateRequest
-from diffstudio.studio.requests.upscale_request import UpscaleRequest
 
 CANNY = ControlNetUse(
     "folder/edges.safetensors", Path("a.png"), PreprocessorName.CANNY, 0.8, 0.1, 0.9, low=50, high=150

@@ -17,7 +17,7 @@ from diffstudio.studio.metadata.readers import comfyui_graph
 from diffstudio.studio.metadata.readers.comfyui import read_comfyui
 from diffstudio.studio.metadata.readers.comfyui_graph import DEEPEST, Graph, Link, as_link
 from diffstudio.studio.metadata.readers.found_settings import FoundSettings
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 
 
 def graph_of(**nodes: tuple[str, dict[str, Any]]) -> tuple[Graph, list[str]]:

@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
 
 from diffstudio.studio.events import Finished, ImageSaved
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.generate.room import GenerateRoom
 from tests.ui.samples import checkpoint, picture, stepped, whole_job
 

@@ -13,7 +13,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.studio.batch_diversity import BatchDiversity
 from diffstudio.studio.events import Finished, ImageSaved, Started
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.generate.guidance.batch_diversity_label import BatchDiversityLabel
 from diffstudio.ui.generate.room import GenerateRoom
 from tests.ui.samples import picture

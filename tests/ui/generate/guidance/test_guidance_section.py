@@ -12,7 +12,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.jobs.job_records import QueuedJob
 from diffstudio.studio.panel_state import PanelState
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.loading import compare_panel, load_request
 from diffstudio.ui.generate.panel import Panel

@@ -18,8 +18,8 @@ from pytestqt.qtbot import QtBot
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.generation import masks
 from diffstudio.studio.generation.masks import keep_mask
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.requests.choices import FillName, ResizeName
-from diffstudio.studio.requests.generate_request import GenerateRequest
 from diffstudio.ui.generate.loading import load_request
 from diffstudio.ui.generate.mask.dialog import MaskDialog
 from diffstudio.ui.generate.mask.editor import MaskEditor

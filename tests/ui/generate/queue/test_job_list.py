@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QApplication, QMenu, QVBoxLayout, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.studio.jobs.job_records import PendingJobs, QueuedJob
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.generate.queue.job_list import JobList
 from tests.ui.accessibility import accessibility_problems
 

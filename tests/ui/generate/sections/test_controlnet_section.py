@@ -14,10 +14,9 @@ from PySide6.QtWidgets import QComboBox, QPushButton, QSlider, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.models.detection.types import Role
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest
 from diffstudio.studio.requests.choices import PreprocessorName, ResizeName
 from diffstudio.studio.requests.control_types import ControlTypeName
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
-from diffstudio.studio.requests.generate_request import GenerateRequest
 from diffstudio.studio.requests.limits import MOST_CONTROLS
 from diffstudio.ui.generate.labels import request_facts
 from diffstudio.ui.generate.loading import load_request

@@ -7,9 +7,8 @@ from pathlib import Path
 
 from diffstudio.diffusion.curve_points import NoiseCurve
 from diffstudio.studio.curves.saved import NamedCurve
-from diffstudio.studio.requests.choices import FillName, ResizeName, SamplerName, SpacingName
-from diffstudio.studio.requests.controlnet_use import ControlNetUse
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import ControlNetUse, GenerateRequest, SamplerName, SpacingName
+from diffstudio.studio.requests.choices import FillName, ResizeName
 from diffstudio.ui.generate.sections.loaded_settings import Loaded, Shown, compare
 
 USE = ControlNetUse("canny", Path("a.png"), scale=3.0)

@@ -14,8 +14,7 @@ from diffstudio.models.fitted_steps.ladders import NONE, Ladder
 from diffstudio.models.fitted_steps.stored import KEY
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.curves.saved import NamedCurve, delete_curve, save_curve
-from diffstudio.studio.requests.choices import SamplerName, SpacingName
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName
 from diffstudio.ui.generate.labels import request_facts
 from diffstudio.ui.generate.sections.sampling_section import SamplingSection
 from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox

@@ -24,7 +24,7 @@ from diffstudio.studio.curves.curve import NoiseCurve
 from diffstudio.studio.curves.presets import preset_curves
 from diffstudio.studio.curves.saved import NamedCurve, find_curve, save_curve
 from diffstudio.studio.jobs.live_tasks import LiveTasks
-from diffstudio.training.recipe.recipe import Recipe, read_recipe
+from diffstudio.training.recipe import Recipe, read_recipe
 from diffstudio.training.run.events import RunHeldOut, RunStarted
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.lab.noise_schedule.view import THIS_CURVE, NoiseScheduleView

@@ -9,7 +9,7 @@ from PIL import Image
 
 from diffstudio.imaging.value_range import SampleType
 from diffstudio.training.data.folder_report import ImageRecord
-from diffstudio.training.recipe.data_recipe import DataRecipe
+from diffstudio.training.recipe import DataRecipe
 from diffstudio.ui.train.folder.thumbnails import as_seen, evenly_spaced, first_images, seen_sentence, thumbnail
 
 

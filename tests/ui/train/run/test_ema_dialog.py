@@ -14,7 +14,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.studio.evaluations.jobs import LabJobs
 from diffstudio.studio.runs.runs import Runs
-from diffstudio.training.recipe.recipe import Recipe
+from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.events import RunCheckpoint, RunStarted, RunStopped
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.train.room import TrainRoom

@@ -13,7 +13,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import DiffstudioError, ImageProblem, StorageProblem
 from diffstudio.studio.metadata import metadata
-from diffstudio.studio.requests.generate_request import GenerateRequest
+from diffstudio.studio.requests import GenerateRequest
 from diffstudio.ui.widgets.images import copy_and_drag
 from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
 from tests.ui.samples import picture
