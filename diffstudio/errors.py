@@ -143,6 +143,11 @@ def unreadable(error: OSError) -> str:
     return f"it cannot be read ({(error.strerror or str(error)).lower()})"
 
 
+def damaged_header(error: Exception) -> str:
+    """The clause for a checkpoint whose header cannot be used, from the error of reading it."""
+    return f"its header is damaged: {why_unreadable(error)}"
+
+
 def why_unreadable(error: Exception) -> str:
     """The clause for a stored file that is damaged, from the error of reading it: no name or message of Python's own."""
     match error:
@@ -152,7 +157,7 @@ def why_unreadable(error: Exception) -> str:
             return (error.strerror or str(error)).lower()
         case json.JSONDecodeError():
             return f"it is not valid JSON (line {error.lineno}, column {error.colno})"
-        case UnicodeDecodeError():
+        case UnicodeError():
             return NOT_UTF_8
         case RecursionError():
             return "its values are nested too deeply"

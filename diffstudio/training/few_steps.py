@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from diffstudio.errors import RunProblem
+from diffstudio.errors import RunProblem, damaged_header
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.files.hashes import sha256_of
 from diffstudio.models.fitted_steps.distilled import distilled
@@ -47,7 +47,7 @@ def distillation_recipe(recipe: Recipe, checkpoint: Checkpoint, start_from: str)
     except RunProblem as error:
         raise cannot_tune(name, f"its recipe cannot be read: {error.why or error.what}") from error
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-        raise cannot_tune(name, f"its header lacks valid sizes: {error}") from error
+        raise cannot_tune(name, damaged_header(error)) from error
     held_out = max(known.data.held_out, recipe.data.held_out)
     return replace(
         recipe,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from diffstudio import paths
 from diffstudio.diffusion.objectives.parameterisation import Parameterisation, Prediction
-from diffstudio.errors import CheckpointMissing, RunProblem
+from diffstudio.errors import CheckpointMissing, RunProblem, damaged_header
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import PIXEL, is_trained_here
 from diffstudio.models.library.records import read_checkpoint
@@ -42,7 +42,7 @@ def started_from(recipe: Recipe, name: str) -> Recipe:
         size = recipe.data.size if recipe.data.size % network.multiple == 0 else int(shape["size"])
         known = checkpoint.parameterisation
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
-        raise cannot_start_from(checkpoint.name, f"its header does not say its {error}") from error
+        raise cannot_start_from(checkpoint.name, damaged_header(error)) from error
     check_prediction(checkpoint.name, known, recipe)
     if recipe.upper.factor and network.kind is NetworkName.UNET:
         raise cannot_start_from(
@@ -86,7 +86,7 @@ def channels_of_start(name: str, data: DataRecipe) -> list[str]:
     try:
         known = checkpoint.output_format(int(checkpoint.json("network").get("channels", PLAIN.channels)))
     except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        raise cannot_start_from(checkpoint.name, f"its header does not say what images it makes: {error}") from error
+        raise cannot_start_from(checkpoint.name, damaged_header(error)) from error
     return channel_clauses(known, data.form, checkpoint.name)
 
 

@@ -167,8 +167,12 @@ def test_headers_that_do_not_say_what_distillation_needs_are_refused(teacher: Pa
     report = finish_inspection(folder, lambda _: None)
     broken = teacher.with_name("broken.safetensors")
     for key, value, why in (
-        ("network", {"conditioning": "text"}, "its header lacks valid sizes: 'text_tokens'"),
-        ("network", {"conditioning": "none", "text_tokens": math.inf}, "its header lacks valid sizes"),
+        ("network", {"conditioning": "text"}, "its header is damaged: “text_tokens” is missing"),
+        (
+            "network",
+            {"conditioning": "none", "text_tokens": math.inf},
+            "its header is damaged: a value in it is missing, of the wrong type",
+        ),
         ("recipe", {"data": {"unheard": 1}}, "its recipe cannot be read"),
         *(
             ("guidance", {"interval": interval}, "no valid guidance interval")

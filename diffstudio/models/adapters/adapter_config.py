@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
-from diffstudio.errors import NOT_A_JSON_OBJECT, CheckpointDamaged
-from diffstudio.models.files.file_access import DOWNLOAD_AGAIN, TOO_LARGE, regular_file_size
+from diffstudio.models.files.file_access import read_json_object
 from diffstudio.models.files.formats import PICKLES, SAFETENSORS
 
 ADAPTER_CONFIG = "adapter_config.json"
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")  # as PEFT names them, the preferred one first
-_LARGEST_BYTES = 4 << 20
 
 
 def adapter_weights(folder: Path) -> Path | None:
@@ -36,12 +33,4 @@ def adapter_config_path(weights: Path) -> Path | None:
 
 def read_adapter_config(path: Path) -> dict[str, Any]:
     """The settings as they are stored. CheckpointDamaged for a file that cannot be read or is not a JSON object."""
-    try:
-        if regular_file_size(path) > _LARGEST_BYTES:
-            raise ValueError(TOO_LARGE)
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointDamaged(f"{path} cannot be read", str(error)[:200], DOWNLOAD_AGAIN) from error
-    if not isinstance(config, dict):
-        raise CheckpointDamaged(f"{path} cannot be read", NOT_A_JSON_OBJECT, DOWNLOAD_AGAIN)
-    return config
+    return read_json_object(path)

@@ -7,7 +7,6 @@ anything.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -17,9 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 import torch
 from torch import nn
 
-from diffstudio.errors import NOT_A_JSON_OBJECT, CheckpointDamaged, CheckpointMissing
+from diffstudio.errors import CheckpointDamaged, CheckpointMissing
 from diffstudio.models.components.module_weights import missing_clause
-from diffstudio.models.files.file_access import first_line
+from diffstudio.models.files.file_access import first_line, read_json_object
 from diffstudio.models.files.formats import PICKLES, SAFETENSORS, WeightsFormat, variant, weights_format
 from diffstudio.models.files.header import Headers
 
@@ -95,14 +94,9 @@ class FolderComponents(BaseComponents):
         file = "scheduler_config.json" if name == "scheduler" else "config.json"
         path = self.folder / name / file
         try:
-            config = json.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
+            return read_json_object(path)
+        except CheckpointMissing:
             raise _missing(self.folder, name) from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise CheckpointDamaged(f"{path} cannot be read", str(error)[:200], "Download it again") from error
-        if not isinstance(config, dict):
-            raise CheckpointDamaged(f"{path} cannot be read", NOT_A_JSON_OBJECT, "Download it again")
-        return config
 
     def module(self, name: str, kind: type[_M], dtype: torch.dtype) -> _M:
         """The plain variant if there are several, else the first that is not `non_ema`; pickles only without

@@ -1,21 +1,32 @@
-"""Shared by all readers of weights files: size and stamp of a file, and errors for missing and damaged files.
+"""Shared by all readers of weights files: size and stamp of a file, JSON beside it, errors for missing and damaged files.
 
 No torch is imported here.
 """
 
 from __future__ import annotations
 
+import json
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from diffstudio.errors import IS_A_FOLDER, NOT_A_PLAIN_FILE, CheckpointDamaged, CheckpointMissing, unreadable
+from diffstudio.errors import (
+    IS_A_FOLDER,
+    NOT_A_JSON_OBJECT,
+    NOT_A_PLAIN_FILE,
+    CheckpointDamaged,
+    CheckpointMissing,
+    UnexpectedValue,
+    unreadable,
+    why_unreadable,
+)
 
 DOWNLOAD_AGAIN = "Download it again"
 TRUNCATED = "it was cut short"
 TOO_LARGE = "it is too large"
+_LARGEST_JSON_BYTES = 8 << 20  # the index of a model in many files has some hundred thousand bytes
 EARLIER_OR_DOWNLOAD = "Choose an earlier checkpoint of the run, or download it again"
 
 
@@ -56,6 +67,26 @@ def reading(path: Path, file_format: str = "") -> Iterator[None]:
         ) from None
     except OSError as error:
         raise damaged(path, unreadable(error), file_format) from error
+
+
+def read_json(path: Path, most_bytes: int = _LARGEST_JSON_BYTES) -> Any:
+    """What a JSON file holds. CheckpointMissing, and CheckpointDamaged for one that is too large as well."""
+    try:
+        if regular_file_size(path) > most_bytes:
+            raise UnexpectedValue(TOO_LARGE)
+        return json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointMissing(f"{path} does not exist", remedy="Download the folder again") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointDamaged(f"{path} cannot be read", why_unreadable(error), DOWNLOAD_AGAIN) from error
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """As `read_json`, for a configuration. CheckpointDamaged for a list or a single value too."""
+    found = read_json(path)
+    if not isinstance(found, dict):
+        raise CheckpointDamaged(f"{path} cannot be read", NOT_A_JSON_OBJECT, DOWNLOAD_AGAIN)
+    return found
 
 
 def damaged(path: Path, why: str, file_format: str = "") -> CheckpointDamaged:

@@ -7,7 +7,6 @@ the cache of the Hugging Face hub consists of them.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
@@ -18,11 +17,11 @@ from diffstudio.errors import (
     NOT_A_JSON_OBJECT,
     CheckpointDamaged,
     CheckpointDangerous,
-    CheckpointMissing,
     CheckpointProblem,
     CheckpointUnknown,
 )
-from diffstudio.models.files.file_access import DOWNLOAD_AGAIN, TOO_LARGE, regular_file_size
+from diffstudio.models.files import file_access
+from diffstudio.models.files.file_access import DOWNLOAD_AGAIN, regular_file_size
 from diffstudio.models.files.formats import INDEX, PICKLES, SAFETENSORS
 from diffstudio.models.files.header import Headers
 from diffstudio.models.files.pickle_globals import GlobalKind, classify
@@ -80,14 +79,7 @@ def _check_config(component: Path, config: Mapping[str, Any], files: Sequence[Pa
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; a list is returned under the key `""`. CheckpointMissing, CheckpointDamaged."""
-    try:
-        if regular_file_size(path) > _LARGEST_JSON_BYTES:
-            raise ValueError(TOO_LARGE)
-        table = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        raise CheckpointMissing(f"{path} does not exist", remedy="Download the folder again") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise _damaged(path, str(error)[:200]) from error
+    table = file_access.read_json(path, _LARGEST_JSON_BYTES)
     if not isinstance(table, (dict, list)):
         raise _damaged(path, NOT_A_JSON_OBJECT)
     return table if isinstance(table, dict) else {"": table}

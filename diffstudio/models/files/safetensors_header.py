@@ -15,7 +15,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from diffstudio.errors import NOT_A_JSON_OBJECT, CheckpointDamaged
+from diffstudio.errors import NOT_A_JSON_OBJECT, CheckpointDamaged, UnexpectedValue, why_unreadable
 from diffstudio.models.files.file_access import damaged, reading, regular_file_size
 
 
@@ -98,7 +98,7 @@ def read_safetensors_header(path: Path) -> SafetensorsHeader:
                     raise _damaged(path, "its header does not fit the file")
                 header = _json_object(file.read(length))
     except (ValueError, RecursionError) as error:
-        raise _damaged(path, f"its header cannot be read ({error})") from error
+        raise _damaged(path, f"its header cannot be read: {why_unreadable(error)}") from error
     metadata: Any = header.pop("__metadata__", {}) or {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise _damaged(path, "its metadata is not all text")
@@ -120,7 +120,7 @@ def _json_object(text: bytes) -> dict[str, Any]:
     """
     parsed: object = json.loads(text)
     if not isinstance(parsed, dict):
-        raise ValueError(NOT_A_JSON_OBJECT)
+        raise UnexpectedValue(NOT_A_JSON_OBJECT)
     table: dict[str, Any] = parsed
     counts = {text.count(name) for name in (b'"dtype"', b'"shape"', b'"data_offsets"')}
     if counts != {len(table) - (b'"__metadata__"' in text)} or b"\\u" in text or text.count(b'"__metadata__"') > 1:
@@ -133,7 +133,7 @@ def _json_object(text: bytes) -> dict[str, Any]:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     table = dict(pairs)
     if len(table) != len(pairs):
-        raise ValueError("a key in it occurs twice")
+        raise UnexpectedValue("a key in it occurs twice")
     return table
 
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from diffstudio.errors import NOT_A_JSON_OBJECT, wrong_format
+from diffstudio.errors import NOT_A_JSON_OBJECT, UnexpectedValue, why_unreadable, wrong_format
 from diffstudio.models.detection.families_table import SAMPLER_NAMES
 
 FORMAT = 1
@@ -52,7 +52,7 @@ class Ladder:
             and self.usual.isidentifier()
         )
         if not valid:
-            raise ValueError("its values are out of range")
+            raise UnexpectedValue("its values are out of range")
 
     @property
     def steps(self) -> int:
@@ -85,7 +85,7 @@ class Ladder:
                     float(usual_difference),
                     values.get("recommended") is True,
                 )
-        raise ValueError("a value is missing or of a wrong type")
+        raise UnexpectedValue("a value is missing or of a wrong type")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +130,12 @@ def from_json(text: str) -> FittedSteps:
     try:
         values = json.loads(text)
         if not isinstance(values, dict):
-            raise ValueError(NOT_A_JSON_OBJECT)
+            raise UnexpectedValue(NOT_A_JSON_OBJECT)
         stored, ladders = values.get("format"), values.get("ladders")
         if type(stored) is not int or stored > FORMAT:
             return FittedSteps(problem=wrong_format(stored, FORMAT))
         if not isinstance(ladders, list) or len(ladders) > _MOST_LADDERS:
-            raise ValueError("it holds no list of ladders")
+            raise UnexpectedValue("it holds no list of ladders")
         return FittedSteps(tuple(map(Ladder.from_json, ladders)))
     except (ValueError, OverflowError, RecursionError) as error:  # OverflowError: a number that no float holds
-        return FittedSteps(problem=f"they are damaged: {error}"[:200])
+        return FittedSteps(problem=f"they are damaged: {why_unreadable(error)}")

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from diffstudio.errors import NOT_A_JSON_OBJECT, CheckpointDamaged, CheckpointMissing
+from diffstudio.errors import CheckpointMissing
 from diffstudio.models.checkpoint import Checkpoint, with_detection
 from diffstudio.models.detection.families_table import DDPM, FAMILIES, UNKNOWN
 from diffstudio.models.detection.prediction_type import DIFFUSERS_PREDICTIONS
 from diffstudio.models.detection.quantization import quantization_of_config
 from diffstudio.models.detection.types import FAMILY_BY_CONTEXT_WIDTH, Detection, Layout, Role
 from diffstudio.models.detection.unconditional_unet import not_unconditional, unconditional_size
-from diffstudio.models.files.file_access import DOWNLOAD_AGAIN, TOO_LARGE, FileStamp, regular_file_size
+from diffstudio.models.files.file_access import FileStamp, read_json_object
 from diffstudio.models.files.formats import INDEX, PICKLES, SAFETENSORS, variant
 from diffstudio.models.files.header import Header, read_header
 from diffstudio.models.files.pickle_scan import PickleScan
@@ -155,15 +154,8 @@ def _component_headers(folder: Path, components: list[str]) -> tuple[Header, ...
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        if regular_file_size(path) > 8 << 20:
-            raise ValueError(TOO_LARGE)
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+        return read_json_object(path)
+    except CheckpointMissing:
         raise CheckpointMissing(
             f"{path.parent} is not a diffusers folder", f"it has no {path.name}", "Choose another folder"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointDamaged(f"{path} cannot be read", str(error)[:200], DOWNLOAD_AGAIN) from error
-    if not isinstance(table, dict):
-        raise CheckpointDamaged(f"{path} cannot be read", NOT_A_JSON_OBJECT, DOWNLOAD_AGAIN)
-    return table

@@ -17,7 +17,14 @@ from pathlib import Path
 
 from diffstudio import paths
 from diffstudio.atomic import write_text
-from diffstudio.errors import BadRequest, CheckpointDamaged, StorageProblem, wrong_format
+from diffstudio.errors import (
+    BadRequest,
+    CheckpointDamaged,
+    StorageProblem,
+    UnexpectedValue,
+    why_unreadable,
+    wrong_format,
+)
 from diffstudio.models.checkpoint import Checkpoint, with_detection
 from diffstudio.models.detection.editions import EDITIONS
 from diffstudio.models.detection.families_table import FAMILIES
@@ -77,7 +84,7 @@ class Overrides:
         try:
             stored = json.loads(self.file.read_text(encoding="utf-8"))
             if stored["format"] != FORMAT:
-                raise ValueError(wrong_format(stored["format"], FORMAT))
+                raise UnexpectedValue(wrong_format(stored["format"], FORMAT))
             for path, entry in stored["files"].items():
                 self._files[Path(path)] = _checked(
                     Override(
@@ -93,7 +100,7 @@ class Overrides:
         except (OSError, BadRequest, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise CheckpointDamaged(
                 f"{self.file} cannot be read",
-                str(error)[:200].rstrip("."),
+                str(error)[:200].rstrip(".") if isinstance(error, BadRequest) else why_unreadable(error),
                 "Correct it, or delete it and set the types of your models again",
             ) from error
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from diffstudio import paths
 from diffstudio.atomic import write_text
-from diffstudio.errors import FolderProblem, RunProblem, newer_format
+from diffstudio.errors import FolderProblem, RunProblem, UnexpectedValue, newer_format, why_unreadable
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.data.folder_report import count_of
 from diffstudio.training.recipe import Recipe
@@ -109,9 +109,9 @@ class StoredDataset:
             folds=tuple(int(fold) for fold in values.get("folds", ())),
         )
         if len({len(found.paths), len(found.captions), len(found.labels), len(found.held_out), len(found.sizes)}) != 1:
-            raise ValueError("its lists differ in length")
+            raise UnexpectedValue("its lists differ in length")
         if found.folds and len(found.folds) != len(found.paths):
-            raise ValueError("not every image has a fold")
+            raise UnexpectedValue("not every image has a fold")
         return found
 
     def check_recipe(self, recipe: Recipe) -> None:
@@ -229,7 +229,9 @@ class StoredDataset:
 
 def _damaged(file: Path, error: Exception) -> RunProblem:
     return RunProblem(
-        f"What the run {file.parent.name} was started with cannot be read", f"{file.name}: {error}", _REMEDY
+        f"What the run {file.parent.name} was started with cannot be read",
+        f"{file.name}: {why_unreadable(error)}",
+        _REMEDY,
     )
 
 

@@ -14,6 +14,8 @@ from diffstudio.models.files.file_access import (
     first_line,
     nonfinite,
     not_weights,
+    read_json,
+    read_json_object,
     reading,
     regular_file_size,
 )
@@ -70,3 +72,30 @@ def test_reasons_are_one_line_of_limited_length() -> None:
 def test_sentences_that_several_readers_use() -> None:
     assert nonfinite("up.0.weight") == "up.0.weight contains NaN or Inf values"
     assert not_weights(Path("models") / "a.zip") == "a.zip is not a weights file"
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (b'{"a": 1', r"it is not valid JSON \(line 1, column 8\)"),
+        (b'{"a": "\xff"}', "it is not text in UTF-8"),
+        (b"[" * 100_000, "its values are nested too deeply"),
+        (b"[1]", "it is not a JSON object"),
+    ],
+)
+def test_a_damaged_configuration_is_described_in_words(tmp_path: Path, text: bytes, why: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(text)
+    with pytest.raises(CheckpointDamaged, match=why) as caught:
+        read_json_object(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_configuration_is_read_up_to_its_limit(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text('{"a": [1]}')
+    assert read_json_object(path) == {"a": [1]} and read_json(path, 10) == {"a": [1]}
+    with pytest.raises(CheckpointDamaged, match="it is too large"):
+        read_json(path, 9)
+    with pytest.raises(CheckpointMissing, match="does not exist"):
+        read_json_object(tmp_path / "other.json")

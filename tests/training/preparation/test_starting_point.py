@@ -212,7 +212,7 @@ def test_sizes_that_cannot_be_are_refused(recipe: Recipe, tmp_path: Path, sizes:
     path = checkpoint(recipe, tmp_path / "known.safetensors", ["red disc"] * 3)
     header = read_checkpoint(path).json("network") | sizes
     rewrite_metadata(path, {"diffstudio.network": json.dumps(header)}, "it cannot be changed")
-    with pytest.raises(RunProblem, match="its header does not say"):
+    with pytest.raises(RunProblem, match="its header is damaged: a value in it"):
         started_from(recipe, str(path))
 
 

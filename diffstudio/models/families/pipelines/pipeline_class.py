@@ -6,14 +6,11 @@ Code that comes with a folder is never run.
 from __future__ import annotations
 
 import inspect
-import json
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
+from diffstudio.errors import CheckpointUnknown
 from diffstudio.models.checkpoint import Checkpoint
-from diffstudio.models.files.file_access import DOWNLOAD_AGAIN
+from diffstudio.models.files.file_access import read_json_object
 from diffstudio.models.files.folder_check import needs_code
 from diffstudio.models.files.formats import INDEX
 
@@ -37,7 +34,7 @@ def pipeline_class(checkpoint: Checkpoint) -> Any:
     import diffusers
     from diffusers.pipelines.auto_pipeline import AUTO_TEXT2IMAGE_PIPELINES_MAPPING
 
-    index = _index(checkpoint.path)
+    index = read_json_object(checkpoint.path / INDEX)
     name = index.get("_class_name")
     if not isinstance(name, str) or any(checkpoint.path.rglob("*.py")):
         raise needs_code(checkpoint.name)
@@ -74,14 +71,3 @@ def _other_task(kind: Any, known: bool) -> str:
     if "prompt" not in parameters:
         return "is not text-to-image"
     return "is one half of a pipeline" if required - {"prompt"} or kind.__name__.endswith("PriorPipeline") else ""
-
-
-def _index(folder: Path) -> Mapping[str, Any]:
-    path = folder / INDEX
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointDamaged(f"{path} cannot be read", str(error)[:200], DOWNLOAD_AGAIN) from error
-    if not isinstance(index, dict):
-        raise CheckpointDamaged(f"{path} is not a JSON object", remedy=DOWNLOAD_AGAIN)
-    return index
