@@ -10,6 +10,7 @@ from diffstudio.errors import Interrupted
 from diffstudio.studio.jobs.device_guess import seems_accelerated
 from diffstudio.training.data.folder_report import FolderReport, InspectionProgress
 from diffstudio.training.data.inspect_folder import finish_inspection
+from diffstudio.training.data.usable_images import no_usable_images, usable_images
 from diffstudio.training.recipe_choice import check_recipe_name, choose_recipe
 
 
@@ -22,7 +23,10 @@ def dry_run(
     steps: int | None = None,
     as_json: bool,
 ) -> int:
-    """Print the report on standard output, as lines or as one JSON object. FolderProblem, RunProblem."""
+    """Print the report on standard output, as lines or as one JSON object.
+
+    FolderProblem, also after the report if the recipe can use none of the images; RunProblem.
+    """
     check_recipe_name(recipe_name)
     with stop_signals() as stop:
         report = _inspected(folder, stop)
@@ -34,12 +38,15 @@ def dry_run(
         start_from=start_from,
         cross_validate=steps is None,
     )
+    usable, unfit = usable_images(report, choice.recipe.data)
     if as_json:
         recipe = choice.recipe.to_json() | {"why": choice.why}
-        print(json.dumps(report.to_json() | {"recipe": recipe}, indent=1), flush=True)
+        print(json.dumps(report.to_json(unfit) | {"recipe": recipe}, indent=1), flush=True)
     else:
-        for line in (*report.lines(), f"Recipe: {choice.recipe.name}. {choice.why}"):
+        for line in (*report.lines(unfit), f"Recipe: {choice.recipe.name}. {choice.why}"):
             print(printable(line), flush=True)
+    if not usable:
+        raise no_usable_images(report, unfit)
     return 0
 
 

@@ -22,6 +22,7 @@ from typing import BinaryIO, Protocol, runtime_checkable
 import numpy as np
 from PIL import ExifTags, Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
+from diffstudio.errors import NOT_A_PLAIN_FILE
 from diffstudio.imaging import arrays, colour, jpeg_xl, samples
 from diffstudio.imaging.arrays import ChannelArray
 from diffstudio.imaging.formats import HEIF, JPEG_XL, NPY, SUFFIXES_OF, format_of
@@ -36,6 +37,9 @@ _ALPHA = {1, 2}  # values of the tag ExtraSamples: associated and unassociated
 _CHANNEL_MARKS = ('"shape":', "ImageJ=", "<OME")  # in ImageDescription, by programs that store channels as pages
 
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # sizes are checked here, at the same limit
+warnings.filterwarnings(
+    "ignore", category=UserWarning, module=r"PIL\."
+)  # damaged metadata says nothing about the pixels
 PngImagePlugin.MAX_TEXT_CHUNK = 8 << 20  # Pillow refuses an image for a text or profile above it; 1 MiB by default
 
 
@@ -300,6 +304,6 @@ def turned(size: tuple[int, int], orientation: object) -> tuple[int, int]:
 def check_file(path: Path) -> None:
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):  # opening a pipe or a device could wait for ever
-        raise image_problem(path, "it is not a regular file")
+        raise image_problem(path, NOT_A_PLAIN_FILE)
     if about.st_size == 0:
         raise image_problem(path, "the file is empty")

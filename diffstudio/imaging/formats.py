@@ -39,17 +39,51 @@ SUFFIXES_OF: dict[str, tuple[str, ...]] = {
 }
 IMAGE_SUFFIXES = frozenset(suffix for suffixes in SUFFIXES_OF.values() for suffix in suffixes)
 
+_RAW = "camera raw files are not read; export them as TIFF or JPEG"
+_DRAWING = "drawings and documents are not read; export them as PNG"
+_OTHER = "its format is not read; export it as PNG or TIFF"
+_ARRAY = "of arrays, only .npy and TIFF files are read"
+_FILM = "films are not read; export their frames as images"
+_ARCHIVE = "archives are not opened; unpack it"
+_UNFINISHED = "it is an unfinished download"
+_NOT_READ = {
+    suffix: why
+    for why, suffixes in {
+        _RAW: ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .iiq .kdc .mef .mos .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf "
+        ".srw .x3f",
+        _DRAWING: ".svg .svgz .eps .ps .ai .pdf .cdr .wmf .emf .odg .vsdx",
+        _OTHER: ".exr .hdr .xcf .kra .ora .clip .psb .ico .icns .cur .dcm .dicom .nii .nrrd .mha .fits .fit .svs .ndpi .czi "
+        ".lif .nd2 .jxr .wdp .bpg .flif .ktx .ktx2 .xpm .xbm .pic .pict",
+        _ARRAY: ".npz .mat .h5 .hdf5 .zarr .pt .pth .pkl .pickle",
+        _FILM: ".mp4 .mov .avi .mkv .webm .m4v .wmv .mpg .mpeg .ogv .flv .3gp",
+        _ARCHIVE: ".zip .tar .gz .tgz .bz2 .xz .7z .rar .zst .parquet .arrow .tfrecord .tfrecords .lmdb .mdb .cbz",
+        _UNFINISHED: ".part .partial .crdownload .download .opdownload",
+    }.items()
+    for suffix in suffixes.split()
+}
+
 # Formats that are written here or carry the settings of other programs; the gallery lists these.
 GALLERY_SUFFIXES = tuple(
     suffix for name in ("PNG", "JPEG", "WEBP", "AVIF", JPEG_XL, HEIF) for suffix in SUFFIXES_OF[name]
 )
+
+
+def why_not_read(suffix: str) -> str:
+    """Why a file is not read that people may take for an image, a clause, by its suffix in lower case; else ""."""
+    return _NOT_READ.get(suffix, "")
+
+
+def is_raw(suffix: str) -> bool:
+    """Whether files with this suffix are a camera's, which have the first bytes of a TIFF."""
+    return _NOT_READ.get(suffix) == _RAW
+
 
 _HEAD_BYTES = 32
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1"})
 
 
 def format_of(head: bytes) -> str:
-    """The format by a file's first 32 bytes: one of PNG, JPEG, GIF, WEBP, AVIF, JPEG XL, HEIF, BMP, TIFF, NPY, else ""."""
+    """The format by a file's first 32 bytes, one of SUFFIXES_OF; else "", as for formats without a signature."""
     signatures = {
         b"\x89PNG\r\n\x1a\n": "PNG",
         b"\xff\xd8\xff": "JPEG",
@@ -61,6 +95,11 @@ def format_of(head: bytes) -> str:
         b"MM\0+": "TIFF",
         b"\x93NUMPY": NPY,
         b"\xff\x0a": JPEG_XL,
+        b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG2000",
+        b"\xff\x4f\xff\x51": "JPEG2000",
+        b"8BPS": "PSD",
+        b"qoif": "QOI",
+        b"DDS ": "DDS",
         b"\0\0\0\x0cJXL \r\n\x87\n": JPEG_XL,
     }
     if found := next((name for signature, name in signatures.items() if head.startswith(signature)), ""):

@@ -131,13 +131,15 @@ def _finished(decoded: Decoded, at_least: int | None, ranges: Mapping[SampleType
     if isinstance(decoded.pixels, Image.Image):
         image, note = colour.to_srgb(_reduced(decoded.pixels, at_least), decoded.profile)
     else:
-        found = decoded.pixels
+        found, values = decoded.pixels, decoded.pixels.values.size
         if isinstance(found, ChannelArray):
             channels = tuple(measure_channel(found.values[..., index]) for index in range(found.channels))
             found, shown = _shown(found)
         image, note, depth = _from_samples(found, decoded.profile, ranges)
         image = _reduced(image, at_least)
         not_numbers = sum(channel.not_numbers for channel in channels) or depth.not_numbers
+        if not_numbers == values:
+            raise samples.SamplesProblem("none of its values is a finite number")
         if not_numbers:
             notes.append(f"{not_numbers:,} of its values are not finite numbers and are black")
         if found.declared == _EIGHT_BITS:

@@ -18,7 +18,7 @@ from diffstudio.errors import RunProblem
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.folder_report import FOLDER_NAMES, HELD_OUT, FolderReport, count_of
 from diffstudio.training.data.pixel_choice import choose_pixels
-from diffstudio.training.data.split import MIN_IMAGES_TO_HOLD_OUT, count_held_out
+from diffstudio.training.data.split import MIN_IMAGES_TO_HOLD_OUT, count_held_out, count_leaks
 from diffstudio.training.few_steps import check_conditioning, distillation_recipe, no_teacher, title
 from diffstudio.training.network_sizes.one_call_size import with_diff_augment, with_one_call_size
 from diffstudio.training.recipe import Recipe, read_recipe
@@ -120,14 +120,14 @@ def choose_recipe(
     splits = cross_validate and _has_time_for_splits(accelerator, minutes)
     if name == AUTO:
         choice = _automatic_choice(report, accelerator, minutes, start_from)
-        return _with_cross_splits(choice, report) if splits else choice
+        return _with_leaks(_with_cross_splits(choice, report) if splits else choice, report)
     if name in recipes and recipes[name].few_steps.enabled:
         return _distillation_choice(recipes[name], report, start_from)
     if name in recipes:
         sides = [max(record.width, record.height) for record in report.images]
         recipe, why = with_one_call_size(_started(recipes[name], start_from), sides, accelerator=accelerator)
         choice = _with_enough_held_out(_for_folder(recipe, report, why), report)
-        return _with_cross_splits(choice, report) if splits else choice
+        return _with_leaks(_with_cross_splits(choice, report) if splits else choice, report)
     if name.endswith(".toml"):
         choice = read_choice(Path(name))
         if choice.recipe.few_steps.enabled and not choice.why:
@@ -165,7 +165,7 @@ def _automatic_choice(
         why = f"It fine-tunes the starter, which works better than training from scratch with {count}"
         choice = _for_folder(recipe, report, why)
         if choice.recipe.data.channels not in _COMPARED_CHANNELS:
-            why = "It fine-tunes the starter, which was compared with training from scratch on opaque images only"
+            why = "It fine-tunes the starter, which was compared with training from scratch on grey and colour images only"
             choice = _for_folder(recipe, report, why)
         return _with_enough_held_out(choice, report)
     chosen, why = _automatic(report, accelerator, minutes)
@@ -203,6 +203,16 @@ def _with_cross_splits(choice: RecipeChoice, report: FolderReport) -> RecipeChoi
         return choice
     why = f"{choice.why} Too few images can be held out: cross-validation over {_SPLITS} splits chooses the number of steps."
     return replace(choice, recipe=replace(recipe, data=replace(recipe.data, cross_splits=_SPLITS)), why=why)
+
+
+def _with_leaks(choice: RecipeChoice, report: FolderReport) -> RecipeChoice:
+    """The choice, and what is said where so many images are alike that both parts have some of them."""
+    leaks = 0 if report.held_out else count_leaks(report, choice.recipe.data)
+    if not leaks:
+        return choice
+    have = "image has a near-duplicate" if leaks == 1 else "images have near-duplicates"
+    why = f"{leaks:,} held-out {have} among those that are trained on: the held-out loss will be too low."
+    return replace(choice, why=f"{choice.why} {why}".strip())
 
 
 def without_cross_splits(choice: RecipeChoice, why: str) -> RecipeChoice:

@@ -49,6 +49,21 @@ def test_the_report_as_json(pictures: Path, capsys: pytest.CaptureFixture[str]) 
     assert values["recipe"]["network"]["conditioning"] == "class" and "subfolders" in values["recipe"]["why"]
 
 
+def test_images_that_the_recipe_cannot_use_are_named_and_a_folder_of_them_is_refused(
+    pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    strip = pictures / "dog" / "strip.png"
+    Image.new("RGB", (20, 4000)).save(strip)
+    assert cli.main(["train", str(pictures), "--dry-run"]) == 0
+    left_out = "1 file left out: of its 20 × 4,000 px only 0.5 % would be left (dog/strip.png)"
+    assert left_out in capsys.readouterr().out.splitlines()
+    for image in pictures.rglob("[0-9].png"):
+        image.unlink()
+    assert cli.main(["train", str(pictures), "--dry-run"]) != 0
+    shown = capsys.readouterr()
+    assert left_out in shown.out and "There is nothing to train on" in shown.err and "Change the recipe's" in shown.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -15,7 +15,9 @@ from diffstudio.imaging.formats import (
     NPY,
     SUFFIXES_OF,
     format_of,
+    is_raw,
     read_head,
+    why_not_read,
 )
 from diffstudio.imaging.reader import read_image, read_size
 
@@ -30,6 +32,22 @@ def test_each_format_opens(tmp_path: Path, suffix: str) -> None:
     assert size == image.size == read_size(path) == (24, 16)
     assert image.getpixel((9, 9)) == pytest.approx((200, 100, 50), abs=4)
     assert path.suffix in IMAGE_SUFFIXES
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "webp", "avif", "tiff", "bmp", "gif", "jp2", "qoi", "dds"])
+def test_formats_with_a_signature_are_recognised_whatever_their_name(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"image.{suffix}"
+    Image.new("RGB", (24, 16), (200, 100, 50)).save(path)
+    named = path.rename(tmp_path / "image")
+    assert suffix in {end.removeprefix(".") for end in SUFFIXES_OF[format_of(read_head(named))]}
+    assert read_image(named)[1] == (24, 16)
+
+
+def test_what_is_not_read_has_a_reason_and_is_no_format_that_is() -> None:
+    assert is_raw(".nef") and "camera raw" in why_not_read(".nef")
+    assert not is_raw(".exr") and "export it as PNG or TIFF" in why_not_read(".exr")
+    assert why_not_read(".txt") == why_not_read("") == "" and not is_raw(".png")
+    assert not any(map(why_not_read, IMAGE_SUFFIXES))
 
 
 def test_every_other_format_is_one_of_pillows() -> None:

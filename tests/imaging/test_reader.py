@@ -242,6 +242,13 @@ def test_values_that_are_no_numbers_are_reported(tmp_path: Path) -> None:
     assert loaded.image.getpixel((0, 0)) == (0, 0, 0) and loaded.image.getpixel((3, 3)) == (128, 128, 128)
 
 
+@pytest.mark.parametrize("shape", [(20, 20), (20, 20, 3), (20, 20, 5)])
+def test_an_image_without_a_finite_value_is_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    np.save(tmp_path / "a.npy", np.full(shape, np.nan, np.float32))
+    with pytest.raises(ImageProblem, match="none of its values is a finite number"):
+        load_image(tmp_path / "a.npy")
+
+
 def test_a_file_that_declares_its_range_keeps_it(tmp_path: Path) -> None:
     (tmp_path / "a.pgm").write_bytes(b"P5 2 1 1023\n" + struct.pack(">2H", 0, 1023))
     loaded = load_image(tmp_path / "a.pgm")
@@ -470,7 +477,7 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     os.mkfifo(tmp_path / "pipe")
     assert not looks_like_an_image(tmp_path / "pipe")
-    with pytest.raises(ImageProblem, match="not a regular file"):
+    with pytest.raises(ImageProblem, match="not a plain file"):
         read_image(tmp_path / "pipe.png")
 
 

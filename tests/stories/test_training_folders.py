@@ -71,7 +71,7 @@ def test_splits_and_classes_reach_the_checkpoint_and_an_earlier_run_keeps_its_ow
     folder = write(tmp_path / "pets", [*names, "@eaDir/thumb", "data/train/cat/gone"])
     write_left_out(folder, [Path("data/train/cat/gone.png")])
     run, why = trained(folder)
-    assert "2 subfolders are the classes" in why and "train, val and test are kept apart" in why
+    assert "2 subfolders are the classes" in why and "The folders train and val are kept apart" in why
     assert "Left out by name, or in the Train room: 2 (@eaDir: kept there by another program, …)." in why
     recipe = run.recipe()
     assert recipe.network.conditioning is Conditioning.CLASS and recipe.data.classes is ClassesName.FOLDERS

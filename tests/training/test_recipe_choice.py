@@ -168,7 +168,7 @@ def test_folders_of_every_number_of_channels_start_from_the_starter_and_it_is_sa
     assert "works better" in choice.why
     choice = choose_recipe("auto", reported(arrays))
     assert choice.recipe.run.start_from == "starter"
-    assert "on opaque images only" in choice.why and "works better" not in choice.why
+    assert "on grey and colour images only" in choice.why and "works better" not in choice.why
     choice = choose_recipe("small", reported(arrays), start_from="starter")
     assert choice.recipe.data.channels == 5
     assert "the layers that read and write 5 channels are initialised" in choice.why
@@ -198,6 +198,14 @@ def test_a_folder_too_small_for_a_held_out_part_is_cross_validated_where_there_i
     same = replace(of_images(24), near_duplicates=tuple((Path("000.png"), Path(f"{i:03}.png")) for i in range(1, 24)))
     for choice in (*without, choose_recipe("auto", same)):
         assert choice.recipe.data.cross_splits == 0 and "cross" not in choice.why
+
+
+def test_held_out_images_with_a_near_duplicate_among_the_others_are_said() -> None:
+    alike = tuple((Path("000.png"), Path(f"{index:03}.png")) for index in range(1, 30))
+    for name in ("auto", "small"):
+        why = choose_recipe(name, replace(of_images(90), near_duplicates=alike)).why
+        assert "among those that are trained on: the held-out loss will be too low." in why
+        assert "too low" not in choose_recipe(name, replace(of_images(90), duplicates=alike)).why
 
 
 def test_several_processes_train_without_cross_validation_and_it_is_said() -> None:

@@ -1,14 +1,16 @@
 """Classes, splits and repeats of training images from the folders that they are in. No torch.
 
 Read are: class folders at the level where they vary (`dataset/{cat,dog}` and `{cat,dog}` alike), the splits
-`train/val/test` of Hugging Face, Keras and torchvision at any level, and kohya-ss's `10_sks dog`: ten repeats of the
-concept `sks dog` (https://github.com/kohya-ss/sd-scripts/blob/main/docs/train_README-en.md).
+`train/val/test` of Hugging Face, Keras and torchvision at any level, also as parts of names (`DIV2K_train_HR`), and
+kohya-ss's `10_sks dog`: ten repeats of the concept `sks dog`
+(https://github.com/kohya-ss/sd-scripts/blob/main/docs/train_README-en.md). Names in NFC and NFD are the same.
 """
 
 from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,9 +22,13 @@ from numpy.typing import NDArray
 from diffstudio.training.data.folder_report import HELD_OUT, TRAINING, ImageRecord
 from diffstudio.training.recipe.data_recipe import ClassesName
 
-_TRAIN = re.compile(r"(train|training)([-_ ]?\d{4})?", re.IGNORECASE)
-_NOT_TRAIN = re.compile(r"(val|valid|validation|test|testing)([-_ ]?\d{4})?", re.IGNORECASE)
-_REPEATS = re.compile(r"([1-9]\d{0,2})_(.*\S.*)", re.DOTALL)
+_SPLIT = re.compile(  # a whole word in the name of a folder, also in `trainA`
+    r"(?<![^\W\d_])(?i:(?P<train>training|train)|validation|valid|val|testing|test|dev|evaluation|eval|hold[-_ ]?out|"
+    r"held[-_ ]?out)(?i:[-_ ]?set)?(?![a-z])"
+)
+_SAYS_NOTHING = re.compile(r"\b(?:\d{4}|data(?:set)?|images?|imgs?|split)\b", re.IGNORECASE)
+_REPEATS = re.compile(r"(0|[1-9]\d{0,2})_(.*\S.*)", re.DOTALL)
+_NAMED = 6  # folders named in a note
 
 Folders = tuple[str, ...]  # the names of the folders that lead to an image
 
@@ -43,6 +49,7 @@ class Layout:
 
     places: Mapping[Folders, FolderLabels]
     notes: tuple[str, ...] = ()  # clauses without a full stop
+    loose: str = ""  # the class of images beside the class folders
 
     def place_of(self, path: Path) -> FolderLabels:
         return self.places[folders_of(path)]
@@ -61,12 +68,9 @@ def first_folder(path: Path) -> str:
 def layout_of(folders: Iterable[Folders], name: str) -> Layout:
     """The layout of the folders that hold images, each given from the training folder down, which is called `name`."""
     found = sorted(set(folders))
-    notes: list[str] = []
-    splits = _splits(found)
+    splits, notes = _splits(found)
     places = {one: FolderLabels(split=split) for one, (split, _) in splits.items()}
-    if any(place.split for place in places.values()):
-        notes.append("The folders train, val and test are kept apart: what is not in train is held out")
-    inner = {one: rest for one, (_, rest) in splits.items()}
+    inner = {one: tuple(unicodedata.normalize("NFC", part) for part in rest) for one, (_, rest) in splits.items()}
     wrapping = _common_start(list(inner.values()))
     inner = {one: rest[len(wrapping) :] for one, rest in inner.items()}
     counted = _counted({rest[0] for rest in inner.values() if rest} or set(wrapping[-1:]))
@@ -86,34 +90,92 @@ def layout_of(folders: Iterable[Folders], name: str) -> Layout:
         notes.append(f"Folders named as by kohya-ss hold a number of repeats and a name: {shown}")
         common = math.gcd(*(place.repeats for place in places.values()))
         places = {one: replace(place, repeats=place.repeats // common) for one, place in places.items()}
-    return Layout(places, tuple(notes))
+    return Layout(places, tuple(notes), loose)
 
 
-def _splits(folders: Sequence[Folders]) -> dict[Folders, tuple[str, Folders]]:
-    """The split of each folder, and the folders that lead to it without those that name a split.
+def _splits(folders: Sequence[Folders]) -> tuple[dict[Folders, tuple[str, Folders]], list[str]]:
+    """The split of each folder with the folders that lead to it without those that name a split; and notes.
 
-    Folders name splits where all that stand beside each other do, at least one of them `train` and one not: in
-    `{car, train}` they are classes.
+    Folders name splits where all that stand beside each other do, some of them `train` and others not: in
+    `{car, train}` they are classes. What else their names say is a class: A and B in `{trainA, trainB, testA, testB}`.
     """
     beside: defaultdict[Folders, set[str]] = defaultdict(set)
     for one in folders:
         for depth, name in enumerate(one):
             beside[one[:depth]].add(name)
-    divided = {
-        parent
-        for parent, names in beside.items()
-        if all(_TRAIN.fullmatch(name) or _NOT_TRAIN.fullmatch(name) for name in names)
-        and any(_TRAIN.fullmatch(name) for name in names)
-        and any(_NOT_TRAIN.fullmatch(name) for name in names)
-    }
+    divided = {parent: parts for parent, names in beside.items() if (parts := _as_splits(names))}
+    notes = [note for parent in sorted(beside.keys() - divided) if (note := _why_no_splits(beside[parent]))]
     if not divided:
-        return {one: ("", one) for one in folders}
+        return {one: ("", one) for one in folders}, notes
     result = {}
     for one in folders:
-        names = [name for depth, name in enumerate(one) if one[:depth] in divided]
-        rest = tuple(name for depth, name in enumerate(one) if one[:depth] not in divided)
-        result[one] = HELD_OUT if any(_NOT_TRAIN.fullmatch(name) for name in names) else TRAINING, rest
-    return result
+        named = [divided[one[:depth]][name] for depth, name in enumerate(one) if one[:depth] in divided]
+        rest = tuple(
+            part
+            for depth, name in enumerate(one)
+            if (part := divided[one[:depth]][name].rest if one[:depth] in divided else name)
+            and not (depth and one[: depth - 1] in divided and name == one[depth - 1])  # `seg_train/seg_train`
+        )
+        result[one] = TRAINING if all(part.is_train for part in named) else HELD_OUT, rest
+    return result, [_about_splits(divided, beside, folders), *notes]
+
+
+@dataclass(frozen=True, slots=True)
+class _SplitName:
+    """The name of a folder as that of a split."""
+
+    is_train: bool
+    rest: str  # what else the name says; empty where it is the same in all of them
+
+
+def _as_splits(names: Iterable[str]) -> dict[str, _SplitName]:
+    """How the names of folders beside each other name splits; empty if they do not."""
+    found = {name: part for name in names if (part := _split_name(name)) is not None}
+    rests = {part.rest for part in found.values()}
+    kinds = {(part.rest, part.is_train) for part in found.values()}
+    if set(names) != found.keys() or len(kinds) != 2 * len(rests):
+        return {}
+    return found if len(rests) > 1 else {name: replace(part, rest="") for name, part in found.items()}
+
+
+def _split_name(name: str) -> _SplitName | None:
+    found = _SPLIT.search(name)
+    if found is None:
+        return None
+    rest = f"{name[: found.start()]} {name[found.end() :]}"
+    rest = _SAYS_NOTHING.sub("", re.sub(r"[\W_]+", " ", rest))
+    return _SplitName(found["train"] is not None, " ".join(rest.split()))
+
+
+def _about_splits(
+    divided: Mapping[Folders, Mapping[str, _SplitName]], beside: Mapping[Folders, set[str]], folders: Sequence[Folders]
+) -> str:
+    train = {name for parts in divided.values() for name, part in parts.items() if part.is_train}
+    others = {name for parts in divided.values() for name in parts} - train
+    note = (
+        f"The folders {_listed([*sorted(train), *sorted(others)])} are kept apart: "
+        f"what is in {_listed(sorted(others))} is held out"
+    )
+    outside = any(not any(one[:depth] in divided for depth in range(len(one))) for one in folders)
+    return f"{note}, and what is in none of them is trained on" if outside else note
+
+
+def _why_no_splits(names: set[str]) -> str:
+    """What is said where folders named as splits are classes; empty where none are, or only one, such as `{car, train}`."""
+    splits = {name: part for name in names if (part := _split_name(name)) is not None and not part.rest}
+    trains = any(part.is_train for part in splits.values())
+    others = sorted(names - splits.keys())
+    if len(splits) < 2 or (trains and not others):
+        return ""
+    why = f"because of {_listed(others)} beside them" if trains else "because no folder called train is beside them"
+    return f"The folders {_listed(sorted(splits))} are read as classes, not as splits, {why}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """`train, val and test`."""
+    if len(names) > _NAMED:
+        return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED:,} more"
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 
 def _common_start(folders: Sequence[Folders]) -> Folders:
@@ -125,10 +187,10 @@ def _common_start(folders: Sequence[Folders]) -> Folders:
 
 def _counted(names: Iterable[str]) -> dict[str, tuple[int, str]]:
     """Repeats and concept of each folder named `10_concept`; none where the numbers only count the folders."""
-    found = {name: (int(match[1]), match[2].strip()) for name in names if (match := _REPEATS.fullmatch(name))}
+    found = {name: (int(match[1]), match[2].strip()) for name in sorted(names) if (match := _REPEATS.fullmatch(name))}
     numbers = sorted(repeats for repeats, _ in found.values())
     enumerated = len(numbers) >= 3 and numbers == list(range(1, len(numbers) + 1))
-    return {} if enumerated else found
+    return {} if enumerated or 0 in numbers else found
 
 
 def _free_name(name: str, taken: Iterable[str]) -> str:

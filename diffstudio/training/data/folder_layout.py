@@ -2,7 +2,7 @@
 
 No image is decoded, but for a few in folders of masks. A file is an image by the end of its name, or by its first
 bytes whatever its name. Left out by name are what other programs and systems keep in folders (thumbnails, recycle
-bins), masks, and camera raw files.
+bins), masks, and files of formats that are not read.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from diffstudio.errors import CHOOSE_IMAGE_FOLDER, FolderProblem, ImageProblem
-from diffstudio.imaging.formats import IMAGE_SUFFIXES, format_of, read_head
+from diffstudio.imaging.formats import IMAGE_SUFFIXES, format_of, is_raw, read_head, why_not_read
 from diffstudio.imaging.levels import is_grey
 from diffstudio.imaging.reader import load_image
 from diffstudio.training.data.captions.caption_files import CAPTION_SUFFIXES, same_name
 from diffstudio.training.data.captions.caption_tables import is_metadata
-from diffstudio.training.data.folder_report import Skipped, nothing_to_train_on
+from diffstudio.training.data.folder_report import Skipped, count_of, nothing_to_train_on
 
 _JUNK = frozenset({
     "@eadir", "@recycle", "@recently-snapshot", "@__thumb", "#recycle", "#snapshot", "~snapshot", "$recycle.bin",
@@ -30,17 +30,16 @@ _JUNK = frozenset({
     "network trash folder", "temporary items", "_gsdata_", "node_modules",
 })  # fmt: skip
 _JUNK_FILES = frozenset({"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"})
-_RAW = frozenset({
-    ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".nef", ".nrw",
-    ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
-})  # fmt: skip
 _SIDECAR = ".diffstudio.json"
 _NOT_CAPTIONS = re.compile(
     r"(readme|licen[cs]e|notice|changelog|requirements|classes|labels|dataset_infos?|config)\.(txt|json)", re.IGNORECASE
 )
 _MASK = re.compile(r"(?P<stem>.+?)(?:[-_ .]?(?:masklabel|condlabel)|[-_ .]mask)", re.IGNORECASE | re.DOTALL)
-_MASK_FOLDER = re.compile(r"_?(masks?|masklabels?|conditioning(?:[-_ ](?:data|images?))?|condlabels?)", re.IGNORECASE)
-
+_MASK_FOLDER = re.compile(
+    r"_?(masks?|masklabels?|conditioning(?:[-_ ](?:data|images?))?|condlabels?|labels?|annotations?|ground[-_ ]?truth|gt|"
+    r"segmentations?(?:class|object|masks?|maps?)?)",
+    re.IGNORECASE,
+)
 _CONDITIONING = re.compile(
     r"cond(?:label|itioning)", re.IGNORECASE
 )  # ControlNet folders: their files are masks only if they are grey
@@ -48,11 +47,15 @@ _CONDITIONING = re.compile(
 _EXAMPLES = 3  # images of a folder of masks that are looked at
 _COLOURS_OF_A_MASK = 64
 
+_TABLES = frozenset({".csv", ".tsv", ".jsonl", ".xlsx", ".ods"})
+
 HIDDEN = "hidden files and folders are not looked at"
 JUNK = "kept there by another program"
 MASK = "a mask of another image"
-RAW = "camera raw files are not read; export them as TIFF or JPEG"
 LEFT_OUT_BY_USER = "left out in the Train room"
+BROKEN_LINK = "it is a link to something that does not exist"
+_LINK_UP = "it is a link to a folder that this folder is in"
+_READ_ALREADY = "it leads to a folder that is read already"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +78,7 @@ class Listing:
     left_out: list[Skipped] = field(default_factory=list)
     lone_captions: list[Path] = field(default_factory=list)  # without an image
     metadata: list[Path] = field(default_factory=list)  # files with the captions of many images
+    tables: list[Path] = field(default_factory=list)  # such files under other names, which are not read
     others: Counter[str] = field(default_factory=Counter)  # suffix -> number of other files
 
 
@@ -98,13 +102,14 @@ def list_folder(folder: Path, listing: Listing, left_out: Collection[Path] = ())
     `left_out`: files and folders, inside the folder, that the user does not want.
     """
     seen: set[Path] = set()
-    pending = [Path()]
-    while pending:
-        inside = pending.pop()
+    pending, links = [Path()], list[Path]()
+    while pending or links:
+        inside = pending.pop() if pending else links.pop(0)  # a folder keeps its own name where links lead to it too
         yield inside
         try:
             real = (folder / inside).resolve(strict=True)
-            if real in seen:  # a link to a parent, or a second link to the same folder
+            if real in seen or (inside.parts and real in folder.resolve().parents):
+                listing.left_out.append(Skipped(inside, _READ_ALREADY if real in seen else _LINK_UP))
                 continue
             seen.add(real)
             with os.scandir(folder / inside) as entries:
@@ -113,38 +118,44 @@ def list_folder(folder: Path, listing: Listing, left_out: Collection[Path] = ())
             why = (isinstance(error, OSError) and error.strerror) or "a link loop"
             listing.skipped.append(Skipped(inside, f"the folder cannot be read ({why.lower()})"))
             continue
-        pending += _list_one(inside, listed, listing, left_out)
+        for path, is_link in _list_one(inside, listed, listing, left_out):
+            (links if is_link else pending).append(path)
     _leave_out_mask_folders(folder, listing)
     listing.images.sort(key=lambda file: file.path.as_posix())
 
 
 def _list_one(
     inside: Path, listed: Sequence[os.DirEntry[str]], listing: Listing, left_out: Collection[Path]
-) -> list[Path]:
-    """Add the files of one folder to the listing; returns the folders in it that are to be walked."""
-    folders: list[Path] = []
+) -> list[tuple[Path, bool]]:
+    """Add the files of one folder to the listing; returns the folders in it that are to be walked, and which are links."""
+    folders: list[tuple[Path, bool]] = []
     images: list[os.DirEntry[str]] = []
     texts: list[os.DirEntry[str]] = []
     for entry in listed:
         path = inside / entry.name
-        why = LEFT_OUT_BY_USER if path in left_out else _why_junk(entry.name)
-        is_folder = _is_folder(entry)
-        if why:
+        suffix = path.suffix.lower()
+        if why := LEFT_OUT_BY_USER if path in left_out else _why_junk(entry.name):
             listing.left_out.append(Skipped(path, why))
-        elif is_folder:
-            folders.append(path)
-        elif path.suffix.lower() in _RAW:
-            listing.left_out.append(Skipped(path, RAW))
-        elif path.suffix.lower() in IMAGE_SUFFIXES:
+        elif _is_folder(entry):
+            folders.append((path, entry.is_symlink()))
+        elif entry.is_symlink() and not os.path.exists(entry):
+            listing.skipped.append(Skipped(path, BROKEN_LINK))
+        elif is_raw(suffix):
+            listing.left_out.append(Skipped(path, why_not_read(suffix)))
+        elif suffix in IMAGE_SUFFIXES:
             images.append(entry)
         elif is_metadata(entry.name):
             listing.metadata.append(path)
         elif is_caption_file(entry.name):
             texts.append(entry)
-        elif path.suffix.lower() not in CAPTION_SUFFIXES and _is_image_by_content(entry):
+        elif suffix not in CAPTION_SUFFIXES and _is_image_by_content(entry):
             images.append(entry)
+        elif suffix in _TABLES:
+            listing.tables.append(path)
+        elif why := why_not_read(suffix):
+            listing.left_out.append(Skipped(path, why))
         else:
-            listing.others[path.suffix.lower()] += 1
+            listing.others[suffix] += 1
     _match(inside, images, texts, listing)
     return folders
 
@@ -231,7 +242,7 @@ def _leave_out_mask_folders(folder: Path, listing: Listing) -> None:
         examples = [folder / file.path for file in files[:: max(1, len(files) // _EXAMPLES)][:_EXAMPLES]]
         if 2 * matching >= len(files) and all(map(_seems_a_mask, examples)):
             gone.add(named)
-            listing.left_out.append(Skipped(named, f"masks of other images ({len(files):,})"))
+            listing.left_out.append(Skipped(named, f"masks of {count_of(len(files), 'other image')}"))
             if not _CONDITIONING.search(named.name) or all(map(_is_grey_or_flat, examples)):
                 masks += (file.path for file in files)
     listing.images = [file for file in listing.images if _mask_folder(file.path) not in gone]

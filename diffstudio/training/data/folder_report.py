@@ -12,6 +12,7 @@ from typing import Any
 from diffstudio.imaging.value_range import Range, SampleType
 
 MAX_EXAMPLES = 5  # of the files that share a reason, in text
+MAX_FINDINGS = 40  # reasons, in text: damaged files may each have their own
 MAX_SHOWN = 120  # characters of the path of an example
 MAX_TEXT_TOKENS = 128  # of a caption, read by a network that is trained here
 FOLDER_NAMES = "names of folders"  # a source of captions
@@ -80,11 +81,16 @@ class Finding:
         """`12 images left out: …`, with a few examples."""
         examples = ", ".join(_shown(path) for path in self.paths[:MAX_EXAMPLES])
         more = f" and {len(self.paths) - MAX_EXAMPLES:,} more" if len(self.paths) > MAX_EXAMPLES else ""
-        what = count_of(
-            len(self.paths), {"caption": "caption", "note": "image", "duplicate": "image"}.get(self.kind, "file")
-        )
-        label = f"{what} {self.kind}" if self.kind == "left out" else what
-        return f"{label}: {self.why} ({examples}{more})"
+        noun, label = _LABELS[self.kind]
+        return f"{count_of(len(self.paths), noun)} {label}: {self.why} ({examples}{more})"
+
+
+_LABELS = {  # by the kind of a finding: what is counted, and what becomes of it
+    "left out": ("file", "left out"),
+    "caption": ("caption", "not used, or not completely"),
+    "note": ("image", "used with a warning"),
+    "duplicate": ("image", "kept"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,9 +227,9 @@ class FolderReport:
             Unused("note", "Used with a warning", "used with a warning", "", self.notes),
         )
 
-    def findings(self) -> Iterator[Finding]:
+    def findings(self, unfit: Sequence[Skipped] = ()) -> Iterator[Finding]:
         """Everything that is left out or used with a warning, grouped by reason, in the order of first occurrence."""
-        for kind, rows in itertools.groupby(self.unused(), lambda row: row.kind):
+        for kind, rows in itertools.groupby(self.unused(unfit=unfit), lambda row: row.kind):
             yield from _by_reason(kind, [file for row in rows for file in row.files])
         yield from _by_reason(
             "duplicate", [Skipped(copy, "the same pixels as another image") for _, copy in self.duplicates]
@@ -232,8 +238,8 @@ class FolderReport:
             "duplicate", [Skipped(copy, "nearly the same pixels as another image") for _, copy in self.near_duplicates]
         )
 
-    def lines(self) -> Iterator[str]:
-        """The whole report as lines of text, for a terminal."""
+    def lines(self, unfit: Sequence[Skipped] = ()) -> Iterator[str]:
+        """The whole report as lines of text, for a terminal; of many reasons the first MAX_FINDINGS."""
         yield self.sentence()
         if balance := self.balance_sentence():
             yield balance
@@ -241,11 +247,14 @@ class FolderReport:
             yield sources
         yield from self.layout_notes
         yield from (found.sentence() for found in self.ranges)
-        yield from (finding.sentence() for finding in self.findings())
+        findings = list(self.findings(unfit))
+        yield from (finding.sentence() for finding in findings[:MAX_FINDINGS])
+        if more := sum(len(finding.paths) for finding in findings[MAX_FINDINGS:]):
+            yield f"{count_of(more, 'more file')} with {count_of(len(findings) - MAX_FINDINGS, 'other reason')}"
         if others := other_files_sentence(self.other_files):
             yield others
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self, unfit: Sequence[Skipped] = ()) -> dict[str, Any]:
         """A JSON object with everything but the images that are used without limits."""
         return {
             "folder": str(self.folder),
@@ -264,7 +273,7 @@ class FolderReport:
                     "count": len(finding.paths),
                     "paths": [path.as_posix() for path in finding.paths],
                 }
-                for finding in self.findings()
+                for finding in self.findings(unfit)
             ],
             "other_files": dict(self.other_files),
         }

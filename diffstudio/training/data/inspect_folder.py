@@ -134,14 +134,19 @@ def map_in_threads(
 
 
 def _no_images(folder: Path, listing: Listing) -> FolderProblem:
-    unusable = listing.skipped or [one for one in listing.left_out if one.why not in (HIDDEN, JUNK)]
-    if unusable:
-        worst = unusable[0]
-        which = "its only image cannot" if len(unusable) == 1 else f"none of its {len(unusable):,} images can"
+    unread = [one for one in listing.left_out if one.why not in (HIDDEN, JUNK)]
+    unseen = [one for one in listing.left_out if one.why in (HIDDEN, JUNK)]
+    if unusable := listing.skipped or unread:
+        worst, noun = unusable[0], "image" if listing.skipped else "file"
+        which = f"its only {noun} cannot" if len(unusable) == 1 else f"none of its {len(unusable):,} {noun}s can"
         why = f"{which} be used ({worst.path}: {worst.why})"
-    elif others := listing.others + Counter(path.suffix.lower() for path in listing.lone_captions + listing.metadata):
+    elif others := listing.others + Counter(
+        path.suffix.lower() for path in [*listing.lone_captions, *listing.metadata, *listing.tables]
+    ):
         kinds = ", ".join(f"{count:,} {suffix or 'without an extension'}" for suffix, count in others.most_common(3))
         why = f"it has {count_of(others.total(), 'file')} ({kinds}) but no images"
+    elif unseen:
+        why = f"what it has is not looked at ({unseen[0].path}: {unseen[0].why})"
     else:
         why = "it has no files"
     return FolderProblem(nothing_to_train_on(folder), why, CHOOSE_IMAGE_FOLDER)
@@ -158,6 +163,8 @@ def _read(folder: Path, file: ImageFile) -> Found:
     bits = 8 if loaded.depth is None else 16
     record = ImageRecord(file.path, *loaded.size, (), "", loaded.image.mode == "RGBA", channels=channels, bits=bits)
     notes = tuple(note for note in loaded.notes if note != loaded.shown)  # training uses all channels
+    if loaded.image.mode == "RGBA" and loaded.image.getchannel("A").getextrema() == (0, 0):
+        notes = (*notes, "all of it is transparent")
     if channels in (1, 3):
         return Found(record, fingerprint(loaded.image), notes, loaded.depth)
     return Found(record, fingerprint(loaded.image), notes, channels=loaded.channels)
@@ -209,16 +216,17 @@ class _Gathered:
             images, prints = [images[index] for index in order], prints[order]
         groups = Counter(image.group for image in images if image.split != HELD_OUT)
         unknown = [
-            Skipped(image.path, f"no image to train on has its class, {image.group}")
-            for image in images
-            if image.group not in groups
+            Skipped(image.path, _why_unknown(image.group, layout)) for image in images if image.group not in groups
         ]
         if unknown:
             kept = [index for index, image in enumerate(images) if image.group in groups]
             images, prints = [images[index] for index in kept], prints[kept]
         same, near = near_duplicates(prints)
         known = [file.path for file in self.listing.images] + [one.path for one in self.listing.left_out]
-        lone = (Skipped(path, "there is no image with its name") for path in self.listing.lone_captions)
+        lone = [Skipped(path, "no image beside it has its name") for path in self.listing.lone_captions]
+        lone += [
+            Skipped(path, "only metadata.csv and metadata.jsonl are read as tables") for path in self.listing.tables
+        ]
         return FolderReport(
             folder=self.folder,
             images=tuple(images),
@@ -255,6 +263,11 @@ class _Gathered:
     def _channel_ranges(self) -> dict[int, tuple[Range, ...]]:
         counts = sorted({len(channels) for channels in self.channels})
         return {count: ranges_of_channels([one for one in self.channels if len(one) == count]) for count in counts}
+
+
+def _why_unknown(group: str, layout: Layout) -> str:
+    """Why a held-out image is left out whose class is none of those that are trained on."""
+    return "it is in no class folder" if group == layout.loose else f"no image to train on has its class, {group}"
 
 
 def _leaks(images: Sequence[ImageRecord], similar: Sequence[tuple[int, int]]) -> Iterator[str]:

@@ -57,6 +57,9 @@ def choose_pixels(
         clauses.append(_why_fit(data, used))
     if data.fit == PAD and any(record.width != record.height for record in used):
         clauses.append(f"images that are not square are padded with {data.background}; the model learns the padding")
+    transparent = sum(record.has_alpha for record in used)
+    if transparent and data.form.is_image and not data.alpha:
+        clauses.append(f"what is transparent in {count_of(transparent, 'image')} becomes {data.background}")
     masked = sum(record.mask is not None for record in report.images)
     if masked or data.masks is MasksName.USE:
         clauses.append(_why_masks(masked, data))

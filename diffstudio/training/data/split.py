@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -40,7 +40,34 @@ def held_out_images(
         return held_out_by_hash(paths, [*same, *similar], data.held_out)
     by_hash = held_out_by_hash(paths, [*similar, *same], data.held_out)  # a copy follows the group of its original
     by_folder = held_out_by_folder(records)
-    return with_every_class_trained(by_hash, labels) if by_folder is None else by_folder
+    if by_folder is not None:
+        return by_folder
+    return with_every_class_trained(_with_copies_trained(by_hash, paths, same), labels)
+
+
+def count_leaks(report: FolderReport, data: DataRecipe) -> int:
+    """How many held-out images have a near-duplicate among those that are trained on, because too many are alike."""
+    records, _ = usable_images(report, data)
+    _, labels = class_labels(records, data.classes)
+    held_out = dict(
+        zip((record.path for record in records), held_out_images(records, labels, report, data), strict=True)
+    )
+    groups = _groups(tuple(held_out), report.near_duplicates)
+    mixed = [group for group in groups.values() if len({bool(held_out[path]) for path in group}) == 2]
+    return sum(bool(held_out[path]) for group in mixed for path in group)
+
+
+def _with_copies_trained(
+    held_out: NDArray[np.bool_], paths: Sequence[Path], same: Sequence[tuple[Path, Path]]
+) -> NDArray[np.bool_]:
+    """`held_out` [N] without images of which an exact copy is trained on: there are too many to hold all of them out."""
+    index = {path: number for number, path in enumerate(paths)}
+    found = held_out.copy()
+    for group in _groups(paths, same).values():
+        members = [index[path] for path in group]
+        if not held_out[members].all():
+            found[members] = False
+    return found
 
 
 def folds_of_images(
@@ -91,19 +118,8 @@ def deal_folds(
     has the fewest images of its class, then the fewest of all. Groups of equal size are ordered by the hashes of their
     paths. The only group of a class is always trained on: without it, no network could learn that class.
     """
-    parents = {path: path for path in paths}
-
-    def first_of(path: Path) -> Path:
-        while parents[path] != path:
-            path = parents[path]
-        return path
-
-    for one, other in similar:
-        if one in parents and other in parents:
-            parents[first_of(other)] = first_of(one)
-    groups: dict[Path, list[int]] = {}
-    for index, path in enumerate(paths):
-        groups.setdefault(first_of(path), []).append(index)
+    index = {path: number for number, path in enumerate(paths)}
+    groups = {first: [index[path] for path in group] for first, group in _groups(paths, similar).items()}
     of_class = Counter(int(labels[members[0]]) for members in groups.values())
     counts: Counter[tuple[int, int]] = Counter()  # (fold, class)
     totals: Counter[int] = Counter()
@@ -118,6 +134,24 @@ def deal_folds(
         counts[fold, label] += len(members)
         totals[fold] += len(members)
     return found
+
+
+def _groups(paths: Sequence[Path], similar: Iterable[tuple[Path, Path]]) -> dict[Path, list[Path]]:
+    """Images that are alike, directly or through others, together by one of them; each in the order of `paths`."""
+    parents = {path: path for path in paths}
+
+    def first_of(path: Path) -> Path:
+        while parents[path] != path:
+            parents[path] = path = parents[parents[path]]
+        return path
+
+    for one, other in similar:
+        if one in parents and other in parents:
+            parents[first_of(other)] = first_of(one)
+    groups: dict[Path, list[Path]] = {}
+    for path in paths:
+        groups.setdefault(first_of(path), []).append(path)
+    return groups
 
 
 def with_every_class_trained(held_out: NDArray[np.bool_], labels: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -60,6 +60,60 @@ def test_splits_are_found_wrapped_inside_classes_and_without_classes() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("train", "held_out"),
+    [
+        ("train", "dev"),
+        ("TRAIN", "valid"),
+        ("training_set", "test_set"),
+        ("DIV2K_train_HR", "DIV2K_valid_HR"),
+        ("trainset", "holdout"),
+    ]
+    + [("seg_train/seg_train", "seg_test/seg_test"), ("train images", "eval-data")],
+)
+def test_splits_may_be_a_word_in_the_names_of_folders(train: str, held_out: str) -> None:
+    found = places(f"{train}/cat", f"{train}/dog", f"{held_out}/cat", f"{held_out}/dog")
+    assert [(place.group, place.split) for place in found.values()] == [
+        ("cat", TRAINING),
+        ("dog", TRAINING),
+        ("cat", HELD_OUT),
+        ("dog", HELD_OUT),
+    ]
+
+
+def test_what_else_the_names_of_splits_say_is_the_class() -> None:
+    found = places("trainA", "trainB", "testA", "testB")
+    assert found["trainB"] == FolderLabels("B", TRAINING) and found["testA"] == FolderLabels("A", HELD_OUT)
+    assert groups("trainA", "testB") == {"trainA": "trainA", "testB": "testB"}
+    assert groups("train station", "test tube") == {"train station": "train station", "test tube": "test tube"}
+    assert groups("value", "trained", "tests")["value"] == "value"
+
+
+def test_the_notes_name_the_folders_that_are_splits_and_those_that_are_none() -> None:
+    layout = layout_of([("Training",), ("valid",), ()], "pets")
+    assert layout.notes == (
+        "The folders Training and valid are kept apart: what is in valid is held out, and what is in none of them is "
+        "trained on",
+    )
+    assert layout_of([("train",), ("val",), ("extra",)], "pets").notes == (
+        "The folders train and val are read as classes, not as splits, because of extra beside them",
+    )
+    assert layout_of([("test",), ("val",)], "pets").notes == (
+        "The folders test and val are read as classes, not as splits, because no folder called train is beside them",
+    )
+    assert layout_of([("train",), ("training",)], "pets").notes == ()
+    many = [(f"a{number}/{split}", "x") for number in range(5) for split in ("train", "test")]
+    assert layout_of([(*first.split("/"), last) for first, last in many], "pets").notes == (
+        "The folders train and test are kept apart: what is in test is held out",
+    )
+    numbers = [(f"{split} {number}",) for split in ("train", "dev") for number in "123456789"]
+    assert "and 12 more are kept apart" in layout_of(numbers, "pets").notes[0]
+
+
+def test_a_class_is_the_same_in_both_normal_forms() -> None:
+    assert groups("ba\u0308r", "b\u00e4r", "cat") == {"ba\u0308r": "b\u00e4r", "b\u00e4r": "b\u00e4r", "cat": "cat"}
+
+
 def test_a_class_called_train_is_a_class() -> None:
     assert groups("bus", "train") == {"bus": "bus", "train": "train"}
     assert groups("val", "test") == {"val": "val", "test": "test"}
@@ -77,6 +131,7 @@ def test_kohyas_repeats() -> None:
 
 def test_numbers_that_only_count_the_folders_are_no_repeats() -> None:
     assert groups("1_cat", "2_dog", "3_emu") == {"1_cat": "1_cat", "2_dog": "2_dog", "3_emu": "3_emu"}
+    assert groups("0_cat", "1_dog") == {"0_cat": "0_cat", "1_dog": "1_dog"}
     assert groups("001_albatross", "002_finch") == {"001_albatross": "001_albatross", "002_finch": "002_finch"}
     assert groups("2023_trip", "2024_trip") == {"2023_trip": "2023_trip", "2024_trip": "2024_trip"}
 

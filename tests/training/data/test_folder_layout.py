@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffstudio.training.data.folder_layout import HIDDEN, JUNK, LEFT_OUT_BY_USER, MASK, RAW, Listing, list_folder
+from diffstudio.imaging.formats import why_not_read
+from diffstudio.training.data.folder_layout import (
+    BROKEN_LINK,
+    HIDDEN,
+    JUNK,
+    LEFT_OUT_BY_USER,
+    MASK,
+    Listing,
+    list_folder,
+)
+from diffstudio.training.data.folder_report import Skipped
 
 
 def image(path: Path, kind: str = "PNG") -> None:
@@ -42,11 +52,11 @@ def test_images_are_recognised_by_their_content_whatever_their_name(tmp_path: Pa
         image(tmp_path / name, "JPEG")
     (tmp_path / "h.txt").write_text("BM is how a bitmap begins, and this note")
     (tmp_path / "i.dat").write_text("BM is how a bitmap begins, and this note")
-    (tmp_path / "j.zip").write_bytes(b"PK\x03\x04")
+    (tmp_path / "j.note").write_bytes(b"PK\x03\x04")
     listing = listed(tmp_path)
     assert names(listing) == ["a.jpg_large", "b", "c.png?width=640", "d.dat", "e.txt", "f.JPG", "g.caption"]
     assert listing.lone_captions == [Path("h.txt")]
-    assert listing.others == {".dat": 1, ".zip": 1}
+    assert listing.others == {".dat": 1, ".note": 1}
 
 
 def test_captions_meet_their_images_in_any_composition_and_case(tmp_path: Path) -> None:
@@ -109,7 +119,7 @@ def test_folders_of_masks_are_left_out_where_they_match_images(tmp_path: Path) -
         image(tmp_path / name)
     listing = listed(tmp_path)
     assert names(listing) == ["img/a.png", "img/b.png"]
-    assert reasons(listing) == {"masks": "masks of other images (2)", "conditioning": "masks of other images (1)"}
+    assert reasons(listing) == {"masks": "masks of 2 other images", "conditioning": "masks of 1 other image"}
 
 
 def test_a_class_called_masks_is_a_class(tmp_path: Path) -> None:
@@ -131,7 +141,26 @@ def test_camera_raw_is_named_and_not_taken_for_a_small_tiff(tmp_path: Path) -> N
     image(tmp_path / "b.NEF", "TIFF")
     image(tmp_path / "c.dng", "TIFF")
     listing = listed(tmp_path)
-    assert names(listing) == ["a.png"] and reasons(listing) == {"b.NEF": RAW, "c.dng": RAW}
+    why = "camera raw files are not read; export them as TIFF or JPEG"
+    assert names(listing) == ["a.png"] and reasons(listing) == {"b.NEF": why, "c.dng": why}
+
+
+def test_files_that_people_may_take_for_images_are_named_with_the_reason(tmp_path: Path) -> None:
+    image(tmp_path / "a.png")
+    image(tmp_path / "whole.png.part")  # by its content
+    for name in ("b.EXR", "c.svg", "d.mp4", "e.zip", "f.npz", "g.png.crdownload", "h.parquet"):
+        (tmp_path / name).write_bytes(b"x")
+    for name in ("captions.csv", "train.jsonl", "list.xlsx", "metadata.csv"):
+        (tmp_path / name).write_bytes(b"x")
+    listing = listed(tmp_path)
+    assert names(listing) == ["a.png", "whole.png.part"] and not listing.others
+    assert reasons(listing) == {
+        name: why_not_read(Path(name).suffix.lower())
+        for name in ("b.EXR", "c.svg", "d.mp4", "e.zip", "f.npz", "g.png.crdownload", "h.parquet")
+    }
+    assert all(reasons(listing).values())
+    assert listing.tables == [Path("captions.csv"), Path("list.xlsx"), Path("train.jsonl")]
+    assert listing.metadata == [Path("metadata.csv")]
 
 
 def test_what_the_user_left_out_is_named(tmp_path: Path) -> None:
@@ -152,10 +181,38 @@ def test_files_beside_images_that_are_no_captions(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a permission there")
-def test_a_broken_link_has_no_stamp(tmp_path: Path) -> None:
-    os.symlink("nowhere", tmp_path / "a.png")
-    (file,) = listed(tmp_path).images
-    assert file.modified_ns == -1
+def test_broken_links_are_named(tmp_path: Path) -> None:
+    image(tmp_path / "a.png")
+    for name in ("b.png", "a.txt", "c"):
+        os.symlink("nowhere", tmp_path / name)
+    os.symlink("loop.png", tmp_path / "loop.png")
+    listing = listed(tmp_path)
+    assert names(listing) == ["a.png"] and not listing.others and not listing.lone_captions
+    assert listing.skipped == [Skipped(Path(name), BROKEN_LINK) for name in ("a.txt", "b.png", "c", "loop.png")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a permission there")
+def test_links_are_followed_but_not_to_folders_that_are_read_already_or_that_hold_this_one(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    for name in ("mine/zebra/a.png", "mine/zebra/deep/b.png", "elsewhere/c.png", "others/d.png"):
+        image(tmp_path / name)
+    for name, target in {"alias": "zebra", "zebra/up": "..", "out": "../..", "cat": "../elsewhere"}.items():
+        os.symlink(target, folder / name, target_is_directory=True)
+    listing = listed(folder)
+    assert names(listing) == ["cat/c.png", "zebra/a.png", "zebra/deep/b.png"]
+    assert reasons(listing) == {
+        "alias": "it leads to a folder that is read already",
+        "zebra/up": "it leads to a folder that is read already",
+        "out": "it is a link to a folder that this folder is in",
+    }
+
+
+def test_the_labels_of_a_segmentation_data_set_are_masks(tmp_path: Path) -> None:
+    for name in ("images/a.jpg", "images/b.jpg", "labels/a.png", "labels/b.png", "SegmentationClass/a.png", "gt/b.png"):
+        image(tmp_path / name)
+    listing = listed(tmp_path)
+    assert names(listing) == ["images/a.jpg", "images/b.jpg"]
+    assert reasons(listing).keys() == {"labels", "SegmentationClass", "gt"}
 
 
 def test_each_image_has_its_mask_beside_it_or_in_a_folder_of_masks(tmp_path: Path) -> None:

@@ -18,7 +18,14 @@ from diffstudio.errors import FolderProblem
 from diffstudio.imaging.value_range import SampleType
 from diffstudio.training.data import inspect_folder as inspection
 from diffstudio.training.data.captions.caption_files import MAX_CAPTION_BYTES
-from diffstudio.training.data.folder_report import Finding, FolderReport, InspectionProgress
+from diffstudio.training.data.folder_report import (
+    MAX_FINDINGS,
+    Finding,
+    FolderReport,
+    ImageRecord,
+    InspectionProgress,
+    Skipped,
+)
 from diffstudio.training.data.inspect_folder import inspect_folder, map_in_threads
 from diffstudio.training.data.left_out import left_out_file, write_left_out
 
@@ -62,8 +69,10 @@ def test_groups_captions_and_sizes(tmp_path: Path) -> None:
     assert report.layout_notes == (f"Images beside the class folders are the class {loose}",)
     assert report.captioned == 2
     assert report.skipped == report.duplicates == report.too_small == ()
-    (lone,) = report.caption_problems
-    assert (lone.path, lone.why) == (Path("notes.txt"), "there is no image with its name")
+    assert [(one.path.as_posix(), one.why) for one in report.caption_problems] == [
+        ("dogs/c.txt", "it is empty"),
+        ("notes.txt", "no image beside it has its name"),
+    ]
     assert report.sentence() == "4 images · 30 to 40 px · captions for 2 · 3 classes"
     assert report.smaller_than(64) == 4
     assert report.smaller_than(60) == 3
@@ -437,11 +446,15 @@ def test_everything_that_is_left_out_is_grouped_and_counted(tmp_path: Path) -> N
         (tmp_path / f"{number}.jpg").write_text("not an image")
     Image.new("RGB", (3, 3)).save(tmp_path / "tiny.png")
     (tmp_path / "old.zip").touch()
+    (tmp_path / "notes.md").touch()
+    (tmp_path / "captions.csv").touch()
     report = report_of(tmp_path)
     assert [(finding.kind, finding.why, len(finding.paths)) for finding in report.findings()] == [
         ("left out", "it is not an image in a supported format", 7),
         ("left out", "too small to train on", 1),
         ("left out", "kept there by another program", 1),
+        ("left out", "archives are not opened; unpack it", 1),
+        ("caption", "only metadata.csv and metadata.jsonl are read as tables", 1),
         ("duplicate", "the same pixels as another image", 1),
     ]
     lines = list(report.lines())
@@ -449,10 +462,53 @@ def test_everything_that_is_left_out_is_grouped_and_counted(tmp_path: Path) -> N
         "7 files left out: it is not an image in a supported format (0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg and 2 more)"
         in lines
     )
-    assert lines[-1] == "1 file is not an image: 1 .zip"
+    assert "1 image kept: the same pixels as another image (b.png)" in lines
+    assert lines[-1] == "1 file is not an image: 1 .md"
     values = report.to_json()
-    assert values["other_files"] == {".zip": 1}
-    assert sum(finding["count"] for finding in values["findings"]) == 10
+    assert values["other_files"] == {".md": 1}
+    assert sum(finding["count"] for finding in values["findings"]) == 12
+
+
+def test_files_that_the_recipe_cannot_use_are_findings_and_of_many_reasons_the_first_are_shown() -> None:
+    report = FolderReport(Path("p"), (ImageRecord(Path("a.png"), 20, 20, (), "", False),))
+    unfit = [Skipped(Path(f"{number}.png"), f"reason {number}") for number in range(MAX_FINDINGS + 3)]
+    lines = list(report.lines(unfit))
+    assert "1 file left out: reason 0 (0.png)" in lines
+    assert lines[-1] == "3 more files with 3 other reasons"
+    assert len(report.to_json(unfit)["findings"]) == len(unfit)
+
+
+def test_an_image_that_is_all_transparent_is_used_with_a_warning(tmp_path: Path) -> None:
+    Image.new("RGBA", (40, 40), (9, 9, 9, 0)).save(tmp_path / "clear.png")
+    Image.new("RGBA", (40, 40), (9, 9, 9, 1)).save(tmp_path / "faint.png")
+    report = report_of(tmp_path)
+    assert report.notes == (Skipped(Path("clear.png"), "all of it is transparent"),)
+
+
+def test_held_out_images_in_no_class_folder_are_named(tmp_path: Path) -> None:
+    for number, name in enumerate(("train/cat/a.png", "train/dog/b.png", "test/c.png", "test/owl/d.png")):
+        put(tmp_path / name, number)
+    assert report_of(tmp_path).left_out == (
+        Skipped(Path("test/c.png"), "it is in no class folder"),
+        Skipped(Path("test/owl/d.png"), "no image to train on has its class, owl"),
+    )
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        ((".hidden/a.png",), "what it has is not looked at (.hidden: hidden files"),
+        (("a.zip", "b.tar"), "none of its 2 files can be used (a.zip: archives are not opened"),
+        (("captions.csv",), "it has 1 file (1 .csv) but no images"),
+    ],
+)
+def test_a_folder_without_images_says_what_it_has(tmp_path: Path, names: tuple[str, ...], why: str) -> None:
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with pytest.raises(FolderProblem) as raised:
+        report_of(tmp_path)
+    assert why in str(raised.value)
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,13 @@ def joined(*reports: FolderReport, **more: object) -> FolderReport:
     return replace(reports[0], images=tuple(named), **more)
 
 
+def test_what_becomes_of_transparency_is_said() -> None:
+    report = folder((20, 64, 64))
+    report = replace(report, images=(replace(report.images[0], has_alpha=True), *report.images[1:]))
+    assert choose_pixels(DATA, report, 8)[1] == ["what is transparent in 1 image becomes #ffffff"]
+    assert choose_pixels(replace(DATA, alpha=True), report, 8)[1] == []
+
+
 def test_square_colour_images_need_no_word() -> None:
     data, clauses = choose_pixels(DATA, folder((20, 64, 64)), 8)
     assert (data.channels, data.bits, data.fit, data.buckets, clauses) == (3, 8, "crop", (), [])

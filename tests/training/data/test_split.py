@@ -7,8 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from diffstudio.training.data.folder_report import HELD_OUT, TRAINING, ImageRecord
-from diffstudio.training.data.split import deal_folds, held_out_by_folder, held_out_by_hash, with_every_class_trained
+from diffstudio.training.data.folder_report import HELD_OUT, TRAINING, FolderReport, ImageRecord
+from diffstudio.training.data.split import (
+    count_held_out,
+    count_leaks,
+    deal_folds,
+    held_out_by_folder,
+    held_out_by_hash,
+    with_every_class_trained,
+)
+from diffstudio.training.recipe import DataRecipe
 
 RECORD = ImageRecord(Path("a.png"), 20, 20, (), "", False)
 
@@ -28,6 +36,18 @@ def test_a_copy_is_held_out_with_what_its_original_resembles() -> None:
         others = [Path(f"{number}-{other}.png") for other in range(60)]
         held_out = held_out_by_hash([a, b, c, *others], [(a, b), (b, c)], 0.3)
         assert len(set(held_out[:3].tolist())) == 1
+
+
+def test_many_exact_copies_are_all_trained_on_and_of_many_similar_images_the_leaks_are_counted() -> None:
+    records = tuple(replace(RECORD, path=Path(f"{number:02}.png")) for number in range(90))
+    paths, data = [record.path for record in records], DataRecipe(held_out=0.3)
+    alike = tuple((paths[0], other) for other in paths[1:50])
+    copies = FolderReport(Path("p"), records, duplicates=alike)
+    assert 0 < count_held_out(copies, data) <= 40 and count_leaks(copies, data) == 0
+    similar = FolderReport(Path("p"), records, near_duplicates=alike)
+    held_out = count_held_out(similar, data)
+    assert count_leaks(similar, data) == held_out - count_held_out(copies, data) > 0
+    assert count_leaks(FolderReport(Path("p"), records), data) == 0
 
 
 def test_no_class_is_held_out_as_a_whole() -> None:

@@ -1,14 +1,16 @@
 """Reads the captions of an image from the text or JSON file beside it. No torch, and no trust.
 
 `.txt` and `.caption` files are UTF-8, or UTF-16 with a byte-order mark, with one caption a line: lines are
-alternatives, as kohya-ss has them with `enable_wildcard`. `.json` files are an object with one of the keys in
-TEXT_KEYS, as img2dataset, kohya-ss, gallery-dl and Civitai write them.
+alternatives, as kohya-ss has them with `enable_wildcard`; the boxes of YOLO are no captions. `.json` files are an object
+with one of the keys in TEXT_KEYS, as img2dataset, kohya-ss, gallery-dl and Civitai write them.
 """
 
 from __future__ import annotations
 
 import codecs
 import json
+import re
+import stat
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -20,6 +22,8 @@ from diffstudio.errors import NOT_A_JSON_OBJECT, NOT_A_PLAIN_FILE, NOT_UTF_8, un
 CAPTION_SUFFIXES = (".txt", ".caption", ".json")  # the first is preferred
 MAX_CAPTION_BYTES = 64 * 1024  # read from a caption file
 MAX_JSON_BYTES = 1024 * 1024
+EMPTY = "it is empty"
+_BOXES = "it has the boxes of objects, not a caption"
 TOO_DEEP = "its JSON is nested too deeply"
 MAX_CAPTIONS = 64  # alternatives of one image
 
@@ -27,6 +31,8 @@ MAX_CAPTIONS = 64  # alternatives of one image
 # appended to a caption, as kohya-ss does.
 TEXT_KEYS = ("caption", "captions", "text", "prompt", "description")
 TAG_KEYS = ("tags", "tag_string")
+# A class and coordinates: https://docs.ultralytics.com/datasets/detect
+_BOX = re.compile(r"\d+(?: -?\d*\.?\d+(?:e-?\d+)?){4,}")
 _NESTED = ("meta", "metadata", "sd-metadata")  # objects in which Civitai and InvokeAI keep the prompt
 
 
@@ -51,7 +57,9 @@ def read_caption(path: Path) -> Captions:
     if is_json:
         return _from_json(text)
     texts, too_many = _alternatives(text.splitlines())
-    return Captions(texts, problem=problem or too_many)
+    if texts and all(map(_BOX.fullmatch, texts)):
+        return Captions(problem=_BOXES)
+    return Captions(texts, problem=problem or too_many or ("" if texts else EMPTY))
 
 
 def captions_in(values: Mapping[Any, object]) -> Captions:
@@ -118,6 +126,8 @@ def _tags(key: str, value: object) -> str:
 
 
 def _from_json(text: str) -> Captions:
+    if not text.strip():
+        return Captions(problem=EMPTY)
     try:
         values = json.loads(text)
     except RecursionError:
@@ -125,10 +135,13 @@ def _from_json(text: str) -> Captions:
     except ValueError as error:
         return Captions(problem=f"it is not JSON ({str(error).split(':')[0].lower()})")
     if isinstance(values, str):
-        return Captions(_alternatives(values.splitlines())[0])
+        texts, problem = _alternatives(values.splitlines())
+        return Captions(texts, problem=problem or ("" if texts else EMPTY))
     if not isinstance(values, Mapping):
         return Captions(problem=NOT_A_JSON_OBJECT)
     found = captions_in(values)
+    if not found.texts and not found.problem and any(str(key).strip().casefold() in TEXT_KEYS for key in values):
+        return Captions(problem="its caption is empty")
     if not found.texts and not found.problem:
         return Captions(problem=f"it has none of the keys {', '.join((*TEXT_KEYS, *TAG_KEYS))}")
     return found
@@ -137,7 +150,7 @@ def _from_json(text: str) -> Captions:
 def _text_of(path: Path, limit: int) -> tuple[str | None, str]:
     """The first `limit` bytes of a file as text, and a problem, if any."""
     try:
-        if not path.is_file():  # a pipe would block
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block
             return None, NOT_A_PLAIN_FILE
         with path.open("rb") as file:
             data = file.read(limit + 1)

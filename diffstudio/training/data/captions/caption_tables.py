@@ -18,7 +18,14 @@ from pathlib import Path, PureWindowsPath
 from typing import BinaryIO
 
 from diffstudio.errors import NOT_A_JSON_OBJECT, NOT_A_PLAIN_FILE, NOT_UTF_8, unreadable
-from diffstudio.training.data.captions.caption_files import MAX_CAPTIONS, TAG_KEYS, TEXT_KEYS, captions_in, same_name
+from diffstudio.training.data.captions.caption_files import (
+    EMPTY,
+    MAX_CAPTIONS,
+    TAG_KEYS,
+    TEXT_KEYS,
+    captions_in,
+    same_name,
+)
 from diffstudio.training.data.folder_report import Skipped
 
 MAX_LINE_BYTES = 1024 * 1024
@@ -71,6 +78,8 @@ def read_metadata(folder: Path, file: Path, metadata: Metadata) -> None:
         if not (folder / file).is_file():  # a pipe would block
             raise _Unusable(NOT_A_PLAIN_FILE)
         with (folder / file).open("rb") as opened:
+            if not opened.peek(1):
+                raise _Unusable(EMPTY)
             rows = {".csv": _csv_rows, ".jsonl": _jsonl_rows}.get(file.suffix.lower(), _kohya_rows)
             for row in rows(opened, problems):
                 _add(folder, file, row, metadata, problems)
@@ -79,7 +88,7 @@ def read_metadata(folder: Path, file: Path, metadata: Metadata) -> None:
     except _Unusable as error:
         problems[str(error)] += 1
     for why, count in problems.items():
-        metadata.problems.append(Skipped(file, why if count == 1 else f"{why} ({count:,} times)"))
+        metadata.problems.append(Skipped(file, why if count == 1 else f"{why}, {count:,} times"))
 
 
 class _Unusable(Exception):
@@ -96,8 +105,8 @@ def _add(folder: Path, file: Path, row: Mapping[object, object], metadata: Metad
         metadata.problems.append(Skipped(Path(name), f"{file.name} names a file outside the folder"))
         return
     found = captions_in({key: value for key, value in row.items() if str(key).strip().casefold() != FILE_NAME})
-    if found.problem:
-        problems[found.problem] += 1
+    if found.problem or not found.texts:
+        problems[found.problem or "a row has no caption"] += 1
     key = same_name(path)
     before = metadata.entries.get(key)
     texts = tuple(dict.fromkeys((*(before.texts if before else ()), *found.texts)))[:MAX_CAPTIONS]

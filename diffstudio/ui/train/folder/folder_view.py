@@ -176,7 +176,8 @@ class FolderReportView(QWidget):
         self.title.setText(report.folder.resolve().name or str(report.folder))
         describe(self.title, short_path(report.folder))
         self.sentence.setText(report.sentence())
-        about = [report.balance_sentence(), captions_sentence(report), *report.layout_notes]
+        others = other_files_sentence(report.other_files)
+        about = [report.balance_sentence(), captions_sentence(report), *report.layout_notes, others]
         self.groups.setText("\n".join(f"{sentence}." for sentence in about if sentence))
         self.warnings.show_report(report)
         self._listed = None
@@ -257,10 +258,7 @@ class Warnings(QWidget):
 
 def warning_sentence(report: FolderReport) -> str:
     """`3 unreadable, skipped · 12 duplicates, kept`; empty without problems."""
-    parts = [summary for count, summary, _ in _warnings(report) if count]
-    if others := other_files_sentence(report.other_files):
-        parts.append(others)
-    return " · ".join(parts)
+    return " · ".join(summary for count, summary, _ in _warnings(report) if count)
 
 
 def warning_lines(report: FolderReport) -> Iterator[str]:

@@ -52,7 +52,9 @@ def test_keys_of_other_programs(tmp_path: Path, values: object, texts: tuple[str
         (b'{"caption": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", "nested too deeply"),
         (b'{"caption": ' + b"9" * 10_000 + b"}", "not JSON"),
         (b'{"caption"', "not JSON"),
-        (b"", "not JSON"),
+        (b" \n", "it is empty"),
+        (b'""', "it is empty"),
+        (b'{"Caption": ""}', "its caption is empty"),
         (b"\xff\x00\x01", "not text in UTF-8"),
         (b'{"caption": "' + b"x" * MAX_JSON_BYTES + b'"}', "larger than 1,024 KiB"),
     ],
@@ -61,6 +63,20 @@ def test_a_json_file_without_a_caption_says_why(tmp_path: Path, content: bytes, 
     (tmp_path / "a.json").write_bytes(content)
     found = read_caption(tmp_path / "a.json")
     assert found.texts == () and problem in found.problem
+
+
+@pytest.mark.parametrize("content", [b"", b" \r\n\n", b"\xef\xbb\xbf"])
+def test_an_empty_text_file_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
+    assert read_caption(tmp_path / "a.txt") == Captions(problem="it is empty")
+
+
+def test_the_boxes_of_yolo_are_no_caption(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("0 0.5 .25 0.5 1\n12 0.512 0.4 1e-05 0.1 0.3 0.2\n")
+    assert read_caption(tmp_path / "a.txt") == Captions(problem="it has the boxes of objects, not a caption")
+    for text in ("1 2 3", "7 of 9 balls", "0 0.5 0.5 0.1 0.1\na dog"):
+        (tmp_path / "a.txt").write_text(text)
+        assert read_caption(tmp_path / "a.txt").texts
 
 
 def test_json_with_a_byte_order_mark_and_a_mere_text(tmp_path: Path) -> None:

@@ -225,6 +225,14 @@ def test_a_change_that_ends_after_another_folder_was_chosen_does_not_bring_the_f
     assert listed(view) == ["x.png"] and (toys / "cars" / "a.txt").read_text() == "changed\n"
 
 
+def test_files_that_are_no_images_are_told_without_another_problem(room: TrainRoom, qtbot: QtBot, toys: Path) -> None:
+    (toys / "notes.md").write_text("x")
+    room.inspect(toys)
+    qtbot.waitUntil(lambda: room.new_panel.start.isVisible(), timeout=PATIENCE_MS)
+    shown = room.folder_view.report_view
+    assert not shown.warnings.isVisible() and "1 file is not an image: 1 .md." in shown.groups.text()
+
+
 def test_no_row_is_made_before_it_is_shown_and_long_lists_of_problems_are_counted(
     room: TrainRoom, qtbot: QtBot, toys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
