@@ -55,6 +55,7 @@ class TrainRoom(QWidget):
         self._tasks = Tasks("train-room", workers=4)
         self._follower: RunFollower | None = None
         self._compared: list[RunFollower] = []  # of the runs that are laid over the selected one
+        self._held_out: int | None = None  # images of the selected run, once they are known
         self._summaries: list[RunSummary] = []
         self._refreshed_once = False
         self._refreshing = False
@@ -261,7 +262,7 @@ class TrainRoom(QWidget):
         dialog.open()
 
     def _open_averages(self, summary: RunSummary) -> None:
-        dialog = EmaDialog(summary.run, self)
+        dialog = EmaDialog(summary.run, self, measurable=self._held_out != 0)
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.menu_requested.connect(self.image_actions.open_menu)
         dialog.saved.connect(self.checkpoint_ready)
@@ -349,9 +350,11 @@ class TrainRoom(QWidget):
 
     def _show_run(self, summary: RunSummary, snapshot: RunsSnapshot) -> None:
         history, recipe = snapshot.history, snapshot.recipe
+        started = history.started if history is not None else None
+        self._held_out = started.held_out if started is not None else None
         others = [each for each in self._summaries if each.run != summary.run]
         self.run_view.chart.offer_runs([(each.run.path, each.name) for each in others])
-        self.run_panel.show_run(summary, recipe, history.started if history is not None else None)
+        self.run_panel.show_run(summary, recipe, started)
         has_prompts = recipe is not None and recipe.network.conditioning is Conditioning.TEXT
         compared = [each for each in snapshot.others if each.name != summary.name]
         self.run_view.show_run(

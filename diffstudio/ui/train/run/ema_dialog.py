@@ -21,7 +21,7 @@ from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.banner import Banner
 from diffstudio.ui.widgets.controls import PrimaryButton, ProgressLine, SecondaryButton
 from diffstudio.ui.widgets.dialogs import FittedDialog
-from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_tooltip
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
 from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
@@ -34,17 +34,24 @@ _ABOUT = (
     "A checkpoint holds a moving average of the weights (EMA). Its length can be chosen after training: a longer average is "
     "smoother, but lags further behind. The images have the first prompts and seeds of the run's samples."
 )
+_NOT_MEASURED = "Not measured: this run holds out no images. Choose a length, and compare its samples."
 _LENGTH_TIP = "Relative standard deviation of the averaged times, in % of the training time (arXiv 2312.02696)"
 
 
 class EmaDialog(FittedDialog):
-    """The length, its held-out loss, a few samples, and the checkpoint that is saved. One job at a time."""
+    """The length, its held-out loss, a few samples, and the checkpoint that is saved. One job at a time.
+
+    `measurable`: the run has held-out images. After a cross-validation it has none.
+    """
 
     saved = Signal(object)  # Path of the new checkpoint
     menu_requested = Signal(object, object)  # ImageTarget, QPoint
 
-    def __init__(self, run: RunFolder, parent: QWidget | None = None, jobs: LabJobs | None = None) -> None:
+    def __init__(
+        self, run: RunFolder, parent: QWidget | None = None, jobs: LabJobs | None = None, *, measurable: bool = True
+    ) -> None:
         super().__init__(parent)
+        self._measurable = measurable
         self._run = run
         self._jobs = jobs if jobs is not None else LabJobs(paths.averages())
         self._tasks = Tasks("averages", workers=1)
@@ -71,6 +78,9 @@ class EmaDialog(FittedDialog):
         self.close_button = SecondaryButton("Close", "", "Close and stop what is running (Escape)")
         self.save = PrimaryButton("Save checkpoint", "", "Save the checkpoint with this length in the models folder")
         self._images, self.thumbnails = FlowLayout(spacing=8), list[ImageThumbnail]()
+        if not measurable:
+            for button in (self.measure, self.best):
+                set_tooltip(button, _NOT_MEASURED)
         self._lay_out(title)
         self.length.value_changed.connect(lambda _: self._show_loss())
         self.measure.clicked.connect(lambda: self._start("Measuring", "--length", self._text(), "--measure"))
@@ -193,6 +203,9 @@ class EmaDialog(FittedDialog):
         self.fit_height()
 
     def _show_loss(self) -> None:
+        if not self._measurable:
+            self.loss.setText(_NOT_MEASURED)
+            return
         loss = self.losses.get(self.chosen())
         text = "Held-out loss at this length: " + ("not measured" if loss is None else f"{loss:.5f}")
         if len(self.losses) > 1:
@@ -213,8 +226,10 @@ class EmaDialog(FittedDialog):
 
     def _show_busy(self, *, busy: bool) -> None:
         self._busy = busy
-        for part in (self.length, self.measure, self.best, self.draw, self.save):
+        for part in (self.length, self.draw, self.save):
             part.setEnabled(not busy)
+        for part in (self.measure, self.best):
+            part.setEnabled(not busy and self._measurable)
         self._working.setVisible(busy)
         if self.isVisible():
             self.fit_height()

@@ -149,6 +149,22 @@ def test_a_length_is_measured_sampled_and_saved(room: TrainRoom, qtbot: QtBot) -
     assert jobs.list() == []
 
 
+def test_a_run_without_held_out_images_is_sampled_but_not_measured(room: TrainRoom, qtbot: QtBot) -> None:
+    path = room.selected()
+    assert path is not None
+    RunFolder(path).append(RunStarted(10, 10, 1, 1000, 10, 0, "cpu", "float32", 1, "why"))
+    room.refresh()
+    qtbot.waitUntil(lambda: room._held_out == 0, timeout=PATIENCE_MS)
+    dialog = opened(room, qtbot)
+    for button in (dialog.measure, dialog.best):
+        assert not button.isEnabled() and "this run holds out no images" in button.toolTip()
+    assert dialog.loss.text() == "Not measured: this run holds out no images. Choose a length, and compare its samples."
+    click(qtbot, dialog.draw)
+    qtbot.waitUntil(lambda: len(dialog.thumbnails) == 2, timeout=PATIENCE_MS)
+    qtbot.waitUntil(dialog.draw.isEnabled)
+    assert not dialog.best.isEnabled() and dialog.save.isEnabled()
+
+
 def test_it_is_stopped_and_closing_ends_what_runs(room: TrainRoom, qtbot: QtBot, plan: Callable[..., None]) -> None:
     plan(waits=True)
     dialog = opened(room, qtbot)
