@@ -15,6 +15,7 @@ from pathlib import Path
 
 from diffstudio.atomic import make_folder
 from diffstudio.errors import BadRequest, DiffstudioError, Interrupted, RunProblem, StorageProblem
+from diffstudio.storage_errors import storage_errors
 from diffstudio.studio.evaluations.job_folder import (
     EVENTS,
     REQUEST,
@@ -118,9 +119,15 @@ def _check_free(folder: JobFolder) -> None:
 
 
 def _write_request(folder: JobFolder, verb: str, arguments: tuple[str, ...]) -> None:
-    """Write the job's request, unless the window or an earlier process of the same job has written it."""
+    """Write the job's request, unless the window or an earlier process of the same job has written it.
+
+    The result of another request is deleted: it would stand beside this one if the job is stopped. StorageProblem.
+    """
     with suppress(RunProblem):
         request = folder.request()
         if (request.verb, request.arguments) == (verb, arguments):
             return
+        earlier = folder.path / result_name(request.verb)
+        with storage_errors(f"The result of an earlier job, {earlier}, cannot be deleted", earlier):
+            earlier.unlink(missing_ok=True)
     folder.write_request(JobRequest(verb, arguments, "", time.time(), os.getcwd()))

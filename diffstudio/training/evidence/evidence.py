@@ -61,6 +61,7 @@ class Evidence:
     samples: int = 0
     copied: int = 0  # samples called copies of training images
     copied_images: tuple[str, ...] = ()  # the images they are copies of
+    copied_at_start: int | None = None  # as `copied`, by a run from a checkpoint before it saw each image once
     spread: float | None = None  # mean distance of two samples over that of two training images
     vendi: float | None = None  # of the samples
     real_vendi: float | None = None  # of as many training images

@@ -28,6 +28,7 @@ class Assessment:
         self._losses: FixedLosses | None = None
         self.verdict: Verdict | None = None
         self._judged_step = -1  # of `verdict`
+        self._copied_at_start: int | None = None
 
     @cached_property
     def _sample_metrics(self) -> SampleMetrics:
@@ -121,6 +122,7 @@ class Assessment:
                 samples=len(samples),
                 copied=len(copied),
                 copied_images=copied,
+                copied_at_start=self._copied_by_start(len(copied)),
                 spread=spread,
                 vendi=vendi,
                 real_vendi=real_vendi,
@@ -134,6 +136,23 @@ class Assessment:
         yield RunVerdict(
             trainer.step_number, str(found.outcome), found.sentence, found.evidence, found.best_step, copied
         )
+
+    def _copied_by_start(self, copied: int) -> int | None:
+        """How many samples were copies at the first verdict, if a run from a checkpoint had not seen each image once then.
+
+        They come from that checkpoint. Of a resumed run the recorded events say it.
+        """
+        context = self._context
+        if not context.recipe.run.start_from:
+            return None
+        if self._copied_at_start is None:
+            once = len(context.dataset.training_indices) / context.recipe.run.batch  # steps
+            first = next((event for event in context.run.events()[0] if isinstance(event, RunVerdict)), None)
+            if first is not None and first.step <= once:
+                self._copied_at_start = len(first.copied)
+            elif first is None and context.trainer.step_number <= once:
+                self._copied_at_start = copied
+        return self._copied_at_start
 
     def _samples(self, samples: Tensor | None, before_call: Callable[[], None]) -> Tensor:
         """At least FEWEST_SAMPLES samples, with prompts evenly spread over the folder's."""

@@ -224,6 +224,11 @@ def _of_samples(count: int, samples: int) -> str:
 
 
 def _instead_of_copies(evidence: Evidence) -> str:
+    if evidence.copied_at_start is not None and evidence.copied_at_start >= evidence.copied:
+        return (
+            "The checkpoint that it started from made at least as many before it had seen each image once: it was trained "
+            "on such images. Start from scratch to see what can be learned from them."
+        )
     if _different(evidence) < FEWEST_IMAGES:
         return "So few images can hardly give anything else: add images."
     return "Use an earlier checkpoint, train for fewer steps, or add images."
@@ -252,10 +257,13 @@ def _evidence(evidence: Evidence) -> list[str]:
         if best is not None and best != step:
             text += f", lowest {lowest:.4f} at step {best:,}"
         if evidence.training_loss is not None:
-            text += f"; {evidence.training_loss:.4f} on training images"
+            text += f"; {evidence.training_loss:.4f} on as many training images"
         found.append(f"{text}{_beside_baseline(evidence.baseline)}.")
     if evidence.samples:
-        found.append(f"{_of_samples(evidence.copied, evidence.samples)} near-copies of training images.")
+        text = f"{_of_samples(evidence.copied, evidence.samples)} near-copies of training images"
+        if evidence.copied_at_start:
+            text += f"; {evidence.copied_at_start:,} were before each image was seen once"
+        found.append(f"{text}.")
     if evidence.spread is not None:
         text = f"The mean distance between samples is {evidence.spread:.0%} of that between training images"
         if evidence.vendi is not None and evidence.real_vendi is not None:

@@ -117,3 +117,13 @@ def test_files_that_are_not_those_of_a_job_stay_as_they_are(name: str, tmp_path:
         pytest.fail("it is refused")
     assert {path.name for path in tmp_path.iterdir()} <= {name, "home"}  # of the settings
     assert (tmp_path / name).read_text() == '{"caption": "A red square"}'
+
+
+def test_the_result_of_another_request_is_deleted_and_that_of_the_same_one_stays(tmp_path: Path) -> None:
+    result = tmp_path / "evaluation.json"
+    with recorded("evaluate", ["a", "folder"], tmp_path):
+        result.write_text("{}")
+    for name, stays in (("a", True), ("b", False)):
+        with pytest.raises(Interrupted), recorded("evaluate", [name, "folder"], tmp_path):
+            raise Interrupted()
+        assert result.exists() == stays

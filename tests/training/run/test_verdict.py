@@ -94,7 +94,22 @@ def test_blurs_are_not_called_learned() -> None:
 def test_copies_outweigh_a_falling_loss() -> None:
     copying = verdict(evidence(copied=5, copied_images=("a.png", "b.png", "a.png", "a.png", "a.png")))
     assert copying.outcome is Outcome.COPYING and "5 of 16 samples are" in copying.sentence
-    assert "2 different ones" in copying.sentence
+    assert "2 different ones" in copying.sentence and "Use an earlier checkpoint" in copying.sentence
+
+
+def test_copies_that_a_checkpoint_brought_along_are_not_blamed_on_the_run() -> None:
+    brought = verdict(evidence(copied=5, copied_images=("a.png",) * 5, copied_at_start=9))
+    assert (
+        brought.outcome is Outcome.COPYING
+        and "The checkpoint that it started from made at least as many" in brought.sentence
+    )
+    assert "earlier checkpoint" not in brought.sentence
+    assert (
+        "5 of 16 samples are near-copies of training images; 9 were before each image was seen once."
+        in brought.evidence
+    )
+    for own in (evidence(copied=9, copied_at_start=5), evidence(copied=9, copied_at_start=0), evidence(copied=9)):
+        assert "Use an earlier checkpoint" in verdict(own).sentence
     assert verdict(evidence(copied=1, copied_images=("a.png",))).outcome is Outcome.LEARNING
 
 
