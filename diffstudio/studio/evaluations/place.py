@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock
 
 from diffstudio import paths
 from diffstudio.atomic import make_folder
 from diffstudio.errors import BadRequest
 from diffstudio.storage_errors import storage_errors
+from diffstudio.studio.runs.process import is_locked
 
+_SCRATCH, _LOCK = "scratch-", ".lock"
+_JUST_MADE_SECONDS = 60  # the lock of a younger folder may not be taken yet
 OTHER_FOLDER = "Choose another folder for the result"
 
 
@@ -38,8 +46,23 @@ def not_written_to(out: Path) -> str:
     return f"The result cannot be written to {out}"
 
 
-def scratch_folder(job: str) -> tempfile.TemporaryDirectory[str]:
-    """A folder for the files of a job that are deleted at its end, for a `with`. StorageProblem."""
+@contextmanager
+def scratch_folder(job: str) -> Iterator[str]:
+    """A folder for the files of a job that are deleted at its end, or by the next job if its process was killed.
+
+    StorageProblem.
+    """
     folder = make_folder(paths.cache())
+    _delete_abandoned(folder)
     with storage_errors(f"No files can be written in {folder}", folder):
-        return tempfile.TemporaryDirectory(prefix=f"{job}-", dir=folder, ignore_cleanup_errors=True)
+        made = tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{job}-", dir=folder, ignore_cleanup_errors=True)
+    with made as path, FileLock(Path(path) / _LOCK, thread_local=False):
+        yield path
+
+
+def _delete_abandoned(folder: Path) -> None:
+    """Delete scratch folders whose processes were killed: the system has released their locks."""
+    for lock in folder.glob(f"{_SCRATCH}*/{_LOCK}"):
+        with suppress(OSError):  # its job has just ended
+            if time.time() - lock.stat().st_mtime > _JUST_MADE_SECONDS and not is_locked(lock):
+                shutil.rmtree(lock.parent, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,9 +87,24 @@ def test_an_engine_leaves_no_file_there(call: Callable[[Path], Any], name: str) 
 def test_files_of_a_job_are_gone_at_its_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     with scratch_folder("test") as path:
         (Path(path) / "features").touch()
-        assert Path(path).parent == paths.cache() and Path(path).name.startswith("test-")
+        assert Path(path).parent == paths.cache() and Path(path).name.startswith("scratch-test-")
     assert not Path(path).exists()
     (tmp_path / "file").touch()
     monkeypatch.setattr(paths, "cache", lambda: tmp_path / "file")
-    with pytest.raises(StorageProblem):
-        scratch_folder("test")
+    with pytest.raises(StorageProblem), scratch_folder("test"):
+        pass
+
+
+def test_files_of_a_job_that_was_killed_are_gone_once_another_begins(tmp_path: Path) -> None:
+    killed, made_now, ours = (paths.cache() / f"scratch-test-{name}" for name in ("killed", "made now", "no lock"))
+    for folder in (killed, made_now, ours):
+        folder.mkdir(parents=True)
+        (folder / "features").touch()
+    for folder in (killed, made_now):
+        (folder / ".lock").touch()
+    os.utime(killed / ".lock", (0, 0))
+    with scratch_folder("test") as first:
+        os.utime(Path(first) / ".lock", (0, 0))
+        with scratch_folder("test") as second:
+            assert Path(first).is_dir() and Path(second).is_dir() and made_now.is_dir() and ours.is_dir()
+            assert not killed.exists()
