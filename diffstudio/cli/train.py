@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from diffstudio import paths
 from diffstudio.cli.arguments import Parser, as_number, as_path, as_text, as_whole_number
-from diffstudio.cli.terminal import duration, progress, stop_signals
+from diffstudio.cli.terminal import duration, printable, progress, stop_signals
 from diffstudio.errors import BadRequest, Interrupted
 from diffstudio.studio.requests import TrainRequest
 from diffstudio.training.distributed.cluster import ALL_DEVICES, PORT, Address, torchrun_rank
@@ -138,6 +138,12 @@ def _train(arguments: argparse.Namespace) -> int:
         if stop.requested and isinstance(event, RunStarted):  # starting the run has overwritten an earlier command
             ask_to_stop()
         show(event)
+        if isinstance(event, RunStarted) and event.step == 0 and (path / "folder.json").exists():
+            print(
+                f"What is left out of the folder, and why: {printable(str(path / 'folder.json'))}",
+                file=sys.stderr,
+                flush=True,
+            )
 
     cluster = request.cluster
     with stop_signals(ask_to_stop) as stop:

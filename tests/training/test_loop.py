@@ -5,6 +5,7 @@ checkpoint.
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -496,6 +497,8 @@ def test_files_that_are_left_out_are_named_when_the_run_starts(folder: Path, rec
     assert "Left out because they cannot be read: 2 (disc/broken.png: " in started.why
     assert "Left out because they are too small: 1 (disc/tiny.png: too small to train on)." in started.why
     assert "Captions not used, or not completely: 1 (disc/00.txt: it is not text in UTF-8)." in started.why
+    named = [path for found in json.loads(run.folder_file.read_text())["findings"] for path in found["paths"]]
+    assert {"disc/broken.png", "disc/cut.png", "disc/tiny.png", "disc/00.txt"} <= set(named)
     train(run.path, resume=True)
     resumed = events_of(run, RunStarted)[-1]
     assert isinstance(resumed, RunStarted) and "too small: 1" in resumed.why

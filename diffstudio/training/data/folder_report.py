@@ -227,9 +227,9 @@ class FolderReport:
             Unused("note", "Used with a warning", "used with a warning", "", self.notes),
         )
 
-    def findings(self, unfit: Sequence[Skipped] = ()) -> Iterator[Finding]:
+    def findings(self, unfit: Sequence[Skipped] = (), lost: Sequence[Skipped] = ()) -> Iterator[Finding]:
         """Everything that is left out or used with a warning, grouped by reason, in the order of first occurrence."""
-        for kind, rows in itertools.groupby(self.unused(unfit=unfit), lambda row: row.kind):
+        for kind, rows in itertools.groupby(self.unused(lost, unfit), lambda row: row.kind):
             yield from _by_reason(kind, [file for row in rows for file in row.files])
         yield from _by_reason(
             "duplicate", [Skipped(copy, "the same pixels as another image") for _, copy in self.duplicates]
@@ -254,7 +254,7 @@ class FolderReport:
         if others := other_files_sentence(self.other_files):
             yield others
 
-    def to_json(self, unfit: Sequence[Skipped] = ()) -> dict[str, Any]:
+    def to_json(self, unfit: Sequence[Skipped] = (), lost: Sequence[Skipped] = ()) -> dict[str, Any]:
         """A JSON object with everything but the images that are used without limits."""
         return {
             "folder": str(self.folder),
@@ -273,7 +273,7 @@ class FolderReport:
                     "count": len(finding.paths),
                     "paths": [path.as_posix() for path in finding.paths],
                 }
-                for finding in self.findings(unfit)
+                for finding in self.findings(unfit, lost)
             ],
             "other_files": dict(self.other_files),
         }

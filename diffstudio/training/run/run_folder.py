@@ -10,6 +10,7 @@
     checkpoints/    00000500.safetensors, with EMA weights; latest.safetensors is a copy of the best by its held-out loss,
                     or of the newest without one
     dataset.json    what was trained on: images, captions, classes, which are held out
+    folder.json     the report on the folder of images: every file that is left out, and why
     tokenizer.json  trained on the captions
     state.pt        everything that resuming needs; good-state.pt: what the run goes back to if it diverges
     splits.pt       the networks of a cross-validation, until it has chosen the steps of the run
@@ -142,6 +143,11 @@ class RunFolder:
     @property
     def dataset_file(self) -> Path:
         return self.path / "dataset.json"
+
+    @property
+    def folder_file(self) -> Path:
+        """The report on the folder of images, as `diffstudio train --dry-run --json` prints it."""
+        return self.path / "folder.json"
 
     @property
     def ema_folder(self) -> Path:

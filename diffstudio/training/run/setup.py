@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -115,6 +116,7 @@ def new_run(
     run = RunFolder.create(path, recipe, folder)
     unused = left_out(report, dataset.skipped, dataset.unfit)
     StoredDataset.of(dataset, recipe, folder, unused).write(run.dataset_file)
+    write_text(run.folder_file, json.dumps(report.to_json(dataset.unfit, dataset.skipped), indent=1))
     if tokenizer is not None:
         write_text(run.tokenizer_file, tokenizer.to_json())
     batches = Batches(dataset, recipe, tokenizer)
