@@ -37,6 +37,7 @@ from diffstudio.ui.widgets.banner import Banner
 from diffstudio.ui.widgets.dialogs import available_size, within_screen
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images.drag_and_drop import DropOverlay, DroppedItem, DroppedKind, parse_drop, with_files
+from diffstudio.ui.widgets.inputs.events import click_on_enter
 from diffstudio.ui.widgets.menus import build_menu
 
 _RAIL_MARGINS = 40  # px, above and below its buttons
@@ -94,6 +95,10 @@ class RailButton(QToolButton):
         height = theme.scaled(18) + 40 if shown else 40
         text = QFontMetrics(theme.font(theme.TINY_PIXELS)).horizontalAdvance(self.text()) if shown else 0
         self.setFixedSize(max(_RAIL_BUTTON.width(), theme.scaled(54) + 10, text + 10), height)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if not click_on_enter(self, event):
+            super().keyPressEvent(event)
 
     def dragEnterEvent(self, event: QDragEnterEvent) -> None:
         """Show the room when a drag is held here, so that it can be dropped on a panel there."""

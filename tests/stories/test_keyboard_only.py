@@ -140,6 +140,35 @@ def test_images_are_made_looked_at_and_found_again(qtbot: QtBot, desktop: Deskto
     assert room.panel.prompt.text() in ("red apple", "green apple, shiny")
 
 
+def test_enter_presses_the_button_that_has_the_focus(qtbot: QtBot, desktop: Desktop) -> None:
+    """In the rooms as in dialogs, where Qt sees to it; drop-downs open and check boxes change too."""
+    keys, room = Keys(qtbot, desktop), desktop.generate_room
+    keys.tab_to(lambda focus: focus is room.panel.guidance.open_button)
+    keys.press(Qt.Key.Key_Return)
+    assert room.panel.guidance.interval.isVisible()
+    keys.tab_to(lambda focus: focus is room.panel.guidance.interval)
+    keys.press(Qt.Key.Key_Enter)
+    assert room.panel.guidance.interval.isChecked()
+    sampler = room.panel.sampling.sampler.combo
+    keys.tab_to(lambda focus: focus is sampler)
+    keys.press(Qt.Key.Key_Return)
+    qtbot.waitUntil(sampler.view().isVisible)
+    qtbot.keyClick(sampler.view(), Qt.Key.Key_Down)
+    qtbot.keyClick(sampler.view(), Qt.Key.Key_Return)
+    assert not sampler.view().isVisible()
+    keys.tab_to(lambda focus: focus is desktop.window.help_button)
+    keys.press(Qt.Key.Key_Return)
+    qtbot.waitUntil(lambda: QApplication.activePopupWidget() is not None)
+    menu = QApplication.activePopupWidget()
+    assert menu is not None
+    qtbot.keyClick(menu, Qt.Key.Key_Escape)
+    keys.press(Qt.Key.Key_2, CONTROL)
+    gallery = desktop.window.room(GALLERY)
+    keys.tab_to(lambda focus: focus is gallery.top_bar.starred)
+    keys.press(Qt.Key.Key_Return)
+    assert gallery.top_bar.starred.isChecked()
+
+
 def test_help_and_settings(qtbot: QtBot, desktop: Desktop) -> None:
     keys = Keys(qtbot, desktop)
     desktop.window.setFocus()

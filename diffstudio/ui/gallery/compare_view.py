@@ -17,7 +17,9 @@ from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe
 from diffstudio.ui.widgets.images.drag_source import DragSource, whole
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
+from diffstudio.ui.widgets.images.image_painting import mark
 from diffstudio.ui.widgets.images.image_reading import read_or_reason
+from diffstudio.ui.widgets.images.keyboard_focus import KeyboardFocus
 from diffstudio.ui.widgets.images.zoom import View, WheelSteps, Zoom
 from diffstudio.ui.widgets.images.zoom_buttons import ZoomButtons
 from diffstudio.ui.widgets.inputs.chip_row import ChipRow
@@ -52,6 +54,7 @@ class ComparePane(QWidget):
         self._divider = 0.5
         self._press: QPointF | None = None
         self._drags_divider = False
+        self._keyboard_focus = KeyboardFocus(self)
 
     def set_image(self, index: int, image: QImage, message: str = "") -> None:
         self._images[index], self._messages[index] = image, message
@@ -156,6 +159,8 @@ class ComparePane(QWidget):
         if self._mode == OVER:
             painter.setPen(QPen(theme.colour("accent"), 2))
             painter.drawLine(QPointF(line, 0), QPointF(line, self.height()))
+        if self._keyboard_focus.shown:
+            mark(painter, QRectF(self.rect()))
 
     def wheelEvent(self, event: QWheelEvent) -> None:
         if steps := self._wheel.add(event):

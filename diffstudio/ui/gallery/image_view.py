@@ -11,7 +11,8 @@ from PySide6.QtWidgets import QApplication, QWidget
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe, set_tooltip
 from diffstudio.ui.widgets.images import copy_and_drag
-from diffstudio.ui.widgets.images.image_painting import rounded
+from diffstudio.ui.widgets.images.image_painting import mark, rounded
+from diffstudio.ui.widgets.images.keyboard_focus import KeyboardFocus
 from diffstudio.ui.widgets.images.zoom import View, WheelSteps, Zoom
 
 BACK_TIP = "Back to the gallery (Escape)"
@@ -37,6 +38,7 @@ class ImageView(QWidget):
         self._size = QSize(1, 1)  # of the original; `_image` may be a thumbnail
         self._press_position: QPointF | None = None
         self._message = ""
+        self._keyboard_focus = KeyboardFocus(self)
 
     def set_image(self, image: QImage, size: QSize, path: Path, name: str) -> None:
         """Show an image whose original has `size` px; `image` may be a thumbnail until the original is read."""
@@ -100,6 +102,8 @@ class ImageView(QWidget):
             sharp = self.zoom() >= 1  # as in the Generate room
             painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, not sharp)
             painter.drawImage(self.image_rect(), self._image)
+        if self._keyboard_focus.shown:
+            mark(painter, self.image_rect().intersected(QRectF(self.rect())), theme.RADIUS)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
         steps = self._wheel.add(event)

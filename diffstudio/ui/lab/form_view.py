@@ -30,9 +30,12 @@ class FormView(QWidget):
         column.setContentsMargins(24, 20, 24 - SCROLL_BAR_WIDTH, 12)
         column.setSpacing(12)
         for part in (label(page.title, pixels=18, bold=True), label(page.shows, "dim", wrap=True), self.form):
-            part.setMaximumWidth(theme.scaled(WIDEST))
             column.addWidget(part)
         column.addStretch(1)
+        left, _, right, _ = column.getContentsMargins()
+        contents.setMaximumWidth(
+            left + theme.scaled(WIDEST) + right
+        )  # of all, so that texts wrap at the width they get
         bottom = QHBoxLayout()
         bottom.setContentsMargins(24, 8, 24, 16)
         bottom.setSpacing(12)

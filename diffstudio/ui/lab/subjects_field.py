@@ -48,7 +48,9 @@ class SubjectsField(Field):
         self._offered: list[tuple[str, str]] = []
         verb = "Choose" if most == 1 else "Add"  # a checkpoint replaces the only one that is allowed
         self._first = f"{verb} a checkpoint…"
-        self.combo = ComboBox(f"{text}: {verb.lower()} a checkpoint", (), f"{verb} a checkpoint that was trained here")
+        self.combo = ComboBox(
+            f"{text}: {verb.lower()} a checkpoint", (), f"{verb} a checkpoint that was trained here", acts=True
+        )
         self.folder_button = SecondaryButton("Folder…", "folder-open", _ADD_FOLDER)
         self.folder_button.setVisible(folders)
         self._rows = QVBoxLayout()

@@ -42,6 +42,7 @@ from diffstudio.ui.widgets.helpers import (
     set_style_property,
     show_tooltip,
 )
+from diffstudio.ui.widgets.inputs.events import PRESSING, click_on_enter
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
 
@@ -142,6 +143,10 @@ class ElidedButton(QPushButton):
             option.text = self.fontMetrics().elidedText(option.text, Qt.TextElideMode.ElideRight, room)
         painter.drawControl(QStyle.ControlElement.CE_PushButton, option)
 
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if not click_on_enter(self, event):
+            super().keyPressEvent(event)
+
     def event(self, event: QEvent) -> bool:
         """The tooltip begins with the text where that is elided."""
         if (
@@ -217,7 +222,7 @@ class Card(QFrame):
             super().mouseReleaseEvent(event)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        if self._interactive and event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space):
+        if self._interactive and event.key() in PRESSING:
             self.clicked.emit()
         else:
             super().keyPressEvent(event)

@@ -296,6 +296,7 @@ Card, #card { background: $raised; border: 1px solid transparent; border-radius:
 Card[chosen="true"] { border-color: $accent; }
 Card[interactive="true"]:hover { background: $hover; }
 Card[interactive="true"]:focus { border-color: $accent; }
+Card[chosen="true"]:focus { border-color: $text; }
 Banner { background: $raised; border: 1px solid $line; border-radius: ${radius}px; }
 Banner[kind="bad"] { border-color: $bad; }
 Banner[kind="warn"] { border-color: $warn; }

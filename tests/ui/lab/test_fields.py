@@ -11,7 +11,10 @@ from pytestqt.qtbot import QtBot
 from diffstudio.ui.lab.fields import ChoiceField, NumberField, SwitchField
 from diffstudio.ui.lab.folder_field import FolderField
 from diffstudio.ui.lab.form import LabForm
+from diffstudio.ui.lab.form_view import FormView
 from diffstudio.ui.lab.options import has_denoising_error, has_likelihood, trained_here
+from diffstudio.ui.lab.page import LabPage
+from diffstudio.ui.lab.page_list import page_of
 from diffstudio.ui.lab.pages.evaluate import make_form
 from diffstudio.ui.lab.subjects_field import SubjectsField
 from diffstudio.ui.widgets.controls import SecondaryButton
@@ -134,3 +137,23 @@ def test_checkpoints_trained_here_are_offered_whatever_their_kind() -> None:
 def test_searches_for_anomalies_offer_diffusion_models_alone() -> None:
     offered = {family: has_denoising_error(checkpoint("own", family=family)) for family in ("pixel", "vae", "gan")}
     assert offered == {"pixel": True, "vae": False, "gan": False}
+
+
+@pytest.mark.usefixtures("dressed")
+def test_nothing_in_a_form_is_squeezed_when_a_row_is_added(qtbot: QtBot) -> None:
+    """In a wide room, where the text above the form wraps at the width of the form and not at that of the room."""
+    page = page_of("compare")
+    assert isinstance(page, LabPage)
+    view = FormView(page)
+    qtbot.addWidget(view)
+    view.resize(1180, 600)
+    view.show()
+    qtbot.waitExposed(view)
+    view.form.offer([checkpoint("starter", family="pixel", metadata={})])
+    (subjects,) = (field for field in view.form.fields if isinstance(field, SubjectsField))
+    for name in ("anna", "berta"):
+        before = subjects.height()
+        subjects.add(name, name)
+        qtbot.waitUntil(lambda before=before: subjects.height() > before)
+        qtbot.waitUntil(lambda: view.form.height() >= view.form.minimumSizeHint().height())
+        assert subjects.combo.height() >= subjects.combo.minimumSizeHint().height()

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from PySide6.QtCore import QEvent, QPoint, QRect, Qt
-from PySide6.QtGui import QColor, QFontMetrics, QHelpEvent, QTextDocumentFragment
-from PySide6.QtWidgets import QApplication, QToolButton, QToolTip, QVBoxLayout, QWidget
+from PySide6.QtGui import QColor, QFontMetrics, QHelpEvent, QKeyEvent, QTextDocumentFragment
+from PySide6.QtWidgets import QApplication, QDialog, QToolButton, QToolTip, QVBoxLayout, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.ui.widgets.banner import Banner
@@ -16,6 +16,7 @@ from diffstudio.ui.widgets.helpers import ElidedLabel, PartsLabel
 from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
 from diffstudio.ui.widgets.images.thumbnail import Thumbnail
 from diffstudio.ui.widgets.inputs import combo_box
+from diffstudio.ui.widgets.inputs.check_box import CheckBox
 from diffstudio.ui.widgets.inputs.chip_row import ChipRow
 from diffstudio.ui.widgets.inputs.combo_box import ComboBox
 from diffstudio.ui.widgets.inputs.search_field import SearchField
@@ -346,3 +347,47 @@ def test_the_tooltip_of_an_elided_button_has_its_text(qtbot: QtBot) -> None:
         QApplication.sendEvent(button, QHelpEvent(QEvent.Type.ToolTip, at, button.mapToGlobal(at)))
         assert QTextDocumentFragment.fromHtml(QToolTip.text()).toPlainText() == said
         QToolTip.hideText()
+
+
+def test_enter_held_down_presses_a_button_once(qtbot: QtBot) -> None:
+    button = SecondaryButton("Star")
+    shown(qtbot, button)
+    clicks: list[object] = []
+    button.clicked.connect(lambda: clicks.append(0))
+    held = QKeyEvent(QEvent.Type.KeyPress, Qt.Key.Key_Return, Qt.KeyboardModifier.NoModifier, "\r", True)
+    qtbot.keyClick(button, Qt.Key.Key_Return)
+    for _ in range(3):
+        QApplication.sendEvent(button, held)
+    assert len(clicks) == 1
+
+
+def test_enter_in_a_dialog_is_left_to_its_main_button(qtbot: QtBot) -> None:
+    dialog = QDialog()
+    column = QVBoxLayout(dialog)
+    combo, box, main = ComboBox("Device", [(1, "One"), (2, "Two")]), CheckBox("Live preview"), PrimaryButton("Done")
+    for part in (combo, box, main):
+        column.addWidget(part)
+    shown(qtbot, dialog, height=160)
+    presses: list[object] = []
+    main.clicked.connect(lambda: presses.append(0))
+    for part in (combo, box):
+        part.setFocus()
+        qtbot.keyClick(part, Qt.Key.Key_Return)
+    assert len(presses) == 2 and not box.isChecked() and not combo.view().isVisible()
+
+
+def test_keys_open_a_drop_down_that_acts_and_choose_nothing(qtbot: QtBot) -> None:
+    """Down would add the first checkpoint of a list, again and again, and never another one."""
+    combo = ComboBox("Add", [(None, "Add a checkpoint…"), ("a", "anna"), ("b", "berta")], acts=True)
+    shown(qtbot, combo)
+    chosen: list[object] = []
+    combo.chosen.connect(chosen.append)
+    combo.setFocus()
+    qtbot.keyClick(combo, Qt.Key.Key_B)
+    assert not chosen and combo.value() is None
+    qtbot.keyClick(combo, Qt.Key.Key_Down)
+    qtbot.waitUntil(combo.view().isVisible)
+    assert not chosen
+    for key in (Qt.Key.Key_Down, Qt.Key.Key_Down, Qt.Key.Key_Return):
+        qtbot.keyClick(combo.view(), key)
+    assert chosen == ["b"]

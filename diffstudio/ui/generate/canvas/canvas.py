@@ -24,7 +24,8 @@ from diffstudio.ui.generate.canvas.zoom_bar import ZoomBar
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images import copy_and_drag
-from diffstudio.ui.widgets.images.image_painting import fitted, rounded
+from diffstudio.ui.widgets.images.image_painting import fitted, mark, rounded
+from diffstudio.ui.widgets.images.keyboard_focus import KeyboardFocus
 from diffstudio.ui.widgets.images.zoom import MAX_ZOOM, View, WheelSteps, Zoom
 
 PAN_STEP = 48  # px for each press of an arrow key
@@ -59,6 +60,7 @@ class Canvas(CanvasContents):
         self._zoom, self._panned_from = Zoom(), QPointF()
         self._panning = self._pointed_at = False
         self._wheel = WheelSteps()
+        self._keyboard_focus = KeyboardFocus(self)
         self.zoom_bar = ZoomBar(self)
         self.zoom_bar.zoom.stepped.connect(lambda steps: self.zoom_by(steps))
         self.zoom_bar.zoom.toggled.connect(lambda: self.set_zoom(1.0 if self.is_fitted() else None))
@@ -204,7 +206,9 @@ class Canvas(CanvasContents):
             self._paint_image(painter, index, cell, radius)
             if overlay is not None:
                 overlay.paint_above(painter, cell)
-            if len(cells) > 1 and index == self._chosen:  # the one whose seed and steps are shown
+            if index == self._chosen and self._keyboard_focus.shown:
+                mark(painter, cell.intersected(QRectF(self.rect())), radius)
+            elif len(cells) > 1 and index == self._chosen:  # the one whose seed and steps are shown
                 painter.setPen(QPen(theme.colour("accent" if self.hasFocus() else "faint"), 2))
                 painter.setBrush(Qt.BrushStyle.NoBrush)
                 painter.drawRoundedRect(cell.adjusted(1, 1, -1, -1), radius, radius)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from PySide6.QtCore import QPoint, QRectF, QSize, Qt
-from PySide6.QtGui import QImage, QMouseEvent, QPainter, QPaintEvent, QPen, QResizeEvent
+from PySide6.QtGui import QImage, QMouseEvent, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QAbstractSlider, QSizePolicy
 
 from diffstudio.studio.events import Picture
@@ -13,7 +13,7 @@ from diffstudio.studio.jobs.preview_history import PreviewHistory
 from diffstudio.ui.generate.canvas.painting import smooth
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
-from diffstudio.ui.widgets.images.image_painting import rounded
+from diffstudio.ui.widgets.images.image_painting import mark, rounded
 from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
 
 SIDE = 72
@@ -160,9 +160,7 @@ class Filmstrip(QAbstractSlider):
                 continue
             rounded(painter, image, cell, radius)
             if step == nearest and self.isEnabled():
-                painter.setPen(QPen(theme.colour("text" if self.hasFocus() else "accent"), 2))
-                painter.setBrush(Qt.BrushStyle.NoBrush)
-                painter.drawRoundedRect(cell.adjusted(1, 1, -1, -1), radius - 1, radius - 1)
+                mark(painter, cell, radius, focused=self.hasFocus())
 
     def _thumbnail(self, step: int) -> QImage | None:
         if step > self.last_step():

@@ -23,6 +23,8 @@ from diffstudio.ui.generate.mask.layer import Brush, MaskLayer, mask_colour
 from diffstudio.ui.generate.mask.result_frame import paint_frame, paint_padding
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
+from diffstudio.ui.widgets.images.image_painting import mark
+from diffstudio.ui.widgets.images.keyboard_focus import KeyboardFocus
 from diffstudio.ui.widgets.images.zoom import SMALL_SIDE
 
 SMALLEST, LARGEST = 2, 512  # px of the image: brush diameter
@@ -71,6 +73,7 @@ class MaskEditor(QWidget):
         self._edge: int | None = None  # the edge being dragged
         self._space = False
         self._pointer: QPointF | None = None
+        self._keyboard_focus = KeyboardFocus(self)
 
     # Contents
 
@@ -260,17 +263,15 @@ class MaskEditor(QWidget):
         if result is not None:
             paint_frame(painter, frame, result)
         self._paint_handles(painter, frame)
-        if (
-            self._pointer is not None
-            and self._edge is None
-            and self._pan_start is None
-            and where.contains(self._pointer)
-        ):
+        painting = self._edge is None and self._pan_start is None
+        if painting and self._pointer is not None and where.contains(self._pointer):
             radius = self.brush / 2 * self.scale()
             painter.setBrush(Qt.BrushStyle.NoBrush)
             for colour, width in ((QColor(0, 0, 0, 160), 3.0), (QColor(255, 255, 255, 230), 1.2)):
                 painter.setPen(QPen(colour, width))
                 painter.drawEllipse(self._pointer, radius, radius)
+        if self._keyboard_focus.shown:
+            mark(painter, frame.intersected(QRectF(self.rect())))
 
     def _paint_handles(self, painter: QPainter, frame: QRectF) -> None:
         painter.setPen(Qt.PenStyle.NoPen)

@@ -10,7 +10,7 @@ from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images.drag_source import DragSource, whole
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
-from diffstudio.ui.widgets.images.image_painting import fitted
+from diffstudio.ui.widgets.images.image_painting import fitted, mark
 
 HEIGHTS = 240, 448  # px, at 100 %: the least and the largest
 _TOOLTIP = (
@@ -95,8 +95,7 @@ class BeforeAfter(QWidget):
             painter.setPen(QPen(theme.colour("line"), 1))
             painter.drawRect(where)
         if self.hasFocus():
-            painter.setPen(QPen(theme.colour("accent"), 2))
-            painter.drawRect(self.rect().adjusted(1, 1, -1, -1))
+            mark(painter, where)
 
     def _draw_divider(self, painter: QPainter, where: QRectF, x: float) -> None:
         painter.setPen(QPen(theme.colour("accent"), 2))

@@ -38,7 +38,7 @@ class FilmView(QWidget):
         """`parts` are the names of the images of a step, and their titles."""
         super().__init__()
         self._frames: Sequence[ReadFrame] = ()
-        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+        self.setFocusPolicy(Qt.FocusPolicy.ClickFocus)  # Tab reaches the controls in it
         describe(self, "Film", "Left and Right move through the steps, Home and End to the ends, Space plays")
         self.row = WholeImages(parts)
         self.images = self.row.images

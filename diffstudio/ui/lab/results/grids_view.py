@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PySide6.QtCore import QPoint, QRect, QSize, Qt, Signal
-from PySide6.QtGui import QContextMenuEvent, QImage, QPainter, QPaintEvent, QPen, QResizeEvent
+from PySide6.QtCore import QPoint, QPointF, QRect, QRectF, Qt, Signal
+from PySide6.QtGui import QContextMenuEvent, QImage, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from diffstudio.studio.evaluations.views.comparison import Grid
@@ -15,6 +15,7 @@ from diffstudio.ui.widgets.controls import SectionLabel
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images.drag_source import DragSource, whole
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
+from diffstudio.ui.widgets.images.image_painting import mark
 from diffstudio.ui.widgets.images.image_reading import read_image
 from diffstudio.ui.widgets.inputs.combo_box import ComboBox
 
@@ -73,8 +74,7 @@ class Sheet(QWidget):
         painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, smaller)
         painter.drawImage(QRect(QPoint(0, 0), size), image)
         if self.hasFocus():
-            painter.setPen(QPen(theme.colour("accent"), 2))
-            painter.drawRect(QRect(QPoint(1, 1), size - QSize(2, 2)))
+            mark(painter, QRectF(QPointF(0, 0), size.toSizeF()))
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
         keyboard = event.reason() == QContextMenuEvent.Reason.Keyboard

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QRectF, Qt, Signal
-from PySide6.QtGui import QContextMenuEvent, QImage, QPainter, QPaintEvent, QPen
+from PySide6.QtGui import QContextMenuEvent, QImage, QPainter, QPaintEvent
 from PySide6.QtWidgets import QWidget
 
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images.drag_source import DragSource, whole
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
-from diffstudio.ui.widgets.images.image_painting import fitted, outline_on_light
+from diffstudio.ui.widgets.images.image_painting import fitted, mark, outline_on_light
 
 
 class WholeImage(QWidget):
@@ -41,8 +41,7 @@ class WholeImage(QWidget):
             painter.drawImage(where, image)
             outline_on_light(painter, where, 0)
         if self.hasFocus():
-            painter.setPen(QPen(theme.colour("accent"), 2))
-            painter.drawRect(self.rect().adjusted(1, 1, -1, -1))
+            mark(painter, QRectF(self.rect()))
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
         keyboard = event.reason() == QContextMenuEvent.Reason.Keyboard

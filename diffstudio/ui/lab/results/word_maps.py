@@ -17,7 +17,7 @@ from diffstudio.ui.widgets.controls import SectionLabel
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe
 from diffstudio.ui.widgets.images.drag_source import DragSource, whole
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
-from diffstudio.ui.widgets.images.image_painting import fitted
+from diffstudio.ui.widgets.images.image_painting import fitted, mark
 from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage, read_image
 from diffstudio.ui.widgets.inputs.chip_row import ChipRow
 from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
@@ -73,8 +73,7 @@ class PlaceImage(QWidget):
                 painter.setPen(QPen(theme.colour(colour), width))
                 painter.drawEllipse(at, 6, 6)
         if self.hasFocus():
-            painter.setPen(QPen(theme.colour("accent"), 2))
-            painter.drawRect(room.adjusted(1, 1, -1, -1))
+            mark(painter, room)
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
         room = self._room()

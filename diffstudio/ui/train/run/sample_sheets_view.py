@@ -9,7 +9,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PySide6.QtCore import QEvent, QPoint, QRectF, QSize, Qt, Signal
-from PySide6.QtGui import QContextMenuEvent, QHelpEvent, QImage, QPainter, QPaintEvent, QResizeEvent
+from PySide6.QtGui import (
+    QContextMenuEvent,
+    QHelpEvent,
+    QImage,
+    QKeyEvent,
+    QMouseEvent,
+    QPainter,
+    QPaintEvent,
+    QResizeEvent,
+)
 from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QSizePolicy, QSlider, QVBoxLayout, QWidget
 
 from diffstudio.training.run.events import RunSamples, channel_sheet
@@ -22,7 +31,7 @@ from diffstudio.ui.widgets.helpers import describe, label, set_tooltip, show_too
 from diffstudio.ui.widgets.images.channel_combo_box import ChannelComboBox
 from diffstudio.ui.widgets.images.drag_source import DragSource
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
-from diffstudio.ui.widgets.images.image_painting import rounded
+from diffstudio.ui.widgets.images.image_painting import mark, rounded
 from diffstudio.ui.widgets.images.image_reading import read_image
 from diffstudio.ui.widgets.inputs.chip_row import ChipRow
 
@@ -34,13 +43,17 @@ EMA, RAW, BOTH = "ema", "raw", "both"
 
 
 class SampleGrid(QWidget):
-    """The samples of one sheet, rearranged to fill the widget: drag one out, right-click for its menu."""
+    """The samples of one sheet, rearranged to fill the widget: drag one out, right-click for its menu.
+
+    The arrow keys, Home and End choose a sample, whose menu the Menu key opens.
+    """
 
     menu_requested = Signal(object, object)  # ImageTarget, QPoint
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        self._sheet, self._image = _NO_SHEET, QImage()
+        self._sheet, self._image, self._chosen = _NO_SHEET, QImage(), 0
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         DragSource(self, self.target_at)
         describe(self, name)
         set_tooltip(self, "")
@@ -52,8 +65,7 @@ class SampleGrid(QWidget):
 
     def show_sheet(self, sheet: RunSamples | None, image: QImage) -> None:
         self._sheet, self._image = sheet or _NO_SHEET, image
-        self.setAccessibleDescription(f"{self.count()} samples at step {self._sheet.step:,}" if self.count() else "")
-        self.update()
+        self._choose(self._chosen)
 
     def image(self) -> QImage:
         return self._image
@@ -88,10 +100,44 @@ class SampleGrid(QWidget):
         painter = QPainter(self)
         for index, rect in enumerate(self.tiles()):
             rounded(painter, self.sample(index), rect, 6)
+            if index == self._chosen and self.hasFocus():
+                mark(painter, rect, 6)
 
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
-        if (target := self.target_at(event.pos())) is not None:
-            self.menu_requested.emit(target, event.globalPos())
+        place = event.pos()
+        if event.reason() == QContextMenuEvent.Reason.Keyboard and self.count():
+            place = self.tiles()[self._chosen].center().toPoint()
+        if (target := self.target_at(place)) is not None:
+            self.menu_requested.emit(target, self.mapToGlobal(place))
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        place = event.position()
+        self._choose(next((index for index, rect in enumerate(self.tiles()) if rect.contains(place)), self._chosen))
+        super().mousePressEvent(event)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        tops = [rect.top() for rect in self.tiles()]
+        columns = max(1, tops.count(tops[0])) if tops else 1
+        moves = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1, Qt.Key.Key_Up: -columns, Qt.Key.Key_Down: columns,
+                 Qt.Key.Key_Home: -len(tops), Qt.Key.Key_End: len(tops)}  # fmt: skip
+        move = moves.get(Qt.Key(event.key()))
+        if move is None or not tops:
+            super().keyPressEvent(event)
+        else:
+            self._choose(self._chosen + move)
+
+    def chosen(self) -> int:
+        """The index of the sample that keys act on."""
+        return self._chosen
+
+    def _choose(self, index: int) -> None:
+        count = self.count()
+        self._chosen = min(max(index, 0), max(0, count - 1))
+        about = f"{count} samples at step {self._sheet.step:,}"
+        if self._chosen < len(self._sheet.prompts):
+            about += f"; chosen: {self._sheet.prompts[self._chosen] or 'no prompt'}"
+        self.setAccessibleDescription(about if count else "")
+        self.update()
 
     def event(self, event: QEvent) -> bool:
         if event.type() == QEvent.Type.ToolTip and isinstance(event, QHelpEvent):

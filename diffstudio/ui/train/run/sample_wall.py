@@ -18,7 +18,6 @@ from PySide6.QtGui import (
     QMouseEvent,
     QPainter,
     QPaintEvent,
-    QPen,
     QResizeEvent,
 )
 from PySide6.QtWidgets import QAbstractScrollArea
@@ -30,7 +29,7 @@ from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe, set_tooltip, show_tooltip
 from diffstudio.ui.widgets.images.drag_source import DragSource
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
-from diffstudio.ui.widgets.images.image_painting import rounded
+from diffstudio.ui.widgets.images.image_painting import mark, rounded
 from diffstudio.ui.widgets.images.image_reading import read_image
 
 GAP = 6  # px between samples
@@ -228,9 +227,7 @@ class SampleWall(QAbstractScrollArea):
             else:
                 rounded(painter, sample_of(image, one.sheet, column), rect, _RADIUS)
             if (row, column) == self._chosen and self.hasFocus():
-                painter.setPen(QPen(theme.colour("accent"), 2))
-                painter.setBrush(Qt.BrushStyle.NoBrush)
-                painter.drawRoundedRect(rect.adjusted(1, 1, -1, -1), _RADIUS, _RADIUS)
+                mark(painter, rect, _RADIUS)
 
     def _paint_prompts(self, painter: QPainter, left: int, top: int) -> None:
         """The prompts of the first row in view."""

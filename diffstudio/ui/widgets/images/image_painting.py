@@ -7,6 +7,8 @@ from PySide6.QtGui import QImage, QPainter, QPainterPath, QPen, QPixmap
 
 from diffstudio.ui.widgets import theme
 
+_FOCUS_LINES = (("accent", 2.0, 1.0), ("background", 1.5, 2.75), ("text", 1.5, 4.25))  # role, width, inset in px
+
 
 def rounded(painter: QPainter, image: QImage | QPixmap, rect: QRectF, radius: float = theme.RADIUS) -> None:
     """Draw the whole image into `rect` with smooth interpolation and rounded corners, inside the clip of the painter."""
@@ -32,6 +34,18 @@ def outline_on_light(painter: QPainter, rect: QRectF, radius: float) -> None:
         painter.setBrush(Qt.BrushStyle.NoBrush)
         painter.drawRoundedRect(rect.adjusted(0.5, 0.5, -0.5, -0.5), radius, radius)
         painter.restore()
+
+
+def mark(painter: QPainter, rect: QRectF, radius: float = 0, *, focused: bool = True) -> None:
+    """Frame an image that is chosen. Where the focus is, a light and a dark line are added, seen on any image."""
+    painter.save()
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.setBrush(Qt.BrushStyle.NoBrush)
+    for role, width, inset in _FOCUS_LINES if focused else _FOCUS_LINES[:1]:
+        painter.setPen(QPen(theme.colour(role), width))
+        inner = max(0.0, radius - inset)
+        painter.drawRoundedRect(rect.adjusted(inset, inset, -inset, -inset), inner, inner)
+    painter.restore()
 
 
 def fitted(size: QSize, room: QRectF) -> QRectF:

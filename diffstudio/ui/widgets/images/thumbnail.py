@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PySide6.QtCore import QRectF, Qt, Signal
-from PySide6.QtGui import QImage, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPen, QPixmap
+from PySide6.QtGui import QImage, QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QPixmap
 from PySide6.QtWidgets import QLabel
 
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
-from diffstudio.ui.widgets.images.image_painting import rounded
+from diffstudio.ui.widgets.images.image_painting import mark, rounded
 from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage, read_image
 
 
@@ -75,9 +75,7 @@ class Thumbnail(QLabel):
                 self._scaled = _square(self._image, round(self._side * self.devicePixelRatioF()))
             rounded(painter, self._scaled, rect, self._radius)
         if self._chosen or self.hasFocus():
-            painter.setPen(QPen(theme.colour("accent"), 2))
-            painter.setBrush(Qt.BrushStyle.NoBrush)
-            painter.drawRoundedRect(rect.adjusted(1, 1, -1, -1), self._radius, self._radius)
+            mark(painter, rect, self._radius, focused=self.hasFocus())
 
     def mouseReleaseEvent(self, event: QMouseEvent) -> None:
         inside = self.rect().contains(event.position().toPoint())

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from PySide6.QtGui import QPainter, QPaintEvent
+from PySide6.QtGui import QKeyEvent, QPainter, QPaintEvent
 from PySide6.QtWidgets import QCheckBox, QStyle, QStyleOptionButton
 
 from diffstudio.ui.widgets import icons
 from diffstudio.ui.widgets.helpers import describe
+from diffstudio.ui.widgets.inputs.events import click_on_enter
 
 
 class CheckBox(QCheckBox):
@@ -15,6 +16,10 @@ class CheckBox(QCheckBox):
     def __init__(self, text: str, tooltip: str = "") -> None:
         super().__init__(text)
         describe(self, text, tooltip)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if not click_on_enter(self, event):
+            super().keyPressEvent(event)
 
     def paintEvent(self, event: QPaintEvent) -> None:
         super().paintEvent(event)

@@ -6,13 +6,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PySide6.QtCore import QEvent, QRect, Qt, Signal
-from PySide6.QtGui import QHelpEvent, QPaintEvent, QTextDocumentFragment, QWheelEvent
+from PySide6.QtGui import QHelpEvent, QKeyEvent, QKeySequence, QPaintEvent, QTextDocumentFragment, QWheelEvent
 from PySide6.QtWidgets import QComboBox, QStyle, QStyleOptionComboBox, QStylePainter, QVBoxLayout, QWidget
 
 from diffstudio.ui.widgets import icons
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, plain_tooltip, set_tooltip, show_tooltip
-from diffstudio.ui.widgets.inputs.events import change_if_focused
+from diffstudio.ui.widgets.inputs.events import activates, change_if_focused
 from diffstudio.ui.widgets.inputs.marks import mark_name, with_reason
+
+_Standard = QKeySequence.StandardKey
+_MOVES = (
+    _Standard.MoveToPreviousLine,
+    _Standard.MoveToNextLine,
+    _Standard.MoveToPreviousPage,
+    _Standard.MoveToNextPage,
+    _Standard.MoveToStartOfLine,
+    _Standard.MoveToEndOfLine,
+)
 
 
 class ComboBox(QComboBox):
@@ -23,9 +33,12 @@ class ComboBox(QComboBox):
 
     chosen = Signal(object)
 
-    def __init__(self, name: str, choices: Sequence[tuple[Any, str]] = (), tooltip: str = "") -> None:
+    def __init__(
+        self, name: str, choices: Sequence[tuple[Any, str]] = (), tooltip: str = "", *, acts: bool = False
+    ) -> None:
+        """`acts`: a choice is carried out at once, so that keys open the list instead of choosing the next one."""
         super().__init__()
-        self._tooltip = tooltip or name
+        self._tooltip, self._acts = tooltip or name, acts
         self._short: Mapping[str, str] = {}
         describe(self, name, tooltip)
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
@@ -86,6 +99,14 @@ class ComboBox(QComboBox):
         about = QTextDocumentFragment.fromHtml(self.toolTip()).toPlainText()
         show_tooltip(event.globalPos(), f"{self.currentText()}. {about}", self)
         return True
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if activates(self, event) or (self._acts and any(map(event.matches, _MOVES))):
+            self.showPopup()
+        elif self._acts and event.text().isprintable() and event.text().strip():
+            event.ignore()  # a letter would choose the first that begins with it
+        else:
+            super().keyPressEvent(event)
 
     def wheelEvent(self, event: QWheelEvent) -> None:
         change_if_focused(self, super().wheelEvent, event)

@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QWidget
+from PySide6.QtCore import QPoint, Qt
+from PySide6.QtGui import QContextMenuEvent, QImage
+from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.training.run.events import RunSamples, channel_sheet
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.tasks import Tasks
-from diffstudio.ui.train.run.sample_sheets_view import GAP, SampleSheetsView, fit_tiles
+from diffstudio.ui.train.run.sample_sheets_view import GAP, SampleGrid, SampleSheetsView, fit_tiles
 
 
 @pytest.mark.parametrize(
@@ -72,3 +73,33 @@ def test_each_channel_of_arrays_is_shown(qtbot: QtBot, tmp_path: Path) -> None:
 
     qtbot.waitUntil(lambda: red() == 160)
     tasks.close()
+
+
+def test_samples_are_chosen_by_keyboard(qtbot: QtBot) -> None:
+    """Three columns of two rows: the arrow keys move, and the menu is that of the chosen one."""
+    grid, image = SampleGrid("Samples"), QImage(48, 32, QImage.Format.Format_RGB32)
+    image.fill(0)
+    prompts = ("a", "b", "c", "d", "", "f")
+    grid.show_sheet(RunSamples(step=7, ema="", raw="", columns=3, rows=2, size=16, prompts=prompts), image)
+    qtbot.addWidget(grid)
+    grid.resize(180, 130)
+    grid.show()
+    qtbot.waitExposed(grid)
+    columns = sum(rect.top() == grid.tiles()[0].top() for rect in grid.tiles())
+    asked: list[object] = []
+    grid.menu_requested.connect(lambda target, _: asked.append(target.prompt))
+    for key, index in (
+        (Qt.Key.Key_Left, 0),
+        (Qt.Key.Key_Right, 1),
+        (Qt.Key.Key_Down, 1 + columns),
+        (Qt.Key.Key_Up, 1),
+        (Qt.Key.Key_End, 5),
+        (Qt.Key.Key_Home, 0),
+        (Qt.Key.Key_Right, 1),
+    ):
+        qtbot.keyClick(grid, key)
+        assert grid.chosen() == index
+    QApplication.sendEvent(grid, QContextMenuEvent(QContextMenuEvent.Reason.Keyboard, QPoint(), QPoint()))
+    assert asked == ["b"] and grid.accessibleDescription() == "6 samples at step 7; chosen: b"
+    qtbot.mouseClick(grid, Qt.MouseButton.LeftButton, pos=grid.tiles()[4].center().toPoint())
+    assert grid.chosen() == 4 and grid.accessibleDescription().endswith("no prompt")
