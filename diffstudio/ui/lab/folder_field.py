@@ -70,7 +70,7 @@ class FolderField(Field):
 
     def drop_text(self, items: Sequence[DroppedItem]) -> str:
         found = next((item for item in items if item.kind in self.kinds), None)
-        return f"Drop to use {found.name} as: {self._text.lower()}" if found is not None else ""
+        return f"Drop to use {found.name or 'this image'} as: {self._text.lower()}" if found is not None else ""
 
     def take(self, items: Sequence[DroppedItem]) -> None:
         self.set_folder(next((item.path for item in items if item.kind in self.kinds), self._folder))

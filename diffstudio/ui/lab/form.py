@@ -10,13 +10,14 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.ui.lab.fields import Field
 from diffstudio.ui.widgets.controls import SectionLabel
-from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem
+from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DropTarget
 
 
 class LabForm(QWidget):
     """The form of a verb: `fields` in the order on screen, and the `positional` ones in the order of the command."""
 
     changed = Signal()
+    failed = Signal(str)  # why what was dropped could not be used
 
     def __init__(
         self,
@@ -37,6 +38,7 @@ class LabForm(QWidget):
             for field in fields:
                 column.addWidget(field)
                 field.changed.connect(self.changed)
+                DropTarget(field, field.drop_text, field.take, self.failed.emit)  # before the form, which finds one
         self.setFocusProxy(self.fields[0])
 
     def arguments(self) -> list[str]:

@@ -32,10 +32,8 @@ class FormView(QWidget):
         for part in (label(page.title, pixels=18, bold=True), label(page.shows, "dim", wrap=True), self.form):
             column.addWidget(part)
         column.addStretch(1)
-        left, _, right, _ = column.getContentsMargins()
-        contents.setMaximumWidth(
-            left + theme.scaled(WIDEST) + right
-        )  # of all, so that texts wrap at the width they get
+        sides = column.contentsMargins().left() + column.contentsMargins().right()
+        contents.setMaximumWidth(theme.scaled(WIDEST) + sides)  # of all, so that texts wrap at the width they get
         bottom = QHBoxLayout()
         bottom.setContentsMargins(24, 8, 24, 16)
         bottom.setSpacing(12)

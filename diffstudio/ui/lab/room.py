@@ -97,6 +97,7 @@ class LabRoom(QWidget):
         """The form of a verb, created on first use."""
         if verb not in self._forms:
             view = self._forms[verb] = FormView(self._pages[verb])
+            view.form.failed.connect(lambda why: self._show_message("bad", why))
             view.start_requested.connect(lambda arguments, name: self.job_actions.start(verb, arguments, name))
             self._offer(view)
             self._middle.addWidget(view)

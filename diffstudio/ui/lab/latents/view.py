@@ -22,7 +22,7 @@ from diffstudio.ui.lab.results.image_row import ImageRow
 from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.controls import EmptyState, ProgressLine
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, describe, label, scroll_area, takes_text_only
-from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind
+from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DropTarget, dropped_image
 from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
 from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 
@@ -91,12 +91,18 @@ class LatentSpaceView(InteractiveView):
             self._show_model()
 
     def drop_text(self, items: Sequence[DroppedItem]) -> str:
-        return "Drop to reconstruct the image" if self._is_vae() and _image_of(items) is not None else ""
+        return self._text_over(items, "Drop to reconstruct the image")
 
     def take(self, items: Sequence[DroppedItem]) -> None:
-        item = _image_of(items)
+        self._use(self.first, items)
+
+    def _text_over(self, items: Sequence[DroppedItem], text: str) -> str:
+        return text if self._is_vae() and dropped_image(items) is not None else ""
+
+    def _use(self, point: PointField, items: Sequence[DroppedItem]) -> None:
+        item = dropped_image(items)
         if item is not None and item.path is not None:
-            self.first.set_image(item.path)
+            point.set_image(item.path)
 
     def shut_down(self) -> None:
         self.answers.close()
@@ -152,6 +158,12 @@ class LatentSpaceView(InteractiveView):
         self.setFocusProxy(self.model)
 
     def _connect(self) -> None:
+        DropTarget(
+            self.last,
+            lambda items: self._text_over(items, "Drop to use this image as the other end"),
+            lambda items: self._use(self.last, items),
+            lambda why: self.message.emit("bad", why),
+        )
         self.model.value_changed.connect(lambda _: self._show_model())
         self.prompt.textChanged.connect(lambda _: self._ask())
         for control in (self.kind, self.truncation):
@@ -246,7 +258,3 @@ class LatentSpaceView(InteractiveView):
         else:
             self._patience.stop()
             self.line.hide()
-
-
-def _image_of(items: Sequence[DroppedItem]) -> DroppedItem | None:
-    return next((item for item in items if item.kind is DroppedKind.IMAGE), None)

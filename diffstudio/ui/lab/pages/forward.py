@@ -39,7 +39,7 @@ from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.dialogs import choose_image
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, label, scroll_area
-from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind
+from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, dropped_image
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
 from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
@@ -104,12 +104,12 @@ class ForwardView(InteractiveView):
             self._choose_schedule()
 
     def drop_text(self, items: Sequence[DroppedItem]) -> str:
-        return "Drop to add noise to this image" if _image_of(items) is not None else ""
+        return "Drop to add noise to this image" if dropped_image(items) is not None else ""
 
     def take(self, items: Sequence[DroppedItem]) -> None:
-        path = _image_of(items)
-        if path is not None:
-            self.open(path)
+        item = dropped_image(items)
+        if item is not None and item.path is not None:
+            self.open(item.path)
 
     def open(self, path: Path) -> None:
         """Read an image and show it with the noise that is chosen."""
@@ -196,10 +196,6 @@ def _first_image() -> Values:
 
 def _values(image: Image.Image) -> Values:
     return np.asarray(image, np.float32) / np.float32(127.5) - 1
-
-
-def _image_of(items: Sequence[DroppedItem]) -> Path | None:
-    return next((item.path for item in items if item.kind is DroppedKind.IMAGE and item.path is not None), None)
 
 
 PAGE = InteractivePage("forward-process", TITLE, "cloud-fog", SHOWS, ForwardView)

@@ -170,13 +170,18 @@ def image_paths(items: Sequence[DroppedItem]) -> list[Path]:
     return [item.path for item in items if item.kind is DroppedKind.IMAGE and item.path is not None]
 
 
+def dropped_image(items: Sequence[DroppedItem]) -> DroppedItem | None:
+    """The first image among dropped items. While it is dragged, pixels have no path yet."""
+    return next((item for item in items if item.kind is DroppedKind.IMAGE), None)
+
+
 def takes_image(
     widget: QWidget, text: str, take: Callable[[Path], object], failed: Callable[[str], object]
 ) -> DropTarget:
     """Let a widget take one image; `text` says what happens to it, and `failed(sentence)` what was not used."""
 
     def what(items: Sequence[DroppedItem]) -> str:
-        return text if any(item.kind is DroppedKind.IMAGE for item in items) else ""
+        return text if dropped_image(items) is not None else ""
 
     def first(items: Sequence[DroppedItem]) -> None:
         images = image_paths(items)
