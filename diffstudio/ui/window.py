@@ -33,11 +33,11 @@ from PySide6.QtWidgets import (
 from diffstudio import paths
 from diffstudio.errors import StorageProblem
 from diffstudio.ui.widgets import actions, icons, shortcuts, theme
+from diffstudio.ui.widgets.activation import click_on_enter
 from diffstudio.ui.widgets.banner import Banner
 from diffstudio.ui.widgets.dialogs import available_size, within_screen
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images.drag_and_drop import DropOverlay, DroppedItem, DroppedKind, parse_drop, with_files
-from diffstudio.ui.widgets.inputs.events import click_on_enter
 from diffstudio.ui.widgets.menus import build_menu
 
 _RAIL_MARGINS = 40  # px, above and below its buttons

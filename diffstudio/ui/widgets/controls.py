@@ -32,6 +32,7 @@ from PySide6.QtWidgets import (
 )
 
 from diffstudio.ui.widgets import icons, theme
+from diffstudio.ui.widgets.activation import PRESSING, click_on_enter
 from diffstudio.ui.widgets.helpers import (
     SCROLL_BAR_WIDTH,
     ElidedLabel,
@@ -42,7 +43,6 @@ from diffstudio.ui.widgets.helpers import (
     set_style_property,
     show_tooltip,
 )
-from diffstudio.ui.widgets.inputs.events import PRESSING, click_on_enter
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
 

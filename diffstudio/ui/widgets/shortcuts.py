@@ -79,7 +79,7 @@ MANUAL = Shortcut(P.EVERYWHERE, actions.MANUAL_PAGE, ("F1",))
 SHORTCUTS = Shortcut(P.EVERYWHERE, f"{actions.SHORTCUTS}, outside text fields", ("?",))
 SETTINGS = Shortcut(P.EVERYWHERE, "Settings", ("Ctrl+,",))
 QUIT = Shortcut(P.EVERYWHERE, "Quit", (_Standard.Quit,))
-ACTIVATE = Shortcut(P.EVERYWHERE, "Activate the focused control", ("Return", "Enter", "Space"), "widgets/inputs/events")
+ACTIVATE = Shortcut(P.EVERYWHERE, "Activate the focused control", ("Return", "Enter", "Space"), "widgets/activation")
 ACTIVATE_IMAGE = Shortcut(
     P.EVERYWHERE, "Open the focused image", ("Return", "Enter", "Space"), "widgets/images/thumbnail"
 )

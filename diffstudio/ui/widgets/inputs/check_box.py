@@ -6,8 +6,8 @@ from PySide6.QtGui import QKeyEvent, QPainter, QPaintEvent
 from PySide6.QtWidgets import QCheckBox, QStyle, QStyleOptionButton
 
 from diffstudio.ui.widgets import icons
+from diffstudio.ui.widgets.activation import click_on_enter
 from diffstudio.ui.widgets.helpers import describe
-from diffstudio.ui.widgets.inputs.events import click_on_enter
 
 
 class CheckBox(QCheckBox):

@@ -10,8 +10,9 @@ from PySide6.QtGui import QHelpEvent, QKeyEvent, QKeySequence, QPaintEvent, QTex
 from PySide6.QtWidgets import QComboBox, QStyle, QStyleOptionComboBox, QStylePainter, QVBoxLayout, QWidget
 
 from diffstudio.ui.widgets import icons
+from diffstudio.ui.widgets.activation import activates
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, plain_tooltip, set_tooltip, show_tooltip
-from diffstudio.ui.widgets.inputs.events import activates, change_if_focused
+from diffstudio.ui.widgets.inputs.events import change_if_focused
 from diffstudio.ui.widgets.inputs.marks import mark_name, with_reason
 
 _Standard = QKeySequence.StandardKey

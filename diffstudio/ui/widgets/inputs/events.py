@@ -1,30 +1,12 @@
-"""Events that all inputs treat alike: Enter, the wheel without the focus, undo without typing."""
+"""Events that an input leaves to the room: the wheel without the focus, undo without typing."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-from PySide6.QtCore import QEvent, Qt
+from PySide6.QtCore import QEvent
 from PySide6.QtGui import QKeyEvent, QKeySequence, QWheelEvent
-from PySide6.QtWidgets import QAbstractButton, QDialog, QLineEdit, QWidget
-
-_ENTER = (Qt.Key.Key_Return, Qt.Key.Key_Enter)
-PRESSING = (*_ENTER, Qt.Key.Key_Space)  # what presses a card as it presses a button
-
-
-def activates(control: QWidget, event: QKeyEvent) -> bool:
-    """Whether this is Enter, which activates a control as Space does. In a dialog it is left to the main button."""
-    plain = not event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier
-    return event.key() in _ENTER and plain and not isinstance(control.window(), QDialog)
-
-
-def click_on_enter(button: QAbstractButton, event: QKeyEvent) -> bool:
-    """Press a button that has the focus if the key is Enter, once for as long as it is held; whether it was."""
-    if not activates(button, event):
-        return False
-    if not event.isAutoRepeat():
-        button.click()
-    return True
+from PySide6.QtWidgets import QLineEdit, QWidget
 
 
 def change_if_focused(control: QWidget, change: Callable[[QWheelEvent], None], event: QWheelEvent) -> None:
