@@ -6,6 +6,7 @@
     python packaging/screenshots.py --home FOLDER mask   keep the home folder, so that a second call finds its images
     python packaging/screenshots.py --check FOLDER       into FOLDER, to be looked at: on a small screen, at 100 % and
                                                          150 %, in both themes
+    python packaging/screenshots.py --check FOLDER --screen 1920x1080    on a large one, at 100 % and 125 %
 
 The real window opens in an X display (Xvfb when DISPLAY is not set) with a home folder that this script fills by using
 the program: the starter generates the images, a short run trains on some of them, and the other models are safetensors
@@ -36,8 +37,7 @@ ROOT = Path(__file__).resolve().parent.parent
 IMAGES = ROOT / "resources" / "manual" / "images"
 VENV_PYTHON = ROOT / ".venv" / "bin" / "python"
 WINDOW = 1440, 900  # px
-SMALL_SCREEN = 1366, 768  # px
-SCALES = "1", "1.5"  # QT_SCALE_FACTOR
+SCREENS = {"1366x768": ("1", "1.5"), "1920x1080": ("1", "1.25")}  # px, and the values of QT_SCALE_FACTOR on it
 THEMES = "dark", "light"
 BITS = 6  # of each colour channel that the PNGs keep: two thirds of the size, and no difference to see
 PATIENCE_SECONDS = 900  # for one thing to happen, on a busy machine too
@@ -113,30 +113,32 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(shots)}")
     parser.add_argument("--home", type=Path, help="keep the home folder here and use what it holds")
     parser.add_argument(
-        "--check", type=Path, metavar="FOLDER", help="take them here, at SCALES of SMALL_SCREEN, in THEMES"
+        "--check", type=Path, metavar="FOLDER", help="take them here, at each scale of the screen, in THEMES"
     )
-    parser.add_argument("--scale", choices=SCALES, help="with --check: at this scale only")
+    parser.add_argument("--screen", choices=SCREENS, default=next(iter(SCREENS)), help="with --check: its size in px")
+    parser.add_argument("--scale", help="with --check: at this scale only")
     options = parser.parse_args(arguments)
     if unknown := [name for name in options.names if name not in shots]:
         parser.error(f"there is no {unknown[0]}; there are {', '.join(shots)}")
+    screen = tuple(int(side) for side in options.screen.split("x"))
     try:
         use_environment(arguments)
         with (
             tempfile.TemporaryDirectory(prefix="diffstudio-", ignore_cleanup_errors=True) as temporary,
-            display(*(SMALL_SCREEN if options.check else WINDOW)),
+            display(*(screen if options.check else WINDOW)),
         ):
             home = options.home.resolve() if options.home else Path(temporary)
             home.mkdir(parents=True, exist_ok=True)
             os.environ |= {"HOME": str(home), "DIFFSTUDIO_HOME": str(home), "QT_QPA_PLATFORM": "xcb"}
             if options.check and not options.scale:  # Qt reads the scale when a process starts
-                for scale in SCALES:
+                for scale in SCREENS[options.screen]:
                     command = [sys.executable, __file__, *arguments, "--home", str(home), "--scale", scale]
                     if subprocess.run(command, check=False).returncode:
                         return 1
             elif options.check:
                 os.environ["QT_SCALE_FACTOR"] = options.scale
-                width, height = (round(side / float(options.scale)) for side in SMALL_SCREEN)
-                shots_of = Shots(options.check.resolve(), f"-{options.scale}", THEMES)
+                width, height = (round(side / float(options.scale)) for side in screen)
+                shots_of = Shots(options.check.resolve(), f"-{options.screen}-{options.scale}", THEMES)
                 run_window(home, (width, height), options.names or shots, shots_of)
             else:
                 run_window(home, WINDOW, options.names or shots, Shots(IMAGES))

@@ -32,6 +32,19 @@ PERIODS = [
     (Period.MONTH, "Last 30 days"),
     (Period.YEAR, "Last 365 days"),
 ]
+SHORT = {  # where the room is narrow
+    "Newest first": "Newest",
+    "Oldest first": "Oldest",
+    "Starred first": "Starred",
+    "Prompt, A to Z": "Prompt",
+    "Checkpoint, A to Z": "Checkpoint",
+    "Seed, lowest first": "Seed",
+    "Largest image first": "Image size",
+    "Largest file first": "File size",
+    "Last 7 days": "7 days",
+    "Last 30 days": "30 days",
+    "Last 365 days": "365 days",
+}
 SEARCH_HELP = (
     "Words are looked for in the prompts and the checkpoint's name. Search also by seed:42, sampler:euler, lora:name, "
     "checkpoint:name, tag:name, size:512x768 or date:2026-11; a minus excludes, as in -tag:draft, and quotes hold words "
@@ -57,7 +70,8 @@ class TopBar(QWidget):
         self.cell = Slider()
         self.cell.setRange(SMALLEST_CELL, LARGEST_CELL)
         self.cell.setValue(USUAL_CELL)
-        self.cell.setFixedWidth(96)
+        self.cell.setMinimumWidth(56)
+        self.cell.setMaximumWidth(96)
         describe(self.cell, "Thumbnail size")
         self.count_label = label("", "dim")
         self.trash = SecondaryButton("", "trash", "Images in the gallery's trash", name="Trash")
@@ -73,6 +87,7 @@ class TopBar(QWidget):
             above.addWidget(part)
         below.addWidget(self.starred)
         for combo in (self.period, self.order):
+            combo.set_short_texts(SHORT)
             combo.setMinimumWidth(80)
             combo.setMaximumWidth(172)
             combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
