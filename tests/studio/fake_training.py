@@ -49,6 +49,7 @@ def main() -> int:
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--recipe", default="auto")
     parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--folder", dest="moved_to", type=Path)
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--resume", action="store_true")

@@ -99,7 +99,7 @@ class Runs:
         if request.resume:
             if request.run is None:
                 raise RunProblem("No run to resume was given")
-            return self._resumed(RunFolder.open(request.run))
+            return self._resumed(RunFolder.open(request.run), None)
         if request.folder is None:
             raise RunProblem(NO_FOLDER, remedy=CHOOSE_IMAGE_FOLDER)
         run = RunFolder(self._new_folder(request.run, name or request.folder.resolve().name))
@@ -175,23 +175,32 @@ class Runs:
         if self.summary(run).alive:
             _send(run, Command.PAUSE)
 
-    def resume(self, run: RunFolder) -> None:
-        """Resume a paused run; restart a stopped or interrupted one from its last checkpoint."""
+    def resume(self, run: RunFolder, folder: Path | None = None) -> None:
+        """Resume a paused run; restart a stopped or interrupted one from its last checkpoint.
+
+        `folder`: where its images are now, if they were moved.
+        """
         if (
             self.summary(run).status is Status.PAUSED
         ):  # not RunFolder.open: it has no recipe file while it is being prepared
             _send(run, Command.RUN)
         else:
-            self._resumed(RunFolder.open(run.path))
+            self._resumed(RunFolder.open(run.path), folder)
 
-    def train_longer(self, run: RunFolder, *, steps: int | None = None, minutes: float | None = None) -> None:
-        """Train a finished or stopped run for so many more steps or minutes. RunProblem while it is running."""
+    def train_longer(
+        self, run: RunFolder, *, steps: int | None = None, minutes: float | None = None, folder: Path | None = None
+    ) -> None:
+        """Train a finished or stopped run for so many more steps or minutes; `folder` as in `resume`.
+
+        RunProblem while it is running.
+        """
         with self._lock:
             if self.summary(run).alive:
                 raise RunProblem(f"The run {run.name} is running", remedy="Wait until it ends, or stop it first")
             length = ["--steps", str(steps)] if steps is not None else ["--minutes", f"{minutes or 0:g}"]
             _send(run, Command.RUN)
-            self._launch(run, ["train", "--continue", str(run.path), *length, *_on_this_machine(run)], None)
+            arguments = ["train", "--continue", str(run.path), *length, *_moved_to(folder), *_on_this_machine(run)]
+            self._launch(run, arguments, None)
 
     def sample_now(self, run: RunFolder, prompts: Sequence[str] | None = None) -> None:
         """Have the run draw a sample sheet at its next step; `prompts` are those of its sheets from then on.
@@ -261,14 +270,15 @@ class Runs:
                     return summary.images_per_second
         return None
 
-    def _resumed(self, run: RunFolder) -> RunFolder:
+    def _resumed(self, run: RunFolder, folder: Path | None) -> RunFolder:
         with self._lock:
             summary = self.summary(run)
             if summary.status is Status.FINISHED:
                 raise RunProblem(f"The run {run.name} is finished", remedy="Train it for longer")
             _send(run, Command.RUN)
             if not summary.alive:
-                self._launch(run, ["train", "--resume", "--run", str(run.path), *_on_this_machine(run)], None)
+                arguments = ["train", "--resume", "--run", str(run.path), *_moved_to(folder), *_on_this_machine(run)]
+                self._launch(run, arguments, None)
         return run
 
     def _new_folder(self, given: Path | None, name: str) -> Path:
@@ -323,6 +333,10 @@ def _cluster_arguments(request: TrainRequest) -> list[str]:
     if cluster.machines != 1:
         arguments += ["--machines", str(cluster.machines), "--port", str(cluster.port)]
     return arguments
+
+
+def _moved_to(folder: Path | None) -> list[str]:
+    return [] if folder is None else ["--folder", str(folder)]
 
 
 def _on_this_machine(run: RunFolder) -> list[str]:

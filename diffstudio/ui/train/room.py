@@ -20,6 +20,7 @@ from diffstudio.studio.runs.runs import Runs, RunSummary
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.tasks import Tasks
+from diffstudio.ui.train.disk_dialog import DiskDialog
 from diffstudio.ui.train.folder.folder_view import FolderView
 from diffstudio.ui.train.folder_controller import FolderController
 from diffstudio.ui.train.new_run_panel import PANEL_WIDTHS, NewRunPanel
@@ -201,6 +202,7 @@ class TrainRoom(QWidget):
         self.run_actions.message.connect(self._show_message)
         self.runs_list.run_selected.connect(self.select)
         self.runs_list.new_run_requested.connect(lambda: self.select(None))
+        self.runs_list.disk_requested.connect(self._show_disk)
         for shortcut, do in (
             (shortcuts.TRAINING_FOLDER, self.folder_controller.choose),
             (shortcuts.NEW_RUN, lambda: self.select(None)),
@@ -266,6 +268,11 @@ class TrainRoom(QWidget):
         dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.menu_requested.connect(self.image_actions.open_menu)
         dialog.saved.connect(self.checkpoint_ready)
+        dialog.open()
+
+    def _show_disk(self) -> None:
+        dialog = DiskDialog(self._runs.folder, self)
+        dialog.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
         dialog.open()
 
     def _compare(self, paths: Sequence[Path]) -> None:

@@ -19,7 +19,7 @@ from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.run_settings import RunSettings
 from diffstudio.ui.widgets import actions
-from diffstudio.ui.widgets.dialogs import confirm
+from diffstudio.ui.widgets.dialogs import choose_action, choose_folder, confirm
 
 _T = TypeVar("_T")
 
@@ -57,16 +57,43 @@ class RunActions(QObject):
         self._try(partial(self._runs.pause, summary.run), lambda _: self.command_sent.emit(summary))
 
     def resume(self, summary: RunSummary) -> None:
-        self._try(partial(self._runs.resume, summary.run), lambda _: self.command_sent.emit(summary))
+        self._with_images(summary, partial(self._runs.resume, summary.run))
 
     def stop(self, summary: RunSummary) -> None:
         self._try(partial(self._runs.stop, summary.run), lambda _: self.stopping.emit(summary))
 
     def train_longer(self, summary: RunSummary, minutes: float) -> None:
         """Continue a run that has ended for so many more minutes."""
-        self._try(
-            partial(self._runs.train_longer, summary.run, minutes=minutes), lambda _: self.command_sent.emit(summary)
+        self._with_images(summary, partial(self._runs.train_longer, summary.run, minutes=minutes))
+
+    def _with_images(self, summary: RunSummary, act: Callable[..., None]) -> None:
+        """Call `act` for a run, with `folder=` where its folder of images is gone and the person says where it is now."""
+        self._tasks.start(self._find_images(summary, act))
+
+    async def _find_images(self, summary: RunSummary, act: Callable[..., None]) -> None:
+        folder = summary.image_folder
+        if summary.alive or folder is None or await self._tasks.to_thread(folder.is_dir):
+            self._carry_on(summary, act)
+            return
+        choose_action(
+            self._parent_widget,
+            "Folder of images",
+            f"The folder of images of {summary.name} is not there any more.",
+            f"It was {folder}. If it was moved or renamed, choose it where it is now. Without it the run goes on only while "
+            "its prepared images are kept.",
+            {
+                "Choose folder…": lambda: choose_folder(
+                    self._parent_widget,
+                    "Where the images are now",
+                    str(folder.parent),
+                    lambda chosen: self._carry_on(summary, partial(act, folder=chosen)),
+                ),
+                "Continue without it": lambda: self._carry_on(summary, act),
+            },
         )
+
+    def _carry_on(self, summary: RunSummary, act: Callable[..., None]) -> None:
+        self._try(act, lambda _: self.command_sent.emit(summary))
 
     def sample_now(self, summary: RunSummary, prompts: Sequence[str] | None = None) -> None:
         """Have a run draw samples; `prompts` are those of its samples from then on."""

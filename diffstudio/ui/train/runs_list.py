@@ -100,6 +100,7 @@ class RunsList(QWidget):
 
     run_selected = Signal(object)  # Path of a run's folder
     new_run_requested = Signal()
+    disk_requested = Signal()
 
     def __init__(self, tasks: Tasks) -> None:
         super().__init__()
@@ -125,11 +126,16 @@ class RunsList(QWidget):
         self._column.addStretch(1)
         bottom = QHBoxLayout()
         bottom.setContentsMargins(16, 8, 16, 16)
-        bottom.addWidget(self.new_run)
+        self.disk = SecondaryButton(
+            "", "hard-drive", "Show the disk space of runs and prepared images", name="Disk space"
+        )
+        bottom.addWidget(self.new_run, 1)
+        bottom.addWidget(self.disk)
         layout = self.layout()
         assert isinstance(layout, QVBoxLayout)
         layout.addLayout(bottom)
         self.new_run.clicked.connect(self.new_run_requested)
+        self.disk.clicked.connect(self.disk_requested)
         self.show_runs(())
 
     def cards(self) -> dict[Path, RunCard]:

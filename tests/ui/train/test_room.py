@@ -376,6 +376,42 @@ def test_a_killed_run_is_resumed_with_one_click(
     reaches(room, qtbot, Status.FINISHED)
 
 
+def test_a_run_whose_images_were_moved_is_resumed_where_they_are_now(
+    room: TrainRoom,
+    runs: Runs,
+    qtbot: QtBot,
+    pictures: Path,
+    behave: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from PySide6.QtWidgets import QFileDialog
+
+    behave(steps=60, end="vanish", sample_every=5)
+    started(room, qtbot, pictures)
+    reaches(room, qtbot, Status.INTERRUPTED)
+    moved = pictures.rename(pictures.with_name("moved"))
+    asked: list[list[str]] = []
+    launch = runs._launch
+    monkeypatch.setattr(
+        runs, "_launch", lambda run, arguments, request: asked.append(arguments) or launch(run, arguments, request)
+    )
+    for verb in ("Cancel", "Choose folder…"):
+        qtbot.mouseClick(room.run_view.outcome.action, Qt.MouseButton.LeftButton)
+        qtbot.waitUntil(lambda: len(room.findChildren(QMessageBox)) == 1, timeout=PATIENCE_MS)
+        (box,) = room.findChildren(QMessageBox)
+        assert "is not there any more" in box.text() and str(pictures) in box.informativeText() and not asked
+        qtbot.mouseClick(
+            next(each for each in box.buttons() if each.text().replace("&", "") == verb), Qt.MouseButton.LeftButton
+        )
+        qtbot.waitUntil(lambda: not room.findChildren(QMessageBox), timeout=PATIENCE_MS)
+    (dialog,) = room.findChildren(QFileDialog)
+    behave(steps=60)
+    dialog.fileSelected.emit(str(moved))
+    dialog.reject()
+    reaches(room, qtbot, Status.FINISHED)
+    assert [arguments[-2:] for arguments in asked] == [["--folder", str(moved)]]
+
+
 def test_what_is_asked_for_is_what_is_trained(
     room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path, behave: Callable[..., None]
 ) -> None:
