@@ -34,6 +34,7 @@ from diffstudio.ui.models.details import CheckpointDetails
 from diffstudio.ui.models.room import ModelsRoom
 from diffstudio.ui.models.step_fitter import StepFittingDialog
 from diffstudio.ui.settings_dialog import SettingsDialog
+from diffstudio.ui.train.disk_dialog import DiskDialog
 from diffstudio.ui.train.room import TrainRoom
 from diffstudio.ui.train.run.ema_dialog import EmaDialog
 from diffstudio.ui.train.run.panel import Action
@@ -115,6 +116,7 @@ def window_texts(qtbot: QtBot, tmp_path: Path) -> Iterator[set[str]]:
         LinkDialog(tmp_path),
         StepFittingDialog(checkpoint()),
         EmaDialog(RunFolder(tmp_path / "runs" / "one")),
+        DiskDialog(tmp_path / "runs"),
     ]
     for place in places:
         qtbot.addWidget(place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from PySide6.QtGui import QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QListWidget, QVBoxLayout, QWidget
 
 from diffstudio.studio.runs.disk import DiskUse, clear_prepared_images, disk_use
@@ -52,6 +53,9 @@ class DiskDialog(FittedDialog):
         self.close_button.clicked.connect(self.reject)
         self.clear.setEnabled(False)
         self.prepared.setText("Measuring…")
+
+    def showEvent(self, event: QShowEvent) -> None:
+        super().showEvent(event)
         self._tasks.start(self._measure(clear=False))
 
     def done(self, result: int) -> None:

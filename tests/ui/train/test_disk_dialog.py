@@ -50,6 +50,7 @@ def test_runs_are_listed_and_prepared_images_are_cleared(dialog: DiskDialog, qtb
 def test_without_runs_it_says_so(qtbot: QtBot, tmp_path: Path) -> None:
     dialog = DiskDialog(tmp_path / "runs")
     qtbot.addWidget(dialog)
+    dialog.show()
     qtbot.waitUntil(lambda: rows(dialog) == ["No runs"], timeout=PATIENCE_MS)
     assert not dialog.clear.isEnabled() and dialog.prepared.text() == "Prepared images: 0 MiB"
     dialog.reject()
