@@ -161,8 +161,12 @@ def _automatic_choice(
         recipe = _started(recipes["small"], STARTER)
         if not accelerator:
             recipe = replace(recipe, run=replace(recipe.run, batch=_BATCH_FROM_STARTER))
+        different = _different(report)
         count = count_of(len(report.images), "image")
         why = f"It fine-tunes the starter, which works better than training from scratch with {count}"
+        if different < FEWEST_TO_SPLIT:
+            only = count_of(different, "different image")
+            why = f"It fine-tunes the starter; with only {only} it can hardly do more than repeat {'it' if different == 1 else 'them'}"
         choice = _for_folder(recipe, report, why)
         if choice.recipe.data.channels not in _COMPARED_CHANNELS:
             why = "It fine-tunes the starter, which was compared with training from scratch on grey and colour images only"
@@ -196,7 +200,7 @@ def _has_time_for_splits(accelerator: bool, minutes: float | None) -> bool:
 def _with_cross_splits(choice: RecipeChoice, report: FolderReport) -> RecipeChoice:
     """The choice with cross-validation, if the folder is too small for one held-out part to say when to stop."""
     recipe, count = choice.recipe, len(report.images)
-    different = count - len(report.duplicates) - len(report.near_duplicates)
+    different = _different(report)
     divided = any(record.split == HELD_OUT for record in report.images)  # by the person
     plain = recipe.objective.kind is ObjectiveName.DIFFUSION and not recipe.upper.factor
     if count >= SPLITS_BELOW_IMAGES or different < FEWEST_TO_SPLIT or divided or not plain:
@@ -213,6 +217,11 @@ def _with_leaks(choice: RecipeChoice, report: FolderReport) -> RecipeChoice:
     have = "image has a near-duplicate" if leaks == 1 else "images have near-duplicates"
     why = f"{leaks:,} held-out {have} among those that are trained on: the held-out loss will be too low."
     return replace(choice, why=f"{choice.why} {why}".strip())
+
+
+def _different(report: FolderReport) -> int:
+    """The number of images without duplicates and near-duplicates."""
+    return len(report.images) - len(report.duplicates) - len(report.near_duplicates)
 
 
 def without_cross_splits(choice: RecipeChoice, why: str) -> RecipeChoice:

@@ -466,6 +466,8 @@ def test_training_makes_a_checkpoint_that_generates(
     assert cli.main(["train", str(pictures), "--recipe", str(recipe), "--steps", "3", "--run", str(run_folder)]) == 0
     captured = capsys.readouterr()
     assert captured.out == f"{run_folder / 'checkpoints' / 'latest.safetensors'}\n" and "step 3 of 3" in captured.err
+    assert f"What is left out of the folder, and why: {run_folder / 'folder.json'}" in captured.err
+    assert json.loads((run_folder / "folder.json").read_text())["images"] == len(list(pictures.rglob("*.png")))
     assert generate("--checkpoint", "dots", "--out", tmp_path / "a.png") == 0
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.size == (16, 16)

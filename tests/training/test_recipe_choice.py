@@ -159,7 +159,7 @@ def test_folders_of_every_number_of_channels_start_from_the_starter_and_it_is_sa
     grey, arrays = tmp_path / "grey", tmp_path / "arrays"
     for folder in (grey, arrays):
         folder.mkdir()
-    for index in range(3):
+    for index in range(12):
         Image.fromarray(rng.integers(0, 255, (20, 20), np.uint8)).save(grey / f"{index}.png")
         np.save(arrays / f"{index}.npy", rng.random((20, 20, 5), np.float32))
     choice = choose_recipe("auto", reported(grey))
@@ -198,6 +198,21 @@ def test_a_folder_too_small_for_a_held_out_part_is_cross_validated_where_there_i
     same = replace(of_images(24), near_duplicates=tuple((Path("000.png"), Path(f"{i:03}.png")) for i in range(1, 24)))
     for choice in (*without, choose_recipe("auto", same)):
         assert choice.recipe.data.cross_splits == 0 and "cross" not in choice.why
+
+
+@pytest.mark.parametrize(
+    ("count", "copies", "said"),
+    [
+        (1, 0, "with only 1 different image it can hardly do more than repeat it"),
+        (50, 49, "with only 1 different image it can hardly do more than repeat it"),
+        (11, 0, "with only 11 different images it can hardly do more than repeat them"),
+        (12, 0, "works better than training from scratch with 12 images"),
+    ],
+)
+def test_nothing_is_promised_for_a_folder_that_is_too_small(count: int, copies: int, said: str) -> None:
+    alike = tuple((Path("000.png"), Path(f"{index:03}.png")) for index in range(1, copies + 1))
+    why = choose_recipe("auto", replace(of_images(count), duplicates=alike)).why
+    assert said in why and ("works better" in why) == (count == 12)
 
 
 def test_held_out_images_with_a_near_duplicate_among_the_others_are_said() -> None:
