@@ -165,8 +165,8 @@ def _automatic_choice(
         count = count_of(len(report.images), "image")
         why = f"It fine-tunes the starter, which works better than training from scratch with {count}"
         if different < FEWEST_TO_SPLIT:
-            only = count_of(different, "different image")
-            why = f"It fine-tunes the starter; with only {only} it can hardly do more than repeat {'it' if different == 1 else 'them'}"
+            only, them = count_of(different, "different image"), "it" if different == 1 else "them"
+            why = f"It fine-tunes the starter; with only {only} it can hardly do more than repeat {them}"
         choice = _for_folder(recipe, report, why)
         if choice.recipe.data.channels not in _COMPARED_CHANNELS:
             why = "It fine-tunes the starter, which was compared with training from scratch on grey and colour images only"
