@@ -37,11 +37,22 @@ class AutoencoderConfig(OneCallConfig):
     latent_channels: int = 8  # of each cell of the coarsest grid
     prior_width: int = 256
     prior_depth: int = 3  # residual blocks of the flow prior
+    latent_grid: int = 0  # side of the grid of latents; 0: that of the coarsest grid; 1: one latent for the whole image
+
+    def __post_init__(self) -> None:
+        OneCallConfig.__post_init__(self)
+        if self.latent_grid not in (0, 1):
+            raise ValueError(f"a grid of latents of {self.latent_grid} cells a side is neither 1 nor the coarsest grid")
+
+    @property
+    def latent_side(self) -> int:
+        """The side G of the grid of latents."""
+        return self.latent_grid or self.grid
 
     @property
     def latent_values(self) -> int:
         """The number of values Z in the latent of an image."""
-        return self.latent_channels * self.grid**2
+        return self.latent_channels * self.latent_side**2
 
 
 class Autoencoder(nn.Module):
@@ -69,7 +80,7 @@ class Autoencoder(nn.Module):
     @property
     def noise_shape(self) -> tuple[int, ...]:
         """The shape [L,G,G] of the noise of one image."""
-        return self.config.latent_channels, self.config.grid, self.config.grid
+        return self.config.latent_channels, self.config.latent_side, self.config.latent_side
 
     def generate(self, noise: Tensor, condition: Condition) -> Tensor:
         """New images [B,C,H,W]: the decoder's mean for latents sampled from the flow prior."""
@@ -125,15 +136,16 @@ class Encoder(nn.Module):
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
-        widths = config.widths
-        self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
+        self.stem, widths = config.stem_size, config.widths
+        self.conv_in = nn.Conv2d(config.folded_channels, widths[0], 3, padding=1)
         self.blocks = nn.ModuleList(_level(width, config) for width in widths)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 2, stride=2) for a, b in zip(widths, widths[1:], strict=False))
         self.norm_out = _norm(widths[-1])
-        self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 1)
+        cells = config.grid // config.latent_side  # of which each latent is made
+        self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, cells)
 
     def forward(self, images: Tensor, c: Tensor) -> Tensor:
-        x = self.conv_in(images)
+        x = self.conv_in(F.pixel_unshuffle(images, self.stem))
         for level, blocks in enumerate(self.blocks):
             x = self.down[level - 1](x) if level else x
             for block in blocks:  # type: ignore[attr-defined]
@@ -147,12 +159,14 @@ class Decoder(nn.Module):
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
-        widths = config.widths[::-1]
-        self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
+        self.stem, widths = config.stem_size, config.widths[::-1]
+        self.conv_in: nn.Module = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
+        if config.latent_side != config.grid:  # one latent for all cells
+            self.conv_in = nn.ConvTranspose2d(config.latent_channels, widths[0], config.grid)
         self.blocks = nn.ModuleList(_level(width, config) for width in widths)
         self.up = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in zip(widths, widths[1:], strict=False))
         self.norm_out = _norm(widths[-1])
-        self.conv_out = nn.Conv2d(widths[-1], config.in_channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(widths[-1], config.folded_channels, 3, padding=1)
 
     def forward(self, z: Tensor, c: Tensor) -> Tensor:
         x = self.conv_in(z)
@@ -160,7 +174,7 @@ class Decoder(nn.Module):
             x = self.up[level - 1](F.interpolate(x, scale_factor=2.0, mode="nearest")) if level else x
             for block in blocks:  # type: ignore[attr-defined]
                 x = block(x, c)
-        images: Tensor = self.conv_out(F.silu(self.norm_out(x)))
+        images: Tensor = F.pixel_shuffle(self.conv_out(F.silu(self.norm_out(x))), self.stem)
         return images
 
 

@@ -44,7 +44,7 @@ class Generator(nn.Module):
         self.linear = _initialised(nn.Linear(config.latent_size + config.cond_dim, widths[0], bias=False))
         self.blocks = nn.ModuleList(_level(width, config) for width in widths)
         self.transitions = nn.ModuleList(_transition(a, b) for a, b in zip(widths, widths[1:], strict=False))
-        self.to_image = _initialised(nn.Conv2d(widths[-1], config.in_channels, 1))
+        self.to_image = _initialised(nn.Conv2d(widths[-1], config.folded_channels, 1))
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
@@ -63,7 +63,7 @@ class Generator(nn.Module):
                 x = self.transitions[level - 1](F.interpolate(x, scale_factor=2.0, mode="bilinear"))
             for block in blocks:  # type: ignore[attr-defined]
                 x = block(x)
-        images: Tensor = self.to_image(x)
+        images: Tensor = F.pixel_shuffle(self.to_image(x), self.config.stem_size)
         return images
 
 
@@ -75,7 +75,7 @@ class Discriminator(nn.Module):
         self.config = config
         widths = config.widths
         self.cond_embed = ConditionVector(config.cond_dim, config.conditioning, **config.condition_sizes())
-        self.from_image = _initialised(nn.Conv2d(config.in_channels, widths[0], 1))
+        self.from_image = _initialised(nn.Conv2d(config.folded_channels, widths[0], 1))
         self.blocks = nn.ModuleList(_level(width, config) for width in widths)
         self.transitions = nn.ModuleList(_transition(a, b) for a, b in zip(widths, widths[1:], strict=False))
         self.basis = _initialised(nn.Conv2d(widths[-1], widths[-1], config.grid, groups=widths[-1], bias=False))
@@ -83,7 +83,7 @@ class Discriminator(nn.Module):
         self.features = _initialised(nn.Linear(widths[-1], config.cond_dim, bias=False))
 
     def forward(self, images: Tensor, condition: Condition = Condition()) -> Tensor:  # noqa: B008 (immutable)
-        x = self.from_image(images)
+        x = self.from_image(F.pixel_unshuffle(images, self.config.stem_size))
         for level, blocks in enumerate(self.blocks):
             if level:
                 x = self.transitions[level - 1](F.avg_pool2d(x, 2))  # bilinear, at half the size

@@ -17,6 +17,7 @@ _JSON_KEYS = {
     "image_size": "size",
     "in_channels": "channels",
     "patch_size": "patch",
+    "stem_size": "stem",
     "hidden_size": "width",
     "latent_channels": "latent",
     "latent_size": "latent",
@@ -32,7 +33,7 @@ class OneCallConfig:
 
     image_size: int = 64  # px
     patch_size: int = 8  # px per side of a cell of the coarsest grid, a power of two
-    hidden_size: int = 32  # channels at full resolution, doubled at each coarser one up to four times
+    hidden_size: int = 32  # channels on the finest grid, doubled on each coarser one up to four times
     depth: int = 1  # residual blocks per resolution
     cond_dim: int = 128  # of the condition vector
     conditioning: Conditioning = Conditioning.NONE
@@ -41,10 +42,15 @@ class OneCallConfig:
     text_tokens: int = 0  # per prompt
     augment_dim: int = 0  # augmentation labels (arXiv 2206.00364, appendix F.2); 0: none
     in_channels: int = 3  # of the images
+    stem_size: int = 1  # px per side of a cell of the finest grid, a power of two; 1: blocks at full resolution
 
     def __post_init__(self) -> None:
         if self.patch_size < 1 or self.patch_size & (self.patch_size - 1):
             raise ValueError(f"a patch of {self.patch_size} px is not a power of two")
+        if not 1 <= self.stem_size <= self.patch_size or self.stem_size & (self.stem_size - 1):
+            raise ValueError(
+                f"a stem of {self.stem_size} px is not a power of two up to the patch of {self.patch_size} px"
+            )
         check_multiple(self.image_size, self.patch_size)
         if min(self.in_channels, self.hidden_size, self.depth, self.cond_dim) < 1:
             raise ValueError("in_channels, hidden_size, depth and cond_dim must be at least 1")
@@ -56,9 +62,14 @@ class OneCallConfig:
 
     @property
     def widths(self) -> tuple[int, ...]:
-        """The channels at each resolution, from that of the image to the coarsest."""
-        levels = self.patch_size.bit_length()
+        """The channels at each resolution, from the finest grid to the coarsest."""
+        levels = (self.patch_size // self.stem_size).bit_length()
         return tuple(self.hidden_size * min(2**level, 4) for level in range(levels))
+
+    @property
+    def folded_channels(self) -> int:
+        """The channels of an image whose cells of `stem_size` px are folded into channels (pixel unshuffle)."""
+        return self.in_channels * self.stem_size**2
 
     def condition_sizes(self) -> dict[str, int]:
         """The arguments of the network's ConditionVector."""

@@ -21,6 +21,7 @@ from diffstudio.training.data.pixel_choice import choose_pixels
 from diffstudio.training.data.split import MIN_IMAGES_TO_HOLD_OUT, count_held_out, count_leaks
 from diffstudio.training.few_steps import check_conditioning, distillation_recipe, no_teacher, title
 from diffstudio.training.network_sizes.one_call_size import with_diff_augment, with_one_call_size
+from diffstudio.training.network_sizes.quick_size import with_quick_size
 from diffstudio.training.recipe import Recipe, read_recipe
 from diffstudio.training.recipe.data_recipe import ClassesName
 from diffstudio.training.recipe.network_recipe import NetworkName
@@ -126,6 +127,9 @@ def choose_recipe(
     if name in recipes:
         sides = [max(record.width, record.height) for record in report.images]
         recipe, why = with_one_call_size(_started(recipes[name], start_from), sides, accelerator=accelerator)
+        if minutes is not None and not accelerator:
+            recipe, smaller = with_quick_size(recipe, minutes)
+            why = "; ".join(filter(None, (why, smaller)))
         choice = _with_enough_held_out(_for_folder(recipe, report, why), report)
         return _with_leaks(_with_cross_splits(choice, report) if splits else choice, report)
     if name.endswith(".toml"):

@@ -149,6 +149,38 @@ def test_the_shape_is_read_back_from_a_header(config: AutoencoderConfig | GanCon
             type(config).from_json(wrong)
 
 
+def test_a_stem_folds_pixels_into_channels_and_one_latent_can_stand_for_the_whole_image() -> None:
+    network, images = autoencoder(stem_size=2, latent_grid=1), torch.randn(2, 3, 16, 16)
+    assert network.config.widths == (8, 16) and network.noise_shape == (3, 1, 1) and network.config.latent_values == 3
+    mean, _ = network.encode(images, network.condition(Condition(), 2))
+    assert mean.shape == (2, 3, 1, 1) and network.generate(mean, Condition()).shape == images.shape
+    # every cell of the image depends on the latent, and the latent on every pixel
+    changed = network.decode(mean + 1, network.condition(Condition(), 2)) - network(images)
+    assert bool((changed.abs().amax(dim=(0, 1)) > 0).all())
+    images.requires_grad_(True)
+    network.encode(images, network.condition(Condition(), 2))[0].sum().backward()
+    assert images.grad is not None and bool((images.grad != 0).all())
+    generator, discriminator = gan(stem_size=4)
+    assert generator(torch.randn(2, 6)).shape == (2, 3, 16, 16) and discriminator(torch.randn(2, 3, 16, 16)).shape == (
+        2,
+    )
+    assert len(generator.blocks) == 1  # 4 px cells are the coarsest grid too
+
+
+@pytest.mark.parametrize("wrong", [{"stem_size": 3}, {"stem_size": 8}, {"stem_size": 0}])
+def test_impossible_stems_are_refused(wrong: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="stem"):
+        GanConfig(**SIZES | wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="grid of latents"):
+        AutoencoderConfig(**SIZES, latent_grid=2)  # type: ignore[arg-type]
+
+
+def test_headers_from_before_stems_are_read() -> None:
+    values = GanConfig(**SIZES).to_json()  # type: ignore[arg-type]
+    del values["stem"]
+    assert GanConfig.from_json(values) == GanConfig(**SIZES)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("wrong", [{"patch_size": 3}, {"image_size": 18}, {"hidden_size": 0}, {"patch_size": 0}])
 def test_impossible_sizes_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ValueError):

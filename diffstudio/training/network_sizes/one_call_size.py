@@ -19,6 +19,8 @@ _SMALLEST, _LARGEST, _LARGEST_ACCELERATED = 8, 32, 64  # px per side
 _MANY_IMAGES = 2000  # from which a wider network is worthwhile with an accelerator
 _GRID = 4  # cells per side of the coarsest grid
 _ADAM = 2  # optimiser values per parameter
+_VAE_PASSES = 6  # encoder and decoder, forwards and twice as much backwards
+_GAN_PASSES = 19  # generator and discriminator, with gradients of gradients
 
 
 def with_one_call_size(recipe: Recipe, sides: Sequence[int], *, accelerator: bool) -> tuple[Recipe, str]:
@@ -62,14 +64,15 @@ def one_call_parameters(recipe: Recipe, *, classes: int = 0, vocabulary: int = 0
     network, widths = recipe.network, _widths(recipe.network)
     grid = recipe.data.size // network.patch
     start = widths[-1] * (grid**2 + network.latent + network.condition_width)
-    return condition + start + _gan_blocks(network) + (widths[0] + 1) * recipe.data.form.channels
+    return condition + start + _gan_blocks(network) + (widths[0] + 1) * _folded_channels(recipe)
 
 
 def one_call_bytes(recipe: Recipe, *, classes: int = 0) -> int:
     """Estimated bytes for training: weights, EMA weights, optimiser state, and activations for the backward pass."""
     network, widths = recipe.network, _widths(recipe.network)
     parameters = one_call_parameters(recipe, classes=classes, vocabulary=network.vocabulary)
-    values = sum(width * (recipe.data.size >> level) ** 2 for level, width in enumerate(widths)) * network.depth
+    finest = recipe.data.size // network.stem
+    values = sum(width * (finest >> level) ** 2 for level, width in enumerate(widths)) * network.depth
     if recipe.objective.kind is ObjectiveName.VAE:
         networks, kept = 1, 2 * 8 * values  # encoder and decoder, eight values per block
     else:
@@ -77,9 +80,32 @@ def one_call_bytes(recipe: Recipe, *, classes: int = 0) -> int:
     return round(4 * (networks * parameters * (3 + _ADAM) + recipe.run.batch * kept))
 
 
+def step_gigaflops(recipe: Recipe) -> float:
+    """Billions of operations of a training step, about: those of the convolutions in the blocks."""
+    network, finest = recipe.network, recipe.data.size // recipe.network.stem
+    is_vae = recipe.objective.kind is ObjectiveName.VAE
+    weights = [_vae_block(width) if is_vae else _gan_block(width) for width in _widths(network)]
+    of_image = network.depth * sum(count * (finest >> level) ** 2 for level, count in enumerate(weights))
+    passes = _VAE_PASSES if is_vae else _GAN_PASSES
+    return 2 * passes * recipe.run.batch * of_image / 1e9
+
+
+def _vae_block(width: int) -> int:
+    return 18 * width**2
+
+
+def _gan_block(width: int) -> int:
+    return 4 * width**2 + 9 * 2 * width * gcd(16, 2 * width)
+
+
 def _widths(network: NetworkRecipe) -> list[int]:
     """The same as `networks.one_call.OneCallConfig.widths`."""
-    return [network.width * min(2**level, 4) for level in range(network.patch.bit_length())]
+    return [network.width * min(2**level, 4) for level in range((network.patch // network.stem).bit_length())]
+
+
+def _folded_channels(recipe: Recipe) -> int:
+    """The same as `networks.one_call.OneCallConfig.folded_channels`."""
+    return recipe.data.form.channels * recipe.network.stem**2
 
 
 def _condition_parameters(recipe: Recipe, classes: int, vocabulary: int) -> int:
@@ -95,15 +121,20 @@ def _condition_parameters(recipe: Recipe, classes: int, vocabulary: int) -> int:
 
 
 def _autoencoder_parameters(recipe: Recipe) -> int:
-    network, widths, channels = recipe.network, _widths(recipe.network), recipe.data.form.channels
+    network, widths, channels = recipe.network, _widths(recipe.network), _folded_channels(recipe)
+    grid = recipe.data.size // network.patch
+    side = network.latent_grid or grid  # of the grid of latents
     condition, latent, prior = network.condition_width, network.latent, network.prior_width
-    block = sum(18 * width**2 + 6 * width + (condition + 1) * 2 * width for width in widths)
-    encoder = (9 * channels + 1) * widths[0] + network.depth * block + 2 * widths[-1] + (widths[-1] + 1) * 2 * latent
-    decoder = (9 * latent + 1) * widths[-1] + network.depth * block + 2 * widths[0] + (9 * widths[0] + 1) * channels
+    block = sum(_vae_block(width) + 6 * width + (condition + 1) * 2 * width for width in widths)
+    encoder = (9 * channels + 1) * widths[0] + network.depth * block + 2 * widths[-1]
+    encoder += (widths[-1] * (grid // side) ** 2 + 1) * 2 * latent
+    from_latents = 9 if side == grid else grid**2  # weights for each latent and channel
+    decoder = (from_latents * latent + 1) * widths[-1] + network.depth * block
+    decoder += 2 * widths[0] + (9 * widths[0] + 1) * channels
     between = list(zip(widths, widths[1:], strict=False))
     encoder += sum(4 * before * after + after for before, after in between)
     decoder += sum(9 * before * after + before for before, after in between)
-    values = latent * (recipe.data.size // network.patch) ** 2
+    values = latent * side**2
     flow = (_TIME_FEATURES + 1) * prior + (prior + 1) * prior + (condition + 1) * prior + (values + 1) * prior
     flow += network.prior_depth * (4 * prior * (prior + 1) + (2 * prior + 1) * prior) + (prior + 1) * values
     return encoder + decoder + flow
@@ -111,6 +142,6 @@ def _autoencoder_parameters(recipe: Recipe) -> int:
 
 def _gan_blocks(network: NetworkRecipe) -> int:
     widths = _widths(network)
-    blocks = sum(4 * width**2 + 4 * width + 9 * 2 * width * gcd(16, 2 * width) for width in widths)
+    blocks = sum(_gan_block(width) + 4 * width for width in widths)
     between = sum(a * b for a, b in zip(widths, widths[1:], strict=False) if a != b)
     return network.depth * blocks + between

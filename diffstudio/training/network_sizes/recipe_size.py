@@ -40,6 +40,8 @@ def size_problem(recipe: Recipe) -> str:
     if side % network.patch or side < network.patch:
         return f"The size of {side} px is not a multiple of the patch of {network.patch} px."
     if kind is not ObjectiveName.DIFFUSION:
+        if network.stem > network.patch or network.stem & (network.stem - 1):
+            return f"A finest cell of {network.stem} px is not a power of two up to the patch of {network.patch} px."
         return ""
     if network.width % network.heads or network.width // network.heads % 4:
         return f"A width of {network.width} does not split into {network.heads} heads of a multiple of 4."

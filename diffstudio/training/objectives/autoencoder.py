@@ -94,10 +94,13 @@ class AutoencoderObjective:
 
     def _prior_loss(self, z: Tensor, c: Tensor, batch: Batch) -> Tensor:
         """Flow matching (arXiv 2209.03003, eq. 1) on the latents z [B,Z]; no gradients reach the encoder."""
-        t = batch.portion.cut(LogitNormalTimes().sample(batch.portion.total, self._flow, batch.generator)).to(
-            self.device
-        )
-        eps = batch.noise(self.device, z.shape[1:])
+        draws, times, noises = self.recipe.objective.prior_draws, [], []
+        for _ in range(draws):
+            t = LogitNormalTimes().sample(batch.portion.total, self._flow, batch.generator)
+            times.append(batch.portion.cut(t).to(self.device))
+            noises.append(batch.noise(self.device, z.shape[1:]))
+        t, eps = torch.cat(times), torch.cat(noises)
+        z, c = z.repeat(draws, 1), c.repeat(draws, 1)
         z_t = (1 - t)[:, None] * z + t[:, None] * eps
         predicted: Tensor = self.network.prior(z_t, t, c)
         return self.team.mean((predicted - (eps - z)).square().mean(), batch.portion)
@@ -165,6 +168,7 @@ def autoencoder_config(recipe: Recipe, classes: int, vocabulary: int) -> Autoenc
     return AutoencoderConfig(
         image_size=recipe.data.size,
         patch_size=network.patch,
+        stem_size=network.stem,
         hidden_size=network.width,
         depth=network.depth,
         cond_dim=network.condition_width,
@@ -175,6 +179,7 @@ def autoencoder_config(recipe: Recipe, classes: int, vocabulary: int) -> Autoenc
         augment_dim=Augmentation.label_dim if recipe.data.augment_labels else 0,
         in_channels=recipe.data.form.channels,
         latent_channels=network.latent,
+        latent_grid=network.latent_grid,
         prior_width=network.prior_width,
         prior_depth=network.prior_depth,
     )

@@ -66,7 +66,7 @@ class GanObjective:
         batch = batch.to(self.device)
         self.network.train()
         self.discriminator.train()
-        loss, norm = self._update_discriminator(batch, self.gamma(share))
+        loss, norm = self._update_discriminator(batch, self._penalty_weight(batch, share))
         generator_loss, generator_norm = self._update_generator(batch)
         return Update(loss, math.hypot(norm, generator_norm), generator_loss)
 
@@ -77,6 +77,16 @@ class GanObjective:
             return 0.0
         cosine = 0.5 + 0.5 * math.cos(math.pi * min(1.0, share))
         return objective.gamma_end + (objective.gamma - objective.gamma_end) * cosine
+
+    def _penalty_weight(self, batch: Batch, share: float) -> float:
+        """Gamma in this step: 0 in most steps of a recipe whose penalties are lazy (Karras et al. 2020, arXiv 1912.04958, 2.2).
+
+        The steps are drawn at random, from the batch's numbers, so that a resumed run draws the same.
+        """
+        gamma, every = self.gamma(share), self.recipe.objective.penalty_every
+        if gamma <= 0 or every == 1:
+            return gamma
+        return 0.0 if int(torch.randint(every, (), generator=batch.generator)) else gamma * every
 
     def _update_discriminator(self, batch: Batch, gamma: float) -> tuple[float, float]:
         with torch.no_grad():
@@ -174,6 +184,7 @@ def gan_config(recipe: Recipe, classes: int, vocabulary: int) -> GanConfig:
     return GanConfig(
         image_size=recipe.data.size,
         patch_size=network.patch,
+        stem_size=network.stem,
         hidden_size=network.width,
         depth=network.depth,
         cond_dim=network.condition_width,

@@ -36,8 +36,12 @@ class NetworkRecipe:
     vocabulary: int = 4096  # tokens of the caption tokenizer, at most
     text_tokens: int = 16  # per caption
     latent: int = 16  # of a VAE: channels of the latent of each patch; of a GAN: length of the noise vector
+    latent_grid: int = 0  # of a VAE: 1 for one latent of the whole image; 0: one for each patch
     prior_width: int = 256  # of the flow prior on a VAE's latents
     prior_depth: int = 3
+    stem: int = (
+        1  # of a VAE or GAN: px a side of a cell of the finest grid, a power of two; 1: blocks at full resolution
+    )
     drop_condition: float = 0.1  # probability of an empty condition, for classifier-free guidance
     name_share: float = 0.5  # fraction of the captions cut to their first part
     tags_share: float = 0.1  # fraction of the captions cut to some of their other parts

@@ -59,9 +59,11 @@ class ObjectiveRecipe:
     kind: ObjectiveName = ObjectiveName.DIFFUSION
     free_bits: float = 0.05  # VAE: nats per latent below which the KL divergence is not reduced further
     kl_warm_up: float = 0.1  # VAE: share of the run over which the weight of the KL divergence rises to 1
+    prior_draws: int = 1  # VAE: noise levels drawn for each latent in a step, to train the flow prior
     gan_loss: GanLossName = GanLossName.R3GAN
     gamma: float = 1.0  # GAN: initial weight of the gradient penalties R1 and R2
     gamma_end: float = 0.1  # GAN: final weight of the gradient penalties
+    penalty_every: int = 1  # GAN: the penalties are computed in every so many steps, with so many times their weight
     diff_augment: str = (
         "auto"  # GAN: DiffAugment (arXiv 2006.10738); `auto`: for fewer than 5,000 images of 32 px or more
     )

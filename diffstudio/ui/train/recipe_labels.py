@@ -125,6 +125,14 @@ _TEXTS = {
         "Latent size",
         "For a VAE the latent channels of each patch, for a GAN the length of the noise vector",
     ),
+    "network.latent_grid": (
+        "Latent grid",
+        "Of a VAE. 0: latents of each patch. 1: latents of the whole image, whose prior is learned sooner",
+    ),
+    "network.stem": (
+        "Finest cell (px)",
+        "Of a VAE or GAN: side of the cells that its finest blocks work on, a power of two. Larger is faster and coarser",
+    ),
     "network.prior_width": ("Flow prior width", "Width of the small network that samples the latents of new images"),
     "network.prior_depth": ("Flow prior depth", "Number of its residual blocks"),
     "network.drop_condition": (
@@ -168,12 +176,20 @@ _TEXTS = {
         "Nats per latent below which its KL divergence is not reduced further, so that fewer latents collapse",
     ),
     "objective.kl_warm_up": ("KL warm-up", "Share of the run over which the weight of the KL divergence rises to 1"),
+    "objective.prior_draws": (
+        "Prior draws",
+        "Of a VAE: noise levels drawn for each latent in a step. More train the flow prior better in few steps",
+    ),
     "objective.gan_loss": ("GAN loss", "R3GAN is stable. The non-saturating loss of 2014 collapses"),
     "objective.gamma": (
         "Initial gamma",
         "Weight of the gradient penalties R1 and R2. Raise it if training is unstable or images lack variety",
     ),
     "objective.gamma_end": ("Final gamma", "Gamma falls to this value with a cosine schedule"),
+    "objective.penalty_every": (
+        "Penalty interval",
+        "R1 and R2 are computed in one of so many steps, with so many times their weight. Larger is faster",
+    ),
     "objective.diff_augment": (
         "DiffAugment",
         "Augments the discriminator's real and generated inputs. Automatic: on for fewer than 5,000 images of 32 px or more",

@@ -24,10 +24,11 @@ def report(side: int, count: int) -> FolderReport:
 
 
 @pytest.mark.parametrize("conditioning", list(Conditioning))
-@pytest.mark.parametrize("name", ["vae", "gan"])
-def test_as_many_parameters_as_the_network_has(name: str, conditioning: Conditioning) -> None:
+@pytest.mark.parametrize(("name", "stem"), [("vae", 1), ("vae", 2), ("gan", 1), ("gan", 2)])
+def test_as_many_parameters_as_the_network_has(name: str, stem: int, conditioning: Conditioning) -> None:
     recipe = named_recipes()[name]
-    recipe = replace(recipe, network=replace(recipe.network, conditioning=conditioning, depth=2, patch=4))
+    network_recipe = replace(recipe.network, conditioning=conditioning, depth=2, patch=4, stem=stem)
+    recipe = replace(recipe, network=replace(network_recipe, latent_grid=stem // 2))
     with torch.device("meta"):
         network = (
             Autoencoder(autoencoder_config(recipe, 7, 50)) if name == "vae" else Generator(gan_config(recipe, 7, 50))

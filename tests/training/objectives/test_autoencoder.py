@@ -91,3 +91,18 @@ def test_a_run_that_is_continued_has_its_whole_kl_at_once() -> None:
     fresh = Trainer(recipe("vae"), classes=2, vocabulary=0, device=CPU)
     fresh.step_number = 50
     assert fresh._share() == 0.25
+
+
+def test_several_draws_are_the_mean_over_the_noise_levels_of_each_latent() -> None:
+    def loss(draws: int, generator: torch.Generator) -> float:
+        of = recipe("vae", prior_draws=draws)
+        torch.manual_seed(0)
+        objective = AutoencoderObjective(of, classes=2, vocabulary=0, device=CPU)
+        batch = replace(Batches(dataset(), of, None).at(0), generator=generator)
+        torch.manual_seed(1)
+        z, c = torch.randn(len(batch.images), 16), torch.randn(len(batch.images), 16)
+        return float(objective._prior_loss(z, c, batch).detach())
+
+    same = torch.Generator().manual_seed(3)
+    one_by_one = [loss(1, same) for _ in range(3)]
+    assert loss(3, torch.Generator().manual_seed(3)) == pytest.approx(sum(one_by_one) / 3, rel=1e-5)

@@ -107,3 +107,14 @@ def test_without_held_out_images_and_with_broken_weights_nothing_is_measured() -
     found = trainer.fixed_losses(batches)
     assert found is not None and math.isnan(found.loss)
     assert trainer.objective.diversity(trainer.ema_network, batches) is None
+
+
+def test_lazy_penalties_come_in_one_of_so_many_steps_with_as_much_weight() -> None:
+    objective, batches = with_plane(GanLossName.R3GAN, gamma=2.0, penalty_every=4)
+    weights = [objective._penalty_weight(batches.at(step), 0.0) for step in range(400)]
+    assert set(weights) == {0.0, 8.0} and sum(weights) / len(weights) == pytest.approx(2.0, rel=0.3)
+    assert weights == [objective._penalty_weight(batches.at(step), 0.0) for step in range(400)]  # as after a resume
+    usual, batches = with_plane(GanLossName.R3GAN, gamma=2.0)
+    batch = batches.at(0)
+    assert usual._penalty_weight(batch, 0.0) == 2.0
+    assert torch.equal(batch.generator.get_state(), batches.at(0).generator.get_state())  # draws nothing: as before

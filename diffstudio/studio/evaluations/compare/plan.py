@@ -159,7 +159,7 @@ def _with_data(recipe: Recipe, data: DataRecipe) -> Recipe:
         sides = [side for side in range(1, data.size + 1) if data.size % side == 0]
         sides = [side for side in sides if side & (side - 1) == 0] or sides  # a VAE needs a power of two
         patch = min(sides, key=lambda side: (abs(log(data.size / side / patches)), side))
-        network = replace(network, patch=patch, margin=patch // 2)
+        network = replace(network, patch=patch, margin=patch // 2, stem=min(network.stem, patch))
     if network.conditioning is Conditioning.CLASS and data.classes is ClassesName.NONE:
         data = replace(data, classes=recipe.data.classes)
     return replace(recipe, data=data, network=network)
