@@ -631,9 +631,17 @@ class Session:
         dialog.close()
 
     async def check_trash(self) -> None:
+        """The trash with an image in it."""
         room: Any = self.window.show_room("Gallery")
+        await until(lambda: room.model.rowCount() > 0 and not room.busy(), "the gallery was read")
+        room.grid.setCurrentIndex(room.model.index(0))
+        room.delete_chosen()
+        await until(room.top_bar.trash.isVisible, "the image was in the trash")
         room.show_trash()
-        await self._save(self.window, "trash")
+        await until(lambda: room.trash_bar.isVisible() and not room.busy() and room.model.rowCount(), "it was shown")
+        room.grid.setCurrentIndex(room.model.index(0))
+        await self._save(self.window, "trash", pause=1.5)
+        room.leave_trash()
 
     # How to get there
 

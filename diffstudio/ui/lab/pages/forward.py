@@ -36,6 +36,7 @@ from diffstudio.ui.lab.results.result_view import HowToRead
 from diffstudio.ui.lab.results.whole_images import WholeImages
 from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.tasks import Tasks
+from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.dialogs import choose_image
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, label, scroll_area
@@ -54,6 +55,7 @@ HOW = (
     "square of their ratio. Schedules with other times and scales can be compared by log-SNR: at the same value they are "
     "equally hard to undo. x_t is shown divided by (alpha² + sigma²)^½, noise from -3 to 3 deviations."
 )
+_WIDEST = 900  # px of the page at 100 %: three images at their largest
 _FIRST = 0.3  # share of the slider at first
 _CELL = 128  # px of the first image on the sheet of the starter
 
@@ -180,6 +182,8 @@ class ForwardView(InteractiveView):
         column.addWidget(self.how)
         column.addWidget(self.plot)
         column.addStretch(1)
+        sides = column.contentsMargins().left() + column.contentsMargins().right()
+        contents.setMaximumWidth(theme.scaled(_WIDEST) + sides)
         whole = QVBoxLayout(self)
         whole.setContentsMargins(0, 0, 0, 0)
         whole.addWidget(scroll_area(contents))
