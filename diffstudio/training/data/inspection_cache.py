@@ -24,7 +24,7 @@ from diffstudio.imaging.value_range import Depth, SampleType
 from diffstudio.training.data.folder_layout import ImageFile
 from diffstudio.training.data.folder_report import ImageRecord, Skipped
 
-FORMAT = 3  # raise it when the same file gives something else
+FORMAT = 4  # raise it when the same file gives something else
 COMMIT_SECONDS = 2.0  # between two; at most this much work is lost when the program is killed
 KEPT_DAYS = 90  # since the last use of a database
 _GIVEN_BY_FOLDER = ("path", "captions", "group", "split", "repeats", "mask")  # not derived from the pixels
