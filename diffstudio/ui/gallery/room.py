@@ -228,14 +228,18 @@ class GalleryRoom(GalleryBrowser):
     async def _delete(self, images: Sequence[GalleryImage]) -> None:
         row = min(self.model.index_of(image.id).row() for image in images)
         deleted = await self._trash.delete(images)
-        self.model.remove(deleted)
+        if self.in_trash():  # it was opened meanwhile, and they belong to it
+            self.refresh()
+        else:
+            self.model.remove(deleted)
         if deleted:
             what = f"“{title(images[0])[:60]}”" if len(deleted) == 1 else f"{len(deleted):,} images"
             if all(image.missing for image in images if image.id in deleted):
                 self._show_message("info", f"{what} removed. Files come back with their folders.")
             else:
                 self._show_message("info", f"{what} moved to the trash.", "Undo", self.undo)
-            self._select_row(min(row, self.model.rowCount() - 1))
+            if not self.in_trash():
+                self._select_row(min(row, self.model.rowCount() - 1))
             self.changed.emit()
 
     def undo(self) -> None:

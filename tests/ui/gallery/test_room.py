@@ -253,6 +253,28 @@ def test_delete_and_undo_by_keyboard_and_by_banner(
     assert len(titles(room)) == 4
 
 
+def test_what_is_still_being_deleted_when_the_trash_is_opened_appears_in_it(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for word in ("one", "two"):
+        add(gallery, word)
+    room, opened, delete = show(), threading.Event(), Gallery.delete
+
+    def late(self: Gallery, image_ids: Any) -> Any:  # in a thread
+        assert opened.wait(30)
+        return delete(self, image_ids)
+
+    monkeypatch.setattr(Gallery, "delete", late)
+    pick(qtbot, room, 0)
+    qtbot.keyClick(room.grid, Qt.Key.Key_Delete)
+    room.show_trash()
+    qtbot.waitUntil(room.in_trash)
+    opened.set()
+    qtbot.waitUntil(lambda: titles(room) == ["two"] and "1 image" in room.trash_bar.heading.text())
+    settle(qtbot, room)
+    assert room.in_trash() and titles(room) == ["two"]
+
+
 def test_what_cannot_be_deleted_is_said(
     gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
