@@ -12,7 +12,7 @@ from math import inf, log, sqrt
 import numpy as np
 from numpy.typing import ArrayLike
 
-from diffstudio.evaluation.features.feature_arrays import as_features, distance_blocks, same_width
+from diffstudio.evaluation.features.feature_arrays import as_features, as_varied, distance_blocks, same_width
 from diffstudio.evaluation.features.neighbours import nearest
 from diffstudio.evaluation.features.pairs import Check, no_check
 from diffstudio.evaluation.interval import Interval
@@ -49,12 +49,13 @@ def batch_with_duplicate(support: float) -> float:
 def duplicate_threshold(real: ArrayLike, check: Check = no_check) -> float:
     """The distance within which 1 % of the distinct real images [N,D] have another one.
 
-    Identical images are counted once. BadRequest: fewer than three images, or features that are not finite.
+    Identical images are counted once. BadRequest: fewer than three images, images that all have the same features, or
+    features that are not finite.
     """
-    known = as_features(real, "real", at_least=3)
+    known = as_varied(real, "real", at_least=3)
     distances = nearest(known, known, 1, same=True, check=check)[0][:, 0]
     different = distances[distances > _EQUAL * float(distances.max())]
-    return float(np.quantile(different, TYPICAL_SHARE)) if len(different) else 0.0
+    return float(np.quantile(different, TYPICAL_SHARE)) if len(different) else 0.0  # every image exists twice
 
 
 def birthday(generated: ArrayLike, threshold: float, check: Check = no_check) -> Birthday:

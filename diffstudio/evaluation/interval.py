@@ -72,7 +72,7 @@ def bootstrap_intervals(
     for name, value in (whole or measures(real, generated)).items():
         values = np.array([one[name] for one in drawn])
         low, high = scale * np.quantile(values - values.mean(), [(1 - level) / 2, (1 + level) / 2])
-        found[name] = Interval(float(value), value + float(low), value + float(high))
+        found[name] = Interval(float(value), value + min(0.0, float(low)), value + max(0.0, float(high)))
     return found
 
 

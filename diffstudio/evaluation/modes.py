@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diffstudio.evaluation.even_spacing import evenly_spaced
-from diffstudio.evaluation.features.feature_arrays import FeatureArray, Features, as_features, check_labels, same_width
+from diffstudio.evaluation.features.feature_arrays import (
+    FeatureArray,
+    Features,
+    all_same,
+    as_features,
+    check_labels,
+    same_width,
+)
 from diffstudio.evaluation.features.neighbours import nearest
 from diffstudio.evaluation.features.pairs import Check, no_check
 from diffstudio.evaluation.interval import RESAMPLES, Interval, share_interval
@@ -134,7 +141,7 @@ def class_diversity(
         check()
         ours, theirs = shown[_where(asked, label)], known[_where(labels, label)]
         compared = min(len(ours), len(theirs), _MOST_OF_CLASS)
-        if compared >= FEWEST_OF_CLASS:
+        if compared >= FEWEST_OF_CLASS and not all_same(theirs):
             part = ours[evenly_spaced(len(ours), compared)], theirs[evenly_spaced(len(theirs), compared)]
             parts.append(part)
             covered = precision_recall_density_coverage(theirs, ours, check=check).coverage

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from diffstudio.evaluation.features.feature_arrays import FeatureArray, Features, as_features, same_width
+from diffstudio.evaluation.features.feature_arrays import FeatureArray, Features, as_features, as_varied, same_width
 from diffstudio.evaluation.features.neighbours import nearest
 from diffstudio.evaluation.features.pairs import Block, Check, exact_squared, no_check, sweep
 
@@ -33,9 +33,10 @@ def precision_recall_density_coverage(
     """Of features [N,D] and [M,D]. A neighbourhood reaches to an image's `k`-th neighbour among its own kind.
 
     `check` is called again and again, and may raise.
-    BadRequest: k + 1 images or fewer, or features that are not finite or of different widths.
+    BadRequest: k + 1 images or fewer, real images that all have the same features, or features that are not finite or of
+    different widths.
     """
-    real, fake = as_features(real, "real", k + 2), as_features(fake, "generated", k + 2)
+    real, fake = as_varied(real, "real", k + 2), as_features(fake, "generated", k + 2)
     same_width(real, fake)
     radii = [nearest(features, features, k, same=True, check=check)[0][:, -1] for features in (real, fake)]
     found = Neighbourhoods(real, fake, *radii)

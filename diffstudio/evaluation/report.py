@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from diffstudio.errors import BadRequest
 from diffstudio.evaluation.agreement import Agreement, agreement
 from diffstudio.evaluation.birthday import Birthday, birthday_test
-from diffstudio.evaluation.features.feature_arrays import FeatureArray, Features, different_networks
+from diffstudio.evaluation.features.feature_arrays import FeatureArray, Features, as_varied, different_networks
 from diffstudio.evaluation.features.pairs import Check, no_check
 from diffstudio.evaluation.frechet import frechet_distance
 from diffstudio.evaluation.interval import RESAMPLES, Interval, bootstrap_intervals
@@ -125,7 +125,7 @@ def real_row(real: RealImages, resamples: int = RESAMPLES, count: int | None = N
     quality, and for the tests of memorisation what copies of the training part read.
 
     `count`: of how many images; all that both parts have by default. `check` is called again and again, and may raise.
-    BadRequest with fewer than 100 images in either.
+    BadRequest with fewer than 100 images in either, and if all images of a part have the same features.
     """
     check_counts(len(real.training), len(real.held_out))
     pixels = real.training_pixels[None] if real.training_pixels is not None else None
@@ -143,7 +143,7 @@ def row(
     """Generated images measured against the held-out part, and tested for copies of the training part.
 
     As many are compared as the real row has, or fewer where fewer were generated; `count` is an upper bound. Sets of
-    other sizes do not compare. BadRequest with fewer than 100, and for features of another network.
+    other sizes do not compare. BadRequest with fewer than 100, for features of another network, and as `real_row`.
     """
     _check_count(f"images of {generated.name}", len(generated.features))
     return _row(generated, real, resamples, min(count or real.count, real.count, len(generated.features)), check)
@@ -202,6 +202,8 @@ def _check_network(generated: GeneratedImages, real: RealImages) -> None:
 
 def _row(generated: GeneratedImages, real: RealImages, resamples: int, count: int, check: Check) -> Row:
     _check_network(generated, real)
+    as_varied(real.held_out, "held-out")
+    as_varied(real.training, "training")
     chosen = drawn(len(generated.features), count)
     held_out, images = _draw(real.held_out, count), _draw(generated.features, count)
     pairs = _pairs(held_out, images, real, count, check)

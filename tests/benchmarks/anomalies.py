@@ -27,10 +27,10 @@ from diffstudio.evaluation.anomalies.calibration import auroc, auroc_interval
 from diffstudio.models import loading
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.evaluations.anomalies.choice import choose, compare_detectors, scores_of
+from diffstudio.studio.evaluations.anomalies.choice import choose, compare_detectors
 from diffstudio.studio.evaluations.anomalies.detectors import Detectors
 from diffstudio.studio.evaluations.anomalies.request import AUTO
-from diffstudio.studio.evaluations.anomalies.result import COMBINED
+from diffstudio.studio.evaluations.anomalies.result import COMBINED, COMBINED_LOCAL
 from diffstudio.studio.evaluations.folders import inspected, read_generated, read_real
 from diffstudio.training.loop import train
 from diffstudio.training.recipe import DataRecipe, NetworkRecipe, OptimiserRecipe, Recipe, RunRecipe
@@ -122,12 +122,13 @@ def class_left_out(folder: Path, name: str, home: Path, recipe: Recipe, draws: i
         lambda *_: None,
     )
     compared = compare_detectors(detectors, held_out, 0, lambda *_: None)
-    chosen, _ = choose(compared, AUTO)
-    scores, _ = detectors.score(anomalies.batch(np.arange(len(anomalies)), usual_size=True), lambda *_: None)
-    names = [*detectors.names, COMBINED]
+    chosen, _ = choose(compared.results, AUTO)
+    images = anomalies.batch(np.arange(len(anomalies)), usual_size=True)
+    scores, maps = detectors.score(images, lambda *_: None)
+    names = [*detectors.names, COMBINED, COMBINED_LOCAL]
     both = [
-        {one: scores_of(one, found, detectors, compared) for one in names}
-        for found in (scores, detectors.held_out_scores)
+        {one: compared.scores(one, scores, maps, images.numpy()) for one in names},
+        {one: compared.scores_of_normals(one) for one in names},
     ]
     for found in both:
         found[DECIDES] = found[chosen]

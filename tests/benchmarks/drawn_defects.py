@@ -1,9 +1,11 @@
 """Where defects are found in a folder's own images: `python -m tests.benchmarks.drawn_defects FOLDER [--checkpoint NAME]`.
 
 The detectors learn from the training part, and are calibrated and weighted on the held-out part, as `diffstudio
-anomalies` does it. Then each kind of defect is drawn into each of at most `--count` held-out images, at other places.
+anomalies` does it. Then each kind of defect is drawn into those that no weight was chosen on: every
+second of at most `--count` held-out images.
 A row for each detector: the AUROC of images and of pixels with their 95 % bootstrap intervals over images (all defects
-of an image stay together), and the AUROC of pixels of each kind of defect.
+of an image stay together), and the AUROC of pixels of each kind of defect. --seed draws the defects at other places;
+a second table has kinds that no weight was chosen on.
 
 With --rate, only how fast denoising errors are: images a second, draw and level over those of the network alone, by
 processor time, each measured in turn. Aim: a ratio of 0.9.
@@ -26,14 +28,16 @@ from diffstudio.evaluation.interval import Interval
 from diffstudio.models import loading
 from diffstudio.models.conditioning.prompt_schedule import StepTexts
 from diffstudio.models.library.library import Library
-from diffstudio.studio.evaluations.anomalies.choice import compare_detectors, map_of, scores_of
+from diffstudio.studio.evaluations.anomalies.choice import Compared, compare_detectors
 from diffstudio.studio.evaluations.anomalies.detectors import Detectors
-from diffstudio.studio.evaluations.anomalies.result import COMBINED
+from diffstudio.studio.evaluations.anomalies.result import COMBINED, COMBINED_LOCAL
 from diffstudio.studio.evaluations.evaluate import with_split_of_run
 from diffstudio.studio.evaluations.folders import read_real
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subjects
+from tests.benchmarks.other_defects import OTHER_KINDS, with_other_defect
 
-_SEED = 1  # that of the weights is 0
+_FIRST_SEED = 1  # that of the weights is 0
+Defects = tuple[list[np.ndarray], list[np.ndarray]]  # images and masks
 
 
 def shown(area: Interval) -> str:
@@ -58,33 +62,41 @@ def fitted(folder: Path, checkpoint: str | None, count: int, draws: int) -> tupl
     return Detectors.of(training, normals, model, draws, 0, bits, device, lambda: None, lambda *_: None), normals
 
 
-def table(detectors: Detectors, held_out: torch.Tensor) -> str:
-    """In Markdown."""
-    compared = compare_detectors(detectors, held_out, 0, lambda *_: None)
-    rng, originals = np.random.default_rng(_SEED), list(held_out.numpy())
-    drawn, masks = [], []  # all images with the first kind of defect, then with the second …
+def drawn(originals: list[np.ndarray], seed: int) -> Defects:
+    """All images with the first kind of defect, then with the second …"""
+    rng, found = np.random.default_rng(seed), []
     for kind in KINDS:
         for number, image in enumerate(originals):
             other = originals[(number + 1 + int(rng.integers(len(originals) - 1))) % len(originals)]
-            changed, mask = with_defect(image, other, kind, rng)
-            drawn.append(changed)
-            masks.append(mask)
-    scores, maps = detectors.score(torch.from_numpy(np.stack(drawn)), lambda *_: None)
-    inside, count = np.stack(masks), len(originals)
-    lines = [f"| Detector | images | pixels | {' | '.join(KINDS)} |", "| --- " * (len(KINDS) + 3) + "|"]
-    for one in compared:
-        known = scores_of(one.name, detectors.held_out_scores, detectors, compared)
-        found = scores_of(one.name, scores, detectors, compared).reshape(len(KINDS), count)
-        cells = [shown(auroc_interval(list(found.T), list(known)))]
+            found.append(with_defect(image, other, kind, rng))
+    return [image for image, _ in found], [mask for _, mask in found]
+
+
+def others_drawn(originals: list[np.ndarray], seed: int) -> Defects:
+    rng = np.random.default_rng(seed)
+    found = [with_other_defect(image, kind, rng) for kind in OTHER_KINDS for image in originals]
+    return [image for image, _ in found], [mask for _, mask in found]
+
+
+def table(compared: Compared, kinds: list[str], defects: Defects) -> str:
+    """In Markdown."""
+    images, masks = np.stack(defects[0]), np.stack(defects[1])
+    scores, maps = compared.detectors.score(torch.from_numpy(images), lambda *_: None)
+    count = len(images) // len(kinds)
+    lines = [f"| Detector | images | pixels | {' | '.join(kinds)} |", "| --- " * (len(kinds) + 3) + "|"]
+    for one in compared.results:
+        found = compared.scores(one.name, scores, maps, images).reshape(len(kinds), count)
+        cells = [shown(auroc_interval(list(found.T), list(compared.scores_of_normals(one.name))))]
         if one.name in maps or one.name == COMBINED:
-            heat = map_of(one.name, maps, detectors, compared)
+            heat = compared.maps(one.name, maps, images)
             of_image = [slice(number, None, count) for number in range(count)]
-            high, low = ([heat[part][seen[part]] for part in of_image] for seen in (inside, ~inside))
+            high, low = ([heat[part][seen[part]] for part in of_image] for seen in (masks, ~masks))
             cells.append(shown(auroc_interval(high, low)))
-            for number in range(len(KINDS)):
+            for number in range(len(kinds)):
                 part = slice(number * count, (number + 1) * count)
-                cells.append(f"{auroc(heat[part][inside[part]], heat[part][~inside[part]]):.3f}")
-        lines.append(f"| `{one.name}` | {' | '.join(cells + ['–'] * (len(KINDS) + 2 - len(cells)))} |")
+                cells.append(f"{auroc(heat[part][masks[part]], heat[part][~masks[part]]):.3f}")
+        cells += ["as `combined`"] * (one.name == COMBINED_LOCAL)
+        lines.append(f"| `{one.name}` | {' | '.join(cells + ['–'] * (len(kinds) + 2 - len(cells)))} |")
     return "\n".join(lines)
 
 
@@ -118,6 +130,7 @@ def main() -> None:
     parser.add_argument("--checkpoint", help="a checkpoint of normal images (default: distances alone)")
     parser.add_argument("--count", type=int, default=40, help="held-out images (default 40)")
     parser.add_argument("--draws", type=int, default=8)
+    parser.add_argument("--seed", type=int, nargs="+", default=[_FIRST_SEED])
     parser.add_argument("--rate", action="store_true", help="measure only the rate, with --checkpoint (starter)")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -126,7 +139,11 @@ def main() -> None:
         return
     if arguments.folder is None:
         parser.error("a folder is needed")
-    print(table(*fitted(arguments.folder, arguments.checkpoint, arguments.count, arguments.draws)))
+    detectors, held_out = fitted(arguments.folder, arguments.checkpoint, arguments.count, arguments.draws)
+    compared, originals = compare_detectors(detectors, held_out, 0, lambda *_: None), list(held_out[1::2].numpy())
+    for seed in arguments.seed:
+        print(f"\nSeed {seed}\n\n{table(compared, list(KINDS), drawn(originals, seed))}", flush=True)
+    print(f"\nOther kinds\n\n{table(compared, list(OTHER_KINDS), others_drawn(originals, arguments.seed[0]))}")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def test_the_threshold_is_what_one_in_a_hundred_real_images_falls_below() -> Non
     assert np.mean(nearest < threshold) == pytest.approx(0.01, abs=0.005)
     twice = np.concatenate([REAL, REAL[:150]])  # files that are in the folder twice
     assert duplicate_threshold(twice) == pytest.approx(threshold, rel=0.3)
-    assert duplicate_threshold(np.ones((5, 2))) == 0.0
+    assert duplicate_threshold(np.repeat(REAL[:5], 2, axis=0)) == 0.0
     assert birthday_test(np.random.default_rng(9).normal(size=(400, WIDTH)), REAL).support.low > 5000
 
 

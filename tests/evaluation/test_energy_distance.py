@@ -27,3 +27,8 @@ def test_equal_sets_are_at_0_and_a_collapsed_one_is_far_away() -> None:
     assert energy_distance(real, one) > 0.3 and mean_distance(one, one) == pytest.approx(0, abs=1e-9)
     with pytest.raises(BadRequest):
         energy_distance(real, real[:, :3])
+
+
+def test_there_is_no_unit_if_all_real_images_have_the_same_features() -> None:
+    with pytest.raises(BadRequest, match="all 20 images have the same ones"):
+        energy_distance(np.ones((20, 3)), np.random.default_rng(0).normal(size=(20, 3)))

@@ -66,3 +66,14 @@ def test_means_and_their_differences_have_the_intervals_of_normal_values() -> No
     assert difference.high - difference.low == pytest.approx(2 * 1.96 * error, rel=1e-4)
     with pytest.raises(BadRequest, match="too few measured images"):
         mean_interval([1.0])
+
+
+def test_the_interval_contains_the_value_also_if_parts_of_the_sets_have_others() -> None:
+    """The whole set has duplicates, so that its value is 0; random halves do not, and vary above it."""
+    features = np.repeat(np.random.default_rng(0).normal(size=(10, 2)), 2, axis=0)
+
+    def different(real: np.ndarray, generated: np.ndarray) -> float:
+        return float(len(np.unique(real, axis=0)) == len(real))
+
+    found = bootstrap_interval(different, features, features)
+    assert found.low <= found.value <= found.high

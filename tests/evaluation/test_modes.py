@@ -76,3 +76,11 @@ def test_k_means_ends_after_its_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     one = k_means(REAL, 5)
     monkeypatch.setattr("diffstudio.evaluation.modes._ROUNDS", 50)
     assert one.shape == (5, 3) and not np.array_equal(one, k_means(REAL, 5))
+
+
+def test_a_class_whose_real_images_are_all_the_same_is_not_measured() -> None:
+    rng = np.random.default_rng(0)
+    real = np.concatenate([np.ones((20, 3)), rng.normal(size=(20, 3))])
+    labels = ["same"] * 20 + ["varied"] * 20
+    found = class_diversity(rng.normal(size=(40, 3)), labels, real, labels)
+    assert list(found.by_class) == ["varied"]

@@ -36,3 +36,8 @@ def test_a_collapsed_model_is_precise_and_nothing_else() -> None:
 def test_more_images_than_neighbours_are_needed() -> None:
     with pytest.raises(BadRequest, match="too few generated images: this measure needs 7 and there are 6"):
         precision_recall_density_coverage(RNG.normal(size=(20, 3)), RNG.normal(size=(6, 3)))
+
+
+def test_real_images_with_the_same_features_have_no_neighbourhood() -> None:
+    with pytest.raises(BadRequest, match="all 20 images have the same ones"):
+        precision_recall_density_coverage(np.ones((20, 3)), np.random.default_rng(0).normal(size=(20, 3)))

@@ -212,3 +212,13 @@ def test_many_images_are_measured_in_bounded_memory(monkeypatch: pytest.MonkeyPa
         tracemalloc.stop()
     assert found.count == 2500 and found.figures["coverage"].value > 0.9
     assert peak < 15e6
+
+
+def test_a_part_whose_images_all_have_the_same_features_makes_no_table() -> None:
+    rng = np.random.default_rng(0)
+    varied, same = rng.normal(size=(100, 4)), np.ones((100, 4))
+    for real, part in ((RealImages(varied, same), "held-out"), (RealImages(same, varied), "training")):
+        with pytest.raises(
+            BadRequest, match=f"The {part} features cannot be measured: all 100 images have the same ones"
+        ):
+            row(GeneratedImages("generated", varied), real)

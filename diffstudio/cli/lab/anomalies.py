@@ -58,7 +58,8 @@ def add_arguments(verb: Parser) -> None:
         metavar="NAME",
         default="auto",
         type=as_text,
-        help="denoising, denoising_local, likelihood, patches, pixels or combined (default: the best on drawn defects)",
+        help="denoising, denoising_local, likelihood, patches, pixels, combined or combined_local (default: the best on drawn "
+        "defects)",
     )
     add_json_option(verb)
     verb.add_argument("--csv", metavar="FILE", type=as_path, help="a CSV file for the table, one row for each image")

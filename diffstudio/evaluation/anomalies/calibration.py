@@ -16,12 +16,26 @@ _TOLERANCE = 1e-9  # of the number of images that a rate allows
 _TO_DEVIATION = 1.4826  # standard deviation / median absolute deviation of a normal distribution
 
 
+def checked(scores: ArrayLike, what: str, at_least: int = 0) -> Scores:
+    """The scores as an array. BadRequest for NaN and infinite ones, which have no rank, and for fewer than `at_least`."""
+    values = np.asarray(scores, np.float64)
+    if bad := int(np.count_nonzero(~np.isfinite(values))):
+        raise BadRequest(
+            f"The scores of the {what} images cannot be compared",
+            f"{bad:,} of {values.size:,} are NaN or infinite",
+            "Check the images and the checkpoint for such values",
+        )
+    if values.size < at_least:
+        raise BadRequest(f"There are too few {what} images", f"{at_least:,} are needed and there are {values.size:,}")
+    return values
+
+
 def p_values(scores: ArrayLike, normals: ArrayLike) -> Scores:
     """Conformal p-values [N]: the share of normal images, counting the image itself, that score at least as high.
 
     A normal image has a p-value of at most p with probability at most p, for any score (Vovk et al. 2005).
     """
-    values, known = np.asarray(scores, np.float64), np.sort(np.asarray(normals, np.float64))
+    values, known = checked(scores, "searched"), np.sort(checked(normals, "normal"))
     at_least = len(known) - np.searchsorted(known, values, side="left")
     return np.asarray((1 + at_least) / (1 + len(known)), np.float64)
 
@@ -43,7 +57,7 @@ def check_rate(count: int, rate: float) -> None:
 
 def threshold(normals: ArrayLike, rate: float) -> float:
     """The score that at most the share `rate` of normal images exceeds. BadRequest as in `check_rate`."""
-    known = np.sort(np.asarray(normals, np.float64))
+    known = np.sort(checked(normals, "normal"))
     check_rate(len(known), rate)
     allowed = int(np.floor(rate * (1 + len(known)) + _TOLERANCE))  # images that may exceed it, counting the new one
     return float(known[len(known) - allowed])
@@ -51,15 +65,15 @@ def threshold(normals: ArrayLike, rate: float) -> float:
 
 def two_sided(values: ArrayLike, normals: ArrayLike) -> Scores:
     """Distances of log-likelihoods from the median of normal images: a typicality test, Nalisnick et al. (1906.02994)."""
-    return np.abs(np.asarray(values, np.float64) - np.median(np.asarray(normals, np.float64)))
+    return np.abs(checked(values, "searched") - np.median(checked(normals, "normal", at_least=1)))
 
 
 def standardised(scores: ArrayLike, normals: ArrayLike) -> Scores:
     """Robust z-scores: the distance above the median of the normal images, in units of their median absolute deviation."""
-    known = np.asarray(normals, np.float64)
+    known = checked(normals, "normal", at_least=1)
     middle = np.median(known)
     spread = _TO_DEVIATION * np.median(np.abs(known - middle)) or known.std() or 1.0
-    return np.asarray((np.asarray(scores, np.float64) - middle) / spread, np.float64)
+    return np.asarray((checked(scores, "searched") - middle) / spread, np.float64)
 
 
 def combined(scores: Mapping[str, ArrayLike], normals: Mapping[str, ArrayLike], weights: Mapping[str, float]) -> Scores:
@@ -83,7 +97,7 @@ def weights_of(areas: Mapping[str, float]) -> dict[str, float]:
 
 def auroc(anomalous: ArrayLike, normal: ArrayLike) -> float:
     """The probability that an anomalous image scores higher than a normal one; ties count half (Mann & Whitney 1947)."""
-    high, low = np.asarray(anomalous, np.float64).ravel(), np.sort(np.asarray(normal, np.float64).ravel())
+    high, low = checked(anomalous, "anomalous").ravel(), np.sort(checked(normal, "normal").ravel())
     if not len(high) or not len(low):
         raise BadRequest(
             "The AUROC cannot be computed", "it needs both anomalous and normal images, and one kind is missing"
@@ -125,7 +139,7 @@ def outliers(normals: ArrayLike) -> NDArray[np.intp]:
 
     They are more than three interquartile ranges above the third quartile, like 1 in 850,000 of normally distributed values.
     """
-    known = np.asarray(normals, np.float64)
+    known = checked(normals, "normal", at_least=1)
     first, third = np.quantile(known, [0.25, 0.75])
     far = np.flatnonzero(known > third + 3 * (third - first))
     return far[np.argsort(-known[far], kind="stable")]

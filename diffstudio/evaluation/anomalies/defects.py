@@ -28,12 +28,12 @@ def with_defect(image: Image, other: Image, kind: str, rng: np.random.Generator)
     return changed, mask
 
 
-def defects(images: Sequence[Image], seed: int = 0) -> tuple[list[Image], list[Mask], list[str]]:
+def defects(images: Sequence[Image], seed: int = 0, first_kind: int = 0) -> tuple[list[Image], list[Mask], list[str]]:
     """Each image with one defect, cycling through all kinds: the images, their masks and the names of the kinds."""
     rng = np.random.default_rng(seed)
     changed, masks, kinds = [], [], []
     for number, image in enumerate(images):
-        kind = KINDS[number % len(KINDS)]
+        kind = KINDS[(number + first_kind) % len(KINDS)]
         other = images[(number + 1 + int(rng.integers(max(1, len(images) - 1)))) % len(images)]
         defective, mask = with_defect(image, other, kind, rng)
         changed.append(defective)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,20 +28,6 @@ def smoothed(maps: NDArray[np.float32], deviation: float) -> NDArray[np.float32]
 def smoothing_of(side: int) -> float:
     """The standard deviation of the blur in px for images of this side: 1.5 % of it, at least 0.7."""
     return max(0.7, 0.015 * side)
-
-
-def combined_maps(
-    maps: Mapping[str, NDArray[np.float32]], normals: Mapping[str, NDArray[np.float32]], weights: Mapping[str, float]
-) -> NDArray[np.float32]:
-    """The weighted mean of several detectors' maps [N,H,W], each standardised by all pixels of its maps of normal images.
-
-    Detectors without a weight are left out; at least one must have one.
-    """
-    used = {name: weight for name, weight in weights.items() if weight > 0}
-    total = np.zeros(next(iter(maps.values())).shape, np.float32)
-    for name, weight in used.items():
-        total += weight * (maps[name] - normals[name].mean()) / (normals[name].std() or 1.0)
-    return total / np.float32(sum(used.values()))
 
 
 def over_image(image: NDArray[np.float32], heat: NDArray[np.float32], normal: float) -> NDArray[np.uint8]:

@@ -34,6 +34,13 @@ class PixelNeighbours:
         maps = (images - self.normals[nearest.indices]).square().mean(1)
         return nearest.values.double().numpy(), maps.float().numpy()
 
+    def among_normals(self) -> NDArray[np.float64]:
+        """The distance [N] of each normal image to the nearest other one; 0 if there is only one."""
+        distances = torch.cdist(self.normals.flatten(1), self.normals.flatten(1))
+        distances.fill_diagonal_(torch.inf)
+        found: NDArray[np.float64] = distances.min(dim=1).values.double().numpy()
+        return np.where(np.isfinite(found), found, 0.0)
+
 
 @dataclass(frozen=True, eq=False)
 class PatchNeighbours:

@@ -17,15 +17,18 @@ from diffstudio.errors import BadRequest
 Features = NDArray[np.float64]
 FeatureArray = NDArray[np.float32] | NDArray[np.float64]
 ROWS = 2048  # rows and columns of a matrix of distances that are in memory at once
+LARGEST = 1e15  # magnitude of a value; the sixth powers of the kernel distance would overflow not far above it
+_REAL_NUMBERS = "biuf"  # kinds of NumPy's types
+_SAME = 1e-6  # of the largest value; features that differ by less are equal up to rounding
 
 
 def as_features(values: ArrayLike, what: str, at_least: int = 2) -> FeatureArray:
     """The features [N,D], without a copy where they are float32 or float64. `what` names them in messages.
 
-    BadRequest: not two-dimensional, fewer than `at_least` rows, values that are not finite.
+    BadRequest: not two-dimensional, fewer than `at_least` rows, values that are not real numbers, not finite, or above
+    LARGEST.
     """
-    array = np.asarray(values)
-    features = cast(FeatureArray, array if array.dtype in (np.float32, np.float64) else array.astype(np.float64))
+    features = _as_numbers(values, what)
     if features.ndim != 2 or not features.shape[1]:
         raise not_measurable(what, f"their shape is {list(features.shape)}, not [N,D]")
     if len(features) < at_least:
@@ -35,6 +38,36 @@ def as_features(values: ArrayLike, what: str, at_least: int = 2) -> FeatureArray
     finite = sum(int(np.count_nonzero(np.isfinite(features[rows]).all(axis=1))) for rows in blocks(len(features)))
     if bad := len(features) - finite:
         raise not_measurable(what, f"{bad:,} of {len(features):,} are not finite")
+    largest = max((float(np.abs(features[rows]).max()) for rows in blocks(len(features))), default=0.0)
+    if largest > LARGEST:
+        raise not_measurable(what, f"a value is {largest:.3g}, and sums of products of more than {LARGEST:g} overflow")
+    return features
+
+
+def all_same(features: FeatureArray) -> bool:
+    """Whether all rows are equal, up to rounding."""
+    same = _SAME * float(np.abs(features[0]).max())
+    return all(float(np.abs(features[rows] - features[0]).max()) <= same for rows in blocks(len(features)))
+
+
+def _as_numbers(values: ArrayLike, what: str) -> FeatureArray:
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # rows of different lengths
+        raise not_measurable(what, "their rows have different lengths") from error
+    if array.dtype.kind not in _REAL_NUMBERS:
+        raise not_measurable(what, f"their values are not real numbers ({array.dtype})")
+    return cast(FeatureArray, array if array.dtype in (np.float32, np.float64) else array.astype(np.float64))
+
+
+def as_varied(values: ArrayLike, what: str, at_least: int = 2) -> FeatureArray:
+    """As `as_features`, for images that others are compared with. BadRequest also if all of them have the same features.
+
+    Distances between such images are 0, so that neighbourhoods, duplicates and ratios of distances are not defined.
+    """
+    features = as_features(values, what, at_least)
+    if all_same(features):
+        raise not_measurable(what, f"all {len(features):,} images have the same ones", "Compare with different images")
     return features
 
 
@@ -47,8 +80,8 @@ def as_views(values: ArrayLike, what: str) -> FeatureArray:
     return cast(FeatureArray, array if array.dtype == checked[0].dtype else np.stack(checked))
 
 
-def not_measurable(what: str, why: str) -> BadRequest:
-    return BadRequest(f"The {what} features cannot be measured", why)
+def not_measurable(what: str, why: str, remedy: str = "") -> BadRequest:
+    return BadRequest(f"The {what} features cannot be measured", why, remedy)
 
 
 def same_width(real: FeatureArray, generated: FeatureArray) -> None:

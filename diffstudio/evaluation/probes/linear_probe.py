@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffstudio.errors import BadRequest
+from diffstudio.evaluation.features.feature_arrays import as_features, same_width
 
 STRENGTHS = (1.0, 0.1, 0.01)  # C as in scikit-learn's LogisticRegression; chosen by validation
 _ITERATIONS = 100
@@ -28,8 +29,10 @@ class LinearProbe:
     bias: NDArray[np.float32]  # [classes]
 
     def predict(self, features: NDArray[np.floating]) -> NDArray[np.int64]:
-        """Features [N,D] -> classes [N]."""
-        standardised = (np.asarray(features, np.float32) - self.mean) / self.deviation
+        """Features [N,D] -> classes [N]. BadRequest for features that are not finite or of another width."""
+        found = as_features(features, "measured", at_least=0)
+        same_width(self.mean[None], found)
+        standardised = (np.asarray(found, np.float32) - self.mean) / self.deviation
         classes: NDArray[np.int64] = (standardised @ self.weight.T + self.bias).argmax(axis=1)
         return classes
 
@@ -47,11 +50,11 @@ def fit_probe(
     """Fit a probe: minimise the sum of cross-entropies + |weight|^2 / (2 strength), which is convex, with L-BFGS.
 
     features [N,D], labels [N] below `classes`. `check` is called before each pass over the data and may raise.
-    BadRequest for images of fewer than two classes.
+    BadRequest for images of fewer than two classes, and for features that are not finite.
     """
     if len(np.unique(labels)) < 2:
         raise BadRequest("No probe can be fitted", "its images have fewer than two classes")
-    values = np.asarray(features, np.float32)
+    values = np.asarray(as_features(features, "training"), np.float32)
     mean, deviation = values.mean(axis=0), values.std(axis=0)
     deviation = np.where(deviation > 1e-6 * max(1.0, float(deviation.max())), deviation, 1.0).astype(np.float32)
     x = torch.from_numpy((values - mean) / deviation)

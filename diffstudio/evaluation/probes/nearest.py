@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from diffstudio.evaluation.features.feature_arrays import as_features, same_width
+
 NEIGHBOURS = 5
 _AT_ONCE = 512  # images whose similarities are in memory at a time
 
@@ -18,8 +20,10 @@ def nearest_classes(
 ) -> NDArray[np.int64]:
     """The majority class [M] of the k nearest training images; ties go to the class of the nearest.
 
-    training [N,D], labels [N], features [M,D].
+    training [N,D], labels [N], features [M,D]. BadRequest for features that are not finite or of different widths.
     """
+    training, features = as_features(training, "training", 1), as_features(features, "measured", 0)
+    same_width(training, features)
     mean, deviation = training.mean(axis=0), training.std(axis=0)
     deviation = np.where(deviation > 1e-6 * max(1.0, float(deviation.max())), deviation, 1.0)
 

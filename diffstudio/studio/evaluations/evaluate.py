@@ -45,10 +45,13 @@ from diffstudio.studio.evaluations.folders import (
     check_varied,
     digest_and_flatness,
     duplicate_notes,
+    inspected,
     labels_of,
+    notes_on_compared,
     pixels_of,
     read_generated,
     read_real,
+    repeated_notes,
     with_stored_dataset,
 )
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
@@ -202,6 +205,8 @@ class _Evaluation:
         dataset = read_generated(subject.folder, self.real, self.on_progress, self.check)
         check_no_real_images(subject.name, dataset, self.real)
         everything = np.arange(len(dataset))
+        found = inspected(subject.folder, self.on_progress, self.check)
+        notes += notes_on_compared(subject.name, dataset, found, self.real)
         notes += duplicate_notes(subject.name, map(digest_and_flatness, pixels_of(dataset, everything)))
         chosen = self._compared(len(dataset))
         if len(chosen) < len(dataset):
@@ -325,6 +330,7 @@ class _Evaluation:
 
     def _notes(self, subjects: Sequence[Subject]) -> list[str]:
         notes = left_out(self.real.report, self.real.dataset.skipped, self.real.dataset.unfit)
+        notes += repeated_notes(self.real)
         if not any(isinstance(subject, CheckpointSubject) for subject in subjects):
             notes.append(
                 "No checkpoint says which images were held out, so the folder was split in half by file name. "

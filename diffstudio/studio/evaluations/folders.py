@@ -14,23 +14,31 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from diffstudio import paths
 from diffstudio.errors import BadRequest, FolderProblem
+from diffstudio.evaluation.prdc import NEIGHBOURS
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.subjects import CheckpointSubject
 from diffstudio.training.data.dataset import ImageDataset, build_dataset
-from diffstudio.training.data.folder_report import FolderReport, InspectionProgress, count_of
+from diffstudio.training.data.folder_report import FolderReport, ImageRecord, InspectionProgress, count_of
 from diffstudio.training.data.inspect_folder import MIN_SIDE, finish_inspection
-from diffstudio.training.data.pixel_choice import choose_pixels
+from diffstudio.training.data.near_duplicates import FINGERPRINT_BYTES, fingerprint, near_duplicates
+from diffstudio.training.data.pixel_choice import CROP, choose_pixels
 from diffstudio.training.preparation.stored_dataset import StoredDataset
 from diffstudio.training.recipe import DataRecipe
 from diffstudio.training.run.run_folder import RunFolder
+from diffstudio.training.run.setup import left_out
 
 OnProgress = Callable[[str, int, int], None]  # what is being done, how much is done, of how much (0: not known)
 LARGEST_SIDE = 224  # px, at which images are read where no checkpoint says how
 _HELD_OUT_WITHOUT_RUN = 0.5
 _NAMED = 3  # files that a message names
+_USUAL = 0.01  # share of images that may look like real ones, beyond those of the real images that look like each other
+_ASPECT = 1.02  # factor between aspect ratios that count as equal
+_RGB = 3  # channels
+SAVED_AGAIN = "they measure themselves, and the figures are better than those of any model"
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +88,9 @@ def read_real(folder: Path, data: DataRecipe | None, report: OnProgress, check: 
 def read_generated(folder: Path, real: RealFolder, report: OnProgress, check: Callable[[], None]) -> ImageDataset:
     """Generated images, decoded as the real ones were; none is held out or excluded."""
     data = replace(real.data, held_out=0.0, exclude=())
-    return _decoded(inspected(folder, report, check), data, report, check)
+    return _decoded(
+        inspected(folder, report, check), data, report, check, "Give images of the same kind as the real ones"
+    )
 
 
 def inspected(folder: Path, report: OnProgress, check: Callable[[], None]) -> FolderReport:
@@ -95,20 +105,22 @@ def inspected(folder: Path, report: OnProgress, check: Callable[[], None]) -> Fo
 
 
 @contextmanager
-def _nothing_to_measure(folder: Path) -> Iterator[None]:
-    """Turns the error that there is nothing to train on into one that there is nothing to measure."""
+def _nothing_to_measure(folder: Path, remedy: str = "") -> Iterator[None]:
+    """Turns the error that there is nothing to train on into one that there is nothing to measure, with its own remedy."""
     try:
         yield
     except FolderProblem as error:
-        raise FolderProblem(f"There is nothing to measure in {folder}", error.why, error.remedy) from error
+        raise FolderProblem(f"There is nothing to measure in {folder}", error.why, remedy or error.remedy) from error
 
 
-def _decoded(found: FolderReport, data: DataRecipe, report: OnProgress, check: Callable[[], None]) -> ImageDataset:
+def _decoded(
+    found: FolderReport, data: DataRecipe, report: OnProgress, check: Callable[[], None], remedy: str = ""
+) -> ImageDataset:
     def on_progress(done: int, images: int) -> None:
         check()
         report(f"Decoding {found.folder.name}", done, images)
 
-    with _nothing_to_measure(found.folder):
+    with _nothing_to_measure(found.folder, remedy):
         return build_dataset(found, data, paths.prepared_images(), on_progress=on_progress)
 
 
@@ -161,9 +173,11 @@ def check_conditioning(subject: CheckpointSubject, real: RealFolder) -> tuple[ND
     return held_out[np.array(known)], note if left else ""
 
 
-def check_varied(real: RealFolder) -> None:
-    """BadRequest for a folder in which one part holds a single image, however often."""
+def check_varied(real: RealFolder, *, held_out: bool = True) -> None:
+    """BadRequest for a folder in which one part holds a single image, however often. `held_out`: check that part too."""
     for what, indices in (("training", real.training), ("held-out", real.held_out)):
+        if what == "held-out" and not held_out:
+            continue
         if len(indices) and len(set(digests(real.dataset, indices))) == 1:
             raise BadRequest(
                 f"The {what} images of {real.report.folder.name} cannot be compared with",
@@ -195,6 +209,106 @@ def shared_images(one: ImageDataset, other: ImageDataset) -> list[Path]:
     """The images of `one` with the same pixels as an image of `other`; both must be prepared in the same way."""
     known = set(digests(other, range(len(other))))
     return [path for path, found in zip(one.paths, digests(one, range(len(one))), strict=True) if found in known]
+
+
+def notes_on_compared(
+    name: str,
+    images: ImageDataset,
+    found: FolderReport,
+    real: RealFolder,
+    consequence: str = SAVED_AGAIN,
+    *,
+    alike: bool = True,
+) -> list[str]:
+    """Sentences about a folder of images that are compared with the real ones: which are not used, or used only after a
+    change, and with `alike` how many of them look like real images. `consequence`: of being the same images, a clause.
+    """
+    about = [f"{name}: {sentence}" for sentence in left_out(found, images.skipped, images.unfit)]
+    about += [
+        f"{count:,} of {len(found.images):,} images of {name} {what}."
+        for what, count in _changed(found, real).items()
+        if count
+    ]
+    similar = alike_images(images, real) if alike else []
+    if similar:
+        image, other = similar[0]
+        about.append(
+            f"{len(similar):,} of {len(images):,} images of {name} look like images of {real.report.folder.name}, such as "
+            f"{image} ({other}). If they are the same images, saved again, {consequence}."
+        )
+    return about
+
+
+def _changed(found: FolderReport, real: RealFolder) -> dict[str, int]:
+    """How many images are changed before they are compared, unlike the real ones, by what is done to them."""
+    theirs, colours, side = real.report, real.data.form.channels, max(real.dataset.size)
+    aspects = [one.width / one.height for one in theirs.images]
+    lowest, highest = min(aspects) / _ASPECT, max(aspects) * _ASPECT
+    is_unlike: dict[str, Callable[[ImageRecord], bool]] = {}
+    if not theirs.smaller_than(side):
+        is_unlike[f"are smaller than {side:,} px and were enlarged"] = lambda one: max(one.width, one.height) < side
+    if real.data.fit == CROP:
+        is_unlike["have another aspect ratio than the real ones and were cropped"] = lambda one: (
+            not lowest <= one.width / one.height <= highest
+        )
+    if not any(one.has_alpha for one in theirs.images):
+        is_unlike[f"are transparent and were put on the background {real.data.background}"] = lambda one: one.has_alpha
+    if colours == 1:
+        is_unlike["are in colour and were made grey, like the real ones"] = lambda one: one.channels == _RGB
+    if colours == _RGB and not any(one.channels == 1 for one in theirs.images):
+        is_unlike["are grey, unlike the real ones"] = lambda one: one.channels == 1
+    return {what: sum(map(unlike, found.images)) for what, unlike in is_unlike.items()}
+
+
+def alike_images(images: ImageDataset, real: RealFolder) -> list[tuple[Path, Path]]:
+    """Images that look like a real one, such as the same image in another format, each with that real image.
+
+    None unless they are more than the near-duplicates among the real images themselves let expect, and none for images of
+    more than 8 bits or of other channels than grey, RGB and RGBA, which have no fingerprint.
+    """
+    prints = [_fingerprints(dataset) for dataset in (real.dataset, images)]
+    if not len(prints[0]) or not len(prints[1]):
+        return []
+    known = len(prints[0])
+    same, near = near_duplicates(np.concatenate(prints))
+    pairs = sorted([*same, *near], key=lambda pair: pair[1])
+    usual = sum(later < known for _, later in pairs) / known
+    found = [
+        (images.paths[later - known], real.dataset.paths[first]) for first, later in pairs if first < known <= later
+    ]
+    return found if len(found) > (usual + _USUAL) * len(images) else []
+
+
+def _fingerprints(dataset: ImageDataset) -> NDArray[np.uint8]:
+    """[N,FINGERPRINT_BYTES], of no images if they are not of a kind that has any."""
+    found = []
+    for image in pixels_of(dataset, range(len(dataset))):
+        if image.dtype != np.uint8 or image.shape[-1] not in (1, 3, 4):
+            break
+        mode = {1: "L", 3: "RGB", 4: "RGBA"}[image.shape[-1]]
+        shown = Image.fromarray(image[..., 0] if mode == "L" else image, mode)
+        found.append(np.frombuffer(fingerprint(shown if mode == "RGBA" else shown.convert("RGB")), np.uint8))
+    return np.stack(found) if found else np.empty((0, FINGERPRINT_BYTES), np.uint8)
+
+
+def repeated_notes(real: RealFolder) -> list[str]:
+    """Sentences about duplicates among the real images of each part, and what they do to the figures."""
+    notes = []
+    for what, indices in (("training part", real.training), ("held-out part", real.held_out)):
+        counts = Counter(digests(real.dataset, indices))
+        repeated = sum(counts.values()) - len(counts)
+        if repeated:
+            notes.append(
+                f"{count_of(repeated, 'duplicate')} among the {len(indices):,} images of the {what} of "
+                f"{real.report.folder.name}."
+            )
+        crowded = sum(count for count in counts.values() if count > NEIGHBOURS)
+        if crowded:
+            notes[-1] += (
+                f" {crowded:,} exist more than {NEIGHBOURS} times: their neighbourhoods are empty, so precision, recall, "
+                "density and coverage are too low, also in the first row. Remove the duplicates."
+            )
+    return notes
 
 
 def digest_and_flatness(image: NDArray[np.generic]) -> tuple[bytes, bool]:

@@ -44,12 +44,14 @@ CHOSEN_BY_HELD_OUT = (
 def find_subjects(names: tuple[str, ...], library: Library) -> list[Subject]:
     """A checkpoint or a folder for each name, under names that differ.
 
-    CheckpointMissing, CheckpointDamaged; CheckpointUnknown for what was not trained here, and BadRequest for checkpoints
-    whose runs read their folders in different ways.
+    CheckpointMissing, CheckpointDamaged; CheckpointUnknown for what was not trained here, and BadRequest for one that is
+    named twice, and for checkpoints whose runs read their folders in different ways.
     """
     subjects: list[Subject] = []
     for name in names:
         found = _found(name, library)
+        if any(_path_of(found) == _path_of(other) for other in subjects):
+            raise BadRequest(f"{found.name} was given twice", remedy="Name each checkpoint and each folder once")
         if any(found.name == other.name for other in subjects):
             found = _renamed(found, f"{found.name} ({len(subjects) + 1})")
         subjects.append(found)
@@ -148,6 +150,10 @@ def _name_of(checkpoint: Checkpoint) -> str:
         return checkpoint.name
     run = checkpoint.path.parent.parent.name
     return run if checkpoint.path.stem == "latest" else f"{run}, {checkpoint.path.stem.lstrip('0')}"
+
+
+def _path_of(subject: Subject) -> Path:
+    return (subject.folder if isinstance(subject, FolderSubject) else subject.checkpoint.path).resolve()
 
 
 def _renamed(subject: Subject, name: str) -> Subject:

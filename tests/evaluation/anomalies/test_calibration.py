@@ -108,3 +108,22 @@ def test_far_outliers_among_normals_are_found_worst_first() -> None:
     normals = np.r_[RNG.normal(size=200), 30.0, 50.0]
     assert outliers(normals).tolist() == [201, 200]
     assert outliers(RNG.normal(size=200)).tolist() == []
+
+
+def test_scores_without_a_rank_are_refused() -> None:
+    """NaN would sort above all others, so that its p-value would be the lowest one."""
+    good, bad = [1.0, 2.0, 3.0], [1.0, float("nan"), float("inf")]
+    for compute in (
+        lambda: p_values(bad, good),
+        lambda: p_values(good, bad),
+        lambda: threshold(bad, 0.5),
+        lambda: standardised(bad, good),
+        lambda: two_sided(good, bad),
+        lambda: auroc(bad, good),
+        lambda: outliers(bad),
+    ):
+        with pytest.raises(BadRequest, match="2 of 3 are NaN or infinite"):
+            compute()
+    for compute in (lambda: standardised(good, []), lambda: two_sided(good, []), lambda: outliers([])):
+        with pytest.raises(BadRequest, match="too few normal images: 1 are needed and there are 0"):
+            compute()

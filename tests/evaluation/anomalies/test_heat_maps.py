@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from scipy.ndimage import gaussian_filter
 
-from diffstudio.evaluation.anomalies.heat_maps import combined_maps, over_image, smoothed, smoothing_of
+from diffstudio.evaluation.anomalies.heat_maps import over_image, smoothed, smoothing_of
 
 
 def test_smoothing_is_that_of_a_gaussian_filter() -> None:
@@ -27,18 +26,3 @@ def test_the_image_is_grey_where_it_is_normal_and_coloured_where_it_is_not() -> 
     assert spot[0] > 150 and spot[0] - spot[2] > 30
     assert over_image(image, heat, normal=0.0).shape == (256, 256, 3)
     assert over_image(np.zeros((1, 300, 300), np.float32), np.zeros((300, 300), np.float32), 1.0).shape == (300, 300, 3)
-
-
-def test_maps_are_combined_in_units_of_normal_ones() -> None:
-    rng = np.random.default_rng(0)
-    normals = {
-        "a": rng.normal(5, 2, (50, 8, 8)),
-        "b": rng.normal(-1, 0.1, (50, 8, 8)),
-        "flat": np.full((50, 8, 8), 3.0),
-    }
-    maps = {name: values[:2].copy() for name, values in normals.items()}
-    maps["a"][0, 1, 1], maps["b"][0, 1, 1], maps["flat"][0, 2, 2] = 15.0, -0.5, 7.0
-    found = combined_maps(maps, normals, {"a": 3.0, "b": 1.0, "flat": 0.0})
-    assert found[0, 1, 1] == pytest.approx((3 * 5 + 1 * 5) / 4, rel=0.05)
-    assert abs(found[0, 2, 2]) < 4 and found.dtype == np.float32
-    assert combined_maps(maps, normals, {"flat": 2.0})[0, 2, 2] == 4.0  # normal ones that do not vary

@@ -26,6 +26,13 @@ def test_the_nearest_image_and_where_it_differs() -> None:
     assert maps.shape == (1, 32, 32) and maps[0].argmax() == 10 * 32 + 20
 
 
+def test_how_far_each_normal_image_is_from_the_others() -> None:
+    normals = torch.zeros(4, 1, 2, 2)
+    normals[2], normals[3] = 1.0, 5.0
+    np.testing.assert_allclose(PixelNeighbours(normals).among_normals(), [0, 0, 2, 8])
+    np.testing.assert_allclose(PixelNeighbours(normals[:1]).among_normals(), [0])
+
+
 def test_a_patch_unlike_all_normal_ones_is_found_at_its_place() -> None:
     normals = stripes(5)
     found = PatchNeighbours.of(normals[:4], torch.device("cpu"))

@@ -7,7 +7,14 @@ import pytest
 
 from diffstudio.errors import BadRequest
 from diffstudio.evaluation.features import feature_arrays
-from diffstudio.evaluation.features.feature_arrays import as_features, as_views, distance_blocks, same_width
+from diffstudio.evaluation.features.feature_arrays import (
+    all_same,
+    as_features,
+    as_varied,
+    as_views,
+    distance_blocks,
+    same_width,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -30,6 +37,10 @@ def test_distances_are_exact_far_from_the_origin_and_come_in_blocks(monkeypatch:
         (np.zeros((4, 0)), r"their shape is \[4, 0\]"),
         (np.zeros((1, 3)), "There are too few real images: this measure needs 2 and there are 1"),
         ([[1.0, float("nan")], [0.0, 0.0], [float("inf"), 0.0]], "2 of 3 are not finite"),
+        (np.full((3, 2), 1e30), r"a value is 1e\+30, and sums of products of more than 1e\+15 overflow"),
+        (np.array([["a", "b"]] * 3), "their values are not real numbers"),
+        (np.ones((3, 2)) * 1j, r"their values are not real numbers \(complex128\)"),
+        ([[1.0], [1.0, 2.0]], "their rows have different lengths"),
     ],
 )
 def test_what_cannot_be_measured_is_named(values: object, message: str) -> None:
@@ -49,3 +60,15 @@ def test_features_of_half_the_precision_are_not_copied_and_others_are_converted(
     for views in (features, features[None], np.stack([features, features])):
         assert np.shares_memory(as_views(views, "real"), views)
     assert as_views(np.ones((2, 3, 4), int), "real").dtype == np.float64
+
+
+def test_images_that_all_have_the_same_features_are_nothing_to_compare_with() -> None:
+    """Also if they differ by the rounding of a network, which depends on the batch that an image is in."""
+    constant = np.full((5, 3), 7.0, np.float32)
+    rounded = constant * (1 + 1e-7 * RNG.normal(size=(5, 3)).astype(np.float32))
+    for features in (constant, rounded, np.zeros((5, 3))):
+        assert all_same(as_features(features, "real"))
+        with pytest.raises(BadRequest, match="The real features cannot be measured: all 5 images have the same ones"):
+            as_varied(features, "real")
+    constant[3, 1] += 0.01
+    assert as_varied(constant, "real") is constant

@@ -59,3 +59,11 @@ def test_one_class_is_refused_and_it_can_be_stopped() -> None:
 
     with pytest.raises(Interrupted):
         fit_probe(np.eye(4), np.arange(4), 4, check=stop)
+
+
+def test_features_that_are_not_finite_or_of_another_width_are_refused() -> None:
+    features, labels = np.random.default_rng(0).normal(size=(8, 2)), np.array([0, 1] * 4)
+    with pytest.raises(BadRequest, match="The training features cannot be measured: 1 of 8 are not finite"):
+        fit_probe(np.where(np.arange(8)[:, None] == 3, np.inf, features), labels, 2)
+    with pytest.raises(BadRequest, match="Features of different networks"):
+        fit_probe(features, labels, 2).predict(np.ones((1, 3)))

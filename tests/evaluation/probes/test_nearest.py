@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from sklearn.neighbors import KNeighborsClassifier
 
+from diffstudio.errors import BadRequest
 from diffstudio.evaluation.probes import nearest
 from diffstudio.evaluation.probes.nearest import nearest_classes
 
@@ -32,3 +34,11 @@ def test_of_equal_counts_the_nearest_decides() -> None:
     labels = np.array([1, 0, 0, 1])
     assert nearest_classes(x, labels, x[:2], 2, k=2).tolist() == [1, 0]
     assert nearest_classes(x[:1], labels[:1], x, 2, k=9).tolist() == [1] * 4  # fewer images than neighbours
+
+
+def test_features_that_are_not_finite_or_of_another_width_are_refused() -> None:
+    training, labels = np.ones((4, 2)), np.array([0, 0, 1, 1])
+    with pytest.raises(BadRequest, match="The measured features cannot be measured: 1 of 1 are not finite"):
+        nearest_classes(training, labels, np.array([[np.nan, 0.0]]), 2)
+    with pytest.raises(BadRequest, match="Features of different networks"):
+        nearest_classes(training, labels, np.ones((1, 3)), 2)

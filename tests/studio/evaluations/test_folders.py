@@ -15,13 +15,17 @@ from diffstudio.models.library.library import Library
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.folders import (
     RealFolder,
+    alike_images,
     check_conditioning,
     check_no_real_images,
     check_varied,
     digest_and_flatness,
     duplicate_notes,
+    inspected,
+    notes_on_compared,
     read_generated,
     read_real,
+    repeated_notes,
     with_stored_dataset,
 )
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subjects
@@ -125,6 +129,90 @@ def test_equal_images_are_said(tmp_path: Path) -> None:
     assert duplicate_notes("x", map(digest_and_flatness, varied)) == []
     varied[1] = varied[0]
     assert duplicate_notes("x", map(digest_and_flatness, varied)) == ["1 duplicate among the 6 images of x."]
+
+
+def smooth_images(folder: Path, count: int, seed: int, mode: str = "RGB", size: tuple[int, int] = (64, 64)) -> Path:
+    """Images of large coloured areas, which JPEG hardly changes."""
+    rng, channels = np.random.default_rng(seed), len(mode)
+    folder.mkdir(parents=True)
+    for number in range(count):
+        small = rng.integers(0, 256, (5, 5, channels), dtype=np.uint8)
+        image = Image.fromarray(small[..., 0] if channels == 1 else small, mode)
+        image.resize(size, Image.Resampling.BICUBIC).save(folder / f"{number}.png")
+    return folder
+
+
+def notes_of(folder: Path, real: RealFolder) -> list[str]:
+    found = inspected(folder, no_progress, go_on)
+    return notes_on_compared(folder.name, read_generated(folder, real, no_progress, go_on), found, real)
+
+
+def test_the_same_images_in_another_format_are_said(tmp_path: Path) -> None:
+    """Their pixels differ, so that they are not refused, but they measure themselves."""
+    folder = smooth_images(tmp_path / "real", 40, seed=0)
+    real = read_real(folder, None, no_progress, go_on)
+    (tmp_path / "saved").mkdir()
+    for number in range(0, 40, 4):
+        Image.open(folder / f"{number}.png").save(tmp_path / "saved" / f"again {number}.jpg", quality=80)
+    saved = read_generated(tmp_path / "saved", real, no_progress, go_on)
+    check_no_real_images("saved", saved, real)
+    assert {(path.name, other.name) for path, other in alike_images(saved, real)} == {
+        (f"again {number}.jpg", f"{number}.png") for number in range(0, 40, 4)
+    }
+    (note,) = notes_of(tmp_path / "saved", real)
+    assert note.startswith(
+        "10 of 10 images of saved look like images of real, such as again 0.jpg (0.png). If they are"
+    )
+    assert notes_of(smooth_images(tmp_path / "other", 20, seed=1), real) == []
+
+
+def test_images_that_resemble_each_other_anyway_are_not_taken_for_the_same(tmp_path: Path) -> None:
+    """As photographs of parts in one position do."""
+    real = read(write_images(tmp_path / "real", 120, seed=0))
+    other = read_generated(write_images(tmp_path / "other", 40, seed=1), real, no_progress, go_on)
+    assert alike_images(other, real) == []
+
+
+def test_images_without_a_fingerprint_are_not_compared_by_one(tmp_path: Path) -> None:
+    for name, seed in (("real", 0), ("other", 1)):
+        (tmp_path / name).mkdir()
+        for number in range(30):
+            values = np.random.default_rng(100 * seed + number).normal(size=(16, 16, 5)).astype(np.float32)
+            np.save(tmp_path / name / f"{number}.npy", values)
+    real = read_real(tmp_path / "real", None, no_progress, go_on)
+    assert alike_images(read_generated(tmp_path / "other", real, no_progress, go_on), real) == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "of_real", "expected"),
+    [
+        ("RGB", (32, 32), "RGB", "are smaller than 64 px and were enlarged"),
+        ("RGB", (120, 80), "RGB", "have another aspect ratio than the real ones and were cropped"),
+        ("RGBA", (64, 64), "RGB", "are transparent and were put on the background #ffffff"),
+        ("RGB", (64, 64), "L", "are in colour and were made grey, like the real ones"),
+        ("L", (64, 64), "RGB", "are grey, unlike the real ones"),
+    ],
+)
+def test_images_that_are_changed_before_they_are_compared_are_said(
+    tmp_path: Path, mode: str, size: tuple[int, int], of_real: str, expected: str
+) -> None:
+    real = read_real(smooth_images(tmp_path / "real", 30, seed=0, mode=of_real), None, no_progress, go_on)
+    folder = smooth_images(tmp_path / "generated", 12, seed=1, mode=mode, size=size)
+    assert notes_of(folder, real) == [f"12 of 12 images of generated {expected}."]
+
+
+def test_duplicates_among_the_real_images_are_said_with_what_they_do(tmp_path: Path) -> None:
+    folder = smooth_images(tmp_path / "real", 40, seed=0)
+    assert repeated_notes(read_real(folder, None, no_progress, go_on)) == []
+    for number in range(7):
+        shutil.copy(folder / "0.png", folder / f"again {number}.png")
+    shutil.copy(folder / "1.png", folder / "twice.png")
+    real = read_real(folder, None, no_progress, go_on)
+    real = replace(real, dataset=replace(real.dataset, held_out=np.zeros(len(real.dataset), bool)))
+    (note,) = repeated_notes(real)
+    assert note.startswith(
+        "8 duplicates among the 48 images of the training part of real. 8 exist more than 5 times: their"
+    )
 
 
 def test_a_folder_of_one_image_has_nothing_to_compare(tmp_path: Path) -> None:

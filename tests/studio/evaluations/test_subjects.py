@@ -23,12 +23,22 @@ def test_checkpoints_by_name_path_and_run_and_folders_of_images(tmp_path: Path) 
     own = write_checkpoint(tmp_path / "own.safetensors")
     elsewhere = write_checkpoint(tmp_path / "far" / "checkpoints" / "00000300.safetensors")
     (tmp_path / "made").mkdir()
-    names = ("squares", str(own), str(run), str(elsewhere), str(tmp_path / "made"))
+    (tmp_path / "squares").mkdir()
+    names = (str(run), str(own), str(tmp_path / "squares"), str(elsewhere), str(tmp_path / "made"))
     found = find_subjects(names, Library())
     assert [subject.name for subject in found] == ["squares", "own", "squares (3)", "far, 300", "made"]
     assert isinstance(found[4], FolderSubject) and isinstance(found[0], CheckpointSubject)
     assert data_recipe(found) == RECIPE.data and data_recipe(found[4:]) is None
-    assert [one.name for one in find_subjects((names[4], names[4]), Library())] == ["made", "made (2)"]
+    assert find_subjects(("squares",), Library()) == found[:1]
+
+
+def test_a_checkpoint_or_folder_that_is_named_twice_is_said(tmp_path: Path) -> None:
+    run = write_checkpoint(paths.runs() / "squares" / "checkpoints" / "latest.safetensors").parent.parent
+    (tmp_path / "made").mkdir()
+    for names in (("squares", str(run)), (str(tmp_path / "made"), str(tmp_path / "other" / ".." / "made"))):
+        (tmp_path / "other").mkdir(exist_ok=True)
+        with pytest.raises(BadRequest, match="was given twice. Name each checkpoint and each folder once"):
+            find_subjects(names, Library())
 
 
 def test_what_cannot_be_evaluated_is_named(tmp_path: Path) -> None:

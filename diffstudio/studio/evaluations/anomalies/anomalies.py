@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diffstudio.atomic import atomic_write, make_folder, write_text
-from diffstudio.errors import BadRequest, FolderProblem, Interrupted
+from diffstudio.errors import BadRequest
 from diffstudio.evaluation.anomalies.calibration import check_rate, outliers, p_values, smallest_rate, threshold
 from diffstudio.evaluation.anomalies.denoising import LEVELS
 from diffstudio.evaluation.anomalies.heat_maps import over_image
@@ -24,24 +24,33 @@ from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
 from diffstudio.models.model import Model
-from diffstudio.studio.evaluations.anomalies.choice import choose, choose_map, compare_detectors, map_of, scores_of
-from diffstudio.studio.evaluations.anomalies.detectors import Detectors
+from diffstudio.studio.evaluations.anomalies.choice import (
+    Compared,
+    check_detector,
+    choose,
+    choose_map,
+    compare_detectors,
+)
+from diffstudio.studio.evaluations.anomalies.detectors import Detectors, available
 from diffstudio.studio.evaluations.anomalies.request import AnomaliesRequest
-from diffstudio.studio.evaluations.anomalies.result import AnomaliesResult, DetectorResult, ScoredImage
+from diffstudio.studio.evaluations.anomalies.result import COMBINED_LOCAL, AnomaliesResult, ScoredImage
+from diffstudio.studio.evaluations.anomalies.training import DEFAULT_RATE, MOST_HELD_OUT, check_count, trained
 from diffstudio.studio.evaluations.evaluate import folder_of, run_of, unknown_split, with_split_of_run
 from diffstudio.studio.evaluations.folders import (
     OnProgress,
     RealFolder,
     check_varied,
     digest_and_flatness,
+    digests,
     duplicate_notes,
+    inspected,
+    notes_on_compared,
     pixels_of,
     read_generated,
     read_real,
     shared_images,
 )
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
-from diffstudio.studio.evaluations.job_runs import RunControl, State, check_plan, resume_remedy, state_of
 from diffstudio.studio.evaluations.place import check_place
 from diffstudio.studio.evaluations.subjects import (
     CHOSEN_BY_HELD_OUT,
@@ -50,16 +59,12 @@ from diffstudio.studio.evaluations.subjects import (
     was_chosen_by_held_out,
 )
 from diffstudio.training.data.dataset import ImageDataset
-from diffstudio.training.loop import train
+from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
-from diffstudio.training.run.events import RunEvent, RunStep, RunWaiting
-from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.training.run.setup import left_out
 
-RESULT, TABLE, HEAT_MAPS, RUN = "anomalies.json", "anomalies.csv", "heat maps", "run"  # in the request's `out`
-FEWEST_NORMALS = 8  # held-out normal images that calibration needs
-_DEFAULT_RATE = 0.05
-_MOST_TRAINING, _MOST_HELD_OUT = 2000, 500
+RESULT, TABLE, HEAT_MAPS = "anomalies.json", "anomalies.csv", "heat maps"  # in the request's `out`
+_MOST_TRAINING = 2000
 _AT_ONCE = 128  # images whose scores and heat maps are in memory at a time
 _SELDOM = 0.995  # quantile of the normal images' heat at which the colours begin
 
@@ -79,26 +84,29 @@ def anomalies(
     read or compared; Interrupted when `cancelled` returns True or the control file in `out` says stop.
     """
     check_place(request.out, (request.normals, request.folder))
+    _check_folders(request)
     if request.out is not None:
         make_folder(request.out)
     job_control = EvaluationJobControl(Lease(), cancelled, request.out, on_wait)
     name = request.checkpoint
     if request.minutes is not None and request.out is not None:
-        name = str(_trained(request, request.out, on_progress, on_wait, cancelled))
+        name = str(trained(request, request.out, on_progress, on_wait, cancelled))
     subject = _subject(name, library) if name is not None else None
     device = choose_device(request.device)
     real = read_real(
         request.normals, subject.recipe.data if subject is not None else None, on_progress, job_control.check
     )
     real, note = with_split_of_run(real, [subject] if subject is not None else [])
+    real, copies_note = _without_copies(real)
     _check_normals(real)
     if request.false_alarm is not None:
-        check_rate(min(len(real.held_out), _MOST_HELD_OUT), request.false_alarm)
+        check_rate(min(len(real.held_out), MOST_HELD_OUT), request.false_alarm)
     images = read_generated(request.folder, real, on_progress, job_control.check)
+    found = inspected(request.folder, on_progress, job_control.check)
     with job_control.taken(f"searching {request.folder.name}"):
         model, sentence = _model(subject, device, on_progress)
         search = _Search(request, real, images, model, device, job_control.check, on_progress)
-        result = search.result(sentence, [*([note] if note else []), *_notes(real, images, subject)])
+        result = search.result(sentence, [*filter(None, (note, copies_note)), *_notes(real, images, found, subject)])
     if request.out is not None:
         write_text(request.out / RESULT, json.dumps(result.to_json(), ensure_ascii=False, indent=1))
         write_text(request.out / TABLE, result.csv())
@@ -119,8 +127,9 @@ class _Search:
 
     def result(self, sentence: str, notes: list[str]) -> AnomaliesResult:
         request, real = self.request, self.real
+        check_detector(request.detector, available(self.model, real.dataset.channels))
         training = real.training[spread(len(real.training), min(len(real.training), _MOST_TRAINING))]
-        held_out = real.held_out[spread(len(real.held_out), min(len(real.held_out), _MOST_HELD_OUT))]
+        held_out = real.held_out[spread(len(real.held_out), min(len(real.held_out), MOST_HELD_OUT))]
         normals = real.dataset.batch(held_out, usual_size=True)
         detectors = Detectors.of(
             real.dataset.batch(training, usual_size=True),
@@ -134,14 +143,19 @@ class _Search:
             self._report("Scoring held-out normal images"),
         )
         compared = compare_detectors(detectors, normals, request.seed, self._report("Scoring drawn defects"))
-        name, why = choose(compared, request.detector)
-        shown, why_shown = choose_map(compared, request.detector)
-        known = scores_of(name, detectors.held_out_scores, detectors, compared)
+        name, why = choose(compared.results, request.detector)
+        shown, why_shown = choose_map(compared.results, request.detector)
+        known = compared.scores_of_normals(name)
         rate, rate_notes = self._rate(len(known))
         limit = threshold(known, rate)
-        scored = sorted(
-            self._scored(detectors, compared, name, shown, known, rate), key=lambda one: (one.p_value, -one.score)
-        )
+        scored = sorted(self._scored(compared, name, shown, known, rate), key=lambda one: (one.p_value, -one.score))
+        far = outliers(detectors.pixels.among_normals())
+        if len(far):
+            notes.append(
+                f"{len(far):,} of the {len(training):,} normal images to compare with are unlike all others, such as "
+                f"{real.dataset.paths[int(training[far[0]])].as_posix()}. If they are anomalies, remove them: similar "
+                "anomalies are near to them, and are not found."
+            )
         suspicious = [real.dataset.paths[int(held_out[index])].as_posix() for index in outliers(known)]
         if suspicious:
             notes.append(
@@ -154,7 +168,7 @@ class _Search:
             sentence,
             len(training),
             len(held_out),
-            compared,
+            compared.results,
             name,
             f"{why} {why_shown}",
             rate,
@@ -168,29 +182,27 @@ class _Search:
         )
 
     def _scored(
-        self,
-        detectors: Detectors,
-        compared: Sequence[DetectorResult],
-        name: str,
-        shown: str,
-        known: NDArray[np.float64],
-        rate: float,
+        self, compared: Compared, name: str, shown: str, known: NDArray[np.float64], rate: float
     ) -> list[ScoredImage]:
         found = []
-        maps = map_of(shown, detectors.held_out_maps, detectors, compared)
+        maps, detectors = compared.maps_of_normals(shown), compared.detectors
+        of_normals = {one: compared.scores_of_normals(one) for one in (*detectors.names, COMBINED_LOCAL)}
         usual = float(np.quantile(maps, _SELDOM))
         lowest = float(np.median(maps))
         for first in range(0, len(self.images), _AT_ONCE):
             indices = np.arange(first, min(first + _AT_ONCE, len(self.images)))
             batch = self.images.batch(indices, usual_size=True)
             scores, heat = detectors.score(batch, self._report(f"Scoring {self.request.folder.name}", first))
-            decided = scores_of(name, scores, detectors, compared)
-            maps_shown = map_of(shown, heat, detectors, compared)
+            pixels = batch.numpy()
+            decided = compared.scores(name, scores, heat, pixels)
+            maps_shown = compared.maps(shown, heat, pixels)
             p = p_values(decided, known)
-            each = {key: p_values(values, detectors.held_out_scores[key]) for key, values in scores.items()}
+            each = {
+                one: p_values(compared.scores(one, scores, heat, pixels), normal) for one, normal in of_normals.items()
+            }
             for row, index in enumerate(indices):
                 path = self.images.paths[int(index)]
-                file = self._write_heat_map(path, batch[row].numpy(), maps_shown[row] - lowest, usual - lowest)
+                file = self._write_heat_map(path, pixels[row], maps_shown[row] - lowest, usual - lowest)
                 found.append(
                     ScoredImage(
                         path.as_posix(),
@@ -217,8 +229,8 @@ class _Search:
         """The false-alarm rate, with a note if the default rate is not supported."""
         if self.request.false_alarm is not None:
             return self.request.false_alarm, []
-        if smallest_rate(count) <= _DEFAULT_RATE:
-            return _DEFAULT_RATE, []
+        if smallest_rate(count) <= DEFAULT_RATE:
+            return DEFAULT_RATE, []
         rate = smallest_rate(count)
         return rate, [f"The false-alarm rate is {rate:.3g}, the lowest that {count} held-out normal images support."]
 
@@ -260,63 +272,49 @@ def _model(
     ), f"Model: {subject.name}, EMA weights, without a prompt."
 
 
-def _trained(
-    request: AnomaliesRequest,
-    out: Path,
-    on_progress: OnProgress,
-    on_wait: Callable[[], None],
-    cancelled: Callable[[], bool],
-) -> Path:
-    """The folder of a finished run on the normal images, trained now or resumed from an earlier call with this `out`.
-
-    BadRequest if `out` has a run on other images or with another time; Interrupted when training is stopped, with its
-    state saved; DiffstudioError if training fails.
-    """
-    minutes = request.minutes or 0.0
-    run = RunFolder(out / RUN)
-    check_plan(out, request.normals, minutes, "search for anomalies", run)
-    if state_of(run) is State.FINISHED:
-        return run.path
-    with RunControl(run, out, cancelled) as control:
-
-        def on_event(event: RunEvent) -> None:
-            control.show(event)
-            if isinstance(event, RunWaiting):
-                on_wait()
-            if isinstance(event, RunStep):
-                on_progress("Training on the normal images, seconds", round(event.elapsed_seconds), round(60 * minutes))
-
-        def stopped() -> bool:
-            return control.stopped
-
-        if state_of(run) is State.NEW:
-            train(run.path, request.normals, minutes=minutes, on_event=on_event, cancelled=stopped)
-        else:
-            train(run.path, resume=True, on_event=on_event, cancelled=stopped)
-    if control.stopped or state_of(run) is not State.FINISHED:
-        raise Interrupted("The training was stopped", resume_remedy(out))
-    return run.path
-
-
 # ---- checks and notes ------------------------------------------------------------------------------------------------
+
+
+def _without_copies(real: RealFolder) -> tuple[RealFolder, str]:
+    """The folder without held-out images that are equal to one to compare with, and a note on them.
+
+    Their distances are 0, so that new normal images would all look anomalous.
+    """
+    known = set(digests(real.dataset, real.training))
+    copies = [index for index in real.held_out.tolist() if digests(real.dataset, [index])[0] in known]
+    if not copies:
+        return real, ""
+    held_out = real.dataset.held_out.copy()
+    held_out[copies] = False
+    note = (
+        f"{len(copies):,} of {len(real.held_out):,} held-out normal images are equal to images to compare with, such as "
+        f"{real.dataset.paths[copies[0]].as_posix()}: the scores are calibrated without them."
+    )
+    return replace(real, dataset=replace(real.dataset, held_out=held_out)), note
 
 
 def _check_normals(real: RealFolder) -> None:
     """FolderProblem for too few normal images; BadRequest if all images of a part are equal."""
-    if len(real.held_out) < FEWEST_NORMALS or not len(real.training):
-        raise FolderProblem(
-            f"There are too few normal images in {real.report.folder.name}",
-            f"{FEWEST_NORMALS} must be held out to calibrate the scores, and {len(real.held_out)} of "
-            f"{len(real.dataset)} are",
-            "Add normal images, or hold out more of them in the recipe",
-        )
+    check_count(real.report.folder, len(real.held_out), len(real.dataset))
     check_varied(real)
 
 
-def _notes(real: RealFolder, images: ImageDataset, subject: CheckpointSubject | None) -> list[str]:
-    notes = left_out(real.report, (*real.dataset.skipped, *images.skipped), (*real.dataset.unfit, *images.unfit))
+def _check_folders(request: AnomaliesRequest) -> None:
+    """BadRequest if all searched images are normal images."""
+    if request.folder.resolve().is_relative_to(request.normals.resolve()):
+        raise BadRequest(
+            f"The images of {request.folder} cannot be searched",
+            f"they are in the folder of normal images, {request.normals}",
+            "Choose folders that do not contain each other",
+        )
+
+
+def _notes(real: RealFolder, images: ImageDataset, found: FolderReport, subject: CheckpointSubject | None) -> list[str]:
+    notes = left_out(real.report, real.dataset.skipped, real.dataset.unfit)
+    shared = shared_images(images, real.dataset)
+    notes += notes_on_compared(found.folder.name, images, found, real, "their scores are too low", alike=not shared)
     notes += duplicate_notes("the folder", map(digest_and_flatness, pixels_of(images, range(len(images)))))
-    if shared := shared_images(images, real.dataset):
+    if shared:
         notes.append(
             f"{len(shared):,} of {len(images):,} images are also among the normal ones, such as {shared[0]}: their scores are "
             "too low, because they were used for training or comparison."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,70 +12,134 @@ from torch import Tensor
 
 from diffstudio.errors import BadRequest, unknown_name
 from diffstudio.evaluation.anomalies.calibration import auroc, auroc_interval, combined, weights_of
-from diffstudio.evaluation.anomalies.defects import defects
-from diffstudio.evaluation.anomalies.heat_maps import combined_maps
+from diffstudio.evaluation.anomalies.defects import KINDS, defects
+from diffstudio.evaluation.anomalies.pixel_regression import PixelRegression, highest
 from diffstudio.evaluation.interval import Interval
 from diffstudio.studio.evaluations.anomalies.detectors import Detectors, Maps, OnImages, Scores
 from diffstudio.studio.evaluations.anomalies.request import AUTO
-from diffstudio.studio.evaluations.anomalies.result import COMBINED, TITLES, DetectorResult
+from diffstudio.studio.evaluations.anomalies.result import COMBINED, COMBINED_LOCAL, TITLES, DetectorResult
 
 MOST_DEFECTS = 100
 _PIXELS_OF = 40  # images for the AUROC of pixels
 
 
-def compare_detectors(detectors: Detectors, held_out: Tensor, seed: int, report: OnImages) -> list[DetectorResult]:
-    """The AUROC of each detector on held-out normal images [N,C,H,W] with and without drawn defects; the combination last.
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """All detectors compared on drawn defects, and what combines them."""
 
-    The weights of the combination and of its heat map come from every second image and their AUROC from the others. All
-    other AUROCs compare the same images with and without a defect.
+    results: Sequence[DetectorResult]  # the two combinations last
+    regression: PixelRegression  # combines the heat maps
+    detectors: Detectors
+    held_out: NDArray[np.float32]  # normal images [N,C,H,W]
+
+    def scores(self, name: str, scores: Scores, maps: Maps, images: NDArray[np.float32]) -> NDArray[np.float64]:
+        """The scores [N] of a detector, or of a combination, from those and the maps of all detectors."""
+        if name == COMBINED_LOCAL:
+            return highest(self.regression.maps(maps, images))
+        if name != COMBINED:
+            return scores[name]
+        return combined(scores, self.detectors.held_out_scores, {one.name: one.weight for one in self.results[:-2]})
+
+    def maps(self, name: str, maps: Maps, images: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The heat maps [N,H,W] of a detector, or of a combination."""
+        return self.regression.maps(maps, images) if name in (COMBINED, COMBINED_LOCAL) else maps[name]
+
+    def scores_of_normals(self, name: str) -> NDArray[np.float64]:
+        """The scores of the held-out normal images."""
+        return self.scores(name, self.detectors.held_out_scores, self.detectors.held_out_maps, self.held_out)
+
+    def maps_of_normals(self, name: str) -> NDArray[np.float32]:
+        return self.maps(name, self.detectors.held_out_maps, self.held_out)
+
+
+def compare_detectors(detectors: Detectors, held_out: Tensor, seed: int, report: OnImages) -> Compared:
+    """The AUROC of each detector on held-out normal images [N,C,H,W] with and without drawn defects; combinations last.
+
+    A few images get several kinds of defects each. The weights of the combinations come from every second image and
+    their AUROC from the others. All other AUROCs compare the same images with and without a defect.
     """
     originals = held_out[:MOST_DEFECTS].numpy()
-    drawn, masks, _ = defects(list(originals), seed)
-    found, maps = detectors.score(torch.from_numpy(np.stack(drawn)), report)
-    known = detectors.held_out_scores
-    half = slice(0, None, 2) if len(drawn) > 1 else slice(None)
-    other = slice(1, None, 2) if len(drawn) > 1 else slice(None)
+    count = len(originals)
+    times = max(1, min(len(KINDS), MOST_DEFECTS // count))
+    drawn, masks = _drawn(originals, times, seed)
+    found, maps = detectors.score(torch.from_numpy(drawn), report)
+    known, normal_maps = detectors.held_out_scores, detectors.held_out_maps
+    image_of = np.tile(np.arange(count), times)
+    half = np.flatnonzero(image_of % 2 == 0) if count > 1 else np.arange(len(drawn))
+    other = np.flatnonzero(image_of % 2 == 1) if count > 1 else np.arange(len(drawn))
     weights = weights_of({name: auroc(found[name][half], known[name]) for name in detectors.names})
-    map_weights = weights_of({name: _pixel_area(heat[half], masks[half]).value for name, heat in maps.items()})
+    normals = held_out.numpy()
+    regression = PixelRegression.of(
+        {name: heat[half] for name, heat in maps.items()},
+        {name: heat[:count] for name, heat in normal_maps.items()},
+        (drawn[half], originals),
+        [masks[index] for index in half.tolist()],
+        seed,
+    )
     results = []
     for name in detectors.names:
-        area = auroc_interval(list(found[name]), list(known[name]))
-        pixels = _pixel_area(maps[name], masks) if name in maps else None
-        results.append(DetectorResult(name, area, pixels, weights[name], map_weights.get(name, 0.0)))
-    anomalous, normal = combined(found, known, weights), combined(known, known, weights)
-    pixels = _pixel_area(combined_maps(maps, detectors.held_out_maps, map_weights)[other], masks[other])
-    results.append(DetectorResult(COMBINED, auroc_interval(list(anomalous[other]), list(normal)), pixels, 0.0))
-    return results
+        area = auroc_interval(_by_image(found[name], image_of), list(known[name]))
+        pixels = _pixel_area(maps[name], masks, image_of) if name in maps else None
+        results.append(DetectorResult(name, area, pixels, weights[name]))
+    combined_heat = regression.maps({name: heat[other] for name, heat in maps.items()}, drawn[other])
+    pixels = _pixel_area(combined_heat, [masks[index] for index in other.tolist()], image_of[other])
+    of_normals = highest(regression.maps(normal_maps, normals))
+    for name, anomalous, normal in (
+        (COMBINED, combined(found, known, weights)[other], combined(known, known, weights)),
+        (COMBINED_LOCAL, highest(combined_heat), of_normals),
+    ):
+        area = auroc_interval(_by_image(anomalous, image_of[other]), list(normal))
+        results.append(DetectorResult(name, area, pixels, 0.0))
+    return Compared(results, regression, detectors, normals)
 
 
-def _pixel_area(maps: NDArray[np.float32], masks: Sequence[NDArray[np.bool_]]) -> Interval:
+def _drawn(
+    originals: NDArray[np.float32], times: int, seed: int
+) -> tuple[NDArray[np.float32], list[NDArray[np.bool_]]]:
+    """Each image with so many defects, one at a time and of different kinds: all with their first one, then the second …"""
+    drawn: list[NDArray[np.float32]] = []
+    masks: list[NDArray[np.bool_]] = []
+    for time in range(times):
+        changed, inside, _ = defects(list(originals), seed + time, first_kind=time)
+        drawn += changed
+        masks += inside
+    return np.stack(drawn), masks
+
+
+def _by_image(values: NDArray[np.float64], image_of: NDArray[np.intp]) -> list[NDArray[np.float64]]:
+    """The scores of all defects of each image, which are not independent."""
+    return [values[image_of == image] for image in np.unique(image_of)]
+
+
+def _pixel_area(maps: NDArray[np.float32], masks: Sequence[NDArray[np.bool_]], image_of: NDArray[np.intp]) -> Interval:
     """The AUROC of the pixels that defects change against all other pixels of the same images."""
-    inside = [heat[mask] for heat, mask in zip(maps[:_PIXELS_OF], masks, strict=False) if mask.any()]
-    outside = [heat[~mask] for heat, mask in zip(maps[:_PIXELS_OF], masks, strict=False) if not mask.all()]
+    inside, outside = [], []
+    for image in np.unique(image_of)[:_PIXELS_OF]:
+        of_image = np.flatnonzero(image_of == image).tolist()
+        inside.append(np.concatenate([maps[index][masks[index]] for index in of_image]))
+        outside.append(np.concatenate([maps[index][~masks[index]] for index in of_image]))
+    inside, outside = ([part for part in parts if len(part)] for parts in (inside, outside))
     return auroc_interval(inside, outside)
 
 
+def check_detector(name: str, names: Sequence[str]) -> None:
+    """BadRequest unless a requested detector is available. `names` are those of single detectors."""
+    known = (AUTO, *names, COMBINED, COMBINED_LOCAL)
+    if name not in known:
+        raise BadRequest(
+            unknown_name("detector", name), "not for these images and this model", f"Choose one of {', '.join(known)}"
+        )
+
+
 def choose(results: Sequence[DetectorResult], name: str) -> tuple[str, str]:
-    """The detector to use and a sentence that says why. BadRequest for an unknown name."""
-    names = [one.name for one in results]
+    """The detector to use and a sentence that says why. `name` is one of them, or `auto`."""
     best = max(results, key=lambda one: one.area.value)
     if name == AUTO:
         area = f"AUROC {best.area.value:.3f}"
         why = f"“{TITLES[best.name]}” is used: of all detectors it finds defects drawn into these images best ({area})."
         return best.name, why
-    if name not in names:
-        raise BadRequest(unknown_name("detector", name), remedy=f"Choose one of {', '.join(names)}")
     why = f"“{TITLES[name]}” is used, as requested; the best on drawn defects is “{TITLES[best.name]}”."
     return name, why
-
-
-def scores_of(
-    name: str, scores: Scores, detectors: Detectors, results: Sequence[DetectorResult]
-) -> NDArray[np.float64]:
-    """The scores of a detector, or of the combination."""
-    if name != COMBINED:
-        return scores[name]
-    return combined(scores, detectors.held_out_scores, _weights(results))
 
 
 def choose_map(results: Sequence[DetectorResult], requested: str) -> tuple[str, str]:
@@ -89,14 +154,3 @@ def choose_map(results: Sequence[DetectorResult], requested: str) -> tuple[str, 
         f"The heat maps are those of “{TITLES[best]}”, which show best where defects were drawn (AUROC of pixels "
         f"{areas[best]:.3f})."
     )
-
-
-def map_of(name: str, maps: Maps, detectors: Detectors, results: Sequence[DetectorResult]) -> NDArray[np.float32]:
-    """The heat maps [N,H,W] of a detector, or of the combination."""
-    if name != COMBINED:
-        return maps[name]
-    return combined_maps(maps, detectors.held_out_maps, {one.name: one.map_weight for one in results})
-
-
-def _weights(results: Sequence[DetectorResult]) -> dict[str, float]:
-    return {one.name: one.weight for one in results if one.name != COMBINED}

@@ -30,6 +30,12 @@ Maps = dict[str, NDArray[np.float32]]  # [N,H,W] by detector
 OnImages = Callable[[int, int], None]  # images scored, images in total
 
 
+def available(model: Model | None, channels: int) -> tuple[str, ...]:
+    """The names of the detectors that there are for images of so many channels, with or without a model."""
+    by_model = (DENOISING, LOCAL, LIKELIHOOD) if model is not None else ()
+    return (*by_model, *((PATCHES,) if channels in _COLOUR_CHANNELS else ()), PIXELS)
+
+
 @dataclass(frozen=True)
 class Detectors:
     """All detectors that are available for these normal images, calibrated on held-out ones."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from diffstudio.errors import BadRequest
+from diffstudio.errors import BadRequest, unknown_name
+from diffstudio.studio.evaluations.anomalies.result import DENOISING, LIKELIHOOD, LOCAL, TITLES
 from diffstudio.studio.requests.checks import check_numbers
 
 AUTO = "auto"
 MOST_DRAWS, MOST_MINUTES = 1000, 100_000.0
+_BY_MODEL = (DENOISING, LOCAL, LIKELIHOOD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,15 @@ class AnomaliesRequest:
             raise BadRequest("There is no folder for the model to train", remedy="Choose a folder for the result")
         if self.false_alarm is not None and not 0 < self.false_alarm < 1:
             raise BadRequest(f"The false-alarm rate is {self.false_alarm:g}", "it must be above 0 and below 1")
+        if self.detector not in (AUTO, *TITLES):
+            names = ", ".join((AUTO, *TITLES))
+            raise BadRequest(unknown_name("detector", self.detector[:80]), remedy=f"Choose one of {names}")
+        if self.detector in _BY_MODEL and self.checkpoint is None and self.minutes is None:
+            raise BadRequest(
+                f"The detector {self.detector} needs a model",
+                "neither a checkpoint nor a training time was given",
+                "Name a checkpoint of the normal images, or choose another detector",
+            )
         check_numbers(
             ("number of noise samples", self.draws, 1, MOST_DRAWS),
             ("number of minutes", self.minutes if self.minutes is not None else 1.0, 0.01, MOST_MINUTES),

@@ -14,7 +14,7 @@ from diffstudio.studio.evaluations.results.text import with_interval
 
 FORMAT = 1
 DENOISING, LOCAL, LIKELIHOOD, PATCHES, PIXELS = "denoising", "denoising_local", "likelihood", "patches", "pixels"
-COMBINED = "combined"
+COMBINED, COMBINED_LOCAL = "combined", "combined_local"
 TITLES = {
     DENOISING: "denoising error, whole image",
     LOCAL: "denoising error, local maximum",
@@ -22,6 +22,7 @@ TITLES = {
     PATCHES: "nearest normal patches",
     PIXELS: "nearest normal image",
     COMBINED: "combination",
+    COMBINED_LOCAL: "combination, local maximum",
 }
 HOW_TO_READ = (
     "Images are sorted by their anomaly score, highest first. The p-value is the share of normal images that score at "
@@ -40,7 +41,6 @@ class DetectorResult:
     area: Interval  # AUROC of images
     pixel_area: Interval | None  # AUROC of pixels, if it has a heat map
     weight: float  # in the combination
-    map_weight: float = 0.0  # of its heat map in that of the combination; not in older results
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,6 @@ class AnomaliesResult:
                 Interval(**one["area"]),
                 Interval(**one["pixel_area"]) if one["pixel_area"] is not None else None,
                 one["weight"],
-                one.get("map_weight", 0.0),
             )
             for one in values["detectors"]
         ]

@@ -35,6 +35,7 @@ from diffstudio.studio.evaluations.folders import (
     inspected,
     read_generated,
     read_real,
+    repeated_notes,
     with_stored_dataset,
 )
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
@@ -196,6 +197,7 @@ def _measured(
         notes=(
             *left_out(compared.report, real.dataset.skipped, real.dataset.unfit),
             *_notes(real, numbers, note),
+            *repeated_notes(real),
             *((CHOSEN_BY_HELD_OUT,) if runs or any(map(was_chosen_by_held_out, subjects)) else ()),
         ),
         problem=problem,

@@ -35,7 +35,9 @@ from diffstudio.studio.evaluations.folders import (
     check_conditioning,
     digest_and_flatness,
     duplicate_notes,
+    inspected,
     labels_of,
+    notes_on_compared,
     pixels_of,
 )
 from diffstudio.studio.evaluations.likelihood.likelihood import bound_of_held_out
@@ -153,7 +155,9 @@ class Measuring:
         numbers = np.array(known) if self.classes and min(known, default=-1) >= 0 else None
         names = [path.as_posix() for path in dataset.paths]
         entry = self._measured(subject.name, subject.name, features, asked, kind, names, dataset.batch, numbers)
-        notes = duplicate_notes(subject.name, map(digest_and_flatness, pixels_of(dataset, everything)))
+        found = inspected(subject.folder, self.on_progress, self.check)
+        notes = notes_on_compared(subject.name, dataset, found, self.real)
+        notes += duplicate_notes(subject.name, map(digest_and_flatness, pixels_of(dataset, everything)))
         unknown = Likelihood(None, "A folder of images has no likelihood.")
         return replace(entry, notes=tuple(notes), likelihood=unknown)
 

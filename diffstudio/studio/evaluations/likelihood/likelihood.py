@@ -37,7 +37,7 @@ from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
 from diffstudio.studio.evaluations.evaluate import folder_of, run_of, unknown_split, with_split_of_run
-from diffstudio.studio.evaluations.folders import OnProgress, RealFolder, read_real, shared_images
+from diffstudio.studio.evaluations.folders import OnProgress, RealFolder, alike_images, read_real, shared_images
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.likelihood.autoencoder import PRIOR_NOTE, AutoencoderMeasurement
 from diffstudio.studio.evaluations.likelihood.measurement import (
@@ -258,12 +258,18 @@ def _parts_of_run(
         real, note = with_split_of_run(real, [subject])
         chosen = CHOSEN_BY_HELD_OUT if was_chosen_by_held_out(subject) else ""
         return real, list(filter(None, [note or unknown_split(subject), chosen]))
-    shared = shared_images(real.dataset, read_real(trained_on, subject.recipe.data, on_progress, check).dataset)
+    known = read_real(trained_on, subject.recipe.data, on_progress, check)
+    shared, alike = shared_images(real.dataset, known.dataset), alike_images(real.dataset, known)
     dataset = replace(real.dataset, held_out=np.ones(len(real.dataset), np.bool_))
     notes = [f"{subject.name} was trained on {trained_on}: all images here count as held out."]
     if shared:
         notes.append(
             f"{len(shared):,} of {len(real.dataset):,} images are also in that folder, such as {shared[0]}: the model may "
             "have been trained on them."
+        )
+    elif alike:
+        notes.append(
+            f"{len(alike):,} of {len(real.dataset):,} images look like images of that folder, such as {alike[0][0]} "
+            f"({alike[0][1]}). If they are the same images, saved again, the model may have been trained on them."
         )
     return replace(real, dataset=dataset), notes

@@ -24,6 +24,7 @@ from diffstudio.training.run.setup import left_out
 
 DEQUANTISING, PROBING, BOUNDING = range(3)  # purposes of random numbers
 _PURPOSES = 3
+_NAMED = 3  # classes that a message names
 _BATCH = 16  # images measured together; with a diffusion model they share the steps of the ODE solver
 
 
@@ -67,22 +68,27 @@ class Measurement(ABC):
     def result(self, notes: list[str], training: bool = True) -> LikelihoodResult:
         """The result for held-out and, if `training`, for training images. CheckpointDamaged, BadRequest."""
         real, parts = self.real, []
+        too_few: list[str] = []
         for name, indices in (("held-out images", real.held_out), ("training images", real.training)):
-            if not len(indices) or indices is real.training and not training:
+            if indices is real.training and not training:
+                continue
+            if not len(indices):
+                notes.append(f"There are no {name}, so only one part is measured and no difference.")
                 continue
             chosen, note = self.with_known_class(indices, name)
             notes += [note] if note else []
             if len(chosen) < FEWEST_IMAGES:
-                notes.append(
-                    f"There are {len(chosen)} {name} to measure, and {FEWEST_IMAGES} are needed: they are left out."
+                too_few.append(
+                    f"of {len(indices):,} {name}, {len(chosen)} can be measured, and {FEWEST_IMAGES} are needed"
                 )
+                notes.append(f"Of {len(indices):,} {name}, {len(chosen)} can be measured: they are left out.")
                 continue
             chosen = chosen[spread(len(chosen), min(len(chosen), self.request.count))]
             parts.append(self._part(name, chosen, len(indices)))
         if not parts:
             raise BadRequest(
                 not_measured(real.report.folder.name),
-                notes[-1].removesuffix(".") if notes else "it has too few images",
+                "; ".join([*too_few, *self._asked_for()]) or "it has no images",
                 "Use the folder that the checkpoint was trained on",
             )
         gaps = {}
@@ -144,6 +150,14 @@ class Measurement(ABC):
         left = int((~known).sum())
         note = f"{left:,} of {len(indices):,} {name} have a class that {self.subject.name} does not know: left out."
         return indices[known], note if left else ""
+
+    def _asked_for(self) -> list[str]:
+        """A clause on the classes that a class-conditional checkpoint knows."""
+        known = self.subject.checkpoint.classes
+        if self.subject.checkpoint.conditioning is not Conditioning.CLASS:
+            return []
+        shown = ", ".join(known[:_NAMED]) + (", …" if len(known) > _NAMED else "")
+        return [f"{self.subject.name} knows only the classes {shown}"]
 
     # ---- notes -------------------------------------------------------------------------------------------------------
 

@@ -72,11 +72,15 @@ class Proving:
     def prove(self, synthetic: Labelled, ratios: Sequence[float], left_out: int) -> Proof:
         """Train and compare the classifiers. BadRequest for too few real images, or only one class."""
         self._check()
-        usable = [ratio for ratio in sorted(ratios) if ratio * len(self.training) <= len(synthetic)]
+        counts = {ratio: round(ratio * len(self.training)) for ratio in sorted(ratios)}
+        usable = [
+            ratio for ratio, count in counts.items() if count > 0 and ratio * len(self.training) <= len(synthetic)
+        ]
         notes = [
-            f"The ratio {ratio:g} needs {round(ratio * len(self.training)):,} synthetic images, and there are "
-            f"{len(synthetic):,}."
-            for ratio in ratios
+            f"The ratio {ratio:g} needs {count:,} synthetic images, and there are {len(synthetic):,}."
+            if count
+            else f"The ratio {ratio:g} is less than one synthetic image for {len(self.training):,} real ones."
+            for ratio, count in counts.items()
             if ratio not in usable
         ]
         if left_out:

@@ -58,3 +58,9 @@ class SynthesiseRequest:
                 f"The ratios are {', '.join(f'{ratio:g}' for ratio in self.ratios) or 'none'}",
                 "each must be above 0 and at most 100",
             )
+        if len(set(self.ratios)) < len(self.ratios):
+            raise BadRequest(
+                f"The ratios are {', '.join(f'{ratio:g}' for ratio in self.ratios)}",
+                "one of them is given twice",
+                "Give each ratio once",
+            )

@@ -23,9 +23,9 @@ from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
 from diffstudio.models.model import Model
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.evaluations.evaluate import with_split_of_run
+from diffstudio.studio.evaluations.evaluate import folder_of, run_of, unknown_split, with_split_of_run
 from diffstudio.studio.evaluations.feature_choice import feature_network
-from diffstudio.studio.evaluations.folders import OnProgress, RealFolder, read_real
+from diffstudio.studio.evaluations.folders import OnProgress, RealFolder, check_varied, read_real
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.measure import FeatureFiles, features_of_real, views_of
 from diffstudio.studio.evaluations.place import scratch_folder
@@ -241,7 +241,7 @@ def _synthesis(
         dict(Counter(record.label for record in folder.kept)),
         {"seed": making.request.seed, "weights": "EMA"} | samples.settings | making.guidance.settings,
         features,
-        notes=tuple(filter(None, (note, *_notes(made, wanted, folder, real)))),
+        notes=tuple(filter(None, (note, *_notes(made, wanted, folder, real, samples.subject)))),
     )
 
 
@@ -266,6 +266,7 @@ def _check_training_images(folder: Path, real: RealFolder) -> None:
             f"There are too few training images in {folder.name}",
             f"the test for near-copies needs {_FEWEST_REAL}, and there are {len(real.training):,}",
         )
+    check_varied(real, held_out=False)
 
 
 def _checkpoint(request: SynthesiseRequest, library: Library) -> CheckpointSubject:
@@ -318,7 +319,18 @@ def _requested_counts(request: SynthesiseRequest, subject: CheckpointSubject, re
     return {label: count for label, count in counts.items() if count}
 
 
-def _notes(made: int, wanted: Mapping[str, int], folder: SyntheticFolder, real: RealFolder) -> Iterator[str]:
+def _notes(
+    made: int, wanted: Mapping[str, int], folder: SyntheticFolder, real: RealFolder, subject: CheckpointSubject
+) -> Iterator[str]:
+    run = run_of(subject)
+    trained_on = folder_of(run) if run is not None else None
+    if trained_on not in (None, real.report.folder.resolve()):
+        yield (
+            f"{subject.name} was trained on {trained_on}, and near-copies are only looked for among the images of "
+            f"{real.report.folder}: copies of other training images are not found."
+        )
+    elif unknown := unknown_split(subject):
+        yield unknown
     total = sum(wanted.values())
     if made < total:
         kept = Counter(record.label for record in folder.kept)

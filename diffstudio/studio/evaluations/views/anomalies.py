@@ -14,6 +14,7 @@ from diffstudio.evaluation.anomalies.calibration import threshold
 from diffstudio.studio.evaluations.anomalies.decisions import Decision, read_decisions
 from diffstudio.studio.evaluations.anomalies.result import (
     COMBINED,
+    COMBINED_LOCAL,
     DENOISING,
     HOW_TO_READ,
     LOCAL,
@@ -30,7 +31,12 @@ from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, Tabl
 
 MOST_LISTED = 20  # held-out normal images that look anomalous
 _SMALLEST_STEP = 1e-12  # tolerance: p-values are multiples of 1 / (1 + n) up to rounding
-_BELOW_A_PLOT = {DENOISING: "denoising", LOCAL: "local maximum", COMBINED: "combination"}  # short names for the plot
+_BELOW_A_PLOT = {
+    DENOISING: "denoising",
+    LOCAL: "local maximum",
+    COMBINED: "combination",
+    COMBINED_LOCAL: "combined maximum",
+}  # short names for the plot
 _COLUMNS = (
     Column("auroc", "AUROC", "How often a drawn defect scores higher than a normal image: 0.5 is chance", True),
     Column("pixel_auroc", "AUROC of pixels", "How often a pixel of a defect scores higher than other pixels", True),
@@ -144,7 +150,7 @@ def _table(found: AnomaliesResult) -> Table:
             (
                 Cell(one.area.value, one.area.low, one.area.high),
                 Cell(one.pixel_area.value, one.pixel_area.low, one.pixel_area.high) if one.pixel_area else None,
-                Cell(one.weight / total) if one.name != COMBINED else None,
+                Cell(one.weight / total) if one.name not in (COMBINED, COMBINED_LOCAL) else None,
             ),
         )
         for one in found.detectors

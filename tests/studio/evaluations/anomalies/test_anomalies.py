@@ -21,10 +21,12 @@ from diffstudio.models.library.library import Library
 from diffstudio.models.memory.lease import Lease
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.anomalies import anomalies as module
+from diffstudio.studio.evaluations.anomalies import training
 from diffstudio.studio.evaluations.anomalies.anomalies import HEAT_MAPS, RESULT, TABLE, anomalies
 from diffstudio.studio.evaluations.anomalies.request import AnomaliesRequest
 from diffstudio.studio.evaluations.anomalies.result import (
     COMBINED,
+    COMBINED_LOCAL,
     DENOISING,
     HOW_TO_READ,
     LIKELIHOOD,
@@ -41,7 +43,7 @@ from diffstudio.training.run.events import RunFinished, RunStopped
 from diffstudio.training.run.run_folder import Command, RunFolder
 from tests.studio.evaluations.small_models import RECIPE, write_checkpoint, write_images
 
-ALL = {DENOISING, LOCAL, LIKELIHOOD, PATCHES, PIXELS, COMBINED}
+ALL = {DENOISING, LOCAL, LIKELIHOOD, PATCHES, PIXELS, COMBINED, COMBINED_LOCAL}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -131,12 +133,12 @@ def test_result_table_and_heat_maps_are_written(found: AnomaliesResult, out: Pat
 
 def test_without_a_model_the_distances_alone_are_compared(normals: Path, folder: Path, checkpoint: Path) -> None:
     alone = run(normals, folder)
-    assert {one.name for one in alone.detectors} == {PATCHES, PIXELS, COMBINED}
+    assert {one.name for one in alone.detectors} == {PATCHES, PIXELS, COMBINED, COMBINED_LOCAL}
     assert alone.model.startswith("No model of the normal images") and alone.images[0].heat_map == ""
     chosen = run(normals, folder, detector=PIXELS, false_alarm=0.2)
     assert "The heat maps are those of “nearest normal image”." in chosen.why
     assert chosen.detector == PIXELS and "is used, as requested" in chosen.why and chosen.false_alarm == 0.2
-    with pytest.raises(BadRequest, match="There is no detector called 'denoising'"):
+    with pytest.raises(BadRequest, match="The detector denoising needs a model"):
         run(normals, folder, detector=DENOISING)
     seen: list[str] = []
     with pytest.raises(BadRequest, match="A false-alarm rate of 0.001 needs more normal images"):
@@ -164,6 +166,31 @@ def test_what_makes_scores_doubtful_is_said(normals: Path, tmp_path: Path) -> No
     assert any("are of a single colour" in note for note in notes)
 
 
+def test_images_that_are_all_normal_ones_are_not_searched(normals: Path) -> None:
+    for inside in (normals, normals / "red"):
+        with pytest.raises(BadRequest, match="they are in the folder of normal images"):
+            run(normals, inside)
+
+
+def test_anomalies_among_the_images_to_compare_with_are_said(tmp_path: Path, folder: Path) -> None:
+    """They are not held out, so that no score says it, and similar anomalies are near to them."""
+    spoiled = write_images(tmp_path / "normals", 60, seed=0)
+    rng = np.random.default_rng(0)
+    names = [f"noise-{number}.png" for number in range(12)]
+    for name in names:
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(spoiled / "red" / name)
+    real = module.read_real(spoiled, None, lambda *_: None, lambda: None)
+    training_names = {real.dataset.paths[index].name for index in real.training} & set(names)
+    for name in set(names) - training_names:
+        (spoiled / "red" / name).unlink()
+    for name in sorted(training_names)[1:]:
+        (spoiled / "red" / name).unlink()
+    notes = run(spoiled, folder, detector=PIXELS).notes
+    assert any(
+        "1 of the" in note and "to compare with are unlike all others, such as red/noise-" in note for note in notes
+    )
+
+
 def test_anomalies_among_the_normal_images_are_listed(tmp_path: Path, folder: Path) -> None:
     """A black image whose name makes it one of the held-out ones."""
     spoiled = write_images(tmp_path / "normals", 60, seed=0)
@@ -179,11 +206,32 @@ def test_anomalies_among_the_normal_images_are_listed(tmp_path: Path, folder: Pa
     assert any("held-out normal images score far above the others" in note for note in found.notes)
 
 
+def test_held_out_images_that_are_compared_with_themselves_do_not_calibrate(tmp_path: Path, folder: Path) -> None:
+    """Their distances are 0: with them, every new normal image would be called anomalous."""
+    repeated = write_images(tmp_path / "repeated", 40, seed=0)
+    for path in sorted(repeated.rglob("*.png"))[:12]:
+        for number in range(6):
+            (path.parent / f"{path.stem}-again-{number}.png").write_bytes(path.read_bytes())
+    found = run(repeated, folder, detector=PIXELS)
+    assert any("held-out normal images are equal to images to compare with, such as" in note for note in found.notes)
+    assert min(found.normal_scores) > 0 and sum(image.anomalous for image in found.images) < 6
+    five = tmp_path / "five"
+    five.mkdir()
+    for number in range(100):
+        Image.new("RGB", (16, 16), (40 * (number % 5), 90, 10)).save(five / f"{number}.png")
+    with pytest.raises(
+        FolderProblem, match="8 different ones must be held out to calibrate the scores, and 0 of 100 are"
+    ):
+        run(five, folder)
+
+
 def test_few_normals_raise_the_rate_or_are_refused(tmp_path: Path, folder: Path) -> None:
     few = write_images(tmp_path / "few", 22, seed=3)
     found = run(few, folder)
     assert found.false_alarm > 0.05 and any("the lowest that" in note for note in found.notes)
-    with pytest.raises(FolderProblem, match="There are too few normal images in three: 8 must be held out"):
+    with pytest.raises(
+        FolderProblem, match="There are too few normal images in three: 8 different ones must be held out"
+    ):
         run(write_images(tmp_path / "three", 3, seed=0), folder)
 
 
@@ -204,6 +252,8 @@ def test_a_checkpoint_that_is_broken_or_none_is_said(normals: Path, folder: Path
         ({"minutes": 1.0}, "There is no folder for the model to train"),
         ({"false_alarm": 0.0}, "The false-alarm rate is 0"),
         ({"draws": 0}, "The number of noise samples is 0"),
+        ({"detector": "best"}, "There is no detector called 'best'. Choose one of auto, denoising"),
+        ({"detector": "likelihood"}, "The detector likelihood needs a model"),
         ({"seed": -1}, "The seed is -1"),
     ],
 )
@@ -240,7 +290,7 @@ class Trainer:
 @pytest.fixture
 def trainer(monkeypatch: pytest.MonkeyPatch) -> Trainer:
     trainer = Trainer()
-    monkeypatch.setattr(module, "train", trainer)
+    monkeypatch.setattr(training, "train", trainer)
     return trainer
 
 
@@ -251,7 +301,7 @@ def test_a_model_is_trained_once_and_goes_on_where_it_was_stopped(
     request = AnomaliesRequest(normals, folder, minutes=0.5, draws=1, device="cpu", out=tmp_path / "out")
     trainer.wait_for = Command.STOP
     with pytest.raises(Interrupted, match="The training was stopped. Start it again with its result in"):
-        anomalies(request, Library(), cancelled=lambda: True)
+        anomalies(request, Library(), cancelled=lambda: bool(trainer.asked))
     JobFolder(tmp_path / "out").send(Command.STOP)
     with pytest.raises(Interrupted):
         anomalies(request, Library())
@@ -260,7 +310,7 @@ def test_a_model_is_trained_once_and_goes_on_where_it_was_stopped(
     found = anomalies(request, Library())
     assert [given.get("minutes") for given in trainer.asked] == [0.5, None, None]
     assert all(given["resume"] for given in trainer.asked[1:]) and found.model.startswith("Model: run")
-    assert module._trained(request, tmp_path / "out", lambda *_: None, lambda: None, lambda: False)
+    assert training.trained(request, tmp_path / "out", lambda *_: None, lambda: None, lambda: False)
     assert len(trainer.asked) == 3
     with pytest.raises(BadRequest, match=r"holds another search for anomalies: it trains on .*, 0.5 minutes"):
         anomalies(replace(request, minutes=2.0), Library())
@@ -274,5 +324,5 @@ def test_a_run_of_another_folder_is_not_taken(normals: Path, folder: Path, tmp_p
         run(normals, folder, minutes=0.5, out=tmp_path / "out")
     trainer(tmp_path / "same" / "run", normals, minutes=0.5)
     request = AnomaliesRequest(normals, folder, minutes=0.5, out=tmp_path / "same")
-    module._trained(request, tmp_path / "same", lambda *_: None, lambda: None, lambda: False)
+    training.trained(request, tmp_path / "same", lambda *_: None, lambda: None, lambda: False)
     assert len(trainer.asked) == 2

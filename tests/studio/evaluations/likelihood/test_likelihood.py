@@ -144,7 +144,7 @@ def test_classes_that_it_does_not_know_are_left_out(tmp_path: Path, checkpoint: 
     assert all(image.label == "red" for part in result.parts for image in part.images)
     assert any("have a class that squares does not know" in note for note in result.notes)
     (folder / "red").rename(folder / "yellow")
-    with pytest.raises(BadRequest, match=r"The likelihood of real cannot be measured: There are 0 training images"):
+    with pytest.raises(BadRequest, match=r"squares knows only the classes blue, red"):
         run(checkpoint, folder, flow=False)
 
 
@@ -158,6 +158,7 @@ def test_another_folder_is_held_out_and_what_it_shares_is_said(tmp_path: Path) -
     assert [part.name for part in result.parts] == ["held-out images"] and result.parts[0].available == 7
     assert not result.gaps
     assert any("1 of 7 images are also in that folder, such as red/copy.png" in note for note in result.notes)
+    assert "There are no training images, so only one part is measured and no difference." in result.notes
 
 
 def test_what_has_no_likelihood_is_said(real: Path, tmp_path: Path) -> None:
@@ -166,6 +167,12 @@ def test_what_has_no_likelihood_is_said(real: Path, tmp_path: Path) -> None:
     spoiled = write_checkpoint(tmp_path / "spoiled.safetensors", spoil=True)
     with pytest.raises(CheckpointDamaged, match="The likelihood of spoiled cannot be computed"):
         run(spoiled, real)
+    unknown = write_images(tmp_path / "unknown", 8, seed=0, classes=False)
+    known = write_checkpoint(tmp_path / "known.safetensors")
+    with pytest.raises(
+        BadRequest, match=r"of \d held-out images, 0 can be measured, .* known knows only the classes blue, red"
+    ):
+        run(known, unknown)
     with pytest.raises(BadRequest, match="The number of images is 1: it must be between 2 and"):
         LikelihoodRequest("x", real, 1)
 

@@ -85,9 +85,10 @@ def test_images_that_add_nothing_are_said_to_add_nothing() -> None:
 
 
 def test_ratios_without_enough_images_are_named_and_what_there_is_is_used() -> None:
-    found = proof(stripes(40, 0), stripes(10, 2), (0.5, 1.0))
+    found = proof(stripes(40, 0), stripes(10, 2), (1e-6, 0.5, 1.0))
     assert found.rows[2].ratio == 0.25 and found.rows[2].images == 50
     assert found.notes == (
+        "The ratio 1e-06 is less than one synthetic image for 40 real ones.",
         "The ratio 0.5 needs 20 synthetic images, and there are 10.",
         "The ratio 1 needs 40 synthetic images, and there are 10.",
         "3 of the synthetic images are near-copies of held-out images and were not used in the proof.",

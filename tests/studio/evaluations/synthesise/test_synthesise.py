@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from PIL import Image
 
 from diffstudio import cli
 from diffstudio.errors import BadRequest, Interrupted
@@ -29,6 +30,7 @@ from diffstudio.studio.evaluations.synthesise.result import Synthesis
 from diffstudio.studio.evaluations.synthesise.synthesise import synthesise
 from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.training.data.inspect_folder import inspect_folder
+from diffstudio.training.run.run_folder import RunFolder
 from tests.studio.evaluations.small_models import COLOURS, RECIPE, write_checkpoint, write_images
 
 COPIED = 7  # seeds that are multiples of it give a training image again
@@ -263,6 +265,7 @@ def test_the_command_line_makes_the_request(monkeypatch: pytest.MonkeyPatch, tmp
         ({"autoguidance_scale": 0.5}, "The autoguidance scale is 0.5"),
         ({"seeds": 2}, "The number of classifiers of each kind is 2"),
         ({"ratios": (1.0, -1.0)}, "The ratios are 1, -1"),
+        ({"ratios": (1.0, 2.0, 1.0)}, "The ratios are 1, 2, 1: one of them is given twice"),
     ],
 )
 def test_requests_that_cannot_be(changes: dict[str, Any], match: str) -> None:
@@ -281,6 +284,26 @@ def test_what_a_checkpoint_cannot_do(real: Path, tmp_path: Path) -> None:
     with pytest.raises(BadRequest, match="There are too few training images"):
         few = write_images(tmp_path / "few", 2, seed=0)
         run(request_of(unconditional, few, tmp_path / "d", per_class=None, count=2))
+
+
+def test_what_the_test_for_copies_does_not_know_is_said(
+    checkpoint: Path, real: Path, tmp_path: Path, faithful: object
+) -> None:
+    """Copies of training images that are in another folder are not found, and equal images tell nothing about copies."""
+    found = run(request_of(checkpoint, real, tmp_path / "alone", per_class=1))
+    assert any("squares is not in the folder of its run" in note for note in found.notes)
+    there = RunFolder.create(tmp_path / "run", RECIPE, tmp_path / "other photos")
+    (tmp_path / "other photos").mkdir()
+    there.latest_checkpoint.parent.mkdir(exist_ok=True)
+    there.latest_checkpoint.write_bytes(checkpoint.read_bytes())
+    found = run(request_of(there.path, real, tmp_path / "other", per_class=1))
+    assert any("near-copies are only looked for among the images of" in note for note in found.notes)
+    equal = tmp_path / "equal"
+    equal.mkdir()
+    for number in range(30):
+        Image.new("RGB", (16, 16), "red").save(equal / f"{number}.png")
+    with pytest.raises(BadRequest, match=r"The training images of equal cannot be compared with: all \d+ are equal"):
+        run(request_of(checkpoint, equal, tmp_path / "none"))
 
 
 def test_a_proof_is_part_of_the_result(checkpoint: Path, real: Path, tmp_path: Path, faithful: object) -> None:
