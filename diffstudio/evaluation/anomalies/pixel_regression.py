@@ -15,7 +15,7 @@ _WIDER = 3.0  # of the blur of the second scale
 _FLOOR = 0.02  # added before logarithms, as a share of the mean of normal images
 _LEAST_DETAIL = 0.02  # added to the detail, of values in [-1,1]
 _RIDGE = 0.005  # penalty of the squared weights, relative to the mean loss
-_ROUNDS = 25  # of Newton's method
+_ROUNDS = 15  # of Newton's method
 _MOST_PIXELS = 60_000
 _TOP = 0.01  # share of an image's pixels whose mean is its score
 
@@ -123,6 +123,4 @@ def _logistic(features: NDArray[np.float64], labels: NDArray[np.float64]) -> NDA
         while loss(weights - step) > before and float(np.abs(step).max()) > 1e-9:
             step = step / 2
         weights = weights - step
-        if float(np.abs(step).max()) < 1e-6:
-            break
     return weights

@@ -61,6 +61,16 @@ def test_the_weights_are_those_of_scikit_learn(share: float) -> None:
     assert found[-1] == pytest.approx(expected.intercept_[0], abs=1e-3)
 
 
+def test_features_with_rare_large_values_give_the_optimum_too() -> None:
+    """Whole steps of Newton's method would go too far here."""
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(400, 2)) ** 5
+    x /= x.std(axis=0)
+    y = (x[:, 0] + 0.3 * rng.normal(size=400) > 1).astype(float)
+    expected = LogisticRegression(C=1 / (_RIDGE * len(x)), class_weight="balanced", tol=1e-8).fit(x, y)
+    np.testing.assert_allclose(_logistic(x, y)[:-1], expected.coef_[0], atol=0.02)
+
+
 def test_separable_defects_and_maps_that_never_vary_give_finite_weights() -> None:
     flat = np.zeros((2, 8, 8), np.float32)
     defective, mask = flat.copy(), np.zeros((8, 8), bool)
