@@ -32,6 +32,7 @@ EVALUATING = {
         "attention.prompts",
         "anomalies.choice",
         "anomalies.detectors",
+        "anomalies.training",
         "evaluate",
         "features.features",
         "features.probing",

@@ -16,8 +16,8 @@ _TOLERANCE = 1e-9  # of the number of images that a rate allows
 _TO_DEVIATION = 1.4826  # standard deviation / median absolute deviation of a normal distribution
 
 
-def checked(scores: ArrayLike, what: str, at_least: int = 0) -> Scores:
-    """The scores as an array. BadRequest for NaN and infinite ones, which have no rank, and for fewer than `at_least`."""
+def checked(scores: ArrayLike, what: str, *, required: bool = False) -> Scores:
+    """The scores as an array. BadRequest for NaN and infinite ones, which have no rank, and if `required` ones are missing."""
     values = np.asarray(scores, np.float64)
     if bad := int(np.count_nonzero(~np.isfinite(values))):
         raise BadRequest(
@@ -25,8 +25,8 @@ def checked(scores: ArrayLike, what: str, at_least: int = 0) -> Scores:
             f"{bad:,} of {values.size:,} are NaN or infinite",
             "Check the images and the checkpoint for such values",
         )
-    if values.size < at_least:
-        raise BadRequest(f"There are too few {what} images", f"{at_least:,} are needed and there are {values.size:,}")
+    if required and not values.size:
+        raise BadRequest("There is nothing to calibrate the scores with", f"there are no {what} images")
     return values
 
 
@@ -65,12 +65,12 @@ def threshold(normals: ArrayLike, rate: float) -> float:
 
 def two_sided(values: ArrayLike, normals: ArrayLike) -> Scores:
     """Distances of log-likelihoods from the median of normal images: a typicality test, Nalisnick et al. (1906.02994)."""
-    return np.abs(checked(values, "searched") - np.median(checked(normals, "normal", at_least=1)))
+    return np.abs(checked(values, "searched") - np.median(checked(normals, "normal", required=True)))
 
 
 def standardised(scores: ArrayLike, normals: ArrayLike) -> Scores:
     """Robust z-scores: the distance above the median of the normal images, in units of their median absolute deviation."""
-    known = checked(normals, "normal", at_least=1)
+    known = checked(normals, "normal", required=True)
     middle = np.median(known)
     spread = _TO_DEVIATION * np.median(np.abs(known - middle)) or known.std() or 1.0
     return np.asarray((checked(scores, "searched") - middle) / spread, np.float64)
@@ -139,7 +139,7 @@ def outliers(normals: ArrayLike) -> NDArray[np.intp]:
 
     They are more than three interquartile ranges above the third quartile, like 1 in 850,000 of normally distributed values.
     """
-    known = checked(normals, "normal", at_least=1)
+    known = checked(normals, "normal", required=True)
     first, third = np.quantile(known, [0.25, 0.75])
     far = np.flatnonzero(known > third + 3 * (third - first))
     return far[np.argsort(-known[far], kind="stable")]

@@ -125,5 +125,5 @@ def test_scores_without_a_rank_are_refused() -> None:
         with pytest.raises(BadRequest, match="2 of 3 are NaN or infinite"):
             compute()
     for compute in (lambda: standardised(good, []), lambda: two_sided(good, []), lambda: outliers([])):
-        with pytest.raises(BadRequest, match="too few normal images: 1 are needed and there are 0"):
+        with pytest.raises(BadRequest, match="nothing to calibrate the scores with: there are no normal images"):
             compute()
