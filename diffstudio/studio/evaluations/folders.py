@@ -29,7 +29,6 @@ from diffstudio.training.data.pixel_choice import CROP, choose_pixels
 from diffstudio.training.preparation.stored_dataset import StoredDataset
 from diffstudio.training.recipe import DataRecipe
 from diffstudio.training.run.run_folder import RunFolder
-from diffstudio.training.run.setup import left_out
 
 OnProgress = Callable[[str, int, int], None]  # what is being done, how much is done, of how much (0: not known)
 LARGEST_SIDE = 224  # px, at which images are read where no checkpoint says how
@@ -223,7 +222,8 @@ def notes_on_compared(
     """Sentences about a folder of images that are compared with the real ones: which are not used, or used only after a
     change, and with `alike` how many of them look like real images. `consequence`: of being the same images, a clause.
     """
-    about = [f"{name}: {sentence}" for sentence in left_out(found, images.skipped, images.unfit)]
+    unused = found.unused(images.skipped, images.unfit)
+    about = [f"{name}: {one.sentence()}" for one in unused if one.files]
     about += [
         f"{count:,} of {len(found.images):,} images of {name} {what}."
         for what, count in _changed(found, real).items()
