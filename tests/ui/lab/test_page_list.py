@@ -14,6 +14,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.cli import _parser
 from diffstudio.studio.evaluations.job_folder import JobFolder
+from diffstudio.studio.evaluations.synthesise.request import LEAST_SEEDS, SynthesiseRequest
 from diffstudio.ui.lab.form_view import FormView
 from diffstudio.ui.lab.page import LabPage
 from diffstudio.ui.lab.page_list import PAGES, page_of, title_of
@@ -36,7 +37,7 @@ def parsed(verb: str, arguments: list[str]) -> argparse.Namespace:
         ("compare", ["/photos", "--models", "vae,gan", "--minutes", "3", "--seeds", "1", "--with", "starter", "/made"]),
         ("compare", ["/photos", "--models", "none", "--minutes", "10", "--with", "/made", "--seed", "4"]),
         ("compare", ["/photos", "--models", "diffusion,vae,gan,my recipe", "--minutes", "10"]),
-        ("synthesise", ["starter", "300", "/photos", "--prove", "--seeds", "3"]),
+        ("synthesise", ["starter", "300", "/photos", "--prove", "--seeds", "7"]),
         ("anomalies", ["/good", "/photos"]),
         ("anomalies", ["parts", "/good", "/photos", "--false-alarm", "0.01", "--draws", "4", "--detector", "pixels"]),
         ("anomalies", ["/good", "/photos", "--minutes", "2.5", "--seed", "3"]),
@@ -81,6 +82,15 @@ def test_the_total_time_is_said_before_the_start(qtbot: QtBot, dressed: QApplica
     assert view.problem.text() == "Trains 1 run: 1 min in all, plus the evaluation."
     view.form.fill(["/photos", "--minutes", "1", "--models", "none"])
     assert view.problem.text().startswith("Trains nothing")
+
+
+def test_the_proof_has_no_fewer_classifiers_than_the_command_accepts(qtbot: QtBot, dressed: QApplication) -> None:
+    form = synthesise.make_form()
+    qtbot.addWidget(form)
+    form.fill(["starter", "300", "/photos", "--prove", "--seeds", "1"])
+    arguments = form.arguments()
+    seeds = int(arguments[arguments.index("--seeds") + 1]) if "--seeds" in arguments else LEAST_SEEDS
+    assert seeds == LEAST_SEEDS and SynthesiseRequest("", Path(), Path(), 1, seeds=seeds).seeds == seeds
 
 
 def test_a_comparison_is_shown(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from diffstudio.studio.evaluations.job_folder import JobFolder
+from diffstudio.studio.evaluations.synthesise.request import LEAST_SEEDS
 from diffstudio.studio.evaluations.views.synthesis import SynthesisView, read_synthesis
 from diffstudio.ui.lab.fields import NumberField, SwitchField
 from diffstudio.ui.lab.form import LabForm
@@ -69,7 +70,7 @@ def make_form() -> LabForm:
         tooltip="Train small classifiers with and without the synthetic images, and compare their accuracy",
     )
     seeds = NumberField(
-        "Classifiers", "--seeds", 2, 20, value=5, tooltip="Classifiers of each kind to train for the proof"
+        "Classifiers", "--seeds", LEAST_SEEDS, 20, tooltip="Classifiers of each kind to train for the proof"
     )
     return LabForm(
         (("Images", (folder, checkpoint, count)), ("Options", (prove, seeds, features_field(), seed_field()))),
