@@ -52,7 +52,7 @@ from diffstudio.studio.evaluations.folders import (
     read_generated,
     read_real,
     repeated_notes,
-    with_stored_dataset,
+    with_split_of_run,
 )
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.kept_images import KeptImages, closest, save_image
@@ -76,10 +76,12 @@ from diffstudio.studio.evaluations.subjects import (
     Subject,
     data_recipe,
     find_subjects,
+    folder_of,
     image_folders,
+    run_of,
+    unknown_split,
 )
 from diffstudio.studio.runs.runs import file_name
-from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.training.run.setup import left_out
 
 RESULT = "evaluation.json"  # in the request's `out`
@@ -368,37 +370,3 @@ def kind_of_labels(real: RealFolder, captions: Sequence[str], classes: Sequence[
     if known & set(captions):
         return Conditioning.TEXT
     return Conditioning.CLASS if len(set(classes) & set(real.dataset.classes) - {""}) > 1 else Conditioning.NONE
-
-
-def with_split_of_run(real: RealFolder, subjects: Sequence[Subject]) -> tuple[RealFolder, str]:
-    """By the run of the first checkpoint that lies in one; another folder than the run's is read by the recipe alone."""
-    for run in filter(None, map(run_of, subjects)):
-        trained_on = folder_of(run)
-        if trained_on == real.report.folder.resolve() or trained_on is not None and not trained_on.exists():
-            return with_stored_dataset(real, run)
-    return real, ""
-
-
-def run_of(subject: Subject) -> RunFolder | None:
-    """The run whose folder a checkpoint lies in."""
-    if not isinstance(subject, CheckpointSubject):
-        return None
-    try:
-        return RunFolder.open(subject.checkpoint.path.parent.parent)
-    except DiffstudioError:
-        return None
-
-
-def unknown_split(subject: Subject) -> str:
-    """A note on a checkpoint whose run is unknown, such as a copied file, and with it the held-out images."""
-    if not isinstance(subject, CheckpointSubject) or run_of(subject) is not None:
-        return ""
-    return (
-        f"{subject.name} is not in the folder of its run, so the images are split by its recipe. It may have been trained on "
-        "some of those that are held out here."
-    )
-
-
-def folder_of(run: RunFolder) -> Path | None:
-    folder = run.info().get("pictures")
-    return Path(folder).resolve() if isinstance(folder, str) else None

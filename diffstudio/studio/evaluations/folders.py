@@ -20,7 +20,7 @@ from diffstudio import paths
 from diffstudio.errors import BadRequest, FolderProblem
 from diffstudio.evaluation.prdc import NEIGHBOURS
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.evaluations.subjects import CheckpointSubject
+from diffstudio.studio.evaluations.subjects import CheckpointSubject, Subject, folder_of, run_of
 from diffstudio.training.data.dataset import ImageDataset, build_dataset
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord, InspectionProgress, count_of
 from diffstudio.training.data.inspect_folder import MIN_SIDE, finish_inspection
@@ -351,3 +351,12 @@ def digests(dataset: ImageDataset, numbers: Iterable[int]) -> list[bytes]:
 def digest(image: NDArray[np.generic]) -> bytes:
     """A hash of an image's pixels and size."""
     return hashlib.blake2b(repr(image.shape).encode() + image.tobytes(), digest_size=16).digest()
+
+
+def with_split_of_run(real: RealFolder, subjects: Sequence[Subject]) -> tuple[RealFolder, str]:
+    """By the run of the first checkpoint that lies in one; another folder than the run's is read by the recipe alone."""
+    for run in filter(None, map(run_of, subjects)):
+        trained_on = folder_of(run)
+        if trained_on == real.report.folder.resolve() or trained_on is not None and not trained_on.exists():
+            return with_stored_dataset(real, run)
+    return real, ""

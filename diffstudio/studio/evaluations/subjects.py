@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
-from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, RunProblem
+from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, DiffstudioError, RunProblem
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import FAMILIES, is_trained_here
 from diffstudio.models.files.formats import INDEX
@@ -187,3 +187,28 @@ def check_same_reading(first: str, one: DataRecipe, other: str, two: DataRecipe)
             f"their runs read their folders with another {', '.join(differences)}",
             "Evaluate them one at a time",
         )
+
+
+def run_of(subject: Subject) -> RunFolder | None:
+    """The run whose folder a checkpoint lies in."""
+    if not isinstance(subject, CheckpointSubject):
+        return None
+    try:
+        return RunFolder.open(subject.checkpoint.path.parent.parent)
+    except DiffstudioError:
+        return None
+
+
+def unknown_split(subject: Subject) -> str:
+    """A note on a checkpoint whose run is unknown, such as a copied file, and with it the held-out images."""
+    if not isinstance(subject, CheckpointSubject) or run_of(subject) is not None:
+        return ""
+    return (
+        f"{subject.name} is not in the folder of its run, so the images are split by its recipe. It may have been trained on "
+        "some of those that are held out here."
+    )
+
+
+def folder_of(run: RunFolder) -> Path | None:
+    folder = run.info().get("pictures")
+    return Path(folder).resolve() if isinstance(folder, str) else None

@@ -35,7 +35,6 @@ from diffstudio.studio.evaluations.anomalies.detectors import Detectors, availab
 from diffstudio.studio.evaluations.anomalies.request import AnomaliesRequest
 from diffstudio.studio.evaluations.anomalies.result import COMBINED_LOCAL, AnomaliesResult, ScoredImage
 from diffstudio.studio.evaluations.anomalies.training import DEFAULT_RATE, MOST_HELD_OUT, check_count, trained
-from diffstudio.studio.evaluations.evaluate import folder_of, run_of, unknown_split, with_split_of_run
 from diffstudio.studio.evaluations.folders import (
     OnProgress,
     RealFolder,
@@ -49,6 +48,7 @@ from diffstudio.studio.evaluations.folders import (
     read_generated,
     read_real,
     shared_images,
+    with_split_of_run,
 )
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.place import check_place
@@ -56,6 +56,9 @@ from diffstudio.studio.evaluations.subjects import (
     CHOSEN_BY_HELD_OUT,
     CheckpointSubject,
     find_subjects,
+    folder_of,
+    run_of,
+    unknown_split,
     was_chosen_by_held_out,
 )
 from diffstudio.training.data.dataset import ImageDataset

@@ -26,7 +26,7 @@ from diffstudio.studio.evaluations.compare.request import CompareRequest
 from diffstudio.studio.evaluations.compare.result import RESULT, Comparison, Entry
 from diffstudio.studio.evaluations.compare.training import train_runs
 from diffstudio.studio.evaluations.compare.verdict import verdict
-from diffstudio.studio.evaluations.evaluate import check_folder, too_few_real, with_split_of_run
+from diffstudio.studio.evaluations.evaluate import check_folder, too_few_real
 from diffstudio.studio.evaluations.feature_choice import feature_network
 from diffstudio.studio.evaluations.folders import (
     OnProgress,
@@ -36,6 +36,7 @@ from diffstudio.studio.evaluations.folders import (
     read_generated,
     read_real,
     repeated_notes,
+    with_split_of_run,
     with_stored_dataset,
 )
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl

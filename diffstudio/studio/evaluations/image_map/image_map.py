@@ -21,7 +21,6 @@ from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.evaluations.evaluate import unknown_split, with_split_of_run
 from diffstudio.studio.evaluations.feature_choice import feature_network
 from diffstudio.studio.evaluations.folders import (
     OnProgress,
@@ -33,6 +32,7 @@ from diffstudio.studio.evaluations.folders import (
     read_generated,
     read_real,
     shared_images,
+    with_split_of_run,
 )
 from diffstudio.studio.evaluations.image_map.plots import save_plots
 from diffstudio.studio.evaluations.image_map.request import MapRequest
@@ -49,6 +49,7 @@ from diffstudio.studio.evaluations.subjects import (
     data_recipe,
     find_subjects,
     image_folders,
+    unknown_split,
 )
 from diffstudio.studio.runs.runs import file_name
 from diffstudio.training.data.dataset import ImageDataset

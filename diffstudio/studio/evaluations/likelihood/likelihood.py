@@ -36,8 +36,14 @@ from diffstudio.models.fitted_steps.distilled import check_denoises
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
-from diffstudio.studio.evaluations.evaluate import folder_of, run_of, unknown_split, with_split_of_run
-from diffstudio.studio.evaluations.folders import OnProgress, RealFolder, alike_images, read_real, shared_images
+from diffstudio.studio.evaluations.folders import (
+    OnProgress,
+    RealFolder,
+    alike_images,
+    read_real,
+    shared_images,
+    with_split_of_run,
+)
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.likelihood.autoencoder import PRIOR_NOTE, AutoencoderMeasurement
 from diffstudio.studio.evaluations.likelihood.measurement import (
@@ -57,6 +63,9 @@ from diffstudio.studio.evaluations.subjects import (
     CHOSEN_BY_HELD_OUT,
     CheckpointSubject,
     find_subjects,
+    folder_of,
+    run_of,
+    unknown_split,
     was_chosen_by_held_out,
 )
 from diffstudio.training.recipe.objective_recipe import ObjectiveName

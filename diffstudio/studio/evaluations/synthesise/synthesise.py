@@ -23,14 +23,13 @@ from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
 from diffstudio.models.model import Model
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.evaluations.evaluate import folder_of, run_of, unknown_split, with_split_of_run
 from diffstudio.studio.evaluations.feature_choice import feature_network
-from diffstudio.studio.evaluations.folders import OnProgress, RealFolder, check_varied, read_real
+from diffstudio.studio.evaluations.folders import OnProgress, RealFolder, check_varied, read_real, with_split_of_run
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.measure import FeatureFiles, features_of_real, views_of
 from diffstudio.studio.evaluations.place import scratch_folder
 from diffstudio.studio.evaluations.samples import CheckpointSamples, as_tensor
-from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subjects
+from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subjects, folder_of, run_of, unknown_split
 from diffstudio.studio.evaluations.synthesise.folder_proof import proof_on_folder
 from diffstudio.studio.evaluations.synthesise.near_copies import Near, NearCopies
 from diffstudio.studio.evaluations.synthesise.records import RESULT, Record, SyntheticFolder
