@@ -8,6 +8,7 @@ those.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -36,12 +37,28 @@ def gated(x: Tensor) -> Tensor:
 def attention_inputs(
     qkv: Tensor, q_weight: Tensor, k_weight: Tensor, rotation: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """q / sqrt(d), k and v [B,heads,N,d] of qkv [B,N,3,heads,d]: q and k are normalised, scaled and rotated.
+    """q / sqrt(d), k and v [B,heads,N,d] of qkv [B,N,3*heads*d], made by a weight in the order of `pairs_apart`.
 
-    `q_weight`, `k_weight` [d]: scales of the norms. `rotation` [2,N,1,d/2]: cosines and sines.
+    q and k are normalised, scaled and rotated. `q_weight`, `k_weight` [d]: scales of the norms. `rotation` [2,N,1,d/2]:
+    cosines and sines.
     """
     made: tuple[Tensor, Tensor, Tensor] = _AttentionInputs.apply(qkv, q_weight, k_weight, rotation)  # type: ignore[no-untyped-call]
     return made
+
+
+def pairs_apart(weight: Tensor, heads: int) -> Tensor:
+    """The rows of a weight [3*heads*d,...] of q, k and v in another order: first the first halves of q of all heads.
+
+    Then come their second halves, the same for k, and v as it was. So what is rotated together, and alike, lies together
+    in memory, which is several times as fast for the short rows of small heads.
+    """
+    return weight[_rows(heads, len(weight) // (3 * heads))]
+
+
+@cache
+def _rows(heads: int, width: int) -> Tensor:
+    q, k, v = torch.arange(3 * heads * width).view(3, heads, 2, width // 2)
+    return torch.cat([q.transpose(0, 1).flatten(), k.transpose(0, 1).flatten(), v.flatten()])
 
 
 def _inverse(x: Tensor) -> Tensor:
@@ -92,54 +109,60 @@ class _Gated(torch.autograd.Function):
 
 
 class _AttentionInputs(torch.autograd.Function):
+    """M stands for B*N and H for heads*d/2: all first halves, or all second ones."""
+
     @staticmethod
     def forward(
         ctx: Any, qkv: Tensor, q_weight: Tensor, k_weight: Tensor, rotation: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        batch, count, _, heads, width = qkv.shape
-        made = [qkv.new_empty(batch, heads, count, width) for _ in range(3)]
-        inverses = []
+        batch, count, values = qkv.shape
+        width = len(q_weight)
+        heads, half = values // (3 * width), values // 6
+        cos, sin = (one.expand(count, heads, width // 2).reshape(count, half).to(qkv.dtype) for one in rotation)
+        parts = qkv.view(batch, count, 3, 2, half)
+        of_head = torch.eye(heads, dtype=qkv.dtype).repeat_interleave(width // 2, dim=0)  # [H,heads]
+        made, saved = [], []
         for index, weight in enumerate((q_weight * width**-0.5, k_weight)):
-            x, out = qkv[:, :, index], made[index].transpose(1, 2)
-            inverses.append(_inverse(x))
-            _rotate(x, rotation, weight, out)
-            out.mul_(inverses[index])
-        made[2].transpose(1, 2).copy_(qkv[:, :, 2])
-        ctx.save_for_backward(qkv, q_weight, k_weight, rotation, *inverses)
-        return made[0], made[1], made[2]
+            x = parts[:, :, index]
+            squares = x.square().view(-1, 2 * half) @ of_head.repeat(2, 1)  # [M,heads]
+            inverse = (squares.div_(width).add_(_EPS).rsqrt_() @ of_head.T).view(batch, count, 1, half)
+            normed, rotated = x * inverse, x.new_empty(batch, count, 2, half)
+            one, other = (part.repeat(heads).to(x.dtype) for part in weight.chunk(2))
+            _rotate(normed, (cos * one, sin * other), (sin * one, cos * other), rotated)
+            rotated = rotated.view(batch, count, 2, heads, width // 2).permute(0, 3, 1, 2, 4)
+            made.append(rotated.reshape(batch, heads, count, width))
+            saved += [normed, inverse]
+        v = parts[:, :, 2].reshape(batch, count, heads, width).transpose(1, 2).contiguous()
+        ctx.save_for_backward(q_weight, k_weight, cos, sin, of_head, *saved)
+        return made[0], made[1], v
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> tuple[Tensor, Tensor, Tensor, None]:
-        qkv, q_weight, k_weight, rotation, *inverses = ctx.saved_tensors
-        width = qkv.shape[-1]
-        to_qkv, to_weights = torch.empty_like(qkv), []
+        q_weight, k_weight, cos, sin, of_head, *saved = ctx.saved_tensors
+        batch, heads, count, width = gradients[2].shape
+        half = heads * width // 2
+        to_qkv = gradients[2].new_empty(batch, count, 3, 2, half)
+        to_weights = []
         for index, (weight, scale) in enumerate(((q_weight, width**-0.5), (k_weight, 1.0))):
-            x, to_x, inverse = qkv[:, :, index], to_qkv[:, :, index], inverses[index]
-            factor = (weight * scale).to(x.dtype)
-            _rotate(
-                gradients[index].transpose(1, 2), rotation * rotation.new_tensor([1, -1]).view(2, 1, 1, 1), None, to_x
-            )
-            normed = x * inverse
-            along = to_x * normed
-            to_weights.append(
-                scale * along.sum((0, 1, 2), dtype=torch.promote_types(along.dtype, torch.float32)).to(weight.dtype)
-            )
-            mean = (along @ factor).unsqueeze(-1).div_(width)
-            to_x.mul_(factor).addcmul_(normed, mean, value=-1).mul_(inverse)
-        to_qkv[:, :, 2].copy_(gradients[2].transpose(1, 2))
-        return to_qkv, to_weights[0], to_weights[1], None
+            normed, inverse = saved[2 * index : 2 * index + 2]
+            g = gradients[index].view(batch, heads, count, 2, width // 2).permute(0, 2, 3, 1, 4)
+            back = torch.empty_like(normed)  # of normed times the weight, before it was rotated
+            _rotate(g.reshape(batch, count, 2, half), (cos, -sin), (-sin, cos), back)
+            along = (back * normed).view(-1, 2 * half)
+            summed = along.sum(0, dtype=torch.promote_types(along.dtype, torch.float32)).view(2, heads, -1).sum(1)
+            to_weights.append((scale * summed.flatten()).to(weight.dtype))
+            factor = (weight * scale).to(g.dtype).view(2, 1, -1).expand(2, heads, -1).reshape(2, half)
+            mean = (along @ (factor.view(-1, 1) * of_head.repeat(2, 1))).div_(width)  # [M,heads]
+            back.mul_(factor).addcmul_(normed, (mean @ of_head.T).view(batch, count, 1, half), value=-1)
+            torch.mul(back, inverse, out=to_qkv[:, :, index])
+        to_qkv[:, :, 2].view(batch, count, heads, width).copy_(gradients[2].transpose(1, 2))
+        return to_qkv.view(batch, count, -1), to_weights[0], to_weights[1], None
 
 
-def _rotate(x: Tensor, rotation: Tensor, weight: Tensor | None, out: Tensor) -> None:
-    """Write x [B,N,heads,d], times `weight` [d], into `out`, with each pair (i, i + d/2) rotated by its angle."""
-    cos, sin = rotation
-    first, second = x.chunk(2, dim=-1)
-    to_first, to_second = out.chunk(2, dim=-1)
-    of_first, of_second = (cos, sin), (sin, cos)  # how much of the first and of the second goes to either half
-    if weight is not None:
-        one, other = weight.chunk(2)
-        of_first, of_second = (cos * one, sin * one), (sin * other, cos * other)
-    torch.mul(first, of_first[0].to(x.dtype), out=to_first)
-    to_first.addcmul_(second, of_second[0].to(x.dtype), value=-1)
-    torch.mul(first, of_first[1].to(x.dtype), out=to_second)
-    to_second.addcmul_(second, of_second[1].to(x.dtype))
+def _rotate(x: Tensor, to_first: tuple[Tensor, Tensor], to_second: tuple[Tensor, Tensor], out: Tensor) -> None:
+    """Write a first - b second and c first + d second of x [B,N,2,H] into `out`; (a, b) and (c, d) are [N,H] each."""
+    first, second = x.unbind(2)
+    torch.mul(first, to_first[0], out=out[:, :, 0])
+    out[:, :, 0].addcmul_(second, to_first[1], value=-1)
+    torch.mul(first, to_second[0], out=out[:, :, 1])
+    out[:, :, 1].addcmul_(second, to_second[1])

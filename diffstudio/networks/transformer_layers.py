@@ -54,14 +54,14 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, rotation: Tensor) -> Tensor:
         batch, count, width = x.shape
-        qkv = self.qkv(x).view(batch, count, 3, self.num_heads, -1)
-        if count <= _FEW_TOKENS and training_passes.fits(qkv, training=self.training):
+        if count <= _FEW_TOKENS and training_passes.fits(x, training=self.training):
             weights = self.q_norm.weight, self.k_norm.weight
-            q, k, v = (part.flatten(0, 1) for part in training_passes.attention_inputs(qkv, *weights, rotation))
+            apart = F.linear(x, training_passes.pairs_apart(self.qkv.weight, self.num_heads))
+            q, k, v = (part.flatten(0, 1) for part in training_passes.attention_inputs(apart, *weights, rotation))
             mixed = torch.bmm(torch.bmm(q, k.mT).softmax(dim=-1), v).view(batch, self.num_heads, count, -1)
             trained: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, count, width))
             return trained
-        q, k, v = qkv.unbind(2)  # [B,T+N,heads,head_dim]
+        q, k, v = self.qkv(x).view(batch, count, 3, self.num_heads, -1).unbind(2)  # [B,T+N,heads,head_dim]
         q, k = apply_rotary(self.q_norm(q), rotation), apply_rotary(self.k_norm(k), rotation)
         mixed = attention(q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2))
         projected: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, count, width))

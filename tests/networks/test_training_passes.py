@@ -49,12 +49,14 @@ def test_gated() -> None:
 
 
 def test_attention_inputs() -> None:
-    qkv, q_weight, k_weight = drawn((2, 20, 3, 2, 8), (8,), (8,))
+    x, weight, q_weight, k_weight = drawn((2, 20, 5), (3 * 2 * 8, 5), (8,), (8,))
     rotation = rotary_embedding(4, 4, 4, CONFIG, torch.device("cpu")).double()
-    q, k, v = qkv.unbind(2)
-    q, k = (apply_rotary(rms_norm(one) * weight, rotation) for one, weight in ((q, q_weight), (k, k_weight)))
+    q, k, v = F.linear(x, weight).view(2, 20, 3, 2, 8).unbind(2)
+    q, k = (apply_rotary(rms_norm(one) * scale, rotation) for one, scale in ((q, q_weight), (k, k_weight)))
     expected = [one.transpose(1, 2) for one in (q * 8**-0.5, k, v)]
-    same(training_passes.attention_inputs(qkv, q_weight, k_weight, rotation), expected, (qkv, q_weight, k_weight))
+    apart = F.linear(x, training_passes.pairs_apart(weight, heads=2))
+    found = training_passes.attention_inputs(apart, q_weight, k_weight, rotation)
+    same(found, expected, (x, weight, q_weight, k_weight))
 
 
 def gradients(network: PixelTransformer, dtype: torch.dtype) -> list[Tensor]:
