@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from diffstudio.atomic import remove_part_files
@@ -18,6 +19,7 @@ from diffstudio.errors import DiffstudioError, Interrupted, OutOfMemory, Storage
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.lease import Lease
 from diffstudio.studio.events import Cancelled, Event, Failed, JobId, Paused, Picture, Resumed, Started
+from diffstudio.studio.fitted_spacing import with_fitted_times
 from diffstudio.studio.generation.model_loader import ModelLoader
 from diffstudio.studio.job_runner import JobRunner, RunningJob
 from diffstudio.studio.jobs.job_context import JobStore
@@ -31,7 +33,7 @@ from diffstudio.studio.jobs.restart_from_step import NOT_THE_NEWEST, replay_of
 from diffstudio.studio.jobs.step_store import StepStore
 from diffstudio.studio.jobs.waiting_jobs import WaitingJobs
 from diffstudio.studio.metadata.image_key import ImageKey
-from diffstudio.studio.requests import PictureRequest
+from diffstudio.studio.requests import PictureRequest, SpacingName
 from diffstudio.studio.settings import Settings
 
 if TYPE_CHECKING:
@@ -165,7 +167,7 @@ class Worker:
         record = self._record(job)
         if record is None or not record.recording.batches:
             raise not_restartable(NOT_THE_NEWEST)
-        new = request if request is not None else record.request
+        new = self._with_times_of(record.request, request)
         replay = replay_of(record.recording, record.request, from_step, new)
         only = ImageKey(record.token, 0)
         stored = record.request.count == 1 and self._step_store is not None and self._step_store.has(only)
@@ -179,9 +181,19 @@ class Worker:
         if self._step_store is None:
             raise not_restartable("no steps are kept")
         kept, recording = self._step_store.recording(key)
-        new = request if request is not None else kept.request
+        new = self._with_times_of(kept.request, request)
         replay = replay_of(recording, kept.request, from_step, new)
         return self._submit_replay(new, replay, RestartPoint(from_step, key.token, key.index))
+
+    def _with_times_of(self, made: PictureRequest, request: PictureRequest | None) -> PictureRequest:
+        """The request of a restart; where it leaves the fitted times to the job, with those of the job that ran."""
+        if request is None:
+            return made
+        if request.spacing is not SpacingName.FITTED or request.times:
+            return request
+        if made.spacing is SpacingName.FITTED:
+            return replace(request, times=made.times)
+        return with_fitted_times(request, self._library.find(made.checkpoint))[0] if made.checkpoint else request
 
     def _submit_replay(self, request: PictureRequest, replay: Replay, restart: RestartPoint) -> JobId:
         with self._changed:

@@ -11,10 +11,12 @@ import pytest
 from PIL import Image
 
 from diffstudio import paths
+from diffstudio.errors import BadRequest
 from diffstudio.models.fitted_steps.stored import store
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.studio.events import Finished, ImageSaved, JobId, Noted
 from diffstudio.studio.metadata import metadata
+from diffstudio.studio.metadata.image_key import image_key
 from diffstudio.studio.requests import GenerateRequest, PictureRequest, SamplerName, SpacingName
 from tests.models.fitted_steps.some_ladders import ladder
 from tests.models.tiny import write_tiny_checkpoint
@@ -89,3 +91,19 @@ def test_a_restart_from_a_step_keeps_the_times(studio: Studio) -> None:
     kept = metadata.read(path).request
     other = studio.worker.restart(again, 2, replace(kept, prompt="rocket"))  # as the window asks, from the image
     assert isinstance(studio.ending(other), Finished)
+
+
+@pytest.mark.parametrize("steps", [4, 3])
+def test_a_job_restarts_with_the_request_that_was_submitted(studio: Studio, steps: int) -> None:
+    """It names no times; those that were fitted, or the spacing that replaced them, are known only once the job runs."""
+    submitted = replace(REQUEST, steps=steps)
+    path, job = made(studio, submitted)
+    again = studio.worker.restart(job, 2, submitted)
+    assert isinstance(studio.ending(again), Finished)
+    assert np.array_equal(studio.pixels(job), studio.pixels(again))
+    key = image_key(path)
+    assert key is not None
+    alone = studio.worker.restart_image(key, 2, submitted)
+    assert isinstance(studio.ending(alone), Finished)
+    with pytest.raises(BadRequest, match="other settings"):
+        studio.worker.restart(alone, 2, replace(submitted, spacing=SpacingName.KARRAS))

@@ -31,7 +31,7 @@ def replay_of(recording: Recording, made: PictureRequest, from_step: int, reques
         raise BadRequest(
             "The job cannot be restarted with other settings",
             "only the prompts, the CFG scale and the checkpoint may differ",
-            "Generate the image again",
+            "Use the settings of the image first, or generate it again",
         )
     return Replay(recording, from_step)
 
