@@ -20,6 +20,10 @@ _FEW_COPIES = 0.02  # above the false-alarm rate of the tests
 _CLASSES_NAMED = 5
 _NO_COLLAPSE = "No mode collapse."
 _TOO_POOR = "Less diverse than real images, but while they look like this, too little training explains it as well as mode collapse."
+_DIFFERENT = (
+    "No sign of mode collapse: the images differ among themselves. While few look like real ones, coverage, recall and "
+    "modes cannot tell."
+)
 _AMONG = "By their features most images lie among real ones"
 
 
@@ -192,7 +196,7 @@ def _collapse(figures: _Figures, entry: Entry, fidelity: str) -> Finding:
         elif narrow:
             grade, sentence = FAIR, f"Collapsed within classes: {_listed(narrow)}."
         elif fidelity == POOR and alike is not None:
-            grade, sentence = (FAIR, _TOO_POOR) if alike < _FAR else (GOOD, _NO_COLLAPSE)
+            grade, sentence = (FAIR, _TOO_POOR) if alike < _FAR else (GOOD, _DIFFERENT if low else _NO_COLLAPSE)
         elif alike is not None and alike < _FAR or coverage < _FAR and min(few) < _FAR:
             grade, sentence = FAIR, "Signs of mode collapse: the images are less diverse than real ones."
         else:

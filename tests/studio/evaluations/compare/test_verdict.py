@@ -68,6 +68,7 @@ def test_noise_is_not_called_collapsed_whatever_its_recall() -> None:
     figures = dict(noise.figures) | {"recall": Interval(0.0, 0.0, 0.01)}
     found = verdict("noise", [replace(noise, figures=figures)], entry(REAL)).findings
     assert [one.grade for one in found] == ["poor", "poor", "good", "good"]
+    assert found[3].sentence.startswith("No sign of mode collapse: the images differ among themselves.")
 
 
 def test_no_evidence_has_the_distance_or_the_precision_alone() -> None:
