@@ -128,6 +128,8 @@ class GenerateRoom(Viewer):
         restart = self.restart_shown()
         if restart is None or restart.request is None:
             return
+        if self.controls.restart.hasFocus():
+            self.filmstrip.setFocus()  # the button is hidden until another step is shown
         request = restart.request
         if restart.takes_prompt and isinstance(request, GenerateRequest):
             with contextlib.suppress(DiffstudioError):  # an invalid panel leaves the request unchanged

@@ -175,7 +175,7 @@ class NewRunPanel(QWidget):
     def _connect(self) -> None:
         self.choose_folder_button.clicked.connect(self.folder_requested)
         self.start.clicked.connect(self._start)
-        shortcuts.bind(shortcuts.START_RUN, self, self.start.click)
+        shortcuts.bind_in_window(shortcuts.START_RUN, self, self.start.click)  # while the panel is shown
         self.recipe.chosen.connect(self._show_recipe)
         self.all_settings.clicked.connect(self.open_all_settings)
         for part in (self.image_size, self.optimiser, self.noise_levels, self.augmentations):

@@ -437,7 +437,7 @@ def test_what_is_asked_for_is_what_is_trained(
     qtbot.keyClicks(panel.minutes.field, "1 h 30 min")
     qtbot.keyClick(panel.minutes.field, Qt.Key.Key_Return)
     panel.run_name.setText("with turns: 48")
-    qtbot.keyClick(panel, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)
+    qtbot.keyClick(room.runs_list, Qt.Key.Key_Return, Qt.KeyboardModifier.ControlModifier)  # anywhere in the room
     qtbot.waitUntil(lambda: room.selected() is not None, timeout=PATIENCE_MS)
     second = room.selected()
     assert second is not None and second.name == "with turns 48"

@@ -27,7 +27,7 @@ from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.run.sample_wall import SampleWall, sample_count, sample_of
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import Chip, SectionLabel
-from diffstudio.ui.widgets.helpers import describe, label, set_tooltip, show_tooltip
+from diffstudio.ui.widgets.helpers import describe, label, show_tooltip
 from diffstudio.ui.widgets.images.channel_combo_box import ChannelComboBox
 from diffstudio.ui.widgets.images.drag_source import DragSource
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
@@ -55,8 +55,7 @@ class SampleGrid(QWidget):
         self._sheet, self._image, self._chosen = _NO_SHEET, QImage(), 0
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         DragSource(self, self.target_at)
-        describe(self, name)
-        set_tooltip(self, "")
+        describe(self, name, f"{name}: drag one out, or right-click it; the arrow keys choose one")
         self.setMinimumSize(120, 96)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
 
