@@ -8,6 +8,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QStackedWidget, QVBoxLayout, QWidget
 
+from diffstudio.networks.conditioning import Conditioning
 from diffstudio.ui.generate.canvas.canvas import Canvas
 from diffstudio.ui.generate.canvas.filmstrip import Filmstrip
 from diffstudio.ui.generate.guidance.batch_diversity_label import BatchDiversityLabel
@@ -21,6 +22,10 @@ from diffstudio.ui.widgets.helpers import ElidedLabel, PartsLabel, describe
 from diffstudio.ui.widgets.layout.columns import Column, Columns
 from diffstudio.ui.widgets.text_size import fix_size
 
+_FIRST = {
+    Conditioning.TEXT: "Describe the image in the prompt and press Generate.",
+    Conditioning.CLASS: "Choose a class and press Generate.",
+}
 _SEED_WIDTH = 220  # px: nine quintillion has nineteen digits
 
 
@@ -72,16 +77,16 @@ class GenerateLayout(QWidget):
             self.seed.setText(f"Seed {seed}")
             describe(self.seed, f"Copy seed {seed}", "Copy the seed to the clipboard")
 
-    def show_empty_state(self, *, has_checkpoint: bool, examples: Sequence[str] = ()) -> None:
-        """Set what the middle shows while there is no image; `examples` are prompts to begin with."""
+    def show_empty_state(self, conditioning: Conditioning | None, examples: Sequence[str] = ()) -> None:
+        """Set what the middle shows while there is no image, by what the checkpoint is conditioned on; None without one.
+
+        `examples` are prompts to begin with.
+        """
         self.empty.set_examples(examples)
-        if has_checkpoint:
-            self.empty.set_content(
-                "sparkle",
-                "Ready to generate",
-                "Describe the image in the prompt and press Generate. A preview shows every denoising step.",
-                "Generate",
-            )
+        if conditioning is not None:
+            first = _FIRST.get(conditioning, "Press Generate.")
+            text = f"{first} A preview shows every denoising step."
+            self.empty.set_content("sparkle", "Ready to generate", text, "Generate")
         else:
             self.empty.set_content(
                 "cube",

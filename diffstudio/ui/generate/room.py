@@ -66,7 +66,7 @@ class GenerateRoom(Viewer):
     def _show_empty_state(self) -> None:
         checkpoint = self.panel.checkpoint.current()
         examples = example_prompts(checkpoint, _EXAMPLES) if checkpoint is not None else ()
-        self.show_empty_state(has_checkpoint=checkpoint is not None, examples=examples)
+        self.show_empty_state(checkpoint.conditioning if checkpoint is not None else None, examples)
 
     def set_pending(self, pending: PendingJobs) -> None:
         self.right.set_pending(pending)

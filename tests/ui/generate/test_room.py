@@ -14,6 +14,7 @@ from PySide6.QtWidgets import QApplication, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import StorageProblem
+from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.events import Cancelled, Failed, Finished, ImageSaved, Loading, Paused, Resumed, Started
 from diffstudio.studio.jobs.job_records import PendingJobs, QueuedJob
 from diffstudio.studio.prompts.wildcards import expand
@@ -81,6 +82,22 @@ def test_the_empty_room_offers_prompts_that_the_checkpoint_has_learnt(qtbot: QtB
         assert room.panel.prompt.text() == prompt and expand(prompt, "0") == button.text().replace("&&", "&")
     room.choose_checkpoint(checkpoint("other"))
     assert room.empty.example_buttons == []
+
+
+@pytest.mark.parametrize(
+    ("conditioning", "first"),
+    [
+        (Conditioning.TEXT, "Describe the image"),
+        (Conditioning.CLASS, "Choose a class"),
+        (Conditioning.NONE, "Press Generate."),
+    ],
+)
+def test_the_empty_canvas_asks_for_what_the_checkpoint_takes(
+    room: GenerateRoom, conditioning: Conditioning, first: str
+) -> None:
+    classes = ("zero", "one") if conditioning is Conditioning.CLASS else ()
+    room.set_checkpoints([checkpoint("model", conditioning=conditioning, classes=classes)])
+    assert room.empty.text.text().startswith(first)
 
 
 def test_a_picture_is_watched_from_noise_to_file(room: GenerateRoom) -> None:
