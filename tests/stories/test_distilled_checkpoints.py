@@ -64,12 +64,13 @@ def test_what_needs_the_expected_image_refuses_it_by_name(few: Path, tmp_path: P
     folder, library = tmp_path / "images", Library([tmp_path])
     folder.mkdir()
     Image.new("RGB", (8, 8)).save(folder / "one.png")
+    (tmp_path / "searched").mkdir()
     name = str(few)
     asked: dict[str, Callable[[], Any]] = {
         "likelihoods": lambda: likelihood(LikelihoodRequest(name, folder), library),
         "restoring images": lambda: restoring_checkpoint(name, library),
         "a film of scores": lambda: reverse(ReverseRequest(name, "disc", tmp_path / "film"), library),
-        "denoising errors": lambda: anomalies(AnomaliesRequest(folder, folder, name), library),
+        "denoising errors": lambda: anomalies(AnomaliesRequest(folder, tmp_path / "searched", name), library),
         "fitting steps": lambda: fit_steps(FitStepsRequest(name), library),
     }
     for what, ask in asked.items():

@@ -32,7 +32,7 @@ def test_it_prints_the_worst_images_and_writes_the_table(
     ("arguments", "expected"),
     [
         (["."], "FOLDER"),
-        (["nothing", ".", "."], "no checkpoint called 'nothing'"),
+        (["nothing", ".", ".."], "no checkpoint called 'nothing'"),
         ([".", ".", "--false-alarm", "2"], "The false-alarm rate is 2"),
         ([".", ".", "--minutes", "1"], "There is no folder for the model to train"),
         ([".", ".", "--draws", "0"], "The number of noise samples is 0"),
