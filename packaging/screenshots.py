@@ -25,7 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -99,6 +99,24 @@ VAE_RECIPE = {
         "ema": 0.98,
     },
     "run": {"steps": 3600, "batch": 16, "dtype": "float32", "checkpoint_every": 1200, "held_out_every": 600},
+}
+
+CLASSES_RECIPE = {
+    "format": 1,
+    "name": "Circles and squares",
+    "data": {"size": 16},
+    "network": {
+        "conditioning": "class",
+        "patch": 4,
+        "margin": 2,
+        "bottleneck": 32,
+        "width": 64,
+        "depth": 3,
+        "heads": 2,
+        "condition_width": 64,
+    },
+    "optimiser": {"warm_up_steps": 50, "ema": 0.99},
+    "run": {"steps": 1500, "batch": 32, "dtype": "float32", "checkpoint_every": 500, "held_out_every": 250},
 }
 
 
@@ -517,31 +535,62 @@ class Session:
         room.job_view.result_view().setFocus()
         await self._save(self.window, "anomalies", pause=2)
 
+    async def take_comparison(self) -> None:
+        """Three models of drawn circles and squares, after a minute each."""
+        folder = self.home / "compared"
+        draw_classes(folder, 480)
+        await self._job_once("compare", [str(folder), "--minutes", "1", "--seeds", "1", "--features", "imagenet"])
+        await self._save(self.window, "comparison", pause=2)
+
+    async def take_synthetic(self) -> None:
+        """What classifiers of circles and squares learn from real and generated ones."""
+        folder = self.home / "compared"
+        draw_classes(folder, 480)
+        checkpoint = await self._trained("circles and squares", folder, CLASSES_RECIPE)
+        await self._job_once("synthesise", [str(checkpoint), "480", str(folder), "--prove"])
+        await self._save(self.window, "synthetic", pause=2)
+
+    async def _job_once(self, verb: str, arguments: list[str]) -> None:
+        """Show the result of a job; that of an earlier call, where its home was kept."""
+        room: Any = self.window.show_room("Lab")
+
+        def jobs() -> list[Path]:
+            return [path for path in room.jobs_list.cards() if room.summary(path).request.verb == verb]
+
+        if not jobs():
+            await self._job(verb, arguments)
+        room.select(jobs()[0])
+        await until(lambda: room.job_view.result_view() is not None, "the job had its result")
+
     async def take_likelihood(self) -> None:
         """The bits per dimension of drawn shapes under a VAE that has learnt some of them by heart."""
         shapes = self.home / "shapes"
         checkpoint = await self._shapes_vae(shapes)
-        await self._job("likelihood", [str(checkpoint), str(shapes)])
+        await self._job_once("likelihood", [str(checkpoint), str(shapes)])
         await self._save(self.window, "likelihood", pause=1)
 
     async def _shapes_vae(self, shapes: Path) -> Path:
         """A checkpoint of a VAE of drawn shapes."""
+        draw_shapes(shapes, 220, 0, 12)
+        return await self._trained("shapes VAE", shapes, VAE_RECIPE)
+
+    async def _trained(self, name: str, folder: Path, values: Mapping[str, Any]) -> Path:
+        """The checkpoint of a run of this name, which is trained unless an earlier call did it."""
         import tomli_w
 
         from diffstudio.studio.requests import TrainRequest
 
-        recipe, name = self.home / "vae.toml", "shapes VAE"
-        draw_shapes(shapes, 220, 0, 12)
-        recipe.write_text(tomli_w.dumps(VAE_RECIPE), encoding="utf-8")
+        recipe = self.home / f"{name}.toml"
+        recipe.write_text(tomli_w.dumps(values), encoding="utf-8")
         runs = self.desktop.runs
         assert runs is not None
         if name not in (summary.name for summary in runs.list()):
-            runs.start(TrainRequest(folder=shapes, recipe=str(recipe)), name=name)
+            runs.start(TrainRequest(folder=folder, recipe=str(recipe)), name=name)
 
         def trained() -> list[Path]:
             return [each.checkpoint for each in runs.list() if each.name == name and each.verdict and each.checkpoint]
 
-        await until(trained, "the VAE was trained")
+        await until(trained, f"the run {name} ended")
         return trained()[0]
 
     async def take_latent_space(self) -> None:
