@@ -186,7 +186,7 @@ class Worker:
         return self._submit_replay(new, replay, RestartPoint(from_step, key.token, key.index))
 
     def _with_times_of(self, made: PictureRequest, request: PictureRequest | None) -> PictureRequest:
-        """The request of a restart; where it leaves the fitted times to the job, with those of the job that ran."""
+        """The request of a restart. If it leaves the times of fitted steps to the job, it gets those of the job that ran."""
         if request is None:
             return made
         if request.spacing is not SpacingName.FITTED or request.times:

@@ -266,7 +266,7 @@ class _Gathered:
 
 
 def _why_unknown(group: str, layout: Layout) -> str:
-    """Why a held-out image is left out whose class is none of those that are trained on."""
+    """Why a held-out image is left out when no training image has its class."""
     return "it is in no class folder" if group == layout.loose else f"no image to train on has its class, {group}"
 
 

@@ -186,6 +186,11 @@ def test_the_filmstrip_is_looked_through_after_the_fact(qtbot: QtBot, room: Gene
     assert room.canvas.image().pixelColor(0, 0).red() == 50
     assert room.canvas._note == "Preview after step 5 of 8"
     assert room.controls.restart.isVisible()
+    room.controls.restart.setFocus()
+    qtbot.waitUntil(room.controls.restart.hasFocus)
+    with qtbot.waitSignal(room.restart_requested):
+        qtbot.keyClick(room.controls.restart, Qt.Key.Key_Return)
+    assert room.filmstrip.hasFocus()  # not what comes after the button, which is hidden once the job starts
     qtbot.keyClick(room.filmstrip, Qt.Key.Key_End)
     assert not room.canvas.scrubbing()
     assert room.canvas.path() == Path("/images/1-0.png")
