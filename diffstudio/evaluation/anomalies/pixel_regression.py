@@ -1,4 +1,4 @@
-"""Combines the heat maps of several detectors by logistic regression on the pixels of drawn defects. No torch."""
+"""Combines the heat maps of several detectors by logistic regression on the pixels of drawn defects."""
 
 from __future__ import annotations
 
@@ -6,16 +6,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from diffstudio.evaluation.anomalies.heat_maps import smoothed, smoothing_of
+from diffstudio.evaluation.probes.logistic_regression import fit_logistic
 
 Maps = NDArray[np.float32]  # [N,H,W]
 _WIDER = 3.0  # of the blur of the second scale
 _FLOOR = 0.02  # added before logarithms, as a share of the mean of normal images
 _LEAST_DETAIL = 0.02  # added to the detail, of values in [-1,1]
-_RIDGE = 0.005  # penalty of the squared weights, relative to the mean loss
-_ROUNDS = 15  # of Newton's method
+_RIDGE, _OFFSET_RIDGE = 0.005, 1e-6  # penalties of the squared weights and offset, relative to the mean loss
+_ITERATIONS, _TOLERANCE = 500, 1e-8  # of the fit, which ends at the first one that is reached
 _MOST_PIXELS = 60_000
 _TOP = 0.01  # share of an image's pixels whose mean is its score
 
@@ -65,7 +67,7 @@ class PixelRegression:
         found, is_defect = found[chosen].astype(np.float64), is_defect[chosen]
         mean, deviation = found.mean(axis=0), found.std(axis=0)
         deviation = np.where(deviation > 1e-6, deviation, 1.0)
-        weights = _logistic((found - mean) / deviation, is_defect)
+        weights = balanced_weights((found - mean) / deviation, is_defect)
         return cls(names, low, usual, mean, deviation, weights[:-1], float(weights[-1]))
 
     def maps(self, maps: Mapping[str, Maps], images: NDArray[np.float32]) -> Maps:
@@ -102,25 +104,22 @@ def highest(maps: Maps) -> NDArray[np.float64]:
     return np.asarray(np.partition(values, -count, axis=1)[:, -count:].mean(axis=1), np.float64)
 
 
-def _logistic(features: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Weights [F+1], the last one without a penalty: balanced logistic regression by Newton's method, with halved steps."""
-    x = np.concatenate([features, np.ones((len(features), 1))], axis=1)
+def balanced_weights(features: NDArray[np.float64], labels: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights [F+1] of the log-odds of label 1, the last one the offset; both labels count as much as each other.
+
+    features [N,F], labels [N] of 0 and 1. Of the two rows of weights that `fit_logistic` finds, each the other's negative.
+    """
     share = float(labels.mean())
-    balance = np.where(labels > 0, 0.5 / max(share, 1e-9), 0.5 / max(1 - share, 1e-9)) / len(x)
-    ridge = np.full(x.shape[1], _RIDGE)
-    ridge[-1] = 1e-6
-
-    def loss(weights: NDArray[np.float64]) -> float:
-        logits = x @ weights
-        return float(balance @ (np.logaddexp(0, logits) - labels * logits) + 0.5 * ridge @ weights**2)
-
-    weights = np.zeros(x.shape[1])
-    for _ in range(_ROUNDS):
-        chances = 1 / (1 + np.exp(-np.clip(x @ weights, -30, 30)))
-        gradient = x.T @ (balance * (chances - labels)) + ridge * weights
-        curvature = (x * (balance * chances * (1 - chances))[:, None]).T @ x + np.diag(ridge)
-        step, before = np.linalg.solve(curvature, gradient), loss(weights)
-        while loss(weights - step) > before and float(np.abs(step).max()) > 1e-9:
-            step = step / 2
-        weights = weights - step
-    return weights
+    importance = np.where(labels > 0, 0.5 / max(share, 1e-9), 0.5 / max(1 - share, 1e-9)) / len(labels)
+    weight, bias = fit_logistic(
+        torch.from_numpy(features),
+        torch.from_numpy(labels.astype(np.int64)),
+        2,
+        2 * _RIDGE,
+        torch.from_numpy(importance),
+        iterations=_ITERATIONS,
+        tolerance=_TOLERANCE,
+        bias_penalty=2 * _OFFSET_RIDGE,
+    )
+    found = torch.cat([weight[1] - weight[0], bias[1:] - bias[:1]])
+    return np.asarray(found.numpy(), np.float64)

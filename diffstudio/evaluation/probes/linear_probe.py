@@ -7,16 +7,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor
 
 from diffstudio.errors import BadRequest
 from diffstudio.evaluation.features.feature_arrays import as_features, same_width
+from diffstudio.evaluation.probes.logistic_regression import fit_logistic
 
 STRENGTHS = (1.0, 0.1, 0.01)  # C as in scikit-learn's LogisticRegression; chosen by validation
-_ITERATIONS = 100
-_TOLERANCE = 1e-5  # gradient tolerance per image
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,25 +56,8 @@ def fit_probe(
     deviation = np.where(deviation > 1e-6 * max(1.0, float(deviation.max())), deviation, 1.0).astype(np.float32)
     x = torch.from_numpy((values - mean) / deviation)
     y = torch.from_numpy(np.asarray(labels, np.int64))
-    weight = torch.zeros(classes, x.shape[1], requires_grad=True)
-    bias = torch.zeros(classes, requires_grad=True)
-    optimiser = torch.optim.LBFGS(
-        [weight, bias],
-        max_iter=_ITERATIONS,
-        tolerance_grad=_TOLERANCE,
-        tolerance_change=1e-9,
-        line_search_fn="strong_wolfe",
-    )
-
-    def loss() -> Tensor:
-        check()
-        optimiser.zero_grad()
-        value = F.cross_entropy(x @ weight.T + bias, y) + weight.square().sum() / (2 * strength * len(y))
-        torch.autograd.backward(value)
-        return value
-
-    optimiser.step(loss)
-    return LinearProbe(mean, deviation, weight.detach().numpy(), bias.detach().numpy())
+    weight, bias = fit_logistic(x, y, classes, 1 / (strength * len(y)), check=check)
+    return LinearProbe(mean, deviation, weight.numpy(), bias.numpy())
 
 
 def best_probe(
