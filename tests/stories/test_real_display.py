@@ -12,13 +12,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from PySide6.QtCore import QPoint, QRect
+from PySide6.QtCore import QEvent, QObject, QPoint, QRect
 from PySide6.QtGui import QGuiApplication, QImage
 from PySide6.QtWidgets import QApplication, QWidget
 
@@ -156,7 +157,16 @@ app = QApplication([])
 file = File("a file")
 file.setGeometry(1120, 200, 200, 200)
 file.show()
-QTimer.singleShot(500, lambda: print(file.mapToGlobal(file.rect().center()).toTuple(), flush=True))
+places = []
+
+def say_once_it_rests():
+    places.append(file.mapToGlobal(file.rect().center()).toTuple() if file.windowHandle().isExposed() else None)
+    if len(places) > 4 and places[-1] and len(set(places[-5:])) == 1:
+        timer.stop()
+        print(places[-1], flush=True)
+
+timer = QTimer(interval=200, timeout=say_once_it_rests)
+timer.start()
 app.exec()
 """
 
@@ -187,13 +197,48 @@ def room(dressed: QApplication, home: Path, window_manager: None, tmp_path: Path
     room.deleteLater()
 
 
-def drag_with_the_pointer(start: QPoint, end: QPoint) -> None:
-    """Press the button at one point of the screen, move in small steps, release at the other; slots run meanwhile."""
+class DragMoves(QObject):
+    """Counts the moves of a drag that came to a window of ours, and is told from any thread how many.
+
+    The program in which a drag started sends a move only once the last one was answered: so the second one says that
+    a drop would be taken. Dropped sooner, which on a busy machine it is, the drag is given up.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        self.count += event.type() is QEvent.Type.DragMove and watched.isWindowType()
+        return False
+
+
+def pull(start: QPoint, end: QPoint, moves: DragMoves) -> None:
+    """Press the button at one point of the screen, move in small steps, release at the other once it would be taken."""
     steps = [start + (end - start) * (part / 12) for part in range(13)]
-    moves = [word for at in steps for word in ("mousemove", str(at.x()), str(at.y()), "sleep", "0.1")]
-    command = ["xdotool", *moves[:5], "mousedown", "1", *moves[5:], "sleep", "0.3", "mouseup", "1"]
-    with subprocess.Popen(command) as pointer:
-        assert until(lambda: pointer.poll() is not None, 60), "the pointer did not arrive"
+    words = [word for at in steps for word in ("mousemove", str(at.x()), str(at.y()), "sleep", "0.1")]
+    keys(*words[:5], "mousedown", "1", *words[5:])
+    before, limit = moves.count, time.monotonic() + 60
+    while moves.count < before + 2 and time.monotonic() < limit:
+        for step in ("1", "-1"):
+            keys("mousemove_relative", "--", step, "0", "sleep", "0.2")
+    keys("mouseup", "1")
+
+
+def drag_with_the_pointer(start: QPoint, end: QPoint) -> None:
+    """Drags with the button of the mouse, from a thread: what starts the drag runs an event loop of its own."""
+    moves = DragMoves()
+    application = QApplication.instance()
+    assert application is not None
+    application.installEventFilter(moves)
+    pointer = threading.Thread(target=pull, args=(start, end, moves))
+    pointer.start()
+    try:
+        assert until(lambda: not pointer.is_alive(), 120), "the pointer did not arrive"
+        assert moves.count >= 2, "no drag came to the room"
+    finally:
+        pointer.join()
+        application.removeEventFilter(moves)
 
 
 def centre(widget: QWidget) -> QPoint:
