@@ -44,6 +44,7 @@ _STARTER_BELOW_IMAGES = 5000
 _COMPARED_CHANNELS = 1, 3  # of the folders on which the starter was compared with training from scratch
 _BATCH_FROM_STARTER = 32  # without an accelerator: more steps in little time
 _MOST_HELD_OUT_PERCENT = 30
+_FEW_LEAKS = 0.1  # of the held-out images
 SPLITS_BELOW_IMAGES = 50  # below, fewer than ten would be held out
 FEWEST_TO_SPLIT = 12  # different images
 _SPLITS = 4
@@ -219,13 +220,23 @@ def _with_leaks(choice: RecipeChoice, report: FolderReport) -> RecipeChoice:
     if not leaks:
         return choice
     have = "image has a near-duplicate" if leaks == 1 else "images have near-duplicates"
-    why = f"{leaks:,} held-out {have} among those that are trained on: the held-out loss will be too low."
+    if choice.recipe.data.cross_splits:
+        why = f"{leaks:,} {have} in another split: the cross-validated loss will be"
+        measured = len(report.images)
+    else:
+        why = f"{leaks:,} held-out {have} among those that are trained on: the held-out loss will be"
+        measured = count_held_out(report, choice.recipe.data)
+    why += " a little too low." if leaks <= _FEW_LEAKS * measured else " too low."
     return replace(choice, why=f"{choice.why} {why}".strip())
 
 
 def _different(report: FolderReport) -> int:
-    """The number of images without duplicates and near-duplicates."""
-    return len(report.images) - len(report.duplicates) - len(report.near_duplicates)
+    """The number of images without duplicates and near-duplicates: of a chain of near-duplicates, as many as differ."""
+    repeats: set[Path] = {copy for _, copy in report.duplicates}
+    for first, later in report.near_duplicates:  # sorted by the later one
+        if first not in repeats:
+            repeats.add(later)
+    return len(report.images) - len(repeats)
 
 
 def without_cross_splits(choice: RecipeChoice, why: str) -> RecipeChoice:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -221,6 +222,18 @@ def test_held_out_images_with_a_near_duplicate_among_the_others_are_said() -> No
         why = choose_recipe(name, replace(of_images(90), near_duplicates=alike)).why
         assert "among those that are trained on: the held-out loss will be too low." in why
         assert "too low" not in choose_recipe(name, replace(of_images(90), duplicates=alike)).why
+
+
+def test_of_a_film_the_last_part_is_held_out_and_its_frames_count_as_different_images() -> None:
+    frames = [Path(f"{index:03}.png") for index in range(90)]
+    report = replace(of_images(90), near_duplicates=tuple(itertools.pairwise(frames)), sequences=(tuple(frames),))
+    why = choose_recipe("auto", report).why
+    assert "works better" in why  # not: with only 1 different image
+    assert "1 held-out image has a near-duplicate" in why and "a little too low" in why
+    short = replace(of_images(24), sequences=(tuple(frames[:24]),))
+    choice = choose_recipe("auto", short)
+    assert choice.recipe.data.cross_splits == 4
+    assert "6 images have near-duplicates in another split: the cross-validated loss will be too low." in choice.why
 
 
 def test_several_processes_train_without_cross_validation_and_it_is_said() -> None:

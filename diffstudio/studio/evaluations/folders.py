@@ -270,7 +270,7 @@ def alike_images(images: ImageDataset, real: RealFolder) -> list[tuple[Path, Pat
     if not len(prints[0]) or not len(prints[1]):
         return []
     known = len(prints[0])
-    same, near = near_duplicates(np.concatenate(prints))
+    same, near, _ = near_duplicates(np.concatenate(prints))
     pairs = sorted([*same, *near], key=lambda pair: pair[1])
     usual = sum(later < known for _, later in pairs) / known
     found = [

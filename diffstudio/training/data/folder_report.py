@@ -124,6 +124,8 @@ class FolderReport:
     caption_problems: tuple[Skipped, ...] = ()  # captions that are not used, or not completely
     duplicates: tuple[tuple[Path, Path], ...] = ()  # the same pixels: the first image and its copy
     near_duplicates: tuple[tuple[Path, Path], ...] = ()  # by perceptual hash
+    joined: tuple[tuple[Path, Path], ...] = ()  # alike only through others, in a chain of near-duplicates
+    sequences: tuple[tuple[Path, ...], ...] = ()  # frames of a film saved as images, in order
     too_small: tuple[Path, ...] = ()  # below MIN_SIDE
     groups: Mapping[str, int] = field(default_factory=dict)  # class -> number of images to train on
     notes: tuple[Skipped, ...] = ()  # images that are used, and what in them could not be followed

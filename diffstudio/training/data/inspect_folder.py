@@ -43,6 +43,7 @@ from diffstudio.training.data.folder_report import (
 from diffstudio.training.data.inspection_cache import Found, InspectionCache
 from diffstudio.training.data.left_out import read_left_out
 from diffstudio.training.data.near_duplicates import FINGERPRINT_BYTES, fingerprint, near_duplicates
+from diffstudio.training.data.sequences import about_sequences, sequences
 
 MIN_SIDE = 16  # px; smaller images are left out
 PROGRESS_SECONDS = 0.05  # between two InspectionProgress
@@ -221,7 +222,10 @@ class _Gathered:
         if unknown:
             kept = [index for index, image in enumerate(images) if image.group in groups]
             images, prints = [images[index] for index in kept], prints[kept]
-        same, near = near_duplicates(prints)
+        same, near, joined = near_duplicates(prints)
+        films = [
+            tuple(images[index].path for index in frames) for frames in sequences([one.path for one in images], prints)
+        ]
         known = [file.path for file in self.listing.images] + [one.path for one in self.listing.left_out]
         lone = [Skipped(path, "no image beside it has its name") for path in self.listing.lone_captions]
         lone += [
@@ -235,6 +239,8 @@ class _Gathered:
             caption_problems=tuple(sorted([*captions.all_problems(known), *lone], key=_by_path)),
             duplicates=tuple((images[first].path, images[second].path) for first, second in same),
             near_duplicates=tuple((images[first].path, images[second].path) for first, second in near),
+            joined=tuple((images[first].path, images[second].path) for first, second in joined),
+            sequences=tuple(films),
             groups=dict(sorted(groups.items())),
             notes=tuple(sorted(self.notes, key=_by_path)),
             ranges=self._ranges(),
@@ -242,7 +248,7 @@ class _Gathered:
             left_out=tuple(sorted([*self.listing.left_out, *unknown], key=_by_path)),
             other_files=dict(self.listing.others),
             caption_sources=dict(captions.sources),
-            layout_notes=(*self.layout_notes, *layout.notes, *_leaks(images, [*same, *near])),
+            layout_notes=(*self.layout_notes, *layout.notes, *about_sequences(films), *_leaks(images, [*same, *near])),
         )
 
     def _described(self, file: ImageFile, record: ImageRecord, layout: Layout, captions: _CaptionFinder) -> ImageRecord:

@@ -9,6 +9,7 @@ and their colours agree. Time grows with N log N: of many images with much the s
 from __future__ import annotations
 
 import hashlib
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,20 +45,36 @@ def fingerprint(image: Image.Image) -> bytes:
     return digest + bits.tobytes() + colours
 
 
-def near_duplicates(fingerprints: NDArray[np.uint8]) -> tuple[Pairs, Pairs]:
-    """Pairs (first, later) of duplicates, and of near-duplicates, from fingerprints [N,FINGERPRINT_BYTES].
+class Alike(NamedTuple):
+    """Pairs of images (first, later). Each image is the later one of at most one pair."""
 
-    Each image is the later one of at most one pair.
-    """
+    same: Pairs  # duplicates
+    near: Pairs  # near-duplicates
+    joined: Pairs  # not alike themselves, but through others: single linkage
+
+
+def near_duplicates(fingerprints: NDArray[np.uint8]) -> Alike:
+    """The duplicates and near-duplicates among fingerprints [N,FINGERPRINT_BYTES]."""
     first = _first_with_same_digest(fingerprints)
     index = np.arange(len(fingerprints))
     same = [(int(first[later]), int(later)) for later in np.flatnonzero(first < index)]
     unique = np.flatnonzero(first == index)
     if same:
         fingerprints = fingerprints[unique]
-    near = _first_alike(fingerprints) if len(unique) > 1 else np.arange(len(unique))
-    alike = np.flatnonzero(near < np.arange(len(unique)))
-    return same, [(int(unique[near[later]]), int(unique[later])) for later in alike]
+    own = np.arange(len(unique))
+    near, groups = _first_alike(fingerprints) if len(unique) > 1 else (own, own)
+    alike = np.flatnonzero(near < own)
+    apart = np.flatnonzero((near == own) & (groups < own))
+    return Alike(
+        same,
+        [(int(unique[near[later]]), int(unique[later])) for later in alike],
+        [(int(unique[groups[later]]), int(unique[later])) for later in apart],
+    )
+
+
+def thumbnails(fingerprints: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The thumbnails [N,192] in fingerprints."""
+    return fingerprints[:, _DIGEST + _DHASH :]
 
 
 def _first_with_same_digest(fingerprints: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -71,12 +88,15 @@ def _first_with_same_digest(fingerprints: NDArray[np.uint8]) -> NDArray[np.int64
     return first
 
 
-def _first_alike(fingerprints: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """[N]: the first image that each is a near-duplicate of; its own index without one."""
+def _first_alike(fingerprints: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """[N]: the first image that each is a near-duplicate of; [N]: the first that it is joined to by near-duplicates.
+
+    Its own index without one.
+    """
     hashes = np.ascontiguousarray(fingerprints[:, _DIGEST : _DIGEST + _DHASH]).view(">u8")[:, 0].astype(np.uint64)
-    colours = fingerprints[:, _DIGEST + _DHASH :]
+    colours = thumbnails(fingerprints)
     brightness = colours.sum(axis=1, dtype=np.uint32)
-    first = np.arange(len(hashes))
+    first, groups = np.arange(len(hashes)), np.arange(len(hashes))
     # If at most three bits differ, at least one of the four 16-bit quarters is equal: only those are compared.
     quarters = [(hashes >> np.uint64(16 * place)) & np.uint64(0xFFFF) for place in range(4)]
     for place, quarter in enumerate(quarters):
@@ -91,8 +111,22 @@ def _first_alike(fingerprints: NDArray[np.uint8]) -> NDArray[np.int64]:
                 close &= earlier[one] != earlier[other]
             one, other = one[close], other[close]
             agree = _colours_agree(colours, one, other)
-            np.minimum.at(first, np.maximum(one, other)[agree], np.minimum(one, other)[agree])
-    return first
+            one, other = np.minimum(one, other)[agree], np.maximum(one, other)[agree]
+            np.minimum.at(first, other, one)
+            _join(groups, one, other)
+    return first, groups
+
+
+def _join(groups: NDArray[np.int64], one: NDArray[np.int64], other: NDArray[np.int64]) -> None:
+    """Join pairs of images in `groups` [N], which has the first image of the group of each."""
+    while True:
+        firsts, others = groups[one], groups[other]
+        apart = firsts != others
+        if not apart.any():
+            return
+        np.minimum.at(groups, np.maximum(firsts, others)[apart], np.minimum(firsts, others)[apart])
+        while ((further := groups[groups]) != groups).any():
+            groups[:] = further
 
 
 def _colours_agree(colours: NDArray[np.uint8], one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.bool_]:

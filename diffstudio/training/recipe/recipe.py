@@ -71,8 +71,9 @@ class Recipe:
     def from_run(cls, values: dict[str, Any]) -> Recipe:
         """The recipe of a run or a checkpoint, which has every value: those it lacks are what its version did."""
         data = values.get("data") if isinstance(values, Mapping) else None
-        if isinstance(data, Mapping) and "classes" not in data:
-            values = {**values, "data": {**data, "classes": ClassesName.FIRST_FOLDER.value}}
+        if isinstance(data, Mapping):
+            earlier = {"classes": ClassesName.FIRST_FOLDER.value, "sequences_together": False}
+            values = {**values, "data": {**earlier, **data}}
         return cls.from_json(values)
 
     def write(self, path: Path) -> None:

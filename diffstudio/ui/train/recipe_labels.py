@@ -55,6 +55,10 @@ _TEXTS = {
         "Held-out share",
         "Fraction of the images that is kept out of training, to measure generalisation",
     ),
+    "data.sequences_together": (
+        "Sequences together",
+        "Hold out the frames of a film together or not at all: single frames would be known from their neighbours",
+    ),
     "data.cross_splits": (
         "Cross-validation splits",
         "Networks that are trained first, each with another part of the images held out, to choose the number of steps. 0: off",

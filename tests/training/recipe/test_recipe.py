@@ -49,6 +49,7 @@ UNLIKE_THE_DEFAULTS = Recipe(
         held_out=0.1,
         classes=ClassesName.FIRST_FOLDER,
         exclude=("a", "b/c"),
+        sequences_together=False,
         flips=0.0,
         rotation_degrees=5.0,
         translation=0.1,
@@ -417,12 +418,15 @@ def test_the_ranges_in_a_checkpoints_header_are_found_absent_or_invalid() -> Non
         ranges_of_recipe({"data": {"ranges": {"uint16": "wide"}}})
 
 
-def test_a_run_of_an_earlier_version_keeps_its_classes() -> None:
+def test_a_run_of_an_earlier_version_keeps_its_classes_and_its_split() -> None:
     """Its recipe has every value but those that came later: its classes were the first subfolders."""
     values = Recipe().to_json()
     assert Recipe.from_run(values).data.classes is ClassesName.FOLDERS
     del values["data"]["classes"]
     assert Recipe.from_run(values).data.classes is ClassesName.FIRST_FOLDER
+    assert Recipe.from_run(values).data.sequences_together
+    del values["data"]["sequences_together"]  # whose held-out part can be made again
+    assert not Recipe.from_run(values).data.sequences_together and Recipe.from_json(values).data.sequences_together
     assert "classes" not in values["data"]
     assert Recipe.from_json(values).data.classes is ClassesName.FOLDERS
     with pytest.raises(RunProblem):
