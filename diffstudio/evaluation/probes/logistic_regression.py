@@ -25,10 +25,11 @@ def fit_logistic(
 ) -> tuple[Tensor, Tensor]:
     """The weight [K,D] and bias [K] that minimise mean cross-entropy + penalty |weight|^2 / 2, which is convex, with L-BFGS.
 
-    x [N,D], labels [N] below `classes`; in the data type of x, float32 or float64. The bias has a penalty of its own, usually none. `importance` [N] weighs the
-    examples in the mean; None gives all the same. scikit-learn's C is 1 / (N penalty). With two classes, the difference of
-    their weights is that of binary logistic regression with half the penalties. `iterations` and `tolerance` (of the largest
-    absolute gradient) end the search. `check` is called before each pass over the data and may raise.
+    x [N,D], labels [N] below `classes`; in the data type of x, float32 or float64. The bias has a penalty of its own, usually
+    none. `importance` [N] weighs the examples in the mean; None gives all the same. scikit-learn's C is 1 / (N penalty).
+    With two classes, the difference of their weights is that of binary logistic regression with half the penalties.
+    `iterations` and `tolerance` (of the largest absolute gradient) end the search. `check` is called before each pass over
+    the data and may raise.
     """
     weight = torch.zeros(classes, x.shape[1], dtype=x.dtype, requires_grad=True)
     bias = torch.zeros(classes, dtype=x.dtype, requires_grad=True)
