@@ -220,7 +220,7 @@ def deal_folds(
     return found
 
 
-def _parts_of_films(films: Sequence[Sequence[Path]], used: Container[Path], longest: int) -> list[list[Sequence[Path]]]:
+def _parts_of_films(films: Sequence[Sequence[Path]], used: Container[Path], longest: int) -> list[list[list[Path]]]:
     """The frames of each sequence that are used, in as few parts of equal length as possible, of at most `longest`."""
     found = []
     for film in films:
