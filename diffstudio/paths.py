@@ -115,3 +115,11 @@ def starter() -> Path:
 def valid_utf8(name: str) -> str:
     """`name` with surrogates replaced: names of files may hold bytes that are not UTF-8, and not every format can."""
     return name.encode("utf-8", "replace").decode("utf-8")
+
+
+def short(path: Path | str) -> str:
+    """The path as people read it, with `~` for their home folder."""
+    try:
+        return str(Path("~") / Path(path).relative_to(Path.home()))
+    except (ValueError, RuntimeError):  # elsewhere, or nobody's home is known
+        return str(path)

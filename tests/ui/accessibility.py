@@ -16,6 +16,9 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
+from diffstudio.ui.widgets.images.roving_focus import RovingFocus
+
 _TOUCHED = (QAbstractButton, QComboBox, QAbstractSlider, QAbstractSpinBox, QLineEdit, QPlainTextEdit, QAbstractItemView)
 _WHOLE = (QComboBox, QAbstractSpinBox, QAbstractItemView, QLineEdit)  # what is in these is a part of them
 
@@ -44,6 +47,10 @@ def accessibility_problems(place: QWidget) -> list[str]:
             wrong.append(f"{widget.accessibleName()} has no tooltip")
         if not widget.focusPolicy() & Qt.FocusPolicy.TabFocus and not _by_arrows(widget):
             wrong.append(f"{widget.accessibleName()} cannot be reached by keyboard")
+    in_grids = {image for grid in place.findChildren(RovingFocus) for image in grid.images()}
+    for image in place.findChildren(ImageThumbnail):
+        if image.isVisible() and image not in in_grids:
+            wrong.append(f"{image.accessibleName()} is in no grid that Tab passes in one step")
     return wrong
 
 

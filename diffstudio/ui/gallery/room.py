@@ -181,7 +181,7 @@ class GalleryRoom(GalleryBrowser):
             (shortcuts.DELETE_IMAGES, self.delete_chosen),
         ):
             shortcuts.bind(shortcut, self, act)
-        shortcuts.bind(shortcuts.GO_BACK, self, self._escape)
+        shortcuts.bind_in_window(shortcuts.GO_BACK, self, self._escape)
 
     # Stars, trash and rescan
 

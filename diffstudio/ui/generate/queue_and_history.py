@@ -20,6 +20,7 @@ from diffstudio.ui.widgets.controls import SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, PartsLabel, describe, label, scroll_area
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
+from diffstudio.ui.widgets.images.roving_focus import RovingFocus
 
 MAX_RECENT = 30
 
@@ -54,7 +55,7 @@ class RecentThumb(ImageThumbnail):
         title = labels.title_of(recent.request) if recent.request else recent.path.name
         about = f"{title[:300]}\n{labels.settings_line(recent.request)}" if recent.request else title
         target = ImageTarget(recent.path, recent.image, recent.request)
-        super().__init__(target, side, name=title[:120], tooltip=about)
+        super().__init__(target, side, name=title[:120], tooltip=about, clickable=True)
         self.recent_image = recent
 
 
@@ -80,6 +81,7 @@ class QueueAndHistory(QFrame):
         self._empty_recent = label("Your images appear here.", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self._total = 0
         self._columns = 3
+        self._focus = RovingFocus(self._contents, after=self.gallery_button)
         self._lay_out()
         self._contents.left.connect(self._pointer_left)
         self.gallery_button.clicked.connect(self.gallery_requested)
@@ -126,12 +128,9 @@ class QueueAndHistory(QFrame):
 
     def set_recent(self, images: Sequence[RecentImage], total: int) -> None:
         """Show the newest images, newest first, and the total of the gallery."""
-        for thumb in self.thumbs:
-            thumb.hide()
-            thumb.deleteLater()
-        self.thumbs = [self._thumbnail(image) for image in images[:MAX_RECENT]]
+        before, self.thumbs = self.thumbs, [self._thumbnail(image) for image in images[:MAX_RECENT]]
         self._total = total
-        self._arrange()
+        self._replace(before)
 
     def add_recent(self, recent: RecentImage) -> None:
         """Show a new image first; while the pointer is over the recent images, once it has left them."""
@@ -140,12 +139,18 @@ class QueueAndHistory(QFrame):
             self._late.append(recent)
             return
         self.thumbs.insert(0, self._thumbnail(recent))
-        for thumb in self.thumbs[MAX_RECENT:]:
-            thumb.hide()
-            thumb.deleteLater()
+        gone = self.thumbs[MAX_RECENT:]
         del self.thumbs[MAX_RECENT:]
         self._total += 1
+        self._replace(gone)
+
+    def _replace(self, gone: Sequence[RecentThumb]) -> None:
+        """Show `thumbs`, and not those that are gone."""
         self._arrange()
+        self._focus.set_images(self.thumbs)
+        for thumb in gone:
+            thumb.hide()
+            thumb.deleteLater()
 
     def _thumbnail(self, recent: RecentImage) -> RecentThumb:
         thumb = RecentThumb(recent, 64)

@@ -8,6 +8,7 @@ from pathlib import Path
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout
 
+from diffstudio import paths
 from diffstudio.ui.lab.arguments import taken
 from diffstudio.ui.lab.fields import Field
 from diffstudio.ui.shell.desktop_environment import pictures_folder
@@ -76,5 +77,5 @@ class FolderField(Field):
         self.set_folder(next((item.path for item in items if item.kind in self.kinds), self._folder))
 
     def _show(self) -> None:
-        self._shown.setText(str(self._folder) if self._folder is not None else "None chosen")
+        self._shown.setText(paths.short(self._folder) if self._folder is not None else "None chosen")
         self.button.setAccessibleDescription(self._shown.text())

@@ -194,7 +194,7 @@ class ModelsRoom(ModelsLayout):
         """Show how many models there are in a folder that is searched from now on."""
         found = "One model was" if count == 1 else f"{count:,} models were"
         self.message.show_message(
-            "good" if count else "warn", f"{found} found in {folder}, which stays in the settings."
+            "good" if count else "warn", f"{found} found in {paths.short(folder)}, which stays in the settings."
         )
 
     def shut_down(self) -> None:

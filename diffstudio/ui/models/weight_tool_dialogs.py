@@ -10,6 +10,7 @@ from pathlib import Path
 from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
+from diffstudio import paths
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Layout
 from diffstudio.models.state_dicts.prefixes import EMA_WEIGHTS
@@ -167,7 +168,7 @@ class ToolDialog(FittedDialog):
         if not self._custom_name:
             free = free_path(self._default_name(), self._folder, is_folder=self.is_folder)
             self.name.setText(free.name if self.is_folder else free.stem)
-        self.folder_label.setText(str(self._folder))
+        self.folder_label.setText(paths.short(self._folder))
         needed, free_bytes = self.size_bytes(), _free_bytes(self._folder)
         self.size_note.setText(
             f"Needs about {human_bytes(needed)} of {human_bytes(free_bytes)} free."

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PySide6.QtCore import QObject, Signal
 
+from diffstudio import paths
 from diffstudio.errors import CHOOSE_IMAGE_FOLDER, DiffstudioError
 from diffstudio.studio.runs.add_images import copy_into
 from diffstudio.training.data.folder_report import FolderReport
@@ -96,7 +97,7 @@ class FolderController(QObject):
             self.message.emit("bad", str(error))
             return
         self.inspect(folder)  # hides the previous message
-        self.message.emit("good", f"{added:,} image{'' if added == 1 else 's'} copied into {folder}.")
+        self.message.emit("good", f"{added:,} image{'' if added == 1 else 's'} copied into {paths.short(folder)}.")
 
     def load_run_thumbnails(self, folder: Path | None) -> None:
         """Load a few images of a run's folder; emits `run_thumbnails_loaded`."""

@@ -11,6 +11,7 @@ from typing import TypeVar
 from PySide6.QtCore import QObject, Signal
 from PySide6.QtWidgets import QWidget
 
+from diffstudio import paths
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.requests import TrainRequest
 from diffstudio.studio.runs.notes import write_note
@@ -79,8 +80,8 @@ class RunActions(QObject):
             self._parent_widget,
             "Folder of images",
             f"The folder of images of {summary.name} is not there any more.",
-            f"It was {folder}. If it was moved or renamed, choose it where it is now. Without it the run goes on only while "
-            "its prepared images are kept.",
+            f"It was {paths.short(folder)}. If it was moved or renamed, choose it where it is now. Without it the run "
+            "goes on only while its prepared images are kept.",
             {
                 "Choose folder…": lambda: choose_folder(
                     self._parent_widget,

@@ -79,9 +79,14 @@ MANUAL = Shortcut(P.EVERYWHERE, actions.MANUAL_PAGE, ("F1",))
 SHORTCUTS = Shortcut(P.EVERYWHERE, f"{actions.SHORTCUTS}, outside text fields", ("?",))
 SETTINGS = Shortcut(P.EVERYWHERE, "Settings", ("Ctrl+,",))
 QUIT = Shortcut(P.EVERYWHERE, "Quit", (_Standard.Quit,))
-ACTIVATE = Shortcut(P.EVERYWHERE, "Activate the focused control", ("Return", "Enter", "Space"), "widgets/activation")
-ACTIVATE_IMAGE = Shortcut(
-    P.EVERYWHERE, "Open the focused image", ("Return", "Enter", "Space"), "widgets/images/thumbnail"
+ACTIVATE = Shortcut(
+    P.EVERYWHERE, "Activate the focused control or image", ("Return", "Enter", "Space"), "widgets/activation"
+)
+CHOOSE_IN_GRID = Shortcut(
+    P.EVERYWHERE,
+    "Choose an image of a grid",
+    ("Left", "Right", "Up", "Down", "Home", "End"),
+    "widgets/images/roving_focus",
 )
 COLUMN_WIDTH = Shortcut(
     P.EVERYWHERE, "Change the width of a column (on its edge)", ("Left", "Right"), "widgets/layout/columns"
@@ -181,11 +186,8 @@ START_RUN = Shortcut(P.TRAIN, "Start the run", _GENERATE_KEYS)
 CANCEL_INSPECTION = Shortcut(P.TRAIN, "Cancel the inspection of a folder", ("Escape",))
 SAVE_CAPTION = Shortcut(P.TRAIN, "Save the caption of a training image", ("Ctrl+S",))
 CHOOSE_RUN = Shortcut(P.TRAIN, "Choose a run", ("Up", "Down"), "train/runs_list")
-CHOOSE_TILE = Shortcut(
-    P.TRAIN, "Choose a sample", ("Left", "Right", "Up", "Down", "Home", "End"), "train/run/sample_sheets_view"
-)
 CHOOSE_SAMPLE = Shortcut(
-    P.TRAIN, "Choose a sample in All steps", ("Left", "Right", "Up", "Down"), "train/run/sample_wall"
+    P.TRAIN, "Choose a sample in All steps", ("Left", "Right", "Up", "Down", "Home", "End"), "train/run/sample_wall"
 )
 
 NEW_JOB = Shortcut(P.LAB, "New job", ("Ctrl+N",))

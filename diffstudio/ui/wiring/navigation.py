@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from PySide6.QtGui import QImage
 
+from diffstudio import paths
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.metadata.named_files import needed_files
 from diffstudio.studio.requests import GenerateRequest, PictureRequest
@@ -103,7 +104,7 @@ class Navigation:
     async def _generate_with_file(self, path: Path) -> None:
         checkpoint = await self._model_library.find(path)
         if checkpoint is None:
-            self._window.show_message("warn", f"There is no checkpoint at {path} yet.")
+            self._window.show_message("warn", f"There is no checkpoint at {paths.short(path)} yet.")
         else:
             self.generate_with(checkpoint)
 

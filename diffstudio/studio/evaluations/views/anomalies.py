@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from diffstudio import paths
 from diffstudio.errors import RunProblem
 from diffstudio.evaluation.anomalies.calibration import threshold
 from diffstudio.studio.evaluations.anomalies.decisions import Decision, read_decisions
@@ -127,12 +128,12 @@ def read_anomalies(job: JobFolder, values: Mapping[str, Any]) -> AnomaliesView:
             found,
             job.path,
             folder,
-            f"{folder}: {len(found.images):,} images. Normal images: {normals}, {found.training:,} to compare with and "
-            f"{found.held_out:,} held out. {found.model}",
+            f"{paths.short(folder)}: {len(found.images):,} images. Normal images: {paths.short(normals)}, "
+            f"{found.training:,} to compare with and {found.held_out:,} held out. {found.model}",
             _table(found),
             {},
             tuple(found.notes),
-            tuple(str(normals / path) for path in found.suspicious_normals[:MOST_LISTED]),
+            tuple(paths.short(normals / path) for path in found.suspicious_normals[:MOST_LISTED]),
         )
         view.figures_at(found.false_alarm)  # so that damage is found here
         view.count_at(found.false_alarm)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from diffstudio import paths
 from diffstudio.evaluation.interval import Interval
 from diffstudio.studio.evaluations.compare.figures import plots_of
 from diffstudio.studio.evaluations.compare.request import TITLES
@@ -77,7 +78,7 @@ def read_comparison_view(job: JobFolder, values: Mapping[str, Any]) -> Compariso
     found = _titled(Comparison.from_json(values))
     page = job.path / PAGE
     return ComparisonView(
-        f"{counts_line(found.folder, found.training_images, found.held_out_images)}. {found.total} "
+        f"{counts_line(paths.short(found.folder), found.training_images, found.held_out_images)}. {found.total} "
         f"Features: {found.features}, {found.resizing}.",
         _table(found),
         tuple(plots_of(found)),

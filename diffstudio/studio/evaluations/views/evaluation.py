@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from diffstudio import paths
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.plots.figure import Figure, Series
 from diffstudio.studio.evaluations.views.json_values import (
@@ -109,7 +110,7 @@ def read_evaluation(job: JobFolder, values: Mapping[str, Any]) -> EvaluationView
     ]
     folder = job.absolute(text_of(values, "folder"))
     return EvaluationView(
-        f"{folder}: {whole_of(counts, 'training'):,} training images, {whole_of(counts, 'held_out'):,} held-out images. "
+        f"{paths.short(folder)}: {whole_of(counts, 'training'):,} training images, {whole_of(counts, 'held_out'):,} held-out images. "
         f"Features: {text_of(values, 'features')}, {text_of(values, 'resizing')}.",
         table,
         diversity,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from diffstudio import paths
 from diffstudio.evaluation.interval import Interval
 from diffstudio.studio.evaluations.features.result import HOW_TO_READ, TITLES, Accuracy, FeaturesResult
 from diffstudio.studio.evaluations.job_folder import JobFolder
@@ -33,7 +34,7 @@ def read_features(job: JobFolder, values: Mapping[str, Any]) -> FeaturesView:
         classes = f" of {len(found.classes):,} classes ({parts})" if found.classes else ""
         files = ", ".join(found.files)
         return FeaturesView(
-            f"{found.checkpoint} on {found.folder}: {found.images:,} images{classes}.",
+            f"{found.checkpoint} on {paths.short(found.folder)}: {found.images:,} images{classes}.",
             found.verdict,
             _table(found),
             tuple(_heat_map(found, name, one) for name, one in found.accuracy.items()),

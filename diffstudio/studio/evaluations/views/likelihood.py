@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from diffstudio import paths
 from diffstudio.evaluation.interval import Interval
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.likelihood.result import HOW_TO_READ, TITLES, LikelihoodResult
@@ -31,7 +32,7 @@ def read_likelihood(job: JobFolder, values: Mapping[str, Any]) -> LikelihoodView
     with damage_named(f"The result of {job.path.name}"):
         found = LikelihoodResult.from_json(values)
         return LikelihoodView(
-            f"{found.checkpoint} on {found.folder}: {found.dimensions:,} values of {found.bits} bits in each image. "
+            f"{found.checkpoint} on {paths.short(found.folder)}: {found.dimensions:,} values of {found.bits} bits in each image. "
             f"{found.condition}",
             _table(found),
             tuple(_distribution(found, method) for method in found.formulas),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from diffstudio import paths
 from diffstudio.evaluation.interval import Interval
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.plots.figure import Figure
@@ -41,7 +42,7 @@ def read_synthesis(job: JobFolder, values: Mapping[str, Any]) -> SynthesisView:
     table = _table(proof) if proof is not None else Table("proof", "Proof", (), ())
     figures = [figure for key in ("accuracy", "over_augmented") if (figure := table.figure(key)) is not None]
     return SynthesisView(
-        f"{found.made:,} of {found.wanted:,} images of {found.checkpoint} in {found.out}. "
+        f"{found.made:,} of {found.wanted:,} images of {found.checkpoint} in {paths.short(found.out)}. "
         f"Near-copies of training images left out: {found.left_out:,}.",
         proof.sentence if proof is not None else "",
         table,

@@ -22,6 +22,7 @@ from diffstudio.ui.widgets.helpers import describe, label
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_reading import read_image
 from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
+from diffstudio.ui.widgets.images.roving_focus import RovingFocus
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 
@@ -47,6 +48,7 @@ class SelectionPanel(QWidget):
         self.line = ProgressLine("Generating the images between")
         self.between = ImageRow("Between the two samples", _SMALL)
         self._patience = QTimer(self, singleShot=True, interval=_PATIENCE_MS)
+        self._focus = RovingFocus(self)
         self._lay_out()
         for chosen in (self.first, self.second):
             chosen.thumbnail.menu_requested.connect(self.menu_requested)
@@ -67,6 +69,7 @@ class SelectionPanel(QWidget):
             chosen.show_point(view, point)
             if point is not None and (file := view.file(point)) is not None:
                 self._reading.submit(file, partial(read_image, file, 2 * SIDE))
+        self._focus.set_images(each.thumbnail for each in (self.first, self.second) if not each.isHidden())
         self.how.setVisible(first is None)
         self.answers.cancel()
         found = view.between(first, second) if first is not None and second is not None else f"{TWO_SAMPLES}."

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PySide6.QtCore import QPoint, QPointF, QRect, QRectF, Qt, Signal
-from PySide6.QtGui import QContextMenuEvent, QImage, QPainter, QPaintEvent, QResizeEvent
+from PySide6.QtGui import QContextMenuEvent, QImage, QKeyEvent, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from diffstudio.studio.evaluations.views.comparison import Grid
 from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.activation import PRESSING
 from diffstudio.ui.widgets.controls import SectionLabel
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images.drag_source import DragSource, whole
@@ -79,6 +80,12 @@ class Sheet(QWidget):
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
         keyboard = event.reason() == QContextMenuEvent.Reason.Keyboard
         self.menu_requested.emit(self.target, self.mapToGlobal(self.rect().center()) if keyboard else event.globalPos())
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.key() in PRESSING and whole(self.target) is not None:
+            self.menu_requested.emit(self.target, self.mapToGlobal(self.rect().center()))
+        else:
+            super().keyPressEvent(event)
 
 
 class GridsView(QWidget):

@@ -16,6 +16,7 @@ from diffstudio.ui.widgets.helpers import ElidedLabel, describe
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
 from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
+from diffstudio.ui.widgets.images.roving_focus import RovingFocus
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
 _SPACING = 8  # px
@@ -35,6 +36,7 @@ class ImageRow(QWidget):
         self._largest = max(side, largest)
         self._cells: list[_Cell] = []
         self._flow = FlowLayout(spacing=_SPACING)
+        self._focus = RovingFocus(self)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(8)
@@ -50,8 +52,10 @@ class ImageRow(QWidget):
             cell.thumbnail.menu_requested.connect(self.menu_requested)
             self._cells.append(cell)
             self._flow.addWidget(cell)
-        while len(self._cells) > len(images):
-            cell = self._cells.pop()
+        gone = self._cells[len(images) :]
+        del self._cells[len(images) :]
+        self._focus.set_images(self.thumbnails())
+        for cell in gone:
             self._flow.removeWidget(cell)
             cell.hide()
             cell.deleteLater()

@@ -16,6 +16,7 @@ from diffstudio.ui.widgets.helpers import ElidedLabel, describe
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_reading import read_image
 from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
+from diffstudio.ui.widgets.images.roving_focus import RovingFocus
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
 SIDE = 88  # px of each image
@@ -54,6 +55,7 @@ class PairsView(QWidget):
         self.heading = SectionLabel("Nearest to training images")
         self._flow = FlowLayout(spacing=16)
         self._pairs: list[QWidget] = []
+        self._focus = RovingFocus(self)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(8)
@@ -62,13 +64,14 @@ class PairsView(QWidget):
         describe(self, "Images next to their nearest training images", " ")
 
     def show_pairs(self, pairs: Sequence[ReadPair]) -> None:
-        for shown in self._pairs:
+        before, self._pairs = self._pairs, [self._pair_widget(pair) for pair in pairs]
+        for made in self._pairs:
+            self._flow.addWidget(made)
+        self._focus.set_images(each for made in self._pairs for each in made.findChildren(ImageThumbnail))
+        for shown in before:
             self._flow.removeWidget(shown)
             shown.hide()
             shown.deleteLater()
-        self._pairs = [self._pair_widget(pair) for pair in pairs]
-        for made in self._pairs:
-            self._flow.addWidget(made)
         copies = sum(one.pair.is_copy for one in pairs)
         self.heading.set_right(f"{copies:,} of these {len(pairs):,} are copies" if pairs else "")
         self.setVisible(bool(pairs))

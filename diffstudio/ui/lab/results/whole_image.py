@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from PySide6.QtCore import QRectF, Qt, Signal
-from PySide6.QtGui import QContextMenuEvent, QImage, QPainter, QPaintEvent
+from PySide6.QtGui import QContextMenuEvent, QImage, QKeyEvent, QPainter, QPaintEvent
 from PySide6.QtWidgets import QWidget
 
 from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.activation import PRESSING
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images.drag_source import DragSource, whole
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
@@ -47,3 +48,9 @@ class WholeImage(QWidget):
         keyboard = event.reason() == QContextMenuEvent.Reason.Keyboard
         place = self.mapToGlobal(self.rect().center()) if keyboard else event.globalPos()
         self.menu_requested.emit(self.target, place)
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        if event.key() in PRESSING and whole(self.target) is not None:
+            self.menu_requested.emit(self.target, self.mapToGlobal(self.rect().center()))
+        else:
+            super().keyPressEvent(event)

@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QSizePolicy, QWidget
 from diffstudio.ui.lab.results.whole_image import WholeImage
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import ElidedLabel
+from diffstudio.ui.widgets.images.roving_focus import RovingFocus
 
 LEAST, LARGEST = 120, 288  # px of an image, at 100 %
 _SPACING, _ABOVE_NAME = 12, 4  # px
@@ -30,6 +31,8 @@ class WholeImages(QWidget):
             child.setParent(self)
         for image in self.images.values():
             image.menu_requested.connect(self.menu_requested)
+        self._focus = RovingFocus(self)
+        self._focus.set_images(self.images.values())
         policy = QSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Minimum)
         policy.setHeightForWidth(True)
         self.setSizePolicy(policy)

@@ -9,6 +9,7 @@ from pathlib import Path
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QVBoxLayout, QWidget
 
+from diffstudio import paths
 from diffstudio.errors import BadRequest
 from diffstudio.studio.library.link_download import RemoteFile
 from diffstudio.studio.library.links import LONGEST_LINK, FileLink, parse_link
@@ -133,7 +134,7 @@ class LinkDialog(FittedDialog):
             ("File", remote.name),
             ("Size", human_bytes(remote.size_bytes) if remote.size_bytes else "The host does not say"),
             ("From", host),
-            ("To", str(self._folder)),
+            ("To", paths.short(self._folder)),
             ("Free space", human_bytes(_free_bytes(self._folder))),
         ]
 

@@ -9,6 +9,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QImage, QResizeEvent
 from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
+from diffstudio import paths
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import Card
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
@@ -66,15 +67,7 @@ class FolderCard(Card):
         self._row.setVisible(self._images > 0)
 
     def show_folder(self, folder: Path, sentence: str) -> None:
-        self.path.setText(short_path(folder))
+        self.path.setText(paths.short(folder))
         describe(self, f"Folder {folder}", str(folder))
         self.sentence.setText(sentence)
         self.sentence.setVisible(bool(sentence))
-
-
-def short_path(path: Path) -> str:
-    """The path with `~` for the home folder."""
-    try:
-        return str(Path("~") / path.relative_to(Path.home()))
-    except (ValueError, RuntimeError):
-        return str(path)

@@ -19,6 +19,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from diffstudio import paths
 from diffstudio.training.data.folder_report import (
     FolderReport,
     InspectionProgress,
@@ -28,13 +29,13 @@ from diffstudio.training.data.folder_report import (
     other_files_sentence,
 )
 from diffstudio.ui.train.folder.captions_view import CaptionsView
-from diffstudio.ui.train.folder.folder_card import short_path
 from diffstudio.ui.widgets import actions, shortcuts, theme
 from diffstudio.ui.widgets.banner import Banner
 from diffstudio.ui.widgets.controls import EmptyState, ProgressLine, SecondaryButton
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, scroll_area, set_tooltip
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
+from diffstudio.ui.widgets.images.roving_focus import RovingFocus
 from diffstudio.ui.widgets.inputs.chip_row import ChipRow
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
@@ -126,7 +127,7 @@ class InspectionProgressView(QWidget):
             self.count.setText(f"{progress.done:,} of {progress.total:,} images")
         else:
             self.count.setText(f"Finding images… {progress.done:,} so far")
-        self.path.setText(str(progress.path))
+        self.path.setText(paths.short(progress.path))
 
 
 class FolderReportView(QWidget):
@@ -151,6 +152,8 @@ class FolderReportView(QWidget):
         self._thumbnails = QWidget()
         self._thumbnails.setObjectName("contents")
         self._flow = FlowLayout(self._thumbnails, spacing=8)
+        self._thumbs: list[ImageThumbnail] = []
+        self._focus = RovingFocus(self._thumbnails)
         area = QScrollArea()
         area.setWidgetResizable(True)
         area.setFrameShape(QFrame.Shape.NoFrame)
@@ -174,7 +177,7 @@ class FolderReportView(QWidget):
 
     def show_report(self, report: FolderReport) -> None:
         self.title.setText(report.folder.resolve().name or str(report.folder))
-        describe(self.title, short_path(report.folder))
+        describe(self.title, paths.short(report.folder))
         self.sentence.setText(report.sentence())
         others = other_files_sentence(report.other_files)
         about = [report.balance_sentence(), captions_sentence(report), *report.layout_notes, others]
@@ -202,16 +205,18 @@ class FolderReportView(QWidget):
         return super().eventFilter(watched, event)
 
     def set_thumbs(self, images: Sequence[tuple[ImageTarget, str]]) -> None:
-        while (item := self._flow.takeAt(0)) is not None:
-            widget = item.widget()
-            if widget is not None:
-                widget.setParent(None)
-                widget.deleteLater()
+        before, self._thumbs = self._thumbs, []
         for target, description in images:
             thumb = ImageThumbnail(target, THUMB_SIDE, 8, name=description, tooltip=description)
             thumb.menu_requested.connect(self.menu_requested)
             self._flow.addWidget(thumb)
             thumb.show()
+            self._thumbs.append(thumb)
+        self._focus.set_images(self._thumbs)
+        for thumb in before:
+            self._flow.removeWidget(thumb)
+            thumb.hide()
+            thumb.deleteLater()
         self._thumbnails.updateGeometry()
 
 

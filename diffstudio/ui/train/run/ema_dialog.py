@@ -24,6 +24,7 @@ from diffstudio.ui.widgets.dialogs import FittedDialog
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_tooltip
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
+from diffstudio.ui.widgets.images.roving_focus import RovingFocus
 from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 
@@ -78,6 +79,7 @@ class EmaDialog(FittedDialog):
         self.close_button = SecondaryButton("Close", "", "Close and stop what is running (Escape)")
         self.save = PrimaryButton("Save checkpoint", "", "Save the checkpoint with this length in the models folder")
         self._images, self.thumbnails = FlowLayout(spacing=8), list[ImageThumbnail]()
+        self._focus = RovingFocus(self, after=self.draw)
         if not measurable:
             for button in (self.measure, self.best):
                 set_tooltip(button, _NOT_MEASURED)
@@ -188,9 +190,7 @@ class EmaDialog(FittedDialog):
         self._show_loss()
 
     def _show_samples(self, found: Averages) -> None:
-        for old in self.thumbnails:
-            self._images.removeWidget(old)
-            old.deleteLater()
+        before = self.thumbnails
         name = f"Sample with an average of {100 * found.length:g} %"
         self.thumbnails = [
             ImageThumbnail(ImageTarget(path=Path(file)), theme.scaled(_SIDE), name=name, tooltip=name)
@@ -200,6 +200,11 @@ class EmaDialog(FittedDialog):
             thumbnail.set_image(thumbnail.target.path)
             thumbnail.menu_requested.connect(self.menu_requested)
             self._images.addWidget(thumbnail)
+        self._focus.set_images(self.thumbnails)
+        for old in before:
+            self._images.removeWidget(old)
+            old.hide()
+            old.deleteLater()
         self.fit_height()
 
     def _show_loss(self) -> None:

@@ -19,6 +19,7 @@ from diffstudio.ui.widgets.controls import Card, SectionLabel
 from diffstudio.ui.widgets.helpers import describe, label
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
+from diffstudio.ui.widgets.images.roving_focus import RovingFocus
 
 PAIRS = 3
 SIDE = 44  # px of a sample and of a training image
@@ -52,6 +53,7 @@ class LearningCard(QWidget):
         self._tasks = tasks
         self._reading: asyncio.Task[None] | None = None
         self._thumbnails: list[ImageThumbnail] = []
+        self._focus = RovingFocus(self)
         self._shown: tuple[Path, RunSamples] | None = None  # whose pairs are shown or being read
         self._icon = label()
         self._icon.setFixedWidth(20)
@@ -132,9 +134,10 @@ class LearningCard(QWidget):
         self._show_pairs(await self._tasks.to_thread(read_pairs, run, folder, sheet, PAIRS, side))
 
     def _show_pairs(self, pairs: Sequence[SamplePair]) -> None:
+        before = []
         while (item := self._grid.takeAt(0)) is not None:
             if (widget := item.widget()) is not None:
-                widget.deleteLater()
+                before.append(widget)
         self._thumbnails = []
         for row, pair in enumerate(pairs):
             sample = ImageTarget(image=pair.sample, prompt=pair.prompt)
@@ -146,6 +149,10 @@ class LearningCard(QWidget):
                 self._thumbnails.append(shown)
                 self._grid.addWidget(shown, row, column)
             self._grid.addWidget(_ratio_label(pair), row, 2)
+        self._focus.set_images(self._thumbnails)
+        for widget in before:
+            widget.hide()
+            widget.deleteLater()
         self._pairs_heading.setVisible(bool(pairs))
 
 

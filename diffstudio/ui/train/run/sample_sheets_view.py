@@ -26,6 +26,7 @@ from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.run.sample_wall import SampleWall, sample_count, sample_of
 from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.activation import PRESSING
 from diffstudio.ui.widgets.controls import Chip, SectionLabel
 from diffstudio.ui.widgets.helpers import describe, label, show_tooltip
 from diffstudio.ui.widgets.images.channel_combo_box import ChannelComboBox
@@ -33,6 +34,7 @@ from diffstudio.ui.widgets.images.drag_source import DragSource
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_painting import mark, rounded
 from diffstudio.ui.widgets.images.image_reading import read_image
+from diffstudio.ui.widgets.images.roving_focus import reached
 from diffstudio.ui.widgets.inputs.chip_row import ChipRow
 
 MAX_DECODED_SHEETS = 64  # decoded, so that scrubbing back and forth is smooth
@@ -45,7 +47,7 @@ EMA, RAW, BOTH = "ema", "raw", "both"
 class SampleGrid(QWidget):
     """The samples of one sheet, rearranged to fill the widget: drag one out, right-click for its menu.
 
-    The arrow keys, Home and End choose a sample, whose menu the Menu key opens.
+    The arrow keys, Home and End choose a sample, whose menu Enter, Space or the Menu key open.
     """
 
     menu_requested = Signal(object, object)  # ImageTarget, QPoint
@@ -106,6 +108,9 @@ class SampleGrid(QWidget):
         place = event.pos()
         if event.reason() == QContextMenuEvent.Reason.Keyboard and self.count():
             place = self.tiles()[self._chosen].center().toPoint()
+        self._open_menu(place)
+
+    def _open_menu(self, place: QPoint) -> None:
         if (target := self.target_at(place)) is not None:
             self.menu_requested.emit(target, self.mapToGlobal(place))
 
@@ -115,15 +120,15 @@ class SampleGrid(QWidget):
         super().mousePressEvent(event)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        tops = [rect.top() for rect in self.tiles()]
-        columns = max(1, tops.count(tops[0])) if tops else 1
-        moves = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1, Qt.Key.Key_Up: -columns, Qt.Key.Key_Down: columns,
-                 Qt.Key.Key_Home: -len(tops), Qt.Key.Key_End: len(tops)}  # fmt: skip
-        move = moves.get(Qt.Key(event.key()))
-        if move is None or not tops:
+        tiles = self.tiles()
+        if not tiles:
             super().keyPressEvent(event)
+        elif event.key() in PRESSING:
+            self._open_menu(tiles[self._chosen].center().toPoint())
+        elif (to := reached(event.key(), tiles, self._chosen)) is not None:
+            self._choose(to)
         else:
-            self._choose(self._chosen + move)
+            super().keyPressEvent(event)
 
     def chosen(self) -> int:
         """The index of the sample that keys act on."""

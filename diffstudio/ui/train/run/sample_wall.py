@@ -26,6 +26,7 @@ from diffstudio.training.run.events import RunSamples, channel_sheet
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.activation import PRESSING
 from diffstudio.ui.widgets.helpers import describe, set_tooltip, show_tooltip
 from diffstudio.ui.widgets.images.drag_source import DragSource
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
@@ -89,7 +90,7 @@ class SampleWall(QAbstractScrollArea):
         DragSource(self.viewport(), self.target_at)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.viewport().setMouseTracking(False)
-        describe(self, "Samples of all steps", "One row for each step. Arrow keys choose an image (Menu: its actions)")
+        describe(self, "Samples of all steps", "One row for each step. Arrow keys choose an image (Enter: its actions)")
         set_tooltip(self.viewport(), "")
 
     def show_sheets(
@@ -296,9 +297,15 @@ class SampleWall(QAbstractScrollArea):
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         key = Qt.Key(event.key())
-        if key in _STEPS and self._rows:
-            self._choose(*(at + by for at, by in zip(self._chosen, _STEPS[key], strict=True)))
+        if self._rows and (step := _STEPS.get(key)) is not None:
+            self._choose(*(at + by for at, by in zip(self._chosen, step, strict=True)))
             self._show_chosen()
+        elif self._rows and key in (Qt.Key.Key_Home, Qt.Key.Key_End):
+            self._choose(*((0, 0) if key == Qt.Key.Key_Home else (len(self._rows) - 1, self._columns() - 1)))
+            self._show_chosen()
+        elif self._rows and key in PRESSING:
+            self._show_chosen()
+            self._open_menu(self._chosen, self._middle_of_chosen())
         else:
             super().keyPressEvent(event)
 
@@ -318,9 +325,15 @@ class SampleWall(QAbstractScrollArea):
     def contextMenuEvent(self, event: QContextMenuEvent) -> None:
         if event.reason() == QContextMenuEvent.Reason.Keyboard:
             at: tuple[int, int] | None = self._chosen
-            where = self.viewport().mapToGlobal(self.cell(*self._chosen).center())
+            where = self._middle_of_chosen()
         else:
             at, where = self._at(event.pos()), event.globalPos()
+        self._open_menu(at, where)
+
+    def _middle_of_chosen(self) -> QPoint:
+        return self.viewport().mapToGlobal(self.cell(*self._chosen).center())
+
+    def _open_menu(self, at: tuple[int, int] | None, where: QPoint) -> None:
         if at is not None and (target := self._target(*at)) is not None:
             self.menu_requested.emit(target, where)
 

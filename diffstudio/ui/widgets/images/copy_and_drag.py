@@ -13,6 +13,7 @@ from PySide6.QtCore import QMimeData, QPoint, QSize, Qt, QUrl
 from PySide6.QtGui import QColorSpace, QDesktopServices, QDrag, QGuiApplication, QImage, QMouseEvent, QPixmap
 from PySide6.QtWidgets import QApplication, QFileDialog, QWidget
 
+from diffstudio import paths
 from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.studio.gallery.gallery import IMAGE_NOT_SAVED
 from diffstudio.ui.widgets.dialogs import confirm
@@ -152,7 +153,7 @@ def write(image: QImage, path: Path | None, target: Path) -> None:
 
 def not_shown(path: Path) -> str:
     """The message when `show_in_folder` or `open_folder` failed."""
-    return f"No file manager could be opened. The path is {path}."
+    return f"No file manager could be opened. The path is {paths.short(path)}."
 
 
 def show_in_folder(path: Path) -> bool:

@@ -14,6 +14,7 @@ from PySide6.QtCore import QMimeData, QObject, QPoint, QUrl, Signal
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QApplication, QMenu, QWidget
 
+from diffstudio import paths
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.requests import PictureRequest
@@ -150,7 +151,7 @@ class ImageActions(QObject):
         if len(targets) == 1:
             target = targets[0]
             failed = lambda error: self.message.emit("bad", str(error))  # noqa: E731
-            saved = lambda path: self.message.emit("good", f"Saved as {path}.")  # noqa: E731
+            saved = lambda path: self.message.emit("good", f"Saved as {paths.short(path)}.")  # noqa: E731
             copy_and_drag.save_as(self._parent_widget, target.image, target.path, target.name, failed, saved)
 
     def show_in_folder(self, targets: Sequence[ImageTarget]) -> None:

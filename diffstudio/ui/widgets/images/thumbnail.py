@@ -11,6 +11,7 @@ from PySide6.QtGui import QImage, QKeyEvent, QMouseEvent, QPainter, QPaintEvent,
 from PySide6.QtWidgets import QLabel
 
 from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets.activation import PRESSING
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images.image_painting import mark, rounded
 from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage, read_image
@@ -85,7 +86,7 @@ class Thumbnail(QLabel):
             super().mouseReleaseEvent(event)
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        if self._clickable and event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter, Qt.Key.Key_Space):
+        if self._clickable and event.key() in PRESSING:
             self.clicked.emit()
         else:
             super().keyPressEvent(event)
