@@ -81,15 +81,17 @@ class RovingFocus(QObject):
                 if image in self._images and image is not None:
                     self._set_policy(image)
         elif event.type() is QEvent.Type.KeyPress and isinstance(event, QKeyEvent) and watched in self._images:
-            return self._go(event, self._images.index(watched))  # type: ignore[arg-type]
+            return self._go(event, self._images.index(watched))
         return False
 
     def _before_grid(self) -> QWidget:
         """The last before the grid that takes the focus: `setTabOrder` does nothing with others."""
         before = self._grid.previousInFocusChain()
-        while before is not self._grid and (before.focusPolicy() is Qt.FocusPolicy.NoFocus or before in self._images):
+        while before is not None and before is not self._grid:
+            if before.focusPolicy() is not Qt.FocusPolicy.NoFocus and before not in self._images:
+                return before
             before = before.previousInFocusChain()
-        return before
+        return self._grid
 
     def _images_have_focus(self) -> bool:
         return any(image.hasFocus() for image in self._images)
