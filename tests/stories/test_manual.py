@@ -28,6 +28,7 @@ from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
 from diffstudio.ui.lab.noise_schedule.view import NoiseScheduleView
 from diffstudio.ui.lab.pages.anomalies import AnomaliesResultView
 from diffstudio.ui.lab.pages.attention import AttentionResultView
+from diffstudio.ui.lab.pages.compare import CompareView
 from diffstudio.ui.lab.room import LabRoom
 from diffstudio.ui.models.adding.link_dialog import LinkDialog
 from diffstudio.ui.models.details import CheckpointDetails
@@ -108,6 +109,7 @@ def window_texts(qtbot: QtBot, tmp_path: Path) -> Iterator[set[str]]:
         *rooms,
         anomalies,
         AttentionResultView(),
+        CompareView(),
         schedule,
         lora_details,
         MaskDialog(image, None, (0, 0, 0, 0)),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from PySide6.QtCore import Qt
 from PySide6.QtGui import QDesktopServices
 from PySide6.QtWidgets import QApplication
 from pytestqt.qtbot import QtBot
@@ -105,6 +106,12 @@ def test_a_comparison_is_shown(
     view.show_result(compare.read(JobFolder(tmp_path), values))
     view.show()
     assert "Mode collapse:" in view.verdicts.text() and view.verdicts.text().startswith("GAN\n")
+    assert "Mean of 2 seeds" in view.verdicts.text() and not view.seeds.isVisible()
+    qtbot.keyClick(view.show_seeds, Qt.Key.Key_Space)
+    assert view.seeds.isVisible() and view.seeds.model.rowCount() == 3
+    assert view.show_seeds.text() == view.show_seeds.accessibleName() == "Hide each seed"
+    view.show_seeds.click()
+    assert not view.seeds.isVisible() and view.show_seeds.text() == "Show each seed"
     assert view.table.model.rowCount() == 3 and view.pairs.count() == 1 and view.plot.choice.count() > 1
     assert not view.grids.sheet.target.image.isNull()
     before = view.grids.sheet.grab().toImage()

@@ -9,16 +9,8 @@ from pathlib import Path
 
 from diffstudio.atomic import write_text
 from diffstudio.studio.evaluations.compare.figures import plots_of
-from diffstudio.studio.evaluations.compare.result import (
-    HOW_TO_READ,
-    MEASURES,
-    OTHERS,
-    PAGE,
-    Comparison,
-    Entry,
-    Verdict,
-    cell,
-)
+from diffstudio.studio.evaluations.compare.result import HOW_TO_READ, MEASURES, OTHERS, PAGE, Comparison, Entry, cell
+from diffstudio.studio.evaluations.compare.verdict import evidence_of
 from diffstudio.studio.evaluations.plots.files import svg
 from diffstudio.studio.evaluations.results.text import number
 
@@ -35,7 +27,7 @@ th,td{padding:6px 10px;text-align:right;border-bottom:1px solid var(--line)}th:f
 th{font-weight:600;color:var(--dim);font-size:12px}td small{display:block;color:var(--dim);font-size:11px}
 tr.real td{background:var(--raised)}.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(320px,1fr));gap:16px}
 .card{background:var(--raised);border:1px solid var(--line);border-radius:8px;padding:12px 16px}
-.finding{margin:10px 0}.finding b{display:block}.finding small{display:block;color:var(--dim)}
+.finding{margin:10px 0}.finding b{display:block}
 .good{color:var(--good)}.fair{color:var(--fair)}.poor{color:var(--poor)}.unknown{color:var(--dim)}
 img{max-width:100%;height:auto;border-radius:4px;background:#fff}figure{margin:0}figcaption{color:var(--dim);font-size:12px}
 .pairs{display:flex;flex-wrap:wrap;gap:16px}.pair{display:flex;gap:4px;align-items:flex-start}.pair img{width:72px}
@@ -54,7 +46,7 @@ def write_page(found: Comparison, out: Path) -> Path:
 def page(found: Comparison, out: Path) -> str:
     """The HTML with all images embedded; images that cannot be read are left out."""
     name = escape(Path(found.folder).name or found.folder)
-    body = "".join([*_head(found, name), *_verdicts(found.verdicts), *_table(found), *_grids(found, out), *_plots(found),
+    body = "".join([*_head(found, name), *_verdicts(found), *_table(found), *_grids(found, out), *_plots(found),
                     *_copies(found, out), *_by_class(found), *_training(found), *_notes(found)])  # fmt: skip
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" '
@@ -77,17 +69,17 @@ def _head(found: Comparison, name: str) -> Iterator[str]:
         yield f'<p class="poor">{escape(str(found.problem))}</p>'
 
 
-def _verdicts(verdicts: Sequence[Verdict]) -> Iterator[str]:
+def _verdicts(found: Comparison) -> Iterator[str]:
     yield "<h2>Verdicts</h2><div class='cards'>"
-    for one in verdicts:
+    for one in found.verdicts:
         yield f"<section class='card'><h3>{escape(one.model)}</h3>"
         for finding in one.findings:
             yield (
                 f"<div class='finding'><b>{escape(finding.aspect.capitalize())}</b> "
-                f"<span class='{finding.grade}'>{escape(finding.sentence)}</span>"
-                f"<small>{escape(finding.evidence)}</small></div>"
+                f"<span class='{finding.grade}'>{escape(finding.sentence)}</span></div>"
             )
-        yield "</section>"
+        evidence = evidence_of(found.of_model(one.model), found.real)
+        yield f"<small class='dim'>{escape(evidence)}</small></section>"
     yield "</div>"
 
 

@@ -149,7 +149,7 @@ class Finding:
     aspect: str  # `fidelity`, `diversity`, `copying`, `mode collapse`
     grade: str  # `good`, `fair`, `poor` or `unknown`
     sentence: str
-    evidence: str
+    evidence: str = ""  # those measures, over all seeds
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +232,10 @@ class Comparison:
         lines += ["", *_table(self)] if self.measures() else []
         for verdict in self.verdicts:
             lines += ["", f"{verdict.model}:"]
-            lines += [f"  {one.aspect}: {one.sentence} ({one.evidence})" for one in verdict.findings]
+            lines += [
+                f"  {one.aspect}: {one.sentence}{f' ({one.evidence})' if one.evidence else ''}"
+                for one in verdict.findings
+            ]
         lines += ["", *self.notes] if self.notes else []
         lines += ["", HOW_TO_READ] if self.real is not None else []
         return "\n".join(lines)

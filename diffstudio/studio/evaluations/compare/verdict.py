@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from math import isinf
 
 from diffstudio.evaluation.interval import Interval
-from diffstudio.studio.evaluations.compare.result import Entry, Finding, Verdict, cell
+from diffstudio.studio.evaluations.compare.result import Entry, Finding, Verdict, cell, over_seeds
 
 GOOD, FAIR, POOR, UNKNOWN = "good", "fair", "poor", "unknown"
 _WORST_FIRST = (POOR, FAIR, GOOD, UNKNOWN)
@@ -34,7 +35,7 @@ def verdict(model: str, entries: Sequence[Entry], real: Entry | None) -> Verdict
     """
     has_table = real is not None and any(entry.compared for entry in entries)
     by_seed = [_findings(entry, real, has_table) for entry in entries]
-    return Verdict(model, tuple(_worst(entries, findings) for findings in zip(*by_seed, strict=True)))
+    return Verdict(model, tuple(_worst(entries, findings, real) for findings in zip(*by_seed, strict=True)))
 
 
 def _findings(entry: Entry, real: Entry | None, has_table: bool) -> list[Finding]:
@@ -49,22 +50,38 @@ def _findings(entry: Entry, real: Entry | None, has_table: bool) -> list[Finding
     return [one if one.aspect == "copying" else replace(one, grade=UNKNOWN, sentence=sentence) for one in findings]
 
 
-def _worst(entries: Sequence[Entry], findings: Sequence[Finding]) -> Finding:
-    """One finding for all seeds on one aspect: the worst known grade, its number of seeds, and their evidence."""
+def evidence_of(entries: Sequence[Entry], real: Entry | None) -> str:
+    """All measures of a model that its verdicts are based on, in one line: over its seeds, or of its only one."""
+    figures = _Figures.over(entries, real)
+    found = ", ".join(figures.measures(*_TITLES, real_images=""))
+    if not found:
+        return ""
+    seeds = _measured(entries)
+    of = f"Mean of {seeds} seeds (lowest…highest" if seeds > 1 else "Value (95 % interval"
+    return f"{of}; real images): {found}"
+
+
+def _worst(entries: Sequence[Entry], findings: Sequence[Finding], real: Entry | None) -> Finding:
+    """One finding for all seeds on one aspect: the worst known grade, its number of seeds, and the measures of all."""
     grade = min((one.grade for one in findings), key=_WORST_FIRST.index)
-    chosen = [(entry, one) for entry, one in zip(entries, findings, strict=True) if one.grade == grade]
-    sentences = Counter(one.sentence for _, one in chosen)
+    chosen = [one for one in findings if one.grade == grade]
+    sentences = Counter(one.sentence for one in chosen)
     known = sum(one.grade != UNKNOWN for one in findings)
     if len(sentences) == 1 and len(chosen) == len(findings):
-        text = chosen[0][1].sentence
+        text = chosen[0].sentence
     else:
         text = " ".join(f"In {count} of {len(findings)} seeds: {one}" for one, count in sentences.items())
     if 0 < known < len(findings):
         text += f" Unknown in {len(findings) - known} of {len(findings)} seeds."
-    evidence = [one.evidence for _, one in chosen]
-    if len(findings) > 1:
-        evidence = [f"seed {entry.seed}: {one.evidence}" for entry, one in chosen if one.evidence]
-    return Finding(chosen[0][1].aspect, grade, text, "; ".join(evidence))
+    aspect = chosen[0].aspect
+    evidence = ", ".join(_Figures.over(entries, real).measures(*_MEASURES_OF[aspect]))
+    if (seeds := _measured(entries)) > 1:
+        evidence = f"mean of {seeds} seeds (lowest…highest): {evidence}"
+    return Finding(aspect, grade, text, evidence)
+
+
+def _measured(entries: Sequence[Entry]) -> int:
+    return sum(bool(entry.figures) for entry in entries)
 
 
 class _Figures:
@@ -72,6 +89,13 @@ class _Figures:
 
     def __init__(self, entry: Entry, real: Entry | None) -> None:
         self._entry, self._real = entry, real
+
+    @classmethod
+    def over(cls, entries: Sequence[Entry], real: Entry | None) -> _Figures:
+        """The mean over the seeds of a model with the lowest and highest; of a single seed its own measures."""
+        each = {name: [entry.figures[name] for entry in entries if name in entry.figures] for name in _TITLES}
+        found = {name: interval for name, values in each.items() if (interval := over_seeds(values)) is not None}
+        return cls(replace(entries[0], figures=found), real)
 
     def of(self, name: str) -> Interval | None:
         return self._entry.figures.get(name)
@@ -84,17 +108,17 @@ class _Figures:
         one, other = self.of(name), self.real(name)
         return one.value / other.value if one is not None and other is not None and other.value else None
 
-    def evidence(self, *names: tuple[str, str]) -> str:
-        """The known measures as text: `recall 0.82 (0.79…0.85; real images 0.96)`."""
+    def measures(self, *names: str, real_images: str = "real images ") -> list[str]:
+        """The known ones of these measures as text: `recall 0.82 (0.79…0.85; real images 0.96)`."""
         parts = []
-        for name, title in names:
+        for name in names:
             one, other = self.of(name), self.real(name)
-            if one is None:
+            if one is None or isinf(one.low):  # a support without a bound says nothing
                 continue
             value, spread = cell(one)
-            beside = f"; real images {cell(other)[0]}" if other is not None else ""
-            parts.append(f"{title} {value} ({spread}{beside})")
-        return ", ".join(parts)
+            beside = f"; {real_images}{cell(other)[0]}" if other is not None else ""
+            parts.append(f"{_TITLES[name]} {value} ({spread}{beside})")
+        return parts
 
 
 def _fidelity(figures: _Figures) -> Finding:
@@ -114,8 +138,7 @@ def _fidelity(figures: _Figures) -> Finding:
             grade, sentence = FAIR, f"{_AMONG}, but their distribution differs from that of real images."
         if distance < 1:
             sentence += " The FID is below that of real images, which can be a sign of copies."
-    names = ("precision", "density", "frechet_distance", "kernel_distance", "recall", "coverage")
-    return Finding("fidelity", grade, sentence, figures.evidence(*((name, _TITLES[name]) for name in names)))
+    return Finding("fidelity", grade, sentence)
 
 
 def _diversity(figures: _Figures) -> Finding:
@@ -129,8 +152,7 @@ def _diversity(figures: _Figures) -> Finding:
             grade, sentence = FAIR, "Part of the variety of real images is missing."
         else:
             grade, sentence = POOR, "Most of the variety of real images is missing."
-    names = ("recall", "coverage", "modes", "vendi", "class_vendi")
-    return Finding("diversity", grade, sentence, figures.evidence(*((name, _TITLES[name]) for name in names)))
+    return Finding("diversity", grade, sentence)
 
 
 def _copying(figures: _Figures) -> Finding:
@@ -158,8 +180,7 @@ def _copying(figures: _Figures) -> Finding:
             grade, sentence = FAIR, "There may be copies of training images; too few images were generated to be sure."
         else:
             grade, sentence = GOOD, "No sign of copied training images."
-    names = ("copies", "nearer_to_training", "loss_gap")
-    return Finding("copying", grade, sentence, figures.evidence(*((name, _TITLES[name]) for name in names)))
+    return Finding("copying", grade, sentence)
 
 
 def _leaning(nearer: Interval | None, all_copied: Interval | None) -> float | None:
@@ -201,8 +222,7 @@ def _collapse(figures: _Figures, entry: Entry, fidelity: str) -> Finding:
             grade, sentence = FAIR, "Signs of mode collapse: the images are less diverse than real ones."
         else:
             grade, sentence = GOOD, _NO_COLLAPSE
-    names = ("coverage", "recall", "modes", "vendi", "class_vendi", "support")
-    return Finding("mode collapse", grade, sentence, figures.evidence(*((name, _TITLES[name]) for name in names)))
+    return Finding("mode collapse", grade, sentence)
 
 
 def _within_classes(entry: Entry) -> float | None:
@@ -232,12 +252,12 @@ def _listed(names: Sequence[str]) -> str:
 
 
 _TITLES = {
-    "frechet_distance": "FID",
-    "kernel_distance": "KID",
     "precision": "precision",
     "density": "density",
     "recall": "recall",
     "coverage": "coverage",
+    "frechet_distance": "FID",
+    "kernel_distance": "KID",
     "modes": "modes",
     "vendi": "Vendi",
     "class_vendi": "Vendi in a class",
@@ -245,4 +265,10 @@ _TITLES = {
     "copies": "copies",
     "nearer_to_training": "nearer to training",
     "loss_gap": "loss gap",
+}
+_MEASURES_OF = {
+    "fidelity": ("precision", "density", "frechet_distance", "kernel_distance", "recall", "coverage"),
+    "diversity": ("recall", "coverage", "modes", "vendi", "class_vendi"),
+    "copying": ("copies", "nearer_to_training", "loss_gap"),
+    "mode collapse": ("coverage", "recall", "modes", "vendi", "class_vendi", "support"),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from diffstudio.studio.evaluations.compare.result import (
     mean_of,
     over_seeds,
 )
+from diffstudio.studio.evaluations.compare.verdict import evidence_of
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.plots.figure import Figure
 from diffstudio.studio.evaluations.result import counts_line
@@ -51,21 +51,30 @@ class Grid:
 
 @dataclass(frozen=True, slots=True)
 class SaidOfModel:
-    """A verdict on one aspect of a model, with what it is based on."""
+    """A verdict on one aspect of a model."""
 
     sentence: str
-    evidence: tuple[str, ...]  # of each seed
     grade: str  # as in `Finding`
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVerdicts:
+    """The verdicts on one model, and the measures that they are based on."""
+
+    model: str
+    said: tuple[SaidOfModel, ...]
+    evidence: str
 
 
 @dataclass(frozen=True, slots=True)
 class ComparisonView:
     summary: str
     table: Table
+    seeds: Table  # each seed with its intervals; without rows if no model has several
     figures: tuple[Figure, ...]
     grids: tuple[Grid, ...]
     pairs: tuple[Pair, ...]
-    verdicts: tuple[tuple[str, tuple[SaidOfModel, ...]], ...]  # by model
+    verdicts: tuple[ModelVerdicts, ...]
     likelihoods: tuple[str, ...]  # how the bits per dimension were computed, or why they are missing
     notes: tuple[str, ...]
     how_to_read: str
@@ -81,10 +90,18 @@ def read_comparison_view(job: JobFolder, values: Mapping[str, Any]) -> Compariso
         f"{counts_line(paths.short(found.folder), found.training_images, found.held_out_images)}. {found.total} "
         f"Features: {found.features}, {found.resizing}.",
         _table(found),
+        _seeds(found),
         tuple(plots_of(found)),
         tuple(_grids(job.path, found)),
         tuple(pair for entry in found.entries for pair in _pairs(job.path, entry)),
-        tuple((verdict.model, tuple(map(_said, verdict.findings))) for verdict in found.verdicts),
+        tuple(
+            ModelVerdicts(
+                verdict.model,
+                tuple(map(_said, verdict.findings)),
+                evidence_of(found.of_model(verdict.model), found.real),
+            )
+            for verdict in found.verdicts
+        ),
         tuple(_shared(found, {entry.name: [entry.likelihood.note] for entry in found.entries})),
         (*found.notes, *_shared(found, {entry.name: [*entry.notes, entry.problem] for entry in found.entries})),
         HOW_TO_READ if found.real is not None else "",
@@ -94,27 +111,37 @@ def read_comparison_view(job: JobFolder, values: Mapping[str, Any]) -> Compariso
 
 
 def _table(found: Comparison) -> Table:
-    measures = found.measures()
-    columns = [
-        Column(name, _title(MEASURES[name].title), f"{MEASURES[name].better} is best: {MEASURES[name].says}")
-        for name in measures
-    ]
-    rows = []
-    if found.real is not None:
-        figures = found.real.figures
-        rows.append(
-            TableRow(
-                found.real.name,
-                (*(_cell(figures.get(name)) for name in measures), *_others([found.real])),
-                reference=True,
-            )
-        )
+    rows = _real_row(found)
     for model in found.models:
         entries = found.of_model(model)
         title = model if len(entries) == 1 else f"{model} ({len(entries)} seeds)"
-        cells = (_cell(found.figure(model, name)) for name in measures)
+        cells = (_cell(found.figure(model, name)) for name in found.measures())
         rows.append(TableRow(title, (*cells, *_others(entries))))
-    return Table("comparison", "Comparison of models", *pick_columns((*columns, *_OTHERS), rows))
+    return Table("comparison", "Comparison of models", *pick_columns(_columns(found), rows))
+
+
+def _seeds(found: Comparison) -> Table:
+    """Every seed of the models that have several, each with its own 95 % intervals."""
+    rows = _real_row(found)
+    for entries in map(found.of_model, found.models):
+        for entry in entries if len(entries) > 1 else ():
+            cells = (_cell(entry.figures.get(name)) for name in found.measures())
+            rows.append(TableRow(entry.name, (*cells, *_others([entry]))))
+    several = any(not row.reference for row in rows)
+    return Table("seeds", "Each seed", *pick_columns(_columns(found), rows if several else ()))
+
+
+def _columns(found: Comparison) -> tuple[Column, ...]:
+    measures = ((name, MEASURES[name]) for name in found.measures())
+    of_measures = (Column(name, _title(one.title), f"{one.better} is best: {one.says}") for name, one in measures)
+    return (*of_measures, *_OTHERS)
+
+
+def _real_row(found: Comparison) -> list[TableRow]:
+    if (real := found.real) is None:
+        return []
+    cells = (_cell(real.figures.get(name)) for name in found.measures())
+    return [TableRow(real.name, (*cells, *_others([real])), reference=True)]
 
 
 def _title(title: str) -> str:
@@ -175,9 +202,7 @@ def _titled(found: Comparison) -> Comparison:
 
 
 def _said(finding: Finding) -> SaidOfModel:
-    by_seed = re.split(r"; (?=seed \d)", finding.evidence)
-    sentence = f"{_title(finding.aspect)}: {finding.sentence}"
-    return SaidOfModel(sentence, tuple(filter(None, map(_title, by_seed))), finding.grade)
+    return SaidOfModel(f"{_title(finding.aspect)}: {finding.sentence}", finding.grade)
 
 
 def _shared(found: Comparison, sentences: Mapping[str, Sequence[str]]) -> list[str]:

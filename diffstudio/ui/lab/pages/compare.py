@@ -31,6 +31,8 @@ from diffstudio.ui.widgets.helpers import label
 from diffstudio.ui.widgets.images.copy_and_drag import not_shown
 from diffstudio.ui.widgets.wrapping_text import WrappingText
 
+_SHOW_SEEDS, _HIDE_SEEDS = "Show each seed", "Hide each seed"
+
 
 @dataclass(frozen=True)
 class ComparisonResult:
@@ -45,7 +47,7 @@ def read(job: JobFolder, values: Mapping[str, Any]) -> ComparisonResult:
 
 
 class CompareView(ResultView):
-    """The verdict on each model with its evidence, then the table, samples, plots and the closest pairs."""
+    """The verdicts on each model with their evidence, then the tables, samples, plots and the closest pairs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -55,16 +57,21 @@ class CompareView(ResultView):
         self.problem = label("", "warn", wrap=True)
         self.verdicts = VerdictsView()
         self.table, self.grids, self.plot, self.pairs = TableView(), GridsView(), PlotView(), PairsView()
+        self.seeds = TableView()
+        self.show_seeds = SecondaryButton(_SHOW_SEEDS, tooltip="A table of each seed with its own 95 % intervals")
         self.how, self.likelihoods = HowToRead(), Sentences("Bits per dimension")
         self.notes = Sentences("Notes", "warn")
         self.open_page = SecondaryButton("Open in browser", "globe", "Open the whole comparison in the web browser")
         self.column.addWidget(self.summary)
         self.column.addWidget(self.open_page, 0, Qt.AlignmentFlag.AlignLeft)
-        parts = (self.problem, self.verdicts, self.table, self.how, self.grids, self.plot, self.pairs)
+        parts = (self.problem, self.verdicts, self.table, self.seeds, self.how, self.grids, self.plot, self.pairs)
         for part in (*parts, self.likelihoods, self.notes):
             self.column.addWidget(part)
+        below_table = self.column.indexOf(self.table) + 1
+        self.column.insertWidget(below_table, self.show_seeds, 0, Qt.AlignmentFlag.AlignLeft)
         self.open_page.clicked.connect(self._open)
-        for part in (self.table, self.plot):
+        self.show_seeds.clicked.connect(lambda: self._show_seeds(self.seeds.isHidden()))
+        for part in (self.table, self.seeds, self.plot):
             part.message.connect(self.message)
         for shown in (self.grids, self.pairs):
             shown.menu_requested.connect(self.menu_requested)
@@ -76,6 +83,9 @@ class CompareView(ResultView):
         self.problem.setVisible(bool(view.problem))
         self.verdicts.show_verdicts(view.verdicts)
         self.table.show_table(view.table)
+        self.seeds.show_table(view.seeds)
+        self._show_seeds(False)
+        self.show_seeds.setVisible(bool(view.seeds.rows))
         self.how.show_sentences([view.how_to_read])
         self.grids.show_grids(result.grids)
         self.plot.show_figures(view.figures)
@@ -84,6 +94,11 @@ class CompareView(ResultView):
         self.notes.show_sentences(view.notes)
         self._page = view.page
         self.open_page.setVisible(view.page is not None)
+
+    def _show_seeds(self, shown: bool) -> None:
+        self.seeds.setVisible(shown)
+        self.show_seeds.setText(_HIDE_SEEDS if shown else _SHOW_SEEDS)
+        self.show_seeds.setAccessibleName(self.show_seeds.text())
 
     def _open(self) -> None:
         if self._page is not None and not QDesktopServices.openUrl(QUrl.fromLocalFile(str(self._page))):

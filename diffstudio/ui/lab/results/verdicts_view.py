@@ -1,4 +1,4 @@
-"""VerdictsView: what a comparison says of each model, with its evidence."""
+"""VerdictsView: what a comparison says of each model, with the measures that it is based on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from PySide6.QtWidgets import QLabel, QVBoxLayout, QWidget
 
-from diffstudio.studio.evaluations.views.comparison import SaidOfModel
+from diffstudio.studio.evaluations.views.comparison import ModelVerdicts
 from diffstudio.ui.widgets.controls import SectionLabel
 from diffstudio.ui.widgets.helpers import label
 from diffstudio.ui.widgets.wrapping_text import WrappingText
@@ -15,7 +15,7 @@ _TONES = {"poor": "bad", "fair": "warn", "unknown": "dim"}
 
 
 class VerdictsView(QWidget):
-    """For each model a heading, then sentences in the colour of their grade with the evidence of each seed."""
+    """For each model a heading, sentences in the colour of their grade, and the measures over its seeds."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -25,17 +25,19 @@ class VerdictsView(QWidget):
         self._column.setSpacing(4)
         self._column.addWidget(SectionLabel("Verdicts"))
 
-    def show_verdicts(self, verdicts: Sequence[tuple[str, Sequence[SaidOfModel]]]) -> None:
+    def show_verdicts(self, verdicts: Sequence[ModelVerdicts]) -> None:
         for widget in self._shown:
             self._column.removeWidget(widget)
             widget.hide()
             widget.deleteLater()
         self._shown = []
-        for model, said in verdicts:
-            self._add(label(model, bold=True, wrap=True))
-            for one in said:
-                self._add_text(one.sentence, _TONES.get(one.grade, "text"), f"Verdict on {model}")
-                self._add_text("\n".join(one.evidence), "dim", f"Evidence on {model}")
+        for one in verdicts:
+            heading = label(one.model, bold=True, wrap=True)
+            heading.setContentsMargins(0, 8 if self._shown else 0, 0, 0)
+            self._add(heading)
+            for said in one.said:
+                self._add_text(said.sentence, _TONES.get(said.grade, "text"), f"Verdict on {one.model}")
+            self._add_text(one.evidence, "dim", f"Evidence on {one.model}")
         self.setVisible(bool(verdicts))
 
     def text(self) -> str:

@@ -100,6 +100,7 @@ def test_the_page_needs_nothing_else_and_names_are_text(found: Comparison, tmp_p
     for elsewhere in ("http://", "https://", "@import", "url("):
         assert elsewhere not in text.replace("http://www.w3.org/2000/svg", "")
     assert "prefers-color-scheme:dark" in text and "<svg" in text
+    assert text.count("Mean of 2 seeds (lowest…highest; real images): precision ") == 1 and "Each seed, with 95" in text
     assert "Collapsed: the model" in text and "2 seeds" in text and "resumed 2 times" in text
 
 

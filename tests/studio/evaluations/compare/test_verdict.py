@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 
 import pytest
 
 from diffstudio.evaluation.interval import Interval
 from diffstudio.evaluation.report import REAL
 from diffstudio.studio.evaluations.compare.result import Entry, Finding, OfClass
-from diffstudio.studio.evaluations.compare.verdict import verdict
+from diffstudio.studio.evaluations.compare.verdict import evidence_of, verdict
 from tests.studio.evaluations.compare.examples import around, entry
 
 
@@ -111,12 +112,16 @@ def seeds(**changes: object) -> list[Entry]:
     return found
 
 
-def test_a_single_seed_that_copies_decides_with_its_own_evidence() -> None:
+def test_a_single_seed_that_copies_decides_beside_the_spread_of_all() -> None:
     copies = dict(entry("r3gan").figures) | {"copies": Interval(0.3, 0.26, 0.34)}
     copying = verdict("gan", seeds(figures=copies), entry(REAL)).findings[2]
     assert (copying.aspect, copying.grade) == ("copying", "poor")
     assert copying.sentence == "In 1 of 3 seeds: 30% of the images are copies of training images."
-    assert copying.evidence.startswith("seed 1: copies 0.300 (0.260…0.340;") and "seed 0" not in copying.evidence
+    usual = entry("r3gan").figures["copies"].value
+    mean = (0.3 + 2 * usual) / 3
+    assert copying.evidence.startswith(
+        f"mean of 3 seeds (lowest…highest): copies {mean:.3f} ({usual:.3f}…0.300; real images "
+    )
 
 
 def test_a_single_seed_that_collapsed_or_misses_a_class_decides() -> None:
@@ -135,7 +140,7 @@ def test_seeds_differ_without_making_each_others_figures_uncertain() -> None:
     ]
     copying = verdict("gan", entries, entry(REAL)).findings[2]
     assert copying.grade == "poor" and copying.sentence.count("In 1 of 3 seeds: ") == 2
-    assert copying.evidence.count("seed ") == 2 and "seed 0" not in copying.evidence
+    assert "copies 0.047 (0.001…0.090;" in copying.evidence
 
 
 def test_seeds_that_agree_are_one_sentence_and_what_was_not_measured_is_said() -> None:
@@ -143,6 +148,21 @@ def test_seeds_that_agree_are_one_sentence_and_what_was_not_measured_is_said() -
     failed = verdict("gan", seeds(figures={}, by_class={}, compared=0), entry(REAL)).findings[3]
     assert failed.grade == "good"
     assert failed.sentence == "In 2 of 3 seeds: No mode collapse. Unknown in 1 of 3 seeds."
+
+
+def test_one_line_has_all_measures_of_a_model_over_its_seeds() -> None:
+    three = seeds(figures=dict(entry("r3gan").figures) | {"recall": Interval(0.5, 0.4, 0.6)})
+    line, real = evidence_of(three, entry(REAL)), entry(REAL).figures["recall"].value
+    recall = entry("r3gan").figures["recall"].value
+    assert line.startswith("Mean of 3 seeds (lowest…highest; real images): precision ")
+    assert f"recall {(0.5 + 2 * recall) / 3:.3f} (0.500…{recall:.3f}; {real:.3f})" in line
+    alone = evidence_of(three[1:2], entry(REAL))
+    assert alone.startswith("Value (95 % interval; real images): ") and "recall 0.500 (0.400…0.600;" in alone
+    two = [replace(three[0], figures={}), three[1], three[2]]
+    assert evidence_of(two, entry(REAL)).startswith("Mean of 2 seeds"), "one seed was not measured"
+    assert evidence_of([replace(three[0], figures={})], entry(REAL)) == ""
+    endless = replace(three[0], figures={"support": Interval(inf, inf, inf), "recall": Interval(0.5, 0.4, 0.6)})
+    assert evidence_of([endless], None) == "Value (95 % interval; real images): recall 0.500 (0.400…0.600)"
 
 
 def test_a_row_of_another_number_of_images_is_not_judged_by_the_real_one() -> None:

@@ -60,10 +60,15 @@ def test_a_comparison_is_shown_with_real_images_first(tmp_path: Path) -> None:
     assert memory is not None and memory.value == 300 and likelihood is not None and likelihood.value == 2.5
     assert [grid.title for grid in view.grids] == ["Held-out images", "GAN, seed 0"]
     assert [pair.image_file for pair in view.pairs] == [tmp_path / "images" / "pair-generated.png"]
-    assert [model for model, _ in view.verdicts] == ["GAN", "noise"]
-    fidelity, *_, collapse = view.verdicts[0][1]
+    assert [one.model for one in view.verdicts] == ["GAN", "noise"]
+    *_, collapse = view.verdicts[0].said
     assert collapse.sentence.startswith("Mode collapse: ") and collapse.grade == "good"
-    assert [one.partition(":")[0] for one in fidelity.evidence] == ["Seed 0", "Seed 1"]
+    assert [one.evidence.partition(" (")[0] for one in view.verdicts] == ["Mean of 2 seeds", "Value"]
+    assert [row.name for row in view.seeds.rows] == [REAL, "GAN, seed 0", "GAN, seed 1"]
+    assert view.seeds.columns == view.table.columns and view.seeds.name != view.table.name
+    precision = view.seeds.rows[1].cells[[column.key for column in view.seeds.columns].index("precision")]
+    found = entry("r3gan").figures["precision"]
+    assert precision is not None and (precision.low, precision.high) == (found.low, found.high)
     assert view.likelihoods == ("GAN: By the flow.",), "said once, as it holds for all seeds"
     assert view.notes == ("A note.", "GAN, seed 1: Slow.")
     assert (
@@ -71,6 +76,12 @@ def test_a_comparison_is_shown_with_real_images_first(tmp_path: Path) -> None:
         and view.page == tmp_path / "compare.html"
         and "The first row is the training part" in view.how_to_read
     )
+
+
+def test_single_seeds_are_not_listed_again(tmp_path: Path) -> None:
+    whole = example()
+    alone = replace(whole, entries=(whole.entries[0], whole.entries[2]))
+    assert read_comparison_view(JobFolder(tmp_path), json.loads(json.dumps(alone.to_json()))).seeds.rows == ()
 
 
 def test_a_comparison_without_a_table_says_why(tmp_path: Path) -> None:
