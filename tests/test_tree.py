@@ -103,7 +103,7 @@ TESTED_IN = {
     "ui/lab/noise_schedule/test_view.py": "ui/lab/noise_schedule/controls ui/lab/noise_schedule/curve_fields",
     "ui/lab/pages/test_anomalies.py": "ui/lab/results/decisions_view ui/lab/results/scored_images",
     "ui/lab/pages/test_attention.py": "ui/lab/results/word_maps ui/lab/text_field",
-    "ui/lab/test_fields.py": "ui/lab/folder_field ui/lab/form ui/lab/pages/evaluate ui/lab/subjects_field",
+    "ui/lab/test_fields.py": "ui/lab/folder_field ui/lab/pages/evaluate ui/lab/subjects_field",
     "ui/lab/test_page_list.py": "ui/lab/page ui/lab/pages/compare ui/lab/pages/likelihood ui/lab/options ui/lab/pages/synthesise "
     "ui/lab/results/grids_view",
     "ui/lab/results/test_result_view.py": "ui/lab/results/pairs_view ui/lab/results/plot_view ui/lab/results/saving "

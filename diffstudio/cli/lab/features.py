@@ -42,7 +42,7 @@ def add_arguments(verb: Parser) -> None:
         help="noise levels as shares of the schedule, separated by commas (default 0.02,0.05,0.1,0.2,0.4)",
     )
     verb.add_argument(
-        "--layer", metavar="NAME", default="auto", type=as_text, help="export this block (default: the best)"
+        "--layer", metavar="NAME", default="auto", type=as_text, help="export this layer (default: the best)"
     )
     verb.add_argument(
         "--level", metavar="T", default=0.0, type=as_number, help="export at this noise level (default: the best)"
@@ -52,7 +52,7 @@ def add_arguments(verb: Parser) -> None:
         metavar="N",
         type=as_whole_number,
         default=1,
-        help="average in N x N parts of the image, not over all of it: keeps where things are (default 1)",
+        help="average in N x N patches of the image, not over all of it: keeps where things are (default 1)",
     )
     add_count_option(verb, "images at most (default 2000)", 2_000)
     add_seed_option(verb)

@@ -33,7 +33,7 @@ def add_arguments(verb: Parser) -> None:
     )
     verb.add_argument("folder", metavar="FOLDER", type=as_path, help="a folder of images, as it was trained on")
     add_json_option(verb, "print everything, including each point, as JSON instead of the summary")
-    add_count_option(verb, "samples of each checkpoint (default 500)", 500)
+    add_count_option(verb, "images to generate with each checkpoint (default 500)", 500)
     verb.add_argument(
         "--most",
         metavar="N",

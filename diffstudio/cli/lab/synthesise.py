@@ -15,7 +15,6 @@ from diffstudio.cli.lab.lab_verb import (
     add_seed_option,
     run_verb,
 )
-from diffstudio.errors import BadRequest
 
 
 def add_arguments(verb: Parser) -> None:
@@ -95,7 +94,7 @@ def _add_proof(verb: Parser) -> None:
 
 def _synthesise(arguments: argparse.Namespace) -> int:
     def prepare(device: str) -> Engine:
-        from diffstudio.studio.evaluations.synthesise.request import SynthesiseRequest
+        from diffstudio.studio.evaluations.synthesise.request import SynthesiseRequest, parse_ratios
 
         request = SynthesiseRequest(
             arguments.checkpoint,
@@ -111,7 +110,7 @@ def _synthesise(arguments: argparse.Namespace) -> int:
             device,
             arguments.force,
             arguments.prove,
-            _ratios(arguments.ratios),
+            parse_ratios(arguments.ratios),
             arguments.seeds,
         )
         from diffstudio.studio.evaluations.synthesise.synthesise import synthesise
@@ -119,10 +118,3 @@ def _synthesise(arguments: argparse.Namespace) -> int:
         return partial(synthesise, request)
 
     return run_verb(arguments, prepare, (arguments.folder,))
-
-
-def _ratios(text: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(",") if part.strip())
-    except ValueError:
-        raise BadRequest(f"--ratios {text[:40]!r} are not numbers", remedy="Separate numbers by commas") from None

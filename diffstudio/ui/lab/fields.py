@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from PySide6.QtCore import Signal
@@ -107,6 +107,7 @@ class NumberField(Field):
             self.slider.set_value(float(found) if found is not None else self._first)
         except ValueError:
             self.slider.set_value(self._first)
+        self.changed.emit()
 
 
 class ChoiceField(Field):
@@ -114,20 +115,24 @@ class ChoiceField(Field):
 
     def __init__(self, text: str, flag: str, choices: Sequence[tuple[Any, str]], *, tooltip: str) -> None:
         super().__init__()
-        self._flag, self._choices = flag, list(choices)
+        self.flag, self._choices = flag, list(choices)
         self.combo = LabelledComboBox(text, choices, tooltip)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.combo)
         self.combo.value_changed.connect(lambda _: self.changed.emit())
 
+    def values(self) -> list[Any]:
+        """All that can be chosen."""
+        return [value for value, _ in self._choices]
+
     def arguments(self) -> list[str]:
         value = self.combo.value()
-        return [] if value == self._choices[0][0] else [self._flag, str(value)]
+        return [] if value == self._choices[0][0] else [self.flag, str(value)]
 
     def fill(self, rest: list[str]) -> None:
-        found = taken(rest, self._flag)
-        if found is not None and found not in [value for value, _ in self._choices]:
+        found = taken(rest, self.flag)
+        if found is not None and found not in self.values():
             self._choices.append((found, found))  # a path, or a choice of another version
             self.combo.set_choices(self._choices)
         self.combo.set_value(self._choices[0][0] if found is None else found)
@@ -138,7 +143,7 @@ class SeveralField(Field):
 
     def __init__(self, text: str, flag: str, choices: Sequence[tuple[str, str]], *, tooltip: str, none: str) -> None:
         super().__init__()
-        self._text, self._flag, self._choices, self._none = text, flag, list(choices), none
+        self._text, self.flag, self._choices, self._none = text, flag, list(choices), none
         self._all = tuple(value for value, _ in choices)
         self._column = QVBoxLayout(self)
         self._column.setContentsMargins(0, 0, 0, 0)
@@ -147,16 +152,20 @@ class SeveralField(Field):
         describe(self, text, tooltip)
         self.chips = self._chip_row(self._all)
 
+    def values(self) -> list[str]:
+        """All that can be chosen."""
+        return [value for value, _ in self._choices]
+
     def value(self) -> tuple[str, ...]:
         chosen: tuple[str, ...] = self.chips.value()
         return chosen
 
     def arguments(self) -> list[str]:
         chosen = self.value()
-        return [] if chosen == self._all else [self._flag, ",".join(chosen) or self._none]
+        return [] if chosen == self._all else [self.flag, ",".join(chosen) or self._none]
 
     def fill(self, rest: list[str]) -> None:
-        found = taken(rest, self._flag)
+        found = taken(rest, self.flag)
         names = self._all if found is None else tuple(one for one in found.split(",") if one not in ("", self._none))
         self._choices += [(name, name) for name in names if name not in dict(self._choices)]
         self._column.removeWidget(self.chips)
@@ -183,7 +192,7 @@ class SwitchField(Field):
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.box)
-        self.box.clicked.connect(lambda _: self.changed.emit())
+        self.box.toggled.connect(lambda _: self.changed.emit())
 
     def arguments(self) -> list[str]:
         return [self._flag] if self.box.isChecked() else []
@@ -192,3 +201,14 @@ class SwitchField(Field):
         self.box.setChecked(self._flag in rest)
         if self._flag in rest:
             rest.remove(self._flag)
+
+
+def only_if(source: Field, used: Callable[[], bool], fields: Sequence[Field]) -> None:
+    """Enable fields only while `used()` is true, which may change with `source`: otherwise they have no effect."""
+
+    def update() -> None:
+        for field in fields:
+            field.setEnabled(used())
+
+    source.changed.connect(update)
+    update()

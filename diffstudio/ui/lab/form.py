@@ -42,13 +42,14 @@ class LabForm(QWidget):
         self.setFocusProxy(self.fields[0])
 
     def arguments(self) -> list[str]:
-        """The arguments of the verb, positional ones first."""
+        """The arguments of the verb, positional ones first; disabled fields add none."""
         flagged = [field for field in self.fields if field not in self._positional]
-        return [argument for field in (*self._positional, *flagged) for argument in field.arguments()]
+        used = filter(self._is_used, (*self._positional, *flagged))
+        return [argument for field in used for argument in field.arguments()]
 
     def problem(self) -> str:
         """Why the job cannot be started yet; empty if it can."""
-        return next((problem for field in self.fields if (problem := field.problem())), "")
+        return next((problem for field in filter(self._is_used, self.fields) if (problem := field.problem())), "")
 
     def job_name(self) -> str:
         return self._name()
@@ -81,6 +82,9 @@ class LabForm(QWidget):
         field = self._taker(items)
         if field is not None:
             field.take(items)
+
+    def _is_used(self, field: Field) -> bool:
+        return field.isEnabledTo(self)
 
     def _taker(self, items: Sequence[DroppedItem]) -> Field | None:
         """The first incomplete field that accepts these items, or else the first field that accepts them."""

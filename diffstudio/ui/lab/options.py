@@ -9,6 +9,7 @@ from diffstudio.evaluation.report import FEWEST
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import PIXEL, VAE, is_trained_here
 from diffstudio.studio.evaluations.request import AUTO, FOLDER, IMAGENET
+from diffstudio.studio.requests.limits import LARGEST_SIDE
 from diffstudio.ui.lab.fields import ChoiceField, NumberField
 from diffstudio.ui.lab.folder_field import FolderField
 from diffstudio.ui.lab.subjects_field import SubjectsField
@@ -77,3 +78,21 @@ def features_field() -> ChoiceField:
 
 def seed_field() -> NumberField:
     return NumberField("Seed", "--seed", 0, 1_000_000, tooltip="Seed of the first image; later images count up from it")
+
+
+def size_fields() -> tuple[NumberField, NumberField]:
+    """Width and height of an image that is generated."""
+    width, height = (
+        NumberField(
+            text,
+            f"--{text.lower()}",
+            0,
+            LARGEST_SIDE,
+            automatic="Automatic",
+            step=8,
+            suffix=" px",
+            tooltip=f"{text} of the image; automatic: as the checkpoint recommends",
+        )
+        for text in ("Width", "Height")
+    )
+    return width, height

@@ -16,10 +16,11 @@ from pytestqt.qtbot import QtBot
 from diffstudio.cli import _parser
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.synthesise.request import LEAST_SEEDS, SynthesiseRequest
+from diffstudio.ui.lab.fields import Field, NumberField
 from diffstudio.ui.lab.form_view import FormView
 from diffstudio.ui.lab.page import LabPage
 from diffstudio.ui.lab.page_list import PAGES, page_of, title_of
-from diffstudio.ui.lab.pages import compare, likelihood, synthesise
+from diffstudio.ui.lab.pages import compare, features, likelihood, synthesise
 from diffstudio.ui.lab.pages.compare import CompareView
 from diffstudio.ui.lab.pages.likelihood import LikelihoodResultView
 from tests.studio.evaluations.views.test_comparison import example as comparison
@@ -39,6 +40,11 @@ def parsed(verb: str, arguments: list[str]) -> argparse.Namespace:
         ("compare", ["/photos", "--models", "none", "--minutes", "10", "--with", "/made", "--seed", "4"]),
         ("compare", ["/photos", "--models", "diffusion,vae,gan,my recipe", "--minutes", "10"]),
         ("synthesise", ["starter", "300", "/photos", "--prove", "--seeds", "7"]),
+        ("synthesise", ["starter", "/photos", "--per-class", "20", "--cads", "0"]),
+        ("synthesise", ["starter", "9", "/photos", "--autoguidance", "/early", "--autoguidance-scale", "1.5"]),
+        ("synthesise", ["starter", "9", "/photos", "--prove", "--ratios=0.5,3", "--cads", "0.25"]),
+        ("reverse", ["starter", "--prompt=photos", "--spacing", "karras", "--width", "512", "--height", "256"]),
+        ("features", ["starter", "/photos", "--layer=block 3", "--level", "0.4", "--levels=0.1,0.4"]),
         ("anomalies", ["/good", "/photos"]),
         ("anomalies", ["parts", "/good", "/photos", "--false-alarm", "0.01", "--draws", "4", "--detector", "pixels"]),
         ("anomalies", ["/good", "/photos", "--minutes", "2.5", "--seed", "3"]),
@@ -92,6 +98,37 @@ def test_the_proof_has_no_fewer_classifiers_than_the_command_accepts(qtbot: QtBo
     arguments = form.arguments()
     seeds = int(arguments[arguments.index("--seeds") + 1]) if "--seeds" in arguments else LEAST_SEEDS
     assert seeds == LEAST_SEEDS and SynthesiseRequest("", Path(), Path(), 1, seeds=seeds).seeds == seeds
+
+
+def test_fields_of_synthetic_data_that_have_no_effect_are_disabled(qtbot: QtBot, dressed: QApplication) -> None:
+    form = synthesise.make_form()
+    qtbot.addWidget(form)
+    by_name = {field.accessibleName(): field for field in form.findChildren(Field) if field.accessibleName()}
+    sliders = {one.slider.accessibleName(): one for one in form.findChildren(NumberField)}
+    fields = by_name | sliders
+    usual = ["starter", "300", "/photos"]
+    form.fill(usual)
+    disabled = {name for name, field in fields.items() if not field.isEnabled()}
+    assert disabled == {"Ratios", "Classifiers", "Autoguidance scale"}
+    form.fill([*usual, "--ratios=1", "--seeds", "7"])
+    assert form.arguments() == usual, "without a proof there are neither ratios nor seeds"
+    form.fill([*usual, "--prove", "--ratios=1,x"])
+    assert form.problem() == "The ratios are '1,x': they must be numbers. Separate numbers by commas"
+    form.fill([*usual, "--prove", "--ratios=0"])
+    assert form.problem() == "The ratios are 0: each must be above 0 and at most 100"
+    form.fill(["starter", "/photos", "--per-class", "20"])
+    assert not fields["Images"].isEnabled() and form.arguments() == ["starter", "/photos", "--per-class", "20"]
+    form.fill(usual)
+    assert fields["Images"].isEnabled() and form.arguments() == usual
+
+
+def test_a_level_that_is_not_measured_is_said_before_the_start(qtbot: QtBot, dressed: QApplication) -> None:
+    form = features.make_form()
+    qtbot.addWidget(form)
+    form.fill(["starter", "/photos", "--level", "0.3"])
+    assert form.problem() == "Level: choose one of 0.02, 0.05, 0.1, 0.2, 0.4, or the best"
+    form.fill(["starter", "/photos", "--level", "0.3", "--levels=0.1,0.3"])
+    assert form.problem() == ""
 
 
 def test_a_comparison_is_shown(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from diffstudio.studio.evaluations.request import AUTO
 
 MOST_IMAGES = 1_000_000
 RATIOS = (0.5, 1.0, 2.0, 5.0)  # synthetic images for each real one
+MOST_RATIO = 100
 LEAST_SEEDS, MOST_SEEDS = 5, 100
 CADS_BY_DEFAULT = 0.1  # for models with classes or captions
 
@@ -53,14 +55,32 @@ class SynthesiseRequest:
             raise BadRequest(
                 f"The number of classifiers of each kind is {self.seeds}", must_be_between(LEAST_SEEDS, MOST_SEEDS)
             )
-        if not self.ratios or not all(0 < ratio <= 100 for ratio in self.ratios):
-            raise BadRequest(
-                f"The ratios are {', '.join(f'{ratio:g}' for ratio in self.ratios) or 'none'}",
-                "each must be above 0 and at most 100",
-            )
-        if len(set(self.ratios)) < len(self.ratios):
-            raise BadRequest(
-                f"The ratios are {', '.join(f'{ratio:g}' for ratio in self.ratios)}",
-                "one of them is given twice",
-                "Give each ratio once",
-            )
+        check_ratios(self.ratios)
+
+
+def parse_ratios(text: str) -> tuple[float, ...]:
+    """Ratios separated by commas. BadRequest for other text."""
+    try:
+        return tuple(float(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise BadRequest(
+            f"The ratios are {text[:40]!r}", "they must be numbers", "Separate numbers by commas"
+        ) from None
+
+
+def check_ratios(ratios: Sequence[float]) -> None:
+    """BadRequest for ratios that cannot be tested."""
+    shown = ", ".join(f"{ratio:g}" for ratio in ratios) or "none"
+    if not ratios or not all(0 < ratio <= MOST_RATIO for ratio in ratios):
+        raise BadRequest(f"The ratios are {shown}", f"each must be above 0 and at most {MOST_RATIO}")
+    if len(set(ratios)) < len(ratios):
+        raise BadRequest(f"The ratios are {shown}", "one of them is given twice", "Give each ratio once")
+
+
+def problem_of_ratios(text: str) -> str:
+    """Why a text cannot be used as ratios; empty if it can."""
+    try:
+        check_ratios(parse_ratios(text))
+    except BadRequest as error:
+        return str(error).rstrip(".")
+    return ""

@@ -9,7 +9,7 @@ from diffstudio.studio.evaluations.anomalies.request import AUTO, MOST_DRAWS
 from diffstudio.studio.evaluations.anomalies.result import TITLES
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.views.anomalies import AnomaliesView, read_anomalies
-from diffstudio.ui.lab.fields import ChoiceField, NumberField
+from diffstudio.ui.lab.fields import ChoiceField, NumberField, only_if
 from diffstudio.ui.lab.form import LabForm
 from diffstudio.ui.lab.options import folder_field, has_denoising_error, name_of, seed_field
 from diffstudio.ui.lab.page import LabPage
@@ -77,7 +77,7 @@ class TrainingField(NumberField):
             automatic="No",
             decimals=1,
             suffix=" min",
-            tooltip="Train a model on the normal images, to score by denoising errors and likelihoods too",
+            tooltip="Minutes to first train a model on the normal images, to score by denoising errors and likelihoods too",
         )
         self._checkpoint = checkpoint
 
@@ -109,7 +109,9 @@ def make_form() -> LabForm:
         tooltip="The share of normal images that may be called anomalous; automatic: 0.05, or the lowest above it "
         "that the normal images support",
     )
-    draws = NumberField("Noise samples", "--draws", 1, MOST_DRAWS, value=8, tooltip="Noise samples at each noise level")
+    draws = NumberField(
+        "Noise samples", "--draws", 1, MOST_DRAWS, value=8, tooltip="Noise samples at each noise level, with a model"
+    )
     detector = ChoiceField(
         "Detector",
         "--detector",
@@ -119,10 +121,13 @@ def make_form() -> LabForm:
         ),
         tooltip="The score that decides which images are anomalous; all others are listed too",
     )
+    training = TrainingField(checkpoint)
+    for source in (checkpoint, training):
+        only_if(source, lambda: bool(checkpoint.subjects()) or training.value() > 0, (draws,))
     return LabForm(
         (
             ("Images", (normals, folder)),
-            ("Model", (checkpoint, TrainingField(checkpoint))),
+            ("Model", (checkpoint, training)),
             ("Options", (rate, detector, draws, seed_field())),
         ),
         positional=(checkpoint, normals, folder),

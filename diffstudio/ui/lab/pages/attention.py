@@ -13,7 +13,7 @@ from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.views.attention import AttentionView, read_attention
 from diffstudio.ui.lab.fields import ChoiceField, NumberField
 from diffstudio.ui.lab.form import LabForm
-from diffstudio.ui.lab.options import seed_field
+from diffstudio.ui.lab.options import seed_field, size_fields
 from diffstudio.ui.lab.page import UNDERSTAND, LabPage
 from diffstudio.ui.lab.results.result_view import HowToRead, ResultView, Sentences
 from diffstudio.ui.lab.results.table_view import TableView
@@ -116,7 +116,10 @@ def make_form() -> LabForm:
         tooltip="Number of words that the deletion test masks one after the other; each takes as long as the image",
     )
     return LabForm(
-        (("Image", (checkpoint, prompt, negative)), ("Options", (seed_field(), steps, guidance, maps, tested))),
+        (
+            ("Image", (checkpoint, prompt, negative)),
+            ("Options", (seed_field(), steps, guidance, *size_fields(), maps, tested)),
+        ),
         positional=(checkpoint, prompt),
         name=prompt.value,
     )

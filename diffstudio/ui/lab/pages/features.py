@@ -66,6 +66,30 @@ def _why_not(levels: str) -> str:
     return "" if usable else f"Write noise levels from {LOWEST_LEVEL:g} to {HIGHEST_LEVEL:g}, separated by commas"
 
 
+class LevelField(NumberField):
+    """The noise level whose features are exported: one of those that are measured."""
+
+    def __init__(self, levels: TextField) -> None:
+        super().__init__(
+            "Level",
+            "--level",
+            0,
+            HIGHEST_LEVEL,
+            automatic="The best",
+            step=0.001,
+            decimals=3,
+            tooltip="Export the features at this noise level, one of those above",
+        )
+        self._levels = levels
+
+    def problem(self) -> str:
+        text = self._levels.value()
+        measured = LEVELS if not text.strip() else [float(level) for level in text.split(",")]
+        if not self.value() or self.value() in measured:
+            return ""
+        return f"Level: choose one of {', '.join(f'{level:g}' for level in measured)}, or the best"
+
+
 def make_form() -> LabForm:
     folder = folder_field(
         "Folder of images", "Images in a subfolder for each class; without classes, features are only exported"
@@ -96,8 +120,12 @@ def make_form() -> LabForm:
         value=1,
         tooltip="1 averages a feature over the whole image; 2 over each quarter, which keeps where things are",
     )
+    layer = TextField(
+        "Layer", "--layer", tooltip="Export the features of this layer, as the result names it", placeholder="The best"
+    )
+    exported = (layer, LevelField(levels))
     return LabForm(
-        (("Images", (folder, checkpoint)), ("Options", (levels, pool, count, seed_field()))),
+        (("Images", (folder, checkpoint)), ("Options", (levels, pool, count, seed_field())), ("Export", exported)),
         positional=(checkpoint, folder),
         name=name_of(folder),
     )

@@ -12,9 +12,11 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import FAMILIES, SAMPLER_NAMES
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.views.reverse import TITLES, FilmFrame, ReverseView, read_reverse
+from diffstudio.studio.metadata.sampler_names import SPACING_LABELS
+from diffstudio.studio.requests.choices import SpacingName
 from diffstudio.ui.lab.fields import ChoiceField, NumberField
 from diffstudio.ui.lab.form import LabForm
-from diffstudio.ui.lab.options import checkpoint_field, seed_field
+from diffstudio.ui.lab.options import checkpoint_field, seed_field, size_fields
 from diffstudio.ui.lab.page import UNDERSTAND, LabPage
 from diffstudio.ui.lab.results.film_view import FilmView, ReadFrame
 from diffstudio.ui.lab.results.plot_view import PlotView
@@ -102,8 +104,18 @@ def make_form() -> LabForm:
     sampler = ChoiceField(
         "Sampler", "--sampler", [("", "Automatic"), *((name, name) for name in SAMPLER_NAMES)], tooltip=AUTOMATIC
     )
+    spacing = ChoiceField(
+        "Spacing",
+        "--spacing",
+        [
+            ("", "Automatic"),
+            *((str(name), title) for name, title in SPACING_LABELS.items() if name != SpacingName.CUSTOM),
+        ],
+        tooltip=f"Spacing of the timesteps. {AUTOMATIC}",
+    )
+    options = (seed_field(), steps, sampler, spacing, guidance, *size_fields())
     return LabForm(
-        (("Image", (checkpoint, prompt, negative)), ("Options", (seed_field(), steps, sampler, guidance))),
+        (("Image", (checkpoint, prompt, negative)), ("Options", options)),
         positional=(checkpoint,),
         name=lambda: prompt.value() or "film",
     )
