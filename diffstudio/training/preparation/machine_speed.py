@@ -1,11 +1,15 @@
-"""Which data type is faster on this machine: measured once for each device, torch and network, and remembered."""
+"""Which data type is faster on this machine: measured once for each device, torch and size of network, and remembered.
+
+The measurement takes a small part of the run's time, whatever the network: on a processor with a part of each batch, and
+no longer than is needed to decide.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -19,12 +23,18 @@ from diffstudio.errors import StorageProblem
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.data.dataset import ImageDataset
+from diffstudio.training.data.folder_report import count_of
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
+from diffstudio.training.recipe.optimiser_recipe import OptimiserName
 from diffstudio.training.trainer import Trainer
 
-_ROUNDS, _STEPS = 3, 2  # alternating, so that a busy moment does not decide
-_CLEAR = 1.5  # ratio after the second round, beyond which no more are measured: the first may have had a busy moment
+_ROUNDS = 5  # alternating, so that a busy moment does not decide
+_CLEAR = 1.25  # ratio after the second round, beyond which no more are measured: the first may have had a busy moment
+_MOST_SECONDS, _FEWEST_SECONDS = 8.0, 2.0  # for all rounds; two are always measured
+_SHARE = 0.02  # of a run whose length is a time
+_PART_OF_BATCH = 8  # on a processor, whose speed hardly depends on the number of images: one image of so many
+_NOT_TIMED = ("vocabulary", "text_tokens", "drop_condition", "name_share", "tags_share")  # they differ between folders
 _MATRIX = 256  # rows
 _HOPELESS = 4  # times slower with matrices: steps are not even tried, of which each may take many seconds
 _MOST_KEPT = 200  # measurements in the file
@@ -62,14 +72,32 @@ def resolve_dtypes(
     seconds = _remembered().get(key)
     if not isinstance(seconds, dict) or set(seconds) != {"float32", "bfloat16"}:
         timers = {
-            dtype: _Timer(build(with_dtype(dtype)), Batches(dataset, with_dtype(dtype), tokenizer), check)
+            dtype: _Timer(build(_part(with_dtype(dtype))), Batches(dataset, _part(with_dtype(dtype)), tokenizer), check)
             for dtype in ("float32", "bfloat16")
         }
-        seconds = _compare(timers)
+        seconds = _compare(timers, _most_seconds(recipe))
         _remember(key, seconds)
     chosen = min(seconds, key=lambda dtype: float(seconds[dtype]))
     times = " and ".join(f"{seconds[dtype]:.2f} s in {dtype}" for dtype in ("float32", "bfloat16"))
-    return with_dtype(chosen), f"{chosen} because a step takes {times}."
+    count = _part(recipe).run.batch
+    return with_dtype(
+        chosen
+    ), f"{chosen} because {count_of(count, 'image')} {'takes' if count == 1 else 'take'} {times}."
+
+
+def _part(recipe: Recipe) -> Recipe:
+    """What is measured of the recipe: on a processor with fewer images, and without Muon, which has a type of its own."""
+    if recipe.run.device != "cpu":
+        return recipe
+    run, optimiser = recipe.run, recipe.optimiser
+    run = replace(run, batch=max(1, run.batch // _PART_OF_BATCH))
+    return replace(recipe, run=run, optimiser=replace(optimiser, name=OptimiserName.ADAMW))
+
+
+def _most_seconds(recipe: Recipe) -> float:
+    if recipe.run.minutes <= 0:
+        return _MOST_SECONDS
+    return min(_MOST_SECONDS, max(_FEWEST_SECONDS, _SHARE * 60 * recipe.run.minutes))
 
 
 class _Timer:
@@ -86,18 +114,21 @@ class _Timer:
     def __call__(self) -> float:
         """Seconds of one step."""
         started = time.perf_counter()
-        for index in range(_STEPS):
-            self._step(index)
-        return (time.perf_counter() - started) / _STEPS
+        self._step(1)
+        return time.perf_counter() - started
 
 
-def _compare(timers: dict[str, Callable[[], float]] | dict[str, _Timer]) -> dict[str, float]:
-    """The shortest time of each in several rounds."""
+def _compare(timers: Mapping[str, Callable[[], float]], most_seconds: float = _MOST_SECONDS) -> dict[str, float]:
+    """The shortest time of each in two rounds, and in more until they have taken `most_seconds` or the ratio is clear."""
     best = {name: float("inf") for name in timers}
+    spent = 0.0
     for measured in range(_ROUNDS):
         for name, timer in timers.items():
-            best[name] = min(best[name], timer())
-        if measured and max(best.values()) > _CLEAR * min(best.values()):
+            seconds = timer()
+            best[name] = min(best[name], seconds)
+            spent += seconds
+        next_round = spent / (measured + 1)  # seconds, if it is as long as those before
+        if measured and (spent + next_round > most_seconds or max(best.values()) > _CLEAR * min(best.values())):
             break
     return best
 
@@ -126,8 +157,9 @@ def _of_matrices() -> float:
 
 def _key(recipe: Recipe, device: torch.device) -> str:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-    parts = [device.type, name, torch.__version__, recipe.run.threads, recipe.run.batch, recipe.data.size]
-    shape = [asdict(recipe.network), recipe.optimiser.name, recipe.optimiser.muon_dtype]
+    parts = [device.type, name, torch.__version__, recipe.run.threads, _part(recipe).run.batch, recipe.data.size]
+    network = {field: value for field, value in asdict(recipe.network).items() if field not in _NOT_TIMED}
+    shape = [network, _part(recipe).optimiser.name, recipe.optimiser.muon_dtype]
     shape += [asdict(recipe.upper)] if recipe.upper.factor else []
     return hashlib.sha256(json.dumps([*parts, *shape]).encode()).hexdigest()[:32]
 

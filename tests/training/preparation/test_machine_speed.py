@@ -13,11 +13,12 @@ import torch
 from diffstudio import paths
 from diffstudio.errors import Interrupted
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.training.data.batches import Batch
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.preparation import machine_speed
 from diffstudio.training.preparation.machine_speed import resolve_dtypes
 from diffstudio.training.recipe import Recipe
-from diffstudio.training.trainer import Trainer
+from diffstudio.training.trainer import StepResult, Trainer
 
 
 @pytest.fixture
@@ -105,6 +106,55 @@ def test_one_busy_moment_does_not_decide() -> None:
     fast, slow = iter([9.0, 0.5]), iter([1.0, 1.1])  # a third round is not needed
     found = machine_speed._compare({"float32": lambda: next(slow), "bfloat16": lambda: next(fast)})
     assert found == {"float32": 1.0, "bfloat16": 0.5}
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(0.01, 5), (1.0, 4), (3.0, 2), (60.0, 2)])
+def test_the_time_of_a_measurement_is_bounded(seconds: float, rounds: int) -> None:
+    """Beyond the two rounds that are needed, which are of an eighth of a batch each, it takes eight seconds at most."""
+    spent = list[float]()
+
+    def timer() -> float:
+        spent.append(seconds)
+        return seconds
+
+    machine_speed._compare({"float32": timer, "bfloat16": timer}, 8.0)
+    assert len(spent) == 2 * rounds
+    assert sum(spent) <= 8.0 or rounds == 2
+
+
+@pytest.mark.parametrize(("minutes", "seconds"), [(0.0, 8.0), (1.0, 2.0), (5.0, 6.0), (600.0, 8.0)])
+def test_it_takes_a_small_share_of_a_run_with_a_training_time(recipe: Recipe, minutes: float, seconds: float) -> None:
+    run = replace(recipe.run, minutes=minutes)
+    assert machine_speed._most_seconds(replace(recipe, run=run)) == pytest.approx(seconds)
+
+
+def test_on_a_processor_a_part_of_each_batch_is_measured(undecided: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At most two to warm up and ten to compare, of an eighth of the images each: less than two steps of the run."""
+    monkeypatch.setattr(machine_speed, "_HOPELESS", float("inf"))
+    seen = list[int]()
+    step = Trainer.step
+
+    def recorded(trainer: Trainer, batch: Batch) -> StepResult:
+        seen.append(len(batch.images))
+        return step(trainer, batch)
+
+    monkeypatch.setattr(Trainer, "step", recorded)
+    large = replace(undecided, run=replace(undecided.run, batch=16))
+    why = resolved(large)[1]
+    assert set(seen) == {2} and 6 <= len(seen) <= 12 and sum(seen) < 2 * 16 and "because 2 images take" in why
+    on_gpu = replace(large, run=replace(large.run, device="cuda"))
+    assert machine_speed._part(on_gpu).run.batch == 16
+
+
+def test_another_folder_of_captions_is_not_measured_again(undecided: Recipe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tokenizer's vocabulary and the length of captions are a folder's own."""
+    monkeypatch.setattr(machine_speed, "_HOPELESS", float("inf"))
+    asked = list[int]()
+    chosen, _ = resolved(undecided, lambda: asked.append(1))
+    measured = len(asked)
+    network = replace(undecided.network, vocabulary=77, text_tokens=5, drop_condition=0.3)
+    again, _ = resolved(replace(undecided, network=network), lambda: asked.append(1))
+    assert len(asked) == measured and again.run.dtype == chosen.run.dtype
 
 
 def test_a_chosen_type_is_not_measured(recipe: Recipe) -> None:
