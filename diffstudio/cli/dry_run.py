@@ -46,7 +46,7 @@ def dry_run(
         for line in (*report.lines(unfit), f"Recipe: {choice.recipe.name}. {choice.why}"):
             print(printable(line), flush=True)
     if not usable:
-        raise no_usable_images(report, unfit)
+        raise no_usable_images(report, unfit, choice.recipe.data)
     return 0
 
 

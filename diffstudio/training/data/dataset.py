@@ -170,7 +170,7 @@ def build_dataset(
     _check(data)
     records, unfit = usable_images(report, data)
     if not records:
-        raise no_usable_images(report, unfit)
+        raise no_usable_images(report, unfit, data)
     stamps = {record.path: stamp for record in records if (stamp := file_stamp(report.folder / record.path))}
     lost = [Skipped(record.path, "the file no longer exists") for record in records if record.path not in stamps]
     records = [record for record in records if record.path in stamps]

@@ -36,7 +36,7 @@ def choose_pixels(
         data = replace(data, channels=channels + (data.alpha and channels in (GREY, COLOUR)))
         data = replace(data, alpha=data.alpha and channels in (GREY, COLOUR))
         clauses += why
-    used = [record for record in report.images if not _why_other_channels(record, data)] or list(report.images)
+    used = [record for record in report.images if not why_other_channels(record, data)] or list(report.images)
     if data.bits == 0:
         bits, why = _bits(used)
         data = replace(data, bits=bits)
@@ -80,7 +80,7 @@ def _why_masks(masked: int, data: DataRecipe) -> str:
 
 def why_unfit(record: ImageRecord, data: DataRecipe) -> str:
     """Why an image is left out with this recipe, a clause; empty if it is used."""
-    if why := _why_other_channels(record, data):
+    if why := why_other_channels(record, data):
         return why
     if data.channels and data.fit in (CROP, BUCKET):  # not in runs of version 0.2, which used every shape
         kept = share_kept(record.width, record.height, size_for(record.width, record.height, data))
@@ -89,7 +89,8 @@ def why_unfit(record: ImageRecord, data: DataRecipe) -> str:
     return ""
 
 
-def _why_other_channels(record: ImageRecord, data: DataRecipe) -> str:
+def why_other_channels(record: ImageRecord, data: DataRecipe) -> str:
+    """Why an image is left out for its channels, a clause; empty if they fit."""
     form = data.form
     if record.channels in (GREY, COLOUR) and form.is_image:
         return ""

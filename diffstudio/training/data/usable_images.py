@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from diffstudio.errors import FolderProblem
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord, Skipped, nothing_to_train_on
-from diffstudio.training.data.pixel_choice import why_unfit
+from diffstudio.training.data.pixel_choice import why_other_channels, why_unfit
 from diffstudio.training.recipe import DataRecipe
 
 
@@ -24,12 +25,23 @@ def usable_images(report: FolderReport, data: DataRecipe) -> tuple[list[ImageRec
     return usable, unfit
 
 
-def no_usable_images(report: FolderReport, unfit: list[Skipped]) -> FolderProblem:
+def is_usable(record: ImageRecord, data: DataRecipe) -> bool:
+    return not _excluded(record.path, data.exclude) and not why_unfit(record, data)
+
+
+def no_usable_images(report: FolderReport, unfit: Sequence[Skipped], data: DataRecipe) -> FolderProblem:
     """The error for a folder none of whose images the recipe can use."""
     what = nothing_to_train_on(report.folder)
     if not unfit:
         return FolderProblem(what, "every subfolder is excluded", "Exclude fewer subfolders")
-    return FolderProblem(what, f"{unfit[0].path}: {unfit[0].why}", "Change the recipe's channels or fit")
+    first = next(record for record in report.images if record.path == unfit[0].path)
+    if why_other_channels(first, data):
+        remedy = "Change the recipe's channels"
+    else:
+        remedy = "Set the recipe's fit to pad, which keeps whole images, or cut the images into less extreme shapes"
+    which = "its only image" if len(unfit) == 1 else f"none of its {len(unfit):,} images"
+    verb = "cannot be used" if len(unfit) == 1 else "can be used"
+    return FolderProblem(what, f"{which} {verb} ({unfit[0].path}: {unfit[0].why})", remedy)
 
 
 def _excluded(path: Path, exclude: tuple[str, ...]) -> bool:

@@ -12,6 +12,7 @@ from diffstudio import paths
 from diffstudio.errors import CHOOSE_IMAGE_FOLDER, DiffstudioError
 from diffstudio.studio.runs.add_images import copy_into
 from diffstudio.training.data.folder_report import FolderReport
+from diffstudio.training.data.usable_images import usable_images
 from diffstudio.training.recipe import DataRecipe, Recipe
 from diffstudio.ui.shell.desktop_environment import pictures_folder
 from diffstudio.ui.tasks import Tasks
@@ -131,6 +132,7 @@ class FolderController(QObject):
         pixels = replace(recipe.data, flips=0, rotation_degrees=0, translation=0, held_out=0)
         if self._report is not None and pixels != self._shown_pixels:
             self._shown_pixels = pixels
+            self._view.show_unfit(usable_images(self._report, recipe.data)[1])
             side = round(THUMB_SIDE * self._view.devicePixelRatioF())
             self._inspector.load_thumbnails(self._report, recipe, MAX_THUMBNAILS, side)
 

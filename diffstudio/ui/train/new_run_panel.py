@@ -14,6 +14,7 @@ from PySide6.QtWidgets import QGridLayout, QLineEdit, QVBoxLayout, QWidget
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.runs.runs import LONGEST_NAME
 from diffstudio.training.data.folder_report import FolderReport
+from diffstudio.training.data.usable_images import is_usable, no_usable_images, usable_images
 from diffstudio.training.network_sizes.recipe_size import memory_bytes, size_problem
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe.network_recipe import NetworkName
@@ -356,9 +357,15 @@ class NewRunPanel(QWidget):
         self.recipe_changed.emit(settings.recipe)
 
     def _show_problem(self, recipe: Recipe) -> None:
-        self.problem.setText(self._start_problem or size_problem(recipe))
+        self.problem.setText(self._start_problem or size_problem(recipe) or self._folder_problem(recipe))
         self.problem.setVisible(bool(self.problem.text()))
         self.start.setEnabled(not self.problem.text())
+
+    def _folder_problem(self, recipe: Recipe) -> str:
+        """Why nothing of the folder can be trained on with this recipe; empty if something can."""
+        if self._report is None or any(is_usable(record, recipe.data) for record in self._report.images):
+            return ""
+        return str(no_usable_images(self._report, usable_images(self._report, recipe.data)[1], recipe.data))
 
     def _show_estimate(self, *_: object) -> None:
         settings = self.run_settings()

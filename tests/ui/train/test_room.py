@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from PySide6.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent, QGuiApplication, QImage
 from PySide6.QtWidgets import (
@@ -863,6 +864,27 @@ def test_sizes_that_do_not_go_together_cannot_be_started(room: TrainRoom, qtbot:
     assert settings is not None
     panel._use_recipe(replace(settings.recipe, network=replace(settings.recipe.network, patch=7)))
     assert "patch of 7 px" in panel.problem.text() and not panel.start.isEnabled()
+
+
+def test_images_of_extreme_shapes_are_named_as_soon_as_the_folder_is_read(
+    room: TrainRoom, qtbot: QtBot, tmp_path: Path
+) -> None:
+    """And with the remedy where none can be used: not only once Start was pressed. The remedy works."""
+    for number in range(3):
+        Image.new("RGB", (640, 20 + number), (80 * number, 0, 0)).save(tmp_path / f"strip-{number}.png")
+    inspected(room, qtbot, tmp_path)
+    panel, warnings = room.new_panel, room.folder_view.report_view.warnings
+    assert (
+        "none of its 3 images can be used" in panel.problem.text()
+        and "Set the recipe's fit to pad" in panel.problem.text()
+    )
+    assert panel.problem.isVisible() and not panel.start.isEnabled()
+    assert "3 of other channels or shape" in warnings.banner.text() and warnings.isVisible()
+    assert "strip-0.png" in warnings.list.item(0).text() and "3.1 % would be left" in warnings.list.item(0).text()
+    settings = panel.run_settings()
+    assert settings is not None
+    panel._use_recipe(replace(settings.recipe, data=replace(settings.recipe.data, fit="pad")))
+    assert not panel.problem.text() and panel.start.isEnabled() and not warnings.isVisible()
 
 
 def test_a_run_that_ended_can_be_trained_longer_and_be_started_from(

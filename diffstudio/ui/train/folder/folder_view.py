@@ -85,6 +85,10 @@ class FolderView(QStackedWidget):
         self.report_view.show_report(report)
         self.setCurrentWidget(self.report_view)
 
+    def show_unfit(self, unfit: Sequence[Skipped]) -> None:
+        """Name the images that the chosen recipe leaves out."""
+        self.report_view.show_unfit(unfit)
+
     def set_thumbs(self, images: Sequence[tuple[ImageTarget, str]]) -> None:
         """Show thumbnails, each with a description."""
         self.report_view.set_thumbs(images)
@@ -190,6 +194,11 @@ class FolderReportView(QWidget):
         self._report = report
         self._show_page()
 
+    def show_unfit(self, unfit: Sequence[Skipped]) -> None:
+        if self._report is not None:
+            self.warnings.show_report(self._report, unfit)
+            self._show_page()
+
     def _show_page(self, *_: object) -> None:
         captions = self.pages.value() == CAPTIONS
         if captions and self._report is not None and self._listed is not self._report:
@@ -243,16 +252,17 @@ class Warnings(QWidget):
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self.banner.acted.connect(self._toggle)
 
-    def show_report(self, report: FolderReport) -> None:
-        lines = list(itertools.islice(warning_lines(report), MAX_LISTED))
+    def show_report(self, report: FolderReport, unfit: Sequence[Skipped] = ()) -> None:
+        """`unfit`: images that the chosen recipe leaves out."""
+        lines = list(itertools.islice(warning_lines(report, unfit), MAX_LISTED))
         self.list.clear()
         self.list.addItems(lines)
-        if (more := _count_warnings(report) - len(lines)) > 0:
+        if (more := _count_warnings(report, unfit) - len(lines)) > 0:
             self.list.addItem(f"… and {more:,} more")
         self.list.hide()
         self.setVisible(bool(lines))
         if lines:
-            self.banner.show_message("warn", warning_sentence(report), "Show")
+            self.banner.show_message("warn", warning_sentence(report, unfit), "Show")
             self.banner.show()
 
     def _toggle(self) -> None:
@@ -261,28 +271,28 @@ class Warnings(QWidget):
         self.banner.action.setAccessibleName(self.banner.action.text())
 
 
-def warning_sentence(report: FolderReport) -> str:
+def warning_sentence(report: FolderReport, unfit: Sequence[Skipped] = ()) -> str:
     """`3 unreadable, skipped · 12 duplicates, kept`; empty without problems."""
-    return " · ".join(summary for count, summary, _ in _warnings(report) if count)
+    return " · ".join(summary for count, summary, _ in _warnings(report, unfit) if count)
 
 
-def warning_lines(report: FolderReport) -> Iterator[str]:
+def warning_lines(report: FolderReport, unfit: Sequence[Skipped] = ()) -> Iterator[str]:
     """Each file with a problem, and the problem."""
-    return itertools.chain.from_iterable(lines for _, _, lines in _warnings(report))
+    return itertools.chain.from_iterable(lines for _, _, lines in _warnings(report, unfit))
 
 
-def _count_warnings(report: FolderReport) -> int:
+def _count_warnings(report: FolderReport, unfit: Sequence[Skipped]) -> int:
     """The number of `warning_lines`."""
-    return sum(count for count, _, _ in _warnings(report))
+    return sum(count for count, _, _ in _warnings(report, unfit))
 
 
-def _warnings(report: FolderReport) -> Iterator[tuple[int, str, Iterator[str]]]:
+def _warnings(report: FolderReport, unfit: Sequence[Skipped]) -> Iterator[tuple[int, str, Iterator[str]]]:
     """For each kind of problem: the number of files, a summary, and lazily a line for each file."""
 
     def of(files: Sequence[_T], summary: str, line: Callable[[_T], str]) -> tuple[int, str, Iterator[str]]:
         return len(files), summary, map(line, files)
 
-    for unused in report.unused():
+    for unused in report.unused(unfit=unfit):
         yield of(unused.files, f"{unused.count:,} {unused.summary}", _line_of(unused.prefix))
     for found in report.ranges:
         limits = f"{found.low:,g} becomes black and {found.high:,g} white"
