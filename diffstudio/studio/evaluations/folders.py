@@ -21,6 +21,7 @@ from diffstudio.errors import BadRequest, FolderProblem
 from diffstudio.evaluation.prdc import NEIGHBOURS
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, Subject, folder_of, run_of
+from diffstudio.training.data.captions.caption_files import as_one_caption
 from diffstudio.training.data.dataset import ImageDataset, build_dataset
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord, InspectionProgress, count_of
 from diffstudio.training.data.inspect_folder import MIN_SIDE, finish_inspection
@@ -62,11 +63,15 @@ class RealFolder:
 
 
 def labels_of(dataset: ImageDataset, kind: Conditioning, indices: Sequence[int] | NDArray[np.int64]) -> tuple[str, ...]:
+    """The class or caption of each of these images. Captions that a network reads alike are spelled alike."""
     match kind:
         case Conditioning.CLASS:
             return tuple(dataset.classes[int(dataset.labels[index])] for index in indices)
         case Conditioning.TEXT:
-            return tuple(dataset.captions[index] for index in indices)
+            spelling: dict[str, str] = {}
+            for caption in dataset.captions:
+                spelling.setdefault(as_one_caption(caption), caption)
+            return tuple(spelling[as_one_caption(dataset.captions[index])] for index in indices)
         case Conditioning.NONE:
             return ()
 

@@ -3,7 +3,8 @@
 Read are: class folders at the level where they vary (`dataset/{cat,dog}` and `{cat,dog}` alike), the splits
 `train/val/test` of Hugging Face, Keras and torchvision at any level, also as parts of names (`DIV2K_train_HR`), and
 kohya-ss's `10_sks dog`: ten repeats of the concept `sks dog`
-(https://github.com/kohya-ss/sd-scripts/blob/main/docs/train_README-en.md). Names in NFC and NFD are the same.
+(https://github.com/kohya-ss/sd-scripts/blob/main/docs/train_README-en.md). Names that differ only in how Unicode composes
+their letters (NFC, NFD) or in spaces around them are the same; for those that differ only in case see `_without_case`.
 """
 
 from __future__ import annotations
@@ -70,10 +71,12 @@ def layout_of(folders: Iterable[Folders], name: str) -> Layout:
     found = sorted(set(folders))
     splits, notes = _splits(found)
     places = {one: FolderLabels(split=split) for one, (split, _) in splits.items()}
-    inner = {one: tuple(unicodedata.normalize("NFC", part) for part in rest) for one, (_, rest) in splits.items()}
+    inner = {one: tuple(map(_composed, rest)) for one, (_, rest) in splits.items()}
     wrapping = _common_start(list(inner.values()))
     inner = {one: rest[len(wrapping) :] for one, rest in inner.items()}
     counted = _counted({rest[0] for rest in inner.values() if rest} or set(wrapping[-1:]))
+    inner, about_case = _without_case(inner, splits)
+    notes += about_case
     groups = {rest[0] for rest in inner.values() if rest}
     loose = _free_name(wrapping[-1] if wrapping else name, groups) if groups and not all(inner.values()) else ""
     if loose:
@@ -91,6 +94,45 @@ def layout_of(folders: Iterable[Folders], name: str) -> Layout:
         common = math.gcd(*(place.repeats for place in places.values()))
         places = {one: replace(place, repeats=place.repeats // common) for one, place in places.items()}
     return Layout(places, tuple(notes), loose)
+
+
+def _composed(name: str) -> str:
+    """The same for names that nobody means to be different: in NFC, without spaces around it."""
+    return unicodedata.normalize("NFC", name).strip() or name
+
+
+def _without_case(
+    inner: Mapping[Folders, Folders], splits: Mapping[Folders, tuple[str, Folders]]
+) -> tuple[dict[Folders, Folders], list[str]]:
+    """`inner` with one spelling of each class, and notes on classes whose names differ only in case.
+
+    Beside each other they are two classes, as the letters `A` and `a` are in a folder of handwriting, and it is said how to
+    join them. In different folders, such as `train/Cat` and `val/cat`, they are one, named as in the training part.
+    """
+    found: defaultdict[str, dict[str, None]] = defaultdict(dict)  # spellings, those of the training part first
+    places: defaultdict[str, set[Folders]] = defaultdict(set)  # of each spelling: the folders that it lies in
+    for one in sorted(inner, key=lambda one: (splits[one][0] == HELD_OUT, one)):
+        if rest := inner[one]:
+            found[rest[0].casefold()][rest[0]] = None
+            places[rest[0]].add(_place_of(one, rest[0]))
+    spelling, notes = dict[str, str](), list[str]()
+    for names in (list(spellings) for spellings in found.values() if len(spellings) > 1):
+        beside = sum(len(places[name]) for name in names) > len(set().union(*(places[name] for name in names)))
+        if beside:
+            notes.append(
+                f"The class folders {_listed(sorted(names))} differ only in case and are {len(names)} classes; "
+                "rename them alike if they are one"
+            )
+        else:
+            spelling |= dict.fromkeys(names, names[0])
+            notes.append(f"The folders {_listed(sorted(names))} differ only in case and are one class, {names[0]}")
+    return {one: (spelling.get(rest[0], rest[0]), *rest[1:]) if rest else rest for one, rest in inner.items()}, notes
+
+
+def _place_of(folders: Folders, name: str) -> Folders:
+    """The folders that lead to the one that is called `name`, as composed; to the last one, if none is."""
+    depth = next((depth for depth, part in enumerate(folders) if _composed(part) == name), len(folders) - 1)
+    return folders[:depth]
 
 
 def _splits(folders: Sequence[Folders]) -> tuple[dict[Folders, tuple[str, Folders]], list[str]]:
@@ -187,7 +229,9 @@ def _common_start(folders: Sequence[Folders]) -> Folders:
 
 def _counted(names: Iterable[str]) -> dict[str, tuple[int, str]]:
     """Repeats and concept of each folder named `10_concept`; none where the numbers only count the folders."""
-    found = {name: (int(match[1]), match[2].strip()) for name in sorted(names) if (match := _REPEATS.fullmatch(name))}
+    matches = {name: match for name in sorted(names) if (match := _REPEATS.fullmatch(name))}
+    spelling = {match[2].strip().casefold(): match[2].strip() for match in reversed(matches.values())}  # of the first
+    found = {name: (int(match[1]), spelling[match[2].strip().casefold()]) for name, match in matches.items()}
     numbers = sorted(repeats for repeats, _ in found.values())
     enumerated = len(numbers) >= 3 and numbers == list(range(1, len(numbers) + 1))
     return {} if enumerated or 0 in numbers else found

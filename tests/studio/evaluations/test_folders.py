@@ -245,3 +245,12 @@ def test_a_checkpoint_is_asked_only_for_what_it_knows(tmp_path: Path) -> None:
     assert set(captioned.labels(Conditioning.TEXT, captioned.held_out)) == {"a red square", "a blue square"}
     excluded = replace(RECIPE.data, exclude=("red",))
     assert read_real(folder, excluded, no_progress, go_on).dataset.classes == ("green", "yellow")
+
+
+def test_captions_that_a_network_reads_alike_are_one(tmp_path: Path) -> None:
+    """Agreement compares captions: `Red` and `red ` ask for the same."""
+    write_images(tmp_path / "real", 4)
+    for path, caption in zip(sorted((tmp_path / "real").rglob("*.png")), ("Red", "red ", "blue", "RED"), strict=True):
+        path.with_suffix(".txt").write_text(caption)
+    real = read(tmp_path / "real")
+    assert sorted(real.labels(Conditioning.TEXT, range(4))) == ["Red", "Red", "Red", "blue"]

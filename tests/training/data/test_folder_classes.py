@@ -114,6 +114,45 @@ def test_a_class_is_the_same_in_both_normal_forms() -> None:
     assert groups("ba\u0308r", "b\u00e4r", "cat") == {"ba\u0308r": "b\u00e4r", "b\u00e4r": "b\u00e4r", "cat": "cat"}
 
 
+def test_spaces_around_a_name_make_no_other_class() -> None:
+    assert set(groups("cat", "cat ", " dog", "dog").values()) == {"cat", "dog"}
+
+
+def notes(*folders: str) -> list[str]:
+    return list(layout_of([Path(folder).parts for folder in folders], "pets").notes)
+
+
+def test_classes_beside_each_other_that_differ_only_in_case_are_said_and_how_to_join_them() -> None:
+    """Letters of handwriting are two classes, `A` and `a`; of an animal nobody can tell."""
+    assert groups("Cat", "cat", "dog") == {"Cat": "Cat", "cat": "cat", "dog": "dog"}
+    assert notes("Cat", "cat", "dog") == [
+        "The class folders Cat and cat differ only in case and are 2 classes; rename them alike if they are one"
+    ]
+    assert groups("train/A", "train/a", "val/A", "val/a")["val/a"] == "a"
+    assert any("A and a differ only in case" in note for note in notes("train/A", "train/a", "val/A", "val/a"))
+    assert not notes("cat", "dog")
+
+
+def test_a_class_that_is_spelled_otherwise_in_another_split_is_one() -> None:
+    """Else the held-out images of `cat` would be left out, because no training image has that class."""
+    folders = ("train/Cat", "train/dog", "val/cat", "test/CAT", "val/dog")
+    found = places(*folders)
+    assert {folder: place.group for folder, place in found.items()} == {
+        "train/Cat": "Cat",
+        "train/dog": "dog",
+        "val/cat": "Cat",
+        "test/CAT": "Cat",
+        "val/dog": "dog",
+    }
+    assert "The folders CAT, Cat and cat differ only in case and are one class, Cat" in notes(*folders)
+    assert groups("x/Cat/train", "x/dog/train", "x/Cat/val", "x/dog/val")["x/Cat/val"] == "Cat"
+
+
+def test_concepts_that_differ_only_in_case_are_one() -> None:
+    found = places("10_cat", "5_Cat", "2_dog")
+    assert {place.group for place in found.values()} == {"cat", "dog"} and found["5_Cat"].concept == "cat"
+
+
 def test_a_class_called_train_is_a_class() -> None:
     assert groups("bus", "train") == {"bus": "bus", "train": "train"}
     assert groups("val", "test") == {"val": "val", "test": "test"}

@@ -105,6 +105,11 @@ def same_name(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
+def as_one_caption(text: str) -> str:
+    """The same for captions that the caption tokenizer of a network reads alike: see `CaptionTokenizer`."""
+    return " ".join(unicodedata.normalize("NFKC", text).lower().replace(",", " ").split())
+
+
 def _alternatives(lines: Iterable[str]) -> tuple[tuple[str, ...], str]:
     """Clean captions without repetitions and empty ones; and a problem if there are too many."""
     found = list(dict.fromkeys(cleaned for line in lines if (cleaned := clean(line)[:MAX_CAPTION_BYTES])))

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.training.data.captions.caption_files import (
     MAX_CAPTIONS,
     MAX_JSON_BYTES,
     Captions,
+    as_one_caption,
     captions_in,
     clean,
     read_caption,
@@ -105,3 +107,11 @@ def test_a_row_without_captions_has_none_and_no_problem() -> None:
 
 def test_composed_and_decomposed_names_are_the_same() -> None:
     assert same_name("Caf\u00e9") == same_name("cafe\u0301")
+
+
+@pytest.mark.parametrize("text", ["A red,  Cat ", "a RED cat", "ＡＢＣ ﬁre", "Cafe\u0301 au lait, oui", "Straße", ""])
+def test_captions_are_one_exactly_where_the_tokenizer_reads_them_alike(text: str) -> None:
+    tokenizer = CaptionTokenizer.learn([text, "a red cat"], 300)
+    same, other = as_one_caption(text), f"{as_one_caption(text)} x"
+    assert (tokenizer.encode([text], 32) == tokenizer.encode([same], 32)).all() and as_one_caption(same) == same
+    assert as_one_caption(other) != same and (tokenizer.encode([text], 32) != tokenizer.encode([other], 32)).any()
