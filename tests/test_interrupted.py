@@ -24,7 +24,7 @@ JUSTIFIED = {
     ("studio/metadata/readers/sd_parsers_graph.py", "read_through_sd_parsers"): "only sd-parsers runs in it",
     ("studio/jobs/step_store.py", "_write"): "only NumPy and Pillow run in it",
     ("studio/library/link_receiver.py", "<module>"): "the top of a child process; the parent ends it",
-    ("training/cross_splits.py", "_restore"): "only torch.load and restoring tensors run in it",
+    ("training/fold_networks.py", "_restore"): "only torch.load and restoring tensors run in it",
     ("training/run/resume.py", "_restore"): "only torch.load and restoring tensors run in it",
     ("training/run/resume.py", "_stored_tokenizer"): "only a file and the tokenizers library are read in it",
 }

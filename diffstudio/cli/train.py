@@ -291,7 +291,7 @@ class _TrainingProgress:
                 self._line(f"{images:,} image{'s' if images != 1 else ''}, {parameters / 1e6:.1f} M parameters. {why}")
             case run.RunHeldOut(step=step, loss=loss, upper_loss=upper, splits=splits):
                 more = "" if upper is None else f", of the upper level {upper:.4f}"
-                what = f"cross-validated loss of {splits} splits" if splits else "held-out loss"
+                what = f"cross-validated loss of {splits} folds" if splits else "held-out loss"
                 self._line(f"step {step:,}: {what} {loss:.4f}{more}")
             case run.RunSamples(step=step, ema=ema):
                 self._line(f"step {step:,}: samples in {ema}")

@@ -20,8 +20,8 @@ from diffstudio.errors import (
 )
 from diffstudio.models.memory.devices import is_out_of_memory
 from diffstudio.models.memory.lease import Lease
-from diffstudio.training.cross_splits import CrossSplits
 from diffstudio.training.distributed.cluster import Address, Cluster, Place, for_machines, torchrun_rank
+from diffstudio.training.fold_networks import FoldNetworks
 from diffstudio.training.run.command_listener import CommandListener, training_turn
 from diffstudio.training.run.events import RunEvent, RunFailed, RunStopped, RunWaiting
 from diffstudio.training.run.follow import follow, lead, leave_signals_to_the_leader
@@ -155,7 +155,7 @@ def _resumed(
     except Interrupted:
         record(RunStopped(step))
         raise
-    if context.awaits_splits and not alone:
+    if context.awaits_cross_validation and not alone:
         raise RunProblem(
             f"The run {run.name} is still being cross-validated",
             "only a single process can do that",
@@ -258,18 +258,18 @@ def run_events(context: RunContext, lease: Lease) -> Iterator[RunEvent]:
     """Train and yield the events, up to RunFinished or RunStopped. Diverged, OutOfMemory, StorageProblem."""
     commands = CommandListener(context.run, lease, training_turn(), context.trainer.team.asked_to_stop)
     training = Training(context, commands)
-    splits = CrossSplits(context, commands) if context.awaits_splits else None
-    yield training.started_event() if splits is None else replace(training.started_event(), step=splits.step)
-    clock = training.clock if splits is None else splits.clock
+    folds = FoldNetworks(context, commands) if context.awaits_cross_validation else None
+    yield training.started_event() if folds is None else replace(training.started_event(), step=folds.step)
+    clock = training.clock if folds is None else folds.clock
     try:
         with clock.stopped():
             yield from commands.start(context.trainer.step_number)
         if commands.stopped:  # nothing was trained meanwhile, so there is nothing to save
-            yield RunStopped(context.trainer.step_number if splits is None else splits.step)
+            yield RunStopped(context.trainer.step_number if folds is None else folds.step)
             return
-        if splits is not None:
+        if folds is not None:
             training.save_state()
-            chosen = yield from splits.events()
+            chosen = yield from folds.events()
             if chosen is None:
                 return
             training.close()

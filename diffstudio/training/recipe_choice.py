@@ -45,10 +45,10 @@ _COMPARED_CHANNELS = 1, 3  # of the folders on which the starter was compared wi
 _BATCH_FROM_STARTER = 32  # without an accelerator: more steps in little time
 _MOST_HELD_OUT_PERCENT = 30
 _FEW_LEAKS = 0.1  # of the held-out images
-SPLITS_BELOW_IMAGES = 50  # below, fewer than ten would be held out
+CROSS_VALIDATED_BELOW_IMAGES = 50  # below, fewer than ten would be held out
 FEWEST_TO_SPLIT = 12  # different images
-_SPLITS = 4
-_SPLITS_FROM_MINUTES = 10  # without an accelerator: each network has a fifth of them
+_FOLDS = 4
+_CROSS_VALIDATED_FROM_MINUTES = 10  # without an accelerator: each network has a fifth of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +119,10 @@ def choose_recipe(
     name and for a file that cannot be read.
     """
     recipes = named_recipes()
-    splits = cross_validate and _has_time_for_splits(accelerator, minutes)
+    cross_validated = cross_validate and _has_time_to_cross_validate(accelerator, minutes)
     if name == AUTO:
         choice = _automatic_choice(report, accelerator, minutes, start_from)
-        return _with_leaks(_with_cross_splits(choice, report) if splits else choice, report)
+        return _with_leaks(_with_cross_validation(choice, report) if cross_validated else choice, report)
     if name in recipes and recipes[name].few_steps.enabled:
         return _distillation_choice(recipes[name], report, start_from)
     if name in recipes:
@@ -132,7 +132,7 @@ def choose_recipe(
             recipe, smaller = with_quick_size(recipe, minutes)
             why = "; ".join(filter(None, (why, smaller)))
         choice = _with_enough_held_out(_for_folder(recipe, report, why), report)
-        return _with_leaks(_with_cross_splits(choice, report) if splits else choice, report)
+        return _with_leaks(_with_cross_validation(choice, report) if cross_validated else choice, report)
     if name.endswith(".toml"):
         choice = read_choice(Path(name))
         if choice.recipe.few_steps.enabled and not choice.why:
@@ -198,20 +198,20 @@ def _with_enough_held_out(choice: RecipeChoice, report: FolderReport) -> RecipeC
     return replace(choice, recipe=replace(recipe, data=data))
 
 
-def _has_time_for_splits(accelerator: bool, minutes: float | None) -> bool:
-    return minutes is None or accelerator or minutes >= _SPLITS_FROM_MINUTES
+def _has_time_to_cross_validate(accelerator: bool, minutes: float | None) -> bool:
+    return minutes is None or accelerator or minutes >= _CROSS_VALIDATED_FROM_MINUTES
 
 
-def _with_cross_splits(choice: RecipeChoice, report: FolderReport) -> RecipeChoice:
+def _with_cross_validation(choice: RecipeChoice, report: FolderReport) -> RecipeChoice:
     """The choice with cross-validation, if the folder is too small for one held-out part to say when to stop."""
     recipe, count = choice.recipe, len(report.images)
     different = _different(report)
     divided = any(record.split == HELD_OUT for record in report.images)  # by the person
     plain = recipe.objective.kind is ObjectiveName.DIFFUSION and not recipe.upper.factor
-    if count >= SPLITS_BELOW_IMAGES or different < FEWEST_TO_SPLIT or divided or not plain:
+    if count >= CROSS_VALIDATED_BELOW_IMAGES or different < FEWEST_TO_SPLIT or divided or not plain:
         return choice
-    why = f"{choice.why} Too few images can be held out: cross-validation over {_SPLITS} splits chooses the number of steps."
-    return replace(choice, recipe=replace(recipe, data=replace(recipe.data, cross_splits=_SPLITS)), why=why)
+    why = f"{choice.why} Too few images can be held out: cross-validation over {_FOLDS} folds chooses the number of steps."
+    return replace(choice, recipe=replace(recipe, data=replace(recipe.data, cross_splits=_FOLDS)), why=why)
 
 
 def _with_leaks(choice: RecipeChoice, report: FolderReport) -> RecipeChoice:
@@ -221,7 +221,7 @@ def _with_leaks(choice: RecipeChoice, report: FolderReport) -> RecipeChoice:
         return choice
     have = "image has a near-duplicate" if leaks == 1 else "images have near-duplicates"
     if choice.recipe.data.cross_splits:
-        why = f"{leaks:,} {have} in another split: the cross-validated loss will be"
+        why = f"{leaks:,} {have} in another fold: the cross-validated loss will be"
         measured = len(report.images)
     else:
         why = f"{leaks:,} held-out {have} among those that are trained on: the held-out loss will be"
@@ -239,7 +239,7 @@ def _different(report: FolderReport) -> int:
     return len(report.images) - len(repeats)
 
 
-def without_cross_splits(choice: RecipeChoice, why: str) -> RecipeChoice:
+def without_cross_validation(choice: RecipeChoice, why: str) -> RecipeChoice:
     """The choice without the cross-validation of its recipe, and the reason."""
     data = replace(choice.recipe.data, cross_splits=0)
     return replace(choice, recipe=replace(choice.recipe, data=data), why=f"{choice.why} {why}".strip())

@@ -16,13 +16,13 @@ from diffstudio.training.data.folder_report import FOLDER_NAMES, HELD_OUT, Folde
 from diffstudio.training.data.inspect_folder import inspect_folder
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe_choice import (
+    CROSS_VALIDATED_BELOW_IMAGES,
     FEWEST_TO_SPLIT,
-    SPLITS_BELOW_IMAGES,
     check_recipe_name,
     choose_recipe,
     named_recipes,
     read_choice,
-    without_cross_splits,
+    without_cross_validation,
 )
 
 
@@ -186,12 +186,12 @@ def of_images(count: int, *, split: str = "") -> FolderReport:
 
 def test_a_folder_too_small_for_a_held_out_part_is_cross_validated_where_there_is_time() -> None:
     choice = choose_recipe("auto", of_images(24))
-    assert choice.recipe.data.cross_splits == 4 and "cross-validation over 4 splits" in choice.why
+    assert choice.recipe.data.cross_splits == 4 and "cross-validation over 4 folds" in choice.why
     assert choose_recipe("small", of_images(24), minutes=30).recipe.data.cross_splits == 4
     without = [
         choose_recipe("auto", of_images(24), minutes=2),
         choose_recipe("auto", of_images(24), cross_validate=False),
-        choose_recipe("auto", of_images(SPLITS_BELOW_IMAGES)),
+        choose_recipe("auto", of_images(CROSS_VALIDATED_BELOW_IMAGES)),
         choose_recipe("auto", of_images(FEWEST_TO_SPLIT - 1)),
         choose_recipe("auto", of_images(24, split=HELD_OUT)),
         choose_recipe("vae", of_images(24)),
@@ -233,11 +233,11 @@ def test_of_a_film_the_last_part_is_held_out_and_its_frames_count_as_different_i
     short = replace(of_images(24), sequences=(tuple(frames[:24]),))
     choice = choose_recipe("auto", short)
     assert choice.recipe.data.cross_splits == 4
-    assert "6 images have near-duplicates in another split: the cross-validated loss will be too low." in choice.why
+    assert "6 images have near-duplicates in another fold: the cross-validated loss will be too low." in choice.why
 
 
 def test_several_processes_train_without_cross_validation_and_it_is_said() -> None:
-    choice = without_cross_splits(choose_recipe("auto", of_images(24)), "Because.")
+    choice = without_cross_validation(choose_recipe("auto", of_images(24)), "Because.")
     assert choice.recipe.data.cross_splits == 0 and choice.why.endswith(" Because.")
 
 

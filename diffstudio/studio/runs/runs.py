@@ -59,7 +59,7 @@ class RunSummary:
     prepared: float | None = None  # the share of its images that is decoded, 0 to 1, during preparation
     created: float = 0.0  # seconds since the epoch; later for each new run, however the clock was set
     checkpoint: Path | None = None  # the newest one to generate from, once it exists
-    splits: int = 0  # networks of the cross-validation that goes on; 0: none does
+    folds: int = 0  # networks of the cross-validation that goes on; 0: none does
 
     @property
     def name(self) -> str:
@@ -167,7 +167,7 @@ class Runs:
                 prepared=progress.prepared if status is Status.STARTING else None,
                 created=_created(run, launch),
                 checkpoint=latest if latest.is_file() else None,
-                splits=progress.splits,
+                folds=progress.folds,
             )
 
     def pause(self, run: RunFolder) -> None:

@@ -60,7 +60,7 @@ class RunProgress:
     progress: float | None = None
     holder: str = ""
     prepared: float | None = None  # the share of its images that is decoded, 0 to 1, during preparation
-    splits: int = 0  # networks of the cross-validation that goes on; 0: none does
+    folds: int = 0  # networks of the cross-validation that goes on; 0: none does
 
     def is_stale(self, run: RunFolder) -> bool:
         """Whether this describes an earlier run in the same folder."""
@@ -80,17 +80,17 @@ class RunProgress:
                 self.status, self.prepared = Status.STARTING, event.done / max(1, event.images)
             case RunStarted():
                 self.status, self.steps, self.pid = Status.TRAINING, event.steps, event.pid
-                self.splits = 0
+                self.folds = 0
                 self.verdict, self.learned, self.left_seconds, self.progress = "", None, None, None
             case RunStep():
                 self.status, self.steps = Status.TRAINING, event.steps
                 self.loss, self.images_seen, self.left_seconds = event.loss, event.images_seen, event.left_seconds
                 self.images_per_second, self.progress = event.images_per_second, event.progress
-                self.splits = event.splits
+                self.folds = event.splits
             case RunHeldOut():
                 self.held_out = event.loss
             case RunCrossValidated():
-                self.splits, self.steps, self.progress, self.left_seconds = 0, event.best_step, None, None
+                self.folds, self.steps, self.progress, self.left_seconds = 0, event.best_step, None, None
             case RunPaused():
                 self.status = Status.PAUSED
             case RunWaiting():

@@ -54,7 +54,7 @@ def count_leaks(report: FolderReport, data: DataRecipe) -> int:
     """How many held-out images have a near-duplicate among those that are trained on, because too many are alike.
 
     Of a group of images in no order, all that are held out; of a sequence, those that are alike themselves. With
-    cross-validation, the images with a near-duplicate in another split.
+    cross-validation, the images with a near-duplicate in another fold.
     """
     records, _ = usable_images(report, data)
     _, labels = class_labels(records, data.classes)

@@ -22,12 +22,12 @@ _SHARE_BETWEEN = 6
 class CrossValidation:
     """What a cross-validation measured."""
 
-    splits: int
+    splits: int  # its folds
     images: int  # held out by one of its networks
     losses: tuple[tuple[int, float], ...]  # step and mean loss over these images, of all measurements
     low: float  # the 95 % interval of the lowest of them
     high: float
-    baseline: float | None = None  # the loss of Gaussian models of the splits
+    baseline: float | None = None  # the loss of Gaussian models of the folds
 
     @property
     def best(self) -> tuple[int, float]:
@@ -52,7 +52,7 @@ class PooledLosses:
 
 
 def pooled(measured: Sequence[FixedLosses]) -> PooledLosses:
-    """The losses of the networks of all splits, each image with the same weight.
+    """The losses of the networks of all folds, each image with the same weight.
 
     The interval takes the images as independent; that all networks share most of their training images makes it a little
     too narrow, and there is no unbiased estimate of by how much (Bengio and Grandvalet 2004).

@@ -22,8 +22,8 @@ def bytes_needed(trainer: Trainer, recipe: Recipe) -> int:
     checkpoints = (recipe.run.keep_checkpoints + 3) * 2 * weights  # float16; the best, the newest, one being written
     averages = len(LENGTHS) * weights if recipe.run.ema_snapshots else 0
     snapshots = 2 * averages * recipe.run.ema_snapshots  # float16
-    splits = 2 * recipe.data.cross_splits * state  # of a cross-validation, and the one being written
-    return splits + _STATES * (state + 4 * averages) + checkpoints + snapshots + _SHEETS_BYTES
+    folds = 2 * recipe.data.cross_splits * state  # of a cross-validation, and the one being written
+    return folds + _STATES * (state + 4 * averages) + checkpoints + snapshots + _SHEETS_BYTES
 
 
 def check_room(path: Path, trainer: Trainer, recipe: Recipe) -> None:

@@ -55,7 +55,7 @@ class DataRecipe:
     held_out: float = 0.02  # fraction of the images that is kept for the held-out loss
     exclude: tuple[str, ...] = ()  # subfolders left out
     sequences_together: bool = True  # held out together or not at all: frames of a film, as near-duplicates are
-    cross_splits: int = 0  # splits of the cross-validation that chooses the steps of the run; 0: `held_out` is used
+    cross_splits: int = 0  # folds of the cross-validation that chooses the steps of the run; 0: `held_out` is used
     classes: ClassesName = ClassesName.FOLDERS
     flips: float = 0.3  # probability of a horizontal flip
     rotation_degrees: float = 0.0  # at most, in either direction

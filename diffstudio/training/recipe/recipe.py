@@ -151,15 +151,15 @@ def _check_upper(recipe: Recipe) -> None:
         )
 
 
-def _check_cross_splits(recipe: Recipe) -> None:
-    """RunProblem for cross-validation of a model whose held-out loss says too little about it, and for a single split."""
-    splits = recipe.data.cross_splits
-    if splits == 1:
+def _check_cross_validation(recipe: Recipe) -> None:
+    """RunProblem for cross-validation of a model whose held-out loss says too little about it, and for a single fold."""
+    folds = recipe.data.cross_splits
+    if folds == 1:
         raise RunProblem("recipe.data.cross_splits is 1", "it must be 0 or at least 2")
     kind = recipe.objective.kind
-    if splits and (kind is not ObjectiveName.DIFFUSION or recipe.upper.factor or recipe.few_steps.enabled):
+    if folds and (kind is not ObjectiveName.DIFFUSION or recipe.upper.factor or recipe.few_steps.enabled):
         raise RunProblem(
-            f"recipe.data.cross_splits is {splits}",
+            f"recipe.data.cross_splits is {folds}",
             "only diffusion models without an upper level, trained on images, can be cross-validated",
             "Set it to 0",
         )
@@ -206,7 +206,7 @@ def _check(recipe: Recipe) -> None:
     _check_kind(recipe)
     _check_upper(recipe)
     _check_few_steps(recipe)
-    _check_cross_splits(recipe)
+    _check_cross_validation(recipe)
     check_network(recipe.network, recipe.objective.kind, muon=recipe.optimiser.name is OptimiserName.MUON)
     _check_channels(recipe.data)
     check_noise_curve(recipe.objective)

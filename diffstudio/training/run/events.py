@@ -63,7 +63,7 @@ class RunStarted:
     folder: str = ""  # of the images
     starter: str = ""  # the name of the checkpoint whose weights the run started from
     objective: str = "diffusion"  # a value of recipe.ObjectiveName, which determines the losses
-    splits: int = 0  # of the cross-validation that chooses its steps; 0 without one
+    splits: int = 0  # folds of the cross-validation that chooses its steps; 0 without one
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class RunHeldOut:
     learned_losses: tuple[float, ...] = ()  # the loss of training batches at each, as the run followed it
     drawn: tuple[float, ...] = ()  # density of adaptive noise levels at each
     upper_loss: float | None = None  # of the upper level of a cascade, whose `loss` is the base's
-    splits: int = 0  # of a cross-validation; 0: it is the run's own
+    splits: int = 0  # folds of a cross-validation; 0: it is the run's own
     low: float | None = None  # the 95 % interval of the loss of a cross-validation
     high: float | None = None
 
@@ -128,7 +128,7 @@ class RunCrossValidated:
     steps: tuple[int, ...]  # of all measurements, rising
     losses: tuple[float, ...]
     why: str
-    baseline: float | None = None  # the loss of Gaussian models of the splits
+    baseline: float | None = None  # the loss of Gaussian models of the folds
 
 
 @dataclass(frozen=True, slots=True)

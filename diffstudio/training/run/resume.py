@@ -94,7 +94,7 @@ def resumed_run(
     if not chosen:
         return context
     context = replace(context, chosen=chosen[-1])
-    return cross_validated(context, chosen[-1]) if context.awaits_splits else context
+    return cross_validated(context, chosen[-1]) if context.awaits_cross_validation else context
 
 
 def _image_folder(run: RunFolder) -> Path:

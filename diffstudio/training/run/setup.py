@@ -33,7 +33,7 @@ from diffstudio.training.preparation.machine_speed import resolve_dtypes
 from diffstudio.training.preparation.starting_point import StartingPoint, starting_point
 from diffstudio.training.preparation.stored_dataset import StoredDataset
 from diffstudio.training.recipe import Recipe, RunRecipe
-from diffstudio.training.recipe_choice import RecipeChoice, check_recipe_name, choose_recipe, without_cross_splits
+from diffstudio.training.recipe_choice import RecipeChoice, check_recipe_name, choose_recipe, without_cross_validation
 from diffstudio.training.recipe_from_checkpoint import FROM_SCRATCH, starting_checkpoint
 from diffstudio.training.run.events import RunCrossValidated
 from diffstudio.training.run.run_folder import RunFolder, already_a_run
@@ -60,7 +60,7 @@ class RunContext:
     chosen: RunCrossValidated | None = None  # the choice of a cross-validation, once it is made
 
     @property
-    def awaits_splits(self) -> bool:
+    def awaits_cross_validation(self) -> bool:
         """Whether a cross-validation has still to choose the steps of the run."""
         return self.recipe.data.cross_splits > 0 and not self.recipe.run.end_step
 
@@ -153,7 +153,7 @@ def _choice(
         cross_validate=cross_validate,
     )
     if choice.recipe.data.cross_splits and not alone:
-        choice = without_cross_splits(choice, "It is not cross-validated, because several processes train it.")
+        choice = without_cross_validation(choice, "It is not cross-validated, because several processes train it.")
     return choice
 
 
@@ -236,12 +236,12 @@ def build_trainer(
 
 
 def _check_folds(dataset: ImageDataset, recipe: Recipe) -> None:
-    """RunProblem where a split of the cross-validation would hold out too few images."""
-    splits = recipe.data.cross_splits
-    held_out = [dataset.folds.count(fold) for fold in range(splits)]
-    if splits and min(held_out) < FEWEST_IN_FOLD:
+    """RunProblem where a fold of the cross-validation would hold out too few images."""
+    folds = recipe.data.cross_splits
+    held_out = [dataset.folds.count(fold) for fold in range(folds)]
+    if folds and min(held_out) < FEWEST_IN_FOLD:
         raise RunProblem(
-            f"The images cannot be cross-validated over {splits} splits",
+            f"The images cannot be cross-validated over {folds} folds",
             f"with near-duplicates together, one of them would hold out {count_of(min(held_out), 'image')}",
             "Set data.cross_splits to a smaller number or to 0, or add images",
         )

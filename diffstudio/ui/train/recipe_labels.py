@@ -60,7 +60,7 @@ _TEXTS = {
         "Hold out the frames of a film together or not at all: single frames would be known from their neighbours",
     ),
     "data.cross_splits": (
-        "Cross-validation splits",
+        "Cross-validation folds",
         "Networks that are trained first, each with another part of the images held out, to choose the number of steps. 0: off",
     ),
     "data.exclude": ("Excluded subfolders", "Names of subfolders to leave out, one per line"),

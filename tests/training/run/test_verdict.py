@@ -150,25 +150,25 @@ def test_few_measurements_say_nothing_yet() -> None:
     assert not still_falling(()) and not still_falling(losses(0.3, 0.2)) and still_falling(losses(0.4, 0.3, 0.2))
 
 
-def of_splits(*values: float, baseline: float = 0.5) -> CrossValidation:
+def of_folds(*values: float, baseline: float = 0.5) -> CrossValidation:
     return CrossValidation(4, 16, losses(*values), 0.15, 0.25, baseline)
 
 
 def test_a_cross_validated_run_is_judged_by_the_pooled_loss_and_quotes_it() -> None:
     tiny = evidence(images=16, different_images=16, held_out=0, losses=(), baseline=None, training_loss=None)
-    found = of_splits(0.4, 0.3, 0.2, 0.24, 0.3, 0.36)
+    found = of_folds(0.4, 0.3, 0.2, 0.24, 0.3, 0.36)
     ready = verdict(replace(tiny, step=300, cross=found))
     assert ready.outcome is Outcome.READY and ready.best_step == 300
     assert "on all 16 images for the 300 steps" in ready.sentence
     assert any(
-        "Cross-validated over 4 splits of 16 images" in sentence and "0.1500 to 0.2500" in sentence
+        "Cross-validated over 4 folds of 16 images" in sentence and "0.1500 to 0.2500" in sentence
         for sentence in ready.evidence
     )
     assert verdict(replace(tiny, step=100, cross=found)).outcome is Outcome.LEARNING
     assert "past step 300" in verdict(replace(tiny, step=500, cross=found)).sentence
-    falling = verdict(replace(tiny, step=600, cross=of_splits(0.4, 0.36, 0.3, 0.26, 0.23, 0.2)))
+    falling = verdict(replace(tiny, step=600, cross=of_folds(0.4, 0.36, 0.3, 0.26, 0.23, 0.2)))
     assert falling.outcome is Outcome.LEARNING and "still falling" in falling.sentence
-    blurs = verdict(replace(tiny, step=300, cross=of_splits(0.4, 0.3, 0.2, 0.24, 0.3, 0.36, baseline=0.2)))
+    blurs = verdict(replace(tiny, step=300, cross=of_folds(0.4, 0.3, 0.2, 0.24, 0.3, 0.36, baseline=0.2)))
     assert blurs.outcome is Outcome.TOO_LITTLE and "more images" in blurs.sentence
     copying = verdict(replace(tiny, step=300, cross=found, copied=8, copied_images=("a.png",) * 8))
     assert copying.outcome is Outcome.COPYING
@@ -177,5 +177,5 @@ def test_a_cross_validated_run_is_judged_by_the_pooled_loss_and_quotes_it() -> N
 
 
 def test_one_image_and_equal_images_keep_their_sentence_with_cross_validation() -> None:
-    same = evidence(images=16, different_images=1, held_out=0, cross=of_splits(0.3, 0.2))
+    same = evidence(images=16, different_images=1, held_out=0, cross=of_folds(0.3, 0.2))
     assert "All 16 images are identical" in verdict(same).sentence

@@ -789,22 +789,22 @@ def test_the_verdict_is_below_the_card_that_was_chosen_which_does_not_move(
 def test_a_cross_validation_is_shown_by_its_step_and_offers_no_samples(
     room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path
 ) -> None:
-    splits = [
+    folds = [
         RunStep(40, 400, 640, 0.5, 1.0, 1e-3, 20.0, 8.0, 90.0, 0.1, splits=4),
         RunHeldOut(40, 0.4, splits=4, low=0.3, high=0.5),
     ]
-    run = recorded(runs, pictures, "few", *splits)
+    run = recorded(runs, pictures, "few", *folds)
     summary = replace(runs.summary(run), status=Status.TRAINING)
     view = room.run_view
     view.show_run(summary, None, "")
-    assert view.status.text().startswith("Cross-validation over 4 splits, step 40 of 400")
+    assert view.status.text().startswith("Cross-validation over 4 folds, step 40 of 400")
     assert view.stop.isVisibleTo(view)
     for button in (view.sample_now, view.save_now):
         assert button.isVisibleTo(view) and not button.isEnabled()
         assert button.toolTip().startswith("Not during the cross-validation")
     run.append(RunCrossValidated(0, 4, 16, 40, 400, 0.4, 0.3, 0.5, (40,), (0.4,), "Cross-validated"))
     summary = replace(runs.summary(run), status=Status.TRAINING)
-    assert (summary.splits, summary.step, summary.steps) == (0, 0, 40)
+    assert (summary.folds, summary.step, summary.steps) == (0, 0, 40)
     view.show_run(summary, None, "")
     assert view.status.text().startswith("Step 0 of 40")
     for button in (view.sample_now, view.save_now):

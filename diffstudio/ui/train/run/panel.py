@@ -112,7 +112,7 @@ class RunPanel(QWidget):
         if started is not None:
             summary_text = f"{started.images:,} images"
             summary_text += f" · {started.held_out:,} held out" if started.held_out else ""
-            summary_text += f" · {started.splits} splits" if started.splits else ""
+            summary_text += f" · {started.splits} folds" if started.splits else ""
         self.card.show_folder(summary.image_folder or Path("?"), summary_text)
         self.recipe_name.setText(recipe.name if recipe is not None else "")
         for part in (self._recipe_title, self.recipe_name):

@@ -31,13 +31,15 @@ _LOW = 560  # px
 _AVERAGES_TIP = "Rebuild the moving average of the weights (EMA) with another length"
 _NO_AVERAGES = "This run stored no averages: set EMA snapshots to 16 or so under All settings… of the next run"
 _SAMPLE_TIP, _SAVE_TIP = "Generate samples after the current step", "Write a checkpoint after the current step"
-_NOT_IN_SPLITS = "Not during the cross-validation: its networks are discarded, and the run's own is trained after it"
+_NOT_IN_CROSS_VALIDATION = (
+    "Not during the cross-validation: its networks are discarded, and the run's own is trained after it"
+)
 _CLOSING_NOTE = "Closing the window does not stop the run"
 
 
 def status_line(summary: RunSummary) -> str:
     """`Step 3,412  ·  64 images/s  ·  38 min left`."""
-    step = f"Cross-validation over {summary.splits} splits, step" if summary.splits else "Step"
+    step = f"Cross-validation over {summary.folds} folds, step" if summary.folds else "Step"
     parts = [f"{step} {summary.step:,}" + (f" of {summary.steps:,}" if summary.steps else "")]
     match summary.status:
         case Status.STARTING:
@@ -46,7 +48,7 @@ def status_line(summary: RunSummary) -> str:
             if summary.prepared >= 1:
                 return "Finding the fastest settings for this machine…"
             return f"Preparing images, {100 * summary.prepared:.0f} %…"
-        case Status.TRAINING if summary.steps and summary.step >= summary.steps and not summary.splits:
+        case Status.TRAINING if summary.steps and summary.step >= summary.steps and not summary.folds:
             parts.append("drawing final samples")
         case Status.TRAINING:
             if summary.images_per_second:
@@ -238,9 +240,9 @@ class RunView(QWidget):
         describe(self.averages, self.averages.text(), _AVERAGES_TIP if has_averages else _NO_AVERAGES)
         for button in (self.sample_now, self.save_now):
             self.buttons.offer(button, training)
-            button.setEnabled(not summary.splits)
-        describe(self.sample_now, self.sample_now.text(), _NOT_IN_SPLITS if summary.splits else _SAMPLE_TIP)
-        describe(self.save_now, self.save_now.text(), _NOT_IN_SPLITS if summary.splits else _SAVE_TIP)
+            button.setEnabled(not summary.folds)
+        describe(self.sample_now, self.sample_now.text(), _NOT_IN_CROSS_VALIDATION if summary.folds else _SAMPLE_TIP)
+        describe(self.save_now, self.save_now.text(), _NOT_IN_CROSS_VALIDATION if summary.folds else _SAVE_TIP)
         self.buttons.offer(self.prompts, training and has_prompts)
         self.remove.setEnabled(not summary.alive)
         describe(

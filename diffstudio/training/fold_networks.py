@@ -1,4 +1,4 @@
-"""CrossSplits: trains the networks of a cross-validation in parallel, step by step, and chooses the run's number of steps.
+"""FoldNetworks: trains the networks of a cross-validation in parallel, step by step, and chooses the run's number of steps.
 
 It comes before the steps of a run whose recipe has `data.cross_splits`. All networks start as the run does and follow its
 schedule; then the run trains on all images with the same schedule, up to the step of their lowest loss.
@@ -31,27 +31,25 @@ FINAL_PARTS = 1.5  # of the time, in those of one network: the run on all images
 _SECONDS_BETWEEN_EVENTS = 1.0
 
 
-class CrossSplits:
+class FoldNetworks:
     """`events()` returns the context of the run with its steps chosen, or None if it was stopped."""
 
     def __init__(self, context: RunContext, commands: CommandListener) -> None:
         self._context, self._commands = context, commands
         recipe, dataset = context.recipe, context.dataset
-        self._splits = recipe.data.cross_splits
-        self._batches = [
-            Batches(dataset.held_out_fold(fold), recipe, context.tokenizer) for fold in range(self._splits)
-        ]
-        self._trainers = [self._new_trainer() for _ in range(self._splits)]
+        self._folds = recipe.data.cross_splits
+        self._batches = [Batches(dataset.held_out_fold(fold), recipe, context.tokenizer) for fold in range(self._folds)]
+        self._trainers = [self._new_trainer() for _ in range(self._folds)]
         self._losses: list[tuple[int, float]] = []
         self._lowest: tuple[float, float, float] = (math.inf, math.nan, math.nan)  # loss with its interval
         self._divergence = DivergenceMonitor()
         self._restore()
-        share = self._splits / (self._splits + FINAL_PARTS)
+        share = self._folds / (self._folds + FINAL_PARTS)
         first = self._trainers[0]
         self.clock = RunClock(
             replace(recipe.run, minutes=share * recipe.run.minutes), first.elapsed_seconds, first.progress
         )
-        self._meter = StepMeter(recipe.run.batch * self._splits)
+        self._meter = StepMeter(recipe.run.batch * self._folds)
 
     @property
     def step(self) -> int:
@@ -115,8 +113,8 @@ class CrossSplits:
         if run.schedule == "time":
             left = max(0.0, 60 * run.minutes - self.clock.elapsed_seconds)
         else:
-            left = event.left_seconds + run.steps * event.left_seconds / max(1, run.steps - event.step) / self._splits
-        return replace(event, splits=self._splits, left_seconds=left)
+            left = event.left_seconds + run.steps * event.left_seconds / max(1, run.steps - event.step) / self._folds
+        return replace(event, splits=self._folds, left_seconds=left)
 
     def _next_measurement(self) -> int:
         run = self._context.recipe.run
@@ -143,7 +141,7 @@ class CrossSplits:
             sum(found.training) / len(found.training),
             found.training,
             best,
-            splits=self._splits,
+            splits=self._folds,
             low=found.loss.low,
             high=found.loss.high,
         )
@@ -158,7 +156,7 @@ class CrossSplits:
         images = sum(fold >= 0 for fold in dataset.folds)
         return RunCrossValidated(
             step=0,
-            splits=self._splits,
+            splits=self._folds,
             images=images,
             best_step=best,
             length=length,
@@ -167,15 +165,15 @@ class CrossSplits:
             high=high,
             steps=tuple(step for step, _ in self._losses),
             losses=tuple(measured for _, measured in self._losses),
-            why=f"Cross-validated over {self._splits} splits of {count_of(images, 'image')}: the held-out loss was lowest "
+            why=f"Cross-validated over {self._folds} folds of {count_of(images, 'image')}: the held-out loss was lowest "
             f"at step {best:,}, {loss:.4f} (95 % interval {low:.4f} to {high:.4f}). Training starts on all images, for "
             f"{count_of(best, 'step')}.",
             baseline=self._baseline(),
         )
 
     def _baseline(self) -> float | None:
-        """The loss of a Gaussian model of each split's training images, over all images that are held out."""
-        sizes = [len(self._context.dataset.held_out_fold(fold).held_out_indices) for fold in range(self._splits)]
+        """The loss of a Gaussian model of the training images of each fold, over all images that are held out."""
+        sizes = [len(self._context.dataset.held_out_fold(fold).held_out_indices) for fold in range(self._folds)]
         found = [
             trainer.objective.baseline(batches) for trainer, batches in zip(self._trainers, self._batches, strict=True)
         ]

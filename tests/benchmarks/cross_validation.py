@@ -1,8 +1,8 @@
 """Does cross-validation of a tiny folder choose good steps? Figures of the manual.
 
-    python -m tests.benchmarks.cross_splits [--images 16 24 40] [--steps 400] [--seeds 0] [--results FILE.json]
+    python -m tests.benchmarks.cross_validation [--images 16 24 40] [--steps 400] [--seeds 0] [--results FILE.json]
 
-For each number of images a small network is cross-validated over four splits of so many of scikit-learn's digits. A second
+For each number of images a small network is cross-validated over four folds of so many of scikit-learn's digits. A second
 run, on all of these images, has 60 other digits held out: their loss by step says which number of steps would have been
 the best one. Prints the chosen and the best steps, and the outside losses at both and at the end.
 """

@@ -16,7 +16,7 @@ import torch
 from diffstudio.cli import main
 from diffstudio.errors import RunProblem
 from diffstudio.models.library.records import read_checkpoint
-from diffstudio.training.cross_splits import CrossSplits
+from diffstudio.training.fold_networks import FoldNetworks
 from diffstudio.training.loop import train
 from diffstudio.training.recipe import Recipe, read_recipe
 from diffstudio.training.run.events import (
@@ -77,7 +77,7 @@ def test_the_steps_of_the_run_are_those_of_the_lowest_pooled_loss(
     assert isinstance(started, RunStarted) and isinstance(finished, RunFinished)
     assert (started.images, started.held_out, started.splits) == (12, 0, 3)
     assert finished.step == chosen.best_step and run.checkpoint(finished.step).is_file()
-    assert any("Cross-validated over 3 splits of 12 images" in sentence for sentence in finished.evidence)
+    assert any("Cross-validated over 3 folds of 12 images" in sentence for sentence in finished.evidence)
     assert not run.splits_file.exists() and run.recipe().run.end_step == chosen.best_step
 
 
@@ -162,16 +162,16 @@ def test_its_average_of_another_length_is_not_chosen_by_a_loss(
 def test_the_networks_hold_out_every_image_once_and_start_alike(
     tiny: Path, split_recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[CrossSplits] = []
-    real = CrossSplits.events
+    seen: list[FoldNetworks] = []
+    real = FoldNetworks.events
 
-    def watched(self: CrossSplits) -> object:
+    def watched(self: FoldNetworks) -> object:
         seen.append(self)
         states = [trainer.state()["network"] for trainer in self._trainers]
         assert all(torch.equal(states[0][name], other[name]) for other in states[1:] for name in other)
         return real(self)
 
-    monkeypatch.setattr(CrossSplits, "events", watched)
+    monkeypatch.setattr(FoldNetworks, "events", watched)
     train(tmp_path / "run", tiny, recipe=split_recipe)
     held_out = [set(batches._dataset.held_out_indices.tolist()) for batches in seen[0]._batches]
     assert sorted(index for part in held_out for index in part) == list(range(12))
@@ -193,7 +193,7 @@ def test_a_folder_that_cannot_be_split_and_a_damaged_state_are_said(
     tiny: Path, split_recipe: str, recipe: Recipe, tmp_path: Path
 ) -> None:
     few = write_pictures(tmp_path / "few", count=4)
-    with pytest.raises(RunProblem, match="cannot be cross-validated over 3 splits"):
+    with pytest.raises(RunProblem, match="cannot be cross-validated over 3 folds"):
         train(tmp_path / "none", few, recipe=split_recipe)
     path = tmp_path / "run"
     train(path, tiny, recipe=split_recipe, on_event=stop_at(path, 4, splits=True))
