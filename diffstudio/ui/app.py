@@ -268,7 +268,12 @@ class Desktop(QObject):
     def _make_models_room(self) -> QWidget:
         if self.gallery is None:
             self._start_now()
-        return self.model_files.make_room(self.gallery, self.navigation)
+        room = self.model_files.make_room(self.gallery, self.navigation)
+        self._attach(room.image_actions)
+        room.image_actions.upscale_requested.connect(self.images.upscale)
+        self.image_menus.deleted.connect(room.refresh_images)
+        self.image_menus.restored.connect(room.refresh_images)
+        return room
 
     def _make_train_room(self) -> QWidget:
         from diffstudio.ui.train.room import TrainRoom

@@ -7,15 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtWidgets import QDialog, QHBoxLayout, QListWidget, QMessageBox, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QListWidget, QMessageBox, QVBoxLayout, QWidget
 
 from diffstudio import paths
 from diffstudio.studio.settings import LARGEST_TEXT, SMALLEST_TEXT, Settings, Theme
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.dialogs import choose_folder, message_box, resize_within_screen
+from diffstudio.ui.widgets.dialogs import FittedDialog, choose_folder, message_box
 from diffstudio.ui.widgets.formatting import human_bytes
-from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describe, label, scroll_area, set_tooltip
+from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_tooltip
 from diffstudio.ui.widgets.images.copy_and_drag import not_shown, open_folder
 from diffstudio.ui.widgets.inputs.check_box import CheckBox
 from diffstudio.ui.widgets.inputs.chip_row import ChipRow
@@ -33,7 +33,7 @@ _TEXT_SIZES = (SMALLEST_TEXT, 100, 110, 125, 150, 175, LARGEST_TEXT)  # percent
 _REMOVE_FOLDER_TIP = "Stop searching the selected folder. Its files are kept"
 
 
-class SettingsDialog(QDialog):
+class SettingsDialog(FittedDialog):
     """`changed` carries the new Settings after each change."""
 
     changed = Signal(object)
@@ -44,8 +44,8 @@ class SettingsDialog(QDialog):
     ) -> None:
         super().__init__(parent)
         self.setWindowTitle("Settings")
-        self.setMinimumSize(480, 320)
-        resize_within_screen(self, 560, 720)
+        self.setMinimumWidth(480)
+        self.resize(560, 10)
         describe(self, "Settings", " ")
         self.settings = settings
         self.theme = ChipRow(
@@ -194,10 +194,8 @@ class SettingsDialog(QDialog):
             self._change(model_folders=tuple(folder for folder in self.settings.model_folders if folder != chosen))
 
     def _lay_out(self, sleep: str, notifications: str) -> None:
-        contents = QWidget()
-        contents.setObjectName("contents")
-        column = QVBoxLayout(contents)
-        column.setContentsMargins(24, 24, 24 - SCROLL_BAR_WIDTH, 16)
+        column = QVBoxLayout()
+        column.setContentsMargins(24, 24, 24, 16)
         column.setSpacing(12)
         column.addWidget(SectionLabel("Appearance"))
         column.addLayout(_row("Theme", self.theme))
@@ -234,15 +232,10 @@ class SettingsDialog(QDialog):
         offline = "diffstudio works offline. It only goes online when you start a download."
         column.addWidget(label(offline, "dim", pixels=theme.SMALL_PIXELS, wrap=True))
         column.addStretch(1)
-        scroll = scroll_area(contents)
-        foot = QHBoxLayout()
-        foot.setContentsMargins(24, 8, 24, 16)
-        foot.addStretch(1)
-        foot.addWidget(self.done_button)
-        whole = QVBoxLayout(self)
-        whole.setContentsMargins(0, 0, 0, 0)
-        whole.addWidget(scroll, 1)
-        whole.addLayout(foot)
+        buttons = QHBoxLayout()
+        buttons.addStretch(1)
+        buttons.addWidget(self.done_button)
+        self.set_contents(column, buttons)
 
 
 def _row(text: str, control: QWidget) -> QHBoxLayout:

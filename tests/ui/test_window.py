@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import QMimeData, QPoint, QPointF, QSize, Qt, QUrl
 from PySide6.QtGui import QDragEnterEvent, QDropEvent
-from PySide6.QtWidgets import QApplication, QLabel, QWidget
+from PySide6.QtWidgets import QApplication, QLabel, QScrollArea, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import StorageProblem
@@ -25,6 +25,7 @@ from diffstudio.ui.shell import single_instance
 from diffstudio.ui.shell.exception_hooks import ExceptionHooks
 from diffstudio.ui.shell.single_instance import Claim, SingleInstance, name_for
 from diffstudio.ui.shell.sleep_inhibitor import _InhibitorProcess, make_sleep_inhibitor
+from diffstudio.ui.widgets import dialogs
 from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
 from diffstudio.ui.window import MainWindow, RoomEntry, smallest_on
 from tests.ui.samples import picture
@@ -149,6 +150,18 @@ def test_settings_change_at_once(qtbot: QtBot, tmp_path: Path) -> None:
     dialog.remove_folder.click()
     assert emitted[-1].model_folders == (tmp_path / "b",)
     assert len(emitted) == 4
+
+
+def test_settings_scroll_only_where_the_screen_is_too_small(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+    for height, scrolls in ((1080, False), (470, True)):
+        monkeypatch.setattr(dialogs, "available_size", lambda widget, height=height: QSize(1920, height))
+        dialog = SettingsDialog(Settings(), "nothing to tell")
+        qtbot.addWidget(dialog)
+        dialog.show()
+        area = dialog.findChild(QScrollArea)
+        assert area is not None
+        qtbot.waitUntil(lambda area=area, scrolls=scrolls: (area.verticalScrollBar().maximum() > 0) is scrolls)
+        assert dialog.height() <= height and dialog.done_button.mapTo(dialog, QPoint()).y() < dialog.height()
 
 
 def test_a_dropped_pictures_settings_can_be_used(qtbot: QtBot) -> None:

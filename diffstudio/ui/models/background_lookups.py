@@ -16,9 +16,11 @@ from diffstudio.models.files.hashes import cached_sha256, sha256_of
 from diffstudio.models.library.sidecars import Sidecar
 from diffstudio.models.tools.prune import prunable_bytes
 from diffstudio.studio.gallery.gallery import Gallery
+from diffstudio.studio.gallery.source_files import request_to_reuse
 from diffstudio.studio.library.weight_requests import Tool, available_tools
 from diffstudio.ui.shell.checkpoint_preview import newest_images, read_preview
 from diffstudio.ui.tasks import NewestFirstQueue
+from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_reading import read_image
 
 MAX_IMAGES = 6  # generated with the selected model
@@ -33,7 +35,7 @@ class BackgroundLookups(QObject):
     tools_found = Signal(
         object, object, object
     )  # Path, tuple[Tool, …], dict[str, int]: bytes that pruning would remove
-    images_found = Signal(object, object)  # Path, list[(QImage, str)]: the newest images and their prompts
+    images_found = Signal(object, object)  # Path, list[ImageTarget]: the newest images
 
     def __init__(self, gallery: Gallery | None) -> None:
         super().__init__()
@@ -56,6 +58,10 @@ class BackgroundLookups(QObject):
     def look_up_details(self, checkpoint: Checkpoint, others: Sequence[Checkpoint]) -> None:
         """Find the tools and the images of the selected checkpoint."""
         self._details.submit(("tools", checkpoint.path), partial(_tools, checkpoint, tuple(others)))
+        self.look_up_images(checkpoint)
+
+    def look_up_images(self, checkpoint: Checkpoint) -> None:
+        """Find the newest images made with a checkpoint."""
         if self._gallery is not None:
             self._details.submit(("images", checkpoint.path), partial(_newest_images, self._gallery, checkpoint))
 
@@ -95,12 +101,12 @@ class BackgroundLookups(QObject):
 # In a thread, which must not be the last to hold a QObject
 
 
-def _newest_images(gallery: Gallery, checkpoint: Checkpoint) -> list[tuple[QImage, str]]:
-    found: list[tuple[QImage, str]] = []
+def _newest_images(gallery: Gallery, checkpoint: Checkpoint) -> list[ImageTarget]:
+    found: list[ImageTarget] = []
     for image in newest_images(gallery, checkpoint, MAX_IMAGES):
         try:
-            request = image.request
-            found.append((read_image(gallery.thumbnail(image)), request.prompt if request is not None else ""))
+            small = read_image(gallery.thumbnail(image))
+            found.append(ImageTarget(image.path, small, request_to_reuse(image)))
         except DiffstudioError:
             continue  # removed meanwhile
     return found

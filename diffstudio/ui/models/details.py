@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from PySide6.QtCore import Qt, Signal
-from PySide6.QtGui import QImage
-from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtGui import QImage, QResizeEvent
+from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.errors import CheckpointDangerous
 from diffstudio.models.checkpoint import Checkpoint
@@ -26,11 +26,15 @@ from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.banner import Banner
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import ElidedLabel, PartsLabel, describe, scroll_area
+from diffstudio.ui.widgets.images.image_menu import ImageTarget
+from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
+from diffstudio.ui.widgets.images.roving_focus import RovingFocus
 from diffstudio.ui.widgets.images.thumbnail import Thumbnail
 from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 from diffstudio.ui.widgets.wrapping_text import FactsTable, WrappingText
 
-MAX_WIDTH = 640  # px; longer lines are hard to read
+MAX_WIDTH = 640  # px of a column; longer lines are hard to read
+_TWO_COLUMNS = 1080  # px from which the sections are in two columns
 _IMAGE_SIDE = 72  # px
 _TOOLS = {
     Tool.CONVERT: ("Convert…", "arrows-left-right", "Write the weights in another precision or file format"),
@@ -54,11 +58,13 @@ class CheckpointDetails(QWidget):
     folder_requested = Signal()
     run_requested = Signal()
     delete_requested = Signal()
+    menu_requested = Signal(object, object)  # ImageTarget, QPoint
 
     def __init__(self) -> None:
         super().__init__()
         self._entry: Entry | None = None
         self._sidecar, self._hash = NO_SIDECAR, ""
+        self.images: list[ImageThumbnail] = []  # the newest made with it
         self.thumbnail = Thumbnail(128, theme.RADIUS, name="An image made with this checkpoint")
         self.title = ElidedLabel("", pixels=18, bold=True)
         self.summary = PartsLabel("", "dim")
@@ -96,7 +102,7 @@ class CheckpointDetails(QWidget):
     def _lay_out(self) -> None:
         contents = QWidget()
         contents.setObjectName("contents")
-        contents.setMaximumWidth(MAX_WIDTH)
+        contents.setMaximumWidth(2 * MAX_WIDTH)
         column = QVBoxLayout(contents)
         column.setContentsMargins(24, 20, 20, 20)
         column.setSpacing(8)
@@ -107,36 +113,31 @@ class CheckpointDetails(QWidget):
         self._images = QWidget()
         self._images_title = SectionLabel("Images")
         self._strip = FlowLayout(self._images, spacing=8)
+        self._focus = RovingFocus(self._images)
         self._tools_title = SectionLabel("Weight tools")
         tools_row, row = QWidget(), FlowLayout(spacing=8)
         tools_row.setLayout(row)
         for button in self.tools.values():
             row.addWidget(button)
         self._tools_row = tools_row
-        for part in (
-            self.trigger_words,
-            self.training_tags,
-            self._images_title,
-            self._images,
-            self.notes,
-            self._tools_title,
-            tools_row,
-            self._model_title,
-            self.model_table,
-            self.type_override,
-            self._training_title,
-            self.training_table,
-        ):
-            if part in (
-                self._images_title,
-                self.notes,
-                self._tools_title,
-                self._model_title,
-                self.type_override,
-                self._training_title,
-            ):
-                column.addSpacing(8)
-            column.addWidget(part)
+        self._halves = QBoxLayout(QBoxLayout.Direction.TopToBottom)
+        self._halves.addLayout(
+            _sections(
+                (self.trigger_words,),
+                (self.training_tags,),
+                (self._images_title, self._images),
+                (self.notes,),
+                (self._tools_title, tools_row),
+            )
+        )
+        self._halves.addLayout(
+            _sections(
+                (self._model_title, self.model_table),
+                (self.type_override,),
+                (self._training_title, self.training_table),
+            )
+        )
+        column.addLayout(self._halves)
         column.addStretch(1)
         self._scroll = scroll_area(contents)
         whole = QVBoxLayout(self)
@@ -144,6 +145,18 @@ class CheckpointDetails(QWidget):
         whole.addWidget(self._scroll)
         self.show_images([])
         self.show_tools(())
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self.fit_text()
+
+    def fit_text(self) -> None:
+        """The sections in two columns where the room is wide enough for both."""
+        wide = self.width() >= theme.scaled(_TWO_COLUMNS)
+        self._halves.setDirection(QBoxLayout.Direction.LeftToRight if wide else QBoxLayout.Direction.TopToBottom)
+        self._halves.setSpacing(32 if wide else 16)
+        for half in range(2):
+            self._halves.setStretch(half, int(wide))
 
     def _head(self) -> QHBoxLayout:
         head = QHBoxLayout()
@@ -188,17 +201,21 @@ class CheckpointDetails(QWidget):
         self._tools_row.setVisible(bool(tools))
         self._show_warning(Tool.CONVERT in tools)
 
-    def show_images(self, images: Sequence[tuple[QImage, str]]) -> None:
-        """Show the newest images made with it, each with its prompt."""
-        while (item := self._strip.takeAt(0)) is not None:
-            if (widget := item.widget()) is not None:
-                widget.hide()
-                widget.deleteLater()
-        for image, prompt in images:
-            small = Thumbnail(_IMAGE_SIDE, name=prompt or "An image made with it", tooltip=prompt)
-            small.set_image(image)
+    def show_images(self, images: Sequence[ImageTarget]) -> None:
+        """Show the newest images made with it, each with the usual image menu."""
+        before, self.images = self.images, []
+        for target in images:
+            prompt = target.text()
+            small = ImageThumbnail(target, _IMAGE_SIDE, name=prompt or "An image made with it", tooltip=prompt)
+            small.menu_requested.connect(self.menu_requested)
             self._strip.addWidget(small)
             small.show()
+            self.images.append(small)
+        self._focus.set_images(self.images)
+        for small in before:
+            self._strip.removeWidget(small)
+            small.hide()
+            small.deleteLater()
         self._images.setVisible(bool(images))
         self._images_title.setVisible(bool(images))
 
@@ -288,6 +305,19 @@ class CheckpointDetails(QWidget):
                 self.model_table.show_facts(model_info.model_rows(checkpoint, self._sidecar) + hashes)
             case Problem(path=path):
                 self.model_table.show_facts([("File", str(path))])
+
+
+def _sections(*sections: Sequence[QWidget]) -> QVBoxLayout:
+    """A column of sections, each with its title and parts."""
+    column = QVBoxLayout()
+    column.setSpacing(8)
+    for index, section in enumerate(sections):
+        if index:
+            column.addSpacing(8)
+        for part in section:
+            column.addWidget(part)
+    column.addStretch(1)
+    return column
 
 
 def used_in_prompt(checkpoint: Checkpoint | None) -> bool:

@@ -26,6 +26,7 @@ from diffstudio.ui.models.layout import ModelsLayout
 from diffstudio.ui.widgets import actions, shortcuts
 from diffstudio.ui.widgets.formatting import human_bytes
 from diffstudio.ui.widgets.helpers import leave_focus, set_tooltip
+from diffstudio.ui.widgets.images.image_menu import ImageActions, ImageTarget
 
 
 class ModelsRoom(ModelsLayout):
@@ -56,6 +57,8 @@ class ModelsRoom(ModelsLayout):
         super().__init__(output_folder)
         self._annotations = annotations if annotations is not None else Annotations()
         self._lookups, self.file_actions = BackgroundLookups(gallery), FileActions(self.chosen, find_uses, self)
+        self.image_actions = ImageActions(self)
+        self.image_actions.offers_steps = True
         self._sidecars: dict[Path, Sidecar] = {}
         self._removed_bytes: dict[str, int] = {}  # what pruning the selected one would remove
         self._new_file: tuple[Path, str] | None = None  # to select after the rescan, and the message to show then
@@ -76,6 +79,8 @@ class ModelsRoom(ModelsLayout):
         self._no_matches.clicked.connect(self.filter.clear)
         details, lookups, tools = self.details, self._lookups, self.tool_runner
         details.use_requested.connect(self._use)
+        details.menu_requested.connect(self.image_actions.open_menu)
+        self.image_actions.message.connect(self.message.show_message)
         details.trigger_word_requested.connect(self._use_trigger_word)
         details.tool_requested.connect(self._open_tool)
         details.star_requested.connect(self._star)
@@ -310,7 +315,12 @@ class ModelsRoom(ModelsLayout):
             self._removed_bytes = removed_bytes
             self.details.show_tools(tools)
 
-    def _show_images(self, path: Path, images: Sequence[tuple[QImage, str]]) -> None:
+    def refresh_images(self) -> None:
+        """Show the newest images of the chosen model again after some were deleted or restored."""
+        if isinstance(chosen := self.chosen(), Checkpoint):
+            self._lookups.look_up_images(chosen)
+
+    def _show_images(self, path: Path, images: Sequence[ImageTarget]) -> None:
         entry = self.chosen()
         if entry is not None and entry.path == path:
             self.details.show_images(images)

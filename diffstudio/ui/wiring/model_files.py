@@ -63,6 +63,11 @@ class ModelFilesController(QObject):
             gallery, output_folder=lambda: library.library.folders[0], find_uses=self.find_uses
         )
         room.generate_requested.connect(navigation.generate_with)
+        images = room.image_actions
+        images.start_requested.connect(navigation.start_from)
+        images.paint_requested.connect(navigation.paint_on)
+        images.use_settings_requested.connect(lambda target: navigation.use_settings(target.request))
+        images.show_steps_requested.connect(lambda target: navigation.show_image(target.record))
         room.use_in_prompt_requested.connect(navigation.use_lora)
         room.trigger_words_requested.connect(self._jobs.room.panel.add_trigger_words)
         room.rescan_requested.connect(library.rescan)

@@ -28,7 +28,7 @@ from diffstudio.ui.models import model_info
 from diffstudio.ui.models.item_model import CheckpointsModel, Problem
 from diffstudio.ui.models.rename_dialog import RenameDialog
 from diffstudio.ui.models.room import ModelsRoom
-from diffstudio.ui.widgets import theme
+from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.images.image_reading import header_thumbnail
 from tests.ui.accessibility import accessibility_problems
 
@@ -194,6 +194,43 @@ def test_pictures_come_from_the_file_or_from_the_gallery(
     assert room.details.thumbnail.isVisible()
     pick(qtbot, room, 2)
     assert not room.details.thumbnail.isVisible()
+
+
+def test_the_images_made_with_a_model_have_the_usual_menu(
+    show: Callable[[], ModelsRoom], some: Any, gallery: Gallery, qtbot: QtBot
+) -> None:
+    made = [
+        gallery.add(Image.new("RGB", (64, 64), "blue"), GenerateRequest(prompt=prompt, checkpoint="cats"), extra={})
+        for prompt in ("a cat", "a black cat")
+    ]
+    room = show()
+    room.set_checkpoints(*some)
+    pick(qtbot, room, 1)
+    qtbot.waitUntil(lambda: [each.accessibleName() for each in room.details.images] == ["a black cat", "a cat"])
+    newest, older = room.details.images
+    newest.setFocus()
+    qtbot.keyClick(newest, Qt.Key.Key_Right)
+    assert older.hasFocus() and not newest.focusPolicy() & Qt.FocusPolicy.TabFocus
+    with qtbot.waitSignal(room.image_actions.menu_requested, timeout=5000) as asked:
+        qtbot.keyClick(older, Qt.Key.Key_Return)
+    assert asked.args is not None and asked.args[0].path == made[0].path
+    texts = [each.text() for each in room.image_actions.menu([asked.args[0]]).actions()]
+    assert {actions.USE_SETTINGS, actions.SHOW_STEPS, actions.COPY_PROMPT} <= set(texts)
+    gallery.delete([made[0].id])
+    room.refresh_images()
+    qtbot.waitUntil(lambda: [each.accessibleName() for each in room.details.images] == ["a black cat"])
+
+
+def test_a_wide_room_has_the_sections_in_two_columns(show: Callable[[], ModelsRoom], some: Any, qtbot: QtBot) -> None:
+    room = show()
+    room.set_checkpoints(*some)
+    pick(qtbot, room, 0)
+    notes, table = room.details.notes, room.details.model_table
+    for width, beside in ((900, False), (1800, True), (900, False)):
+        room.resize(width, 700)
+        qtbot.waitUntil(lambda beside=beside: (table.mapTo(room, QPoint()).x() > room.width() / 2) is beside)
+        below = table.mapTo(room, QPoint()).y() > notes.mapTo(room, QPoint()).y()
+        assert below is not beside and notes.width() <= 640
 
 
 def test_the_description_beside_a_model_is_shown_even_if_its_newest_image_is_gone(
