@@ -19,6 +19,7 @@ from diffstudio.training.data.folder_report import count_of
 from diffstudio.training.data.near_duplicates import thumbnails
 
 FEWEST_FRAMES = 4
+_FEWEST_SAID = 8  # frames: what is shorter may also be a few images that happen to be alike
 MAX_STEP = 16.0  # mean difference of the 8 x 8 thumbnails of a frame and the next, of 255
 _USUAL_PAIRS = 0.1  # of all pairs of images, which are at least as alike as a frame and the next must be
 _PAIRS = 4096  # drawn to find out how alike the images of the folder are
@@ -46,7 +47,8 @@ def sequences(paths: Sequence[Path], fingerprints: NDArray[np.uint8]) -> list[Fr
 
 
 def about_sequences(found: Sequence[Sequence[Path]]) -> Iterator[str]:
-    """What a report says of the sequences of a folder: a clause, or nothing without any."""
+    """What a report says of the sequences of a folder: a clause, or nothing without any long ones."""
+    found = [sequence for sequence in found if len(sequence) >= _FEWEST_SAID]
     if found:
         images, first = count_of(sum(map(len, found)), "image"), found[0]
         such_as = f"{first[0]} to {first[-1].name}"

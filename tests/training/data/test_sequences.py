@@ -68,7 +68,10 @@ def test_names_without_numbers_and_few_images_are_not_looked_at() -> None:
 
 
 def test_what_is_said_of_them() -> None:
-    one, other = [Path("a/1.png"), Path("a/9.png")], [Path("b/1.png"), Path("b/2.png")]
-    assert list(about_sequences([])) == []
-    assert "2 images look like the frames of a film, in order (a/1.png to 9.png)" in next(about_sequences([one]))
-    assert "4 images look like the frames of 2 films" in next(about_sequences([one, other]))
+    one, other, short = (
+        [Path(f"{folder}/{number}.png") for number in range(count)]
+        for folder, count in zip("abc", (9, 8, 5), strict=True)
+    )
+    assert list(about_sequences([])) == list(about_sequences([short])) == []
+    assert "9 images look like the frames of a film, in order (a/0.png to 8.png)" in next(about_sequences([short, one]))
+    assert "17 images look like the frames of 2 films" in next(about_sequences([one, other, short]))
