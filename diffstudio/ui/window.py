@@ -45,8 +45,8 @@ SMALLEST = QSize(880, 470)  # px: 1366 x 768 at 150 %, less the frame of a windo
 SMALLEST_ON_SMALL_SCREENS = QSize(860, 440)
 _RAIL_BUTTON = QSize(64, 58)  # px, with its text; only its icon where the rail is too low for all
 _NOT_TAKEN = "Nothing takes an image here"
-_HOLD = "Hold it over Generate at the left, then drop it on a panel there"
-_PANEL = "Drop it on a panel at the left, such as the init image"
+_HOLD = "Hold it over Generate at the left, then drop it on the panel there"
+_PANEL = "Drop it on the panel at the left to start from it"
 _DROP_TEXTS = {
     DroppedKind.IMAGE: "Drop to load the settings of this image, or to start from it",
     DroppedKind.MODEL: "Drop to add this model to your library",
@@ -280,15 +280,22 @@ class MainWindow(QMainWindow):
         self.drop_overlay.hide()
         if items := parse_drop(event.mimeData()):
             event.acceptProposedAction()
-            if self._is_own(event):
-                self.show_message("warn", f"{self._not_taken()}.")
-            else:
+            if not self._is_own(event):
                 self._open_data(items, event.mimeData())
+            elif not self._is_back(event):
+                self.show_message("warn", f"{self._not_taken()}.")
 
     def _is_own(self, event: QDropEvent) -> bool:
         """Whether the drag began in this window."""
         source = event.source()
         return isinstance(source, QWidget) and source.window() is self
+
+    def _is_back(self, event: QDropEvent) -> bool:
+        """Whether the drag ends where it began, as after a click that moved."""
+        source = event.source()
+        if not isinstance(source, QWidget):
+            return False
+        return source.rect().contains(source.mapFrom(self, event.position().toPoint()))
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         data = QGuiApplication.clipboard().mimeData()

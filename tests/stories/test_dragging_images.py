@@ -559,7 +559,7 @@ def test_a_drag_of_this_window_over_no_panel_says_where_to_go(
     monkeypatch.setattr(window, "_is_own", lambda event: True)  # Qt sets the source in a real drag only
     data = from_file_manager(places)
     QApplication.sendEvent(window, QDragEnterEvent(QPoint(300, 300), COPY, data, LEFT, NONE))
-    assert "Drop it on a panel at the left" in text_over(window)
+    assert "Drop it on the panel at the left" in text_over(window)
     with qtbot.assertNotEmitted(window.image_dropped, wait=50):
         QApplication.sendEvent(window, QDropEvent(QPointF(300, 300), COPY, data, LEFT, NONE))
     assert "Nothing takes an image here" in window.banner.text()
@@ -567,6 +567,33 @@ def test_a_drag_of_this_window_over_no_panel_says_where_to_go(
     window.show_room("Models")
     QApplication.sendEvent(window, QDragEnterEvent(QPoint(300, 300), COPY, data, LEFT, NONE))
     assert "Hold it over Generate" in text_over(window)
+
+
+def test_an_own_image_dropped_anywhere_on_the_panel_is_started_from(
+    places: Places, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panel, data = places.panel(), from_file_manager(places)
+    enter = QDragEnterEvent(QPoint(50, 50), COPY, data, LEFT, NONE)
+    QApplication.sendEvent(panel, enter)
+    assert not enter.isAccepted(), "the window opens what comes from other programs"
+    monkeypatch.setattr(DropTarget, "_is_own", lambda self, event: True)  # Qt sets the source in a real drag only
+    QApplication.sendEvent(panel, QDragEnterEvent(QPoint(50, 50), COPY, data, LEFT, NONE))
+    assert text_over(panel) == "Drop to start from this image (img2img)"
+    QApplication.sendEvent(panel, QDropEvent(QPointF(50, 50), COPY, data, LEFT, NONE))
+    qtbot.waitUntil(lambda: panel.init_image.image_path() is not None)
+
+
+def test_a_drag_that_ends_where_it_began_says_nothing(
+    places: Places, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window: Any = to_window(places)[0]
+    monkeypatch.setattr(window, "_is_own", lambda event: True)
+    monkeypatch.setattr(window, "_is_back", lambda event: event.position().x() < 200)
+    for x, said in ((100, False), (300, True)):
+        data = from_file_manager(places)
+        QApplication.sendEvent(window, QDragEnterEvent(QPoint(x, 300), COPY, data, LEFT, NONE))
+        QApplication.sendEvent(window, QDropEvent(QPointF(x, 300), COPY, data, LEFT, NONE))
+        assert ("Nothing takes an image" in window.banner.text()) is said
 
 
 def test_a_drag_held_over_the_button_of_a_room_shows_the_room(places: Places, qtbot: QtBot) -> None:

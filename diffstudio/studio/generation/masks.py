@@ -9,7 +9,7 @@ from diffstudio import paths
 from diffstudio.atomic import write_bytes
 from diffstudio.storage_errors import storage_errors
 
-_MASKS = "masks"
+_MASKS, _PASTED = "masks", "pasted"  # folders
 
 
 def keep_mask(png: bytes) -> Path:
@@ -25,9 +25,14 @@ def is_kept_mask(path: Path) -> bool:
     return path.parent == paths.data() / _MASKS
 
 
+def is_pasted(path: Path) -> bool:
+    """Whether `keep_pasted` saved it."""
+    return path.parent == paths.data() / _PASTED
+
+
 def keep_pasted(png: bytes) -> Path:
     """Save an image that was pasted or dropped without a file, as `keep_mask` does."""
-    return _keep(png, "pasted", "The pasted image could not be saved")
+    return _keep(png, _PASTED, "The pasted image could not be saved")
 
 
 def _keep(png: bytes, folder: str, failed: str) -> Path:

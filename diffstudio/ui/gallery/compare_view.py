@@ -20,7 +20,7 @@ from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_painting import mark
 from diffstudio.ui.widgets.images.image_reading import read_or_reason
 from diffstudio.ui.widgets.images.keyboard_focus import KeyboardFocus
-from diffstudio.ui.widgets.images.zoom import View, WheelSteps, Zoom
+from diffstudio.ui.widgets.images.zoom import View, WheelSteps, Zoom, is_small
 from diffstudio.ui.widgets.images.zoom_buttons import ZoomButtons
 from diffstudio.ui.widgets.inputs.chip_row import ChipRow
 from diffstudio.ui.widgets.inputs.sliders import Slider
@@ -152,7 +152,8 @@ class ComparePane(QWidget):
                 painter.drawText(clip.adjusted(16, 0, -16, 0), flags, self._messages[index])
                 continue
             place = self.image_rect(index)
-            sharp = not self.is_fitted() and place.width() >= self._images[index].width()
+            enlarged = place.width() >= self._images[index].width()
+            sharp = enlarged and (is_small(self._images[index].size()) or not self.is_fitted())
             painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, not sharp)
             painter.drawImage(place, self._images[index])
         painter.setClipping(False)

@@ -13,7 +13,7 @@ from diffstudio.ui.widgets.helpers import describe, set_tooltip
 from diffstudio.ui.widgets.images import copy_and_drag
 from diffstudio.ui.widgets.images.image_painting import mark, rounded
 from diffstudio.ui.widgets.images.keyboard_focus import KeyboardFocus
-from diffstudio.ui.widgets.images.zoom import View, WheelSteps, Zoom
+from diffstudio.ui.widgets.images.zoom import View, WheelSteps, Zoom, is_small
 
 BACK_TIP = "Back to the gallery (Escape)"
 MARGIN = 24  # px around a fitted image
@@ -97,7 +97,8 @@ class ImageView(QWidget):
             flags = int(Qt.AlignmentFlag.AlignCenter) | int(Qt.TextFlag.TextWordWrap)
             painter.drawText(self.rect().adjusted(40, 0, -40, 0), flags, self._message)
         elif self.is_fitted():
-            rounded(painter, self._image, self.image_rect())
+            place = self.image_rect()
+            rounded(painter, self._image, place, sharp=is_small(self._size) and place.width() >= self._size.width())
         else:
             sharp = self.zoom() >= 1  # as in the Generate room
             painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, not sharp)

@@ -15,6 +15,7 @@ from diffstudio.ui.widgets import actions, terms, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.dialogs import resize_within_screen
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, describe, label, scroll_area
+from diffstudio.ui.widgets.images.pasted_images import name_of
 from diffstudio.ui.widgets.images.thumbnail import Thumbnail
 from diffstudio.ui.widgets.text_size import fix_size
 from diffstudio.ui.widgets.wrapping_text import FactsTable
@@ -34,8 +35,8 @@ class ImageSettingsDialog(QDialog):
         request = settings.request
         self.setWindowTitle("Image settings")
         self.setMinimumSize(420, 320)
-        describe(self, f"Settings of {path.name}", " ")
-        thumbnail = Thumbnail(160, 8, name=path.name)
+        describe(self, f"Settings of {name_of(path)}", " ")
+        thumbnail = Thumbnail(160, 8, name=name_of(path))
         thumbnail.set_image(image)
         self.prompt = QPlainTextEdit(request.prompt or "No prompt")
         self.negative = QPlainTextEdit(request.negative)
@@ -58,7 +59,7 @@ class ImageSettingsDialog(QDialog):
         self.upscale_button = SecondaryButton(actions.UPSCALE, "arrows-out", "Make this image larger")
         self.upscale_button.clicked.connect(self._upscale)
         self.close_button = SecondaryButton(actions.CLOSE, "", "Close (Escape)")
-        self._lay_out(thumbnail, path.name, settings)
+        self._lay_out(thumbnail, name_of(path), settings)
         self.close_button.clicked.connect(self.reject)
         self.use_button.clicked.connect(self._use)
         self._request = request

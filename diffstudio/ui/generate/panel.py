@@ -22,11 +22,13 @@ from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.requests.limits import LONGEST_PROMPT
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.panel_layout import PanelLayout
+from diffstudio.ui.generate.sections.init_image_section import DROP_INIT
 from diffstudio.ui.generate.sections.loaded_settings import Loaded
 from diffstudio.ui.generate.sections.prompt import below
 from diffstudio.ui.generate.sections.size import limits_of
 from diffstudio.ui.widgets import actions, shortcuts, terms
 from diffstudio.ui.widgets.helpers import describe, set_style_property, set_tooltip
+from diffstudio.ui.widgets.images.drag_and_drop import takes_image
 from diffstudio.ui.widgets.inputs.check_box import CheckBox
 from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
 from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
@@ -314,6 +316,7 @@ class Panel(PanelLayout):
         self.count.value_changed.connect(self.check)
         self.history.clicked.connect(self._open_history)
         self.button.clicked.connect(self.submit)
+        takes_image(self, DROP_INIT, self.init_image.set_image, self.init_image.failed.emit, own_only=True)
         self.cancel_edit.clicked.connect(self.edit_cancelled)
         self.controlnets.models_room_requested.connect(self.models_room_requested)
         self.sampling.failed.connect(self.message)

@@ -22,6 +22,7 @@ from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
 from diffstudio.ui.widgets.dialogs import FittedDialog
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label, set_style_property, takes_text_only
 from diffstudio.ui.widgets.images.drag_and_drop import takes_image
+from diffstudio.ui.widgets.images.pasted_images import name_of
 from diffstudio.ui.widgets.images.thumbnail import Thumbnail
 from diffstudio.ui.widgets.inputs.check_box import CheckBox
 from diffstudio.ui.widgets.inputs.chip_row import ChipRow
@@ -62,7 +63,7 @@ class UpscaleDialog(FittedDialog):
         self.setWindowTitle("Upscale")
         describe(self, f"Upscale {base.source.name}", " ")
         self.setMinimumWidth(440)
-        thumbnail = Thumbnail(_THUMB, 8, name=base.source.name)
+        thumbnail = Thumbnail(_THUMB, 8, name=name_of(base.source))
         thumbnail.set_image(image)
         self.size_label = label("", "dim", wrap=True)
         self.warning = label("", "warn", pixels=theme.SMALL_PIXELS, wrap=True)

@@ -355,6 +355,32 @@ def _wheel(widget: QWidget, at: QPointF, turned: int) -> None:
     QApplication.sendEvent(widget, event)
 
 
+def test_a_small_image_is_shown_pixel_by_pixel_in_the_full_view_and_compared(
+    gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
+) -> None:
+    halves = Image.new("RGB", (8, 8), "black")
+    halves.paste("white", (4, 0, 8, 8))
+    for prompt in ("one", "two"):
+        gallery.add(halves, GenerateRequest(prompt=prompt), extra={})
+    room = show()
+    qtbot.waitUntil(lambda: room.model.rowCount() == 2)
+    room.grid.setCurrentIndex(room.model.index(0))
+    room.grid.setFocus()
+    qtbot.keyClick(room.grid, Qt.Key.Key_Return)
+    qtbot.waitUntil(room.is_full)
+    qtbot.waitUntil(lambda: not room.image_view.grab().isNull() and not room.busy())
+    qtbot.waitUntil(lambda: room.image_view.image_rect().width() > 100)
+    room.compare([room.model.image(room.model.index(row)).path for row in (0, 1)])
+    qtbot.waitUntil(lambda: room.is_comparing() and not room.compare_view.pane.image(1).isNull())
+    for view, place in (
+        (room.image_view, room.image_view.image_rect()),
+        (room.compare_view.pane, room.compare_view.pane.image_rect(0)),
+    ):
+        seen, y = view.grab().toImage(), round(place.center().y())
+        middle = range(round(place.x()) + 20, round(place.right()) - 20)
+        assert {seen.pixelColor(x, y).lightness() for x in middle} == {0, 255}, "no grey between black and white"
+
+
 def test_deleting_the_last_picture_in_the_full_view_ends_in_the_empty_gallery(
     gallery: Gallery, show: Callable[[], GalleryRoom], qtbot: QtBot
 ) -> None:

@@ -13,7 +13,7 @@ from PySide6.QtWidgets import QWidget
 from diffstudio.studio.events import Picture
 from diffstudio.ui.generate.sections.init_image_preview import InitOverlay
 from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
-from diffstudio.ui.widgets.images.zoom import SMALL_SIDE
+from diffstudio.ui.widgets.images.zoom import is_small
 
 
 @dataclass(slots=True)
@@ -150,4 +150,4 @@ class CanvasContents(QWidget):
     def _is_small(self, index: int) -> bool:
         """Whether image `index` is shown pixel by pixel: it is below 256 px, and no preview of a larger one."""
         size = self._full_size(index)
-        return max(size.width(), size.height()) < SMALL_SIDE and self._displayed()[index].image.size() == size
+        return is_small(size) and self._displayed()[index].image.size() == size

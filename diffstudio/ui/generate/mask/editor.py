@@ -25,7 +25,7 @@ from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images.image_painting import mark
 from diffstudio.ui.widgets.images.keyboard_focus import KeyboardFocus
-from diffstudio.ui.widgets.images.zoom import SMALL_SIDE
+from diffstudio.ui.widgets.images.zoom import is_small
 
 SMALLEST, LARGEST = 2, 512  # px of the image: brush diameter
 SNAP = 8  # px of the image: edges move in multiples of this
@@ -243,9 +243,7 @@ class MaskEditor(QWidget):
     def paintEvent(self, event: QPaintEvent) -> None:
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        painter.setRenderHint(
-            QPainter.RenderHint.SmoothPixmapTransform, max(*self._image.size().toTuple()) >= SMALL_SIDE
-        )
+        painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, not is_small(self._image.size()))
         frame, where, result = self.frame(), self.image_rect(), self.result_rect()
         if result is not None:
             paint_padding(painter, frame, result)

@@ -21,6 +21,7 @@ from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe, label
 from diffstudio.ui.widgets.images.image_painting import fitted, rounded
+from diffstudio.ui.widgets.images.pasted_images import name_of
 from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
 from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 
@@ -89,7 +90,7 @@ class ControlNetCard(QWidget):
         super().__init__()
         self.path = path
         self.preview = ControlNetPreview()
-        self.name = ElidedLabel(path.name, mode=Qt.TextElideMode.ElideMiddle)
+        self.name = ElidedLabel(name_of(path), mode=Qt.TextElideMode.ElideMiddle)
         self.swap_button = SecondaryButton("", "image", "Choose another control image", name="Replace image")
         self.remove_button = SecondaryButton("", "x", "Remove this ControlNet", name="Remove ControlNet", role="dim")
         self.network = LabelledComboBox(
@@ -180,7 +181,7 @@ class ControlNetCard(QWidget):
 
     def set_image(self, path: Path) -> None:
         self.path = path
-        self.name.setText(path.name)
+        self.name.setText(name_of(path))
         self.changed.emit()
 
     def _set_default_preprocessor(self) -> None:

@@ -30,12 +30,13 @@ from diffstudio.ui.widgets.dialogs import choose_image
 from diffstudio.ui.widgets.helpers import ElidedLabel, label
 from diffstudio.ui.widgets.images.drag_and_drop import takes_image
 from diffstudio.ui.widgets.images.image_reading import image_size, read_image, unreadable, unreadable_reason
+from diffstudio.ui.widgets.images.pasted_images import name_of
 from diffstudio.ui.widgets.inputs.check_box import CheckBox
 from diffstudio.ui.widgets.inputs.combo_box import LabelledComboBox
 from diffstudio.ui.widgets.inputs.sliders import LabelledSlider
 
 _PREVIEW = 640  # px, the largest side of the copy that is shown
-_DROP_INIT = "Drop to start from this image (img2img)"
+DROP_INIT = "Drop to start from this image (img2img)"
 _TEXT_ONLY = "This checkpoint generates from text alone: the init image is kept for another one."
 DROP_MASK = "Drop to use this image as the mask"
 _NO_SIDES: Sides = (0, 0, 0, 0)
@@ -126,7 +127,7 @@ class InitImageSection(QWidget):
 
     def _connect(self) -> None:
         for widget in (self, self.choose_button):
-            takes_image(widget, _DROP_INIT, self.set_image, self.failed.emit)
+            takes_image(widget, DROP_INIT, self.set_image, self.failed.emit)
         takes_image(self.mask_label, DROP_MASK, self.set_mask, self.failed.emit)
         self.choose_button.clicked.connect(self.choose)
         self.paint_button.clicked.connect(self.open_mask_editor)
@@ -260,13 +261,13 @@ class InitImageSection(QWidget):
         image = read_image(path, _PREVIEW)
         if image.isNull():
             reason = unreadable_reason(path)
-            self.failed.emit(f"{path.name} cannot be used: {reason or 'it is not an image'}. Choose another image.")
+            self.failed.emit(f"{name_of(path)} cannot be used: {reason or 'it is not an image'}. Choose another image.")
             return False
         self._path, self._size, self._sides = path, image_size(path), _NO_SIDES
         self._set_mask(None)
         self.preview.set_image(image)
         self.preview.set_overlay(InitOverlay(self._size, QRectF(0, 0, self._size.width(), self._size.height())))
-        self.name.setText(path.name)
+        self.name.setText(name_of(path))
         return True
 
     def _set_mask(self, mask: Path | None) -> None:

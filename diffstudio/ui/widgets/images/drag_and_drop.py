@@ -111,7 +111,7 @@ class DropTarget(QObject):
 
     `text(items)` says what dropping these items will do, shown over the widget; empty when it takes none of them, which
     leaves them to the widget around it. `take(items)` does it. Pixels have a file by then; `failed(sentence)` says why
-    they could not be saved.
+    they could not be saved. `own_only`: only what is dragged from this program, as the window opens what others drop.
     """
 
     def __init__(
@@ -120,14 +120,19 @@ class DropTarget(QObject):
         text: Callable[[Sequence[DroppedItem]], str],
         take: Callable[[Sequence[DroppedItem]], object],
         failed: Callable[[str], object],
+        *,
+        own_only: bool = False,
     ) -> None:
         super().__init__(widget)
         self._widget, self._text, self._take, self._failed = widget, text, take, failed
-        self.overlay = DropOverlay("", widget)
+        self._own_only = own_only
+        self.overlay = DropOverlay("", widget, see_through=own_only)
         widget.setAcceptDrops(True)
         widget.installEventFilter(self)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        if self._own_only and not self._is_own(event):
+            return False
         match event.type():
             case QEvent.Type.DragEnter | QEvent.Type.DragMove if isinstance(event, QDragMoveEvent):
                 text = self._text(parse_drop(event.mimeData()))
@@ -146,6 +151,12 @@ class DropTarget(QObject):
             case QEvent.Type.KeyPress if isinstance(event, QKeyEvent) and event.matches(QKeySequence.StandardKey.Paste):
                 return self.offer(QGuiApplication.clipboard().mimeData())
         return False
+
+    def _is_own(self, event: QEvent) -> bool:
+        """Whether it belongs to a drag that began in this program, not to one of others or to pasting."""
+        if isinstance(event, QDropEvent):
+            return event.source() is not None
+        return event.type() is QEvent.Type.DragLeave
 
     def _take_later(self, items: Sequence[DroppedItem]) -> None:
         """Once the drop has returned: its source waits for that, and Qt needs the window, which `take` may close."""
@@ -176,7 +187,12 @@ def dropped_image(items: Sequence[DroppedItem]) -> DroppedItem | None:
 
 
 def takes_image(
-    widget: QWidget, text: str, take: Callable[[Path], object], failed: Callable[[str], object]
+    widget: QWidget,
+    text: str,
+    take: Callable[[Path], object],
+    failed: Callable[[str], object],
+    *,
+    own_only: bool = False,
 ) -> DropTarget:
     """Let a widget take one image; `text` says what happens to it, and `failed(sentence)` what was not used."""
 
@@ -192,15 +208,16 @@ def takes_image(
                 f"Only {images[0].name} is used. {others:,} other dropped item{'s were' if others > 1 else ' was'} ignored."
             )
 
-    return DropTarget(widget, what, first, failed)
+    return DropTarget(widget, what, first, failed, own_only=own_only)
 
 
 class DropOverlay(QWidget):
     """Covers a widget while something is dragged over it, and says what dropping it will do, or why it is not taken."""
 
-    def __init__(self, text: str, parent: QWidget) -> None:
+    def __init__(self, text: str, parent: QWidget, *, see_through: bool = False) -> None:
+        """`see_through` where what is below takes something too; so is the overlay of what is not taken."""
         super().__init__(parent)
-        self._text, self._role = text, "accent"
+        self._text, self._role, self._see_through = text, "accent", see_through
         self.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         describe(self, text)
         self.hide()
@@ -227,7 +244,8 @@ class DropOverlay(QWidget):
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         ground = QColor(theme.colour("background"))
-        ground.setAlphaF(0.9)
+        see_through = self._see_through or self._role == "warn"  # where else it can be dropped
+        ground.setAlphaF(0.4 if see_through else 0.9)
         painter.fillRect(self.rect(), ground)
         painter.setPen(QPen(theme.colour(self._role), 2, Qt.PenStyle.DashLine))
         frame = QRectF(self.rect()).adjusted(margin, margin, -margin, -margin)
@@ -235,4 +253,8 @@ class DropOverlay(QWidget):
         painter.setPen(theme.colour("text"))
         painter.setFont(theme.font(theme.SMALL_PIXELS if small else 16, bold=True))
         flags = int(Qt.AlignmentFlag.AlignCenter) | int(Qt.TextFlag.TextWordWrap)
-        painter.drawText(frame.adjusted(6, 2, -6, -2), flags, self._text)
+        place = frame.adjusted(6, 2, -6, -2)
+        if see_through:
+            behind = painter.boundingRect(place, flags, self._text).adjusted(-12, -8, 12, 8)
+            painter.fillRect(behind, theme.colour("background"))
+        painter.drawText(place, flags, self._text)

@@ -10,10 +10,13 @@ from diffstudio.ui.widgets import theme
 _FOCUS_LINES = (("accent", 2.0, 1.0), ("background", 1.5, 2.75), ("text", 1.5, 4.25))  # role, width, inset in px
 
 
-def rounded(painter: QPainter, image: QImage | QPixmap, rect: QRectF, radius: float = theme.RADIUS) -> None:
-    """Draw the whole image into `rect` with smooth interpolation and rounded corners, inside the clip of the painter."""
+def rounded(
+    painter: QPainter, image: QImage | QPixmap, rect: QRectF, radius: float = theme.RADIUS, *, sharp: bool = False
+) -> None:
+    """Draw the whole image into `rect` with rounded corners, inside the clip of the painter; `sharp` shows its pixels."""
     painter.save()
-    painter.setRenderHints(QPainter.RenderHint.Antialiasing | QPainter.RenderHint.SmoothPixmapTransform)
+    painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+    painter.setRenderHint(QPainter.RenderHint.SmoothPixmapTransform, not sharp)
     path = QPainterPath()
     path.addRoundedRect(rect, radius, radius)
     painter.setClipPath(path, Qt.ClipOperation.IntersectClip)

@@ -7,7 +7,12 @@ from pathlib import Path
 from PySide6.QtCore import QBuffer, QIODevice
 from PySide6.QtGui import QColorSpace, QImage
 
-from diffstudio.studio.generation.masks import keep_pasted
+from diffstudio.studio.generation.masks import is_pasted, keep_pasted
+
+
+def name_of(path: Path) -> str:
+    """The name of an image as people know it: the files of pasted images are named after their contents."""
+    return "Pasted image" if is_pasted(path) else path.name
 
 
 def keep_image(image: QImage) -> Path:

@@ -9,6 +9,13 @@ from PySide6.QtCore import QPointF, QRectF, QSize
 from PySide6.QtGui import QWheelEvent
 
 SMALL_SIDE = 256  # px: images below it are always shown pixel by pixel
+
+
+def is_small(size: QSize) -> bool:
+    """Whether an image is always shown pixel by pixel, also where it is fitted into a larger place."""
+    return max(size.width(), size.height()) < SMALL_SIDE
+
+
 STEPS = (1 / 16, 1 / 12, 1 / 8, 1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 1, 2, 3, 4, 6, 8, 12, 16, 24, 32)  # zoom factors
 EVEN_FROM = 4.0  # screen px per image px: from here on, nobody sees that some pixels are one screen px larger
 MAX_ZOOM = STEPS[-1]

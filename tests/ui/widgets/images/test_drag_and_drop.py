@@ -16,6 +16,7 @@ from diffstudio.models.files.formats import OTHER_SUFFIXES, SUFFIXES
 from diffstudio.ui.widgets.helpers import takes_text_only
 from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DroppedKind, parse_drop, with_files
 from diffstudio.ui.widgets.images.image_reading import read_image
+from diffstudio.ui.widgets.images.pasted_images import name_of
 
 pytestmark = pytest.mark.usefixtures("qapp")
 
@@ -57,6 +58,8 @@ def test_pixels_are_an_image_that_is_kept_in_a_file_once(qapp: QApplication) -> 
     (again,) = with_files(items, data)
     assert kept.path is not None and kept.path == again.path and kept.path.parent == paths.data() / "pasted"
     assert read_image(kept.path).pixelColor(1, 1).getRgb() == (16, 32, 48, 255)
+    assert name_of(kept.path) == "Pasted image", "its file is named after its contents"
+    assert name_of(Path("/pictures/pasted/a.png")) == "a.png"
 
 
 def test_an_image_dragged_out_of_a_browser_is_its_pixels_and_a_file_manager_means_the_file(
