@@ -134,12 +134,17 @@ def _rank_sums(high: Sequence[Scores], low: Sequence[Scores]) -> Scores:
     return np.stack(columns, axis=1)
 
 
+def far_limit(values: ArrayLike) -> float:
+    """Tukey's far fence: three interquartile ranges above the third quartile."""
+    first, third = np.quantile(checked(values, "normal", required=True), [0.25, 0.75])
+    return float(third + 3 * (third - first))
+
+
 def outliers(normals: ArrayLike) -> NDArray[np.intp]:
     """Indices of held-out images that are probably not normal, worst first: Tukey's far outliers.
 
     They are more than three interquartile ranges above the third quartile, like 1 in 850,000 of normally distributed values.
     """
     known = checked(normals, "normal", required=True)
-    first, third = np.quantile(known, [0.25, 0.75])
-    far = np.flatnonzero(known > third + 3 * (third - first))
+    far = np.flatnonzero(known > far_limit(known))
     return far[np.argsort(-known[far], kind="stable")]

@@ -34,13 +34,6 @@ class PixelNeighbours:
         maps = (images - self.normals[nearest.indices]).square().mean(1)
         return nearest.values.double().numpy(), maps.float().numpy()
 
-    def among_normals(self) -> NDArray[np.float64]:
-        """The distance [N] of each normal image to the nearest other one; 0 if there is only one."""
-        distances = torch.cdist(self.normals.flatten(1), self.normals.flatten(1))
-        distances.fill_diagonal_(torch.inf)
-        found: NDArray[np.float64] = distances.min(dim=1).values.double().numpy()
-        return np.where(np.isfinite(found), found, 0.0)
-
 
 @dataclass(frozen=True, eq=False)
 class PatchNeighbours:
@@ -49,28 +42,42 @@ class PatchNeighbours:
     network: EfficientNetLite0
     bank: Tensor  # [M,D]
     device: torch.device
+    used: NDArray[np.intp]  # the normal images that the bank is drawn from
+    summaries: NDArray[np.float32]  # [len(used),2D] of these
 
     @classmethod
     def of(cls, normals: Tensor, device: torch.device, seed: int = 0) -> PatchNeighbours:
         """The memory bank of normal images [N,C,H,W] in [-1,1] with one or three channels."""
         network = efficientnet(device)
-        normals = normals[:: -(-len(normals) // _MOST_IMAGES)]
-        rng, each, kept = np.random.default_rng(seed), -(-_CANDIDATES // len(normals)), []
+        used = np.arange(0, len(normals), -(-len(normals) // _MOST_IMAGES))
+        normals = normals[used]
+        rng, each, kept, summaries = np.random.default_rng(seed), -(-_CANDIDATES // len(normals)), [], []
         for part in normals.split(_AT_ONCE):
-            for features in _patches(network, part, device):
+            found = _patches(network, part, device)
+            summaries.append(_summaries(found))
+            for features in found:
                 patches = features.flatten(1).T  # [28 * 28,D]
                 kept.append(patches[torch.from_numpy(rng.permutation(len(patches))[:each])])
-        return cls(network, coreset(torch.cat(kept), MOST_PATCHES, seed), device)
+        bank = coreset(torch.cat(kept), MOST_PATCHES, seed)
+        return cls(network, bank, device, used, np.concatenate(summaries))
 
-    def score(self, images: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-        """The largest patch distance [B] of each image, and the distance of the patch at each pixel [B,H,W]."""
+    def score(self, images: Tensor) -> tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]]:
+        """The largest patch distance [B] of each image, the distance of the patch at each pixel [B,H,W], and a summary of
+        the image [B,2D]: mean and standard deviation of its features.
+        """
         features = _patches(self.network, images, self.device)  # [B,D,h,w]
         count, _, rows, columns = features.shape
         found = [torch.cdist(one.flatten(1).T, self.bank).min(dim=1).values for one in features]
         maps = torch.stack(found).view(count, 1, rows, columns)
         scores = maps.flatten(1).max(dim=1).values.double().cpu().numpy()
         shown = F.interpolate(maps, images.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
-        return scores, shown.float().cpu().numpy()
+        return scores, shown.float().cpu().numpy(), _summaries(features)
+
+
+def _summaries(features: Tensor) -> NDArray[np.float32]:
+    """Mean and standard deviation [B,2D] of features [B,D,h,w] over the image."""
+    found = torch.cat([features.mean(dim=(2, 3)), features.flatten(2).std(dim=2)], dim=1)
+    return found.float().cpu().numpy()
 
 
 def coreset(patches: Tensor, count: int, seed: int = 0) -> Tensor:

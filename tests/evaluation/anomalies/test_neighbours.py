@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
+from diffstudio.evaluation.anomalies import neighbours
 from diffstudio.evaluation.anomalies.neighbours import PatchNeighbours, PixelNeighbours, coreset
 
 
@@ -26,23 +28,28 @@ def test_the_nearest_image_and_where_it_differs() -> None:
     assert maps.shape == (1, 32, 32) and maps[0].argmax() == 10 * 32 + 20
 
 
-def test_how_far_each_normal_image_is_from_the_others() -> None:
-    normals = torch.zeros(4, 1, 2, 2)
-    normals[2], normals[3] = 1.0, 5.0
-    np.testing.assert_allclose(PixelNeighbours(normals).among_normals(), [0, 0, 2, 8])
-    np.testing.assert_allclose(PixelNeighbours(normals[:1]).among_normals(), [0])
-
-
 def test_a_patch_unlike_all_normal_ones_is_found_at_its_place() -> None:
     normals = stripes(5)
     found = PatchNeighbours.of(normals[:4], torch.device("cpu"))
     image = normals[4:5].clone()
     image[0, 0, 4:12, 18:26] = 1.0
-    usual, _ = found.score(normals[4:5])
-    scores, maps = found.score(image)
+    usual, _, _ = found.score(normals[4:5])
+    scores, maps, _ = found.score(image)
     assert scores[0] > 1.5 * usual[0]
     row, column = np.unravel_index(maps[0].argmax(), (32, 32))
     assert 2 <= row < 14 and 16 <= column < 28
+
+
+def test_images_are_summarised_by_their_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(neighbours, "_MOST_IMAGES", 3)
+    normals = stripes(6)
+    found = PatchNeighbours.of(normals, torch.device("cpu"))
+    assert found.used.tolist() == [0, 2, 4] and found.summaries.shape == (3, 2 * 152)
+    _, _, summaries = found.score(normals[found.used])
+    np.testing.assert_allclose(summaries, found.summaries, atol=1e-4)
+    _, _, of_noise = found.score(torch.rand(1, 1, 32, 32))
+    among = np.abs(summaries - summaries.mean(axis=0)).max()
+    assert np.abs(of_noise - summaries.mean(axis=0)).max() > 5 * among
 
 
 def test_the_coreset_keeps_rare_patches_that_a_random_choice_leaves_out() -> None:

@@ -32,6 +32,7 @@ from diffstudio.studio.evaluations.anomalies.choice import (
     compare_detectors,
 )
 from diffstudio.studio.evaluations.anomalies.detectors import Detectors, available
+from diffstudio.studio.evaluations.anomalies.normals import notes_on_normals
 from diffstudio.studio.evaluations.anomalies.request import AnomaliesRequest
 from diffstudio.studio.evaluations.anomalies.result import COMBINED_LOCAL, AnomaliesResult, ScoredImage
 from diffstudio.studio.evaluations.anomalies.training import DEFAULT_RATE, MOST_HELD_OUT, check_count, trained
@@ -152,19 +153,8 @@ class _Search:
         rate, rate_notes = self._rate(len(known))
         limit = threshold(known, rate)
         scored = sorted(self._scored(compared, name, shown, known, rate), key=lambda one: (one.p_value, -one.score))
-        far = outliers(detectors.pixels.among_normals())
-        if len(far):
-            notes.append(
-                f"{len(far):,} of the {len(training):,} normal images to compare with are unlike all others, such as "
-                f"{real.dataset.paths[int(training[far[0]])].as_posix()}. If they are anomalies, remove them: similar "
-                "anomalies are near to them, and are not found."
-            )
         suspicious = [real.dataset.paths[int(held_out[index])].as_posix() for index in outliers(known)]
-        if suspicious:
-            notes.append(
-                f"{len(suspicious):,} of {len(known):,} held-out normal images score far above the others, such as "
-                f"{suspicious[0]}. If they are anomalies, remove them from the normal images: they hide similar anomalies."
-            )
+        notes += notes_on_normals(real, training, held_out, detectors, suspicious)
         return AnomaliesResult(
             str(request.folder),
             str(request.normals),
@@ -297,8 +287,8 @@ def _without_copies(real: RealFolder) -> tuple[RealFolder, str]:
 
 
 def _check_normals(real: RealFolder) -> None:
-    """FolderProblem for too few normal images; BadRequest if all images of a part are equal."""
-    check_count(real.report.folder, len(real.held_out), len(real.dataset))
+    """FolderProblem for too few different normal images; BadRequest if all images of a part are equal."""
+    check_count(real.report.folder, len(set(digests(real.dataset, real.held_out))), len(real.dataset))
     check_varied(real)
 
 

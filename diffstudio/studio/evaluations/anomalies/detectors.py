@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -51,6 +51,7 @@ class Detectors:
     held_out_scores: Scores
     held_out_maps: Maps
     typical_bits: NDArray[np.float64]
+    held_out_summaries: NDArray[np.float32]  # [N,2D] of patch features; empty without them
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -74,12 +75,19 @@ class Detectors:
         Both are [N,C,H,W] in [-1,1].
         """
         patches = PatchNeighbours.of(training, device, seed) if training.shape[1] in _COLOUR_CHANNELS else None
-        empty = cls(PixelNeighbours(training), patches, model, draws, seed, bits, check, None, {}, {}, np.zeros(0))
+        pixels, none = PixelNeighbours(training), np.zeros(0)
+        empty = cls(pixels, patches, model, draws, seed, bits, check, None, {}, {}, none, np.zeros((0, 0), np.float32))
         raw = empty._raw(held_out, report)
         errors = NormalErrors.of(raw.errors) if raw.errors is not None else None
-        known = cls(empty.pixels, patches, model, draws, seed, bits, check, errors, {}, {}, raw.bits)
+        summaries = [part[2] for part in raw.patches]
+        known = replace(
+            empty,
+            normal_errors=errors,
+            typical_bits=raw.bits,
+            held_out_summaries=np.concatenate(summaries) if summaries else empty.held_out_summaries,
+        )
         scores, maps = known._finished(raw, held_out=True)
-        return cls(empty.pixels, patches, model, draws, seed, bits, check, errors, scores, maps, raw.bits)
+        return replace(known, held_out_scores=scores, held_out_maps=maps)
 
     def score(self, images: Tensor, report: OnImages) -> tuple[Scores, Maps]:
         """The scores and heat maps of images [N,C,H,W] in [-1,1]."""
@@ -154,6 +162,6 @@ class _Raw:
     """Raw scores of the networks, before standardisation by the normal images."""
 
     pixels: Sequence[tuple[NDArray[np.float64], NDArray[np.float32]]]
-    patches: Sequence[tuple[NDArray[np.float64], NDArray[np.float32]]]
+    patches: Sequence[tuple[NDArray[np.float64], NDArray[np.float32], NDArray[np.float32]]]  # the last are summaries
     errors: NDArray[np.float32] | None
     bits: NDArray[np.float64]
