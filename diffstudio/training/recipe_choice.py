@@ -44,6 +44,7 @@ _STARTER_BELOW_IMAGES = 5000
 _COMPARED_CHANNELS = 1, 3  # of the folders on which the starter was compared with training from scratch
 _BATCH_FROM_STARTER = 32  # without an accelerator: more steps in little time
 _MOST_HELD_OUT_PERCENT = 30
+_FROM_CHECKPOINT, _DISTILS = "It fine-tunes", "It distils"  # how a sentence says what a run starts from
 _FEW_LEAKS = 0.1  # of the held-out images
 CROSS_VALIDATED_BELOW_IMAGES = 50  # below, fewer than ten would be held out
 FEWEST_TO_SPLIT = 12  # different images
@@ -140,7 +141,7 @@ def choose_recipe(
         recipe = choice.recipe if start_from is None else started_from(choice.recipe, start_from)
         if choice.why:
             return replace(choice, recipe=recipe)
-        return replace(_for_folder(recipe, report), fits_captions=choice.fits_captions)
+        return _with_leaks(replace(_for_folder(recipe, report), fits_captions=choice.fits_captions), report)
     raise _unknown(name)
 
 
@@ -152,7 +153,7 @@ def _distillation_choice(recipe: Recipe, report: FolderReport, start_from: str |
     checkpoint = starting_checkpoint(start_from)
     recipe = replace(recipe, optimiser=replace(recipe.optimiser, muon_dtype="auto"))
     recipe = distillation_recipe(recipe, checkpoint, start_from if start_from == STARTER else str(checkpoint.path))
-    choice = _for_folder(recipe, report, f"It distils {title(checkpoint)} with that checkpoint's own settings")
+    choice = _for_folder(recipe, report, f"{_DISTILS} {title(checkpoint)} with that checkpoint's own settings")
     check_conditioning(choice.recipe, checkpoint)
     return replace(_with_enough_held_out(choice, report), fits_captions=False)
 
@@ -168,13 +169,13 @@ def _automatic_choice(
             recipe = replace(recipe, run=replace(recipe.run, batch=_BATCH_FROM_STARTER))
         different = _different(report)
         count = count_of(len(report.images), "image")
-        why = f"It fine-tunes the starter, which works better than training from scratch with {count}"
+        why = f"{_FROM_CHECKPOINT} the starter, which works better than training from scratch with {count}"
         if different < FEWEST_TO_SPLIT:
             only, them = count_of(different, "different image"), "it" if different == 1 else "them"
-            why = f"It fine-tunes the starter; with only {only} it can hardly do more than repeat {them}"
+            why = f"{_FROM_CHECKPOINT} the starter; with only {only} it can hardly do more than repeat {them}"
         choice = _for_folder(recipe, report, why)
         if choice.recipe.data.channels not in _COMPARED_CHANNELS:
-            why = "It fine-tunes the starter, which was compared with training from scratch on grey and colour images only"
+            why = f"{_FROM_CHECKPOINT} the starter, which was compared with training from scratch on grey and colour images only"
             choice = _for_folder(recipe, report, why)
         return _with_enough_held_out(choice, report)
     chosen, why = _automatic(report, accelerator, minutes)
@@ -295,6 +296,8 @@ def _for_folder(recipe: Recipe, report: FolderReport, why: str = "") -> RecipeCh
         named = ClassesName.FOLDERS if conditioning is Conditioning.CLASS else ClassesName.NONE
     data, clauses = choose_pixels(recipe.data, report, recipe.network.multiple, squares=recipe.upper.factor > 0)
     if recipe.run.start_from:
+        if _FROM_CHECKPOINT not in why and _DISTILS not in why:
+            because = f"it starts from the weights of {title(starting_checkpoint(recipe.run.start_from))}; {because}"
         clauses += channels_of_start(recipe.run.start_from, data)
     recipe = with_diff_augment(recipe, len(report.images))
     sentence = "; ".join(part for part in (why, because, *clauses) if part)

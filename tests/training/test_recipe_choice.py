@@ -224,6 +224,18 @@ def test_held_out_images_with_a_near_duplicate_among_the_others_are_said() -> No
         assert "too low" not in choose_recipe(name, replace(of_images(90), duplicates=alike)).why
 
 
+def test_the_sentence_says_which_checkpoint_a_run_starts_from(tmp_path: Path) -> None:
+    assert "it starts from the weights of" in choose_recipe("small", of_images(60), start_from="starter").why.lower()
+    for why in (choose_recipe("auto", of_images(60)).why, choose_recipe("small", of_images(60)).why):
+        assert "it starts from" not in why.lower()
+    recipe = tmp_path / "mine.toml"
+    choose_recipe("small", of_images(60), start_from="starter").recipe.write(recipe)
+    alike = tuple((Path("000.png"), Path(f"{index:03}.png")) for index in range(1, 30))
+    why = choose_recipe(str(recipe), replace(of_images(60), near_duplicates=alike)).why
+    assert "it starts from the weights of" in why.lower()
+    assert "the held-out loss will be too low" in why  # as with the recipes of the program
+
+
 def test_of_a_film_the_last_part_is_held_out_and_its_frames_count_as_different_images() -> None:
     frames = [Path(f"{index:03}.png") for index in range(90)]
     report = replace(of_images(90), near_duplicates=tuple(itertools.pairwise(frames)), sequences=(tuple(frames),))

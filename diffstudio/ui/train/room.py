@@ -362,6 +362,8 @@ class TrainRoom(QWidget):
         others = [each for each in self._summaries if each.run != summary.run]
         self.run_view.chart.offer_runs([(each.run.path, each.name) for each in others])
         self.run_panel.show_run(summary, recipe, started)
+        if (outdated := self.run_actions.outdated_message(summary)) and self.message.text() == outdated:
+            self._show_message("good", "")
         has_prompts = recipe is not None and recipe.network.conditioning is Conditioning.TEXT
         compared = [each for each in snapshot.others if each.name != summary.name]
         self.run_view.show_run(

@@ -37,6 +37,7 @@ class RunActions(QObject):
 
     def __init__(self, runs: Runs, tasks: Tasks, parent: QWidget) -> None:
         super().__init__(parent)
+        self._asked: tuple[RunSummary, str] | None = None  # of a run that does something next, and the message
         self._runs, self._tasks, self._parent_widget = runs, tasks, parent
         self._removing: set[Path] = set()
         self._starting = False
@@ -98,13 +99,30 @@ class RunActions(QObject):
 
     def sample_now(self, summary: RunSummary, prompts: Sequence[str] | None = None) -> None:
         """Have a run draw samples; `prompts` are those of its samples from then on."""
-        self._try(partial(self._runs.sample_now, summary.run, prompts), self._show_asked("Samples will be generated"))
+        self._try(
+            partial(self._runs.sample_now, summary.run, prompts), self._show_asked(summary, "Samples will be generated")
+        )
 
     def save_now(self, summary: RunSummary) -> None:
-        self._try(partial(self._runs.save_now, summary.run), self._show_asked("A checkpoint will be saved"))
+        self._try(partial(self._runs.save_now, summary.run), self._show_asked(summary, "A checkpoint will be saved"))
 
-    def _show_asked(self, what: str) -> Callable[[object], None]:
-        return lambda _: self.message.emit("good", f"{what} after the current step.")
+    def _show_asked(self, summary: RunSummary, what: str) -> Callable[[object], None]:
+        def show(_: object) -> None:
+            text = f"{what} after the current step."
+            self._asked = summary, text
+            self.message.emit("good", text)
+
+        return show
+
+    def outdated_message(self, summary: RunSummary) -> str:
+        """The message about what was asked of a run, once it has done it, or another run is shown; else empty."""
+        if self._asked is None:
+            return ""
+        asked, text = self._asked
+        if asked.run == summary.run and summary.alive and summary.step <= asked.step + 1:
+            return ""
+        self._asked = None
+        return text
 
     def set_note(self, run: RunFolder, note: str) -> None:
         """Replace the note on a run."""

@@ -829,6 +829,8 @@ def test_samples_and_checkpoints_can_be_asked_for(
     dialog.accept_button.click()
     qtbot.waitUntil(lambda: run.prompts() == ("a red car", "a ball"), timeout=PATIENCE_MS)
     assert run.asked()[RunRequest.SAMPLE] == 2
+    qtbot.waitUntil(lambda: "after the current step" in room.message.text(), timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: not room.message.isVisible(), timeout=PATIENCE_MS)  # once it is done
     room.run_view.stop_requested.emit()
     reaches(room, qtbot, Status.STOPPED)
     qtbot.waitUntil(lambda: not room.run_view.sample_now.isVisible(), timeout=PATIENCE_MS)
