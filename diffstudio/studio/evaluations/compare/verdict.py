@@ -194,11 +194,12 @@ def _collapse(figures: _Figures, entry: Entry, fidelity: str) -> Finding:
     """The finding on mode collapse: few kinds of images, or images all alike.
 
     Images of poor fidelity have low coverage, recall and modes however diverse they are, as blobs and noise show; they are
-    said to have collapsed only if they are all alike.
+    said to have collapsed only if they are all alike. A low recall alone is that of blurred images too: while most modes
+    of real images occur, images have collapsed only if they hardly differ.
     """
     recall, coverage, modes = (figures.share(name) for name in ("recall", "coverage", "modes"))
     alike = _within_classes(entry)
-    if alike is None and fidelity == POOR:
+    if alike is None:
         alike = _of_all(figures)
     few = [share for share in (recall, modes) if share is not None]
     grade, sentence = UNKNOWN, "Mode collapse could not be assessed."
@@ -209,7 +210,9 @@ def _collapse(figures: _Figures, entry: Entry, fidelity: str) -> Finding:
         if fidelity == POOR and alike is not None:
             collapsed = low and alike < _ALL_ALIKE
         else:
-            collapsed = low and (alike is None or alike < _FAR or recall is not None and recall < 0.1)
+            few_kinds = modes is None or modes < _FAR
+            little = alike is None or alike < _FAR or recall is not None and recall < 0.1
+            collapsed = low and (few_kinds and little or alike is not None and alike < _COLLAPSED)
         if collapsed:
             grade, sentence = POOR, "Collapsed: the model generates only a few kinds of images."
         elif missing:

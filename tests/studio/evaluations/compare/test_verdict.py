@@ -41,11 +41,12 @@ def test_collapse_and_copies_are_called_so_and_a_distance_below_the_real_one_is_
     assert "sign of copies" in copied["fidelity"].sentence
 
 
-BLOBS = {  # of emoji after three minutes of training: diffusion, VAE, GAN
+BLOBS = {  # of emoji after three minutes of training: diffusion, VAE, GAN; and after five
     REAL: (52.4, 0.868, 1.073, 0.884, 0.950, 0.636, 22.2),
     "diffusion": (148.9, 0.689, 0.777, 0.009, 0.408, 0.409, 8.76),
     "vae": (214.9, 0.882, 0.462, 0.000, 0.129, 0.136, 4.21),
     "gan": (332.8, 0.159, 0.032, 0.000, 0.005, 0.091, 1.60),
+    "diffusion, five minutes": (119.2, 0.660, 0.654, 0.043, 0.447, 0.523, 11.64),
 }
 
 
@@ -62,6 +63,18 @@ def test_blobs_do_not_look_real_and_have_collapsed_only_if_all_are_alike(name: s
     assert found["fidelity"].grade == "poor"
     assert found["mode collapse"].grade == collapse
     assert ("too little training explains it" in found["mode collapse"].sentence) == (collapse == "fair")
+
+
+def test_images_of_most_kinds_have_not_collapsed_however_low_their_recall() -> None:
+    """Blurred images have next to no recall. A generator of a few kinds of images has few of the modes too."""
+    blurred = blobs("diffusion, five minutes")
+    found = {one.aspect: one for one in verdict("diffusion", [blurred], blobs(REAL)).findings}
+    assert found["fidelity"].grade == "fair"
+    assert found["mode collapse"].sentence == "Signs of mode collapse: the images are less diverse than real ones."
+    few = replace(blurred, figures=dict(blurred.figures) | {"modes": around(0.3)})
+    assert verdict("diffusion", [few], blobs(REAL)).findings[3].sentence.startswith("Collapsed:")
+    alike = replace(blurred, figures=dict(blurred.figures) | {"vendi": around(3.0)})
+    assert verdict("diffusion", [alike], blobs(REAL)).findings[3].sentence.startswith("Collapsed:")
 
 
 def test_noise_is_not_called_collapsed_whatever_its_recall() -> None:
