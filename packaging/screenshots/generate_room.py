@@ -33,7 +33,7 @@ class GenerateShots(Session):
         dialog.editor.set_sides((0, 0, 16, 0))
         dialog.editor.extended.emit()
         await self.save(dialog, "mask")
-        dialog.reject()
+        dialog.done(0)
 
     async def take_inpaint(self) -> None:
         """The result of inpainting the painted area."""

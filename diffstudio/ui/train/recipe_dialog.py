@@ -21,7 +21,7 @@ from diffstudio.training.recipe.optimiser_recipe import OptimiserName
 from diffstudio.ui.train.recipe_labels import SECTIONS, SETTINGS, SettingText, choice_text
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.dialogs import FittedDialog
+from diffstudio.ui.widgets.dialogs import FittedDialog, ask_to_discard
 from diffstudio.ui.widgets.helpers import describe, label
 from diffstudio.ui.widgets.inputs.check_box import CheckBox
 from diffstudio.ui.widgets.inputs.combo_box import ComboBox
@@ -91,7 +91,19 @@ class RecipeDialog(FittedDialog):
         self.set_contents(column, buttons)
         self.cancel.clicked.connect(self.reject)
         self.accept_button.clicked.connect(self._accept)
+        self._before = self._values()
         self._check()
+
+    def reject(self) -> None:
+        """Close; ask first if settings were changed."""
+        if self._values() != self._before:
+            ask_to_discard(self, "the changed settings", super().reject)
+        else:
+            super().reject()
+
+    def _values(self) -> dict[str, Any]:
+        """What the fields hold, valid or not."""
+        return {name: read() for name, read in self._read.items()}
 
     def recipe(self) -> Recipe:
         """The recipe with the values in the fields. RunProblem for a value that is invalid, and for sizes that do not fit."""

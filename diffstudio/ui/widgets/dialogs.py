@@ -36,6 +36,15 @@ def confirm(
     return choose_action(parent, verb, question, consequence, {verb: do})
 
 
+def ask_to_discard(dialog: QDialog, what: str, discard: Callable[[], object]) -> QMessageBox:
+    """Ask before a dialog closes without what was done in it: Escape is pressed by mistake too."""
+
+    def later() -> None:
+        QTimer.singleShot(0, dialog, discard)  # once the question is closed: it is a part of the dialog
+
+    return confirm(dialog, "Discard", f"Discard {what}?", "What you did in this dialog is lost.", later)
+
+
 def choose_action(
     parent: QWidget | None, title: str, question: str, text: str, choices: dict[str, Callable[[], object]]
 ) -> QMessageBox:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from PySide6.QtWidgets import QComboBox, QLabel, QLineEdit, QPlainTextEdit
+from PySide6.QtWidgets import QComboBox, QLabel, QLineEdit, QMessageBox, QPlainTextEdit
 from pytestqt.qtbot import QtBot
 
 from diffstudio.training.recipe import Recipe
@@ -13,6 +13,7 @@ from diffstudio.training.recipe.optimiser_recipe import DecayName
 from diffstudio.training.recipe_choice import named_recipes
 from diffstudio.ui.train.recipe_dialog import RecipeDialog
 from diffstudio.ui.train.recipe_labels import SECTIONS, SETTINGS
+from diffstudio.ui.train.run.sample_prompts_dialog import SamplePromptsDialog
 from diffstudio.ui.widgets.inputs.check_box import CheckBox
 from diffstudio.ui.widgets.inputs.combo_box import ComboBox
 
@@ -33,6 +34,32 @@ def enter(dialog: RecipeDialog, name: str, text: str) -> None:
 def test_a_recipe_stays_as_it_is_when_nothing_is_changed(qtbot: QtBot, name: str) -> None:
     recipe = named_recipes()[name]
     assert opened(qtbot, recipe).recipe() == recipe
+
+
+def test_changed_settings_are_not_discarded_without_a_question(qtbot: QtBot) -> None:
+    dialog = opened(qtbot, named_recipes()["tiny"])
+    dialog.show()
+    usual = dialog.recipe().run.batch
+    enter(dialog, "run.batch", "7")
+    dialog.reject()
+    (box,) = dialog.findChildren(QMessageBox)
+    assert dialog.isVisible() and box.text() == "Discard the changed settings?"
+    box.reject()
+    enter(dialog, "run.batch", str(usual))
+    dialog.reject()
+    assert not dialog.isVisible()
+
+
+def test_changed_sample_prompts_are_not_discarded_without_a_question(qtbot: QtBot) -> None:
+    dialog = SamplePromptsDialog(["a red car"])
+    qtbot.addWidget(dialog)
+    dialog.show()
+    qtbot.keyClicks(dialog.prompts, "a ball")
+    dialog.reject()
+    (box,) = dialog.findChildren(QMessageBox)
+    assert dialog.isVisible() and box.text() == "Discard the changed prompts?"
+    next(each for each in box.buttons() if each.text().replace("&", "") == "Discard").click()
+    qtbot.waitUntil(lambda: not dialog.isVisible())
 
 
 def test_every_setting_has_a_label_and_an_explanation(qtbot: QtBot) -> None:

@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QDialog, QHBoxLayout, QMessageBox, QVBoxLayout, QW
 from diffstudio.ui.generate.mask.editor import LARGEST, MAX_OUTPAINT, SMALLEST, SNAP, FrameOf, MaskEditor, Sides
 from diffstudio.ui.widgets import actions, shortcuts, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
-from diffstudio.ui.widgets.dialogs import message_box, resize_within_screen
+from diffstudio.ui.widgets.dialogs import ask_to_discard, message_box, resize_within_screen
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, describe, label, scroll_area
 from diffstudio.ui.widgets.images.image_reading import read_image, unreadable
 from diffstudio.ui.widgets.inputs.chip_row import ChipRow
@@ -43,6 +43,7 @@ class MaskDialog(QDialog):
         resize_within_screen(self, 1080, 760)
         self.editor = MaskEditor()
         self.editor.set_image(image, mask, sides)
+        self._sides_before = self.editor.sides()
         if frame_of is not None:
             self.editor.set_frame_of(frame_of)
         self.editor.set_brush(max(SMALLEST, round(max(image.width(), image.height()) / 10)))
@@ -141,6 +142,13 @@ class MaskDialog(QDialog):
         editor.brush_changed.connect(self._show_brush)
         self.cancel.clicked.connect(self.reject)
         self.accept_button.clicked.connect(self._accept)
+
+    def reject(self) -> None:
+        """Close; ask first if something was painted or extended."""
+        if self.editor.can_undo() or self.editor.sides() != self._sides_before:
+            ask_to_discard(self, "the mask", super().reject)
+        else:
+            super().reject()
 
     def load_mask(self, path: Path) -> None:
         """Take an image as the mask in place of what is painted; what cannot be read is named over the image."""

@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton
-from diffstudio.ui.widgets.dialogs import FittedDialog
+from diffstudio.ui.widgets.dialogs import FittedDialog, ask_to_discard
 from diffstudio.ui.widgets.helpers import describe, label
 
 MOST_PROMPTS = 64
@@ -48,6 +48,13 @@ class SamplePromptsDialog(FittedDialog):
         self.cancel.clicked.connect(self.reject)
         self.accept_button.clicked.connect(self._accept)
         self.prompts.setFocus()
+
+    def reject(self) -> None:
+        """Close; ask first if the prompts were changed."""
+        if self.prompts.document().isModified():
+            ask_to_discard(self, "the changed prompts", super().reject)
+        else:
+            super().reject()
 
     def _accept(self) -> None:
         lines = [line.strip()[:LONGEST_PROMPT] for line in self.prompts.toPlainText().splitlines()]

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from PySide6.QtCore import QPoint, QPointF, Qt
 from PySide6.QtGui import QImage
-from PySide6.QtWidgets import QPushButton
+from PySide6.QtWidgets import QMessageBox, QPushButton
 from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import StorageProblem
@@ -217,6 +217,29 @@ def test_extending_by_fields(section: InitImageSection, qtbot: QtBot, picture: P
     assert section.apply_to(GenerateRequest()) == made
 
 
+def test_escape_asks_before_it_discards_what_was_painted(
+    section: InitImageSection, qtbot: QtBot, picture: Path
+) -> None:
+    section.set_image(picture)
+    dialog = section.open_mask_editor()
+    assert dialog is not None
+    stroke(qtbot, dialog.editor, (40, 50), (60, 50))
+    ends: list[int] = []
+    dialog.finished.connect(ends.append)
+    for verb, ended in (("Cancel", []), ("Discard", [0])):
+        qtbot.keyClick(dialog, Qt.Key.Key_Escape)
+        (box,) = dialog.findChildren(QMessageBox)
+        assert box.text() == "Discard the mask?" and not ends
+        qtbot.mouseClick(next(each for each in box.buttons() if each.text().replace("&", "") == verb), LEFT)
+        qtbot.waitUntil(lambda ended=ended: ends == ended and (bool(ended) or not dialog.findChildren(QMessageBox)))
+    dialog = section.open_mask_editor()
+    assert dialog is not None and dialog.editor.is_blank()
+    stroke(qtbot, dialog.editor, (40, 50), (60, 50))
+    dialog.undo.click()
+    with qtbot.waitSignal(dialog.finished):  # at once: nothing is lost
+        qtbot.keyClick(dialog, Qt.Key.Key_Escape)
+
+
 def test_the_frame_of_a_size_set_by_hand_is_drawn_over_the_image(section: InitImageSection, picture: Path) -> None:
     section.set_image(picture)  # 160 x 100 px
     section.show_fit((160, 100), pastes=False)
@@ -240,7 +263,7 @@ def test_the_frame_of_a_size_set_by_hand_is_drawn_over_the_image(section: InitIm
     editor.set_sides((40, 0, 0, 0))  # the frame stays in the middle of the larger canvas
     frame = editor.result_rect()
     assert frame is not None and frame.center().x() == pytest.approx(editor.frame().center().x())
-    dialog.reject()
+    dialog.done(0)
 
 
 def test_the_padding_of_a_frame_is_shown_around_the_image(section: InitImageSection, picture: Path) -> None:
@@ -257,7 +280,7 @@ def test_the_padding_of_a_frame_is_shown_around_the_image(section: InitImageSect
     pixels = editor.grab().toImage()
     above = pixels.pixelColor(round(image.center().x()), round((frame.top() + image.top()) / 2))
     assert above.name() == "#ffffff"
-    dialog.reject()
+    dialog.done(0)
 
 
 def test_the_frame_follows_the_mask_that_is_painted(section: InitImageSection, qtbot: QtBot, picture: Path) -> None:
@@ -271,7 +294,7 @@ def test_the_frame_follows_the_mask_that_is_painted(section: InitImageSection, q
     stroke(qtbot, dialog.editor, (140, 50), (141, 50))
     frame, image = dialog.editor.result_rect(), dialog.editor.image_rect()
     assert frame is not None and frame.left() > image.center().x() and frame.width() < image.width() / 2
-    dialog.reject()
+    dialog.done(0)
 
 
 def test_a_painted_mask_is_not_named_by_its_hash(section: InitImageSection, picture: Path) -> None:
