@@ -112,6 +112,11 @@ def starter() -> Path:
     return resources() / "starter" / "starter.safetensors"
 
 
+def latest_checkpoint(run: Path) -> Path:
+    """The checkpoint of a training run that generates: the best so far, or the last."""
+    return run / "checkpoints" / "latest.safetensors"
+
+
 def valid_utf8(name: str) -> str:
     """`name` with surrogates replaced: names of files may hold bytes that are not UTF-8, and not every format can."""
     return name.encode("utf-8", "replace").decode("utf-8")

@@ -65,12 +65,17 @@ def started_from(recipe: Recipe, name: str) -> Recipe:
 
 
 def starting_checkpoint(name: str) -> Checkpoint:
-    """The checkpoint at that path, or the starter, from its header. CheckpointMissing, CheckpointDamaged, RunProblem."""
+    """The checkpoint at that path, of the run in that folder, or the starter, from its header.
+
+    CheckpointMissing, CheckpointDamaged, RunProblem.
+    """
     path = paths.starter() if name == STARTER else Path(name).absolute()
+    if path.is_dir():
+        path = paths.latest_checkpoint(path)
     if not path.is_file():
         raise CheckpointMissing(
             f"There is no checkpoint {name[:200]}",
-            remedy="Give the file of a checkpoint that was trained here, or `none`",
+            remedy="Give the file of a checkpoint that was trained here, the folder of its run, or `none`",
         )
     checkpoint = read_checkpoint(path)
     if checkpoint.family != PIXEL.name:

@@ -154,7 +154,7 @@ class Library:
         if paths.starter().is_file():
             yield paths.starter(), Origin.STARTER, STARTER, Role.UNKNOWN
         runs = paths.runs()
-        for path in sorted(runs.glob("*/checkpoints/latest.safetensors")):
+        for path in sorted(runs.glob(paths.latest_checkpoint(Path("*")).as_posix())):
             yield path, Origin.TRAINED, _run_name(path), Role.UNKNOWN
         for folder in self.folders:
             for root in search_roots(folder, problems):

@@ -36,6 +36,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from diffstudio import paths
 from diffstudio.atomic import write_text
 from diffstudio.errors import (
     FREE_SPACE_OR_FOLDER,
@@ -167,7 +168,7 @@ class RunFolder:
 
     @property
     def latest_checkpoint(self) -> Path:
-        return self.path / "checkpoints" / "latest.safetensors"
+        return paths.latest_checkpoint(self.path)
 
     def recipe(self) -> Recipe:
         """The recipe of the run. Version 0.1 named no sampler for its sample sheets: it was Heun, uniformly spaced."""

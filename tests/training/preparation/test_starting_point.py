@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -157,6 +158,17 @@ def test_the_adapted_network_on_a_grey_image_equals_the_original_on_it_in_rgb(ch
     torch.testing.assert_close(predicted[:, :colours], wanted, rtol=1e-4, atol=1e-4)
     assert not predicted[:, colours:].any()
     assert torch.equal(trainer.ema_network.patch_embed.proj1.weight, trainer.network.patch_embed.proj1.weight)
+
+
+def test_the_folder_of_a_run_stands_for_its_latest_checkpoint(tmp_path: Path) -> None:
+    latest = RunFolder(tmp_path).latest_checkpoint
+    with pytest.raises(CheckpointMissing, match="the folder of its run"):
+        starting_checkpoint(str(tmp_path))
+    latest.parent.mkdir()
+    shutil.copyfile(paths.starter(), latest)
+    assert starting_checkpoint(str(tmp_path)).path == latest
+    choice = started_from(Recipe(), str(tmp_path))
+    assert choice.run.start_from == str(latest)
 
 
 def test_other_models_and_missing_files_are_refused(recipe: Recipe, tmp_path: Path) -> None:
