@@ -241,6 +241,9 @@ QSpinBox::up-button, QSpinBox::down-button, QDoubleSpinBox::up-button, QDoubleSp
 QAbstractSpinBox QLineEdit, QAbstractSpinBox QLineEdit:focus, QAbstractSpinBox QLineEdit:hover, QComboBox QLineEdit {
     background: transparent; border: none; padding: 0 8px; border-radius: 0; }
 QAbstractSpinBox[bare="true"] QLineEdit { padding: 0 3px; }
+QListView, QTreeView, QTableView { background: $raised; color: $text; border: 1px solid $line; outline: 0;
+    selection-background-color: $chosen; selection-color: $text; }
+QWidget QListView, QWidget QTreeView, QWidget QTableView { background: transparent; border: none; }
 QComboBox { padding-right: 4px; combobox-popup: 0; }
 QDialogButtonBox { dialogbuttonbox-buttons-have-icons: 0; }
 QComboBox::drop-down { border: none; width: 24px; }
@@ -319,8 +322,6 @@ QMenu::item:disabled { color: $faint; }
 QMenu::separator { height: 1px; background: $line; margin: 4px 8px; }
 QMenu::icon { padding-left: 8px; }
 
-QListView, QTreeView, QTableView { background: transparent; color: $text; border: none; outline: 0;
-    selection-background-color: $chosen; selection-color: $text; }
 QTableView::item { padding: 2px 8px; }
 QListView#raised { background: $raised; border: 1px solid $line; border-radius: ${radius}px; padding: 4px; }
 QListView#raised:focus { border-color: $accent; }

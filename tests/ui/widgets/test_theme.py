@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 from PySide6.QtGui import QColor, QIcon, QImage
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QCompleter, QLineEdit, QListWidget, QWidget
+from pytestqt.qtbot import QtBot
 
 from diffstudio.ui.widgets import icons, theme
 
@@ -79,6 +80,26 @@ def test_the_wish_is_kept_and_can_be_changed(dressed: QApplication) -> None:
     assert theme.colour("background") == QColor(theme.LIGHT.background)
     theme.apply(dressed, "dark")
     assert theme.resolve("system") in ("dark", "light")
+
+
+@pytest.mark.parametrize("name", ["dark", "light"])
+def test_completions_are_legible_in_a_window_of_their_own(dressed: QApplication, qtbot: QtBot, name: str) -> None:
+    """A list inside a page is transparent; one that is a window, such as those of the file dialog, cannot be."""
+    theme.apply(dressed, name)
+    page = QWidget()
+    field, inside, completer = QLineEdit(page), QListWidget(page), QCompleter(["apple", "apricot"], page)
+    field.setCompleter(completer)
+    qtbot.addWidget(page)
+    page.show()
+    field.setFocus()
+    qtbot.keyClicks(field, "a")
+    popup = completer.popup()
+    qtbot.waitUntil(popup.isVisible)
+    shown = popup.grab().toImage()
+    assert shown.pixelColor(shown.width() - 3, shown.height() - 3).name() == theme.colour("raised").name()
+    inside.setGeometry(0, 40, 60, 40)
+    assert inside.grab().toImage().pixelColor(20, 20).name() != theme.colour("raised").name()
+    popup.hide()
 
 
 def test_an_icon_follows_the_theme_and_fades_when_it_cannot_be_used(dressed: QApplication) -> None:
