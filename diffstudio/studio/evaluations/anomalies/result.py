@@ -28,7 +28,8 @@ HOW_TO_READ = (
     "Images are sorted by their anomaly score, highest first. The p-value is the share of normal images that score at "
     "least as high. An image is called anomalous if its p-value is at most the false-alarm rate, so about this share of "
     "normal images is called anomalous too. The AUROC of a detector is how often it scores an image with a drawn defect "
-    "higher than a normal one: 0.5 is chance, 1 is perfect. Real anomalies may differ from drawn defects."
+    "higher than a normal one: 0.5 is chance, 1 is perfect. Real anomalies may differ from drawn defects: "
+    "objects of another kind are often found best by the distance to the nearest normal image."
 )
 _LISTED = 20
 
