@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +28,7 @@ class FolderField(Field):
         super().__init__()
         self._text, self._missing, self._flag, self._optional = text, missing, flag, optional
         self._folder: Path | None = None
+        self._is_empty = False
         self._shown = ElidedLabel("", "dim", mode=Qt.TextElideMode.ElideMiddle)
         self.button = SecondaryButton("Choose…", "folder-open", tooltip, name=f"{text}: choose a folder")
         name = label(text)
@@ -49,7 +51,7 @@ class FolderField(Field):
         return self._folder
 
     def set_folder(self, folder: Path | None) -> None:
-        self._folder = folder
+        self._folder, self._is_empty = folder, folder is not None and _is_empty(folder)
         self._show()
         self.changed.emit()
 
@@ -63,7 +65,9 @@ class FolderField(Field):
         return [self._flag, str(self._folder)] if self._flag else [str(self._folder)]
 
     def problem(self) -> str:
-        return "" if self._folder is not None or self._optional else self._missing
+        if self._folder is not None:
+            return f"{self._folder.name} is an empty folder" if self._is_empty else ""
+        return "" if self._optional else self._missing
 
     def fill(self, rest: list[str]) -> None:
         found = taken(rest, self._flag) if self._flag else (rest.pop() if rest else None)
@@ -79,3 +83,12 @@ class FolderField(Field):
     def _show(self) -> None:
         self._shown.setText(paths.short(self._folder) if self._folder is not None else "None chosen")
         self.button.setAccessibleDescription(self._shown.text())
+
+
+def _is_empty(folder: Path) -> bool:
+    """Whether nothing is in a folder; False if it cannot be read, which the job says."""
+    try:
+        with os.scandir(folder) as entries:
+            return next(entries, None) is None
+    except OSError:
+        return False

@@ -20,7 +20,7 @@ from diffstudio.ui.lab.fields import Field, NumberField
 from diffstudio.ui.lab.form_view import FormView
 from diffstudio.ui.lab.page import LabPage
 from diffstudio.ui.lab.page_list import PAGES, page_of, title_of
-from diffstudio.ui.lab.pages import compare, features, likelihood, synthesise
+from diffstudio.ui.lab.pages import anomalies, compare, features, likelihood, synthesise
 from diffstudio.ui.lab.pages.compare import CompareView
 from diffstudio.ui.lab.pages.likelihood import LikelihoodResultView
 from tests.studio.evaluations.views.test_comparison import example as comparison
@@ -129,6 +129,25 @@ def test_a_level_that_is_not_measured_is_said_before_the_start(qtbot: QtBot, dre
     assert form.problem() == "Level: choose one of 0.02, 0.05, 0.1, 0.2, 0.4, or the best"
     form.fill(["starter", "/photos", "--level", "0.3", "--levels=0.1,0.3"])
     assert form.problem() == ""
+
+
+def test_folders_that_cannot_be_used_are_said_before_the_start(
+    qtbot: QtBot, dressed: QApplication, tmp_path: Path
+) -> None:
+    good, empty = tmp_path / "good", tmp_path / "empty"
+    (good / "scratched").mkdir(parents=True)
+    (good / "scratched" / "a.png").touch()
+    empty.mkdir()
+    view = FormView(anomalies.PAGE)
+    qtbot.addWidget(view)
+    view.form.fill([str(good), str(empty)])
+    assert view.problem.text() == "empty is an empty folder." and not view.start.isEnabled()
+    for inside in (good, good / "scratched"):
+        view.form.fill([str(good), str(inside)])
+        expected = f"The images of {inside.name} are normal images: choose another folder to search."
+        assert view.problem.text() == expected and not view.start.isEnabled()
+    view.form.fill([str(good / "scratched"), str(good)])
+    assert view.start.isEnabled(), "some of its images are normal ones, which the result says"
 
 
 def test_a_comparison_is_shown(

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from diffstudio.errors import CHOOSE_IMAGE_FOLDER
 from diffstudio.studio.evaluations.anomalies.request import AUTO, MOST_DRAWS
 from diffstudio.studio.evaluations.anomalies.result import TITLES
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.views.anomalies import AnomaliesView, read_anomalies
 from diffstudio.ui.lab.fields import ChoiceField, NumberField, only_if
+from diffstudio.ui.lab.folder_field import FolderField
 from diffstudio.ui.lab.form import LabForm
 from diffstudio.ui.lab.options import folder_field, has_denoising_error, name_of, seed_field
 from diffstudio.ui.lab.page import LabPage
@@ -65,6 +67,22 @@ class AnomaliesResultView(ResultView):
             self.plot.show_figures(self._shown.figures_at(rate))
 
 
+class SearchedField(FolderField):
+    """The folder to search, which must not be one of the normal images."""
+
+    def __init__(self, normals: FolderField) -> None:
+        super().__init__(
+            "Folder to search", CHOOSE_IMAGE_FOLDER, tooltip="Each of its images gets a score and a heat map"
+        )
+        self._normals = normals
+
+    def problem(self) -> str:
+        normals, folder = self._normals.folder(), self.folder()
+        if normals is None or folder is None or not folder.absolute().is_relative_to(normals.absolute()):
+            return super().problem()
+        return f"The images of {folder.name} are normal images: choose another folder to search"
+
+
 class TrainingField(NumberField):
     """Minutes of training on the normal images; not needed with a checkpoint."""
 
@@ -90,7 +108,7 @@ def make_form() -> LabForm:
     normals = folder_field(
         "Folder of normal images", "The images to compare with; part of them are held out for calibration"
     )
-    folder = folder_field("Folder to search", "Each of its images gets a score and a heat map")
+    folder = SearchedField(normals)
     checkpoint = SubjectsField(
         "Checkpoint of the normal images",
         "",
