@@ -52,13 +52,9 @@ def about_sequences(found: Sequence[Sequence[Path]]) -> Iterator[str]:
     if found:
         images, first = count_of(sum(map(len, found)), "image"), found[0]
         such_as = f"{first[0]} to {first[-1].name}"
-        if len(found) == 1:
-            yield f"{images} look like the frames of a film, in order ({such_as}): they are held out together"
-        else:
-            yield (
-                f"{images} look like the frames of {len(found):,} films, in order (one is {such_as}): "
-                "those of one film are held out together"
-            )
+        films = "a film" if len(found) == 1 else f"{len(found):,} films"
+        example = such_as if len(found) == 1 else f"one is {such_as}"
+        yield f"{images} look like the frames of {films}, in order ({example})"
 
 
 def _numbered(paths: Sequence[Path]) -> list[list[int]]:

@@ -63,12 +63,11 @@ def count_leaks(report: FolderReport, data: DataRecipe) -> int:
     else:
         sides = [int(held_out) - 1 for held_out in held_out_images(records, labels, report, data)]
     side_of = dict(zip((record.path for record in records), sides, strict=True))  # negative: always trained on
-    films = report.sequences if data.sequences_together else ()
-    frames = set(itertools.chain.from_iterable(films))
+    frames = set(itertools.chain.from_iterable(report.sequences)) if data.sequences_together else set()
     groups = _groups(tuple(side_of), [*report.near_duplicates, *report.joined])
     mixed = [group for group in groups.values() if len({side_of[path] for path in group}) > 1]
     leaks = {path for group in mixed for path in group if path not in frames}
-    for one, other in (*report.near_duplicates, *_neighbours(films)):
+    for one, other in (*report.near_duplicates, *_neighbours(report.sequences)):
         if one in side_of and other in side_of and side_of[one] != side_of[other]:
             leaks |= {one, other}
     return sum(side_of[path] >= 0 for path in leaks)

@@ -81,6 +81,7 @@ def test_the_last_part_of_a_film_is_held_out(fraction: float) -> None:
     single = held_out_images(report.images, np.zeros(300, np.int64), report, before)
     assert (single == held_out_by_hash(frames, [], fraction)).all()
     assert (single[1:] != single[:-1]).sum() >= 0.5 * count
+    assert count_leaks(report, before) > 0.7 * single.sum()
 
 
 def test_whole_scenes_are_held_out_where_they_fit_and_the_share_is_kept() -> None:
