@@ -170,6 +170,8 @@ class LabShots(Session):
     async def job_once(self, verb: str, arguments: list[str]) -> None:
         """Show the result of a job; that of an earlier call, where its home was kept."""
         room: Any = self.window.show_room("Lab")
+        kept = len(list((self.home / "lab").glob("*/request.json")))
+        await until(lambda: len(room.jobs_list.cards()) >= kept, "the earlier jobs were listed")
 
         def jobs() -> list[Path]:
             return [path for path in room.jobs_list.cards() if room.summary(path).request.verb == verb]

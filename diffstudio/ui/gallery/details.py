@@ -75,6 +75,7 @@ class Details(QFrame):
         self.delete = SecondaryButton(actions.DELETE, "trash", _DELETE_TIP)
         self._lay_out()
         self.show_image(None)
+        self.show_tags((), chosen=0, trash=False)
 
     def _lay_out(self) -> None:
         contents = QWidget()

@@ -82,6 +82,7 @@ def pick(
 
 def test_an_empty_gallery_invites(qtbot: QtBot, show: Callable[[], GalleryRoom]) -> None:
     room = show()
+    assert not room.details.tags.isVisibleTo(room.details), "there is nothing to tag"
     assert room.empty.isVisible() and not room.details.isVisible()
     assert room.empty.button is not None
     with qtbot.waitSignal(room.generate_requested):
