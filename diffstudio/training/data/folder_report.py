@@ -217,7 +217,7 @@ class FolderReport:
             (
                 "left out",
                 "because of their channels or shape",
-                "of other channels or shape",
+                "of other channels or shape, left out",
                 "left out: ",
                 tuple(unfit),
             ),
