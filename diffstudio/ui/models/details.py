@@ -34,7 +34,7 @@ from diffstudio.ui.widgets.layout.flow_layout import FlowLayout
 from diffstudio.ui.widgets.wrapping_text import FactsTable, WrappingText
 
 MAX_WIDTH = 640  # px of a column; longer lines are hard to read
-_TWO_COLUMNS = 1080  # px from which the sections are in two columns
+_TWO_COLUMNS = 880  # px from which the sections are in two columns
 _IMAGE_SIDE = 72  # px
 _TOOLS = {
     Tool.CONVERT: ("Convert…", "arrows-left-right", "Write the weights in another precision or file format"),
@@ -311,9 +311,10 @@ def _sections(*sections: Sequence[QWidget]) -> QVBoxLayout:
     """A column of sections, each with its title and parts."""
     column = QVBoxLayout()
     column.setSpacing(8)
-    for index, section in enumerate(sections):
-        if index:
-            column.addSpacing(8)
+    for section in sections:
+        margins = section[0].contentsMargins()
+        margins.setTop(margins.top() + 8)  # unlike a spacing, it is hidden with the section
+        section[0].setContentsMargins(margins)
         for part in section:
             column.addWidget(part)
     column.addStretch(1)

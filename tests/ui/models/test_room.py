@@ -229,7 +229,7 @@ def test_a_wide_room_has_the_sections_in_two_columns(show: Callable[[], ModelsRo
     for width, beside in ((900, False), (1800, True), (900, False)):
         room.resize(width, 700)
         qtbot.waitUntil(lambda beside=beside: (table.mapTo(room, QPoint()).x() > room.width() / 2) is beside)
-        below = table.mapTo(room, QPoint()).y() > notes.mapTo(room, QPoint()).y()
+        below = table.mapTo(room, QPoint()).y() > notes.mapTo(room, QPoint(0, notes.height())).y()
         assert below is not beside and notes.width() <= 640
 
 
