@@ -177,13 +177,19 @@ def _described(process: psutil.Process) -> str:
 
 @pytest.fixture(autouse=True)
 def no_leaked_widgets_or_timers(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Of tests that use the window: what was not given to `qtbot.addWidget`, and timers that still run."""
+    """Of tests that use the window: what was not given to `qtbot.addWidget`, and timers that still run.
+
+    What they copied is removed from the clipboard, as at the end of the program.
+    """
     if "qtbot" not in request.fixturenames:
         yield
         return
     request.getfixturevalue("qapp")
     before = {id(widget) for widget in _top_level_widgets()}
     yield  # pytest-qt has closed the widgets that it was given before the code below runs
+    from diffstudio.ui.shell.desktop_environment import empty_own_clipboard
+
+    empty_own_clipboard()
     gc.collect()
     assert not (left := _left(before)), f"widgets or timers left behind: {left}"
 

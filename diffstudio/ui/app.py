@@ -383,6 +383,7 @@ def main(argv: Sequence[str]) -> int:
         return exit_code
     finally:
         desktop.close()
+        desktop_environment.empty_own_clipboard()
         loop.close()
         instance.close()  # the queue and the accelerator are free now: the next instance may open
         undo_signals()

@@ -14,6 +14,8 @@ from PySide6.QtWidgets import QApplication, QMessageBox, QWidget
 
 from diffstudio.studio.settings import Settings
 
+PLATFORMS_WITH_CLIPBOARD = ("xcb", "wayland", "windows", "cocoa")  # shared with other programs
+
 _log = logging.getLogger(__name__)
 
 
@@ -42,6 +44,16 @@ def application(argv: Sequence[str]) -> QApplication:
         qInstallMessageHandler(before)
         for text in messages:
             _log.warning("Qt: %s", text)
+
+
+def empty_own_clipboard() -> None:
+    """Before the end of the program: empty a clipboard that no other program can read.
+
+    The platforms without a desktop, such as `offscreen`, keep what was copied until after Python has ended, and deleting
+    an object made by Python crashes then. The clipboard of a desktop is left as it is.
+    """
+    if QApplication.platformName() not in PLATFORMS_WITH_CLIPBOARD:
+        QApplication.clipboard().clear()
 
 
 def show_error(message: str) -> None:
