@@ -21,6 +21,7 @@ FEWEST_HELD_OUT = 4  # below, the held-out loss is that of single images
 FEWEST_MEASUREMENTS = 4
 _STILL_FALLING = "It is still falling: train for longer."
 _MORE_IMAGES = "It has stopped falling: more images, or images that have more in common, are needed."
+_FEWEST_EPOCHS = 3.0  # below this a loss that no longer falls says nothing about the number of images
 BEYOND_BASELINE = 0.95  # of the Gaussian model's loss: below, the network knows more than it
 COLLAPSED_SPREAD = 0.25  # relative to the distance between training images, overall or within a class
 COLLAPSED_COVERAGE = 0.25  # relative to the coverage by as many training images
@@ -106,7 +107,7 @@ def _by_cross_validation(evidence: Evidence, found: CrossValidation) -> tuple[Ou
     if found.baseline is not None and lowest > BEYOND_BASELINE * found.baseline:
         return Outcome.TOO_LITTLE, (
             "Too little was learned: the cross-validated loss is not clearly below that of a Gaussian model of the images, "
-            f"whose samples are blurs. {_STILL_FALLING if still_falling(found.losses) else _MORE_IMAGES}"
+            f"whose samples are blurs. {_STILL_FALLING if still_falling(found.losses) else _stopped_falling(evidence)}"
         )
     if why := _alike(evidence):
         return _collapsed(why, evidence)
@@ -140,9 +141,9 @@ def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
     ):  # blurry samples of a VAE or GAN are an early stage, not a collapse
         return _collapsed(why, evidence)
     if evidence.baseline is not None and lowest > BEYOND_BASELINE * evidence.baseline:
-        more = (
-            _STILL_FALLING if falling or (len(losses) < FEWEST_MEASUREMENTS and not has_risen(losses)) else _MORE_IMAGES
-        )
+        more = _stopped_falling(evidence)
+        if falling or (len(losses) < FEWEST_MEASUREMENTS and not has_risen(losses)):
+            more = _STILL_FALLING
         return Outcome.TOO_LITTLE, (
             f"Too little was learned: {measure} is not clearly below that of a Gaussian model of the images, "
             f"whose samples are blurs. {more}"
@@ -159,6 +160,15 @@ def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
     since = f"since step {best:,} {measure} has "
     changed = f"risen by {last / lowest - 1:.0%}" if has_risen(losses) else "not improved"
     return Outcome.READY, f"Ready: {since}{changed}. The checkpoint of that step is the best; more steps do not help."
+
+
+def _stopped_falling(evidence: Evidence) -> str:
+    if evidence.epochs >= _FEWEST_EPOCHS:
+        return _MORE_IMAGES
+    return (
+        f"It has stopped falling, but each image was seen only {evidence.epochs:,.1f} times: too early to say whether more "
+        "time or more images would help."
+    )
 
 
 def _alike(evidence: Evidence) -> str:

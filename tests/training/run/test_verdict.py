@@ -176,6 +176,15 @@ def test_a_cross_validated_run_is_judged_by_the_pooled_loss_and_quotes_it() -> N
     assert alike.outcome is Outcome.COLLAPSED and "10% as diverse" in alike.sentence
 
 
+def test_more_images_are_not_asked_for_before_those_there_are_were_seen() -> None:
+    """18 steps of 8 images on a folder of 200: the distance of a GAN wanders long before its images could be too few."""
+    early = evidence(kind="gan", step=18, epochs=0.9, losses=losses(2.07, 0.93, 1.1, 1.3), baseline=0.5)
+    found = verdict(early)
+    assert found.outcome is Outcome.TOO_LITTLE and "seen only 0.9 times: too early to say" in found.sentence
+    assert "More steps" not in found.sentence and "are needed" not in found.sentence
+    assert "are needed" in verdict(replace(early, epochs=3.0)).sentence
+
+
 def test_one_image_and_equal_images_keep_their_sentence_with_cross_validation() -> None:
     same = evidence(images=16, different_images=1, held_out=0, cross=of_folds(0.3, 0.2))
     assert "All 16 images are identical" in verdict(same).sentence
