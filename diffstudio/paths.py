@@ -98,6 +98,11 @@ def panel_state_file() -> Path:
     return data() / "generate.json"
 
 
+def training_form_file() -> Path:
+    """What is chosen for the next training run."""
+    return data() / "train.json"
+
+
 def gallery_view_file() -> Path:
     """The order, the filters and the thumbnail size of the gallery."""
     return data() / "gallery.json"

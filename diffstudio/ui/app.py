@@ -284,7 +284,7 @@ class Desktop(QObject):
             raise StorageProblem(
                 "The training runs could not be opened", remedy="Free some space and start diffstudio again"
             )
-        room = TrainRoom(self.runs)
+        room = TrainRoom(self.runs, self.file_writer.write)
         room.checkpoint_ready.connect(lambda path: self.model_library.rescan())
         room.run_removed.connect(lambda path: self.model_library.rescan())
         room.generate_requested.connect(self.navigation.generate_with_file)

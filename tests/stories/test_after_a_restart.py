@@ -131,3 +131,24 @@ def test_settings_from_before_open_with_the_defaults(opened: Callable[[], Deskto
     assert desktop.settings.theme is Theme.LIGHT
     assert desktop.generate_room.panel.prompt.history() == ("ghost",)
     assert not desktop.generate_room.banner.isVisible()
+
+
+def test_the_training_folder_is_inspected_again_after_a_restart(
+    opened: Callable[[], Desktop], qtbot: QtBot, tmp_path: Path
+) -> None:
+    folder = tmp_path / "toys"
+    folder.mkdir()
+    for index in range(3):
+        Image.new("RGB", (32, 32), (80 * index, 40, 90)).save(folder / f"{index}.png")
+    desktop = opened()
+    desktop.navigation.inspect_training_folder(folder)
+    panel = desktop.window.room("Train").new_panel
+    qtbot.waitUntil(panel.start.isVisible)
+    panel.recipe.set_value("tiny")
+    panel.recipe.chosen.emit("tiny")
+    panel.minutes.field.setValue(25)
+
+    panel = opened().window.show_room("Train").new_panel
+    qtbot.waitUntil(panel.start.isVisible)
+    settings = panel.run_settings()
+    assert (settings.folder, panel.recipe.value(), settings.minutes) == (folder, "tiny", 25.0)

@@ -68,6 +68,12 @@ class DevicesForm(QWidget):
     def cluster(self) -> Cluster:
         return Cluster(self.devices.value(), self.machines.value())
 
+    def set_cluster(self, cluster: Cluster) -> bool:
+        """Whether there are such devices here."""
+        found = self.devices.set_value(cluster.processes), self.machines.set_value(cluster.machines)
+        self._show()
+        return all(found)
+
     def set_folder(self, folder: Path | None) -> None:
         """The images of the run, which the others need too."""
         self._folder = folder

@@ -8,12 +8,12 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QFontMetrics, QValidator
 from PySide6.QtWidgets import QWidget
 
+from diffstudio.studio.runs.form_state import LONGEST_MINUTES
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import ElidedLabel, describe
 from diffstudio.ui.widgets.inputs.number_fields import DecimalField
 from diffstudio.ui.widgets.inputs.sliders import Slider, lay_out_slider
 
-MAX_MINUTES = 60.0 * 24 * 30
 _PARTS = re.compile(
     r"^\s*(?:(?P<h>\d+(?:[.,]\d+)?)\s*h[a-z]*)?\s*(?:(?P<m>\d+(?:[.,]\d+)?)\s*(?:m[a-z]*)?)?\s*$", re.IGNORECASE
 )
@@ -33,7 +33,7 @@ def parse_minutes(text: str) -> float | None:
         return None
     hours, minutes = (float((part or "0").replace(",", ".")) for part in (match["h"], match["m"]))
     total = 60 * hours + minutes
-    return min(total, MAX_MINUTES) if total > 0 else None
+    return min(total, LONGEST_MINUTES) if total > 0 else None
 
 
 class DurationField(DecimalField):
@@ -63,7 +63,7 @@ class DurationSlider(QWidget):
         self.field.setProperty("bare", True)
         self.field.setAlignment(Qt.AlignmentFlag.AlignRight)
         self.field.setKeyboardTracking(False)
-        self.field.setRange(1, MAX_MINUTES)
+        self.field.setRange(1, LONGEST_MINUTES)
         self.field.setFont(theme.font(bold=True))
         self.fit_text()
         self.slider.setRange(0, len(notches) - 1)

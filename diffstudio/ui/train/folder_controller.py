@@ -31,6 +31,8 @@ class FolderController(QObject):
     """Keeps the form for a new run and the view of its folder in step. `shut_down` stops its thread."""
 
     inspecting = Signal()  # the inspection of a folder for a new run begins
+    cancelled = Signal()  # that inspection
+    report_shown = Signal(object)  # FolderReport, in the form
     run_thumbnails_loaded = Signal(object)  # Sequence[QImage] of the folder of a run
     message = Signal(str, str)  # kind and text of a banner
 
@@ -111,6 +113,7 @@ class FolderController(QObject):
     def _cancel(self) -> None:
         self._inspector.cancel()
         self._view.show_empty()
+        self.cancelled.emit()
 
     def _show_report(self, report: FolderReport) -> None:
         self._report = report
@@ -119,6 +122,7 @@ class FolderController(QObject):
         except DiffstudioError as error:
             self._show_failure(error)
             return
+        self.report_shown.emit(report)
         self._actions.set_report(report)
         self._panel.set_thumbs(())
         self._view.show_report(report)

@@ -21,21 +21,19 @@ from diffstudio.training.recipe.network_recipe import NetworkName
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
 from diffstudio.training.recipe.optimiser_recipe import OptimiserName
 from diffstudio.training.recipe_choice import AUTO, RecipeChoice, choose_recipe, named_recipes
-from diffstudio.training.recipe_from_checkpoint import FROM_SCRATCH, STARTER
+from diffstudio.training.recipe_from_checkpoint import FROM_SCRATCH
 from diffstudio.ui.train.devices import DevicesForm
 from diffstudio.ui.train.duration_slider import DurationSlider
 from diffstudio.ui.train.folder.folder_card import CARD_THUMBS, FolderCard
+from diffstudio.ui.train.form_parts import STARTS, augmentation_chips, labelled
 from diffstudio.ui.train.recipe_dialog import RecipeDialog
 from diffstudio.ui.train.recipe_options import (
     AUGMENTATIONS,
     DEFAULT_MINUTES,
-    FLIPS,
     MINUTES,
     NOISE_LEVELS,
     OPTIMISER_TIP,
     OPTIMISERS,
-    ROTATION,
-    SHIFTS,
     SIZES,
     RecipeOptions,
     estimate_text,
@@ -48,19 +46,11 @@ from diffstudio.ui.train.run_settings import RunSettings
 from diffstudio.ui.widgets import shortcuts, theme
 from diffstudio.ui.widgets.controls import PrimaryButton, SecondaryButton, SectionLabel
 from diffstudio.ui.widgets.helpers import describe, label, takes_text_only
-from diffstudio.ui.widgets.inputs.chip_row import ChipRow
 from diffstudio.ui.widgets.inputs.combo_box import ComboBox, LabelledComboBox
 from diffstudio.ui.widgets.layout.side_column import scrolled_column
 
 _SIZE_OF_CHECKPOINT = "A distilled model keeps the image size of its teacher"
 PANEL_WIDTHS = 288, 328  # px, in a narrow window and in a wide one
-
-
-_STARTS: list[tuple[str | None, str]] = [
-    (None, "Automatic"),
-    (FROM_SCRATCH, "Scratch (random weights)"),
-    (STARTER, "Starter"),
-]
 
 
 class NewRunPanel(QWidget):
@@ -93,19 +83,10 @@ class NewRunPanel(QWidget):
         )
         self.optimiser = LabelledComboBox("Optimiser", OPTIMISERS, OPTIMISER_TIP)
         self.noise_levels = LabelledComboBox("Noise levels", NOISE_LEVELS, "Distribution of noise levels in training")
-        self.augmentations = ChipRow(
-            [(FLIPS, "Flips"), (ROTATION, "Rotation"), (SHIFTS, "Shifts")],
-            exclusive=False,
-            name="Augmentation",
-            tooltips=(
-                "Mirror some images: more variety, but wrong for text",
-                "Rotate images by a few degrees. The network is conditioned on it, so generated images stay upright",
-                "Shift images a little. The network is conditioned on it, so generated images stay centred",
-            ),
-        )
+        self.augmentations = augmentation_chips()
         self.upscale_note = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.start_from = LabelledComboBox(
-            "Start from", _STARTS, "The weights to begin with: a checkpoint that was trained here, or none"
+            "Start from", STARTS, "The weights to begin with: a checkpoint that was trained here, or none"
         )
         self.devices = DevicesForm()
         self.all_settings = SecondaryButton(
@@ -126,7 +107,7 @@ class NewRunPanel(QWidget):
             combo.setStyleSheet(
                 "QComboBox { padding-right: 0; }"
             )  # half a column is too narrow for the default padding
-        self._starts = list(_STARTS)
+        self._starts = list(STARTS)
         self._form = QWidget()
         self._lay_out()
         self._connect()
@@ -139,7 +120,7 @@ class NewRunPanel(QWidget):
         grid.addWidget(self.minutes, 0, 0, 1, 2)
         grid.addWidget(self.image_size, 1, 0)
         grid.addWidget(self.optimiser, 1, 1)
-        grid.addLayout(_labelled("Name", self.run_name), 2, 0)
+        grid.addLayout(labelled("Name", self.run_name), 2, 0)
         grid.addWidget(self.noise_levels, 2, 1)
         grid.setColumnStretch(0, 1)
         grid.setColumnStretch(1, 1)
@@ -150,7 +131,7 @@ class NewRunPanel(QWidget):
         form.addWidget(self.recipe)
         form.addWidget(self.recipe_reason)
         form.addLayout(grid)
-        form.addLayout(_labelled("Augmentation", self.augmentations))
+        form.addLayout(labelled("Augmentation", self.augmentations))
         form.addWidget(self.start_from)
         form.addWidget(self.devices)
         form.addWidget(self.all_settings)
@@ -218,7 +199,7 @@ class NewRunPanel(QWidget):
 
     def offer_checkpoints(self, checkpoints: Sequence[tuple[Path, str]]) -> None:
         """The checkpoints of runs, with the names of these, that a run can start from."""
-        choices = [*_STARTS, *((str(path), name) for path, name in checkpoints)]
+        choices = [*STARTS, *((str(path), name) for path, name in checkpoints)]
         if choices != self._starts:
             before, self._starts = self.start_from.value(), choices
             self.start_from.set_choices(choices)
@@ -231,6 +212,27 @@ class NewRunPanel(QWidget):
         self.start_from.set_value(None if checkpoint is None else str(checkpoint))
         if self.start_from.value() != before:
             self._show_recipe()
+
+    def show_choice(self, recipe: str, start_from: str | None) -> tuple[bool, bool]:
+        """Select a recipe and what it starts from, for an inspected folder; whether each of them is offered."""
+        found = self.recipe.set_value(recipe), self.start_from.set_value(start_from)
+        self._show_recipe()
+        return found
+
+    def show_changed(self, recipe: Recipe, *, by_hand: bool) -> None:
+        """Show the selected recipe with changes: those of the form, or of any of its settings."""
+        if by_hand:
+            self._use_recipe(recipe)
+        else:
+            self._show_options(RecipeOptions.from_recipe(recipe))
+
+    def changed_recipe(self) -> tuple[Recipe | None, bool]:
+        """The recipe with the changes made in the form, None without any, and whether it was changed by hand."""
+        settings = self.run_settings()
+        if settings is None or self._recipe_choice is None:
+            return None, False
+        changed = self._by_hand or settings.recipe != self._recipe_choice.recipe
+        return (settings.recipe if changed else None), self._by_hand
 
     def set_images_per_second(self, measured: float | None) -> None:
         self._images_per_second = measured
@@ -386,11 +388,3 @@ class NewRunPanel(QWidget):
         settings = self.run_settings()
         if settings is not None:
             self.start_requested.emit(settings)
-
-
-def _labelled(text: str, control: QWidget) -> QVBoxLayout:
-    column = QVBoxLayout()
-    column.setSpacing(4)
-    column.addWidget(label(text))
-    column.addWidget(control)
-    return column

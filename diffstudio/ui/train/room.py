@@ -23,6 +23,7 @@ from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.disk_dialog import DiskDialog
 from diffstudio.ui.train.folder.folder_view import FolderView
 from diffstudio.ui.train.folder_controller import FolderController
+from diffstudio.ui.train.kept_form import Keep, KeptForm
 from diffstudio.ui.train.new_run_panel import PANEL_WIDTHS, NewRunPanel
 from diffstudio.ui.train.run.ema_dialog import EmaDialog
 from diffstudio.ui.train.run.follower import RunFollower, RunsSnapshot, read_runs
@@ -50,8 +51,9 @@ class TrainRoom(QWidget):
     generate_requested = Signal(object)  # Path
     run_removed = Signal(object)  # Path of its folder, now in the system trash
 
-    def __init__(self, runs: Runs, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+    def __init__(self, runs: Runs, keep: Keep | None = None) -> None:
+        """`keep` writes what is chosen for the next run, which is shown again at the next start."""
+        super().__init__()
         self._runs = runs
         self._tasks = Tasks("train-room", workers=4)
         self._follower: RunFollower | None = None
@@ -70,6 +72,7 @@ class TrainRoom(QWidget):
         self.new_panel, self.run_panel = NewRunPanel(), RunPanel()
         self.folder_view, self.run_view = FolderView(), RunView(self._tasks)
         self.folder_controller = FolderController(self.new_panel, self.folder_view, self._tasks)
+        self.kept_form = KeptForm(self.new_panel, self.folder_controller, keep)
         self.runs_list = RunsList(self._tasks)
         self.message = Banner("bad", "")
         self._left, self._middle = QStackedWidget(), QStackedWidget()
@@ -84,6 +87,7 @@ class TrainRoom(QWidget):
         self._connect()
         self.new_panel.set_accelerator(seems_accelerated())
         self.folder_view.show_empty()
+        self._show_message("warn", self.kept_form.problem)
         self._timer = QTimer(self)
         self._timer.setInterval(HIDDEN_MS)
         self._timer.timeout.connect(self.refresh)
@@ -109,6 +113,8 @@ class TrainRoom(QWidget):
             self.runs_list.show_learning(None)
             self._left.setCurrentWidget(self.new_panel)
             self._middle.setCurrentWidget(self.folder_view)
+            if self._refreshed_once:  # the checkpoints to start from are known
+                self.kept_form.restore()
             return
         summary = self.summary()
         if summary is not None:
@@ -171,7 +177,8 @@ class TrainRoom(QWidget):
     def _connect(self) -> None:
         self.folder_controller.inspecting.connect(self._make_room_for_folder)
         self.folder_controller.run_thumbnails_loaded.connect(self.run_panel.set_thumbs)
-        self.folder_controller.message.connect(self._show_message)
+        for part in (self.folder_controller, self.kept_form):
+            part.message.connect(self._show_message)
         self.new_panel.start_requested.connect(self.run_actions.start)
         self.new_panel.recipe_changed.connect(self._update_speed)
         self.run_panel.action_requested.connect(self._act)
@@ -321,7 +328,7 @@ class TrainRoom(QWidget):
         try:
             snapshot = await self._tasks.to_thread(read_runs, self._runs, self._follower, list(self._compared))
         except (DiffstudioError, OSError) as error:
-            self._show_error(error)
+            self._show_message("bad", str(error))
             return
         finally:
             self._refreshing = False
@@ -346,6 +353,7 @@ class TrainRoom(QWidget):
                 return
         self._refreshed_once = True
         if self._follower is None:
+            self.kept_form.restore()
             return
         summary = self.summary()
         if summary is None:
@@ -389,6 +397,3 @@ class TrainRoom(QWidget):
     def _show_message(self, kind: str, text: str) -> None:
         self.message.show_message(kind, text)
         self.message.setVisible(bool(text))
-
-    def _show_error(self, error: Exception) -> None:
-        self._show_message("bad", str(error))

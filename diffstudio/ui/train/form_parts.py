@@ -1,0 +1,38 @@
+"""Parts of the form for a new run that need nothing else of it."""
+
+from __future__ import annotations
+
+from PySide6.QtWidgets import QVBoxLayout, QWidget
+
+from diffstudio.training.recipe_from_checkpoint import FROM_SCRATCH, STARTER
+from diffstudio.ui.train.recipe_options import FLIPS, ROTATION, SHIFTS
+from diffstudio.ui.widgets.helpers import label
+from diffstudio.ui.widgets.inputs.chip_row import ChipRow
+
+STARTS: list[tuple[str | None, str]] = [
+    (None, "Automatic"),
+    (FROM_SCRATCH, "Scratch (random weights)"),
+    (STARTER, "Starter"),
+]
+
+
+def augmentation_chips() -> ChipRow:
+    return ChipRow(
+        [(FLIPS, "Flips"), (ROTATION, "Rotation"), (SHIFTS, "Shifts")],
+        exclusive=False,
+        name="Augmentation",
+        tooltips=(
+            "Mirror some images: more variety, but wrong for text",
+            "Rotate images by a few degrees. The network is conditioned on it, so generated images stay upright",
+            "Shift images a little. The network is conditioned on it, so generated images stay centred",
+        ),
+    )
+
+
+def labelled(text: str, control: QWidget) -> QVBoxLayout:
+    """A control below its label."""
+    column = QVBoxLayout()
+    column.setSpacing(4)
+    column.addWidget(label(text))
+    column.addWidget(control)
+    return column
