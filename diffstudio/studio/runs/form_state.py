@@ -79,7 +79,7 @@ def read_form(path: Path | None = None) -> LoadedForm:
             return LoadedForm(FormState.from_json(stored.values))
         except DiffstudioError as error:
             why = str(error).rstrip(".")
-    return LoadedForm(FormState(), set_aside(path, _WHAT, why, "it starts with the defaults"))
+    return LoadedForm(FormState(), set_aside(path, _WHAT, why, "the form for a new run starts with the defaults"))
 
 
 def save_form(state: FormState, path: Path | None = None) -> None:

@@ -41,5 +41,8 @@ def test_values_of_the_wrong_type_become_their_defaults(values: dict[str, object
 def test_a_file_that_cannot_be_read_is_set_aside_and_named(text: str) -> None:
     paths.training_form_file().write_text(text)
     problem = read_form().problem
-    assert "The settings of the Train room could not be read" in problem and "it starts with the defaults" in problem
+    assert (
+        "The settings of the Train room could not be read" in problem
+        and "the form for a new run starts with the defaults" in problem
+    )
     assert paths.training_form_file().with_name("train.json.damaged").read_text() == text
