@@ -77,22 +77,16 @@ def standardised(scores: ArrayLike, normals: ArrayLike) -> Scores:
 
 
 def combined(scores: Mapping[str, ArrayLike], normals: Mapping[str, ArrayLike], weights: Mapping[str, float]) -> Scores:
-    """The weighted mean of several detectors' standardised scores [N]; detectors without a weight are left out."""
-    used = {name: weight for name, weight in weights.items() if weight > 0}
-    total = sum(used.values())
-    parts = [weight * standardised(scores[name], normals[name]) for name, weight in used.items()]
-    return np.asarray(np.sum(parts, axis=0) / total, np.float64)
+    """log(sum of weight * exp(z)), over the standardised scores z [N] of several detectors; the weights are divided by their sum.
 
-
-def weights_of(areas: Mapping[str, float]) -> dict[str, float]:
-    """Weights of detectors from their AUROC: the odds that an anomaly scores higher than a normal image, minus 1.
-
-    A detector with an AUROC of 0.99 weighs about twelve times as much as one with 0.9.
+    If a score were the log-likelihood ratio of the anomalies that its detector sees, this would be that of their mixture
+    with these weights: one detector that is sure is enough, which in a mean the others would drown. A detector without a
+    weight is left out.
     """
-    odds = {name: min(area, 0.999) / (1 - min(area, 0.999)) - 1 for name, area in areas.items()}
-    if all(value <= 0 for value in odds.values()):
-        return dict.fromkeys(areas, 1.0)
-    return {name: max(0.0, value) for name, value in odds.items()}
+    used = {name: weight for name, weight in weights.items() if weight > 0}
+    shares = np.log(np.array(list(used.values())) / sum(used.values()))
+    parts = [share + standardised(scores[name], normals[name]) for name, share in zip(used, shares, strict=True)]
+    return np.asarray(np.logaddexp.reduce(parts, axis=0), np.float64)
 
 
 def auroc(anomalous: ArrayLike, normal: ArrayLike) -> float:

@@ -18,7 +18,6 @@ from diffstudio.evaluation.anomalies.calibration import (
     standardised,
     threshold,
     two_sided,
-    weights_of,
 )
 
 RNG = np.random.default_rng(0)
@@ -84,24 +83,26 @@ def test_two_sided_scores_are_high_on_both_sides() -> None:
     np.testing.assert_allclose(two_sided([0.0, 5.0, 9.0], [4.0, 5.0, 6.0]), [5, 0, 4])
 
 
-def test_a_combination_follows_its_best_detector() -> None:
-    labels = np.r_[np.ones(200), np.zeros(400)].astype(bool)
-    scores = {"good": labels * 3 + RNG.normal(size=600), "poor": labels * 0.5 + RNG.normal(size=600)}
+def test_a_combination_follows_whichever_detector_is_sure() -> None:
+    """Two kinds of anomalies, each seen by one detector only: the mean of both scores is worse for either."""
+    normals = {name: RNG.normal(size=400) for name in ("a", "b")}
+    tested = {name: RNG.normal(size=400) for name in normals}
+    for seen in normals:
+        found = {name: RNG.normal(size=400) + 4 * (name == seen) for name in normals}
+        area = auroc(combined(found, normals, {"a": 1.0, "b": 1.0}), combined(tested, normals, {"a": 1.0, "b": 1.0}))
+        mean = auroc(found["a"] + found["b"], tested["a"] + tested["b"])
+        assert area > mean + 0.003 and area > auroc(found[seen], tested[seen]) - 0.005
+
+
+def test_a_combination_is_the_logarithm_of_a_weighted_mean_of_exponentials() -> None:
+    scores = {"a": RNG.normal(size=5), "b": RNG.normal(size=5)}
     normals = {name: RNG.normal(size=300) for name in scores}
-    areas = {name: auroc(found[labels], found[~labels]) for name, found in scores.items()}
-    weights = weights_of(areas)
-    assert weights["good"] > 10 * weights["poor"] > 0
-    found = combined(scores, normals, weights)
-    assert auroc(found[labels], found[~labels]) >= areas["good"] - 0.005
-    np.testing.assert_allclose(
-        combined(scores, normals, {"good": 1.0, "poor": 0.0}), standardised(scores["good"], normals["good"])
-    )
-
-
-def test_detectors_worse_than_chance_do_not_count_unless_all_are() -> None:
-    assert weights_of({"a": 0.9, "b": 0.3}) == pytest.approx({"a": 8.0, "b": 0.0})
-    assert weights_of({"a": 0.5, "b": 0.3}) == {"a": 1.0, "b": 1.0}
-    assert weights_of({"a": 1.0})["a"] == pytest.approx(998)
+    one, other = (standardised(scores[name], normals[name]) for name in "ab")
+    expected = np.log(0.75 * np.exp(one) + 0.25 * np.exp(other))
+    np.testing.assert_allclose(combined(scores, normals, {"a": 3.0, "b": 1.0}), expected)
+    np.testing.assert_allclose(combined(scores, normals, {"a": 1.0, "b": 0.0}), one)
+    far = {name: np.array([2000.0]) for name in scores}
+    assert np.isfinite(combined(far, normals, {"a": 1.0, "b": 1.0})).all()
 
 
 def test_far_outliers_among_normals_are_found_worst_first() -> None:

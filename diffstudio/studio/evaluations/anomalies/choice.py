@@ -1,4 +1,4 @@
-"""Chooses the detector that separates drawn defects from normal images best, and weights for combining all of them."""
+"""Chooses the detector that separates drawn defects from normal images best, and combines several of them."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffstudio.errors import BadRequest, unknown_name
-from diffstudio.evaluation.anomalies.calibration import auroc, auroc_interval, combined, weights_of
+from diffstudio.evaluation.anomalies.calibration import auroc_interval, combined
 from diffstudio.evaluation.anomalies.defects import KINDS, defects
 from diffstudio.evaluation.anomalies.pixel_regression import PixelRegression, highest
 from diffstudio.evaluation.interval import Interval
 from diffstudio.studio.evaluations.anomalies.detectors import Detectors, Maps, OnImages, Scores
 from diffstudio.studio.evaluations.anomalies.request import AUTO
-from diffstudio.studio.evaluations.anomalies.result import COMBINED, COMBINED_LOCAL, TITLES, DetectorResult
+from diffstudio.studio.evaluations.anomalies.result import (
+    COMBINED,
+    COMBINED_LOCAL,
+    OF_WHOLE_IMAGES,
+    TITLES,
+    DetectorResult,
+)
 
 MOST_DEFECTS = 100
 _PIXELS_OF = 40  # images for the AUROC of pixels
@@ -55,8 +61,8 @@ class Compared:
 def compare_detectors(detectors: Detectors, held_out: Tensor, seed: int, report: OnImages) -> Compared:
     """The AUROC of each detector on held-out normal images [N,C,H,W] with and without drawn defects; combinations last.
 
-    A few images get several kinds of defects each. The weights of the combinations come from every second image and
-    their AUROC from the others. All other AUROCs compare the same images with and without a defect.
+    A few images get several kinds of defects each. The combined heat map is learned from every second image, and the
+    AUROC of the combinations comes from the others. All other AUROCs compare the same images with and without a defect.
     """
     originals = held_out[:MOST_DEFECTS].numpy()
     count = len(originals)
@@ -67,7 +73,7 @@ def compare_detectors(detectors: Detectors, held_out: Tensor, seed: int, report:
     image_of = np.tile(np.arange(count), times)
     half = np.flatnonzero(image_of % 2 == 0) if count > 1 else np.arange(len(drawn))
     other = np.flatnonzero(image_of % 2 == 1) if count > 1 else np.arange(len(drawn))
-    weights = weights_of({name: auroc(found[name][half], known[name]) for name in detectors.names})
+    weights = {name: float(name in OF_WHOLE_IMAGES) for name in detectors.names}
     normals = held_out.numpy()
     regression = PixelRegression.of(
         {name: heat[half] for name, heat in maps.items()},

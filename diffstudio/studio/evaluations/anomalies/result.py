@@ -15,6 +15,7 @@ from diffstudio.studio.evaluations.results.text import with_interval
 FORMAT = 1
 DENOISING, LOCAL, LIKELIHOOD, PATCHES, PIXELS = "denoising", "denoising_local", "likelihood", "patches", "pixels"
 COMBINED, COMBINED_LOCAL = "combined", "combined_local"
+OF_WHOLE_IMAGES = (DENOISING, PATCHES, PIXELS)  # what COMBINED combines, as far as available
 TITLES = {
     DENOISING: "denoising error, whole image",
     LOCAL: "denoising error, local maximum",
@@ -29,7 +30,7 @@ HOW_TO_READ = (
     "least as high. An image is called anomalous if its p-value is at most the false-alarm rate, so about this share of "
     "normal images is called anomalous too. The AUROC of a detector is how often it scores an image with a drawn defect "
     "higher than a normal one: 0.5 is chance, 1 is perfect. Real anomalies may differ from drawn defects: "
-    "objects of another kind are often found best by the distance to the nearest normal image."
+    "objects of another kind are often found best by the distance to the nearest normal image, or by the combination."
 )
 _LISTED = 20
 
@@ -41,7 +42,7 @@ class DetectorResult:
     name: str
     area: Interval  # AUROC of images
     pixel_area: Interval | None  # AUROC of pixels, if it has a heat map
-    weight: float  # in the combination
+    weight: float  # in the combination; 0: not part of it
 
 
 @dataclass(frozen=True, slots=True)

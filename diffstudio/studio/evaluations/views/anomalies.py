@@ -41,7 +41,7 @@ _BELOW_A_PLOT = {
 _COLUMNS = (
     Column("auroc", "AUROC", "How often a drawn defect scores higher than a normal image: 0.5 is chance", True),
     Column("pixel_auroc", "AUROC of pixels", "How often a pixel of a defect scores higher than other pixels", True),
-    Column("weight", "Share", "The share of each detector in the combination"),
+    Column("weight", "Share", "The share of each detector in the combination of scores"),
 )
 
 
