@@ -21,7 +21,7 @@ from diffstudio.cli.arguments import (
 )
 from diffstudio.cli.controlnet import add_controls, controls_of
 from diffstudio.cli.run_job import add_output, run_request
-from diffstudio.cli.terminal import print_message
+from diffstudio.cli.terminal import print_message, read_user_settings
 from diffstudio.errors import BadRequest
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.guidance_support import earlier_checkpoints, suggested
@@ -208,7 +208,6 @@ def _generate(arguments: argparse.Namespace) -> int:
     from diffstudio.studio.fitted_spacing import with_fitted_times
     from diffstudio.studio.prompts.prompt_hints import prompt_hint
     from diffstudio.studio.prompts.wildcards import PromptVariants
-    from diffstudio.studio.settings import load_settings
 
     names = {field.name for field in dataclasses.fields(GenerateRequest)}
     given = with_named_schedule({name: value for name, value in vars(arguments).items() if name in names})
@@ -234,7 +233,7 @@ def _generate(arguments: argparse.Namespace) -> int:
     _check_given_with("autoguidance", {"autoguidance_scale"}, given)
     _check_given_with("cads", {"cads_tau1", "cads_tau2", "cads_mixing"}, given)
     request = GenerateRequest(**given, controls=controls_of(arguments))
-    settings = load_settings()
+    settings = read_user_settings()
     library = Library(settings.folders)
     if request.checkpoint:  # found before anything heavy is loaded
         checkpoint = library.find(request.checkpoint)

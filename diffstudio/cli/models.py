@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from diffstudio.cli.arguments import Parser, as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.lab.lab_verb import Engine, add_device_option, add_json_option, add_out_option, run_verb
 from diffstudio.cli.post_hoc_ema import add_post_hoc_ema
-from diffstudio.cli.terminal import printable, progress
+from diffstudio.cli.terminal import printable, progress, read_user_settings
 from diffstudio.cli.weights import Add, add_weights
 from diffstudio.errors import BadRequest, StorageProblem
 from diffstudio.studio.evaluations.fitted_steps.request import CALLS, FITTABLE, FitStepsRequest
@@ -149,9 +149,8 @@ def _lines_of(file: Path) -> tuple[str, ...]:
 def _list_models(arguments: argparse.Namespace) -> int:
     from diffstudio.models.detection.types import Role
     from diffstudio.models.library.library import Library
-    from diffstudio.studio.settings import load_settings
 
-    library = Library(load_settings().folders)
+    library = Library(read_user_settings().folders)
     checkpoints = [found for found in library.scan() if arguments.role in (None, str(found.role))]
     if arguments.role is not None and arguments.role not in set(Role):
         raise BadRequest(f"There is no role called {arguments.role[:40]!r}", remedy=f"Choose one of {', '.join(Role)}")
@@ -185,9 +184,8 @@ def _list_models(arguments: argparse.Namespace) -> int:
 def _show_model(arguments: argparse.Namespace) -> int:
     from diffstudio.models.files.hashes import autov2, sha256_of
     from diffstudio.models.library.library import Library
-    from diffstudio.studio.settings import load_settings
 
-    checkpoint = Library(load_settings().folders).find(arguments.checkpoint)
+    checkpoint = Library(read_user_settings().folders).find(arguments.checkpoint)
     hashes = (
         {}
         if checkpoint.path.is_dir()
@@ -242,9 +240,8 @@ def _as_json(checkpoint: Checkpoint) -> dict[str, Any]:
 def _set_model(arguments: argparse.Namespace) -> int:
     from diffstudio.models.library.library import Library
     from diffstudio.models.library.overrides import Overrides
-    from diffstudio.studio.settings import load_settings
 
-    checkpoint = Library(load_settings().folders).find(arguments.checkpoint)
+    checkpoint = Library(read_user_settings().folders).find(arguments.checkpoint)
     overrides = Overrides()
     if arguments.clear:
         cleared = overrides.clear(checkpoint)
@@ -264,12 +261,11 @@ def _fetch_components(arguments: argparse.Namespace) -> int:
     from diffstudio.cli.terminal import stop_signals
     from diffstudio.models.components.download import DOWNLOAD_SOURCES, download_bytes, download_component
     from diffstudio.models.components.requirements import COMPONENT_KINDS
-    from diffstudio.studio.settings import load_settings
 
     for name in DOWNLOAD_SOURCES if not arguments.components else ():
         origins = " and ".join(f"{origin.repository}: {origin.file}" for origin in DOWNLOAD_SOURCES[name])
         print(f"{name:<15} {download_bytes((name,)) / 1e9:5.1f} GB  {COMPONENT_KINDS[name].title}, from {origins}")
-    folders = load_settings().folders
+    folders = read_user_settings().folders
     with stop_signals() as stop:
         for name in arguments.components:
             title = COMPONENT_KINDS[name].title if name in COMPONENT_KINDS else name
@@ -291,9 +287,8 @@ def _show_download(title: str, done: int, size: int) -> None:
 def _import_model(arguments: argparse.Namespace) -> int:
     from diffstudio import paths
     from diffstudio.studio.library.importing import import_file
-    from diffstudio.studio.settings import load_settings
 
-    folders = load_settings().folders
+    folders = read_user_settings().folders
     try:
         for item in import_file(arguments.file, folders[0] if folders else paths.checkpoints()):
             if isinstance(item, Path):

@@ -10,11 +10,16 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 from diffstudio import paths
 
+if TYPE_CHECKING:
+    from diffstudio.studio.settings import Settings
+
 _unfinished_line = False  # whether the cursor is at the end of a progress line
 _last_line = ""  # of progress, when not at a terminal
+_settings_problem = ""  # that was printed
 
 
 def progress(text: str, *, last: bool = False) -> None:
@@ -61,6 +66,18 @@ def print_message(sentence: str, exit_code: int = 0) -> int:
     with contextlib.suppress(OSError, ValueError):
         print(shown.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr, flush=True)
     return exit_code
+
+
+def read_user_settings() -> Settings:
+    """The user's settings; what of them could not be read is printed, once."""
+    from diffstudio.studio.settings import read_settings
+
+    global _settings_problem
+    loaded = read_settings()
+    if loaded.problem and loaded.problem != _settings_problem:
+        print_message(loaded.problem)
+    _settings_problem = loaded.problem
+    return loaded.state
 
 
 def log_file() -> Path:

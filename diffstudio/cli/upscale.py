@@ -18,7 +18,7 @@ from diffstudio.cli.arguments import (
     with_named_schedule,
 )
 from diffstudio.cli.run_job import add_output, run_request
-from diffstudio.cli.terminal import print_message
+from diffstudio.cli.terminal import print_message, read_user_settings
 from diffstudio.errors import BadRequest, no_image_at
 from diffstudio.studio.requests import SamplerName, UpscaleRequest
 from diffstudio.studio.requests.choices import LANCZOS, LATENT
@@ -86,7 +86,6 @@ def _upscale(arguments: argparse.Namespace) -> int:
     from diffstudio.models.recommended import recommended_values
     from diffstudio.studio.fitted_spacing import with_fitted_times
     from diffstudio.studio.generation.upscaler_lookup import find_upscaler, upscale_request
-    from diffstudio.studio.settings import load_settings
 
     names = {field.name for field in dataclasses.fields(UpscaleRequest)} - {"source"}
     given = with_named_schedule({name: value for name, value in vars(arguments).items() if name in names})
@@ -100,7 +99,7 @@ def _upscale(arguments: argparse.Namespace) -> int:
             "an upscaler alone does not use it",
             "Choose a checkpoint with --checkpoint, or give --strength to use the one in the image's metadata",
         )
-    settings = load_settings()
+    settings = read_user_settings()
     library = Library(settings.folders)
     named = str(given.get("checkpoint", ""))
     usual = recommended_values(library.find(named), fitted=True) if named else {}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from diffstudio.cli.arguments import as_number, as_path, as_text
-from diffstudio.cli.terminal import printable, progress, stop_signals
+from diffstudio.cli.terminal import printable, progress, read_user_settings, stop_signals
 from diffstudio.errors import BadRequest, Interrupted
 
 if TYPE_CHECKING:
@@ -212,9 +212,8 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _find(name: str) -> Checkpoint:
     from diffstudio.models.library.library import Library
-    from diffstudio.studio.settings import load_settings
 
-    return Library(load_settings().folders).find(name)
+    return Library(read_user_settings().folders).find(name)
 
 
 def _precision(arguments: argparse.Namespace) -> Precision:
@@ -232,11 +231,10 @@ def _precision(arguments: argparse.Namespace) -> Precision:
 def _target(arguments: argparse.Namespace, name: str, role: Role, *, is_folder: bool = False) -> Path:
     from diffstudio import paths
     from diffstudio.studio.library.weight_requests import folder_for, free_path
-    from diffstudio.studio.settings import load_settings
 
     if arguments.out is not None:
         return Path(arguments.out)
-    folders = load_settings().folders
+    folders = read_user_settings().folders
     return free_path(name, folder_for(role, folders[0] if folders else paths.checkpoints()), is_folder=is_folder)
 
 

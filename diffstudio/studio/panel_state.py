@@ -6,21 +6,21 @@ It is a request, and what a request cannot hold: which values were set by hand, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from diffstudio import paths
-from diffstudio.errors import BadRequest
 from diffstudio.studio.requests import ControlNetUse, GenerateRequest
 from diffstudio.studio.requests.limits import MOST_CONTROLS, MOST_ENLARGED
-from diffstudio.studio.stored_json import read_object, set_aside, write_object
+from diffstudio.studio.stored_json import write_object
+from diffstudio.studio.stored_values import Loaded, StoredValues, as_object, as_text, load
 
 FORMAT = 1
 HIRES_FIX = "hires_fix"  # a section that can be open
 SIZE = "size"  # width and height, in `set_by_hand`
 HAND_SET = frozenset({"steps", "guidance", "sampler", "spacing", SIZE})
+_LONGEST_TYPED = 1 << 24  # characters
 _TYPED = ("prompt", "negative", "seed")
 _WHAT = "The settings of the Generate room"
 
@@ -69,41 +69,27 @@ class PanelState:
         }
 
     @classmethod
-    def from_json(cls, values: object) -> PanelState:
-        """BadRequest when the request cannot be read. Other values of the wrong type become their defaults."""
-        values = values if isinstance(values, dict) else {}
-        typed, name, scale = values.get("typed"), values.get("class_name"), values.get("hires_scale")
-        return cls(
-            GenerateRequest.from_json(values.get("request", ())),
-            seed_is_fixed=values.get("seed_is_fixed") is True,
-            sections_open=_names(values.get("sections_open")),
-            set_by_hand=_names(values.get("set_by_hand")) & HAND_SET,
-            typed={name: typed[name] for name in _TYPED if isinstance(typed.get(name), str)}
-            if isinstance(typed, dict)
-            else {},
-            class_name=name if isinstance(name, str) else "",
-            hidden_controls=_controls(values.get("hidden_controls")),
-            hires_scale=float(scale) if isinstance(scale, (int, float)) and 1 <= scale <= MOST_ENLARGED else 2.0,
+    def from_stored(cls, values: StoredValues) -> PanelState:
+        """BadRequest when the request cannot be read."""
+        typed = StoredValues(values.read("typed", {}, as_object, "typed texts"))
+        state = cls(
+            GenerateRequest.from_json(values.raw("request")),
+            seed_is_fixed=values.flag("seed_is_fixed", label="whether the seed is fixed"),
+            sections_open=frozenset(values.each("sections_open", as_text, "open sections")),
+            set_by_hand=frozenset(values.each("set_by_hand", _hand_set, "settings made by hand")),
+            typed={name: text for name in _TYPED if (text := typed.read(name, None, _typed)) is not None},
+            class_name=values.text("class_name", label="class"),
+            hires_scale=values.number("hires_scale", 2.0, 1, MOST_ENLARGED, "scale of the hires fix"),
+            hidden_controls=values.each("hidden_controls", ControlNetUse.from_json, "ControlNets")[:MOST_CONTROLS],
         )
+        values.unusable += typed.unusable
+        return state
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedState:
-    state: PanelState | None  # None at the first start, or when the file could not be read
-    problem: str = ""  # a sentence to show when it could not be read
-
-
-def read_state(path: Path | None = None) -> LoadedState:
-    """What was kept of the panel. Never raises; a file that is damaged, or of a newer program, is set aside."""
+def read_state(path: Path | None = None) -> Loaded[PanelState | None]:
+    """What was kept of the panel; None at the first start. Never raises; a damaged or newer file is set aside."""
     path = path or paths.panel_state_file()
-    stored = read_object(path, FORMAT)
-    why = stored.why
-    if not why and stored.values:
-        try:
-            return LoadedState(PanelState.from_json(stored.values))
-        except BadRequest as error:
-            why = str(error).rstrip(".")
-    return LoadedState(None, set_aside(path, _WHAT, why, "it starts with the defaults") if why else "")
+    return load(path, FORMAT, PanelState.from_stored, None, what=_WHAT, instead="it starts with the defaults")
 
 
 def save_state(state: PanelState, path: Path | None = None) -> None:
@@ -111,14 +97,11 @@ def save_state(state: PanelState, path: Path | None = None) -> None:
     write_object(path or paths.panel_state_file(), state.to_json(), _WHAT)
 
 
-def _names(values: object) -> frozenset[str]:
-    return frozenset(name for name in values if isinstance(name, str)) if isinstance(values, list) else frozenset()
+def _typed(text: Any) -> str:
+    return as_text(text, _LONGEST_TYPED)
 
 
-def _controls(values: object) -> tuple[ControlNetUse, ...]:
-    """Those that can be read."""
-    found: list[ControlNetUse] = []
-    for value in values if isinstance(values, list) else ():
-        with suppress(BadRequest):
-            found.append(ControlNetUse.from_json(value))
-    return tuple(found)[:MOST_CONTROLS]
+def _hand_set(name: Any) -> str:
+    if name not in HAND_SET:
+        raise ValueError(name)
+    return as_text(name)

@@ -11,9 +11,11 @@ from diffstudio import paths
 from diffstudio.errors import BadRequest
 from diffstudio.studio.panel_state import PanelState
 from diffstudio.studio.stored_json import read_object, set_aside, write_object
+from diffstudio.studio.stored_values import Loaded, StoredValues, as_object, as_text, partly_unreadable
 
 FORMAT = 1
 LONGEST_NAME = 80  # characters
+_WHAT = "The presets"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,34 +74,38 @@ def checked_name(name: str) -> str:
     return name
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedPresets:
-    presets: Presets
-    problem: str = ""  # a sentence to show when some could not be read
-
-
-def read_presets(path: Path | None = None) -> LoadedPresets:
+def read_presets(path: Path | None = None) -> Loaded[Presets]:
     """Never raises; a file that is damaged, or of a newer program, is set aside. Single presets that are stay in it."""
     path = path or paths.presets_file()
     stored = read_object(path, FORMAT)
     entries = stored.values.get("presets", [])
     why = stored.why or ("" if isinstance(entries, list) else "the list of presets is damaged")
     if why:
-        return LoadedPresets(Presets(), set_aside(path, "The presets", why, "there are none"))
-    presets, unreadable = Presets(), list[Any]()
+        return Loaded(Presets(), set_aside(path, _WHAT, why, "there are none"))
+    presets, unreadable, unusable = Presets(), list[Any](), list[str]()
     for entry in entries:
         try:
-            preset = Preset(
-                str(entry["name"]), PanelState.from_json(entry["state"]), entry.get("with_prompts") is not False
-            )
+            preset, defaults = _preset(entry)
             presets = presets.with_preset(preset)
-        except (BadRequest, KeyError, TypeError, AttributeError):
+        except (BadRequest, TypeError):
             unreadable.append(entry)
+        else:
+            unusable += defaults
     named = [str(entry.get("name"))[:LONGEST_NAME] if isinstance(entry, dict) else "?" for entry in unreadable]
-    problem = f"Some presets could not be read and are not offered: {', '.join(named)}." if named else ""
-    return LoadedPresets(Presets(presets.presets, tuple(unreadable)), problem)
+    problems = [f"Some presets could not be read and are not offered: {', '.join(named)}."] if named else []
+    if unusable:
+        problems.append(partly_unreadable("The settings in presets", unusable))
+    return Loaded(Presets(presets.presets, tuple(unreadable)), " ".join(problems))
 
 
 def save_presets(presets: Presets, path: Path | None = None) -> None:
     """StorageProblem when they cannot be written."""
-    write_object(path or paths.presets_file(), presets.to_json(), "The presets")
+    write_object(path or paths.presets_file(), presets.to_json(), _WHAT)
+
+
+def _preset(entry: Any) -> tuple[Preset, list[str]]:
+    """A stored preset, and what of it became its default. BadRequest or TypeError if it cannot be read."""
+    values = StoredValues(as_object(entry))
+    name, state = as_text(values.raw("name")), StoredValues(as_object(values.raw("state")))
+    preset = Preset(name, PanelState.from_stored(state), values.flag("with_prompts", True, "prompts"))
+    return preset, [f"{label} of “{name}”" for label in (*state.unusable, *values.unusable)]

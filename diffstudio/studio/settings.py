@@ -5,17 +5,20 @@ A file that cannot be read is set aside, and the defaults are used.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from diffstudio import paths
 from diffstudio.errors import BadRequest, must_be_between
-from diffstudio.studio.stored_json import read_object, set_aside, write_object
+from diffstudio.studio.stored_json import write_object
+from diffstudio.studio.stored_values import Loaded, StoredValues, as_path, as_text, load
 
 FORMAT = 1
 LONGEST_HISTORY = 200  # prompts
+MOST_THREADS = 1024
+MOST_GIB = 1e6
 SMALLEST_TEXT, LARGEST_TEXT = 90, 200  # percent
 _WHAT = "The settings"
 
@@ -49,12 +52,11 @@ class Settings:
         if not SMALLEST_TEXT <= self.text_size <= LARGEST_TEXT:
             why = must_be_between(SMALLEST_TEXT, LARGEST_TEXT)
             raise BadRequest(f"The text size is {self.text_size} %", why)
-        if not 0 <= self.threads <= 1024:
-            raise BadRequest(f"The number of threads is {self.threads}", "it must be between 0 (all cores) and 1024")
-        if self.kept_gib is not None and not 0 <= self.kept_gib <= 1e6:
-            raise BadRequest(f"The memory for checkpoints is {self.kept_gib} GiB", "it must be between 0 and a million")
-
-        if not 0 <= self.kept_steps_gib <= 1e6:
+        if not 0 <= self.threads <= MOST_THREADS:
+            raise BadRequest(f"The number of threads is {self.threads}", must_be_between("0 (all cores)", MOST_THREADS))
+        if self.kept_gib is not None and not 0 <= self.kept_gib <= MOST_GIB:
+            raise BadRequest(f"The memory for checkpoints is {self.kept_gib} GiB", must_be_between(0, "a million"))
+        if not 0 <= self.kept_steps_gib <= MOST_GIB:
             raise BadRequest(f"The disk space for steps is {self.kept_steps_gib} GiB", must_be_between(0, "a million"))
 
     @property
@@ -102,38 +104,38 @@ class Settings:
             "prompt_history": list(self.prompt_history),
         }
 
-
-@dataclass(frozen=True, slots=True)
-class LoadedSettings:
-    settings: Settings
-    problem: str = ""  # a sentence to show when the file could not be used; otherwise empty
+    @classmethod
+    def from_stored(cls, values: StoredValues) -> Settings:
+        usual = cls()
+        return cls(
+            values.choice("theme", usual.theme),
+            values.whole("text_size", usual.text_size, SMALLEST_TEXT, LARGEST_TEXT),
+            values.read("device", usual.device, _device),
+            values.whole("threads", usual.threads, 0, MOST_THREADS),
+            values.flag("previews", usual.previews, "live preview"),
+            values.number("kept_gib", usual.kept_gib, 0, MOST_GIB, "model cache"),
+            values.number("kept_steps_gib", usual.kept_steps_gib, 0, MOST_GIB, "saved steps"),
+            values.flag("notifications", usual.notifications),
+            values.flag("compiled", usual.compiled, "compile models"),
+            values.each("model_folders", as_path),
+            values.optional_path("images_folder", "image folder"),
+            values.each("prompt_history", as_text)[:LONGEST_HISTORY],
+        )
 
 
 def load_settings(path: Path | None = None) -> Settings:
     """The settings in the file, or the defaults. Never raises; `read_settings` reports what was wrong."""
-    return read_settings(path).settings
+    return read_settings(path).state
 
 
-def read_settings(path: Path | None = None) -> LoadedSettings:
+def read_settings(path: Path | None = None) -> Loaded[Settings]:
     """The settings in the file, or the defaults without a file.
 
     A damaged file, or one from a newer program, is renamed to `settings.json.damaged` so that nothing in it is lost. A
-    single invalid value is reset to its default; the others are kept.
+    single invalid value becomes its default; the others are kept.
     """
     path = path or paths.settings_file()
-    stored = read_object(path, FORMAT)
-    if stored.why:
-        return LoadedSettings(Settings(), set_aside(path, _WHAT, stored.why, "the defaults are used"))
-    values = stored.values
-    settings, unknown = Settings(), []
-    for name in (field.name for field in fields(Settings) if field.name != "format"):
-        if name in values:
-            try:
-                settings = replace(settings, **{name: _value(name, values[name])})
-            except (TypeError, ValueError, BadRequest):
-                unknown.append(name)
-    problem = f"Some settings were invalid and were reset to their defaults: {', '.join(unknown)}." if unknown else ""
-    return LoadedSettings(settings, problem)
+    return load(path, FORMAT, Settings.from_stored, Settings(), what=_WHAT, instead="the defaults are used")
 
 
 def save(settings: Settings, path: Path | None = None) -> None:
@@ -141,30 +143,7 @@ def save(settings: Settings, path: Path | None = None) -> None:
     write_object(path or paths.settings_file(), settings.to_json(), _WHAT)
 
 
-def _value(name: str, value: Any) -> Any:
-    match name:
-        case "theme":
-            return Theme(value)
-        case "device" if isinstance(value, str) and value:
-            return value
-        case "threads" | "text_size" if isinstance(value, int) and not isinstance(value, bool):
-            return value
-        case "previews" | "compiled" | "notifications" if isinstance(value, bool):
-            return value
-        case "kept_gib" if value is None or (isinstance(value, (int, float)) and not isinstance(value, bool)):
-            return value
-        case "kept_steps_gib" if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return value
-        case "model_folders" if isinstance(value, list):
-            return tuple(_path(folder) for folder in value)
-        case "images_folder":
-            return None if value is None else _path(value)
-        case "prompt_history" if isinstance(value, list) and all(isinstance(prompt, str) for prompt in value):
-            return tuple(value[:LONGEST_HISTORY])
-    raise ValueError(name)
-
-
-def _path(value: Any) -> Path:
-    if not isinstance(value, str) or "\0" in value:
+def _device(value: Any) -> str:
+    if not as_text(value):
         raise ValueError(value)
-    return Path(value)
+    return as_text(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from PySide6.QtCore import QByteArray, QEvent, QMimeData, QSettings, QSize, Qt, QTimer, Signal
+from PySide6.QtCore import QEvent, QMimeData, QSize, Qt, QTimer, Signal
 from PySide6.QtGui import (
     QCloseEvent,
     QDragEnterEvent,
@@ -30,14 +30,15 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
-from diffstudio import paths
 from diffstudio.errors import StorageProblem
+from diffstudio.studio.stored_values import partly_unreadable
 from diffstudio.ui.widgets import actions, icons, shortcuts, theme
 from diffstudio.ui.widgets.activation import click_on_enter
 from diffstudio.ui.widgets.banner import Banner
 from diffstudio.ui.widgets.dialogs import available_size, within_screen
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images.drag_and_drop import DropOverlay, DroppedItem, DroppedKind, parse_drop, with_files
+from diffstudio.ui.widgets.layout.window_state import GEOMETRY, WHAT, read_window_state, save_geometry
 from diffstudio.ui.widgets.menus import build_menu
 
 _RAIL_MARGINS = 40  # px, above and below its buttons
@@ -357,19 +358,16 @@ class MainWindow(QMainWindow):
     def closeEvent(self, event: QCloseEvent) -> None:
         if not self._closed:
             self._closed = True
-            self._save_geometry()
+            save_geometry(self.saveGeometry())
             self.closing.emit()
         super().closeEvent(event)
 
-    def _settings(self) -> QSettings:
-        return QSettings(str(paths.settings_file().parent / "window.ini"), QSettings.Format.IniFormat)
-
-    def _save_geometry(self) -> None:
-        settings = self._settings()
-        settings.setValue("format", 1)
-        settings.setValue("geometry", self.saveGeometry())
-
     def _restore_geometry(self) -> None:
-        geometry = self._settings().value("geometry")
-        if not isinstance(geometry, QByteArray) or not self.restoreGeometry(geometry):
+        """Show the window as it was; what of its state could not be read is said in it."""
+        loaded = read_window_state()
+        geometry, self.problem = loaded.state.geometry, loaded.problem
+        if geometry is None or not self.restoreGeometry(geometry):
             self.resize(QSize(1440, 900).boundedTo(available_size(self) - QSize(40, 60)))
+            if geometry is not None:
+                self.problem = f"{self.problem} {partly_unreadable(WHAT, [GEOMETRY])}".strip()
+        self.show_message("warn", self.problem)

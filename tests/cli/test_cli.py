@@ -189,6 +189,16 @@ def test_models_are_listed_and_shown(tiny: Path, capsys: pytest.CaptureFixture[s
     assert "diffstudio.network" in capsys.readouterr().out
 
 
+def test_settings_that_cannot_be_read_are_named(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths.settings_file().write_text(json.dumps({"format": 1, "threads": "all", "text_size": 7}))
+    assert cli.main(["models", "list"]) == 0
+    said = "Some of the settings could not be read and are not used: text size, threads."
+    assert capsys.readouterr().err == f"diffstudio: {said}\n"
+    paths.settings_file().write_text("{")
+    assert cli.main(["models", "list"]) == 0
+    assert "The settings could not be read (it is not valid JSON" in capsys.readouterr().err
+
+
 def test_a_closed_pipe_is_no_accident(tiny: Path) -> None:
     command = f"{sys.executable} -m diffstudio models show tiny | head -c 1"
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)

@@ -101,7 +101,7 @@ def test_everything_that_was_written_is_there() -> None:
 def test_settings(old: Path) -> None:
     loaded = read_settings()
     assert loaded.problem == ""
-    assert loaded.settings == Settings(
+    assert loaded.state == Settings(
         theme=Theme.LIGHT,
         device="cpu",
         threads=1,

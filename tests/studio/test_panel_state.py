@@ -57,7 +57,7 @@ def test_a_file_that_cannot_be_read_is_set_aside_and_named(tmp_path: Path, text:
     assert not path.exists() and (tmp_path / "generate.json.damaged").read_text() == text
 
 
-def test_other_values_of_the_wrong_type_become_their_defaults(tmp_path: Path) -> None:
+def test_other_values_of_the_wrong_type_become_their_defaults_and_are_named(tmp_path: Path) -> None:
     path = tmp_path / "generate.json"
     wrong = {
         "seed_is_fixed": "yes",
@@ -68,7 +68,12 @@ def test_other_values_of_the_wrong_type_become_their_defaults(tmp_path: Path) ->
         "hires_scale": 1e9,
     }
     path.write_text(json.dumps(wrong | {"request": {"format": 1, "prompt": "apple"}}))
-    state = read_state(path).state
+    loaded = read_state(path)
+    state = loaded.state
+    assert loaded.problem == (
+        "Some of the settings of the Generate room could not be read and are not used: whether the seed is fixed, "
+        "open sections, 2 of 3 settings made by hand, class, scale of the hires fix, prompt."
+    )
     assert state is not None
     assert (state.seed_is_fixed, state.sections_open, state.set_by_hand) == (False, frozenset(), frozenset({"steps"}))
     assert (state.typed, state.class_name, state.hires_scale) == ({"seed": "x"}, "", 2.0)

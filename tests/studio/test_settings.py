@@ -33,8 +33,8 @@ def test_what_was_saved_is_read(tmp_path: Path) -> None:
 
 def test_no_file_is_the_defaults(home: Path) -> None:
     loaded = read_settings()
-    assert loaded.settings == Settings() and loaded.problem == ""
-    assert loaded.settings.images == home / "images"
+    assert loaded.state == Settings() and loaded.problem == ""
+    assert loaded.state.images == home / "images"
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"format": 99}', '{"format": "x"}', "[" * 100_000, "\ud800"])
@@ -42,7 +42,7 @@ def test_a_damaged_file_is_kept_aside(tmp_path: Path, text: str) -> None:
     path = tmp_path / "settings.json"
     path.write_bytes(text.encode("utf-8", "surrogatepass"))
     loaded = read_settings(path)
-    assert loaded.settings == Settings()
+    assert loaded.state == Settings()
     assert "defaults" in loaded.problem and "settings.json.damaged" in loaded.problem
     assert not path.exists() and (tmp_path / "settings.json.damaged").exists()
 
@@ -57,7 +57,7 @@ def test_one_senseless_value_leaves_the_others(tmp_path: Path) -> None:
                 "theme": "mauve",
                 "device": "cpu",
                 "previews": False,
-                "model_folders": [1],
+                "model_folders": [1, "/models"],
                 "images_folder": 7,
                 "kept_steps_gib": True,
                 "prompt_history": [None],
@@ -66,16 +66,18 @@ def test_one_senseless_value_leaves_the_others(tmp_path: Path) -> None:
         )
     )
     loaded = read_settings(path)
-    assert loaded.settings == Settings(device="cpu", previews=False)
-    for name in ("threads", "theme", "model_folders", "images_folder", "prompt_history", "kept_steps_gib"):
-        assert name in loaded.problem
+    assert loaded.state == Settings(device="cpu", previews=False, model_folders=(Path("/models"),))
+    assert loaded.problem == (
+        "Some of the settings could not be read and are not used: theme, threads, saved steps, 1 of 2 model folders, "
+        "image folder, 1 of 1 prompt history."
+    )
 
 
 def test_a_path_that_no_system_has_is_reset(tmp_path: Path) -> None:
     path = tmp_path / "settings.json"
     path.write_text(json.dumps({"format": 1, "threads": 2, "model_folders": ["\0a"], "images_folder": "b\0"}))
     loaded = read_settings(path)
-    assert (loaded.settings.model_folders, loaded.settings.images_folder, loaded.settings.threads) == ((), None, 2)
+    assert (loaded.state.model_folders, loaded.state.images_folder, loaded.state.threads) == ((), None, 2)
 
 
 def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:

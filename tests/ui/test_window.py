@@ -69,11 +69,26 @@ def test_the_window_fits_on_a_small_screen() -> None:
     assert smallest_on(QSize(640, 480)) == QSize(860, 440)
 
 
-def test_a_geometry_that_makes_no_sense_is_passed_over(qtbot: QtBot, home: Path) -> None:
-    (home / "window.ini").write_bytes(b"[General]\ngeometry=@ByteArray(\\0\\1nonsense)\n\xff\xfe")
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[General]\ngeometry=@ByteArray(\\0\\1nonsense)\n", "not used: size of the window."),
+        (b"[General]\ngeometry=large\n[columns]\ntrain\\runs=wide\n", "not used: width of runs, size of the window."),
+        (b"[General]\nformat=9\n", "(it has format 9"),
+        (b"no settings\n\xff\xfe", "(it is not a file of settings), so they are the usual ones. The old file is kept"),
+    ],
+)
+def test_what_cannot_be_read_of_the_sizes_is_said(qtbot: QtBot, home: Path, content: bytes, said: str) -> None:
+    (home / "window.ini").write_bytes(content)
     window = MainWindow()
     qtbot.addWidget(window)
     assert window.width() >= window.minimumWidth() and window.height() >= 440
+    window.show()
+    assert window.banner.isVisible() and said in window.banner.text() and "sizes of the window" in window.banner.text()
+    window.close()
+    again = MainWindow()
+    qtbot.addWidget(again)
+    assert again.problem == "" and not again.banner.isVisibleTo(again)
 
 
 def drop(window: MainWindow, *paths: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from diffstudio.cli.arguments import as_path, as_text, as_whole_number
-from diffstudio.cli.terminal import print_message, printable, progress, stop_signals
+from diffstudio.cli.terminal import print_message, printable, progress, read_user_settings, stop_signals
 from diffstudio.errors import DiffstudioError
 
 if TYPE_CHECKING:
@@ -78,7 +78,6 @@ def run_verb(arguments: argparse.Namespace, prepare: Callable[[str], Engine], fo
     """
     from diffstudio.models.library.library import Library
     from diffstudio.studio.evaluations.job_recording import recorded
-    from diffstudio.studio.settings import load_settings
 
     verb, *rest = arguments.argv
     shown = _Progress()
@@ -88,7 +87,7 @@ def run_verb(arguments: argparse.Namespace, prepare: Callable[[str], Engine], fo
             shown(what, done, total)
             recording.progress(what, done, total)
 
-        settings = load_settings()
+        settings = read_user_settings()
         engine = prepare(arguments.device or settings.device)
         result = engine(
             Library(settings.folders), on_progress=on_progress, on_wait=_show_waiting, cancelled=lambda: stop.requested

@@ -14,6 +14,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from diffstudio import paths
 from diffstudio.atomic import write_text
@@ -88,11 +89,11 @@ class Overrides:
             for path, entry in stored["files"].items():
                 self._files[Path(path)] = _checked(
                     Override(
-                        str(entry.get("family", "")),
-                        str(entry.get("prediction", "")),
+                        _text(entry, "family"),
+                        _text(entry, "prediction"),
                         int(entry.get("size_bytes", 0)),
-                        str(entry.get("sha256", "")),
-                        str(entry.get("edition", "")),
+                        _text(entry, "sha256"),
+                        _text(entry, "edition"),
                     )
                 )
         except FileNotFoundError:
@@ -160,6 +161,13 @@ class Overrides:
         stored = {str(path): asdict(override) for path, override in sorted(files.items())}
         write_text(self.file, json.dumps({"format": FORMAT, "files": stored}, indent=1, ensure_ascii=False))
         self._files = dict(files)
+
+
+def _text(entry: Mapping[str, Any], key: str) -> str:
+    value = entry.get(key, "")
+    if not isinstance(value, str):
+        raise UnexpectedValue(f"{key} is {str(value)[:40]}, and it must be text")
+    return value
 
 
 def _checked(override: Override) -> Override:

@@ -39,6 +39,7 @@ from diffstudio.studio.gallery.sidecar import (
     read_sidecar,
     set_aside_if_damaged,
     sidecar_of,
+    unusable_values,
     write_sidecar,
 )
 from diffstudio.studio.gallery.trash import BeforeRemoval, Trash, folder_missing
@@ -230,6 +231,8 @@ class Gallery(GalleryRecords):
                     return error
                 if aside is not None:
                     problem = _damaged_sidecar(image, aside)
+                elif unusable := unusable_values(image):
+                    problem = StorageProblem(_sidecar_not_read(image, "Some of "), ", ".join(unusable))
                 now = current_sidecar(image, *recorded)
                 if found is None and now != Sidecar() and image.exists():
                     try:
@@ -344,8 +347,8 @@ def sidecar_unreadable(image: Path, error: ValueError) -> StorageProblem:
     return StorageProblem(_sidecar_not_read(image), str(error)[:200], "Correct the file, or delete it")
 
 
-def _sidecar_not_read(image: Path) -> str:
-    return f"{sidecar_of(image)} cannot be read"
+def _sidecar_not_read(image: Path, some: str = "") -> str:
+    return f"{some}{sidecar_of(image)} cannot be read"
 
 
 def _damaged_sidecar(image: Path, aside: Path) -> StorageProblem:

@@ -21,6 +21,7 @@ from diffstudio.atomic import free_name, replace, write_text
 from diffstudio.storage_errors import storage_errors
 from diffstudio.studio.gallery.file_names import is_inside
 from diffstudio.studio.metadata.metadata import storable
+from diffstudio.studio.stored_values import StoredValues
 
 SUFFIX = ".diffstudio.json"
 FORMAT = 1
@@ -82,15 +83,33 @@ def read_sidecar(image: Path) -> Sidecar | None:
     values = _values(sidecar_of(image))
     if values is None:
         return None
-    note, home, deleted = values.get("note"), values.get("home"), values.get("deleted")
-    tags = values.get("tags")
-    return Sidecar(
-        values.get("starred") is True,
-        storable(note)[:LONGEST_NOTE] if isinstance(note, str) else "",
-        home if isinstance(home, str) and is_inside(home) and home == storable(home) else "",
-        float(deleted) if isinstance(deleted, (int, float)) and 0 < deleted < 1e11 else 0.0,
-        clean_tags(tags) if isinstance(tags, list) else (),
+    home, deleted = values.get("home"), values.get("deleted")
+    return dataclasses.replace(
+        _annotation(StoredValues(values)),
+        home=home if isinstance(home, str) and is_inside(home) and home == storable(home) else "",
+        deleted=float(deleted) if isinstance(deleted, (int, float)) and 0 < deleted < 1e11 else 0.0,
     )
+
+
+def unusable_values(image: Path) -> list[str]:
+    """What of the star, note and tags in the sidecar of an image is left out, by name."""
+    values = StoredValues(_values(sidecar_of(image)) or {})
+    _annotation(values)
+    return values.unusable
+
+
+def _annotation(values: StoredValues) -> Sidecar:
+    return Sidecar(
+        values.flag("starred", label="star"),
+        storable(values.read("note", "", _text))[:LONGEST_NOTE],
+        tags=clean_tags(values.each("tags", _text)),
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
 
 
 def current_sidecar(image: Path, starred: object, note: str, tags: str) -> Sidecar:

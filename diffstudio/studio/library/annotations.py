@@ -14,6 +14,7 @@ from diffstudio.atomic import free_name, make_private, replace, write_text
 from diffstudio.errors import StorageProblem, wrong_format
 from diffstudio.models.files.file_access import file_stamp
 from diffstudio.storage_errors import storage_errors
+from diffstudio.studio.stored_values import StoredValues, as_object, as_text, partly_unreadable
 
 FORMAT = 1
 LONGEST_NOTE = 20_000  # characters
@@ -53,8 +54,8 @@ NO_ANNOTATION = Annotation()
 class Annotations:
     """The annotations of all files, in one JSON file. A file that was moved keeps its annotation.
 
-    Safe to call from any thread. If the JSON file cannot be read, it is set aside, `problem` says so, and there are no
-    annotations.
+    Safe to call from any thread. If the JSON file cannot be read, it is set aside, and there are no annotations. `problem` says
+    so, and names single values that are not used.
     """
 
     def __init__(self, file: Path | None = None) -> None:
@@ -120,12 +121,16 @@ class Annotations:
             stored = json.loads(self._file.read_text(encoding="utf-8"))
             if stored["format"] != FORMAT:
                 raise ValueError(wrong_format(stored["format"], FORMAT))
+            unusable: list[str] = []
             for path, entry in stored["files"].items():
+                values = StoredValues(as_object(entry))
                 annotation = Annotation(
-                    str(entry["note"]), tuple(str(tag) for tag in entry["tags"]), entry["favourite"] is True
+                    values.read("note", "", as_text), values.each("tags", as_text), values.flag("favourite")
                 )
                 name, size, changed = entry["stamp"]
                 self._annotations[Path(path)] = (str(name), int(size), int(changed)), annotation
+                unusable += [f"{label} of {name}" for label in values.unusable]
+            self.problem = partly_unreadable(f"The notes on models in {self._file}", unusable)
             make_private(self._file)
         except FileNotFoundError:
             return

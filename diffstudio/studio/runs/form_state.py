@@ -7,15 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio import paths
-from diffstudio.errors import BadRequest, DiffstudioError
-from diffstudio.studio.stored_json import read_object, set_aside, write_object
-from diffstudio.training.distributed.cluster import Cluster
+from diffstudio.studio.stored_json import write_object
+from diffstudio.studio.stored_values import Loaded, StoredValues, load
+from diffstudio.training.distributed.cluster import ALL_DEVICES, MOST_MACHINES, MOST_PROCESSES, Cluster
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe_choice import AUTO
 
 FORMAT = 1
 LONGEST_MINUTES = 60.0 * 24 * 30
-_LONGEST_TEXT = 5000  # characters: paths have up to 4096
 _WHAT = "The settings of the Train room"
 
 
@@ -47,54 +46,35 @@ class FormState:
         }
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> FormState:
-        """RunProblem when the changed recipe cannot be read. Other values of the wrong type become their defaults."""
-        folder, minutes, changed = _text(values.get("folder")), values.get("minutes"), values.get("changed")
-        usable = isinstance(minutes, (int, float)) and not isinstance(minutes, bool) and 1 <= minutes <= LONGEST_MINUTES
+    def from_stored(cls, values: StoredValues) -> FormState:
+        """RunProblem when the changed recipe cannot be read."""
         return cls(
-            Path(folder) if folder else None,
-            _text(values.get("recipe")) or AUTO,
-            None if changed is None else Recipe.from_json(changed),
-            values.get("by_hand") is True,
-            float(minutes) if usable and minutes is not None else None,
-            _text(values.get("start_from")) or None,
-            _text(values.get("name")),
-            _cluster(values.get("processes"), values.get("machines")),
+            values.optional_path("folder", "folder of images"),
+            values.text("recipe", AUTO) or AUTO,
+            values.read("changed", None, Recipe.from_json, "changed settings of the recipe"),
+            values.flag("by_hand", label="whether settings were changed"),
+            values.number("minutes", None, 1, LONGEST_MINUTES, "duration"),
+            values.optional_text("start_from"),
+            values.text("name", label="name of the run"),
+            Cluster(
+                values.whole("processes", 1, ALL_DEVICES, MOST_PROCESSES, "devices"),
+                values.whole("machines", 1, 1, MOST_MACHINES),
+            ),
         )
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedForm:
-    state: FormState
-    problem: str = ""  # a sentence to show when the file could not be read
-
-
-def read_form(path: Path | None = None) -> LoadedForm:
+def read_form(path: Path | None = None) -> Loaded[FormState]:
     """What was kept. Never raises; a file that is damaged, or of a newer program, is set aside."""
-    path = path or paths.training_form_file()
-    stored = read_object(path, FORMAT)
-    why = stored.why
-    if not why:
-        try:
-            return LoadedForm(FormState.from_json(stored.values))
-        except DiffstudioError as error:
-            why = str(error).rstrip(".")
-    return LoadedForm(FormState(), set_aside(path, _WHAT, why, "the form for a new run starts with the defaults"))
+    return load(
+        path or paths.training_form_file(),
+        FORMAT,
+        FormState.from_stored,
+        FormState(),
+        what=_WHAT,
+        instead="the form for a new run starts with the defaults",
+    )
 
 
 def save_form(state: FormState, path: Path | None = None) -> None:
     """StorageProblem when it cannot be written."""
     write_object(path or paths.training_form_file(), state.to_json(), _WHAT)
-
-
-def _text(value: object) -> str:
-    return value if isinstance(value, str) and "\0" not in value and len(value) <= _LONGEST_TEXT else ""
-
-
-def _cluster(processes: object, machines: object) -> Cluster:
-    if not isinstance(processes, int) or not isinstance(machines, int):
-        return Cluster()
-    try:
-        return Cluster(processes, machines)
-    except BadRequest:
-        return Cluster()

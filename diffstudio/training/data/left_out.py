@@ -37,7 +37,9 @@ def read_left_out(folder: Path) -> frozenset[Path]:
     if type(stored.get("format")) is not int or stored["format"] > FORMAT:
         raise _not_read(file, wrong_format(stored.get("format"), FORMAT))
     names = stored.get("left_out")
-    return frozenset(Path(name) for name in names if isinstance(name, str)) if isinstance(names, list) else frozenset()
+    if not isinstance(names, list) or not all(isinstance(name, str) and "\0" not in name for name in names):
+        raise _not_read(file, "left_out is not a list of paths")
+    return frozenset(map(Path, names))
 
 
 def write_left_out(folder: Path, left_out: Iterable[Path]) -> None:

@@ -14,6 +14,7 @@ from diffstudio.errors import BadRequest, must_be_between
 
 PORT = 29_500  # the default port for other machines, the same as torchrun's
 ALL_DEVICES = 0  # as a number of processes: one per GPU
+MOST_PROCESSES = MOST_MACHINES = 1024
 LOCAL = "127.0.0.1"
 FOR_MACHINES = "for "  # prefix of the holder in a RunWaiting for machines rather than the accelerator
 _ENTER = "; enter there: "
@@ -31,8 +32,8 @@ class Cluster:
 
     def __post_init__(self) -> None:
         for name, value, least, most in (
-            ("number of processes", self.processes, ALL_DEVICES, 1024),
-            ("number of machines", self.machines, 1, 1024),
+            ("number of processes", self.processes, ALL_DEVICES, MOST_PROCESSES),
+            ("number of machines", self.machines, 1, MOST_MACHINES),
             ("port", self.port, 1, 65_535),
         ):
             if not least <= value <= most:

@@ -10,7 +10,8 @@ from pathlib import Path
 from PySide6.QtCore import QObject, Signal
 
 from diffstudio import paths
-from diffstudio.studio.runs.form_state import FormState, LoadedForm, read_form, save_form
+from diffstudio.studio.runs.form_state import FormState, read_form, save_form
+from diffstudio.studio.stored_values import Loaded
 from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.ui.train.folder_controller import FolderController
 from diffstudio.ui.train.new_run_panel import NewRunPanel
@@ -27,7 +28,7 @@ class KeptForm(QObject):
         """Without `keep` nothing is read or kept."""
         super().__init__(panel)
         self._panel, self._folders, self._keep = panel, folders, keep
-        loaded = read_form() if keep is not None else LoadedForm(FormState())
+        loaded = read_form() if keep is not None else Loaded(FormState())
         self._state, self.problem = loaded.state, loaded.problem
         self._to_inspect = self._state.folder
         self._shown = False  # whether what was kept is in the form

@@ -114,7 +114,7 @@ class PanelStateController(QObject):
     def restore(self) -> None:
         """Read what was kept. The prompts are shown at once, the rest when the checkpoints are known."""
         loaded, presets = read_state(), read_presets()
-        self.presets = presets.presets
+        self.presets = presets.state
         self._show_presets()
         if problems := [each for each in (loaded.problem, presets.problem) if each]:
             self._room.show_message("warn", " ".join(problems))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from diffstudio.errors import BadRequest
+from diffstudio.errors import BadRequest, CheckpointDamaged
 from diffstudio.models.detection.detect import detect
 from diffstudio.models.detection.editions import EDITIONS, is_unclear, named_edition
 from diffstudio.models.detection.families_table import FAMILIES, recommended_settings
@@ -109,3 +109,10 @@ def test_an_edition_can_be_set_and_must_be_known(tmp_path: Path) -> None:
     assert (now.family, now.edition, now.reason) == ("z_image", "Base", "Set by you: Base.")
     with pytest.raises(BadRequest, match="no edition called 'Ultra'"):
         overrides.put(checkpoint, edition="Ultra")
+
+
+def test_a_value_of_another_type_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "models.json"
+    file.write_text(json.dumps({"format": 1, "files": {"/mix.safetensors": {"family": "sd1", "sha256": 3}}}))
+    with pytest.raises(CheckpointDamaged, match="sha256 is 3, and it must be text"):
+        Overrides(file)

@@ -252,7 +252,10 @@ def test_a_rescan_counts_the_images_that_other_programs_annotated(gallery: Galle
     image = gallery.add(Image.new("RGB", (8, 8)), GenerateRequest("one"))
     sidecar_of(image.path).write_text(json.dumps({"format": 1, "tags": ["theirs", 7, ["x"], None]}))
     report = rescan(gallery)
-    assert report.annotated == 1 and report.summary == "1 annotated by another program"
+    assert report.annotated == 1 and "1 annotated by another program" in report.summary
+    assert [str(problem) for problem in report.unsaved] == [
+        f"Some of {sidecar_of(image.path)} cannot be read: 3 of 4 tags."
+    ]
     assert gallery.count("tag:theirs") == 1 and not rescan(gallery).anything
 
 

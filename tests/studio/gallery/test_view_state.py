@@ -19,15 +19,21 @@ def test_what_is_saved_is_read_again() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"order": 7, "period": None, "search": 3, "starred": "yes", "cell": "big"}, {"order": "x", "cell": 5}]
+    ("values", "named"),
+    [
+        ({"order": 7, "period": None, "starred": "yes", "cell": "big"}, "starred, order, period, thumbnail size"),
+        ({"order": "x", "cell": 5}, "order, thumbnail size"),
+    ],
 )
-def test_values_of_the_wrong_type_become_their_defaults(values: dict[str, object]) -> None:
-    paths.gallery_view_file().write_text(json.dumps({"format": 1} | values))
-    assert read_view().state == GalleryViewState() and read_view().problem == ""
+def test_values_of_the_wrong_type_become_their_defaults_and_are_named(values: dict[str, object], named: str) -> None:
+    paths.gallery_view_file().write_text(json.dumps({"format": 1, "search": "cat"} | values))
+    assert read_view().state == GalleryViewState(GalleryQuery("cat"))
+    problem = "Some of the settings of the gallery's view could not be read and are not used"
+    assert read_view().problem == f"{problem}: {named}."
 
 
 def test_a_damaged_file_is_set_aside_and_named() -> None:
     paths.gallery_view_file().write_text("{")
     problem = read_view().problem
-    assert "The view of the gallery could not be read" in problem and "it shows all images" in problem
+    assert "The settings of the gallery's view could not be read" in problem and "it shows all images" in problem
     assert paths.gallery_view_file().with_name("gallery.json.damaged").read_text() == "{"

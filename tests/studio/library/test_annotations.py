@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -77,6 +78,21 @@ def test_a_damaged_file_is_put_aside(weights: Path, tmp_path: Path, damage: str)
     assert "cannot be read" in kept.problem and (tmp_path / "annotations.damaged.json").read_text() == damage
     kept.put(weights, SAID)
     assert Annotations(file).of(weights) == SAID
+
+
+def test_single_values_that_cannot_be_read_are_named(weights: Path, tmp_path: Path) -> None:
+    file = tmp_path / "annotations.json"
+    Annotations(file).put(weights, SAID)
+    stored = json.loads(file.read_text())
+    (entry,) = stored["files"].values()
+    entry |= {"note": 3, "favourite": "yes", "tags": ["Sky", 7]}
+    file.write_text(json.dumps(stored))
+    kept = Annotations(file)
+    assert kept.of(weights) == Annotation(tags=("Sky",))
+    assert kept.problem.endswith(
+        f"could not be read and are not used: note of {weights.name}, 1 of 2 tags of {weights.name}, "
+        f"favourite of {weights.name}."
+    )
 
 
 def test_what_cannot_be_written_changes_nothing(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

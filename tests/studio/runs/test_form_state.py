@@ -24,17 +24,22 @@ def test_what_is_saved_is_read_again() -> None:
 
 
 @pytest.mark.parametrize(
-    "values",
+    ("values", "named"),
     [
-        {"folder": 3, "recipe": None, "minutes": "long", "start_from": [], "name": {}, "processes": "all"},
-        {"folder": "a\0b", "recipe": "x" * 10_000, "minutes": True, "by_hand": 1, "processes": -1, "machines": 2},
-        {"minutes": float("nan")},
-        {"minutes": 1e9},
+        ({"folder": 3, "recipe": None, "minutes": "long"}, "folder of images, recipe, duration"),
+        ({"start_from": [], "name": {}, "processes": "all"}, "start from, name of the run, devices"),
+        ({"folder": "a\0b", "recipe": "x" * 40_000, "minutes": True}, "folder of images, recipe, duration"),
+        ({"by_hand": 1, "processes": -1, "machines": 0}, "whether settings were changed, devices, machines"),
+        ({"minutes": float("nan")}, "duration"),
+        ({"minutes": 1e9}, "duration"),
+        ({"processes": 1.5, "machines": True}, "devices, machines"),
     ],
 )
-def test_values_of_the_wrong_type_become_their_defaults(values: dict[str, object]) -> None:
-    paths.training_form_file().write_text(json.dumps({"format": 1} | values))
-    assert read_form().state == FormState() and read_form().problem == ""
+def test_values_of_the_wrong_type_become_their_defaults_and_are_named(values: dict[str, object], named: str) -> None:
+    paths.training_form_file().write_text(json.dumps({"format": 1, "name": "toys"} | values))
+    loaded = read_form()
+    assert loaded.state == FormState(name="" if "name" in values else "toys")
+    assert loaded.problem == f"Some of the settings of the Train room could not be read and are not used: {named}."
 
 
 @pytest.mark.parametrize("text", ["{", '{"format": 2}', '{"changed": {"no": "such key"}}', '{"changed": 3}'])

@@ -15,6 +15,7 @@ from diffstudio.models.detection.types import Role
 from diffstudio.studio.panel_state import PanelState
 from diffstudio.studio.presets import read_presets
 from diffstudio.studio.requests import GenerateRequest
+from diffstudio.studio.stored_values import StoredValues
 from diffstudio.ui.generate.room import GenerateRoom
 from diffstudio.ui.generate.sections import settings_bar
 from diffstudio.ui.widgets.inputs.number_fields import DecimalField
@@ -222,7 +223,7 @@ def test_presets_are_saved_applied_renamed_and_deleted(
     next(button for button in box.buttons() if button.text() == "Delete").click()
     edit.accept()
     make()
-    assert [preset.name for preset in read_presets().presets.presets] == ["Quick"]
+    assert [preset.name for preset in read_presets().state.presets] == ["Quick"]
 
 
 def rename_in(qtbot: QtBot, view: QWidget, button: QWidget, text: str) -> None:
@@ -244,7 +245,7 @@ def test_everything_in_the_panel_is_kept(qtbot: QtBot, controller: PanelStateCon
         strength=0.5, mask=tmp_path / "mask.png", feather=3, masked_only=True, padding=8,
     )  # fmt: skip
     state = PanelState(request, True, frozenset({"hires_fix"}), frozenset({"steps", "size"}), hires_scale=1.5)
-    state = PanelState.from_json(state.to_json())
+    state = PanelState.from_stored(StoredValues(state.to_json()))
     assert show(panel, state) and capture(panel) == state
     odd = {"prompt": "x" * 10_001, "seed": "12 apples"}
     invalid = PanelState(GenerateRequest(checkpoint="starter", width=64, height=64), True, typed=odd, hires_scale=3.0)
@@ -359,8 +360,8 @@ def test_a_controlnet_that_does_not_fit_is_kept_for_the_next_checkpoint(
 
 def test_hidden_controlnets_that_cannot_be_read_are_left_out() -> None:
     values = PanelState(GenerateRequest("a cat")).to_json() | {"hidden_controls": [{"scale": "large"}, 7]}
-    assert PanelState.from_json(values).hidden_controls == ()
-    assert PanelState.from_json(values | {"hidden_controls": None}).hidden_controls == ()
+    assert PanelState.from_stored(StoredValues(values)).hidden_controls == ()
+    assert PanelState.from_stored(StoredValues(values | {"hidden_controls": None})).hidden_controls == ()
 
 
 def test_settings_used_before_the_first_scan_wait_for_it(

@@ -11,6 +11,7 @@ from diffstudio.errors import NOT_A_JSON_OBJECT, RunProblem, reads_up_to, why_un
 
 FORMAT = 1
 DECISIONS = "decisions.json"  # in the folder of the result
+_MEND = "Correct the file, or delete it and decide again"
 
 
 class Decision(StrEnum):
@@ -35,8 +36,13 @@ def read_decisions(folder: Path) -> dict[str, Decision]:
         raise RunProblem(unreadable, NOT_A_JSON_OBJECT)
     if not isinstance(values.get("format"), int) or values["format"] > FORMAT:
         raise RunProblem(unreadable, reads_up_to(FORMAT), "Update diffstudio")
-    known = {decision.value for decision in Decision}
-    return {str(path): Decision(one) for path, one in values["decisions"].items() if one in known}
+    found = {}
+    for path, one in values["decisions"].items():
+        try:
+            found[path] = Decision(one)
+        except ValueError as error:
+            raise RunProblem(unreadable, f"the decision on {path} is {str(one)[:40]!r}", _MEND) from error
+    return found
 
 
 def write_decision(folder: Path, path: str, decision: Decision | None) -> dict[str, Decision]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from PySide6.QtCore import QSettings, Qt
+from PySide6.QtCore import Qt
 from PySide6.QtGui import QKeyEvent, QMouseEvent, QPainter, QPaintEvent, QResizeEvent
 from PySide6.QtWidgets import QSplitter, QSplitterHandle, QWidget
 
-from diffstudio import paths
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
+from diffstudio.ui.widgets.layout.window_state import read_window_state, save_widths
 
 _WIDE = 1180  # px of all columns at a text size of 100 %: from here on they have their wide widths
 _KEY_STEP = 16  # px that an arrow key moves a handle
@@ -45,7 +45,7 @@ class Columns(QSplitter):
     def __init__(self, name: str, columns: Sequence[Column]) -> None:
         super().__init__(Qt.Orientation.Horizontal)
         self._name, self._columns = name, tuple(columns)
-        self._set_by_hand = self._read()
+        self._set_by_hand = dict(read_window_state().state.widths.get(name, {}))
         self.setChildrenCollapsible(False)
         self.setHandleWidth(5)
         for index, column in enumerate(columns):
@@ -86,7 +86,7 @@ class Columns(QSplitter):
     def reset(self, handle: int) -> None:
         """The usual width of the side column at a handle."""
         self._set_by_hand.pop(self._columns[self._side_of(handle)].name, None)
-        self._write()
+        save_widths(self._name, self._set_by_hand)
         self.fit_text()
 
     def nudge(self, handle: int, pixels: int) -> None:
@@ -103,22 +103,7 @@ class Columns(QSplitter):
     def _moved(self, position: int, handle: int) -> None:
         side = self._side_of(handle)
         self._set_by_hand[self._columns[side].name] = self.sizes()[side]
-        self._write()
-
-    def _settings(self) -> QSettings:
-        return QSettings(str(paths.settings_file().parent / "window.ini"), QSettings.Format.IniFormat)
-
-    def _read(self) -> dict[str, int]:
-        settings = self._settings()
-        settings.beginGroup(f"columns/{self._name}")
-        found = {key: str(settings.value(key)) for key in settings.childKeys()}
-        return {key: int(text) for key, text in found.items() if text.isdecimal() and int(text) < 10_000}
-
-    def _write(self) -> None:
-        settings = self._settings()
-        settings.remove(f"columns/{self._name}")
-        for name, width in self._set_by_hand.items():
-            settings.setValue(f"columns/{self._name}/{name}", width)
+        save_widths(self._name, self._set_by_hand)
 
 
 _HANDLE_TIP = "Drag or use the arrow keys to resize; double-click to reset"

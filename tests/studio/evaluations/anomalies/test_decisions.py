@@ -21,7 +21,17 @@ def test_decisions_are_stored_changed_and_taken_back(tmp_path: Path) -> None:
     assert json.loads((tmp_path / DECISIONS).read_text())["format"] == 1
 
 
-@pytest.mark.parametrize("text", ["{", "[]", '{"format": 9, "decisions": {}}', '{"format": 1, "decisions": 3}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"format": 9, "decisions": {}}',
+        '{"format": 1, "decisions": 3}',
+        '{"format": 1, "decisions": {"2.png": "perhaps"}}',
+        '{"format": 1, "decisions": {"2.png": ["accepted"]}}',
+    ],
+)
 def test_files_that_cannot_be_read_are_not_overwritten(text: str, tmp_path: Path) -> None:
     (tmp_path / DECISIONS).write_text(text)
     with pytest.raises(RunProblem, match="The decisions in"):

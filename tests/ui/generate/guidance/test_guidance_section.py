@@ -13,6 +13,7 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.jobs.job_records import QueuedJob
 from diffstudio.studio.panel_state import PanelState
 from diffstudio.studio.requests import GenerateRequest
+from diffstudio.studio.stored_values import StoredValues
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.loading import compare_panel, load_request
 from diffstudio.ui.generate.panel import Panel
@@ -109,7 +110,7 @@ def test_a_request_comes_back_and_what_is_missing_is_named(panel: Panel, qtbot: 
 
 def test_it_is_kept_with_the_panel_and_reset(panel: Panel) -> None:
     load_request(panel, GUIDED)
-    state = PanelState.from_json(capture(panel).to_json())
+    state = PanelState.from_stored(StoredValues(capture(panel).to_json()))
     panel.reset_to_recommended()
     assert panel.request().guidance_interval is None and panel.request().autoguidance == ""
     assert show(panel, state) and panel.request() == GUIDED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from PySide6.QtCore import QPoint, Qt
@@ -72,8 +73,7 @@ def test_the_keyboard_moves_a_handle(make: Callable[[int], Columns], qtbot: QtBo
     qtbot.keyClick(columns.handle(1), Qt.Key.Key_A)  # other keys are not taken
 
 
-def test_what_is_stored_and_is_no_width_is_ignored(make: Callable[[int], Columns]) -> None:
-    settings = make(1400)._settings()
-    settings.setValue("columns/test/left", "wide")
-    settings.sync()
-    assert make(1400).sizes()[0] == 320
+def test_what_is_stored_and_is_no_width_is_ignored(make: Callable[[int], Columns], home: Path) -> None:
+    (home / "window.ini").write_text("[columns]\ntest\\left=wide\ntest\\right=333\n")
+    columns = make(1400)
+    assert columns.sizes()[0] == 320 and columns.sizes()[2] == 333
