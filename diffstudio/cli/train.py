@@ -300,10 +300,10 @@ class _TrainingProgress:
                 self._line(f"step {step:,}: {sentence}")
             case run.RunRolledBack(why=why) | run.RunEarlyStop(why=why) | run.RunCrossValidated(why=why):
                 self._line(why)
-            case run.RunWaiting(holder=holder):
+            case run.RunWaiting(holder=holder, machines=machines, join_command=command):
                 from diffstudio.studio.runs.status import waiting_text
 
-                self._line(waiting_text(holder))
+                self._line("; enter there: ".join(filter(None, (waiting_text(holder, machines), command))))
             case run.RunPaused():
                 self._line("paused")
             case run.RunResumed():

@@ -20,7 +20,7 @@ from diffstudio.errors import (
 )
 from diffstudio.models.memory.devices import is_out_of_memory
 from diffstudio.models.memory.lease import Lease
-from diffstudio.training.distributed.cluster import Address, Cluster, Place, for_machines, torchrun_rank
+from diffstudio.training.distributed.cluster import Address, Cluster, Place, join_command, torchrun_rank
 from diffstudio.training.fold_networks import FoldNetworks
 from diffstudio.training.run.command_listener import CommandListener, training_turn
 from diffstudio.training.run.events import RunEvent, RunFailed, RunStopped, RunWaiting
@@ -218,7 +218,9 @@ def _team(
     try:
         team = host.team(
             context.trainer.device,
-            lambda machines: record(RunWaiting(step, for_machines(machines, context.folder, host.port))),
+            lambda machines: record(
+                RunWaiting(step, machines=machines, join_command=join_command(context.folder, host.port))
+            ),
             setup.raise_if_stopped,
         )
     except Interrupted:

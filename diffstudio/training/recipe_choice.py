@@ -19,6 +19,7 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.folder_report import FOLDER_NAMES, HELD_OUT, FolderReport, count_of
 from diffstudio.training.data.pixel_choice import choose_pixels
 from diffstudio.training.data.split import MIN_IMAGES_TO_HOLD_OUT, count_held_out, count_leaks
+from diffstudio.training.data.usable_images import is_usable
 from diffstudio.training.few_steps import check_conditioning, distillation_recipe, no_teacher, title
 from diffstudio.training.network_sizes.one_call_size import with_diff_augment, with_one_call_size
 from diffstudio.training.network_sizes.quick_size import with_quick_size
@@ -44,7 +45,6 @@ _STARTER_BELOW_IMAGES = 5000
 _COMPARED_CHANNELS = 1, 3  # of the folders on which the starter was compared with training from scratch
 _BATCH_FROM_STARTER = 32  # without an accelerator: more steps in little time
 _MOST_HELD_OUT_PERCENT = 30
-_FROM_CHECKPOINT, _DISTILS = "It fine-tunes", "It distils"  # how a sentence says what a run starts from
 _FEW_LEAKS = 0.1  # of the held-out images
 CROSS_VALIDATED_BELOW_IMAGES = 50  # below, fewer than ten would be held out
 FEWEST_TO_SPLIT = 12  # different images
@@ -119,6 +119,20 @@ def choose_recipe(
     Its conditioning is one that the folder has data for: captions, else classes, else none. RunProblem for an unknown
     name and for a file that cannot be read.
     """
+    choice = _choose(name, report, accelerator, minutes, start_from, cross_validate)
+    if any(is_usable(record, choice.recipe.data) for record in report.images):
+        return choice
+    return replace(choice, why="With its own settings it can use none of the images.")
+
+
+def _choose(
+    name: str,
+    report: FolderReport,
+    accelerator: bool,
+    minutes: float | None,
+    start_from: str | None,
+    cross_validate: bool,
+) -> RecipeChoice:
     recipes = named_recipes()
     cross_validated = cross_validate and _has_time_to_cross_validate(accelerator, minutes)
     if name == AUTO:
@@ -153,7 +167,9 @@ def _distillation_choice(recipe: Recipe, report: FolderReport, start_from: str |
     checkpoint = starting_checkpoint(start_from)
     recipe = replace(recipe, optimiser=replace(recipe.optimiser, muon_dtype="auto"))
     recipe = distillation_recipe(recipe, checkpoint, start_from if start_from == STARTER else str(checkpoint.path))
-    choice = _for_folder(recipe, report, f"{_DISTILS} {title(checkpoint)} with that checkpoint's own settings")
+    choice = _for_folder(
+        recipe, report, f"It distils {title(checkpoint)} with that checkpoint's own settings", names_start=True
+    )
     check_conditioning(choice.recipe, checkpoint)
     return replace(_with_enough_held_out(choice, report), fits_captions=False)
 
@@ -169,14 +185,14 @@ def _automatic_choice(
             recipe = replace(recipe, run=replace(recipe.run, batch=_BATCH_FROM_STARTER))
         different = _different(report)
         count = count_of(len(report.images), "image")
-        why = f"{_FROM_CHECKPOINT} the starter, which works better than training from scratch with {count}"
+        why = f"It fine-tunes the starter, which works better than training from scratch with {count}"
         if different < FEWEST_TO_SPLIT:
             only, them = count_of(different, "different image"), "it" if different == 1 else "them"
-            why = f"{_FROM_CHECKPOINT} the starter; with only {only} it can hardly do more than repeat {them}"
-        choice = _for_folder(recipe, report, why)
+            why = f"It fine-tunes the starter; with only {only} it can hardly do more than repeat {them}"
+        choice = _for_folder(recipe, report, why, names_start=True)
         if choice.recipe.data.channels not in _COMPARED_CHANNELS:
-            why = f"{_FROM_CHECKPOINT} the starter, which was compared with training from scratch on grey and colour images only"
-            choice = _for_folder(recipe, report, why)
+            why = "It fine-tunes the starter, which was compared with training from scratch on grey and colour images only"
+            choice = _for_folder(recipe, report, why, names_start=True)
         return _with_enough_held_out(choice, report)
     chosen, why = _automatic(report, accelerator, minutes)
     return _with_enough_held_out(_for_folder(_started(recipes[chosen], start_from), report, why), report)
@@ -273,10 +289,10 @@ def _automatic(report: FolderReport, accelerator: bool, minutes: float | None) -
     return "small", f"Chosen because there are {count:,} images and {device}"
 
 
-def _for_folder(recipe: Recipe, report: FolderReport, why: str = "") -> RecipeChoice:
+def _for_folder(recipe: Recipe, report: FolderReport, why: str = "", *, names_start: bool = False) -> RecipeChoice:
     """The recipe with the channels and shapes of the folder's images, and a conditioning that it has data for.
 
-    Captions, else classes, else none.
+    Captions, else classes, else none. `names_start`: whether `why` says what the run starts from.
     """
     requested = recipe.network.conditioning
     captions, classes = _use_of_captions(report), _use_of_classes(report, requested)
@@ -296,7 +312,7 @@ def _for_folder(recipe: Recipe, report: FolderReport, why: str = "") -> RecipeCh
         named = ClassesName.FOLDERS if conditioning is Conditioning.CLASS else ClassesName.NONE
     data, clauses = choose_pixels(recipe.data, report, recipe.network.multiple, squares=recipe.upper.factor > 0)
     if recipe.run.start_from:
-        if _FROM_CHECKPOINT not in why and _DISTILS not in why:
+        if not names_start:
             because = f"it starts from the weights of {title(starting_checkpoint(recipe.run.start_from))}; {because}"
         clauses += channels_of_start(recipe.run.start_from, data)
     recipe = with_diff_augment(recipe, len(report.images))

@@ -115,8 +115,8 @@ def test_another_machine_joins_with_the_command_that_is_shown(tmp_path: Path, fo
 
     def join(event: RunEvent) -> None:
         if isinstance(event, RunWaiting):
-            shown.append(event.holder)
-            address = event.holder.rpartition("--join ")[2]
+            shown.append(event.join_command)
+            address = event.join_command.rpartition("--join ")[2]
             joined.append(
                 subprocess.Popen(
                     [sys.executable, "-m", "diffstudio", "train", str(elsewhere), "--join", address],

@@ -70,7 +70,8 @@ def main() -> int:
         recipe = read_choice(Path(asked.recipe)).recipe if asked.recipe.endswith(".toml") else Recipe()
         run, step = RunFolder.create(asked.run, recipe, asked.folder), 0
     if asked.machines > 1:
-        run.append(RunWaiting(step, cluster.for_machines(asked.machines - 1, asked.folder, asked.port)))
+        command = cluster.join_command(asked.folder, asked.port)
+        run.append(RunWaiting(step, machines=asked.machines - 1, join_command=command))
         while run.command() is not Command.STOP:
             time.sleep(0.01)
     with run.locked():

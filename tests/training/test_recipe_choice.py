@@ -75,6 +75,13 @@ def test_the_reason_for_an_unconditional_network_is_given(folder: Path, tmp_path
         assert expected in choose_recipe(str(tmp_path / "told.toml"), reported(disc)).why
 
 
+@pytest.mark.parametrize("name", ["auto", "tiny"])
+def test_nothing_is_promised_where_no_image_can_be_used(tmp_path: Path, name: str) -> None:
+    for number in range(3):
+        Image.new("RGB", (640, 20 + number)).save(tmp_path / f"{number}.png")
+    assert choose_recipe(name, reported(tmp_path)).why == "With its own settings it can use none of the images."
+
+
 def test_a_choice_that_was_handed_over_is_not_made_again(folder: Path, tmp_path: Path) -> None:
     choice = choose_recipe("auto", reported(folder))
     changed = replace(choice, recipe=replace(choice.recipe, name="changed"))

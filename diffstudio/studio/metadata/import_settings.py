@@ -171,9 +171,7 @@ def _imported(found: FoundSettings, width: int, height: int) -> ImportedSettings
     skipped += [
         f"{label}, which the file does not hold"
         for name, label in _LABELS.items()
-        if values.get(name) in (None, "")
-        and not (name == "prompt" and found.loras)
-        and not any(phrase.startswith(label) for phrase in skipped)  # a reader has said more about it
+        if values.get(name) in (None, "") and not (name == "prompt" and found.loras) and name not in found.explained
     ]
     request = replace(_in_range_only(taken, skipped), **drawn)
     shown = [phrase for name, value in found.others.items() if (phrase := _other_setting(name, value))]

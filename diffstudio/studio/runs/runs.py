@@ -24,7 +24,7 @@ from diffstudio.errors import (
 )
 from diffstudio.studio.requests import TrainRequest
 from diffstudio.studio.runs.process import LOCK, Detached, Launch, read_launch, start_detached, terminate, write_launch
-from diffstudio.studio.runs.status import ALIVE, RunProgress, find_process, modified, size_of, status_of
+from diffstudio.studio.runs.status import ALIVE, RunProgress, find_process, modified, size_of, status_of, waiting_text
 from diffstudio.studio.system_trash import move_to_system_trash
 from diffstudio.training.distributed.cluster import ALL_DEVICES
 from diffstudio.training.recipe import Recipe
@@ -54,7 +54,8 @@ class RunSummary:
     evidence: tuple[str, ...] = ()  # for the outcome, in sentences
     best_step: int | None = None  # with the lowest held-out loss
     progress: float | None = None  # the share of its steps or its time that is done, 0 to 1
-    waits_for: str = ""  # what has the accelerator while the run waits for it
+    waiting: str = ""  # what it waits for, while it waits: `waiting for 1 more machine`
+    join_command: str = ""  # while it waits for machines: to enter on each of them
     image_folder: Path | None = None  # of its training images
     prepared: float | None = None  # the share of its images that is decoded, 0 to 1, during preparation
     created: float = 0.0  # seconds since the epoch; later for each new run, however the clock was set
@@ -145,6 +146,7 @@ class Runs:
             running, pid = find_process(run, progress, launch)
             status, verdict = status_of(run, progress, launch, running)
             latest = run.latest_checkpoint
+            waiting = progress.waiting if status is Status.WAITING else None
             return RunSummary(
                 run=run,
                 status=status,
@@ -162,7 +164,8 @@ class Runs:
                 evidence=progress.evidence,
                 best_step=progress.best_step,
                 progress=progress.progress,
-                waits_for=progress.holder if status is Status.WAITING else "",
+                waiting=waiting_text(waiting.holder, waiting.machines) if waiting is not None else "",
+                join_command=waiting.join_command if waiting is not None else "",
                 image_folder=_image_folder(run, launch),
                 prepared=progress.prepared if status is Status.STARTING else None,
                 created=_created(run, launch),

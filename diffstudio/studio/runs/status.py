@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffstudio.studio.runs.process import LOCK, Launch, is_locked, is_running
-from diffstudio.training.distributed.cluster import FOR_MACHINES
+from diffstudio.training.data.folder_report import count_of
 from diffstudio.training.run.events import (
     RunCrossValidated,
     RunEvent,
@@ -31,10 +31,13 @@ ALIVE = frozenset({Status.STARTING, Status.TRAINING, Status.WAITING, Status.PAUS
 _KILLED = "Its process ended unexpectedly: it was killed, or the machine was shut down"
 
 
-def waiting_text(holder: str) -> str:
-    """What a run that waits for the accelerator or for machines shows; `holder` may be empty."""
-    if holder.startswith(FOR_MACHINES):
-        return f"waiting {holder}"
+def waiting_text(holder: str, machines: int = 0) -> str:
+    """What a run or job that waits for the accelerator, or for machines that have not joined, shows.
+
+    `holder` has the accelerator; it may be empty.
+    """
+    if machines:
+        return f"waiting for {count_of(machines, 'more machine')}"
     return f"waiting: the accelerator is busy {holder or 'with another job'}"
 
 
@@ -58,7 +61,7 @@ class RunProgress:
     evidence: tuple[str, ...] = ()
     best_step: int | None = None
     progress: float | None = None
-    holder: str = ""
+    waiting: RunWaiting | None = None  # the last time that it waited
     prepared: float | None = None  # the share of its images that is decoded, 0 to 1, during preparation
     folds: int = 0  # networks of the cross-validation that goes on; 0: none does
 
@@ -94,7 +97,7 @@ class RunProgress:
             case RunPaused():
                 self.status = Status.PAUSED
             case RunWaiting():
-                self.status, self.holder = Status.WAITING, event.holder
+                self.status, self.waiting = Status.WAITING, event
             case RunVerdict():
                 self.outcome, self.evidence, self.best_step = event.outcome, event.evidence, event.best_step
             case RunResumed():

@@ -16,8 +16,6 @@ PORT = 29_500  # the default port for other machines, the same as torchrun's
 ALL_DEVICES = 0  # as a number of processes: one per GPU
 MOST_PROCESSES = MOST_MACHINES = 1024
 LOCAL = "127.0.0.1"
-FOR_MACHINES = "for "  # prefix of the holder in a RunWaiting for machines rather than the accelerator
-_ENTER = "; enter there: "
 _NOWHERE = ("192.0.2.1", 9)  # reserved for documentation (RFC 5737); nothing is sent there
 _ADDRESS = re.compile(r"\[?([0-9A-Za-z._:-]+?)\]?:(\d{1,5})$")
 
@@ -63,16 +61,6 @@ class Address:
                 f"{text[:80]!r} is not the address of a run", remedy=f"Give host and port, as in 192.168.1.5:{PORT}"
             )
         return cls(match[1], int(match[2]))
-
-
-def for_machines(missing: int, folder: Path, port: int) -> str:
-    """The holder of a RunWaiting while other machines have not joined yet; `waiting_text` shows it."""
-    return f"{FOR_MACHINES}{missing} more machine{'s' if missing > 1 else ''}{_ENTER}{join_command(folder, port)}"
-
-
-def command_to_join(holder: str) -> str:
-    """The command in what `for_machines` returns; empty where a run waits for something else."""
-    return holder.partition(_ENTER)[2] if holder.startswith(FOR_MACHINES) else ""
 
 
 def join_command(folder: Path | None, port: int) -> str:

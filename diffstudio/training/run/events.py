@@ -236,7 +236,9 @@ class RunWaiting:
 
     event: ClassVar[str] = "waiting"
     step: int
-    holder: str = ""  # what has the accelerator: `generating images`, `training NAME`; or `for 1 more machine…`
+    holder: str = ""  # what has the accelerator: `generating images`, `training NAME`
+    machines: int = 0  # that have not joined yet
+    join_command: str = ""  # to enter on each of them
 
 
 @dataclass(frozen=True, slots=True)

@@ -236,7 +236,7 @@ class JobController(QObject):
     def show_training(self, summaries: list[RunSummary]) -> None:
         """Show the training runs that are under way in the queue: the one that trains first, then those that wait."""
         under_way = sorted(
-            (each for each in summaries if each.alive), key=lambda each: (bool(each.waits_for), each.created)
+            (each for each in summaries if each.alive), key=lambda each: (bool(each.waiting), each.created)
         )
         alive = next(iter(under_way), None)
         further = [(each.name, _state_of(each), each.fraction if each.steps else None) for each in under_way[1:]]
@@ -245,7 +245,7 @@ class JobController(QObject):
             self.room.set_training("", "", None)
         else:
             text = _state_of(alive)
-            if alive.left_seconds is not None and not alive.waits_for:
+            if alive.left_seconds is not None and not alive.waiting:
                 text += f" · {human_duration(alive.left_seconds)} left"
             self.room.set_training(alive.name, text, alive.fraction if alive.steps else None)
         self._training = alive is not None
@@ -298,6 +298,4 @@ class JobController(QObject):
 
 
 def _state_of(run: RunSummary) -> str:
-    from diffstudio.studio.runs.status import waiting_text  # not needed before the first paint
-
-    return waiting_text(run.waits_for).partition(";")[0] if run.waits_for else str(run.status)
+    return run.waiting or str(run.status)

@@ -100,7 +100,8 @@ def test_devices_and_machines_travel_to_the_process_and_a_resumed_run_waits_for_
     run = runs.start(TrainRequest(folder=pictures, processes=0, machines=3, port=29_501))
     wait(lambda: only(runs).status is Status.WAITING)
     assert given[-1][-6:] == ["--processes", "all", "--machines", "3", "--port", "29501"]
-    assert only(runs).waits_for.startswith("for 2 more machines; enter there: diffstudio train ")
+    assert only(runs).waiting == "waiting for 2 more machines"
+    assert only(runs).join_command.startswith("diffstudio train ")
     runs.stop(run)
     wait(lambda: only(runs).status is Status.STOPPED and only(runs).pid is None)
     runs.resume(run)

@@ -15,8 +15,8 @@ from diffstudio.training.distributed.cluster import (
     Address,
     Cluster,
     Place,
-    for_machines,
     interface_of,
+    join_command,
     own_address,
     torchrun_rank,
 )
@@ -59,9 +59,10 @@ def test_one_process_on_one_machine_needs_nothing() -> None:
 
 
 def test_the_command_for_another_machine_can_be_pasted_into_a_shell() -> None:
-    said = waiting_text(for_machines(2, Path("/home/me/my cats"), 29_511))
-    assert said.startswith("waiting for 2 more machines")
-    assert said.endswith("diffstudio train '/home/me/my cats' --join 127.0.0.1:29511")
+    command = join_command(Path("/home/me/my cats"), 29_511)
+    assert command == "diffstudio train '/home/me/my cats' --join 127.0.0.1:29511"
+    assert join_command(None, 29_511).startswith("diffstudio train FOLDER --join ")
+    assert (waiting_text("", 1), waiting_text("", 2)) == ("waiting for 1 more machine", "waiting for 2 more machines")
 
 
 def test_the_address_and_its_network_interface(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -185,7 +185,9 @@ class _Search:
         for first in range(0, len(self.images), _AT_ONCE):
             indices = np.arange(first, min(first + _AT_ONCE, len(self.images)))
             batch = self.images.batch(indices, usual_size=True)
-            scores, heat = detectors.score(batch, self._report(f"Scoring {self.request.folder.name}", first))
+            scores, heat = detectors.score(
+                batch, self._report(f"Scoring {self.request.folder.name}", first, len(self.images))
+            )
             pixels = batch.numpy()
             decided = compared.scores(name, scores, heat, pixels)
             maps_shown = compared.maps(shown, heat, pixels)
@@ -227,8 +229,8 @@ class _Search:
         rate = smallest_rate(count)
         return rate, [f"The false-alarm rate is {rate:.3g}, the lowest that {count} held-out normal images support."]
 
-    def _report(self, what: str, first: int = 0) -> Callable[[int, int], None]:
-        total = len(self.images) if what.startswith(f"Scoring {self.request.folder.name}") else 0
+    def _report(self, what: str, first: int = 0, total: int = 0) -> Callable[[int, int], None]:
+        """`total` where what is counted is part of more; `first` of them are done."""
 
         def report(done: int, count: int) -> None:
             self.on_progress(what, first + done, total or count)

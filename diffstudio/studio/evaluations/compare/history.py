@@ -39,12 +39,13 @@ class TrainingHistory:
     rolled_back: tuple[str, ...]  # a sentence for each time
     restarts: int  # how often another process resumed it
     ended: str  # why it ended early; empty if it did not
+    failed: bool = False  # whether that is a failure
     verdict: str = ""
     objective: str = "diffusion"  # a value of recipe.ObjectiveName
 
     @property
     def is_stable(self) -> bool:
-        return not self.rolled_back and not self.ended.startswith("Failed")
+        return not self.rolled_back and not self.failed
 
     def sentence(self) -> str:
         """A description of how stable training was."""
@@ -63,10 +64,12 @@ class TrainingHistory:
         curves = {
             name: tuple(tuple(nan if y is None else y for y in axis) for axis in values[name]) for name in _CURVES
         }
-        return cls(**{**values, **curves, "rolled_back": tuple(values["rolled_back"])})
+        failed = str(values["ended"]).startswith(_FAILED)  # where an older version wrote no `failed`
+        return cls(**{"failed": failed, **values, **curves, "rolled_back": tuple(values["rolled_back"])})
 
 
 _CURVES = ("loss", "gradient_norm", "held_out")
+_FAILED = "Failed"
 
 
 def history(events: Sequence[RunEvent]) -> TrainingHistory:
@@ -81,6 +84,7 @@ def history(events: Sequence[RunEvent]) -> TrainingHistory:
         elif isinstance(event, RunHeldOut):
             held_out.append((minutes, event.loss))
     times = [event.elapsed_seconds / 60 for event in steps]
+    ended, failed = _how_ended(events)
     return TrainingHistory(
         steps=steps[-1].step if steps else 0,
         images_seen=steps[-1].images_seen if steps else 0,
@@ -93,21 +97,23 @@ def history(events: Sequence[RunEvent]) -> TrainingHistory:
         held_out=thinned([time for time, _ in held_out], [loss for _, loss in held_out]),
         rolled_back=tuple(event.why for event in events if isinstance(event, RunRolledBack)),
         restarts=max(0, len(started) - 1),
-        ended=_why_ended(events),
+        ended=ended,
+        failed=failed,
         verdict=next((event.verdict for event in reversed(events) if isinstance(event, RunFinished)), ""),
     )
 
 
-def _why_ended(events: Sequence[RunEvent]) -> str:
+def _how_ended(events: Sequence[RunEvent]) -> tuple[str, bool]:
+    """Why a run ended early, and whether it failed."""
     goes_on = False  # after a stop or a failure, in another process
     for event in reversed(events):
         match event:
             case RunStarted():
                 goes_on = True
             case RunFailed(why=why) if not goes_on:
-                return f"Failed: {why}"
+                return f"{_FAILED}: {why}", True
             case RunStopped(step=step) if not goes_on:
-                return f"Stopped at step {step:,}"
+                return f"Stopped at step {step:,}", False
             case RunEarlyStop(why=why):
-                return why
-    return ""
+                return why, False
+    return "", False

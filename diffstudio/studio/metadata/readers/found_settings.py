@@ -26,6 +26,7 @@ class FoundSettings:
         default_factory=dict
     )  # settings that a request has no field for, by the program's names
     not_imported: list[str] = field(default_factory=list)  # the same, as phrases
+    explained: set[str] = field(default_factory=set)  # settings without a value that `not_imported` says more about
     reads_lora_tags: bool = True  # whether `<lora:name:1>` in a prompt applies a LoRA there, or is text
 
     def add_lora(self, file: str | None, weight: Any) -> None:

@@ -153,6 +153,7 @@ def read_novelai(texts: Mapping[str, str]) -> FoundSettings | None:
     found.not_imported += [f"the negative character prompt {text}" for text in unwanted if text]
     if texts.get("Source"):
         found.not_imported.append(f"the checkpoint {texts['Source']}, which cannot be downloaded")
+        found.explained.add("model")
     shown = ("cfg_rescale", "sm", "sm_dyn", "dynamic_thresholding", "uncond_scale", "controlnet_strength")
     found.others = {
         name: others[name] for name in shown if others.get(name) is True or others.get(name) not in (None, 0, 1)

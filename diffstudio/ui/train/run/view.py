@@ -10,8 +10,6 @@ from PySide6.QtWidgets import QHBoxLayout, QMenu, QPlainTextEdit, QSizePolicy, Q
 
 from diffstudio.studio.runs.history import HistoryView
 from diffstudio.studio.runs.runs import RunSummary
-from diffstudio.studio.runs.status import waiting_text
-from diffstudio.training.distributed.cluster import command_to_join
 from diffstudio.training.run.run_folder import Status
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.run.chart import RunChart
@@ -60,7 +58,7 @@ def status_line(summary: RunSummary) -> str:
             if summary.left_seconds is not None:
                 parts.append(f"{human_duration(max(1, round(summary.left_seconds)))} left")
         case Status.WAITING:
-            parts.append(waiting_text(summary.waits_for).partition(";")[0])
+            parts.append(summary.waiting)
         case other:
             parts.append(str(other))
     return "  ·  ".join(parts)
@@ -274,7 +272,7 @@ class RunView(QWidget):
 
     def _show_outcome(self, summary: RunSummary, log: str, history: HistoryView | None) -> None:
         self._can_resume = summary.run.state_file.exists()
-        self._command = command_to_join(summary.waits_for)
+        self._command = summary.join_command
         text = summary.verdict
         remedy = "Resume" if self._can_resume else actions.TRY_AGAIN
         match summary.status:

@@ -9,7 +9,7 @@ import pytest
 
 from diffstudio import cli, paths
 from diffstudio.errors import BadRequest, RunProblem
-from diffstudio.studio.evaluations.compare.history import history
+from diffstudio.studio.evaluations.compare.history import TrainingHistory, history
 from diffstudio.studio.evaluations.compare.plan import check_models, prepare, total_sentence
 from diffstudio.studio.evaluations.compare.request import CompareRequest
 from diffstudio.studio.evaluations.job_runs import State
@@ -24,6 +24,7 @@ from diffstudio.training.run.events import (
     RunRolledBack,
     RunStarted,
     RunStep,
+    RunStopped,
 )
 
 
@@ -165,3 +166,15 @@ def test_the_history_of_a_run() -> None:
     failed = history([started, step, RunFailed(10, "Out of memory.")])
     assert failed.ended == "Failed: Out of memory." and not failed.is_stable
     assert history([]).sentence() == "no roll-backs" and history([]).is_stable
+
+
+def test_a_failed_run_is_not_stable_and_stays_so_in_results_of_older_versions() -> None:
+    failed = history([RunFailed(3, "no space is left")])
+    stopped = history([RunStopped(3)])
+    assert (failed.ended, failed.is_stable) == ("Failed: no space is left", False)
+    assert (stopped.ended, stopped.is_stable) == ("Stopped at step 3", True)
+    for one in (failed, stopped):
+        values = one.to_json()
+        assert TrainingHistory.from_json(values) == one
+        del values["failed"]
+        assert TrainingHistory.from_json(values) == one
