@@ -163,7 +163,7 @@ def _list_models(arguments: argparse.Namespace) -> int:
                 printable(c.name),
                 printable(c.family),
                 str(c.conditioning),
-                f"{c.width} x {c.height}" if c.width else "?",
+                f"{c.width} × {c.height}" if c.width else "?",
                 f"{c.parameters / 1e6:.1f} M",
                 f"{c.size_bytes / 1e6:.1f} MB",
                 str(c.origin),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import io
 import logging
@@ -17,6 +18,8 @@ from diffstudio import paths
 if TYPE_CHECKING:
     from diffstudio.studio.settings import Settings
 
+_PLAINER = "diffstudio-plainer"  # the name of what replaces characters that cannot be encoded
+_PLAIN_SIGNS = {"−": "-", "×": "x", "∞": "inf", "–": "-", "…": "...", "·": "-", "≈": "about ", "“": '"', "”": '"'}
 _unfinished_line = False  # whether the cursor is at the end of a progress line
 _last_line = ""  # of progress, when not at a terminal
 _settings_problem = ""  # that was printed
@@ -44,11 +47,21 @@ def printable(text: str) -> str:
 
 
 def allow_undecodable_names() -> None:
-    """Print undecodable file names as their bytes on standard output, and unencodable characters as escapes."""
-    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, "backslashreplace")):
+    """Print undecodable file names as their bytes on standard output, and unencodable characters as plainer ones."""
+    for stream, errors in ((sys.stdout, "surrogateescape"), (sys.stderr, _PLAINER)):
         if isinstance(stream, io.TextIOWrapper):
             utf_8 = stream.encoding.lower().replace("-", "") == "utf8"
-            stream.reconfigure(errors=errors if utf_8 else "backslashreplace")
+            stream.reconfigure(errors=errors if utf_8 else _PLAINER)
+
+
+def _plainer(error: UnicodeError) -> tuple[str | bytes, int]:
+    """`-0.3` and `0.5 x` where the encoding of a terminal has no minus and multiplication signs; escapes for the rest."""
+    if isinstance(error, UnicodeEncodeError) and (found := _PLAIN_SIGNS.get(error.object[error.start])):
+        return found, error.start + 1
+    return codecs.backslashreplace_errors(error)
+
+
+codecs.register_error(_PLAINER, _plainer)
 
 
 def duration(seconds: float) -> str:
@@ -64,7 +77,7 @@ def print_message(sentence: str, exit_code: int = 0) -> int:
     shown = " ".join(f"diffstudio: {sentence}".split())
     encoding = sys.stderr.encoding or "utf-8"
     with contextlib.suppress(OSError, ValueError):
-        print(shown.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr, flush=True)
+        print(shown.encode(encoding, _PLAINER).decode(encoding), file=sys.stderr, flush=True)
     return exit_code
 
 

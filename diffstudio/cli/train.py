@@ -14,6 +14,7 @@ from diffstudio import paths
 from diffstudio.cli.arguments import Parser, as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.terminal import duration, printable, progress, stop_signals
 from diffstudio.errors import BadRequest, Interrupted
+from diffstudio.studio.number_text import formatted
 from diffstudio.studio.requests import TrainRequest
 from diffstudio.training.distributed.cluster import ALL_DEVICES, PORT, Address, torchrun_rank
 
@@ -282,7 +283,7 @@ class _TrainingProgress:
                     self._last = time.monotonic()
                     what = "cross-validation, step" if splits else "step"
                     progress(
-                        f"{what} {step:,} of {steps:,}, loss {loss:.4f}, {speed:.0f} images/s, {duration(left)} left"
+                        f"{what} {step:,} of {steps:,}, loss {formatted(loss, '.4f')}, {speed:.0f} images/s, {duration(left)} left"
                     )
             case run.RunPreparing(done=done, images=images):
                 if sys.stderr.isatty() or time.monotonic() - self._last >= 30:
@@ -293,7 +294,7 @@ class _TrainingProgress:
             case run.RunHeldOut(step=step, loss=loss, upper_loss=upper, splits=splits):
                 more = "" if upper is None else f", of the upper level {upper:.4f}"
                 what = f"cross-validated loss of {splits} folds" if splits else "held-out loss"
-                self._line(f"step {step:,}: {what} {loss:.4f}{more}")
+                self._line(f"step {step:,}: {what} {formatted(loss, '.4f')}{more}")
             case run.RunSamples(step=step, ema=ema):
                 self._line(f"step {step:,}: samples in {ema}")
             case run.RunVerdict(step=step, sentence=sentence):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import re
@@ -20,6 +21,7 @@ import torch
 from PIL import Image
 
 from diffstudio import cli, paths
+from diffstudio.cli.terminal import allow_undecodable_names, print_message
 from diffstudio.diffusion.curve_points import NoiseCurve
 from diffstudio.errors import Interrupted
 from diffstudio.models.families.pixel_file import load
@@ -177,7 +179,7 @@ def test_models_are_listed_and_shown(tiny: Path, capsys: pytest.CaptureFixture[s
     (paths.checkpoints() / "broken.safetensors").write_bytes(b"nothing of the kind")
     assert cli.main(["models", "list"]) == 0
     captured = capsys.readouterr()
-    assert re.search(r"^tiny +pixel +text +16 x 16", captured.out, re.MULTILINE)
+    assert re.search(r"^tiny +pixel +text +16 × 16", captured.out, re.MULTILINE)
     assert "broken.safetensors" in captured.err and "damaged" in captured.err
     assert cli.main(["models", "list", "--json"]) == 0
     listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
@@ -203,6 +205,22 @@ def test_a_closed_pipe_is_no_accident(tiny: Path) -> None:
     command = f"{sys.executable} -m diffstudio models show tiny | head -c 1"
     done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0 and done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("encoding", "printed"), [("ascii", "-0.3 (-inf...2), 0.5 x \\u7a7a"), ("utf-8", "−0.3 (−∞…2), 0.5 × 空")]
+)
+def test_signs_that_a_terminal_cannot_encode_become_plainer(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, printed: str
+) -> None:
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, io.TextIOWrapper(io.BytesIO(), encoding))
+    allow_undecodable_names()
+    print("−0.3 (−∞…2), 0.5 × 空", flush=True)
+    print_message("0.5 × a")
+    assert sys.stdout.buffer.getvalue().decode(encoding) == f"{printed}\n"  # type: ignore[attr-defined]
+    said = f"diffstudio: 0.5 {'x' if encoding == 'ascii' else '×'} a\n"
+    assert sys.stderr.buffer.getvalue().decode(encoding) == said  # type: ignore[attr-defined]
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:

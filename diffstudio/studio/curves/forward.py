@@ -18,6 +18,7 @@ from diffstudio.studio.curves.schedules import (
     VarianceExploding,
     schedule_arrays,
 )
+from diffstudio.studio.number_text import formatted
 
 Values = NDArray[np.float32]
 SCHEDULES = (  # of the families: key, title, and what `schedule_arrays` takes
@@ -48,8 +49,7 @@ class NoiseLevel:
         return math.log(self.snr) if 0 < self.snr < math.inf else math.copysign(math.inf, self.snr - 1)
 
     def text(self) -> str:
-        shown = ["∞" if value == math.inf else "-∞" if value == -math.inf else f"{value:.4g}"
-                 for value in (self.t, self.alpha, self.sigma, self.snr, self.log_snr)]  # fmt: skip
+        shown = [formatted(value, ".4g") for value in (self.t, self.alpha, self.sigma, self.snr, self.log_snr)]
         return "t {}, alpha {}, sigma {}, SNR {}, log-SNR {}".format(*shown)
 
 

@@ -15,6 +15,7 @@ from diffstudio.models.fitted_steps.distilled import distilled
 from diffstudio.models.library import training_metadata
 from diffstudio.models.library.sidecars import NO_SIDECAR, Sidecar
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.number_text import formatted
 from diffstudio.ui.generate.labels import ORIGINS
 from diffstudio.ui.widgets.formatting import human_bytes, human_count
 
@@ -121,7 +122,7 @@ def model_rows(checkpoint: Checkpoint, sidecar: Sidecar = NO_SIDECAR) -> list[tu
         ("Recognised by", checkpoint.reason),
         ("Merged from", merge_text(checkpoint)),
         ("Distilled from", tuned_text(checkpoint)),
-        ("Weight", f"{sidecar.lora_weight:g}, recommended by its author" if sidecar.lora_weight else ""),
+        ("Weight", f"{formatted(sidecar.lora_weight, 'g')}, recommended by its author" if sidecar.lora_weight else ""),
         ("Negative prompt", sidecar.negative[:500]),
         ("Size on disk", human_bytes(checkpoint.size_bytes)),
         ("Origin", ORIGINS[checkpoint.origin]),
@@ -186,7 +187,10 @@ def training_rows(checkpoint: Checkpoint, sidecar: Sidecar = NO_SIDECAR) -> list
         ("Recipe", _text(recipe.get("name"))),
         ("Steps", _count(run.get("steps"))),
         ("Images seen", _count(run.get("pictures_seen"))),
-        ("Held-out loss", f"{loss:.4f}" if isinstance(loss, (int, float)) and not isinstance(loss, bool) else ""),
+        (
+            "Held-out loss",
+            formatted(loss, ".4f") if isinstance(loss, (int, float)) and not isinstance(loss, bool) else "",
+        ),
         ("Optimiser", _text(optimiser.get("name"))),
         ("Batch", _count(settings.get("batch"))),
         ("Base model", (sidecar.base or training_metadata.base_model(checkpoint.metadata)) if not recipe else ""),

@@ -45,7 +45,7 @@ def test_states_are_those_of_the_schedule_in_torch(key: str) -> None:
 def test_what_is_said_and_shown_at_both_ends() -> None:
     flow = family_schedule("flow")
     assert level_at(flow, 0.0).text() == "t 0, alpha 1, sigma 0, SNR ∞, log-SNR ∞"
-    assert level_at(flow, 1.0).text() == "t 1, alpha 0, sigma 1, SNR 0, log-SNR -∞"
+    assert level_at(flow, 1.0).text() == "t 1, alpha 0, sigma 1, SNR 0, log-SNR −∞"
     assert level_at(flow, 0.5).text() == "t 0.5, alpha 0.5, sigma 0.5, SNR 1, log-SNR 0"
     assert NoiseLevel(1, 0.8, 0.4).snr == pytest.approx(4) and math.isclose(
         NoiseLevel(1, 0.8, 0.4).log_snr, math.log(4)

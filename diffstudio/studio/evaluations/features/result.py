@@ -10,6 +10,7 @@ from diffstudio.errors import DiffstudioError, UnexpectedValue
 from diffstudio.evaluation.interval import Interval
 from diffstudio.studio.evaluations.results.stored import typed_result
 from diffstudio.studio.evaluations.results.text import aligned, with_interval
+from diffstudio.studio.number_text import signed
 
 FORMAT = 1
 PROBE, NEIGHBOURS = "linear", "neighbours"
@@ -70,7 +71,7 @@ class FeaturesResult:
             said = "separate classes about as well as raw pixels: the intervals overlap"
         return (
             f"The features of {found.layer} at noise level {found.level:g} {said} ({found.test.value:.3f} and "
-            f"{found.pixels.value:.3f}, {better:+.3f})."
+            f"{found.pixels.value:.3f}, {signed(better)})."
         )
 
     def to_json(self) -> dict[str, Any]:

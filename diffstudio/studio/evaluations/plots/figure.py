@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from diffstudio.studio.number_text import formatted
+
 WIDTH, HEIGHT = 640, 300  # px
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 36, 58
 _LETTER = 6.4  # px, mean width of a letter in labels
@@ -185,7 +187,7 @@ def _heat_marks(heat: HeatMap) -> list[Mark]:
                         Text(
                             at,
                             y + height / 2 + 4,
-                            f"{value:.3f}" if abs(value) < 10 else _number(value),
+                            formatted(value, ".3f") if abs(value) < 10 else _number(value),
                             "middle",
                             value == high,
                         )
@@ -293,4 +295,4 @@ def thinned(x: Sequence[float], y: Sequence[float], most: int = 400) -> tuple[tu
 
 
 def _number(value: float) -> str:
-    return "0" if abs(value) < 1e-12 else f"{value:,.4g}"
+    return "0" if abs(value) < 1e-12 else formatted(value, ",.4g")

@@ -8,6 +8,7 @@ from typing import Any
 
 from diffstudio.evaluation.interval import Interval
 from diffstudio.studio.metadata.sampler_names import SAMPLER_LABELS, SPACING_LABELS
+from diffstudio.studio.number_text import formatted
 
 
 def number(value: float | None) -> str:
@@ -15,14 +16,13 @@ def number(value: float | None) -> str:
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
-        return "∞" if value > 0 else "-∞"
-    text = f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1f}" if abs(value) >= 10 else f"{value:.3f}"
-    return "0.000" if text == "-0.000" else text
+        return formatted(value, "")
+    return formatted(value, ",.0f" if abs(value) >= 100 else ".1f" if abs(value) >= 10 else "z.3f")
 
 
 def with_interval(found: Interval) -> str:
     """A value with its interval: `0.912 (0.874 to 0.951)`."""
-    return f"{found.value:.3f} ({found.low:.3f} to {found.high:.3f})"
+    return f"{formatted(found.value, '.3f')} ({formatted(found.low, '.3f')} to {formatted(found.high, '.3f')})"
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.evaluations.results.stored import typed_result
+from diffstudio.studio.number_text import formatted
 
 FORMAT = 1
 PARTS = ("state", "estimate", "noise", "score")  # the images of a step
@@ -41,9 +42,9 @@ class FilmedStep:
         return 2 * math.log(self.alpha / self.sigma) if self.alpha > 0 else -math.inf
 
     def text(self) -> str:
-        log_snr = f"{self.log_snr:.2f}" if math.isfinite(self.log_snr) else "-∞"
         return (
-            f"t {self.t:.4g}, alpha {self.alpha:.3f}, sigma {self.sigma:.3f}, log-SNR {log_snr}, "
+            f"t {self.t:.4g}, alpha {self.alpha:.3f}, sigma {self.sigma:.3f}, "
+            f"log-SNR {formatted(self.log_snr, '.2f')}, "
             f"noise {self.noise_rms:.2f}, score {self.score_rms:.3g}"
         )
 

@@ -22,6 +22,7 @@ from diffstudio.evaluation.paired import paired_difference
 from diffstudio.studio.evaluations.folders import OnProgress
 from diffstudio.studio.evaluations.synthesise.result import ALONE, AUGMENTED, REAL, Proof, Trained
 from diffstudio.studio.evaluations.synthesise.stratified import stratified_order
+from diffstudio.studio.number_text import signed
 
 _TUNING_SEEDS = 2
 _TUNED_ON = 5  # every fifth training image is used to choose the augmentation
@@ -207,6 +208,6 @@ def _sentence(rows: Sequence[Trained]) -> tuple[str, float | None]:
     where = "0 lies in its interval" if gain.high >= 0 else "its interval lies below 0"  # and that of another has it
     return (
         f"Synthetic images did not help: with the best ratio, {best.ratio:.2g} for each real one, the accuracy differs by "
-        f"{gain.value:+z.3f} from classic augmentation alone, and {where} ({gain.low:+z.3f} to {gain.high:+z.3f}).",
+        f"{signed(gain.value)} from classic augmentation alone, and {where} ({signed(gain.low)} to {signed(gain.high)}).",
         None,
     )

@@ -9,6 +9,7 @@ from typing import Any
 from diffstudio.errors import DiffstudioError
 from diffstudio.evaluation.interval import Interval
 from diffstudio.studio.evaluations.results.stored import damage_named, known_fields
+from diffstudio.studio.number_text import multiple, signed
 
 FORMAT = 1
 REAL, AUGMENTED, ALONE = "real", "real, classic augmentation", "synthetic alone"
@@ -24,6 +25,11 @@ class Trained:
     ratio: float | None = None  # synthetic images for each real one
     over_real: Interval | None = None  # difference from real images alone
     over_augmented: Interval | None = None  # difference from classic augmentation
+
+    @property
+    def title(self) -> str:
+        """The name as people read it."""
+        return self.name if self.ratio is None else f"real + {multiple(self.ratio, 'synthetic')}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +130,7 @@ def _table(proof: Proof) -> list[str]:
     for row in proof.rows:
         cells.append(
             (
-                row.name,
+                row.title,
                 f"{row.images:,}",
                 f"{row.accuracy.value:.3f} ({row.accuracy.low:.3f}…{row.accuracy.high:.3f})",
                 _difference(row.over_real),
@@ -136,4 +142,4 @@ def _table(proof: Proof) -> list[str]:
 
 
 def _difference(found: Interval | None) -> str:
-    return "–" if found is None else f"{found.value:+z.3f} ({found.low:+z.3f}…{found.high:+z.3f})"
+    return "–" if found is None else f"{signed(found.value)} ({signed(found.low)}…{signed(found.high)})"

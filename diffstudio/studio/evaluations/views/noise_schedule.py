@@ -19,6 +19,7 @@ from diffstudio.studio.curves.models import ModelNoise
 from diffstudio.studio.curves.noise_levels import TrainingLevels, density_over_time, described
 from diffstudio.studio.evaluations.noise_schedule.losses import LevelLosses
 from diffstudio.studio.evaluations.plots.figure import Figure, Series
+from diffstudio.studio.number_text import formatted
 
 CELLS = 80  # of the distribution
 _POINTS = 240  # of the curve
@@ -139,12 +140,12 @@ def _about(curve: NoiseCurve, model: ModelNoise) -> list[str]:
     if curve.starts_without_image and model.prediction == "eps":
         found.append(
             "This curve begins with alpha = 0, where a model that predicts noise (eps) says nothing about the image: its "
-            f"steps begin at its own noisiest time instead, log-SNR {lowest:.3g}."
+            f"steps begin at its own noisiest time instead, log-SNR {formatted(lowest, '.3g')}."
         )
     elif math.isfinite(lowest) and curve.points[-1][1] < lowest - _TOLERANCE:
-        found.append(f"The model knows no more noise than log-SNR {lowest:.3g}: its steps begin there.")
+        found.append(f"The model knows no more noise than log-SNR {formatted(lowest, '.3g')}: its steps begin there.")
     if curve.points[0][1] > highest + _TOLERANCE:
-        found.append(f"The model knows no less noise than log-SNR {highest:.3g}: its steps end there.")
+        found.append(f"The model knows no less noise than log-SNR {formatted(highest, '.3g')}: its steps end there.")
     return found
 
 
@@ -161,7 +162,7 @@ def _columns(points: Sequence[tuple[float, float]]) -> tuple[tuple[float, ...], 
 def readout(curve: NoiseCurve, model: ModelNoise | None, u: float) -> str:
     """`Time 0.42 · log-SNR 1.30 · sigma / alpha 0.52 · model time 0.343`"""
     log_snr = curve.log_snr(u)
-    text = f"Time {u:.3f} · log-SNR {log_snr:.2f} · sigma / alpha {math.exp(-log_snr / 2):.3g}"
+    text = f"Time {u:.3f} · log-SNR {formatted(log_snr, '.2f')} · sigma / alpha {math.exp(-log_snr / 2):.3g}"
     if model is not None:
         text += f" · model time {float(model.schedule.t_from_log_snr(np.array(log_snr))):.4g}"
     return text

@@ -57,7 +57,7 @@ def read_synthesis(job: JobFolder, values: Mapping[str, Any]) -> SynthesisView:
 def _table(proof: Proof) -> Table:
     rows = [
         TableRow(
-            row.name,
+            row.title,
             (Cell(float(row.images)), _cell(row.accuracy), _cell(row.over_real), _cell(row.over_augmented)),
             reference=row.name == REAL,
         )

@@ -12,6 +12,7 @@ from diffstudio.errors import BadRequest
 from diffstudio.studio.curves.curve import NoiseCurve
 from diffstudio.studio.curves.editing import added, added_after, moved, removed
 from diffstudio.studio.evaluations.views.noise_schedule import ScheduleView
+from diffstudio.studio.number_text import formatted
 from diffstudio.ui.lab.noise_schedule.axes import Axes, axes_of, range_of
 from diffstudio.ui.lab.noise_schedule.drawing import draw
 from diffstudio.ui.widgets import shortcuts, theme
@@ -133,7 +134,7 @@ class ScheduleCanvas(QWidget):
         u, log_snr = self._curve.points[self._index]
         count = len(self._curve.points)
         self.setAccessibleDescription(
-            f"Point {self._index + 1} of {count}: time {u:.3g}, log-SNR {log_snr:.3g}. {_HINT}"
+            f"Point {self._index + 1} of {count}: time {u:.3g}, log-SNR {formatted(log_snr, '.3g')}. {_HINT}"
         )
 
     # Mouse and keys

@@ -9,6 +9,7 @@ from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QPainter, QPen, QPolygonF
 
 from diffstudio.studio.evaluations.views.noise_schedule import LossMarks, ScheduleView
+from diffstudio.studio.number_text import formatted
 from diffstudio.ui.lab.noise_schedule.axes import Axes
 from diffstudio.ui.widgets import theme
 
@@ -37,7 +38,7 @@ def _grid(painter: QPainter, axes: Axes) -> None:
     height = axes.row_height
     for log_snr in axes.ticks():
         middle = axes.y(log_snr)
-        _label(painter, QRectF(0, middle - height / 2, axes.curve.left() - 6, height), f"{log_snr:g}")
+        _label(painter, QRectF(0, middle - height / 2, axes.curve.left() - 6, height), formatted(log_snr, "g"))
     below = QRectF(axes.curve.left(), bottom + 2, axes.curve.width(), height + 2)
     for text, flag in (
         ("0 clean image", Qt.AlignmentFlag.AlignLeft),

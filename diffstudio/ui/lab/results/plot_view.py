@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from diffstudio.studio.evaluations.plots.figure import HEIGHT, WIDTH, Area, Dot, HeatMap, Line, Mark, Plot, Text, marks
 from diffstudio.studio.evaluations.plots.files import COLOURS
+from diffstudio.studio.number_text import formatted
 from diffstudio.ui.lab.results.saving import SaveButton, files_of_figure
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.helpers import describe
@@ -136,5 +137,5 @@ def _in_words(figure: Plot) -> str:
     rows = [
         (f"{name}, {where}" if named else where, y) for name, where, _, y, _, _ in figure.rows() if math.isfinite(y)
     ]
-    listed = ", ".join(f"{where} {y:.3g}" for where, y in rows[:12])
+    listed = ", ".join(f"{where} {formatted(y, '.3g')}" for where, y in rows[:12])
     return f"{listed} and {len(rows) - 12:,} more" if len(rows) > 12 else listed

@@ -15,6 +15,7 @@ from PySide6.QtCore import QEvent, QPointF, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QPainter, QPaintEvent, QResizeEvent, QShowEvent
 from PySide6.QtWidgets import QHBoxLayout, QMenu, QSizePolicy, QStackedLayout, QVBoxLayout, QWidget
 
+from diffstudio.studio.number_text import formatted
 from diffstudio.studio.runs.history import HistoryView
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.run.chart_lines import MOST_OTHERS, Chart, ChartKind, Line, OtherRun, chart_of
@@ -191,7 +192,7 @@ class RunChart(QWidget):
             self._show_axis()
             return
         values = [
-            f"{line.name} {line.y[int(np.argmin(np.abs(line.x - x)))]:.3g}"
+            f"{line.name} {formatted(line.y[int(np.argmin(np.abs(line.x - x)))], '.3g')}"
             for line in self._chart.lines
             if len(line.x) and not line.faint
         ]
@@ -363,7 +364,7 @@ def _value_axis(pyqtgraph: Any) -> Any:
             return [(1.0, values[:: math.ceil(len(values) / most)] if values else [])]
 
         def tickStrings(self, values: list[float], scale: float, spacing: float) -> list[str]:
-            return [f"{10**value:.2g}" if self.logarithmic else f"{value:.3g}" for value in values]
+            return [f"{10**value:.2g}" if self.logarithmic else formatted(value, ".3g") for value in values]
 
     return ValueAxis("left")
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 import numpy as np
 from numpy.typing import NDArray
 
+from diffstudio.studio.number_text import formatted
 from diffstudio.studio.runs.history import HistoryView, smoothed
 from diffstudio.training.run.events import RunHeldOut, RunRolledBack
 
@@ -112,11 +113,11 @@ def _losses(history: HistoryView) -> Chart:
         lines.append(Line("held out, upper level", "warn", points[:, 0], points[:, 1], compared=False))
     description = ""
     if len(history.losses):
-        description = f"Loss {history.smoothed[-1]:.3g} at step {history.steps[-1]:,.0f}"
+        description = f"Loss {formatted(history.smoothed[-1], '.3g')} at step {history.steps[-1]:,.0f}"
         if len(history.held_out_losses):
-            description += f", {held_out} {history.held_out_losses[-1]:.3g}"
+            description += f", {held_out} {formatted(history.held_out_losses[-1], '.3g')}"
         if upper:
-            description += f", upper level {upper[-1][1]:.3g}"
+            description += f", upper level {formatted(upper[-1][1], '.3g')}"
     return Chart(tuple(lines), tuple(_marks(history)), description=description)
 
 
@@ -147,7 +148,8 @@ def _by_level(history: HistoryView) -> Chart:
         learned = np.array(newest.learned_losses)
         lines.append(Line("training, as followed", "accent", np.array(newest.learned_levels), learned, faint=True))
     lines.append(_level_line(newest, f"held out, step {newest.step:,}", "good"))
-    text = f"Held-out loss {newest.level_losses[0]:.3g} at low noise, {newest.level_losses[-1]:.3g} at high noise"
+    low, high = (formatted(newest.level_losses[end], ".3g") for end in (0, -1))
+    text = f"Held-out loss {low} at low noise, {high} at high noise"
     return Chart(tuple(lines), over_levels=True, description=text)
 
 
@@ -201,4 +203,6 @@ def _measured(history: HistoryView, values: Curve, name: str, *, logarithmic: bo
         Line("measured", "accent", history.steps, values, faint=True, listed=False),
         Line("smoothed", "accent", history.steps, smooth),
     )
-    return Chart(lines, logarithmic=logarithmic, description=f"{name[:1].upper()}{name[1:]} {smooth[-1]:.3g}")
+    return Chart(
+        lines, logarithmic=logarithmic, description=f"{name[:1].upper()}{name[1:]} {formatted(smooth[-1], '.3g')}"
+    )

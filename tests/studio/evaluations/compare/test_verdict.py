@@ -90,7 +90,7 @@ def test_no_evidence_has_the_distance_or_the_precision_alone() -> None:
         for finding in findings(name).values():
             if "FID" in finding.evidence or "precision" in finding.evidence:
                 assert "recall" in finding.evidence and "coverage" in finding.evidence
-    assert "recall 0.000 (-0.010…0.010; real images 0.964)" in findings("non-saturating gan")["fidelity"].evidence
+    assert "recall 0.000 (−0.010…0.010; real images 0.964)" in findings("non-saturating gan")["fidelity"].evidence
 
 
 def test_images_as_near_as_copies_of_everything_are_noticed_where_no_single_one_is_a_copy() -> None:

@@ -19,7 +19,7 @@ from diffstudio.studio.evaluations.results.text import aligned, number, settings
         (None, "–"),
         (math.nan, "–"),
         (math.inf, "∞"),
-        (-math.inf, "-∞"),
+        (-math.inf, "−∞"),
     ],
 )
 def test_numbers_have_three_digits(value: float | None, text: str) -> None:
@@ -41,4 +41,4 @@ def test_settings_have_the_names_of_the_window() -> None:
 
 
 def test_zero_has_no_sign() -> None:
-    assert number(-0.0003) == number(0.0003) == "0.000" and number(-0.0006) == "-0.001"
+    assert number(-0.0003) == number(0.0003) == "0.000" and number(-0.0006) == "−0.001"

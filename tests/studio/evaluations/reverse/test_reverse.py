@@ -89,7 +89,7 @@ def test_the_film_has_a_frame_for_each_step_and_the_image_and_the_result_is_read
         assert film.n_frames == 3 and film.size == (2 * 256 + 3 * 8, 256 + 2 * 8 + 26)  # type: ignore[attr-defined]
     stored = json.loads((tmp_path / "out" / "reverse.json").read_text())
     assert ReverseResult.from_json(stored).to_json() == stored == result.to_json()
-    assert "log-SNR -∞" in result.text() and "film: film.gif" in result.text()
+    assert "log-SNR −∞" in result.text() and "film: film.gif" in result.text()
     for changes, why in (({"format": 9}, "format 9"),):
         with pytest.raises(RunProblem, match=why):
             ReverseResult.from_json(stored | changes)

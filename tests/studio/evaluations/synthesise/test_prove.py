@@ -114,8 +114,8 @@ def test_each_ratio_has_all_classes_although_images_come_in_an_order_that_cycles
 @pytest.mark.parametrize(
     ("gains", "says"),
     [
-        ([(-0.01, -0.015, -0.005), (-0.05, -0.2, 0.1)], "and its interval lies below 0 (-0.015 to -0.005)"),
-        ([(0.01, -0.02, 0.03), (-0.05, -0.2, -0.1)], "and 0 lies in its interval (-0.020 to +0.030)"),
+        ([(-0.01, -0.015, -0.005), (-0.05, -0.2, 0.1)], "and its interval lies below 0 (−0.015 to −0.005)"),
+        ([(0.01, -0.02, 0.03), (-0.05, -0.2, -0.1)], "and 0 lies in its interval (−0.020 to +0.030)"),
     ],
 )
 def test_the_sentence_says_what_the_interval_of_the_best_ratio_shows(

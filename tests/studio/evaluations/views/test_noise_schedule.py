@@ -51,10 +51,10 @@ def test_without_a_model_there_is_the_curve_alone() -> None:
 def test_a_curve_that_begins_with_alpha_of_zero_is_warned_about_for_eps_alone() -> None:
     flow = preset_curves()["flow"]
     (alpha, *others) = schedule_view(flow, SD, 4).warnings
-    assert "alpha = 0" in alpha and "(eps)" in alpha and "-5.36" in alpha
+    assert "alpha = 0" in alpha and "(eps)" in alpha and "−5.36" in alpha
     assert all("no less noise" in text for text in others)
     velocity = schedule_view(flow, replace(SD, prediction="v"), 4).warnings
-    assert not any("alpha = 0" in text for text in velocity) and "no more noise than log-SNR -5.36" in velocity[0]
+    assert not any("alpha = 0" in text for text in velocity) and "no more noise than log-SNR −5.36" in velocity[0]
     assert not any("alpha" in text for text in schedule_view(flow, FLOW, 4).warnings)
     assert schedule_view(curve_of_schedule(SD.schedule), SD, 4).warnings == ()
 

@@ -38,7 +38,7 @@ def test_frames_figures_and_files(tmp_path: Path) -> None:
     view = read_reverse(JobFolder(tmp_path), example(tmp_path))
     assert view.summary == "apple, starter: seed 3, steps 2." and view.notes == ("A note.",)
     assert [frame.title for frame in view.frames] == ["Step 1 of 2", "Step 2 of 2"]
-    assert "log-SNR -∞" in view.frames[0].text and "sigma 0.400" in view.frames[1].text
+    assert "log-SNR −∞" in view.frames[0].text and "sigma 0.400" in view.frames[1].text
     assert [figure.name for figure in view.figures] == [
         "reverse-levels",
         "reverse-log-snr",
