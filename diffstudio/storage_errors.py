@@ -38,12 +38,17 @@ def disk_is_full(error: OSError) -> bool:
     return error.errno in _DISK_FULL
 
 
+def is_forbidden(error: OSError) -> bool:
+    """Whether permissions are what the system refuses a file for."""
+    return error.errno in _FORBIDDEN
+
+
 def storage_problem(what: str, path: Path, error: OSError) -> StorageProblem:
     """The StorageProblem for an OSError, with its reason and remedy."""
     if disk_is_full(error):
         return StorageProblem(what, DISK_FULL, FREE_SPACE)
     match error.errno:
-        case number if number in _FORBIDDEN:
+        case _ if is_forbidden(error):
             return StorageProblem(
                 what, f"no permission to write to {path}", "Change its permissions, or choose another folder"
             )

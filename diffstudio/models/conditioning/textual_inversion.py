@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
 from diffstudio.models.conditioning.prompt_weighting import CHUNK_TOKENS, ClipTokenizer
-from diffstudio.models.files.file_access import nonfinite
+from diffstudio.models.files.file_access import EARLIER_OR_DOWNLOAD, nonfinite
 from diffstudio.models.files.header import Header
 from diffstudio.models.files.weights_reader import load_weights
 
@@ -64,7 +64,7 @@ def read_textual_inversion(path: Path, name: str = "", header: Header | None = N
             "Choose another file",
         )
     if not all(bool(torch.isfinite(rows).all()) for rows in vectors.values()):
-        raise CheckpointDamaged(nonfinite(path.name), remedy="Download it again")
+        raise CheckpointDamaged(nonfinite(path.name), remedy=EARLIER_OR_DOWNLOAD)
     return TextualInversion(name or path.stem, vectors)
 
 

@@ -19,11 +19,12 @@ from diffstudio.errors import (
     CheckpointDamaged,
     CheckpointMissing,
     UnexpectedValue,
-    unreadable,
     why_unreadable,
 )
+from diffstudio.storage_errors import is_forbidden
 
 DOWNLOAD_AGAIN = "Download it again"
+CHOOSE_OR_DOWNLOAD = "Choose another file, or download it again if it was a model"
 TRUNCATED = "it was cut short"
 TOO_LARGE = "it is too large"
 _LARGEST_JSON_BYTES = 8 << 20  # the index of a model in many files has some hundred thousand bytes
@@ -57,8 +58,8 @@ def regular_file_size(path: Path) -> int:
 
 
 @contextmanager
-def reading(path: Path, file_format: str = "") -> Iterator[None]:
-    """Turns OSError into CheckpointMissing or, for a file that is there, CheckpointDamaged."""
+def reading(path: Path) -> Iterator[None]:
+    """Turns OSError into CheckpointMissing or, for a file that is there, into what `refused` returns."""
     try:
         yield
     except (FileNotFoundError, NotADirectoryError):
@@ -66,7 +67,7 @@ def reading(path: Path, file_format: str = "") -> Iterator[None]:
             f"There is no checkpoint at {path}", remedy="Check the name, or choose another"
         ) from None
     except OSError as error:
-        raise damaged(path, unreadable(error), file_format) from error
+        raise refused(path, error) from error
 
 
 def read_json(path: Path, most_bytes: int = _LARGEST_JSON_BYTES) -> Any:
@@ -77,7 +78,9 @@ def read_json(path: Path, most_bytes: int = _LARGEST_JSON_BYTES) -> Any:
         return json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointMissing(f"{path} does not exist", remedy="Download the folder again") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise refused(path, error) from error
+    except (ValueError, RecursionError) as error:
         raise CheckpointDamaged(f"{path} cannot be read", why_unreadable(error), DOWNLOAD_AGAIN) from error
 
 
@@ -89,10 +92,21 @@ def read_json_object(path: Path) -> dict[str, Any]:
     return found
 
 
-def damaged(path: Path, why: str, file_format: str = "") -> CheckpointDamaged:
+def refused(path: Path, error: OSError) -> CheckpointDamaged:
+    """The error for a file that the operating system does not read: it may be a healthy one."""
+    remedy = "Change its permissions" if is_forbidden(error) else "Check the disk, or download it again"
+    return CheckpointDamaged(f"{path.name} cannot be read", why_unreadable(error), remedy)
+
+
+def not_read(path: Path, error: Exception) -> CheckpointDamaged:
+    """The error for a file that a library cannot read."""
+    return refused(path, error) if isinstance(error, OSError) else damaged(path, first_line(error))
+
+
+def damaged(path: Path, why: str, file_format: str = "", remedy: str = DOWNLOAD_AGAIN) -> CheckpointDamaged:
     """The error for a file that cannot be read, or is not of the format that its suffix promises."""
     what = f"{path.name} is damaged or not a {file_format} file" if file_format else f"{path.name} cannot be read"
-    return CheckpointDamaged(what, why[:200].rstrip("."), DOWNLOAD_AGAIN)
+    return CheckpointDamaged(what, why[:200].rstrip("."), remedy)
 
 
 def not_weights(path: Path) -> str:

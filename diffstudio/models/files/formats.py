@@ -25,6 +25,8 @@ _UNPACK = "Unpack it, and choose the weights file in it"
 _AS_SAFETENSORS = "Download the model as a safetensors file, for PyTorch"
 _BEGINNING_BYTES = 4096
 _LONGEST_HEADER_BYTES = 100_000_000  # of a safetensors file, by its specification
+_LONGEST_REPLY_BYTES = 500  # of a server that refuses a file, without a page around it
+_IF_A_REPLY = f"{DOWNLOAD_AGAIN} if a server sent that in place of the file; otherwise choose another file"
 _FEW_CHARACTERS = 80  # of a text, that a message quotes
 
 
@@ -75,7 +77,7 @@ def weights_format(path: Path) -> WeightsFormat:
         raise other.error(path)
     text = as_text(beginning)
     if text and not (by_suffix is WeightsFormat.PICKLE and end.endswith(b".") and _may_be_pickle(text)):
-        raise damaged(path, f"it is a text that begins {_quoted(text)}", by_suffix or "")
+        raise _text(text, size).error(path)
     if by_suffix is None:
         raise CheckpointUnknown(not_weights(path), "its format is not known", CHOOSE_ANOTHER_FILE)
     return by_suffix
@@ -146,6 +148,18 @@ _OTHER_FILES = (
     (0, b"\xff\xd8\xff", "a JPEG image"),
     (0, b"GIF8", "a GIF image"),
     (8, b"WEBP", "a WebP image"),
+    (0, b"BM", "a BMP image"),
+    (0, b"II*\0", "a TIFF image"),
+    (0, b"MM\0*", "a TIFF image"),
+    (0, b"\xff\x0a", "a JPEG XL image"),
+    (4, b"JXL \r\n", "a JPEG XL image"),
+    (0, b"8BPS", "a Photoshop document"),
+    (8, b"AVI ", "a video"),
+    (0, b"\x1aE\xdf\xa3", "a video"),
+    (8, b"WAVE", "a sound"),
+    (0, b"ID3", "a sound"),
+    (0, b"fLaC", "a sound"),
+    (0, b"OggS", "a sound or a video"),
     (4, b"ftyp", "a video or an image"),
     (0, b"%PDF", "a PDF document"),
     (0, b"\x7fELF", "a program"),
@@ -321,6 +335,12 @@ def _instead_of_it(name: str, text: str, message: re.Pattern[str]) -> OtherKind:
 def _quoted(text: str) -> str:
     line = " ".join(text.split())
     return f"“{line[:_FEW_CHARACTERS]}{'…' if len(line) > _FEW_CHARACTERS else ''}”"
+
+
+def _text(text: str, size_bytes: int) -> OtherKind:
+    """A text of no known kind: a short one may be what a server said."""
+    why, may_be_a_reply = f"it is a text that begins {_quoted(text)}", size_bytes <= _LONGEST_REPLY_BYTES
+    return OtherKind(why, _IF_A_REPLY if may_be_a_reply else CHOOSE_ANOTHER_FILE, may_be_a_reply)
 
 
 # ---- archives --------------------------------------------------------------------------------------------------------

@@ -14,7 +14,8 @@ from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
-from diffstudio.models.files.file_access import TRUNCATED, damaged, reading, regular_file_size
+from diffstudio.errors import CheckpointUnknown
+from diffstudio.models.files.file_access import CHOOSE_OR_DOWNLOAD, TRUNCATED, damaged, reading, regular_file_size
 
 TYPES = {
     0: "F32",
@@ -85,12 +86,12 @@ class GgufHeader:
 
 
 def read_gguf_header(path: Path) -> GgufHeader:
-    """CheckpointMissing, or CheckpointDamaged for a header that is truncated or invalid."""
+    """CheckpointMissing, CheckpointDamaged for a header that is truncated or invalid, CheckpointUnknown for a version."""
     try:
-        with reading(path, "GGUF"):
+        with reading(path):
             size = regular_file_size(path)
             with path.open("rb") as file:
-                return _Reader(file, size).header()
+                return _Reader(path, file, size).header()
     except (ValueError, struct.error) as error:
         raise damaged(path, str(error), "GGUF") from error
 
@@ -98,15 +99,19 @@ def read_gguf_header(path: Path) -> GgufHeader:
 class _Reader:
     """Reads field after field. Every length is checked before anything is allocated for it."""
 
-    def __init__(self, file: BinaryIO, size: int) -> None:
-        self._file, self._size = file, size
+    def __init__(self, path: Path, file: BinaryIO, size: int) -> None:
+        self._path, self._file, self._size = path, file, size
         self._texts_left, self._bytes_left = _MOST_TEXTS, _MOST_TEXT_BYTES
 
     def header(self) -> GgufHeader:
         if self._file.read(4) != b"GGUF":
-            raise ValueError("it does not start with the magic bytes of GGUF")
+            raise damaged(self._path, "it does not start with the magic bytes of GGUF", "GGUF", CHOOSE_OR_DOWNLOAD)
         if (version := self._number("<I")) not in (2, 3):
-            raise ValueError(f"it has version {version}, and only 2 and 3 are supported")
+            raise CheckpointUnknown(
+                f"{self._path.name} cannot be used",
+                f"it has version {version} of GGUF, and only 2 and 3 are supported",
+                "Download it in one of these versions",
+            )
         tensors = self._limited(self._number("<Q"), _MOST_TENSORS, "tensors")
         entries = self._limited(self._number("<Q"), _MOST_ENTRIES, "entries")
         header, original = GgufHeader(), {}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from diffstudio.errors import CheckpointDangerous
-from diffstudio.models.files.file_access import TRUNCATED, damaged, reading, regular_file_size
+from diffstudio.models.files.file_access import CHOOSE_OR_DOWNLOAD, TRUNCATED, damaged, reading, regular_file_size
 from diffstudio.models.files.formats import archive_kind
 from diffstudio.models.files.pickle_globals import STORAGES, GlobalKind, classify
 from diffstudio.models.files.pickle_interpreter import (
@@ -173,7 +173,7 @@ def _row(path: Path, file: BinaryIO, size: int) -> PickleScan:
         length *= 8
     if not values or values[0] != _MAGIC:
         if scanner.problem and not values and not scanner.names:
-            raise damaged(path, f"as a pickle {scanner.problem}")
+            raise damaged(path, f"as a pickle {scanner.problem}", remedy=CHOOSE_OR_DOWNLOAD)
         return scanner.result(path, "pickles", scanner.problem)
     try:
         if scanner.problem or len(values) < 5 or not isinstance(keys := values[4], list):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from diffstudio.errors import CheckpointUnknown
-from diffstudio.models.files.file_access import damaged, first_line
+from diffstudio.models.files.file_access import damaged, not_read
 from diffstudio.models.files.gguf_header import GgufHeader, read_gguf_header
 from diffstudio.models.files.header import Header, read_header
 from diffstudio.models.files.quantized import FLOAT8_DTYPES, QuantizedTensor, can_dequantize, concatenate
@@ -114,7 +114,7 @@ class GgufWeights:
             OverflowError,
             MemoryError,
         ) as error:
-            raise damaged(path, first_line(error)) from error
+            raise not_read(path, error) from error
         self.shapes: Mapping[str, tuple[int, ...]] = {
             name: header.shapes[name]
             for name in self._tensors

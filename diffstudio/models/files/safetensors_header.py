@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from diffstudio.errors import NOT_A_JSON_OBJECT, CheckpointDamaged, UnexpectedValue, why_unreadable
-from diffstudio.models.files.file_access import damaged, reading, regular_file_size
+from diffstudio.models.files.file_access import CHOOSE_OR_DOWNLOAD, DOWNLOAD_AGAIN, damaged, reading, regular_file_size
 
 
 class TensorEntry(NamedTuple):
@@ -89,13 +89,16 @@ def read_safetensors_header(path: Path) -> SafetensorsHeader:
     overlap, leave gaps or do not fill the file.
     """
     try:
-        with reading(path, _FORMAT):
+        with reading(path):
             size = regular_file_size(path)
             with path.open("rb") as file:
                 prefix = file.read(8)
                 length = struct.unpack("<Q", prefix)[0] if len(prefix) == 8 else size
+                is_header = file.read(1) == b"{"
                 if length > min(LARGEST_HEADER_BYTES, size - 8) or length < 2:
-                    raise _damaged(path, "its header does not fit the file")
+                    remedy = DOWNLOAD_AGAIN if is_header else CHOOSE_OR_DOWNLOAD
+                    raise damaged(path, "its header does not fit the file", _FORMAT, remedy)
+                file.seek(8)
                 header = _json_object(file.read(length))
     except (ValueError, RecursionError) as error:
         raise _damaged(path, f"its header cannot be read: {why_unreadable(error)}") from error

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from diffstudio.errors import CheckpointUnknown
-from diffstudio.models.files.file_access import TRUNCATED, damaged, first_line
+from diffstudio.models.files.file_access import TRUNCATED, damaged, not_read
 from diffstudio.models.files.formats import CHOOSE_ANOTHER_FILE
 from diffstudio.models.files.gguf_header import GgufHeader
 from diffstudio.models.files.header import Header, read_header
@@ -111,7 +111,7 @@ class SafetensorsWeights(_ContextManager):
         except RuntimeError:
             self._file = None  # larger than the address space allows to map: tensors are read one by one
         except (OSError, ValueError, safetensors.SafetensorError) as error:
-            raise damaged(path, first_line(error)) from error
+            raise not_read(path, error) from error
 
     def names(self) -> list[str]:
         return list(self._entries)
@@ -121,7 +121,11 @@ class SafetensorsWeights(_ContextManager):
 
     def dtype(self, name: str) -> torch.dtype:
         if (dtype := TORCH_DTYPES.get(self._entries[name].dtype)) is None:
-            raise damaged(self.path, f"PyTorch has no dtype {self._entries[name].dtype}")
+            raise CheckpointUnknown(
+                f"{self.path.name} cannot be used",
+                f"PyTorch has no dtype {self._entries[name].dtype}",
+                "Download it in another precision",
+            )
         return dtype
 
     def get_tensor(self, name: str) -> Tensor:
@@ -130,7 +134,7 @@ class SafetensorsWeights(_ContextManager):
         try:
             tensor: Tensor = self._file.get_tensor(name)
         except (OSError, ValueError, KeyError, AttributeError, safetensors.SafetensorError) as error:
-            raise damaged(self.path, first_line(error)) from error
+            raise not_read(self.path, error) from error
         return tensor
 
     def _read(self, name: str) -> Tensor:
@@ -141,7 +145,7 @@ class SafetensorsWeights(_ContextManager):
                 file.seek(self._data_start + entry.start)
                 whole = file.readinto(data) == len(data)
         except OSError as error:
-            raise damaged(self.path, first_line(error)) from error
+            raise not_read(self.path, error) from error
         if not whole:
             raise damaged(self.path, TRUNCATED)
         return (
@@ -180,7 +184,7 @@ class PickleWeights(_ContextManager):
             storage = self._storage(tensor)
             return torch.empty(0, dtype=dtype).set_(storage, tensor.offset, tensor.shape, tensor.stride)
         except (OSError, RuntimeError, Unreadable) as error:
-            raise damaged(self.path, first_line(error)) from error
+            raise not_read(self.path, error) from error
 
     def close(self) -> None:
         self._decompressed.clear()

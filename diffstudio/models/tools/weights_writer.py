@@ -24,6 +24,7 @@ from diffstudio.atomic import atomic_write
 from diffstudio.errors import FREE_SPACE_OR_FOLDER, CheckpointDamaged, CheckpointUnknown, StorageProblem
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Layout
+from diffstudio.models.files.file_access import refused
 from diffstudio.models.files.folder_check import check_folder
 from diffstudio.models.files.formats import PICKLES, SAFETENSORS, WeightsFormat, variant, weights_format
 from diffstudio.models.files.lazy_tensor import lazy, materialize
@@ -99,7 +100,7 @@ def _opened(paths: Sequence[tuple[str, Path]]) -> Weights:
             try:
                 file = files.enter_context(FileIO(path))
             except OSError as error:
-                raise _unreadable(path, error) from error
+                raise refused(path, error) from error
             for name, entry in header.tensors.items():
                 if entry.dtype not in TORCH_DTYPES:
                     raise CheckpointUnknown(f"{path.name} uses an unsupported number format", entry.dtype)
@@ -140,14 +141,8 @@ def _read(path: Path, file: FileIO, start: int, entry: TensorEntry) -> Tensor:
                 raise OSError("it ends too early")
             done += count
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise refused(path, error) from error
     return raw.view(TORCH_DTYPES[entry.dtype]).reshape(entry.shape)
-
-
-def _unreadable(path: Path, error: OSError) -> CheckpointDamaged:
-    return CheckpointDamaged(
-        f"{path.name} cannot be read", (error.strerror or str(error)).lower(), "Check the disk, or download it again"
-    )
 
 
 # ---- writing ---------------------------------------------------------------------------------------------------------

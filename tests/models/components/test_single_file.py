@@ -242,7 +242,7 @@ def test_what_is_missing_or_misshapen_is_named(folders: Callable[[str], Made], t
     with pytest.raises(CheckpointDamaged, match="has the shape"):
         load(single(tmp_path / "c.safetensors", "sd1", odd), folder)
     (tmp_path / "d.safetensors").write_text("hello")
-    with pytest.raises(CheckpointDamaged, match="damaged or not a safetensors file"):
+    with pytest.raises(CheckpointDamaged, match="is not a weights file: it is a text that begins “hello”"):
         SingleFileComponents(checkpoint(tmp_path / "d.safetensors", "sd1"))
 
 

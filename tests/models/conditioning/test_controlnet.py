@@ -214,7 +214,7 @@ def test_a_file_and_a_folder(pipelines: Any, tmp_path: Path) -> None:
         expected = control.state_dict()
         assert all(torch.equal(value, expected[name]) for name, value in own.state_dict().items())
     (tmp_path / "text.safetensors").write_text("hello")
-    with pytest.raises(CheckpointDamaged, match="not a safetensors file"):
+    with pytest.raises(CheckpointDamaged, match="is not a weights file: it is a text that begins “hello”"):
         load_controlnet(checkpoint(tmp_path / "text.safetensors", "sd1"), model.network, CPU, torch.float32)
 
 

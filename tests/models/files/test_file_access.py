@@ -49,14 +49,18 @@ def test_a_missing_file_is_a_missing_checkpoint(error: OSError, tmp_path: Path) 
 
 def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
     with (
-        pytest.raises(CheckpointDamaged, match=r"a.gguf is damaged or not a GGUF file: .*\(input/output error\)"),
-        reading(tmp_path / "a.gguf", "GGUF"),
+        pytest.raises(
+            CheckpointDamaged, match=r"a.gguf cannot be read: input/output error. Check the disk, or download"
+        ),
+        reading(tmp_path / "a.gguf"),
     ):
         raise OSError(5, "Input/output error")
     with (
-        pytest.raises(CheckpointDamaged, match=r"a.gguf cannot be read: .*\(odd\). Download it again"),
+        pytest.raises(CheckpointDamaged, match=r"a.gguf cannot be read: permission denied. Change its permissions"),
         reading(tmp_path / "a.gguf"),
     ):
+        raise PermissionError(13, "Permission denied")
+    with pytest.raises(CheckpointDamaged, match=r"a.gguf cannot be read: odd"), reading(tmp_path / "a.gguf"):
         raise OSError("odd")
     with reading(tmp_path / "a.gguf"):
         pass
@@ -99,3 +103,27 @@ def test_a_configuration_is_read_up_to_its_limit(tmp_path: Path) -> None:
         read_json(path, 9)
     with pytest.raises(CheckpointMissing, match="does not exist"):
         read_json_object(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (PermissionError(13, "Permission denied"), "a.json cannot be read: permission denied. Change its permissions."),
+        (
+            OSError(5, "Input/output error"),
+            "a.json cannot be read: input/output error. Check the disk, or download it again.",
+        ),
+    ],
+)
+def test_what_the_system_refuses_is_not_called_damaged(
+    error: OSError, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.json").write_text("{}")
+
+    def refuse(_: Path) -> bytes:
+        raise error
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(CheckpointDamaged) as raised:
+        read_json(tmp_path / "a.json")
+    assert str(raised.value) == said

@@ -184,12 +184,10 @@ FAILED = {  # what a server or Git leaves in place of the weights
     "JSON error": (b'{"error":"Repository not found"}', "JSON text.*“Repository not found”"),
     "JSON error with a code": (b'{\n "code": 401, "message": "Unauthorized"}', "“Unauthorized”"),
     "JSON error in a list": (b'{"errors":[{"detail":"The creator requires you to be logged in"}]}', "logged in”"),
-    "text": (b"Entry not found", "it is a text that begins “Entry not found”"),
+    "text": (b"Entry not found", "begins “Entry not found”. Download it again if a server sent that.*another file"),
     "sentence": (b"Invalid username or password.", "it is a text that begins"),
     "word": (b"Unauthorized.", "it is a text that begins"),
     "sentences": (b"Access to this model is restricted.\nSign in and accept its licence.", "it is a text that begins"),
-    "long text": (b"Invalid username or password. " * 99, "begins “Invalid .*…”"),
-    "text that is longer than what is read": (b"x" * 4095 + "ä".encode(), "it is a text"),
     "nothing": (b"", "it is empty"),
     "zeros": (bytes(9000), "begins with zeros"),
 }
@@ -232,6 +230,16 @@ OTHERS = {
     "config": (b'{"_class_name": "UNet2DConditionModel"}', "the configuration of a model"),
     "workflow": (b'{"3": {"class_type": "KSampler"}}', "a ComfyUI workflow"),
     "JSON": (b'{"a.weight": "b.weight"}', "a JSON text. Choose another file"),
+    "text": (b"Once upon a time there was a file. " * 99, "a text that begins “Once upon .*…”. Choose another file"),
+    "text that is longer than what is read": (
+        b"x" * 4095 + "ä".encode(),
+        "a text that begins “x*…”. Choose another file",
+    ),
+    "BMP": (b"BM\x36\x30\0\0\0\0\0\0\x36\0\0\0" + bytes(range(99)), "a BMP image. Choose another file"),
+    "TIFF": (b"II*\0\x08\0\0\0" + bytes(range(99)), "a TIFF image. Choose another file"),
+    "Matroska": (b"\x1aE\xdf\xa3" + bytes(range(99)), "a video"),
+    "MP3": (b"ID3\4\0" + bytes(range(99)), "a sound"),
+    "office document": (zipped(["[Content_Types].xml", "word/document.xml"]), "a zip file, but not one of PyTorch's"),
     "XML": (b"<?xml version='1.0'?><svg>", "an XML text. Choose"),
     "tokenizer.json": (json.dumps({"version": "1.0", "added_tokens": []}).encode(), TOKENIZER),
     "tokenizer_config.json": (b'{"tokenizer_class": "CLIPTokenizer"}', TOKENIZER),
@@ -271,6 +279,13 @@ def test_a_healthy_file_of_another_kind_is_named(name: str, suffix: str, tmp_pat
     problem = named(tmp_path / f"model{suffix}")
     assert isinstance(problem, CheckpointUnknown), str(problem)
     assert re.search(f"is not a weights file: it is {expected}", str(problem)), str(problem)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".gguf", ".ckpt"])
+def test_of_a_file_of_no_known_kind_not_only_a_download_is_advised(suffix: str, tmp_path: Path) -> None:
+    (tmp_path / f"model{suffix}").write_bytes(b"\xf0\x9f\xff\xf0" * 30)
+    problem = named(tmp_path / f"model{suffix}")
+    assert problem.remedy == "Choose another file, or download it again if it was a model"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from diffstudio.errors import CheckpointDamaged, CheckpointMissing, CheckpointProblem
+from diffstudio.errors import CheckpointDamaged, CheckpointMissing, CheckpointProblem, CheckpointUnknown
 from diffstudio.models.files import gguf_header
 from diffstudio.models.files.gguf_header import GgufHeader, read_gguf_header
 from diffstudio.models.files.quantized_reader import open_rows
@@ -195,10 +195,15 @@ GGUFS: dict[str, tuple[bytes, str]] = {
         ),
         "shape",
     ),
-    "another version": (gguf_file(0, 0, version=99), "version"),
     "cut short": (gguf_file(3, 0, gguf_tensor())[:-3], "cut short"),
     "no GGUF": (b"\xf0\x9f\xff\xf0", "magic bytes"),
 }
+
+
+def test_another_version_is_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "a.gguf").write_bytes(gguf_file(0, 0, version=99))
+    with pytest.raises(CheckpointUnknown, match="version 99 of GGUF, and only 2 and 3 are supported"):
+        read_checkpoint(tmp_path / "a.gguf")
 
 
 @pytest.mark.parametrize("name", GGUFS)

@@ -179,7 +179,7 @@ def test_safetensors_larger_than_the_address_space_are_read_one_by_one(
         with pytest.raises(CheckpointDamaged, match="a.safetensors cannot be read: it was cut short"):
             file.get_tensor(last)
         path.unlink()
-        with pytest.raises(CheckpointDamaged, match="a.safetensors cannot be read: .*No such file"):
+        with pytest.raises(CheckpointDamaged, match="a.safetensors cannot be read: no such file"):
             file.get_tensor(last)
 
 
@@ -202,7 +202,7 @@ def test_a_dtype_that_pytorch_does_not_have(tmp_path: Path) -> None:
     path.write_bytes(safetensors_file({"a": safetensors_entry(0, 1, (2,), "F4")}, 1))
     with open_weights(path) as file:
         assert file.shape("a") == (2,)
-        with pytest.raises(CheckpointDamaged, match="a.safetensors cannot be read: PyTorch has no dtype F4"):
+        with pytest.raises(CheckpointUnknown, match="PyTorch has no dtype F4. Download it in another precision"):
             file.dtype("a")
 
 
@@ -243,7 +243,7 @@ def test_a_pickle_that_vanished_or_cannot_be_opened(tmp_path: Path) -> None:
     torch.save({"a": torch.ones(1000)}, tmp_path / "a.pt")
     with open_weights(tmp_path / "a.pt") as file:
         (tmp_path / "a.pt").unlink()
-        with pytest.raises(CheckpointDamaged, match="a.pt cannot be read: .*No such file"):
+        with pytest.raises(CheckpointDamaged, match="a.pt cannot be read: no such file"):
             file.get_tensor("a")
     torch.save({"epoch": 3}, tmp_path / "b.pt")
     with open_weights(tmp_path / "b.pt") as file:

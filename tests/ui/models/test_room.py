@@ -172,7 +172,7 @@ def test_what_cannot_be_used_says_why_and_offers_no_generating(
 ) -> None:
     room = show()
     room.set_checkpoints(*some)
-    for row, why in ((2, "does not recognise this file"), (3, "is damaged or not a safetensors file")):
+    for row, why in ((2, "does not recognise this file"), (3, "is not a weights file")):
         pick(qtbot, room, row)
         assert why in room.details.description.text()
         assert not room.details.use.isVisible() and not room.details.training_table.facts()
