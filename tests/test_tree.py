@@ -83,7 +83,7 @@ TESTED_IN = {
     "studio/evaluations/compare/test_result.py": "studio/evaluations/compare/page",
     "studio/evaluations/plots/test_files.py": "studio/evaluations/plots/figure",
     "studio/evaluations/anomalies/test_anomalies.py": (
-        "studio/evaluations/anomalies/choice studio/evaluations/anomalies/detectors studio/evaluations/anomalies/result"
+        "studio/evaluations/anomalies/detectors studio/evaluations/anomalies/result"
     ),
     "studio/evaluations/attention/test_attention.py": "studio/evaluations/attention/prompts studio/evaluations/attention/result",
     "studio/evaluations/image_map/test_image_map.py": (

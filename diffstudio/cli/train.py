@@ -271,9 +271,11 @@ class _TrainingProgress:
 
     def __init__(self) -> None:
         self._last = 0.0
+        self._measure = "held-out loss"
 
     def __call__(self, event: RunEvent) -> None:
         from diffstudio.training.run import events as run
+        from diffstudio.training.run.verdict import held_out_measure
 
         match event:
             case run.RunStep(
@@ -289,11 +291,12 @@ class _TrainingProgress:
                 if sys.stderr.isatty() or time.monotonic() - self._last >= 30:
                     self._last = time.monotonic()
                     progress(f"decoding image {done:,} of {images:,}", last=done == images)
-            case run.RunStarted(why=why, images=images, parameters=parameters):
+            case run.RunStarted(why=why, images=images, parameters=parameters, objective=objective):
+                self._measure = held_out_measure(objective).removeprefix("the ")
                 self._line(f"{images:,} image{'s' if images != 1 else ''}, {parameters / 1e6:.1f} M parameters. {why}")
             case run.RunHeldOut(step=step, loss=loss, upper_loss=upper, splits=splits):
                 more = "" if upper is None else f", of the upper level {upper:.4f}"
-                what = f"cross-validated loss of {splits} folds" if splits else "held-out loss"
+                what = f"cross-validated loss of {splits} folds" if splits else self._measure
                 self._line(f"step {step:,}: {what} {formatted(loss, '.4f')}{more}")
             case run.RunSamples(step=step, ema=ema):
                 self._line(f"step {step:,}: samples in {ema}")

@@ -7,9 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
-from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, DiffstudioError, RunProblem
+from diffstudio.errors import (
+    BadRequest,
+    CheckpointDamaged,
+    CheckpointMissing,
+    CheckpointUnknown,
+    DiffstudioError,
+    RunProblem,
+)
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import FAMILIES, is_trained_here
+from diffstudio.models.detection.types import Role
 from diffstudio.models.files.formats import INDEX
 from diffstudio.models.library.library import Library
 from diffstudio.training.recipe import DataRecipe, Recipe
@@ -106,6 +114,12 @@ def _found(name: str, library: Library) -> Subject:
         return FolderSubject(folder.resolve().name or str(folder), folder)
     if folder is not None and not (folder / INDEX).is_file():
         return _checkpoint(library.find(RunFolder(folder).latest_checkpoint))
+    if _is_missing(name):
+        raise CheckpointMissing(
+            f"There is neither a checkpoint nor a folder of images at {name}",
+            "it may have been moved, renamed or deleted",
+            "Choose it again",
+        )
     return _checkpoint(library.find(name))
 
 
@@ -122,12 +136,27 @@ def _as_folder(name: str) -> Path | None:
         return None
 
 
+def _is_missing(name: str) -> bool:
+    """Whether a name is a path from the root of the disk at which nothing is."""
+    try:
+        return Path(name).is_absolute() and not Path(name).exists()
+    except (OSError, ValueError):
+        return False
+
+
 def _checkpoint(checkpoint: Checkpoint) -> CheckpointSubject:
-    if not is_trained_here(checkpoint.family) or not checkpoint.can_generate:
-        family = FAMILIES[checkpoint.family].title if checkpoint.family in FAMILIES else ""
+    if not checkpoint.can_generate:
+        known = checkpoint.role is not Role.UNKNOWN
+        raise CheckpointUnknown(
+            f"{checkpoint.name} does not generate images",
+            f"its type is {checkpoint.role.replace('_', ' ')}" if known else checkpoint.reason.rstrip("."),
+            "Choose a checkpoint that was trained here",
+        )
+    if not is_trained_here(checkpoint.family):
+        family = FAMILIES[checkpoint.family].title if checkpoint.family in FAMILIES else "another program"
         raise CheckpointUnknown(
             f"{checkpoint.name} was not trained here",
-            f"it is of the family {family}, and which images it was trained on is not known" if family else "",
+            f"it is of the family {family}, and which images it was trained on is not known",
             "Generate a folder of images with it, and evaluate that",
         )
     try:

@@ -48,6 +48,28 @@ def with_one_call_size(recipe: Recipe, sides: Sequence[int], *, accelerator: boo
     return replace(recipe, data=replace(recipe.data, size=size), network=network), f"{size} px, {fits}"
 
 
+def with_image_size(recipe: Recipe, size: int) -> Recipe:
+    """The recipe with square images of `size` px; of a VAE or GAN that is trained from scratch, the network follows.
+
+    Its coarsest grid stays at about four cells per side, from which it composes a whole image, and blocks at full
+    resolution do not become larger than 64 cells: at larger sizes, cells of several px are folded into channels.
+    """
+    data, network = replace(recipe.data, size=size), recipe.network
+    if recipe.objective.kind is ObjectiveName.DIFFUSION or recipe.run.start_from or size == recipe.data.size:
+        return replace(recipe, data=data)
+    patch, stem = max(2, _power_of_two(size // _GRID)), network.stem
+    if stem > 1:
+        stem = max(1, _power_of_two(stem * size // recipe.data.size))
+    while size // stem > _LARGEST_ACCELERATED:
+        stem *= 2
+    return replace(recipe, data=data, network=replace(network, patch=patch, stem=min(stem, patch)))
+
+
+def _power_of_two(most: int) -> int:
+    """The largest power of two up to a number; 1 below 1."""
+    return 1 << max(0, most.bit_length() - 1)
+
+
 def with_diff_augment(recipe: Recipe, images: int) -> Recipe:
     """The recipe of a GAN with `auto` DiffAugment resolved by the number and size of the images."""
     if recipe.objective.kind is not ObjectiveName.GAN or recipe.objective.diff_augment != "auto":

@@ -22,7 +22,7 @@ from diffstudio.training.run.follow import restore_everywhere
 from diffstudio.training.run.monitor import DivergenceMonitor, StepMeter
 from diffstudio.training.run.run_folder import RunRequest
 from diffstudio.training.run.setup import RunContext
-from diffstudio.training.run.verdict import held_out_measure
+from diffstudio.training.run.verdict import held_out_measure, measurements_since_best
 
 DEFAULT_PATIENCE = 6  # held-out losses without a new minimum, of the 24 in a run whose length is a time
 EARLIEST_STOP = 0.5  # share of the time: while the rate is high, a loss may rise that falls again with it
@@ -173,7 +173,7 @@ class Training:
             return None
         if recipe.patience < 0 and self._progress() < EARLIEST_STOP:
             return None
-        since = sum(1 for step, _ in losses if step > max(best, recipe.first_step))
+        since = measurements_since_best(self._trainer.objective.kind.value, tuple(losses), recipe.first_step)
         if since < patience:
             return None
         lowest = dict(losses)[best]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
+from statistics import median
 
 from diffstudio.evaluation.interval import share_interval
 from diffstudio.training.data.split import MIN_IMAGES_TO_HOLD_OUT
@@ -21,7 +22,9 @@ FEWEST_HELD_OUT = 4  # below, the held-out loss is that of single images
 FEWEST_MEASUREMENTS = 4
 _STILL_FALLING = "It is still falling: train for longer."
 _MORE_IMAGES = "It has stopped falling: more images, or images that have more in common, are needed."
-_FEWEST_EPOCHS = 3.0  # below this a loss that no longer falls says nothing about the number of images
+# Below so many epochs, a measure that no longer falls says nothing about the number of images. GANs need many more.
+_FEWEST_EPOCHS, _FEWEST_EPOCHS_OF_GAN = 3.0, 30.0
+_STEADY = 3  # measurements of a GAN, of which the median counts
 BEYOND_BASELINE = 0.95  # of the Gaussian model's loss: below, the network knows more than it
 COLLAPSED_SPREAD = 0.25  # relative to the distance between training images, overall or within a class
 COLLAPSED_COVERAGE = 0.25  # relative to the coverage by as many training images
@@ -132,9 +135,9 @@ def _by_cross_validation(evidence: Evidence, found: CrossValidation) -> tuple[Ou
 
 
 def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
-    losses, measure = evidence.losses, held_out_measure(evidence.kind)
+    losses, measure = judged_losses(evidence.kind, evidence.losses), held_out_measure(evidence.kind)
     lowest = min((loss for _, loss in losses), default=math.inf)
-    falling = still_falling(losses)
+    falling = still_falling(losses) or _is_lowest_of_gan(evidence)
     why, enough = _collapse(evidence), len(losses) >= FEWEST_MEASUREMENTS
     if (
         why and enough and evidence.kind != "diffusion"
@@ -156,14 +159,15 @@ def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
         return Outcome.TOO_LITTLE, f"Too early to say: {measure} was measured too few times."
     if falling:
         return Outcome.LEARNING, f"It is learning: {measure} is still falling. More steps will improve it."
-    best, last = best_step(losses), losses[-1][1]
+    best, last = best_step(evidence.losses), evidence.losses[-1][1]
+    lowest = min(loss for _, loss in evidence.losses)
     since = f"since step {best:,} {measure} has "
     changed = f"risen by {last / lowest - 1:.0%}" if has_risen(losses) else "not improved"
     return Outcome.READY, f"Ready: {since}{changed}. The checkpoint of that step is the best; more steps do not help."
 
 
 def _stopped_falling(evidence: Evidence) -> str:
-    if evidence.epochs >= _FEWEST_EPOCHS:
+    if evidence.epochs >= (_FEWEST_EPOCHS_OF_GAN if evidence.kind == "gan" else _FEWEST_EPOCHS):
         return _MORE_IMAGES
     return (
         f"It has stopped falling, but each image was seen only {evidence.epochs:,.1f} times: too early to say whether more "
@@ -204,6 +208,34 @@ def _against_collapse(evidence: Evidence) -> str:
     if evidence.kind == "gan":
         return "Train with gan_loss = r3gan and a higher gamma, which prevents it, or use an earlier checkpoint."
     return "Start again with a lower learning rate, or use an earlier checkpoint."
+
+
+def judged_losses(kind: str, losses: tuple[tuple[int, float], ...]) -> tuple[tuple[int, float], ...]:
+    """The held-out losses by which a run is judged: of a GAN, running medians of three.
+
+    The distance of a GAN goes up and down by tens of percent while it falls, so one low measurement is mostly chance. The
+    best checkpoint is still that of the lowest measurement.
+    """
+    if kind != "gan":
+        return losses
+    finite = [(step, loss) for step, loss in losses if math.isfinite(loss)]
+    windows = [finite[max(0, place + 1 - _STEADY) : place + 1] for place in range(len(finite))]
+    return tuple((window[-1][0], median(loss for _, loss in window)) for window in windows)
+
+
+def measurements_since_best(kind: str, losses: tuple[tuple[int, float], ...], first_step: int = 0) -> int:
+    """How many measurements after `first_step` were no better than the best one.
+
+    Of a GAN they are counted from its lowest running median: one measurement that is low by chance must not end its run.
+    """
+    best = max(best_step(losses) or 0, best_step(judged_losses(kind, losses)) or 0, first_step)
+    return sum(1 for step, _ in losses if step > best)
+
+
+def _is_lowest_of_gan(evidence: Evidence) -> bool:
+    """Whether a GAN's newest measurement is its lowest, which its running median does not show yet."""
+    losses = evidence.losses
+    return evidence.kind == "gan" and len(losses) > 1 and best_step(losses) == losses[-1][0]
 
 
 def still_falling(losses: tuple[tuple[int, float], ...]) -> bool:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from diffstudio.studio.curves.curve import NoiseCurve
 from diffstudio.studio.curves.saved import saved_curves
+from diffstudio.training.network_sizes.one_call_size import with_image_size
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe.network_recipe import NetworkName
 from diffstudio.training.recipe.objective_recipe import NoiseLevelsName, ObjectiveName
@@ -102,10 +103,13 @@ class RecipeOptions:
         if self == before:
             return recipe
         data, optimiser, objective, upper = recipe.data, recipe.optimiser, recipe.objective, recipe.upper
+        network = recipe.network
         size, factor = self.size if isinstance(self.size, TwoLevels) else (self.size, 0)
         if factor != upper.factor:
             patch = _PATCH_OF_FACTOR.get(factor, upper.patch)
             upper = replace(upper, factor=factor, patch=patch, margin=patch // 2)
+        if size != data.size:
+            network = with_image_size(recipe, size).network
         data = replace(
             data,
             size=size,
@@ -125,7 +129,7 @@ class RecipeOptions:
         elif self.noise_levels != before.noise_levels:
             mean, deviation = _MEAN_AND_DEVIATION.get(self.noise_levels, (objective.mean, objective.deviation))
             objective = replace(objective, noise_levels=self.noise_levels, mean=mean, deviation=deviation)
-        return replace(recipe, data=data, upper=upper, optimiser=optimiser, objective=objective)
+        return replace(recipe, data=data, network=network, upper=upper, optimiser=optimiser, objective=objective)
 
     def _amount(self, augmentation: str, recipe_amount: float) -> float:
         return 0.0 if augmentation not in self.augmentations else recipe_amount or _DEFAULT_AMOUNTS[augmentation]

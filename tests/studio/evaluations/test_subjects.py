@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from diffstudio import paths
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointMissing, CheckpointUnknown, DiffstudioError
@@ -16,6 +18,7 @@ from diffstudio.studio.evaluations.subjects import CheckpointSubject, FolderSubj
 from tests.models.headers import unet, write_header
 from tests.models.tiny import write_tiny_checkpoint
 from tests.studio.evaluations.small_models import RECIPE, write_checkpoint
+from tests.studio.generation.test_enlarge import write_upscaler
 
 
 def test_checkpoints_by_name_path_and_run_and_folders_of_images(tmp_path: Path) -> None:
@@ -65,6 +68,23 @@ def test_a_checkpoint_of_another_program_was_not_trained_here(tmp_path: Path) ->
     path = write_header(tmp_path / "sd15.safetensors", unet("sd1"))
     with pytest.raises(CheckpointUnknown, match=r"sd15 was not trained here.*Generate a folder of images with it"):
         find_subjects((str(path),), Library())
+
+
+def test_what_was_moved_and_what_generates_nothing_is_said(tmp_path: Path) -> None:
+    gone = tmp_path / "made on Monday"
+    with pytest.raises(
+        CheckpointMissing, match=r"neither a checkpoint nor a folder of images at .*made on Monday: it may"
+    ):
+        find_subjects((str(gone),), Library())
+    with pytest.raises(CheckpointMissing, match="There is no checkpoint called 'made on Monday'"):
+        find_subjects(("made on Monday",), Library())
+    with pytest.raises(CheckpointMissing):
+        find_subjects((f"/{300 * 'x'}",), Library())  # longer than a name can be
+    upscaler, other = write_upscaler(tmp_path / "upscaler.safetensors"), tmp_path / "other.safetensors"
+    save_file({"a": torch.zeros(2)}, other)
+    for path, why in ((upscaler, "upscaler does not generate images: its type is upscaler"), (other, "tensor names")):
+        with pytest.raises(CheckpointUnknown, match=why):
+            find_subjects((str(path),), Library())
 
 
 def test_runs_that_read_their_folders_differently_do_not_share_a_table(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from diffstudio.networks.autoencoder import Autoencoder
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.gan import Generator
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord
+from diffstudio.training.network_sizes.one_call_size import with_image_size
 from diffstudio.training.network_sizes.recipe_size import memory_bytes, parameter_count, size_problem
 from diffstudio.training.objectives.autoencoder import autoencoder_config
 from diffstudio.training.objectives.gan import gan_config
@@ -55,6 +56,36 @@ def test_as_large_as_the_images_are_up_to_what_the_machine_trains(
         assert recipe.network.width == named_recipes()[name].network.width * (2 if wider else 1)
     tiny = choose_recipe("tiny", report(side, count), accelerator=accelerator).recipe
     assert tiny.data.size == named_recipes()["tiny"].data.size
+
+
+@pytest.mark.parametrize("size", [8, 16, 32, 48, 64, 96, 128, 192, 256])
+@pytest.mark.parametrize("minutes", [None, 1])
+def test_the_network_follows_the_image_size_that_a_person_chooses(size: int, minutes: float | None) -> None:
+    """At 128 px the patches of the recipe for 32 px would make the coarsest grid, from which images are composed, 16 cells
+    wide, and full-resolution blocks would take 16 times as long and 12 GiB.
+    """
+    for name in ("vae", "gan"):
+        before = choose_recipe(name, report(500, 100), minutes=minutes).recipe
+        recipe = with_image_size(before, size)
+        network = recipe.network
+        assert recipe.data.size == size and size % network.patch == 0 and size_problem(recipe) == ""
+        assert 4 <= size // network.patch < 8 and size // network.stem <= 64 and network.stem <= network.patch
+        assert network == replace(before.network, patch=network.patch, stem=network.stem), "nothing else changes"
+        if size <= 64 and minutes is None:
+            assert network.stem == 1
+        if minutes is not None and size >= 32:
+            finest = before.data.size // before.network.stem
+            assert finest <= size // network.stem < 2 * finest, "as fast as before"
+        with torch.device("meta"):
+            Autoencoder(autoencoder_config(recipe, 0, 0)) if name == "vae" else Generator(gan_config(recipe, 0, 0))
+    assert with_image_size(before, before.data.size) == before
+
+
+def test_networks_that_are_given_keep_their_shape_at_another_image_size() -> None:
+    gan, diffusion = named_recipes()["gan"], named_recipes()["tiny"]
+    started = replace(gan, run=replace(gan.run, start_from="a checkpoint"))
+    for recipe in (started, diffusion):
+        assert with_image_size(recipe, 128) == replace(recipe, data=replace(recipe.data, size=128))
 
 
 def test_diff_augment_is_for_fewer_than_5000_images() -> None:

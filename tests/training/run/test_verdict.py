@@ -12,7 +12,14 @@ import pytest
 from diffstudio.training.evidence.cross_validation import CrossValidation
 from diffstudio.training.evidence.evidence import Evidence
 from diffstudio.training.objectives.objective import Diversity
-from diffstudio.training.run.verdict import Outcome, best_step, still_falling, verdict
+from diffstudio.training.run.verdict import (
+    Outcome,
+    best_step,
+    judged_losses,
+    measurements_since_best,
+    still_falling,
+    verdict,
+)
 
 RECORDED = json.loads((Path(__file__).parents[2] / "data" / "verdicts" / "evidence.json").read_text(encoding="utf-8"))
 
@@ -178,11 +185,44 @@ def test_a_cross_validated_run_is_judged_by_the_pooled_loss_and_quotes_it() -> N
 
 def test_more_images_are_not_asked_for_before_those_there_are_were_seen() -> None:
     """18 steps of 8 images on a folder of 200: the distance of a GAN wanders long before its images could be too few."""
-    early = evidence(kind="gan", step=18, epochs=0.9, losses=losses(2.07, 0.93, 1.1, 1.3), baseline=0.5)
+    early = evidence(kind="gan", step=18, epochs=0.9, losses=losses(0.93, 2.07, 1.1, 1.3), baseline=0.5)
     found = verdict(early)
     assert found.outcome is Outcome.TOO_LITTLE and "seen only 0.9 times: too early to say" in found.sentence
     assert "More steps" not in found.sentence and "are needed" not in found.sentence
-    assert "are needed" in verdict(replace(early, epochs=3.0)).sentence
+    assert "seen only 3.1 times" in verdict(replace(early, epochs=3.1)).sentence, "a GAN needs many more"
+    assert "are needed" in verdict(replace(early, epochs=30.0)).sentence
+    assert "are needed" in verdict(replace(early, kind="vae", epochs=3.0)).sentence
+
+
+# R3GAN at 64 px on 1,753 emoji in 169 steps, about as many as fit into six minutes of one core.
+_DISTANCES = (1.542, 0.595, 0.722, 0.077, 0.269, 0.123, 0.114, 0.080, 0.076, 0.060, 0.066, 0.071)
+
+
+def test_the_distance_of_a_gan_is_judged_by_running_medians() -> None:
+    """It rises and falls by tens of percent while it falls, so a single low measurement is mostly chance."""
+    young = evidence(kind="gan", step=169, epochs=3.1, losses=losses(*_DISTANCES), baseline=0.0447)
+    found = verdict(young)
+    assert found.outcome is Outcome.TOO_LITTLE and found.sentence.endswith("It is still falling: train for longer.")
+    assert found.best_step == 1000 and "lowest 0.0600 at step 1,000" in " ".join(found.evidence), "of one measurement"
+    assert "has stopped falling" in verdict(replace(young, kind="diffusion")).sentence
+    lucky = losses(0.9, 0.6, 0.2, 0.58, 0.55, 0.52, 0.5, 0.48)  # the third is chance
+    assert verdict(replace(young, losses=lucky, baseline=1.0)).outcome is Outcome.LEARNING
+    assert verdict(replace(young, losses=lucky, baseline=0.5)).outcome is Outcome.TOO_LITTLE, "nor does it beat blurs"
+    risen = losses(0.9, 0.6, 0.4, 0.41, 0.42, 0.5, 0.55, 0.6, 0.62, 0.61)
+    ready = verdict(replace(young, losses=risen, baseline=1.0))
+    assert ready.outcome is Outcome.READY and "since step 300" in ready.sentence and "risen by 52%" in ready.sentence
+    newest = verdict(replace(young, losses=losses(0.9, 0.6, 0.5, 0.7, 0.6, 0.7, 0.65, 0.4), baseline=1.0))
+    assert newest.outcome is Outcome.LEARNING, "the newest is the lowest"
+    assert judged_losses("gan", losses(0.5, math.nan, 0.3, 0.4)) == ((100, 0.5), (300, 0.4), (400, 0.4))
+    assert judged_losses("vae", risen) is risen
+
+
+def test_a_single_low_measurement_does_not_end_the_run_of_a_gan() -> None:
+    lucky = losses(0.9, 0.6, 0.2, 0.58, 0.55, 0.52, 0.5, 0.48, 0.47)
+    assert measurements_since_best("diffusion", lucky) == 6 and measurements_since_best("gan", lucky) == 0
+    risen = losses(0.9, 0.6, 0.4, 0.41, 0.42, 0.5, 0.55, 0.6, 0.62, 0.61)
+    assert measurements_since_best("gan", risen) == 6 and measurements_since_best("diffusion", risen) == 7
+    assert measurements_since_best("diffusion", risen, 900) == 1 and measurements_since_best("gan", ()) == 0
 
 
 def test_one_image_and_equal_images_keep_their_sentence_with_cross_validation() -> None:

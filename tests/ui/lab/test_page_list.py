@@ -87,8 +87,11 @@ def test_the_total_time_is_said_before_the_start(qtbot: QtBot, dressed: QApplica
     assert view.problem.text() == "Trains 9 runs: 1 h 30 min in all, plus the evaluation."
     view.form.fill(["/photos", "--minutes", "1", "--models", "gan", "--seeds", "1"])
     assert view.problem.text() == "Trains 1 run: 1 min in all, plus the evaluation."
+    view.form.fill(["/photos", "--minutes", "1", "--models", "none", "--with", "/made"])
+    assert view.problem.text().startswith("Trains nothing") and view.start.isEnabled()
     view.form.fill(["/photos", "--minutes", "1", "--models", "none"])
-    assert view.problem.text().startswith("Trains nothing")
+    assert view.problem.text() == "Choose a model to train, or add a checkpoint or a folder to compare."
+    assert not view.start.isEnabled()
 
 
 def test_the_proof_has_no_fewer_classifiers_than_the_command_accepts(qtbot: QtBot, dressed: QApplication) -> None:

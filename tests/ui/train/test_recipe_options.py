@@ -10,11 +10,13 @@ import pytest
 
 from diffstudio.studio.curves.curve import NoiseCurve
 from diffstudio.studio.curves.saved import NamedCurve, delete_curve, save_curve
+from diffstudio.training.network_sizes.one_call_size import with_image_size
 from diffstudio.training.network_sizes.recipe_size import size_problem
 from diffstudio.training.recipe import DataRecipe, NetworkRecipe, ObjectiveRecipe, Recipe
 from diffstudio.training.recipe.network_recipe import NetworkName
 from diffstudio.training.recipe.objective_recipe import NoiseLevelsName, ObjectiveName
 from diffstudio.training.recipe.optimiser_recipe import OptimiserName
+from diffstudio.training.recipe_choice import named_recipes
 from diffstudio.ui.train.recipe_options import (
     DRAWN,
     FLIPS,
@@ -38,6 +40,13 @@ def test_options_are_read_from_a_recipe_and_change_nothing_by_themselves() -> No
     options = RecipeOptions.from_recipe(recipe)
     assert options == RecipeOptions(96, OptimiserName.MUON, NoiseLevelsName.LOGIT_NORMAL, (FLIPS, SHIFTS))
     assert options.apply_to(recipe) is recipe
+
+
+def test_the_network_of_a_gan_follows_the_chosen_image_size() -> None:
+    recipe = named_recipes()["gan"]
+    larger = replace(RecipeOptions.from_recipe(recipe), size=128).apply_to(recipe)
+    assert (larger.data.size, larger.network.patch, larger.network.stem) == (128, 32, 2)
+    assert larger == replace(with_image_size(recipe, 128), data=larger.data) and larger.data.fit == recipe.data.fit
 
 
 def test_a_changed_option_changes_what_belongs_to_it_and_no_more() -> None:

@@ -30,6 +30,7 @@ from diffstudio.studio.evaluations.anomalies.choice import (
     choose,
     choose_map,
     compare_detectors,
+    note_on_overlooked,
 )
 from diffstudio.studio.evaluations.anomalies.detectors import Detectors, available
 from diffstudio.studio.evaluations.anomalies.normals import notes_on_normals
@@ -154,6 +155,7 @@ class _Search:
         limit = threshold(known, rate)
         scored = sorted(self._scored(compared, name, shown, known, rate), key=lambda one: (one.p_value, -one.score))
         suspicious = [real.dataset.paths[int(held_out[index])].as_posix() for index in outliers(known)]
+        notes += note_on_overlooked(scored, name, len(known))
         notes += notes_on_normals(real, training, held_out, detectors, suspicious)
         return AnomaliesResult(
             str(request.folder),
@@ -307,12 +309,12 @@ def _check_folders(request: AnomaliesRequest) -> None:
 def _notes(real: RealFolder, images: ImageDataset, found: FolderReport, subject: CheckpointSubject | None) -> list[str]:
     notes = left_out(real.report, real.dataset.skipped, real.dataset.unfit)
     shared = shared_images(images, real.dataset)
-    notes += notes_on_compared(found.folder.name, images, found, real, "their scores are too low", alike=not shared)
+    notes += notes_on_compared(found.folder.name, images, found, real, "their scores mean nothing", alike=not shared)
     notes += duplicate_notes("the folder", map(digest_and_flatness, pixels_of(images, range(len(images)))))
     if shared:
         notes.append(
-            f"{len(shared):,} of {len(images):,} images are also among the normal ones, such as {shared[0]}: their scores are "
-            "too low, because they were used for training or comparison."
+            f"{len(shared):,} of {len(images):,} images are also among the normal ones, such as {shared[0]}: their scores mean "
+            "nothing, because they were used for training or comparison. Remove them from the folder."
         )
     if subject is not None and (unknown := unknown_split(subject)):
         notes.append(unknown)

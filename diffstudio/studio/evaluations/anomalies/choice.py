@@ -14,7 +14,7 @@ from diffstudio.errors import BadRequest, unknown_name
 from diffstudio.evaluation.anomalies.calibration import auroc_interval, combined
 from diffstudio.evaluation.anomalies.defects import KINDS, defects
 from diffstudio.evaluation.anomalies.pixel_regression import PixelRegression, highest
-from diffstudio.evaluation.interval import Interval
+from diffstudio.evaluation.interval import Interval, share_interval
 from diffstudio.studio.evaluations.anomalies.detectors import Detectors, Maps, OnImages, Scores
 from diffstudio.studio.evaluations.anomalies.request import AUTO
 from diffstudio.studio.evaluations.anomalies.result import (
@@ -23,6 +23,7 @@ from diffstudio.studio.evaluations.anomalies.result import (
     OF_WHOLE_IMAGES,
     TITLES,
     DetectorResult,
+    ScoredImage,
 )
 
 MOST_DEFECTS = 100
@@ -160,3 +161,27 @@ def choose_map(results: Sequence[DetectorResult], requested: str) -> tuple[str, 
         f"The heat maps are those of “{TITLES[best]}”, which show best where defects were drawn (AUROC of pixels "
         f"{areas[best]:.3f})."
     )
+
+
+def note_on_overlooked(images: Sequence[ScoredImage], used: str, held_out: int) -> list[str]:
+    """A sentence on images that are called normal although other detectors score them above all `held_out` normal images.
+
+    Drawn defects are small, so the detector that finds them best may overlook images that differ as a whole. One normal
+    image in held_out + 1 scores so high with any one detector by chance: there is a note where there are more.
+    """
+    least = 1 / (held_out + 1) + 1e-12
+    called_normal = [one for one in images if not one.anomalous]
+    by_detector = {
+        name: sum(one.p_values[name] <= least for one in called_normal)
+        for name in (images[0].p_values if images else ())
+        if name != used
+    }
+    found = sum(any(one.p_values[name] <= least for name in by_detector) for one in called_normal)
+    if not found or share_interval(found, len(images)).low <= len(by_detector) * least:
+        return []
+    shown = ", ".join(f"“{TITLES[name]}” ({count:,})" for name, count in by_detector.items() if count)
+    return [
+        f"{found:,} of {len(images):,} images are called normal by “{TITLES[used]}”, although another detector scores them "
+        f"above all held-out normal images: {shown}. They may differ as a whole rather than by a small defect: search again "
+        "with that detector."
+    ]

@@ -11,6 +11,7 @@ from diffstudio.evaluation.interval import Interval
 from diffstudio.studio.evaluations.results.stored import typed_result
 from diffstudio.studio.evaluations.results.text import aligned, with_interval
 from diffstudio.studio.number_text import signed
+from diffstudio.training.data.folder_report import count_of
 
 FORMAT = 1
 PROBE, NEIGHBOURS = "linear", "neighbours"
@@ -87,7 +88,7 @@ class FeaturesResult:
         return found
 
     def text(self) -> str:
-        lines = [f"{self.checkpoint} on {self.folder}: {self.images:,} images", ""]
+        lines = [f"{self.checkpoint} on {self.folder}: {count_of(self.images, 'image')}", ""]
         for name, found in self.accuracy.items():
             rows = [[TITLES[name], *(f"t = {level:g}" for level in self.levels)]]
             rows += [

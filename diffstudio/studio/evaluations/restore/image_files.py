@@ -14,7 +14,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from diffstudio.atomic import make_folder, write_bytes
-from diffstudio.errors import BadRequest, FolderProblem, ImageProblem, no_image_at
+from diffstudio.errors import MOVED_OR_DELETED, BadRequest, FolderProblem, ImageProblem
 from diffstudio.imaging.exact_files import ExactValues, write_png
 from diffstudio.imaging.formats import looks_like_an_image
 from diffstudio.imaging.levels import PixelForm, is_grey, load_levels
@@ -50,7 +50,7 @@ def image_files(place: Path) -> list[Path]:
     if place.is_file():
         return [place]
     if not place.is_dir():
-        raise no_image_at(place)
+        raise ImageProblem(f"There is no image and no folder at {place}", remedy=MOVED_OR_DELETED)
     found = sorted(path for path in place.iterdir() if path.is_file() and looks_like_an_image(path))
     if not found:
         raise FolderProblem(f"There are no images in {place}", "subfolders are not searched", "Name another folder")

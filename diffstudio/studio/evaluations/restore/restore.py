@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffstudio.atomic import make_folder, write_text
-from diffstudio.errors import BadRequest, DiffstudioError, ImageProblem
+from diffstudio.errors import BadRequest, CheckpointDamaged, DiffstudioError, ImageProblem
 from diffstudio.models import loading
 from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.models.detection.families_table import DDPM, FAMILIES, PIXEL
@@ -39,13 +39,14 @@ from diffstudio.studio.evaluations.subjects import find_checkpoint
 from diffstudio.studio.prompts.prompt_notes import unused_prompt
 
 RESULT = "restore.json"  # in the request's `out`
-NO_NOISE = "no noise was found, so it is unchanged. Set its noise level to denoise it anyway"
+_NAMED = 3  # images that a note names
+NO_NOISE = "no noise was found, so the image is unchanged. Set a noise level to denoise it anyway"
 # The row of the manual's table (resources/manual/restore.md) that a test holds this against.
 STARTER_FILLS = (
     "Filled areas are invented. On held-out emoji with a ninth in the middle missing, the mean had a PSNR of 27.3 dB and a "
     "sample 26.2 dB; a smooth filling from the edges had 26.7 dB."
 )
-LESS_THAN_ROUNDING = "noise of {:g} of 255 is less than the rounding of 8 bits, so it is unchanged"
+LESS_THAN_ROUNDING = "noise of {:g} of 255 is less than the rounding of 8 bits, so the image is unchanged"
 
 
 def restore(
@@ -72,6 +73,7 @@ def restore(
     masks = [_mask_of(file, request.mask) for file in files]
     found: list[RestoredImage] = []
     notes: list[str] = []
+    about: dict[str, list[str]] = {}  # what is said about images, and their names
     problems: list[DiffstudioError] = []
     with job_control.taken("restoring images"):
         on_progress(f"Loading {checkpoint.name}", 0, 0)
@@ -86,17 +88,20 @@ def restore(
                 problems.append(problem)
                 notes.append(f"{file.name} was left out: {problem}")
                 continue
-            notes += [f"{file.name}: {note}." for note in picture.notes]
+            for note in picture.notes:
+                about.setdefault(note, []).append(file.name)
             what = f"Restoring {file.name}, image {number:,} of {len(files):,}"
             restored = _with_progress(model, request, picture, unknown, job_control.check, on_progress, what)
             if restored is None:
                 given = request.noise
-                notes.append(f"{file.name}: {NO_NOISE if given is None else LESS_THAN_ROUNDING.format(given)}.")
+                about.setdefault(NO_NOISE if given is None else LESS_THAN_ROUNDING.format(given), []).append(file.name)
                 sample = None if request.mean_only else picture.values
                 restored = Restored(picture.values, sample, given or 0.0, given is None)
+            _check_finite(restored, checkpoint.name)
             found.append(_written(request, picture, unknown, restored))
     if problems and not found:
         raise problems[0]
+    notes += [f"{_listed(names)}: {what}." for what, names in about.items()]
     notes += [*unused_prompt(checkpoint, request.prompt), *_notes(checkpoint, request.task, found)]
     result = RestoreResult(checkpoint.name, request.task, found, request.share, _settings(request), notes)
     write_text(request.out / RESULT, json.dumps(result.to_json(), ensure_ascii=False, indent=1))
@@ -134,6 +139,21 @@ def cannot_restore(name: str, why: str) -> BadRequest:
         why,
         "Choose a diffusion model of grey or RGB pixels, such as one that was trained here",
     )
+
+
+def _check_finite(restored: Restored, name: str) -> None:
+    """CheckpointDamaged for a model whose estimates are NaN or infinite: as pixels they would look like an image."""
+    parts = [part for part in (restored.mean, restored.sample) if part is not None]
+    if not all(bool(np.isfinite(part).all()) for part in parts):
+        raise CheckpointDamaged(
+            f"{name} cannot restore images", "it gives NaN or infinite values", "Choose another checkpoint"
+        )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """`a.png, b.png, c.png and 5 more`."""
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
 
 
 def _with_progress(

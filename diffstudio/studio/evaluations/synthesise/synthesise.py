@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,7 +25,14 @@ from diffstudio.models.memory.lease import Lease
 from diffstudio.models.model import Model
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.feature_choice import feature_network
-from diffstudio.studio.evaluations.folders import OnProgress, RealFolder, check_varied, read_real, with_split_of_run
+from diffstudio.studio.evaluations.folders import (
+    OnProgress,
+    RealFolder,
+    check_varied,
+    duplicate_notes,
+    read_real,
+    with_split_of_run,
+)
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.measure import FeatureFiles, features_of_real, views_of
 from diffstudio.studio.evaluations.place import scratch_folder
@@ -64,7 +72,7 @@ def synthesise(
     device = choose_device(request.device)
     real = read_real(request.folder, subject.recipe.prepared, on_progress, job_control.check)
     real, note = with_split_of_run(real, [subject])
-    _check_training_images(request.folder, real)
+    _check_training_images(subject, real)
     wanted = _requested_counts(request, subject, real)
     hashed = sha256_of(subject.checkpoint.path, cancelled=cancelled)
     with (
@@ -259,11 +267,12 @@ def _subfolders(subject: CheckpointSubject, labels: Iterable[str]) -> set[str]:
     return {_folder_name(label) for label in labels} if by_class else {""}
 
 
-def _check_training_images(folder: Path, real: RealFolder) -> None:
+def _check_training_images(subject: CheckpointSubject, real: RealFolder) -> None:
     if len(real.training) < _FEWEST_REAL:
         raise BadRequest(
-            f"There are too few training images in {folder.name}",
+            f"There are too few training images in {real.report.folder.name}",
             f"the test for near-copies needs {_FEWEST_REAL}, and there are {len(real.training):,}",
+            f"Use the folder that {subject.name} was trained on",
         )
     check_varied(real, held_out=False)
 
@@ -309,7 +318,11 @@ def _requested_counts(request: SynthesiseRequest, subject: CheckpointSubject, re
             drawn.update({label: everything * count for label, count in Counter(captions).items()})
             return {label: drawn[label] for label in labels if drawn[label]}
     if not labels:
-        raise BadRequest(f"The training images of {real.report.folder.name} have no captions to generate from")
+        raise BadRequest(
+            f"The training images of {real.report.folder.name} have no captions",
+            f"{subject.name} generates from captions, and takes them from there",
+            "Use the folder that it was trained on",
+        )
     if request.per_class is not None:
         return dict.fromkeys(labels, request.per_class)
     assert request.count is not None
@@ -330,6 +343,12 @@ def _notes(
         )
     elif unknown := unknown_split(subject):
         yield unknown
+    classes = subject.checkpoint.classes
+    if classes and not {name.casefold() for name in real.dataset.classes} & {name.casefold() for name in classes}:
+        yield (
+            f"{real.report.folder} has none of the classes of {subject.name}, such as {classes[0]}: it was probably trained on "
+            "another folder, and copies of those images are not found."
+        )
     total = sum(wanted.values())
     if made < total:
         kept = Counter(record.label for record in folder.kept)
@@ -338,6 +357,10 @@ def _notes(
             f"Only {made:,} of {total:,} images were kept: nearly all others of {', '.join(short[:3])} are near-copies of "
             "training images. The checkpoint has memorised them."
         )
+    yield from duplicate_notes(
+        folder.path.name,
+        ((hashlib.sha256((folder.path / one.file).read_bytes()).digest(), False) for one in folder.kept),
+    )
     if not len(real.held_out):
         yield "No image was held out, so the test for near-copies is not calibrated on this folder."
 

@@ -29,6 +29,7 @@ from diffstudio.studio.evaluations.plots.figure import SHARE_OF_IMAGES, Figure, 
 from diffstudio.studio.evaluations.results.stored import damage_named
 from diffstudio.studio.evaluations.results.text import number
 from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, TableRow
+from diffstudio.training.data.folder_report import count_of
 
 MOST_LISTED = 20  # held-out normal images that look anomalous
 _SMALLEST_STEP = 1e-12  # tolerance: p-values are multiples of 1 / (1 + n) up to rounding
@@ -128,7 +129,7 @@ def read_anomalies(job: JobFolder, values: Mapping[str, Any]) -> AnomaliesView:
             found,
             job.path,
             folder,
-            f"{paths.short(folder)}: {len(found.images):,} images. Normal images: {paths.short(normals)}, "
+            f"{paths.short(folder)}: {count_of(len(found.images), 'image')}. Normal images: {paths.short(normals)}, "
             f"{found.training:,} to compare with and {found.held_out:,} held out. {found.model}",
             _table(found),
             {},

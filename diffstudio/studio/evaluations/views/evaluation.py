@@ -20,6 +20,7 @@ from diffstudio.studio.evaluations.views.json_values import (
     whole_of,
 )
 from diffstudio.studio.evaluations.views.tables import Column, Table, pick_columns
+from diffstudio.training.data.folder_report import count_of
 
 COLUMNS = (
     Column(
@@ -151,7 +152,7 @@ def _is_inside(path: Path, folder: Path) -> bool:
 
 def _findings(details: Mapping[str, Any]) -> list[str]:
     name, agreement = text_of(details, "name"), mapping_of(details, "agreement_by_label")
-    sentences = [f"{name}: {whole_of(details, 'images'):,} images."]
+    sentences = [f"{name}: {count_of(whole_of(details, 'images'), 'image')}."]
     if sampling := mapping_of(details, "sampling"):
         sentences[0] = f"{sentences[0][:-1]}, {', '.join(f'{key} {value}' for key, value in sampling.items())}."
     chance = number_of(details, "agreement_chance")

@@ -13,6 +13,7 @@ from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.plots.figure import Figure, HeatMap
 from diffstudio.studio.evaluations.results.stored import damage_named
 from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, TableRow
+from diffstudio.training.data.folder_report import count_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ def read_features(job: JobFolder, values: Mapping[str, Any]) -> FeaturesView:
         classes = f" of {len(found.classes):,} classes ({parts})" if found.classes else ""
         files = ", ".join(found.files)
         return FeaturesView(
-            f"{found.checkpoint} on {paths.short(found.folder)}: {found.images:,} images{classes}.",
+            f"{found.checkpoint} on {paths.short(found.folder)}: {count_of(found.images, 'image')}{classes}.",
             found.verdict,
             _table(found),
             tuple(_heat_map(found, name, one) for name, one in found.accuracy.items()),

@@ -13,6 +13,7 @@ from diffstudio.studio.evaluations.likelihood.result import HOW_TO_READ, TITLES,
 from diffstudio.studio.evaluations.plots.figure import SHARE_OF_IMAGES, Figure, Series, thinned
 from diffstudio.studio.evaluations.results.stored import damage_named
 from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, TableRow
+from diffstudio.training.data.folder_report import count_of
 
 _GAP = "held-out minus training"
 
@@ -46,7 +47,10 @@ def _table(found: LikelihoodResult) -> Table:
     methods = tuple(found.formulas)
     columns = tuple(Column(name, _heading(name), "Bits per dimension: lower is better") for name in methods)
     rows = [
-        TableRow(f"{part.name}, {len(part.images):,} images", tuple(_cell(part.means.get(name)) for name in methods))
+        TableRow(
+            f"{part.name}, {count_of(len(part.images), 'image')}",
+            tuple(_cell(part.means.get(name)) for name in methods),
+        )
         for part in found.parts
     ]
     if found.gaps:

@@ -105,15 +105,30 @@ class CompareView(ResultView):
             self.message.emit("warn", not_shown(self._page))
 
 
+class ModelsField(SeveralField):
+    """The kinds of models to train; none only if there is something else to compare."""
+
+    def __init__(self, others: SubjectsField) -> None:
+        super().__init__(
+            "Models",
+            "--models",
+            [(name, TITLES[name]) for name in MODELS],
+            tooltip="The kinds of models to train",
+            none="none",
+        )
+        self._others = others
+
+    def problem(self) -> str:
+        nothing = not self.value() and not self._others.subjects()
+        return "Choose a model to train, or add a checkpoint or a folder to compare" if nothing else ""
+
+
 def make_form() -> LabForm:
     folder = folder_field("Folder of images", "The images to train on; part of them are held out")
-    models = SeveralField(
-        "Models",
-        "--models",
-        [(name, TITLES[name]) for name in MODELS],
-        tooltip="The kinds of models to train",
-        none="none",
+    others = SubjectsField(
+        "Also compare", "", tooltip="Checkpoints and folders of generated images to add to the table", flag="--with"
     )
+    models = ModelsField(others)
     minutes = NumberField(
         "Training time",
         "--minutes",
@@ -126,9 +141,6 @@ def make_form() -> LabForm:
     )
     seeds = NumberField(
         "Seeds", "--seeds", 1, 10, value=3, tooltip="Runs of each model; they show how much its results vary"
-    )
-    others = SubjectsField(
-        "Also compare", "", tooltip="Checkpoints and folders of generated images to add to the table", flag="--with"
     )
     options = (count_field("Images per model"), features_field(), seed_field())
     return LabForm(

@@ -17,7 +17,7 @@ from torch import Tensor
 from diffstudio import paths
 from diffstudio.diffusion.denoiser import alpha_sigma
 from diffstudio.diffusion.schedule import RectifiedFlow
-from diffstudio.errors import BadRequest, Interrupted, RunProblem
+from diffstudio.errors import BadRequest, CheckpointDamaged, Interrupted, RunProblem
 from diffstudio.models import loading
 from diffstudio.models.library.library import Library
 from diffstudio.models.output_format import OutputFormat
@@ -137,6 +137,24 @@ def test_without_noise_nothing_changes_and_it_is_said(model: WhiteModel, tmp_pat
     told = run(file, tmp_path / "told", noise=0.25)
     assert any("flat.png: noise of 0.25 of 255 is less than the rounding" in note for note in told.notes)
     assert (told.images[0].noise, told.images[0].estimated) == (0.25, False)
+
+
+def test_what_holds_for_many_images_is_said_once(model: WhiteModel, tmp_path: Path) -> None:
+    (tmp_path / "flat").mkdir()
+    for name in "abcde":
+        write(tmp_path / "flat" / f"{name}.png", np.full((16, 16, 3), 0.2))
+    notes = run(tmp_path / "flat", tmp_path / "out").notes
+    assert [note.partition(":")[0] for note in notes] == ["a.png, b.png, c.png and 2 more"]
+
+
+@pytest.mark.parametrize("task", [RestoreTask.DENOISE, RestoreTask.DEBLUR])
+def test_a_model_that_gives_nan_is_refused(
+    model: WhiteModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, task: RestoreTask
+) -> None:
+    """As pixels, NaN values would be an image like any other."""
+    monkeypatch.setattr(model, "denoiser", lambda texts, guidance: lambda x_t, t: x_t * float("nan"))
+    with pytest.raises(CheckpointDamaged, match=r"starter cannot restore images: it gives NaN or infinite"):
+        run(write(tmp_path / "a.png", noise(16, 16, 3)), tmp_path / "out", task)
 
 
 def test_super_resolution_keeps_the_means_of_squares_and_opacity(model: WhiteModel, tmp_path: Path) -> None:

@@ -306,6 +306,21 @@ def test_what_the_test_for_copies_does_not_know_is_said(
         run(request_of(checkpoint, equal, tmp_path / "none"))
 
 
+def test_equal_images_and_a_folder_of_other_classes_are_said(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def equal(
+        self: CheckpointSamples, prompts: Sequence[str], *args: object, **options: object
+    ) -> Iterator[NDArray[Any]]:
+        yield np.full((len(prompts), 16, 16, 3), 90, np.uint8)
+
+    monkeypatch.setattr(CheckpointSamples, "batches", equal)
+    folder = write_images(tmp_path / "photos", 40, seed=3, classes=False)
+    notes = run(request_of(checkpoint, folder, tmp_path / "made", per_class=2)).notes
+    assert "All 4 images of made are identical." in notes
+    assert any("photos has none of the classes of squares, such as blue: it was probably" in note for note in notes)
+
+
 def test_a_proof_is_part_of_the_result(checkpoint: Path, real: Path, tmp_path: Path, faithful: object) -> None:
     found = run(request_of(checkpoint, real, tmp_path / "out", prove=True, ratios=(0.5, 5.0)))
     assert found.proof is not None and found.problem is None
