@@ -10,6 +10,7 @@ from typing import Any
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.evaluation.interval import Interval
+from diffstudio.studio.evaluations.results.stored import typed_result
 from diffstudio.studio.evaluations.results.text import with_interval
 
 FORMAT = 1
@@ -82,19 +83,8 @@ class AnomaliesResult:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> AnomaliesResult:
-        """The inverse of `to_json`. KeyError, TypeError or ValueError for invalid values."""
-        kept = {name: value for name, value in values.items() if name not in ("format", "how_to_read")}
-        kept["detectors"] = [
-            DetectorResult(
-                one["name"],
-                Interval(**one["area"]),
-                Interval(**one["pixel_area"]) if one["pixel_area"] is not None else None,
-                one["weight"],
-            )
-            for one in values["detectors"]
-        ]
-        kept["images"] = [ScoredImage(**image) for image in values["images"]]
-        return cls(**kept)
+        """The inverse of `to_json`. UnexpectedValue for values of other types, RunProblem for those of a newer version."""
+        return typed_result(cls, values, FORMAT)
 
     def csv(self, decisions: Mapping[str, str] | None = None) -> str:
         """A row for each image, the most anomalous first, with the user's decision if `decisions` are given."""

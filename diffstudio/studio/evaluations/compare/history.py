@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import nan
 from typing import Any
 
 from diffstudio.studio.evaluations.plots.figure import thinned
@@ -59,17 +58,14 @@ class TrainingHistory:
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> TrainingHistory:
-        curves = {
-            name: tuple(tuple(nan if y is None else y for y in axis) for axis in values[name]) for name in _CURVES
-        }
-        failed = str(values["ended"]).startswith(_FAILED)  # where an older version wrote no `failed`
-        return cls(**{"failed": failed, **values, **curves, "rolled_back": tuple(values["rolled_back"])})
 
-
-_CURVES = ("loss", "gradient_norm", "held_out")
+CURVES = ("loss", "gradient_norm", "held_out")  # the fields of TrainingHistory that are curves
 _FAILED = "Failed"
+
+
+def with_failed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The stored fields of a TrainingHistory, where an older version wrote no `failed`."""
+    return {"failed": str(values.get("ended")).startswith(_FAILED), **values}
 
 
 def history(events: Sequence[RunEvent]) -> TrainingHistory:

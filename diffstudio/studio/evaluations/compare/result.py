@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from math import inf, isfinite
+from dataclasses import asdict, dataclass, field, fields, replace
+from math import inf, isfinite, nan
 from pathlib import Path
 from typing import Any
 
 from diffstudio.errors import NOT_A_JSON_OBJECT, DiffstudioError, RunProblem, why_unreadable
 from diffstudio.evaluation.interval import Interval
-from diffstudio.studio.evaluations.compare.history import TrainingHistory
+from diffstudio.studio.evaluations.compare.history import CURVES, TrainingHistory, with_failed
 from diffstudio.studio.evaluations.result import counts_line
-from diffstudio.studio.evaluations.results.stored import damage_named, known_fields
+from diffstudio.studio.evaluations.results.stored import damage_named, known_fields, problem_of
 from diffstudio.studio.evaluations.results.text import aligned, number
+from diffstudio.studio.evaluations.results.typed import typed_fields
 
 FORMAT = 1
 RESULT, PAGE = "compare.json", "compare.html"  # in the folder of the comparison
@@ -23,6 +24,7 @@ IMAGES, PLOTS = "images", "plots"
 Figures = Mapping[str, Interval]
 
 _LIKE_REAL = "near the first row"
+_BOUNDS = {one.name for one in fields(Interval)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,9 @@ class OfClass:
     coverage: float
 
 
+_OF_CLASS = {one.name for one in fields(OfClass)}
+
+
 @dataclass(frozen=True, slots=True)
 class Likelihood:
     """Bits per dimension of the held-out images: lower is better."""
@@ -123,19 +128,8 @@ class Entry:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Entry:
-        training, likelihood = values["training"], values["likelihood"]
-        return cls(
-            **{
-                **values,
-                "figures": _figures(values["figures"]),
-                "by_class": {name: OfClass(**one) for name, one in values["by_class"].items()},
-                "missing_classes": tuple(values["missing_classes"]),
-                "pairs": tuple(Pair(**pair) for pair in values["pairs"]),
-                "likelihood": Likelihood(_interval(likelihood["value"]), likelihood["note"]),
-                "training": TrainingHistory.from_json(training) if training is not None else None,
-                "notes": tuple(values["notes"]),
-            }
-        )
+        """The inverse of `to_json`. UnexpectedValue for values of other types."""
+        return typed_fields(cls, _with_numbers(values))
 
     def to_json(self) -> dict[str, Any]:
         found: dict[str, Any] = plain(asdict(self))
@@ -156,10 +150,6 @@ class Finding:
 class Verdict:
     model: str
     findings: tuple[Finding, ...]
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Verdict:
-        return cls(values["model"], tuple(Finding(**one) for one in values["findings"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,13 +204,9 @@ class Comparison:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Comparison:
         """The inverse of `to_json`. RunProblem for damaged values, or those of a newer version of the program."""
-        found = known_fields(cls, values, FORMAT, "The comparison")
+        known = known_fields(cls, values, FORMAT, "The comparison")
         with damage_named("The result of the comparison"):
-            found["real"] = Entry.from_json(values["real"]) if values["real"] is not None else None
-            found["entries"] = tuple(map(Entry.from_json, values["entries"]))
-            found["verdicts"] = tuple(map(Verdict.from_json, values["verdicts"]))
-            problem = DiffstudioError(str(values["problem"]).rstrip(".")) if values["problem"] else None
-            return cls(**{**found, "notes": tuple(values["notes"]), "problem": problem})
+            return replace(typed_fields(cls, _with_numbers(known)), problem=problem_of(values))
 
     def text(self) -> str:
         """The table, the verdicts and their evidence."""
@@ -333,11 +319,13 @@ def plain(value: Any) -> Any:
     return [plain(one) for one in value] if isinstance(value, (list, tuple)) else value
 
 
-def _interval(values: Mapping[str, Any] | None) -> Interval | None:
-    if values is None:
-        return None
-    return Interval(**{name: inf if value is None else float(value) for name, value in values.items()})
-
-
-def _figures(values: Mapping[str, Mapping[str, Any]]) -> dict[str, Interval]:
-    return {name: one for name, found in values.items() if (one := _interval(found)) is not None}
+def _with_numbers(value: Any, key: str = "") -> Any:
+    """The inverse of `plain`: infinite bounds of intervals, and NaN in curves and in figures of a class."""
+    if isinstance(value, dict):
+        value = with_failed(value) if key == "training" else value
+        missing = inf if value.keys() == _BOUNDS else nan if value.keys() == _OF_CLASS else None
+        return {name: missing if one is None else _with_numbers(one, name) for name, one in value.items()}
+    if isinstance(value, list):
+        missing = nan if key in CURVES else None
+        return [missing if one is None else _with_numbers(one, key) for one in value]
+    return value

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.evaluation.interval import Interval
-from diffstudio.studio.evaluations.results.stored import damage_named, known_fields
+from diffstudio.studio.evaluations.results.stored import damage_named, known_fields, problem_of
+from diffstudio.studio.evaluations.results.typed import typed_fields
 from diffstudio.studio.number_text import multiple, signed
 
 FORMAT = 1
@@ -46,18 +47,7 @@ class Proof:
     best_ratio: float | None = None
     notes: tuple[str, ...] = ()
 
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Proof:
-        rows = tuple(
-            Trained(
-                **{**row, **{name: Interval(**row[name]) if row[name] is not None else None for name in _INTERVALS}}
-            )
-            for row in values["rows"]
-        )
-        return cls(**{**values, "rows": rows, "notes": tuple(values["notes"])})
 
-
-_INTERVALS = ("accuracy", "over_real", "over_augmented")
 HOW_TO_READ = (
     "Each row is the accuracy of small classifiers on held-out real images: the mean over the seeds, with the lowest and "
     "highest. All have the same network and number of steps. Rows with synthetic images use classic augmentation too, so "
@@ -92,11 +82,9 @@ class Synthesis:
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Synthesis:
         """The inverse of `to_json`. RunProblem for damaged values, or those of a newer version of the program."""
-        found = known_fields(cls, values, FORMAT, "The synthetic images")
+        known = known_fields(cls, values, FORMAT, "The result")
         with damage_named("The result about synthetic images"):
-            found["proof"] = Proof.from_json(values["proof"]) if values["proof"] is not None else None
-            found["problem"] = DiffstudioError(values["problem"].rstrip(".")) if values["problem"] else None
-            return cls(**{**found, "notes": tuple(values["notes"])})
+            return replace(typed_fields(cls, known), problem=problem_of(values))
 
     def text(self) -> str:
         lines = [

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio import paths
-from diffstudio.errors import RunProblem
+from diffstudio.errors import RunProblem, UnexpectedValue
 from diffstudio.evaluation.anomalies.calibration import threshold
 from diffstudio.studio.evaluations.anomalies.decisions import Decision, read_decisions
 from diffstudio.studio.evaluations.anomalies.result import (
@@ -124,6 +124,8 @@ def read_anomalies(job: JobFolder, values: Mapping[str, Any]) -> AnomaliesView:
     """The result in a job's folder. RunProblem when it is damaged; damaged decisions become a note."""
     with damage_named(f"The result of {job.path.name}"):
         found = AnomaliesResult.from_json(values)
+        if not 0 <= found.smallest_false_alarm <= 1 or not 0 <= found.false_alarm <= 1:
+            raise UnexpectedValue("a false-alarm rate is not between 0 and 1")
         folder, normals = job.absolute(found.folder), job.absolute(found.normals)
         view = AnomaliesView(
             found,

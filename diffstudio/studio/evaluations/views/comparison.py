@@ -25,6 +25,7 @@ from diffstudio.studio.evaluations.compare.verdict import evidence_of
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.plots.figure import Figure
 from diffstudio.studio.evaluations.result import counts_line
+from diffstudio.studio.evaluations.results.stored import damage_named
 from diffstudio.studio.evaluations.views.evaluation import Pair
 from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, TableRow, pick_columns
 
@@ -84,7 +85,11 @@ class ComparisonView:
 
 def read_comparison_view(job: JobFolder, values: Mapping[str, Any]) -> ComparisonView:
     """The result in a job's folder. RunProblem when it is damaged."""
-    found = _titled(Comparison.from_json(values))
+    with damage_named(f"The result of {job.path.name}"):
+        return _view_of(job, _titled(Comparison.from_json(values)))
+
+
+def _view_of(job: JobFolder, found: Comparison) -> ComparisonView:
     page = job.path / PAGE
     return ComparisonView(
         f"{counts_line(paths.short(found.folder), found.training_images, found.held_out_images)}. {found.total} "

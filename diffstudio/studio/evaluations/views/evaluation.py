@@ -10,6 +10,8 @@ from typing import Any
 from diffstudio import paths
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.plots.figure import Figure, Series
+from diffstudio.studio.evaluations.result import FORMAT
+from diffstudio.studio.evaluations.results.stored import check_format, damage_named
 from diffstudio.studio.evaluations.views.json_values import (
     mapping_of,
     mappings_of,
@@ -89,7 +91,13 @@ class EvaluationView:
 
 
 def read_evaluation(job: JobFolder, values: Mapping[str, Any]) -> EvaluationView:
-    """The result in a job's folder; damaged parts are left out."""
+    """The result in a job's folder; damaged parts are left out. RunProblem for one of a newer version."""
+    check_format({"format": FORMAT} | dict(values), FORMAT)  # the first results had none
+    with damage_named(f"The result of {job.path.name}"):
+        return _view_of(job, values)
+
+
+def _view_of(job: JobFolder, values: Mapping[str, Any]) -> EvaluationView:
     counts, details = mapping_of(values, "counts"), mappings_of(values, "details")
     written = mappings_of(values, "rows")  # the first row is of real images; without it there are none
     rows = [row_of(row, COLUMNS, reference=place == 0) for place, row in enumerate(written)]

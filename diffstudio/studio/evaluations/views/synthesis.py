@@ -10,6 +10,7 @@ from diffstudio import paths
 from diffstudio.evaluation.interval import Interval
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.evaluations.plots.figure import Figure
+from diffstudio.studio.evaluations.results.stored import damage_named
 from diffstudio.studio.evaluations.synthesise.result import HOW_TO_READ, REAL, Proof, Synthesis
 from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, TableRow, pick_columns
 
@@ -37,7 +38,11 @@ class SynthesisView:
 
 def read_synthesis(job: JobFolder, values: Mapping[str, Any]) -> SynthesisView:
     """The result in a job's folder. RunProblem when it is damaged."""
-    found = Synthesis.from_json(values)
+    with damage_named(f"The result of {job.path.name}"):
+        return _view_of(Synthesis.from_json(values))
+
+
+def _view_of(found: Synthesis) -> SynthesisView:
     proof = found.proof
     table = _table(proof) if proof is not None else Table("proof", "Proof", (), ())
     figures = [figure for key in ("accuracy", "over_augmented") if (figure := table.figure(key)) is not None]

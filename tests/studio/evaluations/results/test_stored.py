@@ -21,9 +21,16 @@ def test_other_fields_and_the_format_are_left_out() -> None:
     assert known_fields(Stored, {"format": 1, "count": 3, "how_to_read": "So."}, 2, "The search") == {"count": 3}
 
 
-@pytest.mark.parametrize("values", [{"format": 3}, {"format": "1"}, {}])
-def test_a_newer_format_says_what_to_do(values: dict[str, Any]) -> None:
-    with pytest.raises(RunProblem, match="The search has format .*formats up to 2. Update diffstudio"):
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"format": 3}, "The search has format 3: this program reads formats up to 2. Update diffstudio"),
+        ({"format": "1"}, "The search is damaged: its format is missing. Start the job again"),
+        ({}, "The search is damaged: its format is missing"),
+    ],
+)
+def test_a_newer_format_says_what_to_do(values: dict[str, Any], said: str) -> None:
+    with pytest.raises(RunProblem, match=said):
         known_fields(Stored, values, 2, "The search")
 
 
