@@ -45,7 +45,7 @@ def check_format(values: Mapping[str, Any], newest_format: int, what: str = "The
     """RunProblem if a newer version of the program wrote the values, or if they do not say which one did."""
     written = values.get("format")
     if not isinstance(written, int):
-        raise RunProblem(f"{what} is damaged", "its format is missing", START_AGAIN)
+        raise RunProblem(f"{what} is damaged", "it does not say its format", START_AGAIN)
     if written > newest_format:
         raise newer_format(what, written, newest_format)
 

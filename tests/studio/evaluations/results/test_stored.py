@@ -25,8 +25,8 @@ def test_other_fields_and_the_format_are_left_out() -> None:
     ("values", "said"),
     [
         ({"format": 3}, "The search has format 3: this program reads formats up to 2. Update diffstudio"),
-        ({"format": "1"}, "The search is damaged: its format is missing. Start the job again"),
-        ({}, "The search is damaged: its format is missing"),
+        ({"format": "1"}, "The search is damaged: it does not say its format. Start the job again"),
+        ({}, "The search is damaged: it does not say its format"),
     ],
 )
 def test_a_newer_format_says_what_to_do(values: dict[str, Any], said: str) -> None:
