@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Hashable
+import weakref
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Hashable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from PySide6.QtCore import QCoreApplication, QEventLoop, QObject, Signal
@@ -19,6 +21,12 @@ from diffstudio.errors import DiffstudioError, Interrupted
 
 _T = TypeVar("_T")
 _END = object()
+_every: weakref.WeakSet[Tasks] = weakref.WeakSet()
+
+
+def any_in_threads() -> bool:
+    """Whether any part of the window has work in threads whose result is not shown yet, such as images to read."""
+    return any(each.in_threads() for each in _every)
 
 
 class Tasks:
@@ -27,7 +35,10 @@ class Tasks:
     def __init__(self, name: str = "diffstudio-task", workers: int = 2) -> None:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix=name)
         self._running: set[asyncio.Task[None]] = set()
+        self._in_threads: set[Future[Any]] = set()
+        self._awaited = 0  # of them, or done, and the coroutine has not gone on yet
         self._closed = False
+        _every.add(self)
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None] | None:
         """Run a coroutine and return its task, which can be cancelled; None once closed.
@@ -44,11 +55,15 @@ class Tasks:
 
     async def to_thread(self, work: Callable[..., _T], *args: Any) -> _T:
         """Await `work(*args)` in a thread. When cancelled, work that has started runs on and its result is ignored."""
-        return await asyncio.wrap_future(self.submit(work, *args))
+        with self._awaiting():
+            return await asyncio.wrap_future(self.submit(work, *args))
 
     def submit(self, work: Callable[..., _T], *args: Any) -> Future[_T]:
         """Start `work(*args)` in a thread."""
-        return self._pool.submit(work, *args)
+        future = self._pool.submit(work, *args)
+        self._in_threads.add(future)
+        future.add_done_callback(self._in_threads.discard)
+        return future
 
     async def to_thread_with_progress(
         self, work: Callable[[Callable[..., None]], _T], report: Callable[..., object], every: float = 0.1
@@ -62,11 +77,12 @@ class Tasks:
         def progress(*values: Any) -> None:
             newest[:] = [values]
 
-        future = asyncio.wrap_future(self._pool.submit(work, progress))
-        while not future.done():
-            await asyncio.wait([future], timeout=every)
-            if newest:
-                report(*newest.pop())
+        future = asyncio.wrap_future(self.submit(work, progress))
+        with self._awaiting():
+            while not future.done():
+                await asyncio.wait([future], timeout=every)
+                if newest:
+                    report(*newest.pop())
         return future.result()
 
     async def iterate_in_thread(self, items: Generator[_T, None, None]) -> AsyncIterator[_T]:
@@ -85,10 +101,14 @@ class Tasks:
             while (item := await self.to_thread(step)) is not _END:
                 yield item
         finally:
-            self._pool.submit(end)
+            self.submit(end)
 
     def busy(self) -> bool:
         return bool(self._running)
+
+    def in_threads(self) -> bool:
+        """Whether functions run or wait in its threads, or have a result that no coroutine has taken yet."""
+        return bool(self._in_threads) or self._awaited > 0
 
     def close(self) -> None:
         """Cancel every task and wait for the threads."""
@@ -98,6 +118,14 @@ class Tasks:
         while self._running:  # each task handles its cancellation in the loop
             QCoreApplication.processEvents(QEventLoop.ProcessEventsFlag.ExcludeUserInputEvents)
         self._pool.shutdown(wait=True)
+
+    @contextmanager
+    def _awaiting(self) -> Iterator[None]:
+        self._awaited += 1
+        try:
+            yield
+        finally:
+            self._awaited -= 1
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)

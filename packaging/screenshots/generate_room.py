@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from screenshots.session import STARRED, Session, until
+from screenshots.session import STARRED, Session, settled, until
 
 HALF_WAY = 14  # steps: more than any earlier image has in all
 
@@ -15,6 +15,7 @@ class GenerateShots(Session):
     async def take_generate(self) -> None:
         """An image half-way through its steps, and two waiting jobs."""
         await self.show_generate()
+        await settled(self.window)  # nothing is waited for half-way
         steps = self.panel.sampling.steps
         usual = steps.value()
         steps.set_value(2 * HALF_WAY)
@@ -24,7 +25,7 @@ class GenerateShots(Session):
         self.panel.seed.set_fixed(3)
         self.panel.seed.random.setChecked(True)
         await until(lambda: self.room.filmstrip.last_step() == HALF_WAY, "half of the steps were made", every=0.01)
-        await self.save(self.window, "generate", pause=0)
+        await self.save(self.window, "generate", at_once=True)
         steps.set_value(usual)
 
     async def take_mask(self) -> None:

@@ -31,7 +31,7 @@ class LabShots(Session):
         await until(evaluations, "the evaluation was listed")
         room.select(evaluations()[0])
         await until(lambda: room.job_view.result_view() is not None, "the evaluation had its result")
-        await self.save(self.window, "lab", pause=1)
+        await self.save(self.window, "lab")
 
     async def take_noise_schedule(self) -> None:
         """A noise schedule that is being drawn, with the image of the starter."""
@@ -43,27 +43,27 @@ class LabShots(Session):
         view.canvas.set_curve(NoiseCurve.from_pairs((0, 9, 0.15, 4, 0.4, 1, 0.7, -1.5, 0.9, -5, 1, -12)))
         view.canvas.choose(2)
         await until(lambda: len(view.images.thumbnails()) > 1 and not view.answers.busy, "the images were drawn")
-        await self.save(self.window, "noise_schedule", pause=1)
+        await self.save(self.window, "noise_schedule")
 
     async def take_forward(self) -> None:
         """Noise on the first image of the starter's sheet."""
         room: Any = self.window.show_room("Lab")
         room.show_interactive("forward-process")
-        await self.save(self.window, "forward", pause=1)
+        await self.save(self.window, "forward")
 
     async def take_restore(self) -> None:
         """An image of the starter's sheet with noise that was added to it."""
         noisy = self.home / "noisy.png"
         add_noise(ROOT / "resources" / "starter" / "sheet.png", noisy)
         await self.job("restore", ["starter", str(noisy), "--share", "0.3"])
-        await self.save(self.window, "restore", pause=1)
+        await self.save(self.window, "restore")
 
     async def take_reverse(self) -> None:
         """The film of an image, in the middle."""
         room = await self.job("reverse", ["starter", "--prompt=red apple", "--seed", "3", "--guidance", "1"])
         film = room.job_view.result_view().film
         film.slider.setValue(4)
-        await self.save(self.window, "reverse", pause=1)
+        await self.save(self.window, "reverse")
 
     async def take_map(self) -> None:
         """A map of drawn shapes and of others in two colours alone, with the image under the mouse."""
@@ -86,21 +86,21 @@ class LabShots(Session):
         canvas.choose(40)
         canvas.hovered = 250  # as under the mouse
         canvas.update()
-        await self.save(self.window, "map", pause=1.5)
+        await self.save(self.window, "map")
 
     async def take_attention(self) -> None:
         """The words of a prompt on the starter, the first of them shown."""
         room = await self.job("attention", ["starter", "red heart", "--seed", "1"])
         room.job_view.result_view().maps.words.chip(0).click()
         self.window.setFocus()
-        await self.save(self.window, "attention", pause=1)
+        await self.save(self.window, "attention")
 
     async def take_representations(self) -> None:
         """What the starter sees of drawn shapes: circles and squares apart, each in any colour, size and place."""
         folder = self.home / "classes"
         draw_classes(folder, 300)
         await self.job("features", ["starter", str(folder)])
-        await self.save(self.window, "representations", pause=1)
+        await self.save(self.window, "representations")
 
     async def take_anomalies(self) -> None:
         """The most anomalous of drawn shapes, a few of which have a scratch."""
@@ -110,14 +110,14 @@ class LabShots(Session):
         scratch(sorted(searched.iterdir())[:6])
         room = await self.job("anomalies", [str(normal), str(searched)])
         room.job_view.result_view().setFocus()
-        await self.save(self.window, "anomalies", pause=2)
+        await self.save(self.window, "anomalies")
 
     async def take_comparison(self) -> None:
         """Three models of drawn circles and squares, after a minute each."""
         folder = self.home / "compared"
         draw_classes(folder, 480)
         await self.job_once("compare", [str(folder), "--minutes", "1", "--seeds", "1", "--features", "imagenet"])
-        await self.save(self.window, "comparison", pause=2)
+        await self.save(self.window, "comparison")
 
     async def take_synthetic(self) -> None:
         """What classifiers of circles and squares learn from real and generated ones."""
@@ -125,14 +125,14 @@ class LabShots(Session):
         draw_classes(folder, 480)
         checkpoint = await self.trained("circles and squares", folder, CLASSES_RECIPE)
         await self.job_once("synthesise", [str(checkpoint), "480", str(folder), "--prove"])
-        await self.save(self.window, "synthetic", pause=2)
+        await self.save(self.window, "synthetic")
 
     async def take_likelihood(self) -> None:
         """The bits per dimension of drawn shapes under a VAE that has learnt some of them by heart."""
         shapes = self.home / "shapes"
         checkpoint = await self.shapes_vae(shapes)
         await self.job_once("likelihood", [str(checkpoint), str(shapes)])
-        await self.save(self.window, "likelihood", pause=1)
+        await self.save(self.window, "likelihood")
 
     async def take_latent_space(self) -> None:
         """The reconstruction of a drawn shape by a VAE, moved in a direction, and its way to another shape."""
@@ -148,7 +148,7 @@ class LabShots(Session):
         view.directions.changed.emit()
         await until(lambda: len(view.points.thumbnails()) == 3 and not view.answers.busy, "the image was moved")
         self.window.setFocus()
-        await self.save(self.window, "latent_space", pause=1.5)
+        await self.save(self.window, "latent_space")
 
     async def check_lab_form(self) -> None:
         """The form of an evaluation."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 from screenshots.recipes import RECIPE
@@ -16,8 +15,6 @@ class GalleryShots(Session):
         room: Any = self.window.show_room("Gallery")
         await until(lambda: room.model.rowCount() > 0 and not room.busy(), "the gallery was read")
         room.grid.setCurrentIndex(room.model.index(5))
-        rows = [room.model.image(room.model.index(row)) for row in range(min(40, room.model.rowCount()))]
-        await until(lambda: all(room.model.thumbnail(image) for image in rows), "the thumbnails were read")
         await self.save(self.window, "gallery")
 
     async def check_compare(self) -> None:
@@ -37,7 +34,7 @@ class GalleryShots(Session):
         room.show_trash()
         await until(lambda: room.trash_bar.isVisible() and not room.busy() and room.model.rowCount(), "it was shown")
         room.grid.setCurrentIndex(room.model.index(0))
-        await self.save(self.window, "trash", pause=1.5)
+        await self.save(self.window, "trash")
         room.leave_trash()
 
 
@@ -57,7 +54,6 @@ class ModelsShots(Session):
         )
         await until(lambda: any(name == "SHA-256" for name, _ in room.details.model_table.facts()), "it was hashed")
         await until(lambda: room.details.trigger_words.words(), "its trigger words were read")
-        await asyncio.sleep(1.0)  # for the previews of the other models
         await self.save(self.window, "models")
 
 
@@ -83,7 +79,7 @@ class TrainShots(Session):
         room.select(run.path)
         first = 1 if earlier else 90 if self.shots.is_check else 180
         await until(lambda: room.summary() and room.summary().step >= first, f"the run had made {first} steps")
-        await self.save(self.window, "train", pause=1)
+        await self.save(self.window, "train")
         if not earlier:
             runs.stop(run)
 
@@ -92,7 +88,7 @@ class TrainShots(Session):
         room: Any = self.window.show_room("Train")
         room.inspect(self.training_folder())
         await until(lambda: room.new_panel.run_settings() is not None, "the folder was inspected")
-        await self.save(self.window, "folder", pause=1)
+        await self.save(self.window, "folder")
 
     async def check_captions(self) -> None:
         """The captions of that folder, one of them open."""
@@ -105,7 +101,7 @@ class TrainShots(Session):
         view = room.folder_view.report_view
         view.pages.chip(CAPTIONS).click()
         view.captions.list.setCurrentIndex(view.captions.model.index(2))
-        await self.save(self.window, "captions", pause=1.5)
+        await self.save(self.window, "captions")
 
     async def check_recipe(self) -> None:
         """All settings of the recipe for that folder."""
@@ -124,7 +120,7 @@ class TrainShots(Session):
         samples = room.run_view.samples
         await until(lambda: samples.all_steps.isVisible(), "the run had two sheets of samples")
         samples.all_steps.setChecked(True)
-        await self.save(self.window, "wall", pause=1.5)
+        await self.save(self.window, "wall")
         samples.all_steps.setChecked(False)
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from diffstudio.ui.app import Desktop
 
 PATIENCE_SECONDS = 900  # for one thing to happen, on a busy machine too
+SETTLING_SECONDS = 0.3  # for delayed requests, as after typing
+QUIET_LOOKS = 4  # in a row, without work in threads: between them the window's loop goes on, and may start some
 PROMPTS = ROOT / "packaging" / "starter" / "prompts.txt"  # what the starter generates for the gallery and the training
 QUICK_STEPS = 8  # of the images with --check: fitted to the starter, and their quality does not matter
 STARRED = ("robot", "panda", "strawberry")
@@ -70,10 +72,9 @@ class Session:
         await until(lambda: not worker.pending() and worker.running() is None, "the queue was empty")
         if self.room.banner.isVisible():
             raise Trouble(f"The window says: {self.room.banner.text()}")
-        await asyncio.sleep(0.2)
 
-    async def save(self, widget: QWidget, name: str, pause: float = 0.3) -> None:
-        """Save what is shown in each theme, after `pause` seconds in which the last paint reaches the display."""
+    async def save(self, widget: QWidget, name: str, *, at_once: bool = False) -> None:
+        """Save what is shown in each theme, when it is complete, or `at_once` what changes all the time."""
         from PySide6.QtWidgets import QApplication
 
         from diffstudio.ui.widgets import theme
@@ -85,8 +86,9 @@ class Session:
         for each, path in self.shots.paths(name).items():
             if each != theme.name():
                 theme.apply(app, each)
-                await asyncio.sleep(0.5)
-            await asyncio.sleep(pause)
+                await asyncio.sleep(0.5)  # until it is on the display
+            if not at_once:
+                await settled(widget)
             files.save(widget, path)
         theme.apply(app, self.shots.themes[0])
 
@@ -140,6 +142,23 @@ class Session:
 
         await until(trained, f"the run {name} ended")
         return trained()[0]
+
+
+async def settled(widget: QWidget) -> None:
+    """Wait until what is shown is complete: everything was painted, and nothing more is read for it."""
+    from diffstudio.ui.tasks import any_in_threads
+
+    looks = 0
+
+    def is_complete() -> bool:
+        nonlocal looks
+        widget.grab()  # paints all of it: what is read when it is painted, such as thumbnails, is asked for now
+        looks = 0 if any_in_threads() else looks + 1
+        return looks == QUIET_LOOKS
+
+    await asyncio.sleep(SETTLING_SECONDS)
+    await until(is_complete, "all that is shown was read", every=0.05)
+    widget.window().repaint()  # and reaches the display
 
 
 async def until(condition: Callable[[], object], what: str, every: float = 0.2) -> None:

@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import ImageProblem, Interrupted, StorageProblem
 from diffstudio.ui import tasks as tasks_module
-from diffstudio.ui.tasks import NewestFirstQueue, Tasks
+from diffstudio.ui.tasks import NewestFirstQueue, Tasks, any_in_threads
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -53,6 +54,34 @@ def test_work_is_done_in_a_thread_and_goes_on_in_the_windows(qtbot: QtBot, tasks
     tasks.start(doing())
     qtbot.waitUntil(lambda: len(seen) == 2)
     assert seen == ["beside", True]
+
+
+def test_work_is_in_threads_until_its_result_is_taken(qtbot: QtBot, tasks: Tasks, gate: threading.Event) -> None:
+    begun, seen = threading.Event(), list[bool]()
+
+    async def doing() -> None:
+        for _ in range(2):
+            await tasks.to_thread(waits_at(gate, begun))
+            seen.append(tasks.in_threads())
+        await tasks.to_thread_with_progress(lambda report: report(1), lambda _: None)
+
+    assert not tasks.in_threads()
+    tasks.start(doing())
+    qtbot.waitUntil(begun.is_set)
+    assert tasks.in_threads() and any_in_threads()
+    gate.set()
+    time.sleep(0.1)  # the thread is done, and the window's thread cannot go on
+    assert tasks.in_threads()
+    qtbot.waitUntil(lambda: not tasks.in_threads())
+    assert seen == [False, False]
+
+
+def test_work_without_a_coroutine_is_in_threads_until_it_ends(tasks: Tasks, gate: threading.Event) -> None:
+    begun = threading.Event()
+    done = tasks.submit(waits_at(gate, begun))
+    assert tasks.in_threads() and begun.wait(30)
+    gate.set()
+    assert done.result(30) == "done"
 
 
 def test_what_work_raises_can_be_caught_where_it_is_awaited(qtbot: QtBot, tasks: Tasks) -> None:
@@ -226,7 +255,7 @@ def test_a_program_that_ends_in_the_middle_of_waiting_ends_in_silence(tmp_path: 
 import sys, time, qasync
 from PySide6.QtCore import QTimer
 from PySide6.QtWidgets import QApplication
-from diffstudio.ui.tasks import NewestFirstQueue, Tasks
+from diffstudio.ui.tasks import NewestFirstQueue, Tasks, any_in_threads
 app = QApplication([])
 loop = qasync.QEventLoop(app)
 tasks, newest_first = Tasks(), NewestFirstQueue("newest")
