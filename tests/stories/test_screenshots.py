@@ -27,13 +27,17 @@ class SlowImages(QWidget):
         self._first: asyncio.Task[None] | None = None
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        time.sleep(0.02)  # meanwhile the threads get on
+        time.sleep(0.06)  # meanwhile its thread ends
         if self._first is None:
             self._first = self.tasks.start(self._read_all())
 
+    def _read(self) -> None:
+        self.gate.wait(30)
+        time.sleep(0.03)
+
     async def _read_all(self) -> None:
         for name in ("first", *map(str, range(20))):
-            await self.tasks.to_thread(self.gate.wait, 30)
+            await self.tasks.to_thread(self._read)
             self.read.append(name)
 
 
