@@ -183,9 +183,7 @@ class Runs:
 
         `folder`: where its images are now, if they were moved.
         """
-        if (
-            self.summary(run).status is Status.PAUSED
-        ):  # not RunFolder.open: it has no recipe file while it is being prepared
+        if self.summary(run).status is Status.PAUSED:  # it may have no recipe file yet, which RunFolder.open needs
             _send(run, Command.RUN)
         else:
             self._resumed(RunFolder.open(run.path), folder)

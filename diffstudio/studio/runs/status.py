@@ -114,22 +114,25 @@ class RunProgress:
 
 
 def status_of(run: RunFolder, progress: RunProgress, launch: Launch | None, running: bool) -> tuple[Status, str]:
-    silent = launch is not None and progress.offset <= launch.events_before  # no event since it was started
-    silent |= (
-        launch is not None and progress.prepared is not None and progress.status is Status.STARTING
-    )  # or it has not started training
-    if running:
-        if silent or progress.status not in ALIVE:
-            ended = progress.status not in ALIVE and not silent
-            return (progress.status, progress.verdict) if ended else (Status.STARTING, "")
-        return progress.status, ""
-    if silent and launch is not None and launch.stopped:
-        return Status.STOPPED, _stopped_at(progress.step) if progress.step else "Stopped before it started"
-    if silent and launch is not None:
+    """The status of a run and, unless it is alive, how it ended in a sentence.
+
+    `running` is whether a process trains it. The events alone do not tell: they may be those of an earlier process.
+    """
+    if launch is not None and _has_not_begun(progress, launch):
+        if running:
+            return Status.STARTING, ""
+        if launch.stopped:
+            return Status.STOPPED, _stopped_at(progress.step) if progress.step else "Stopped before it started"
         return Status.FAILED, _last_log_line(run, launch.log_before)
-    if progress.status in ALIVE:
-        return Status.INTERRUPTED, _KILLED
-    return progress.status, progress.verdict
+    if progress.status not in ALIVE:
+        return progress.status, progress.verdict
+    return (progress.status, "") if running else (Status.INTERRUPTED, _KILLED)
+
+
+def _has_not_begun(progress: RunProgress, launch: Launch) -> bool:
+    """Whether the process that was started last has written no event yet, or prepares its images."""
+    silent = progress.offset <= launch.events_before
+    return silent or (progress.prepared is not None and progress.status is Status.STARTING)
 
 
 def _stopped_at(step: int) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from PySide6.QtCore import Signal
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QGridLayout, QLineEdit, QVBoxLayout, QWidget
 
 from diffstudio.studio.jobs.device_guess import gpu_count, seems_accelerated
 from diffstudio.training.distributed.cluster import ALL_DEVICES, Cluster, join_command
+from diffstudio.ui.train.form_parts import without_padding
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.helpers import describe, label
@@ -28,6 +30,8 @@ def device_choices() -> list[tuple[int, str]]:
 
 class DevicesForm(QWidget):
     """Devices and machines, and below them the command for the other machines where there are any."""
+
+    changed = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,9 +63,10 @@ class DevicesForm(QWidget):
         column.addLayout(grid)
         for part in (self.note, self.command, self.copy):
             column.addWidget(part)
-        for combo in (self.devices.combo, self.machines.combo):
-            combo.setStyleSheet("QComboBox { padding-right: 0; }")  # as in the form around it
+        without_padding(self.devices.combo, self.machines.combo)
         self.machines.value_changed.connect(self._show)
+        for box in (self.devices, self.machines):
+            box.value_changed.connect(self.changed)
         self.copy.clicked.connect(self._copy)
         self._show()
 
@@ -69,7 +74,7 @@ class DevicesForm(QWidget):
         return Cluster(self.devices.value(), self.machines.value())
 
     def set_cluster(self, cluster: Cluster) -> bool:
-        """Whether there are such devices here."""
+        """Show these devices; whether all of them are here."""
         found = self.devices.set_value(cluster.processes), self.machines.set_value(cluster.machines)
         self._show()
         return all(found)

@@ -12,6 +12,7 @@ from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import theme
 from diffstudio.ui.widgets.controls import SecondaryButton
 from diffstudio.ui.widgets.dialogs import FittedDialog
+from diffstudio.ui.widgets.formatting import human_bytes
 from diffstudio.ui.widgets.helpers import describe, label
 
 TITLE = "Disk space"
@@ -69,13 +70,9 @@ class DiskDialog(FittedDialog):
 
     def _show(self, used: DiskUse, freed: int) -> None:
         self.list.clear()
-        self.list.addItems([f"{path.name}  –  {_mebibytes(size)}" for path, size in used.runs] or ["No runs"])
-        cleared = f" ({_mebibytes(freed)} deleted)" if freed else ""
-        self.prepared.setText(f"Prepared images: {_mebibytes(used.prepared)}{cleared}")
+        self.list.addItems([f"{path.name}  –  {human_bytes(size)}" for path, size in used.runs] or ["No runs"])
+        cleared = f" ({human_bytes(freed)} deleted)" if freed else ""
+        self.prepared.setText(f"Prepared images: {human_bytes(used.prepared)}{cleared}")
         total = sum(size for _, size in used.runs)
-        self.free.setText(f"Runs together: {_mebibytes(total)}. Free: {_mebibytes(used.free)}")
+        self.free.setText(f"Runs together: {human_bytes(total)}. Free: {human_bytes(used.free)}")
         self.clear.setEnabled(used.prepared > 0)
-
-
-def _mebibytes(size: int) -> str:
-    return f"{size / 2**20:,.0f} MiB"

@@ -8,6 +8,7 @@ from diffstudio.training.recipe_from_checkpoint import FROM_SCRATCH, STARTER
 from diffstudio.ui.train.recipe_options import FLIPS, ROTATION, SHIFTS
 from diffstudio.ui.widgets.helpers import label
 from diffstudio.ui.widgets.inputs.chip_row import ChipRow
+from diffstudio.ui.widgets.inputs.combo_box import ComboBox
 
 STARTS: list[tuple[str | None, str]] = [
     (None, "Automatic"),
@@ -27,6 +28,12 @@ def augmentation_chips() -> ChipRow:
             "Shift images a little. The network is conditioned on it, so generated images stay centred",
         ),
     )
+
+
+def without_padding(*combos: ComboBox) -> None:
+    """Drop the padding on the right of drop-downs: half a column is too narrow for it."""
+    for combo in combos:
+        combo.setStyleSheet("QComboBox { padding-right: 0; }")
 
 
 def labelled(text: str, control: QWidget) -> QVBoxLayout:

@@ -37,15 +37,7 @@ class KeptForm(QObject):
         folders.inspecting.connect(self._folder_chosen)
         folders.report_shown.connect(self._report_shown)
         folders.cancelled.connect(self._forget_folder)
-        for changed in (
-            panel.recipe_changed,
-            panel.minutes.value_changed,
-            panel.start_from.value_changed,
-            panel.run_name.textChanged,
-            panel.devices.devices.value_changed,
-            panel.devices.machines.value_changed,
-        ):
-            changed.connect(self._changed)
+        panel.form_changed.connect(self._form_changed)
 
     def restore(self) -> None:
         """Inspect the folder that was chosen last, once, unless another one is chosen already."""
@@ -58,14 +50,14 @@ class KeptForm(QObject):
 
     def _report_shown(self, report: FolderReport) -> None:
         if not self._shown:
-            chosen = self._panel.start_from.value()  # with "Start from this…" of a run, before there was a form
-            as_before = report.folder == self._state.folder and chosen in (None, self._state.start_from)
-            self._show(self._state, chosen, as_before)
+            start_from = self._panel.start_from.value()  # with "Start from this…" of a run, before there was a form
+            as_before = report.folder == self._state.folder and start_from in (None, self._state.start_from)
+            self._show(self._state, start_from, as_before=as_before)
             self._shown = True
-        self._changed()
+        self._form_changed()
 
-    def _show(self, state: FormState, start_from: str | None, as_before: bool) -> None:
-        """Show what was kept; for another folder or start only what is not about these."""
+    def _show(self, state: FormState, start_from: str | None, *, as_before: bool) -> None:
+        """Show what was kept: `as_before` all of it, otherwise only what is not about its folder and its start."""
         panel = self._panel
         found = panel.devices.set_cluster(state.cluster)
         missing = [] if found else ["The devices that were chosen last are not there: choose others in the form."]
@@ -84,20 +76,20 @@ class KeptForm(QObject):
         if missing:
             self.message.emit("warn", " ".join(missing))
 
-    def _changed(self, *_: object) -> None:
+    def _form_changed(self) -> None:
         settings = self._panel.run_settings()
         if self._shown and settings is not None:
             changed, by_hand = self._panel.changed_recipe()
             self._put(
                 FormState(
-                    settings.folder,
-                    self._panel.recipe.value(),
-                    changed,
-                    by_hand,
-                    settings.minutes,
-                    settings.start_from,
-                    settings.name,
-                    settings.cluster,
+                    folder=settings.folder,
+                    recipe=self._panel.recipe.value(),
+                    changed=changed,
+                    by_hand=by_hand,
+                    minutes=settings.minutes,
+                    start_from=settings.start_from,
+                    name=settings.name,
+                    cluster=settings.cluster,
                 )
             )
 

@@ -25,7 +25,7 @@ from diffstudio.training.recipe_from_checkpoint import FROM_SCRATCH
 from diffstudio.ui.train.devices import DevicesForm
 from diffstudio.ui.train.duration_slider import DurationSlider
 from diffstudio.ui.train.folder.folder_card import CARD_THUMBS, FolderCard
-from diffstudio.ui.train.form_parts import STARTS, augmentation_chips, labelled
+from diffstudio.ui.train.form_parts import STARTS, augmentation_chips, labelled, without_padding
 from diffstudio.ui.train.recipe_dialog import RecipeDialog
 from diffstudio.ui.train.recipe_options import (
     AUGMENTATIONS,
@@ -59,6 +59,7 @@ class NewRunPanel(QWidget):
     folder_requested = Signal()
     start_requested = Signal(object)  # RunSettings
     recipe_changed = Signal(object)  # Recipe
+    form_changed = Signal()  # anything that is chosen in it
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,10 +104,7 @@ class NewRunPanel(QWidget):
         describe(self.run_name, "Run name", "Name of the run and its checkpoint")
         self.start = PrimaryButton("Start training", "Ctrl+Enter", "Start training in a separate process (Ctrl+Enter)")
         self.no_folder = label("No folder chosen yet.", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
-        for combo in (self.recipe, self.image_size.combo, self.optimiser.combo, self.noise_levels.combo):
-            combo.setStyleSheet(
-                "QComboBox { padding-right: 0; }"
-            )  # half a column is too narrow for the default padding
+        without_padding(self.recipe, self.image_size.combo, self.optimiser.combo, self.noise_levels.combo)
         self._starts = list(STARTS)
         self._form = QWidget()
         self._lay_out()
@@ -164,6 +162,14 @@ class NewRunPanel(QWidget):
             part.value_changed.connect(self._options_changed)
         self.minutes.value_changed.connect(self._minutes_changed)
         self.start_from.value_changed.connect(self._show_recipe)
+        for changed in (
+            self.recipe_changed,
+            self.minutes.value_changed,
+            self.start_from.value_changed,
+            self.run_name.textChanged,
+            self.devices.changed,
+        ):
+            changed.connect(self.form_changed)
 
     def showEvent(self, event: QShowEvent) -> None:
         super().showEvent(event)

@@ -42,7 +42,7 @@ class NoteField(QPlainTextEdit):
         self._timer.stop()
 
     def has_edits(self) -> bool:
-        return self.toPlainText()[: self._longest] != self._saved
+        return not self.isReadOnly() and self.toPlainText()[: self._longest] != self._saved
 
     def save(self) -> None:
         """Emit `edited` if the text differs from what was stored."""

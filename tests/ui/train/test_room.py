@@ -30,7 +30,7 @@ from pytestqt.qtbot import QtBot
 from diffstudio import paths
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.requests import TrainRequest
-from diffstudio.studio.runs.notes import read_note
+from diffstudio.studio.runs.notes import LONGEST_NOTE, read_note
 from diffstudio.studio.runs.runs import Runs
 from diffstudio.training.distributed import cluster
 from diffstudio.training.recipe import Recipe
@@ -739,11 +739,31 @@ def test_runs_are_laid_over_each_other_and_have_notes(
     )
     room.run_panel.note.setPlainText("half the rate")
     room.select(two.path)  # which saves it
-    qtbot.waitUntil(lambda: read_note(one) == "half the rate", timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: read_note(one).text == "half the rate", timeout=PATIENCE_MS)
     qtbot.waitUntil(lambda: room.run_panel.note.toPlainText() == "", timeout=PATIENCE_MS)
-    assert read_note(two) == ""
+    assert read_note(two).text == ""
     room.select(one.path)
     qtbot.waitUntil(lambda: room.run_panel.note.toPlainText() == "half the rate", timeout=PATIENCE_MS)
+
+
+def test_a_note_that_is_not_shown_completely_is_not_replaced(
+    room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path
+) -> None:
+    """As one that was written with another program."""
+    long = "x" * (LONGEST_NOTE + 1)
+    run, other = (recorded(runs, pictures, name, RunStopped(10)) for name in ("one", "two"))
+    (run.path / "notes.txt").write_text(long)
+    room.refresh()
+    qtbot.waitUntil(lambda: len(room.runs_list.cards()) == 2, timeout=PATIENCE_MS)
+    room.select(run.path)
+    panel = room.run_panel
+    qtbot.waitUntil(panel.note_problem.isVisible, timeout=PATIENCE_MS)
+    assert "longer than 10,000 characters" in panel.note_problem.text()
+    qtbot.keyClicks(panel.note, "y")
+    room.select(other.path)
+    qtbot.waitUntil(lambda: not panel.note_problem.isVisible(), timeout=PATIENCE_MS)
+    assert panel.note.toPlainText() == "" and not panel.note.isReadOnly()
+    assert (run.path / "notes.txt").read_text() == long
 
 
 def test_a_run_that_copies_is_not_shown_as_a_success(room: TrainRoom, runs: Runs, qtbot: QtBot, pictures: Path) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.evaluations.averages import has_averages
 from diffstudio.studio.runs.history import HistoryView, RunHistory
-from diffstudio.studio.runs.notes import read_note
+from diffstudio.studio.runs.notes import RunNote, read_note
 from diffstudio.studio.runs.runs import Runs, RunSummary
 from diffstudio.studio.runs.status import log_tail
 from diffstudio.training.recipe import Recipe
@@ -25,7 +25,7 @@ class RunsSnapshot:
     history: HistoryView | None = None
     recipe: Recipe | None = None
     log: str = ""
-    note: str = ""
+    note: RunNote = RunNote()  # noqa: RUF009 - frozen
     others: tuple[OtherRun, ...] = ()  # runs to lay over it
     has_averages: bool = False  # from which an EMA of another length can be rebuilt
 

@@ -10,7 +10,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtGui import QImage
 from PySide6.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 
-from diffstudio.studio.runs.notes import LONGEST_NOTE
+from diffstudio.studio.runs.notes import LONGEST_NOTE, RunNote
 from diffstudio.studio.runs.runs import RunSummary
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.events import RunStarted
@@ -73,6 +73,8 @@ class RunPanel(QWidget):
         self._recipe_title, self.recipe_name = SectionLabel("Recipe"), label("", wrap=True)
         self.recipe_reason = label("", "dim", pixels=theme.SMALL_PIXELS, wrap=True)
         self.note = NoteField("What you tried, what came of it…", "A note on this run", LONGEST_NOTE)
+        self.note_problem = label("", "warn", pixels=theme.SMALL_PIXELS, wrap=True)
+        self.note_problem.hide()
         self._run: RunFolder | None = None
         self.button = PrimaryButton(Action.PAUSE)
         column = scrolled_column(self)
@@ -84,6 +86,7 @@ class RunPanel(QWidget):
         column.addWidget(self.recipe_reason)
         column.addWidget(SectionLabel("Note"))
         column.addWidget(self.note)
+        column.addWidget(self.note_problem)
         column.addStretch(1)
         bottom = QVBoxLayout()
         bottom.setContentsMargins(16, 8, 16, 16)
@@ -94,14 +97,17 @@ class RunPanel(QWidget):
         self.button.clicked.connect(self._emit_action)
         self.note.edited.connect(self._emit_note)
 
-    def show_note(self, run: RunFolder, note: str) -> None:
-        """Show the note on a run, unless it is being edited here."""
+    def show_note(self, run: RunFolder, note: RunNote) -> None:
+        """Show the note on a run, unless it is being edited here. One that is not complete cannot be edited."""
         if run != self._run:
             self.note.save()
             self._run = run
-            self.note.show_text(note)
-        elif not self.note.has_edits() and not self.note.hasFocus():
-            self.note.show_text(note)
+        elif self.note.has_edits() or self.note.hasFocus():
+            return
+        self.note.show_text(note.text)
+        self.note.setReadOnly(bool(note.problem))
+        self.note_problem.setText(note.problem)
+        self.note_problem.setVisible(bool(note.problem))
 
     def _emit_note(self, text: str) -> None:
         if self._run is not None:

@@ -34,7 +34,7 @@ from diffstudio.ui.widgets.images.drag_source import DragSource
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_painting import mark, rounded
 from diffstudio.ui.widgets.images.image_reading import read_image
-from diffstudio.ui.widgets.images.roving_focus import reached
+from diffstudio.ui.widgets.images.roving_focus import cell_after_key
 from diffstudio.ui.widgets.inputs.chip_row import ChipRow
 
 MAX_DECODED_SHEETS = 64  # decoded, so that scrubbing back and forth is smooth
@@ -125,7 +125,7 @@ class SampleGrid(QWidget):
             super().keyPressEvent(event)
         elif event.key() in PRESSING:
             self._open_menu(tiles[self._chosen].center().toPoint())
-        elif (to := reached(event.key(), tiles, self._chosen)) is not None:
+        elif (to := cell_after_key(event.key(), tiles, self._chosen)) is not None:
             self._choose(to)
         else:
             super().keyPressEvent(event)

@@ -11,7 +11,7 @@ from pytestqt.qtbot import QtBot
 
 from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.widgets.images.image_thumbnail import ImageThumbnail
-from diffstudio.ui.widgets.images.roving_focus import RovingFocus, reached
+from diffstudio.ui.widgets.images.roving_focus import RovingFocus, cell_after_key
 
 SIDE, COLUMNS, COUNT = 40, 3, 8  # the last row has two images
 CELLS = [QRectF(50 * (index % COLUMNS), 50 * (index // COLUMNS), SIDE, SIDE) for index in range(COUNT)]
@@ -35,7 +35,7 @@ CELLS = [QRectF(50 * (index % COLUMNS), 50 * (index // COLUMNS), SIDE, SIDE) for
     ],
 )
 def test_keys_lead_where_one_looks(key: Qt.Key, at: int, to: int | None) -> None:
-    assert reached(key, CELLS, at) == to
+    assert cell_after_key(key, CELLS, at) == to
 
 
 class Page(QWidget):
