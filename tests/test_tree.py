@@ -24,6 +24,7 @@ OF_THE_WHOLE = {
     "test_tree.py",
     "test_typing.py",
     "diffusion/test_against_diffusers.py",  # samplers, spacings and schedules together
+    "ui/lab/test_bad_inputs.py",  # of every page
     "ui/lab/test_damaged_results.py",  # of every page
 }
 # Modules that are tested through another: what tests them, and their names.

@@ -263,7 +263,7 @@ class Model(Protocol):
 
         `anneal` gets one tensor for each image. BadRequest for a model whose condition cannot be changed.
         """
-        raise cannot_be_annealed()
+        raise cannot_be_annealed(self.checkpoint)
 
     def decode(self, state: Tensor) -> Tensor:
         """clean state [B,C,h,w] -> image [B,3,H,W], about [-1,1]."""
@@ -288,9 +288,9 @@ def own_times(why: str = IN_A_PIPELINE) -> BadRequest:
     return BadRequest("The times of the steps cannot be set for this checkpoint", why, "Choose another scheduler")
 
 
-def cannot_be_annealed() -> BadRequest:
+def cannot_be_annealed(checkpoint: Checkpoint | None) -> BadRequest:
     return BadRequest(
-        "CADS cannot be used with this checkpoint",
+        f"CADS does not work with {checkpoint.name if checkpoint is not None else 'this checkpoint'}",
         "it is unconditional, or its prompt embeddings cannot be changed here",
         "Turn CADS off, or choose another checkpoint",
     )

@@ -138,7 +138,7 @@ def test_the_negative_prompt_is_not_annealed(models: dict[str, Model], name: str
 
 def test_what_has_no_condition_is_refused(tmp_path: Path) -> None:
     model = pixel_model(tmp_path / "none.safetensors", conditioning=Conditioning.NONE)
-    with pytest.raises(BadRequest, match="CADS cannot be used with this checkpoint"):
+    with pytest.raises(BadRequest, match="CADS does not work with none: it is unconditional"):
         made(model, "none", guidance_options=CADS)
 
 

@@ -126,9 +126,10 @@ def evaluate(
 
 def check_folder(real: RealFolder) -> None:
     """BadRequest where not even copies can be told; BadRequest where all images of a part are equal."""
+    if len(real.training) >= _FEWEST_FOR_COPIES:
+        check_varied(real)
     if len(real.training) < _FEWEST_FOR_COPIES or not len(real.held_out):
         check_counts(len(real.training), len(real.held_out))
-    check_varied(real)
 
 
 @dataclass(frozen=True)

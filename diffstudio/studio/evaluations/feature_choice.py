@@ -34,8 +34,8 @@ def feature_network(
     """
     from diffstudio.evaluation.features.feature_network import imagenet_network
 
-    channels = real.dataset.batch(real.training[:1]).shape[1]
-    if name == FOLDER or name == AUTO and channels not in _COLOUR_CHANNELS:
+    channels = _channels_of(real)
+    if _is_trained_here(name, channels):
         return _trained(real, device, report, check)
     if channels not in _COLOUR_CHANNELS:
         raise BadRequest(
@@ -47,6 +47,20 @@ def feature_network(
         return imagenet_network(device)
     report("Loading the feature network", 0, 0)
     return open_network(find_network(name, folders) if name in KINDS else Path(name).expanduser(), device)
+
+
+def check_feature_network(name: str, real: RealFolder, folders: tuple[Path, ...], device: torch.device) -> None:
+    """The errors of `feature_network`, for work that needs it only after hours. Opens it, and trains nothing."""
+    if not _is_trained_here(name, _channels_of(real)):
+        feature_network(name, real, folders, device, lambda what, done, total: None, lambda: None)
+
+
+def _channels_of(real: RealFolder) -> int:
+    return int(real.dataset.batch(real.training[:1]).shape[1])
+
+
+def _is_trained_here(name: str, channels: int) -> bool:
+    return name == FOLDER or name == AUTO and channels not in _COLOUR_CHANNELS
 
 
 def _trained(real: RealFolder, device: torch.device, report: OnProgress, check: Callable[[], None]) -> FeatureNetwork:

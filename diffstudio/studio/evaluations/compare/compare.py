@@ -27,7 +27,7 @@ from diffstudio.studio.evaluations.compare.result import RESULT, Comparison, Ent
 from diffstudio.studio.evaluations.compare.training import train_runs
 from diffstudio.studio.evaluations.compare.verdict import verdict
 from diffstudio.studio.evaluations.evaluate import check_folder, too_few_real
-from diffstudio.studio.evaluations.feature_choice import feature_network
+from diffstudio.studio.evaluations.feature_choice import check_feature_network, feature_network
 from diffstudio.studio.evaluations.folders import (
     OnProgress,
     RealFolder,
@@ -142,6 +142,8 @@ def _prepared(
     _check_subjects(subjects, data)
     real = read_real(request.folder, data, on_progress, job_control.check)
     check_folder(real)
+    if runs:
+        check_feature_network(request.features, real, library.folders, device)
     if runs and (too_few := too_few_real(real)) is not None:
         on_progress(f"{too_few} The models are trained and tested for copies, without a table.", 0, 0)
     folders = {one.name: _images_of(one, real, on_progress, job_control) for one in subjects if _is_folder(one)}

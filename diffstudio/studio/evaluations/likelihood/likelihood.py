@@ -40,6 +40,9 @@ from diffstudio.studio.evaluations.folders import (
     OnProgress,
     RealFolder,
     alike_images,
+    digest_and_flatness,
+    duplicate_notes,
+    pixels_of,
     read_real,
     shared_images,
     with_split_of_run,
@@ -104,6 +107,8 @@ def likelihood(
     device = choose_device(request.device)
     real = read_real(request.folder, subject.recipe.data, on_progress, job_control.check)
     real, notes = _parts_of_run(real, subject, on_progress, job_control.check)
+    everything = pixels_of(real.dataset, range(len(real.dataset)))
+    notes += duplicate_notes(request.folder.name, map(digest_and_flatness, everything))
     with job_control.taken(f"measuring {request.folder.name}"):
         on_progress(f"Loading {subject.name}", 0, 0)
         model = loading.load(subject.checkpoint, device, torch.float32)

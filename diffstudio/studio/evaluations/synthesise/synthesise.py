@@ -37,7 +37,8 @@ from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.measure import FeatureFiles, features_of_real, views_of
 from diffstudio.studio.evaluations.place import scratch_folder
 from diffstudio.studio.evaluations.samples import CheckpointSamples, as_tensor
-from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subjects, folder_of, run_of, unknown_split
+from diffstudio.studio.evaluations.subjects import CheckpointSubject, folder_of, run_of, unknown_split
+from diffstudio.studio.evaluations.synthesise.checkpoints import check_autoguidance, generating_checkpoint
 from diffstudio.studio.evaluations.synthesise.folder_proof import proof_on_folder
 from diffstudio.studio.evaluations.synthesise.near_copies import Near, NearCopies
 from diffstudio.studio.evaluations.synthesise.records import RESULT, Record, SyntheticFolder
@@ -68,7 +69,8 @@ def synthesise(
     _check_place(request.out, request.folder)
     out = make_folder(request.out)
     job_control = EvaluationJobControl(Lease(), cancelled, out, on_wait)
-    subject = _checkpoint(request, library)
+    subject = generating_checkpoint(request.checkpoint, library)
+    check_autoguidance(request.autoguidance, subject, library)
     device = choose_device(request.device)
     real = read_real(request.folder, subject.recipe.prepared, on_progress, job_control.check)
     real, note = with_split_of_run(real, [subject])
@@ -275,17 +277,6 @@ def _check_training_images(subject: CheckpointSubject, real: RealFolder) -> None
             f"Use the folder that {subject.name} was trained on",
         )
     check_varied(real, held_out=False)
-
-
-def _checkpoint(request: SynthesiseRequest, library: Library) -> CheckpointSubject:
-    (found,) = find_subjects((request.checkpoint,), library)
-    if not isinstance(found, CheckpointSubject):
-        raise BadRequest(
-            f"{found.name} is a folder of images",
-            "synthetic images are generated with a checkpoint",
-            "Name a checkpoint or the folder of a run",
-        )
-    return found
 
 
 def _check_place(out: Path, folder: Path) -> None:
