@@ -330,6 +330,10 @@ class NoiseScheduleView(InteractiveView):
     def _failed(self, why: str) -> None:
         self.image_problem.setText(why)
         self.image_problem.show()
+        self._images = {
+            name: self._images[name] for name in self._images if self._images[name][0] == self._wanted.get(name)
+        }
+        self._show_images()  # none of other settings
 
     def _set_busy(self, busy: bool) -> None:
         if busy:

@@ -137,6 +137,19 @@ def test_what_cannot_be_drawn_is_said(view: NoiseScheduleView, qtbot: QtBot) -> 
     assert "There is no checkpoint" in view.image_problem.text()
 
 
+def test_no_image_of_other_settings_stays_beside_what_failed(view: NoiseScheduleView, qtbot: QtBot) -> None:
+    offer(view, "tiny")
+    drawn(view, qtbot)
+    assert view.images.thumbnails()
+    there = read_checkpoint(paths.checkpoints() / "tiny.safetensors")
+    view.offer([replace(there, path=paths.checkpoints() / "gone.safetensors")])
+    qtbot.waitUntil(lambda: view.image_problem.isVisible(), timeout=PATIENCE_MS)
+    assert not view.images.thumbnails()
+    offer(view, "tiny")
+    drawn(view, qtbot)
+    assert view.images.thumbnails() and not view.image_problem.isVisible()
+
+
 def test_a_typed_point_is_taken_or_refused_with_a_sentence(view: NoiseScheduleView, qtbot: QtBot) -> None:
     offer(view, "tiny")
     view.canvas.set_curve(STEEP)
