@@ -24,6 +24,7 @@ _STILL_FALLING = "It is still falling: train for longer."
 _MORE_IMAGES = "It has stopped falling: more images, or images that have more in common, are needed."
 # Below so many epochs, a measure that no longer falls says nothing about the number of images. GANs need many more.
 _FEWEST_EPOCHS, _FEWEST_EPOCHS_OF_GAN = 3.0, 30.0
+_FEWEST_STEPS = 1000  # from which a VAE or GAN may be called collapsed however few epochs they are
 _STEADY = 3  # measurements of a GAN, of which the median counts
 BEYOND_BASELINE = 0.95  # of the Gaussian model's loss: below, the network knows more than it
 COLLAPSED_SPREAD = 0.25  # relative to the distance between training images, overall or within a class
@@ -142,7 +143,7 @@ def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
     if (
         why and enough and evidence.kind != "diffusion"
     ):  # blurry samples of a VAE or GAN are an early stage, not a collapse
-        return _collapsed(why, evidence)
+        return _collapsed(why, evidence) if _may_have_collapsed(evidence) else _alike_so_far(why, evidence)
     if evidence.baseline is not None and lowest > BEYOND_BASELINE * evidence.baseline:
         more = _stopped_falling(evidence)
         if falling or (len(losses) < FEWEST_MEASUREMENTS and not has_risen(losses)):
@@ -204,9 +205,21 @@ def _collapsed(why: str, evidence: Evidence) -> tuple[Outcome, str]:
     return Outcome.COLLAPSED, f"It has collapsed: {why}. {_against_collapse(evidence)}"
 
 
+def _may_have_collapsed(evidence: Evidence) -> bool:
+    """Whether a VAE or GAN was trained for long enough: in its first steps a GAN often generates few kinds of images."""
+    return evidence.epochs >= _FEWEST_EPOCHS or evidence.step >= _FEWEST_STEPS
+
+
+def _alike_so_far(why: str, evidence: Evidence) -> tuple[Outcome, str]:
+    return Outcome.TOO_LITTLE, (
+        f"Its samples are alike so far: {why}. Each image was seen only {evidence.epochs:,.1f} times: too early to say whether "
+        "it has collapsed. Train for longer."
+    )
+
+
 def _against_collapse(evidence: Evidence) -> str:
     if evidence.kind == "gan":
-        return "Train with gan_loss = r3gan and a higher gamma, which prevents it, or use an earlier checkpoint."
+        return "Train with gan_loss = r3gan, which prevents it, and if that is set with a higher gamma; or use an earlier checkpoint."
     return "Start again with a lower learning rate, or use an earlier checkpoint."
 
 
