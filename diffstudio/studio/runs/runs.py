@@ -50,7 +50,7 @@ class RunSummary:
     pid: int | None = None  # of its process while it is running, if it is known
     verdict: str = ""  # how it ended, in a sentence; empty while it is running
     learned: bool | None = None  # of a finished run
-    outcome: str = ""  # what was learned so far, a value of `verdict.Outcome`; empty until that is judged
+    outcome: str = ""  # what was learned so far, a value of Outcome; empty until that is judged
     evidence: tuple[str, ...] = ()  # for the outcome, in sentences
     best_step: int | None = None  # with the lowest held-out loss
     progress: float | None = None  # the share of its steps or its time that is done, 0 to 1

@@ -16,7 +16,8 @@ its class. Fields with a default came later than the others: lines written befor
     checkpoint  path; held_out_loss, best
     rolled_back from_step, rate_scale, why
     early_stop  best_step, why
-    waiting     holder;  paused, resumed, stopped
+    waiting     holder; machines, join_command
+    paused, resumed, stopped
     finished    checkpoint, learned, verdict; outcome, evidence, best_step
     failed      why
 """
@@ -27,11 +28,22 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import MISSING, asdict, dataclass, fields
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, get_args, get_origin, get_type_hints
 
 FORMAT = 1
+
+
+class Outcome(StrEnum):
+    """What a run has learned, as it is judged. Events hold the values, and may hold those of newer versions."""
+
+    LEARNING = "learning"
+    READY = "ready"  # the best checkpoint is behind
+    COPYING = "copying"
+    COLLAPSED = "collapsed"
+    TOO_LITTLE = "too_little"  # data or time to say
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +191,7 @@ class RunVerdict:
 
     event: ClassVar[str] = "verdict"
     step: int
-    outcome: str  # a value of `verdict.Outcome`
+    outcome: str  # a value of Outcome
     sentence: str
     evidence: tuple[str, ...]  # in sentences
     best_step: int | None = None  # of the lowest held-out loss
@@ -254,7 +266,7 @@ class RunFinished:
     checkpoint: str
     learned: bool  # the outcome is `learning` or `ready`
     verdict: str  # the sentence to show
-    outcome: str = ""  # a value of `verdict.Outcome`; "" in earlier runs
+    outcome: str = ""  # a value of Outcome; "" in earlier runs
     evidence: tuple[str, ...] = ()
     best_step: int | None = None  # of the checkpoint to generate with
 

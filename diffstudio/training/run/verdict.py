@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from enum import StrEnum
 from statistics import median
 
 from diffstudio.evaluation.interval import share_interval
 from diffstudio.training.data.split import MIN_IMAGES_TO_HOLD_OUT
 from diffstudio.training.evidence.cross_validation import CrossValidation
 from diffstudio.training.evidence.evidence import Evidence
+from diffstudio.training.run.events import Outcome
 
 FEWEST_IMAGES = MIN_IMAGES_TO_HOLD_OUT  # different ones, in the whole folder
 FEWEST_HELD_OUT = 4  # below, the held-out loss is that of single images
@@ -39,14 +39,6 @@ _MEASURES = {  # by the kind of model
     "vae": ("the held-out bound (ELBO)", " bits per dimension"),
     "gan": ("the distance to the held-out images", ""),
 }
-
-
-class Outcome(StrEnum):
-    LEARNING = "learning"
-    READY = "ready"  # the best checkpoint is behind
-    COPYING = "copying"
-    COLLAPSED = "collapsed"
-    TOO_LITTLE = "too_little"  # data or time to say
 
 
 @dataclass(frozen=True, slots=True)

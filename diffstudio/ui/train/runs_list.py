@@ -11,6 +11,7 @@ from PySide6.QtWidgets import QHBoxLayout, QScrollArea, QVBoxLayout, QWidget
 
 from diffstudio.studio.runs.history import HistoryView
 from diffstudio.studio.runs.runs import RunSummary
+from diffstudio.training.run.events import Outcome
 from diffstudio.training.run.run_folder import RunFolder, Status
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.run.learning_card import LearningCard
@@ -30,7 +31,7 @@ def status_text(summary: RunSummary) -> str:
         case Status.STARTING:
             done = summary.prepared
             return "starting" if done is None or done >= 1 else f"preparing · {100 * done:.0f} %"
-        case Status.FINISHED if summary.outcome in ("copying", "collapsed"):
+        case Status.FINISHED if summary.outcome in (Outcome.COPYING, Outcome.COLLAPSED):
             return f"finished · {summary.outcome}"
         case Status.FINISHED:
             return "finished" if summary.learned is not False else "finished · learned little"

@@ -12,14 +12,8 @@ import pytest
 from diffstudio.training.evidence.cross_validation import CrossValidation
 from diffstudio.training.evidence.evidence import Evidence
 from diffstudio.training.objectives.objective import Diversity
-from diffstudio.training.run.verdict import (
-    Outcome,
-    best_step,
-    judged_losses,
-    measurements_since_best,
-    still_falling,
-    verdict,
-)
+from diffstudio.training.run.events import Outcome
+from diffstudio.training.run.verdict import best_step, judged_losses, measurements_since_best, still_falling, verdict
 
 RECORDED = json.loads((Path(__file__).parents[2] / "data" / "verdicts" / "evidence.json").read_text(encoding="utf-8"))
 

@@ -10,7 +10,7 @@ from PySide6.QtCore import Qt, Signal
 from PySide6.QtWidgets import QGridLayout, QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.studio.runs.history import HistoryView, Trend
-from diffstudio.training.run.events import RunSamples
+from diffstudio.training.run.events import Outcome, RunSamples
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.run.nearest_images import SamplePair, read_pairs
@@ -29,11 +29,11 @@ _TREND = {
     Trend.RISING: ("warning", "warn"),
     Trend.UNKNOWN: ("hourglass", "dim"),
 }
-_OUTCOME = {  # values of `verdict.Outcome`
-    "learning": ("trend-down", "good"),
-    "ready": ("check", "good"),
-    "copying": ("warning", "warn"),
-    "collapsed": ("warning", "bad"),
+OUTCOME_SIGNS: dict[str, tuple[str, str]] = {  # icon and tone
+    Outcome.LEARNING: ("trend-down", "good"),
+    Outcome.READY: ("check", "good"),
+    Outcome.COPYING: ("warning", "warn"),
+    Outcome.COLLAPSED: ("warning", "bad"),
 }
 _UNDECIDED = ("hourglass", "dim")
 
@@ -97,11 +97,11 @@ class LearningCard(QWidget):
         ended = history.finished is not None and history.finished.outcome
         if history.finished is not None and ended:
             sentence, evidence = history.finished.verdict, history.finished.evidence
-            icon, tone = _OUTCOME.get(history.finished.outcome, _UNDECIDED)
+            icon, tone = OUTCOME_SIGNS.get(history.finished.outcome, _UNDECIDED)
         elif history.verdicts:
             newest = history.verdicts[-1]
             sentence, evidence = newest.sentence, newest.evidence
-            icon, tone = _OUTCOME.get(newest.outcome, _UNDECIDED)
+            icon, tone = OUTCOME_SIGNS.get(newest.outcome, _UNDECIDED)
         else:
             trend, sentence = history.trend()
             evidence, (icon, tone) = (), _TREND[trend]

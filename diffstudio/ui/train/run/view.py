@@ -14,7 +14,7 @@ from diffstudio.training.run.run_folder import Status
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.train.run.chart import RunChart
 from diffstudio.ui.train.run.chart_lines import OtherRun
-from diffstudio.ui.train.run.learning_card import is_known
+from diffstudio.ui.train.run.learning_card import OUTCOME_SIGNS, is_known
 from diffstudio.ui.train.run.sample_sheets_view import SampleSheetsView
 from diffstudio.ui.widgets import actions, theme
 from diffstudio.ui.widgets.banner import Banner
@@ -23,7 +23,6 @@ from diffstudio.ui.widgets.formatting import human_duration
 from diffstudio.ui.widgets.helpers import SCROLL_BAR_WIDTH, ElidedLabel, PartsLabel, describe, scroll_area
 from diffstudio.ui.widgets.layout.overflow_row import OverflowRow
 
-_KINDS = {"learning": "good", "ready": "good", "copying": "warn", "collapsed": "bad"}  # of outcomes
 _LONGER_MINUTES = 5, 15, 60, 240
 _LOW = 560  # px
 _AVERAGES_TIP = "Rebuild the moving average of the weights (EMA) with another length"
@@ -66,8 +65,8 @@ def status_line(summary: RunSummary) -> str:
 
 def finished_kind(summary: RunSummary) -> str:
     """The kind of message that a finished run deserves, by what it learned."""
-    if summary.outcome in _KINDS:
-        return _KINDS[summary.outcome]
+    if (signs := OUTCOME_SIGNS.get(summary.outcome)) is not None:
+        return signs[1]
     return "warn" if summary.learned is False else "good"
 
 
