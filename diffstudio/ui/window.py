@@ -139,6 +139,8 @@ class MainWindow(QMainWindow):
         self._painted = self._closed = False
         self.banner = Banner()
         self.banner.hide()
+        self._act: Callable[[], object] = lambda: None  # of the button in the banner
+        self.banner.acted.connect(lambda: self._act())
         self.stack = QStackedWidget()
         self.rail = QFrame()
         self.rail.setObjectName("background")
@@ -252,8 +254,9 @@ class MainWindow(QMainWindow):
 
     # Messages
 
-    def show_message(self, kind: str, text: str, action: str = "") -> None:
-        """Show a message that belongs to no room; an empty text hides it."""
+    def show_message(self, kind: str, text: str, action: str = "", act: Callable[[], object] = lambda: None) -> None:
+        """Show a message that belongs to no room, with a button that calls `act`; an empty text hides it."""
+        self._act = act
         self.banner.show_message(kind, text, action)
         self.banner.setVisible(bool(text))
         self._message_box.setVisible(bool(text))

@@ -27,7 +27,6 @@ class ImageMenus(QObject):
         super().__init__()
         self._tasks, self._window, self._gallery = tasks, window, gallery
         self._deleted: list[int] = []  # by the last deletion, for its undo
-        window.banner.acted.connect(self._undo)
 
     def attach(self, actions: ImageActions) -> None:
         """Answer what the actions of a room ask of the gallery."""
@@ -68,13 +67,13 @@ class ImageMenus(QObject):
             self._deleted = deleted
             self.deleted.emit(deleted)
         if problem is not None:
-            self._window.show_message("bad", str(problem), _UNDO if deleted else "")
+            self._window.show_message("bad", str(problem), _UNDO if deleted else "", self._undo)
         elif deleted:
-            self._window.show_message("info", f"{records[0].name} moved to the gallery's trash.", _UNDO)
+            self._window.show_message("info", f"{records[0].name} moved to the gallery's trash.", _UNDO, self._undo)
 
     def _undo(self) -> None:
-        if self._deleted and self._window.banner.action.text() == _UNDO:
-            deleted, self._deleted = self._deleted, []
+        deleted, self._deleted = self._deleted, []
+        if deleted:
             self._tasks.start(self._restore(deleted))
 
     async def _restore(self, image_ids: Sequence[int]) -> None:
