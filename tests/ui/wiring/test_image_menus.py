@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from PySide6.QtCore import QObject, Signal
 from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import StorageProblem
@@ -19,18 +18,15 @@ from diffstudio.ui.widgets.images.image_menu import ImageTarget
 from diffstudio.ui.wiring.image_menus import ImageMenus
 
 
-class Banner(QObject):
-    acted = Signal()
-
-
 class Window:
     """What the menus use of the main window."""
 
     def __init__(self) -> None:
-        self.banner, self.messages = Banner(), list[tuple[str, ...]]()
+        self.messages: list[tuple[str, ...]] = []
 
-    def show_message(self, *message: str) -> None:
-        self.messages.append(message)
+    def show_message(self, kind: str, text: str, action: str = "", act: Callable[[], object] = lambda: None) -> None:
+        self.messages.append((kind, text, action))
+        self.press = act
 
 
 @pytest.fixture
@@ -86,3 +82,18 @@ def test_one_that_fails_does_not_hide_the_others(
         qtbot.waitUntil(lambda: not tasks.busy())
     assert [[image.id for image in each] for each in restored] == [[ids[0]]]
     assert window.messages[-1][0] == "bad" and "two.png could not be brought back" in window.messages[-1][1]
+
+
+def test_the_button_of_the_message_undoes_a_deletion_once(qtbot: QtBot, gallery: Gallery, tasks: Tasks) -> None:
+    image = gallery.add(Image.new("RGB", (8, 8)), GenerateRequest("one"))
+    window = Window()
+    menus = ImageMenus(tasks, window, lambda: gallery)  # type: ignore[arg-type]
+    tasks.start(menus._delete([ImageTarget(record=image)]))
+    qtbot.waitUntil(lambda: not tasks.busy())
+    assert gallery.trashed() == [image.id] and window.messages[-1][2] == "Undo"
+    undo = window.press
+    undo()
+    qtbot.waitUntil(lambda: not tasks.busy())
+    assert gallery.trashed() == [] and window.messages[-1] == ("info", "", "")
+    undo()
+    assert not tasks.busy()
