@@ -129,7 +129,9 @@ def _by_cross_validation(evidence: Evidence, found: CrossValidation) -> tuple[Ou
 
 def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
     losses, measure = judged_losses(evidence.kind, evidence.losses), held_out_measure(evidence.kind)
-    lowest = min((loss for _, loss in losses), default=math.inf)
+    lowest = min(
+        (loss for _, loss in evidence.losses if math.isfinite(loss)), default=math.inf
+    )  # of the kept checkpoint
     falling = still_falling(losses) or _is_lowest_of_gan(evidence)
     why, enough = _collapse(evidence), len(losses) >= FEWEST_MEASUREMENTS
     if (
@@ -153,7 +155,6 @@ def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
     if falling:
         return Outcome.LEARNING, f"It is learning: {measure} is still falling. More steps will improve it."
     best, last = best_step(evidence.losses), evidence.losses[-1][1]
-    lowest = min(loss for _, loss in evidence.losses)
     since = f"since step {best:,} {measure} has "
     changed = f"risen by {last / lowest - 1:.0%}" if has_risen(losses) else "not improved"
     return Outcome.READY, f"Ready: {since}{changed}. The checkpoint of that step is the best; more steps do not help."
@@ -219,7 +220,7 @@ def judged_losses(kind: str, losses: tuple[tuple[int, float], ...]) -> tuple[tup
     """The held-out losses by which a run is judged: of a GAN, running medians of three.
 
     The distance of a GAN goes up and down by tens of percent while it falls, so one low measurement is mostly chance. The
-    best checkpoint is still that of the lowest measurement.
+    best checkpoint is still that of the lowest measurement, which is compared with the Gaussian model.
     """
     if kind != "gan":
         return losses
