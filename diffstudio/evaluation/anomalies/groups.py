@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from diffstudio.evaluation.anomalies.calibration import far_limit
+from diffstudio.evaluation.connected_groups import first_of_groups
 
 MOST_APART = 0.25  # of all points; where more are apart, the groups are kinds of images
 _FEWEST = 4
@@ -27,7 +28,8 @@ def apart(points: ArrayLike) -> NDArray[np.intp]:
     np.fill_diagonal(distances, np.inf)
     nearest = distances.min(axis=1)
     limit = far_limit(nearest)
-    group = _groups(distances <= limit)
+    first = first_of_groups(len(values), *np.nonzero(distances <= limit))
+    group = np.unique(first, return_inverse=True)[1]  # numbered by their first points
     sizes = np.bincount(group)
     inside = group == sizes.argmax()
     found = np.flatnonzero(~inside)
@@ -36,18 +38,3 @@ def apart(points: ArrayLike) -> NDArray[np.intp]:
         return found[np.argsort(-nearest[found], kind="stable")]
     gaps = distances[np.ix_(found, np.flatnonzero(inside))].min(axis=1) if len(found) else np.zeros(0)
     return found[np.argsort(-gaps, kind="stable")]
-
-
-def _groups(linked: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """The number of the group [N] of each point: those that are linked, directly or by others."""
-    group = np.full(len(linked), -1, np.intp)
-    for first in range(len(linked)):
-        if group[first] >= 0:
-            continue
-        group[first] = group.max() + 1
-        reached = [first]
-        while reached:
-            new = np.flatnonzero(linked[reached.pop()] & (group < 0))
-            group[new] = group[first]
-            reached += new.tolist()
-    return group

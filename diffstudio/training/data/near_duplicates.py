@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from diffstudio.evaluation.connected_groups import join
+
 MAX_HASH_DISTANCE = 3  # bits of 64
 MAX_COLOUR_DISTANCE = 4.0  # mean difference of the 8 x 8 thumbnails, of 255
 MAX_NEIGHBOURS = 32
@@ -113,20 +115,8 @@ def _first_alike(fingerprints: NDArray[np.uint8]) -> tuple[NDArray[np.int64], ND
             agree = _colours_agree(colours, one, other)
             one, other = np.minimum(one, other)[agree], np.maximum(one, other)[agree]
             np.minimum.at(first, other, one)
-            _join(groups, one, other)
+            join(groups, one, other)
     return first, groups
-
-
-def _join(groups: NDArray[np.int64], one: NDArray[np.int64], other: NDArray[np.int64]) -> None:
-    """Join pairs of images in `groups` [N], which has the first image of the group of each."""
-    while True:
-        firsts, others = groups[one], groups[other]
-        apart = firsts != others
-        if not apart.any():
-            return
-        np.minimum.at(groups, np.maximum(firsts, others)[apart], np.minimum(firsts, others)[apart])
-        while ((further := groups[groups]) != groups).any():
-            groups[:] = further
 
 
 def _colours_agree(colours: NDArray[np.uint8], one: NDArray[np.int64], other: NDArray[np.int64]) -> NDArray[np.bool_]:
