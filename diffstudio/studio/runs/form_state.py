@@ -53,9 +53,9 @@ class FormState:
             values.text("recipe", AUTO) or AUTO,
             values.read("changed", None, Recipe.from_json, "changed settings of the recipe"),
             values.flag("by_hand", label="whether settings were changed"),
-            values.number("minutes", None, 1, LONGEST_MINUTES, "duration"),
+            values.number("minutes", None, 1, LONGEST_MINUTES, "training time"),
             values.optional_text("start_from"),
-            values.text("name", label="name of the run"),
+            values.text("name", label="run name"),
             Cluster(
                 values.whole("processes", 1, ALL_DEVICES, MOST_PROCESSES, "devices"),
                 values.whole("machines", 1, 1, MOST_MACHINES),

@@ -26,12 +26,12 @@ def test_what_is_saved_is_read_again() -> None:
 @pytest.mark.parametrize(
     ("values", "named"),
     [
-        ({"folder": 3, "recipe": None, "minutes": "long"}, "folder of images, recipe, duration"),
-        ({"start_from": [], "name": {}, "processes": "all"}, "start from, name of the run, devices"),
-        ({"folder": "a\0b", "recipe": "x" * 40_000, "minutes": True}, "folder of images, recipe, duration"),
+        ({"folder": 3, "recipe": None, "minutes": "long"}, "folder of images, recipe, training time"),
+        ({"start_from": [], "name": {}, "processes": "all"}, "start from, run name, devices"),
+        ({"folder": "a\0b", "recipe": "x" * 40_000, "minutes": True}, "folder of images, recipe, training time"),
         ({"by_hand": 1, "processes": -1, "machines": 0}, "whether settings were changed, devices, machines"),
-        ({"minutes": float("nan")}, "duration"),
-        ({"minutes": 1e9}, "duration"),
+        ({"minutes": float("nan")}, "training time"),
+        ({"minutes": 1e9}, "training time"),
         ({"processes": 1.5, "machines": True}, "devices, machines"),
     ],
 )
