@@ -1,4 +1,4 @@
-"""BatchesAhead: threads prepare the next batches while the accelerator computes a step."""
+"""BatchesAhead: threads draw the next batches while an accelerator computes a step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ _THREADS = 2
 class BatchesAhead:
     """`at(step)` is that of `batches`, on `device`; the batches after it are drawn meanwhile. Close it at the end.
 
-    The batches are the same as without threads, since each depends only on its step.
+    The batches are the same as without threads, since each depends only on its step. On a processor there are no threads:
+    they would take from the step what they save.
     """
 
     def __init__(self, batches: Batches, device: torch.device) -> None:
@@ -24,6 +25,8 @@ class BatchesAhead:
         self._drawn: dict[int, Future[Batch]] = {}
 
     def at(self, step: int) -> Batch:
+        if self._device.type == "cpu":
+            return self._draw(step)
         wanted = range(step, step + _AHEAD)
         for other in set(self._drawn) - set(wanted):  # after a jump to another step
             self._drawn.pop(other).cancel()
@@ -36,4 +39,4 @@ class BatchesAhead:
         self._executor.shutdown(cancel_futures=True)
 
     def _draw(self, step: int) -> Batch:
-        return self._batches.at(step).to(self._device)
+        return self._batches.at(step, self._device)

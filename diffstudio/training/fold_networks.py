@@ -97,7 +97,7 @@ class FoldNetworks:
         """One step of every network. Diverged when their mean loss diverges."""
         started = time.perf_counter()
         results = [
-            trainer.step(batches.at(trainer.step_number))
+            trainer.step(batches.at(trainer.step_number, trainer.device))
             for trainer, batches in zip(self._trainers, self._batches, strict=True)
         ]
         for trainer in self._trainers:

@@ -113,31 +113,39 @@ class Muon(torch.optim.Muon):
         assert closure is None
         for group in self.param_groups:
             rate, momentum = group["lr"], group["momentum"]
-            updates: list[tuple[Tensor, Tensor]] = []
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                average = self.state[parameter].setdefault("momentum_buffer", torch.zeros_like(parameter.grad))
-                average.lerp_(parameter.grad, 1 - momentum)
-                update = parameter.grad.lerp(average, momentum) if group["nesterov"] else average
-                updates.append((parameter, whole(update).to(self._dtype)))
-            for parameters, matrices in _together(updates):
-                orthogonal = _orthogonal(matrices, group["ns_coefficients"], group["ns_steps"], group["eps"])
-                changes = orthogonal if orthogonal.ndim == 3 else orthogonal[None]
-                for parameter, change in zip(parameters, changes, strict=True):
-                    parameter.mul_(1 - rate * group["weight_decay"])
-                    scale = math.sqrt(max(1.0, parameter.shape[0] / parameter.shape[1]))
-                    parameter.add_(like(change.to(parameter.dtype), parameter), alpha=-rate * scale)
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            gradients = [parameter.grad for parameter in parameters]
+            averages = [self._average(parameter) for parameter in parameters]
+            torch._foreach_lerp_(averages, gradients, 1 - momentum)
+            updates = torch._foreach_lerp(gradients, averages, momentum) if group["nesterov"] else averages
+            torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
+            for chosen, matrices in _together(parameters, [whole(update) for update in updates]):
+                orthogonal = _orthogonal(
+                    matrices.to(self._dtype), group["ns_coefficients"], group["ns_steps"], group["eps"]
+                ).to(chosen[0].dtype)
+                changes = orthogonal.unbind() if orthogonal.ndim == 3 else (orthogonal,)
+                scale = math.sqrt(max(1.0, chosen[0].shape[0] / chosen[0].shape[1]))
+                whole_or_not = [like(change, one) for change, one in zip(changes, chosen, strict=True)]
+                torch._foreach_add_(chosen, whole_or_not, alpha=-rate * scale)
+
+    def _average(self, parameter: Tensor) -> Tensor:
+        """The running average of a parameter's gradients, which begins with zeros."""
+        state = self.state[parameter]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        average: Tensor = state["momentum_buffer"]
+        return average
 
 
-def _together(updates: Sequence[tuple[Tensor, Tensor]]) -> Iterator[tuple[list[Tensor], Tensor]]:
+def _together(parameters: Sequence[Tensor], updates: Sequence[Tensor]) -> Iterator[tuple[list[Tensor], Tensor]]:
     """Parameters with their matrices: those of one shape stacked [K,M,N] on a GPU, one by one [M,N] elsewhere."""
-    by_shape: dict[object, list[tuple[Tensor, Tensor]]] = {}
-    for index, (parameter, matrix) in enumerate(updates):
-        by_shape.setdefault(matrix.shape if matrix.is_cuda else index, []).append((parameter, matrix))
-    for pairs in by_shape.values():
-        matrices = [matrix for _, matrix in pairs]
-        yield [parameter for parameter, _ in pairs], torch.stack(matrices) if matrices[0].is_cuda else matrices[0]
+    by_shape: dict[object, list[int]] = {}
+    for index, matrix in enumerate(updates):
+        by_shape.setdefault(matrix.shape if matrix.is_cuda else index, []).append(index)
+    for indices in by_shape.values():
+        first = updates[indices[0]]
+        stacked = torch.stack([updates[index] for index in indices]) if first.is_cuda else first
+        yield [parameters[index] for index in indices], stacked
 
 
 def _orthogonal(matrix: Tensor, coefficients: tuple[float, float, float], steps: int, eps: float) -> Tensor:

@@ -12,13 +12,16 @@ from diffstudio.training.batches_ahead import BatchesAhead
 from diffstudio.training.data.batches import Batch
 
 CPU = torch.device("cpu")
+META = torch.device("meta")  # stands for an accelerator: nothing is computed on it
 
 
 @dataclass
 class Counted:
+    device: torch.device = META
     drawn: list[int] = field(default_factory=list)
 
-    def at(self, step: int) -> Batch:
+    def at(self, step: int, device: torch.device) -> Batch:
+        assert device == self.device
         self.drawn.append(step)
         if step == 9:
             raise ValueError("step 9")
@@ -27,7 +30,7 @@ class Counted:
 
 def test_each_batch_is_that_of_its_step_and_is_drawn_once() -> None:
     counted = Counted()
-    ahead = BatchesAhead(counted, CPU)  # type: ignore[arg-type]
+    ahead = BatchesAhead(counted, META)  # type: ignore[arg-type]
     steps = [0, 1, 2, 1, 2, 3]  # a roll-back to step 1
     assert [ahead.at(step).images[0, 0, 0, 0].item() for step in steps] == steps
     ahead.close()
@@ -35,8 +38,16 @@ def test_each_batch_is_that_of_its_step_and_is_drawn_once() -> None:
 
 
 def test_an_error_comes_with_its_step() -> None:
-    ahead = BatchesAhead(Counted(), CPU)  # type: ignore[arg-type]
+    ahead = BatchesAhead(Counted(), META)  # type: ignore[arg-type]
     assert ahead.at(8).images[0, 0, 0, 0] == 8
     with pytest.raises(ValueError, match="step 9"):
         ahead.at(9)
     ahead.close()
+
+
+def test_a_processor_draws_no_batch_ahead() -> None:
+    counted = Counted(CPU)
+    ahead = BatchesAhead(counted, CPU)  # type: ignore[arg-type]
+    assert [ahead.at(step).images[0, 0, 0, 0].item() for step in (0, 1)] == [0, 1]
+    ahead.close()
+    assert counted.drawn == [0, 1]

@@ -29,6 +29,7 @@ from diffstudio.training.distributed.team import ALONE, Team
 from diffstudio.training.recipe import Recipe
 
 _STEPS_IN_BLOCK = 1024  # whose buckets are drawn together
+_CPU = torch.device("cpu")
 MAX_HELD_OUT = 256  # images: enough for a stable loss, few enough for memory and time
 
 
@@ -87,18 +88,24 @@ class Batches:
         self._augmentation = Augmentation(recipe.data)
         self._dropout = CaptionDropout(network.drop_condition, network.name_share, network.tags_share)
 
-    def at(self, step: int) -> Batch:
+    def at(self, step: int, device: torch.device = _CPU) -> Batch:
+        """The batch of a step, on `device`, to which its images go as they are stored, and where they are augmented.
+
+        A processor would take several times as long to augment large images as an accelerator to train on them.
+        """
         seed = derived_seed(self._recipe.run.seed, "step", step)
         generator = torch.Generator().manual_seed(seed)
         indices = self._indices(step)
         part = self.team.portion(len(indices))
         own = indices[part.first : part.first + part.count]
-        pixels, augment_labels = self._augmentation.apply(self._dataset.batch_with_masks(own), generator, part)
+        pixels, augment_labels = self._augmentation.apply(
+            self._dataset.batch_with_masks(own, device=device), generator, part
+        )
         condition = self._condition(indices, random.Random(seed), part)
         if self._recipe.data.augment_labels:
             condition = condition._replace(augment_labels=augment_labels)
         batch = self._weighted(pixels, condition, generator)
-        return replace(batch, part=part, larger=batch.larger and replace(batch.larger, part=part))
+        return replace(batch, part=part, larger=batch.larger and replace(batch.larger, part=part)).to(device)
 
     def held_out(self) -> Batch:
         """The held-out images (at most MAX_HELD_OUT), not augmented, with full captions; the same noise at every call."""

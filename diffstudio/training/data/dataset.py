@@ -88,24 +88,28 @@ class ImageDataset:
         return self.batch_with_masks(indices, usual_size=usual_size)[:, : self.channels]
 
     def batch_with_masks(
-        self, indices: Sequence[int] | NDArray[np.int64] | Tensor, *, usual_size: bool = False
+        self,
+        indices: Sequence[int] | NDArray[np.int64] | Tensor,
+        *,
+        usual_size: bool = False,
+        device: torch.device | str = "cpu",
     ) -> Tensor:
-        """The same images; if `masked`, with the mask as the last channel: [B,C+1,H,W] in [-1,1]."""
+        """The same images, on `device`; if `masked`, with the mask as the last channel: [B,C+1,H,W] in [-1,1]."""
         import torch
 
         stored = self._stored_channels
         chosen = np.asarray(indices, dtype=np.int64)
         if self.images.ndim == 4:
-            return _as_tensor(self.images[chosen])
+            return _as_tensor(self.images[chosen], device)
         offsets = self._offsets[chosen]
         pixels = [
             self.images[start : start + width * height * stored].reshape(height, width, stored)
             for start, (width, height) in zip(offsets, self.sizes[chosen], strict=True)
         ]
         if len({image.shape for image in pixels}) == 1 and not usual_size:
-            return _as_tensor(np.stack(pixels))
-        images = [_covering(_as_tensor(image[None]), self.size) for image in pixels]
-        return torch.cat(images) if images else torch.zeros((0, stored, *self.size[::-1]))
+            return _as_tensor(np.stack(pixels), device)
+        images = [_covering(_as_tensor(image[None], device), self.size) for image in pixels]
+        return torch.cat(images) if images else torch.zeros((0, stored, *self.size[::-1]), device=device)
 
     def rows_of(self, indices: NDArray[np.int64]) -> NDArray[Any]:
         """The images at `indices` as they are stored in `images`, in that order."""
@@ -132,13 +136,14 @@ class ImageDataset:
         return ends - values
 
 
-def _as_tensor(pixels: NDArray[Any]) -> Tensor:
-    """uint8 or uint16 [B,H,W,C] -> float32 [B,C,H,W] in [-1,1]."""
+def _as_tensor(pixels: NDArray[Any], device: torch.device | str) -> Tensor:
+    """uint8 or uint16 [B,H,W,C] -> float32 [B,C,H,W] in [-1,1], computed on `device`, to which few bytes travel."""
     import torch
 
     half = 127.5 if pixels.dtype == np.uint8 else 32767.5
     values = np.array(pixels) if pixels.dtype == np.uint8 else pixels.astype(np.float32)  # a copy, out of the map
-    return torch.from_numpy(values).permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(half).sub_(1)
+    stored = torch.from_numpy(values).to(device)
+    return stored.permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(half).sub_(1)
 
 
 def _covering(images: Tensor, size: Size) -> Tensor:

@@ -21,6 +21,7 @@ from diffstudio.evaluation.even_spacing import evenly_spaced
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
+from diffstudio.training.batches_ahead import BatchesAhead
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.data.dataset import ImageDataset
 from diffstudio.training.distributed import sharding
@@ -99,14 +100,16 @@ def follow(team: Team, folder: Path | None, progress: SetupProgress, place: Plac
     _receive_state(trainer, team)
     trainer.join(team, shard=message["shard"])
     borrowed = _Accelerator(message["name"]) if message["machine"] != this_machine() and place.index == 0 else None
+    batches = BatchesAhead(Batches(dataset, recipe, tokenizer, team), device)
     try:
-        _obey(trainer, Batches(dataset, recipe, tokenizer, team), team, borrowed)
+        _obey(trainer, batches, team, borrowed)
     finally:
+        batches.close()
         if borrowed is not None:
             borrowed.release()
 
 
-def _obey(trainer: Trainer, batches: Batches, team: Team, accelerator: _Accelerator | None) -> None:
+def _obey(trainer: Trainer, batches: BatchesAhead, team: Team, accelerator: _Accelerator | None) -> None:
     while (order := team.receive()).kind is not Kind.END:
         match order.kind:
             case Kind.STEP:

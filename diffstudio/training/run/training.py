@@ -44,8 +44,7 @@ class Training:
         self.clock = RunClock(self._recipe, self._trainer.elapsed_seconds, self._trainer.progress)
         self._cadence = Cadence(self._recipe, self._progress())
         self._ended_early = context.ended_early
-        device = context.trainer.device
-        self._batches = context.batches if device.type == "cpu" else BatchesAhead(context.batches, device)
+        self._batches = BatchesAhead(context.batches, context.trainer.device)
 
     def events(self) -> Iterator[RunEvent]:
         if self._trainer.step_number == self._recipe.first_step or not self._context.run.good_state_file.exists():
@@ -75,8 +74,7 @@ class Training:
 
     def close(self) -> None:
         """End the threads that draw batches."""
-        if isinstance(self._batches, BatchesAhead):
-            self._batches.close()
+        self._batches.close()
 
     def started_event(self) -> RunStarted:
         trainer, dataset, recipe = self._trainer, self._context.dataset, self._recipe

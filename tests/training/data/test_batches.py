@@ -45,6 +45,16 @@ def test_a_step_is_the_same_whenever_it_is_asked_for(batches: Batches) -> None:
     assert not torch.equal(first.images, batches.at(6).images)
 
 
+def test_an_accelerator_augments_its_own_images(pictures: ImageDataset, recipe: Recipe) -> None:
+    """The device `meta` stands for one: it refuses tensors of another device, and computes nothing."""
+    moved = replace(recipe, data=replace(recipe.data, flips=0.5, rotation_degrees=9.0, translation=0.1))
+    batches = Batches(pictures, moved, CaptionTokenizer.learn(pictures.captions, 300))
+    batch, expected = batches.at(3, torch.device("meta")), batches.at(3)
+    assert batch.images.is_meta and batch.images.shape == expected.images.shape
+    assert [value is None or value.is_meta for value in batch.condition] == [True] * len(batch.condition)
+    assert torch.equal(batch.generator.get_state(), expected.generator.get_state())
+
+
 def test_an_epoch_is_every_training_picture_once_and_no_other(batches: Batches, pictures: ImageDataset) -> None:
     size, batch = len(pictures.training_indices), 8
     seen = [int(index) for step in range(size) for index in batches._indices(step)]  # `batch` epochs
