@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffstudio.models.memory.devices import choose_device
+from diffstudio.networks.cascade import reduced
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.transformer import Condition
 from diffstudio.training.data.augmentation import Augmentation
@@ -87,7 +88,7 @@ def measure(recipe: Recipe, device: torch.device, seconds: float) -> tuple[float
 
 def random_batch(recipe: Recipe, device: torch.device) -> Batch:
     generator = torch.Generator().manual_seed(0)
-    count, side, network = recipe.run.batch, recipe.data.size, recipe.network
+    count, side, network = recipe.run.batch, recipe.prepared.size, recipe.network
     images: Tensor = torch.rand((count, recipe.data.form.channels, side, side), generator=generator) * 2 - 1
     condition = Condition()
     if network.conditioning is Conditioning.TEXT:
@@ -96,12 +97,16 @@ def random_batch(recipe: Recipe, device: torch.device) -> Batch:
         condition = Condition(class_labels=torch.randint(CLASSES, (count,), generator=generator))
     if recipe.data.augment_labels:
         condition = condition._replace(augment_labels=Augmentation(recipe.data).zero_labels(count))
-    return Batch(images, condition, generator).to(device)
+    factor = recipe.upper.factor
+    larger = Batch(images, condition, generator) if factor else None
+    images = reduced(images, factor) if factor else images
+    return Batch(images, condition, generator, larger=larger).to(device)
 
 
 def fresh(batch: Batch) -> Batch:
     """The batch as at its first use: its generator draws the times and the noise."""
-    return replace(batch, generator=torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(0)
+    return replace(batch, generator=generator, larger=batch.larger and replace(batch.larger, generator=generator))
 
 
 def matrix_rate(device: torch.device) -> float:
