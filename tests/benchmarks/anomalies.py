@@ -196,7 +196,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", metavar="digits|FOLDER")
     parser.add_argument("--classes", nargs="*", help="those that are left out in turn (default: each)")
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--width", type=int, default=96)
     parser.add_argument("--draws", type=int, default=8)
     parser.add_argument("--side", type=int, help="px (default: 8 for digits, otherwise the usual one, at most 64)")
