@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
 PADDING = 0  # token id
+_REMEMBERED = 65_536  # captions whose token ids are kept
 
 
 class CaptionTokenizer:
@@ -21,6 +23,7 @@ class CaptionTokenizer:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
+        self._ids = lru_cache(_REMEMBERED)(self._new_ids)  # in training, the same captions come again and again
 
     @classmethod
     def learn(cls, captions: Iterable[str], vocabulary: int) -> CaptionTokenizer:
@@ -68,7 +71,7 @@ class CaptionTokenizer:
     def encode(self, texts: Sequence[str], length: int) -> Tensor:
         """Token ids [len(texts),length] int64, truncated to `length` or padded with PADDING."""
         rows = [self._ids(text)[:length] for text in texts]
-        return torch.tensor([row + [PADDING] * (length - len(row)) for row in rows], dtype=torch.int64).reshape(
+        return torch.tensor([row + (PADDING,) * (length - len(row)) for row in rows], dtype=torch.int64).reshape(
             -1, length
         )
 
@@ -110,5 +113,5 @@ class CaptionTokenizer:
         normal = self._tokenizer.normalizer.normalize_str(text)
         return [word for word, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
 
-    def _ids(self, text: str) -> list[int]:
-        return [token for token in self._tokenizer.encode(text).ids if token != PADDING]
+    def _new_ids(self, text: str) -> tuple[int, ...]:
+        return tuple(token for token in self._tokenizer.encode(text).ids if token != PADDING)

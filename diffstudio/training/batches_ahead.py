@@ -21,6 +21,7 @@ class BatchesAhead:
 
     def __init__(self, batches: Batches, device: torch.device) -> None:
         self._batches, self._device = batches, device
+        batches.keep_on(device)
         self._executor = ThreadPoolExecutor(_THREADS, thread_name_prefix="batches")
         self._drawn: dict[int, Future[Batch]] = {}
 

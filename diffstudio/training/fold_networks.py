@@ -39,6 +39,8 @@ class FoldNetworks:
         recipe, dataset = context.recipe, context.dataset
         self._folds = recipe.data.cross_splits
         self._batches = [Batches(dataset.held_out_fold(fold), recipe, context.tokenizer) for fold in range(self._folds)]
+        for batches in self._batches:
+            batches.keep_on(context.trainer.device)
         self._trainers = [self._new_trainer() for _ in range(self._folds)]
         self._losses: list[tuple[int, float]] = []
         self._lowest: tuple[float, float, float] = (math.inf, math.nan, math.nan)  # loss with its interval

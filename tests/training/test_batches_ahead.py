@@ -20,6 +20,9 @@ class Counted:
     device: torch.device = META
     drawn: list[int] = field(default_factory=list)
 
+    def keep_on(self, device: torch.device) -> None:
+        assert device == self.device
+
     def at(self, step: int, device: torch.device) -> Batch:
         assert device == self.device
         self.drawn.append(step)

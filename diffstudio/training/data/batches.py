@@ -107,6 +107,10 @@ class Batches:
         batch = self._weighted(pixels, condition, generator)
         return replace(batch, part=part, larger=batch.larger and replace(batch.larger, part=part)).to(device)
 
+    def keep_on(self, device: torch.device) -> None:
+        """Batches on this device will be drawn often: see `ImageDataset.keep_on`."""
+        self._dataset.keep_on(device)
+
     def held_out(self) -> Batch:
         """The held-out images (at most MAX_HELD_OUT), not augmented, with full captions; the same noise at every call."""
         indices = self._dataset.held_out_indices

@@ -1,13 +1,13 @@
 """ImageDataset: the images of a folder as training steps read them, with captions, classes and what is held out.
 
-No torch except in `batch`.
+No torch until batches are read.
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,9 +28,11 @@ from diffstudio.training.recipe import DataRecipe
 from diffstudio.training.recipe.data_recipe import MasksName
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 MIN_SIZE, MAX_SIZE = 8, 2048  # px
+_MOST_KEPT = 1 / 16  # of an accelerator's free memory, for all images of a dataset
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +54,7 @@ class ImageDataset:
     repeats: tuple[int, ...] = ()  # how many times as often as others each image is drawn; empty: all equally often
     masked: bool = False  # `images` has one more channel, the mask of each image; white if it has none
     folds: tuple[int, ...] = ()  # the fold of a cross-validation that each image is in, or -1; empty without one
+    _kept: dict[torch.device, Tensor] = field(default_factory=dict, repr=False)  # copies of `images`: see `keep_on`
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -100,7 +103,7 @@ class ImageDataset:
         stored = self._stored_channels
         chosen = np.asarray(indices, dtype=np.int64)
         if self.images.ndim == 4:
-            return _as_tensor(self.images[chosen], device)
+            return self._of_one_size(chosen, torch.device(device))
         offsets = self._offsets[chosen]
         pixels = [
             self.images[start : start + width * height * stored].reshape(height, width, stored)
@@ -110,6 +113,25 @@ class ImageDataset:
             return _as_tensor(np.stack(pixels), device)
         images = [_covering(_as_tensor(image[None], device), self.size) for image in pixels]
         return torch.cat(images) if images else torch.zeros((0, stored, *self.size[::-1]), device=device)
+
+    def keep_on(self, device: torch.device) -> None:
+        """Copy all images to an accelerator, for batches there, if they take a small part of its free memory."""
+        import torch
+
+        from diffstudio.models.memory.devices import free_bytes
+
+        if device.type == "cpu" or self.images.ndim != 4 or self.images.dtype != np.uint8 or device in self._kept:
+            return
+        if self.images.nbytes <= _MOST_KEPT * free_bytes(device):
+            self._kept[device] = torch.from_numpy(np.array(self.images)).to(device)
+
+    def _of_one_size(self, chosen: NDArray[np.int64], device: torch.device) -> Tensor:
+        import torch
+
+        kept = self._kept.get(device)
+        if kept is None:
+            return _as_tensor(self.images[chosen], device)
+        return _scaled(kept[torch.from_numpy(chosen).to(device)])
 
     def rows_of(self, indices: NDArray[np.int64]) -> NDArray[Any]:
         """The images at `indices` as they are stored in `images`, in that order."""
@@ -142,8 +164,14 @@ def _as_tensor(pixels: NDArray[Any], device: torch.device | str) -> Tensor:
 
     half = 127.5 if pixels.dtype == np.uint8 else 32767.5
     values = np.array(pixels) if pixels.dtype == np.uint8 else pixels.astype(np.float32)  # a copy, out of the map
-    stored = torch.from_numpy(values).to(device)
-    return stored.permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(half).sub_(1)
+    return _scaled(torch.from_numpy(values).to(device), half)
+
+
+def _scaled(pixels: Tensor, half: float = 127.5) -> Tensor:
+    """[B,H,W,C] of 0 to 2 * half -> float32 [B,C,H,W] in [-1,1]."""
+    import torch
+
+    return pixels.permute(0, 3, 1, 2).contiguous().to(torch.float32).div_(half).sub_(1)
 
 
 def _covering(images: Tensor, size: Size) -> Tensor:

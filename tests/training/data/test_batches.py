@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -53,6 +54,23 @@ def test_an_accelerator_augments_its_own_images(pictures: ImageDataset, recipe: 
     assert batch.images.is_meta and batch.images.shape == expected.images.shape
     assert [value is None or value.is_meta for value in batch.condition] == [True] * len(batch.condition)
     assert torch.equal(batch.generator.get_state(), expected.generator.get_state())
+
+
+def test_images_kept_on_an_accelerator_are_those_of_the_file(pictures: ImageDataset, batches: Batches) -> None:
+    expected = batches.at(3).images
+    pictures.keep_on(torch.device("cpu"))
+    assert not pictures._kept  # a processor reads them from the file
+    pictures.keep_on(torch.device("meta"))
+    assert pictures._kept[torch.device("meta")].shape == pictures.images.shape
+    assert batches.at(3, torch.device("meta")).images.is_meta
+    pictures._kept[torch.device("cpu")] = torch.from_numpy(np.array(pictures.images))
+    assert torch.equal(batches.at(3).images, expected)
+
+
+def test_images_that_take_much_memory_are_not_kept(pictures: ImageDataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("diffstudio.models.memory.devices.free_bytes", lambda device: pictures.images.nbytes)
+    pictures.keep_on(torch.device("meta"))
+    assert not pictures._kept
 
 
 def test_an_epoch_is_every_training_picture_once_and_no_other(batches: Batches, pictures: ImageDataset) -> None:
