@@ -113,8 +113,13 @@ def presets_file() -> Path:
 
 
 def starter() -> Path:
-    """The checkpoint that ships with the program."""
+    """The checkpoint that the program begins with."""
     return resources() / "starter" / "starter.safetensors"
+
+
+def included_checkpoints() -> list[Path]:
+    """The checkpoints that ship with the program, the starter first; each has its file's name."""
+    return sorted(starter().parent.glob("*.safetensors"), key=lambda path: (path != starter(), path))
 
 
 def latest_checkpoint(run: Path) -> Path:

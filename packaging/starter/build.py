@@ -1,24 +1,27 @@
-"""Build the starter checkpoint: train it with starter.toml, or package the latest checkpoint of a run.
+"""Build the checkpoints that ship with the program: the starter and `four-styles`.
 
-    python packaging/starter/build.py train FOLDER RUN     trains or resumes RUN (two hours on two cores)
-    python packaging/starter/build.py ship RUN             writes resources/starter/ from RUN's latest checkpoint:
-                                                           the checkpoint, its model card, the sheet of 40 prompts
-    python packaging/starter/build.py sheet                draws the sheet again with the checkpoint that ships
-    python packaging/starter/build.py captions FOLDER      writes the words of the starter's captions, captions.json
+    python packaging/starter/build.py train FOLDER RUN     trains or resumes the starter's RUN (two hours on two cores)
     python packaging/starter/build.py styles 3D OTHERS OUT
-                                                           arranges images in four styles for four-styles.toml in OUT
+                                                           arranges images in four styles for four-styles.toml in OUT, for
+                                                           diffstudio train OUT --recipe packaging/starter/four-styles.toml
+    python packaging/starter/build.py ship NAME RUN        writes NAME's files to resources/starter/ from RUN's latest
+                                                           checkpoint: the checkpoint and its sheet of prompts
+    python packaging/starter/build.py sheet NAME           draws the sheet again with the checkpoint that ships
+    python packaging/starter/build.py captions FOLDER      writes the words of the starter's captions, captions.json
 FOLDER and 3D hold Fluent Emoji with captions (see NOTICE): images of 128 px, each with a `.txt` of `name, tag, tag, ...`.
 OTHERS has the folders flat, noto and twemoji of the same things. In OUT, some pairs of a thing and a style are held out.
+NAME is `starter` or `four-styles`. Steps are fitted by `diffstudio models fit-steps`; the figures in
+resources/starter/README.md are from the runs' events and from tests/benchmarks/starter.py.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import random
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -26,39 +29,77 @@ from PIL import Image, ImageDraw
 
 from diffstudio import paths
 from diffstudio.models import loading
-from diffstudio.models.caption_words import count_words
+from diffstudio.models.caption_words import caption_words, count_words
 from diffstudio.models.families import pixel_file
 from diffstudio.models.fitted_steps.ladders import SPACING
-from diffstudio.models.fitted_steps.stored import fitted_steps
+from diffstudio.models.fitted_steps.stored import KEY, fitted_steps, rewrite_metadata
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.recommended import recommended_for
 from diffstudio.models.sampling import SampleOptions, sample
-from diffstudio.networks.transformer import PixelTransformer
 from diffstudio.training.loop import train
-from diffstudio.training.recipe import Recipe, read_recipe
-from diffstudio.training.run.events import RunHeldOut, RunStep
+from diffstudio.training.recipe import read_recipe
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.training.run.sample_sheets import COLUMNS, image_grid
 
 HERE = Path(__file__).resolve().parent
-TITLE = "Starter · emoji 64"
-SHEET_SCALE = 2
+SHEET_CELL = 128  # px of an image on a sheet
 HELD_OUT_PROMPTS, HELD_OUT_PAIRS, SPLIT_SEED = 15, 105, 20261126
-THUMBNAIL_PROMPTS = ("red apple", "grinning face", "purple heart", "ghost")
+
+
+@dataclass(frozen=True, slots=True)
+class Included:
+    """A checkpoint that ships with the program: its title, its sheet, and what its header says of its data."""
+
+    name: str
+    title: str
+    prompts: str  # of the sheet: a file beside this one
+    most_prompts: int
+    sheet: str  # its file, beside the checkpoint
+    thumbnail: tuple[str, str, str, str]  # prompts of the sheet
+    licence: str
+
+    @property
+    def path(self) -> Path:
+        return paths.starter().with_name(f"{self.name}.safetensors")
+
+    def sheet_prompts(self) -> tuple[str, ...]:
+        return tuple((HERE / self.prompts).read_text(encoding="utf-8").splitlines()[: self.most_prompts])
+
+
+STARTER = Included(
+    name="starter",
+    title="Starter · emoji 64",
+    prompts="prompts.txt",
+    most_prompts=40,
+    sheet="sheet.png",
+    thumbnail=("red apple", "grinning face", "purple heart", "ghost"),
+    licence="Apache-2.0; trained on Fluent Emoji (MIT) with captions of emojibase (MIT) and Unicode CLDR (Unicode v3)",
+)
+FOUR_STYLES = Included(
+    name="four-styles",
+    title="Four styles · emoji 128",
+    prompts="four-styles-prompts.txt",
+    most_prompts=60,
+    sheet="four-styles.png",
+    thumbnail=("red apple, 3d style", "rocket, noto style", "dog face, flat style", "sunflower, twemoji style"),
+    licence="Apache-2.0; trained on Fluent Emoji 3D and Flat (MIT), Noto Emoji (Apache-2.0) and Twemoji (CC BY 4.0) with "
+    "captions of emojibase (MIT) and Unicode CLDR (Unicode v3)",
+)
+INCLUDED = {one.name: one for one in (STARTER, FOUR_STYLES)}
 
 
 def main(arguments: list[str]) -> int:
     match arguments:
         case ["train", folder, run]:
             train_starter(Path(folder), Path(run))
-        case ["sheet"]:
-            draw_sheet()
+        case ["sheet", name] if name in INCLUDED:
+            draw_sheet(INCLUDED[name])
         case ["captions", folder]:
             write_captions(Path(folder))
         case ["styles", solid, others, out]:
             arrange_styles(Path(solid), Path(others), Path(out))
-        case ["ship", run]:
-            ship(RunFolder.open(Path(run)))
+        case ["ship", name, run] if name in INCLUDED:
+            ship(INCLUDED[name], RunFolder.open(Path(run)))
         case _:
             print(__doc__, file=sys.stderr)
             return 2
@@ -70,15 +111,11 @@ def train_starter(folder: Path, run: Path) -> None:
     train(run, folder, recipe=str(HERE / "starter.toml"), resume=resume, on_event=print)
 
 
-def sheet_prompts() -> tuple[str, ...]:
-    return tuple((HERE / "prompts.txt").read_text(encoding="utf-8").split("\n")[:40])
-
-
-def draw_sheet() -> None:
-    """sheet.png with today's defaults: sampler, spacing and steps are not those of the old recipe in its header."""
-    prompts = sheet_prompts()
-    whole, side = sheet_of(paths.starter(), prompts)
-    labelled(whole, prompts, side).save(paths.starter().parent / "sheet.png", optimize=True)
+def draw_sheet(included: Included) -> None:
+    """The sheet with today's defaults: sampler, spacing and steps may not be those of the recipe in the header."""
+    prompts = included.sheet_prompts()
+    whole, side = sheet_of(included.path, prompts)
+    labelled(whole, prompts, side).save(included.path.with_name(included.sheet), optimize=True)
 
 
 def sheet_of(path: Path, prompts: Sequence[str]) -> tuple[Image.Image, int]:
@@ -136,47 +173,41 @@ def write_captions(folder: Path) -> None:
     """The words of all captions that starter.toml trains on, and the sheet's prompts as examples."""
     left_out = read_recipe(HERE / "starter.toml").data.exclude
     files = (file for file in sorted(folder.rglob("*.txt")) if file.relative_to(folder).parts[0] not in left_out)
-    known = count_words((file.read_text(encoding="utf-8") for file in files), sheet_prompts())
+    known = count_words((file.read_text(encoding="utf-8") for file in files), STARTER.sheet_prompts())
     text = json.dumps(known.to_json(), ensure_ascii=False, separators=(",", ":"))
     (paths.starter().parent / "captions.json").write_text(f"{text}\n", encoding="utf-8")
 
 
-def ship(run: RunFolder) -> None:
+def ship(included: Included, run: RunFolder) -> None:
     checkpoint = read_checkpoint(run.latest_checkpoint)
     loaded = pixel_file.load(checkpoint)
-    recipe, outcome = run.recipe(), checkpoint.json("run")
-    prompts = sheet_prompts()
+    recipe, prompts = run.recipe(), included.sheet_prompts()
     whole, side = sheet_of(run.latest_checkpoint, prompts)
-    folder = paths.starter().parent
-    folder.mkdir(parents=True, exist_ok=True)
-    labelled(whole, prompts, side).save(folder / "sheet.png")
+    included.path.parent.mkdir(parents=True, exist_ok=True)
+    labelled(whole, prompts, side).save(included.path.with_name(included.sheet), optimize=True)
     pixel_file.save(
-        paths.starter(),
+        included.path,
         loaded.network,
-        title=TITLE,
+        title=included.title,
         tokenizer=loaded.tokenizer,
         classes=loaded.classes,
         schedule=loaded.schedule,
         guidance=loaded.guidance,
+        captions=caption_words(checkpoint),
         recipe=recipe.to_json(),
-        run=outcome,
+        run=checkpoint.json("run"),
         dtype=torch.float16,
-        thumbnail=thumbnail(whole, prompts, side),
-        card={
-            "license": "Apache-2.0; trained on Fluent Emoji (MIT) with captions of emojibase (MIT) and Unicode CLDR (Unicode v3)",
-            "description": recipe.description,
-        },
+        thumbnail=thumbnail(whole, [prompts.index(prompt) for prompt in included.thumbnail], side),
+        card={"license": included.licence, "description": recipe.description},
     )
-    events = run.events()[0]
-    elapsed = max((event.elapsed_seconds for event in events if isinstance(event, RunStep)), default=0.0)
-    best = min((event for event in events if isinstance(event, RunHeldOut)), key=lambda event: event.loss)
-    (folder / "README.md").write_text(model_card(recipe, outcome, loaded.network, elapsed, best), encoding="utf-8")
-    print(f"{paths.starter()}: {paths.starter().stat().st_size / 1e6:.1f} MB")
+    if (fitted := fitted_steps(checkpoint)).ladders:
+        rewrite_metadata(included.path, {KEY: fitted.to_json()}, f"{included.path.name} cannot be written")
+    print(f"{included.path}: {included.path.stat().st_size / 1e6:.1f} MB")
 
 
 def labelled(sheet: Image.Image, prompts: tuple[str, ...], side: int) -> Image.Image:
-    """The sheet at twice its size, with the prompt below each image."""
-    cell, line = side * SHEET_SCALE, 18
+    """The sheet with images of SHEET_CELL px, and the prompt below each."""
+    cell, line = SHEET_CELL, 18
     columns = sheet.width // side
     rows = -(-len(prompts) // columns)
     whole = Image.new("RGB", (columns * cell, rows * (cell + line)), "white")
@@ -191,55 +222,13 @@ def labelled(sheet: Image.Image, prompts: tuple[str, ...], side: int) -> Image.I
     return whole
 
 
-def thumbnail(sheet: Image.Image, prompts: tuple[str, ...], side: int) -> Image.Image:
+def thumbnail(sheet: Image.Image, chosen: Sequence[int], side: int) -> Image.Image:
     columns = sheet.width // side
     four = Image.new("RGB", (2 * side, 2 * side), "white")
-    for place, prompt in enumerate(THUMBNAIL_PROMPTS):
-        index = prompts.index(prompt)
+    for place, index in enumerate(chosen):
         left, top = index % columns * side, index // columns * side
         four.paste(sheet.crop((left, top, left + side, top + side)), (place % 2 * side, place // 2 * side))
     return four
-
-
-def model_card(
-    recipe: Recipe, outcome: dict[str, object], network: PixelTransformer, elapsed_seconds: float, best: RunHeldOut
-) -> str:
-    parameters = sum(parameter.numel() for parameter in network.parameters())
-    left_out = ", ".join(recipe.data.exclude)
-    held_out = float(str(outcome["held_out_loss"]))
-    network_lines = "\n".join(
-        f"| {name.replace('_', ' ')} | {value} |" for name, value in dataclasses.asdict(network.config).items()
-    )
-    return f"""# {TITLE}
-
-The checkpoint that ships with diffstudio: text to image at {recipe.data.size} px on white, so that the program generates images
-as soon as it is installed. A pixel transformer of {parameters / 1e6:.1f} M parameters, stored in half precision.
-
-- **Data.** Fluent Emoji (3D), Copyright (c) Microsoft Corporation, MIT License, with English names and tags of emojibase-data
-  (MIT) and Unicode CLDR (Unicode License v3); see NOTICE. Left out: {left_out}, and {recipe.data.held_out:.0%} of the rest held out.
-- **Licence.** Apache-2.0, as the program.
-- **Recipe.** `packaging/starter/starter.toml`, by `packaging/starter/build.py`: {outcome["steps"]:,} steps of {recipe.run.batch},
-  {outcome["pictures_seen"]:,} images seen, {elapsed_seconds / 3600:.1f} hours on {recipe.run.threads} CPU cores
-  shared with other work.
-- **Held-out loss.** {held_out:.4f} (velocity, EMA weights, fixed noise). The minimum was {best.loss:.4f}, at step
-  {best.step:,}: after that it overfitted its training images, which makes them recognisable.
-- **Sheet.** `sheet.png`, by `packaging/starter/build.py sheet`: 40 prompts, seeds 0 to 39,
-  {recipe.run.sample_sampler}, {recipe.run.sample_spacing}, {recipe.run.sample_steps} steps, CFG scale
-  {recipe.run.sample_guidance:g}; the first samples, not a selection. The prompts were chosen beforehand from the names
-  in the training captions.
-
-## What it cannot do
-It knows a little over a thousand things by their English names (`packaging/starter/prompts.txt` has forty of them) and
-little else: no people, no flags, no text, no scenes, no styles, no counting; tags without a name (`food`, `vehicle`)
-give vague shapes. It has seen each image hundreds of times and was trained to be recognisable, so its images are
-close to the training images; it is a teaching model, not a source of new designs. Prompts of more than
-{network.config.text_tokens} tokens are truncated. Sides other than {recipe.data.size} px work poorly.
-
-## Network
-| | |
-|---|---|
-{network_lines}
-"""
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ def sidecar_path(checkpoint: Checkpoint) -> Path:
 def is_in_header(checkpoint: Checkpoint) -> bool:
     """Whether new ladders are written into the checkpoint's own file, as for checkpoints trained here.
 
-    The starter's file belongs to the program and is not changed.
+    Files that are included in the program are not changed.
     """
     return checkpoint.layout is Layout.OURS and checkpoint.origin is not Origin.STARTER
 

@@ -21,11 +21,11 @@ from diffstudio.models.library.overrides import Overrides
 from diffstudio.models.library.record_cache import RecordCache, Stamp
 from diffstudio.models.library.records import read_checkpoint
 
-STARTER = "starter"  # the name of the checkpoint that ships with the program
+STARTER = "starter"  # the name of the checkpoint that the program begins with
 
 
 class Library:
-    """The starter, the checkpoints trained here, and all models in `folders` (by default the program's own), of every
+    """The checkpoints that ship with the program, those trained here, and all models in `folders` (by default the program's own), of every
     role.
 
     In the folders of other programs (AUTOMATIC1111, ComfyUI) only their model folders are searched. One thread may scan
@@ -39,7 +39,7 @@ class Library:
         self._seen: dict[Stamp, Checkpoint | DiffstudioError] = {}
 
     def scan(self) -> list[Checkpoint]:
-        """Every model that can be read, under a unique name: the starter, then the newest first.
+        """Every model that can be read, under a unique name: the starter, what else is included, then the newest first.
 
         Afterwards `problems` lists the files that cannot be read, with why.
         """
@@ -69,9 +69,7 @@ class Library:
                 found.append(replace(overrides.applied(read) if overrides else read, name=name or read.name))
             else:
                 problems.append((path, read))
-        found.sort(
-            key=lambda checkpoint: (checkpoint.origin is not Origin.STARTER, -checkpoint.modified, checkpoint.path)
-        )
+        found.sort(key=_place)
         gone = {path for path, _, _ in {*self._seen, *(stamp for stamp, _ in known)}} - {path for path, _, _ in seen}
         if new or gone:
             RecordCache().keep(new, [path for path in gone if not path.exists()])
@@ -151,8 +149,8 @@ class Library:
     def _candidates(
         self, problems: list[tuple[Path, DiffstudioError]]
     ) -> Iterator[tuple[Path, Origin | None, str, Role]]:
-        if paths.starter().is_file():
-            yield paths.starter(), Origin.STARTER, STARTER, Role.UNKNOWN
+        for path in paths.included_checkpoints():
+            yield path, Origin.STARTER, path.stem, Role.UNKNOWN
         runs = paths.runs()
         for path in sorted(runs.glob(paths.latest_checkpoint(Path("*")).as_posix())):
             yield path, Origin.TRAINED, _run_name(path), Role.UNKNOWN
@@ -160,6 +158,12 @@ class Library:
             for root in search_roots(folder, problems):
                 for path, role in walk_models(root.absolute(), runs):
                     yield path, None, "", role
+
+
+def _place(checkpoint: Checkpoint) -> tuple[bool, bool, float, Path]:
+    """The key by which models are sorted."""
+    included = checkpoint.origin is Origin.STARTER
+    return not included, checkpoint.path != paths.starter(), 0.0 if included else -checkpoint.modified, checkpoint.path
 
 
 def _as_path(name: str) -> Path | None:
@@ -222,7 +226,7 @@ def _with_unique_names(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
     stay stable.
     """
     names: dict[Path, str] = {}
-    taken = {STARTER}
+    taken = {path.stem for path in paths.included_checkpoints()}
     for checkpoint in sorted(
         checkpoints, key=lambda one: (one.origin is not Origin.TRAINED, not one.can_generate, one.path)
     ):

@@ -235,6 +235,6 @@ def _notes(checkpoint: Checkpoint, task: RestoreTask, found: Sequence[RestoredIm
     if any(max(image.width, image.height) > side for image in found):
         tiles = f"overlapping tiles of {side} px, the size that {checkpoint.name} was trained at"
         notes.append(f"Larger images were processed in {tiles}.")
-    if task is RestoreTask.INPAINT and checkpoint.origin is Origin.STARTER:
+    if task is RestoreTask.INPAINT and checkpoint.path == paths.starter():
         notes.append(STARTER_FILLS)
     return notes
