@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def add_arguments(verb: Parser) -> None:
     verb.description = (
-        "The models on this machine: the starter checkpoint, models trained with diffstudio, and files in the "
+        "The models on this machine: the included checkpoints, models trained with diffstudio, and files in the "
         "model folders."
     )
     subverbs = verb.add_subparsers(title="verbs", metavar="VERB", required=True, parser_class=Parser)

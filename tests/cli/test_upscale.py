@@ -88,7 +88,7 @@ def test_by_an_upscaler_from_the_folders_of_models_into_a_folder(
     ("arguments", "expected"),
     [
         (["--scale", "0"], "The scale is 0.0: it must be between 1 and 8"),
-        (["--upscaler", "4x-none"], "There is no upscaler called '4x-none'. Choose one of: lanczos"),
+        (["--upscaler", "4x-none"], "There is no upscaler called '4x-none'. Choose one of: four-styles, lanczos"),
         (["--upscaler", "tiny"], "tiny is not an upscaler"),
         (["--upscaler", "latent"], "Latent upscaling needs a checkpoint"),
         (["--steps", "9"], "--steps was given, but nothing is sampled"),

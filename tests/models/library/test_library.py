@@ -35,6 +35,17 @@ def test_the_starter_is_first_then_runs_and_files_with_their_origin(starter: Pat
     assert found["dogs"].family == "pixel" and (found["dogs"].width, found["dogs"].height) == (16, 16)
 
 
+def test_what_else_is_included_follows_the_starter_and_keeps_its_name(starter: Path) -> None:
+    other = write_tiny_checkpoint(starter.with_name("another.safetensors"))
+    os.utime(other, (1, 1))
+    write_tiny_checkpoint(paths.runs() / "another" / "checkpoints" / "latest.safetensors")
+    library = Library()
+    first, second, third = library.scan()
+    assert (first.path, second.path) == (starter, other) and {first.origin, second.origin} == {Origin.STARTER}
+    assert (first.name, second.name, third.name) == ("starter", "another", "another-2")
+    assert library.find("another").path == other and library.find("another-2").origin is Origin.TRAINED
+
+
 def test_a_run_inside_the_models_folder_is_listed_once(starter: Path) -> None:
     write_tiny_checkpoint(paths.runs() / "cats" / "checkpoints" / "latest.safetensors")
     write_tiny_checkpoint(paths.runs() / "cats" / "checkpoints" / "00000500.safetensors")

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from diffstudio import paths
 from diffstudio.atomic import make_folder, write_text
 from diffstudio.errors import BadRequest, CheckpointDamaged, DiffstudioError, ImageProblem
 from diffstudio.models import loading
-from diffstudio.models.checkpoint import Checkpoint, Origin
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import DDPM, FAMILIES, PIXEL
 from diffstudio.models.fitted_steps.distilled import check_denoises
 from diffstudio.models.library.library import Library
