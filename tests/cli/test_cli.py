@@ -180,7 +180,7 @@ def test_models_are_listed_and_shown(tiny: Path, capsys: pytest.CaptureFixture[s
     assert cli.main(["models", "list"]) == 0
     captured = capsys.readouterr()
     assert re.search(r"^tiny +pixel +text +16 × 16", captured.out, re.MULTILINE)
-    assert "broken.safetensors" in captured.err and "damaged" in captured.err
+    assert "broken.safetensors" in captured.err and "is not a weights file" in captured.err
     assert cli.main(["models", "list", "--json"]) == 0
     listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)}
     assert listed["tiny"]["width"] == 16 and listed["tiny"]["format"] == 1

@@ -130,7 +130,7 @@ def test_a_lora_is_named_with_or_without_its_weight(
         (["merge", "one", "two", "--share", "1.5"], "allow extrapolation", 2),
         (["merge", "one", "two", "--share", "half"], "not a number", 2),
         (["merge", "one", "wide"], "they have different networks", 2),
-        (["merge", "one", "broken"], "is damaged", 1),
+        (["merge", "one", "broken"], "is not a weights file", 1),
         (["fuse-lora", "one", "two:0.5"], "cannot be used with LoRAs", 2),
         (["bake", "one"], "LORA", 2),
         (["prune", "one"], "one is pruned already", 2),
