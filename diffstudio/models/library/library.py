@@ -25,8 +25,8 @@ STARTER = "starter"  # the name of the checkpoint that the program begins with
 
 
 class Library:
-    """The checkpoints that ship with the program, those trained here, and all models in `folders` (by default the program's own), of every
-    role.
+    """The checkpoints that ship with the program, those trained here, and all models in `folders` (by default the
+    program's own), of every role.
 
     In the folders of other programs (AUTOMATIC1111, ComfyUI) only their model folders are searched. One thread may scan
     while another finds: results are replaced as a whole.
