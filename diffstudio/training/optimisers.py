@@ -114,6 +114,8 @@ class Muon(torch.optim.Muon):
         for group in self.param_groups:
             rate, momentum = group["lr"], group["momentum"]
             parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not parameters:  # the functions for lists refuse empty ones
+                continue
             gradients = [parameter.grad for parameter in parameters]
             averages = [self._average(parameter) for parameter in parameters]
             torch._foreach_lerp_(averages, gradients, 1 - momentum)
@@ -125,8 +127,8 @@ class Muon(torch.optim.Muon):
                 ).to(chosen[0].dtype)
                 changes = orthogonal.unbind() if orthogonal.ndim == 3 else (orthogonal,)
                 scale = math.sqrt(max(1.0, chosen[0].shape[0] / chosen[0].shape[1]))
-                whole_or_not = [like(change, one) for change, one in zip(changes, chosen, strict=True)]
-                torch._foreach_add_(chosen, whole_or_not, alpha=-rate * scale)
+                sharded = [like(change, one) for change, one in zip(changes, chosen, strict=True)]
+                torch._foreach_add_(chosen, sharded, alpha=-rate * scale)
 
     def _average(self, parameter: Tensor) -> Tensor:
         """The running average of a parameter's gradients, which begins with zeros."""

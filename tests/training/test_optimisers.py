@@ -93,6 +93,17 @@ def test_muon_in_float32_makes_the_steps_of_torchs_within_bfloat16() -> None:
     assert not torch.equal(one.blocks[0].weight, other.blocks[0].weight)
 
 
+def test_muon_leaves_matrices_without_gradients_as_they_are() -> None:
+    moved, frozen = torch.ones(2, 2, requires_grad=True), torch.ones(2, 2, requires_grad=True)
+    muon = optimisers.Muon([moved, frozen], lr=0.1, weight_decay=0.5)
+    muon.step()
+    assert torch.equal(moved, frozen)
+    moved.grad = torch.eye(2)
+    muon.step()
+    assert torch.equal(frozen, torch.ones(2, 2)) and (moved < 1).all()
+    assert frozen not in muon.state and "momentum_buffer" in muon.state[moved]
+
+
 @pytest.mark.parametrize("shape", [(6, 3), (3, 6)])
 def test_muon_in_float32_makes_matrices_nearly_orthogonal(shape: tuple[int, int]) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
