@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor
 
@@ -70,10 +72,11 @@ class CaptionTokenizer:
 
     def encode(self, texts: Sequence[str], length: int) -> Tensor:
         """Token ids [len(texts),length] int64, truncated to `length` or padded with PADDING."""
-        rows = [self._ids(text)[:length] for text in texts]
-        return torch.tensor([row + (PADDING,) * (length - len(row)) for row in rows], dtype=torch.int64).reshape(
-            -1, length
-        )
+        tokens = np.full((len(texts), length), PADDING, np.int64)
+        for row, text in zip(tokens, texts, strict=True):
+            ids = self._ids(text)[:length]
+            row[: len(ids)] = ids
+        return torch.from_numpy(tokens)
 
     def offsets(self, text: str) -> list[tuple[int, int]]:
         """For each token that `encode` gives for a text: the first of its characters, and the one after the last."""
@@ -113,5 +116,6 @@ class CaptionTokenizer:
         normal = self._tokenizer.normalizer.normalize_str(text)
         return [word for word, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(normal)]
 
-    def _new_ids(self, text: str) -> tuple[int, ...]:
-        return tuple(token for token in self._tokenizer.encode(text).ids if token != PADDING)
+    def _new_ids(self, text: str) -> NDArray[np.int32]:
+        """The ids [N] as an array: a tuple of as many integers would take ten times the memory."""
+        return np.array([token for token in self._tokenizer.encode(text).ids if token != PADDING], np.int32)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -29,6 +31,31 @@ def test_cut_and_padded(tokenizer: CaptionTokenizer) -> None:
     assert tokenizer.encode(["", "apple " * 50], 4)[0].tolist() == [PADDING] * 4
     assert PADDING not in tokenizer.encode(["apple " * 50], 4)
     assert tokenizer.encode([], 4).shape == (0, 4)
+
+
+def test_ids_that_were_remembered_are_the_same_and_cannot_be_changed_from_outside() -> None:
+    tokenizer = CaptionTokenizer.learn(CAPTIONS * 3, 400)
+    first = tokenizer.encode(CAPTIONS, 12)
+    expected = first.tolist()
+    first.zero_()
+    assert tokenizer.encode(CAPTIONS, 12).tolist() == expected
+    assert tokenizer._ids.cache_info().hits == len(CAPTIONS)
+    assert [tokenizer.count(caption) for caption in CAPTIONS] == [
+        sum(id_ != PADDING for id_ in row) for row in expected
+    ]
+    assert copy.deepcopy(tokenizer).encode(CAPTIONS, 12).tolist() == expected
+
+
+def test_a_remembered_caption_takes_little_memory() -> None:
+    """65,536 captions of 60 words in integers of Python take 360 MB."""
+    tokenizer = CaptionTokenizer.learn(CAPTIONS * 3, 400)
+    assert tokenizer._new_ids("apple pizza " * 30).nbytes == 4 * 60
+
+
+def test_each_token_says_which_characters_it_is(tokenizer: CaptionTokenizer) -> None:
+    text = "red apple"
+    assert [text[start:end].strip() for start, end in tokenizer.offsets(text)] == ["red", "apple"]
+    assert len(tokenizer.offsets("Kätzchen 猫")) == tokenizer.count("Kätzchen 猫") and tokenizer.offsets("") == []
 
 
 def test_survives_its_file(tokenizer: CaptionTokenizer) -> None:
