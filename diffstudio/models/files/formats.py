@@ -148,7 +148,6 @@ _OTHER_FILES = (
     (0, b"\xff\xd8\xff", "a JPEG image"),
     (0, b"GIF8", "a GIF image"),
     (8, b"WEBP", "a WebP image"),
-    (0, b"BM", "a BMP image"),
     (0, b"II*\0", "a TIFF image"),
     (0, b"MM\0*", "a TIFF image"),
     (0, b"\xff\x0a", "a JPEG XL image"),
@@ -156,15 +155,18 @@ _OTHER_FILES = (
     (0, b"8BPS", "a Photoshop document"),
     (8, b"AVI ", "a video"),
     (0, b"\x1aE\xdf\xa3", "a video"),
-    (8, b"WAVE", "a sound"),
-    (0, b"ID3", "a sound"),
-    (0, b"fLaC", "a sound"),
-    (0, b"OggS", "a sound or a video"),
+    (8, b"WAVE", "an audio file"),
+    (0, b"fLaC", "an audio file"),
+    (0, b"OggS", "an audio or video file"),
     (4, b"ftyp", "a video or an image"),
     (0, b"%PDF", "a PDF document"),
     (0, b"\x7fELF", "a program"),
     (0, b"MZ", "a program"),
     (0, b"SQLite format 3\0", "a database"),
+)
+_OF_LETTERS = (  # signatures that a text may begin with, with the bytes after them, which no text has
+    (re.compile(rb"BM.{4}\0{4}", re.DOTALL), "a BMP image"),
+    (re.compile(rb"ID3[\2-\4]"), "an audio file"),
 )
 _NAME_BY_SUFFIX = {  # where the content does not tell
     ".onnx": _ONNX,
@@ -215,6 +217,9 @@ def other_kind(path: Path, beginning: bytes, end: bytes = b"") -> OtherKind | No
             return _other_model(name)
     for offset, start, name in _OTHER_FILES:
         if beginning[offset:].startswith(start):
+            return OtherKind(f"it is {name}", CHOOSE_ANOTHER_FILE)
+    for pattern, name in _OF_LETTERS:
+        if pattern.match(beginning) is not None:
             return OtherKind(f"it is {name}", CHOOSE_ANOTHER_FILE)
     if _SENTENCE_PIECES.match(beginning) is not None:
         return _TOKENIZER
