@@ -129,14 +129,12 @@ def _by_cross_validation(evidence: Evidence, found: CrossValidation) -> tuple[Ou
 
 def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
     losses, measure = judged_losses(evidence.kind, evidence.losses), held_out_measure(evidence.kind)
-    lowest = min(
-        (loss for _, loss in evidence.losses if math.isfinite(loss)), default=math.inf
-    )  # of the kept checkpoint
+    # of the checkpoint that is kept
+    lowest = min((loss for _, loss in evidence.losses if math.isfinite(loss)), default=math.inf)
     falling = still_falling(losses) or _is_lowest_of_gan(evidence)
     why, enough = _collapse(evidence), len(losses) >= FEWEST_MEASUREMENTS
-    if (
-        why and enough and evidence.kind != "diffusion"
-    ):  # blurry samples of a VAE or GAN are an early stage, not a collapse
+    # A collapsed VAE or GAN may never beat the baseline; the early samples of a diffusion model are blurs, which are alike.
+    if why and enough and evidence.kind != "diffusion":
         return _collapsed(why, evidence) if _may_have_collapsed(evidence) else _alike_so_far(why, evidence)
     if evidence.baseline is not None and lowest > BEYOND_BASELINE * evidence.baseline:
         more = _stopped_falling(evidence)
@@ -156,7 +154,8 @@ def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
         return Outcome.LEARNING, f"It is learning: {measure} is still falling. More steps will improve it."
     best, last = best_step(evidence.losses), evidence.losses[-1][1]
     since = f"since step {best:,} {measure} has "
-    changed = f"risen by {last / lowest - 1:.0%}" if has_risen(losses) else "not improved"
+    risen = has_risen(losses) and has_risen(evidence.losses)  # of a GAN: its median and its last measurement
+    changed = f"risen by {last / lowest - 1:.0%}" if risen else "not improved"
     return Outcome.READY, f"Ready: {since}{changed}. The checkpoint of that step is the best; more steps do not help."
 
 

@@ -206,6 +206,9 @@ def test_the_distance_of_a_gan_is_judged_by_running_medians() -> None:
     risen = losses(0.9, 0.6, 0.4, 0.41, 0.42, 0.5, 0.55, 0.6, 0.62, 0.61)
     ready = verdict(replace(young, losses=risen, baseline=1.0))
     assert ready.outcome is Outcome.READY and "since step 300" in ready.sentence and "risen by 52%" in ready.sentence
+    by_chance = verdict(replace(young, losses=(*risen[:-1], (1000, 0.405)), baseline=1.0))  # nearly the lowest
+    assert by_chance.outcome is Outcome.READY and "since step 300" in by_chance.sentence
+    assert by_chance.sentence.partition(" has ")[2].startswith("not improved. ")
     newest = verdict(replace(young, losses=losses(0.9, 0.6, 0.5, 0.7, 0.6, 0.7, 0.65, 0.4), baseline=1.0))
     assert newest.outcome is Outcome.LEARNING, "the newest is the lowest"
     assert judged_losses("gan", losses(0.5, math.nan, 0.3, 0.4)) == ((100, 0.5), (300, 0.4), (400, 0.4))
