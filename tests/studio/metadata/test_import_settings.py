@@ -19,9 +19,10 @@ from diffstudio.studio.metadata.import_settings import (
     upscaler_label,
 )
 from diffstudio.studio.metadata.readers.found_settings import FoundSettings, as_number
+from diffstudio.studio.metadata.sampler_names import named_sampler
 from diffstudio.studio.prompts.lora_tags import LoraUse, lora_tags
 from diffstudio.studio.requests import ControlNetUse, GenerateRequest, UpscaleRequest
-from diffstudio.studio.requests.choices import LANCZOS, LATENT
+from diffstudio.studio.requests.choices import LANCZOS, LATENT, SamplerName
 from diffstudio.studio.requests.limits import LONGEST_PROMPT
 
 
@@ -57,6 +58,20 @@ def test_a_hires_fix_of_img2img_has_two_strengths() -> None:
 def test_upscalers(name: str, expected: str, skipped: tuple[str, ...]) -> None:
     found = read(f"Hires upscale: 2, Hires upscaler: {name}")
     assert found.request.upscaler == expected and found.not_imported == skipped
+
+
+@pytest.mark.parametrize(
+    ("name", "sampler"),
+    [
+        ("DPM++ 2M", SamplerName.DPMPP_2M),
+        ("k_dpmpp_2m", SamplerName.DPMPP_2M),
+        ("DPM++ 2M SDE GPU", SamplerName.DPMPP_2M_SDE),  # listed as `dpmpp` alone
+        ("restart", None),
+        ("", None),
+    ],
+)
+def test_a_sampler_is_found_by_the_names_of_several_programs(name: str, sampler: SamplerName | None) -> None:
+    assert named_sampler(name) is sampler
 
 
 def test_upscalers_have_the_names_of_automatic1111() -> None:

@@ -173,6 +173,15 @@ def test_the_times_of_fitted_steps_survive_the_text_alone_to_the_bit() -> None:
     assert "Step times: 1.0 " in metadata.parameters_text(upscaled, {})
 
 
+def test_the_truncation_of_a_gan_or_vae_survives_the_text_alone() -> None:
+    request = GenerateRequest("a", steps=1, truncation=0.7, width=64, height=64)
+    text = metadata.parameters_text(request, {})
+    assert metadata.request_from_parameters(text) == request
+    bad = metadata.settings_from_parameters(text.replace("0.7", "much"))
+    assert isinstance(bad.request, GenerateRequest) and bad.request.truncation == 1
+    assert any("much" in phrase for phrase in bad.not_imported)
+
+
 def test_a_path_in_place_of_a_name_is_shortened(tmp_path: Path) -> None:
     request = GenerateRequest(checkpoint="/models/one, two: three.safetensors")
     text = metadata.parameters_text(request, {"width": 8, "height": 8})
