@@ -50,7 +50,7 @@ def feature_network(
 
 
 def check_feature_network(name: str, real: RealFolder, folders: tuple[Path, ...], device: torch.device) -> None:
-    """The errors of `feature_network`, for work that needs it only after hours. Opens it, and trains nothing."""
+    """The errors of `feature_network`, before hours of work that needs it at the end. Opens it, and trains nothing."""
     if not _is_trained_here(name, _channels_of(real)):
         feature_network(name, real, folders, device, lambda what, done, total: None, lambda: None)
 

@@ -54,7 +54,7 @@ class ImageDataset:
     repeats: tuple[int, ...] = ()  # how many times as often as others each image is drawn; empty: all equally often
     masked: bool = False  # `images` has one more channel, the mask of each image; white if it has none
     folds: tuple[int, ...] = ()  # the fold of a cross-validation that each image is in, or -1; empty without one
-    _kept: dict[torch.device, Tensor] = field(default_factory=dict, repr=False)  # copies of `images`: see `keep_on`
+    _kept: dict[torch.device, Tensor] = field(default_factory=dict, repr=False)  # `images`, shared by all folds
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -109,9 +109,8 @@ class _Timer:
 
     def _step(self, index: int) -> None:
         self._check()
-        self._trainer.step(
-            self._batches.at(index, self._trainer.device)
-        )  # its loss is read, so an accelerator has finished
+        batch = self._batches.at(index, self._trainer.device)
+        self._trainer.step(batch)  # its loss is read, so an accelerator has finished
 
     def __call__(self) -> float:
         """Seconds of one step."""
