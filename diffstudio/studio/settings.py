@@ -119,7 +119,7 @@ class Settings:
             values.flag("compiled", usual.compiled, "compile models"),
             values.each("model_folders", as_path),
             values.optional_path("images_folder", "image folder"),
-            values.each("prompt_history", as_text)[:LONGEST_HISTORY],
+            values.each("prompt_history", as_text, "prompts in the history")[:LONGEST_HISTORY],
         )
 
 
@@ -144,6 +144,6 @@ def save(settings: Settings, path: Path | None = None) -> None:
 
 
 def _device(value: Any) -> str:
-    if not as_text(value):
+    if not (name := as_text(value)):
         raise ValueError(value)
-    return as_text(value)
+    return name

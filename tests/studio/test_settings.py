@@ -69,7 +69,7 @@ def test_one_senseless_value_leaves_the_others(tmp_path: Path) -> None:
     assert loaded.state == Settings(device="cpu", previews=False, model_folders=(Path("/models"),))
     assert loaded.problem == (
         "Some of the settings could not be read and are not used: theme, threads, saved steps, 1 of 2 model folders, "
-        "image folder, 1 of 1 prompt history."
+        "image folder, 1 of 1 prompts in the history."
     )
 
 
