@@ -68,6 +68,11 @@ def step_fitting() -> Path:
     return data() / "fitted steps"
 
 
+def steps_of_included() -> Path:
+    """The steps that the user fitted to the included checkpoints: the program's own files stay as they were installed."""
+    return data() / "included"
+
+
 def averages() -> Path:
     """The jobs that measure averages of a run's weights, while they are shown."""
     return data() / "averages"

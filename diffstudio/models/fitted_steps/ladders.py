@@ -1,7 +1,8 @@
 """Ladders: step times that were fitted to a checkpoint, one ladder for each sampler and number of steps. No torch.
 
 They are stored in the header of a checkpoint trained here, under `diffstudio.fitted_steps`. For other checkpoints they
-are in `<name>.steps.json` next to the file, or in `fitted_steps.json` in a diffusers folder; see `stored`. The JSON is:
+are in `<name>.steps.json` next to the file, or in `fitted_steps.json` in a diffusers folder; for those that come with the
+program, in the user's folder. See `stored`. The JSON is:
 
     {"format": 1, "ladders": [{"sampler": "euler", "times": [1.0, 0.4, 0.1], "guidance": 3.0, ...}, ...]}
 """
@@ -110,11 +111,16 @@ class FittedSteps:
         return next((one for one in self.ladders if one.recommended), None)
 
     def with_ladders(self, new: Iterable[Ladder]) -> FittedSteps:
-        """With new ladders, which replace those of the same sampler and number of steps; the last recommendation counts."""
+        """With new ladders, which replace those of the same sampler and number of steps; the last recommendation counts.
+
+        A ladder that is replaced stays recommended, unless one of the new ones is.
+        """
         added = {(one.sampler, one.steps): one for one in new}
         known = {(one.sampler, one.steps): one for one in self.ladders}
         if any(one.recommended for one in added.values()):
             known = {key: replace(one, recommended=False) for key, one in known.items()}
+        elif (usual := next((key for key, one in known.items() if one.recommended), None)) in added:
+            added[usual] = replace(added[usual], recommended=True)
         merged = known | added
         return FittedSteps(tuple(merged[key] for key in sorted(merged)))
 

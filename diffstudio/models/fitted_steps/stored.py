@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
+from diffstudio import paths
 from diffstudio.atomic import atomic_write, free_name, write_text
 from diffstudio.atomic import replace as replace_file
 from diffstudio.errors import unreadable
@@ -27,18 +28,23 @@ _ALIGNMENT = 8  # bytes, alignment of the tensor data
 def fitted_steps(checkpoint: Checkpoint) -> FittedSteps:
     """The ladders of a checkpoint, from the file next to it and from its header; the file takes precedence.
 
-    Cheap enough for the window: the file is read again only if it has changed.
+    Those that the user fitted to an included checkpoint take precedence over those that it came with. Cheap enough for the
+    window: a file is read again only if it has changed.
     """
-    beside = _beside(sidecar_path(checkpoint))
-    if KEY not in checkpoint.metadata:
-        return beside
-    in_header = from_json(checkpoint.metadata[KEY])
-    merged = in_header.with_ladders(beside.ladders)
-    return FittedSteps(merged.ladders, in_header.problem or beside.problem)
+    found = from_json(checkpoint.metadata[KEY]) if KEY in checkpoint.metadata else NONE
+    for path in dict.fromkeys((_path_beside(checkpoint), sidecar_path(checkpoint))):
+        more = _beside(path)
+        found = FittedSteps(found.with_ladders(more.ladders).ladders, found.problem or more.problem)
+    return found
 
 
 def sidecar_path(checkpoint: Checkpoint) -> Path:
-    """The file for ladders that are not stored in the header."""
+    """The file for new ladders that are not stored in the header."""
+    beside = _path_beside(checkpoint)
+    return paths.steps_of_included() / beside.name if checkpoint.origin is Origin.STARTER else beside
+
+
+def _path_beside(checkpoint: Checkpoint) -> Path:
     path = checkpoint.path
     return path / IN_FOLDER if checkpoint.layout is Layout.FOLDER else path.with_name(path.stem + BESIDE)
 
@@ -46,7 +52,7 @@ def sidecar_path(checkpoint: Checkpoint) -> Path:
 def is_in_header(checkpoint: Checkpoint) -> bool:
     """Whether new ladders are written into the checkpoint's own file, as for checkpoints trained here.
 
-    Files that are included in the program are not changed.
+    Files that are included in the program are not changed, nor is anything put beside them.
     """
     return checkpoint.layout is Layout.OURS and checkpoint.origin is not Origin.STARTER
 
@@ -62,6 +68,8 @@ def store(checkpoint: Checkpoint, ladders: Iterable[Ladder]) -> Path:
         if known.problem:
             with storage_errors(failed, path.parent):
                 replace_file(path, free_name(path.with_name(path.name + ".damaged")))
+        with storage_errors(failed, path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, known.with_ladders(ladders).to_json() + "\n", failed)
         return path
     header = read_safetensors_header(checkpoint.path)

@@ -54,6 +54,14 @@ def test_only_one_ladder_is_recommended() -> None:
     assert NONE.recommended is None
 
 
+def test_a_recommended_ladder_that_is_fitted_again_stays_recommended() -> None:
+    first = NONE.with_ladders([ladder("euler", 4, recommended=True), ladder("heun", 3)])
+    again = first.with_ladders([ladder("euler", 4, difference=1e-6), ladder("euler", 2)])
+    assert again.recommended == ladder("euler", 4, difference=1e-6, recommended=True)
+    other = first.with_ladders([ladder("euler", 4, difference=1e-6), ladder("euler", 2, recommended=True)])
+    assert [one.recommended for one in other.ladders] == [True, False, False]
+
+
 def test_json_keeps_them_to_the_bit() -> None:
     fitted = NONE.with_ladders([ladder("euler", 3, recommended=True), ladder("unipc", 7)])
     assert from_json(fitted.to_json()) == fitted

@@ -10,6 +10,7 @@ import pytest
 import safetensors.torch
 import torch
 
+from diffstudio import paths
 from diffstudio.errors import StorageProblem
 from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.models.detection.types import Layout
@@ -62,9 +63,30 @@ def test_those_of_others_are_beside_them(other: Checkpoint) -> None:
     assert fitted_steps(other).ladders == (ladder("euler", 2), ladder("euler", 4, difference=1e-7))
 
 
-def test_the_file_of_the_starter_stays_as_it_is(own: Checkpoint) -> None:
-    starter = dataclasses.replace(own, origin=Origin.STARTER)
-    assert store(starter, [ladder()]).name == "own" + BESIDE
+def test_what_is_fitted_to_an_included_checkpoint_is_kept_in_the_users_folder(own: Checkpoint) -> None:
+    store(own, [ladder("euler", 4, recommended=True)])  # it came with these, in its header and beside it
+    store(dataclasses.replace(own, layout=Layout.DIFFUSERS), [ladder("heun", 3)])
+    included = dataclasses.replace(read_checkpoint(own.path), origin=Origin.STARTER)
+    installed = {path: path.read_bytes() for path in own.path.parent.glob("own*")}
+    assert len(installed) == 2
+    kept = store(included, [ladder("euler", 4, difference=1e-7)])
+    assert kept == paths.steps_of_included() / f"own{BESIDE}"
+    store(included, [ladder("unipc", 2)])
+    assert {path: path.read_bytes() for path in own.path.parent.glob("own*")} == installed
+    fitted = fitted_steps(included)
+    assert fitted.ladders == (
+        ladder("euler", 4, difference=1e-7, recommended=True),
+        ladder("heun", 3),
+        ladder("unipc", 2),
+    )
+    assert not fitted.problem and fitted_steps(read_checkpoint(own.path)).of("unipc", 2) is None
+
+
+def test_where_the_users_folder_cannot_be_made_it_is_said(own: Checkpoint) -> None:
+    paths.data().mkdir(parents=True, exist_ok=True)
+    paths.steps_of_included().write_bytes(b"")
+    with pytest.raises(StorageProblem, match="The fitted steps of own cannot be saved"):
+        store(dataclasses.replace(own, origin=Origin.STARTER), [ladder()])
 
 
 def test_those_of_a_folder_are_in_it(own: Checkpoint, tmp_path: Path) -> None:
