@@ -69,8 +69,8 @@ def _add_fit_steps(add: Add) -> None:
     fitting = add("fit-steps", "fit the times of few steps to a checkpoint, for the scheduler *fitted*", _fit_steps)
     fitting.description = (
         "Find the times of the steps that bring a sampler closest to converged images of a checkpoint, with few network "
-        "calls. Those that are closer than other schedulers are kept in its header, or beside it. Ctrl+C stops it. Image "
-        "generation takes priority."
+        "calls. Those that are closer than other schedulers are kept with it. Ctrl+C stops it. Image generation takes "
+        "priority."
     )
     fitting.add_argument("checkpoint", metavar="NAME|PATH", type=as_text)
     fitting.add_argument(
@@ -174,8 +174,10 @@ def _list_models(arguments: argparse.Namespace) -> int:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
             print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-    else:
+    elif arguments.role in (None, Role.CHECKPOINT):
         print("There are no checkpoints yet. Train one with `diffstudio train FOLDER`.", file=sys.stderr)
+    else:
+        print(f"There is no model with the role {arguments.role}.", file=sys.stderr)
     for path, problem in library.problems:
         print(printable(f"diffstudio: {path} was skipped. {problem}"), file=sys.stderr)
     return 0

@@ -31,6 +31,7 @@ from diffstudio.studio.metadata import metadata
 from diffstudio.studio.requests import GenerateRequest, SpacingName
 from diffstudio.training.loop import train
 from diffstudio.training.run.run_folder import RunFolder
+from tests.models.headers import write_header
 from tests.models.tiny import write_tiny_checkpoint
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -688,7 +689,8 @@ def test_damaged_files_of_a_run_are_told(
 def test_what_a_model_is_can_be_said_and_taken_back(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    source = write_tiny_checkpoint(tmp_path / "tiny.safetensors")
+    vae = {"decoder.conv_in.weight": (8, 4, 3, 3), "decoder.mid.block_1.conv1.weight": (8, 8, 3, 3)}
+    source = write_header(tmp_path / "tiny.safetensors", vae)
     assert cli.main(["models", "import", str(source)]) == 0
     brought = Path(capsys.readouterr().out.strip())
     assert brought.read_bytes() == source.read_bytes() and brought != source
@@ -696,7 +698,7 @@ def test_what_a_model_is_can_be_said_and_taken_back(
     assert "predicts v" in capsys.readouterr().out
     assert cli.main(["models", "show", "tiny", "--json"]) == 0
     about = json.loads(capsys.readouterr().out)
-    assert about["prediction"] == "v" and about["role"] == "checkpoint" and "Set by you" in about["reason"]
+    assert about["prediction"] == "v" and about["role"] == "vae" and "Set by you" in about["reason"]
     assert about["auto_v2"] == about["sha256"][:10] and len(about["sha256"]) == 64
     assert cli.main(["models", "set", "tiny", "--clear"]) == 0
     capsys.readouterr()
@@ -707,7 +709,14 @@ def test_what_a_model_is_can_be_said_and_taken_back(
         assert cli.main(["models", *wrong]) != 0
         assert capsys.readouterr().err.count("\n") == 1
     assert cli.main(["models", "list", "--role", "lora"]) == 0
-    assert "tiny" not in capsys.readouterr().out
+    assert capsys.readouterr() == ("", "There is no model with the role lora.\n")
+
+
+@pytest.mark.parametrize("name", ["four-styles", "starter"])
+def test_what_a_model_trained_here_is_cannot_be_changed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["models", "set", name, "--family", "sd1"]) == 2
+    assert "it was trained with diffstudio, and its header says what it is" in the_sentence(capsys)
+    assert not paths.overrides().exists()
 
 
 def test_a_killed_command_leaves_nothing_beside_its_pictures(tiny: Path, tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from diffstudio.errors import (
 from diffstudio.models.checkpoint import Checkpoint, with_detection
 from diffstudio.models.detection.editions import EDITIONS
 from diffstudio.models.detection.families_table import FAMILIES
-from diffstudio.models.detection.types import Detection, Role
+from diffstudio.models.detection.types import Detection, Layout, Role
 from diffstudio.models.files.hashes import cached_sha256
 
 FORMAT = 1
@@ -124,7 +124,16 @@ class Overrides:
         return None
 
     def put(self, checkpoint: Checkpoint, family: str = "", prediction: str = "", edition: str = "") -> None:
-        """Set and save an override; empty arguments keep what was set. BadRequest for unknown names, StorageProblem."""
+        """Set and save an override; empty arguments keep what was set.
+
+        BadRequest for unknown names and for checkpoints trained here, StorageProblem.
+        """
+        if checkpoint.layout is Layout.OURS:
+            raise BadRequest(
+                f"The type of {checkpoint.name} cannot be changed",
+                "it was trained with diffstudio, and its header says what it is",
+                "Only the types of other files can be corrected",
+            )
         before = self.of(checkpoint) or Override()
         override = _checked(
             Override(

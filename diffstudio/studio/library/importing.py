@@ -8,6 +8,7 @@ from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
+from diffstudio import paths
 from diffstudio.atomic import atomic_write, link, rename
 from diffstudio.errors import FREE_SPACE_OR_FOLDER, BadRequest, CheckpointUnknown, StorageProblem
 from diffstudio.models.adapters.adapter_config import adapter_config_path
@@ -106,12 +107,20 @@ def _not_imported(path: Path, where: Path, error: OSError) -> StorageProblem:
 
 
 def _is_listed(path: Path, folder: Path) -> bool:
-    """Whether the library lists a file because it is in this folder already: it skips hidden folders."""
+    """Whether the library lists a file already: it comes with the program, or is in this folder and not hidden."""
+    if any(_is_same(path, included) for included in paths.included_checkpoints()):
+        return True
     try:
         inside = path.resolve().relative_to(folder.resolve())
     except ValueError:
         return False
     return not any(part.startswith(".") for part in inside.parts)
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    with suppress(OSError):
+        return path.samefile(other)
+    return False
 
 
 def _check_usable(checkpoint: Checkpoint) -> None:

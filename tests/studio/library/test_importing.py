@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from diffstudio import paths
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointUnknown, StorageProblem
 from diffstudio.models.components.tokenizers import tokenizer_files, tokenizer_folders, tokenizer_in
 from diffstudio.models.library.library import Library
@@ -60,6 +61,14 @@ def test_brought_once(tmp_path: Path, way: str) -> None:
     assert brought(source, folder) == target
     assert brought(target, folder) == target  # it lies there already
     assert [path.name for path in (folder / "loras").iterdir()] == ["one.safetensors"]
+
+
+def test_what_comes_with_the_program_is_not_brought_again(tmp_path: Path) -> None:
+    included = paths.included_checkpoints()[1]
+    (tmp_path / "linked.safetensors").symlink_to(included)
+    assert brought(included, tmp_path / "models") == included
+    assert brought(tmp_path / "linked.safetensors", tmp_path / "models") == tmp_path / "linked.safetensors"
+    assert not (tmp_path / "models").exists()
 
 
 def test_another_of_that_name_gets_a_number(tmp_path: Path, way: str) -> None:
