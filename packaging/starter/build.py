@@ -10,8 +10,8 @@
     python packaging/starter/build.py captions FOLDER      writes the words of the starter's captions, captions.json
 FOLDER and 3D hold Fluent Emoji with captions (see NOTICE): images of 128 px, each with a `.txt` of `name, tag, tag, ...`.
 OTHERS has the folders flat, noto and twemoji of the same things. In OUT, some pairs of a thing and a style are held out.
-NAME is `starter` or `four-styles`. Steps are fitted by `diffstudio models fit-steps`; the figures in
-resources/starter/README.md are from the runs' events and from tests/benchmarks/starter.py.
+NAME is `starter` or `four-styles`. Steps are fitted to RUN's checkpoint by `diffstudio models fit-steps`, and ship with it; the
+figures in resources/starter/README.md are from the runs' events and from tests/benchmarks/starter.py.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class Included:
     sheet: str  # its file, beside the checkpoint
     thumbnail: tuple[str, str, str, str]  # prompts of the sheet
     licence: str
+    description: str = ""  # empty: the recipe's
 
     @property
     def path(self) -> Path:
@@ -84,6 +85,8 @@ FOUR_STYLES = Included(
     thumbnail=("red apple, 3d style", "rocket, noto style", "dog face, flat style", "sunflower, twemoji style"),
     licence="Apache-2.0; trained on Fluent Emoji 3D and Flat (MIT), Noto Emoji (Apache-2.0) and Twemoji (CC BY 4.0) with "
     "captions of emojibase (MIT) and Unicode CLDR (Unicode v3)",
+    description="Things, animals, food, faces and symbols by name, in four styles that are words of the prompt: 3d style, "
+    "flat style, noto style, twemoji style. Images of 64 px, which its upper level enlarges to 128 px.",
 )
 INCLUDED = {one.name: one for one in (STARTER, FOUR_STYLES)}
 
@@ -198,7 +201,7 @@ def ship(included: Included, run: RunFolder) -> None:
         run=checkpoint.json("run"),
         dtype=torch.float16,
         thumbnail=thumbnail(whole, [prompts.index(prompt) for prompt in included.thumbnail], side),
-        card={"license": included.licence, "description": recipe.description},
+        card={"license": included.licence, "description": included.description or recipe.description},
     )
     if (fitted := fitted_steps(checkpoint)).ladders:
         rewrite_metadata(included.path, {KEY: fitted.to_json()}, f"{included.path.name} cannot be written")
