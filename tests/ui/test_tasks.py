@@ -76,12 +76,15 @@ def test_work_is_in_threads_until_its_result_is_taken(qtbot: QtBot, tasks: Tasks
     assert seen == [False, False]
 
 
-def test_work_without_a_coroutine_is_in_threads_until_it_ends(tasks: Tasks, gate: threading.Event) -> None:
+def test_work_without_a_coroutine_is_in_threads_until_it_ends(
+    qtbot: QtBot, tasks: Tasks, gate: threading.Event
+) -> None:
     begun = threading.Event()
     done = tasks.submit(waits_at(gate, begun))
     assert tasks.in_threads() and begun.wait(30)
     gate.set()
     assert done.result(30) == "done"
+    qtbot.waitUntil(lambda: not tasks.in_threads())
 
 
 def test_what_work_raises_can_be_caught_where_it_is_awaited(qtbot: QtBot, tasks: Tasks) -> None:
