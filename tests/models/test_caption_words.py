@@ -16,7 +16,7 @@ CAPTIONS = ("red apple, fruit", "two Cherries, fruit", "a jack-o'-lantern’s fa
 
 @pytest.fixture
 def starter() -> Checkpoint:
-    return replace(read_checkpoint(paths.starter()), origin=Origin.STARTER)
+    return read_checkpoint(paths.starter(), origin=Origin.STARTER)
 
 
 def test_words_are_counted_without_case_and_signs() -> None:
@@ -58,6 +58,16 @@ def test_the_starter_knows_its_own_prompts(starter: Checkpoint) -> None:
     assert known is not None and len(known.examples) == 40 and 1000 < len(known.words) < MOST_WORDS
     assert [known.unknown_words(prompt) for prompt in known.examples] == [[]] * 40
     assert known.unknown_words("a warlock with two zebras") == ["warlock"]
+
+
+def test_every_included_checkpoint_knows_the_words_of_its_own_captions() -> None:
+    _, *others = paths.included_checkpoints()
+    for path in others:
+        checkpoint = read_checkpoint(path, origin=Origin.STARTER)
+        known = caption_words(checkpoint)
+        assert known is not None and known.words and known.examples, path.name
+        without = replace(checkpoint, metadata={})
+        assert caption_words(without) is None, "not those of the starter"
 
 
 def test_a_header_goes_before_everything_else(starter: Checkpoint) -> None:
