@@ -22,7 +22,7 @@ from diffstudio.training.run.follow import restore_everywhere
 from diffstudio.training.run.monitor import DivergenceMonitor, StepMeter
 from diffstudio.training.run.run_folder import RunRequest
 from diffstudio.training.run.setup import RunContext
-from diffstudio.training.run.verdict import held_out_measure, measurements_since_best
+from diffstudio.training.run.verdict import measurements_since_best, why_ended_early
 
 DEFAULT_PATIENCE = 6  # held-out losses without a new minimum, of the 24 in a run whose length is a time
 EARLIEST_STOP = 0.5  # share of the time: while the rate is high, a loss may rise that falls again with it
@@ -171,17 +171,11 @@ class Training:
             return None
         if recipe.patience < 0 and self._progress() < EARLIEST_STOP:
             return None
-        since = measurements_since_best(self._trainer.objective.kind.value, tuple(losses), recipe.first_step)
+        kind = self._trainer.objective.kind.value
+        since = measurements_since_best(kind, tuple(losses), recipe.first_step)
         if since < patience:
             return None
-        lowest = dict(losses)[best]
-        return RunEarlyStop(
-            self._trainer.step_number,
-            best,
-            f"Ended early: {held_out_measure(self._trainer.objective.kind.value)} was lowest at step {best:,} "
-            f"({lowest:.4f}) and no lower in the {since} "
-            f"measurements since (now {losses[-1][1]:.4f}).",
-        )
+        return RunEarlyStop(self._trainer.step_number, best, why_ended_early(kind, tuple(losses), best, since))
 
     def _roll_back(self, error: Diverged) -> Iterator[RunRolledBack]:
         """Go back to the last good state with a lower learning rate. The error itself after MOST_ROLL_BACKS of them."""

@@ -237,6 +237,19 @@ def measurements_since_best(kind: str, losses: tuple[tuple[int, float], ...], fi
     return sum(1 for step, _ in losses if step > best)
 
 
+def why_ended_early(kind: str, losses: tuple[tuple[int, float], ...], best: int, since: int) -> str:
+    """A sentence for a run that ended after `since` measurements, as `measurements_since_best` counts them, without a
+    better one than that of step `best`.
+    """
+    lower = f"no lower in the {since:,} measurements since"
+    if kind == "gan":
+        lower = f"its running median no lower in the last {since:,} measurements"
+    return (
+        f"Ended early: {held_out_measure(kind)} was lowest at step {best:,} ({dict(losses)[best]:.4f}) and {lower} "
+        f"(now {losses[-1][1]:.4f})."
+    )
+
+
 def _is_lowest_of_gan(evidence: Evidence) -> bool:
     """Whether a GAN's newest measurement is its lowest, which its running median does not show yet."""
     losses = evidence.losses

@@ -13,7 +13,14 @@ from diffstudio.training.evidence.cross_validation import CrossValidation
 from diffstudio.training.evidence.evidence import Evidence
 from diffstudio.training.objectives.objective import Diversity
 from diffstudio.training.run.events import Outcome
-from diffstudio.training.run.verdict import best_step, judged_losses, measurements_since_best, still_falling, verdict
+from diffstudio.training.run.verdict import (
+    best_step,
+    judged_losses,
+    measurements_since_best,
+    still_falling,
+    verdict,
+    why_ended_early,
+)
 
 RECORDED = json.loads((Path(__file__).parents[2] / "data" / "verdicts" / "evidence.json").read_text(encoding="utf-8"))
 
@@ -236,6 +243,18 @@ def test_a_single_low_measurement_does_not_end_the_run_of_a_gan() -> None:
     risen = losses(0.9, 0.6, 0.4, 0.41, 0.42, 0.5, 0.55, 0.6, 0.62, 0.61)
     assert measurements_since_best("gan", risen) == 6 and measurements_since_best("diffusion", risen) == 7
     assert measurements_since_best("diffusion", risen, 900) == 1 and measurements_since_best("gan", ()) == 0
+
+
+def test_an_early_end_says_what_did_not_fall() -> None:
+    risen = losses(0.9, 0.6, 0.4, 0.41, 0.42, 0.5, 0.55, 0.6, 0.62, 0.61)
+    assert why_ended_early("vae", risen, 300, measurements_since_best("vae", risen)) == (
+        "Ended early: the held-out bound (ELBO) was lowest at step 300 (0.4000) and no lower in the 7 measurements since "
+        "(now 0.6100)."
+    )
+    assert why_ended_early("gan", risen, 300, measurements_since_best("gan", risen)) == (
+        "Ended early: the distance to the held-out images was lowest at step 300 (0.4000) and its running median no lower "
+        "in the last 6 measurements (now 0.6100)."
+    )
 
 
 def test_one_image_and_equal_images_keep_their_sentence_with_cross_validation() -> None:
