@@ -85,8 +85,8 @@ def _add_starting_point(verb: Parser) -> None:
         dest="start_from",
         metavar="CHECKPOINT",
         type=as_text,
-        help="fine-tune a checkpoint trained here, the latest one of a run's folder, or `starter`; `none` trains from scratch "
-        "(default: the recipe's)",
+        help="fine-tune a checkpoint trained here, the latest one of a run's folder, `starter` or `four-styles`; `none` trains "
+        "from scratch (default: the recipe's)",
     )
 
 

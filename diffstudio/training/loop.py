@@ -51,9 +51,9 @@ def train(
 ) -> RunFolder:
     """Train on the images in `folder`, or resume the run in the folder `run`; returns when the run ends.
 
-    `start_from` is the checkpoint whose weights a new run starts from, `starter` or `none`; by default the recipe's. With
-    `resume`, steps or minutes are how much longer a run is trained, also a finished one, and `folder` is where its images
-    are now. `cluster` says on how many processes and machines, which this one leads.
+    `start_from` is the checkpoint whose weights a new run starts from, the name of an included one or `none`; by default
+    the recipe's. With `resume`, steps or minutes are how much longer a run is trained, also a finished one, and `folder` is
+    where its images are now. `cluster` says on how many processes and machines, which this one leads.
 
     Every RunEvent is appended to the run folder's events and passed to `on_event`. The setup ends early when
     `cancelled` returns True or the control file asks for a stop; once training has started, only the control file

@@ -32,6 +32,7 @@ from diffstudio.training.recipe_from_checkpoint import (
     FROM_SCRATCH,
     STARTER,
     channels_of_start,
+    kept_name,
     started_from,
     starting_checkpoint,
 )
@@ -166,7 +167,7 @@ def _distillation_choice(recipe: Recipe, report: FolderReport, start_from: str |
         raise no_teacher(recipe)
     checkpoint = starting_checkpoint(start_from)
     recipe = replace(recipe, optimiser=replace(recipe.optimiser, muon_dtype="auto"))
-    recipe = distillation_recipe(recipe, checkpoint, start_from if start_from == STARTER else str(checkpoint.path))
+    recipe = distillation_recipe(recipe, checkpoint, kept_name(start_from, checkpoint))
     choice = _for_folder(
         recipe, report, f"It distils {title(checkpoint)} with that checkpoint's own settings", names_start=True
     )
@@ -313,7 +314,9 @@ def _for_folder(recipe: Recipe, report: FolderReport, why: str = "", *, names_st
     data, clauses = choose_pixels(recipe.data, report, recipe.network.multiple, squares=recipe.upper.factor > 0)
     if recipe.run.start_from:
         if not names_start:
-            because = f"it starts from the weights of {title(starting_checkpoint(recipe.run.start_from))}; {because}"
+            start = starting_checkpoint(recipe.run.start_from)
+            left_out = ", without its upper level" if start.upper_factor and not recipe.upper.factor else ""
+            because = f"it starts from the weights of {title(start)}{left_out}; {because}"
         clauses += channels_of_start(recipe.run.start_from, data)
     recipe = with_diff_augment(recipe, len(report.images))
     sentence = "; ".join(part for part in (why, because, *clauses) if part)

@@ -60,22 +60,22 @@ def started_from(recipe: Recipe, name: str) -> Recipe:
             learning_rate=RATE_FROM_CHECKPOINT * rates.learning_rate,
             muon_learning_rate=RATE_FROM_CHECKPOINT * rates.muon_learning_rate,
         ),
-        run=replace(recipe.run, start_from=name if name == STARTER else str(checkpoint.path)),
+        run=replace(recipe.run, start_from=kept_name(name, checkpoint)),
     )
 
 
 def starting_checkpoint(name: str) -> Checkpoint:
-    """The checkpoint at that path, of the run in that folder, or the starter, from its header.
+    """The checkpoint at that path, of the run in that folder, or included under that name, from its header.
 
     CheckpointMissing, CheckpointDamaged, RunProblem.
     """
-    path = paths.starter() if name == STARTER else Path(name).absolute()
+    path = _included().get(name) or Path(name).absolute()
     if path.is_dir():
         path = paths.latest_checkpoint(path)
     if not path.is_file():
         raise CheckpointMissing(
             f"There is no checkpoint {name[:200]}",
-            remedy="Give the file of a checkpoint that was trained here, the folder of its run, or `none`",
+            remedy=f"Give the file of a checkpoint that was trained here, the folder of its run, {included_names()} or `none`",
         )
     checkpoint = read_checkpoint(path)
     if checkpoint.family != PIXEL.name:
@@ -83,6 +83,20 @@ def starting_checkpoint(name: str) -> Checkpoint:
         why = f"it is a {checkpoint.family.upper()}, not a diffusion model" if here else "it was not trained here"
         raise cannot_start_from(path.name, why)
     return checkpoint
+
+
+def kept_name(name: str, checkpoint: Checkpoint) -> str:
+    """What a recipe keeps of the checkpoint that was asked for: the name of an included one, or else its path."""
+    return name if name in _included() else str(checkpoint.path)
+
+
+def included_names() -> str:
+    """`starter`, `four-styles`: what a run can start from by its name."""
+    return ", ".join(f"`{name}`" for name in _included())
+
+
+def _included() -> dict[str, Path]:
+    return {STARTER: paths.starter()} | {path.stem: path for path in paths.included_checkpoints()}
 
 
 def channels_of_start(name: str, data: DataRecipe) -> list[str]:

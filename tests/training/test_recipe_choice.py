@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from diffstudio.errors import RunProblem
+from diffstudio.errors import CheckpointMissing, RunProblem
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.data.folder_report import FOLDER_NAMES, HELD_OUT, FolderReport, ImageRecord
 from diffstudio.training.data.inspect_folder import inspect_folder
@@ -229,6 +229,15 @@ def test_held_out_images_with_a_near_duplicate_among_the_others_are_said() -> No
         why = choose_recipe(name, replace(of_images(90), near_duplicates=alike)).why
         assert "among those that are trained on: the held-out loss will be too low." in why
         assert "too low" not in choose_recipe(name, replace(of_images(90), duplicates=alike)).why
+
+
+def test_a_run_starts_from_an_included_checkpoint_by_its_name() -> None:
+    choice = choose_recipe("small", of_images(60), start_from="four-styles")
+    assert choice.recipe.run.start_from == "four-styles" and choice.recipe.network.width == 384
+    assert "the weights of four styles · emoji 128, without its upper level;" in choice.why.lower()
+    assert "upper level" not in choose_recipe("small", of_images(60), start_from="starter").why
+    with pytest.raises(CheckpointMissing, match="`starter`, `four-styles` or `none`"):
+        choose_recipe("small", of_images(60), start_from="five-styles")
 
 
 def test_the_sentence_says_which_checkpoint_a_run_starts_from(tmp_path: Path) -> None:

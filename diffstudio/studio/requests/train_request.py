@@ -22,7 +22,9 @@ class TrainRequest:
     steps: int | None = None  # None for the recipe's
     minutes: float | None = None  # a time budget, in place of steps
     resume: bool = False  # with steps or minutes: train for so much longer; with a folder: its images are there now
-    start_from: str | None = None  # a checkpoint's path, `starter` or `none`; None for what the recipe says
+    start_from: str | None = (
+        None  # a checkpoint's path, an included one's name or `none`; None for what the recipe says
+    )
     processes: int = 1  # on this machine; 0: one for each GPU
     machines: int = 1  # together with those that join
     port: int = PORT  # where they join

@@ -27,7 +27,7 @@ class FormState:
     changed: Recipe | None = None  # with the changes made in the form; None without any
     by_hand: bool = False  # whether any of its settings was changed, not only those in the form
     minutes: float | None = None  # None: the default
-    start_from: str | None = None  # a checkpoint, `starter` or `none`; None: as the recipe says
+    start_from: str | None = None  # a checkpoint, an included one's name or `none`; None: as the recipe says
     name: str = ""  # of the run; empty: that of the folder
     cluster: Cluster = Cluster()  # noqa: RUF009 - frozen
 

@@ -27,7 +27,9 @@ class RunRecipe:
     checkpoint_every: int = 500
     keep_checkpoints: int = 8  # besides the best and the newest one, evenly spaced over the run
     ema_snapshots: int = 0  # how often the averages of `training.power_ema` are stored, evenly spaced over the run
-    start_from: str = ""  # the checkpoint whose weights the run starts from: its path, or `starter`; empty for none
+    start_from: str = (
+        ""  # the checkpoint whose weights the run starts from: its path, or the name of an included one; empty: none
+    )
     held_out_every: int = 250
     prompts: tuple[str, ...] = ()  # of the sample sheets; by default captions of the folder
     sample_steps: int = PIXEL.steps  # these four are also the recommended settings of the run's checkpoints

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
-from diffstudio.training.recipe_from_checkpoint import FROM_SCRATCH, STARTER
+from diffstudio import paths
+from diffstudio.training.recipe_from_checkpoint import FROM_SCRATCH
 from diffstudio.ui.train.recipe_options import FLIPS, ROTATION, SHIFTS
 from diffstudio.ui.widgets.helpers import label
 from diffstudio.ui.widgets.inputs.chip_row import ChipRow
@@ -13,7 +14,7 @@ from diffstudio.ui.widgets.inputs.combo_box import ComboBox
 STARTS: list[tuple[str | None, str]] = [
     (None, "Automatic"),
     (FROM_SCRATCH, "Scratch (random weights)"),
-    (STARTER, "Starter"),
+    *((path.stem, path.stem.replace("-", " ").capitalize()) for path in paths.included_checkpoints()),
 ]
 
 

@@ -263,7 +263,10 @@ _TEXTS = {
         "How often averages are stored, from which an EMA of any length can be rebuilt after the run. 0: never",
     ),
     "run.keep_checkpoints": ("Checkpoints kept", "Besides the best and the newest, evenly spaced over the run"),
-    "run.start_from": ("Start from", "Path of the checkpoint to start from, or starter. Empty: random weights"),
+    "run.start_from": (
+        "Start from",
+        "Path of the checkpoint to start from, starter or four-styles. Empty: random weights",
+    ),
     "run.held_out_every": ("Steps between held-out losses", "How often the loss on held-out images is measured"),
     "run.prompts": ("Sample prompts", "Prompts of the samples, one per line. Empty: captions of the folder"),
     "run.sample_steps": ("Sampling steps", _OF_SAMPLES),

@@ -18,7 +18,7 @@ class RunSettings:
     recipe_choice: RecipeChoice  # with the changes made in the form
     minutes: float
     name: str  # of the run; empty: the name of the folder
-    start_from: str | None = None  # a checkpoint, `starter` or `none`; None: as the recipe says
+    start_from: str | None = None  # a checkpoint, an included one's name or `none`; None: as the recipe says
     cluster: Cluster = Cluster()  # noqa: RUF009 (immutable)
 
     @property

@@ -91,6 +91,11 @@ def test_settings_changed_by_hand_and_the_start_are_there_again(qtbot: QtBot, re
     room = restart()
     choose(qtbot, room, pictures)
     panel = room.new_panel
+    assert panel.start_from.set_value("four-styles")
+    panel.start_from.value_changed.emit("four-styles")
+    settings = panel.run_settings()
+    assert settings is not None and settings.recipe.run.start_from == "four-styles"
+    assert "starts from the weights of Four styles · emoji 128" in settings.recipe_choice.why
     panel.start_from.set_value(STARTER)
     panel.start_from.value_changed.emit(STARTER)
     dialog = panel.open_all_settings()

@@ -234,7 +234,8 @@ def _notes(checkpoint: Checkpoint, task: RestoreTask, found: Sequence[RestoredIm
     notes = []
     side = max(checkpoint.width, checkpoint.height) // max(1, checkpoint.upper_factor)
     if any(max(image.width, image.height) > side for image in found):
-        tiles = f"overlapping tiles of {side} px, the size that {checkpoint.name} was trained at"
+        trained = f"the first network of {checkpoint.name}" if checkpoint.upper_factor else checkpoint.name
+        tiles = f"overlapping tiles of {side} px, the size that {trained} was trained at"
         notes.append(f"Larger images were processed in {tiles}.")
     if task is RestoreTask.INPAINT and checkpoint.path == paths.starter():
         notes.append(STARTER_FILLS)

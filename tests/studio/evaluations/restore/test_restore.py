@@ -23,7 +23,13 @@ from diffstudio.models.library.library import Library
 from diffstudio.models.output_format import OutputFormat
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.restore.request import RestoreRequest, RestoreTask, task_of
-from diffstudio.studio.evaluations.restore.restore import STARTER_FILLS, check_restores, restore, restoring_checkpoint
+from diffstudio.studio.evaluations.restore.restore import (
+    STARTER_FILLS,
+    _notes,
+    check_restores,
+    restore,
+    restoring_checkpoint,
+)
 from diffstudio.studio.evaluations.restore.restorer import LEVEL
 from diffstudio.studio.evaluations.restore.result import RestoreResult
 from diffstudio.studio.prompts.prompt_notes import PROMPT_NOT_USED
@@ -309,6 +315,12 @@ def test_an_image_that_cannot_be_restored_is_left_out_and_named(model: WhiteMode
     request = RestoreRequest("starter", folder, RestoreTask.DENOISE, tmp_path / "out", mean_only=True, device="cpu")
     result = restore(request, Library())
     assert [image.name for image in result.images] == ["b", "c"]
+    assert not any("tiles" in note for note in result.notes)
+    larger = [replace(result.images[0], width=256)]
+    two_levels = _notes(Library().find("four-styles"), RestoreTask.DENOISE, larger)
+    assert [note.endswith("the first network of four-styles was trained at.") for note in two_levels] == [True]
+    (one_level,) = _notes(Library().find("starter"), RestoreTask.DENOISE, larger)
+    assert one_level.endswith("tiles of 64 px, the size that starter was trained at.")
     assert any("a.png was left out" in note and "cannot be read" in note for note in result.notes)
     with pytest.raises(BadRequest, match="nothing to fill in b.png"):
         restore(replace(request, images=folder / "b.png", task=RestoreTask.INPAINT, mean_only=False), Library())
