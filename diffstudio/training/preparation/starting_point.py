@@ -128,7 +128,10 @@ _MOST_NAMED = 6
 
 
 def starting_point(name: str) -> StartingPoint:
-    """The checkpoint at that path, or the included one of that name. CheckpointMissing, CheckpointDamaged, RunProblem for other models."""
+    """The checkpoint at that path, or the included one of that name.
+
+    CheckpointMissing, CheckpointDamaged, RunProblem for other models.
+    """
     checkpoint = starting_checkpoint(name)
     return StartingPoint(checkpoint.name, pixel_file.load(checkpoint))
 
