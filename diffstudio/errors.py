@@ -22,8 +22,11 @@ An error says what happened, why, and what to do next; `str(error)` is that as o
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
+
+_Item = TypeVar("_Item")
 
 # Clauses that errors of several packages share; others stand next to the code that uses them.
 CHOOSE_IMAGE_FOLDER = "Choose a folder of images"
@@ -169,6 +172,12 @@ def why_unreadable(error: Exception) -> str:
 
 def unknown_name(kind: str, name: str) -> str:
     return f"There is no {kind} called {name[:80]!r}"
+
+
+def listed(items: Sequence[_Item], most: int, name: Callable[[_Item], str] = str) -> str:
+    """Items in a sentence by their names: `a.png, b.png and 7 more` for more than `most` of them."""
+    more = f" and {len(items) - most:,} more" if len(items) > most else ""
+    return ", ".join(map(name, items[:most])) + more
 
 
 def must_be_between(lowest: object, highest: object) -> str:

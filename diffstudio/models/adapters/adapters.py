@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from diffstudio.errors import Interrupted
+from diffstudio.errors import Interrupted, listed
 from diffstudio.models.adapters.adapter_config import ADAPTER_CONFIG
 from diffstudio.models.adapters.adapter_file import AdapterFile, read_adapter
 from diffstudio.models.adapters.change import Change, WeightUpdates, apply_bias_changes, apply_changes
@@ -311,8 +311,7 @@ _MOST_NAMED = 3  # layers or tensors that a note names
 
 def _named(names: Sequence[str]) -> str:
     """`a, b, c and 4 more`."""
-    shown = ", ".join(name[:100] for name in names[:_MOST_NAMED])
-    return f"{shown} and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else shown
+    return listed(names, _MOST_NAMED, lambda name: name[:100])
 
 
 def _note(

@@ -16,7 +16,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from diffstudio.errors import CheckpointDangerous
+from diffstudio.errors import CheckpointDangerous, listed
 from diffstudio.models.files.file_access import CHOOSE_OR_DOWNLOAD, TRUNCATED, damaged, reading, regular_file_size
 from diffstudio.models.files.formats import archive_kind
 from diffstudio.models.files.pickle_globals import STORAGES, GlobalKind, classify
@@ -91,10 +91,9 @@ class PickleScan:
         """
         if self.dangerous:
             calls = [call for one in self.dangerous for call in one.calls[:1] or (one.name,)]
-            more = f" and {len(calls) - 3:,} more" if len(calls) > 3 else ""
             raise CheckpointDangerous(
                 not_opened(self.path.name),
-                f"opening it would have run {', '.join(calls[:3])}{more}",
+                f"opening it would have run {listed(calls, 3)}",
                 f"{OTHER_SOURCE}, as a safetensors file",
             )
         if self.problem:

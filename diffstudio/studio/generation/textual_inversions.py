@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from diffstudio.errors import DiffstudioError
+from diffstudio.errors import DiffstudioError, listed
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.conditioning.prompt_features import PromptFeature
 from diffstudio.models.detection.types import Role
@@ -95,6 +95,5 @@ class RequestTextualInversions:
 
 
 def _as_text(names: Sequence[str]) -> str:
-    shown = ", ".join(f"embedding:{name[:60]}" for name in names[:3])
-    more = f" and {len(names) - 3} more" if names[3:] else ""
-    return f"{shown}{more} {'is' if len(names) == 1 else 'are'} read as plain text."
+    shown = listed(names, 3, lambda name: f"embedding:{name[:60]}")
+    return f"{shown} {'is' if len(names) == 1 else 'are'} read as plain text."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from diffstudio.errors import listed
 from diffstudio.evaluation.even_spacing import evenly_spaced
 from diffstudio.models.caption_words import caption_words
 from diffstudio.models.checkpoint import Checkpoint
@@ -33,10 +34,7 @@ def prompt_hint(prompts: Iterable[str], checkpoint: Checkpoint) -> str:
     unknown = list({word.casefold(): word for word in unknown}.values())
     if not unknown:
         return ""
-    named = ", ".join(unknown[:_MOST_NAMED]) + (
-        f" and {len(unknown) - _MOST_NAMED} more" if unknown[_MOST_NAMED:] else ""
-    )
-    return f"Not in the captions this checkpoint was trained on: {named}"
+    return f"Not in the captions this checkpoint was trained on: {listed(unknown, _MOST_NAMED)}"
 
 
 def example_prompts(checkpoint: Checkpoint, most: int) -> tuple[str, ...]:

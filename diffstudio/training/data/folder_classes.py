@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from diffstudio.errors import listed
 from diffstudio.training.data.folder_report import HELD_OUT, TRAINING, ImageRecord
 from diffstudio.training.recipe.data_recipe import ClassesName
 
@@ -120,12 +121,12 @@ def _without_case(
         beside = sum(len(places[name]) for name in names) > len(set().union(*(places[name] for name in names)))
         if beside:
             notes.append(
-                f"The class folders {_listed(sorted(names))} differ only in case and are {len(names)} classes; "
+                f"The class folders {_all_or_some(sorted(names))} differ only in case and are {len(names)} classes; "
                 "rename them alike if they are one"
             )
         else:
             spelling |= dict.fromkeys(names, names[0])
-            notes.append(f"The folders {_listed(sorted(names))} differ only in case and are one class, {names[0]}")
+            notes.append(f"The folders {_all_or_some(sorted(names))} differ only in case and are one class, {names[0]}")
     return {one: (spelling.get(rest[0], rest[0]), *rest[1:]) if rest else rest for one, rest in inner.items()}, notes
 
 
@@ -195,8 +196,8 @@ def _about_splits(
     train = {name for parts in divided.values() for name, part in parts.items() if part.is_train}
     others = {name for parts in divided.values() for name in parts} - train
     note = (
-        f"The folders {_listed([*sorted(train), *sorted(others)])} are kept apart: "
-        f"what is in {_listed(sorted(others))} is held out"
+        f"The folders {_all_or_some([*sorted(train), *sorted(others)])} are kept apart: "
+        f"what is in {_all_or_some(sorted(others))} is held out"
     )
     outside = any(not any(one[:depth] in divided for depth in range(len(one))) for one in folders)
     return f"{note}, and what is in none of them is trained on" if outside else note
@@ -209,14 +210,16 @@ def _why_no_splits(names: set[str]) -> str:
     others = sorted(names - splits.keys())
     if len(splits) < 2 or (trains and not others):
         return ""
-    why = f"because of {_listed(others)} beside them" if trains else "because no folder called train is beside them"
-    return f"The folders {_listed(sorted(splits))} are read as classes, not as splits, {why}"
+    why = (
+        f"because of {_all_or_some(others)} beside them" if trains else "because no folder called train is beside them"
+    )
+    return f"The folders {_all_or_some(sorted(splits))} are read as classes, not as splits, {why}"
 
 
-def _listed(names: Sequence[str]) -> str:
+def _all_or_some(names: Sequence[str]) -> str:
     """`train, val and test`."""
     if len(names) > _NAMED:
-        return f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED:,} more"
+        return listed(names, _NAMED)
     return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
 
 

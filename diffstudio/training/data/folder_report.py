@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from diffstudio.errors import listed
 from diffstudio.imaging.value_range import Range, SampleType
 
 MAX_EXAMPLES = 5  # of the files that share a reason, in text
@@ -79,10 +80,9 @@ class Finding:
 
     def sentence(self) -> str:
         """`12 images left out: …`, with a few examples."""
-        examples = ", ".join(_shown(path) for path in self.paths[:MAX_EXAMPLES])
-        more = f" and {len(self.paths) - MAX_EXAMPLES:,} more" if len(self.paths) > MAX_EXAMPLES else ""
+        examples = listed(self.paths, MAX_EXAMPLES, _shown)
         noun, label = _LABELS[self.kind]
-        return f"{count_of(len(self.paths), noun)} {label}: {self.why} ({examples}{more})"
+        return f"{count_of(len(self.paths), noun)} {label}: {self.why} ({examples})"
 
 
 _LABELS = {  # by the kind of a finding: what is counted, and what becomes of it
@@ -197,12 +197,11 @@ class FolderReport:
         fewest, most = min(self.groups, key=self.groups.__getitem__), max(self.groups, key=self.groups.__getitem__)
         if self.groups[fewest] == self.groups[most]:
             return f"Each of the {len(self.groups):,} classes has {count_of(self.groups[most], 'image')}"
-        shown = ", ".join(f"{name} {count:,}" for name, count in list(self.groups.items())[:24])
-        more = f" and {len(self.groups) - 24:,} more" if len(self.groups) > 24 else ""
+        shown = listed([f"{name} {count:,}" for name, count in self.groups.items()], 24)
         times = self.groups[most] / self.groups[fewest]
         factor = f"{times:,.0f}" if times >= 10 or times.is_integer() else f"{times:.1f}"
         much = f"; {most} has {factor} times as many as {fewest}" if times >= 1.5 else ""
-        return f"Images in each class: {shown}{more}{much}"
+        return f"Images in each class: {shown}{much}"
 
     def unused(self, lost: Sequence[Skipped] = (), unfit: Sequence[Skipped] = ()) -> tuple[Unused, ...]:
         """The files that are left out or used with a warning, by kind; kinds without files are included.

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+from diffstudio.errors import listed
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord, count_of
 from diffstudio.training.data.preprocess import PAD, Size, bucket_sizes, share_kept, size_for
 from diffstudio.training.recipe import DataRecipe
@@ -134,10 +135,7 @@ def with_ranges(data: DataRecipe, report: FolderReport) -> DataRecipe:
 
 def _limits(data: DataRecipe) -> str:
     """`0 to 1, -1 to 1 and 3 more`."""
-    limits = [f"{low:g} to {high:g}" for low, high in data.form.channel_ranges]
-    return ", ".join(limits[:_RANGES_NAMED]) + (
-        f" and {len(limits) - _RANGES_NAMED} more" if len(limits) > _RANGES_NAMED else ""
-    )
+    return listed([f"{low:g} to {high:g}" for low, high in data.form.channel_ranges], _RANGES_NAMED)
 
 
 def _cropped(records: Sequence[ImageRecord]) -> float:
@@ -173,5 +171,4 @@ def _buckets(records: Sequence[ImageRecord], sizes: Sequence[Size]) -> tuple[Siz
 
 def _names(records: Sequence[ImageRecord]) -> str:
     """`a.png, b.png and 7 more`."""
-    names = ", ".join(str(record.path) for record in records[:_NAMED])
-    return names if len(records) <= _NAMED else f"{names} and {len(records) - _NAMED:,} more"
+    return listed(records, _NAMED, lambda record: str(record.path))

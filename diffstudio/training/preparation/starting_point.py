@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffstudio.errors import listed
 from diffstudio.models.families import pixel_file
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.cascade import UPPER
@@ -97,8 +98,7 @@ class StartingPoint:
     def _without_weights(self, parts: list[str]) -> str:
         if not parts:
             return ""
-        more = f" and {len(parts) - _MOST_NAMED:,} more" if len(parts) > _MOST_NAMED else ""
-        return f"{self.name} has no weights for {', '.join(parts[:_MOST_NAMED])}{more}; they are trained from scratch."
+        return f"{self.name} has no weights for {listed(parts, _MOST_NAMED)}; they are trained from scratch."
 
 
 # Of a transformer [width, channels * positions], of a U-Net [width, channels, 3, 3].

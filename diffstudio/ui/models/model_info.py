@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from diffstudio.errors import CheckpointDamaged
+from diffstudio.errors import CheckpointDamaged, listed
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import family_of
 from diffstudio.models.detection.types import Layout, Role
@@ -98,9 +98,7 @@ def conditioning_text(checkpoint: Checkpoint) -> str:
         case Conditioning.TEXT:
             return "Text"
         case Conditioning.CLASS:
-            names = ", ".join(checkpoint.classes[:40])
-            more = f" and {len(checkpoint.classes) - 40} more" if len(checkpoint.classes) > 40 else ""
-            return f"One of {len(checkpoint.classes)} classes: {names}{more}"
+            return f"One of {len(checkpoint.classes)} classes: {listed(checkpoint.classes, 40)}"
         case _:
             return "Unconditional: it generates images like its training images" if checkpoint.can_generate else ""
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from diffstudio.errors import listed
 from diffstudio.evaluation.anomalies.groups import apart
 from diffstudio.studio.evaluations.folders import RealFolder
 
@@ -29,10 +30,9 @@ def notes_on_normals(
     paths = [real.dataset.paths[int(index)].as_posix() for index in images[apart(points)]]
     if found := [path for path in paths if path not in suspicious]:
         are = "are" if len(found) > 1 else "is"
-        more = f" and {len(found) - _NAMED:,} more" if len(found) > _NAMED else ""
         notes.append(
             f"{len(found):,} of {len(images):,} normal images {are} unlike the others, alone or in small groups: "
-            f"{', '.join(found[:_NAMED])}{more}. If they are anomalies, remove them: similar anomalies are near to them, and "
+            f"{listed(found, _NAMED)}. If they are anomalies, remove them: similar anomalies are near to them, and "
             "are not found."
         )
     if suspicious:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from diffstudio import paths
 from diffstudio.atomic import make_folder, write_text
-from diffstudio.errors import BadRequest, CheckpointDamaged, DiffstudioError, ImageProblem
+from diffstudio.errors import BadRequest, CheckpointDamaged, DiffstudioError, ImageProblem, listed
 from diffstudio.models import loading
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import DDPM, FAMILIES, PIXEL
@@ -102,7 +102,7 @@ def restore(
             found.append(_written(request, picture, unknown, restored))
     if problems and not found:
         raise problems[0]
-    notes += [f"{_listed(names)}: {what}." for what, names in about.items()]
+    notes += [f"{listed(names, _NAMED)}: {what}." for what, names in about.items()]
     notes += [*unused_prompt(checkpoint, request.prompt), *_notes(checkpoint, request.task, found)]
     result = RestoreResult(checkpoint.name, request.task, found, request.share, _settings(request), notes)
     write_text(request.out / RESULT, json.dumps(result.to_json(), ensure_ascii=False, indent=1))
@@ -149,12 +149,6 @@ def _check_finite(restored: Restored, name: str) -> None:
         raise CheckpointDamaged(
             f"{name} cannot restore images", "it gives NaN or infinite values", "Choose another checkpoint"
         )
-
-
-def _listed(names: Sequence[str]) -> str:
-    """`a.png, b.png, c.png and 5 more`."""
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    return ", ".join(names[:_NAMED]) + more
 
 
 def _with_progress(

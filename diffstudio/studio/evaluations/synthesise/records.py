@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from diffstudio.atomic import write_text
-from diffstudio.errors import BadRequest
+from diffstudio.errors import BadRequest, listed
 from diffstudio.imaging.exact_files import EXACT_SUFFIX
 from diffstudio.storage_errors import storage_errors
 from diffstudio.studio.evaluations.job_folder import EVENTS, LOCK, REQUEST
@@ -96,10 +96,9 @@ class SyntheticFolder:
             names = [path.relative_to(self.path).as_posix() for path in found if _is_named_as_ours(path)]
             replaced += [name for name in names if name not in recorded]
         if replaced:
-            more = f" and {len(replaced) - _NAMED:,} more" if len(replaced) > _NAMED else ""
             raise BadRequest(
                 f"Files in {self.path} that may not be synthetic images would be replaced",
-                ", ".join(replaced[:_NAMED]) + more,
+                listed(replaced, _NAMED),
                 "Name another folder, or move them elsewhere",
             )
 

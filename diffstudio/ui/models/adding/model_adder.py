@@ -9,7 +9,7 @@ from PySide6.QtCore import QMimeData, QObject, QPoint, Signal
 from PySide6.QtGui import QGuiApplication
 from PySide6.QtWidgets import QFileDialog, QMenu, QWidget
 
-from diffstudio.errors import BadRequest
+from diffstudio.errors import BadRequest, listed
 from diffstudio.studio.library.links import parse_link
 from diffstudio.ui.models.adding.link_dialog import LinkDialog
 from diffstudio.ui.models.adding.link_downloads import LinkDownloads
@@ -93,9 +93,8 @@ class ModelAdder(QObject):
         link = "" if files or folders else _link_in(data)
         others = [item for item in items if item.kind not in (DroppedKind.MODEL, DroppedKind.FOLDER)]
         if others and not link:
-            names = ", ".join(item.name or item.reason for item in others[:_MOST_NAMES])
-            more = f" and {len(others) - _MOST_NAMES:,} more" if len(others) > _MOST_NAMES else ""
-            self.message.emit("warn", f"Not model files, so not imported: {names}{more}.")
+            names = listed(others, _MOST_NAMES, lambda item: item.name or item.reason)
+            self.message.emit("warn", f"Not model files, so not imported: {names}.")
         if files:
             self.files_chosen.emit(files)
         for folder in folders:
