@@ -316,6 +316,10 @@ def _evidence(evidence: Evidence) -> list[str]:
         text = f"{_capitalised(measure.removeprefix('the '))} {last:.4f}{unit} at step {step:,}"
         if best is not None and best != step:
             text += f", lowest {lowest:.4f} at step {best:,}"
+        medians = judged_losses(evidence.kind, evidence.losses)
+        if medians and medians != evidence.losses:
+            at, least = min(medians, key=lambda one: one[1])
+            text += f"; running median {medians[-1][1]:.4f}, lowest {least:.4f} at step {at:,}"
         if evidence.training_loss is not None:
             text += f"; {evidence.training_loss:.4f} on as many training images"
         found.append(f"{text}{_beside_baseline(evidence.baseline)}.")

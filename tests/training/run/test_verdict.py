@@ -205,6 +205,9 @@ def test_the_distance_of_a_gan_is_judged_by_running_medians() -> None:
     found = verdict(young)
     assert found.outcome is Outcome.TOO_LITTLE and found.sentence.endswith("It is still falling: train for longer.")
     assert found.best_step == 1000 and "lowest 0.0600 at step 1,000" in " ".join(found.evidence), "of one measurement"
+    assert "; running median 0.0660, lowest 0.0660 at step 1,100" in " ".join(found.evidence)
+    for other in (replace(young, kind="diffusion"), replace(young, losses=losses(math.nan)), replace(young, losses=())):
+        assert "median" not in " ".join(verdict(other).evidence)
     assert "has stopped falling" in verdict(replace(young, kind="diffusion")).sentence
     lucky = losses(0.9, 0.6, 0.2, 0.58, 0.55, 0.52, 0.5, 0.48)  # the third is chance
     assert verdict(replace(young, losses=lucky, baseline=1.0)).outcome is Outcome.LEARNING
