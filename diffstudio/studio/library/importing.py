@@ -54,8 +54,8 @@ def import_file(path: Path, folder: Path, *, move: bool = False) -> Generator[fl
     path, where = checkpoint.path, folder / FOLDERS.get(checkpoint.role, "")
     config = None if path.is_dir() else adapter_config_path(path)
     try:
-        if _is_listed(path, folder):
-            yield path.absolute()
+        if (included := _included(path)) is not None or _is_listed(path, folder):
+            yield included or path.absolute()
             return
         if config is not None:
             where = _folder_for((path, config), where / checkpoint.name)
@@ -107,9 +107,7 @@ def _not_imported(path: Path, where: Path, error: OSError) -> StorageProblem:
 
 
 def _is_listed(path: Path, folder: Path) -> bool:
-    """Whether the library lists a file already: it comes with the program, or is in this folder and not hidden."""
-    if any(_is_same(path, included) for included in paths.included_checkpoints()):
-        return True
+    """Whether the library lists a file because it is in this folder already: it skips hidden folders."""
     try:
         inside = path.resolve().relative_to(folder.resolve())
     except ValueError:
@@ -117,10 +115,9 @@ def _is_listed(path: Path, folder: Path) -> bool:
     return not any(part.startswith(".") for part in inside.parts)
 
 
-def _is_same(path: Path, other: Path) -> bool:
-    with suppress(OSError):
-        return path.samefile(other)
-    return False
+def _included(path: Path) -> Path | None:
+    """The checkpoint that comes with the program, if this is its file or a link to it."""
+    return next((included for included in paths.included_checkpoints() if path.samefile(included)), None)
 
 
 def _check_usable(checkpoint: Checkpoint) -> None:

@@ -73,9 +73,11 @@ class FileActions(QObject):
             self.message.emit("warn", copy_and_drag.not_shown(entry.path))
 
     def ask_to_trash(self) -> None:
-        """Open the question, once it is known what uses the model."""
+        """Open the question, once it is known what uses the model; a message where the model stays."""
         entry = self._chosen()
-        if entry is not None and can_trash(entry) and not self._finding_uses:
+        if entry is not None and not can_trash(entry):
+            self.message.emit("info", "It comes with the program and cannot be deleted.")
+        elif entry is not None and not self._finding_uses:
             self._finding_uses = True
             self._find_uses(entry, lambda uses: self._ask_to_trash(entry, uses))
 

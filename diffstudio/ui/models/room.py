@@ -176,7 +176,10 @@ class ModelsRoom(ModelsLayout):
 
     def show_imported(self, path: Path) -> None:
         self.choose(path)  # unless it is a tokenizer, which is not listed
-        self.message.show_message("good", f"{path.name} was copied to {path.parent}.")
+        if path in paths.included_checkpoints():
+            self.message.show_message("info", f"{path.name} comes with the program, and was not copied.")
+        else:
+            self.message.show_message("good", f"{path.name} was copied to {path.parent}.")
 
     def show_renamed(self, change: ModelRenamed) -> None:
         """Select a model that was renamed, once it is listed."""

@@ -67,7 +67,7 @@ def test_what_comes_with_the_program_is_not_brought_again(tmp_path: Path) -> Non
     included = paths.included_checkpoints()[1]
     (tmp_path / "linked.safetensors").symlink_to(included)
     assert brought(included, tmp_path / "models") == included
-    assert brought(tmp_path / "linked.safetensors", tmp_path / "models") == tmp_path / "linked.safetensors"
+    assert brought(tmp_path / "linked.safetensors", tmp_path / "models") == included
     assert not (tmp_path / "models").exists()
 
 

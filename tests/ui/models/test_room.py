@@ -18,6 +18,7 @@ from PySide6.QtGui import QAction, QContextMenuEvent, QDesktopServices
 from PySide6.QtWidgets import QApplication, QFileDialog, QMenu, QMessageBox, QPushButton, QWidget
 from pytestqt.qtbot import QtBot
 
+from diffstudio import paths
 from diffstudio.errors import CheckpointDamaged, DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.models.library.records import read_checkpoint
@@ -285,6 +286,9 @@ def test_deleting_asks_first(show: Callable[[], ModelsRoom], some: Any, qtbot: Q
     room.set_checkpoints(*some)
     qtbot.keyClick(room.list, Qt.Key.Key_Delete)  # the starter
     assert not room.findChildren(QMessageBox)
+    assert room.message.text() == "It comes with the program and cannot be deleted."
+    room.show_imported(paths.included_checkpoints()[1])
+    assert room.message.text() == "four-styles.safetensors comes with the program, and was not copied."
     pick(qtbot, room, 1)
     with qtbot.assertNotEmitted(room.delete_requested):
         qtbot.keyClick(room.list, Qt.Key.Key_Delete)
