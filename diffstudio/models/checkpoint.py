@@ -34,7 +34,7 @@ LARGEST_SIDE = 65_536  # px that a header may declare
 
 
 class Origin(StrEnum):
-    STARTER = "starter"  # included in the program
+    INCLUDED = "included"  # in the program
     TRAINED = "trained"  # by a run on this machine
     IMPORTED = "imported"  # from elsewhere
 

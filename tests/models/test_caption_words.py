@@ -16,7 +16,7 @@ CAPTIONS = ("red apple, fruit", "two Cherries, fruit", "a jack-o'-lantern’s fa
 
 @pytest.fixture
 def starter() -> Checkpoint:
-    return read_checkpoint(paths.starter(), origin=Origin.STARTER)
+    return read_checkpoint(paths.starter(), origin=Origin.INCLUDED)
 
 
 def test_words_are_counted_without_case_and_signs() -> None:
@@ -63,7 +63,7 @@ def test_the_starter_knows_its_own_prompts(starter: Checkpoint) -> None:
 def test_every_included_checkpoint_knows_the_words_of_its_own_captions() -> None:
     _, *others = paths.included_checkpoints()
     for path in others:
-        checkpoint = read_checkpoint(path, origin=Origin.STARTER)
+        checkpoint = read_checkpoint(path, origin=Origin.INCLUDED)
         known = caption_words(checkpoint)
         assert known is not None and known.words and known.examples, path.name
         without = replace(checkpoint, metadata={})

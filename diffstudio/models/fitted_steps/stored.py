@@ -41,7 +41,7 @@ def fitted_steps(checkpoint: Checkpoint) -> FittedSteps:
 def sidecar_path(checkpoint: Checkpoint) -> Path:
     """The file for new ladders that are not stored in the header."""
     beside = _path_beside(checkpoint)
-    return paths.steps_of_included() / beside.name if checkpoint.origin is Origin.STARTER else beside
+    return paths.steps_of_included() / beside.name if checkpoint.origin is Origin.INCLUDED else beside
 
 
 def _path_beside(checkpoint: Checkpoint) -> Path:
@@ -54,7 +54,7 @@ def is_in_header(checkpoint: Checkpoint) -> bool:
 
     Files that are included in the program are not changed, nor is anything put beside them.
     """
-    return checkpoint.layout is Layout.OURS and checkpoint.origin is not Origin.STARTER
+    return checkpoint.layout is Layout.OURS and checkpoint.origin is not Origin.INCLUDED
 
 
 def store(checkpoint: Checkpoint, ladders: Iterable[Ladder]) -> Path:

@@ -91,7 +91,7 @@ def run_of(checkpoint_path: Path) -> Path | None:
 
 def why_not_renamed(checkpoint: Checkpoint) -> str:
     """Why a model cannot be renamed, in a sentence, or an empty string if it can."""
-    if checkpoint.origin is Origin.STARTER:
+    if checkpoint.origin is Origin.INCLUDED:
         return "It comes with the program and keeps its name."
     if (run := run_of(checkpoint.path)) is not None:
         return f"It is the checkpoint of the run {run.name}, and has the run's name."

@@ -27,7 +27,7 @@ def can_rename(entry: Entry | None) -> bool:
 
 def can_trash(entry: Entry | None) -> bool:
     """What comes with the program stays."""
-    return entry is not None and not (isinstance(entry, Checkpoint) and entry.origin is Origin.STARTER)
+    return entry is not None and not (isinstance(entry, Checkpoint) and entry.origin is Origin.INCLUDED)
 
 
 def nothing_known(entry: Entry, show: Callable[[Sequence[str]], None]) -> None:

@@ -66,7 +66,7 @@ def test_those_of_others_are_beside_them(other: Checkpoint) -> None:
 def test_what_is_fitted_to_an_included_checkpoint_is_kept_in_the_users_folder(own: Checkpoint) -> None:
     store(own, [ladder("euler", 4, recommended=True)])  # it came with these, in its header and beside it
     store(dataclasses.replace(own, layout=Layout.DIFFUSERS), [ladder("heun", 3)])
-    included = dataclasses.replace(read_checkpoint(own.path), origin=Origin.STARTER)
+    included = dataclasses.replace(read_checkpoint(own.path), origin=Origin.INCLUDED)
     installed = {path: path.read_bytes() for path in own.path.parent.glob("own*")}
     assert len(installed) == 2
     kept = store(included, [ladder("euler", 4, difference=1e-7)])
@@ -86,7 +86,7 @@ def test_where_the_users_folder_cannot_be_made_it_is_said(own: Checkpoint) -> No
     paths.data().mkdir(parents=True, exist_ok=True)
     paths.steps_of_included().write_bytes(b"")
     with pytest.raises(StorageProblem, match="The fitted steps of own cannot be saved"):
-        store(dataclasses.replace(own, origin=Origin.STARTER), [ladder()])
+        store(dataclasses.replace(own, origin=Origin.INCLUDED), [ladder()])
 
 
 def test_those_of_a_folder_are_in_it(own: Checkpoint, tmp_path: Path) -> None:

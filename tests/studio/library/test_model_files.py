@@ -219,7 +219,9 @@ def test_the_starter_and_the_checkpoint_of_a_run_keep_their_names(ink: Checkpoin
     of_run = replace(ink, path=paths.runs() / "shapes" / "checkpoints" / "latest.safetensors")
     assert run_of(of_run.path) == paths.runs() / "shapes" and run_of(ink.path) is None
     assert "the run shapes" in why_not_renamed(of_run)
-    assert "comes with the program" in why_not_renamed(replace(ink, origin=Origin.STARTER)) and not why_not_renamed(ink)
+    assert "comes with the program" in why_not_renamed(replace(ink, origin=Origin.INCLUDED)) and not why_not_renamed(
+        ink
+    )
     with pytest.raises(BadRequest, match="the run shapes"):
         rename(of_run, "x")
 

@@ -103,7 +103,7 @@ def some(tmp_path: Path) -> tuple[list[Checkpoint], list[tuple[Path, DiffstudioE
         checkpoint(
             tmp_path / "starter.safetensors",
             title="Starter · emoji 64",
-            origin=Origin.STARTER,
+            origin=Origin.INCLUDED,
             thumbnail=picture("red"),
             **{"modelspec.license": "MIT", "modelspec.description": "Emoji."},
         ),
