@@ -43,8 +43,8 @@ def add_arguments(verb: Parser) -> None:
         "--upscaler",
         metavar="NAME",
         type=as_text,
-        help=f"{LANCZOS}, {LATENT}, a name from `models list --role upscaler`, or a checkpoint with an upper level "
-        f"(default {default.upscaler})",
+        help=f"{LANCZOS}, {LATENT}, a name from `models list --role upscaler`, or a checkpoint with an upper level, such "
+        f"as four-styles (default {default.upscaler})",
     )
     verb.add_argument(
         "--checkpoint", metavar="NAME|PATH", type=as_text, help="img2img the upscaled image with this checkpoint"
