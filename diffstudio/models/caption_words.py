@@ -72,7 +72,7 @@ def caption_words(checkpoint: Checkpoint) -> CaptionWords | None:
     None where nothing is known of them.
     """
     text = checkpoint.metadata.get("diffstudio.captions", "")
-    if not text and checkpoint.origin is Origin.INCLUDED and checkpoint.path.name == paths.starter().name:
+    if not text and checkpoint.origin is Origin.STARTER:
         try:
             text = (paths.starter().parent / "captions.json").read_text(encoding="utf-8")
         except OSError:

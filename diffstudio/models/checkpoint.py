@@ -34,7 +34,8 @@ LARGEST_SIDE = 65_536  # px that a header may declare
 
 
 class Origin(StrEnum):
-    INCLUDED = "included"  # in the program
+    STARTER = "starter"  # the included checkpoint that the program begins with
+    INCLUDED = "included"  # another one that ships with the program
     TRAINED = "trained"  # by a run on this machine
     IMPORTED = "imported"  # from elsewhere
 
@@ -74,6 +75,11 @@ class Checkpoint:
     def header(self) -> Header | None:
         """The header of its file, if it was just read."""
         return next((header for header in self.headers if header.path == self.path), None)
+
+    @property
+    def is_included(self) -> bool:
+        """Whether it ships with the program."""
+        return self.origin in (Origin.STARTER, Origin.INCLUDED)
 
     @property
     def can_generate(self) -> bool:

@@ -712,10 +712,10 @@ def test_what_a_model_is_can_be_said_and_taken_back(
     assert capsys.readouterr() == ("", "There is no model with the role lora.\n")
 
 
-def test_all_checkpoints_that_come_with_the_program_are_listed_as_included(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_comes_with_the_program_is_listed_first(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["models", "list"]) == 0
     _, *rows = capsys.readouterr().out.splitlines()
-    assert [(row.split()[0], row.split()[-2]) for row in rows] == [("starter", "included"), ("four-styles", "included")]
+    assert [(row.split()[0], row.split()[-2]) for row in rows] == [("starter", "starter"), ("four-styles", "included")]
 
 
 @pytest.mark.parametrize("name", ["four-styles", "starter"])

@@ -16,7 +16,7 @@ CAPTIONS = ("red apple, fruit", "two Cherries, fruit", "a jack-o'-lantern’s fa
 
 @pytest.fixture
 def starter() -> Checkpoint:
-    return read_checkpoint(paths.starter(), origin=Origin.INCLUDED)
+    return read_checkpoint(paths.starter(), origin=Origin.STARTER)
 
 
 def test_words_are_counted_without_case_and_signs() -> None:

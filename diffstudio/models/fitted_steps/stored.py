@@ -13,7 +13,7 @@ from diffstudio import paths
 from diffstudio.atomic import atomic_write, free_name, write_text
 from diffstudio.atomic import replace as replace_file
 from diffstudio.errors import unreadable
-from diffstudio.models.checkpoint import Checkpoint, Origin
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Layout
 from diffstudio.models.files.safetensors_header import read_safetensors_header
 from diffstudio.models.fitted_steps.ladders import NONE, FittedSteps, Ladder, from_json
@@ -41,7 +41,7 @@ def fitted_steps(checkpoint: Checkpoint) -> FittedSteps:
 def sidecar_path(checkpoint: Checkpoint) -> Path:
     """The file for new ladders that are not stored in the header."""
     beside = _path_beside(checkpoint)
-    return paths.steps_of_included() / beside.name if checkpoint.origin is Origin.INCLUDED else beside
+    return paths.steps_of_included() / beside.name if checkpoint.is_included else beside
 
 
 def _path_beside(checkpoint: Checkpoint) -> Path:
@@ -54,7 +54,7 @@ def is_in_header(checkpoint: Checkpoint) -> bool:
 
     Files that are included in the program are not changed, nor is anything put beside them.
     """
-    return checkpoint.layout is Layout.OURS and checkpoint.origin is not Origin.INCLUDED
+    return checkpoint.layout is Layout.OURS and not checkpoint.is_included
 
 
 def store(checkpoint: Checkpoint, ladders: Iterable[Ladder]) -> Path:

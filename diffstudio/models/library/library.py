@@ -150,7 +150,7 @@ class Library:
         self, problems: list[tuple[Path, DiffstudioError]]
     ) -> Iterator[tuple[Path, Origin | None, str, Role]]:
         for path in paths.included_checkpoints():
-            yield path, Origin.INCLUDED, path.stem, Role.UNKNOWN
+            yield path, Origin.STARTER if path == paths.starter() else Origin.INCLUDED, path.stem, Role.UNKNOWN
         runs = paths.runs()
         for path in sorted(runs.glob(paths.latest_checkpoint(Path("*")).as_posix())):
             yield path, Origin.TRAINED, _run_name(path), Role.UNKNOWN
@@ -162,7 +162,7 @@ class Library:
 
 def _place(checkpoint: Checkpoint) -> tuple[bool, bool, float, Path]:
     """The key by which models are sorted."""
-    included = checkpoint.origin is Origin.INCLUDED
+    included = checkpoint.is_included
     return not included, checkpoint.path != paths.starter(), 0.0 if included else -checkpoint.modified, checkpoint.path
 
 
@@ -184,7 +184,7 @@ def _starter() -> Checkpoint:
             f"{path} does not exist",
             "Install diffstudio again, or choose a checkpoint of your own",
         )
-    return replace(read_checkpoint(path, origin=Origin.INCLUDED), name=STARTER)
+    return replace(read_checkpoint(path, origin=Origin.STARTER), name=STARTER)
 
 
 def _may_be(checkpoint: Checkpoint, requested: str) -> bool:
@@ -231,7 +231,7 @@ def _with_unique_names(checkpoints: list[Checkpoint]) -> list[Checkpoint]:
         checkpoints, key=lambda one: (one.origin is not Origin.TRAINED, not one.can_generate, one.path)
     ):
         name, number = checkpoint.name, 1
-        while name in taken and checkpoint.origin is not Origin.INCLUDED:
+        while name in taken and not checkpoint.is_included:
             number += 1
             name = f"{checkpoint.name}-{number}"
         taken.add(name)

@@ -10,7 +10,7 @@ from pathlib import Path
 from diffstudio import atomic, paths
 from diffstudio.errors import BadRequest, StorageProblem
 from diffstudio.models.adapters.adapter_config import adapter_config_path
-from diffstudio.models.checkpoint import Checkpoint, Origin
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.files.formats import INDEX, SUFFIXES
 from diffstudio.models.library.model_folders import ROLES, search_roots, walk_models
 from diffstudio.models.library.overrides import Overrides
@@ -91,7 +91,7 @@ def run_of(checkpoint_path: Path) -> Path | None:
 
 def why_not_renamed(checkpoint: Checkpoint) -> str:
     """Why a model cannot be renamed, in a sentence, or an empty string if it can."""
-    if checkpoint.origin is Origin.INCLUDED:
+    if checkpoint.is_included:
         return "It comes with the program and keeps its name."
     if (run := run_of(checkpoint.path)) is not None:
         return f"It is the checkpoint of the run {run.name}, and has the run's name."

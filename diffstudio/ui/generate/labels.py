@@ -71,7 +71,12 @@ CONTROL_TYPES = {
     ControlTypeName.TILE: "Tile",
     ControlTypeName.REPAINT: "Repaint (inpainting)",
 }
-ORIGINS = {Origin.INCLUDED: "Included", Origin.TRAINED: "Trained here", Origin.IMPORTED: "Imported"}
+ORIGINS = {
+    Origin.STARTER: "Included",
+    Origin.INCLUDED: "Included",
+    Origin.TRAINED: "Trained here",
+    Origin.IMPORTED: "Imported",
+}
 _CONDITIONINGS = {Conditioning.TEXT: "text", Conditioning.CLASS: "classes", Conditioning.NONE: "unconditional"}
 
 PAUSE_TIP = "Pause after the current network call (Ctrl+P)"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from PySide6.QtCore import QObject, Signal
 from PySide6.QtWidgets import QMenu, QWidget
 
-from diffstudio.models.checkpoint import Checkpoint, Origin
+from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.library.model_files import own_path, run_of, sidecars_of, why_not_renamed
 from diffstudio.ui.models.item_model import Entry
 from diffstudio.ui.models.rename_dialog import RenameDialog
@@ -27,7 +27,7 @@ def can_rename(entry: Entry | None) -> bool:
 
 def can_trash(entry: Entry | None) -> bool:
     """What comes with the program stays."""
-    return entry is not None and not (isinstance(entry, Checkpoint) and entry.origin is Origin.INCLUDED)
+    return entry is not None and not (isinstance(entry, Checkpoint) and entry.is_included)
 
 
 def nothing_known(entry: Entry, show: Callable[[Sequence[str]], None]) -> None:

@@ -30,7 +30,7 @@ def test_the_starter_is_first_then_runs_and_files_with_their_origin(starter: Pat
     write_tiny_checkpoint(paths.checkpoints() / "deep" / "folder" / "dogs.safetensors")
     found = {checkpoint.name: checkpoint for checkpoint in Library().scan()}
     assert next(iter(found)) == "starter" and set(found) == {"starter", "cats", "dogs"}
-    assert found["starter"].origin is Origin.INCLUDED and found["starter"].path == starter
+    assert found["starter"].origin is Origin.STARTER and found["starter"].path == starter
     assert found["cats"].origin is Origin.TRAINED and found["cats"].classes == CLASSES
     assert found["dogs"].family == "pixel" and (found["dogs"].width, found["dogs"].height) == (16, 16)
 
@@ -41,7 +41,10 @@ def test_what_else_is_included_follows_the_starter_and_keeps_its_name(starter: P
     write_tiny_checkpoint(paths.runs() / "another" / "checkpoints" / "latest.safetensors")
     library = Library()
     first, second, third = library.scan()
-    assert (first.path, second.path) == (starter, other) and {first.origin, second.origin} == {Origin.INCLUDED}
+    assert (first.path, second.path) == (starter, other) and (first.origin, second.origin) == (
+        Origin.STARTER,
+        Origin.INCLUDED,
+    )
     assert (first.name, second.name, third.name) == ("starter", "another", "another-2")
     assert library.find("another").path == other and library.find("another-2").origin is Origin.TRAINED
 

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from diffstudio import paths
 from diffstudio.atomic import make_folder, write_text
 from diffstudio.errors import BadRequest, CheckpointDamaged, DiffstudioError, ImageProblem, listed
 from diffstudio.models import loading
-from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.models.detection.families_table import DDPM, FAMILIES, PIXEL
 from diffstudio.models.fitted_steps.distilled import check_denoises
 from diffstudio.models.library.library import Library
@@ -231,6 +230,6 @@ def _notes(checkpoint: Checkpoint, task: RestoreTask, found: Sequence[RestoredIm
         trained = f"the first network of {checkpoint.name}" if checkpoint.upper_factor else checkpoint.name
         tiles = f"overlapping tiles of {side} px, the size that {trained} was trained at"
         notes.append(f"Larger images were processed in {tiles}.")
-    if task is RestoreTask.INPAINT and checkpoint.path == paths.starter():
+    if task is RestoreTask.INPAINT and checkpoint.origin is Origin.STARTER:
         notes.append(STARTER_FILLS)
     return notes
