@@ -151,7 +151,7 @@ def model_library(qtbot: QtBot, home: Path, tmp_path: Path, monkeypatch: pytest.
 
 
 def names(model_library: ModelLibrary) -> set[str]:
-    return {found.name for found in model_library.checkpoints} - {"starter"}
+    return {found.name for found in model_library.checkpoints if not found.is_included}
 
 
 def test_what_is_dropped_is_brought_in_and_what_is_none_is_named(

@@ -120,7 +120,14 @@ def test_settings(old: Path) -> None:
 def test_models_and_what_was_said_of_them(old: Path) -> None:
     library = Library(load_settings().folders)
     found = {one.name: one for one in library.scan()}
-    assert library.problems == [] and found.keys() == {"starter", "dots", "tiny", "tiny-class", "mystery"}
+    assert library.problems == [] and found.keys() == {
+        "starter",
+        "four-styles",
+        "dots",
+        "tiny",
+        "tiny-class",
+        "mystery",
+    }
     assert (found["tiny"].family, found["tiny"].conditioning, found["tiny"].width) == ("pixel", Conditioning.TEXT, 16)
     assert found["tiny-class"].classes == ("apple", "rocket", "heart")
     assert (found["dots"].origin, found["dots"].title, found["dots"].width) == (Origin.TRAINED, "dots", 16)

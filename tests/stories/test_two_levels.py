@@ -120,11 +120,11 @@ def test_it_enlarges_any_image_into_one_that_is_the_same_when_it_is_reduced(path
 def test_only_checkpoints_with_an_upper_level_are_upscalers(path: Path) -> None:
     write_tiny_checkpoint(path.with_name("one.safetensors"))
     library = Library([path.parent])
-    assert [name for name, _ in upscalers_of(library.scan(), latent=False)] == ["lanczos", "two"]
+    assert [name for name, _ in upscalers_of(library.scan(), latent=False)] == ["lanczos", "four-styles", "two"]
     found = find_upscaler("Two", library)
     assert found is not None and found.path == path
     assert isinstance(load_upscaler(found, CPU), UpperUpscaler)
-    with pytest.raises(CheckpointMissing, match=r"one is not an upscaler.*Choose one of: two, lanczos"):
+    with pytest.raises(CheckpointMissing, match=r"one is not an upscaler.*Choose one of: four-styles, two, lanczos"):
         find_upscaler("one", library)
 
 
