@@ -74,19 +74,18 @@ def fitted_text(request: PictureRequest, checkpoint: Checkpoint) -> str:
         return "The times of the steps are those of the loaded image, not those fitted to this checkpoint."
     if ladder is None:
         return missing_text(request, checkpoint)
-    return _sentence(ladder, request)
+    return _sentence(ladder, request, checkpoint)
 
 
-def _sentence(ladder: Ladder, request: PictureRequest) -> str:
+def _sentence(ladder: Ladder, request: PictureRequest, checkpoint: Checkpoint) -> str:
     closer = f"{ladder.usual_difference / max(ladder.difference, 1e-12):.1f} times" if ladder.difference else "much"
     names: dict[str, str] = {str(name): label for name, label in SPACING_LABELS.items()}
     usual = names.get(ladder.usual, ladder.usual)
     text = f"Fitted: {closer} closer to converged images than {usual}, the best other scheduler."
     if request.guidance != ladder.guidance:
         text += f" They were fitted with CFG scale {ladder.guidance:g}."
-    if isinstance(request, GenerateRequest) and (request.width, request.height) not in (
-        (None, None),
-        (ladder.width, ladder.height),
-    ):
+    factors = {1, max(1, checkpoint.upper_factor)}  # an upper level enlarges what these steps generate
+    fitted_at = {(factor * ladder.width, factor * ladder.height) for factor in factors} | {(None, None)}
+    if isinstance(request, GenerateRequest) and (request.width, request.height) not in fitted_at:
         text += f" They were fitted at {ladder.width} × {ladder.height} px."
     return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -67,3 +68,12 @@ def test_the_text_says_how_good_they_are_and_where_they_do_not_belong(checkpoint
     assert "CFG scale 3" in fitted_text(other, checkpoint) and "16 × 16 px" in fitted_text(other, checkpoint)
     loaded = GenerateRequest(steps=2, sampler="euler", spacing="fitted", times=(1.0, 0.1))  # type: ignore[arg-type]
     assert "those of the loaded image" in fitted_text(loaded, checkpoint)
+
+
+def test_an_upper_level_enlarges_images_of_the_size_that_steps_were_fitted_at(checkpoint: Checkpoint) -> None:
+    upper = {"diffstudio.upper": '{"network": {"size": 32}}'}
+    two_levels = replace(checkpoint, metadata={**checkpoint.metadata, **upper})
+    for side, known in ((16, True), (32, True), (64, False)):
+        asked = replace(FITTED, width=side, height=side)
+        assert ("16 × 16 px" not in fitted_text(asked, two_levels)) == known, side
+    assert "16 × 16 px" in fitted_text(replace(FITTED, width=32, height=32), checkpoint)
