@@ -74,7 +74,7 @@ def compare_detectors(detectors: Detectors, held_out: Tensor, seed: int, report:
     image_of = np.tile(np.arange(count), times)
     half = np.flatnonzero(image_of % 2 == 0) if count > 1 else np.arange(len(drawn))
     other = np.flatnonzero(image_of % 2 == 1) if count > 1 else np.arange(len(drawn))
-    weights = {name: float(name in OF_WHOLE_IMAGES) for name in detectors.names}
+    weights = {name: OF_WHOLE_IMAGES.get(name, 0.0) for name in detectors.names}
     normals = held_out.numpy()
     regression = PixelRegression.of(
         {name: heat[half] for name, heat in maps.items()},

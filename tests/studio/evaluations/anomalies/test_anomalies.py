@@ -111,7 +111,7 @@ def test_every_detector_stands_beside_the_one_that_decides(found: AnomaliesResul
     best = max(found.detectors, key=lambda one: one.area.value)
     assert found.detector == best.name and f"(AUROC {best.area.value:.3f})" in found.why
     assert all(one.area.low <= one.area.value <= one.area.high for one in found.detectors)
-    assert {one.name for one in found.detectors if one.weight} == set(OF_WHOLE_IMAGES)
+    assert {one.name: one.weight for one in found.detectors if one.weight} == OF_WHOLE_IMAGES
     assert {one.name for one in found.detectors if one.pixel_area is not None} == ALL - {LIKELIHOOD}
     assert set(found.images[0].p_values) == ALL - {COMBINED}
     shown = max((one for one in found.detectors if one.pixel_area), key=lambda one: one.pixel_area.value)
