@@ -16,8 +16,8 @@ from diffstudio.studio.evaluations.results.text import with_interval
 FORMAT = 1
 DENOISING, LOCAL, LIKELIHOOD, PATCHES, PIXELS = "denoising", "denoising_local", "likelihood", "patches", "pixels"
 COMBINED, COMBINED_LOCAL = "combined", "combined_local"
-# What COMBINED combines, as far as available, with their weights. In pixels, images of another kind are told best, on digits
-# and on clothes (manual, Anomalies); the others are heard where they are sure.
+# The weights of the detectors in COMBINED, of those that are available. The nearest image finds images of another kind best,
+# for digits and for clothes (manual, Anomalies); the others raise a score only where theirs is far above normal.
 OF_WHOLE_IMAGES = {DENOISING: 0.025, PATCHES: 0.025, PIXELS: 0.95}
 TITLES = {
     DENOISING: "denoising error, whole image",
