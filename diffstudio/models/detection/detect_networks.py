@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from diffstudio.errors import listed
 from diffstudio.models.detection.families_table import FAMILIES
 from diffstudio.models.detection.known_tensors import known_from, unknown_in_network, unused_beside_network
 from diffstudio.models.detection.types import FAMILY_BY_CONTEXT_WIDTH, Detection, Layout, Role, TensorNames
@@ -41,7 +42,7 @@ def _accounted(found: Detection, names: TensorNames, prefix: str) -> Detection:
 
 
 def _first(names: tuple[str, ...]) -> str:
-    return names[0][:80] + (f" and {len(names) - 1:,} more" if len(names) > 1 else "")
+    return listed(names, 1, lambda name: name[:80])
 
 
 def _with_surroundings(found: Detection, names: TensorNames, prefix: str) -> Detection:

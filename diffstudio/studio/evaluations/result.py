@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from math import isfinite
 from typing import Any
 
-from diffstudio.errors import DiffstudioError
+from diffstudio.errors import DiffstudioError, listed
 from diffstudio.evaluation.birthday import Birthday
 from diffstudio.evaluation.interval import Interval
 from diffstudio.evaluation.modes import Classes
@@ -235,12 +235,8 @@ def _class_lines(classes: Classes | None) -> list[str]:
     if classes is None:
         return []
     by_loss = sorted(classes.by_class.items(), key=lambda item: item[1].vendi / item[1].real_vendi)
-    shown = [f"{label} {one.vendi:.1f} of {one.real_vendi:.1f}" for label, one in by_loss[:_CLASSES_SHOWN]]
-    more = len(by_loss) - len(shown)
-    text = f"Vendi score by class, and that of as many real images: {', '.join(shown)}"
-    lines = [f"{text} and {more} more" if more else text]
+    scores = [f"{label} {one.vendi:.1f} of {one.real_vendi:.1f}" for label, one in by_loss]
+    lines = [f"Vendi score by class, and that of as many real images: {listed(scores, _CLASSES_SHOWN)}"]
     if classes.missing:
-        named = ", ".join(str(label) for label in classes.missing[:_CLASSES_SHOWN])
-        more = len(classes.missing) - min(len(classes.missing), _CLASSES_SHOWN)
-        lines.append(f"no image of the classes {named}" + (f" and {more} more" if more else ""))
+        lines.append(f"no image of the classes {listed(classes.missing, _CLASSES_SHOWN)}")
     return lines

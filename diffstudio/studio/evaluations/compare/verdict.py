@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from math import isinf
 
+from diffstudio.errors import listed
 from diffstudio.evaluation.interval import Interval
 from diffstudio.studio.evaluations.compare.result import Entry, Finding, Verdict, cell, over_seeds
 
@@ -216,9 +217,9 @@ def _collapse(figures: _Figures, entry: Entry, fidelity: str) -> Finding:
         if collapsed:
             grade, sentence = POOR, "Collapsed: the model generates only a few kinds of images."
         elif missing:
-            grade, sentence = POOR, f"Classes are missing: no image shows {_listed(missing)}."
+            grade, sentence = POOR, f"Classes are missing: no image shows {listed(missing, _CLASSES_NAMED)}."
         elif narrow:
-            grade, sentence = FAIR, f"Collapsed within classes: {_listed(narrow)}."
+            grade, sentence = FAIR, f"Collapsed within classes: {listed(narrow, _CLASSES_NAMED)}."
         elif fidelity == POOR and alike is not None:
             grade, sentence = (FAIR, _TOO_POOR) if alike < _FAR else (GOOD, _DIFFERENT if low else _NO_COLLAPSE)
         elif alike is not None and alike < _FAR or coverage < _FAR and min(few) < _FAR:
@@ -247,11 +248,6 @@ def _shares_by_class(entry: Entry) -> dict[str, float]:
 
 def _share(vendi: float, real_vendi: float) -> float:
     return min(1.0, (vendi - 1) / (real_vendi - 1)) if real_vendi > 1 else 1.0
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = len(names) - _CLASSES_NAMED
-    return ", ".join(names[:_CLASSES_NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 _TITLES = {

@@ -9,6 +9,7 @@ from PySide6.QtCore import QPointF, QRectF, QSize, Qt, Signal
 from PySide6.QtGui import QColor, QPainter, QPaintEvent, QPen, QPolygonF
 from PySide6.QtWidgets import QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
+from diffstudio.errors import listed
 from diffstudio.studio.evaluations.plots.figure import HEIGHT, WIDTH, Area, Dot, HeatMap, Line, Mark, Plot, Text, marks
 from diffstudio.studio.evaluations.plots.files import COLOURS
 from diffstudio.studio.number_text import formatted
@@ -137,5 +138,4 @@ def _in_words(figure: Plot) -> str:
     rows = [
         (f"{name}, {where}" if named else where, y) for name, where, _, y, _, _ in figure.rows() if math.isfinite(y)
     ]
-    listed = ", ".join(f"{where} {formatted(y, '.3g')}" for where, y in rows[:12])
-    return f"{listed} and {len(rows) - 12:,} more" if len(rows) > 12 else listed
+    return listed(rows, 12, lambda row: f"{row[0]} {formatted(row[1], '.3g')}")
