@@ -73,7 +73,8 @@ def generate(
     for path in dict.fromkeys([request.init, request.mask, *(use.image for use in request.controls)]):
         if path is not None:
             yield from (Noted(context.job, note) for note in image_notes(path))
-    yield from (Noted(context.job, note) for note in _output_notes(request, model, init_image))
+    notes = [*_size_notes(model, width, height, init_image), *_output_notes(request, model, init_image)]
+    yield from (Noted(context.job, note) for note in notes)
     passes = _passes(request, model, width, height, init_image is not None)
     yield from _in_batches(_Generation(request, model, resolved, context, passes, init_image, weak))
     yield Finished(context.job, time.monotonic() - began)
@@ -252,6 +253,16 @@ def model_metadata(request: PictureRequest, model: Model) -> dict[str, Any]:
         "model_sha256": model.sha256,
         "guided_last_call": guides_last_call(request, model),
     }
+
+
+def _size_notes(model: Model, width: int, height: int, init_image: InitImage | None) -> Iterator[str]:
+    """What to expect of an image from noise of more than twice the area that the checkpoint was trained at."""
+    trained_width, trained_height = model.default_size
+    if init_image is None and width * height > 2 * trained_width * trained_height:
+        yield (
+            f"The checkpoint was trained at {trained_width} × {trained_height} px. Images of {width} × {height} px may fall "
+            "apart or repeat their subject: to enlarge them, generate at the trained size with a hires fix."
+        )
 
 
 def _output_notes(request: GenerateRequest, model: Model, init_image: InitImage | None) -> Iterator[str]:
