@@ -1,14 +1,15 @@
-"""How good a starter is: `python -m tests.benchmarks.starter FOLDER [--checkpoint PATH …] [--device DEVICE]`.
+"""How good a starter is: `python -m tests.benchmarks.starter FOLDER [--checkpoint PATH …] [--side PX]`.
 
 FOLDER is that of `packaging/starter/build.py styles`: images in four styles, and those held out.
-Three tables, for each checkpoint, with its recommended settings:
+Three tables, for each checkpoint, with its recommended settings. Real images are compared at the size of the checkpoint's:
+features of enlarged images differ from those of larger ones.
 
 - Things and styles: the prompts of packaging/starter/four-styles-prompts.txt, each with four seeds. Thing: one of the five real
   images nearest to the drawn one, by features, shows the thing that was asked for. Style: of the real images of that
   thing, the nearest is in the style that was asked for. Held out: pairs of a thing and a style that were not trained on.
   Things of the real images are judged in the same way, each among all others.
-- Distances: as many images as asked for, with captions of 3-D images, against the real 3-D ones, at the size of the
-  checkpoint's. Real: one half of them against the other.
+- Distances: as many images as asked for, with captions of 3-D images, against the real 3-D ones. Real: one half of them
+  against the other.
 - Seeds: the mean distance between eight images of one prompt, in features, against that between images of any two things.
 """
 
@@ -50,12 +51,20 @@ OF_ONE_PROMPT = 8
 
 @dataclass(frozen=True, slots=True)
 class Real:
-    """The real images [N] and what each shows."""
+    """The real images [N] of one size and what each shows; `views` are their features for copies."""
 
+    side: int
     features: NDArray[np.float32]
+    views: NDArray[np.float32]
     names: NDArray[np.str_]
     styles: NDArray[np.str_]
     held_out: NDArray[np.bool_]
+
+    @property
+    def solid(self) -> NDArray[np.bool_]:
+        """Which are in 3-D."""
+        solid: NDArray[np.bool_] = self.styles == "3d"
+        return solid
 
 
 def main(argv: Sequence[str]) -> int:
@@ -64,50 +73,58 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--checkpoint", type=Path, nargs="+", default=[paths.starter()])
     parser.add_argument("--images", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=SEEDS)
+    parser.add_argument("--side", type=int, help="px of the images; 64 draws with the base of four-styles alone")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args(argv)
     device = choose_device(arguments.device)
     network, copying = imagenet_network(device), with_pixels(imagenet_network(device))
-    dataset = images_of(arguments.folder)
-    real, views = real_images(dataset, network), extract(copying, batches(dataset))
+    models = {path.stem: loading.load(read_checkpoint(path), device) for path in arguments.checkpoint}
+    side_of = {name: arguments.side or model.default_size[0] for name, model in models.items()}
+    reals = {
+        side: real_images(images_of(arguments.folder, side), network, copying) for side in sorted(set(side_of.values()))
+    }
     prompts = PROMPTS.read_text(encoding="utf-8").splitlines()
     print("| checkpoint | thing among five | seen | held out | style |\n| --- | --- | --- | --- | --- |")
-    _, others = nearest(real.features, real.features, NEIGHBOURS, same=True)
-    print(f"| real images | {share(with_thing(others, real, list(real.names)), real.held_out)} | |", flush=True)
-    drawn: dict[str, Model] = {}
-    for path in arguments.checkpoint:
-        model = drawn[path.stem] = loading.load(read_checkpoint(path), device)
-        print(f"| {path.stem} | {things(model, prompts, arguments.seeds, real, network)} |", flush=True)
+    for side, real in reals.items():
+        _, others = nearest(real.features, real.features, NEIGHBOURS, same=True)
+        shares = share(with_thing(others, real, list(real.names)), real.held_out)
+        print(f"| real images of {side} px | {shares} | |", flush=True)
+    for name, model in models.items():
+        real = reals[side_of[name]]
+        print(f"| {name} | {things(model, prompts, arguments.seeds, real, network)} |", flush=True)
     print("\n| checkpoint | kernel distance x 1000 | precision | recall | coverage | copies |\n" + "| --- " * 6 + "|")
-    solid = real.styles == "3d"
-    training, held_out = solid & ~real.held_out, solid & real.held_out
-    half = np.flatnonzero(training)[: 2 * arguments.images]
-    print(f"| real | {distances(real.features[half[::2]], real.features[half[1::2]])} | |", flush=True)
-    captions = [f"{name}, 3d style" for name in real.names[training][: arguments.images]]
-    for name, model in drawn.items():
-        images = draw(model, [known(model, caption) for caption in captions], range(len(captions)))
+    for side, real in reals.items():
+        half = np.flatnonzero(real.solid & ~real.held_out)[: 2 * arguments.images]
+        halves = distances(real.features[half[::2]], real.features[half[1::2]])
+        print(f"| real images of {side} px | {halves} | |", flush=True)
+    for name, model in models.items():
+        real = reals[side_of[name]]
+        training, held_out = real.solid & ~real.held_out, real.solid & real.held_out
+        captions = [f"{name}, 3d style" for name in real.names[training][: arguments.images]]
+        images = draw(model, [known(model, caption) for caption in captions], range(len(captions)), real.side)
         found, copied = extract(network, images), extract(copying, images)
-        shares = copies(copied, views[training], views[held_out]).share
-        print(f"| {name} | {distances(real.features[training], found)} | {interval(shares)} |", flush=True)
+        copying_share = copies(copied, real.views[training], real.views[held_out]).share
+        print(f"| {name} | {distances(real.features[training], found)} | {interval(copying_share)} |", flush=True)
     print("\n| checkpoint | distance between eight seeds | between things |\n| --- | --- | --- |")
-    for name, model in drawn.items():
-        print(f"| {name} | {seeds(model, prompts[:8], network)} |", flush=True)
+    for name, model in models.items():
+        print(f"| {name} | {seeds(model, prompts[:8], network, side_of[name])} |", flush=True)
     return 0
 
 
-def images_of(folder: Path) -> ImageDataset:
+def images_of(folder: Path, side: int) -> ImageDataset:
     report = finish_inspection(folder, lambda _: None)
-    return build_dataset(report, DataRecipe(size=64), paths.prepared_images())
+    return build_dataset(report, DataRecipe(size=side), paths.prepared_images())
 
 
 def batches(dataset: ImageDataset) -> Iterable[Tensor]:
     return (dataset.batch(part) for part in np.array_split(np.arange(len(dataset)), -(-len(dataset) // BATCH)))
 
 
-def real_images(dataset: ImageDataset, network: FeatureNetwork) -> Real:
+def real_images(dataset: ImageDataset, network: FeatureNetwork, copying: FeatureNetwork) -> Real:
     names = np.array([caption.split(",")[0] for caption in dataset.captions])
     styles = np.array([next(part for part in path.parts if part in STYLES) for path in dataset.paths])
-    return Real(extract(network, batches(dataset)), names, styles, dataset.held_out)
+    views = extract(copying, batches(dataset))
+    return Real(dataset.size[0], extract(network, batches(dataset)), views, names, styles, dataset.held_out)
 
 
 def known(model: Model, prompt: str) -> str:
@@ -117,8 +134,8 @@ def known(model: Model, prompt: str) -> str:
     return prompt if "twemoji" in vocabulary else prompt.split(",")[0]
 
 
-def draw(model: Model, prompts: Sequence[str], seeds: Sequence[int]) -> list[Tensor]:
-    """Batches of images [n,3,S,S] in [-1,1], with the checkpoint's recommended settings."""
+def draw(model: Model, prompts: Sequence[str], seeds: Sequence[int], side: int) -> list[Tensor]:
+    """Batches of images [n,3,side,side] in [-1,1], with the checkpoint's recommended settings."""
     assert model.checkpoint is not None
     settings = recommended_for(model.checkpoint, fitted=True)
     assert settings is not None
@@ -128,6 +145,8 @@ def draw(model: Model, prompts: Sequence[str], seeds: Sequence[int]) -> list[Ten
         part = slice(first, first + BATCH)
         options = SampleOptions(
             seeds=seeds[part],
+            width=side,
+            height=side,
             steps=settings.steps,
             sampler=settings.sampler,
             spacing="log_snr" if settings.spacing == "fitted" else settings.spacing,
@@ -158,7 +177,7 @@ def in_style(features: NDArray[np.float32], real: Real, names: Sequence[str], st
 def things(model: Model, prompts: Sequence[str], count: int, real: Real, network: FeatureNetwork) -> str:
     asked = [prompt for prompt in prompts for _ in range(count)]
     seeds = list(range(len(asked)))
-    features = extract(network, draw(model, [known(model, prompt) for prompt in asked], seeds))
+    features = extract(network, draw(model, [known(model, prompt) for prompt in asked], seeds, real.side))
     _, found = nearest(features, real.features, NEIGHBOURS)
     names = [prompt.split(",")[0] for prompt in asked]
     styles = [prompt.split(", ")[1].removesuffix(" style") if "," in prompt else "" for prompt in asked]
@@ -188,9 +207,9 @@ def distances(real: NDArray[np.float32], found: NDArray[np.float32]) -> str:
     return "{:.2f} ({:.2f} to {:.2f}) | ".format(*scaled) + " | ".join(f"{figure:.3f}" for figure in figures)
 
 
-def seeds(model: Model, prompts: Sequence[str], network: FeatureNetwork) -> str:
+def seeds(model: Model, prompts: Sequence[str], network: FeatureNetwork, side: int) -> str:
     asked = [known(model, prompt) for prompt in prompts for _ in range(OF_ONE_PROMPT)]
-    features = extract(network, draw(model, asked, list(range(len(asked)))))
+    features = extract(network, draw(model, asked, list(range(len(asked))), side))
     of_one = np.mean(
         [between(features[first : first + OF_ONE_PROMPT]) for first in range(0, len(asked), OF_ONE_PROMPT)]
     )
