@@ -73,7 +73,7 @@ def generate(
     for path in dict.fromkeys([request.init, request.mask, *(use.image for use in request.controls)]):
         if path is not None:
             yield from (Noted(context.job, note) for note in image_notes(path))
-    notes = [*_size_notes(model, width, height, init_image), *_output_notes(request, model, init_image)]
+    notes = [*_size_notes(request, model, width, height), *_output_notes(request, model, init_image)]
     yield from (Noted(context.job, note) for note in notes)
     passes = _passes(request, model, width, height, init_image is not None)
     yield from _in_batches(_Generation(request, model, resolved, context, passes, init_image, weak))
@@ -255,10 +255,14 @@ def model_metadata(request: PictureRequest, model: Model) -> dict[str, Any]:
     }
 
 
-def _size_notes(model: Model, width: int, height: int, init_image: InitImage | None) -> Iterator[str]:
-    """What to expect of an image from noise of more than twice the area that the checkpoint was trained at."""
+def _size_notes(request: GenerateRequest, model: Model, width: int, height: int) -> Iterator[str]:
+    """What to expect of an image of more than twice the area that the checkpoint was trained at.
+
+    An init image or a ControlNet determines the composition, so nothing is said of those.
+    """
     trained_width, trained_height = model.default_size
-    if init_image is None and width * height > 2 * trained_width * trained_height:
+    composed = request.init is not None or bool(request.controls)
+    if not composed and width * height > 2 * trained_width * trained_height:
         yield (
             f"The checkpoint was trained at {trained_width} × {trained_height} px. Images of {width} × {height} px may fall "
             "apart or repeat their subject: to enlarge them, generate at the trained size with a hires fix."
