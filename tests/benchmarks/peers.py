@@ -214,7 +214,7 @@ def main(argv: Sequence[str]) -> int:
     for seconds in sorted(asked.seconds):
         training.until(seconds, asked.state)
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            parts = [AT_ONCE] * (asked.images // AT_ONCE)
+            parts = [min(AT_ONCE, asked.images - first) for first in range(0, asked.images, AT_ONCE)]
             drawn = [training.peer.draw(count).float().clamp(-1, 1) for count in parts]
         judge.row(f"{asked.peer}, {training.step:,} steps, {training.spent:.0f} s", extract(judge.network, drawn))
     return 0

@@ -265,7 +265,7 @@ def _size_notes(request: GenerateRequest, model: Model, width: int, height: int)
     if not composed and width * height > 2 * trained_width * trained_height:
         yield (
             f"The checkpoint was trained at {trained_width} × {trained_height} px. Images of {width} × {height} px may fall "
-            "apart or repeat their subject: to enlarge them, generate at the trained size with a hires fix."
+            "apart or repeat their subject. For larger images, generate at the trained size with a hires fix."
         )
 
 

@@ -156,7 +156,10 @@ def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
     since = f"since step {best:,} {measure} has "
     risen = has_risen(losses) and has_risen(evidence.losses)  # of a GAN: its median and its last measurement
     changed = f"risen by {last / lowest - 1:.0%}" if risen else "not improved"
-    return Outcome.READY, f"Ready: {since}{changed}. The checkpoint of that step is the best; more steps do not help."
+    return (
+        Outcome.READY,
+        f"Ready: {since}{changed}. By this measure the checkpoint of that step is the best; more steps do not help.",
+    )
 
 
 def _stopped_falling(evidence: Evidence) -> str:

@@ -345,14 +345,15 @@ def test_what_of_a_given_image_cannot_be_followed_is_noted_beside_the_result(mod
     ]
 
 
-def test_images_much_larger_than_those_of_training_are_noted(model: PixelModel) -> None:
-    def notes(width: int, height: int) -> list[str]:
-        _, events = run(model, dataclasses.replace(REQUEST, width=width, height=height, steps=1))
+def test_images_much_larger_than_those_of_training_are_noted(model: PixelModel, tmp_path: Path) -> None:
+    def notes(width: int, height: int, init: Path | None = None) -> list[str]:
+        _, events = run(model, dataclasses.replace(REQUEST, width=width, height=height, init=init, steps=1))
         return [event.text for event in events if isinstance(event, Noted)]
 
     assert notes(16, 16) == notes(16, 32) == []
     (note,) = notes(24, 32)
     assert "trained at 16 × 16 px" in note and "24 × 32 px" in note
+    assert notes(24, 32, noisy_picture(tmp_path / "init.png", (24, 32))) == []  # it gives the composition
 
 
 def test_given_files_that_are_no_pictures(model: PixelModel, tmp_path: Path) -> None:
