@@ -302,7 +302,13 @@ class _TrainingProgress:
                 self._line(f"step {step:,}: samples in {ema}")
             case run.RunVerdict(step=step, sentence=sentence):
                 self._line(f"step {step:,}: {sentence}")
-            case run.RunRolledBack(why=why) | run.RunEarlyStop(why=why) | run.RunCrossValidated(why=why):
+            case (
+                run.RunRolledBack(why=why)
+                | run.RunEarlyDecay(why=why)
+                | run.RunEarlyStop(why=why)
+                | run.RunCheckpointChosen(why=why)
+                | run.RunCrossValidated(why=why)
+            ):
                 self._line(why)
             case run.RunWaiting(holder=holder, machines=machines, join_command=command):
                 from diffstudio.studio.runs.status import waiting_text

@@ -51,6 +51,7 @@ class Trainer:
         self.step_number = 0  # number of steps done
         self.elapsed_seconds = 0.0  # of all processes of the run, without the time it was paused or waited
         self.progress = 0.0  # the share of the run that is done, where its length is a time
+        self.time_share = 1.0  # of that time it takes, once its learning rate began to fall early
         self.rate_scale = 1.0  # factor of all learning rates, below 1 after a roll-back
         self.held_out_losses: list[tuple[int, float]] = []  # step and loss
         self.fingerprint: str | None = None  # of the dataset that the run started with
@@ -155,6 +156,7 @@ class Trainer:
             "elapsed_seconds": self.elapsed_seconds,
             "fingerprint": self.fingerprint,
             "progress": self.progress,
+            "time_share": self.time_share,
             "rate_scale": self.rate_scale,
             "held_out_losses": self.held_out_losses,
         } | parts
@@ -199,4 +201,5 @@ class Trainer:
         self.step_number, self.elapsed_seconds = step, float(elapsed_seconds)
         self.fingerprint = state["fingerprint"]
         self.progress, self.rate_scale = float(state.get("progress", 0.0)), float(state.get("rate_scale", 1.0))
+        self.time_share = float(state.get("time_share", 1.0))
         self.held_out_losses = [(int(at), float(loss)) for at, loss in state.get("held_out_losses", ())]

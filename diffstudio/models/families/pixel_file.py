@@ -22,7 +22,7 @@ import torch
 from diffstudio import __version__
 from diffstudio.atomic import write_bytes
 from diffstudio.diffusion.objectives.parameterisation import CLEAN_IMAGE, Parameterisation, Prediction
-from diffstudio.errors import WRONG_VALUE, CheckpointDamaged, reads_up_to
+from diffstudio.errors import WRONG_VALUE, CheckpointDamaged, DiffstudioError, reads_up_to
 from diffstudio.models.caption_words import CaptionWords
 from diffstudio.models.checkpoint import FORMAT, FORMAT_OF_CLEAN_IMAGE, TRAIN_OR_DOWNLOAD, UNET_ARCHITECTURE, Checkpoint
 from diffstudio.models.detection.families_table import GAN, PIXEL, VAE
@@ -341,6 +341,15 @@ def check_one_call_plausible(config: OneCallConfig, parameters: int, latent: int
         least += config.num_classes * cond_dim
     if least > parameters:
         raise ValueError(_LARGER_THAN_FILE)
+
+
+def trained_steps(path: Path) -> int | None:
+    """The steps of the run up to the checkpoint in this file; None if it cannot be read or does not say them."""
+    try:
+        steps = read_checkpoint(path).json("run")["steps"]
+    except (DiffstudioError, KeyError):
+        return None
+    return steps if type(steps) is int else None
 
 
 def thumbnail(checkpoint: Checkpoint) -> bytes | None:

@@ -10,14 +10,17 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from diffstudio.training.run.events import (
     RunCheckpoint,
+    RunCheckpointChosen,
     RunCrossValidated,
     RunDiversity,
+    RunEarlyDecay,
     RunEarlyStop,
     RunEvent,
     RunFinished,
@@ -35,6 +38,7 @@ CLEARLY = 0.005  # relative: a smaller change of the held-out loss does not coun
 RISEN = 0.03  # relative: this far above its minimum, the held-out loss is rising
 
 Curve = NDArray[np.float64]
+Decision: TypeAlias = RunRolledBack | RunEarlyDecay | RunEarlyStop | RunCheckpointChosen
 
 
 class Trend(StrEnum):
@@ -66,7 +70,7 @@ class HistoryView:
     held_out: tuple[RunHeldOut, ...] = ()  # all measurements, with their losses by noise level
     verdicts: tuple[RunVerdict, ...] = ()  # oldest first
     checkpoints: tuple[RunCheckpoint, ...] = ()
-    decisions: tuple[RunRolledBack | RunEarlyStop, ...] = ()
+    decisions: tuple[Decision, ...] = ()
     finished: RunFinished | None = None  # until it is resumed
     diversity: tuple[RunDiversity, ...] = ()  # of the samples, oldest first
     chosen: RunCrossValidated | None = None  # the choice of a cross-validation; `held_out` is what it measured
@@ -85,7 +89,7 @@ class RunHistory:
         self._verdicts: list[RunVerdict] = []
         self._diversity: list[RunDiversity] = []
         self._checkpoints: list[RunCheckpoint] = []
-        self._decisions: list[RunRolledBack | RunEarlyStop] = []
+        self._decisions: list[Decision] = []
         self._pooled: list[RunHeldOut] = []  # of a cross-validation
         self._chosen: RunCrossValidated | None = None
         self._started: RunStarted | None = None
@@ -123,7 +127,7 @@ class RunHistory:
                 case RunRolledBack():
                     self._drop_after(event.step)
                     self._decisions.append(event)
-                case RunEarlyStop():
+                case RunEarlyDecay() | RunEarlyStop() | RunCheckpointChosen():
                     self._decisions.append(event)
                 case RunFinished():
                     self._finished = event

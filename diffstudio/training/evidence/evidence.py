@@ -20,6 +20,7 @@ from diffstudio.evaluation.vendi import vendi_score
 from diffstudio.training.data.augmentation import Augmentation
 from diffstudio.training.data.batches import derived_seed
 from diffstudio.training.data.dataset import ImageDataset
+from diffstudio.training.evidence.checkpoint_choice import CheckpointChoice
 from diffstudio.training.evidence.cross_validation import CrossValidation
 from diffstudio.training.objectives.objective import Diversity
 from diffstudio.training.recipe import DataRecipe
@@ -69,6 +70,7 @@ class Evidence:
     kind: str = "diffusion"  # the kind of model, a value of recipe.ObjectiveName; it determines the losses
     diversity: Diversity | None = None  # of the samples; a VAE or GAN generates many for it
     cross: CrossValidation | None = None  # where it chose the steps; no images are held out then
+    choice: CheckpointChoice | None = None  # at the end of a run whose checkpoints were compared
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -80,7 +82,9 @@ class Evidence:
         diversity = Diversity(**values["diversity"]) if values.get("diversity") else None
         copied = tuple(values["copied_images"])
         cross = CrossValidation.from_json(values["cross"]) if values.get("cross") else None
-        return cls(**values | {"losses": losses, "copied_images": copied, "diversity": diversity, "cross": cross})
+        choice = CheckpointChoice.from_json(values["choice"]) if values.get("choice") else None
+        parts = {"losses": losses, "copied_images": copied, "diversity": diversity, "cross": cross, "choice": choice}
+        return cls(**values | parts)
 
 
 class SampleMetrics:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from diffstudio.errors import Interrupted
+from diffstudio.training.evidence.checkpoint_choice import CheckpointChoice
 from diffstudio.training.evidence.cross_validation import CrossValidation
 from diffstudio.training.evidence.evidence import FEWEST_SAMPLES, Copies, Evidence, SampleMetrics
 from diffstudio.training.objectives.objective import FixedLosses
@@ -27,11 +28,12 @@ class Assessment:
         self._context, self._classes = context, classes
         self._losses: FixedLosses | None = None
         self.verdict: Verdict | None = None
+        self._evidence: Evidence | None = None  # of `verdict`
         self._judged_step = -1  # of `verdict`
         self._copied_at_start: int | None = None
 
     @cached_property
-    def _sample_metrics(self) -> SampleMetrics:
+    def sample_metrics(self) -> SampleMetrics:
         return SampleMetrics(self._context.dataset, self._context.recipe.data, self._context.recipe.run.seed)
 
     @cached_property
@@ -78,7 +80,7 @@ class Assessment:
 
     def copies(self, samples: Tensor) -> Copies | None:
         """Which of the samples [N,C,S,S] are copies of training images."""
-        return self._sample_metrics.copies(samples)
+        return self.sample_metrics.copies(samples)
 
     def judge_samples(
         self, progress: float, before_call: Callable[[], None], samples: Tensor | None = None
@@ -97,44 +99,58 @@ class Assessment:
             samples = self._samples(samples, before_call)
         except Interrupted:
             return
-        copies, diversity = self._sample_metrics.copies(samples), self._sample_metrics.diversity(samples)
+        copies, diversity = self.sample_metrics.copies(samples), self.sample_metrics.diversity(samples)
         copied = tuple(copies.nearest[index] for index in copies.copied) if copies is not None else ()
         spread, vendi, real_vendi = diversity if diversity is not None else (None, None, None)
         covered = trainer.objective.diversity(trainer.ema_network, self._context.batches)
-        covered = covered or self._sample_metrics.coverage(samples)
+        covered = covered or self.sample_metrics.coverage(samples)
         if diversity is not None:
             shares = {} if covered is None else asdict(covered)
             shares.pop("within", None)  # the verdict says it
             yield RunDiversity(trainer.step_number, *diversity, **shares)
         context, dataset, batch = self._context, self._context.dataset, self._context.recipe.run.batch
         training = len(dataset.training_indices)
-        found = verdict(
-            Evidence(
-                step=trainer.step_number,
-                progress=progress,
-                images=training,
-                different_images=self._sample_metrics.different_images,
-                epochs=trainer.step_number * batch / max(1, training),
-                held_out=len(dataset.held_out_indices),
-                losses=tuple(trainer.held_out_losses),
-                training_loss=self._losses.training_loss if self._losses is not None else None,
-                baseline=self._baseline,
-                samples=len(samples),
-                copied=len(copied),
-                copied_images=copied,
-                copied_at_start=self._copied_by_start(len(copied)),
-                spread=spread,
-                vendi=vendi,
-                real_vendi=real_vendi,
-                finite=bool(torch.isfinite(samples).all()),
-                kind=trainer.objective.kind.value,
-                diversity=covered,
-                cross=_cross_validation(context),
-            )
+        self._evidence = Evidence(
+            step=trainer.step_number,
+            progress=progress,
+            images=training,
+            different_images=self.sample_metrics.different_images,
+            epochs=trainer.step_number * batch / max(1, training),
+            held_out=len(dataset.held_out_indices),
+            losses=tuple(trainer.held_out_losses),
+            training_loss=self._losses.training_loss if self._losses is not None else None,
+            baseline=self._baseline,
+            samples=len(samples),
+            copied=len(copied),
+            copied_images=copied,
+            copied_at_start=self._copied_by_start(len(copied)),
+            spread=spread,
+            vendi=vendi,
+            real_vendi=real_vendi,
+            finite=bool(torch.isfinite(samples).all()),
+            kind=trainer.objective.kind.value,
+            diversity=covered,
+            cross=_cross_validation(context),
         )
-        self.verdict, self._judged_step = found, trainer.step_number
-        yield RunVerdict(
-            trainer.step_number, str(found.outcome), found.sentence, found.evidence, found.best_step, copied
+        self._judged_step = trainer.step_number
+        yield self._verdict_event()
+
+    def judge_choice(self, choice: CheckpointChoice) -> Iterator[RunVerdict]:
+        """The verdict again, once it is known which checkpoint is kept."""
+        if self._evidence is not None:
+            self._evidence = replace(self._evidence, choice=choice)
+            yield self._verdict_event()
+
+    def _verdict_event(self) -> RunVerdict:
+        assert self._evidence is not None
+        self.verdict = found = verdict(self._evidence)
+        return RunVerdict(
+            self._evidence.step,
+            str(found.outcome),
+            found.sentence,
+            found.evidence,
+            found.best_step,
+            self._evidence.copied_images,
         )
 
     def _copied_by_start(self, copied: int) -> int | None:

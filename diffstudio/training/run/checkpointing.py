@@ -102,6 +102,12 @@ class Checkpointer:
                 old.unlink()
         yield RunCheckpoint(trainer.step_number, f"checkpoints/{path.name}", held_out_loss, best)
 
+    def keep(self, step: int) -> None:
+        """Make the checkpoint of this step the one to generate with. StorageProblem when that fails."""
+        run = self._context.run
+        if run.checkpoint(step).is_file():  # or it is that already, kept from before the run was continued
+            replace_with_copy(run.checkpoint(step), run.latest_checkpoint)
+
     def save_averages(self) -> None:
         """Write a snapshot of the averages of post-hoc EMA, if the run follows them. StorageProblem when that fails."""
         trainer = self._context.trainer

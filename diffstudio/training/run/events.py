@@ -15,7 +15,9 @@ its class. Fields with a default came later than the others: lines written befor
     verdict     outcome, sentence, evidence; best_step, copied, nearest
     checkpoint  path; held_out_loss, best
     rolled_back from_step, rate_scale, why
+    early_decay best_step, why
     early_stop  best_step, why
+    checkpoint_chosen  chosen, why, steps, distances, copied, pictures
     waiting     holder; machines, join_command
     paused, resumed, stopped
     finished    checkpoint, learned, verdict; outcome, evidence, best_step
@@ -204,7 +206,7 @@ class RunCheckpoint:
     step: int
     path: str  # relative to the run folder
     held_out_loss: float | None = None
-    best: bool = False  # the lowest held-out loss so far: latest.safetensors is now a copy of it
+    best: bool = False  # the lowest held-out loss so far: latest.safetensors is a copy of it until the end of the run
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +228,30 @@ class RunEarlyStop:
     step: int
     best_step: int
     why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunEarlyDecay:
+    """The held-out loss has stopped falling: the learning rate falls from now on, and the run ends once it is 0."""
+
+    event: ClassVar[str] = "early_decay"
+    step: int
+    best_step: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RunCheckpointChosen:
+    """The checkpoint to generate with was chosen at the end of the run, by images of each that is named."""
+
+    event: ClassVar[str] = "checkpoint_chosen"
+    step: int
+    chosen: int  # its step: latest.safetensors is now a copy of it
+    why: str
+    steps: tuple[int, ...]  # of the checkpoints that were compared, rising
+    distances: tuple[float, ...]  # energy distance of the images of each to the held-out images
+    copied: tuple[int, ...]  # how many images of each are called copies of training images
+    images: int  # of each
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,7 +315,9 @@ RunEvent: TypeAlias = (
     | RunVerdict
     | RunCheckpoint
     | RunRolledBack
+    | RunEarlyDecay
     | RunEarlyStop
+    | RunCheckpointChosen
     | RunPaused
     | RunResumed
     | RunWaiting

@@ -182,7 +182,7 @@ def _continued(run: RunFolder, recipe: Recipe, trainer: Trainer, length: Length)
         end_step=step + (length.steps or 0) if recipe.run.end_step else 0,
         minutes=length.minutes or 0.0,
     )
-    trainer.progress = 0.0
+    trainer.progress, trainer.time_share = 0.0, 1.0
     continued = replace(recipe, run=settings)
     continued.write(run.recipe_file)
     return continued

@@ -4,28 +4,40 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from diffstudio.errors import Diverged
+from diffstudio.errors import DiffstudioError, Diverged, Interrupted
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.batches_ahead import BatchesAhead
 from diffstudio.training.distributed.team import Kind, Order
+from diffstudio.training.evidence.checkpoint_choice import CheckpointChoice, JudgedCheckpoint
 from diffstudio.training.power_ema import forget_after
+from diffstudio.training.recipe.optimiser_recipe import DecayName
 from diffstudio.training.run.assessment import Assessment
+from diffstudio.training.run.checkpoint_comparison import CheckpointComparison
 from diffstudio.training.run.checkpointing import Checkpointer
 from diffstudio.training.run.clock import Cadence, RunClock
 from diffstudio.training.run.command_listener import CommandListener
-from diffstudio.training.run.events import RunEarlyStop, RunEvent, RunFinished, RunRolledBack, RunStarted, RunStopped
+from diffstudio.training.run.events import (
+    RunCheckpointChosen,
+    RunEarlyDecay,
+    RunEarlyStop,
+    RunEvent,
+    RunFinished,
+    RunRolledBack,
+    RunStarted,
+    RunStopped,
+)
 from diffstudio.training.run.follow import restore_everywhere
 from diffstudio.training.run.monitor import DivergenceMonitor, StepMeter
 from diffstudio.training.run.run_folder import RunRequest
 from diffstudio.training.run.setup import RunContext
-from diffstudio.training.run.verdict import measurements_since_best, why_ended_early
+from diffstudio.training.run.verdict import measurements_since_best, why_it_ends_early
 
 DEFAULT_PATIENCE = 6  # held-out losses without a new minimum, of the 24 in a run whose length is a time
-EARLIEST_STOP = 0.5  # share of the time: while the rate is high, a loss may rise that falls again with it
+EARLIEST_END = 0.5  # share of the time after which a run may be shortened: before, a loss may rise that falls again
 ROLL_BACK_SCALE, MOST_ROLL_BACKS = 0.5, 3
 _SECONDS_BETWEEN_EVENTS = 1.0
 
@@ -40,8 +52,10 @@ class Training:
         self._assessment = Assessment(context, classes)
         self._checkpointer = Checkpointer(context, self._assessment, classes)
         self._meter = StepMeter(self._recipe.batch)
+        self._comparison = CheckpointComparison(context, classes, lambda: self._assessment.sample_metrics)
         self._divergence = DivergenceMonitor.restored(context.monitor)
-        self.clock = RunClock(self._recipe, self._trainer.elapsed_seconds, self._trainer.progress)
+        trainer = self._trainer
+        self.clock = RunClock(self._recipe, trainer.elapsed_seconds, trainer.progress, trainer.time_share)
         self._cadence = Cadence(self._recipe, self._progress())
         self._ended_early = context.ended_early
         self._batches = BatchesAhead(context.batches, context.trainer.device)
@@ -131,10 +145,10 @@ class Training:
             if measured is not None:
                 best = measured.best
                 yield measured
-        if not last and (stop := self._early_stop()) is not None:
+        if not last and (decision := self._early_end()) is not None:
             self.save_state()
-            self._ended_early = last = True
-            yield stop
+            self._ended_early = last = isinstance(decision, RunEarlyStop)
+            yield decision
         if last or self._cadence.ema_snapshot_due():
             checkpointer.save_averages()
         sample, save = (self._commands.take(what) for what in (RunRequest.SAMPLE, RunRequest.SAVE))
@@ -161,21 +175,46 @@ class Training:
         self._checkpointer.samples = None
         now = self.clock.elapsed_seconds
         self._cadence.sampled(now - started, now)
+        self._reserve_comparison(now - started)
 
-    def _early_stop(self) -> RunEarlyStop | None:
-        """The decision to end before the run's time, once the held-out loss has not fallen for long."""
+    def _reserve_comparison(self, seconds_of_sheets: float) -> None:
+        """Reserve time to compare checkpoints at the end, by what two sample sheets took, while there are two of them."""
+        step = self._trainer.step_number
+        images = (
+            self._comparison.images(self.clock.steps(step)) if self._assessment.best_step not in (None, step) else 0
+        )
+        of_one = seconds_of_sheets / (2 * max(1, self._recipe.sample_count))
+        self.clock.comparison_seconds = 2 * images * of_one
+
+    def _early_end(self) -> RunEarlyDecay | RunEarlyStop | None:
+        """The decision to end before the run's time, once the held-out loss has not fallen for long.
+
+        The learning rate of a run whose length is a time falls first: images improve while it does, though the loss may
+        not. A run of so many steps, or at a constant rate, ends at once.
+        """
         recipe, losses = self._recipe, self._trainer.held_out_losses
         patience = recipe.patience if recipe.patience >= 0 else DEFAULT_PATIENCE if self.clock.timed else 0
         best = self._assessment.best_step
         if not patience or best is None or losses[-1][0] != self._trainer.step_number:
             return None
-        if recipe.patience < 0 and self._progress() < EARLIEST_STOP:
+        if recipe.patience < 0 and self._progress() < EARLIEST_END:
             return None
         kind = self._trainer.objective.kind.value
         since = measurements_since_best(kind, tuple(losses), recipe.first_step)
         if since < patience:
             return None
-        return RunEarlyStop(self._trainer.step_number, best, why_ended_early(kind, tuple(losses), best, since))
+        step, optimiser = self._trainer.step_number, self._context.recipe.optimiser
+        why = why_it_ends_early(kind, tuple(losses), best, since)
+        if not self.clock.timed or optimiser.decay is DecayName.CONSTANT or not optimiser.decay_share:
+            return RunEarlyStop(step, best, f"Ended early: {why}.")
+        if self._progress() >= 1 - optimiser.decay_share:
+            return None  # it falls already
+        self.clock.begin_decay(step, optimiser.decay_share)
+        self._trainer.time_share = self.clock.time_share
+        minutes = f"{recipe.minutes * self.clock.time_share:.1f} of {recipe.minutes:g} minutes"
+        return RunEarlyDecay(
+            step, best, f"The learning rate falls from now on, and the run ends after {minutes}: {why}."
+        )
 
     def _roll_back(self, error: Diverged) -> Iterator[RunRolledBack]:
         """Go back to the last good state with a lower learning rate. The error itself after MOST_ROLL_BACKS of them."""
@@ -187,6 +226,7 @@ class Training:
         forget_after(run.ema_folder, trainer.step_number)
         trainer.rate_scale = scale
         trainer.elapsed_seconds, trainer.progress = self.clock.elapsed_seconds, self._progress()
+        trainer.time_share = self.clock.time_share
         self._divergence = DivergenceMonitor()
         yield RunRolledBack(  # written before the state: a run that is killed in between reads it
             trainer.step_number,
@@ -202,6 +242,7 @@ class Training:
         if not self._context.run.checkpoint(self._trainer.step_number).exists():
             yield from self._after_step(True)
         yield from self._assessment.judge_samples(1.0, self._commands.lend_between_calls)
+        yield from self._choose_checkpoint()
         found = self._assessment.verdict
         assert found is not None
         yield RunFinished(
@@ -214,11 +255,54 @@ class Training:
             found.best_step,
         )
 
+    def _choose_checkpoint(self) -> Iterator[RunEvent]:
+        """Choose the checkpoint to generate with, by images. A stop leaves the one of the lowest held-out loss."""
+        trainer, lowest_loss = self._trainer, self._assessment.best_step
+        if lowest_loss is None:
+            return
+        choice = _recorded_choice(self._context.run.events()[0], trainer.step_number, lowest_loss)
+        if choice is None:
+            try:
+                with self.clock.final_work():
+                    choice = self._comparison.choose(lowest_loss, self._commands.check_between_calls)
+            except Interrupted:
+                return
+            except DiffstudioError as error:
+                why = (
+                    f"The checkpoint of the lowest held-out loss is kept, because images could not be compared. {error}"
+                )
+                yield RunCheckpointChosen(trainer.step_number, lowest_loss, why, (), (), (), 0)
+                return
+            if choice is None:
+                return
+            self._checkpointer.keep(choice.chosen)
+            yield RunCheckpointChosen(
+                trainer.step_number,
+                choice.chosen,
+                choice.sentence,
+                tuple(one.step for one in choice.judged),
+                tuple(one.distance for one in choice.judged),
+                tuple(one.copied for one in choice.judged),
+                choice.images,
+            )
+        yield from self._assessment.judge_choice(choice)
+
     def save_state(self, good: bool = False) -> None:
         """Write everything that resuming needs. StorageProblem when that fails."""
         self._trainer.elapsed_seconds = self.clock.elapsed_seconds
         self._checkpointer.save_state(self._divergence.state(), good=good)
         self.clock.state_saved()
+
+
+def _recorded_choice(events: Sequence[RunEvent], step: int, lowest_loss: int) -> CheckpointChoice | None:
+    """The choice that was made at this step before the run was resumed."""
+    for event in reversed(events):
+        if isinstance(event, RunCheckpointChosen) and event.step == step and event.steps:
+            judged = zip(event.steps, event.distances, event.copied, strict=True)
+            return CheckpointChoice(
+                tuple(JudgedCheckpoint(*one) for one in judged), event.images, lowest_loss, event.chosen
+            )
+    return None
 
 
 def _name(checkpoint: Path) -> str:

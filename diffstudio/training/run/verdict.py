@@ -11,8 +11,8 @@ import math
 from dataclasses import dataclass
 from statistics import median
 
-from diffstudio.evaluation.interval import share_interval
 from diffstudio.training.data.split import MIN_IMAGES_TO_HOLD_OUT
+from diffstudio.training.evidence.checkpoint_choice import CheckpointChoice, is_copying
 from diffstudio.training.evidence.cross_validation import CrossValidation
 from diffstudio.training.evidence.evidence import Evidence
 from diffstudio.training.run.events import Outcome
@@ -29,7 +29,6 @@ _STEADY = 3  # measurements of a GAN, of which the median counts
 BEYOND_BASELINE = 0.95  # of the Gaussian model's loss: below, the network knows more than it
 COLLAPSED_SPREAD = 0.25  # relative to the distance between training images, overall or within a class
 COLLAPSED_COVERAGE = 0.25  # relative to the coverage by as many training images
-COPIED_SHARE = 0.05  # of the samples, by the lower bound of its interval
 CLEARLY = 0.005  # relative: a smaller change of the held-out loss does not count
 RISEN = 0.03  # relative: this far above its minimum, the held-out loss is rising
 
@@ -46,7 +45,7 @@ class Verdict:
     outcome: Outcome
     sentence: str
     evidence: tuple[str, ...]  # in sentences
-    best_step: int | None  # of the lowest held-out loss
+    best_step: int | None  # of the checkpoint to generate with: the one that was chosen, or of the lowest held-out loss
 
     @property
     def learned(self) -> bool:
@@ -57,7 +56,8 @@ def verdict(evidence: Evidence) -> Verdict:
     """What the numbers of a run say about it. Never raises."""
     outcome, sentence = _judge(evidence)
     losses = evidence.losses if evidence.cross is None else evidence.cross.losses
-    return Verdict(outcome, sentence, tuple(_evidence(evidence)), best_step(losses))
+    best = evidence.choice.chosen if evidence.choice is not None else best_step(losses)
+    return Verdict(outcome, sentence, tuple(_evidence(evidence)), best)
 
 
 def held_out_measure(kind: str) -> str:
@@ -156,10 +156,18 @@ def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
     since = f"since step {best:,} {measure} has "
     risen = has_risen(losses) and has_risen(evidence.losses)  # of a GAN: its median and its last measurement
     changed = f"risen by {last / lowest - 1:.0%}" if risen else "not improved"
-    return (
-        Outcome.READY,
-        f"Ready: {since}{changed}. By this measure the checkpoint of that step is the best; more steps do not help.",
-    )
+    return Outcome.READY, f"Ready: {since}{changed}. {_which_checkpoint(evidence.choice, best)}"
+
+
+def _which_checkpoint(choice: CheckpointChoice | None, lowest_loss: int | None) -> str:
+    """A sentence for a loss that no longer falls: which checkpoint is the best, and by which measure."""
+    if choice is None:
+        return "By this measure the checkpoint of that step is the best; more steps do not help."
+    if choice.chosen == lowest_loss:
+        why = "others copy more" if choice.by_copies else "its images are nearest to the held-out ones too"
+        return f"The checkpoint of that step is kept: {why}. More steps do not help."
+    why = "fewer of its images are copies" if choice.by_copies else "its images are nearest to the held-out ones"
+    return f"But the checkpoint of step {choice.chosen:,} is kept: {why}."
 
 
 def _stopped_falling(evidence: Evidence) -> str:
@@ -240,16 +248,16 @@ def measurements_since_best(kind: str, losses: tuple[tuple[int, float], ...], fi
     return sum(1 for step, _ in losses if step > best)
 
 
-def why_ended_early(kind: str, losses: tuple[tuple[int, float], ...], best: int, since: int) -> str:
-    """A sentence for a run that ended after `since` measurements, as `measurements_since_best` counts them, without a
+def why_it_ends_early(kind: str, losses: tuple[tuple[int, float], ...], best: int, since: int) -> str:
+    """A clause for a run that is shortened after `since` measurements, as `measurements_since_best` counts them, without a
     better one than that of step `best`.
     """
     lower = f"no lower in the {since:,} measurements since"
     if kind == "gan":
         lower = f"its running median no lower in the last {since:,} measurements"
     return (
-        f"Ended early: {held_out_measure(kind)} was lowest at step {best:,} ({dict(losses)[best]:.4f}) and {lower} "
-        f"(now {losses[-1][1]:.4f})."
+        f"{held_out_measure(kind)} was lowest at step {best:,} ({dict(losses)[best]:.4f}) and {lower} "
+        f"(now {losses[-1][1]:.4f})"
     )
 
 
@@ -279,7 +287,7 @@ def _different(evidence: Evidence) -> int:
 
 
 def _copies(evidence: Evidence) -> bool:
-    return evidence.samples > 0 and share_interval(evidence.copied, evidence.samples).low > COPIED_SHARE
+    return is_copying(evidence.copied, evidence.samples)
 
 
 def _of_samples(count: int, samples: int) -> str:
@@ -294,6 +302,9 @@ def _instead_of_copies(evidence: Evidence) -> str:
         )
     if _different(evidence) < FEWEST_IMAGES:
         return "So few images can hardly give anything else: add images."
+    choice = evidence.choice
+    if choice is not None and choice.chosen < evidence.step and not is_copying(choice.kept.copied, choice.images):
+        return f"The checkpoint of step {choice.chosen:,} is kept, which copies less. Train for fewer steps, or add images."
     return "Use an earlier checkpoint, train for fewer steps, or add images."
 
 
@@ -336,6 +347,8 @@ def _evidence(evidence: Evidence) -> list[str]:
         if evidence.vendi is not None and evidence.real_vendi is not None:
             text += f"; their Vendi score is {evidence.vendi:.1f}, that of as many training images {evidence.real_vendi:.1f}"
         found.append(text + ".")
+    if evidence.choice is not None:
+        found.append(evidence.choice.sentence)
     if (many := evidence.diversity) is not None:
         found.append(
             f"{many.samples:,} samples cover {many.coverage:.0%} of the held-out images "

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from diffstudio.training.evidence.checkpoint_choice import CheckpointChoice, JudgedCheckpoint
 from diffstudio.training.evidence.cross_validation import CrossValidation
 from diffstudio.training.evidence.evidence import Evidence
 from diffstudio.training.objectives.objective import Diversity
@@ -19,7 +20,7 @@ from diffstudio.training.run.verdict import (
     measurements_since_best,
     still_falling,
     verdict,
-    why_ended_early,
+    why_it_ends_early,
 )
 
 RECORDED = json.loads((Path(__file__).parents[2] / "data" / "verdicts" / "evidence.json").read_text(encoding="utf-8"))
@@ -254,14 +255,45 @@ def test_a_single_low_measurement_does_not_end_the_run_of_a_gan() -> None:
 
 def test_an_early_end_says_what_did_not_fall() -> None:
     risen = losses(0.9, 0.6, 0.4, 0.41, 0.42, 0.5, 0.55, 0.6, 0.62, 0.61)
-    assert why_ended_early("vae", risen, 300, measurements_since_best("vae", risen)) == (
-        "Ended early: the held-out bound (ELBO) was lowest at step 300 (0.4000) and no lower in the 7 measurements since "
-        "(now 0.6100)."
+    assert why_it_ends_early("vae", risen, 300, measurements_since_best("vae", risen)) == (
+        "the held-out bound (ELBO) was lowest at step 300 (0.4000) and no lower in the 7 measurements since (now 0.6100)"
     )
-    assert why_ended_early("gan", risen, 300, measurements_since_best("gan", risen)) == (
-        "Ended early: the distance to the held-out images was lowest at step 300 (0.4000) and its running median no lower "
-        "in the last 6 measurements (now 0.6100)."
+    assert why_it_ends_early("gan", risen, 300, measurements_since_best("gan", risen)) == (
+        "the distance to the held-out images was lowest at step 300 (0.4000) and its running median no lower "
+        "in the last 6 measurements (now 0.6100)"
     )
+
+
+RISEN = losses(0.4, 0.3, 0.25, 0.2, 0.22, 0.24, 0.26, 0.28)
+
+
+def chosen(of_lowest: JudgedCheckpoint, of_last: JudgedCheckpoint) -> CheckpointChoice:
+    return CheckpointChoice.by_images([of_lowest, of_last], 256, 400)
+
+
+def test_a_verdict_says_which_checkpoint_is_kept_and_why() -> None:
+    last = verdict(evidence(losses=RISEN, choice=chosen(JudgedCheckpoint(400, 0.3, 0), JudgedCheckpoint(800, 0.2, 1))))
+    assert last.outcome is Outcome.READY and last.best_step == 800 and "risen by 40%" in last.sentence
+    assert last.sentence.endswith(
+        "But the checkpoint of step 800 is kept: its images are nearest to the held-out ones."
+    )
+    assert (
+        "The checkpoint of step 800 is kept: its images are nearest to the held-out ones. Of 256 images each: step 400, "
+        "lowest held-out loss: energy distance 0.3000, no copies; step 800: energy distance 0.2000, 1 near-copy."
+    ) in last.evidence
+    lowest = verdict(
+        evidence(losses=RISEN, choice=chosen(JudgedCheckpoint(400, 0.2, 0), JudgedCheckpoint(800, 0.3, 0)))
+    )
+    assert lowest.best_step == 400 and "its images are nearest to the held-out ones too" in lowest.sentence
+    copies = chosen(JudgedCheckpoint(400, 0.3, 2), JudgedCheckpoint(800, 0.2, 90))
+    kept = verdict(evidence(losses=RISEN, choice=copies))
+    assert kept.best_step == 400 and "is kept: others copy more" in kept.sentence
+    copying = verdict(evidence(losses=RISEN, copied=9, copied_images=("a.png",) * 9, choice=copies))
+    assert (
+        copying.outcome is Outcome.COPYING
+        and "The checkpoint of step 400 is kept, which copies less" in copying.sentence
+    )
+    assert Evidence.from_json(json.loads(json.dumps(evidence(choice=copies).to_json()))) == evidence(choice=copies)
 
 
 def test_one_image_and_equal_images_keep_their_sentence_with_cross_validation() -> None:

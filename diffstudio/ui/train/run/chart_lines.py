@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from diffstudio.studio.number_text import formatted
 from diffstudio.studio.runs.history import HistoryView, smoothed
-from diffstudio.training.run.events import RunHeldOut, RunRolledBack
+from diffstudio.training.run.events import RunCheckpointChosen, RunEarlyDecay, RunEarlyStop, RunHeldOut, RunRolledBack
+
+_DECISIONS = {RunRolledBack: "rolled back", RunEarlyDecay: "rate falls early", RunEarlyStop: "stopped early"}
 
 MOST_OTHERS = 4  # runs laid over the selected one
 OTHER_ROLES = ("warn", "bad", "dim", "text")  # the colours of theirs
@@ -122,14 +124,14 @@ def _losses(history: HistoryView) -> Chart:
 
 
 def _marks(history: HistoryView) -> list[tuple[float, str]]:
-    marks = [(float(each.step), _decision(each)) for each in history.decisions]
+    """At which steps something was decided, and where the best checkpoint is."""
+    chosen = [each for each in history.decisions if isinstance(each, RunCheckpointChosen)]
+    marks = [(float(each.step), _DECISIONS[type(each)]) for each in history.decisions if type(each) in _DECISIONS]
     if len(history.held_out_losses) > 1:
-        marks.append((float(history.held_out_steps[int(np.argmin(history.held_out_losses))]), "best"))
+        lowest = float(history.held_out_steps[int(np.argmin(history.held_out_losses))])
+        kept = float(chosen[-1].chosen) if chosen else lowest
+        marks += [(kept, "best")] if kept == lowest else [(lowest, "lowest"), (kept, "kept")]
     return marks
-
-
-def _decision(event: object) -> str:
-    return "rolled back" if isinstance(event, RunRolledBack) else "stopped early"
 
 
 def _by_level(history: HistoryView) -> Chart:

@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from diffstudio.studio.runs.history import HistoryView, RunHistory
-from diffstudio.training.run.events import RunDiversity, RunEarlyStop, RunHeldOut, RunRolledBack, RunStep
+from diffstudio.training.run.events import (
+    RunCheckpointChosen,
+    RunDiversity,
+    RunEarlyDecay,
+    RunEarlyStop,
+    RunHeldOut,
+    RunRolledBack,
+    RunStep,
+)
 from diffstudio.ui.train.run.chart_lines import Chart, ChartKind, Line, OtherRun, chart_of
 
 LEVELS = (0.1, 0.5, 0.9)
@@ -40,6 +48,17 @@ def test_losses_raw_smoothed_held_out_and_of_training_images_with_the_same_noise
     assert list(line(chart, "training, same noise").y) == [0.45, 0.15, 0.2]
     assert chart.marks == ((10.0, "rolled back"), (10.0, "stopped early"), (6.0, "best")) and chart.logarithmic
     assert chart.description == "Loss 0.5 at step 10, held out 0.4"
+
+
+@pytest.mark.parametrize(
+    ("chosen", "marks"), [(6, ((6.0, "best"),)), (10, ((6.0, "lowest"), (10.0, "kept")))], ids=["lowest", "last"]
+)
+def test_the_checkpoint_that_is_kept_is_marked(chosen: int, marks: tuple[tuple[float, str], ...]) -> None:
+    run = RunHistory()
+    run.take([step(1), *(RunHeldOut(at, loss) for at, loss in ((2, 0.9), (6, 0.3), (10, 0.4)))])
+    run.take([RunEarlyDecay(8, 6, "it no longer falls")])
+    run.take([RunCheckpointChosen(10, chosen, "nearer", (6, 10), (0.2, 0.3), (0, 0), 256)])
+    assert chart_of(ChartKind.LOSS, run.view()).marks == ((8.0, "rate falls early"), *marks)
 
 
 def test_the_upper_level_has_a_line_of_its_own_and_other_runs_are_compared_by_their_base() -> None:

@@ -1,0 +1,75 @@
+"""Which checkpoint of a run to generate with, by the images of each: a pure function of what they showed.
+
+The held-out loss of a diffusion model does not tell it. It is often lowest about when the learning rate begins to fall;
+while it falls, that loss may rise and the images still get nearer to held-out ones, without copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from diffstudio.evaluation.interval import share_interval
+
+COPIED_SHARE = 0.05  # of the samples, by the lower bound of its interval
+
+
+def is_copying(copied: int, samples: int) -> bool:
+    """Whether clearly more of the samples than COPIED_SHARE are copies of training images."""
+    return samples > 0 and share_interval(copied, samples).low > COPIED_SHARE
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedCheckpoint:
+    """A checkpoint and what its images showed."""
+
+    step: int
+    distance: float  # energy distance of its images to the held-out images
+    copied: int  # of its images
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointChoice:
+    """The checkpoints that were compared, and the one to generate with."""
+
+    judged: tuple[JudgedCheckpoint, ...]  # by step
+    images: int  # of each
+    lowest_loss: int  # step of the lowest held-out loss
+    chosen: int  # its step
+
+    @classmethod
+    def by_images(cls, judged: Sequence[JudgedCheckpoint], images: int, lowest_loss: int) -> CheckpointChoice:
+        """The nearest to the held-out images of those that do not copy; where all do, the one with the fewest copies."""
+        honest = [one for one in judged if not is_copying(one.copied, images)]
+        chosen = min(honest, key=_distance) if honest else min(judged, key=lambda one: one.copied)
+        return cls(tuple(sorted(judged, key=lambda one: one.step)), images, lowest_loss, chosen.step)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> CheckpointChoice:
+        return cls(**{**values, "judged": tuple(JudgedCheckpoint(**one) for one in values["judged"])})
+
+    @property
+    def kept(self) -> JudgedCheckpoint:
+        return next(one for one in self.judged if one.step == self.chosen)
+
+    @property
+    def by_copies(self) -> bool:
+        """Whether a checkpoint with nearer images was not chosen, because it copies."""
+        return min(self.judged, key=_distance).step != self.chosen
+
+    @property
+    def sentence(self) -> str:
+        """What was chosen, why, and the numbers of each checkpoint."""
+        why = "others copy more training images" if self.by_copies else "its images are nearest to the held-out ones"
+        compared = "; ".join(self._numbers(one) for one in self.judged)
+        return f"The checkpoint of step {self.chosen:,} is kept: {why}. Of {self.images:,} images each: {compared}."
+
+    def _numbers(self, one: JudgedCheckpoint) -> str:
+        where = f"step {one.step:,}" + (", lowest held-out loss" if one.step == self.lowest_loss else "")
+        copies = "no copies" if not one.copied else f"{one.copied:,} near-cop{'y' if one.copied == 1 else 'ies'}"
+        return f"{where}: energy distance {one.distance:.4f}, {copies}"
+
+
+def _distance(one: JudgedCheckpoint) -> float:
+    return one.distance

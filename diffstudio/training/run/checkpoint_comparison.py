@@ -1,0 +1,131 @@
+"""CheckpointComparison: at the end of a diffusion run, images of its checkpoints say which one to generate with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from diffstudio.evaluation.energy_distance import energy_distance
+from diffstudio.evaluation.even_spacing import evenly_spaced
+from diffstudio.evaluation.features.feature_network import FeatureNetwork, extract, imagenet_network
+from diffstudio.evaluation.features.random_network import random_network
+from diffstudio.models.families import pixel_file
+from diffstudio.networks.conditioning import Conditioning
+from diffstudio.training.evidence.checkpoint_choice import CheckpointChoice, JudgedCheckpoint
+from diffstudio.training.evidence.evidence import SampleMetrics
+from diffstudio.training.recipe import RunRecipe
+from diffstudio.training.recipe.objective_recipe import ObjectiveName
+from diffstudio.training.run.sample_sheets import SampleSheetRenderer
+from diffstudio.training.run.setup import RunContext
+
+MOST_IMAGES, FEWEST_IMAGES = 256, 64  # of each checkpoint
+FEWEST_HELD_OUT, MOST_HELD_OUT = 16, 500
+_SHARE = 0.05  # of the calculations of the training that two checkpoints may take
+_CALLS_OF_A_STEP = 3  # a step costs about as much as three calls of the network with as many images
+_AT_ONCE = 32  # images, for features
+_FIRST_SEED = 10_000  # after the run's: not those of the sample sheets
+
+
+def images_to_compare(run: RunRecipe, steps: int) -> int:
+    """How many images of each of two checkpoints a run of so many steps compares; 0 where it can afford too few.
+
+    It depends on the steps, not on the time they took, so that a run repeated elsewhere chooses alike.
+    """
+    calls = 2 * run.sample_steps * (1 if run.sample_guidance == 1 else 2)
+    affordable = int(_SHARE * _CALLS_OF_A_STEP * steps * run.batch / calls)
+    return min(MOST_IMAGES, affordable) if affordable >= FEWEST_IMAGES else 0
+
+
+class CheckpointComparison:
+    """Images of each checkpoint, with the same seeds and the prompts of held-out images, compared with these images."""
+
+    def __init__(self, context: RunContext, classes: tuple[str, ...], metrics: Callable[[], SampleMetrics]) -> None:
+        self._context, self._classes, self._metrics = context, classes, metrics
+
+    def images(self, steps: int) -> int:
+        """How many of each checkpoint would be drawn after so many steps; 0: nothing is compared."""
+        recipe, held_out = self._context.recipe, len(self._context.dataset.held_out_indices)
+        if recipe.objective.kind is not ObjectiveName.DIFFUSION or held_out < FEWEST_HELD_OUT:
+            return 0
+        return images_to_compare(recipe.run, steps)
+
+    def choose(self, lowest_loss: int, before_call: Callable[[], None]) -> CheckpointChoice | None:
+        """Compare the checkpoint of the lowest held-out loss, the last one, and the one that was chosen before the run was
+        continued; None if they are the same, or nothing is compared.
+
+        DiffstudioError: a checkpoint or the feature network cannot be read.
+        """
+        trainer = self._context.trainer
+        files = self._files(lowest_loss, trainer.step_number)
+        count = self.images(trainer.step_number)
+        if len(files) < 2 or not count:
+            return None
+        judged = self._judge(files, count, before_call)
+        return CheckpointChoice.by_images(judged, count, lowest_loss) if len(judged) > 1 else None
+
+    def _files(self, *steps: int) -> dict[int, Path]:
+        run = self._context.run
+        found = {step: run.checkpoint(step) for step in steps if run.checkpoint(step).is_file()}
+        kept = pixel_file.trained_steps(run.latest_checkpoint)
+        return found if kept is None else {kept: run.latest_checkpoint} | found
+
+    def _judge(self, files: Mapping[int, Path], count: int, before_call: Callable[[], None]) -> list[JudgedCheckpoint]:
+        """Those with finite images."""
+        dataset = self._context.dataset
+        held_out = dataset.held_out_indices
+        held_out = held_out[evenly_spaced(len(held_out), MOST_HELD_OUT)]
+        real = dataset.batch(held_out, usual_size=True)
+        network = _feature_network(real.shape[1])
+        real_features, prompts = _features(network, real), self._prompts(held_out, count)
+        judged = []
+        for step, file in files.items():
+            images = self._draw(file, prompts, before_call)
+            if not bool(torch.isfinite(images).all()):
+                continue
+            copies = self._metrics().copies(images)
+            distance = energy_distance(real_features, _features(network, images))
+            judged.append(JudgedCheckpoint(step, distance, len(copies.copied) if copies is not None else 0))
+        return judged
+
+    def _prompts(self, held_out: NDArray[np.int64], count: int) -> tuple[str, ...]:
+        dataset = self._context.dataset
+        chosen = [int(held_out[index % len(held_out)]) for index in range(count)]
+        match self._context.recipe.network.conditioning:
+            case Conditioning.TEXT:
+                return tuple(dataset.captions[index] for index in chosen)
+            case Conditioning.CLASS:
+                return tuple(self._classes[int(dataset.labels[index])] for index in chosen)
+            case Conditioning.NONE:
+                return ("",) * count
+
+    def _draw(self, checkpoint: Path, prompts: Sequence[str], before_call: Callable[[], None]) -> Tensor:
+        """Images [N,C,S,S], on the CPU."""
+        context = self._context
+        network = pixel_file.load(checkpoint).network.to(context.trainer.device)
+        at_once, parts = max(1, context.recipe.run.batch), []
+        for first in range(0, len(prompts), at_once):
+            renderer = SampleSheetRenderer(
+                context.recipe,
+                context.trainer.objective,
+                context.tokenizer,
+                self._classes,
+                tuple(prompts[first : first + at_once]),
+                context.dataset.size,
+                _FIRST_SEED + first,
+            )
+            parts.append(renderer.draw(network, before_call).float().cpu())
+        return torch.cat(parts)
+
+
+def _feature_network(channels: int) -> FeatureNetwork:
+    """The one that was trained on photographs for grey and colour images, one with random weights for others."""
+    return imagenet_network() if channels in (1, 3) else random_network(channels)
+
+
+def _features(network: FeatureNetwork, images: Tensor) -> NDArray[np.float32]:
+    return extract(network, images.float().split(_AT_ONCE))

@@ -1,0 +1,177 @@
+"""Which checkpoint a run keeps, once its held-out loss and its images disagree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from diffstudio.errors import CheckpointMissing, Interrupted
+from diffstudio.models.families import pixel_file
+from diffstudio.training.data.batches import Batches
+from diffstudio.training.evidence.checkpoint_choice import CheckpointChoice, JudgedCheckpoint, is_copying
+from diffstudio.training.loop import train
+from diffstudio.training.objectives.objective import FixedLosses
+from diffstudio.training.recipe import OptimiserRecipe, Recipe, RunRecipe
+from diffstudio.training.recipe.optimiser_recipe import DecayName
+from diffstudio.training.run import checkpoint_comparison
+from diffstudio.training.run.checkpoint_comparison import CheckpointComparison, images_to_compare
+from diffstudio.training.run.command_listener import CommandListener
+from diffstudio.training.run.events import (
+    RunCheckpointChosen,
+    RunEarlyDecay,
+    RunEarlyStop,
+    RunEvent,
+    RunFinished,
+    RunStep,
+    RunVerdict,
+)
+from diffstudio.training.run.run_folder import RunFolder
+from diffstudio.training.trainer import Trainer
+from tests.training.conftest import with_steps, write_pictures
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    return write_pictures(tmp_path / "many", count=60)
+
+
+@pytest.fixture
+def long(recipe: Recipe) -> Recipe:
+    """Enough steps to leave its noise behind, 4 of them before the first checkpoint; 24 images held out."""
+    return with_steps(replace(recipe, data=replace(recipe.data, held_out=0.4)), 80)
+
+
+@pytest.fixture(autouse=True)
+def lowest_at_step_4(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A held-out loss that only rises; and few images to compare."""
+    real = Trainer.fixed_losses
+
+    def rising(trainer: Trainer, batches: Batches) -> FixedLosses | None:
+        losses = real(trainer, batches)
+        return None if losses is None else replace(losses, loss=0.1 + trainer.step_number / 1000)
+
+    monkeypatch.setattr(Trainer, "fixed_losses", rising)
+    monkeypatch.setattr(checkpoint_comparison, "FEWEST_IMAGES", 8)
+
+
+def trained(
+    recipe: Recipe, pictures: Path, path: Path, on_event: Callable[[RunEvent], None] | None = None
+) -> RunFolder:
+    recipe.write(path.with_suffix(".toml"))
+    return train(path, pictures, recipe=str(path.with_suffix(".toml")), on_event=on_event or (lambda _: None))
+
+
+def events_of(run: RunFolder, kind: type[RunEvent]) -> list[RunEvent]:
+    return [event for event in run.events()[0] if isinstance(event, kind)]
+
+
+def test_the_last_checkpoint_is_kept_where_its_images_are_nearer(long: Recipe, pictures: Path, tmp_path: Path) -> None:
+    run = trained(long, pictures, tmp_path / "run")
+    (chosen,) = events_of(run, RunCheckpointChosen)
+    assert isinstance(chosen, RunCheckpointChosen) and chosen.steps == (4, 80) and chosen.images >= 8
+    assert chosen.chosen == 80 and chosen.distances[1] < chosen.distances[0]
+    assert pixel_file.trained_steps(run.latest_checkpoint) == 80
+    assert run.latest_checkpoint.read_bytes() == run.checkpoint(80).read_bytes() and run.checkpoint(4).is_file()
+    finished, verdicts = run.events()[0][-1], events_of(run, RunVerdict)
+    assert isinstance(finished, RunFinished) and finished.best_step == 80 and chosen.why in finished.evidence
+    assert isinstance(verdicts[-1], RunVerdict) and verdicts[-1].best_step == 80
+
+
+def test_a_finished_run_that_is_resumed_does_not_compare_again(
+    long: Recipe, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = trained(long, pictures, tmp_path / "run")
+    before = run.events()[0][-1]
+    monkeypatch.setattr(CheckpointComparison, "choose", lambda *_: pytest.fail("compared again"))
+    again = train(run.path, resume=True).events()[0][-1]
+    assert isinstance(before, RunFinished) and isinstance(again, RunFinished) and again.best_step == 80
+    assert again.verdict == before.verdict and len(events_of(run, RunCheckpointChosen)) == 1
+
+
+def test_a_run_that_goes_on_compares_with_the_one_it_kept(long: Recipe, pictures: Path, tmp_path: Path) -> None:
+    run = trained(long, pictures, tmp_path / "run")
+    train(run.path, resume=True, steps=10)
+    chosen = events_of(run, RunCheckpointChosen)[-1]
+    assert isinstance(chosen, RunCheckpointChosen) and chosen.step == 90 and chosen.steps == (4, 80, 90)
+
+
+def test_without_the_feature_network_the_lowest_loss_decides_and_it_is_said(
+    long: Recipe, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> None:
+        raise CheckpointMissing("The network that images are compared with is missing", "it cannot be read")
+
+    monkeypatch.setattr(checkpoint_comparison, "imagenet_network", missing)
+    run = trained(long, pictures, tmp_path / "run")
+    (chosen,) = events_of(run, RunCheckpointChosen)
+    assert isinstance(chosen, RunCheckpointChosen) and chosen.chosen == 4 and not chosen.steps
+    assert "could not be compared" in chosen.why and "is missing" in chosen.why
+    assert pixel_file.trained_steps(run.latest_checkpoint) == 4
+    assert isinstance(run.events()[0][-1], RunFinished)
+
+
+def test_a_stop_while_they_are_compared_leaves_the_lowest_loss(
+    long: Recipe, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = CheckpointComparison.choose
+
+    def stopped(comparison: CheckpointComparison, *arguments: object) -> CheckpointChoice | None:
+        def stop(_: CommandListener) -> None:
+            raise Interrupted("stopped")
+
+        monkeypatch.setattr(CommandListener, "check_between_calls", stop)
+        return real(comparison, arguments[0], lambda: stop(None))  # type: ignore[arg-type]
+
+    monkeypatch.setattr(CheckpointComparison, "choose", stopped)
+    run = trained(long, pictures, tmp_path / "run")
+    finished = run.events()[0][-1]
+    assert not events_of(run, RunCheckpointChosen) and isinstance(finished, RunFinished) and finished.best_step == 4
+    assert pixel_file.trained_steps(run.latest_checkpoint) == 4
+
+
+def test_the_learning_rate_falls_early_where_the_loss_no_longer_does(
+    long: Recipe, pictures: Path, tmp_path: Path
+) -> None:
+    """Of six seconds: after two measurements that are no better, it falls over the rest of a shorter run."""
+    recipe = replace(long, run=replace(long.run, minutes=0.1, schedule="time", patience=2))
+    run = trained(recipe, pictures, tmp_path / "run")
+    (decision,) = events_of(run, RunEarlyDecay)
+    assert isinstance(decision, RunEarlyDecay) and "The learning rate falls from now on" in decision.why
+    steps = [event for event in events_of(run, RunStep) if isinstance(event, RunStep)]
+    assert not events_of(run, RunEarlyStop) and steps[-1].progress == 1
+    rates = [event.learning_rate for event in steps]
+    assert rates[-1] < 0.3 * max(rates) and steps[-1].step > decision.step
+    assert "of 0.1 minutes" in decision.why and steps[-1].elapsed_seconds < 6
+
+
+def test_a_constant_rate_ends_at_once(long: Recipe, pictures: Path, tmp_path: Path) -> None:
+    constant = OptimiserRecipe(warm_up_steps=5, ema=0.9, decay=DecayName.CONSTANT)
+    recipe = replace(long, optimiser=constant, run=replace(long.run, minutes=0.1, schedule="time", patience=2))
+    run = trained(recipe, pictures, tmp_path / "run")
+    (stop,) = events_of(run, RunEarlyStop)
+    assert isinstance(stop, RunEarlyStop) and stop.why.startswith("Ended early: the held-out loss was lowest at step")
+    assert not events_of(run, RunEarlyDecay)
+
+
+@pytest.mark.parametrize(
+    ("steps", "guidance", "images"), [(3_500, 3.0, 256), (800, 3.0, 96), (500, 3.0, 0), (550, 1.0, 132)]
+)
+def test_a_short_run_compares_fewer_images_or_none(
+    steps: int, guidance: float, images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A twentieth of its calculations for the images of two checkpoints."""
+    monkeypatch.setattr(checkpoint_comparison, "FEWEST_IMAGES", 64)
+    assert images_to_compare(RunRecipe(batch=32, sample_steps=10, sample_guidance=guidance), steps) == images
+
+
+def test_copies_outweigh_a_smaller_distance() -> None:
+    def choice(*judged: JudgedCheckpoint) -> int:
+        return CheckpointChoice.by_images(judged, 256, 100).chosen
+
+    near, copying = JudgedCheckpoint(100, 0.2, 3), JudgedCheckpoint(200, 0.1, 60)
+    assert not is_copying(3, 256) and is_copying(60, 256) and not is_copying(0, 0)
+    assert choice(near, copying) == 100 and choice(near, replace(copying, copied=10)) == 200
+    assert choice(replace(near, copied=80), copying) == 200  # the fewest, where all copy
