@@ -45,7 +45,7 @@ Subject: TypeAlias = CheckpointSubject | FolderSubject
 
 CHOSEN_BY_HELD_OUT = (
     "The held-out images were also used to choose the checkpoint: the latest of a run is the one with the lowest held-out "
-    "measure. Results on the same images may be slightly better than on new ones."
+    "measure, or the last if its images are nearer to them. Results on the same images may be slightly better than on new ones."
 )
 
 

@@ -52,7 +52,7 @@ class RunSummary:
     learned: bool | None = None  # of a finished run
     outcome: str = ""  # what was learned so far, a value of Outcome; empty until that is judged
     evidence: tuple[str, ...] = ()  # for the outcome, in sentences
-    best_step: int | None = None  # with the lowest held-out loss
+    best_step: int | None = None  # with the lowest held-out loss, or chosen by images at the end
     progress: float | None = None  # the share of its steps or its time that is done, 0 to 1
     waiting: str = ""  # what it waits for, while it waits: `waiting for 1 more machine`
     join_command: str = ""  # while it waits for machines: to enter on each of them

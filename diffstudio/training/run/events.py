@@ -196,7 +196,7 @@ class RunVerdict:
     outcome: str  # a value of Outcome
     sentence: str
     evidence: tuple[str, ...]  # in sentences
-    best_step: int | None = None  # of the lowest held-out loss
+    best_step: int | None = None  # of the lowest held-out loss, or of the checkpoint that was chosen at the end
     copied: tuple[str, ...] = ()  # training images that samples are copies of, relative to the image folder
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from diffstudio.studio.evaluations.plots.figure import thinned
 from diffstudio.training.data.folder_report import count_of
 from diffstudio.training.run.events import (
+    RunEarlyDecay,
     RunEarlyStop,
     RunEvent,
     RunFailed,
@@ -110,6 +111,6 @@ def _how_ended(events: Sequence[RunEvent]) -> tuple[str, bool]:
                 return f"{_FAILED}: {why}", True
             case RunStopped(step=step) if not goes_on:
                 return f"Stopped at step {step:,}", False
-            case RunEarlyStop(why=why):
+            case RunEarlyDecay(why=why) | RunEarlyStop(why=why):
                 return why, False
     return "", False
