@@ -20,6 +20,7 @@ from diffstudio.training.evidence.checkpoint_choice import CheckpointChoice, Jud
 from diffstudio.training.evidence.evidence import SampleMetrics
 from diffstudio.training.recipe import RunRecipe
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
+from diffstudio.training.run.events import RunCheckpointChosen, RunEvent
 from diffstudio.training.run.sample_sheets import SampleSheetRenderer
 from diffstudio.training.run.setup import RunContext
 
@@ -120,6 +121,30 @@ class CheckpointComparison:
             )
             parts.append(renderer.draw(network, before_call).float().cpu())
         return torch.cat(parts)
+
+
+def event_of(choice: CheckpointChoice, step: int) -> RunCheckpointChosen:
+    """The event that records a choice made after the last `step`."""
+    return RunCheckpointChosen(
+        step,
+        choice.chosen,
+        choice.sentence,
+        tuple(one.step for one in choice.judged),
+        tuple(one.distance for one in choice.judged),
+        tuple(one.copied for one in choice.judged),
+        choice.images,
+    )
+
+
+def recorded_choice(events: Sequence[RunEvent], step: int, lowest_loss: int) -> CheckpointChoice | None:
+    """The choice that was recorded at this step, by a process that ended after it."""
+    for event in reversed(events):
+        if isinstance(event, RunCheckpointChosen) and event.step == step and event.steps:
+            judged = zip(event.steps, event.distances, event.copied, strict=True)
+            return CheckpointChoice(
+                tuple(JudgedCheckpoint(*one) for one in judged), event.images, lowest_loss, event.chosen
+            )
+    return None
 
 
 def _feature_network(channels: int) -> FeatureNetwork:

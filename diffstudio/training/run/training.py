@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -12,11 +12,10 @@ from diffstudio.errors import DiffstudioError, Diverged, Interrupted
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.batches_ahead import BatchesAhead
 from diffstudio.training.distributed.team import Kind, Order
-from diffstudio.training.evidence.checkpoint_choice import CheckpointChoice, JudgedCheckpoint
 from diffstudio.training.power_ema import forget_after
 from diffstudio.training.recipe.optimiser_recipe import DecayName
 from diffstudio.training.run.assessment import Assessment
-from diffstudio.training.run.checkpoint_comparison import CheckpointComparison
+from diffstudio.training.run.checkpoint_comparison import CheckpointComparison, event_of, recorded_choice
 from diffstudio.training.run.checkpointing import Checkpointer
 from diffstudio.training.run.clock import Cadence, RunClock
 from diffstudio.training.run.command_listener import CommandListener
@@ -260,12 +259,14 @@ class Training:
         trainer, lowest_loss = self._trainer, self._assessment.best_step
         if lowest_loss is None:
             return
-        choice = _recorded_choice(self._context.run.events()[0], trainer.step_number, lowest_loss)
+        choice = recorded_choice(self._context.run.events()[0], trainer.step_number, lowest_loss)
         if choice is None:
             try:
-                with self.clock.final_work():
-                    choice = self._comparison.choose(lowest_loss, self._commands.check_between_calls)
+                choice = self._comparison.choose(lowest_loss, self._commands.check_between_calls)
             except Interrupted:
+                yield from self._commands.wait_while_paused(trainer.step_number, self.save_state)
+                if not self._commands.stopped:
+                    yield from self._choose_checkpoint()
                 return
             except DiffstudioError as error:
                 why = (
@@ -276,15 +277,7 @@ class Training:
             if choice is None:
                 return
             self._checkpointer.keep(choice.chosen)
-            yield RunCheckpointChosen(
-                trainer.step_number,
-                choice.chosen,
-                choice.sentence,
-                tuple(one.step for one in choice.judged),
-                tuple(one.distance for one in choice.judged),
-                tuple(one.copied for one in choice.judged),
-                choice.images,
-            )
+            yield event_of(choice, trainer.step_number)
         yield from self._assessment.judge_choice(choice)
 
     def save_state(self, good: bool = False) -> None:
@@ -292,17 +285,6 @@ class Training:
         self._trainer.elapsed_seconds = self.clock.elapsed_seconds
         self._checkpointer.save_state(self._divergence.state(), good=good)
         self.clock.state_saved()
-
-
-def _recorded_choice(events: Sequence[RunEvent], step: int, lowest_loss: int) -> CheckpointChoice | None:
-    """The choice that was made at this step before the run was resumed."""
-    for event in reversed(events):
-        if isinstance(event, RunCheckpointChosen) and event.step == step and event.steps:
-            judged = zip(event.steps, event.distances, event.copied, strict=True)
-            return CheckpointChoice(
-                tuple(JudgedCheckpoint(*one) for one in judged), event.images, lowest_loss, event.chosen
-            )
-    return None
 
 
 def _name(checkpoint: Path) -> str:

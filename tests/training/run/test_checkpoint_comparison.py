@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch import Tensor
 
-from diffstudio.errors import CheckpointMissing, Interrupted
+from diffstudio.errors import CheckpointMissing
 from diffstudio.models.families import pixel_file
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.evidence.checkpoint_choice import CheckpointChoice, JudgedCheckpoint, is_copying
@@ -18,17 +21,17 @@ from diffstudio.training.recipe import OptimiserRecipe, Recipe, RunRecipe
 from diffstudio.training.recipe.optimiser_recipe import DecayName
 from diffstudio.training.run import checkpoint_comparison
 from diffstudio.training.run.checkpoint_comparison import CheckpointComparison, images_to_compare
-from diffstudio.training.run.command_listener import CommandListener
 from diffstudio.training.run.events import (
     RunCheckpointChosen,
     RunEarlyDecay,
     RunEarlyStop,
     RunEvent,
     RunFinished,
+    RunPaused,
     RunStep,
     RunVerdict,
 )
-from diffstudio.training.run.run_folder import RunFolder
+from diffstudio.training.run.run_folder import Command, RunFolder
 from diffstudio.training.trainer import Trainer
 from tests.training.conftest import with_steps, write_pictures
 
@@ -113,23 +116,30 @@ def test_without_the_feature_network_the_lowest_loss_decides_and_it_is_said(
     assert isinstance(run.events()[0][-1], RunFinished)
 
 
-def test_a_stop_while_they_are_compared_leaves_the_lowest_loss(
-    long: Recipe, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("command", [Command.STOP, Command.PAUSE])
+def test_a_stop_while_they_are_compared_leaves_the_lowest_loss_and_a_pause_waits(
+    command: Command, long: Recipe, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = CheckpointComparison.choose
+    real, path, asked = CheckpointComparison._draw, tmp_path / "run", list[Command]()
 
-    def stopped(comparison: CheckpointComparison, *arguments: object) -> CheckpointChoice | None:
-        def stop(_: CommandListener) -> None:
-            raise Interrupted("stopped")
+    def interrupted(comparison: CheckpointComparison, *arguments: Any) -> Tensor:
+        if not asked:
+            asked.append(command)
+            RunFolder(path).send(command)
+            time.sleep(0.2)  # until the control file is read again
+        return real(comparison, *arguments)
 
-        monkeypatch.setattr(CommandListener, "check_between_calls", stop)
-        return real(comparison, arguments[0], lambda: stop(None))  # type: ignore[arg-type]
+    def go_on(event: RunEvent) -> None:
+        if isinstance(event, RunPaused):
+            RunFolder(path).send(Command.RUN)
 
-    monkeypatch.setattr(CheckpointComparison, "choose", stopped)
-    run = trained(long, pictures, tmp_path / "run")
+    monkeypatch.setattr(CheckpointComparison, "_draw", interrupted)
+    run = trained(long, pictures, path, go_on)
     finished = run.events()[0][-1]
-    assert not events_of(run, RunCheckpointChosen) and isinstance(finished, RunFinished) and finished.best_step == 4
-    assert pixel_file.trained_steps(run.latest_checkpoint) == 4
+    kept = 4 if command is Command.STOP else 80
+    assert isinstance(finished, RunFinished) and finished.best_step == kept
+    assert len(events_of(run, RunCheckpointChosen)) == (command is Command.PAUSE)
+    assert pixel_file.trained_steps(run.latest_checkpoint) == kept
 
 
 def test_the_learning_rate_falls_early_where_the_loss_no_longer_does(
