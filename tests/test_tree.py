@@ -144,7 +144,7 @@ TESTED_IN = {
     "training/run/test_run_folder.py": "training/run/events",
     "training/run/test_resume.py": "training/preparation/stored_dataset",
     "training/test_loop.py": (
-        "training/preparation/disk_use training/run/checkpointing training/run/command_listener"
+        "training/preparation/disk_use training/run/checkpoints/checkpointing training/run/command_listener"
         " training/run/sample_sheets training/run/setup training/run/training"
     ),
     "ui/gallery/test_room.py": (

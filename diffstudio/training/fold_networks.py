@@ -18,7 +18,7 @@ from diffstudio.errors import Diverged, RunProblem
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.data.folder_report import count_of
 from diffstudio.training.evidence.cross_validation import has_passed_minimum, next_measurement, pooled
-from diffstudio.training.run.checkpointing import write_state
+from diffstudio.training.run.checkpoints.checkpointing import write_state
 from diffstudio.training.run.clock import RunClock
 from diffstudio.training.run.command_listener import CommandListener
 from diffstudio.training.run.events import RunCrossValidated, RunEvent, RunHeldOut, RunStep, RunStopped

@@ -35,7 +35,7 @@ from diffstudio.training.recipe import OptimiserRecipe, Recipe, UpperRecipe
 from diffstudio.training.recipe.objective_recipe import NoiseLevelsName
 from diffstudio.training.recipe.optimiser_recipe import OptimiserName
 from diffstudio.training.run import sample_sheets, training
-from diffstudio.training.run.checkpointing import to_delete
+from diffstudio.training.run.checkpoints.checkpointing import to_delete
 from diffstudio.training.run.command_listener import CommandListener, training_turn
 from diffstudio.training.run.events import (
     RunCheckpoint,

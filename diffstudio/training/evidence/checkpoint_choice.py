@@ -59,11 +59,17 @@ class CheckpointChoice:
         return min(self.judged, key=_distance).step != self.chosen
 
     @property
+    def reason(self) -> str:
+        """A clause that says why the chosen one is kept."""
+        if self.by_copies:
+            return "more images of the others are copies of training images"
+        return "its images are nearest to the held-out ones"
+
+    @property
     def sentence(self) -> str:
         """What was chosen, why, and the numbers of each checkpoint."""
-        why = "others copy more training images" if self.by_copies else "its images are nearest to the held-out ones"
         compared = "; ".join(self._numbers(one) for one in self.judged)
-        return f"The checkpoint of step {self.chosen:,} is kept: {why}. Of {self.images:,} images each: {compared}."
+        return f"The checkpoint of step {self.chosen:,} is kept: {self.reason}. Of {self.images:,} images each: {compared}."
 
     def _numbers(self, one: JudgedCheckpoint) -> str:
         where = f"step {one.step:,}" + (", lowest held-out loss" if one.step == self.lowest_loss else "")

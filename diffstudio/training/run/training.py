@@ -15,8 +15,8 @@ from diffstudio.training.distributed.team import Kind, Order
 from diffstudio.training.power_ema import forget_after
 from diffstudio.training.recipe.optimiser_recipe import DecayName
 from diffstudio.training.run.assessment import Assessment
-from diffstudio.training.run.checkpoint_comparison import CheckpointComparison, event_of, recorded_choice
-from diffstudio.training.run.checkpointing import Checkpointer
+from diffstudio.training.run.checkpoints.checkpoint_comparison import CheckpointComparison, event_of, recorded_choice
+from diffstudio.training.run.checkpoints.checkpointing import Checkpointer
 from diffstudio.training.run.clock import Cadence, RunClock
 from diffstudio.training.run.command_listener import CommandListener
 from diffstudio.training.run.events import (

@@ -164,10 +164,8 @@ def _which_checkpoint(choice: CheckpointChoice | None, lowest_loss: int | None) 
     if choice is None:
         return "By this measure the checkpoint of that step is the best; more steps do not help."
     if choice.chosen == lowest_loss:
-        why = "others copy more" if choice.by_copies else "its images are nearest to the held-out ones too"
-        return f"The checkpoint of that step is kept: {why}. More steps do not help."
-    why = "fewer of its images are copies" if choice.by_copies else "its images are nearest to the held-out ones"
-    return f"But the checkpoint of step {choice.chosen:,} is kept: {why}."
+        return f"The checkpoint of that step is kept: {choice.reason}. More steps do not help."
+    return f"But the checkpoint of step {choice.chosen:,} is kept: {choice.reason}."
 
 
 def _stopped_falling(evidence: Evidence) -> str:

@@ -96,7 +96,7 @@ STAGES = {
     "decoding": ("diffstudio.training.data.image_cache.prepare_image", 3),
     "measuring": ("diffstudio.training.trainer.Trainer.step", 2),
     "first steps": ("diffstudio.training.trainer.Trainer.step", 1),
-    "writing a checkpoint": ("diffstudio.training.run.checkpointing.Checkpointer.save_checkpoint", 1),
+    "writing a checkpoint": ("diffstudio.training.run.checkpoints.checkpointing.Checkpointer.save_checkpoint", 1),
 }
 
 

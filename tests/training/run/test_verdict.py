@@ -284,10 +284,10 @@ def test_a_verdict_says_which_checkpoint_is_kept_and_why() -> None:
     lowest = verdict(
         evidence(losses=RISEN, choice=chosen(JudgedCheckpoint(400, 0.2, 0), JudgedCheckpoint(800, 0.3, 0)))
     )
-    assert lowest.best_step == 400 and "its images are nearest to the held-out ones too" in lowest.sentence
+    assert lowest.best_step == 400 and "its images are nearest to the held-out ones. More" in lowest.sentence
     copies = chosen(JudgedCheckpoint(400, 0.3, 2), JudgedCheckpoint(800, 0.2, 90))
     kept = verdict(evidence(losses=RISEN, choice=copies))
-    assert kept.best_step == 400 and "is kept: others copy more" in kept.sentence
+    assert kept.best_step == 400 and "is kept: more images of the others are copies" in kept.sentence
     copying = verdict(evidence(losses=RISEN, copied=9, copied_images=("a.png",) * 9, choice=copies))
     assert (
         copying.outcome is Outcome.COPYING

@@ -14,13 +14,12 @@ from torch import Tensor
 from diffstudio.errors import CheckpointMissing
 from diffstudio.models.families import pixel_file
 from diffstudio.training.data.batches import Batches
-from diffstudio.training.evidence.checkpoint_choice import CheckpointChoice, JudgedCheckpoint, is_copying
 from diffstudio.training.loop import train
 from diffstudio.training.objectives.objective import FixedLosses
 from diffstudio.training.recipe import OptimiserRecipe, Recipe, RunRecipe
 from diffstudio.training.recipe.optimiser_recipe import DecayName
-from diffstudio.training.run import checkpoint_comparison
-from diffstudio.training.run.checkpoint_comparison import CheckpointComparison, images_to_compare
+from diffstudio.training.run.checkpoints import checkpoint_comparison
+from diffstudio.training.run.checkpoints.checkpoint_comparison import CheckpointComparison, images_to_compare
 from diffstudio.training.run.events import (
     RunCheckpointChosen,
     RunEarlyDecay,
@@ -175,13 +174,3 @@ def test_a_short_run_compares_fewer_images_or_none(
     """A twentieth of its calculations for the images of two checkpoints."""
     monkeypatch.setattr(checkpoint_comparison, "FEWEST_IMAGES", 64)
     assert images_to_compare(RunRecipe(batch=32, sample_steps=10, sample_guidance=guidance), steps) == images
-
-
-def test_copies_outweigh_a_smaller_distance() -> None:
-    def choice(*judged: JudgedCheckpoint) -> int:
-        return CheckpointChoice.by_images(judged, 256, 100).chosen
-
-    near, copying = JudgedCheckpoint(100, 0.2, 3), JudgedCheckpoint(200, 0.1, 60)
-    assert not is_copying(3, 256) and is_copying(60, 256) and not is_copying(0, 0)
-    assert choice(near, copying) == 100 and choice(near, replace(copying, copied=10)) == 200
-    assert choice(replace(near, copied=80), copying) == 200  # the fewest, where all copy

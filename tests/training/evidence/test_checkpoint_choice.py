@@ -1,0 +1,29 @@
+"""Which of two or more judged checkpoints is chosen, and how that is said."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+
+from diffstudio.training.evidence.checkpoint_choice import CheckpointChoice, JudgedCheckpoint, is_copying
+
+
+def test_copies_outweigh_a_smaller_distance() -> None:
+    def choice(*judged: JudgedCheckpoint) -> int:
+        return CheckpointChoice.by_images(judged, 256, 100).chosen
+
+    near, copying = JudgedCheckpoint(100, 0.2, 3), JudgedCheckpoint(200, 0.1, 60)
+    assert not is_copying(3, 256) and is_copying(60, 256) and not is_copying(0, 0)
+    assert choice(near, copying) == 100 and choice(near, replace(copying, copied=10)) == 200
+    assert choice(replace(near, copied=80), copying) == 200  # the fewest, where all copy
+
+
+def test_the_sentence_has_the_numbers_of_each_and_which_has_the_lowest_loss() -> None:
+    choice = CheckpointChoice.by_images([JudgedCheckpoint(2000, 0.1, 0), JudgedCheckpoint(100, 0.2, 3)], 256, 100)
+    assert choice.sentence == (
+        "The checkpoint of step 2,000 is kept: its images are nearest to the held-out ones. Of 256 images each: step 100, "
+        "lowest held-out loss: energy distance 0.2000, 3 near-copies; step 2,000: energy distance 0.1000, no copies."
+    )
+    assert not choice.by_copies and choice.kept.distance == 0.1
+    assert CheckpointChoice.from_json(asdict(choice)) == choice
+    copying = CheckpointChoice.by_images([JudgedCheckpoint(2000, 0.1, 90), JudgedCheckpoint(100, 0.2, 3)], 256, 100)
+    assert copying.by_copies and "is kept: more images of the others are copies of training images." in copying.sentence
