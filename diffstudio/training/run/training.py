@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 from diffstudio.errors import DiffstudioError, Diverged, Interrupted
@@ -179,11 +179,11 @@ class Training:
     def _reserve_comparison(self, seconds_of_sheets: float) -> None:
         """Reserve time to compare checkpoints at the end, by what two sample sheets took, while there are two of them."""
         step = self._trainer.step_number
-        images = (
-            self._comparison.images(self.clock.steps(step)) if self._assessment.best_step not in (None, step) else 0
-        )
+        two = self.clock.timed and self._assessment.best_step not in (None, step)
+        images = self._comparison.images(self.clock.steps(step)) if two else 0
         of_one = seconds_of_sheets / (2 * max(1, self._recipe.sample_count))
-        self.clock.comparison_seconds = 2 * images * of_one
+        with suppress(DiffstudioError):  # what cannot be read is said at the end
+            self.clock.comparison_seconds = self._comparison.seconds(images, of_one)
 
     def _early_end(self) -> RunEarlyDecay | RunEarlyStop | None:
         """The decision to end before the run's time, once the held-out loss has not fallen for long.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +45,15 @@ def images_to_compare(run: RunRecipe, steps: int) -> int:
     return min(MOST_IMAGES, affordable) if affordable >= FEWEST_IMAGES else 0
 
 
+@dataclass(frozen=True, slots=True)
+class _Real:
+    """The held-out images, by their features [N,D], and how long it took to compute these."""
+
+    network: FeatureNetwork
+    features: NDArray[np.float32]
+    seconds: float
+
+
 class CheckpointComparison:
     """Images of each checkpoint, with the same seeds and the prompts of held-out images, compared with these images."""
 
@@ -75,27 +87,40 @@ class CheckpointComparison:
         kept = pixel_file.trained_steps(run.latest_checkpoint)
         return found if kept is None else {kept: run.latest_checkpoint} | found
 
+    def seconds(self, images: int, seconds_of_one: float) -> float:
+        """How long it takes to draw and judge so many images of each of two checkpoints, if drawing one takes so long.
+
+        The first call measures it with the held-out images. DiffstudioError: the feature network cannot be read.
+        """
+        return 2 * images * (seconds_of_one + self._real.seconds / len(self._real.features)) if images else 0.0
+
+    @cached_property
+    def _held_out(self) -> NDArray[np.int64]:
+        held_out = self._context.dataset.held_out_indices
+        return held_out[evenly_spaced(len(held_out), MOST_HELD_OUT)]
+
+    @cached_property
+    def _real(self) -> _Real:
+        images = self._context.dataset.batch(self._held_out, usual_size=True)
+        network, started = _feature_network(images.shape[1]), time.perf_counter()
+        features = _features(network, images)
+        return _Real(network, features, time.perf_counter() - started)
+
     def _judge(self, files: Mapping[int, Path], count: int, before_call: Callable[[], None]) -> list[JudgedCheckpoint]:
         """Those with finite images."""
-        dataset = self._context.dataset
-        held_out = dataset.held_out_indices
-        held_out = held_out[evenly_spaced(len(held_out), MOST_HELD_OUT)]
-        real = dataset.batch(held_out, usual_size=True)
-        network = _feature_network(real.shape[1])
-        real_features, prompts = _features(network, real), self._prompts(held_out, count)
-        judged = []
+        real, prompts, judged = self._real, self._prompts(count), []
         for step, file in files.items():
             images = self._draw(file, prompts, before_call)
             if not bool(torch.isfinite(images).all()):
                 continue
             copies = self._metrics().copies(images)
-            distance = energy_distance(real_features, _features(network, images))
+            distance = energy_distance(real.features, _features(real.network, images))
             judged.append(JudgedCheckpoint(step, distance, len(copies.copied) if copies is not None else 0))
         return judged
 
-    def _prompts(self, held_out: NDArray[np.int64], count: int) -> tuple[str, ...]:
+    def _prompts(self, count: int) -> tuple[str, ...]:
         dataset = self._context.dataset
-        chosen = [int(held_out[index % len(held_out)]) for index in range(count)]
+        chosen = [int(self._held_out[index % len(self._held_out)]) for index in range(count)]
         match self._context.recipe.network.conditioning:
             case Conditioning.TEXT:
                 return tuple(dataset.captions[index] for index in chosen)
