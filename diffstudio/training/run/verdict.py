@@ -82,7 +82,7 @@ def _judge(evidence: Evidence) -> tuple[Outcome, str]:
     if _copies(evidence):
         several = len(set(evidence.copied_images))
         return Outcome.COPYING, (
-            f"It is copying: {_of_samples(evidence.copied, evidence.samples)} near-copies of training images "
+            f"It is copying: {_near_copies(evidence.copied, evidence.samples)} "
             f"({several:,} different one{'' if several == 1 else 's'}). {_instead_of_copies(evidence)}"
         )
     if evidence.cross is not None:
@@ -288,8 +288,10 @@ def _copies(evidence: Evidence) -> bool:
     return is_copying(evidence.copied, evidence.samples)
 
 
-def _of_samples(count: int, samples: int) -> str:
-    return f"{count:,} of {samples:,} samples {'is' if count == 1 else 'are'}"
+def _near_copies(count: int, samples: int) -> str:
+    """`1 of 16 samples is a near-copy of a training image`."""
+    of = "is a near-copy of a training image" if count == 1 else "are near-copies of training images"
+    return f"{count:,} of {samples:,} samples {of}"
 
 
 def _instead_of_copies(evidence: Evidence) -> str:
@@ -336,7 +338,7 @@ def _evidence(evidence: Evidence) -> list[str]:
             text += f"; {evidence.training_loss:.4f} on as many training images"
         found.append(f"{text}{_beside_baseline(evidence.baseline)}.")
     if evidence.samples:
-        text = f"{_of_samples(evidence.copied, evidence.samples)} near-copies of training images"
+        text = _near_copies(evidence.copied, evidence.samples)
         if evidence.copied_at_start:
             text += f"; {evidence.copied_at_start:,} were before each image was seen once"
         found.append(f"{text}.")
