@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -51,7 +52,7 @@ class Trainer:
         self.step_number = 0  # number of steps done
         self.elapsed_seconds = 0.0  # of all processes of the run, without the time it was paused or waited
         self.progress = 0.0  # the share of the run that is done, where its length is a time
-        self.time_share = 1.0  # of that time it takes, once its learning rate began to fall early
+        self.ends_after = math.inf  # seconds of training, once its learning rate began to fall early
         self.rate_scale = 1.0  # factor of all learning rates, below 1 after a roll-back
         self.held_out_losses: list[tuple[int, float]] = []  # step and loss
         self.fingerprint: str | None = None  # of the dataset that the run started with
@@ -156,7 +157,7 @@ class Trainer:
             "elapsed_seconds": self.elapsed_seconds,
             "fingerprint": self.fingerprint,
             "progress": self.progress,
-            "time_share": self.time_share,
+            "ends_after": self.ends_after,
             "rate_scale": self.rate_scale,
             "held_out_losses": self.held_out_losses,
         } | parts
@@ -201,5 +202,5 @@ class Trainer:
         self.step_number, self.elapsed_seconds = step, float(elapsed_seconds)
         self.fingerprint = state["fingerprint"]
         self.progress, self.rate_scale = float(state.get("progress", 0.0)), float(state.get("rate_scale", 1.0))
-        self.time_share = float(state.get("time_share", 1.0))
+        self.ends_after = float(state.get("ends_after", math.inf))
         self.held_out_losses = [(int(at), float(loss)) for at, loss in state.get("held_out_losses", ())]

@@ -347,7 +347,7 @@ def trained_steps(path: Path) -> int | None:
     """The steps of the run up to the checkpoint in this file; None if it cannot be read or does not say them."""
     try:
         steps = read_checkpoint(path).json("run")["steps"]
-    except (DiffstudioError, KeyError):
+    except (DiffstudioError, KeyError, TypeError):
         return None
     return steps if type(steps) is int else None
 

@@ -124,6 +124,8 @@ class RunHistory:
                     self._verdicts.append(event)
                 case RunCheckpoint():
                     self._checkpoints.append(event)
+                    if event.best:  # what was chosen before is not the one to generate with any more
+                        self._decisions = [one for one in self._decisions if not isinstance(one, RunCheckpointChosen)]
                 case RunRolledBack():
                     self._drop_after(event.step)
                     self._decisions.append(event)

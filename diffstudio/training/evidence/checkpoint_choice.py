@@ -42,7 +42,7 @@ class CheckpointChoice:
     def by_images(cls, judged: Sequence[JudgedCheckpoint], images: int, lowest_loss: int) -> CheckpointChoice:
         """The nearest to the held-out images of those that do not copy; where all do, the one with the fewest copies."""
         honest = [one for one in judged if not is_copying(one.copied, images)]
-        chosen = min(honest, key=_distance) if honest else min(judged, key=lambda one: one.copied)
+        chosen = min(honest, key=_distance) if honest else min(judged, key=lambda one: (one.copied, one.distance))
         return cls(tuple(sorted(judged, key=lambda one: one.step)), images, lowest_loss, chosen.step)
 
     @classmethod
@@ -62,19 +62,23 @@ class CheckpointChoice:
     def reason(self) -> str:
         """A clause that says why the chosen one is kept."""
         if self.by_copies:
-            return "more images of the others are copies of training images"
-        return "its images are nearest to the held-out ones"
+            return "images of another are nearer to the held-out ones, but more of them are copies of training images"
+        return f"its images are {'nearer' if len(self.judged) == 2 else 'nearest'} to the held-out ones"
+
+    def was_made_at(self, step: int) -> bool:
+        """Whether it was made after this step, and not before the run was continued."""
+        return self.judged[-1].step == step
 
     @property
     def sentence(self) -> str:
         """What was chosen, why, and the numbers of each checkpoint."""
         compared = "; ".join(self._numbers(one) for one in self.judged)
-        return f"The checkpoint of step {self.chosen:,} is kept: {self.reason}. Of {self.images:,} images each: {compared}."
+        return f"The checkpoint of step {self.chosen:,} is kept: {self.reason}. With {self.images:,} images each, {compared}."
 
     def _numbers(self, one: JudgedCheckpoint) -> str:
-        where = f"step {one.step:,}" + (", lowest held-out loss" if one.step == self.lowest_loss else "")
+        where = f"step {one.step:,}" + (" (lowest held-out loss)" if one.step == self.lowest_loss else "")
         copies = "no copies" if not one.copied else f"{one.copied:,} near-cop{'y' if one.copied == 1 else 'ies'}"
-        return f"{where}: energy distance {one.distance:.4f}, {copies}"
+        return f"{where} has an energy distance of {one.distance:.4f} and {copies}"
 
 
 def _distance(one: JudgedCheckpoint) -> float:

@@ -29,6 +29,7 @@ class Assessment:
         self._losses: FixedLosses | None = None
         self.verdict: Verdict | None = None
         self._evidence: Evidence | None = None  # of `verdict`
+        self.choice: CheckpointChoice | None = None  # of the checkpoint to generate with, until there is a lower loss
         self._judged_step = -1  # of `verdict`
         self._copied_at_start: int | None = None
 
@@ -64,6 +65,8 @@ class Assessment:
         trainer.held_out_losses = [one for one in trainer.held_out_losses if one[0] < trainer.step_number]
         lowest = min((loss for _, loss in trainer.held_out_losses if math.isfinite(loss)), default=math.inf)
         trainer.held_out_losses.append((trainer.step_number, losses.loss))
+        if losses.loss < lowest:
+            self.choice = None
         return RunHeldOut(
             trainer.step_number,
             losses.loss,
@@ -131,13 +134,15 @@ class Assessment:
             kind=trainer.objective.kind.value,
             diversity=covered,
             cross=_cross_validation(context),
+            choice=self.choice,
         )
         self._judged_step = trainer.step_number
         yield self._verdict_event()
 
     def judge_choice(self, choice: CheckpointChoice) -> Iterator[RunVerdict]:
         """The verdict again, once it is known which checkpoint is kept."""
-        if self._evidence is not None:
+        self.choice = choice
+        if self._evidence is not None and self._evidence.choice != choice:
             self._evidence = replace(self._evidence, choice=choice)
             yield self._verdict_event()
 

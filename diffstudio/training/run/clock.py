@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,12 +24,12 @@ _RESERVE_BEYOND = 1.2  # of what the last sheets and checkpoint took is reserved
 class RunClock:
     """Counts the seconds of training, which survive a kill in the state, and says how much of the run is done."""
 
-    def __init__(self, recipe: RunRecipe, elapsed_seconds: float, progress: float, time_share: float = 1.0) -> None:
+    def __init__(
+        self, recipe: RunRecipe, elapsed_seconds: float, progress: float, ends_after: float = math.inf
+    ) -> None:
         self._recipe = recipe
-        self.time_share = time_share  # of the run's time that it takes: below 1 once `begin_decay` shortened it
-        self.comparison_seconds = (
-            0.0  # for the comparison of checkpoints at the end, reserved like the files written there
-        )
+        self.ends_after = ends_after  # seconds of training, once `begin_decay` shortened the run
+        self.comparison_seconds = 0.0  # to compare checkpoints at the end, reserved like the files written there
         self._before = elapsed_seconds
         self._since = time.monotonic()
         self._stopped = False
@@ -77,23 +78,26 @@ class RunClock:
             return min(1.0, done / max(1, self._last_step - run.first_step))
         if done <= 0:
             return 0.0
-        budget, spent = self._budget, self.elapsed_seconds - run.first_seconds
-        training = max(budget / 2, budget - self._reserved(done, spent))
+        budget, spent = 60 * run.minutes, self._spent
+        training = min(self.ends_after, max(budget / 2, budget - self._reserved(done, spent)))
         self._progress = max(self._progress, min(1.0, spent / training))
         return self._progress
 
-    def begin_decay(self, step: int, decay_share: float) -> None:
+    def begin_decay(self, decay_share: float) -> None:
         """Shorten a run whose length is a time, so that its learning rate, which falls in its last `decay_share`, falls
         from now on.
         """
-        run, spent = self._recipe, self.elapsed_seconds - self._recipe.first_seconds
-        whole = spent / (1 - decay_share) + self._reserved(step - run.first_step, spent)
-        self.time_share = min(self.time_share, whole / (60 * run.minutes))
+        self.ends_after = min(self.ends_after, self._spent / (1 - decay_share))
 
     @property
-    def _budget(self) -> float:
-        """Seconds for the whole run, since it started or was last continued."""
-        return 60 * self._recipe.minutes * self.time_share
+    def seconds(self) -> float:
+        """What the run takes of its time, with what comes after the last step."""
+        return min(60 * self._recipe.minutes, self.ends_after + (self._reserve or 0.0) + self.comparison_seconds)
+
+    @property
+    def _spent(self) -> float:
+        """Seconds since the run started or was last continued."""
+        return self.elapsed_seconds - self._recipe.first_seconds
 
     def _reserved(self, done: int, spent: float) -> float:
         """Seconds for what comes after the last step."""
@@ -111,7 +115,7 @@ class RunClock:
     def left_seconds(self, step: int, seconds_per_step: float) -> float:
         if not self.timed:
             return max(0, self._last_step - step) * seconds_per_step
-        return max(0.0, self._budget - (self.elapsed_seconds - self._recipe.first_seconds))
+        return max(0.0, self.seconds - self._spent)
 
     def steps(self, step: int) -> int:
         """Of the whole run; an estimate where its length is a time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -182,7 +183,7 @@ def _continued(run: RunFolder, recipe: Recipe, trainer: Trainer, length: Length)
         end_step=step + (length.steps or 0) if recipe.run.end_step else 0,
         minutes=length.minutes or 0.0,
     )
-    trainer.progress, trainer.time_share = 0.0, 1.0
+    trainer.progress, trainer.ends_after = 0.0, math.inf
     continued = replace(recipe, run=settings)
     continued.write(run.recipe_file)
     return continued

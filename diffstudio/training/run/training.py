@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -49,14 +50,16 @@ class Training:
         self._recipe, self._trainer = context.recipe.run, context.trainer
         classes = context.dataset.classes if context.recipe.network.conditioning is Conditioning.CLASS else ()
         self._assessment = Assessment(context, classes)
+        self._assessment.choice = recorded_choice(context.run.events()[0], self._assessment.best_step)
         self._checkpointer = Checkpointer(context, self._assessment, classes)
         self._meter = StepMeter(self._recipe.batch)
         self._comparison = CheckpointComparison(context, classes, lambda: self._assessment.sample_metrics)
         self._divergence = DivergenceMonitor.restored(context.monitor)
         trainer = self._trainer
-        self.clock = RunClock(self._recipe, trainer.elapsed_seconds, trainer.progress, trainer.time_share)
+        self.clock = RunClock(self._recipe, trainer.elapsed_seconds, trainer.progress, trainer.ends_after)
         self._cadence = Cadence(self._recipe, self._progress())
         self._ended_early = context.ended_early
+        self._seconds_of_image = 0.0  # of a sample, drawn and judged
         self._batches = BatchesAhead(context.batches, context.trainer.device)
 
     def events(self) -> Iterator[RunEvent]:
@@ -160,6 +163,8 @@ class Training:
                 yield from checkpointer.save_checkpoint(self._assessment.held_out_loss, best=best)
             elif best or save:
                 yield from checkpointer.save_checkpoint(self._assessment.held_out_loss, best=best)
+        if samples_due and not last:
+            self._reserve_comparison()
         if self.clock.state_due():
             self.save_state(good=self.clock.timed and self._divergence.healthy)
 
@@ -174,24 +179,25 @@ class Training:
         self._checkpointer.samples = None
         now = self.clock.elapsed_seconds
         self._cadence.sampled(now - started, now)
-        self._reserve_comparison(now - started)
+        self._seconds_of_image = (now - started) / (2 * max(1, self._recipe.sample_count))  # there are two sheets
 
-    def _reserve_comparison(self, seconds_of_sheets: float) -> None:
-        """Reserve time to compare checkpoints at the end, by what two sample sheets took, while there are two of them."""
-        step = self._trainer.step_number
-        two = self.clock.timed and self._assessment.best_step not in (None, step)
-        images = self._comparison.images(self.clock.steps(step)) if two else 0
-        of_one = seconds_of_sheets / (2 * max(1, self._recipe.sample_count))
-        with suppress(DiffstudioError):  # what cannot be read is said at the end
-            self.clock.comparison_seconds = self._comparison.seconds(images, of_one)
+    def _reserve_comparison(self) -> None:
+        """Reserve time for comparing checkpoints at the end, by what the images of the sheets took."""
+        if self.clock.timed:
+            with suppress(DiffstudioError):  # what cannot be read is said at the end
+                steps = self.clock.steps(self._trainer.step_number)
+                self.clock.comparison_seconds = self._comparison.seconds(steps, self._seconds_of_image)
 
     def _early_end(self) -> RunEarlyDecay | RunEarlyStop | None:
         """The decision to end before the run's time, once the held-out loss has not fallen for long.
 
         The learning rate of a run whose length is a time falls first: images improve while it does, though the loss may
-        not. A run of so many steps, or at a constant rate, ends at once.
+        not. A run of so many steps, or at a constant rate, ends at once, and so does one whose rate falls already, if its
+        recipe sets the patience.
         """
         recipe, losses = self._recipe, self._trainer.held_out_losses
+        if not math.isinf(self.clock.ends_after):
+            return None  # it was shortened already
         patience = recipe.patience if recipe.patience >= 0 else DEFAULT_PATIENCE if self.clock.timed else 0
         best = self._assessment.best_step
         if not patience or best is None or losses[-1][0] != self._trainer.step_number:
@@ -204,16 +210,18 @@ class Training:
             return None
         step, optimiser = self._trainer.step_number, self._context.recipe.optimiser
         why = why_it_ends_early(kind, tuple(losses), best, since)
-        if not self.clock.timed or optimiser.decay is DecayName.CONSTANT or not optimiser.decay_share:
-            return RunEarlyStop(step, best, f"Ended early: {why}.")
-        if self._progress() >= 1 - optimiser.decay_share:
-            return None  # it falls already
-        self.clock.begin_decay(step, optimiser.decay_share)
-        self._trainer.time_share = self.clock.time_share
-        minutes = f"{recipe.minutes * self.clock.time_share:.1f} of {recipe.minutes:g} minutes"
-        return RunEarlyDecay(
-            step, best, f"The learning rate falls from now on, and the run ends after {minutes}: {why}."
-        )
+        falls = optimiser.decay is not DecayName.CONSTANT and optimiser.decay_share > 0
+        later = self._progress() < 1 - optimiser.decay_share
+        if self.clock.timed and falls and later:
+            self.clock.begin_decay(optimiser.decay_share)
+            self._trainer.ends_after, self._trainer.progress = self.clock.ends_after, self._progress()
+            minutes = (
+                f"{self.clock.seconds / 60:.{1 if self.clock.seconds >= 60 else 2}f} of {recipe.minutes:g} minutes"
+            )
+            return RunEarlyDecay(step, best, f"Shortened to {minutes}, and the learning rate falls until then: {why}.")
+        if recipe.patience < 0 and falls:
+            return None  # it falls already, and the run ends with it
+        return RunEarlyStop(step, best, f"Ended early: {why}.")
 
     def _roll_back(self, error: Diverged) -> Iterator[RunRolledBack]:
         """Go back to the last good state with a lower learning rate. The error itself after MOST_ROLL_BACKS of them."""
@@ -225,7 +233,7 @@ class Training:
         forget_after(run.ema_folder, trainer.step_number)
         trainer.rate_scale = scale
         trainer.elapsed_seconds, trainer.progress = self.clock.elapsed_seconds, self._progress()
-        trainer.time_share = self.clock.time_share
+        trainer.ends_after = self.clock.ends_after
         self._divergence = DivergenceMonitor()
         yield RunRolledBack(  # written before the state: a run that is killed in between reads it
             trainer.step_number,
@@ -255,30 +263,37 @@ class Training:
         )
 
     def _choose_checkpoint(self) -> Iterator[RunEvent]:
-        """Choose the checkpoint to generate with, by images. A stop leaves the one of the lowest held-out loss."""
-        trainer, lowest_loss = self._trainer, self._assessment.best_step
+        """Choose the checkpoint to generate with, by images; it stays the same where they are not compared."""
+        step, lowest_loss = self._trainer.step_number, self._assessment.best_step
         if lowest_loss is None:
             return
-        choice = recorded_choice(self._context.run.events()[0], trainer.step_number, lowest_loss)
-        if choice is None:
+        choice = self._assessment.choice
+        if choice is None or not choice.was_made_at(step):
             try:
                 choice = self._comparison.choose(lowest_loss, self._commands.check_between_calls)
             except Interrupted:
-                yield from self._commands.wait_while_paused(trainer.step_number, self.save_state)
-                if not self._commands.stopped:
+                yield from self._commands.wait_while_paused(step, self.save_state)
+                if self._commands.stopped:
+                    yield self._not_compared("the run was stopped before images were compared")
+                else:
                     yield from self._choose_checkpoint()
                 return
-            except DiffstudioError as error:
-                why = (
-                    f"The checkpoint of the lowest held-out loss is kept, because images could not be compared. {error}"
-                )
-                yield RunCheckpointChosen(trainer.step_number, lowest_loss, why, (), (), (), 0)
+            except (DiffstudioError, RuntimeError, MemoryError) as error:
+                yield self._not_compared(f"images could not be compared ({error})")
                 return
             if choice is None:
                 return
             self._checkpointer.keep(choice.chosen)
-            yield event_of(choice, trainer.step_number)
+            yield event_of(choice, step)
         yield from self._assessment.judge_choice(choice)
+
+    def _not_compared(self, why: str) -> RunCheckpointChosen:
+        lowest_loss = self._assessment.best_step
+        assert lowest_loss is not None
+        kept = self._comparison.kept(lowest_loss)
+        return RunCheckpointChosen(
+            self._trainer.step_number, kept, f"The checkpoint of step {kept:,} is kept: {why}.", (), (), (), 0
+        )
 
     def save_state(self, good: bool = False) -> None:
         """Write everything that resuming needs. StorageProblem when that fails."""

@@ -81,9 +81,9 @@ def _judge(evidence: Evidence) -> tuple[Outcome, str]:
         return Outcome.TOO_LITTLE, f"{what}: a model can only repeat it. Add different images."
     if _copies(evidence):
         several = len(set(evidence.copied_images))
+        different = f" ({several:,} different one{'' if several == 1 else 's'})" if several else ""
         return Outcome.COPYING, (
-            f"It is copying: {_near_copies(evidence.copied, evidence.samples)} "
-            f"({several:,} different one{'' if several == 1 else 's'}). {_instead_of_copies(evidence)}"
+            f"It is copying: {_near_copies(*_counted_copies(evidence))}{different}. {_instead_of_copies(evidence)}"
         )
     if evidence.cross is not None:
         return _by_cross_validation(evidence, evidence.cross)
@@ -285,7 +285,15 @@ def _different(evidence: Evidence) -> int:
 
 
 def _copies(evidence: Evidence) -> bool:
-    return is_copying(evidence.copied, evidence.samples)
+    return is_copying(*_counted_copies(evidence))
+
+
+def _counted_copies(evidence: Evidence) -> tuple[int, int]:
+    """Copies and samples of the weights of now, or of the checkpoint that was chosen at the end."""
+    choice = evidence.choice
+    if choice is not None and choice.was_made_at(evidence.step):
+        return choice.kept.copied, choice.images
+    return evidence.copied, evidence.samples
 
 
 def _near_copies(count: int, samples: int) -> str:
@@ -302,9 +310,6 @@ def _instead_of_copies(evidence: Evidence) -> str:
         )
     if _different(evidence) < FEWEST_IMAGES:
         return "So few images can hardly give anything else: add images."
-    choice = evidence.choice
-    if choice is not None and choice.chosen < evidence.step and not is_copying(choice.kept.copied, choice.images):
-        return f"The checkpoint of step {choice.chosen:,} is kept, which copies less. Train for fewer steps, or add images."
     return "Use an earlier checkpoint, train for fewer steps, or add images."
 
 

@@ -20,10 +20,20 @@ def test_copies_outweigh_a_smaller_distance() -> None:
 def test_the_sentence_has_the_numbers_of_each_and_which_has_the_lowest_loss() -> None:
     choice = CheckpointChoice.by_images([JudgedCheckpoint(2000, 0.1, 0), JudgedCheckpoint(100, 0.2, 3)], 256, 100)
     assert choice.sentence == (
-        "The checkpoint of step 2,000 is kept: its images are nearest to the held-out ones. Of 256 images each: step 100, "
-        "lowest held-out loss: energy distance 0.2000, 3 near-copies; step 2,000: energy distance 0.1000, no copies."
+        "The checkpoint of step 2,000 is kept: its images are nearer to the held-out ones. With 256 images each, step 100 "
+        "(lowest held-out loss) has an energy distance of 0.2000 and 3 near-copies; step 2,000 has an energy distance of "
+        "0.1000 and no copies."
     )
     assert not choice.by_copies and choice.kept.distance == 0.1
+    assert choice.was_made_at(2000) and not choice.was_made_at(2100)
     assert CheckpointChoice.from_json(asdict(choice)) == choice
     copying = CheckpointChoice.by_images([JudgedCheckpoint(2000, 0.1, 90), JudgedCheckpoint(100, 0.2, 3)], 256, 100)
-    assert copying.by_copies and "is kept: more images of the others are copies of training images." in copying.sentence
+    assert copying.by_copies and "but more of them are copies of training images" in copying.reason
+    three = [JudgedCheckpoint(2000, 0.1, 0), JudgedCheckpoint(100, 0.2, 3), JudgedCheckpoint(900, 0.3, 0)]
+    assert CheckpointChoice.by_images(three, 256, 100).reason == "its images are nearest to the held-out ones"
+
+
+def test_of_checkpoints_that_copy_equally_the_nearer_one_is_kept() -> None:
+    copying = [JudgedCheckpoint(100, 0.2, 30), JudgedCheckpoint(200, 0.1, 30)]
+    choice = CheckpointChoice.by_images(copying, 64, 100)
+    assert choice.chosen == 200 and not choice.by_copies

@@ -159,24 +159,23 @@ def test_the_rate_follows_the_time() -> None:
     assert multiplier_by_time(recipe, 500, 0.85) == pytest.approx(0.5) and multiplier_by_time(recipe, 500, 1.0) == 0.0
 
 
-def test_a_rate_that_falls_early_shortens_the_run_and_survives_a_kill(now: Time) -> None:
+@pytest.mark.parametrize("reserve", [12.0, 360.0], ids=["usual", "most of the time"])
+def test_a_rate_that_falls_early_shortens_the_run_and_survives_a_kill(now: Time, reserve: float) -> None:
     clock = RunClock(TEN_MINUTES, 0.0, 0.0)
-    with clock.final_work():
-        now.now += 10  # and 20 % more are reserved
-    now.now += 269
-    clock.begin_decay(1000, 0.3)
-    assert clock.progress(1000) == pytest.approx(0.7) and clock.time_share == pytest.approx((279 / 0.7 + 12) / 600)
-    resumed = RunClock(TEN_MINUTES, clock.elapsed_seconds, clock.progress(1000), clock.time_share)
-    with resumed.final_work():
-        now.now += 10
-    now.now += 279 / 0.7 - 279 - 11
-    assert resumed.progress(1400) == pytest.approx(1.0, abs=0.01) and resumed.progress(1400) < 1
-    assert resumed.left_seconds(1400, 0.0) == pytest.approx(13)
+    with clock.final_work():  # which took no time
+        pass
+    clock.comparison_seconds = reserve
+    now.now += 200
+    assert clock.progress(1000) < 0.7
+    clock.begin_decay(0.3)
+    assert clock.progress(1000) == pytest.approx(0.7) and clock.ends_after == pytest.approx(200 / 0.7)
+    assert clock.seconds == pytest.approx(min(600, 200 / 0.7 + reserve))
+    resumed = RunClock(TEN_MINUTES, clock.elapsed_seconds, clock.progress(1000), clock.ends_after)
+    assert resumed.progress(1000) == pytest.approx(0.7)
+    now.now += 200 / 0.7 - 201
+    assert 0.7 < resumed.progress(1400) < 1
     now.now += 2
     assert resumed.progress(1401) == 1.0
-    late = RunClock(TEN_MINUTES, 590.0, 0.98)
-    late.begin_decay(2000, 0.3)
-    assert late.time_share == 1.0  # never longer than was asked for
 
 
 def test_the_comparison_of_checkpoints_is_reserved(now: Time) -> None:

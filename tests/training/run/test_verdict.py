@@ -275,25 +275,28 @@ def chosen(of_lowest: JudgedCheckpoint, of_last: JudgedCheckpoint) -> Checkpoint
 def test_a_verdict_says_which_checkpoint_is_kept_and_why() -> None:
     last = verdict(evidence(losses=RISEN, choice=chosen(JudgedCheckpoint(400, 0.3, 0), JudgedCheckpoint(800, 0.2, 1))))
     assert last.outcome is Outcome.READY and last.best_step == 800 and "risen by 40%" in last.sentence
-    assert last.sentence.endswith(
-        "But the checkpoint of step 800 is kept: its images are nearest to the held-out ones."
-    )
+    assert last.sentence.endswith("But the checkpoint of step 800 is kept: its images are nearer to the held-out ones.")
     assert (
-        "The checkpoint of step 800 is kept: its images are nearest to the held-out ones. Of 256 images each: step 400, "
-        "lowest held-out loss: energy distance 0.3000, no copies; step 800: energy distance 0.2000, 1 near-copy."
+        "The checkpoint of step 800 is kept: its images are nearer to the held-out ones. With 256 images each, step 400 "
+        "(lowest held-out loss) has an energy distance of 0.3000 and no copies; step 800 has an energy distance of 0.2000 "
+        "and 1 near-copy."
     ) in last.evidence
-    lowest = verdict(
-        evidence(losses=RISEN, choice=chosen(JudgedCheckpoint(400, 0.2, 0), JudgedCheckpoint(800, 0.3, 0)))
-    )
-    assert lowest.best_step == 400 and "its images are nearest to the held-out ones. More" in lowest.sentence
+    of_lowest = chosen(JudgedCheckpoint(400, 0.2, 0), JudgedCheckpoint(800, 0.3, 0))
+    lowest = verdict(evidence(losses=RISEN, choice=of_lowest))
+    assert lowest.best_step == 400 and "its images are nearer to the held-out ones. More" in lowest.sentence
+
+
+def test_copies_of_the_checkpoint_that_is_kept_count() -> None:
     copies = chosen(JudgedCheckpoint(400, 0.3, 2), JudgedCheckpoint(800, 0.2, 90))
     kept = verdict(evidence(losses=RISEN, choice=copies))
-    assert kept.best_step == 400 and "is kept: more images of the others are copies" in kept.sentence
-    copying = verdict(evidence(losses=RISEN, copied=9, copied_images=("a.png",) * 9, choice=copies))
-    assert (
-        copying.outcome is Outcome.COPYING
-        and "The checkpoint of step 400 is kept, which copies less" in copying.sentence
-    )
+    assert kept.best_step == 400 and "is kept: images of another are nearer to the held-out ones, but" in kept.sentence
+    last_copies = evidence(step=800, losses=RISEN, copied=9, copied_images=("a.png",) * 9, choice=copies)
+    assert verdict(last_copies).outcome is Outcome.READY
+    assert verdict(replace(last_copies, step=900)).outcome is Outcome.COPYING  # it was continued
+    both = chosen(JudgedCheckpoint(400, 0.3, 60), JudgedCheckpoint(800, 0.2, 90))
+    copying = verdict(evidence(step=800, losses=RISEN, choice=both))
+    assert copying.outcome is Outcome.COPYING
+    assert "60 of 256 samples are near-copies of training images. Use an earlier" in copying.sentence
     assert Evidence.from_json(json.loads(json.dumps(evidence(choice=copies).to_json()))) == evidence(choice=copies)
 
 

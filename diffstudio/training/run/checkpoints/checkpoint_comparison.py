@@ -23,24 +23,24 @@ from diffstudio.training.evidence.checkpoint_choice import CheckpointChoice, Jud
 from diffstudio.training.evidence.evidence import SampleMetrics
 from diffstudio.training.recipe import RunRecipe
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
-from diffstudio.training.run.events import RunCheckpointChosen, RunEvent
-from diffstudio.training.run.sample_sheets import SampleSheetRenderer
+from diffstudio.training.run.events import RunCheckpoint, RunCheckpointChosen, RunEvent
+from diffstudio.training.run.sample_sheets import MOST_PROMPTS, SampleSheetRenderer
 from diffstudio.training.run.setup import RunContext
 
 MOST_IMAGES, FEWEST_IMAGES = 256, 64  # of each checkpoint
-FEWEST_HELD_OUT, MOST_HELD_OUT = 16, 500
+FEWEST_HELD_OUT, MOST_HELD_OUT = 16, 256
 _SHARE = 0.05  # of the calculations of the training that two checkpoints may take
 _CALLS_OF_A_STEP = 3  # a step costs about as much as three calls of the network with as many images
 _AT_ONCE = 32  # images, for features
 _FIRST_SEED = 10_000  # after the run's: not those of the sample sheets
 
 
-def images_to_compare(run: RunRecipe, steps: int) -> int:
-    """How many images of each of two checkpoints a run of so many steps compares; 0 where it can afford too few.
+def images_to_compare(run: RunRecipe, steps: int, checkpoints: int = 2) -> int:
+    """How many images of each of so many checkpoints a run of so many steps compares; 0 where it can afford too few.
 
     It depends on the steps, not on the time they took, so that a run repeated elsewhere chooses alike.
     """
-    calls = 2 * run.sample_steps * (1 if run.sample_guidance == 1 else 2)
+    calls = checkpoints * run.sample_steps * (1 if run.sample_guidance == 1 else 2)
     affordable = int(_SHARE * _CALLS_OF_A_STEP * steps * run.batch / calls)
     return min(MOST_IMAGES, affordable) if affordable >= FEWEST_IMAGES else 0
 
@@ -60,12 +60,15 @@ class CheckpointComparison:
     def __init__(self, context: RunContext, classes: tuple[str, ...], metrics: Callable[[], SampleMetrics]) -> None:
         self._context, self._classes, self._metrics = context, classes, metrics
 
-    def images(self, steps: int) -> int:
-        """How many of each checkpoint would be drawn after so many steps; 0: nothing is compared."""
+    def images(self, steps: int, checkpoints: int = 2) -> int:
+        """How many of each checkpoint are drawn when the run has done so many steps; 0: nothing is compared.
+
+        The steps since the run was last continued count.
+        """
         recipe, held_out = self._context.recipe, len(self._context.dataset.held_out_indices)
         if recipe.objective.kind is not ObjectiveName.DIFFUSION or held_out < FEWEST_HELD_OUT:
             return 0
-        return images_to_compare(recipe.run, steps)
+        return images_to_compare(recipe.run, steps - recipe.run.first_step, checkpoints)
 
     def choose(self, lowest_loss: int, before_call: Callable[[], None]) -> CheckpointChoice | None:
         """Compare the checkpoint of the lowest held-out loss, the last one, and the one that was chosen before the run was
@@ -75,11 +78,15 @@ class CheckpointComparison:
         """
         trainer = self._context.trainer
         files = self._files(lowest_loss, trainer.step_number)
-        count = self.images(trainer.step_number)
-        if len(files) < 2 or not count:
+        count = self.images(trainer.step_number, len(files)) if len(files) > 1 else 0
+        if not count:
             return None
         judged = self._judge(files, count, before_call)
         return CheckpointChoice.by_images(judged, count, lowest_loss) if len(judged) > 1 else None
+
+    def kept(self, lowest_loss: int) -> int:
+        """The step of the checkpoint to generate with."""
+        return pixel_file.trained_steps(self._context.run.latest_checkpoint) or lowest_loss
 
     def _files(self, *steps: int) -> dict[int, Path]:
         run = self._context.run
@@ -87,11 +94,12 @@ class CheckpointComparison:
         kept = pixel_file.trained_steps(run.latest_checkpoint)
         return found if kept is None else {kept: run.latest_checkpoint} | found
 
-    def seconds(self, images: int, seconds_of_one: float) -> float:
-        """How long it takes to draw and judge so many images of each of two checkpoints, if drawing one takes so long.
+    def seconds(self, steps: int, seconds_of_one: float) -> float:
+        """How long two checkpoints take after so many steps, if drawing an image takes so long.
 
-        The first call measures it with the held-out images. DiffstudioError: the feature network cannot be read.
+        The first call measures the features with the held-out images. DiffstudioError: the feature network cannot be read.
         """
+        images = self.images(steps)
         return 2 * images * (seconds_of_one + self._real.seconds / len(self._real.features)) if images else 0.0
 
     @cached_property
@@ -101,9 +109,10 @@ class CheckpointComparison:
 
     @cached_property
     def _real(self) -> _Real:
-        images = self._context.dataset.batch(self._held_out, usual_size=True)
-        network, started = _feature_network(images.shape[1]), time.perf_counter()
-        features = _features(network, images)
+        dataset, started = self._context.dataset, time.perf_counter()
+        network = _feature_network(dataset.channels, self._context.trainer.device)
+        parts = np.array_split(self._held_out, -(-len(self._held_out) // _AT_ONCE))
+        features = extract(network, (dataset.batch(part, usual_size=True).float() for part in parts))
         return _Real(network, features, time.perf_counter() - started)
 
     def _judge(self, files: Mapping[int, Path], count: int, before_call: Callable[[], None]) -> list[JudgedCheckpoint]:
@@ -114,7 +123,7 @@ class CheckpointComparison:
             if not bool(torch.isfinite(images).all()):
                 continue
             copies = self._metrics().copies(images)
-            distance = energy_distance(real.features, _features(real.network, images))
+            distance = energy_distance(real.features, extract(real.network, images.split(_AT_ONCE)))
             judged.append(JudgedCheckpoint(step, distance, len(copies.copied) if copies is not None else 0))
         return judged
 
@@ -133,7 +142,8 @@ class CheckpointComparison:
         """Images [N,C,S,S], on the CPU."""
         context = self._context
         network = pixel_file.load(checkpoint).network.to(context.trainer.device)
-        at_once, parts = max(1, context.recipe.run.batch), []
+        at_once = max(1, min(MOST_PROMPTS, context.recipe.run.batch // context.trainer.team.world))
+        parts = []
         for first in range(0, len(prompts), at_once):
             renderer = SampleSheetRenderer(
                 context.recipe,
@@ -161,10 +171,12 @@ def event_of(choice: CheckpointChoice, step: int) -> RunCheckpointChosen:
     )
 
 
-def recorded_choice(events: Sequence[RunEvent], step: int, lowest_loss: int) -> CheckpointChoice | None:
-    """The choice that was recorded at this step, by a process that ended after it."""
+def recorded_choice(events: Sequence[RunEvent], lowest_loss: int | None) -> CheckpointChoice | None:
+    """The choice that stands: the last one, unless there was a lower held-out loss after it, or there is none any more."""
     for event in reversed(events):
-        if isinstance(event, RunCheckpointChosen) and event.step == step and event.steps:
+        if isinstance(event, RunCheckpoint) and event.best:
+            return None
+        if isinstance(event, RunCheckpointChosen) and event.steps and lowest_loss is not None:
             judged = zip(event.steps, event.distances, event.copied, strict=True)
             return CheckpointChoice(
                 tuple(JudgedCheckpoint(*one) for one in judged), event.images, lowest_loss, event.chosen
@@ -172,10 +184,6 @@ def recorded_choice(events: Sequence[RunEvent], step: int, lowest_loss: int) -> 
     return None
 
 
-def _feature_network(channels: int) -> FeatureNetwork:
+def _feature_network(channels: int, device: torch.device) -> FeatureNetwork:
     """The one that was trained on photographs for grey and colour images, one with random weights for others."""
-    return imagenet_network() if channels in (1, 3) else random_network(channels)
-
-
-def _features(network: FeatureNetwork, images: Tensor) -> NDArray[np.float32]:
-    return extract(network, images.float().split(_AT_ONCE))
+    return imagenet_network(device) if channels in (1, 3) else random_network(channels)

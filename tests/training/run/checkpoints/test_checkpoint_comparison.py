@@ -95,22 +95,33 @@ def test_a_finished_run_that_is_resumed_does_not_compare_again(
 
 def test_a_run_that_goes_on_compares_with_the_one_it_kept(long: Recipe, pictures: Path, tmp_path: Path) -> None:
     run = trained(long, pictures, tmp_path / "run")
-    train(run.path, resume=True, steps=10)
+    train(run.path, resume=True, steps=80)
     chosen = events_of(run, RunCheckpointChosen)[-1]
-    assert isinstance(chosen, RunCheckpointChosen) and chosen.step == 90 and chosen.steps == (4, 80, 90)
+    assert isinstance(chosen, RunCheckpointChosen) and chosen.step == 160 and chosen.steps == (4, 80, 160)
+
+
+def test_a_continued_run_that_compares_nothing_keeps_the_one_it_has(
+    long: Recipe, pictures: Path, tmp_path: Path
+) -> None:
+    run = trained(long, pictures, tmp_path / "run")
+    train(run.path, resume=True, steps=2)
+    finished = run.events()[0][-1]
+    assert isinstance(finished, RunFinished) and finished.step == 82 and finished.best_step == 80
+    assert pixel_file.trained_steps(run.latest_checkpoint) == 80
+    assert all(event.best_step == 80 for event in events_of(run, RunVerdict)[-2:])  # type: ignore[union-attr]
 
 
 def test_without_the_feature_network_the_lowest_loss_decides_and_it_is_said(
     long: Recipe, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def missing() -> None:
+    def missing(_: object) -> None:
         raise CheckpointMissing("The network that images are compared with is missing", "it cannot be read")
 
     monkeypatch.setattr(checkpoint_comparison, "imagenet_network", missing)
     run = trained(long, pictures, tmp_path / "run")
     (chosen,) = events_of(run, RunCheckpointChosen)
     assert isinstance(chosen, RunCheckpointChosen) and chosen.chosen == 4 and not chosen.steps
-    assert "could not be compared" in chosen.why and "is missing" in chosen.why
+    assert "images could not be compared" in chosen.why and "is missing" in chosen.why
     assert pixel_file.trained_steps(run.latest_checkpoint) == 4
     assert isinstance(run.events()[0][-1], RunFinished)
 
@@ -137,7 +148,9 @@ def test_a_stop_while_they_are_compared_leaves_the_lowest_loss_and_a_pause_waits
     finished = run.events()[0][-1]
     kept = 4 if command is Command.STOP else 80
     assert isinstance(finished, RunFinished) and finished.best_step == kept
-    assert len(events_of(run, RunCheckpointChosen)) == (command is Command.PAUSE)
+    (chosen,) = events_of(run, RunCheckpointChosen)
+    assert isinstance(chosen, RunCheckpointChosen) and chosen.chosen == kept
+    assert bool(chosen.steps) == (command is Command.PAUSE) == ("was stopped" not in chosen.why)
     assert pixel_file.trained_steps(run.latest_checkpoint) == kept
 
 
@@ -148,7 +161,7 @@ def test_the_learning_rate_falls_early_where_the_loss_no_longer_does(
     recipe = replace(long, run=replace(long.run, minutes=0.1, schedule="time", patience=2))
     run = trained(recipe, pictures, tmp_path / "run")
     (decision,) = events_of(run, RunEarlyDecay)
-    assert isinstance(decision, RunEarlyDecay) and "The learning rate falls from now on" in decision.why
+    assert isinstance(decision, RunEarlyDecay) and "and the learning rate falls until then" in decision.why
     steps = [event for event in events_of(run, RunStep) if isinstance(event, RunStep)]
     assert not events_of(run, RunEarlyStop) and steps[-1].progress == 1
     rates = [event.learning_rate for event in steps]

@@ -7,6 +7,7 @@ import pytest
 
 from diffstudio.studio.runs.history import HistoryView, RunHistory
 from diffstudio.training.run.events import (
+    RunCheckpoint,
     RunCheckpointChosen,
     RunDiversity,
     RunEarlyDecay,
@@ -59,6 +60,8 @@ def test_the_checkpoint_that_is_kept_is_marked(chosen: int, marks: tuple[tuple[f
     run.take([RunEarlyDecay(8, 6, "it no longer falls")])
     run.take([RunCheckpointChosen(10, chosen, "nearer", (6, 10), (0.2, 0.3), (0, 0), 256)])
     assert chart_of(ChartKind.LOSS, run.view()).marks == ((8.0, "rate falls early"), *marks)
+    run.take([RunHeldOut(14, 0.2), RunCheckpoint(14, "checkpoints/00000014.safetensors", 0.2, True)])  # trained longer
+    assert chart_of(ChartKind.LOSS, run.view()).marks == ((8.0, "rate falls early"), (14.0, "best"))
 
 
 def test_the_upper_level_has_a_line_of_its_own_and_other_runs_are_compared_by_their_base() -> None:
