@@ -184,7 +184,7 @@ class Training:
     def _reserve_comparison(self) -> None:
         """Reserve time for comparing checkpoints at the end, by what the images of the sheets took."""
         if self.clock.timed:
-            with suppress(DiffstudioError):  # what cannot be read is said at the end
+            with suppress(DiffstudioError, RuntimeError, MemoryError):  # said at the end
                 steps = self.clock.steps(self._trainer.step_number)
                 self.clock.comparison_seconds = self._comparison.seconds(steps, self._seconds_of_image)
 
