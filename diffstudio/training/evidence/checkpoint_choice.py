@@ -1,7 +1,7 @@
 """Which checkpoint of a run to generate with, by the images of each: a pure function of what they showed.
 
-The held-out loss of a diffusion model does not tell it. It is often lowest about when the learning rate begins to fall;
-while it falls, that loss may rise and the images still get nearer to held-out ones, without copies.
+The held-out loss of a diffusion model does not tell which is best. It is often lowest when the learning rate begins to fall.
+From then on that loss may rise while the images still get nearer to held-out ones, without being copies.
 """
 
 from __future__ import annotations

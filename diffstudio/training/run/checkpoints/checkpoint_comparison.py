@@ -172,7 +172,7 @@ def event_of(choice: CheckpointChoice, step: int) -> RunCheckpointChosen:
 
 
 def recorded_choice(events: Sequence[RunEvent], lowest_loss: int | None) -> CheckpointChoice | None:
-    """The choice that stands: the last one, unless there was a lower held-out loss after it, or there is none any more."""
+    """The last choice that was recorded; None if the held-out loss has reached a new minimum since, or was never measured."""
     for event in reversed(events):
         if isinstance(event, RunCheckpoint) and event.best:
             return None

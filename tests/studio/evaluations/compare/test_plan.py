@@ -18,6 +18,7 @@ from diffstudio.training.data.folder_report import FolderReport, ImageRecord
 from diffstudio.training.data.split import count_held_out
 from diffstudio.training.recipe_choice import named_recipes, read_choice
 from diffstudio.training.run.events import (
+    RunEarlyDecay,
     RunEarlyStop,
     RunFailed,
     RunFinished,
@@ -164,6 +165,8 @@ def test_the_history_of_a_run() -> None:
     )
     assert found.loss == ((0.5, 1.5), (0.5, 0.25)) and found.held_out == ((0.5,), (0.6,))
     assert found.sentence() == "1 roll-back, resumed once, Ended early: no lower." and not found.is_stable
+    shortened = history([started, step, RunEarlyDecay(10, 5, "Shortened to 8.1 of 10 minutes."), again])
+    assert shortened.ended == "Shortened to 8.1 of 10 minutes." and shortened.is_stable
     failed = history([started, step, RunFailed(10, "Out of memory.")])
     assert failed.ended == "Failed: Out of memory." and not failed.is_stable
     assert history([]).sentence() == "no roll-backs" and history([]).is_stable
