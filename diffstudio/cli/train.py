@@ -291,6 +291,10 @@ class _TrainingProgress:
                 if sys.stderr.isatty() or time.monotonic() - self._last >= 30:
                     self._last = time.monotonic()
                     progress(f"decoding image {done:,} of {images:,}", last=done == images)
+            case run.RunComparing(done=done, images=images):
+                if sys.stderr.isatty() or done in (0, images) or time.monotonic() - self._last >= 30:
+                    self._last = time.monotonic()
+                    progress(f"comparing checkpoints, image {done:,} of {images:,}", last=done == images)
             case run.RunStarted(why=why, images=images, parameters=parameters, objective=objective):
                 self._measure = held_out_measure(objective).removeprefix("the ")
                 self._line(f"{images:,} image{'s' if images != 1 else ''}, {parameters / 1e6:.1f} M parameters. {why}")

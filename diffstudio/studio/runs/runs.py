@@ -57,6 +57,7 @@ class RunSummary:
     waiting: str = ""  # what it waits for, while it waits: `waiting for 1 more machine`
     join_command: str = ""  # while it waits for machines: to enter on each of them
     image_folder: Path | None = None  # of its training images
+    compared: float | None = None  # the share of the images that choose a checkpoint at the end, 0 to 1
     prepared: float | None = None  # the share of its images that is decoded, 0 to 1, during preparation
     created: float = 0.0  # seconds since the epoch; later for each new run, however the clock was set
     checkpoint: Path | None = None  # the newest one to generate from, once it exists
@@ -168,6 +169,7 @@ class Runs:
                 join_command=waiting.join_command if waiting is not None else "",
                 image_folder=_image_folder(run, launch),
                 prepared=progress.prepared if status is Status.STARTING else None,
+                compared=progress.compared if status in ALIVE else None,
                 created=_created(run, launch),
                 checkpoint=latest if latest.is_file() else None,
                 folds=progress.folds,

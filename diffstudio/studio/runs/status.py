@@ -9,6 +9,7 @@ from pathlib import Path
 from diffstudio.studio.runs.process import LOCK, Launch, is_locked, is_running
 from diffstudio.training.data.folder_report import count_of
 from diffstudio.training.run.events import (
+    RunComparing,
     RunCrossValidated,
     RunEvent,
     RunFailed,
@@ -63,6 +64,7 @@ class RunProgress:
     progress: float | None = None
     waiting: RunWaiting | None = None  # the last time that it waited
     prepared: float | None = None  # the share of its images that is decoded, 0 to 1, during preparation
+    compared: float | None = None  # the share of the images that choose a checkpoint at the end, 0 to 1
     folds: int = 0  # networks of the cross-validation that goes on; 0: none does
 
     def is_stale(self, run: RunFolder) -> bool:
@@ -78,6 +80,8 @@ class RunProgress:
         self.step = event.step
         if not isinstance(event, RunPaused | RunPreparing):
             self.prepared = None
+        if not isinstance(event, RunPaused | RunResumed | RunWaiting):
+            self.compared = event.done / max(1, event.images) if isinstance(event, RunComparing) else None
         match event:
             case RunPreparing():
                 self.status, self.prepared = Status.STARTING, event.done / max(1, event.images)

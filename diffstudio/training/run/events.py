@@ -17,6 +17,7 @@ its class. Fields with a default came later than the others: lines written befor
     rolled_back from_step, rate_scale, why
     early_decay best_step, why
     early_stop  best_step, why
+    comparing   done, pictures
     checkpoint_chosen  chosen, why, steps, distances, copied, pictures
     waiting     holder; machines, join_command
     paused, resumed, stopped
@@ -241,6 +242,16 @@ class RunEarlyDecay:
 
 
 @dataclass(frozen=True, slots=True)
+class RunComparing:
+    """After the last step, images of the checkpoints are being drawn, to choose one; once for each batch of them."""
+
+    event: ClassVar[str] = "comparing"
+    step: int
+    done: int
+    images: int  # of all checkpoints
+
+
+@dataclass(frozen=True, slots=True)
 class RunCheckpointChosen:
     """The checkpoint to generate with was chosen at the end of the run, by images of each that is named."""
 
@@ -317,6 +328,7 @@ RunEvent: TypeAlias = (
     | RunRolledBack
     | RunEarlyDecay
     | RunEarlyStop
+    | RunComparing
     | RunCheckpointChosen
     | RunPaused
     | RunResumed

@@ -270,7 +270,7 @@ class Training:
         choice = self._assessment.choice
         if choice is None or not choice.was_made_at(step):
             try:
-                choice = self._comparison.choose(lowest_loss, self._commands.check_between_calls)
+                choice = yield from self._comparison.choose(lowest_loss, self._commands.check_between_calls)
             except Interrupted:
                 yield from self._commands.wait_while_paused(step, self.save_state)
                 if self._commands.stopped:

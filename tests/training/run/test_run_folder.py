@@ -22,6 +22,7 @@ from diffstudio.training.run import run_folder
 from diffstudio.training.run.events import (
     RunCheckpoint,
     RunCheckpointChosen,
+    RunComparing,
     RunCrossValidated,
     RunDiversity,
     RunEarlyDecay,
@@ -57,6 +58,7 @@ ONE_OF_EACH: list[RunEvent] = [
     RunRolledBack(5, 10, 0.5, "The loss is NaN"),
     RunEarlyStop(10, 5, "The held-out loss has risen"),
     RunEarlyDecay(10, 5, "The learning rate falls from now on"),
+    RunComparing(10, 32, 512),
     RunCheckpointChosen(10, 5, "The checkpoint of step 5 is kept", (5, 10), (0.2, 0.3), (0, 1), 256),
     RunSamples(
         10, "samples/00000010-ema.png", "samples/00000010-raw.png", 4, 2, 64, ("ein Löwe", "赤いリンゴ", "a\nb\u2028c")

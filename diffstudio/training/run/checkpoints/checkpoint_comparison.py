@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from diffstudio.training.evidence.checkpoint_choice import CheckpointChoice, Jud
 from diffstudio.training.evidence.evidence import SampleMetrics
 from diffstudio.training.recipe import RunRecipe
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
-from diffstudio.training.run.events import RunCheckpoint, RunCheckpointChosen, RunEvent
+from diffstudio.training.run.events import RunCheckpoint, RunCheckpointChosen, RunComparing, RunEvent
 from diffstudio.training.run.sample_sheets import MOST_PROMPTS, SampleSheetRenderer
 from diffstudio.training.run.setup import RunContext
 
@@ -70,7 +70,9 @@ class CheckpointComparison:
             return 0
         return images_to_compare(recipe.run, steps - recipe.run.first_step, checkpoints)
 
-    def choose(self, lowest_loss: int, before_call: Callable[[], None]) -> CheckpointChoice | None:
+    def choose(
+        self, lowest_loss: int, before_call: Callable[[], None]
+    ) -> Generator[RunComparing, None, CheckpointChoice | None]:
         """Compare the checkpoint of the lowest held-out loss, the last one, and the one that was chosen before the run was
         continued; None if they are the same, or nothing is compared.
 
@@ -81,7 +83,7 @@ class CheckpointComparison:
         count = self.images(trainer.step_number, len(files)) if len(files) > 1 else 0
         if not count:
             return None
-        judged = self._judge(files, count, before_call)
+        judged = yield from self._judge(files, count, before_call)
         return CheckpointChoice.by_images(judged, count, lowest_loss) if len(judged) > 1 else None
 
     def kept(self, lowest_loss: int) -> int:
@@ -115,11 +117,19 @@ class CheckpointComparison:
         features = extract(network, (dataset.batch(part, usual_size=True).float() for part in parts))
         return _Real(network, features, time.perf_counter() - started)
 
-    def _judge(self, files: Mapping[int, Path], count: int, before_call: Callable[[], None]) -> list[JudgedCheckpoint]:
+    def _judge(
+        self, files: Mapping[int, Path], count: int, before_call: Callable[[], None]
+    ) -> Generator[RunComparing, None, list[JudgedCheckpoint]]:
         """Those with finite images."""
+        last, total = self._context.trainer.step_number, count * len(files)
+        yield RunComparing(last, 0, total)
         real, prompts, judged = self._real, self._prompts(count), []
-        for step, file in files.items():
-            images = self._draw(file, prompts, before_call)
+        for index, (step, file) in enumerate(files.items()):
+            parts = []
+            for part in self._draw(file, prompts, before_call):
+                parts.append(part)
+                yield RunComparing(last, index * count + sum(map(len, parts)), total)
+            images = torch.cat(parts)
             if not bool(torch.isfinite(images).all()):
                 continue
             copies = self._metrics().copies(images)
@@ -138,12 +148,11 @@ class CheckpointComparison:
             case Conditioning.NONE:
                 return ("",) * count
 
-    def _draw(self, checkpoint: Path, prompts: Sequence[str], before_call: Callable[[], None]) -> Tensor:
-        """Images [N,C,S,S], on the CPU."""
+    def _draw(self, checkpoint: Path, prompts: Sequence[str], before_call: Callable[[], None]) -> Iterator[Tensor]:
+        """Batches of images [B,C,S,S], on the CPU."""
         context = self._context
         network = pixel_file.load(checkpoint).network.to(context.trainer.device)
         at_once = max(1, min(MOST_PROMPTS, context.recipe.run.batch // context.trainer.team.world))
-        parts = []
         for first in range(0, len(prompts), at_once):
             renderer = SampleSheetRenderer(
                 context.recipe,
@@ -154,8 +163,7 @@ class CheckpointComparison:
                 context.dataset.size,
                 _FIRST_SEED + first,
             )
-            parts.append(renderer.draw(network, before_call).float().cpu())
-        return torch.cat(parts)
+            yield renderer.draw(network, before_call).float().cpu()
 
 
 def event_of(choice: CheckpointChoice, step: int) -> RunCheckpointChosen:

@@ -45,6 +45,8 @@ def status_line(summary: RunSummary) -> str:
             if summary.prepared >= 1:
                 return "Finding the fastest settings for this machine…"
             return f"Preparing images, {100 * summary.prepared:.0f} %…"
+        case Status.TRAINING if summary.compared is not None:
+            parts.append(f"comparing checkpoints, {100 * summary.compared:.0f} %")
         case Status.TRAINING if summary.steps and summary.step >= summary.steps and not summary.folds:
             parts.append("drawing final samples")
         case Status.TRAINING:
@@ -236,7 +238,7 @@ class RunView(QWidget):
         self.averages.setEnabled(has_averages)
         describe(self.averages, self.averages.text(), _AVERAGES_TIP if has_averages else _NO_AVERAGES)
         for button in (self.sample_now, self.save_now):
-            self.buttons.offer(button, training)
+            self.buttons.offer(button, training and summary.compared is None)
             button.setEnabled(not summary.folds)
         describe(self.sample_now, self.sample_now.text(), _NOT_IN_CROSS_VALIDATION if summary.folds else _SAMPLE_TIP)
         describe(self.save_now, self.save_now.text(), _NOT_IN_CROSS_VALIDATION if summary.folds else _SAVE_TIP)

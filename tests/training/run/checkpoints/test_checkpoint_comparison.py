@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from diffstudio.training.run.checkpoints import checkpoint_comparison
 from diffstudio.training.run.checkpoints.checkpoint_comparison import CheckpointComparison, images_to_compare
 from diffstudio.training.run.events import (
     RunCheckpointChosen,
+    RunComparing,
     RunEarlyDecay,
     RunEarlyStop,
     RunEvent,
@@ -75,6 +76,9 @@ def test_the_last_checkpoint_is_kept_where_its_images_are_nearer(long: Recipe, p
     (chosen,) = events_of(run, RunCheckpointChosen)
     assert isinstance(chosen, RunCheckpointChosen) and chosen.steps == (4, 80) and chosen.images >= 8
     assert chosen.chosen == 80 and chosen.distances[1] < chosen.distances[0]
+    progress = [(event.done, event.images) for event in run.events()[0] if isinstance(event, RunComparing)]
+    total = 2 * chosen.images
+    assert progress[0] == (0, total) and progress[-1] == (total, total) and progress == sorted(progress)
     assert pixel_file.trained_steps(run.latest_checkpoint) == 80
     assert run.latest_checkpoint.read_bytes() == run.checkpoint(80).read_bytes() and run.checkpoint(4).is_file()
     finished, verdicts = run.events()[0][-1], events_of(run, RunVerdict)
@@ -132,7 +136,7 @@ def test_a_stop_while_they_are_compared_leaves_the_lowest_loss_and_a_pause_waits
 ) -> None:
     real, path, asked = CheckpointComparison._draw, tmp_path / "run", list[Command]()
 
-    def interrupted(comparison: CheckpointComparison, *arguments: Any) -> Tensor:
+    def interrupted(comparison: CheckpointComparison, *arguments: Any) -> Iterator[Tensor]:
         if not asked:
             asked.append(command)
             RunFolder(path).send(command)
