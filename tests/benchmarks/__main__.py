@@ -28,7 +28,7 @@ from diffstudio.__main__ import ENVIRONMENT
 
 ROOT = Path(__file__).resolve().parents[2]
 BEGIN, END = "<!-- benchmarks -->", "<!-- /benchmarks -->"
-SIZES = {32: 64, 64: 64, 128: 16}  # px a side: pictures in a batch
+SIZES = {32: 64, 64: 64, 128: 16}  # px a side: images in a batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ def window_launch(home: Path, checkpoint: str) -> Iterator[Row]:
 def first_picture(home: Path, checkpoint: str) -> Iterator[Row]:
     runs = [measure(["-m", "tests.benchmarks.window", "picture", checkpoint], home) for _ in range(3)][1:]
     seconds = median(run.figures["seconds"] for run in runs)
-    yield Row("launch to the first picture on screen, 20 steps", f"{seconds:.1f} s", "4 s")
+    yield Row("launch to the first image on screen, 20 steps", f"{seconds:.1f} s", "4 s")
     out = home / "picture.png"
     begun = time.perf_counter()
     run = measure(
@@ -103,8 +103,8 @@ def first_picture(home: Path, checkpoint: str) -> Iterator[Row]:
         home,
     )
     yield Row("the same on the command line", f"{time.perf_counter() - begun:.1f} s")
-    yield Row("peak memory of making a picture, with the window", size(max(run.peak_bytes or 0 for run in runs)))
-    yield Row("peak memory of making a picture, command line", size(run.peak_bytes or 0))
+    yield Row("peak memory of generating an image, with the window", size(max(run.peak_bytes or 0 for run in runs)))
+    yield Row("peak memory of generating an image, command line", size(run.peak_bytes or 0))
 
 
 def steps(home: Path, checkpoint: str) -> Iterator[Row]:
@@ -116,7 +116,7 @@ def steps(home: Path, checkpoint: str) -> Iterator[Row]:
 
 
 def frames_generating(home: Path, checkpoint: str) -> Iterator[Row]:
-    yield frames("generating", "while pictures are made", home, checkpoint)
+    yield frames("generating", "while images are generated", home, checkpoint)
 
 
 def frames_training(home: Path, checkpoint: str) -> Iterator[Row]:
@@ -145,7 +145,7 @@ def training(home: Path, checkpoint: str) -> Iterator[Row]:
             home,
         )
         speed = median(event["pictures_per_second"] for event in events(run) if event["event"] == "step")
-        yield Row(f"training, {side} px, batch {batch}, the small network", f"{speed:.0f} pictures a second")
+        yield Row(f"training, {side} px, batch {batch}, the small network", f"{speed:.0f} images a second")
         yield Row(f"peak memory of that run, {side} px", size(measured.peak_bytes or 0))
 
 
@@ -157,7 +157,7 @@ def stable_diffusion(home: Path, checkpoint: str) -> Iterator[Row]:
     }
     load, lora, pictures = (found[what].figures for what in ("load", "lora", "pictures"))
     yield Row(
-        "Stable Diffusion 1.5, 256 px: a picture with previews, over diffusers' own without",
+        "Stable Diffusion 1.5, 256 px: an image with previews, over diffusers' own without",
         f"{pictures['ratio']:.2f} ({pictures['ours']:.1f} s)",
         "1.00",
     )
@@ -171,7 +171,7 @@ def stable_diffusion(home: Path, checkpoint: str) -> Iterator[Row]:
         f"{100 * lora['disk_ratio']:.1f} %, {100 * lora['cache_ratio']:.0f} % ({lora['attach']:.2f} s)",
         "5 %",
     )
-    yield Row("peak memory of making its pictures", size(found["pictures"].peak_bytes or 0))
+    yield Row("peak memory of generating its images", size(found["pictures"].peak_bytes or 0))
 
 
 def library(home: Path, checkpoint: str) -> Iterator[Row]:
@@ -259,7 +259,7 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("--readme", action="store_true", help="write the table into resources/manual/figures.md")
     parser.add_argument(
-        "--checkpoint", default="starter", help="what pictures are made with: `starter`, or the path of a file"
+        "--checkpoint", default="starter", help="what images are generated with: `starter`, or the path of a file"
     )
     parser.add_argument("--only", nargs="+", choices=MEASUREMENTS, default=list(MEASUREMENTS))
     arguments = parser.parse_args(argv)

@@ -47,7 +47,7 @@ class Timed:
 
 
 def step_and_preview(checkpoint: str) -> dict[str, float]:
-    """Medians over 60 steps of one picture, the first few left out."""
+    """Medians over 60 steps of one image, the first few left out."""
     model = loading.load(Library().find(checkpoint), devices.choose_device("auto"))
     timed: list[Timed] = []
 

@@ -1,7 +1,7 @@
 """`python -m tests.benchmarks.sd pictures|load|lora FOLDER`: Stable Diffusion 1.5 at its full size, with random
 weights.
 
-`pictures`: the time of a picture with previews on over that of diffusers' own pipeline, as it comes, without: the same
+`pictures`: the time of an image with previews on over that of diffusers' own pipeline, as it comes, without: the same
 weights, sampler, steps, size and precision, by turns. `load`: until every weight of a checkpoint was read once, over
 the same with nothing but safetensors, from the disk and from the system's cache of it. `lora`: attaching a LoRA of rank
 16 for all attention of the U-Net, over loading the checkpoint until every weight was read once, likewise. FOLDER is
@@ -98,7 +98,7 @@ def _random(module: Any) -> Any:
 
 
 class _Kept:
-    """In place of the gallery: both sides end with a picture in memory."""
+    """In place of the gallery: both sides end with an image in memory."""
 
     path = Path()
 

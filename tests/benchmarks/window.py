@@ -1,8 +1,8 @@
 """The real window, measured from inside: `python -m tests.benchmarks.window WHAT [CHECKPOINT [PICTURES RECIPE]]`.
 
 launch      from the start of the process to a window that is painted and takes a key
-picture     from there on to the first picture on screen, asked for by keys as soon as they are taken
-generating  the time between two frames that the window could draw, while pictures are made
+picture     from there on to the first image on screen, asked for by keys as soon as they are taken
+generating  the time between two frames that the window could draw, while images are generated
 training    the same while a run trains and its room is shown
 """
 
