@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,12 @@ from diffstudio.studio.jobs.job_records import REMOVED, RemovedJob
 from diffstudio.studio.jobs.recording import Recording, Replay
 from diffstudio.studio.jobs.waiting_jobs import RemovedJobs
 from diffstudio.studio.requests import GenerateRequest, UpscaleRequest
+from diffstudio.studio.runs.runs import RunSummary
+from diffstudio.training.run.run_folder import RunFolder, Status
 from diffstudio.ui.app import Desktop
 from diffstudio.ui.generate.queue.job_dialog import JobDialog, job_facts
 from diffstudio.ui.generate.upscale_dialog import UpscaleDialog
+from diffstudio.ui.widgets.helpers import ElidedLabel
 from tests.models.tiny import write_tiny_checkpoint
 from tests.ui.accessibility import accessibility_problems
 from tests.ui.desktop_helpers import PATIENCE_MS, EventRecorder, close_desktop, open_desktop
@@ -292,3 +296,15 @@ def test_what_can_be_brought_back_is_limited(qtbot: QtBot, opened: Callable[[], 
         queue._keep(RemovedJobs([removed], {job: Replay(Recording(), 1)}))
     assert [each.jobs[0].job for each in queue._removed] == list(range(10, 60))
     assert [list(each.replays) for each in queue._removed] == [[]] * 49 + [[59]]
+
+
+def test_the_queue_says_that_a_run_compares_its_checkpoints(opened: Callable[[], Desktop]) -> None:
+    desktop = opened()
+    training = RunSummary(RunFolder(Path("birds")), Status.TRAINING, step=80, steps=80, progress=1.0)
+    card = desktop.generate_room.right.training
+    for summary, text in (
+        (replace(training, step=40, progress=0.5, left_seconds=12.0), "training · 12 s left"),
+        (replace(training, compared=0.4), "comparing checkpoints"),
+    ):
+        desktop.jobs.show_training([summary])
+        assert text in [part.text() for part in card.findChildren(ElidedLabel)]

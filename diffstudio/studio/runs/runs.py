@@ -73,9 +73,11 @@ class RunSummary:
 
     @property
     def fraction(self) -> float:
-        """How much of the run is done, 0 to 1."""
+        """How much of the run is done, 0 to 1; of the comparison of its checkpoints, while that goes on."""
         if self.status is Status.FINISHED:
             return 1.0
+        if self.compared is not None:
+            return self.compared
         if self.progress is not None:
             return min(1.0, max(0.0, self.progress))
         return min(1.0, self.step / self.steps) if self.steps > 0 else 0.0
@@ -157,7 +159,7 @@ class Runs:
                 held_out=progress.held_out,
                 images_seen=progress.images_seen,
                 images_per_second=progress.images_per_second,
-                left_seconds=progress.left_seconds if status in ALIVE else None,
+                left_seconds=progress.left_seconds if status in ALIVE and progress.compared is None else None,
                 pid=pid,
                 verdict=verdict,
                 learned=progress.learned if status is Status.FINISHED else None,

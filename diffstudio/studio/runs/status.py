@@ -80,8 +80,7 @@ class RunProgress:
         self.step = event.step
         if not isinstance(event, RunPaused | RunPreparing):
             self.prepared = None
-        if not isinstance(event, RunPaused | RunResumed | RunWaiting):
-            self.compared = event.done / max(1, event.images) if isinstance(event, RunComparing) else None
+        self.compared = event.done / max(1, event.images) if isinstance(event, RunComparing) else None
         match event:
             case RunPreparing():
                 self.status, self.prepared = Status.STARTING, event.done / max(1, event.images)

@@ -243,7 +243,7 @@ class RunEarlyDecay:
 
 @dataclass(frozen=True, slots=True)
 class RunComparing:
-    """After the last step, images of the checkpoints are being drawn, to choose one; once for each batch of them."""
+    """After the last step, images of the checkpoints are being drawn, to choose one; before them and after each batch."""
 
     event: ClassVar[str] = "comparing"
     step: int

@@ -32,7 +32,7 @@ def status_text(summary: RunSummary) -> str:
             done = summary.prepared
             return "starting" if done is None or done >= 1 else f"preparing · {100 * done:.0f} %"
         case Status.TRAINING if summary.compared is not None:
-            return f"comparing · {100 * summary.compared:.0f} %"
+            return f"comparing · {percent}"
         case Status.FINISHED if summary.outcome in (Outcome.COPYING, Outcome.COLLAPSED):
             return f"finished · {summary.outcome}"
         case Status.FINISHED:

@@ -298,4 +298,4 @@ class JobController(QObject):
 
 
 def _state_of(run: RunSummary) -> str:
-    return run.waiting or str(run.status)
+    return run.waiting or ("comparing checkpoints" if run.compared is not None else str(run.status))

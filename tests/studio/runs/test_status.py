@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from diffstudio.studio.runs.status import RunProgress
 from diffstudio.training.run.events import (
     RunCheckpointChosen,
@@ -26,19 +28,25 @@ def after(folder: Path, *events: RunEvent) -> RunProgress:
     return progress
 
 
+COMPARING = RunComparing(80, 32, 512)
+
+
 def test_a_run_that_compares_checkpoints_says_how_far_it_is(tmp_path: Path) -> None:
     step = RunStep(80, 80, 640, 0.25, 1.5, 6e-4, 91.0, 7.0, 0.0)
-    progress = after(tmp_path, step)
-    assert progress.compared is None
-    for event in (RunComparing(80, 32, 512), RunPaused(80), RunResumed(80)):
-        RunFolder(tmp_path).append(event)
-        progress.read(RunFolder(tmp_path))
-        assert progress.compared == 1 / 16
-    assert progress.status is Status.TRAINING and progress.step == 80
+    assert after(tmp_path, step).compared is None
+    progress = after(tmp_path, COMPARING)
+    assert (progress.status, progress.step, progress.compared) == (Status.TRAINING, 80, 1 / 16)
 
 
-def test_it_no_longer_compares_once_one_is_chosen(tmp_path: Path) -> None:
-    chosen = RunCheckpointChosen(80, 4, "That of step 4 is kept", (4, 80), (0.2, 0.3), (0, 0), 256)
-    assert after(tmp_path, RunComparing(80, 512, 512), chosen).compared is None
-    finished = after(tmp_path, RunFinished(80, "checkpoints/latest.safetensors", True, "It is learning"))
-    assert finished.status is Status.FINISHED and finished.compared is None
+@pytest.mark.parametrize(
+    ("event", "status"),
+    [
+        (RunCheckpointChosen(80, 4, "That of step 4 is kept", (4, 80), (0.2, 0.3), (0, 0), 256), Status.TRAINING),
+        (RunFinished(80, "checkpoints/latest.safetensors", True, "It is learning"), Status.FINISHED),
+        (RunPaused(80), Status.PAUSED),
+        (RunResumed(80), Status.TRAINING),
+    ],
+)
+def test_whatever_follows_ends_the_comparison(event: RunEvent, status: Status, tmp_path: Path) -> None:
+    progress = after(tmp_path, RunStep(80, 80, 640, 0.25, 1.5, 6e-4, 91.0, 7.0, 0.0), COMPARING, event)
+    assert progress.compared is None and progress.status is status

@@ -230,7 +230,7 @@ class RunView(QWidget):
             part.setVisible(not (nothing_to_draw and not summary.alive))
         self._spacer.setVisible(nothing_to_draw and not summary.alive)
         self.buttons.offer(self.stop, summary.alive)
-        training = summary.status is Status.TRAINING
+        training = summary.status is Status.TRAINING and summary.compared is None  # it has steps to come
         can_go_on = summary.status in (Status.FINISHED, Status.STOPPED) and summary.run.state_file.exists()
         self.buttons.offer(self.longer, can_go_on)
         self.buttons.offer(self.start_from, summary.checkpoint is not None and not summary.alive)
@@ -238,7 +238,7 @@ class RunView(QWidget):
         self.averages.setEnabled(has_averages)
         describe(self.averages, self.averages.text(), _AVERAGES_TIP if has_averages else _NO_AVERAGES)
         for button in (self.sample_now, self.save_now):
-            self.buttons.offer(button, training and summary.compared is None)
+            self.buttons.offer(button, training)
             button.setEnabled(not summary.folds)
         describe(self.sample_now, self.sample_now.text(), _NOT_IN_CROSS_VALIDATION if summary.folds else _SAMPLE_TIP)
         describe(self.save_now, self.save_now.text(), _NOT_IN_CROSS_VALIDATION if summary.folds else _SAVE_TIP)

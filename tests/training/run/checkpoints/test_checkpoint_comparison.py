@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -130,18 +131,21 @@ def test_without_the_feature_network_the_lowest_loss_decides_and_it_is_said(
     assert isinstance(run.events()[0][-1], RunFinished)
 
 
+@pytest.mark.parametrize("batches", [0, 1])
 @pytest.mark.parametrize("command", [Command.STOP, Command.PAUSE])
 def test_a_stop_while_they_are_compared_leaves_the_lowest_loss_and_a_pause_waits(
-    command: Command, long: Recipe, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command, batches: int, long: Recipe, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, path, asked = CheckpointComparison._draw, tmp_path / "run", list[Command]()
 
     def interrupted(comparison: CheckpointComparison, *arguments: Any) -> Iterator[Tensor]:
-        if not asked:
-            asked.append(command)
-            RunFolder(path).send(command)
-            time.sleep(0.2)  # until the control file is read again
-        return real(comparison, *arguments)
+        for number, images in enumerate(chain([None], real(comparison, *arguments))):
+            if images is not None:
+                yield images
+            if number == batches and not asked:
+                asked.append(command)
+                RunFolder(path).send(command)
+                time.sleep(0.2)  # until the control file is read again
 
     def go_on(event: RunEvent) -> None:
         if isinstance(event, RunPaused):

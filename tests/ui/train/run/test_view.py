@@ -9,6 +9,7 @@ import pytest
 
 from diffstudio.studio.runs.runs import RunSummary
 from diffstudio.training.run.run_folder import RunFolder, Status
+from diffstudio.ui.train.room import TrainRoom
 from diffstudio.ui.train.run.view import status_line
 from diffstudio.ui.train.runs_list import status_text
 
@@ -25,9 +26,17 @@ TRAINING = RunSummary(
         (TRAINING, "Step 3,437 of 3,437  ·  drawing final samples", "training · 100 %"),
         (replace(TRAINING, compared=0.0), "Step 3,437 of 3,437  ·  comparing checkpoints, 0 %", "comparing · 0 %"),
         (replace(TRAINING, compared=0.4), "Step 3,437 of 3,437  ·  comparing checkpoints, 40 %", "comparing · 40 %"),
-        (replace(TRAINING, status=Status.PAUSED, compared=0.4), "Step 3,437 of 3,437  ·  paused", "paused · 100 %"),
+        (replace(TRAINING, status=Status.PAUSED), "Step 3,437 of 3,437  ·  paused", "paused · 100 %"),
         (replace(TRAINING, status=Status.STARTING, prepared=0.25), "Preparing images, 25 %…", "preparing · 25 %"),
     ],
 )  # fmt: skip
 def test_the_status_of_a_run(summary: RunSummary, line: str, card: str) -> None:
     assert (status_line(summary), status_text(summary)) == (line, card)
+
+
+def test_nothing_is_asked_of_a_run_that_compares_checkpoints(room: TrainRoom) -> None:
+    view = room.run_view
+    for summary, asked in ((TRAINING, True), (replace(TRAINING, compared=0.4), False)):
+        view.show_run(summary, None, "", has_prompts=True)
+        assert [button.isVisibleTo(view) for button in (view.sample_now, view.save_now, view.prompts)] == 3 * [asked]
+        assert view.stop.isVisibleTo(view)
