@@ -272,7 +272,8 @@ class Training:
             try:
                 choice = yield from self._comparison.choose(lowest_loss, self._commands.check_between_calls)
             except Interrupted:
-                yield from self._commands.wait_while_paused(step, self.save_state)
+                with self.clock.stopped():
+                    yield from self._commands.wait_while_paused(step, self.save_state)
                 if self._commands.stopped:
                     yield self._not_compared("the run was stopped before images were compared")
                 else:

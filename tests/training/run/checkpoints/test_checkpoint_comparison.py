@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from torch import Tensor
 
 from diffstudio.errors import CheckpointMissing
@@ -160,6 +161,31 @@ def test_a_stop_while_they_are_compared_leaves_the_lowest_loss_and_a_pause_waits
     assert isinstance(chosen, RunCheckpointChosen) and chosen.chosen == kept
     assert bool(chosen.steps) == (command is Command.PAUSE) == ("was stopped" not in chosen.why)
     assert pixel_file.trained_steps(run.latest_checkpoint) == kept
+
+
+def test_a_pause_while_they_are_compared_does_not_count_as_training(
+    long: Recipe, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, paused_at = tmp_path / "run", list[float]()
+
+    def elapsed() -> float:
+        return float(torch.load(RunFolder(path).state_file, weights_only=True)["elapsed_seconds"])
+
+    def paused(comparison: CheckpointComparison, *arguments: Any) -> Iterator[Tensor]:
+        RunFolder(path).send(Command.PAUSE)
+        time.sleep(0.2)  # until the control file is read again
+        return real(comparison, *arguments)
+
+    def stop_later(event: RunEvent) -> None:
+        if isinstance(event, RunPaused):
+            paused_at.append(elapsed())
+            time.sleep(0.5)
+            RunFolder(path).send(Command.STOP)
+
+    real = CheckpointComparison._draw
+    monkeypatch.setattr(CheckpointComparison, "_draw", paused)
+    trained(long, pictures, path, stop_later)
+    assert [elapsed()] == pytest.approx(paused_at, abs=0.1)
 
 
 def test_the_learning_rate_falls_early_where_the_loss_no_longer_does(
