@@ -21,7 +21,8 @@ def recommended_for(checkpoint: Checkpoint, *, fitted: bool = False) -> Family |
 
     Headers of checkpoints trained here hold `guidance` and, since version 0.2, `sampling`: sampler, spacing and steps.
     Values that cannot be used are ignored. With `fitted`, for those who make requests, fitted steps that are recommended
-    replace sampler, spacing and steps: a request carries their times (`studio.fitted_spacing`), others compute theirs.
+    replace sampler, spacing and steps: a request carries their times (`studio.fitted_spacing`), `sampling_values` has them
+    too, and evaluations compute theirs, so that checkpoints with and without fitted steps are measured alike.
     """
     usual = recommended_settings(checkpoint.family, checkpoint.edition, f"{checkpoint.path.stem} {checkpoint.title}")
     if usual is None or usual.one_call:
@@ -68,3 +69,24 @@ def recommended_values(checkpoint: Checkpoint, *, fitted: bool = False) -> dict[
     if usual is None:
         return {}
     return {"steps": usual.steps, "sampler": usual.sampler, "spacing": usual.spacing, "guidance": usual.guidance}
+
+
+def sampling_values(checkpoint: Checkpoint, *, steps: int = 0, sampler: str = "", spacing: str = "") -> dict[str, Any]:
+    """Fields of SampleOptions: what is given, and for the rest what Generate recommends, with the times of fitted steps.
+
+    Where no steps are fitted for what is given, the header's settings fill the rest. Empty for an unknown family.
+    """
+    usual = recommended_values(checkpoint)
+    if not usual:
+        return {}
+    given = {"steps": steps, "sampler": sampler, "spacing": spacing}
+    asked = {name: value for name, value in given.items() if value}
+    fitted = fitted_steps(checkpoint)
+    best = fitted.recommended
+    if spacing == SPACING or (not spacing and best is not None):
+        named = sampler or (best.sampler if best is not None else usual["sampler"])
+        ladder = fitted.of(named, steps or (best.steps if best is not None else usual["steps"]))
+        if ladder is not None:
+            found = {"steps": ladder.steps, "sampler": ladder.sampler, "spacing": SPACING, "times": ladder.times}
+            return usual | found | asked
+    return usual | asked

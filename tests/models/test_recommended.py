@@ -12,7 +12,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import PIXEL
 from diffstudio.models.fitted_steps.stored import store
 from diffstudio.models.library.records import read_checkpoint
-from diffstudio.models.recommended import recommended_for, recommended_values
+from diffstudio.models.recommended import recommended_for, recommended_values, sampling_values
 from tests.models.fitted_steps.some_ladders import ladder
 from tests.models.tiny import write_tiny_checkpoint
 
@@ -37,6 +37,33 @@ def test_recommended_steps_are_the_recommended_settings(own: Checkpoint) -> None
         "spacing": "fitted",
         "guidance": usual.guidance,
     }
+
+
+def test_sampling_takes_the_fitted_steps_that_are_recommended(own: Checkpoint) -> None:
+    usual = recommended_values(own)
+    assert sampling_values(own) == usual
+    assert sampling_values(own, steps=7, sampler="euler", spacing="karras") == usual | {
+        "steps": 7,
+        "sampler": "euler",
+        "spacing": "karras",
+    }
+    few, best = ladder("heun", 2), ladder("heun", 3, recommended=True)
+    store(own, [few, best, ladder("euler", 4)])
+    again = read_checkpoint(own.path)
+    fitted = {"steps": 3, "sampler": "heun", "spacing": "fitted", "times": best.times}
+    assert sampling_values(again) == usual | fitted
+    assert sampling_values(again, steps=2) == usual | fitted | {"steps": 2, "times": few.times}
+    assert sampling_values(again, sampler="euler", steps=4)["times"] == ladder("euler", 4).times
+    for nothing_fitted in ({"steps": 9}, {"spacing": "uniform"}, {"sampler": "euler"}):
+        values = sampling_values(again, **nothing_fitted)  # type: ignore[arg-type]
+        assert values == usual | nothing_fitted and "times" not in values
+
+
+def test_fitted_spacing_can_be_asked_for_where_it_is_not_recommended(own: Checkpoint) -> None:
+    store(own, [ladder("euler", 4)])
+    again = read_checkpoint(own.path)
+    assert sampling_values(again, steps=4, sampler="euler", spacing="fitted")["times"] == ladder("euler", 4).times
+    assert "times" not in sampling_values(again, steps=5, sampler="euler", spacing="fitted")
 
 
 def test_a_scale_that_no_number_holds_is_ignored(own: Checkpoint) -> None:

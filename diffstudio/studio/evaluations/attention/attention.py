@@ -26,7 +26,7 @@ from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
 from diffstudio.models.model import IN_A_PIPELINE, EncodedPrompt, Model
-from diffstudio.models.recommended import recommended_values
+from diffstudio.models.recommended import sampling_values
 from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.attention.prompts import MaskedPrompt, PromptWords, check_prompt, words_of
@@ -124,8 +124,7 @@ class _Following:
             picture = self._drawn("Generating", self.prompt, recording)
         seconds = time.perf_counter() - began
         maps = recording.maps.numpy()
-        times = self.model.times(self.options.steps, self.options.spacing, 1.0, self.options.width, self.options.height)
-        shares = [round(float(t) / float(self.model.schedule.t_max), 6) for t in times[: self.options.steps]]
+        shares = self._times()
         file = save_image(picture, self.request.out, "picture")
         followed = self._followed(picture, maps)
         self._write_arrays(picture, maps, shares)
@@ -149,6 +148,14 @@ class _Following:
             round(seconds, 3),
             self._notes(recording),
         )
+
+    def _times(self) -> list[float]:
+        """When each step begins, as a share of the largest time."""
+        steps, options = self.options.steps, self.options
+        if options.times:
+            return [round(time, 6) for time in options.times]
+        times = self.model.times(steps, options.spacing, 1.0, options.width, options.height)
+        return [round(float(t) / float(self.model.schedule.t_max), 6) for t in times[:steps]]
 
     def _followed(self, picture: NDArray[np.uint8], maps: NDArray[np.float32]) -> list[FollowedWord]:
         with np.errstate(all="ignore"):
@@ -257,16 +264,10 @@ def _layers_of(wanted: str, checkpoint: Checkpoint, model: Model) -> list[Attent
 
 
 def _options(request: AttentionRequest, checkpoint: Checkpoint, model: Model) -> SampleOptions:
-    usual = recommended_values(checkpoint)
+    values = sampling_values(checkpoint, steps=request.steps or 0)
+    if request.guidance is not None:
+        values["guidance"] = request.guidance
     width, height = model.network_size
     if model.upper is not None:
         model.upper.check_base_alone(request.width or width, request.height or height)
-    return SampleOptions(
-        seeds=(request.seed,),
-        width=request.width or width,
-        height=request.height or height,
-        steps=request.steps or int(usual["steps"]),
-        sampler=str(usual["sampler"]),
-        spacing=str(usual["spacing"]),
-        guidance=float(usual["guidance"]) if request.guidance is None else request.guidance,
-    )
+    return SampleOptions(seeds=(request.seed,), width=request.width or width, height=request.height or height, **values)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +109,7 @@ class InterpolateSeeds:
         from diffstudio.diffusion.noise import InterpolatedNoise
         from diffstudio.models.conditioning.prompt_schedule import StepTexts
         from diffstudio.models.memory.oom_fallback import images_at_once
-        from diffstudio.models.recommended import recommended_values
+        from diffstudio.models.recommended import sampling_values
         from diffstudio.models.sampling import SampleOptions, sample
         from diffstudio.studio.evaluations.samples import CheckedDenoiser
 
@@ -119,21 +119,14 @@ class InterpolateSeeds:
                 "its diffusers pipeline draws the noise itself",
                 "Choose a checkpoint that was trained here, or one of another family",
             )
-        values: dict[str, Any] = dict(recommended_values(model.checkpoint))
+        values = sampling_values(model.checkpoint)
         shares = [place / (self.count - 1) for place in range(self.count)]
         at_once = images_at_once(model, *model.default_size)
         found: list[Pixels] = []
         for first in range(0, self.count, at_once):
             part = slice(first, first + at_once)
             noise = InterpolatedNoise(*self.seeds, shares[part])
-            options = SampleOptions(
-                [self.seeds[0]] * len(shares[part]),
-                steps=int(values["steps"]),
-                sampler=str(values["sampler"]),
-                spacing=str(values["spacing"]),
-                guidance=float(values["guidance"]),
-                noise=noise,
-            )
+            options = SampleOptions([self.seeds[0]] * len(shares[part]), noise=noise, **values)
             encoded = model.prompt_encoder(None)(StepTexts.plain(prompts[part], [""] * len(shares[part])))
             with torch.no_grad():
                 *_, last = sample(model, encoded, options, wrap=lambda denoiser: CheckedDenoiser(denoiser, check))

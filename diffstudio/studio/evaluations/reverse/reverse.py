@@ -6,7 +6,8 @@ import io
 import json
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from PIL import Image
@@ -24,12 +25,11 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import FAMILIES, Family
 from diffstudio.models.fitted_steps.distilled import check_denoises
 from diffstudio.models.fitted_steps.ladders import SPACING
-from diffstudio.models.fitted_steps.stored import fitted_steps
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
 from diffstudio.models.model import Model
-from diffstudio.models.recommended import recommended_values
+from diffstudio.models.recommended import sampling_values
 from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.curves.saved import find_curve
@@ -169,36 +169,32 @@ class _Filming:
         )
 
     def _options(self) -> SampleOptions:
-        request, usual = self.request, recommended_values(self.checkpoint)
+        request = self.request
         width, height = self.model.network_size
         if self.model.upper is not None:
             self.model.upper.check_base_alone(request.width or width, request.height or height)
-        steps = request.steps or int(usual.get("steps", 20))
-        sampler = request.sampler or str(usual.get("sampler", "heun"))
-        options = SampleOptions(
-            [request.seed],
-            request.width or width,
-            request.height or height,
-            steps,
-            sampler,
-            request.spacing or str(usual.get("spacing", "uniform")),
-            float(usual.get("guidance", self.model.guidance)) if request.guidance is None else request.guidance,
-            times=self._times(sampler, steps),
+        values: dict[str, Any] = {"guidance": self.model.guidance}
+        values |= sampling_values(
+            self.checkpoint, steps=request.steps, sampler=request.sampler, spacing=request.spacing
         )
+        if request.guidance is not None:
+            values["guidance"] = request.guidance
+        options = SampleOptions([request.seed], request.width or width, request.height or height, **values)
         self.model.check_size(options.width, options.height)
-        return options
+        return self._with_times(options)
 
-    def _times(self, sampler: str, steps: int) -> tuple[float, ...]:
-        """The times of fitted steps, or of a noise schedule saved in the Lab; () for another spacing. BadRequest."""
-        name = self.request.spacing
-        if name == SPACING:
-            ladder = fitted_steps(self.checkpoint).of(sampler, steps)
-            if ladder is None:
-                what = f"No {steps} steps are fitted to {self.checkpoint.name} with {sampler}"
-                raise BadRequest(what, remedy="Choose another spacing, or fit them with `diffstudio models fit-steps`")
-            return ladder.times
-        curve = find_curve(name) if name and name not in SPACINGS else None
-        return curve_fractions(curve.curve, self.model.schedule, steps) if curve is not None else ()
+    def _with_times(self, options: SampleOptions) -> SampleOptions:
+        """With the times of a noise schedule saved in the Lab. BadRequest where the steps of the spacing are not fitted."""
+        name, steps = options.spacing, options.steps
+        if name == SPACING and not options.times:
+            what = f"No {steps} steps are fitted to {self.checkpoint.name} with {options.sampler}"
+            raise BadRequest(what, remedy="Choose another spacing, or fit them with `diffstudio models fit-steps`")
+        curve = find_curve(name) if name not in {SPACING, *SPACINGS} else None
+        return (
+            options
+            if curve is None
+            else replace(options, times=curve_fractions(curve.curve, self.model.schedule, steps))
+        )
 
     def _filmed(self, x_t: Tensor, t: float, denoised: Tensor, before: Tensor | None) -> FilmedStep:
         time = torch.tensor(t, dtype=torch.float64)

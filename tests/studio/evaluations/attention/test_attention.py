@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 
 from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointMissing, DiffstudioError, Interrupted
 from diffstudio.models import loading
+from diffstudio.models.fitted_steps.stored import store
 from diffstudio.models.library.library import Library
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.sampling import SampleOptions, sample
@@ -21,6 +23,7 @@ from diffstudio.studio.evaluations.attention.attention import attention
 from diffstudio.studio.evaluations.attention.request import AttentionRequest
 from diffstudio.studio.evaluations.attention.result import AttentionResult
 from tests.models.families.test_one_call import written
+from tests.models.fitted_steps.some_ladders import ladder
 from tests.models.tiny import write_tiny_checkpoint
 
 
@@ -57,6 +60,21 @@ def test_the_image_is_the_one_that_is_generated(checkpoint: Path, tmp_path: Path
     stored = json.loads((tmp_path / "out" / "attention.json").read_text())
     assert AttentionResult.from_json(stored) == found
     assert "red" in found.text() and "random" in found.text() and found.verdict in found.text()
+
+
+def test_fitted_steps_are_used_where_generate_would_use_them(checkpoint: Path, tmp_path: Path) -> None:
+    fitted = read_checkpoint(shutil.copy(checkpoint, tmp_path / "fitted.safetensors"))
+    best = ladder("heun", 2, recommended=True)
+    store(fitted, [best])
+    found = run(fitted.path, "apple", tmp_path / "out", steps=0, tested=0)
+    model = loading.load(read_checkpoint(fitted.path), torch.device("cpu"))
+    options = SampleOptions(seeds=[0], steps=2, sampler="heun", spacing="fitted", times=best.times)
+    *_, last = sample(model, model.encode_prompt("apple"), options)
+    expected = ((model.decode(last.x)[0].clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).numpy()
+    with Image.open(tmp_path / "out" / found.picture) as image:
+        assert np.array_equal(np.asarray(image), expected)
+    assert found.times == pytest.approx(best.times, abs=1e-6)
+    assert run(fitted.path, "apple", tmp_path / "more", tested=0).settings["spacing"] != "fitted"  # three steps
 
 
 def test_masking_a_word_is_generating_without_its_tokens(checkpoint: Path, tmp_path: Path) -> None:

@@ -13,13 +13,15 @@ from PIL import Image
 from diffstudio.errors import BadRequest, CheckpointUnknown, ImageProblem, Interrupted
 from diffstudio.imaging import reader
 from diffstudio.models import loading
+from diffstudio.models.fitted_steps.stored import store
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.model import Model
-from diffstudio.models.recommended import recommended_values
+from diffstudio.models.recommended import sampling_values
 from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.networks.autoencoder import Autoencoder
 from diffstudio.studio.evaluations.latents.tasks import InterpolateSeeds, LatentPoint, ShowLatents
 from tests.models.families.test_one_call import written
+from tests.models.fitted_steps.some_ladders import ladder
 from tests.models.tiny import write_tiny_checkpoint
 from tests.studio.evaluations.small_models import write_checkpoint
 
@@ -39,7 +41,7 @@ def one_call(tmp_path: Path, kind: str) -> Model:
 
 def generated(model: Model, seed: int, prompt: str, truncation: float = 1.0) -> np.ndarray:
     """As Generate makes it."""
-    values = recommended_values(model.checkpoint) if model.checkpoint is not None else {}
+    values = sampling_values(model.checkpoint) if model.checkpoint is not None else {}
     if model.own_sampler is not None:
         values = {}
     options = SampleOptions([seed], truncation=truncation, **values)
@@ -95,10 +97,13 @@ def test_what_a_model_has_not_got_is_named(tmp_path: Path) -> None:
         InterpolateSeeds("any", (1, 2), count=1).run(gan, nothing)
 
 
-@pytest.mark.parametrize("kind", ["vae", "gan", "diffusion"])
+@pytest.mark.parametrize("kind", ["vae", "gan", "diffusion", "diffusion with fitted steps"])
 def test_the_ends_of_an_interpolation_are_the_images_of_its_seeds(tmp_path: Path, kind: str) -> None:
-    if kind == "diffusion":
-        model: Model = loading.load(read_checkpoint(write_checkpoint(tmp_path / "small.safetensors")), CPU)
+    if "diffusion" in kind:
+        checkpoint = read_checkpoint(write_checkpoint(tmp_path / "small.safetensors"))
+        if "fitted" in kind:
+            store(checkpoint, [ladder("heun", 3, recommended=True)])
+        model: Model = loading.load(read_checkpoint(checkpoint.path), CPU)
     else:
         model = one_call(tmp_path, kind)
     shown = InterpolateSeeds("any", (4, 11), ("red", "blue"), 5).run(model, nothing)

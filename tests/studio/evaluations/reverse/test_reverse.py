@@ -147,3 +147,8 @@ def test_the_spacings_of_generate_can_be_filmed_too(checkpoint: Path, tmp_path: 
     assert [step.t for step in film.steps] == pytest.approx(ladder("euler", 3).times)
     with pytest.raises(BadRequest, match="No 4 steps are fitted"):
         run(fitted.path, tmp_path / "none", steps=4, sampler="euler", spacing="fitted")
+    store(fitted, [ladder("heun", 2, recommended=True)])
+    usual = run(fitted.path, tmp_path / "usual")
+    assert [step.t for step in usual.steps] == pytest.approx(ladder("heun", 2).times)
+    assert (usual.settings["sampler"], usual.settings["spacing"]) == ("heun", "fitted")  # as Generate has it
+    assert run(fitted.path, tmp_path / "other", steps=4).settings["spacing"] != "fitted"
