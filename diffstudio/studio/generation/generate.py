@@ -123,7 +123,7 @@ class _Generation:
         self._prompts = PromptVariants(request, model.checkpoint)
         self._loras = RequestLoras(resolved.loras, model.checkpoint)
         self._textual_inversions = RequestTextualInversions(resolved.textual_inversions)
-        self._prompt_notes = PromptNotes(model, request)
+        self._prompt_notes = PromptNotes(model, request.guidance, request.clip_skip)
         self._controlnets = RequestControlNets(request, resolved.controlnets)
         self._enlarger = Enlarger(resolved.upscaler, model.device) if len(passes) > 1 else None
 

@@ -107,7 +107,7 @@ class _Resampling:
         self._pass = second_pass(request, model, size, request.steps, request.strength)
         self._loras = RequestLoras(resolved.loras, model.checkpoint)
         self._textual_inversions = RequestTextualInversions(resolved.textual_inversions)
-        self._prompt_notes = PromptNotes(model, request)
+        self._prompt_notes = PromptNotes(model, request.guidance, request.clip_skip)
 
     def run(self, image: Picture) -> Generator[Event, None, Picture]:
         """Try again with less memory after each out-of-memory error."""

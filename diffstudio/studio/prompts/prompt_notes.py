@@ -10,7 +10,6 @@ from diffstudio.models.conditioning.prompt_features import PromptFeature
 from diffstudio.models.conditioning.prompt_schedule import ScheduledText, has_and, split_and
 from diffstudio.models.model import Model
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.requests import PictureRequest
 
 _WEIGHTS = re.compile(r"(?<!\\)\((?:[^()]|\\.)*:\s*[+-]?[.\d]+\s*\)|(?<!\\)\(\(|(?<!\\)\[\[|\bBREAK\b")
 PROMPT_NOT_USED = "This checkpoint is unconditional: it does not use the prompt."
@@ -27,8 +26,8 @@ def unused_prompt(checkpoint: Checkpoint | None, prompt: str) -> tuple[str, ...]
 class PromptNotes:
     """The sentences about the prompts of one request, each once."""
 
-    def __init__(self, model: Model, request: PictureRequest) -> None:
-        self._model, self._request = model, request
+    def __init__(self, model: Model, guidance: float, clip_skip: int | None = None) -> None:
+        self._model, self._guidance, self._clip_skip = model, guidance, clip_skip
         self._noted: set[str] = set()
 
     def new(self, prompts: Sequence[str], negative: str) -> tuple[str, ...]:
@@ -72,8 +71,8 @@ class PromptNotes:
             return
         if PromptFeature.NEGATIVE not in self._model.prompt_features:
             yield "This checkpoint does not use a negative prompt."
-        elif self._request.guidance <= self._model.unguided_scale:
-            yield f"At a CFG scale of {self._request.guidance:g} the negative prompt has no effect."
+        elif self._guidance <= self._model.unguided_scale:
+            yield f"At a CFG scale of {self._guidance:g} the negative prompt has no effect."
         else:
             yield from self._about_text(negative)
             if PromptFeature.TEXT in self._model.prompt_features and has_and(negative):
@@ -81,7 +80,7 @@ class PromptNotes:
 
     def _about_distillation(self) -> Iterator[str]:
         """About the CFG scale of a distilled checkpoint."""
-        scale, asked = self._model.built_in_guidance, self._request.guidance
+        scale, asked = self._model.built_in_guidance, self._guidance
         if scale is not None and asked != 1:
             built_in = (
                 f"a CFG scale of {scale:g} is built in" if scale != 1 else "the checkpoint was distilled to few steps"
@@ -89,7 +88,7 @@ class PromptNotes:
             yield f"The CFG scale of {asked:g} has no effect: {built_in}."
 
     def _about_clip_skip(self) -> Iterator[str]:
-        clip_skip, family = self._request.clip_skip, self._model.family
+        clip_skip, family = self._clip_skip, self._model.family
         if clip_skip is None:
             return
         if not family.clip_skip:

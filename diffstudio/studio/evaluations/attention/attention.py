@@ -37,6 +37,7 @@ from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.kept_images import save_image
 from diffstudio.studio.evaluations.samples import CheckedDenoiser
 from diffstudio.studio.evaluations.subjects import find_checkpoint
+from diffstudio.studio.prompts.prompt_notes import PromptNotes
 
 RESULT, ARRAYS = "attention.json", "attention.npz"  # in the request's `out`
 _OTHER = "Choose a checkpoint that is prompted with text, such as the starter"
@@ -224,7 +225,8 @@ class _Following:
             )
 
     def _notes(self, recording: AttentionRecording) -> list[str]:
-        notes = list(self.model.load_notes)
+        about_prompt = PromptNotes(self.model, self.options.guidance).new([self.request.prompt], self.request.negative)
+        notes = [*self.model.load_notes, *about_prompt]
         if self.words.cut:
             notes.append(
                 f"The prompt is too long for the text encoder, so these words have no effect: {', '.join(self.words.cut)}."

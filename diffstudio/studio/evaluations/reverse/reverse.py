@@ -40,7 +40,7 @@ from diffstudio.studio.evaluations.reverse.request import ReverseRequest
 from diffstudio.studio.evaluations.reverse.result import PARTS, FilmedStep, ReverseResult
 from diffstudio.studio.evaluations.subjects import find_checkpoint
 from diffstudio.studio.generation.preview import preview_images, shrunk, to_images
-from diffstudio.studio.prompts.prompt_notes import unused_prompt
+from diffstudio.studio.prompts.prompt_notes import PromptNotes
 
 RESULT, IMAGE, FILM, FRAMES = "reverse.json", "image.png", "film.gif", "frames"  # in the request's `out`
 _DEVIATIONS = 3.0  # of noise, shown from black to white
@@ -239,7 +239,8 @@ class _Filming:
 
     def _notes(self, options: SampleOptions) -> list[str]:
         checkpoint = self.model.checkpoint
-        notes = [*self.model.load_notes, *unused_prompt(checkpoint, self.request.prompt)]
+        about_prompt = PromptNotes(self.model, options.guidance).new([self.request.prompt], self.request.negative)
+        notes = [*self.model.load_notes, *about_prompt]
         if self.model.is_latent:
             decoder = "its TAESD" if self.model.preview_decoder is not None else "a linear approximation"
             notes.append(

@@ -77,6 +77,11 @@ def test_fitted_steps_are_used_where_generate_would_use_them(checkpoint: Path, t
     assert run(fitted.path, "apple", tmp_path / "more", tested=0).settings["spacing"] != "fitted"  # three steps
 
 
+def test_what_the_checkpoint_cannot_do_with_the_prompt_is_said(checkpoint: Path, tmp_path: Path) -> None:
+    found = run(checkpoint, "red (blue:1.5)", tmp_path / "out", tested=0)
+    assert any("so (blue:1.5) is read as text" in note for note in found.notes)
+
+
 def test_masking_a_word_is_generating_without_its_tokens(checkpoint: Path, tmp_path: Path) -> None:
     """The only word is masked: the image of an empty prompt, whose tokens are padding too."""
     found = run(checkpoint, "apple", tmp_path / "one")

@@ -134,6 +134,12 @@ def test_what_cannot_be_filmed_is_refused_with_the_reason(checkpoint: Path, tmp_
         reverse(ReverseRequest(str(checkpoint), "", tmp_path / "out"), Library(), cancelled=lambda: True)
 
 
+def test_what_the_checkpoint_cannot_do_with_the_prompt_is_said(tmp_path: Path) -> None:
+    by_text = write_checkpoint(tmp_path / "text.safetensors", Conditioning.TEXT)
+    result = run(by_text, tmp_path / "out", prompt="bread, (apple:1.4)", steps=2)
+    assert any("so (apple:1.4) is read as text" in note for note in result.notes)
+
+
 def test_the_spacings_of_generate_can_be_filmed_too(checkpoint: Path, tmp_path: Path) -> None:
     """Steps fitted to the checkpoint, and a noise schedule saved in the Lab."""
     curve = NamedCurve("drawn", NoiseCurve(((0.0, 8.0), (0.4, 1.0), (1.0, -8.0))))
