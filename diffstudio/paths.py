@@ -132,6 +132,11 @@ def latest_checkpoint(run: Path) -> Path:
     return run / "checkpoints" / "latest.safetensors"
 
 
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a training run."""
+    return all((folder / name).is_file() for name in ("recipe.toml", "run.json"))
+
+
 def valid_utf8(name: str) -> str:
     """`name` with surrogates replaced: names of files may hold bytes that are not UTF-8, and not every format can."""
     return name.encode("utf-8", "replace").decode("utf-8")

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import shlex
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from diffstudio import paths
 from diffstudio.cli.arguments import Parser, as_number, as_path, as_text, as_whole_number
 from diffstudio.cli.terminal import duration, printable, progress, stop_signals
-from diffstudio.errors import BadRequest, Interrupted
+from diffstudio.errors import BadRequest, FolderProblem, Interrupted
 from diffstudio.studio.number_text import formatted
 from diffstudio.studio.requests import TrainRequest
 from diffstudio.training.distributed.cluster import ALL_DEVICES, PORT, Address, torchrun_rank
@@ -151,26 +152,39 @@ def _train(arguments: argparse.Namespace) -> int:
     with stop_signals(ask_to_stop) as stop:
         from diffstudio.training.loop import train
 
-        run = train(
-            path,
-            request.folder,
-            recipe=request.recipe,
-            steps=request.steps,
-            minutes=request.minutes,
-            resume=request.resume,
-            start_from=request.start_from,
-            on_event=on_event,
-            cancelled=lambda: stop.requested,
-            cluster=cluster,
-        )
+        with _folder_can_be_given(request):
+            run = train(
+                path,
+                request.folder,
+                recipe=request.recipe,
+                steps=request.steps,
+                minutes=request.minutes,
+                resume=request.resume,
+                start_from=request.start_from,
+                on_event=on_event,
+                cancelled=lambda: stop.requested,
+                cluster=cluster,
+            )
     progress("", last=True)
     if run.latest_checkpoint.exists():
         print(run.latest_checkpoint, flush=True)
     if stop.requested and seen and isinstance(seen[-1], RunStopped):
         raise Interrupted(
-            f"Stopped at step {seen[-1].step:,}", remedy=f"Resume it with `diffstudio train --resume --run {run.path}`"
+            f"Stopped at step {seen[-1].step:,}",
+            remedy=f"Resume it with `diffstudio train --resume --run {shlex.quote(str(run.path))}`",
         )
     return 0
+
+
+@contextlib.contextmanager
+def _folder_can_be_given(request: TrainRequest) -> Iterator[None]:
+    """Names the option in the remedy of a resumed run whose images are not found."""
+    try:
+        yield
+    except FolderProblem as error:
+        if not request.resume or request.folder is not None:
+            raise
+        raise FolderProblem(error.what, error.why, f"{error.remedy}: give it with --folder") from error
 
 
 def _join(arguments: argparse.Namespace) -> int:
@@ -229,6 +243,8 @@ def _request(arguments: argparse.Namespace) -> TrainRequest:
     )
     if request.resume and request.run is None:
         raise BadRequest("--resume needs a run", remedy="Give its folder with --run")
+    if request.resume and request.run is not None and arguments.folder is not None:
+        _check_its_folder(request.run, arguments.folder)
     is_longer = request.steps is not None or request.minutes is not None
     if arguments.resume and is_longer:
         raise BadRequest(
@@ -252,6 +268,20 @@ def _show_disk(clear: bool) -> int:
     print(f"{used.prepared / 2**20:>10,.0f} MiB  prepared images ({paths.cache() / 'pictures'})")
     print(f"{used.free / 2**20:>10,.0f} MiB  free")
     return 0
+
+
+def _check_its_folder(path: Path, images: Path) -> None:
+    """BadRequest where a run that is resumed was started on another folder than this one. RunProblem without a run."""
+    from diffstudio.studio.evaluations.subjects import folder_of
+    from diffstudio.training.run.run_folder import RunFolder
+
+    known = folder_of(RunFolder.open(path))
+    if known != images.resolve():
+        raise BadRequest(
+            f"The run {path.name} was not started on {images}",
+            f"its images are in {known}",
+            f"Omit the folder or, if they were moved there, give it as --folder {shlex.quote(str(images))}",
+        )
 
 
 def _new_run(folder: Path) -> Path:

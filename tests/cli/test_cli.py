@@ -23,7 +23,7 @@ from PIL import Image
 from diffstudio import cli, paths
 from diffstudio.cli.terminal import allow_undecodable_names, print_message
 from diffstudio.diffusion.curve_points import NoiseCurve
-from diffstudio.errors import Interrupted
+from diffstudio.errors import BadRequest, Interrupted
 from diffstudio.models.families.pixel_file import load
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.studio.curves.saved import NamedCurve, save_curve
@@ -537,7 +537,7 @@ def test_recipes_and_runs_that_cannot_be_used(
 def test_a_signal_stops_training_with_a_checkpoint(
     pictures: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_folder = tmp_path / "run"
+    run_folder = tmp_path / "a run"
     command = [
         sys.executable,
         "-m",
@@ -559,9 +559,22 @@ def test_a_signal_stops_training_with_a_checkpoint(
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=60)
     assert process.returncode == Interrupted.exit_code
-    assert err.splitlines()[-1].startswith("diffstudio: Stopped at step ") and "--resume" in err
+    assert err.splitlines()[-1].startswith("diffstudio: Stopped at step ") and f"--resume --run '{run_folder}'" in err
     assert Path(out.strip()).is_file()
     assert not list(run_folder.rglob("*.part"))
+
+
+def test_a_lost_folder_of_images_can_be_given(
+    pictures: Path, recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_folder = tmp_path / "run"
+    assert cli.main(["train", str(pictures), "--recipe", str(recipe), "--steps", "1", "--run", str(run_folder)]) == 0
+    pictures.rename(tmp_path / "moved")
+    assert cli.main(["train", "--clear-cache"]) == 0
+    capsys.readouterr()
+    again = ["train", "--continue", str(run_folder), "--steps", "1"]
+    assert cli.main(again) != 0 and "give it with --folder" in the_sentence(capsys)
+    assert cli.main([*again, "--folder", str(tmp_path / "moved")]) == 0
 
 
 def test_two_processes_do_not_write_one_run(
@@ -575,7 +588,9 @@ def test_two_processes_do_not_write_one_run(
         assert cli.main(["train", "--resume", "--run", str(run_folder)]) == 1
         assert "is already being trained" in the_sentence(capsys)
     assert (run_folder / "events.jsonl").read_bytes() == before
-    assert cli.main(["train", "--resume", "--run", str(run_folder)]) == 0
+    assert cli.main(["train", str(tmp_path), "--resume", "--run", str(run_folder)]) == BadRequest.exit_code
+    assert "was not started on" in the_sentence(capsys)
+    assert cli.main(["train", str(pictures), "--resume", "--run", str(run_folder)]) == 0
 
 
 def test_a_run_is_not_kept_among_its_pictures(pictures: Path, recipe: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from diffstudio.models.adapters.adapter_config import ADAPTER_CONFIG, adapter_we
 from diffstudio.models.checkpoint import Checkpoint, Origin
 from diffstudio.models.detection.types import Layout, Role
 from diffstudio.models.files.formats import INDEX, SUFFIXES
-from diffstudio.models.library.lookup import no_such_model
+from diffstudio.models.library.lookup import no_checkpoint_yet, no_such_model
 from diffstudio.models.library.model_folders import search_roots, walk_models
 from diffstudio.models.library.overrides import Overrides
 from diffstudio.models.library.record_cache import RecordCache, Stamp
@@ -106,6 +106,9 @@ class Library:
         for damaged, error in self.problems:
             if requested in (damaged.stem, _run_name(damaged)):
                 raise error
+        for run in (path, paths.runs() / requested) if path is not None else ():
+            if paths.is_run(run) and not paths.latest_checkpoint(run).exists():
+                raise no_checkpoint_yet(run)
         names = [checkpoint.name for checkpoint in self._checkpoints or () if checkpoint.can_generate]
         raise no_such_model("checkpoint", requested, names, install="Train one, or put one into a models folder")
 

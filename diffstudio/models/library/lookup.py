@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
+from diffstudio import paths
 from diffstudio.errors import CheckpointMissing, unknown_name
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Role
@@ -79,6 +80,15 @@ def no_such_model(
     offered = [*(similar_names(name, names) or names[:_MOST_OFFERED]), *built_in]
     remedy = f"Choose one of: {', '.join(offered)}" if offered else install
     return CheckpointMissing(unknown_name(kind, name), why, remedy)
+
+
+def no_checkpoint_yet(run: Path) -> CheckpointMissing:
+    """The error for a run that was to be used before it wrote a checkpoint, or whose checkpoint was deleted."""
+    return CheckpointMissing(
+        f"The run {run.name} has no checkpoint",
+        f"there is no {paths.latest_checkpoint(Path()).as_posix()} in its folder",
+        "Resume the run: it writes a checkpoint when it stops",
+    )
 
 
 def similar_names(name: str, names: Sequence[str], *, most: int = 3, cutoff: float = 0.5) -> list[str]:

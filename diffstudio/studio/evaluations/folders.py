@@ -27,7 +27,7 @@ from diffstudio.training.data.folder_report import FolderReport, ImageRecord, In
 from diffstudio.training.data.inspect_folder import MIN_SIDE, finish_inspection
 from diffstudio.training.data.near_duplicates import FINGERPRINT_BYTES, fingerprint, near_duplicates
 from diffstudio.training.data.pixel_choice import CROP, choose_pixels
-from diffstudio.training.preparation.stored_dataset import StoredDataset
+from diffstudio.training.preparation.stored_dataset import StoredDataset, state_of_folder
 from diffstudio.training.recipe import DataRecipe
 from diffstudio.training.run.run_folder import RunFolder
 
@@ -129,7 +129,7 @@ def _decoded(
 
 
 def with_stored_dataset(real: RealFolder, run: RunFolder) -> tuple[RealFolder, str]:
-    """The folder with the split, the captions and the classes that its run stored, and a note on images added since.
+    """The folder with the split, the captions and the classes that its run stored, and what has changed in it since.
 
     Unchanged if the run did not store them, or most of its images are not in the folder.
     RunProblem where what it stored is damaged.
@@ -139,9 +139,36 @@ def with_stored_dataset(real: RealFolder, run: RunFolder) -> tuple[RealFolder, s
     if stored is None or 2 * sum(path in known for path in stored.paths) < len(stored.paths):
         return real, ""
     dataset = stored.among(real.dataset)
-    added = len(real.dataset) - len(dataset)
-    note = f"{count_of(added, 'image')} added to {real.report.folder.name} after {run.name} started: not used."
-    return replace(real, dataset=dataset), note if added else ""
+    return replace(real, dataset=dataset), " ".join(_changes(real, stored, dataset, run.name))
+
+
+def _changes(real: RealFolder, stored: StoredDataset, dataset: ImageDataset, run: str) -> Iterator[str]:
+    """What has changed in a folder since a run started, in sentences. `dataset` are the run's images as they are now."""
+    folder = real.report.folder
+    if added := len(real.dataset) - len(dataset):
+        yield f"{count_of(added, 'image')} added to {folder.name} after {run} started: not used."
+    if gone := len(stored.paths) - len(dataset):
+        yield f"{count_of(gone, 'image')} of {run} {'is' if gone == 1 else 'are'} no longer in {folder.name}: not measured."
+    if dataset.file.name == stored.prepared:
+        return
+    before = stored.open_prepared()
+    if before is not None:
+        if other := _count_changed(before, dataset):
+            yield (
+                f"{count_of(other, 'image')} of {folder.name} {'is' if other == 1 else 'are'} not as {run} was trained on: "
+                "what is measured on them is not about what it learnt."
+            )
+    elif not added and not gone and state_of_folder(folder) != stored.state_of_folder:
+        yield f"Files of {folder.name} have changed since {run} started: some images may not be those it was trained on."
+
+
+def _count_changed(before: ImageDataset, now: ImageDataset) -> int:
+    """How many images have other pixels than they had before; none that are read in another form."""
+    if (before.channels, before.masked) != (now.channels, now.masked):
+        return 0
+    numbers = {path: number for number, path in enumerate(before.paths)}
+    old = digests(before, [numbers[path] for path in now.paths])
+    return sum(one != other for one, other in zip(old, digests(now, range(len(now))), strict=True))
 
 
 # ---- what would make a figure wrong ----------------------------------------------------------------------------------

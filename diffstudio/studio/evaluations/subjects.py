@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
 
+from diffstudio import paths
 from diffstudio.errors import (
     BadRequest,
     CheckpointDamaged,
@@ -112,7 +113,7 @@ def _found(name: str, library: Library) -> Subject:
     folder = _as_folder(name)
     if folder is not None and _has_images(folder):
         return FolderSubject(folder.resolve().name or str(folder), folder)
-    if folder is not None and not (folder / INDEX).is_file():
+    if folder is not None and RunFolder(folder).latest_checkpoint.is_file():
         return _checkpoint(library.find(RunFolder(folder).latest_checkpoint))
     if _is_missing(name):
         raise CheckpointMissing(
@@ -125,7 +126,8 @@ def _found(name: str, library: Library) -> Subject:
 
 def _has_images(folder: Path) -> bool:
     """Whether a folder holds images, rather than a run or a checkpoint in several files."""
-    return not (folder / INDEX).is_file() and not RunFolder(folder).latest_checkpoint.is_file()
+    others = (folder / INDEX).is_file(), RunFolder(folder).latest_checkpoint.is_file(), paths.is_run(folder)
+    return not any(others)
 
 
 def _as_folder(name: str) -> Path | None:

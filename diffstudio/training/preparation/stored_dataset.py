@@ -203,8 +203,11 @@ class StoredDataset:
             "Choose the folder they are in, or start a new run from this one's checkpoint",
         )
 
-    def changes(self, folder: Path) -> list[str]:
-        """What happened to the folder since the run started, in sentences."""
+    def changes(self, folder: Path, *, prepared_again: bool = False) -> list[str]:
+        """What happened to the folder since the run started, in sentences.
+
+        `prepared_again`: the prepared images were gone from the cache, so that those of the folder as it is now are used.
+        """
         if not folder.is_dir():
             return [f"{folder} no longer exists: the run continues with its prepared images."]
         if state_of_folder(folder) == self.state_of_folder:
@@ -224,6 +227,12 @@ class StoredDataset:
                 f"{count_of(added, 'image')} added to the folder since then {'is' if added == 1 else 'are'} not used: "
                 "start a new run to use them."
             )
+        if prepared_again:
+            return [
+                *found,
+                "The folder has changed, and the images that were prepared from it are no longer in the cache: the run continues "
+                "with the files as they are now, which may be other images.",
+            ]
         return found or ["The folder has changed: the run continues with the images and captions that it started with."]
 
 

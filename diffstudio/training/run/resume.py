@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from diffstudio.errors import RunProblem
+from diffstudio.errors import FolderProblem, RunProblem
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
 from diffstudio.networks.conditioning import Conditioning
@@ -115,6 +115,12 @@ def _dataset(
         prepared = stored.open_prepared()
         if prepared is not None:
             return prepared, [*stored.changes(folder), *stored.left_out]
+    if not folder.is_dir():
+        raise FolderProblem(
+            f"The images of the run {run.name} cannot be found",
+            f"there is no folder {folder}, and their prepared copies are no longer in the cache",
+            "If the folder was moved or renamed, resume the run with the folder that the images are in now",
+        )
     report = finish_inspection(folder, progress)
     dataset = prepare_dataset(report, recipe, progress)
     sentences = left_out(report, dataset.skipped, dataset.unfit)
@@ -123,7 +129,7 @@ def _dataset(
     same = stored.among(dataset)
     if len(same) == len(dataset) == len(stored.paths):
         replace(stored, prepared=dataset.file.name).write(run.dataset_file)
-    return same, [*stored.changes(folder), *sentences]
+    return same, [*stored.changes(folder, prepared_again=True), *sentences]
 
 
 def _stored_tokenizer(run: RunFolder) -> CaptionTokenizer:

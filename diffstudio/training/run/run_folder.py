@@ -110,7 +110,7 @@ class RunFolder:
     def open(cls, path: Path) -> RunFolder:
         """An existing run. RunProblem if the folder holds no run, it is damaged, or a newer version of the program wrote it."""
         run = cls(path)
-        if not run.recipe_file.is_file() or not (path / "run.json").is_file():
+        if not paths.is_run(path):
             raise RunProblem(f"There is no training run in {path}", remedy="Start one with `diffstudio train FOLDER`")
         run.info()
         return run

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from diffstudio import paths
 from diffstudio.errors import BadRequest, FolderProblem, Interrupted
 from diffstudio.models.library.library import Library
 from diffstudio.networks.conditioning import Conditioning
@@ -82,6 +83,27 @@ def test_the_split_and_the_captions_are_those_that_the_run_stored(tmp_path: Path
     assert note == "4 images added to real after run started: not used."
     other = read(write_images(tmp_path / "other", 40, seed=5))
     assert with_stored_dataset(other, run) == (other, "")
+
+
+def test_images_that_changed_since_the_run_started_are_said(tmp_path: Path) -> None:
+    folder = write_images(tmp_path / "real", 40, seed=0)
+    real = read(folder)
+    run = RunFolder.create(tmp_path / "run", RECIPE, folder)
+    StoredDataset.of(real.dataset, RECIPE, folder).write(run.dataset_file)
+    assert with_stored_dataset(real, run)[1] == ""
+    images = sorted(folder.rglob("*.png"))
+    images[0].unlink()
+    for image, shade in zip(images[1:4], (10, 90, 200), strict=True):
+        Image.new("RGB", (16, 16), (shade, 0, 0)).save(image)
+    now, note = with_stored_dataset(read(folder), run)
+    assert len(now.dataset) == 39
+    assert "1 image of run is no longer in real: not measured." in note and "3 images of real are not as" in note
+    for prepared in paths.prepared_images().glob("*"):
+        prepared.unlink()
+    images[1].touch()
+    write_images(tmp_path / "again", 1, seed=9)
+    shutil.copyfile(next((tmp_path / "again").rglob("*.png")), images[0])
+    assert "Files of real have changed since run started" in with_stored_dataset(read(folder), run)[1]
 
 
 def test_without_a_checkpoint_the_folder_is_halved_at_its_own_size(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from diffstudio import paths
@@ -14,7 +15,15 @@ from diffstudio.errors import BadRequest, CheckpointDamaged, CheckpointMissing, 
 from diffstudio.models.library.library import Library
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.request import EvaluateRequest
-from diffstudio.studio.evaluations.subjects import CheckpointSubject, FolderSubject, data_recipe, find_subjects
+from diffstudio.studio.evaluations.subjects import (
+    CheckpointSubject,
+    FolderSubject,
+    data_recipe,
+    find_checkpoint,
+    find_subjects,
+    image_folders,
+)
+from diffstudio.training.run.run_folder import RunFolder
 from tests.models.headers import unet, write_header
 from tests.models.tiny import write_tiny_checkpoint
 from tests.studio.evaluations.small_models import RECIPE, write_checkpoint
@@ -85,6 +94,18 @@ def test_what_was_moved_and_what_generates_nothing_is_said(tmp_path: Path) -> No
     for path, why in ((upscaler, "upscaler does not generate images: its type is upscaler"), (other, "tensor names")):
         with pytest.raises(CheckpointUnknown, match=why):
             find_subjects((str(path),), Library())
+
+
+def test_a_run_without_a_checkpoint_is_not_taken_for_images(tmp_path: Path) -> None:
+    path = RunFolder.create(tmp_path / "a run", RECIPE, tmp_path).path
+    Image.new("RGB", (16, 16)).save(path / "samples" / "00000010.png")
+    named = RunFolder.create(paths.runs() / "named", RECIPE, tmp_path).path
+    for name in (str(path), "named", str(named)):
+        with pytest.raises(CheckpointMissing, match="has no checkpoint: there is no checkpoints/latest"):
+            find_subjects((name,), Library())
+        with pytest.raises(CheckpointMissing, match="has no checkpoint"):
+            find_checkpoint(name, Library())
+    assert image_folders([str(path)]) == []
 
 
 def test_runs_that_read_their_folders_differently_do_not_share_a_table(tmp_path: Path) -> None:

@@ -50,6 +50,28 @@ def test_a_recaptioned_grown_and_emptied_folder_changes_nothing_and_is_said(
     assert_same(whole, stopped)
 
 
+def test_files_that_are_prepared_again_are_said(stopped: RunFolder, folder: Path) -> None:
+    for prepared in paths.prepared_images().glob("*"):
+        prepared.unlink()
+    again = shutil.copytree(stopped.path, stopped.path.with_name("again"))
+    train(again, resume=True)
+    assert "no longer in the cache" not in started(RunFolder(again)).why  # the same files as ever
+    for prepared in paths.prepared_images().glob("*"):
+        prepared.unlink()
+    shutil.copyfile(folder / "disc" / "00.png", folder / "square" / "01.png")
+    train(stopped.path, resume=True)
+    assert "no longer in the cache: the run continues with the files as they are now" in started(stopped).why
+
+
+def test_a_lost_folder_whose_prepared_images_are_gone_can_be_named(stopped: RunFolder, folder: Path) -> None:
+    for prepared in paths.prepared_images().glob("*"):
+        prepared.unlink()
+    moved = folder.rename(folder.with_name("moved"))
+    with pytest.raises(FolderProblem, match="with the folder that the images are in now"):
+        train(stopped.path, resume=True)
+    assert train(stopped.path, moved, resume=True).info()["pictures"] == str(moved)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no kill -9 on Windows")
 def test_a_run_whose_process_is_killed_gives_the_same_weights(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
     """Killed in the middle of a step, at some time after its first states were written."""
