@@ -31,14 +31,13 @@ from PySide6.QtWidgets import (
 )
 
 from diffstudio.errors import StorageProblem
-from diffstudio.studio.stored_values import partly_unreadable
 from diffstudio.ui.widgets import actions, icons, shortcuts, theme
 from diffstudio.ui.widgets.activation import click_on_enter
 from diffstudio.ui.widgets.banner import Banner
 from diffstudio.ui.widgets.dialogs import available_size, within_screen
 from diffstudio.ui.widgets.helpers import describe
 from diffstudio.ui.widgets.images.drag_and_drop import DropOverlay, DroppedItem, DroppedKind, parse_drop, with_files
-from diffstudio.ui.widgets.layout.window_state import GEOMETRY, WHAT, read_window_state, save_geometry
+from diffstudio.ui.widgets.layout.window_state import read_window_state, save_geometry
 from diffstudio.ui.widgets.menus import build_menu
 
 _RAIL_MARGINS = 40  # px, above and below its buttons
@@ -140,6 +139,7 @@ class MainWindow(QMainWindow):
         self.banner = Banner()
         self.banner.hide()
         self._act: Callable[[], object] = lambda: None  # of the button in the banner
+        self._left_out = ""  # of the last drop, in a sentence
         self.banner.acted.connect(lambda: self._act())
         self.stack = QStackedWidget()
         self.rail = QFrame()
@@ -255,8 +255,13 @@ class MainWindow(QMainWindow):
     # Messages
 
     def show_message(self, kind: str, text: str, action: str = "", act: Callable[[], object] = lambda: None) -> None:
-        """Show a message that belongs to no room, with a button that calls `act`; an empty text hides it."""
+        """Show a message that belongs to no room, with a button that calls `act`; an empty text hides it.
+
+        What was left out of a drop is repeated after what became of the rest, which would replace it otherwise.
+        """
         self._act = act
+        if text and self._left_out and self.banner.isVisibleTo(self) and self.banner.message == self._left_out:
+            kind, text = "warn", f"{text} {self._left_out}"
         self.banner.show_message(kind, text, action)
         self.banner.setVisible(bool(text))
         self._message_box.setVisible(bool(text))
@@ -338,7 +343,9 @@ class MainWindow(QMainWindow):
         reasons = [item.reason or f"{item.name}: {one_at_a_time}" for item in left[:_MOST_REASONS]]
         if len(left) > _MOST_REASONS:
             reasons.append(f"and {len(left) - _MOST_REASONS:,} more")
-        self.show_message("warn", f"Not opened: {'; '.join(reasons)}." if reasons else "")
+        self._left_out, not_opened = "", f"Not opened: {'; '.join(reasons)}." if reasons else ""
+        self.show_message("warn", not_opened)
+        self._left_out = not_opened
         if opened and opened[0].kind is DroppedKind.MODEL:
             self.models_dropped.emit([item.path for item in opened])
         elif opened:
@@ -369,8 +376,6 @@ class MainWindow(QMainWindow):
         """Show the window as it was; what of its state could not be read is said in it."""
         loaded = read_window_state()
         geometry, self.problem = loaded.state.geometry, loaded.problem
-        if geometry is None or not self.restoreGeometry(geometry):
+        if geometry is None or not self.restoreGeometry(geometry):  # Qt declines one of another screen or scale
             self.resize(QSize(1440, 900).boundedTo(available_size(self) - QSize(40, 60)))
-            if geometry is not None:
-                self.problem = f"{self.problem} {partly_unreadable(WHAT, [GEOMETRY])}".strip()
         self.show_message("warn", self.problem)

@@ -91,6 +91,19 @@ def test_what_cannot_be_read_of_the_sizes_is_said(qtbot: QtBot, home: Path, cont
     assert again.problem == "" and not again.banner.isVisibleTo(again)
 
 
+def test_a_size_of_another_screen_is_not_used_and_not_called_unreadable(
+    qtbot: QtBot, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    window = MainWindow()
+    qtbot.addWidget(window)
+    window.show()
+    window.close()
+    monkeypatch.setattr(MainWindow, "restoreGeometry", lambda self, geometry: False)  # Qt declines it
+    again = MainWindow()
+    qtbot.addWidget(again)
+    assert again.problem == "" and again.width() >= again.minimumWidth()
+
+
 def drop(window: MainWindow, *paths: Path) -> None:
     data = QMimeData()
     data.setUrls([QUrl.fromLocalFile(str(path)) for path in paths])
@@ -109,6 +122,19 @@ def test_a_picture_or_a_folder_can_be_dropped(qtbot: QtBot, window: MainWindow, 
     with qtbot.waitSignal(window.folder_dropped) as dropped:
         drop(window, tmp_path)
     assert dropped.args == [tmp_path] and not window.banner.isVisible()
+
+
+def test_what_is_not_opened_stays_said_after_what_became_of_the_rest(
+    qtbot: QtBot, window: MainWindow, tmp_path: Path
+) -> None:
+    window.show()
+    window.image_dropped.connect(lambda path: window.show_message("info", f"{path.name} holds no settings."))
+    with qtbot.waitSignal(window.image_dropped):
+        drop(window, tmp_path / "notes.txt", tmp_path / "a.png")
+    said = "Not opened: notes.txt is neither an image nor a model file."
+    assert window.banner.text() == f"a.png holds no settings. {said}"
+    window.show_message("info", "Something else.")
+    assert window.banner.text() == "Something else."
 
 
 def test_what_is_dropped_and_not_opened_is_named(qtbot: QtBot, window: MainWindow, tmp_path: Path) -> None:

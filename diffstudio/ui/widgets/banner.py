@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from PySide6.QtCore import QEvent, QObject, Qt, Signal
 from PySide6.QtGui import QFontMetrics, QResizeEvent
 from PySide6.QtWidgets import QBoxLayout, QFrame, QHBoxLayout, QSizePolicy, QWidget
@@ -21,6 +23,7 @@ _BANNER_ICONS = {
 _NARROW_BANNER = 340  # px; in narrower banners the action is below the text
 _TALLEST = 0.25  # of the window's height; a longer message scrolls
 _LONGEST_MESSAGE = 600  # characters; longer texts are cut, and the tooltip has the whole text
+_LONG_NAME = re.compile(r"([^\s/\\]{40})[^\s/\\]{21,}([^\s/\\]{20})")  # no line can be broken within it
 
 
 class Banner(QFrame):
@@ -32,6 +35,7 @@ class Banner(QFrame):
     acted = Signal()
     dismissed = Signal()
 
+    message = ""  # the whole text, which the banner may shorten
     _kind = ""  # Qt sends change events during construction
 
     def __init__(self, kind: str = "info", text: str = "", action: str = "") -> None:
@@ -62,11 +66,12 @@ class Banner(QFrame):
 
     def show_message(self, kind: str, text: str, action: str = "") -> None:
         """Show another message; an empty text hides the banner."""
-        self._kind = kind
+        self._kind, self.message = kind, text
         set_style_property(self, "kind", kind)
-        cut = len(text) > _LONGEST_MESSAGE
-        self._text.setText(f"{text[:_LONGEST_MESSAGE]} …" if cut else text)
-        set_tooltip(self._text, text if cut else "")
+        shown = _LONG_NAME.sub(r"\1…\2", text)
+        shown = f"{shown[:_LONGEST_MESSAGE]} …" if len(shown) > _LONGEST_MESSAGE else shown
+        self._text.setText(shown)
+        set_tooltip(self._text, text if shown != text else "")
         self.setAccessibleName(text[:200])
         self.action.setText(action)
         self.action.setVisible(bool(action))

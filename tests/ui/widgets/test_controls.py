@@ -313,11 +313,20 @@ def test_what_qt_puts_into_a_search_field_has_a_name(qtbot: QtBot) -> None:
 
 
 def test_a_message_that_is_too_long_for_a_banner_is_whole_in_its_tooltip(qtbot: QtBot) -> None:
-    banner = Banner("warn", "x" * 600)
+    banner = Banner("warn", "xx " * 200)
     shown(qtbot, banner)
-    assert banner.text() == "x" * 600 and banner._text.toolTip() == ""
-    banner.show_message("warn", "y" * 601)
-    assert banner.text() == "y" * 600 + " …" and banner._text.toolTip() == "y" * 601
+    assert banner.text() == "xx " * 200 and banner._text.toolTip() == ""
+    banner.show_message("warn", "yy " * 201)
+    assert banner.text() == "yy " * 200 + " …" and banner._text.toolTip() == banner.message == "yy " * 201
+
+
+def test_a_long_name_is_cut_in_the_middle_where_no_line_can_be_broken(qtbot: QtBot) -> None:
+    banner = Banner("warn", f"/home/{'a' * 200}.png holds no settings.")
+    shown(qtbot, banner)
+    assert banner.text() == f"/home/{'a' * 40}…{'a' * 16}.png holds no settings."
+    assert "a" * 200 in banner._text.toolTip()
+    banner.show_message("warn", "/".join(["folder"] * 20))  # lines are broken at slashes
+    assert banner.text() == "/".join(["folder"] * 20)
 
 
 def test_a_message_does_not_scroll_where_all_of_it_has_room(qtbot: QtBot) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from PySide6.QtCore import QRectF, QSize, Qt
+from PySide6.QtCore import QRect, QRectF, QSize, Qt
 from PySide6.QtGui import QFontMetrics, QImage, QPainter, QPainterPath
 
 from diffstudio.ui.widgets import theme
@@ -65,20 +65,21 @@ def _visible_part(cell: QRectF, size: QSize, room: QRectF) -> tuple[QRectF, QRec
 
 
 def paint_note(painter: QPainter, note: str, room: QRectF) -> None:
-    """Draw a short text in the lower left corner of `room`."""
+    """Draw a short text in the lower left corner of `room`, in several lines where it is too long for one."""
     font = theme.font(theme.SMALL_PIXELS)
     metrics = QFontMetrics(font)
-    text = metrics.elidedText(note, Qt.TextElideMode.ElideRight, max(40, round(room.width()) - 48))
-    width, height = metrics.horizontalAdvance(text) + 20, 26
+    flags = int(Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap)
+    text = metrics.boundingRect(QRect(0, 0, max(40, round(room.width()) - 48), 10_000), flags, note)
+    width, height = text.width() + 20, max(26, text.height() + 10)
     pill = QRectF(room.left() + 12, room.bottom() - height - 12, width, height)
     ground = theme.colour("background")
     ground.setAlphaF(0.82)
     painter.setPen(theme.colour("line"))
     painter.setBrush(ground)
-    painter.drawRoundedRect(pill, height / 2, height / 2)
+    painter.drawRoundedRect(pill, 13, 13)
     painter.setPen(theme.colour("text"))
     painter.setFont(font)
-    painter.drawText(pill, int(Qt.AlignmentFlag.AlignCenter), text)
+    painter.drawText(pill, flags, note)
 
 
 def smooth(image: QImage, size: QSize) -> QImage:

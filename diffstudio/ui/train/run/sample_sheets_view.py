@@ -210,7 +210,7 @@ class SampleSheetsView(QWidget):
             label("Raw", "dim", pixels=theme.SMALL_PIXELS),
         )
         self._grids, self._columns = QWidget(), (QWidget(), QWidget())
-        self._placeholder = label("The first samples come with the first checkpoint", "dim")
+        self._placeholder = label("The first samples come with the first checkpoint", "dim", wrap=True)
         self._placeholder.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setFocusPolicy(Qt.FocusPolicy.StrongFocus)

@@ -18,6 +18,7 @@ FORMAT = 1
 WHAT = "The sizes of the window and its columns"
 GEOMETRY = "size of the window"
 _WIDEST = 10_000  # px
+_OF_QT = QByteArray(b"\x01\xd9\xd0\xcb")  # how QWidget.saveGeometry begins
 _DAMAGED = "it is not a file of settings"
 
 
@@ -80,6 +81,6 @@ def _width(value: Any) -> int:
 
 
 def _geometry(value: Any) -> QByteArray:
-    if not isinstance(value, QByteArray):
+    if not isinstance(value, QByteArray) or not value.startsWith(_OF_QT):
         raise TypeError(value)
     return value

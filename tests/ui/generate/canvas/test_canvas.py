@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PySide6.QtCore import QEvent, QPoint, QPointF, QRectF, QSize, Qt
-from PySide6.QtGui import QColor, QContextMenuEvent, QImage, QWheelEvent
+from PySide6.QtGui import QColor, QContextMenuEvent, QImage, QPainter, QWheelEvent
 from PySide6.QtWidgets import QApplication, QPushButton
 from pytestqt.qtbot import QtBot
 
 from diffstudio.ui.generate.canvas.canvas import Canvas
 from diffstudio.ui.generate.canvas.filmstrip import Filmstrip
-from diffstudio.ui.generate.canvas.painting import smooth
+from diffstudio.ui.generate.canvas.painting import paint_note, smooth
 from diffstudio.ui.widgets.images.image_reading import numpy_to_qimage
 from tests.ui.samples import picture
 
@@ -357,3 +357,18 @@ def test_small_images_of_a_grid_are_drawn_pixel_by_pixel(canvas: Canvas) -> None
     cell, drawn = dict(canvas.cells())[1].toRect(), canvas.grab().toImage()
     row = cell.center().y()
     assert all(drawn.pixelColor(x, row).rgb() in colours for x in range(cell.left() + 8, cell.right() - 8))
+
+
+def test_a_note_that_is_too_long_for_one_line_has_several() -> None:
+    note = "Stopped after step 33 of 104: not saved"
+    heights = []
+    for width in (600, 160):
+        image = QImage(width, 200, QImage.Format.Format_RGB32)
+        image.fill(0xFF00FF00)
+        painter = QPainter(image)
+        paint_note(painter, note, QRectF(0, 0, width, 200))
+        painter.end()
+        drawn = [(x, y) for x in range(width) for y in range(200) if image.pixel(x, y) != 0xFF00FF00]
+        assert max(x for x, _ in drawn) < width
+        heights.append(max(y for _, y in drawn) - min(y for _, y in drawn))
+    assert heights[0] < 30 < heights[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from PySide6.QtCore import QByteArray
+from PySide6.QtWidgets import QWidget
 
 from diffstudio.ui.widgets.layout.window_state import WindowState, read_window_state, save_geometry, save_widths
 
@@ -14,12 +14,13 @@ pytestmark = pytest.mark.usefixtures("qapp")
 
 def test_what_is_saved_is_read_again(home: Path) -> None:
     assert read_window_state().state == WindowState() and read_window_state().problem == ""
-    save_geometry(QByteArray(b"somewhere"))
+    geometry = QWidget().saveGeometry()
+    save_geometry(geometry)
     save_widths("train", {"runs": 300, "details": 280})
     save_widths("gallery", {"details": 270})
     save_widths("train", {"runs": 310})
     loaded = read_window_state()
-    assert loaded.state == WindowState(QByteArray(b"somewhere"), {"gallery": {"details": 270}, "train": {"runs": 310}})
+    assert loaded.state == WindowState(geometry, {"gallery": {"details": 270}, "train": {"runs": 310}})
     assert loaded.problem == ""
 
 
