@@ -104,6 +104,31 @@ def chosen_range(depth: Depth, ranges: Mapping[SampleType, Range]) -> Range:
     return ranges.get(depth.sample_type) or range_of_file(depth)
 
 
+def range_among(
+    sample_type: SampleType, values: Range, own: Range, ranges: Mapping[SampleType, Range], limits: Range | None = None
+) -> Range:
+    """The range for an image that may not be in the units of the images that have `ranges`.
+
+    `values` are its lowest and highest one, and `own` its range by itself. The known range of its type counts, if it holds
+    the values up to 5 %, or one of both ranges is no usual one; else its own. A type without a known range is read by its
+    own range if that is a usual one, else by `limits`, those of other types, if these hold the values.
+    """
+    known = ranges.get(sample_type)
+    if known is None:
+        return limits if limits is not None and not _is_usual(own) and _holds(limits, values) else own
+    return own if not _holds(known, values) and _is_usual(own) and _is_usual(known) else known
+
+
+def _holds(used: Range, values: Range) -> bool:
+    margin = _OVERSHOOT * (used[1] - used[0])
+    return used[0] - margin <= values[0] and values[1] <= used[1] + margin
+
+
+def _is_usual(used: Range) -> bool:
+    """Whether it follows from how files store values, rather than from the values of some images."""
+    return used in ((0, 1), (-1, 1)) or used in [(0, 2**count - 1) for count in _BITS]
+
+
 def to_bits(values: Values, used: Range, largest: int) -> NDArray[np.uint16]:
     """Values scaled so that `used` becomes 0 .. `largest`, rounded and cut; NaN and infinities become 0."""
     low, high = used

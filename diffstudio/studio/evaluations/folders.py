@@ -19,16 +19,19 @@ from PIL import Image
 from diffstudio import paths
 from diffstudio.errors import BadRequest, FolderProblem
 from diffstudio.evaluation.prdc import NEIGHBOURS
+from diffstudio.imaging.value_range import Range, SampleType, range_among
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, Subject, folder_of, run_of
+from diffstudio.studio.metadata.full_range import was_generated
 from diffstudio.training.data.captions.caption_files import as_one_caption
 from diffstudio.training.data.dataset import ImageDataset, build_dataset
 from diffstudio.training.data.folder_report import FolderReport, ImageRecord, InspectionProgress, count_of
 from diffstudio.training.data.inspect_folder import MIN_SIDE, finish_inspection
 from diffstudio.training.data.near_duplicates import FINGERPRINT_BYTES, fingerprint, near_duplicates
-from diffstudio.training.data.pixel_choice import CROP, choose_pixels
+from diffstudio.training.data.pixel_choice import CROP, choose_pixels, with_ranges
 from diffstudio.training.preparation.stored_dataset import StoredDataset, state_of_folder
 from diffstudio.training.recipe import DataRecipe
+from diffstudio.training.recipe.data_recipe import RangesRecipe
 from diffstudio.training.run.run_folder import RunFolder
 
 OnProgress = Callable[[str, int, int], None]  # what is being done, how much is done, of how much (0: not known)
@@ -38,6 +41,7 @@ _NAMED = 3  # files that a message names
 _USUAL = 0.01  # share of images that may look like real ones, beyond those of the real images that look like each other
 _ASPECT = 1.02  # factor between aspect ratios that count as equal
 _RGB = 3  # channels
+_FULL: Range = (0.0, 65535.0)  # of 16-bit images that were generated here
 SAVED_AGAIN = "they measure themselves, and the figures are better than those of any model"
 
 
@@ -86,15 +90,63 @@ def read_real(folder: Path, data: DataRecipe | None, report: OnProgress, check: 
         side = max(MIN_SIDE, min(LARGEST_SIDE, found.sides[1]))
         data = DataRecipe(size=side, fit="crop", held_out=_HELD_OUT_WITHOUT_RUN, flips=0.0)
         data, _ = choose_pixels(data, found, 1)
+    data = with_ranges(data, found)  # which runs of before did not store
     return RealFolder(found, _decoded(found, data, report, check), data)
 
 
-def read_generated(folder: Path, real: RealFolder, report: OnProgress, check: Callable[[], None]) -> ImageDataset:
-    """Generated images, decoded as the real ones were; none is held out or excluded."""
-    data = replace(real.data, held_out=0.0, exclude=())
-    return _decoded(
-        inspected(folder, report, check), data, report, check, "Give images of the same kind as the real ones"
-    )
+def read_generated(
+    folder: Path, real: RealFolder, report: OnProgress, check: Callable[[], None], *, same_units: bool = False
+) -> ImageDataset:
+    """Generated images, decoded as the real ones were; none is held out or excluded. Ranges: see `ranges_of_generated`."""
+    found = inspected(folder, report, check)
+    ranges, _ = ranges_of_generated(folder.name, found, real, same_units=same_units)
+    data = replace(real.data, held_out=0.0, exclude=(), ranges=ranges)
+    return _decoded(found, data, report, check, "Give images of the same kind as the real ones")
+
+
+def ranges_of_generated(
+    name: str, found: FolderReport, real: RealFolder, *, same_units: bool = False
+) -> tuple[RangesRecipe, list[str]]:
+    """Which values of generated images of more than 8 bits a channel become black and white, and sentences about it.
+
+    16-bit images that were generated here have the full range, and other images that of the real ones, unless their values
+    are far beyond it. With `same_units` they are known to be in the units of the real ones, and what is beyond is cut.
+    """
+    known, notes = real.data.ranges.as_mapping(), []
+    limits = real.data.output.limits[0] if real.data.form.bits > 8 and real.data.form.is_image else None
+    used = dict(known)
+    for one in found.ranges:
+        kind, (low, high) = one.sample_type, one.values
+        theirs = known.get(kind)
+        here = 0
+        if kind is SampleType.UINT16 and theirs not in (None, _FULL):
+            here = sum(was_generated(found.folder / path) for path in one.paths)
+        if here:
+            used[kind] = _FULL
+            if others := len(one.paths) - here:
+                notes.append(
+                    f"{others:,} of the {len(one.paths):,} 16-bit images of {name} do not say that they were generated here: "
+                    f"they were read from {_text(_FULL)}, like the others."
+                )
+            continue
+        if not same_units or theirs is None:
+            used[kind] = range_among(kind, one.values, (one.low, one.high), known, limits)
+        like = next((other.values for other in real.report.ranges if other.sample_type is kind), (low, high))
+        if theirs is None or low >= min(theirs[0], like[0]) and high <= max(theirs[1], like[1]):
+            continue
+        beyond = f"The {kind.description} of {name} are from {_text(one.values)}"
+        if used[kind] == theirs:
+            notes.append(f"{beyond}. Those beyond {_text(theirs)}, the range of {real.report.folder.name}, were cut.")
+        else:
+            notes.append(
+                f"{beyond}, beyond the range of {real.report.folder.name}, {_text(theirs)}: they were read from "
+                f"{_text(used[kind])}."
+            )
+    return RangesRecipe.of(used), notes
+
+
+def _text(used: Range) -> str:
+    return f"{used[0]:,g} to {used[1]:,g}"
 
 
 def inspected(folder: Path, report: OnProgress, check: Callable[[], None]) -> FolderReport:
@@ -250,9 +302,11 @@ def notes_on_compared(
     consequence: str = SAVED_AGAIN,
     *,
     alike: bool = True,
+    same_units: bool = False,
 ) -> list[str]:
     """Sentences about a folder of images that are compared with the real ones: which are not used, or used only after a
     change, and with `alike` how many of them look like real images. `consequence`: of being the same images, a clause.
+    `same_units` as for `read_generated`.
     """
     unused = found.unused(images.skipped, images.unfit)
     about = [f"{name}: {one.sentence()}" for one in unused if one.files]
@@ -261,6 +315,7 @@ def notes_on_compared(
         for what, count in _changed(found, real).items()
         if count
     ]
+    about += ranges_of_generated(name, found, real, same_units=same_units)[1]
     similar = alike_images(images, real) if alike else []
     if similar:
         image, other = similar[0]

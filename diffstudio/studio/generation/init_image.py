@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from diffstudio.errors import BadRequest, CheckpointDamaged, DiffstudioError, RunProblem
+from diffstudio.errors import BadRequest, CheckpointDamaged, RunProblem
 from diffstudio.imaging.exact_files import EXACT_SUFFIX
 from diffstudio.imaging.levels import PixelForm, load_levels
 from diffstudio.imaging.masks import GREY, Box, Mask, feather_mask, fill_from_surroundings, masked_region
@@ -20,9 +20,7 @@ from diffstudio.imaging.value_range import Range, SampleType
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.output_format import PLAIN, OutputFormat
 from diffstudio.studio.events import Picture
-from diffstudio.studio.metadata.image_text import read_text
-from diffstudio.studio.metadata.metadata import JSON_KEY
-from diffstudio.studio.metadata.readers.found_settings import as_object, json_object
+from diffstudio.studio.metadata.full_range import was_generated
 from diffstudio.studio.requests import GenerateRequest
 from diffstudio.studio.requests.choices import FillName, ResizeName
 from diffstudio.studio.requests.limits import LARGEST_SIDE, too_large
@@ -86,7 +84,7 @@ def load_init_image(
     if request.init is None:
         return None
     exact = None if output.is_grey_or_rgb_of_8_bits else _exact(request, (width, height), ranges, output)
-    ranges = NO_RANGES if _was_generated(request.init) else ranges
+    ranges = NO_RANGES if was_generated(request.init) else ranges
     image = flatten(load_image(request.init, ranges=ranges).image)
     if request.mask is None and not any(request.outpaint):
         whole = np.array(fitted(image, (width, height), request.resize))
@@ -127,7 +125,7 @@ def _exact(
     """
     assert request.init is not None
     path = request.init
-    if _was_generated(path):
+    if was_generated(path):
         beside = path.with_suffix(EXACT_SUFFIX)
         path, ranges = (beside, ranges) if beside.is_file() else (path, NO_RANGES)
     limits = () if output.is_image else output.limits or ((0.0, float(output.values.largest)),) * output.channels
@@ -152,17 +150,6 @@ def _by_channel(values: Fractions, change: Callable[[Image.Image], Image.Image])
     if all(one is plane for one, plane in zip(changed, planes, strict=True)):
         return values
     return np.stack([np.asarray(plane, np.float64) for plane in changed], axis=2)
-
-
-def _was_generated(path: Path) -> bool:
-    """Whether a file was generated here with a checkpoint of other pixels than RGB of 8 bits: its highest level is white,
-    whatever the folder's range was.
-    """
-    try:
-        values = json_object(read_text(path).texts.get(JSON_KEY)) or {}
-    except (DiffstudioError, OSError):
-        return False
-    return "pixels" in as_object(values.get("environment"))
 
 
 def trained_ranges(checkpoint: Checkpoint | None) -> tuple[dict[SampleType, Range], str]:

@@ -61,6 +61,7 @@ class RangeInFolder:
     low: float
     high: float
     paths: tuple[Path, ...]  # inside the folder
+    values: Range = (0.0, 0.0)  # the lowest and the highest one of all files
 
     def sentence(self) -> str:
         """`3 images with 16-bit values: 0 becomes black and 4,095 white`."""

@@ -261,10 +261,12 @@ class _Gathered:
     def _ranges(self) -> tuple[RangeInFolder, ...]:
         deep = sorted(self.depths, key=lambda one: one[0].as_posix())
         ranges = ranges_of_folder(depth for _, depth in deep)
-        return tuple(
-            RangeInFolder(kind, low, high, tuple(path for path, depth in deep if depth.sample_type is kind))
-            for kind, (low, high) in ranges.items()
-        )
+        found = []
+        for kind, (low, high) in ranges.items():
+            files = [(path, depth) for path, depth in deep if depth.sample_type is kind]
+            values = min(depth.low for _, depth in files), max(depth.high for _, depth in files)
+            found.append(RangeInFolder(kind, low, high, tuple(path for path, _ in files), values))
+        return tuple(found)
 
     def _channel_ranges(self) -> dict[int, tuple[Range, ...]]:
         counts = sorted({len(channels) for channels in self.channels})

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
+from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from diffstudio import paths
 from diffstudio.errors import BadRequest, FolderProblem, Interrupted
+from diffstudio.imaging.exact_files import ExactValues, write_png
 from diffstudio.models.library.library import Library
+from diffstudio.models.output_format import OutputFormat, ValueType
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.folders import (
     RealFolder,
@@ -24,12 +31,14 @@ from diffstudio.studio.evaluations.folders import (
     duplicate_notes,
     inspected,
     notes_on_compared,
+    ranges_of_generated,
     read_generated,
     read_real,
     repeated_notes,
     with_stored_dataset,
 )
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subjects
+from diffstudio.studio.metadata.full_range import pixels_text
 from diffstudio.training.data.dataset import build_dataset
 from diffstudio.training.preparation.stored_dataset import StoredDataset
 from diffstudio.training.run.run_folder import RunFolder
@@ -276,3 +285,82 @@ def test_captions_that_a_network_reads_alike_are_one(tmp_path: Path) -> None:
         path.with_suffix(".txt").write_text(caption)
     real = read(tmp_path / "real")
     assert sorted(real.labels(Conditioning.TEXT, range(4))) == ["Red", "Red", "Red", "blue"]
+
+
+def write_deep(folder: Path, values: NDArray[Any], *, here: bool = False) -> Path:
+    """Grey images [N,H,W] of these values: whole numbers in PNG files, as generated here or not, and floats in TIFF."""
+    folder.mkdir(parents=True)
+    said = pixels_text(OutputFormat(1, False, ValueType.UINT16)) if here else PngInfo()
+    for number, one in enumerate(values):
+        if one.dtype == np.float32:
+            tifffile.imwrite(folder / f"{number:03d}.tif", one)
+        else:
+            with (folder / f"{number:03d}.png").open("wb") as file:
+                write_png(
+                    file, Image.new("L", (1, 1)), said, ExactValues(one[..., None].astype(np.uint16), as_png=True)
+                )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("factor", "here", "said"),
+    [
+        (1, False, None),  # in the units of the real ones
+        (65535 / 4095, True, None),  # as this program writes what it generates
+        (65535 / 4095 / 40, True, None),  # also where all are dark
+        (
+            65535 / 4095,
+            False,
+            "values of made are from .*, beyond the range of real, 0 to 4,095: they were read from 0 to 65,535",
+        ),
+        (1.02, False, "Those beyond 0 to 4,095, the range of real, were cut"),
+    ],
+)
+def test_generated_images_are_read_by_what_their_values_mean(
+    tmp_path: Path, factor: float, here: bool, said: str | None
+) -> None:
+    """Of a folder of 12-bit images: 65,535 is the white of a generated image, not 16 times the white."""
+    rng = np.random.default_rng(0)
+    found, made = (rng.integers(0, 4096, (20, 16, 16)) for _ in range(2))
+    made[:, :2, :2] = 4095
+    real = read_real(write_deep(tmp_path / "real", found), None, no_progress, go_on)
+    path = write_deep(tmp_path / "made", np.rint(made * factor), here=here)
+    images = read_generated(path, real, no_progress, go_on)
+    wanted = made / 4095 * (factor * 4095 / 65535 if here else min(factor, 1.02) if factor < 2 else 1)
+    shown = np.asarray(images.images, float)[..., 0] / 65535
+    assert np.abs(shown - wanted.clip(0, 1)).max() < 2e-3
+    notes = notes_on_compared("made", images, inspected(path, no_progress, go_on), real)
+    assert not notes if said is None else re.search(said, notes[0])
+    if said and factor > 2:  # images that are searched are in the units of the normal ones
+        images = read_generated(path, real, no_progress, go_on, same_units=True)
+        assert images.images.min() >= 0 and np.median(images.images) == 65535
+
+
+def test_generated_images_of_both_kinds_are_said(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (20, 16, 16))
+    real = read_real(write_deep(tmp_path / "real", values), None, no_progress, go_on)
+    path = write_deep(tmp_path / "made", values[::-1] * 16, here=True)
+    write_deep(tmp_path / "other", values)
+    shutil.copy(tmp_path / "other" / "000.png", path / "other.png")
+    _, notes = ranges_of_generated("made", inspected(path, no_progress, go_on), real)
+    assert notes == [
+        "1 of the 21 16-bit images of made do not say that they were generated here: they were read from 0 to 65,535, like "
+        "the others."
+    ]
+
+
+def test_generated_floats_have_the_units_of_the_folder(tmp_path: Path) -> None:
+    """Also of a folder of whole numbers with a sign, of which floats are generated."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "real").mkdir()
+    found = rng.integers(-1000, 3001, (20, 16, 16))
+    found[0, 0, :2] = -1000, 3000
+    for number, one in enumerate(found):
+        tifffile.imwrite(tmp_path / "real" / f"{number}.tif", one.astype(np.int16))
+    real = read_real(tmp_path / "real", None, no_progress, go_on)
+    made = rng.uniform(-500, 1500, (20, 16, 16)).astype(np.float32)
+    images = read_generated(write_deep(tmp_path / "made", made), real, no_progress, go_on)
+    assert np.abs(np.asarray(images.images, float)[..., 0] / 65535 - (made + 1000) / 4000).max() < 1e-3
+    path = write_deep(tmp_path / "unit", rng.uniform(0, 1, (20, 16, 16)).astype(np.float32))
+    images = read_generated(path, real, no_progress, go_on)
+    assert images.images.min() < 1000 and images.images.max() > 64_000

@@ -106,7 +106,7 @@ def anomalies(
     _check_normals(real)
     if request.false_alarm is not None:
         check_rate(min(len(real.held_out), MOST_HELD_OUT), request.false_alarm)
-    images = read_generated(request.folder, real, on_progress, job_control.check)
+    images = read_generated(request.folder, real, on_progress, job_control.check, same_units=True)
     found = inspected(request.folder, on_progress, job_control.check)
     with job_control.taken(f"searching {request.folder.name}"):
         model, sentence = _model(subject, device, on_progress)
@@ -309,7 +309,9 @@ def _check_folders(request: AnomaliesRequest) -> None:
 def _notes(real: RealFolder, images: ImageDataset, found: FolderReport, subject: CheckpointSubject | None) -> list[str]:
     notes = left_out(real.report, real.dataset.skipped, real.dataset.unfit)
     shared = shared_images(images, real.dataset)
-    notes += notes_on_compared(found.folder.name, images, found, real, "their scores mean nothing", alike=not shared)
+    notes += notes_on_compared(
+        found.folder.name, images, found, real, "their scores mean nothing", alike=not shared, same_units=True
+    )
     notes += duplicate_notes("the folder", map(digest_and_flatness, pixels_of(images, range(len(images)))))
     if shared:
         notes.append(

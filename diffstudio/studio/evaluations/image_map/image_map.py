@@ -28,7 +28,9 @@ from diffstudio.studio.evaluations.folders import (
     check_conditioning,
     digest_and_flatness,
     duplicate_notes,
+    inspected,
     labels_of,
+    ranges_of_generated,
     read_generated,
     read_real,
     shared_images,
@@ -139,6 +141,8 @@ class _Mapping:
 
     def _generated(self, subject: FolderSubject) -> tuple[MapPart, FeatureArray]:
         dataset = read_generated(subject.folder, self._real, self._on_progress, self._check)
+        found = inspected(subject.folder, self._on_progress, self._check)
+        self.notes += ranges_of_generated(subject.name, found, self._real)[1]
         if shared := shared_images(dataset, self._real.dataset):
             self.notes.append(
                 f"{len(shared):,} of {len(dataset):,} images of {subject.name} are also in {self._real.report.folder.name}, "

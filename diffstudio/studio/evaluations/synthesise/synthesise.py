@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from PIL.PngImagePlugin import PngInfo
 
 from diffstudio.atomic import atomic_write, make_folder, write_text
 from diffstudio.diffusion.guidance import ConditionAnnealing
@@ -46,6 +45,7 @@ from diffstudio.studio.evaluations.synthesise.request import CADS_BY_DEFAULT, Sy
 from diffstudio.studio.evaluations.synthesise.result import Synthesis
 from diffstudio.studio.evaluations.synthesise.stratified import stratified_order
 from diffstudio.studio.generation.finished_images import FinishedImage, finished_images
+from diffstudio.studio.metadata.full_range import pixels_text
 
 _AT_ONCE = 64  # candidates between two records
 _TRIES, _MORE_TRIES = 4, 20  # at most 4 n + 20 candidates for n images of a label
@@ -227,7 +227,7 @@ class _Making:
             if suffix == EXACT_SUFFIX and image.exact is not None:
                 write_tiff(file, image.exact)
             else:
-                write_png(file, image.image, PngInfo(), image.exact)
+                write_png(file, image.image, pixels_text(self.samples.subject.recipe.data.output), image.exact)
         if kind is Conditioning.TEXT:
             write_text(path.with_suffix(".txt"), record.label)
         return path.relative_to(self.folder.path).as_posix()
