@@ -163,7 +163,7 @@ def trained_ranges(checkpoint: Checkpoint | None) -> tuple[dict[SampleType, Rang
         return ranges_of_recipe(checkpoint.json("recipe")), ""
     except (CheckpointDamaged, RunProblem):
         return {}, (
-            "The recipe in the checkpoint cannot be read: an init image of more than 8 bits a channel is read by its own "
+            "The recipe in the checkpoint cannot be read: an image of more than 8 bits a channel is read by its own "
             "range of values, not by that of the training images."
         )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from diffstudio.errors import MOVED_OR_DELETED, BadRequest, FolderProblem, Image
 from diffstudio.imaging.exact_files import ExactValues, write_png
 from diffstudio.imaging.formats import looks_like_an_image
 from diffstudio.imaging.levels import PixelForm, is_grey, load_levels
-from diffstudio.imaging.reader import load_image
-from diffstudio.imaging.value_range import Depth, SampleType, range_of_file
+from diffstudio.imaging.reader import NO_RANGES, load_image
+from diffstudio.imaging.value_range import Depth, Range, SampleType, range_among, range_of_file
+from diffstudio.studio.metadata.full_range import was_generated
 
 Values = NDArray[np.float32]  # [H,W,C] in [-1,1], C 1 for grey or 3
+FULL: Range = (0.0, 65535.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,7 @@ class RestorableImage:
     values: Values
     alpha: NDArray[Any] | None  # [H,W] uint8 or uint16; None where every pixel is opaque
     bits: int  # 8 or 16
+    levels: Range = FULL  # of 16 bits: those that black and white are saved as
     notes: tuple[str, ...] = ()  # what of the file the result does not keep, one clause each
 
     @property
@@ -69,8 +72,13 @@ def names_of(files: Sequence[Path]) -> list[str]:
     return names
 
 
-def read_restorable(path: Path, name: str) -> RestorableImage:
-    """Read an image: RGB with equal channels counts as grey, transparency is laid on white. ImageProblem."""
+def read_restorable(
+    path: Path, name: str, ranges: Mapping[SampleType, Range] = NO_RANGES, limits: Range | None = None
+) -> RestorableImage:
+    """Read an image: RGB with equal channels counts as grey, transparency is laid on white. ImageProblem.
+
+    `ranges` are those of the images that a checkpoint was trained on, and `limits` what its black and white mean.
+    """
     loaded = load_image(path)
     if loaded.channels:
         raise ImageProblem(
@@ -78,27 +86,54 @@ def read_restorable(path: Path, name: str) -> RestorableImage:
             f"it is an array of {len(loaded.channels)} channels, not an image",
             "Name images of one or three channels",
         )
-    bits = 16 if loaded.depth is not None else 8
-    form = PixelForm(1 if is_grey(loaded.image) else 3, bits)
-    levels = load_levels(path, form)
-    values = levels.values.astype(np.float32) / np.float32(form.largest / 2) - 1
-    alpha = levels.alpha
+    form, levels, about = PixelForm(3, 8), FULL, list(loaded.notes)
+    if loaded.depth is not None:
+        used, notes = _range_of(path, loaded.depth, ranges, limits)
+        form = PixelForm(3, 16, ranges={loaded.depth.sample_type: used})
+        levels = used if _keeps_units(loaded.depth) else FULL
+        loaded = load_image(path, ranges=form.ranges)
+        about += notes
+    form = replace(form, channels=1 if is_grey(loaded.image) else 3)
+    found = load_levels(path, form)
+    values = found.values.astype(np.float32) / np.float32(form.largest / 2) - 1
+    alpha = found.alpha
     if alpha is not None:
         opacity = (alpha.astype(np.float32) / form.largest)[..., None]
         values = values * opacity + (1 - opacity)
-    return RestorableImage(path, name, values, alpha, bits, (*loaded.notes, *_rescaled(loaded.depth)))
+    return RestorableImage(path, name, values, alpha, form.bits, levels, tuple(about))
 
 
-def _rescaled(depth: Depth | None) -> list[str]:
-    """How the values of a file become the levels of a PNG of 16 bits, where they are not those levels."""
-    if depth is None:
-        return []
-    low, high = range_of_file(depth)
-    if depth.sample_type is not SampleType.FLOAT and (low, high) == (0, 65535):
-        return []
-    cut = ", and values beyond that range are clipped" if depth.low < low or depth.high > high else ""
-    what = depth.sample_type.description
-    return [f"its {what} are saved as a 16-bit PNG: {low:g} becomes 0 and {high:g} becomes 65535{cut}"]
+def _keeps_units(depth: Depth) -> bool:
+    """Whether a PNG of 16 bits holds the values as they are in the file."""
+    return depth.sample_type is SampleType.UINT16
+
+
+def _range_of(
+    path: Path, depth: Depth, ranges: Mapping[SampleType, Range], limits: Range | None
+) -> tuple[Range, list[str]]:
+    """Which values of a file of more than 8 bits are black and white, and clauses on what becomes of the others."""
+    own, known = range_of_file(depth), ranges.get(depth.sample_type)
+    notes = []
+    if _keeps_units(depth) and known not in (None, FULL) and was_generated(path):
+        used = FULL
+        notes.append("it was generated here, so that 65535 is its white, not that of the training images")
+    else:
+        used = range_among(depth.sample_type, (depth.low, depth.high), own, ranges, limits)
+        if known is not None and used != known:
+            values = f"its values are beyond {_text(known)}, the range of the training images"
+            notes.append(f"{values}, so that {_text(used)} was taken for black to white")
+    low, high = used
+    cut = "values beyond that range are clipped" if depth.low < low or depth.high > high else ""
+    if not _keeps_units(depth):
+        saved = f"its {depth.sample_type.description} are saved as a 16-bit PNG: {low:g} becomes 0 and {high:g} becomes 65535"
+        notes.append(f"{saved}, and {cut}" if cut else saved)
+    elif cut:
+        notes.append(f"{_text(used)} is taken for black to white, and {cut}")
+    return used, notes
+
+
+def _text(used: Range) -> str:
+    return f"{used[0]:g} to {used[1]:g}"
 
 
 def unknown_pixels(picture: RestorableImage, mask: Path | None) -> NDArray[np.bool_]:
@@ -131,15 +166,19 @@ def unknown_pixels(picture: RestorableImage, mask: Path | None) -> NDArray[np.bo
     return unknown
 
 
-def encoded(values: Values, bits: int, alpha: NDArray[Any] | None) -> bytes:
-    """Values [H,W,C] on white as a PNG of 8 or 16 bits, with the colours that have this opacity where there is one."""
+def encoded(values: Values, bits: int, alpha: NDArray[Any] | None, limits: Range = FULL) -> bytes:
+    """Values [H,W,C] on white as a PNG of 8 or 16 bits, with the colours that have this opacity where there is one.
+
+    `limits` are the levels of black and white of 16 bits.
+    """
     kind = np.uint8 if bits == 8 else np.uint16
     largest = np.iinfo(kind).max
     colours = (values.astype(np.float64) + 1) / 2
     if alpha is not None:
         opacity = (alpha.astype(np.float64) / largest)[..., None]
         colours = np.divide(colours - (1 - opacity), opacity, out=np.zeros_like(colours), where=opacity > 0)
-    levels = np.rint(colours.clip(0, 1) * largest).astype(kind)
+    low, high = limits if bits == 16 else (0, largest)
+    levels = np.rint(low + colours.clip(0, 1) * (high - low)).astype(kind)
     if alpha is not None:
         levels = np.concatenate([levels, alpha.astype(kind)[..., None]], axis=2)
     file = io.BytesIO()

@@ -36,6 +36,7 @@ from diffstudio.studio.evaluations.restore.request import RestoreRequest, Restor
 from diffstudio.studio.evaluations.restore.restorer import Restored, Restorer
 from diffstudio.studio.evaluations.restore.result import MEAN, RESTORED, SAMPLE, RestoredImage, RestoreResult
 from diffstudio.studio.evaluations.subjects import find_checkpoint
+from diffstudio.studio.generation.init_image import trained_ranges
 from diffstudio.studio.prompts.prompt_notes import unused_prompt
 
 RESULT = "restore.json"  # in the request's `out`
@@ -79,10 +80,12 @@ def restore(
         on_progress(f"Loading {checkpoint.name}", 0, 0)
         model = loading.load(checkpoint, choose_device(request.device))
         check_restores(model, checkpoint.name)
+        ranges, range_note = trained_ranges(checkpoint)
+        limits = None if model.output.is_grey_or_rgb_of_8_bits else next(iter(model.output.limits), None)
         for number, (file, mask, name) in enumerate(zip(files, masks, names_of(files), strict=True), 1):
             job_control.check()
             try:
-                picture = read_restorable(file, name)
+                picture = read_restorable(file, name, ranges, limits)
                 unknown = unknown_pixels(picture, mask) if request.task is RestoreTask.INPAINT else None
             except (ImageProblem, BadRequest) as problem:
                 problems.append(problem)
@@ -102,6 +105,7 @@ def restore(
     if problems and not found:
         raise problems[0]
     notes += [f"{listed(names, _NAMED)}: {what}." for what, names in about.items()]
+    notes += [range_note] if range_note else []
     notes += [*unused_prompt(checkpoint, request.prompt), *_notes(checkpoint, request.task, found)]
     result = RestoreResult(checkpoint.name, request.task, found, request.share, _settings(request), notes)
     write_text(request.out / RESULT, json.dumps(result.to_json(), ensure_ascii=False, indent=1))
@@ -185,7 +189,7 @@ def _written(
         shown = restored.mean + np.float32(request.share) * (restored.sample - restored.mean)
 
     def write(part: str, values: NDArray[np.float32]) -> str:
-        return write_image(request.out, part, picture.name, encoded(values, picture.bits, alpha))
+        return write_image(request.out, part, picture.name, encoded(values, picture.bits, alpha, picture.levels))
 
     height, width = shown.shape[:2]
     return RestoredImage(

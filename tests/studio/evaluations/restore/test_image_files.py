@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from diffstudio.errors import BadRequest, FolderProblem, ImageProblem
+from diffstudio.imaging.exact_files import ExactValues, write_png
+from diffstudio.imaging.value_range import SampleType
+from diffstudio.models.output_format import OutputFormat, ValueType
 from diffstudio.studio.evaluations.restore.blending import blended_png
 from diffstudio.studio.evaluations.restore.image_files import (
     encoded,
@@ -21,6 +25,7 @@ from diffstudio.studio.evaluations.restore.image_files import (
     unknown_pixels,
     write_image,
 )
+from diffstudio.studio.metadata.full_range import pixels_text
 
 RNG = np.random.default_rng(0)
 
@@ -68,6 +73,55 @@ def test_what_a_png_does_not_keep_is_said(tmp_path: Path) -> None:
     levels = tmp_path / "levels.png"
     levels.write_bytes(imagecodecs.png_encode(np.full((4, 4), 40_000, np.uint16)))
     assert read_restorable(levels, "levels").notes == ()
+
+
+@pytest.mark.parametrize(
+    ("largest", "here", "white", "said"),
+    [
+        (4095, False, 4095, ()),
+        (4100, False, 4095, ("0 to 4095 is taken for black to white, and values beyond that range are clipped",)),
+        (
+            60_000,
+            False,
+            65535,
+            (
+                "its values are beyond 0 to 4095, the range of the training images, so that 0 to 65535 was taken for black "
+                "to white",
+            ),
+        ),
+        (4000, True, 65535, ("it was generated here, so that 65535 is its white, not that of the training images",)),
+    ],
+)
+def test_deep_files_are_read_by_the_range_of_the_training_images(
+    tmp_path: Path, largest: int, here: bool, white: int, said: tuple[str, ...]
+) -> None:
+    """And come back in their own units, also with transparency."""
+    levels = RNG.integers(0, largest, (5, 7, 4)).astype(np.uint16)
+    levels[0, 0, :3], levels[0, 1, :3], levels[..., 3] = largest, 0, 65535
+    levels[1, :, 3] = 257 * 200
+    path, texts = tmp_path / "deep.png", pixels_text(OutputFormat(3, False, ValueType.UINT16)) if here else PngInfo()
+    with path.open("wb") as file:
+        write_png(file, Image.new("L", (1, 1)), texts, ExactValues(levels, as_png=True))
+    picture = read_restorable(path, "deep", {SampleType.UINT16: (0.0, 4095.0)})
+    assert picture.notes == said and picture.levels == (0, white)
+    opaque = np.minimum(levels[2:, :, :3] / white, 1) * 2 - 1
+    assert np.abs(picture.values[2:] - opaque).max() < 1e-4
+    again = imagecodecs.png_decode(encoded(picture.values, 16, picture.alpha, picture.levels)).astype(int)
+    assert np.abs(again - np.minimum(levels, [white] * 3 + [65535])).max() <= 1
+
+
+def test_floats_without_a_usual_range_are_in_the_units_of_the_checkpoint(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.linspace(100, 2000, 16, dtype=np.float32).reshape(4, 4))
+    picture = read_restorable(tmp_path / "a.tif", "a", {SampleType.INTEGER: (0.0, 4000.0)}, (0.0, 4000.0))
+    assert picture.values.min() == pytest.approx(-0.95, abs=1e-4) and picture.values.max() == pytest.approx(0, abs=1e-4)
+    alone = read_restorable(tmp_path / "a.tif", "a")
+    assert alone.values.min() == -1 and alone.values.max() == 1
+
+
+def test_dark_colours_of_12_bits_are_not_taken_for_grey(tmp_path: Path) -> None:
+    path = tmp_path / "dark.png"
+    path.write_bytes(imagecodecs.png_encode(np.array([[[500, 200, 100]] * 4] * 4, np.uint16)))
+    assert not read_restorable(path, "dark", {SampleType.UINT16: (0.0, 4095.0)}).is_grey
 
 
 def test_transparent_colours_are_laid_on_white_and_taken_from_it(tmp_path: Path) -> None:

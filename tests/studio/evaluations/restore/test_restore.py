@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 import torch
 from numpy.typing import NDArray
 from PIL import Image
@@ -22,6 +24,7 @@ from diffstudio.models import loading
 from diffstudio.models.library.library import Library
 from diffstudio.models.output_format import OutputFormat
 from diffstudio.networks.conditioning import Conditioning
+from diffstudio.studio.evaluations.restore.blending import blended_png
 from diffstudio.studio.evaluations.restore.request import RestoreRequest, RestoreTask, task_of
 from diffstudio.studio.evaluations.restore.restore import (
     STARTER_FILLS,
@@ -33,7 +36,9 @@ from diffstudio.studio.evaluations.restore.restore import (
 from diffstudio.studio.evaluations.restore.restorer import LEVEL
 from diffstudio.studio.evaluations.restore.result import RestoreResult
 from diffstudio.studio.prompts.prompt_notes import PROMPT_NOT_USED
+from diffstudio.training.recipe.data_recipe import RangesRecipe
 from tests.studio.evaluations.likelihood.test_autoencoder import write_vae
+from tests.studio.evaluations.small_models import RECIPE as SMALL
 from tests.studio.evaluations.small_models import write_checkpoint
 
 MEAN, VARIANCE = 0.1, 0.04
@@ -331,6 +336,40 @@ def test_what_the_result_does_not_keep_is_in_its_notes(model: WhiteModel, tmp_pa
     frames[0].save(tmp_path / "film.gif", save_all=True, append_images=frames[1:])
     result = run(tmp_path / "film.gif", tmp_path / "out", noise=25, mean_only=True)
     assert "film.gif: only its first frame is used." in result.notes
+
+
+@pytest.mark.parametrize("kind", ["uint16", "floating"])
+def test_images_are_read_and_written_in_the_units_of_the_training_images(
+    model: WhiteModel, tmp_path: Path, kind: str
+) -> None:
+    """Of 12 bits 4,095 is white. It was 65,535, so that a restored image was up to 16 times as bright."""
+    ranges = RangesRecipe(uint16=(0.0, 4095.0)) if kind == "uint16" else RangesRecipe(floating=(-1000.0, 3000.0))
+    recipe = replace(SMALL, data=replace(SMALL.data, channels=1, bits=16, ranges=ranges))
+    checkpoint = write_checkpoint(tmp_path / "deep.safetensors", Conditioning.NONE, recipe=recipe)
+    model.output = recipe.data.output
+    level = 25 * LEVEL
+    clean = np.clip(noise(16, 16, 1), -1, 1)[..., 0]
+    noisy = np.clip(clean + level * np.random.default_rng(1).normal(size=clean.shape), -1, 1)
+    if kind == "uint16":
+        file = tmp_path / "noisy.png"
+        file.write_bytes(imagecodecs.png_encode(np.rint((noisy + 1) / 2 * 4095).astype(np.uint16)))
+    else:
+        file = tmp_path / "noisy.tif"
+        tifffile.imwrite(file, (-1000 + (noisy + 1) / 2 * 4000).astype(np.float32))
+    result = restore(
+        RestoreRequest(str(checkpoint), file, RestoreTask.DENOISE, tmp_path / "out", noise=25, device="cpu", share=1.0),
+        Library(),
+    )
+    gain = VARIANCE / (VARIANCE + level**2)
+    largest = 4095 if kind == "uint16" else 65535
+    found = imagecodecs.png_decode((tmp_path / "out" / result.images[0].mean).read_bytes()) / largest * 2 - 1
+    assert np.abs(found - (MEAN + gain * (noisy - MEAN))).max() < 2e-3
+    saved = "its floating-point values are saved as a 16-bit PNG: -1000 becomes 0 and 3000 becomes 65535"
+    assert result.notes == ([] if kind == "uint16" else [f"noisy.tif: {saved}."])
+    both = [tmp_path / "out" / part for part in (result.images[0].mean, result.images[0].sample)]
+    blended = imagecodecs.png_decode(blended_png(*both, 0.5)).astype(int)
+    ends = [imagecodecs.png_decode(path.read_bytes()).astype(int) for path in both]
+    assert np.abs(2 * blended - sum(ends)).max() <= 2
 
 
 def test_the_note_on_filled_areas_has_the_figures_of_the_manual() -> None:
