@@ -22,6 +22,7 @@ from diffstudio.imaging.levels import is_grey
 from diffstudio.imaging.reader import load_image
 from diffstudio.training.data.captions.caption_files import CAPTION_SUFFIXES, same_name
 from diffstudio.training.data.captions.caption_tables import is_metadata
+from diffstudio.training.data.captions.mask_names import MASK_NAME, masks_of, name_stem, plain_stem
 from diffstudio.training.data.folder_report import Skipped, count_of, nothing_to_train_on
 
 _JUNK = frozenset({
@@ -34,7 +35,6 @@ _SIDECAR = ".diffstudio.json"
 _NOT_CAPTIONS = re.compile(
     r"(readme|licen[cs]e|notice|changelog|requirements|classes|labels|dataset_infos?|config)\.(txt|json)", re.IGNORECASE
 )
-_MASK = re.compile(r"(?P<stem>.+?)(?:[-_ .]?(?:masklabel|condlabel)|[-_ .]mask)", re.IGNORECASE | re.DOTALL)
 _MASK_FOLDER = re.compile(
     r"_?(masks?|masklabels?|conditioning(?:[-_ ](?:data|images?))?|condlabels?|labels?|annotations?|ground[-_ ]?truth|gt|"
     r"segmentations?(?:class|object|masks?|maps?)?)",
@@ -52,6 +52,7 @@ _TABLES = frozenset({".csv", ".tsv", ".jsonl", ".xlsx", ".ods"})
 HIDDEN = "hidden files and folders are not looked at"
 JUNK = "kept there by another program"
 MASK = "a mask of another image"
+NOT_CLEAR = "a mask, but several images or masks have its name"
 LEFT_OUT_BY_USER = "left out in the Train room"
 BROKEN_LINK = "it is a link to something that does not exist"
 _LINK_UP = "it is a link to a folder that this folder is in"
@@ -163,20 +164,25 @@ def _list_one(
 def _match(inside: Path, images: list[os.DirEntry[str]], texts: list[os.DirEntry[str]], listing: Listing) -> None:
     """Add images with their caption files to the listing."""
     captions = CaptionNames(entry.name for entry in texts)
-    stems = {_stem(entry.name) for entry in images}
+    stems = {name_stem(entry.name) for entry in images}
     masks: dict[str, os.DirEntry[str]] = {}
     for entry in images:
-        mask = _MASK.fullmatch(_stem(entry.name))
+        mask = MASK_NAME.fullmatch(name_stem(entry.name))
         if mask is not None and "." in entry.name and mask["stem"] in stems:
             masks[entry.name] = entry
-            listing.left_out.append(Skipped(inside / entry.name, MASK))
-    mask_of = {_plain_stem(_stem(name)): inside / name for name in masks if not _CONDITIONING.search(name)}
+    own = [entry.name for entry in images if entry.name not in masks]
+    usable = [name for name in masks if not _CONDITIONING.search(name)]
+    mask_of = {own[image]: inside / usable[mask] for image, mask in masks_of(own, usable).items()}
+    assigned = {path.name for path in mask_of.values()}
+    for name in masks:
+        is_clear = name in assigned or name not in usable or plain_stem(name) not in map(name_stem, own)
+        listing.left_out.append(Skipped(inside / name, MASK if is_clear else NOT_CLEAR))
     used: set[str] = set()
     for entry in images:
         names = captions.of(entry.name)
         used.update(names)
         if entry.name not in masks:
-            file = ImageFile(inside / entry.name, *_stamp(entry), names, mask_of.get(_stem(entry.name)))
+            file = ImageFile(inside / entry.name, *_stamp(entry), names, mask_of.get(entry.name))
             listing.images.append(file)
     for entry in texts:
         if entry.name in used:
@@ -201,16 +207,12 @@ class CaptionNames:
         self._by_stem: dict[str, list[str]] = {}
         for name in names:
             if os.path.splitext(name)[1].lower() in CAPTION_SUFFIXES:
-                self._by_stem.setdefault(_stem(name), []).append(name)
+                self._by_stem.setdefault(name_stem(name), []).append(name)
 
     def of(self, image: str) -> tuple[str, ...]:
         """The names of the caption files of an image, the one to use first."""
-        named = (sorted(self._by_stem.get(key, ()), key=_caption_order) for key in (_stem(image), same_name(image)))
+        named = (sorted(self._by_stem.get(key, ()), key=_caption_order) for key in (name_stem(image), same_name(image)))
         return tuple(dict.fromkeys(itertools.chain.from_iterable(named)))
-
-
-def _stem(name: str) -> str:
-    return same_name(os.path.splitext(name)[0])
 
 
 def _caption_order(name: str) -> tuple[int, str]:
@@ -238,7 +240,7 @@ def _leave_out_mask_folders(folder: Path, listing: Listing) -> None:
     gone: set[Path] = set()
     masks: list[Path] = []
     for named, files in inside.items():
-        matching = sum(_plain_stem(file.path.stem) in outside for file in files)
+        matching = sum(plain_stem(file.path.name) in outside for file in files)
         examples = [folder / file.path for file in files[:: max(1, len(files) // _EXAMPLES)][:_EXAMPLES]]
         if 2 * matching >= len(files) and all(map(_seems_a_mask, examples)):
             gone.add(named)
@@ -251,21 +253,26 @@ def _leave_out_mask_folders(folder: Path, listing: Listing) -> None:
 
 
 def _assign_masks(listing: Listing, masks: Sequence[Path]) -> None:
-    """Assign masks from folders of masks to images of the same name without a mask; of several, the nearest one."""
+    """Assign masks from folders of masks to images of the same name without a mask: the nearest, then by `masks_of`."""
     if not masks:
         return
     by_stem: dict[str, list[int]] = {}
     for index, file in enumerate(listing.images):
         if file.mask is None:
             by_stem.setdefault(same_name(file.path.stem), []).append(index)
+    claims: dict[tuple[Path, tuple[int, ...]], list[Path]] = {}
     for mask in masks:
-        found = by_stem.get(_plain_stem(mask.stem), [])
+        found = by_stem.get(plain_stem(mask.name), [])
         shared = [_shared_folders(listing.images[index].path, mask) for index in found]
         nearest = [index for index, folders in zip(found, shared, strict=True) if folders == max(shared)]
-        if len(nearest) == 1:
-            listing.images[nearest[0]] = replace(listing.images[nearest[0]], mask=mask)
-        elif nearest:
-            listing.left_out.append(Skipped(mask, "several images have the same name as this mask"))
+        if nearest:
+            claims.setdefault((mask.parent, tuple(nearest)), []).append(mask)
+    for (_, numbers), own in claims.items():
+        pairs = masks_of([listing.images[index].path.name for index in numbers], [mask.name for mask in own])
+        for image, mask_number in pairs.items():
+            listing.images[numbers[image]] = replace(listing.images[numbers[image]], mask=own[mask_number])
+        unclear = [mask for number, mask in enumerate(own) if number not in pairs.values()]
+        listing.left_out += [Skipped(mask, NOT_CLEAR) for mask in unclear]
 
 
 def _shared_folders(image: Path, mask: Path) -> int:
@@ -291,12 +298,6 @@ def _mask_folder(path: Path) -> Path | None:
     """The outermost folder of masks that a file is in."""
     parts = path.parts[:-1]
     return next((Path(*parts[: depth + 1]) for depth, name in enumerate(parts) if _MASK_FOLDER.fullmatch(name)), None)
-
-
-def _plain_stem(stem: str) -> str:
-    stem = same_name(stem)
-    mask = _MASK.fullmatch(stem)
-    return mask["stem"] if mask else stem
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -17,6 +17,7 @@ from diffstudio.training.data.folder_layout import (
     JUNK,
     LEFT_OUT_BY_USER,
     MASK,
+    NOT_CLEAR,
     Listing,
     list_folder,
 )
@@ -230,4 +231,16 @@ def test_each_image_has_its_mask_beside_it_or_in_a_folder_of_masks(tmp_path: Pat
         "d.png": "masks/d.png",
         "y/e.png": "masks/y/e_mask.png",
     }
-    assert reasons(listing)["masks/f.png"] == "several images have the same name as this mask"
+    assert reasons(listing)["masks/f.png"] == NOT_CLEAR
+
+
+def test_a_mask_is_not_used_for_another_image_of_its_name(tmp_path: Path) -> None:
+    for name in ("a.jpg", "a.png", "a_mask.jpg", "a_mask.png", "b.jpg", "b_mask.png", "b_mask.gif"):
+        image(tmp_path / name)
+    for name in ("c.jpg", "c.png", "masks/c.jpg", "masks/c.png", "d.jpg", "masks/d.gif", "masks/d.png"):
+        image(tmp_path / name)
+    listing = listed(tmp_path)
+    masks = {file.path.as_posix(): file.mask.as_posix() for file in listing.images if file.mask is not None}
+    assert masks == {"a.jpg": "a_mask.jpg", "a.png": "a_mask.png", "c.jpg": "masks/c.jpg", "c.png": "masks/c.png"}
+    unclear = {"b_mask.gif", "b_mask.png", "masks/d.gif", "masks/d.png"}
+    assert {path for path, why in reasons(listing).items() if why == NOT_CLEAR} == unclear

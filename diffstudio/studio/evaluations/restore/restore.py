@@ -38,6 +38,7 @@ from diffstudio.studio.evaluations.restore.result import MEAN, RESTORED, SAMPLE,
 from diffstudio.studio.evaluations.subjects import find_checkpoint
 from diffstudio.studio.generation.init_image import trained_ranges
 from diffstudio.studio.prompts.prompt_notes import unused_prompt
+from diffstudio.training.data.captions.mask_names import masks_of, name_stem, plain_stem
 
 RESULT = "restore.json"  # in the request's `out`
 _NAMED = 3  # images that a note names
@@ -71,7 +72,7 @@ def restore(
     make_folder(request.out)
     job_control = EvaluationJobControl(Lease(), cancelled, request.out, on_wait)
     files = image_files(request.images)
-    masks = [_mask_of(file, request.mask) for file in files]
+    masks = _masks_of(files, request.mask)
     found: list[RestoredImage] = []
     notes: list[str] = []
     about: dict[str, list[str]] = {}  # what is said about images, and their names
@@ -205,14 +206,35 @@ def _written(
     )
 
 
-def _mask_of(file: Path, mask: Path | None) -> Path | None:
-    """The mask of an image: the file itself, or that of the same name in a folder of masks. ImageProblem."""
+def _masks_of(files: Sequence[Path], mask: Path | None) -> list[Path | None]:
+    """The mask of each image: the file itself, or by its name in a folder of masks. ImageProblem, FolderProblem.
+
+    BadRequest for an image without a mask, and where it is not clear which one is meant.
+    """
     if mask is None or mask.is_file():
-        return mask
-    found = [other for other in image_files(mask) if other.stem == file.stem]
-    if not found:
-        raise BadRequest(f"There is no mask for {file.name}", f"no image in {mask} is called {file.stem}", "Add one")
-    return found[0]
+        return [mask] * len(files)
+    masks = image_files(mask)
+    found = masks_of([file.name for file in files], [other.name for other in masks])
+    for number, file in enumerate(files):
+        if number in found:
+            continue
+        rest = [other.name for index, other in enumerate(masks) if index not in found.values()]
+        named = [name for name in rest if name_stem(file.name) in (name_stem(name), plain_stem(name))]
+        if not named:
+            raise BadRequest(
+                f"There is no mask for {file.name}", f"no other image in {mask} is called {file.stem}", "Add one"
+            )
+        alike = [
+            other.name
+            for index, other in enumerate(files)
+            if index not in found and name_stem(other.name) == name_stem(file.name)
+        ]
+        raise BadRequest(
+            f"It is not clear which mask belongs to {file.name}",
+            f"{listed(named, _NAMED)} in {mask} may belong to {listed(alike, _NAMED)}",
+            "Give each mask the whole name of its image",
+        )
+    return [masks[found[number]] for number in range(len(files))]
 
 
 def _settings(request: RestoreRequest) -> dict[str, object]:

@@ -247,6 +247,30 @@ def test_a_folder_with_a_folder_of_masks(model: WhiteModel, tmp_path: Path) -> N
         restore(replace(request, mask=None), Library(), cancelled=lambda: True)
 
 
+def test_each_image_has_the_mask_of_its_whole_name(model: WhiteModel, tmp_path: Path) -> None:
+    """The first of those without the ending was used for both: what was filled is now where each mask is white."""
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    images.mkdir()
+    masks.mkdir()
+    for column, name in enumerate(("n.bmp", "n.png")):
+        write(images / name, noise(16, 16, 3))
+        mask = np.zeros((16, 16, 1)) - 1
+        mask[:, 8 * column : 8 * column + 3] = 1
+        write(masks / name, mask)
+    request = RestoreRequest(
+        "starter", images, RestoreTask.INPAINT, tmp_path / "out", mask=masks, draws=1, steps=2, device="cpu"
+    )
+    for column, image in enumerate(restore(request, Library()).images):
+        changed = (read(tmp_path / "out" / image.restored) != read(Path(image.source))).any(axis=(0, 2))
+        assert changed.nonzero()[0].tolist() == [8 * column + offset for offset in range(3)]
+    (masks / "n.bmp").rename(masks / "n.gif")
+    (masks / "n.png").rename(masks / "n.webp")
+    with pytest.raises(
+        BadRequest, match=r"which mask belongs to n.bmp: n.gif, n.webp in .* may belong to n.bmp, n.png"
+    ):
+        restore(request, Library())
+
+
 def test_what_is_larger_than_the_training_images_is_said_to_be_tiled(model: WhiteModel, tmp_path: Path) -> None:
     file = write(tmp_path / "wide.png", noise(8, 65, 3))
     (note,) = run(file, tmp_path / "out", noise=25, mean_only=True).notes
