@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,7 @@ from diffstudio.imaging.levels import PixelForm, is_grey, load_levels
 from diffstudio.imaging.reader import NO_RANGES, load_image
 from diffstudio.imaging.value_range import Depth, Range, SampleType, range_among, range_of_file
 from diffstudio.studio.metadata.full_range import was_generated
+from diffstudio.training.data.captions.caption_files import same_name
 
 Values = NDArray[np.float32]  # [H,W,C] in [-1,1], C 1 for grey or 3
 FULL: Range = (0.0, 65535.0)
@@ -60,16 +62,33 @@ def image_files(place: Path) -> list[Path]:
     return found
 
 
+def subfolders_with_images(place: Path) -> list[str]:
+    """The subfolders of a folder that have images, at any depth: they are not restored. None for a file."""
+    if not place.is_dir():
+        return []
+    folders = sorted(path for path in place.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return [path.name for path in folders if _has_images(path)]
+
+
+def _has_images(folder: Path) -> bool:
+    return any(looks_like_an_image(path) for path in folder.rglob("*") if path.is_file())
+
+
 def names_of(files: Sequence[Path]) -> list[str]:
-    """A name for the result of each file: its own, with a number where another file has it."""
-    names: list[str] = []
-    for file in files:
-        number, name = 1, file.stem
-        while name.casefold() in (other.casefold() for other in names):
-            number += 1
-            name = f"{file.stem}-{number}"
-        names.append(name)
-    return names
+    """A name for the result of each file: its own, with a number where another file has it. PNG files come first, because
+    their results have their whole names."""
+    names: dict[int, str] = {}
+    taken: set[str] = set()
+    for number in sorted(range(len(files)), key=lambda number: files[number].suffix.lower() != ".png"):
+        if (key := same_name(files[number].stem)) not in taken:
+            names[number] = files[number].stem
+            taken.add(key)
+    for number, file in enumerate(files):
+        if number not in names:
+            free = (f"{file.stem}-{count}" for count in itertools.count(2))
+            names[number] = next(name for name in free if same_name(name) not in taken)
+            taken.add(same_name(names[number]))
+    return [names[number] for number in range(len(files))]
 
 
 def read_restorable(

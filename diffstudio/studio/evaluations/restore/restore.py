@@ -29,6 +29,7 @@ from diffstudio.studio.evaluations.restore.image_files import (
     image_files,
     names_of,
     read_restorable,
+    subfolders_with_images,
     unknown_pixels,
     write_image,
 )
@@ -105,6 +106,8 @@ def restore(
             found.append(_written(request, picture, unknown, restored))
     if problems and not found:
         raise problems[0]
+    if skipped := subfolders_with_images(request.images):
+        notes.append(f"Subfolders of {request.images.name} were not restored: {listed(skipped, _NAMED)}.")
     notes += [f"{listed(names, _NAMED)}: {what}." for what, names in about.items()]
     notes += [range_note] if range_note else []
     notes += [*unused_prompt(checkpoint, request.prompt), *_notes(checkpoint, request.task, found)]

@@ -22,6 +22,7 @@ from diffstudio.studio.evaluations.restore.image_files import (
     image_files,
     names_of,
     read_restorable,
+    subfolders_with_images,
     unknown_pixels,
     write_image,
 )
@@ -155,7 +156,29 @@ def test_what_is_named_is_a_file_or_a_folder_with_images(tmp_path: Path) -> None
     (tmp_path / "notes.txt").write_text("x")
     assert [path.name for path in image_files(tmp_path)] == ["a.png", "b.png"]
     assert image_files(tmp_path / "a.png") == [tmp_path / "a.png"]
-    assert names_of([Path("a.png"), Path("A.jpg"), Path("a.webp"), Path("b.png")]) == ["a", "A-2", "a-3", "b"]
+
+
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        ("a.png A.jpg a.webp b.png", "a A-2 a-3 b"),
+        ("n.jpg n.png", "n-2 n"),  # the result of n.png is called n.png
+        ("n.jpg n-2.webp n.PNG", "n-3 n-2 n"),
+        ("a\u0308.jpg \u00e4.png", "a\u0308-2 \u00e4"),  # one name, in two Unicode normal forms
+        ("x.jpg x.tif", "x x-2"),
+    ],
+)
+def test_a_file_keeps_its_name_in_the_result_png_files_first(files: str, names: str) -> None:
+    assert names_of(list(map(Path, files.split()))) == names.split()
+
+
+def test_subfolders_with_images_are_named(tmp_path: Path) -> None:
+    for folder in ("old/deep", "notes", ".cache"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "notes" / "a.txt").write_text("x")
+    for name in ("a.png", "old/deep/b.png", ".cache/c.png"):
+        Image.new("L", (2, 2)).save(tmp_path / name)
+    assert subfolders_with_images(tmp_path) == ["old"] and subfolders_with_images(tmp_path / "a.png") == []
 
 
 def test_masks_are_white_where_an_image_is_filled(tmp_path: Path) -> None:

@@ -218,7 +218,8 @@ def test_transparent_pixels_are_filled_without_a_mask(model: WhiteModel, tmp_pat
 
 def test_a_folder_with_a_folder_of_masks(model: WhiteModel, tmp_path: Path) -> None:
     images, masks = tmp_path / "images", tmp_path / "masks"
-    images.mkdir()
+    (images / "more").mkdir(parents=True)
+    write(images / "more" / "c.png", noise(16, 16, 3))
     masks.mkdir()
     mask = np.zeros((16, 16, 1)) - 1
     mask[2:5, 2:5] = 1
@@ -235,7 +236,10 @@ def test_a_folder_with_a_folder_of_masks(model: WhiteModel, tmp_path: Path) -> N
     assert [done for _, done, _ in last] == [0, 1, 2] and last[-1][2] == 3  # calls, of all
     stored = json.loads((tmp_path / "out" / "restore.json").read_text())
     assert RestoreResult.from_json(stored).to_json() == stored == result.to_json()
-    assert "restored/b.png  16 × 16 px" in result.text() and result.notes == [STARTER_FILLS]
+    assert "restored/b.png  16 × 16 px" in result.text() and result.notes == [
+        "Subfolders of images were not restored: more.",
+        STARTER_FILLS,
+    ]
     with pytest.raises(RunProblem, match="format 99"):
         RestoreResult.from_json(stored | {"format": 99})
     (masks / "b.png").unlink()
