@@ -20,7 +20,7 @@ from diffstudio.evaluation import classifier
 from diffstudio.evaluation.features.feature_network import FeatureNetwork
 from diffstudio.models.library.library import Library
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.evaluations.folders import read_real
+from diffstudio.studio.evaluations.folders import read_generated, read_real
 from diffstudio.studio.evaluations.samples import CheckpointSamples
 from diffstudio.studio.evaluations.synthesise import prove
 from diffstudio.studio.evaluations.synthesise import synthesise as module
@@ -28,8 +28,10 @@ from diffstudio.studio.evaluations.synthesise.records import Record, SyntheticFo
 from diffstudio.studio.evaluations.synthesise.request import SynthesiseRequest
 from diffstudio.studio.evaluations.synthesise.result import Synthesis
 from diffstudio.studio.evaluations.synthesise.synthesise import synthesise
+from diffstudio.studio.metadata.full_range import was_generated
 from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.training.data.inspect_folder import inspect_folder
+from diffstudio.training.recipe.data_recipe import RangesRecipe
 from diffstudio.training.run.run_folder import RunFolder
 from tests.studio.evaluations.small_models import COLOURS, RECIPE, write_checkpoint, write_images
 
@@ -337,3 +339,24 @@ def test_without_classes_the_images_are_there_and_the_proof_is_not(tmp_path: Pat
     unconditional = write_checkpoint(tmp_path / "none.safetensors", Conditioning.NONE)
     found = run(request_of(unconditional, folder, tmp_path / "out", per_class=None, count=3, prove=True))
     assert found.made == 3 and found.proof is None and "a classifier needs two classes" in str(found.problem)
+
+
+def test_synthetic_images_of_12_bits_are_measured_as_bright_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Their white is 65,535 and that of the folder 4,095: they were all white."""
+    grey = FeatureNetwork("grey", 16, "resized to 4 px", lambda images: F.avg_pool2d(images, 4).flatten(1))
+    monkeypatch.setattr(module, "feature_network", lambda *_: grey)
+    folder = tmp_path / "real"
+    folder.mkdir()
+    for number, values in enumerate(np.random.default_rng(0).integers(0, 4096, (40, 16, 16))):
+        Image.fromarray(values.astype(np.uint16)).save(folder / f"{number}.png")
+    data = replace(RECIPE.data, channels=1, bits=16, ranges=RangesRecipe(uint16=(0.0, 4095.0)))
+    deep = write_checkpoint(tmp_path / "deep.safetensors", Conditioning.NONE, recipe=replace(RECIPE, data=data))
+    run(request_of(deep, folder, tmp_path / "out", per_class=None, count=3))
+    files = sorted((tmp_path / "out").glob("*.png"))
+    assert len(files) == 3 and all(map(was_generated, files))
+    real = read_real(folder, data, lambda *_: None, lambda: None)
+    read = read_generated(tmp_path / "out", real, lambda *_: None, lambda: None)
+    stored = np.stack([np.asarray(Image.open(file)) for file in files])
+    assert np.array_equal(np.asarray(read.images)[..., 0], stored) and len(np.unique(stored)) > 10
