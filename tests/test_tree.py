@@ -206,6 +206,7 @@ TESTED_IN = {
     "stories/test_queue_in_the_window.py": "ui/generate/queue/job_dialog ui/wiring/queue",
     "stories/test_help_in_the_window.py": "ui/help/about_dialog ui/help/shortcuts_dialog ui/wiring/help",
     "ui/shell/test_notifier.py": "ui/wiring/notifications",
+    "ui/generate/test_failed_jobs.py": "ui/generate/queue/failed_list",
     "ui/generate/queue/test_job_list.py": "ui/generate/queue/job_card ui/widgets/actions",
     "ui/widgets/test_theme.py": "ui/widgets/icons",
 }

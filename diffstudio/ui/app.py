@@ -163,14 +163,14 @@ class Desktop(QObject):
         self.run_monitor.device_status_changed.connect(room.set_device_status)
         self.run_monitor.device_status_changed.connect(room.panel.request_memory_forecast)
         room.upscale_requested.connect(self.images.upscale)
-        failed_job = room.failed_job
-        failed_job.download_requested.connect(
+        failed_jobs = room.failed_jobs
+        failed_jobs.download_requested.connect(
             lambda missing: self.downloads.confirm(window, missing, self.model_library.library.folders[0])
         )
-        failed_job.download_stopped.connect(self.downloads.stop)
-        self.downloads.progress.connect(failed_job.show_download_progress)
-        self.downloads.failed.connect(failed_job.show_download_failed)
-        self.downloads.finished.connect(failed_job.show_download_finished)
+        failed_jobs.download_stopped.connect(self.downloads.stop)
+        self.downloads.progress.connect(failed_jobs.show_download_progress)
+        self.downloads.failed.connect(failed_jobs.show_download_failed)
+        self.downloads.finished.connect(failed_jobs.show_download_finished)
         self.downloads.finished.connect(self.model_library.rescan)
         self.downloads.finished.connect(lambda text: self.notifications.notify("Download finished", text))
         room.gallery_requested.connect(lambda: window.show_room(GALLERY))

@@ -58,6 +58,7 @@ class GenerateLayout(QWidget):
         self.controls = JobControls()
         self.diversity = BatchDiversityLabel(self.panel.background_work_requested.emit)
         self._heading_stacked = False
+        self._message = ""  # the banner cuts a long one
         self._banner_action: Callable[[], object] | None = None
         self.banner.acted.connect(self._act_on_banner)
         self._lay_out()
@@ -66,9 +67,14 @@ class GenerateLayout(QWidget):
         self, kind: str, text: str, action: str = "", on_action: Callable[[], object] | None = None
     ) -> None:
         """Show the banner; an empty text hides it. Its button, if there is one, calls `on_action`."""
-        self._banner_action = on_action
+        self._message, self._banner_action = text, on_action
         self.banner.show_message(kind, text, action)
         self.banner.setVisible(bool(text))
+
+    def withdraw_message(self, text: str) -> None:
+        """Hide the banner if it still shows this message, and no other one."""
+        if text and self._message == text:
+            self.show_message("info", "")
 
     def show_seed(self, seed: int | None) -> None:
         """Show the seed of a finished image, which a click copies; None hides it."""

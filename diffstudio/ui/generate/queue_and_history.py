@@ -1,4 +1,4 @@
-"""The right column: the queue and the most recent images."""
+"""The right column: the queue, the jobs that failed, and the most recent images."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QVBoxLay
 from diffstudio.studio.jobs.job_records import PendingJobs
 from diffstudio.studio.requests import PictureRequest
 from diffstudio.ui.generate import labels
+from diffstudio.ui.generate.queue.failed_list import FailedJob, FailedList
 from diffstudio.ui.generate.queue.job_card import JobCard, RunningCard
 from diffstudio.ui.generate.queue.job_list import JobList
 from diffstudio.ui.widgets import theme
@@ -72,6 +73,8 @@ class QueueAndHistory(QFrame):
         self.setProperty("side", "right")
         self._contents = HoverArea()
         self.jobs = JobList(lambda: self._contents.underMouse() and not self.jobs.underMouse())
+        self.failed = FailedList()
+        self._failed_jobs: Sequence[FailedJob] = ()  # shown once the pointer is not over what they would move
         self.recent_heading = SectionLabel("Recent")
         self.gallery_button = SecondaryButton("", "squares-four", "Open the gallery", role="dim")
         self.status = PartsLabel("", "dim", pixels=theme.SMALL_PIXELS)
@@ -118,8 +121,15 @@ class QueueAndHistory(QFrame):
     def show_training(self, shown: bool) -> None:
         self.jobs.show_training(shown)
 
+    def show_failed(self, jobs: Sequence[FailedJob]) -> None:
+        """Show the jobs that failed: what the user takes away at once, new ones when the pointer is not over the column."""
+        fewer, self._failed_jobs = len(jobs) < len(self._failed_jobs), jobs
+        if fewer or not self._contents.underMouse():
+            self.failed.show_jobs(jobs, self.jobs.pause)
+
     def _pointer_left(self) -> None:
         self.jobs.pointer_left()
+        self.failed.show_jobs(self._failed_jobs, self.jobs.pause)
         late, self._late = self._late, []
         for recent in late:
             self.add_recent(recent)
@@ -185,6 +195,7 @@ class QueueAndHistory(QFrame):
         recent.addWidget(self.recent_heading, 1)
         recent.addWidget(self.gallery_button)
         column.addWidget(self.jobs)
+        column.addWidget(self.failed)
         column.addSpacing(8)
         column.addLayout(recent)
         column.addWidget(self._empty_recent)

@@ -218,7 +218,7 @@ class GenerateRoom(Viewer):
         self.controls.stop.clicked.connect(self._stop)
         self.controls.restart.clicked.connect(self._restart)
         self.controls.use_settings.clicked.connect(self._reuse)
-        self.failed_job.retry_requested.connect(self.generate_requested)
+        self._connect_failed_jobs()
         self.canvas.context_menu_requested.connect(self._open_menu)
         self.right.jobs.move_requested.connect(self.move_requested)
         self.right.jobs.remove_requested.connect(self.remove_requested)
@@ -228,6 +228,15 @@ class GenerateRoom(Viewer):
         self.right.image_selected.connect(self.show_image)
         self.right.context_menu_requested.connect(self._open_recent_menu)
         self.right.gallery_requested.connect(self.gallery_requested)
+
+    def _connect_failed_jobs(self) -> None:
+        failed, shown = self.failed_jobs, self.right.failed
+        failed.retry_requested.connect(self.generate_requested)
+        failed.changed.connect(lambda: self.right.show_failed(failed.jobs))
+        shown.act_requested.connect(failed.act)
+        shown.dismiss_requested.connect(failed.dismiss)
+        shown.act_on_all_requested.connect(failed.act_on_all)
+        shown.dismiss_all_requested.connect(failed.dismiss_all)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)

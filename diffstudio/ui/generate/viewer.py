@@ -31,7 +31,7 @@ from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.canvas.channel_picker import ChannelPicker
 from diffstudio.ui.generate.canvas.filmstrip import StepPreviews
 from diffstudio.ui.generate.canvas.full_screen import FullScreen
-from diffstudio.ui.generate.failed_job import FailedJob
+from diffstudio.ui.generate.failed_jobs import FailedJobs
 from diffstudio.ui.generate.job_state import JobState, Restart, shape_of
 from diffstudio.ui.generate.layout import GenerateLayout
 from diffstudio.ui.generate.queue_and_history import RecentImage
@@ -87,7 +87,7 @@ class Viewer(GenerateLayout):
         self._shown: tuple[RecentImage, FoundImage] | None = None  # the other image
         self._chosen_recent: RecentImage | None = None  # chosen last; shown once it is read
         self._status_text = ""
-        self.failed_job = FailedJob(self.show_message)
+        self.failed_jobs = FailedJobs(self.show_message, self.withdraw_message)
         self.full_screen = FullScreen(self.canvas, self.canvas_place, self)
         self.channels = ChannelPicker(self.canvas, self.panel.background_work_requested.emit)
         self.filmstrip.valueChanged.connect(self._scrubbed)
@@ -129,7 +129,8 @@ class Viewer(GenerateLayout):
             case Failed(error=error):
                 self._state.end()
                 self._show_end("Failed", self.progress.fraction() or 0.0)
-                self.failed_job.show(self._state.request, error)
+                if self._state.request is not None:
+                    self.failed_jobs.add(self._state.request, error)
         self._update_state()
 
     # The running job
