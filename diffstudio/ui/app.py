@@ -87,11 +87,11 @@ class Desktop(QObject):
         )
         self.preferences = PreferencesController(settings, self.window, self.sleep_inhibitor, self.file_writer)
         self.panel_state = PanelStateController(self.generate_room, self.file_writer)
-        self.model_files = ModelFilesController(
-            self.model_library, self.preferences, self.jobs, self.panel_state, self.tasks
-        )
         self.queue = QueueController(
             self.jobs, self.panel_state, self.images, self.model_library, self.tasks, lambda: self.gallery
+        )
+        self.model_files = ModelFilesController(
+            self.model_library, self.preferences, self.jobs, self.panel_state, self.queue, self.tasks
         )
         self.notifications = NotificationController(self.jobs, self.preferences.notifier, lambda: self.settings)
         self.lab = LabController(self.window, self.jobs, self.model_library, self.tasks, self.notifications)

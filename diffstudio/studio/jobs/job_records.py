@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from typing import TypeAlias
 
@@ -94,6 +94,14 @@ class RemovedJob:
     def restart(self) -> RestartPoint | None:
         return restart_from_text(str(self.values[REMOVED.index("restart")]))
 
+    def with_request(self, change: Callable[[PictureRequest], PictureRequest]) -> RemovedJob:
+        """The same job with a changed request; one that this version cannot read stays as it is."""
+        at = REMOVED.index("request")
+        request = _request_in(str(self.values[at]))
+        if request is None or isinstance(request, TrainRequest) or (changed := change(request)) is request:
+            return self
+        return replace(self, values=(*self.values[:at], json.dumps(changed.to_json()), *self.values[at + 1 :]))
+
 
 _TOKEN = re.compile("([0-9a-f]{32})?")
 REMOVED = (
@@ -130,11 +138,16 @@ def readable(rows: Iterable[JobRow]) -> Iterator[QueuedJob]:
     A row of version 0.1 has no kind: its request says what it makes.
     """
     for row, text, done, attempts, paused, token, kind, restart in rows:
-        try:
-            request = request_from_json(json.loads(text))
-        except (ValueError, BadRequest, RecursionError, AttributeError):
-            continue
-        if not isinstance(request, TrainRequest) and kind in ("", kind_of(request)):
+        request = _request_in(text)
+        if request is not None and not isinstance(request, TrainRequest) and kind in ("", kind_of(request)):
             yield QueuedJob(
                 row, request, done, attempts, bool(paused), token, kind_of(request), restart_from_text(restart)
             )
+
+
+def _request_in(text: str) -> PictureRequest | TrainRequest | None:
+    """None for one that this version cannot read."""
+    try:
+        return request_from_json(json.loads(text))
+    except (ValueError, BadRequest, RecursionError, AttributeError):
+        return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from diffstudio.studio.events import Cancelled, Event, JobId
 from diffstudio.studio.jobs.job_records import QueuedJob, RemovedJob
@@ -20,6 +20,10 @@ class RemovedJobs:
 
     jobs: Sequence[RemovedJob]
     replays: dict[JobId, Replay]  # of those that restart an earlier job whose steps are not in the step store
+
+    def with_requests(self, change: Callable[[PictureRequest], PictureRequest]) -> RemovedJobs:
+        """The same jobs with changed requests, as after a model was renamed."""
+        return replace(self, jobs=[each.with_request(change) for each in self.jobs])
 
 
 class WaitingJobs:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from diffstudio.errors import BadRequest
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.types import Role
+from diffstudio.studio.panel_state import PanelState
 from diffstudio.studio.prompts.lora_tags import TAG
 from diffstudio.studio.requests import GenerateRequest, PictureRequest
 
@@ -69,6 +72,42 @@ def request_after(request: _Request, renamed: ModelRenamed) -> _Request:
         weak = renamed.after(_CHECKPOINT, changed.autoguidance)
         changed = replace(changed, controls=controls, autoguidance=weak)
     return request if changed == request else changed
+
+
+def state_after(state: PanelState, renamed: ModelRenamed) -> PanelState:
+    """What is kept of the panel with the model's new name wherever it has the old one. BadRequest as `request_after`."""
+    typed = {name: text if name == "seed" else prompt_after(text, renamed) for name, text in state.typed.items()}
+    hidden = request_after(GenerateRequest(controls=state.hidden_controls), renamed).controls
+    return replace(state, request=request_after(state.request, renamed), typed=typed, hidden_controls=hidden)
+
+
+def followed(request: _Request, renamed: ModelRenamed) -> _Request:
+    """As `request_after`; a request whose prompt would become too long keeps the old name."""
+    with suppress(BadRequest):
+        return request_after(request, renamed)
+    return request
+
+
+class RenamedModels:
+    """What was renamed since the program was started, for requests that are read from files with the old names."""
+
+    def __init__(self) -> None:
+        self._changes: list[ModelRenamed] = []
+        self._listed: set[tuple[Role, str]] = set()
+
+    def add(self, change: ModelRenamed) -> None:
+        self._changes.append(change)
+
+    def set_models(self, models: Iterable[Checkpoint]) -> None:
+        """The models of the library: an old name that one of them has is its name now."""
+        self._listed = {(model.role, model.name.casefold()) for model in models}
+
+    def current(self, request: _Request) -> _Request:
+        """The request with the names that its models have now."""
+        for change in self._changes:
+            if (change.role, change.name.casefold()) not in self._listed:
+                request = followed(request, change)
+        return request
 
 
 def not_followed(user: str, renamed: ModelRenamed) -> str:

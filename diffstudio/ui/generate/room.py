@@ -60,6 +60,7 @@ class GenerateRoom(Viewer):
     # Updates from the application
 
     def set_checkpoints(self, checkpoints: Sequence[Checkpoint], problems: int = 0) -> None:
+        self.renamed.set_models(checkpoints)
         self.panel.set_checkpoints(checkpoints, problems)
         self._show_empty_state()
 
@@ -97,7 +98,7 @@ class GenerateRoom(Viewer):
 
     def use_settings(self, request: PictureRequest) -> None:
         """Load a request into the panel; an UpscaleRequest opens the Upscale dialog."""
-        self.loader.load(request)
+        self.loader.load(self.renamed.current(request))
 
     def start_from(self, path: Path) -> None:
         """Set the init image for img2img, inpaint or outpaint."""

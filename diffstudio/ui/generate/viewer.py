@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from diffstudio.studio.events import (
     Stepped,
 )
 from diffstudio.studio.jobs.image_steps import ImageSteps
+from diffstudio.studio.library.references import ModelRenamed, RenamedModels, followed
 from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.canvas.channel_picker import ChannelPicker
@@ -87,6 +88,7 @@ class Viewer(GenerateLayout):
         self._shown: tuple[RecentImage, FoundImage] | None = None  # the other image
         self._chosen_recent: RecentImage | None = None  # chosen last; shown once it is read
         self._status_text = ""
+        self.renamed = RenamedModels()
         self.failed_jobs = FailedJobs(self.show_message, self.withdraw_message)
         self.full_screen = FullScreen(self.canvas, self.canvas_place, self)
         self.channels = ChannelPicker(self.canvas, self.panel.background_work_requested.emit)
@@ -132,6 +134,24 @@ class Viewer(GenerateLayout):
                 if self._state.request is not None:
                     self.failed_jobs.add(self._state.request, error)
         self._update_state()
+
+    def follow_renamed(self, change: ModelRenamed) -> None:
+        """Put the new name of a model into what can be restarted or tried again, and into what will be shown."""
+        self.renamed.add(change)
+        if self._state.request is not None:
+            self._state.request = followed(self._state.request, change)
+        if self._shown is not None:
+            self._shown = self._with_names_of_now(*self._shown)
+        self.failed_jobs.change_requests(lambda request: followed(request, change))
+        self._update_state()
+
+    def _with_names_of_now(self, recent: RecentImage, found: FoundImage) -> tuple[RecentImage, FoundImage]:
+        """An image whose request, and that of its steps, name models by their names of now."""
+        current, steps = self.renamed.current, found.steps
+        return (
+            replace(recent, request=current(recent.request) if recent.request is not None else None),
+            replace(found, steps=replace(steps, request=current(steps.request)) if steps is not None else None),
+        )
 
     # The running job
 
@@ -312,7 +332,7 @@ class Viewer(GenerateLayout):
             self.show_message("warn", found.reason or found.problem)
         if found.reason:
             return
-        self._live, self._shown = False, (recent, found)
+        self._live, self._shown = False, self._with_names_of_now(recent, found)
         self.canvas.scrub(None)
         self.canvas.show_one(found.image, recent.path)
         previews = StepPreviews(found.steps.steps if found.steps is not None else 1)

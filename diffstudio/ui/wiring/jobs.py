@@ -16,7 +16,7 @@ from diffstudio.studio.events import Cancelled, Event, Failed, Finished, ImageSa
 from diffstudio.studio.jobs.image_steps import ImageSteps
 from diffstudio.studio.jobs.memory_forecast import MemoryQuery, forecast
 from diffstudio.studio.jobs.recording import not_restartable
-from diffstudio.studio.library.references import ModelRenamed, not_followed, request_after
+from diffstudio.studio.library.references import ModelRenamed, followed, not_followed, request_after
 from diffstudio.studio.prompts.token_count import count_tokens
 from diffstudio.studio.requests import GenerateRequest, PictureRequest
 from diffstudio.ui.generate.queue.job_list import MAX_CARDS
@@ -123,7 +123,7 @@ class JobController(QObject):
         self._call(lambda worker: worker.move(job, offset))
 
     def follow_renamed(self, change: ModelRenamed) -> None:
-        """Put the new name of a model into the waiting jobs that use it."""
+        """Put the new name of a model into the jobs that use it: those that wait, and those in the room."""
 
         def follow(worker: Worker) -> bool:
             all_followed = True
@@ -141,6 +141,8 @@ class JobController(QObject):
             if not all_followed:
                 self.room.show_message("warn", not_followed("A waiting job", change))
 
+        self._early_requests = [followed(request, change) for request in self._early_requests]
+        self.room.follow_renamed(change)
         self.change_queue(follow, say)
 
     def close(self) -> None:

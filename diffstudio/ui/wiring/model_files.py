@@ -19,6 +19,7 @@ from diffstudio.ui.wiring.jobs import JobController
 from diffstudio.ui.wiring.navigation import Navigation
 from diffstudio.ui.wiring.panel_state import PanelStateController
 from diffstudio.ui.wiring.preferences import PreferencesController
+from diffstudio.ui.wiring.queue import QueueController
 
 if TYPE_CHECKING:  # imported after the first paint
     from diffstudio.studio.gallery.gallery import Gallery
@@ -44,11 +45,13 @@ class ModelFilesController(QObject):
         preferences: PreferencesController,
         jobs: JobController,
         panel_state: PanelStateController,
+        queue: QueueController,
         tasks: Tasks,
     ) -> None:
         super().__init__()
         self._tasks = tasks
         self._library, self._preferences, self._jobs, self._panel_state = library, preferences, jobs, panel_state
+        self._queue = queue
         self._room: ModelsRoom | None = None
         self._added: Path | None = None  # a folder that the next scan searches for the first time
         library.renaming.connect(self._follow)
@@ -137,6 +140,7 @@ class ModelFilesController(QObject):
         """Put the new name in place of the old one everywhere."""
         self._panel_state.follow_renamed(change)
         self._jobs.follow_renamed(change)
+        self._queue.follow_renamed(change)
         settings = self._preferences.settings
         old, new = (own_path(path) for path in (change.path, change.new_path))
         folders = tuple(new if folder == old else folder for folder in settings.model_folders)

@@ -10,7 +10,7 @@ from PySide6.QtCore import QObject, QTimer
 
 from diffstudio import paths
 from diffstudio.errors import BadRequest
-from diffstudio.studio.library.references import ModelRenamed, not_followed, request_after
+from diffstudio.studio.library.references import ModelRenamed, not_followed, state_after
 from diffstudio.studio.panel_state import HIRES_FIX, SIZE, PanelState, read_state, save_state
 from diffstudio.studio.presets import Preset, Presets, read_presets, save_presets
 from diffstudio.studio.requests import GenerateRequest
@@ -136,6 +136,9 @@ class PanelStateController(QObject):
         state = capture(self._panel, self._last)
         if state in (self._last, self._stand_in):
             return
+        self._keep(state)
+
+    def _keep(self, state: PanelState) -> None:
         self._last = state
         self._writer.write(paths.panel_state_file(), partial(save_state, state))
 
@@ -152,7 +155,7 @@ class PanelStateController(QObject):
 
         def after(state: PanelState, user: str = "") -> PanelState:
             try:
-                return replace(state, request=request_after(state.request, change))
+                return state_after(state, change)
             except BadRequest:
                 kept.extend([not_followed(user, change)] if user else [])
                 return state
@@ -164,6 +167,9 @@ class PanelStateController(QObject):
         self._recorded = [after(state) for state in self._recorded]
         if self._to_restore is not None:
             self._to_restore = after(self._to_restore)
+        if self._before_edit is not None and (before := after(self._before_edit)) != self._before_edit:
+            self._before_edit = before
+            self._keep(before)
         presets = [
             replace(preset, state=after(preset.state, f"The preset {preset.name}")) for preset in self.presets.presets
         ]

@@ -13,6 +13,7 @@ from PySide6.QtGui import QImage
 from diffstudio.studio.events import JobId
 from diffstudio.studio.jobs.job_records import QueuedJob
 from diffstudio.studio.jobs.waiting_jobs import RemovedJobs
+from diffstudio.studio.library.references import ModelRenamed, followed
 from diffstudio.studio.requests import PictureRequest, UpscaleRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.queue.job_dialog import JobDialog
@@ -125,8 +126,10 @@ class QueueController(QObject):
     def cancel_edit(self) -> None:
         """Leave the job as it was."""
         if self._edited and not self._saving:
+            self._room.show_message(
+                "info", ""
+            )  # about the edit; what of the settings before it is missing is said next
             self._close_edit()
-            self._room.show_message("info", "")
             self._jobs.change_queue(lambda worker: worker.waiting.end_edit(None), lambda _: None)
 
     def _upscale_edited(self, request: PictureRequest | None) -> None:
@@ -173,10 +176,15 @@ class QueueController(QObject):
             )
             self._show_undo()
 
+    def follow_renamed(self, change: ModelRenamed) -> None:
+        """Put the new name of a model into the jobs that can be brought back."""
+        self._removed = [each.with_requests(lambda request: followed(request, change)) for each in self._removed]
+
     def _tried_to_bring_back(self, restored: RemovedJobs | None = None) -> None:
         self._bringing_back = False
         if restored is not None:
-            self._removed = [each for each in self._removed if each.jobs != restored.jobs]
+            first = restored.jobs[0].job
+            self._removed = [each for each in self._removed if each.jobs[0].job != first]
         self._show_undo()
 
     def _show_undo(self) -> None:

@@ -9,8 +9,18 @@ import pytest
 
 from diffstudio.errors import BadRequest
 from diffstudio.models.detection.types import Role
-from diffstudio.studio.library.references import ModelRenamed, prompt_after, request_after, uses_model
+from diffstudio.studio.library.references import (
+    ModelRenamed,
+    RenamedModels,
+    followed,
+    prompt_after,
+    request_after,
+    state_after,
+    uses_model,
+)
+from diffstudio.studio.panel_state import PanelState
 from diffstudio.studio.requests import ControlNetUse, GenerateRequest, PictureRequest, UpscaleRequest
+from diffstudio.studio.requests.limits import LONGEST_PROMPT
 from tests.ui.samples import checkpoint
 
 OLD, NEW = Path("/models/ink.safetensors"), Path("/models/brush.safetensors")
@@ -95,3 +105,24 @@ def test_an_embedding_gets_the_new_name_where_it_is_a_word_of_its_own() -> None:
     embedding = replace(RENAMED, role=Role.EMBEDDING)
     prompt = "a cat, ink, (Ink:1.2), embedding:ink, inkwell, ink-2"
     assert prompt_after(prompt, embedding) == "a cat, brush, (brush:1.2), embedding:brush, inkwell, ink-2"
+
+
+def test_a_request_from_a_file_gets_the_names_of_now_unless_another_model_has_the_old_one() -> None:
+    renamed, request = RenamedModels(), GenerateRequest("a", checkpoint="ink")
+    renamed.add(RENAMED)
+    renamed.add(replace(RENAMED, name="brush", path=NEW, new_name="pen", new_path=NEW.with_stem("pen")))
+    assert renamed.current(request).checkpoint == "pen"
+    renamed.set_models([checkpoint("Ink")])
+    assert renamed.current(request) is request
+    long = GenerateRequest("<lora:ink:1>".ljust(LONGEST_PROMPT, "x"))
+    assert followed(long, replace(RENAMED, role=Role.LORA)) is long
+
+
+def test_a_renamed_model_is_followed_in_all_that_is_kept() -> None:
+    """Also in ControlNets that are hidden now, and in a prompt that is too long for a request."""
+    state = PanelState(GenerateRequest(controls=(CONTROL,)), hidden_controls=(CONTROL,))
+    after = state_after(state, replace(RENAMED, role=Role.CONTROLNET))
+    assert [use.network for use in (*after.request.controls, *after.hidden_controls)] == ["brush", "brush"]
+    typed = PanelState(GenerateRequest(), typed={"prompt": "<lora:ink:1>" + "x" * 10_001, "seed": "ink"})
+    after = state_after(typed, replace(RENAMED, role=Role.LORA))
+    assert after.typed == {"prompt": "<lora:brush:1>" + "x" * 10_001, "seed": "ink"}
