@@ -90,11 +90,11 @@ class Desktop(QObject):
         self.queue = QueueController(
             self.jobs, self.panel_state, self.images, self.model_library, self.tasks, lambda: self.gallery
         )
-        self.model_files = ModelFilesController(
-            self.model_library, self.preferences, self.jobs, self.panel_state, self.queue, self.tasks
-        )
         self.notifications = NotificationController(self.jobs, self.preferences.notifier, lambda: self.settings)
         self.lab = LabController(self.window, self.jobs, self.model_library, self.tasks, self.notifications)
+        self.model_files = ModelFilesController(
+            self.model_library, self.preferences, self.jobs, self.panel_state, self.queue, self.lab, self.tasks
+        )
         self.help = HelpController(self.window, self.tasks, lambda: self.settings)
         for entry in (
             RoomEntry(GENERATE, "sparkle", "Generate images", lambda: self.generate_room),

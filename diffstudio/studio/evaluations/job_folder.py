@@ -28,7 +28,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, get_args, get_type_hints
 
@@ -115,6 +115,12 @@ class JobRequest:
     name: str = ""  # given by the user; empty: the name of the folder
     created: float = 0.0  # seconds since the epoch
     working_folder: str = ""  # base of relative paths among the arguments
+
+    def after(self, old: Path, new: Path) -> JobRequest:
+        """The same request with another path for a model. One that is named without its path is not looked for."""
+        folder = Path(self.working_folder)
+        arguments = (str(new) if folder / argument == old else argument for argument in self.arguments)
+        return replace(self, arguments=tuple(arguments))
 
 
 @dataclass(frozen=True, slots=True)

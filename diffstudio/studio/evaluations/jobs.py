@@ -64,6 +64,8 @@ class JobStatus(StrEnum):
 
 ALIVE = frozenset({JobStatus.STARTING, JobStatus.RUNNING, JobStatus.WAITING, JobStatus.PAUSED})
 
+_END_SECONDS = 10.0  # for a process that is to end
+
 
 @dataclass(frozen=True, slots=True)
 class JobSummary:
@@ -108,6 +110,7 @@ class _Progress:
     outcome: str = ""
     result: str = ""
     pid: int | None = None
+    worked: bool = False  # its process has done something that would be lost
 
     def read(self, job: JobFolder) -> None:
         if size_of(job.path / EVENTS) < self.offset:  # another job in the same folder
@@ -120,9 +123,10 @@ class _Progress:
         match event:
             case JobStarted(pid):
                 self.status, self.pid, self.outcome, self.result = JobStatus.RUNNING, pid, "", ""
-                self.what, self.done, self.total = "", 0, 0
+                self.what, self.done, self.total, self.worked = "", 0, 0, False
             case JobProgress(what, done, total):
                 self.status, self.what, self.done, self.total = JobStatus.RUNNING, what, done, total
+                self.worked = self.worked or done > 0
             case JobWaiting(holder):
                 self.status, self.holder = JobStatus.WAITING, holder
             case JobPaused():
@@ -189,8 +193,7 @@ class LabJobs:
             progress = self._progress.setdefault(job.path, _Progress())
             progress.read(job)
             launch = read_launch(job.path)
-            running = is_locked(job.path / PROCESS_LOCK) or is_locked(job.path / LOCK)
-            status, outcome = _status_of(job, progress, launch, running)
+            status, outcome = _status_of(job, progress, launch, _is_running(job))
             return JobSummary(
                 job,
                 request,
@@ -227,6 +230,34 @@ class LabJobs:
     def rename(self, job: JobFolder, name: str) -> None:
         """Change the name of a job. RunProblem, StorageProblem."""
         job.write_request(replace(job.request(), name=name.strip()))
+
+    def using(self, model: Path) -> Sequence[JobSummary]:
+        """The jobs under way that name this file or folder. StorageProblem if they cannot be read."""
+        return [one for one in self.list() if one.alive and one.request.after(model, model / "x") != one.request]
+
+    def follow_renamed(self, old: Path, new: Path) -> None:
+        """Put the new path of a model into the requests of all jobs that name it.
+
+        A process that has not worked yet is started again with it; one that has may have the model open, and goes on.
+        RunProblem, StorageProblem.
+        """
+        with self._lock:
+            for one in self.list():
+                request = one.request.after(old, new)
+                if request == one.request:
+                    continue
+                starts_again = one.status in (JobStatus.STARTING, JobStatus.WAITING) and not one.stopping
+                if starts_again and not self._progress[one.job.path].worked and one.pid is not None:
+                    terminate(one.pid)
+                    deadline = time.monotonic() + _END_SECONDS
+                    while _is_running(one.job) and time.monotonic() < deadline:
+                        time.sleep(0.02)
+                    if _is_running(one.job):
+                        continue
+                    one.job.write_request(request)
+                    self._launch(one.job)
+                else:
+                    one.job.write_request(request)
 
     def remove(self, job: JobFolder) -> None:
         """Move the job's folder to the system trash. RunProblem if it is running; StorageProblem."""
@@ -273,6 +304,10 @@ class LabJobs:
         self._children.append(child)
         with contextlib.suppress(StorageProblem):  # its events contain the pid too
             write_launch(job.path, Launch(child.pid, request.created, events_before, log_before, {}))
+
+
+def _is_running(job: JobFolder) -> bool:
+    return is_locked(job.path / PROCESS_LOCK) or is_locked(job.path / LOCK)
 
 
 def _status_of(job: JobFolder, progress: _Progress, launch: Launch | None, running: bool) -> tuple[JobStatus, str]:

@@ -14,6 +14,7 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.studio.library.references import ModelRenamed
 from diffstudio.ui.lab.arguments import taken
 from diffstudio.ui.widgets.helpers import describe, label
 from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem
@@ -47,6 +48,9 @@ class Field(QWidget):
 
     def offer(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Set the checkpoints that can be chosen."""
+
+    def follow_renamed(self, change: ModelRenamed) -> None:
+        """Keep a model chosen that was renamed."""
 
 
 class NumberField(Field):

@@ -8,6 +8,7 @@ from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.studio.library.references import ModelRenamed
 from diffstudio.ui.lab.fields import Field
 from diffstudio.ui.widgets.controls import SectionLabel
 from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem, DropTarget
@@ -72,6 +73,10 @@ class LabForm(QWidget):
     def offer(self, checkpoints: Sequence[Checkpoint]) -> None:
         for field in self.fields:
             field.offer(checkpoints)
+
+    def follow_renamed(self, change: ModelRenamed) -> None:
+        for field in self.fields:
+            field.follow_renamed(change)
 
     def drop_text(self, items: Sequence[DroppedItem]) -> str:
         """The effect of dropping these items; empty if no field accepts them."""

@@ -15,6 +15,7 @@ from PySide6.QtWidgets import QWidget
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.evaluations.job_folder import JobFolder
 from diffstudio.studio.jobs.live_tasks import LiveTasks
+from diffstudio.studio.library.references import ModelRenamed
 from diffstudio.ui.lab.form import LabForm
 from diffstudio.ui.lab.results.result_view import ResultView
 from diffstudio.ui.widgets.images.drag_and_drop import DroppedItem
@@ -48,8 +49,20 @@ class InteractiveView(QWidget):
     message = Signal(str, str)  # kind, text
     menu_requested = Signal(object, object)  # Path of an image, QPoint
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._renamed: dict[str, str] = {}  # paths of models, old and new
+
     def offer(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Set the models of the library; called whenever they change."""
+
+    def follow_renamed(self, change: ModelRenamed) -> None:
+        """Keep a renamed model chosen; `offer` with its new path follows."""
+        self._renamed[str(change.path)] = str(change.new_path)
+
+    def path_now(self, path: str | None) -> str | None:
+        """The path that a model has now, if it was renamed since it was chosen; other values as they are."""
+        return self._renamed.pop(path, path) if path is not None else None
 
     def use(self, live: LiveTasks) -> None:
         """Where tasks that need a network are submitted; called before the view is shown."""

@@ -18,6 +18,7 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.evaluations.jobs import JobSummary, LabJobs
 from diffstudio.studio.jobs.live_tasks import LiveTasks
+from diffstudio.studio.library.references import ModelRenamed
 from diffstudio.ui.lab.form import LabForm
 from diffstudio.ui.lab.form_view import FormView
 from diffstudio.ui.lab.job_actions import JobActions
@@ -85,6 +86,13 @@ class LabRoom(QWidget):
             self._offer(form_view)
         for view in self._views.values():
             view.offer(checkpoints)
+
+    def follow_renamed(self, change: ModelRenamed) -> None:
+        """Keep a renamed model chosen; the scan that lists it follows."""
+        for form_view in self._forms.values():
+            form_view.form.follow_renamed(change)
+        for view in self._views.values():
+            view.follow_renamed(change)
 
     def use(self, live: LiveTasks) -> None:
         """Where the pages' tasks that need a network are submitted: those of the worker, once it runs."""

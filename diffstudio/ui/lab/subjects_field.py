@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from PySide6.QtCore import QSize, Qt
 from PySide6.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.studio.library.references import ModelRenamed, names_model
 from diffstudio.ui.lab.arguments import taken_values
 from diffstudio.ui.lab.fields import Field
 from diffstudio.ui.shell.desktop_environment import pictures_folder
@@ -45,7 +47,9 @@ class SubjectsField(Field):
         self._missing, self._takes_folders, self._most, self._flag = missing, folders, most, flag
         self._none = none
         self._subjects: list[tuple[str, str]] = []  # argument, name
+        self._gone: list[str] = []  # of the names in `_subjects`
         self._offered: list[tuple[str, str]] = []
+        self._known: set[str] = set()  # all that was ever offered
         verb = "Choose" if most == 1 else "Add"  # a checkpoint replaces the only one that is allowed
         self._first = f"{verb} a checkpoint…"
         self.combo = ComboBox(
@@ -89,14 +93,25 @@ class SubjectsField(Field):
 
     def offer(self, checkpoints: Sequence[Checkpoint]) -> None:
         self._offered = [(str(one.path), one.name) for one in checkpoints]
+        self._known.update(path for path, _ in self._offered)
         first = self._first if self._offered else self._none
         self.combo.set_choices([(None, first), *self._offered])
         self.combo.set_unavailable("" if self._offered else self._none)
+        if self._find_gone() != self._gone:
+            self._show(self._subjects)
+
+    def follow_renamed(self, change: ModelRenamed) -> None:
+        new = (str(change.new_path), change.new_name)
+        subjects = [new if names_model(one[0], change.name, change.path) else one for one in self._subjects]
+        if subjects != self._subjects:
+            self._show(subjects)
 
     def arguments(self) -> list[str]:
         return [self._flag, *self.subjects()] if self._flag and self._subjects else self.subjects()
 
     def problem(self) -> str:
+        if self._gone:
+            return f"{self._gone[0]} is not there any more: remove it, or choose another one"
         return "" if self._subjects or self._optional else self._missing
 
     def fill(self, rest: list[str]) -> None:
@@ -125,8 +140,16 @@ class SubjectsField(Field):
             self.add(argument, dict(self._offered)[argument])
             self.combo.set_value(None)
 
+    def _find_gone(self) -> list[str]:
+        """The names of the chosen checkpoints that were moved or deleted. The job itself looks for folders of images."""
+        offered = dict(self._offered)
+        files = [(path, name) for path, name in self._subjects if path in self._known or Path(path).suffix]
+        gone = [(path, name) for path, name in files if path not in offered and Path(path).is_absolute()]
+        return [name for path, name in gone if not os.path.lexists(path)]
+
     def _show(self, subjects: list[tuple[str, str]]) -> None:
         self._subjects = subjects
+        self._gone = self._find_gone()
         while (item := self._rows.takeAt(0)) is not None:
             if (row := item.widget()) is not None:
                 row.hide()

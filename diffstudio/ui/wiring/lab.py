@@ -9,6 +9,7 @@ from PySide6.QtCore import QObject, QTimer
 
 from diffstudio import paths
 from diffstudio.errors import DiffstudioError
+from diffstudio.studio.library.references import ModelRenamed
 from diffstudio.ui.shell.model_library import ModelLibrary
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets.images.image_menu import ImageActions
@@ -79,6 +80,29 @@ class LabController(QObject):
         """Offer the checkpoints that a scan of the model folders has found."""
         if self._room is not None:
             self._room.set_checkpoints(self._library.checkpoints)
+
+    def follow_renamed(self, change: ModelRenamed) -> None:
+        """Put the new name of a model into the forms, and into the jobs that wait or can be started again."""
+        if self._room is not None:
+            self._room.follow_renamed(change)
+        if self._lab is not None:
+            self._tasks.start(self._follow_renamed(self._lab, change))
+
+    async def _follow_renamed(self, lab: LabJobs, change: ModelRenamed) -> None:
+        try:
+            await self._tasks.to_thread(lab.follow_renamed, change.path, change.new_path)
+        except DiffstudioError as error:
+            self._window.show_message("warn", str(error))
+        self.refresh()
+
+    async def jobs_using(self, model: Path) -> list[str]:
+        """The names of the jobs under way that use a model."""
+        if self._lab is None:
+            return []
+        try:
+            return [one.name for one in await self._tasks.to_thread(self._lab.using, model)]
+        except DiffstudioError:
+            return []  # the Lab itself says that its folder cannot be read
 
     def refresh(self) -> None:
         """Poll now, unless a poll is in progress."""

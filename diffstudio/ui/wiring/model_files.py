@@ -16,6 +16,7 @@ from diffstudio.studio.library.references import ModelRenamed, uses_model
 from diffstudio.ui.shell.model_library import ModelLibrary
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.wiring.jobs import JobController
+from diffstudio.ui.wiring.lab import LabController
 from diffstudio.ui.wiring.navigation import Navigation
 from diffstudio.ui.wiring.panel_state import PanelStateController
 from diffstudio.ui.wiring.preferences import PreferencesController
@@ -46,12 +47,13 @@ class ModelFilesController(QObject):
         jobs: JobController,
         panel_state: PanelStateController,
         queue: QueueController,
+        lab: LabController,
         tasks: Tasks,
     ) -> None:
         super().__init__()
         self._tasks = tasks
         self._library, self._preferences, self._jobs, self._panel_state = library, preferences, jobs, panel_state
-        self._queue = queue
+        self._queue, self._lab = queue, lab
         self._room: ModelsRoom | None = None
         self._added: Path | None = None  # a folder that the next scan searches for the first time
         library.renaming.connect(self._follow)
@@ -101,9 +103,10 @@ class ModelFilesController(QObject):
         waiting = 0
         if isinstance(entry, Checkpoint) and (worker := self._jobs.worker) is not None:
             waiting = await self._tasks.to_thread(_waiting_jobs, worker, entry)
-        show(self._uses(entry, waiting))
+        lab_jobs = await self._lab.jobs_using(entry.path)
+        show(self._uses(entry, waiting, lab_jobs))
 
-    def _uses(self, entry: _Entry, count: int) -> Sequence[str]:
+    def _uses(self, entry: _Entry, count: int, lab_jobs: Sequence[str]) -> Sequence[str]:
         if not isinstance(entry, Checkpoint):
             return []
         found: list[str] = []
@@ -116,6 +119,8 @@ class ModelFilesController(QObject):
                 if count == 1
                 else f"{count:,} waiting jobs use it, and will fail without it."
             )
+        if lab_jobs:
+            found.append(f"Lab jobs that use it, and may fail without it: {', '.join(lab_jobs)}.")
         if names := [one.name for one in self._panel_state.presets.presets if uses_model(one.state.request, entry)]:
             found.append(f"Presets with it: {', '.join(names)}.")
         if (run := run_of(entry.path)) is not None:
@@ -141,6 +146,7 @@ class ModelFilesController(QObject):
         self._panel_state.follow_renamed(change)
         self._jobs.follow_renamed(change)
         self._queue.follow_renamed(change)
+        self._lab.follow_renamed(change)
         settings = self._preferences.settings
         old, new = (own_path(path) for path in (change.path, change.new_path))
         folders = tuple(new if folder == old else folder for folder in settings.model_folders)

@@ -20,7 +20,7 @@ from diffstudio.errors import Interrupted
 from diffstudio.models.memory.lease import Lease
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.job_recording import recorded
-from diffstudio.studio.evaluations.job_folder import result_name
+from diffstudio.studio.evaluations.job_folder import JobWaiting, result_name
 import json
 
 verb, *arguments, _, out = sys.argv[1:]
@@ -34,6 +34,11 @@ if what == "deaf":
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 with recorded(verb, arguments, out) as recording:
     control = EvaluationJobControl(Lease(out / "lease"), control=out)
+    if what == "turn":
+        recording.write(JobWaiting("training cats"))
+    while what == "turn" and not (out / "go").exists():
+        control.check()
+        time.sleep(0.02)
     for done in range(5):
         recording.progress("Working", done, 4)
         while what == "deaf" or (what == "wait" and done == 1 and not (out / "go").exists()):

@@ -175,3 +175,29 @@ def test_folders_that_cannot_be_used_are_named(tmp_path: Path) -> None:
         LabJobs(tmp_path / "file").start("evaluate", [], "a")
     with pytest.raises(RunProblem, match="cannot be started"):
         LabJobs(tmp_path / "lab", command=("no-such-program",)).start("evaluate", [], "a")
+
+
+def test_a_job_that_waits_is_started_again_with_the_new_path_of_a_model(lab: LabJobs, tmp_path: Path) -> None:
+    old, new = tmp_path / "tiny", tmp_path / "small"
+    waiting = lab.start("reverse", [str(old), "--prompt", "a", "turn"], "Film")
+    is_in(lab, waiting, JobStatus.WAITING)
+    working = lab.start("evaluate", [str(old), "wait"], "Photos")
+    until(lambda: state(lab, working).done == 1)
+    assert {one.name for one in lab.using(old)} == {"Film", "Photos"}
+    pids = {job: state(lab, job).pid for job in (waiting, working)}
+    lab.follow_renamed(old, new)
+    assert state(lab, waiting).alive and lab.using(old) == [] and len(lab.using(new)) == 2
+    assert state(lab, working).pid == pids[working]  # it has the model open
+    is_in(lab, waiting, JobStatus.WAITING)
+    assert state(lab, waiting).pid != pids[waiting]
+    for job in (waiting, working):
+        (job.path / "go").touch()
+        is_in(lab, job, JobStatus.FINISHED)
+    assert waiting.result("reverse.json")["arguments"] == [str(new), "--prompt", "a", "turn"]
+    assert working.request().arguments == (str(new), "wait")  # for Start again
+
+
+def test_only_a_path_of_a_model_is_followed(tmp_path: Path) -> None:
+    request = JobRequest("reverse", ("tiny", "--prompt", "tiny", "models/tiny"), working_folder=str(tmp_path))
+    after = request.after(tmp_path / "models" / "tiny", tmp_path / "small")
+    assert after.arguments == ("tiny", "--prompt", "tiny", str(tmp_path / "small"))

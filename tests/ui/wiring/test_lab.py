@@ -10,12 +10,14 @@ import pytest
 from PySide6.QtCore import Qt
 from pytestqt.qtbot import QtBot
 
+from diffstudio import paths
 from diffstudio.studio.evaluations.jobs import JobStatus, LabJobs
 from diffstudio.studio.jobs.live_tasks import LiveTasks
 from diffstudio.studio.settings import Settings
 from diffstudio.ui.app import Desktop
 from diffstudio.ui.lab.room import LabRoom
 from diffstudio.ui.wiring.navigation import GENERATE, LAB
+from tests.models.tiny import write_tiny_checkpoint
 from tests.studio.evaluations.lab_process import lab_jobs
 
 PATIENCE_MS = 30_000
@@ -79,3 +81,31 @@ def test_the_room_offers_the_checkpoints_of_the_library(desktop: Desktop, qtbot:
         room.form_view("evaluate").form.fields[1].findChildren(type(room.form_view("evaluate").form.fields[1].combo))[0]
     )
     qtbot.waitUntil(combo.isEnabled, timeout=PATIENCE_MS)  # the starter
+
+
+def test_jobs_and_forms_of_the_lab_follow_a_renamed_model_and_are_named_before_it_is_deleted(
+    desktop: Desktop, lab: LabJobs, qtbot: QtBot
+) -> None:
+    path = write_tiny_checkpoint(paths.checkpoints() / "tiny.safetensors")
+    job = lab.start("evaluate", [str(path), "turn"], "Photos")
+    qtbot.waitUntil(lambda: lab.list()[0].status is JobStatus.WAITING, timeout=PATIENCE_MS)
+    room = desktop.window.show_room(LAB)
+    assert isinstance(room, LabRoom)
+    desktop.model_library.rescan()
+    qtbot.waitUntil(lambda: any(one.name == "tiny" for one in desktop.checkpoints), timeout=PATIENCE_MS)
+    tiny = next(one for one in desktop.checkpoints if one.name == "tiny")
+    form = room.form_view("reverse")
+    form.form.fill([str(path)])
+    uses: list[str] = []
+    desktop.model_files.find_uses(tiny, uses.extend)
+    qtbot.waitUntil(lambda: bool(uses), timeout=PATIENCE_MS)
+    assert uses == ["Lab jobs that use it, and may fail without it: Photos."]
+
+    desktop.model_library.rename(tiny, "small")
+    new = str(path.with_stem("small"))
+    qtbot.waitUntil(lambda: job.request().arguments[0] == new, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: any(one.name == "small" for one in desktop.checkpoints), timeout=PATIENCE_MS)
+    assert form.form.arguments() == [new] and form.start.isEnabled()
+    qtbot.waitUntil(lambda: lab.list()[0].status is JobStatus.WAITING, timeout=PATIENCE_MS)
+    (job.path / "go").touch()
+    qtbot.waitUntil(lambda: lab.list()[0].status is JobStatus.FINISHED, timeout=PATIENCE_MS)

@@ -113,12 +113,14 @@ class ScheduleControls(QWidget):
         self.draw.toggled.connect(self.drawing_changed)
         self.run.value_changed.connect(self.run_chosen)
 
-    def offer(self, checkpoints: Sequence[Checkpoint]) -> bool:
-        """Offer the models that are sampled step by step; whether there are any."""
+    def offer(self, checkpoints: Sequence[Checkpoint], chosen: str | None = None) -> bool:
+        """Offer the models that are sampled step by step; whether there are any. `chosen` is the path of one of them."""
         self._checkpoints = {str(one.path): one for one in checkpoints if has_noise_schedule(one)}
         before = self.model.value()
         self.model.set_choices([(key, one.title or one.name) for key, one in self._checkpoints.items()])
-        if before is None or self.model.value() != before:
+        if chosen not in (None, before) and self.model.set_value(chosen):
+            self._emit_changed()  # the same model, with another path
+        elif before is None or self.model.value() != before:
             self._show_model()
         return bool(self._checkpoints)
 

@@ -78,7 +78,8 @@ class NoiseScheduleView(InteractiveView):
         self.answers.use(live)
 
     def offer(self, checkpoints: Sequence[Checkpoint]) -> None:
-        self._stack.setCurrentIndex(0 if self.controls.offer(checkpoints) else 1)
+        chosen = self.path_now(self.controls.model.value())
+        self._stack.setCurrentIndex(0 if self.controls.offer(checkpoints, chosen) else 1)
 
     def shut_down(self) -> None:
         self._tasks.close()

@@ -100,8 +100,10 @@ class ForwardView(InteractiveView):
     def offer(self, checkpoints: Sequence[Checkpoint]) -> None:
         self._checkpoints = {str(one.path): one for one in checkpoints if has_noise_schedule(one)}
         families = [(key, title) for key, title, _ in SCHEDULES]
-        before = self.schedule.value()
+        before = self.path_now(self.schedule.value())
         self.schedule.set_choices([*families, *((path, one.name) for path, one in self._checkpoints.items())])
+        if before is not None:
+            self.schedule.set_value(before)
         if before is not None and self.schedule.value() != before:  # the checkpoint is gone
             self._choose_schedule()
 
