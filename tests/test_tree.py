@@ -157,7 +157,7 @@ TESTED_IN = {
     "ui/generate/canvas/test_canvas.py": (
         "ui/generate/canvas/contents ui/generate/canvas/filmstrip ui/generate/canvas/painting ui/generate/canvas/zoom_bar"
     ),
-    "ui/generate/mask/test_editor.py": "ui/generate/mask/dialog ui/generate/mask/layer ui/generate/sections/init_image_section",
+    "ui/generate/mask/test_editor.py": "ui/generate/mask/dialog ui/generate/mask/layer",
     "ui/generate/test_panel.py": (
         "ui/generate/labels ui/generate/loading ui/generate/panel_layout"
         " ui/generate/sections/checkpoint_chooser ui/generate/sections/hires_section"

@@ -39,6 +39,7 @@ _PREVIEW = 640  # px, the largest side of the copy that is shown
 DROP_INIT = "Drop to start from this image (img2img)"
 _TEXT_ONLY = "This checkpoint generates from text alone: the init image is kept for another one."
 DROP_MASK = "Drop to use this image as the mask"
+_IMG2IMG, _INPAINTED = 0.6, 1.0  # denoising strength at first, and when a mask is added
 _NO_SIDES: Sides = (0, 0, 0, 0)
 FILLS = [
     (FillName.ORIGINAL, "Original"),
@@ -78,6 +79,8 @@ class InitImageSection(QWidget):
         self._small_mask: QImage | None = None  # greyscale, white where masked
         self._fit = ""
         self._result = _Result((0, 0))
+        self._was_masked = self._strength_is_automatic = False  # automatic: set because a mask was added
+        self._usual_strength = _IMG2IMG  # the last one without a mask
         self._make_controls()
         self._lay_out()
         self._connect()
@@ -104,7 +107,7 @@ class InitImageSection(QWidget):
             terms.DENOISING_STRENGTH,
             0.01,
             1,
-            0.6,
+            _IMG2IMG,
             step=0.01,
             decimals=2,
             tooltip="How much the image changes: low values keep it, 1 ignores it",
@@ -134,6 +137,7 @@ class InitImageSection(QWidget):
         self.remove_button.clicked.connect(self._remove)
         self.masked_only.toggled.connect(lambda _: self._changed())
         self.resize_mode.value_changed.connect(lambda _: self._changed())
+        self.strength.value_changed.connect(lambda _: self._strength_chosen())
         for slider in (self.feather, self.padding):
             slider.value_changed.connect(lambda _: self.changed.emit())
 
@@ -182,6 +186,9 @@ class InitImageSection(QWidget):
         self._sides = request.outpaint
         self.resize_mode.set_value(request.resize)
         self.strength.set_value(request.strength)
+        self._was_masked = self._is_masked()
+        self._strength_is_automatic = self._was_masked and request.strength == _INPAINTED
+        self._remember_strength()
         self.fill.set_value(request.fill)
         self.feather.set_value(request.feather)
         self.masked_only.blockSignals(True)
@@ -250,10 +257,8 @@ class InitImageSection(QWidget):
         if read_image(path, 64).isNull():
             self.failed.emit(unreadable(path))
             return False
-        before = self.has_mask()
         self._set_mask(path)
-        if not before:
-            self.strength.set_value(1.0)  # inpainting usually replaces the masked content
+        self._fit_strength()
         self._changed()
         return True
 
@@ -265,6 +270,7 @@ class InitImageSection(QWidget):
             return False
         self._path, self._size, self._sides = path, image_size(path), _NO_SIDES
         self._set_mask(None)
+        self._fit_strength()
         self.preview.set_image(image)
         self.preview.set_overlay(InitOverlay(self._size, QRectF(0, 0, self._size.width(), self._size.height())))
         self.name.setText(name_of(path))
@@ -282,6 +288,7 @@ class InitImageSection(QWidget):
     def clear(self) -> None:
         self._path, self._sides = None, _NO_SIDES
         self._set_mask(None)
+        self._fit_strength()
         self.resize_mode.set_value(ResizeName.CROP)
         self._changed()
 
@@ -311,18 +318,36 @@ class InitImageSection(QWidget):
         return dialog
 
     def _apply_mask(self, png: bytes | None, sides: Sides) -> None:
-        before = self.has_mask()
         try:
             self._set_mask(keep_mask(png) if png is not None else None)
         except StorageProblem as problem:
             self.failed.emit(str(problem))
             return
         self._sides = sides
-        if self.has_mask() and not before:
-            self.strength.set_value(1.0)  # inpainting usually replaces the masked content
+        self._fit_strength()
         self._changed()
 
     # Internal
+
+    def _fit_strength(self) -> None:
+        """Inpainting usually replaces the masked content; without a mask the strength goes back, unless it was changed."""
+        masked = self._is_masked()
+        if masked and not self._was_masked:
+            self._remember_strength()
+            self.strength.set_value(_INPAINTED)
+            self._strength_is_automatic = True
+        elif not masked and self._strength_is_automatic:
+            self.strength.set_value(self._usual_strength)
+            self._strength_is_automatic = False
+        self._was_masked = masked
+
+    def _strength_chosen(self) -> None:
+        self._strength_is_automatic = False
+        self._remember_strength()
+
+    def _remember_strength(self) -> None:
+        if not self._was_masked:
+            self._usual_strength = float(self.strength.value())
 
     def has_mask(self) -> bool:
         """Whether the request inpaints or outpaints."""
