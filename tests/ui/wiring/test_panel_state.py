@@ -391,3 +391,21 @@ def test_a_preset_chosen_before_the_first_scan_waits_for_it(
     room_of(again).set_checkpoints([checkpoint(), LARGE])
     assert room_of(again).panel.checkpoint.current() == LARGE
     assert not room_of(again).banner.isVisible(), room_of(again).banner.text()
+
+
+def test_undo_goes_back_step_by_step_with_a_small_latent_checkpoint(
+    qtbot: QtBot, controller: PanelStateController
+) -> None:
+    room = room_of(controller)
+    room.set_checkpoints([checkpoint("small", family="sd1", width=64, height=64, metadata={})])
+    bar, steps = room.panel.settings_bar, room.panel.sampling.steps
+    controller._record()
+    usual = steps.value()
+    for text in ("31", "32", "33"):
+        type_number(qtbot, steps, text)
+        controller._record()
+    for value in (32, 31, usual):
+        bar.undo_button.click()
+        assert steps.value() == value
+    bar.redo_button.click()
+    assert steps.value() == 31

@@ -104,7 +104,8 @@ def limits_of(checkpoint: Checkpoint) -> SizeLimits:
     family = family_of(checkpoint.family)
     if family is not None and family.latent:
         width, height = checkpoint.width or family.side or 512, checkpoint.height or family.side or 512
-        return SizeLimits(width, height, family.multiple, 16 * family.multiple, 4 * max(width, height))
+        smallest = max(1, min(16, width // family.multiple, height // family.multiple)) * family.multiple
+        return SizeLimits(width, height, family.multiple, smallest, 4 * max(width, height))
     width, height = checkpoint.width or 64, checkpoint.height or 64
     try:
         patch = _multiple_of(checkpoint) if checkpoint.family == "pixel" else 0
@@ -252,7 +253,7 @@ class SizeControl(QWidget):
         """(width, height) px for the request; (None, None) for the checkpoint's only size, or that of the outpainting."""
         if self._limits is None or self._limits.is_fixed or self._follows_outpaint():
             return None, None
-        return self._limits.nearest(self.width_box.value()), self._limits.nearest(self.height_box.value())
+        return self._shown_size(self._limits)
 
     def generated_size(self) -> tuple[int, int] | None:
         """Width and height in px of what is generated; None without a checkpoint."""
@@ -260,7 +261,12 @@ class SizeControl(QWidget):
             return None
         if self._limits.is_fixed or not self._by_hand:
             return self._usual_size()
-        return self._limits.nearest(self.width_box.value()), self._limits.nearest(self.height_box.value())
+        return self._shown_size(self._limits)
+
+    def _shown_size(self, limits: SizeLimits) -> tuple[int, int]:
+        """Width and height in px in the fields; the nearest that can be generated while another size is being typed."""
+        size = self.width_box.value(), self.height_box.value()
+        return size if limits.supports(*size) else (limits.nearest(size[0]), limits.nearest(size[1]))
 
     def pastes(self) -> bool:
         """Whether only the area around the mask is generated and pasted into the init image.

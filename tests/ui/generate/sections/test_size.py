@@ -9,7 +9,8 @@ from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QSpinBox
 from pytestqt.qtbot import QtBot
 
-from diffstudio.ui.generate.sections.size import InitSize, SizeControl, SizeLimits
+from diffstudio.ui.generate.sections.size import InitSize, SizeControl, SizeLimits, limits_of
+from tests.ui.samples import checkpoint
 
 pytestmark = pytest.mark.usefixtures("dressed")
 LIMITS = SizeLimits(512, 512, 8, 128, 2048)
@@ -154,3 +155,18 @@ def test_a_checkpoint_with_one_size_outpaints_too(control: SizeControl) -> None:
     assert control.requested_size() == (None, None) and not control.pastes() and not control.follow_box.isVisible()
     control.follow(InitSize(64, 48, outpainted=True))
     assert control.pastes() and control.generated_size() == (48, 48) and "64 × 48 px" in control.reason()
+
+
+@pytest.mark.parametrize(("width", "height"), [(64, 64), (64, 96), (100, 100), (512, 512)])
+def test_what_is_shown_is_requested_for_a_checkpoint_of_any_size(control: SizeControl, width: int, height: int) -> None:
+    """Also for a latent one that was trained at less than the usual smallest size."""
+    limits = limits_of(checkpoint("small", family="sd1", width=width, height=height, metadata={}))
+    assert limits.smallest <= min(width, height) and limits.smallest % limits.step == 0
+    control.set_limits(limits)
+    assert control.requested_size() == (control.width_box.value(), control.height_box.value())
+    control.set_size(*control.requested_size())
+    assert not control.is_by_hand() or (width, height) == (100, 100)
+    control.set_limits(LIMITS)
+    control.follow(InitSize(96, 64, outpainted=True))
+    control.keep_by_hand()
+    assert control.requested_size() == (control.width_box.value(), control.height_box.value()) == (96, 64)
