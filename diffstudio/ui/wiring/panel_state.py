@@ -99,6 +99,7 @@ class PanelStateController(QObject):
         self._last: PanelState | None = None  # what was saved or read last
         self._recorded: list[PanelState] = []
         self._at = 0  # in `_recorded`: what is shown
+        self._shown_as: PanelState | None = None  # by Undo or Redo, where a model or file that it names is gone
         self._recorded_at = 0.0
         self._showing = self._closed = False
         self.presets = Presets()
@@ -165,6 +166,7 @@ class PanelStateController(QObject):
         renamed = after(now, "What is chosen here")
         self._renamed = renamed if renamed != now else None
         self._recorded = [after(state) for state in self._recorded]
+        self._shown_as = after(self._shown_as) if self._shown_as is not None else None
         if self._to_restore is not None:
             self._to_restore = after(self._to_restore)
         if self._before_edit is not None and (before := after(self._before_edit)) != self._before_edit:
@@ -206,6 +208,7 @@ class PanelStateController(QObject):
         self._panel.seed.restore(state.typed.get("seed", str(state.request.seed)), is_fixed=self._panel.seed.is_fixed())
         self._to_restore, self._stand_in = (None, None) if found else (state, capture(self._panel, self._last))
         self._recorded, self._at = [capture(self._panel, self._last).without_drawn_seed()], 0
+        self._shown_as = None
 
     # While a waiting job is edited
 
@@ -236,6 +239,7 @@ class PanelStateController(QObject):
         if 0 <= at < len(self._recorded):
             self._at = at
             self._show(self._recorded[at])
+            self._shown_as = capture(self._panel, self._last).without_drawn_seed()
             self._save_timer.start()
         self._update_buttons()
 
@@ -250,8 +254,9 @@ class PanelStateController(QObject):
         """Make what is chosen now a step of the history, if it differs from the last one."""
         self._record_timer.stop()
         state = capture(self._panel, self._last).without_drawn_seed()
-        if not self._recorded or state == self._recorded[self._at]:
+        if not self._recorded or state in (self._recorded[self._at], self._shown_as):
             return
+        self._shown_as = None
         del self._recorded[self._at + 1 :]
         if self._goes_on_typing(state):
             self._recorded[-1] = state
