@@ -159,7 +159,7 @@ TESTED_IN = {
     ),
     "ui/generate/mask/test_editor.py": "ui/generate/mask/dialog ui/generate/mask/layer",
     "ui/generate/test_panel.py": (
-        "ui/generate/labels ui/generate/loading ui/generate/panel_layout"
+        "ui/generate/labels ui/generate/panel_layout"
         " ui/generate/sections/checkpoint_chooser ui/generate/sections/hires_section"
         " ui/generate/sections/sampling_section ui/generate/sections/seed"
     ),

@@ -16,6 +16,7 @@ from PySide6.QtWidgets import QApplication, QLabel, QScrollArea, QWidget
 from pytestqt.qtbot import QtBot
 
 from diffstudio.errors import StorageProblem
+from diffstudio.studio.metadata.gaps import Gaps
 from diffstudio.studio.metadata.metadata import ImageSettings
 from diffstudio.studio.requests import ControlNetUse, GenerateRequest
 from diffstudio.studio.settings import Settings, Theme
@@ -224,7 +225,7 @@ def test_a_dropped_pictures_settings_can_be_used(qtbot: QtBot) -> None:
     assert {"lines.png, sd15_canny at 0.8", "soft", "2× with Lanczos, denoising strength 0.3"} <= values
     with qtbot.waitSignal(dialog.use_requested) as used:
         dialog.use_button.click()
-    assert used.args == [request]
+    assert used.args == [request, Gaps(not_imported=("the LoRA “cats”",))]
 
 
 def test_the_second_one_hands_over_to_the_first(qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from diffstudio.errors import DiffstudioError, StorageProblem
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.gallery.records import GalleryImage
 from diffstudio.studio.metadata import metadata
+from diffstudio.studio.metadata.gaps import NO_GAPS, Gaps
 from diffstudio.studio.metadata.named_files import NamedFile, find_near, has_lost_files, located
 from diffstudio.studio.requests import PictureRequest
 
@@ -28,6 +29,13 @@ def request_to_reuse(image: GalleryImage) -> PictureRequest | None:
         with suppress(DiffstudioError, OSError):
             return metadata.read(image.path).request
     return request
+
+
+def gaps_of(path: Path) -> Gaps:
+    """What the settings in an image file leave open; nothing where they cannot be read."""
+    with suppress(DiffstudioError, OSError):
+        return metadata.read(path).gaps
+    return NO_GAPS
 
 
 def _in_gallery(named: NamedFile, gallery: Gallery | None) -> Path | None:

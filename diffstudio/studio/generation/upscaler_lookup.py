@@ -18,6 +18,19 @@ from diffstudio.studio.requests import UpscaleRequest
 from diffstudio.studio.requests.choices import LANCZOS, LATENT
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
+_PROMPTS = ("prompt", "negative")  # fields that a request to upscale has from the settings of the image
+_SAMPLING = (  # likewise, where it is sampled again
+    "seed",
+    "guidance",
+    "guide_last_call",
+    "steps",
+    "sampler",
+    "spacing",
+    "times",
+    "curve",
+    "vae",
+    "clip_skip",
+)
 _MOST_SOURCES = 8  # upscaled images that are followed back to the image they were made from
 
 
@@ -67,30 +80,18 @@ def _settings_of(image: Path) -> ImageSettings | None:
 def upscale_request(image: Path, *, sampled: bool, usual: Mapping[str, Any] = _NOTHING, **given: Any) -> UpscaleRequest:
     """The request to upscale this image: fields that are not in `given` come from the settings stored in the image.
 
-    `usual` are the values of an image without settings. With `sampled`, the checkpoint and its sampling settings are
+    `usual` are the values of what these settings do not hold. With `sampled`, the checkpoint and its sampling settings are
     taken over too; BadRequest when no checkpoint is known.
     """
     values = dict(usual)
     settings = _settings_of(image)
     if settings is not None:
         request = settings.request
-        values = {"prompt": request.prompt, "negative": request.negative}
+        values |= {name: getattr(request, name) for name in _PROMPTS if name not in settings.not_held}
         if sampled:
-            values |= {
-                "checkpoint": settings.checkpoint,
-                "seed": request.seed,
-                "guidance": request.guidance,
-                "guide_last_call": request.guide_last_call,
-                "steps": request.steps,
-                "sampler": request.sampler,
-                "spacing": request.spacing,
-                "times": request.times,
-                "curve": request.curve,
-                "vae": request.vae,
-                "clip_skip": request.clip_skip,
-            }
-            if not settings.checkpoint:
-                values.pop("checkpoint")
+            values |= {name: getattr(request, name) for name in _SAMPLING if name not in settings.not_held}
+            if settings.checkpoint:
+                values["checkpoint"] = settings.checkpoint
     if any(given.get(name, values.get(name)) != values.get(name) for name in ("checkpoint", "sampler")):
         values.pop("times", None)  # they were fitted to the image's checkpoint and sampler
     values |= given

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from diffstudio.errors import BadRequest, ImageProblem
 from diffstudio.models.conditioning.prompt_schedule import escape_schedule
+from diffstudio.studio.metadata.gaps import OF_INIT_IMAGE, fields_not_held
 from diffstudio.studio.metadata.readers import a1111_text
 from diffstudio.studio.metadata.readers.a1111_text import CADS, HIRES
 from diffstudio.studio.metadata.readers.comfyui import read_comfyui
@@ -50,6 +51,7 @@ class ImportedSettings:
     request: GenerateRequest
     source: str
     not_imported: tuple[str, ...]
+    not_held: frozenset[str] = frozenset()  # fields of the request whose values are not the file's, but defaults
 
 
 def upscaler_label(name: str) -> str:
@@ -160,26 +162,32 @@ def _imported(found: FoundSettings, width: int, height: int) -> ImportedSettings
     if values.get("guide_last_call") is not None:
         taken["guide_last_call"] = values["guide_last_call"]
     taken |= _guidance_fields(values, skipped)
-    taken["width"], taken["height"] = size(values.get("size")) or (width or None, height or None)
+    named_size = size(values.get("size"))
+    taken["width"], taken["height"] = named_size or (width or None, height or None)
     if isinstance(model := values.get("model"), str) and stem(model):
         taken["checkpoint"] = stem(model)
     second_pass, first_denoise = _second_pass(values, taken["width"], taken["height"], skipped)
     taken |= second_pass
     denoise = _number_of({"denoise": first_denoise}, "denoise", float, skipped)
+    not_held: frozenset[str] = frozenset()
     if denoise is not None and denoise < 1:
+        not_held = OF_INIT_IMAGE
         skipped.append(f"the init image, at denoising strength {denoise:g}")
     skipped += [
         f"{label}, which the file does not hold"
         for name, label in _LABELS.items()
         if values.get(name) in (None, "") and not (name == "prompt" and found.loras) and name not in found.explained
     ]
-    request = replace(_in_range_only(taken, skipped), **drawn)
+    held = _in_range_only(taken, skipped) | drawn
+    request = GenerateRequest(**held)
+    sized = {name for name in ("width", "height") if held.get(name) is not None}
+    not_held |= fields_not_held(held.keys() - (set() if named_size else {"width", "height"}), sized)
     shown = [phrase for name, value in found.others.items() if (phrase := _other_setting(name, value))]
     if len(shown) > _MOST_SHOWN:
         shown[_MOST_SHOWN:] = [f"{len(shown) - _MOST_SHOWN} more settings"]
     if len(skipped) > _MOST_PHRASES:
         skipped[_MOST_PHRASES:] = [f"{len(skipped) - _MOST_PHRASES} other things"]
-    return ImportedSettings(request, found.source, tuple(map(_phrase, skipped + shown)))
+    return ImportedSettings(request, found.source, tuple(map(_phrase, skipped + shown)), not_held)
 
 
 def _guidance_fields(values: Mapping[str, Any], skipped: list[str]) -> dict[str, Any]:
@@ -224,9 +232,8 @@ def _sampler_fields(values: Mapping[str, Any], skipped: list[str]) -> dict[str, 
         if name not in named and (value := values.get(name)) not in (None, "")
     ]
     sampler, spacing = sampler_and_spacing(named.get("sampler"), named.get("spacing"), skipped)
-    if "sampler" in named:
-        return {"sampler": sampler, "spacing": spacing}
-    return {"spacing": spacing} if "spacing" in named else {}
+    fields = {"sampler": sampler, "spacing": spacing if named else None}
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _prompt(name: str, text: Any, tags: list[str], found: FoundSettings, skipped: list[str]) -> str | None:
@@ -264,8 +271,8 @@ def _in_our_grammar(text: str, found: FoundSettings, kind: str, skipped: list[st
     return re.sub(r"[()]", r"\\\g<0>", escape_schedule(re.sub(r"\\([()])", r"\1", text)))
 
 
-def _in_range_only(taken: dict[str, Any], skipped: list[str]) -> GenerateRequest:
-    """A request with those values that are in range, tried one at a time."""
+def _in_range_only(taken: dict[str, Any], skipped: list[str]) -> dict[str, Any]:
+    """The fields of a request whose values are in range, tried one at a time."""
     request_values: dict[str, Any] = {}
     for name, value in taken.items():
         try:
@@ -274,7 +281,7 @@ def _in_range_only(taken: dict[str, Any], skipped: list[str]) -> GenerateRequest
             skipped.append(f"{name} {shortened(value)}")
         else:
             request_values[name] = value
-    return GenerateRequest(**request_values)
+    return request_values
 
 
 def _number_of(

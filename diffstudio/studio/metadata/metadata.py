@@ -24,6 +24,7 @@ from diffstudio.imaging.reader import flatten, read_image
 from diffstudio.paths import valid_utf8
 from diffstudio.storage_errors import not_written
 from diffstudio.studio.metadata import import_settings
+from diffstudio.studio.metadata.gaps import Gaps
 from diffstudio.studio.metadata.image_text import ImageText, read_text
 from diffstudio.studio.metadata.named_files import find_near, from_shareable_json, located, shareable, to_shareable_json
 from diffstudio.studio.metadata.readers import a1111_controlnet, a1111_text
@@ -66,12 +67,19 @@ class ImageSettings:
     )  # of diffstudio's images: version, torch, device, dtype, batch …
     width: int = 0  # px of the file
     height: int = 0
+    not_held: frozenset[str] = frozenset()  # fields of the request that hold defaults instead of the image's values
+
+    @property
+    def gaps(self) -> Gaps:
+        return Gaps(self.not_held, self.not_imported)
 
     @property
     def checkpoint(self) -> str:
-        """The name of the checkpoint that made it, also where the request gave a path."""
+        """The name of the checkpoint that made it, also where the request gave a path; empty where it is not known."""
         name = self.environment.get("model")
-        return name if isinstance(name, str) and name else self.request.checkpoint
+        if isinstance(name, str) and name:
+            return name
+        return "" if "checkpoint" in self.not_held else self.request.checkpoint
 
 
 def parameters_text(request: PictureRequest, about: Mapping[str, Any]) -> str:
@@ -307,7 +315,14 @@ def settings_of(text: ImageText, name: str) -> ImageSettings:
             import_settings.CHOOSE_ANOTHER,
         )
     not_imported = (*unread, *imported.not_imported)
-    return ImageSettings(imported.request, imported.source, not_imported, width=text.width, height=text.height)
+    return ImageSettings(
+        imported.request,
+        imported.source,
+        not_imported,
+        width=text.width,
+        height=text.height,
+        not_held=imported.not_held,
+    )
 
 
 def settings_from_parameters(text: str) -> ImageSettings:
@@ -317,7 +332,7 @@ def settings_from_parameters(text: str) -> ImageSettings:
         raise ImageProblem(
             "The text holds no generation settings", remedy="Paste the whole text, with the line `Steps: …`"
         )
-    return ImageSettings(imported.request, imported.source, imported.not_imported)
+    return ImageSettings(imported.request, imported.source, imported.not_imported, not_held=imported.not_held)
 
 
 def request_from_parameters(text: str) -> PictureRequest:

@@ -8,7 +8,7 @@ from typing import Any
 
 from diffstudio.errors import BadRequest
 from diffstudio.studio.curves.saved import NamedCurve
-from diffstudio.studio.requests import GenerateRequest, SamplerName, SpacingName
+from diffstudio.studio.requests import SamplerName, SpacingName
 from diffstudio.studio.requests.checks import shown
 
 SAMPLER_LABELS = {
@@ -86,12 +86,13 @@ _SPACINGS = {
 _AUTOMATIC = {SamplerName.DPMPP_2M: SpacingName.KARRAS, SamplerName.DPMPP_2M_SDE: SpacingName.EXPONENTIAL}
 
 
-def sampler_and_spacing(sampler: object, spacing: object, skipped: list[str]) -> tuple[SamplerName, SpacingName]:
+def sampler_and_spacing(
+    sampler: object, spacing: object, skipped: list[str]
+) -> tuple[SamplerName | None, SpacingName | None]:
     """The sampler and spacing that another program's names mean.
 
-    For an unknown name the default is taken, and a phrase for it added to `skipped`.
+    For an unknown name it is None, and a phrase is added to `skipped`. A known sampler without a spacing is uniform.
     """
-    default = GenerateRequest()
     name, spacing_name = reduced(sampler), reduced(spacing)
     # "DPM++ 2M Karras", before schedules had a field of their own; "UniPC Trailing" of Draw Things
     for ending in ("karras", "exponential", "trailing"):
@@ -102,14 +103,13 @@ def sampler_and_spacing(sampler: object, spacing: object, skipped: list[str]) ->
     ours = _SAMPLERS.get(name)
     if ours is None and sampler:
         skipped.append(f"the sampler {shortened(sampler)}")
+    spaced = _SPACINGS.get(spacing_name)
     if spacing_name in ("", "automatic"):
-        spaced = _AUTOMATIC.get(ours, SpacingName.UNIFORM) if ours and spacing_name else SpacingName.UNIFORM
-    elif spacing_name in _SPACINGS:
-        spaced = _SPACINGS[spacing_name]
-    else:
-        spaced = default.spacing
+        usual = _AUTOMATIC.get(ours, SpacingName.UNIFORM) if ours and spacing_name else SpacingName.UNIFORM
+        spaced = usual if ours else None
+    elif spaced is None:
         skipped.append(f"the schedule {shortened(spacing)}")
-    return ours or default.sampler, spaced
+    return ours, spaced
 
 
 def drawn_schedule(text: object, skipped: list[str]) -> dict[str, Any]:

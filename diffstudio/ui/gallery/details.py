@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from PySide6.QtCore import Signal
 from PySide6.QtWidgets import QFrame, QVBoxLayout, QWidget
@@ -231,14 +231,16 @@ class Details(QFrame):
         parts = (device_text(str(environment.get("device") or "")), str(environment.get("dtype") or ""))
         device = " · ".join(part for part in parts if part)
         version = f" {environment['version']}" if environment.get("version") else ""
-        self.facts.show_facts([*_rows(image), ("Computed on", device), ("Program", f"{settings.source}{version}")])
+        self.facts.show_facts(
+            [*_rows(image, settings.not_held), ("Computed on", device), ("Program", f"{settings.source}{version}")]
+        )
         if settings.not_imported:
             self.not_imported.set_text("Not imported: " + "; ".join(settings.not_imported) + ".")
             self.not_imported.show()
 
 
-def _rows(image: GalleryImage) -> list[tuple[str, str]]:
-    settings = request_facts(image.request, image.checkpoint) if image.request is not None else []
+def _rows(image: GalleryImage, not_held: Collection[str] = ()) -> list[tuple[str, str]]:
+    settings = request_facts(image.request, image.checkpoint, not_held) if image.request is not None else []
     size = (terms.SIZE, f"{image.width} × {image.height} px")
     deleted = [("Deleted", date_text(image.trashed))] if image.trashed is not None else []
     return [size, *settings, ("Created", date_text(image.created)), *deleted, ("File", image.name)]

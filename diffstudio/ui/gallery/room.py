@@ -28,7 +28,7 @@ _CELL_STEP = 24  # px, of a thumbnail, for Ctrl and the wheel
 class GalleryRoom(GalleryBrowser):
     """Shows a Gallery; signals ask the window for actions in other rooms."""
 
-    use_settings_requested = Signal(object)  # PictureRequest
+    use_settings_requested = Signal(object, object)  # PictureRequest, Gaps
     show_steps_requested = Signal(object)  # GalleryImage, to be shown in the Generate room
     upscale_requested = Signal(object)  # Path
     start_requested = Signal(object)  # Path of the init image for img2img

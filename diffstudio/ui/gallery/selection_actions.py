@@ -10,7 +10,7 @@ from PySide6.QtWidgets import QMenu, QWidget
 
 from diffstudio.studio.gallery.gallery import Gallery
 from diffstudio.studio.gallery.records import GalleryImage
-from diffstudio.studio.gallery.source_files import request_to_reuse
+from diffstudio.studio.gallery.source_files import gaps_of, request_to_reuse
 from diffstudio.ui.shell import gallery_changes
 from diffstudio.ui.tasks import Tasks
 from diffstudio.ui.widgets import actions
@@ -21,7 +21,7 @@ from diffstudio.ui.widgets.menus import MenuEntry
 class SelectionActions(QObject):
     """Acts on the images that `selection` returns. What changes rows, deleting and undo, is the room's."""
 
-    use_settings_requested = Signal(object)  # PictureRequest
+    use_settings_requested = Signal(object, object)  # PictureRequest, Gaps
     records_changed = Signal(object)  # list[GalleryImage]: the new records of images that were starred, noted or tagged
 
     def __init__(
@@ -49,7 +49,7 @@ class SelectionActions(QObject):
         """In a thread: where a file of the request is gone, the image is read, and files are hashed to find it again."""
         request = await self._tasks.to_thread(request_to_reuse, image)
         if request is not None:
-            self.use_settings_requested.emit(request)
+            self.use_settings_requested.emit(request, await self._tasks.to_thread(gaps_of, image.path))
 
     def upscale(self) -> None:
         self.actions.upscale(self.targets())

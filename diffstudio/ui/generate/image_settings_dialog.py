@@ -24,9 +24,9 @@ _WIDTH, _MAX_HEIGHT = 600, 680  # px
 
 
 class ImageSettingsDialog(QDialog):
-    """`use_requested` carries the request that is to be loaded into the Generate room."""
+    """`use_requested` carries the request that is to be loaded into the Generate room, and what the image leaves open."""
 
-    use_requested = Signal(object)
+    use_requested = Signal(object, object)  # PictureRequest, Gaps
     start_requested = Signal()  # img2img
     upscale_requested = Signal()
 
@@ -62,7 +62,7 @@ class ImageSettingsDialog(QDialog):
         self._lay_out(thumbnail, name_of(path), settings)
         self.close_button.clicked.connect(self.reject)
         self.use_button.clicked.connect(self._use)
-        self._request = request
+        self._settings = settings
 
     def _lay_out(self, thumbnail: Thumbnail, name: str, settings: ImageSettings) -> None:
         facts = QVBoxLayout()
@@ -116,10 +116,10 @@ class ImageSettingsDialog(QDialog):
         self.accept()
 
     def _use(self) -> None:
-        self.use_requested.emit(self._request)
+        self.use_requested.emit(self._settings.request, self._settings.gaps)
         self.accept()
 
 
 def _rows(settings: ImageSettings) -> list[tuple[str, str]]:
     size = f"{settings.width} × {settings.height} px" if settings.width and settings.height else "unknown"
-    return [(terms.SIZE, size), *labels.request_facts(settings.request, settings.request.checkpoint)]
+    return [(terms.SIZE, size), *labels.request_facts(settings.request, settings.request.checkpoint, settings.not_held)]

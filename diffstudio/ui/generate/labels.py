@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -216,13 +216,18 @@ def _without_tags(prompt: str) -> str:
     return ", ".join(piece for piece in pieces if piece) if TAG.search(prompt) else ""
 
 
-def settings_line(request: PictureRequest, *, with_seed: bool = True) -> str:
-    """`24 steps · Heun · CFG 3 · seed 7`, or how it was upscaled."""
+def settings_line(request: PictureRequest, *, with_seed: bool = True, not_held: Collection[str] = ()) -> str:
+    """`24 steps · Heun · CFG 3 · seed 7`, or how it was upscaled; without the fields that an image does not hold."""
     if isinstance(request, UpscaleRequest):
         return upscale_line(request)
-    line = f"{request.steps} steps · {SAMPLERS[request.sampler][0]} · CFG {request.guidance:g}"
-    line += f" · seed {request.seed}" if with_seed else ""
-    return f"{line} · hires fix {request.enlarge:g}×" if request.enlarge > 1 else line
+    parts = {
+        "steps": f"{request.steps} step{'' if request.steps == 1 else 's'}",
+        "sampler": SAMPLERS[request.sampler][0],
+        "guidance": f"CFG {request.guidance:g}",
+        "seed": f"seed {request.seed}" if with_seed else "",
+        "enlarge": f"hires fix {request.enlarge:g}×" if request.enlarge > 1 else "",
+    }
+    return " · ".join(part for field, part in parts.items() if part and field not in not_held)
 
 
 def upscale_line(request: UpscaleRequest) -> str:
@@ -236,16 +241,20 @@ def upscale_line(request: UpscaleRequest) -> str:
 # The settings of an image, as a table
 
 
-def request_facts(request: PictureRequest, checkpoint: str) -> list[tuple[str, str]]:
-    """The settings of a request as (name, value), in the order of the Generate panel; `checkpoint` is how to call it."""
-    sampling = [
-        (terms.CHECKPOINT, checkpoint),
-        (terms.STEPS, str(request.steps)),
-        (terms.CFG_SCALE, f"{request.guidance:g}"),
-        (terms.SAMPLER, SAMPLERS[request.sampler][0]),
-        (terms.SCHEDULER, scheduler_text(request)),
-        (terms.SEED, str(request.seed)),
-    ]
+def request_facts(request: PictureRequest, checkpoint: str, not_held: Collection[str] = ()) -> list[tuple[str, str]]:
+    """The settings of a request as (name, value), in the order of the Generate panel; `checkpoint` is how to call it.
+
+    `not_held` are fields that an image does not hold, which are left out.
+    """
+    values = {
+        "checkpoint": (terms.CHECKPOINT, checkpoint),
+        "steps": (terms.STEPS, str(request.steps)),
+        "guidance": (terms.CFG_SCALE, f"{request.guidance:g}"),
+        "sampler": (terms.SAMPLER, SAMPLERS[request.sampler][0]),
+        "spacing": (terms.SCHEDULER, scheduler_text(request)),
+        "seed": (terms.SEED, str(request.seed)),
+    }
+    sampling = [fact for field, fact in values.items() if field not in not_held]
     if isinstance(request, UpscaleRequest):
         upscaled = [
             ("Upscaled", f"{request.scale:g}× with {upscaler(request.upscaler)}"),

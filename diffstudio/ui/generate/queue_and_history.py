@@ -11,6 +11,7 @@ from PySide6.QtGui import QImage, QResizeEvent
 from PySide6.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from diffstudio.studio.jobs.job_records import PendingJobs
+from diffstudio.studio.metadata.gaps import NO_GAPS, Gaps
 from diffstudio.studio.requests import PictureRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.queue.failed_list import FailedJob, FailedList
@@ -33,6 +34,7 @@ class RecentImage:
     path: Path
     image: QImage
     request: PictureRequest | None = None
+    gaps: Gaps = NO_GAPS  # what its settings leave open
 
 
 class HoverArea(QWidget):
@@ -54,8 +56,12 @@ class RecentThumb(ImageThumbnail):
 
     def __init__(self, recent: RecentImage, side: int) -> None:
         title = labels.title_of(recent.request) if recent.request else recent.path.name
-        about = f"{title[:300]}\n{labels.settings_line(recent.request)}" if recent.request else title
-        target = ImageTarget(recent.path, recent.image, recent.request)
+        about = (
+            f"{title[:300]}\n{labels.settings_line(recent.request, not_held=recent.gaps.fields)}"
+            if recent.request
+            else title
+        )
+        target = ImageTarget(recent.path, recent.image, recent.request, gaps=recent.gaps)
         super().__init__(target, side, name=title[:120], tooltip=about, clickable=True)
         self.recent_image = recent
 

@@ -14,6 +14,7 @@ from PySide6.QtWidgets import QMenu
 from diffstudio.errors import DiffstudioError
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.studio.jobs.job_records import PendingJobs
+from diffstudio.studio.metadata.gaps import NO_GAPS, Gaps
 from diffstudio.studio.prompts.prompt_hints import example_prompts
 from diffstudio.studio.requests import GenerateRequest, PictureRequest
 from diffstudio.ui.generate import labels
@@ -96,9 +97,9 @@ class GenerateRoom(Viewer):
             self.right.training.set_progress(title, about, fraction)
         self.right.show_training(bool(title))
 
-    def use_settings(self, request: PictureRequest) -> None:
-        """Load a request into the panel; an UpscaleRequest opens the Upscale dialog."""
-        self.loader.load(self.renamed.current(request))
+    def use_settings(self, request: PictureRequest, gaps: Gaps = NO_GAPS) -> None:
+        """Load a request into the panel, without what an image leaves open; an UpscaleRequest opens the Upscale dialog."""
+        self.loader.load(self.renamed.current(request), gaps)
 
     def start_from(self, path: Path) -> None:
         """Set the init image for img2img, inpaint or outpaint."""
@@ -149,7 +150,7 @@ class GenerateRoom(Viewer):
 
     def _reuse(self) -> None:
         if (request := self._request_shown()) is not None:
-            self.use_settings(request)
+            self.use_settings(request, self._gaps_shown())
 
     def _upscale(self) -> None:
         if (path := self.canvas.path()) is not None:
@@ -158,7 +159,9 @@ class GenerateRoom(Viewer):
     def _target(self) -> ImageTarget:
         """The image on the canvas that the menu refers to."""
         path = self.canvas.path()
-        return ImageTarget(path, self.canvas.image(), self._request_shown(), is_preview=path is None)
+        return ImageTarget(
+            path, self.canvas.image(), self._request_shown(), is_preview=path is None, gaps=self._gaps_shown()
+        )
 
     def menu(self, image: QImage, path: Path | None, request: PictureRequest | None) -> QMenu:
         """The menu of an image that is not known to be in the gallery."""
@@ -168,7 +171,7 @@ class GenerateRoom(Viewer):
         self.image_actions.open_menu(self._target(), position)
 
     def _open_recent_menu(self, recent: RecentImage, position: QPoint) -> None:
-        self.image_actions.open_menu(ImageTarget(recent.path, recent.image, recent.request), position)
+        self.image_actions.open_menu(ImageTarget(recent.path, recent.image, recent.request, gaps=recent.gaps), position)
 
     def _copy(self) -> None:
         if not self.canvas.image().isNull():
@@ -200,7 +203,7 @@ class GenerateRoom(Viewer):
 
     def _connect(self) -> None:
         do = self.image_actions
-        do.use_settings_requested.connect(lambda target: self.use_settings(target.request))
+        do.use_settings_requested.connect(lambda target: self.use_settings(target.request, target.gaps))
         do.start_requested.connect(self.start_from)
         do.paint_requested.connect(self.paint_on)
         do.upscale_requested.connect(lambda path: self.upscale_requested.emit(path, None))

@@ -27,6 +27,7 @@ from diffstudio.studio.events import (
 )
 from diffstudio.studio.jobs.image_steps import ImageSteps
 from diffstudio.studio.library.references import ModelRenamed, RenamedModels, followed
+from diffstudio.studio.metadata.gaps import NO_GAPS, Gaps
 from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleRequest
 from diffstudio.ui.generate import labels
 from diffstudio.ui.generate.canvas.channel_picker import ChannelPicker
@@ -341,7 +342,11 @@ class Viewer(GenerateLayout):
         self.filmstrip.show_steps(previews)
         self.title.setText(labels.title_of(recent.request) if recent.request else recent.path.name)
         size = f"{found.image.width()} × {found.image.height()}"
-        self.status.setText(labels.settings_line(recent.request, with_seed=False) if recent.request else size)
+        self.status.setText(
+            labels.settings_line(recent.request, with_seed=False, not_held=recent.gaps.fields)
+            if recent.request
+            else size
+        )
         self._update_state()
 
     def _read_full_image(self, path: Path) -> None:
@@ -385,6 +390,10 @@ class Viewer(GenerateLayout):
     def _copy_seed(self) -> None:
         if (seed := self._seed_shown()) is not None:
             copy_and_drag.copy_text(str(seed))
+
+    def _gaps_shown(self) -> Gaps:
+        """What the settings of that image leave open: those of an image from elsewhere."""
+        return self._shown[0].gaps if self._shown is not None and not self._live else NO_GAPS
 
     def _request_shown(self) -> PictureRequest | None:
         """The request of the image that the menu refers to."""

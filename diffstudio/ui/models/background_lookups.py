@@ -16,7 +16,7 @@ from diffstudio.models.files.hashes import cached_sha256, sha256_of
 from diffstudio.models.library.sidecars import Sidecar
 from diffstudio.models.tools.prune import prunable_bytes
 from diffstudio.studio.gallery.gallery import Gallery
-from diffstudio.studio.gallery.source_files import request_to_reuse
+from diffstudio.studio.gallery.source_files import gaps_of, request_to_reuse
 from diffstudio.studio.library.weight_requests import Tool, available_tools
 from diffstudio.ui.shell.checkpoint_preview import newest_images, read_preview
 from diffstudio.ui.tasks import NewestFirstQueue
@@ -106,7 +106,7 @@ def _newest_images(gallery: Gallery, checkpoint: Checkpoint) -> list[ImageTarget
     for image in newest_images(gallery, checkpoint, MAX_IMAGES):
         try:
             small = read_image(gallery.thumbnail(image))
-            found.append(ImageTarget(image.path, small, request_to_reuse(image)))
+            found.append(ImageTarget(image.path, small, request_to_reuse(image), gaps=gaps_of(image.path)))
         except DiffstudioError:
             continue  # removed meanwhile
     return found

@@ -22,7 +22,7 @@ class ImageController(QObject):
     """Opens the dialogs for an image file. `checkpoints` returns all models and the selected checkpoint."""
 
     upscale_requested = Signal(object)  # UpscaleRequest
-    settings_chosen = Signal(object)  # GenerateRequest or UpscaleRequest, for the Generate room
+    settings_chosen = Signal(object, object)  # PictureRequest for the Generate room, and Gaps
     start_requested = Signal(object)  # Path of the init image
 
     def __init__(

@@ -218,14 +218,14 @@ class JobController(QObject):
             self._reading_recent = self._tasks.start(self._show_recent(self._gallery))
 
     async def _show_recent(self, gallery: Gallery) -> None:
-        from diffstudio.studio.gallery.source_files import find_sources, request_to_reuse
+        from diffstudio.studio.gallery.source_files import find_sources, gaps_of, request_to_reuse
 
         def read() -> tuple[list[RecentImage], int]:
             images = gallery.images(0, MAX_RECENT)
             requests = [request_to_reuse(image) for image in images]
             found = [find_sources(request, gallery) if request is not None else None for request in requests]
             return [
-                RecentImage(image.path, read_image(image.path, 192), request)
+                RecentImage(image.path, read_image(image.path, 192), request, gaps_of(image.path))
                 for image, request in zip(images, found, strict=True)
             ], gallery.count()
 

@@ -71,7 +71,7 @@ class ModelFilesController(QObject):
         images = room.image_actions
         images.start_requested.connect(navigation.start_from)
         images.paint_requested.connect(navigation.paint_on)
-        images.use_settings_requested.connect(lambda target: navigation.use_settings(target.request))
+        images.use_settings_requested.connect(lambda target: navigation.use_settings(target.request, target.gaps))
         images.show_steps_requested.connect(lambda target: navigation.show_image(target.record))
         room.use_in_prompt_requested.connect(navigation.use_lora)
         room.trigger_words_requested.connect(self._jobs.room.panel.add_trigger_words)

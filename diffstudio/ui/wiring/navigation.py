@@ -10,6 +10,7 @@ from PySide6.QtGui import QImage
 
 from diffstudio import paths
 from diffstudio.models.checkpoint import Checkpoint
+from diffstudio.studio.metadata.gaps import NO_GAPS, Gaps
 from diffstudio.studio.metadata.named_files import needed_files
 from diffstudio.studio.requests import GenerateRequest, PictureRequest
 from diffstudio.ui.generate.queue_and_history import RecentImage
@@ -39,21 +40,21 @@ class Navigation:
         self._window, self._generate_room, self._model_library = window, generate_room, model_library
         self._tasks, self._gallery = tasks, gallery
 
-    def use_settings(self, request: PictureRequest) -> None:
-        """Put an image's settings into the Generate room."""
+    def use_settings(self, request: PictureRequest, gaps: Gaps = NO_GAPS) -> None:
+        """Put an image's settings into the Generate room, without what the image leaves open."""
         if isinstance(request, GenerateRequest):
             self._window.show_room(GENERATE)
         if needed_files(request):
-            self._tasks.start(self._use_settings(request))
+            self._tasks.start(self._use_settings(request, gaps))
         else:
-            self._generate_room.use_settings(request)
+            self._generate_room.use_settings(request, gaps)
 
-    async def _use_settings(self, request: PictureRequest) -> None:
+    async def _use_settings(self, request: PictureRequest, gaps: Gaps) -> None:
         """As `use_settings`, for a request whose files are known by name and hash."""
         from diffstudio.studio.gallery.source_files import find_sources
 
         found = await self._tasks.to_thread(find_sources, request, self._gallery())
-        self._generate_room.use_settings(found)
+        self._generate_room.use_settings(found, gaps)
 
     def start_from(self, path: Path) -> None:
         """Show the Generate room with this image to start from (img2img)."""
@@ -75,17 +76,17 @@ class Navigation:
         self._tasks.start(self._show_image(image))
 
     async def _show_image(self, image: GalleryImage) -> None:
-        from diffstudio.studio.gallery.source_files import find_sources, request_to_reuse
+        from diffstudio.studio.gallery.source_files import find_sources, gaps_of, request_to_reuse
 
         gallery = self._gallery()
 
-        def read() -> PictureRequest | None:
+        def read() -> tuple[PictureRequest | None, Gaps]:
             request = request_to_reuse(image)
-            return find_sources(request, gallery) if request is not None else None
+            return find_sources(request, gallery) if request is not None else None, gaps_of(image.path)
 
-        request = await self._tasks.to_thread(read)
+        request, gaps = await self._tasks.to_thread(read)
         self._window.show_room(GENERATE)
-        self._generate_room.show_image(RecentImage(image.path, QImage(), request))
+        self._generate_room.show_image(RecentImage(image.path, QImage(), request, gaps))
 
     def generate_with(self, checkpoint: Checkpoint) -> None:
         self._window.show_room(GENERATE)

@@ -467,6 +467,15 @@ def test_a_picture_that_says_nothing(tmp_path: Path) -> None:
         upscale_request(image, sampled=True)
 
 
+def test_what_an_image_does_not_hold_is_what_is_usual(tmp_path: Path) -> None:
+    info, image = metadata.PngInfo(), tmp_path / "a.png"
+    info.add_text("parameters", "just a prompt")
+    Image.new("RGB", (8, 8)).save(image, pnginfo=info)
+    assert default_upscale_request(image) == UpscaleRequest(image, prompt="just a prompt")
+    sampled = upscale_request(image, sampled=True, usual={"steps": 7, "guidance": 4.0}, checkpoint="tiny")
+    assert (sampled.steps, sampled.guidance, sampled.prompt) == (7, 4.0, "just a prompt")
+
+
 def test_requests_travel_as_json(tmp_path: Path) -> None:
     for request in (UpscaleRequest(tmp_path / "a.png", 4, "x", checkpoint="c", tiled=True, seed=2**62), REQUEST):
         assert request_from_json(json.loads(json.dumps(request.to_json()))) == request

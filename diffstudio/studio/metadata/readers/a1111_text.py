@@ -93,7 +93,7 @@ def read(text: str) -> FoundSettings | None:
 def prompt_alone(text: str) -> FoundSettings:
     """AUTOMATIC1111's text without its line of settings, which some programs remove."""
     prompt, negative = _prompts(text.strip().split("\n"))
-    return FoundSettings("AUTOMATIC1111", {"prompt": prompt, "negative": negative})
+    return FoundSettings("AUTOMATIC1111", {"prompt": prompt} | ({"negative": negative} if negative else {}))
 
 
 def _prompts(lines: Sequence[str]) -> tuple[str, str]:

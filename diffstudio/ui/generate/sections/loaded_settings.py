@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ ALWAYS = {  # fields that every request sets, and their names in a sentence
     "spacing": "scheduler",
     "count": "images",
 }
+OF_EVERY_IMAGE = {"prompt": "prompt", "negative": "negative prompt", "checkpoint": "checkpoint"}  # unless it is empty
 OF_INIT_IMAGE = {"strength": "denoising strength", "resize": "resize mode"}
 OF_MASK = {
     "fill": "masked content",
@@ -64,6 +65,7 @@ class Loaded:
     taken: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()  # shown as another value: no control of the panel holds theirs
     missing: tuple[str, ...] = ()  # not taken at all
+    kept: tuple[str, ...] = ()  # what every request has, but the image does not hold: it stayed as it was
 
     def warning(self) -> str:
         """About the values that no control of the panel holds; empty when there are none."""
@@ -72,7 +74,8 @@ class Loaded:
         return f"Some settings were changed to what the panel offers: {'; '.join(self.changed)}."
 
     def taken_text(self) -> str:
-        return f"Loaded: {', '.join(self.taken)}." if self.taken else ""
+        parts = (("Loaded", self.taken), ("Not in the image, and left as set here", self.kept))
+        return " ".join(f"{what}: {', '.join(names)}." for what, names in parts if names)
 
     def not_taken_text(self) -> str:
         parts = (("Changed", self.changed), ("Not loaded", self.missing))
@@ -100,22 +103,27 @@ class LoadedLine(QWidget):
         self.setVisible(bool(loaded.taken or loaded.not_taken_text()))
 
 
-def compare(asked: GenerateRequest, shown: Shown, *, checkpoint_found: bool = True) -> Loaded:
-    """What of `asked` the panel shows as it is, as another value, or not at all."""
-    report = _Report(asked, shown.request)
+def compare(
+    asked: GenerateRequest, shown: Shown, not_held: Collection[str] = (), *, checkpoint_found: bool = True
+) -> Loaded:
+    """What of `asked` the panel shows as it is, as another value, or not at all; nothing of the fields in `not_held`."""
+    report = _Report(asked, shown.request, not_held)
     for name, there, here in (
         ("prompt", asked.prompt.strip(), shown.request.prompt),
         ("negative prompt", asked.negative.strip(), shown.request.negative),
     ):
         if there:
             report.add(name, there == here)
-    report.add(terms.CHECKPOINT.lower(), checkpoint_found)
+    if "checkpoint" not in not_held:
+        report.add(terms.CHECKPOINT.lower(), checkpoint_found)
     report.compare(ALWAYS)
     _compare_options(report, shown)
     _compare_guidance(report)
     _compare_images(report)
     _compare_hires_fix(report)
-    if shown.size == (asked.width or shown.size[0], asked.height or shown.size[1]):
+    if "width" in not_held:
+        pass
+    elif shown.size == (asked.width or shown.size[0], asked.height or shown.size[1]):
         report.taken.append("size")
     else:
         there = " × ".join(
@@ -124,14 +132,15 @@ def compare(asked: GenerateRequest, shown: Shown, *, checkpoint_found: bool = Tr
         report.changed.append(f"size {there} → {shown.size[0]} × {shown.size[1]} px")
     _compare_controlnets(report)
     report.missing += [f"LoRA “{name}”" for name in shown.unknown_loras]
-    return Loaded(tuple(report.taken), tuple(report.changed), tuple(report.missing))
+    kept = [name for field, name in (OF_EVERY_IMAGE | ALWAYS | {"width": "size"}).items() if field in not_held]
+    return Loaded(tuple(report.taken), tuple(report.changed), tuple(report.missing), tuple(kept))
 
 
 class _Report:
     """The three lists, as they fill."""
 
-    def __init__(self, asked: GenerateRequest, shown: GenerateRequest) -> None:
-        self.asked, self.shown = asked, shown
+    def __init__(self, asked: GenerateRequest, shown: GenerateRequest, not_held: Collection[str]) -> None:
+        self.asked, self.shown, self._not_held = asked, shown, not_held
         self._before, self._after = asked.to_json(), shown.to_json()
         self.taken, self.changed, self.missing = list[str](), list[str](), list[str]()
 
@@ -140,6 +149,8 @@ class _Report:
 
     def compare(self, names: dict[str, str]) -> None:
         for field, name in names.items():
+            if field in self._not_held:
+                continue
             before, after = self._before[field], self._after[field]
             if before == after:
                 self.taken.append(name)

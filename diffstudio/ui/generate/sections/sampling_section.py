@@ -37,6 +37,8 @@ SET_BY_HAND = "Set by hand: kept when you choose another checkpoint"
 class SamplingSection(QWidget):
     """Loads the recommended settings of each checkpoint, replacing those that were not set by hand."""
 
+    FIELDS = ("steps", "guidance", "sampler", "spacing", "vae", "clip_skip", "guide_last_call", "truncation")
+
     failed = Signal(str)  # a warning for the room
 
     def __init__(self) -> None:
@@ -203,6 +205,20 @@ class SamplingSection(QWidget):
             self.vae.set_value("")
             self.failed.emit(f"The VAE “{request.vae}” is missing; the checkpoint's own is used instead.")
         self.mark_set_by_hand(())
+
+    def load_held(self, request: GenerateRequest, not_held: Collection[str]) -> None:
+        """Load the settings of a request, but for the fields in `not_held`, which stay as they are."""
+        if not any(name in not_held for name in self.FIELDS):
+            self.load_from(request)
+            return
+        by_hand = self.set_by_hand() & set(not_held)
+        shown = self.as_kept(GenerateRequest())
+        kept = {name: getattr(shown, name) for name in self.FIELDS if name in not_held}
+        if "spacing" in kept:
+            fits = {"steps", "sampler"} <= kept.keys()  # times are those of so many steps of one sampler
+            kept |= {"curve": shown.curve, "times": shown.times if fits else ()}
+        self.load_from(replace(request, **kept))
+        self.mark_set_by_hand(by_hand)
 
     def _name_of_vae(self, vae: str) -> str:
         """The name of a VAE that a request names in any case, or by its path; a file elsewhere is offered too."""

@@ -17,6 +17,7 @@ from PySide6.QtWidgets import QApplication, QMenu, QWidget
 from diffstudio import paths
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.gallery.records import GalleryImage
+from diffstudio.studio.metadata.gaps import NO_GAPS, Gaps
 from diffstudio.studio.requests import PictureRequest
 from diffstudio.ui.widgets import actions
 from diffstudio.ui.widgets.images import copy_and_drag
@@ -38,6 +39,7 @@ class ImageTarget:
     request: PictureRequest | None = None
     record: GalleryImage | None = None  # of an image in the gallery
     prompt: str = ""  # of an image without a request
+    gaps: Gaps = NO_GAPS  # what its settings leave open; of a record they are read when they are used
     is_preview: bool = False  # of a running job, reduced: not to be used in place of the result
 
     def file(self) -> Path | None:
