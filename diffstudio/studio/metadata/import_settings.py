@@ -17,7 +17,7 @@ from diffstudio.errors import BadRequest, ImageProblem
 from diffstudio.models.conditioning.prompt_schedule import escape_schedule
 from diffstudio.studio.metadata.gaps import OF_INIT_IMAGE, fields_not_held
 from diffstudio.studio.metadata.readers import a1111_text
-from diffstudio.studio.metadata.readers.a1111_text import CADS, HIRES
+from diffstudio.studio.metadata.readers.a1111_text import CADS
 from diffstudio.studio.metadata.readers.comfyui import read_comfyui
 from diffstudio.studio.metadata.readers.found_settings import FoundSettings, as_number, json_object, size, stem
 from diffstudio.studio.metadata.readers.other_programs import READERS
@@ -27,6 +27,7 @@ from diffstudio.studio.prompts.lora_tags import TAG
 from diffstudio.studio.prompts.wildcards import escaped
 from diffstudio.studio.requests import GenerateRequest, PictureRequest
 from diffstudio.studio.requests.choices import LANCZOS, LATENT
+from diffstudio.studio.requests.field_names import FIELD_NAMES, value_phrase
 from diffstudio.studio.requests.limits import LARGEST_SEED, LONGEST_PROMPT
 
 DAMAGED = "The image's settings are damaged"
@@ -145,7 +146,7 @@ def _imported(found: FoundSettings, width: int, height: int) -> ImportedSettings
     for name, kind in (("steps", int), ("guidance", float), ("seed", int)):
         number = _number_of(values, name, kind, skipped)
         if number is not None and name == "seed" and not 0 <= number <= LARGEST_SEED:
-            skipped.append(f"the seed {shortened(number)}")
+            skipped.append(value_phrase(name, shortened(number)))
         elif number is not None:
             taken[name] = number
     if (truncation := _number_of(values, "truncation", float, skipped)) is not None:
@@ -174,8 +175,8 @@ def _imported(found: FoundSettings, width: int, height: int) -> ImportedSettings
         not_held = OF_INIT_IMAGE
         skipped.append(f"the init image, at denoising strength {denoise:g}")
     skipped += [
-        f"{label}, which the file does not hold"
-        for name, label in _LABELS.items()
+        f"the {FIELD_NAMES[_FIELDS.get(name, name)]}, which the file does not hold"
+        for name in _ALWAYS
         if values.get(name) in (None, "") and not (name == "prompt" and found.loras) and name not in found.explained
     ]
     held = _in_range_only(taken, skipped) | drawn
@@ -213,15 +214,8 @@ def _phrase(text: str) -> str:
     return text if len(text) <= 200 else f"{text[:199]}…"
 
 
-_LABELS = {
-    "prompt": "the prompt",
-    "steps": "the steps",
-    "sampler": "the sampler",
-    "guidance": "the CFG scale",
-    "seed": "the seed",
-    "model": "the checkpoint",
-}
-_OPTIONAL_LABELS = {"clip_skip": "the clip skip"}
+_FIELDS = {"model": "checkpoint", "denoise": "strength"}  # where a setting and the field of a request differ in name
+_ALWAYS = ("prompt", "steps", "sampler", "guidance", "seed", "model")
 
 
 def _sampler_fields(values: Mapping[str, Any], skipped: list[str]) -> dict[str, Any]:
@@ -278,7 +272,7 @@ def _in_range_only(taken: dict[str, Any], skipped: list[str]) -> dict[str, Any]:
         try:
             GenerateRequest(**{name: value})
         except BadRequest:
-            skipped.append(f"{name} {shortened(value)}")
+            skipped.append(value_phrase(name, shortened(value)))
         else:
             request_values[name] = value
     return request_values
@@ -291,7 +285,5 @@ def _number_of(
     value = values.get(name)
     number = as_number(value, kind)
     if number is None and value is not None:
-        skipped.append(
-            f"{_LABELS.get(name) or HIRES.get(name) or _OPTIONAL_LABELS.get(name) or name} {shortened(value)}"
-        )
+        skipped.append(value_phrase(_FIELDS.get(name, name), shortened(value)))
     return number

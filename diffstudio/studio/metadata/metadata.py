@@ -35,6 +35,7 @@ from diffstudio.studio.prompts import lora_tags
 from diffstudio.studio.prompts.wildcards import escaped
 from diffstudio.studio.requests import GenerateRequest, PictureRequest, UpscaleRequest
 from diffstudio.studio.requests.choices import FillName
+from diffstudio.studio.requests.field_names import value_phrase
 from diffstudio.studio.requests.limits import LONGEST_PROMPT
 
 JSON_KEY = "diffstudio"
@@ -397,7 +398,7 @@ def _ours(text: str) -> ImageSettings:
     wrong = {
         name for name, value in expanded.items() if not isinstance(value, str) or len(escaped(value)) > LONGEST_PROMPT
     }
-    dropped += [f"{name} {shortened(expanded[name])}" for name in sorted(wrong)]
+    dropped += [value_phrase(name, shortened(expanded[name])) for name in sorted(wrong)]
     request = of_one(asked, {name: value for name, value in expanded.items() if name not in wrong} | {"index": index})
     return ImageSettings(
         request, "diffstudio", tuple(dropped), asked=asked, environment=as_object(values.get("environment"))

@@ -16,6 +16,7 @@ from diffstudio.studio.requests import (
     UpscaleRequest,
     request_from_json,
 )
+from diffstudio.studio.requests.field_names import value_phrase
 
 
 def stored_request(values: Mapping[str, Any]) -> tuple[PictureRequest, list[str]]:
@@ -46,7 +47,7 @@ def _valid_part(values: Mapping[str, Any]) -> tuple[PictureRequest, list[str]]:
     dropped: list[str] = []
     if isinstance(controls := waiting.get("controls"), list):
         waiting["controls"] = [use for use in controls if _is_controlnet(use)]
-        dropped += [f"controls {shortened(use)}" for use in controls if not _is_controlnet(use)]
+        dropped += [value_phrase("controls", shortened(use)) for use in controls if not _is_controlnet(use)]
     remaining = len(waiting) + 1
     while len(waiting) < remaining:  # again: some values need another one, as a mask needs an image
         remaining = len(waiting)
@@ -56,7 +57,7 @@ def _valid_part(values: Mapping[str, Any]) -> tuple[PictureRequest, list[str]]:
             except BadRequest:
                 continue
             kept[name] = waiting.pop(name)
-    return request, dropped + [f"{name} {shortened(value) or repr(value)}" for name, value in waiting.items()]
+    return request, dropped + [value_phrase(name, shortened(value) or repr(value)) for name, value in waiting.items()]
 
 
 def _is_controlnet(value: object) -> bool:

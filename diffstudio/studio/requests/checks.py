@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from diffstudio.errors import BadRequest, must_be_between, unknown_name
+from diffstudio.studio.requests.field_names import FIELD_NAMES
 from diffstudio.studio.requests.limits import LARGEST_SIDE, LONGEST_PROMPT
 
 _Name = TypeVar("_Name", bound=StrEnum)
@@ -33,7 +34,7 @@ def check_types(record: Any) -> None:
         if not has_type(value, declared):
             kinds = get_args(declared) if get_origin(declared) is types.UnionType else (declared,)
             expected = " or ".join(_EXPECTED[kind] for kind in kinds if kind in _EXPECTED)
-            raise BadRequest(f"The setting {name} is {shown(value)}", f"{expected} is needed")
+            raise BadRequest(f"The setting “{FIELD_NAMES.get(name, name)}” is {shown(value)}", f"{expected} is needed")
 
 
 @lru_cache(maxsize=64)

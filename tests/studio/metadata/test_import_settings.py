@@ -175,7 +175,7 @@ def test_clip_skip_is_imported(written: str, clip_skip: int | None) -> None:
     assert read(f"Steps: 20, Clip skip: {written}", "a").request.clip_skip == clip_skip
 
 
-@pytest.mark.parametrize(("written", "named"), [("13", "clip_skip 13"), ("1.5", "the clip skip 1.5")])
+@pytest.mark.parametrize(("written", "named"), [("13", "the clip skip 13"), ("1.5", "the clip skip 1.5")])
 def test_a_clip_skip_out_of_range_is_named(written: str, named: str) -> None:
     found = read(f"Steps: 20, Clip skip: {written}", "a")
     assert found.request.clip_skip is None and named in found.not_imported
@@ -208,7 +208,7 @@ def test_the_weights_of_other_programs_are_text_and_named(
         ({"negative_prompt": []}, "the negative prompt, which is not text"),
         ({"steps": "many"}, "the steps many"),
         ({"steps": 2.5}, "the steps 2.5"),
-        ({"strength": "half"}, "denoise half"),
+        ({"strength": "half"}, "the denoising strength half"),
         ({"model": 3}, "the checkpoint, which the file does not hold"),
     ],
 )

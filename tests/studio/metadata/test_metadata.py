@@ -260,9 +260,9 @@ def test_what_is_not_known_or_out_of_range_is_said(tmp_path: Path) -> None:
         "the sampler DPM adaptive",
         "the schedule Beta",
         f"the seed {2**64}",
-        "steps 5000",
-        "width 4",
-        "height 4",
+        "the steps 5000",
+        "the width 4",
+        "the height 4",
     )
 
 
@@ -713,7 +713,7 @@ def test_cads_of_the_extension_for_a1111_is_read() -> None:
     off = metadata.settings_from_parameters(f"a cat\n{line.replace('True', 'False')}").request
     assert isinstance(off, GenerateRequest) and off.cads == 0
     wrong = metadata.settings_from_parameters(f"a cat\n{line.replace('0.15', '7').replace('0.55', 'half')}")
-    assert "cads 7.0" in wrong.not_imported and "cads_tau1 half" in wrong.not_imported
+    assert "the CADS noise 7.0" in wrong.not_imported and "the CADS tau 1 half" in wrong.not_imported
     interval = metadata.settings_from_parameters(
         "a cat\nSteps: 20, Sampler: Euler, Guidance interval: low to 0.5, Version: diffstudio 0.2"
     )

@@ -22,15 +22,15 @@ def test_what_is_right_is_read_exactly(request_: Any) -> None:
 @pytest.mark.parametrize(
     ("wrong", "named"),
     [
-        ({"prompt": None}, "prompt None"),
-        ({"checkpoint": ["a"]}, "checkpoint ['a']"),
-        ({"enlarge_guidance": []}, "enlarge_guidance []"),
-        ({"tiled": 10**300}, "tiled 1" + "0" * 78 + "…"),
-        ({"seed": 1.5}, "seed 1.5"),
-        ({"steps": 5000}, "steps 5000"),
-        ({"enlarge_guidance": ""}, "enlarge_guidance ''"),
-        ({"sampler": "hein"}, "sampler hein"),
-        ({"guide_last_call": "no"}, "guide_last_call no"),
+        ({"prompt": None}, "the prompt None"),
+        ({"checkpoint": ["a"]}, "the checkpoint ['a']"),
+        ({"enlarge_guidance": []}, "the hires CFG scale []"),
+        ({"tiled": 10**300}, "the tiled 1" + "0" * 78 + "…"),
+        ({"seed": 1.5}, "the seed 1.5"),
+        ({"steps": 5000}, "the steps 5000"),
+        ({"enlarge_guidance": ""}, "the hires CFG scale ''"),
+        ({"sampler": "hein"}, "the sampler hein"),
+        ({"guide_last_call": "no"}, "the guidance of the last step no"),
     ],
 )
 def test_what_is_wrong_is_left_out_and_named(wrong: dict[str, Any], named: str) -> None:
@@ -43,23 +43,30 @@ def test_what_is_wrong_is_left_out_and_named(wrong: dict[str, Any], named: str) 
 
 def test_values_that_need_one_another() -> None:
     request, dropped = stored_request(REQUEST.to_json() | {"init": 5})
-    assert request == GenerateRequest("a cat", seed=7) and dropped == ["init 5", "mask b.png", "masked_only True"]
+    assert request == GenerateRequest("a cat", seed=7) and dropped == [
+        "the init image 5",
+        "the mask b.png",
+        "the only masked True",
+    ]
     values = GenerateRequest("a cat", init=Path("a.png"), outpaint=(8, 0, 0, 0), masked_only=True).to_json()
     request, dropped = stored_request(values | {"prompt": 3})
-    assert isinstance(request, GenerateRequest) and request.masked_only and dropped == ["prompt 3"]
+    assert isinstance(request, GenerateRequest) and request.masked_only and dropped == ["the prompt 3"]
 
 
 def test_controlnets_one_by_one() -> None:
     use = ControlNetUse("canny", Path("a.png"))
     values = GenerateRequest(controls=(use,)).to_json()
     request, dropped = stored_request(values | {"controls": [*values["controls"], 7]})
-    assert request == GenerateRequest(controls=(use,)) and dropped == ["controls 7"]
-    assert stored_request(values | {"controls": 7}) == (GenerateRequest(), ["controls 7"])
+    assert request == GenerateRequest(controls=(use,)) and dropped == ["the ControlNets 7"]
+    assert stored_request(values | {"controls": 7}) == (GenerateRequest(), ["the ControlNets 7"])
 
 
 def test_before_there_was_a_choice_every_call_was_guided() -> None:
     values = {"kind": "upscale", "source": 4, "prompt": "a cat"}
-    assert stored_request(values) == (UpscaleRequest(Path(), prompt="a cat", guide_last_call=True), ["source 4"])
+    assert stored_request(values) == (
+        UpscaleRequest(Path(), prompt="a cat", guide_last_call=True),
+        ["the source image 4"],
+    )
 
 
 @pytest.mark.parametrize(

@@ -58,14 +58,14 @@ def test_a_request_has_values_of_its_fields_types_or_does_not_exist(kind: Any) -
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda: GenerateRequest(prompt=[]), r"The setting prompt is \[\]: text is needed\."),
-        (lambda: GenerateRequest(seed=1.5), r"The setting seed is 1\.5: a whole number is needed\."),
-        (lambda: GenerateRequest(tiled=None), r"The setting tiled is None: true or false is needed\."),
-        (lambda: GenerateRequest(init="a.png"), r"The setting init is 'a\.png': a path or nothing is needed\."),
-        (lambda: GenerateRequest(enlarge_guidance=""), r"enlarge_guidance is '': a number or nothing is needed\."),
+        (lambda: GenerateRequest(prompt=[]), r"The setting “prompt” is \[\]: text is needed\."),
+        (lambda: GenerateRequest(seed=1.5), r"The setting “seed” is 1\.5: a whole number is needed\."),
+        (lambda: GenerateRequest(tiled=None), r"The setting “tiled” is None: true or false is needed\."),
+        (lambda: GenerateRequest(init="a.png"), r"The setting “init image” is 'a\.png': a path or nothing is needed\."),
+        (lambda: GenerateRequest(enlarge_guidance=""), r"“hires CFG scale” is '': a number or nothing is needed\."),
         (lambda: GenerateRequest(outpaint=(0, 0, 0, 1.5)), r"The outpainting margin at the bottom is 1\.5"),
         (lambda: GenerateRequest(sampler=["heun"]), r"There is no sampler called"),
-        (lambda: UpscaleRequest(Path("a.png"), guidance=True), r"The setting guidance is True: a number is needed\."),
+        (lambda: UpscaleRequest(Path("a.png"), guidance=True), r"The setting “CFG scale” is True: a number is needed\."),
     ],
 )  # fmt: skip
 def test_the_sentence_names_the_field(make: Any, sentence: str) -> None:

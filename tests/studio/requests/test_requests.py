@@ -93,7 +93,7 @@ def test_what_was_recorded_before_there_was_a_choice_is_drawn_with_every_call_gu
     assert request_from_json(values).guide_last_call is None
     del values["guide_last_call"]
     assert request_from_json(values) == replace(request_, guide_last_call=True)
-    with pytest.raises(BadRequest, match="guide_last_call"):
+    with pytest.raises(BadRequest, match="guidance of the last step"):
         request_from_json(values | {"guide_last_call": "no"})
 
 

@@ -10,41 +10,17 @@ from PySide6.QtWidgets import QVBoxLayout, QWidget
 
 from diffstudio.studio.metadata.named_files import NamedFile
 from diffstudio.studio.requests import GenerateRequest
+from diffstudio.studio.requests.field_names import FIELD_NAMES, names_of
 from diffstudio.ui.generate import labels
 from diffstudio.ui.widgets import terms, theme
 from diffstudio.ui.widgets.helpers import label
 
-ALWAYS = {  # fields that every request sets, and their names in a sentence
-    "seed": "seed",
-    "steps": "steps",
-    "guidance": "CFG scale",
-    "sampler": "sampler",
-    "spacing": "scheduler",
-    "count": "images",
-}
-OF_EVERY_IMAGE = {"prompt": "prompt", "negative": "negative prompt", "checkpoint": "checkpoint"}  # unless it is empty
-OF_INIT_IMAGE = {"strength": "denoising strength", "resize": "resize mode"}
-OF_MASK = {
-    "fill": "masked content",
-    "feather": "mask blur",
-    "masked_only": "only masked",
-    "padding": "only-masked padding",
-}
-OF_HIRES_FIX = {
-    "enlarge": "hires fix scale",
-    "enlarge_strength": "hires denoising strength",
-    "enlarge_steps": "hires steps",
-    "enlarge_guidance": "hires CFG scale",
-    "tiled": "tiled",
-}
-OF_GUIDANCE = {
-    "guidance_interval": "guidance interval",
-    "autoguidance_scale": "autoguidance scale",
-    "cads": "CADS noise",
-    "cads_tau1": "CADS tau 1",
-    "cads_tau2": "CADS tau 2",
-    "cads_mixing": "CADS mixing",
-}
+ALWAYS = names_of("seed", "steps", "guidance", "sampler", "spacing", "count")  # fields that every request sets
+OF_EVERY_IMAGE = names_of("prompt", "negative", "checkpoint")  # unless it is empty
+OF_INIT_IMAGE = names_of("strength", "resize")
+OF_MASK = names_of("fill", "feather", "masked_only", "padding")
+OF_HIRES_FIX = names_of("enlarge", "enlarge_strength", "enlarge_steps", "enlarge_guidance", "tiled")
+OF_GUIDANCE = names_of("guidance_interval", "autoguidance_scale", "cads", "cads_tau1", "cads_tau2", "cads_mixing")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +146,9 @@ def _compare_options(report: _Report, shown: Shown) -> None:
     if asked.curve is not None:
         report.add(f"noise schedule “{asked.curve.name}”", asked.curve == shown.request.curve)
     if asked.times:
-        report.add("times of the steps", asked.times == shown.request.times)
+        report.add(FIELD_NAMES["times"], asked.times == shown.request.times)
     if asked.truncation != 1 or shown.request.truncation != 1:
-        report.compare({"truncation": "truncation"})
+        report.compare(names_of("truncation"))
     here = shown.request.guide_last_call
     guided = here if here is not None else not shown.leaves_last_step_unguided
     if asked.guide_last_call is not None and asked.guide_last_call != guided:
@@ -209,7 +185,7 @@ def _compare_images(report: _Report) -> None:
         if shown.mask is not None or any(shown.outpaint):
             report.compare(OF_MASK)
     elif asked.controls and shown.controls:
-        report.compare({"resize": OF_INIT_IMAGE["resize"]})
+        report.compare(names_of("resize"))
 
 
 def _compare_controlnets(report: _Report) -> None:
