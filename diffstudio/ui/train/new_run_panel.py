@@ -26,6 +26,7 @@ from diffstudio.ui.train.devices import DevicesForm
 from diffstudio.ui.train.duration_slider import DurationSlider
 from diffstudio.ui.train.folder.folder_card import CARD_THUMBS, FolderCard
 from diffstudio.ui.train.form_parts import STARTS, augmentation_chips, labelled, without_padding
+from diffstudio.ui.train.kept_changes import kept_changes
 from diffstudio.ui.train.recipe_dialog import RecipeDialog
 from diffstudio.ui.train.recipe_options import (
     AUGMENTATIONS,
@@ -65,6 +66,7 @@ class NewRunPanel(QWidget):
         super().__init__()
         self._report: FolderReport | None = None
         self._recipe_choice: RecipeChoice | None = None
+        self._unchanged: Recipe | None = None  # that of the choice, before it was changed
         self._accelerator = False
         self._images_per_second: float | None = None
         self.card = FolderCard()
@@ -89,6 +91,7 @@ class NewRunPanel(QWidget):
         self.start_from = LabelledComboBox(
             "Start from", STARTS, "The weights to begin with: a checkpoint that was trained here, or none"
         )
+        self.lost_note = label("", "warn", pixels=theme.SMALL_PIXELS, wrap=True)  # of what another start cannot keep
         self.devices = DevicesForm()
         self.all_settings = SecondaryButton(
             "All settings…", "sliders-horizontal", "Change any value of the recipe: network, optimiser, batch, samples"
@@ -131,6 +134,7 @@ class NewRunPanel(QWidget):
         form.addLayout(grid)
         form.addLayout(labelled("Augmentation", self.augmentations))
         form.addWidget(self.start_from)
+        form.addWidget(self.lost_note)
         form.addWidget(self.devices)
         form.addWidget(self.all_settings)
         form.addWidget(self.changed_note)
@@ -161,7 +165,7 @@ class NewRunPanel(QWidget):
         for part in (self.image_size, self.optimiser, self.noise_levels, self.augmentations):
             part.value_changed.connect(self._options_changed)
         self.minutes.value_changed.connect(self._minutes_changed)
-        self.start_from.value_changed.connect(self._show_recipe)
+        self.start_from.value_changed.connect(self._choose_again)
         for changed in (
             self.recipe_changed,
             self.minutes.value_changed,
@@ -178,7 +182,7 @@ class NewRunPanel(QWidget):
     def set_accelerator(self, available: bool) -> None:
         """Whether training runs on an accelerator; the automatic recipe depends on it."""
         self._accelerator = available
-        self._show_recipe()
+        self._choose_again()
 
     def set_report(self, report: FolderReport | None) -> None:
         """Show the form for an inspected folder; None hides it.
@@ -186,7 +190,6 @@ class NewRunPanel(QWidget):
         Raises RunProblem if the named recipes cannot be read.
         """
         again = self._report is not None and report is not None and report.folder == self._report.folder
-        options = self.recipe_options() if again else None
         self._report = report
         if report is not None:
             self.recipe.set_choices(
@@ -195,9 +198,10 @@ class NewRunPanel(QWidget):
             self.card.show_folder(report.folder, report.sentence())
             self.devices.set_folder(report.folder)
             self.run_name.setPlaceholderText(report.folder.resolve().name[:LONGEST_NAME])
-            self._show_recipe()
-            if options is not None:  # captions were edited or images left out: the changes made in the form stay
-                self._show_options(options)
+            if again:  # captions were edited or images left out
+                self._choose_again()
+            else:
+                self._show_recipe()
         self._show_form()
 
     def set_thumbs(self, images: Sequence[QImage]) -> None:
@@ -210,14 +214,14 @@ class NewRunPanel(QWidget):
             before, self._starts = self.start_from.value(), choices
             self.start_from.set_choices(choices)
             if self.start_from.value() != before:  # the checkpoint was removed
-                self._show_recipe()
+                self._choose_again()
 
     def start_with(self, checkpoint: Path | None) -> None:
         """Start the next run from this checkpoint, which must be offered; None for the automatic choice."""
         before = self.start_from.value()
         self.start_from.set_value(None if checkpoint is None else str(checkpoint))
         if self.start_from.value() != before:
-            self._show_recipe()
+            self._choose_again()
 
     def show_choice(self, recipe: str, start_from: str | None) -> tuple[bool, bool]:
         """Select a recipe and what it starts from, for an inspected folder; whether each of them is offered."""
@@ -291,9 +295,10 @@ class NewRunPanel(QWidget):
         if self._report is None:
             return
         self._by_hand = False
-        self.changed_note.hide()
+        for note in (self.changed_note, self.lost_note):
+            note.hide()
         self._recipe_choice = self._choose(self._report)
-        recipe = self._recipe_choice.recipe
+        self._unchanged = recipe = self._recipe_choice.recipe
         options = RecipeOptions.from_recipe(recipe)
         self._show_options(options)
         automatic = self.recipe.value() == AUTO
@@ -302,6 +307,20 @@ class NewRunPanel(QWidget):
             if automatic
             else f"{recipe.description} {self._recipe_choice.why}"
         )
+
+    def _choose_again(self, *_: object) -> None:
+        """What the recipe depends on is another, such as its start: keep the changes, and name those that cannot be kept."""
+        settings, before = self.run_settings(), self._unchanged
+        self._show_recipe()
+        if settings is None or before is None or self._unchanged is None:
+            return
+        kept = kept_changes(before, settings.recipe, self._unchanged)
+        if kept.by_hand:
+            self._use_recipe(kept.recipe)
+        else:
+            self._show_options(RecipeOptions.from_recipe(kept.recipe))
+        self.lost_note.setText(kept.text())
+        self.lost_note.setVisible(bool(kept.lost))
 
     def _choose(self, report: FolderReport) -> RecipeChoice:
         """The selected recipe with what it starts from; where that cannot be used, from scratch, and Start is disabled."""
@@ -337,12 +356,12 @@ class NewRunPanel(QWidget):
         self._options_changed()
 
     def _minutes_changed(self, *_: object) -> None:
-        """Switch the automatic recipe if it depends on the time; otherwise keep the changes made in the form."""
+        """Switch the automatic recipe if it depends on the time."""
         automatic = self.recipe.value() == AUTO and not self._by_hand
         if self._report is not None and automatic and self._recipe_choice is not None:
             choice = self._choose(self._report)
             if choice.recipe != self._recipe_choice.recipe:
-                self._show_recipe()
+                self._choose_again()
             else:
                 self._recipe_choice = choice
                 self.recipe_reason.setText(f"{choice.recipe.name}. {choice.why}")
