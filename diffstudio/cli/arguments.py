@@ -149,7 +149,7 @@ def with_named_schedule(given: dict[str, Any]) -> dict[str, Any]:
     curve = find_curve(name)
     if curve is None:
         names = [*offered, *(one.name for one in saved_curves().curves)]
-        raise BadRequest(unknown_name("spacing", name), remedy=f"Choose one of {', '.join(names)}")
+        raise BadRequest(unknown_name("scheduler", name), remedy=f"Choose one of {', '.join(names)}")
     return given | {"spacing": SpacingName.CUSTOM, "curve": curve}
 
 

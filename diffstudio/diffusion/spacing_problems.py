@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from diffstudio.errors import BadRequest
 
-_ANOTHER = "Choose another spacing"
+_ANOTHER = "Choose another scheduler"
 
 
 def check_steps(steps: int) -> None:
@@ -17,7 +17,7 @@ def check_steps(steps: int) -> None:
 
 def too_many_steps(steps: int, why: str, remedy: str) -> BadRequest:
     """The error for a spacing that does not have enough distinct times."""
-    return BadRequest(f"This model cannot be sampled in {steps} steps with this spacing", why, remedy)
+    return BadRequest(f"This model cannot be sampled in {steps} steps with this scheduler", why, remedy)
 
 
 def too_few_times(steps: int) -> BadRequest:
@@ -26,7 +26,7 @@ def too_few_times(steps: int) -> BadRequest:
 
 
 def unknown_spacing(name: object, names: Iterable[str]) -> BadRequest:
-    return BadRequest(f"There is no spacing called {name!r}", "", f"Choose one of {', '.join(names)}")
+    return BadRequest(f"There is no scheduler called {name!r}", "", f"Choose one of {', '.join(names)}")
 
 
 def not_aligned() -> BadRequest:

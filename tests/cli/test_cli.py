@@ -255,7 +255,7 @@ def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["generate", "x", "--out", "a.png", "--clip-skip", "two"], "not a whole number"),
         (["generate", "x", "--out", "a.png", "--steps", "2.5"], "2.5"),
         (["generate", "x", "--out", "a.png", "--sampler", "magic"], "dpmpp_2m"),
-        (["generate", "x", "--out", "a.png", "--spacing", "wide"], "no spacing called 'wide'. Choose one of uniform"),
+        (["generate", "x", "--out", "a.png", "--spacing", "wide"], "no scheduler called 'wide'. Choose one of uniform"),
         (["generate", "x", "--out", "a.png", "--guidance", "nan"], "CFG scale"),
         (["generate", "x", "--out", "a.png", "--guidance", "much"], "not a number"),
         (["generate", "x", "--out", "a.png", "--width", "0"], "width"),

@@ -29,7 +29,7 @@ every_spacing = pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("steps", [1, 2, 7, 50])
 def test_every_ladder_falls_from_the_start_to_the_clean_image(schedule: Schedule, spacing: str, steps: int) -> None:
     if spacing == "align_your_steps" and isinstance(schedule, RectifiedFlow):
-        with pytest.raises(BadRequest, match="Choose another spacing"):
+        with pytest.raises(BadRequest, match="Choose another scheduler"):
             sampling_times(schedule, steps, spacing)
         return
     times = sampling_times(schedule, steps, spacing)

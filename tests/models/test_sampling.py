@@ -69,7 +69,7 @@ def test_spacings(model: PixelModel, spacing: str) -> None:
 
 
 def test_a_spacing_without_times_for_this_schedule_is_refused(model: PixelModel) -> None:
-    with pytest.raises(BadRequest, match="Choose another spacing"):
+    with pytest.raises(BadRequest, match="Choose another scheduler"):
         made(model, spacing="align_your_steps")
 
 

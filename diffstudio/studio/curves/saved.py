@@ -92,7 +92,7 @@ def read_curve(file: Path) -> NamedCurve:
 def save_curve(curve: NamedCurve, taken: Sequence[str] = (), folder: Path | None = None) -> Path:
     """Write a noise schedule, replacing one with the same name. BadRequest for a name in `taken`; StorageProblem."""
     if curve.name.casefold() in (name.casefold() for name in taken):
-        raise BadRequest(_not_a_name(curve.name), "a spacing has that name", "Choose another name")
+        raise BadRequest(_not_a_name(curve.name), "a scheduler has that name", "Choose another name")
     folder = folder or paths.schedules()
     target = next((one for one in _files(folder) if one.stem.casefold() == curve.name.casefold()), None)
     target = target or folder / f"{curve.name}.json"

@@ -221,7 +221,7 @@ _ALWAYS = ("prompt", "steps", "sampler", "guidance", "seed", "model")
 def _sampler_fields(values: Mapping[str, Any], skipped: list[str]) -> dict[str, Any]:
     named = {name: value for name in ("sampler", "spacing") if isinstance(value := values.get(name), str) and value}
     skipped += [
-        f"the {'sampler' if name == 'sampler' else 'schedule'} {shortened(value)}"
+        f"the {'sampler' if name == 'sampler' else 'scheduler'} {shortened(value)}"
         for name in ("sampler", "spacing")
         if name not in named and (value := values.get(name)) not in (None, "")
     ]

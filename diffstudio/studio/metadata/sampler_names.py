@@ -108,7 +108,7 @@ def sampler_and_spacing(
         usual = _AUTOMATIC.get(ours, SpacingName.UNIFORM) if ours and spacing_name else SpacingName.UNIFORM
         spaced = usual if ours else None
     elif spaced is None:
-        skipped.append(f"the schedule {shortened(spacing)}")
+        skipped.append(f"the scheduler {shortened(spacing)}")
     return ours, spaced
 
 

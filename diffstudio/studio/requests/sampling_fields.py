@@ -23,7 +23,7 @@ def convert_sampling_fields(request: Any) -> None:
     """Give names from JSON or the command line their types, and drop times and curve where the spacing has none."""
     set_field = object.__setattr__  # the request is frozen
     set_field(request, "sampler", named(SamplerName, "sampler", request.sampler))
-    set_field(request, "spacing", named(SpacingName, "spacing", request.spacing))
+    set_field(request, "spacing", named(SpacingName, "scheduler", request.spacing))
     set_field(request, "times", times_of(request.times, request.steps if request.spacing in CARRIED else 0))
     set_field(request, "curve", _curve_of(request.spacing, request.curve))
 

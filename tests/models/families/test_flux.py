@@ -92,7 +92,7 @@ def test_larger_pictures_start_noisier(dev: tuple[Any, flux.FluxModel], size: tu
 
 def test_spacings_and_sizes_that_it_has_not_are_refused(dev: tuple[Any, flux.FluxModel]) -> None:
     _, model = dev
-    with pytest.raises(BadRequest, match="no spacing called 'nonsense'"):
+    with pytest.raises(BadRequest, match="no scheduler called 'nonsense'"):
         model.times(4, "nonsense", 1.0, WIDTH, HEIGHT)
     with pytest.raises(BadRequest, match="Try 96 × 64"):
         model.check_size(97, 64)

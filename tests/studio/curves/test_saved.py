@@ -36,7 +36,7 @@ def test_names() -> None:
         with pytest.raises(BadRequest, match="cannot be called"):
             NamedCurve(bad, CURVE)  # type: ignore[arg-type]
     assert NamedCurve("Überblick 2, fein", CURVE).name
-    with pytest.raises(BadRequest, match="a spacing has that name"):
+    with pytest.raises(BadRequest, match="a scheduler has that name"):
         save_curve(NamedCurve("Karras", CURVE), taken=("karras",))
 
 

@@ -155,7 +155,7 @@ def test_a_drawn_noise_schedule_survives_the_text_and_the_file_to_the_bit(tmp_pa
     assert isinstance(bad.request, GenerateRequest) and bad.request.curve is None
     assert any("noise schedule" in phrase for phrase in bad.not_imported)
     without = metadata.settings_from_parameters(text.replace("Noise schedule", "Something else"))
-    assert any("the schedule Custom" in phrase for phrase in without.not_imported)
+    assert any("the scheduler Custom" in phrase for phrase in without.not_imported)
     upscaled = UpscaleRequest(Path("a.png"), checkpoint="tiny", spacing=SpacingName.CUSTOM, curve=DRAWN)
     assert "Noise schedule: " in metadata.parameters_text(upscaled, {})
 
@@ -258,7 +258,7 @@ def test_what_is_not_known_or_out_of_range_is_said(tmp_path: Path) -> None:
     assert restored.request == GenerateRequest(prompt="x", guidance=7.0)
     assert restored.not_imported == (
         "the sampler DPM adaptive",
-        "the schedule Beta",
+        "the scheduler Beta",
         f"the seed {2**64}",
         "the steps 5000",
         "the width 4",

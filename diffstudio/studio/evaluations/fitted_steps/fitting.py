@@ -130,7 +130,7 @@ class _Fitting:
             self._notes.append(f"The steps fitted earlier could not be read ({problem}) and were replaced.")
         path = store(self._checkpoint, [self._record(one) for one in kept]) if kept else ""
         if len(kept) < len(found):
-            self._notes.append("What is not closer is not kept: a request for it uses another spacing, and says so.")
+            self._notes.append("What is not closer is not kept: a request for it uses another scheduler, and says so.")
         return FitStepsResult(
             self._checkpoint.name,
             self._guidance,

@@ -49,7 +49,7 @@ class FitStepsResult:
         return values | {"file": self.file, "notes": list(self.notes)}
 
     def text(self) -> str:
-        """The table, and below it where the ladders are and what is to be known of them."""
+        """The table, and below it where the steps are and what is to be known of them."""
         rows = [("sampler", "steps", "calls", "fitted", "best other", "", "less", "kept")]
         rows += [
             (
@@ -69,7 +69,7 @@ class FitStepsResult:
             f"Mean squared difference to converged images, on a scale of 0 to 1, of {_images(self.judged)} with {others} "
             f"that the steps were not fitted with ({_images(self.images)}, CFG scale {self.guidance:g})."
         )
-        where = f"Kept in {self.file}." if self.file else "None is kept: none is closer than the spacings there are."
+        where = f"Kept in {self.file}." if self.file else "None is kept: none is closer than the schedulers there are."
         return "\n".join([*aligned(rows), "", about, where, *self.notes])
 
 

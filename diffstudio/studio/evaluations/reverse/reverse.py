@@ -188,7 +188,7 @@ class _Filming:
         name, steps = options.spacing, options.steps
         if name == SPACING and not options.times:
             what = f"No {steps} steps are fitted to {self.checkpoint.name} with {options.sampler}"
-            raise BadRequest(what, remedy="Choose another spacing, or fit them with `diffstudio models fit-steps`")
+            raise BadRequest(what, remedy="Choose another scheduler, or fit them with `diffstudio models fit-steps`")
         curve = find_curve(name) if name not in {SPACING, *SPACINGS} else None
         return (
             options

@@ -150,7 +150,7 @@ class _Reader:
         self._set("sampler", graph.text(solver, "sampler_name") or solver_name(solver))
         self._set("spacing", graph.text(schedule, "scheduler") or scheduler_name(schedule))
         if "spacing" not in self._found.values:
-            self._name("the schedule, which the file does not hold")
+            self._name("the scheduler, which the file does not hold")
         self._name_steps_left_out(schedule)
         self._set("denoise", graph.number(schedule, "denoise"))
         if "denoise" in schedule.inputs and "denoise" not in self._found.values:

@@ -105,13 +105,13 @@ def make_form() -> LabForm:
         "Sampler", "--sampler", [("", "Automatic"), *((name, name) for name in SAMPLER_NAMES)], tooltip=AUTOMATIC
     )
     spacing = ChoiceField(
-        "Spacing",
+        "Scheduler",
         "--spacing",
         [
             ("", "Automatic"),
             *((str(name), title) for name, title in SPACING_LABELS.items() if name != SpacingName.CUSTOM),
         ],
-        tooltip=f"Spacing of the timesteps. {AUTOMATIC}",
+        tooltip=f"How the noise levels of the steps are spaced. {AUTOMATIC}",
     )
     options = (seed_field(), steps, sampler, spacing, guidance, *size_fields())
     return LabForm(

@@ -337,7 +337,7 @@ def test_values_that_lead_nowhere_are_named() -> None:
     found = graph(steps=["gone", 0], seed=["size", 0], scheduler=["gone", 0], denoise=["gone", 0], sampler_name=3)
     assert not {"steps", "seed", "spacing", "denoise", "sampler"} & set(found.values)
     assert found.not_imported == [
-        "the schedule, which the file does not hold",
+        "the scheduler, which the file does not hold",
         "the denoising strength, which the file does not hold",
     ]
 

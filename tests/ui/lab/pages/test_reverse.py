@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import QPoint, Qt
 from PySide6.QtGui import QContextMenuEvent
-from PySide6.QtWidgets import QApplication
+from PySide6.QtWidgets import QApplication, QLabel
 from pytestqt.qtbot import QtBot
 
 from diffstudio.studio.evaluations.job_folder import JobFolder
@@ -93,3 +93,9 @@ def test_its_form_is_in_the_room(make_room: Callable[[], LabRoom]) -> None:
     assert form.problem() == "" and form.job_name() == "red apple"
     form.fill(["starter"])
     assert form.job_name() == "film" and form.arguments() == ["starter"]
+
+
+def test_its_controls_are_called_as_in_generate(make_room: Callable[[], LabRoom]) -> None:
+    form = make_room().show_form("reverse").form
+    texts = {each.text() for each in form.findChildren(QLabel)}
+    assert {"Sampler", "Scheduler"} <= texts and "Spacing" not in texts
