@@ -16,7 +16,7 @@ from diffstudio import paths
 from diffstudio.atomic import write_text
 from diffstudio.errors import RunProblem
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.training.data.folder_report import FOLDER_NAMES, HELD_OUT, FolderReport, count_of
+from diffstudio.training.data.folder_report import FOLDER_NAMES, HELD_OUT, FolderReport, by_number, count_of
 from diffstudio.training.data.pixel_choice import choose_pixels
 from diffstudio.training.data.split import MIN_IMAGES_TO_HOLD_OUT, count_held_out, count_leaks
 from diffstudio.training.data.usable_images import is_usable
@@ -305,7 +305,7 @@ def _for_folder(recipe: Recipe, report: FolderReport, why: str = "", *, names_st
     elif requested is not Conditioning.NONE and classes:
         conditioning, because = Conditioning.CLASS, f"the {len(report.groups):,} subfolders are the classes"
         if report.captioned and not by_name:
-            because += f"; the captions of {report.captioned:,} images are not used"
+            because += f"; the captions of {count_of(report.captioned, 'image')} are not used"
     else:
         conditioning, because = Conditioning.NONE, f"unconditional: {_why_unconditional(requested, report)}"
     named = recipe.data.classes
@@ -343,7 +343,8 @@ def _images_per_class(report: FolderReport) -> int:
 
 
 def _why_unconditional(requested: Conditioning, report: FolderReport) -> str:
-    captioned = f"only {report.captioned:,} of {len(report.images):,} images have captions"
+    have = by_number(report.captioned, "has a caption", "have captions")
+    captioned = f"only {report.captioned:,} of {len(report.images):,} images {have}"
     match requested:
         case Conditioning.NONE:
             return "the recipe asks for no conditioning"

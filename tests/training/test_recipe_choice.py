@@ -67,7 +67,7 @@ def test_the_reason_for_an_unconditional_network_is_given(folder: Path, tmp_path
     captions = sorted(disc.glob("*.txt"))
     for caption in captions[1:]:
         caption.unlink()
-    assert "only 1 of 12 images have captions" in choose_recipe("tiny", reported(disc)).why
+    assert "only 1 of 12 images has a caption" in choose_recipe("tiny", reported(disc)).why
     captions[0].unlink()
     assert "there are no captions or classes" in choose_recipe("tiny", reported(disc)).why
     for told, expected in (("none", "the recipe asks for no conditioning"), ("class", "no subfolders")):
@@ -131,7 +131,7 @@ def made_up(groups: dict[str, int], captioned: int = 0, sources: dict[str, int] 
             made_up({str(number): 1 for number in range(9)}, 1),
             "none",
             "none",
-            ["only 1 of 9 images have captions, and"],
+            ["only 1 of 9 images has a caption, and"],
         ),
         (made_up({"": 5}), "none", "none", ["no captions or classes"]),
     ],

@@ -6,6 +6,7 @@ No torch is imported here.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from diffstudio.studio.evaluations.subjects import CheckpointSubject, Subject, f
 from diffstudio.studio.metadata.full_range import was_generated
 from diffstudio.training.data.captions.caption_files import as_one_caption
 from diffstudio.training.data.dataset import ImageDataset, build_dataset
-from diffstudio.training.data.folder_report import FolderReport, ImageRecord, InspectionProgress, count_of
+from diffstudio.training.data.folder_report import FolderReport, ImageRecord, InspectionProgress, by_number, count_of
 from diffstudio.training.data.inspect_folder import MIN_SIDE, finish_inspection
 from diffstudio.training.data.near_duplicates import FINGERPRINT_BYTES, fingerprint, near_duplicates
 from diffstudio.training.data.pixel_choice import CROP, choose_pixels, with_ranges
@@ -282,7 +283,8 @@ def check_no_real_images(name: str, generated: ImageDataset, real: RealFolder) -
         training = sum(other not in held_out for _, other in found)
         shown = ", ".join(f"{path} is {other}" for path, other in found[:_NAMED]) + (", …" if found[_NAMED:] else "")
         raise FolderProblem(
-            f"{len(found):,} of {len(generated):,} images in {name} are real images of {real.report.folder.name}",
+            f"{len(found):,} of {len(generated):,} images in {name} "
+            f"{by_number(len(found), 'is a real image', 'are real images')} of {real.report.folder.name}",
             f"{training:,} of its training part and {len(found) - training:,} of its held-out part: {shown}",
             "Give a folder that holds generated images alone",
         )
@@ -311,7 +313,7 @@ def notes_on_compared(
     unused = found.unused(images.skipped, images.unfit)
     about = [f"{name}: {one.sentence()}" for one in unused if one.files]
     about += [
-        f"{count:,} of {len(found.images):,} images of {name} {what}."
+        f"{count:,} of {len(found.images):,} images of {name} {by_number(count, _of_one(what), what)}."
         for what, count in _changed(found, real).items()
         if count
     ]
@@ -320,8 +322,8 @@ def notes_on_compared(
     if similar:
         image, other = similar[0]
         about.append(
-            f"{len(similar):,} of {len(images):,} images of {name} look like images of {real.report.folder.name}, such as "
-            f"{image} ({other}). If they are the same images, saved again, {consequence}."
+            f"{len(similar):,} of {len(images):,} images of {name} {by_number(len(similar), 'looks', 'look')} like images of "
+            f"{real.report.folder.name}, such as {image} ({other}). If they are the same images, saved again, {consequence}."
         )
     return about
 
@@ -345,6 +347,11 @@ def _changed(found: FolderReport, real: RealFolder) -> dict[str, int]:
     if colours == _RGB and not any(one.channels == 1 for one in theirs.images):
         is_unlike["are grey, unlike the real ones"] = lambda one: one.channels == 1
     return {what: sum(map(unlike, found.images)) for what, unlike in is_unlike.items()}
+
+
+def _of_one(what: str) -> str:
+    """`is smaller than 64 px and was enlarged`, out of what is said of several."""
+    return re.sub(r"\b(?:are|have|were)\b", lambda verb: {"are": "is", "have": "has", "were": "was"}[verb[0]], what)
 
 
 def alike_images(images: ImageDataset, real: RealFolder) -> list[tuple[Path, Path]]:
@@ -414,7 +421,7 @@ def duplicate_notes(name: str, images: Iterable[tuple[bytes, bool]]) -> list[str
     equal = count - len(counts)
     notes = []
     if flat:
-        notes.append(f"{flat:,} of {count:,} images of {name} are of a single colour.")
+        notes.append(f"{flat:,} of {count:,} images of {name} {by_number(flat, 'is', 'are')} of a single colour.")
     if equal and len(counts) == 1:
         notes.append(f"All {count:,} images of {name} are identical.")
     elif equal:

@@ -13,6 +13,7 @@ from diffstudio.evaluation.interval import Interval
 from diffstudio.evaluation.modes import Classes
 from diffstudio.evaluation.report import Row
 from diffstudio.studio.evaluations.results.text import aligned, number
+from diffstudio.training.data.folder_report import by_number
 
 FORMAT = 1
 _COLUMNS = {
@@ -202,7 +203,10 @@ def _sentences(one: SubjectResult) -> list[str]:
         lines.append("  " + ", ".join(f"{name} {value}" for name, value in one.sampling.items()))
     if one.row is not None:
         lines += [f"  {line}" for line in (*_duplicates("", one.row.birthday), *_class_lines(one.row.classes))]
-    lines.append(f"  {one.called_copies:,} of {one.tested:,} images are copies of training images")
+    lines.append(
+        f"  {one.called_copies:,} of {one.tested:,} images "
+        f"{by_number(one.called_copies, 'is a copy of a training image', 'are copies of training images')}"
+    )
     lines += [f"    {near.image} copies {near.training}, distance ratio {near.ratio:.2f}" for near in one.copies[:3]]
     if one.row is None:
         lines += [

@@ -316,3 +316,8 @@ def nothing_to_train_on(folder: Path) -> str:
 
 def count_of(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def by_number(number: int, one: str, several: str) -> str:
+    """The words for one thing or for several: `is` or `are`."""
+    return one if number == 1 else several

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from statistics import median
 
+from diffstudio.training.data.folder_report import by_number
 from diffstudio.training.data.split import MIN_IMAGES_TO_HOLD_OUT
 from diffstudio.training.evidence.checkpoint_choice import CheckpointChoice, is_copying
 from diffstudio.training.evidence.cross_validation import CrossValidation
@@ -298,7 +299,7 @@ def _counted_copies(evidence: Evidence) -> tuple[int, int]:
 
 def _near_copies(count: int, samples: int) -> str:
     """`1 of 16 samples is a near-copy of a training image`."""
-    of = "is a near-copy of a training image" if count == 1 else "are near-copies of training images"
+    of = by_number(count, "is a near-copy of a training image", "are near-copies of training images")
     return f"{count:,} of {samples:,} samples {of}"
 
 
@@ -345,7 +346,8 @@ def _evidence(evidence: Evidence) -> list[str]:
     if evidence.samples:
         text = _near_copies(evidence.copied, evidence.samples)
         if evidence.copied_at_start:
-            text += f"; {evidence.copied_at_start:,} were before each image was seen once"
+            were = by_number(evidence.copied_at_start, "was", "were")
+            text += f"; {evidence.copied_at_start:,} {were} before each image was seen once"
         found.append(f"{text}.")
     if evidence.spread is not None:
         text = f"The mean distance between samples is {evidence.spread:.0%} of that between training images"

@@ -169,11 +169,23 @@ class StepFitter(QObject):
         if kept:
             self.fitted.emit()
         less = [float(one["less"]) for one in kept]
-        text = f"{len(kept)} of {len(ladders)} fitted ladders are kept with {checkpoint.name}"
-        if less:
-            text += f": their images differ {min(less):.0%} to {max(less):.0%} less from converged ones"
-            text += ". Choose the scheduler Fitted to this checkpoint in Generate"
-        self.message.emit("good" if kept else "warn", f"{text}.")
+        self.message.emit("good" if kept else "warn", _kept_text(checkpoint.name, len(ladders), less))
+
+
+def _kept_text(name: str, searched: int, less: Sequence[float]) -> str:
+    """What is kept of the steps searched for, which are one set for each sampler and number of network calls.
+
+    `less`: for each set that is kept, by which share its images differ less from converged ones.
+    """
+    if not less:
+        return f"No fitted steps are kept with {name}: other schedulers are as close to converged images."
+    which = "" if len(less) == searched else f" for {len(less):,} of {searched:,} choices of sampler and network calls"
+    low, high = (f"{100 * share:.0f} %" for share in (min(less), max(less)))
+    by = low if low == high else f"{low} to {high}"
+    return (
+        f"The fitted steps{which} are kept with {name}: their images differ {by} less from converged ones. "
+        "Choose the scheduler Fitted to this checkpoint in Generate."
+    )
 
 
 def _doing(found: JobSummary) -> str:

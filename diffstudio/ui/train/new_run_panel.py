@@ -13,7 +13,7 @@ from PySide6.QtWidgets import QGridLayout, QLineEdit, QVBoxLayout, QWidget
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.studio.runs.runs import LONGEST_NAME
-from diffstudio.training.data.folder_report import FolderReport
+from diffstudio.training.data.folder_report import FolderReport, by_number
 from diffstudio.training.data.usable_images import is_usable, no_usable_images, usable_images
 from diffstudio.training.network_sizes.recipe_size import memory_bytes, size_problem
 from diffstudio.training.recipe import Recipe
@@ -375,7 +375,7 @@ class NewRunPanel(QWidget):
         assert self._report is not None
         smaller = self._report.smaller_than(settings.recipe.prepared.size)
         self.upscale_note.setText(
-            f"{smaller:,} of {len(self._report.images):,} images are smaller than "
+            f"{smaller:,} of {len(self._report.images):,} images {by_number(smaller, 'is', 'are')} smaller than "
             f"{settings.recipe.prepared.size} px and will be upscaled"
         )
         self.upscale_note.setVisible(smaller > 0)

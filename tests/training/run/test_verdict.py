@@ -121,6 +121,8 @@ def test_copies_that_a_checkpoint_brought_along_are_not_blamed_on_the_run() -> N
         "5 of 16 samples are near-copies of training images; 9 were before each image was seen once."
         in brought.evidence
     )
+    once = verdict(evidence(copied=2, copied_images=("a.png",) * 2, copied_at_start=1)).evidence
+    assert any(line.endswith("; 1 was before each image was seen once.") for line in once)
     for own in (evidence(copied=9, copied_at_start=5), evidence(copied=9, copied_at_start=0), evidence(copied=9)):
         assert "Use an earlier checkpoint" in verdict(own).sentence
     one = verdict(evidence(copied=1, copied_images=("a.png",)))

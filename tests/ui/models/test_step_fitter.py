@@ -21,7 +21,7 @@ from diffstudio.studio.evaluations.jobs import LabJobs
 from diffstudio.studio.library.annotations import Annotations
 from diffstudio.studio.library.weight_requests import Tool
 from diffstudio.ui.models.room import ModelsRoom
-from diffstudio.ui.models.step_fitter import StepFitter, StepFittingDialog
+from diffstudio.ui.models.step_fitter import StepFitter, StepFittingDialog, _kept_text
 from tests.models.fitted_steps.some_ladders import ladder
 from tests.models.tiny import write_tiny_checkpoint
 
@@ -109,9 +109,14 @@ def test_progress_is_shown_and_the_result_said(room: ModelsRoom, qtbot: QtBot) -
         assert bar.isVisible() and bar.title.text() == "Fitting steps: one"
     qtbot.waitUntil(lambda: not bar.isVisible())
     assert room.message.text() == (
-        "2 of 3 fitted ladders are kept with one: their images differ 40% to 70% less from converged ones. Choose the "
-        "scheduler Fitted to this checkpoint in Generate."
+        "The fitted steps for 2 of 3 choices of sampler and network calls are kept with one: their images differ 40 % to "
+        "70 % less from converged ones. Choose the scheduler Fitted to this checkpoint in Generate."
     )
+
+
+def test_what_is_kept_of_one_search() -> None:
+    text = _kept_text("tiny7", 1, [0.8151])
+    assert text.startswith("The fitted steps are kept with tiny7: their images differ 82 % less from converged ones.")
 
 
 def test_a_second_one_has_to_wait_and_stop_stops(room: ModelsRoom, qtbot: QtBot, plan: dict[str, Any]) -> None:
@@ -131,7 +136,9 @@ def test_none_kept_is_said_and_closing_ends_the_job(room: ModelsRoom, qtbot: QtB
     dialog, fitter = opened(room, qtbot), room.step_fitter
     qtbot.mouseClick(dialog.fit, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: not fitter.busy, timeout=PATIENCE_MS)
-    assert room.message.text() == "0 of 1 fitted ladders are kept with one."
+    assert room.message.text() == (
+        "No fitted steps are kept with one: other schedulers are as close to converged images."
+    )
     plan["waits"] = True
     dialog = opened(room, qtbot)
     qtbot.mouseClick(dialog.fit, Qt.MouseButton.LeftButton)

@@ -64,7 +64,7 @@ from diffstudio.studio.evaluations.subjects import (
     was_chosen_by_held_out,
 )
 from diffstudio.training.data.dataset import ImageDataset
-from diffstudio.training.data.folder_report import FolderReport
+from diffstudio.training.data.folder_report import FolderReport, by_number
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
 from diffstudio.training.run.setup import left_out
 
@@ -315,8 +315,9 @@ def _notes(real: RealFolder, images: ImageDataset, found: FolderReport, subject:
     notes += duplicate_notes("the folder", map(digest_and_flatness, pixels_of(images, range(len(images)))))
     if shared:
         notes.append(
-            f"{len(shared):,} of {len(images):,} images are also among the normal ones, such as {shared[0]}: their scores mean "
-            "nothing, because they were used for training or comparison. Remove them from the folder."
+            f"{len(shared):,} of {len(images):,} images {by_number(len(shared), 'is', 'are')} also among the normal ones, such as "
+            f"{shared[0]}: scores of known images mean nothing. "
+            "Remove what was used for training or comparison from the folder."
         )
     if subject is not None and (unknown := unknown_split(subject)):
         notes.append(unknown)

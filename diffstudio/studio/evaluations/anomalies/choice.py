@@ -25,6 +25,7 @@ from diffstudio.studio.evaluations.anomalies.result import (
     DetectorResult,
     ScoredImage,
 )
+from diffstudio.training.data.folder_report import by_number
 
 MOST_DEFECTS = 100
 _PIXELS_OF = 40  # images for the AUROC of pixels
@@ -181,7 +182,8 @@ def note_on_overlooked(images: Sequence[ScoredImage], used: str, held_out: int) 
         return []
     shown = ", ".join(f"“{TITLES[name]}” ({count:,})" for name, count in by_detector.items() if count)
     return [
-        f"{found:,} of {len(images):,} images are called normal by “{TITLES[used]}”, although another detector scores them "
-        f"above all held-out normal images: {shown}. They may differ as a whole rather than by a small defect: search again "
+        f"{found:,} of {len(images):,} images {by_number(found, 'is', 'are')} called normal by “{TITLES[used]}”, although "
+        f"another detector scores {by_number(found, 'it', 'them')} above all held-out normal images: "
+        f"{shown}. {by_number(found, 'It', 'They')} may differ as a whole rather than by a small defect: search again "
         "with that detector."
     ]

@@ -12,6 +12,7 @@ from diffstudio.errors import DiffstudioError
 from diffstudio.evaluation.interval import Interval
 from diffstudio.studio.evaluations.results.stored import typed_result
 from diffstudio.studio.evaluations.results.text import with_interval
+from diffstudio.training.data.folder_report import by_number
 
 FORMAT = 1
 DENOISING, LOCAL, LIKELIHOOD, PATCHES, PIXELS = "denoising", "denoising_local", "likelihood", "patches", "pixels"
@@ -107,8 +108,8 @@ class AnomaliesResult:
         """A report with the detectors, the most anomalous images, and how to read them."""
         count = sum(image.anomalous for image in self.images)
         lines = [
-            f"{self.folder}: {count:,} of {len(self.images):,} images are called anomalous, at a false-alarm rate of "
-            f"{self.false_alarm:g}",
+            f"{self.folder}: {count:,} of {len(self.images):,} images {by_number(count, 'is', 'are')} called anomalous, "
+            f"at a false-alarm rate of {self.false_alarm:g}",
             f"Normal images: {self.normals}, {self.training:,} to compare with and {self.held_out:,} held out, which support "
             f"rates of {self.smallest_false_alarm:.3g} and above",
             self.model,

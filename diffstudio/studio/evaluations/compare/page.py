@@ -13,6 +13,7 @@ from diffstudio.studio.evaluations.compare.result import HOW_TO_READ, MEASURES, 
 from diffstudio.studio.evaluations.compare.verdict import evidence_of
 from diffstudio.studio.evaluations.plots.files import svg
 from diffstudio.studio.evaluations.results.text import number
+from diffstudio.training.data.folder_report import by_number
 
 _STYLE = """
 :root{color-scheme:light dark;--paper:#fff;--raised:#f6f7f9;--line:#dfe3ea;--text:#20242c;--dim:#5f6877;
@@ -168,7 +169,7 @@ def _copies(found: Comparison, out: Path) -> Iterator[str]:
         for position, entry in enumerate(found.of_model(model)):
             if not entry.pairs:
                 continue
-            called = f"{entry.called_copies:,} copies found"
+            called = f"{entry.called_copies:,} {by_number(entry.called_copies, 'copy', 'copies')} found"
             pairs = "".join(
                 f"<figure class='pair'>{_image(out, pair.image_file, 'generated')}{_image(out, pair.training_file, 'training')}"
                 f"<figcaption>{escape(pair.image)}, {escape(pair.training)}, ratio {number(pair.ratio)}"

@@ -55,6 +55,7 @@ from diffstudio.studio.evaluations.subjects import (
 )
 from diffstudio.studio.runs.runs import file_name
 from diffstudio.training.data.dataset import ImageDataset
+from diffstudio.training.data.folder_report import by_number
 from diffstudio.training.run.setup import left_out
 
 RESULT = "map.json"  # in the request's `out`
@@ -145,8 +146,9 @@ class _Mapping:
         self.notes += ranges_of_generated(subject.name, found, self._real)[1]
         if shared := shared_images(dataset, self._real.dataset):
             self.notes.append(
-                f"{len(shared):,} of {len(dataset):,} images of {subject.name} are also in {self._real.report.folder.name}, "
-                f"such as {shared[0]}: they have the same points."
+                f"{len(shared):,} of {len(dataset):,} images of {subject.name} {by_number(len(shared), 'is', 'are')} also in "
+                f"{self._real.report.folder.name}, such as {shared[0]}, and "
+                f"{by_number(len(shared), 'has', 'have')} the same point there."
             )
         return self._of_folder(subject.name, PartKind.FOLDER, dataset, np.arange(len(dataset)), subject.folder)
 
@@ -250,7 +252,9 @@ def _warnings(features: FeatureArray) -> list[str]:
     notes = []
     if different < len(features):
         notes.append(
-            f"{len(features) - different:,} of {len(features):,} images have the same features as another one and lie on its point."
+            f"{len(features) - different:,} of {len(features):,} images "
+            f"{by_number(len(features) - different, 'has', 'have')} the same features as another one and "
+            f"{by_number(len(features) - different, 'lies', 'lie')} on its point."
         )
     if len(features) < _FEW:
         notes.append(f"{len(features):,} images are few for a map: their positions mean little.")

@@ -29,6 +29,7 @@ from diffstudio.models.families.one_call import OneCallModel
 from diffstudio.models.model import Model
 from diffstudio.networks.autoencoder import Autoencoder
 from diffstudio.networks.gan import Generator
+from diffstudio.training.data.folder_report import by_number, count_of
 from diffstudio.training.data.preprocess import background_colour, resize_to
 from diffstudio.training.recipe import DataRecipe, Recipe
 
@@ -184,4 +185,8 @@ class LatentSpace:
 def check_interpolation(count: int) -> None:
     """BadRequest for fewer than two images."""
     if count < 2:
-        raise BadRequest(f"{count} images are too few to interpolate", "both ends are included", "Choose at least 2")
+        raise BadRequest(
+            f"{count_of(count, 'image')} {by_number(count, 'is', 'are')} too few to interpolate",
+            "both ends are included",
+            "Choose at least 2",
+        )

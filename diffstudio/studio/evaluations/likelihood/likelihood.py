@@ -71,6 +71,7 @@ from diffstudio.studio.evaluations.subjects import (
     unknown_split,
     was_chosen_by_held_out,
 )
+from diffstudio.training.data.folder_report import by_number
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
 
 RESULT = "likelihood.json"  # in the request's `out`
@@ -278,12 +279,13 @@ def _parts_of_run(
     notes = [f"{subject.name} was trained on {trained_on}: all images here count as held out."]
     if shared:
         notes.append(
-            f"{len(shared):,} of {len(real.dataset):,} images are also in that folder, such as {shared[0]}: the model may "
-            "have been trained on them."
+            f"{len(shared):,} of {len(real.dataset):,} images {by_number(len(shared), 'is', 'are')} also in that folder, "
+            f"such as {shared[0]}: the model may have been trained on them."
         )
     elif alike:
         notes.append(
-            f"{len(alike):,} of {len(real.dataset):,} images look like images of that folder, such as {alike[0][0]} "
-            f"({alike[0][1]}). If they are the same images, saved again, the model may have been trained on them."
+            f"{len(alike):,} of {len(real.dataset):,} images {by_number(len(alike), 'looks', 'look')} like images of that folder, "
+            f"such as {alike[0][0]} ({alike[0][1]}). If they are the same images, saved again, the model may have been "
+            "trained on them."
         )
     return replace(real, dataset=dataset), notes

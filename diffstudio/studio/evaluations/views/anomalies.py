@@ -29,7 +29,7 @@ from diffstudio.studio.evaluations.plots.figure import SHARE_OF_IMAGES, Figure, 
 from diffstudio.studio.evaluations.results.stored import damage_named
 from diffstudio.studio.evaluations.results.text import number
 from diffstudio.studio.evaluations.views.tables import Cell, Column, Table, TableRow
-from diffstudio.training.data.folder_report import count_of
+from diffstudio.training.data.folder_report import by_number, count_of
 
 MOST_LISTED = 20  # held-out normal images that look anomalous
 _SMALLEST_STEP = 1e-12  # tolerance: p-values are multiples of 1 / (1 + n) up to rounding
@@ -86,8 +86,9 @@ class AnomaliesView:
     def sentence_at(self, rate: float) -> str:
         limit = self.threshold_at(rate)
         scores = f" (score above {number(limit)})" if limit is not None else ""
+        count = self.count_at(rate)
         return (
-            f"{self.count_at(rate):,} of {len(self.result.images):,} images are called anomalous{scores}. "
+            f"{count:,} of {len(self.result.images):,} images {by_number(count, 'is', 'are')} called anomalous{scores}. "
             f"{self.result.held_out:,} held-out normal images support false-alarm rates of "
             f"{self.smallest_percent:g} % and above."
         )

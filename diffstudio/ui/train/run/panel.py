@@ -12,6 +12,7 @@ from PySide6.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 
 from diffstudio.studio.runs.notes import LONGEST_NOTE, RunNote
 from diffstudio.studio.runs.runs import RunSummary
+from diffstudio.training.data.folder_report import count_of
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.run.events import RunStarted
 from diffstudio.training.run.run_folder import RunFolder, Status
@@ -116,7 +117,7 @@ class RunPanel(QWidget):
     def show_run(self, summary: RunSummary, recipe: Recipe | None, started: RunStarted | None) -> None:
         summary_text = ""
         if started is not None:
-            summary_text = f"{started.images:,} images"
+            summary_text = count_of(started.images, "image")
             summary_text += f" · {started.held_out:,} held out" if started.held_out else ""
             summary_text += f" · {started.splits} folds" if started.splits else ""
         self.card.show_folder(summary.image_folder or Path("?"), summary_text)

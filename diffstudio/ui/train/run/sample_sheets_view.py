@@ -21,6 +21,7 @@ from PySide6.QtGui import (
 )
 from PySide6.QtWidgets import QBoxLayout, QHBoxLayout, QSizePolicy, QSlider, QVBoxLayout, QWidget
 
+from diffstudio.training.data.folder_report import count_of
 from diffstudio.training.run.events import RunSamples, channel_sheet
 from diffstudio.training.run.run_folder import RunFolder
 from diffstudio.ui.tasks import Tasks
@@ -137,7 +138,7 @@ class SampleGrid(QWidget):
     def _choose(self, index: int) -> None:
         count = self.count()
         self._chosen = min(max(index, 0), max(0, count - 1))
-        about = f"{count} samples at step {self._sheet.step:,}"
+        about = f"{count_of(count, 'sample')} at step {self._sheet.step:,}"
         if self._chosen < len(self._sheet.prompts):
             about += f"; chosen: {self._sheet.prompts[self._chosen] or 'no prompt'}"
         self.setAccessibleDescription(about if count else "")

@@ -164,8 +164,8 @@ def test_what_makes_scores_doubtful_is_said(normals: Path, tmp_path: Path) -> No
     (searched / "red" / "copy.png").write_bytes(next((normals / "red").glob("*.png")).read_bytes())
     Image.new("RGB", (16, 16), "red").save(searched / "flat.png")
     notes = run(normals, searched).notes
-    assert any("1 of 6 images are also among the normal ones, such as red/copy.png" in note for note in notes)
-    assert any("are of a single colour" in note for note in notes)
+    assert any("1 of 6 images is also among the normal ones, such as red/copy.png" in note for note in notes)
+    assert any("of a single colour" in note for note in notes)
 
 
 def test_images_that_are_all_normal_ones_are_not_searched(normals: Path) -> None:

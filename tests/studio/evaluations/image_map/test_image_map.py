@@ -111,7 +111,7 @@ def test_a_folder_alone_and_beside_another_one(real: Path, tmp_path: Path) -> No
     assert [part.kind for part in alone.parts] == [PartKind.IMAGES] and len(alone.parts[0]) == 24
     assert [part.kind for part in both.parts] == [PartKind.IMAGES, PartKind.FOLDER]
     assert len(both.parts[0]) == 10 and both.parts[0].available == 24 and len(both.parts[1]) == 6
-    assert any("1 of 6 images of made are also in" in note for note in both.notes)
+    assert any("1 of 6 images of made is also in" in note for note in both.notes)
     assert any("same features" in note for note in run(made, folder=real).notes)
     assert "10 of 24" in both.text()
 

@@ -93,7 +93,7 @@ def test_what_a_model_has_not_got_is_named(tmp_path: Path) -> None:
     diffusion = loading.load(read_checkpoint(write_tiny_checkpoint(tmp_path / "tiny.safetensors")), CPU)
     with pytest.raises(CheckpointUnknown, match="no latent space"):
         ShowLatents("any", "", 1.0, LatentPoint()).run(diffusion, nothing)
-    with pytest.raises(BadRequest, match="1 images are too few to interpolate"):
+    with pytest.raises(BadRequest, match="1 image is too few to interpolate"):
         InterpolateSeeds("any", (1, 2), count=1).run(gan, nothing)
 
 

@@ -157,7 +157,7 @@ def test_another_folder_is_held_out_and_what_it_shares_is_said(tmp_path: Path) -
     result = run(run_folder.path, other, flow=False)
     assert [part.name for part in result.parts] == ["held-out images"] and result.parts[0].available == 7
     assert not result.gaps
-    assert any("1 of 7 images are also in that folder, such as red/copy.png" in note for note in result.notes)
+    assert any("1 of 7 images is also in that folder, such as red/copy.png" in note for note in result.notes)
     assert "There are no training images, so only one part is measured and no difference." in result.notes
 
 
