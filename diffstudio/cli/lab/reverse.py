@@ -32,7 +32,7 @@ def add_arguments(verb: Parser) -> None:
     verb.add_argument("--negative", "--negative-prompt", metavar="T", type=as_text, default="", help="negative prompt")
     verb.add_argument("--steps", metavar="N", type=as_whole_number, default=0, help="sampling steps")
     verb.add_argument("--sampler", metavar="NAME", type=as_text, default="", help="as in `generate`")
-    verb.add_argument("--spacing", metavar="NAME", type=as_text, default="", help="as in `generate`")
+    verb.add_argument("--spacing", metavar="NAME", type=as_text, default="", help="scheduler, as in `generate`")
     verb.add_argument("--guidance", "--cfg-scale", metavar="X", type=as_number, help="CFG scale")
     verb.add_argument("--width", metavar="PX", type=as_whole_number, default=0, help="of the image")
     verb.add_argument("--height", metavar="PX", type=as_whole_number, default=0, help="of the image")

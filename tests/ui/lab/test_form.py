@@ -32,6 +32,7 @@ OTHER_WORDS = {  # what stands in the form, and in the help of the command, for 
     "--count": "images",
     "--with": "add to the table",
     "--guidance": "cfg scale",
+    "--spacing": "scheduler",
     "--draws": "samples",
     "--pool": "patches",
     "--test": "words",
