@@ -182,7 +182,7 @@ def _folder_can_be_given(request: TrainRequest) -> Iterator[None]:
     try:
         yield
     except FolderProblem as error:
-        if not request.resume or request.folder is not None:
+        if not request.resume or request.run is None or request.folder is not None or _images_are_there(request.run):
             raise
         raise FolderProblem(error.what, error.why, f"{error.remedy}: give it with --folder") from error
 
@@ -243,7 +243,7 @@ def _request(arguments: argparse.Namespace) -> TrainRequest:
     )
     if request.resume and request.run is None:
         raise BadRequest("--resume needs a run", remedy="Give its folder with --run")
-    if request.resume and request.run is not None and arguments.folder is not None:
+    if request.resume and request.run is not None and arguments.folder is not None and not arguments.dry_run:
         _check_its_folder(request.run, arguments.folder)
     is_longer = request.steps is not None or request.minutes is not None
     if arguments.resume and is_longer:
@@ -268,6 +268,14 @@ def _show_disk(clear: bool) -> int:
     print(f"{used.prepared / 2**20:>10,.0f} MiB  prepared images ({paths.cache() / 'pictures'})")
     print(f"{used.free / 2**20:>10,.0f} MiB  free")
     return 0
+
+
+def _images_are_there(path: Path) -> bool:
+    from diffstudio.studio.evaluations.subjects import folder_of
+    from diffstudio.training.run.run_folder import RunFolder
+
+    folder = folder_of(RunFolder.open(path))
+    return folder is None or folder.is_dir()
 
 
 def _check_its_folder(path: Path, images: Path) -> None:

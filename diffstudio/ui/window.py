@@ -261,7 +261,7 @@ class MainWindow(QMainWindow):
         """
         self._act = act
         if text and self._left_out and self.banner.isVisibleTo(self) and self.banner.message == self._left_out:
-            kind, text = "warn", f"{text} {self._left_out}"
+            kind, text = kind if kind == "bad" else "warn", f"{text} {self._left_out}"
         self.banner.show_message(kind, text, action)
         self.banner.setVisible(bool(text))
         self._message_box.setVisible(bool(text))

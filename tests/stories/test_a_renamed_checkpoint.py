@@ -113,6 +113,25 @@ def test_failed_jobs_and_shown_images_have_the_new_name(qtbot: QtBot, desktop: D
     assert not room.banner.isVisible()
 
 
+def test_an_image_that_is_shown_while_its_checkpoint_is_renamed_has_the_new_name(
+    qtbot: QtBot, desktop: Desktop
+) -> None:
+    room, ears = desktop.generate_room, EventRecorder(desktop)
+    desktop.jobs.submit(GenerateRequest("one", checkpoint="tiny", steps=3, seed=4))
+    qtbot.waitUntil(ears.heard(Finished), timeout=PATIENCE_MS)
+    path = next(event.path for event in ears.events if isinstance(event, ImageSaved))
+    desktop.jobs.show_recent()
+    qtbot.waitUntil(lambda: len(room.right.thumbs) == 1, timeout=PATIENCE_MS)
+    room.right.thumbs[0].clicked.emit()
+    qtbot.waitUntil(lambda: room.canvas.path() == path, timeout=PATIENCE_MS)
+    qtbot.waitUntil(lambda: room.filmstrip.last_step() > 0, timeout=PATIENCE_MS)
+    rename(qtbot, desktop)
+    room.filmstrip.setValue(2)
+    room.controls.restart.click()
+    qtbot.waitUntil(ears.heard(Finished, 2), timeout=PATIENCE_MS)
+    assert not ears.count(Failed)
+
+
 def test_an_old_name_that_another_model_has_is_its_name(qtbot: QtBot, desktop: Desktop) -> None:
     room = desktop.generate_room
     request = GenerateRequest("one", checkpoint="tiny")

@@ -136,6 +136,10 @@ def test_what_is_not_opened_stays_said_after_what_became_of_the_rest(
     assert window.banner.text() == f"a.png holds no settings. {said}"
     window.show_message("info", "Something else.")
     assert window.banner.text() == "Something else."
+    drop(window, tmp_path / "notes.txt")
+    qtbot.waitUntil(lambda: window.banner.text() == said)
+    window.show_message("bad", "The disk is full.")
+    assert window.banner.text() == f"The disk is full. {said}" and window.banner._kind == "bad"
 
 
 def test_what_is_dropped_and_not_opened_is_named(qtbot: QtBot, window: MainWindow, tmp_path: Path) -> None:

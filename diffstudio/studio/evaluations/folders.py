@@ -122,13 +122,20 @@ def ranges_of_generated(
         here = 0
         if kind is SampleType.UINT16 and theirs not in (None, _FULL):
             here = sum(was_generated(found.folder / path) for path in one.paths)
-        if here:
+        others = len(one.paths) - here
+        if here and here >= others:
             used[kind] = _FULL
-            if others := len(one.paths) - here:
+            if others:
                 notes.append(
                     f"{others:,} of the {len(one.paths):,} 16-bit images of {name} do not say that they were generated here: "
                     f"they were read from {_text(_FULL)}, like the others."
                 )
+            continue
+        if here:
+            notes.append(
+                f"{here:,} of the {len(one.paths):,} 16-bit images of {name} were generated here, where {_FULL[1]:,g} is white: "
+                "read like the others, they are too bright. Measure them in a folder of their own."
+            )
             continue
         if not same_units or theirs is None:
             used[kind] = range_among(kind, one.values, (one.low, one.high), known, limits)
@@ -216,11 +223,13 @@ def _changes(real: RealFolder, stored: StoredDataset, dataset: ImageDataset, run
 
 
 def _count_changed(before: ImageDataset, now: ImageDataset) -> int:
-    """How many images have other pixels than they had before; none that are read in another form."""
-    if (before.channels, before.masked) != (now.channels, now.masked):
+    """How many images have other pixels than they had before; none if they are read in another form or at another size."""
+    number_of = {path: number for number, path in enumerate(before.paths)}
+    numbers = [number_of[path] for path in now.paths]
+    same_sizes = np.array_equal(before.sizes[numbers], now.sizes)
+    if not same_sizes or (before.channels, before.masked) != (now.channels, now.masked):
         return 0
-    numbers = {path: number for number, path in enumerate(before.paths)}
-    old = digests(before, [numbers[path] for path in now.paths])
+    old = digests(before, numbers)
     return sum(one != other for one, other in zip(old, digests(now, range(len(now))), strict=True))
 
 

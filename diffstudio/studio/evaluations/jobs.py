@@ -15,7 +15,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from diffstudio.atomic import make_folder
-from diffstudio.errors import RunProblem, StorageProblem
+from diffstudio.errors import DiffstudioError, RunProblem, StorageProblem
 from diffstudio.storage_errors import storage_errors
 from diffstudio.studio.evaluations.job_folder import (
     EVENTS,
@@ -241,23 +241,30 @@ class LabJobs:
         A process that has not worked yet is started again with it; one that has may have the model open, and goes on.
         RunProblem, StorageProblem.
         """
+        errors: list[DiffstudioError] = []
         with self._lock:
             for one in self.list():
                 request = one.request.after(old, new)
                 if request == one.request:
                     continue
-                starts_again = one.status in (JobStatus.STARTING, JobStatus.WAITING) and not one.stopping
-                if starts_again and not self._progress[one.job.path].worked and one.pid is not None:
-                    terminate(one.pid)
-                    deadline = time.monotonic() + _END_SECONDS
-                    while _is_running(one.job) and time.monotonic() < deadline:
-                        time.sleep(0.02)
-                    if _is_running(one.job):
-                        continue
+                try:
                     one.job.write_request(request)
-                    self._launch(one.job)
-                else:
-                    one.job.write_request(request)
+                    starts_again = one.status in (JobStatus.STARTING, JobStatus.WAITING) and not one.stopping
+                    if starts_again and not self._progress[one.job.path].worked and one.pid is not None:
+                        self._start_again(one.job, one.pid)
+                except DiffstudioError as error:  # the others follow nevertheless
+                    errors.append(error)
+        if errors:
+            raise errors[0]
+
+    def _start_again(self, job: JobFolder, pid: int) -> None:
+        """End a process that has not worked yet and start another one, unless it does not end."""
+        terminate(pid)
+        deadline = time.monotonic() + _END_SECONDS
+        while _is_running(job) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if not _is_running(job):
+            self._launch(job)
 
     def remove(self, job: JobFolder) -> None:
         """Move the job's folder to the system trash. RunProblem if it is running; StorageProblem."""

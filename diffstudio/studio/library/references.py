@@ -104,10 +104,22 @@ class RenamedModels:
 
     def current(self, request: _Request) -> _Request:
         """The request with the names that its models have now."""
-        for change in self._changes:
+        for change in self._from_first_to_last():
             if (change.role, change.name.casefold()) not in self._listed:
                 request = followed(request, change)
         return request
+
+    def _from_first_to_last(self) -> Iterator[ModelRenamed]:
+        """For each name that a model had at first, its change to the last one."""
+        known = set[tuple[Role, str]]()
+        for number, change in enumerate(self._changes):
+            if (key := (change.role, change.name.casefold())) in known:
+                continue
+            known.add(key)
+            for later in self._changes[number + 1 :]:
+                if (later.role, later.path) == (change.role, change.new_path):
+                    change = replace(change, new_name=later.new_name, new_path=later.new_path)
+            yield change
 
 
 def not_followed(user: str, renamed: ModelRenamed) -> str:

@@ -32,6 +32,7 @@ class FailedJobs(QObject):
         self.jobs: list[FailedJob] = []  # the newest first
         self._keys = count(1)
         self._key = 0  # of the job that failed, or whose components were asked for, last
+        self._downloading: FailedJob | None = None  # whose components are downloaded
 
     def add(self, request: PictureRequest, error: DiffstudioError) -> None:
         missing = downloadable(error.missing_components if isinstance(error, CheckpointMissing) else ())
@@ -45,7 +46,7 @@ class FailedJobs(QObject):
         if job is None:  # its message is older than what was done in the list
             return
         if job.missing:
-            self._key = key
+            self._key, self._downloading = key, job
             self.download_requested.emit(job.missing)
         else:
             self.dismiss(key)
@@ -76,13 +77,20 @@ class FailedJobs(QObject):
         self._show_message("info", text, actions.STOP, self.download_stopped.emit)
 
     def show_download_finished(self, text: str) -> None:
-        if (job := self._find(self._key)) is not None:
-            self._set([replace(each, missing=()) if each.missing == job.missing else each for each in self.jobs])
-        self._offer("good", text)
+        if (asked := self._downloading) is not None:
+            self._set([replace(each, missing=_without(each.missing, asked.missing)) for each in self.jobs])
+        self._offer_download("good", text)
 
     def show_download_failed(self, text: str) -> None:
         """`text` says why; it is empty when the user stopped the download."""
-        self._offer("bad" if text else "info", text or "Download stopped. The next attempt resumes from here.")
+        self._offer_download("bad" if text else "info", text or "Download stopped. The next attempt resumes from here.")
+
+    def _offer_download(self, kind: str, text: str) -> None:
+        """Show how a download ended, with the button of the job that asked for it."""
+        if (asked := self._downloading) is not None and self._find(asked.key) is not None:
+            self._key = asked.key
+        self._downloading = None
+        self._offer(kind, text)
 
     def _offer(self, kind: str, text: str) -> None:
         """Show a message with the button of the job that it is about."""
@@ -101,3 +109,7 @@ class FailedJobs(QObject):
     def _set(self, jobs: list[FailedJob]) -> None:
         self.jobs = jobs
         self.changed.emit()
+
+
+def _without(names: tuple[str, ...], found: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in names if name not in found)

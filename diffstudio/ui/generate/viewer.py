@@ -142,17 +142,9 @@ class Viewer(GenerateLayout):
         if self._state.request is not None:
             self._state.request = followed(self._state.request, change)
         if self._shown is not None:
-            self._shown = self._with_names_of_now(*self._shown)
+            self._shown = _renamed(*self._shown, lambda request: followed(request, change))
         self.failed_jobs.change_requests(lambda request: followed(request, change))
         self._update_state()
-
-    def _with_names_of_now(self, recent: RecentImage, found: FoundImage) -> tuple[RecentImage, FoundImage]:
-        """An image whose request, and that of its steps, name models by their names of now."""
-        current, steps = self.renamed.current, found.steps
-        return (
-            replace(recent, request=current(recent.request) if recent.request is not None else None),
-            replace(found, steps=replace(steps, request=current(steps.request)) if steps is not None else None),
-        )
 
     # The running job
 
@@ -333,7 +325,7 @@ class Viewer(GenerateLayout):
             self.show_message("warn", found.reason or found.problem)
         if found.reason:
             return
-        self._live, self._shown = False, self._with_names_of_now(recent, found)
+        self._live, self._shown = False, _renamed(recent, found, self.renamed.current)
         self.canvas.scrub(None)
         self.canvas.show_one(found.image, recent.path)
         previews = StepPreviews(found.steps.steps if found.steps is not None else 1)
@@ -402,3 +394,15 @@ class Viewer(GenerateLayout):
         if self._state.request is None or self.canvas.is_empty():
             return None
         return labels.one_of(self._state.request, self.canvas.chosen())
+
+
+def _renamed(
+    recent: RecentImage, found: FoundImage, now: Callable[[PictureRequest], PictureRequest]
+) -> tuple[RecentImage, FoundImage]:
+    """An image whose request, and that of its steps, name models by the names that `now` returns."""
+    return (
+        replace(recent, request=now(recent.request) if recent.request is not None else None),
+        replace(
+            found, steps=replace(steps, request=now(steps.request)) if (steps := found.steps) is not None else None
+        ),
+    )

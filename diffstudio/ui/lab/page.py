@@ -5,7 +5,7 @@ A LabPage is a verb of the command line, whose form starts jobs. An InteractiveP
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,9 +60,13 @@ class InteractiveView(QWidget):
         """Keep a renamed model chosen; `offer` with its new path follows."""
         self._renamed[str(change.path)] = str(change.new_path)
 
-    def path_now(self, path: str | None) -> str | None:
-        """The path that a model has now, if it was renamed since it was chosen; other values as they are."""
-        return self._renamed.pop(path, path) if path is not None else None
+    def path_now(self, path: str | None, offered: Collection[str]) -> str | None:
+        """The path among the `offered` ones that a model has now, if it was renamed since it was chosen; else `path`."""
+        now, before = path, set[str]()
+        while now is not None and now not in offered and now not in before:
+            before.add(now)
+            now = self._renamed.get(now)
+        return now if now is not None and now in offered else path
 
     def use(self, live: LiveTasks) -> None:
         """Where tasks that need a network are submitted; called before the view is shown."""

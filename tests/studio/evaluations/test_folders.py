@@ -347,6 +347,10 @@ def test_generated_images_of_both_kinds_are_said(tmp_path: Path) -> None:
         "1 of the 21 16-bit images of made do not say that they were generated here: they were read from 0 to 65,535, like "
         "the others."
     ]
+    shutil.copy(path / "000.png", tmp_path / "other" / "made.png")
+    ranges, (note,) = ranges_of_generated("other", inspected(tmp_path / "other", no_progress, go_on), real)
+    assert "1 of the 21 16-bit images of other were generated here" in note  # the 20 keep their brightness
+    assert ranges == real.data.ranges
 
 
 def test_generated_floats_have_the_units_of_the_folder(tmp_path: Path) -> None:

@@ -114,6 +114,13 @@ def test_a_request_from_a_file_gets_the_names_of_now_unless_another_model_has_th
     assert renamed.current(request).checkpoint == "pen"
     renamed.set_models([checkpoint("Ink")])
     assert renamed.current(request) is request
+    again = RenamedModels()
+    for name, new in (("ink", "brush"), ("brush", "pen"), ("chalk", "brush")):
+        path = OLD.with_stem(name)
+        again.add(replace(RENAMED, name=name, path=path, new_name=new, new_path=path.with_stem(new)))
+    again.set_models([checkpoint("brush"), checkpoint("pen")])
+    names = [again.current(GenerateRequest("a", checkpoint=name)).checkpoint for name in ("ink", "brush", "chalk")]
+    assert names == ["pen", "brush", "brush"]
     long = GenerateRequest("<lora:ink:1>".ljust(LONGEST_PROMPT, "x"))
     assert followed(long, replace(RENAMED, role=Role.LORA)) is long
 

@@ -121,8 +121,13 @@ def test_what_a_job_lacks_is_downloaded_before_it_is_tried_again(qtbot: QtBot, r
     with qtbot.waitSignal(room.failed_jobs.download_requested) as asked:
         cards[2].act.click()
     assert asked.args == [("vae-flux",)]
+    lacks_more = CheckpointMissing("flux has no VAE and no text encoder")
+    lacks_more.missing_components = ("vae-flux", "clip_l")
+    room.handle_event(Started(4, replace(request, seed=4)))
+    room.handle_event(Failed(4, lacks_more))  # while the VAE is downloaded
     room.failed_jobs.show_download_finished("The VAE has been downloaded.")
-    assert [card.act.text() for card in room.right.failed.cards] == ["Try again"] * 3
+    assert [card.act.text()[:8] for card in room.right.failed.cards] == ["Download", *["Try agai"] * 3]
+    assert room.failed_jobs.jobs[0].missing == ("clip_l",)
     with qtbot.waitSignal(room.generate_requested) as tried:
         room.banner.action.click()
     assert tried.args == [replace(request, seed=1)]

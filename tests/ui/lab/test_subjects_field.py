@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,10 @@ def test_interactive_pages_keep_a_renamed_model(
     combo.set_value(str(file))
     combo.value_changed.emit(str(file))
     change = renamed(file)
+    before = [checkpoint("other"), replace(checkpoint("tiny"), path=file)]
     room.follow_renamed(change)
+    room.set_checkpoints(before)  # by a scan that was under way
+    assert combo.value() == str(file)
     room.set_checkpoints([checkpoint("other"), read_checkpoint(change.new_path)])
     assert combo.value() == str(change.new_path)
     if isinstance(view, NoiseScheduleView):

@@ -83,7 +83,7 @@ class LatentSpaceView(InteractiveView):
     def offer(self, checkpoints: Sequence[Checkpoint]) -> None:
         found = [one for one in checkpoints if one.family in (VAE, GAN) and one.can_generate]
         self._checkpoints = {str(one.path): one for one in found}
-        before = self.path_now(self.model.value())
+        before = self.path_now(self.model.value(), self._checkpoints)
         self.model.set_choices([(key, one.name) for key, one in self._checkpoints.items()])
         kept = before is not None and self.model.set_value(before)
         self._stack.setCurrentIndex(0 if found else 1)

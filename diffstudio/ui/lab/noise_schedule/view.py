@@ -78,7 +78,7 @@ class NoiseScheduleView(InteractiveView):
         self.answers.use(live)
 
     def offer(self, checkpoints: Sequence[Checkpoint]) -> None:
-        chosen = self.path_now(self.controls.model.value())
+        chosen = self.path_now(self.controls.model.value(), [str(one.path) for one in checkpoints])
         self._stack.setCurrentIndex(0 if self.controls.offer(checkpoints, chosen) else 1)
 
     def shut_down(self) -> None:

@@ -100,7 +100,7 @@ class ForwardView(InteractiveView):
     def offer(self, checkpoints: Sequence[Checkpoint]) -> None:
         self._checkpoints = {str(one.path): one for one in checkpoints if has_noise_schedule(one)}
         families = [(key, title) for key, title, _ in SCHEDULES]
-        before = self.path_now(self.schedule.value())
+        before = self.path_now(self.schedule.value(), {*self._checkpoints, *(key for key, _ in families)})
         self.schedule.set_choices([*families, *((path, one.name) for path, one in self._checkpoints.items())])
         if before is not None:
             self.schedule.set_value(before)
