@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from PySide6.QtCore import Signal
-from PySide6.QtWidgets import QApplication, QHBoxLayout, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QApplication, QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
 
 from diffstudio.studio.requests import PictureRequest
 from diffstudio.ui.generate import labels
@@ -45,6 +45,7 @@ class FailedCard(Card):
         self.reason = WrappingText(job.reason, "dim")
         self.reason.setAccessibleName(f"Why {title[:40]} failed")
         self.act = SecondaryButton(job.action(), "download-simple" if job.missing else "arrow-counter-clockwise")
+        self.act.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Fixed)  # cut in a narrow column
         describe(self.act, f"{job.action()}: {title[:40]}", f"{job.action()}: {title[:80]}")
         self.dismiss = SecondaryButton("", "x", f"Dismiss {title[:40]}", role="dim")
         self.dismiss.setFixedSize(22, 22)
