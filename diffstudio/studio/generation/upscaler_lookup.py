@@ -53,10 +53,7 @@ def find_upscaler(name: str, library: Library | None) -> Checkpoint | None:
 
 def default_upscale_request(image: Path) -> UpscaleRequest:
     """The request to offer first: its checkpoint is the one that made the image, empty if the image does not name it."""
-    try:
-        return upscale_request(image, sampled=True)
-    except BadRequest:
-        return upscale_request(image, sampled=False)
+    return UpscaleRequest(source=image, **_values(image, sampled=True))
 
 
 def _settings_of(image: Path) -> ImageSettings | None:
@@ -83,15 +80,7 @@ def upscale_request(image: Path, *, sampled: bool, usual: Mapping[str, Any] = _N
     `usual` are the values of what these settings do not hold. With `sampled`, the checkpoint and its sampling settings are
     taken over too; BadRequest when no checkpoint is known.
     """
-    values = dict(usual)
-    settings = _settings_of(image)
-    if settings is not None:
-        request = settings.request
-        values |= {name: getattr(request, name) for name in _PROMPTS if name not in settings.not_held}
-        if sampled:
-            values |= {name: getattr(request, name) for name in _SAMPLING if name not in settings.not_held}
-            if settings.checkpoint:
-                values["checkpoint"] = settings.checkpoint
+    values = {**usual, **_values(image, sampled=sampled)}
     if any(given.get(name, values.get(name)) != values.get(name) for name in ("checkpoint", "sampler")):
         values.pop("times", None)  # they were fitted to the image's checkpoint and sampler
     values |= given
@@ -102,3 +91,13 @@ def upscale_request(image: Path, *, sampled: bool, usual: Mapping[str, Any] = _N
             "Choose a checkpoint",
         )
     return UpscaleRequest(source=image, **values)
+
+
+def _values(image: Path, *, sampled: bool) -> dict[str, Any]:
+    """The fields of a request that the settings stored in an image hold."""
+    settings = _settings_of(image)
+    if settings is None:
+        return {}
+    names = (*_PROMPTS, *(_SAMPLING if sampled else ()))
+    values = {name: getattr(settings.request, name) for name in names if name not in settings.not_held}
+    return values | ({"checkpoint": settings.checkpoint} if sampled and settings.checkpoint else {})

@@ -12,9 +12,6 @@ _ALWAYS = ("prompt", "negative", "checkpoint", "seed", "steps", "guidance", "sam
 _SAMPLING = {"seed", "steps", "guidance", "sampler"}
 _OF_SPACING = ("times", "curve")
 _SIZE = {"width", "height"}
-OF_INIT_IMAGE = frozenset(
-    {"init", "strength", "mask", "resize", "fill", "feather", "masked_only", "padding", "outpaint"}
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from diffstudio.errors import BadRequest, ImageProblem
 from diffstudio.models.conditioning.prompt_schedule import escape_schedule
-from diffstudio.studio.metadata.gaps import OF_INIT_IMAGE, fields_not_held
+from diffstudio.studio.metadata.gaps import fields_not_held
 from diffstudio.studio.metadata.readers import a1111_text
 from diffstudio.studio.metadata.readers.a1111_text import CADS
 from diffstudio.studio.metadata.readers.comfyui import read_comfyui
@@ -170,9 +170,7 @@ def _imported(found: FoundSettings, width: int, height: int) -> ImportedSettings
     second_pass, first_denoise = _second_pass(values, taken["width"], taken["height"], skipped)
     taken |= second_pass
     denoise = _number_of({"denoise": first_denoise}, "denoise", float, skipped)
-    not_held: frozenset[str] = frozenset()
     if denoise is not None and denoise < 1:
-        not_held = OF_INIT_IMAGE
         skipped.append(f"the init image, at denoising strength {denoise:g}")
     skipped += [
         f"the {FIELD_NAMES[_FIELDS.get(name, name)]}, which the file does not hold"
@@ -182,7 +180,7 @@ def _imported(found: FoundSettings, width: int, height: int) -> ImportedSettings
     held = _in_range_only(taken, skipped) | drawn
     request = GenerateRequest(**held)
     sized = {name for name in ("width", "height") if held.get(name) is not None}
-    not_held |= fields_not_held(held.keys() - (set() if named_size else {"width", "height"}), sized)
+    not_held = fields_not_held(held.keys() - (set() if named_size else {"width", "height"}), sized)
     shown = [phrase for name, value in found.others.items() if (phrase := _other_setting(name, value))]
     if len(shown) > _MOST_SHOWN:
         shown[_MOST_SHOWN:] = [f"{len(shown) - _MOST_SHOWN} more settings"]

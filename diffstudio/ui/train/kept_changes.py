@@ -58,7 +58,8 @@ class KeptChanges:
             return ""
         names = " and ".join(filter(None, (", ".join(self.lost[:-1]), self.lost[-1])))
         were = "was" if len(self.lost) == 1 else "were"
-        return f"{names[:1].upper()}{names[1:]} {were} set back, because what the run starts from does not allow the change."
+        what = "what the run starts from" if self.recipe.run.start_from else "the recipe"
+        return f"{names[:1].upper()}{names[1:]} {were} set back, because {what} does not allow the change."
 
 
 def kept_changes(before: Recipe, changed: Recipe, new: Recipe) -> KeptChanges:
@@ -70,6 +71,8 @@ def kept_changes(before: Recipe, changed: Recipe, new: Recipe) -> KeptChanges:
     with_options = replace(usual, **kept).apply_to(new)
     alone = replace(was, **{name: getattr(now, name) for name in names}).apply_to(before)
     recipe, lost_by_hand = _with_values(with_options, _differences(alone, changed))
+    if changed.run.start_from not in (before.run.start_from, new.run.start_from):  # the form has a control for it
+        lost_by_hand.append(_label(_CHOSEN))
     return KeptChanges(recipe, recipe != with_options, (*lost, *lost_by_hand))
 
 

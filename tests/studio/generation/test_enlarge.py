@@ -449,6 +449,15 @@ def test_enlarging_what_was_enlarged_goes_by_what_the_first_said(studio: Studio)
     assert default_upscale_request(last) == UpscaleRequest(last, prompt="red apple")  # the chain has a gap
 
 
+def test_settings_of_an_image_that_names_no_checkpoint_are_offered(tmp_path: Path) -> None:
+    info = metadata.PngInfo()
+    info.add_text("parameters", "apple\nSteps: 33, Sampler: Euler a, CFG scale: 6, Seed: 77, Size: 8x8")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png", pnginfo=info)
+    offered = default_upscale_request(tmp_path / "a.png")
+    assert (offered.checkpoint, offered.prompt) == ("", "apple")
+    assert (offered.seed, offered.steps, offered.guidance) == (77, 33, 6.0)
+
+
 def test_fitted_times_are_not_taken_over_for_another_sampler_or_checkpoint(tmp_path: Path) -> None:
     info, times = metadata.PngInfo(), (1.0, 0.6, 0.2)
     fitted = GenerateRequest("apple", checkpoint="tiny", steps=3, sampler="euler", spacing="fitted", times=times)  # type: ignore[arg-type]

@@ -12,7 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from diffstudio.studio.gallery.source_files import gaps_of
 from diffstudio.studio.metadata import import_settings
-from diffstudio.studio.metadata.gaps import NO_GAPS, OF_INIT_IMAGE, Gaps
+from diffstudio.studio.metadata.gaps import NO_GAPS, Gaps
 from diffstudio.studio.metadata.import_settings import ImportedSettings
 
 _WHOLE = "Steps: 20, Sampler: Euler, Schedule type: Karras, CFG scale: 7, Seed: 1, Size: 64x48, Model: m"
@@ -63,7 +63,7 @@ def test_a_prompt_alone_says_nothing_about_the_rest() -> None:
         ("Size: 64x48", "Size: 999999x48", {"width", "height"}),
         (", Size: 64x48", "", set()),  # the image has it
         (", Model: m", "", {"checkpoint"}),
-        ("Model: m", "Model: m, Denoising strength: 0.5", OF_INIT_IMAGE),
+        ("Model: m", "Model: m, Denoising strength: 0.5", set()),  # its own init image, not that of the panel
     ],
 )
 def test_what_is_missing_or_cannot_be_used_is_left_open(before: str, after: str, expected: set[str]) -> None:

@@ -50,6 +50,14 @@ def test_settings_changed_by_hand_are_kept_but_for_what_the_start_fixes() -> Non
     assert kept_changes(SCRATCH, deeper, replace(SCRATCH, name="other")).recipe.network == deeper.network
 
 
+def test_a_start_that_was_set_by_hand_is_named_and_so_is_what_does_not_allow_it() -> None:
+    by_hand = replace(SCRATCH, run=replace(SCRATCH.run, start_from=STARTER))
+    kept = kept_changes(SCRATCH, by_hand, replace(SCRATCH, name="other"))
+    assert kept.recipe.run.start_from == "" and len(kept.lost) == 1 and "start from" in kept.lost[0]
+    assert kept.text().endswith("because the recipe does not allow the change.")
+    assert not kept_changes(SCRATCH, by_hand, STARTED).lost
+
+
 @pytest.mark.parametrize(
     ("changes", "recipe", "lost"),
     [

@@ -17,6 +17,12 @@ from diffstudio.ui.widgets.helpers import label
 
 ALWAYS = names_of("seed", "steps", "guidance", "sampler", "spacing", "count")  # fields that every request sets
 OF_EVERY_IMAGE = names_of("prompt", "negative", "checkpoint")  # unless it is empty
+OF_SOME_IMAGES = {  # what is off where an image does not mention it
+    "init": "init image",
+    "mask": "mask",
+    "enlarge": terms.HIRES_FIX.lower(),
+    "controls": "ControlNets",
+} | names_of("vae", "clip_skip", "guidance_interval", "autoguidance", "cads", "truncation")
 OF_INIT_IMAGE = names_of("strength", "resize")
 OF_MASK = names_of("fill", "feather", "masked_only", "padding")
 OF_HIRES_FIX = names_of("enlarge", "enlarge_strength", "enlarge_steps", "enlarge_guidance", "tiled")
@@ -41,7 +47,7 @@ class Loaded:
     taken: tuple[str, ...] = ()
     changed: tuple[str, ...] = ()  # shown as another value: no control of the panel holds theirs
     missing: tuple[str, ...] = ()  # not taken at all
-    kept: tuple[str, ...] = ()  # what every request has, but the image does not hold: it stayed as it was
+    kept: tuple[str, ...] = ()  # what the image does not hold: it stayed as it was
 
     def warning(self) -> str:
         """About the values that no control of the panel holds; empty when there are none."""
@@ -109,6 +115,12 @@ def compare(
     _compare_controlnets(report)
     report.missing += [f"LoRA “{name}”" for name in shown.unknown_loras]
     kept = [name for field, name in (OF_EVERY_IMAGE | ALWAYS | {"width": "size"}).items() if field in not_held]
+    off = GenerateRequest()
+    kept += [
+        name
+        for field, name in OF_SOME_IMAGES.items()
+        if field in not_held and getattr(shown.request, field) != getattr(off, field)
+    ]
     return Loaded(tuple(report.taken), tuple(report.changed), tuple(report.missing), tuple(kept))
 
 

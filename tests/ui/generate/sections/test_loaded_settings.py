@@ -80,6 +80,14 @@ def test_no_setting_is_lost_unnoticed() -> None:
         assert kept.changed + kept.missing == (), name
 
 
+def test_what_stays_on_although_the_image_does_not_mention_it_is_named() -> None:
+    panel = GenerateRequest("a", init=Path("a.png"), enlarge=2.0, cads=0.3)
+    not_held = {field.name for field in fields(GenerateRequest)} - {"prompt"}
+    kept = compare(GenerateRequest("a"), Shown(panel, (64, 64)), not_held).kept
+    assert kept[-3:] == ("init image", "hires fix", "CADS noise")
+    assert "hires fix" not in compare(GenerateRequest("a"), Shown(GenerateRequest("a"), (64, 64)), not_held).kept
+
+
 def test_values_are_shown_as_the_panel_calls_them() -> None:
     asked = GenerateRequest("a", enlarge=2.0, enlarge_guidance=7.25, tiled=True)
     shown = replace(asked, enlarge_guidance=None, tiled=False)
