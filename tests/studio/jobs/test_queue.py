@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -16,7 +17,7 @@ import pytest
 
 from diffstudio.errors import StorageProblem
 from diffstudio.studio.jobs import queue_rescue
-from diffstudio.studio.jobs.job_records import JobKind, PendingJobs, RestartPoint
+from diffstudio.studio.jobs.job_records import REMOVED, JobKind, PendingJobs, RemovedJob, RestartPoint
 from diffstudio.studio.jobs.queue import Queue
 from diffstudio.studio.requests import (
     GenerateRequest,
@@ -55,6 +56,21 @@ def prompts(queue: Queue) -> list[str]:
 
 def submitted(queue: Queue, *wanted: str) -> list[int]:
     return [queue.submit(GenerateRequest(prompt=prompt)) for prompt in wanted]
+
+
+def test_the_request_of_a_removed_job_can_be_changed() -> None:
+    """One of another model, of a training run or of a later version stays as it is."""
+
+    def removed(request: str) -> RemovedJob:
+        return RemovedJob(1, None, tuple(request if name == "request" else "" for name in REMOVED))
+
+    job = removed(json.dumps(GenerateRequest("a", checkpoint="ink").to_json()))
+    changed = job.with_request(lambda request: replace(request, checkpoint="pen"))
+    assert json.loads(str(changed.values[REMOVED.index("request")]))["checkpoint"] == "pen"
+    training = removed(json.dumps(TrainRequest(folder=Path("/photos")).to_json()))
+    assert job.with_request(lambda request: request) is job
+    for other in (training, removed("{}")):
+        assert other.with_request(lambda request: replace(request, seed=1)) is other
 
 
 def test_first_in_first_out_and_what_is_taken_waits_no_more(queue: Queue) -> None:
