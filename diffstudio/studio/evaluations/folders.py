@@ -127,14 +127,14 @@ def ranges_of_generated(
             used[kind] = _FULL
             if others:
                 notes.append(
-                    f"{others:,} of the {len(one.paths):,} 16-bit images of {name} do not say that they were generated here: "
-                    f"they were read from {_text(_FULL)}, like the others."
+                    f"{others:,} of the {len(one.paths):,} 16-bit images of {name} {'does' if others == 1 else 'do'} not say "
+                    f"that {'it was' if others == 1 else 'they were'} generated here: read from {_text(_FULL)}, like the others."
                 )
             continue
         if here:
             notes.append(
-                f"{here:,} of the {len(one.paths):,} 16-bit images of {name} were generated here, where {_FULL[1]:,g} is white: "
-                "read like the others, they are too bright. Measure them in a folder of their own."
+                f"{here:,} of the {len(one.paths):,} 16-bit images of {name} {'was' if here == 1 else 'were'} generated here, where "
+                f"{_FULL[1]:,g} is white: too bright when read like the others. Measure such images in a folder of their own."
             )
             continue
         if not same_units or theirs is None:

@@ -344,12 +344,11 @@ def test_generated_images_of_both_kinds_are_said(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "other" / "000.png", path / "other.png")
     _, notes = ranges_of_generated("made", inspected(path, no_progress, go_on), real)
     assert notes == [
-        "1 of the 21 16-bit images of made do not say that they were generated here: they were read from 0 to 65,535, like "
-        "the others."
+        "1 of the 21 16-bit images of made does not say that it was generated here: read from 0 to 65,535, like the others."
     ]
     shutil.copy(path / "000.png", tmp_path / "other" / "made.png")
     ranges, (note,) = ranges_of_generated("other", inspected(tmp_path / "other", no_progress, go_on), real)
-    assert "1 of the 21 16-bit images of other were generated here" in note  # the 20 keep their brightness
+    assert "1 of the 21 16-bit images of other was generated here" in note  # the 20 keep their brightness
     assert ranges == real.data.ranges
 
 
