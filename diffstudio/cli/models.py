@@ -216,6 +216,8 @@ def _json(value: object) -> str:
 
 
 def _as_json(checkpoint: Checkpoint) -> dict[str, Any]:
+    from diffstudio.models.recommended import min_timestep_of
+
     return {
         "format": 1,
         "name": checkpoint.name,
@@ -234,6 +236,7 @@ def _as_json(checkpoint: Checkpoint) -> dict[str, Any]:
         "role": str(checkpoint.role),
         "layout": str(checkpoint.layout),
         "prediction": checkpoint.prediction,
+        "min_timestep": min_timestep_of(checkpoint),
         "inpainting": checkpoint.inpainting,
         "reason": checkpoint.reason,
     }

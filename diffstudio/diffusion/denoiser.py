@@ -130,6 +130,29 @@ class LimitedNoise:
         return self.denoiser(x_t, t.clamp(max=self.t_max))
 
 
+@dataclass(frozen=True)
+class MinTimestep:
+    """Evaluates a denoiser at `t_min` for all earlier times, with x_t scaled as it would be then. For samplers only.
+
+    The errors of a network's estimates add to the noise, so that a state in a sampler has more of it than its time says:
+    exposure bias (Ning et al. 2023, arXiv 2308.15321). A network that is told of too little noise keeps what was added.
+    """
+
+    denoiser: Denoiser
+    t_min: float
+
+    @property
+    def schedule(self) -> NoiseSchedule:
+        return self.denoiser.schedule
+
+    def __call__(self, x_t: Tensor, t: Tensor) -> Tensor:
+        told = t.clamp(min=self.t_min)
+        alpha, _ = alpha_sigma(self.schedule, t, x_t)
+        alpha_told, _ = alpha_sigma(self.schedule, told, x_t)
+        scale = (alpha_told / alpha).where(alpha_told != alpha, alpha.new_ones(()))  # both may be 0
+        return self.denoiser(x_t * scale, told)
+
+
 Clip = Callable[[Tensor], Tensor]  # an estimate of x_0 [B,C,H,W] -> the clipped estimate
 
 

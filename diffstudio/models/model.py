@@ -258,6 +258,19 @@ class Model(Protocol):
         Image inputs that the model does not support are ignored.
         """
 
+    def sampling_denoiser(
+        self,
+        prompt: EncodedPrompt,
+        guidance: float,
+        images: ImageInputs = NO_IMAGES,
+        interval: tuple[float, float] | None = None,
+    ) -> Denoiser:
+        """What a sampler calls: `denoiser`, unless the model allows for the errors of its estimates.
+
+        Measurements of single estimates, such as likelihoods, need `denoiser` itself.
+        """
+        return self.denoiser(prompt, guidance, images, interval)
+
     def annealed(self, prompt: EncodedPrompt, anneal: AnnealRows) -> EncodedPrompt:
         """The encoded prompts with noise added to each image's condition, but not to the negative prompts.
 

@@ -13,6 +13,7 @@ from diffstudio.models.fitted_steps.stored import fitted_steps
 
 # What recipes of version 0.1 name without anyone having chosen it; read as today's defaults.
 DEFAULTS_OF_0_1 = {"sampler": "heun", "spacing": "uniform", "steps": 20}
+LATEST_MIN_TIMESTEP = 0.9
 _MOST_STEPS = 1000
 
 
@@ -55,6 +56,15 @@ def _with_sampling(usual: Family, checkpoint: Checkpoint) -> Family:
         ):
             return replace(usual, sampler=sampler, spacing=spacing, steps=steps)
     return usual
+
+
+def min_timestep_of(checkpoint: Checkpoint) -> float:
+    """The earliest time at which samplers call the network: see `diffusion.denoiser.MinTimestep`. 0 without a usable one."""
+    try:
+        value = checkpoint.json("sampling")["min_timestep"]
+    except (CheckpointDamaged, KeyError, TypeError):
+        return 0.0
+    return float(value) if type(value) in (int, float) and 0 <= value <= LATEST_MIN_TIMESTEP else 0.0
 
 
 def _with_fitted_steps(usual: Family, checkpoint: Checkpoint) -> Family:

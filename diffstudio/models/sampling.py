@@ -190,7 +190,7 @@ def _guided(
 
         def denoiser(images: ImageInputs) -> Denoiser:
             def of_prompt(prompt: EncodedPrompt) -> Denoiser:
-                return model.denoiser(prompt, scale, images, interval)
+                return model.sampling_denoiser(prompt, scale, images, interval)
 
             def annealed(prompt: EncodedPrompt) -> Denoiser:
                 if annealing is None:

@@ -8,7 +8,7 @@ from diffstudio.errors import RunProblem, damaged_header
 from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.files.hashes import sha256_of
 from diffstudio.models.fitted_steps.distilled import distilled
-from diffstudio.models.recommended import recommended_for
+from diffstudio.models.recommended import min_timestep_of, recommended_for
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.training.recipe import FewStepsRecipe, Recipe
 from diffstudio.training.recipe.network_recipe import network_like
@@ -77,7 +77,13 @@ def with_guidance(distillation: FewStepsRecipe, checkpoint: Checkpoint) -> FewSt
             raise ValueError(f"the interval is {low}, {high}")
     except (TypeError, ValueError, OverflowError) as error:
         raise cannot_tune(checkpoint.name, "its header has no valid guidance interval") from error
-    return replace(distillation, guidance=scale, guidance_interval=(low, high), teacher=title(checkpoint))
+    return replace(
+        distillation,
+        guidance=scale,
+        guidance_interval=(low, high),
+        min_timestep=min_timestep_of(checkpoint),
+        teacher=title(checkpoint),
+    )
 
 
 def title(checkpoint: Checkpoint) -> str:

@@ -11,6 +11,7 @@ from diffstudio.diffusion.denoiser import (
     EDMPreconditioned,
     EpsPrediction,
     FlowPrediction,
+    MinTimestep,
     VPrediction,
     alpha_sigma,
     clipped_to,
@@ -160,3 +161,27 @@ def test_clipped_estimates() -> None:
     torch.testing.assert_close(
         dynamically_thresholded(1.0, 3.0)(estimates)[0].flatten()[:2], torch.tensor([-1, 0.5 / 3])
     )
+
+
+def test_a_state_with_more_noise_than_its_time_says_is_denoised_better_at_the_minimum_timestep() -> None:
+    """By the conditional expectation, where the noise is that of the minimum timestep: nothing is better."""
+    schedule, generator = RectifiedFlow(), torch.Generator().manual_seed(0)
+    exact = Gaussian(schedule, mean=0.0, deviation=0.1)
+    early, late = (torch.full((64,), t, dtype=torch.float64) for t in (0.05, 0.2))
+    x_0, eps = torch.randn(2, 64, 3, 8, 8, generator=generator, dtype=torch.float64)
+    x_0 *= 0.1
+    state = 0.95 * (x_0 + 0.25 * eps)  # sigma / alpha of t = 0.2
+    sampled = MinTimestep(exact, 0.2)(state, early)
+    torch.testing.assert_close(sampled, exact(0.8 * x_0 + 0.2 * eps, late))
+    errors = [float((estimate - x_0).square().mean()) for estimate in (sampled, exact(state, early))]
+    least = 0.01 * 0.04 / (0.0064 + 0.04)  # the variance of x_0 given the state
+    assert errors[0] == pytest.approx(least, rel=0.02) and errors[1] > 3 * least
+
+
+def test_a_minimum_timestep_changes_nothing_later() -> None:
+    exact = Gaussian(RectifiedFlow())
+    _, _, t, x_t = noised(RectifiedFlow(), (0.1, 0.5, 1.0))
+    limited = MinTimestep(exact, 0.3)
+    assert limited.schedule is exact.schedule
+    torch.testing.assert_close(limited(x_t, t)[1:], exact(x_t, t)[1:], rtol=0, atol=0)
+    assert not torch.allclose(limited(x_t, t)[0], exact(x_t, t)[0])

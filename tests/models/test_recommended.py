@@ -12,7 +12,7 @@ from diffstudio.models.checkpoint import Checkpoint
 from diffstudio.models.detection.families_table import PIXEL
 from diffstudio.models.fitted_steps.stored import store
 from diffstudio.models.library.records import read_checkpoint
-from diffstudio.models.recommended import recommended_for, recommended_values, sampling_values
+from diffstudio.models.recommended import min_timestep_of, recommended_for, recommended_values, sampling_values
 from tests.models.fitted_steps.some_ladders import ladder
 from tests.models.tiny import write_tiny_checkpoint
 
@@ -70,3 +70,13 @@ def test_a_scale_that_no_number_holds_is_ignored(own: Checkpoint) -> None:
     hostile = replace(own, metadata={**own.metadata, "diffstudio.guidance": json.dumps({"scale": 10**400})})
     usual = recommended_for(hostile)
     assert usual is not None and usual.guidance == PIXEL.guidance
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [("0.2", 0.2), ("0", 0), ("0.95", 0), ("-1", 0), ("NaN", 0), ("true", 0), ('"0.2"', 0), ("1" + "0" * 400, 0)],
+)
+def test_a_minimum_timestep_that_cannot_be_used_is_ignored(own: Checkpoint, value: str, expected: float) -> None:
+    header = {"diffstudio.sampling": f'{{"min_timestep": {value}}}'}
+    assert min_timestep_of(replace(own, metadata={**own.metadata, **header})) == expected
+    assert min_timestep_of(replace(own, metadata={**own.metadata, "diffstudio.sampling": "[]"})) == 0

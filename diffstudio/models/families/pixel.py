@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffstudio.diffusion.denoiser import CleanPrediction, Denoiser, Network, denoiser_for
+from diffstudio.diffusion.denoiser import CleanPrediction, Denoiser, MinTimestep, Network, denoiser_for
 from diffstudio.diffusion.guidance import ClassifierFreeGuidance
 from diffstudio.diffusion.objectives.parameterisation import CLEAN_IMAGE, Parameterisation, Prediction
 from diffstudio.diffusion.samplers import HEUN_STEP_OF_CLEAN_PREDICTION, SAMPLERS, Sampler, heun
@@ -19,7 +19,7 @@ from diffstudio.diffusion.schedule import RectifiedFlow, schedule_from_json
 from diffstudio.diffusion.spacing import sampling_times, times_from_noise_level
 from diffstudio.errors import BadRequest, CheckpointDamaged
 from diffstudio.models.checkpoint import TRAIN_OR_DOWNLOAD, Checkpoint
-from diffstudio.models.conditioning.composition import Composition
+from diffstudio.models.conditioning.composition import Composition, NetworkOf
 from diffstudio.models.conditioning.image_inputs import NO_IMAGES, ImageInputs
 from diffstudio.models.conditioning.prompt_features import PromptFeature
 from diffstudio.models.conditioning.prompt_schedule import StepTexts
@@ -35,6 +35,7 @@ from diffstudio.models.inspection.words import PromptWord, words_at
 from diffstudio.models.library.lookup import similar_names
 from diffstudio.models.model import AnnealRows, EncodedPrompt, Model, PromptEncoder, multiples_of, unsupported_size
 from diffstudio.models.output_format import OutputFormat
+from diffstudio.models.recommended import min_timestep_of
 from diffstudio.models.upper_level import UpperLevel
 from diffstudio.networks.caption_tokenizer import PADDING, CaptionTokenizer
 from diffstudio.networks.cascade import CascadedTransformer
@@ -60,7 +61,8 @@ class PixelPrompt(EncodedPrompt):
 class PixelModel(Model):
     """A PixelTransformer or PixelUNet as a Model. There is no VAE: the state is the image [B,C,H,W] itself, of any channels.
 
-    Also built from a network that is still being trained, for its sample sheets; then `checkpoint` is None.
+    Also built from a network that is still being trained, for its sample sheets; then `checkpoint` is None. Samplers call
+    the network at no earlier time than `min_timestep`.
     """
 
     # Guidance would draw the whole prompt into each tile, and images fall apart beyond the training size.
@@ -77,6 +79,7 @@ class PixelModel(Model):
         *,
         parameterisation: Parameterisation = CLEAN_IMAGE,
         guidance: Mapping[str, Any] | None = None,
+        min_timestep: float = 0.0,
         built_in_guidance: float | None = None,
         output: OutputFormat | None = None,
         device: torch.device | None = None,
@@ -88,6 +91,7 @@ class PixelModel(Model):
         self.classes = tuple(classes)
         self.schedule: RectifiedFlow = schedule if schedule is not None else RectifiedFlow()
         self.parameterisation = parameterisation
+        self.min_timestep = min_timestep
         self.config: TransformerConfig | UNetConfig = network.config
         self.output = output or OutputFormat(network.config.in_channels)
         self.device = device if device is not None else next(network.parameters()).device
@@ -237,26 +241,50 @@ class PixelModel(Model):
         images: ImageInputs = NO_IMAGES,
         interval: tuple[float, float] | None = None,
     ) -> Denoiser:
+        return self._denoiser(prompt, guidance, interval, self._prediction)
+
+    def sampling_denoiser(
+        self,
+        prompt: EncodedPrompt,
+        guidance: float,
+        images: ImageInputs = NO_IMAGES,
+        interval: tuple[float, float] | None = None,
+    ) -> Denoiser:
+        if not self.min_timestep:
+            return self.denoiser(prompt, guidance, images, interval)
+
+        def predict(conditions: Sequence[Condition]) -> Network:
+            return MinTimestep(self._prediction(conditions), self.min_timestep)
+
+        return self._denoiser(prompt, guidance, interval, predict)
+
+    def _denoiser(
+        self,
+        prompt: EncodedPrompt,
+        guidance: float,
+        interval: tuple[float, float] | None,
+        predict: NetworkOf[Condition],
+    ) -> Denoiser:
         assert isinstance(prompt, PixelPrompt)
         network: Network
         if self.config.conditioning is Conditioning.NONE:
-            network = self._prediction(prompt.positive.subprompts)
+            network = predict(prompt.positive.subprompts)
         elif guidance == 0.0 and self.built_in_guidance is None:
-            network = self._prediction((prompt.null,))
+            network = predict((prompt.null,))
         else:
-            network = prompt.positive.conditional(prompt.negative, self._prediction)
+            network = prompt.positive.conditional(prompt.negative, predict)
             if guidance != 1.0 and self.built_in_guidance is None:
                 network = ClassifierFreeGuidance(
                     conditional=network,
                     unconditional=None,
                     scale=guidance,
                     interval=interval or self._guidance_interval,
-                    paired=prompt.positive.paired(prompt.negative, self._prediction),
+                    paired=prompt.positive.paired(prompt.negative, predict),
                     t_max=self.schedule.t_max,
                 )
         return CleanPrediction(network, self.schedule)
 
-    def _prediction(self, conditions: Sequence[Condition]) -> Network:
+    def _prediction(self, conditions: Sequence[Condition]) -> Denoiser:
         """The estimate of x_0 for a batch of len(conditions) · B images; each condition has B rows."""
         joined = Condition(
             *(
@@ -338,6 +366,7 @@ def load(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> Pi
         schedule,
         parameterisation=loaded.parameterisation,
         guidance=loaded.guidance,
+        min_timestep=min_timestep_of(checkpoint),
         built_in_guidance=None if found is None else found.guidance,
         output=loaded.output,
         device=device,

@@ -93,7 +93,7 @@ def save(
 ) -> None:
     """Write a checkpoint to `path`, whole or not at all. StorageProblem when that fails.
 
-    `guidance` and `sampling` (sampler, spacing, steps) are the recommended settings, read by `models.recommended`;
+    `guidance` and `sampling` (sampler, spacing, steps, min_timestep) are the recommended settings, read by `models.recommended`;
     `run` is the training record (steps, pictures_seen, held_out_loss); `card` adds ModelSpec keys, such as `license`
     and `description`: https://github.com/Stability-AI/ModelSpec. `size` is the default width and height in px, if they are
     not those of the square that the network is built for. `parameterisation`: what a pixel transformer

@@ -10,7 +10,7 @@ exact. `UNet2DConditionModel` has no such table; its timestep is 1000 t, which t
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from diffstudio.models.checkpoint import TRAIN_OR_DOWNLOAD, Checkpoint
 from diffstudio.models.components.components import empty_module, incomplete
 from diffstudio.models.files.formats import INDEX
 from diffstudio.models.fitted_steps.distilled import ESTIMATES_NO_MEAN, distilled
+from diffstudio.models.recommended import min_timestep_of
 from diffstudio.models.state_dicts.to_original import State
 from diffstudio.models.tools.convert import PrecisionCaster, check_precision
 from diffstudio.models.tools.spec import Precision, ToolProgress, ToolResult
@@ -72,7 +73,7 @@ def export_unet(checkpoint: Checkpoint, target: Path, precision: Precision = Pre
                     for fraction in write_tensors(file, name, state, {"format": "pt"}):
                         yield (done + fraction * size_of(state)) / whole
                 done += size_of(state)
-    yield ToolResult(target, whole, (_what(config), *caster.notes(precision)))
+    yield ToolResult(target, whole, (_what(config), *_left_out(checkpoint), *caster.notes(precision)))
 
 
 def time_table(width: int, prediction: str) -> Tensor:
@@ -206,6 +207,14 @@ def _what(config: UNetConfig) -> str:
         return "It opens with DDPMPipeline and DDIMPipeline."
     kind = "UNet2DConditionModel" if config.conditioning is Conditioning.TEXT else "UNet2DModel"
     return f"Its network opens with {kind}; README.md has the loop that samples with it."
+
+
+def _left_out(checkpoint: Checkpoint) -> Iterator[str]:
+    if min_timestep := min_timestep_of(checkpoint):
+        yield (
+            f"Its minimum timestep, t = {min_timestep:g}, is left out: diffusers calls the network at every timestep, so "
+            "images have more noise than here."
+        )
 
 
 _PIPELINE = """\

@@ -109,13 +109,14 @@ class ConsistencyObjective(DiffusionObjective):
             None,
             parameterisation=self._parameterisation,
             guidance={"interval": distillation.guidance_interval},
+            min_timestep=distillation.min_timestep,
             device=self.device,
             dtype=self._dtype,
         )
         null = self._without_prompt(condition)
         count = next((len(value) for value in condition if value is not None), 1)
         prompt = PixelPrompt(Composition((condition,), ((1.0,) * count,)), null, null)
-        return model.denoiser(prompt, distillation.guidance if guidance is None else guidance)
+        return model.sampling_denoiser(prompt, distillation.guidance if guidance is None else guidance)
 
     def _without_prompt(self, condition: Condition) -> Condition:
         match self.recipe.network.conditioning:

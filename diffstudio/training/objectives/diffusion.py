@@ -212,6 +212,7 @@ class DiffusionObjective:
             tokenizer,
             classes,
             parameterisation=self._parameterisation,
+            min_timestep=self.recipe.min_timestep,
             output=self.recipe.data.output,
             device=self.device,
             dtype=self._dtype,

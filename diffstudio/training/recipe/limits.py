@@ -68,6 +68,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "few_steps.teacher_calls": (3, 100),
     "few_steps.points": (1, 100),
     "few_steps.guidance": (0, 100),
+    "few_steps.min_timestep": (0, 0.9),
     "optimiser.learning_rate": (0, 10),
     "optimiser.muon_learning_rate": (0, 10),
     "optimiser.weight_decay": (0, 10),
@@ -93,6 +94,7 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "run.held_out_every": (1, 10**8),
     "run.sample_steps": (1, 1000),
     "run.sample_guidance": (0, 100),
+    "run.sample_min_timestep": (-1, 0.9),
 }
 _CHOICES: Mapping[str, tuple[object, ...]] = {
     "data.fit": ("auto", "crop", "bucket", "pad"),
@@ -149,6 +151,7 @@ _OF_KINDS: Mapping[str, tuple[str, ...]] = {
     "run.sample_sampler": ("diffusion",),
     "run.sample_spacing": ("diffusion",),
     "run.sample_guidance": ("diffusion",),
+    "run.sample_min_timestep": ("diffusion",),
 }
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import tomli_w
 
 from diffstudio.atomic import write_text
+from diffstudio.diffusion.objectives.parameterisation import Prediction
 from diffstudio.errors import RunProblem, newer_format
 from diffstudio.imaging.value_range import Range, SampleType
 from diffstudio.training.recipe.data_recipe import ClassesName, DataRecipe, MasksName
@@ -29,6 +30,7 @@ from diffstudio.training.recipe.upper_recipe import UpperRecipe
 from diffstudio.training.recipe.values import KEYS, build, shortened
 
 FORMAT = 1
+MIN_TIMESTEP = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,23 @@ class Recipe:
     def prepared(self) -> DataRecipe:
         """The data section with the size at which images are prepared: that of the upper level, if there is one."""
         return dataclasses.replace(self.data, size=self.data.size * max(1, self.upper.factor))
+
+    @property
+    def min_timestep(self) -> float:
+        """The earliest time at which samplers call the network of a diffusion model: see `diffusion.denoiser.MinTimestep`.
+
+        If it is chosen by images at the end of the run, this is what the run has until then. Networks that do not predict
+        the clean image keep more of the noise that their errors add.
+        """
+        if not self.chooses_min_timestep:
+            return max(0.0, self.run.sample_min_timestep)
+        return 0.0 if self.objective.prediction is Prediction.X0 else MIN_TIMESTEP
+
+    @property
+    def chooses_min_timestep(self) -> bool:
+        """Whether images at the end of the run choose between none and MIN_TIMESTEP."""
+        generates_in_many_steps = self.objective.kind is ObjectiveName.DIFFUSION and not self.few_steps.enabled
+        return self.run.sample_min_timestep < 0 and generates_in_many_steps
 
     def to_json(self) -> dict[str, Any]:
         """A JSON or TOML object with every value."""
@@ -74,6 +93,9 @@ class Recipe:
         if isinstance(data, Mapping):
             earlier = {"classes": ClassesName.FIRST_FOLDER.value, "sequences_together": False}
             values = {**values, "data": {**earlier, **data}}
+        run = values.get("run") if isinstance(values, Mapping) else None
+        if isinstance(run, Mapping):
+            values = {**values, "run": {"sample_min_timestep": 0.0, **run}}
         return cls.from_json(values)
 
     def write(self, path: Path) -> None:

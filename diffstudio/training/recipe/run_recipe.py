@@ -32,7 +32,8 @@ class RunRecipe:
     )
     held_out_every: int = 250
     prompts: tuple[str, ...] = ()  # of the sample sheets; by default captions of the folder
-    sample_steps: int = PIXEL.steps  # these four are also the recommended settings of the run's checkpoints
+    sample_steps: int = PIXEL.steps  # these five are also the recommended settings of the run's checkpoints
     sample_sampler: str = PIXEL.sampler
     sample_spacing: str = PIXEL.spacing
     sample_guidance: float = PIXEL.guidance
+    sample_min_timestep: float = -1.0  # the network is called at no earlier t; -1: by its prediction and its images

@@ -248,7 +248,7 @@ class RunComparing:
     event: ClassVar[str] = "comparing"
     step: int
     done: int
-    images: int  # of all checkpoints
+    images: int  # of all that are compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,10 +259,12 @@ class RunCheckpointChosen:
     step: int
     chosen: int  # its step: latest.safetensors is now a copy of it
     why: str
-    steps: tuple[int, ...]  # of the checkpoints that were compared, rising
+    steps: tuple[int, ...]  # of the checkpoints that were compared, rising; twice if sampled in two ways
     distances: tuple[float, ...]  # energy distance of the images of each to the held-out images
     copied: tuple[int, ...]  # how many images of each are called copies of training images
     images: int  # of each
+    min_timesteps: tuple[float, ...] = ()  # with which those of each were sampled; empty: 0
+    min_timestep: float = 0.0  # to generate with
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from diffstudio.diffusion.schedule import NoiseSchedule
 from diffstudio.evaluation.even_spacing import evenly_spaced
 from diffstudio.imaging.colour import srgb_chunks
 from diffstudio.imaging.limits import LARGEST_PIXELS
+from diffstudio.models.families.pixel import PixelModel
 from diffstudio.models.model import Model
 from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.networks.caption_tokenizer import CaptionTokenizer
@@ -43,6 +44,7 @@ class SampleSheetRenderer:
     prompts: tuple[str, ...]
     size: tuple[int, int]  # of one image, px
     first_seed: int = 0  # added to the run's seed
+    min_timestep: float | None = None  # None: the recipe's
 
     @property
     def columns(self) -> int:
@@ -91,7 +93,10 @@ class SampleSheetRenderer:
         return state
 
     def _model(self, network: nn.Module) -> Model:
-        return self.objective.model(network, self.tokenizer, self.classes)
+        model = self.objective.model(network, self.tokenizer, self.classes)
+        if self.min_timestep is not None and isinstance(model, PixelModel):
+            model.min_timestep = self.min_timestep
+        return model
 
 
 @dataclass(frozen=True, slots=True)

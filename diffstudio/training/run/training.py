@@ -284,7 +284,7 @@ class Training:
                 return
             if choice is None:
                 return
-            self._checkpointer.keep(choice.chosen)
+            self._checkpointer.keep(choice.chosen, choice.min_timestep)
             yield event_of(choice, step)
         yield from self._assessment.judge_choice(choice)
 

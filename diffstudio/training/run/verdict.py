@@ -162,7 +162,7 @@ def _by_held_out_loss(evidence: Evidence) -> tuple[Outcome, str]:
 
 def _which_checkpoint(choice: CheckpointChoice | None, lowest_loss: int | None) -> str:
     """A sentence for a loss that no longer falls: which checkpoint is the best, and by which measure."""
-    if choice is None:
+    if choice is None or not choice.between_steps:
         return "By this measure the checkpoint of that step is the best; more steps do not help."
     if choice.chosen == lowest_loss:
         return f"The checkpoint of that step is kept: {choice.reason}. More steps do not help."

@@ -14,6 +14,7 @@ from diffstudio.models.files.hashes import autov2
 from diffstudio.models.fitted_steps.distilled import distilled
 from diffstudio.models.library import training_metadata
 from diffstudio.models.library.sidecars import NO_SIDECAR, Sidecar
+from diffstudio.models.recommended import min_timestep_of
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.number_text import formatted
 from diffstudio.ui.generate.labels import ORIGINS
@@ -116,6 +117,7 @@ def model_rows(checkpoint: Checkpoint, sidecar: Sidecar = NO_SIDECAR) -> list[tu
         ("Image size", size),
         ("Parameters", parameters),
         ("Predicts", PREDICTIONS.get(checkpoint.prediction, "")),
+        ("Minimum timestep", min_timestep_text(checkpoint)),
         ("Format", LAYOUTS[checkpoint.layout]),
         ("Recognised by", checkpoint.reason),
         ("Merged from", merge_text(checkpoint)),
@@ -129,6 +131,12 @@ def model_rows(checkpoint: Checkpoint, sidecar: Sidecar = NO_SIDECAR) -> list[tu
         ("License", checkpoint.metadata.get("modelspec.license", "")[:300]),
         ("File", str(checkpoint.path)),
     ]
+
+
+def min_timestep_text(checkpoint: Checkpoint) -> str:
+    """At which t samplers call a network that was trained here at the earliest; empty if at every t."""
+    minimum = min_timestep_of(checkpoint)
+    return f"t = {minimum:g}: samplers call the network at no earlier t" if minimum else ""
 
 
 def tuned_text(checkpoint: Checkpoint) -> str:

@@ -19,6 +19,7 @@ from diffstudio.errors import CheckpointDamaged, CheckpointUnknown
 from diffstudio.models import loading
 from diffstudio.models.families.pixel import PixelModel
 from diffstudio.models.fitted_steps.distilled import KEY
+from diffstudio.models.fitted_steps.stored import rewrite_metadata
 from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.tools.export import export, exportable
 from diffstudio.models.tools.export_unet import flow_times
@@ -187,3 +188,11 @@ def test_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert cli.main(["models", "export", str(path), "--out", str(tmp_path / "folder")]) == 0
     assert "DDPMPipeline" in "".join(capsys.readouterr())
     assert json.loads((tmp_path / "folder" / "model_index.json").read_text())["_class_name"] == "DDPMPipeline"
+
+
+def test_a_minimum_timestep_that_is_left_out_is_named(tmp_path: Path) -> None:
+    path = write_tiny_unet(tmp_path / "own.safetensors", Conditioning.NONE, parameterisation=EPS)
+    assert "minimum timestep" not in " ".join(exported(path)[2].notes)
+    again = path.rename(tmp_path / "again.safetensors")
+    rewrite_metadata(again, {"diffstudio.sampling": json.dumps({"min_timestep": 0.2})}, "no space")
+    assert "Its minimum timestep, t = 0.2, is left out" in " ".join(exported(again)[2].notes)

@@ -26,7 +26,7 @@ def test_the_sentence_has_the_numbers_of_each_and_which_has_the_lowest_loss() ->
     )
     assert not choice.by_copies and choice.kept.distance == 0.1
     assert choice.was_made_at(2000) and not choice.was_made_at(2100)
-    assert CheckpointChoice.from_json(asdict(choice)) == choice
+    assert CheckpointChoice.from_json(asdict(choice)) == choice and choice.between_steps
     copying = CheckpointChoice.by_images([JudgedCheckpoint(2000, 0.1, 90), JudgedCheckpoint(100, 0.2, 3)], 256, 100)
     assert copying.by_copies and "but more of them are copies of training images" in copying.reason
     three = [JudgedCheckpoint(2000, 0.1, 0), JudgedCheckpoint(100, 0.2, 3), JudgedCheckpoint(900, 0.3, 0)]
@@ -37,3 +37,16 @@ def test_of_checkpoints_that_copy_equally_the_nearer_one_is_kept() -> None:
     copying = [JudgedCheckpoint(100, 0.2, 30), JudgedCheckpoint(200, 0.1, 30)]
     choice = CheckpointChoice.by_images(copying, 64, 100)
     assert choice.chosen == 200 and not choice.by_copies
+
+
+def test_a_checkpoint_may_be_kept_with_another_minimum_timestep() -> None:
+    as_it_is = JudgedCheckpoint(2000, 0.3, 0)
+    choice = CheckpointChoice.by_images([replace(as_it_is, distance=0.1, min_timestep=0.2), as_it_is], 256, 2000)
+    assert (choice.chosen, choice.min_timestep, choice.kept.distance, choice.by_copies) == (2000, 0.2, 0.1, False)
+    assert choice.sentence == (
+        "The checkpoint of step 2,000 is kept with a minimum timestep of 0.2: its images are nearer to the held-out ones. "
+        "With 256 images each, step 2,000 (lowest held-out loss) with a minimum timestep of 0 has an energy distance of "
+        "0.3000 and no copies; step 2,000 (lowest held-out loss) with a minimum timestep of 0.2 has an energy distance of "
+        "0.1000 and no copies."
+    )
+    assert CheckpointChoice.from_json(asdict(choice)) == choice and not choice.between_steps

@@ -30,7 +30,7 @@ from diffstudio.training.recipe.objective_recipe import (
     WeightingName,
 )
 from diffstudio.training.recipe.optimiser_recipe import DecayName, OptimiserName, OptimiserRecipe
-from diffstudio.training.recipe.recipe import FORMAT, Recipe, ranges_of_recipe, read_recipe
+from diffstudio.training.recipe.recipe import FORMAT, MIN_TIMESTEP, Recipe, ranges_of_recipe, read_recipe
 from diffstudio.training.recipe.run_recipe import RunRecipe
 from diffstudio.training.recipe.upper_recipe import UpperRecipe
 
@@ -122,6 +122,7 @@ UNLIKE_THE_DEFAULTS = Recipe(
         points=2,
         guidance=2.5,
         guidance_interval=(0.1, 0.8),
+        min_timestep=0.1,
         teacher="mine",
         teacher_sha256="ab",
     ),
@@ -165,6 +166,7 @@ UNLIKE_THE_DEFAULTS = Recipe(
         sample_sampler="euler",
         sample_spacing="uniform",
         sample_guidance=1.0,
+        sample_min_timestep=0.3,
     ),
 )
 
@@ -486,3 +488,19 @@ def test_an_unknown_kind_is_refused(kind: object) -> None:
 def test_what_cannot_be_tuned_to_few_steps_is_refused(values: dict[str, Any], why: str) -> None:
     with pytest.raises(RunProblem, match=rf"recipe\.few_steps\..*{why}"):
         Recipe.from_json(values)
+
+
+def test_the_minimum_timestep_is_left_to_the_images_unless_it_is_set() -> None:
+    def of(prediction: Prediction, minimum: float = -1.0, **others: Any) -> tuple[float, bool]:
+        run, objective = RunRecipe(sample_min_timestep=minimum), ObjectiveRecipe(prediction=prediction)
+        recipe = Recipe(run=run, objective=objective, **others)
+        return recipe.min_timestep, recipe.chooses_min_timestep
+
+    assert of(Prediction.X0) == (0, True) and of(Prediction.X0, 0.1) == (0.1, False)
+    for prediction in set(Prediction) - {Prediction.X0}:
+        assert of(prediction) == (MIN_TIMESTEP, True) and of(prediction, 0.0) == (0, False)
+    assert of(Prediction.VELOCITY, few_steps=FewStepsRecipe(enabled=True)) == (0, False)
+    values = Recipe(objective=ObjectiveRecipe(prediction=Prediction.EDM)).to_json()
+    assert Recipe.from_run(values).chooses_min_timestep
+    del values["run"]["sample_min_timestep"]  # a run before there was one
+    assert Recipe.from_run(values).min_timestep == 0 and Recipe.from_json(values).min_timestep == MIN_TIMESTEP

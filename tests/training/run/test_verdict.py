@@ -291,7 +291,7 @@ def test_a_verdict_says_which_checkpoint_is_kept_and_why() -> None:
 def test_copies_of_the_checkpoint_that_is_kept_count() -> None:
     copies = chosen(JudgedCheckpoint(400, 0.3, 2), JudgedCheckpoint(800, 0.2, 90))
     kept = verdict(evidence(losses=RISEN, choice=copies))
-    assert kept.best_step == 400 and "is kept: images of another are nearer to the held-out ones, but" in kept.sentence
+    assert kept.best_step == 400 and "is kept: other images are nearer to the held-out ones, but" in kept.sentence
     last_copies = evidence(step=800, losses=RISEN, copied=9, copied_images=("a.png",) * 9, choice=copies)
     assert verdict(last_copies).outcome is Outcome.READY
     assert verdict(replace(last_copies, step=900)).outcome is Outcome.COPYING  # it was continued

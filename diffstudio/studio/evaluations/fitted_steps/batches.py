@@ -73,7 +73,7 @@ class Batch:
         for first in range(0, len(self.prompts), at_once):
             prompts = self.prompts[first : first + at_once]
             encoded = self.model.prompt_encoder(None)(StepTexts.plain(prompts, [""] * len(prompts)))
-            parts.append(self.model.denoiser(encoded, guidance))
+            parts.append(self.model.sampling_denoiser(encoded, guidance))
         return _InParts(parts, at_once, self.on_call)
 
 

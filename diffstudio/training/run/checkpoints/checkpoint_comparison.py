@@ -1,9 +1,9 @@
-"""CheckpointComparison: at the end of a diffusion run, images of its checkpoints say which one to generate with."""
+"""CheckpointComparison: at the end of a diffusion run, images say which checkpoint to generate with, and how."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,24 +23,25 @@ from diffstudio.training.evidence.checkpoint_choice import CheckpointChoice, Jud
 from diffstudio.training.evidence.evidence import SampleMetrics
 from diffstudio.training.recipe import RunRecipe
 from diffstudio.training.recipe.objective_recipe import ObjectiveName
+from diffstudio.training.recipe.recipe import MIN_TIMESTEP
 from diffstudio.training.run.events import RunCheckpoint, RunCheckpointChosen, RunComparing, RunEvent
 from diffstudio.training.run.sample_sheets import MOST_PROMPTS, SampleSheetRenderer
 from diffstudio.training.run.setup import RunContext
 
 MOST_IMAGES, FEWEST_IMAGES = 256, 64  # of each checkpoint
 FEWEST_HELD_OUT, MOST_HELD_OUT = 16, 256
-_SHARE = 0.05  # of the calculations of the training that two checkpoints may take
+_SHARE = 0.05  # of the calculations of the training that all images may take
 _CALLS_OF_A_STEP = 3  # a step costs about as much as three calls of the network with as many images
 _AT_ONCE = 32  # images, for features
 _FIRST_SEED = 10_000  # after the run's: not those of the sample sheets
 
 
-def images_to_compare(run: RunRecipe, steps: int, checkpoints: int = 2) -> int:
-    """How many images of each of so many checkpoints a run of so many steps compares; 0 where it can afford too few.
+def images_to_compare(run: RunRecipe, steps: int, sets: int = 2) -> int:
+    """How many images there are in each of so many sets that a run of so many steps compares; 0 where it can afford too few.
 
     It depends on the steps, not on the time they took, so that a run repeated elsewhere chooses alike.
     """
-    calls = checkpoints * run.sample_steps * (1 if run.sample_guidance == 1 else 2)
+    calls = sets * run.sample_steps * (1 if run.sample_guidance == 1 else 2)
     affordable = int(_SHARE * _CALLS_OF_A_STEP * steps * run.batch / calls)
     return min(MOST_IMAGES, affordable) if affordable >= FEWEST_IMAGES else 0
 
@@ -60,31 +61,43 @@ class CheckpointComparison:
     def __init__(self, context: RunContext, classes: tuple[str, ...], metrics: Callable[[], SampleMetrics]) -> None:
         self._context, self._classes, self._metrics = context, classes, metrics
 
-    def images(self, steps: int, checkpoints: int = 2) -> int:
-        """How many of each checkpoint are drawn when the run has done so many steps; 0: nothing is compared.
+    def images(self, steps: int, sets: int = 2) -> int:
+        """How many are drawn for each of so many sets when the run has done so many steps; 0: nothing is compared.
 
         The steps since the run was last continued count.
         """
         recipe, held_out = self._context.recipe, len(self._context.dataset.held_out_indices)
         if recipe.objective.kind is not ObjectiveName.DIFFUSION or held_out < FEWEST_HELD_OUT:
             return 0
-        return images_to_compare(recipe.run, steps - recipe.run.first_step, checkpoints)
+        return images_to_compare(recipe.run, steps - recipe.run.first_step, sets)
 
     def choose(
         self, lowest_loss: int, before_call: Callable[[], None]
     ) -> Generator[RunComparing, None, CheckpointChoice | None]:
         """Compare the checkpoint of the lowest held-out loss, the last one, and the one that was chosen before the run was
-        continued; None if they are the same, or nothing is compared.
+        continued; then the best of them with another minimum timestep, if the recipe leaves that open and there is time.
 
-        DiffstudioError: a checkpoint or the feature network cannot be read.
+        None if there is nothing to compare, or no time. DiffstudioError: a checkpoint or the feature network cannot be read.
         """
-        trainer = self._context.trainer
-        files = self._files(lowest_loss, trainer.step_number)
-        count = self.images(trainer.step_number, len(files)) if len(files) > 1 else 0
+        recipe, step = self._context.recipe, self._context.trainer.step_number
+        files = self._files(lowest_loss, step)
+        sets = self._sets(len(files), step)
+        count = self.images(step, sets) if sets > 1 else 0
         if not count:
             return None
-        judged = yield from self._judge(files, count, before_call)
+        yield RunComparing(step, 0, sets * count)
+        judged: list[JudgedCheckpoint] = []
+        for index, file in enumerate(files.items()):
+            judged += yield from self._judge(*file, recipe.min_timestep, (index, sets, count), before_call)
+        if sets > len(files) and judged:
+            best = CheckpointChoice.by_images(judged, count, lowest_loss).chosen
+            other = 0.0 if recipe.min_timestep else MIN_TIMESTEP
+            judged += yield from self._judge(best, files[best], other, (len(files), sets, count), before_call)
         return CheckpointChoice.by_images(judged, count, lowest_loss) if len(judged) > 1 else None
+
+    def _sets(self, checkpoints: int, steps: int) -> int:
+        """How many sets of images are drawn: one for each checkpoint, and one with another minimum timestep."""
+        return checkpoints + bool(self._context.recipe.chooses_min_timestep and self.images(steps, checkpoints + 1))
 
     def kept(self, lowest_loss: int) -> int:
         """The step of the checkpoint to generate with."""
@@ -97,12 +110,13 @@ class CheckpointComparison:
         return found if kept is None else {kept: run.latest_checkpoint} | found
 
     def seconds(self, steps: int, seconds_of_one: float) -> float:
-        """How long two checkpoints take after so many steps, if drawing an image takes so long.
+        """How long the images of two checkpoints take after so many steps, if drawing an image takes so long.
 
         The first call measures the features with the held-out images. DiffstudioError: the feature network cannot be read.
         """
-        images = self.images(steps)
-        return 2 * images * (seconds_of_one + self._real.seconds / len(self._real.features)) if images else 0.0
+        sets = self._sets(2, steps)
+        images = self.images(steps, sets)
+        return sets * images * (seconds_of_one + self._real.seconds / len(self._real.features)) if images else 0.0
 
     @cached_property
     def _held_out(self) -> NDArray[np.int64]:
@@ -118,24 +132,28 @@ class CheckpointComparison:
         return _Real(network, features, time.perf_counter() - started)
 
     def _judge(
-        self, files: Mapping[int, Path], count: int, before_call: Callable[[], None]
+        self,
+        step: int,
+        file: Path,
+        min_timestep: float,
+        position: tuple[int, int, int],
+        before_call: Callable[[], None],
     ) -> Generator[RunComparing, None, list[JudgedCheckpoint]]:
-        """Those with finite images."""
-        last, total = self._context.trainer.step_number, count * len(files)
-        yield RunComparing(last, 0, total)
-        real, prompts, judged = self._real, self._prompts(count), []
-        for index, (step, file) in enumerate(files.items()):
-            parts = []
-            for part in self._draw(file, prompts, before_call):
-                parts.append(part)
-                yield RunComparing(last, index * count + sum(map(len, parts)), total)
-            images = torch.cat(parts)
-            if not bool(torch.isfinite(images).all()):
-                continue
-            copies = self._metrics().copies(images)
-            distance = energy_distance(real.features, extract(real.network, images.split(_AT_ONCE)))
-            judged.append(JudgedCheckpoint(step, distance, len(copies.copied) if copies is not None else 0))
-        return judged
+        """The checkpoint and what its images showed; nothing if they are not finite.
+
+        `position`: which set of images this is, of how many, and how many images each has.
+        """
+        last, (index, sets, count), parts = self._context.trainer.step_number, position, list[Tensor]()
+        real = self._real
+        for part in self._draw(file, self._prompts(count), min_timestep, before_call):
+            parts.append(part)
+            yield RunComparing(last, index * count + sum(map(len, parts)), sets * count)
+        images = torch.cat(parts)
+        if not bool(torch.isfinite(images).all()):
+            return []
+        copies = self._metrics().copies(images)
+        distance = energy_distance(real.features, extract(real.network, images.split(_AT_ONCE)))
+        return [JudgedCheckpoint(step, distance, len(copies.copied) if copies is not None else 0, min_timestep)]
 
     def _prompts(self, count: int) -> tuple[str, ...]:
         dataset = self._context.dataset
@@ -148,7 +166,9 @@ class CheckpointComparison:
             case Conditioning.NONE:
                 return ("",) * count
 
-    def _draw(self, checkpoint: Path, prompts: Sequence[str], before_call: Callable[[], None]) -> Iterator[Tensor]:
+    def _draw(
+        self, checkpoint: Path, prompts: Sequence[str], min_timestep: float, before_call: Callable[[], None]
+    ) -> Iterator[Tensor]:
         """Batches of images [B,C,S,S], on the CPU."""
         context = self._context
         network = pixel_file.load(checkpoint).network.to(context.trainer.device)
@@ -162,6 +182,7 @@ class CheckpointComparison:
                 tuple(prompts[first : first + at_once]),
                 context.dataset.size,
                 _FIRST_SEED + first,
+                min_timestep,
             )
             yield renderer.draw(network, before_call).float().cpu()
 
@@ -176,6 +197,8 @@ def event_of(choice: CheckpointChoice, step: int) -> RunCheckpointChosen:
         tuple(one.distance for one in choice.judged),
         tuple(one.copied for one in choice.judged),
         choice.images,
+        tuple(one.min_timestep for one in choice.judged),
+        choice.min_timestep,
     )
 
 
@@ -185,9 +208,14 @@ def recorded_choice(events: Sequence[RunEvent], lowest_loss: int | None) -> Chec
         if isinstance(event, RunCheckpoint) and event.best:
             return None
         if isinstance(event, RunCheckpointChosen) and event.steps and lowest_loss is not None:
-            judged = zip(event.steps, event.distances, event.copied, strict=True)
+            sampled = event.min_timesteps or (0.0,) * len(event.steps)
+            judged = zip(event.steps, event.distances, event.copied, sampled, strict=True)
             return CheckpointChoice(
-                tuple(JudgedCheckpoint(*one) for one in judged), event.images, lowest_loss, event.chosen
+                tuple(JudgedCheckpoint(*one) for one in judged),
+                event.images,
+                lowest_loss,
+                event.chosen,
+                event.min_timestep,
             )
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -17,11 +18,13 @@ from diffstudio.errors import Interrupted
 from diffstudio.models.caption_words import count_words
 from diffstudio.models.families import pixel_file
 from diffstudio.models.fitted_steps.distilled import Distilled
+from diffstudio.models.fitted_steps.stored import rewrite_metadata
 from diffstudio.models.recommended import DEFAULTS_OF_0_1
 from diffstudio.networks.autoencoder import Autoencoder
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.networks.gan import Generator
 from diffstudio.networks.unet import PixelNetwork
+from diffstudio.storage_errors import not_written
 from diffstudio.training.power_ema import save_snapshot
 from diffstudio.training.recipe import FewStepsRecipe, RunRecipe
 from diffstudio.training.run.assessment import Assessment
@@ -78,7 +81,7 @@ class Checkpointer:
             thumbnail=self._thumbnail,
             guidance=pixel_file.DEFAULT_GUIDANCE | {"scale": recipe.run.sample_guidance},
             distilled=_distilled(recipe.few_steps),
-            sampling=_recommended_sampling(recipe.run),
+            sampling=_recommended_sampling(recipe.run, recipe.min_timestep),
             captions=self._captions,
             dtype=torch.float16,
             output=recipe.data.output,
@@ -102,11 +105,16 @@ class Checkpointer:
                 old.unlink()
         yield RunCheckpoint(trainer.step_number, f"checkpoints/{path.name}", held_out_loss, best)
 
-    def keep(self, step: int) -> None:
-        """Make the checkpoint of this step the one to generate with. StorageProblem when that fails."""
-        run = self._context.run
-        if run.checkpoint(step).is_file():  # or it is that already, kept from before the run was continued
-            replace_with_copy(run.checkpoint(step), run.latest_checkpoint)
+    def keep(self, step: int, min_timestep: float) -> None:
+        """Make the checkpoint of this step the one to generate with, with this minimum timestep. StorageProblem."""
+        run, recipe = self._context.run, self._context.recipe
+        path = run.checkpoint(step)
+        if recipe.chooses_min_timestep:
+            sampling = json.dumps(_recommended_sampling(recipe.run, min_timestep))
+            for file in filter(Path.is_file, (path, run.latest_checkpoint)):
+                rewrite_metadata(file, {"diffstudio.sampling": sampling}, not_written(file))
+        if path.is_file():  # or it is that already, kept from before the run was continued
+            replace_with_copy(path, run.latest_checkpoint)
 
     def save_averages(self) -> None:
         """Write a snapshot of the averages of post-hoc EMA, if the run follows them. StorageProblem when that fails."""
@@ -200,7 +208,9 @@ def _distilled(distillation: FewStepsRecipe) -> Distilled | None:
     )
 
 
-def _recommended_sampling(run: RunRecipe) -> Mapping[str, object]:
+def _recommended_sampling(run: RunRecipe, min_timestep: float) -> Mapping[str, object]:
     """The settings of the sample sheets; today's defaults for a run of version 0.1, where nobody chose them."""
     sampling = {"sampler": run.sample_sampler, "spacing": run.sample_spacing, "steps": run.sample_steps}
-    return pixel_file.DEFAULT_SAMPLING if sampling == DEFAULTS_OF_0_1 else sampling
+    if sampling == DEFAULTS_OF_0_1:
+        return pixel_file.DEFAULT_SAMPLING
+    return sampling | {"min_timestep": min_timestep} if min_timestep else sampling

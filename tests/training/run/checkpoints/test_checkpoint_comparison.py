@@ -13,13 +13,17 @@ import pytest
 import torch
 from torch import Tensor
 
+from diffstudio.diffusion.objectives.parameterisation import Prediction
 from diffstudio.errors import CheckpointMissing
 from diffstudio.models.families import pixel_file
+from diffstudio.models.library.records import read_checkpoint
+from diffstudio.models.recommended import min_timestep_of
 from diffstudio.training.data.batches import Batches
 from diffstudio.training.loop import train
 from diffstudio.training.objectives.objective import FixedLosses
 from diffstudio.training.recipe import OptimiserRecipe, Recipe, RunRecipe
 from diffstudio.training.recipe.optimiser_recipe import DecayName
+from diffstudio.training.recipe.recipe import MIN_TIMESTEP
 from diffstudio.training.run.checkpoints import checkpoint_comparison
 from diffstudio.training.run.checkpoints.checkpoint_comparison import CheckpointComparison, images_to_compare
 from diffstudio.training.run.events import (
@@ -46,7 +50,8 @@ def pictures(tmp_path: Path) -> Path:
 @pytest.fixture
 def long(recipe: Recipe) -> Recipe:
     """Enough steps to leave its noise behind, 4 of them before the first checkpoint; 24 images held out."""
-    return with_steps(replace(recipe, data=replace(recipe.data, held_out=0.4)), 80)
+    recipe = with_steps(replace(recipe, data=replace(recipe.data, held_out=0.4)), 80)
+    return replace(recipe, run=replace(recipe.run, sample_min_timestep=0.0))
 
 
 @pytest.fixture(autouse=True)
@@ -221,3 +226,59 @@ def test_a_short_run_compares_fewer_images_or_none(
     """A twentieth of its calculations for the images of two checkpoints."""
     monkeypatch.setattr(checkpoint_comparison, "FEWEST_IMAGES", 64)
     assert images_to_compare(RunRecipe(batch=32, sample_steps=10, sample_guidance=guidance), steps) == images
+
+
+@pytest.mark.parametrize("prediction", [Prediction.X0, Prediction.VELOCITY])
+@pytest.mark.parametrize("better_with", [True, False])
+def test_images_choose_the_minimum_timestep(
+    better_with: bool,
+    prediction: Prediction,
+    long: Recipe,
+    pictures: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real, seen = CheckpointComparison._draw, list[tuple[str, float]]()
+
+    def drawn(
+        comparison: CheckpointComparison, file: Path, prompts: Any, minimum: float, before_call: Any
+    ) -> Iterator[Tensor]:
+        seen.append((file.stem, minimum))
+        for images in real(comparison, file, prompts, minimum, before_call):
+            yield images if (minimum > 0) == better_with else torch.full_like(images, -1.0)
+
+    monkeypatch.setattr(CheckpointComparison, "_draw", drawn)
+    first, other = (0.0, MIN_TIMESTEP) if prediction is Prediction.X0 else (MIN_TIMESTEP, 0.0)
+    objective, settings = replace(long.objective, prediction=prediction), replace(long.run, sample_min_timestep=-1.0)
+    run = trained(replace(long, objective=objective, run=settings), pictures, tmp_path / "run")
+    (chosen,) = events_of(run, RunCheckpointChosen)
+    assert isinstance(chosen, RunCheckpointChosen) and len(chosen.steps) == 3
+    assert {minimum for _, minimum in seen[:2]} == {first} and seen[2] in [(name, other) for name, _ in seen[:2]]
+    assert chosen.min_timestep == (MIN_TIMESTEP if better_with else 0)
+    assert f"is kept with a minimum timestep of {chosen.min_timestep:g}" in chosen.why
+    for file in (run.latest_checkpoint, run.checkpoint(chosen.chosen)):
+        assert min_timestep_of(read_checkpoint(file)) == chosen.min_timestep
+    assert run.latest_checkpoint.read_bytes() == run.checkpoint(chosen.chosen).read_bytes()
+    progress = [(event.done, event.images) for event in run.events()[0] if isinstance(event, RunComparing)]
+    assert progress[0][0] == 0 and progress[-1][0] == progress[-1][1] == 3 * chosen.images
+    again = train(run.path, resume=True).events()[0][-1]
+    assert isinstance(again, RunFinished) and chosen.why in again.evidence and len(seen) == 3
+
+
+def test_a_last_checkpoint_with_the_lowest_loss_is_compared_with_itself(
+    long: Recipe, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the minimum timestep is chosen, and the verdict says of the checkpoint what the loss says."""
+    real = Trainer.fixed_losses
+
+    def falling(trainer: Trainer, batches: Batches) -> FixedLosses | None:
+        losses = real(trainer, batches)
+        return None if losses is None else replace(losses, loss=1 - trainer.step_number / 1000)
+
+    monkeypatch.setattr(Trainer, "fixed_losses", falling)
+    run = trained(replace(long, run=replace(long.run, sample_min_timestep=-1.0)), pictures, tmp_path / "run")
+    (chosen,) = events_of(run, RunCheckpointChosen)
+    assert isinstance(chosen, RunCheckpointChosen) and chosen.steps == (80, 80) and chosen.chosen == 80
+    assert chosen.min_timesteps == (0, MIN_TIMESTEP)
+    assert min_timestep_of(read_checkpoint(run.latest_checkpoint)) == chosen.min_timestep
+    assert "it is kept" not in events_of(run, RunVerdict)[-1].sentence  # type: ignore[union-attr]
