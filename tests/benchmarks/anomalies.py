@@ -31,7 +31,7 @@ from diffstudio.studio.evaluations.anomalies.choice import choose, compare_detec
 from diffstudio.studio.evaluations.anomalies.detectors import Detectors
 from diffstudio.studio.evaluations.anomalies.request import AUTO
 from diffstudio.studio.evaluations.anomalies.result import COMBINED, COMBINED_LOCAL
-from diffstudio.studio.evaluations.folders import inspected, read_generated, read_real
+from diffstudio.studio.evaluations.folders.reading import inspected, read_generated, read_real
 from diffstudio.training.loop import train
 from diffstudio.training.recipe import DataRecipe, NetworkRecipe, OptimiserRecipe, Recipe, RunRecipe
 from diffstudio.training.run.run_folder import RunFolder

@@ -108,7 +108,8 @@ def distances(run: Path, folder: Path, draws: int) -> Distances:
     from diffstudio.models.library.library import Library
     from diffstudio.networks.conditioning import Conditioning
     from diffstudio.studio.evaluations.feature_choice import feature_network
-    from diffstudio.studio.evaluations.folders import read_real, with_split_of_run
+    from diffstudio.studio.evaluations.folders.reading import read_real
+    from diffstudio.studio.evaluations.folders.stored_split import with_split_of_run
     from diffstudio.studio.evaluations.request import FOLDER
     from diffstudio.studio.evaluations.samples import CheckpointSamples, as_tensor
     from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subjects

@@ -34,7 +34,8 @@ from diffstudio.models.library.records import read_checkpoint
 from diffstudio.models.model import Model
 from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.evaluations.folders import RealFolder, read_real
+from diffstudio.studio.evaluations.folders.reading import read_real
+from diffstudio.studio.evaluations.folders.real_folder import RealFolder
 from diffstudio.training.loop import train
 from diffstudio.training.recipe import read_recipe
 from tests.benchmarks.samplers import PROMPTS

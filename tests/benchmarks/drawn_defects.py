@@ -31,7 +31,8 @@ from diffstudio.models.library.library import Library
 from diffstudio.studio.evaluations.anomalies.choice import Compared, compare_detectors
 from diffstudio.studio.evaluations.anomalies.detectors import Detectors
 from diffstudio.studio.evaluations.anomalies.result import COMBINED, COMBINED_LOCAL
-from diffstudio.studio.evaluations.folders import read_real, with_split_of_run
+from diffstudio.studio.evaluations.folders.reading import read_real
+from diffstudio.studio.evaluations.folders.stored_split import with_split_of_run
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subjects
 from tests.benchmarks.other_defects import OTHER_KINDS, with_other_defect
 

@@ -28,7 +28,7 @@ from diffstudio.diffusion.restoration.degradations import Blurred, Reduced, gaus
 from diffstudio.models import loading
 from diffstudio.models.library.library import Library
 from diffstudio.models.model import Model
-from diffstudio.studio.evaluations.folders import read_real
+from diffstudio.studio.evaluations.folders.reading import read_real
 from diffstudio.studio.evaluations.restore.image_files import RestorableImage
 from diffstudio.studio.evaluations.restore.request import RestoreRequest, RestoreTask
 from diffstudio.studio.evaluations.restore.restorer import LEVEL, Restorer

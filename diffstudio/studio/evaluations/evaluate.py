@@ -37,23 +37,12 @@ from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.feature_choice import feature_network
-from diffstudio.studio.evaluations.folders import (
-    OnProgress,
-    RealFolder,
-    check_conditioning,
-    check_no_real_images,
-    check_varied,
-    digest_and_flatness,
-    duplicate_notes,
-    inspected,
-    labels_of,
-    notes_on_compared,
-    pixels_of,
-    read_generated,
-    read_real,
-    repeated_notes,
-    with_split_of_run,
-)
+from diffstudio.studio.evaluations.folders.checks import check_conditioning, check_no_real_images, check_varied
+from diffstudio.studio.evaluations.folders.equal_images import digest_and_flatness, pixels_of
+from diffstudio.studio.evaluations.folders.notes import duplicate_notes, notes_on_compared, repeated_notes
+from diffstudio.studio.evaluations.folders.reading import inspected, read_generated, read_real
+from diffstudio.studio.evaluations.folders.real_folder import RealFolder, labels_of
+from diffstudio.studio.evaluations.folders.stored_split import with_split_of_run
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.kept_images import KeptImages, closest, save_image
 from diffstudio.studio.evaluations.measure import (
@@ -67,6 +56,7 @@ from diffstudio.studio.evaluations.measure import (
     with_labels,
 )
 from diffstudio.studio.evaluations.place import check_place, scratch_folder
+from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.studio.evaluations.request import EvaluateRequest
 from diffstudio.studio.evaluations.result import Evaluation, NearestImage, SubjectResult
 from diffstudio.studio.evaluations.samples import CheckpointSamples, as_tensor

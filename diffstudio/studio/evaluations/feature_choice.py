@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from diffstudio.errors import BadRequest
 from diffstudio.models.feature_networks import KINDS, find_network, open_network
-from diffstudio.studio.evaluations.folders import OnProgress, RealFolder
+from diffstudio.studio.evaluations.folders.real_folder import RealFolder
+from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.studio.evaluations.request import AUTO, FOLDER, IMAGENET
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from diffstudio.evaluation.interval import Interval
 from diffstudio.evaluation.memorisation import loss_gap
 from diffstudio.evaluation.report import RealImages
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.evaluations.folders import OnProgress, RealFolder
+from diffstudio.studio.evaluations.folders.real_folder import RealFolder
+from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.studio.evaluations.samples import NOISE_LEVELS, CheckpointSamples, losses_of_part
 from diffstudio.training.data.augmentation import Augmentation
 from diffstudio.training.recipe import DataRecipe

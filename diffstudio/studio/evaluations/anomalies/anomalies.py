@@ -37,23 +37,15 @@ from diffstudio.studio.evaluations.anomalies.normals import notes_on_normals
 from diffstudio.studio.evaluations.anomalies.request import AnomaliesRequest
 from diffstudio.studio.evaluations.anomalies.result import COMBINED_LOCAL, AnomaliesResult, ScoredImage
 from diffstudio.studio.evaluations.anomalies.training import DEFAULT_RATE, MOST_HELD_OUT, check_count, trained
-from diffstudio.studio.evaluations.folders import (
-    OnProgress,
-    RealFolder,
-    check_varied,
-    digest_and_flatness,
-    digests,
-    duplicate_notes,
-    inspected,
-    notes_on_compared,
-    pixels_of,
-    read_generated,
-    read_real,
-    shared_images,
-    with_split_of_run,
-)
+from diffstudio.studio.evaluations.folders.checks import check_varied
+from diffstudio.studio.evaluations.folders.equal_images import digest_and_flatness, digests, pixels_of, shared_images
+from diffstudio.studio.evaluations.folders.notes import duplicate_notes, notes_on_compared
+from diffstudio.studio.evaluations.folders.reading import inspected, read_generated, read_real
+from diffstudio.studio.evaluations.folders.real_folder import RealFolder
+from diffstudio.studio.evaluations.folders.stored_split import with_split_of_run
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.place import check_place
+from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.studio.evaluations.subjects import (
     CHOSEN_BY_HELD_OUT,
     CheckpointSubject,

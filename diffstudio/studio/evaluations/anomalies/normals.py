@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from diffstudio.errors import listed
 from diffstudio.evaluation.anomalies.groups import apart
-from diffstudio.studio.evaluations.folders import RealFolder
+from diffstudio.studio.evaluations.folders.real_folder import RealFolder
 
 if TYPE_CHECKING:
     from diffstudio.studio.evaluations.anomalies.detectors import Detectors

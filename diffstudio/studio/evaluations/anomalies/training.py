@@ -12,8 +12,9 @@ from diffstudio.errors import FolderProblem, Interrupted
 from diffstudio.evaluation.anomalies.calibration import check_rate
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.studio.evaluations.anomalies.request import AnomaliesRequest
-from diffstudio.studio.evaluations.folders import OnProgress, inspected
+from diffstudio.studio.evaluations.folders.reading import inspected
 from diffstudio.studio.evaluations.job_runs import RunControl, State, check_plan, resume_remedy, state_of
+from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.training.data.folder_report import FolderReport
 from diffstudio.training.data.split import count_held_out
 from diffstudio.training.loop import train

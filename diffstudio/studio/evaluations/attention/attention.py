@@ -32,9 +32,9 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.attention.prompts import MaskedPrompt, PromptWords, check_prompt, words_of
 from diffstudio.studio.evaluations.attention.request import AUTO, AttentionRequest
 from diffstudio.studio.evaluations.attention.result import AttentionResult, FollowedWord
-from diffstudio.studio.evaluations.folders import OnProgress
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.kept_images import save_image
+from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.studio.evaluations.samples import CheckedDenoiser
 from diffstudio.studio.evaluations.subjects import find_checkpoint
 from diffstudio.studio.prompts.prompt_notes import PromptNotes

@@ -28,20 +28,15 @@ from diffstudio.studio.evaluations.compare.training import train_runs
 from diffstudio.studio.evaluations.compare.verdict import verdict
 from diffstudio.studio.evaluations.evaluate import check_folder, too_few_real
 from diffstudio.studio.evaluations.feature_choice import check_feature_network, feature_network
-from diffstudio.studio.evaluations.folders import (
-    OnProgress,
-    RealFolder,
-    check_no_real_images,
-    inspected,
-    read_generated,
-    read_real,
-    repeated_notes,
-    with_split_of_run,
-    with_stored_dataset,
-)
+from diffstudio.studio.evaluations.folders.checks import check_no_real_images
+from diffstudio.studio.evaluations.folders.notes import repeated_notes
+from diffstudio.studio.evaluations.folders.reading import inspected, read_generated, read_real
+from diffstudio.studio.evaluations.folders.real_folder import RealFolder
+from diffstudio.studio.evaluations.folders.stored_split import with_split_of_run, with_stored_dataset
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.measure import FeatureFiles, features_of_real, views_of
 from diffstudio.studio.evaluations.place import check_place, default_out, scratch_folder
+from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.studio.evaluations.subjects import (
     CHOSEN_BY_HELD_OUT,
     CheckpointSubject,

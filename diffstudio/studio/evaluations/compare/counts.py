@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from diffstudio.errors import DiffstudioError
 from diffstudio.evaluation.report import FEWEST
-from diffstudio.studio.evaluations.folders import RealFolder, check_conditioning
+from diffstudio.studio.evaluations.folders.checks import check_conditioning
+from diffstudio.studio.evaluations.folders.real_folder import RealFolder
 from diffstudio.studio.evaluations.subjects import FolderSubject, Subject
 
 _MOST_BY_DEFAULT = 1000  # images generated with a checkpoint

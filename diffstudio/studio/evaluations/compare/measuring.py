@@ -29,19 +29,14 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.compare.counts import Counts, images_to_generate
 from diffstudio.studio.evaluations.compare.result import IMAGES, Entry, Likelihood, OfClass, Pair
 from diffstudio.studio.evaluations.evaluate import kind_of_labels
-from diffstudio.studio.evaluations.folders import (
-    OnProgress,
-    RealFolder,
-    check_conditioning,
-    digest_and_flatness,
-    duplicate_notes,
-    inspected,
-    labels_of,
-    notes_on_compared,
-    pixels_of,
-)
+from diffstudio.studio.evaluations.folders.checks import check_conditioning
+from diffstudio.studio.evaluations.folders.equal_images import digest_and_flatness, pixels_of
+from diffstudio.studio.evaluations.folders.notes import duplicate_notes, notes_on_compared
+from diffstudio.studio.evaluations.folders.reading import inspected
+from diffstudio.studio.evaluations.folders.real_folder import RealFolder, labels_of
 from diffstudio.studio.evaluations.likelihood.likelihood import bound_of_held_out
 from diffstudio.studio.evaluations.measure import FeatureFiles, View, batches_of, counted, loss_gaps, with_labels
+from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.studio.evaluations.samples import CheckpointSamples, as_tensor
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, FolderSubject
 from diffstudio.training.data.dataset import ImageDataset

@@ -17,8 +17,8 @@ from diffstudio import paths
 from diffstudio.atomic import make_folder
 from diffstudio.errors import DiffstudioError, Interrupted, StorageProblem
 from diffstudio.studio.evaluations.compare.plan import PlannedRun
-from diffstudio.studio.evaluations.folders import OnProgress
 from diffstudio.studio.evaluations.job_runs import RunControl, State, resume_remedy
+from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.training.loop import train
 from diffstudio.training.run.events import RunEvent, RunStep, RunWaiting
 from diffstudio.training.run.run_folder import RunFolder

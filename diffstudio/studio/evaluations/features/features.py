@@ -31,9 +31,12 @@ from diffstudio.models.model import IN_A_PIPELINE, IN_ONE_CALL, Model
 from diffstudio.studio.evaluations.features.probing import Probing, small_pixels
 from diffstudio.studio.evaluations.features.request import AUTO, FeaturesRequest
 from diffstudio.studio.evaluations.features.result import FeaturesResult
-from diffstudio.studio.evaluations.folders import OnProgress, RealFolder, read_real, with_split_of_run
+from diffstudio.studio.evaluations.folders.reading import read_real
+from diffstudio.studio.evaluations.folders.real_folder import RealFolder
+from diffstudio.studio.evaluations.folders.stored_split import with_split_of_run
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.place import check_place
+from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.studio.evaluations.samples import CheckedDenoiser
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_checkpoint, find_subjects, folder_of, run_of
 from diffstudio.training.recipe import DataRecipe

@@ -38,9 +38,9 @@ from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.fitted_steps.batches import Batch
 from diffstudio.studio.evaluations.fitted_steps.request import FITTABLE, FitStepsRequest, steps_for
 from diffstudio.studio.evaluations.fitted_steps.result import FitStepsResult, FittedLadder
-from diffstudio.studio.evaluations.folders import OnProgress
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.job_folder import result_name
+from diffstudio.studio.evaluations.progress import OnProgress
 
 RESULT = result_name("models")  # in the request's `out`
 FITTED_SEED, JUDGED_SEED = 0, 1000  # of the first image of each part

@@ -22,20 +22,13 @@ from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.feature_choice import feature_network
-from diffstudio.studio.evaluations.folders import (
-    OnProgress,
-    RealFolder,
-    check_conditioning,
-    digest_and_flatness,
-    duplicate_notes,
-    inspected,
-    labels_of,
-    ranges_of_generated,
-    read_generated,
-    read_real,
-    shared_images,
-    with_split_of_run,
-)
+from diffstudio.studio.evaluations.folders.checks import check_conditioning
+from diffstudio.studio.evaluations.folders.equal_images import digest_and_flatness, shared_images
+from diffstudio.studio.evaluations.folders.notes import duplicate_notes
+from diffstudio.studio.evaluations.folders.reading import inspected, read_generated, read_real
+from diffstudio.studio.evaluations.folders.real_folder import RealFolder, labels_of
+from diffstudio.studio.evaluations.folders.stored_split import with_split_of_run
+from diffstudio.studio.evaluations.folders.value_ranges import ranges_of_generated
 from diffstudio.studio.evaluations.image_map.plots import save_plots
 from diffstudio.studio.evaluations.image_map.request import MapRequest
 from diffstudio.studio.evaluations.image_map.result import FEWEST_JUDGED, MapLayout, MapPart, MapResult, PartKind
@@ -43,6 +36,7 @@ from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.kept_images import save_image
 from diffstudio.studio.evaluations.measure import FeatureFiles, batches_of
 from diffstudio.studio.evaluations.place import check_place, scratch_folder
+from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.studio.evaluations.samples import CheckpointSamples, as_tensor
 from diffstudio.studio.evaluations.subjects import (
     CheckpointSubject,

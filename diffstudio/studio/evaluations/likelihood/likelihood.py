@@ -36,17 +36,16 @@ from diffstudio.models.fitted_steps.distilled import check_denoises
 from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
-from diffstudio.studio.evaluations.folders import (
-    OnProgress,
-    RealFolder,
+from diffstudio.studio.evaluations.folders.equal_images import (
     alike_images,
     digest_and_flatness,
-    duplicate_notes,
     pixels_of,
-    read_real,
     shared_images,
-    with_split_of_run,
 )
+from diffstudio.studio.evaluations.folders.notes import duplicate_notes
+from diffstudio.studio.evaluations.folders.reading import read_real
+from diffstudio.studio.evaluations.folders.real_folder import RealFolder
+from diffstudio.studio.evaluations.folders.stored_split import with_split_of_run
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.likelihood.autoencoder import PRIOR_NOTE, AutoencoderMeasurement
 from diffstudio.studio.evaluations.likelihood.measurement import (
@@ -61,6 +60,7 @@ from diffstudio.studio.evaluations.likelihood.measurement import (
 from diffstudio.studio.evaluations.likelihood.request import LikelihoodRequest
 from diffstudio.studio.evaluations.likelihood.result import BOUND, ELBO, FLOW, LikelihoodResult
 from diffstudio.studio.evaluations.place import check_place
+from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.studio.evaluations.samples import CheckedDenoiser
 from diffstudio.studio.evaluations.subjects import (
     CHOSEN_BY_HELD_OUT,

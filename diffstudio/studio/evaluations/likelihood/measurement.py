@@ -16,9 +16,10 @@ from diffstudio.evaluation.even_spacing import spread
 from diffstudio.evaluation.interval import difference_interval, mean_interval
 from diffstudio.models.model import Model
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.evaluations.folders import OnProgress, RealFolder
+from diffstudio.studio.evaluations.folders.real_folder import RealFolder
 from diffstudio.studio.evaluations.likelihood.request import FEWEST_IMAGES, LikelihoodRequest
 from diffstudio.studio.evaluations.likelihood.result import ImageLikelihood, LikelihoodResult, PartLikelihood
+from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.studio.evaluations.subjects import CheckpointSubject
 from diffstudio.training.run.setup import left_out
 

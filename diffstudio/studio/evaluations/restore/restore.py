@@ -19,9 +19,9 @@ from diffstudio.models.library.library import Library
 from diffstudio.models.memory.devices import choose_device
 from diffstudio.models.memory.lease import Lease
 from diffstudio.models.model import Model
-from diffstudio.studio.evaluations.folders import OnProgress
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.place import check_place
+from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.studio.evaluations.restore.image_files import (
     RestorableImage,
     encoded,

@@ -33,8 +33,8 @@ from diffstudio.models.recommended import sampling_values
 from diffstudio.models.sampling import SampleOptions, sample
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.curves.saved import find_curve
-from diffstudio.studio.evaluations.folders import OnProgress
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
+from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.studio.evaluations.reverse.film import animation
 from diffstudio.studio.evaluations.reverse.request import ReverseRequest
 from diffstudio.studio.evaluations.reverse.result import PARTS, FilmedStep, ReverseResult

@@ -10,7 +10,9 @@ import torch
 from PIL import Image
 
 from diffstudio.errors import BadRequest
-from diffstudio.studio.evaluations.folders import OnProgress, RealFolder, read_generated
+from diffstudio.studio.evaluations.folders.reading import read_generated
+from diffstudio.studio.evaluations.folders.real_folder import RealFolder
+from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.studio.evaluations.samples import as_tensor
 from diffstudio.studio.evaluations.synthesise.prove import Labelled, Proving
 from diffstudio.studio.evaluations.synthesise.records import Record, SyntheticFolder

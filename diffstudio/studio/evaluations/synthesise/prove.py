@@ -19,7 +19,7 @@ from diffstudio.evaluation.classifier import (
 )
 from diffstudio.evaluation.interval import Interval
 from diffstudio.evaluation.paired import paired_difference
-from diffstudio.studio.evaluations.folders import OnProgress
+from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.studio.evaluations.synthesise.result import ALONE, AUGMENTED, REAL, Proof, Trained
 from diffstudio.studio.evaluations.synthesise.stratified import stratified_order
 from diffstudio.studio.number_text import signed

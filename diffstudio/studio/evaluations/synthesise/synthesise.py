@@ -24,17 +24,15 @@ from diffstudio.models.memory.lease import Lease
 from diffstudio.models.model import Model
 from diffstudio.networks.conditioning import Conditioning
 from diffstudio.studio.evaluations.feature_choice import feature_network
-from diffstudio.studio.evaluations.folders import (
-    OnProgress,
-    RealFolder,
-    check_varied,
-    duplicate_notes,
-    read_real,
-    with_split_of_run,
-)
+from diffstudio.studio.evaluations.folders.checks import check_varied
+from diffstudio.studio.evaluations.folders.notes import duplicate_notes
+from diffstudio.studio.evaluations.folders.reading import read_real
+from diffstudio.studio.evaluations.folders.real_folder import RealFolder
+from diffstudio.studio.evaluations.folders.stored_split import with_split_of_run
 from diffstudio.studio.evaluations.job_control import EvaluationJobControl
 from diffstudio.studio.evaluations.measure import FeatureFiles, features_of_real, views_of
 from diffstudio.studio.evaluations.place import scratch_folder
+from diffstudio.studio.evaluations.progress import OnProgress
 from diffstudio.studio.evaluations.samples import CheckpointSamples, as_tensor
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, folder_of, run_of, unknown_split
 from diffstudio.studio.evaluations.synthesise.checkpoints import check_autoguidance, generating_checkpoint

@@ -13,7 +13,7 @@ from diffstudio.models.library.library import Library
 from diffstudio.studio.evaluations.anomalies import training
 from diffstudio.studio.evaluations.anomalies.anomalies import anomalies
 from diffstudio.studio.evaluations.anomalies.request import AnomaliesRequest
-from diffstudio.studio.evaluations.folders import inspected
+from diffstudio.studio.evaluations.folders.reading import inspected
 from diffstudio.training.recipe import Recipe
 from diffstudio.training.recipe_choice import read_choice
 from tests.studio.evaluations.small_models import RECIPE, write_images

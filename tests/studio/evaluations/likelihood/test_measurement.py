@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from diffstudio.errors import BadRequest, CheckpointDamaged
-from diffstudio.studio.evaluations.folders import RealFolder, read_real
+from diffstudio.studio.evaluations.folders.reading import read_real
+from diffstudio.studio.evaluations.folders.real_folder import RealFolder
 from diffstudio.studio.evaluations.likelihood.measurement import BOUNDING, PROBING, Measurement, finite
 from diffstudio.studio.evaluations.likelihood.request import LikelihoodRequest
 from diffstudio.studio.evaluations.subjects import CheckpointSubject, find_subjects

@@ -20,7 +20,7 @@ from diffstudio.evaluation import classifier
 from diffstudio.evaluation.features.feature_network import FeatureNetwork
 from diffstudio.models.library.library import Library
 from diffstudio.networks.conditioning import Conditioning
-from diffstudio.studio.evaluations.folders import read_generated, read_real
+from diffstudio.studio.evaluations.folders.reading import read_generated, read_real
 from diffstudio.studio.evaluations.samples import CheckpointSamples
 from diffstudio.studio.evaluations.synthesise import prove
 from diffstudio.studio.evaluations.synthesise import synthesise as module
